@@ -31,7 +31,7 @@ class Adapter(Protocol):
     """Reads one source. The same root and ref always give the same values.
 
     An adapter whose hands are MANO parameters and nothing else says so with `needs = ("mano",)`: the run then asks for the
-    user's model before any work.
+    user's model before any work. One that tells hands in another way too, and MANO only here and there, says `uses = ("mano",)`.
     """
 
     name: ClassVar[str]

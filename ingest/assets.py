@@ -7,8 +7,9 @@ episode was made from: their content, not their place, enters the digest under w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,21 +31,28 @@ MANO_TERMS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assets:
-    """Paths, or None. `mano_dir` holds MANO_LEFT.pkl and MANO_RIGHT.pkl."""
+    """Paths, or None. `mano_dir` holds MANO_LEFT.pkl and MANO_RIGHT.pkl; `mano_device` is where torch runs it."""
 
     mano_dir: str | None = None
+    mano_device: str = "cpu"
     urdf: str | None = None
     camera_poses: str | None = None
 
-    def told(self, needs: Iterable[str]) -> dict[str, str]:
-        """What of these a source with these `needs` is made from, by content.
+    def used_by(self, needs: Container[str], uses: Container[str]) -> Assets:
+        """Without the hand model where a source neither needs nor uses it: what it cannot change is not part of its work."""
+        is_wanted = MANO in needs or MANO in uses
+        return self if is_wanted else replace(self, mano_dir=None)
+
+    def told(self, needs: Container[str], settings: HandSettings) -> dict[str, str]:
+        """What of these an episode is made from, by content; `used_by` comes first. The model is opened once, to see that it can be.
 
         Raises:
-            ConfigError: a needed one is not named, or cannot be read.
+            ConfigError: a needed one is not named, cannot be read, or is no hand model.
         """
         out = {}
-        if MANO in needs:
+        if self.mano_dir is not None or MANO in needs:
             out["asset.mano"] = _content(_mano_files(self.mano_dir))
+            _opened(str(self.mano_dir), settings.fingertips, self.mano_device)
         if self.urdf is not None:
             out["asset.urdf"] = _content([Path(self.urdf)])
         if self.camera_poses is not None:
@@ -72,12 +80,21 @@ def _content(files: Iterable[Path]) -> str:
 
 
 def _listing(folder: Path) -> str:
-    """Names and sizes: there may be a pose file for each of a million videos."""
+    """Names and the checksums that each archive carries: there may be a pose file for each of a million videos."""
     if not folder.is_dir():
         raise ConfigError("no such folder of camera poses", where=str(folder))
-    files = sorted(f for f in folder.rglob("*") if f.is_file())
-    told = "\n".join(f"{f.relative_to(folder).as_posix()} {f.stat().st_size}" for f in files)
-    return hashlib.sha256(told.encode()).hexdigest()
+    told = hashlib.sha256()
+    for file in sorted(f for f in folder.rglob("*.npz") if f.is_file()):
+        told.update(f"{file.relative_to(folder).as_posix()} {_checksums(file)}\n".encode())
+    return told.hexdigest()
+
+
+def _checksums(file: Path) -> str:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return " ".join(f"{m.filename} {m.file_size} {m.CRC:08x}" for m in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        return f"{type(error).__name__} {file.stat().st_size}"  # its episode will say more
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +103,21 @@ class _LazyMano:
 
     mano_dir: str
     fingertips: str
+    device: str
 
     def joints21_and_wrist(self, side: str, mano: ManoPose) -> tuple[Array, Array]:
-        return _opened(self.mano_dir, self.fingertips).joints21_and_wrist(side, mano)
+        model = _opened(self.mano_dir, self.fingertips, self.device)
+        return model.joints21_and_wrist(side, mano)
 
     def fit(self, side: str, points: Array, has: Mask) -> HandFit:
-        return _opened(self.mano_dir, self.fingertips).fit(side, points, has)
+        return _opened(self.mano_dir, self.fingertips, self.device).fit(side, points, has)
 
 
 @lru_cache(maxsize=2)
-def _opened(mano_dir: str, fingertips: str) -> HandModel:
+def _opened(mano_dir: str, fingertips: str, device: str) -> HandModel:
     from ingest.models.mano import ManoHands  # torch only where it is used
 
-    return ManoHands.open(Path(mano_dir), fingertips=fingertips)
+    return ManoHands.open(Path(mano_dir), fingertips=fingertips, device=device)
 
 
 @lru_cache(maxsize=4)
@@ -121,4 +140,4 @@ def hand_model_for(assets: Assets, settings: HandSettings) -> HandModel | None:
     """MANO as this recipe wants it, or None when the user named no folder."""
     if assets.mano_dir is None:
         return None
-    return _LazyMano(assets.mano_dir, settings.fingertips)
+    return _LazyMano(assets.mano_dir, settings.fingertips, assets.mano_device)

@@ -175,22 +175,31 @@ def _pictures(
     staged: StagedEpisode, columns: Columns, folder: Path, count: int
 ) -> Iterator[Picture]:
     """A row of pictures for each camera, the hands drawn in where the camera's model is known."""
+    left_in = {f["value"] for f in staged.episode["facts"] if f["name"].startswith("hand_frame.")}
     for camera in staged.episode["cameras"]:
         at = np.unique(np.linspace(0, staged.episode["length"] - 1, count).round().astype(int))
         frames = _frames(folder / f"{camera['name']}.mp4", set(at.tolist()))
         pose = columns.values.get(f"observation.camera_pose.{camera['name']}")
-        if pose is None and not staged.episode["camera_motion_removed"]:
+        if camera["name"] in left_in:  # its hands are in its own frame
             pose = np.tile([0, 0, 0, 1, 0, 0, 0, 1, 0], (staged.episode["length"], 1)).astype(float)
-        state = columns.values.get(STATE)
         row = []
         for k, picture in zip(at, frames, strict=True):
-            if pose is not None and state is not None and camera["K_cam"] is not None:
-                view = View(T_ref_cam=_pose_of(pose[k]), camera=camera)
-                draw_hands(picture, view, state[k], columns.names[STATE], staged.robot_type)
             label = f"{camera['name']} {k}"
+            if pose is not None and STATE in columns.values and camera["K_cam"] is not None:
+                view = View(T_ref_cam=_pose_of(pose[k]), camera=camera)
+                believed = {side for side in columns.sides if _is_believed(columns, side, int(k))}
+                state, names = columns.values[STATE][k], columns.names[STATE]
+                draw_hands(picture, view, state, names, staged.robot_type, believed)
+                label += "".join(f" {side}?" for side in columns.sides if side not in believed)
             cv2.putText(picture, label, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
             row.append(picture)
         yield np.hstack(row)
+
+
+def _is_believed(columns: Columns, side: str, k: int) -> bool:
+    """Whether there is a hand at timestep k: what is stored where it is not valid is an old pose, and looks like a wrong one."""
+    hand = columns.hand(side)
+    return hand is not None and bool(hand.valid[k])
 
 
 def _frames(path: Path, wanted: set[int]) -> list[Picture]:

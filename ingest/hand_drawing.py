@@ -6,7 +6,7 @@ swapped hand, a transposed camera or millimetres stand beside the skin and not o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +47,16 @@ class View:
 
 
 def draw_hands(
-    picture: Picture, view: View, state: Array, names: Sequence[str], embodiment: str
+    picture: Picture,
+    view: View,
+    state: Array,
+    names: Sequence[str],
+    embodiment: str,
+    believed: Container[str],
 ) -> None:
-    """Draw every hand of a state vector whose elements are called `names`."""
+    """Draw the hands of the sides in `believed`; `names` are the elements of the state vector."""
     for side in ("left", "right"):
-        if f"{side}.position_m.x" not in names:
+        if f"{side}.position_m.x" not in names or side not in believed:
             continue
         at = list(names).index(f"{side}.position_m.x")
         T_ref_hand = transform(rotmat_from_rot6d_cols(state[at + 3 : at + 9]), state[at : at + 3])

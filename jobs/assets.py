@@ -17,6 +17,9 @@ ManoDir = Annotated[
         "--mano-dir", envvar=MANO_ENV, help="Folder of your licensed MANO_LEFT/RIGHT.pkl."
     ),
 ]
+ManoDevice = Annotated[
+    str, typer.Option("--mano-device", help="Where torch runs the hand model: cpu or cuda.")
+]
 UrdfFile = Annotated[
     Path | None,
     typer.Option("--urdf", help="Your robot's URDF: poses of sources that store only joints."),
@@ -27,7 +30,9 @@ CameraPoses = Annotated[
 ]
 
 
-def assets_from(mano_dir: Path | None, urdf: Path | None, camera_poses: Path | None) -> Assets:
+def assets_from(
+    mano_dir: Path | None, mano_device: str, urdf: Path | None, camera_poses: Path | None
+) -> Assets:
     """The assets named on the command line, as absolute paths.
 
     Raises:
@@ -42,6 +47,7 @@ def assets_from(mano_dir: Path | None, urdf: Path | None, camera_poses: Path | N
             raise ConfigError(f"{what}: no such file or folder", where=str(path))
     return Assets(
         mano_dir=None if mano_dir is None else str(mano_dir.absolute()),
+        mano_device=mano_device,
         urdf=None if urdf is None else str(urdf.absolute()),
         camera_poses=None if camera_poses is None else str(camera_poses.absolute()),
     )

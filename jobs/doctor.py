@@ -12,8 +12,8 @@ from rich.table import Table
 
 from ingest.check import Check, Verdict
 from ingest.doctor import Examined, as_json, contact_sheet, examine, over_all
-from ingest.plan import Request, discover, survey
-from jobs.assets import CameraPoses, ManoDir, UrdfFile, assets_from
+from ingest.plan import Request, assets_of, discover, survey
+from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
 from jobs.ingest import options_from, recipe_from
 from jobs.output import answer_json, stderr, stdout, table
 from schemas.errors import ConfigError
@@ -31,6 +31,7 @@ def command(
     option: Annotated[list[str] | None, typer.Option(help="Adapter option, key=value.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML that changes the recipe.")] = None,
     mano_dir: ManoDir = None,
+    mano_device: ManoDevice = "cpu",
     urdf: UrdfFile = None,
     camera_poses: CameraPoses = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -41,13 +42,14 @@ def command(
         root=path.absolute(),
         options=options_from(option or []) | ({"set": set_name} if set_name else {}),
         recipe=recipe_from(recipe),
-        assets=assets_from(mano_dir, urdf, camera_poses),
+        assets=assets_from(mano_dir, mano_device, urdf, camera_poses),
     )
     info, _ = survey(request)
+    assets, _ = assets_of(request)
     refs = discover(request, info)
     sound = [ref for ref in refs if ref.problem is None] or refs
     chosen = sound[:: max(len(sound) // episodes, 1)][:episodes]
-    examined = list(examine(chosen, source, request.recipe, num_pictures=6, assets=request.assets))
+    examined = list(examine(chosen, source, request.recipe, num_pictures=6, assets=assets))
     if sheet is not None:
         _write_sheet(examined, sheet)
     if json_:

@@ -17,7 +17,7 @@ from ingest.executor import Executor, InlineExecutor, LocalExecutor, RayExecutor
 from ingest.plan import Request, make_plan
 from ingest.recipe import Limits, Recipe
 from ingest.run import Tally, ingest, is_within_allowance
-from jobs.assets import CameraPoses, ManoDir, UrdfFile, assets_from
+from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
 from jobs.context import new_corpus_uid, new_run, usable_cores
 from jobs.ingest_report import Live, plan_as_json, report, show_plan, show_report
 from jobs.output import answer_json
@@ -80,11 +80,15 @@ def command(
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML that changes the recipe.")] = None,
     mano_dir: ManoDir = None,
+    mano_device: ManoDevice = "cpu",
     urdf: UrdfFile = None,
     camera_poses: CameraPoses = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan only; touch nothing.")] = False,
     retry_poison: Annotated[
         bool, typer.Option("--retry-poison", help="Try episodes that killed a worker again.")
+    ] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Bring back what `eicorpus forget` erased.")
     ] = False,
     time_limit: Annotated[float, typer.Option(help="Seconds one episode may take.")] = 1800.0,
     memory_limit: Annotated[int, typer.Option(help="MiB one worker may use.")] = 4096,
@@ -110,8 +114,9 @@ def command(
         limit=limit,
         select=select,
         retry_poison=retry_poison,
+        restore=restore,
         has_moved=moved,
-        assets=assets_from(mano_dir, urdf, camera_poses),
+        assets=assets_from(mano_dir, mano_device, urdf, camera_poses),
     )
     refuse_nesting(request.root, out.absolute())
     limits = limits_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def plan_as_json(plan: Plan, workers: int) -> dict[str, Any]:
         "committed_before": plan.done,
         "stale": plan.stale,
         "poisoned": len(plan.poisoned),
+        "forgotten": len(plan.forgotten),
         "other_roots": list(plan.other_roots),
         "hours": plan.hours,
         "num_bytes": plan.num_bytes,
@@ -65,6 +67,7 @@ def show_plan(plan: Plan, workers: int) -> None:
         ("committed before", plan.done),
         ("committed under another recipe or adapter version, kept", plan.stale),
         ("took a worker with them before (--retry-poison)", len(plan.poisoned)),
+        ("forgotten, left out (--restore)", len(plan.forgotten)),
     ):
         if count:
             stderr.print(f"     {count} {what}")
@@ -132,9 +135,9 @@ def show_report(tally: Tally, out: Path, elapsed_s: float) -> None:
     rows = [
         ["committed", tally.committed, f"{tally.committed_before} of them by earlier runs"],
         ["filtered", tally.filtered, ""],
-        ["quarantined", tally.quarantined, _codes(tally)],
+        ["quarantined", tally.quarantined, _told(tally.codes - tally.failures)],
         ["  of them absent", tally.absent, "a partial download" if tally.absent else ""],
-        ["failed", tally.failed, ""],
+        ["failed", tally.failed, _told(tally.failures)],
         ["= discovered", tally.discovered, "adds up" if tally.adds_up else "DOES NOT ADD UP"],
     ]
     stdout.print(table("", ["episodes", "count", ""], rows))
@@ -146,5 +149,5 @@ def show_report(tally: Tally, out: Path, elapsed_s: float) -> None:
         )
 
 
-def _codes(tally: Tally) -> str:
-    return ", ".join(f"{count} {code}" for code, count in tally.codes.most_common())
+def _told(codes: Counter[str]) -> str:
+    return ", ".join(f"{count} {code}" for code, count in codes.most_common() if count)

@@ -8,6 +8,7 @@ Aria's FISHEYE624: Kannala-Brandt with six radial, two tangential and four thin-
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,17 +39,37 @@ PINHOLE = Lens()
 def project(
     p_cam_m: npt.ArrayLike, K_cam: npt.ArrayLike, lens: Lens = PINHOLE
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """[..., 3] points in the camera -> [..., 2] pixels, and [...] whether the point is in front of it.
+    """[..., 3] points in the camera -> [..., 2] pixels, and [...] whether the lens can show the point.
 
-    Pixels of points that are not in front are not to be used.
+    It cannot where the point is behind the camera, or so far aside that the polynomial of an `opencv` lens has turned back
+    (it would put what is out of sight into the picture). Pixels of such points are not to be used.
     """
     p = np.asarray(p_cam_m, dtype=np.float64)
     in_front = p[..., 2] > MIN_DEPTH_M
     z = np.where(in_front, p[..., 2], 1.0)
     ray = p[..., :2] / z[..., None]
+    in_front &= np.linalg.norm(ray, axis=-1) <= _reach(lens)
     bent = _BEND[lens.model](ray, np.asarray(lens.params, dtype=np.float64))
     K = np.asarray(K_cam, dtype=np.float64)
     return bent @ K[:2, :2].T + K[:2, 2], in_front
+
+
+@lru_cache(maxsize=256)
+def _reach(lens: Lens) -> float:
+    """The largest |ray| up to which a ray further out falls further out; infinite for lenses without that trap."""
+    if lens.model != "opencv":
+        return float("inf")
+    r = np.linspace(0.0, 4.0, 4001)  # 76 degrees off the axis
+    k = np.zeros(8)
+    k[: len(lens.params)] = lens.params
+    r2 = r * r
+    bent = (
+        r
+        * (1 + r2 * (k[0] + r2 * (k[1] + r2 * k[4])))
+        / (1 + r2 * (k[5] + r2 * (k[6] + r2 * k[7])))
+    )
+    turned = np.flatnonzero(np.diff(bent) <= 0)
+    return float(r[turned[0]]) if len(turned) else float("inf")
 
 
 def _opencv(ray: Array, params: Array) -> Array:

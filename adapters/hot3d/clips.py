@@ -42,6 +42,7 @@ class Hot3DClips:
     """Adapter for `hot3d_clips`; it has no options."""
 
     name: ClassVar[str] = "hot3d_clips"
+    uses: ClassVar[tuple[str, ...]] = ("mano",)  # where nothing else tells the fingers
     version: ClassVar[int] = 1
     container: ClassVar[str] = "WebDataset tar of jpg + json"
     about: ClassVar[str] = "HOT3D-Clips: 5 s clips of hands and objects before Aria and Quest 3"

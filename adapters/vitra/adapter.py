@@ -30,6 +30,7 @@ class Vitra:
     """Adapter for `vitra`; option `videos` names a folder of videos elsewhere."""
 
     name: ClassVar[str] = "vitra"
+    uses: ClassVar[tuple[str, ...]] = ("mano",)  # where nothing else tells the fingers
     version: ClassVar[int] = 1
     container: ClassVar[str] = "npy of pickled dicts + mp4"
     about: ClassVar[str] = (

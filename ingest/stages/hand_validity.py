@@ -64,11 +64,12 @@ def is_in_view(
     """[N]: the wrist and enough of the joints [N, 21, 3] fall inside the picture, beyond the smallest depth."""
     if p_cam_m is None or camera is None or camera.K_cam is None or camera.K_size is None:
         return None
-    uv, _ = project(p_cam_m, camera.K_cam, camera.lens)
+    uv, is_shown = project(p_cam_m, camera.K_cam, camera.lens)
     width, height = camera.K_size
     margin = settings.view_margin_px
     inside = (
-        (uv >= margin).all(axis=-1)
+        is_shown
+        & (uv >= margin).all(axis=-1)
         & (uv[..., 0] <= width - 1 - margin)
         & (uv[..., 1] <= height - 1 - margin)
         & (p_cam_m[..., 2] > settings.depth_min_m)

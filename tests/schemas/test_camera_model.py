@@ -55,3 +55,13 @@ def test_a_point_on_the_axis_is_the_principal_point() -> None:
 def test_a_lens_with_the_wrong_number_of_parameters_cannot_be(model: str, count: int) -> None:
     with pytest.raises(ValueError, match="lens"):
         Lens(model=model, params=(0.0,) * count)
+
+
+def test_a_lens_does_not_show_what_is_far_aside() -> None:
+    """With these coefficients a point 66 degrees off the axis would land in the picture again."""
+    lens = Lens(model="opencv", params=(-0.34, 0.13, 0.0, 0.0, -0.02))
+    angles = np.deg2rad([10.0, 30.0, 66.0])
+    points = np.stack([np.sin(angles), np.zeros(3), np.cos(angles)], axis=1)
+    uv, is_shown = project(points, np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), lens)
+    assert is_shown.tolist() == [True, True, False]
+    assert 0 < uv[2, 0] < 640

@@ -85,7 +85,8 @@ def _span(energy: Array) -> tuple[float, float]:
     seen = np.concatenate([[0.0], np.cumsum(energy)]) / total
     # Where `seen` stands still `interp` would take any instant: only its rises count.
     rises = np.append(True, np.diff(seen) > 0)
-    first, last = np.interp([STILL_SHARE, 1 - STILL_SHARE], seen[rises], np.flatnonzero(rises))
+    at = np.flatnonzero(rises) + 0.5  # a step is seen about the instant at which its pictures meet
+    first, last = np.interp([STILL_SHARE, 1 - STILL_SHARE], seen[rises], at)
     missing = max(0.0, SHORTEST_TIMESTEPS - (last - first))
     return max(0.0, first - missing / 2), min(float(length), last + missing / 2)
 
