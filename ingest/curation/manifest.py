@@ -67,6 +67,7 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
     policy, found, lists = _found(catalog, request)
     order = pl.DataFrame(found.select(["uid", "start"])).select(pl.arg_sort_by("uid", "start"))
     found = taken(found, order.to_series().to_arrow())
+    latents = latents_of(catalog, found)  # needs most memory, so before anything else is made
     text, caption_id = texts_of(catalog, found, request.text_policy)
     narrow = _narrow(catalog, request, found, text)
     weight, dealt_groups = _weighed(request.mixture, narrow)
@@ -76,7 +77,7 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
         "weight": weight.to_arrow(),
         "text": text,
         "caption_id": caption_id,
-        "latents": latents_of(catalog, found),
+        "latents": latents,
         "licence_class": narrow["licence_class"].to_arrow(),
     }
     arrays = [columns.get(name) for name in ROW_SCHEMA.names]
