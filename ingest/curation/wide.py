@@ -2,7 +2,7 @@
 
 The table `measurements` is long: 200 million rows for 5 million episodes. Its rows come by episode, so a part is read with its texts as
 codes and scattered into a block, and only the block's uids are looked up, once for all blocks. DuckDB's own GROUP BY of the same
-rows takes ten times as long (measured: docs/curation/tiers.md).
+rows takes several times as long (docs/curation/tiers.md).
 """
 
 from __future__ import annotations
