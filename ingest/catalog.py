@@ -23,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingest import query_guard
-from ingest.catalog_views import DERIVED, Limits, connect, create_views, lock_down
+from ingest.catalog_views import DERIVED, HISTORIES, Limits, connect, create_views, lock_down
 from ingest.snapshot import Part, Snapshot, load
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError, InvariantError
@@ -84,7 +84,7 @@ class Catalog:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names that SQL can select from."""
-        return (*TABLES, "verdicts_all", "quarantine", "tasks")
+        return (*TABLES, *(f"{name}_all" for name in HISTORIES), "redundant", "quarantine", "tasks")
 
     def arrow(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> pa.Table:
         """The result of one reading query; `parameters` fill `$name` or `?`.
@@ -96,6 +96,24 @@ class Catalog:
         with self._time_limit():
             relation = self._connection.sql(statement, params=parameters or None)
             return _collect(relation.to_arrow_reader(BATCH_ROWS), self._limits.memory_mb)
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Let queries of this catalog ask `table` under `name`, which may be given again for another one."""
+        if name in self.tables:
+            raise InvariantError(f"{name!r} is a table of the catalog")
+        self._connection.register(name, table)
+
+    def unregister(self, name: str) -> None:
+        """Let go of what `register` was given; nothing of that name is no error."""
+        self._connection.unregister(name)
+
+    def expression(self, text: str, relation: str) -> str:
+        """A stranger's expression over the rows of `relation`, known to be one: it may stand in brackets after WHERE.
+
+        Raises:
+            ConfigError: it is more or less than that; the message is DuckDB's where it does not parse.
+        """
+        return query_guard.reading_expression(self._connection, text, relation, self.tables)
 
     def sql(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> pl.DataFrame:
         """`arrow` as a Polars frame; the same errors, and for columns that Polars cannot hold."""

@@ -13,10 +13,19 @@ from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 
 READABLE = ("catalog", "datasets", "manifests")  # what consumers may read, design.md §4
+# Tables that keep every decision ever made, as `<name>_all`; the view `<name>` is what holds now.
+HISTORIES = ("verdicts", "tiers", "duplicates")
 DERIVED = {
     # A window, not max_by over whole rows: 2.4 s against 8.8 s for 5 million verdicts, and a filter on uid reaches it.
     "verdicts": """FROM verdicts_all QUALIFY
         row_number() OVER (PARTITION BY uid ORDER BY snapshot DESC, attempts DESC, run_id DESC) = 1""",
+    # A run gives every episode of its snapshot a tier, so the latest run is all there is to say.
+    "tiers": "FROM tiers_all WHERE snapshot = (SELECT max(snapshot) FROM tiers_all)",
+    "duplicates": """SELECT * FROM (FROM duplicates_all QUALIFY
+        row_number() OVER (PARTITION BY uid ORDER BY snapshot DESC, run_id DESC) = 1) WHERE "cluster" IS NOT NULL""",
+    # Only while the copy to keep is there: without it nothing is redundant before `eicorpus dedup` has run again.
+    "redundant": """SELECT uid, kept_uid, "cluster", kind, evidence, reason FROM duplicates
+        WHERE uid <> kept_uid AND kept_uid IN (SELECT uid FROM episodes)""",
     "quarantine": """SELECT uid, source, dataset, episode_id, code, message, attempts, run_id, snapshot
         FROM verdicts WHERE state = 'quarantined'""",
     "tasks": """SELECT uid, source, dataset, embodiment, unnest(tasks) AS task, unnest(task_counts) AS num_timesteps
@@ -70,7 +79,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, parts: Mapping[str, Sequ
             for column, kind in zip(declared.columns, declared.types, strict=True)
         )
         source = f"FROM {scan}" if paths else "LIMIT 0"
-        view = "verdicts_all" if table == "verdicts" else table
+        view = f"{table}_all" if table in HISTORIES else table
         connection.execute(f"CREATE VIEW {_name(view)} AS SELECT {columns} {source}")
     for view, query in DERIVED.items():
         connection.execute(f"CREATE VIEW {_name(view)} AS {query}")

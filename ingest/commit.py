@@ -23,6 +23,7 @@ from ingest.lerobot_writer import data_schema, numbered, parquet_bytes
 from ingest.meta_projection import Dataset, Lines
 from ingest.process import staged_rows_of
 from ingest.snapshot import Snapshot
+from ingest.tombstones import pinned_tasks, places, stats_of, tombstones
 from schemas.errors import InvariantError
 from schemas.outcome import Outcome, StagedEpisode, State
 
@@ -235,6 +236,23 @@ def feature_stats(staged: StagedEpisode) -> dict[str, Any]:
 
 def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
     """Every dataset of a snapshot with its numbering, ready to be continued."""
+    datasets = empty_datasets(corpus, current)
+    columns = ["dataset_path", "episode_index", "length", "tasks"]
+    rows = current.read(corpus, "episodes", columns).sort_by("episode_index").to_pylist()
+    if erased := places(tombstones(corpus, current)):
+        rows = sorted([*rows, *erased], key=lambda row: row["episode_index"])
+    for row in rows:
+        dataset = datasets[row["dataset_path"]]
+        if row["episode_index"] != dataset.episodes:
+            found = f"episode {row['episode_index']} where {dataset.episodes} was expected"
+            raise InvariantError(found, where=dataset.path)
+        dataset.task_indices(row["tasks"])
+        dataset.grow(row)
+    return datasets
+
+
+def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
+    """Every dataset of a snapshot before its first episode; tasks that an erasure pinned are numbered."""
     datasets: dict[str, Dataset] = {}
     features = current.read(
         corpus, "artifacts", ["path", "detail_json"], only=pc.field("kind") == "features"
@@ -243,22 +261,15 @@ def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
         datasets[artifact["path"]] = Dataset(
             path=artifact["path"], **json.loads(artifact["detail_json"])
         )
-    columns = ["dataset_path", "episode_index", "length", "tasks"]
-    episodes = current.read(corpus, "episodes", columns).sort_by("episode_index")
-    for row in episodes.to_pylist():
-        dataset = datasets[row["dataset_path"]]
-        if row["episode_index"] != dataset.episodes:
-            found = f"episode {row['episode_index']} where {dataset.episodes} was expected"
-            raise InvariantError(found, where=dataset.path)
-        dataset.task_indices(row["tasks"])
-        dataset.grow(row["length"])
+    for path, texts in pinned_tasks(corpus, current).items():
+        datasets[path].pin(texts)
     return datasets
 
 
 def stored_episodes(
     corpus: Path, current: Snapshot, dataset_path: str
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(episode row, statistics by feature) of one dataset in episode order, from the catalog."""
+    """(episode row, statistics by feature) of one dataset in episode order, from the catalog; erased places among them."""
     stats: dict[str, dict[str, Any]] = {}
     mine_only = (pc.field("kind") != "features") & pc.starts_with(
         pc.field("path"), f"{dataset_path}/"
@@ -271,6 +282,9 @@ def stored_episodes(
         elif artifact["kind"] == "video":
             mine[f"observation.images.{artifact['camera']}"] = detail
     here = pc.field("dataset_path") == dataset_path
-    rows = current.read(corpus, "episodes", only=here).sort_by("episode_index")
-    for row in rows.to_pylist():
-        yield row, stats[row["uid"]]
+    rows = current.read(corpus, "episodes", only=here).sort_by("episode_index").to_pylist()
+    if erased := places(tombstones(corpus, current), dataset_path):
+        rows = sorted([*rows, *erased], key=lambda row: row["episode_index"])
+    for row in rows:
+        tombstone = row.get("erased")
+        yield row, stats[row["uid"]] if tombstone is None else stats_of(tombstone)

@@ -77,6 +77,19 @@ def open_corpus(path: Path) -> Corpus:
     return Corpus(path)
 
 
+def uid_of(corpus: Corpus) -> str:
+    """The identity of a corpus, by its marker; "" for one without.
+
+    Raises:
+        ConfigError: the marker cannot be read.
+    """
+    marker = corpus.root / MARKER
+    try:
+        return str(json.loads(marker.read_text()).get("uid", ""))
+    except (ValueError, AttributeError, OSError) as error:
+        raise ConfigError(f"cannot be read: {error!r}", where=str(marker)) from error
+
+
 def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: Disk) -> Corpus:
     """The corpus at `path`, made if the folder is absent or empty; `uid` names a new one.
 

@@ -5,8 +5,10 @@ Local file systems. Durability is per batch: `sync()` makes everything written s
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -64,6 +66,28 @@ class Disk:
             return False
         finally:
             part.unlink()
+        self._sync_dir(path.parent)
+        return True
+
+    def publish_dir(self, path: Path, files: Mapping[str, bytes]) -> bool:
+        """Create the folder `path` with all its files only if there is nothing of that name; False when someone was first.
+
+        Every file is complete and durable before the name appears, and the name appears at once: a folder cannot be renamed
+        onto one that holds something.
+        """
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self.remove_tree(part)
+        part.mkdir(parents=True)
+        for name, data in files.items():
+            self.write(part / name, data, is_durable=True)
+        self._sync_dir(part)
+        try:
+            os.rename(part, path)
+        except OSError as error:
+            self.remove_tree(part)
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                return False
+            raise
         self._sync_dir(path.parent)
         return True
 

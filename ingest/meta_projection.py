@@ -18,6 +18,7 @@ from schemas.catalog import FORMAT_VERSION
 from schemas.lerobot import CHUNK_SIZE, DEFAULT_FEATURES, VIDEO_PATH, Info
 
 OWN = "eicorpus.json"
+ERASED_KEY = "erased_episodes"  # only where there are any
 
 
 @dataclass(kw_only=True)
@@ -33,7 +34,8 @@ class Dataset:
     frames: int = 0
     tasks: dict[str, int] = field(
         default_factory=dict
-    )  # text -> index, in order of first appearance
+    )  # text -> index, in order of first appearance; an erasure pins those there are (ingest/tombstones.py)
+    erased: list[int] = field(default_factory=list)  # places that hold nothing any more
 
     @property
     def video_keys(self) -> list[str]:
@@ -43,9 +45,16 @@ class Dataset:
         """The dataset's numbers of an episode's tasks; new texts get the next ones."""
         return [self.tasks.setdefault(text, len(self.tasks)) for text in texts]
 
-    def grow(self, length: int) -> None:
+    def pin(self, texts: Sequence[str]) -> None:
+        """Number tasks before any episode is looked at."""
+        self.tasks = {text: index for index, text in enumerate(texts)}
+
+    def grow(self, row: Mapping[str, Any]) -> None:
+        """Count one episode, or the place of one that was erased."""
+        if row.get("erased") is not None:
+            self.erased.append(self.episodes)
         self.episodes += 1
-        self.frames += length
+        self.frames += row["length"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +89,7 @@ def add_episode(
     """
     known = len(dataset.tasks)
     indices = dataset.task_indices(row["tasks"])
-    for text, index in list(dataset.tasks.items())[known:]:
-        lines.tasks.append(_json({"task_index": index, "task": text}))
+    lines.tasks.extend(task_lines(dataset, known))
     number = dataset.episodes
     lines.episodes.append(
         _json({"episode_index": number, "tasks": row["tasks"], "length": row["length"]})
@@ -94,8 +102,14 @@ def add_episode(
         task_index_counts=list(zip(indices, row["task_counts"], strict=True)),
     )
     lines.stats.append(_json({"episode_index": number, "stats": {**stats, **numbering}}))
-    dataset.grow(row["length"])
+    dataset.grow(row)
     return indices
+
+
+def task_lines(dataset: Dataset, known: int = 0) -> list[str]:
+    """Lines of `tasks.jsonl` from the `known`-th on."""
+    tasks = list(dataset.tasks.items())[known:]
+    return [_json({"task_index": index, "task": text}) for text, index in tasks]
 
 
 def info_of(dataset: Dataset) -> Info:
@@ -140,9 +154,11 @@ def modality_of(dataset: Dataset) -> dict[str, Any]:
 def own_of(dataset: Dataset) -> dict[str, Any]:
     """`meta/eicorpus.json`: what LeRobot has no word for; the hand frame is null where no hand has a pose."""
     has_hand = any(name.endswith(".position_m") for name, _, _ in dataset.spec)
+    erased = {ERASED_KEY: dataset.erased} if dataset.erased else {}
     return {
         "format_version": FORMAT_VERSION,
         "episodes": dataset.episodes,
+        **erased,
         "vector_slices": [
             {"name": name, "width": width, "unit": unit} for name, width, unit in dataset.spec
         ],
@@ -178,19 +194,21 @@ def append(disk: Disk, corpus: Path, dataset: Dataset, lines: Lines) -> None:
 def projection(
     dataset: Dataset, episodes: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
 ) -> dict[str, bytes]:
-    """Every file of `meta/` from an EMPTY dataset and its (episode row, statistics) in episode order."""
-    lines = Lines()
+    """Every file of `meta/` from an EMPTY dataset (its tasks may be pinned) and its (episode row, statistics) in episode order."""
+    lines = Lines(tasks=task_lines(dataset))
     for row, stats in episodes:
         add_episode(lines, dataset, row, stats)
     return {**lines.files(), **whole_files(dataset)}
 
 
 def is_current(corpus: Path, dataset: Dataset) -> bool:
-    """Whether the last projection was finished, for exactly the episodes the catalog has."""
+    """Whether the last projection was finished, for exactly the episodes the catalog has, and those it has erased."""
     path = corpus / dataset.path / "meta" / OWN
     if not path.is_file():
         return False
     try:
-        return bool(json.loads(path.read_text())["episodes"] == dataset.episodes)
+        said = json.loads(path.read_text())
+        is_whole = said["episodes"] == dataset.episodes
+        return bool(is_whole and said.get(ERASED_KEY, []) == dataset.erased)
     except (ValueError, KeyError):
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ingest.ledger import History, read_history
 from ingest.process import digest_of, options_digest, work_digest
 from ingest.recipe import Recipe
 from ingest.snapshot import Snapshot
+from ingest.tombstones import tombstones
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 
@@ -32,13 +33,14 @@ class Request:
     limit: int | None = None
     select: str | None = None  # glob on the episode id
     retry_poison: bool = False
+    restore: bool = False  # bring back what was forgotten
     has_moved: bool = False  # the raw data lies elsewhere than when earlier runs read it
     assets: Assets = NO_ASSETS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The work of one run. discovered = todo + done + stale + poisoned."""
+    """The work of one run. discovered = todo + done + stale + poisoned + forgotten."""
 
     info: SourceInfo
     adapter_version: int
@@ -49,12 +51,14 @@ class Plan:
     done: int = 0  # committed by earlier runs under the same digest
     stale: int = 0  # committed under another recipe or adapter version: kept as they are
     poisoned: tuple[tuple[EpisodeRef, str, str], ...] = ()  # took a worker with them before
+    forgotten: tuple[EpisodeRef, ...] = ()  # erased by `eicorpus forget`: left out
     other_roots: tuple[str, ...] = ()  # where earlier runs found a set of this name
 
     @property
     def discovered(self) -> int:
         waiting = sum(ref.stands_for for ref in self.todo)
-        return waiting + self.done + self.stale + sum(r.stands_for for r, _, _ in self.poisoned)
+        left_out = (*(ref for ref, _, _ in self.poisoned), *self.forgotten)
+        return waiting + self.done + self.stale + sum(ref.stands_for for ref in left_out)
 
     @property
     def known_broken(self) -> int:
@@ -147,27 +151,43 @@ def assets_of(request: Request) -> tuple[Assets, dict[str, str]]:
     return assets, assets.told(needs, request.recipe.hands)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What a corpus holds of a set: work digests of what is committed and what was forgotten, by uid, and where it was read."""
+
+    committed: Mapping[str, str] = field(default_factory=dict)
+    forgotten: frozenset[str] = frozenset()
+    history: History = field(default_factory=History)
+    roots: frozenset[str] = frozenset()
+
+
+def _known(corpus: Corpus, current: Snapshot, info: SourceInfo) -> _Known:
+    columns = ["uid", "adapter_version", "recipe_digest", "options_digest"]
+    here = (pc.field("source") == info.source) & (pc.field("dataset") == info.dataset)
+    rows = current.read(corpus.root, "episodes", columns, only=here).to_pylist()
+    sources = current.read(corpus.root, "sources", ["root"], only=here)
+    return _Known(
+        committed={
+            row["uid"]: digest_of(
+                row["recipe_digest"], row["adapter_version"], row["options_digest"] or ""
+            )
+            for row in rows
+        },
+        forgotten=frozenset(row["uid"] for row in tombstones(corpus.root, current)),
+        history=read_history(corpus.ledger),
+        roots=frozenset(sources["root"].to_pylist()),
+    )
+
+
 def make_plan(request: Request, corpus: Corpus | None, current: Snapshot) -> Plan:
     """Survey, discover, and leave out what earlier runs finished; `corpus` None plans for an empty one."""
     info, version = survey(request)
     assets, told = assets_of(request)
     options = options_digest({**request.options, **told})
     digest = work_digest(request.recipe, version, options)
-    committed: dict[str, str] = {}
-    history = History()
-    roots: set[str] = set()
-    if corpus is not None:
-        for row in current.read(corpus.root, "sources", ["source", "dataset", "root"]).to_pylist():
-            if (row["source"], row["dataset"]) == (info.source, info.dataset):
-                roots.add(row["root"])
-        columns = ["uid", "adapter_version", "recipe_digest", "options_digest"]
-        here = (pc.field("source") == info.source) & (pc.field("dataset") == info.dataset)
-        for row in current.read(corpus.root, "episodes", columns, only=here).to_pylist():
-            committed[row["uid"]] = digest_of(
-                row["recipe_digest"], row["adapter_version"], row["options_digest"] or ""
-            )
-        history = read_history(corpus.ledger)
-    todo, poisoned = [], []
+    known = _Known() if corpus is None else _known(corpus, current, info)
+    committed, history = known.committed, known.history
+    todo, poisoned, forgotten = [], [], []
     done = stale = 0
     refs = discover(request, info)
     _check_urdf(request, refs)
@@ -176,11 +196,13 @@ def make_plan(request: Request, corpus: Corpus | None, current: Snapshot) -> Pla
         if uid in committed:
             done += committed[uid] == digest
             stale += committed[uid] != digest
+        elif uid in known.forgotten and not request.restore:
+            forgotten.append(ref)
         elif uid in history.poisoned and not request.retry_poison:
             poisoned.append((ref, *history.poisoned[uid]))
         else:
             todo.append(ref)
-    others = tuple(sorted(roots - {str(request.root)}))
+    others = tuple(sorted(known.roots - {str(request.root)}))
     if others and done + stale and not request.has_moved:
         found = f"{done + stale} episodes of these names came from {' and '.join(others)}"
         raise ConfigError(
@@ -197,5 +219,6 @@ def make_plan(request: Request, corpus: Corpus | None, current: Snapshot) -> Pla
         done=done,
         stale=stale,
         poisoned=tuple(poisoned),
+        forgotten=tuple(forgotten),
         other_roots=others,
     )

@@ -8,7 +8,7 @@ walked, and what is not known to read is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import duckdb
@@ -63,6 +63,24 @@ TABLE_FUNCTIONS = FILE_READERS | frozenset(
 )
 
 
+# Words that SQL reads as functions of the clock or of the session where no column is called so.
+CLOCK_WORDS = frozenset(
+    [
+        "current_catalog",
+        "current_date",
+        "current_role",
+        "current_schema",
+        "current_time",
+        "current_timestamp",
+        "current_user",
+        "localtime",
+        "localtimestamp",
+        "session_user",
+        "user",
+    ]
+)
+
+
 def reading_statement(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.Statement:
     """The single statement of `text`, known to be a query that only reads.
 
@@ -88,6 +106,81 @@ def reading_statement(connection: duckdb.DuckDBPyConnection, text: str) -> duckd
     for node in _objects(_syntax_tree(connection, text)):
         _check(node)
     return statements[0]
+
+
+def reading_expression(
+    connection: duckdb.DuckDBPyConnection, text: str, relation: str, tables: Iterable[str]
+) -> str:
+    """One truth value over the rows of `relation`, as SQL to put between brackets after WHERE.
+
+    It may ask `tables` in sub-queries, and gives the same answer for ever over the same snapshot: no files, no clock, no chance.
+
+    Raises:
+        ConfigError: it is anything else.
+    """
+    query = f"SELECT 1 FROM {relation} WHERE (\n{text}\n)"
+    _check_brackets(text)
+    reading_statement(connection, query)
+    tree, plain = (
+        _syntax_tree(connection, sql) for sql in (query, f"SELECT 1 FROM {relation} WHERE (TRUE)")
+    )
+    node, shape = tree["statements"][0]["node"], plain["statements"][0]["node"]
+    odd = [key for key in shape if key != "where_clause" and node.get(key) != shape[key]]
+    if odd or node.keys() != shape.keys():
+        raise ConfigError("one expression, which is true or false for a row", where="--where")
+    known = {name.lower() for name in (*tables, relation)}
+    known |= {str(cte["key"]).lower() for o in _objects(tree) for cte in _ctes(o)}
+    moody = _changing_functions(connection)
+    for each in _objects(node):
+        _check_constancy(each, known, moody)
+    return text
+
+
+def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:
+    found = node.get("cte_map")
+    return list(found["map"]) if isinstance(found, dict) else []
+
+
+def _check_brackets(text: str) -> None:
+    """No bracket of the text may close one that it did not open: it would close ours."""
+    depth = 0
+    data = text.encode(errors="replace")
+    for offset, kind in duckdb.tokenize(text):
+        if kind == duckdb.token_type.operator:
+            depth += (data[offset : offset + 1] == b"(") - (data[offset : offset + 1] == b")")
+        if depth < 0:
+            found = f"a ) without its ( at character {offset + 1}"
+            raise ConfigError(f"{found}; give one expression", where="--where")
+
+
+def _changing_functions(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Functions whose answer is another next time, by DuckDB's own account."""
+    rows = connection.execute(
+        "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE stability IN "
+        "('VOLATILE', 'CONSISTENT_WITHIN_QUERY')"
+    ).fetchall()
+    return frozenset(row[0] for row in rows)
+
+
+def _check_constancy(node: dict[str, Any], tables: set[str], moody: frozenset[str]) -> None:
+    kind = node.get("type")
+    name = str(node.get("function_name", "")).lower()
+    if kind == "COLUMN_REF" and len(node["column_names"]) == 1:
+        column = str(node["column_names"][0]).lower()
+        name = column if column in CLOCK_WORDS else name
+    found = ""
+    if name in moody or name in CLOCK_WORDS:
+        found = f"{name}() gives another answer next time"
+    elif node.get("sample"):
+        found = "a sample is another one next time"
+    elif kind == "TABLE_FUNCTION" and node["function"]["function_name"].lower() in FILE_READERS:
+        found = "a file is no part of the snapshot"
+    elif kind == "BASE_TABLE" and node["table_name"].lower() not in tables:
+        found = f"no table {node['table_name']!r}; there are {', '.join(sorted(tables))}"
+    elif kind == "VALUE_PARAMETER":
+        found = "a parameter has no value here"
+    if found:
+        raise ConfigError(found, where="--where")
 
 
 def _is_unicode(text: str) -> bool:

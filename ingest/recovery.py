@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ingest import meta_projection
-from ingest.commit import stored_episodes
+from ingest import meta_projection, snapshot
+from ingest.commit import empty_datasets, stored_episodes
 from ingest.corpus import Corpus
 from ingest.disk import Disk
+from ingest.life.erasure import finish_erasures
+from ingest.life.history import every, named_parts
 from ingest.meta_projection import Dataset
 from ingest.snapshot import FOLDER, Snapshot
-from schemas.catalog import TABLES
 
 
 def recover(
     corpus: Corpus, disk: Disk, current: Snapshot, datasets: dict[str, Dataset]
 ) -> list[str]:
     """Sweep what no snapshot names and rebuild projections that were cut short; returns what was done, a line each."""
-    done = _sweep_files(corpus, disk, datasets)
-    done += _sweep_parts(corpus, disk, current)
+    done = finish_erasures(corpus, disk, current)
+    done += _sweep_files(corpus, disk, datasets)
+    done += _sweep_parts(corpus, disk)
     done += _sweep_staged(corpus, disk, current)
     for dataset in datasets.values():
         if not meta_projection.is_current(corpus.root, dataset):
@@ -29,13 +31,7 @@ def recover(
 
 def rebuild(corpus: Corpus, disk: Disk, current: Snapshot, dataset: Dataset) -> None:
     """Write all of a dataset's `meta/` from the catalog."""
-    empty = Dataset(
-        path=dataset.path,
-        robot_type=dataset.robot_type,
-        fps=dataset.fps,
-        features=dataset.features,
-        spec=dataset.spec,
-    )
+    empty = empty_datasets(corpus.root, current)[dataset.path]
     episodes = stored_episodes(corpus.root, current, dataset.path)
     files = meta_projection.projection(empty, episodes)
     meta = corpus.root / dataset.path / "meta"
@@ -67,9 +63,12 @@ def _number(path: Path) -> int:
     return int(digits) if digits.isdigit() else -1
 
 
-def _sweep_parts(corpus: Corpus, disk: Disk, current: Snapshot) -> list[str]:
-    """Catalog parts that were written but never published, and half-written files."""
-    named = {part.path for table in TABLES for part in current.parts(table)}
+def _sweep_parts(corpus: Corpus, disk: Disk) -> list[str]:
+    """Catalog parts that were written but never published, and half-written files. What an older snapshot names stays."""
+    try:
+        named = named_parts(every(corpus.root))
+    except snapshot.DamagedSnapshot as error:
+        return [f"kept all parts of the catalog: {error}"]  # what it named cannot be known
     done = []
     for path in sorted((corpus.root / "catalog").rglob("*")):
         relative = path.relative_to(corpus.root).as_posix()

@@ -22,6 +22,8 @@ from ingest.process import Work
 from ingest.recipe import Limits
 from ingest.recovery import recover
 from ingest.snapshot import Snapshot
+from ingest.tombstones import FORGOTTEN
+from schemas.episode import EpisodeRef
 from schemas.errors import Code, InvariantError, TransientError
 from schemas.outcome import Outcome, State
 
@@ -108,6 +110,7 @@ def ingest(
         corpus=corpus, disk=disk, run_id=context.run_id, parent=current, datasets=datasets
     )
     run = _Run(request, plan, corpus, committer, limits, context, disk)
+    run.leave_out()
 
     def finish() -> None:
         run.flush()
@@ -166,6 +169,20 @@ class _Run:
             self.tally.quarantined += ref.stands_for
             self.tally.codes[code] += ref.stands_for
 
+    def leave_out(self) -> None:
+        """What was forgotten counts as filtered, run after run: nothing vanishes without a word."""
+        for ref in self.plan.forgotten:
+            outcome = Outcome(
+                uid=ref.uid,
+                state=State.FILTERED,
+                code=FORGOTTEN,
+                message="erased by eicorpus forget; ingest --restore brings it back",
+            )
+            work = self._work(ref)
+            verdict = self._verdict(work, outcome, State.FILTERED)
+            self.committer.add(outcome, verdict, Path(work.staging))
+            self.tally.count(outcome, State.FILTERED, ref.stands_for)
+
     def next_work(self) -> Work | None:
         work = self.again.popleft() if self.again else self._fresh_work()
         if work is not None:
@@ -176,8 +193,9 @@ class _Run:
     def _fresh_work(self) -> Work | None:
         # Outcomes wait for the first of the plan; a hanging one must not let them pile up without bound.
         ref = next(self.fresh, None) if len(self.ready) < MAX_WAITING else None
-        if ref is None:
-            return None
+        return None if ref is None else self._work(ref)
+
+    def _work(self, ref: EpisodeRef) -> Work:
         return Work(
             ref=ref,
             adapter=self.request.source,

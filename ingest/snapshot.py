@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,21 +70,25 @@ class Snapshot:
         return merged.select(schema.names).cast(schema)
 
 
+def numbers(corpus: Path) -> list[int]:
+    """Every snapshot there is, oldest first."""
+    return sorted(int(p.stem) for p in (corpus / FOLDER).glob("*.json") if p.stem.isdigit())
+
+
 def load(corpus: Path, number: int | None = None) -> Snapshot:
     """The latest snapshot of a corpus, or the one asked for; the empty one when nothing was ever committed.
 
     Raises:
         ConfigError: no such snapshot, or one written by a newer format.
     """
-    folder = corpus / FOLDER
-    numbers = sorted(int(p.stem) for p in folder.glob("*.json") if p.stem.isdigit())
+    folder, there = corpus / FOLDER, numbers(corpus)
     if number is None:
-        if not numbers:
+        if not there:
             return Snapshot()
-        number = numbers[-1]
+        number = there[-1]
     path = folder / f"{number:08d}.json"
     if not path.is_file():
-        raise ConfigError(f"no snapshot {number}; there are {numbers or 'none'}", where=str(folder))
+        raise ConfigError(f"no snapshot {number}; there are {there or 'none'}", where=str(folder))
     raw = _parsed(path)
     if raw["format_version"] > FORMAT_VERSION:
         found = f"format {raw['format_version']}, this eicorpus reads up to {FORMAT_VERSION}"
@@ -132,9 +136,34 @@ def overtaken(number: int, folder: Path) -> TransientError:
 
 def write_part(disk: Disk, corpus: Path, table: str, rows: Iterable[Mapping[str, Any]]) -> Part:
     """Write rows as one part named by their content, so that writing them again changes nothing."""
-    arrow = table_from_rows(table, rows)
+    return write_tables(disk, corpus, table, [table_from_rows(table, rows)])
+
+
+def write_tables(
+    disk: Disk,
+    corpus: Path,
+    table: str,
+    pieces: Iterable[pa.Table],
+    *,
+    schema: pa.Schema | None = None,
+) -> Part:
+    """`write_part` of Arrow tables, one after the other, for what is too large for Python objects.
+
+    Args:
+        schema: of an older part that is written again; columns that came later stay absent.
+
+    Raises:
+        InvariantError: a piece has another schema than the one declared.
+    """
+    schema = TABLES[table] if schema is None else schema
     sink = pa.BufferOutputStream()
-    pq.write_table(arrow, sink, compression="zstd")
+    num_rows = 0
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for piece in pieces:
+            if not piece.schema.equals(schema):
+                raise InvariantError(f"table {table}: {piece.schema} is not the schema declared")
+            writer.write_table(piece)
+            num_rows += piece.num_rows
     data = sink.getvalue().to_pybytes()
     digest = hashlib.sha256(data).hexdigest()
     folder = corpus / "catalog" / table
@@ -142,7 +171,7 @@ def write_part(disk: Disk, corpus: Path, table: str, rows: Iterable[Mapping[str,
     path = folder / f"part-{digest[:32]}.parquet"
     disk.write(path, data)
     relative = path.relative_to(corpus).as_posix()
-    return Part(path=relative, rows=arrow.num_rows, num_bytes=len(data), sha256=digest)
+    return Part(path=relative, rows=num_rows, num_bytes=len(data), sha256=digest)
 
 
 def publish(
@@ -159,25 +188,41 @@ def publish(
         if part in tables[name]:
             raise InvariantError(f"{part.path} is already part of snapshot {parent.number}")
         tables[name].append(part)
+    return publish_tables(disk, corpus, parent, tables, run_id)
+
+
+def publish_tables(
+    disk: Disk, corpus: Path, parent: Snapshot, tables: Mapping[str, Sequence[Part]], run_id: str
+) -> Snapshot:
+    """Commit exactly these parts as the successor of `parent`, put-if-absent. For what rewrites parts; `publish` appends.
+
+    Raises:
+        TransientError: someone else committed in between.
+    """
     number = parent.number + 1
+    made = Snapshot(
+        number=number, run_id=run_id, tables={name: tuple(parts) for name, parts in tables.items()}
+    )
+    folder = corpus / FOLDER
+    disk.make_dir(folder)
+    if not disk.publish(folder / f"{number:08d}.json", text_of(made).encode()):
+        raise overtaken(number, folder)
+    return made
+
+
+def text_of(snapshot: Snapshot) -> str:
+    """The file of a snapshot."""
     raw = {
-        "snapshot": number,
-        "parent": parent.number,
+        "snapshot": snapshot.number,
+        "parent": snapshot.number - 1,
         "format_version": FORMAT_VERSION,
-        "run_id": run_id,
+        "run_id": snapshot.run_id,
         "tables": {
             name: [
                 {"path": p.path, "rows": p.rows, "num_bytes": p.num_bytes, "sha256": p.sha256}
-                for p in parts
+                for p in snapshot.parts(name)
             ]
-            for name, parts in tables.items()
+            for name in TABLES
         },
     }
-    folder = corpus / FOLDER
-    disk.make_dir(folder)
-    text = json.dumps(raw, indent=1)
-    if not disk.publish(folder / f"{number:08d}.json", text.encode()):
-        raise overtaken(number, folder)
-    return Snapshot(
-        number=number, run_id=run_id, tables={name: tuple(p) for name, p in tables.items()}
-    )
+    return json.dumps(raw, indent=1)

@@ -14,11 +14,21 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from adapters.registry import ADAPTERS, adapter_for
+from jobs import caption as caption_job
+from jobs import compact as compact_job
+from jobs import dedup as dedup_job
 from jobs import doctor as doctor_job
+from jobs import explain as explain_job
+from jobs import forget as forget_job
+from jobs import gc as gc_job
 from jobs import ingest as ingest_job
+from jobs import manifest as manifest_job
 from jobs import measure as measure_job
 from jobs import query as query_job
+from jobs import report as report_job
+from jobs import snapshot as snapshot_job
 from jobs import stale as stale_job
+from jobs import tier as tier_job
 from jobs import verify as verify_job
 from jobs.output import answer_json, stderr, stdout, table
 from schemas.errors import PipelineError
@@ -35,7 +45,17 @@ app.command("ingest")(ingest_job.command)
 app.command("doctor")(doctor_job.command)
 app.command("query")(query_job.query)
 app.command("measure")(measure_job.command)
+app.command("caption")(caption_job.command)
+app.command("tier")(tier_job.command)
+app.command("explain")(explain_job.command)
+app.command("dedup")(dedup_job.command)
+app.add_typer(manifest_job.app, name="manifest")
+app.command("report")(report_job.command)
 app.command("stale")(stale_job.command)
+app.add_typer(snapshot_job.app, name="snapshot")
+app.command("compact")(compact_job.command)
+app.command("gc")(gc_job.command)
+app.command("forget")(forget_job.command)
 app.command("verify")(verify_job.command)
 app.command("digest")(verify_job.digest_command)
 

@@ -87,6 +87,9 @@ def command(
     retry_poison: Annotated[
         bool, typer.Option("--retry-poison", help="Try episodes that killed a worker again.")
     ] = False,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="Bring back what `eicorpus forget` erased.")
+    ] = False,
     time_limit: Annotated[float, typer.Option(help="Seconds one episode may take.")] = 1800.0,
     memory_limit: Annotated[int, typer.Option(help="MiB one worker may use.")] = 4096,
     max_quarantined: Annotated[
@@ -111,6 +114,7 @@ def command(
         limit=limit,
         select=select,
         retry_poison=retry_poison,
+        restore=restore,
         has_moved=moved,
         assets=assets_from(mano_dir, mano_device, urdf, camera_poses),
     )

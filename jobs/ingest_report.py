@@ -36,6 +36,7 @@ def plan_as_json(plan: Plan, workers: int) -> dict[str, Any]:
         "committed_before": plan.done,
         "stale": plan.stale,
         "poisoned": len(plan.poisoned),
+        "forgotten": len(plan.forgotten),
         "other_roots": list(plan.other_roots),
         "hours": plan.hours,
         "num_bytes": plan.num_bytes,
@@ -66,6 +67,7 @@ def show_plan(plan: Plan, workers: int) -> None:
         ("committed before", plan.done),
         ("committed under another recipe or adapter version, kept", plan.stale),
         ("took a worker with them before (--retry-poison)", len(plan.poisoned)),
+        ("forgotten, left out (--restore)", len(plan.forgotten)),
     ):
         if count:
             stderr.print(f"     {count} {what}")

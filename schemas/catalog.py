@@ -38,6 +38,25 @@ _CAMERA = pa.struct(
         ("lens_params", pa.list_(pa.float64())),
     ]
 )
+_REASON = pa.struct(
+    [
+        ("code", pa.string()),  # of the rule
+        ("text", pa.string()),
+        ("value", pa.float64()),  # NULL: unknown, or no number
+        ("threshold", pa.float64()),
+    ]
+)
+_ERASED_FILE = pa.struct(
+    [
+        ("kind", pa.string()),  # data | video
+        ("camera", pa.string()),
+        ("path", pa.string()),
+        ("num_bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("detail_json", pa.string()),  # its statistics
+    ]
+)
+_END = pa.struct([("run_id", pa.string()), ("state", pa.string())])
 _RAW_FILE = pa.struct([("path", pa.string()), ("num_bytes", pa.int64()), ("digest", pa.string())])
 
 TABLES: dict[str, pa.Schema] = {
@@ -126,11 +145,11 @@ TABLES: dict[str, pa.Schema] = {
     "signatures": pa.schema(
         [
             ("uid", pa.string()),
-            ("kind", pa.string()),  # trajectory; only equal kinds compare
+            ("kind", pa.string()),  # trajectory | pictures | rows; only equal kinds compare
             (
                 "version",
                 pa.int32(),
-            ),  # of the measure that made it; the highest of (uid, kind) holds
+            ),  # of the measure that made it; the highest of a (uid, kind) holds
             ("vector", pa.list_(pa.float32())),
         ]
     ),
@@ -148,6 +167,47 @@ TABLES: dict[str, pa.Schema] = {
             ("snapshot", pa.int64()),
         ]
     ),
+    "tiers": pa.schema(
+        [
+            ("uid", pa.string()),
+            ("policy", pa.string()),
+            ("policy_digest", pa.string()),
+            ("segment_index", pa.int32()),  # the segments of one run cover the episode, in order
+            ("start", pa.int64()),  # timesteps [start, end)
+            ("end", pa.int64()),
+            ("tier", pa.string()),  # high | low | actionless | excluded
+            ("tasks", pa.list_(pa.string())),  # what it may teach
+            ("reasons", pa.list_(_REASON)),
+            ("run_id", pa.string()),
+            ("snapshot", pa.int64()),
+        ]
+    ),
+    "policies": pa.schema(  # one row for each run of `eicorpus tier`
+        [
+            ("policy", pa.string()),
+            ("version", pa.int32()),
+            ("policy_digest", pa.string()),
+            ("text", pa.string()),  # the YAML, whole
+            ("run_id", pa.string()),
+            ("snapshot", pa.int64()),
+        ]
+    ),
+    "duplicates": pa.schema(  # every episode that has a copy; all NULL but `uid` when it has none any more
+        [
+            ("uid", pa.string()),
+            ("cluster", pa.string()),  # lowest uid of all copies of one recording
+            ("kept_uid", pa.string()),  # the copy to keep; its own uid when that is it
+            ("kind", pa.string()),  # kept | exact | near
+            ("evidence", pa.string()),  # bytes | motion and pictures | pictures | chain
+            ("path_distance", pa.float64()),  # to the kept one; NULL where nothing can be compared
+            ("opening_distance", pa.float64()),
+            ("look_distance", pa.float64()),
+            ("duration_ratio", pa.float64()),
+            ("reason", pa.string()),  # what the kept one is better by
+            ("run_id", pa.string()),
+            ("snapshot", pa.int64()),
+        ]
+    ),
     "captions": pa.schema(
         [
             ("caption_id", pa.string()),
@@ -160,6 +220,21 @@ TABLES: dict[str, pa.Schema] = {
             ("prompt_version", pa.string()),
             ("outcome", pa.string()),
             ("run_id", pa.string()),
+            ("model", pa.string()),  # what answered, with its revision where it has one
+            ("prompt_sha256", pa.string()),  # "" where no prompt was asked
+            ("params_json", pa.string()),
+            ("source_text", pa.string()),  # what a timestep there has; NULL for nothing
+            ("rephrasings", pa.list_(pa.string())),
+            ("checks_failed", pa.list_(pa.string())),
+            ("checks_silent", pa.list_(pa.string())),  # there was nothing to judge by
+            ("detail", pa.string()),  # why it is not ok; what failed checks complain of
+            ("confidence", pa.float64()),  # as the backend says; NULL where it does not
+            ("description_json", pa.string()),  # pass one
+            ("camera", pa.string()),
+            ("sheet_sha256", pa.string()),
+            ("frames_s", pa.list_(pa.float64())),  # pictures shown, from the segment's start
+            ("cache_key", pa.string()),
+            ("latency_s", pa.float64()),  # of both passes; NULL when nobody was asked
         ]
     ),
     "latents": pa.schema(
@@ -178,13 +253,32 @@ TABLES: dict[str, pa.Schema] = {
     "artifacts": pa.schema(
         [
             ("uid", pa.string()),  # "" for what belongs to a whole dataset
-            ("kind", pa.string()),  # data | video | features
+            ("kind", pa.string()),  # data | video | features | tasks
             ("camera", pa.string()),
             ("path", pa.string()),  # relative to the corpus
             ("num_bytes", pa.int64()),
             ("sha256", pa.string()),
             ("num_frames", pa.int64()),
             ("detail_json", pa.string()),  # statistics of a file; features of a dataset
+        ]
+    ),
+    # Episodes that `eicorpus forget` erased. A place in a dataset stays, so that no other episode changes: it is filled
+    # with as many timesteps of nothing.
+    "tombstones": pa.schema(
+        [
+            ("uid", pa.string()),
+            ("source", pa.string()),
+            ("dataset", pa.string()),
+            ("episode_id", pa.string()),
+            ("reason", pa.string()),
+            ("erased_at", pa.timestamp("us", tz="UTC")),
+            ("run_id", pa.string()),
+            ("dataset_path", pa.string()),  # the place; NULL when it was never committed
+            ("episode_index", pa.int64()),
+            ("index_from", pa.int64()),
+            ("length", pa.int64()),
+            ("files", pa.list_(_ERASED_FILE)),  # what lies there now
+            ("ends", pa.list_(_END)),  # verdicts that were erased: the counts of runs stay
         ]
     ),
     "runs": pa.schema(

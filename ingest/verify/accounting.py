@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from ingest.snapshot import Snapshot
+from ingest.tombstones import tombstones
 from ingest.verify.finding import Check, Finding, finding
 from ingest.verify.stored import uids_of
 from schemas.outcome import State
@@ -40,6 +41,8 @@ def _run_findings(corpus: Path, current: Snapshot, verdicts: pl.DataFrame) -> It
     the verdicts; a run that was stopped has verdicts and no row.
     """
     given = Counter(verdicts.select("run_id", "state").iter_rows())
+    for erased in tombstones(corpus, current):
+        given.update((end["run_id"], end["state"]) for end in erased["ends"])
     for row in current.read(corpus, "runs").to_pylist():
         ends = {state: row[state.value] for state in _ENDS}
         path = f"catalog/runs: {row['run_id']}"

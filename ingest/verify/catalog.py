@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 from ingest import snapshot
 from ingest.corpus import MARKER
+from ingest.life.history import named_parts
 from ingest.snapshot import FOLDER, Part, Snapshot
 from ingest.verify.files import in_batches, measured, problem_opening, unreadable
 from ingest.verify.finding import Check, Finding, finding
@@ -60,7 +62,7 @@ def part_findings(corpus: Path, current: Snapshot, pool: Executor) -> list[Findi
     paths = [part.path for _, part in named]
     for path in sorted({path for path in paths if paths.count(path) > 1}):
         found.append(finding(Check.CATALOG_CONTENT, path, "it named twice", "each part once"))
-    return found + list(_extra_findings(corpus, set(paths)))
+    return found + list(_extra_findings(corpus, set(paths) | _older(corpus, current)))
 
 
 def blocks_the_rest(found: list[Finding]) -> bool:
@@ -110,10 +112,20 @@ def _schema_findings(found: pa.Schema, table: str, path: str) -> Iterator[Findin
         yield finding(Check.CATALOG_SCHEMA, path, "no column 'uid'", "one")
 
 
+def _older(corpus: Path, current: Snapshot) -> set[str]:
+    """What older snapshots name stays until `eicorpus gc`. A damaged one is of no use, and no harm to the latest."""
+    found: set[str] = set()
+    for number in snapshot.numbers(corpus):
+        if number != current.number:
+            with suppress(snapshot.DamagedSnapshot):
+                found |= named_parts([snapshot.load(corpus, number)])
+    return found
+
+
 def _extra_findings(corpus: Path, named: set[str]) -> Iterator[Finding]:
     for path in sorted((corpus / "catalog").rglob("*")):
         relative = path.relative_to(corpus).as_posix()
         is_snapshot = relative.startswith(f"{FOLDER}/") and path.suffix == ".json"
         if not path.is_dir() and relative not in named and not is_snapshot:
-            what = "a file that the latest snapshot does not name"
-            yield finding(Check.CATALOG_EXTRA, relative, what, "only what it names")
+            what = "a file that no snapshot names"
+            yield finding(Check.CATALOG_EXTRA, relative, what, "only what one names")

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.corpus import Corpus, open_corpus
-from ingest.meta_projection import Dataset, Lines, info_of
+from ingest.life.erasure import unfinished
+from ingest.meta_projection import Dataset, Lines, info_of, task_lines
 from ingest.recipe import Recipe
 from ingest.snapshot import Snapshot
 from ingest.verify.accounting import accounting_findings
@@ -19,7 +20,13 @@ from ingest.verify.episode import EpisodeCheck
 from ingest.verify.finding import Check, Finding, finding
 from ingest.verify.meta import MetaComparison, extra_files
 from ingest.verify.place import Place, number, numbering_findings
-from ingest.verify.stored import Stored, empty_datasets, stored_batches
+from ingest.verify.stored import (
+    Stored,
+    empty_datasets,
+    erased_places,
+    in_order,
+    stored_batches,
+)
 from schemas.errors import ConfigError
 
 MAX_GOP = 300  # what a recipe may ask for at most: the bound where a stopped run left no row with its recipe
@@ -79,13 +86,18 @@ class _Verification:
         yield from problems
         if current is None:
             return
+        if half := unfinished(Corpus(self.root), current):
+            yield _half_done(half[0].relative_to(self.root).as_posix())
+            return
         problems = part_findings(self.root, current, self.pool)
         yield from problems
         if blocks_the_rest(problems):
             return
         yield from accounting_findings(self.root, current)
         yield from self._describe(current)
-        for batch in stored_batches(self.root, current):
+        yield from self._pinned()
+        erased = erased_places(self.root, current)
+        for batch in in_order(stored_batches(self.root, current), erased):
             yield from self._batch(batch)
         for path, dataset in self.datasets.items():
             yield from self.meta[path].finish(dataset)
@@ -108,6 +120,11 @@ class _Verification:
         self.seen.total = sum(part.rows for part in current.parts("episodes"))
         self.seen.snapshot, self.seen.datasets = current.number, sorted(self.datasets)
         self.progress(self.seen)
+
+    def _pinned(self) -> Iterator[Finding]:
+        """Tasks that an erasure numbered come before those of any episode."""
+        for path, dataset in self.datasets.items():
+            yield from self.meta[path].feed(Lines(tasks=task_lines(dataset)))
 
     def _batch(self, batch: list[Stored]) -> Iterator[Finding]:
         """Number the episodes in their order, compare `meta/`, and let threads look at the files."""
@@ -139,10 +156,16 @@ class _Verification:
 
     def _files(self, work: list[tuple[Stored, Place]]) -> Iterable[Finding]:
         for (stored, _), found in zip(work, self.pool.map(self.check, work), strict=True):
-            self.seen.episodes += 1
-            self.seen.frames += stored.row["length"]
+            if stored.row.get("erased") is None:
+                self.seen.episodes += 1
+                self.seen.frames += stored.row["length"]
             self.progress(self.seen)
             yield from found
+
+
+def _half_done(path: str) -> Finding:
+    what = "an erasure that is committed and not finished"
+    return finding(Check.ERASURE_UNFINISHED, path, what, "nothing left of it")
 
 
 def _bad_content(error: Exception) -> Finding:

@@ -47,6 +47,7 @@ class Check(StrEnum):
     VIDEO_TIMES = "video_times"
     VIDEO_KEYFRAMES = "video_keyframes"
     CONTENT_CHANGED = "content_changed"
+    ERASURE_UNFINISHED = "erasure_unfinished"
     PEER = "peer"
 
 
@@ -80,6 +81,7 @@ _EXCEPTIONS = {
     Check.CONTENT_CHANGED: (
         "the catalog's rows of this episode are not those that were committed: restore catalog/ from a copy"
     ),
+    Check.ERASURE_UNFINISHED: "run `eicorpus gc`, which finishes it, and verify again",
     Check.PEER: "mend the other findings first; if there are none, report it as a bug",
 }
 

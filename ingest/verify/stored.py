@@ -22,6 +22,7 @@ from ingest.corpus import data_file, video_file
 from ingest.digest import content_digest, rows_digest
 from ingest.meta_projection import Dataset
 from ingest.snapshot import Snapshot
+from ingest.tombstones import pinned_tasks, places, tombstones
 from schemas.lerobot import DEFAULT_FEATURES
 
 BATCH_EPISODES = 256
@@ -106,7 +107,44 @@ def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
         )
         for row in found.to_pylist():
             datasets[row["path"]] = Dataset(path=row["path"], **json.loads(row["detail_json"]))
+    for path, texts in pinned_tasks(corpus, current).items():
+        datasets[path].pin(texts)
     return datasets
+
+
+def erased_places(corpus: Path, current: Snapshot) -> list[Stored]:
+    """Places of erased episodes by dataset and number, as episodes whose files the tombstones name."""
+    return [
+        Stored(
+            row=row,
+            artifacts=[{"uid": "", **file} for file in row["erased"]["files"]],
+            segments=(),
+            measurements=(),
+        )
+        for row in places(tombstones(corpus, current))
+    ]
+
+
+def in_order(batches: Iterator[list[Stored]], erased: Sequence[Stored]) -> Iterator[list[Stored]]:
+    """The same batches with every erased place before the episode that follows it in its dataset; the last ones at the end."""
+    holes = {(each.row["dataset_path"], each.row["episode_index"]): each for each in erased}
+    following: dict[str, int] = defaultdict(int)
+
+    def due(path: str) -> Iterator[Stored]:
+        while (hole := holes.pop((path, following[path]), None)) is not None:
+            following[path] += 1
+            yield hole
+
+    for batch in batches:
+        out: list[Stored] = []
+        for stored in batch:
+            path = stored.row["dataset_path"]
+            out += due(path)
+            out.append(stored)
+            following[path] += 1
+        yield out
+    # What is still here has no episode after it, or a number that does not fit, which the numbering check says.
+    yield list(holes.values())
 
 
 def uids_of(corpus: Path, current: Snapshot, table: str, *, distinct: bool = True) -> pl.DataFrame:

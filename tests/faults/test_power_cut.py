@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ CHANGING = (
     "append",
     "place",
     "publish",
+    "publish_dir",
     "truncate",
     "remove",
     "remove_tree",
@@ -72,6 +73,10 @@ class CuttingDisk(Disk):
         part = path.with_name(f".{path.name}.0.part")
         self._count(lambda: part.write_bytes(data[: len(data) // 2]))
         return super().publish(path, data)
+
+    def publish_dir(self, path: Path, files: Mapping[str, bytes]) -> bool:
+        self._count()  # before its name appears; the files in it are counted one by one
+        return super().publish_dir(path, files)
 
     def remove_tree(self, path: Path) -> None:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.exists() else []

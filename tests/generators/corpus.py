@@ -137,8 +137,36 @@ def _others(index: int, length: int) -> Rows:
                 "language": "en",
                 "backend": "synthetic",
                 "prompt_version": "1",
-                "outcome": "accepted",
+                "outcome": "ok",
                 "run_id": "run-1",
+                "model": "",
+                "prompt_sha256": "",
+                "params_json": "{}",
+                "source_text": TASKS[index % 4],
+                "rephrasings": [],
+                "checks_failed": [],
+                "checks_silent": [],
+                "detail": "",
+                "confidence": None,
+                "description_json": None,
+                "camera": None,
+                "sheet_sha256": None,
+                "frames_s": [],
+                "cache_key": "",
+                "latency_s": None,
+            }
+        ],
+        "tiers": [
+            {
+                **span,
+                "policy": "synthetic",
+                "policy_digest": "p" * 16,
+                "segment_index": 0,
+                "tier": "high" if index % 2 else "low",
+                "tasks": ["policy"] if index % 2 else [],
+                "reasons": [{"code": "sound", "text": "sound", "value": 0.1, "threshold": None}],
+                "run_id": "run-1",
+                "snapshot": 1,
             }
         ],
         "latents": [
@@ -182,6 +210,16 @@ def _once(num_episodes: int, num_quarantined: int) -> Rows:
                 "run_id": "run-1",
             }
             for source in SOURCES
+        ],
+        "policies": [
+            {
+                "policy": "synthetic",
+                "version": 1,
+                "policy_digest": "p" * 16,
+                "text": "policy: synthetic\n",
+                "run_id": "run-1",
+                "snapshot": 1,
+            }
         ],
         "runs": [
             {

@@ -6,6 +6,7 @@ written out here: T_src = T_hand @ inv([[R, t], [0, 1]]). Row k is at k / fps, i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -74,10 +75,13 @@ class Quirks:
     removed_episode: int | None = None  # v3.0: gone from the table, its frames stayed in the video
 
 
-def write(root: Path, **quirks: object) -> Written:
-    """Three episodes of about 2 s, v2.1 at 30 Hz unless told otherwise; every field of `Quirks` is a keyword."""
+def write(root: Path, *, scenes: Sequence[Scene] | None = None, **quirks: object) -> Written:
+    """Three episodes of about 2 s, v2.1 at 30 Hz unless told otherwise; every field of `Quirks` is a keyword.
+
+    `scenes` are written instead, whose size is that of the set.
+    """
     q = replace(Quirks(), **quirks)  # type: ignore[arg-type]
-    scenes = [
+    scenes = scenes or [
         Scene(seed=seed, duration_s=duration, width=q.width, height=q.height)
         for seed, duration in enumerate(DURATIONS_S)
     ]
@@ -109,7 +113,7 @@ def state_at(scene: Scene, t_s: float, quaternion: str = "xyzw") -> np.ndarray:
     return np.concatenate([xyz_quat(T, quaternion), [scene.gripper_opening(t_s)]])
 
 
-def _table(q: Quirks, scene: Scene, number: int, scenes: list[Scene]) -> pa.Table:
+def _table(q: Quirks, scene: Scene, number: int, scenes: Sequence[Scene]) -> pa.Table:
     n = num_rows(scene, q.fps)
     t_s = np.arange(n) / q.fps
     state = np.stack([state_at(scene, t, q.quaternion) for t in t_s])
@@ -146,7 +150,7 @@ def _vectors(q: Quirks, values: np.ndarray) -> pa.Array:
     return fixed(values)
 
 
-def _write_v2(root: Path, q: Quirks, scenes: list[Scene], tables: list[pa.Table]) -> None:
+def _write_v2(root: Path, q: Quirks, scenes: Sequence[Scene], tables: list[pa.Table]) -> None:
     data, video = _templates(q)
     lines = []
     for number, (scene, table) in enumerate(zip(scenes, tables, strict=True)):
@@ -166,7 +170,7 @@ def _write_v2(root: Path, q: Quirks, scenes: list[Scene], tables: list[pa.Table]
     write_lines(root / "meta/tasks.jsonl", tasks, is_blank=q.blank_lines)
 
 
-def _write_v3(root: Path, q: Quirks, scenes: list[Scene], tables: list[pa.Table]) -> None:
+def _write_v3(root: Path, q: Quirks, scenes: Sequence[Scene], tables: list[pa.Table]) -> None:
     rate = Fraction(q.fps)
     places = {"chunk_index": 0, "file_index": 0}
     kept = [t for n, t in enumerate(tables) if n != q.removed_episode]

@@ -1,0 +1,68 @@
+"""Negative controls: segments asked about again with pictures that cannot show them. What is captioned all the same was made up.
+
+black: no picture shows anything. shuffled: the right pictures at wrong times. stranger: another segment's pictures under this one's texts.
+Counted is what would be trained on: captions that are ok and pass their checks (captioning.md §3, 7 counts the status alone, and says so of
+shuffled frames too, where a description of a steady activity is no mistake).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ingest.curation.caption.protocol import Backend
+from ingest.curation.caption.settings import CaptionSettings
+from ingest.curation.caption.sheet import Picture, sheet_of
+from ingest.curation.caption.two_pass import CaptionWork, Seen, caption_of, look
+from schemas.errors import SourceError
+
+KINDS = ("black", "shuffled", "stranger")
+
+
+def false_captions(
+    works: Sequence[CaptionWork], backend: Backend, settings: CaptionSettings
+) -> dict[str, tuple[int, int]]:
+    """Kind -> (segments asked about, captioned all the same).
+
+    Raises:
+        EndpointDown, ConfigError: see `Backend`.
+    """
+    seen = list(_seen(works, settings))
+    counts = dict.fromkeys(KINDS, (0, 0))
+    for index, (work, own) in enumerate(seen):
+        other = seen[(index + 1) % len(seen)][1]
+        for kind in KINDS:
+            pictures = _pictures(kind, own.pictures, other.pictures)
+            if pictures is None:
+                continue
+            assert own.sheet is not None
+            times = own.sheet.times_s[: len(pictures)]
+            wrong = Seen(sheet=sheet_of(pictures, times, settings.sheet.plan), camera=own.camera)
+            made = caption_of(work, wrong, backend, settings, run_id="")
+            if made.row is not None:  # an answer, of whatever kind
+                asked, false = counts[kind]
+                counts[kind] = (asked + 1, false + made.is_usable)
+    return counts
+
+
+def _seen(
+    works: Sequence[CaptionWork], settings: CaptionSettings
+) -> Iterator[tuple[CaptionWork, Seen]]:
+    for work in works:
+        try:
+            found = look(work, settings)
+        except SourceError:  # counted as skipped where it was captioned
+            continue
+        if found is not None:
+            yield work, found
+
+
+def _pictures(kind: str, own: Sequence[Picture], other: Sequence[Picture]) -> list[Picture] | None:
+    """The wrong pictures, or None where they would be the right ones."""
+    if kind == "black":
+        return [np.zeros_like(picture) for picture in own]
+    if kind == "shuffled":
+        order = np.random.default_rng(0).permutation(len(own))
+        return None if (order == np.arange(len(own))).all() else [own[k] for k in order]
+    return None if other is own else list(other[: len(own)])

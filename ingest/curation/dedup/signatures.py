@@ -1,0 +1,178 @@
+"""The signatures of a whole corpus as a few arrays: episodes are numbers 0..N-1 in order of uid, cameras and arms lie beside them.
+
+Read part by part: a million episodes with two cameras and one arm take about 1.2 GB and no list of Python objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingest.curation.dedup.looks import MIN_CHANGE_LUMA, Bytes, Looks, looks_from, packed
+from ingest.curation.dedup.paths import MIN_EXTENT_M
+from ingest.curation.dedup.search import Indices
+from ingest.curation.measure import look, rows, trajectory
+from ingest.curation.measures import Measure
+from ingest.snapshot import Snapshot
+from schemas.errors import InvariantError
+from schemas.geometry import Array
+
+KINDS: dict[str, Measure] = {
+    "pictures": look.MEASURE,
+    "trajectory": trajectory.MEASURE,
+    "rows": rows.MEASURE,
+}
+_DIGEST_WIDTH = 33
+_BATCH_ROWS = 65_536
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Signatures:
+    """`first_*`, `num_*` [N]: which cameras and arms are an episode's; still ones are left out. `digest` [N]: b"" for none."""
+
+    uids: npt.NDArray[np.object_]
+    duration_s: Array
+    is_measured: npt.NDArray[np.bool_]  # by every measure of KINDS at its present version
+    looks: Looks
+    first_look: Indices
+    num_looks: Indices
+    paths: npt.NDArray[np.float16]  # [A, 32, 4]
+    first_path: Indices
+    num_paths: Indices
+    digest: npt.NDArray[np.bytes_]
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+
+def read_signatures(corpus: Path, current: Snapshot) -> Signatures:
+    """What the measures `look`, `trajectory` and `rows` left in the catalog at their present versions."""
+    episodes = current.read(corpus, "episodes", ["uid", "duration_s"]).sort_by("uid")
+    uids = episodes["uid"].combine_chunks()
+    read = _read(corpus, current, uids)
+    of_look, scene, motion = read["pictures"]
+    of_path, paths = read["trajectory"]
+    of_rows, sha256 = read["rows"]
+    first_look, num_looks = _spans(of_look, len(uids))
+    first_path, num_paths = _spans(of_path, len(uids))
+    digest = np.full(len(uids), b"", dtype="S32")
+    digest[of_rows] = sha256
+    return Signatures(
+        uids=uids.to_numpy(zero_copy_only=False),
+        duration_s=episodes["duration_s"].to_numpy(),
+        is_measured=_measured(corpus, current, uids),
+        looks=looks_from(scene, motion),
+        first_look=first_look,
+        num_looks=num_looks,
+        paths=paths,
+        first_path=first_path,
+        num_paths=num_paths,
+        digest=digest,
+    )
+
+
+def _read(corpus: Path, current: Snapshot, uids: pa.Array) -> dict[str, list[Any]]:
+    """Each kind as columns, packed as they are read: first the episode of each row, ascending, then what is kept of it."""
+    parts: dict[str, list[tuple[Any, ...]]] = {
+        kind: [pack(np.zeros(0, np.intp), np.zeros((0, width), np.float32))]
+        for kind, (width, pack) in _PACKED.items()
+    }
+    seen = {kind: np.zeros(len(uids), dtype=bool) for kind in parts}
+    for part in current.parts("signatures"):
+        for batch in pq.ParquetFile(corpus / part.path).iter_batches(
+            _BATCH_ROWS, columns=["uid", "kind", "version", "vector"]
+        ):
+            table = pa.Table.from_batches([batch])
+            for kind, (width, pack) in _PACKED.items():
+                is_wanted = (pc.field("kind") == kind) & (
+                    pc.field("version") == KINDS[kind].version
+                )
+                found = _of_batch(table.filter(is_wanted), uids, seen[kind], width, part.path)
+                parts[kind].append(pack(*found))
+    return {kind: _by_episode(given) for kind, given in parts.items()}
+
+
+def _by_episode(parts: list[tuple[Any, ...]]) -> list[Any]:
+    order = np.argsort(np.concatenate([part[0] for part in parts]), kind="stable")
+    return [np.concatenate(column)[order] for column in zip(*parts, strict=True)]
+
+
+def _pack_looks(episode: Indices, values: Values) -> tuple[Indices, Bytes, Bytes]:
+    """Cameras in which something moves: scene and motion."""
+    lively = values[:, 0] >= MIN_CHANGE_LUMA
+    return episode[lively], *packed(values[lively])
+
+
+def _pack_paths(episode: Indices, values: Values) -> tuple[Indices, npt.NDArray[np.float16]]:
+    """Arms that move: their paths [n, 32, 4]."""
+    paths = _by_arm(episode, values).reshape(-1, trajectory.POINTS, trajectory.WIDTH)
+    moves = np.linalg.norm(paths[..., :3], axis=2).max(axis=1, initial=0.0) >= MIN_EXTENT_M
+    return episode[moves], paths[moves].astype(np.float16)
+
+
+def _pack_rows(episode: Indices, values: Values) -> tuple[Indices, npt.NDArray[np.bytes_]]:
+    return episode, np.ascontiguousarray(values[:, 1:].astype(np.uint8)).view("S32")[:, 0]
+
+
+_PACKED: dict[str, tuple[int, Callable[[Indices, Values], tuple[Any, ...]]]] = {
+    "pictures": (look.WIDTH, _pack_looks),
+    "trajectory": (trajectory.POINTS * trajectory.WIDTH, _pack_paths),
+    "rows": (_DIGEST_WIDTH, _pack_rows),
+}
+
+
+def _spans(episode: Indices, count: int) -> tuple[Indices, Indices]:
+    edges = np.searchsorted(episode, np.arange(count + 1))
+    return edges[:-1], np.diff(edges)
+
+
+def _by_arm(episode: Indices, values: Values) -> Values:
+    """Rows of [32, arms, 4] per episode, cut as [arms x 128], to rows that are one arm each."""
+    out = values.copy()
+    _, first, arms = np.unique(episode, return_index=True, return_counts=True)
+    for number in np.unique(arms[arms > 1]):
+        at = (first[arms == number][:, None] + np.arange(number)).ravel()
+        stored = values[at].reshape(-1, trajectory.POINTS, number, trajectory.WIDTH)
+        out[at] = np.swapaxes(stored, 1, 2).reshape(len(at), -1)
+    return out
+
+
+def _of_batch(
+    found: pa.Table, uids: pa.Array, seen: npt.NDArray[np.bool_], width: int, where: str
+) -> tuple[Indices, Values]:
+    """(episode, [n, width]) of what was not seen yet, those of one vector together and in its order.
+
+    Raises:
+        InvariantError: a vector is not a multiple of `width`.
+    """
+    at = pc.fill_null(pc.index_in(found["uid"], value_set=uids), -1).to_numpy()
+    episode, first = np.unique(at, return_index=True)
+    rows_at = np.sort(first[(episode >= 0) & ~seen[episode]])
+    at = at[rows_at].astype(np.intp)
+    seen[at] = True
+    vector = found["vector"].combine_chunks().take(pa.array(rows_at, pa.int64()))
+    lengths = pc.list_value_length(vector).to_numpy(zero_copy_only=False).astype(np.int64)
+    if (lengths % width).any():
+        raise InvariantError(f"{where}: a vector is no multiple of {width} numbers")
+    return np.repeat(at, lengths // width), vector.flatten().to_numpy().reshape(-1, width)
+
+
+def _measured(corpus: Path, current: Snapshot, uids: pa.Array) -> npt.NDArray[np.bool_]:
+    """[N] every measure has been there: some of its numbers are in the catalog."""
+    every = np.ones(len(uids), dtype=bool)
+    for measure in KINDS.values():
+        wanted = (pc.field("name") == measure.gives[0].name) & (
+            pc.field("version") == measure.version
+        )
+        have = current.read(corpus, "measurements", ["uid"], only=wanted)["uid"]
+        every &= pc.is_in(uids, value_set=have).to_numpy(zero_copy_only=False)
+    return every

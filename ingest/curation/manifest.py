@@ -1,0 +1,229 @@
+"""Builds a manifest: tiers and a WHERE choose segments, groups deal splits, a mixture gives weights. Tables only, no row loops.
+
+The same snapshot, policy, WHERE, split and mixture give the same rows on every machine: hours are integer nanoseconds, shares are
+correctly rounded (ingest/curation/mixture.py), and rows are sorted before anything depends on their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from ingest.catalog import Catalog
+from ingest.curation.caption.choose import TextPolicy
+from ingest.curation.dealt import SplitBy, dealt
+from ingest.curation.manifest_sql import chosen, latents_of, taken, texts_of
+from ingest.curation.mixture import HOUR_NS, Dealt, deal, draw_hours
+from ingest.curation.mixture_text import MixtureText
+from ingest.curation.policy import Policy
+from ingest.curation.tier_rows import tier_rows
+from schemas.errors import ConfigError
+from schemas.manifest import (
+    ROW_SCHEMA,
+    VERSION,
+    ManifestFacts,
+    MixtureFacts,
+    MixtureGroup,
+    PolicyFacts,
+    SplitFacts,
+    rows_sha256,
+)
+from schemas.split import DEFAULT_SHARES, SPLITS, Shares
+
+_OF_SPLITS = ("uid", "source", "dataset", "split_group", "split", "subject_id", "scene_id", "tasks")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestRequest:
+    """What a manifest is to hold. `policy` None: the one that `eicorpus tier` applied last."""
+
+    name: str
+    where: str = ""
+    policy: tuple[Policy, str] | None = None
+    mixture: MixtureText = field(default_factory=MixtureText)
+    split_by: SplitBy = SplitBy.AUTO
+    shares: Shares = DEFAULT_SHARES
+    text_policy: TextPolicy = TextPolicy.BEST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Built:
+    """Rows in ROW_SCHEMA, sorted, and what there is to say about them; not yet written, without statistics."""
+
+    rows: pa.Table
+    facts: ManifestFacts
+
+
+def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
+    """Choose, deal and weigh. Reads the catalog only.
+
+    Raises:
+        ConfigError: the WHERE is no expression, nothing is left, or no mixture can do what the rules ask.
+    """
+    policy, found, lists = _found(catalog, request)
+    order = pl.DataFrame(found.select(["uid", "start"])).select(pl.arg_sort_by("uid", "start"))
+    found = taken(found, order.to_series().to_arrow())
+    latents = latents_of(catalog, found)  # needs most memory, so before anything else is made
+    text, caption_id = texts_of(catalog, found, request.text_policy)
+    narrow = _narrow(catalog, request, found, text)
+    weight, dealt_groups = _weighed(request.mixture, narrow)
+    columns = {
+        **{name: lists[name].take(found[name].combine_chunks()) for name in lists},
+        "split": narrow["split"].to_arrow(),
+        "weight": weight.to_arrow(),
+        "text": text,
+        "caption_id": caption_id,
+        "latents": latents,
+        "licence_class": narrow["licence_class"].to_arrow(),
+    }
+    arrays = [columns.get(name) for name in ROW_SCHEMA.names]
+    arrays = [
+        found[name] if array is None else array
+        for name, array in zip(ROW_SCHEMA.names, arrays, strict=True)
+    ]
+    rows = pa.table(arrays, names=ROW_SCHEMA.names).cast(ROW_SCHEMA)
+    return Built(
+        rows=rows,
+        facts=ManifestFacts(
+            manifest_version=VERSION,
+            name=request.name,
+            corpus_uid=corpus_uid,
+            snapshot=catalog.snapshot,
+            where=request.where.strip(),
+            text_policy=request.text_policy.value,
+            policy=policy,
+            split=SplitFacts(
+                by=request.split_by.value, val=request.shares.val, test=request.shares.test
+            ),
+            mixture=_mixture_facts(request.mixture, narrow, dealt_groups),
+            num_rows=len(rows),
+            num_episodes=narrow["uid"].n_unique(),
+            hours=_hours(narrow, lists["tasks"]),
+            rows_sha256=rows_sha256(rows),
+            statistics=None,
+        ),
+    )
+
+
+def _found(
+    catalog: Catalog, request: ManifestRequest
+) -> tuple[PolicyFacts, pa.Table, Mapping[str, pa.Array]]:
+    """The policy, the rows that it and the WHERE leave, and the lists that their `tasks` and `reasons` number."""
+    tiered = tier_rows(catalog, request.policy)
+    found = chosen(catalog, tiered.rows, request.where)
+    if not len(found.rows):
+        there = f"{len(tiered.rows)} segments are in a tier of {tiered.policy.name}"
+        raise ConfigError(f"no segment is left: {there}, and none fits --where {request.where!r}")
+    return tiered.policy, found.rows, found.lists
+
+
+def _narrow(
+    catalog: Catalog, request: ManifestRequest, found: pa.Table, text: pa.Array
+) -> pl.DataFrame:
+    """What the arithmetic needs of each row, in their order: `ns`, how long it lasts, and what groups are made of."""
+    names = ["uid", "source", "dataset", "embodiment", "tier", "tasks", "licence_class", "split"]
+    sizes = ["start", "end", "length", "duration_s"]
+    frame = pl.DataFrame(found.select([*names, *sizes])).with_columns(
+        pl.Series("text", text),
+        pl.col("licence_class").fill_null("unknown"),
+        ns=(pl.col("end") - pl.col("start"))
+        * (pl.col("duration_s") * 1e9).round().cast(pl.Int64)
+        // pl.col("length"),
+    )
+    return frame.with_columns(_splits(catalog, request, frame)).drop(sizes)
+
+
+def _splits(catalog: Catalog, request: ManifestRequest, frame: pl.DataFrame) -> pl.Series:
+    """The split of each row. Other groups than ingestion's are made over the whole snapshot, so that no WHERE moves anyone."""
+    is_stored = request.split_by is SplitBy.AUTO and request.shares == DEFAULT_SHARES
+    if is_stored and frame["split"].null_count() == 0:
+        return frame["split"]
+    episodes = catalog.episodes(_OF_SPLITS).rename({"tasks": "texts"})
+    split = episodes.select("uid", dealt(episodes, request.split_by, request.shares).alias("split"))
+    return frame.drop("split").join(split, on="uid", how="left", maintain_order="left")["split"]
+
+
+def _weighed(mixture: MixtureText, frame: pl.DataFrame) -> tuple[pl.Series, tuple[Dealt, ...]]:
+    """Each row's weight: in train its group's share by its part of the group's hours, elsewhere its part of the split's hours."""
+    by = list(mixture.mixture.by)
+    of_split = frame.group_by("split").agg(total=pl.col("ns").sum())
+    rows = frame.select("split", "ns", *by).join(of_split, on="split", maintain_order="left")
+    natural = pl.col("ns") / pl.col("total")
+    groups = deal(mixture.mixture, _hours_ns(mixture, frame))
+    if not groups:
+        return rows.select(natural).to_series(), groups
+    shares = pl.DataFrame(
+        {
+            **{name: [g.group[i] for g in groups] for i, name in enumerate(by)},
+            "share": [g.share for g in groups],
+            "group_ns": [g.num_ns for g in groups],
+        },
+        schema_overrides={"share": pl.Float64, "group_ns": pl.Int64},
+    )
+    joined = (
+        rows.join(shares, on=by, how="left", maintain_order="left")
+        if by
+        else rows.with_columns(share=pl.lit(groups[0].share), group_ns=pl.lit(groups[0].num_ns))
+    )
+    weight = (
+        pl.when(pl.col("split") == "train")
+        .then(pl.col("share") * (pl.col("ns") / pl.col("group_ns")))
+        .otherwise(natural)
+    )
+    return joined.select(weight).to_series(), groups
+
+
+def _hours_ns(mixture: MixtureText, frame: pl.DataFrame) -> dict[tuple[str, ...], int]:
+    """Nanoseconds of train segments by group of the mixture."""
+    by = list(mixture.mixture.by)
+    train = frame.filter(pl.col("split") == "train")
+    if not len(train):
+        return {}
+    if not by:
+        return {(): int(train["ns"].sum())}
+    sums = train.group_by(by).agg(pl.col("ns").sum())
+    return {tuple(row[:-1]): row[-1] for row in sums.select(*by, "ns").iter_rows()}
+
+
+def _mixture_facts(
+    mixture: MixtureText, frame: pl.DataFrame, groups: tuple[Dealt, ...]
+) -> MixtureFacts:
+    by = mixture.mixture.by
+    return MixtureFacts(
+        text=mixture.text,
+        digest=mixture.digest,
+        by=by,
+        draw_hours=draw_hours(mixture.mixture, _hours_ns(mixture, frame)),
+        groups=tuple(
+            MixtureGroup(
+                group=dict(zip(by, g.group, strict=True)),
+                hours=g.hours,
+                share=g.share,
+                epochs=g.epochs,
+                rule=g.rule,
+            )
+            for g in groups
+        ),
+    )
+
+
+def _hours(frame: pl.DataFrame, tasks: pa.Array) -> dict[str, dict[str, float]]:
+    """Hours by each thing one asks about; a segment counts for every task that it may supervise."""
+    out = {"all": {"all": int(frame["ns"].sum()) / HOUR_NS}}
+    for name in ("source", "embodiment", "tier", "split", "licence_class"):
+        out[name] = _hours_by(frame, name)
+    of_list = frame.group_by("tasks").agg(pl.col("ns").sum()).sort("tasks")
+    lists = pl.Series("task", tasks).gather(of_list["tasks"])
+    out["task"] = _hours_by(of_list.select("ns").with_columns(lists).explode("task"), "task")
+    order: dict[str, Any] = {name: place for place, name in enumerate(SPLITS)}
+    out["split"] = dict(sorted(out["split"].items(), key=lambda item: order.get(item[0], 9)))
+    return out
+
+
+def _hours_by(frame: pl.DataFrame, name: str) -> dict[str, float]:
+    sums = frame.group_by(name).agg(pl.col("ns").sum()).drop_nulls().sort(name)
+    return {key: ns / HOUR_NS for key, ns in sums.iter_rows()}

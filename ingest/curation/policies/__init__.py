@@ -1,0 +1,1 @@
+"""Built-in tier policies, one YAML file each: docs/curation/tiers.md."""

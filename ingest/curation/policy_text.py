@@ -1,0 +1,115 @@
+"""YAML with the place of everything in it: plain values, and for each of them its line and column. Text of strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from schemas.errors import ConfigError
+
+MAX_BYTES = 200_000
+MAX_DEPTH = 24
+Key = tuple[str | int, ...]  # ("rules", 2, "when"): the way from the root to a value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyText:
+    """A policy file as read. `marks` has (line, column), from 1, of each value and, where it is in a mapping, of its key."""
+
+    where: str
+    text: str
+    data: Any
+    marks: Mapping[Key, tuple[int, int]]
+
+    def place(self, way: Sequence[str | int]) -> str:
+        """`file:line:column` of a value, or of the nearest thing around it."""
+        for length in range(len(way), -1, -1):
+            if (mark := self.marks.get(tuple(way[:length]))) is not None:
+                return f"{self.where}:{mark[0]}:{mark[1]}"
+        return self.where
+
+
+def read_policy_text(path: Path) -> PolicyText:
+    """Read a file.
+
+    Raises:
+        ConfigError: it cannot be read, is too large or no UTF-8, or what `parse_policy_text` says.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"larger than {MAX_BYTES} bytes; a policy is short", where=str(path))
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+    return parse_policy_text(text, str(path))
+
+
+def parse_policy_text(text: str, where: str) -> PolicyText:
+    """Values and places.
+
+    Raises:
+        ConfigError: no YAML, an alias (it could stand for a value of any size), nesting without end, a key twice.
+    """
+    try:
+        _check_events(text, where)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        marks: dict[Key, tuple[int, int]] = {}
+        data = None if root is None else _value(root, (), marks, where)
+    except yaml.YAMLError as error:
+        place = _place(where, getattr(error, "problem_mark", None))
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"this is no YAML: {problem}", where=place) from error
+    return PolicyText(where=where, text=text, data=data, marks=marks)
+
+
+def _place(where: str, mark: Any) -> str:
+    return where if mark is None else f"{where}:{mark.line + 1}:{mark.column + 1}"
+
+
+def _check_events(text: str, where: str) -> None:
+    """Before a tree is made: the parser is a stream, so neither depth nor aliases can hurt here."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        place = _place(where, event.start_mark)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            found = f"more than {MAX_DEPTH} levels; give parts a name under `conditions`"
+            raise ConfigError(found, where=place)
+        if isinstance(event, yaml.AliasEvent):
+            found = f"an alias *{event.anchor}; give it a name under `conditions` and refer to that"
+            raise ConfigError(found, where=place)
+
+
+def _value(node: yaml.Node, way: Key, marks: dict[Key, tuple[int, int]], where: str) -> Any:
+    mark = (node.start_mark.line + 1, node.start_mark.column + 1)
+    marks.setdefault(way, mark)
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, way, marks, where)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*way, i), marks, where) for i, item in enumerate(node.value)]
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except ValueError as error:  # a date without a day, say
+        place = f"{where}:{mark[0]}:{mark[1]}"
+        raise ConfigError(f"{node.value!r} is no value: {error}", where=place) from error
+
+
+def _mapping(
+    node: yaml.MappingNode, way: Key, marks: dict[Key, tuple[int, int]], where: str
+) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
+        key = key_node.value
+        if not isinstance(key_node, yaml.ScalarNode) or not isinstance(key, str):
+            raise ConfigError("a key must be a word", where=f"{where}:{line}:{column}")
+        if key in out:
+            raise ConfigError(f"{key!r} is given twice", where=f"{where}:{line}:{column}")
+        marks[(*way, key)] = (line, column)
+        out[key] = _value(value_node, (*way, key), marks, where)
+    return out

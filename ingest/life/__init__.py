@@ -1,0 +1,1 @@
+"""The life of a catalog: its history, compaction, collection of what nobody needs, and erasure."""

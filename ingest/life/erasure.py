@@ -1,0 +1,150 @@
+"""The second half of an erasure: after its snapshot is published, every file that still tells of the episode goes.
+
+The first half (ingest/life/forget.py) leaves `staging/erase.<run>/`: what shall lie in the erased places, and `intent.json`, which says
+what to do with it. The snapshot is the commit: a folder whose run has no tombstone was never committed and is swept; one whose run has is
+done, from the start and as often as it takes. The intent goes last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ingest.corpus import Corpus
+from ingest.disk import Disk
+from ingest.life.history import file_of
+from ingest.snapshot import Snapshot
+from ingest.tombstones import places, tombstones
+from schemas.manifest import ERASED_FILE
+from schemas.manifest import FOLDER as MANIFESTS
+
+PREFIX = "erase."
+INTENT = "intent.json"
+Erased = Mapping[str, Any]  # a tombstone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What is left to do once the snapshot is there."""
+
+    run_id: str
+    files: Mapping[str, str]  # name in the folder -> path in the corpus
+    history: Mapping[int, str]  # older snapshot -> its new text
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def read(folder: Path) -> Intent | None:
+        """None when the run that was to write it stopped before."""
+        try:
+            raw = json.loads((folder / INTENT).read_text())
+        except FileNotFoundError:
+            return None
+        history = {int(number): text for number, text in raw["history"].items()}
+        return Intent(run_id=raw["run_id"], files=raw["files"], history=history)
+
+
+def folder_of(corpus: Corpus, run_id: str) -> Path:
+    return corpus.staging / f"{PREFIX}{run_id}"
+
+
+def unfinished(corpus: Corpus, current: Snapshot) -> list[Path]:
+    """Folders of erasures that are committed and not done."""
+    runs: set[str] | None = None
+    found = []
+    for folder in sorted(corpus.staging.glob(f"{PREFIX}*")):
+        intent = Intent.read(folder)
+        if intent is not None and runs is None:
+            runs = {row["run_id"] for row in tombstones(corpus.root, current)}
+        if intent is not None and runs is not None and intent.run_id in runs:
+            found.append(folder)
+    return found
+
+
+def finish_erasures(corpus: Corpus, disk: Disk, current: Snapshot) -> list[str]:
+    """Do what stopped erasures left undone, and sweep those that were never committed; a line for each."""
+    folders = sorted(corpus.staging.glob(f"{PREFIX}*"))
+    if not folders:
+        return []
+    committed = unfinished(corpus, current)
+    done = []
+    for folder in folders:
+        if folder in committed:
+            intent = Intent.read(folder)
+            assert intent is not None  # `unfinished` has read it
+            _finish(corpus, disk, current, folder, intent)
+            done.append(f"erased the files of {folder.name}")
+        else:
+            done.append(f"removed staging of {folder.name}, which was not committed")
+        disk.remove_tree(folder)
+    return done
+
+
+def _finish(corpus: Corpus, disk: Disk, current: Snapshot, folder: Path, intent: Intent) -> None:
+    mine = [r for r in tombstones(corpus.root, current) if r["run_id"] == intent.run_id]
+    uids = {row["uid"] for row in mine}
+    for name, path in intent.files.items():
+        disk.place(folder / name, corpus.root / path)
+    for number, text in intent.history.items():
+        if (file := file_of(corpus.root, number)).is_file():  # else it was collected
+            disk.write(file, text.encode())
+    for told in [*_latents(corpus, mine), *_captions(corpus, uids)]:
+        disk.remove(told)
+    _write_lists(corpus, disk, uids)
+    for staged in sorted(corpus.staging.iterdir()):
+        if staged.name.partition(".")[0] in uids:
+            disk.remove_tree(staged)
+    disk.remove_tree(
+        corpus.root / MANIFESTS / "_cache"
+    )  # partial statistics: made again when asked for
+    write_erased_list(corpus, disk, current)
+    disk.sync()
+    # Before the rest of its folder: without it the folder is rubbish, with it all of the folder must be there.
+    disk.remove(folder / INTENT)
+
+
+def _latents(corpus: Corpus, erased: Iterable[Erased]) -> Iterator[Path]:
+    """By the number of the place, whatever the catalog knew of them."""
+    for row in erased:
+        if row["dataset_path"] is not None:
+            latents = corpus.root / row["dataset_path"] / "latents"
+            yield from sorted(latents.rglob(f"episode_{row['episode_index']:06d}.*"))
+
+
+def _captions(corpus: Corpus, uids: set[str]) -> Iterator[Path]:
+    """Kept answers about these episodes. A damaged one counts as no answer, and goes too."""
+    for path in sorted((corpus.root / "cache" / "captions").glob("*/*.json")):
+        try:
+            about = json.loads(path.read_text())["uid"]
+        except (ValueError, KeyError, TypeError):
+            yield path
+            continue
+        if about in uids:
+            yield path
+
+
+def _write_lists(corpus: Corpus, disk: Disk, uids: set[str]) -> None:
+    """The plain lists of past runs, without the lines of these episodes."""
+    for path in sorted([*corpus.ledger.glob("*.jsonl"), *corpus.quarantine.glob("*.jsonl")]):
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.partition('"uid": "')[2][:36] not in uids]
+        if len(kept) < len(lines):
+            disk.write(path, "".join(kept).encode())
+
+
+def write_erased_list(corpus: Corpus, disk: Disk, current: Snapshot) -> None:
+    """For readers of manifests, who know nothing of the catalog: which places hold nothing any more."""
+    path = corpus.root / MANIFESTS / ERASED_FILE
+    pairs = [
+        (row["dataset_path"], row["episode_index"])
+        for row in places(tombstones(corpus.root, current))
+    ]
+    listed = [{"dataset_path": of, "episode_index": index} for of, index in pairs]
+    text = json.dumps({"erased": listed}, indent=1) + "\n"
+    if pairs and not (path.is_file() and path.read_bytes() == text.encode()):
+        disk.make_dir(path.parent)
+        disk.write(path, text.encode())

@@ -1,0 +1,93 @@
+"""Two drawings, by hand: bars with their numbers, and a histogram with the thresholds of a policy in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ingest.report.markup import Markup, number, tag
+
+WIDTH = 720
+_ROW, _LABEL, _NUMBER = 22, 210, 130
+_H_WIDTH, _H_HEIGHT, _H_FOOT = 340, 110, 20
+_LABELS, _LABEL_ROW = 4, 12  # rows of labels above the bins, and their height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A threshold in a histogram."""
+
+    at: float
+    label: str
+
+
+def bars(rows: Sequence[tuple[str, float, str]], label: str) -> Markup:
+    """One line each: name, length, and what stands behind it. Names are cut, not squeezed."""
+    most = max((value for _, value, _ in rows), default=0.0)
+    room = WIDTH - _LABEL - _NUMBER
+    drawn: list[Any] = []
+    for place, (name, value, said) in enumerate(rows):
+        y = place * _ROW
+        long = 0.0 if most <= 0 else max(value, 0.0) / most * room
+        short = name if len(name) <= 28 else f"{name[:27]}…"
+        drawn += [
+            tag("text", short, x=_LABEL - 8, y=y + 15, text_anchor="end"),
+            tag("rect", x=_LABEL, y=y + 4, width=f"{long:.1f}", height=_ROW - 8, class_="bar"),
+            tag("text", said, x=f"{_LABEL + long + 6:.1f}", y=y + 15, class_="said"),
+        ]
+    return _drawing(drawn, WIDTH, max(len(rows), 1) * _ROW, label)
+
+
+def histogram(
+    counts: Sequence[int], low: float, high: float, lines: Sequence[Line], label: str
+) -> Markup:
+    """Bins of equal width over [low, high]; a threshold outside is drawn at the edge with an arrow."""
+    most = max(counts, default=0)
+    step = _H_WIDTH / max(len(counts), 1)
+    top = _LABEL_ROW * min(len(lines), _LABELS) + 4
+    floor = top + _H_HEIGHT
+    drawn: list[Any] = []
+    for place, count in enumerate(counts):
+        tall = 0.0 if not most else count / most * _H_HEIGHT
+        title = tag("title", f"{count}")
+        x, y = f"{place * step:.1f}", f"{floor - tall:.1f}"
+        size = {"width": f"{step - 0.5:.1f}", "height": f"{tall:.1f}"}
+        drawn.append(tag("rect", title, x=x, y=y, **size, class_="bar"))
+    for place, line in enumerate(lines):
+        drawn += _line(line, low, high, place, floor)
+    foot = floor + 14
+    drawn += [
+        tag("line", x1=0, y1=floor, x2=_H_WIDTH, y2=floor, class_="axis"),
+        tag("text", number(low), x=0, y=foot),
+        tag("text", number(high), x=_H_WIDTH, y=foot, text_anchor="end"),
+    ]
+    return _drawing(drawn, _H_WIDTH, floor + _H_FOOT, label)
+
+
+def _line(line: Line, low: float, high: float, place: int, floor: int) -> list[Markup]:
+    share = 0.5 if high <= low else (line.at - low) / (high - low)
+    arrow = "◂ " if share < 0 else "▸ " if share > 1 else ""
+    x = min(max(share, 0.0), 1.0) * _H_WIDTH
+    anchor = "start" if x < _H_WIDTH / 2 else "end"
+    at = x + 3 if anchor == "start" else x - 3
+    y = 10 + _LABEL_ROW * (place % _LABELS)
+    return [
+        tag("line", x1=f"{x:.1f}", y1=y - 8, x2=f"{x:.1f}", y2=floor, class_="threshold"),
+        tag(
+            "text",
+            f"{arrow}{line.label}",
+            x=f"{at:.1f}",
+            y=y,
+            text_anchor=anchor,
+            class_="threshold",
+            data_threshold=repr(line.at),
+        ),
+    ]
+
+
+def _drawing(inside: Sequence[Any], width: int, height: int, label: str) -> Markup:
+    box = f"0 0 {width} {height}"
+    return tag(
+        "svg", *inside, viewBox=box, width=width, height=height, role="img", aria_label=label
+    )

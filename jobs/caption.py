@@ -1,0 +1,132 @@
+"""`eicorpus caption CORPUS`: captions for segments that have none of this backend yet. Source texts stay as they are."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest import snapshot
+from ingest.corpus import Corpus, open_corpus, writer_lock
+from ingest.curation.caption.audit import as_csv, as_html, result_of, sample
+from ingest.curation.caption.backends import backend_for
+from ingest.curation.caption.cache import Cache
+from ingest.curation.caption.run import CaptionTally, caption_corpus, sheets_of, work_of
+from ingest.curation.caption.settings import CaptionSettings
+from ingest.disk import Disk
+from jobs.caption_settings import key_of, settings_from, text_of
+from jobs.context import new_run
+from jobs.output import answer_json, progress_of, stderr, stdout, table
+from schemas.errors import ConfigError
+
+
+def command(
+    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
+    backend: Annotated[
+        str | None, typer.Option(help="rules (default), openai, transformers or replay.")
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(envvar="EICORPUS_CAPTION_ENDPOINT", help="http://127.0.0.1:8000/v1, say."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(envvar="EICORPUS_CAPTION_MODEL", help="Its name there; a folder."),
+    ] = None,
+    replay: Annotated[Path | None, typer.Option(help="JSONL of --backend replay.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML with all settings.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="At most so many segments.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only.")] = False,
+    audit: Annotated[
+        Path | None, typer.Option(help="Write a sample for people to judge into this folder.")
+    ] = None,
+    audited: Annotated[Path | None, typer.Option(help="Judge an audit.csv filled in.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Caption what lacks a caption. Stop it at any time; run it again to go on."""
+    settings = settings_from(recipe, backend=backend, endpoint=endpoint, model=model, replay=replay)
+    opened = open_corpus(corpus)
+    if audit is not None:
+        _tell(_write_audit(opened, settings, audit), as_json=as_json)
+        return
+    if audited is not None:
+        found = result_of(text_of(audited), str(audited))
+        _tell({"audit": found.verdict.value, "why": found.why}, as_json=as_json)
+        raise typer.Exit(1 if found.has_failed else 0)
+    asked = backend_for(settings, key=key_of(settings), cache=Cache.of(opened, Disk()))
+    if dry_run:
+        todo = sum(1 for _ in work_of(opened, snapshot.load(opened.root), asked, settings))
+        _tell({"to_do": todo, "backend": asked.id}, as_json=as_json)
+        return
+    began_s = time.monotonic()
+    with writer_lock(opened):
+        current = snapshot.load(opened.root)
+        total = sum(1 for _ in work_of(opened, current, asked, settings))
+        with progress_of("caption", total if limit is None else min(limit, total)) as advance:
+            tally, current = caption_corpus(
+                opened,
+                current,
+                asked,
+                settings,
+                run_id=new_run(lambda _: None).run_id,
+                disk=Disk(),
+                limit=limit,
+                progress=lambda tally: advance(tally.reached),
+            )
+    report = _report(tally, total, current.number, time.monotonic() - began_s)
+    _tell({"backend": asked.id, "model": asked.model, **report}, as_json=as_json)
+    if tally.stopped:
+        stderr.print(f"stopped: {tally.stopped}", highlight=False, markup=False)
+    if tally.stopped or tally.failed:
+        raise typer.Exit(1)
+
+
+def _report(tally: CaptionTally, total: int, number: int, elapsed_s: float) -> dict[str, Any]:
+    return {
+        "to_do": total,
+        "captioned": tally.captioned,
+        "skipped": tally.skipped,
+        "failed": tally.failed,
+        "left": total - tally.captioned - tally.skipped - tally.failed,
+        "outcomes": dict(tally.outcomes),
+        "checks_failed": dict(tally.checks_failed),
+        "reasons": dict(tally.reasons),
+        "from_cache": tally.cached,
+        "controls": {kind: list(counts) for kind, counts in tally.false_captions.items()},
+        "run_checks": {
+            check.name: f"{check.verdict.value} {check.why}".strip() for check in tally.run_checks()
+        },
+        "stopped": tally.stopped,
+        "snapshot": number,
+        "elapsed_s": round(elapsed_s, 3),
+    }
+
+
+def _write_audit(corpus: Corpus, settings: CaptionSettings, folder: Path) -> dict[str, Any]:
+    if folder.resolve().is_relative_to(corpus.root.resolve()):
+        raise ConfigError("inside the corpus; name a folder elsewhere", where=f"--audit {folder}")
+    current = snapshot.load(corpus.root)
+    rows = current.read(corpus.root, "captions").to_pylist()
+    chosen = sample(rows, count=100, seed=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "audit.csv").write_text(as_csv(chosen))
+        shown = list(zip(chosen, sheets_of(corpus, current, chosen, settings), strict=True))
+        (folder / "audit.html").write_text(as_html(shown))
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error}", where=str(folder)) from error
+    return {"captions": len(chosen), "written": str(folder)}
+
+
+def _tell(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        answer_json(found)
+        return
+    rows = [
+        [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value]
+        for key, value in found.items()
+        if value not in ({}, "")
+    ]
+    stdout.print(table("caption", ["what", "value"], rows))

@@ -1,0 +1,44 @@
+"""`eicorpus compact CORPUS`: fewer, larger catalog parts under a new snapshot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingest import snapshot
+from ingest.commit import datasets_of
+from ingest.corpus import open_corpus, writer_lock
+from ingest.disk import Disk
+from ingest.life.compact import compact, counted, planned
+from ingest.recovery import recover
+from jobs.context import new_run
+from jobs.output import answer_json, stdout, table
+
+
+def command(
+    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
+    what_if: Annotated[bool, typer.Option("--what-if", help="Count only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Merge small parts of the catalog, so that queries open fewer files. Not a row changes; `gc` removes the old parts."""
+    opened = open_corpus(corpus)
+    if what_if:
+        before = after = snapshot.load(opened.root)
+        merges = planned(opened.root, before)
+    else:
+        disk = Disk()
+        with writer_lock(opened):
+            before = snapshot.load(opened.root)
+            recover(opened, disk, before, datasets_of(opened.root, before))
+            merges = planned(opened.root, before)
+            after = compact(opened, disk, before, merges, new_run(lambda _: None).run_id)
+    rows = counted(merges, before)
+    if as_json:
+        answer_json({"snapshot": after.number, "committed": after != before, "tables": rows})
+        return
+    columns = ["table", "rows", "parts", "parts_after"]
+    stdout.print(table("", columns, [[row[column] for column in columns] for row in rows]))
+    said = f"snapshot {after.number}" if after != before else "nothing was touched"
+    stdout.print(said if merges else "there is nothing to merge")

@@ -1,0 +1,194 @@
+"""`eicorpus dedup CORPUS`: copies of one recording, which of them to keep; with --against, what of evaluation leaks into training."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow.compute as pc
+import typer
+
+from ingest import snapshot
+from ingest.catalog import Catalog
+from ingest.corpus import Corpus, open_corpus, writer_lock
+from ingest.curation.dedup.decide import (
+    Clusters,
+    commit,
+    decide,
+    evidence_of,
+    numbers_of,
+    summary,
+)
+from ingest.curation.dedup.find import Copies, Side, find_copies, find_leaks
+from ingest.curation.dedup.judge import Thresholds
+from ingest.curation.dedup.signatures import KINDS, Signatures, read_signatures
+from ingest.snapshot import Snapshot
+from jobs.context import new_run
+from jobs.output import answer_json, duration, stdout, table
+from schemas import manifest
+from schemas.errors import ConfigError
+from schemas.split import SPLITS
+
+SHOWN = 200
+MEASURES = " ".join(f"--only {m.name}" for m in KINDS.values())
+
+
+def command(
+    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="A split (val, test) or a manifest: list what has a copy in it. Exit 1 if any."
+        ),
+    ] = None,
+    what_if: Annotated[
+        bool, typer.Option("--what-if", help="Show what would be said; touch nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Find copies of one recording across sources and releases, and say which to keep. Nothing is deleted."""
+    opened = open_corpus(corpus)
+    started = time.monotonic()
+    if against is not None:
+        answer = _leaks(opened, against)
+    elif what_if:
+        answer = _copies(opened, what_if=True)
+    else:
+        with writer_lock(opened):
+            answer = _copies(opened, what_if=False)
+    answer["elapsed_s"] = round(time.monotonic() - started, 3)
+    _tell(answer, as_json=as_json)
+    if against is not None and (answer["leaks"] or answer["unmeasured"]):
+        raise typer.Exit(1)
+
+
+def _copies(corpus: Corpus, *, what_if: bool) -> dict[str, Any]:
+    current = snapshot.load(corpus.root)
+    found = _signatures(corpus, current)
+    limits = Thresholds()
+    copies = find_copies(corpus.root, current, found, limits)
+    with Catalog.open(corpus.root, snapshot=current.number or None) as catalog:
+        decided = decide(catalog, found, copies, limits)
+        by_source = summary(catalog, decided).to_pylist()
+        after = current
+        if not what_if:
+            run_id = new_run(lambda _: None).run_id
+            after = commit(corpus, current, catalog, decided, run_id)
+    return {
+        **_counted(found),
+        **_clusters(copies, decided),
+        "by_source": by_source,
+        "duplicates": decided.rows[:SHOWN],
+        "snapshot": after.number,
+        "committed": after.number != current.number,
+    }
+
+
+def _signatures(corpus: Corpus, current: Snapshot) -> Signatures:
+    found = read_signatures(corpus.root, current)
+    if len(found) and not found.is_measured.any():
+        raise ConfigError(
+            f"no episode has signatures yet; run eicorpus measure {corpus.root} {MEASURES}",
+            where=str(corpus.root),
+        )
+    return found
+
+
+def _counted(found: Signatures) -> dict[str, Any]:
+    """episodes = measured + unmeasured; `without_pictures` of them have none in which anything moves, and are found only by bytes."""
+    measured = int(found.is_measured.sum())
+    return {
+        "episodes": len(found),
+        "measured": measured,
+        "unmeasured": len(found) - measured,
+        "without_pictures": int((found.is_measured & (found.num_looks == 0)).sum()),
+        "without_motion": int((found.is_measured & (found.num_paths == 0)).sum()),
+    }
+
+
+def _clusters(copies: Copies, decided: Clusters) -> dict[str, Any]:
+    kinds = [row["kind"] for row in decided.rows]
+    return {
+        "candidates": copies.candidates,
+        "crowded": copies.crowded,
+        "clusters": kinds.count("kept"),
+        "exact": kinds.count("exact"),
+        "near": kinds.count("near"),
+    }
+
+
+def _leaks(corpus: Corpus, against: str) -> dict[str, Any]:
+    current = snapshot.load(corpus.root)
+    found = _signatures(corpus, current)
+    splits = current.read(corpus.root, "episodes", ["uid", "split"]).sort_by("uid")["split"]
+    is_reference, is_checked, absent = _sides(corpus, found, splits, against)
+    leaks = find_leaks(corpus.root, current, found, is_reference, Thresholds())
+    rows = [
+        {
+            "uid": found.uids[checked],
+            "of": found.uids[reference],
+            "split": splits[int(checked)].as_py(),
+            "evidence": evidence_of(leaks.judged, place, is_exact=bool(leaks.is_exact[place])),
+            **numbers_of(leaks.judged, place),
+        }
+        for place, (checked, reference) in enumerate(
+            zip(leaks.checked, leaks.reference, strict=True)
+        )
+        if is_checked[checked]
+    ]
+    return {
+        **_counted(found),
+        "against": against,
+        "reference": int(is_reference.sum()),
+        "reference_absent": absent,
+        "checked": int(is_checked.sum()),
+        "leaks": len({row["uid"] for row in rows}),
+        "pairs": rows[:SHOWN],
+        "crowded": leaks.crowded,
+        "snapshot": current.number,
+    }
+
+
+def _sides(corpus: Corpus, found: Signatures, splits: Any, against: str) -> tuple[Side, Side, int]:
+    """Which episodes are the reference, which are checked, and how many of a manifest are not in this corpus."""
+    if against in SPLITS:
+        if against == "train":
+            raise ConfigError("train is what is checked; name val, test or a manifest")
+        return (
+            pc.equal(splits, against).to_numpy(zero_copy_only=False).astype(bool),
+            pc.equal(splits, "train").to_numpy(zero_copy_only=False).astype(bool),
+            0,
+        )
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", against):
+        raise ConfigError(f"{against!r} is neither a split (val, test) nor the name of a manifest")
+    rows = manifest.load(corpus.root / "manifests" / against).rows
+    uids = np.unique(rows["uid"].to_numpy().astype(object))
+    is_reference = np.isin(found.uids.astype(str), uids.astype(str))
+    return is_reference, ~is_reference, len(uids) - int(is_reference.sum())
+
+
+def _tell(answer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        answer_json(answer)
+        return
+    lists = {name: value for name, value in answer.items() if isinstance(value, list)}
+    plain = [
+        [name, duration(value) if name == "elapsed_s" else value]
+        for name, value in answer.items()
+        if name not in lists
+    ]
+    stdout.print(table("dedup", ["what", "value"], plain))
+    for name, rows in lists.items():
+        if rows:
+            columns = list(rows[0])
+            cells = [["" if row[c] is None else row[c] for c in columns] for row in rows]
+            stdout.print(table(name, columns, cells))
+    if answer["unmeasured"]:
+        stdout.print(
+            f"{answer['unmeasured']} episodes were compared by bytes only or not at all; "
+            f"run eicorpus measure {MEASURES} on the corpus",
+            markup=False,
+        )

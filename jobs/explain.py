@@ -1,0 +1,87 @@
+"""`eicorpus explain CORPUS UID`: why each segment of an episode has its tier, or why there is no such episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest import snapshot
+from ingest.corpus import open_corpus
+from ingest.curation.explain import Explained, explain, policy_in_force
+from ingest.curation.policy import BUILT_IN, load_policy
+from jobs.output import answer_json, stdout, table
+from jobs.tier import POLICY_HELP
+
+
+def command(
+    corpus: Annotated[Path, typer.Argument(help="The corpus; it is only read.")],
+    uid: Annotated[str, typer.Argument(help="The episode's uid.")],
+    policy: Annotated[
+        str | None, typer.Option("--policy", help=f"{POLICY_HELP} Default: that of the latest run.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Why each segment of an episode has its tier, or why the episode was never committed."""
+    root = open_corpus(corpus).root
+    current = snapshot.load(root)
+    chosen = load_policy(policy)[0] if policy else policy_in_force(root, current, BUILT_IN)
+    found = explain(root, current, uid, chosen)
+    if as_json:
+        answer_json(asdict(found))
+    else:
+        _show(found)
+
+
+def _show(found: Explained) -> None:
+    said = f"{found.uid}: {found.state}"
+    if found.code:
+        message = found.message.removeprefix(f"[{found.code}] ")
+        said += f" [{found.code}] {message}; docs/quarantine.md says what to do"
+    stdout.print(said, highlight=False, markup=False)
+    if not found.facts:
+        return
+    facts = [[name, _plain(value)] for name, value in found.facts.items()]
+    stdout.print(table("\nfacts", ["fact", "value"], facts))
+    rows = [
+        [
+            f"{s['start_s']:.1f} to {s['end_s']:.1f} s",
+            s["tier"],
+            ", ".join(s["tasks"]) or "none",
+            "\n".join(_reason(r) for r in s["reasons"]),
+        ]
+        for s in found.segments
+    ]
+    stdout.print(table(f"\n{found.policy}", ["segment", "tier", "may teach", "because"], rows))
+    stored = {
+        "none": "no policy run is committed for this episode: eicorpus tier",
+        "same": "the catalog says the same",
+        "differs": "the catalog says otherwise: it is of another policy or of older numbers",
+    }
+    stdout.print(stored[found.stored])
+    numbers = [
+        [m["name"], _plain(m["value"]), m["unit"], m["version"], _span(m)]
+        for m in found.measurements
+    ]
+    columns = ["measurement", "value", "unit", "version", "timesteps"]
+    stdout.print(table("\nmeasured", columns, numbers))
+
+
+def _reason(reason: Mapping[str, Any]) -> str:
+    value = "" if reason["value"] is None else f" (measured {reason['value']:.4g})"
+    return f"{reason['code']}: {reason['text']}{value}"
+
+
+def _span(row: Mapping[str, Any]) -> str:
+    return "" if row["start"] is None else f"{row['start']} to {row['end']}"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

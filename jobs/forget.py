@@ -1,0 +1,79 @@
+"""`eicorpus forget CORPUS UID...`: erase episodes for good, and remember only that they were."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest import snapshot
+from ingest.corpus import open_corpus, writer_lock
+from ingest.disk import Disk
+from ingest.life.forget import Preview, forget, preview
+from jobs.context import new_run
+from jobs.output import answer_json, stdout, table
+
+
+def command(
+    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
+    uid: Annotated[list[str], typer.Argument(help="Episodes, by uid.")],
+    reason: Annotated[str, typer.Option(help="Kept with the tombstone.")] = "",
+    what_if: Annotated[bool, typer.Option("--what-if", help="Count only; touch nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Erase episodes from datasets, latents, every table and every snapshot. The raw data is not touched; there is no way back but
+    `ingest --restore` from it."""
+    opened = open_corpus(corpus)
+    if what_if:
+        before = snapshot.load(opened.root)
+        looked, number = preview(opened, before, uid), before.number
+    else:
+        with writer_lock(opened):
+            looked, made = forget(
+                opened,
+                Disk(),
+                uid,
+                reason=reason,
+                run_id=new_run(lambda _: None).run_id,
+                erased_at=datetime.now(UTC),
+            )
+            number = made.number
+    answer = _answer(looked, number, is_done=not what_if)
+    if as_json:
+        answer_json(answer)
+    else:
+        _show(looked, answer)
+
+
+def _answer(looked: Preview, number: int, *, is_done: bool) -> dict[str, Any]:
+    return {
+        "forgotten": list(looked.found.uids) if is_done else [],
+        "would_forget": [] if is_done else list(looked.found.uids),
+        "already": list(looked.found.already),
+        "rows": dict(looked.rows),
+        "snapshots_rewritten": looked.snapshots,
+        "manifests": list(looked.manifests),
+        "undecided": list(looked.undecided),
+        "snapshot": number,
+    }
+
+
+def _show(looked: Preview, answer: dict[str, Any]) -> None:
+    rows: list[list[Any]] = [[name, count] for name, count in looked.rows.items()]
+    if rows:
+        stdout.print(table("", ["table", "rows"], rows))
+    verb = "forgot" if answer["forgotten"] else "would forget"
+    known = f"; {len(answer['already'])} were forgotten before" if answer["already"] else ""
+    stdout.print(
+        f"{verb} {len(looked.found.uids)} episodes{known}; {looked.snapshots} snapshots without them"
+    )
+    if looked.manifests:
+        stdout.print(
+            f"named by the manifests {', '.join(looked.manifests)}: readers leave the rows out, `manifest verify` says so, "
+            "and the rows stay what they were published as; build them again",
+            markup=False,
+        )
+    if looked.undecided:
+        stdout.print(f"{len(looked.undecided)} copies have no decision now: run eicorpus dedup")

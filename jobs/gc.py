@@ -1,0 +1,73 @@
+"""`eicorpus gc CORPUS`: remove what no kept snapshot and no published manifest needs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest import snapshot
+from ingest.commit import datasets_of
+from ingest.corpus import open_corpus, writer_lock
+from ingest.disk import Disk
+from ingest.life.collect import Rubbish, collect, rubbish
+from ingest.life.erasure import write_erased_list
+from ingest.recovery import recover
+from jobs.output import answer_json, gigabytes, stdout, table
+
+S_PER_DAY = 86_400.0
+
+
+def command(
+    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
+    keep: Annotated[int, typer.Option(min=1, help="So many newest snapshots stay.")] = 10,
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Days; what is younger stays.", metavar="DAYS")
+    ] = 7.0,
+    what_if: Annotated[bool, typer.Option("--what-if", help="List only; touch nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Remove old snapshots, parts that nobody names and staging that nobody came back for. Episodes are never touched."""
+    opened, disk = open_corpus(corpus), Disk()
+    done: list[str] = []
+    older_than_s, now_s = older_than * S_PER_DAY, time.time()
+    if what_if:
+        found = rubbish(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
+    else:
+        with writer_lock(opened):
+            current = snapshot.load(opened.root)
+            done = recover(opened, disk, current, datasets_of(opened.root, current))
+            write_erased_list(opened, disk, current)
+            found = rubbish(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
+            collect(opened, disk, found)
+    answer = _answer(found, done, is_done=not what_if)
+    if as_json:
+        answer_json(answer)
+    else:
+        _show(found, answer)
+
+
+def _answer(found: Rubbish, done: list[str], *, is_done: bool) -> dict[str, Any]:
+    return {
+        "removed": is_done,
+        "snapshots": found.gone,
+        "kept": {each.entry.number: each.why for each in found.snapshots if each.why},
+        "parts": list(found.parts),
+        "num_bytes": found.num_bytes,
+        "staging": list(found.staging),
+        "recovered": done,
+    }
+
+
+def _show(found: Rubbish, answer: dict[str, Any]) -> None:
+    rows = [[each.entry.number, each.why or "goes"] for each in found.snapshots]
+    stdout.print(table("", ["snapshot", "stays because"], rows))
+    for line in answer["recovered"]:
+        stdout.print(line, markup=False)
+    verb = "removed" if answer["removed"] else "would remove"
+    stdout.print(
+        f"{verb} {len(found.gone)} snapshots, {len(found.parts)} parts ({gigabytes(found.num_bytes)}), "
+        f"{len(found.staging)} staged episodes"
+    )

@@ -1,0 +1,147 @@
+"""`eicorpus manifest build | show | diff | verify`: what a training run sees. The page: docs/curation/manifests.md."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest import snapshot
+from ingest.catalog import Catalog
+from ingest.corpus import Corpus, open_corpus, uid_of
+from ingest.curation.caption.choose import TextPolicy
+from ingest.curation.dealt import SplitBy
+from ingest.curation.delta_stats import Selection, num_missing, selection, statistics
+from ingest.curation.manifest import Built, ManifestRequest, build
+from ingest.curation.manifest_store import existing, manifest_folder, publish
+from ingest.curation.mixture_text import load_mixture
+from ingest.curation.policy import load_policy
+from ingest.disk import Disk
+from ingest.executor import Executor
+from jobs.context import usable_cores
+from jobs.ingest import executor_for, limits_from
+from jobs.manifest_look import (
+    LIMITS,
+    CorpusOption,
+    Json,
+    diff_command,
+    show_command,
+    verify_command,
+)
+from jobs.manifest_report import as_object, show_facts
+from jobs.output import answer_json, progress_of, stdout
+from schemas.errors import ConfigError
+from schemas.manifest import ManifestFacts
+from schemas.split import Shares
+
+app = typer.Typer(no_args_is_help=True, help="What a training run sees: build, show, diff, verify.")
+
+
+@app.command("build")
+def build_command(
+    name: Annotated[str, typer.Argument(help="Of the new manifest; never overwritten.")],
+    corpus: CorpusOption,
+    where: Annotated[
+        str, typer.Option("--where", help="SQL expression over episodes, tier, start, end.")
+    ] = "",
+    policy: Annotated[
+        str | None, typer.Option("--policy", help="Tier policy. Default: the one applied last.")
+    ] = None,
+    mixture: Annotated[
+        Path | None, typer.Option("--mixture", help="YAML: how often to draw from what.")
+    ] = None,
+    split_by: Annotated[
+        SplitBy, typer.Option("--split-by", help="What no split cuts through.")
+    ] = SplitBy.AUTO,
+    val: Annotated[float, typer.Option(help="Share of the groups that validate.")] = 0.02,
+    test: Annotated[float, typer.Option(help="Share of the groups that test.")] = 0.02,
+    text: Annotated[TextPolicy, typer.Option(help="Whose words: the source's, a caption's.")] = (
+        TextPolicy.BEST
+    ),
+    with_snapshot: Annotated[
+        int | None, typer.Option("--snapshot", min=1, help="Default: the latest.")
+    ] = None,
+    stats: Annotated[bool, typer.Option(help="Normalisation statistics.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show; touch nothing.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; 0 works inline. Default: all cores.")
+    ] = None,
+    ray: Annotated[bool, typer.Option("--ray", help="Run on Ray instead.")] = False,
+    address: Annotated[str | None, typer.Option(help="Join this Ray cluster.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Choose segments, deal splits, weigh them, and write it down for ever. The same question gives the same digest."""
+    request = ManifestRequest(
+        name=name,
+        where=where,
+        policy=load_policy(policy) if policy else None,
+        mixture=load_mixture(mixture),
+        split_by=split_by,
+        shares=shares_from(val, test),
+        text_policy=text,
+    )
+    opened = open_corpus(corpus)
+    manifest_folder(opened.root, name)  # a name that is none is told before any work
+    started = time.monotonic()
+    with Catalog.open(opened.root, snapshot=with_snapshot, limits=LIMITS) as catalog:
+        built = build(catalog, request, uid_of(opened))
+    facts, is_new = built.facts, False
+    if not dry_run:
+        there = existing(opened.root, facts)
+        is_new = there is None
+        on = (
+            (
+                lambda: executor_for(
+                    limits_from(),
+                    workers=usable_cores() if workers is None else workers,
+                    use_ray=ray or address is not None,
+                    address=address,
+                )
+            )
+            if stats
+            else None
+        )
+        facts = there or _published(opened, built, on)
+    answer = as_object(facts) | {
+        "folder": None if dry_run else str(manifest_folder(opened.root, name)),
+        "published": is_new,
+        "elapsed_s": round(time.monotonic() - started, 3),
+    }
+    if as_json:
+        answer_json(answer)
+        return
+    show_facts(facts)
+    said = "nothing was touched" if dry_run else "published" if is_new else "it was there already"
+    stdout.print(f"\n{said}: {facts.rows_sha256}", highlight=False)
+
+
+def shares_from(val: float, test: float) -> Shares:
+    """Raises ConfigError for shares that leave nothing to train."""
+    try:
+        return Shares(val=val, test=test)
+    except ValueError as error:
+        raise ConfigError(str(error), where="--val, --test") from error
+
+
+def _published(corpus: Corpus, built: Built, on: Callable[[], Executor] | None) -> ManifestFacts:
+    facts, disk = built.facts, Disk()
+    if on is not None:
+        current = snapshot.load(corpus.root, facts.snapshot)
+        chosen = selection(corpus.root, current, built.rows)
+        update = {"statistics": _statistics(chosen, on, disk)}
+        facts = facts.model_copy(update=update)
+    publish(corpus.root, facts, built.rows, disk)
+    return facts
+
+
+def _statistics(chosen: Selection, on: Callable[[], Executor], disk: Disk) -> Any:
+    with progress_of("statistics", num_missing(chosen)) as advance:
+        return statistics(chosen, on(), disk, progress=advance)
+
+
+app.command("show")(show_command)
+app.command("diff")(diff_command)
+app.command("verify")(verify_command)

@@ -1,0 +1,96 @@
+"""How a manifest and a difference of two are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ingest.curation.manifest_diff import Difference
+from jobs.output import stdout, table
+from schemas.manifest import ManifestFacts, Statistics
+
+SHOWN_GROUPS = 50
+
+
+def as_object(facts: ManifestFacts) -> dict[str, Any]:
+    """A manifest's page without its longest parts."""
+    whole = facts.model_dump(mode="json", exclude={"statistics", "policy"})
+    statistics = facts.statistics
+    return whole | {
+        "policy": {"name": facts.policy.name, "digest": facts.policy.digest},
+        "statistics": statistics
+        and {
+            body: {"segments": found.segments, "elements": len(found.names)}
+            for body, found in statistics.embodiments.items()
+        },
+    }
+
+
+def show_facts(facts: ManifestFacts) -> None:
+    """Hours of everything, the table of effective epochs, and what statistics there are."""
+    lines = [
+        f"{facts.name}: {facts.num_rows:,} segments of {facts.num_episodes:,} episodes, snapshot {facts.snapshot}",
+        f"policy {facts.policy.name} ({facts.policy.digest}), split by {facts.split.by}, text {facts.text_policy}",
+    ]
+    lines += [f"where {facts.where}"] if facts.where else []
+    for line in lines:
+        stdout.print(line, markup=False, highlight=False)
+    rows = [[by, key, hours] for by, found in facts.hours.items() for key, hours in found.items()]
+    stdout.print(table("", ["by", "which", "hours"], rows))
+    groups = sorted(facts.mixture.groups, key=lambda g: -g.share)
+    shown = [
+        [", ".join(g.group.values()) or "all", g.hours, g.share, g.epochs, g.rule]
+        for g in groups[:SHOWN_GROUPS]
+    ]
+    title = f"\nmixture: {facts.mixture.draw_hours:,.3f} h drawn from train"
+    stdout.print(table(title, ["group", "hours", "share", "epochs", "stopped by"], shown))
+    if len(groups) > SHOWN_GROUPS:
+        stdout.print(f"and {len(groups) - SHOWN_GROUPS} more groups; --json lists all")
+    if facts.statistics is not None:
+        _show_statistics(facts.statistics)
+
+
+def _show_statistics(statistics: Statistics) -> None:
+    for body, found in statistics.embodiments.items():
+        title = f"\n{body}: {statistics.representation}, {found.segments:,} segments"
+        values = zip(
+            found.names, found.count, found.mean, found.std, found.q01, found.q99, strict=True
+        )
+        cells = [[name, n, *map(_short, rest)] for name, n, *rest in values]
+        kept = [
+            row for row in cells if "hand_" not in row[0]
+        ]  # 63 numbers a hand tell nobody anything
+        stdout.print(table(title, ["element", "count", "mean", "std", "q01", "q99"], kept))
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def difference_as_object(found: Difference, limit_rows: int) -> dict[str, Any]:
+    return {
+        "same": found.same,
+        "built_from": {name: list(pair) for name, pair in found.facts.items()},
+        "summary": found.summary().to_dicts(),
+        "num_rows": len(found.rows),
+        "rows": found.rows.head(limit_rows).to_dicts(),
+    }
+
+
+def show_difference(found: Difference, limit_rows: int) -> None:
+    for name, (before, after) in found.facts.items():
+        stdout.print(
+            f"{name}: {before or '(none)'} -> {after or '(none)'}", markup=False, highlight=False
+        )
+    if not len(found.rows):
+        stdout.print(f"the same {found.same:,} segments")
+        return
+    summary = found.summary()
+    stdout.print(table("", summary.columns, [list(row) for row in summary.iter_rows()]))
+    rows = [
+        [cell if cell is not None else "" for cell in row]
+        for row in found.rows.head(limit_rows).iter_rows()
+    ]
+    stdout.print(table("", found.rows.columns, rows))
+    stdout.print(
+        f"{len(rows)} of {len(found.rows):,} rows shown; {found.same:,} segments are the same"
+    )

@@ -1,0 +1,117 @@
+"""`eicorpus tier CORPUS`: which segments may teach what, by a policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest import snapshot
+from ingest.catalog import Catalog
+from ingest.corpus import Corpus, open_corpus, writer_lock
+from ingest.curation.policy import BUILT_IN, Policy, load_policy
+from ingest.curation.policy_sql import TIERS
+from ingest.curation.tier import Judged, commit, is_up_to_date, judge
+from ingest.curation.tier_count import Count, Counts, judged_counts, rule_counts, stored_counts
+from ingest.disk import Disk
+from ingest.snapshot import Snapshot
+from jobs.context import new_run, usable_cores
+from jobs.output import answer_json, stdout, table
+
+POLICY_HELP = "A built-in policy by name, or a YAML file."
+
+
+def command(
+    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
+    policy: Annotated[str, typer.Option("--policy", help=POLICY_HELP)] = BUILT_IN,
+    what_if: Annotated[
+        bool, typer.Option("--what-if", help="Show before and after; touch nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Give every segment its tier: high, low, actionless or excluded, with reasons. Numbers are only read, never made."""
+    chosen, text = load_policy(policy)
+    opened = open_corpus(corpus)
+    started = time.monotonic()
+    if what_if:
+        current = snapshot.load(opened.root)
+        judged, before = _judged(opened, current, chosen)
+        answer = _answer(judged, before, current, started) | {"committed": False}
+    else:
+        with writer_lock(opened):
+            answer = _committed(opened, chosen, text, started)
+    _tell(answer, chosen, as_json=as_json)
+
+
+def _judged(corpus: Corpus, current: Snapshot, policy: Policy) -> tuple[Judged, Counts]:
+    judged = judge(corpus.root, current, policy, threads=usable_cores())
+    with Catalog.open(corpus.root, snapshot=current.number or None) as catalog:
+        return judged, stored_counts(catalog)
+
+
+def _committed(corpus: Corpus, policy: Policy, text: str, started: float) -> dict[str, Any]:
+    current = snapshot.load(corpus.root)
+    judged, before = _judged(corpus, current, policy)
+    if is_up_to_date(corpus.root, current, policy):
+        return _answer(judged, before, current, started) | {"committed": False, "up_to_date": True}
+    run_id = new_run(lambda _: None).run_id
+    current = commit(corpus, current, judged, text, run_id=run_id, disk=Disk())
+    return _answer(judged, before, current, started) | {"committed": True}
+
+
+def _answer(judged: Judged, before: Counts, current: Snapshot, started: float) -> dict[str, Any]:
+    after = judged_counts(judged)
+    nothing = Count()
+    order = ["none", *(tier.value for tier in TIERS)]
+    keys = sorted(before.keys() | after.keys(), key=lambda k: (k[0], order.index(k[1])))
+    return {
+        "policy": judged.policy.policy,
+        "version": judged.policy.version,
+        "policy_digest": judged.policy.digest,
+        "snapshot": current.number,
+        "episodes": len(judged.episodes),
+        "segments": len(judged.segments),
+        "tiers": [
+            {
+                "source": source,
+                "tier": tier,
+                "before": asdict(before.get((source, tier), nothing)),
+                "after": asdict(after.get((source, tier), nothing)),
+            }
+            for source, tier in keys
+        ],
+        "rules": [asdict(rule) for rule in rule_counts(judged)],
+        "up_to_date": False,
+        "elapsed_s": round(time.monotonic() - started, 3),
+    }
+
+
+def _tell(answer: Mapping[str, Any], policy: Policy, *, as_json: bool) -> None:
+    if as_json:
+        answer_json(answer)
+        return
+    parts = ("episodes", "segments", "hours")
+    rows = [
+        [row["source"], row["tier"], *(row[when][p] for p in parts for when in ("before", "after"))]
+        for row in answer["tiers"]
+    ]
+    columns = ["source", "tier", *(f"{p} {when}" for p in parts for when in ("before", "after"))]
+    stdout.print(table(policy.title, columns, rows))
+    decided = [
+        [rule["code"], rule["tier"], rule["segments"], rule["hours"], rule["text"]]
+        for rule in answer["rules"]
+    ]
+    stdout.print(
+        table("\nfirst rule that held", ["rule", "tier", "segments", "hours", "text"], decided)
+    )
+    if answer["committed"]:
+        end = f"committed as snapshot {answer['snapshot']}"
+    elif answer["up_to_date"]:
+        end = f"this policy already ran on all that snapshot {answer['snapshot']} holds: nothing committed"
+    else:
+        end = "what if: nothing was touched"
+    stdout.print(f"\n{end}", highlight=False)

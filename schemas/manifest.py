@@ -1,0 +1,346 @@
+"""What a training run saw, exactly: one row for each segment and one page about them. What a trainer reads, and nothing else.
+
+`manifests/<name>/manifest.parquet` holds the rows, sorted by uid and start; `manifest.json` says from what and by which rules they were
+chosen, how many hours of what there are, and how to normalise the trained representation (`schemas/trained_action.py`).
+
+`weight` is the chance that a draw is from this segment; inside a segment every timestep is as likely as the next. It sums to 1
+over each split. `rows_sha256` is of the rows' content, not of Parquet bytes, which change with the writer's version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas.errors import ConfigError
+
+VERSION = 1  # a reader refuses a higher one
+FOLDER = "manifests"
+ROWS_FILE, FACTS_FILE = "manifest.parquet", "manifest.json"
+ERASED_FILE = "erased.json"  # beside the manifests: places whose episode was forgotten since (`eicorpus forget`)
+
+LATENT = pa.struct(
+    [
+        ("camera", pa.string()),
+        ("encoder_id", pa.string()),
+        ("path", pa.string()),  # relative to the corpus
+        ("sha256", pa.string()),
+    ]
+)
+ROW_SCHEMA = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("start", pa.int64()),  # timesteps [start, end) of the episode
+        ("end", pa.int64()),
+        ("source", pa.string()),
+        ("embodiment", pa.string()),
+        ("dataset_path", pa.string()),  # relative to the corpus
+        ("episode_index", pa.int64()),
+        ("tier", pa.string()),  # high | low | actionless
+        ("tasks", pa.list_(pa.string())),  # what it may supervise: schemas/supervision.py
+        ("reasons", pa.list_(pa.string())),  # of the tier
+        ("split", pa.string()),  # train | val | test
+        ("weight", pa.float64()),
+        ("text", pa.string()),  # the instruction
+        ("caption_id", pa.string()),  # NULL: the text is the source's own
+        ("latents", pa.list_(LATENT)),
+        ("licence_class", pa.string()),
+        ("content_sha256", pa.string()),  # of the episode, as it was committed
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latent:
+    """One file of latents of the episode."""
+
+    camera: str
+    encoder_id: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestRow:
+    """One segment. Fields as in ROW_SCHEMA."""
+
+    uid: str
+    start: int
+    end: int
+    source: str
+    embodiment: str
+    dataset_path: str
+    episode_index: int
+    tier: str
+    tasks: tuple[str, ...]
+    reasons: tuple[str, ...]
+    split: str
+    weight: float
+    text: str
+    caption_id: str | None
+    latents: tuple[Latent, ...]
+    licence_class: str
+    content_sha256: str
+
+
+class _Page(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PolicyFacts(_Page):
+    """The tier policy as it was: its whole text, so that nobody needs the file."""
+
+    name: str
+    digest: str
+    text: str
+
+
+class SplitFacts(_Page):
+    """By which group the rows were dealt, at which shares of the groups."""
+
+    by: str
+    val: float
+    test: float
+
+
+class MixtureGroup(_Page):
+    """One line of the table of effective epochs: `hours` there are, `share` of the draws, and how often that reads each hour."""
+
+    group: dict[str, str]
+    hours: float
+    share: float
+    epochs: float
+    rule: str
+
+
+class MixtureFacts(_Page):
+    """The mixture's text (empty without one), and what came of it over the hours that a training run draws."""
+
+    text: str
+    digest: str
+    by: tuple[str, ...]
+    draw_hours: float
+    groups: tuple[MixtureGroup, ...]
+
+
+class Normalisation(_Page):
+    """Of E elements of the trained representation over one embodiment's train segments that supervise actions.
+
+    `count` is exact; `mean` and `std` (population) are of float64; `q01` and `q99` are the smallest value that so many do not exceed,
+    from a histogram: off by at most `quantile_error` times sqrt(x^2 + 1e-8). None where count is 0.
+    """
+
+    names: tuple[str, ...]
+    count: tuple[int, ...]
+    mean: tuple[float | None, ...]
+    std: tuple[float | None, ...]
+    q01: tuple[float | None, ...]
+    q99: tuple[float | None, ...]
+    min: tuple[float | None, ...]
+    max: tuple[float | None, ...]
+    segments: int
+
+    def array(self, field: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """[E] one of the statistics, NaN where there is none."""
+        return np.array(getattr(self, field), dtype=np.float64)
+
+
+class Statistics(_Page):
+    """Normalisation of each embodiment, and what of."""
+
+    representation: str
+    quantile_error: float
+    embodiments: dict[str, Normalisation]
+
+
+class ManifestFacts(_Page):
+    """`manifest.json`."""
+
+    manifest_version: int
+    name: str
+    corpus_uid: str
+    snapshot: int
+    where: str
+    text_policy: str  # source | caption | best
+    policy: PolicyFacts
+    split: SplitFacts
+    mixture: MixtureFacts
+    num_rows: int
+    num_episodes: int
+    hours: dict[str, dict[str, float]]
+    rows_sha256: str
+    statistics: Statistics | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Manifest:
+    """A manifest that is what it says it is. `corpus` is where its paths start.
+
+    Rows of episodes that were forgotten since are not there; `num_erased` of them, so that weights sum to less than 1.
+    """
+
+    corpus: Path
+    facts: ManifestFacts
+    rows: pa.Table  # ROW_SCHEMA
+    num_erased: int = 0
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def row(self, index: int) -> ManifestRow:
+        """One segment."""
+        return next(_rows_of(self.rows.slice(index, 1)))
+
+    def of_split(self, split: str) -> Manifest:
+        """The rows of one split only."""
+        kept = self.rows.filter(pc.equal(self.rows["split"], split))
+        return Manifest(corpus=self.corpus, facts=self.facts, rows=kept)
+
+
+def load(folder: Path) -> Manifest:
+    """Read `CORPUS/manifests/<name>` and check it against its own digest.
+
+    Raises:
+        ConfigError: no manifest there, one of a newer version, or rows that are not those it was published with.
+    """
+    facts = load_facts(folder)
+    rows = load_rows(folder)
+    if (found := rows_sha256(rows)) != facts.rows_sha256:
+        message = f"its rows have the digest {found}, it was published with {facts.rows_sha256}"
+        raise ConfigError(f"{message}; restore it or build it again", where=str(folder))
+    left = _without_erased(rows, folder.parent / ERASED_FILE)
+    num_erased = rows.num_rows - left.num_rows
+    return Manifest(corpus=folder.parent.parent, facts=facts, rows=left, num_erased=num_erased)
+
+
+def _without_erased(rows: pa.Table, path: Path) -> pa.Table:
+    """By place, not by uid: a forgotten episode that was restored has another place."""
+    if not path.is_file():
+        return rows
+    try:
+        listed = json.loads(path.read_text())["erased"]
+        places = {(str(place["dataset_path"]), int(place["episode_index"])) for place in listed}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"damaged ({error!r}); remove it and run `eicorpus gc`, which writes it anew"
+        raise ConfigError(message, where=str(path)) from error
+    pairs = zip(rows["dataset_path"].to_pylist(), rows["episode_index"].to_pylist(), strict=True)
+    return rows.filter(pa.array([pair not in places for pair in pairs], pa.bool_()))
+
+
+def load_facts(folder: Path) -> ManifestFacts:
+    """`manifest.json` alone; the rows are not looked at.
+
+    Raises:
+        ConfigError: it is missing, damaged, or of a newer version.
+    """
+    path = folder / FACTS_FILE
+    try:
+        raw = json.loads(path.read_text())
+        version = int(raw["manifest_version"])
+    except FileNotFoundError as error:
+        found = f"no {FACTS_FILE}; expected a folder made by `eicorpus manifest build`"
+        raise ConfigError(found, where=str(folder)) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"damaged ({error!r}); build it again", where=str(path)) from error
+    if version > VERSION:
+        found = f"manifest version {version}, this eicorpus reads up to {VERSION}"
+        raise ConfigError(f"{found}; install a newer eicorpus", where=str(path))
+    try:
+        return ManifestFacts.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ConfigError(f"damaged ({found}); build it again", where=str(path)) from error
+
+
+def load_rows(folder: Path) -> pa.Table:
+    """The rows, unchecked but for their columns.
+
+    Raises:
+        ConfigError: no whole Parquet file with the columns of a manifest.
+    """
+    path = folder / ROWS_FILE
+    try:
+        return pq.read_table(path, partitioning=None).select(ROW_SCHEMA.names).cast(ROW_SCHEMA)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise ConfigError(f"damaged ({error}); build it again", where=str(path)) from error
+
+
+def _rows_of(table: pa.Table) -> Iterator[ManifestRow]:
+    for row in table.to_pylist():
+        plural = {name: tuple(row[name]) for name in ("tasks", "reasons")}
+        latents = tuple(Latent(**latent) for latent in row["latents"])
+        yield ManifestRow(**{**row, **plural, "latents": latents})
+
+
+# --- the digest ------------------------------------------------------------------------------------------------------
+
+
+def rows_sha256(table: pa.Table) -> str:
+    """sha256 of the content of rows in ROW_SCHEMA, whatever chunks, offsets or machine hold them.
+
+    Column after column: its name and type, then its values little-endian with NULL told from zero and empty; of texts and lists the
+    lengths, then the content.
+    """
+    return columns_sha256(table.select(ROW_SCHEMA.names).cast(ROW_SCHEMA))
+
+
+def columns_sha256(table: pa.Table) -> str:
+    """The same of any table of integers, floats, texts, and lists and structs of those: sha256 over the sha256 of each column."""
+
+    def of(field: pa.Field) -> bytes:
+        sha = hashlib.sha256(f"{field.name}|{field.type}|{table.num_rows}|".encode())
+        _feed(sha, table[field.name].chunks, field.type)
+        return sha.digest()
+
+    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter
+        return hashlib.sha256(b"".join(pool.map(of, table.schema))).hexdigest()
+
+
+def _feed(sha: Any, chunks: Sequence[pa.Array], kind: pa.DataType) -> None:
+    """One column in phases over all its chunks, so that where it is cut does not show."""
+    has_null = any(chunk.null_count for chunk in chunks)
+    sha.update(b"some" if has_null else b"all")
+    for chunk in chunks if has_null else ():
+        sha.update(chunk.is_valid().to_numpy(zero_copy_only=False).tobytes())
+    if pa.types.is_struct(kind):
+        for index, field in enumerate(kind):
+            _feed(sha, [pc.struct_field(chunk, [index]) for chunk in chunks], field.type)
+    elif pa.types.is_list(kind):
+        _feed_lengths(sha, [pc.list_value_length(chunk) for chunk in chunks])
+        _feed(sha, [chunk.flatten() for chunk in chunks], kind.value_type)
+    elif pa.types.is_string(kind):
+        _feed_lengths(sha, [pc.binary_length(chunk) for chunk in chunks])
+        for chunk in chunks:
+            sha.update(_text_bytes(chunk.drop_null().cast(pa.large_string())))
+    else:
+        for chunk in chunks:
+            values = chunk.fill_null(pa.scalar(0, kind)).to_numpy(zero_copy_only=False)
+            sha.update(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")))
+
+
+def _feed_lengths(sha: Any, chunks: Sequence[pa.Array]) -> None:
+    """int64 lengths, -1 for NULL."""
+    for chunk in chunks:
+        filled = chunk.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+        sha.update(np.ascontiguousarray(filled, dtype="<i8"))
+
+
+def _text_bytes(texts: pa.Array) -> memoryview | bytes:
+    """The UTF-8 of all texts, one after the other; not what lies between them in memory. `texts` has no NULL."""
+    _, offsets, data = texts.buffers()
+    if not len(texts) or data is None:
+        return b""
+    first, last = np.frombuffer(offsets, dtype=np.int64)[[texts.offset, texts.offset + len(texts)]]
+    return memoryview(data)[int(first) : int(last)]

@@ -1,0 +1,104 @@
+"""No group is in two splits, whatever the groups are, and nothing moves when data grow."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.curation.dealt import SplitBy, dealt, groups_of
+from schemas.split import DEFAULT_SHARES, Shares, split_of
+
+WIDE = Shares(val=0.3, test=0.3)
+SCHEMA = {
+    "uid": pl.String,
+    "source": pl.String,
+    "dataset": pl.String,
+    "split_group": pl.String,
+    "split": pl.String,
+    "subject_id": pl.String,
+    "scene_id": pl.String,
+    "texts": pl.List(pl.String),
+}
+
+
+def frame(rows: list[dict[str, object]]) -> pl.DataFrame:
+    full = {"source": "s", "dataset": "d", "split_group": "g", "split": None, "texts": []}
+    none = {"subject_id": None, "scene_id": None}
+    return pl.DataFrame([{"uid": str(i), **full, **none, **r} for i, r in enumerate(rows)], SCHEMA)
+
+
+few = st.sampled_from(["a", "b", "c", "d"])
+episodes = st.lists(
+    st.fixed_dictionaries(
+        {
+            "source": st.sampled_from(["s", "t"]),
+            "split_group": st.none() | st.sampled_from(["g", "h", "i"]),
+            "subject_id": st.none() | st.just("") | few,
+            "scene_id": st.none() | few,
+            "texts": st.lists(st.sampled_from(["", "Pick it", "pick it.", "put", "pour", "x y"]), max_size=3),
+        }
+    ),
+    max_size=25,
+)  # fmt: skip
+
+
+def plain(text: str) -> str:
+    return text.lower().rstrip(".").strip()
+
+
+@given(episodes, st.sampled_from(list(SplitBy)))
+def test_no_group_straddles(rows: list[dict[str, object]], by: SplitBy) -> None:
+    found = frame(rows).with_columns(now=dealt(frame(rows), by, WIDE))
+    assert set(found["now"]) <= {"train", "val", "test"}
+    keys: dict[object, set[str]] = {}
+    for row in found.iter_rows(named=True):
+        names: list[object]
+        if by is SplitBy.TASK:
+            names = [plain(text) for text in row["texts"] if plain(text)]
+        elif by is SplitBy.EPISODE:
+            names = [row["uid"]]
+        elif by is SplitBy.AUTO:
+            names = [row["split_group"]] if row["split_group"] else []
+        else:
+            name = row[f"{by.value}_id"]
+            names = [(row["source"], name)] if name else []
+        for name in names:
+            keys.setdefault(name, set()).add(row["now"])
+    assert all(len(splits) == 1 for splits in keys.values()), keys
+
+
+@given(episodes, episodes, st.sampled_from([by for by in SplitBy if by is not SplitBy.TASK]))
+def test_more_data_moves_nobody(
+    rows: list[dict[str, object]], more: list[dict[str, object]], by: SplitBy
+) -> None:
+    before = dealt(frame(rows), by, WIDE)
+    after = dealt(frame([*rows, *more]), by, WIDE)
+    assert before.to_list() == after.head(len(rows)).to_list()
+
+
+def test_tasks_are_joined_through_episodes_that_share_them() -> None:
+    """a-b and b-c make one group of three; d stands alone; without a text an episode keeps its own group."""
+    rows = [{"texts": ["B", "a"]}, {"texts": ["b.", "C"]}, {"texts": ["d"]}, {"texts": [""]}]
+    assert groups_of(frame(rows), SplitBy.TASK).to_list() == ["task:a", "task:a", "task:d", "g"]
+
+
+def test_a_subject_is_one_of_its_own_dataset() -> None:
+    rows = [{"subject_id": "p"}, {"subject_id": "p", "source": "t"}, {"subject_id": None}]
+    found = groups_of(frame(rows), SplitBy.SUBJECT).to_list()
+    assert found == ["s/d/subject:p", "t/d/subject:p", "g"]
+
+
+def test_the_default_is_what_ingestion_wrote() -> None:
+    rows = [{"split": "val"}, {"split": "test"}]  # not what the hash says: it is not asked
+    assert dealt(frame(rows), SplitBy.AUTO, DEFAULT_SHARES).to_list() == ["val", "test"]
+    old = [{"split": None, "split_group": f"g{i}"} for i in range(200)]
+    found = dealt(frame(old), SplitBy.AUTO, DEFAULT_SHARES).to_list()
+    assert found == [split_of(f"g{i}") for i in range(200)]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("by", list(SplitBy))
+def test_nothing_is_dealt_without_episodes(by: SplitBy) -> None:
+    assert dealt(frame([]), by, WIDE).to_list() == []

@@ -1,0 +1,476 @@
+"""`eicorpus report`: one file, nothing from outside, every number as SQL says it, every stranger's word inert."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ingest import snapshot
+from ingest.catalog import Catalog
+from ingest.curation.policy import load_policy, policy_from
+from ingest.curation.policy_text import parse_policy_text
+from ingest.report import pictures, questions
+from ingest.report.markup import Markup, shown, table, tag
+from ingest.report.page import GUARD, STYLE, Asked, report
+from ingest.report.questions import BINS
+from ingest.report.thresholds import Bad, bad_ends, thresholds
+from jobs.cli import app
+from tests.curation.living import build, filled
+from tests.generators import corpus as synthetic
+from tests.generators.corpus import Rows
+
+ATTACKS = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'; DROP TABLE episodes; --",
+    "</style></title><script>1</script>",
+    "javascript:alert(1)",
+    "\u202egnp.exe",
+    "a\x00b\x1b[31m\ud800",
+    "&lt;b&gt;",
+)
+ALLOWED = frozenset(
+    [
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "h1",
+        "h2",
+        "h3",
+        "section",
+        "article",
+        "p",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "dl",
+        "dt",
+        "dd",
+        "svg",
+        "text",
+        "rect",
+        "line",
+        "title",
+        "figure",
+        "figcaption",
+        "div",
+        "b",
+        "img",
+        "details",
+        "summary",
+    ]
+)
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags, attributes, tables by name, and the text of everything."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.values: dict[str, list[list[float | None]]] = {}
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self._table = ""
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append((tag, given))
+        if tag == "table":
+            self._table = given["data-table"] or ""
+            self.tables[self._table], self.values[self._table] = [], []
+        if tag == "tr":
+            self.tables[self._table].append([])
+            self.values[self._table].append([])
+        if tag == "td":
+            self.tables[self._table][-1].append("")
+            value = given.get("data-value")
+            self.values[self._table][-1].append(None if value is None else float(value))
+        if tag not in ("meta", "img"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self._open and self._open[-1] == "td":
+            self.tables[self._table][-1][-1] += data
+
+    def rows(self, name: str) -> list[list[Any]]:
+        """Cells of a table below its head: exact numbers where there are any."""
+        cells = zip(self.tables[name][1:], self.values[name][1:], strict=True)
+        return [
+            [text if value is None else value for text, value in zip(*row, strict=True)]
+            for row in cells
+        ]
+
+
+def page_of(corpus: Path, policy: str = "ei30k") -> Page:
+    return Page(html_of(corpus, policy))
+
+
+def html_of(corpus: Path, policy: str = "ei30k") -> str:
+    asked = Asked(
+        corpus=corpus, corpus_uid="some corpus", policy=load_policy(policy)[0], made_at="today"
+    )
+    with Catalog.open(corpus) as catalog:
+        return report(catalog, asked)
+
+
+def tiers_of(rows: Rows) -> Rows:
+    """Segments of every tier in turn, two an episode."""
+    names = ("high", "low", "actionless", "excluded")
+    out = []
+    for place, episode in enumerate(rows["episodes"]):
+        middle = episode["length"] // 2
+        for index, (start, end) in enumerate(((0, middle), (middle, episode["length"]))):
+            tier = names[(place + index) % 4]
+            reason = {"code": f"because_{tier}", "text": "so", "value": 1.5, "threshold": 1.0}
+            span = {"segment_index": index, "start": start, "end": end, "tier": tier}
+            out.append(
+                filled(
+                    "tiers",
+                    {"uid": episode["uid"], "snapshot": 1, "reasons": [reason], "tasks": []} | span,
+                )
+            )
+    return {**rows, "tiers": out}
+
+
+def idle(rows: Rows) -> Rows:
+    """Another measurement, which the built-in policy compares: 0, 0.05, 0.1 ..."""
+    more = [
+        filled(
+            "measurements",
+            {
+                "uid": row["uid"],
+                "name": "idle_share",
+                "version": 2,
+                "value": place / 20,
+                "unit": "share",
+            }
+            | {"denominator": row["length"]},
+        )
+        for place, row in enumerate(rows["episodes"])
+    ]
+    return {**rows, "measurements": [*rows["measurements"], *more]}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("report") / "corpus"
+    root.mkdir()
+    (root / "corpus.json").write_text('{"format_version": 1, "uid": "synthetic"}')
+    synthetic.commit(root, idle(tiers_of(synthetic.rows_of(16, 5))))
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(corpus: Path) -> Page:
+    return page_of(corpus)
+
+
+# --- strangers' words ----------------------------------------------------------------------------------------------------------
+
+
+def hostile(value: Any, attack: str) -> Any:
+    """Every text in a row replaced, but for those that the catalog itself reads."""
+    if isinstance(value, str):
+        return attack.encode("utf-8", "replace").decode()  # Arrow holds UTF-8 only
+    if isinstance(value, list):
+        return [hostile(each, attack) for each in value]
+    if isinstance(value, dict):
+        return {key: hostile(each, attack) for key, each in value.items()}
+    return value
+
+
+KEPT = ("uid", "tier", "outcome", "state", "name", "dataset_path")
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_text_is_markup(attack: str) -> None:
+    inside = (
+        Markup('<table data-table="t"><tr>') + tag("td", attack, title=attack) + "</tr></table>"
+    )
+    page = Page(inside)
+    assert [name for name, _ in page.tags] == ["table", "tr", "td"]
+    assert page.tags[2][1].keys() == {"title"}
+
+
+def test_texts_of_strangers_are_text(tmp_path: Path) -> None:
+    attack = "".join(ATTACKS)
+    (tmp_path / "corpus.json").write_text('{"format_version": 1}')
+    rows = tiers_of(synthetic.rows_of(4, 2))
+    bad = {
+        name: [
+            {key: v if key in KEPT else hostile(v, attack) for key, v in row.items()}
+            for row in given
+        ]
+        for name, given in rows.items()
+        if name not in ("runs", "artifacts", "latents")
+    }
+    bad["measurements"] = [
+        {**row, "name": hostile("x", attack), "start": None} for row in bad["measurements"][:4:2]
+    ]
+    synthetic.commit(tmp_path, bad)
+    assert_inert(html_of(tmp_path))
+
+
+def assert_inert(html: str) -> None:
+    page = Page(html)
+    for tag_, attributes in page.tags:
+        assert tag_ in ALLOWED
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert name not in ("href", "style", "action", "formaction", "srcdoc")
+            if name == "src":
+                assert (value or "").startswith("data:image/jpeg;base64,")
+    guard = next(a for t, a in page.tags if t == "meta" and "http-equiv" in a)
+    assert guard["content"] == GUARD
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", html)
+    assert html.count("<style>") == html.count("</style>") == 1
+
+
+def test_escaping_by_hand() -> None:
+    assert shown('<a href="x">&\'') == "&lt;a href=&quot;x&quot;&gt;&amp;&#x27;"
+    assert shown("a\u202eb\x00") == "a\\u202eb\\x00"
+    assert shown(["<", tag("b", ">")]) == "&lt;, <b>&gt;</b>"
+    assert tag("td", 1, title='"><script>') == '<td title="&quot;&gt;&lt;script&gt;">1</td>'
+    assert shown("x" * 700).endswith("x … (700 characters)")
+    assert (shown(1234567), shown(0.00001), shown(None)) == ("1,234,567", "1e-05", "")
+    assert "none" in table("t", ["a", "b"], [])
+
+
+# --- the numbers -----------------------------------------------------------------------------------------------------------------
+
+
+def test_funnel_and_hours_are_what_sql_says(corpus: Path, page: Page) -> None:
+    """By hand too: 16 committed, 5 quarantined; lengths 40 + 7k at 10 Hz."""
+    assert page.rows("funnel") == [
+        ["discovered", 21],
+        ["committed", 16],
+        ["filtered", 0],
+        ["quarantined", 5],
+        ["failed", 0],
+    ]
+    total = sum(40 + 7 * k for k in range(16)) / 36000
+    left = dict(page.rows("hours_left"))
+    assert left["committed"] == pytest.approx(total)
+    with Catalog.open(corpus) as catalog:
+        for title, key in questions.GROUPS.items():
+            sql = f"SELECT {key}, count(*), sum(hours) FROM episodes GROUP BY 1"
+            wanted = {row[0]: row[1:] for row in catalog.sql(sql).rows()}
+            found = {name: (n, h) for name, n, h in page.rows(f"hours_by_{title}")}
+            assert found.keys() == wanted.keys()
+            for name, (n, h) in wanted.items():
+                assert found[name] == (n, pytest.approx(h)), (title, name)
+        sql = """SELECT tier, sum((t."end" - t."start") / e.length * e.hours) FROM tiers t JOIN episodes e USING (uid) GROUP BY 1"""
+        tiers = dict(catalog.sql(sql).rows())
+    found_tiers = {name: hours for name, _, hours in page.rows("hours_by_tier")}
+    assert found_tiers == {name: pytest.approx(hours) for name, hours in tiers.items()}
+    assert list(found_tiers) == ["high", "low", "actionless", "excluded"]
+    assert left["may teach a policy"] == pytest.approx(tiers["high"])
+    assert left["have actions"] == pytest.approx(tiers["high"] + tiers["low"])
+
+
+def test_what_was_set_aside(corpus: Path, page: Page) -> None:
+    with Catalog.open(corpus) as catalog:
+        wanted = catalog.sql("SELECT code, source, count(*) FROM quarantine GROUP BY ALL").rows()
+    found = [(code, source, n) for _, code, source, n, _ in page.rows("aside")]
+    assert sorted(found) == sorted(wanted)
+    assert any("[bold]episode" in row[4] for row in page.rows("aside"))
+
+
+def test_facts_that_bar_the_policy(corpus: Path, page: Page) -> None:
+    with Catalog.open(corpus) as catalog:
+        sql = "SELECT w, source, count(*) FROM (SELECT unnest(supervision_limits) AS w, source FROM episodes) GROUP BY ALL"
+        wanted = catalog.sql(sql).rows()
+    assert wanted
+    assert sorted((w, s, n) for w, s, n, _ in page.rows("barred")) == sorted(wanted)
+
+
+def test_reasons_and_captions(page: Page) -> None:
+    codes = {(tier, code): n for tier, code, n, _, _ in page.rows("reasons")}
+    assert codes == {(t, f"because_{t}"): 8 for t in ("high", "low", "actionless", "excluded")}
+    assert page.rows("captions") == [["synthetic", "ok", 16, 0]]
+
+
+def test_histograms_count_every_value_and_show_the_thresholds(page: Page) -> None:
+    figures = {
+        a["data-histogram"]: a["data-counts"] or "" for _, a in page.tags if "data-histogram" in a
+    }
+    assert list(figures) == ["idle_share"]  # the others of the generator are of stretches
+    counts = [int(word) for word in figures["idle_share"].split()]
+    values = np.arange(16) / 20
+    low, high = np.quantile(values, [0.005, 0.995])
+    clipped = np.clip(values, low, high)
+    wanted, _ = np.histogram(clipped, bins=BINS, range=(low, high))
+    assert (len(counts), sum(counts)) == (BINS, 16)
+    assert counts == wanted.tolist()
+    [row] = page.rows("measurements")
+    assert row == ["idle_share", "share", 16, 16, pytest.approx(low), pytest.approx(high)]
+    drawn = {float(a["data-threshold"] or "nan") for _, a in page.tags if "data-threshold" in a}
+    policy, _ = load_policy("ei30k")
+    assert drawn == {t.value for t in thresholds(policy) if t.measurement == "idle_share"}
+    assert drawn
+
+
+def test_worst_and_best_are_ordered_by_the_bad_end(corpus: Path) -> None:
+    """`idle_share` is bad when high, and rises with the episode's number: best is episode 0, worst a late one of each tier."""
+    ends = bad_ends(thresholds(load_policy("ei30k")[0]))
+    assert ends["idle_share"] is Bad.HIGH
+    with Catalog.open(corpus) as catalog:
+        found = questions.ranges(catalog, 1)
+        worst, best = questions.extremes(catalog, found, ends, 8, 1)
+    assert [row["tier"] for row in worst] == ["excluded", "actionless", "low"]
+    assert [row["episode_id"][-4:] for row in worst] == ["0015", "0014", "0013"]
+    scores = [row["score"] for row in best]
+    assert best[0]["episode_id"].endswith("0000")
+    assert scores[0] == 0
+    assert {row["tier"] for row in best} == {"high"}
+    assert len({row["source"] for row in best[:3]}) == 3  # by body in turn
+
+
+def test_bad_ends_of_a_policy() -> None:
+    text = """
+policy: p
+version: 1
+about: test
+segments: {min_length_s: 1.0, origin: ours}
+rules:
+  - {code: a, tier: low, text: t, when: {measurement: idle_share, above: 0.5, origin: ours}}
+  - {code: b, tier: low, text: t, when: {not: {measurement: sal, below: -6, origin: ours}}}
+  - {code: c, tier: low, text: t, when: {any: [{measurement: action_lag_s, above: 1, origin: o}, {measurement: action_lag_s, below: -1, origin: o}]}}
+  - {code: d, tier: high, text: t, when: {measurement: action_coverage, at_least: 0.5, origin: ours}}
+  - {code: e, tier: low, text: t, when: {measurement: pause_s, of: share, above: 0.5, origin: ours}}
+otherwise: {code: rest, tier: high, text: t}
+""".replace("sal", "ldlj_4s")
+    found = thresholds(policy_from(parse_policy_text(text, "p.yaml")))
+    assert [(t.measurement, t.rule, t.value) for t in found][:2] == [
+        ("idle_share", "a", 0.5),
+        ("ldlj_4s", "b", -6.0),
+    ]
+    assert bad_ends(found) == {
+        "idle_share": Bad.HIGH,
+        "ldlj_4s": Bad.HIGH,
+        "action_lag_s": Bad.BOTH,
+        "action_coverage": Bad.LOW,
+    }
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_is_stated(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "MAX_SAMPLE", 5)
+    page = page_of(corpus)
+    assert any("A sample: one episode in 4" in text for text in page.texts)
+    [row] = page.rows("measurements")
+    assert 0 < row[2] < 16
+    assert page.rows("funnel")[1] == ["committed", 16]  # counts and hours are of all
+
+
+def test_an_empty_corpus_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "corpus.json").write_text('{"format_version": 1}')
+    html = html_of(tmp_path)
+    assert_inert(html)
+    page = Page(html)
+    assert page.rows("funnel")[0] == ["discovered", 0]
+    assert any("Nothing was measured yet" in text for text in page.texts)
+
+
+@pytest.mark.parametrize(
+    "gone", ["verdicts", "tiers captions tombstones duplicates policies measurements"]
+)
+def test_a_snapshot_from_before_a_table_has_a_page(gone: str, corpus: Path, tmp_path: Path) -> None:
+    old = shutil.copytree(corpus, tmp_path / "old")
+    path = old / snapshot.FOLDER / "00000001.json"
+    raw = json.loads(path.read_text())
+    for name in gone.split():
+        del raw["tables"][name]
+    path.write_text(json.dumps(raw))
+    page = page_of(old)
+    assert dict(page.rows("funnel"))["discovered"] == (0 if gone == "verdicts" else 21)
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real videos, 48 x 32, and a caption of each."""
+    return build(tmp_path_factory.mktemp("pictures"))
+
+
+def images(page: Page) -> Iterator[np.ndarray[Any, Any]]:
+    for name, attributes in page.tags:
+        if name == "img":
+            data = base64.b64decode((attributes["src"] or "").partition(",")[2])
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            assert picture is not None
+            yield picture
+
+
+def test_pictures_are_inside_the_page(toy: Path) -> None:
+    found = list(images(page_of(toy)))
+    assert len(found) == 4
+    # 0.8 s: the least there is, 4 tiles of 160 px in a row
+    assert found[0].shape == (107, 4 * 160, 3)
+
+
+def test_the_budget_bounds_the_page(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = max(len(a["src"] or "") for t, a in page_of(toy).tags if t == "img")
+    monkeypatch.setattr(
+        pictures.Sheets.__init__, "__kwdefaults__", {"budget_bytes": one, "left_out": 0}
+    )
+    page = page_of(toy)
+    assert len(list(images(page))) == 1
+    assert any("3 pictures were left out" in text for text in page.texts)
+
+
+def test_a_video_that_is_gone_says_so(toy: Path, tmp_path: Path) -> None:
+    corpus = shutil.copytree(toy, tmp_path / "corpus")
+    for video in corpus.glob("datasets/*/*/videos/*/*/*.mp4"):
+        video.unlink()
+    page = page_of(corpus)
+    assert list(images(page)) == []
+    assert sum(text.startswith("no picture: ") for text in page.texts) == 4
+
+
+# --- the command -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command(toy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    result = CliRunner().invoke(app, ["report", str(toy), "--html", str(out), "--json"])
+    answer = json.loads(result.stdout)
+    assert answer["num_bytes"] == out.stat().st_size < 20 * 2**20
+    assert_inert(out.read_text())
+    assert STYLE in out.read_text()
+
+
+def test_a_report_is_no_part_of_the_corpus(toy: Path) -> None:
+    result = CliRunner().invoke(app, ["report", str(toy), "--html", str(toy / "report.html")])
+    assert result.exit_code != 0
+    assert not (toy / "report.html").exists()

@@ -1,0 +1,133 @@
+"""A corpus that is only a catalog: episodes with measurements of a test's choice, for what decides and never reads a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ingest import snapshot
+from ingest.curation.measures import measured, measures
+from ingest.curation.policy import Policy, policy_from
+from ingest.curation.policy_text import parse_policy_text
+from ingest.curation.tier import Judged, judge
+from ingest.curation.view import EpisodeView
+from tests.generators.corpus import commit, episode, uid_of, verdict
+
+ALL_TASKS = ("policy", "forward_dynamics", "inverse_dynamics", "visual_forecasting")
+Interval = tuple[int, int, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """One episode of 10 Hz: what is measured of it, and what its row says beyond the usual."""
+
+    length: int = 100
+    whole: Mapping[str, float | None] = field(default_factory=dict)
+    stretches: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+    valid: Sequence[tuple[int, int]] | None = None  # None: all of it
+    subtasks: Sequence[tuple[int, int]] = ()
+    row: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+
+
+def measurement(
+    uid: str, name: str, value: float | None, start: int | None, end: int | None, version: int = 1
+) -> dict[str, Any]:
+    return {
+        "uid": uid,
+        "name": name,
+        "version": version,
+        "value": value,
+        "unit": "1",
+        "start": start,
+        "end": end,
+        "denominator": 0 if value is None else 10,
+    }
+
+
+def write_corpus(root: Path, given: Iterable[Given]) -> Path:
+    """The corpus; episode number k has uid `uid_of(k)`."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "corpus.json").write_text('{"format_version": 1, "uid": "synthetic"}')
+    rows: dict[str, list[dict[str, Any]]] = {
+        table: [] for table in ("episodes", "segments", "measurements", "verdicts")
+    }
+    for index, one in enumerate(given):
+        said = {
+            "length": one.length,
+            "duration_s": one.length / 10,
+            "hours": one.length / 36000,
+            "supervises": list(ALL_TASKS),
+            "action_coverage": 1.0,
+            "camera_motion_removed": True,
+            "eef_frame": "hand_xfz",
+            "success": None,
+            "licence_class": "permissive",
+        }
+        rows["episodes"].append(episode(index) | said | dict(one.row))
+        rows["verdicts"].append(verdict(index, "committed", 1))
+        rows["segments"] += _segments(uid_of(index), one)
+        rows["measurements"] += _measurements(uid_of(index), one)
+    commit(root, rows)
+    return root
+
+
+def _segments(uid: str, one: Given) -> list[dict[str, Any]]:
+    valid = [(0, one.length)] if one.valid is None else one.valid
+    spans = [("valid_run", *span) for span in valid] + [("subtask", *s) for s in one.subtasks]
+    return [
+        {
+            "uid": uid,
+            "segment_index": index,
+            "kind": kind,
+            "start": start,
+            "end": end,
+            "start_s": start / 10,
+            "end_s": end / 10,
+            "text": "",
+        }
+        for index, (kind, start, end) in enumerate(spans)
+    ]
+
+
+def _measurements(uid: str, one: Given) -> list[dict[str, Any]]:
+    rows = [measurement(uid, n, v, None, None, one.version) for n, v in one.whole.items()]
+    for name, intervals in one.stretches.items():
+        rows += [measurement(uid, name, v, a, b, one.version) for a, b, v in intervals]
+        if not intervals:  # measured, and there was none
+            rows.append(measurement(uid, name, None, None, None, one.version))
+    return rows
+
+
+def of_view(view: EpisodeView, **row: Any) -> Given:
+    """What all measures say of an episode."""
+    whole: dict[str, float | None] = {}
+    stretches: dict[str, list[Interval]] = {}
+    for measure in measures().values():
+        for found in measured(measure, view):
+            if found.start is None or found.end is None:
+                whole[found.name] = found.value
+            else:
+                stretches.setdefault(found.name, []).append((found.start, found.end, found.value))
+    said = ("embodiment", "tasks", "task_counts", "action_source", "success", "facts")
+    kept = {name: view.row[name] for name in said if name in view.row}
+    return Given(length=view.length, whole=whole, stretches=stretches, row=kept | row)
+
+
+def policy_of(text: str) -> Policy:
+    return policy_from(parse_policy_text(text, "policy.yaml"))
+
+
+def judged(root: Path, policy: Policy) -> Judged:
+    return judge(root, snapshot.load(root), policy, threads=1)
+
+
+def decisions(found: Judged) -> list[list[dict[str, Any]]]:
+    """The segments of each episode, in order."""
+    out: list[list[dict[str, Any]]] = [[] for _ in range(len(found.episodes))]
+    for piece in found.decisions():
+        for row in piece.to_pylist():
+            out[row["row"]].append(row)
+    return out

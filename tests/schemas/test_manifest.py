@@ -1,0 +1,98 @@
+"""The digest of rows: of their content and of nothing else; and what a reader refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from schemas.errors import ConfigError
+from schemas.manifest import ROW_SCHEMA, columns_sha256, load_facts, rows_sha256
+
+
+def row(uid: str = "a", **changes: Any) -> dict[str, Any]:
+    latent = {"camera": "head", "encoder_id": "dino", "path": "x.safetensors", "sha256": "0"}
+    return {
+        "uid": uid,
+        "start": 0,
+        "end": 10,
+        "source": "s",
+        "embodiment": "e",
+        "dataset_path": "datasets/s/e",
+        "episode_index": 3,
+        "tier": "high",
+        "tasks": ["policy"],
+        "reasons": [],
+        "split": "train",
+        "weight": 0.5,
+        "text": "倒水",
+        "caption_id": None,
+        "latents": [latent],
+        "licence_class": "permissive",
+        "content_sha256": "f" * 64,
+        **changes,
+    }
+
+
+def table(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=ROW_SCHEMA)
+
+
+def test_the_digest_does_not_see_chunks_offsets_or_how_texts_are_held() -> None:
+    whole = table(row("a"), row("b"), row("c", caption_id="k", latents=[]), row("d"))
+    cut = pa.concat_tables([whole.slice(0, 1), whole.slice(1, 2), whole.slice(3)])
+    inner = table(row("0"), *whole.to_pylist(), row("9")).slice(1, 4)
+    coded = whole.set_column(3, "source", whole["source"].dictionary_encode())
+    large = whole.set_column(0, "uid", whole["uid"].cast(pa.large_string()))
+    taken = whole.take([3, 2, 1, 0]).take([3, 2, 1, 0])
+    digests = {rows_sha256(each) for each in (whole, cut, inner, coded, large, taken)}
+    assert len(digests) == 1
+
+
+def test_the_digest_is_the_one_it_always_was() -> None:
+    """Of a fixed table: another value means that no manifest that was ever published can be checked any more."""
+    found = columns_sha256(pa.table({"a": ["x", None, ""], "b": [[1.5], None, []]}))
+    assert found == "9b6c55ee1f5af80cf629242eed37abb5287d8e9e7844d11bdaf1f9a5fcc62413"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weight": 0.5000001},
+        {"text": "倒 水"},
+        {"caption_id": ""},
+        {"latents": []},
+        {"tasks": []},
+        {"tasks": ["pol", "icy"]},
+        {"end": 11},
+        {"licence_class": None},
+    ],
+)
+def test_every_change_of_content_is_seen(changes: dict[str, Any]) -> None:
+    assert rows_sha256(table(row())) != rows_sha256(table(row(**changes)))
+
+
+def test_order_and_borders_between_texts_are_content() -> None:
+    assert rows_sha256(table(row("a"), row("b"))) != rows_sha256(table(row("b"), row("a")))
+    assert columns_sha256(pa.table({"a": ["ab", "c"]})) != columns_sha256(
+        pa.table({"a": ["a", "bc"]})
+    )
+    assert columns_sha256(pa.table({"a": [["x"], []]})) != columns_sha256(
+        pa.table({"a": [[], ["x"]]})
+    )
+
+
+def test_a_newer_or_damaged_page_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="manifest build"):
+        load_facts(tmp_path)
+    page = tmp_path / "manifest.json"
+    page.write_text(json.dumps({"manifest_version": 2, "and": "what else it has"}))
+    with pytest.raises(ConfigError, match=r"version 2, this eicorpus reads up to 1"):
+        load_facts(tmp_path)
+    for text in ("{", "[]", '{"manifest_version": 1}', '{"manifest_version": "x"}'):
+        page.write_text(text)
+        with pytest.raises(ConfigError, match="damaged"):
+            load_facts(tmp_path)
