@@ -28,11 +28,11 @@ from benchmarks.catalog import episodes as episode_rows
 from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.catalog_views import Limits
-from ingest.curation.dealt import SplitBy
-from ingest.curation.delta_stats import selection, statistics
-from ingest.curation.manifest import ManifestRequest, build
-from ingest.curation.manifest_store import publish
-from ingest.curation.mixture_text import mixture_from
+from ingest.curation.manifest.dealt import SplitBy
+from ingest.curation.manifest.delta_stats import selection, statistics
+from ingest.curation.manifest.manifest import ManifestRequest, build
+from ingest.curation.manifest.mixture_text import mixture_from
+from ingest.curation.manifest.store import publish
 from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from ingest.lerobot_writer import arrow_column, parquet_bytes

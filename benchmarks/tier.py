@@ -25,11 +25,11 @@ import pyarrow as pa
 from benchmarks import catalog as synthetic
 from ingest import snapshot
 from ingest.corpus import Corpus
-from ingest.curation.policy import load_policy
-from ingest.curation.policy_sql import used
-from ingest.curation.tier import commit, judge
-from ingest.curation.tier_count import judged_counts
-from ingest.curation.wide import read_wide
+from ingest.curation.policy.policy import load_policy
+from ingest.curation.policy.sql import used
+from ingest.curation.tier.count import judged_counts
+from ingest.curation.tier.tier import commit, judge
+from ingest.curation.tier.wide import read_wide
 from ingest.disk import Disk
 from ingest.snapshot import Part, Snapshot
 from schemas.catalog import TABLES

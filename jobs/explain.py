@@ -11,8 +11,8 @@ import typer
 
 from ingest import snapshot
 from ingest.corpus import open_corpus
-from ingest.curation.explain import Explained, explain, policy_in_force
-from ingest.curation.policy import BUILT_IN, load_policy
+from ingest.curation.policy.policy import BUILT_IN, load_policy
+from ingest.curation.tier.explain import Explained, explain, policy_in_force
 from jobs.output import answer_json, stdout, table
 from jobs.tier import POLICY_HELP
 

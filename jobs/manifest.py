@@ -13,12 +13,12 @@ from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.corpus import Corpus, open_corpus, uid_of
 from ingest.curation.caption.choose import TextPolicy
-from ingest.curation.dealt import SplitBy
-from ingest.curation.delta_stats import Selection, num_missing, selection, statistics
-from ingest.curation.manifest import Built, ManifestRequest, build
-from ingest.curation.manifest_store import existing, manifest_folder, publish
-from ingest.curation.mixture_text import load_mixture
-from ingest.curation.policy import load_policy
+from ingest.curation.manifest.dealt import SplitBy
+from ingest.curation.manifest.delta_stats import Selection, num_missing, selection, statistics
+from ingest.curation.manifest.manifest import Built, ManifestRequest, build
+from ingest.curation.manifest.mixture_text import load_mixture
+from ingest.curation.manifest.store import existing, manifest_folder, publish
+from ingest.curation.policy.policy import load_policy
 from ingest.disk import Disk
 from ingest.executor import Executor
 from jobs.context import usable_cores

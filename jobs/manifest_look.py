@@ -12,9 +12,9 @@ import typer
 
 from ingest.catalog_views import Limits
 from ingest.corpus import open_corpus, uid_of
-from ingest.curation.manifest_diff import compare
-from ingest.curation.manifest_store import manifest_folder, manifest_names
-from ingest.curation.manifest_verify import verify_manifest
+from ingest.curation.manifest.diff import compare
+from ingest.curation.manifest.store import manifest_folder, manifest_names
+from ingest.curation.manifest.verify import verify_manifest
 from jobs.context import usable_cores
 from jobs.manifest_report import as_object, difference_as_object, show_difference, show_facts
 from jobs.output import answer_json, progress_of, stderr, stdout, table

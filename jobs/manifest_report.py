@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingest.curation.manifest_diff import Difference
+from ingest.curation.manifest.diff import Difference
 from jobs.output import stdout, table
 from schemas.manifest import ManifestFacts, Statistics
 

@@ -12,8 +12,8 @@ from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.catalog_views import Limits
 from ingest.corpus import open_corpus, uid_of
-from ingest.curation.explain import policy_in_force
-from ingest.curation.policy import BUILT_IN, load_policy
+from ingest.curation.policy.policy import BUILT_IN, load_policy
+from ingest.curation.tier.explain import policy_in_force
 from ingest.report.page import Asked, report
 from jobs.output import answer_json, stdout
 from schemas.errors import ConfigError

@@ -13,10 +13,10 @@ import typer
 from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.corpus import Corpus, open_corpus, writer_lock
-from ingest.curation.policy import BUILT_IN, Policy, load_policy
-from ingest.curation.policy_sql import TIERS
-from ingest.curation.tier import Judged, commit, is_up_to_date, judge
-from ingest.curation.tier_count import Count, Counts, judged_counts, rule_counts, stored_counts
+from ingest.curation.policy.policy import BUILT_IN, Policy, load_policy
+from ingest.curation.policy.sql import TIERS
+from ingest.curation.tier.count import Count, Counts, judged_counts, rule_counts, stored_counts
+from ingest.curation.tier.tier import Judged, commit, is_up_to_date, judge
 from ingest.disk import Disk
 from ingest.snapshot import Snapshot
 from jobs.context import new_run, usable_cores

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from ingest import snapshot
 from ingest.commit import datasets_of
 from ingest.corpus import Corpus
-from ingest.curation.manifest_store import manifest_names
+from ingest.curation.manifest.store import manifest_names
 from ingest.disk import Disk
 from ingest.life.doomed import Doomed, Touched, copies_of, replaced, rewritten, touched
 from ingest.life.erasure import INTENT, Intent, folder_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest import snapshot
-from ingest.curation.manifest_store import manifest_names
+from ingest.curation.manifest.store import manifest_names
 from ingest.snapshot import FOLDER, Snapshot
 from schemas.catalog import TABLES
 from schemas.manifest import FOLDER as MANIFESTS

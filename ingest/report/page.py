@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.catalog import Catalog
-from ingest.curation.policy import Policy
+from ingest.curation.policy.policy import Policy
 from ingest.report import questions
 from ingest.report.markup import Markup, listed, number, section, shown, table, tag
 from ingest.report.pictures import Sheets

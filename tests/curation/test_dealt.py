@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.curation.dealt import SplitBy, dealt, groups_of
+from ingest.curation.manifest.dealt import SplitBy, dealt, groups_of
 from schemas.split import DEFAULT_SHARES, Shares, split_of
 
 WIDE = Shares(val=0.3, test=0.3)

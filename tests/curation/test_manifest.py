@@ -18,11 +18,11 @@ from ingest.catalog import Catalog
 from ingest.catalog_views import Limits
 from ingest.corpus import Corpus
 from ingest.curation.caption.choose import TextPolicy, choose_text, covering
-from ingest.curation.manifest import Built, ManifestRequest, build
-from ingest.curation.manifest_sql import chosen
-from ingest.curation.mixture_text import mixture_from
-from ingest.curation.tier import commit as commit_tiers
-from ingest.curation.tier_rows import tier_rows
+from ingest.curation.manifest.manifest import Built, ManifestRequest, build
+from ingest.curation.manifest.mixture_text import mixture_from
+from ingest.curation.manifest.sql import chosen
+from ingest.curation.manifest.tier_rows import tier_rows
+from ingest.curation.tier.tier import commit as commit_tiers
 from ingest.disk import Disk
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError

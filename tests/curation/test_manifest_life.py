@@ -16,10 +16,10 @@ from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner, Result
 
 from ingest import snapshot
-from ingest.curation import delta_stats
-from ingest.curation.delta_cache import cache_folder
-from ingest.curation.delta_stats import num_missing, selection, statistics
-from ingest.curation.moments import QUANTILE_ERROR, SCALE
+from ingest.curation.manifest import delta_stats
+from ingest.curation.manifest.delta_cache import cache_folder
+from ingest.curation.manifest.delta_stats import num_missing, selection, statistics
+from ingest.curation.manifest.moments import QUANTILE_ERROR, SCALE
 from ingest.disk import Disk
 from ingest.executor import InlineExecutor, LocalExecutor
 from ingest.recipe import Limits

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.curation.mixture import HOUR_NS, Dealt, deal, draw_hours
-from ingest.curation.mixture_text import Mixture, mixture_from
+from ingest.curation.manifest.mixture import HOUR_NS, Dealt, deal, draw_hours
+from ingest.curation.manifest.mixture_text import Mixture, mixture_from
 from schemas.errors import ConfigError
 
 BY_SOURCE = "by: [source]\n"
@@ -126,6 +126,7 @@ def test_what_is_no_mixture_is_told_with_its_place(text: str, said: str) -> None
     assert said in str(caught.value)
 
 
+@example([1.0], 5e-324, 2.0)
 @given(
     st.lists(st.floats(0.01, 1e5), min_size=1, max_size=8),
     st.floats(0, 1.5),

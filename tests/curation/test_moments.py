@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.curation.moments import (
+from ingest.curation.manifest.moments import (
     NUM_BINS,
     QUANTILE_ERROR,
     SCALE,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ingest.curation.policy import TASKS, Policy, Tier, load_policy, policy_from
-from ingest.curation.policy_text import MAX_BYTES, parse_policy_text
-from ingest.curation.vocabulary import FACTS, INGESTED, measurements
+from ingest.curation.policy.policy import TASKS, Policy, Tier, load_policy, policy_from
+from ingest.curation.policy.text import MAX_BYTES, parse_policy_text
+from ingest.curation.policy.vocabulary import FACTS, INGESTED, measurements
 from schemas.errors import ConfigError
 from schemas.supervision import Task
 from tests.curation.tier_corpus import policy_of
@@ -246,6 +246,13 @@ def test_every_name_has_one_meaning() -> None:
     known = measurements()
     assert {gives.name for gives in INGESTED} <= known.keys()
     assert FACTS["supervises"].values == {task.value for task in Task}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("-2E5", -2e5), ("5.0e-1", 0.5), ("1e", "1e"), ("e5", "e5")]
+)
+def test_a_number_with_an_exponent_is_a_number(text: str, value: object) -> None:
+    assert parse_policy_text(f"a: {text}\n", "f.yaml").data == {"a": value}
 
 
 def test_the_place_of_a_value_is_that_of_its_key() -> None:

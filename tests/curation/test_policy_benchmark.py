@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.curation.policy import Condition, Policy, Tier, load_policy
-from ingest.curation.policy_sql import column_name
-from ingest.curation.tier import Judged
+from ingest.curation.policy.policy import Condition, Policy, Tier, load_policy
+from ingest.curation.policy.sql import column_name
+from ingest.curation.tier.tier import Judged
 from tests.curation.demonstrations import FAULTS, Demonstration, demonstrations
 from tests.curation.tier_corpus import decisions, judged, of_view, write_corpus
 

@@ -14,8 +14,8 @@ from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.curation.measure import trajectory
 from ingest.curation.measures import chosen
-from ingest.curation.population import length_outliers, task_deviation, warped_distance
 from ingest.curation.run import measure_corpus
+from ingest.curation.tier.population import length_outliers, task_deviation, warped_distance
 from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from schemas.geometry import Array

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from ingest import snapshot
 from ingest.catalog import Catalog
-from ingest.curation.policy import load_policy, policy_from
-from ingest.curation.policy_text import parse_policy_text
+from ingest.curation.policy.policy import load_policy, policy_from
+from ingest.curation.policy.text import parse_policy_text
 from ingest.report import pictures, questions
 from ingest.report.markup import Markup, shown, table, tag
 from ingest.report.page import GUARD, STYLE, Asked, report

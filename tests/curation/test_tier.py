@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.corpus import open_corpus
-from ingest.curation.explain import explain, policy_in_force
-from ingest.curation.policy import Policy, load_policy
-from ingest.curation.tier import commit, is_up_to_date, judge
-from ingest.curation.tier_count import Count, judged_counts, rule_counts, stored_counts
+from ingest.curation.policy.policy import Policy, load_policy
+from ingest.curation.tier.count import Count, judged_counts, rule_counts, stored_counts
+from ingest.curation.tier.explain import explain, policy_in_force
+from ingest.curation.tier.tier import commit, is_up_to_date, judge
 from ingest.disk import Disk
 from jobs.cli import app
 from schemas.errors import ConfigError

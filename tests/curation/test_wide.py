@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest import snapshot
-from ingest.curation.wide import Wide, find, read_wide
+from ingest.curation.tier.wide import Wide, find, read_wide
 from tests.curation.tier_corpus import Given, measurement, write_corpus
 from tests.generators.corpus import commit, uid_of
 

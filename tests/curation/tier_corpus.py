@@ -9,9 +9,9 @@ from typing import Any
 
 from ingest import snapshot
 from ingest.curation.measures import measured, measures
-from ingest.curation.policy import Policy, policy_from
-from ingest.curation.policy_text import parse_policy_text
-from ingest.curation.tier import Judged, judge
+from ingest.curation.policy.policy import Policy, policy_from
+from ingest.curation.policy.text import parse_policy_text
+from ingest.curation.tier.tier import Judged, judge
 from ingest.curation.view import EpisodeView
 from tests.generators.corpus import commit, episode, uid_of, verdict
 

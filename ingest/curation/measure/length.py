@@ -1,4 +1,4 @@
-"""How long an episode is. Whether that is long for its task needs the others of its task: ingest/curation/population.py."""
+"""How long an episode is. Whether that is long for its task needs the others of its task: ingest/curation/tier/population.py."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Builds a manifest: tiers and a WHERE choose segments, groups deal splits, a mixture gives weights. Tables only, no row loops.
 
 The same snapshot, policy, WHERE, split and mixture give the same rows on every machine: hours are integer nanoseconds, shares are
-correctly rounded (ingest/curation/mixture.py), and rows are sorted before anything depends on their order.
+correctly rounded (ingest/curation/manifest/mixture.py), and rows are sorted before anything depends on their order.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from ingest.catalog import Catalog
 from ingest.curation.caption.choose import TextPolicy
-from ingest.curation.dealt import SplitBy, dealt
-from ingest.curation.manifest_sql import chosen, latents_of, taken, texts_of
-from ingest.curation.mixture import HOUR_NS, Dealt, deal, draw_hours
-from ingest.curation.mixture_text import MixtureText
-from ingest.curation.policy import Policy
-from ingest.curation.tier_rows import tier_rows
+from ingest.curation.manifest.dealt import SplitBy, dealt
+from ingest.curation.manifest.mixture import HOUR_NS, Dealt, deal, draw_hours
+from ingest.curation.manifest.mixture_text import MixtureText
+from ingest.curation.manifest.sql import chosen, latents_of, taken, texts_of
+from ingest.curation.manifest.tier_rows import tier_rows
+from ingest.curation.policy.policy import Policy
 from schemas.errors import ConfigError
 from schemas.manifest import (
     ROW_SCHEMA,

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from ingest import snapshot
 from ingest.corpus import Corpus
-from ingest.curation.manifest_store import manifest_folder
+from ingest.curation.manifest.store import manifest_folder
 from ingest.snapshot import Snapshot
 from ingest.verify.files import differs_from_catalog, in_batches, measured, problem_opening
 from ingest.verify.finding import Check

@@ -16,8 +16,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ingest.curation.policy_check import check
-from ingest.curation.policy_text import Key, PolicyText, parse_policy_text, read_policy_text
+from ingest.curation.policy.check import check
+from ingest.curation.policy.text import Key, PolicyText, parse_policy_text, read_policy_text
 from schemas.errors import ConfigError
 from schemas.supervision import Task
 

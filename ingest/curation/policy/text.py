@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,15 @@ from schemas.errors import ConfigError
 MAX_BYTES = 200_000
 MAX_DEPTH = 24
 Key = tuple[str | int, ...]  # ("rules", 2, "when"): the way from the root to a value
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader for which 1e-3 is a number, as YAML 1.2 has it; 1.1 wants 1.0e-3 and reads a word."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +66,7 @@ def parse_policy_text(text: str, where: str) -> PolicyText:
     """
     try:
         _check_events(text, where)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_Loader)
         marks: dict[Key, tuple[int, int]] = {}
         data = None if root is None else _value(root, (), marks, where)
     except yaml.YAMLError as error:
@@ -73,7 +83,7 @@ def _place(where: str, mark: Any) -> str:
 def _check_events(text: str, where: str) -> None:
     """Before a tree is made: the parser is a stream, so neither depth nor aliases can hurt here."""
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=_Loader):
         place = _place(where, event.start_mark)
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
@@ -93,7 +103,7 @@ def _value(node: yaml.Node, way: Key, marks: dict[Key, tuple[int, int]], where: 
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*way, i), marks, where) for i, item in enumerate(node.value)]
     try:
-        return yaml.SafeLoader("").construct_object(node)
+        return _Loader("").construct_object(node)
     except ValueError as error:  # a date without a day, say
         place = f"{where}:{mark[0]}:{mark[1]}"
         raise ConfigError(f"{node.value!r} is no value: {error}", where=place) from error

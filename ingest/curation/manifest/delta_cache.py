@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from ingest.curation.delta_partial import PARTIAL
+from ingest.curation.manifest.delta_partial import PARTIAL
 from ingest.disk import Disk
 from schemas.manifest import FOLDER, Statistics
 from schemas.trained_action import REPRESENTATION

@@ -19,11 +19,8 @@ import pyarrow.compute as pc
 
 from ingest import snapshot
 from ingest.corpus import Corpus
-from ingest.curation.cut import Edges, Ints, Spans, cut, edges_of, gaps, joined, widened
-from ingest.curation.group_facts import group_facts
-from ingest.curation.overlap import Line, aggregate, covered_steps
-from ingest.curation.policy import Edge, Policy
-from ingest.curation.policy_sql import (
+from ingest.curation.policy.policy import Edge, Policy
+from ingest.curation.policy.sql import (
     TASK_BITS,
     TIERS,
     Compiled,
@@ -32,8 +29,11 @@ from ingest.curation.policy_sql import (
     measurement_column,
     used,
 )
-from ingest.curation.vocabulary import EPISODE_FACTS
-from ingest.curation.wide import SCRATCH, Intervals, Wide, read_spans, read_wide
+from ingest.curation.policy.vocabulary import EPISODE_FACTS
+from ingest.curation.tier.cut import Edges, Ints, Spans, cut, edges_of, gaps, joined, widened
+from ingest.curation.tier.group_facts import group_facts
+from ingest.curation.tier.overlap import Line, aggregate, covered_steps
+from ingest.curation.tier.wide import SCRATCH, Intervals, Wide, read_spans, read_wide
 from ingest.disk import Disk
 from ingest.snapshot import Snapshot
 from schemas.catalog import TABLES
@@ -50,7 +50,7 @@ class Judged:
     sql: Compiled
     episodes: pa.Table  # [N] uid, source, length, duration_s and the facts that the policy names
     segments: Spans  # [S]
-    frame: pa.Table  # [S] the columns of `policy_sql`
+    frame: pa.Table  # [S] the columns of `policy.sql`
     threads: int | None = None
 
     @property

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ingest.curation.cut import Ints, Spans, merged
+from ingest.curation.tier.cut import Ints, Spans, merged
 from schemas.geometry import Array
 
 

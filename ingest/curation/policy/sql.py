@@ -1,6 +1,6 @@
 """A tier policy as SQL over one row a segment.
 
-The frame it reads (ingest/curation/tier.py makes it) has the columns `row`, `start`, `end`, `supervises` (bits of `TASK_BITS`), and one for
+The frame it reads (ingest/curation/tier/tier.py makes it) has the columns `row`, `start`, `end`, `supervises` (bits of `TASK_BITS`), and one for
 each fact and measurement that the policy names, as `column_name` calls them. NULL is unknown, and SQL's own logic of three values does
 the rest: a rule holds when its condition is true.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ingest.curation.policy import TASKS, Condition, Edge, Policy, Tier
+from ingest.curation.policy.policy import TASKS, Condition, Edge, Policy, Tier
 from schemas.supervision import Task
 
 TASK_BITS: dict[Task, int] = {task: 1 << index for index, task in enumerate(Task)}

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingest.curation.cut import Ints, Spans
+from ingest.curation.tier.cut import Ints, Spans
 from ingest.snapshot import Snapshot
 from schemas.geometry import Array
 

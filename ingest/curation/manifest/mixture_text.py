@@ -1,4 +1,4 @@
-"""What a mixture file may say. docs/curation/manifests.md shows one; `ingest/curation/mixture.py` does what it asks.
+"""What a mixture file may say. docs/curation/manifests.md shows one; `ingest/curation/manifest/mixture.py` does what it asks.
 
 version: 1
 by: [source, tier]        # what makes a group: source, dataset, embodiment, tier, text, licence_class
@@ -26,7 +26,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ingest.curation.policy_text import parse_policy_text, read_policy_text
+from ingest.curation.policy.text import parse_policy_text, read_policy_text
 from schemas.errors import ConfigError
 
 DIMENSIONS = ("source", "dataset", "embodiment", "tier", "text", "licence_class")

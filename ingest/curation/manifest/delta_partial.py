@@ -1,6 +1,6 @@
 """The worker's part of the normalisation statistics: data files in, one row of partial statistics for each segment out.
 
-Only the vectors of the data Parquet are read; no video. The rows are what is cached (ingest/curation/delta_cache.py).
+Only the vectors of the data Parquet are read; no video. The rows are what is cached (ingest/curation/manifest/delta_cache.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.curation.moments import histogram, moments
+from ingest.curation.manifest.moments import histogram, moments
 from ingest.disk import Disk
 from schemas.errors import Code, SourceError
 from schemas.trained_action import Named, trained_action

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ingest.curation.moments import NUM_BINS, Ints, Moments, merged, quantile, stacked
+from ingest.curation.manifest.moments import NUM_BINS, Ints, Moments, merged, quantile, stacked
 from schemas.manifest import Normalisation
 
 DENSE_PARTS = 16  # a histogram of a hundred elements is 4 MB

@@ -10,12 +10,12 @@ from typing import Any
 import polars as pl
 import pyarrow.compute as pc
 
-from ingest.curation.policy import Policy, load_policy, policy_from
-from ingest.curation.policy_sql import TIERS
-from ingest.curation.policy_text import parse_policy_text
+from ingest.curation.policy.policy import Policy, load_policy, policy_from
+from ingest.curation.policy.sql import TIERS
+from ingest.curation.policy.text import parse_policy_text
+from ingest.curation.policy.vocabulary import EPISODE_FACTS
 from ingest.curation.run import latest
-from ingest.curation.tier import Judged, judge
-from ingest.curation.vocabulary import EPISODE_FACTS
+from ingest.curation.tier.tier import Judged, judge
 from ingest.snapshot import Snapshot
 from schemas.errors import ConfigError
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ingest.catalog import Catalog
-from ingest.curation.policy import Otherwise, Rule
-from ingest.curation.policy_sql import TIERS
-from ingest.curation.tier import Judged
+from ingest.curation.policy.policy import Otherwise, Rule
+from ingest.curation.policy.sql import TIERS
+from ingest.curation.tier.tier import Judged
 
 STORED = """
 SELECT e.source, coalesce(t.tier, 'none') AS tier, count(DISTINCT e.uid) AS episodes, count(t.uid) AS segments,

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from ingest import snapshot
 from ingest.catalog import Catalog
-from ingest.curation.policy import Policy, Tier
-from ingest.curation.tier import is_up_to_date, judge
+from ingest.curation.policy.policy import Policy, Tier
+from ingest.curation.tier.tier import is_up_to_date, judge
 from schemas.errors import ConfigError
 from schemas.manifest import PolicyFacts
 

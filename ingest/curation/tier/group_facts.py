@@ -14,8 +14,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.curation.population import length_outliers, task_deviation
-from ingest.curation.wide import find
+from ingest.curation.tier.population import length_outliers, task_deviation
+from ingest.curation.tier.wide import find
 from ingest.snapshot import Snapshot
 from schemas.geometry import Array
 

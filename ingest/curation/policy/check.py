@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from ingest.curation.policy_text import Key
-from ingest.curation.vocabulary import AT_LEAST_0, FACTS, SHARE, Column, Kind, measurements
+from ingest.curation.policy.text import Key
+from ingest.curation.policy.vocabulary import AT_LEAST_0, FACTS, SHARE, Column, Kind, measurements
 
 if TYPE_CHECKING:
-    from ingest.curation.policy import Bounds, Condition, Edge, Policy
+    from ingest.curation.policy.policy import Bounds, Condition, Edge, Policy
 
 MAX_LEAVES = 2000  # comparisons of a policy, with every reference written out
 MAX_REFERENCES = 16  # one inside the other

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.curation.delta_cache import (
+from ingest.curation.manifest.delta_cache import (
     BLOCK_EPISODES,
     KEY,
     Block,
@@ -24,9 +24,15 @@ from ingest.curation.delta_cache import (
     keep,
     keep_result,
 )
-from ingest.curation.delta_merge import Whole, by_embodiment, whole_of
-from ingest.curation.delta_partial import FEATURES, DeltaResult, DeltaWork, EpisodeSpans, partials
-from ingest.curation.moments import QUANTILE_ERROR
+from ingest.curation.manifest.delta_merge import Whole, by_embodiment, whole_of
+from ingest.curation.manifest.delta_partial import (
+    FEATURES,
+    DeltaResult,
+    DeltaWork,
+    EpisodeSpans,
+    partials,
+)
+from ingest.curation.manifest.moments import QUANTILE_ERROR
 from ingest.disk import Disk
 from ingest.executor import Death, Executor
 from ingest.meta_projection import Dataset

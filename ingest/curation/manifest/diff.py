@@ -9,10 +9,10 @@ import polars as pl
 from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.catalog_views import Limits
-from ingest.curation.manifest_sql import chosen
-from ingest.curation.policy import policy_from
-from ingest.curation.policy_text import parse_policy_text
-from ingest.curation.tier_rows import TIER_ROWS, tier_rows
+from ingest.curation.manifest.sql import chosen
+from ingest.curation.manifest.tier_rows import TIER_ROWS, tier_rows
+from ingest.curation.policy.policy import policy_from
+from ingest.curation.policy.text import parse_policy_text
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest, ManifestFacts
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
-from ingest.curation.mixture_text import Mixture, MixtureRule
+from ingest.curation.manifest.mixture_text import Mixture, MixtureRule
 from schemas.errors import ConfigError
 
 HOUR_NS = 3_600_000_000_000
