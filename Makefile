@@ -34,7 +34,7 @@ test: setup peer  ## everything that needs no GPU, the independent reader includ
 	$(RUN) pytest -q -n 2 -m "$(FAST)"
 	$(RUN) pytest -m "not gpu and not ($(FAST))"
 
-demo: setup peer  ## five raw sources become one corpus that SQL and LeRobot 0.3.3 read
+demo: setup peer  ## six raw sources become one corpus that SQL and LeRobot 0.3.3 read, and a manifest to train on
 	$(RUN) tests.demo
 
 fidelity: setup  ## how exactly poses and pictures come back, against the generators' truth

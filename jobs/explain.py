@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,12 +62,22 @@ def _show(found: Explained) -> None:
         "differs": "the catalog says otherwise: it is of another policy or of older numbers",
     }
     stdout.print(stored[found.stored])
+    _show_measured(found.measurements)
+
+
+def _show_measured(measurements: Sequence[Mapping[str, Any]]) -> None:
+    """What is known, as a table; what was looked for and does not apply, by name: it may be half of everything."""
     numbers = [
         [m["name"], _plain(m["value"]), m["unit"], m["version"], _span(m)]
-        for m in found.measurements
+        for m in measurements
+        if m["value"] is not None
     ]
     columns = ["measurement", "value", "unit", "version", "timesteps"]
     stdout.print(table("\nmeasured", columns, numbers))
+    unknown = sorted({m["name"] for m in measurements if m["value"] is None})
+    if unknown:
+        said = f"\nlooked for, not applicable or not to be told: {', '.join(unknown)}"
+        stdout.print(said, highlight=False, markup=False)
 
 
 def _reason(reason: Mapping[str, Any]) -> str:

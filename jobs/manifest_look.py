@@ -16,7 +16,13 @@ from ingest.curation.manifest.diff import compare
 from ingest.curation.manifest.store import manifest_folder, manifest_names
 from ingest.curation.manifest.verify import verify_manifest
 from jobs.context import usable_cores
-from jobs.manifest_report import as_object, difference_as_object, show_difference, show_facts
+from jobs.manifest_report import (
+    as_object,
+    difference_as_object,
+    show_difference,
+    show_facts,
+    show_statistics,
+)
 from jobs.output import answer_json, progress_of, stderr, stdout, table
 from schemas.manifest import load, load_facts
 
@@ -30,6 +36,9 @@ def show_command(
     name: Annotated[str | None, typer.Argument(help="A manifest; without one, all names.")] = None,
     *,
     corpus: CorpusOption,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Normalisation, element by element.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """What a manifest holds: hours, mixture, statistics. Its rows are checked against its digest."""
@@ -49,6 +58,8 @@ def show_command(
         answer_json(found.model_dump(mode="json"))
     else:
         show_facts(found)
+        if statistics and found.statistics is not None:
+            show_statistics(found.statistics)
 
 
 def diff_command(

@@ -46,10 +46,20 @@ def show_facts(facts: ManifestFacts) -> None:
     if len(groups) > SHOWN_GROUPS:
         stdout.print(f"and {len(groups) - SHOWN_GROUPS} more groups; --json lists all")
     if facts.statistics is not None:
-        _show_statistics(facts.statistics)
+        _count_statistics(facts.statistics, facts.name)
 
 
-def _show_statistics(statistics: Statistics) -> None:
+def _count_statistics(statistics: Statistics, name: str) -> None:
+    title = f"\nnormalisation of {statistics.representation}: eicorpus manifest show {name} --statistics"
+    rows = [
+        [body, found.segments, max(found.count, default=0), len(found.names)]
+        for body, found in statistics.embodiments.items()
+    ]
+    stdout.print(table(title, ["embodiment", "segments", "timesteps", "elements"], rows))
+
+
+def show_statistics(statistics: Statistics) -> None:
+    """Every element of every embodiment, but those of hand keypoints."""
     for body, found in statistics.embodiments.items():
         title = f"\n{body}: {statistics.representation}, {found.segments:,} segments"
         values = zip(

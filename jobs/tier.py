@@ -104,10 +104,13 @@ def _tell(answer: Mapping[str, Any], policy: Policy, *, as_json: bool) -> None:
     decided = [
         [rule["code"], rule["tier"], rule["segments"], rule["hours"], rule["text"]]
         for rule in answer["rules"]
+        if rule["segments"]
     ]
     stdout.print(
         table("\nfirst rule that held", ["rule", "tier", "segments", "hours", "text"], decided)
     )
+    if silent := [rule["code"] for rule in answer["rules"] if not rule["segments"]]:
+        stdout.print(f"held for no segment: {', '.join(silent)}", highlight=False)
     if answer["committed"]:
         end = f"committed as snapshot {answer['snapshot']}"
     elif answer["up_to_date"]:

@@ -1,4 +1,4 @@
-"""`make demo`: five raw sources in their true layouts, robots and human hands, become one corpus that SQL and LeRobot read.
+"""`make demo`: six raw sources in their true layouts, robots and human hands, become one corpus, and that a manifest.
 
 Everything is generated; nothing is downloaded. The commands are the ones a user types.
 """
@@ -13,12 +13,19 @@ from importlib import import_module
 from pathlib import Path
 
 FOLDER = Path("demo")
-SOURCES = ("oxe", "lerobot", "agibot_world", "ego4d", "egodex")
+SOURCES = ("oxe", "lerobot", "droid", "agibot_world", "ego4d", "egodex")
 QUERY = (
     "select source, embodiment, count(*) as episodes, sum(length) as timesteps, "
     "round(sum(duration_s), 1) as seconds, any_value(eef_frame) as eef_frame, "
     "any_value(action_source) as action_source from episodes group by all order by 1"
 )
+TIERS = (
+    'select source, tier, count(*) as segments, round(sum(duration_s * ("end" - start) / length), 1) as seconds, '
+    "string_agg(distinct reasons[1].code, ', ' order by reasons[1].code) as first_reasons "
+    "from tiers join episodes using (uid) group by all order by all"
+)
+MANIFEST = "first"
+NO_COPIES = "uid NOT IN (SELECT uid FROM redundant)"
 
 
 def sh(*words: str | Path) -> None:
@@ -28,6 +35,18 @@ def sh(*words: str | Path) -> None:
     sys.stdout.flush()
     executable = Path(sys.executable).with_name(command[0])
     subprocess.run([str(executable), *command[1:]], check=True)
+
+
+def curate(corpus: Path) -> None:
+    """What each segment may teach and why, one language, no copies, what a trainer reads, and a page about it."""
+    sh("eicorpus", "measure", corpus)
+    sh("eicorpus", "tier", corpus)
+    sh("eicorpus", "query", TIERS, "--corpus", corpus)
+    sh("eicorpus", "caption", corpus, "--backend", "rules")
+    sh("eicorpus", "dedup", corpus)
+    sh("eicorpus", "manifest", "build", MANIFEST, "--corpus", corpus, "--where", NO_COPIES)
+    sh("eicorpus", "manifest", "verify", MANIFEST, "--corpus", corpus)
+    sh("eicorpus", "report", corpus, "--html", FOLDER / "report.html")
 
 
 def main() -> None:
@@ -42,6 +61,7 @@ def main() -> None:
     sh("eicorpus", "query", QUERY, "--corpus", corpus)
     sh("eicorpus", "verify", corpus, "--peer")
     sh("eicorpus", "digest", corpus)
+    curate(corpus)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The output that README shows is what the demo gives: its table is made again here and compared row by row."""
+"""The output that README shows is what the demo gives: its tables are made again here and compared row by row."""
 
 from __future__ import annotations
 
@@ -7,30 +7,39 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from ingest.catalog import Catalog
-from tests.demo import QUERY, SOURCES
+from jobs.cli import app
+from tests.demo import QUERY, SOURCES, TIERS
 from tests.faults.runs import run
 
 README = Path(__file__).parent.parent / "README.md"
 
 
 def shown_rows() -> list[list[str]]:
-    """The rows of the table on README's first screen."""
+    """The rows of the tables on README's first screen."""
     block = re.search(r"<!-- demo output.*?-->\n```\n(.*?)```", README.read_text(), re.DOTALL)
     assert block is not None
     rows = [[cell.strip() for cell in re.split("[┃│]", line)] for line in block[1].splitlines()]
     return [row for row in rows if row[0] in SOURCES]
 
 
+def answer(corpus: Path, sql: str) -> list[list[str]]:
+    with Catalog.open(corpus) as catalog:
+        return [[str(cell) for cell in row] for row in catalog.sql(sql).rows()]
+
+
 @pytest.mark.slow
 def test_the_readme_shows_what_the_demo_gives(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
     for name in SOURCES:
         raw = tmp_path / name
         raw.mkdir()
         written = import_module(f"tests.generators.{name}").write(raw)
-        run(written.root, tmp_path / "corpus", source=name, run_id=name)
-    with Catalog.open(tmp_path / "corpus") as catalog:
-        found = [[str(cell) for cell in row] for row in catalog.sql(QUERY).rows()]
+        run(written.root, corpus, source=name, run_id=name)
+    for words in (["measure", str(corpus), "--workers", "0"], ["tier", str(corpus)]):
+        assert CliRunner().invoke(app, words).exit_code == 0
+    found = answer(corpus, QUERY)
     assert len(found) == len(SOURCES)
-    assert shown_rows() == found
+    assert shown_rows() == found + answer(corpus, TIERS)
