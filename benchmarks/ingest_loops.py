@@ -30,7 +30,6 @@ from ingest.executor import InlineExecutor
 from ingest.plan import Request, make_plan
 from ingest.recipe import Limits, Recipe, VideoSettings
 from ingest.run import RunContext, ingest
-from ingest.video import VideoRecipe
 from ingest.video_encode import x264_options
 from ingest.video_scale import output_size
 from schemas.episode import Camera, Episode, EpisodeRef, Licence, Stream, VideoWindow, pose_channel
@@ -42,7 +41,7 @@ STRIDE = 3  # a 30 Hz source
 
 def bare(source: Path, out: Path, short_side_px: int) -> int:
     """Decode everything, scale and encode every third picture: nothing else. Returns the number written."""
-    recipe = VideoRecipe(short_side_px=short_side_px)
+    recipe = VideoSettings(short_side_px=short_side_px)
     options = x264_options(crf=recipe.crf, preset=recipe.preset, gop=recipe.gop)
     how = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
     scaler, step = VideoReformatter(), 0

@@ -27,7 +27,7 @@ from ingest.stages import clock
 from ingest.stages.hands import canonical_hands
 from ingest.stages.kinematics import with_forward_kinematics
 from ingest.stages.vectors import canonical_vectors
-from ingest.video import VideoFacts, VideoRecipe, frame_clock, write_video
+from ingest.video import VideoFacts, frame_clock, write_video
 from schemas.embodiment import embodiment_for
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError, TransientError
@@ -214,14 +214,13 @@ def _write_videos(
     work: Work,
     folder: Path,
 ) -> dict[str, VideoFacts]:
-    settings = VideoRecipe(**work.recipe.video.model_dump())
     return {
         camera.name: write_video(
             camera,
             clocks[camera.name],
             at,
             folder / f"{camera.name}.mp4",
-            settings,
+            work.recipe.video,
             num_threads=work.num_threads,
             rate_hz=work.recipe.rate_hz,
         )

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
 
+from ingest.recipe import VideoSettings
 from ingest.video_arrays import CODEC, array_pictures, check_array
 from ingest.video_copy import copy_packets, copy_plan
 from ingest.video_encode import Encoder, seal, x264_options
@@ -35,32 +36,8 @@ from ingest.video_source import (
 )
 from ingest.video_stats import ImageStatistics, sampled_frames
 from schemas.episode import ArrayFrames, Camera, EncodedImages, VideoSpan, VideoWindow
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, SourceError
 from schemas.rate import ns_from_seconds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoRecipe:
-    """How pictures are written; part of the recipe digest.
-
-    Raises:
-        ConfigError: a value that cannot be encoded with.
-    """
-
-    short_side_px: int = 256
-    crf: int = 23
-    preset: str = "veryfast"
-    gop: int = 10
-    codec: str = "libx264"
-    max_frames: int = MAX_FRAMES
-
-    def __post_init__(self) -> None:
-        if self.codec != "libx264":
-            raise ConfigError(f"codec {self.codec!r}; only libx264 is known to be reproducible")
-        if not (0 <= self.crf <= 51 and self.gop >= 1 and self.short_side_px >= 16):
-            raise ConfigError(f"{self}: expected crf 0..51, gop >= 1, short_side_px >= 16")
-        if self.max_frames < 1:
-            raise ConfigError(f"max_frames {self.max_frames}; expected at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -129,10 +106,11 @@ def write_video(
     clock_ns: npt.NDArray[np.int64],
     grid_ns: npt.NDArray[np.int64],
     out: Path,
-    recipe: VideoRecipe,
+    recipe: VideoSettings,
     *,
     num_threads: int = 1,
     rate_hz: Fraction = Fraction(10),
+    max_frames: int = MAX_FRAMES,
 ) -> VideoFacts:
     """Write the frames of `camera` nearest to `grid_ns` as an MP4 whose picture k is at exactly k / rate.
 
@@ -148,12 +126,12 @@ def write_video(
     """
     if len(grid_ns) == 0 or len(clock_ns) == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no frames", where=f"camera {camera.name}")
-    if len(clock_ns) > recipe.max_frames or len(grid_ns) > recipe.max_frames:
-        found = f"{max(len(clock_ns), len(grid_ns))} frames; at most {recipe.max_frames}"
+    if len(clock_ns) > max_frames or len(grid_ns) > max_frames:
+        found = f"{max(len(clock_ns), len(grid_ns))} frames; at most {max_frames}"
         raise SourceError(Code.TOO_LONG, found, where=f"camera {camera.name}")
     chosen = nearest_frames(clock_ns, grid_ns)
     shown, num_steps = np.unique(chosen, return_counts=True)
-    with _opened(camera, clock_ns, shown, num_threads, recipe.max_frames) as source:
+    with _opened(camera, clock_ns, shown, num_threads, max_frames) as source:
         writing = _Writing(
             source=source, recipe=recipe, num_steps=num_steps, rate_hz=rate_hz, out=out
         )
@@ -243,7 +221,7 @@ class _Writing:
     """One pass over the chosen pictures; `num_steps` [M] says for how many grid steps each is shown."""
 
     source: _Source
-    recipe: VideoRecipe
+    recipe: VideoSettings
     num_steps: npt.NDArray[np.int64]
     rate_hz: Fraction
     out: Path

@@ -20,7 +20,7 @@ from ingest.corpus import data_file, video_file
 from ingest.disk import Disk
 from ingest.lerobot_writer import column_stats, data_schema, numbered, parquet_bytes, staged_table
 from ingest.meta_projection import Dataset
-from ingest.video import VideoRecipe
+from ingest.recipe import VideoSettings
 from ingest.video_encode import Encoder, seal, x264_options
 from ingest.video_scale import colour_of
 from ingest.video_stats import ImageStatistics, sampled_frames
@@ -89,7 +89,7 @@ def _rows(hole: Hole, folder: Path, stem: str, disk: Disk) -> Filling:
 
 def _video(hole: Hole, folder: Path, name: str, key: str) -> Filling:
     height, width, _ = hole.dataset.features[key]["shape"]
-    recipe = VideoRecipe()
+    recipe = VideoSettings()
     options = x264_options(crf=recipe.crf, preset=recipe.preset, gop=recipe.gop)
     black = _black(width, height)
     colour = colour_of(black, key)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from adapters.aloha.adapter import Aloha
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
@@ -101,7 +102,7 @@ def test_pictures_keep_their_colours(tmp_path: Path, compress: bool) -> None:
     (camera,) = load(tmp_path).cameras
     assert isinstance(camera.frames, EncodedImages if compress else ArrayFrames)
     clock = frame_clock(camera)
-    facts = write_video(camera, clock, clock[::5], tmp_path / "o.mp4", VideoRecipe())
+    facts = write_video(camera, clock, clock[::5], tmp_path / "o.mp4", VideoSettings())
     if isinstance(camera.frames, EncodedImages):
         assert camera.frames.images[0][-2:] == b"\xff\xd9"  # the padding is gone
     assert facts.source_codec == ("mjpeg" if compress else "rawvideo")

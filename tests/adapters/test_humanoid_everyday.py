@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from adapters.humanoid_everyday.adapter import HumanoidEveryday
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from schemas.episode import EncodedImages, Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
@@ -119,10 +120,10 @@ def test_pictures_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
     assert isinstance(camera.frames, EncodedImages)
     assert camera.frames.images[1][:3] == b"\xff\xd8\xff"
     clock = frame_clock(camera)
-    write_video(camera, clock, clock[::3], tmp_path / "out.mp4", VideoRecipe())
+    write_video(camera, clock, clock[::3], tmp_path / "out.mp4", VideoSettings())
     (tmp_path / "task/episode_0" / steps[3]["image"]).unlink()
     with pytest.raises(SourceError, match=r"episode_0/color/000003\.jpg") as caught:
-        write_video(camera, clock, clock[::3], tmp_path / "two.mp4", VideoRecipe())
+        write_video(camera, clock, clock[::3], tmp_path / "two.mp4", VideoSettings())
     assert caught.value.code is Code.MISSING_FILE
 
 

@@ -14,7 +14,8 @@ import pytest
 from adapters.containers.lmdb_store import check_lmdb, open_lmdb
 from adapters.interndata_a1_raw.adapter import InternDataA1Raw
 from adapters.interndata_a1_raw.robots import ROBOTS, T_robot_arm_of, robot_in
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from schemas.embodiment import embodiment_for
 from schemas.episode import EncodedImages, Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
@@ -184,7 +185,7 @@ def test_pictures_are_read_one_by_one_in_their_true_colours(tmp_path: Path) -> N
     assert camera.t_ns is not None
     assert camera.t_ns.tolist() == [0, 66_666_667, 133_333_333]  # the steps that have a picture
     clock = frame_clock(camera)
-    write_video(camera, clock, clock[:1], tmp_path / "out.mp4", VideoRecipe())
+    write_video(camera, clock, clock[:1], tmp_path / "out.mp4", VideoSettings())
     np.testing.assert_allclose(read_back(tmp_path / "out.mp4")[0][0][20, 20], [250, 0, 0], atol=8)
 
 

@@ -14,7 +14,8 @@ import pytest
 from adapters.robomind import settings
 from adapters.robomind.adapter import RoboMind
 from adapters.robomind.bodies import BODIES
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from schemas.embodiment import embodiments
 from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
@@ -206,7 +207,7 @@ def test_red_is_red(tmp_path: Path, body: str) -> None:
     is_raw = "raw" in body or body == "array"
     assert isinstance(camera.frames, ArrayFrames if is_raw else EncodedImages)
     clock = frame_clock(camera)
-    write_video(camera, clock, clock, tmp_path / "o.mp4", VideoRecipe(crf=12))
+    write_video(camera, clock, clock, tmp_path / "o.mp4", VideoSettings(crf=12))
     with av.open(str(tmp_path / "o.mp4")) as video:
         first = next(video.decode(video=0)).to_ndarray(format="rgb24").astype(float)
     ratio = 480 / first.shape[0]
@@ -233,7 +234,7 @@ def test_flat_buffers_of_another_size_are_no_pictures(tmp_path: Path) -> None:
     (camera,) = load(tmp_path).cameras
     clock = frame_clock(camera)
     with pytest.raises(SourceError) as caught:
-        write_video(camera, clock, clock, tmp_path / "o.mp4", VideoRecipe())
+        write_video(camera, clock, clock, tmp_path / "o.mp4", VideoSettings())
     assert caught.value.code is Code.CORRUPT_IMAGE
 
 

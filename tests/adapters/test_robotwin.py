@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from adapters.robotwin.adapter import RoboTwin
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from schemas.episode import Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
@@ -96,7 +97,7 @@ def test_cameras_look_at_the_scene(path: Path, tmp_path: Path) -> None:
     T_base_cam = stream(episode, f"T_base_cam.{camera.name}").values
     np.testing.assert_allclose(T_base_cam[-1], SCENE.T_base_cam, atol=1e-9)
     clock = frame_clock(camera)
-    write_video(camera, clock, clock[::2], tmp_path / "o.mp4", VideoRecipe(crf=10))
+    write_video(camera, clock, clock[::2], tmp_path / "o.mp4", VideoSettings(crf=10))
     with av.open(str(tmp_path / "o.mp4")) as video:
         first = next(video.decode(video=0)).to_ndarray(format="rgb24").astype(float)
     errors = [

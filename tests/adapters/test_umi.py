@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from adapters.umi.adapter import Umi
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from ingest.video_arrays import array_pictures
 from schemas.embodiment import embodiment_for
 from schemas.episode import ArrayFrames, Episode, EpisodeRef, Stream
@@ -83,7 +84,7 @@ def test_a_store_can_be_named_directly_and_keeps_its_ids(tmp_path: Path) -> None
         assert [r.episode_id for r in refs] == [f"{stem}/0", f"{stem}/1"]
         (camera,) = ADAPTER.load(refs[1]).cameras
         clock = frame_clock(camera)
-        facts = write_video(camera, clock, clock[::6], tmp_path / f"{name}.mp4", VideoRecipe())
+        facts = write_video(camera, clock, clock[::6], tmp_path / f"{name}.mp4", VideoSettings())
         assert facts.source_codec == "rawvideo"
     assert [r.episode_id for r in refs_of(tmp_path / "sub")] == ["a/0", "a/1", "b/0", "b/1"]
 

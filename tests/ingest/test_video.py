@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from ingest.video import VideoRecipe, frame_clock, nearest_frames, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, nearest_frames, write_video
 from schemas.episode import Camera, VideoSpan, VideoWindow
-from schemas.errors import ConfigError
 from schemas.rate import instants_ns
 from tests.ingest.video_files import (
     CODECS,
@@ -36,7 +36,7 @@ def span(path: Path, first: int, count: int, rate: Fraction = Fraction(30)) -> C
 
 
 def ingest(camera: Camera, grid_ns: np.ndarray, out: Path, **how: object):
-    return write_video(camera, frame_clock(camera), grid_ns, out, VideoRecipe(), **how)
+    return write_video(camera, frame_clock(camera), grid_ns, out, VideoSettings(), **how)
 
 
 def test_nearest_frame_and_ties_go_to_the_earlier():
@@ -248,9 +248,3 @@ def test_display_matrix_turns_the_picture_upright(tmp_path, turn, matrix):
     assert (facts.height, facts.width) == upright.shape[:2]
     assert facts.rotation_deg == turn % 360
     assert np.abs(picture.astype(int) - upright).mean() < 8
-
-
-def test_recipe_refuses_what_cannot_be_reproduced():
-    for wrong in ({"codec": "libsvtav1"}, {"crf": 60}, {"gop": 0}, {"short_side_px": 8}):
-        with pytest.raises(ConfigError):
-            VideoRecipe(**wrong)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from av.video.frame import VideoFrame
 
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from schemas.episode import Camera, EncodedImages, VideoWindow
 from schemas.errors import Code, SourceError
 from schemas.rate import instants_ns
@@ -47,7 +48,7 @@ def solid(rgb, matrix: str, width: int, height: int, *, full: bool = False) -> V
 
 
 def out_color(camera: Camera, out: Path):
-    facts = write_video(camera, frame_clock(camera), instants_ns(2, TEN), out, VideoRecipe())
+    facts = write_video(camera, frame_clock(camera), instants_ns(2, TEN), out, VideoSettings())
     with av.open(str(out)) as container:  # as a plain reader sees it, swscale's defaults and all
         picture = list(container.decode(video=0))[-1].to_ndarray(format="rgb24")
     with av.open(str(out)) as container:

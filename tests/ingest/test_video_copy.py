@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from ingest.video import VideoFacts, VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import VideoFacts, frame_clock, write_video
 from schemas.episode import Camera, VideoSpan, VideoWindow
 from schemas.rate import instants_ns
 from tests.ingest.video_files import number_of, numbered, read_back, textured, write_source
@@ -26,7 +27,7 @@ def make(path: Path, count: int = 40, **how) -> Path:
 def ingest(path: Path, out: Path, steps: int, start_s: float = 0.0, **recipe) -> VideoFacts:
     camera = Camera(name="c", frames=VideoWindow(path=str(path), start_s=start_s, end_s=999.0))
     return write_video(
-        camera, frame_clock(camera), instants_ns(steps, TEN), out, VideoRecipe(**recipe)
+        camera, frame_clock(camera), instants_ns(steps, TEN), out, VideoSettings(**recipe)
     )
 
 
@@ -63,7 +64,7 @@ def test_copy_of_a_part_starts_at_its_keyframe(tmp_path):
         t_ns=instants_ns(10, TEN),
     )
     grid = instants_ns(10, TEN)
-    facts = write_video(camera, frame_clock(camera), grid, out, VideoRecipe())
+    facts = write_video(camera, frame_clock(camera), grid, out, VideoSettings())
     assert facts.was_copied
     assert [number_of(p) for p in read_back(out)[0]] == list(range(20, 30))
 
@@ -126,6 +127,6 @@ def test_frames_shown_twice_are_encoded_again(tmp_path):
     source, out = make(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     frames = VideoSpan(path=str(source), first_frame=0, num_frames=10)
     camera = Camera(name="c", frames=frames, t_ns=instants_ns(10, Fraction(5)))
-    facts = write_video(camera, frame_clock(camera), instants_ns(20, TEN), out, VideoRecipe())
+    facts = write_video(camera, frame_clock(camera), instants_ns(20, TEN), out, VideoSettings())
     assert not facts.was_copied
     assert [number_of(p) for p in read_back(out)[0]] == [k // 2 for k in range(20)]

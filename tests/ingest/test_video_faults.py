@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from ingest import video_source
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from ingest.video_images import image_size
 from ingest.video_truncation import is_truncated
 from schemas.episode import Camera, EncodedImages, VideoSpan, VideoWindow
@@ -32,11 +33,11 @@ def span(path: Path, first: int, count: int) -> Camera:
     return Camera(name="cam", frames=frames, t_ns=instants_ns(count, Fraction(30)))
 
 
-def code_of(camera: Camera, tmp_path: Path, steps: int = 20, **recipe: object) -> Code:
+def code_of(camera: Camera, tmp_path: Path, steps: int = 20, **how: int) -> Code:
     out = tmp_path / "out.mp4"
     with pytest.raises(SourceError) as caught:
         write_video(
-            camera, frame_clock(camera), instants_ns(steps, TEN), out, VideoRecipe(**recipe)
+            camera, frame_clock(camera), instants_ns(steps, TEN), out, VideoSettings(), **how
         )
     assert not out.exists(), "a half-written video stays behind"
     assert caught.value.where
@@ -123,7 +124,7 @@ def test_mp4_with_its_index_first_and_its_end_missing(tmp_path):
     assert code_of(span(path, 0, 60), tmp_path) is Code.TRUNCATED
     camera = window(path, 0.0, 0.3)  # what is there may be used
     facts = write_video(
-        camera, frame_clock(camera), instants_ns(3, TEN), tmp_path / "o.mp4", VideoRecipe()
+        camera, frame_clock(camera), instants_ns(3, TEN), tmp_path / "o.mp4", VideoSettings()
     )
     assert facts.num_frames == 3
 
@@ -295,7 +296,7 @@ def test_picture_cut_or_damaged(tmp_path, make):
     padded = good + bytes(200)  # fixed-length records are padded with zeros
     camera = images(good, padded)
     facts = write_video(
-        camera, frame_clock(camera), instants_ns(2, TEN), tmp_path / "o.mp4", VideoRecipe()
+        camera, frame_clock(camera), instants_ns(2, TEN), tmp_path / "o.mp4", VideoSettings()
     )
     assert facts.num_frames == 2
     assert facts.source_codec == {jpeg: "mjpeg", png: "png"}[make]

@@ -10,7 +10,8 @@ import pytest
 
 from adapters.containers.byte_range import RangeReader, read_range
 from ingest import video_source
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from schemas.episode import Camera, VideoSpan, VideoWindow
 from schemas.errors import Code, SourceError, TransientError
 from schemas.rate import instants_ns
@@ -39,7 +40,7 @@ def test_a_part_reads_as_the_whole(tmp_path: Path, name: str) -> None:
             clock = None if isinstance(frames, VideoWindow) else instants_ns(18, Fraction(30))
             camera = Camera(name="ego", frames=frames, t_ns=clock)
             out = tmp_path / f"{len(outs)}.mp4"
-            facts = write_video(camera, frame_clock(camera), grid, out, VideoRecipe())
+            facts = write_video(camera, frame_clock(camera), grid, out, VideoSettings())
             assert [number_of(p) for p in read_back(out)[0]] == [15, 18, 21, 24, 27]
             outs.append(facts.sha256)
     assert len(set(outs)) == 1
@@ -54,7 +55,7 @@ def test_packets_of_a_part_are_copied_too(tmp_path: Path) -> None:
     frames = VideoWindow(path=str(shard), start_s=0.0, end_s=2.0, byte_range=byte_range)
     camera, out = Camera(name="ego", frames=frames), tmp_path / "out.mp4"
     facts = write_video(
-        camera, frame_clock(camera), instants_ns(20, Fraction(10)), out, VideoRecipe()
+        camera, frame_clock(camera), instants_ns(20, Fraction(10)), out, VideoSettings()
     )
     assert facts.was_copied
     assert [number_of(p) for p in read_back(out)[0]] == list(range(20))
@@ -76,7 +77,7 @@ def test_decoding_again_from_the_start_stays_within_the_part(
         raise SourceError(Code.CORRUPT_VIDEO, "a reference that is not there")
 
     monkeypatch.setattr(video_source, "_packets_from", trip)
-    write_video(camera, clock, instants_ns(5, Fraction(10)), out, VideoRecipe())
+    write_video(camera, clock, instants_ns(5, Fraction(10)), out, VideoSettings())
     assert [number_of(p) for p in read_back(out)[0]] == [15, 18, 21, 24, 27]
 
 

@@ -6,7 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from schemas.episode import Camera, VideoWindow
 from schemas.rate import instants_ns
 from tests.ingest.video_files import read_back
@@ -28,7 +29,7 @@ def test_real_video(samples, tmp_path, name):
     steps = int((clock[-1] - clock[0]) // 100_000_000) + 1
     grid = instants_ns(steps, Fraction(10), int(clock[0]))
     out = tmp_path / "out.mp4"
-    facts = write_video(camera, clock, grid, out, VideoRecipe())
+    facts = write_video(camera, clock, grid, out, VideoSettings())
     pictures, times = read_back(out)
     assert len(pictures) == facts.num_frames == steps
     assert times[-1] == Fraction(steps - 1, 10)

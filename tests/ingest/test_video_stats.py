@@ -7,7 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ingest.video import VideoRecipe, frame_clock, write_video
+from ingest.recipe import VideoSettings
+from ingest.video import frame_clock, write_video
 from ingest.video_stats import ImageStatistics, pixel_stride, sampled_frames
 from schemas.episode import Camera, VideoWindow
 from schemas.rate import instants_ns
@@ -88,7 +89,7 @@ def test_of_a_written_video_are_those_of_the_scaled_pictures(tmp_path, size, num
     camera = Camera(name="c", frames=VideoWindow(path=str(source), start_s=0, end_s=999))
     grid = instants_ns(num, Fraction(10))
     out = tmp_path / "out.mp4"
-    recipe = VideoRecipe(crf=1, preset="ultrafast")
+    recipe = VideoSettings(crf=1, preset="ultrafast")
     facts = write_video(camera, frame_clock(camera), grid, out, recipe)
     expected = plain(read_back(out)[0])
     assert facts.image_stats["count"].tolist() == expected["count"].tolist()
