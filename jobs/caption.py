@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import typer
 
 from ingest import snapshot
@@ -13,9 +16,11 @@ from ingest.corpus import Corpus, open_corpus, writer_lock
 from ingest.curation.caption.audit import as_csv, as_html, result_of, sample
 from ingest.curation.caption.backends import backend_for
 from ingest.curation.caption.cache import Cache
-from ingest.curation.caption.run import CaptionTally, caption_corpus, sheets_of, work_of
+from ingest.curation.caption.run import CaptionTally, caption_corpus
 from ingest.curation.caption.settings import CaptionSettings
+from ingest.curation.caption.work import sheets_of, work_of
 from ingest.disk import Disk
+from ingest.snapshot import Snapshot
 from jobs.caption_settings import key_of, settings_from, text_of
 from jobs.context import new_run
 from jobs.output import answer_json, progress_of, stderr, stdout, table
@@ -37,6 +42,9 @@ def command(
     ] = None,
     replay: Annotated[Path | None, typer.Option(help="JSONL of --backend replay.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="YAML with all settings.")] = None,
+    only_missing: Annotated[
+        bool, typer.Option("--only-missing", help="Not what the source's text says well enough.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=0, help="At most so many segments.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only.")] = False,
     audit: Annotated[
@@ -46,10 +54,13 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Caption what lacks a caption. Stop it at any time; run it again to go on."""
-    settings = settings_from(recipe, backend=backend, endpoint=endpoint, model=model, replay=replay)
+    given = {"backend": backend, "model": model, "replay_file": str(replay) if replay else None}
+    settings = settings_from(recipe, given | {"only_missing": only_missing or None}, endpoint)
     opened = open_corpus(corpus)
     if audit is not None:
-        _tell(_write_audit(opened, settings, audit), as_json=as_json)
+        # of a folder the catalog has the digest too, which is not worth reading for this
+        only = {"backend": backend, "model": model if backend == "openai" else None}
+        _tell(_write_audit(opened, settings, audit, only), as_json=as_json)
         return
     if audited is not None:
         found = result_of(text_of(audited), str(audited))
@@ -64,7 +75,9 @@ def command(
     with writer_lock(opened):
         current = snapshot.load(opened.root)
         total = sum(1 for _ in work_of(opened, current, asked, settings))
-        with progress_of("caption", total if limit is None else min(limit, total)) as advance:
+        # not for ever on: behind the last that lacks a caption there may be a million that have one
+        most = total if limit is None else min(limit, total)
+        with progress_of("caption", most) as advance:
             tally, current = caption_corpus(
                 opened,
                 current,
@@ -72,7 +85,7 @@ def command(
                 settings,
                 run_id=new_run(lambda _: None).run_id,
                 disk=Disk(),
-                limit=limit,
+                limit=most,
                 progress=lambda tally: advance(tally.reached),
             )
     report = _report(tally, total, current.number, time.monotonic() - began_s)
@@ -104,12 +117,14 @@ def _report(tally: CaptionTally, total: int, number: int, elapsed_s: float) -> d
     }
 
 
-def _write_audit(corpus: Corpus, settings: CaptionSettings, folder: Path) -> dict[str, Any]:
+def _write_audit(
+    corpus: Corpus, settings: CaptionSettings, folder: Path, only: dict[str, str | None]
+) -> dict[str, Any]:
+    """A sample of all captions, or of those of a backend and model."""
     if folder.resolve().is_relative_to(corpus.root.resolve()):
         raise ConfigError("inside the corpus; name a folder elsewhere", where=f"--audit {folder}")
     current = snapshot.load(corpus.root)
-    rows = current.read(corpus.root, "captions").to_pylist()
-    chosen = sample(rows, count=100, seed=0)
+    chosen = _drawn(corpus, current, only)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "audit.csv").write_text(as_csv(chosen))
@@ -118,6 +133,20 @@ def _write_audit(corpus: Corpus, settings: CaptionSettings, folder: Path) -> dic
     except OSError as error:
         raise ConfigError(f"cannot be written: {error}", where=str(folder)) from error
     return {"captions": len(chosen), "written": str(folder)}
+
+
+def _drawn(
+    corpus: Corpus, current: Snapshot, only: dict[str, str | None]
+) -> list[Mapping[str, Any]]:
+    """By few columns first: a million captions with their descriptions are gigabytes."""
+    rows = current.read(corpus.root, "captions", ["caption_id", "outcome", "backend", "model"])
+    for name, value in only.items():
+        rows = rows.filter(pc.equal(rows[name], value)) if value is not None else rows
+    drawn = [row["caption_id"] for row in sample(rows.to_pylist(), count=100, seed=0)]
+    whole = current.read(
+        corpus.root, "captions", only=pc.field("caption_id").isin(pa.array(drawn, pa.string()))
+    )
+    return sample(whole.to_pylist(), count=100, seed=0)
 
 
 def _tell(found: dict[str, Any], *, as_json: bool) -> None:

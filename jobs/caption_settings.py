@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -14,14 +15,9 @@ from schemas.errors import ConfigError
 
 
 def settings_from(
-    recipe: Path | None,
-    *,
-    backend: str | None = None,
-    endpoint: str | None = None,
-    model: str | None = None,
-    replay: Path | None = None,
+    recipe: Path | None, given: Mapping[str, object], endpoint: str | None = None
 ) -> CaptionSettings:
-    """The YAML file, and the options over it.
+    """The YAML file, and over it the options that are not None.
 
     Raises:
         ConfigError: no such file, no YAML, or a field that does not exist or fit.
@@ -33,7 +29,6 @@ def settings_from(
         raise ConfigError(f"no YAML: {error}", where=where) from error
     if not isinstance(raw, dict) or not isinstance(raw.get("endpoint", {}), dict):
         raise ConfigError("expected fields, and below endpoint fields too", where=where)
-    given = {"backend": backend, "model": model, "replay_file": str(replay) if replay else None}
     raw |= {name: value for name, value in given.items() if value is not None}
     if endpoint is not None:
         raw["endpoint"] = {**raw.get("endpoint", {}), "url": endpoint}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import struct
@@ -187,12 +188,19 @@ ACTS: dict[str, Act] = {
     "cut_after_json": _cut_after_json,
     "no_format": _no_format,
     "echo": _echo,
+    "echo_late": lambda h, b: h.answer(500, b"." * 294 + h.headers["Authorization"].encode()),
+    "echo_answer": lambda h, b: h.say(f"sorry, I cannot say {h.headers['Authorization']}"),
+    "escapes": lambda h, b: h.answer(500, b"\x1b]0;mine\x07\xe2\x80\xae bad"),
+    "half_character": lambda h, b: h.answer(
+        200, b'{"choices": [{"message": {"content": "I\'m sorry \\ud800"}}]}'
+    ),
     "wait": lambda h, b: h.answer(429, b"slow down", Retry_After="7"),
     "wait_date": lambda h, b: h.answer(429, b"", Retry_After="Wed, 21 Oct 2026 07:28:00 GMT"),
     "redirect": lambda h, b: h.answer(302, b"", Location="http://127.0.0.1:9/"),
     "html": lambda h, b: h.answer(200, b"<html>gateway</html>"),
     "empty_object": lambda h, b: h.answer(200, b"{}"),
     "no_content": lambda h, b: h.say(None),
+    "gzip": lambda h, b: h.answer(200, gzip.compress(bytes(9 << 20)), Content_Encoding="gzip"),
     "huge": lambda h, b: h.answer(200, b" " * (5 << 20)),
     "length": lambda h, b: h.say('{"visible_hands": "ri', "length"),
     "cut_json": lambda h, b: h.say(json.dumps(h.wanted(b))[:-20]),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ingest.curation.caption.answers import Description, Instruction
+from ingest.curation.caption.backends import backend_for
+from ingest.curation.caption.cache import Cache
 from ingest.curation.caption.chat import ChatBackend
 from ingest.curation.caption.endpoint import Endpoint, endpoint_at
 from ingest.curation.caption.openai_backend import OpenAiChat
@@ -21,8 +25,9 @@ from ingest.curation.caption.protocol import (
     Reply,
     Segment,
 )
-from ingest.curation.caption.settings import AskSettings, EndpointSettings
+from ingest.curation.caption.settings import AskSettings, CaptionSettings, EndpointSettings
 from ingest.curation.caption.sheet import SheetPlan, sheet_of
+from ingest.disk import Disk
 from schemas.errors import ConfigError
 from tests.curation.fake_endpoint import DESCRIPTION, INSTRUCTION, Fake, endpoint
 
@@ -44,7 +49,7 @@ def describe(fake: Fake, **settings: Any) -> Reply[Description]:
 
 def instruct(fake: Fake) -> Reply[Instruction]:
     description = Description.model_validate(DESCRIPTION)
-    request = InstructRequest(segment=SEGMENT, description=description, sheet=SHEET)
+    request = InstructRequest(segment=SEGMENT, description=description)
     return backend(fake)[0].instruct(request)
 
 
@@ -78,6 +83,7 @@ def test_both_passes_arrive_as_they_were_sent() -> None:
         "html",
         "empty_object",
         "huge",
+        "gzip",
         "wait_date",
     ],
 )
@@ -194,7 +200,9 @@ def test_after_so_many_failures_in_a_row_nobody_is_asked() -> None:
         request = DescribeRequest(segment=SEGMENT, sheet=SHEET)
         outcomes = [asked.describe(request).outcome for _ in range(4)]
         assert outcomes == [Outcome.OK] + [Outcome.TRANSPORT_ERROR] * 3
-        with pytest.raises(EndpointDown, match="3 requests in a row"):
+        with pytest.raises(
+            EndpointDown, match="3 requests in a row got no answer, the last: HTTP 500"
+        ):
             asked.describe(request)
     assert len(fake.requests) == 4
 
@@ -214,6 +222,67 @@ def test_the_key_goes_into_one_header_and_into_no_message() -> None:
     assert fake.headers[0]["Authorization"] == "Bearer s3cret"
     assert "you sent Bearer ***" in reply.detail
     assert "s3cret" not in repr(asked.chat) + repr(asked.chat.endpoint)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("act", ["echo_late", "echo_answer"])
+def test_no_part_of_a_key_comes_back(act: str) -> None:
+    """Not where a message is cut, and not in what a model says."""
+    with endpoint(then=act) as fake:
+        asked, _ = backend(fake, key="s3cretkey", tries=1)
+        reply = asked.describe(DescribeRequest(segment=SEGMENT, sheet=SHEET))
+    assert reply.outcome in (Outcome.TRANSPORT_ERROR, Outcome.BLOCKED, Outcome.PARSE_ERROR)
+    assert "s3c" not in reply.detail
+
+
+@pytest.mark.parametrize("act", ["escapes", "half_character"])
+def test_a_message_can_be_printed_and_stored(act: str) -> None:
+    with endpoint(then=act) as fake:
+        reply = describe(fake, tries=1)
+    assert reply.detail.isprintable()
+    assert reply.detail.encode()
+
+
+def test_who_waits_is_let_go_when_the_run_is_interrupted() -> None:
+    began = time.monotonic()
+    with endpoint(script=["hang"], then="500") as fake:
+        chat = OpenAiChat(endpoint_at(fake.url), "m", EndpointSettings(timeout_s=60))
+        asked = ChatBackend(chat, AskSettings())
+        request = DescribeRequest(segment=SEGMENT, sheet=SHEET)
+        with ThreadPoolExecutor(3) as pool:
+            replies = [pool.submit(asked.describe, request) for _ in range(3)]
+            while len(fake.requests) < 3:
+                time.sleep(0.01)
+            asked.stop()
+            assert {r.result().outcome for r in replies} == {Outcome.TRANSPORT_ERROR}
+    assert time.monotonic() - began < 10
+
+
+def test_after_an_interrupt_nobody_is_asked_any_more() -> None:
+    began = time.monotonic()
+    with endpoint(then="hang") as fake:
+        asked, _ = backend(fake, timeout_s=20.0)
+        asked.stop()
+        reply = asked.describe(DescribeRequest(segment=SEGMENT, sheet=SHEET))
+    assert reply.outcome is Outcome.TRANSPORT_ERROR
+    assert time.monotonic() - began < 10
+
+
+def test_what_else_decides_an_answer_is_part_of_its_key(tmp_path: Path) -> None:
+    request = DescribeRequest(segment=SEGMENT, sheet=SHEET)
+    keys = []
+    with endpoint() as fake:
+        for change in ({}, {"extra_body": {"top_p": 0.5}}, {"revision": "b"}, {}):
+            told = {"url": fake.url, **change}
+            settings = CaptionSettings.model_validate(
+                {"backend": "openai", "model": "m", "endpoint": told}
+            )
+            asked = backend_for(settings, key="", cache=Cache(tmp_path, Disk()))
+            keys.append(asked.describe(request).cache_key)
+            assert fake.requests[-1]["model"] == "m"
+    assert [r.get("top_p") for r in fake.requests] == [None, 0.5, None]  # the last was kept
+    assert keys[0] == keys[3]
+    assert len(set(keys)) == 3
+    assert asked.model == "m"
 
 
 @pytest.mark.parametrize(

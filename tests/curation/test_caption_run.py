@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -16,15 +23,17 @@ from ingest.curation.caption.backends import backend_for
 from ingest.curation.caption.cache import Cache
 from ingest.curation.caption.protocol import Segment
 from ingest.curation.caption.rules_backend import RulesBackend
-from ingest.curation.caption.run import CaptionTally, caption_corpus, segments_of
+from ingest.curation.caption.run import CaptionTally, _results, caption_corpus
 from ingest.curation.caption.settings import CaptionSettings
 from ingest.curation.caption.two_pass import CaptionWork, Seen, caption_of
+from ingest.curation.caption.work import is_told, segments_of
 from ingest.disk import Disk
 from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.curation.fake_endpoint import Fake, endpoint
 from tests.faults.runs import run as ingest
 from tests.generators import egodex
+from tests.ingest.video_files import write_source
 
 # What the generated hands do by their own labels, and what a model that sees it says: checks 1 to 5 hold.
 SEEN: dict[str, Any] = {
@@ -195,6 +204,66 @@ def test_an_ending_without_an_answer_is_an_answer_too(
     assert rows_of(corpus)[0]["description_json"] is None
 
 
+def test_more_room_asks_again_for_what_was_cut_off_and_for_nothing_else(corpus: Corpus) -> None:
+    with endpoint(script=["good", "good"], then="length", **SEEN) as fake:
+        caption(corpus, settings(fake))
+        fake.then = "good"
+        tally = caption(corpus, settings(fake, ask={"max_tokens": 1024}))
+    assert (tally.captioned, tally.outcomes) == (NUM - 1, {"ok": NUM - 1})
+    rows = rows_of(corpus)
+    assert len(rows) == len({row["caption_id"] for row in rows}) == 2 * NUM - 1
+
+
+def test_a_long_segment_is_described_sheet_by_sheet(corpus: Corpus) -> None:
+    sheets = {"max_frames": 4, "max_sheets": 2, "rate_hz": 10}
+    with endpoint(**SEEN) as fake:
+        caption(corpus, settings(fake, sheet=sheets), limit=1)
+    texts = [r["messages"][1]["content"] for r in fake.requests]
+    assert [isinstance(text, list) for text in texts] == [True, True, False]
+    assert "printed in its corner: 0.0, 0.2, 0.4, 0.6." in texts[0][1]["text"]
+    assert "printed in its corner: 0.8, 1.0, 1.2, 1.4." in texts[1][1]["text"]
+    assert texts[2].count('"end_s":1.0') == 2  # what both sheets showed
+    row = rows_of(corpus)[0]
+    assert row["frames_s"] == pytest.approx([0.2 * k for k in range(8)])
+    lines = [p.read_text() for p in sorted((corpus.root / "cache").rglob("*.json"))]
+    assert sorted((one["pass"], one["part"]) for one in map(json.loads, lines)) == [
+        *(("describe", 0), ("describe", 1), ("instruct", 0))
+    ]
+    again = corpus.root.parent / "replay.jsonl"
+    again.write_text("".join(lines))
+    asked = settings(backend="replay", replay_file=str(again), sheet=sheets)
+    assert caption(corpus, asked).captioned == 1
+
+
+def test_of_pictures_of_one_colour_nobody_is_asked(corpus: Corpus) -> None:
+    video = next(corpus.root.rglob("*.mp4"))
+    black = [np.zeros((48, 64, 3), np.uint8)] * 15
+    write_source(video, black, codec="libx264", rate=Fraction(10))
+    with endpoint(**SEEN) as fake:
+        tally = caption(corpus, settings(fake))
+    assert tally.outcomes == {"ok": NUM - 1, "unclear": 1}
+    assert len(fake.requests) == 2 * (NUM - 1)
+    (row,) = (row for row in rows_of(corpus) if row["outcome"] == "unclear")
+    assert row["detail"] == "the pictures are of one colour"
+
+
+def test_only_what_lacks_a_sound_text_may_be_asked_for(corpus: Corpus) -> None:
+    with endpoint(**SEEN) as fake:
+        assert caption(corpus, settings(fake, only_missing=True)).reached == 0
+    found = [
+        is_told(Segment(uid="u", start=0, end=9, duration_s=0.9, texts=texts))
+        for texts in ((), ("take the cup",), ("倒水",), ("take the cup", "倒水"), ("reach",))
+    ]
+    assert found == [False, True, False, True, False]
+
+
+def test_hostile_words_of_a_server_do_not_cost_the_batch(corpus: Corpus) -> None:
+    with endpoint(script=["half_character"], **SEEN) as fake:
+        tally = caption(corpus, settings(fake))
+    assert tally.outcomes == {"blocked": 1, "ok": NUM - 1}
+    assert all(row["detail"].isprintable() for row in rows_of(corpus))
+
+
 def test_answers_are_kept_by_content_and_make_a_replay(corpus: Corpus, tmp_path: Path) -> None:
     fresh = tmp_path / "fresh"
     shutil.copytree(corpus.root, fresh)
@@ -258,7 +327,7 @@ def test_a_video_that_is_gone_skips_its_segment_only(corpus: Corpus) -> None:
     with endpoint(**SEEN) as fake:
         tally = caption(corpus, settings(fake))
     assert (tally.captioned, tally.skipped) == (NUM - 1, 1)
-    assert tally.reasons == {"video": 1}
+    assert tally.reasons == {"video": 1}  # and not its place
 
 
 def test_a_camera_that_is_not_there_captions_nothing(corpus: Corpus) -> None:
@@ -293,10 +362,14 @@ def test_a_model_that_does_not_look_is_found_out(corpus: Corpus) -> None:
         tally = caption(corpus, settings(fake, controls=2))
         assert len(fake.requests) > 2 * NUM
     assert tally.false_captions["black"] == (2, 2)
+    deaf = {**SEEN["instruction"], "object": "moon"}  # fails its checks, and is still made up
+    with endpoint(description=SEEN["description"], instruction=deaf) as fake:
+        tally = caption(corpus, settings(fake, controls=2, model="other"))
+    assert tally.false_captions == {"black": (2, 2), "shuffled": (2, 0), "stranger": (2, 0)}
     (found, *_) = tally.run_checks()
     assert found.name == "negative_controls"
     assert found.has_failed
-    assert len(rows_of(corpus)) == NUM  # controls leave no rows
+    assert len(rows_of(corpus)) == 2 * NUM  # controls leave no rows
 
 
 def test_a_model_that_sees_nothing_on_black_passes_its_control(corpus: Corpus) -> None:
@@ -327,6 +400,8 @@ def test_texts_make_segments_and_the_rest_goes_into_windows() -> None:
     assert spans(9, told("task", 0, 9, "take cup")) == [(0, 9, ("take cup",))]
     assert spans(300) == [(0, 100, ()), (100, 200, ()), (200, 300, ())]  # 12 s at most
     assert spans(120) == [(0, 120, ())]
+    odd = (told("task", 5, 5, "x"), told("task", -9, -1, "x"), told("task", 20, 900, "take cup"))
+    assert spans(30, *odd) == [(0, 20, ()), (20, 30, ("take cup",))]
     rows = (
         told("valid_run", 0, 60),
         told("task", 0, 60, "grab cup"),
@@ -343,6 +418,9 @@ def test_texts_make_segments_and_the_rest_goes_into_windows() -> None:
 
 
 # --- command ---------------------------------------------------------------------------------------------------------
+
+
+ASKED = ("--endpoint", "http://127.0.0.1:9/v1", "--model", "m")
 
 
 def command(*words: str, **env: str) -> Result:
@@ -365,6 +443,10 @@ def test_the_command_counts_captions_and_audits(corpus: Corpus, tmp_path: Path) 
     found = command(at, "--audited", str(csv), "--json")
     assert json.loads(found.stdout)["why"].startswith(f"{NUM} of {NUM} correct")
     assert found.exit_code == 1  # three of three are not yet four fifths
+    found = command(at, "--audit", str(tmp_path / "b"), "--backend", "replay", "--json")
+    assert json.loads(found.stdout)["captions"] == 0  # of that backend there are none
+    told = command(at, "--only-missing", "--dry-run", "--json", "--backend", "openai", *ASKED)
+    assert json.loads(told.stdout)["to_do"] == 0
     inside = command(at, "--audit", str(corpus.root / "x"))
     assert isinstance(inside.exception, ConfigError)
 
@@ -433,3 +515,48 @@ def test_a_line_that_is_no_record_is_named(corpus: Corpus, tmp_path: Path) -> No
     replay.write_text(f"{json.dumps(good)}\n\n{{}}\n")
     found = command(str(corpus.root), "--backend", "replay", "--replay", str(replay))
     assert "line 3: uid: Field required" in str(found.exception)
+
+
+def test_who_leaves_early_stops_those_who_wait() -> None:
+    free = threading.Event()
+
+    def body(work: int) -> int:
+        if work:
+            assert free.wait(10)
+        return work
+
+    found = _results(iter(range(9)), body, 3, free.set)
+    assert next(found) == (0, 0)
+    found.close()
+    assert free.is_set()
+    free.clear()
+    ended = _results(iter([0]), body, 3, free.set)
+    assert list(ended) == [(0, 0)]
+    assert not free.is_set()
+
+
+@pytest.mark.slow
+def test_an_interrupt_is_heard_while_a_server_is_silent(corpus: Corpus, tmp_path: Path) -> None:
+    told = "endpoint: {timeout_s: 60}\n"
+    (tmp_path / "caption.yaml").write_text(told)
+    words = ("--backend", "openai", "--model", "m", "--recipe", str(tmp_path / "caption.yaml"))
+    with endpoint(then="hang") as fake:
+        code = (
+            "import sys; from jobs.cli import main; sys.argv = ['eicorpus', *sys.argv[1:]]; main()"
+        )
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                code,
+                "caption",
+                str(corpus.root),
+                *words,
+                "--endpoint",
+                fake.url,
+            ]
+        )
+        while not fake.requests:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-Line = Annotated[str, Field(max_length=400)]
-Word = Annotated[str, Field(max_length=80)]
+from ingest.curation.caption.plain import plain_text
+
+
+def _seen(value: object) -> object:
+    return plain_text(value) if isinstance(value, str) else value
+
+
+Line = Annotated[str, BeforeValidator(_seen), Field(max_length=400)]
+Word = Annotated[str, BeforeValidator(_seen), Field(max_length=80)]
 Seconds = Annotated[float, Field(ge=-1e4, le=1e4, allow_inf_nan=False)]
 MAX_TEXT = 64_000  # characters of an answer that are looked at
 
@@ -71,7 +79,7 @@ class Refusal(ValueError):
     """The model says in words that it will not answer."""
 
 
-_THINKING = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
+_THINKING = re.compile(r"<think>.*", re.DOTALL)  # cut off before its end
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 _REFUSES = re.compile(
     r"\b(i'?m sorry|i am sorry|i can(no|')?t (help|assist|comply|describe|identify|provide|process|view)|as an ai\b|unable to (assist|comply|help))",
@@ -82,11 +90,13 @@ _REFUSES = re.compile(
 def parsed(text: str, model: type[AnswerModel]) -> AnswerModel:
     """The answer in a model's text: thinking and fences off, then JSON, else the first balanced object, then the schema.
 
+    Thinking may end without having begun: some chat templates write "<think>" themselves.
+
     Raises:
         Refusal: there is no object, and words of refusal.
         AnswerError: no object, or not of the schema.
     """
-    plain = _THINKING.sub("", text[:MAX_TEXT]).strip()
+    plain = _THINKING.sub("", text[:MAX_TEXT].rpartition("</think>")[2]).strip()
     if match := _FENCE.search(plain):
         plain = match[1].strip()
     found = _first_object(plain)
@@ -117,6 +127,21 @@ def _first_object(text: str) -> dict[str, Any] | None:
         at = text.find("{", at + 1)
         tried += 1
     return None
+
+
+def joined(parts: Sequence[Description]) -> Description:
+    """One description of parts that follow each other; their times are already of the whole."""
+    if len(parts) == 1:
+        return parts[0]
+    hands = {part.visible_hands for part in parts} - {"none"}
+    contacts = {part.contact for part in parts}
+    return Description.model_construct(
+        visible_hands="none" if not hands else hands.pop() if len(hands) == 1 else "both",
+        objects=list(dict.fromkeys(name for part in parts for name in part.objects)),
+        events=[event for part in parts for event in part.events],
+        contact="yes" if "yes" in contacts else contacts.pop() if len(contacts) == 1 else "unclear",
+        quality=list(dict.fromkeys(kind for part in parts for kind in part.quality)),
+    )
 
 
 _BOUNDS = frozenset(

@@ -17,6 +17,7 @@ from ingest.curation.caption.checks import CheckResult, audit_accuracy
 from schemas.errors import ConfigError
 
 COLUMNS = ("caption_id", "uid", "start", "end", "text", "source_text", "verdict")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 VERDICTS = {"yes": True, "no": False}
 
 STYLE = (
@@ -39,30 +40,36 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([row.get(name) for name in COLUMNS[:-1]] + [""] for row in rows)
+    writer.writerows([_cell(row.get(name)) for name in COLUMNS[:-1]] + [""] for row in rows)
     return out.getvalue()
 
 
-def as_html(rows: Sequence[tuple[Mapping[str, Any], bytes | None]]) -> str:
-    """A page without any reference outside itself; `bytes` is the contact sheet, a JPEG."""
+def _cell(value: object) -> object:
+    """A stranger's text must not be a formula of the spreadsheet that people fill this in with."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def as_html(rows: Sequence[tuple[Mapping[str, Any], Sequence[bytes]]]) -> str:
+    """A page without any reference outside itself; `bytes` are the contact sheets, JPEGs."""
     return "".join(
         (
             "<!doctype html><meta charset=utf-8><title>caption audit</title>",
             f"<style>{STYLE}</style><h1>{len(rows)} captions</h1>",
-            *(_article(number, row, jpeg) for number, (row, jpeg) in enumerate(rows, start=1)),
+            *(_article(number, row, jpegs) for number, (row, jpegs) in enumerate(rows, start=1)),
         )
     )
 
 
-def _article(number: int, row: Mapping[str, Any], jpeg: bytes | None) -> str:
+def _article(number: int, row: Mapping[str, Any], jpegs: Sequence[bytes]) -> str:
     # every text is a stranger's
     text, source = html.escape(row["text"] or ""), html.escape(row["source_text"] or "(none)")
     by = html.escape(
         f"{row['backend']} {row['model'] or ''} {row['uid']} {row['start']}:{row['end']}"
     )
     failed = html.escape(", ".join(row["checks_failed"] or ()) or "none")
-    data = base64.b64encode(jpeg).decode() if jpeg else ""
-    picture = f'<img alt="" src="data:image/jpeg;base64,{data}">' if data else "<p>no picture</p>"
+    shown = [base64.b64encode(jpeg).decode() for jpeg in jpegs]
+    tags = [f'<img alt="" src="data:image/jpeg;base64,{data}">' for data in shown]
+    picture = "".join(tags) or "<p>no picture</p>"
     return (
         f"<article><h2>{number}. {text}</h2><p>source: {source}<br>checks failed: {failed}<br>"
         f"<small>{by} · {html.escape(row['caption_id'])}</small></p>{picture}</article>"

@@ -22,7 +22,9 @@ def backend_for(settings: CaptionSettings, *, key: str, cache: Cache) -> Backend
         return RulesBackend()
     # a replay is not cached: it is one
     chat = _chat(settings, key)
-    return ChatBackend(chat, settings.ask, None if settings.backend == "replay" else cache)
+    extra = settings.endpoint.extra_body if settings.backend == "openai" else None
+    kept = None if settings.backend == "replay" else cache
+    return ChatBackend(chat, settings.ask, kept, extra=extra)
 
 
 def _chat(settings: CaptionSettings, key: str) -> Chat:
@@ -30,7 +32,7 @@ def _chat(settings: CaptionSettings, key: str) -> Chat:
         return ReplayChat(Path(_said(settings.replay_file, "--replay FILE", "replay")))
     model = _said(settings.model, "--model", settings.backend)
     if settings.backend == "transformers":
-        return TransformersChat(Path(model), settings.device)
+        return TransformersChat(Path(model), settings.device, settings.batch)
     url = _said(settings.endpoint.url, "--endpoint URL", "openai")
     return OpenAiChat(endpoint_at(url, key), model, settings.endpoint)
 

@@ -20,6 +20,7 @@ from ingest.curation.caption.answers import (
     parsed,
 )
 from ingest.curation.caption.cache import Cache, cache_key
+from ingest.curation.caption.plain import one_line_of, plain_text, unmarked
 from ingest.curation.caption.protocol import (
     DescribeRequest,
     InstructRequest,
@@ -55,6 +56,7 @@ class ChatRequest:
     segment: Segment
     which: Pass
     sample: int
+    part: int = 0
 
 
 class Finish(StrEnum):
@@ -92,6 +94,10 @@ class Chat(Protocol):
         """
         ...
 
+    def stop(self) -> None:
+        """The run was interrupted: whoever waits for a completion need not wait any longer."""
+        ...
+
 
 class ChatBackend:
     """Captions by a chat. Safe for threads when the chat is."""
@@ -105,26 +111,33 @@ class ChatBackend:
         settings: AskSettings,
         cache: Cache | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
+        """`extra`: what else is sent to the model and decides its answers (`extra_body` of an endpoint)."""
         self.chat, self.settings, self.cache = chat, settings, cache
         self.id, self.model = chat.id, chat.model
         self.prompt_sha256 = prompts.digest()
-        self.params_json = json.dumps(settings.model_dump(), sort_keys=True)
+        params = settings.model_dump() | ({"extra": dict(extra)} if extra else {})
+        self.params_json = json.dumps(params, sort_keys=True)
         self._monotonic_s = monotonic_s
 
     def describe(self, request: DescribeRequest) -> Reply[Description]:
-        times = request.sheet.times_s if request.sheet else ()
-        text = prompts.describe_text(request.segment.duration_s, times)
-        asked = self._request(request.segment, "describe", text, request.sheet, Description, 0)
-        return self._ask(asked, request.sheet, Description)
+        sheet = request.sheet
+        text = prompts.describe_text(request.segment.duration_s, sheet.times_s if sheet else ())
+        asked = self._request(request.segment, "describe", text, sheet, Description, 0)
+        asked = replace(asked, part=request.part)
+        return self._ask(asked, sheet.sha256 if sheet else "", Description)
 
     def instruct(self, request: InstructRequest) -> Reply[Instruction]:
-        """The sheet is not shown again, but it belongs to the cache key: the description came from it."""
+        """The pictures are not shown again, but they belong to the cache key: the description came from them."""
         assert request.description is not None
         segment = request.segment
         text = prompts.instruct_text(segment.duration_s, request.description, segment.texts)
         asked = self._request(segment, "instruct", text, None, Instruction, request.sample)
-        return self._ask(asked, request.sheet, Instruction)
+        return self._ask(asked, request.sheet_sha256, Instruction)
+
+    def stop(self) -> None:
+        self.chat.stop()
 
     def _request(
         self,
@@ -155,41 +168,41 @@ class ChatBackend:
         )
 
     def _ask(
-        self, request: ChatRequest, sheet: Sheet | None, model: type[AnswerModel]
+        self, request: ChatRequest, sheet_sha256: str, model: type[AnswerModel]
     ) -> Reply[AnswerModel]:
-        key = self._key(request, sheet)
+        key = self._key(request, sheet_sha256)
         if (kept := self._kept(key, model)) is not None:
             return Reply(outcome=Outcome.OK, value=kept, cache_key=key, was_cached=True)
         began_s = self._monotonic_s()
         try:
-            reply = self._answered(request, model, key, sheet)
+            reply = self._answered(request, model, key, sheet_sha256)
         except TransportFailed as error:
-            reply = Reply(outcome=Outcome.TRANSPORT_ERROR, detail=str(error))
+            reply = Reply(outcome=Outcome.TRANSPORT_ERROR, detail=one_line_of(str(error)))
         except NothingRecorded as error:
-            reply = Reply(outcome=Outcome.SKIPPED, detail=str(error))
+            reply = Reply(outcome=Outcome.SKIPPED, detail=one_line_of(str(error)))
         return replace(reply, cache_key=key, latency_s=self._monotonic_s() - began_s)
 
     def _answered(
-        self, request: ChatRequest, model: type[AnswerModel], key: str, sheet: Sheet | None
+        self, request: ChatRequest, model: type[AnswerModel], key: str, sheet_sha256: str
     ) -> Reply[AnswerModel]:
         """Ask; when what comes is no answer, say why and ask once more."""
         why = ""
         for _ in range(2):
             completion = self._whole(request)
             if completion.finish is Finish.BLOCKED:
-                return Reply(outcome=Outcome.BLOCKED, detail=completion.text[:200])
+                return Reply(outcome=Outcome.BLOCKED, detail=one_line_of(completion.text)[:200])
             if completion.finish is Finish.LENGTH:
                 found = f"no end within {2 * request.max_tokens} tokens"
                 return Reply(outcome=Outcome.TRUNCATED, detail=found)
             try:
                 value = parsed(completion.text, model)
             except Refusal as error:
-                return Reply(outcome=Outcome.BLOCKED, detail=str(error))
+                return Reply(outcome=Outcome.BLOCKED, detail=one_line_of(str(error)))
             except AnswerError as error:
-                why = str(error)
+                why = one_line_of(str(error))
                 request = _corrected(request, completion.text, why)
                 continue
-            self._keep(key, completion.text, request, sheet)
+            self._keep(key, completion.text, request, sheet_sha256)
             return Reply(outcome=Outcome.OK, value=value)
         return Reply(outcome=Outcome.PARSE_ERROR, detail=why)
 
@@ -200,13 +213,13 @@ class ChatBackend:
             return self.chat.complete(replace(request, max_tokens=2 * request.max_tokens))
         return completion
 
-    def _key(self, request: ChatRequest, sheet: Sheet | None) -> str:
+    def _key(self, request: ChatRequest, sheet_sha256: str) -> str:
         return cache_key(
             prompt_version=self.prompt_version,
             backend=self.id,
             model=self.model,
             params=json.loads(self.params_json),
-            sheet=sheet.sha256 if sheet else "",
+            sheet=sheet_sha256,
             which=request.which,
             sample=request.sample,
             turns=[[turn.role, turn.text] for turn in request.turns],
@@ -221,7 +234,7 @@ class ChatBackend:
         except (AnswerError, Refusal):  # of another format, or damaged: ask
             return None
 
-    def _keep(self, key: str, text: str, request: ChatRequest, sheet: Sheet | None) -> None:
+    def _keep(self, key: str, text: str, request: ChatRequest, sheet_sha256: str) -> None:
         if self.cache is None:
             return
         about = {
@@ -230,7 +243,8 @@ class ChatBackend:
             "end": request.segment.end,
             "pass": request.which,
             "sample": request.sample,
-            "sheet_sha256": sheet.sha256 if sheet else "",
+            "part": request.part,
+            "sheet_sha256": sheet_sha256,
             "model": self.model,
             "prompt_version": self.prompt_version,
         }
@@ -240,7 +254,7 @@ class ChatBackend:
 def _corrected(request: ChatRequest, said: str, why: str) -> ChatRequest:
     turns = (
         *request.turns,
-        Turn(role="assistant", text=said[:4000]),
+        Turn(role="assistant", text=unmarked(plain_text(said[:4000]))),
         Turn(role="user", text=prompts.correction_text(why)),
     )
     return replace(request, turns=turns)

@@ -1,8 +1,9 @@
 """Negative controls: segments asked about again with pictures that cannot show them. What is captioned all the same was made up.
 
 black: no picture shows anything. shuffled: the right pictures at wrong times. stranger: another segment's pictures under this one's texts.
-Counted is what would be trained on: captions that are ok and pass their checks (captioning.md §3, 7 counts the status alone, and says so of
-shuffled frames too, where a description of a steady activity is no mistake).
+Of black pictures every caption counts that is ok, whatever its checks say. Of the others what would be trained on: captions that are ok and
+pass their checks (captioning.md §3, 7 counts the status there too; but to call what strangers do by its name is no mistake, nor is a
+steady activity in any order).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ingest.curation.caption.protocol import Backend
+from ingest.curation.caption.protocol import Backend, Outcome
 from ingest.curation.caption.settings import CaptionSettings
-from ingest.curation.caption.sheet import Picture, sheet_of
+from ingest.curation.caption.sheet import Picture, sheets_of
 from ingest.curation.caption.two_pass import CaptionWork, Seen, caption_of, look
 from schemas.errors import SourceError
 
@@ -36,13 +37,13 @@ def false_captions(
             pictures = _pictures(kind, own.pictures, other.pictures)
             if pictures is None:
                 continue
-            assert own.sheet is not None
-            times = own.sheet.times_s[: len(pictures)]
-            wrong = Seen(sheet=sheet_of(pictures, times, settings.sheet.plan), camera=own.camera)
+            times = [time_s for sheet in own.sheets for time_s in sheet.times_s][: len(pictures)]
+            wrong = Seen(sheets=sheets_of(pictures, times, settings.sheet.plan), camera=own.camera)
             made = caption_of(work, wrong, backend, settings, run_id="")
             if made.row is not None:  # an answer, of whatever kind
                 asked, false = counts[kind]
-                counts[kind] = (asked + 1, false + made.is_usable)
+                is_false = made.outcome is Outcome.OK if kind == "black" else made.is_usable
+                counts[kind] = (asked + 1, false + is_false)
     return counts
 
 

@@ -17,9 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from ingest.curation.caption.plain import one_line_of
 from schemas.errors import ConfigError
 
 MAX_BYTES = 4 << 20  # of an answer
+CONNECT_S = (
+    10.0  # a server that lives takes a connection at once, however long it thinks afterwards
+)
 
 
 class NoAnswer(Exception):
@@ -95,17 +99,42 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+class Stop:
+    """Ends every request that was given it, those on their way too."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._watches: set[_Watch] = set()
+        self._lock = threading.Lock()
+
+    def ask(self) -> None:
+        self.asked.set()
+        with self._lock:
+            for watch in self._watches:
+                watch.fire()
+
+    def add(self, watch: _Watch) -> None:
+        with self._lock:
+            self._watches.add(watch)
+            if self.asked.is_set():
+                watch.fire()
+
+    def remove(self, watch: _Watch) -> None:
+        with self._lock:
+            self._watches.discard(watch)
+
+
 def post_json(
-    endpoint: Endpoint, path: str, body: Mapping[str, Any], *, timeout_s: float
+    endpoint: Endpoint, path: str, body: Mapping[str, Any], *, timeout_s: float, stop: Stop
 ) -> HttpAnswer:
     """POST and read the whole answer, whatever its status.
 
     Raises:
-        NoAnswer: there was none, or not within `timeout_s`.
+        NoAnswer: there was none, or not within `timeout_s`, or it was stopped.
     """
     kind = http.client.HTTPSConnection if endpoint.scheme == "https" else http.client.HTTPConnection
-    connection = kind(endpoint.host, endpoint.port, timeout=timeout_s)
-    watch = _Watch(connection, timeout_s)
+    connection = kind(endpoint.host, endpoint.port, timeout=min(timeout_s, CONNECT_S))
+    watch = _Watch(connection, timeout_s, stop)
     try:
         with watch:
             headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -114,6 +143,8 @@ def post_json(
             connection.connect()
             watch.connected = connection.sock  # http.client forgets it when the server will hang up
             watch.connected.settimeout(2 * timeout_s)  # from here on the watch is what counts
+            if watch.has_fired:  # while there was no socket yet to shut
+                raise TimeoutError
             connection.request(
                 "POST", endpoint.path + path, json.dumps(body).encode(), headers=headers
             )
@@ -128,7 +159,7 @@ def post_json(
         found = (
             f"no answer within {timeout_s:g} s" if is_late else f"{type(error).__name__}: {error}"
         )
-        raise NoAnswer(endpoint.scrubbed(found)) from error
+        raise NoAnswer(one_line_of(endpoint.scrubbed(found))[:300]) from error
     finally:
         connection.close()
 
@@ -147,20 +178,25 @@ def _read(response: http.client.HTTPResponse) -> HttpAnswer:
 class _Watch:
     """Shuts the socket of a connection when its time is up, whatever it is doing then."""
 
-    def __init__(self, connection: http.client.HTTPConnection, timeout_s: float) -> None:
+    def __init__(
+        self, connection: http.client.HTTPConnection, timeout_s: float, stop: Stop
+    ) -> None:
         self.has_fired = False
         self.connected: socket.socket | None = None
         self._connection = connection
-        self._timer = threading.Timer(timeout_s, self._fire)
+        self._stop = stop
+        self._timer = threading.Timer(timeout_s, self.fire)
         self._timer.daemon = True
 
     def __enter__(self) -> None:
         self._timer.start()
+        self._stop.add(self)
 
     def __exit__(self, *_: object) -> None:
+        self._stop.remove(self)
         self._timer.cancel()
 
-    def _fire(self) -> None:
+    def fire(self) -> None:
         self.has_fired = True
         connected = self.connected or self._connection.sock
         if connected is not None:

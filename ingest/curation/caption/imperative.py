@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ingest.curation.english import is_english, is_placeholder, verb_of, words_of
 
@@ -64,6 +65,7 @@ class Imperative:
     problem: str = ""
 
 
+@lru_cache(maxsize=1 << 14)  # sources say the same again and again
 def imperative(text: str) -> Imperative:
     """The instruction in a source's text, without subject, articles, possessives and punctuation, in lower case."""
     plain = " ".join(unicodedata.normalize("NFKC", text).replace("_", " ").split())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,8 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_after_attempt,
+    stop_any,
+    stop_when_event_set,
     wait_random_exponential,
 )
 
@@ -28,7 +29,8 @@ from ingest.curation.caption.chat import (
     TransportFailed,
     Turn,
 )
-from ingest.curation.caption.endpoint import Endpoint, HttpAnswer, NoAnswer, post_json
+from ingest.curation.caption.endpoint import Endpoint, HttpAnswer, NoAnswer, Stop, post_json
+from ingest.curation.caption.plain import one_line_of
 from ingest.curation.caption.protocol import EndpointDown
 from ingest.curation.caption.settings import EndpointSettings
 from schemas.errors import ConfigError
@@ -53,7 +55,7 @@ class Breaker:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._failures = 0
+        self._failures, self._last = 0, ""
         self._lock = threading.Lock()
 
     def check(self) -> None:
@@ -61,7 +63,7 @@ class Breaker:
         with self._lock:
             if self._failures >= self.limit:
                 raise EndpointDown(
-                    f"{self._failures} requests in a row got no answer; what was captioned is kept, "
+                    f"{self._failures} requests in a row got no answer, the last: {self._last[:200]}; what was captioned is kept, "
                     "run the same command again when it answers",
                     where="endpoint",
                 )
@@ -71,9 +73,9 @@ class Breaker:
             if self._failures < self.limit:
                 self._failures = 0
 
-    def failure(self) -> None:
+    def failure(self, why: str) -> None:
         with self._lock:
-            self._failures += 1
+            self._failures, self._last = self._failures + 1, why
 
 
 class OpenAiChat:
@@ -86,18 +88,30 @@ class OpenAiChat:
         endpoint: Endpoint,
         model: str,
         settings: EndpointSettings,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
-        self.endpoint, self.model, self.settings = endpoint, model, settings
+        """`model` is its name at the server; `settings.revision`, if said, tells apart what the server had under that name."""
+        self.endpoint, self.settings, self._served = endpoint, settings, model
+        self.model = f"{model}@{settings.revision}" if settings.revision else model
+        self._stop = Stop()
         self.breaker = Breaker(settings.failures_to_stop)
-        self._sleep = sleep
+        self._sleep = sleep or self._wait_or_stop
         self._format = 0  # index of the best of FORMATS that the server was seen to take
+
+    def stop(self) -> None:
+        """Every request fails from here on, those on their way too."""
+        self._stop.ask()
+
+    def _wait_or_stop(self, seconds: float) -> None:
+        self._stop.asked.wait(seconds)
 
     def complete(self, request: ChatRequest) -> Completion:
         self.breaker.check()
         retrying = Retrying(
             retry=retry_if_exception_type(_Again),
-            stop=stop_after_attempt(self.settings.tries),
+            stop=stop_any(
+                stop_after_attempt(self.settings.tries), stop_when_event_set(self._stop.asked)
+            ),
             wait=self._wait,
             sleep=self._sleep,
             reraise=True,
@@ -105,10 +119,10 @@ class OpenAiChat:
         try:
             completion = retrying(self._once, request)
         except _Again as error:
-            self.breaker.failure()
+            self.breaker.failure(str(error))
             raise TransportFailed(str(error)) from error
-        except TransportFailed:
-            self.breaker.failure()
+        except TransportFailed as error:
+            self.breaker.failure(str(error))
             raise
         self.breaker.success()
         return completion
@@ -133,7 +147,7 @@ class OpenAiChat:
 
     def _post(self, request: ChatRequest, response_format: str) -> HttpAnswer:
         body: dict[str, Any] = {
-            "model": self.model,
+            "model": self._served,
             "messages": [_message(turn) for turn in request.turns],
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
@@ -147,16 +161,21 @@ class OpenAiChat:
             body["response_format"] = {"type": "json_object"}
         try:
             return post_json(
-                self.endpoint, "/chat/completions", body, timeout_s=self.settings.timeout_s
+                self.endpoint,
+                "/chat/completions",
+                body,
+                timeout_s=self.settings.timeout_s,
+                stop=self._stop,
             )
         except NoAnswer as error:
             raise _Again(str(error)) from error
 
     def _completion(self, answer: HttpAnswer) -> Completion:
+        # scrubbed before anything is cut: the cut may go through the key
+        said = self.endpoint.scrubbed(answer.body.decode(errors="replace"))
         if answer.status == 200:
-            return _completion_in(answer.body)
-        said = self.endpoint.scrubbed(answer.body[:300].decode(errors="replace"))
-        found = f"HTTP {answer.status}: {' '.join(said.split())[:200]}"
+            return _completion_in(said)
+        found = f"HTTP {answer.status}: {one_line_of(said[:300])[:200]}"
         if answer.status in FOR_GOOD:
             hint = "check the URL (it ends in /v1), the model's name and the key"
             raise ConfigError(f"{found}; {hint}", where=repr(self.endpoint))
@@ -165,7 +184,7 @@ class OpenAiChat:
         raise TransportFailed(found)
 
 
-def _completion_in(body: bytes) -> Completion:
+def _completion_in(body: str) -> Completion:
     """The first choice of a chat completion. A 200 that is none may come from a proxy on its way: worth another try."""
     try:
         choice = json.loads(body)["choices"][0]

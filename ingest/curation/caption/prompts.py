@@ -2,7 +2,8 @@
 
 Rules of the prompts: captioning.md §2 (only what is visible, imperative, 3 to 15 words, no guessing); the order describe -> instruct with
 "the instruction is a goal, the pictures are the truth" after huggingface/lerobot: docs/source/annotation_pipeline.mdx (DOCUMENTED).
-The texts of a source are hostile: they go in as JSON strings, cut, and are called unchecked.
+The texts of a source are hostile, and so is a description (pictures have writing in them): they go in as JSON, cut, without a chat's own
+marks; those of a source are called unchecked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from collections.abc import Sequence
 
 from ingest.curation.caption.answers import Description, Instruction, json_schema
+from ingest.curation.caption.plain import one_line_of, unmarked
 
 VERSION = "1"
 MAX_HINTS, MAX_HINT_CHARACTERS = 8, 300
@@ -65,12 +67,11 @@ def instruct_text(duration_s: float, description: Description, texts: Sequence[s
     """What pass two asks; it sees no picture, so that it cannot read into one what the source says."""
     hints = WITHOUT_HINTS
     if texts:
-        # "<|im_end|>" in a text would end the turn: servers read a chat's own marks anywhere in it
-        cut = [text[:MAX_HINT_CHARACTERS].replace("<|", "< |") for text in texts[-MAX_HINTS:]]
-        hints = WITH_HINTS.format(texts=json.dumps(cut, ensure_ascii=False))
+        cut = [one_line_of(text[:MAX_HINT_CHARACTERS]) for text in texts[-MAX_HINTS:]]
+        hints = WITH_HINTS.format(texts=unmarked(json.dumps(cut, ensure_ascii=False)))
     return INSTRUCT.format(
         duration_s=duration_s,
-        description=description.model_dump_json(),
+        description=unmarked(description.model_dump_json()),
         hints=hints,
         schema=json.dumps(json_schema(Instruction)),
     )

@@ -53,19 +53,23 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribeRequest:
-    """What is seen? No hint of what to expect."""
+    """What is seen? No hint of what to expect. `part`: which sheet of the segment it is."""
 
     segment: Segment
     sheet: Sheet | None
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructRequest:
-    """What would one tell somebody to do? `sample` 0 is the answer; others are drawn to see whether it is stable."""
+    """What would one tell somebody to do? `sample` 0 is the answer; others are drawn to see whether it is stable.
+
+    `sheet_sha256`: the pictures that the description is of.
+    """
 
     segment: Segment
     description: Description | None
-    sheet: Sheet | None
+    sheet_sha256: str = ""
     sample: int = 0
 
 
@@ -102,4 +106,8 @@ class Backend(Protocol):
 
     def instruct(self, request: InstructRequest) -> Reply[Instruction]:
         """Pass two; the same errors."""
+        ...
+
+    def stop(self) -> None:
+        """The run was interrupted: whoever waits for a reply need not wait any longer."""
         ...

@@ -1,6 +1,7 @@
 """Answers out of a JSONL file instead of a model: for demonstrations, tests and repeating a run elsewhere.
 
-A line: {"uid", "start", "end", "pass": "describe" | "instruct", "text": the model's text, and optionally "sample" (0) and "sheet_sha256"}.
+A line: {"uid", "start", "end", "pass": "describe" | "instruct", "text": the model's text, and optionally "sample" (0), "part" (0) and
+"sheet_sha256"}.
 The files of the answer cache are such lines. What a line says goes through the same parser as a model's words.
 """
 
@@ -24,6 +25,7 @@ class _Line(BaseModel):
     end: int
     which: Pass = Field(alias="pass")
     sample: int = 0
+    part: int = 0
     text: str
 
 
@@ -42,17 +44,24 @@ class ReplayChat:
             raise ConfigError(f"no replay file: {error}", where=str(path)) from error
         lines = [_parsed(line, number, path) for number, line in _lines(data)]
         self._texts = {
-            (one.uid, one.start, one.end, one.which, one.sample): one.text for one in lines
+            (one.uid, one.start, one.end, one.which, one.sample, one.part): one.text
+            for one in lines
         }
         self.model = f"{path.name}@{hashlib.sha256(data).hexdigest()[:12]}"
 
     def complete(self, request: ChatRequest) -> Completion:
         about = request.segment
-        key = (about.uid, about.start, about.end, request.which, request.sample)
+        key = (
+            *(about.uid, about.start, about.end),
+            *(request.which, request.sample, request.part),
+        )
         text = self._texts.get(key)
         if text is None:
             raise NothingRecorded(f"no recorded {request.which}")
         return Completion(text=text)
+
+    def stop(self) -> None:
+        """Nobody waits here."""
 
 
 def _lines(data: bytes) -> list[tuple[int, bytes]]:

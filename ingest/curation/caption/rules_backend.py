@@ -34,6 +34,9 @@ class RulesBackend:
             return Reply(outcome=Outcome.UNCLEAR, detail=found[0].problem)
         return Reply(outcome=Outcome.OK, value=_instruction(said))
 
+    def stop(self) -> None:
+        """Nobody waits here."""
+
 
 def _instruction(said: list[str]) -> Instruction:
     first = said[0].split()[0]

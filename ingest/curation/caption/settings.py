@@ -19,6 +19,7 @@ class SheetSettings(_Settings):
     """How contact sheets are drawn: `SheetPlan`."""
 
     max_frames: int = Field(24, ge=4, le=60)
+    max_sheets: int = Field(5, ge=1, le=20)
     rate_hz: float = Field(2.0, gt=0, le=30)
     tile_px: int = Field(224, ge=32, le=1024)
     columns: int = Field(5, ge=1, le=10)
@@ -45,6 +46,7 @@ class EndpointSettings(_Settings):
     """An OpenAI-compatible server."""
 
     url: str | None = None  # up to and including /v1
+    revision: str | None = None  # of the model there; part of its name in the catalog
     api_key_env: str | None = None  # NAME of the environment variable that holds the key
     extra_body: dict[str, object] = {}  # e.g. chat_template_kwargs of vLLM
     timeout_s: float = Field(120.0, gt=0)  # for one whole answer
@@ -61,10 +63,12 @@ class CaptionSettings(_Settings):
     model: str | None = None
     replay_file: str | None = None
     device: str = "cpu"
+    batch: int = Field(1, ge=1, le=256)  # answers at once, of transformers
     endpoint: EndpointSettings = EndpointSettings()
     ask: AskSettings = AskSettings()
     sheet: SheetSettings = SheetSettings()
     consistency_share: float = Field(0.02, ge=0, le=1)
     confidence_min: float = Field(0.5, ge=0, le=1)  # below it samples are drawn too
     controls: int = Field(3, ge=0, le=1000)  # segments asked again with wrong pictures, each way
+    only_missing: bool = False  # leave alone what the source's own text says well enough
     min_segment_s: float = Field(1.0, ge=0)  # shorter stretches without a text are left alone

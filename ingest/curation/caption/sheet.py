@@ -1,7 +1,7 @@
-"""A contact sheet: some pictures of a segment in reading order, the time of each in its corner, as one JPEG in memory.
+"""Contact sheets: pictures of a segment in reading order, the time of each in its corner, as JPEGs in memory.
 
-Frame plan after captioning.md §2: two a second, at least 4, first and last always; tiles of 224 px. One decode of the segment, and of
-nothing beyond its last picture.
+Frame plan after captioning.md §2: two a second, at least 4, first and last always; tiles of 224 px; what is too long for one sheet goes on
+several. One decode of the segment, and of nothing beyond its last picture.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from schemas.rate import NS_PER_S
 
 Picture = npt.NDArray[np.uint8]
 MIN_FRAMES = 4
+GAP_PX, TEXT_SCALE = 2, 0.55
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
@@ -28,7 +30,8 @@ _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 class SheetPlan:
     """How a contact sheet is laid out. Changing any of it changes the pictures, and so what is asked."""
 
-    max_frames: int = 24
+    max_frames: int = 24  # of one sheet
+    max_sheets: int = 5  # what is longer still is shown less densely
     rate_hz: float = 2.0
     tile_px: int = 224  # longer side of a tile
     columns: int = 5
@@ -47,7 +50,7 @@ class Sheet:
 def timesteps_of(start: int, end: int, rate_hz: float, plan: SheetPlan) -> list[int]:
     """Timesteps of [start, end) to show: first and last always, the rest uniform between them, none twice."""
     wanted = math.ceil((end - start) / rate_hz * plan.rate_hz)
-    count = min(max(wanted, MIN_FRAMES), plan.max_frames, end - start)
+    count = min(max(wanted, MIN_FRAMES), plan.max_frames * plan.max_sheets, end - start)
     spread = np.linspace(start, end - 1, count).round().astype(int)
     return [int(k) for k in np.unique(spread)]
 
@@ -75,7 +78,8 @@ def sheet_of(pictures: Sequence[Picture], times_s: Sequence[float], plan: SheetP
     whole = np.zeros((rows * height, columns * width, 3), dtype=np.uint8)
     for k, tile in enumerate(tiles):
         top, left = k // columns * height, k % columns * width
-        whole[top : top + height, left : left + width] = tile
+        # the last pixels stay black: where pictures are alike, one would run into the next
+        whole[top : top + height - GAP_PX, left : left + width - GAP_PX] = tile[:-GAP_PX, :-GAP_PX]
     is_written, data = cv2.imencode(".jpg", whole, [cv2.IMWRITE_JPEG_QUALITY, plan.jpeg_quality])
     assert is_written  # an array of this type and size can always be written
     jpeg = data.tobytes()
@@ -88,20 +92,46 @@ def _tile(picture: Picture, time_s: float, plan: SheetPlan) -> Picture:
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     shrinks = scale < 1
     tile = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    text, at, font = f"{time_s:.1f}s", (4, 14), cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(tile, text, at, font, 0.45, _BLACK, 3, cv2.LINE_AA)
-    cv2.putText(tile, text, at, font, 0.45, _WHITE, 1, cv2.LINE_AA)
+    text, font, scale = f"{time_s:.1f}s", cv2.FONT_HERSHEY_SIMPLEX, TEXT_SCALE
+    (wide, high), low = cv2.getTextSize(text, font, scale, 1)
+    cv2.rectangle(tile, (0, 0), (wide + 5, high + low + 3), _BLACK, cv2.FILLED)
+    cv2.putText(tile, text, (3, high + 3), font, scale, _WHITE, 1, cv2.LINE_AA)
     return np.asarray(tile, dtype=np.uint8)
 
 
-def segment_sheet(
+def sheets_of(
+    pictures: Sequence[Picture], times_s: Sequence[float], plan: SheetPlan
+) -> tuple[Sheet, ...]:
+    """As few sheets as hold all pictures, about as many on each."""
+    count = math.ceil(len(pictures) / plan.max_frames)
+    edges = np.linspace(0, len(pictures), count + 1).round().astype(int).tolist()
+    return tuple(sheet_of(pictures[a:b], times_s[a:b], plan) for a, b in pairwise(edges))
+
+
+def digest_of(sheets: Sequence[Sheet]) -> str:
+    """sha256 of one sheet, or of the digests of several; "" of none."""
+    if len(sheets) == 1:
+        return sheets[0].sha256
+    return hashlib.sha256("".join(s.sha256 for s in sheets).encode()).hexdigest() if sheets else ""
+
+
+def segment_sheets(
     path: Path, start: int, end: int, rate_hz: float, plan: SheetPlan
-) -> tuple[Sheet, list[Picture]]:
-    """The sheet of timesteps [start, end) of a canonical video, and the pictures on it.
+) -> tuple[tuple[Sheet, ...], list[Picture]]:
+    """The sheets of timesteps [start, end) of a canonical video, and the pictures on them.
 
     Raises:
         SourceError: see `pictures_of`.
     """
     timesteps = timesteps_of(start, end, rate_hz, plan)
     pictures = pictures_of(path, timesteps, rate_hz)
-    return sheet_of(pictures, [(k - start) / rate_hz for k in timesteps], plan), pictures
+    return sheets_of(pictures, [(k - start) / rate_hz for k in timesteps], plan), pictures
+
+
+def segment_sheet(
+    path: Path, start: int, end: int, rate_hz: float, plan: SheetPlan
+) -> tuple[Sheet, list[Picture]]:
+    """All of a segment on one sheet, however long it is; raises SourceError."""
+    one = replace(plan, max_sheets=1)
+    sheets, pictures = segment_sheets(path, start, end, rate_hz, one)
+    return sheets[0], pictures

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ingest.check import Verdict
 from ingest.corpus import video_file
 from ingest.curation.caption import checks
-from ingest.curation.caption.answers import Description, Instruction
+from ingest.curation.caption.answers import Description, Instruction, joined
 from ingest.curation.caption.checks import CheckResult
+from ingest.curation.caption.plain import one_line_of
 from ingest.curation.caption.protocol import (
     UNSAID,
     Backend,
@@ -23,13 +24,15 @@ from ingest.curation.caption.protocol import (
     Segment,
 )
 from ingest.curation.caption.settings import CaptionSettings
-from ingest.curation.caption.sheet import Picture, Sheet, segment_sheet
+from ingest.curation.caption.sheet import Picture, Sheet, digest_of, segment_sheets
 from ingest.curation.english import is_english
 from ingest.curation.view import open_view
 from schemas.episode import SIDES
 from schemas.errors import SourceError
 
 SAMPLES = 3
+BLANK_STD = 2.0  # of 255; the noise of a compressed black picture (our choice)
+BLANK = "the pictures are of one colour"
 HAND_VALIDITY = "observation.hand_validity"
 
 
@@ -46,12 +49,17 @@ class CaptionWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Seen:
-    """What the pictures of a segment are; `sheet` None for a backend that looks at none."""
+    """What the pictures of a segment are; no sheet for a backend that looks at none."""
 
-    sheet: Sheet | None = None
+    sheets: Sequence[Sheet] = ()
     pictures: Sequence[Picture] = ()
     camera: str | None = None
     hand_shares: Mapping[str, float] | None = None
+
+    @property
+    def is_blank(self) -> bool:
+        """Nothing but one colour anywhere: a model that is asked can only make something up."""
+        return all(float(picture.std()) < BLANK_STD for picture in self.pictures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +93,9 @@ def caption_segment(
         if found is None:
             return Captioned(outcome=Outcome.SKIPPED, detail="no camera")
         seen = found
+        if seen.is_blank:
+            blank: Reply[Description] = Reply(outcome=Outcome.UNCLEAR, detail=BLANK)
+            return _ended(work, seen, backend, run_id, blank, None)
     return caption_of(work, seen, backend, settings, run_id)
 
 
@@ -99,14 +110,14 @@ def look(work: CaptionWork, settings: CaptionSettings) -> Seen | None:
         return None
     row, segment = work.row, work.segment
     name = video_file(row["episode_index"], f"observation.images.{camera}")
-    sheet, pictures = segment_sheet(
+    sheets, pictures = segment_sheets(
         Path(work.corpus) / row["dataset_path"] / name,
         segment.start,
         segment.end,
         work.rate_hz,
         settings.sheet.plan,
     )
-    return Seen(sheet=sheet, pictures=pictures, camera=camera, hand_shares=_hand_shares(work))
+    return Seen(sheets=sheets, pictures=pictures, camera=camera, hand_shares=_hand_shares(work))
 
 
 def _camera(row: Mapping[str, Any], wanted: str | None) -> str | None:
@@ -137,11 +148,13 @@ def caption_of(
     """The caption of a segment that looks like `seen`."""
     described: Reply[Description] | None = None
     if backend.needs_pictures:
-        described = backend.describe(DescribeRequest(segment=work.segment, sheet=seen.sheet))
+        described = _described(work.segment, seen.sheets, backend)
         if described.outcome is not Outcome.OK:
             return _ended(work, seen, backend, run_id, described, None)
     request = InstructRequest(
-        segment=work.segment, description=described.value if described else None, sheet=seen.sheet
+        segment=work.segment,
+        description=described.value if described else None,
+        sheet_sha256=digest_of(seen.sheets),
     )
     instructed = backend.instruct(request)
     if instructed.value is None:
@@ -151,6 +164,22 @@ def caption_of(
         samples += _more_samples(request, backend)
     found = _checked(work, seen, request.description, instructed.value, samples)
     return _ended(work, seen, backend, run_id, described, instructed, found)
+
+
+def _described(segment: Segment, sheets: Sequence[Sheet], backend: Backend) -> Reply[Description]:
+    """Pass one over all sheets of a segment; the first that does not succeed ends it."""
+    replies: list[Reply[Description]] = []
+    for part, sheet in enumerate(sheets):
+        replies.append(backend.describe(DescribeRequest(segment=segment, sheet=sheet, part=part)))
+        if replies[-1].outcome is not Outcome.OK:
+            return replies[-1]
+    values = [reply.value for reply in replies if reply.value is not None]
+    return replace(
+        replies[-1],
+        value=joined(values),
+        latency_s=_latency(*replies),
+        was_cached=all(reply.was_cached for reply in replies),
+    )
 
 
 def _is_sampled(segment: Segment, answer: Instruction, settings: CaptionSettings) -> bool:
@@ -165,13 +194,7 @@ def _is_sampled(segment: Segment, answer: Instruction, settings: CaptionSettings
 def _more_samples(request: InstructRequest, backend: Backend) -> list[Instruction | None]:
     found = []
     for sample in range(1, SAMPLES):
-        again = InstructRequest(
-            segment=request.segment,
-            description=request.description,
-            sheet=request.sheet,
-            sample=sample,
-        )
-        reply = backend.instruct(again)
+        reply = backend.instruct(replace(request, sample=sample))
         if reply.outcome not in UNSAID:  # who does not answer does not disagree
             found.append(reply.value)
     return found
@@ -186,7 +209,8 @@ def _checked(
 ) -> list[CheckResult]:
     if answer.status != "ok":
         return []
-    texts = work.segment.texts
+    # without pictures the answer is the source's text said otherwise: it cannot but agree
+    texts = work.segment.texts if seen.sheets else ()
     return [
         checks.form(answer.instruction),
         checks.times(description, answer, work.segment.duration_s),
@@ -223,11 +247,11 @@ def _ended(
         "source_text": work.segment.texts[-1] if work.segment.texts else None,
         "checks_failed": [check.name for check in found if check.has_failed],
         "checks_silent": [c.name for c in found if c.verdict is Verdict.NOT_MEASURABLE],
-        "detail": "; ".join([*([detail] if detail else []), *complaints])[:2000],
+        "detail": one_line_of("; ".join([*([detail] if detail else []), *complaints]))[:2000],
         "description_json": _json_of(described),
         "camera": seen.camera,
-        "sheet_sha256": seen.sheet.sha256 if seen.sheet else None,
-        "frames_s": list(seen.sheet.times_s) if seen.sheet else [],
+        "sheet_sha256": digest_of(seen.sheets) or None,
+        "frames_s": [time_s for sheet in seen.sheets for time_s in sheet.times_s],
         "cache_key": last.cache_key,
         "latency_s": _latency(described, instructed),
     }
@@ -238,7 +262,7 @@ def _ended(
 def _identity(work: CaptionWork, backend: Backend, run_id: str) -> dict[str, Any]:
     segment = work.segment
     name = (segment.uid, segment.start, segment.end, backend.id, backend.model)
-    text = "|".join(map(str, (*name, backend.prompt_version)))
+    text = "|".join(map(str, (*name, backend.prompt_version, backend.params_json)))
     return {
         "caption_id": hashlib.sha256(text.encode()).hexdigest()[:24],
         "uid": segment.uid,
@@ -257,10 +281,11 @@ def _said(answer: Instruction | None) -> dict[str, Any]:
     if answer is None:
         return {"text": "", "language": None, "rephrasings": [], "confidence": None}
     text = _tidy(answer.instruction)
+    others = [said for one in answer.rephrasings if not checks.form(said := _tidy(one)).has_failed]
     return {
         "text": text,
         "language": "en" if is_english(text) else None,
-        "rephrasings": list(dict.fromkeys(_tidy(one) for one in answer.rephrasings if one.strip())),
+        "rephrasings": [one for one in dict.fromkeys(others) if one != text],
         "confidence": answer.confidence,
     }
 
