@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+HALF_SUFFIX = ".part"  # a file `.<name>.part` is being written, or was when the power went
+
 
 class Disk:
     """Plain POSIX operations with the order of durability made explicit."""

@@ -19,11 +19,13 @@ from jobs import compact as compact_job
 from jobs import dedup as dedup_job
 from jobs import doctor as doctor_job
 from jobs import explain as explain_job
+from jobs import export as export_job
 from jobs import forget as forget_job
 from jobs import gc as gc_job
 from jobs import ingest as ingest_job
 from jobs import manifest as manifest_job
 from jobs import measure as measure_job
+from jobs import models as models_job
 from jobs import query as query_job
 from jobs import report as report_job
 from jobs import snapshot as snapshot_job
@@ -45,6 +47,7 @@ app.command("ingest")(ingest_job.command)
 app.command("doctor")(doctor_job.command)
 app.command("query")(query_job.query)
 app.command("measure")(measure_job.command)
+app.add_typer(models_job.app, name="models")
 app.command("caption")(caption_job.command)
 app.command("tier")(tier_job.command)
 app.command("explain")(explain_job.command)
@@ -56,6 +59,7 @@ app.add_typer(snapshot_job.app, name="snapshot")
 app.command("compact")(compact_job.command)
 app.command("gc")(gc_job.command)
 app.command("forget")(forget_job.command)
+app.add_typer(export_job.app, name="export")
 app.command("verify")(verify_job.command)
 app.command("digest")(verify_job.digest_command)
 

@@ -11,7 +11,8 @@ import typer
 from ingest import snapshot
 from ingest.corpus import open_corpus, writer_lock
 from ingest.disk import Disk
-from ingest.life.forget import Preview, forget, preview
+from ingest.life.forget import forget
+from ingest.life.lookup import Preview, preview
 from jobs.context import new_run
 from jobs.output import answer_json, stdout, table
 
@@ -71,8 +72,8 @@ def _show(looked: Preview, answer: dict[str, Any]) -> None:
     )
     if looked.manifests:
         stdout.print(
-            f"named by the manifests {', '.join(looked.manifests)}: readers leave the rows out, `manifest verify` says so, "
-            "and the rows stay what they were published as; build them again",
+            f"taken out of the manifests {', '.join(looked.manifests)}, whose digest stays their name; `manifest verify` says so; "
+            "build new ones",
             markup=False,
         )
     if looked.undecided:

@@ -13,8 +13,9 @@ from ingest.commit import datasets_of
 from ingest.corpus import open_corpus, writer_lock
 from ingest.disk import Disk
 from ingest.life.collect import Rubbish, collect, rubbish
-from ingest.life.erasure import write_erased_list
+from ingest.life.erasure import honour_in_manifests
 from ingest.recovery import recover
+from ingest.tombstones import tombstones
 from jobs.output import answer_json, gigabytes, stdout, table
 
 S_PER_DAY = 86_400.0
@@ -39,7 +40,7 @@ def command(
         with writer_lock(opened):
             current = snapshot.load(opened.root)
             done = recover(opened, disk, current, datasets_of(opened.root, current))
-            write_erased_list(opened, disk, current)
+            honour_in_manifests(opened, disk, tombstones(opened.root, current))
             found = rubbish(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
             collect(opened, disk, found)
     answer = _answer(found, done, is_done=not what_if)

@@ -14,7 +14,8 @@ from ingest.catalog_views import Limits
 from ingest.corpus import open_corpus, uid_of
 from ingest.curation.policy.policy import BUILT_IN, load_policy
 from ingest.curation.tier.explain import policy_in_force
-from ingest.report.page import Asked, report
+from ingest.report.overview import Asked
+from ingest.report.page import report
 from jobs.output import answer_json, stdout
 from schemas.errors import ConfigError
 

@@ -195,15 +195,25 @@ TABLES: dict[str, pa.Schema] = {
     "duplicates": pa.schema(  # every episode that has a copy; all NULL but `uid` when it has none any more
         [
             ("uid", pa.string()),
-            ("cluster", pa.string()),  # lowest uid of all copies of one recording
+            ("cluster", pa.string()),  # lowest uid of all that copies, or copies of copies, join
             ("kept_uid", pa.string()),  # the copy to keep; its own uid when that is it
-            ("kind", pa.string()),  # kept | exact | near
-            ("evidence", pa.string()),  # bytes | motion and pictures | pictures | chain
+            ("kind", pa.string()),  # kept | exact | near; several of a cluster may be kept
+            ("evidence", pa.string()),  # bytes | motion and pictures | pictures
             ("path_distance", pa.float64()),  # to the kept one; NULL where nothing can be compared
             ("opening_distance", pa.float64()),
             ("look_distance", pa.float64()),
             ("duration_ratio", pa.float64()),
             ("reason", pa.string()),  # what the kept one is better by
+            ("run_id", pa.string()),
+            ("snapshot", pa.int64()),
+        ]
+    ),
+    "dedups": pa.schema(  # one row for each run of `eicorpus dedup` that had something new to say
+        [
+            ("episodes", pa.int64()),  # that there were
+            ("measured", pa.int64()),  # of them, compared in full
+            ("clusters", pa.int64()),
+            ("redundant", pa.int64()),
             ("run_id", pa.string()),
             ("snapshot", pa.int64()),
         ]

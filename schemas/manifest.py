@@ -5,6 +5,9 @@ chosen, how many hours of what there are, and how to normalise the trained repre
 
 `weight` is the chance that a draw is from this segment; inside a segment every timestep is as likely as the next. It sums to 1
 over each split. `rows_sha256` is of the rows' content, not of Parquet bytes, which change with the writer's version.
+
+`eicorpus forget` takes rows out of manifests, the one way in which one changes: `redaction.json` says how many of which place, and what
+digest the others have.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ VERSION = 1  # a reader refuses a higher one
 FOLDER = "manifests"
 ROWS_FILE, FACTS_FILE = "manifest.parquet", "manifest.json"
 ERASED_FILE = "erased.json"  # beside the manifests: places whose episode was forgotten since (`eicorpus forget`)
+REDACTION_FILE = "redaction.json"  # beside the rows: which of them an erasure took out
 
 LATENT = pa.struct(
     [
@@ -183,6 +187,22 @@ class ManifestFacts(_Page):
     statistics: Statistics | None
 
 
+class ErasedRows(_Page):
+    """So many rows of this place were taken out."""
+
+    dataset_path: str
+    episode_index: int
+    num_rows: int
+
+
+class Redaction(_Page):
+    """`redaction.json`. `rows_sha256`: what the rows left had for a digest after each erasure; the name of the manifest stays the
+    digest that it was published with."""
+
+    rows_sha256: tuple[str, ...] = ()
+    erased: tuple[ErasedRows, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Manifest:
     """A manifest that is what it says it is. `corpus` is where its paths start.
@@ -216,11 +236,11 @@ def load(folder: Path) -> Manifest:
     """
     facts = load_facts(folder)
     rows = load_rows(folder)
-    if (found := rows_sha256(rows)) != facts.rows_sha256:
+    if (found := rows_sha256(rows)) not in {facts.rows_sha256, *load_redaction(folder).rows_sha256}:
         message = f"its rows have the digest {found}, it was published with {facts.rows_sha256}"
         raise ConfigError(f"{message}; restore it or build it again", where=str(folder))
     left = _without_erased(rows, folder.parent / ERASED_FILE)
-    num_erased = rows.num_rows - left.num_rows
+    num_erased = facts.num_rows - left.num_rows
     return Manifest(corpus=folder.parent.parent, facts=facts, rows=left, num_erased=num_erased)
 
 
@@ -262,6 +282,22 @@ def load_facts(folder: Path) -> ManifestFacts:
         first = error.errors()[0]
         found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise ConfigError(f"damaged ({found}); build it again", where=str(path)) from error
+
+
+def load_redaction(folder: Path) -> Redaction:
+    """What was taken out of a manifest since it was published; nothing where no erasure was.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    path = folder / REDACTION_FILE
+    try:
+        return Redaction.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Redaction()
+    except (OSError, ValidationError) as error:
+        message = f"damaged ({error}); restore it, or build the manifest again"
+        raise ConfigError(message, where=str(path)) from error
 
 
 def load_rows(folder: Path) -> pa.Table:

@@ -124,6 +124,11 @@ def replaced(each: Snapshot, by: Mapping[str, Part | None]) -> dict[str, list[Pa
     }
 
 
+def paths_of(each: Snapshot) -> set[str]:
+    """Every part that a snapshot names."""
+    return {part.path for table in each.tables for part in each.parts(table)}
+
+
 def _parts(snapshots: Iterable[Snapshot], table: str) -> list[Part]:
     """Each part once, in the order of first mention."""
     return list({part.path: part for each in snapshots for part in each.parts(table)}.values())

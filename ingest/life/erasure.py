@@ -8,22 +8,22 @@ done, from the start and as often as it takes. The intent goes last.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from ingest.corpus import Corpus
 from ingest.disk import Disk
 from ingest.life.history import file_of
+from ingest.life.redaction import redact_manifests
+from ingest.life.traces import derived, shorten_lists, traces
 from ingest.snapshot import Snapshot
-from ingest.tombstones import places, tombstones
+from ingest.tombstones import Row, places, tombstones
 from schemas.manifest import ERASED_FILE
 from schemas.manifest import FOLDER as MANIFESTS
 
 PREFIX = "erase."
 INTENT = "intent.json"
-Erased = Mapping[str, Any]  # a tombstone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,66 +85,38 @@ def finish_erasures(corpus: Corpus, disk: Disk, current: Snapshot) -> list[str]:
 
 
 def _finish(corpus: Corpus, disk: Disk, current: Snapshot, folder: Path, intent: Intent) -> None:
-    mine = [r for r in tombstones(corpus.root, current) if r["run_id"] == intent.run_id]
+    buried = tombstones(corpus.root, current)
+    mine = [row for row in buried if row["run_id"] == intent.run_id]
     uids = {row["uid"] for row in mine}
     for name, path in intent.files.items():
         disk.place(folder / name, corpus.root / path)
     for number, text in intent.history.items():
         if (file := file_of(corpus.root, number)).is_file():  # else it was collected
             disk.write(file, text.encode())
-    for told in [*_latents(corpus, mine), *_captions(corpus, uids)]:
+    for told in traces(corpus, mine):
         disk.remove(told)
-    _write_lists(corpus, disk, uids)
+    shorten_lists(corpus, disk, uids)
     for staged in sorted(corpus.staging.iterdir()):
         if staged.name.partition(".")[0] in uids:
             disk.remove_tree(staged)
-    disk.remove_tree(
-        corpus.root / MANIFESTS / "_cache"
-    )  # partial statistics: made again when asked for
-    write_erased_list(corpus, disk, current)
+    for left in derived(corpus):
+        disk.remove_tree(left)
+    honour_in_manifests(corpus, disk, buried)
     disk.sync()
     # Before the rest of its folder: without it the folder is rubbish, with it all of the folder must be there.
     disk.remove(folder / INTENT)
 
 
-def _latents(corpus: Corpus, erased: Iterable[Erased]) -> Iterator[Path]:
-    """By the number of the place, whatever the catalog knew of them."""
-    for row in erased:
-        if row["dataset_path"] is not None:
-            latents = corpus.root / row["dataset_path"] / "latents"
-            yield from sorted(latents.rglob(f"episode_{row['episode_index']:06d}.*"))
+def honour_in_manifests(corpus: Corpus, disk: Disk, buried: Sequence[Row]) -> None:
+    """Readers of manifests know nothing of the catalog: list the places for them, and take their rows out.
 
-
-def _captions(corpus: Corpus, uids: set[str]) -> Iterator[Path]:
-    """Kept answers about these episodes. A damaged one counts as no answer, and goes too."""
-    for path in sorted((corpus.root / "cache" / "captions").glob("*/*.json")):
-        try:
-            about = json.loads(path.read_text())["uid"]
-        except (ValueError, KeyError, TypeError):
-            yield path
-            continue
-        if about in uids:
-            yield path
-
-
-def _write_lists(corpus: Corpus, disk: Disk, uids: set[str]) -> None:
-    """The plain lists of past runs, without the lines of these episodes."""
-    for path in sorted([*corpus.ledger.glob("*.jsonl"), *corpus.quarantine.glob("*.jsonl")]):
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.partition('"uid": "')[2][:36] not in uids]
-        if len(kept) < len(lines):
-            disk.write(path, "".join(kept).encode())
-
-
-def write_erased_list(corpus: Corpus, disk: Disk, current: Snapshot) -> None:
-    """For readers of manifests, who know nothing of the catalog: which places hold nothing any more."""
+    Of every erasure there was: a manifest may have been published from an older snapshot while one was under way.
+    """
+    pairs = [(row["dataset_path"], row["episode_index"]) for row in places(buried)]
     path = corpus.root / MANIFESTS / ERASED_FILE
-    pairs = [
-        (row["dataset_path"], row["episode_index"])
-        for row in places(tombstones(corpus.root, current))
-    ]
     listed = [{"dataset_path": of, "episode_index": index} for of, index in pairs]
     text = json.dumps({"erased": listed}, indent=1) + "\n"
     if pairs and not (path.is_file() and path.read_bytes() == text.encode()):
         disk.make_dir(path.parent)
         disk.write(path, text.encode())
+    redact_manifests(corpus, disk, pairs)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from ingest.catalog import Catalog
-from ingest.report.thresholds import Bad
+from ingest.report.thresholds import Bad, Threshold
 
 Row = dict[str, Any]
 MAX_SAMPLE = 200_000  # episodes whose measurements are looked at
@@ -25,7 +26,8 @@ FUNNEL = """SELECT count(*) AS discovered,
     count(*) FILTER (WHERE state = 'committed') AS committed,
     count(*) FILTER (WHERE state = 'filtered') AS filtered,
     count(*) FILTER (WHERE state = 'quarantined') AS quarantined,
-    count(*) FILTER (WHERE state = 'failed') AS failed FROM verdicts"""
+    count(*) FILTER (WHERE state = 'failed') AS failed,
+    (SELECT count(*) FROM episodes) AS episodes FROM verdicts"""
 HOURS = """SELECT coalesce(nullif("{key}", ''), 'unknown') AS name, count(*) AS episodes, sum(hours) AS hours
     FROM episodes GROUP BY 1 ORDER BY hours DESC, name"""
 TIERS = """SELECT coalesce(t.tier, 'none') AS name, count(DISTINCT e.uid) AS episodes, count(t.uid) AS segments,
@@ -36,6 +38,8 @@ REASONS = """SELECT t.tier, t.reasons[1].code AS code, count(*) AS segments,
     FROM tiers t JOIN episodes e USING (uid) GROUP BY ALL ORDER BY hours DESC, code LIMIT 40"""
 ASIDE = """SELECT state, code, source, count(*) AS episodes, min(message) AS example
     FROM verdicts WHERE state <> 'committed' GROUP BY ALL ORDER BY episodes DESC, state, code, source LIMIT 60"""
+COPIES = """SELECT d.kind, d.evidence, list_sort(list(DISTINCT e.source)) AS sources, count(*) AS episodes, sum(e.hours) AS hours
+    FROM duplicates d JOIN episodes e USING (uid) GROUP BY d.kind, d.evidence ORDER BY episodes DESC, d.kind, d.evidence LIMIT 40"""
 BARRED = """SELECT why, source, count(*) AS episodes, sum(hours) AS hours
     FROM (SELECT unnest(supervision_limits) AS why, source, hours FROM episodes)
     GROUP BY ALL ORDER BY hours DESC, why, source LIMIT 60"""
@@ -46,30 +50,33 @@ CAPTION_SAMPLE = """SELECT c.caption_id, c.uid, c."start", c."end", c.text, c.so
     c.checks_failed, e.source, e.episode_id, e.dataset_path, e.episode_index, e.length, e.duration_s, e.cameras
     FROM captions c JOIN episodes e USING (uid) WHERE c.outcome = 'ok'
     ORDER BY md5($seed || '|' || c.caption_id), c.caption_id LIMIT $count"""
-_SAMPLED = (
-    """SELECT uid FROM episodes WHERE ('0x' || substr(md5(uid), 1, 8))::UBIGINT % $every = 0"""
-)
+# Numbers instead of texts, once: what follows asks of millions of values several times.
+PLACES = """SELECT uid, (row_number() OVER (ORDER BY uid))::INTEGER AS place FROM episodes
+    WHERE ('0x' || substr(md5(uid), 1, 8))::UBIGINT % $every = 0"""
+NAMES = """SELECT name, unit, (row_number() OVER (ORDER BY name))::INTEGER AS code FROM
+    (SELECT name, any_value(unit) AS unit FROM measurements WHERE "start" IS NULL GROUP BY name)"""
 # The newest version of a number of a whole episode; a name measured twice at one version counts once.
-_VALUES = f"""SELECT name, uid, value, unit FROM measurements
-    WHERE "start" IS NULL AND uid IN ({_SAMPLED})
-    QUALIFY row_number() OVER (PARTITION BY name, uid ORDER BY version DESC) = 1"""
-RANGES = f"""SELECT name, any_value(unit) AS unit, count(*) AS looked_at, count(value) AS measured,
-    quantile_cont(value, 0.005) AS low, quantile_cont(value, 0.995) AS high, median(value) AS median
-    FROM ({_VALUES}) WHERE value IS NULL OR isfinite(value) GROUP BY name ORDER BY name"""
-COUNTED = f"""SELECT v.name, least(greatest(floor((v.value - r.low) / r.width), 0), {BINS - 1})::INTEGER AS bin, count(*) AS episodes
-    FROM ({_VALUES}) v JOIN report_ranges r USING (name) WHERE isfinite(v.value) GROUP BY ALL"""
+VALUES = """SELECT code, place, arg_max_null(value, version) AS value
+    FROM measurements JOIN report_places USING (uid) JOIN report_names USING (name)
+    WHERE "start" IS NULL GROUP BY code, place"""
+RANGES = """SELECT name, unit, looked_at, measured, q[1] AS low, q[2] AS median, q[3] AS high FROM report_names JOIN
+    (SELECT code, count(*) AS looked_at, count(value) AS measured, quantile_cont(value, [0.005, 0.5, 0.995]) AS q
+    FROM report_values WHERE value IS NULL OR isfinite(value) GROUP BY code) USING (code) ORDER BY name"""
+COUNTED = f"""SELECT name, least(greatest(floor((v.value - r.low) / r.width), 0), {BINS - 1})::INTEGER AS bin, count(*) AS episodes
+    FROM report_values v JOIN report_names n USING (code) JOIN report_ranges r USING (name) WHERE isfinite(v.value) GROUP BY ALL"""
 # How near an episode is to the bad end of what the policy compares: the mean of its places among all, 0 best, 1 worst.
-_SCORES = f"""SELECT uid, avg(place) AS score FROM (
-    SELECT v.uid, percent_rank() OVER (PARTITION BY v.name ORDER BY
-        CASE b.bad WHEN 'high' THEN v.value WHEN 'low' THEN -v.value ELSE abs(v.value - b.median) END) AS place
-    FROM ({_VALUES}) v JOIN report_bad b USING (name) WHERE isfinite(v.value)) GROUP BY uid"""
+SCORES = """SELECT uid, avg(rank) AS score FROM report_places JOIN (
+    SELECT v.place, percent_rank() OVER (PARTITION BY v.code ORDER BY
+        CASE b.bad WHEN 'high' THEN v.value WHEN 'low' THEN -v.value ELSE abs(v.value - b.median) END) AS rank
+    FROM report_values v JOIN report_names n USING (code) JOIN report_bad b USING (name) WHERE isfinite(v.value)
+    ) USING (place) GROUP BY uid"""
 _SEGMENTS = """SELECT t.uid, t."start", t."end", t.tier, t.reasons, s.score, e.source, e.episode_id, e.embodiment,
     e.tasks, e.dataset_path, e.episode_index, e.length, e.duration_s, e.cameras
-    FROM tiers t JOIN episodes e USING (uid) JOIN scores s USING (uid)"""
-WORST = f"""WITH scores AS ({_SCORES}) {_SEGMENTS} WHERE t.tier <> 'high'
+    FROM tiers t JOIN episodes e USING (uid) JOIN report_scores s USING (uid)"""
+WORST = f"""{_SEGMENTS} WHERE t.tier <> 'high'
     QUALIFY row_number() OVER (PARTITION BY t.tier, t.reasons[1].code ORDER BY s.score DESC, t.uid, t."start") = 1
     ORDER BY s.score DESC, t.uid, t."start" LIMIT $count"""
-BEST = f"""WITH scores AS ({_SCORES}) {_SEGMENTS} WHERE t.tier = 'high'
+BEST = f"""{_SEGMENTS} WHERE t.tier = 'high'
     QUALIFY row_number() OVER (PARTITION BY e.source, e.embodiment ORDER BY s.score, t.uid, t."start") <= $count
     ORDER BY row_number() OVER (PARTITION BY e.source, e.embodiment ORDER BY s.score, t.uid, t."start"),
         s.score, t.uid LIMIT $count"""
@@ -77,8 +84,8 @@ BEST = f"""WITH scores AS ({_SCORES}) {_SEGMENTS} WHERE t.tier = 'high'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
-    """`counts` over BINS bins of equal width from `left` to `right`, which is where the inner 99 % of values are (`low` to `high`);
-    the rest is in the first and last. Where all are the same they are in the middle.
+    """`counts` over BINS bins of equal width from `left` to `right`, which is where the inner 99 % of values are (`low` to `high`)
+    and thresholds near them; values outside are in the first and last. Where all are the same they are in the middle.
 
     `looked_at` episodes have a row, `measured` of them a value.
     """
@@ -105,13 +112,21 @@ def sampled_every(num_episodes: int) -> int:
 
 
 def ranges(catalog: Catalog, every: int) -> list[Row]:
-    """Of every measurement of whole episodes that has a value: where its values are."""
-    return [row for row in rows(catalog, RANGES, every=every) if row["measured"]]
+    """Of every measurement of whole episodes that has a value: where its values are. What is asked next builds on it."""
+    catalog.register("report_places", catalog.arrow(PLACES, {"every": every}))
+    catalog.register("report_names", catalog.arrow(NAMES))
+    catalog.register("report_values", catalog.arrow(VALUES))
+    return [row for row in rows(catalog, RANGES) if row["measured"]]
 
 
-def histograms(catalog: Catalog, found: list[Row], every: int) -> list[Histogram]:
-    """One each, in the order of `found`."""
-    spans = [_span(row["low"], row["high"]) for row in found]
+def histograms(
+    catalog: Catalog, found: list[Row], lines: Sequence[Threshold] = ()
+) -> list[Histogram]:
+    """One each, in the order of `found`; a threshold that is near widens the span, so that it is drawn at its place."""
+    near: dict[str, list[float]] = {}
+    for line in lines:
+        near.setdefault(line.measurement, []).append(line.value)
+    spans = [_span(row["low"], row["high"], near.get(row["name"], ())) for row in found]
     columns = {
         "name": pa.array([row["name"] for row in found], pa.string()),
         "low": pa.array([left for left, _ in spans], pa.float64()),
@@ -119,7 +134,7 @@ def histograms(catalog: Catalog, found: list[Row], every: int) -> list[Histogram
     }
     catalog.register("report_ranges", pa.table(columns))
     counts = {row["name"]: [0] * BINS for row in found}
-    for row in rows(catalog, COUNTED, every=every) if found else ():
+    for row in rows(catalog, COUNTED) if found else ():
         counts[row["name"]][row["bin"]] = row["episodes"]
     return [
         Histogram(
@@ -137,16 +152,19 @@ def histograms(catalog: Catalog, found: list[Row], every: int) -> list[Histogram
     ]
 
 
-def _span(low: float, high: float) -> tuple[float, float]:
-    """Where the bins are; a span without any width has no bins."""
-    if high - low > 1e-9 * max(abs(low), abs(high)):
-        return low, high
-    half = max(abs(low), 1.0) / 2
-    return low - half, low + half
+def _span(low: float, high: float, near: Iterable[float]) -> tuple[float, float]:
+    """Where the bins are; a span without any width has no bins. `near`: what shall be in it, if values still fill a third."""
+    is_wide = high - low > 1e-9 * max(abs(low), abs(high))
+    room = high - low if is_wide else max(abs(low), 1.0)
+    inside = [at for at in near if low - room <= at <= high + room]
+    left, right = min([low, *inside]), max([high, *inside])
+    if right - left > 1e-9 * max(abs(left), abs(right)):
+        return left, right
+    return left - room / 2, right + room / 2
 
 
 def extremes(
-    catalog: Catalog, found: list[Row], ends: dict[str, Bad], count: int, every: int
+    catalog: Catalog, found: list[Row], ends: dict[str, Bad], count: int
 ) -> tuple[list[Row], list[Row]]:
     """(worst, best) segments. Worst: for each tier below high and reason the one nearest to the bad end; best: of high, by body in turn."""
     medians = {row["name"]: row["median"] for row in found}
@@ -157,7 +175,5 @@ def extremes(
         "median": pa.array([medians[name] for name in names], pa.float64()),
     }
     catalog.register("report_bad", pa.table(columns))
-    return (
-        rows(catalog, WORST, every=every, count=count),
-        rows(catalog, BEST, every=every, count=count),
-    )
+    catalog.register("report_scores", catalog.arrow(SCORES))
+    return rows(catalog, WORST, count=count), rows(catalog, BEST, count=count)

@@ -24,6 +24,7 @@ class Check(StrEnum):
     FILE_UNREADABLE = "file_unreadable"
     FILE_CHANGED = "file_changed"
     FILE_EXTRA = "file_extra"
+    FILE_UNFINISHED = "file_unfinished"
     UNSAFE_PATH = "unsafe_path"
     DATA_UNREADABLE = "data_unreadable"
     DATA_ROW_GROUPS = "data_row_groups"
@@ -77,6 +78,9 @@ _EXCEPTIONS = {
     Check.META_DIFFERS: _REBUILD,
     Check.FILE_UNREADABLE: _PERMISSION,
     Check.FILE_EXTRA: _SWEEP,
+    Check.FILE_UNFINISHED: (
+        "run `eicorpus gc`, which removes it and finishes what the stopped run had begun; nothing that was committed is lost"
+    ),
     Check.UNSAFE_PATH: "replace the link by the file itself; a corpus holds all its files",
     Check.CONTENT_CHANGED: (
         "the catalog's rows of this episode are not those that were committed: restore catalog/ from a copy"

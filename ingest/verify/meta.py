@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ingest.corpus import data_file, video_file
+from ingest.disk import HALF_SUFFIX
 from ingest.meta_projection import Dataset, Lines, whole_files
 from ingest.verify.files import limit_bytes, problem_opening, unreadable
 from ingest.verify.finding import Check, Finding, excerpt, finding, first_differing
@@ -101,7 +102,10 @@ def extra_files(corpus: Path, datasets: Mapping[str, Dataset]) -> Iterator[Findi
     for folder, _, names in os.walk(corpus / "datasets", onerror=refused.append):
         for name in sorted(names):
             path = (Path(folder) / name).relative_to(corpus).as_posix()
-            if not _is_expected(path, datasets):
+            if name.startswith(".") and name.endswith(HALF_SUFFIX):
+                what = "half a file, which a run that was stopped left"
+                yield finding(Check.FILE_UNFINISHED, path, what, "no run that is not finished")
+            elif not _is_expected(path, datasets):
                 what = "a file that no episode of the catalog has"
                 yield finding(Check.FILE_EXTRA, path, what, "only files of committed episodes")
     for error in refused:

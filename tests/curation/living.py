@@ -6,22 +6,29 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ingest import snapshot
 from ingest.disk import Disk
+from schemas import manifest
 from schemas.catalog import TABLES
-from tests.ingest.verify_corpus import build_toy, dataset
+from tests.faults.runs import run
+from tests.faults.toy import write_toy
+from tests.ingest.verify_corpus import TOY_EPISODES, dataset
 
 Row = dict[str, Any]
 
 
-def build(root: Path) -> Path:
-    """Four committed toy episodes `a c e f`, each with its own task, in three snapshots, then one of curation."""
-    corpus = build_toy(root / "raw", root / "corpus", run_id="first")
+def build(root: Path, episodes: dict[str, str] = TOY_EPISODES) -> Path:
+    """Four committed toy episodes `a c e f`, each with its own task, in four snapshots, then one of curation."""
+    corpus = root / "corpus"
+    run(write_toy(root / "raw", episodes), corpus, run_id="first")
     by_id = uids(corpus)
     annotate(corpus, by_id, "curation-1")
     folder = dataset(corpus) / "latents/dino/chunk-000/front"
     folder.mkdir(parents=True)
-    for number in range(4):
+    for number in range(len(by_id)):
         (folder / f"episode_{number:06d}.safetensors").write_bytes(b"latent %d" % number)
     for name, uid in by_id.items():
         answer = corpus / "cache/captions/00" / f"{name}.json"
@@ -45,14 +52,14 @@ def annotate(corpus: Path, by_id: dict[str, str], run_id: str) -> None:
             }
         ],
         "tiers": [{"policy": "p", "segment_index": 0, "tier": "high", "tasks": [], "reasons": []}],
-        "captions": [{"caption_id": "c", "text": "secret words", "outcome": "ok"}],
+        "captions": [{"caption_id": "c", "text": "secret words of {}", "outcome": "ok"}],
         "latents": [{"camera": "front", "encoder_id": "dino", "path": "latents/x"}],
     }
     full = {
         table: [
-            filled(table, {**row, "uid": uid, "start": 0, "end": 8, "run_id": run_id})
+            filled(table, {**worded(row, name), "uid": uid, "start": 0, "end": 8, "run_id": run_id})
             for row in of_each
-            for uid in by_id.values()
+            for name, uid in by_id.items()
         ]
         for table, of_each in rows.items()
     }
@@ -61,6 +68,11 @@ def annotate(corpus: Path, by_id: dict[str, str], run_id: str) -> None:
     disk = Disk()
     parts = {name: snapshot.write_part(disk, corpus, name, given) for name, given in full.items()}
     snapshot.publish(disk, corpus, current, parts, run_id)
+
+
+def worded(row: Row, name: str) -> Row:
+    """With the episode's id in its text."""
+    return {**row, "text": row["text"].format(name)} if "text" in row else row
 
 
 def filled(table: str, row: Row) -> Row:
@@ -76,3 +88,40 @@ def uids(corpus: Path) -> dict[str, str]:
 
 def rows_of(corpus: Path, table: str, number: int | None = None) -> list[Row]:
     return list(snapshot.load(corpus, number).read(corpus, table).to_pylist())
+
+
+def publish_manifest(corpus: Path) -> Path:
+    """A manifest of every episode, its task as text, two of them named in the mixture."""
+    empty = manifest.ROW_SCHEMA.empty_table()
+    rows = [
+        dict.fromkeys(manifest.ROW_SCHEMA.names)
+        | {k: row[k] for k in ("uid", "dataset_path", "episode_index")}
+        | {"text": row["tasks"][0], "content_sha256": row["content_sha256"]}
+        for row in sorted(rows_of(corpus, "episodes"), key=lambda row: row["uid"])
+    ]
+    groups = tuple(
+        manifest.MixtureGroup(group={"text": text}, hours=1.0, share=0.5, epochs=1.0, rule="")
+        for text in ("do a", "do e")
+    )
+    table = pa.Table.from_pylist(rows, schema=empty.schema)
+    folder = corpus / manifest.FOLDER / "m"
+    folder.mkdir(parents=True)
+    pq.write_table(table, folder / manifest.ROWS_FILE)
+    facts_ = manifest.ManifestFacts(
+        manifest_version=1,
+        name="m",
+        corpus_uid="corpus",
+        snapshot=snapshot.load(corpus).number,
+        where="",
+        text_policy="best",
+        policy=manifest.PolicyFacts(name="p", digest="d", text=""),
+        split=manifest.SplitFacts(by="auto", val=0.0, test=0.0),
+        mixture=manifest.MixtureFacts(text="", digest="", by=(), draw_hours=0.0, groups=groups),
+        num_rows=table.num_rows,
+        num_episodes=table.num_rows,
+        hours={},
+        rows_sha256=manifest.rows_sha256(table),
+        statistics=None,
+    )
+    (folder / manifest.FACTS_FILE).write_text(facts_.model_dump_json())
+    return folder

@@ -28,8 +28,7 @@ from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
-from tests.curation.living import annotate, build, uids
-from tests.curation.test_forget import publish_manifest
+from tests.curation.living import annotate, build, publish_manifest, uids
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy
 from tests.generators import corpus as synthetic

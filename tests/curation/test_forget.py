@@ -7,6 +7,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import av
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,14 +18,15 @@ from ingest.commit import datasets_of
 from ingest.corpus import Corpus
 from ingest.disk import Disk
 from ingest.life.doomed import tables_with_uid
-from ingest.life.forget import forget, preview
+from ingest.life.forget import forget
+from ingest.life.lookup import preview
 from ingest.recovery import recover
 from ingest.snapshot import Snapshot
 from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas import manifest
 from schemas.errors import ConfigError
-from tests.curation.living import annotate, build, rows_of, uids
+from tests.curation.living import annotate, build, publish_manifest, rows_of, uids
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy
 from tests.ingest.verify_corpus import TOY_EPISODES, data_file, dataset, video_file
@@ -58,22 +60,65 @@ def tasks(corpus: Path) -> list[str]:
     return [line["task"] for line in found]
 
 
-def test_nothing_of_the_episode_is_left_in_any_snapshot(corpus: Path) -> None:
+def littered(corpus: Path, uid: str) -> None:
+    """What runs leave beside the catalog, finished or killed."""
+    line = json.dumps({"uid": uid, "text": "do c"})
+    for name in (
+        "cache/captions/00/.k.json.part",
+        "ledger/.first.jsonl.part",
+        "manifests/.half.17.part/manifest.json",
+        "manifests/m/.manifest.json.part",
+        "manifests/_cache/delta/block/000000-1.bin",
+        "manifests/_cache/delta/merged/x.json",
+        f"staging/{uid}.digest/rows",
+    ):
+        (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+        (corpus / name).write_text(line)
+
+
+def everything_said(path: Path) -> bytes:
+    """The bytes of a file; of Parquet also what they say when unpacked."""
+    said = path.read_bytes()
+    if path.suffix == ".parquet":
+        table = pq.read_table(path, partitioning=None)
+        said += repr((table.schema.metadata, table.to_pylist())).encode()
+    return said
+
+
+def test_no_file_says_anything_of_the_episode_but_its_tombstone(corpus: Path) -> None:
+    """A search through every byte: names, texts, digests, and the pictures as they were encoded."""
     uid = uids(corpus)["c"]
-    assert any(uid in line for line in (corpus / "ledger/first.jsonl").read_text().splitlines())
+    publish_manifest(corpus)
+    littered(corpus, uid)
+    video = video_file(corpus, 1).read_bytes()
+    [row] = [row for row in rows_of(corpus, "episodes") if row["uid"] == uid]
+    files = [row["sha256"] for row in rows_of(corpus, "artifacts") if row["uid"] == uid]
+    words = ["do c", "secret c", "secret words of c", row["content_sha256"], *files]
+    needles = [uid.encode(), *(word.encode() for word in words), video[-400:-300], b"latent 1"]
+    there = b"".join(everything_said(p) for p in corpus.rglob("*") if p.is_file())
+    assert all(needle in there for needle in needles)
+    before = {n: {r["uid"] for r in rows_of(corpus, "verdicts", n)} for n in range(1, 6)}
+    before[6] = before[5]
     erase(corpus, "c")
-    for number in snapshot.numbers(corpus):
-        for table in tables_with_uid():
-            rows = rows_of(corpus, table, number)
-            assert rows or table == "signatures" or number < 5
-            assert not any(uid in repr(row) or "do c" in repr(row) for row in rows), (number, table)
     for path in corpus.rglob("*"):
         if path.is_file() and "tombstones" not in path.parts:
-            assert uid.encode() not in path.read_bytes(), path
-    assert not (corpus / "cache/captions/00/c.json").exists()
-    assert not list(dataset(corpus).glob("latents/*/*/*/episode_000001.*"))
-    assert len(list(dataset(corpus).glob("latents/*/*/*/*"))) == 3
-    assert list((corpus / "staging").iterdir()) == []
+            said = everything_said(path)
+            assert [n for n in needles if n in said] == [], path
+    for number in snapshot.numbers(corpus):
+        there_now = {row["uid"] for row in rows_of(corpus, "verdicts", number)}
+        assert there_now == before[number] - {uid}, number
+        # a snapshot that had the episode has its place, so that numbers have no gap in it either
+        buried = [row["uid"] for row in rows_of(corpus, "tombstones", number)]
+        assert buried == ([uid] if uid in before[number] else []), number
+
+
+def test_the_pictures_in_its_place_are_black(corpus: Path) -> None:
+    erase(corpus, "c")
+    with av.open(video_file(corpus, 1)) as video:
+        pictures = [frame.to_ndarray(format="gray") for frame in video.decode(video=0)]
+    [tombstone] = rows_of(corpus, "tombstones")
+    assert len(pictures) == tombstone["length"]
+    assert max(int(picture.max()) for picture in pictures) <= 16  # black, limited range
 
 
 def test_no_file_of_another_episode_changes_and_the_corpus_verifies(corpus: Path) -> None:
@@ -180,15 +225,45 @@ def test_copies_lose_the_decision_that_rested_on_it(corpus: Path) -> None:
     assert rows_of(corpus, "duplicates") == []
 
 
-def test_a_manifest_leaves_the_place_out_and_keeps_its_digest(corpus: Path) -> None:
+def test_a_manifest_loses_the_rows_and_keeps_its_digest(corpus: Path) -> None:
     folder = publish_manifest(corpus)
     whole = manifest.load(folder)
     assert (len(whole), whole.num_erased) == (4, 0)
     erase(corpus, "e")
     left = manifest.load(folder)
     assert (len(left), left.num_erased) == (3, 1)
-    assert "e" not in left.rows["text"].to_pylist()
-    assert left.facts == whole.facts
+    assert left.facts.rows_sha256 == whole.facts.rows_sha256
+    assert [g.group for g in left.facts.mixture.groups] == [{"text": "do a"}, {"text": "[erased]"}]
+    erase(corpus, "a", run_id="second")
+    assert (len(manifest.load(folder)), manifest.load(folder).num_erased) == (2, 2)
+    redaction = manifest.load_redaction(folder)
+    assert [(each.episode_index, each.num_rows) for each in redaction.erased] == [(0, 1), (2, 1)]
+    # a row more or less than that is damage, as ever
+    rows = manifest.load_rows(folder)
+    pq.write_table(rows.slice(0, 1), folder / manifest.ROWS_FILE)
+    with pytest.raises(ConfigError, match="its rows have the digest"):
+        manifest.load(folder)
+
+
+def test_a_manifest_published_meanwhile_is_redacted_by_the_next_gc(corpus: Path) -> None:
+    folder = publish_manifest(corpus)
+    kept = shutil.copytree(folder, corpus / "kept")
+    erase(corpus, "c")
+    shutil.rmtree(folder)
+    shutil.move(kept, folder)
+    assert len(manifest.load(folder)) == 3  # the list of places holds
+    assert CliRunner().invoke(app, ["gc", str(corpus)]).exit_code == 0
+    assert uids(corpus).get("c") is None
+    assert b"do c" not in everything_said(folder / manifest.ROWS_FILE)
+
+
+def test_damaged_rows_of_a_manifest_stop_it_before_anything_is_touched(corpus: Path) -> None:
+    folder = publish_manifest(corpus)
+    (folder / manifest.ROWS_FILE).write_bytes(b"PAR1")
+    before = tree(corpus)
+    with pytest.raises(ConfigError, match="damaged"):
+        erase(corpus, "c")
+    assert tree(corpus) == before
 
 
 def test_only_quarantined_episodes_can_be_forgotten_too(corpus: Path) -> None:
@@ -242,36 +317,3 @@ def test_many_at_once_are_as_one_after_the_other(corpus: Path, tmp_path: Path) -
     for table in (*tables_with_uid(), "tombstones"):
         if table != "artifacts":
             assert facts(corpus, table) == facts(other, table), table
-
-
-def publish_manifest(corpus: Path) -> Path:
-    """A manifest of every episode, by its id as text."""
-    empty = manifest.ROW_SCHEMA.empty_table()
-    rows = [
-        dict.fromkeys(manifest.ROW_SCHEMA.names)
-        | {k: row[k] for k in ("uid", "dataset_path", "episode_index")}
-        | {"text": row["episode_id"]}
-        for row in sorted(rows_of(corpus, "episodes"), key=lambda row: row["uid"])
-    ]
-    table = pa.Table.from_pylist(rows, schema=empty.schema)
-    folder = corpus / manifest.FOLDER / "m"
-    folder.mkdir(parents=True)
-    pq.write_table(table, folder / manifest.ROWS_FILE)
-    facts_ = manifest.ManifestFacts(
-        manifest_version=1,
-        name="m",
-        corpus_uid="corpus",
-        snapshot=snapshot.load(corpus).number,
-        where="",
-        text_policy="best",
-        policy=manifest.PolicyFacts(name="p", digest="d", text=""),
-        split=manifest.SplitFacts(by="auto", val=0.0, test=0.0),
-        mixture=manifest.MixtureFacts(text="", digest="", by=(), draw_hours=0.0, groups=()),
-        num_rows=table.num_rows,
-        num_episodes=table.num_rows,
-        hours={},
-        rows_sha256=manifest.rows_sha256(table),
-        statistics=None,
-    )
-    (folder / manifest.FACTS_FILE).write_text(facts_.model_dump_json())
-    return folder

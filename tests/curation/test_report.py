@@ -22,11 +22,15 @@ from ingest.curation.policy.policy import load_policy, policy_from
 from ingest.curation.policy.text import parse_policy_text
 from ingest.report import pictures, questions
 from ingest.report.markup import Markup, shown, table, tag
-from ingest.report.page import GUARD, STYLE, Asked, report
+from ingest.report.overview import Asked
+from ingest.report.page import report
 from ingest.report.questions import BINS
+from ingest.report.segments import why
+from ingest.report.style import GUARD, STYLE
+from ingest.report.svg import Line, histogram
 from ingest.report.thresholds import Bad, bad_ends, thresholds
 from jobs.cli import app
-from tests.curation.living import build, filled
+from tests.curation.living import build, filled, publish_manifest
 from tests.generators import corpus as synthetic
 from tests.generators.corpus import Rows
 
@@ -342,7 +346,7 @@ def test_worst_and_best_are_ordered_by_the_bad_end(corpus: Path) -> None:
     assert ends["idle_share"] is Bad.HIGH
     with Catalog.open(corpus) as catalog:
         found = questions.ranges(catalog, 1)
-        worst, best = questions.extremes(catalog, found, ends, 8, 1)
+        worst, best = questions.extremes(catalog, found, ends, 8)
     assert [row["tier"] for row in worst] == ["excluded", "actionless", "low"]
     assert [row["episode_id"][-4:] for row in worst] == ["0015", "0014", "0013"]
     scores = [row["score"] for row in best]
@@ -377,6 +381,89 @@ otherwise: {code: rest, tier: high, text: t}
         "action_lag_s": Bad.BOTH,
         "action_coverage": Bad.LOW,
     }
+
+
+def test_the_account_adds_up_or_the_page_says_so(
+    corpus: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "21 discovered = 16 committed + 0 filtered + 5 quarantined + 0 failed."
+    assert said in page.texts
+    wrong = questions.FUNNEL.replace("state = 'quarantined'", "state = 'elsewhere'")
+    monkeypatch.setattr(questions, "FUNNEL", wrong.replace("FROM episodes)", "FROM tiers)"))
+    [note] = [text for text in page_of(corpus).texts if "discovered =" in text]
+    assert note.startswith("THIS DOES NOT ADD UP")
+    assert "THE CATALOG HAS 32 EPISODES" in note
+
+
+def test_reasons_of_one_rule_are_said_once() -> None:
+    given = [
+        {"code": "a", "text": "slow: idle above 1", "value": 2.0},
+        {"code": "a", "text": "slow: pause above 3", "value": None},
+        {"code": "b", "text": "odd", "value": None},
+    ]
+    assert why(given) == "a: slow: idle above 1 (measured 2), pause above 3; b: odd"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "near", "wanted"),
+    [
+        (0.0, 1.0, [], (0.0, 1.0)),
+        (0.0, 1.0, [0.5, 1.5], (0.0, 1.5)),  # near: drawn at its place
+        (0.0, 1.0, [2.5, -3.0], (0.0, 1.0)),  # far: an arrow at the edge
+        (2.0, 2.0, [], (1.0, 3.0)),  # all the same
+        (0.0, 0.0, [0.5], (0.0, 0.5)),
+    ],
+)
+def test_where_the_bins_are(
+    low: float, high: float, near: list[float], wanted: tuple[float, float]
+) -> None:
+    assert questions._span(low, high, near) == wanted
+
+
+def test_copies_and_manifests(tmp_path: Path) -> None:
+    """By hand: `c` is a copy of `a`; the manifest draws from four episodes, two groups of its mixture named by their task."""
+    corpus = build(tmp_path)
+    folder = publish_manifest(corpus)
+    page = page_of(corpus)
+    assert [row[3] for row in page.rows("copies")] == [2]
+    [row] = page.rows("manifests")
+    assert row[:4] == ["m", 5, 4, 4]
+    assert [row[:4] for row in page.rows("mixture")] == [
+        ["do a", 1, 0.5, 1],
+        ["do e", 1, 0.5, 1],
+    ]
+    facts = folder / "manifest.json"
+    facts.write_text(facts.read_text().replace("do a", "<script>alert(1)</script>"))
+    assert_inert(html_of(corpus))
+    facts.write_text("{")
+    page = page_of(corpus)
+    assert page.rows("manifests") == [["none"]]
+    assert any("Damaged, see eicorpus manifest verify: m." in text for text in page.texts)
+
+
+def test_a_threshold_is_drawn_where_its_value_is() -> None:
+    """By hand: 340 px from 0 to 2; 0.5 is a quarter, 3 is off to the right, -1 to the left."""
+    marks = [Line(at=0.5, label="a"), Line(at=3.0, label="b"), Line(at=-1.0, label="c")]
+    page = Page(histogram([1, 2, 3], 0.0, 2.0, marks, "h"))
+    drawn = [a["x1"] for tag_, a in page.tags if tag_ == "line" and a["class"] == "threshold"]
+    assert drawn == ["85.0", "340.0", "0.0"]
+    assert [text for text in page.texts if text[-1:] in "abc"] == ["a", "▸ b", "◂ c"]
+    tall = [float(a["height"] or 0) for tag_, a in page.tags if tag_ == "rect"]
+    assert tall == [pytest.approx(110 / 3, abs=0.1), pytest.approx(220 / 3, abs=0.1), 110.0]
+
+
+def test_the_newest_version_of_a_value_counts(corpus: Path, tmp_path: Path) -> None:
+    """The other one is 100 times larger, and came later; an unknown value at the newest version is unknown."""
+    copy = shutil.copytree(corpus, tmp_path / "copy")
+    uid, other = (row["uid"] for row in synthetic.rows_of(2, 0)["episodes"])
+    row = {"name": "idle_share", "unit": "share", "denominator": 1}
+    old = filled("measurements", row | {"uid": uid, "version": 1, "value": 100.0})
+    unknown = filled("measurements", row | {"uid": other, "version": 3, "value": None})
+    synthetic.commit(copy, {"measurements": [old, unknown]})
+    with Catalog.open(copy) as catalog:
+        [found] = questions.ranges(catalog, 1)
+    assert (found["looked_at"], found["measured"]) == (16, 15)
+    assert found["high"] < 1
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------------------

@@ -392,6 +392,13 @@ def wrong_chunk(corpus: Path) -> Path:
     return Path(shutil.copy(data_file(corpus), path))
 
 
+def half_a_file(corpus: Path) -> Path:
+    """What a kill in the middle of `Disk.write` leaves."""
+    path = dataset(corpus) / "meta/.info.json.part"
+    path.write_bytes(b"{")
+    return path
+
+
 def extra_dataset(corpus: Path) -> Path:
     path = corpus / "datasets/toy/other/meta/info.json"
     path.parent.mkdir(parents=True)
@@ -493,6 +500,7 @@ DAMAGE: list[tuple[Damage, Check]] = [
     (extra_camera, Check.FILE_EXTRA),
     (wrong_chunk, Check.FILE_EXTRA),
     (extra_dataset, Check.FILE_EXTRA),
+    (half_a_file, Check.FILE_UNFINISHED),
     # the catalog itself
     (missing_part, Check.FILE_MISSING),
     (flipped_part, Check.CATALOG_FILE),

@@ -66,14 +66,24 @@ def publish(corpus: Path, facts: ManifestFacts, rows: pa.Table, disk: Disk) -> P
     Raises:
         ConfigError: someone published another one of this name in the meantime.
     """
+    folder = manifest_folder(corpus, facts.name)
+    disk.make_dir(folder.parent)
+    files = {ROWS_FILE: rows_bytes(rows), FACTS_FILE: page_bytes(facts)}
+    if not disk.publish_dir(folder, files):
+        existing(corpus, facts)
+    return folder
+
+
+def rows_bytes(rows: pa.Table) -> bytes:
+    """`manifest.parquet`."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         rows, sink, compression="zstd", row_group_size=ROW_GROUP, use_dictionary=_REPEATED
     )
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def page_bytes(facts: ManifestFacts) -> bytes:
+    """`manifest.json`."""
     page = json.dumps(facts.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
-    folder = manifest_folder(corpus, facts.name)
-    disk.make_dir(folder.parent)
-    files = {ROWS_FILE: sink.getvalue().to_pybytes(), FACTS_FILE: f"{page}\n".encode()}
-    if not disk.publish_dir(folder, files):
-        existing(corpus, facts)
-    return folder
+    return f"{page}\n".encode()

@@ -22,7 +22,16 @@ from ingest.curation.manifest.store import manifest_folder
 from ingest.snapshot import Snapshot
 from ingest.verify.files import differs_from_catalog, in_batches, measured, problem_opening
 from ingest.verify.finding import Check
-from schemas.manifest import ManifestFacts, load_facts, load_rows, rows_sha256
+from schemas.manifest import (
+    ManifestFacts,
+    Redaction,
+    load_facts,
+    load_redaction,
+    load_rows,
+    rows_sha256,
+)
+
+ERASED = "erased; readers leave it out, build a new manifest"
 
 
 class Fault(StrEnum):
@@ -76,7 +85,13 @@ def verify_manifest(
     facts = load_facts(folder)
     rows = load_rows(folder)
     current = snapshot.load(corpus.root)
-    flaws = list(_whole_flaws(corpus, corpus_uid, facts, current, rows_sha256(rows)))
+    taken_out = load_redaction(folder)
+    digest = rows_sha256(rows)
+    is_as_published = digest in {facts.rows_sha256, *taken_out.rows_sha256}
+    flaws = list(
+        _whole_flaws(corpus, corpus_uid, facts, current, "" if is_as_published else digest)
+    )
+    flaws += _taken_out(corpus.root, current, taken_out)
     frame = pl.DataFrame(rows.select(["uid", "dataset_path", "episode_index", "content_sha256"]))
     flaws += _episode_flaws(corpus.root, current, frame.unique("uid"))
     files = [*_artifacts(corpus.root, current, frame), *_latents(rows)]
@@ -91,16 +106,18 @@ def verify_manifest(
             f"built from snapshot {facts.snapshot}, the corpus is now at {current.number}: "
             "what was added since is not in it"
         )
-    return Verified(facts=facts, flaws=tuple(sorted(flaws)), notes=tuple(notes), files=len(files))
+    return Verified(
+        facts=facts, flaws=tuple(sorted(set(flaws))), notes=tuple(notes), files=len(files)
+    )
 
 
 def _whole_flaws(
-    corpus: Corpus, corpus_uid: str, facts: ManifestFacts, current: Snapshot, found_sha256: str
+    corpus: Corpus, corpus_uid: str, facts: ManifestFacts, current: Snapshot, odd_sha256: str
 ) -> Iterator[Flaw]:
     folder = f"manifests/{facts.name}"
-    if found_sha256 != facts.rows_sha256:
+    if odd_sha256:
         message = (
-            f"its rows have the digest {found_sha256}, it was published with {facts.rows_sha256}"
+            f"its rows have the digest {odd_sha256}, it was published with {facts.rows_sha256}"
         )
         yield Flaw(what=folder, fault=Fault.ROWS_CHANGED, message=f"{message}; restore it")
     if facts.corpus_uid != corpus_uid:
@@ -120,7 +137,7 @@ def _episode_flaws(root: Path, current: Snapshot, wanted: pl.DataFrame) -> Itera
     for uid in wanted.join(have, on="uid", how="anti")["uid"].sort():
         fault, message = Fault.EPISODE_GONE, f"not in snapshot {current.number}"
         if uid in forgotten:
-            fault, message = Fault.FORGOTTEN, "erased; readers leave it out, build a new manifest"
+            fault, message = Fault.FORGOTTEN, ERASED
         yield Flaw(what=uid, fault=fault, message=message)
     both = wanted.join(have, on="uid", suffix="_now")
     is_other = pl.any_horizontal(pl.col(c) != pl.col(f"{c}_now") for c in columns[1:])
@@ -128,6 +145,21 @@ def _episode_flaws(root: Path, current: Snapshot, wanted: pl.DataFrame) -> Itera
         changed = [c for c in columns[1:] if row[c] != row[f"{c}_now"]]
         said = "; ".join(f"{c} was {row[c]}, is {row[f'{c}_now']}" for c in changed)
         yield Flaw(what=row["uid"], fault=Fault.EPISODE_CHANGED, message=said)
+
+
+def _taken_out(root: Path, current: Snapshot, done: Redaction) -> Iterator[Flaw]:
+    """Episodes whose rows an erasure took out, by the uid in their tombstones."""
+    if not done.erased:
+        return
+    columns = ["uid", "dataset_path", "episode_index"]
+    buried = {
+        (row["dataset_path"], row["episode_index"]): row["uid"]
+        for row in current.read(root, "tombstones", columns).to_pylist()
+    }
+    for each in done.erased:
+        place = (each.dataset_path, each.episode_index)
+        what = buried.get(place, f"{each.dataset_path} episode {each.episode_index}")
+        yield Flaw(what=what, fault=Fault.FORGOTTEN, message=ERASED)
 
 
 def _artifacts(root: Path, current: Snapshot, frame: pl.DataFrame) -> list[dict[str, Any]]:

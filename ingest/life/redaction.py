@@ -1,0 +1,114 @@
+"""Rows of erased episodes go from published manifests, with the texts in them; what a manifest is called by stays as it was.
+
+`redaction.json` is written before the rows: whatever stops it, the rows that are there have one of the digests that it lists. A second
+time changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingest.corpus import Corpus
+from ingest.curation.manifest.store import manifest_names, page_bytes, rows_bytes
+from ingest.disk import Disk
+from ingest.tombstones import ERASED_TASK
+from schemas.errors import ConfigError
+from schemas.manifest import (
+    FACTS_FILE,
+    FOLDER,
+    REDACTION_FILE,
+    ROWS_FILE,
+    ErasedRows,
+    ManifestFacts,
+    Redaction,
+    load_facts,
+    load_redaction,
+    load_rows,
+    rows_sha256,
+)
+
+Place = tuple[str, int]  # dataset path, episode_index
+
+
+def naming(corpus: Path, uids: pa.Array) -> tuple[str, ...]:
+    """Manifests with a row of one of the uids.
+
+    Raises:
+        ConfigError: the rows of one cannot be read.
+    """
+    return tuple(name for name in manifest_names(corpus) if _names_any(corpus, name, uids))
+
+
+def _names_any(corpus: Path, name: str, uids: pa.Array) -> bool:
+    found = _columns(corpus / FOLDER / name, ["uid"])["uid"]
+    return bool(pc.any(pc.is_in(found, value_set=uids)).as_py())
+
+
+def _columns(folder: Path, columns: Sequence[str]) -> pa.Table:
+    path = folder / ROWS_FILE
+    try:
+        return pq.read_table(path, columns=list(columns), partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        message = f"damaged ({error}); build it again, or remove its folder"
+        raise ConfigError(message, where=str(path)) from error
+
+
+def redact_manifests(corpus: Corpus, disk: Disk, places: Iterable[Place]) -> list[str]:
+    """Take the rows of these places out of every manifest; the names of those that had any.
+
+    Raises:
+        ConfigError: a manifest cannot be read; run again when it is mended or removed.
+    """
+    gone = set(places)
+    done = []
+    for name in manifest_names(corpus.root) if gone else ():
+        folder = corpus.root / FOLDER / name
+        found = _columns(folder, ["dataset_path", "episode_index"])
+        pairs = zip(*(found[column].to_pylist() for column in found.column_names), strict=True)
+        if counted := Counter(pair for pair in pairs if pair in gone):
+            _redact(folder, disk, counted)
+            done.append(name)
+    return done
+
+
+def _redact(folder: Path, disk: Disk, counted: Counter[Place]) -> None:
+    rows = load_rows(folder)
+    pairs = zip(rows["dataset_path"].to_pylist(), rows["episode_index"].to_pylist(), strict=True)
+    is_left = pa.array([pair not in counted for pair in pairs], pa.bool_())
+    left = rows.filter(is_left)
+    said = _said(load_redaction(folder), counted, rows_sha256(left))
+    disk.write(folder / REDACTION_FILE, f"{said.model_dump_json(indent=1)}\n".encode())
+    lost = set(rows["text"].to_pylist()) - set(left["text"].to_pylist())
+    facts = load_facts(folder)
+    if (without := _without_texts(facts, lost)) != facts:
+        disk.write(folder / FACTS_FILE, page_bytes(without))
+    disk.write(folder / ROWS_FILE, rows_bytes(left))
+
+
+def _said(before: Redaction, counted: Counter[Place], digest: str) -> Redaction:
+    known = {(each.dataset_path, each.episode_index): each.num_rows for each in before.erased}
+    erased = sorted({**known, **counted}.items())
+    return Redaction(
+        rows_sha256=tuple(dict.fromkeys([*before.rows_sha256, digest])),
+        erased=tuple(
+            ErasedRows(dataset_path=of, episode_index=index, num_rows=num)
+            for (of, index), num in erased
+        ),
+    )
+
+
+def _without_texts(facts: ManifestFacts, lost: set[str]) -> ManifestFacts:
+    """Groups of a mixture may be named by the task text."""
+    groups = tuple(
+        each.model_copy(update={"group": {**each.group, "text": ERASED_TASK}})
+        if each.group.get("text") in lost
+        else each
+        for each in facts.mixture.groups
+    )
+    return facts.model_copy(update={"mixture": facts.mixture.model_copy(update={"groups": groups})})

@@ -1,0 +1,57 @@
+"""Segments: why they are where they are, and contact sheets of the worst and the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ingest.catalog import Catalog
+from ingest.curation.policy.policy import Policy
+from ingest.report import questions
+from ingest.report.markup import Markup, listed, number, section, table, tag
+from ingest.report.pictures import Sheets
+from ingest.report.questions import Row, rows
+
+
+def reasons(catalog: Catalog, policy: Policy) -> Markup:
+    found = rows(catalog, questions.REASONS)
+    cells = [
+        (r["tier"], r["code"], r["segments"], float(r["hours"] or 0.0), r["text"]) for r in found
+    ]
+    columns = ["tier", "reason", "segments", "hours", "for example"]
+    note = f"The first reason of each segment, by the latest run of a policy. The thresholds drawn below are those of {policy.title}."
+    return section(
+        "reasons", "Why segments are where they are", table("reasons", columns, cells, note=note)
+    )
+
+
+def shown_segments(name: str, title: str, found: Sequence[Row], sheets: Sheets) -> Markup:
+    note = (
+        "Ordered by the mean place of the episode among all, over the measurements that rules of the policy compare "
+        "(0 best, 1 worst). One camera, at most 8 pictures of a segment."
+    )
+    articles = [_article(row, sheets) for row in found] or [tag("p", "none", class_="none")]
+    return section(name, title, tag("p", note, class_="note"), *articles)
+
+
+def _article(row: Row, sheets: Sheets) -> Markup:
+    rate_hz = row["length"] / row["duration_s"]
+    about = {
+        "episode": f"{row['source']} {row['episode_id']}",
+        "uid": row["uid"],
+        "from, to": f"{row['start'] / rate_hz:.1f} s, {row['end'] / rate_hz:.1f} s",
+        "tier": row["tier"],
+        "why": why(row["reasons"] or ()),
+        "tasks": "; ".join(row["tasks"] or ()),
+        "place": float(row["score"]),
+    }
+    return tag("article", sheets.sheet(row), listed(about))
+
+
+def why(given: Sequence[Row]) -> str:
+    """Reasons by rule: its text once, then each condition that held."""
+    rules: dict[str, list[str]] = {}
+    for each in given:
+        text, _, condition = each["text"].partition(": ")
+        value = "" if each["value"] is None else f" (measured {number(each['value'])})"
+        rules.setdefault(f"{each['code']}: {text}", []).append(f"{condition}{value}".strip())
+    return "; ".join(": ".join([rule, *filter(None, [", ".join(c)])]) for rule, c in rules.items())
