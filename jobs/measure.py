@@ -9,13 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from ingest import snapshot
-from ingest.corpus import open_corpus, writer_lock
-from ingest.curation.measures import chosen, measures
-from ingest.curation.run import MeasureTally, measure_corpus, missing
+from ingest.corpus import Corpus, open_corpus, writer_lock
+from ingest.curation.hoi.detector import HAND_LANDMARKER, open_detector
+from ingest.curation.measures import Measure, chosen, measures, with_models
+from ingest.curation.run import MeasureTally, measure_corpus, missing, waiting_for
 from ingest.disk import Disk
 from jobs.context import new_run, usable_cores
 from jobs.ingest import executor_for, limits_from
-from jobs.output import answer_json, duration, progress_of, stdout, table
+from jobs.models import HAND_LANDMARKER_ENV, HandLandmarkerFile
+from jobs.output import answer_json, duration, progress_of, stderr, stdout, table
+from schemas.errors import ConfigError
+
+_HOW = (
+    "it needs a model: `eicorpus models get hand-landmarker`, then --hand-landmarker FILE "
+    f"or {HAND_LANDMARKER_ENV}"
+)
 
 
 def command(
@@ -28,6 +36,7 @@ def command(
     ] = None,
     ray: Annotated[bool, typer.Option("--ray", help="Run on Ray instead.")] = False,
     address: Annotated[str | None, typer.Option(help="Join this Ray cluster.")] = None,
+    hand_landmarker: HandLandmarkerFile = None,
     list_: Annotated[bool, typer.Option("--list", help="Every name, its unit and source.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -37,10 +46,14 @@ def command(
         _list(as_json=as_json)
         return
     opened = open_corpus(corpus)
-    wanted = chosen(only or [])
+    wanted, models = chosen(only or []), _models(hand_landmarker)
+    _check_needs(wanted, models, is_named=bool(only))
+    runnable = with_models(wanted, models)
     if dry_run:
-        todo = missing(opened, snapshot.load(opened.root), wanted)
-        _tell({"to_do": len(todo.lacks), "up_to_date": todo.up_to_date}, as_json=as_json)
+        current = snapshot.load(opened.root)
+        todo = missing(opened, current, runnable)
+        counts = {"to_do": len(todo.lacks), "up_to_date": todo.up_to_date}
+        _tell(counts | _without_model(opened, current, wanted, models), as_json=as_json)
         return
     limits = limits_from()
     count = usable_cores() if workers is None else workers
@@ -50,7 +63,7 @@ def command(
     started = time.monotonic()
     with writer_lock(opened):
         current = snapshot.load(opened.root)
-        total = len(missing(opened, current, wanted).lacks)
+        total = len(missing(opened, current, runnable).lacks)
         with progress_of("measure", total) as advance:
             tally, current = measure_corpus(
                 opened,
@@ -59,11 +72,43 @@ def command(
                 executor,
                 run_id=new_run(lambda _: None).run_id,
                 disk=Disk(),
+                models=models,
                 progress=lambda tally: advance(tally.measured + tally.failed),
             )
-    _tell(_report(tally, current.number, time.monotonic() - started), as_json=as_json)
+    told = _report(tally, current.number, time.monotonic() - started)
+    _tell(told | _without_model(opened, current, wanted, models), as_json=as_json)
     if tally.failed:
         raise typer.Exit(1)
+
+
+def _models(hand_landmarker: Path | None) -> dict[str, str]:
+    """The models that are given, opened once here: a damaged file is the caller's mistake and not a thousand failures."""
+    if hand_landmarker is None:
+        return {}
+    path = str(hand_landmarker.absolute())
+    open_detector(path)
+    return {HAND_LANDMARKER: path}
+
+
+def _check_needs(wanted: list[Measure], models: dict[str, str], *, is_named: bool) -> None:
+    """A measure that was asked for by name and cannot run is a mistake; raises ConfigError."""
+    lacking = [m.name for m in wanted if m.needs_model not in (None, *models)]
+    if is_named and lacking:
+        raise ConfigError(f"{', '.join(lacking)}: {_HOW}")
+
+
+def _without_model(
+    opened: Corpus, current: snapshot.Snapshot, wanted: list[Measure], models: dict[str, str]
+) -> dict[str, int]:
+    """How many episodes a missing model leaves without hand detections, told on standard error too."""
+    if HAND_LANDMARKER in models:
+        return {}
+    waiting = waiting_for(opened, current, wanted, HAND_LANDMARKER)
+    if waiting:
+        names = ", ".join(m.name for m in wanted if m.needs_model == HAND_LANDMARKER)
+        told = f"{names or 'the detector'}: not run on {waiting:,} episodes of people: {_HOW}"
+        stderr.print(told, highlight=False, markup=False)
+    return {"without_hand_landmarker": waiting}
 
 
 def _report(tally: MeasureTally, number: int, elapsed_s: float) -> dict[str, Any]:
@@ -90,7 +135,7 @@ def _tell(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _list(*, as_json: bool) -> None:
     rows = [
-        [gives.name, gives.unit, m.name, m.version, "video" if m.needs_video else "", gives.about]
+        [gives.name, gives.unit, m.name, m.version, _needs(m), gives.about]
         for m in measures().values()
         for gives in m.gives
     ]
@@ -99,3 +144,10 @@ def _list(*, as_json: bool) -> None:
         answer_json({"measures": [dict(zip(columns, row, strict=True)) for row in rows]})
     else:
         stdout.print(table("measures", columns, rows))
+
+
+def _needs(measure: Measure) -> str:
+    needs = [
+        word for word in ("video" if measure.needs_video else None, measure.needs_model) if word
+    ]
+    return ", ".join(needs)

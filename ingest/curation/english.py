@@ -86,7 +86,12 @@ def is_placeholder(text: str) -> bool:
 @lru_cache(maxsize=4096)
 def verb_of(word: str) -> str | None:
     """The base form of a verb of the list ("picks", "picking", "picked" -> "pick"), or None."""
-    if word in VERBS:
+    return base_of(word, VERBS)
+
+
+def base_of(word: str, verbs: frozenset[str]) -> str | None:
+    """The one of `verbs` that `word` is a form of, or None."""
+    if word in verbs:
         return word
     for ending in ("ing", "ed", "es", "s", "d"):
         if not word.endswith(ending) or len(word) - len(ending) < 2:
@@ -98,7 +103,7 @@ def verb_of(word: str) -> str | None:
         if stem[-1] == "i":  # carries, dried
             forms.append(f"{stem[:-1]}y")
         for form in forms:
-            if form in VERBS:
+            if form in verbs:
                 return form
     return None
 

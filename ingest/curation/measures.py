@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 
@@ -37,6 +37,8 @@ MODULES: tuple[str, ...] = (
     "label",
     "hands",
     "facts",
+    "hand_detections",
+    "hoi",
 )
 
 
@@ -70,6 +72,10 @@ class Measure:
 
     `vectors` gives what is no number, by kind, for the `signatures` table: it is computed and committed together with the
     measure's numbers, so what has these at this version has those too.
+
+    `needs_model`: it is not run without that model. `gains_from`: it is run without, but the model makes its numbers better; with it they
+    are one version higher, so its own version is even and goes up by two. `of_people`: of episodes that show a person only; robots get
+    no rows, not even empty ones.
     """
 
     name: str
@@ -78,12 +84,17 @@ class Measure:
     of: Callable[[EpisodeView], Iterable[Measurement]]
     needs_video: bool = False
     vectors: Callable[[EpisodeView], Mapping[str, Array]] | None = None  # kind -> [n]
+    needs_model: str | None = None
+    gains_from: str | None = None
+    of_people: bool = False
 
 
 @cache
 def measures() -> dict[str, Measure]:
     """All measures by name."""
     found = [import_module(f"ingest.curation.measure.{m}").MEASURE for m in MODULES]
+    if odd := [m.name for m in found if m.gains_from is not None and m.version % 2]:
+        raise ValueError(f"{odd} gain from a model: their own version is even")
     return {measure.name: measure for measure in found}
 
 
@@ -102,6 +113,15 @@ def chosen(names: Iterable[str]) -> list[Measure]:
     if unknown := sorted(set(wanted) - set(measures())):
         raise ConfigError(f"no measure {unknown}; there are {', '.join(sorted(measures()))}")
     return [m for m in measures().values() if not wanted or m.name in wanted]
+
+
+def with_models(wanted: Iterable[Measure], models: Mapping[str, str]) -> list[Measure]:
+    """Those that can be run with the models that are there, at the version that they then have. `models`: name -> file."""
+    return [
+        replace(measure, version=measure.version + (measure.gains_from in models))
+        for measure in wanted
+        if measure.needs_model is None or measure.needs_model in models
+    ]
 
 
 def measured(measure: Measure, view: EpisodeView) -> Iterator[Measurement]:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import av
 import cv2
@@ -54,14 +55,23 @@ class PictureFacts:
     energy: Array
 
 
-def look_at(path: Path, length: int) -> PictureFacts:
+class Watcher(Protocol):
+    """Looks at some of the pictures in colour while they are decoded for everybody."""
+
+    def wants(self, index: int) -> bool: ...
+
+    def see(self, index: int, picture: Luma) -> None:
+        """`picture`: [H, W, 3] RGB."""
+
+
+def look_at(path: Path, length: int, watcher: Watcher | None = None) -> PictureFacts:
     """Decode the whole video once, in bounded memory.
 
     Raises:
         SourceError: it cannot be decoded, or has another number of pictures than the catalog says.
     """
     try:
-        return facts_of(_lumas(path), length)
+        return facts_of(_lumas(path, watcher), length)
     except (av.FFmpegError, IndexError, OSError) as error:
         raise SourceError(
             Code.CORRUPT_VIDEO, f"{error}; run eicorpus verify", where=str(path)
@@ -113,13 +123,15 @@ def _still_luma(num_pixels: int) -> float:
     return STILL_LUMA * max(1.0, STILL_SHRINK / shrink)
 
 
-def _lumas(path: Path) -> Iterator[Luma]:
+def _lumas(path: Path, watcher: Watcher | None) -> Iterator[Luma]:
     to_gray = (
         VideoReformatter()
     )  # one for all pictures: making its context costs as much as decoding
     with av.open(str(path)) as container:
         container.streams.video[0].thread_count = 1
-        for frame in container.decode(video=0):
+        for index, frame in enumerate(container.decode(video=0)):
+            if watcher is not None and watcher.wants(index):
+                watcher.see(index, np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8))
             gray = to_gray.reformat(frame, format="gray")
             yield np.asarray(gray.to_ndarray(), dtype=np.uint8)
 

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 
 from ingest import snapshot
 from ingest.corpus import Corpus
-from ingest.curation.measures import Measure, chosen, measured
-from ingest.curation.view import EpisodeView, open_view
+from ingest.curation.hoi.detector import HAND_LANDMARKER, HandDetector, open_detector
+from ingest.curation.measures import Measure, chosen, measured, with_models
+from ingest.curation.view import PERSON, EpisodeView, open_view
 from ingest.disk import Disk
 from ingest.executor import Death, Executor
 from ingest.snapshot import Part, Snapshot
@@ -32,7 +33,7 @@ CHUNK_EPISODES = 5000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureWork:
-    """One episode and the measures it lacks. Small enough to travel."""
+    """One episode and the measures it lacks. Small enough to travel. `models`: name -> file, the same on every machine."""
 
     corpus: str
     row: Mapping[str, Any]
@@ -40,6 +41,7 @@ class MeasureWork:
     features: Mapping[str, Any]
     rate_hz: float
     names: tuple[str, ...]
+    models: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +73,29 @@ def measure_episode(work: MeasureWork, disk: Disk) -> Measured:
     rows: list[dict[str, Any]] = []
     vectors: list[dict[str, Any]] = []
     try:
-        view = open_view(Path(work.corpus), work.row, work.segments, work.features, work.rate_hz)
-        for measure in chosen(work.names):
+        wanted = with_models(chosen(work.names), work.models)
+        view = open_view(
+            Path(work.corpus),
+            work.row,
+            work.segments,
+            work.features,
+            work.rate_hz,
+            hand_detector=_detector_for(work, wanted),
+        )
+        for measure in wanted:
             rows += [_row(uid, measure, found) for found in measured(measure, view)]
             vectors += _signature_rows(uid, measure, view)
     except PipelineError as error:
         return Measured(uid=uid, error=str(error))
     return Measured(uid=uid, rows=tuple(rows), vectors=tuple(vectors))
+
+
+def _detector_for(work: MeasureWork, wanted: Sequence[Measure]) -> HandDetector | None:
+    """Only where a measure asks for it and a person is recorded: it costs as much as everything else together."""
+    asks = any(HAND_LANDMARKER in (m.needs_model, m.gains_from) for m in wanted)
+    is_person = str(work.row["embodiment"] or "").startswith(PERSON)
+    path = work.models.get(HAND_LANDMARKER)
+    return open_detector(path) if path is not None and asks and is_person else None
 
 
 def _row(uid: str, measure: Measure, found: Any) -> dict[str, Any]:
@@ -118,24 +136,46 @@ def missing(corpus: Corpus, current: Snapshot, wanted: Sequence[Measure]) -> Tod
     """What is not in the catalog at its present version. A million episodes are one join, not a million lookups."""
     have = pl.DataFrame(current.read(corpus.root, "measurements", ["uid", "name", "version"]))
     newest = have.group_by("uid", "name").agg(pl.col("version").max())
-    episodes = pl.DataFrame(current.read(corpus.root, "episodes", ["uid"]))
-    lacks = episodes.with_columns(
-        ~pl.col("uid").is_in(_complete(newest, measure).implode()).alias(measure.name)
-        for measure in wanted
+    episodes = pl.DataFrame(current.read(corpus.root, "episodes", ["uid", "embodiment"]))
+    is_person = pl.col("embodiment").fill_null("").str.starts_with(PERSON)
+    lacks = episodes.select(
+        "uid",
+        *(
+            (
+                ~pl.col("uid").is_in(_complete(newest, measure).implode())
+                & (is_person if measure.of_people else True)
+            ).alias(measure.name)
+            for measure in wanted
+        ),
     )
     todo = lacks.filter(pl.any_horizontal(m.name for m in wanted)) if wanted else lacks.clear()
     return Todo(lacks=todo, up_to_date=len(episodes) - len(todo))
 
 
 def _complete(newest: pl.DataFrame, measure: Measure) -> pl.Series:
-    """Uids that have every name of the measure at its version or a later one."""
+    """Uids that have every name of the measure at its version or a later one.
+
+    What gained from a model is not made anew without it, even by a later version: that would be a step back.
+    """
     names = [gives.name for gives in measure.gives]
-    fresh = newest.filter(pl.col("name").is_in(names) & (pl.col("version") >= measure.version))
+    version = pl.col("version")
+    is_fresh = version >= measure.version
+    if measure.gains_from is not None and measure.version % 2 == 0:
+        is_fresh |= version % 2 == 1
+    fresh = newest.filter(pl.col("name").is_in(names) & is_fresh)
     counted = fresh.group_by("uid").agg(pl.col("name").n_unique().alias("count"))
     return counted.filter(pl.col("count") == len(names))["uid"]
 
 
-def work_of(corpus: Corpus, current: Snapshot, todo: Todo) -> Iterator[MeasureWork]:
+def waiting_for(corpus: Corpus, current: Snapshot, wanted: Sequence[Measure], model: str) -> int:
+    """Episodes that a measure would be run on if there were that model: never a silent omission."""
+    missed = [m for m in wanted if model in (m.needs_model, m.gains_from)]
+    return len(missing(corpus, current, with_models(missed, {model: ""})).lacks)
+
+
+def work_of(
+    corpus: Corpus, current: Snapshot, todo: Todo, models: Mapping[str, str] | None = None
+) -> Iterator[MeasureWork]:
     """The episodes to measure with what a worker needs of the catalog, a few thousand in memory at a time."""
     infos = _Infos(corpus.root)
     names = [column for column in todo.lacks.columns if column != "uid"]
@@ -155,6 +195,7 @@ def work_of(corpus: Corpus, current: Snapshot, todo: Todo) -> Iterator[MeasureWo
                 features=info["features"],
                 rate_hz=float(info["fps"]),
                 names=lacking[row["uid"]],
+                models=models or {},
             )
 
 
@@ -181,16 +222,17 @@ def measure_corpus(
     *,
     run_id: str,
     disk: Disk,
+    models: Mapping[str, str] | None = None,
     progress: Callable[[MeasureTally], None] = lambda tally: None,
 ) -> tuple[MeasureTally, Snapshot]:
-    """Measure what is missing. The caller holds the writer lock.
+    """Measure what is missing; what needs a model that is not in `models` is left as it is. The caller holds the writer lock.
 
     Raises:
         TransientError: another writer was first; what is committed stays, run again.
     """
-    todo = missing(corpus, current, wanted)
+    todo = missing(corpus, current, with_models(wanted, models or {}))
     tally = MeasureTally(discovered=len(todo.lacks) + todo.up_to_date, up_to_date=todo.up_to_date)
-    work = work_of(corpus, current, todo)
+    work = work_of(corpus, current, todo, models)
     batch: list[dict[str, Any]] = []
     vectors: list[dict[str, Any]] = []
     waiting = 0

@@ -18,12 +18,15 @@ import pyarrow.parquet as pq
 
 from ingest.corpus import data_file, video_file
 from ingest.curation.arm import Arm, arms_of
+from ingest.curation.hoi.detector import HandDetector
+from ingest.curation.hoi.watch import HandWatch, SeenHands
 from ingest.curation.pictures import PictureFacts, look_at
 from schemas.episode import SIDES
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, rotmat_from_rot6d_cols
 
 Mask = npt.NDArray[np.bool_]
+PERSON = "human"  # what the embodiments of people begin with: human_hands, human_video
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +39,12 @@ class EpisodeView:
     names: Mapping[str, tuple[str, ...]]
     videos: Mapping[str, Path] = field(default_factory=dict)  # camera -> file
     rate_hz: float = 10.0
+    hand_detector: HandDetector | None = None  # looks for people's hands in the same pass
+
+    @property
+    def is_person(self) -> bool:
+        """Whether a person is recorded, and not a robot."""
+        return str(self.row.get("embodiment") or "").startswith(PERSON)
 
     @property
     def length(self) -> int:
@@ -73,10 +82,27 @@ class EpisodeView:
         """Every end-effector whose motion is its own, not a camera's."""
         return arms_of(self)
 
-    @cached_property
+    @property
     def pictures(self) -> Mapping[str, PictureFacts]:
         """What one pass over each camera's video saw; decoded when first asked for, and once."""
-        return {camera: look_at(path, self.length) for camera, path in self.videos.items()}
+        return self._looked[0]
+
+    @property
+    def seen_hands(self) -> Mapping[str, SeenHands]:
+        """Hands by camera, from the same pass; empty for robots and without a detector."""
+        return self._looked[1] if self.is_person and self.hand_detector is not None else {}
+
+    @cached_property
+    def _looked(self) -> tuple[Mapping[str, PictureFacts], Mapping[str, SeenHands]]:
+        pictures, hands = {}, {}
+        for camera, path in self.videos.items():
+            if self.hand_detector is None or not self.is_person:
+                pictures[camera] = look_at(path, self.length)
+                continue
+            watch = HandWatch(self.hand_detector, self.rate_hz)
+            pictures[camera] = look_at(path, self.length, watch)
+            hands[camera] = watch.seen()
+        return pictures, hands
 
 
 def open_view(
@@ -85,6 +111,7 @@ def open_view(
     segments: Sequence[Mapping[str, Any]],
     features: Mapping[str, Any],
     rate_hz: float,
+    hand_detector: HandDetector | None = None,
 ) -> EpisodeView:
     """Read the rows of one committed episode; `features` is the feature table of its dataset (`meta/info.json`).
 
@@ -124,4 +151,5 @@ def open_view(
         names={name: tuple(feature["names"]) for name, feature in numeric.items()},
         videos=videos,
         rate_hz=rate_hz,
+        hand_detector=hand_detector,
     )
