@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
@@ -25,6 +26,7 @@ from ingest.curation.dedup.decide import (
 from ingest.curation.dedup.find import Copies, Side, find_copies, find_leaks
 from ingest.curation.dedup.judge import Thresholds
 from ingest.curation.dedup.signatures import KINDS, Signatures, read_signatures
+from ingest.curation.dedup.straddle import REMEDIES
 from ingest.snapshot import Snapshot
 from jobs.context import new_run
 from jobs.output import answer_json, duration, stdout, table
@@ -41,7 +43,7 @@ def command(
     against: Annotated[
         str | None,
         typer.Option(
-            help="A split (val, test) or a manifest: list what has a copy in it. Exit 1 if any."
+            help="val, test, a manifest, or MANIFEST:val, MANIFEST:test: list what has a copy in it. Exit 1 if any."
         ),
     ] = None,
     what_if: Annotated[
@@ -76,9 +78,10 @@ def _copies(corpus: Corpus, *, what_if: bool) -> dict[str, Any]:
         after = current
         if not what_if:
             run_id = new_run(lambda _: None).run_id
-            after = commit(corpus, current, catalog, decided, run_id)
+            measured = int(found.is_measured.sum())
+            after = commit(corpus, current, catalog, decided, run_id, measured=measured)
     return {
-        **_counted(found),
+        **_counted(found, np.ones(len(found), dtype=bool)),
         **_clusters(copies, decided),
         "by_source": by_source,
         "duplicates": decided.rows[:SHOWN],
@@ -97,15 +100,17 @@ def _signatures(corpus: Corpus, current: Snapshot) -> Signatures:
     return found
 
 
-def _counted(found: Signatures) -> dict[str, Any]:
-    """episodes = measured + unmeasured; `without_pictures` of them have none in which anything moves, and are found only by bytes."""
-    measured = int(found.is_measured.sum())
+def _counted(found: Signatures, some: Side) -> dict[str, Any]:
+    """Of `some`: episodes = measured + unmeasured, `unusable` of these; `without_pictures` have none in which anything moves, and
+    are found only by bytes."""
+    is_measured = found.is_measured & some
     return {
-        "episodes": len(found),
-        "measured": measured,
-        "unmeasured": len(found) - measured,
-        "without_pictures": int((found.is_measured & (found.num_looks == 0)).sum()),
-        "without_motion": int((found.is_measured & (found.num_paths == 0)).sum()),
+        "episodes": int(some.sum()),
+        "measured": int(is_measured.sum()),
+        "unmeasured": int((~found.is_measured & some).sum()),
+        "unusable": int((found.is_unusable & some).sum()),
+        "without_pictures": int((is_measured & (found.num_looks == 0)).sum()),
+        "without_motion": int((is_measured & (found.num_paths == 0)).sum()),
     }
 
 
@@ -114,7 +119,8 @@ def _clusters(copies: Copies, decided: Clusters) -> dict[str, Any]:
     return {
         "candidates": copies.candidates,
         "crowded": copies.crowded,
-        "clusters": kinds.count("kept"),
+        "clusters": len({row["cluster"] for row in decided.rows}),
+        "kept": kinds.count("kept"),
         "exact": kinds.count("exact"),
         "near": kinds.count("near"),
     }
@@ -139,8 +145,12 @@ def _leaks(corpus: Corpus, against: str) -> dict[str, Any]:
         )
         if is_checked[checked]
     ]
+    if not is_reference.any():
+        raise ConfigError(
+            f"no episode of {against} is in this corpus ({absent} are absent): there is nothing to compare with"
+        )
     return {
-        **_counted(found),
+        **_counted(found, is_reference | is_checked),
         "against": against,
         "reference": int(is_reference.sum()),
         "reference_absent": absent,
@@ -162,12 +172,27 @@ def _sides(corpus: Corpus, found: Signatures, splits: Any, against: str) -> tupl
             pc.equal(splits, "train").to_numpy(zero_copy_only=False).astype(bool),
             0,
         )
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", against):
-        raise ConfigError(f"{against!r} is neither a split (val, test) nor the name of a manifest")
-    rows = manifest.load(corpus.root / "manifests" / against).rows
-    uids = np.unique(rows["uid"].to_numpy().astype(object))
-    is_reference = np.isin(found.uids.astype(str), uids.astype(str))
-    return is_reference, ~is_reference, len(uids) - int(is_reference.sum())
+    matched = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::(val|test))?", against)
+    if matched is None:
+        raise ConfigError(
+            f"{against!r} is neither a split (val, test) nor a manifest (NAME, NAME:val, NAME:test)"
+        )
+    name, split = matched.groups()
+    rows = manifest.load(corpus.root / "manifests" / name).rows.select(["uid", "split"])
+    named = rows.filter(pc.equal(rows["split"], split)) if split else rows
+    is_reference, absent = _in_corpus(found, named)
+    if split is None:
+        return is_reference, ~is_reference, absent
+    is_checked, _ = _in_corpus(found, rows.filter(pc.equal(rows["split"], "train")))
+    return is_reference, is_checked, absent
+
+
+def _in_corpus(found: Signatures, rows: pa.Table) -> tuple[Side, int]:
+    """[N] which episodes the rows name, and how many of those are not in this corpus."""
+    uids = pc.unique(rows["uid"])
+    given = pa.array(found.uids, pa.string())
+    is_named = pc.is_in(given, value_set=uids).to_numpy(zero_copy_only=False)
+    return is_named, len(uids) - int(is_named.sum())
 
 
 def _tell(answer: dict[str, Any], *, as_json: bool) -> None:
@@ -186,6 +211,8 @@ def _tell(answer: dict[str, Any], *, as_json: bool) -> None:
             columns = list(rows[0])
             cells = [["" if row[c] is None else row[c] for c in columns] for row in rows]
             stdout.print(table(name, columns, cells))
+    if answer.get("leaks"):
+        stdout.print(f"after eicorpus dedup, of eicorpus manifest build:\n{REMEDIES}", markup=False)
     if answer["unmeasured"]:
         stdout.print(
             f"{answer['unmeasured']} episodes were compared by bytes only or not at all; "

@@ -271,3 +271,59 @@ def test_a_wrong_name_is_the_callers_mistake(tmp_path: Path, name: str) -> None:
     root = corpus(tmp_path, [1, 2])
     result = CliRunner().invoke(app, ["dedup", str(root), "--against", name])
     assert isinstance(result.exception, ConfigError)
+
+
+# --- hostile values, and any order --------------------------------------------------------------------------------------
+
+
+def _odd(kind: str) -> list[dict[str, Any]]:
+    """Vectors that no measure writes, one per episode from 1 on; that of 0 is right."""
+    right = {"trajectory": arm(1), "pictures": look(1), "rows": np.arange(33.0)}[kind].ravel()
+    nan, far = right.copy(), right.copy()
+    nan[7], far[7] = np.nan, -np.inf
+    vectors = [right, nan, far, right[:-1], right[:0], np.append(right, 1.0)]
+    rows = [r for k, v in enumerate(vectors) for r in signed(k, {kind: v})]
+    rows += signed(6, {kind: np.tile(right, 65)})
+    return [*rows, rows[0] | {"uid": uid_of(7), "vector": None}, rows[0] | {"uid": None}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vector_that_no_measure_writes_is_left_out_and_counted(tmp_path: Path, kind: str) -> None:
+    root = corpus(tmp_path, [None] * 8)
+    commit(
+        root,
+        {"signatures": _odd(kind), "measurements": [r for k in range(8) for r in numbered(k)]},
+        "run-2",
+    )
+    answer = told(str(root))
+    assert (answer["unusable"], answer["unmeasured"], answer["measured"]) == (7, 7, 1)
+    assert answer["clusters"] == 0
+    found = read_signatures(root, snapshot.load(root))
+    assert found.is_unusable.sum() == 7
+    assert len(found.paths) + len(found.looks.scene) + (found.digest != b"").sum() == 1
+
+
+def test_the_order_of_rows_and_parts_changes_nothing(tmp_path: Path) -> None:
+    seeds = [1, 2, 1, 3, 2, 1, 4, 3]
+    rows = [
+        [
+            *signed(k, {"trajectory": arm(s, 0.01 * k), "pictures": look(s, 0.05 * k)}),
+            *signed(k, {"rows": np.arange(33.0) + s}),
+        ]
+        for k, s in enumerate(seeds)
+    ]
+    said = []
+    for name, order in (("a", range(8)), ("b", (5, 2, 7, 0, 4, 6, 1, 3))):
+        root = corpus(tmp_path / name, [None] * 8)
+        cut = 8 if name == "a" else 3
+        commit(root, {"signatures": [r for k in list(order)[:cut] for r in rows[k]]}, "run-2")
+        rest = [r for k in list(order)[cut:] for r in rows[k][::-1]]
+        rest += [r for k in range(8) for r in numbered(k)]
+        names = [r for r in rest if "vector" not in r]
+        vectors = [r for r in rest if "vector" in r]
+        commit(
+            root, {"measurements": names} | ({"signatures": vectors} if vectors else {}), "run-3"
+        )
+        said.append(told(str(root))["duplicates"])
+    assert len(said[0]) == 7
+    assert said[0] == said[1]

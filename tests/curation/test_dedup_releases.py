@@ -13,6 +13,7 @@ from ingest.curation.dedup.decide import Clusters, commit, decide
 from ingest.curation.dedup.find import find_copies
 from ingest.curation.dedup.judge import Thresholds
 from ingest.curation.dedup.signatures import Signatures, read_signatures
+from tests.curation.ported import port
 from tests.curation.releases import (
     Mirrored,
     Reversed,
@@ -22,6 +23,7 @@ from tests.curation.releases import (
     measured,
     scene,
 )
+from tests.faults.runs import run
 from tests.generators.scene import Scene
 
 
@@ -42,7 +44,7 @@ def answer(root: Path, releases: dict[str, Path]) -> Answer:
     copies = find_copies(corpus.root, current, found, Thresholds())
     with Catalog.open(corpus.root) as catalog:
         decided = decide(catalog, found, copies, Thresholds())
-        commit(corpus, current, catalog, decided, "dedup")
+        commit(corpus, current, catalog, decided, "dedup", measured=len(found))
         rows = catalog.sql("SELECT uid, dataset, episode_id FROM episodes").rows()
     name = {uid: f"{dataset}:{int(episode[-6:])}" for uid, dataset, episode in rows}
     pairs = {
@@ -84,6 +86,37 @@ def test_an_episode_of_an_rlds_set_is_found_in_its_lerobot_port(tmp_path: Path) 
         assert row["path_distance"] < 0.03
         assert row["look_distance"] < 0.06
         assert row["reason"] == "2 cameras over 1"
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_real_bridge_episodes_are_found_in_two_ports_of_them(samples: Path, tmp_path: Path) -> None:
+    out = tmp_path / "corpus"
+    run(
+        samples / "oxe_bridge_rlds", out, source="oxe", run_id="oxe"
+    )  # the other split is not there
+    of = {
+        name: port(out, tmp_path / name, width=width, height=height, crop_px=crop_px, fps=fps)
+        for name, width, height, crop_px, fps in (
+            ("port_a", 160, 120, 1, 15),
+            ("port_b", 256, 256, 2, 30),
+        )
+    }
+    found = answer(tmp_path, {f"lerobot {name}": tmp_path / name for name in of})
+    with Catalog.open(found.root) as catalog:
+        rows = catalog.sql("SELECT uid, source, dataset, episode_id FROM episodes").rows()
+    original = {
+        uid: of[dataset][int(episode[-6:])] if source == "lerobot" else uid
+        for uid, source, dataset, episode in rows
+    }
+    left_out = {r["uid"]: r["kept_uid"] for r in found.decided.rows if r["uid"] != r["kept_uid"]}
+    assert len(found.found) == 75
+    assert all(
+        original[uid] == kept for uid, kept in left_out.items()
+    )  # the RLDS one, which has 3 cameras
+    assert (
+        len(left_out) >= 49
+    )  # one whose arm hardly moves is a little beyond what pictures alone may differ by
 
 
 @pytest.mark.slow

@@ -53,6 +53,16 @@ def test_cells_find_what_comparing_all_finds(monkeypatch: pytest.MonkeyPatch) ->
     assert len(found) >= 0.99 * len(expected)
 
 
+def test_neighbours_in_other_cells_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "ONE_CELL", 100)
+    plane = (
+        np.random.default_rng(3).uniform(0, 1, (2000, 2)).astype(np.float32)
+    )  # 89 cells, no gaps
+    expected = all_pairs(plane, 0.02)
+    assert len(expected) > 2000
+    assert as_set(near_pairs(plane, np.arange(2000), 0.02)) == expected
+
+
 def test_a_vector_is_no_pair_with_its_owners_others() -> None:
     vectors = np.zeros((4, 3), np.float32)
     pairs = near_pairs(vectors, np.array([0, 0, 1, 2]), 0.1)
@@ -71,7 +81,8 @@ def test_a_crowd_keeps_its_nearest_and_is_counted() -> None:
     vectors = np.linspace(0, 0.1, 100, dtype=np.float32)[:, None]
     pairs = near_pairs(vectors, np.arange(100), 1.0)
     assert pairs.crowded == 100
-    assert {(k, k + 1) for k in range(99)} <= as_set(pairs)
+    half = search.MOST // 2
+    assert {(k, k + half) for k in range(99 - half)} <= as_set(pairs)
     assert len(pairs.one) <= 100 * search.MOST
 
 
@@ -102,6 +113,7 @@ def signatures(
         first_path=np.cumsum(num_paths) - num_paths,
         num_paths=num_paths,
         digest=np.full(len(paths), b"", dtype="S32"),
+        is_unusable=np.zeros(len(paths), dtype=bool),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ import pyarrow as pa
 from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.corpus import Corpus
+from ingest.curation.dedup.chosen import kept_instead
 from ingest.curation.dedup.find import Copies
 from ingest.curation.dedup.judge import Judged, Thresholds, judge
-from ingest.curation.dedup.keep import Standing, best, why
+from ingest.curation.dedup.keep import Standing, rank, why
 from ingest.curation.dedup.search import Indices, Pairs
 from ingest.curation.dedup.signatures import Signatures
 from ingest.disk import Disk
@@ -23,6 +23,7 @@ from ingest.snapshot import Snapshot
 from schemas.fact import Certainty
 
 GRID_HZ = 10.0
+ALONE = "no copy of another that stays; only a chain of copies joins them"
 NOT_SETTLED = tuple(c.value for c in Certainty if not c.is_settled)
 _TIER = """SELECT uid, arg_max(tier, (steps, tier)) AS tier
     FROM (SELECT uid, tier, sum("end" - "start") AS steps FROM tiers GROUP BY ALL) GROUP BY uid"""
@@ -42,20 +43,21 @@ class Clusters:
 
 
 def decide(catalog: Catalog, found: Signatures, copies: Copies, limits: Thresholds) -> Clusters:
-    """The rule applied to every cluster of two and more; rows in order of uid."""
+    """The rule applied to every cluster of two and more (chosen.py, keep.py); rows in order of uid."""
     order = np.argsort(copies.cluster, kind="stable")
     size = np.bincount(copies.cluster, minlength=1)
     member = order[size[copies.cluster[order]] > 1]
     edges = np.flatnonzero(np.diff(copies.cluster[member], prepend=-1, append=-1))
     standing = _standings(catalog, found, member)
-    kept = np.empty(len(member), dtype=np.intp)
-    for start, end in pairwise(edges):
-        chosen = best([standing[i] for i in member[start:end].tolist()])
-        kept[start:end] = np.searchsorted(found.uids, chosen.uid)
+    place = {m: n for n, m in enumerate(sorted(standing, key=lambda m: rank(standing[m])))}
+    ranks = np.array([place[m] for m in member.tolist()], dtype=np.intp)
+    kept = kept_instead(found, copies, member, ranks, limits)
+    stays_for = np.bincount(kept, minlength=len(found))
     judged = judge(found, Pairs(one=member, other=kept), limits)
     first = np.repeat(member[edges[:-1]], np.diff(edges))  # an episode's number follows its uid
     rows = [
         _row(found, copies, judged, standing, place, int(m), int(k), int(f))
+        | ({"reason": ALONE} if stays_for[m] == 1 else {})
         for place, (m, k, f) in enumerate(zip(member, kept, first, strict=True))
     ]
     return Clusters(member=member, kept=kept, rows=sorted(rows, key=lambda row: row["uid"]))
@@ -91,8 +93,6 @@ def evidence_of(judged: Judged, place: int, *, is_exact: bool) -> str:
     """What says that two are copies."""
     if is_exact:
         return "bytes"
-    if not judged.is_same[place]:
-        return "chain"  # each is a copy of some other of the cluster
     return "motion and pictures" if judged.by_path[place] else "pictures"
 
 
@@ -126,9 +126,17 @@ def _standings(catalog: Catalog, found: Signatures, member: Indices) -> dict[int
 
 
 def commit(
-    corpus: Corpus, current: Snapshot, catalog: Catalog, decided: Clusters, run_id: str
+    corpus: Corpus,
+    current: Snapshot,
+    catalog: Catalog,
+    decided: Clusters,
+    run_id: str,
+    *,
+    measured: int,
 ) -> Snapshot:
     """Append what changed since the last run; the same snapshot when nothing did. The caller holds the writer lock.
+
+    `dedups` says what the run saw, so that whoever asks for copies knows which episodes nobody has looked at.
 
     An episode that was a duplicate and is none any more gets a row without a cluster, which takes the older one back.
 
@@ -140,12 +148,24 @@ def commit(
     gone = sorted(before.keys() - now.keys())
     changed = [row for uid, row in now.items() if _facts(before.get(uid, {})) != row]
     changed += [dict.fromkeys(before[uid], None) | {"uid": uid} for uid in gone]
-    if not changed:
+    seen = {
+        "episodes": sum(part.rows for part in current.parts("episodes")),
+        "measured": measured,
+        "clusters": len({row["cluster"] for row in decided.rows}),
+        "redundant": sum(row["kind"] != "kept" for row in decided.rows),
+    }
+    last = catalog.arrow("FROM dedups ORDER BY snapshot DESC LIMIT 1").to_pylist()
+    if not changed and last and _facts(last[0]) == seen:
         return current
     stamp = {"run_id": run_id, "snapshot": current.number + 1}
+    rows = {"duplicates": changed, "dedups": [seen]}
     disk = Disk()
-    part = snapshot.write_part(disk, corpus.root, "duplicates", [r | stamp for r in changed])
-    return snapshot.publish(disk, corpus.root, current, {"duplicates": part}, run_id)
+    parts = {
+        table: snapshot.write_part(disk, corpus.root, table, [r | stamp for r in new])
+        for table, new in rows.items()
+        if new
+    }
+    return snapshot.publish(disk, corpus.root, current, parts, run_id)
 
 
 def _facts(row: dict[str, Any]) -> dict[str, Any]:

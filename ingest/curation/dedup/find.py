@@ -22,10 +22,11 @@ Side = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Copies:
-    """[N] cluster of each episode: equal numbers are copies of one recording; `exact`: copies of one another byte for byte."""
+    """[N] cluster of each episode: what copies join, be it in a chain; `exact`: copies of one another byte for byte."""
 
     cluster: Indices
     exact: Indices
+    links: tuple[Indices, Indices]  # every pair that was found to be copies
     candidates: int
     crowded: int  # vectors with more neighbours than were kept
 
@@ -60,10 +61,11 @@ def find_copies(corpus: Path, current: Snapshot, found: Signatures, limits: Thre
     one, other = exact_pairs(corpus, current, found)
     pairs = candidates(found)
     is_same = judge(found, pairs, limits).is_same
-    near = pairs.one[is_same], pairs.other[is_same]
+    links = np.append(one, pairs.one[is_same]), np.append(other, pairs.other[is_same])
     return Copies(
-        cluster=_components(len(found), np.append(one, near[0]), np.append(other, near[1])),
+        cluster=_components(len(found), *links),
         exact=_components(len(found), one, other),
+        links=links,
         candidates=len(pairs.one),
         crowded=pairs.crowded,
     )

@@ -20,7 +20,7 @@ from ingest.curation.dedup.signatures import Signatures
 from schemas.geometry import Array
 
 CHUNK = 20_000
-IMPLAUSIBLE = 0.3  # copies trimmed by a seventh of their length differ by 0.21 (Bridge)
+IMPLAUSIBLE = 0.2  # copies cut by what `path_distances` allows for, at either end, differ by at most 0.16 (Bridge)
 MOST_SHIFT_S = 0.4  # by which two releases may disagree on when an episode begins and ends to move
 
 
@@ -75,8 +75,12 @@ def plausible(found: Signatures, pairs: Pairs) -> Pairs:
 
 
 def judge(found: Signatures, pairs: Pairs, limits: Thresholds) -> Judged:
-    """Compare pairs of episodes exactly; the pictures first, the motions of those that these leave."""
+    """Compare pairs of episodes exactly; the pictures first, the motions of those that these leave.
+
+    Which of the two comes first changes nothing: it is the lower number.
+    """
     count = len(pairs.one)
+    pairs = Pairs(one=np.minimum(pairs.one, pairs.other), other=np.maximum(pairs.one, pairs.other))
     one_s, other_s = found.duration_s[pairs.one], found.duration_s[pairs.other]
     ratio = np.maximum(one_s, other_s) / np.maximum(np.minimum(one_s, other_s), 1e-9)
     by_path = (found.num_paths[pairs.one] > 0) & (found.num_paths[pairs.other] > 0)

@@ -68,7 +68,12 @@ def best(copies: Sequence[Standing]) -> Standing:
     Raises:
         ValueError: of nothing.
     """
-    return min(copies, key=lambda s: tuple(c.rank(s) for c in _CRITERIA))
+    return min(copies, key=rank)
+
+
+def rank(standing: Standing) -> tuple[Any, ...]:
+    """What to order by, the best first; no two are equal."""
+    return tuple(c.rank(standing) for c in _CRITERIA)
 
 
 def why(kept: Standing, other: Standing) -> str:

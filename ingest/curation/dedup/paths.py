@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from schemas.geometry import Array
 
 MIN_EXTENT_M = 0.05  # an arm that stays within this has no shape to recognise
 SHIFT_STEP = 0.015
-SHIFTS = np.arange(-4, 5) * SHIFT_STEP  # of the path's time: where releases cut the idle ends
+MOST_STEPS = 4  # of the path's time, at either end: where releases cut the idle ends
+STEPS = (4, 2, 1)  # the best shift is looked for around the best so far, ever closer
 LEAST_SHARED = 0.9  # of the points
 COARSE_AT = np.arange(1, POINTS, 3)  # points whose distances make the vector
 COARSE_RADIUS = 0.12
+Indices = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.floating[Any]]  # stored as float16, computed in float64
 NEWTON_STEPS = 20
 WELL = 0.01  # no shift is needed
@@ -53,22 +56,36 @@ def path_distances(
         most_shift: [n] how much of its time either end may be shifted by, at most.
         enough: a distance that no shift could bring below this is given as it is without one.
     """
-    best, by = np.full(len(one), np.inf), np.zeros(len(one), dtype=np.intp)
-    reach = np.minimum(most_shift, SHIFTS[-1]) * np.maximum(_speed(one), _speed(other))
-    todo = np.arange(len(one))
-    for number, shift in enumerate(_shifts()):
-        at = todo[most_shift[todo] > shift.largest - SHIFT_STEP / 2]
-        found = _turned_distance(one[at, :, :3], other[at, :, :3], shift)
-        is_better = found < best[at]
-        best[at[is_better]] = found[is_better]
-        by[at[is_better]] = number
-        if shift.largest == 0:
-            todo = np.flatnonzero((best > WELL) & (best - reach < enough))
+    shifts = _shifts()
+    best = _turned_distance(one[..., :3], other[..., :3], shifts[0])
+    by = np.zeros(len(one), dtype=np.intp)
+    speed = np.maximum(_speed(one), _speed(other))
+    for step in STEPS:
+        # What this step and the smaller ones after it can still bring.
+        left = np.minimum(most_shift, min(2 * step - 1, MOST_STEPS) * SHIFT_STEP) * speed
+        todo = np.flatnonzero((best > WELL) & (best - left < enough))
+        for number, at in _around(by[todo], step):
+            some = todo[at]
+            some = some[most_shift[some] > shifts[number].largest - SHIFT_STEP / 2]
+            found = _turned_distance(one[some, :, :3], other[some, :, :3], shifts[number])
+            is_better = found < best[some]
+            best[some[is_better]] = found[is_better]
+            by[some[is_better]] = number
     opening = np.zeros(len(one))
     for number in np.unique(by):
         at = np.flatnonzero(by == number)
-        opening[at] = _opening_difference(one[at, :, 3], other[at, :, 3], _shifts()[number])
+        opening[at] = _opening_difference(one[at, :, 3], other[at, :, 3], shifts[number])
     return best, opening
+
+
+def _around(by: Indices, step: int) -> Iterator[tuple[int, Indices]]:
+    """(shift, places in `by`) of each shift that is `step` steps away, at one end or both, from the one in `by`."""
+    ends = np.array([shift.steps for shift in _shifts()])
+    for number, here in enumerate(ends):
+        near = np.abs(ends - here).max(axis=1) == step
+        at = np.flatnonzero(near[by])
+        if len(at) and not (here % step).any():
+            yield number, at
 
 
 def _speed(points: Floats) -> Array:
@@ -85,27 +102,28 @@ class _Shift:
     shared: npt.NDArray[np.intp]
     to_other: Array
     largest: float  # at either end
+    steps: tuple[int, int]  # at the start and the end
 
 
 @cache
 def _shifts() -> tuple[_Shift, ...]:
     """No shift first, then the others."""
-    pairs = sorted(
-        ((float(a), float(b)) for a in SHIFTS for b in SHIFTS),
-        key=lambda s: (abs(s[0]) + abs(s[1]), s),
-    )
+    ends = range(-MOST_STEPS, MOST_STEPS + 1)
+    pairs = sorted(product(ends, ends), key=lambda s: (abs(s[0]) + abs(s[1]), s))
     return tuple(_made(pairs))
 
 
-def _made(pairs: list[tuple[float, float]]) -> Iterator[_Shift]:
+def _made(pairs: list[tuple[int, int]]) -> Iterator[_Shift]:
     at = np.linspace(0.0, 1.0, POINTS)
-    for first, last in pairs:
+    for pair in pairs:
+        first, last = SHIFT_STEP * pair[0], SHIFT_STEP * pair[1]
         wanted = first + at * (1 + last - first)
         shared = np.flatnonzero((wanted >= -1e-9) & (wanted <= 1 + 1e-9))
         if len(shared) >= LEAST_SHARED * POINTS:
             yield _Shift(
                 shared=shared,
                 largest=max(abs(first), abs(last)),
+                steps=pair,
                 to_other=np.stack(
                     [np.interp(wanted[shared], at, unit) for unit in np.eye(POINTS)]
                 ).T,

@@ -22,7 +22,6 @@ from ingest.curation.dedup.search import Indices
 from ingest.curation.measure import look, rows, trajectory
 from ingest.curation.measures import Measure
 from ingest.snapshot import Snapshot
-from schemas.errors import InvariantError
 from schemas.geometry import Array
 
 KINDS: dict[str, Measure] = {
@@ -49,6 +48,7 @@ class Signatures:
     first_path: Indices
     num_paths: Indices
     digest: npt.NDArray[np.bytes_]
+    is_unusable: npt.NDArray[np.bool_]  # some vector is not what its measure writes: not compared
 
     def __len__(self) -> int:
         return len(self.uids)
@@ -58,7 +58,7 @@ def read_signatures(corpus: Path, current: Snapshot) -> Signatures:
     """What the measures `look`, `trajectory` and `rows` left in the catalog at their present versions."""
     episodes = current.read(corpus, "episodes", ["uid", "duration_s"]).sort_by("uid")
     uids = episodes["uid"].combine_chunks()
-    read = _read(corpus, current, uids)
+    read, is_unusable = _read(corpus, current, uids)
     of_look, scene, motion = read["pictures"]
     of_path, paths = read["trajectory"]
     of_rows, sha256 = read["rows"]
@@ -69,7 +69,7 @@ def read_signatures(corpus: Path, current: Snapshot) -> Signatures:
     return Signatures(
         uids=uids.to_numpy(zero_copy_only=False),
         duration_s=episodes["duration_s"].to_numpy(),
-        is_measured=_measured(corpus, current, uids),
+        is_measured=_measured(corpus, current, uids) & ~is_unusable,
         looks=looks_from(scene, motion),
         first_look=first_look,
         num_looks=num_looks,
@@ -77,28 +77,35 @@ def read_signatures(corpus: Path, current: Snapshot) -> Signatures:
         first_path=first_path,
         num_paths=num_paths,
         digest=digest,
+        is_unusable=is_unusable,
     )
 
 
-def _read(corpus: Path, current: Snapshot, uids: pa.Array) -> dict[str, list[Any]]:
-    """Each kind as columns, packed as they are read: first the episode of each row, ascending, then what is kept of it."""
+def _read(
+    corpus: Path, current: Snapshot, uids: pa.Array
+) -> tuple[dict[str, list[Any]], npt.NDArray[np.bool_]]:
+    """Each kind as columns, packed as they are read: first the episode of each row, ascending, then what is kept of it; and
+    [N] which episodes have a vector that cannot be used."""
     parts: dict[str, list[tuple[Any, ...]]] = {
-        kind: [pack(np.zeros(0, np.intp), np.zeros((0, width), np.float32))]
-        for kind, (width, pack) in _PACKED.items()
+        name: [kind.pack(np.zeros(0, np.intp), np.zeros((0, kind.width), np.float32))]
+        for name, kind in _PACKED.items()
     }
     seen = {kind: np.zeros(len(uids), dtype=bool) for kind in parts}
+    is_unusable = np.zeros(len(uids), dtype=bool)
     for part in current.parts("signatures"):
         for batch in pq.ParquetFile(corpus / part.path).iter_batches(
             _BATCH_ROWS, columns=["uid", "kind", "version", "vector"]
         ):
             table = pa.Table.from_batches([batch])
-            for kind, (width, pack) in _PACKED.items():
-                is_wanted = (pc.field("kind") == kind) & (
-                    pc.field("version") == KINDS[kind].version
+            for name, kind in _PACKED.items():
+                is_wanted = (pc.field("kind") == name) & (
+                    pc.field("version") == KINDS[name].version
                 )
-                found = _of_batch(table.filter(is_wanted), uids, seen[kind], width, part.path)
-                parts[kind].append(pack(*found))
-    return {kind: _by_episode(given) for kind, given in parts.items()}
+                rows_of_kind = table.filter(is_wanted)
+                episode, values, bad = _of_batch(rows_of_kind, uids, seen[name], kind)
+                parts[name].append(kind.pack(episode, values))
+                is_unusable[bad] = True
+    return {kind: _by_episode(given) for kind, given in parts.items()}, is_unusable
 
 
 def _by_episode(parts: list[tuple[Any, ...]]) -> list[Any]:
@@ -123,10 +130,22 @@ def _pack_rows(episode: Indices, values: Values) -> tuple[Indices, npt.NDArray[n
     return episode, np.ascontiguousarray(values[:, 1:].astype(np.uint8)).view("S32")[:, 0]
 
 
-_PACKED: dict[str, tuple[int, Callable[[Indices, Values], tuple[Any, ...]]]] = {
-    "pictures": (look.WIDTH, _pack_looks),
-    "trajectory": (trajectory.POINTS * trajectory.WIDTH, _pack_paths),
-    "rows": (_DIGEST_WIDTH, _pack_rows),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """What a vector of a kind has to be: 1 to `most` times `width` finite numbers, none above `largest`."""
+
+    width: int
+    most: int
+    largest: float
+    pack: Callable[[Indices, Values], tuple[Any, ...]]
+
+
+_PACKED = {
+    "pictures": _Kind(width=look.WIDTH, most=64, largest=1e6, pack=_pack_looks),
+    "trajectory": _Kind(
+        width=trajectory.POINTS * trajectory.WIDTH, most=8, largest=6e4, pack=_pack_paths
+    ),  # float16 ends at 65504
+    "rows": _Kind(width=_DIGEST_WIDTH, most=1, largest=float(2**31), pack=_pack_rows),
 }
 
 
@@ -147,23 +166,31 @@ def _by_arm(episode: Indices, values: Values) -> Values:
 
 
 def _of_batch(
-    found: pa.Table, uids: pa.Array, seen: npt.NDArray[np.bool_], width: int, where: str
-) -> tuple[Indices, Values]:
-    """(episode, [n, width]) of what was not seen yet, those of one vector together and in its order.
-
-    Raises:
-        InvariantError: a vector is not a multiple of `width`.
-    """
+    found: pa.Table, uids: pa.Array, seen: npt.NDArray[np.bool_], kind: _Kind
+) -> tuple[Indices, Values, Indices]:
+    """(episode, [n, width]) of what was not seen yet, those of one vector together and in its order; and episodes whose vector is none."""
     at = pc.fill_null(pc.index_in(found["uid"], value_set=uids), -1).to_numpy()
     episode, first = np.unique(at, return_index=True)
     rows_at = np.sort(first[(episode >= 0) & ~seen[episode]])
     at = at[rows_at].astype(np.intp)
     seen[at] = True
     vector = found["vector"].combine_chunks().take(pa.array(rows_at, pa.int64()))
-    lengths = pc.list_value_length(vector).to_numpy(zero_copy_only=False).astype(np.int64)
-    if (lengths % width).any():
-        raise InvariantError(f"{where}: a vector is no multiple of {width} numbers")
-    return np.repeat(at, lengths // width), vector.flatten().to_numpy().reshape(-1, width)
+    is_good = _good(vector, kind)
+    vector = vector.filter(pa.array(is_good))
+    number = pc.list_value_length(vector).to_numpy(zero_copy_only=False) // kind.width
+    values = vector.flatten().to_numpy(zero_copy_only=False).reshape(-1, kind.width)
+    return np.repeat(at[is_good], number), values, at[~is_good]
+
+
+def _good(vector: pa.ListArray, kind: _Kind) -> npt.NDArray[np.bool_]:
+    """[n] which vectors are what `kind` says; one that is NULL, or has a NULL in it, is not."""
+    lengths = pc.fill_null(pc.list_value_length(vector), 0).to_numpy(zero_copy_only=False)
+    flat = vector.flatten().to_numpy(zero_copy_only=False)  # of a NULL vector: nothing
+    is_odd = ~(np.abs(flat) <= kind.largest)
+    odd = np.zeros(len(lengths), dtype=bool)
+    odd[np.repeat(np.arange(len(lengths)), lengths)[is_odd]] = True
+    number, rest = np.divmod(lengths, kind.width)
+    return np.asarray(~odd & (rest == 0) & (number >= 1) & (number <= kind.most))
 
 
 def _measured(corpus: Path, current: Snapshot, uids: pa.Array) -> npt.NDArray[np.bool_]:
