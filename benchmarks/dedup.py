@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
-from benchmarks.catalog import _as_json, _declared, _write, episodes
+from benchmarks.synthetic import declared, episodes, publish
 from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.catalog_views import Limits
@@ -32,8 +32,8 @@ from ingest.curation.dedup.signatures import KINDS, read_signatures
 from ingest.curation.measure.look import COEFFICIENTS, PARTS, WIDTH
 from ingest.curation.measure.trajectory import POINTS
 from ingest.disk import Disk
-from ingest.snapshot import FOLDER, Part
-from schemas.catalog import FORMAT_VERSION, TABLES
+from ingest.snapshot import Part, write_tables
+from schemas.catalog import TABLES
 
 SEED = 31
 COPIED = 0.05  # of the episodes of a part are copies of others of it
@@ -72,7 +72,7 @@ def _smooth(rng: np.random.Generator, count: int) -> np.ndarray:
     """[count, 12, 35] slow changes, of the low spatial frequencies above all."""
     steps = rng.normal(0, 1, (count, PARTS, COEFFICIENTS)).astype(np.float32)
     u, v = np.divmod(np.arange(1, COEFFICIENTS + 1), 6)
-    return np.cumsum(steps, axis=1) / (1 + u + v)
+    return np.asarray(np.cumsum(steps, axis=1) / (1 + u + v))
 
 
 def _path(rng: np.random.Generator, task: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ def _path(rng: np.random.Generator, task: np.ndarray) -> np.ndarray:
     path = tasks[task]
     path[..., :3] += OTHER_DEMO * _waves(rng, len(task))[..., :3]
     path[..., :3] -= path[:, :1, :3]
-    return path
+    return np.asarray(path)
 
 
 def _waves(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -137,20 +137,12 @@ def generate(root: Path, num_episodes: int, part_rows: int) -> None:
         table = table.set_column(at, "duration_s", pa.array(seconds))
         uids = table["uid"].to_numpy()
         planted += [*zip(uids[count - copies :], uids[made["of"]], strict=True)]
-        parts["episodes"].append(_write(disk, root, "episodes", table))
-        parts["signatures"].append(_write(disk, root, "signatures", _vectors(table, made)))
-        parts["measurements"].append(_write(disk, root, "measurements", _numbers(table)))
+        parts["episodes"].append(write_tables(disk, root, "episodes", [table]))
+        parts["signatures"].append(write_tables(disk, root, "signatures", [_vectors(table, made)]))
+        parts["measurements"].append(write_tables(disk, root, "measurements", [_numbers(table)]))
     np.savez(root / "planted.npz", pairs=np.array(planted).astype("U36"))
-    raw = {
-        "snapshot": 1,
-        "parent": 0,
-        "format_version": FORMAT_VERSION,
-        "run_id": "benchmark",
-        "tables": {name: [_as_json(p) for p in given] for name, given in parts.items()},
-    }
     (root / "corpus.json").write_text('{"format_version": 1}')
-    disk.make_dir(root / FOLDER)
-    disk.publish(root / FOLDER / "00000001.json", json.dumps(raw).encode())
+    publish(disk, root, parts)
 
 
 def _vectors(table: pa.Table, made: dict[str, np.ndarray]) -> pa.Table:
@@ -164,7 +156,7 @@ def _vectors(table: pa.Table, made: dict[str, np.ndarray]) -> pa.Table:
             "version": pa.array(np.full(len(flat), KINDS[kind].version, np.int32)),
             "vector": pa.ListArray.from_arrays(offsets, pa.array(flat.ravel())),
         }
-        both.append(_declared("signatures", columns, len(flat)))
+        both.append(declared("signatures", columns, len(flat)))
     return pa.concat_tables(both)
 
 
@@ -172,7 +164,7 @@ def _numbers(table: pa.Table) -> pa.Table:
     """One number of each measure, by which an episode counts as measured."""
     count = len(table)
     each = [
-        _declared(
+        declared(
             "measurements",
             {
                 "uid": table["uid"],
@@ -188,7 +180,7 @@ def _numbers(table: pa.Table) -> pa.Table:
 
 def measure(root: Path, threads: int) -> dict[str, float]:
     """Read, search and decide once."""
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     current = snapshot.load(root)
     found = read_signatures(root, current)
     read_s = time.perf_counter() - started
@@ -197,6 +189,7 @@ def measure(root: Path, threads: int) -> dict[str, float]:
     with Catalog.open(root, limits=Limits(threads=threads)) as catalog:
         decided = decide(catalog, found, copies, Thresholds())
     total_s = time.perf_counter() - started
+    cpu_s = time.process_time() - started_cpu
     number = {uid: place for place, uid in enumerate(found.uids)}
     planted = np.load(root / "planted.npz")["pairs"]
     one, other = (np.array([number[u] for u in planted[:, k]]) for k in range(2))
@@ -214,6 +207,7 @@ def measure(root: Path, threads: int) -> dict[str, float]:
         "find_s": find_s,
         "decide_s": total_s - read_s - find_s,
         "total_s": total_s,
+        "cpu_s": cpu_s,
     }
 
 

@@ -1,8 +1,7 @@
-"""A manifest of a million segments: `python -m benchmarks.manifest [--segments N] [--stats-episodes N] [--json]`.
+"""A manifest of a million segments; part of `python -m benchmarks.catalog`.
 
 Writes a synthetic catalog (seeded; two segments an episode, captions for half of the episodes, latents of two cameras, several instructions in
-every fifth episode) in a process of its own, so that its memory is not ours, then builds, publishes, loads and compares
-manifests of it. Statistics are timed apart, on data files of their own. The keys are explained in docs/benchmarks.md.
+every fifth episode), then builds, publishes, loads and compares manifests of it. Statistics are timed apart, on data files of their own.
 """
 
 from __future__ import annotations
@@ -10,13 +9,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
-import os
-import resource
-import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.catalog import episodes as episode_rows
+from benchmarks.synthetic import declared, in_own_process, peak_rss_mib, seconds
+from benchmarks.synthetic import episodes as episode_rows
 from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.catalog_views import Limits
@@ -44,6 +40,7 @@ from schemas.manifest import load
 from schemas.split import Shares
 
 SEED = 40_000
+STATS_LENGTH = 250
 MIXTURE = """
 by: [source, tier]
 temperature: 0.5
@@ -55,12 +52,6 @@ rules:
 WHERE = "frames_verified AND length > 100"
 TASKS = ["forward_dynamics", "inverse_dynamics", "policy", "visual_forecasting"]
 SIDES = ("left", "right")
-
-
-def declared(table: str, columns: dict[str, Any], count: int) -> pa.Table:
-    schema = TABLES[table]
-    arrays = [columns.get(field.name, pa.nulls(count, field.type)) for field in schema]
-    return pa.table(arrays, names=schema.names).cast(schema)
 
 
 def constant(value: str, count: int) -> pa.Array:
@@ -288,12 +279,6 @@ def statistics_figures(root: Path, length: int) -> dict[str, float]:
     }
 
 
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def measure(root: Path, threads: int) -> dict[str, float]:
     limits = Limits(timeout_s=3600, memory_mb=4096, threads=threads)
     request = ManifestRequest(name="plain")
@@ -306,11 +291,11 @@ def measure(root: Path, threads: int) -> dict[str, float]:
         figures[f"build_{one.name}_s"] = time.perf_counter() - started
         figures[f"build_{one.name}_cpu_s"] = time.process_time() - cpu_started
         figures[f"publish_{one.name}_s"] = seconds(
-            lambda built=built: publish(root, built.facts, built.rows, Disk())
+            partial(publish, root, built.facts, built.rows, Disk())
         )
         figures[f"rows_{one.name}"] = built.facts.num_rows
         del built  # or its rows would count in the next one's memory
-    figures["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figures["peak_rss_mib"] = peak_rss_mib()
     folders = [root / "manifests" / name for name in ("plain", "mixed")]
     figures["load_s"] = seconds(lambda: load(folders[0]))
     figures["num_bytes"] = sum(f.stat().st_size for f in folders[0].iterdir())
@@ -322,36 +307,12 @@ def measure(root: Path, threads: int) -> dict[str, float]:
     return figures
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--segments", type=int, default=1_000_000)
-    parser.add_argument("--part-rows", type=int, default=250_000)
-    parser.add_argument("--stats-episodes", type=int, default=1000)
-    parser.add_argument("--stats-length", type=int, default=250)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="eicorpus-benchmark-") as folder:
-        root = Path(folder).resolve()
-        spawn = multiprocessing.get_context("spawn")
-        for work in (
-            spawn.Process(target=generate, args=(root / "catalog", args.segments, args.part_rows)),
-            spawn.Process(
-                target=generate_data, args=(root / "data", args.stats_episodes, args.stats_length)
-            ),
-        ):
-            work.start()
-            work.join()
-            if work.exitcode != 0:
-                raise SystemExit("the corpus could not be written")
-        figures = measure(root / "catalog", args.threads)
-        figures |= statistics_figures(root / "data", args.stats_length)
-    answer: dict[str, Any] = {"segments": args.segments, "threads": args.threads, **figures}
-    if args.json:
-        print(json.dumps(answer))
-    else:
-        print("\n".join(f"{name:32} {value:,.4g}" for name, value in answer.items()))
-
-
-if __name__ == "__main__":
-    main()
+def figures(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    catalog, data = folder / "catalog", folder / "data"
+    in_own_process(generate, catalog, args.segments, args.part_rows)
+    in_own_process(generate_data, data, args.stats_episodes, STATS_LENGTH)
+    found = measure(catalog, args.threads)
+    found |= statistics_figures(data, STATS_LENGTH)
+    return {"manifest_segments": args.segments} | {
+        f"manifest_{name}": value for name, value in found.items()
+    }

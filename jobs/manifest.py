@@ -13,6 +13,7 @@ from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.corpus import Corpus, open_corpus, uid_of
 from ingest.curation.caption.choose import TextPolicy
+from ingest.curation.dedup.straddle import straddling
 from ingest.curation.manifest.dealt import SplitBy
 from ingest.curation.manifest.delta_stats import Selection, num_missing, selection, statistics
 from ingest.curation.manifest.manifest import Built, ManifestRequest, build
@@ -88,6 +89,7 @@ def build_command(
     started = time.monotonic()
     with Catalog.open(opened.root, snapshot=with_snapshot, limits=LIMITS) as catalog:
         built = build(catalog, request, uid_of(opened))
+        shared = straddling(catalog, built.rows)
     facts, is_new = built.facts, False
     if not dry_run:
         there = existing(opened.root, facts)
@@ -108,6 +110,7 @@ def build_command(
     answer = as_object(facts) | {
         "folder": None if dry_run else str(manifest_folder(opened.root, name)),
         "published": is_new,
+        "shared_recordings": shared.as_object(),
         "elapsed_s": round(time.monotonic() - started, 3),
     }
     if as_json:
@@ -116,6 +119,7 @@ def build_command(
     show_facts(facts)
     said = "nothing was touched" if dry_run else "published" if is_new else "it was there already"
     stdout.print(f"\n{said}: {facts.rows_sha256}", highlight=False)
+    stdout.print(shared.says(), markup=False, highlight=False)
 
 
 def shares_from(val: float, test: float) -> Shares:

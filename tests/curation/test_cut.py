@@ -148,3 +148,12 @@ def test_covered_steps_are_those_of_a_mask(of: list[tuple[int, int, int]]) -> No
     given = spans(*[(row, start, start + size) for row, start, size in of])
     expected = [masks[0][:40].sum(), masks[0][40:].sum(), masks[1].sum()]
     assert covered_steps(LINE, given).tolist() == expected
+
+
+def test_one_timestep_short_is_not_the_whole() -> None:
+    """The short way for episodes that one run covers must not take those that it nearly covers."""
+    lengths = ints(10, 10, 10)
+    runs = spans((0, 0, 9), (1, 1, 10), (2, 0, 10))
+    assert rows(gaps(runs, lengths)) == [(1, 0, 1), (0, 9, 10)]
+    line = Line(lengths=lengths, segments=cut(lengths, ints(1, 1, 1), edges((1, 5, 0), (2, 5, 0))))
+    assert covered_steps(line, runs).tolist() == [9, 4, 5, 5, 5]

@@ -59,7 +59,7 @@ def test_no_group_straddles(rows: list[dict[str, object]], by: SplitBy) -> None:
             names = [plain(text) for text in row["texts"] if plain(text)]
         elif by is SplitBy.EPISODE:
             names = [row["uid"]]
-        elif by is SplitBy.AUTO:
+        elif by in (SplitBy.AUTO, SplitBy.COPIES):
             names = [row["split_group"]] if row["split_group"] else []
         else:
             name = row[f"{by.value}_id"]

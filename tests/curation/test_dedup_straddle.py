@@ -126,3 +126,21 @@ def test_groups_that_share_a_recording_become_one(tmp_path: Path, *, reverse: bo
         found = dict(zip(episodes["uid"], together(catalog, episodes), strict=True))
     assert [found[uid_of(k)] for k in range(6)] == ["a", "a", "a", "a", "lone", "a"]
     assert found["elsewhere"] == "lone"
+
+
+def test_build_tells_of_copies_on_both_sides_and_can_keep_them_together(tmp_path: Path) -> None:
+    def alone(row: dict[str, Any]) -> None:
+        splits(row)
+        row["split_group"] = f"group:{row['uid']}"
+
+    root = corpus(tmp_path, SEEDS, episodes=alone)
+    unknown = {"episodes": 0, "evaluated": 0, "has_run": False, "unseen": 6}
+    assert built(root, "before", "--dry-run")["shared_recordings"] == unknown
+    told(str(root))
+    shared = {"episodes": 3, "evaluated": 2, "has_run": True, "unseen": 0}
+    assert built(root, "all")["shared_recordings"] == shared
+    shares = ("--val", "0.3", "--test", "0.3")
+    answer = built(root, "joined", "--split-by", "copies", *shares)
+    assert answer["shared_recordings"]["episodes"] == 0
+    of = {row["uid"]: row["split"] for row in _rows(root, "joined")}
+    assert len({of[uid_of(k)] for k in (0, 2, 5)}) == len({of[uid_of(k)] for k in (1, 3)}) == 1

@@ -2,7 +2,8 @@
 
 `auto` is the split that ingestion wrote (schemas/split.py) at its default shares. The others deal other groups by the same hash:
 `subject`, `scene`, `episode`, and `task`, where all episodes that share an instruction stay together, through whatever chain of
-episodes with several instructions joins them. An episode that does not know its subject or scene keeps the group it has.
+episodes with several instructions joins them; and `copies`, the groups of `auto` where those that share a recording
+are one (dedup/straddle.py). An episode that does not know its subject or scene keeps the group it has.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class SplitBy(StrEnum):
     SCENE = "scene"
     TASK = "task"
     EPISODE = "episode"
+    COPIES = "copies"
 
 
 def dealt(episodes: pl.DataFrame, by: SplitBy, shares: Shares) -> pl.Series:
@@ -47,7 +49,7 @@ def groups_of(episodes: pl.DataFrame, by: SplitBy) -> pl.Series:
         return _task_groups(episodes.with_columns(own.alias("own")))
     if by is SplitBy.EPISODE:
         return episodes.select(pl.format("uid:{}", "uid")).to_series()
-    if by is SplitBy.AUTO:
+    if by in (SplitBy.AUTO, SplitBy.COPIES):  # with copies, `split_group` is already what they join
         return episodes.select(own).to_series()
     name = pl.col(f"{by.value}_id")
     known = pl.format(f"{{}}/{{}}/{by.value}:{{}}", "source", "dataset", name)

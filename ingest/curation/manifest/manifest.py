@@ -7,6 +7,7 @@ correctly rounded (ingest/curation/manifest/mixture.py), and rows are sorted bef
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +16,11 @@ import pyarrow as pa
 
 from ingest.catalog import Catalog
 from ingest.curation.caption.choose import TextPolicy
-from ingest.curation.manifest.dealt import SplitBy, dealt
+from ingest.curation.dedup.straddle import together
+from ingest.curation.manifest.dealt import SplitBy, dealt, groups_of
 from ingest.curation.manifest.mixture import HOUR_NS, Dealt, deal, draw_hours
 from ingest.curation.manifest.mixture_text import MixtureText
-from ingest.curation.manifest.sql import chosen, latents_of, taken, texts_of
+from ingest.curation.manifest.sql import chosen, latent_files, latents_of, taken, texts_of
 from ingest.curation.manifest.tier_rows import tier_rows
 from ingest.curation.policy.policy import Policy
 from schemas.errors import ConfigError
@@ -67,8 +69,12 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
     policy, found, lists = _found(catalog, request)
     order = pl.DataFrame(found.select(["uid", "start"])).select(pl.arg_sort_by("uid", "start"))
     found = taken(found, order.to_series().to_arrow())
-    latents = latents_of(catalog, found)  # needs most memory, so before anything else is made
-    text, caption_id = texts_of(catalog, found, request.text_policy)
+    files = latent_files(catalog, found)
+    with ThreadPoolExecutor(1) as pool:  # latents take longest, and DuckDB is not asked for them
+        waiting = pool.submit(latents_of, found, files)
+        text, caption_id = texts_of(catalog, found, request.text_policy)
+        latents = waiting.result()
+    del files, waiting  # 150 MB for a million segments, before the next step makes more
     narrow = _narrow(catalog, request, found, text)
     weight, dealt_groups = _weighed(request.mixture, narrow)
     columns = {
@@ -143,6 +149,9 @@ def _splits(catalog: Catalog, request: ManifestRequest, frame: pl.DataFrame) -> 
     if is_stored and frame["split"].null_count() == 0:
         return frame["split"]
     episodes = catalog.episodes(_OF_SPLITS).rename({"tasks": "texts"})
+    if request.split_by is SplitBy.COPIES:
+        own = episodes.select("uid", group=groups_of(episodes, SplitBy.AUTO))
+        episodes = episodes.with_columns(split_group=together(catalog, own))
     split = episodes.select("uid", dealt(episodes, request.split_by, request.shares).alias("split"))
     return frame.drop("split").join(split, on="uid", how="left", maintain_order="left")["split"]
 

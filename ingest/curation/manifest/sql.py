@@ -113,7 +113,13 @@ def texts_of(catalog: Catalog, rows: pa.Table, policy: TextPolicy) -> tuple[pa.A
     return _placed(found, "text", text), _placed(found, "caption_id", none)
 
 
-def latents_of(catalog: Catalog, rows: pa.Table) -> pa.Array:
+def latent_files(catalog: Catalog, rows: pa.Table) -> pa.Table:
+    """Every file of latents of the episodes of `rows`, older ones too."""
+    catalog.register("keys", _keys(rows))
+    return catalog.arrow(_LATENTS)
+
+
+def latents_of(rows: pa.Table, files: pa.Table) -> pa.Array:
     """[S] the latents of each segment's episode, by encoder and camera, the newest of each; `rows` are sorted by uid.
 
     By numbers, not by DuckDB's list(): a million lists of structs take that eighteen seconds of a core and three gigabytes.
@@ -122,8 +128,6 @@ def latents_of(catalog: Catalog, rows: pa.Table) -> pa.Array:
     episode = (uids != uids.shift(1)).fill_null(value=True).cum_sum().to_numpy().astype(
         np.int64
     ) - 1
-    catalog.register("keys", _keys(rows))
-    files = catalog.arrow(_LATENTS)
     places = pl.DataFrame({"uid": uids.filter(np.diff(episode, prepend=-1) > 0)})
     kind = pl.DataFrame(files.select(["uid", "camera", "encoder_id"])).join(
         places.with_row_index("episode"), on="uid", how="left", maintain_order="left"

@@ -78,13 +78,13 @@ def _judged(
 ) -> pa.Table:
     """What the policy gives now; nothing is written."""
     judged = judge(catalog.corpus, current, policy)
-    uids = judged.episodes["uid"].combine_chunks()
+    uids = judged.episodes["uid"]
     pieces = [TIER_ROWS.empty_table()]
     for piece in judged.decisions():
         is_in = pc.or_(pc.not_equal(piece["tier"], Tier.EXCLUDED.value), with_excluded)
         kept = piece.filter(is_in)
         columns = {
-            "uid": uids.take(kept["row"].combine_chunks()),
+            "uid": uids.gather(kept["row"].to_numpy()).to_arrow(),
             **{name: kept[name] for name in ("start", "end", "tier", "tasks")},
             "reasons": _codes(kept["reasons"].combine_chunks()),
         }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from ingest.catalog import Catalog
 from ingest.curation.policy.policy import Otherwise, Rule
@@ -43,8 +44,9 @@ def stored_counts(catalog: Catalog) -> Counts:
 
 def judged_counts(judged: Judged) -> Counts:
     """By source and tier, of what the policy gives."""
-    encoded = judged.episodes["source"].combine_chunks().dictionary_encode()
-    sources, source = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    named = judged.episodes["source"]
+    sources = named.unique().sort().to_list()
+    source = named.cast(pl.Enum(sources)).to_physical().to_numpy().astype(np.int64)
     _, tier = judged.decided
     row, width = judged.segments.row, len(TIERS)
     cell = source[row] * width + tier

@@ -51,7 +51,7 @@ def explain(corpus: Path, current: Snapshot, uid: str, policy: Policy) -> Explai
         raise ConfigError(f"no episode of this corpus has the uid {uid!r}; {hint}")
     order = ("snapshot", "attempts", "run_id")
     verdict = max(verdicts, key=lambda v: [v[k] for k in order]) if verdicts else {}
-    judged = judge(corpus, current, policy, only=only) if rows else None
+    judged = judge(corpus, current, policy, uid=uid) if rows else None
     segments = tuple(_segments(judged)) if judged is not None else ()
     return Explained(
         uid=uid,

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ingest.curation.tier.cut import Ints, Spans, merged
+from ingest.curation.tier.cut import Ints, Spans, is_covered, merged
 from schemas.geometry import Array
 
 
@@ -24,6 +24,19 @@ class Line:
         return np.cumsum(self.lengths) - self.lengths
 
     @cached_property
+    def bounds(self) -> Ints:
+        """[N + 1] number of the first segment of each episode, and how many there are."""
+        counts = np.bincount(self.segments.row, minlength=len(self.lengths))
+        return np.concatenate([[0], np.cumsum(counts)])
+
+    def segments_of(self, rows: Ints) -> Ints:
+        """Numbers of all segments of the episodes `rows` (in order, any number of times each), each once."""
+        once = rows[np.append(True, rows[1:] != rows[:-1])] if len(rows) else rows
+        first, counts = self.bounds[once], self.bounds[once + 1] - self.bounds[once]
+        step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.asarray(np.repeat(first, counts) + step)
+
+    @cached_property
     def starts(self) -> Ints:
         """[S] where each segment begins."""
         return np.asarray(self.offsets[self.segments.row] + self.segments.start)
@@ -31,15 +44,13 @@ class Line:
 
 def covered_steps(line: Line, spans: Spans) -> Ints:
     """[S] timesteps of each segment that any of the spans covers; overlapping spans count once."""
-    disjoint = merged(spans, line.lengths)
+    is_whole = is_covered(spans, line.lengths)
+    out = np.zeros(len(line.segments), dtype=np.int64)
+    if is_whole.any():
+        row = line.segments.row
+        out = np.where(is_whole[row], line.segments.end - line.segments.start, 0)
+    disjoint = merged(spans.at(~is_whole[spans.row]), line.lengths)
     size = disjoint.end - disjoint.start
-    is_whole = np.zeros(len(line.lengths), dtype=bool)
-    is_whole[disjoint.row[size == line.lengths[disjoint.row]]] = True
-    is_partly = np.zeros(len(line.lengths), dtype=bool)
-    is_partly[disjoint.row] = True
-    row = line.segments.row
-    out = np.where(is_whole[row], line.segments.end - line.segments.start, 0)
-    open_ = np.flatnonzero((is_partly & ~is_whole)[row])  # few: most episodes are all or nothing
     begin = line.offsets[disjoint.row] + disjoint.start
     before = np.concatenate([[0], np.cumsum(size)])
 
@@ -48,8 +59,9 @@ def covered_steps(line: Line, spans: Spans) -> Ints:
         inside = np.minimum(at - begin[last], size[last])
         return np.asarray(np.where(last >= 0, before[last] + inside, 0))
 
-    if len(open_):
-        starts = line.starts[open_]
+    if len(disjoint):
+        open_ = line.segments_of(disjoint.row)  # few: most episodes are all or nothing
+        starts = line.offsets[line.segments.row[open_]] + line.segments.start[open_]
         ends = starts + line.segments.end[open_] - line.segments.start[open_]
         out[open_] = covered_until(ends) - covered_until(starts)
     return out

@@ -15,6 +15,9 @@ import polars as pl
 from ingest.curation.measure.trajectory import POINTS, WIDTH
 from schemas.geometry import Array
 
+LENGTH_NAMES = ("length_robust_z", "length_fence", "length_ratio")
+END_SPEED, END_FENCE = "end_speed_m_s", "end_speed_fence"
+MIN_SPEED_M_S = 0.02  # between end speeds: twice that of rest (arm.IDLE_M_S)
 MIN_GROUP = 5
 FENCE = 1.5  # Tukey 1977, in interquartile ranges
 MAD_TO_SIGMA = 1.4826
@@ -27,31 +30,65 @@ OPENING_M = 0.1  # an opened gripper is as far from a closed one as this
 BATCH = 20_000  # pairs warped at once
 
 
-def length_outliers(episodes: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+def length_outliers(
+    episodes: pl.DataFrame, by: Sequence[str], names: Sequence[str] = LENGTH_NAMES
+) -> pl.DataFrame:
     """How unusual each duration is in its group.
 
     Args:
-        episodes: `uid`, `duration_s` and the columns `by`.
+        episodes: `duration_s` and the columns `by`.
+        names: of the three numbers those that are asked for; each takes a sort of its own.
 
     Returns:
-        `uid`, `length_robust_z` (of the log duration: (x - median) / (1.4826 MAD)), `length_fence` (how many interquartile
-        ranges beyond the nearer quartile; over 1.5 is Tukey's outlier; negative when short; 0 inside) and `group_size`.
-        Both are NULL in groups of less than 5.
+        The rows in their order with `group_size` and `length_robust_z` (of the log duration: (x - median) / (1.4826 MAD)) or
+        `length_fence` (how many interquartile ranges beyond the nearer quartile; over 1.5 is Tukey's outlier; negative when short;
+        0 inside) or `length_ratio` (over the median duration). All are NULL in groups of less than 5.
     """
-    log = pl.col("duration_s").log()
-    low, high = (log.quantile(q, "linear").over(by) for q in (0.25, 0.75))
-    spread = pl.max_horizontal(high - low, pl.lit(MIN_SIGMA))
-    mad = (log - log.median().over(by)).abs().median().over(by)
-    sigma = pl.max_horizontal(mad * MAD_TO_SIGMA, pl.lit(MIN_SIGMA))
-    beyond = pl.when(log > high).then(log - high).when(log < low).then(log - low).otherwise(0.0)
-    size = pl.len().over(by)
-    enough = size >= MIN_GROUP
-    return episodes.select(
-        "uid",
-        pl.when(enough).then((log - log.median().over(by)) / sigma).alias("length_robust_z"),
-        pl.when(enough).then(beyond / spread).alias("length_fence"),
-        size.alias("group_size"),
+    rows = episodes.with_columns(pl.col("duration_s").log().alias("_log"))
+    groups = rows.group_by(by).agg(
+        pl.len().alias("group_size"),
+        pl.col("_log").quantile(0.25, "linear").alias("_low"),
+        pl.col("_log").median().alias("_middle"),
+        pl.col("_log").quantile(0.75, "linear").alias("_high"),
     )
+    rows = rows.join(groups, on=by, how="left", maintain_order="left", nulls_equal=True)
+    enough = pl.col("group_size") >= MIN_GROUP
+    found = {"length_robust_z": _robust_z, "length_fence": _fence, "length_ratio": _ratio}
+    numbers = [pl.when(enough).then(found[name](by)).alias(name) for name in names]
+    return rows.with_columns(numbers).drop("_log", "_low", "_middle", "_high")
+
+
+def _robust_z(by: Sequence[str]) -> pl.Expr:
+    off = pl.col("_log") - pl.col("_middle")
+    sigma = pl.max_horizontal(off.abs().median().over(by) * MAD_TO_SIGMA, pl.lit(MIN_SIGMA))
+    return off / sigma
+
+
+def _ratio(_: Sequence[str]) -> pl.Expr:
+    return (pl.col("_log") - pl.col("_middle")).exp()
+
+
+def _fence(_: Sequence[str]) -> pl.Expr:
+    log, low, high = (pl.col(name) for name in ("_log", "_low", "_high"))
+    beyond = pl.when(log > high).then(log - high).when(log < low).then(log - low).otherwise(0.0)
+    return beyond / pl.max_horizontal(high - low, pl.lit(MIN_SIGMA))
+
+
+def end_outliers(episodes: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """How much faster each one ends than the others of its group: a cut recording ends in motion, where its fellows rest.
+
+    Args:
+        episodes: `end_speed_m_s`, NULL where it is not known, and the columns `by`.
+
+    Returns:
+        The rows in their order with `end_speed_fence`: interquartile ranges (at least 0.02 m/s) above the upper quartile, 0 below
+        it; NULL where less than 5 of the group are known.
+    """
+    speed = pl.col(END_SPEED)
+    low, high = (speed.quantile(q, "linear").over(by) for q in (0.25, 0.75))
+    beyond = (speed - high).clip(0.0) / pl.max_horizontal(high - low, pl.lit(MIN_SPEED_M_S))
+    enough = speed.count().over(by) >= MIN_GROUP
+    return episodes.with_columns(pl.when(enough).then(beyond).alias(END_FENCE))
 
 
 def task_deviation(signatures: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:

@@ -6,16 +6,17 @@ of `tiers` and one of `policies` under a new snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingest import snapshot
 from ingest.corpus import Corpus
@@ -24,22 +25,25 @@ from ingest.curation.policy.sql import (
     TASK_BITS,
     TIERS,
     Compiled,
-    aggregates,
     compiled,
-    measurement_column,
     used,
 )
 from ingest.curation.policy.vocabulary import EPISODE_FACTS
 from ingest.curation.tier.cut import Edges, Ints, Spans, cut, edges_of, gaps, joined, widened
-from ingest.curation.tier.group_facts import group_facts
-from ingest.curation.tier.overlap import Line, aggregate, covered_steps
-from ingest.curation.tier.wide import SCRATCH, Intervals, Wide, read_spans, read_wide
+from ingest.curation.tier.frame import Gathered, frame_of
+from ingest.curation.tier.group_facts import group_facts, measured_for
+from ingest.curation.tier.overlap import Line
+from ingest.curation.tier.places import Places
+from ingest.curation.tier.rows import rows_of
+from ingest.curation.tier.wide import Intervals, read_spans, read_wide
 from ingest.disk import Disk
 from ingest.snapshot import Snapshot
 from schemas.catalog import TABLES
 from schemas.geometry import Array
 
 BATCH_ROWS = 200_000
+# A DuckDB that works in memory and leaves nothing behind: it would spill into the current folder.
+SCRATCH: dict[str, Any] = {"temp_directory": "", "python_enable_replacements": "false"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,7 +52,8 @@ class Judged:
 
     policy: Policy
     sql: Compiled
-    episodes: pa.Table  # [N] uid, source, length, duration_s and the facts that the policy names
+    # [N] uid, source, length, duration_s, supervises (bits of TASK_BITS) and the facts that the policy names
+    episodes: pl.DataFrame
     segments: Spans  # [S]
     frame: pa.Table  # [S] the columns of `policy.sql`
     threads: int | None = None
@@ -102,49 +107,65 @@ def judge(
     current: Snapshot,
     policy: Policy,
     *,
-    only: pc.Expression | None = None,
+    uid: str | None = None,
     threads: int | None = None,
 ) -> Judged:
-    """Cut and gather for the episodes of a snapshot, or those for which `only` (over `uid`) holds. Nothing is written."""
+    """Cut and gather for the episodes of a snapshot, or the one `uid`. Nothing is written."""
     facts, whole, stretches = used(policy)
-    always = {"uid", "source", "embodiment", "length", "duration_s", "supervises"}
-    columns = always | (facts & set(EPISODE_FACTS))
-    order = [name for name in TABLES["episodes"].names if name in columns]
-    episodes = current.read(corpus, "episodes", order, only=only)
-    uids = episodes["uid"].combine_chunks()
-    wide = read_wide(corpus, current, uids, names=whole, interval_names=stretches, only=only)
+    episodes = _episodes(corpus, current, facts, uid)
+    places = Places(episodes["uid"])
+    numbers = whole | measured_for(facts)
+    wide = read_wide(corpus, current, places, names=numbers, interval_names=stretches)
     lengths = episodes["length"].to_numpy()
-    runs = read_spans(corpus, current, uids, "valid_run", only=only)
-    subtasks = (
-        read_spans(corpus, current, uids, "subtask", only=only)
-        if any(edge.segments == "subtask" for edge in policy.segments.edges)
-        else None
-    )
+    kinds = {edge.segments for edge in policy.segments.edges if edge.segments} | {"valid_run"}
+    given = read_spans(corpus, current, places, sorted(kinds))
+    runs = given["valid_run"]
+    given["valid_run"] = gaps(runs, lengths)
     steps = np.ceil(policy.segments.min_length_s * _rate_hz(episodes) - 1e-6).astype(np.int64)
-    given = {"valid_run": gaps(runs, lengths), "subtask": subtasks}
     edges = _edges(policy, given, wide.intervals, lengths, np.maximum(steps, 1))
     segments = cut(lengths, np.maximum(steps, 1), edges)
-    line = Line(lengths=lengths, segments=segments)
-    bodies = episodes["embodiment"].combine_chunks()
-    among = group_facts(corpus, current, uids, bodies, facts)
+    bodies = None if uid is None else episodes["embodiment"]
+    gathered = Gathered(
+        episodes=episodes,
+        rate_hz=_rate_hz(episodes),
+        line=Line(lengths=lengths, segments=segments),
+        wide=wide,
+        runs=runs,
+        among=group_facts(corpus, current, places, bodies, facts, wide),
+    )
     return Judged(
         policy=policy,
         sql=compiled(policy),
         episodes=episodes,
         segments=segments,
-        frame=_frame(policy, episodes, line, _Gathered(wide=wide, runs=runs, among=among)),
+        frame=frame_of(policy, gathered),
         threads=threads,
     )
 
 
-def _rate_hz(episodes: pa.Table) -> Array:
+def _episodes(corpus: Path, current: Snapshot, facts: Set[str], uid: str | None) -> pl.DataFrame:
+    """What is asked of the rows of episodes; lists of tasks are numbers before anything keeps them."""
+    columns = {"uid", "source", "embodiment", "length", "duration_s"} | (facts & set(EPISODE_FACTS))
+    order = [n for n in TABLES["episodes"].names if n in columns - {"supervises"}]
+    lists = pl.col("supervises").list
+    bits = pl.sum_horizontal(
+        lists.contains(task.value).fill_null(value=False).cast(pl.Int32) * bit
+        for task, bit in TASK_BITS.items()
+    )
+    rows = rows_of(corpus, current, "episodes")
+    if uid is not None:
+        rows = rows.filter(pl.col("uid") == uid)
+    return rows.select(*order, bits.alias("supervises")).collect()
+
+
+def _rate_hz(episodes: pl.DataFrame) -> Array:
     length, duration_s = (episodes[name].to_numpy() for name in ("length", "duration_s"))
     return np.asarray(length / duration_s, dtype=np.float64)
 
 
 def _edges(
     policy: Policy,
-    given: Mapping[str, Spans | None],
+    given: Mapping[str, Spans],
     intervals: Mapping[str, Intervals],
     lengths: Ints,
     steps: Ints,
@@ -157,9 +178,7 @@ def _edges(
             spans = found.spans.at(_in_bounds(edge, found.value))
             spans = widened(spans, lengths, steps)
         else:
-            spans = given[edge.segments or ""] or Spans(
-                row=steps[:0], start=steps[:0], end=steps[:0]
-            )
+            spans = given[edge.segments or ""]
             if edge.segments == "valid_run":  # a short gap is for the masks, not for a segment
                 spans = spans.at(spans.end - spans.start >= steps[spans.row])
         parts.append(edges_of(spans, rank))
@@ -176,68 +195,6 @@ def _in_bounds(edge: Edge, value: Array) -> npt.NDArray[np.bool_]:
     out = np.ones(len(value), dtype=bool)
     for word, threshold in edge.thresholds.items():
         out &= compare[word](value, threshold)  # an unknown value is in no bounds
-    return out
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Gathered:
-    """What conditions compare beside the facts in the episode's row."""
-
-    wide: Wide
-    runs: Spans  # in which everything observed is valid
-    among: Mapping[str, Array]  # group facts, [N] each
-
-
-def _frame(policy: Policy, episodes: pa.Table, line: Line, gathered: _Gathered) -> pa.Table:
-    """[S] one column for each thing the policy asks about. Where every episode is one segment nothing is copied."""
-    segments, row = line.segments, line.segments.row
-    wide = gathered.wide
-    is_whole = len(row) == len(episodes)
-    columns: dict[str, pa.Array] = {
-        "row": pa.array(row),
-        "start": pa.array(segments.start),
-        "end": pa.array(segments.end),
-        "supervises": pa.array(_supervised(episodes["supervises"])[row]),
-    }
-    facts, whole, _ = used(policy)
-    for name in sorted(facts & set(EPISODE_FACTS) - {"supervises"}):
-        column = episodes[name].combine_chunks()
-        columns[f"fact {name}"] = column if is_whole else column.take(pa.array(row))
-    size = segments.end - segments.start
-    if "segment_s" in facts:
-        columns["fact segment_s"] = pa.array(size / _rate_hz(episodes)[row])
-    if "valid_share" in facts:
-        columns["fact valid_share"] = pa.array(covered_steps(line, gathered.runs) / size)
-    for name in sorted(whole):
-        value = wide.values[name] if is_whole else wide.values[name][row]
-        columns[measurement_column(name)] = _nullable(value)
-    for name, value in sorted(gathered.among.items()):
-        columns[f"fact {name}"] = _nullable(value[row])
-    for name, of in sorted(aggregates(policy)):
-        found = wide.intervals[name]
-        value = aggregate(line, found.spans, found.value, "share" if of == "seconds" else of)
-        if of == "seconds":
-            value = value * size / _rate_hz(episodes)[row]
-        columns[measurement_column(name, of)] = _nullable(
-            np.where(found.is_measured[row], value, np.nan)
-        )
-    return pa.table(columns)
-
-
-def _nullable(value: Array) -> pa.Array:
-    """NaN is how NumPy says unknown; in SQL it would be larger than every number."""
-    return pa.array(value, from_pandas=True)
-
-
-def _supervised(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
-    """[N] the bits of the tasks in each list; a task that nobody knows has none."""
-    lists = column.combine_chunks()
-    tasks = pa.array([task.value for task in TASK_BITS])
-    index = pc.fill_null(pc.index_in(lists.flatten(), value_set=tasks), len(TASK_BITS))
-    bits = np.array([*TASK_BITS.values(), 0], dtype=np.int32)[index.to_numpy()]
-    parent = pc.list_parent_indices(lists).to_numpy()
-    out = np.zeros(len(lists), dtype=np.int32)
-    np.bitwise_or.at(out, parent, bits)
     return out
 
 
@@ -271,7 +228,7 @@ def commit(
 def _rows(judged: Judged, run_id: str, number: int) -> Iterator[pa.Table]:
     """The decisions as rows of `tiers`."""
     schema = TABLES["tiers"]
-    uids = judged.episodes["uid"].combine_chunks()
+    uids = judged.episodes["uid"]
     first = np.flatnonzero(judged.segments.start == 0)  # of each episode
     done = 0
     for piece in judged.decisions():
@@ -285,7 +242,7 @@ def _rows(judged: Judged, run_id: str, number: int) -> Iterator[pa.Table]:
             "snapshot": number,
         }
         columns = {
-            "uid": uids.take(pa.array(row)),
+            "uid": uids.gather(row).to_arrow(),
             "segment_index": pa.array(at),
             **{name: piece[name] for name in ("start", "end", "tier", "tasks", "reasons")},
             **{name: pa.repeat(value, len(row)) for name, value in constant.items()},
