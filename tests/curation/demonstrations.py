@@ -6,15 +6,15 @@ of the scene, its numbers, its commands or its pictures; `truth` says for each t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from ingest.curation.pictures import facts_of
+from ingest.curation.pictures import PictureFacts, facts_of
 from ingest.curation.view import EpisodeView
 from tests.curation.arms import ArmPath, view_of
 from tests.curation.pictured import camera_row
@@ -102,7 +102,7 @@ class Demonstration:
     fault: str  # "none" for a sound one
     codes: tuple[str, ...]  # rules that are right about it
     truth: tuple[str, ...]
-    view: EpisodeView
+    view: EpisodeView | None  # None once it was measured
 
 
 # --- sound recordings ---------------------------------------------------------------------------------------------------
@@ -289,12 +289,12 @@ FAULTS = {
 
 
 def demonstrations(
-    sound: int, faulty: int, *, has_pictures: bool = True
+    sound: int, faulty: int, *, has_pictures: bool = True, faults: Collection[str] = tuple(FAULTS)
 ) -> Iterator[Demonstration]:
-    """Of every body `sound` sound episodes, and `faulty` of every fault that it can have."""
+    """Of every body `sound` sound episodes ("none"), and `faulty` of every other one of `faults` that it can have."""
     for body in BODIES:
         for fault, how in FAULTS.items():
-            count = sound if fault == "none" else faulty
+            count = (sound if fault == "none" else faulty) if fault in faults else 0
             for index in range(count if body.name in how.bodies else 0):
                 made = recording(body, seed=1000 * list(FAULTS).index(fault) + index)
                 how.make(made)
@@ -306,8 +306,28 @@ def demonstrations(
                 )
 
 
-def stored(made: Recording, *, has_pictures: bool) -> EpisodeView:
-    """As the catalog would have it, with the pictures seen already."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeenView(EpisodeView):
+    """A view whose pictures were looked at already; no file is opened."""
+
+    looked: Mapping[str, PictureFacts]
+
+    @property
+    def pictures(self) -> Mapping[str, PictureFacts]:
+        return self.looked
+
+
+def with_pictures(view: EpisodeView, looked: Mapping[str, PictureFacts]) -> SeenView:
+    """The view as if its videos showed that."""
+    kept = {each.name: getattr(view, each.name) for each in fields(view) if each.name != "looked"}
+    kept["videos"] = {name: Path(f"{name}.mp4") for name in looked}
+    return SeenView(**kept, looked=looked)
+
+
+def stored(
+    made: Recording, *, has_pictures: bool, lumas: Iterator[Any] | None = None, **said: Any
+) -> EpisodeView:
+    """As the catalog would have it, with the pictures seen already: those of the scene, or `lumas`. `said` is for the row."""
     paths = {}
     for side, poses in made.arms.items():
         command = made.command.get(side)
@@ -331,12 +351,11 @@ def stored(made: Recording, *, has_pictures: bool) -> EpisodeView:
         "supervision_limits": [],
         "success": None,
     }
-    view = view_of(paths, row=row)
-    if has_pictures:  # no file: what is seen is in the cache already
-        view = replace(view, videos={name: Path(f"{name}.mp4")})
-    seen = {name: facts_of(_lumas(made), made.length)} if has_pictures else {}
-    vars(view)["pictures"] = seen  # the property's own cache
-    return view
+    view = view_of(paths, row=row | said)
+    if not has_pictures:
+        return view
+    shown = _lumas(made) if lumas is None else lumas
+    return with_pictures(view, {name: facts_of(shown, made.length)})
 
 
 def _lumas(made: Recording) -> Iterator[Any]:

@@ -152,6 +152,8 @@ def test_limits_by_hand() -> None:
 def test_a_swift_movement_is_no_jump_and_a_jump_is() -> None:
     swift = np.concatenate([minimum_jerk(ORIGIN, AHEAD, 10), np.tile(AHEAD, (40, 1))])
     assert numbers(one(swift), "limits")["jumps"] == 0
+    reach = np.concatenate([minimum_jerk(ORIGIN, 2 * AHEAD, 5), np.tile(2 * AHEAD, (40, 1))])
+    assert numbers(one(reach), "limits")["jumps"] == 0  # 60 cm in half a second, in whatever phase
     jump = swift.copy()
     jump[30:] += [0, 0.1, 0]
     assert intervals(one(jump), "limits", "jump_z") == [(29, 31)]
@@ -185,8 +187,18 @@ def test_toggles_by_a_loop() -> None:
 def test_noise_between_the_thresholds_is_no_toggle() -> None:
     path = line((0, 0.0), (99, 0.5))
     opening = 0.5 + 0.19 * np.sin(np.arange(100))
-    opening[0] = 1.0
+    opening[:2] = 0.0, 1.0
     told = numbers(one(path, opening=opening), "gripper")
+    assert told["gripper_toggles_per_s"] == pytest.approx(0.1)  # at 1, and none since
+
+
+def test_jaws_that_stop_at_a_thing_are_closed() -> None:
+    """Shut to 0.45, as far as it goes: closed under 0.45 + 0.3 x 0.55 = 0.615. Of a way of 0.2 nothing can be said."""
+    opening = np.ones(100)
+    opening[20:25] = opening[35:] = 0.45
+    told = numbers(one(line((0, 0.0), (99, 0.0)), opening=opening), "gripper")
+    assert told["gripper_toggles_per_s"] == pytest.approx(0.3)
+    told = numbers(one(line((0, 0.0), (99, 0.0)), opening=0.8 + 0.2 * (opening > 0.5)), "gripper")
     assert told["gripper_toggles_per_s"] == 0.0
 
 
@@ -199,9 +211,68 @@ def test_regrasp_is_an_interval_and_transport_is_none() -> None:
     assert [m.value for m in found(still, "gripper") if m.name == "regrasp"] == [1.5]
     moving = one(line((0, 0.0), (99, 2.0)), opening=opening)
     assert numbers(moving, "gripper")["regrasps"] == 0
-    late = opening.copy()
-    late[25:51] = 1.0  # 3.1 s after the first closing
-    assert numbers(one(line((0, 0.0), (99, 0.0)), opening=late), "gripper")["regrasps"] == 0
+    late = np.ones(300)
+    late[20:25] = late[170:] = 0.0  # 15 s after the first closing, then 15.1 s
+    place = line((0, 0.0), (299, 0.0))
+    assert intervals(one(place, opening=late), "gripper", "regrasp") == [(20, 171)]
+    late[170] = 1.0
+    assert numbers(one(place, opening=late), "gripper")["regrasps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("up_m", "opened_m", "first", "count"),
+    [
+        (0.10, 0.0, 0.25, 1),  # lifted by 10 cm, put back, taken again: 4 s
+        (0.20, 0.0, 0.25, 0),  # used up there, then put back
+        (0.10, 0.06, 0.25, 0),  # let go 6 cm away: transported
+        (0.20, 0.20, 0.0, 1),  # shut on nothing, opened aloft, back again
+        (0.20, 0.20, 0.21, 0),  # 0.04 thinner is a thing all the same
+    ],
+)
+def test_a_try_is_told_by_its_places_and_by_what_is_held(
+    up_m: float, opened_m: float, first: float, count: int
+) -> None:
+    height = np.interp(np.arange(100), [0, 20, 30, 40, 55, 99], [0, 0, up_m, opened_m, 0, 0])
+    opening = np.ones(100)
+    opening[20:40], opening[60:] = first, 0.25
+    path = height[:, None] * np.array([0.0, 0.0, 1.0])
+    assert numbers(one(path, opening=opening), "gripper")["regrasps"] == count
+
+
+def test_an_estimate_that_wanders_rests_and_a_slow_hand_does_not() -> None:
+    """A pause of 3 s amid moves: off by a slow millimetre it is found as without; creeping at 2 cm/s is no rest."""
+    moves = np.concatenate(
+        [minimum_jerk(ORIGIN, AHEAD, 20), np.tile(AHEAD, (30, 1)), minimum_jerk(AHEAD, ORIGIN, 20)]
+    )
+    rng, keep = np.random.default_rng(1), np.exp(-0.2)
+    wander = rng.normal(0, 0.001, moves.shape)
+    for k in range(1, len(wander)):
+        wander[k] = keep * wander[k - 1] + np.sqrt(1 - keep**2) * wander[k]
+    (clean,) = intervals(one(moves), "motion", "pause_dead_s")
+    (found_,) = intervals(one(moves + wander), "motion", "pause_dead_s")
+    assert np.abs(np.array(found_) - clean).max() <= 4
+    creeping = moves + np.arange(len(moves))[:, None] * [0.0, 0.002, 0.0]
+    assert intervals(one(creeping), "motion", "pause_s") == []
+    shaken = moves + rng.normal(0, 0.005, moves.shape)
+    assert (
+        intervals(one(shaken), "motion", "pause_s") == []
+    )  # the error widens the limit to the double, not to any size
+
+
+def test_dead_time_is_beyond_the_usual_stop_of_the_same_demonstrator() -> None:
+    """Stops of 1.2 s at three places, then one of 1.7 s: not 0.8 s more than usual; one of 3 s is. Alone 1.7 s is dead."""
+
+    def stopping(*seconds: float) -> list[tuple[int, int]]:
+        places = [ORIGIN if k % 2 else AHEAD for k in range(len(seconds) + 1)]
+        parts = [minimum_jerk(ORIGIN, places[0], 10)]
+        for stop, here, there in zip(seconds, places, places[1:], strict=False):
+            parts += [np.tile(here, (round(stop * 10), 1)), minimum_jerk(here, there, 10)]
+        return intervals(one(np.concatenate(parts)), "motion", "pause_dead_s")
+
+    assert len(stopping(1.2, 1.2, 1.2, 1.7)) == 0
+    assert len(stopping(1.2, 1.2, 1.2, 3.0)) == 1
+    assert len(stopping(1.7)) == 1
+    assert len(stopping(2.5, 2.5, 2.5, 2.5)) == 4  # who stalls again and again has no right to it
 
 
 def test_chatter_by_hand() -> None:
@@ -236,6 +307,9 @@ def test_a_cut_recording_ends_in_motion() -> None:
     assert told["end_speed_m_s"] == pytest.approx(0.0, abs=1e-6)
     assert cut["end_speed_m_s"] == pytest.approx(0.3 / 4 * 1.875, rel=0.1)  # the top of the bell
     assert told["end_spread_m"] < cut["end_spread_m"]
+    rng = np.random.default_rng(4)
+    trembles = one(whole + rng.normal(0, 0.01, whole.shape))  # 1 cm there and back is no way
+    assert numbers(trembles, "endpoints")["end_speed_m_s"] < 0.04
 
 
 # Commands

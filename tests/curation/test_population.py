@@ -15,7 +15,12 @@ from ingest.corpus import open_corpus
 from ingest.curation.measure import trajectory
 from ingest.curation.measures import chosen
 from ingest.curation.run import measure_corpus
-from ingest.curation.tier.population import length_outliers, task_deviation, warped_distance
+from ingest.curation.tier.population import (
+    end_outliers,
+    length_outliers,
+    task_deviation,
+    warped_distance,
+)
 from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from schemas.geometry import Array
@@ -125,8 +130,22 @@ def test_length_outliers_by_hand() -> None:
     off = np.sort(np.abs(np.log([*seconds, 30.0]) - centre))
     sigma = 1.4826 * (off[3] + off[4]) / 2
     assert rows["e7"]["length_robust_z"] == pytest.approx((np.log(30) - centre) / sigma)
+    # ratio to the median, which is geometric: the root of 11 x 12
+    assert rows["e7"]["length_ratio"] == pytest.approx(30 / np.sqrt(132.0))
     few = length_outliers(episodes.head(4), ["task"])
     assert few["length_fence"].null_count() == 4
+
+
+def test_who_ends_in_motion_where_others_rest_by_hand() -> None:
+    """Quartiles 0 and 0.01: 0.11 m/s is 0.1 above, five times the least spread of 0.02; four whose end is known are too few."""
+    speeds = [0.0, 0.0, 0.0, 0.01, 0.11, None]
+    ends = pl.DataFrame({"end_speed_m_s": speeds, "task": "t"})
+    found = end_outliers(ends, ["task"])["end_speed_fence"].to_list()
+    assert found == pytest.approx([0.0, 0.0, 0.0, 0.0, 5.0, None])
+    assert end_outliers(ends.tail(5), ["task"])["end_speed_fence"].null_count() == 5
+    wide = pl.DataFrame({"end_speed_m_s": [0.0, 0.1, 0.2, 0.3, 0.8], "task": "t"})
+    # quartiles 0.1 and 0.3
+    assert end_outliers(wide, ["task"])["end_speed_fence"].to_list()[-1] == pytest.approx(2.5)
 
 
 def test_equal_lengths_have_no_outlier_by_rounding() -> None:

@@ -1,8 +1,10 @@
 """What the grippers do: toggles, chatter, and second tries. Opening 1 is open, 0 closed.
 
-Open is over 0.7, closed under 0.3, and between them it is what it was (forge-robotics 0.2.0; quality_signals.md 3). Chatter: more
-than 2 toggles within a second (ibid.). Re-grasp: closed, opened and closed again within 3 s while the arm goes less than
-5 cm: a failed grip and its recovery, perhaps (ibid., inferred).
+Open is over 0.7, closed under 0.3, and between them it is what it was (forge-robotics 0.2.0; quality_signals.md 3), of the way that
+this gripper goes where that is 0.3 and more: jaws that stop at what they hold are closed at 0.4 (ours). Chatter: more than 2 toggles
+within a second (ibid.). Re-grasp: closed, opened, and closed again at the same place, within 5 cm and 15 s, so that nothing was
+transported: either it was opened there too and had not gone farther than 15 cm (lifted, lost or put back), or the first time the jaws
+closed farther than the second, on nothing. signals has 3 s and 5 cm of path; a try takes what it takes, so the places count (ours).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ingest.curation.arm import MIN_PATH_M, Arm, switches
+from ingest.curation.arm import Arm, switches
 from ingest.curation.measures import Gives, Measure
 from ingest.curation.view import EpisodeView
 from ingest.stages.segment import runs
@@ -23,7 +25,10 @@ from schemas.measurement import Measurement
 
 CLOSED, OPEN = 0.3, 0.7
 CHATTER_TOGGLES, CHATTER_S = 3, 1.0
-REGRASP_S = 3.0
+MIN_RANGE = 0.3  # a gripper that moves less says nothing of where its ends are
+PLACE_M = 0.05  # as wide as what jaws take
+LIFT_M, REGRASP_S = 0.15, 15.0
+EMPTY = 0.05  # of the whole way: thinner than that holds nothing that a try would be for
 
 RATE = Gives(name="gripper_toggles_per_s", unit="1/s", about="of the gripper that toggles most")
 RANGE = Gives(name="gripper_range", unit="share", about="of the gripper that opens widest")
@@ -51,7 +56,12 @@ def toggles(arm: Arm) -> Toggles | None:
         return None
     seen = np.flatnonzero(arm.opening_valid)
     opening = arm.opening[seen]
-    at, to = switches((opening > OPEN).astype(np.int8) - (opening < CLOSED).astype(np.int8))
+    low, high = float(opening.min()), float(opening.max())
+    if high - low < MIN_RANGE:
+        low, high = 0.0, 1.0
+    is_open = opening > low + OPEN * (high - low)
+    is_closed = opening < low + CLOSED * (high - low)
+    at, to = switches(is_open.astype(np.int8) - is_closed.astype(np.int8))
     return Toggles(at=seen[at], to=to, num_valid=len(seen))
 
 
@@ -78,13 +88,32 @@ def _range(arm: Arm) -> float:
 
 
 def _regrasps(arm: Arm, toggled: Toggles) -> Iterator[tuple[int, int]]:
-    """Timesteps [start, end): closings are every second toggle, so neighbours of the same kind are a try apart."""
-    closings = toggled.at[toggled.to < 0]
-    gone = np.concatenate([[0.0], np.cumsum(np.where(arm.known, arm.metres, 0.0))])
-    for first, second in pairwise(closings):
+    """Timesteps [start, end). Toggles alternate: after a closing comes its opening, then the next closing."""
+    closings = np.flatnonzero(toggled.to < 0)
+    for index, following in pairwise(closings):
+        first, opened, second = toggled.at[[index, index + 1, following]]
+        if not arm.valid[[first, opened, second]].all():
+            continue
         is_soon = second - first <= REGRASP_S * arm.rate_hz
-        if is_soon and gone[second] - gone[first] < MIN_PATH_M:
+        away = _away(arm, first, slice(first, opened + 1))
+        is_put_back = away[-1] < PLACE_M and away.max() < LIFT_M
+        ends = toggled.at[following + 1] if following + 1 < len(toggled.at) else len(arm.valid)
+        is_empty = _least(arm, first, opened) < _least(arm, second, ends) - EMPTY
+        if is_soon and _away(arm, first, second) < PLACE_M and (is_put_back or is_empty):
             yield int(first), int(second) + 1
+
+
+def _away(arm: Arm, start: int, at: slice | int) -> Array:
+    """Distance from where the arm was at `start`; 0 where it is not known."""
+    gone = np.linalg.norm(arm.position_m[at] - arm.position_m[start], axis=-1)
+    return np.asarray(np.where(arm.valid[at], gone, 0.0))
+
+
+def _least(arm: Arm, start: int, end: int) -> float:
+    """The smallest opening in the timesteps [start, end)."""
+    assert arm.opening is not None
+    assert arm.opening_valid is not None
+    return float(arm.opening[start:end][arm.opening_valid[start:end]].min(initial=1.0))
 
 
 def _chatter(at: npt.NDArray[np.intp], view: EpisodeView) -> Iterator[Measurement]:
@@ -99,4 +128,4 @@ def _chatter(at: npt.NDArray[np.intp], view: EpisodeView) -> Iterator[Measuremen
         yield CHATTER.says(count / ((end - start) / view.rate_hz), end - start, (start, end))
 
 
-MEASURE = Measure(name="gripper", version=1, gives=(RATE, RANGE, CHATTER, REGRASPS, REGRASP), of=of)
+MEASURE = Measure(name="gripper", version=2, gives=(RATE, RANGE, CHATTER, REGRASPS, REGRASP), of=of)

@@ -5,6 +5,9 @@ latter as in lerobot-doctor 0.2.0). The z here is not lerobot-doctor's, which a 
 A step's excess is by how much it differs from the steps two timesteps (or a source period, if that is longer) before and after, and
 from their mean, whichever is least: a swift start differs from one neighbour, a swift flank from both but not from their mean. Its
 scale is 1.4826 x the median excess of all steps, at least 3 mm and 0.03 rad, and the mean is that of the way and of the turn.
+A reach takes 0.4 s and more and rises and falls: whatever its size, no step of it is longer than what its two neighbours go
+that way together, and no two are longer than twice that (minimum jerk, Flash and Hogan 1985). So of an excess counts only what is longer than that: a jump
+within one timestep, or within two where a source of 15 or 25 Hz falls between them or one of 5 Hz is slower (ours).
 Accelerations are those of `Arm.acceleration_m_s2`, at the pace of the source when it is below 5 Hz.
 """
 
@@ -24,6 +27,7 @@ from schemas.measurement import Measurement
 FAST_M_S, FAST_RAD_S = 3.0, 20.0
 JUMP_Z = 8.0
 MIN_SCALE_M, MIN_SCALE_RAD = 0.003, 0.03
+_UNKNOWN = np.full((1, 3), np.nan)
 
 TURN = Gives(name="turn_rate_max_rad_s", unit="rad/s", about="fastest turn of any end-effector")
 ACC = Gives(name="acc_max_m_s2", unit="m/s^2", about="largest acceleration of any end-effector")
@@ -81,7 +85,35 @@ def _excess(step: Array, known: Mask, away: int) -> Array:
     bend = np.full(len(step), np.inf)
     bend[away:-away] = np.linalg.norm(change[:-away] - change[away:], axis=1) / 2
     excess = np.where(np.isfinite(before) & np.isfinite(after), np.minimum(excess, bend), excess)
-    return np.where(np.isfinite(excess), excess, 0.0)
+    excess = np.where(np.isfinite(excess), excess, 0.0)
+    # A jump of a source below 5 Hz is spread over more steps than a reach may take.
+    return excess if away > 2 else np.minimum(excess, _beyond_a_reach(step, known))
+
+
+def _beyond_a_reach(step: Array, known: Mask) -> Array:
+    """[S] by how much a step, or one of the two pairs that it is in, is longer than a reach could be next to its neighbours."""
+    one = np.where(known[:, None], step, np.nan)
+    padded = np.concatenate([_UNKNOWN, one, _UNKNOWN])
+    before, after = padded[:-2], padded[2:]
+    beyond = np.maximum(_longer(one, before, after, 1.0), 0.0)
+    pairs = _longer(one[:-1] + one[1:], before[:-1], after[1:], 2.0)
+    beyond[:-1] = np.fmax(beyond[:-1], pairs)
+    beyond[1:] = np.fmax(beyond[1:], pairs)
+    return np.asarray(np.nan_to_num(beyond))
+
+
+def _longer(way: Array, before: Array, after: Array, times: float) -> Array:
+    """[n] length of each way beyond so many times what those before and after go in its direction."""
+    size = np.linalg.norm(way, axis=1)
+    along = way / np.maximum(size, 1e-12)[:, None]
+    beside = [np.maximum((along * near).sum(axis=1), 0.0) for near in (before, after)]
+    return np.asarray(size - times * _both(*beside))
+
+
+def _both(before: Array, after: Array) -> Array:
+    """Their sum; where one is not known the other counts twice, and of none nothing is known."""
+    one = np.where(np.isnan(before), after, before)
+    return np.asarray(one + np.where(np.isnan(after), one, after))
 
 
 def _z(excess: Array, known: Mask, least: float) -> Array:
@@ -108,5 +140,5 @@ def _joints(view: EpisodeView) -> Iterator[Measurement]:
 
 
 MEASURE = Measure(
-    name="limits", version=1, gives=(TURN, ACC, JOINT, FAST, TOP_Z, COUNT, JUMP), of=of
+    name="limits", version=2, gives=(TURN, ACC, JOINT, FAST, TOP_Z, COUNT, JUMP), of=of
 )

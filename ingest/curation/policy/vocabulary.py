@@ -71,6 +71,8 @@ GROUP_FACTS: Mapping[str, Column] = MappingProxyType(
     {  # among the others of its body and task: group_facts.py
         "length_robust_z": Column(kind=Kind.NUMBER),
         "length_fence": Column(kind=Kind.NUMBER),
+        "length_ratio": AT_LEAST_0,
+        "end_speed_fence": AT_LEAST_0,
         "task_deviation_m": AT_LEAST_0,
         "task_deviation_ratio": AT_LEAST_0,
     }

@@ -1,0 +1,231 @@
+"""How well the built-in tier policy tells good demonstrations from bad: `python -m benchmarks.tier_quality [--json] [--write PAGE]`.
+
+The demonstrations that its thresholds were chosen on; three sets with faults from faint to gross (fresh, held out, and the one that the
+measures were worked on with); real episodes with faults put in (NOT RUN without the samples beside the checkout). Prints the Markdown of
+docs/fidelity.md, section "Tiers"; `--write` puts it there between its marks. Seeded: another run prints the same; `--seed` makes other
+demonstrations of the fresh set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tests.conftest import SAMPLES
+from tests.curation.demonstrations import demonstrations
+from tests.curation.held_out import LOOKED_AT_ONCE, WORKED_ON
+from tests.curation.held_out_faults import held_out
+from tests.curation.held_out_scores import report, tried
+from tests.curation.real_scores import real_report
+from tests.curation.scores import auroc, outcome, per_fault, per_tier
+
+FRESH_SEED, WORKED_ON_SEED = 5_000, 1_000
+SETS = {
+    "fresh": "fresh, looked at once",
+    "held_out": "held out, seen by its totals",
+    "worked_on": "worked on",
+}
+SOUND, FAULTY = 4, 3  # held-out demonstrations of each body: of a style, of a fault's size
+BEGIN, END = "<!-- tier_quality begins -->", "<!-- tier_quality ends -->"
+
+
+def tuning(root: Path) -> dict[str, Any]:
+    """The demonstrations that the thresholds were chosen on."""
+    made = list(demonstrations(8, 4))
+    done = outcome(root, made)
+    return {
+        "episodes": len(made),
+        "auroc": auroc(done),
+        "faults": {name: list(v) for name, v in per_fault(done).items()},
+        "tiers": {name: list(v) for name, v in per_tier(done).items()},
+    }
+
+
+def measured(seed: int) -> dict[str, Any]:
+    """All of it; the set that was worked on without the faults of pictures, which nothing was worked on for."""
+    started = time.process_time()
+    with TemporaryDirectory(prefix="eicorpus-tier-quality-") as folder:
+        root = Path(folder)
+        answer = {
+            "chosen_on": tuning(root / "tuning"),
+            "fresh": report(
+                tried(root / "fresh", held_out(SOUND, FAULTY, first=seed, rigs=LOOKED_AT_ONCE))
+            ),
+            "held_out": report(tried(root / "held_out", held_out(SOUND, FAULTY))),
+            "worked_on": report(
+                tried(
+                    root / "worked_on",
+                    held_out(
+                        SOUND, FAULTY, first=WORKED_ON_SEED, rigs=WORKED_ON, has_pictures=False
+                    ),
+                )
+            ),
+            "real": real_report(SAMPLES, root / "real") if SAMPLES.is_dir() else None,
+        }
+    return answer | {"cpu_s": time.process_time() - started}
+
+
+# --- as a page ----------------------------------------------------------------------------------------------------------
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(str(cell) for cell in row)} |"
+    yield ""
+
+
+def page(answer: Mapping[str, Any]) -> str:
+    """The part of docs/fidelity.md."""
+    lines = [
+        *_summary(answer),
+        *_sweeps(answer["fresh"]),
+        *_beside(answer),
+        *_tiers(answer),
+        *_styles(answer["fresh"]),
+        *(_real(answer["real"]) if answer["real"] else ["NOT RUN: no real sample data.", ""]),
+    ]
+    return "\n".join(lines)
+
+
+def _summary(answer: Mapping[str, Any]) -> Iterator[str]:
+    sets = [answer[name] for name in SETS]
+    rows = [
+        ["episodes", *(each["episodes"] for each in sets)],
+        ["sizes that count", *_three(each["auroc"] for each in sets)],
+        ["every size", *_three(each["auroc_of_every_size"] for each in sets)],
+        [
+            "sizes that count, waits on purpose as high",
+            *_three(each["auroc_with_waits_sound"] for each in sets),
+        ],
+        *(
+            [f"{name} against sound", *_three(each["auroc_by_fault"][name] for each in sets)]
+            for name in sets[0]["auroc_by_fault"]
+        ),
+        ["bodies", *(_of_bodies(each["auroc_by_body"]) for each in sets)],
+    ]
+    chosen = answer["chosen_on"]
+    yield from table(["high against low, by timestep: AUROC", *SETS.values()], rows)
+    yield f"On the {chosen['episodes']} that thresholds were chosen on it is {chosen['auroc']:.3f}."
+    yield ""
+
+
+def _three(values: Iterable[float]) -> Iterator[str]:
+    return (f"{value:.3f}" for value in values)
+
+
+def _of_bodies(found: Mapping[str, float]) -> str:
+    return ", ".join(f"`{name}` {value:.3f}" for name, value in found.items())
+
+
+def _sweeps(held: Mapping[str, Any]) -> Iterator[str]:
+    rows = []
+    for name, found in held["faults"].items():
+        sizes = ", ".join(f"{s}: {h}/{n}" for s, (h, n) in found["by_size"].items())
+        given = ", ".join(f"{t} {n}" for t, n in found["wrong_timesteps_given"].items())
+        rows.append(
+            [
+                f"{name}, {found['unit']}",
+                sizes,
+                found["half_from"],
+                found["most_from"],
+                f"{found['counts_from']:g}",
+                given,
+            ]
+        )
+    head = ["fault, fresh set", "found, by size", "half found", "nine in ten", "counts from"]
+    yield from table([*head, "tiers its timesteps got"], rows)
+
+
+def _beside(answer: Mapping[str, Any]) -> Iterator[str]:
+    rows = []
+    for name in answer["fresh"]["faults"]:
+        found = [answer[each]["faults"].get(name) for each in SETS]
+        said = [
+            f"{f['precision']:.2f} / {f['recall']:.2f} of {f['of']}" if f else "–" for f in found
+        ]
+        rows.append([name, *said])
+    yield from table(["fault, sizes that count (precision / recall)", *SETS.values()], rows)
+
+
+def _tiers(answer: Mapping[str, Any]) -> Iterator[str]:
+    rows = []
+    for tier, (precision, recall, count) in answer["chosen_on"]["tiers"].items():
+        others = [answer[name]["tiers"][tier] for name in SETS]
+        rows.append(
+            [
+                tier,
+                *(f"{o['precision']:.3f} / {o['recall']:.3f} of {o['of']:,}" for o in others),
+                f"{precision:.3f} / {recall:.3f} of {count:,}",
+            ]
+        )
+    head = ["tier, by timestep (precision / recall)", *SETS.values(), "chosen on"]
+    yield from table(head, rows)
+
+
+def _styles(held: Mapping[str, Any]) -> Iterator[str]:
+    rows = [
+        [
+            style,
+            f"{found['alarmed']} of {found['of']}",
+            f"{found['lost_share']:.2f}",
+            ", ".join(f"{code} {n}" for code, n in found["rules"].items()) or "–",
+        ]
+        for style, found in held["styles"].items()
+    ]
+    head = ["sound, fresh set", "with a segment wrongly not high", "share of time", "rules"]
+    yield from table(head, rows)
+
+
+def _real(real: Mapping[str, Any]) -> Iterator[str]:
+    sources = list(real["untouched"])
+    by_fault: dict[str, dict[str, list[str]]] = {}
+    for row in real["faults"]:
+        cells = by_fault.setdefault(row["fault"], {})
+        said = f"{row['size']:g}: {row['found']}/{row['of']}"
+        cells.setdefault(row["source"], []).append(said)
+    rows = [[f, *(", ".join(c.get(s, ["–"])) for s in sources)] for f, c in by_fault.items()]
+    yield from table(["real episodes, fault put in (size: found)", *sources], rows)
+    rows = [
+        [
+            source,
+            found["of"],
+            ", ".join(f"{code} {n}" for code, n in found["rules"].items()) or "–",
+            ", ".join(f"{tier} {n}" for tier, n in found["timesteps"].items()),
+        ]
+        for source, found in real["untouched"].items()
+    ]
+    yield from table(["real, as they came", "episodes", "rules (episodes)", "timesteps"], rows)
+    lists = [
+        [f"`{d['class']}`", d["of"], d["known_defect"], d["seen_as"], d["unseen"]]
+        for d in real["defect_lists"]
+    ]
+    head = ["AgiBot's defect lists", "episodes", "`known_defect`", "without the list we see"]
+    yield from table([*head, "unseen"], lists)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="replace the part of a page")
+    parser.add_argument("--seed", type=int, default=FRESH_SEED, help="of the fresh set")
+    args = parser.parse_args()
+    answer = measured(args.seed)
+    if args.write:
+        text = args.write.read_text()
+        before, _, rest = text.partition(BEGIN)
+        _, mark, after = rest.partition(END)
+        if not mark:
+            raise SystemExit(f"{args.write} has no {BEGIN} ... {END}; put both where the part goes")
+        args.write.write_text(f"{before}{BEGIN}\n{page(answer)}{END}{after}")
+    print(json.dumps(answer) if args.json else page(answer))
+
+
+if __name__ == "__main__":
+    main()
