@@ -93,6 +93,9 @@ def build_command(
     facts, is_new = built.facts, False
     if not dry_run:
         there = existing(opened.root, facts)
+        if stats and there is not None and there.statistics is None:
+            found = f"{name} was published without statistics, and a manifest is never rewritten"
+            raise ConfigError(f"{found}: choose another name, or say --no-stats")
         is_new = there is None
         on = (
             (

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from ingest import snapshot
-from ingest.corpus import Corpus, open_corpus, writer_lock
+from ingest.corpus import open_corpus, writer_lock
 from ingest.curation.hoi.detector import HAND_LANDMARKER, open_detector
-from ingest.curation.measures import Measure, chosen, measures, with_models
-from ingest.curation.run import MeasureTally, measure_corpus, missing, waiting_for
+from ingest.curation.measures import Measure, chosen, measures
+from ingest.curation.measuring import MeasureTally, Todo, measure_corpus, missing
 from ingest.disk import Disk
 from jobs.context import new_run, usable_cores
 from jobs.ingest import executor_for, limits_from
@@ -48,12 +48,10 @@ def command(
     opened = open_corpus(corpus)
     wanted, models = chosen(only or []), _models(hand_landmarker)
     _check_needs(wanted, models, is_named=bool(only))
-    runnable = with_models(wanted, models)
     if dry_run:
-        current = snapshot.load(opened.root)
-        todo = missing(opened, current, runnable)
+        todo = missing(opened, snapshot.load(opened.root), wanted, models)
         counts = {"to_do": len(todo.lacks), "up_to_date": todo.up_to_date}
-        _tell(counts | _without_model(opened, current, wanted, models), as_json=as_json)
+        _tell(counts | _without_model(todo, wanted, models), as_json=as_json)
         return
     limits = limits_from()
     count = usable_cores() if workers is None else workers
@@ -63,12 +61,12 @@ def command(
     started = time.monotonic()
     with writer_lock(opened):
         current = snapshot.load(opened.root)
-        total = len(missing(opened, current, runnable).lacks)
-        with progress_of("measure", total) as advance:
+        todo = missing(opened, current, wanted, models)
+        with progress_of("measure", len(todo.lacks)) as advance:
             tally, current = measure_corpus(
                 opened,
                 current,
-                wanted,
+                todo,
                 executor,
                 run_id=new_run(lambda _: None).run_id,
                 disk=Disk(),
@@ -76,7 +74,7 @@ def command(
                 progress=lambda tally: advance(tally.measured + tally.failed),
             )
     told = _report(tally, current.number, time.monotonic() - started)
-    _tell(told | _without_model(opened, current, wanted, models), as_json=as_json)
+    _tell(told | _without_model(todo, wanted, models), as_json=as_json)
     if tally.failed:
         raise typer.Exit(1)
 
@@ -97,18 +95,15 @@ def _check_needs(wanted: list[Measure], models: dict[str, str], *, is_named: boo
         raise ConfigError(f"{', '.join(lacking)}: {_HOW}")
 
 
-def _without_model(
-    opened: Corpus, current: snapshot.Snapshot, wanted: list[Measure], models: dict[str, str]
-) -> dict[str, int]:
+def _without_model(todo: Todo, wanted: list[Measure], models: dict[str, str]) -> dict[str, int]:
     """How many episodes a missing model leaves without hand detections, told on standard error too."""
     if HAND_LANDMARKER in models:
         return {}
-    waiting = waiting_for(opened, current, wanted, HAND_LANDMARKER)
-    if waiting:
+    if todo.waiting:
         names = ", ".join(m.name for m in wanted if m.needs_model == HAND_LANDMARKER)
-        told = f"{names or 'the detector'}: not run on {waiting:,} episodes of people: {_HOW}"
+        told = f"{names or 'the detector'}: not run on {todo.waiting:,} episodes of people: {_HOW}"
         stderr.print(told, highlight=False, markup=False)
-    return {"without_hand_landmarker": waiting}
+    return {"without_hand_landmarker": todo.waiting}
 
 
 def _report(tally: MeasureTally, number: int, elapsed_s: float) -> dict[str, Any]:

@@ -17,8 +17,8 @@ import numpy as np
 from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.curation.measures import chosen
+from ingest.curation.measuring import missing, work_of
 from ingest.curation.pictures import facts_of
-from ingest.curation.run import missing, work_of
 from ingest.curation.view import EpisodeView, open_view
 from tests.curation.demonstrations import Array, with_pictures
 from tests.faults.runs import run

@@ -12,7 +12,7 @@ from ingest import snapshot
 from ingest.corpus import Corpus, open_corpus, writer_lock
 from ingest.curation.dedup.signatures import KINDS
 from ingest.curation.measures import chosen
-from ingest.curation.run import measure_corpus
+from ingest.curation.measuring import measure_corpus, missing
 from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from ingest.snapshot import Snapshot
@@ -105,10 +105,11 @@ def measured(out: Path) -> tuple[Corpus, Snapshot]:
     """The signatures of a corpus."""
     corpus = open_corpus(out)
     with writer_lock(corpus):
+        before = snapshot.load(out)
         _, current = measure_corpus(
             corpus,
-            snapshot.load(out),
-            chosen([m.name for m in KINDS.values()]),
+            before,
+            missing(corpus, before, chosen([m.name for m in KINDS.values()])),
             InlineExecutor(Disk()),
             run_id="measure",
             disk=Disk(),

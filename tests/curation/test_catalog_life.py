@@ -14,7 +14,7 @@ from ingest import snapshot
 from ingest.commit import datasets_of
 from ingest.corpus import Corpus
 from ingest.curation.measures import chosen
-from ingest.curation.run import measure_corpus
+from ingest.curation.measuring import measure_corpus, missing
 from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from ingest.life import compact as compaction
@@ -50,10 +50,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured(corpus: Path) -> None:
     current = snapshot.load(corpus)
-    wanted = chosen(["motion"])
-    measure_corpus(
-        Corpus(corpus), current, wanted, InlineExecutor(), run_id="measured", disk=Disk()
-    )
+    todo = missing(Corpus(corpus), current, chosen(["motion"]))
+    measure_corpus(Corpus(corpus), current, todo, InlineExecutor(), run_id="measured", disk=Disk())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ingest import snapshot
 from ingest.corpus import open_corpus
-from ingest.curation import run as run_module
+from ingest.curation import measuring as run_module
 from ingest.curation import view as view_module
 from ingest.curation.hoi.decide import Limits, Reason, State, decide, windows
 from ingest.curation.hoi.detector import HAND_LANDMARKER, FoundHand
@@ -22,10 +22,10 @@ from ingest.curation.hoi.evidence import Evidence, filled, says_of, seen_mask, w
 from ingest.curation.hoi.says import Says, what_it_says
 from ingest.curation.hoi.watch import HandWatch, SeenHands
 from ingest.curation.measure import hand_detections, hoi
-from ingest.curation.measures import chosen, measured, with_models
+from ingest.curation.measures import chosen, measured
+from ingest.curation.measuring import measure_corpus, missing
 from ingest.curation.pictures import look_at
 from ingest.curation.policy.policy import load_policy
-from ingest.curation.run import measure_corpus, missing, waiting_for
 from ingest.curation.tier.tier import judge
 from ingest.curation.view import EpisodeView
 from ingest.disk import Disk
@@ -317,11 +317,11 @@ def test_robots_are_not_looked_at(tmp_path: Path) -> None:
 
 
 def do_measure(out: Path, models: dict[str, str]) -> Any:
-    corpus = open_corpus(out)
+    corpus, current = open_corpus(out), snapshot.load(out)
+    todo = missing(corpus, current, chosen(["hoi", "hand_detections"]), models)
     return measure_corpus(
-        corpus, snapshot.load(out), chosen(["hoi", "hand_detections"]), InlineExecutor(Disk()),
-        run_id="measure", disk=Disk(), models=models,
-    )  # fmt: skip
+        corpus, current, todo, InlineExecutor(Disk()), run_id="m", disk=Disk(), models=models
+    )
 
 
 def newest(current: Snapshot, out: Path) -> dict[str, set[int]]:
@@ -354,7 +354,7 @@ def test_a_model_that_comes_later_makes_verdicts_anew(
     assert (tally.failed, tally.measured) == (0, people)
     version = hoi.MEASURE.version
     assert set(newest(current, out)) == {g.name for g in hoi.MEASURE.gives}
-    assert waiting_for(corpus, current, both, HAND_LANDMARKER) == people
+    assert missing(corpus, current, both).waiting == people
     looks.clear()
     tally, current = do_measure(out, {HAND_LANDMARKER: "model.task"})
     assert (tally.failed, tally.measured) == (0, people)
@@ -363,13 +363,13 @@ def test_a_model_that_comes_later_makes_verdicts_anew(
     found = newest(current, out)
     assert found["hoi_interaction"] == {version, version + 1}
     assert found["hoi_hand_share"] == {hand_detections.MEASURE.version}
-    assert waiting_for(corpus, current, both, HAND_LANDMARKER) == 0
+    assert missing(corpus, current, both).waiting == 0
     tally, current = do_measure(out, {})
     assert (tally.measured, tally.up_to_date) == (0, tally.discovered)
     # a later version is not made without the model that the present one had, but is waiting for it
     later = [replace(hoi.MEASURE, version=version + 2)]
-    assert len(missing(corpus, current, with_models(later, {})).lacks) == 0
-    assert waiting_for(corpus, current, later, HAND_LANDMARKER) == people
+    assert len(missing(corpus, current, later).lacks) == 0
+    assert missing(corpus, current, later).waiting == people
 
 
 # --- the built-in policy ------------------------------------------------------------------------------------------------

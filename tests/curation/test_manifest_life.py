@@ -24,7 +24,7 @@ from ingest.disk import Disk
 from ingest.executor import InlineExecutor, LocalExecutor
 from ingest.recipe import Limits
 from jobs.cli import app
-from schemas.errors import SourceError
+from schemas.errors import ConfigError, SourceError
 from schemas.manifest import Manifest, Normalisation, load
 from tests.faults.runs import run, tree
 from tests.faults.toy import write_toy
@@ -385,3 +385,11 @@ def test_the_same_is_the_same(corpus: Path) -> None:
     assert build(corpus, "again", "--no-stats").exit_code == 0
     found = ask(corpus, "diff", "whole", "again")
     assert (found["summary"], found["same"], found["built_from"]) == ([], 4, {})
+
+
+def test_a_page_without_statistics_does_not_pass_for_one_with(corpus: Path) -> None:
+    assert build(corpus, "bare", "--no-stats").exit_code == 0
+    again = build(corpus, "bare")
+    assert isinstance(again.exception, ConfigError)
+    assert "published without statistics" in str(again.exception)
+    assert build(corpus, "bare", "--no-stats").exit_code == 0

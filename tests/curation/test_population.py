@@ -14,7 +14,7 @@ from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.curation.measure import trajectory
 from ingest.curation.measures import chosen
-from ingest.curation.run import measure_corpus
+from ingest.curation.measuring import measure_corpus, missing
 from ingest.curation.tier.population import (
     end_outliers,
     length_outliers,
@@ -160,13 +160,13 @@ def test_signatures_are_committed_with_the_numbers(tmp_path: Path) -> None:
     assert adapter_for("egodex").name == "egodex"
     run(tmp_path / "raw", tmp_path / "out", source="egodex")
     corpus, disk = open_corpus(tmp_path / "out"), Disk()
-    wanted = chosen(["trajectory", "motion"])
-    tally, after = measure_corpus(
-        corpus, snapshot.load(corpus.root), wanted, InlineExecutor(disk), run_id="m", disk=disk
-    )
+    wanted, before = chosen(["trajectory", "motion"]), snapshot.load(corpus.root)
+    todo = missing(corpus, before, wanted)
+    tally, after = measure_corpus(corpus, before, todo, InlineExecutor(disk), run_id="m", disk=disk)
     rows = after.read(corpus.root, "signatures").to_pylist()
     assert (tally.failed, len(rows)) == (0, tally.measured)
     assert {(r["kind"], r["version"]) for r in rows} == {("trajectory", 1)}
     assert {len(r["vector"]) for r in rows} <= {128, 256}
-    again, last = measure_corpus(corpus, after, wanted, InlineExecutor(disk), run_id="n", disk=disk)
+    todo = missing(corpus, after, wanted)
+    again, last = measure_corpus(corpus, after, todo, InlineExecutor(disk), run_id="n", disk=disk)
     assert (again.measured, last.number) == (0, after.number)

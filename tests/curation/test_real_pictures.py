@@ -11,8 +11,8 @@ from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.curation import view as view_module
 from ingest.curation.measures import chosen
+from ingest.curation.measuring import measure_corpus, missing
 from ingest.curation.pictures import look_at
-from ingest.curation.run import measure_corpus
 from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from tests.faults.runs import run
@@ -33,11 +33,11 @@ def measured(
         return look_at(path, length)
 
     monkeypatch.setattr(view_module, "look_at", counted)
-    corpus = open_corpus(out)
+    corpus, before = open_corpus(out), snapshot.load(out)
     tally, current = measure_corpus(
         corpus,
-        snapshot.load(out),
-        chosen(NAMES),
+        before,
+        missing(corpus, before, chosen(NAMES)),
         InlineExecutor(Disk()),
         run_id="measure",
         disk=Disk(),

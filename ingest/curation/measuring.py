@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow.compute as pc
 
@@ -21,13 +22,16 @@ from ingest import snapshot
 from ingest.corpus import Corpus
 from ingest.curation.hoi.detector import HAND_LANDMARKER, HandDetector, open_detector
 from ingest.curation.measures import Measure, chosen, measured, with_models
+from ingest.curation.tier.places import Places
 from ingest.curation.view import PERSON, EpisodeView, open_view
 from ingest.disk import Disk
 from ingest.executor import Death, Executor
 from ingest.snapshot import Part, Snapshot
 from schemas.errors import PipelineError
 
-BATCH_EPISODES = 500
+BATCH_EPISODES = (
+    500  # to a snapshot, until a run has measured twenty times that: a snapshot names every part
+)
 CHUNK_EPISODES = 5000
 
 
@@ -128,49 +132,78 @@ def _signature_rows(uid: str, measure: Measure, view: EpisodeView) -> list[dict[
 class Todo:
     """Which measures each episode lacks: `lacks` has a row for each episode with something to do."""
 
-    lacks: pl.DataFrame  # uid, and one bool column for each wanted measure
+    lacks: pl.DataFrame  # uid, and one bool column for each wanted measure that can be run
     up_to_date: int
-
-
-def missing(corpus: Corpus, current: Snapshot, wanted: Sequence[Measure]) -> Todo:
-    """What is not in the catalog at its present version. A million episodes are one join, not a million lookups."""
-    have = pl.DataFrame(current.read(corpus.root, "measurements", ["uid", "name", "version"]))
-    newest = have.group_by("uid", "name").agg(pl.col("version").max())
-    episodes = pl.DataFrame(current.read(corpus.root, "episodes", ["uid", "embodiment"]))
-    is_person = pl.col("embodiment").fill_null("").str.starts_with(PERSON)
-    lacks = episodes.select(
-        "uid",
-        *(
-            (
-                ~pl.col("uid").is_in(_complete(newest, measure).implode())
-                & (is_person if measure.of_people else True)
-            ).alias(measure.name)
-            for measure in wanted
-        ),
+    waiting: int = (
+        0  # episodes that a measure would be run on if there were the models that are not given
     )
-    todo = lacks.filter(pl.any_horizontal(m.name for m in wanted)) if wanted else lacks.clear()
-    return Todo(lacks=todo, up_to_date=len(episodes) - len(todo))
 
 
-def _complete(newest: pl.DataFrame, measure: Measure) -> pl.Series:
-    """Uids that have every name of the measure at its version or a later one.
+def missing(
+    corpus: Corpus,
+    current: Snapshot,
+    wanted: Sequence[Measure],
+    models: Mapping[str, str] | None = None,
+) -> Todo:
+    """What is not in the catalog at its present version; one pass over `measurements`, a part at a time.
+
+    Memory is a byte for each episode and name that is asked for, whatever the number of rows.
+    """
+    models = models or {}
+    runnable = with_models(wanted, models)
+    every = dict.fromkeys(m.needs_model or m.gains_from or "" for m in wanted)
+    absent = [name for name in every if name and name not in models]
+    if_given = with_models(
+        [m for m in wanted if {m.needs_model, m.gains_from} & set(absent)],
+        dict.fromkeys(absent, ""),
+    )
+    episodes = pl.DataFrame(current.read(corpus.root, "episodes", ["uid", "embodiment"]))
+    fresh = _has_all(corpus, current, episodes["uid"], [*runnable, *if_given])
+    is_person = episodes["embodiment"].fill_null("").str.starts_with(PERSON).to_numpy()
+    lacking = [
+        ~has & (is_person if m.of_people else True) for m, has in zip(runnable, fresh, strict=False)
+    ]
+    waits = np.zeros(len(episodes), dtype=bool)
+    for measure, has in zip(if_given, fresh[len(runnable) :], strict=True):
+        waits |= ~has & (is_person if measure.of_people else True)
+    lacks = episodes.select("uid").with_columns(
+        *(pl.Series(m.name, row) for m, row in zip(runnable, lacking, strict=True))
+    )
+    todo = lacks.filter(pl.any_horizontal(m.name for m in runnable)) if runnable else lacks.clear()
+    return Todo(lacks=todo, up_to_date=len(episodes) - len(todo), waiting=int(waits.sum()))
+
+
+def _has_all(
+    corpus: Corpus, current: Snapshot, uids: pl.Series, wanted: Sequence[Measure]
+) -> list[npt.NDArray[np.bool_]]:
+    """For each measure [N] whether the episode has every name of it at its version or a later one.
 
     What gained from a model is not made anew without it, even by a later version: that would be a step back.
     """
-    names = [gives.name for gives in measure.gives]
-    version = pl.col("version")
-    is_fresh = version >= measure.version
-    if measure.gains_from is not None and measure.version % 2 == 0:
-        is_fresh |= version % 2 == 1
-    fresh = newest.filter(pl.col("name").is_in(names) & is_fresh)
-    counted = fresh.group_by("uid").agg(pl.col("name").n_unique().alias("count"))
-    return counted.filter(pl.col("count") == len(names))["uid"]
-
-
-def waiting_for(corpus: Corpus, current: Snapshot, wanted: Sequence[Measure], model: str) -> int:
-    """Episodes that a measure would be run on if there were that model: never a silent omission."""
-    missed = [m for m in wanted if model in (m.needs_model, m.gains_from)]
-    return len(missing(corpus, current, with_models(missed, {model: ""})).lacks)
+    places = Places(uids)
+    names = sorted({gives.name for measure in wanted for gives in measure.gives})
+    at = {name: i for i, name in enumerate(names)}
+    version = np.zeros((len(uids), len(names)), dtype=np.int16)
+    for part in current.parts("measurements"):
+        rows = (
+            pl.scan_parquet(corpus.root / part.path, glob=False)
+            .select("uid", "name", "version")
+            .filter(pl.col("name").is_in(names))
+            .collect()
+        )
+        row = places.of(rows["uid"])
+        column = rows["name"].replace_strict(at, return_dtype=pl.Int64).to_numpy()
+        known = row >= 0
+        found = rows["version"].to_numpy().astype(np.int16)
+        np.maximum.at(version, (row[known], column[known]), found[known])
+    out = []
+    for measure in wanted:
+        columns = [at[gives.name] for gives in measure.gives]
+        is_fresh = version[:, columns] >= measure.version
+        if measure.gains_from is not None and measure.version % 2 == 0:
+            is_fresh |= version[:, columns] % 2 == 1
+        out.append(np.asarray(is_fresh.all(axis=1)))
+    return out
 
 
 def work_of(
@@ -217,7 +250,7 @@ class _Infos:
 def measure_corpus(
     corpus: Corpus,
     current: Snapshot,
-    wanted: Sequence[Measure],
+    todo: Todo,
     executor: Executor,
     *,
     run_id: str,
@@ -225,12 +258,11 @@ def measure_corpus(
     models: Mapping[str, str] | None = None,
     progress: Callable[[MeasureTally], None] = lambda tally: None,
 ) -> tuple[MeasureTally, Snapshot]:
-    """Measure what is missing; what needs a model that is not in `models` is left as it is. The caller holds the writer lock.
+    """Measure what `missing` found with the same `models`. The caller holds the writer lock.
 
     Raises:
         TransientError: another writer was first; what is committed stays, run again.
     """
-    todo = missing(corpus, current, with_models(wanted, models or {}))
     tally = MeasureTally(discovered=len(todo.lacks) + todo.up_to_date, up_to_date=todo.up_to_date)
     work = work_of(corpus, current, todo, models)
     batch: list[dict[str, Any]] = []
@@ -256,7 +288,7 @@ def measure_corpus(
             batch += found.rows
             vectors += found.vectors
             waiting += 1
-            if waiting >= BATCH_EPISODES:
+            if waiting >= max(BATCH_EPISODES, tally.measured // 20):
                 current = flush(current)
             progress(tally)
     finally:
