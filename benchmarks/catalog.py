@@ -40,7 +40,7 @@ from schemas.catalog import TABLES
 PARTS = ("sql", "tier", "manifest")
 SEED = 20_000
 GROUP_BY = """SELECT source, embodiment, count(*) AS n, sum(hours) AS h, avg(action_coverage) AS coverage
-    FROM {episodes} WHERE licence_class = 'open' AND length > 100 AND frames_verified GROUP BY ALL ORDER BY ALL"""
+    FROM {episodes} WHERE licence_class = 'permissive' AND length > 100 AND frames_verified GROUP BY ALL ORDER BY ALL"""
 
 
 def verdicts(committed: pa.Table, number: int) -> pa.Table:

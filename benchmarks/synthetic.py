@@ -85,7 +85,7 @@ def episodes(rng: np.random.Generator, count: int, first: int) -> pa.Table:
         "worst_image_skew_ms": pa.array(rng.random(count) * 30),
         "num_gaps": pa.array(rng.integers(0, 3, count).astype(np.int32)),
         "licence": _choice(rng, count, ("CC BY 4.0", "CC BY-NC-ND 4.0")),
-        "licence_class": _choice(rng, count, ("open", "non_commercial")),
+        "licence_class": _choice(rng, count, ("permissive", "non_commercial")),
         "allows_redistribution": _choice(rng, count, (True, False)),
         "raw_files": _one_each(raw),
         "adapter_version": pa.array(np.ones(count, np.int32)),

@@ -23,7 +23,7 @@ from ingest.disk import Disk
 from ingest.snapshot import Snapshot
 from jobs.caption_settings import key_of, settings_from, text_of
 from jobs.context import new_run
-from jobs.output import answer_json, progress_of, stderr, stdout, table
+from jobs.output import answer_json, outside, progress_of, stderr, stdout, table
 from schemas.errors import ConfigError
 
 
@@ -121,8 +121,7 @@ def _write_audit(
     corpus: Corpus, settings: CaptionSettings, folder: Path, only: dict[str, str | None]
 ) -> dict[str, Any]:
     """A sample of all captions, or of those of a backend and model."""
-    if folder.resolve().is_relative_to(corpus.root.resolve()):
-        raise ConfigError("inside the corpus; name a folder elsewhere", where=f"--audit {folder}")
+    outside(corpus.root, folder, "--audit")
     current = snapshot.load(corpus.root)
     chosen = _drawn(corpus, current, only)
     try:

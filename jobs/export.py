@@ -13,7 +13,7 @@ from ingest.corpus import open_corpus, uid_of, writer_lock
 from ingest.export.iceberg import Exported, export
 from ingest.export.mark import Step
 from ingest.export.warehouse import DEFAULT_NAME, Warehouse, open_configured, open_folder
-from jobs.output import answer_json, progress_of, stdout, table
+from jobs.output import answer_json, outside, progress_of, stdout, table
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 
@@ -64,10 +64,7 @@ def _warehouse(corpus: Path, folder: Path | None, name: str | None, namespace: s
             f"{namespace!r}: letters, digits and underscores only", where="--namespace"
         )
     if folder is not None:
-        if folder.resolve().is_relative_to(corpus.resolve()):
-            raise ConfigError(
-                "inside the corpus; name a folder elsewhere", where=f"--warehouse {folder}"
-            )
+        outside(corpus, folder, "--warehouse")
         return open_folder(folder, name or DEFAULT_NAME, namespace)
     if name is None:
         raise ConfigError("name a folder (--warehouse DIR) or a configured catalog (--catalog)")

@@ -10,10 +10,10 @@ import typer
 
 from ingest import snapshot
 from ingest.corpus import open_corpus, writer_lock
-from ingest.curation.hoi.detector import HAND_LANDMARKER, open_detector
 from ingest.curation.measures import Measure, chosen, measures
 from ingest.curation.measuring import MeasureTally, Todo, measure_corpus, missing
 from ingest.disk import Disk
+from ingest.models.hand_detector import HAND_LANDMARKER, open_detector
 from jobs.context import new_run, usable_cores
 from jobs.ingest import executor_for, limits_from
 from jobs.models import HAND_LANDMARKER_ENV, HandLandmarkerFile

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,10 +21,22 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from schemas.errors import ConfigError
+
 PIPE_WIDTH = 160  # columns when nobody's terminal says otherwise
 
 stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 stderr = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+
+
+def outside(corpus: Path, chosen: Path, option: str) -> None:
+    """What a command writes for people does not belong into a corpus: `verify` would call it a stranger.
+
+    Raises:
+        ConfigError: `chosen` is inside.
+    """
+    if chosen.resolve().is_relative_to(corpus.resolve()):
+        raise ConfigError("inside the corpus; name a place elsewhere", where=f"{option} {chosen}")
 
 
 def answer_json(value: Any) -> None:

@@ -22,7 +22,7 @@ from rich.text import Text
 from ingest.catalog import Catalog
 from ingest.catalog_views import Limits
 from ingest.corpus import open_corpus
-from jobs.output import answer_json, stderr
+from jobs.output import answer_json, outside, stderr
 from schemas.errors import ConfigError
 
 PIPE_COLUMNS = 10_000  # a pipe has no width: the table is as wide as its cells
@@ -49,8 +49,8 @@ def query(
     """Ask the catalog in SQL. It only reads."""
     if as_csv and (as_json or parquet):
         raise ConfigError("--csv does not go with --json or --parquet; choose one")
-    if parquet and parquet.resolve().is_relative_to(corpus.resolve()):
-        raise ConfigError("inside the corpus; name a file elsewhere", where=f"--parquet {parquet}")
+    if parquet:
+        outside(corpus, parquet, "--parquet")
     open_corpus(corpus)
     limits = Limits(timeout_s=timeout_s, memory_mb=memory_mb, threads=threads)
     with Catalog.open(corpus, snapshot=snapshot, limits=limits) as catalog:

@@ -16,7 +16,7 @@ from ingest.curation.policy.policy import BUILT_IN, load_policy
 from ingest.curation.tier.explain import policy_in_force
 from ingest.report.overview import Asked
 from ingest.report.page import report
-from jobs.output import answer_json, stdout
+from jobs.output import answer_json, outside, stdout
 from schemas.errors import ConfigError
 
 LIMITS = Limits(timeout_s=600.0, memory_mb=8192)
@@ -38,8 +38,7 @@ def command(
 ) -> None:
     """Funnel, hours, histograms with thresholds, best and worst segments, captions, what was set aside: one HTML file."""
     opened = open_corpus(corpus)
-    if html.resolve().is_relative_to(opened.root.resolve()):
-        raise ConfigError("inside the corpus; name a file elsewhere", where=f"--html {html}")
+    outside(opened.root, html, "--html")
     current = snapshot.load(opened.root, with_snapshot)
     chosen = load_policy(policy)[0] if policy else policy_in_force(opened.root, current, BUILT_IN)
     asked = Asked(

@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 
 from ingest import snapshot
 from ingest.corpus import Corpus
-from ingest.curation.hoi.detector import HAND_LANDMARKER, HandDetector, open_detector
 from ingest.curation.measures import Measure, chosen, measured, with_models
 from ingest.curation.tier.places import Places
 from ingest.curation.view import PERSON, EpisodeView, open_view
 from ingest.disk import Disk
 from ingest.executor import Death, Executor
+from ingest.models.hand_detector import HAND_LANDMARKER, HandDetector, open_detector
 from ingest.snapshot import Part, Snapshot
 from schemas.errors import PipelineError
 

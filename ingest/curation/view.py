@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from ingest.corpus import data_file, video_file
 from ingest.curation.arm import Arm, arms_of
-from ingest.curation.hoi.detector import HandDetector
 from ingest.curation.hoi.watch import HandWatch, SeenHands
 from ingest.curation.pictures import PictureFacts, look_at
+from ingest.models.hand_detector import HandDetector
 from schemas.episode import SIDES
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, rotmat_from_rot6d_cols

@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,14 @@ class Fake:
     url: str = ""
     released: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait_for(self, num_requests: int) -> None:
+        """Until so many have come; a test that hangs would say nothing."""
+        give_up = time.monotonic() + 60
+        while len(self.requests) < num_requests:
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"{len(self.requests)} of {num_requests} requests came")
+            time.sleep(0.01)
 
     def next_act(self) -> str:
         with self.lock:

@@ -98,7 +98,7 @@ def test_a_whole_answer_has_one_time_limit(act: str) -> None:
     began = time.monotonic()
     with endpoint(then=act) as fake:
         reply = describe(fake, timeout_s=0.15, tries=2)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
     assert reply.outcome is Outcome.TRANSPORT_ERROR
     assert reply.detail == "no answer within 0.15 s"
 
@@ -245,26 +245,25 @@ def test_a_message_can_be_printed_and_stored(act: str) -> None:
 def test_who_waits_is_let_go_when_the_run_is_interrupted() -> None:
     began = time.monotonic()
     with endpoint(script=["hang"], then="500") as fake:
-        chat = OpenAiChat(endpoint_at(fake.url), "m", EndpointSettings(timeout_s=60))
+        chat = OpenAiChat(endpoint_at(fake.url), "m", EndpointSettings(timeout_s=300))
         asked = ChatBackend(chat, AskSettings())
         request = DescribeRequest(segment=SEGMENT, sheet=SHEET)
         with ThreadPoolExecutor(3) as pool:
             replies = [pool.submit(asked.describe, request) for _ in range(3)]
-            while len(fake.requests) < 3:
-                time.sleep(0.01)
+            fake.wait_for(3)
             asked.stop()
             assert {r.result().outcome for r in replies} == {Outcome.TRANSPORT_ERROR}
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_after_an_interrupt_nobody_is_asked_any_more() -> None:
     began = time.monotonic()
     with endpoint(then="hang") as fake:
-        asked, _ = backend(fake, timeout_s=20.0)
+        asked, _ = backend(fake, timeout_s=300.0)
         asked.stop()
         reply = asked.describe(DescribeRequest(segment=SEGMENT, sheet=SHEET))
     assert reply.outcome is Outcome.TRANSPORT_ERROR
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_what_else_decides_an_answer_is_part_of_its_key(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -556,7 +555,6 @@ def test_an_interrupt_is_heard_while_a_server_is_silent(corpus: Corpus, tmp_path
                 fake.url,
             ]
         )
-        while not fake.requests:
-            time.sleep(0.02)
+        fake.wait_for(1)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130

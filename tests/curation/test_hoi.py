@@ -17,7 +17,6 @@ from ingest.corpus import open_corpus
 from ingest.curation import measuring as run_module
 from ingest.curation import view as view_module
 from ingest.curation.hoi.decide import Limits, Reason, State, decide, windows
-from ingest.curation.hoi.detector import HAND_LANDMARKER, FoundHand
 from ingest.curation.hoi.evidence import Evidence, filled, says_of, seen_mask, without_short
 from ingest.curation.hoi.says import Says, what_it_says
 from ingest.curation.hoi.watch import HandWatch, SeenHands
@@ -30,6 +29,7 @@ from ingest.curation.tier.tier import judge
 from ingest.curation.view import EpisodeView
 from ingest.disk import Disk
 from ingest.executor import InlineExecutor
+from ingest.models.hand_detector import HAND_LANDMARKER, FoundHand
 from ingest.snapshot import Snapshot
 from tests.curation.pictured import Builder, encode, texture
 from tests.curation.tier_corpus import Given as GivenEpisode

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ingest.curation.hoi.detector import HAND_LANDMARKER
 from ingest.curation.hoi.evidence import seen_mask
 from ingest.curation.hoi.watch import SeenHands
 from ingest.curation.measures import Gives, Measure
 from ingest.curation.view import EpisodeView, Mask
+from ingest.models.hand_detector import HAND_LANDMARKER
 from ingest.stages.segment import runs
 from schemas.measurement import Measurement
 

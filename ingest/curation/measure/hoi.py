@@ -14,13 +14,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from ingest.curation.hoi.decide import VERSION, State, decide
-from ingest.curation.hoi.detector import HAND_LANDMARKER
 from ingest.curation.hoi.evidence import Evidence, edges_of, says_of
 from ingest.curation.measure import hands as aperture
 from ingest.curation.measure.hand_detections import seen_anywhere
 from ingest.curation.measure.video import BLACK_LUMA, FLAT_LUMA
 from ingest.curation.measures import Gives, Measure
 from ingest.curation.view import EpisodeView, Mask
+from ingest.models.hand_detector import HAND_LANDMARKER
 from schemas.episode import SIDES
 from schemas.measurement import Measurement
 
