@@ -33,9 +33,16 @@ TASKS = ("policy", "forward_dynamics", "inverse_dynamics", "visual_forecasting")
 
 
 def names_of(count: int) -> list[str]:
-    """`count` names of one number an episode: all that the policy asks for, and as many more as it takes."""
+    """`count` names: all that the policy asks for but the pauses, and as many more as it takes."""
     _, whole, _ = used(load_policy("ei30k")[0])
-    return [*sorted(whole), *(f"other_{k:02d}" for k in range(count))][:count]
+    asked = [*sorted(whole), *sorted(stretches())]
+    return [*asked, *(f"other_{k:02d}" for k in range(count))][:count]
+
+
+def stretches() -> set[str]:
+    """Names of stretches, of which an episode has one row without a value: looked for, none there."""
+    _, whole, spans = used(load_policy("ei30k")[0])
+    return {name for name in spans if name not in whole} - {pause_name()}
 
 
 def _repeated(values: pa.Array, times: int) -> pa.Array:
@@ -53,7 +60,9 @@ def measurements(rng: np.random.Generator, uids: pa.Array, names: list[str]) -> 
         "uid": _repeated(uids, len(names)),
         "name": code.dictionary_decode(),
         "version": pa.array(np.ones(count, np.int32)),
-        "value": pa.array(rng.random(count) ** 3),
+        "value": pa.array(
+            rng.random(count) ** 3, mask=np.tile(np.isin(names, list(stretches())), len(uids))
+        ),
         "unit": pa.repeat("share", count),
         "denominator": pa.array(np.full(count, 100)),
     }

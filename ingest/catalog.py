@@ -12,7 +12,8 @@ locked). DuckDB 2.0.0 also refuses links that leave those folders; 1.4.4 follows
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,7 @@ from schemas.catalog import TABLES
 from schemas.errors import ConfigError, InvariantError
 
 BATCH_ROWS = 100_000
+POLL_S = 0.1
 HINT = 'see what there is: eicorpus query "SHOW TABLES" or "DESCRIBE episodes"; docs/query.md'
 
 
@@ -93,9 +95,13 @@ class Catalog:
             ConfigError: the query is wrong, not allowed, or over a limit; the message is DuckDB's.
         """
         statement = query_guard.reading_statement(self._connection, text)
-        with self._time_limit():
+
+        def fetched() -> pa.Table:
             relation = self._connection.sql(statement, params=parameters or None)
             return _collect(relation.to_arrow_reader(BATCH_ROWS), self._limits.memory_mb)
+
+        with self._time_limit():
+            return _interruptible(fetched, self._connection.interrupt)
 
     def register(self, name: str, table: pa.Table) -> None:
         """Let queries of this catalog ask `table` under `name`, which may be given again for another one."""
@@ -183,6 +189,23 @@ class Catalog:
         finally:
             timer.cancel()
             timer.join()
+
+
+def _interruptible(work: Callable[[], pa.Table], stop: Callable[[], None]) -> pa.Table:
+    """`work()` on another thread, so that Ctrl-C and SIGTERM end it: Python handles a signal between two steps of the main thread.
+
+    It takes a step every tenth of a second, because a signal that another thread received does not wake it.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            while not wait([future], timeout=POLL_S).done:
+                pass
+            return future.result()
+        finally:
+            while not future.done():  # an interrupt before the query began is lost, so again
+                stop()
+                wait([future], timeout=POLL_S)
 
 
 def _part_path(corpus: Path, part: Part) -> Path:

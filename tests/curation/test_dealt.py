@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.curation.manifest.dealt import SplitBy, dealt, groups_of
+from ingest.catalog import Catalog
+from ingest.curation.manifest.dealt import SplitBy, dealt, groups_of, whole_tasks
 from schemas.split import DEFAULT_SHARES, Shares, split_of
+from tests.curation.tier_corpus import Given, write_corpus
+from tests.generators.corpus import uid_of
 
 WIDE = Shares(val=0.3, test=0.3)
 SCHEMA = {
@@ -82,6 +87,33 @@ def test_tasks_are_joined_through_episodes_that_share_them() -> None:
     """a-b and b-c make one group of three; d stands alone; without a text an episode keeps its own group."""
     rows = [{"texts": ["B", "a"]}, {"texts": ["b.", "C"]}, {"texts": ["d"]}, {"texts": [""]}]
     assert groups_of(frame(rows), SplitBy.TASK).to_list() == ["task:a", "task:a", "task:d", "g"]
+
+
+def test_unrelated_tasks_are_not_chained_through_a_step_they_share(tmp_path: Path) -> None:
+    """Two tasks that both end with "Place it"; the third episode has no text of the whole, the fourth two of them."""
+    texts = ["Grasp the cup", "Place it"], ["Lift the bag", "Place it"], ["Place it"], ["Say"]
+    whole = (
+        [(0, 100, "Lay the table")],
+        [(1, 99, "Pack")],
+        [(0, 50, "Pack"), (0, 100, " ")],
+        [(0, 100, "Pack!"), (0, 100, "Fill a bag")],
+    )
+    given = [Given(tasks=w, row={"tasks": t}) for t, w in zip(texts, whole, strict=True)]
+    with Catalog.open(write_corpus(tmp_path / "c", given)) as catalog:
+        columns = ("uid", "source", "dataset", "split_group", "tasks")
+        found = catalog.episodes(columns).rename({"tasks": "texts"})
+        found = pl.DataFrame({"uid": [uid_of(i) for i in range(4)]}).join(
+            found, on="uid", maintain_order="left"
+        )
+        chained = groups_of(found, SplitBy.TASK).to_list()
+        found = found.with_columns(whole_tasks(catalog, found))
+    assert chained[:3] == ["task:grasp the cup"] * 3
+    assert groups_of(found, SplitBy.TASK).to_list() == [
+        "task:lay the table",
+        "task:fill a bag",
+        "task:place it",
+        "task:fill a bag",
+    ]
 
 
 def test_a_subject_is_one_of_its_own_dataset() -> None:

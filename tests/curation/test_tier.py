@@ -456,6 +456,12 @@ def test_from_raw_recordings_to_tiers(tmp_path: Path) -> None:
     """Bridge-like episodes through ingestion and every measure, and the built-in policy on top."""
     written = oxe.write(tmp_path / "raw")
     run_ingest(written.root, tmp_path / "corpus", source="oxe")
+    invoke("measure", str(tmp_path / "corpus"), "--only", "motion", "--workers", "0")
+    answer = json.loads(invoke("tier", str(tmp_path / "corpus"), "--what-if", "--json"))
+    assert {row["tier"]: row["after"]["episodes"] for row in answer["tiers"]} == {
+        "none": 0,
+        "low": 3,  # jumps, video and the rest were never looked at
+    }
     invoke("measure", str(tmp_path / "corpus"), "--workers", "0")
     answer = json.loads(invoke("tier", str(tmp_path / "corpus"), "--json"))
     assert answer["committed"] is True

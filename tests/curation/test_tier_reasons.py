@@ -51,7 +51,8 @@ def test_a_long_stop_is_low_and_what_is_around_it_is_not(tmp_path: Path) -> None
     whole = {"idle_share": 0.6, "idle_between_share": 0.1}
     stretches = {"pause_dead_s": [(20, 80, 6.0)], "rest_dead_s": []}
     older = {"idle_share": 0.6}  # measured before `idle_between_share` was: as strict as then
-    given = [Given(whole=w, stretches=stretches) for w in (whole, older)]
+    given = [Given(whole=whole, stretches=stretches, is_measured=True)]
+    given.append(Given(whole=older, stretches=stretches))
     first, second = decisions(judged(write_corpus(tmp_path / "c", given), ei30k))
     assert [(s["start"], s["end"], s["tier"]) for s in first] == [
         (0, 20, "high"),
@@ -99,7 +100,8 @@ def test_explain_names_an_outlier_of_length(tmp_path: Path, others: int, is_told
     lengths = [*[100, 104, 98, 102, 96, 101][:others], 40]
     whole = {"idle_share": 0.1, "end_speed_m_s": 0.2}
     root = write_corpus(
-        tmp_path / "c", [Given(length=n, whole=whole, row=dict(ROW)) for n in lengths]
+        tmp_path / "c",
+        [Given(length=n, whole=whole, row=dict(ROW), is_measured=True) for n in lengths],
     )
     current = snapshot.load(root)
     (short,) = explain(root, current, uid_of(others), ei30k).segments
@@ -118,7 +120,10 @@ def test_explain_names_an_outlier_of_length(tmp_path: Path, others: int, is_told
 def test_who_ends_in_motion_among_those_who_rest(tmp_path: Path) -> None:
     """0.3 m/s where six others rest: cut off, though as long as they; told alike of one episode and of all."""
     speeds = [0.0, 0.005, 0.01, 0.0, 0.005, 0.01, 0.3]
-    given = [Given(whole={"idle_share": 0.1, "end_speed_m_s": v}, row=dict(ROW)) for v in speeds]
+    given = [
+        Given(whole={"idle_share": 0.1, "end_speed_m_s": v}, row=dict(ROW), is_measured=True)
+        for v in speeds
+    ]
     root = write_corpus(tmp_path / "c", given)
     every = decisions(judged(root, ei30k))
     assert [one["tier"] for (one,) in every] == ["high"] * 6 + ["low"]

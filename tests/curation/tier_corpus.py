@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest import snapshot
-from ingest.curation.measures import measured, measures
+from ingest.curation.measures import given_names, measured, measures
 from ingest.curation.policy.policy import Policy, policy_from
 from ingest.curation.policy.text import parse_policy_text
 from ingest.curation.tier.tier import Judged, judge
@@ -30,6 +30,8 @@ class Given:
     subtasks: Sequence[tuple[int, int]] = ()
     row: Mapping[str, Any] = field(default_factory=dict)
     version: int = 1
+    tasks: Sequence[tuple[int, int, str]] = ()  # rows of `segments` with a text
+    is_measured: bool = False  # whatever else there is to measure was measured, in vain
 
 
 def measurement(
@@ -76,7 +78,9 @@ def write_corpus(root: Path, given: Iterable[Given]) -> Path:
 
 def _segments(uid: str, one: Given) -> list[dict[str, Any]]:
     valid = [(0, one.length)] if one.valid is None else one.valid
-    spans = [("valid_run", *span) for span in valid] + [("subtask", *s) for s in one.subtasks]
+    spans = [("valid_run", *span, "") for span in valid]
+    spans += [("subtask", *span, "") for span in one.subtasks]
+    spans += [("task", *span) for span in one.tasks]
     return [
         {
             "uid": uid,
@@ -86,9 +90,9 @@ def _segments(uid: str, one: Given) -> list[dict[str, Any]]:
             "end": end,
             "start_s": start / 10,
             "end_s": end / 10,
-            "text": "",
+            "text": text,
         }
-        for index, (kind, start, end) in enumerate(spans)
+        for index, (kind, start, end, text) in enumerate(spans)
     ]
 
 
@@ -98,6 +102,9 @@ def _measurements(uid: str, one: Given) -> list[dict[str, Any]]:
         rows += [measurement(uid, name, v, a, b, one.version) for a, b, v in intervals]
         if not intervals:  # measured, and there was none
             rows.append(measurement(uid, name, None, None, None, one.version))
+    if one.is_measured:
+        others = sorted(given_names().keys() - one.whole.keys() - one.stretches.keys())
+        rows += [measurement(uid, name, None, None, None, one.version) for name in others]
     return rows
 
 

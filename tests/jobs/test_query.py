@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +149,22 @@ def test_mistakes_are_the_callers(
 def test_no_corpus_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no corpus"):
         ask(tmp_path, "SELECT 1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_endless_query_ends_when_it_is_asked_to(root: Path, signum: int) -> None:
+    """DuckDB counts for hours; a signal reaches Python only between two of its own steps, and there are none."""
+    sql = "SELECT count(*) FROM range(1000000000000) a, range(100) b WHERE a.range % 7 = b.range"
+    code = "import sys; from jobs.cli import main; print('up', flush=True); sys.argv = ['eicorpus', *sys.argv[1:]]; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "query", sql, "--corpus", str(root), "--timeout-s", "600"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)  # it is counting
+        process.send_signal(signum)
+        assert process.wait(60) == 130

@@ -3,7 +3,7 @@
 `auto` is the split that ingestion wrote (schemas/split.py) at its default shares. The others deal other groups by the same hash:
 `subject`, `scene`, `episode`, and `task`, where all episodes that share an instruction stay together, through whatever chain of
 episodes with several instructions joins them; and `copies`, the groups of `auto` where those that share a recording
-are one (dedup/straddle.py). An episode that does not know its subject or scene keeps the group it has.
+are one (dedup/straddle.py). An instruction is that of the whole episode where there is one (`whole_tasks`). An episode that does not know its subject or scene keeps the group it has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ingest.catalog import Catalog
 from schemas.split import DEFAULT_SHARES, Shares, split_of
+
+# A timestep may lack at either end: instants are rounded.
+_WHOLE = """
+SELECT s.uid, list(DISTINCT s.text ORDER BY s.text) AS whole FROM segments s JOIN episodes e USING (uid)
+WHERE s.kind = 'task' AND s."start" <= 1 AND s."end" >= e.length - 1 AND trim(s.text) <> '' GROUP BY s.uid"""
 
 
 class SplitBy(StrEnum):
@@ -40,6 +46,21 @@ def dealt(episodes: pl.DataFrame, by: SplitBy, shares: Shares) -> pl.Series:
     names = groups.unique()
     splits = [split_of(name, shares) for name in names.to_list()]
     return groups.replace_strict(names, pl.Series(splits, dtype=pl.String), return_dtype=pl.String)
+
+
+def whole_tasks(catalog: Catalog, episodes: pl.DataFrame) -> pl.Series:
+    """`texts` of the episodes, without those of sub-tasks where `segments` has texts of the whole.
+
+    "Place it on the table" is a step of many tasks: through it, unrelated ones would be one group.
+
+    Args:
+        episodes: uid and texts.
+    """
+    whole = pl.DataFrame(catalog.arrow(_WHOLE))
+    joined = episodes.select("uid", "texts").join(
+        whole, on="uid", how="left", maintain_order="left"
+    )
+    return joined.select(pl.coalesce("whole", "texts")).to_series().alias("texts")
 
 
 def groups_of(episodes: pl.DataFrame, by: SplitBy) -> pl.Series:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from ingest.catalog import Catalog
 from ingest.curation.caption.choose import TextPolicy
 from ingest.curation.dedup.straddle import together
-from ingest.curation.manifest.dealt import SplitBy, dealt, groups_of
+from ingest.curation.manifest.dealt import SplitBy, dealt, groups_of, whole_tasks
 from ingest.curation.manifest.mixture import HOUR_NS, Dealt, deal, draw_hours
 from ingest.curation.manifest.mixture_text import MixtureText
 from ingest.curation.manifest.sql import chosen, latent_files, latents_of, taken, texts_of
@@ -154,6 +154,8 @@ def _splits(catalog: Catalog, request: ManifestRequest, frame: pl.DataFrame) -> 
     if is_stored and frame["split"].null_count() == 0:
         return frame["split"]
     episodes = catalog.episodes(_OF_SPLITS).rename({"tasks": "texts"})
+    if request.split_by is SplitBy.TASK:
+        episodes = episodes.with_columns(whole_tasks(catalog, episodes))
     if request.split_by is SplitBy.COPIES:
         own = episodes.select("uid", group=groups_of(episodes, SplitBy.AUTO))
         episodes = episodes.with_columns(split_group=together(catalog, own))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ingest.curation.policy.policy import TASKS, Condition, Edge, Policy, Tier
+from ingest.curation.policy.vocabulary import always_measured
 from schemas.supervision import Task
 
 TASK_BITS: dict[Task, int] = {task: 1 << index for index, task in enumerate(Task)}
@@ -29,6 +30,8 @@ CAP_TEXT = {
     Tier.ACTIONLESS: "the facts of the episode carry no actions",
     Tier.EXCLUDED: "the facts of the episode carry nothing that can be taught",
 }
+UNMEASURED = "unmeasured"  # the fact; the frame has the place of the first such name beside it
+FIRST_UNMEASURED = "first unmeasured"  # from 1 in the names of `required`; 0 for none
 REASON_TYPE = 'STRUCT(code VARCHAR, "text" VARCHAR, "value" DOUBLE, threshold DOUBLE)[]'
 
 
@@ -62,7 +65,7 @@ def compiled(policy: Policy) -> Compiled:
         tier=f"greatest({by_rule}, {cap})",
         cap=cap,
         tasks=_tasks(),
-        reasons=_reasons(policy, whens, by_rule),
+        reasons=_reasons(policy, whens, by_rule, cap),
     )
 
 
@@ -74,6 +77,15 @@ def used(policy: Policy) -> tuple[frozenset[str], frozenset[str], frozenset[str]
     stretches = {leaf.measurement for leaf in leaves if leaf.measurement is not None and leaf.of}
     edges = {edge.measurement for edge in policy.segments.edges if edge.measurement is not None}
     return frozenset(facts), frozenset(whole), frozenset(stretches | edges)
+
+
+def required(policy: Policy) -> tuple[str, ...]:
+    """The names that the fact `unmeasured` counts, in order; none when the policy does not ask for it."""
+    leaves = [condition for _, condition in policy.all_conditions()]
+    if all(leaf.fact != UNMEASURED for leaf in leaves):
+        return ()
+    asked = {leaf.measurement for leaf in leaves if leaf.measurement is not None}
+    return tuple(sorted(asked & always_measured()))
 
 
 def aggregates(policy: Policy) -> frozenset[tuple[str, str]]:
@@ -133,8 +145,11 @@ def _comparison(leaf: Condition) -> str:
 # --- reasons ------------------------------------------------------------------------------------------------------------
 
 
-def _reasons(policy: Policy, whens: tuple[str, ...], by_rule: str) -> str:
-    """Every comparison that made a rule of the given tier hold. A cap that is worse than the rules is the only reason."""
+def _reasons(policy: Policy, whens: tuple[str, ...], by_rule: str, by_cap: str) -> str:
+    """Every comparison that made a rule of the given tier hold. A cap that is worse than the rules is the only reason.
+
+    Where no rule holds, a cap that is the tier of `otherwise` is a reason too, and the first.
+    """
     tiers = []
     for number, tier in enumerate(TIERS):
         reasons = [
@@ -144,8 +159,7 @@ def _reasons(policy: Policy, whens: tuple[str, ...], by_rule: str) -> str:
             for reason in _of_rule(policy, index, whens[index])
         ]
         if policy.otherwise.tier is tier:
-            plain = _struct(policy.otherwise.code, policy.otherwise.text)
-            reasons.append(f"CASE WHEN rule = {len(whens)} THEN {plain} END")
+            reasons += _of_otherwise(policy, f"rule = {len(whens)}", by_cap)
         if reasons:
             tiers.append(
                 f"WHEN {number} THEN list_filter([{', '.join(reasons)}], lambda r: r IS NOT NULL)"
@@ -156,6 +170,39 @@ def _reasons(policy: Policy, whens: tuple[str, ...], by_rule: str) -> str:
     )
     by_tier = f"CASE tier {' '.join(tiers)} END"
     return f"CAST(CASE WHEN tier > {by_rule} THEN CASE tier {capped} END ELSE {by_tier} END AS {REASON_TYPE})"
+
+
+def _of_otherwise(policy: Policy, decides: str, cap: str) -> Iterator[str]:
+    """The cap where it is that very tier; and what `otherwise` says, unless all was measured and the cap says enough."""
+    own = policy.otherwise
+    names = required(policy)
+    plain, says = _struct(own.code, own.text), decides
+    if own.tier in CAP_TEXT:
+        is_capped = f"{cap} = {TIERS.index(own.tier)}"
+        capped = _struct(CAP_CODE, CAP_TEXT[own.tier])
+        yield f"CASE WHEN {decides} AND {is_capped} THEN {capped} END"
+        if names:
+            fact = identifier(f"fact {UNMEASURED}")
+            says = f"{decides} AND NOT ({is_capped} AND {fact} = 0)"
+    if names:
+        is_lacking = f"{identifier(f'fact {UNMEASURED}')} > 0"
+        plain = f"CASE WHEN {is_lacking} THEN {_told_unmeasured(policy, names)} ELSE {plain} END"
+    yield f"CASE WHEN {says} THEN {plain} END"
+
+
+def _told_unmeasured(policy: Policy, names: tuple[str, ...]) -> str:
+    """`otherwise` with how many of the names were never measured, and the first of them."""
+    count = identifier(f"fact {UNMEASURED}")
+    listed = ", ".join(literal(name) for name in names)
+    before = literal(f"{policy.otherwise.text}: ")
+    after = literal(f" of {len(names)} measurements never taken: ")
+    first = f"[{listed}][{identifier(FIRST_UNMEASURED)}]"
+    more = f"CASE WHEN {count} > 1 THEN ', ...' ELSE '' END"
+    said = f"{before} || CAST({count} AS VARCHAR) || {after} || {first} || {more}"
+    return (
+        f"{{'code': {literal(policy.otherwise.code)}, 'text': {said}, "
+        f"'value': CAST({count} AS DOUBLE), 'threshold': CAST(0 AS DOUBLE)}}"
+    )
 
 
 def _of_rule(policy: Policy, index: int, when: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from ingest.curation.measures import Gives, given_names
+from ingest.curation.measures import Gives, given_names, measures
 from schemas.supervision import Task
 
 
@@ -77,7 +77,14 @@ GROUP_FACTS: Mapping[str, Column] = MappingProxyType(
         "task_deviation_ratio": AT_LEAST_0,
     }
 )
-FACTS: Mapping[str, Column] = MappingProxyType({**EPISODE_FACTS, **SEGMENT_FACTS, **GROUP_FACTS})
+MEASURED_FACTS: Mapping[str, Column] = MappingProxyType(
+    {  # how many of the names that the conditions ask for were never measured: of `always_measured()` only
+        "unmeasured": AT_LEAST_0,
+    }
+)
+FACTS: Mapping[str, Column] = MappingProxyType(
+    {**EPISODE_FACTS, **SEGMENT_FACTS, **GROUP_FACTS, **MEASURED_FACTS}
+)
 # What ingestion measured by the way (ingest/describe.py) under a fixed name; names with a camera or a test in them are not for
 # policies, which hold for every source.
 INGESTED: tuple[Gives, ...] = (
@@ -103,6 +110,19 @@ def measurements() -> dict[str, Column]:
     """Every measurement by name."""
     known = {gives.name: gives for gives in INGESTED} | given_names()
     return {name: _column(gives) for name, gives in known.items()}
+
+
+def always_measured() -> frozenset[str]:
+    """What `eicorpus measure` gives every episode a row of, if only one without a value.
+
+    Not what needs a model that may be absent, not what is of people only, and not what ingestion wrote for some sources.
+    """
+    return frozenset(
+        gives.name
+        for measure in measures().values()
+        if measure.needs_model is None and not measure.of_people
+        for gives in measure.gives
+    )
 
 
 def _column(gives: Gives) -> Column:

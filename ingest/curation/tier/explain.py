@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isclose
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow.compute as pc
 
+from ingest.curation.measuring import latest
 from ingest.curation.policy.policy import Policy, load_policy, policy_from
 from ingest.curation.policy.sql import TIERS
 from ingest.curation.policy.text import parse_policy_text
 from ingest.curation.policy.vocabulary import EPISODE_FACTS
-from ingest.curation.run import latest
 from ingest.curation.tier.tier import Judged, judge
 from ingest.snapshot import Snapshot
 from schemas.errors import ConfigError
 
+DECIDED = ("segment_index", "start", "end", "tier", "tasks")
 SHOWN = ("source", "dataset", "episode_id", "embodiment", "dataset_path", "episode_index", "length")
 
 
@@ -119,12 +121,35 @@ def _stored(
 ) -> str:
     rows = current.read(corpus, "tiers", only=only).to_pylist()
     newest = max((row["snapshot"] for row in rows), default=None)
-    have = sorted(
-        (row["start"], row["end"], row["tier"], row["policy_digest"])
-        for row in rows
-        if row["snapshot"] == newest
-    )
+    have = [row for row in rows if row["snapshot"] == newest]
     if not have:
         return "none"
-    now = [(s["start"], s["end"], s["tier"], policy.digest) for s in segments]
-    return "same" if have == now else "differs"
+    have.sort(key=lambda row: row["segment_index"])
+    is_same = len(have) == len(segments) and all(
+        row["policy_digest"] == policy.digest and _is_same(row, now)
+        for row, now in zip(have, segments, strict=True)
+    )
+    return "same" if is_same else "differs"
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two decisions about a segment agree, reasons and their numbers included."""
+    mine, others = one["reasons"], other["reasons"]
+    return (
+        all(one[name] == other[name] for name in DECIDED)
+        and len(mine) == len(others)
+        and all(_is_same_reason(a, b) for a, b in zip(mine, others, strict=True))
+    )
+
+
+def _is_same_reason(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return all(one[name] == other[name] for name in ("code", "text")) and all(
+        _is_same_number(one[name], other[name]) for name in ("value", "threshold")
+    )
+
+
+def _is_same_number(one: float | None, other: float | None) -> bool:
+    """One among the others of a task may differ in its last bits: for one episode it is summed in another order."""
+    if one is None or other is None:
+        return one is other
+    return isclose(one, other, rel_tol=1e-9)

@@ -13,7 +13,13 @@ import polars as pl
 import pyarrow as pa
 
 from ingest.curation.policy.policy import Policy
-from ingest.curation.policy.sql import aggregates, measurement_column, used
+from ingest.curation.policy.sql import (
+    FIRST_UNMEASURED,
+    UNMEASURED,
+    aggregates,
+    measurement_column,
+    used,
+)
 from ingest.curation.policy.vocabulary import EPISODE_FACTS
 from ingest.curation.tier.cut import Ints, Spans
 from ingest.curation.tier.overlap import Line, aggregate, covered_steps
@@ -58,6 +64,10 @@ def _facts(policy: Policy, given: Gathered) -> Iterator[Column]:
         yield "fact segment_s", lambda: pa.array(size / given.rate_hz[row])
     if "valid_share" in facts:
         yield "fact valid_share", lambda: pa.array(covered_steps(given.line, given.runs) / size)
+    if UNMEASURED in facts:
+        lacking = given.wide.lacking
+        yield f"fact {UNMEASURED}", lambda: pa.array(lacking.count[row])
+        yield FIRST_UNMEASURED, lambda: pa.array(lacking.first[row])
     for name, value in sorted(given.among.items()):
         yield f"fact {name}", partial(_number, value, row)
 

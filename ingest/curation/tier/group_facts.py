@@ -1,6 +1,8 @@
 """What an episode is among the others of its body and task, as facts that a policy may ask about: population.py, over a snapshot.
 
-A group is (embodiment, first task text); episodes without a text are in none. These numbers change when the corpus grows, so they are
+A group is (embodiment, text of the task); episodes without a text are in none. The text is that of the whole task where `segments`
+has one over all of the episode, else the first of `tasks`: where sub-tasks are annotated `tasks` has only theirs, and different
+tasks begin alike. These numbers change when the corpus grows, so they are
 computed when a policy asks, and stored nowhere.
 """
 
@@ -29,6 +31,7 @@ from schemas.geometry import Array
 
 DEVIATION_FACTS = ("task_deviation_m", "task_deviation_ratio")
 _GROUP = ["group"]
+EDGE_STEPS = 1  # of an episode that a whole task may leave out at either end: instants are rounded
 
 
 def group_facts(
@@ -51,7 +54,7 @@ def group_facts(
     ends = sorted(measured_for(wanted))
     if not lengths and not deviations and not ends:
         return {}
-    grouped = _grouped(corpus, current, embodiments, with_uid=bool(deviations))
+    grouped = _grouped(corpus, current, places, embodiments, with_uid=bool(deviations))
     if embodiments is not None:
         grouped = grouped.with_columns(place=places.of(grouped["uid"]))
     found = []
@@ -89,7 +92,12 @@ def measured_for(names: Iterable[str]) -> set[str]:
 
 
 def _grouped(
-    corpus: Path, current: Snapshot, embodiments: pl.Series | None, *, with_uid: bool
+    corpus: Path,
+    current: Snapshot,
+    places: Places,
+    embodiments: pl.Series | None,
+    *,
+    with_uid: bool,
 ) -> pl.DataFrame:
     """place, duration_s and the number of the group: millions of episodes are grouped sooner by a number than by two texts."""
     task = pl.col("tasks").list.first().alias("task")
@@ -97,7 +105,15 @@ def _grouped(
     uid = ["uid"] if with_uid or embodiments is not None else []
     if embodiments is not None:
         rows = rows.filter(pl.col("embodiment").is_in(embodiments.unique().to_list()))
-    chosen = rows.select(pl.col("place").cast(pl.Int64), *uid, "embodiment", task, "duration_s")
+    chosen = rows.select(
+        pl.col("place").cast(pl.Int64), *uid, "embodiment", task, "duration_s", "length"
+    )
+    told = _whole_tasks(corpus, current)
+    if len(told):
+        frame = chosen.collect()
+        chosen = _with_whole_tasks(
+            frame, told, places if embodiments is None else Places(frame["uid"])
+        ).lazy()
     named = chosen.filter(pl.col("task").is_not_null() & (pl.col("task") != ""))
     codes = [
         pl.col(text).cast(pl.Categorical).to_physical().cast(pl.UInt64)
@@ -105,3 +121,24 @@ def _grouped(
     ]
     group = (codes[0] * 2**32 + codes[1]).alias("group")
     return named.select("place", *uid, "duration_s", group).collect()
+
+
+def _whole_tasks(corpus: Path, current: Snapshot) -> pl.DataFrame:
+    """uid, end and text of the tasks that begin with their episode; which of them last until its end is not known here."""
+    is_whole = (pl.col("kind") == "task") & (pl.col("start") <= EDGE_STEPS)
+    has_text = pl.col("text").is_not_null() & (pl.col("text").str.strip_chars() != "")
+    rows = rows_of(corpus, current, "segments").filter(is_whole & has_text)
+    return rows.select("uid", "end", "text").collect()
+
+
+def _with_whole_tasks(frame: pl.DataFrame, told: pl.DataFrame, places: Places) -> pl.DataFrame:
+    """`frame`, its `task` replaced where one of `told` covers the episode; of several the first. `places` are its rows."""
+    row = places.of(told["uid"])
+    length = frame["length"].to_numpy()
+    covers = np.flatnonzero((row >= 0) & (told["end"].to_numpy() >= length[row] - EDGE_STEPS))
+    at, first = np.unique(row[covers], return_index=True)
+    whole = pl.DataFrame({"at": at, "whole": told["text"].gather(covers[first])})
+    joined = frame.with_columns(at=pl.int_range(pl.len())).join(
+        whole, on="at", how="left", maintain_order="left"
+    )
+    return joined.with_columns(task=pl.coalesce("whole", "task")).drop("at", "whole")

@@ -26,6 +26,7 @@ from ingest.curation.policy.sql import (
     TIERS,
     Compiled,
     compiled,
+    required,
     used,
 )
 from ingest.curation.policy.vocabulary import EPISODE_FACTS
@@ -115,7 +116,14 @@ def judge(
     episodes = _episodes(corpus, current, facts, uid)
     places = Places(episodes["uid"])
     numbers = whole | measured_for(facts)
-    wide = read_wide(corpus, current, places, names=numbers, interval_names=stretches)
+    wide = read_wide(
+        corpus,
+        current,
+        places,
+        names=numbers,
+        interval_names=stretches,
+        required=required(policy),
+    )
     lengths = episodes["length"].to_numpy()
     kinds = {edge.segments for edge in policy.segments.edges if edge.segments} | {"valid_run"}
     given = read_spans(corpus, current, places, sorted(kinds))

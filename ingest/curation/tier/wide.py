@@ -30,6 +30,7 @@ READERS = 2  # parts read at a time; Polars lets go of the interpreter while it 
 AHEAD = 6  # parts that wait for their turn
 Versions = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,11 +43,20 @@ class Intervals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lacking:
+    """Names without any row of an episode: not even one that says that nothing could be measured."""
+
+    count: Counts  # [N]
+    first: Counts  # [N] place of the first one among those that are required, from 1; 0 for none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Wide:
     """N episodes, in the order of their places."""
 
     values: Mapping[str, Array]  # [N] each
     intervals: Mapping[str, Intervals]
+    lacking: Lacking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,11 +96,12 @@ def read_wide(
     *,
     names: Iterable[str],
     interval_names: Iterable[str],
+    required: Sequence[str] = (),
 ) -> Wide:
     """The newest value of every name for the episodes of `places`; what is measured of other episodes is left out.
 
     The newest is the highest version there is of (uid, name); of several rows of it the last one, in the order of parts and rows. Its
-    value may be NULL, and then the older ones are not asked.
+    value may be NULL, and then the older ones are not asked. Of `required`, which are among the others, is counted what has no row.
     """
     of_episodes, of_stretches = sorted(set(names)), sorted(set(interval_names))
     columns = [*of_episodes, *sorted(set(of_stretches) - set(of_episodes))]
@@ -106,7 +117,18 @@ def read_wide(
     return Wide(
         values=dict(zip(of_episodes, values, strict=True)),
         intervals={name: _intervals(found, columns.index(name), versions) for name in of_stretches},
+        lacking=_lacking([columns.index(name) for name in required], versions),
     )
+
+
+def _lacking(required: Sequence[int], versions: Versions) -> Lacking:
+    """A name at a time, so that two numbers an episode are all there is in memory."""
+    count, first = (np.zeros(versions.shape[1], dtype=np.int16) for _ in range(2))
+    for place, column in reversed(list(enumerate(required, start=1))):
+        is_lacking = versions[column] == 0
+        count += is_lacking
+        first[is_lacking] = place
+    return Lacking(count=count, first=first)
 
 
 def _parts(paths: Iterable[Path], names: Sequence[str], places: Places) -> Iterator[_Rows]:
