@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
@@ -123,8 +124,10 @@ class LocalExecutor:
     def run(
         self, next_work: Callable[[], W | None], body: Callable[[W, Disk], R]
     ) -> Iterator[tuple[W, R | Death]]:
+        ready = list(islice(iter(next_work, None), 2 * self.workers))
         pool = ProcessPool(
-            max_workers=self.workers,
+            # No process without work: one that is still starting when the pool ends says so on standard error.
+            max_workers=max(1, min(self.workers, len(ready))),
             initializer=_enter_worker,
             initargs=[self.limits.memory_limit_mib, os.getpid()],
             context=multiprocessing.get_context("spawn"),  # never fork: threads of libav and Arrow
@@ -133,7 +136,10 @@ class LocalExecutor:
         try:
             while True:
                 # Two in hand for each worker keep the pool busy while the driver commits.
-                while len(flying) < 2 * self.workers and (work := next_work()) is not None:
+                while len(flying) < 2 * self.workers:
+                    work = ready.pop(0) if ready else next_work()
+                    if work is None:
+                        break
                     limit = self.limits.time_limit_s
                     flying[pool.schedule(body, args=[work, Disk()], timeout=limit)] = work
                 if not flying:

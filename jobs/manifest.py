@@ -38,6 +38,8 @@ from schemas.errors import ConfigError
 from schemas.manifest import ManifestFacts
 from schemas.split import Shares
 
+FEW_SEGMENTS = 500  # at 3 ms each: processes would take longer to start
+
 app = typer.Typer(no_args_is_help=True, help="What a training run sees: build, show, diff, verify.")
 
 
@@ -97,19 +99,18 @@ def build_command(
             found = f"{name} was published without statistics, and a manifest is never rewritten"
             raise ConfigError(f"{found}: choose another name, or say --no-stats")
         is_new = there is None
-        on = (
-            (
-                lambda: executor_for(
-                    limits_from(),
-                    workers=usable_cores() if workers is None else workers,
-                    use_ray=ray or address is not None,
-                    address=address,
-                )
+
+        def executor_of(num_segments: int) -> Executor:
+            use_ray = ray or address is not None
+            usual = 0 if num_segments < FEW_SEGMENTS and not use_ray else usable_cores()
+            return executor_for(
+                limits_from(),
+                workers=usual if workers is None else workers,
+                use_ray=use_ray,
+                address=address,
             )
-            if stats
-            else None
-        )
-        facts = there or _published(opened, built, on)
+
+        facts = there or _published(opened, built, executor_of if stats else None)
     answer = as_object(facts) | {
         "folder": None if dry_run else str(manifest_folder(opened.root, name)),
         "published": is_new,
@@ -133,7 +134,7 @@ def shares_from(val: float, test: float) -> Shares:
         raise ConfigError(str(error), where="--val, --test") from error
 
 
-def _published(corpus: Corpus, built: Built, on: Callable[[], Executor] | None) -> ManifestFacts:
+def _published(corpus: Corpus, built: Built, on: Callable[[int], Executor] | None) -> ManifestFacts:
     facts, disk = built.facts, Disk()
     if on is not None:
         current = snapshot.load(corpus.root, facts.snapshot)
@@ -144,9 +145,10 @@ def _published(corpus: Corpus, built: Built, on: Callable[[], Executor] | None) 
     return facts
 
 
-def _statistics(chosen: Selection, on: Callable[[], Executor], disk: Disk) -> Any:
-    with progress_of("statistics", num_missing(chosen)) as advance:
-        return statistics(chosen, on(), disk, progress=advance)
+def _statistics(chosen: Selection, on: Callable[[int], Executor], disk: Disk) -> Any:
+    count = num_missing(chosen)
+    with progress_of("statistics", count) as advance:
+        return statistics(chosen, on(count), disk, progress=advance)
 
 
 app.command("show")(show_command)
