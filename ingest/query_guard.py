@@ -8,11 +8,12 @@ walked, and what is not known to read is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import duckdb
 
+from ingest.query_constancy import changing_functions, depends_on, objects
 from schemas.errors import ConfigError
 
 MAX_CHARACTERS = 100_000
@@ -63,24 +64,6 @@ TABLE_FUNCTIONS = FILE_READERS | frozenset(
 )
 
 
-# Words that SQL reads as functions of the clock or of the session where no column is called so.
-CLOCK_WORDS = frozenset(
-    [
-        "current_catalog",
-        "current_date",
-        "current_role",
-        "current_schema",
-        "current_time",
-        "current_timestamp",
-        "current_user",
-        "localtime",
-        "localtimestamp",
-        "session_user",
-        "user",
-    ]
-)
-
-
 def reading_statement(connection: duckdb.DuckDBPyConnection, text: str) -> duckdb.Statement:
     """The single statement of `text`, known to be a query that only reads.
 
@@ -103,7 +86,7 @@ def reading_statement(connection: duckdb.DuckDBPyConnection, text: str) -> duckd
     if kind != "SELECT":
         hint = "; for PIVOT name the values: ON x IN (...)" if kind == "MULTI" else ""
         raise _refused(f"a statement of type {kind}", hint)
-    for node in _objects(_syntax_tree(connection, text)):
+    for node in objects(_syntax_tree(connection, text)):
         _check(node)
     return statements[0]
 
@@ -129,9 +112,9 @@ def reading_expression(
     if odd or node.keys() != shape.keys():
         raise ConfigError("one expression, which is true or false for a row", where="--where")
     known = {name.lower() for name in (*tables, relation)}
-    known |= {str(cte["key"]).lower() for o in _objects(tree) for cte in _ctes(o)}
-    moody = _changing_functions(connection)
-    for each in _objects(node):
+    known |= {str(cte["key"]).lower() for o in objects(tree) for cte in _ctes(o)}
+    moody = changing_functions(connection)
+    for each in objects(node):
         _check_constancy(each, known, moody)
     return text
 
@@ -153,27 +136,10 @@ def _check_brackets(text: str) -> None:
             raise ConfigError(f"{found}; give one expression", where="--where")
 
 
-def _changing_functions(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    """Functions whose answer is another next time, by DuckDB's own account."""
-    rows = connection.execute(
-        "SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE stability IN "
-        "('VOLATILE', 'CONSISTENT_WITHIN_QUERY')"
-    ).fetchall()
-    return frozenset(row[0] for row in rows)
-
-
 def _check_constancy(node: dict[str, Any], tables: set[str], moody: frozenset[str]) -> None:
     kind = node.get("type")
-    name = str(node.get("function_name", "")).lower()
-    if kind == "COLUMN_REF" and len(node["column_names"]) == 1:
-        column = str(node["column_names"][0]).lower()
-        name = column if column in CLOCK_WORDS else name
-    found = ""
-    if name in moody or name in CLOCK_WORDS:
-        found = f"{name}() gives another answer next time"
-    elif node.get("sample"):
-        found = "a sample is another one next time"
-    elif kind == "TABLE_FUNCTION" and node["function"]["function_name"].lower() in FILE_READERS:
+    found = depends_on(node, moody)
+    if kind == "TABLE_FUNCTION" and node["function"]["function_name"].lower() in FILE_READERS:
         found = "a file is no part of the snapshot"
     elif kind == "BASE_TABLE" and node["table_name"].lower() not in tables:
         found = f"no table {node['table_name']!r}; there are {', '.join(sorted(tables))}"
@@ -220,18 +186,6 @@ def _syntax_tree(connection: duckdb.DuckDBPyConnection, text: str) -> Any:
         reason = tree.get("error_message", "no syntax tree")
         raise ConfigError(f"the query cannot be examined: {reason}", where="query")
     return tree
-
-
-def _objects(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every object of the tree, at any depth; a stack, because hostile text nests deeper than Python recurses."""
-    stack = [tree]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, dict):
-            yield value
-            stack.extend(value.values())
-        elif isinstance(value, list):
-            stack.extend(value)
 
 
 def _check(node: dict[str, Any]) -> None:

@@ -32,6 +32,8 @@ def show_facts(facts: ManifestFacts) -> None:
         f"policy {facts.policy.name} ({facts.policy.digest}), split by {facts.split.by}, text {facts.text_policy}",
     ]
     lines += [f"where {facts.where}"] if facts.where else []
+    if facts.num_serving_nothing:
+        lines.append(f"left out: {facts.num_serving_nothing:,} segments that may supervise nothing")
     for line in lines:
         stdout.print(line, markup=False, highlight=False)
     rows = [[by, key, hours] for by, found in facts.hours.items() for key, hours in found.items()]

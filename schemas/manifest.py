@@ -4,7 +4,8 @@
 chosen, how many hours of what there are, and how to normalise the trained representation (`schemas/trained_action.py`).
 
 `weight` is the chance that a draw is from this segment; inside a segment every timestep is as likely as the next. It sums to 1
-over each split. `rows_sha256` is of the rows' content, not of Parquet bytes, which change with the writer's version.
+over each split. `rows_sha256` is of the rows' content, not of Parquet bytes, which change with the writer's version; `page_sha256`
+is of the page, without itself.
 
 `eicorpus forget` takes rows out of manifests, the one way in which one changes: `redaction.json` says how many of which place, and what
 digest the others have.
@@ -14,8 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,13 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.errors import ConfigError
+from schemas.table_digest import columns_sha256
 
 VERSION = 1  # a reader refuses a higher one
 FOLDER = "manifests"
 ROWS_FILE, FACTS_FILE = "manifest.parquet", "manifest.json"
 ERASED_FILE = "erased.json"  # beside the manifests: places whose episode was forgotten since (`eicorpus forget`)
+PAGE_DIGEST = "page_sha256"  # key of `manifest.json`: the digest of all others
 REDACTION_FILE = "redaction.json"  # beside the rows: which of them an erasure took out
 
 LATENT = pa.struct(
@@ -182,6 +184,7 @@ class ManifestFacts(_Page):
     mixture: MixtureFacts
     num_rows: int
     num_episodes: int
+    num_serving_nothing: int = 0  # segments that were left out because they may supervise no task
     hours: dict[str, dict[str, float]]
     rows_sha256: str
     statistics: Statistics | None
@@ -232,13 +235,16 @@ def load(folder: Path) -> Manifest:
     """Read `CORPUS/manifests/<name>` and check it against its own digest.
 
     Raises:
-        ConfigError: no manifest there, one of a newer version, or rows that are not those it was published with.
+        ConfigError: no manifest there, one of a newer version, or a page or rows that are not those it was published with.
     """
     facts = load_facts(folder)
     rows = load_rows(folder)
-    if (found := rows_sha256(rows)) not in {facts.rows_sha256, *load_redaction(folder).rows_sha256}:
+    redaction = load_redaction(folder)
+    if (found := rows_sha256(rows)) not in {facts.rows_sha256, *redaction.rows_sha256}:
         message = f"its rows have the digest {found}, it was published with {facts.rows_sha256}"
-        raise ConfigError(f"{message}; restore it or build it again", where=str(folder))
+        raise ConfigError(f"{message}; {how_to_mend(folder.name)}", where=str(folder))
+    if wrong := odd_num_rows(facts, rows.num_rows, redaction):
+        raise ConfigError(f"{wrong}; {how_to_mend(folder.name)}", where=str(folder))
     left = _without_erased(rows, folder.parent / ERASED_FILE)
     num_erased = facts.num_rows - left.num_rows
     return Manifest(corpus=folder.parent.parent, facts=facts, rows=left, num_erased=num_erased)
@@ -258,8 +264,36 @@ def _without_erased(rows: pa.Table, path: Path) -> pa.Table:
     return rows.filter(pa.array([pair not in places for pair in pairs], pa.bool_()))
 
 
+def odd_num_rows(facts: ManifestFacts, num_rows: int, redaction: Redaction) -> str:
+    """What is wrong with the number of rows, or nothing: as published, or less by no more than was taken out."""
+    most_out = sum(each.num_rows for each in redaction.erased)
+    if facts.num_rows - most_out <= num_rows <= facts.num_rows:
+        return ""
+    taken = f", of which {most_out} were taken out" if most_out else ""
+    return f"num_rows in {FACTS_FILE} is {facts.num_rows}{taken}; there are {num_rows} rows"
+
+
+def how_to_mend(name: str) -> str:
+    """What a person does about a manifest that was changed."""
+    again = f"eicorpus manifest build {name}"
+    return f"restore it, or remove its folder and run `{again}` with the options it was built with"
+
+
 def load_facts(folder: Path) -> ManifestFacts:
     """`manifest.json` alone; the rows are not looked at.
+
+    Raises:
+        ConfigError: it is missing, damaged, of a newer version, or not as it was published.
+    """
+    facts, wrong = read_page(folder)
+    if wrong:
+        where = str(folder / FACTS_FILE)
+        raise ConfigError(f"{wrong}; {how_to_mend(folder.name)}", where=where)
+    return facts
+
+
+def read_page(folder: Path) -> tuple[ManifestFacts, str]:
+    """`manifest.json`, and what its digest says against it: nothing for a page as it was published.
 
     Raises:
         ConfigError: it is missing, damaged, or of a newer version.
@@ -276,12 +310,29 @@ def load_facts(folder: Path) -> ManifestFacts:
     if version > VERSION:
         found = f"manifest version {version}, this eicorpus reads up to {VERSION}"
         raise ConfigError(f"{found}; install a newer eicorpus", where=str(path))
+    said = raw.pop(PAGE_DIGEST, None)
+    found = page_sha256(raw)
+    wrong = f"the page has the digest {found}, it was published with {said}"
+    if said is None:
+        wrong = f"the page has no {PAGE_DIGEST}: it was changed, or is from before there was one"
     try:
-        return ManifestFacts.model_validate(raw)
+        return ManifestFacts.model_validate(raw), "" if said == found else wrong
     except ValidationError as error:
         first = error.errors()[0]
         found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise ConfigError(f"damaged ({found}); build it again", where=str(path)) from error
+
+
+def page_of(facts: ManifestFacts) -> dict[str, Any]:
+    """The content of `manifest.json`: the facts, and the digest of them last."""
+    page = facts.model_dump(mode="json")
+    return {**page, PAGE_DIGEST: page_sha256(page)}
+
+
+def page_sha256(page: Mapping[str, Any]) -> str:
+    """sha256 of the facts of a page as JSON without layout, keys sorted: whoever writes it otherwise changes nothing."""
+    content = json.dumps(page, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def load_redaction(folder: Path) -> Redaction:
@@ -320,63 +371,6 @@ def _rows_of(table: pa.Table) -> Iterator[ManifestRow]:
         yield ManifestRow(**{**row, **plural, "latents": latents})
 
 
-# --- the digest ------------------------------------------------------------------------------------------------------
-
-
 def rows_sha256(table: pa.Table) -> str:
-    """sha256 of the content of rows in ROW_SCHEMA, whatever chunks, offsets or machine hold them.
-
-    Column after column: its name and type, then its values little-endian with NULL told from zero and empty; of texts and lists the
-    lengths, then the content.
-    """
+    """sha256 of the content of rows in ROW_SCHEMA, whatever chunks, offsets or machine hold them."""
     return columns_sha256(table.select(ROW_SCHEMA.names).cast(ROW_SCHEMA))
-
-
-def columns_sha256(table: pa.Table) -> str:
-    """The same of any table of integers, floats, texts, and lists and structs of those: sha256 over the sha256 of each column."""
-
-    def of(field: pa.Field) -> bytes:
-        sha = hashlib.sha256(f"{field.name}|{field.type}|{table.num_rows}|".encode())
-        _feed(sha, table[field.name].chunks, field.type)
-        return sha.digest()
-
-    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter
-        return hashlib.sha256(b"".join(pool.map(of, table.schema))).hexdigest()
-
-
-def _feed(sha: Any, chunks: Sequence[pa.Array], kind: pa.DataType) -> None:
-    """One column in phases over all its chunks, so that where it is cut does not show."""
-    has_null = any(chunk.null_count for chunk in chunks)
-    sha.update(b"some" if has_null else b"all")
-    for chunk in chunks if has_null else ():
-        sha.update(chunk.is_valid().to_numpy(zero_copy_only=False).tobytes())
-    if pa.types.is_struct(kind):
-        for index, field in enumerate(kind):
-            _feed(sha, [pc.struct_field(chunk, [index]) for chunk in chunks], field.type)
-    elif pa.types.is_list(kind):
-        _feed_lengths(sha, [pc.list_value_length(chunk) for chunk in chunks])
-        _feed(sha, [chunk.flatten() for chunk in chunks], kind.value_type)
-    elif pa.types.is_string(kind):
-        _feed_lengths(sha, [pc.binary_length(chunk) for chunk in chunks])
-        for chunk in chunks:
-            sha.update(_text_bytes(chunk.drop_null().cast(pa.large_string())))
-    else:
-        for chunk in chunks:
-            values = chunk.fill_null(pa.scalar(0, kind)).to_numpy(zero_copy_only=False)
-            sha.update(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")))
-
-
-def _feed_lengths(sha: Any, chunks: Sequence[pa.Array]) -> None:
-    """int64 lengths, -1 for NULL."""
-    for chunk in chunks:
-        filled = chunk.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-        sha.update(np.ascontiguousarray(filled, dtype="<i8"))
-
-
-def _text_bytes(texts: pa.Array) -> memoryview | bytes:
-    """The UTF-8 of all texts, one after the other; not what lies between them in memory. `texts` has no NULL."""
-    _, offsets, data = texts.buffers()
-    if not len(texts) or data is None:
-        return b""
-    first, last = np.frombuffer(offsets, dtype=np.int64)[[texts.offset, texts.offset + len(texts)]]
-    return memoryview(data)[int(first) : int(last)]

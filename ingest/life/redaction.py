@@ -40,14 +40,18 @@ def naming(corpus: Path, uids: pa.Array) -> tuple[str, ...]:
     """Manifests with a row of one of the uids.
 
     Raises:
-        ConfigError: the rows of one cannot be read.
+        ConfigError: the rows of one cannot be read, or the page of one that names them is not as it was published.
     """
     return tuple(name for name in manifest_names(corpus) if _names_any(corpus, name, uids))
 
 
 def _names_any(corpus: Path, name: str, uids: pa.Array) -> bool:
-    found = _columns(corpus / FOLDER / name, ["uid"])["uid"]
-    return bool(pc.any(pc.is_in(found, value_set=uids)).as_py())
+    folder = corpus / FOLDER / name
+    found = _columns(folder, ["uid"])["uid"]
+    is_named = bool(pc.any(pc.is_in(found, value_set=uids)).as_py())
+    if is_named:
+        load_facts(folder)  # a changed page must not get a digest that fits it
+    return is_named
 
 
 def _columns(folder: Path, columns: Sequence[str]) -> pa.Table:
@@ -78,14 +82,13 @@ def redact_manifests(corpus: Corpus, disk: Disk, places: Iterable[Place]) -> lis
 
 
 def _redact(folder: Path, disk: Disk, counted: Counter[Place]) -> None:
-    rows = load_rows(folder)
+    rows, facts = load_rows(folder), load_facts(folder)
     pairs = zip(rows["dataset_path"].to_pylist(), rows["episode_index"].to_pylist(), strict=True)
     is_left = pa.array([pair not in counted for pair in pairs], pa.bool_())
     left = rows.filter(is_left)
     said = _said(load_redaction(folder), counted, rows_sha256(left))
     disk.write(folder / REDACTION_FILE, f"{said.model_dump_json(indent=1)}\n".encode())
     lost = set(rows["text"].to_pylist()) - set(left["text"].to_pylist())
-    facts = load_facts(folder)
     if (without := _without_texts(facts, lost)) != facts:
         disk.write(folder / FACTS_FILE, page_bytes(without))
     disk.write(folder / ROWS_FILE, rows_bytes(left))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest import snapshot
+from ingest.curation.manifest.store import page_bytes
 from ingest.disk import Disk
 from schemas import manifest
 from schemas.catalog import TABLES
@@ -123,5 +124,5 @@ def publish_manifest(corpus: Path) -> Path:
         rows_sha256=manifest.rows_sha256(table),
         statistics=None,
     )
-    (folder / manifest.FACTS_FILE).write_text(facts_.model_dump_json())
+    (folder / manifest.FACTS_FILE).write_bytes(page_bytes(facts_))
     return folder

@@ -166,8 +166,16 @@ def test_without_any_policy_it_says_what_to_do(root: Path) -> None:
         ("EXISTS (FROM segments s WHERE s.uid = candidates.uid AND s.kind = 'subtask')", [1]),
         ("embodiment = 'ur5' OR (length = 100 AND split = 'val')", [2, 4]),
         ("list_filter(tasks, lambda t: t LIKE '%towel)%') = [] AND length > 250", [4]),
+        ("age('2026-01-02'::TIMESTAMP, '2026-01-01'::TIMESTAMP) = INTERVAL 1 DAY", [0, 1, 2, 4]),
+        ("uid = (SELECT first(uid ORDER BY length DESC, uid) FROM episodes)", [4]),
+        ("uid IN (SELECT uid FROM episodes ORDER BY length DESC, uid LIMIT 2)", [0, 4]),
+        ("uid IN (SELECT uid FROM episodes ORDER BY 1 LIMIT 0)", []),
+        ("uid IN (SELECT DISTINCT ON (embodiment = 'ur5') uid FROM episodes ORDER BY length DESC, uid)", [0, 4]),
+        ("uid IN (SELECT uid FROM episodes QUALIFY row_number() OVER (ORDER BY length DESC) = 1)", [4]),
+        ("uid IN (SELECT uid FROM episodes QUALIFY sum(length) OVER (PARTITION BY embodiment) = 300)", [4]),
+        ("list_aggregate([length, 7], 'sum') = 307 AND md5(uid) <> ''", [4]),
     ],
-)
+)  # fmt: skip
 def test_where_chooses(asked: tuple[Catalog, pa.Table], where: str, episodes: list[int]) -> None:
     number = {uid_of(k): k for k in range(len(GIVEN))}
     found = chosen(*asked, where).rows["uid"].to_pylist()
@@ -197,18 +205,60 @@ def test_where_chooses(asked: tuple[Catalog, pa.Table], where: str, episodes: li
         ("uid IN (SELECT uid FROM episodes USING SAMPLE 1)", "sample"),
         ("getvariable('corpus') = 'x'", "another answer next time"),
         ("length > $1", "parameter"),
+        ("age('2026-01-01'::TIMESTAMP) > INTERVAL 1 DAY", "age() gives another answer next time"),
+        ("('2026-01-01'::TIMESTAMP).age() > INTERVAL 1 DAY", "age() gives another answer"),
+        ("current_localtimestamp() IS NULL", "current_localtimestamp() gives another answer"),
+        ("get_current_timestamp() IS NULL", "get_current_timestamp() gives another answer"),
+        ("version() = 'v2.0.0'", "version() gives another answer next time"),
+        ("hash(uid) % 2 = 0", "hash() gives another answer next time"),
+        ("(SELECT reservoir_quantile(length, 0.5) FROM episodes) > 1", "depend on chance"),
+        ("(SELECT approx_quantile(length, 0.5) FROM episodes) > 1", "depend on chance"),
+        ("list_aggregate([length], 'reservoir_quantile', 0.5) > 1", "depend on chance"),
+        ("list_aggregate([length], 'approx' || '_top_k', 1) = [1]", "without the plain name"),
+        ("(SELECT first(length) FROM episodes) > 1", "first() without an order"),
+        ("(SELECT last(length ORDER BY 1) FROM episodes) > 1", "last() without an order"),
+        ("(SELECT any_value(length) FROM episodes) > 1", "any_value() without an order"),
+        ("(SELECT arbitrary(length) FROM episodes) > 1", "arbitrary() without an order"),
+        ("(SELECT max_by(length, hours) FROM episodes) > 1", "max_by() without an order"),
+        ("ARRAY(SELECT uid FROM episodes)[1] = uid", "array_agg() without an order"),
+        ("uid IN (SELECT uid FROM episodes LIMIT 1)", "LIMIT or OFFSET without an order"),
+        ("uid IN (SELECT uid FROM episodes LIMIT 10%)", "LIMIT or OFFSET without an order"),
+        ("uid IN (SELECT uid FROM episodes OFFSET 1)", "LIMIT or OFFSET without an order"),
+        ("uid IN (SELECT uid FROM episodes ORDER BY 'a' LIMIT 1)", "without an order"),
+        ("uid IN (FROM (SELECT uid FROM episodes UNION SELECT 'a') LIMIT 2)", "without an order"),
+        ("uid IN (WITH x AS (SELECT uid FROM episodes LIMIT 1) FROM x)", "without an order"),
+        ("uid IN (SELECT DISTINCT ON (source) uid FROM episodes)", "DISTINCT ON without an order"),
+        ("uid IN (SELECT uid FROM episodes QUALIFY row_number() OVER () = 1)", "row_number() OVER a window without"),
+        ("uid IN (SELECT uid FROM episodes QUALIFY lag(uid) OVER (PARTITION BY source) = '')", "lag() OVER"),
+        ("uid IN (SELECT uid FROM episodes QUALIFY first_value(uid) OVER () = uid)", "first_value() OVER"),
+        ("uid IN (SELECT uid FROM episodes WINDOW w AS (PARTITION BY source) QUALIFY ntile(2) OVER w = 1)", "ntile() OVER"),
+        ("uid IN (SELECT uid FROM episodes QUALIFY sum(length) OVER (ROWS 1 PRECEDING) > 1)", "sum() OVER"),
+        ("uid IN (SELECT a.uid FROM episodes a POSITIONAL JOIN episodes b)", "POSITIONAL JOIN"),
         ("true /* ", "unterminated"),
         ("'", "unterminated"),
         ("length > 3\x00", "NUL"),
         ("(" * 300 + "true" + ")" * 300, "nested"),
     ],
-)
+)  # fmt: skip
 def test_where_is_an_expression_and_nothing_else(
     asked: tuple[Catalog, pa.Table], where: str, said: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
         chosen(*asked, where)
     assert said in str(caught.value)
+
+
+def test_what_may_supervise_nothing_is_left_out_and_counted(tmp_path: Path) -> None:
+    given = [Given(length=200), Given(length=100, row={"supervises": ["policy"]}), Given(length=60)]
+    root = write_corpus(tmp_path / "c", given)
+    found = built(root)
+    assert sorted(by_episode(found)) == [0, 2]
+    assert (found.facts.num_rows, found.facts.num_serving_nothing) == (2, 1)
+    assert found.facts.hours["all"] == {"all": 26 / 3600}
+    with pytest.raises(
+        ConfigError, match="1 fit --where 'length = 100', and may supervise nothing"
+    ):
+        built(root, where="length = 100")
 
 
 def test_nothing_left_is_told(root: Path) -> None:
@@ -269,6 +319,7 @@ def test_sql_chooses_the_text_that_choose_text_would(tmp_path: Path, policy: Tex
 def test_the_source_text_is_that_of_most_of_the_segment(tmp_path: Path) -> None:
     """One instruction: that. Several: the sub-task if sub-tasks hold for half of it, else the task that holds longest."""
     tasks = [["whole", "sub a"], ["one", "two", "sub a"], ["only"], ["", " "]]
+    tasks += [["whole", "sub a"] for _ in range(3)]
     given = [Given(length=100, row={"tasks": texts}) for texts in tasks]
     root = write_corpus(tmp_path / "c", given)
     said = [
@@ -276,7 +327,11 @@ def test_the_source_text_is_that_of_most_of_the_segment(tmp_path: Path) -> None:
         [("subtask", 0, 48, "sub a"), ("task", 0, 45, "one"), ("task", 45, 100, "two")],
         [("task", 0, 10, "only")],
         [("task", 0, 100, " ")],
-    ]
+        # 40 timesteps and not 80; 48 of three rows, one of them inside another; 50
+        [("subtask", 0, 40, "sub a"), ("subtask", 0, 40, "sub a"), ("task", 0, 100, "whole")],
+        [("subtask", 0, 40, "sub a"), ("subtask", 5, 9, "sub a"), ("subtask", 30, 48, "sub a"), ("task", 0, 100, "whole")],
+        [("subtask", 0, 40, "sub a"), ("subtask", 38, 50, "sub a"), ("task", 0, 100, "whole")],
+    ]  # fmt: skip
     rows = [
         filled("segments", uid=uid_of(k), segment_index=5 + i, kind=kind, start=a, end=b, text=text)
         for k, spans in enumerate(said)
@@ -285,7 +340,8 @@ def test_the_source_text_is_that_of_most_of_the_segment(tmp_path: Path) -> None:
     commit(root, {"segments": rows})
     plain = POLICY.replace("edges: [{segments: subtask}]", "edges: []")
     found = by_episode(built(root, policy=(policy_of(plain), plain), text_policy=TextPolicy.SOURCE))
-    assert [found[k][0]["text"] for k in range(4)] == ["sub a", "two", "only", ""]
+    want = ["sub a", "two", "only", "", "whole", "whole", "sub a"]
+    assert [found[k][0]["text"] for k in range(7)] == want
 
 
 def test_latents_are_the_newest_of_each_camera_and_encoder(tmp_path: Path) -> None:

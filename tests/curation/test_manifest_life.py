@@ -381,6 +381,13 @@ def test_a_new_episode_is_why(corpus: Path, tmp_path: Path) -> None:
     }
 
 
+def test_a_weight_says_which_options_moved_it(corpus: Path) -> None:
+    assert build(corpus, "val", "--no-stats", "--val", "0.3").exit_code == 0
+    assert ask(corpus, "diff", "whole", "val")["summary"] != []
+    whys = {why for change, why in summary(corpus, "whole", "val") if change == "weight"}
+    assert whys == {"other split: val 0 → 0.3"}
+
+
 def test_the_same_is_the_same(corpus: Path) -> None:
     assert build(corpus, "again", "--no-stats").exit_code == 0
     found = ask(corpus, "diff", "whole", "again")

@@ -107,6 +107,31 @@ def test_an_impossible_mixture_is_refused_by_its_rule(text: str, said: str) -> N
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("hours", [1e-9, 10])
+def test_rules_contradict_each_other_for_a_group_of_any_size(hours: float) -> None:
+    """Of 3.6 microseconds among 1000 h an epoch is 1e-12 of the draws, less than any fixed slack."""
+    rules = "[{name: r1, groups: {source: a}, min_epochs: 3}, {name: r2, groups: {source: a}, max_epochs: 0.01}]"
+    with pytest.raises(ConfigError, match="cannot have both min_epochs 3 of rule 'r1'"):
+        dealt(f"{BY_SOURCE}rules: {rules}", {"a": hours, "b": 1000})
+
+
+def test_bounds_that_meet_are_no_contradiction() -> None:
+    """The sum of 0.01, 0.29 and 0.7 is 0.9999999999999999."""
+    rules = "[{groups: {source: a}, min_epochs: 0.3, max_epochs: 0.3}]"
+    assert dealt(f"{BY_SOURCE}rules: {rules}", {"a": 1e-9, "b": 1000})["a"].epochs == pytest.approx(
+        0.3, rel=1e-9
+    )
+    thirds = ", ".join(
+        f"{{groups: {{source: {n}}}, share: {s}}}"
+        for n, s in zip("abc", (0.01, 0.29, 0.7), strict=True)
+    )
+    assert shares(f"{BY_SOURCE}rules: [{thirds}]", a=1, b=1, c=1) == {
+        "a": 0.01,
+        "b": 0.29,
+        "c": 0.7,
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -118,8 +143,10 @@ def test_an_impossible_mixture_is_refused_by_its_rule(text: str, said: str) -> N
         ("a: [", "no YAML"),
         ("version: 2", "version"),
         ("draw_hours: .nan", "draw_hours"),
+        ("by: [source]\nrules:\n  - {groups: {source: a}, min_epochs: 3, max_epochs: 0.01}", "m.yaml:3:5: min_epochs 3 is more than max_epochs 0.01"),
+        ("by: [source]\nrules:\n  - {groups: {source: a}, min_share: 0.2, max_share: 0.1}", "m.yaml:3:5: min_share 0.2 is more than max_share 0.1"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_mixture_is_told_with_its_place(text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         mixture(text)

@@ -249,7 +249,20 @@ def test_every_name_has_one_meaning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1e-3", 1e-3), ("-2E5", -2e5), ("5.0e-1", 0.5), ("1e", "1e"), ("e5", "e5")]
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("1e3", 1e3),
+        ("-2E5", -2e5),
+        ("5.0e-1", 0.5),
+        ("1.0e308", 1e308),
+        (".5e3", 500.0),
+        ("1.e2", 100.0),
+        ("1e", "1e"),
+        ("e5", "e5"),
+        (".e5", ".e5"),
+        ("1.2.3e4", "1.2.3e4"),
+    ],
 )
 def test_a_number_with_an_exponent_is_a_number(text: str, value: object) -> None:
     assert parse_policy_text(f"a: {text}\n", "f.yaml").data == {"a": value}

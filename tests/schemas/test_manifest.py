@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import ConfigError
-from schemas.manifest import ROW_SCHEMA, columns_sha256, load_facts, rows_sha256
+from schemas.manifest import ROW_SCHEMA, load_facts, page_sha256, rows_sha256
+from schemas.table_digest import columns_sha256
 
 
 def row(uid: str = "a", **changes: Any) -> dict[str, Any]:
@@ -56,6 +57,12 @@ def test_the_digest_is_the_one_it_always_was() -> None:
     """Of a fixed table: another value means that no manifest that was ever published can be checked any more."""
     found = columns_sha256(pa.table({"a": ["x", None, ""], "b": [[1.5], None, []]}))
     assert found == "9b6c55ee1f5af80cf629242eed37abb5287d8e9e7844d11bdaf1f9a5fcc62413"
+
+
+def test_the_digest_of_a_page_is_the_one_it_always_was() -> None:
+    """By hand: sha256 of {"a":{"x":0,"y":true},"b":[1.5,null,"\\u5012"]}."""
+    found = page_sha256({"b": [1.5, None, "倒"], "a": {"y": True, "x": 0}})
+    assert found == "ea3b0078f636cc58dd895359c816efa6bc716523eef0cbc8480a7723236c5c05"
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,9 @@ from ingest.meta_projection import Dataset
 from ingest.snapshot import Snapshot
 from ingest.verify.stored import empty_datasets
 from schemas.errors import Code, SourceError
-from schemas.manifest import Statistics, columns_sha256
+from schemas.manifest import Statistics
 from schemas.supervision import Task
+from schemas.table_digest import columns_sha256
 from schemas.trained_action import REPRESENTATION, trained_names
 
 ACTION_TASKS = (Task.POLICY, Task.FORWARD_DYNAMICS, Task.INVERSE_DYNAMICS)

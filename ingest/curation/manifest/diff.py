@@ -19,6 +19,8 @@ from schemas.manifest import Manifest, ManifestFacts
 KEY = ["uid", "start", "end"]
 _SHOWN = ["tier", "split", "weight", "text", "caption_id", "tasks", "latents"]
 WEIGHT_TOLERANCE = 1e-9  # relative
+SERVES_NOTHING = "it may supervise nothing"
+HOURS_CHANGED = "the hours of its group changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -136,11 +138,24 @@ def _why_changed(name: str, before: ManifestFacts, after: ManifestFacts) -> pl.E
         if before.text_policy != after.text_policy
         else "captions or source text changed",
         "latents": "latents were made or made anew",
-        "weight": "other mixture"
-        if before.mixture.digest != after.mixture.digest
-        else "the hours of its group changed",
+        "weight": _why_weight(before, after),
     }
     return pl.lit(why[name])
+
+
+def _why_weight(before: ManifestFacts, after: ManifestFacts) -> str:
+    """The options that differ and move hours between the groups that a weight is a part of; without any, the hours themselves."""
+    old, new = before.split, after.split
+    changed = [
+        ("other mixture", before.mixture.digest != after.mixture.digest),
+        (f"other split: by {old.by} → {new.by}", old.by != new.by),
+        (f"other split: val {old.val:g} → {new.val:g}", old.val != new.val),
+        (f"other split: test {old.test:g} → {new.test:g}", old.test != new.test),
+    ]
+    # Groups may be named by the text.
+    is_by_text = "text" in before.mixture.by or "text" in after.mixture.by
+    changed += [("other text policy", is_by_text and before.text_policy != after.text_policy)]
+    return ", ".join(name for name, is_other in changed if is_other) or HOURS_CHANGED
 
 
 # --- what came and went -----------------------------------------------------------------------------------------------------
@@ -167,7 +182,7 @@ def _come_or_gone(
 def _why_absent(
     rows: pl.DataFrame, other: pl.DataFrame, lacking: Manifest, limits: Limits | None
 ) -> pl.Series:
-    """In this order: the snapshot has no such episode, its policy cuts it elsewhere or excludes it, its WHERE leaves it out."""
+    """In this order: the snapshot has no such episode, its policy cuts it elsewhere or excludes it or lets it serve nothing, its WHERE leaves it out."""
     number = lacking.facts.snapshot
     try:
         known = _known(lacking, limits)
@@ -181,7 +196,12 @@ def _why_absent(
     marked = (
         rows.select(KEY)
         .join(excluded, on=KEY, how="left", maintain_order="left")
-        .join(tiers.select(*KEY, is_cut=True), on=KEY, how="left", maintain_order="left")
+        .join(
+            tiers.select(*KEY, is_cut=True, num_tasks=pl.col("tasks").list.len()),
+            on=KEY,
+            how="left",
+            maintain_order="left",
+        )
         .join(fitting.select(*KEY, fits=True), on=KEY, how="left", maintain_order="left")
     )
     return marked.select(
@@ -191,6 +211,8 @@ def _why_absent(
         .then(pl.lit("the policy cuts the episode elsewhere"))
         .when(pl.col("codes").is_not_null())
         .then(pl.format("excluded by the policy: {}", "codes"))
+        .when(pl.col("num_tasks") == 0)
+        .then(pl.lit(SERVES_NOTHING))
         .when(pl.col("fits").is_null())
         .then(pl.lit("--where leaves it out"))
         .otherwise(pl.lit("forgotten, or chosen by a version that knew other rules"))

@@ -6,7 +6,6 @@ correctly rounded (ingest/curation/manifest/mixture.py), and rows are sorted bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,7 @@ from ingest.curation.dedup.straddle import together
 from ingest.curation.manifest.dealt import SplitBy, dealt, groups_of, whole_tasks
 from ingest.curation.manifest.mixture import HOUR_NS, Dealt, deal, draw_hours
 from ingest.curation.manifest.mixture_text import MixtureText
-from ingest.curation.manifest.sql import chosen, latent_files, latents_of, taken, texts_of
+from ingest.curation.manifest.sql import Chosen, chosen, latent_files, latents_of, taken, texts_of
 from ingest.curation.manifest.tier_rows import tier_rows
 from ingest.curation.policy.policy import Policy
 from schemas.errors import ConfigError
@@ -66,7 +65,8 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
     Raises:
         ConfigError: the WHERE is no expression, nothing is left, or no mixture can do what the rules ask.
     """
-    policy, found, lists = _found(catalog, request)
+    policy, choice = _found(catalog, request)
+    found, lists = choice.rows, choice.lists
     order = pl.DataFrame(found.select(["uid", "start"])).select(pl.arg_sort_by("uid", "start"))
     found = taken(found, order.to_series().to_arrow())
     files = latent_files(catalog, found)
@@ -106,6 +106,7 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
         mixture=_mixture_facts(request.mixture, narrow, dealt_groups),
         num_rows=len(rows),
         num_episodes=narrow["uid"].n_unique(),
+        num_serving_nothing=choice.num_serving_nothing,
         hours=_hours(narrow, lists["tasks"]),
         rows_sha256=rows_sha256(rows),
         statistics=None,
@@ -113,16 +114,17 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
     return Built(rows=rows, facts=facts)
 
 
-def _found(
-    catalog: Catalog, request: ManifestRequest
-) -> tuple[PolicyFacts, pa.Table, Mapping[str, pa.Array]]:
-    """The policy, the rows that it and the WHERE leave, and the lists that their `tasks` and `reasons` number."""
+def _found(catalog: Catalog, request: ManifestRequest) -> tuple[PolicyFacts, Chosen]:
+    """The policy, and the rows that it and the WHERE leave."""
     tiered = tier_rows(catalog, request.policy)
     found = chosen(catalog, tiered.rows, request.where)
     if not len(found.rows):
         there = f"{len(tiered.rows)} segments are in a tier of {tiered.policy.name}"
-        raise ConfigError(f"no segment is left: {there}, and none fits --where {request.where!r}")
-    return tiered.policy, found.rows, found.lists
+        idle = found.num_serving_nothing
+        why = f"{idle} fit --where {request.where!r}, and may supervise nothing"
+        why = why if idle else f"none fits --where {request.where!r}"
+        raise ConfigError(f"no segment is left: {there}, and {why}")
+    return tiered.policy, found
 
 
 def _narrow(

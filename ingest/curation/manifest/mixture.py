@@ -15,7 +15,7 @@ from ingest.curation.manifest.mixture_text import Mixture, MixtureRule
 from schemas.errors import ConfigError
 
 HOUR_NS = 3_600_000_000_000
-SLACK = 1e-9  # of a share: what rounding may do
+SLACK = 1e-9  # what rounding may do, relative to the larger of two shares
 Group = tuple[str, ...]  # a value for each dimension of `by`
 
 
@@ -106,7 +106,7 @@ def _cell(mixture: Mixture, group: Group, num_ns: int, draw_ns: float) -> _Cell:
         for value, word, factor in highs:
             if value is not None and value * factor < high:
                 high, why_high = value * factor, f"{word} {value:g} of rule {rule.title!r}"
-    if low > high + SLACK:
+    if _is_more(low, high):
         found = f"{_shown(mixture, group)} cannot have both {why_low} and {why_high}"
         hours = f"it has {num_ns / HOUR_NS:.3g} h of {draw_ns / HOUR_NS:.3g} h to draw"
         raise ConfigError(f"{found}: {hours}; change one of them", where="mixture")
@@ -119,6 +119,11 @@ def _cell(mixture: Mixture, group: Group, num_ns: int, draw_ns: float) -> _Cell:
         why_low=why_low,
         why_high=why_high,
     )
+
+
+def _is_more(one: float, other: float) -> bool:
+    """By more than rounding; relative, because the share of a small group is small. Nothing is more than infinity."""
+    return one > other and one - other > SLACK * one
 
 
 def _pots(mixture: Mixture, cells: Sequence[_Cell]) -> list[tuple[str, float, list[_Cell]]]:
@@ -145,10 +150,10 @@ def _pots(mixture: Mixture, cells: Sequence[_Cell]) -> list[tuple[str, float, li
         pots.append((f"share {rule.share:g} of rule {rule.title!r}", rule.share, members))
     given = math.fsum(share for _, share, _ in pots)
     left = [cell for cell in cells if cell.group not in taken]
-    if given > 1 + SLACK:
+    if _is_more(given, 1):
         found = f"the shares of {', '.join(name for name, _, _ in pots)} add up to {given:g}"
         raise ConfigError(f"{found}; at most 1", where="mixture")
-    if not left and given < 1 - SLACK:
+    if not left and _is_more(1, given):
         found = f"every group has a share, and they add up to {given:g}"
         raise ConfigError(f"{found}; make it 1, or leave a group without", where="mixture")
     if left:
@@ -200,13 +205,13 @@ def _poured(cells: Sequence[_Cell], share: float, pot: str) -> list[tuple[float,
         ConfigError: the bounds leave no such division.
     """
     least, most = math.fsum(c.low for c in cells), math.fsum(c.high for c in cells)
-    if least > share + SLACK:
+    if _is_more(least, share):
         why = _why(cells, "low")
         raise ConfigError(
             f"{pot or 'what the shares leave'} is {share:.4g} of the draws, but {why} need {least:.4g}",
             where="mixture",
         )
-    if most < share - SLACK:
+    if _is_more(share, most):
         why = _why(cells, "high")
         raise ConfigError(
             f"{pot or 'what the shares leave'} is {share:.4g} of the draws, but {why} allow {most:.4g}; "

@@ -57,6 +57,14 @@ class MixtureRule(_Part):
             raise ValueError("asks nothing: share, min_share, max_share, min_epochs or max_epochs")
         return self
 
+    @model_validator(mode="after")
+    def _leaves_room(self) -> MixtureRule:
+        for word in ("share", "epochs"):
+            least, most = getattr(self, f"min_{word}"), getattr(self, f"max_{word}")
+            if least is not None and most is not None and least > most:
+                raise ValueError(f"min_{word} {least:g} is more than max_{word} {most:g}")
+        return self
+
     @property
     def title(self) -> str:
         shown = ", ".join(f"{key}: {value}" for key, value in self.groups.items())

@@ -32,11 +32,15 @@ _CHOSEN = """SELECT uid, "start", "end", source, dataset, embodiment, dataset_pa
     coalesce(list_filter(tasks, lambda x: trim(x) <> '')[1], '') AS first_text
     FROM {candidates} WHERE ({where})"""
 # The text that holds longest: of a sub-task if sub-tasks hold for half of the segment, else of the whole task.
+# `steps`: of the union of the rows of one text, `new`: what a row adds to those before it; rows may overlap.
 _SOURCE_TEXT = """SELECT n, text FROM (
-    SELECT k.n, s.kind, s.text, s."start", s.segment_index, k."end" - k."start" AS size,
-        sum(least(s."end", k."end") - greatest(s."start", k."start")) OVER (PARTITION BY k.n, s.kind, s.text) AS steps
-    FROM keys k JOIN segments s ON s.uid = k.uid AND s."start" < k."end" AND s."end" > k."start"
-    WHERE s.kind IN ('task', 'subtask') AND trim(s.text) <> '' AND k.num_texts > 1)
+    SELECT n, kind, text, "start", segment_index, size, sum(new) OVER (PARTITION BY n, kind, text) AS steps FROM (
+        SELECT *, greatest(b - greatest(a, coalesce(max(b) OVER (PARTITION BY n, kind, text ORDER BY a, b
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), a)), 0) AS new
+        FROM (SELECT k.n, s.kind, s.text, s."start", s.segment_index, k."end" - k."start" AS size,
+                greatest(s."start", k."start") AS a, least(s."end", k."end") AS b
+            FROM keys k JOIN segments s ON s.uid = k.uid AND s."start" < k."end" AND s."end" > k."start"
+            WHERE s.kind IN ('task', 'subtask') AND trim(s.text) <> '' AND k.num_texts > 1)))
     QUALIFY row_number() OVER (PARTITION BY n ORDER BY
         CASE WHEN kind = 'subtask' THEN CASE WHEN 2 * steps >= size THEN 0 ELSE 2 END ELSE 1 END,
         steps DESC, "start" DESC, segment_index DESC) = 1"""
@@ -58,10 +62,11 @@ class Chosen:
 
     rows: pa.Table
     lists: Mapping[str, pa.Array]  # "tasks", "reasons" -> the different lists
+    num_serving_nothing: int  # left out: the expression holds, but they may supervise no task
 
 
 def chosen(catalog: Catalog, tiers: pa.Table, where: str) -> Chosen:
-    """The segments that the expression `where` (of a stranger; empty for all) holds for.
+    """The segments that the expression `where` (of a stranger; empty for all) holds for, and that may supervise anything.
 
     Raises:
         ConfigError: it is no expression, or not one over these columns; the message is DuckDB's, and the columns follow.
@@ -78,12 +83,22 @@ def chosen(catalog: Catalog, tiers: pa.Table, where: str) -> Chosen:
         catalog.register("tier_rows", tiers)
         # Line breaks around it: a comment in it must not swallow the bracket.
         sql = _CHOSEN.format(candidates=_CANDIDATES, where=f"\n{expression}\n")
-        return Chosen(rows=catalog.arrow(sql), lists=lists)
+        rows = catalog.arrow(sql)
     except ConfigError as error:
         have = ", ".join((*TABLES["episodes"].names, *SEGMENT_COLUMNS))
         raise ConfigError(f"{error.message}\ncolumns: {have}", where="--where") from error
     finally:
         catalog.unregister("tier_rows")
+    serving = _serving(rows, lists["tasks"])
+    return Chosen(rows=serving, lists=lists, num_serving_nothing=len(rows) - len(serving))
+
+
+def _serving(rows: pa.Table, tasks: pa.Array) -> pa.Table:
+    """Those whose list of tasks has something in it."""
+    lengths = pc.fill_null(pc.list_value_length(tasks), 0)
+    if pc.all(pc.greater(lengths, 0)).as_py():
+        return rows
+    return rows.filter(pc.greater(lengths, 0).take(rows["tasks"].combine_chunks()))
 
 
 def _coded(lists: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:

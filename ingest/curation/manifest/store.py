@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.disk import Disk
 from schemas.errors import ConfigError
-from schemas.manifest import FACTS_FILE, FOLDER, ROWS_FILE, ManifestFacts, load_facts
+from schemas.manifest import FACTS_FILE, FOLDER, ROWS_FILE, ManifestFacts, load_facts, page_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ROW_GROUP = 128 * 1024
@@ -49,7 +50,7 @@ def existing(corpus: Path, facts: ManifestFacts) -> ManifestFacts | None:
     if not folder.exists():
         return None
     there = load_facts(folder)
-    ours, theirs = (each.model_dump(mode="json", exclude={"statistics"}) for each in (facts, there))
+    ours, theirs = _asked(facts), _asked(there)
     if ours == theirs:
         return there
     names = [name for name in ours if ours[name] != theirs[name]]
@@ -58,6 +59,12 @@ def existing(corpus: Path, facts: ManifestFacts) -> ManifestFacts | None:
         "a manifest is never overwritten: choose another name",
         where=str(folder),
     )
+
+
+def _asked(facts: ManifestFacts) -> dict[str, Any]:
+    """What makes a manifest another one: policy and mixture by their digests, for which a comment is no content."""
+    comments = {"policy": {"text"}, "mixture": {"text"}}
+    return facts.model_dump(mode="json", exclude={"statistics": True, **comments})
 
 
 def publish(corpus: Path, facts: ManifestFacts, rows: pa.Table, disk: Disk) -> Path:
@@ -85,5 +92,5 @@ def rows_bytes(rows: pa.Table) -> bytes:
 
 def page_bytes(facts: ManifestFacts) -> bytes:
     """`manifest.json`."""
-    page = json.dumps(facts.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    page = json.dumps(page_of(facts), indent=1, ensure_ascii=False, allow_nan=False)
     return f"{page}\n".encode()

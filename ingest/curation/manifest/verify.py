@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,43 +17,24 @@ import pyarrow.compute as pc
 
 from ingest import snapshot
 from ingest.corpus import Corpus
+from ingest.curation.manifest.flaw import Fault, Flaw
 from ingest.curation.manifest.store import manifest_folder
+from ingest.curation.manifest.verify_meta import meta_flaws
+from ingest.curation.manifest.verify_page import page_flaws, unread_notes
 from ingest.snapshot import Snapshot
 from ingest.verify.files import differs_from_catalog, in_batches, measured, problem_opening
 from ingest.verify.finding import Check
 from schemas.manifest import (
     ManifestFacts,
     Redaction,
-    load_facts,
     load_redaction,
     load_rows,
+    odd_num_rows,
+    read_page,
     rows_sha256,
 )
 
 ERASED = "erased; readers leave it out, build a new manifest"
-
-
-class Fault(StrEnum):
-    """What may be wrong with a manifest. Closed list: docs/curation/manifests.md has a row for each."""
-
-    ROWS_CHANGED = "rows_changed"
-    OTHER_CORPUS = "other_corpus"
-    SNAPSHOT_GONE = "snapshot_gone"
-    FORGOTTEN = "forgotten"
-    EPISODE_GONE = "episode_gone"
-    EPISODE_CHANGED = "episode_changed"
-    FILE_MISSING = "file_missing"
-    FILE_CHANGED = "file_changed"
-    FILE_UNREADABLE = "file_unreadable"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Flaw:
-    """One thing that does not hold. `what`: a path relative to the corpus, or a uid."""
-
-    what: str
-    fault: Fault
-    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +62,7 @@ def verify_manifest(
         ConfigError: there is no such manifest, or its page cannot be read.
     """
     folder = manifest_folder(corpus.root, name)
-    facts = load_facts(folder)
+    facts, odd_page = read_page(folder)
     rows = load_rows(folder)
     current = snapshot.load(corpus.root)
     taken_out = load_redaction(folder)
@@ -91,6 +71,8 @@ def verify_manifest(
     flaws = list(
         _whole_flaws(corpus, corpus_uid, facts, current, "" if is_as_published else digest)
     )
+    flaws += page_flaws(facts, odd_page, odd_num_rows(facts, rows.num_rows, taken_out))
+    flaws += meta_flaws(corpus.root, current, rows["dataset_path"].unique().to_pylist())
     flaws += _taken_out(corpus.root, current, taken_out)
     frame = pl.DataFrame(rows.select(["uid", "dataset_path", "episode_index", "content_sha256"]))
     flaws += _episode_flaws(corpus.root, current, frame.unique("uid"))
@@ -100,7 +82,7 @@ def verify_manifest(
         for done, found in enumerate(in_batches(pool, check, files), start=1):
             flaws += found
             progress(done, len(files))
-    notes = []
+    notes = [] if odd_page else unread_notes(facts)
     if current.number > facts.snapshot:
         notes.append(
             f"built from snapshot {facts.snapshot}, the corpus is now at {current.number}: "

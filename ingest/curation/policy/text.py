@@ -18,11 +18,13 @@ Key = tuple[str | int, ...]  # ("rules", 2, "when"): the way from the root to a 
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader for which 1e-3 is a number, as YAML 1.2 has it; 1.1 wants 1.0e-3 and reads a word."""
+    """SafeLoader for which 1e3, 1.0e3, 1.e3 and .5e3 are numbers, as YAML 1.2 has them; 1.1 wants 1.0e+3 and reads words."""
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
 )
 
 
