@@ -34,7 +34,8 @@ def corpus(root: Path, seeds: Sequence[int | None], **edits: Edit) -> Path:
     for index, seed in enumerate(seeds):
         alike = {"duration_s": 10.0, "length": 100, "licence_class": "permissive", "facts": []}
         rows["episodes"][index] |= alike
-        rows["tiers"][index]["tier"] = "low"
+        # who may teach nothing is in no manifest
+        rows["tiers"][index] |= {"tier": "low", "tasks": ["visual_forecasting"]}
         if seed is not None:
             rows["signatures"] += signed(index, {"trajectory": arm(seed), "pictures": look(seed)})
             rows["measurements"] += numbered(index)
