@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from adapters.arctic.adapter import Arctic
+from adapters.containers.restricted_pickle import load_npy_object
 from schemas.episode import EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.hand_track import WORLD, HandTrack
@@ -57,7 +59,7 @@ def edited(kind: str, change: Callable[[Content], object]) -> Callable[[Path], N
 
     def apply(root: Path) -> None:
         path = root / "raw_seqs" / f"{FIRST}.{kind}.npy"
-        content = np.load(path, allow_pickle=True).item()
+        content = deepcopy(load_npy_object(path))  # the reader's arrays are read-only
         change(content)
         generator.put(root / "raw_seqs" / FIRST, kind, content)
 

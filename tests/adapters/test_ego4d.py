@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 from collections.abc import Callable
 from fractions import Fraction
@@ -19,6 +18,7 @@ from adapters.registry import adapter_for
 from schemas.episode import EpisodeRef, VideoWindow
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
+from tests.adapters.travel import travelled
 from tests.generators import Written
 from tests.generators import ego4d as generator
 from tests.generators.ego4d import GROUPED, LATE, SILENT
@@ -68,7 +68,7 @@ def test_every_annotated_segment_is_an_episode(pristine: Written) -> None:
     refs = refs_of(pristine.root)
     assert [ref.episode_id for ref in refs] == list(pristine.scenes)
     assert all(ref.problem is None and ref.source == ref.dataset == "ego4d" for ref in refs)
-    assert pickle.loads(pickle.dumps(refs)) == refs
+    assert travelled(refs) == refs
     assert refs_of(pristine.root) == refs
     assert isinstance(adapter_for("ego4d"), Ego4D)
 

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import pickle
 import zlib
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
-from adapters.containers.rlds_dir import find_version_dir
-from adapters.oxe.adapter import OpenXEmbodiment
-from adapters.oxe.gripper import GRIPPER_OPS, opening_from_command
-from adapters.oxe.motion import ArmArrays, DeltaCommand, delta_targets, eef_poses, poses
-from adapters.oxe.registry import oxe_set, oxe_sets, sets_from
+from adapters.oxe.registry import oxe_set
 from schemas.embodiment import embodiments
-from schemas.episode import EncodedImages, Episode, EpisodeRef
-from schemas.errors import Code, ConfigError, SourceError
-from schemas.fact import Certainty, Fact
-from schemas.geometry import inverse, rotmat_from_euler, transform
+from schemas.episode import EncodedImages
+from schemas.errors import Code
+from schemas.fact import Certainty
+from schemas.geometry import rotmat_from_euler, transform
 from schemas.supervision import Task, allowed_tasks
+from tests.adapters.oxe_cases import OXE, TINY, fact, load_all, refs_of, stream, tiny
+from tests.adapters.travel import travelled
 from tests.generators import Written, oxe
 from tests.generators.oxe import (
     BRIDGE,
@@ -34,43 +29,6 @@ from tests.generators.oxe import (
     write_records,
     write_set,
 )
-from tests.generators.scene import Scene
-
-OXE = OpenXEmbodiment()
-REST = "-rest"
-
-
-@pytest.fixture(scope="module")
-def bridge(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return oxe.write(tmp_path_factory.mktemp("oxe"))
-
-
-def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
-    return list(OXE.discover(root, OXE.survey(root, options)))
-
-
-def load_all(root: Path, **options: str) -> list[Episode]:
-    return [OXE.load(ref) for ref in refs_of(root, **options)]
-
-
-def fact(episode: Episode | EpisodeRef, name: str) -> Fact:
-    return next(f for f in episode.facts if f.name == name)
-
-
-def stream(episode: Episode, name: str) -> Any:
-    found = episode.stream(name)
-    assert found is not None, f"no {name} in {[s.name for s in episode.streams]}"
-    return found
-
-
-def tiny(num_steps: int = 4) -> dict[tuple[str, ...], Any]:
-    """A small Bridge episode without pictures worth looking at."""
-    episode = bridge_episode(Scene(duration_s=1.0, width=16, height=16), num_steps)
-    return {k: v for k, v in episode.items() if "image" not in k[-1]}
-
-
-TINY = {k: v for k, v in BRIDGE.items() if "image" not in k[-1]}
-
 
 # --- Bridge against the scene -------------------------------------------------------------------------------------------
 
@@ -125,7 +83,7 @@ def test_cameras_rate_text_and_identity(bridge: Written) -> None:
     assert [i.text for i in episode.instructions] == [oxe.INSTRUCTION]
     assert episode.raw_files[0].path == "bridge_dataset-train.tfrecord-00000-of-00002@0"
     assert episode.raw_files[0].num_bytes == ref.bytes_hint
-    assert pickle.loads(pickle.dumps(ref)) == ref
+    assert travelled(ref) == ref
 
 
 def test_bridge_may_teach_a_policy_only_because_the_probe_settled_it(bridge: Written) -> None:
@@ -153,202 +111,6 @@ def test_old_style_metadata_reads_the_same(tmp_path: Path, bridge: Written) -> N
     new, old = (load_all(tmp_path / name)[0] for name in ("False", "True"))
     assert [s.name for s in old.streams] == [s.name for s in new.streams]
     assert old.raw_files[0].digest == new.raw_files[0].digest
-
-
-# --- survey and discovery -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("below", ["", "bridge_dataset", "bridge_dataset/1.0.0"])
-def test_any_of_the_outer_directories_is_a_root(bridge: Written, below: str) -> None:
-    ids = [ref.episode_id for ref in refs_of(bridge.root / below)]
-    assert ids == list(bridge.scenes)
-
-
-def test_ids_survive_adding_an_episode(tmp_path: Path) -> None:
-    for n in (2, 3):
-        write_set(tmp_path / str(n) / "bridge_dataset" / "1.0.0", TINY, [tiny()] * n)
-    few, many = ([r.uid for r in refs_of(tmp_path / str(n))] for n in (2, 3))
-    assert many[:2] == few
-
-
-def test_several_sets_below_the_root_are_listed(tmp_path: Path) -> None:
-    for name in ("a/1.0.0", "b/1.0.0"):
-        write_set(tmp_path / name, TINY, [tiny()])
-    with pytest.raises(ConfigError, match=r"a/1\.0\.0, b/1\.0\.0"):
-        OXE.survey(tmp_path, {})
-    assert find_version_dir(tmp_path / "a").name == "1.0.0"
-
-
-def test_roots_that_are_no_set(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no directory with"):
-        OXE.survey(tmp_path, {})
-    with pytest.raises(ConfigError, match="is no directory"):
-        OXE.survey(tmp_path / "gone", {})
-
-
-def test_unknown_set_and_option(tmp_path: Path) -> None:
-    write_set(tmp_path / "bridge_datset" / "1.0.0", TINY, [tiny()])
-    with pytest.raises(ConfigError, match="bridge_dataset"):
-        OXE.survey(tmp_path, {})
-    assert OXE.survey(tmp_path, {"set": "bridge_dataset"}).details["set"] == "bridge_dataset"
-    with pytest.raises(ConfigError, match="no option colour"):
-        OXE.survey(tmp_path, {"colour": "red"})
-
-
-def sharded(root: Path, lengths: tuple[int, ...] = (2, 2, 1)) -> Path:
-    return write_set(
-        root / "bridge_dataset" / "1.0.0", TINY, [tiny()] * sum(lengths), shard_lengths=lengths
-    )
-
-
-def test_missing_shard_is_one_ref_that_says_how_many(tmp_path: Path) -> None:
-    directory = sharded(tmp_path)
-    (directory / shard_name("bridge_dataset", "train", 1, 3)).unlink()
-    refs = refs_of(tmp_path)
-    assert [r.problem is None for r in refs] == [True, True, False, True]
-    assert refs[2].problem is not None
-    assert refs[2].problem[0] == Code.MISSING_SHARD.value
-    assert "2 episodes were declared" in refs[2].problem[1]
-    assert refs[2].episode_id.endswith("train-00001/000000" + REST)
-
-
-def test_missing_first_shard_does_not_stop_the_probe(tmp_path: Path) -> None:
-    directory = sharded(tmp_path)
-    (directory / shard_name("bridge_dataset", "train", 0, 3)).unlink()
-    assert len(refs_of(tmp_path)) == 4
-
-
-@pytest.mark.parametrize("keep", [1.0, 1.4])
-def test_truncated_shard_says_how_many_are_lost(tmp_path: Path, keep: float) -> None:
-    directory = sharded(tmp_path)
-    path = directory / shard_name("bridge_dataset", "train", 0, 3)
-    data = path.read_bytes()
-    path.write_bytes(
-        data[: int(len(data) / 2 * keep)]
-    )  # after a whole record, or inside the second
-    refs = refs_of(tmp_path)
-    assert len(refs) == 5
-    assert refs[1].problem is not None
-    assert refs[1].problem[0] == Code.TRUNCATED.value
-    assert "1 of 2 declared records are lost" in refs[1].problem[1]
-    assert OXE.load(refs[0]).stream("left.T_base_eef") is not None
-
-
-def test_wrong_length_checksum_loses_the_rest_of_its_shard_only(tmp_path: Path) -> None:
-    directory = sharded(tmp_path)
-    path = directory / shard_name("bridge_dataset", "train", 0, 3)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2 + 3] ^= 0x40
-    path.write_bytes(data)
-    problems = [r.problem[0] if r.problem else None for r in refs_of(tmp_path)]
-    assert problems == [None, Code.WRONG_CRC.value, None, None, None]
-
-
-def test_wrong_payload_checksum_loses_that_episode_only(tmp_path: Path) -> None:
-    directory = sharded(tmp_path)
-    path = directory / shard_name("bridge_dataset", "train", 0, 3)
-    data = bytearray(path.read_bytes())
-    data[100] ^= 1
-    path.write_bytes(data)
-    refs = refs_of(tmp_path)
-    assert all(r.problem is None for r in refs)
-    assert code_of(refs[0]) is Code.WRONG_CRC
-    assert OXE.load(refs[1]).rate_hz == 5
-
-
-def test_undeclared_records_and_files(tmp_path: Path) -> None:
-    directory = sharded(tmp_path, (2,))
-    path = directory / shard_name("bridge_dataset", "train", 0, 1)
-    path.write_bytes(path.read_bytes() + path.read_bytes())
-    (directory / shard_name("bridge_dataset", "train", 7, 9)).write_bytes(b"stale")
-    info = OXE.survey(tmp_path, {})
-    assert any("1 undeclared tfrecord files are not read" in note for note in info.notes)
-    refs = list(OXE.discover(tmp_path, info))
-    assert len(refs) == 4
-    assert [any(f.name == "undeclared_record" for f in r.facts) for r in refs] == [
-        False,
-        False,
-        True,
-        True,
-    ]
-
-
-def test_shard_name_that_leaves_the_root(tmp_path: Path) -> None:
-    directory = sharded(tmp_path)
-    text = (directory / "dataset_info.json").read_text()
-    (directory / "dataset_info.json").write_text(
-        text.replace("{DATASET}-{SPLIT}", "../../x-{SPLIT}")
-    )
-    assert {r.problem[0] if r.problem else None for r in refs_of(tmp_path)} == {
-        Code.UNSAFE_PATH.value
-    }
-
-
-# --- defects of one episode ---------------------------------------------------------------------------------------------
-
-
-def code_of(ref: EpisodeRef) -> Code:
-    with pytest.raises(SourceError) as caught:
-        OXE.load(ref)
-    return caught.value.code
-
-
-def test_broken_values_quarantine_one_episode_each(tmp_path: Path) -> None:
-    nan, short, picture, frames, text = (
-        bridge_episode(Scene(width=16, height=16), 4) for _ in range(5)
-    )
-    state = ("observation", "state")
-    nan[state] = nan[state].copy()
-    nan[state][2, 4] = np.nan
-    short[state] = short[state][:, :6]
-    picture[("observation", "image_1")] = [b"not a picture"] * 4
-    frames[("observation", "image_0")] = frames[("observation", "image_0")][:3]
-    text[("language_instruction",)] = [b"\xff\xff"] * 4
-    write_set(tmp_path / "bridge_dataset" / "1.0.0", BRIDGE, [nan, short, picture, frames, text])
-    wanted = [
-        Code.NOT_FINITE,
-        Code.SHAPE_MISMATCH,
-        Code.CORRUPT_IMAGE,
-        Code.FRAME_COUNT,
-        Code.BAD_ANNOTATION,
-    ]
-    assert [code_of(ref) for ref in refs_of(tmp_path)] == wanted
-
-
-def test_metadata_gone_after_discovery(tmp_path: Path) -> None:
-    directory = sharded(tmp_path, (1,))
-    (ref,) = refs_of(tmp_path)
-    (directory / "features.json").unlink()
-    assert code_of(ref) is Code.MISSING_META
-
-
-def test_a_camera_that_varies_is_kept_however_dark(tmp_path: Path) -> None:
-    episode = bridge_episode(Scene(width=128, height=128), 8)
-    noise = np.random.default_rng(0).integers(0, 5, (8, 32, 32, 3)).astype(np.uint8)
-    episode[("observation", "image_2")] = [jpeg(p) for p in noise]
-    write_set(tmp_path / "bridge_dataset" / "1.0.0", BRIDGE, [episode])
-    (loaded,) = load_all(tmp_path)
-    assert [c.name for c in loaded.cameras] == ["image_0", "image_1", "image_2"]
-
-
-def test_no_rate_is_a_problem_until_the_caller_gives_one(tmp_path: Path) -> None:
-    spec = {("observation", "end_effector_pose"): ("tensor", (5,), "float32")}
-    spec |= {("action",): ("tensor", (5,), "float32")}
-    episode = {key: np.ones((3, 5)) for key in spec}
-    write_set(
-        tmp_path / "stanford_mask_vit_converted_externally_to_rlds" / "0.1.0", spec, [episode]
-    )
-    (ref,) = refs_of(tmp_path)
-    assert ref.problem is not None
-    assert ref.problem[0] == Code.UNKNOWN_LAYOUT.value
-    (loaded,) = load_all(tmp_path, rate_hz="2.5")
-    assert loaded.rate_hz == Fraction(5, 2)
-    assert fact(loaded, "rate_hz").certainty is Certainty.UNVERIFIED
-    # one angle is no rotation, and the values are normalised: no pose
-    names = [s.name for s in loaded.streams]
-    assert names == ["command.left.gripper_opening", "source_state", "raw_command"]
-    with pytest.raises(ConfigError, match="rate_hz"):
-        OXE.survey(tmp_path, {"rate_hz": "fast"})
 
 
 # --- other sets, by hand ------------------------------------------------------------------------------------------------
@@ -499,156 +261,6 @@ def test_two_arms_and_blue_first_pictures(tmp_path: Path) -> None:
     assert [c.is_bgr for c in hydra.cameras] == [True, True]
     flags = {c.name: c.is_bgr for c in oxe_set("berkeley_autolab_ur5").cameras}
     assert flags == {"hand_image": True, "image": False}
-
-
-# --- motion, known values -----------------------------------------------------------------------------------------------
-
-
-def arrays(**given: Any) -> ArmArrays:
-    names = ("position", "rotation", "rotation_copy", "T_state_base", "gripper")
-    names += ("command_position", "command_rotation", "command_gripper")
-    return ArmArrays(**{name: given.get(name) for name in names})
-
-
-TURNED = transform([[[0, -1, 0], [1, 0, 0], [0, 0, 1]]], [[0.4, 0.0, 0.2]])  # +90 degrees about z
-
-
-def how(frame: str, form: str | None = "euler_xyz_extrinsic", **scale: float) -> DeltaCommand:
-    return DeltaCommand(**{"scale_m": 1.0, "scale_rad": 1.0, **scale}, form=form, frame=frame)
-
-
-def test_delta_in_the_axes_of_the_state_and_of_the_eef() -> None:
-    given = arrays(
-        command_position=np.array([[0.1, 0.0, 0.0]]), command_rotation=np.array([[np.pi / 2, 0, 0]])
-    )
-    state, _ = delta_targets(TURNED, given, how("state"), where="test")
-    assert state[0, :3, 3] == pytest.approx([0.5, 0.0, 0.2])
-    Rx90 = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
-    assert state[0, :3, :3] == pytest.approx(Rx90 @ TURNED[0, :3, :3])
-    eef, _ = delta_targets(TURNED, given, how("eef"), where="test")
-    assert eef[0, :3, 3] == pytest.approx([0.4, 0.1, 0.2])  # the eef's x is the base's y
-    assert eef[0, :3, :3] == pytest.approx(TURNED[0, :3, :3] @ Rx90)
-
-
-def test_delta_scales_and_a_delta_without_rotation() -> None:
-    given = arrays(
-        command_position=np.array([[1.0, 0, 0]]), command_rotation=np.array([[0, 0, 1.0]])
-    )
-    scaled, _ = delta_targets(
-        TURNED, given, how("state", scale_m=0.05, scale_rad=0.5), where="test"
-    )
-    assert scaled[0, 0, 3] == pytest.approx(0.45)
-    angle = Rotation.from_matrix(scaled[0, :3, :3]).as_euler("xyz")[2]
-    assert angle == pytest.approx(np.pi / 2 + 0.5)
-    held, _ = delta_targets(TURNED, given, how("state", form=None), where="test")
-    assert held[0, :3, :3] == pytest.approx(TURNED[0, :3, :3])
-
-
-@pytest.mark.parametrize("form", ["quat_xyzw", "quat_wxyz"])
-def test_a_quaternion_delta_of_zero_norm_is_no_command(form: str) -> None:
-    given = arrays(command_position=np.zeros((1, 3)), command_rotation=np.zeros((1, 4)))
-    T, valid = delta_targets(TURNED, given, how("state", form=form), where="test")
-    assert not valid[0]
-    assert pytest.approx(TURNED) == T
-
-
-def test_the_base_is_divided_out() -> None:
-    T_world_base = transform(rotmat_from_euler([[0, 0, np.pi / 2]], "xyz"), [[1.0, 0, 0]])
-    wanted = inverse(T_world_base) @ TURNED
-    given = arrays(
-        position=TURNED[:, :3, 3],
-        rotation=Rotation.from_matrix(TURNED[:, :3, :3]).as_quat(),
-        T_state_base=T_world_base,
-    )
-    assert eef_poses(given, "quat_xyzw", where="test") == pytest.approx(wanted)
-    assert wanted[0, :3, 3] == pytest.approx(
-        [0.0, 0.6, 0.2]
-    )  # 0.6 m to the left of a base that looks along y
-
-
-@pytest.mark.parametrize("bad", [[0, 0, 0, 0], [0, 0, 0, 2.0], [np.nan, 0, 0, 1]])
-def test_values_that_are_no_rotation(bad: list[float]) -> None:
-    with pytest.raises(SourceError) as caught:
-        poses(np.zeros((1, 3)), np.array([bad]), "quat_xyzw", where="test")
-    assert caught.value.code in (Code.NOT_A_ROTATION, Code.NOT_FINITE)
-
-
-# --- gripper operations, known values -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("op", "given", "wanted"),
-    [
-        ("identity", [0, 0.3, 1.2], [0, 0.3, 1]),
-        ("invert", [0, 0.3, 1], [1, 0.7, 0]),
-        ("clip01", [-1, 0.5, 1], [0, 0.5, 1]),
-        ("clip01_invert", [-1, 0.5, 1], [1, 0.5, 0]),
-        ("rel2abs", [0, 0, 1, 0, 0.05, -1, 0, -1, 1], [1, 1, 0, 0, 0, 1, 1, 1, 0]),
-        ("rel2abs", [0, -1, 0], [0, 1, 1]),  # opens first: so it was closed
-        ("rel2abs", [0, 0.1, -0.1], [1, 1, 1]),  # a tenth is no pulse; none at all means open
-        ("binarize", [0.5, 1, 0.7, 0.3, 0, 0.4], [1, 1, 0, 0, 0, 0.4]),
-        ("binarize", [0.2, 0.6], [0.6, 0.6]),  # never decided: the raw last value
-        (
-            "binarize",
-            [0.95, 0.96, 0.05, 0.04],
-            [1, 1, 0, 0],
-        ),  # the limits themselves decide nothing
-        ("from_state_invert", [0.2], [0.8]),
-        ("div255_invert", [0, 255, 51], [1, 0, 0.8]),
-        ("pm1_to_01", [-1, 0, 1], [0, 0.5, 1]),
-        ("pm1_to_01_invert", [-1, 0, 1], [1, 0.5, 0]),
-    ],
-)
-def test_gripper_operations(op: str, given: list[float], wanted: list[float]) -> None:
-    assert opening_from_command(np.array(given), op).tolist() == pytest.approx(wanted)
-
-
-def test_every_operation_has_a_known_value() -> None:
-    marks = test_gripper_operations.pytestmark  # type: ignore[attr-defined]
-    assert {case[0] for mark in marks for case in mark.args[1]} == set(GRIPPER_OPS)
-
-
-# --- registry -----------------------------------------------------------------------------------------------------------
-
-
-def test_all_sets_are_in_the_registry() -> None:
-    sets = oxe_sets()
-    assert len(sets) == 87
-    assert sum(e.rate.hz is None for e in sets.values()) == 6
-    fractions = {e.rate.hz for e in sets.values() if e.rate.hz and "." in e.rate.hz}
-    assert fractions == {"12.5", "3.75", "66.6"}
-    assert oxe_set("fmb").name == "fmb_dataset"  # by its TFDS name
-    for entry in sets.values():
-        assert entry.embodiment.replace("_", "").isalnum()
-
-
-def test_no_set_is_named_in_code() -> None:
-    names = set(oxe_sets()) | {entry.tfds_name for entry in oxe_sets().values()}
-    for path in Path(__file__).parents[2].glob("adapters/oxe*.py"):
-        text = path.read_text()
-        assert [n for n in names if f'"{n}"' in text or f"'{n}'" in text] == []
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        "kind: eef_dleta",
-        "gripper_op: magic",
-        "form: euler_of_some_kind",
-        "frame: world",
-        "surprise: 1",
-    ],
-)
-def test_a_registry_that_breaks_a_rule_is_refused(broken: str) -> None:
-    text = """datasets: {x: {tfds_name: x, robot: r, embodiment: r, rate: {hz: '1', certainty: code, source: s},
-      arms: {left: {command: {kind: eef_delta, kind_certainty: code, kind_source: s, gripper_op: none,
-      gripper_certainty: code, gripper_source: s, form: rotvec, frame: state}}}}}"""
-    assert sets_from(text)["x"].arms["left"].command is not None
-    key = broken.split(":")[0]
-    old = {"kind": "kind: eef_delta", "gripper_op": "gripper_op: none", "form": "form: rotvec"}
-    old |= {"frame": "frame: state", "surprise": "form: rotvec"}
-    with pytest.raises(ConfigError, match=r"registry\.yaml"):
-        sets_from(text.replace(old[key], broken))
 
 
 # --- real data ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adapters.containers.restricted_pickle import load_npy_object
 from adapters.rh20t.adapter import Rh20t
 from adapters.rh20t.calibration import Calibration
 from adapters.rh20t.configurations import CONFIGURATIONS
@@ -65,7 +66,7 @@ def facts_of(episode: Episode) -> dict[str, tuple[str, str]]:
 
 
 def change(path: Path, edit: Callable[[Any], Any]) -> None:
-    value = np.load(path, allow_pickle=True).item()
+    value = load_npy_object(path)
     save(path, edit(value) or value)
 
 
