@@ -1,0 +1,109 @@
+"""Which elements each task scores, and that a batch may have none of a task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from schemas.supervision import Task
+from tests.training.tiny import batch, network, noise_of
+from training.objective import objective, scored_actions, weighted
+from training.tasks import INDEX, TASKS
+
+ALL = dict.fromkeys(TASKS, 1.0)
+
+
+@pytest.mark.parametrize("tasks", [[0], [1], [2], [3], [0, 0, 3], [1, 2], [0, 1, 2, 3], [2] * 5])
+def test_any_number_of_samples_of_a_task_is_finite(tasks: list[int]) -> None:
+    made, b = network(), batch(tasks)
+    terms = objective(made, b, *noise_of(b))
+    loss = weighted(terms, ALL)
+    loss.backward()
+    assert loss.isfinite()
+    assert (terms.counts > 0).tolist() == [i in tasks for i in range(4)]
+    assert all(p.grad is None or p.grad.isfinite().all() for p in made.parameters())
+
+
+def test_a_task_scores_the_same_beside_others_as_alone() -> None:
+    made, b = network(), batch()
+    t, action_noise, future_noise = noise_of(b)
+    together = objective(made, b, t, action_noise, future_noise)
+    for i in range(4):
+        alone = batch()
+        one = slice(i, i + 1)
+        known = replace(
+            alone.known,
+            **{
+                n: getattr(alone.known, n)[one]
+                for n in (
+                    "past",
+                    "has_past",
+                    "history",
+                    "has_history",
+                    "embodiment",
+                    "text",
+                    "has_text",
+                    "task",
+                )
+            },
+        )
+        part = replace(
+            alone,
+            known=known,
+            action=alone.action[one],
+            has_action=alone.has_action[one],
+            future=alone.future[one],
+            has_future=alone.has_future[one],
+        )
+        terms = objective(made, part, t[one], action_noise[one], future_noise[one])
+        torch.testing.assert_close(terms.sums[i], together.sums[i])
+        assert terms.counts[i] == together.counts[i]
+
+
+def test_scored_elements_by_hand() -> None:
+    b = batch()
+    all_valid = replace(b, has_action=torch.ones_like(b.has_action))
+    found = scored_actions(all_valid).sum(dim=(1, 2)).tolist()
+    # 6 steps of 5 elements; inverse dynamics until 0.3 s: 3 steps
+    by_task = {
+        Task.POLICY: 30,
+        Task.INVERSE_DYNAMICS: 15,
+        Task.FORWARD_DYNAMICS: 0,
+        Task.VISUAL_FORECASTING: 0,
+    }
+    assert found == [by_task[task] for task in TASKS]
+
+
+def test_what_is_masked_has_no_gradient_and_a_true_zero_has() -> None:
+    b = batch([INDEX[Task.POLICY]] * 2)
+    b = replace(b, action=torch.zeros_like(b.action), has_action=torch.ones_like(b.has_action))
+    masked = b.has_action.clone()
+    masked[:, :, 2] = False
+    terms = objective(network(), b, *noise_of(b))
+    fewer = objective(network(), replace(b, has_action=masked), *noise_of(b))
+    assert terms.counts[0] == b.action.numel()  # zeros are actions
+    assert fewer.counts[0] == b.action.numel() * 4 // 5
+    wild = replace(b, has_action=masked, action=torch.where(masked, b.action, 1e6))
+    torch.testing.assert_close(objective(network(), wild, *noise_of(b)).sums, fewer.sums)
+
+
+def test_a_future_that_is_not_there_is_not_scored() -> None:
+    b = batch([INDEX[Task.FORWARD_DYNAMICS], INDEX[Task.VISUAL_FORECASTING]])
+    terms = objective(network(), replace(b, has_future=torch.tensor([False, True])), *noise_of(b))
+    assert terms.counts.tolist() == [0, 0, 0, b.future[0].numel()]
+
+
+def test_the_loss_falls() -> None:
+    made, b = network(awake=False).train(), batch([0, 1, 2, 3] * 2)
+    step = torch.optim.AdamW(made.parameters(), lr=3e-3)
+    t, action_noise, future_noise = noise_of(b)
+    losses = []
+    for _ in range(40):
+        loss = weighted(objective(made, b, t, action_noise, future_noise), ALL)
+        step.zero_grad()
+        loss.backward()
+        step.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]

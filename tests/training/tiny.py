@@ -1,0 +1,76 @@
+"""A network and batches small enough for a test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from training.model.network import Conditions, Network
+from training.model.settings import ModelSettings
+from training.objective import Batch
+from training.tasks import TASKS
+
+SETTINGS = ModelSettings(
+    width=32, num_layers=2, num_heads=4, num_registers=3, latent_width=6, num_patches=4, text_width=10,
+    action_width=5, num_history=2, num_actions=6, num_embodiments=3, adapter_width=8,
+)  # fmt: skip
+
+
+def network(*, awake: bool = True, **changed: Any) -> Network:
+    """A seeded network; `awake` replaces what starts at zero by noise, so that every path carries something."""
+    torch.manual_seed(0)
+    made = Network(SETTINGS.model_copy(update=changed))
+    if awake:
+        with torch.no_grad():
+            for p in made.parameters():
+                if not p.any():
+                    p.normal_(std=0.05)
+    return made.eval()
+
+
+def batch(
+    tasks: list[int] | None = None, *, seed: int = 1, num_text: int = 5, s: ModelSettings = SETTINGS
+) -> Batch:
+    """Samples of these tasks (all four by default), with some history, actions and words missing."""
+    g = torch.Generator().manual_seed(seed)
+    task = torch.tensor(list(range(len(TASKS))) if tasks is None else tasks)
+    size = len(task)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(size, *shape, generator=g)
+
+    def chance(*shape: int) -> torch.Tensor:
+        return torch.rand(size, *shape, generator=g) < 0.7
+
+    known = Conditions(
+        past=normal(s.num_past, s.num_image_tokens, s.latent_width),
+        has_past=chance(s.num_past),
+        history=normal(s.num_history, s.action_width),
+        has_history=chance(s.num_history, s.action_width),
+        embodiment=torch.arange(size) % s.num_embodiments,
+        text=normal(num_text, s.text_width),
+        has_text=chance(num_text),
+        task=task,
+        state=normal(s.state_width) if s.state_width else None,
+    )
+    return Batch(
+        known=known,
+        action=normal(s.num_actions, s.action_width),
+        has_action=chance(s.num_actions, s.action_width),
+        future=normal(s.num_image_tokens, s.latent_width),
+        has_future=torch.ones(size, dtype=torch.bool),
+        action_t_s=0.1 * torch.arange(1, s.num_actions + 1),
+        future_t_s=0.3,
+    )
+
+
+def noise_of(made: Batch, seed: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Times [B], action noise and picture noise."""
+    g = torch.Generator().manual_seed(seed)
+    t = torch.rand(len(made.known.task), generator=g)
+    return (
+        t,
+        torch.randn(made.action.shape, generator=g),
+        torch.randn(made.future.shape, generator=g),
+    )

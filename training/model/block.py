@@ -1,0 +1,145 @@
+"""One block: both streams attend to each other, then to the text, then each has its feed-forward part (`models.md` 1.4, 1.13).
+
+AdaLN-Zero as in DiT: a branch is x + gate * f(scale * norm(x) + shift), gates zero at first. LDA multiplies the whole residual stream
+instead (1.12 bug 12); that compounds over blocks and is not done here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as fn
+
+from training.model.attention import attend, join_heads, split_heads
+from training.model.positions import rotate
+from training.model.settings import ModelSettings
+
+NUM_MODULATIONS = 6  # of each stream: shift, scale, gate of joint attention; shift, scale, gate of the feed-forward part
+STREAMS = 2
+
+
+class Modulation(nn.Module):
+    """[B, width] condition to [B, 2, 6, width]: what AdaLN does in one block."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        size = STREAMS * NUM_MODULATIONS * settings.width
+        if settings.adaln == "full":
+            self.linear = nn.Linear(settings.width, size)
+            nn.init.zeros_(self.linear.weight)
+            offset = self.linear.bias.data
+        else:
+            self.offset = nn.Parameter(torch.zeros(size))
+            offset = self.offset.data
+        offset.zero_()
+        if settings.gates == "one":
+            offset.view(STREAMS, NUM_MODULATIONS, -1)[:, [2, 5]] = 1.0
+
+    def forward(self, condition: Tensor, shared: Tensor | None) -> Tensor:
+        found = self.linear(condition) if shared is None else shared + self.offset
+        return found.view(-1, STREAMS, NUM_MODULATIONS, self.settings.width)
+
+
+class StreamPart(nn.Module):
+    """What one stream has for itself in a block."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        width = settings.width
+        self.num_heads = settings.num_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.text_query = nn.Linear(width, width, bias=False)
+        self.text_out = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.text_out.weight)  # this branch has no gate: it starts silent by itself
+        if settings.gates == "one":
+            nn.init.xavier_uniform_(self.text_out.weight)
+        inner = int(settings.ff_ratio * width)
+        self.ff = nn.Sequential(
+            nn.Linear(width, inner),
+            nn.GELU(approximate="tanh"),
+            nn.Dropout(settings.dropout),
+            nn.Linear(inner, width),
+        )
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values [B, H, L, W] of joint attention."""
+        query, key, value = (
+            split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1)
+        )
+        return query, key, value
+
+
+class TextHeads(nn.Module):
+    """Keys and values of the text, [B, H, T, W] each."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.num_heads = settings.num_heads
+        self.kv = nn.Linear(settings.text_width, 2 * settings.width, bias=False)
+
+    def forward(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = (split_heads(part, self.num_heads) for part in self.kv(text).chunk(2, dim=-1))
+        return key, value
+
+
+class Block(nn.Module):
+    """Image stream [B, I, width] and action stream [B, A, width] through one block."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.width = settings.width
+        self.modulation = Modulation(settings)
+        self.streams = nn.ModuleList(StreamPart(settings) for _ in range(STREAMS))
+        num_text = STREAMS if settings.text_kv == "stream" else 1
+        self.text = nn.ModuleList(TextHeads(settings) for _ in range(num_text))
+
+    def forward(
+        self,
+        streams: list[Tensor],
+        condition: Tensor,
+        shared: Tensor | None,
+        text: Tensor,
+        has_text: Tensor,
+        angle: Tensor | None,
+    ) -> list[Tensor]:
+        """`text` [B, T, text_width] is normalised already, `has_text` [B, T] says which tokens are any; `angle` of RoPE, or None."""
+        found = self.modulation(condition, shared)
+        mods = [found[:, s].unsqueeze(2).unbind(1) for s in range(STREAMS)]  # six of [B, 1, width]
+        streams = self._joint(streams, mods, angle)
+        streams = self._text(streams, text, has_text)
+        out = []
+        for part, x, mod in zip(self.streams, streams, mods, strict=True):
+            out.append(x + mod[5] * part.ff(self._normed(x, mod[3], mod[4])))  # type: ignore[operator]
+        return out
+
+    def _normed(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return fn.layer_norm(x, (self.width,)) * (1 + scale) + shift
+
+    def _joint(
+        self, streams: list[Tensor], mods: list[tuple[Tensor, ...]], angle: Tensor | None
+    ) -> list[Tensor]:
+        heads = [
+            part.heads(self._normed(x, mod[0], mod[1]))  # type: ignore[operator]
+            for part, x, mod in zip(self.streams, streams, mods, strict=True)
+        ]
+        query, key, value = (torch.cat(parts, dim=2) for parts in zip(*heads, strict=True))
+        if angle is not None:
+            query, key = rotate(query, angle), rotate(key, angle)
+        both = join_heads(attend(query, key, value))
+        cut = torch.split(both, [x.shape[1] for x in streams], dim=1)
+        return [
+            x + mod[2] * part.out(y)  # type: ignore[operator]
+            for part, x, mod, y in zip(self.streams, streams, mods, cut, strict=True)
+        ]
+
+    def _text(self, streams: list[Tensor], text: Tensor, has_text: Tensor) -> list[Tensor]:
+        heads = [each(text) for each in self.text]
+        out = []
+        for s, (part, x) in enumerate(zip(self.streams, streams, strict=True)):
+            key, value = heads[s % len(heads)]
+            query = split_heads(part.text_query(fn.layer_norm(x, (self.width,))), part.num_heads)  # type: ignore[operator, arg-type]
+            found = attend(query, key, value, has_text[:, None, None, :])
+            out.append(x + part.text_out(join_heads(found)))  # type: ignore[operator]
+        return out

@@ -1,0 +1,179 @@
+"""The two-stream transformer (MM-DiT): past and future pictures in one stream, past and future actions in the other.
+
+Facts from `models.md` 1.2-1.5, written anew. Sequences have a fixed layout, so joint attention needs no mask: what a task does not
+have is a learned placeholder. Image stream: [registers | patches]; past and future pictures of a patch are one token, their channels side
+by side. Action stream: [history | state | chunk].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as fn
+
+from schemas.supervision import Task
+from training.model.adapters import VectorDecoder, VectorEncoder
+from training.model.block import NUM_MODULATIONS, STREAMS, Block
+from training.model.positions import rotations, timestep_features, token_places
+from training.model.settings import ModelSettings
+from training.tasks import TASKS, is_any, scores_action
+
+TIME_FEATURES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conditions:
+    """What is known of B samples. Masks are bool, True where there is something; values elsewhere are finite and mean nothing.
+
+    past: [B, P, V * N, D] latents up to now, oldest first. has_past: [B, P].
+    history: [B, H, E] trained action elements before now. has_history: [B, H, E].
+    state: [B, S] or None. embodiment: [B] long. text: [B, T, C], has_text: [B, T]. task: [B] long, index into TASKS.
+    """
+
+    past: Tensor
+    has_past: Tensor
+    history: Tensor
+    has_history: Tensor
+    embodiment: Tensor
+    text: Tensor
+    has_text: Tensor
+    task: Tensor
+    state: Tensor | None = None
+
+
+class Network(nn.Module):
+    """Velocities of actions and of future pictures. Time runs from noise (0) to data (1)."""
+
+    grid: Tensor  # [L, 2] places for rope
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        s, width = settings, settings.width
+        self.time = nn.Sequential(
+            nn.Linear(TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.task = nn.Embedding(len(TASKS), width)
+        self.shared_modulation = (
+            nn.Linear(width, STREAMS * NUM_MODULATIONS * width) if s.adaln == "shared" else None
+        )
+        self.registers = nn.Parameter(torch.randn(s.num_registers, width) * 0.02)
+        self.merge = nn.Linear((s.num_past + 1) * s.latent_width, width)
+        self.missing_past = nn.Parameter(torch.randn(s.latent_width) * 0.02)
+        self.missing_obs = nn.Parameter(torch.randn(s.latent_width) * 0.02)
+        self.missing_action = nn.Parameter(torch.randn(s.num_actions, width) * 0.02)
+        self.missing_history = nn.Parameter(torch.randn(width) * 0.02)
+        self.no_text = nn.Parameter(torch.randn(s.text_width) * 0.02)
+        self.action_in = VectorEncoder(
+            s.num_embodiments, s.action_width, s.adapter_width, width, with_time=True
+        )
+        self.state_in = (
+            VectorEncoder(s.num_embodiments, s.state_width, s.adapter_width, width, with_time=False)
+            if s.state_width
+            else None
+        )
+        num_places = s.num_image_tokens + s.num_action_tokens
+        self.places = (
+            nn.Parameter(torch.randn(num_places, width) * 0.02)
+            if s.positions == "learned"
+            else None
+        )
+        self.register_buffer(
+            "grid",
+            token_places(s.num_patches, s.num_views, s.num_registers, s.num_action_tokens),
+            persistent=False,
+        )
+        self.blocks = nn.ModuleList(Block(s) for _ in range(s.num_layers))
+        self.out_norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(STREAMS))
+        self.future_out = nn.Linear(width, s.latent_width)
+        nn.init.zeros_(self.future_out.weight)
+        nn.init.zeros_(self.future_out.bias)
+        self.action_out = VectorDecoder(s.num_embodiments, width, s.adapter_width, s.action_width)
+        if self.shared_modulation is not None:
+            nn.init.zeros_(self.shared_modulation.weight)
+            nn.init.zeros_(self.shared_modulation.bias)
+
+    def forward(
+        self, known: Conditions, action: Tensor, future: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Velocities of the chunk and of the future pictures.
+
+        Args:
+            action: [B, K, E], future: [B, V * N, D]: noisy where the task noises them, clean where it is given them.
+            t: [B] flow time of what is noisy.
+
+        Returns:
+            [B, K, E] and [B, V * N, D]; what the task does not score means nothing.
+        """
+        condition = fn.silu(
+            self.time(timestep_features(t, TIME_FEATURES).to(action.dtype)) + self.task(known.task)
+        )
+        shared = None if self.shared_modulation is None else self.shared_modulation(condition)
+        text, has_text = self._text(known)
+        angle = None
+        if self.places is None:
+            angle = rotations(self.grid, self.settings.head_width)
+        streams = [self._image_tokens(known, future), self._action_tokens(known, action, t)]
+        for block in self.blocks:
+            streams = block(streams, condition, shared, text, has_text, angle)
+        image, acting = (norm(x) for norm, x in zip(self.out_norms, streams, strict=True))
+        chunk = acting[:, -self.settings.num_actions :]
+        return self.action_out(chunk, known.embodiment), self.future_out(
+            image[:, self.settings.num_registers :]
+        )
+
+    def _text(self, known: Conditions) -> tuple[Tensor, Tensor]:
+        """Normalised text after one token of our own, so that a sample without words still has something to attend to."""
+        batch = len(known.task)
+        first = self.no_text.expand(batch, 1, -1).to(known.text.dtype)
+        text = torch.cat([first, known.text], dim=1)
+        has_text = fn.pad(known.has_text, (1, 0), value=True)
+        text = torch.where(has_text[..., None], text, 0.0)
+        return fn.layer_norm(text, text.shape[-1:]), has_text
+
+    def _image_tokens(self, known: Conditions, future: Tensor) -> Tensor:
+        past = torch.where(known.has_past[:, :, None, None], known.past, self.missing_past)
+        is_blind = is_any(known.task, Task.POLICY)
+        future = torch.where(is_blind[:, None, None], self.missing_obs, future)
+        channels = torch.cat([*past.unbind(1), future], dim=-1)
+        tokens = self.merge(channels)
+        if self.places is not None:
+            tokens = tokens + self.places[: self.settings.num_image_tokens]
+        registers = self.registers.expand(len(tokens), -1, -1).to(tokens.dtype)
+        return torch.cat([registers, tokens], dim=1)
+
+    def _action_tokens(self, known: Conditions, action: Tensor, t: Tensor) -> Tensor:
+        batch, steps = action.shape[:2]
+        is_noisy = scores_action(known.task)
+        time = torch.where(is_noisy, t, 1.0)[:, None].expand(batch, steps)
+        chunk = self.action_in(action, known.embodiment, time)
+        has_none = is_any(known.task, Task.VISUAL_FORECASTING)
+        chunk = torch.where(has_none[:, None, None], self.missing_action, chunk)
+        parts = [self._history_tokens(known), chunk]
+        if self.state_in is not None:
+            if known.state is None:
+                raise ValueError("the network has a state token, and the batch no state")
+            parts.insert(1, self.state_in(known.state[:, None], known.embodiment))
+        tokens = torch.cat(parts, dim=1)
+        if self.places is not None:
+            tokens = tokens + self.places[self.settings.num_image_tokens :]
+        return tokens
+
+    def _history_tokens(self, known: Conditions) -> Tensor:
+        values = torch.where(known.has_history, known.history, 0.0)
+        tokens = self.action_in(
+            values, known.embodiment, torch.ones(values.shape[:2], device=values.device)
+        )
+        is_there = known.has_history.any(dim=-1, keepdim=True)
+        return torch.where(is_there, tokens, self.missing_history)
+
+
+def num_parameters(network: nn.Module) -> dict[str, int]:
+    """Parameters by part, and of the whole."""
+    parts = {
+        name: sum(p.numel() for p in child.parameters()) for name, child in network.named_children()
+    }
+    whole = sum(p.numel() for p in network.parameters())
+    return parts | {"placeholders and tables": whole - sum(parts.values()), "total": whole}

@@ -1,0 +1,62 @@
+"""What a network is made of. Part of a recipe; its digest travels with every checkpoint."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class ModelSettings(BaseModel):
+    """Sizes of the two-stream transformer. The defaults are LDA-1B's 16 x 1536 x 32 (`models.md` 1.2, 1.6).
+
+    `adaln`: "full" is a linear layer of each block, as in DiT (Peebles & Xie 2023) and LDA; "shared" is one for all blocks plus an
+    offset of each, as in PixArt-alpha (Chen et al. 2023, adaLN-single), which saves 0.43 B of 1.77 B.
+    `text_kv`: "stream" has keys and values of the text for each stream, as LDA; "shared" has them once a block.
+    `gates`: "zero" is AdaLN-Zero, every block starts as the identity; "one" is for comparison with LDA's gates, which start at 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    width: int = Field(1536, ge=16)
+    num_layers: int = Field(16, ge=1)
+    num_heads: int = Field(32, ge=1)
+    ff_ratio: float = Field(4.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    num_registers: int = Field(32, ge=0)
+    adaln: Literal["full", "shared"] = "full"
+    text_kv: Literal["stream", "shared"] = "stream"
+    gates: Literal["zero", "one"] = "zero"
+    positions: Literal["learned", "rope"] = "learned"
+    latent_width: int = Field(384, ge=1)
+    num_patches: int = Field(196, ge=1)  # tokens of one camera's picture
+    num_views: int = Field(1, ge=1)
+    num_past: int = Field(2, ge=1)  # pictures up to now; they share a token's channels
+    text_width: int = Field(2560, ge=1)
+    action_width: int = Field(172, ge=1)  # elements of the action layout (training/layout.py)
+    num_history: int = Field(4, ge=0)
+    num_actions: int = Field(16, ge=1)  # of a chunk
+    state_width: int = Field(0, ge=0)  # 0: no state token
+    num_embodiments: int = Field(64, ge=1)
+    adapter_width: int = Field(256, ge=1)  # of each embodiment's own layers; the rest is shared
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelSettings:
+        if self.width % self.num_heads or (self.width // self.num_heads) % 2:
+            raise ValueError(f"width {self.width} is not {self.num_heads} heads of an even width")
+        if self.positions == "rope" and self.head_width % 4:
+            raise ValueError(
+                f"rope turns pairs in two directions: heads of {self.head_width} do not divide by 4"
+            )
+        return self
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.num_heads
+
+    @property
+    def num_image_tokens(self) -> int:
+        return self.num_patches * self.num_views
+
+    @property
+    def num_action_tokens(self) -> int:
+        return self.num_history + (1 if self.state_width else 0) + self.num_actions

@@ -1,0 +1,100 @@
+"""The loss of a batch whose samples have different tasks: squared velocity error, of each task what it scores, nothing else.
+
+A term is a sum over scored elements divided by their number, so a batch without any sample of a task gives 0 for it, not NaN.
+The numbers are kept: over several ranks the sums and the counts are added up before they are divided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from schemas.supervision import Task
+from training.flow import noised, velocity
+from training.model.network import Conditions, Network
+from training.tasks import INDEX, TASKS, is_any, scores_action, scores_future
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """B samples: what is known, and what is to be said.
+
+    action: [B, K, E] normalised, has_action the same shape; future: [B, V * N, D], has_future [B]. action_t_s: [K] when each
+    action of the chunk is reached, future_t_s: when the future picture is, both in seconds from now.
+    """
+
+    known: Conditions
+    action: Tensor
+    has_action: Tensor
+    future: Tensor
+    has_future: Tensor
+    action_t_s: Tensor
+    future_t_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Terms:
+    """[4] sums of squared errors and [4] numbers of scored elements, by task."""
+
+    sums: Tensor
+    counts: Tensor
+
+    def means(self) -> Tensor:
+        """[4]; 0 where nothing was scored."""
+        return self.sums / self.counts.clamp(min=1)
+
+
+def objective(
+    network: Network, batch: Batch, t: Tensor, action_noise: Tensor, future_noise: Tensor
+) -> Terms:
+    """Noise what each task noises, ask the network once, and score what each task scores.
+
+    Args:
+        t: [B] flow times. action_noise, future_noise: like `batch.action` and `batch.future`.
+    """
+    task = batch.known.task
+    says_action, says_future = scores_action(task), scores_future(task)
+    target = torch.where(batch.has_action, batch.action, 0.0)
+    noise = torch.where(batch.has_action, action_noise, 0.0)
+    acting = torch.where(says_action[:, None, None], noised(target, noise, t), target)
+    seeing = torch.where(
+        says_future[:, None, None], noised(batch.future, future_noise, t), batch.future
+    )
+    said_action, said_future = network(batch.known, acting, seeing, t)
+    action_error = (said_action - velocity(target, noise)).float().square()
+    future_error = (said_future - velocity(batch.future, future_noise)).float().square()
+    return _terms(
+        task, action_error, scored_actions(batch), future_error, says_future & batch.has_future
+    )
+
+
+def scored_actions(batch: Batch) -> Tensor:
+    """[B, K, E] which elements are scored: valid ones; for inverse dynamics only those reached by the time of the future picture."""
+    task = batch.known.task
+    in_reach = batch.action_t_s <= batch.future_t_s + 1e-6
+    is_inverse = is_any(task, Task.INVERSE_DYNAMICS)
+    wanted = scores_action(task)[:, None] & (in_reach | ~is_inverse[:, None])
+    return batch.has_action & wanted[..., None]
+
+
+def _terms(
+    task: Tensor, action_error: Tensor, is_action: Tensor, future_error: Tensor, is_future: Tensor
+) -> Terms:
+    per_sample = torch.where(is_action, action_error, 0.0).flatten(1).sum(1)
+    per_sample = per_sample + torch.where(is_future, future_error.flatten(1).sum(1), 0.0)
+    number = is_action.flatten(1).sum(1) + is_future * future_error[0].numel()
+    rows = [is_any(task, each) for each in TASKS]
+    return Terms(
+        sums=torch.stack([torch.where(row, per_sample, 0.0).sum() for row in rows]),
+        counts=torch.stack([torch.where(row, number, 0).sum() for row in rows]),
+    )
+
+
+def weighted(terms: Terms, weights: dict[Task, float]) -> Tensor:
+    """The one number that is descended: the weighted sum of the means of all tasks."""
+    factor = torch.zeros_like(terms.sums)
+    for task, weight in weights.items():
+        factor[INDEX[task]] = weight
+    return (factor * terms.means()).sum()

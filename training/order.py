@@ -1,0 +1,123 @@
+"""Which sample comes when: a pure function of (seed, epoch, index), whatever number of workers and ranks asks.
+
+An epoch has N draws. Draw i goes to place p(i) of a permutation, and place p to the point (p + u) / N of the line on which the samples lie,
+each as long as its weight (systematic sampling, Madow 1949). So each segment is drawn floor or ceil of N * weight times an epoch, where
+independent draws would scatter by the root of that, and nothing larger than the table of weights is in memory.
+
+The permutation is a Feistel network over the next power of four, walked until it falls below N (Black & Rogaway 2002, "Ciphers
+with arbitrary finite domains"); the numbers are SplitMix64's (Steele, Lea & Flood 2014).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+U64 = npt.NDArray[np.uint64]
+_ROUNDS = 4
+_GOLDEN, _MIX_1, _MIX_2 = (
+    np.uint64(v) for v in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+
+
+def mixed(x: npt.ArrayLike) -> U64:
+    """The finaliser of SplitMix64: 64 bits to 64 bits, one to one."""
+    shape = np.shape(x)
+    z = (
+        np.atleast_1d(np.asarray(x, dtype=np.uint64)) + _GOLDEN
+    )  # an array: scalars warn when they wrap
+    z = (z ^ (z >> np.uint64(30))) * _MIX_1
+    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    return (z ^ (z >> np.uint64(31))).reshape(shape)
+
+
+def key_of(*parts: int) -> np.uint64:
+    """One key of several numbers; their order counts."""
+    key = np.zeros(1, dtype=np.uint64)
+    for part in parts:
+        key = mixed(key ^ mixed(np.uint64(part % 2**64)))
+    return np.uint64(key[0])
+
+
+def uniform(key: np.uint64, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Numbers in [0, 1), one for each index."""
+    bits = mixed(np.asarray(index, dtype=np.uint64) ^ key) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
+
+
+def permuted(key: np.uint64, index: npt.NDArray[np.int64], num: int) -> npt.NDArray[np.int64]:
+    """A permutation of [0, num), at `index`."""
+    half_bits = np.uint64(max(1, (max(num - 1, 1).bit_length() + 1) // 2))
+    mask = (np.uint64(1) << half_bits) - np.uint64(1)
+    out = np.asarray(index, dtype=np.uint64)
+    todo = np.ones(out.shape, dtype=bool)
+    while todo.any():
+        out = np.where(todo, _feistel(out, key, half_bits, mask), out)
+        todo &= out >= num
+    return out.astype(np.int64)
+
+
+def _feistel(x: U64, key: np.uint64, half_bits: np.uint64, mask: np.uint64) -> U64:
+    left, right = x >> half_bits, x & mask
+    for turn in range(_ROUNDS):
+        left, right = right, left ^ (mixed(right ^ key ^ np.uint64(turn << 60)) & mask)
+    return (left << half_bits) | right
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Order:
+    """Draws from segments with `weights` [S] and `num_anchors` [S] places to begin a window in, `num_draws` an epoch.
+
+    Raises:
+        ValueError: nothing to draw, or a weight that is none.
+    """
+
+    weights: npt.NDArray[np.float64]
+    num_anchors: npt.NDArray[np.int64]
+    num_draws: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        sound = (
+            np.isfinite(self.weights).all() and (self.weights >= 0).all() and self.weights.sum() > 0
+        )
+        if not sound or self.num_draws < 1:
+            raise ValueError(
+                "weights must be finite, not negative and not all zero, and draws at least one"
+            )
+        if (self.num_anchors[self.weights > 0] < 1).any():
+            raise ValueError(
+                "a segment with weight but no anchor: leave it out before the order is made"
+            )
+
+    def at(
+        self, epoch: int, index: npt.ArrayLike
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Segment and anchor of these draws of an epoch.
+
+        Args:
+            index: in [0, num_draws).
+        """
+        index = np.asarray(index, dtype=np.int64)
+        line = np.cumsum(self.weights)
+        place = permuted(key_of(self.seed, epoch, 0), index, self.num_draws)
+        point = (place + uniform(key_of(self.seed, epoch, 1), 0)) / self.num_draws * line[-1]
+        last = np.flatnonzero(self.weights)[-1]
+        segment = np.minimum(np.searchsorted(line, point, side="right"), last)
+        anchor = uniform(key_of(self.seed, epoch, 2), index) * self.num_anchors[segment]
+        return segment, anchor.astype(np.int64)
+
+
+def of_rank(step: int, batch_size: int, rank: int, world_size: int) -> npt.NDArray[np.int64]:
+    """The part of global batch `step` that a rank takes, as indices into an endless run of draws.
+
+    Raises:
+        ValueError: ranks would get batches of different sizes.
+    """
+    if batch_size % world_size:
+        raise ValueError(f"a global batch of {batch_size} does not divide by {world_size} ranks")
+    share = batch_size // world_size
+    first = step * batch_size + rank * share
+    return np.arange(first, first + share)

@@ -1,0 +1,111 @@
+"""Which task each sample of a global batch is trained on: drawn by weights among what its segment may teach (design 4.3).
+
+A pure function of (seed, step) and of what the samples of the whole batch allow, so every rank and worker finds the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.manifest import ManifestRow
+from schemas.supervision import Task
+from training.order import key_of, uniform
+from training.tasks import INDEX, TASKS
+
+Mask = npt.NDArray[np.bool_]
+LIMITED = "supervision_limit"  # the reason code of a tier that the episode's facts, not its quality, forced
+
+
+class RoutingSettings(BaseModel):
+    """How often each task is trained, where a sample allows several."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    weights: dict[Task, float] = Field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
+    min_per_batch: int = Field(
+        1, ge=0
+    )  # of every task with a weight, where enough samples allow it
+    low_policy_share: float = Field(
+        0.0, ge=0, le=1
+    )  # of low samples that may teach the policy after all: post-training
+
+    @model_validator(mode="after")
+    def _some_task(self) -> RoutingSettings:
+        if any(w < 0 or not np.isfinite(w) for w in self.weights.values()) or not sum(
+            self.weights.values()
+        ):
+            raise ValueError("weights of tasks must be finite, not negative and not all zero")
+        return self
+
+    def of_tasks(self) -> npt.NDArray[np.float64]:
+        """[4] in the order of TASKS."""
+        return np.array([self.weights.get(task, 0.0) for task in TASKS])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Routed:
+    """[B] task of each sample, -1 for one that may teach nothing with a weight, and how many each task is short of the minimum."""
+
+    task: npt.NDArray[np.int64]
+    short: dict[Task, int]
+
+
+def allowed(rows: Sequence[ManifestRow]) -> Mask:
+    """[S, 4] what each segment may teach."""
+    out = np.zeros((len(rows), len(TASKS)), dtype=bool)
+    for i, row in enumerate(rows):
+        out[i, [INDEX[Task(task)] for task in row.tasks]] = True
+    return out
+
+
+def lowered(rows: Sequence[ManifestRow]) -> Mask:
+    """[S] segments that quality alone keeps from the policy: `low_policy_share` is about them."""
+    return np.array([row.tier == "low" and LIMITED not in row.reasons for row in rows], dtype=bool)
+
+
+def routed(may: Mask, is_low: Mask, settings: RoutingSettings, *, seed: int, step: int) -> Routed:
+    """Tasks of a global batch.
+
+    Args:
+        may: [B, 4] of `allowed`. is_low: [B] of `lowered`.
+    """
+    index = np.arange(len(may))
+    may = may.copy()
+    may[:, INDEX[Task.POLICY]] |= is_low & (
+        uniform(key_of(seed, step, 3), index) < settings.low_policy_share
+    )
+    weights = settings.of_tasks()
+    chance = may * weights
+    line = chance.cumsum(axis=1)
+    point = uniform(key_of(seed, step, 4), index) * line[:, -1]
+    task = (line <= point[:, None]).sum(axis=1)
+    task = np.where(line[:, -1] > 0, np.minimum(task, len(TASKS) - 1), -1)
+    short = _raise_to_minimum(task, may, weights, settings.min_per_batch, key_of(seed, step, 5))
+    return Routed(task=task, short=short)
+
+
+def _raise_to_minimum(
+    task: npt.NDArray[np.int64],
+    may: Mask,
+    weights: npt.NDArray[np.float64],
+    least: int,
+    key: np.uint64,
+) -> dict[Task, int]:
+    """Move samples to tasks that have too few, from tasks that keep enough; rarest task first. Changes `task`."""
+    by_chance = np.argsort(uniform(key, np.arange(len(task))), kind="stable")
+    short: dict[Task, int] = {}
+    for t in sorted(np.flatnonzero(weights > 0), key=lambda t: may[:, t].sum()):
+        for i in by_chance:
+            counts = np.bincount(task[task >= 0], minlength=len(TASKS))
+            if counts[t] >= least:
+                break
+            if may[i, t] and task[i] != t and counts[task[i]] > least:
+                task[i] = t
+        missing = least - int((task == t).sum())
+        if missing > 0:
+            short[TASKS[t]] = missing
+    return short
