@@ -12,42 +12,38 @@ import torch
 from torch import Tensor
 
 from schemas.supervision import Task
+from training.batch import Batch
 from training.flow import noised, velocity
-from training.model.network import Conditions, Network
+from training.model.network import Network, Text
 from training.tasks import INDEX, TASKS, is_any, scores_action, scores_future
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Batch:
-    """B samples: what is known, and what is to be said.
-
-    action: [B, K, E] normalised, has_action the same shape; future: [B, V * N, D], has_future [B]. action_t_s: [K] when each
-    action of the chunk is reached, future_t_s: when the future picture is, both in seconds from now.
-    """
-
-    known: Conditions
-    action: Tensor
-    has_action: Tensor
-    future: Tensor
-    has_future: Tensor
-    action_t_s: Tensor
-    future_t_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Terms:
-    """[4] sums of squared errors and [4] numbers of scored elements, by task."""
+    """[4] sums of squared errors and [4] numbers of scored elements, by task; and [B] both of each sample, for the log."""
 
     sums: Tensor
     counts: Tensor
+    sample_sums: Tensor
+    sample_counts: Tensor
 
     def means(self) -> Tensor:
         """[4]; 0 where nothing was scored."""
         return self.sums / self.counts.clamp(min=1)
 
+    def plus(self, other: Terms) -> Terms:
+        """Both together, of the same samples."""
+        names = ("sums", "counts", "sample_sums", "sample_counts")
+        return Terms(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
 
 def objective(
-    network: Network, batch: Batch, t: Tensor, action_noise: Tensor, future_noise: Tensor
+    network: Network,
+    batch: Batch,
+    text: Text,
+    t: Tensor,
+    action_noise: Tensor,
+    future_noise: Tensor,
 ) -> Terms:
     """Noise what each task noises, ask the network once, and score what each task scores.
 
@@ -62,12 +58,13 @@ def objective(
     seeing = torch.where(
         says_future[:, None, None], noised(batch.future, future_noise, t), batch.future
     )
-    said_action, said_future = network(batch.known, acting, seeing, t)
+    said_action, said_future = network(batch.known, text, acting, seeing, t)
     action_error = (said_action - velocity(target, noise)).float().square()
     future_error = (said_future - velocity(batch.future, future_noise)).float().square()
-    return _terms(
-        task, action_error, scored_actions(batch), future_error, says_future & batch.has_future
+    is_future = (says_future[:, None] & batch.has_future).repeat_interleave(
+        network.settings.num_patches, dim=1
     )
+    return _terms(task, action_error, scored_actions(batch), future_error, is_future)
 
 
 def scored_actions(batch: Batch) -> Tensor:
@@ -82,13 +79,15 @@ def scored_actions(batch: Batch) -> Tensor:
 def _terms(
     task: Tensor, action_error: Tensor, is_action: Tensor, future_error: Tensor, is_future: Tensor
 ) -> Terms:
-    per_sample = torch.where(is_action, action_error, 0.0).flatten(1).sum(1)
-    per_sample = per_sample + torch.where(is_future, future_error.flatten(1).sum(1), 0.0)
-    number = is_action.flatten(1).sum(1) + is_future * future_error[0].numel()
-    rows = [is_any(task, each) for each in TASKS]
+    sums = torch.where(is_action, action_error, 0.0).flatten(1).sum(1)
+    sums = sums + torch.where(is_future[..., None], future_error, 0.0).flatten(1).sum(1)
+    counts = is_action.flatten(1).sum(1) + is_future.sum(1) * future_error.shape[-1]
+    rows = torch.stack([is_any(task, each) for each in TASKS])
     return Terms(
-        sums=torch.stack([torch.where(row, per_sample, 0.0).sum() for row in rows]),
-        counts=torch.stack([torch.where(row, number, 0).sum() for row in rows]),
+        sums=torch.where(rows, sums, 0.0).sum(1),
+        counts=torch.where(rows, counts, 0).sum(1),
+        sample_sums=sums.detach(),
+        sample_counts=counts,
     )
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from schemas.supervision import Task
-from tests.training.tiny import SETTINGS, batch, network, noise_of
+from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
 from training.model.attention import attend, kernels_of
 from training.model.block import Block
-from training.model.network import Conditions, num_parameters
+from training.model.network import Known, Text, num_parameters
 from training.model.positions import rotate, rotations, timestep_features, token_places
 from training.model.settings import ModelSettings
 from training.tasks import INDEX
 
-VARIANTS = [
+VARIANTS: list[dict[str, Any]] = [
     {},
     {"adaln": "shared"},
     {"text_kv": "shared"},
@@ -27,20 +28,22 @@ VARIANTS = [
 ]
 
 
-def permuted(known: Conditions, order: torch.Tensor) -> Conditions:
-    fields = {name: getattr(known, name) for name in Conditions.__slots__}
-    return Conditions(**{name: None if v is None else v[order] for name, v in fields.items()})
+def permuted(known: Known, order: torch.Tensor) -> Known:
+    fields: dict[str, Any] = {name: getattr(known, name) for name in Known.__slots__}
+    return Known(**{name: None if v is None else v[order] for name, v in fields.items()})
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_permuting_a_batch_permutes_its_outputs(variant: dict[str, object]) -> None:
+def test_permuting_a_batch_permutes_its_outputs(variant: dict[str, Any]) -> None:
     made = network(**variant)
     b = batch(s=made.settings)
     t, _, _ = noise_of(b)
     order = torch.tensor([2, 0, 3, 1])
-    action, future = made(b.known, b.action, b.future, t)
+    text = text_of(b)
+    action, future = made(b.known, text, b.action, b.future, t)
+    moved = Text(values=text.values[order], has=text.has[order])
     moved_action, moved_future = made(
-        permuted(b.known, order), b.action[order], b.future[order], t[order]
+        permuted(b.known, order), moved, b.action[order], b.future[order], t[order]
     )
     torch.testing.assert_close(moved_action, action[order])
     torch.testing.assert_close(moved_future, future[order])
@@ -49,28 +52,45 @@ def test_permuting_a_batch_permutes_its_outputs(variant: dict[str, object]) -> N
 def test_what_is_padding_of_the_text_does_not_matter() -> None:
     made, b = network(), batch()
     t, _, _ = noise_of(b)
-    before = made(b.known, b.action, b.future, t)
-    nonsense = torch.where(b.known.has_text[..., None], b.known.text, 1e4)
-    known = replace(b.known, text=nonsense)
-    for was, now in zip(before, made(known, b.action, b.future, t), strict=True):
-        torch.testing.assert_close(was, now)
-    longer = replace(
-        b.known,
-        text=torch.cat([b.known.text, torch.full((4, 3, SETTINGS.text_width), 7.0)], dim=1),
-        has_text=torch.cat([b.known.has_text, torch.zeros(4, 3, dtype=torch.bool)], dim=1),
+    text = text_of(b)
+    before = made(b.known, text, b.action, b.future, t)
+    nonsense = Text(values=torch.where(text.has[..., None], text.values, 1e4), has=text.has)
+    more = torch.full((4, 3, SETTINGS.text_width), 7.0)
+    longer = Text(
+        values=torch.cat([text.values, more], dim=1),
+        has=torch.cat([text.has, torch.zeros(4, 3, dtype=torch.bool)], dim=1),
     )
-    for was, now in zip(before, made(longer, b.action, b.future, t), strict=True):
-        torch.testing.assert_close(was, now)
+    for other in (nonsense, longer):
+        for was, now in zip(before, made(b.known, other, b.action, b.future, t), strict=True):
+            torch.testing.assert_close(was, now)
 
 
 def test_words_matter_and_a_sample_without_any_is_finite() -> None:
     made, b = network(), batch()
     t, _, _ = noise_of(b)
-    all_words = replace(b.known, has_text=torch.ones_like(b.known.has_text))
-    no_words = replace(b.known, has_text=torch.zeros_like(b.known.has_text))
-    spoken, silent = made(all_words, b.action, b.future, t), made(no_words, b.action, b.future, t)
+    values = text_of(b).values
+    every, none = (torch.full(values.shape[:2], fill) for fill in (True, False))
+    spoken = made(b.known, Text(values=values, has=every), b.action, b.future, t)
+    silent = made(b.known, Text(values=values, has=none), b.action, b.future, t)
     assert all(found.isfinite().all() for found in silent)
     assert not torch.allclose(spoken[0], silent[0])
+
+
+def test_a_view_that_is_not_there_does_not_matter() -> None:
+    made = network(num_views=2)
+    b = batch(s=made.settings)
+    t, _, _ = noise_of(b)
+    half = torch.tensor([True, False]).expand(4, SETTINGS.num_past, 2)
+    before = made(replace(b.known, has_past=half), text_of(b), b.action, b.future, t)
+    wild = b.known.past.clone()
+    wild[:, :, SETTINGS.num_patches :] = 1e4  # the second view's patches
+    after = made(replace(b.known, has_past=half, past=wild), text_of(b), b.action, b.future, t)
+    for was, now in zip(before, after, strict=True):
+        torch.testing.assert_close(was, now)
+    seen = torch.ones(4, SETTINGS.num_past, 2, dtype=torch.bool)
+    assert not torch.allclose(
+        before[0], made(replace(b.known, has_past=seen), text_of(b), b.action, b.future, t)[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +108,7 @@ def test_a_placeholder_hides_what_it_stands_for(
     made, b = network(), batch([INDEX[task]] * 4)
     t, _, _ = noise_of(b)
     action, future = b.action.clone().requires_grad_(), b.future.clone().requires_grad_()
-    sum(found.square().sum() for found in made(b.known, action, future, t)).backward()
+    sum(found.square().sum() for found in made(b.known, text_of(b), action, future, t)).backward()
     assert action.grad is not None
     assert future.grad is not None
     assert (action.grad.abs().sum() == 0) == blind_action
@@ -99,7 +119,7 @@ def test_only_the_embodiments_of_a_batch_are_touched() -> None:
     made, b = network(), batch()
     known = replace(b.known, embodiment=torch.tensor([1, 1, 1, 1]))
     t, _, _ = noise_of(b)
-    sum(found.square().sum() for found in made(known, b.action, b.future, t)).backward()
+    sum(found.square().sum() for found in made(known, text_of(b), b.action, b.future, t)).backward()
     for bank in (made.action_in.own, made.action_out.own):
         assert bank.weight.grad is not None
         assert bank.weight.grad[1].any()
@@ -110,11 +130,17 @@ def test_an_embodiment_without_a_layer_is_refused() -> None:
     made, b = network(), batch()
     t, _, _ = noise_of(b)
     with pytest.raises(IndexError):
-        made(replace(b.known, embodiment=torch.tensor([0, 1, 2, 3])), b.action, b.future, t)
+        made(
+            replace(b.known, embodiment=torch.tensor([0, 1, 2, 3])),
+            text_of(b),
+            b.action,
+            b.future,
+            t,
+        )
 
 
 @pytest.mark.parametrize("variant", [{}, {"adaln": "shared"}, {"positions": "rope"}], ids=str)
-def test_every_block_starts_as_the_identity(variant: dict[str, object]) -> None:
+def test_every_block_starts_as_the_identity(variant: dict[str, Any]) -> None:
     made = network(awake=False, **variant)
     streams = [torch.randn(2, 7, 32), torch.randn(2, 8, 32)]
     condition = torch.randn(2, 32)
@@ -162,7 +188,7 @@ def test_the_kernel_that_ran_is_told() -> None:
     made, b = network(), batch()
     t, _, _ = noise_of(b)
     with torch.no_grad():
-        found = kernels_of(lambda: made(b.known, b.action, b.future, t))
+        found = kernels_of(lambda: made(b.known, text_of(b), b.action, b.future, t))
     assert sum(found.values()) == 3 * SETTINGS.num_layers  # one joint, two to the text
 
 

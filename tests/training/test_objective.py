@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from schemas.supervision import Task
-from tests.training.tiny import batch, network, noise_of
+from tests.training.tiny import batch, network, noise_of, text_of
+from training.model.network import Known, Text
 from training.objective import objective, scored_actions, weighted
 from training.tasks import INDEX, TASKS
 
@@ -18,7 +19,7 @@ ALL = dict.fromkeys(TASKS, 1.0)
 @pytest.mark.parametrize("tasks", [[0], [1], [2], [3], [0, 0, 3], [1, 2], [0, 1, 2, 3], [2] * 5])
 def test_any_number_of_samples_of_a_task_is_finite(tasks: list[int]) -> None:
     made, b = network(), batch(tasks)
-    terms = objective(made, b, *noise_of(b))
+    terms = objective(made, b, text_of(b), *noise_of(b))
     loss = weighted(terms, ALL)
     loss.backward()
     assert loss.isfinite()
@@ -29,37 +30,24 @@ def test_any_number_of_samples_of_a_task_is_finite(tasks: list[int]) -> None:
 def test_a_task_scores_the_same_beside_others_as_alone() -> None:
     made, b = network(), batch()
     t, action_noise, future_noise = noise_of(b)
-    together = objective(made, b, t, action_noise, future_noise)
+    together = objective(made, b, text_of(b), t, action_noise, future_noise)
+    names = [name for name in Known.__slots__ if name != "state"]
     for i in range(4):
-        alone = batch()
         one = slice(i, i + 1)
-        known = replace(
-            alone.known,
-            **{
-                n: getattr(alone.known, n)[one]
-                for n in (
-                    "past",
-                    "has_past",
-                    "history",
-                    "has_history",
-                    "embodiment",
-                    "text",
-                    "has_text",
-                    "task",
-                )
-            },
-        )
         part = replace(
-            alone,
-            known=known,
-            action=alone.action[one],
-            has_action=alone.has_action[one],
-            future=alone.future[one],
-            has_future=alone.has_future[one],
+            b,
+            known=Known(**{name: getattr(b.known, name)[one] for name in names}),
+            action=b.action[one],
+            has_action=b.has_action[one],
+            future=b.future[one],
+            has_future=b.has_future[one],
         )
-        terms = objective(made, part, t[one], action_noise[one], future_noise[one])
+        text = text_of(b)
+        text = Text(values=text.values[one], has=text.has[one])
+        terms = objective(made, part, text, t[one], action_noise[one], future_noise[one])
         torch.testing.assert_close(terms.sums[i], together.sums[i])
-        assert terms.counts[i] == together.counts[i]
+        torch.testing.assert_close(terms.sample_sums[0], together.sample_sums[i])
+        assert terms.counts[i] == together.counts[i] == together.sample_counts[i]
 
 
 def test_scored_elements_by_hand() -> None:
@@ -81,17 +69,19 @@ def test_what_is_masked_has_no_gradient_and_a_true_zero_has() -> None:
     b = replace(b, action=torch.zeros_like(b.action), has_action=torch.ones_like(b.has_action))
     masked = b.has_action.clone()
     masked[:, :, 2] = False
-    terms = objective(network(), b, *noise_of(b))
-    fewer = objective(network(), replace(b, has_action=masked), *noise_of(b))
+    terms = objective(network(), b, text_of(b), *noise_of(b))
+    fewer = objective(network(), replace(b, has_action=masked), text_of(b), *noise_of(b))
     assert terms.counts[0] == b.action.numel()  # zeros are actions
     assert fewer.counts[0] == b.action.numel() * 4 // 5
     wild = replace(b, has_action=masked, action=torch.where(masked, b.action, 1e6))
-    torch.testing.assert_close(objective(network(), wild, *noise_of(b)).sums, fewer.sums)
+    found = objective(network(), wild, text_of(b), *noise_of(b))
+    torch.testing.assert_close(found.sums, fewer.sums)
 
 
 def test_a_future_that_is_not_there_is_not_scored() -> None:
     b = batch([INDEX[Task.FORWARD_DYNAMICS], INDEX[Task.VISUAL_FORECASTING]])
-    terms = objective(network(), replace(b, has_future=torch.tensor([False, True])), *noise_of(b))
+    has = torch.tensor([[False], [True]])
+    terms = objective(network(), replace(b, has_future=has), text_of(b), *noise_of(b))
     assert terms.counts.tolist() == [0, 0, 0, b.future[0].numel()]
 
 
@@ -101,9 +91,18 @@ def test_the_loss_falls() -> None:
     t, action_noise, future_noise = noise_of(b)
     losses = []
     for _ in range(40):
-        loss = weighted(objective(made, b, t, action_noise, future_noise), ALL)
+        loss = weighted(objective(made, b, text_of(b), t, action_noise, future_noise), ALL)
         step.zero_grad()
         loss.backward()
         step.step()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_of_two_views_only_the_one_that_is_there_is_scored() -> None:
+    made = network(num_views=2)
+    b = batch([INDEX[Task.VISUAL_FORECASTING]] * 2, s=made.settings)
+    b = replace(b, has_future=torch.tensor([[True, False], [True, True]]))
+    terms = objective(made, b, text_of(b), *noise_of(b))
+    one_view = made.settings.num_patches * made.settings.latent_width
+    assert terms.sample_counts.tolist() == [one_view, 2 * one_view]

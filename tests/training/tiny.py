@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
-from training.model.network import Conditions, Network
+from training.batch import Batch, Origin
+from training.model.network import Known, Network, Text
 from training.model.settings import ModelSettings
-from training.objective import Batch
 from training.tasks import TASKS
 
 SETTINGS = ModelSettings(
@@ -43,14 +44,12 @@ def batch(
     def chance(*shape: int) -> torch.Tensor:
         return torch.rand(size, *shape, generator=g) < 0.7
 
-    known = Conditions(
+    known = Known(
         past=normal(s.num_past, s.num_image_tokens, s.latent_width),
-        has_past=chance(s.num_past),
+        has_past=chance(s.num_past, s.num_views),
         history=normal(s.num_history, s.action_width),
         has_history=chance(s.num_history, s.action_width),
         embodiment=torch.arange(size) % s.num_embodiments,
-        text=normal(num_text, s.text_width),
-        has_text=chance(num_text),
         task=task,
         state=normal(s.state_width) if s.state_width else None,
     )
@@ -59,10 +58,17 @@ def batch(
         action=normal(s.num_actions, s.action_width),
         has_action=chance(s.num_actions, s.action_width),
         future=normal(s.num_image_tokens, s.latent_width),
-        has_future=torch.ones(size, dtype=torch.bool),
+        has_future=torch.ones(size, s.num_views, dtype=torch.bool),
         action_t_s=0.1 * torch.arange(1, s.num_actions + 1),
         future_t_s=0.3,
+        text_inputs={"values": normal(num_text, s.text_width), "has": chance(num_text)},
+        origin=Origin(row=np.arange(size), timestep=3 * np.arange(size)),
     )
+
+
+def text_of(made: Batch) -> Text:
+    """The words of these samples, as a conditioner would tell them."""
+    return Text(values=made.text_inputs["values"], has=made.text_inputs["has"])
 
 
 def noise_of(made: Batch, seed: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

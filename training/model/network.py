@@ -24,12 +24,12 @@ TIME_FEATURES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Conditions:
+class Known:
     """What is known of B samples. Masks are bool, True where there is something; values elsewhere are finite and mean nothing.
 
-    past: [B, P, V * N, D] latents up to now, oldest first. has_past: [B, P].
+    past: [B, P, V * N, D] latents up to now, oldest first, V cameras of N tokens. has_past: [B, P, V].
     history: [B, H, E] trained action elements before now. has_history: [B, H, E].
-    state: [B, S] or None. embodiment: [B] long. text: [B, T, C], has_text: [B, T]. task: [B] long, index into TASKS.
+    state: [B, S] or None. embodiment: [B] long. task: [B] long, index into TASKS.
     """
 
     past: Tensor
@@ -37,10 +37,16 @@ class Conditions:
     history: Tensor
     has_history: Tensor
     embodiment: Tensor
-    text: Tensor
-    has_text: Tensor
     task: Tensor
     state: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Text:
+    """The instruction, as a conditioner tells it. values: [B, T, C], has: [B, T] bool."""
+
+    values: Tensor
+    has: Tensor
 
 
 class Network(nn.Module):
@@ -96,7 +102,7 @@ class Network(nn.Module):
             nn.init.zeros_(self.shared_modulation.bias)
 
     def forward(
-        self, known: Conditions, action: Tensor, future: Tensor, t: Tensor
+        self, known: Known, text: Text, action: Tensor, future: Tensor, t: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Velocities of the chunk and of the future pictures.
 
@@ -111,30 +117,30 @@ class Network(nn.Module):
             self.time(timestep_features(t, TIME_FEATURES).to(action.dtype)) + self.task(known.task)
         )
         shared = None if self.shared_modulation is None else self.shared_modulation(condition)
-        text, has_text = self._text(known)
+        words, has_words = self._text(text)
         angle = None
         if self.places is None:
             angle = rotations(self.grid, self.settings.head_width)
         streams = [self._image_tokens(known, future), self._action_tokens(known, action, t)]
         for block in self.blocks:
-            streams = block(streams, condition, shared, text, has_text, angle)
+            streams = block(streams, condition, shared, words, has_words, angle)
         image, acting = (norm(x) for norm, x in zip(self.out_norms, streams, strict=True))
         chunk = acting[:, -self.settings.num_actions :]
         return self.action_out(chunk, known.embodiment), self.future_out(
             image[:, self.settings.num_registers :]
         )
 
-    def _text(self, known: Conditions) -> tuple[Tensor, Tensor]:
+    def _text(self, text: Text) -> tuple[Tensor, Tensor]:
         """Normalised text after one token of our own, so that a sample without words still has something to attend to."""
-        batch = len(known.task)
-        first = self.no_text.expand(batch, 1, -1).to(known.text.dtype)
-        text = torch.cat([first, known.text], dim=1)
-        has_text = fn.pad(known.has_text, (1, 0), value=True)
-        text = torch.where(has_text[..., None], text, 0.0)
-        return fn.layer_norm(text, text.shape[-1:]), has_text
+        first = self.no_text.expand(len(text.values), 1, -1).to(text.values.dtype)
+        values = torch.cat([first, text.values], dim=1)
+        has = fn.pad(text.has, (1, 0), value=True)
+        values = torch.where(has[..., None], values, 0.0)
+        return fn.layer_norm(values, values.shape[-1:]), has
 
-    def _image_tokens(self, known: Conditions, future: Tensor) -> Tensor:
-        past = torch.where(known.has_past[:, :, None, None], known.past, self.missing_past)
+    def _image_tokens(self, known: Known, future: Tensor) -> Tensor:
+        has_past = known.has_past.repeat_interleave(self.settings.num_patches, dim=2)
+        past = torch.where(has_past[..., None], known.past, self.missing_past)
         is_blind = is_any(known.task, Task.POLICY)
         future = torch.where(is_blind[:, None, None], self.missing_obs, future)
         channels = torch.cat([*past.unbind(1), future], dim=-1)
@@ -144,7 +150,7 @@ class Network(nn.Module):
         registers = self.registers.expand(len(tokens), -1, -1).to(tokens.dtype)
         return torch.cat([registers, tokens], dim=1)
 
-    def _action_tokens(self, known: Conditions, action: Tensor, t: Tensor) -> Tensor:
+    def _action_tokens(self, known: Known, action: Tensor, t: Tensor) -> Tensor:
         batch, steps = action.shape[:2]
         is_noisy = scores_action(known.task)
         time = torch.where(is_noisy, t, 1.0)[:, None].expand(batch, steps)
@@ -161,7 +167,7 @@ class Network(nn.Module):
             tokens = tokens + self.places[self.settings.num_image_tokens :]
         return tokens
 
-    def _history_tokens(self, known: Conditions) -> Tensor:
+    def _history_tokens(self, known: Known) -> Tensor:
         values = torch.where(known.has_history, known.history, 0.0)
         tokens = self.action_in(
             values, known.embodiment, torch.ones(values.shape[:2], device=values.device)

@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class ModelSettings(BaseModel):
-    """Sizes of the two-stream transformer. The defaults are LDA-1B's 16 x 1536 x 32 (`models.md` 1.2, 1.6).
+class Architecture(BaseModel):
+    """What a recipe chooses. The defaults are LDA-1B's 16 x 1536 x 32 (`models.md` 1.2, 1.6).
 
     `adaln`: "full" is a linear layer of each block, as in DiT (Peebles & Xie 2023) and LDA; "shared" is one for all blocks plus an
     offset of each, as in PixArt-alpha (Chen et al. 2023, adaLN-single), which saves 0.43 B of 1.77 B.
@@ -27,20 +27,10 @@ class ModelSettings(BaseModel):
     text_kv: Literal["stream", "shared"] = "stream"
     gates: Literal["zero", "one"] = "zero"
     positions: Literal["learned", "rope"] = "learned"
-    latent_width: int = Field(384, ge=1)
-    num_patches: int = Field(196, ge=1)  # tokens of one camera's picture
-    num_views: int = Field(1, ge=1)
-    num_past: int = Field(2, ge=1)  # pictures up to now; they share a token's channels
-    text_width: int = Field(2560, ge=1)
-    action_width: int = Field(172, ge=1)  # elements of the action layout (training/layout.py)
-    num_history: int = Field(4, ge=0)
-    num_actions: int = Field(16, ge=1)  # of a chunk
-    state_width: int = Field(0, ge=0)  # 0: no state token
-    num_embodiments: int = Field(64, ge=1)
     adapter_width: int = Field(256, ge=1)  # of each embodiment's own layers; the rest is shared
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> ModelSettings:
+    def _heads_divide(self) -> Architecture:
         if self.width % self.num_heads or (self.width // self.num_heads) % 2:
             raise ValueError(f"width {self.width} is not {self.num_heads} heads of an even width")
         if self.positions == "rope" and self.head_width % 4:
@@ -52,6 +42,21 @@ class ModelSettings(BaseModel):
     @property
     def head_width(self) -> int:
         return self.width // self.num_heads
+
+
+class ModelSettings(Architecture):
+    """A whole network: the architecture, and the shapes that the data decides (`training/shapes.py`)."""
+
+    latent_width: int = Field(384, ge=1)
+    num_patches: int = Field(196, ge=1)  # tokens N of one camera's picture
+    num_views: int = Field(1, ge=1)
+    num_past: int = Field(2, ge=1)  # pictures up to now; they share a token's channels
+    text_width: int = Field(2560, ge=1)
+    action_width: int = Field(172, ge=1)  # elements of the action layout (training/layout.py)
+    num_history: int = Field(4, ge=0)
+    num_actions: int = Field(16, ge=1)  # of a chunk
+    state_width: int = Field(0, ge=0)  # 0: no state token
+    num_embodiments: int = Field(64, ge=1)
 
     @property
     def num_image_tokens(self) -> int:

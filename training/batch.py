@@ -1,0 +1,39 @@
+"""What a loader yields and a step consumes: B samples, where each came from, and what a conditioner needs of its text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from training.model.network import Known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Origin:
+    """Which samples these are: [B] row of the manifest and [B] timestep of the episode that is "now". Enough to load them again."""
+
+    row: npt.NDArray[np.int64]
+    timestep: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """B samples: what is known, and what is to be said.
+
+    action: [B, K, E] normalised, has_action the same shape; future: [B, V * N, D], has_future [B, V]. action_t_s: [K] when each
+    action of the chunk is reached, future_t_s: when the future picture is, both in seconds from now. text_inputs: what the
+    reader of the conditioner made of these samples, each [B, ...] (`training/conditioning/`).
+    """
+
+    known: Known
+    action: Tensor
+    has_action: Tensor
+    future: Tensor
+    has_future: Tensor
+    action_t_s: Tensor
+    future_t_s: float
+    text_inputs: dict[str, Tensor]
+    origin: Origin

@@ -1,0 +1,36 @@
+"""The two halves of conditioning: a reader in the loader's workers, and a module in the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from schemas.manifest import ManifestRow
+from training.model.network import Text
+
+
+class TextReader(Protocol):
+    """Runs where samples are loaded; picklable. What it reads must not depend on the batch a sample is in, but for padding."""
+
+    def read(
+        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        """[B, ...] tensors for `Conditioner.forward`: of segment `rows[b]` at `timesteps[b]` of its episode.
+
+        Raises:
+            ConfigError: something that the run was promised is not there, naming the file.
+        """
+        ...
+
+
+class Conditioner(nn.Module):
+    """Turns what the reader read into tokens of `width`. What of it is not trained has requires_grad False and is in no checkpoint."""
+
+    width: int
+
+    def forward(self, inputs: dict[str, Tensor]) -> Text:
+        raise NotImplementedError

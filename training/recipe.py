@@ -1,0 +1,226 @@
+"""A training recipe: everything that decides what a run computes, but for the manifest. YAML under `training/recipes/` or the user's own.
+
+A recipe may name another that it `extends`; what it says replaces what that one says, key by key. The resolved recipe is written
+beside every run and into every checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.errors import ConfigError
+from schemas.supervision import Task
+from training.model.settings import Architecture
+from training.routing import RoutingSettings
+from training.tasks import TASKS
+
+MAX_BYTES = 1 << 20  # of a recipe file
+MAX_EXTENDS = 8
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NormaliseSettings(_Settings):
+    """How an element is scaled, by the manifest's statistics of the trained representation.
+
+    "q99": [q01, q99] to [-1, 1]; "min_max": [min, max] to [-1, 1]; "mean_std": (x - mean) / std. An element that never changes
+    becomes 0 and comes back as its constant. Normalised values are cut to +-`clip`; None leaves them.
+    """
+
+    mode: Literal["q99", "mean_std", "min_max"] = "q99"
+    clip: float | None = Field(None, ge=1)
+
+
+class DataSettings(_Settings):
+    """What a sample is: pictures at `past_s` and `future_s`, actions before and after now. Seconds from now, on the grid of the latents.
+
+    `encoder`: an encoder id or its model name; empty where the manifest has only one. `cameras`: one glob for each view; the first
+    camera of the episode that matches and is not another view's is it; a view without one is masked.
+    """
+
+    encoder: str = ""
+    cameras: tuple[str, ...] = Field(("*",), min_length=1)
+    past_s: tuple[float, ...] = Field((-0.3, 0.0), min_length=1)
+    future_s: float = Field(0.6, gt=0)
+    num_actions: int = Field(16, ge=1)
+    num_history: int = Field(4, ge=0)
+    with_state: bool = False
+    normalise: NormaliseSettings = NormaliseSettings()
+
+    @model_validator(mode="after")
+    def _past_ends_now(self) -> DataSettings:
+        if list(self.past_s) != sorted(set(self.past_s)) or self.past_s[-1] != 0.0:
+            raise ValueError(f"past_s {self.past_s}: expected times that rise to 0.0, which is now")
+        return self
+
+
+class NoText(_Settings):
+    """The network is told nothing."""
+
+    kind: Literal["none"] = "none"
+
+
+class WordsText(_Settings):
+    """A table of hashed words, trained with the network: for small runs and tests, where no language model is at hand."""
+
+    kind: Literal["words"] = "words"
+    num_buckets: int = Field(4096, ge=2)
+    width: int = Field(64, ge=1)
+    num_words: int = Field(24, ge=1)  # a longer instruction is cut
+
+
+class CachedText(_Settings):
+    """Features that `eicorpus latents --vlm` stored. `encoder`: their id."""
+
+    kind: Literal["cached"] = "cached"
+    encoder: str
+
+
+class OnlineText(_Settings):
+    """A frozen Qwen3-VL in the step. `model`: a folder, or a hub id; `layer`: of its hidden states, -1 the last.
+
+    `with_pictures`: it is shown the picture of now, which is decoded from the episode's video.
+    """
+
+    kind: Literal["online"] = "online"
+    model: str
+    layer: int = -1
+    with_pictures: bool = True
+    max_tokens: int = Field(256, ge=8)
+    prompt: str = "Instruction: {text}"
+
+
+TextSettings = Annotated[NoText | WordsText | CachedText | OnlineText, Field(discriminator="kind")]
+
+
+class OptimiserSettings(_Settings):
+    """AdamW, linear warm-up, cosine to `min_lr` (`models.md` 1.10, the paper's column)."""
+
+    lr: float = Field(1e-4, gt=0)
+    min_lr: float = Field(5e-7, ge=0)
+    warmup_steps: int = Field(5000, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(1e-5, ge=0)  # not of norms, biases and tables
+    clip_norm: float = Field(1.0, gt=0)
+    ema: float | None = Field(None, gt=0, lt=1)  # decay of averaged weights
+
+
+class RunSettings(_Settings):
+    """How long, how much at once, and by which means. `batch_size` is of all ranks together."""
+
+    num_steps: int = Field(400_000, ge=1)
+    batch_size: int = Field(1536, ge=1)
+    accumulate: int = Field(1, ge=1)  # parts of a rank's batch, one after the other
+    num_draws: int = Field(
+        1, ge=1
+    )  # flow times of each sample in a step; text is encoded once for all
+    precision: Literal["bf16", "fp32"] = "bf16"  # of compute; weights and optimiser are fp32
+    compile: bool = False
+    checkpoint_activations: bool = False
+    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    checkpoint_every: int = Field(2000, ge=1)
+    keep_checkpoints: int = Field(3, ge=1)
+    log_every: int = Field(20, ge=1)
+    num_workers: int = Field(8, ge=0)  # loader processes of a rank
+    loss_weights: dict[Task, float] = Field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
+    euler_steps: int = Field(4, ge=1)  # of sampling
+
+    @model_validator(mode="after")
+    def _parts_divide(self) -> RunSettings:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} does not divide by {self.accumulate}")
+        return self
+
+
+class TrainRecipe(_Settings):
+    """All of it."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    about: str = ""
+    seed: int = 0
+    architecture: Architecture = Architecture()
+    data: DataSettings = DataSettings()
+    routing: RoutingSettings = RoutingSettings()
+    text: TextSettings = NoText()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    run: RunSettings = RunSettings()
+
+    def digest(self) -> str:
+        """sha256 of what it decides; `name` and `about` are not part of it."""
+        content = self.model_dump(mode="json", exclude={"name", "about"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def known_recipes() -> list[str]:
+    """The names of the recipes that come with eicorpus."""
+    folder = resources.files("training.recipes")
+    return sorted(
+        p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def load_recipe(name: str | Path, changes: dict[str, Any] | None = None) -> TrainRecipe:
+    """A recipe by name, or from a file; `changes` replace keys, as a recipe that extends it would.
+
+    Raises:
+        ConfigError: there is none of that name, it is no YAML of a recipe, or it extends itself.
+    """
+    content = _merged(_resolved(str(name), ()), changes or {})
+    try:
+        return TrainRecipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ConfigError(found, where=f"recipe {name}") from error
+
+
+def _resolved(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    if name in seen or len(seen) >= MAX_EXTENDS:
+        raise ConfigError(f"recipes extend each other: {' -> '.join([*seen, name])}", where=name)
+    content = _read(name)
+    base = content.pop("extends", None)
+    return content if base is None else _merged(_resolved(str(base), (*seen, name)), content)
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        if name not in known_recipes():
+            found = f"no recipe {name!r}; there are {', '.join(known_recipes())}, or a .yaml file"
+            raise ConfigError(found, where="--recipe")
+        path = Path(str(resources.files("training.recipes") / f"{name}.yaml"))
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise ConfigError(f"larger than {MAX_BYTES} bytes: no recipe", where=name)
+        content = yaml.safe_load(text)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=name) from error
+    if not isinstance(content, dict):
+        raise ConfigError("expected a mapping of recipe keys", where=name)
+    return content
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Key by key. A mapping with another `kind` replaces the whole mapping: its keys mean something else."""
+    out = dict(base)
+    for key, value in changes.items():
+        was = out.get(key)
+        is_same_kind = (
+            isinstance(value, dict)
+            and isinstance(was, dict)
+            and value.get("kind", was.get("kind")) == was.get("kind")
+        )
+        out[key] = _merged(was, value) if is_same_kind else value  # type: ignore[arg-type]
+    return out
