@@ -24,7 +24,7 @@ VERSION = 1  # a reader refuses a higher one
 FOLDER = "latents"  # in a dataset
 LATENTS, FRAME_INDEX, SCALE = "latents", "frame_index", "scale"
 METADATA = "eicorpus"  # the one key of a file's metadata: LatentFacts as JSON
-UNTRAINED = "untrained"  # a word of the id of every encoder whose weights are only seeded
+UNTRAINED = "untrained"  # ends the model name in the id of an encoder whose weights are only seeded: m_untrained7-...
 Storage = Literal["bf16", "fp8", "int8"]
 
 
@@ -81,7 +81,7 @@ class LatentFacts(BaseModel):
 
     @property
     def is_trained(self) -> bool:
-        return UNTRAINED not in self.encoder_id.partition("-")[0].split("_")
+        return re.search(rf"_{UNTRAINED}\d*-", self.encoder_id) is None
 
     def metadata(self) -> dict[str, str]:
         """As safetensors keeps it: text by text."""
