@@ -6,6 +6,8 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 # The fast tests: what a change can be judged by in under a minute.
 FAST := not slow and not ray and not peer and not gpu
+# The others but Ray's: two files at a time, so that what a file's tests share is made once.
+SLOW := not ray and not gpu and not ($(FAST))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:     ## list the commands
@@ -32,7 +34,9 @@ check: lint  ## style, types and fast tests: cheapest failure first
 
 test: setup peer  ## everything that needs no GPU, the independent reader included
 	$(RUN) pytest -q -n 2 -m "$(FAST)"
-	$(RUN) pytest -m "not gpu and not ($(FAST))"
+	$(RUN) pytest -q -n 2 --dist loadfile -m "$(SLOW)"
+	@# alone: Ray's workers want both cores, and the tests of kills the right moment
+	$(RUN) pytest -q -m "ray and not gpu" $$(grep -rlE 'mark\.ray\b' tests --include='*.py')
 
 demo: setup peer  ## six raw sources become one corpus that SQL and LeRobot 0.3.3 read, and a manifest to train on
 	$(RUN) tests.demo

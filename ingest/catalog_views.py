@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from ingest.quoting import identifier, literals
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 
@@ -70,33 +71,23 @@ def connect(limits: Limits) -> duckdb.DuckDBPyConnection:
 def create_views(connection: duckdb.DuckDBPyConnection, parts: Mapping[str, Sequence[str]]) -> None:
     for table, paths in parts.items():
         declared = connection.from_arrow(TABLES[table].empty_table())
-        scan = (
-            f"read_parquet([{_literals(paths)}], union_by_name = true, hive_partitioning = false)"
-        )
+        scan = f"read_parquet([{literals(paths)}], union_by_name = true, hive_partitioning = false)"
         have = set(connection.sql(f"FROM {scan} LIMIT 0").columns) if paths else set()
         columns = ", ".join(
-            f"CAST({_name(column) if column in have else 'NULL'} AS {kind}) AS {_name(column)}"
+            f"CAST({identifier(column) if column in have else 'NULL'} AS {kind}) AS {identifier(column)}"
             for column, kind in zip(declared.columns, declared.types, strict=True)
         )
         source = f"FROM {scan}" if paths else "LIMIT 0"
         view = f"{table}_all" if table in HISTORIES else table
-        connection.execute(f"CREATE VIEW {_name(view)} AS SELECT {columns} {source}")
+        connection.execute(f"CREATE VIEW {identifier(view)} AS SELECT {columns} {source}")
     for view, query in DERIVED.items():
-        connection.execute(f"CREATE VIEW {_name(view)} AS {query}")
+        connection.execute(f"CREATE VIEW {identifier(view)} AS {query}")
 
 
 def lock_down(connection: duckdb.DuckDBPyConnection, corpus: Path) -> None:
     """No way out, and no way to undo it: the order matters, the last setting locks the others."""
     connection.execute("SET VARIABLE corpus = $1", [str(corpus)])
-    folders = _literals(str(corpus / name) for name in READABLE)
+    folders = literals(str(corpus / name) for name in READABLE)
     connection.execute(f"SET allowed_directories = [{folders}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
-
-
-def _literals(texts: Iterable[str]) -> str:
-    return ", ".join("'" + text.replace("'", "''") + "'" for text in texts)
-
-
-def _name(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'

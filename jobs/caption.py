@@ -22,7 +22,7 @@ from ingest.curation.caption.work import sheets_of, work_of
 from ingest.disk import Disk
 from ingest.snapshot import Snapshot
 from jobs.caption_settings import key_of, settings_from, text_of
-from jobs.context import new_run
+from jobs.context import new_run_id
 from jobs.output import answer_json, outside, progress_of, stderr, stdout, table
 from schemas.errors import ConfigError
 
@@ -83,7 +83,7 @@ def command(
                 current,
                 asked,
                 settings,
-                run_id=new_run(lambda _: None).run_id,
+                run_id=new_run_id(),
                 disk=Disk(),
                 limit=most,
                 progress=lambda tally: advance(tally.reached),

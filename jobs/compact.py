@@ -13,7 +13,7 @@ from ingest.corpus import open_corpus, writer_lock
 from ingest.disk import Disk
 from ingest.life.compact import compact, counted, planned
 from ingest.recovery import recover
-from jobs.context import new_run
+from jobs.context import new_run_id
 from jobs.output import answer_json, stdout, table
 
 
@@ -33,7 +33,7 @@ def command(
             before = snapshot.load(opened.root)
             recover(opened, disk, before, datasets_of(opened.root, before))
             merges = planned(opened.root, before)
-            after = compact(opened, disk, before, merges, new_run(lambda _: None).run_id)
+            after = compact(opened, disk, before, merges, new_run_id())
     rows = counted(merges, before)
     if as_json:
         answer_json({"snapshot": after.number, "committed": after != before, "tables": rows})

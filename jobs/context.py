@@ -24,6 +24,11 @@ def new_run(progress: Progress) -> RunContext:
     )
 
 
+def new_run_id() -> str:
+    """The identity of a run that reports by other means than a `RunContext`."""
+    return new_run(lambda _: None).run_id
+
+
 def new_corpus_uid() -> str:
     return str(uuid.uuid4())
 

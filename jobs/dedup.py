@@ -28,7 +28,7 @@ from ingest.curation.dedup.judge import Thresholds
 from ingest.curation.dedup.signatures import KINDS, Signatures, read_signatures
 from ingest.curation.dedup.straddle import REMEDIES
 from ingest.snapshot import Snapshot
-from jobs.context import new_run
+from jobs.context import new_run_id
 from jobs.output import answer_json, duration, stdout, table
 from schemas import manifest
 from schemas.errors import ConfigError
@@ -77,7 +77,7 @@ def _copies(corpus: Corpus, *, what_if: bool) -> dict[str, Any]:
         by_source = summary(catalog, decided).to_pylist()
         after = current
         if not what_if:
-            run_id = new_run(lambda _: None).run_id
+            run_id = new_run_id()
             measured = int(found.is_measured.sum())
             after = commit(corpus, current, catalog, decided, run_id, measured=measured)
     return {

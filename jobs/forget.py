@@ -13,7 +13,7 @@ from ingest.corpus import open_corpus, writer_lock
 from ingest.disk import Disk
 from ingest.life.forget import forget
 from ingest.life.lookup import Preview, preview
-from jobs.context import new_run
+from jobs.context import new_run_id
 from jobs.output import answer_json, stdout, table
 
 
@@ -37,7 +37,7 @@ def command(
                 Disk(),
                 uid,
                 reason=reason,
-                run_id=new_run(lambda _: None).run_id,
+                run_id=new_run_id(),
                 erased_at=datetime.now(UTC),
             )
             number = made.number

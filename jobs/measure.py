@@ -14,7 +14,7 @@ from ingest.curation.measures import Measure, chosen, measures
 from ingest.curation.measuring import MeasureTally, Todo, measure_corpus, missing
 from ingest.disk import Disk
 from ingest.models.hand_detector import HAND_LANDMARKER, open_detector
-from jobs.context import new_run, usable_cores
+from jobs.context import new_run_id, usable_cores
 from jobs.ingest import executor_for, limits_from
 from jobs.models import HAND_LANDMARKER_ENV, HandLandmarkerFile
 from jobs.output import answer_json, duration, progress_of, stderr, stdout, table
@@ -68,7 +68,7 @@ def command(
                 current,
                 todo,
                 executor,
-                run_id=new_run(lambda _: None).run_id,
+                run_id=new_run_id(),
                 disk=Disk(),
                 models=models,
                 progress=lambda tally: advance(tally.measured + tally.failed),
@@ -130,7 +130,7 @@ def _tell(found: dict[str, Any], *, as_json: bool) -> None:
 
 def _list(*, as_json: bool) -> None:
     rows = [
-        [gives.name, gives.unit, m.name, m.version, _needs(m), gives.about]
+        [gives.name, gives.unit, m.name, m.stored_version, _needs(m), gives.about]
         for m in measures().values()
         for gives in m.gives
     ]

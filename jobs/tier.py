@@ -19,7 +19,7 @@ from ingest.curation.tier.count import Count, Counts, judged_counts, rule_counts
 from ingest.curation.tier.tier import Judged, commit, is_up_to_date, judge
 from ingest.disk import Disk
 from ingest.snapshot import Snapshot
-from jobs.context import new_run, usable_cores
+from jobs.context import new_run_id, usable_cores
 from jobs.output import answer_json, stdout, table
 
 POLICY_HELP = "A built-in policy by name, or a YAML file."
@@ -58,7 +58,7 @@ def _committed(corpus: Corpus, policy: Policy, text: str, started: float) -> dic
     judged, before = _judged(corpus, current, policy)
     if is_up_to_date(corpus.root, current, policy):
         return _answer(judged, before, current, started) | {"committed": False, "up_to_date": True}
-    run_id = new_run(lambda _: None).run_id
+    run_id = new_run_id()
     current = commit(corpus, current, judged, text, run_id=run_id, disk=Disk())
     return _answer(judged, before, current, started) | {"committed": True}
 

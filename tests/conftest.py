@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,22 @@ def samples() -> Path:
     if not SAMPLES.is_dir():
         pytest.skip(f"NOT RUN: no real sample data at {SAMPLES}")
     return SAMPLES
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One Ray for the whole session, because to start one takes seconds; its workers find the tests' own adapters."""
+    import ray
+
+    root = str(Path(__file__).parents[1])
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        object_store_memory=150 * 1024 * 1024,
+        runtime_env={"env_vars": {"PYTHONPATH": root}},
+    )
+    yield
+    ray.shutdown()

@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from ingest.curation.view import EpisodeView
 from schemas.errors import ConfigError
@@ -73,9 +77,8 @@ class Measure:
     `vectors` gives what is no number, by kind, for the `signatures` table: it is computed and committed together with the
     measure's numbers, so what has these at this version has those too.
 
-    `needs_model`: it is not run without that model. `gains_from`: it is run without, but the model makes its numbers better; with it they
-    are one version higher, so its own version is even and goes up by two. `of_people`: of episodes that show a person only; robots get
-    no rows, not even empty ones.
+    `needs_model`: it is not run without that model. `gains_from`: it is run without, but the model makes its numbers better; `has_model`: it is
+    there. `of_people`: of episodes that show a person only; robots get no rows, not even empty ones.
     """
 
     name: str
@@ -86,15 +89,26 @@ class Measure:
     vectors: Callable[[EpisodeView], Mapping[str, Array]] | None = None  # kind -> [n]
     needs_model: str | None = None
     gains_from: str | None = None
+    has_model: bool = False  # `with_models` says so
     of_people: bool = False
+
+    @property
+    def stored_version(self) -> int:
+        """The version that its rows carry; readers take the highest.
+
+        Where a model is gained from each version has two of them, without the model and above it with, so that what is better is read.
+        """
+        return self.version if self.gains_from is None else 2 * self.version + self.has_model
+
+    def gained(self, stored: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+        """Whether rows of these stored versions (0: none) were made with the model that is gained from."""
+        return np.asarray((stored % 2 == 1) & (self.gains_from is not None))
 
 
 @cache
 def measures() -> dict[str, Measure]:
     """All measures by name."""
     found = [import_module(f"ingest.curation.measure.{m}").MEASURE for m in MODULES]
-    if odd := [m.name for m in found if m.gains_from is not None and m.version % 2]:
-        raise ValueError(f"{odd} gain from a model: their own version is even")
     return {measure.name: measure for measure in found}
 
 
@@ -116,9 +130,9 @@ def chosen(names: Iterable[str]) -> list[Measure]:
 
 
 def with_models(wanted: Iterable[Measure], models: Mapping[str, str]) -> list[Measure]:
-    """Those that can be run with the models that are there, at the version that they then have. `models`: name -> file."""
+    """Those that can be run with the models that are there, and which of them gain from one. `models`: name -> file."""
     return [
-        replace(measure, version=measure.version + (measure.gains_from in models))
+        replace(measure, has_model=measure.gains_from in models)
         for measure in wanted
         if measure.needs_model is None or measure.needs_model in models
     ]

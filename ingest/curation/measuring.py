@@ -106,7 +106,7 @@ def _row(uid: str, measure: Measure, found: Any) -> dict[str, Any]:
     return {
         "uid": uid,
         "name": found.name,
-        "version": measure.version,
+        "version": measure.stored_version,
         "value": found.value,
         "unit": found.unit,
         "start": found.start,
@@ -121,7 +121,7 @@ def _signature_rows(uid: str, measure: Measure, view: EpisodeView) -> list[dict[
         {
             "uid": uid,
             "kind": kind,
-            "version": measure.version,
+            "version": measure.stored_version,
             "vector": vector.astype(np.float32),  # an array is a tenth of a list to send
         }
         for kind, vector in found.items()
@@ -199,9 +199,9 @@ def _has_all(
     out = []
     for measure in wanted:
         columns = [at[gives.name] for gives in measure.gives]
-        is_fresh = version[:, columns] >= measure.version
-        if measure.gains_from is not None and measure.version % 2 == 0:
-            is_fresh |= version[:, columns] % 2 == 1
+        is_fresh = version[:, columns] >= measure.stored_version
+        if not measure.has_model:
+            is_fresh |= measure.gained(version[:, columns])
         out.append(np.asarray(is_fresh.all(axis=1)))
     return out
 

@@ -16,9 +16,9 @@ from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty
 from schemas.supervision import Task, allowed_tasks
 from tests.adapters.agibot_cases import ADAPTER, SIDES, fact_of, fails, load, one, refs_of, values
-from tests.adapters.travel import travelled
 from tests.generators import agibot_world as generator
 from tests.generators.scene import Scene
+from tests.travel import travelled
 
 
 def test_discovery_is_in_numeric_order_and_picklable(tmp_path: Path) -> None:

@@ -25,10 +25,10 @@ from schemas.episode import Camera, EncodedImages, Episode, EpisodeRef, Stream, 
 from schemas.errors import ConfigError
 from schemas.fact import Certainty
 from schemas.hand_track import HandTrack
-from tests.adapters.travel import travelled
 from tests.faults.runs import tree
 from tests.generators import Written, agibot_world
 from tests.generators.scene import Scene
+from tests.travel import travelled
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

@@ -18,10 +18,10 @@ from adapters.registry import adapter_for
 from schemas.episode import EpisodeRef, VideoWindow
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.adapters.travel import travelled
 from tests.generators import Written
 from tests.generators import ego4d as generator
 from tests.generators.ego4d import GROUPED, LATE, SILENT
+from tests.travel import travelled
 
 
 @pytest.fixture(scope="module")

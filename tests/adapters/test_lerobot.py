@@ -16,8 +16,8 @@ from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from schemas.supervision import Task
 from tests.adapters.lerobot_cases import ADAPTER, facts_of, first_of, refs_of, stream_of, tasks_of
-from tests.adapters.travel import travelled
 from tests.generators.lerobot import T_SRC_HAND, TASKS, write, write_ready, write_small
+from tests.travel import travelled
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from schemas.fact import Certainty
 from schemas.geometry import rotmat_from_euler, transform
 from schemas.supervision import Task, allowed_tasks
 from tests.adapters.oxe_cases import OXE, TINY, fact, load_all, refs_of, stream, tiny
-from tests.adapters.travel import travelled
 from tests.generators import Written, oxe
 from tests.generators.oxe import (
     BRIDGE,
@@ -29,6 +28,7 @@ from tests.generators.oxe import (
     write_records,
     write_set,
 )
+from tests.travel import travelled
 
 # --- Bridge against the scene -------------------------------------------------------------------------------------------
 

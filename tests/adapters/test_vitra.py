@@ -5,12 +5,14 @@ from __future__ import annotations
 import pickle
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from adapters.containers.restricted_pickle import load_npy_object
 from adapters.vitra.adapter import Vitra
 from schemas.camera_model import project
 from schemas.episode import Episode, EpisodeRef, VideoSpan
@@ -49,7 +51,7 @@ def hand(episode: Episode, side: str) -> HandTrack:
 
 
 def edit(root: Path, change: Change, name: str = FIRST) -> None:
-    value = np.load(root / f"{name}.npy", allow_pickle=True).item()
+    value = deepcopy(load_npy_object(root / f"{name}.npy"))  # what it gives is read-only
     change(value)
     generator.save(root, name, value)
 

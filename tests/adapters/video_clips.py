@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import av
@@ -14,6 +13,7 @@ from schemas.episode import Episode, EpisodeRef, VideoWindow
 from schemas.supervision import Task, allowed_tasks
 from tests.generators import Written
 from tests.generators.scene import Scene
+from tests.travel import travelled
 
 
 def refs_of(adapter: Adapter, root: Path, **options: str) -> list[EpisodeRef]:
@@ -59,7 +59,7 @@ def assert_healthy(adapter: Adapter, written: Written) -> dict[str, Episode]:
     refs = refs_of(adapter, written.root, **written.options)
     assert [ref.episode_id for ref in refs] == list(written.scenes)
     assert problems(refs) == {}
-    assert pickle.loads(pickle.dumps(refs)) == refs
+    assert travelled(refs) == refs
     assert refs_of(adapter, written.root, **written.options) == refs
     episodes = {ref.episode_id: adapter.load(ref) for ref in refs}
     for name, episode in episodes.items():

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest import snapshot
+from ingest.commit import datasets_of
+from ingest.corpus import Corpus
 from ingest.curation.manifest.store import page_bytes
 from ingest.disk import Disk
+from ingest.life.compact import compact, planned
+from ingest.recovery import recover
 from schemas import manifest
 from schemas.catalog import TABLES
+from schemas.latents import LatentFacts, Preprocessing, latent_file
 from tests.faults.runs import run
 from tests.faults.toy import write_toy
-from tests.ingest.verify_corpus import TOY_EPISODES, dataset
+from tests.ingest.verify_corpus import TOY_EPISODES
 
 Row = dict[str, Any]
+ENCODER = "dino-0123456789ab"  # of the latents
 
 
 def build(root: Path, episodes: dict[str, str] = TOY_EPISODES) -> Path:
@@ -27,10 +35,6 @@ def build(root: Path, episodes: dict[str, str] = TOY_EPISODES) -> Path:
     run(write_toy(root / "raw", episodes), corpus, run_id="first")
     by_id = uids(corpus)
     annotate(corpus, by_id, "curation-1")
-    folder = dataset(corpus) / "latents/dino/chunk-000/front"
-    folder.mkdir(parents=True)
-    for number in range(len(by_id)):
-        (folder / f"episode_{number:06d}.safetensors").write_bytes(b"latent %d" % number)
     for name, uid in by_id.items():
         answer = corpus / "cache/captions/00" / f"{name}.json"
         answer.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +58,6 @@ def annotate(corpus: Path, by_id: dict[str, str], run_id: str) -> None:
         ],
         "tiers": [{"policy": "p", "segment_index": 0, "tier": "high", "tasks": [], "reasons": []}],
         "captions": [{"caption_id": "c", "text": "secret words of {}", "outcome": "ok"}],
-        "latents": [{"camera": "front", "encoder_id": "dino", "path": "latents/x"}],
     }
     full = {
         table: [
@@ -64,11 +67,78 @@ def annotate(corpus: Path, by_id: dict[str, str], run_id: str) -> None:
         ]
         for table, of_each in rows.items()
     }
+    full["latents"] = [
+        filled("latents", written_latents(corpus, episode, run_id))
+        for episode in rows_of(corpus, "episodes")
+        if episode["uid"] in by_id.values()
+    ]
     copies = {"cluster": by_id["a"], "kept_uid": by_id["a"], "run_id": run_id}
     full["duplicates"] = [filled("duplicates", {"uid": by_id[n], **copies}) for n in "ac"]
     disk = Disk()
     parts = {name: snapshot.write_part(disk, corpus, name, given) for name, given in full.items()}
     snapshot.publish(disk, corpus, current, parts, run_id)
+
+
+def latents_path(episode: Row) -> str:
+    """Where the latents of an episode lie."""
+    return f"{episode['dataset_path']}/{latent_file(ENCODER, 'front', episode['episode_index'])}"
+
+
+def latents_of(corpus: Path, episode: Row) -> bytes:
+    """A true file of latents whose every token reads `latent <number of the episode>`, by the format's description."""
+    facts_ = LatentFacts(
+        encoder_id=ENCODER,
+        model="dino",
+        weights_sha256="0" * 64,
+        preprocessing=Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3),
+        dtype="bf16",
+        width=4,
+        num_prefix=0,
+        grid_height=1,
+        grid_width=1,
+        grid_stride=3,
+        rate_hz=10.0,
+        uid=episode["uid"],
+        camera="front",
+        length=episode["length"],
+        video_sha256=video_sha256(corpus, episode["uid"]),
+    )
+    N = facts_.num_frames
+    tokens = b"latent %d" % episode["episode_index"] * N
+    index = np.arange(0, 3 * N, 3, dtype="<i8").tobytes()
+    header = {
+        "__metadata__": facts_.metadata(),
+        "frame_index": {"dtype": "I64", "shape": [N], "data_offsets": [0, 8 * N]},
+        "latents": {"dtype": "BF16", "shape": [N, 1, 4], "data_offsets": [8 * N, 16 * N]},
+    }
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + index + tokens
+
+
+def written_latents(corpus: Path, episode: Row, run_id: str) -> Row:
+    """Write that file; what the catalog says of it."""
+    data = latents_of(corpus, episode)
+    path = corpus / latents_path(episode)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return {
+        "uid": episode["uid"],
+        "camera": "front",
+        "encoder_id": ENCODER,
+        "path": latents_path(episode),
+        "num_frames": -(-episode["length"] // 3),
+        "dtype": "bf16",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "video_sha256": video_sha256(corpus, episode["uid"]),
+        "run_id": run_id,
+        "num_bytes": len(data),
+    }
+
+
+def video_sha256(corpus: Path, uid: str) -> str:
+    """Of the episode's one video."""
+    rows = rows_of(corpus, "artifacts")
+    return str(next(r["sha256"] for r in rows if r["uid"] == uid and r["kind"] == "video"))
 
 
 def worded(row: Row, name: str) -> Row:
@@ -89,6 +159,13 @@ def uids(corpus: Path) -> dict[str, str]:
 
 def rows_of(corpus: Path, table: str, number: int | None = None) -> list[Row]:
     return list(snapshot.load(corpus, number).read(corpus, table).to_pylist())
+
+
+def merge(corpus: Path, disk: Disk, run_id: str) -> None:
+    """Compact, as the command does."""
+    current = snapshot.load(corpus)
+    recover(Corpus(corpus), disk, current, datasets_of(corpus, current))
+    compact(Corpus(corpus), disk, current, planned(corpus, current), run_id)
 
 
 def publish_manifest(corpus: Path) -> Path:

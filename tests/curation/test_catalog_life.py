@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -52,11 +51,6 @@ def measured(corpus: Path) -> None:
     current = snapshot.load(corpus)
     todo = missing(Corpus(corpus), current, chosen(["motion"]))
     measure_corpus(Corpus(corpus), current, todo, InlineExecutor(), run_id="measured", disk=Disk())
-
-
-@pytest.fixture
-def corpus(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / "corpus")
 
 
 def merge(corpus: Path) -> Snapshot:

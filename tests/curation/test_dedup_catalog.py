@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +17,18 @@ from ingest.curation.dedup.signatures import KINDS, read_signatures
 from ingest.curation.measure.trajectory import POINTS
 from jobs.cli import app
 from schemas.errors import ConfigError
-from tests.curation.test_dedup_search import arm, look
-from tests.generators.corpus import commit, rows_of, uid_of
+from tests.curation.dedup_cases import (
+    arm,
+    corpus,
+    look,
+    numbered,
+    signed,
+    splits,
+    told,
+)
+from tests.generators.corpus import commit, uid_of
 
 NUM = 8
-Edit = Callable[[dict[str, Any]], None]
-
-
-def corpus(root: Path, seeds: Sequence[int | None], **edits: Edit) -> Path:
-    """Synthetic episodes; those of one seed are copies, None was never measured. `edits` change rows of a table."""
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "corpus.json").write_text('{"format_version": 1, "uid": "synthetic"}')
-    rows = rows_of(len(seeds), 0)
-    rows["signatures"], rows["measurements"] = [], []
-    for index, seed in enumerate(seeds):
-        alike = {"duration_s": 10.0, "length": 100, "licence_class": "permissive", "facts": []}
-        rows["episodes"][index] |= alike
-        # who may teach nothing is in no manifest
-        rows["tiers"][index] |= {"tier": "low", "tasks": ["visual_forecasting"]}
-        if seed is not None:
-            rows["signatures"] += signed(index, {"trajectory": arm(seed), "pictures": look(seed)})
-            rows["measurements"] += numbered(index)
-    for table, edit in edits.items():
-        for row in rows[table]:
-            edit(row)
-    commit(root, rows)
-    return root
-
-
-def signed(index: int, vectors: dict[str, np.ndarray], version: int = 1) -> list[dict[str, Any]]:
-    return [
-        {"uid": uid_of(index), "kind": k, "version": version, "vector": v.ravel().tolist()}
-        for k, v in vectors.items()
-    ]
-
-
-def numbered(index: int) -> list[dict[str, Any]]:
-    none = {"value": None, "unit": "", "start": None, "end": None, "denominator": 0}
-    return [
-        {"uid": uid_of(index), "name": m.gives[0].name, "version": m.version, **none}
-        for m in KINDS.values()
-    ]
-
-
-def told(*words: str, code: int = 0) -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["dedup", *words, "--json"])
-    assert result.exit_code == code, result.output
-    answer: dict[str, Any] = json.loads(result.stdout)
-    return answer
 
 
 def facts(root: Path, query: str) -> list[tuple[Any, ...]]:
@@ -241,10 +204,6 @@ def test_episodes_without_signatures_are_counted(tmp_path: Path) -> None:
 
 
 # --- leaks --------------------------------------------------------------------------------------------------------------
-
-
-def splits(row: dict[str, Any]) -> None:
-    row["split"] = {uid_of(2): "val", uid_of(3): "test"}.get(row["uid"], "train")
 
 
 def test_a_leak_into_a_split_is_named_and_fails(tmp_path: Path) -> None:

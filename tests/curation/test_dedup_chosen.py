@@ -13,7 +13,7 @@ from ingest.curation.dedup.find import Copies, find_copies
 from ingest.curation.dedup.judge import Thresholds, judge
 from ingest.curation.dedup.search import Pairs
 from ingest.curation.dedup.signatures import Signatures
-from tests.curation.test_dedup_search import arm, look, signatures
+from tests.curation.dedup_cases import arm, look, signatures
 
 LIMITS = Thresholds()
 

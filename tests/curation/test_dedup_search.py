@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
 
-from ingest.curation.dedup import looks, search
+from ingest.curation.dedup import search
 from ingest.curation.dedup.find import find_leaks
 from ingest.curation.dedup.judge import Judged, Thresholds, judge, plausible
 from ingest.curation.dedup.keep import Standing, best, why
 from ingest.curation.dedup.search import Pairs, near_pairs
 from ingest.curation.dedup.signatures import Signatures
-from ingest.curation.measure.look import WIDTH
 from ingest.curation.measure.trajectory import POINTS
+from tests.curation.dedup_cases import arm, look, signatures
 
 # --- search -------------------------------------------------------------------------------------------------------------
 
@@ -91,44 +90,6 @@ def test_nothing_has_no_pairs() -> None:
 
 
 # --- the judge ----------------------------------------------------------------------------------------------------------
-
-
-def signatures(
-    paths: Sequence[Sequence[np.ndarray]],
-    cameras: Sequence[Sequence[np.ndarray]],
-    duration_s: Sequence[float] | None = None,
-) -> Signatures:
-    """One episode each: its arms [32, 4] and its cameras [456]."""
-    num_paths, num_looks = (np.array([len(p) for p in given]) for given in (paths, cameras))
-    flat = [look for some in cameras for look in some]
-    arms = [arm for some in paths for arm in some]
-    return Signatures(
-        uids=np.array([f"{k:04d}" for k in range(len(paths))], dtype=object),
-        duration_s=np.array(duration_s or [10.0] * len(paths)),
-        is_measured=np.ones(len(paths), dtype=bool),
-        looks=looks.looks_from(*looks.packed(np.array(flat).reshape(-1, WIDTH))),
-        first_look=np.cumsum(num_looks) - num_looks,
-        num_looks=num_looks,
-        paths=np.array(arms).reshape(-1, POINTS, 4).astype(np.float16),
-        first_path=np.cumsum(num_paths) - num_paths,
-        num_paths=num_paths,
-        digest=np.full(len(paths), b"", dtype="S32"),
-        is_unusable=np.zeros(len(paths), dtype=bool),
-    )
-
-
-def look(seed: int, noise: float = 0.0) -> np.ndarray:
-    made = np.random.default_rng(seed).normal(0, 5, WIDTH)
-    made += noise * np.random.default_rng(seed + 1000).normal(0, 5, WIDTH)
-    made[0] = 100.0  # luma of change: lively
-    return made
-
-
-def arm(seed: int, noise: float = 0.0) -> np.ndarray:
-    rate, phase = np.random.default_rng(seed).uniform(2, 8, (2, 3))
-    t = np.linspace(0, 1, POINTS)[:, None]
-    jitter = noise * np.random.default_rng(seed + 1000).normal(0, 0.14, (POINTS, 3))
-    return np.concatenate([0.2 * np.sin(rate * t + phase) + jitter, t < 0.5], axis=1)
 
 
 def verdict(found: Signatures) -> Judged:

@@ -15,7 +15,7 @@ from ingest.catalog import Catalog
 from ingest.curation.dedup.straddle import Straddling, straddling, together
 from jobs.cli import app
 from schemas.errors import ConfigError
-from tests.curation.test_dedup_catalog import corpus, splits, told
+from tests.curation.dedup_cases import corpus, splits, told
 from tests.generators.corpus import uid_of
 
 SEEDS = (1, 2, 1, 2, 3, 1)  # `splits`: 2 validates, 3 tests, the others train

@@ -16,7 +16,7 @@ from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.curation import measuring as run_module
 from ingest.curation import view as view_module
-from ingest.curation.hoi.decide import Limits, Reason, State, decide, windows
+from ingest.curation.hoi.decide import VERSION, Limits, Reason, State, decide, windows
 from ingest.curation.hoi.evidence import Evidence, filled, says_of, seen_mask, without_short
 from ingest.curation.hoi.says import Says, what_it_says
 from ingest.curation.hoi.watch import HandWatch, SeenHands
@@ -352,7 +352,7 @@ def test_a_model_that_comes_later_makes_verdicts_anew(
     people = 2
     tally, current = do_measure(out, {})
     assert (tally.failed, tally.measured) == (0, people)
-    version = hoi.MEASURE.version
+    version = hoi.MEASURE.stored_version
     assert set(newest(current, out)) == {g.name for g in hoi.MEASURE.gives}
     assert missing(corpus, current, both).waiting == people
     looks.clear()
@@ -362,12 +362,16 @@ def test_a_model_that_comes_later_makes_verdicts_anew(
     assert len(looks) == people
     found = newest(current, out)
     assert found["hoi_interaction"] == {version, version + 1}
-    assert found["hoi_hand_share"] == {hand_detections.MEASURE.version}
+    assert found["hoi_hand_share"] == {hand_detections.MEASURE.stored_version}
     assert missing(corpus, current, both).waiting == 0
     tally, current = do_measure(out, {})
     assert (tally.measured, tally.up_to_date) == (0, tally.discovered)
+    # rows on disk are told apart by these numbers: without the model, above it with, above both a later version
+    with_model = replace(hoi.MEASURE, has_model=True).stored_version
+    after = replace(hoi.MEASURE, version=hoi.MEASURE.version + 1).stored_version
+    assert (version, with_model, after) == (2 * VERSION, 2 * VERSION + 1, 2 * VERSION + 2)
     # a later version is not made without the model that the present one had, but is waiting for it
-    later = [replace(hoi.MEASURE, version=version + 2)]
+    later = [replace(hoi.MEASURE, version=hoi.MEASURE.version + 1)]
     assert len(missing(corpus, current, later).lacks) == 0
     assert missing(corpus, current, later).waiting == people
 

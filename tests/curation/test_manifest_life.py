@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.transform import Rotation
-from typer.testing import CliRunner, Result
 
 from ingest import snapshot
 from ingest.curation.manifest import delta_stats
@@ -23,30 +22,14 @@ from ingest.curation.manifest.moments import QUANTILE_ERROR, SCALE
 from ingest.disk import Disk
 from ingest.executor import InlineExecutor, LocalExecutor
 from ingest.recipe import Limits
-from jobs.cli import app
 from schemas.errors import ConfigError, SourceError
 from schemas.manifest import Manifest, Normalisation, load
+from tests.curation.manifest_cases import ask, build, invoke, policy
 from tests.faults.runs import run, tree
 from tests.faults.toy import write_toy
 from tests.ingest.verify_corpus import build_toy, data_file, rewrite_column, video_file
 
-POLICY = """
-policy: simple
-version: {version}
-about: a test
-segments: {{min_length_s: {length_s}, origin: ours, edges: []}}
-rules:
-  - {{code: {code}, tier: {tier}, text: one, when: {{fact: duration_s, above: {above}, origin: ours}}}}
-otherwise: {{code: rest, tier: low, text: rest}}
-"""
 BODY = "umi"
-
-
-def policy(root: Path, name: str = "p.yaml", **changes: Any) -> str:
-    usual = {"version": 1, "length_s": 0.1, "code": "long", "tier": "high", "above": 1.0}
-    path = root / name
-    path.write_text(POLICY.format(**(usual | changes)))
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -57,27 +40,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert invoke("tier", str(corpus), "--policy", policy(root)).exit_code == 0
     assert build(corpus, "whole").exit_code == 0
     return corpus
-
-
-@pytest.fixture
-def corpus(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / "corpus")
-
-
-def invoke(*words: str) -> Result:
-    return CliRunner().invoke(app, list(words))
-
-
-def build(corpus: Path, name: str, *words: str) -> Result:
-    shares = ("--val", "0", "--test", "0", "--workers", "0")
-    return invoke("manifest", "build", name, "--corpus", str(corpus), *shares, *words)
-
-
-def ask(corpus: Path, *words: str) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(
-        invoke("manifest", *words, "--corpus", str(corpus), "--json").stdout
-    )
-    return answer
 
 
 def manifest(corpus: Path, name: str = "whole") -> Manifest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from ingest.curation.manifest.store import page_bytes
 from schemas.errors import ConfigError
 from schemas.manifest import load, load_facts, read_page
-from tests.curation.test_manifest_life import ask, build, invoke, policy
+from tests.curation.manifest_cases import ask, build, invoke, policy
 from tests.faults.runs import tree
 from tests.ingest.verify_corpus import build_toy, dataset
 
@@ -28,11 +27,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mixture = ("--mixture", str(root / "m.yaml"))
     assert build(corpus, "whole", "--where", "length > 1", *mixture).exit_code == 0
     return corpus
-
-
-@pytest.fixture
-def corpus(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / "corpus")
 
 
 def flaws(corpus: Path) -> list[dict[str, str]]:

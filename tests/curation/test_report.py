@@ -1,184 +1,26 @@
-"""`eicorpus report`: one file, nothing from outside, every number as SQL says it, every stranger's word inert."""
+"""The numbers on the page of `eicorpus report` are what SQL says of the corpus, or what can be counted by hand."""
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 import shutil
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.curation.policy.policy import load_policy, policy_from
 from ingest.curation.policy.text import parse_policy_text
-from ingest.report import pictures, questions
-from ingest.report.markup import Markup, shown, table, tag
-from ingest.report.overview import Asked
-from ingest.report.page import report
+from ingest.report import questions
 from ingest.report.questions import BINS
 from ingest.report.segments import why
-from ingest.report.style import GUARD, STYLE
 from ingest.report.svg import Line, histogram
 from ingest.report.thresholds import Bad, bad_ends, thresholds
-from jobs.cli import app
 from tests.curation.living import build, filled, publish_manifest
+from tests.curation.report_cases import Page, assert_inert, html_of, idle, page_of, tiers_of
 from tests.generators import corpus as synthetic
-from tests.generators.corpus import Rows
-
-ATTACKS = (
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "'; DROP TABLE episodes; --",
-    "</style></title><script>1</script>",
-    "javascript:alert(1)",
-    "\u202egnp.exe",
-    "a\x00b\x1b[31m\ud800",
-    "&lt;b&gt;",
-)
-ALLOWED = frozenset(
-    [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "h1",
-        "h2",
-        "h3",
-        "section",
-        "article",
-        "p",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "dl",
-        "dt",
-        "dd",
-        "svg",
-        "text",
-        "rect",
-        "line",
-        "title",
-        "figure",
-        "figcaption",
-        "div",
-        "b",
-        "img",
-        "details",
-        "summary",
-    ]
-)
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags, attributes, tables by name, and the text of everything."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: dict[str, list[list[str]]] = {}
-        self.values: dict[str, list[list[float | None]]] = {}
-        self.texts: list[str] = []
-        self._open: list[str] = []
-        self._table = ""
-        self.feed(html)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.tags.append((tag, given))
-        if tag == "table":
-            self._table = given["data-table"] or ""
-            self.tables[self._table], self.values[self._table] = [], []
-        if tag == "tr":
-            self.tables[self._table].append([])
-            self.values[self._table].append([])
-        if tag == "td":
-            self.tables[self._table][-1].append("")
-            value = given.get("data-value")
-            self.values[self._table][-1].append(None if value is None else float(value))
-        if tag not in ("meta", "img"):
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-        if self._open and self._open[-1] == "td":
-            self.tables[self._table][-1][-1] += data
-
-    def rows(self, name: str) -> list[list[Any]]:
-        """Cells of a table below its head: exact numbers where there are any."""
-        cells = zip(self.tables[name][1:], self.values[name][1:], strict=True)
-        return [
-            [text if value is None else value for text, value in zip(*row, strict=True)]
-            for row in cells
-        ]
-
-
-def page_of(corpus: Path, policy: str = "ei30k") -> Page:
-    return Page(html_of(corpus, policy))
-
-
-def html_of(corpus: Path, policy: str = "ei30k") -> str:
-    asked = Asked(
-        corpus=corpus, corpus_uid="some corpus", policy=load_policy(policy)[0], made_at="today"
-    )
-    with Catalog.open(corpus) as catalog:
-        return report(catalog, asked)
-
-
-def tiers_of(rows: Rows) -> Rows:
-    """Segments of every tier in turn, two an episode."""
-    names = ("high", "low", "actionless", "excluded")
-    out = []
-    for place, episode in enumerate(rows["episodes"]):
-        middle = episode["length"] // 2
-        for index, (start, end) in enumerate(((0, middle), (middle, episode["length"]))):
-            tier = names[(place + index) % 4]
-            reason = {"code": f"because_{tier}", "text": "so", "value": 1.5, "threshold": 1.0}
-            span = {"segment_index": index, "start": start, "end": end, "tier": tier}
-            out.append(
-                filled(
-                    "tiers",
-                    {"uid": episode["uid"], "snapshot": 1, "reasons": [reason], "tasks": []} | span,
-                )
-            )
-    return {**rows, "tiers": out}
-
-
-def idle(rows: Rows) -> Rows:
-    """Another measurement, which the built-in policy compares: 0, 0.05, 0.1 ..."""
-    more = [
-        filled(
-            "measurements",
-            {
-                "uid": row["uid"],
-                "name": "idle_share",
-                "version": 2,
-                "value": place / 20,
-                "unit": "share",
-            }
-            | {"denominator": row["length"]},
-        )
-        for place, row in enumerate(rows["episodes"])
-    ]
-    return {**rows, "measurements": [*rows["measurements"], *more]}
 
 
 @pytest.fixture(scope="module")
@@ -193,80 +35,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(corpus: Path) -> Page:
     return page_of(corpus)
-
-
-# --- strangers' words ----------------------------------------------------------------------------------------------------------
-
-
-def hostile(value: Any, attack: str) -> Any:
-    """Every text in a row replaced, but for those that the catalog itself reads."""
-    if isinstance(value, str):
-        return attack.encode("utf-8", "replace").decode()  # Arrow holds UTF-8 only
-    if isinstance(value, list):
-        return [hostile(each, attack) for each in value]
-    if isinstance(value, dict):
-        return {key: hostile(each, attack) for key, each in value.items()}
-    return value
-
-
-KEPT = ("uid", "tier", "outcome", "state", "name", "dataset_path")
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_no_text_is_markup(attack: str) -> None:
-    inside = (
-        Markup('<table data-table="t"><tr>') + tag("td", attack, title=attack) + "</tr></table>"
-    )
-    page = Page(inside)
-    assert [name for name, _ in page.tags] == ["table", "tr", "td"]
-    assert page.tags[2][1].keys() == {"title"}
-
-
-def test_texts_of_strangers_are_text(tmp_path: Path) -> None:
-    attack = "".join(ATTACKS)
-    (tmp_path / "corpus.json").write_text('{"format_version": 1}')
-    rows = tiers_of(synthetic.rows_of(4, 2))
-    bad = {
-        name: [
-            {key: v if key in KEPT else hostile(v, attack) for key, v in row.items()}
-            for row in given
-        ]
-        for name, given in rows.items()
-        if name not in ("runs", "artifacts", "latents")
-    }
-    bad["measurements"] = [
-        {**row, "name": hostile("x", attack), "start": None} for row in bad["measurements"][:4:2]
-    ]
-    synthetic.commit(tmp_path, bad)
-    assert_inert(html_of(tmp_path))
-
-
-def assert_inert(html: str) -> None:
-    page = Page(html)
-    for tag_, attributes in page.tags:
-        assert tag_ in ALLOWED
-        for name, value in attributes.items():
-            assert not name.startswith("on")
-            assert name not in ("href", "style", "action", "formaction", "srcdoc")
-            if name == "src":
-                assert (value or "").startswith("data:image/jpeg;base64,")
-    guard = next(a for t, a in page.tags if t == "meta" and "http-equiv" in a)
-    assert guard["content"] == GUARD
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", html)
-    assert html.count("<style>") == html.count("</style>") == 1
-
-
-def test_escaping_by_hand() -> None:
-    assert shown('<a href="x">&\'') == "&lt;a href=&quot;x&quot;&gt;&amp;&#x27;"
-    assert shown("a\u202eb\x00") == "a\\u202eb\\x00"
-    assert shown(["<", tag("b", ">")]) == "&lt;, <b>&gt;</b>"
-    assert tag("td", 1, title='"><script>') == '<td title="&quot;&gt;&lt;script&gt;">1</td>'
-    assert shown("x" * 700).endswith("x … (700 characters)")
-    assert (shown(1234567), shown(0.00001), shown(None)) == ("1,234,567", "1e-05", "")
-    assert "none" in table("t", ["a", "b"], [])
-
-
-# --- the numbers -----------------------------------------------------------------------------------------------------------------
 
 
 def test_funnel_and_hours_are_what_sql_says(corpus: Path, page: Page) -> None:
@@ -499,65 +267,3 @@ def test_a_snapshot_from_before_a_table_has_a_page(gone: str, corpus: Path, tmp_
     path.write_text(json.dumps(raw))
     page = page_of(old)
     assert dict(page.rows("funnel"))["discovered"] == (0 if gone == "verdicts" else 21)
-
-
-# --- pictures --------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real videos, 48 x 32, and a caption of each."""
-    return build(tmp_path_factory.mktemp("pictures"))
-
-
-def images(page: Page) -> Iterator[np.ndarray[Any, Any]]:
-    for name, attributes in page.tags:
-        if name == "img":
-            data = base64.b64decode((attributes["src"] or "").partition(",")[2])
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            assert picture is not None
-            yield picture
-
-
-def test_pictures_are_inside_the_page(toy: Path) -> None:
-    found = list(images(page_of(toy)))
-    assert len(found) == 4
-    # 0.8 s: the least there is, 4 tiles of 160 px in a row
-    assert found[0].shape == (107, 4 * 160, 3)
-
-
-def test_the_budget_bounds_the_page(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = max(len(a["src"] or "") for t, a in page_of(toy).tags if t == "img")
-    monkeypatch.setattr(
-        pictures.Sheets.__init__, "__kwdefaults__", {"budget_bytes": one, "left_out": 0}
-    )
-    page = page_of(toy)
-    assert len(list(images(page))) == 1
-    assert any("3 pictures were left out" in text for text in page.texts)
-
-
-def test_a_video_that_is_gone_says_so(toy: Path, tmp_path: Path) -> None:
-    corpus = shutil.copytree(toy, tmp_path / "corpus")
-    for video in corpus.glob("datasets/*/*/videos/*/*/*.mp4"):
-        video.unlink()
-    page = page_of(corpus)
-    assert list(images(page)) == []
-    assert sum(text.startswith("no picture: ") for text in page.texts) == 4
-
-
-# --- the command -----------------------------------------------------------------------------------------------------------------
-
-
-def test_the_command(toy: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report.html"
-    result = CliRunner().invoke(app, ["report", str(toy), "--html", str(out), "--json"])
-    answer = json.loads(result.stdout)
-    assert answer["num_bytes"] == out.stat().st_size < 20 * 2**20
-    assert_inert(out.read_text())
-    assert STYLE in out.read_text()
-
-
-def test_a_report_is_no_part_of_the_corpus(toy: Path) -> None:
-    result = CliRunner().invoke(app, ["report", str(toy), "--html", str(toy / "report.html")])
-    assert result.exit_code != 0
-    assert not (toy / "report.html").exists()

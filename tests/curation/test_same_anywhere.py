@@ -90,6 +90,9 @@ def real(samples: Path, tmp_path: Path) -> list[Raw]:
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.usefixtures(
+    "ray_cluster"
+)  # what a command finds, it uses: five commands would start Ray five times
 def test_local_and_ray_give_the_same_manifest(generated: list[Raw], tmp_path: Path) -> None:
     found = {way: curated(tmp_path / way, generated, way) for way in WAYS}
     local, ray = found["local"]["facts"], found["ray"]["facts"]

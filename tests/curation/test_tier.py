@@ -22,11 +22,14 @@ from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.curation.tier_corpus import (
     ALL_TASKS,
+    FINE,
+    TEXT,
     Given,
     decisions,
     judged,
     measurement,
     policy_of,
+    run,
     write_corpus,
 )
 from tests.faults.runs import run as run_ingest
@@ -34,53 +37,6 @@ from tests.faults.runs import tree
 from tests.generators import oxe
 from tests.generators.corpus import commit as append
 from tests.generators.corpus import uid_of, verdict
-
-TEXT = """
-policy: mine
-version: 3
-about: a test
-segments:
-  min_length_s: 2.0
-  origin: ours
-  edges:
-    - segments: valid_run
-    - measurement: regrasp
-    - {measurement: pause_s, at_least: 1.5, origin: ours}
-    - segments: subtask
-conditions:
-  lazy: {measurement: idle_share, above: 0.5, origin: ours}
-rules:
-  - code: blind
-    tier: excluded
-    text: nothing to see
-    when: {measurement: unusable_share.best, above: 0.5, origin: ours}
-  - code: lost
-    tier: actionless
-    text: not observed
-    when: {fact: valid_share, below: 0.5, origin: ours}
-  - code: retry
-    tier: low
-    text: a second try
-    when: {measurement: regrasp, of: share, at_least: 0.5, origin: ours}
-  - code: dull
-    tier: low
-    text: nobody moves
-    when:
-      any:
-        - condition: lazy
-        - all:
-            - {measurement: pause_s, of: seconds, above: 1.0, origin: ours}
-            - {measurement: pause_s, of: max, above: 2.0, origin: ours}
-  - code: sound
-    tier: high
-    text: fine
-    when:
-      all:
-        - {measurement: idle_share, at_most: 0.5, origin: ours}
-        - not: {fact: success, is: false, when_unknown: false}
-otherwise: {code: rest, tier: low, text: nothing said}
-"""
-FINE = {"idle_share": 0.1, "unusable_share.best": 0.0}
 
 
 @pytest.fixture
@@ -277,13 +233,6 @@ def corpus(tmp_path: Path) -> Path:
         Given(whole={"idle_share": 0.9}, row={"source": "oxe"}),
     ]
     return write_corpus(tmp_path / "corpus", given)
-
-
-def run(corpus: Path, policy: Policy, text: str = TEXT) -> snapshot.Snapshot:
-    current = snapshot.load(corpus)
-    found = judge(corpus, current, policy)
-    opened = open_corpus(corpus)
-    return commit(opened, current, found, text, run_id=f"run-{current.number}", disk=Disk())
 
 
 def test_counts_by_source_and_tier(corpus: Path, policy: Policy) -> None:

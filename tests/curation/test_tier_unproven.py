@@ -13,14 +13,16 @@ from ingest.curation.policy.policy import Policy, load_policy
 from ingest.curation.policy.sql import required
 from ingest.curation.tier.explain import explain
 from ingest.curation.tier.tier import judge
-from tests.curation.test_tier import FINE, TEXT, run
 from tests.curation.tier_corpus import (
     ALL_TASKS,
+    FINE,
+    TEXT,
     Given,
     decisions,
     judged,
     measurement,
     policy_of,
+    run,
     write_corpus,
 )
 from tests.generators.corpus import commit as append

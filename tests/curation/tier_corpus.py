@@ -8,15 +8,65 @@ from pathlib import Path
 from typing import Any
 
 from ingest import snapshot
+from ingest.corpus import open_corpus
 from ingest.curation.measures import given_names, measured, measures
 from ingest.curation.policy.policy import Policy, policy_from
 from ingest.curation.policy.text import parse_policy_text
 from ingest.curation.tier.tier import Judged, judge
+from ingest.curation.tier.tier import commit as commit_tiers
 from ingest.curation.view import EpisodeView
+from ingest.disk import Disk
 from tests.generators.corpus import commit, episode, uid_of, verdict
 
 ALL_TASKS = ("policy", "forward_dynamics", "inverse_dynamics", "visual_forecasting")
 Interval = tuple[int, int, float | None]
+
+TEXT = """
+policy: mine
+version: 3
+about: a test
+segments:
+  min_length_s: 2.0
+  origin: ours
+  edges:
+    - segments: valid_run
+    - measurement: regrasp
+    - {measurement: pause_s, at_least: 1.5, origin: ours}
+    - segments: subtask
+conditions:
+  lazy: {measurement: idle_share, above: 0.5, origin: ours}
+rules:
+  - code: blind
+    tier: excluded
+    text: nothing to see
+    when: {measurement: unusable_share.best, above: 0.5, origin: ours}
+  - code: lost
+    tier: actionless
+    text: not observed
+    when: {fact: valid_share, below: 0.5, origin: ours}
+  - code: retry
+    tier: low
+    text: a second try
+    when: {measurement: regrasp, of: share, at_least: 0.5, origin: ours}
+  - code: dull
+    tier: low
+    text: nobody moves
+    when:
+      any:
+        - condition: lazy
+        - all:
+            - {measurement: pause_s, of: seconds, above: 1.0, origin: ours}
+            - {measurement: pause_s, of: max, above: 2.0, origin: ours}
+  - code: sound
+    tier: high
+    text: fine
+    when:
+      all:
+        - {measurement: idle_share, at_most: 0.5, origin: ours}
+        - not: {fact: success, is: false, when_unknown: false}
+otherwise: {code: rest, tier: low, text: nothing said}
+"""
+FINE = {"idle_share": 0.1, "unusable_share.best": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,3 +188,11 @@ def decisions(found: Judged) -> list[list[dict[str, Any]]]:
         for row in piece.to_pylist():
             out[row["row"]].append(row)
     return out
+
+
+def run(corpus: Path, policy: Policy, text: str = TEXT) -> snapshot.Snapshot:
+    """Judge the corpus and store what was found."""
+    current = snapshot.load(corpus)
+    found = judge(corpus, current, policy)
+    opened = open_corpus(corpus)
+    return commit_tiers(opened, current, found, text, run_id=f"run-{current.number}", disk=Disk())

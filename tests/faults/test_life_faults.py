@@ -14,17 +14,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ingest import snapshot
-from ingest.commit import datasets_of
 from ingest.corpus import Corpus, writer_lock
 from ingest.disk import Disk
-from ingest.life.compact import compact, planned
 from ingest.life.forget import forget
-from ingest.recovery import recover
 from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas.errors import ConfigError
-from tests.curation.living import build, publish_manifest, rows_of, uids
+from tests.curation.living import build, merge, publish_manifest, rows_of, uids
 from tests.faults.runs import tree
 
 ROOT = Path(__file__).parents[2]
@@ -89,12 +85,6 @@ def erase(corpus: Path, disk: Disk, run_id: str) -> None:
     wanted = [row["uid"] for row in rows_of(corpus, "verdicts") if row["episode_id"] == "c"]
     wanted += [row["uid"] for row in rows_of(corpus, "tombstones")]
     forget(Corpus(corpus), disk, wanted, reason="", run_id=run_id, erased_at=AT)
-
-
-def merge(corpus: Path, disk: Disk, run_id: str) -> None:
-    current = snapshot.load(corpus)
-    recover(Corpus(corpus), disk, current, datasets_of(corpus, current))
-    compact(Corpus(corpus), disk, current, planned(corpus, current), run_id)
 
 
 @pytest.mark.parametrize(("act", "room"), [(erase, 1), (erase, 9), (erase, 24), (merge, 2)])

@@ -17,30 +17,19 @@ from ingest.commit import datasets_of
 from ingest.corpus import Corpus
 from ingest.disk import Disk
 from ingest.life.collect import collect, rubbish
-from ingest.life.compact import compact, planned
 from ingest.life.forget import forget
 from ingest.life.history import every
 from ingest.recovery import recover
 from ingest.verify.corpus import verify
 from schemas import manifest
 from schemas.catalog import TABLES
-from tests.curation.living import build, publish_manifest, rows_of
+from tests.curation.living import build, merge, publish_manifest, rows_of
+from tests.faults.disks import CuttingDisk, PowerCut, QuickDisk
 from tests.faults.runs import facts, tree
-from tests.faults.test_power_cut import CuttingDisk, PowerCut
 
 
-class QuickDisk(Disk):
-    """Tells the kernel nothing about durability: nobody pulls this machine's plug."""
-
-    def write(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
-        super().write(path, data)
-
-    def sync(self) -> None:
-        pass
-
-
-class Cut(CuttingDisk, QuickDisk):
-    """A power cut that takes no time. A folder that is there already is no operation."""
+class Cut(CuttingDisk):
+    """A folder that is there already is no operation."""
 
     def make_dir(self, path: Path) -> None:
         if not path.is_dir():
@@ -54,12 +43,6 @@ def erase(corpus: Path, disk: Disk, run_id: str) -> None:
     at = datetime(2026, 2, 3, tzinfo=UTC)
     wanted = [NAMED["c"], NAMED["b"]]  # one that is committed, one that is quarantined
     forget(Corpus(corpus), disk, wanted, reason="asked", run_id=run_id, erased_at=at)
-
-
-def merge(corpus: Path, disk: Disk, run_id: str) -> None:
-    current = snapshot.load(corpus)
-    recover(Corpus(corpus), disk, current, datasets_of(corpus, current))
-    compact(Corpus(corpus), disk, current, planned(corpus, current), run_id)
 
 
 def sweep(corpus: Path, disk: Disk, run_id: str) -> None:

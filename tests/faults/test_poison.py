@@ -39,8 +39,8 @@ KINDS = {
     "i": "good",
     "j": "quarantine",
 }
-# Long enough for a worker to start on a busy machine, short enough for a hang to be waited out twice.
-LIMITS = Limits(time_limit_s=8, memory_limit_mib=2048)
+# Long enough for a worker to start beside other tests, short enough for a hang to be waited out twice.
+LIMITS = Limits(time_limit_s=12, memory_limit_mib=2048)
 CODES = {
     "b": ("quarantined", "worker_died"),
     "d": ("quarantined", "time_limit"),
@@ -49,25 +49,6 @@ CODES = {
     "h": ("quarantined", "worker_died"),
     "j": ("quarantined", "truncated"),
 }
-
-
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One Ray for the whole session; the source of the toy adapter must be importable by its workers."""
-    import ray
-
-    root = str(Path(__file__).parents[2])
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-        object_store_memory=150 * 1024 * 1024,
-        runtime_env={"env_vars": {"PYTHONPATH": root}},
-    )
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ingest.disk import Disk
+from tests.faults.disks import CuttingDisk, PowerCut, QuickDisk
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy
 
@@ -32,71 +33,6 @@ CHANGING = (
     "remove_tree",
     "sync",
 )
-
-
-class PowerCut(BaseException):
-    """Not an Exception: no handler of the pipeline may survive it, as none survives a real one."""
-
-
-class CuttingDisk(Disk):
-    """Does `allowed` operations, half of the next one, and then nothing ever again.
-
-    Faithful to a kill: after the cut even clean-up code changes nothing any more.
-    """
-
-    def __init__(self, allowed: int) -> None:
-        self.allowed = allowed
-        self.done = 0
-
-    def _count(self, torn: Callable[[], Any] | None = None) -> None:
-        if self.done == self.allowed and torn is not None:
-            torn()
-        if self.done >= self.allowed:
-            self.done = self.allowed + 1
-            raise PowerCut
-        self.done += 1
-
-    def write(self, path: Path, data: bytes, **how: bool) -> None:
-        part = path.with_name(f".{path.name}.part")
-        self._count(lambda: part.write_bytes(data[: len(data) // 2]))
-        super().write(path, data, **how)
-
-    def create(self, path: Path, data: bytes) -> None:
-        self._count(lambda: path.write_bytes(data[: len(data) // 2]))
-        super().create(path, data)
-
-    def append(self, path: Path, data: bytes) -> None:
-        self._count(lambda: Disk().append(path, data[: len(data) // 2]))
-        super().append(path, data)
-
-    def publish(self, path: Path, data: bytes) -> bool:
-        part = path.with_name(f".{path.name}.0.part")
-        self._count(lambda: part.write_bytes(data[: len(data) // 2]))
-        return super().publish(path, data)
-
-    def publish_dir(self, path: Path, files: Mapping[str, bytes]) -> bool:
-        self._count()  # before its name appears; the files in it are counted one by one
-        return super().publish_dir(path, files)
-
-    def remove_tree(self, path: Path) -> None:
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.exists() else []
-        self._count(lambda: files and files[0].unlink())
-        super().remove_tree(path)
-
-    def make_dir(self, path: Path) -> None:
-        self._count()
-        super().make_dir(path)
-
-    def place(self, source: Path, target: Path) -> None:
-        self._count()
-        super().place(source, target)
-
-    def remove(self, path: Path) -> None:
-        self._count()
-        super().remove(path)
-
-    def sync(self) -> None:
-        self._count()
 
 
 def test_the_cutting_disk_covers_every_operation() -> None:
@@ -142,7 +78,7 @@ def test_every_single_cut_is_recovered_from(
     for allowed in range(operations):
         out = tmp_path / f"c{allowed}"
         assert cut_at(raw, out, allowed, "first"), f"run ended before operation {allowed}"
-        tally = run(raw, out, run_id="second")
+        tally = run(raw, out, disk=QuickDisk(), run_id="second")
         assert (tally.committed, tally.quarantined, tally.filtered) == (3, 1, 1), allowed
         assert_same(out, wanted)
 
@@ -159,7 +95,7 @@ def test_cuts_in_a_row_make_progress_and_lose_nothing(
         cuts += 1
         assert cuts < 60, "no progress"
     assert cuts > 2
-    run(raw, out, run_id="last")
+    run(raw, out, disk=QuickDisk(), run_id="last")
     assert_same(out, wanted)
 
 
@@ -182,7 +118,7 @@ def test_an_interrupt_at_every_operation_leaves_a_sound_corpus(
         out = tmp_path / f"c{allowed}"
         with pytest.raises(KeyboardInterrupt):
             run(raw, out, disk=InterruptingDisk(allowed), run_id="first")
-        tally = run(raw, out, run_id="second")
+        tally = run(raw, out, disk=QuickDisk(), run_id="second")
         assert (tally.committed, tally.quarantined, tally.filtered) == (3, 1, 1), allowed
         assert_same(out, wanted)
 

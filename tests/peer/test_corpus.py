@@ -1,64 +1,105 @@
-"""What `eicorpus ingest` commits from every source is read, episode by episode, by LeRobot 0.3.3."""
+"""One corpus of every registered source: `eicorpus verify --peer` finds nothing, and LeRobot 0.3.3 reads every episode of it.
+
+The sources share catalog, snapshots and numbering as a user's would. The commands run in this process: to start Python for
+each source would cost more than the work.
+"""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections import Counter
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from adapters.registry import ADAPTERS
+from ingest.verify import peer
+from jobs.cli import app
+from tests.faults.runs import facts
 from tests.generators import Written, mano_model
-from tests.peer.reader import PEER, ROOT, run_check
+from tests.peer.reader import PEER
 
 pytestmark = PEER
 
 
-def ingest(source: str, folder: Path) -> Path:
-    """Write the source's synthetic data and ingest it by the command line; the corpus."""
-    written: Written = import_module(f"tests.generators.{source}").write(folder / "raw")
+@dataclass(frozen=True)
+class Looked:
+    """What the catalog has, what the command said of it, and what LeRobot told the command of each dataset."""
+
+    rows: list[dict[str, Any]]  # of `episodes`
+    discovered: Counter[str]  # by source
+    answer: dict[str, Any]
+    reports: dict[str, dict[str, Any]]  # by the dataset's path in the corpus
+
+
+def told(*words: str | Path) -> dict[str, Any]:
+    """What a command says in JSON."""
+    result = CliRunner().invoke(app, [*map(str, words), "--json"])
+    assert result.exit_code == 0, (words, result.output, result.exception)
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def ingest(source: str, folder: Path, corpus: Path, mano_dir: Path) -> int:
+    """Write the source's synthetic data and add it to the corpus; the number of its episodes, all of which are committed."""
+    folder.mkdir(parents=True)
+    written: Written = import_module(f"tests.generators.{source}").write(folder)
     options = [f"--option={key}={value}" for key, value in written.options.items()]
     if written.needs_mano:
-        options.append(f"--mano-dir={mano_model.write(folder / 'mano')}")
-    out = folder / "corpus"
-    command = [sys.executable, "-m", "jobs", "ingest", source, str(written.root), f"--out={out}"]
-    done = subprocess.run(
-        [*command, "--workers=0", "--json", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-def datasets(corpus: Path) -> list[Path]:
-    return sorted(path.parents[1] for path in (corpus / "datasets").rglob("meta/info.json"))
+        options.append(f"--mano-dir={mano_dir}")
+    tally = told("ingest", source, written.root, "--out", corpus, "--workers", "0", *options)
+    assert tally["committed"] == tally["discovered"] >= 2, f"{source}: {tally}"
+    return int(tally["discovered"])
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """Source -> the check's report on each of its data sets, from one run of the check."""
-    found = {s: datasets(ingest(s, tmp_path_factory.mktemp(s))) for s in ADAPTERS}
-    done = run_check(*(root for roots in found.values() for root in roots))
-    assert done.returncode in {0, 1}, done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    by_root = {report["dataset"]: report for report in lines}
-    return {source: [by_root[str(root)] for root in roots] for source, roots in found.items()}
+def looked(tmp_path_factory: pytest.TempPathFactory) -> Looked:
+    root = tmp_path_factory.mktemp("every")
+    corpus, mano_dir = root / "corpus", mano_model.write(root / "mano")
+    discovered = Counter({s: ingest(s, root / "raw" / s, corpus, mano_dir) for s in ADAPTERS})
+    reports: dict[str, dict[str, Any]] = {}
+    read = peer._report
+
+    def kept(path: str, line: str) -> Any:
+        reports[path] = json.loads(line)  # all of it: the command takes less
+        return read(path, line)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(peer, "_report", kept)
+        answer = told("verify", corpus, "--peer")
+    rows = facts(corpus, "episodes")
+    return Looked(rows=rows, discovered=discovered, answer=answer, reports=reports)
+
+
+def test_a_corpus_of_every_source_is_all_well(looked: Looked) -> None:
+    assert Counter(row["source"] for row in looked.rows) == looked.discovered
+    assert looked.answer["findings"] == []
+    assert looked.answer["ok"] is True
+    datasets = {row["dataset_path"] for row in looked.rows}
+    assert {Path(path).parts[1] for path in datasets} >= looked.discovered.keys()
+    assert looked.reports.keys() == datasets
+    assert looked.answer["peer"] == {  # every episode of the catalog, so of every source
+        "ok": True,
+        "reader": "lerobot 0.3.3",
+        "datasets": len(datasets),
+        "episodes": len(looked.rows),
+        "frames": sum(row["length"] for row in looked.rows),
+    }
 
 
 @pytest.mark.parametrize("source", ADAPTERS)
-def test_lerobot_reads_every_episode_of(
-    source: str, reports: dict[str, list[dict[str, Any]]]
-) -> None:
-    assert reports[source]
-    for report in reports[source]:
+def test_lerobot_reads_every_episode_of(source: str, looked: Looked) -> None:
+    lengths: dict[str, list[int]] = {}
+    for row in looked.rows:
+        if row["source"] == source:
+            lengths.setdefault(row["dataset_path"], []).append(row["length"])
+    assert lengths
+    for path, of_it in lengths.items():
+        report = looked.reports[path]
         assert report["problems"] == []
-        assert report["episodes"] > 0
+        assert (report["episodes"], report["frames"]) == (len(of_it), sum(of_it))
         assert report["values_compared"] > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from fractions import Fraction
@@ -35,6 +34,7 @@ from schemas.episode import (
     vector_channel,
 )
 from schemas.errors import Code, ConfigError, SourceError
+from tests.travel import travelled
 
 GRIPPER = gripper_channel("left.gripper_opening", binary=False)
 POSE = pose_channel("left.T_base_eef")
@@ -300,7 +300,7 @@ def test_uids_are_fixed_for_ever() -> None:
 
 def test_a_ref_is_small_and_picklable() -> None:
     ref = replace(REF, locator=(("shard", "x.tfrecord"), ("offset", 12)))
-    assert pickle.loads(pickle.dumps(ref)) == ref
+    assert travelled(ref) == ref
     assert ref.at("offset") == 12
     with pytest.raises(KeyError):
         ref.at("row")

@@ -15,6 +15,7 @@ from schemas.errors import (
     SourceError,
     TransientError,
 )
+from tests.travel import travelled
 
 PLAIN = (PipelineError, ConfigError, TransientError, InvariantError)
 
@@ -23,7 +24,7 @@ PLAIN = (PipelineError, ConfigError, TransientError, InvariantError)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_every_class_survives_pickling(cls: type[PipelineError], protocol: int) -> None:
     error = cls("found 3, expected 4", where="a/b.h5")
-    back = pickle.loads(pickle.dumps(error, protocol))
+    back = travelled(error, protocol)
     assert type(back) is cls
     assert (back.message, back.where, str(back)) == (
         "found 3, expected 4",
@@ -35,7 +36,7 @@ def test_every_class_survives_pickling(cls: type[PipelineError], protocol: int) 
 @pytest.mark.parametrize("code", Code)
 def test_every_code_survives_pickling(code: Code) -> None:
     error = SourceError(code, "words", where="place")
-    back = pickle.loads(pickle.dumps(error))
+    back = travelled(error)
     assert isinstance(back, SourceError)
     assert back.code is code
     assert str(back) == f"[{code.value}] place: words"
@@ -45,7 +46,7 @@ def test_every_code_survives_pickling(code: Code) -> None:
 def test_an_attribute_added_later_survives_too() -> None:
     error = ConfigError("words")
     error.hint = "look here"  # type: ignore[attr-defined]
-    assert pickle.loads(pickle.dumps(error)).hint == "look here"
+    assert travelled(error).hint == "look here"
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def _read(
             table = pa.Table.from_batches([batch])
             for name, kind in _PACKED.items():
                 is_wanted = (pc.field("kind") == name) & (
-                    pc.field("version") == KINDS[name].version
+                    pc.field("version") == KINDS[name].stored_version
                 )
                 rows_of_kind = table.filter(is_wanted)
                 episode, values, bad = _of_batch(rows_of_kind, uids, seen[name], kind)
@@ -198,7 +198,7 @@ def _measured(corpus: Path, current: Snapshot, uids: pa.Array) -> npt.NDArray[np
     every = np.ones(len(uids), dtype=bool)
     for measure in KINDS.values():
         wanted = (pc.field("name") == measure.gives[0].name) & (
-            pc.field("version") == measure.version
+            pc.field("version") == measure.stored_version
         )
         have = current.read(corpus, "measurements", ["uid"], only=wanted)["uid"]
         every &= pc.is_in(uids, value_set=have).to_numpy(zero_copy_only=False)

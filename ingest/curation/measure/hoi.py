@@ -97,7 +97,7 @@ def _moving(view: EpisodeView) -> Mask | None:
 
 MEASURE = Measure(
     name="hoi",
-    version=2 * VERSION,
+    version=VERSION,
     gives=(*SHARES.values(), *SPANS.values()),
     of=of,
     needs_video=True,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from ingest.curation.policy.policy import TASKS, Condition, Edge, Policy, Tier
 from ingest.curation.policy.vocabulary import always_measured
+from ingest.quoting import identifier, literal
 from schemas.supervision import Task
 
 TASK_BITS: dict[Task, int] = {task: 1 << index for index, task in enumerate(Task)}
@@ -278,11 +279,3 @@ def _tasks() -> str:
 
 def _number(value: float) -> str:
     return f"CAST('{value!r}' AS DOUBLE)"
-
-
-def literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def identifier(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"'

@@ -28,7 +28,7 @@ from ingest.curation.caption.plain import plain_text
 from ingest.curation.caption.protocol import InstructRequest, Outcome, Segment
 from ingest.curation.caption.rules_backend import RulesBackend
 from schemas.errors import ConfigError
-from tests.curation.fake_endpoint import DESCRIPTION, INSTRUCTION
+from tests.curation.caption.fake_endpoint import DESCRIPTION, INSTRUCTION
 
 
 @pytest.mark.parametrize(

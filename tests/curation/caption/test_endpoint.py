@@ -29,7 +29,7 @@ from ingest.curation.caption.settings import AskSettings, CaptionSettings, Endpo
 from ingest.curation.caption.sheet import SheetPlan, sheet_of
 from ingest.disk import Disk
 from schemas.errors import ConfigError
-from tests.curation.fake_endpoint import DESCRIPTION, INSTRUCTION, Fake, endpoint
+from tests.curation.caption.fake_endpoint import DESCRIPTION, INSTRUCTION, Fake, endpoint
 
 SEGMENT = Segment(uid="u", start=0, end=10, duration_s=1.0, texts=("take cup",))
 SHEET = sheet_of([np.zeros((48, 64, 3), np.uint8)] * 4, [0.0, 0.3, 0.6, 0.9], SheetPlan())

@@ -30,8 +30,8 @@ from ingest.curation.caption.sheet import Sheet, SheetPlan, sheet_of
 from ingest.curation.caption.transformers_backend import TransformersChat
 from ingest.models.vlm import Generated, LocalVlm, Message
 from schemas.errors import ConfigError
-from tests.curation.fake_endpoint import DESCRIPTION
-from tests.curation.tiny_qwen import write_tiny_qwen
+from tests.curation.caption.fake_endpoint import DESCRIPTION
+from tests.curation.caption.tiny_qwen import write_tiny_qwen
 
 AUTO = ("AutoConfig", "AutoModelForImageTextToText", "AutoModel")
 SEGMENT = Segment(uid="u", start=0, end=10, duration_s=1.0, texts=("take cup",))

@@ -1,0 +1,28 @@
+"""The corpus of the tests of captions."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ingest.corpus import Corpus, open_corpus
+from tests.faults.runs import run as ingest
+from tests.generators import egodex
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated hands: `NUM` episodes, each with one text. Nobody changes it."""
+    raw, out = tmp_path_factory.mktemp("raw"), tmp_path_factory.mktemp("corpus")
+    written = egodex.write(raw)
+    ingest(written.root, out, source="egodex", options=dict(written.options))
+    return out
+
+
+@pytest.fixture
+def corpus(made: Path, tmp_path: Path) -> Corpus:
+    """A copy to caption."""
+    shutil.copytree(made, tmp_path / "corpus")
+    return open_corpus(tmp_path / "corpus")

@@ -1,0 +1,85 @@
+"""Disks that fail on purpose, for the tests that try every moment at which one can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ingest.disk import Disk
+
+
+class PowerCut(BaseException):
+    """Not an Exception: no handler of the pipeline may survive it, as none survives a real one."""
+
+
+class QuickDisk(Disk):
+    """Tells the kernel nothing about durability: nobody pulls this machine's plug."""
+
+    def write(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
+        super().write(path, data)
+
+    def sync(self) -> None:
+        pass
+
+
+class CuttingDisk(QuickDisk):
+    """Does `allowed` operations, half of the next one, and then nothing ever again.
+
+    Faithful to a kill: after the cut even clean-up code changes nothing any more. The cut itself is this class and not the
+    machine, so nothing has to reach the platter.
+    """
+
+    def __init__(self, allowed: int) -> None:
+        self.allowed = allowed
+        self.done = 0
+
+    def _count(self, torn: Callable[[], Any] | None = None) -> None:
+        if self.done == self.allowed and torn is not None:
+            torn()
+        if self.done >= self.allowed:
+            self.done = self.allowed + 1
+            raise PowerCut
+        self.done += 1
+
+    def write(self, path: Path, data: bytes, **how: bool) -> None:
+        part = path.with_name(f".{path.name}.part")
+        self._count(lambda: part.write_bytes(data[: len(data) // 2]))
+        super().write(path, data, **how)
+
+    def create(self, path: Path, data: bytes) -> None:
+        self._count(lambda: path.write_bytes(data[: len(data) // 2]))
+        super().create(path, data)
+
+    def append(self, path: Path, data: bytes) -> None:
+        self._count(lambda: Disk().append(path, data[: len(data) // 2]))
+        super().append(path, data)
+
+    def publish(self, path: Path, data: bytes) -> bool:
+        part = path.with_name(f".{path.name}.0.part")
+        self._count(lambda: part.write_bytes(data[: len(data) // 2]))
+        return super().publish(path, data)
+
+    def publish_dir(self, path: Path, files: Mapping[str, bytes]) -> bool:
+        self._count()  # before its name appears; the files in it are counted one by one
+        return super().publish_dir(path, files)
+
+    def remove_tree(self, path: Path) -> None:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.exists() else []
+        self._count(lambda: files and files[0].unlink())
+        super().remove_tree(path)
+
+    def make_dir(self, path: Path) -> None:
+        self._count()
+        super().make_dir(path)
+
+    def place(self, source: Path, target: Path) -> None:
+        self._count()
+        super().place(source, target)
+
+    def remove(self, path: Path) -> None:
+        self._count()
+        super().remove(path)
+
+    def sync(self) -> None:
+        self._count()
