@@ -32,6 +32,7 @@ ADAPTERS = {
     "interndata_a1": "adapters.lerobot.named:InternDataA1",
     "lerobot": "adapters.lerobot.adapter:LeRobot",
     "let_kuavo": "adapters.let_kuavo.adapter:LetKuavo",
+    "metaworld_hdf5": "adapters.metaworld_hdf5.adapter:MetaWorldHdf5",
     "oakink2": "adapters.oakink2.adapter:OakInk2",
     "oxe": "adapters.oxe.adapter:OpenXEmbodiment",
     "rh20t": "adapters.rh20t.adapter:Rh20t",

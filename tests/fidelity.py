@@ -36,6 +36,7 @@ from tests.generators import (
     interndata_a1_raw,
     lerobot,
     mano_model,
+    metaworld_hdf5,
     oxe,
     robomimic,
     video_folder,
@@ -159,6 +160,14 @@ SPECIAL = (
         write=interndata_a1_raw.write,
         rate_hz=Fraction(30),
         cameras={"head": as_it_is},
+        has_binary_commands=True,
+    ),
+    Case(
+        name="metaworld_hdf5",
+        source="metaworld_hdf5",
+        write=metaworld_hdf5.write,
+        rate_hz=Fraction(metaworld_hdf5.RATE_HZ),
+        cameras={"front": as_it_is},
         has_binary_commands=True,
     ),
     Case(

@@ -177,6 +177,7 @@ def _others(index: int, length: int) -> Rows:
                 "sha256": "a" * 64,
                 "video_sha256": "b" * 64,
                 "run_id": "run-1",
+                "num_bytes": 1000,
             }
         ],
         "artifacts": [

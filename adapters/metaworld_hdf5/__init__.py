@@ -1,0 +1,1 @@
+"""The `metaworld_hdf5` source; its page is adapter.py."""

@@ -1,0 +1,118 @@
+"""The pipeline as a user would run it: `eicorpus` commands, their output kept in a log for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.routing.settings import Arm, Places, Settings
+from schemas.errors import ConfigError
+
+POLICIES = Path(__file__).parent / "policies"
+VAL_SHARE = 0.1
+
+
+def eicorpus(
+    places: Places, step: str, *arguments: str, has_one_thread: bool = False
+) -> dict[str, Any]:
+    """Run a command with `--json` and give its answer. `has_one_thread`: torch takes one core, because others work beside it.
+
+    Raises:
+        ConfigError: it did not end well; the message has its own and names the log.
+    """
+    log = places.out / "logs" / f"{step}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "jobs", *arguments, "--json"]
+    with log.open("ab") as errors:
+        errors.write(f"$ eicorpus {' '.join(arguments)}\n".encode())
+        errors.flush()
+        # Small networks gain little from a second thread, and two trainings that share their cores lose much.
+        env = os.environ | ({"OMP_NUM_THREADS": "1"} if has_one_thread else {})
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, check=False, env=env)
+        errors.write(done.stdout)
+    text = done.stdout.decode(errors="replace").strip()
+    if done.returncode != 0:
+        found = f"`eicorpus {' '.join(arguments)}` ended with {done.returncode}: {text[-500:]}"
+        raise ConfigError(f"{found}; see {log}", where=step)
+    answer = json.loads(text.splitlines()[-1]) if text else {}
+    return answer if isinstance(answer, dict) else {"answer": answer}
+
+
+def ingest(places: Places, workers: int) -> dict[str, Any]:
+    where = (str(places.raw), "--out", str(places.corpus))
+    return eicorpus(places, "ingest", "ingest", "metaworld_hdf5", *where, "--workers", str(workers))
+
+
+def measure(places: Places, workers: int) -> dict[str, Any]:
+    return eicorpus(places, "measure", "measure", str(places.corpus), "--workers", str(workers))
+
+
+def tier(places: Places) -> dict[str, Any]:
+    """By the built-in policy, as it is."""
+    return eicorpus(places, "tier", "tier", str(places.corpus))
+
+
+def latents(places: Places, settings: Settings) -> dict[str, Any]:
+    given = ("--untrained", "0") if settings.weights is None else ("--weights", settings.weights)
+    return eicorpus(
+        places, "latents", "latents", str(places.corpus), "--encoder", settings.encoder, *given
+    )
+
+
+def manifest(
+    places: Places, name: str, *, where: str, policy: str | None, workers: int
+) -> dict[str, Any]:
+    """The split is by episode and the same for every arm: a hash of the episode's own name."""
+    chosen = () if policy is None else ("--policy", str(POLICIES / f"{policy}.yaml"))
+    shares = ("--split-by", "episode", "--val", str(VAL_SHARE), "--test", "0")
+    return eicorpus(
+        places,
+        f"manifest-{name}",
+        *("manifest", "build", name, "--corpus", str(places.corpus), "--where", where),
+        *(*chosen, *shares, "--workers", str(workers)),
+    )
+
+
+def trained_tasks(names: Sequence[str]) -> str:
+    """WHERE: episodes of these tasks."""
+    return f"split_part(episode_id, '/', 1) IN ({', '.join(repr(name) for name in names)})"
+
+
+def recipe_text(settings: Settings, arm: Arm, seed: int) -> str:
+    """What an arm changes in the recipe that all extend: what is trained on, and the seed."""
+    return yaml.safe_dump(
+        {
+            "extends": settings.recipe,
+            "name": f"routing-{arm.name.replace('_', '-')}-{seed}",
+            "seed": seed,
+            "routing": {"weights": arm.weights},
+            "text": {"kind": "words"},
+            "run": {"num_steps": settings.num_steps},
+        },
+        sort_keys=False,
+    )
+
+
+def train(places: Places, settings: Settings, arm: Arm, seed: int) -> dict[str, Any]:
+    recipe = places.recipe(arm.name, seed)
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    recipe.write_text(recipe_text(settings, arm, seed))
+    manifest_folder = places.corpus / "manifests" / arm.name
+    given = ("--manifest", str(manifest_folder), "--recipe", str(recipe))
+    out = ("--out", str(places.run(arm.name, seed)))
+    return eicorpus(places, f"train-{arm.name}-{seed}", "train", *given, *out, has_one_thread=True)
+
+
+def evaluate(places: Places, arm: Arm, seed: int) -> dict[str, Any]:
+    """Open loop, on the val episodes of experts: the same for every arm."""
+    run = str(places.run(arm.name, seed))
+    held_out = ("--manifest", str(places.corpus / "manifests" / "held_out"))
+    given = (*held_out, "--allow-other-manifest", "--split", "val")
+    return eicorpus(places, f"eval-{arm.name}-{seed}", "eval", run, *given)

@@ -1,0 +1,90 @@
+"""What one run of the benchmark is: fixed when its folder is made, checked when it is resumed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.routing.plan import Budget
+from schemas.errors import ConfigError
+
+ARMS = ("high", "everything", "routed")
+NAMES = {
+    "high": "(a) high tier only",
+    "everything": "(b) everything with actions, behaviour cloning",
+    "routed": "(c) high, low and actionless, routed",
+    "high_routed": "(control) high tier only, routed",
+}
+_TASKS = ("policy", "forward_dynamics", "inverse_dynamics", "visual_forecasting")
+_POLICY_ALONE = {task: float(task == "policy") for task in _TASKS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One way to train: which segments, and which tasks they are trained on."""
+
+    name: str
+    where: str
+    policy: str | None  # another tier policy than the one applied; a file beside this one
+    weights: dict[str, float]
+
+
+def arm_named(name: str) -> Arm:
+    """Plain behaviour cloning is the policy task alone; routing is all four by the recipe's own weights."""
+    high, all_of_it = "tier = 'high'", "tier IN ('high', 'low', 'actionless')"
+    routed = dict.fromkeys(_TASKS, 1.0)
+    arms = {
+        "high": Arm(name=name, where=high, policy=None, weights=_POLICY_ALONE),
+        "everything": Arm(name=name, where=high, policy="everything", weights=_POLICY_ALONE),
+        "routed": Arm(name=name, where=all_of_it, policy=None, weights=routed),
+        "high_routed": Arm(name=name, where=high, policy=None, weights=routed),
+    }
+    if name not in arms:
+        raise ConfigError(f"no arm {name!r}; there are {', '.join(arms)}", where="--arms")
+    return arms[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that decides the figures."""
+
+    seed: int = 0
+    budget: Budget = field(default_factory=Budget)
+    arms: tuple[str, ...] = ARMS
+    num_seeds: int = 5
+    num_rollouts: int = 10  # of each task, arm and seed; the same scenes for all
+    num_steps: int = 1500
+    encoder: str = "dinov3_tiny"  # 16 tokens a picture: what 15 trainings on two cores can bear
+    weights: str | None = None  # folder of the encoder's weights; None: untrained, seed 0
+    recipe: str = "tiny"  # what the arms' recipes extend
+
+    def __post_init__(self) -> None:
+        for name in self.arms:
+            arm_named(name)
+        if self.num_seeds < 1 or self.num_rollouts < 1 or self.num_steps < 1:
+            raise ConfigError("seeds, rollouts and steps are at least 1", where=str(self))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"arms": list(self.arms)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where everything of a run lies."""
+
+    out: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.out / "raw"
+
+    @property
+    def corpus(self) -> Path:
+        return self.out / "corpus"
+
+    def recipe(self, arm: str, seed: int) -> Path:
+        return self.out / "recipes" / f"{arm}-{seed}.yaml"
+
+    def run(self, arm: str, seed: int) -> Path:
+        return self.out / "runs" / f"{arm}-{seed}"

@@ -1,0 +1,102 @@
+"""Trained policies in the simulator: the same scenes for every arm and seed, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.routing.plan import scene_seed
+from benchmarks.routing.rollout import Acting, Horizon, Outcome, rollout
+from benchmarks.routing.scenes import TASKS, TIMESTEP_S, Task
+from benchmarks.routing.statistics import wilson
+from benchmarks.routing.world import World
+
+SCENES_FOR_ROLLOUTS = 1_000  # keys the scenes that no recording has
+
+
+def policy_of(run: Path, weights: Path | None) -> Acting:
+    """The policy of a training run's last checkpoint, with averaged weights where the recipe has them.
+
+    Args:
+        weights: folder of the encoder's weights; None where they were only seeded.
+
+    Raises:
+        ConfigError: no whole checkpoint, or other weights than its latents were made with.
+    """
+    from jobs.policy_encoder import encoder_for
+    from training.policy.policy import Policy, PolicySettings
+    from training.policy.restored import recipe_of
+    from training.run.checkpoint import checkpoint_of
+
+    found = checkpoint_of(run, None)
+    encode = encoder_for(found.state.encoder_id, weights=weights, hub_id=None, device="auto")
+    has_averages = recipe_of(found).optimiser.ema is not None
+    return Policy.load(run, encode, PolicySettings(use_averages=has_averages))
+
+
+@lru_cache(maxsize=1)  # a process rolls out one run's tasks, one after the other
+def _opened(run: Path, weights: Path | None) -> tuple[Acting, Horizon]:
+    import torch
+
+    # One sample at a time gains nothing from threads, and loses much where others work on the same cores.
+    torch.set_num_threads(1)
+    return policy_of(run, weights), horizon_of(run)
+
+
+def outcomes_of(run: Path, weights: Path | None, seed: int, count: int, task: str) -> list[Outcome]:
+    """Rollouts of one run in one task; what a process of its own is given."""
+    policy, horizon = _opened(run, weights)
+    tasks = [each for each in TASKS if each.name == task]
+    return list(rolled_out(policy, seed=seed, count=count, horizon=horizon, tasks=tasks))
+
+
+def horizon_of(run: Path) -> Horizon:
+    """Pictures from as long ago as the run's recipe says."""
+    from training.policy.restored import recipe_of
+    from training.run.checkpoint import checkpoint_of
+
+    past_s = recipe_of(checkpoint_of(run, None)).data.past_s
+    return Horizon(past_steps=tuple(round(offset / TIMESTEP_S) for offset in past_s))
+
+
+def scenes(task: Task, seed: int, count: int) -> list[int]:
+    """Seeds of the scenes of a task: others than the recorded ones, the same for every arm."""
+    index = [t.name for t in TASKS].index(task.name)
+    return [scene_seed(seed, SCENES_FOR_ROLLOUTS, index, k) for k in range(count)]
+
+
+def rolled_out(
+    policy: Acting,
+    *,
+    seed: int,
+    count: int,
+    horizon: Horizon,
+    tasks: Iterable[Task] = TASKS,
+    world_of: Callable[[str], Any] = World,
+) -> Iterator[Outcome]:
+    """`count` rollouts of each trained task."""
+    for task in tasks:
+        if not task.is_trained:
+            continue
+        with world_of(task.name) as world:
+            for scene in scenes(task, seed, count):
+                yield rollout(policy, world, task, scene, horizon)
+
+
+def rollout_report(found: Iterable[Outcome]) -> dict[str, Any]:
+    """Success in all and by task, and every rollout."""
+    outcomes = list(found)
+    by_task: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        by_task.setdefault(one.task, []).append(one)
+    return {
+        "success": wilson(sum(o.is_success for o in outcomes), len(outcomes)).as_dict(),
+        "by_task": {
+            task: wilson(sum(o.is_success for o in of), len(of)).as_dict()
+            for task, of in by_task.items()
+        },
+        "rollouts": [asdict(one) for one in outcomes],
+    }
