@@ -258,6 +258,7 @@ TABLES: dict[str, pa.Schema] = {
             ("sha256", pa.string()),
             ("video_sha256", pa.string()),
             ("run_id", pa.string()),
+            ("num_bytes", pa.int64()),  # of the file
         ]
     ),
     "artifacts": pa.schema(

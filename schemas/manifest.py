@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -362,6 +363,11 @@ def load_rows(folder: Path) -> pa.Table:
         return pq.read_table(path, partitioning=None).select(ROW_SCHEMA.names).cast(ROW_SCHEMA)
     except (OSError, KeyError, pa.ArrowException) as error:
         raise ConfigError(f"damaged ({error}); build it again", where=str(path)) from error
+
+
+def rows_at(table: pa.Table, index: npt.NDArray[np.int64]) -> list[ManifestRow]:
+    """Some rows, in the order asked for."""
+    return list(_rows_of(table.take(pa.array(index))))
 
 
 def _rows_of(table: pa.Table) -> Iterator[ManifestRow]:

@@ -1,15 +1,12 @@
 """A local vision-language model of the Qwen-VL family through `transformers`, without torchvision and without a network.
 
-`AutoProcessor` cannot be built without torchvision, for its video part alone (transformers 5.23, tried); so the three steps are done here:
-the tokenizer's chat template, as many `<|image_pad|>` as the picture has patches after merging (grid t h w / merge^2), and the image
-processor's pixels. Same inputs as the processor gives (CODE: huggingface/transformers: models/qwen3_vl/processing_qwen3_vl.py).
+What it is given is made in `schemas/vlm_chat.py`, for training too.
 """
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,21 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
+from schemas.vlm_chat import IMAGE_PAD, Message, Picture, chat_inputs, instruction_chat
+from schemas.vlm_folder import (
+    FROM_HERE,
+    LOAD_ERRORS,
+    WEIGHTS_FROM_HERE,
+    refuse_what_is_no_model,
+)
 
-IMAGE_PAD = "<|image_pad|>"
-SUFFIX = ".safetensors"
-# what a damaged or hostile folder was seen to end in
-_LOAD_ERRORS = (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError)
-Picture = npt.NDArray[np.uint8]  # [H, W, 3] RGB
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Message:
-    """`picture` goes before the text."""
-
-    role: Literal["system", "user", "assistant"]
-    text: str
-    picture: Picture | None = None
+__all__ = ["Generated", "LocalVlm", "Message", "Picture"]
+Bfloat16Bits = npt.NDArray[np.uint16]  # NumPy has no bfloat16: its bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +50,7 @@ class LocalVlm:
         Raises:
             ConfigError: the `vlm` extra is not installed, no such device, or the folder holds no such model.
         """
-        _refuse_what_is_no_model(folder)
+        refuse_what_is_no_model(folder)
         try:
             import torch
             from safetensors import SafetensorError
@@ -69,22 +61,36 @@ class LocalVlm:
             raise ConfigError(found) from error
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"device {device!r}: torch sees no GPU here; use 'cpu'")
-        here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
-            tokenizer = library.AutoTokenizer.from_pretrained(str(folder), **here)
-            images = library.AutoImageProcessor.from_pretrained(str(folder), **here)
+            tokenizer = library.AutoTokenizer.from_pretrained(str(folder), **FROM_HERE)
+            images = library.AutoImageProcessor.from_pretrained(str(folder), **FROM_HERE)
             model = library.AutoModelForImageTextToText.from_pretrained(
-                str(folder),
-                use_safetensors=True,
-                dtype="auto",
-                attn_implementation="sdpa",  # a config may name one to download
-                **here,
+                str(folder), **WEIGHTS_FROM_HERE
             )
-        except (*_LOAD_ERRORS, SafetensorError) as error:
+        except (*LOAD_ERRORS, SafetensorError) as error:
             raise ConfigError(f"cannot be loaded: {error}", where=str(folder)) from error
         if tokenizer.convert_tokens_to_ids(IMAGE_PAD) in (None, tokenizer.unk_token_id):
             raise ConfigError(f"its tokenizer has no {IMAGE_PAD}: not Qwen-VL", where=str(folder))
         return LocalVlm(model.to(device).eval(), tokenizer, images)
+
+    @staticmethod
+    def has_gpu() -> bool:
+        """Whether "cuda" is a device here; False without torch too."""
+        try:
+            import torch
+        except ModuleNotFoundError:
+            return False
+        return torch.cuda.is_available()
+
+    @property
+    def width(self) -> int:
+        """Of a hidden state."""
+        return int(self._model.config.get_text_config().hidden_size)
+
+    @property
+    def num_layers(self) -> int:
+        """Hidden states are 0, the embedded tokens, to this."""
+        return int(self._model.config.get_text_config().num_hidden_layers)
 
     def generate(
         self,
@@ -119,73 +125,60 @@ class LocalVlm:
             for new in out[:, length:]
         ]
 
+    def instruction(
+        self, prompt: str, text: str, picture: Picture | None, max_tokens: int
+    ) -> tuple[Message, ...]:
+        """`schemas.vlm_chat.instruction_chat` by this tokenizer."""
+        return instruction_chat(self._tokenizer, prompt, text, picture, max_tokens)
+
+    def num_tokens(self, messages: Sequence[Message]) -> int:
+        """Of a chat without pictures."""
+        inputs = chat_inputs(self._tokenizer, self._images, [messages], padding_side="right")
+        return int(inputs["attention_mask"].sum())
+
+    def features(
+        self,
+        chats: Sequence[Sequence[Message]],
+        *,
+        layer: int,
+        max_picture_tokens: int | None = None,
+    ) -> list[Bfloat16Bits]:
+        """[T, width] hidden states after `layer` of each chat's own tokens, -1 the last layer, as bits of bfloat16."""
+        import torch
+
+        inputs = self._inputs(chats, "right", max_picture_tokens)
+        with self._lock, torch.inference_mode():
+            try:
+                out = self._model.model(**inputs, output_hidden_states=True, use_cache=False)
+            except torch.OutOfMemoryError as error:
+                raise ConfigError(
+                    f"the device's memory does not hold {len(chats)} at once; a smaller --batch does"
+                ) from error
+        bits = out.hidden_states[layer].to(torch.bfloat16).cpu().view(torch.int16).numpy()
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        return [
+            each[:length].view(np.uint16).copy() for each, length in zip(bits, lengths, strict=True)
+        ]
+
     @property
     def _ends(self) -> set[int]:
         ends = self._model.generation_config.eos_token_id
         return set(ends) if isinstance(ends, list) else {ends}
 
-    def _inputs(self, chats: Sequence[Sequence[Message]]) -> dict[str, Any]:
-        """[B, L] tokens, the shorter chats filled up on their left, and the pixels of all pictures in order."""
+    def _inputs(
+        self,
+        chats: Sequence[Sequence[Message]],
+        padding_side: Literal["left", "right"] = "left",
+        max_picture_tokens: int | None = None,
+    ) -> dict[str, Any]:
+        """[B, L] tokens, the shorter chats filled up, and the pixels of all pictures in order."""
         import torch
 
-        pictures = [m.picture for messages in chats for m in messages if m.picture is not None]
-        seen: dict[str, Any] = {}
-        pads: list[int] = []
-        if pictures:
-            found = self._images(images=pictures, return_tensors="pt")
-            seen = {name: found[name] for name in ("pixel_values", "image_grid_thw")}
-            pads = (seen["image_grid_thw"].prod(dim=1) // self._images.merge_size**2).tolist()
-        counts = iter(pads)
-        texts = [self._text(messages, counts) for messages in chats]
-        ids = self._tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
-        pad_id = self._tokenizer.convert_tokens_to_ids(IMAGE_PAD)
-        # 1 where a picture is, 0 where text is: what the rotary positions go by
-        kinds = (ids["input_ids"] == pad_id).to(torch.int64)
-        inputs = {"input_ids": ids["input_ids"], "attention_mask": ids["attention_mask"], **seen}
-        if pictures:
-            inputs["mm_token_type_ids"] = kinds
-        return {name: value.to(self._model.device) for name, value in inputs.items()}
-
-    def _text(self, messages: Sequence[Message], pads: Iterator[int]) -> str:
-        text = self._tokenizer.apply_chat_template(
-            [_template_message(m) for m in messages], tokenize=False, add_generation_prompt=True
+        made = chat_inputs(
+            self._tokenizer,
+            self._images,
+            chats,
+            padding_side=padding_side,
+            max_picture_tokens=max_picture_tokens,
         )
-        return _padded(text, [next(pads) for m in messages if m.picture is not None])
-
-
-def _refuse_what_is_no_model(folder: Path) -> None:
-    """Raises ConfigError: no model, or one whose weights would have to be unpickled."""
-    if not (folder / "config.json").is_file():
-        found = "no config.json; give the folder of a downloaded Qwen-VL model"
-        raise ConfigError(found, where=str(folder))
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return  # one file, which the library finds by its name
-    try:
-        names = set(json.loads(index.read_text())["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"no index of weights: {error!r}", where=str(index)) from error
-    for name in names:
-        # the library unpickles whatever the index names otherwise
-        if not isinstance(name, str) or Path(name).name != name or Path(name).suffix != SUFFIX:
-            raise ConfigError(
-                f"names {str(name)[:80]!r}; expected {SUFFIX} files", where=str(index)
-            )
-
-
-def _template_message(message: Message) -> dict[str, Any]:
-    # a stranger's text must not bring picture tokens of its own
-    text = {"type": "text", "text": message.text.replace("<|", "< |")}
-    picture = [{"type": "image"}] if message.picture is not None else []
-    return {"role": message.role, "content": [*picture, text]}
-
-
-def _padded(text: str, pads: Sequence[int]) -> str:
-    """Each picture's one placeholder, as many times as it has patches."""
-    parts = text.split(IMAGE_PAD)
-    if len(parts) != len(pads) + 1:
-        raise ConfigError(f"the chat template shows {len(parts) - 1} of {len(pads)} pictures")
-    out = parts[0]
-    for count, part in zip(pads, parts[1:], strict=True):
-        out += IMAGE_PAD * int(count) + part
-    return out
+        return {name: torch.from_numpy(x).to(self._model.device) for name, x in made.items()}

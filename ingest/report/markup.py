@@ -69,9 +69,9 @@ def tag(name: str, *inside: Any, **attributes: Any) -> Markup:
     return Markup(f"<{name}{said}>{''.join(shown(each) for each in inside)}</{name}>")
 
 
-def image(jpeg: str, label: str) -> Markup:
-    """A picture inside the page; `jpeg` is its base64."""
-    return Markup(f'<img alt="{shown(label)}" src="data:image/jpeg;base64,{jpeg}">')
+def image(content: str, label: str, *, kind: str = "jpeg") -> Markup:
+    """A picture inside the page; `content` is its base64."""
+    return Markup(f'<img alt="{shown(label)}" src="data:image/{kind};base64,{content}">')
 
 
 def table(

@@ -18,6 +18,7 @@ from ingest.verify.accounting import accounting_findings
 from ingest.verify.catalog import blocks_the_rest, latest_snapshot, marker_findings, part_findings
 from ingest.verify.episode import EpisodeCheck
 from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.latents import latents_findings
 from ingest.verify.meta import MetaComparison, extra_files
 from ingest.verify.place import Place, number, numbering_findings
 from ingest.verify.stored import (
@@ -102,6 +103,7 @@ class _Verification:
         for path, dataset in self.datasets.items():
             yield from self.meta[path].finish(dataset)
         yield from extra_files(self.root, self.datasets)
+        yield from latents_findings(self.root, current, self.pool, deep=self.check.deep)
 
     def _describe(self, current: Snapshot) -> Iterator[Finding]:
         """Load what is small: the datasets and the recipes of finished runs."""

@@ -47,6 +47,10 @@ class Check(StrEnum):
     VIDEO_FRAMES = "video_frames"
     VIDEO_TIMES = "video_times"
     VIDEO_KEYFRAMES = "video_keyframes"
+    LATENTS_MISSING = "latents_missing"
+    LATENTS_CHANGED = "latents_changed"
+    LATENTS_DIFFER = "latents_differ"
+    LATENTS_NOT_FINITE = "latents_not_finite"
     CONTENT_CHANGED = "content_changed"
     ERASURE_UNFINISHED = "erasure_unfinished"
     PEER = "peer"
@@ -64,6 +68,7 @@ _SWEEP = (
     "remove by hand what remains"
 )
 _REPORT = "no damage explains this: report it as a bug with the output of `eicorpus verify --json`"
+_ENCODE = "remove the file and run `eicorpus latents` again with the encoder and the options of its folder's name: it is made anew"
 _PERMISSION = "give yourself permission to read it, and check the disk and the mount"
 
 _EXCEPTIONS = {
@@ -81,6 +86,10 @@ _EXCEPTIONS = {
     Check.FILE_UNFINISHED: (
         "run `eicorpus gc`, which removes it and finishes what the stopped run had begun; nothing that was committed is lost"
     ),
+    Check.LATENTS_MISSING: _ENCODE,
+    Check.LATENTS_CHANGED: _ENCODE,
+    Check.LATENTS_DIFFER: _ENCODE,
+    Check.LATENTS_NOT_FINITE: _ENCODE,
     Check.UNSAFE_PATH: "replace the link by the file itself; a corpus holds all its files",
     Check.CONTENT_CHANGED: (
         "the catalog's rows of this episode are not those that were committed: restore catalog/ from a copy"

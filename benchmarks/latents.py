@@ -1,0 +1,200 @@
+"""`eicorpus latents`: how fast pictures are decoded and encoded, how close the whole comes to the encoder alone, and that to the machine.
+
+    python -m benchmarks.latents [--json] [--encoder dinov3_vits16] [--device auto] [--compile]
+
+A fresh corpus of generated demonstrations; weights are seeded, which is as fast as trained ones. Rounds are interleaved and medians
+reported. The peak is the best of a few square bf16 products on the same device in the same run, and the encoder's operations are
+counted by torch itself, so that `mfu_ratio` needs nobody's data sheet. `docs/benchmarks.md` names the keys.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import typer
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.ingest import machine
+from benchmarks.synthetic import peak_rss_mib
+from ingest import snapshot
+from ingest.corpus import open_corpus, writer_lock
+from ingest.disk import Disk
+from ingest.executor import InlineExecutor, LocalExecutor
+from ingest.latents.makers import LocalMaking
+from ingest.latents.making import LatentMaker, decode_piece, pieces_of
+from ingest.latents.plan import Todo, todo_of
+from ingest.latents.run import LatentTally, encode_corpus
+from ingest.models.encoder import EncoderChoice, ImageEncoder
+from ingest.models.encoder_weights import WeightSource
+from ingest.recipe import Limits
+from jobs.latents_report import shares_of
+from tests.faults.runs import run
+from tests.generators import lerobot
+from tests.generators.scene import Scene
+from training.run.compute import matmul_peak
+
+SIZE_PX = (342, 256)
+
+
+def build(root: Path, num_episodes: int, seconds: float) -> Path:
+    """A fresh corpus."""
+    scenes = [
+        Scene(seed=seed, duration_s=seconds, width=SIZE_PX[0], height=SIZE_PX[1])
+        for seed in range(num_episodes)
+    ]
+    run(lerobot.write(root / "raw", scenes=scenes).root, root / "corpus", source="lerobot")
+    return root / "corpus"
+
+
+def seconds_of(body: Callable[[], object], device: str, repeats: int) -> float:
+    """Of one call, the best of a few; a GPU is waited for."""
+    body()
+    best = float("inf")
+    for _ in range(repeats):
+        _wait(device)
+        began_s = time.perf_counter()
+        body()
+        _wait(device)
+        best = min(best, time.perf_counter() - began_s)
+    return best
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def flop_per_picture(encoder: ImageEncoder) -> float:
+    """Operations of one forward pass, a multiplication and an addition counted as two."""
+    side = encoder.choice.spec.size_px
+    plain = ImageEncoder.open(replace(encoder.choice, is_compiled=False, batch=1))
+    # as plain products: a fused kernel's are not counted on every device
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        plain.encode(np.zeros((1, side, side, 3), np.uint8))
+    return float(counter.get_total_flops())
+
+
+def bare_per_s(encoder: ImageEncoder) -> float:
+    """The encoder alone, on whole batches that lie in memory."""
+    side = encoder.choice.spec.size_px
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (encoder.batch, side, side, 3), dtype=np.uint8)
+    return encoder.batch / seconds_of(lambda: encoder.encode(pictures), encoder.device, 3)
+
+
+def decoded_per_s(todo: Todo, encoder: ImageEncoder) -> float:
+    """One worker: decode, scale, letterbox; seconds of CPU."""
+    began_s = time.process_time()
+    count = 0
+    for file in todo.files():
+        for piece in pieces_of(file, encoder.choice, encoder.batch):
+            found = decode_piece(piece, Disk())
+            if found.pictures is None:
+                raise SystemExit(found.error)
+            count += len(found.pictures)
+    return count / (time.process_time() - began_s)
+
+
+def whole(
+    root: Path, encoder: ImageEncoder, workers: int, number: int
+) -> tuple[LatentTally, float]:
+    """The run as the command does it, and its seconds; what it wrote is removed again."""
+    corpus = open_corpus(root)
+    executor = LocalExecutor(workers, Limits()) if workers else InlineExecutor()
+    making = LocalMaking(LatentMaker(encoder=encoder, monotonic_s=time.monotonic), executor)
+    with writer_lock(corpus):
+        current = snapshot.load(root)
+        todo = todo_of(corpus, current, encoder.id)
+        began_s = time.monotonic()
+        tally, current = encode_corpus(todo, current, making, run_id=f"bench-{number}", disk=Disk())
+        took_s = time.monotonic() - began_s
+    for row in current.read(root, "latents").to_pylist():
+        (root / row["path"]).unlink(missing_ok=True)
+    return tally, took_s
+
+
+def rounds_of(
+    root: Path, encoder: ImageEncoder, workers: int, rounds: int
+) -> Iterator[dict[str, float]]:
+    for number in range(rounds):
+        bare = bare_per_s(encoder)
+        tally, took_s = whole(root, encoder, workers, number)
+        shares = shares_of(tally, took_s)
+        yield {
+            "bare_pictures_per_s": bare,
+            "end_to_end_pictures_per_s": shares["pictures_per_s"],
+            "end_to_end_over_bare_ratio": shares["pictures_per_s"] / bare,
+            "encoder_busy_share": shares["encoder_busy_share"],
+            "decode_wait_share": shares["decode_wait_share"],
+        }
+
+
+def measured(
+    choice: EncoderChoice, episodes: int, seconds: float, workers: int, rounds: int
+) -> dict[str, Any]:
+    """All keys."""
+    encoder = ImageEncoder.open(choice)
+    with tempfile.TemporaryDirectory() as folder:
+        root = build(Path(folder), episodes, seconds)
+        todo = todo_of(open_corpus(root), snapshot.load(root), encoder.id)
+        decoded = decoded_per_s(todo, encoder)
+        found = list(rounds_of(root, encoder, workers, rounds))
+    out: dict[str, Any] = {key: round(median(each[key] for each in found), 3) for key in found[0]}
+    peak = matmul_peak(torch.device(encoder.device), torch.bfloat16, time.perf_counter)
+    flop = flop_per_picture(encoder)
+    return out | {
+        "encoder": choice.model,
+        "device": encoder.device,
+        "batch": encoder.batch,
+        "is_compiled": choice.is_compiled,
+        "workers": workers,
+        "pictures": todo.num_pictures(choice.grid_stride),
+        "decode_pictures_per_s_per_core": round(decoded, 1),
+        "gflop_per_picture": round(flop / 1e9, 3),
+        "matmul_peak_tflops": round(peak / 1e12, 3),
+        "mfu_ratio": round(out["bare_pictures_per_s"] * flop / peak, 3),
+        "peak_rss_mib": peak_rss_mib(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if encoder.device == "cuda" else "not measured on GPU",
+    }
+
+
+def main(
+    encoder: str = "dinov3_vits16",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    batch: Annotated[int, typer.Option(help="0: by the device.")] = 0,
+    is_compiled: Annotated[bool, typer.Option("--compile")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Decode processes.")] = 1,
+    episodes: Annotated[int, typer.Option(min=1)] = 4,
+    seconds: Annotated[float, typer.Option(help="Of each demonstration.")] = 20.0,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Measure how fast latents are made."""
+    choice = EncoderChoice(
+        model=encoder,
+        source=WeightSource(untrained_seed=0),
+        device=device,
+        batch=batch,
+        is_compiled=is_compiled,
+    )
+    found = machine() | measured(choice, episodes, seconds, workers, rounds)
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        sys.stdout.write("".join(f"{key}: {value}\n" for key, value in found.items()))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,93 @@
+"""The head of a safetensors file, read without the library: what tensors it holds, and where, and its metadata.
+
+Format: eight bytes little-endian n, n bytes of JSON {name: {"dtype", "shape", "data_offsets"}, "__metadata__": {text: text}}, then the
+bytes of the tensors without gaps (CODE: huggingface/safetensors, README "Format"). The file is a stranger's: nothing of it is believed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ConfigError
+from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage, facts_of
+
+MAX_HEADER_BYTES = 1 << 20  # ours have a thousand
+NUM_BYTES = {"BF16": 2, "F8_E4M3": 1, "I8": 1, "F32": 4, "I64": 8}
+STORED_AS: Mapping[Storage, str] = {"bf16": "BF16", "fp8": "F8_E4M3", "int8": "I8"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A tensor of a file; its bytes are [start, end) of the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a file says it holds."""
+
+    tensors: Mapping[str, Held]
+    facts: LatentFacts
+
+
+def read_header(path: Path) -> Header:
+    """The head of a file of latents, with tensors that fit into the file without gaps.
+
+    Raises:
+        ConfigError: it is none.
+        OSError: it cannot be read.
+    """
+    num_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(MAX_HEADER_BYTES, num_bytes - 8):
+            raise ConfigError(f"no safetensors file: a header of {length} bytes", where=str(path))
+        text = file.read(length)
+    try:
+        raw = json.loads(text)
+        metadata = raw.pop("__metadata__", None)
+        tensors = {name: _held(given, 8 + length) for name, given in raw.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"no safetensors header: {error!r}", where=str(path)) from error
+    _check_fits(tensors, 8 + length, num_bytes, path)
+    return Header(tensors=tensors, facts=facts_of(metadata, where=str(path)))
+
+
+def _held(given: Mapping[str, Any], base: int) -> Held:
+    start, end = (int(each) for each in given["data_offsets"])
+    shape = tuple(int(each) for each in given["shape"])
+    held = Held(dtype=str(given["dtype"]), shape=shape, start=base + start, end=base + end)
+    if min(shape, default=0) < 0 or prod(shape) * NUM_BYTES[held.dtype] != end - start:
+        raise ValueError(f"{end - start} bytes for {held.dtype} {list(shape)}")
+    return held
+
+
+def _check_fits(tensors: Mapping[str, Held], start: int, num_bytes: int, path: Path) -> None:
+    at = start
+    for held in sorted(tensors.values(), key=lambda each: each.start):
+        if held.start != at:
+            raise ConfigError(f"a gap or an overlap at byte {at}", where=str(path))
+        at = held.end
+    if at != num_bytes:
+        raise ConfigError(f"{num_bytes} bytes; its header says {at}", where=str(path))
+
+
+def wanted_tensors(facts: LatentFacts) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """dtype and shape of each tensor that a file with these facts holds."""
+    N, T = facts.num_frames, facts.num_tokens
+    wanted: dict[str, tuple[str, tuple[int, ...]]] = {
+        LATENTS: (STORED_AS[facts.dtype], (N, T, facts.width)),
+        FRAME_INDEX: ("I64", (N,)),
+    }
+    if facts.dtype != "bf16":
+        wanted[SCALE] = ("F32", (N, T))
+    return wanted

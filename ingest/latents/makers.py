@@ -1,0 +1,123 @@
+"""Where files of latents are made: one encoder here with the decode workers of any executor, or Ray actors that hold an encoder each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice, tee
+from typing import Protocol
+
+from ingest.executor import Death, Executor, RayActors
+from ingest.latents.making import Decoded, LatentMaker, Made, Piece, decode_piece, pieces_of
+from ingest.latents.plan import LatentFile
+from ingest.models.encoder import EncoderChoice, ImageEncoder
+
+MAX_EARLY = 16  # pieces that wait for one asked for before them, until no more are handed out
+
+
+class Making(Protocol):
+    """Makes files, in any order. `wait_s`: how long encoders had no pictures, where that is known."""
+
+    num_encoders: int
+    wait_s: float
+
+    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]: ...
+
+
+class LocalMaking:
+    """The encoder is in this process; pictures come from the workers of `executor`, in the order in which they are asked for."""
+
+    num_encoders = 1
+
+    def __init__(self, maker: LatentMaker, executor: Executor) -> None:
+        self.maker, self.executor = maker, executor
+        self.wait_s = 0.0
+
+    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]:
+        """Raises ConfigError (no memory for a batch) and OSError (a file cannot be written): the run stops."""
+        ahead, mine = tee(files)
+        stream = self._in_order(piece for file in ahead for piece in self._pieces(file))
+        for file in mine:
+            own = self._timed(islice(stream, len(self._pieces(file))))
+            made = self.maker.make(file, own)
+            for _ in own:  # what is left of a file that failed
+                pass
+            yield file, made
+
+    def _pieces(self, file: LatentFile) -> list[Piece]:
+        return pieces_of(file, self.maker.encoder.choice, self.maker.encoder.batch)
+
+    def _timed(self, pieces: Iterator[Decoded]) -> Iterator[Decoded]:
+        while True:
+            began_s = self.maker.monotonic_s()
+            piece = next(pieces, None)
+            self.wait_s += self.maker.monotonic_s() - began_s
+            if piece is None:
+                return
+            yield piece
+
+    def _in_order(self, pieces: Iterator[Piece]) -> Iterator[Decoded]:
+        """Workers answer as they end: the early ones wait here."""
+        asked: deque[Piece] = deque()
+        early: dict[Piece, Decoded] = {}
+
+        def following() -> Piece | None:
+            piece = next(pieces, None) if len(early) < MAX_EARLY else None
+            if piece is not None:
+                asked.append(piece)
+            return piece
+
+        for piece, result in self.executor.run(following, decode_piece):
+            early[piece] = _told(piece, result)
+            while asked and asked[0] in early:
+                yield early.pop(asked.popleft())
+
+
+class RayMaking:
+    """Ray: decode tasks on CPUs, encoders in actors. Pictures go from one to the other, the driver sees rows only."""
+
+    def __init__(
+        self, choice: EncoderChoice, actors: RayActors, batch: int, monotonic_s: Callable[[], float]
+    ) -> None:
+        self.choice, self.actors, self.batch = choice, actors, batch
+        self.monotonic_s = monotonic_s
+        self.num_encoders = 1
+        self.wait_s = 0.0
+
+    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]:
+        """Raises what `LocalMaking.make` does, and ConfigError when no actor can open the encoder."""
+        began_s, busy_s = self.monotonic_s(), 0.0
+        hold = partial(open_maker, self.choice, self.monotonic_s)
+        for file, result in self.actors.run(
+            lambda: next(files, None), self._pieces, decode_piece, hold, make_from
+        ):
+            made = Made(error=_death(result)) if isinstance(result, Death) else result
+            self.num_encoders = self.actors.count
+            busy_s += made.busy_s
+            taken_s = (self.monotonic_s() - began_s) * self.num_encoders
+            self.wait_s = max(0.0, taken_s - busy_s)
+            yield file, made
+
+    def _pieces(self, file: LatentFile) -> list[Piece]:
+        return pieces_of(file, self.choice, self.batch)
+
+
+def open_maker(choice: EncoderChoice, monotonic_s: Callable[[], float]) -> LatentMaker:
+    """What an actor holds."""
+    return LatentMaker(encoder=ImageEncoder.open(choice), monotonic_s=monotonic_s)
+
+
+def make_from(maker: LatentMaker, file: LatentFile, decoded: Sequence[Decoded]) -> Made:
+    """What an actor does."""
+    return maker.make(file, decoded)
+
+
+def _told(piece: Piece, result: Decoded | Death) -> Decoded:
+    if isinstance(result, Death):
+        return Decoded(error=f"{_death(result)} ({piece.file.video})")
+    return result
+
+
+def _death(death: Death) -> str:
+    return f"{death.code.value}: {death.how}"

@@ -1,0 +1,198 @@
+"""The two halves of the work on a file of latents: decoding a piece of a video (any worker), and encoding and writing (who holds the encoder)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.disk import Disk
+from ingest.latents.fit import fitted
+from ingest.latents.grid import pictures_at
+from ingest.latents.plan import LatentFile, inside
+from ingest.models.encoder import EncoderChoice, ImageEncoder
+from schemas.errors import Code, InvariantError, PipelineError, SourceError, TransientError
+from schemas.latents import LatentFacts, Preprocessing
+
+PIECE_PICTURES = 128  # decoded at once: 19 MB at 224 px
+Pictures = npt.NDArray[np.uint8]  # [n, S, S, 3]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Pictures [first, first + count) of a file's grid. The first piece of a file also looks whether the video is the committed one."""
+
+    file: LatentFile
+    first: int
+    count: int
+    grid_stride: int
+    preprocessing: Preprocessing
+
+    @property
+    def timesteps(self) -> range:
+        start = self.first * self.grid_stride
+        return range(start, start + self.count * self.grid_stride, self.grid_stride)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decoded:
+    """[count, S, S, 3] pictures of a piece, or why there are none."""
+
+    pictures: Pictures | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What came of one file: its row of the table `latents` without `run_id`, or an error that starts with its code."""
+
+    row: dict[str, Any] | None = None
+    error: str = ""
+    num_pictures: int = 0
+    num_bytes: int = 0
+    busy_s: float = 0.0  # of the encoder
+
+
+def pieces_of(file: LatentFile, choice: EncoderChoice, batch: int) -> list[Piece]:
+    """The pieces of a file; every one but the last is whole batches, so that batches do not depend on where it is cut."""
+    total = file.num_pictures(choice.grid_stride)
+    size = max(1, PIECE_PICTURES // batch) * batch
+    return [
+        Piece(
+            file=file,
+            first=first,
+            count=min(size, total - first),
+            grid_stride=choice.grid_stride,
+            preprocessing=choice.preprocessing,
+        )
+        for first in range(0, total, size)
+    ]
+
+
+def decode_piece(piece: Piece, disk: Disk) -> Decoded:
+    """The body of a decode worker."""
+    try:
+        path = inside(piece.file.corpus, piece.file.video)
+        if piece.first == 0:
+            _check_video(path, piece.file)
+        return Decoded(pictures=_pictures(path, piece))
+    except SourceError as error:
+        return Decoded(error=f"{error.code.value}: {error.where}: {error.message}")
+    except TransientError as error:
+        return Decoded(error=f"io_error: {error}")
+    except PipelineError as error:
+        return Decoded(error=f"{type(error).__name__}: {error}")
+    except OSError as error:
+        return Decoded(error=f"io_error: {piece.file.video}: {error}")
+    except MemoryError as error:
+        return Decoded(error=f"{Code.OUT_OF_MEMORY.value}: {piece.file.video}: {error}")
+
+
+def _check_video(path: Path, file: LatentFile) -> None:
+    """Latents of a video that is not the one the catalog names would be believed for ever."""
+    try:
+        with path.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        where = file.video
+        raise SourceError(Code.MISSING_VIDEO, "no such file", where=where) from error
+    if found != file.video_sha256:
+        message = f"sha256 {found}, committed with {file.video_sha256}; run eicorpus verify"
+        raise SourceError(Code.CORRUPT_VIDEO, message, where=file.video)
+
+
+def _pictures(path: Path, piece: Piece) -> Pictures:
+    side = piece.preprocessing.size_px
+    out = np.empty((piece.count, side, side, 3), np.uint8)
+    found = pictures_at(path, piece.timesteps, piece.file.rate_hz)
+    for slot, picture in zip(out, found, strict=True):
+        slot[:] = fitted(picture, piece.preprocessing)
+    return out
+
+
+@dataclass(kw_only=True, eq=False)
+class LatentMaker:
+    """Encodes and writes; one for each encoder. `monotonic_s` is the caller's clock."""
+
+    encoder: ImageEncoder
+    monotonic_s: Callable[[], float]
+    disk: Disk = field(default_factory=Disk)
+
+    def make(self, file: LatentFile, decoded: Iterator[Decoded] | Sequence[Decoded]) -> Made:
+        """One file of latents out of its pieces, in order; it lies there, durable, when this returns.
+
+        Raises:
+            ConfigError: the device's memory does not hold a batch.
+            InvariantError: these are not the pieces of the file.
+            OSError: the file cannot be written.
+        """
+        from ingest.models import token_storage
+
+        storage, busy_s, parts = self.encoder.choice.storage, 0.0, []
+        for piece in decoded:
+            if piece.pictures is None:
+                return Made(error=piece.error, busy_s=busy_s)
+            began_s = self.monotonic_s()
+            parts.append(token_storage.stored(self.encoder.encode(piece.pictures), storage))
+            busy_s += self.monotonic_s() - began_s
+        began_s = self.monotonic_s()
+        is_sound = all(token_storage.is_finite(part) for part in parts)
+        facts = self.facts(file)
+        if (found := sum(len(part.latents) for part in parts)) != facts.num_frames:
+            message = f"{found} pictures for {facts.num_frames} timesteps"
+            raise InvariantError(message, where=file.video)
+        data = token_storage.file_bytes(parts, facts) if is_sound else b""
+        busy_s += self.monotonic_s() - began_s  # on a GPU this waited for it
+        if not is_sound:
+            error = (
+                f"{Code.NOT_FINITE.value}: {file.video}: the encoder gives numbers that are none"
+            )
+            return Made(error=error, busy_s=busy_s)
+        return self._written(file, data, facts, busy_s)
+
+    def _written(self, file: LatentFile, data: bytes, facts: LatentFacts, busy_s: float) -> Made:
+        relative = file.target(self.encoder.id)
+        try:
+            path = inside(file.corpus, relative)
+        except SourceError as error:
+            return Made(error=f"{error.code.value}: {error.where}: {error.message}", busy_s=busy_s)
+        self.disk.make_dir(path.parent)
+        self.disk.write(path, data, is_durable=True)
+        row = {
+            "uid": file.uid,
+            "camera": file.camera,
+            "encoder_id": self.encoder.id,
+            "path": relative,
+            "num_frames": facts.num_frames,
+            "dtype": facts.dtype,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "video_sha256": file.video_sha256,
+            "num_bytes": len(data),
+        }
+        return Made(row=row, num_pictures=facts.num_frames, num_bytes=len(data), busy_s=busy_s)
+
+    def facts(self, file: LatentFile) -> LatentFacts:
+        """The page of a file."""
+        choice = self.encoder.choice
+        return LatentFacts(
+            encoder_id=self.encoder.id,
+            model=choice.model,
+            weights_sha256=self.encoder.weights_sha256,
+            preprocessing=choice.preprocessing,
+            dtype=choice.storage,
+            width=choice.spec.width,
+            num_prefix=choice.num_prefix,
+            grid_height=choice.spec.grid,
+            grid_width=choice.spec.grid,
+            grid_stride=choice.grid_stride,
+            rate_hz=file.rate_hz,
+            uid=file.uid,
+            camera=file.camera,
+            length=file.length,
+            video_sha256=file.video_sha256,
+        )

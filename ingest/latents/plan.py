@@ -1,0 +1,181 @@
+"""Which files of latents a corpus lacks, what they will take, and where each one goes.
+
+A file is up to date when the latest snapshot names it for its encoder, it was made of the video that is there now, and it lies there with
+as many bytes as were written. Everything else is made anew, also what a stopped run wrote and never committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow.compute as pc
+
+from ingest.catalog import Catalog
+from ingest.commit import empty_datasets
+from ingest.corpus import Corpus, video_file
+from ingest.snapshot import Snapshot
+from schemas.errors import Code, ConfigError, SourceError
+from schemas.latents import latent_file
+
+_EPISODES = ["uid", "dataset_path", "episode_index", "length", "cameras"]
+_ROWS = ["uid", "camera", "encoder_id", "path", "num_bytes", "video_sha256", "run_id"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentFile:
+    """One camera of one episode: what is read and where its latents go. Small enough to travel."""
+
+    corpus: str
+    uid: str
+    camera: str
+    dataset_path: str
+    episode_index: int
+    length: int  # timesteps
+    rate_hz: float
+    video_sha256: str
+
+    @property
+    def video(self) -> str:
+        """Its video, relative to the corpus."""
+        key = f"observation.images.{self.camera}"
+        return f"{self.dataset_path}/{video_file(self.episode_index, key)}"
+
+    def target(self, encoder_id: str) -> str:
+        """Its file of latents, relative to the corpus."""
+        return f"{self.dataset_path}/{latent_file(encoder_id, self.camera, self.episode_index)}"
+
+    def num_pictures(self, grid_stride: int) -> int:
+        return -(-self.length // grid_stride)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Todo:
+    """`lacking` has a row for each file to make: the fields of LatentFile but `corpus`, sorted by dataset, episode and camera."""
+
+    corpus: Corpus
+    lacking: pl.DataFrame
+    up_to_date: int
+    num_episodes: int  # that lack anything
+
+    def __len__(self) -> int:
+        return len(self.lacking)
+
+    def files(self) -> Iterator[LatentFile]:
+        root = str(self.corpus.root.absolute())
+        for row in self.lacking.iter_rows(named=True):
+            yield LatentFile(corpus=root, **row)
+
+    def num_pictures(self, grid_stride: int) -> int:
+        return int((-(-self.lacking["length"] // grid_stride)).sum()) if len(self) else 0
+
+
+def todo_of(
+    corpus: Corpus,
+    current: Snapshot,
+    encoder_id: str,
+    *,
+    cameras: Collection[str] = (),
+    where: str = "",
+) -> Todo:
+    """What is wanted and not there.
+
+    Args:
+        cameras: only these; all without any.
+        where: an SQL expression over `episodes`, of a stranger.
+
+    Raises:
+        ConfigError: no episode has one of the cameras, or the expression is none; the message says which there are.
+    """
+    wanted = _wanted(corpus, current, cameras, where)
+    fresh = _fresh(corpus, current, encoder_id)
+    lacking = wanted.join(fresh, on=["uid", "camera", "video_sha256"], how="anti")
+    return Todo(
+        corpus=corpus,
+        lacking=lacking.sort("dataset_path", "episode_index", "camera"),
+        up_to_date=len(wanted) - len(lacking),
+        num_episodes=lacking["uid"].n_unique(),
+    )
+
+
+def _wanted(
+    corpus: Corpus, current: Snapshot, cameras: Collection[str], where: str
+) -> pl.DataFrame:
+    """One row for each camera of each episode asked for."""
+    episodes = pl.DataFrame(current.read(corpus.root, "episodes", _EPISODES))
+    if where.strip():
+        chosen = _chosen(corpus, current, where)
+        episodes = episodes.join(chosen, on="uid", how="semi")
+    rates = {path: float(d.fps) for path, d in empty_datasets(corpus.root, current).items()}
+    each = (
+        episodes.explode("cameras", empty_as_null=False, keep_nulls=False)
+        .with_columns(camera=pl.col("cameras").struct.field("name"))
+        .drop("cameras")
+    )
+    if unknown := sorted(set(cameras) - set(each["camera"])):
+        have = ", ".join(sorted(set(each["camera"]))) or "none"
+        raise ConfigError(
+            f"no episode has {', '.join(unknown)}; there are {have}", where="--camera"
+        )
+    if cameras:
+        each = each.filter(pl.col("camera").is_in(sorted(cameras)))
+    only = pc.field("kind") == "video"
+    videos = pl.DataFrame(
+        current.read(corpus.root, "artifacts", ["uid", "camera", "sha256"], only=only)
+    ).unique(["uid", "camera"], keep="last", maintain_order=True)
+    rate = pl.col("dataset_path").replace_strict(rates, return_dtype=pl.Float64)
+    # left: a camera whose video the catalog does not know fails later, and does not vanish here
+    return (
+        each.with_columns(rate_hz=rate)
+        .join(videos.rename({"sha256": "video_sha256"}), on=["uid", "camera"], how="left")
+        .with_columns(pl.col("video_sha256").fill_null(""))
+    )
+
+
+def _chosen(corpus: Corpus, current: Snapshot, where: str) -> pl.DataFrame:
+    """uid of the episodes that the expression holds for."""
+    with Catalog.open(corpus.root, snapshot=current.number) as catalog:
+        try:
+            expression = catalog.expression(where, "episodes")
+            # Line breaks around it: a comment in it must not swallow the bracket.
+            return catalog.sql(f"SELECT uid FROM episodes WHERE (\n{expression}\n)")
+        except ConfigError as error:
+            raise ConfigError(error.message, where="--where") from error
+
+
+def _fresh(corpus: Corpus, current: Snapshot, encoder_id: str) -> pl.DataFrame:
+    """uid, camera and video_sha256 of files that are there as they were written."""
+    only = pc.field("encoder_id") == encoder_id
+    rows = pl.DataFrame(current.read(corpus.root, "latents", _ROWS, only=only))
+    newest = rows.sort("run_id", maintain_order=True).unique(
+        ["uid", "camera"], keep="last", maintain_order=True
+    )
+    is_there = [
+        _size(corpus.root / path) == num_bytes
+        for path, num_bytes in newest.select("path", "num_bytes").iter_rows()
+    ]
+    return newest.filter(pl.Series(is_there, dtype=pl.Boolean)).select(
+        "uid", "camera", "video_sha256"
+    )
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def inside(corpus: str, relative: str) -> Path:
+    """`relative` below the corpus; what leads out of it, by dots or by links, is refused.
+
+    Raises:
+        SourceError: it does.
+    """
+    root = Path(corpus).resolve()
+    path = (root / relative).resolve()
+    if not path.is_relative_to(root):
+        raise SourceError(Code.UNSAFE_PATH, "leads out of the corpus", where=relative)
+    return path

@@ -1,0 +1,101 @@
+"""`eicorpus latents`: files that are missing are made, in batches that are committed as they come.
+
+A batch is one part of `latents` under a new snapshot, so a run that is stopped keeps what it has and the next one does the rest. Every
+file is durable before a snapshot names it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ingest import snapshot
+from ingest.corpus import Corpus
+from ingest.disk import Disk
+from ingest.latents.makers import Making
+from ingest.latents.making import Made
+from ingest.latents.plan import Todo
+from ingest.snapshot import Snapshot
+
+BATCH_FILES = (
+    200  # to a snapshot, until a run has made twenty times that: a snapshot names every part
+)
+
+
+@dataclass(kw_only=True)
+class LatentTally:
+    """discovered = encoded + up_to_date + failed, in files: one camera of one episode each."""
+
+    discovered: int
+    up_to_date: int = 0
+    encoded: int = 0
+    failed: int = 0
+    num_pictures: int = 0
+    num_bytes: int = 0
+    busy_s: float = 0.0  # of all encoders
+    wait_s: float = 0.0  # in which they had no pictures
+    num_encoders: int = 1
+    errors: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)  # the first few in full
+
+
+MAX_FAILURES = 20  # that are told in full
+
+
+def encode_corpus(
+    todo: Todo,
+    current: Snapshot,
+    making: Making,
+    *,
+    run_id: str,
+    disk: Disk,
+    progress: Callable[[LatentTally], None] = lambda tally: None,
+) -> tuple[LatentTally, Snapshot]:
+    """Make what `todo_of` found lacking. The caller holds the writer lock.
+
+    Raises:
+        TransientError: another writer was first; what is committed stays, run again.
+        ConfigError: the device's memory does not hold a batch, or no Ray actor can open the encoder.
+        OSError: a file cannot be written.
+    """
+    tally = LatentTally(discovered=len(todo) + todo.up_to_date, up_to_date=todo.up_to_date)
+    rows: list[dict[str, Any]] = []
+    try:
+        for _, made in making.make(todo.files()):
+            _count(tally, made, making)
+            if made.row is not None:
+                rows.append(made.row | {"run_id": run_id})
+            if len(rows) >= max(BATCH_FILES, tally.encoded // 20):
+                rows, current = [], _flush(todo.corpus, current, rows, run_id, disk)
+            progress(tally)
+    finally:
+        current = _flush(todo.corpus, current, rows, run_id, disk)
+    return tally, current
+
+
+def _count(tally: LatentTally, made: Made, making: Making) -> None:
+    tally.busy_s += made.busy_s
+    tally.wait_s, tally.num_encoders = making.wait_s, making.num_encoders
+    if made.row is None:
+        tally.failed += 1
+        tally.errors[made.error.split(":")[0]] += 1
+        if len(tally.failures) < MAX_FAILURES:
+            tally.failures.append(made.error)
+        return
+    tally.encoded += 1
+    tally.num_pictures += made.num_pictures
+    tally.num_bytes += made.num_bytes
+
+
+def _flush(
+    corpus: Corpus, parent: Snapshot, rows: list[dict[str, Any]], run_id: str, disk: Disk
+) -> Snapshot:
+    """One part, in an order that does not depend on which worker was faster."""
+    if not rows:
+        return parent
+    disk.sync()  # names of files and folders; the files themselves are durable already
+    ordered = sorted(rows, key=lambda row: (row["uid"], row["camera"]))
+    part = snapshot.write_part(disk, corpus.root, "latents", ordered)
+    return snapshot.publish(disk, corpus.root, parent, {"latents": part}, run_id)

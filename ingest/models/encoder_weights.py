@@ -1,0 +1,298 @@
+"""Where an encoder's weights come from: a folder, the hub, or a seed; and the digest that names them.
+
+Safetensors only: nothing is unpickled and no code of a folder runs. The digest of a single file is the file's own sha256, which the hub
+shows too. Seeded weights are drawn by numpy's PCG64, not by torch, whose normal numbers depend on the processor's vector width: the same seed
+is the same network on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ingest.models.encoders import CLASSES, EncoderSpec
+from schemas.errors import ConfigError
+
+HUB_TIMEOUT_S = 10.0  # to say what it has; a download that has begun may take as long as it needs
+PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json")
+INDEX = "model.safetensors.index.json"
+# what a damaged or hostile folder was seen to end in
+_LOAD_ERRORS = (OSError, ValueError, ImportError, KeyError, RuntimeError, TypeError, AttributeError)
+# Not part of what encodes: masks of pre-training. Everything else must be in the file.
+_MAY_BE_MISSING = ("mask_token",)
+_HEAD = ("head.", "vision_model.head.")  # pools the patches, which are what is wanted
+_OF_NO_WEIGHT = ("image_size", "vision_use_head")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightSource:
+    """One of: a folder of a downloaded model, its name on the hub, a seed for weights that nobody trained; none where none are needed."""
+
+    folder: str = ""
+    hub_id: str = ""
+    untrained_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [bool(self.folder), bool(self.hub_id), self.untrained_seed is not None]
+        if sum(given) > 1:
+            expected = "only one of --weights FOLDER, --hub-id OWNER/NAME, --untrained SEED"
+            raise ConfigError(f"{sum(given)} sources of weights; expected {expected}")
+        if self.hub_id and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_id):
+            raise ConfigError(f"{self.hub_id!r}; expected OWNER/NAME", where="--hub-id")
+        if self.untrained_seed is not None and self.untrained_seed < 0:
+            raise ConfigError(f"{self.untrained_seed}; expected 0 or more", where="--untrained")
+
+
+def library() -> Any:
+    """`transformers`, whose types say less than it does.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+    try:
+        import_module("torch")
+        import_module("safetensors")
+        return import_module("transformers")
+    except ModuleNotFoundError as error:
+        found = f"{error.name} is not installed; encoding needs the extra: pip install 'eicorpus[train]'"
+        raise ConfigError(found) from error
+
+
+def load_network(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]:
+    """(the network in float32 on the CPU, sha256 of its weights).
+
+    Raises:
+        ConfigError: no such weights, or not those of `spec`; the message says what to do.
+    """
+    if not spec.has_weights:
+        return _without_weights(spec, source)
+    if source == WeightSource():
+        expected = "expected one of --weights FOLDER, --hub-id OWNER/NAME, --untrained SEED"
+        raise ConfigError(f"no weights given; {expected}", where=f"--encoder {spec.name}")
+    if source.untrained_seed is not None:
+        return _seeded(spec, source.untrained_seed)
+    if not spec.hub_id:
+        found = "has no trained weights; give --untrained SEED"
+        raise ConfigError(found, where=f"--encoder {spec.name}")
+    folder = Path(source.folder) if source.folder else _from_hub(spec, source.hub_id)
+    return _from_folder(spec, folder), weights_sha256(folder)
+
+
+def _without_weights(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]:
+    """An encoder that is arithmetic; the digest is of what it is told, not of cosines, whose last bit is the machine's."""
+    if source != WeightSource():
+        raise ConfigError("has no weights; give none", where=f"--encoder {spec.name}")
+    from ingest.models.patch_dct import PatchDct
+
+    said = json.dumps({"family": spec.family, **spec.config}, sort_keys=True)
+    return PatchDct(**spec.config).eval(), hashlib.sha256(said.encode()).hexdigest()
+
+
+def weights_sha256(folder: Path) -> str:
+    """Of a single file its own; of several, of the lines `<sha256>  <name>` in the order of names."""
+    files = _weight_files(folder)
+    digests = []
+    for path in files:
+        with path.open("rb") as file:
+            digests.append((hashlib.file_digest(file, "sha256").hexdigest(), path.name))
+    if len(digests) == 1:
+        return digests[0][0]
+    lines = "".join(f"{digest}  {name}\n" for digest, name in digests)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def tensors_sha256(network: Any) -> str:
+    """sha256 of the parameters by name: name, dtype, shape and little-endian bytes of each."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        array = tensor.detach().cpu().numpy()
+        digest.update(f"{name} {array.dtype.str} {list(array.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that hold weights, by name.
+
+    Raises:
+        ConfigError: there is no model, or an index names something that is no safetensors file beside it.
+    """
+    if not (folder / "config.json").is_file():
+        found = "no config.json; give the folder of a downloaded model"
+        raise ConfigError(found, where=str(folder))
+    single, index = folder / "model.safetensors", folder / INDEX
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        found = "no model.safetensors; pickled weights are not read, convert or download it"
+        raise ConfigError(found, where=str(folder))
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"no index of weights: {error!r}", where=str(index)) from error
+    for name in names:
+        # the library unpickles whatever the index names otherwise
+        if (
+            not isinstance(name, str)
+            or Path(name).name != name
+            or not name.endswith(".safetensors")
+        ):
+            found = f"names {str(name)[:80]!r}; expected .safetensors files"
+            raise ConfigError(found, where=str(index))
+        if not (folder / name).is_file():
+            raise ConfigError(f"{name} is missing; download it again", where=str(folder))
+    return [folder / name for name in names]
+
+
+def _from_folder(spec: EncoderSpec, folder: Path) -> Any:
+    """The network of a folder, in float32."""
+    _weight_files(folder)
+    _check_config(spec, _config_of(folder), folder)
+    transformers = library()
+    _, model_name = CLASSES[spec.family]
+    import torch
+    from safetensors import SafetensorError
+
+    try:
+        network, report = getattr(transformers, model_name).from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",  # a config may name one to download
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (*_LOAD_ERRORS, SafetensorError) as error:
+        raise ConfigError(f"cannot be loaded: {error}", where=str(folder)) from error
+    _check_config(spec, network.config.to_dict(), folder)
+    _check_whole(spec, report, folder)
+    return network.eval()
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    """`config.json`, of a model of text and pictures the part about pictures."""
+    path = folder / "config.json"
+    try:
+        raw = json.loads(path.read_text())
+        said: dict[str, Any] = dict(raw.get("vision_config", raw))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"no configuration: {error!r}", where=str(path)) from error
+    return said
+
+
+def _check_config(spec: EncoderSpec, said: Mapping[str, Any], folder: Path) -> None:
+    """Refuse another model; what a configuration does not say is the library's default."""
+    odd = [
+        f"{key} {said[key]!r}, not {value!r}"
+        for key, value in spec.config.items()
+        if key in said and key not in _OF_NO_WEIGHT and said[key] != value
+    ]
+    if odd:
+        found = f"is not {spec.name}: {'; '.join(odd)}; give --encoder the name of what it is"
+        raise ConfigError(found, where=str(folder))
+
+
+def _check_whole(spec: EncoderSpec, report: Any, folder: Path) -> None:
+    """Refuse weights of which a part would be left at random."""
+    odd = [key for key in report["missing_keys"] if not key.endswith(_MAY_BE_MISSING)]
+    odd += [str(key) for key in report["mismatched_keys"]]
+    odd = sorted(key for key in odd if not key.startswith(_HEAD))
+    if odd:
+        found = f"{len(odd)} tensors are missing or of another shape ({', '.join(odd[:3])})"
+        raise ConfigError(f"{found}; expected all of {spec.name}", where=str(folder))
+
+
+def _seeded(spec: EncoderSpec, seed: int) -> tuple[Any, str]:
+    """A network of weights drawn from (seed, name of the tensor), so that no tensor depends on the order of others.
+
+    Matrices have the variance 1 / fan-in, which lets what a picture shows through; biases are 0, scales 1.
+    """
+    transformers = library()
+    import torch
+
+    config_name, model_name = CLASSES[spec.family]
+    config = getattr(transformers, config_name)(**spec.config)
+    config._attn_implementation = "sdpa"
+    with torch.random.fork_rng(devices=[]):  # the library draws weights too, which are not kept
+        network = getattr(transformers, model_name)(config)
+    with torch.no_grad():
+        for name, tensor in network.named_parameters():
+            tensor.copy_(torch.from_numpy(_drawn(name, tuple(tensor.shape), seed)))
+    return network.eval(), tensors_sha256(network)
+
+
+def _drawn(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    if name.endswith("bias"):
+        return np.zeros(shape, np.float32)
+    if len(shape) == 1:  # scales of norms and of layers
+        return np.ones(shape, np.float32)
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    is_token = shape[0] == 1 or "position_embedding" in name
+    deviation = 0.02 if is_token else 1.0 / float(np.sqrt(np.prod(shape[1:])))
+    return (rng.standard_normal(shape) * deviation).astype(np.float32)
+
+
+def _from_hub(spec: EncoderSpec, hub_id: str) -> Path:
+    """The folder of a model of the hub: what is in the cache already, else downloaded.
+
+    Raises:
+        ConfigError: it is gated, does not exist, or nobody answers.
+    """
+    library()
+    hub: Any = import_module("huggingface_hub")
+    errors: Any = import_module("huggingface_hub.errors")
+    where = f"--hub-id {hub_id}"
+    if cached := _in_cache(hub, errors, hub_id):
+        return cached
+    try:
+        hub.HfApi().model_info(hub_id, timeout=HUB_TIMEOUT_S)  # says quickly that nobody answers
+        return Path(
+            hub.snapshot_download(hub_id, allow_patterns=list(PATTERNS), etag_timeout=HUB_TIMEOUT_S)
+        )
+    except errors.GatedRepoError as error:
+        raise ConfigError(_how_to_get(spec, hub_id), where=where) from error
+    except errors.RepositoryNotFoundError as error:
+        found = f"the hub has no such model, or not for you; expected {spec.hub_id}"
+        raise ConfigError(f"{found}. {_how_to_get(spec, hub_id)}", where=where) from error
+    except (_http_error(errors), errors.OfflineModeIsEnabled, OSError, ValueError) as error:
+        raise _unreachable(error, where) from error
+
+
+def _http_error(errors: Any) -> type[Exception]:
+    """What the client below the hub's raises when nobody answers: httpx, httpx2 or requests, by the hub's version."""
+    kinds: tuple[type[Exception], ...] = errors.HfHubHTTPError.__mro__
+    return next(kind for kind in kinds if kind.__name__ == "HTTPError")
+
+
+def _in_cache(hub: Any, errors: Any, hub_id: str) -> Path | None:
+    """Where an earlier download of it lies, whole; no network is used."""
+    try:
+        folder = Path(hub.snapshot_download(hub_id, local_files_only=True))
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError, ValueError):
+        return None
+    has_weights = (folder / "model.safetensors").is_file() or (folder / INDEX).is_file()
+    return folder if (folder / "config.json").is_file() and has_weights else None
+
+
+def _unreachable(error: Exception, where: str) -> ConfigError:
+    found = f"the hub does not answer ({type(error).__name__}: {str(error)[:200]})"
+    return ConfigError(
+        f"{found}; download the model elsewhere and give its folder: --weights FOLDER", where=where
+    )
+
+
+def _how_to_get(spec: EncoderSpec, hub_id: str) -> str:
+    return (
+        f"it is gated: accept the {spec.licence or 'licence'} at https://huggingface.co/{hub_id}, run `hf auth login` with "
+        "that account and try again, or give the folder of a copy: --weights FOLDER"
+    )

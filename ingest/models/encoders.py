@@ -1,0 +1,205 @@
+"""Picture encoders by name: what each one is, where its weights are, and under whose licence. Data only; nothing is loaded here.
+
+A new encoder of a known family is one entry. Facts are from the models' own `config.json` and `preprocessor_config.json` on the hub; the
+trained weights of none of them were at hand when this was written, so `ingest/models/encoder_weights.py` compares what a folder says of
+itself with the entry before anything is encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from schemas.errors import ConfigError
+from schemas.latents import Preprocessing
+
+Family = Literal["dinov3", "dinov2", "siglip", "dct"]
+Fit = Literal["letterbox", "stretch", "crop"]
+Triple = tuple[float, float, float]
+
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+HALF: Triple = (0.5, 0.5, 0.5)
+
+# Configuration and model class of `transformers`, by family; "dct" is our own (`ingest/models/patch_dct.py`).
+CLASSES: Mapping[Family, tuple[str, str]] = {
+    "dinov3": ("DINOv3ViTConfig", "DINOv3ViTModel"),
+    "dinov2": ("Dinov2Config", "Dinov2Model"),
+    "siglip": ("SiglipVisionConfig", "SiglipVisionModel"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """One encoder. Its tokens are `num_prefix` of CLS and registers, then patches row by row, each `width` wide.
+
+    config: what its configuration must say; anything else keeps the library's default.
+    hub_id: where its weights are on the Hugging Face hub; "" for one that was never trained.
+    """
+
+    name: str
+    family: Family
+    config: Mapping[str, Any] = field(hash=False)
+    width: int
+    num_prefix: int
+    size_px: int = 224
+    patch_px: int = 16
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    hub_id: str = ""
+    licence: str = ""
+    is_gated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size_px % self.patch_px:
+            found = f"pictures of {self.size_px} px and patches of {self.patch_px} px"
+            raise ConfigError(f"{found}; expected a multiple", where=f"encoder {self.name}")
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether anybody could have trained it."""
+        return self.family != "dct"
+
+    @property
+    def grid(self) -> int:
+        """Patches along each side."""
+        return self.size_px // self.patch_px
+
+    @property
+    def licence_page(self) -> str:
+        """Where its licence is read, and accepted where it is gated."""
+        return f"https://huggingface.co/{self.hub_id}"
+
+    def preprocessing(self, fit: Fit = "letterbox") -> Preprocessing:
+        """What happens to a picture before this encoder."""
+        return Preprocessing(fit=fit, size_px=self.size_px, mean=self.mean, std=self.std)
+
+
+def _dinov3(letter: str, width: int, layers: int, heads: int) -> EncoderSpec:
+    config = {
+        "patch_size": 16,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_register_tokens": 4,
+        "use_gated_mlp": False,
+        "key_bias": False,
+        "query_bias": True,
+        "value_bias": True,
+        "proj_bias": True,
+        "mlp_bias": True,
+        "layer_norm_eps": 1e-5,
+        "rope_theta": 100.0,
+        "image_size": 224,
+    }
+    return EncoderSpec(
+        name=f"dinov3_vit{letter}16",
+        family="dinov3",
+        config=config,
+        width=width,
+        num_prefix=5,
+        hub_id=f"facebook/dinov3-vit{letter}16-pretrain-lvd1689m",
+        licence="DINOv3 License",
+        is_gated=True,
+    )
+
+
+def _dinov2(letter: str, size: str, width: int, layers: int, heads: int) -> EncoderSpec:
+    config = {
+        "patch_size": 14,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "image_size": 518,  # of its position embeddings, which the model interpolates
+    }
+    return EncoderSpec(
+        name=f"dinov2_vit{letter}14",
+        family="dinov2",
+        config=config,
+        width=width,
+        num_prefix=1,
+        patch_px=14,
+        hub_id=f"facebook/dinov2-{size}",
+        licence="Apache-2.0",
+    )
+
+
+_SIGLIP2_BASE = EncoderSpec(
+    name="siglip2_base",
+    family="siglip",
+    config={
+        "patch_size": 16,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 224,
+        "vision_use_head": False,  # pools the patches, which are what is wanted
+    },
+    width=768,
+    num_prefix=0,
+    mean=HALF,
+    std=HALF,
+    hub_id="google/siglip2-base-patch16-224",
+    licence="Apache-2.0",
+)
+
+# Sixteen tokens a picture and 0.1 million seeded parameters: for tests and for the demo on a laptop. Nobody trained it, nobody should.
+_DINOV3_TINY = EncoderSpec(
+    name="dinov3_tiny",
+    family="dinov3",
+    config={
+        "patch_size": 16,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_register_tokens": 1,
+        "image_size": 64,
+    },
+    width=64,
+    num_prefix=2,
+    size_px=64,
+)
+
+# 49 tokens, and no weights: a patch of 16 px becomes its 16 lowest frequencies in three channels.
+_PATCH_DCT = EncoderSpec(
+    name="patch_dct",
+    family="dct",
+    config={"patch_px": 16, "num_kept": 4},
+    width=48,
+    num_prefix=0,
+    size_px=112,
+    mean=HALF,
+    std=HALF,
+)
+
+ENCODERS: Mapping[str, EncoderSpec] = {
+    spec.name: spec
+    for spec in (
+        _dinov3("s", 384, 12, 6),
+        _dinov3("b", 768, 12, 12),
+        _dinov3("l", 1024, 24, 16),
+        _dinov2("s", "small", 384, 12, 6),
+        _dinov2("b", "base", 768, 12, 12),
+        _dinov2("l", "large", 1024, 24, 16),
+        _SIGLIP2_BASE,
+        _DINOV3_TINY,
+        _PATCH_DCT,
+    )
+}
+
+
+def encoder_spec(name: str) -> EncoderSpec:
+    """The entry of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in ENCODERS:
+        raise ConfigError(
+            f"no encoder {name!r}; there are {', '.join(ENCODERS)}", where="--encoder"
+        )
+    return ENCODERS[name]

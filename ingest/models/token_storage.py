@@ -1,0 +1,73 @@
+"""Tokens as they are stored: bfloat16, or eight bits with one scale for each token; and what that loses.
+
+fp8 is OCP float8 e4m3fn, whose largest value is 448; int8 is symmetric, -127..127. The scale of a token is its largest absolute element
+over that; of a token of zeros it is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage
+
+LARGEST = {"fp8": 448.0, "int8": 127.0}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredTokens:
+    """latents: [n, T, D] in the stored type; scale: [n, T] float32, or None for bf16."""
+
+    latents: Tensor
+    scale: Tensor | None = None
+
+
+def stored(tokens: Tensor, dtype: Storage) -> StoredTokens:
+    """[n, T, D] of any float type as they are stored, on the same device."""
+    if dtype == "bf16":
+        return StoredTokens(latents=tokens.to(torch.bfloat16))
+    exact = tokens.float()
+    scale = exact.abs().amax(dim=-1) / LARGEST[dtype]
+    scale = torch.where(scale == 0, 1.0, scale)  # a NaN stays one
+    scaled = exact / scale[..., None]
+    if dtype == "fp8":
+        return StoredTokens(latents=scaled.to(torch.float8_e4m3fn), scale=scale)
+    return StoredTokens(latents=scaled.round().clamp(-127, 127).to(torch.int8), scale=scale)
+
+
+def read(given: StoredTokens) -> Tensor:
+    """[n, T, D] float32: what a reader makes of what is stored."""
+    exact = given.latents.float()
+    return exact if given.scale is None else exact * given.scale[..., None]
+
+
+def is_finite(given: StoredTokens) -> bool:
+    """Whether every number is one. A NaN in a token is in its scale too."""
+    seen = given.latents if given.scale is None else given.scale
+    return bool(torch.isfinite(seen).all())
+
+
+def cosine_errors(given: Tensor, wanted: Tensor) -> Tensor:
+    """[n, T] 1 - cosine of each token with what it should be; 0 where both are zeros."""
+    a, b = given.double(), wanted.double()
+    norms = a.norm(dim=-1) * b.norm(dim=-1)
+    cosine = torch.where(norms > 0, (a * b).sum(-1) / norms.clamp_min(1e-300), 1.0)
+    return (1.0 - cosine).clamp_min(0.0)  # a rounding may take it below
+
+
+def file_bytes(parts: Sequence[StoredTokens], facts: LatentFacts) -> bytes:
+    """The whole file; the same tokens and facts give the same bytes."""
+    index = np.arange(facts.num_frames, dtype=np.int64) * facts.grid_stride
+    tensors = {
+        LATENTS: torch.cat([part.latents.cpu() for part in parts]).contiguous(),
+        FRAME_INDEX: torch.from_numpy(index),
+    }
+    scales = [part.scale.cpu() for part in parts if part.scale is not None]
+    if scales:
+        tensors[SCALE] = torch.cat(scales).contiguous()
+    return save(tensors, metadata=facts.metadata())

@@ -1,0 +1,156 @@
+"""Are the files of latents those that the catalog names: their bytes, what they say of themselves, their shapes, their grid?
+
+Only the newest row of each episode, camera and encoder counts, as for a manifest. `deep` also reads the numbers: none may be NaN or infinite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ingest.latents.header import Header, read_header, wanted_tensors
+from ingest.snapshot import Snapshot
+from ingest.verify.files import in_batches, measured, problem_opening
+from ingest.verify.finding import Check, Finding, finding
+from schemas.errors import ConfigError
+from schemas.latents import FRAME_INDEX, LATENTS, SCALE, latent_file
+from schemas.text_features import is_of_text, text_feature_file
+
+Row = dict[str, Any]
+_KEY = ["uid", "camera", "encoder_id"]
+_BLOCK_BYTES = 1 << 24
+
+
+def latents_findings(
+    corpus: Path, current: Snapshot, pool: Executor, *, deep: bool
+) -> Iterator[Finding]:
+    """Everything about all files of latents that a snapshot names."""
+    for found in in_batches(
+        pool, partial(_file_findings, corpus, deep=deep), _rows(corpus, current)
+    ):
+        yield from found
+
+
+def _rows(corpus: Path, current: Snapshot) -> Iterator[Row]:
+    """The newest row of each file, with what the catalog says of its episode and its video."""
+    rows = pl.DataFrame(current.read(corpus, "latents"))
+    newest = rows.sort("run_id", maintain_order=True).unique(_KEY, keep="last", maintain_order=True)
+    columns = ["uid", "dataset_path", "episode_index", "length"]
+    episodes = pl.DataFrame(current.read(corpus, "episodes", columns))
+    videos = pl.DataFrame(
+        current.read(corpus, "artifacts", ["uid", "camera", "kind", "sha256"])
+    ).filter(pl.col("kind") == "video")
+    videos = videos.unique(["uid", "camera"], keep="last").select(
+        "uid", "camera", pl.col("sha256").alias("video_now")
+    )
+    joined = newest.join(episodes, on="uid", how="left").join(
+        videos, on=["uid", "camera"], how="left"
+    )
+    yield from joined.sort(_KEY).iter_rows(named=True)
+
+
+def _file_findings(corpus: Path, row: Row, *, deep: bool) -> list[Finding]:
+    path = row["path"]
+    if row["dataset_path"] is None:
+        return [_differs(path, f"latents of {row['uid']}", "an episode of the catalog")]
+    if path != (place := _place(row)):
+        return [_differs(path, "latents there", f"them at {place}")]
+    if problem := problem_opening(corpus, path):
+        if problem.check is not Check.FILE_MISSING:
+            return [problem]
+        return [
+            finding(Check.LATENTS_MISSING, path, "nothing there", "the file that the catalog names")
+        ]
+    num_bytes, sha256 = measured(corpus / path)
+    if sha256 != row["sha256"]:
+        found = f"{num_bytes} bytes, sha256 {sha256}"
+        expected = f"{row['num_bytes']} bytes, sha256 {row['sha256']} as committed"
+        return [finding(Check.LATENTS_CHANGED, path, found, expected)]
+    if is_of_text(row["encoder_id"]):
+        return []
+    try:
+        header = read_header(corpus / path)
+    except ConfigError as error:
+        return [_differs(path, error.message, "a file of latents")]
+    return [*_header_findings(row, header), *(_deep_findings(corpus, path, header) if deep else ())]
+
+
+def _place(row: Row) -> str:
+    """Where the file of a row must lie, relative to the corpus."""
+    encoder_id, index = row["encoder_id"], row["episode_index"]
+    is_text = is_of_text(encoder_id)
+    name = (
+        text_feature_file(encoder_id, index)
+        if is_text
+        else latent_file(encoder_id, row["camera"], index)
+    )
+    return f"{row['dataset_path']}/{name}"
+
+
+def _header_findings(row: Row, header: Header) -> Iterator[Finding]:
+    """The page against the catalog, the tensors against the page."""
+    facts = header.facts
+    said = {
+        "encoder_id": facts.encoder_id,
+        "uid": facts.uid,
+        "camera": facts.camera,
+        "length": facts.length,
+        "dtype": facts.dtype,
+        "num_frames": facts.num_frames,
+        "video_sha256": facts.video_sha256,
+    }
+    for key, found in said.items():
+        if found != row[key]:
+            yield _differs(row["path"], f"{key} {found}", f"{row[key]}, as the catalog says")
+    if row["video_now"] != row["video_sha256"]:
+        found = f"latents of a video with sha256 {row['video_sha256']}"
+        yield _differs(row["path"], found, f"of the one that is there, {row['video_now']}")
+    held = {name: (each.dtype, each.shape) for name, each in header.tensors.items()}
+    if held != (wanted := wanted_tensors(facts)):
+        yield _differs(row["path"], f"tensors {held}", wanted)
+
+
+def _deep_findings(corpus: Path, path: str, header: Header) -> Iterator[Finding]:
+    """The grid exactly, and numbers that are numbers."""
+    with (corpus / path).open("rb") as file:
+        if (held := header.tensors.get(FRAME_INDEX)) is not None:
+            file.seek(held.start)
+            index = np.frombuffer(file.read(held.end - held.start), "<i8")
+            wanted = np.arange(len(index)) * header.facts.grid_stride
+            if not np.array_equal(index, wanted):
+                found = f"timesteps {index[:5].tolist()} …"
+                yield _differs(path, found, f"{wanted[:5].tolist()} …")
+        for name in (LATENTS, SCALE):
+            held = header.tensors.get(name)
+            if held is None:
+                continue
+            file.seek(held.start)
+            left, num_bad = held.end - held.start, 0
+            while left:
+                block = file.read(min(left, _BLOCK_BYTES))
+                left -= len(block)
+                num_bad += _num_not_finite(block, held.dtype)
+            if num_bad:
+                found = f"{num_bad} numbers of {name} that are NaN or infinite"
+                yield finding(Check.LATENTS_NOT_FINITE, path, found, "none")
+
+
+def _num_not_finite(block: bytes, dtype: str) -> int:
+    """bfloat16: an exponent of ones. e4m3fn has no infinity, its NaN are all ones but the sign (OCP 8-bit floating point, §5.3)."""
+    if dtype == "BF16":
+        return int(np.count_nonzero((np.frombuffer(block, "<u2") & 0x7F80) == 0x7F80))
+    if dtype == "F8_E4M3":
+        return int(np.count_nonzero((np.frombuffer(block, np.uint8) & 0x7F) == 0x7F))
+    if dtype == "F32":
+        return int(np.count_nonzero(~np.isfinite(np.frombuffer(block, "<f4"))))
+    return 0
+
+
+def _differs(path: str, found: object, expected: object) -> Finding:
+    return finding(Check.LATENTS_DIFFER, path, found, expected)

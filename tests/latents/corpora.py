@@ -1,0 +1,84 @@
+"""A small committed corpus with real H.264 of moving scenes, and what the tests of latents ask of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from ingest import snapshot
+from ingest.corpus import Corpus, open_corpus
+from ingest.disk import Disk
+from ingest.executor import Executor, InlineExecutor
+from ingest.latents.makers import LocalMaking
+from ingest.latents.making import LatentMaker
+from ingest.latents.plan import todo_of
+from ingest.latents.run import LatentTally, encode_corpus
+from ingest.models.encoder import EncoderChoice, ImageEncoder
+from ingest.models.encoder_weights import WeightSource
+from tests.faults.runs import run
+from tests.generators import lerobot
+from tests.generators.scene import Scene
+
+Row = dict[str, Any]
+TINY = EncoderChoice(
+    model="dinov3_tiny", source=WeightSource(untrained_seed=0), device="cpu", batch=4
+)
+
+
+def build(root: Path) -> Path:
+    """Three episodes of one camera: 41, 21 and 13 timesteps of 160 x 96."""
+    scenes = [
+        Scene(seed=seed, duration_s=seconds, width=160, height=96)
+        for seed, seconds in ((0, 4.1), (1, 2.1), (2, 1.3))
+    ]
+    written = lerobot.write(root / "raw", scenes=scenes, width=160, height=96)
+    run(written.root, root / "corpus", source="lerobot", run_id="first")
+    return root / "corpus"
+
+
+def encode(
+    root: Path,
+    encoder: ImageEncoder,
+    *,
+    run_id: str = "latents-1",
+    disk: Disk | None = None,
+    executor: Executor | None = None,
+    **only: Any,
+) -> LatentTally:
+    """`eicorpus latents` without the command, in this process."""
+    corpus: Corpus = open_corpus(root)
+    current = snapshot.load(root)
+    disk = disk or Disk()
+    maker = LatentMaker(encoder=encoder, monotonic_s=_no_clock, disk=disk)
+    tally, _ = encode_corpus(
+        todo_of(corpus, current, encoder.id, **only),
+        current,
+        LocalMaking(maker, executor or InlineExecutor()),
+        run_id=run_id,
+        disk=disk,
+    )
+    return tally
+
+
+def _no_clock() -> float:
+    return 0.0
+
+
+def rows_of(root: Path, table: str = "latents") -> list[Row]:
+    """By dataset path and number where there is one."""
+    rows = snapshot.load(root).read(root, table).to_pylist()
+    return sorted(rows, key=lambda row: str(row.get("path") or row.get("episode_index")))
+
+
+def videos_of(root: Path) -> list[Path]:
+    """Every video, by episode."""
+    return sorted(root.rglob("*.mp4"))
+
+
+def all_pictures(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """[N, H, W, 3] every picture of a video, by PyAV alone."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
