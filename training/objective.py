@@ -76,6 +76,20 @@ def scored_actions(batch: Batch) -> Tensor:
     return batch.has_action & wanted[..., None]
 
 
+def num_scored(batch: Batch) -> Tensor:
+    """[4] how many elements each task scores in this batch: known from the masks, before the network is asked.
+
+    The same numbers as `Terms.counts` of one draw; several parts of a batch add up to those of the whole.
+    """
+    task = batch.known.task
+    num_tokens = batch.future.shape[1] // batch.has_future.shape[1]
+    actions = scored_actions(batch).flatten(1).sum(1)
+    futures = batch.has_future.sum(1) * num_tokens * batch.future.shape[2]
+    each = actions + torch.where(scores_future(task), futures, 0)
+    rows = torch.stack([is_any(task, one) for one in TASKS])
+    return torch.where(rows, each, 0).sum(1)
+
+
 def _terms(
     task: Tensor, action_error: Tensor, is_action: Tensor, future_error: Tensor, is_future: Tensor
 ) -> Terms:
@@ -91,9 +105,14 @@ def _terms(
     )
 
 
-def weighted(terms: Terms, weights: dict[Task, float]) -> Tensor:
-    """The one number that is descended: the weighted sum of the means of all tasks."""
+def weighted(terms: Terms, weights: dict[Task, float], counts: Tensor | None = None) -> Tensor:
+    """The one number that is descended: the weighted sum of the means of all tasks.
+
+    Args:
+        counts: [4] elements of the whole batch of which `terms` is a part; then the results of the parts add up to that of the whole.
+    """
     factor = torch.zeros_like(terms.sums)
     for task, weight in weights.items():
         factor[INDEX[task]] = weight
-    return (factor * terms.means()).sum()
+    whole = terms.counts if counts is None else counts
+    return (factor * terms.sums / whole.clamp(min=1)).sum()

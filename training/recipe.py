@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from schemas.errors import ConfigError
 from schemas.supervision import Task
+from training.data.routing import RoutingSettings
 from training.model.settings import Architecture
-from training.routing import RoutingSettings
 from training.tasks import TASKS
 
 MAX_BYTES = 1 << 20  # of a recipe file
@@ -54,6 +54,7 @@ class DataSettings(_Settings):
     num_actions: int = Field(16, ge=1)
     num_history: int = Field(4, ge=0)
     with_state: bool = False
+    without_missing: bool = False  # leave out rows without latents; else they are refused
     normalise: NormaliseSettings = NormaliseSettings()
 
     @model_validator(mode="after")
@@ -79,24 +80,26 @@ class WordsText(_Settings):
 
 
 class CachedText(_Settings):
-    """Features that `eicorpus latents --vlm` stored. `encoder`: their id."""
+    """Features that `eicorpus latents --vlm` stored. `encoder`: their id, or its part before the dash."""
 
     kind: Literal["cached"] = "cached"
     encoder: str
 
 
 class OnlineText(_Settings):
-    """A frozen Qwen3-VL in the step. `model`: a folder, or a hub id; `layer`: of its hidden states, -1 the last.
+    """A frozen Qwen3-VL in the step. `model`: a folder, or a hub id that was downloaded; `layer`: of its hidden states, -1 the last.
 
-    `with_pictures`: it is shown the picture of now, which is decoded from the episode's video.
+    `with_pictures`: it is shown the picture of now, which is decoded from the episode's video of the first camera that matches `camera`.
     """
 
     kind: Literal["online"] = "online"
     model: str
     layer: int = -1
     with_pictures: bool = True
-    max_tokens: int = Field(256, ge=8)
-    prompt: str = "Instruction: {text}"
+    camera: str = "*"
+    max_tokens: int = Field(256, ge=8)  # of the instruction; a longer one is cut
+    max_picture_tokens: int = Field(64, ge=4)  # a larger picture is shrunk
+    prompt: str = Field("Instruction: {text}", pattern=r"\{text\}")
 
 
 TextSettings = Annotated[NoText | WordsText | CachedText | OnlineText, Field(discriminator="kind")]
@@ -131,9 +134,9 @@ class RunSettings(_Settings):
     checkpoint_every: int = Field(2000, ge=1)
     keep_checkpoints: int = Field(3, ge=1)
     log_every: int = Field(20, ge=1)
-    num_workers: int = Field(8, ge=0)  # loader processes of a rank
+    num_workers: int = Field(8, ge=0)  # threads of a rank that load
     loss_weights: dict[Task, float] = Field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
-    euler_steps: int = Field(4, ge=1)  # of sampling
+    sampling_steps: int = Field(4, ge=1)  # of Euler's method
 
     @model_validator(mode="after")
     def _parts_divide(self) -> RunSettings:
@@ -169,13 +172,21 @@ def known_recipes() -> list[str]:
     )
 
 
-def load_recipe(name: str | Path, changes: dict[str, Any] | None = None) -> TrainRecipe:
+def load_recipe(
+    name: str | Path,
+    changes: dict[str, Any] | None = None,
+    *,
+    base: dict[str, Any] | None = None,
+) -> TrainRecipe:
     """A recipe by name, or from a file; `changes` replace keys, as a recipe that extends it would.
+
+    Args:
+        base: a whole recipe that it is laid over: what it does not say is as there.
 
     Raises:
         ConfigError: there is none of that name, it is no YAML of a recipe, or it extends itself.
     """
-    content = _merged(_resolved(str(name), ()), changes or {})
+    content = _merged(_merged(base or {}, _resolved(str(name), ())), changes or {})
     try:
         return TrainRecipe.model_validate(content)
     except ValidationError as error:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.order import Order, key_of, mixed, of_rank, permuted, uniform
+from training.data.order import Order, key_of, mixed, of_rank, permuted, uniform
 
 
 def order(weights: list[float], num_draws: int, seed: int = 0) -> Order:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.supervision import Task
-from training.routing import RoutingSettings, routed
+from training.data.routing import RoutingSettings, routed
 from training.tasks import INDEX, TASKS
 
 POLICY, INVERSE, FORWARD, FORECAST = (INDEX[t] for t in TASKS)

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from training.model.attention import attend, join_heads, split_heads
+from training.model.attention import (
+    attend,
+    attend_text,
+    join_heads,
+    split_heads,
+    takes_varlen,
+    varlen_kernel,
+)
 from training.model.positions import rotate
 from training.model.settings import ModelSettings
 
@@ -94,6 +101,7 @@ class Block(nn.Module):
         self.streams = nn.ModuleList(StreamPart(settings) for _ in range(STREAMS))
         num_text = STREAMS if settings.text_kv == "stream" else 1
         self.text = nn.ModuleList(TextHeads(settings) for _ in range(num_text))
+        self.varlen = varlen_kernel()  # looked for once: torch.compile does not look into imports
 
     def forward(
         self,
@@ -140,6 +148,7 @@ class Block(nn.Module):
         for s, (part, x) in enumerate(zip(self.streams, streams, strict=True)):
             key, value = heads[s % len(heads)]
             query = split_heads(part.text_query(fn.layer_norm(x, (self.width,))), part.num_heads)  # type: ignore[operator, arg-type]
-            found = attend(query, key, value, has_text[:, None, None, :])
+            kernel = self.varlen if takes_varlen(query) else None
+            found = attend_text(query, key, value, has_text, kernel)
             out.append(x + part.text_out(join_heads(found)))  # type: ignore[operator]
         return out

@@ -52,7 +52,7 @@ class ModelSettings(Architecture):
     num_views: int = Field(1, ge=1)
     num_past: int = Field(2, ge=1)  # pictures up to now; they share a token's channels
     text_width: int = Field(2560, ge=1)
-    action_width: int = Field(172, ge=1)  # elements of the action layout (training/layout.py)
+    action_width: int = Field(172, ge=1)  # elements of the action layout (training/data/layout.py)
     num_history: int = Field(4, ge=0)
     num_actions: int = Field(16, ge=1)  # of a chunk
     state_width: int = Field(0, ge=0)  # 0: no state token

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.manifest import ManifestRow
 from schemas.supervision import Task
-from training.order import key_of, uniform
+from training.data.order import key_of, uniform
 from training.tasks import INDEX, TASKS
 
 Mask = npt.NDArray[np.bool_]

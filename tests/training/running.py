@@ -1,0 +1,115 @@
+"""A trainer over synthetic batches: no corpus, no files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.training.tiny import SETTINGS, batch
+from training.batch import Batch
+from training.conditioning.protocol import Conditioner
+from training.learner import Learner
+from training.model.network import Network, Text
+from training.recipe import TrainRecipe
+from training.run.checkpoint import CheckpointState, Snapshot, snapshot
+from training.run.optimiser import Averages, adamw
+from training.run.parallel import Ranks, wrapped
+from training.run.portion import parts
+from training.run.trainer import Trainer
+
+CPU = torch.device("cpu")
+GLOBAL_BATCH = 8
+CENTRE = torch.tensor([[1.0, 2.0]])
+NORMALISER = {"centre": CENTRE, "clip": None, "slots": ["a", "b"]}
+
+
+class Told(Conditioner):
+    """Words that are features already, through a layer that is trained and beside one that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = SETTINGS.text_width
+        self.learned = torch.nn.Linear(self.width, self.width)
+        self.frozen = torch.nn.Linear(3, 3).requires_grad_(False)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Text:
+        return Text(values=self.learned(inputs["values"]), has=inputs["has"])
+
+
+def recipe(**run: Any) -> TrainRecipe:
+    """fp32. A large eps: where a gradient is nearly zero Adam would make noise of rounding, and two ways of summing could not be compared."""
+    optimiser = {"lr": 1e-2, "warmup_steps": 2, "min_lr": 1e-4, "eps": 1e-3} | run.pop(
+        "optimiser", {}
+    )
+    seed = run.pop("seed", 3)
+    given = {"num_steps": 6, "batch_size": GLOBAL_BATCH, "precision": "fp32", "log_every": 2} | run
+    return TrainRecipe.model_validate(
+        {"name": "test", "seed": seed, "run": given, "optimiser": optimiser}
+    )
+
+
+def learner(*, seed: int = 0, **changed: Any) -> Learner:
+    """The same weights each time; nothing starts at zero."""
+    torch.manual_seed(seed)
+    made = Learner(Network(SETTINGS.model_copy(update=changed)), Told())
+    with torch.no_grad():
+        for p in made.parameters():
+            if p.requires_grad and not p.any():
+                p.normal_(std=0.05)
+    return made
+
+
+def trainer(
+    with_recipe: TrainRecipe, *, ranks: Ranks | None = None, made: Learner | None = None
+) -> Trainer:
+    ranks, made, run = ranks or Ranks(), made or learner(), with_recipe.run
+    model = wrapped(made, run.parallel, ranks, run.precision)
+    ema = with_recipe.optimiser.ema
+    return Trainer(
+        learner=made,
+        model=model,
+        optimiser=adamw(made, with_recipe.optimiser),
+        averages=None if ema is None else Averages(made, ema),
+        recipe=with_recipe,
+        ranks=ranks,
+        device=CPU,
+        uid_of=lambda row: f"uid{row}",
+    )
+
+
+def global_batch(step: int) -> Batch:
+    """Tasks in unequal numbers, in no order, so that ranks and parts have different counts."""
+    tasks = [0, 0, 0, 1, 2, 3, 3, 0]
+    turned = tasks[step % 8 :] + tasks[: step % 8]
+    made = batch(turned, seed=100 + step)
+    return dataclasses.replace(made, has_future=torch.rand(GLOBAL_BATCH, 1) < 2)
+
+
+def batches(first: int, ranks: Ranks | None = None) -> Iterator[Batch]:
+    """This rank's share of every global batch."""
+    ranks, step = ranks or Ranks(), first
+    while True:
+        yield list(parts(global_batch(step), ranks.world_size))[ranks.rank]
+        step += 1
+
+
+def snapshot_of(made: Trainer, step: int) -> Snapshot | None:
+    """None on ranks other than the first."""
+    state = CheckpointState(
+        step=step,
+        recipe={"name": "test"},
+        recipe_sha256="r" * 64,
+        manifest_name="m",
+        manifest_sha256="m" * 64,
+        model=SETTINGS,
+        embodiments=("umi",),
+    )
+    return snapshot(made.learner, made.optimiser, made.averages, state, made.ranks, NORMALISER)
+
+
+def weights(made: Learner) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in made.named_parameters()}

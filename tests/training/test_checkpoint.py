@@ -1,0 +1,210 @@
+"""A run in two pieces is the run in one, to the bit; a checkpoint is whole or not there; a new body gets a layer of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from schemas.errors import ConfigError
+from tests.training import running
+from tests.training.running import batches, learner, recipe, snapshot_of, trainer, weights
+from training.run import checkpoint
+from training.run.checkpoint import (
+    OPTIMISER,
+    STATE,
+    WEIGHTS,
+    CheckpointWriter,
+    Snapshot,
+    checkpoint_of,
+    checkpoints,
+    sweep,
+    write,
+)
+from training.run.restore import restore, restore_weights
+from training.run.trainer import Trainer
+
+
+def taken(made: Trainer, step: int) -> Snapshot:
+    found = snapshot_of(made, step)
+    assert found is not None
+    return found
+
+
+def stepped(made: Trainer, first: int, end: int) -> Trainer:
+    given = batches(first)
+    for step in range(first, end):
+        made.step(next(given), step)
+    return made
+
+
+def test_a_run_in_two_pieces_is_the_run_in_one_to_the_byte(tmp_path: Path) -> None:
+    """With averages, and dropout, whose masks must go on as well."""
+    with_recipe = recipe(optimiser={"ema": 0.9}, accumulate=2)
+
+    def fresh() -> Trainer:
+        return trainer(with_recipe, made=learner(dropout=0.2))
+
+    whole = stepped(fresh(), 0, 6)
+    write(tmp_path / "one", taken(whole, 6), keep=3)
+    half = stepped(fresh(), 0, 3)
+    write(tmp_path / "two/checkpoints", taken(half, 3), keep=3)
+    again = fresh()
+    with torch.no_grad():  # whatever it had before
+        for p in again.learner.parameters():
+            if p.requires_grad:
+                p.add_(1.0)
+    restore(again.learner, again.optimiser, again.averages, checkpoint_of(tmp_path / "two"))
+    stepped(again, 3, 6)
+    write(tmp_path / "two/checkpoints", taken(again, 6), keep=3)
+    one, two = tmp_path / "one/step_00000006", tmp_path / "two/checkpoints/step_00000006"
+    names = sorted(path.name for path in one.iterdir())
+    assert names == ["averages.safetensors", "normaliser.safetensors", "optimiser.safetensors", "state.json", "weights.safetensors"]  # fmt: skip
+    for name in names:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("lost", ["exp_avg.network.merge.weight", "step.network.merge.weight"])
+def test_without_the_moments_it_would_be_another_run(tmp_path: Path, lost: str) -> None:
+    made = stepped(trainer(recipe()), 0, 3)
+    made_again = trainer(recipe(), made=learner())
+    kept = taken(made, 3)
+    if lost.startswith("step"):
+        del kept.files[OPTIMISER][lost]
+    else:
+        kept.files[OPTIMISER][lost].zero_()
+    write(tmp_path / "checkpoints", kept, keep=1)
+    restore(made_again.learner, made_again.optimiser, None, checkpoint_of(tmp_path))
+    one, two = stepped(made, 3, 4), stepped(made_again, 3, 4)
+    name = "network.merge.weight"
+    assert not torch.equal(weights(one.learner)[name], weights(two.learner)[name])
+
+
+def test_frozen_parameters_are_in_no_checkpoint() -> None:
+    files = taken(stepped(trainer(recipe()), 0, 1), 1).files
+    assert "conditioner.learned.weight" in files[WEIGHTS]
+    assert not [name for file in files.values() for name in file if "frozen" in name]
+
+
+def test_a_snapshot_does_not_change_when_training_goes_on(tmp_path: Path) -> None:
+    made = stepped(trainer(recipe(optimiser={"ema": 0.5})), 0, 2)
+    kept = taken(made, 2)
+    write(tmp_path / "a/checkpoints", kept, keep=1)
+    stepped(made, 2, 4)
+    write(tmp_path / "b/checkpoints", kept, keep=1)
+    for path in (tmp_path / "a/checkpoints/step_00000002").iterdir():
+        other = tmp_path / "b/checkpoints/step_00000002" / path.name
+        assert path.read_bytes() == other.read_bytes()
+
+
+def test_the_newest_stay_and_are_listed_in_order(tmp_path: Path) -> None:
+    writer = CheckpointWriter(tmp_path, keep=2)
+    made = trainer(recipe())
+    for step in (5, 20, 100_000_000):
+        writer.save(taken(made, step))
+    writer.close()
+    assert [each.state.step for each in checkpoints(tmp_path)] == [20, 100_000_000]
+    assert checkpoint_of(tmp_path).state.step == 100_000_000
+    assert checkpoint_of(tmp_path, 20).folder.name == "step_00000020"
+    with pytest.raises(ConfigError, match="no checkpoint of step 5; there are: 20, 100000000"):
+        checkpoint_of(tmp_path, 5)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "no state", "half"])
+def test_what_is_not_whole_is_not_listed(tmp_path: Path, damage: str) -> None:
+    made = trainer(recipe())
+    for step in (1, 2):
+        write(tmp_path / "checkpoints", taken(made, step), keep=5)
+    newest = tmp_path / "checkpoints/step_00000002"
+    if damage == "cut":
+        path = newest / OPTIMISER
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "gone":
+        (newest / WEIGHTS).unlink()
+    elif damage == "no state":
+        (newest / STATE).write_text("{")
+    else:
+        newest.rename(newest.with_name(".step_00000002.part"))
+    assert [each.state.step for each in checkpoints(tmp_path)] == [1]
+    sweep(tmp_path)
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_power_lost_while_writing_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every lasting operation of `write` in turn is the last one."""
+    made = trainer(recipe())
+    for last in range(20):
+        run = tmp_path / str(last)
+        write(run / "checkpoints", taken(made, 1), keep=1)
+        calls = iter(range(100))
+
+        def cut(path: Path, calls: Any = calls, last: int = last) -> None:
+            if next(calls) == last:
+                raise OSError("no space left")
+
+        monkeypatch.setattr(checkpoint, "_make_durable", cut)
+        writer = CheckpointWriter(run, keep=1)
+        writer.save(taken(made, 2))
+        try:
+            writer.close()
+        except OSError:
+            assert [each.state.step for each in checkpoints(run)] in ([1], [1, 2])
+        else:
+            break
+        finally:
+            monkeypatch.undo()
+    assert last == 6  # files: weights, optimiser, normaliser, state; folder; its parent
+    assert [each.state.step for each in checkpoints(run)] == [2]
+
+
+def test_a_newer_version_is_refused_and_the_normaliser_comes_back(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoints", taken(trainer(recipe()), 1), keep=1)
+    found = checkpoint_of(tmp_path)
+    back = found.normaliser_state()
+    assert back["slots"] == ["a", "b"]
+    assert back["clip"] is None
+    assert torch.equal(back["centre"], running.CENTRE)
+    path = found.folder / STATE
+    path.write_text(path.read_text().replace('"checkpoint_version": 1', '"checkpoint_version": 2'))
+    with pytest.raises(ConfigError, match="newer eicorpus"):
+        checkpoint_of(tmp_path)
+
+
+def test_another_network_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoints", taken(trainer(recipe()), 1), keep=1)
+    found = checkpoint_of(tmp_path).tensors()
+    with pytest.raises(ConfigError, match=r"another network: .*num_layers|only one of them"):
+        restore_weights(learner(num_layers=1), found, where="x")
+    with pytest.raises(ConfigError, match=r"is \[3, 5, 8\], this network's \[3, 6, 8\]"):
+        restore_weights(learner(action_width=6), found, where="x", may_grow=True)
+    with pytest.raises(ConfigError, match=r"is \[3, 5, 8\], this network's \[4, 5, 8\]"):
+        restore_weights(learner(num_embodiments=4), found, where="x")
+
+
+def test_a_new_body_gets_a_layer_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    old = stepped(trainer(recipe()), 0, 2)
+    write(tmp_path / "checkpoints", taken(old, 2), keep=1)
+    larger = learner(num_embodiments=5)
+    fresh = weights(larger)
+    restore_weights(larger, checkpoint_of(tmp_path).tensors(), where="x", may_grow=True)
+    now, before = weights(larger), weights(old.learner)
+    name = "network.action_in.own.weight"
+    assert torch.equal(now[name][:3], before[name])
+    assert torch.equal(now[name][3:], fresh[name][3:])
+    assert torch.equal(now["network.merge.weight"], before["network.merge.weight"])
+
+
+def test_a_failed_write_is_told_at_the_next_save(tmp_path: Path) -> None:
+    made = trainer(recipe())
+    writer = CheckpointWriter(tmp_path, keep=1)
+    (tmp_path / "checkpoints").write_text("not a folder")
+    writer.save(taken(made, 1))
+    with pytest.raises(OSError, match="checkpoints"):
+        writer.save(taken(made, 2))
+    writer.close()
+    shutil.rmtree(tmp_path, ignore_errors=True)

@@ -1,0 +1,247 @@
+"""Text that needs no language model, and stored features read from files made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from ingest.models.text_feature_file import file_bytes
+from schemas.errors import ConfigError
+from schemas.manifest import ROW_SCHEMA, Latent, Manifest, ManifestRow
+from schemas.text_features import FeatureSettings, TextFacts, text_encoder_id, text_feature_file
+from tests.training.tiny import batch, network, noise_of
+from tests.travel import travelled
+from training.conditioning.cached import CachedConditioner, CachedReader, chosen_encoder
+from training.conditioning.none import NoTextConditioner, NoTextReader
+from training.conditioning.protocol import Conditioner, TextReader
+from training.conditioning.words import WordsConditioner, WordsReader, word_ids
+from training.learner import Learner
+
+SETTINGS = FeatureSettings(layer=1, picture_every_s=0.5)
+ENCODER = text_encoder_id("text_by_hand", "0" * 64, SETTINGS)
+TEXTS = ("close the box", "open the box")
+# (text, timestep) and its tokens: one number each, so that a test can say which was read
+MOMENTS = {(0, -1): [1, 2], (0, 0): [3], (0, 5): [4, 5, 6], (1, -1): [7], (1, 5): [8, 9]}
+WIDTH = 2
+
+
+def row(uid: str, text: str, latents: tuple[Latent, ...] = ()) -> ManifestRow:
+    return ManifestRow(
+        uid=uid,
+        start=0,
+        end=9,
+        source="s",
+        embodiment="umi",
+        dataset_path="datasets/s/main",
+        episode_index=0,
+        tier="high",
+        tasks=(),
+        reasons=(),
+        split="train",
+        weight=1.0,
+        text=text,
+        caption_id=None,
+        latents=latents,
+        licence_class="open",
+        content_sha256="",
+    )
+
+
+def written(corpus: Path, uid: str = "u") -> Latent:
+    """A file of MOMENTS, with what a manifest says of it."""
+    facts = TextFacts(
+        encoder_id=ENCODER,
+        model_sha256="0" * 64,
+        settings=SETTINGS,
+        width=WIDTH,
+        uid=uid,
+        camera="front",
+        length=9,
+        rate_hz=10.0,
+        texts=TEXTS,
+        source_sha256="1" * 64,
+    )
+    tokens = [torch.tensor([[x, -x] for x in xs], dtype=torch.bfloat16) for xs in MOMENTS.values()]
+    bits = [x.view(torch.int16).numpy().view(np.uint16) for x in tokens]
+    data = file_bytes(list(MOMENTS), bits, facts)
+    path = f"datasets/s/main/{text_feature_file(ENCODER, 0)}"
+    (corpus / path).parent.mkdir(parents=True, exist_ok=True)
+    (corpus / path).write_bytes(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Latent(camera="", encoder_id=ENCODER, path=path, sha256=sha256)
+
+
+def manifest_of(corpus: Path, rows: list[ManifestRow]) -> Manifest:
+    table = pa.Table.from_pylist([dataclasses.asdict(r) for r in rows], schema=ROW_SCHEMA)
+
+    class Facts:
+        name = "m"
+
+    return Manifest(corpus=corpus, facts=Facts(), rows=table)  # type: ignore[arg-type]
+
+
+# --- words -----------------------------------------------------------------------------------------------------------------
+
+
+def test_words_have_the_same_ids_everywhere() -> None:
+    """Known values: a change of them would spoil every checkpoint."""
+    assert word_ids("Pick up the RED cup!", 4096) == [3182, 2258, 2506, 2012, 641]  # b2sum -l 64
+    assert word_ids("pick  up, the red cup", 4096) == word_ids("Pick up the RED cup!", 4096)
+    assert word_ids("ｐｉｃｋ", 4096) == word_ids("pick", 4096)  # full-width letters
+    assert word_ids(" .,!", 4096) == []
+    assert len(word_ids("倒水 и кофе", 4096)) == 3
+    many = word_ids(" ".join(f"w{k}" for k in range(200)), 3)
+    assert set(many) == {1, 2}  # of three buckets one is padding; collisions are allowed
+
+
+def test_words_are_padded_cut_and_told_with_their_places() -> None:
+    reader = WordsReader(num_buckets=512, num_words=3)
+    rows = [row("u", "open the box now"), row("u", "open"), row("u", "box the open"), row("u", "")]
+    inputs = reader.read(rows, np.zeros(4, dtype=np.int64))
+    ids = inputs["word_ids"]
+    open_, the, box = word_ids("open the box", 512)
+    assert ids.tolist() == [[open_, the, box], [open_, 0, 0], [box, the, open_], [0, 0, 0]]
+    torch.manual_seed(0)
+    conditioner = WordsConditioner(512, 3, 8)
+    text = conditioner(inputs)
+    assert text.has.tolist() == [[True] * 3, [True, False, False], [True] * 3, [False] * 3]
+    by_hand = conditioner.words.weight[the] + conditioner.places.weight[1]
+    assert torch.equal(text.values[0, 1], by_hand)
+    assert torch.equal(text.values[2, 1], by_hand)
+    assert not torch.equal(text.values[0, 0], text.values[2, 2])  # the same word elsewhere
+    text.values.sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in conditioner.parameters())
+
+
+@pytest.mark.parametrize("kind", ["none", "words"])
+def test_a_network_takes_it_and_a_batch_in_another_order_gives_the_same(kind: str) -> None:
+    """Samples told something, and one told nothing."""
+    pair: tuple[TextReader, Conditioner] = (
+        (NoTextReader(), NoTextConditioner())
+        if kind == "none"
+        else (WordsReader(num_buckets=64, num_words=5), WordsConditioner(64, 5, 12))
+    )
+    reader, conditioner = pair
+    made, b = network(text_width=conditioner.width), batch()
+    texts = ["open the box", "", "close it", "put the cup on the red plate"]
+    rows = [row("u", text) for text in texts]
+    order = torch.tensor([2, 0, 3, 1])
+    found = []
+    for at in (torch.arange(4), order):
+        inputs = reader.read([rows[i] for i in at], np.zeros(4, dtype=np.int64))
+        text = conditioner(inputs)
+        text = type(text)(values=text.values[at.argsort()], has=text.has[at.argsort()])
+        t = torch.full((4,), 0.5)
+        found.append(made(b.known, text, b.action, b.future, t)[0])
+    assert torch.isfinite(found[0]).all()
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+    learner = Learner(made, conditioner)
+    t, *noise = noise_of(b)
+    inputs = reader.read(rows, np.zeros(4, dtype=np.int64))
+    told = dataclasses.replace(b, text_inputs=inputs)
+    terms = learner(told, t[None], *(x[None] for x in noise))
+    assert torch.isfinite(terms.sums).all()
+
+
+# --- stored features ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "tokens"),
+    [
+        (0, 0, [3]),
+        (0, 4, [3]),  # the picture of 5 is the future
+        (0, 5, [4, 5, 6]),
+        (0, 8, [4, 5, 6]),
+        (1, 4, [7]),  # no picture yet
+        (1, 5, [8, 9]),
+        (1, 8, [8, 9]),
+    ],
+)
+def test_the_last_moment_of_the_text_at_or_before_now_is_read(
+    tmp_path: Path, text: int, now: int, tokens: list[int]
+) -> None:
+    latents = (written(tmp_path),)
+    reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
+    inputs = reader.read([row("u", TEXTS[text], latents)], np.array([now]))
+    assert inputs["features"].tolist() == [[[x, -x] for x in tokens]]
+    assert inputs["has_feature"].tolist() == [[True] * len(tokens)]
+
+
+def test_a_batch_is_filled_up_and_says_where(tmp_path: Path) -> None:
+    latents = (written(tmp_path),)
+    reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
+    rows = [row("u", TEXTS[k], latents) for k in (0, 0, 1)]
+    inputs = reader.read(rows, np.array([5, 0, 5]))
+    assert inputs["has_feature"].int().tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
+    assert inputs["features"][1, 1:].abs().sum() == 0
+    copy: CachedReader = travelled(reader)  # to a worker, without its open files
+    assert torch.equal(copy.read(rows, np.array([5, 0, 5]))["features"], inputs["features"])
+    conditioner = CachedConditioner(WIDTH)
+    text = conditioner(inputs)
+    assert text.values.dtype == torch.float32
+    assert torch.equal(text.has, inputs["has_feature"])
+    assert conditioner.state_dict() == {}
+
+
+def test_damaged_and_other_files_stop_with_their_name_and_the_command(tmp_path: Path) -> None:
+    latent = written(tmp_path)
+    path, whole = tmp_path / latent.path, (tmp_path / latent.path).read_bytes()
+
+    def refused(given: ManifestRow, content: bytes, match: str) -> None:
+        path.write_bytes(content)
+        reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
+        with pytest.raises(ConfigError, match=match) as found:
+            reader.read([given], np.array([0]))
+        assert f"eicorpus latents {tmp_path} --vlm FOLDER" in str(found.value)
+        assert latent.path in str(found.value)
+
+    mine = row("u", TEXTS[0], (latent,))
+    refused(mine, whole[:-2], "sha256")
+    refused(mine, whole[:-8] + b"12345678", "sha256")
+    unchecked = "training.conditioning.cached.SMALL_BYTES"
+    with pytest.MonkeyPatch.context() as patch:  # a file too large for its digest to be looked at
+        patch.setattr(unchecked, 0)
+        refused(mine, whole[:-2], "cannot be read")
+        refused(mine, b"no safetensors", "cannot be read")
+        refused(row("other", TEXTS[0], (latent,)), whole, "says it is of")
+    refused(row("u", "shake the box", (latent,)), whole, "no features of 'shake the box'")
+    path.unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        CachedReader(corpus=tmp_path, encoder_id=ENCODER).read([mine], np.array([0]))
+
+
+def test_a_path_out_of_the_corpus_is_not_followed(tmp_path: Path) -> None:
+    latent = dataclasses.replace(written(tmp_path / "other"), path="../other/x.safetensors")
+    reader = CachedReader(corpus=tmp_path / "corpus", encoder_id=ENCODER)
+    with pytest.raises(ConfigError, match="leads out of the corpus"):
+        reader.read([row("u", TEXTS[0], (latent,))], np.array([0]))
+
+
+def test_segments_without_features_are_refused_before_any_step(tmp_path: Path) -> None:
+    mine = Latent(camera="", encoder_id=ENCODER, path="p", sha256="")
+    other = dataclasses.replace(mine, encoder_id="text_by_hand-000000000000")
+    picture = dataclasses.replace(mine, camera="front", encoder_id="dinov3_vits16-000000000000")
+    full = [row("a", "", (picture, mine)), row("b", "", (mine,))]
+    for wanted in (ENCODER, "text_by_hand"):
+        assert chosen_encoder(manifest_of(tmp_path, full), wanted) == ENCODER
+    partly = manifest_of(tmp_path, [*full, row("c", "", (picture,))])
+    with pytest.raises(
+        ConfigError, match=r"1 of 3 segments have no features .* c for one"
+    ) as found:
+        chosen_encoder(partly, ENCODER)
+    assert f"eicorpus latents {tmp_path} --vlm FOLDER" in str(found.value)
+    for wanted in ("dinov3_vits16", "text_other", other.encoder_id):
+        with pytest.raises(ConfigError, match=f"no text features are '{wanted}'.*{ENCODER}"):
+            chosen_encoder(manifest_of(tmp_path, full), wanted)
+    both = manifest_of(tmp_path, [row("a", "", (mine, other))])
+    with pytest.raises(ConfigError, match="2 text features"):
+        chosen_encoder(both, "text_by_hand")
+    with pytest.raises(ConfigError, match="there are none"):
+        chosen_encoder(manifest_of(tmp_path, [row("a", "")]), ENCODER)

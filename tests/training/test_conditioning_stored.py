@@ -1,0 +1,150 @@
+"""From features that are made, through catalog and manifest, to what a step is told. The model is a stand-in that says what it was told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from ingest import snapshot
+from ingest.corpus import open_corpus
+from ingest.curation.manifest.verify import verify_manifest
+from ingest.disk import Disk
+from ingest.text_features.encoding import TextEncoder, TextTally, encode_texts
+from ingest.text_features.plan import plan_of, texts_of_episodes
+from schemas.errors import ConfigError
+from schemas.manifest import load
+from schemas.text_features import FeatureSettings
+from schemas.vlm_chat import Message, Picture
+from tests.faults.disks import QuickDisk
+from tests.training.corpus import ENCODER, NUM_VIDEO, Trainable, build_manifest
+from training.conditioning.open import open_conditioner
+from training.data.views import encoder_of
+from training.recipe import CachedText
+
+VIDEOS = "embodiment = 'human_video'"
+WIDTH = 4
+
+
+class Echo:
+    """A token for each letter of the text, and the mean of the picture."""
+
+    width = WIDTH
+
+    def instruction(
+        self, prompt: str, text: str, picture: Picture | None, max_tokens: int
+    ) -> tuple[Message, ...]:
+        return (Message(role="user", text=text[:max_tokens], picture=picture),)
+
+    def features(
+        self,
+        chats: Sequence[Sequence[Message]],
+        *,
+        layer: int,
+        max_picture_tokens: int | None = None,
+    ) -> list[npt.NDArray[np.uint16]]:
+        return [echo(chat[0].text, chat[0].picture) for chat in chats]
+
+
+def echo(text: str, picture: Picture | None) -> npt.NDArray[np.uint16]:
+    seen = -1.0 if picture is None else float(picture.mean())
+    tokens = torch.tensor([[ord(letter), seen, 0, 1] for letter in text], dtype=torch.bfloat16)
+    return np.asarray(tokens.view(torch.int16).numpy().view(np.uint16))
+
+
+def encoder(**settings: Any) -> TextEncoder:
+    given = FeatureSettings(layer=1, **settings)
+    return TextEncoder(
+        vlm=Echo(), model="text_echo", model_sha256="0" * 64, settings=given, batch=3
+    )
+
+
+def encode(root: Path, made: TextEncoder, disk: Disk, where: str = VIDEOS) -> TextTally:
+    corpus, current = open_corpus(root), snapshot.load(root)
+    plan = plan_of(corpus, current, made.encoder_id, made.settings, where=where)
+    tally = TextTally(discovered=len(plan.lacking) + plan.up_to_date, up_to_date=plan.up_to_date)
+    works = texts_of_episodes(corpus, current, made.settings, plan.lacking)
+    encode_texts(corpus, current, works, made, tally, run_id="vlm", disk=disk)
+    return tally
+
+
+def test_features_reach_the_step_through_a_manifest(trainable: Trainable, tmp_path: Path) -> None:
+    root = trainable.copied(tmp_path / "corpus").corpus
+    made = encoder(picture_every_s=0.5)
+    assert encode(root, made, QuickDisk()).encoded == NUM_VIDEO
+    manifest = load(build_manifest(root, "told", where=VIDEOS, with_statistics=False))
+    assert verify_manifest(open_corpus(root), "corpus", "told").flaws == ()
+    assert encoder_of(manifest, ENCODER) == ENCODER  # pictures and texts do not mix
+    reader, conditioner = open_conditioner(CachedText(encoder="text_echo"), manifest)
+    rows = [manifest.row(k) for k in range(len(manifest))]
+    inputs = reader.read(rows, np.full(len(rows), 12))
+    text = conditioner(inputs)
+    assert conditioner.width == WIDTH
+    for k, row in enumerate(rows):
+        found = text.values[k][text.has[k]]
+        assert "".join(chr(round(float(x))) for x in found[:, 0]) == row.text
+        assert (found[:, 1] > 0).all()  # it was shown a picture
+    everything = load(build_manifest(root, "all", with_statistics=False))
+    with pytest.raises(ConfigError, match="segments have no features of text_echo") as refused:
+        open_conditioner(CachedText(encoder="text_echo"), everything)
+    assert f"eicorpus latents {root} --vlm FOLDER" in str(refused.value)
+
+
+class Full(QuickDisk):
+    """No room for more than so many files of features."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def write(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
+        if path.suffix == ".safetensors":
+            self.room -= 1
+            if self.room < 0:
+                raise OSError(28, "No space left on device")
+        super().write(path, data, is_durable=is_durable)
+
+
+def test_a_stopped_run_keeps_what_it_has_and_the_next_does_the_rest(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    stopped, straight = (trainable.copied(tmp_path / name).corpus for name in ("a", "b"))
+    made = encoder()
+    with pytest.raises(OSError, match="No space"):
+        encode(stopped, made, Full(2))
+    tally = encode(stopped, made, QuickDisk())
+    assert (tally.encoded, tally.up_to_date) == (NUM_VIDEO - 2, 2)
+    encode(straight, made, QuickDisk())
+
+    def files(root: Path) -> dict[str, bytes]:
+        return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob(f"{made.encoder_id}/**/*.safetensors"))}  # fmt: skip
+
+    assert files(stopped) == files(straight)
+    assert len(files(stopped)) == NUM_VIDEO
+    rows = [
+        [(r["path"], r["sha256"]) for r in snapshot.load(root).read(root, "latents").to_pylist() if r["encoder_id"] == made.encoder_id]
+        for root in (stopped, straight)
+    ]  # fmt: skip
+    assert sorted(rows[0]) == sorted(rows[1])
+
+
+def test_what_is_no_number_fails_its_episode(trainable: Trainable, tmp_path: Path) -> None:
+    root = trainable.copied(tmp_path / "corpus").corpus
+    made = encoder()
+    good = made.vlm.features
+
+    def spoiled(chats: Sequence[Sequence[Message]], **how: Any) -> list[npt.NDArray[np.uint16]]:
+        found = good(chats, **how)
+        if chats[0][0].text.endswith("0"):
+            found[0][-1, -1] = 0x7FC0  # NaN
+        return found
+
+    made.vlm.features = spoiled  # type: ignore[method-assign]
+    tally = encode(root, made, Disk(), where="")
+    assert tally.failed > 0
+    assert tally.encoded == tally.discovered - tally.failed
+    assert set(tally.errors) == {"not_finite"}

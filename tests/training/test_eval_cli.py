@@ -1,0 +1,219 @@
+"""`eicorpus eval`, and a policy of the same run: what `eicorpus train` left is enough for both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+from websockets.asyncio.client import connect
+
+from ingest.latents.fit import fitted
+from ingest.models.encoder import EncoderChoice, ImageEncoder
+from ingest.models.encoder_weights import WeightSource
+from jobs.cli import app
+from jobs.policy_encoder import encoder_for, model_of
+from jobs.serve_policy import latency_text
+from schemas import manifest as manifests
+from schemas.errors import ConfigError, PipelineError
+from tests.training.corpus import Trainable, build_manifest
+from training.evaluation.figures import error_over_horizon
+from training.evaluation.held_out import EvaluationRequest, held_out
+from training.evaluation.summary import BASELINES
+from training.policy.observation import Observation
+from training.policy.policy import Policy, PolicySettings
+from training.policy.telling import open_telling
+from training.recipe import CachedText
+from training.run.checkpoint import checkpoint_of
+from training.server.server import PolicyServer, ServerSettings
+from training.server.wire import packed, unpacked
+
+SETS = (
+    "architecture.width=16", "architecture.num_layers=1", "architecture.num_heads=2", "text.width=8", "run.batch_size=8",
+    "data.encoder=tiny_vit", "run.num_steps=1", "optimiser.warmup_steps=0", "data.future_s=0.3", "data.num_actions=4",
+    "data.cameras=[front, wrist]",
+)  # fmt: skip
+PNG = b"\x89PNG"
+
+
+def invoke(*words: str) -> Any:
+    """A command in this process; our errors come out as they are."""
+    done = CliRunner().invoke(app, list(words), standalone_mode=False)
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(trainable: Trainable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "run"
+    sets = [word for each in SETS for word in ("--set", each)]
+    invoke("train", "--manifest", str(trainable.manifest), "--out", str(out), "--device", "cpu", "--json", *sets)  # fmt: skip
+    return out
+
+
+class Page(HTMLParser):
+    """Tags, and what they would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loaded += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_a_run_is_evaluated_and_shown(run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "out" / "eval.html"
+    done = invoke("eval", str(run), "--ema", "--html", str(page), "--max-samples", "9", "--json")
+    said = json.loads(done.stdout)
+    assert said["step"] == 1
+    assert set(said["beats_baselines"]) == set(BASELINES)
+    assert all(num <= 9 for num in said["num_samples"].values())
+    assert {line["task"] for line in said["lines"]} == set(said["num_samples"])
+    for line in said["lines"]:
+        assert line["model"]["value"] >= 0
+        assert line["num_episodes"] > 0
+    parsed = Page()
+    parsed.feed(page.read_text())
+    assert "script" not in parsed.tags
+    assert parsed.tags.count("img") == 3
+    assert all(source.startswith("data:image/png;base64,") for source in parsed.loaded)
+    assert "copy_last_frame" in page.read_text()
+
+
+def test_what_must_be_beaten_and_is_not_fails(run: Path) -> None:
+    """One step from zero gates: the forecast is noise."""
+    words = ("eval", str(run), "--max-samples", "4")
+    done = CliRunner().invoke(app, [*words, "--must-beat", "copy_last_frame"])
+    assert done.exit_code == 1
+    assert "copy_last_frame" in done.stdout
+    with pytest.raises(ConfigError, match="no baseline 'luck'"):
+        invoke(*words, "--must-beat", "luck")
+
+
+def test_another_manifest_is_refused_unless_allowed(
+    trainable: Trainable, run: Path, tmp_path: Path
+) -> None:
+    copy = trainable.copied(tmp_path / "corpus")
+    other = build_manifest(copy.corpus, "other", where="embodiment = 'umi'")
+    words = ("eval", str(run), "--manifest", str(other), "--max-samples", "4", "--json")
+    with pytest.raises(ConfigError, match=r"digest.*--allow-other-manifest"):
+        invoke(*words)
+    said = json.loads(invoke(*words, "--allow-other-manifest").stdout)
+    assert {line["embodiment"] for line in said["lines"]} == {"all", "umi"}
+
+
+def test_what_is_not_there_is_said(trainable: Trainable, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="step 5; there are: 1"):
+        invoke("eval", str(run), "--checkpoint", "5")
+    with pytest.raises(PipelineError, match="none"):
+        invoke("eval", str(tmp_path))
+    found = checkpoint_of(run)
+    sizes = {k: v for k, v in found.state.num_bytes.items() if k != "averages.safetensors"}
+    without = type(found)(
+        folder=found.folder, state=found.state.model_copy(update={"num_bytes": sizes})
+    )
+    manifest = manifests.load(trainable.manifest)
+    with pytest.raises(ConfigError, match="no averaged weights"):
+        held_out(
+            manifest, without, EvaluationRequest(use_averages=True), device=torch.device("cpu")
+        )
+
+
+def test_the_same_command_gives_the_same_numbers(run: Path) -> None:
+    found = [
+        json.loads(invoke("eval", str(run), "--max-samples", "6", "--json", *more).stdout)
+        for more in ((), ("--batch", "4"), ("--seed", "1"))
+    ]
+    values = [[line["model"]["value"] for line in said["lines"]] for said in found]
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-4)
+    assert values[0] != values[2]
+
+
+def test_the_policy_of_a_run_acts(run: Path) -> None:
+    latents = {"front": np.zeros((2, 6, 8), np.float32)}
+    seen = Observation(text="trace circle 1", embodiment="umi_bimanual", latents=latents)
+    policy = Policy.load(run, device="cpu")
+    chunk = policy.act(seen)
+    assert chunk.targets.shape == (4, 20)
+    assert np.isfinite(chunk.targets).all()
+    averaged = Policy.load(run, None, PolicySettings(use_averages=True, step=1), device="cpu")
+    assert averaged.facts()["step"] == 1
+    facts = policy.facts()
+    assert facts["past_s"] == [-0.3, 0.0]
+    names = facts["embodiments"]["umi"]["action_names"]
+    assert names[:4] == ["left.position_m.x", "left.position_m.y", "left.position_m.z", "left.rot6d_cols.xx"]  # fmt: skip
+    json.dumps(facts)
+
+
+def test_stored_features_cannot_be_served() -> None:
+    with pytest.raises(ConfigError, match="stored text features"):
+        open_telling(CachedText(encoder="x"))
+
+
+def test_nothing_scored_is_no_figure() -> None:
+    assert error_over_horizon([], np.arange(4.0)) is None
+
+
+def test_latencies_are_told() -> None:
+    assert latency_text([], 2) == "nothing was asked, 2 refused"
+    said = latency_text([0.01] * 18 + [0.5, 1.0], 0)
+    assert re.match(r"20 answers, median 10\.0 ms, 95 % within 1000\.0 ms", said)
+
+
+def test_the_policy_of_a_run_is_served(run: Path) -> None:
+    """From the message to the targets and back, with the network that the run left."""
+    policy = Policy.load(run, device="cpu")
+    latents, history = np.zeros((2, 6, 8), np.float32), np.zeros((3, 10), np.float32)
+    history[:, [3, 7]] = 1.0
+    message = {
+        "prompt": "trace circle 1",
+        "embodiment": "umi",
+        "observation/latents/front": latents,
+        "observation/history": history,
+    }
+    seen = Observation(text="trace circle 1", embodiment="umi", latents={"front": latents}, history=history)  # fmt: skip
+
+    async def conversation() -> dict[str, Any]:
+        made = PolicyServer(policy, ServerSettings(port=0), monotonic_s=time.monotonic)
+        server = await made.start()
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with server, connect(f"ws://127.0.0.1:{port}") as client:
+            assert unpacked(await client.recv()) == policy.facts()
+            await client.send(packed(message))
+            return unpacked(await client.recv())
+
+    answer = asyncio.run(conversation())
+    np.testing.assert_allclose(answer["actions"], policy.act(seen).targets, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_encoder_of_a_run_is_found_by_its_id() -> None:
+    """Of all settings the one that the id is a digest of; the tokens are those of `eicorpus latents`."""
+    source = WeightSource(untrained_seed=3)
+    choice = EncoderChoice(model="dinov3_tiny", source=source, fit="crop", storage="int8", keeps_prefix=True, grid_stride=6, device="cpu")  # fmt: skip
+    opened = ImageEncoder.open(choice)
+    picture = np.random.default_rng(0).integers(0, 255, (2, 90, 120, 3), dtype=np.uint8)
+    encode = encoder_for(opened.id, weights=None, hub_id=None, device="cpu")
+    assert encode is not None
+    square = np.stack([fitted(each, choice.preprocessing) for each in picture])
+    np.testing.assert_array_equal(encode(picture), opened.encode(square).float().numpy())
+    with pytest.raises(ConfigError, match="are not those of"):
+        encoder_for("dinov3_tiny_untrained3-0123456789ab", weights=None, hub_id=None, device="cpu")
+
+
+def test_an_encoder_without_weights_is_none() -> None:
+    assert encoder_for("dinov3_vits16-0123456789ab", weights=None, hub_id=None, device="cpu") is None  # fmt: skip
+    assert model_of("dinov3_tiny_untrained12-0123456789ab") == ("dinov3_tiny", 12)
+    assert model_of("dinov2_vits14-0123456789ab") == ("dinov2_vits14", None)

@@ -1,0 +1,74 @@
+"""Two processes do what one does."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from schemas.errors import ConfigError
+from tests.training.ranks_main import NUM_STEPS, steps
+from tests.training.running import global_batch
+from training.run.parallel import Ranks, device_for
+from training.run.portion import parts
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_two_ranks_are_one_by_ddp_and_by_fsdp2(tmp_path: Path) -> None:
+    """Weights and averages after some steps and one checkpoint, which both write whole; different counts of tasks on each rank."""
+    port = free_port()
+    programs = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tests.training.ranks_main",
+                str(rank),
+                "2",
+                str(port),
+                tmp_path,
+            ],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    (tmp_path / "alone").mkdir()
+    steps("ddp", Ranks(), tmp_path / "alone")
+    told = [program.communicate(timeout=100)[1] for program in programs]
+    assert [program.returncode for program in programs] == [0, 0], told
+    one = load_file(tmp_path / "alone/ddp.safetensors")
+    assert len(one["norms"]) == NUM_STEPS
+    for how in ("ddp", "fsdp2"):
+        two = load_file(tmp_path / f"{how}.safetensors")
+        assert two.keys() == one.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=f"{how} {name}")
+
+
+def test_shares_differ_in_what_they_score() -> None:
+    """Else the test above could not tell sums from means of means."""
+    counts = [
+        torch.bincount(part.known.task, minlength=4).tolist() for part in parts(global_batch(0), 2)
+    ]
+    assert counts == [[3, 1, 0, 0], [1, 0, 1, 2]]
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert device_for(Ranks(), "cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="no device 'abacus'"):
+        device_for(Ranks(), "abacus")

@@ -1,0 +1,233 @@
+"""The server and a client in one process: openpi's conversation, starVLA's, and strangers'."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from schemas.action import action_spec
+from schemas.errors import ConfigError
+from training.policy.observation import ActionChunk, Observation
+from training.server.server import PolicyServer, ServerSettings
+from training.server.wire import packed, unpacked
+
+SPEC = action_spec([("right.gripper_opening", 1)])
+assert SPEC is not None
+
+
+class Echo:
+    """Says how many pictures it saw, twice."""
+
+    embodiments = ("arm", "hand")
+
+    def __init__(self) -> None:
+        self.seen: list[Observation] = []
+        self.wait_s = 0.0
+
+    def facts(self) -> dict[str, Any]:
+        return {"recipe": "echo", "past_s": [-0.3, 0.0]}
+
+    def act(self, observation: Observation) -> ActionChunk:
+        time.sleep(self.wait_s)
+        self.seen.append(observation)
+        if observation.text == "impossible":
+            raise ConfigError("cannot be done", where="observation")
+        num = float(sum(len(p) for p in observation.pictures.values()))
+        assert SPEC is not None
+        return ActionChunk(spec=SPEC, targets=np.full((2, 1), num), t_s=np.array([0.1, 0.2]))
+
+
+def converse(
+    talk: Callable[[ClientConnection, Echo, PolicyServer], Awaitable[None]],
+    *,
+    headers: dict[str, str] | None = None,
+    origin: str | None = None,
+    **settings: Any,
+) -> None:
+    async def run() -> None:
+        policy = Echo()
+        made = PolicyServer(policy, ServerSettings(port=0, **settings), monotonic_s=time.monotonic)
+        server = await made.start()
+        try:
+            port = server.sockets[0].getsockname()[1]
+            async with connect(
+                f"ws://127.0.0.1:{port}",
+                compression=None,
+                additional_headers=headers,
+                origin=origin,  # type: ignore[arg-type]
+            ) as client:
+                await talk(client, policy, made)
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    asyncio.run(run())
+
+
+def observation(**more: Any) -> dict[str, Any]:
+    picture = np.zeros((8, 6, 3), np.uint8)
+    return {"prompt": "push", "embodiment": "arm", "observation/front": picture, **more}
+
+
+def test_a_conversation_of_openpi() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        assert unpacked(await client.recv()) == {"recipe": "echo", "past_s": [-0.3, 0.0]}
+        pair = np.zeros((2, 8, 6, 3), np.uint8)
+        state = np.ones(3, np.float32)
+        await client.send(packed(observation(**{"observation/images/wrist": pair, "observation/history": state})))  # fmt: skip
+        answer = unpacked(await client.recv())
+        assert answer["actions"].tolist() == [[3.0], [3.0]]
+        assert answer["actions"].dtype == np.float32
+        np.testing.assert_allclose(answer["t_s"], [0.1, 0.2])
+        assert set(answer["server_timing"]) == {"infer_ms"}
+        await client.send(packed(observation()))
+        assert "prev_total_ms" in unpacked(await client.recv())["server_timing"]
+        seen = policy.seen[0]
+        assert (seen.text, seen.embodiment) == ("push", "arm")
+        assert {name: p.shape for name, p in seen.pictures.items()} == {"front": (1, 8, 6, 3), "wrist": (2, 8, 6, 3)}  # fmt: skip
+        assert seen.history is not None
+        assert seen.state is None
+        assert len(server.infer_s) == 2
+
+    converse(talk)
+
+
+def test_a_conversation_of_starvla() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        await client.recv()
+        await client.send(packed({"type": "ping", "request_id": "a"}))
+        want = {"status": "ok", "ok": True, "type": "ping", "request_id": "a"}
+        assert unpacked(await client.recv()) == want
+        for message in (
+            {"type": "infer", "request_id": "b", "payload": observation()},
+            {"type": "infer", "request_id": "b", **observation()},
+        ):
+            await client.send(packed(message))
+            answer = unpacked(await client.recv())
+            assert answer["ok"]
+            assert answer["type"] == "inference_result"
+            assert answer["request_id"] == "b"
+            assert answer["data"]["actions"].tolist() == [[1.0], [1.0]]
+        await client.send(packed({"type": "reset", "request_id": 7}))
+        answer = unpacked(await client.recv())
+        assert (answer["ok"], answer["status"], answer["request_id"]) == (False, "error", 7)
+        assert "ping or infer" in answer["error"]["message"]
+
+    converse(talk)
+
+
+BAD: list[tuple[bytes | str, str]] = [
+    (packed(observation(prompt="impossible")), "cannot be done"),
+    (packed(observation(embodiment="stranger")), "stranger"),
+    (packed({"prompt": "no body", "observation/x": np.zeros((1, 1, 3), np.uint8)}), "arm, hand"),
+    (packed(observation(prompt=3)), "prompt"),
+    (packed(observation(**{"observation/front": np.zeros((8, 6, 3), np.float32)})), "uint8"),
+    (packed(observation(**{"observation/front": np.zeros((3, 8, 6), np.uint8)})), "uint8"),
+    (packed(observation(**{"observation/state": np.array([np.nan])})), "finite"),
+    (packed(observation(**{"observation/front": [1, 2]})), "not understood"),
+    (packed(observation(verbose=True)), "not understood"),
+    (packed({"type": "infer", "payload": 3}), "payload"),
+    (b"\xc1 no msgpack", "msgpack"),
+    ("text", "text frame"),
+    (msgpack.packb({"observation/x": {b"__ndarray__": True, b"data": b"", b"dtype": "|O", b"shape": [1]}}), "dtype"),
+    (msgpack.packb({"observation/x": {b"__ndarray__": True, b"data": b"", b"dtype": "|u1", b"shape": [1 << 50]}}), "bytes"),
+]  # fmt: skip
+
+
+def test_what_is_refused_is_answered_and_the_connection_stays() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        await client.recv()
+        for message, said in BAD:
+            await client.send(message)
+            answer = await client.recv()
+            if not isinstance(answer, str):
+                answer = unpacked(answer)["error"]["message"]
+            assert said in answer, (said, answer)
+        assert server.num_refused == len(BAD)
+        await client.send(packed(observation()))
+        assert unpacked(await client.recv())["actions"].shape == (2, 1)
+
+    converse(talk)
+
+
+def test_a_message_that_is_too_large_closes_only_its_connection() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        await client.recv()
+        host, port = client.remote_address
+        async with connect(f"ws://{host}:{port}", compression=None) as other:
+            await other.recv()
+            await client.send(b"\x00" * 2000)
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1009
+            await other.send(packed(observation()))
+            assert "actions" in unpacked(await other.recv())
+
+    converse(talk, max_message_bytes=1000)
+
+
+async def asked(host: str, port: int, path: str) -> bytes:
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())  # fmt: skip
+    line = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    return line
+
+
+def test_health_is_told_while_the_policy_thinks() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        await client.recv()
+        policy.wait_s = 0.3
+        await client.send(packed(observation()))
+        started = time.monotonic()
+        assert b"200" in await asked(*client.remote_address[:2], "/healthz")
+        assert time.monotonic() - started < 0.2
+        assert "actions" in unpacked(await client.recv())
+
+    converse(talk)
+
+
+def test_a_token_is_wanted_where_there_is_one() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        await client.recv()
+        assert b"401" in await asked(*client.remote_address[:2], "/")
+        assert b"200" in await asked(*client.remote_address[:2], "/healthz")
+
+    converse(talk, headers={"Authorization": "Api-Key secret"}, token="secret")
+    with pytest.raises(InvalidStatus, match="401"):
+        converse(talk, headers={"Authorization": "Api-Key wrong"}, token="secret")
+    with pytest.raises(InvalidStatus, match="401"):
+        converse(talk, token="secret")
+
+
+def test_a_page_in_a_browser_gets_nothing() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        pytest.fail("it was let in")
+
+    with pytest.raises(InvalidStatus, match="403"):
+        converse(talk, origin="https://example.org")
+
+
+def test_more_clients_than_allowed_are_told_so() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        await client.recv()
+        assert b"503" in await asked(*client.remote_address[:2], "/")
+
+    converse(talk, max_clients=1)
+
+
+def test_nobody_else_is_served_without_a_token() -> None:
+    for host in ("0.0.0.0", "::", "10.0.0.1"):
+        with pytest.raises(ConfigError, match="--token-file"):
+            ServerSettings(host=host)
+    ServerSettings(host="0.0.0.0", token="secret")

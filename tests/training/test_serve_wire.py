@@ -1,0 +1,132 @@
+"""Messages as openpi's client writes them, and those that somebody wrote to do harm."""
+
+from __future__ import annotations
+
+import contextlib
+import tracemalloc
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.errors import ConfigError
+from training.server.wire import MAX_ITEMS, packed, unpacked
+
+
+def array(**changed: Any) -> bytes:
+    """A message with one array, by hand: what openpi's msgpack_numpy makes of np.float32([[1, 2]])."""
+    said = {
+        b"__ndarray__": True,
+        b"data": b"\x00\x00\x80?\x00\x00\x00@",
+        b"dtype": "<f4",
+        b"shape": [1, 2],
+    } | {key.encode(): value for key, value in changed.items()}
+    out: bytes = msgpack.packb({"x": said})
+    return out
+
+
+def test_an_array_of_openpi_is_read() -> None:
+    found = unpacked(array())["x"]
+    assert found.dtype == np.float32
+    assert found.tolist() == [[1.0, 2.0]]
+
+
+def test_what_is_written_is_what_openpi_reads() -> None:
+    """The same bytes as its client makes, key by key."""
+    assert packed({"x": np.array([[1, 2]], np.float32)}) == array()
+
+
+def test_text_keys_and_other_byte_orders_are_read() -> None:
+    said = {"__ndarray__": True, "data": b"?\x80\x00\x00", "dtype": ">f4", "shape": [1]}
+    found = unpacked(msgpack.packb({"x": said}))["x"]
+    assert found.tolist() == [1.0]
+    assert found.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.zeros((0, 3), np.uint8), np.array(2.5), np.ones((2, 3, 4), bool), np.arange(3)[::-1]],
+)
+def test_arrays_come_back(value: np.ndarray) -> None:
+    found = unpacked(packed({"a": {"b": [value, None, "ü", 3]}}))["a"]["b"]
+    np.testing.assert_array_equal(found[0], value)
+    assert found[0].dtype == value.dtype
+    assert found[1:] == [None, "ü", 3]
+    scalar = unpacked(packed({"s": np.float32(0.5)}))["s"]
+    assert scalar == 0.5
+    assert isinstance(scalar, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"dtype": "|O"}, "dtype"),
+        ({"dtype": "object"}, "dtype"),
+        ({"dtype": "<c8"}, "dtype"),
+        ({"dtype": "<M8[s]"}, "dtype"),
+        ({"dtype": "f4,f4"}, "dtype"),
+        ({"dtype": "f1"}, "dtype"),
+        ({"dtype": 7}, "dtype"),
+        ({"shape": [1 << 40, 1 << 40]}, "8 bytes"),
+        ({"shape": [-1, -2]}, "shape"),
+        ({"shape": [True, 2]}, "shape"),
+        ({"shape": [1.0, 2.0]}, "shape"),
+        ({"shape": [1] * 40}, "shape"),
+        ({"shape": [3]}, "8 bytes"),
+        ({"shape": None}, "shape"),
+        ({"data": "text"}, "data"),
+        ({"data": b"\x00" * 7}, "7 bytes"),
+    ],
+)
+def test_an_array_that_is_none_is_refused(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        unpacked(array(**changed))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xc1",
+        b"\x81",
+        b"\x93\x01\x02\x03",
+        msgpack.packb([1]),
+        msgpack.packb({1: 2}),
+        msgpack.packb({b"a": 2}),
+        msgpack.packb({"a": 1}) + b"\x00",
+        b"\x81\xa1a\xa1\xff",
+        "text",
+        b"\x91" * 100_000,
+        msgpack.packb({"s": {b"__npgeneric__": True, b"data": "x", b"dtype": "<f4"}}),
+        msgpack.packb({"s": {b"__npgeneric__": True, b"data": 300, b"dtype": "|u1"}}),
+        b"\x81\x91\x01\x02",
+    ],
+)
+def test_what_is_no_message_is_refused(data: bytes | str) -> None:
+    with pytest.raises(ConfigError):
+        unpacked(data)
+
+
+@pytest.mark.parametrize("inner", [{}, [], [None] * 4])
+def test_a_small_message_cannot_fill_memory(inner: Any) -> None:
+    bomb = msgpack.packb({"x": [[inner] * 1000] * 1000})
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match=f"{MAX_ITEMS}"):
+        unpacked(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 30e6
+    tracemalloc.stop()
+
+
+@given(st.binary(max_size=200))
+def test_bytes_are_a_message_or_refused(data: bytes) -> None:
+    with contextlib.suppress(ConfigError):
+        assert isinstance(unpacked(data), dict)
+
+
+def test_only_numbers_travel() -> None:
+    for value in (np.array(["a"]), np.array([object()]), np.array([1j]), object()):
+        with pytest.raises(TypeError):
+            packed({"x": value})

@@ -1,0 +1,268 @@
+"""`eicorpus train` as a person runs it: to the end, interrupted, killed, gone on with, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from jobs import train_log
+from jobs.cli import app
+from jobs.train import changes_from
+from schemas.errors import ConfigError, PipelineError
+from tests.training.corpus import Trainable, build_manifest
+from training.run.checkpoint import WEIGHTS, checkpoint_of, checkpoints
+from training.run.event_log import scalars
+from training.run.guard import Diverged
+from training.run.run_folder import LOG_FILE
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "architecture.width=16", "architecture.num_layers=1", "architecture.num_heads=2", "text.width=8",
+    "run.batch_size=8", "run.log_every=1", "run.checkpoint_every=2", "data.encoder=tiny_vit",
+    "run.num_steps=6", "optimiser.warmup_steps=2", "architecture.dropout=0.1",
+)  # fmt: skip
+
+
+def words(manifest: Path, out: Path, *more: str, small: tuple[str, ...] = SMALL) -> list[str]:
+    sets = [word for each in small for word in ("--set", each)]
+    return ["train", "--manifest", str(manifest), "--out", str(out), "--device", "cpu", "--json", *sets, *more]  # fmt: skip
+
+
+def train(manifest: Path, out: Path, *more: str) -> dict[str, Any]:
+    """What `--json` says."""
+    done = CliRunner().invoke(app, words(manifest, out, *more), standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return dict(json.loads(done.stdout))
+
+
+def weights_of(run: Path) -> bytes:
+    return (checkpoint_of(run).folder / WEIGHTS).read_bytes()
+
+
+def test_a_run_that_is_gone_on_with_is_the_run_in_one(trainable: Trainable, tmp_path: Path) -> None:
+    whole = train(trainable.manifest, tmp_path / "one")
+    assert (whole["step"], whole["resumed_from"], whole["interrupted"]) == (6, 0, False)
+    train(trainable.manifest, tmp_path / "two", "--until", "3")
+    rest = train(trainable.manifest, tmp_path / "two", "--set", "run.log_every=2", "--workers", "0")
+    assert (rest["step"], rest["resumed_from"]) == (6, 3)
+    names = [path.name for path in sorted(checkpoint_of(tmp_path / "one").folder.iterdir())]
+    for name in names:
+        one, two = (checkpoint_of(tmp_path / run).folder / name for run in ("one", "two"))
+        if name != "state.json":  # `log_every` is there
+            assert one.read_bytes() == two.read_bytes(), name
+    again = train(trainable.manifest, tmp_path / "one")
+    assert (again["step"], again["resumed_from"]) == (6, 6)
+
+
+def test_the_log_has_every_step_once(trainable: Trainable, tmp_path: Path) -> None:
+    train(trainable.manifest, tmp_path, "--until", "3")
+    log = tmp_path / LOG_FILE
+    line = json.loads(log.read_text().splitlines()[-1])
+    log.write_text(log.read_text() + json.dumps(line | {"step": 5}) + '\n{"step": 6, "lo')
+    train(trainable.manifest, tmp_path)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    first = lines[0]
+    for key in ("loss", "lr", "gradient_norm", "samples_per_s", "mfu", "data_wait_share", "elapsed_s"):  # fmt: skip
+        assert first[key] >= 0
+    assert sum(first["num_by_task"].values()) == 8
+    assert first["loss_by_tier"].keys() <= {"high", "low", "actionless"}
+    assert first["loss_by_embodiment"].keys() <= {"umi", "umi_bimanual", "human_video"}
+    assert "loss_by_task/policy" in dict(scalars(first))
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_signal_finishes_the_step_saves_and_goes_on_later(
+    trainable: Trainable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(trainable.manifest, tmp_path / "one")
+
+    def stop(out: Path, line: dict[str, Any]) -> None:
+        if line["step"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_log, "append_log", stop)
+        command = words(trainable.manifest, tmp_path / "two")
+        stopped = CliRunner().invoke(app, command, standalone_mode=False)
+    assert stopped.return_value == 130
+    assert not stopped.stdout
+    assert checkpoint_of(tmp_path / "two").state.step == 4  # it came while step 3 was told
+    assert train(trainable.manifest, tmp_path / "two")["resumed_from"] == 4
+    assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    out, many = tmp_path / "killed", "run.num_steps=4000"
+    command = words(trainable.manifest, out, "--set", many)
+    program = subprocess.Popen(
+        [sys.executable, "-m", "jobs", *command],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    until = time.monotonic() + 100
+    while len(checkpoints(out)) < 2 and time.monotonic() < until:
+        assert program.poll() is None
+        time.sleep(0.05)
+    program.kill()
+    program.wait()
+    found = checkpoint_of(out).state.step
+    assert found >= 4
+    end = str(found + 3)
+    assert train(trainable.manifest, out, "--set", many, "--until", end)["resumed_from"] == found
+    assert not list((out / "checkpoints").glob(".*"))
+    train(trainable.manifest, tmp_path / "one", "--set", many, "--until", end)
+    assert weights_of(tmp_path / "one") == weights_of(out)
+
+
+def test_another_recipe_is_refused_and_says_what_differs(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    train(trainable.manifest, tmp_path, "--until", "2")
+    with pytest.raises(ConfigError, match=r"optimiser.lr 0.002 -> 0.5.*--allow-other-recipe") as e:
+        train(trainable.manifest, tmp_path, "--set", "optimiser.lr=0.5")
+    assert "run." not in str(e.value)
+    done = train(trainable.manifest, tmp_path, "--set", "optimiser.lr=0.5", "--allow-other-recipe")
+    assert done["resumed_from"] == 2
+
+
+def test_another_manifest_is_refused_and_says_which(trainable: Trainable, tmp_path: Path) -> None:
+    mine = trainable.copied(tmp_path / "corpus")
+    train(mine.manifest, tmp_path / "run", "--until", "2")
+    other = build_manifest(mine.corpus, "robots", where="embodiment <> 'human_video'")
+    with pytest.raises(ConfigError, match=r"begun with manifest m \(.*now robots .*--allow-other-manifest"):  # fmt: skip
+        train(other, tmp_path / "run")
+    done = train(other, tmp_path / "run", "--allow-other-manifest")
+    assert done["resumed_from"] == 2
+    assert checkpoint_of(tmp_path / "run").state.embodiments == ("human_video", "umi", "umi_bimanual")  # fmt: skip
+
+
+def test_fine_tuning_adds_a_layer_for_a_new_body(trainable: Trainable, tmp_path: Path) -> None:
+    mine = trainable.copied(tmp_path / "corpus")
+    robots = build_manifest(mine.corpus, "umi", where="embodiment = 'umi'")
+    train(robots, tmp_path / "base")
+    with pytest.raises(ConfigError, match="unknown embodiment"):
+        train(mine.manifest, tmp_path / "base", "--allow-other-manifest")
+    sets = ("run.batch_size=8", "run.num_steps=4", "run.log_every=1", "run.checkpoint_every=4", "optimiser.lr=1e-12", "optimiser.min_lr=0")  # fmt: skip
+    tuned = ["--recipe", "finetune", "--init-from", str(tmp_path / "base")]
+    done = CliRunner().invoke(
+        app, words(mine.manifest, tmp_path / "tuned", *tuned, small=sets), standalone_mode=False
+    )
+    assert done.exception is None
+    before, after = checkpoint_of(tmp_path / "base"), checkpoint_of(tmp_path / "tuned")
+    assert before.state.embodiments == ("umi",)
+    assert after.state.embodiments == ("umi", "human_video", "umi_bimanual")
+    assert after.state.model.width == 16
+    one, two = before.tensors(), after.tensors()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name][: len(value)], value, atol=1e-6, rtol=1e-4)
+    scale = before.normaliser_state()["scale"]
+    assert torch.equal(after.normaliser_state()["scale"][:1], scale)
+    assert after.normaliser_state()["scale"][2].any()
+
+
+def test_numbers_that_are_none_stop_the_run_with_the_samples_named(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    with pytest.raises(Diverged, match=r"the loss is not finite for .* at timestep") as e:
+        train(trainable.manifest, tmp_path, "--set", "optimiser.lr=1e30")
+    assert e.value.exit_code == 1
+    assert any(uid in str(e.value) for uid in trainable.uids.values())
+    for found in checkpoints(tmp_path):
+        assert all(x.isfinite().all() for x in found.tensors().values())
+
+
+def spoil_rows(made: Trainable) -> None:
+    path = made.manifest / "manifest.parquet"
+    other = build_manifest(made.corpus, "less", where="length > 36")
+    path.write_bytes((other / "manifest.parquet").read_bytes())
+
+
+def spoil_statistics(made: Trainable) -> None:
+    from schemas.manifest import load_facts, page_of
+
+    facts = load_facts(made.manifest)
+    assert facts.statistics is not None
+    other = facts.statistics.model_copy(update={"representation": "absolute_0"})
+    page = page_of(facts.model_copy(update={"statistics": other}))
+    (made.manifest / "manifest.json").write_text(json.dumps(page))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "more", "message"),
+    [
+        (spoil_rows, (), r"digest .*eicorpus manifest build m"),
+        (spoil_statistics, (), r"absolute_0; expected delta_body_rotvec_1; run `eicorpus manifest"),
+        (None, ("--set", "data.encoder=siglip2_base"), r"siglip2_base.*eicorpus latents"),
+        (None, ("--set", "data.future_s=0.5"), r"0.5 s is off the grid .*say 0.3 or 0.6"),
+        (None, ("--set", "text={kind: cached, encoder: qwen}"), r"eicorpus latents .* --vlm FOLDER"),
+        (None, ("--set", "run.accumulate=16"), r"8 does not divide by 16"),
+        (None, ("--recipe", "huge"), r"no recipe 'huge'; there are finetune, lda_0p5b"),
+        (None, ("--init-from", "nowhere"), r"no whole checkpoint; there are: none"),
+        (None, ("--set", "run"), r"expected KEY=VALUE"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_before_the_first_step(
+    trainable: Trainable, tmp_path: Path, spoil: Any, more: tuple[str, ...], message: str
+) -> None:
+    made = trainable
+    if spoil is not None:
+        made = trainable.copied(tmp_path / "corpus")
+        spoil(made)
+    with pytest.raises(PipelineError, match=message) as e:
+        train(made.manifest, tmp_path / "run", *more)
+    assert e.value.exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tells_and_touches_nothing(trainable: Trainable, tmp_path: Path) -> None:
+    found = train(trainable.manifest, tmp_path / "run", "--dry-run")
+    assert not (tmp_path / "run").exists()
+    parts = found["parameters"]
+    assert parts["total"] == sum(n for part, n in parts.items() if part != "total")
+    assert found["tokens"] == {"registers": 4, "image": 6, "action": 20, "joint": 30, "text": 17}
+    assert found["state_bytes"] == 20 * parts["total"]
+    assert found["hours"] > 0
+    assert found["counts"]
+
+
+def test_set_keys_become_a_tree_of_yaml() -> None:
+    found = changes_from(
+        ["run.batch_size=96", "data.past_s=[-0.6, 0.0]", "text={kind: none}"], steps=5, workers=None
+    )
+    assert found == {
+        "run": {"batch_size": 96, "num_steps": 5},
+        "data": {"past_s": [-0.6, 0.0]},
+        "text": {"kind": "none"},
+    }
+    with pytest.raises(ConfigError, match="set as a whole"):
+        changes_from(["seed=1", "seed.x=2"], steps=None, workers=None)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Train's own use of Ray Data
+def test_ray_train_gives_the_same_weights(
+    trainable: Trainable, tmp_path: Path, ray_cluster: None
+) -> None:
+    """One worker, on the cluster that the tests share; two ranks are tested without Ray."""
+    here = train(trainable.manifest, tmp_path / "here", "--until", "2")
+    there = train(trainable.manifest, tmp_path / "there", "--until", "2", "--ray")
+    assert there["step"] == here["step"] == 2
+    assert weights_of(tmp_path / "here") == weights_of(tmp_path / "there")

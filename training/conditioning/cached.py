@@ -1,0 +1,187 @@
+"""Text features that `eicorpus latents --vlm` stored, read where samples are loaded. Nothing of them is trained.
+
+A file is opened once and checked then: what it says of itself against the manifest's row, its sizes, and its digest where it is small.
+`eicorpus manifest verify` reads all of all files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from schemas.errors import ConfigError
+from schemas.manifest import Latent, Manifest, ManifestRow
+from schemas.text_features import (
+    FEATURES,
+    OFFSETS,
+    TEXT_INDEX,
+    TIMESTEP,
+    Int64,
+    TextFacts,
+    is_of_text,
+    moment_of,
+    text_facts_of,
+)
+from training.conditioning.protocol import Conditioner
+from training.model.network import Text
+
+MAX_OPEN = 256  # files of a worker
+SMALL_BYTES = 4 << 20  # a file whose digest is checked before it is used
+
+
+def _again(corpus: Path) -> str:
+    return (
+        f"run `eicorpus latents {corpus} --vlm FOLDER`, then build the manifest anew, which names them: "
+        f"`eicorpus manifest build NEW_NAME --corpus {corpus}`"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _OpenFile:
+    facts: TextFacts
+    tensors: Any  # of safetensors, mapped
+    offsets: Int64
+    text_index: Int64
+    timestep: Int64
+
+
+@dataclass(kw_only=True, eq=False)
+class CachedReader:
+    """Of the one encoder `encoder_id`, which every row has."""
+
+    corpus: Path
+    encoder_id: str
+    _open: OrderedDict[str, _OpenFile] = field(default_factory=OrderedDict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": OrderedDict()}  # a worker opens its own
+
+    def read(
+        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        """features [B, T, C] bfloat16, zeros after the last token, and has_feature [B, T]."""
+        found = [self._of(row, int(now)) for row, now in zip(rows, timesteps, strict=True)]
+        has = [torch.ones(len(each), dtype=torch.bool) for each in found]
+        return {
+            "features": pad_sequence(found, batch_first=True),
+            "has_feature": pad_sequence(has, batch_first=True),
+        }
+
+    def facts_of(self, row: ManifestRow) -> TextFacts:
+        """What the file of a row says of itself."""
+        return self._file(row, self._named(row)).facts
+
+    def _of(self, row: ManifestRow, now: int) -> Tensor:
+        latent = self._named(row)
+        file = self._file(row, latent)
+        if row.text not in file.facts.texts:
+            found = f"has no features of {row.text[:80]!r}, the text of {row.uid} from timestep {row.start}"
+            raise ConfigError(f"{found}; {_again(self.corpus)}", where=latent.path)
+        moment = moment_of(file.text_index, file.timestep, file.facts.texts.index(row.text), now)
+        first, last = file.offsets[moment : moment + 2].tolist()
+        try:
+            tokens: Tensor = file.tensors.get_slice(FEATURES)[first:last]
+        except (SafetensorError, OSError) as error:
+            raise ConfigError(
+                f"damaged ({error}); {_again(self.corpus)}", where=latent.path
+            ) from error
+        return tokens
+
+    def _named(self, row: ManifestRow) -> Latent:
+        for latent in row.latents:
+            if latent.encoder_id == self.encoder_id:
+                return latent
+        found = f"{row.uid} has no features of {self.encoder_id}"
+        raise ConfigError(f"{found}; {_again(self.corpus)}", where="manifest")
+
+    def _file(self, row: ManifestRow, latent: Latent) -> _OpenFile:
+        if latent.path not in self._open:
+            self._open[latent.path] = _opened(self.corpus, row, latent)
+            while len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)
+        self._open.move_to_end(latent.path)
+        return self._open[latent.path]
+
+
+def _opened(corpus: Path, row: ManifestRow, latent: Latent) -> _OpenFile:
+    path = (corpus / latent.path).resolve()
+    if not path.is_relative_to(corpus.resolve()):
+        raise ConfigError("leads out of the corpus", where=latent.path)
+    try:
+        if path.stat().st_size <= SMALL_BYTES:
+            _check_digest(corpus, path, latent)
+        tensors: Any = safe_open(path, framework="pt")
+        facts = text_facts_of(tensors.metadata(), where=latent.path)
+        offsets, text_index, timestep = (
+            np.asarray(tensors.get_tensor(name).numpy()) for name in (OFFSETS, TEXT_INDEX, TIMESTEP)
+        )
+        shape = tensors.get_slice(FEATURES).get_shape()
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"cannot be read ({error}); {_again(corpus)}", where=latent.path
+        ) from error
+    said = (facts.uid, facts.encoder_id)
+    if said != (row.uid, latent.encoder_id):
+        raise ConfigError(f"says it is of {said}; {_again(corpus)}", where=latent.path)
+    if [offsets[-1], facts.width] != shape or len(timestep) + 1 != len(offsets):
+        raise ConfigError(
+            f"features {shape} do not fit its moments; {_again(corpus)}", where=latent.path
+        )
+    return _OpenFile(
+        facts=facts, tensors=tensors, offsets=offsets, text_index=text_index, timestep=timestep
+    )
+
+
+def _check_digest(corpus: Path, path: Path, latent: Latent) -> None:
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != latent.sha256:
+        said = f"sha256 {found}, the manifest says {latent.sha256}"
+        raise ConfigError(f"{said}; {_again(corpus)}", where=latent.path)
+
+
+class CachedConditioner(Conditioner):
+    """What was read, as float32."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, inputs: dict[str, Tensor]) -> Text:
+        return Text(values=inputs["features"].float(), has=inputs["has_feature"])
+
+
+def chosen_encoder(manifest: Manifest, wanted: str) -> str:
+    """The one id of text features that `wanted`, an id or the name before its dash, means; every row has features of it.
+
+    Raises:
+        ConfigError: there is none, there are several, or segments lack them.
+    """
+    where = f"manifest {manifest.facts.name}"
+    lists = manifest.rows["latents"].combine_chunks()
+    ids = lists.flatten().field("encoder_id")
+    there: list[str] = sorted(id_ for id_ in pc.unique(ids).to_pylist() if is_of_text(id_))
+    found: list[str] = [id_ for id_ in there if wanted in (id_, id_.partition("-")[0])]
+    if len(found) != 1:
+        have = ", ".join(there) or "none"
+        said = f"{len(found) or 'no'} text features are {wanted!r}; there are {have}"
+        raise ConfigError(f"{said}: name one of them, or {_again(manifest.corpus)}", where=where)
+    mine = pc.list_parent_indices(lists).filter(pc.equal(ids, found[0]))
+    has = pc.is_in(pa.array(np.arange(len(manifest))), value_set=pc.unique(mine).cast(pa.int64()))
+    if num_missing := len(manifest) - (pc.sum(has).as_py() or 0):
+        uid = manifest.rows["uid"].filter(pc.invert(has))[0].as_py()
+        said = f"{num_missing} of {len(manifest)} segments have no features of {found[0]}, {uid} for one"
+        raise ConfigError(f"{said}; {_again(manifest.corpus)}", where=where)
+    return found[0]

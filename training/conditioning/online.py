@@ -1,0 +1,126 @@
+"""A frozen Qwen3-VL in the step: the reader makes its inputs, the conditioner runs it once a batch, whatever the number of draws.
+
+The model is frozen as a whole; training parts of it is not offered. It is no part of the module's parameters, so it is in no checkpoint,
+no optimiser and no gradient bucket, and every rank holds all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from schemas.errors import ConfigError
+from schemas.manifest import ManifestRow
+from schemas.text_features import is_of_text
+from schemas.vlm_chat import Inputs, Picture, chat_inputs, instruction_chat
+from training.conditioning.protocol import Conditioner
+from training.conditioning.video_frame import picture_of
+from training.conditioning.vlm_parts import readers_of, weights_of
+from training.model.network import Text
+from training.recipe import OnlineText
+
+
+@dataclass(kw_only=True, eq=False)
+class OnlineReader:
+    """Tokens and pixels. `folder`: of the model."""
+
+    corpus: Path
+    folder: Path
+    settings: OnlineText
+    _parts: tuple[Any, Any] | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_parts": None}  # a worker loads its own
+
+    def read(
+        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        """`of` the texts of these rows with the picture of now; a sample without the camera is told its text alone."""
+        pictures = [self._picture(row, int(now)) for row, now in zip(rows, timesteps, strict=True)]
+        return self.of([row.text for row in rows], pictures)
+
+    def of(self, texts: Sequence[str], pictures: Sequence[Picture | None]) -> dict[str, Tensor]:
+        """token_ids and has_token [B, T], filled up on the right; with a picture also pixels [B, P, values], grid [B, 3], zeros where there is none."""
+        if self._parts is None:
+            self._parts = readers_of(self.folder)
+        s, (tokenizer, images) = self.settings, self._parts
+        made = chat_inputs(
+            tokenizer,
+            images,
+            [
+                instruction_chat(tokenizer, s.prompt, text, picture, s.max_tokens)
+                for text, picture in zip(texts, pictures, strict=True)
+            ],
+            padding_side="right",
+            max_picture_tokens=s.max_picture_tokens,
+        )
+        told = {
+            "token_ids": torch.from_numpy(made["input_ids"]),
+            "has_token": torch.from_numpy(made["attention_mask"]).bool(),
+        }
+        if "pixel_values" in made:
+            told |= _by_sample(made, [picture is not None for picture in pictures])
+            told["is_picture"] = torch.from_numpy(made["mm_token_type_ids"])
+        return told
+
+    def _picture(self, row: ManifestRow, now: int) -> Picture | None:
+        if not self.settings.with_pictures:
+            return None
+        cameras = dict.fromkeys(x.camera for x in row.latents if not is_of_text(x.encoder_id))
+        shown = next((c for c in cameras if fnmatchcase(c, self.settings.camera)), None)
+        return None if shown is None else picture_of(self.corpus, row, shown, now)
+
+
+def _by_sample(made: Inputs, has_picture: Sequence[bool]) -> dict[str, Tensor]:
+    """Patches of all pictures end to end, as [B, ...]."""
+    grids = torch.from_numpy(made["image_grid_thw"])
+    counts = grids.prod(dim=1).tolist()
+    pixels = torch.from_numpy(made["pixel_values"])
+    out = pixels.new_zeros(len(has_picture), max(counts), pixels.shape[1])
+    grid = grids.new_zeros(len(has_picture), 3)
+    at = [b for b, has in enumerate(has_picture) if has]
+    for b, patches, each in zip(at, torch.split(pixels, counts), grids, strict=True):
+        out[b, : len(patches)], grid[b] = patches, each
+    return {"pixels": out, "grid": grid}
+
+
+class OnlineConditioner(Conditioner):
+    """Hidden states of a layer, rounded to bfloat16 as `eicorpus latents --vlm` stores them."""
+
+    def __init__(self, folder: Path, layer: int) -> None:
+        super().__init__()
+        model = weights_of(folder)
+        config = model.config.get_text_config()
+        if not -config.num_hidden_layers - 1 <= layer <= config.num_hidden_layers:
+            found = f"layer {layer}; the model has 0 to {config.num_hidden_layers}, -1 the last"
+            raise ConfigError(found, where="text.layer")
+        self.width, self.layer = int(config.hidden_size), layer
+        self._frozen = [model]  # in a list, so that torch does not count it as a part
+
+    def forward(self, inputs: dict[str, Tensor]) -> Text:
+        (model,) = self._frozen
+        ids, has = inputs["token_ids"], inputs["has_token"]
+        if model.device != ids.device:
+            model.to(ids.device)
+        seen: dict[str, Tensor] = {}
+        if "pixels" in inputs and (is_shown := inputs["grid"][:, 0] > 0).any():
+            grid, pixels = inputs["grid"], inputs["pixels"]
+            place = torch.arange(pixels.shape[1], device=pixels.device)
+            seen = {
+                "pixel_values": pixels[place < grid.prod(dim=1, keepdim=True)],
+                "image_grid_thw": grid[is_shown],
+                "mm_token_type_ids": inputs["is_picture"],
+            }
+        with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
+            told = {"input_ids": ids, "attention_mask": has.long(), **seen}
+            found = model(**told, output_hidden_states=True, use_cache=False)
+        values = found.hidden_states[self.layer].to(torch.bfloat16).float()
+        return Text(values=values, has=has)

@@ -1,0 +1,67 @@
+"""One picture of an episode's video, as it is stored."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import av
+import numpy as np
+
+from schemas.errors import ConfigError
+from schemas.lerobot import CHUNK_SIZE, VIDEO_PATH
+from schemas.manifest import ManifestRow
+from schemas.vlm_chat import Picture
+
+_VERIFY = "run `eicorpus verify CORPUS`"
+
+
+def picture_of(corpus: Path, row: ManifestRow, camera: str, timestep: int) -> Picture:
+    """[H, W, 3] RGB at a timestep of the episode.
+
+    Raises:
+        ConfigError: the video is missing or damaged, or has no picture then.
+    """
+    relative = VIDEO_PATH.format(
+        episode_chunk=row.episode_index // CHUNK_SIZE,
+        episode_index=row.episode_index,
+        video_key=f"observation.images.{camera}",
+    )
+    path = (corpus / row.dataset_path / relative).resolve()
+    if not path.is_relative_to(corpus.resolve()):
+        raise ConfigError("leads out of the corpus", where=f"{row.dataset_path}/{relative}")
+    return picture_at(path, timestep / rate_hz_of(corpus / row.dataset_path))
+
+
+def picture_at(path: Path, at_s: float) -> Picture:
+    """[H, W, 3] RGB shown at exactly `at_s`: from the keyframe at or before it, as many as it takes."""
+    try:
+        with av.open(f"file:{path}") as container:
+            stream = container.streams.video[0]
+            stream.thread_count = 1  # a worker is a process of its own
+            assert stream.time_base is not None
+            wanted = (stream.start_time or 0) + round(at_s / stream.time_base)
+            container.seek(wanted, stream=stream, backward=True)
+            for frame in container.decode(stream):
+                if frame.pts == wanted:
+                    return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+                if frame.pts is None or frame.pts > wanted:
+                    break
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise ConfigError(f"{error}; {_VERIFY}", where=str(path)) from error
+    raise ConfigError(f"no picture at {at_s:.3f} s; {_VERIFY}", where=str(path))
+
+
+@lru_cache(maxsize=256)
+def rate_hz_of(dataset: Path) -> float:
+    """Timesteps a second of a LeRobot dataset.
+
+    Raises:
+        ConfigError: its `meta/info.json` does not say it.
+    """
+    path = dataset / "meta/info.json"
+    try:
+        return float(json.loads(path.read_text())["fps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"says no fps ({error!r}); {_VERIFY}", where=str(path)) from error

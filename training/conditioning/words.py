@@ -1,0 +1,69 @@
+"""A table of hashed words, trained with the network: instructions without a language model.
+
+A word is a run of letters, digits and underscores, NFKC-normalised and in lower case. Two words of one bucket are one word to the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from schemas.manifest import ManifestRow
+from training.conditioning.protocol import Conditioner
+from training.model.network import Text
+
+PADDING = 0  # the bucket of no word
+_WORD = re.compile(r"\w+")
+
+
+def word_ids(text: str, num_buckets: int) -> list[int]:
+    """The bucket of each word, from 1; the same on every machine."""
+    words = _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+    return [1 + _hash(word) % (num_buckets - 1) for word in words]
+
+
+def _hash(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordsReader:
+    """Ids [B, num_words], the first words of each text, then padding."""
+
+    num_buckets: int
+    num_words: int
+
+    def read(
+        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        return self.of([row.text for row in rows])
+
+    def of(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Of texts that are in no manifest."""
+        ids = torch.full((len(texts), self.num_words), PADDING, dtype=torch.long)
+        for row, text in zip(ids, texts, strict=True):
+            found = word_ids(text, self.num_buckets)[: self.num_words]
+            row[: len(found)] = torch.tensor(found, dtype=torch.long)
+        return {"word_ids": ids}
+
+
+class WordsConditioner(Conditioner):
+    """A vector for each bucket and one for each place."""
+
+    def __init__(self, num_buckets: int, num_words: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.words = nn.Embedding(num_buckets, width)
+        self.places = nn.Embedding(num_words, width)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Text:
+        ids = inputs["word_ids"]
+        return Text(values=self.words(ids) + self.places.weight, has=ids != PADDING)

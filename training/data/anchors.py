@@ -1,0 +1,232 @@
+"""Every place of a split where a sample can begin, and which tasks it can serve there: small tables, memory-mapped by all workers.
+
+`<cache>/anchors-<key>/` holds `segments.npy`, `timestep.npy` and `serves.npy` of the anchors, and the manifest's rows as uncompressed Arrow. An anchor is a
+timestep with a picture whose window can serve a task that its segment allows and the recipe gives a weight: no draw is ever in vain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.manifest import Manifest, ManifestRow, rows_at
+from schemas.supervision import Task
+from training.data.action_build import only_one
+from training.data.actions import ActionStore
+from training.data.normalise import Normaliser
+from training.data.routing import LIMITED, RoutingSettings
+from training.data.windows import BIT, Window
+from training.tasks import INDEX, TASKS
+
+SEGMENT = np.dtype(
+    [
+        ("row", np.int64),  # of the manifest
+        ("start", np.int64),
+        ("end", np.int64),
+        ("weight", np.float64),
+        ("embodiment", np.int64),
+        ("part", np.int64),  # of the store of actions; -1 for none
+        ("offset", np.int64),  # there
+        ("may", np.uint8),  # tasks its tier allows, as bits
+        ("is_low", np.bool_),  # by quality alone: `low_policy_share` is about it
+        ("first", np.int64),  # of its anchors
+        ("num_anchors", np.int64),
+    ]
+)
+_BLOCK = 1 << 20  # anchors that are weighed at once
+Records = npt.NDArray[np.void]
+Bytes = npt.NDArray[np.uint8]
+
+
+class Anchors:
+    """The tables of one split. Pickled by its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+        def mapped(name: str) -> npt.NDArray[np.generic]:
+            path = folder / f"{name}.npy"
+            return np.load(path, mmap_mode="r" if os.path.getsize(path) > 4096 else None)  # type: ignore[no-any-return]
+
+        self.segments: Records = mapped("segments")  # type: ignore[assignment]
+        self.timestep: npt.NDArray[np.int32] = mapped("timestep")  # type: ignore[assignment]
+        self.serves: Bytes = mapped("serves")  # type: ignore[assignment]
+        with pa.memory_map(str(folder / "rows.arrow")) as source:
+            self._rows = pa.ipc.open_file(source).read_all()
+
+    def __reduce__(self) -> tuple[type[Anchors], tuple[Path]]:
+        return Anchors, (self.folder,)
+
+    def rows(self, index: npt.NDArray[np.int64]) -> list[ManifestRow]:
+        """Rows of the manifest."""
+        return rows_at(self._rows, index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AnchorWork:
+    """What decides which anchors there are. `is_seen` [S]: rows of the manifest that have a view with latents."""
+
+    manifest: Manifest
+    split: str
+    embodiments: tuple[str, ...]
+    store: ActionStore
+    normaliser: Normaliser
+    window: Window
+    routing: RoutingSettings
+    is_seen: npt.NDArray[np.bool_]
+
+    @property
+    def key(self) -> str:
+        sha = hashlib.sha256(self.store.folder.name.encode())
+        for part in (self.split, self.embodiments, self.window, self.routing.model_dump_json()):
+            sha.update(repr(part).encode())
+        sha.update(self.normaliser.is_known.numpy().tobytes())
+        sha.update(self.is_seen.tobytes())
+        return sha.hexdigest()[:20]
+
+
+def open_anchors(work: AnchorWork, cache: Path) -> Anchors:
+    """Made when they are not there."""
+    folder = cache / f"anchors-{work.key}"
+    if not folder.is_dir():
+        with only_one(folder):
+            if not folder.is_dir():
+                _write(work, folder)
+    return Anchors(folder)
+
+
+def _write(work: AnchorWork, folder: Path) -> None:
+    aside = folder.with_name(f".{folder.name}.half")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    segments, timestep, serves = find_anchors(work)
+    arrays = {"segments": segments, "timestep": timestep, "serves": serves}
+    for name, array in arrays.items():
+        np.save(aside / f"{name}.npy", array)
+    table = work.manifest.rows.combine_chunks()
+    with (
+        pa.OSFile(str(aside / "rows.arrow"), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema) as writer,
+    ):
+        writer.write_table(table)
+    aside.rename(folder)
+
+
+def find_anchors(work: AnchorWork) -> tuple[Records, npt.NDArray[np.int32], Bytes]:
+    """Segments of the split, timesteps of their anchors, and what each can serve."""
+    segments = _segments(work)
+    _, count = work.window.grid(segments["start"], segments["end"])
+    wanted = wanted_bits(segments, work.routing)
+    timesteps: list[npt.NDArray[np.int32]] = []
+    serves: list[Bytes] = []
+    num_anchors = np.zeros(len(segments), dtype=np.int64)
+    # By part, so that one table of known rows is in memory; then put back in the order of segments.
+    order = np.argsort(segments["part"], kind="stable")
+    for block in _blocks(order, segments["part"], count):
+        part = segments[block]
+        known = _known_before(work, int(part["part"][0]), int(part["embodiment"][0]))
+        segment, now, bits = _of_block(work, part, known)
+        keep = (bits & wanted[block][segment]) > 0
+        num_anchors[block] = np.bincount(segment[keep], minlength=len(block))
+        timesteps.append(now[keep].astype(np.int32))
+        serves.append(bits[keep])
+    segments["num_anchors"] = num_anchors
+    segments["first"] = np.cumsum(num_anchors) - num_anchors
+    put = _by_segment(order, num_anchors)
+    none = np.zeros(0, dtype=np.int32)
+    return (
+        segments,
+        np.concatenate([none, *timesteps])[put],
+        np.concatenate([none.astype(np.uint8), *serves])[put],
+    )
+
+
+def _of_block(
+    work: AnchorWork, segments: Records, known_before: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Bytes]:
+    """[N] of each timestep with a picture: its segment, itself, and what its window can serve."""
+    first, count = work.window.grid(segments["start"], segments["end"])
+    segment = np.repeat(np.arange(len(segments)), count)
+    inside = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    now = first[segment] + inside * work.window.grid_stride
+    at = segments[segment]
+    row = np.where(at["part"] >= 0, at["offset"] + now - at["start"], -1)
+    return segment, now, work.window.serves(now, at["end"], known_before, row)
+
+
+def _segments(work: AnchorWork) -> Records:
+    """The rows of the split that can be seen, in the manifest's order."""
+    rows = work.manifest.rows
+    in_split = pc.equal(rows["split"], work.split).to_numpy() & work.is_seen
+    at = np.flatnonzero(in_split)
+    out = np.zeros(len(at), dtype=SEGMENT)
+    out["row"] = at
+    for name in ("start", "end", "weight"):
+        out[name] = rows[name].to_numpy()[at]
+    codes = rows["embodiment"].combine_chunks().dictionary_encode()
+    number = [work.embodiments.index(name) for name in codes.dictionary.to_pylist()]
+    out["embodiment"] = np.array(number)[codes.indices.to_numpy()[at]]
+    out["part"], out["offset"] = work.store.part_of[at], work.store.offset_of[at]
+    out["may"] = _may(rows, at)
+    is_low = pc.equal(rows["tier"], "low").to_numpy()
+    out["is_low"] = (is_low & ~_list_has(rows["reasons"], LIMITED))[at]
+    return out
+
+
+def _may(rows: pa.Table, at: npt.NDArray[np.int64]) -> Bytes:
+    bits = np.zeros(len(rows), dtype=np.uint8)
+    for task in TASKS:
+        bits |= _list_has(rows["tasks"], task.value) * BIT[task]
+    return bits[at]
+
+
+def _list_has(column: pa.ChunkedArray, value: str) -> npt.NDArray[np.bool_]:
+    """[S] whether the list of a row has this value."""
+    lists = column.combine_chunks()
+    out = np.zeros(len(lists), dtype=bool)
+    parent = pc.list_parent_indices(lists).to_numpy()
+    out[parent[pc.equal(lists.flatten(), value).to_numpy(zero_copy_only=False)]] = True
+    return out
+
+
+def wanted_bits(segments: Records, routing: RoutingSettings) -> Bytes:
+    """[S] tasks that a segment may be trained on for certain: a lottery for low segments is no certainty."""
+    weighted = sum(int(BIT[task]) for task in TASKS if routing.of_tasks()[INDEX[task]] > 0)
+    may = segments["may"].copy()
+    if routing.low_policy_share >= 1:
+        may |= segments["is_low"] * BIT[Task.POLICY]
+    return np.asarray(may & np.uint8(weighted), dtype=np.uint8)
+
+
+def _known_before(work: AnchorWork, part: int, embodiment: int) -> npt.NDArray[np.int64]:
+    """[R + 1] how many of a part's first r rows have a valid element that can be normalised."""
+    if part < 0:
+        return np.zeros(1, dtype=np.int64)
+    stored = work.store.open_part(part)
+    usable = work.normaliser.is_known[embodiment].numpy()[stored.slots]
+    return np.concatenate([[0], np.cumsum(stored.valid[:, usable].any(axis=1))])
+
+
+def _blocks(
+    order: npt.NDArray[np.int64], part: npt.NDArray[np.int64], count: npt.NDArray[np.int64]
+) -> list[npt.NDArray[np.int64]]:
+    """`order` cut where the part changes, and where a block would hold too many anchors."""
+    piece = np.cumsum(count[order]) // _BLOCK
+    cuts = np.flatnonzero((np.diff(part[order]) != 0) | (np.diff(piece) != 0)) + 1
+    return [block for block in np.split(order, cuts) if len(block)]
+
+
+def _by_segment(order: npt.NDArray[np.int64], num: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where the anchors of segments 0, 1, 2 ... are among those that were found segment by segment in `order`."""
+    begins = np.zeros(len(num), dtype=np.int64)
+    begins[order] = np.cumsum(num[order]) - num[order]
+    inside = np.arange(num.sum()) - np.repeat(np.cumsum(num) - num, num)
+    return np.asarray(np.repeat(begins, num) + inside)

@@ -1,0 +1,101 @@
+"""What a run will draw from, and what it will not: shown before the first step, so that nothing is missing unnoticed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from schemas.manifest import Manifest
+from training.data.anchors import Anchors
+from training.data.routing import RoutingSettings
+from training.data.windows import from_bits
+from training.tasks import INDEX, TASKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountRow:
+    """One tier of one embodiment. `by_task`: anchors that a task is allowed and possible at; `share` of the draws."""
+
+    embodiment: str
+    tier: str
+    segments: int
+    anchors: int
+    share: float
+    by_task: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Of a split. `unseen`: segments without latents, left out as the recipe says; `too_short`: no anchor; `lost_weight`: of both,
+    which goes to the others. `shortfalls`: tasks with a weight that nothing can serve.
+    """
+
+    split: str
+    rows: tuple[CountRow, ...]
+    segments: int
+    anchors: int
+    unseen: int
+    too_short: int
+    lost_weight: float
+    shortfalls: tuple[str, ...]
+
+
+def counts_of(
+    anchors: Anchors,
+    manifest: Manifest,
+    routing: RoutingSettings,
+    *,
+    split: str,
+    embodiments: tuple[str, ...],
+) -> Counts:
+    """Counted from the tables that are drawn from."""
+    segments = anchors.segments
+    num: npt.NDArray[np.int64] = np.asarray(segments["num_anchors"])
+    segment = np.repeat(np.arange(len(segments)), num)
+    can = from_bits(np.asarray(anchors.serves & segments["may"][segment]))
+    weight = np.where(num > 0, segments["weight"], 0.0)
+    in_split = pc.equal(manifest.rows["split"], split).to_numpy()
+    of_row = manifest.rows["tier"].take(np.asarray(segments["row"]))
+    tiers: npt.NDArray[np.object_] = np.array(of_row.to_pylist(), dtype=object)
+    rows = []
+    for body, name in enumerate(embodiments):
+        for tier in sorted(set(tiers.tolist())):
+            is_it = np.asarray((segments["embodiment"] == body) & (tiers == tier), dtype=bool)
+            if is_it.any():
+                rows.append(_row(name, tier, is_it, num, weight, can[is_it[segment]]))
+    whole = float(np.sum(manifest.rows["weight"].to_numpy()[in_split]))
+    served: npt.NDArray[np.bool_] = np.asarray(can.any(axis=0))
+    lacking = tuple(
+        task.value for task in TASKS if routing.of_tasks()[INDEX[task]] > 0 and not served[INDEX[task]]
+    )  # fmt: skip
+    return Counts(
+        split=split,
+        rows=tuple(rows),
+        segments=int(in_split.sum()),
+        anchors=int(num.sum()),
+        unseen=int(in_split.sum()) - len(segments),
+        too_short=int((num == 0).sum()),
+        lost_weight=1.0 - float(weight.sum()) / whole if whole > 0 else 0.0,
+        shortfalls=lacking,
+    )
+
+
+def _row(
+    embodiment: str,
+    tier: str,
+    is_it: npt.NDArray[np.bool_],
+    num: npt.NDArray[np.int64],
+    weight: npt.NDArray[np.float64],
+    can: npt.NDArray[np.bool_],
+) -> CountRow:
+    return CountRow(
+        embodiment=embodiment,
+        tier=tier,
+        segments=int(is_it.sum()),
+        anchors=int(num[is_it].sum()),
+        share=float(weight[is_it].sum() / weight.sum()) if weight.sum() else 0.0,
+        by_task={task.value: int(can[:, INDEX[task]].sum()) for task in TASKS},
+    )

@@ -1,0 +1,208 @@
+"""Batches of a manifest's split, in an order that is a pure function of (seed, step): whatever workers, ranks and restarts there are.
+
+A step is a global batch. Its draws come from `training/data/order.py`, its tasks from `training/data/routing.py` over the whole batch, and each rank
+makes its share of it. So the state of a loader is the number of the next step, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from schemas.errors import ConfigError
+from schemas.manifest import Manifest
+from schemas.supervision import Task
+from training.batch import Batch
+from training.conditioning.protocol import TextReader
+from training.data.actions import default_cache, open_actions
+from training.data.anchors import AnchorWork, open_anchors
+from training.data.counts import Counts, counts_of
+from training.data.draws import Draws, check_lottery
+from training.data.embodiments import check_known, embodiments_of
+from training.data.latent_reader import LatentReader, LatentShape, common_shape
+from training.data.layout import ACTION_WIDTH
+from training.data.normalise import Normaliser, normaliser_of
+from training.data.samples import Assembler
+from training.data.source import BatchSource, made_ahead
+from training.data.state import STATE_WIDTH
+from training.data.views import encoder_of, has_view, latents_of_views, refuse_missing
+from training.data.windows import window_of
+from training.recipe import TrainRecipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """What the data decides of `ModelSettings`; `settings()` are its keys but for the text's width."""
+
+    latent_width: int
+    num_patches: int
+    num_views: int
+    num_past: int
+    action_width: int
+    num_history: int
+    num_actions: int
+    state_width: int
+    num_embodiments: int
+
+    def settings(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class Loader:
+    """One split of a manifest for one rank. Everything that can be refused is refused here, before the first step."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        recipe: TrainRecipe,
+        *,
+        reader: TextReader,
+        rank: int = 0,
+        world_size: int = 1,
+        split: str = "train",
+        cache: Path | None = None,
+        embodiments: Sequence[str] = (),
+        normaliser: Normaliser | None = None,
+        num_processes: int = 1,
+        verify_latents: bool = False,
+        latent_dtype: torch.dtype = torch.float32,
+        progress: Callable[[int, int], None] = lambda done, whole: None,
+    ) -> None:
+        """
+        Args:
+            cache: where derived tables are kept; default beside the manifests, where `eicorpus forget` removes them.
+            embodiments, normaliser: of a checkpoint; nothing for those of the manifest.
+            num_processes: that derive the actions, the first time. progress: (parts made, parts).
+            verify_latents: read each file of latents whole once and compare its sha256.
+            latent_dtype: of the pictures in a batch.
+
+        Raises:
+            ConfigError: the manifest, its latents or its statistics do not fit the recipe, or there is nothing to draw.
+        """
+        self.manifest, self.recipe = manifest, recipe
+        self.rank, self.world_size, self.split = rank, world_size, split
+        if recipe.run.batch_size % world_size:
+            found = f"a global batch of {recipe.run.batch_size} does not divide by {world_size} ranks"  # fmt: skip
+            raise ConfigError(found, where="recipe key run.batch_size")
+        check_lottery(recipe.routing)
+        data = recipe.data
+        found_bodies = embodiments_of(manifest)
+        self.embodiments = tuple(embodiments) or found_bodies
+        check_known(self.embodiments, found_bodies, where=f"manifest {manifest.facts.name}")
+        self.encoder_id = encoder_of(manifest, data.encoder)
+        is_seen = has_view(manifest.rows, self.encoder_id, data.cameras)
+        refuse_missing(manifest, is_seen, self.encoder_id, data)
+        self.latent_shape = self._shape(is_seen)
+        self.window = window_of(
+            data, rate_hz=self.latent_shape.rate_hz, grid_stride=self.latent_shape.grid_stride
+        )
+        self.normaliser = normaliser or normaliser_of(manifest, self.embodiments, data.normalise)
+        cache = cache or default_cache(manifest.corpus)
+        store = open_actions(
+            manifest,
+            cache=cache,
+            with_state=data.with_state,
+            num_processes=num_processes,
+            progress=progress,
+        )
+        work = AnchorWork(
+            manifest=manifest,
+            split=split,
+            embodiments=self.embodiments,
+            store=store,
+            normaliser=self.normaliser,
+            window=self.window,
+            routing=recipe.routing,
+            is_seen=is_seen,
+        )
+        self.anchors = open_anchors(work, cache)
+        self.draws = Draws(
+            self.anchors, recipe.routing, seed=recipe.seed, batch_size=recipe.run.batch_size
+        )
+        assembler = Assembler(
+            window=self.window,
+            store=store,
+            normaliser=self.normaliser,
+            latents=LatentReader(manifest.corpus, self.latent_shape, with_digest=verify_latents),
+            encoder_id=self.encoder_id,
+            cameras=data.cameras,
+            reader=reader,
+            with_state=data.with_state,
+            latent_dtype=latent_dtype,
+        )
+        self._source = BatchSource(
+            draws=self.draws, assembler=assembler, rank=rank, world_size=world_size
+        )
+
+    def _shape(self, is_seen: npt.NDArray[np.bool_]) -> LatentShape:
+        row = self.manifest.row(int(np.flatnonzero(is_seen)[0]))
+        views = latents_of_views(row.latents, self.encoder_id, self.recipe.data.cameras)
+        present = [latent for latent in views if latent is not None]
+        return common_shape(self.manifest.corpus, present, row.uid)
+
+    def shapes(self) -> Shapes:
+        """For the network that is to learn from these batches."""
+        data = self.recipe.data
+        return Shapes(
+            latent_width=self.latent_shape.width,
+            num_patches=self.latent_shape.num_patches,
+            num_views=len(data.cameras),
+            num_past=len(data.past_s),
+            action_width=ACTION_WIDTH,
+            num_history=data.num_history,
+            num_actions=data.num_actions,
+            state_width=STATE_WIDTH if data.with_state else 0,
+            num_embodiments=len(self.embodiments),
+        )
+
+    def counts(self) -> Counts:
+        """What there is to draw, and what is left out: to be shown before the first step."""
+        return counts_of(
+            self.anchors,
+            self.manifest,
+            self.recipe.routing,
+            split=self.split,
+            embodiments=self.embodiments,
+        )
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Global batches until as many samples were drawn as there are anchors."""
+        return self.draws.num_draws / self.recipe.run.batch_size
+
+    def batch(self, step: int) -> Batch:
+        """This rank's share of global batch `step`, made here and now.
+
+        Raises:
+            SourceError: a sample is broken; the message has its address.
+        """
+        return self._source.batch(step)
+
+    def batches(self, first_step: int = 0, *, pin_memory: bool = False) -> Iterator[Batch]:
+        """Batches from `first_step` on, for ever, made ahead by `recipe.run.num_workers` threads.
+
+        Raises:
+            SourceError: when the batch that has the broken sample is asked for.
+        """
+        yield from made_ahead(
+            self._source, first_step, self.recipe.run.num_workers, pin_memory=pin_memory
+        )
+
+    def every(
+        self, task: Task, *, batch_size: int, num_samples: int | None = None
+    ) -> Iterator[Batch]:
+        """One pass over what this task can be evaluated on, in a fixed order; the last batch may be smaller. Of a rank, its stretch.
+
+        Args:
+            num_samples: of all ranks, evenly spread over the split; None for every anchor.
+        """
+        drawn = self.draws.every(task, num_samples)
+        cuts = np.linspace(0, len(drawn.now), self.world_size + 1).astype(int)
+        mine = drawn.part(slice(cuts[self.rank], cuts[self.rank + 1]))
+        for first in range(0, len(mine.now), batch_size):
+            yield self._source.made(mine.part(slice(first, first + batch_size)))

@@ -1,0 +1,173 @@
+"""Trained actions to numbers of order one and back, for each body by the statistics of its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from schemas.errors import ConfigError
+from schemas.manifest import Manifest, Normalisation, Statistics
+from schemas.trained_action import REPRESENTATION
+from training.data.layout import ACTION_WIDTH, slot_names, slots_of
+from training.recipe import NormaliseSettings
+
+# An element whose range is below this never changes: a micrometre, a microradian, a millionth of an opening. What
+# remains is the rounding of float32 poses, and dividing by it would make noise of it.
+SMALLEST_RANGE = 1e-6
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Normaliser:
+    """[M, 172] of M bodies: a value is `centre + scale * normalised`. `scale` is 0 where an element never changes.
+
+    `is_known`: the manifest had samples of this element; all others are masked, whatever a recording says.
+    """
+
+    embodiments: tuple[str, ...]
+    centre: Tensor
+    scale: Tensor
+    is_known: Tensor
+    clip: float | None = None
+
+    def encode(self, values: Tensor, embodiment: Tensor) -> Tensor:
+        """[B, K, 172] in metres, radians and fractions to normalised ones; 0 where unknown or constant.
+
+        Args:
+            embodiment: [B] numbers of bodies.
+        """
+        centre, scale = self._of(embodiment, values)
+        changes = scale > 0
+        out = torch.where(changes, (values - centre) / torch.where(changes, scale, 1.0), 0.0)
+        return out if self.clip is None else out.clamp(-self.clip, self.clip)
+
+    def encode_array(
+        self, values: npt.NDArray[np.float32], embodiment: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """`encode` without torch, whose threads would get in each other's way where many samples are made at once."""
+        centre, scale = (x.numpy()[embodiment][:, None] for x in (self.centre, self.scale))
+        changes = scale > 0
+        out = np.where(changes, (values - centre) / np.where(changes, scale, 1), 0)
+        out = out if self.clip is None else out.clip(-self.clip, self.clip)
+        return np.asarray(out, dtype=np.float32)
+
+    def decode(self, values: Tensor, embodiment: Tensor) -> Tensor:
+        """[B, K, 172] back; unknown elements are 0, constant ones their constant."""
+        centre, scale = self._of(embodiment, values)
+        return centre + scale * values
+
+    def _of(self, embodiment: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        at = embodiment.to(self.centre.device)
+        centre, scale = (x[at][:, None].to(like.device) for x in (self.centre, self.scale))
+        return centre, scale
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: lists and tensors."""
+        return {
+            "representation": REPRESENTATION,
+            "slots": list(slot_names()),
+            "embodiments": list(self.embodiments),
+            "centre": self.centre,
+            "scale": self.scale,
+            "is_known": self.is_known,
+            "clip": self.clip,
+        }
+
+    def joined(self, later: Normaliser) -> Normaliser:
+        """Bodies of this one as they are, new ones as `later` has them: an adapter goes on meaning what it learned."""
+        more = [i for i, name in enumerate(later.embodiments) if name not in self.embodiments]
+        both = {n: torch.cat([getattr(self, n), getattr(later, n)[more]]) for n in _ARRAYS}
+        names = (*self.embodiments, *(later.embodiments[i] for i in more))
+        return Normaliser(embodiments=names, clip=self.clip, **both)
+
+
+_ARRAYS = ("centre", "scale", "is_known")
+
+
+def from_state(state: Mapping[str, Any], *, where: str = "checkpoint") -> Normaliser:
+    """
+    Raises:
+        ConfigError: of another representation or another layout.
+    """
+    if state["representation"] != REPRESENTATION:
+        found = f"a normaliser of {state['representation']}, expected {REPRESENTATION}"
+        raise ConfigError(f"{found}; train again with this eicorpus", where=where)
+    if tuple(state["slots"]) != slot_names():
+        found = f"{len(state['slots'])} slots of another layout, expected {ACTION_WIDTH}"
+        raise ConfigError(f"{found}; use the eicorpus it was made with", where=where)
+    arrays = {name: state[name] for name in _ARRAYS}
+    return Normaliser(embodiments=tuple(state["embodiments"]), clip=state["clip"], **arrays)
+
+
+def normaliser_of(
+    manifest: Manifest, embodiments: Sequence[str], settings: NormaliseSettings
+) -> Normaliser:
+    """From the statistics of a manifest. A body that they do not have is masked whole.
+
+    Raises:
+        ConfigError: there are none, or they are of another representation.
+    """
+    statistics = checked_statistics(manifest)
+    arrays = [_of_body(statistics.embodiments.get(name), name, settings) for name in embodiments]
+    centre, scale, known = (np.stack(each) for each in zip(*arrays, strict=True))
+    return Normaliser(
+        embodiments=tuple(embodiments),
+        centre=torch.from_numpy(centre).float(),
+        scale=torch.from_numpy(scale).float(),
+        is_known=torch.from_numpy(known),
+        clip=settings.clip,
+    )
+
+
+def checked_statistics(manifest: Manifest) -> Statistics:
+    """
+    Raises:
+        ConfigError: see `normaliser_of`.
+    """
+    statistics, name = manifest.facts.statistics, manifest.facts.name
+    where = f"manifest {name}"
+    again = f"`eicorpus manifest build NEW_NAME --corpus {manifest.corpus}` with its options"
+    if statistics is None:
+        found = "published without statistics (--no-stats), and actions are normalised by them"
+        raise ConfigError(f"{found}; run {again}", where=where)
+    if statistics.representation != REPRESENTATION:
+        found = f"stats from another representation, {statistics.representation}"
+        raise ConfigError(f"{found}; expected {REPRESENTATION}; run {again}", where=where)
+    return statistics
+
+
+def _of_body(
+    found: Normalisation | None, name: str, settings: NormaliseSettings
+) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
+    """[172] centre, scale, and what is known."""
+    centre, scale = np.zeros(ACTION_WIDTH), np.zeros(ACTION_WIDTH)
+    known = np.zeros(ACTION_WIDTH, dtype=bool)
+    if found is None:
+        return centre, scale, known
+    at = slots_of(found.names, where=f"embodiment {name}")
+    has = np.array(found.count) > 0
+    middle, half = _centre_and_scale(found, settings)
+    centre[at], scale[at], known[at] = np.where(has, middle, 0), np.where(has, half, 0), has
+    return centre, scale, known
+
+
+def _centre_and_scale(found: Normalisation, settings: NormaliseSettings) -> tuple[Array, Array]:
+    """[E], NaN where there are no samples. Quantiles that meet while the extremes do not give way to the extremes."""
+    low, high = found.array("min"), found.array("max")
+    if settings.mode == "mean_std":
+        centre, scale = found.array("mean"), found.array("std")
+        changes = 2 * scale > SMALLEST_RANGE
+    else:
+        if settings.mode == "q99":
+            q_low, q_high = found.array("q01"), found.array("q99")
+            is_flat = q_high - q_low <= SMALLEST_RANGE
+            low, high = np.where(is_flat, low, q_low), np.where(is_flat, high, q_high)
+        centre, scale = (low + high) / 2, (high - low) / 2
+        changes = high - low > SMALLEST_RANGE
+    return centre, np.where(changes, scale, 0.0)

@@ -1,0 +1,85 @@
+"""The numbers of committed episodes, as a trainer reads them: named columns of the data Parquet, and nothing of the videos."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import ConfigError
+from schemas.lerobot import CHUNK_SIZE, DATA_PATH
+from schemas.trained_action import Named
+
+FEATURES = ("action", "action.valid", "observation.state", "observation.valid")
+INFO = "meta/info.json"
+
+
+def inside(root: Path, relative: str) -> Path:
+    """`root / relative`, links followed.
+
+    Raises:
+        ConfigError: there is nothing, or it lies elsewhere: a manifest is data, and may say anything.
+    """
+    try:
+        path = (root / relative).resolve(strict=True)
+    except OSError as error:
+        found = f"missing ({error.strerror}); run `eicorpus verify {root}`"
+        raise ConfigError(found, where=relative) from error
+    if not path.is_relative_to(root.resolve()):
+        raise ConfigError(f"lies outside the corpus {root}: not followed", where=relative)
+    return path
+
+
+def feature_names(corpus: Path, dataset_path: str) -> Mapping[str, tuple[str, ...]]:
+    """Element names of FEATURES of a data set; empty where it has no action.
+
+    Raises:
+        ConfigError: its `meta/info.json` is missing or damaged.
+    """
+    relative = f"{dataset_path}/{INFO}"
+    try:
+        features = json.loads(inside(corpus, relative).read_text())["features"]
+        if any(name not in features for name in FEATURES):
+            return {}
+        return {name: tuple(map(str, features[name]["names"])) for name in FEATURES}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = f"damaged ({error!r}); run `eicorpus verify {corpus}`"
+        raise ConfigError(found, where=relative) from error
+
+
+def data_path(dataset_path: str, episode_index: int) -> str:
+    """Relative to the corpus."""
+    inner = DATA_PATH.format(episode_chunk=episode_index // CHUNK_SIZE, episode_index=episode_index)
+    return f"{dataset_path}/{inner}"
+
+
+def read_features(corpus: Path, path: str, names: Mapping[str, Sequence[str]]) -> dict[str, Named]:
+    """All rows of FEATURES of one episode.
+
+    Raises:
+        ConfigError: no whole Parquet file with these columns of these widths.
+    """
+    try:
+        table = pq.read_table(
+            inside(corpus, path), columns=[*names], use_threads=False, partitioning=None
+        )
+        found = {name: _matrix(table[name]) for name in names}
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise ConfigError(f"damaged ({error}); run `eicorpus verify {corpus}`", where=path) from error  # fmt: skip
+    for name, values in found.items():
+        if values.shape[1] != len(names[name]):
+            message = f"{name} has {values.shape[1]} elements, {INFO} names {len(names[name])}"
+            raise ConfigError(f"{message}; run `eicorpus verify {corpus}`", where=path)
+    return {name: Named(values=v, names=tuple(names[name])) for name, v in found.items()}
+
+
+def _matrix(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[Any]]:
+    """[K, n]; a feature of one element is a plain column, not one of lists."""
+    array = column.combine_chunks()
+    flat = array.flatten() if pa.types.is_nested(array.type) else array
+    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(array), -1)

@@ -1,0 +1,78 @@
+"""Makes batches by their number: here, or ahead of time in threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from training.batch import Batch
+from training.data.draws import Drawn, Draws
+from training.data.samples import Assembler
+
+PREFETCH = 2  # batches beyond those that are being made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BatchSource:
+    """One rank's part of every global batch. Safe to call from several threads."""
+
+    draws: Draws
+    assembler: Assembler
+    rank: int
+    world_size: int
+
+    def batch(self, step: int) -> Batch:
+        return self.made(self.draws.of_step(step, self.rank, self.world_size))
+
+    def made(self, drawn: Drawn) -> Batch:
+        anchors = self.draws.anchors
+        segments = np.asarray(anchors.segments[drawn.segment])
+        return self.assembler.batch(segments, anchors.rows(segments["row"]), drawn.now, drawn.task)
+
+
+def made_ahead(
+    source: BatchSource, first_step: int, num_workers: int, *, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """Batches in the order of steps, whichever is done first, `PREFETCH` more than there are workers. With 0 workers here and now.
+
+    Threads, not processes: what takes time is copying out of mapped files, outside the interpreter's lock. Handing batches over from processes
+    cost half the throughput (docs/benchmarks.md), and they need shared memory that containers are short of.
+
+    Raises:
+        SourceError: when the batch with the broken sample is due; those before it were given out.
+    """
+
+    def made(step: int) -> Batch:
+        batch = source.batch(step)
+        return tensors_mapped(batch, Tensor.pin_memory) if pin_memory else batch
+
+    if not num_workers:
+        yield from map(made, count(first_step))
+    pool, steps = ThreadPoolExecutor(num_workers, thread_name_prefix="loader"), count(first_step)
+    try:
+        waiting = deque(pool.submit(made, next(steps)) for _ in range(num_workers + PREFETCH))
+        while True:
+            batch = waiting.popleft().result()
+            waiting.append(pool.submit(made, next(steps)))
+            yield batch
+    finally:  # also when nobody asks any more
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def tensors_mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same value with every tensor in it changed: of a dataclass, a mapping, or a tensor."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: tensors_mapped(each, change) for key, each in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        found = {f.name: getattr(value, f.name) for f in fields(value)}
+        return replace(value, **{k: tensors_mapped(v, change) for k, v in found.items()})
+    return value

@@ -1,0 +1,105 @@
+"""Which latents a sample sees: the encoder of the run, and for each view a camera of the episode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.errors import ConfigError
+from schemas.manifest import Latent, Manifest
+from training.recipe import DataSettings
+
+
+def again(manifest: Manifest) -> str:
+    """The commands after which a manifest has latents."""
+    corpus = manifest.corpus
+    return (
+        f"run `eicorpus latents {corpus}`, then build the manifest anew, which holds them: "
+        f"`eicorpus manifest build NEW_NAME --corpus {corpus}`"
+    )
+
+
+def encoder_of(manifest: Manifest, wanted: str) -> str:
+    """The id of the encoder that is meant. Latents without a camera are of texts, and not meant.
+
+    Args:
+        wanted: an id, the name of a model, or nothing where there is only one.
+
+    Raises:
+        ConfigError: none, or several, fit.
+    """
+    where = f"manifest {manifest.facts.name}"
+    flat = manifest.rows["latents"].combine_chunks().flatten()
+    has_camera = pc.not_equal(pc.struct_field(flat, "camera"), "")
+    ids = sorted(pc.unique(pc.struct_field(flat, "encoder_id").filter(has_camera)).to_pylist())
+    if not ids:
+        raise ConfigError(f"latents missing: no row has any; {again(manifest)}", where=where)
+    fitting = [i for i in ids if wanted in ("", i, i.partition("-")[0])]
+    there = f"the manifest has {', '.join(ids)}"
+    if not fitting:
+        found = f"latents from another encoder: {there}; the recipe wants {wanted}"
+        repair = f"say `--set data.encoder={ids[0]}`, or {again(manifest)}"
+        raise ConfigError(f"{found}; {repair}", where=where)
+    if len(fitting) > 1:
+        repair = f"say which by `--set data.encoder={fitting[0]}`"
+        raise ConfigError(f"several encoders fit {wanted!r}: {there}; {repair}", where=where)
+    return str(fitting[0])
+
+
+def views_of(cameras: Sequence[str], patterns: Sequence[str]) -> tuple[int | None, ...]:
+    """For each view which camera it is: the first that its glob fits and that is no earlier view; None for none.
+
+    Args:
+        cameras: of the episode with latents of the encoder, sorted by name. patterns: `data.cameras`.
+    """
+    out: list[int | None] = []
+    for pattern in patterns:
+        free = (i for i, c in enumerate(cameras) if i not in out and fnmatchcase(c, pattern))
+        out.append(next(free, None))
+    return tuple(out)
+
+
+def latents_of_views(
+    latents: Sequence[Latent], encoder_id: str, patterns: Sequence[str]
+) -> tuple[Latent | None, ...]:
+    """[V] the file of each view of one row of a manifest."""
+    own = sorted((x for x in latents if x.encoder_id == encoder_id), key=lambda x: x.camera)
+    return tuple(None if i is None else own[i] for i in views_of([x.camera for x in own], patterns))
+
+
+def has_view(rows: pa.Table, encoder_id: str, patterns: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """[S] whether any view of a row has latents."""
+    lists = rows["latents"].combine_chunks()
+    flat, parent = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
+    is_ours = pc.equal(pc.struct_field(flat, "encoder_id"), encoder_id)
+    cameras = pc.struct_field(flat, "camera").filter(is_ours).dictionary_encode()
+    seen = [any(fnmatchcase(c, p) for p in patterns) for c in cameras.dictionary.to_pylist()]
+    out = np.zeros(len(rows), dtype=bool)
+    fits = np.array(seen, dtype=bool)[cameras.indices.to_numpy()] if seen else np.zeros(0, bool)
+    out[parent[is_ours.to_numpy(zero_copy_only=False)][fits]] = True
+    return out
+
+
+def refuse_missing(
+    manifest: Manifest, is_seen: npt.NDArray[np.bool_], encoder_id: str, settings: DataSettings
+) -> None:
+    """
+    Args:
+        is_seen: [S] of `has_view`, of the rows of the manifest.
+
+    Raises:
+        ConfigError: rows have none, and the recipe does not leave them out.
+    """
+    missing = np.flatnonzero(~is_seen)
+    if not len(missing) or settings.without_missing:
+        return
+    row = manifest.row(int(missing[0]))
+    found = f"latents missing: {len(missing)} of {len(manifest)} rows have none of {encoder_id} of a camera like {' or '.join(settings.cameras)}"
+    first = f"{row.uid} first"
+    repair = f"{again(manifest)}; or leave these rows out: `--set data.without_missing=true`"
+    raise ConfigError(f"{found}, {first}; {repair}", where=f"manifest {manifest.facts.name}")

@@ -1,0 +1,79 @@
+"""What a network says when it is asked: chunks and future pictures, sampled from noise that belongs to the sample alone.
+
+Elements that the body does not have carry no noise and stay 0, as in training (`objective.py`). Those rows of a chunk that lie past the end of a
+segment are asked for all the same: a policy that acts does not know where a segment will end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from schemas.supervision import Task
+from training.batch import Batch, Origin
+from training.data.order import key_of
+from training.flow import sampled
+from training.model.network import Known, Network, Text
+from training.tasks import INDEX
+
+PURPOSE = 9  # of the keys: order, routing, training noise and dropout have 0 to 8
+
+
+def noise_of(origin: Origin, shape: tuple[int, ...], *, seed: int, place: int) -> Tensor:
+    """[B, *shape] normal numbers, float32 on the CPU: the same for a sample in whatever batch and on whatever machine.
+
+    Args:
+        place: which noise of the sample; actions and pictures have different ones.
+    """
+    generator = torch.Generator()
+    out = torch.empty(len(origin.row), *shape)
+    for i, (row, timestep) in enumerate(zip(origin.row, origin.timestep, strict=True)):
+        generator.manual_seed(int(key_of(seed, PURPOSE, place, int(row), int(timestep))))
+        out[i].normal_(generator=generator)
+    return out
+
+
+def asked(known: Known, task: Task) -> Known:
+    """The same samples, of another task."""
+    return dataclasses.replace(known, task=torch.full_like(known.task, INDEX[task]))
+
+
+def elements_of(batch: Batch) -> Tensor:
+    """[B, K, E] what is asked for: every element that is known somewhere in the chunk, at all K."""
+    return batch.has_action.any(dim=1, keepdim=True).expand_as(batch.has_action)
+
+
+def said_action(
+    network: Network,
+    known: Known,
+    text: Text,
+    *,
+    future: Tensor,
+    wanted: Tensor,
+    noise: Tensor,
+    num_steps: int,
+) -> Tensor:
+    """[B, K, E] normalised chunk; `known.task` is a task that says actions. `future` counts only where the task sees it.
+
+    Args:
+        wanted: [B, K, E] bool of `elements_of`. noise: the same shape.
+    """
+
+    def velocity_at(x: Tensor, t: Tensor) -> Tensor:
+        return torch.where(wanted, network(known, text, x, future, t)[0].float(), 0.0)
+
+    return sampled(torch.where(wanted, noise, 0.0), velocity_at, num_steps=num_steps)
+
+
+def said_future(
+    network: Network, known: Known, text: Text, *, action: Tensor, noise: Tensor, num_steps: int
+) -> Tensor:
+    """[B, V * N, D] latents; `known.task` is a task that says pictures. `action` counts only where the task knows it."""
+
+    def velocity_at(x: Tensor, t: Tensor) -> Tensor:
+        out: Tensor = network(known, text, action, x, t)[1].float()
+        return out
+
+    return sampled(noise, velocity_at, num_steps=num_steps)

@@ -1,0 +1,166 @@
+"""A pass over held-out samples for each task: the network is asked, and scored beside what needs no network.
+
+Errors are named `<task>/<who>/<metric>`: who is `model`, a baseline (`actions.baselines`; `copy` of the picture of now), or, for forward
+dynamics, `without_action`: the forecast from the same noise of the same samples, which tells what knowing the action is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from schemas.manifest import Statistics
+from schemas.supervision import Task
+from training.batch import Batch
+from training.data.layout import ACTION_WIDTH, slots_of
+from training.data.normalise import Normaliser
+from training.evaluation import draws
+from training.evaluation.actions import (
+    Chunks,
+    action_errors,
+    baselines,
+    parallel_grippers,
+    side_places,
+)
+from training.evaluation.pictures import last_picture, picture_errors
+from training.evaluation.tally import Array, Error, Group, Tally
+from training.learner import Learner
+from training.model.network import Text
+
+Mask = npt.NDArray[np.bool_]
+MODEL, COPY, WITHOUT_ACTION = "model", "copy", "without_action"
+NORMALISED = (
+    "normalised_l1"  # of an element, in the units of the loss: one number for all of an action
+)
+_ACTION, _PICTURE = 0, 1  # which noise of a sample
+
+
+def means_of(statistics: Statistics, embodiments: Sequence[str]) -> Array:
+    """[M, 172] the manifest's mean of every element; 0 where it has none."""
+    out = np.zeros((len(embodiments), ACTION_WIDTH))
+    for number, name in enumerate(embodiments):
+        found = statistics.embodiments.get(name)
+        if found is not None:
+            at = slots_of(found.names, where=f"embodiment {name}")
+            out[number, at] = np.nan_to_num(found.array("mean"))
+    return out
+
+
+class Evaluation:
+    """Holds a tally and a learner; batches are given to `add`, on the learner's device."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        normaliser: Normaliser,
+        means: Array,
+        *,
+        num_steps: int,
+        seed: int = 0,
+    ) -> None:
+        """`means` [M, 172] of `means_of`; `num_steps` of Euler; `seed` of the noise."""
+        self.learner, self.normaliser, self.means = learner.eval(), normaliser, means
+        self.num_steps, self.seed = num_steps, seed
+        self.sides = side_places()
+        self.is_parallel = parallel_grippers(normaliser.is_known.cpu().numpy(), self.sides)
+        self.tally = Tally()
+
+    @torch.inference_mode()
+    def add(self, batch: Batch, groups: Sequence[Group], task: Task) -> None:
+        """Score samples that may serve this task and can (`Loader.every`); `groups` of the B samples."""
+        text = self.learner.conditioner(batch.text_inputs)
+        if task in (Task.POLICY, Task.INVERSE_DYNAMICS):
+            found = self._actions(batch, text, task)
+        else:
+            found = self._pictures(batch, text, task)
+        named = {
+            f"{task}/{who}/{metric}": error
+            for who, by_metric in found.items()
+            for metric, error in by_metric.items()
+        }
+        self.tally.add(groups, named)
+
+    def chunk(self, batch: Batch, text: Text, task: Task) -> Tensor:
+        """[B, K, E] normalised, what the network says."""
+        noise = draws.noise_of(
+            batch.origin, tuple(batch.action.shape[1:]), seed=self.seed, place=_ACTION
+        )
+        return draws.said_action(
+            self.learner.network,
+            draws.asked(batch.known, task),
+            text,
+            future=batch.future,
+            wanted=draws.elements_of(batch),
+            noise=noise.to(batch.action.device),
+            num_steps=self.num_steps,
+        )
+
+    def picture(self, batch: Batch, text: Text, task: Task) -> Tensor:
+        """[B, V * N, D] latents, what the network says."""
+        noise = draws.noise_of(
+            batch.origin, tuple(batch.future.shape[1:]), seed=self.seed, place=_PICTURE
+        )
+        return draws.said_future(
+            self.learner.network,
+            draws.asked(batch.known, task),
+            text,
+            action=torch.where(batch.has_action, batch.action, 0.0),
+            noise=noise.to(batch.future.device),
+            num_steps=self.num_steps,
+        )
+
+    def _pictures(self, batch: Batch, text: Text, task: Task) -> dict[str, dict[str, Error]]:
+        """By who, by metric."""
+        out = {
+            MODEL: picture_errors(self.picture(batch, text, task), batch),
+            COPY: picture_errors(last_picture(batch), batch),
+        }
+        if task is Task.FORWARD_DYNAMICS:
+            forecast = self.picture(batch, text, Task.VISUAL_FORECASTING)
+            out[WITHOUT_ACTION] = picture_errors(forecast, batch)
+        return out
+
+    def _actions(self, batch: Batch, text: Text, task: Task) -> dict[str, dict[str, Error]]:
+        """By who, by metric."""
+        known = batch.known
+        in_reach = None
+        if task is Task.INVERSE_DYNAMICS:
+            in_reach = (batch.action_t_s <= batch.future_t_s + 1e-6).cpu().numpy()
+
+        def raw(values: Tensor) -> Array:
+            return self.normaliser.decode(values.double(), known.embodiment).cpu().numpy()
+
+        true = Chunks(values=raw(batch.action), valid=batch.has_action.cpu().numpy())
+        history = Chunks(values=raw(known.history), valid=known.has_history.cpu().numpy())
+        body = known.embodiment.cpu().numpy()
+        said = self.chunk(batch, text, task)
+        by_rule = baselines(history, self.means[body], self.sides, said.shape[1])
+        units = {MODEL: raw(said), **by_rule}
+        plain = {MODEL: said} | {
+            name: self.normaliser.encode(
+                torch.from_numpy(value).to(said.device), known.embodiment
+            ).float()
+            for name, value in by_rule.items()
+        }
+        out = {}
+        for who, values in units.items():
+            errors = action_errors(
+                values, true, self.sides, is_parallel=self.is_parallel[body], in_reach=in_reach
+            )
+            out[who] = errors | {NORMALISED: _plain_error(plain[who], batch, in_reach)}
+        return out
+
+
+def _plain_error(said: Tensor, batch: Batch, in_reach: Mask | None) -> Error:
+    """Of every element that counts."""
+    known = batch.has_action
+    if in_reach is not None:
+        known = known & torch.from_numpy(in_reach).to(known.device)[:, None]
+    error = torch.where(known, (said - batch.action).abs(), 0.0).double()
+    return Error(
+        total=error.sum(dim=2).cpu().numpy(), count=known.sum(dim=2).double().cpu().numpy()
+    )

@@ -1,0 +1,149 @@
+"""What a tally says: a mean with its interval for every task, body and metric, and by how much it is better than a baseline.
+
+Every metric is an error: less is better. Skill is 1 - error / error of the baseline: 0 is no better, 1 is perfect, negative is worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from schemas.supervision import Task
+from training.evaluation.actions import POSITION, ROTATION
+from training.evaluation.evaluate import COPY, MODEL, WITHOUT_ACTION
+from training.evaluation.pictures import L2
+from training.evaluation.tally import ByEpisode, Tally, interval
+
+EVERY = "all"
+BASELINES = {
+    "copy_last_frame": (Task.VISUAL_FORECASTING, L2, COPY),
+    "zero_action": (Task.POLICY, POSITION, "stay"),
+    "zero_action_rotation": (Task.POLICY, ROTATION, "stay"),
+    "repeat_action": (Task.POLICY, POSITION, "repeat"),
+    "mean_action": (Task.POLICY, POSITION, "mean"),
+    "inverse_dynamics_zero_action": (Task.INVERSE_DYNAMICS, POSITION, "stay"),
+    "forward_dynamics_copy_last_frame": (Task.FORWARD_DYNAMICS, L2, COPY),
+    "forward_dynamics_without_action": (Task.FORWARD_DYNAMICS, L2, WITHOUT_ACTION),
+}
+NEGLIGIBLE = 1e-5  # error of a baseline (m, rad, ...) that leaves nothing to be better than
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """`low` and `high` hold 95 %; None where there are too few episodes to say."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Line:
+    """One metric of one task over some segments. `num` is how many things were scored, by_step their mean at each step of the chunk."""
+
+    task: str
+    embodiment: str
+    tier: str
+    metric: str
+    num_episodes: int
+    num: int
+    model: Estimate
+    baselines: dict[str, float]
+    skill: dict[str, Estimate]
+    by_step: dict[str, list[float | None]]
+
+    def as_object(self) -> dict[str, Any]:
+        """For JSON."""
+        names = ("task", "embodiment", "tier", "metric", "num_episodes", "num", "baselines")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "model": _as_object(self.model),
+            "skill": {name: _as_object(each) for name, each in self.skill.items()},
+            "by_step": self.by_step,
+        }
+
+
+def lines(tally: Tally, *, seed: int = 0) -> list[Line]:
+    """Over everything first, then by body, then by tier; tasks and metrics in the order in which they were met."""
+    bodies = sorted({group.embodiment for group in tally.groups})
+    tiers = sorted({group.tier for group in tally.groups})
+    shares: list[tuple[str | None, str | None]] = [(None, None)]
+    shares += [(body, None) for body in bodies] + [(None, tier) for tier in tiers]
+    names = [name.split("/") for name in tally.columns]
+    asked = [(task, metric) for task, who, metric in names if who == MODEL]
+    found = [
+        _line(tally, task, metric, body, tier, seed)
+        for task, metric in asked
+        for body, tier in shares
+    ]
+    return [line for line in found if line is not None]
+
+
+def _line(
+    tally: Tally, task: str, metric: str, body: str | None, tier: str | None, seed: int
+) -> Line | None:
+    by_who = {
+        name.split("/")[1]: tally.of(name, embodiment=body, tier=tier)
+        for name in tally.columns
+        if name.startswith(f"{task}/") and name.endswith(f"/{metric}")
+    }
+    model = by_who.pop(MODEL)
+    mean = model.mean()
+    if mean is None:
+        return None
+    draws = model.resampled(seed=seed)
+    others = {who: value for who, each in by_who.items() if (value := each.mean()) is not None}
+    return Line(
+        task=task,
+        embodiment=body or EVERY,
+        tier=tier or EVERY,
+        metric=metric,
+        num_episodes=model.num_episodes,
+        num=round(model.count.sum()),
+        model=_estimate(mean, draws),
+        baselines=others,
+        skill={
+            who: _skill(mean, draws, by_who[who], seed)
+            for who, v in others.items()
+            if v > NEGLIGIBLE
+        },
+        by_step={MODEL: model.by_step()} | {who: each.by_step() for who, each in by_who.items()},
+    )
+
+
+def _skill(mean: float, draws: Any, other: ByEpisode, seed: int) -> Estimate:
+    """Both means of the same draws of episodes: what makes an episode hard is hard for both."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = draws / other.resampled(seed=seed)
+    return _estimate(1 - mean / (other.mean() or np.nan), 1 - ratio)
+
+
+def _estimate(value: float, draws: Any) -> Estimate:
+    low, high = interval(draws) or (None, None)
+    return Estimate(value=value, low=low, high=high)
+
+
+def _as_object(estimate: Estimate) -> dict[str, float | None]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def beats_baselines(found: Sequence[Line]) -> dict[str, bool | None]:
+    """Over all bodies: is the forecast nearer (L2) than a copy of the picture of now, and the hand nearer to where it went than without any
+    motion, going on as before, or by the mean motion. None: nothing to compare.
+
+    In metres and radians, not in normalised units: an element that hardly varies has a tiny scale, and no motion at all is then absurdly wrong in it.
+    """
+    over_all = {
+        (line.task, line.metric): line
+        for line in found
+        if line.embodiment == EVERY and line.tier == EVERY
+    }
+    out: dict[str, bool | None] = {}
+    for name, (task, metric, who) in BASELINES.items():
+        line = over_all.get((task, metric))
+        skill = None if line is None else line.skill.get(who)
+        out[name] = None if skill is None else skill.value > 0
+    return out

@@ -1,0 +1,56 @@
+"""What a policy is shown and what it answers, as arrays without torch. The shape of what travels is in docs/training/serving.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.action import ActionSpec
+from schemas.geometry import Array, rotmat_from_rot6d_cols, transform
+
+Pixels = npt.NDArray[np.uint8]
+Values = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Observation:
+    """What is known now.
+
+    pictures: camera -> [p, height, width, 3] RGB, the last is now, the one before it as long ago as the recipe's `past_s` say; p may be
+    fewer than the recipe's pictures at the start of an episode, what is missing is told the network as missing. latents: camera -> [p, N, D]
+    in place of pictures. history: [h, A] absolute targets at 10 Hz in the layout of `ActionSpec`, the last is the one in force now (where the hand is,
+    when nothing was commanded yet); more than the recipe's history is not looked at, None is none. state: [A] as measured now, for networks that were
+    trained with it.
+    """
+
+    text: str
+    embodiment: str
+    pictures: Mapping[str, Pixels] = field(default_factory=dict)
+    latents: Mapping[str, Values] = field(default_factory=dict)
+    history: npt.NDArray[Any] | None = None
+    state: npt.NDArray[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ActionChunk:
+    """What to do next: [K, A] absolute targets in the layout of `spec`, reached `t_s` [K] seconds from now.
+
+    Poses are in the frame of the history's; without a history they are seen from the hand of now.
+    """
+
+    spec: ActionSpec
+    targets: Array
+    t_s: Array
+
+    def part(self, name: str) -> Array:
+        """[K, n]: the slice of this name, `right.gripper_opening` say; KeyError naming what there is."""
+        return self.targets[:, self.spec.slice(name)]
+
+    def T_ref_hand(self, side: str) -> Array:
+        """[K, 4, 4] of the hand, `hand_xfz`."""
+        rotmat = rotmat_from_rot6d_cols(self.part(f"{side}.rot6d_cols"))
+        return transform(rotmat, self.part(f"{side}.position_m"))

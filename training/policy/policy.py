@@ -1,0 +1,249 @@
+"""A trained policy: from what is known now to where the hands should go next, in the units and frames of the corpus.
+
+    policy = Policy.load(run, encode)
+    chunk = policy.act(Observation(text=..., embodiment=..., pictures={"front": [p, H, W, 3]}, history=[h, A]))
+    chunk.T_ref_hand("right")        # [K, 4, 4], reached chunk.t_s seconds from now
+
+The image encoder comes from outside as a function, because training knows none: `encode` takes [n, H, W, 3] uint8 RGB and gives [n, T, D]
+tokens as `eicorpus latents` stores them, patches last. The noise is drawn once, so the same observation gives the same chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from schemas.action import ActionSpec
+from schemas.errors import ConfigError
+from schemas.supervision import Task
+from training.data.layout import ACTION_WIDTH
+from training.data.normalise import Normaliser
+from training.data.order import key_of
+from training.data.views import views_of
+from training.evaluation.draws import said_action
+from training.learner import Learner
+from training.model.network import Known
+from training.policy.bodies import Body, bodies_of
+from training.policy.observation import ActionChunk, Observation, Pixels
+from training.policy.restored import recipe_of, restored
+from training.policy.telling import Tell, open_telling
+from training.recipe import TrainRecipe
+from training.run.checkpoint import checkpoint_of
+from training.run.parallel import Ranks, device_for
+from training.tasks import INDEX
+
+Encode = Callable[[Pixels], npt.NDArray[Any]]
+PURPOSE = 10  # of the key of the noise: evaluation has 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySettings:
+    """Which weights, and how they are asked."""
+
+    step: int | None = None  # of the checkpoint; None is the newest
+    use_averages: bool = False
+    num_steps: int | None = None  # of Euler; None is the recipe's
+    seed: int = 0  # of the noise
+
+
+class Policy:
+    """`step` is the checkpoint's, for those who ask what they are talking to."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        tell: Tell,
+        normaliser: Normaliser,
+        recipe: TrainRecipe,
+        *,
+        encode: Encode | None = None,
+        rate_hz: float = 10.0,
+        step: int = 0,
+        num_steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.learner, self.tell, self.normaliser = learner.eval(), tell, normaliser
+        self.recipe, self.encode, self.step, self.rate_hz = recipe, encode, step, rate_hz
+        self.num_steps = num_steps or recipe.run.sampling_steps
+        self.bodies = bodies_of(normaliser)
+        self.embodiments = tuple(self.bodies)
+        settings = learner.network.settings
+        generator = torch.Generator().manual_seed(int(key_of(seed, PURPOSE)))
+        self._noise = torch.randn(1, settings.num_actions, ACTION_WIDTH, generator=generator)
+        self._device = next(learner.network.parameters()).device
+
+    @classmethod
+    def load(
+        cls,
+        run: Path,
+        encode: Encode | None = None,
+        settings: PolicySettings = PolicySettings(),
+        *,
+        device: str = "auto",
+    ) -> Policy:
+        """Of a run of `eicorpus train`.
+
+        Raises:
+            ConfigError: no whole checkpoint, or one whose text features only a corpus has.
+        """
+        found = checkpoint_of(run, settings.step)
+        recipe = recipe_of(found)
+        tell, conditioner = open_telling(recipe.text)
+        ready = restored(
+            found,
+            conditioner,
+            use_averages=settings.use_averages,
+            device=device_for(Ranks(), device),
+        )
+        return cls(
+            ready.learner,
+            tell,
+            ready.normaliser,
+            recipe,
+            encode=encode,
+            step=found.state.step,
+            num_steps=settings.num_steps,
+            seed=settings.seed,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What a caller must know: which elements an action has, which pictures are wanted, and when."""
+        data = self.recipe.data
+        return {
+            "recipe": self.recipe.name,
+            "step": self.step,
+            "embodiments": {
+                name: {"action_names": list(body.spec.names)} for name, body in self.bodies.items()
+            },
+            "cameras": list(data.cameras),
+            "past_s": list(data.past_s),
+            "num_history": data.num_history,
+            "num_actions": data.num_actions,
+            "rate_hz": self.rate_hz,
+            "with_state": data.with_state,
+            "actions": "absolute targets; poses in the frame of observation/history",
+        }
+
+    def spec(self, embodiment: str) -> ActionSpec:
+        """The layout of the history and the targets of a body.
+
+        Raises:
+            ConfigError: the network has no adapter for it, or never saw it act.
+        """
+        return self._body(embodiment).spec
+
+    def act(self, observation: Observation) -> ActionChunk:
+        """What to do now.
+
+        Raises:
+            ConfigError: the observation is not what its fields say, or names a stranger.
+        """
+        return self.act_many([observation])[0]
+
+    @torch.inference_mode()
+    def act_many(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """The same for several at once: many simulators, one pass of the network."""
+        bodies = [self._body(each.embodiment) for each in observations]
+        known = self._known(observations, bodies)
+        inputs = {name: x.to(self._device) for name, x in self.tell(observations).items()}
+        text = self.learner.conditioner(inputs)
+        size, steps = len(observations), self._noise.shape[1]
+        wanted = self.normaliser.is_known.to(self._device)[known.embodiment]
+        settings = self.learner.network.settings
+        blind = known.past.new_zeros(size, settings.num_image_tokens, settings.latent_width)
+        said = said_action(
+            self.learner.network,
+            known,
+            text,
+            future=blind,
+            wanted=wanted[:, None].expand(-1, steps, -1),
+            noise=self._noise.to(self._device).expand(size, -1, -1),
+            num_steps=self.num_steps,
+        )
+        raw = self.normaliser.decode(said.double(), known.embodiment).cpu().numpy()
+        t_s = (np.arange(steps) + 1) / self.rate_hz
+        return [
+            ActionChunk(spec=body.spec, targets=body.absolute(values, each.history), t_s=t_s)
+            for body, values, each in zip(bodies, raw, observations, strict=True)
+        ]
+
+    def _body(self, embodiment: str) -> Body:
+        if embodiment not in self.bodies:
+            there = ", ".join(self.embodiments) or "none"
+            found = f"unknown embodiment {embodiment!r:.80}; the policy acts for {there}"
+            raise ConfigError(found, where="observation")
+        return self.bodies[embodiment]
+
+    def _known(self, observations: Sequence[Observation], bodies: Sequence[Body]) -> Known:
+        pictures = [self._past(each) for each in observations]
+        number = torch.tensor([body.number for body in bodies], device=self._device)
+        length = self.learner.network.settings.num_history
+        rows = [b.history(o.history, length) for b, o in zip(bodies, observations, strict=True)]
+        history = torch.from_numpy(np.stack([values for values, _ in rows])).to(self._device)
+        has_history = torch.from_numpy(np.stack([valid for _, valid in rows])).to(self._device)
+        has_history &= self.normaliser.is_known.to(self._device)[number][:, None]
+        encoded = self.normaliser.encode(history, number).float()
+        state = None
+        if self.recipe.data.with_state:
+            found = [b.state(o.state) for b, o in zip(bodies, observations, strict=True)]
+            state = torch.from_numpy(np.stack(found)).to(self._device)
+        return Known(
+            past=torch.stack([past for past, _ in pictures]),
+            has_past=torch.stack([has for _, has in pictures]),
+            history=torch.where(has_history, encoded, 0.0),
+            has_history=has_history,
+            embodiment=number,
+            task=torch.full_like(number, INDEX[Task.POLICY]),
+            state=state,
+        )
+
+    def _past(self, observation: Observation) -> tuple[Tensor, Tensor]:
+        """[P, V * N, D] and [P, V] of one observation."""
+        s = self.learner.network.settings
+        past = torch.zeros(s.num_past, s.num_views, s.num_patches, s.latent_width)
+        has = torch.zeros(s.num_past, s.num_views, dtype=torch.bool)
+        names = sorted({*observation.pictures, *observation.latents})
+        views = views_of(names, self.recipe.data.cameras)
+        if all(view is None for view in views):
+            wanted = " or ".join(self.recipe.data.cameras)
+            found = f"pictures of {', '.join(names) or 'no camera'}; expected one like {wanted}"
+            raise ConfigError(found, where="observation")
+        for v, view in enumerate(views):
+            if view is not None:
+                tokens = self._tokens(observation, names[view])
+                past[-len(tokens) :, v], has[-len(tokens) :, v] = tokens, True
+        return past.flatten(1, 2).to(self._device), has.to(self._device)
+
+    def _tokens(self, observation: Observation, camera: str) -> Tensor:
+        """[p, N, D] of one camera, oldest first, now last."""
+        s = self.learner.network.settings
+        given: npt.NDArray[Any] | None = observation.latents.get(camera)
+        if given is None:
+            given = self._encoded(observation.pictures[camera][-s.num_past :], camera)
+        tokens = torch.as_tensor(np.asarray(given, dtype=np.float32))[-s.num_past :]
+        if tokens.dim() != 3 or not len(tokens) or tokens.shape[2] != s.latent_width:
+            found = f"latents {list(tokens.shape)} of camera {camera!r:.80}"
+            wanted = f"[p, {s.num_patches}, {s.latent_width}] with p from 1"
+            raise ConfigError(f"{found}; expected {wanted}", where="observation")
+        if tokens.shape[1] < s.num_patches or not tokens.isfinite().all():
+            found = f"{tokens.shape[1]} tokens of camera {camera!r:.80}, or some not finite"
+            raise ConfigError(f"{found}; expected {s.num_patches}", where="observation")
+        return tokens[:, -s.num_patches :]  # CLS and registers come first
+
+    def _encoded(self, pictures: Pixels, camera: str) -> npt.NDArray[Any]:
+        if self.encode is None:
+            found = "pictures, and this policy has no encoder; give it one, or give latents"
+            raise ConfigError(found, where="observation")
+        is_picture = pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[-1] == 3
+        if not is_picture or 0 in pictures.shape:
+            found = f"pictures of camera {camera!r:.80} are {pictures.dtype} {list(pictures.shape)}"
+            wanted = "uint8 [p, height, width, 3]"
+            raise ConfigError(f"{found}; expected {wanted}", where="observation")
+        return self.encode(pictures)

@@ -1,0 +1,49 @@
+"""A trained network as a checkpoint of a run has it, ready to be asked: nothing of the optimiser, nothing of the loader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from schemas.errors import ConfigError
+from training.conditioning.protocol import Conditioner
+from training.data.normalise import Normaliser, from_state
+from training.learner import Learner
+from training.model.network import Network
+from training.recipe import TrainRecipe
+from training.run.checkpoint import AVERAGES, WEIGHTS, Checkpoint
+from training.run.restore import restore_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Restored:
+    """What answers, and in whose units."""
+
+    learner: Learner
+    normaliser: Normaliser
+
+
+def recipe_of(found: Checkpoint) -> TrainRecipe:
+    """The recipe of the run, as it was resolved."""
+    return TrainRecipe.model_validate(found.state.recipe)
+
+
+def restored(
+    found: Checkpoint, conditioner: Conditioner, *, use_averages: bool, device: torch.device
+) -> Restored:
+    """
+    Args:
+        conditioner: as the recipe of the run opens it; its trained part gets its weights too.
+
+    Raises:
+        ConfigError: the checkpoint has no averaged weights, cannot be read, or is of another network.
+    """
+    if use_averages and not found.has_averages:
+        message = "no averaged weights in this checkpoint; the recipe needs optimiser.ema for them"
+        raise ConfigError(message, where=str(found.folder))
+    learner = Learner(Network(found.state.model), conditioner)
+    weights = found.tensors(AVERAGES if use_averages else WEIGHTS)
+    restore_weights(learner, weights, where=str(found.folder))
+    normaliser = from_state(found.normaliser_state(), where=str(found.folder))
+    return Restored(learner=learner.to(device).eval(), normaliser=normaliser)

@@ -1,0 +1,1 @@
+"""A training run: steps, checkpoints, several processes, what is said of it."""

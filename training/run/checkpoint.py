@@ -1,0 +1,256 @@
+"""Checkpoints: all that a run needs to go on as if it had not stopped, in `RUN/checkpoints/step_00001000/`.
+
+    weights.safetensors     what is trained, by name, fp32, whole: as one process has it, however many there were
+    averages.safetensors    the same of the averaged weights, where the recipe has them
+    optimiser.safetensors   exp_avg.<name>, exp_avg_sq.<name>, step.<name>
+    normaliser.safetensors  tensors of the normaliser, the rest of which is in state.json
+    state.json              CheckpointState: where the loader is, the recipe, the manifest, the embodiments
+
+Chance is a function of (seed, step), so the generators' state is these two numbers. `torch.distributed.checkpoint` is not used: it
+keeps its index as a pickle, which nobody should open from a stranger; these files are opened by any safetensors reader. The price is that
+rank 0 holds all of it in memory while a thread writes: 16 bytes a parameter with averages, 28 GB for 1.77 B.
+
+A folder is written beside its name, made durable and renamed: what is listed is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from schemas.errors import ConfigError
+from training.model.settings import ModelSettings
+from training.run.optimiser import MOMENTS, Averages, trained
+from training.run.parallel import Ranks, whole
+
+VERSION = 1  # a reader refuses a higher one
+FOLDER = "checkpoints"  # in a run
+WEIGHTS, AVERAGES, OPTIMISER, NORMALISER = (
+    f"{name}.safetensors" for name in ("weights", "averages", "optimiser", "normaliser")
+)
+STATE = "state.json"
+_NAME = re.compile(r"step_(\d{8,})")
+
+
+class CheckpointState(BaseModel):
+    """What is not tensors. `step`: the next one to do, which is also how many were done; `manifest_sha256`: of its rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    checkpoint_version: int = VERSION
+    step: int
+    recipe: dict[str, Any]
+    recipe_sha256: str
+    manifest_name: str
+    manifest_sha256: str
+    model: ModelSettings
+    embodiments: tuple[str, ...]  # in the order of the banks
+    normaliser: dict[str, Any] = {}  # what of it is not tensors
+    encoder_id: str = ""
+    num_bytes: dict[str, int] = {}  # of each file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Snapshot:
+    """Tensors on the CPU that nothing else changes, ready to be written."""
+
+    state: CheckpointState
+    files: dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A whole one on disk."""
+
+    folder: Path
+    state: CheckpointState
+
+    @property
+    def has_averages(self) -> bool:
+        return AVERAGES in self.state.num_bytes
+
+    def normaliser_state(self) -> dict[str, Any]:
+        """For `training.data.normalise.from_state`. Raises ConfigError as `tensors` does."""
+        return {**self.state.normaliser, **self.tensors(NORMALISER)}
+
+    def tensors(self, file: str = WEIGHTS) -> dict[str, Tensor]:
+        """All of one file.
+
+        Raises:
+            ConfigError: it is not what was written.
+        """
+        path = self.folder / file
+        try:
+            with safe_open(path, "pt") as opened:
+                return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            found = f"cannot be read ({error}); remove this checkpoint, the one before it is used"
+            raise ConfigError(found, where=str(path)) from error
+
+
+def snapshot(
+    learner: nn.Module,
+    optimiser: AdamW,
+    averages: Averages | None,
+    state: CheckpointState,
+    ranks: Ranks,
+    normaliser: Mapping[str, Any],
+) -> Snapshot | None:
+    """A copy of everything, gathered from all ranks: every rank must call this, and only the first gets it.
+
+    Args:
+        normaliser: its state: tensors, and what JSON can say.
+    """
+    parameters = trained(learner)
+
+    def copied(tensors: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
+        gathered = ((name, whole(tensor)) for name, tensor in tensors)  # one after the other
+        return {name: x.to("cpu", copy=True).contiguous() for name, x in gathered if ranks.is_first}
+
+    moments = (
+        (f"{what}.{name}", optimiser.state[p][what])
+        for name, p in parameters.items()
+        for what in (*MOMENTS, "step")
+        if p in optimiser.state
+    )
+    files = {WEIGHTS: copied(iter(parameters.items())), OPTIMISER: copied(moments)}
+    if averages is not None:
+        files[AVERAGES] = copied(iter(averages.values.items()))
+    files[NORMALISER] = copied((k, v) for k, v in normaliser.items() if isinstance(v, Tensor))
+    said = {k: v for k, v in normaliser.items() if not isinstance(v, Tensor)}
+    state = state.model_copy(update={"normaliser": said})
+    return Snapshot(state=state, files=files) if ranks.is_first else None
+
+
+class CheckpointWriter:
+    """Writes in a thread, one at a time; training goes on meanwhile. The newest `keep` stay."""
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self.folder, self.keep = run / FOLDER, keep
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._last: Future[Path] | None = None
+
+    def save(self, made: Snapshot) -> None:
+        """Begin to write; waits for the one before.
+
+        Raises:
+            OSError: the one before could not be written.
+        """
+        self.wait()
+        self._last = self._thread.submit(write, self.folder, made, keep=self.keep)
+
+    def wait(self) -> None:
+        """Until what was begun is on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def close(self) -> None:
+        """Wait, and end the thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+
+def write(folder: Path, made: Snapshot, *, keep: int) -> Path:
+    """Write one, whole or not at all, then remove all but the newest `keep`."""
+    target = folder / f"step_{made.state.step:08d}"
+    part = folder / f".{target.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    sizes = {}
+    for name, tensors in made.files.items():
+        save_file(tensors, part / name)
+        sizes[name] = (part / name).stat().st_size
+    state = made.state.model_copy(update={"num_bytes": sizes})
+    (part / STATE).write_text(json.dumps(state.model_dump(mode="json"), indent=1, sort_keys=True))
+    for name in sizes:
+        shutil.copymode(part / STATE, part / name)  # safetensors lets only the owner read
+    for path in (*(part / name for name in sizes), part / STATE, part):
+        _make_durable(path)
+    if target.exists():  # of a run that went back to an older one
+        _remove(target)
+    part.rename(target)
+    _make_durable(folder)
+    for _, old in _named(folder)[:-keep]:
+        _remove(old)
+    return target
+
+
+def sweep(run: Path) -> None:
+    """Remove what a run that was killed left half written."""
+    for path in (run / FOLDER).glob(".step_*.part"):
+        shutil.rmtree(path)
+
+
+def checkpoints(run: Path) -> list[Checkpoint]:
+    """The whole ones of a run, oldest first."""
+    return [found for _, path in _named(run / FOLDER) if (found := _opened(path)) is not None]
+
+
+def checkpoint_of(run: Path, step: int | None = None) -> Checkpoint:
+    """The newest whole checkpoint, or that of a step.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = [each for each in checkpoints(run) if step in (None, each.state.step)]
+    if not found:
+        there = ", ".join(str(each.state.step) for each in checkpoints(run)) or "none"
+        wanted = "whole checkpoint" if step is None else f"checkpoint of step {step}"
+        raise ConfigError(f"no {wanted}; there are: {there}", where=str(run / FOLDER))
+    return found[-1]
+
+
+def _named(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    found = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _opened(folder: Path) -> Checkpoint | None:
+    """None for a folder in which something is missing; that of a newer version raises ConfigError."""
+    try:
+        raw = json.loads((folder / STATE).read_text())
+        version = int(raw["checkpoint_version"])
+        if version > VERSION:
+            found = f"a checkpoint of version {version}, this eicorpus reads up to {VERSION}"
+            raise ConfigError(f"{found}; install a newer eicorpus", where=str(folder))
+        state = CheckpointState.model_validate(raw)
+        sizes = {name: (folder / name).stat().st_size for name in state.num_bytes}
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return None
+    return Checkpoint(folder=folder, state=state) if sizes == state.num_bytes else None
+
+
+def _remove(folder: Path) -> None:
+    """By a name that nobody lists first: half of a checkpoint is none."""
+    gone = folder.with_name(f".{folder.name}.part")
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
+def _make_durable(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

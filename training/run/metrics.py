@@ -1,0 +1,97 @@
+"""What a run says of itself every so many steps: losses by task, tier and embodiment, and how well the machine is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from training.batch import Origin
+from training.run.parallel import Ranks, sum_over
+from training.tasks import TASKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Grouping:
+    """A way to divide samples: `codes` [rows of the manifest] are indices into `names`."""
+
+    names: tuple[str, ...]
+    codes: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: npt.ArrayLike) -> Grouping:
+        """Of one value for each row."""
+        names, codes = np.unique(np.asarray(values, dtype=str), return_inverse=True)
+        return cls(names=tuple(names.tolist()), codes=codes.astype(np.int64))
+
+
+class Losses:
+    """Sums and counts of squared errors over some steps, by task and in each way to group."""
+
+    def __init__(self, groupings: Mapping[str, Grouping]) -> None:
+        self._groupings = groupings
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was added."""
+        sizes = {name: len(each.names) for name, each in self._groupings.items()}
+        self._tables = {
+            name: torch.zeros(3, size, len(TASKS), dtype=torch.float64)
+            for name, size in ({"task": 1} | sizes).items()
+        }
+
+    def add(self, origin: Origin, task: Tensor, sums: Tensor, counts: Tensor) -> None:
+        """[B] task, sum of squared errors and number of scored elements of each sample of this rank."""
+        what = torch.stack([sums.double(), counts.double(), torch.ones_like(sums.double())]).cpu()
+        column = task.cpu()
+        for name, table in self._tables.items():
+            group = torch.zeros_like(column)
+            if name != "task":
+                group = torch.from_numpy(self._groupings[name].codes[origin.row])
+            flat = table.view(3, -1)
+            flat.index_add_(1, group * len(TASKS) + column, what)
+
+    def means(self, ranks: Ranks) -> dict[str, Any]:
+        """Of all ranks together: `loss_by_task` and `num_by_task`, then `loss_by_<grouping>`; only where something was scored."""
+        tables = {name: sum_over(table, ranks) for name, table in self._tables.items()}
+        whole = tables.pop("task")
+        found: dict[str, Any] = {
+            "loss_by_task": _by_task(whole[:, 0]),
+            "num_by_task": {t.value: int(n) for t, n in zip(TASKS, whole[2, 0], strict=True)},
+        }
+        for name, table in tables.items():
+            named = zip(self._groupings[name].names, table.unbind(1), strict=True)
+            found[f"loss_by_{name}"] = {each: by for each, t in named if (by := _by_task(t))}
+        return found
+
+
+def _by_task(table: Tensor) -> dict[str, float]:
+    """[3, 4] to the mean of each task that has any."""
+    sums, counts = table[0].tolist(), table[1].tolist()
+    return {t.value: s / c for t, s, c in zip(TASKS, sums, counts, strict=True) if c}
+
+
+@dataclass(slots=True, kw_only=True)
+class Pace:
+    """Seconds since the last line, of which `waited_s` for data; and what they were used for. Of this rank."""
+
+    began_s: float
+    waited_s: float = 0.0
+    num_steps: int = 0
+    num_samples: int = 0
+
+    def told(self, now_s: float, flops_per_sample: float, peak: float) -> dict[str, float]:
+        """Samples a second of this rank, share of time waited for data, share of the device's peak."""
+        elapsed_s = max(now_s - self.began_s, 1e-9)
+        rate = self.num_samples / elapsed_s
+        return {
+            "step_s": elapsed_s / max(1, self.num_steps),
+            "samples_per_s": rate,
+            "data_wait_share": self.waited_s / elapsed_s,
+            "mfu": rate * flops_per_sample / peak,
+        }

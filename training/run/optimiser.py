@@ -1,0 +1,86 @@
+"""AdamW over two groups: matrices decay, everything else does not (`models.md` 1.10).
+
+What decays is the weight of a linear layer, shared or of an embodiment. Norms, biases, tables of embeddings, positions and placeholders are
+where something is, not how strongly it is mixed: pulling them to zero says nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.optim import AdamW
+
+from training.model.adapters import Bank
+from training.recipe import OptimiserSettings
+
+MATRICES = (nn.Linear, Bank)  # whose `weight` decays
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name; what is frozen is in no optimiser and in no checkpoint."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def decaying(module: nn.Module) -> set[str]:
+    """The names of the parameters that decay."""
+    return {
+        f"{name}.weight" if name else "weight"
+        for name, child in module.named_modules()
+        if isinstance(child, MATRICES) and child.weight.requires_grad
+    }
+
+
+def adamw(module: nn.Module, settings: OptimiserSettings) -> AdamW:
+    """Over `trained(module)`, its rate still to be set; the kernels for all parameters at once ("fused") where there are any."""
+    parameters, decays = trained(module), decaying(module)
+    groups = [
+        {
+            "params": [p for name, p in parameters.items() if name in decays],
+            "weight_decay": settings.weight_decay,
+        },
+        {
+            "params": [p for name, p in parameters.items() if name not in decays],
+            "weight_decay": 0.0,
+        },
+    ]
+    return AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
+
+
+def set_lr(optimiser: AdamW, lr: float) -> None:
+    """For the next step of all groups."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+
+
+def gradient_norm(module: nn.Module) -> Tensor:
+    """The root of the sum of squares of all gradients, over all ranks that hold a piece of them."""
+    gradients = [p.grad for p in trained(module).values() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def clip(module: nn.Module, norm: Tensor, most: float) -> None:
+    """Scale all gradients down so that their norm is at most `most`."""
+    torch.nn.utils.clip_grads_with_norm_(trained(module).values(), most, norm)
+
+
+class Averages:
+    """Averaged weights (Polyak & Juditsky 1992): average <- decay * average + (1 - decay) * weight after each step, in fp32."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().clone() for name, p in trained(module).items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """After a step of the optimiser."""
+        mine = [_own_piece(value) for value in self.values.values()]
+        now = [_own_piece(p.detach()) for p in trained(module).values()]
+        torch._foreach_lerp_(mine, now, 1.0 - self.decay)
+
+
+def _own_piece(x: Tensor) -> Tensor:
+    """Of a sharded tensor the piece of this rank, which is its own memory."""
+    return x.to_local() if isinstance(x, DTensor) else x

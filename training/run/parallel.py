@@ -1,0 +1,158 @@
+"""Several processes as one: DDP or FSDP2 around a learner, and sums over ranks.
+
+Gradients are made to be those of one process with the whole batch: the loss of a rank is divided by the counts of all ranks, and multiplied
+by their number, because both wrappers take the mean of the ranks' gradients where the sum is wanted (`trainer.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils import _pytree as pytree
+
+from schemas.errors import ConfigError
+from training.learner import Learner
+from training.objective import Terms
+
+# By kind of device. With GPUs too, what is only said, such as numbers for the log, goes over the CPU and waits for none.
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+Wrapper = Literal["ddp", "fsdp2"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """Which of how many processes this is, and which of its machine; alone by default."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def is_alone(self) -> bool:
+        return self.world_size == 1
+
+
+def device_for(ranks: Ranks, name: str = "auto") -> torch.device:
+    """The device of this process: on a machine with GPUs, the one of its number.
+
+    Raises:
+        ConfigError: there is none of that kind.
+    """
+    wanted = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda":
+        wanted = f"cuda:{ranks.local_rank}"
+    try:
+        device = torch.device(wanted)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("not a kind that was tried")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        found = f"no device {name!r} ({str(error).splitlines()[0]}); expected auto, cpu or cuda"
+        raise ConfigError(found, where="--device") from error
+    return device
+
+
+@contextmanager
+def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
+    """A process group over all ranks, where there are several and nobody (Ray Train) has made one; found by what torchrun set."""
+    mine = not ranks.is_alone and not dist.is_initialized()
+    if mine:
+        backend = BACKENDS[device.type]
+        dist.init_process_group(backend, rank=ranks.rank, world_size=ranks.world_size)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        yield
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+def wrapped(learner: Learner, how: Wrapper, ranks: Ranks, precision: str) -> nn.Module:
+    """What is called in place of the learner. Its parameters stay those of `learner`, so names do not change; it is on its device already."""
+    if ranks.is_alone:
+        return learner
+    if how == "ddp":
+        return DistributedDataParallel(learner, gradient_as_bucket_view=True)
+    return _sharded(learner, precision)
+
+
+def _sharded(learner: Learner, precision: str) -> Learner:
+    """Every block is gathered when it is its turn. What is frozen is not sharded: it has no gradient and no optimiser to share."""
+    first = next(learner.parameters())
+    mesh = init_device_mesh(first.device.type, (dist.get_world_size(),))
+    policy = MixedPrecisionPolicy()
+    if precision == "bf16":
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    frozen = {p for p in learner.parameters() if not p.requires_grad}
+    for block in learner.network.blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(learner, mesh=mesh, mp_policy=policy, ignored_params=frozen)
+    _make_visible(Terms)
+    return learner
+
+
+def _make_visible(kind: type) -> None:
+    """FSDP2 hooks into the backward pass through the tensors of a module's output, which it finds only in what pytree knows."""
+    if kind not in pytree.SUPPORTED_NODES:
+        pytree.register_dataclass(kind)
+
+
+def quiet(model: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
+    """Around the forward and backward pass of a part of a batch: only the last exchanges gradients."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(is_last)
+        return nullcontext()
+    if isinstance(model, DistributedDataParallel) and not is_last:
+        return model.no_sync()
+    return nullcontext()
+
+
+def sum_over(x: Tensor, ranks: Ranks) -> Tensor:
+    """The same on every rank, in place."""
+    if not ranks.is_alone:
+        dist.all_reduce(x)
+    return x
+
+
+def rows_of_all(x: Tensor, ranks: Ranks) -> Tensor:
+    """[B, ...] of every rank, one after the other: [world_size * B, ...]."""
+    if ranks.is_alone:
+        return x
+    found = [torch.empty_like(x) for _ in range(ranks.world_size)]
+    dist.all_gather(found, x.contiguous())
+    return torch.cat(found)
+
+
+def wait_for_all(ranks: Ranks) -> None:
+    """Until every rank is here."""
+    if not ranks.is_alone:
+        dist.barrier()
+
+
+def whole(x: Tensor) -> Tensor:
+    """A tensor as it would be on one process; every rank must ask, in the same order."""
+    x = x.detach()
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def piece_like(full: Tensor, like: Tensor) -> Tensor:
+    """Of a whole tensor what this rank has of `like`: on its device, of its dtype. No rank speaks to another."""
+    full = full.to(like.device, like.dtype)
+    if not isinstance(like, DTensor):
+        return full
+    return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)

@@ -1,0 +1,168 @@
+"""The folder of a run, beside its checkpoints: what it is a run of, its resolved recipe, and a line for every so many steps.
+
+run.json       RunFacts: the manifest by path and digest, the recipe by digest
+manifest.json  the page of the manifest, as it was
+recipe.yaml    the recipe, resolved
+log.jsonl      one object a line
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas.errors import ConfigError
+from schemas.manifest import FACTS_FILE
+from training.recipe import TrainRecipe
+
+VERSION = 1  # a reader refuses a higher one
+RUN_FILE, RECIPE_FILE, LOG_FILE = "run.json", "recipe.yaml", "log.jsonl"
+RESULT_FILE = "result.json"
+# By which means, not what: another value gives the same run, but for the order in which numbers are added.
+FREE = {
+    f"run.{key}"
+    for key in (
+        "accumulate",
+        "checkpoint_activations",
+        "checkpoint_every",
+        "compile",
+        "keep_checkpoints",
+        "log_every",
+        "num_workers",
+        "parallel",
+    )
+} | {"name", "about"}
+
+
+class RunFacts(BaseModel):
+    """What a run is of. `manifest`: its folder, as it was given; `manifest_sha256`: of its rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    run_version: int = VERSION
+    manifest: str
+    manifest_name: str
+    manifest_sha256: str
+    recipe_sha256: str
+    init_from: str = ""
+
+
+def load_run(out: Path) -> tuple[RunFacts, TrainRecipe] | None:
+    """What the run in this folder is of; None where there is no run.
+
+    Raises:
+        ConfigError: there is something, but it is damaged or of a newer version.
+    """
+    if not (out / RUN_FILE).exists():
+        return None
+    try:
+        raw = json.loads((out / RUN_FILE).read_text())
+        if int(raw["run_version"]) > VERSION:
+            found = f"a run of version {raw['run_version']}, this eicorpus reads up to {VERSION}"
+            raise ConfigError(f"{found}; install a newer eicorpus", where=str(out))
+        recipe = TrainRecipe.model_validate(yaml.safe_load((out / RECIPE_FILE).read_text()))
+        return RunFacts.model_validate(raw), recipe
+    except (OSError, ValueError, KeyError, TypeError, ValidationError, yaml.YAMLError) as error:
+        message = f"not a whole run ({error}); choose another --out, or remove this one"
+        raise ConfigError(message, where=str(out)) from error
+
+
+def check_same(
+    out: Path,
+    facts: RunFacts,
+    recipe: TrainRecipe,
+    *,
+    may_change_manifest: bool = False,
+    may_change_recipe: bool = False,
+) -> None:
+    """A run goes on only as what it began.
+
+    Raises:
+        ConfigError: it was begun with another manifest or recipe; the message says what differs.
+    """
+    begun = load_run(out)
+    if begun is None:
+        return
+    was, old = begun
+    other = f"choose another --out, or say {{}} to go on with it in {out}"
+    if was.manifest_sha256 != facts.manifest_sha256 and not may_change_manifest:
+        found = f"begun with manifest {was.manifest_name} ({was.manifest_sha256[:12]}), now {facts.manifest_name} ({facts.manifest_sha256[:12]})"
+        raise ConfigError(f"{found}; {other.format('--allow-other-manifest')}", where=str(out))
+    odd = [line for key, line in differences(old, recipe) if key not in FREE]
+    if odd and not may_change_recipe:
+        more = f" and {len(odd) - 6} more" if len(odd) > 6 else ""
+        found = f"begun with another recipe: {', '.join(odd[:6])}{more}"
+        raise ConfigError(f"{found}; {other.format('--allow-other-recipe')}", where=str(out))
+
+
+def differences(old: TrainRecipe, new: TrainRecipe) -> Iterator[tuple[str, str]]:
+    """(key, "key: was -> is") of every leaf that differs."""
+    was, now = (dict(_leaves(each.model_dump(mode="json"))) for each in (old, new))
+    for key in sorted(was.keys() | now.keys()):
+        if was.get(key) != now.get(key):
+            yield key, f"{key} {was.get(key)} -> {now.get(key)}"
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _leaves(each, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def write_run(out: Path, facts: RunFacts, recipe: TrainRecipe, manifest: Path) -> None:
+    """Begin a run, or go on with one; `run.json` last, by which it is known."""
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(manifest / FACTS_FILE, out / FACTS_FILE)
+    content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    _replace(out / RECIPE_FILE, content)
+    _replace(out / RUN_FILE, json.dumps(facts.model_dump(), indent=1, sort_keys=True))
+
+
+def cut_log(out: Path, step: int) -> None:
+    """Forget the lines after `step`: of steps that are done again."""
+    path = out / LOG_FILE
+    if not path.exists():
+        return
+    lines = path.read_text().splitlines(keepends=True)
+    _replace(path, "".join(line for line in lines if _step_of(line) <= step))
+
+
+def _step_of(line: str) -> float:
+    """A line that was cut by a power failure is of no step."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def append_log(out: Path, line: dict[str, Any]) -> None:
+    """One object, at once on disk for whoever looks."""
+    with (out / LOG_FILE).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def write_result(out: Path, told: dict[str, Any]) -> None:
+    """What came of it."""
+    _replace(out / RESULT_FILE, json.dumps(told, indent=1))
+
+
+def load_result(out: Path) -> dict[str, Any]:
+    """What was written last."""
+    return dict(json.loads((out / RESULT_FILE).read_text()))
+
+
+def _replace(path: Path, content: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,203 @@
+"""The loop: take a batch, change the weights by it, say how it goes, save. What it is made of is built in `session.py`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from schemas.errors import InvariantError
+from training.batch import Batch
+from training.data.order import key_of
+from training.learner import Learner
+from training.objective import num_scored, weighted
+from training.recipe import TrainRecipe
+from training.run.guard import culprits, diverged
+from training.run.metrics import Losses, Pace
+from training.run.noise import noise_for
+from training.run.optimiser import Averages, clip, gradient_norm, set_lr
+from training.run.parallel import Ranks, quiet, sum_over
+from training.run.portion import moved, parts
+from training.run.schedule import lr_at
+from training.tasks import INDEX
+
+DROPOUT = 8  # purpose of a key, beside that of the noise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stepped:
+    """One step. sums, counts: [4] of the global batch. sample_sums, sample_counts: [B] of this rank."""
+
+    sums: Tensor
+    counts: Tensor
+    sample_sums: Tensor
+    sample_counts: Tensor
+    gradient_norm: float
+    lr: float
+
+    def loss(self, recipe: TrainRecipe) -> float:
+        """What was descended."""
+        means = (self.sums / self.counts.clamp(min=1)).tolist()
+        return math.fsum(w * means[INDEX[task]] for task, w in recipe.run.loss_weights.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trainer:
+    """Everything a step needs. `model` is what is called: the learner, or what DDP or FSDP2 made of it.
+
+    `uid_of` names the episode of a row of the manifest.
+    """
+
+    learner: Learner
+    model: nn.Module
+    optimiser: AdamW
+    averages: Averages | None
+    recipe: TrainRecipe
+    ranks: Ranks
+    device: torch.device
+    uid_of: Callable[[int], str]
+
+    def step(self, batch: Batch, step: int) -> Stepped:
+        """Change the weights by this rank's share of global batch `step`.
+
+        The result is that of one process with the whole batch, but for the order of sums: every term is divided by the counts of
+        all ranks and parts, which the masks tell beforehand.
+
+        Raises:
+            Diverged: a loss or gradient is not finite; the weights are as they were.
+        """
+        run, settings = self.recipe.run, self.recipe.optimiser
+        counts = sum_over(num_scored(batch) * run.num_draws, self.ranks)
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.manual_seed(int(key_of(self.recipe.seed, step, DROPOUT, self.ranks.rank)) >> 1)
+        sample_sums, sample_counts = self._accumulate(batch, step, counts)
+        norm = gradient_norm(self.learner)
+        own = torch.zeros(len(counts), device=self.device, dtype=torch.float64)
+        sums = sum_over(own.index_add(0, batch.known.task, sample_sums.double()), self.ranks)
+        if not bool(norm.isfinite() & sums.isfinite().all()):
+            named = culprits(batch.origin, batch.known.task, sample_sums, self.ranks)
+            raise diverged(step, [(self.uid_of(row), t, i) for row, t, i in named])
+        clip(self.learner, norm, settings.clip_norm)
+        lr = lr_at(step, settings, run.num_steps)
+        set_lr(self.optimiser, lr)
+        self.optimiser.step()
+        if self.averages is not None:
+            self.averages.update(self.learner)
+        return Stepped(
+            sums=sums,
+            counts=counts,
+            sample_sums=sample_sums,
+            sample_counts=sample_counts,
+            gradient_norm=norm.item(),
+            lr=lr,
+        )
+
+    def _accumulate(self, batch: Batch, step: int, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of all parts of the batch; [B] sums and counts of its samples."""
+        run = self.recipe.run
+        size = len(batch.known.task) // run.accumulate
+        first = self.ranks.rank * len(batch.known.task)
+        found = []
+        for index, part in enumerate(parts(batch, run.accumulate)):
+            noise = noise_for(
+                part,
+                seed=self.recipe.seed,
+                step=step,
+                first=first + index * size,
+                num_draws=run.num_draws,
+            )
+            with quiet(self.model, is_last=index == run.accumulate - 1):
+                with self._compute():
+                    terms = self.model(part, noise.t, noise.action, noise.future)
+                # Both wrappers take the mean over ranks where the sum is wanted.
+                loss = weighted(terms, run.loss_weights, counts) * self.ranks.world_size
+                loss.backward()  # type: ignore[no-untyped-call]
+            found.append((terms.sample_sums, terms.sample_counts))
+        sums, numbers = zip(*found, strict=True)
+        return torch.cat(sums), torch.cat(numbers)
+
+    def _compute(self) -> torch.autocast:
+        is_half = self.recipe.run.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=is_half)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What a loop is given of the world outside. On ranks other than the first, `told` gets nothing."""
+
+    clock_s: Callable[[], float]
+    should_stop: Callable[[], bool]
+    told: Callable[[dict[str, Any]], None]
+    save: Callable[[int], None]  # how many steps are done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Loop:
+    """Many steps, and what is said and kept of them."""
+
+    trainer: Trainer
+    losses: Losses
+    flops_per_sample: float
+    peak: float  # floating point operations a second of this device
+    hooks: Hooks
+
+    def run(self, batches: Iterator[Batch], first: int, end: int) -> int:
+        """How many steps are done: `end`, or less where it was asked to stop. That many are saved.
+
+        Raises:
+            Diverged: numbers are no longer numbers; nothing was saved since.
+        """
+        recipe, hooks = self.trainer.recipe.run, self.hooks
+        pace = Pace(began_s=hooks.clock_s())
+        for done in range(first + 1, end + 1):
+            stepped = self._step(batches, done - 1, pace)
+            is_stopped = self._agreed(stop=hooks.should_stop())
+            if done % recipe.log_every == 0 or done == end or is_stopped:
+                self._tell(done, stepped, pace)
+                pace = Pace(began_s=hooks.clock_s())
+            if done % recipe.checkpoint_every == 0 or done == end or is_stopped:
+                hooks.save(done)
+            if is_stopped:
+                return done
+        return end
+
+    def _step(self, batches: Iterator[Batch], step: int, pace: Pace) -> Stepped:
+        began_s = self.hooks.clock_s()
+        batch = next(batches, None)
+        if batch is None:
+            raise InvariantError("the loader ended before the run", where=f"step {step}")
+        batch = moved(batch, self.trainer.device)
+        pace.waited_s += self.hooks.clock_s() - began_s
+        stepped = self.trainer.step(batch, step)
+        self.losses.add(batch.origin, batch.known.task, stepped.sample_sums, stepped.sample_counts)
+        pace.num_steps += 1
+        pace.num_samples += len(batch.known.task)
+        return stepped
+
+    def _agreed(self, *, stop: bool) -> bool:
+        """Whether any rank was asked to: a signal reaches them at different steps."""
+        if self.trainer.ranks.is_alone:
+            return stop
+        flag = torch.tensor([int(stop)])  # on the CPU: nobody waits for a GPU
+        return bool(sum_over(flag, self.trainer.ranks).item())
+
+    def _tell(self, done: int, stepped: Stepped, pace: Pace) -> None:
+        """`loss` and `gradient_norm` are of the last step; all else of the steps since the line before."""
+        trainer = self.trainer
+        means = self.losses.means(trainer.ranks)
+        self.losses.reset()
+        line = {
+            "step": done,
+            "loss": stepped.loss(trainer.recipe),
+            "lr": stepped.lr,
+            "gradient_norm": stepped.gradient_norm,
+        }
+        paced = pace.told(self.hooks.clock_s(), self.flops_per_sample, self.peak)
+        paced["samples_per_s"] *= trainer.ranks.world_size
+        if trainer.ranks.is_first:
+            self.hooks.told(line | paced | means)

@@ -1,0 +1,130 @@
+"""Messages as bytes: msgpack, and arrays as openpi's client writes them. No pickle, and nothing larger than what was sent.
+
+An array is the map {__ndarray__: true, data: bytes, dtype: "<f4", shape: [..]}, a NumPy scalar {__npgeneric__: true, data, dtype}
+(openpi, `packages/openpi-client`, msgpack_numpy; starVLA has the same). Keys of these maps are bytes there; text is read too.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import ConfigError
+
+MAX_ITEMS = (
+    20_000  # maps, and elements of lists and maps: a byte of msgpack can become 64 of Python
+)
+MAX_DIMENSIONS = 8
+_DTYPE = re.compile(r"[<>|=]?[biuf][1248]")
+_WHERE = "message"
+_ARRAY, _SCALAR = "__ndarray__", "__npgeneric__"
+
+
+def packed(value: Any) -> bytes:
+    """Any of dict, list, str, bytes, numbers, None and arrays of numbers.
+
+    Raises:
+        TypeError: something else.
+    """
+    out: bytes = msgpack.packb(value, default=_as_map)
+    return out
+
+
+def unpacked(data: bytes | str) -> dict[str, Any]:
+    """One message; arrays are read-only views of `data`.
+
+    Raises:
+        ConfigError: no msgpack, no map, too many parts, or an array that is none.
+    """
+    if isinstance(data, str):
+        raise ConfigError("a text frame; expected msgpack in a binary one", where=_WHERE)
+    budget = _Budget()
+    try:
+        value = msgpack.unpackb(data, object_hook=budget.of_map, list_hook=budget.of_list)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:  # all of msgpack's own are ValueErrors
+        raise ConfigError(f"no msgpack ({error!r})", where=_WHERE) from error
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"a {type(value).__name__}; expected a map of names", where=_WHERE)
+    return value
+
+
+def _as_map(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in "biuf":
+        raise TypeError(f"arrays of {value.dtype} do not travel")
+    if isinstance(value, np.ndarray):
+        data = np.ascontiguousarray(value).tobytes()
+        return {
+            b"__ndarray__": True,
+            b"data": data,
+            b"dtype": value.dtype.str,
+            b"shape": value.shape,
+        }
+    if isinstance(value, np.generic):
+        return {b"__npgeneric__": True, b"data": value.item(), b"dtype": value.dtype.str}
+    raise TypeError(f"a {type(value).__name__} does not travel")
+
+
+class _Budget:
+    """Counts what a message turns into while it is read, so that a small hostile one does not fill memory."""
+
+    def __init__(self) -> None:
+        self.left = MAX_ITEMS
+
+    def of_list(self, value: list[Any]) -> list[Any]:
+        self._take(1 + len(value))
+        return value
+
+    def of_map(self, value: dict[Any, Any]) -> Any:
+        self._take(1 + len(value))
+        named = {
+            k.decode(errors="replace") if isinstance(k, bytes) else k: v for k, v in value.items()
+        }
+        if _ARRAY in named:
+            return _array(named)
+        return _scalar(named) if _SCALAR in named else value
+
+    def _take(self, num: int) -> None:
+        self.left -= num
+        if self.left < 0:
+            raise ConfigError(f"more than {MAX_ITEMS} parts", where=_WHERE)
+
+
+def _dtype(said: Any) -> np.dtype[Any]:
+    said = said.decode(errors="replace") if isinstance(said, bytes) else said
+    if not isinstance(said, str) or _DTYPE.fullmatch(said) is None:
+        raise ConfigError(f"dtype {said!r:.80}; expected numbers, '<f4' say", where=_WHERE)
+    try:
+        return np.dtype(said)
+    except TypeError as error:  # "f1"
+        raise ConfigError(f"dtype {said!r}: {error}", where=_WHERE) from error
+
+
+def _array(said: dict[str, Any]) -> npt.NDArray[Any]:
+    dtype, data, shape = _dtype(said.get("dtype")), said.get("data"), said.get("shape")
+    if not isinstance(data, bytes) or not isinstance(shape, list | tuple):
+        raise ConfigError("an array without its data or shape", where=_WHERE)
+    if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
+        raise ConfigError(f"an array of shape {shape!s:.80}", where=_WHERE)
+    if math.prod(shape) * dtype.itemsize != len(data):
+        found = f"{len(data)} bytes for an array of {dtype.str} {shape!s:.80}"
+        raise ConfigError(found, where=_WHERE)
+    array = np.frombuffer(data, dtype).reshape(shape)
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _scalar(said: dict[str, Any]) -> np.generic:
+    value = said.get("data")
+    if not isinstance(value, bool | int | float):
+        raise ConfigError(f"a scalar of {type(value).__name__}", where=_WHERE)
+    try:
+        out: np.generic = _dtype(said.get("dtype")).type(value)
+    except OverflowError as error:
+        raise ConfigError(f"a scalar out of its range: {error}", where=_WHERE) from error
+    return out
