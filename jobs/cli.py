@@ -18,19 +18,23 @@ from jobs import caption as caption_job
 from jobs import compact as compact_job
 from jobs import dedup as dedup_job
 from jobs import doctor as doctor_job
+from jobs import eval as eval_job
 from jobs import explain as explain_job
 from jobs import export as export_job
 from jobs import forget as forget_job
 from jobs import gc as gc_job
 from jobs import ingest as ingest_job
+from jobs import latents as latents_job
 from jobs import manifest as manifest_job
 from jobs import measure as measure_job
 from jobs import models as models_job
 from jobs import query as query_job
 from jobs import report as report_job
+from jobs import serve_policy as serve_policy_job
 from jobs import snapshot as snapshot_job
 from jobs import stale as stale_job
 from jobs import tier as tier_job
+from jobs import train as train_job
 from jobs import verify as verify_job
 from jobs.output import answer_json, stderr, stdout, table
 from schemas.errors import PipelineError
@@ -52,7 +56,11 @@ app.command("caption")(caption_job.command)
 app.command("tier")(tier_job.command)
 app.command("explain")(explain_job.command)
 app.command("dedup")(dedup_job.command)
+app.command("latents")(latents_job.command)
 app.add_typer(manifest_job.app, name="manifest")
+app.command("train")(train_job.command)
+app.command("eval")(eval_job.command)
+app.command("serve-policy")(serve_policy_job.command)
 app.command("report")(report_job.command)
 app.command("stale")(stale_job.command)
 app.add_typer(snapshot_job.app, name="snapshot")

@@ -1,4 +1,4 @@
-"""`eicorpus stale CORPUS`: episodes that this eicorpus, or another recipe, would write differently today."""
+"""`eicorpus stale CORPUS`: episodes that this eicorpus, or another recipe, would write differently today; latents of other videos."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import typer
 from adapters.registry import ADAPTERS, adapter_for
 from ingest import snapshot
 from ingest.corpus import open_corpus
+from ingest.latents.stale import encoder_states
 from jobs.ingest import recipe_from
 from jobs.output import answer_json, stdout, table
 
 _KEYS = ["source", "dataset", "adapter_version", "recipe_digest", "options_digest"]
+_LATENTS = ["encoder_id", "up_to_date", "stale", "lacking", "reason"]  # in videos
 
 
 def command(
@@ -27,7 +29,12 @@ def command(
     """Count episodes written under another recipe or adapter version. They stay as they are; a new corpus renews them."""
     wanted = recipe_from(recipe).digest
     root = open_corpus(corpus).root
-    rows = snapshot.load(root).read(root, "episodes", _KEYS)
+    now = snapshot.load(root)
+    rows = now.read(root, "episodes", _KEYS)
+    latents = [
+        [state.encoder_id, state.up_to_date, state.stale, state.lacking, state.reason]
+        for state in encoder_states(root, now)
+    ]
     groups = rows.group_by(_KEYS).aggregate([([], "count_all")]).sort_by("dataset").to_pylist()
     found = []
     for group in groups:
@@ -41,9 +48,14 @@ def command(
     if as_json:
         columns = ["source", "dataset", "episodes", "reason"]
         entries = [dict(zip(columns, row, strict=True)) for row in found]
-        answer_json({"episodes": rows.num_rows, "stale": stale, "groups": entries})
+        encoders = [dict(zip(_LATENTS, row, strict=True)) for row in latents]
+        answer_json(
+            {"episodes": rows.num_rows, "stale": stale, "groups": entries, "latents": encoders}
+        )
     else:
         stdout.print(table("", ["source", "dataset", "episodes", "stale because"], found))
         stdout.print(f"{stale} of {rows.num_rows} episodes are stale")
-    if exit_code and stale:
+        if latents:
+            stdout.print(table("", _LATENTS, latents))
+    if exit_code and (stale or any(row[2] for row in latents)):
         raise typer.Exit(1)

@@ -77,6 +77,17 @@ def test_every_file_the_readme_names_exists() -> None:
         assert (ROOT / folder).is_dir(), folder
 
 
+def test_every_test_that_a_page_names_exists() -> None:
+    named = {
+        (path, name)
+        for page in PAGES
+        for path, name in re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", page.read_text())
+    }
+    assert len(named) > 15
+    gone = [f"{p}::{n}" for p, n in sorted(named) if f"def {n}(" not in (ROOT / p).read_text()]
+    assert gone == []
+
+
 def test_every_command_has_help_and_is_in_the_documentation() -> None:
     everything = "".join(page.read_text() for page in PAGES)
     for words, command in COMMANDS.items():

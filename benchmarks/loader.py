@@ -1,0 +1,268 @@
+"""Samples a second of `training/data/loader.py` against LeRobotDataset 0.3.3, on the same corpus and the same window; and memory over epochs.
+
+    python -m benchmarks.loader [--json] [--quick] [--seconds N] [--workers N] [--batch-size N]
+
+The corpus is made first: one camera of 256 x 256 at 10 Hz, episodes of 25 s, latents of the size of ViT-S/16 (196 patches of 384, bf16). LeRobot
+runs in `.peer`; without it (`make peer`) that half is named in `not_run`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, ClassVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import psutil
+import torch
+import typer
+from torch import Tensor
+
+from adapters.base import SourceInfo
+from benchmarks.ingest import machine
+from ingest import snapshot
+from schemas.episode import (
+    Camera,
+    EncodedImages,
+    Episode,
+    EpisodeRef,
+    Instruction,
+    Licence,
+    Stream,
+    gripper_channel,
+    pose_channel,
+)
+from schemas.latents import FRAME_INDEX, LATENTS, LatentFacts, Preprocessing
+from schemas.manifest import Manifest, ManifestRow, load
+from schemas.rate import instants_ns
+from tests.faults.runs import run
+from tests.training.corpus import annotate, build_manifest, tier_row, write_latent_file
+from training.data.loader import Loader
+from training.recipe import TrainRecipe
+
+ROOT = Path(__file__).parent.parent
+PEER = ROOT / ".peer" / "bin" / "python"
+SIZE_PX, LENGTH = 256, 250
+GRID, WIDTH, STRIDE = 14, 384, 3
+ENCODER = "vit_s16-0123456789ab"
+
+
+class Moving:
+    """Episodes of a hand that moves at random before a moving texture; `episodes` is a file with their number."""
+
+    name: ClassVar[str] = "moving"
+    version: ClassVar[int] = 1
+    container: ClassVar[str] = "none"
+    about: ClassVar[str] = "for benchmarks/loader.py"
+
+    def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
+        licence = Licence(name="CC0", allows_commercial=True, allows_redistribution=True)
+        return SourceInfo(source="moving", dataset="moving", licence=licence)
+
+    def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
+        for number in range(int((root / "episodes").read_text())):
+            yield EpisodeRef(
+                source="moving",
+                dataset="moving",
+                episode_id=f"e{number:04d}",
+                root=str(root),
+                locator=(("number", number),),
+                duration_hint_s=LENGTH / 10,
+            )
+
+    def load(self, ref: EpisodeRef) -> Episode:
+        rng = np.random.default_rng([ref.at("number")])
+        t_ns = instants_ns(LENGTH, Fraction(10))
+        T = np.tile(np.eye(4), (LENGTH, 1, 1))
+        T[:, :3, 3] = np.cumsum(rng.normal(size=(LENGTH, 3)) * 0.01, axis=0)
+        opening = rng.random((LENGTH, 1))
+        gripper = gripper_channel("left.gripper_opening", binary=False)
+        frames = EncodedImages(images=tuple(pictures(rng)))
+        return Episode(
+            ref=ref,
+            embodiment="umi",
+            rate_hz=Fraction(10),
+            streams=(
+                Stream(spec=pose_channel("left.T_base_eef"), t_ns=t_ns, values=T),
+                Stream(spec=gripper, t_ns=t_ns, values=opening),
+            ),
+            cameras=(Camera(name="front", frames=frames, t_ns=t_ns),),
+            instructions=(Instruction(text=f"move {ref.at('number')}"),),
+        )
+
+
+def pictures(rng: np.random.Generator) -> Iterator[bytes]:
+    """JPEG pictures of smooth texture that moves, with sensor noise."""
+    coarse = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    texture = cv2.resize(coarse, (2 * SIZE_PX, 2 * SIZE_PX), interpolation=cv2.INTER_CUBIC)
+    for k in range(LENGTH):
+        cut = texture[k : k + SIZE_PX, k // 2 : k // 2 + SIZE_PX].astype(np.int16)
+        noisy = np.clip(cut + rng.normal(size=cut.shape) * 3, 0, 255).astype(np.uint8)
+        yield cv2.imencode(".jpg", noisy)[1].tobytes()
+
+
+def made(root: Path, num_episodes: int) -> Manifest:
+    """The corpus with its manifest."""
+    (root / "raw").mkdir()
+    (root / "raw" / "episodes").write_text(str(num_episodes))
+    corpus = root / "corpus"
+    run(root / "raw", corpus, source="benchmarks.loader:Moving", run_id="bench")
+    tiers, latents = [], []
+    for row in snapshot.load(corpus).read(corpus, "episodes").to_pylist():
+        tiers.append(tier_row(row["uid"], 0, 0, row["length"], "high"))
+        generator = torch.Generator().manual_seed(row["episode_index"])
+        frames = torch.arange(0, row["length"], STRIDE)
+        values = torch.randn(len(frames), GRID * GRID, WIDTH, generator=generator)
+        tensors = {LATENTS: values.to(torch.bfloat16), FRAME_INDEX: frames}
+        latents.append(write_latent_file(corpus, row, facts_of(row), tensors))
+    annotate(corpus, tiers, latents)
+    return load(build_manifest(corpus, "bench"))
+
+
+def facts_of(episode: Mapping[str, Any]) -> LatentFacts:
+    return LatentFacts(
+        encoder_id=ENCODER,
+        model="vit_s16",
+        weights_sha256="0" * 64,
+        preprocessing=Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        dtype="bf16",
+        width=WIDTH,
+        num_prefix=0,
+        grid_height=GRID,
+        grid_width=GRID,
+        grid_stride=STRIDE,
+        rate_hz=10.0,
+        uid=episode["uid"],
+        camera="front",
+        length=episode["length"],
+        video_sha256="0" * 64,
+    )
+
+
+class NoWords:
+    """Neither side reads a text."""
+
+    def read(
+        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        return {}
+
+
+def loader_of(manifest: Manifest, num_workers: int, batch_size: int) -> Loader:
+    given = {"name": "bench", "run": {"batch_size": batch_size, "num_workers": num_workers}}
+    recipe = TrainRecipe.model_validate(given)
+    return Loader(manifest, recipe, reader=NoWords(), latent_dtype=torch.bfloat16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """Of one side in one round."""
+
+    samples_per_s: float
+    cpu_ms_per_sample: float
+
+
+def ours(manifest: Manifest, num_workers: int, batch_size: int, budget_s: float) -> Rate:
+    """Workers warm."""
+    batches = loader_of(manifest, num_workers, batch_size).batches()
+    for _ in range(4 + 4 * num_workers):  # those that were made ahead before the clock started
+        next(batches)
+    num, started, cpu_before = 0, time.monotonic(), time.process_time()
+    while time.monotonic() - started < budget_s:
+        num += len(next(batches).action)
+    elapsed_s, cpu_s = time.monotonic() - started, time.process_time() - cpu_before
+    return Rate(samples_per_s=num / elapsed_s, cpu_ms_per_sample=1000 * cpu_s / num)
+
+
+def memory(manifest: Manifest, batch_size: int, num_epochs: int) -> list[float]:
+    """MiB of this process alone (without what files are mapped) after each epoch, no workers."""
+    loader, out = loader_of(manifest, 0, batch_size), []
+    steps, process = max(1, round(loader.steps_per_epoch)), psutil.Process(os.getpid())
+    for epoch in range(num_epochs):
+        for step in range(epoch * steps, (epoch + 1) * steps):
+            loader.batch(step)
+        found = process.memory_info()
+        out.append((found.rss - found.shared) / 2**20)
+    return out
+
+
+def lerobot(dataset: Path, num_workers: int, batch_size: int, budget_s: float) -> Rate:
+    """The other one, in its own environment."""
+    script = Path(__file__).with_name("lerobot_loader.py")
+    given = map(str, (dataset, num_workers, batch_size, int(budget_s)))
+    done = subprocess.run(
+        [str(PEER), str(script), *given], capture_output=True, text=True, check=False, timeout=600
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return Rate(**{name: found[name] for name in Rate.__dataclass_fields__})
+
+
+def main(
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+    quick: Annotated[bool, typer.Option(help="One short round: that it runs.")] = False,
+    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    episodes: Annotated[int, typer.Option(min=6)] = 24,
+    workers: Annotated[int, typer.Option(min=0, help="Threads of ours, processes of theirs.")] = 2,
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+) -> None:
+    """Print samples a second of both, their ratio, and memory over epochs."""
+    if quick:
+        seconds, rounds, episodes = 2.0, 1, 8
+    torch.set_num_threads(1)
+    out: dict[str, Any] = {"machine": machine(), "rounds": rounds, "seconds": seconds}
+    out |= {"episodes": episodes, "workers": workers, "batch_size": batch_size, "not_run": []}
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = made(Path(folder), episodes)
+        found = measured(manifest, rounds, seconds, workers, batch_size)
+        mib = memory(manifest, batch_size, 2 if quick else 6)
+    out |= {name: round(median(values), 3) for name, values in found.items() if values}
+    if not PEER.is_file():
+        out["not_run"].append("lerobot: no .peer, run `make peer`")
+    out["rss_mib_by_epoch"] = [round(x, 1) for x in mib]
+    out["rss_last_over_second_epoch_ratio"] = round(mib[-1] / mib[min(1, len(mib) - 1)], 3)
+    if as_json:
+        sys.stdout.write(json.dumps(out) + "\n")
+        return
+    for key, value in out.items():
+        typer.echo(f"{key}: {value}")
+
+
+def measured(
+    manifest: Manifest, rounds: int, seconds: float, workers: int, batch_size: int
+) -> dict[str, list[float]]:
+    """Each side in each round, rounds interleaved, and the ratios."""
+    dataset = manifest.corpus / manifest.row(0).dataset_path
+    out: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        found = {
+            "ours_inline": ours(manifest, 0, batch_size, seconds),
+            "ours": ours(manifest, workers, batch_size, seconds),
+        }
+        if PEER.is_file():
+            found["lerobot"] = lerobot(dataset, workers, batch_size, seconds)
+            us, them = found["ours"], found["lerobot"]
+            out["ours_over_lerobot_speed_ratio"].append(us.samples_per_s / them.samples_per_s)
+            out["lerobot_over_ours_cpu_ratio"].append(them.cpu_ms_per_sample / us.cpu_ms_per_sample)
+        for side, rate in found.items():
+            out[f"{side}_samples_per_s"].append(rate.samples_per_s)
+            out[f"{side}_cpu_ms_per_sample"].append(rate.cpu_ms_per_sample)
+    return out
+
+
+if __name__ == "__main__":
+    typer.run(main)

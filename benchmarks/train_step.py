@@ -1,0 +1,217 @@
+"""A training step: seconds, samples a second, share of the matmul peak measured in the same run, memory, and which attention kernels ran.
+
+    python -m benchmarks.train_step [--json] [--quick] [--device auto|cpu|cuda] [--batch N] [--steps N]
+
+On a CPU a small network of the same make; on a GPU `lda_1b`. Each case runs in a process of its own, so that its memory is its own; batches
+are seeded numbers of the true shapes (196 patches of 384, 64 tokens of text), made before the clock starts. Steps are whole: noise, forward,
+backward, clip, AdamW.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+from benchmarks.ingest import machine
+from benchmarks.synthetic import in_own_process, peak_rss_mib
+from training.batch import Batch, Origin
+from training.conditioning.protocol import Conditioner
+from training.learner import Learner
+from training.model.attention import kernels_of
+from training.model.network import Known, Network, Text
+from training.model.settings import Architecture, ModelSettings
+from training.recipe import TrainRecipe, load_recipe
+from training.run.blocks import prepare_blocks
+from training.run.compute import flops_per_sample, matmul_peak
+from training.run.optimiser import adamw
+from training.run.parallel import Ranks
+from training.run.trainer import Trainer
+from training.tasks import TASKS
+
+SMALL = Architecture(width=384, num_layers=4, num_heads=8)
+HEAD_WIDTHS = (48, 64, 128)
+NUM_TEXT, TEXT_WIDTH, NUM_EMBODIMENTS = 64, 2560, 16
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One way to run a step."""
+
+    architecture: Architecture
+    device: str
+    batch_size: int
+    num_steps: int
+    precision: Literal["bf16", "fp32"] = "bf16"
+    is_compiled: bool = False
+    is_checkpointed: bool = False
+
+    @property
+    def settings(self) -> ModelSettings:
+        return ModelSettings(
+            **self.architecture.model_dump(), text_width=TEXT_WIDTH, num_embodiments=NUM_EMBODIMENTS
+        )
+
+
+class Told(Conditioner):
+    """Text features as they come."""
+
+    width = TEXT_WIDTH
+
+    def forward(self, inputs: dict[str, Tensor]) -> Text:
+        return Text(values=inputs["values"], has=inputs["has"])
+
+
+def batch_of(case: Case) -> Batch:
+    """Seeded; the four tasks in turn; text of different lengths."""
+    s, size = case.settings, case.batch_size
+    generator = torch.Generator(case.device).manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(size, *shape, generator=generator, device=case.device)
+
+    def ones(*shape: int) -> Tensor:
+        return torch.ones(size, *shape, dtype=torch.bool, device=case.device)
+
+    index = torch.arange(size, device=case.device)
+    length = NUM_TEXT // 2 + index % (NUM_TEXT // 2 + 1)
+    return Batch(
+        known=Known(
+            past=normal(s.num_past, s.num_image_tokens, s.latent_width),
+            has_past=ones(s.num_past, s.num_views),
+            history=normal(s.num_history, s.action_width),
+            has_history=ones(s.num_history, s.action_width),
+            embodiment=index % s.num_embodiments,
+            task=index % len(TASKS),
+        ),
+        action=normal(s.num_actions, s.action_width),
+        has_action=ones(s.num_actions, s.action_width),
+        future=normal(s.num_image_tokens, s.latent_width),
+        has_future=ones(s.num_views),
+        action_t_s=0.1 * torch.arange(1, s.num_actions + 1, device=case.device),
+        future_t_s=0.6,
+        text_inputs={
+            "values": normal(NUM_TEXT, TEXT_WIDTH),
+            "has": torch.arange(NUM_TEXT, device=case.device) < length[:, None],
+        },
+        origin=Origin(row=np.arange(size), timestep=np.arange(size)),
+    )
+
+
+def trainer_of(case: Case) -> Trainer:
+    run = {"num_steps": 10**6, "batch_size": case.batch_size, "precision": case.precision}
+    recipe = TrainRecipe.model_validate({"name": "bench", "run": run})
+    device = torch.device(case.device)
+    torch.manual_seed(0)
+    learner = Learner(Network(case.settings), Told()).to(device)
+    prepare_blocks(learner, checkpointed=case.is_checkpointed, compiled=case.is_compiled)
+    return Trainer(
+        learner=learner,
+        model=learner,
+        optimiser=adamw(learner, recipe.optimiser),
+        averages=None,
+        recipe=recipe,
+        ranks=Ranks(),
+        device=device,
+        uid_of=str,
+    )
+
+
+def measured(case: Case) -> dict[str, Any]:
+    """The peak, the first step (which compiles), and the median of the others. In a process of its own."""
+    device = torch.device(case.device)
+    before_mib = peak_rss_mib()
+    peak = matmul_peak(device, DTYPES[case.precision], time.perf_counter)
+    trainer, batch = trainer_of(case), batch_of(case)
+    seconds = []
+    for step in range(case.num_steps + 2):
+        began = time.perf_counter()
+        trainer.step(batch, step)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    step_s = median(seconds[2:])
+    rate = case.batch_size / step_s
+    flops = flops_per_sample(case.settings, NUM_TEXT)
+    found = {
+        "first_step_s": seconds[0],
+        "step_s": step_s,
+        "samples_per_s": rate,
+        "matmul_peak_tflops": peak / 1e12,
+        "mfu_ratio": rate * flops / peak,
+        "peak_rss_mib": peak_rss_mib() - before_mib,
+    }
+    if device.type == "cuda":
+        found["peak_gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    return {key: round(value, 4) for key, value in found.items()}
+
+
+def kernels(case: Case) -> dict[str, int]:
+    """Attention kernels of one forward pass, as the profiler saw them."""
+    trainer, batch = trainer_of(case), batch_of(case)
+    t = torch.rand(1, case.batch_size, device=case.device)
+    noise = (torch.randn_like(batch.action)[None], torch.randn_like(batch.future)[None])
+
+    def once() -> None:
+        with torch.no_grad(), torch.autocast(case.device, torch.bfloat16):
+            trainer.learner(batch, t, *noise)
+
+    return kernels_of(once)
+
+
+def main(
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+    quick: Annotated[bool, typer.Option(help="Shows that it runs; do not quote it.")] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    batch: Annotated[int, typer.Option(help="0: by the device.")] = 0,
+    steps: Annotated[int, typer.Option(min=1)] = 5,
+) -> None:
+    """Measure and print."""
+    has_gpu = torch.cuda.is_available()
+    chosen = ("cuda" if has_gpu else "cpu") if device == "auto" else device
+    architecture = load_recipe("lda_1b").architecture if chosen == "cuda" else SMALL
+    if quick:
+        architecture = architecture.model_copy(update={"num_layers": 1})
+    case = Case(
+        architecture=architecture,
+        device=chosen,
+        batch_size=batch or (128 if chosen == "cuda" else 8),
+        num_steps=1 if quick else steps,
+    )
+    found: dict[str, Any] = machine() | {
+        "device": torch.cuda.get_device_name() if chosen == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "batch_size": case.batch_size,
+        "gflop_per_sample": round(flops_per_sample(case.settings, NUM_TEXT) / 1e9, 2),
+        "tokens": case.settings.num_registers + case.settings.num_image_tokens + case.settings.num_action_tokens,
+        "not_run": [] if has_gpu else ["cuda: there is no GPU here"],
+    }  # fmt: skip
+    cases = {
+        "fp32": dataclasses.replace(case, precision="fp32"),
+        "bf16": case,
+        "bf16_compiled": dataclasses.replace(case, is_compiled=True),
+        "bf16_checkpointed": dataclasses.replace(case, is_checkpointed=True),
+    }
+    for name, each in cases.items():
+        found |= {f"{key}_{name}": v for key, v in in_own_process(measured, each).items()}
+    found["compiled_over_eager_speed_ratio"] = round(found["step_s_bf16"] / found["step_s_bf16_compiled"], 3)  # fmt: skip
+    for width in HEAD_WIDTHS:
+        heads = architecture.model_copy(update={"num_heads": architecture.width // width})
+        other = dataclasses.replace(case, architecture=heads)
+        found[f"kernels_{width}"] = in_own_process(kernels, other)
+        of_width = in_own_process(measured, other)
+        found |= {f"{key}_heads_{width}": of_width[key] for key in ("step_s", "mfu_ratio")}
+    print(json.dumps(found) if as_json else json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    typer.run(main)

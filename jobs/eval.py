@@ -1,0 +1,162 @@
+"""`eicorpus eval`: how good a trained network is on held-out segments, beside doing nothing. The page: docs/training/evaluation.md."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from jobs.output import answer_json, stderr, stdout, table
+from jobs.train import check_installed
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from training.evaluation.held_out import Evaluated
+    from training.evaluation.summary import Estimate, Line
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of `eicorpus train`.")],
+    manifest: Annotated[
+        Path | None, typer.Option(help="CORPUS/manifests/NAME. Default: the run's own.")
+    ] = None,
+    allow_other_manifest: Annotated[
+        bool,
+        typer.Option("--allow-other-manifest", help="It may be another than was trained from."),
+    ] = False,
+    checkpoint: Annotated[
+        int | None, typer.Option(metavar="STEP", help="Default: the newest.")
+    ] = None,
+    split: Annotated[Literal["val", "test", "train"], typer.Option(help="Which segments.")] = "val",
+    ema: Annotated[bool, typer.Option("--ema", help="The averaged weights.")] = False,
+    max_samples: Annotated[
+        int | None, typer.Option(min=1, help="Of each task, evenly spread. Default: all.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 64,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of sampling. Default: the recipe's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise and of the intervals.")] = 0,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")
+    ] = "auto",
+    cache: Annotated[
+        Path | None, typer.Option(help="Where derived actions are kept. Default: in the corpus.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page with drawings.")
+    ] = None,
+    must_beat: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BASELINE", help="Exit 1 where it is not beaten; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Ask a trained network for actions and pictures of segments that it never saw, and compare with doing nothing."""
+    check_installed()
+    from schemas import manifest as manifests
+    from training.evaluation.held_out import EvaluationRequest, held_out
+    from training.evaluation.summary import BASELINES
+    from training.run.checkpoint import checkpoint_of
+    from training.run.parallel import Ranks, device_for
+
+    if odd := sorted(set(must_beat or []) - set(BASELINES)):
+        known = ", ".join(BASELINES)
+        raise ConfigError(f"no baseline {odd[0]!r}; there are {known}", where="--must-beat")
+    found = checkpoint_of(run, checkpoint)
+    started = time.monotonic()
+    request = EvaluationRequest(
+        split=split,
+        use_averages=ema,
+        max_samples=max_samples,
+        batch_size=batch,
+        num_steps=steps,
+        seed=seed,
+        may_be_other_manifest=allow_other_manifest,
+        num_shown=4 if html else 0,
+    )
+    with stderr.status("evaluating") as status:
+        made = held_out(
+            manifests.load(manifest or _manifest_of(run)),
+            found,
+            request,
+            device=device_for(Ranks(), device),
+            cache=cache,
+            progress=lambda task, done: status.update(f"{task}: {done:,} samples"),
+        )
+    about = {
+        "run": str(run),
+        "step": found.state.step,
+        "averaged": ema,
+        "manifest": found.state.manifest_name,
+        "split": split,
+        "num_samples": {task.value: num for task, num in made.num_samples.items()},
+        "elapsed_s": round(time.monotonic() - started, 3),
+    }
+    if html is not None:
+        from jobs.eval_page import write_page
+
+        write_page(html, about, made)
+    beats = made.beats
+    if as_json:
+        said = {"beats_baselines": beats, "lines": [line.as_object() for line in made.lines]}
+        answer_json(about | said)
+    else:
+        _show(about, made)
+    if lost := [name for name in must_beat or [] if beats[name] is not True]:
+        stderr.print(f"not beaten: {', '.join(lost)}", highlight=False)
+        raise typer.Exit(1)
+
+
+def _manifest_of(run: Path) -> Path:
+    from training.run.run_folder import load_run
+
+    begun = load_run(run)
+    if begun is None:
+        raise ConfigError("no run.json: not a run of `eicorpus train`", where=str(run))
+    folder = Path(begun[0].manifest)
+    if not folder.is_dir():
+        found = f"the run was trained from {folder}, which is not there"
+        raise ConfigError(f"{found}; say --manifest CORPUS/manifests/NAME", where=str(run))
+    return folder
+
+
+def _show(about: dict[str, Any], made: Evaluated) -> None:
+    columns = ["task", "embodiment", "tier", "metric", "episodes", "error", "95 %", "better by"]
+    rows = [
+        [
+            line.task,
+            line.embodiment,
+            line.tier,
+            line.metric,
+            line.num_episodes,
+            f"{line.model.value:.4g}",
+            interval_text(line.model),
+            skills_text(line),
+        ]
+        for line in made.lines
+    ]
+    title = f"step {about['step']}, {about['split']} of {about['manifest']}"
+    stdout.print(table(title, columns, rows))
+    said = {True: "yes", False: "no", None: "nothing to compare"}
+    pairs = [[name, said[value]] for name, value in made.beats.items()]
+    stdout.print(table("\nbeats", ["baseline", ""], pairs))
+
+
+def interval_text(estimate: Estimate) -> str:
+    """Its two ends, or nothing."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    return f"{estimate.low:.4g} .. {estimate.high:.4g}"
+
+
+def skills_text(line: Line) -> str:
+    """By how much it is better than each baseline; in brackets where the interval holds 0."""
+    said = []
+    for name, skill in line.skill.items():
+        plain = f"{skill.value:+.0%}"
+        is_clear = skill.low is not None and skill.high is not None and skill.low * skill.high > 0
+        said.append(f"{name} {plain if is_clear else f'({plain})'}")
+    return ", ".join(said)

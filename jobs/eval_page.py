@@ -1,0 +1,103 @@
+"""The page of an evaluation: one HTML file, nothing from outside, in the look of `eicorpus report`."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from ingest.report.markup import Markup, image, listed, section, shown, table, tag
+from ingest.report.style import GUARD, STYLE
+from jobs.eval import interval_text, skills_text
+from schemas.supervision import Task
+from training.evaluation.figures import error_over_horizon, latents_as_colours
+from training.evaluation.held_out import Evaluated
+
+ABOUT_SKILL = (
+    "Every metric is an error. Better by: 1 - error / error of the baseline, in brackets where its 95 % interval holds 0. "
+    "Intervals come from drawing whole episodes again."
+)
+ABOUT_COLOURS = (
+    "Patches of the first camera. The three directions in which the true tokens differ most are red, green and blue: "
+    "one colour is alike to the encoder."
+)
+
+
+def write_page(path: Path, about: dict[str, Any], made: Evaluated) -> None:
+    """Raises OSError where it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(about, made))
+
+
+def page(about: dict[str, Any], made: Evaluated) -> str:
+    """The whole of it."""
+    title = f"step {about['step']} on {about['split']} of {about['manifest']}"
+    said = {key: value for key, value in about.items() if key != "num_samples"}
+    parts = [
+        tag("h1", title),
+        listed(said | {f"samples, {task}": num for task, num in about["num_samples"].items()}),
+        section("beats", "Baselines", _beats(made)),
+        *_drawings(made),
+        section("errors", "Errors", _errors(made), tag("p", ABOUT_SKILL, class_="note")),
+    ]
+    head = (
+        '<meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{GUARD}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{shown(title)}</title><style>{STYLE}</style>"
+    )
+    return (
+        f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    )
+
+
+def _beats(made: Evaluated) -> Markup:
+    words = {True: "beaten", False: "not beaten", None: "nothing to compare"}
+    rows = [[name, words[value]] for name, value in made.beats.items()]
+    return table("beats", ["baseline", "by the network"], rows)
+
+
+def _drawings(made: Evaluated) -> list[Markup]:
+    out = []
+    for task, title in (
+        (Task.POLICY, "Policy: error over the horizon"),
+        (Task.INVERSE_DYNAMICS, "Inverse dynamics: error over the horizon"),
+    ):
+        drawn = error_over_horizon(made.lines, made.action_t_s, task)
+        if drawn is not None:
+            out.append(section(f"horizon-{task}", title, _png(drawn, title)))
+    if made.shown is not None:
+        title = "Future pictures, as their latents"
+        drawn = latents_as_colours(made.shown)
+        note = tag("p", ABOUT_COLOURS, class_="note")
+        out.append(section("latents", title, _png(drawn, title), note))
+    return out
+
+
+def _png(content: bytes, label: str) -> Markup:
+    return image(base64.b64encode(content).decode(), label, kind="png")
+
+
+def _errors(made: Evaluated) -> Markup:
+    columns = ["task", "embodiment", "tier", "metric", "episodes", "scored", "error", "95 %"]
+    baselines = sorted({name for line in made.lines for name in line.baselines})
+    rows = [
+        [
+            line.task,
+            line.embodiment,
+            line.tier,
+            line.metric,
+            line.num_episodes,
+            line.num,
+            line.model.value,
+            interval_text(line.model),
+            *(_number(line.baselines.get(name)) for name in baselines),
+            skills_text(line),
+        ]
+        for line in made.lines
+    ]
+    return table("errors", [*columns, *baselines, "better by"], rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

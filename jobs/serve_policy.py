@@ -1,0 +1,129 @@
+"""`eicorpus serve-policy`: a trained policy behind a websocket. The page: docs/training/serving.md."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from jobs.output import stderr
+from jobs.train import check_installed
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from training.server.server import PolicyServer, ServerSettings
+
+MAX_TOKEN_BYTES = 4096
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of `eicorpus train`.")],
+    encoder_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Of the image encoder; without it: latents only."),
+    ] = None,
+    encoder_hub_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The same, from the Hugging Face hub.")
+    ] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option(metavar="STEP", help="Default: the newest.")
+    ] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="The averaged weights.")] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of sampling. Default: the recipe's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")
+    ] = "auto",
+    host: Annotated[str, typer.Option(help="Others than this machine need --token-file.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What clients must say as Api-Key.")
+    ] = None,
+    max_message_mb: Annotated[int, typer.Option(min=1, help="A larger one is refused.")] = 32,
+    max_clients: Annotated[int, typer.Option(min=1, help="More are told to go.")] = 16,
+) -> None:
+    """Answer observations with chunks of absolute targets, until Ctrl-C. Clients of openpi and starVLA can talk to it."""
+    check_installed()
+    _check_served()
+    from jobs.policy_encoder import encoder_for
+    from training.policy.policy import Policy, PolicySettings
+    from training.run.checkpoint import checkpoint_of
+    from training.server.server import PolicyServer, ServerSettings
+
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        token=None if token_file is None else _token(token_file),
+        max_message_bytes=max_message_mb << 20,
+        max_clients=max_clients,
+    )
+    found = checkpoint_of(run, checkpoint)
+    encode = encoder_for(
+        found.state.encoder_id, weights=encoder_weights, hub_id=encoder_hub_id, device=device
+    )
+    policy = Policy.load(
+        run,
+        encode,
+        PolicySettings(step=checkpoint, use_averages=ema, num_steps=steps, seed=seed),
+        device=device,
+    )
+    if encode is None:
+        stderr.print("no encoder: clients must send observation/latents/<camera>")
+    asyncio.run(_serve(PolicyServer(policy, settings, monotonic_s=time.monotonic), settings))
+
+
+def _check_served() -> None:
+    """Raises ConfigError where the extra is missing."""
+    try:
+        import msgpack  # noqa: F401
+        import websockets  # noqa: F401
+    except ModuleNotFoundError as error:
+        found = f"needs {error.name}; pip install 'eicorpus[serve,train]'"
+        raise ConfigError(found, where="eicorpus serve-policy") from error
+
+
+def _token(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            token = file.read(MAX_TOKEN_BYTES + 1).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=f"--token-file {path}") from error
+    if not token or len(token) > MAX_TOKEN_BYTES:
+        raise ConfigError("expected one line with a token", where=f"--token-file {path}")
+    return token
+
+
+async def _serve(made: PolicyServer, settings: ServerSettings) -> None:
+    stop = asyncio.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    try:
+        server = await made.start()
+    except OSError as error:
+        raise ConfigError(str(error), where=f"--host {settings.host} --port") from error
+    host, port = next(iter(server.sockets)).getsockname()[:2]
+    stderr.print(f"serving ws://{host}:{port}, health at http://{host}:{port}/healthz; Ctrl-C ends")
+    await stop.wait()
+    server.close()
+    await server.wait_closed()
+    stderr.print(latency_text(list(made.infer_s), made.num_refused))
+
+
+def latency_text(infer_s: list[float], num_refused: int) -> str:
+    """How long inference took, of the last ones."""
+    if not infer_s:
+        return f"nothing was asked, {num_refused} refused"
+    ordered = sorted(infer_s)
+    late = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+    middle = statistics.median(ordered)
+    count = f"{len(ordered):,} answers"
+    return f"{count}, median {middle * 1e3:.1f} ms, 95 % within {late * 1e3:.1f} ms, {num_refused} refused"

@@ -1,0 +1,132 @@
+"""`eicorpus train`: a network from a manifest and a recipe. The page: docs/training/train.md."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+import yaml
+
+from jobs.context import usable_cores
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from training.recipe import TrainRecipe
+
+
+def command(
+    manifest: Annotated[Path, typer.Option(help="Folder: CORPUS/manifests/NAME.")],
+    out: Annotated[Path, typer.Option(help="The run; an unfinished one is gone on with.")],
+    recipe: Annotated[str, typer.Option(help="A name, or a .yaml file.")] = "tiny",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Recipe key: run.batch_size=96; repeatable.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="As --set run.num_steps=N.")] = None,
+    until: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this step; the schedule stays.")
+    ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Fine-tune: begin with the weights of this run.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="As --set run.num_workers=N: of the loader.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where derived actions are kept. Default: in the corpus.")
+    ] = None,
+    verify_latents: Annotated[
+        bool, typer.Option("--verify-latents", help="Compare the sha256 of each file once.")
+    ] = False,
+    allow_other_manifest: Annotated[
+        bool, typer.Option("--allow-other-manifest", help="Go on with another manifest.")
+    ] = False,
+    allow_other_recipe: Annotated[
+        bool, typer.Option("--allow-other-recipe", help="Go on with another recipe.")
+    ] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Run on Ray Train.")] = False,
+    address: Annotated[str | None, typer.Option(help="Join this Ray cluster.")] = None,
+    num_workers: Annotated[int, typer.Option(min=1, help="With --ray: processes.")] = 1,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show; touch nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Train, or go on training: run the same command again after whatever stopped it. Several processes: torchrun, or --ray."""
+    check_installed()
+    from jobs.train_run import dry, run_here  # torch: the base install works without it
+    from training.run.session import TrainRequest
+
+    changes = changes_from(set_ or [], steps=steps, workers=workers)
+    request = TrainRequest(
+        manifest=manifest,
+        recipe=_recipe(recipe, changes, init_from),
+        out=out,
+        device=device,
+        until=until,
+        init_from=init_from,
+        cache=cache,
+        num_processes=usable_cores(),
+        verify_latents=verify_latents,
+        may_change_manifest=allow_other_manifest,
+        may_change_recipe=allow_other_recipe,
+    )
+    if dry_run:
+        dry(request, as_json=as_json)
+    elif ray or address is not None:
+        from jobs.train_ray import run_on_ray
+
+        run_on_ray(request, num_workers, address=address, wandb=wandb, as_json=as_json)
+    else:
+        run_here(request, wandb=wandb, as_json=as_json)
+
+
+def check_installed() -> None:
+    """Raises ConfigError where the extra is missing."""
+    if find_spec("torch") is None:
+        found = "needs torch; pip install 'eicorpus[train]'"
+        raise ConfigError(found, where="eicorpus train")
+
+
+def changes_from(given: list[str], *, steps: int | None, workers: int | None) -> dict[str, Any]:
+    """`["run.batch_size=96"]` to `{"run": {"batch_size": 96}}`; values are YAML.
+
+    Raises:
+        ConfigError: no key, or no value.
+    """
+    shorthand = {"run.num_steps": steps, "run.num_workers": workers}
+    out: dict[str, Any] = {}
+    pairs = [_pair(each) for each in given]
+    for key, value in [*pairs, *((k, v) for k, v in shorthand.items() if v is not None)]:
+        *path, last = key.split(".")
+        place = out
+        for name in path:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{key} lies in {name}, which is set as a whole", where="--set")
+        place[last] = value
+    return out
+
+
+def _pair(given: str) -> tuple[str, Any]:
+    key, equals, value = given.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"{given!r}; expected KEY=VALUE, as run.batch_size=96", where="--set")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{given!r}: no YAML value", where="--set") from error
+
+
+def _recipe(name: str, changes: dict[str, Any], init_from: Path | None) -> TrainRecipe:
+    """A run that begins with the weights of another has its network, too: what the recipe does not say is as there."""
+    from training.recipe import load_recipe
+    from training.run.checkpoint import checkpoint_of
+
+    base = None if init_from is None else checkpoint_of(init_from).state.recipe
+    return load_recipe(name, changes, base=base)

@@ -1,0 +1,46 @@
+"""Where the lines of a training run go: its log, TensorBoard, Weights & Biases."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from schemas.errors import ConfigError
+from training.run.event_log import EventLog, scalars
+from training.run.run_folder import append_log
+from training.run.session import Session
+
+
+def sinks_of(session: Session, wandb: str | None, stack: ExitStack) -> list[Any]:
+    """Where lines go: the run's log, TensorBoard where it is installed, W&B where it is asked for."""
+    out = session.request.out
+    sinks: list[Any] = [lambda line: append_log(out, line)]
+    try:
+        events = EventLog(out, session.first_step)
+    except ModuleNotFoundError:  # of the extra only tensorboard may be left out
+        pass
+    else:
+        stack.callback(events.close)
+        sinks.append(events.add)
+    if wandb is not None:
+        sinks.append(_to_wandb(session, wandb, stack))
+    return sinks
+
+
+def _to_wandb(session: Session, project: str, stack: ExitStack) -> Any:
+    """Raises ConfigError where the extra is missing."""
+    try:
+        import wandb
+    except ModuleNotFoundError as error:
+        raise ConfigError("pip install 'eicorpus[wandb]'", where="--wandb") from error
+    request = session.request
+    run = wandb.init(
+        project=project,
+        name=request.out.name,
+        id=session.facts.recipe_sha256[:8] + session.facts.manifest_sha256[:8],
+        resume="allow",
+        config=request.recipe.model_dump(mode="json"),
+        dir=str(request.out),
+    )
+    stack.callback(run.finish)
+    return lambda line: run.log(dict(scalars(line)), step=line["step"])

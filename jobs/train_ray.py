@@ -1,0 +1,96 @@
+"""A training run on Ray Train: the same loop in every worker, on whatever machines the cluster has.
+
+Every worker must see the corpus and the run's folder under the same path. A worker that dies ends the run; the same command goes on with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.train import RunConfig, ScalingConfig, get_context
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from ingest.executor import RayExecutor
+from jobs.context import usable_cores
+from jobs.ingest import limits_from
+from jobs.output import answer_json
+from jobs.train_report import show_done
+from jobs.train_run import StopRequest, train
+from schemas.errors import PipelineError, TransientError
+from training.run.parallel import BACKENDS, Ranks
+from training.run.run_folder import load_result
+from training.run.session import TrainRequest
+
+FOLDER = "ray"  # of Ray's own state, in a run
+
+
+def run_on_ray(
+    request: TrainRequest,
+    num_workers: int,
+    *,
+    address: str | None,
+    wandb: str | None,
+    as_json: bool,
+) -> None:
+    """
+    Raises:
+        PipelineError: that of a worker, as if it had happened here; TransientError when one died.
+    """
+    out = request.out.absolute()
+    request = replace(request, manifest=request.manifest.absolute(), out=out)
+    workers = max(usable_cores(), num_workers + 1)  # one more: Ray's controller is a worker, too
+    executor = RayExecutor(limits_from(), address=address, workers=workers)
+    executor.connect()
+    try:
+        told = _fit(request, num_workers, wandb)
+    finally:
+        if executor.is_ours:
+            ray.shutdown()
+    if as_json:
+        answer_json(told)
+    else:
+        show_done(told)
+
+
+def _fit(request: TrainRequest, num_workers: int, wandb: str | None) -> dict[str, Any]:
+    has_gpus = ray.cluster_resources().get("GPU", 0) >= num_workers
+    use_gpu = request.device == "cuda" or (request.device == "auto" and has_gpus)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"request": request, "wandb": wandb},
+        scaling_config=ScalingConfig(num_workers=num_workers, use_gpu=use_gpu),
+        torch_config=TorchConfig(backend=BACKENDS["cuda" if use_gpu else "cpu"]),
+        run_config=RunConfig(name=FOLDER, storage_path=str(request.out)),
+    )
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        raise _of_worker(error) from error
+    return load_result(request.out)
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """In every process of the cluster's; Ray has joined them."""
+    context = get_context()
+    ranks = Ranks(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        local_rank=get_device().index or 0,  # Ray decides which GPUs a worker sees
+    )
+    train(config["request"], ranks, StopRequest(), wandb=config["wandb"])
+
+
+def _of_worker(error: TrainingFailedError) -> PipelineError:
+    """What the first worker that failed said."""
+    failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
+    for _, failure in sorted(failures.items()):
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, PipelineError):
+                return cause
+            cause = getattr(cause, "_base_exc", None) or cause.__cause__
+    message = f"a worker failed: {error}; run the same command again to go on"
+    return TransientError(message, where="eicorpus train --ray")

@@ -1,0 +1,124 @@
+"""What `eicorpus train` shows to people, on standard error while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from jobs.output import duration, gigabytes, stderr, stdout, table
+from training.run.estimate import USUAL_SHARE
+from training.run.session import Session
+
+
+class Live:
+    """The progress line: how far, the loss, samples a second, MFU, share of time waited for data."""
+
+    def __init__(self, *, is_shown: bool) -> None:
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[said]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=stderr,
+            disable=not is_shown,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Live:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def preparing(self, done: int, whole: int) -> None:
+        """Actions are being derived."""
+        self._show("actions", done, whole, "")
+
+    def begin(self, first: int, end: int) -> None:
+        """The first step comes."""
+        self._show("train", first, end, "")
+
+    def told(self, line: dict[str, Any]) -> None:
+        """A line of the log."""
+        said = (
+            f"loss {line['loss']:.4f} · {line['samples_per_s']:,.0f} samples/s · "
+            f"MFU {line['mfu']:.1%} · waited {line['data_wait_share']:.0%}"
+        )
+        self._show("train", line["step"], None, said)
+
+    def _show(self, what: str, done: int, whole: int | None, said: str) -> None:
+        if self._task is None:
+            self._task = self._bar.add_task(what, total=whole, said=said)
+        given = {} if whole is None else {"total": whole}
+        self._bar.update(self._task, description=what, completed=done, said=said, **given)  # type: ignore[arg-type]
+
+
+def show_plan(session: Session, *, is_all: bool) -> None:
+    """What there is to draw from, and what the network is; `is_all` also what it will need."""
+    console, counts, needs = stderr if not is_all else stdout, session.loader.counts(), session.estimate()  # fmt: skip
+    tasks = list(counts.rows[0].by_task) if counts.rows else []
+    rows = [
+        [r.embodiment, r.tier, r.segments, r.anchors, f"{r.share:.1%}", *r.by_task.values()]
+        for r in counts.rows
+    ]
+    columns = ["embodiment", "tier", "segments", "samples", "of draws", *tasks]
+    console.print(table("samples that each task is possible at", columns, rows))
+    for said in _warnings(asdict(counts)):
+        console.print(said, style="yellow", highlight=False)
+    parts = [[name, number] for name, number in needs.parameters.items()]
+    console.print(table("parameters", ["part", "number"], parts))
+    if not is_all:
+        return
+    recipe = session.request.recipe
+    facts = [
+        ["tokens of a sample", ", ".join(f"{k} {v}" for k, v in needs.tokens.items())],
+        ["steps", f"{session.first_step:,} of {session.end:,} are done"],
+        ["epochs", f"{session.end / needs.steps_per_epoch:.2f} of {needs.samples_per_epoch:,} samples"],
+        ["a sample costs", f"{needs.flops_per_sample / 1e9:,.2f} GFLOP, forward and backward"],
+        ["matmul peak of this device", f"{needs.peak_flops / 1e12:,.3f} TFLOP/s ({recipe.run.precision})"],
+        ["weights, gradients, optimiser", f"{gigabytes(needs.state_bytes)} a rank"],
+        ["activations", f"about {gigabytes(needs.activation_bytes)} a rank (estimate)"],
+        ["time", f"about {needs.hours:,.2f} h at {USUAL_SHARE:.0%} of that peak (estimate)"],
+    ]  # fmt: skip
+    console.print(table("run", ["what", "value"], facts))
+
+
+def _warnings(counts: dict[str, Any]) -> list[str]:
+    out = []
+    if counts["shortfalls"]:
+        out.append(f"nothing can serve: {', '.join(counts['shortfalls'])}")
+    left = counts["unseen"] + counts["too_short"]
+    if left:
+        share = f"{counts['lost_weight']:.1%} of the weight goes to others"
+        out.append(
+            f"{left:,} of {counts['segments']:,} segments are left out: {counts['unseen']:,} without latents, "
+            f"{counts['too_short']:,} too short for a window; {share}"
+        )
+    return out
+
+
+def show_done(told: dict[str, Any]) -> None:
+    """A table of what came of it."""
+    names = ("run", "step", "loss", "samples_per_s", "mfu", "data_wait_share", "checkpoint")
+    rows = [[name, told[name]] for name in names if told.get(name) is not None]
+    rows.append(["elapsed_s", duration(told["elapsed_s"])])
+    stdout.print(table("train", ["what", "value"], rows))

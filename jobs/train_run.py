@@ -1,0 +1,150 @@
+"""A training run in this process, which may be one of several that torchrun started: signals, clock, progress, logs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from jobs.output import answer_json
+from jobs.train_log import sinks_of
+from jobs.train_report import Live, show_done, show_plan
+from schemas.errors import ConfigError
+from training.run.checkpoint import checkpoints
+from training.run.parallel import Ranks, device_for, joined
+from training.run.run_folder import write_result
+from training.run.session import TrainRequest, World, open_session
+
+
+def ranks_from() -> Ranks:
+    """Which process this is, as torchrun says; alone without it.
+
+    Raises:
+        ConfigError: it says nonsense.
+    """
+    try:
+        found = {
+            name: int(os.environ.get(variable, default))
+            for name, variable, default in (
+                ("rank", "RANK", "0"),
+                ("world_size", "WORLD_SIZE", "1"),
+                ("local_rank", "LOCAL_RANK", "0"),
+            )
+        }
+    except ValueError as error:
+        raise ConfigError(f"not a number: {error}", where="RANK, WORLD_SIZE, LOCAL_RANK") from error
+    return Ranks(**found)
+
+
+class StopRequest:
+    """The first SIGINT or SIGTERM asks to stop after the step; the second is not asking."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+
+    def __call__(self) -> bool:
+        return self.is_asked
+
+    @contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """In the main thread."""
+        both = (signal.SIGINT, signal.SIGTERM)
+        before = {each: signal.signal(each, self._ask) for each in both}
+        try:
+            yield self
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.is_asked:
+            raise KeyboardInterrupt
+        self.is_asked = True
+
+
+def run_here(request: TrainRequest, *, wandb: str | None, as_json: bool) -> None:
+    """Raises KeyboardInterrupt when it was asked to stop; by then a checkpoint is written."""
+    ranks = ranks_from()
+    device = device_for(ranks, request.device)
+    stop = StopRequest()
+    with joined(ranks, device), stop.listening():
+        told = train(request, ranks, stop, wandb=wandb)
+    if ranks.is_first:
+        if as_json and not told["interrupted"]:
+            answer_json(told)
+        elif not as_json:
+            show_done(told)
+    if told["interrupted"]:
+        raise KeyboardInterrupt
+
+
+def train(
+    request: TrainRequest,
+    ranks: Ranks,
+    should_stop: StopRequest,
+    *,
+    wandb: str | None,
+) -> dict[str, Any]:
+    """What came of it, for `--json`. The process group is joined already, where there is one."""
+    started = time.monotonic()
+    device = device_for(ranks, request.device)
+    live = Live(is_shown=ranks.is_first)
+    world = World(clock_s=time.perf_counter, progress=live.preparing)
+    with live:
+        session = open_session(request, ranks, device, world)
+        if ranks.is_first:
+            show_plan(session, is_all=False)
+        last: dict[str, Any] = {}
+        with ExitStack() as stack:
+            sinks = sinks_of(session, wandb, stack) if ranks.is_first else []
+
+            def told(line: dict[str, Any]) -> None:
+                line = line | {"elapsed_s": round(time.monotonic() - started, 3)}
+                last.update(line)
+                for sink in (*sinks, live.told):
+                    sink(line)
+
+            live.begin(session.first_step, session.end)
+            done = session.run(World(clock_s=time.perf_counter, should_stop=should_stop, told=told))
+    result = {
+        "run": str(request.out),
+        "resumed_from": session.first_step,
+        "num_steps": session.end,
+        "interrupted": done < session.end,
+        "checkpoint": _newest(request.out),
+        "parameters": session.estimate().parameters["total"],
+        "elapsed_s": round(time.monotonic() - started, 3),
+        "step": done,
+    } | {key: value for key, value in last.items() if key not in ("step", "elapsed_s")}
+    if ranks.is_first:
+        write_result(request.out, result)
+    return result
+
+
+def _newest(out: Path) -> str | None:
+    found = checkpoints(out)
+    return str(found[-1].folder) if found else None
+
+
+def dry(request: TrainRequest, *, as_json: bool) -> None:
+    """What a run would be, on this machine; nothing is written but the cache of derived actions."""
+    ranks = ranks_from()
+    device = device_for(ranks, request.device)
+    live = Live(is_shown=not as_json)
+    with live:
+        session = open_session(
+            request, ranks, device, World(clock_s=time.perf_counter, progress=live.preparing)
+        )
+    if as_json:
+        counts = session.loader.counts()
+        answer_json(
+            session.estimate().as_object()
+            | {"counts": counts, "first_step": session.first_step, "num_steps": session.end}
+        )
+    else:
+        show_plan(session, is_all=True)
