@@ -38,7 +38,7 @@ test: setup peer  ## everything that needs no GPU, the independent reader includ
 	@# alone: Ray's workers want both cores, and the tests of kills the right moment
 	$(RUN) pytest -q -m "ray and not gpu" $$(grep -rlE 'mark\.ray\b' tests --include='*.py')
 
-demo: setup peer  ## six raw sources become one corpus that SQL and LeRobot 0.3.3 read, and a manifest to train on
+demo: setup peer  ## seven raw sources become one corpus that SQL and LeRobot 0.3.3 read, a manifest, and a small policy
 	$(RUN) tests.demo
 
 fidelity: setup  ## how exactly poses and pictures come back, against the generators' truth

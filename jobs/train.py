@@ -79,8 +79,10 @@ def command(
     if dry_run:
         dry(request, as_json=as_json)
     elif ray or address is not None:
-        from jobs.train_ray import run_on_ray
-
+        try:
+            from jobs.train_ray import run_on_ray
+        except ImportError as error:  # what ray.train itself asks for
+            raise ConfigError(f"{error}; pip install 'eicorpus[train]'", where="--ray") from error
         run_on_ray(request, num_workers, address=address, wandb=wandb, as_json=as_json)
     else:
         run_here(request, wandb=wandb, as_json=as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from typer.testing import CliRunner
 
 from ingest.catalog import Catalog
 from jobs.cli import app
-from tests.demo import QUERY, SOURCES, TIERS
+from tests.demo import QUERY, SOURCES, TIERS, raw_of
 from tests.faults.runs import run
 
 README = Path(__file__).parent.parent / "README.md"
@@ -36,7 +35,7 @@ def test_the_readme_shows_what_the_demo_gives(tmp_path: Path) -> None:
     for name in SOURCES:
         raw = tmp_path / name
         raw.mkdir()
-        written = import_module(f"tests.generators.{name}").write(raw)
+        written = raw_of(name, raw)
         run(written.root, corpus, source=name, run_id=name)
     for words in (["measure", str(corpus), "--workers", "0"], ["tier", str(corpus)]):
         assert CliRunner().invoke(app, words).exit_code == 0

@@ -31,6 +31,16 @@ def write(root: Path) -> Written:
     return Written(root=root, scenes=scenes)
 
 
+def write_many(root: Path, num: int) -> Written:
+    """`num` episodes with actions, 4 s each, whose hands begin at different places of the same sway: enough to learn it from."""
+    # 13 * 0.7 rad is a step of phase that comes near no earlier one in 28 episodes
+    scenes = {f"reach-v3/{k:06d}": Scene(seed=13 * k, duration_s=4.0) for k in range(num)}
+    for name, scene in scenes.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        write_episode(root / name, scene)
+    return Written(root=root, scenes=scenes)
+
+
 def write_episode(
     path: Path, scene: Scene, *, has_actions: bool = True, extra_frames: int = 0
 ) -> None:

@@ -25,6 +25,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"num_views": 2},
     {"state_width": 3},
     {"gates": "one"},
+    {"precondition": False},
 ]
 
 

@@ -17,8 +17,9 @@ from schemas.supervision import Task
 from training.model.adapters import VectorDecoder, VectorEncoder
 from training.model.block import NUM_MODULATIONS, STREAMS, Block
 from training.model.positions import rotations, timestep_features, token_places
+from training.model.precondition import velocity_from
 from training.model.settings import ModelSettings
-from training.tasks import TASKS, is_any, scores_action
+from training.tasks import TASKS, is_any, scores_action, scores_future
 
 TIME_FEATURES = 256
 
@@ -93,6 +94,10 @@ class Network(nn.Module):
         )
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.num_layers))
         self.out_norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(STREAMS))
+        # how much of a velocity is the noise's depends on the flow time, so the last layers are told it too (DiT's final layer)
+        self.out_modulation = nn.Linear(width, STREAMS * 2 * width)
+        nn.init.zeros_(self.out_modulation.weight)
+        nn.init.zeros_(self.out_modulation.bias)
         self.future_out = nn.Linear(width, s.latent_width)
         nn.init.zeros_(self.future_out.weight)
         nn.init.zeros_(self.future_out.bias)
@@ -124,11 +129,46 @@ class Network(nn.Module):
         streams = [self._image_tokens(known, future), self._action_tokens(known, action, t)]
         for block in self.blocks:
             streams = block(streams, condition, shared, words, has_words, angle)
-        image, acting = (norm(x) for norm, x in zip(self.out_norms, streams, strict=True))
+        image, acting = self._last(streams, condition)
         chunk = acting[:, -self.settings.num_actions :]
-        return self.action_out(chunk, known.embodiment), self.future_out(
-            image[:, self.settings.num_registers :]
+        said_action = self.action_out(chunk, known.embodiment)
+        said_future = self.future_out(image[:, self.settings.num_registers :])
+        if not self.settings.precondition:
+            return said_action, said_future
+        return self._with_guess(known, said_action, action, said_future, future, t)
+
+    def _with_guess(
+        self,
+        known: Known,
+        said_action: Tensor,
+        action: Tensor,
+        said_future: Tensor,
+        future: Tensor,
+        t: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Velocities where something is noisy; elsewhere nothing of the inputs gets past their placeholders."""
+        last, s = self._last_picture(known), self.settings
+        no_motion = torch.zeros_like(action)
+        acting = velocity_from(said_action, action, no_motion, t, s.action_std)
+        seeing = velocity_from(said_future, future, last, t, s.change_std)
+        says_action, says_future = scores_action(known.task), scores_future(known.task)
+        return (
+            torch.where(says_action[:, None, None], acting, said_action),
+            torch.where(says_future[:, None, None], seeing, said_future),
         )
+
+    def _last_picture(self, known: Known) -> Tensor:
+        """[B, V * N, D] the latents of now, 0 where there are none."""
+        has_now = known.has_past[:, -1].repeat_interleave(self.settings.num_patches, dim=1)
+        return torch.where(has_now[..., None], known.past[:, -1], 0.0)
+
+    def _last(self, streams: list[Tensor], condition: Tensor) -> list[Tensor]:
+        """Both streams normalised, then scaled and shifted by the condition."""
+        found = self.out_modulation(condition).view(-1, STREAMS, 2, 1, self.settings.width)
+        return [
+            norm(x) * (1 + found[:, s, 0]) + found[:, s, 1]
+            for s, (norm, x) in enumerate(zip(self.out_norms, streams, strict=True))
+        ]
 
     def _text(self, text: Text) -> tuple[Tensor, Tensor]:
         """Normalised text after one token of our own, so that a sample without words still has something to attend to."""

@@ -13,6 +13,7 @@ import torch
 from schemas import manifest as manifests
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest
+from training.batch import Batch
 from training.conditioning.open import open_conditioner
 from training.data.embodiments import embodiments_of, grown
 from training.data.loader import Loader
@@ -43,7 +44,7 @@ from training.run.estimate import (
 )
 from training.run.metrics import Grouping, Losses
 from training.run.optimiser import Averages, adamw, trained
-from training.run.parallel import Ranks, wrapped
+from training.run.parallel import Ranks, sum_over, wrapped
 from training.run.portion import moved
 from training.run.restore import restore, restore_weights
 from training.run.run_folder import RunFacts, check_same, cut_log, write_run
@@ -247,17 +248,20 @@ def open_session(
         progress=world.progress,
     )
     _check_share(recipe, ranks)
+    first = loader.batch(0)  # also the first look at whether a batch can be made at all
+    begun = found or base
     settings = ModelSettings(
         **recipe.architecture.model_dump(),
         **loader.shapes().settings(),
         text_width=conditioner.width,
+        change_std=begun.state.model.change_std if begun else change_std(first, ranks, device),
     )
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
     learner = Learner(Network(settings), conditioner)
     if base is not None:
         restore_weights(learner, base.tensors(), where=str(base.folder), may_grow=True)
     learner.to(device)
-    num_text = _num_text(learner, loader, device)
+    num_text = _num_text(learner, moved(first, device))
     flops = flops_per_sample(settings, num_text) * recipe.run.num_draws
     dtype = torch.bfloat16 if recipe.run.precision == "bf16" else torch.float32
     return Session(
@@ -296,7 +300,17 @@ def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:
 
 
 @torch.no_grad()
-def _num_text(learner: Learner, loader: Loader, device: torch.device) -> int:
-    """Tokens of the first batch, as the conditioner tells it; also the first look at whether a batch can be made at all."""
-    batch = moved(loader.batch(0), device)
+def _num_text(learner: Learner, batch: Batch) -> int:
+    """Tokens of a batch, as the conditioner tells it."""
     return int(learner.conditioner(batch.text_inputs).has.shape[1])
+
+
+def change_std(batch: Batch, ranks: Ranks, device: torch.device) -> float:
+    """How far latents are from those of the last picture, over a global batch; of three digits, so that sums in another order agree."""
+    change = (batch.future - batch.known.past[:, -1]).double().square()
+    has = (batch.has_future & batch.known.has_past[:, -1]).repeat_interleave(
+        change.shape[1] // batch.has_future.shape[1], dim=1
+    )
+    told = torch.stack([change[has].sum(), has.sum() * change.shape[-1]]).to(device)
+    whole, num = sum_over(told, ranks).tolist()
+    return float(f"{(whole / num) ** 0.5:.3g}") if whole > 0 else 1.0

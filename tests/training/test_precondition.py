@@ -1,0 +1,63 @@
+"""The linear guess of a velocity: against regression on samples, and at the ends of the path."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.supervision import Task
+from tests.training.tiny import batch, network, text_of
+from training.flow import sampled
+from training.model.precondition import velocity_from
+from training.tasks import INDEX
+
+
+@pytest.mark.parametrize("t", [0.0, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("std", [0.2, 1.5])
+def test_it_is_what_regression_finds(t: float, std: float) -> None:
+    rng = np.random.default_rng(0)
+    noise, rest = rng.standard_normal((2, 200_000)) * np.array([[1.0], [std]])
+    mean = 3.0
+    noisy = (1 - t) * noise + t * (mean + rest)
+    slope, offset = np.polyfit(noisy, mean + rest - noise, 1)
+    given = torch.tensor(noisy[:1000], dtype=torch.float64).view(1, -1, 1)
+
+    def guess(said: float) -> np.ndarray:
+        like = torch.full_like(given, said)
+        time = torch.tensor([t], dtype=torch.float64)
+        found = velocity_from(like, given, torch.full_like(given, mean), time, std)
+        return found.numpy().ravel()
+
+    np.testing.assert_allclose(guess(0.0), slope * noisy[:1000] + offset, atol=0.03)
+    left = mean + rest - noise - (slope * noisy + offset)
+    np.testing.assert_allclose(guess(1.0) - guess(0.0), left.std(), rtol=0.01)
+
+
+def test_the_ends_by_hand() -> None:
+    said, noisy, mean = (torch.tensor([[[x]]]) for x in (0.5, 2.0, 3.0))
+    at_noise = velocity_from(said, noisy, mean, torch.tensor([0.0]), 0.2)
+    at_data = velocity_from(said, noisy, mean, torch.tensor([1.0]), 0.2)
+    assert at_noise.item() == pytest.approx(3.0 - 2.0 + 0.2 * 0.5)  # m - eps + s F
+    assert at_data.item() == pytest.approx(2.0 + 0.5)  # x + F, where F is to be -eps
+
+
+def test_a_network_that_says_nothing_yet_forecasts_no_change() -> None:
+    made, b = network(awake=False), batch([INDEX[Task.VISUAL_FORECASTING]] * 3)
+    noise = torch.randn(b.future.shape, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        seen = sampled(
+            noise, lambda x, t: made(b.known, text_of(b), b.action, x, t)[1], num_steps=1
+        )
+    has_now = b.known.has_past[:, -1].repeat_interleave(made.settings.num_patches, dim=1)
+    torch.testing.assert_close(seen, b.known.past[:, -1] * has_now[..., None])
+
+
+def test_a_network_that_says_nothing_yet_does_not_move() -> None:
+    made, b = network(awake=False), batch([INDEX[Task.POLICY]] * 3)
+    noise = torch.randn(b.action.shape, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        done = sampled(
+            noise, lambda x, t: made(b.known, text_of(b), x, b.future, t)[0], num_steps=1
+        )
+    torch.testing.assert_close(done, torch.zeros_like(done))

@@ -1,0 +1,27 @@
+"""What a network need not learn: the best velocity that is linear in what it is shown, so that it says only the rest.
+
+Data x = m + r, of which m is known and r has the standard deviation s; on the path y = x_t - t m = (1 - t) eps + t r. Then
+
+    E[v | y] = m + skip y,  skip = (t s^2 - (1 - t)) / ((1 - t)^2 + t^2 s^2)        Var[v | y] = out^2,  out = s / sqrt((1 - t)^2 + t^2 s^2)
+
+for Gaussian r, and the network is asked for (v - E[v | y]) / out, which has the variance 1 at every t. That is the preconditioning of Karras
+et al. 2022 (EDM, section 5) for a straight path. For actions m = 0; for a future picture m is the last one that was seen, so that a
+network that says nothing yet forecasts that nothing changes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def velocity_from(said: Tensor, noisy: Tensor, mean: Tensor, t: Tensor, std: float) -> Tensor:
+    """[B, L, n] velocities.
+
+    Args:
+        said: [B, L, n] what the network says. noisy: x_t, mean: m, both like it. t: [B] flow times. std: s.
+    """
+    t = t.view(-1, 1, 1).to(said.dtype)
+    spread = (1 - t).square() + (t * std).square()
+    skip, out = (t * std**2 - (1 - t)) / spread, std * torch.rsqrt(spread)
+    return mean + skip * (noisy - t * mean) + out * said
