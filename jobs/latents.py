@@ -115,7 +115,7 @@ def command(
     is_on_ray = ray or address is not None
     # on Ray the GPUs are the actors': what this process needs of the encoder is its id and a probe
     held = ImageEncoder.open(replace(choice, device="cpu") if is_on_ray else choice)
-    count = _workers(workers, held)
+    count = _workers(workers, has_gpu=is_on_ray or held.device == "cuda")
     cameras = tuple(camera or ())
     if dry_run:
         plan = _plan(opened, snapshot.load(opened.root), held, cameras, where, count)
@@ -142,11 +142,11 @@ def _source(
     return WeightSource(folder=folder, hub_id=hub_id or "", untrained_seed=untrained)
 
 
-def _workers(asked: int | None, encoder: ImageEncoder) -> int:
-    """Decode processes. On a CPU one keeps any encoder busy, and more would take its cores."""
+def _workers(asked: int | None, *, has_gpu: bool) -> int:
+    """Decode processes. One keeps an encoder on a CPU busy, and more would take its cores."""
     if asked is not None:
         return asked
-    return usable_cores() if encoder.device == "cuda" else 1
+    return usable_cores() if has_gpu else 1
 
 
 def _local(encoder: ImageEncoder, workers: int) -> LocalMaking:

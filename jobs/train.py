@@ -54,7 +54,10 @@ def command(
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show; touch nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show; writes no run, only the cache of derived actions."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Train, or go on training: run the same command again after whatever stopped it. Several processes: torchrun, or --ray."""

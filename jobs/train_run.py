@@ -135,11 +135,13 @@ def dry(request: TrainRequest, *, as_json: bool) -> None:
     """What a run would be, on this machine; nothing is written but the cache of derived actions."""
     ranks = ranks_from()
     device = device_for(ranks, request.device)
-    live = Live(is_shown=not as_json)
-    with live:
+    live = Live(is_shown=ranks.is_first and not as_json)
+    with joined(ranks, device), live:
         session = open_session(
             request, ranks, device, World(clock_s=time.perf_counter, progress=live.preparing)
         )
+    if not ranks.is_first:
+        return
     if as_json:
         counts = session.loader.counts()
         answer_json(

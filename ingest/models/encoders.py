@@ -66,11 +66,6 @@ class EncoderSpec:
         """Patches along each side."""
         return self.size_px // self.patch_px
 
-    @property
-    def licence_page(self) -> str:
-        """Where its licence is read, and accepted where it is gated."""
-        return f"https://huggingface.co/{self.hub_id}"
-
     def preprocessing(self, fit: Fit = "letterbox") -> Preprocessing:
         """What happens to a picture before this encoder."""
         return Preprocessing(fit=fit, size_px=self.size_px, mean=self.mean, std=self.std)

@@ -21,6 +21,7 @@ from training.run.checkpoint import (
     Snapshot,
     checkpoint_of,
     checkpoints,
+    refuse_broken,
     sweep,
     write,
 )
@@ -129,8 +130,22 @@ def test_what_is_not_whole_is_not_listed(tmp_path: Path, damage: str) -> None:
     else:
         newest.rename(newest.with_name(".step_00000002.part"))
     assert [each.state.step for each in checkpoints(tmp_path)] == [1]
+    if damage == "half":
+        refuse_broken(tmp_path)  # that is what a killed run leaves
+    else:
+        with pytest.raises(ConfigError, match="damaged: step_00000002; whole steps: 1;"):
+            refuse_broken(tmp_path)
     sweep(tmp_path)
     assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_what_was_just_written_stays_beside_broken_and_higher_ones(tmp_path: Path) -> None:
+    folder, made = tmp_path / "checkpoints", trainer(recipe())
+    for step in (100, 200, 300):
+        write(folder, taken(made, step), keep=5)
+    (folder / "step_00000200" / WEIGHTS).unlink()
+    write(folder, taken(made, 150), keep=1)
+    assert [each.state.step for each in checkpoints(tmp_path)] == [150, 300]
 
 
 def test_power_lost_while_writing_leaves_the_one_before(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,31 @@ def test_features_reach_the_step_through_a_manifest(trainable: Trainable, tmp_pa
     with pytest.raises(ConfigError, match="segments have no features of text_echo") as refused:
         open_conditioner(CachedText(encoder="text_echo"), everything)
     assert f"eicorpus latents {root} --vlm FOLDER" in str(refused.value)
+
+
+def test_threads_share_a_reader_that_forgets(
+    trainable: Trainable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files come and go under all of them: whoever holds one reads it to the end."""
+    root = trainable.copied(tmp_path / "corpus").corpus
+    encode(root, encoder(), QuickDisk())
+    manifest = load(build_manifest(root, "told", where=VIDEOS, with_statistics=False))
+    monkeypatch.setattr("training.conditioning.cached.MAX_OPEN", 1)
+    reader, _ = open_conditioner(CachedText(encoder="text_echo"), manifest)
+    rows = [manifest.row(k) for k in range(len(manifest))]
+
+    def read(turn: int) -> bool:
+        row = rows[turn % len(rows)]
+        letters = reader.read([row], np.array([12]))["features"][0, :, 0]
+        return "".join(chr(round(float(x))) for x in letters) == row.text
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(read, range(400)))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 class Full(QuickDisk):

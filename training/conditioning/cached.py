@@ -7,9 +7,9 @@ A file is opened once and checked then: what it says of itself against the manif
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,14 @@ class CachedReader:
 
     corpus: Path
     encoder_id: str
-    _open: OrderedDict[str, _OpenFile] = field(default_factory=OrderedDict, repr=False)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": OrderedDict()}  # a worker opens its own
+    def __post_init__(self) -> None:
+        self._open = lru_cache(maxsize=MAX_OPEN)(
+            self._opened
+        )  # threads share it, which a dict of ours would not bear
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(CachedReader, corpus=self.corpus, encoder_id=self.encoder_id), ()
 
     def read(
         self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
@@ -108,15 +112,13 @@ class CachedReader:
         raise ConfigError(f"{found}; {_again(self.corpus)}", where="manifest")
 
     def _file(self, row: ManifestRow, latent: Latent) -> _OpenFile:
-        if latent.path not in self._open:
-            self._open[latent.path] = _opened(self.corpus, row, latent)
-            while len(self._open) > MAX_OPEN:
-                self._open.popitem(last=False)
-        self._open.move_to_end(latent.path)
-        return self._open[latent.path]
+        return self._open(row.uid, latent)
+
+    def _opened(self, uid: str, latent: Latent) -> _OpenFile:
+        return _opened(self.corpus, uid, latent)
 
 
-def _opened(corpus: Path, row: ManifestRow, latent: Latent) -> _OpenFile:
+def _opened(corpus: Path, uid: str, latent: Latent) -> _OpenFile:
     path = (corpus / latent.path).resolve()
     if not path.is_relative_to(corpus.resolve()):
         raise ConfigError("leads out of the corpus", where=latent.path)
@@ -134,7 +136,7 @@ def _opened(corpus: Path, row: ManifestRow, latent: Latent) -> _OpenFile:
             f"cannot be read ({error}); {_again(corpus)}", where=latent.path
         ) from error
     said = (facts.uid, facts.encoder_id)
-    if said != (row.uid, latent.encoder_id):
+    if said != (uid, latent.encoder_id):
         raise ConfigError(f"says it is of {said}; {_again(corpus)}", where=latent.path)
     if [offsets[-1], facts.width] != shape or len(timestep) + 1 != len(offsets):
         raise ConfigError(

@@ -6,6 +6,7 @@ no optimiser and no gradient bucket, and every rank holds all of it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -35,10 +36,12 @@ class OnlineReader:
     corpus: Path
     folder: Path
     settings: OnlineText
-    _parts: tuple[Any, Any] | None = field(default=None, repr=False)
+    _own: threading.local = field(
+        default_factory=threading.local, repr=False
+    )  # a tokenizer keeps state of padding
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_parts": None}  # a worker loads its own
+        return self.__dict__ | {"_own": threading.local()}
 
     def read(
         self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
@@ -49,9 +52,9 @@ class OnlineReader:
 
     def of(self, texts: Sequence[str], pictures: Sequence[Picture | None]) -> dict[str, Tensor]:
         """token_ids and has_token [B, T], filled up on the right; with a picture also pixels [B, P, values], grid [B, 3], zeros where there is none."""
-        if self._parts is None:
-            self._parts = readers_of(self.folder)
-        s, (tokenizer, images) = self.settings, self._parts
+        if getattr(self._own, "parts", None) is None:
+            self._own.parts = readers_of(self.folder)
+        s, (tokenizer, images) = self.settings, self._own.parts
         made = chat_inputs(
             tokenizer,
             images,
@@ -74,7 +77,7 @@ class OnlineReader:
     def _picture(self, row: ManifestRow, now: int) -> Picture | None:
         if not self.settings.with_pictures:
             return None
-        cameras = dict.fromkeys(x.camera for x in row.latents if not is_of_text(x.encoder_id))
+        cameras = sorted({x.camera for x in row.latents if not is_of_text(x.encoder_id)})
         shown = next((c for c in cameras if fnmatchcase(c, self.settings.camera)), None)
         return None if shown is None else picture_of(self.corpus, row, shown, now)
 

@@ -37,9 +37,9 @@ def picture_of(corpus: Path, row: ManifestRow, camera: str, timestep: int) -> Pi
 def picture_at(path: Path, at_s: float) -> Picture:
     """[H, W, 3] RGB shown at exactly `at_s`: from the keyframe at or before it, as many as it takes."""
     try:
-        with av.open(f"file:{path}") as container:
+        with av.open(f"file:{path}", format="mp4") as container:
             stream = container.streams.video[0]
-            stream.thread_count = 1  # a worker is a process of its own
+            stream.thread_count = 1  # loader workers are threads already
             assert stream.time_base is not None
             wanted = (stream.start_time or 0) + round(at_s / stream.time_base)
             container.seek(wanted, stream=stream, backward=True)

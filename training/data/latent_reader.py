@@ -125,6 +125,9 @@ class LatentReader:
     ) -> None:
         self.corpus, self.shape, self.with_digest = corpus, shape, with_digest
         self._open = lru_cache(maxsize=OPEN_FILES)(self._opened)
+        self._compared: set[tuple[str, str]] = (
+            set()
+        )  # paths and digests; a file is read whole once a worker
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reader, (self.corpus, self.shape, self.with_digest)
@@ -135,11 +138,17 @@ class LatentReader:
         Raises:
             ConfigError: it is missing, damaged, of something else, or too short.
         """
-        return self._open(latent.path, latent.sha256, latent.camera, latent.encoder_id, uid, end)
+        file = self._open(latent.path, latent.sha256, latent.camera, latent.encoder_id, uid)
+        if file.facts.length < end:
+            found = f"{file.facts.length} timesteps, the segment ends at {end}"
+            raise self._other(found, latent.path)
+        return file
 
-    def _opened(
-        self, path: str, sha256: str, camera: str, encoder_id: str, uid: str, end: int
-    ) -> LatentFile:
+    def _other(self, wrong: str, path: str) -> ConfigError:
+        found = f"latents of something else ({wrong})"
+        return ConfigError(f"{found}; run `eicorpus latents {self.corpus}` again", where=path)
+
+    def _opened(self, path: str, sha256: str, camera: str, encoder_id: str, uid: str) -> LatentFile:
         real = inside(self.corpus, path)
         file = LatentFile(real, path)
         facts = file.facts
@@ -152,19 +161,17 @@ class LatentReader:
             )
             if found != said
         ]
-        if facts.length < end:
-            wrong.append(f"{facts.length} timesteps, the segment ends at {end}")
         if self.shape is not None and shape_of(facts) != self.shape:
             wrong.append(f"{shape_of(facts)}, the others have {self.shape}")
         if wrong:
-            found = f"latents of something else ({'; '.join(wrong)})"
-            raise ConfigError(f"{found}; run `eicorpus latents {self.corpus}` again", where=path)
-        if self.with_digest:
+            raise self._other("; ".join(wrong), path)
+        if self.with_digest and (path, sha256) not in self._compared:
             with real.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             if digest != sha256:
                 message = f"its digest is {digest}, the manifest says {sha256}"
                 raise ConfigError(f"{message}; run `eicorpus latents {self.corpus}` again", where=path)  # fmt: skip
+            self._compared.add((path, sha256))
         return file
 
 

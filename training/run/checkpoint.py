@@ -189,8 +189,10 @@ def write(folder: Path, made: Snapshot, *, keep: int) -> Path:
         _remove(target)
     part.rename(target)
     _make_durable(folder)
-    for _, old in _named(folder)[:-keep]:
-        _remove(old)
+    whole_ones = [path for _, path in _named(folder) if _opened(path) is not None]
+    for old in whole_ones[:-keep]:
+        if old != target:  # after going back, higher steps of before are there
+            _remove(old)
     return target
 
 
@@ -203,6 +205,20 @@ def sweep(run: Path) -> None:
 def checkpoints(run: Path) -> list[Checkpoint]:
     """The whole ones of a run, oldest first."""
     return [found for _, path in _named(run / FOLDER) if (found := _opened(path)) is not None]
+
+
+def refuse_broken(run: Path) -> None:
+    """Nobody goes on from an older step, or from the beginning, without being told.
+
+    Raises:
+        ConfigError: something has the name of a checkpoint and is none; a run that was killed leaves no such thing.
+    """
+    broken = [path for _, path in _named(run / FOLDER) if _opened(path) is None]
+    if broken:
+        names = ", ".join(path.name for path in broken)
+        there = ", ".join(str(each.state.step) for each in checkpoints(run)) or "none"
+        found = f"damaged: {names}; whole steps: {there}"
+        raise ConfigError(f"{found}; remove what is damaged to go on from there", where=str(run / FOLDER))  # fmt: skip
 
 
 def checkpoint_of(run: Path, step: int | None = None) -> Checkpoint:

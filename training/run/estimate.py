@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from training.learner import Learner
 from training.model.network import num_parameters
 from training.model.settings import ModelSettings
@@ -80,10 +78,3 @@ def hours_of(recipe: TrainRecipe, flops_per_sample: float, peak: float, world_si
     """At USUAL_SHARE of `peak` on every rank, data never waited for."""
     samples = recipe.run.num_steps * recipe.run.batch_size
     return samples * flops_per_sample / (USUAL_SHARE * peak * world_size) / 3600
-
-
-def memory_of(device: torch.device) -> dict[str, int]:
-    """Highest use so far of a GPU; nothing to say of a CPU, whose memory is not only torch's."""
-    if device.type != "cuda":
-        return {}
-    return {"peak_bytes": torch.cuda.max_memory_allocated(device)}

@@ -138,12 +138,6 @@ def rows_of_all(x: Tensor, ranks: Ranks) -> Tensor:
     return torch.cat(found)
 
 
-def wait_for_all(ranks: Ranks) -> None:
-    """Until every rank is here."""
-    if not ranks.is_alone:
-        dist.barrier()
-
-
 def whole(x: Tensor) -> Tensor:
     """A tensor as it would be on one process; every rank must ask, in the same order."""
     x = x.detach()

@@ -30,6 +30,7 @@ from training.run.checkpoint import (
     CheckpointWriter,
     checkpoint_of,
     checkpoints,
+    refuse_broken,
     snapshot,
     sweep,
 )
@@ -229,6 +230,7 @@ def open_session(
         may_change_manifest=request.may_change_manifest,
         may_change_recipe=request.may_change_recipe,
     )
+    refuse_broken(request.out)
     found = next(reversed(checkpoints(request.out)), None)
     base = None if found or request.init_from is None else checkpoint_of(request.init_from)
     embodiments, normaliser = _bodies(found, base, manifest, recipe)
@@ -250,6 +252,7 @@ def open_session(
     _check_share(recipe, ranks)
     first = loader.batch(0)  # also the first look at whether a batch can be made at all
     begun = found or base
+    _check_encoder(begun, loader)
     settings = ModelSettings(
         **recipe.architecture.model_dump(),
         **loader.shapes().settings(),
@@ -290,6 +293,16 @@ def _bodies(
     embodiments = grown(base.state.embodiments, embodiments_of(manifest))
     later = normaliser_of(manifest, embodiments, recipe.data.normalise)
     return embodiments, from_state(base.normaliser_state()).joined(later)
+
+
+def _check_encoder(begun: Checkpoint | None, loader: Loader) -> None:
+    """Weights that were trained on the latents of one encoder mean nothing to another's, though they be as wide."""
+    if begun is not None and begun.state.encoder_id != loader.encoder_id:
+        found = f"latents of {loader.encoder_id}; {begun.folder} was trained on those of {begun.state.encoder_id}"
+        repair = (
+            f"say --set data.encoder={begun.state.encoder_id}, after `eicorpus latents` with it"
+        )
+        raise ConfigError(f"{found}; {repair}", where="recipe key data.encoder")
 
 
 def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:

@@ -43,7 +43,7 @@ def observation_of(message: Mapping[str, Any], embodiments: tuple[str, ...]) -> 
     if not isinstance(text, str):
         raise ConfigError(f"prompt is a {type(text).__name__}; expected text", where=_WHERE)
     body = content.pop("embodiment", embodiments[0] if len(embodiments) == 1 else None)
-    if body not in embodiments:
+    if not isinstance(body, str) or body not in embodiments:
         found = f"embodiment {body!r:.80}; expected one of {', '.join(embodiments)}"
         raise ConfigError(found, where=_WHERE)
     pictures, latents = {}, {}

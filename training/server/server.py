@@ -84,6 +84,7 @@ class PolicyServer:
             process_request=self._admit,
             origins=[None],  # a browser names its page; no page has a reason to be here
             max_size=self.settings.max_message_bytes,
+            max_queue=1,  # what a client sends meanwhile waits with the client
             compression=None,  # pictures do not shrink, and what unfolds can be a bomb
         )
 
