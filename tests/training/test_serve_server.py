@@ -127,6 +127,7 @@ def test_a_conversation_of_starvla() -> None:
 BAD: list[tuple[bytes | str, str]] = [
     (packed(observation(prompt="impossible")), "cannot be done"),
     (packed(observation(embodiment="stranger")), "stranger"),
+    (packed(observation(embodiment=np.zeros(2, np.uint8))), "expected one of"),
     (packed({"prompt": "no body", "observation/x": np.zeros((1, 1, 3), np.uint8)}), "arm, hand"),
     (packed(observation(prompt=3)), "prompt"),
     (packed(observation(**{"observation/front": np.zeros((8, 6, 3), np.float32)})), "uint8"),

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,10 @@ class OnlineReader:
         default_factory=threading.local, repr=False
     )  # a tokenizer keeps state of padding
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_own": threading.local()}
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A worker loads its own."""
+        made = partial(OnlineReader, corpus=self.corpus, folder=self.folder, settings=self.settings)
+        return made, ()
 
     def read(
         self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
