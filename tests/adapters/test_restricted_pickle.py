@@ -433,6 +433,7 @@ def test_a_million_ways_through_shared_lists_are_walked_once() -> None:
 
 
 def test_a_npy_with_one_object(tmp_path: Path) -> None:
+    """Pickles are written here, as data sets hold them, and read by nothing but what is tested."""
     value = {"left": {"trans": np.arange(6.0).reshape(2, 3)}}
     np.save(tmp_path / "a.npy", np.array(value, dtype=object), allow_pickle=True)
     assert_same(load_npy_object(tmp_path / "a.npy")["left"]["trans"], value["left"]["trans"])

@@ -61,6 +61,7 @@ def write_sequence(root: Path, name: str, scene: HandScene) -> None:
 
 
 def put(path: Path, kind: str, content: dict[str, object]) -> None:
+    """As the set's authors did: one pickled dict. It is only ever read by our own restricted reader."""
     np.save(f"{path}.{kind}.npy", np.array(content, dtype=object), allow_pickle=True)
 
 

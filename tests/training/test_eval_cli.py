@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -155,6 +156,17 @@ def test_the_policy_of_a_run_acts(run: Path) -> None:
     names = facts["embodiments"]["umi"]["action_names"]
     assert names[:4] == ["left.position_m.x", "left.position_m.y", "left.position_m.z", "left.rot6d_cols.xx"]  # fmt: skip
     json.dumps(facts)
+
+
+def test_actions_are_as_far_apart_as_where_it_learned(run: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(run, tmp_path / "run"))
+    for path in copied.glob("checkpoints/*/state.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"rate_hz": 20.0}))
+    policy = Policy.load(copied, device="cpu")
+    latents = {"front": np.zeros((2, 6, 8), np.float32)}
+    chunk = policy.act(Observation(text="", embodiment="umi", latents=latents))
+    assert policy.facts()["rate_hz"] == 20
+    np.testing.assert_allclose(chunk.t_s[:2], [0.05, 0.1])
 
 
 def test_stored_features_cannot_be_served() -> None:

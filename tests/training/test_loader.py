@@ -395,6 +395,7 @@ def test_every_anchor_once(manifest: Manifest) -> None:
         ({"data": {"future_s": 0.5}}, r"off the grid.*0.3 or 0.6"),
         ({"data": {"cameras": ["side"]}}, r"latents missing: 26 of 26 rows.*eicorpus latents"),
         ({"data": {"cameras": ["wrist"]}}, r"latents missing: .*without_missing=true"),
+        ({"data": {"cameras": ["side"], "without_missing": True}}, r"26 of 26 rows"),
         ({"data": {"future_s": 60.0}}, r""),
         ({"run": {"batch_size": 7}}, r"does not divide by 2 ranks"),
     ],

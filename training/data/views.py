@@ -93,10 +93,10 @@ def refuse_missing(
         is_seen: [S] of `has_view`, of the rows of the manifest.
 
     Raises:
-        ConfigError: rows have none, and the recipe does not leave them out.
+        ConfigError: rows have none, and the recipe does not leave them out, or no row would be left.
     """
     missing = np.flatnonzero(~is_seen)
-    if not len(missing) or settings.without_missing:
+    if not len(missing) or (settings.without_missing and is_seen.any()):
         return
     row = manifest.row(int(missing[0]))
     found = f"latents missing: {len(missing)} of {len(manifest)} rows have none of {encoder_id} of a camera like {' or '.join(settings.cameras)}"

@@ -108,6 +108,7 @@ class Policy:
             ready.normaliser,
             recipe,
             encode=encode,
+            rate_hz=found.state.rate_hz,
             step=found.state.step,
             num_steps=settings.num_steps,
             seed=settings.seed,

@@ -59,6 +59,9 @@ class CheckpointState(BaseModel):
     embodiments: tuple[str, ...]  # in the order of the banks
     normaliser: dict[str, Any] = {}  # what of it is not tensors
     encoder_id: str = ""
+    rate_hz: float = (
+        10.0  # timesteps a second of what it was trained on: how far apart the actions it says are
+    )
     num_bytes: dict[str, int] = {}  # of each file
 
 

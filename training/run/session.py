@@ -196,6 +196,7 @@ class Session:
             model=self.settings,
             embodiments=self.loader.embodiments,
             encoder_id=self.loader.encoder_id,
+            rate_hz=self.loader.window.rate_hz,
         )
         normaliser = self.loader.normaliser.state()
         made = snapshot(
