@@ -11,19 +11,17 @@ and `LatentFacts` as the file's metadata. Tokens: `num_prefix` of CLS and regist
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.errors import ConfigError
 from schemas.lerobot import CHUNK_SIZE
+from schemas.tensor_page import metadata_of, page_of
 
 VERSION = 1  # a reader refuses a higher one
 FOLDER = "latents"  # in a dataset
 LATENTS, FRAME_INDEX, SCALE = "latents", "frame_index", "scale"
-METADATA = "eicorpus"  # the one key of a file's metadata: LatentFacts as JSON
 UNTRAINED = "untrained"  # ends the model name in the id of an encoder whose weights are only seeded: m_untrained7-...
 Storage = Literal["bf16", "fp8", "int8"]
 
@@ -84,8 +82,8 @@ class LatentFacts(BaseModel):
         return re.search(rf"_{UNTRAINED}\d*-", self.encoder_id) is None
 
     def metadata(self) -> dict[str, str]:
-        """As safetensors keeps it: text by text."""
-        return {METADATA: json.dumps(self.model_dump(mode="json"), sort_keys=True)}
+        """As safetensors keeps it."""
+        return metadata_of(self)
 
 
 def facts_of(metadata: dict[str, str] | None, *, where: str) -> LatentFacts:
@@ -94,16 +92,14 @@ def facts_of(metadata: dict[str, str] | None, *, where: str) -> LatentFacts:
     Raises:
         ConfigError: it says nothing that is understood, or is of a newer version.
     """
-    try:
-        raw = json.loads((metadata or {})[METADATA])
-        version = int(raw["latents_version"])
-        if version > VERSION:
-            found = f"latents of version {version}, this eicorpus reads up to {VERSION}"
-            raise ConfigError(f"{found}; install a newer eicorpus", where=where)
-        return LatentFacts.model_validate(raw)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        found = f"no latents of eicorpus ({error}); run `eicorpus latents` again"
-        raise ConfigError(found, where=where) from error
+    return page_of(
+        metadata,
+        LatentFacts,
+        version=("latents_version", VERSION),
+        what="latents",
+        repair="eicorpus latents",
+        where=where,
+    )
 
 
 def latent_file(encoder_id: str, camera: str, episode_index: int) -> str:

@@ -20,10 +20,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.errors import ConfigError
-from schemas.latents import METADATA, latent_file
+from schemas.latents import latent_file
+from schemas.tensor_page import metadata_of, page_of
 from schemas.vlm_chat import TEXT_SLOT
 
 VERSION = 1  # a reader refuses a higher one
@@ -79,7 +79,7 @@ class TextFacts(BaseModel):
 
     def metadata(self) -> dict[str, str]:
         """As safetensors keeps it: text by text."""
-        return {METADATA: json.dumps(self.model_dump(mode="json"), sort_keys=True)}
+        return metadata_of(self)
 
 
 def text_encoder_id(model: str, model_sha256: str, settings: FeatureSettings) -> str:
@@ -130,13 +130,11 @@ def text_facts_of(metadata: Mapping[str, str] | None, *, where: str) -> TextFact
     Raises:
         ConfigError: it says nothing that is understood, or is of a newer version.
     """
-    try:
-        raw = json.loads((metadata or {})[METADATA])
-        version = int(raw["text_features_version"])
-        if version > VERSION:
-            found = f"text features of version {version}, this eicorpus reads up to {VERSION}"
-            raise ConfigError(f"{found}; install a newer eicorpus", where=where)
-        return TextFacts.model_validate(raw)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        found = f"no text features of eicorpus ({error}); run `eicorpus latents CORPUS --vlm FOLDER` again"
-        raise ConfigError(found, where=where) from error
+    return page_of(
+        metadata,
+        TextFacts,
+        version=("text_features_version", VERSION),
+        what="text features",
+        repair="eicorpus latents CORPUS --vlm FOLDER",
+        where=where,
+    )

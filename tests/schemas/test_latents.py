@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.errors import ConfigError
-from schemas.latents import METADATA, LatentFacts, Preprocessing, facts_of, latent_file
+from schemas.latents import LatentFacts, Preprocessing, facts_of, latent_file
+from schemas.tensor_page import METADATA
 
 
 def facts(**changed: Any) -> LatentFacts:

@@ -21,9 +21,10 @@ from torch import Tensor
 from ingest import snapshot
 from ingest.disk import Disk
 from schemas.errors import ConfigError, SourceError
-from schemas.latents import LATENTS, METADATA
+from schemas.latents import LATENTS
 from schemas.manifest import Manifest, ManifestRow, load
 from schemas.supervision import Task
+from schemas.tensor_page import METADATA
 from tests.training import oracle
 from tests.training.corpus import (
     ENCODER,
