@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from schemas.manifest import Manifest, load
 from tests.training.corpus import Trainable, make
 
 
@@ -18,3 +19,9 @@ def trainable(tmp_path_factory: pytest.TempPathFactory) -> Trainable:
 def _one_thread() -> None:
     """Tensors here are tiny: threads that wait for each other, beside other test processes, took ten times as long."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def manifest(trainable: Trainable) -> Manifest:
+    """Of that corpus, with latents for every row."""
+    return load(trainable.manifest)

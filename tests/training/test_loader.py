@@ -3,109 +3,38 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
-from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from ingest import snapshot
-from ingest.disk import Disk
-from schemas.errors import ConfigError, SourceError
-from schemas.latents import LATENTS
+from schemas.errors import ConfigError
 from schemas.manifest import Manifest, ManifestRow, load
 from schemas.supervision import Task
-from schemas.tensor_page import METADATA
 from tests.training import oracle
 from tests.training.corpus import (
-    ENCODER,
     NUM_PATCHES,
-    OTHER_ENCODER,
     STILL,
     WIDTH,
     Trainable,
-    build_manifest,
     write_latents,
 )
+from tests.training.loader_cases import (
+    ALL,
+    addresses,
+    as_elements,
+    assert_close,
+    loader,
+    recipe,
+    same,
+)
 from training.batch import Batch
-from training.data.layout import ACTION_WIDTH, slot_names
-from training.data.loader import Loader
-from training.recipe import TrainRecipe
+from training.data.layout import ACTION_WIDTH
 from training.tasks import INDEX, TASKS
-
-ALL = tuple(task.value for task in TASKS)
-
-
-class Words:
-    """Gives every sample its row's text, as bytes."""
-
-    def read(
-        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
-    ) -> dict[str, Tensor]:
-        assert len(rows) == len(timesteps)
-        made = np.zeros((len(rows), 40), dtype=np.uint8)
-        for b, row in enumerate(rows):
-            word = f"{row.text}|{row.start}".encode()
-            made[b, : len(word)] = np.frombuffer(word, dtype=np.uint8)
-        return {"bytes": torch.from_numpy(made)}
-
-
-def recipe(**changes: Any) -> TrainRecipe:
-    given: dict[str, Any] = {
-        "name": "test",
-        "seed": 7,
-        "data": {"encoder": "tiny_vit", "cameras": ["front", "wrist"], **changes.pop("data", {})},
-        "run": {"batch_size": 12, "num_workers": 0, **changes.pop("run", {})},
-    }
-    return TrainRecipe.model_validate(given | changes)
-
-
-def loader(manifest: Manifest, made: TrainRecipe | None = None, **given: Any) -> Loader:
-    return Loader(manifest, made or recipe(), reader=Words(), **given)
-
-
-@pytest.fixture(scope="module")
-def manifest(trainable: Trainable) -> Manifest:
-    return load(trainable.manifest)
-
-
-def addresses(batch: Batch) -> list[tuple[int, int, int]]:
-    origin = batch.origin
-    return list(
-        zip(origin.row.tolist(), origin.timestep.tolist(), batch.known.task.tolist(), strict=True)
-    )
-
-
-def same(a: Batch, b: Batch) -> bool:
-    pairs = [(a.action, b.action), (a.has_action, b.has_action), (a.future, b.future)]
-    pairs += [(a.known.past, b.known.past), (a.known.history, b.known.history)]
-    pairs += [(a.text_inputs["bytes"], b.text_inputs["bytes"])]
-    return addresses(a) == addresses(b) and all(torch.equal(x, y) for x, y in pairs)
-
-
-# --- what a sample is ------------------------------------------------------------------------------------------------
-
-
-def as_elements(values: Tensor, has: Tensor) -> list[dict[str, float]]:
-    return [
-        {slot_names()[s]: float(values[k, s]) for s in torch.nonzero(has[k])[:, 0].tolist()}
-        for k in range(len(values))
-    ]
-
-
-def assert_close(found: list[dict[str, float]], wanted: list[dict[str, float]]) -> None:
-    assert [x.keys() for x in found] == [x.keys() for x in wanted]
-    for mine, theirs in zip(found, wanted, strict=True):
-        assert mine == pytest.approx(theirs, abs=2e-4)  # a micrometre over a range of centimetres
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -383,163 +312,6 @@ def test_every_anchor_once(manifest: Manifest) -> None:
     some = [a for b in made.every(Task.POLICY, batch_size=7, num_samples=5) for a in addresses(b)]
     assert len(some) == 5
     assert set(some) <= set(whole)
-
-
-# --- what is refused, and what stops a run ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"data": {"encoder": "siglip"}}, r"another encoder.*tiny_vit.*eicorpus latents"),
-        ({"data": {"encoder": ""}}, r"several encoders.*--set data.encoder="),
-        ({"data": {"future_s": 0.5}}, r"off the grid.*0.3 or 0.6"),
-        ({"data": {"cameras": ["side"]}}, r"latents missing: 26 of 26 rows.*eicorpus latents"),
-        ({"data": {"cameras": ["wrist"]}}, r"latents missing: .*without_missing=true"),
-        ({"data": {"cameras": ["side"], "without_missing": True}}, r"26 of 26 rows"),
-        ({"data": {"future_s": 60.0}}, r""),
-        ({"run": {"batch_size": 7}}, r"does not divide by 2 ranks"),
-    ],
-)
-def test_refused_before_the_first_step(manifest: Manifest, given: Any, said: str) -> None:
-    if (
-        not said
-    ):  # a window that nothing is long enough for leaves the policy, which needs no future
-        assert loader(manifest, recipe(**given)).counts().shortfalls == ALL[1:]
-        return
-    with pytest.raises(ConfigError, match=said) as error:
-        loader(manifest, recipe(**given), world_size=2)
-    assert error.value.exit_code == 2
-
-
-def test_an_unknown_body_is_refused(manifest: Manifest) -> None:
-    with pytest.raises(ConfigError, match=r"unknown embodiment umi_bimanual.*finetune"):
-        loader(manifest, embodiments=("umi", "human_video"))
-    grown = loader(manifest, embodiments=("zebra", "umi_bimanual", "umi", "human_video"))
-    assert grown.shapes().num_embodiments == 4
-    batch = grown.batch(0)
-    body = [manifest.row(r).embodiment for r in batch.origin.row]
-    assert [grown.embodiments[e] for e in batch.known.embodiment] == body
-
-
-def test_nothing_left_to_draw(manifest: Manifest) -> None:
-    weights = dict.fromkeys(ALL, 0.0) | {"visual_forecasting": 1.0}
-    with pytest.raises(ConfigError, match="no sample is left"):
-        loader(manifest, recipe(data={"future_s": 60.0}, routing={"weights": weights}))
-
-
-def test_rows_without_latents_are_left_out_when_asked(trainable: Trainable, tmp_path: Path) -> None:
-    """Cameras that some bodies do not have: their segments are counted, not drawn."""
-    found = loader(load(trainable.manifest), recipe(data={"cameras": ["wrist"], "without_missing": True}), cache=tmp_path)  # fmt: skip
-    assert {r.embodiment for r in found.counts().rows} == {"umi"}
-    assert found.counts().unseen == 5
-    assert found.counts().lost_weight == pytest.approx(
-        sum(r.weight for r in map(found.manifest.row, range(26)) if r.split == "train" and r.embodiment != "umi")
-    )  # fmt: skip
-    for batch in (found.batch(0), found.batch(1)):
-        assert (batch.known.embodiment == 1).all()
-        assert batch.known.has_past[:, -1].all()
-
-
-def test_a_manifest_without_latents_is_refused(trainable: Trainable, tmp_path: Path) -> None:
-    mine = trainable.copied(tmp_path / "corpus")
-    now = snapshot.load(mine.corpus)
-    uid = mine.uids[3]
-    rows = [r for r in now.read(mine.corpus, "latents").to_pylist() if r["uid"] != uid]
-    part = snapshot.write_part(Disk(), mine.corpus, "latents", rows)
-    tables = {t: [part] if t == "latents" else now.parts(t) for t in _tables(mine.corpus)}
-    snapshot.publish_tables(Disk(), mine.corpus, now, tables, "again")
-    manifest = load(build_manifest(mine.corpus, "fewer"))
-    rows_of_uid = sum(r["uid"] == uid for r in manifest.rows.to_pylist())
-    with pytest.raises(ConfigError, match=f"latents missing: {rows_of_uid} of 26 rows.*{uid}"):
-        loader(manifest)
-
-
-def _tables(corpus: Path) -> list[str]:
-    return [t for t in ("episodes", "segments", "tiers", "latents", "policies", "verdicts", "artifacts", "sources", "runs") if snapshot.load(corpus).parts(t)]  # fmt: skip
-
-
-def victim(mine: Trainable) -> tuple[Manifest, Path, str]:
-    """A file that the first batches read."""
-    manifest = load(mine.manifest)
-    row = manifest.row(int(loader(manifest).batch(2).origin.row[0]))
-    path = next(x.path for x in row.latents if x.encoder_id == ENCODER and x.camera == "front")
-    return manifest, mine.corpus / path, row.uid
-
-
-@pytest.mark.parametrize(
-    ("fault", "num_workers"),
-    [("cut", 0), ("cut", 2), ("gone", 0), ("camera", 0), ("episode", 0), ("short", 0), ("nan", 2)],
-)
-def test_a_broken_sample_stops_the_run_with_its_address(
-    trainable: Trainable, tmp_path: Path, fault: str, num_workers: int
-) -> None:
-    """(n): never another sample in its place."""
-    mine = trainable.copied(tmp_path / "corpus")
-    manifest, path, uid = victim(mine)
-    spoil(path, fault)
-    batches = loader(manifest, recipe(run={"num_workers": num_workers})).batches()
-    with pytest.raises(SourceError, match=r"broken sample") as error:
-        list(islice(batches, 40))
-    said = str(error.value)
-    assert path.name in said
-    assert f"episode {uid}" in said
-    assert "timestep" in said
-
-
-def spoil(path: Path, fault: str) -> None:
-    if fault == "gone":
-        path.unlink()
-    elif fault == "cut":
-        path.write_bytes(path.read_bytes()[:-100])
-    else:
-        tensors = load_file(path)
-        head = path.read_bytes()
-        size = int.from_bytes(head[:8], "little")
-        facts = json.loads(json.loads(head[8 : 8 + size])["__metadata__"][METADATA])
-        if fault == "nan":
-            tensors[LATENTS][:] = float("nan")
-        elif fault == "short":  # whole, but of fewer pictures than the segment has
-            tensors = {name: tensor[:2].clone() for name, tensor in tensors.items()}
-            facts["length"] = 6
-        else:
-            facts |= {"camera": "fruit"} if fault == "camera" else {"uid": "stranger"}
-        save_file(tensors, path, metadata={METADATA: json.dumps(facts)})
-
-
-def test_a_changed_file_is_found_when_digests_are_asked_for(
-    trainable: Trainable, tmp_path: Path
-) -> None:
-    mine = trainable.copied(tmp_path / "corpus")
-    manifest, path, _ = victim(mine)
-    data = bytearray(path.read_bytes())
-    data[-2] ^= 1
-    path.write_bytes(bytes(data))
-    quiet = loader(manifest)
-    assert len([quiet.batch(step) for step in range(3)]) == 3
-    strict = loader(manifest, verify_latents=True)
-    with pytest.raises(SourceError, match="its digest is"):
-        list(islice(strict.batches(), 3))
-
-
-def test_a_link_out_of_the_corpus_is_not_followed(trainable: Trainable, tmp_path: Path) -> None:
-    mine = trainable.copied(tmp_path / "corpus")
-    manifest, path, _ = victim(mine)
-    path.rename(tmp_path / "elsewhere.safetensors")
-    path.symlink_to(tmp_path / "elsewhere.safetensors")
-    found = loader(manifest)
-    with pytest.raises(SourceError, match="outside the corpus"):
-        list(islice(found.batches(), 3))
-
-
-def test_the_other_encoder_is_other_numbers(manifest: Manifest) -> None:
-    ours = loader(manifest).batch(0)
-    other = loader(manifest, recipe(data={"encoder": OTHER_ENCODER})).batch(0)
-    assert addresses(ours) == addresses(other)
-    assert not torch.equal(ours.known.past, other.known.past)
-
-
-# --- memory ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
