@@ -25,7 +25,8 @@ class Batch:
 
     action: [B, K, E] normalised, has_action the same shape; future: [B, V * N, D], has_future [B, V]. action_t_s: [K] when each
     action of the chunk is reached, future_t_s: when the future picture is, both in seconds from now. text_inputs: what the
-    reader of the conditioner made of these samples, each [B, ...] (`training/conditioning/`).
+    reader of the conditioner made of these samples, each [B, ...] (`training/conditioning/`). stored: [B, K, E] the actions as they are
+    stored, for who measures in their units: an element that never changed in training is its constant after normalising and back.
     """
 
     known: Known
@@ -37,3 +38,4 @@ class Batch:
     future_t_s: float
     text_inputs: dict[str, Tensor]
     origin: Origin
+    stored: Tensor | None = None

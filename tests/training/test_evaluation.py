@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from schemas.supervision import Task
 from tests.training.corpus import Trainable, body_of, poses_of, tokens_of
 from training.batch import Batch
 from training.conditioning.none import NoTextConditioner, NoTextReader
+from training.data.layout import slot_names
 from training.data.loader import Loader
 from training.evaluation import draws
 from training.evaluation.evaluate import Evaluation, means_of
@@ -121,6 +123,20 @@ def test_time_runs_from_noise_to_data(loader: Loader) -> None:
     beats = beats_baselines(lines(scored(loader, Knowing(sign=-1.0)).tally))
     assert beats.pop("zero_action_rotation") is not None
     assert not any(beats.values())
+
+
+def test_what_was_constant_in_training_is_measured_as_it_is(loader: Loader) -> None:
+    """A gripper that was never seen to move comes back as where it was; where it is now is still the truth."""
+    made = evaluation_of(loader, network := Knowing())
+    scale = made.normaliser.scale.clone()
+    scale[:, slot_names().index("left.gripper_opening")] = 0
+    made.normaliser = replace(made.normaliser, scale=scale)
+    batch = next(loader.every(Task.POLICY, batch_size=64))
+    network.batch = batch
+    made.add(batch, groups_of(loader, batch), Task.POLICY)
+    found = {x.metric: x.model.value for x in lines(made.tally) if x.embodiment == EVERY}
+    assert found["gripper_l1"] > 0.05
+    assert found["position_l1_m"] == pytest.approx(0, abs=2e-5)
 
 
 def number_of(trainable: Trainable, uid: str) -> int:

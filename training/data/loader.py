@@ -7,7 +7,7 @@ makes its share of it. So the state of a loader is the number of the next step, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -204,5 +204,6 @@ class Loader:
         drawn = self.draws.every(task, num_samples)
         cuts = np.linspace(0, len(drawn.now), self.world_size + 1).astype(int)
         mine = drawn.part(slice(cuts[self.rank], cuts[self.rank + 1]))
+        source = replace(self._source, assembler=replace(self._source.assembler, keeps_stored=True))
         for first in range(0, len(mine.now), batch_size):
-            yield self._source.made(mine.part(slice(first, first + batch_size)))
+            yield source.made(mine.part(slice(first, first + batch_size)))

@@ -40,6 +40,7 @@ class Assembler:
     reader: TextReader
     with_state: bool
     latent_dtype: torch.dtype = torch.float32
+    keeps_stored: bool = False
 
     def batch(
         self, segments: Records, rows: list[ManifestRow], now: Ints, task: npt.NDArray[np.int64]
@@ -80,6 +81,11 @@ class Assembler:
             future_t_s=self.window.future_t_s,
             text_inputs=self.reader.read(rows, now),
             origin=Origin(row=segments["row"].astype(np.int64), timestep=now.astype(np.int64)),
+            stored=(
+                torch.from_numpy(stored[:, self.window.num_history :])
+                if self.keeps_stored
+                else None
+            ),
         )
 
     def _rows(self, segments: Records, at: Ints, inside: Mask) -> tuple[Floats, Mask]:

@@ -134,7 +134,11 @@ class Evaluation:
         def raw(values: Tensor) -> Array:
             return self.normaliser.decode(values.double(), known.embodiment).cpu().numpy()
 
-        true = Chunks(values=raw(batch.action), valid=batch.has_action.cpu().numpy())
+        if batch.stored is None:
+            raise ValueError("a batch without its stored actions; take those of Loader.every")
+        true = Chunks(
+            values=batch.stored.double().cpu().numpy(), valid=batch.has_action.cpu().numpy()
+        )
         history = Chunks(values=raw(known.history), valid=known.has_history.cpu().numpy())
         body = known.embodiment.cpu().numpy()
         said = self.chunk(batch, text, task)
