@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from schemas.supervision import Task
-from training.batch import Batch, Origin
+from training.batch import Origin
 from training.data.order import key_of
 from training.flow import sampled
 from training.model.network import Known, Network, Text
@@ -40,11 +40,6 @@ def asked(known: Known, task: Task) -> Known:
     return dataclasses.replace(known, task=torch.full_like(known.task, INDEX[task]))
 
 
-def elements_of(batch: Batch) -> Tensor:
-    """[B, K, E] what is asked for: every element that is known somewhere in the chunk, at all K."""
-    return batch.has_action.any(dim=1, keepdim=True).expand_as(batch.has_action)
-
-
 def said_action(
     network: Network,
     known: Known,
@@ -58,7 +53,7 @@ def said_action(
     """[B, K, E] normalised chunk; `known.task` is a task that says actions. `future` counts only where the task sees it.
 
     Args:
-        wanted: [B, K, E] bool of `elements_of`. noise: the same shape.
+        wanted: [B, K, E] bool, all that the body has: nobody knows beforehand what of it will be seen. noise: the same shape.
     """
 
     def velocity_at(x: Tensor, t: Tensor) -> Tensor:
