@@ -15,7 +15,10 @@ from schemas.supervision import Task
 from training.batch import Batch
 from training.flow import noised, velocity
 from training.model.network import Network, Text
+from training.model.precondition import error_weight
 from training.tasks import INDEX, TASKS, is_any, scores_action, scores_future
+
+_PICTURES = [INDEX[Task.FORWARD_DYNAMICS], INDEX[Task.VISUAL_FORECASTING]]  # the tasks of L_obs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,9 +61,13 @@ def objective(
     seeing = torch.where(
         says_future[:, None, None], noised(batch.future, future_noise, t), batch.future
     )
-    said_action, said_future = network(batch.known, text, acting, seeing, t)
+    said_action, said_future = network(batch.known, text, acting, batch.has_action, seeing, t)
     action_error = (said_action - velocity(target, noise)).float().square()
     future_error = (said_future - velocity(batch.future, future_noise)).float().square()
+    s = network.settings
+    if s.precondition:
+        action_error = action_error * error_weight(t, s.action_std)[:, None, None]
+        future_error = future_error * error_weight(t, s.change_std)[:, None, None]
     is_future = (says_future[:, None] & batch.has_future).repeat_interleave(
         network.settings.num_patches, dim=1
     )
@@ -105,14 +112,19 @@ def _terms(
     )
 
 
-def weighted(terms: Terms, weights: dict[Task, float], counts: Tensor | None = None) -> Tensor:
-    """The one number that is descended: the weighted sum of the means of all tasks.
+def weighted(sums: Tensor, counts: Tensor, weights: dict[Task, float]) -> Tensor:
+    """The one number that is descended: L_policy + L_inverse + L_obs, each a mean over the elements that it scores (`models.md` 1.5).
+
+    L_obs is ONE mean over forward dynamics and visual forecasting: how many samples each has is the routing's choice, and a picture of the
+    rarer one does not count for more.
 
     Args:
-        counts: [4] elements of the whole batch of which `terms` is a part; then the results of the parts add up to that of the whole.
+        sums: [4] of squared errors. counts: [4] of scored elements of the whole batch of which `sums` may be a part; then the results of the
+            parts add up to that of the whole. weights: of each task's errors; the two of L_obs may differ.
     """
-    factor = torch.zeros_like(terms.sums)
+    factor = torch.zeros_like(sums)
     for task, weight in weights.items():
         factor[INDEX[task]] = weight
-    whole = terms.counts if counts is None else counts
-    return (factor * terms.sums / whole.clamp(min=1)).sum()
+    whole = counts.clone()
+    whole[_PICTURES] = counts[_PICTURES].sum()
+    return (factor * sums / whole.clamp(min=1)).sum()

@@ -195,9 +195,9 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
     found = checkpoint_of(tmp_path).tensors()
     with pytest.raises(ConfigError, match=r"another network: .*num_layers|only one of them"):
         restore_weights(learner(num_layers=1), found, where="x")
-    with pytest.raises(ConfigError, match=r"is \[3, 5, 8\], this network's \[3, 6, 8\]"):
+    with pytest.raises(ConfigError, match=r"is \[3, 10, 8\], this network's \[3, 12, 8\]"):
         restore_weights(learner(action_width=6), found, where="x", may_grow=True)
-    with pytest.raises(ConfigError, match=r"is \[3, 5, 8\], this network's \[4, 5, 8\]"):
+    with pytest.raises(ConfigError, match=r"is \[3, 10, 8\], this network's \[4, 10, 8\]"):
         restore_weights(learner(num_embodiments=4), found, where="x")
 
 

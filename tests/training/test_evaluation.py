@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from training.evaluation import draws
 from training.evaluation.evaluate import Evaluation, means_of
 from training.evaluation.pictures import picture_errors
 from training.evaluation.shown import FORECAST, KNOWING, NOW, TRUE, Shown, colours, shown_of
-from training.evaluation.summary import EVERY, beats_baselines, lines
+from training.evaluation.summary import EVERY, compared, lines
 from training.evaluation.tally import Group
 from training.flow import sampled
 from training.learner import Learner
@@ -47,7 +48,13 @@ class Knowing(nn.Module):
         self.asked: list[Known] = []
 
     def forward(
-        self, known: Known, text: Text, action: Tensor, future: Tensor, t: Tensor
+        self,
+        known: Known,
+        text: Text,
+        action: Tensor,
+        has_action: Tensor,
+        future: Tensor,
+        t: Tensor,
     ) -> tuple[Tensor, Tensor]:
         assert self.batch is not None
         self.asked.append(known)
@@ -72,12 +79,14 @@ def loader(trainable: Trainable) -> Loader:
     return Loader(manifests.load(trainable.manifest), recipe, reader=NoTextReader(), split="train")
 
 
-def evaluation_of(loader: Loader, network: nn.Module) -> Evaluation:
+def evaluation_of(
+    loader: Loader, network: nn.Module, trained: Sequence[Task] = TASKS
+) -> Evaluation:
     learner = Learner(network, NoTextConditioner())  # type: ignore[arg-type]
     statistics = loader.manifest.facts.statistics
     assert statistics is not None
     means = means_of(statistics, loader.embodiments)
-    return Evaluation(learner, loader.normaliser, means, num_steps=4)
+    return Evaluation(learner, loader.normaliser, means, num_steps=4, trained=trained)
 
 
 def groups_of(loader: Loader, batch: Batch) -> list[Group]:
@@ -114,15 +123,15 @@ def test_who_knows_everything_is_never_wrong(knowing: Evaluation) -> None:
         ("forward_dynamics", "latent_l2"),
         ("visual_forecasting", "latent_cosine_distance"),
     }
-    beats = beats_baselines(found)
-    assert beats.pop("forward_dynamics_without_action") is None  # the forecast was perfect too
-    assert set(beats.values()) == {True}
+    said = {name: each.answer for name, each in compared(found).items()}
+    assert said.pop("forward_dynamics_without_action") == "nothing to compare"  # perfect too
+    assert set(said.values()) == {"better"}
 
 
 def test_time_runs_from_noise_to_data(loader: Loader) -> None:
-    beats = beats_baselines(lines(scored(loader, Knowing(sign=-1.0)).tally))
-    assert beats.pop("zero_action_rotation") is not None
-    assert not any(beats.values())
+    found = compared(lines(scored(loader, Knowing(sign=-1.0)).tally))
+    assert found.pop("zero_action_rotation").is_better is not None
+    assert not any(each.is_better for each in found.values())
 
 
 def test_what_was_constant_in_training_is_measured_as_it_is(loader: Loader) -> None:
@@ -227,6 +236,29 @@ def test_each_task_is_asked_as_itself_from_the_same_noise(loader: Loader) -> Non
     assert (a != draws.noise_of(batch.origin, (3,), seed=1, place=0)).all()
 
 
+def test_a_task_that_was_not_trained_is_no_baseline(loader: Loader) -> None:
+    """What an action is worth cannot be told by a network that never learned to do without."""
+    trained = [Task.POLICY, Task.FORWARD_DYNAMICS]
+    found = evaluation_of(loader, network := Knowing(), trained=trained)
+    batch = next(loader.every(Task.FORWARD_DYNAMICS, batch_size=8))
+    network.batch = batch
+    found.add(batch, groups_of(loader, batch), Task.FORWARD_DYNAMICS)
+    assert "forward_dynamics/copy/latent_l2" in found.tally.columns
+    assert "forward_dynamics/without_action/latent_l2" not in found.tally.columns
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_batches_that_are_read_ahead_are_the_same_and_end(loader: Loader, num_workers: int) -> None:
+    places = loader.places(Task.POLICY, 23)
+    ahead = list(loader.at(places, batch_size=4, num_workers=num_workers))
+    plain = list(loader.every(Task.POLICY, batch_size=4, num_samples=23))
+    assert [len(batch.origin.row) for batch in ahead] == [4, 4, 4, 4, 4, 3]
+    for a, b in zip(ahead, plain, strict=True):
+        np.testing.assert_array_equal(a.origin.timestep, b.origin.timestep)
+        torch.testing.assert_close(a.action, b.action, rtol=0, atol=0)
+        torch.testing.assert_close(a.stored, b.stored, rtol=0, atol=0)
+
+
 def test_what_a_body_does_not_have_is_not_asked(loader: Loader) -> None:
     """It stays 0 from the first step to the last, as in training; rows past the end are asked for."""
     seen: list[Tensor] = []
@@ -234,7 +266,7 @@ def test_what_a_body_does_not_have_is_not_asked(loader: Loader) -> None:
     class Noisy(Knowing):
         def forward(self, *args: Any) -> tuple[Tensor, Tensor]:
             seen.append(args[2])
-            return torch.ones_like(args[2]), args[3]
+            return torch.ones_like(args[2]), args[4]
 
     network = Noisy()
     batch = list(loader.every(Task.POLICY, batch_size=64))[-1]

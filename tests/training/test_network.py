@@ -41,10 +41,15 @@ def test_permuting_a_batch_permutes_its_outputs(variant: dict[str, Any]) -> None
     t, _, _ = noise_of(b)
     order = torch.tensor([2, 0, 3, 1])
     text = text_of(b)
-    action, future = made(b.known, text, b.action, b.future, t)
+    action, future = made(b.known, text, b.action, b.has_action, b.future, t)
     moved = Text(values=text.values[order], has=text.has[order])
     moved_action, moved_future = made(
-        permuted(b.known, order), moved, b.action[order], b.future[order], t[order]
+        permuted(b.known, order),
+        moved,
+        b.action[order],
+        b.has_action[order],
+        b.future[order],
+        t[order],
     )
     torch.testing.assert_close(moved_action, action[order])
     torch.testing.assert_close(moved_future, future[order])
@@ -54,7 +59,7 @@ def test_what_is_padding_of_the_text_does_not_matter() -> None:
     made, b = network(), batch()
     t, _, _ = noise_of(b)
     text = text_of(b)
-    before = made(b.known, text, b.action, b.future, t)
+    before = made(b.known, text, b.action, b.has_action, b.future, t)
     nonsense = Text(values=torch.where(text.has[..., None], text.values, 1e4), has=text.has)
     more = torch.full((4, 3, SETTINGS.text_width), 7.0)
     longer = Text(
@@ -62,7 +67,9 @@ def test_what_is_padding_of_the_text_does_not_matter() -> None:
         has=torch.cat([text.has, torch.zeros(4, 3, dtype=torch.bool)], dim=1),
     )
     for other in (nonsense, longer):
-        for was, now in zip(before, made(b.known, other, b.action, b.future, t), strict=True):
+        for was, now in zip(
+            before, made(b.known, other, b.action, b.has_action, b.future, t), strict=True
+        ):
             torch.testing.assert_close(was, now)
 
 
@@ -71,8 +78,8 @@ def test_words_matter_and_a_sample_without_any_is_finite() -> None:
     t, _, _ = noise_of(b)
     values = text_of(b).values
     every, none = (torch.full(values.shape[:2], fill) for fill in (True, False))
-    spoken = made(b.known, Text(values=values, has=every), b.action, b.future, t)
-    silent = made(b.known, Text(values=values, has=none), b.action, b.future, t)
+    spoken = made(b.known, Text(values=values, has=every), b.action, b.has_action, b.future, t)
+    silent = made(b.known, Text(values=values, has=none), b.action, b.has_action, b.future, t)
     assert all(found.isfinite().all() for found in silent)
     assert not torch.allclose(spoken[0], silent[0])
 
@@ -82,15 +89,18 @@ def test_a_view_that_is_not_there_does_not_matter() -> None:
     b = batch(s=made.settings)
     t, _, _ = noise_of(b)
     half = torch.tensor([True, False]).expand(4, SETTINGS.num_past, 2)
-    before = made(replace(b.known, has_past=half), text_of(b), b.action, b.future, t)
+    before = made(replace(b.known, has_past=half), text_of(b), b.action, b.has_action, b.future, t)
     wild = b.known.past.clone()
     wild[:, :, SETTINGS.num_patches :] = 1e4  # the second view's patches
-    after = made(replace(b.known, has_past=half, past=wild), text_of(b), b.action, b.future, t)
+    after = made(
+        replace(b.known, has_past=half, past=wild), text_of(b), b.action, b.has_action, b.future, t
+    )
     for was, now in zip(before, after, strict=True):
         torch.testing.assert_close(was, now)
     seen = torch.ones(4, SETTINGS.num_past, 2, dtype=torch.bool)
     assert not torch.allclose(
-        before[0], made(replace(b.known, has_past=seen), text_of(b), b.action, b.future, t)[0]
+        before[0],
+        made(replace(b.known, has_past=seen), text_of(b), b.action, b.has_action, b.future, t)[0],
     )
 
 
@@ -109,18 +119,41 @@ def test_a_placeholder_hides_what_it_stands_for(
     made, b = network(), batch([INDEX[task]] * 4)
     t, _, _ = noise_of(b)
     action, future = b.action.clone().requires_grad_(), b.future.clone().requires_grad_()
-    sum(found.square().sum() for found in made(b.known, text_of(b), action, future, t)).backward()
+    sum(
+        found.square().sum() for found in made(b.known, text_of(b), action, b.has_action, future, t)
+    ).backward()
     assert action.grad is not None
     assert future.grad is not None
     assert (action.grad.abs().sum() == 0) == blind_action
     assert (future.grad.abs().sum() == 0) == blind_future
 
 
+@pytest.mark.parametrize("task", [Task.POLICY, Task.FORWARD_DYNAMICS])
+def test_an_action_that_nobody_saw_is_not_a_hand_at_rest(task: Task) -> None:
+    made, b = network(), batch([INDEX[task]] * 4)
+    t, _, _ = noise_of(b)
+    text, rest = text_of(b), torch.zeros_like(b.action)
+    seen, unseen = torch.ones_like(b.has_action), torch.ones_like(b.has_action)
+    unseen[:, :, 3:] = False
+    index = 0 if task is Task.POLICY else 1
+    at_rest = made(b.known, text, rest, seen, b.future, t)[index]
+    nobody = made(b.known, text, rest, unseen, b.future, t)[index]
+    wild = made(b.known, text, torch.where(unseen, rest, 1e3), unseen, b.future, t)[index]
+    assert not torch.allclose(at_rest, nobody)
+    if (
+        task is Task.FORWARD_DYNAMICS
+    ):  # a policy's own velocity stands on its input too, where it is not scored
+        torch.testing.assert_close(nobody, wild)
+
+
 def test_only_the_embodiments_of_a_batch_are_touched() -> None:
     made, b = network(), batch()
     known = replace(b.known, embodiment=torch.tensor([1, 1, 1, 1]))
     t, _, _ = noise_of(b)
-    sum(found.square().sum() for found in made(known, text_of(b), b.action, b.future, t)).backward()
+    sum(
+        found.square().sum()
+        for found in made(known, text_of(b), b.action, b.has_action, b.future, t)
+    ).backward()
     for bank in (made.action_in.own, made.action_out.own):
         assert bank.weight.grad is not None
         assert bank.weight.grad[1].any()
@@ -135,6 +168,7 @@ def test_an_embodiment_without_a_layer_is_refused() -> None:
             replace(b.known, embodiment=torch.tensor([0, 1, 2, 3])),
             text_of(b),
             b.action,
+            b.has_action,
             b.future,
             t,
         )
@@ -189,7 +223,7 @@ def test_the_kernel_that_ran_is_told() -> None:
     made, b = network(), batch()
     t, _, _ = noise_of(b)
     with torch.no_grad():
-        found = kernels_of(lambda: made(b.known, text_of(b), b.action, b.future, t))
+        found = kernels_of(lambda: made(b.known, text_of(b), b.action, b.has_action, b.future, t))
     assert sum(found.values()) == 3 * SETTINGS.num_layers  # one joint, two to the text
 
 

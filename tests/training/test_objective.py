@@ -20,7 +20,7 @@ ALL = dict.fromkeys(TASKS, 1.0)
 def test_any_number_of_samples_of_a_task_is_finite(tasks: list[int]) -> None:
     made, b = network(), batch(tasks)
     terms = objective(made, b, text_of(b), *noise_of(b))
-    loss = weighted(terms, ALL)
+    loss = weighted(terms.sums, terms.counts, ALL)
     loss.backward()
     assert loss.isfinite()
     assert (terms.counts > 0).tolist() == [i in tasks for i in range(4)]
@@ -85,13 +85,30 @@ def test_a_future_that_is_not_there_is_not_scored() -> None:
     assert terms.counts.tolist() == [0, 0, 0, b.future[0].numel()]
 
 
+def test_pictures_are_one_mean_over_both_their_tasks() -> None:
+    forward, forecast, policy = (
+        INDEX[t] for t in (Task.FORWARD_DYNAMICS, Task.VISUAL_FORECASTING, Task.POLICY)
+    )
+    sums, counts = torch.zeros(4), torch.zeros(4, dtype=torch.long)
+    sums[forward], counts[forward] = 6.0, 2
+    sums[forecast], counts[forecast] = 4.0, 8
+    sums[policy], counts[policy] = 7.0, 14
+    assert weighted(sums, counts, ALL).item() == pytest.approx(7 / 14 + (6 + 4) / (2 + 8))
+    half = ALL | {Task.FORWARD_DYNAMICS: 0.5}
+    assert weighted(sums, counts, half).item() == pytest.approx(7 / 14 + (3 + 4) / (2 + 8))
+    whole = 2 * counts  # of a batch of which this is a part
+    assert weighted(sums, whole, ALL).item() == pytest.approx(7 / 28 + 10 / 20)
+    assert counts[forward] == 2  # nothing of the terms is changed
+
+
 def test_the_loss_falls() -> None:
     made, b = network(awake=False).train(), batch([0, 1, 2, 3] * 2)
     step = torch.optim.AdamW(made.parameters(), lr=3e-3)
     t, action_noise, future_noise = noise_of(b)
     losses = []
     for _ in range(40):
-        loss = weighted(objective(made, b, text_of(b), t, action_noise, future_noise), ALL)
+        terms = objective(made, b, text_of(b), t, action_noise, future_noise)
+        loss = weighted(terms.sums, terms.counts, ALL)
         step.zero_grad()
         loss.backward()
         step.step()

@@ -49,7 +49,13 @@ class Answering(nn.Module):
         self.known: Known | None = None
 
     def forward(
-        self, known: Known, text: Text, action: Tensor, future: Tensor, t: Tensor
+        self,
+        known: Known,
+        text: Text,
+        action: Tensor,
+        has_action: Tensor,
+        future: Tensor,
+        t: Tensor,
     ) -> tuple[Tensor, Tensor]:
         self.known = known
         return (self.chunk - action) / (1 - t)[:, None, None], future
@@ -236,6 +242,7 @@ def test_pictures_go_through_the_encoder(trainable: Trainable, loader: Loader) -
         ({"latents": {"front": np.zeros((1, 7, 9))}}, "latents"),
         ({"latents": {"front": np.zeros((1, 5, 8))}}, "5 tokens"),
         ({"latents": {"front": np.zeros((0, 7, 8))}}, "latents"),
+        ({"latents": {"front": np.array(0.5)}}, "latents"),
         ({"latents": {"front": np.full((1, 7, 8), np.nan)}}, "not finite"),
         ({"latents": {}, "pictures": {"front": np.zeros((1, 4, 4, 3), np.uint8)}}, "no encoder"),
         ({"history": np.zeros((2, 9))}, "history"),
@@ -266,7 +273,7 @@ def test_the_same_observation_gives_the_same_answer(loader: Loader) -> None:
     noisy = []
     for seed in (0, 0, 1):
         policy, network = policy_of(loader, seed=seed)
-        network.forward = lambda known, text, action, future, t: (action * 0, future)  # type: ignore[method-assign]
+        network.forward = lambda known, text, action, has_action, future, t: (action * 0, future)  # type: ignore[method-assign]
         noisy.append(policy.act(seen).targets)
         np.testing.assert_array_equal(policy.act(seen).targets, noisy[-1])
     np.testing.assert_array_equal(noisy[0], noisy[1])

@@ -8,8 +8,8 @@ import torch
 
 from schemas.supervision import Task
 from tests.training.tiny import batch, network, text_of
-from training.flow import sampled
-from training.model.precondition import velocity_from
+from training.flow import noised, sampled, velocity
+from training.model.precondition import error_weight, velocity_from
 from training.tasks import INDEX
 
 
@@ -42,12 +42,26 @@ def test_the_ends_by_hand() -> None:
     assert at_data.item() == pytest.approx(2.0 + 0.5)  # x + F, where F is to be -eps
 
 
+@pytest.mark.parametrize("std", [0.05, 0.5, 2.0])
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.9, 1.0])
+def test_the_linear_guess_leaves_an_error_of_one_at_every_time(std: float, at: float) -> None:
+    g = torch.Generator().manual_seed(3)
+    noise, rest = (torch.randn(1, 1, 200_000, generator=g) for _ in range(2))
+    mean, data = torch.full_like(noise, 3.0), 3.0 + std * rest
+    t = torch.tensor([at])
+    guess = velocity_from(torch.zeros_like(noise), noised(data, noise, t), mean, t, std)
+    error = (guess - velocity(data, noise)).square().mean() * error_weight(t, std)
+    assert error.item() == pytest.approx(1.0, rel=0.02)
+
+
 def test_a_network_that_says_nothing_yet_forecasts_no_change() -> None:
     made, b = network(awake=False), batch([INDEX[Task.VISUAL_FORECASTING]] * 3)
     noise = torch.randn(b.future.shape, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
         seen = sampled(
-            noise, lambda x, t: made(b.known, text_of(b), b.action, x, t)[1], num_steps=1
+            noise,
+            lambda x, t: made(b.known, text_of(b), b.action, b.has_action, x, t)[1],
+            num_steps=1,
         )
     has_now = b.known.has_past[:, -1].repeat_interleave(made.settings.num_patches, dim=1)
     torch.testing.assert_close(seen, b.known.past[:, -1] * has_now[..., None])
@@ -58,6 +72,8 @@ def test_a_network_that_says_nothing_yet_does_not_move() -> None:
     noise = torch.randn(b.action.shape, generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
         done = sampled(
-            noise, lambda x, t: made(b.known, text_of(b), x, b.future, t)[0], num_steps=1
+            noise,
+            lambda x, t: made(b.known, text_of(b), x, b.has_action, b.future, t)[0],
+            num_steps=1,
         )
     torch.testing.assert_close(done, torch.zeros_like(done))

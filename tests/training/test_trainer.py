@@ -63,7 +63,7 @@ def test_a_gradient_is_that_of_the_whole_loss_by_hand() -> None:
     other = learner()
     noise = noise_for(b, seed=3, step=0, first=0, num_draws=2)
     terms = other(b, noise.t, noise.action, noise.future)
-    loss = weighted(terms, dict.fromkeys(TASKS, 1.0))
+    loss = weighted(terms.sums, terms.counts, dict.fromkeys(TASKS, 1.0))
     assert loss.item() == pytest.approx(done.loss(made.recipe), rel=1e-5)
     assert done.counts.tolist() == terms.counts.tolist() == (2 * num_scored(b)).tolist()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -154,10 +154,29 @@ def test_the_loop_tells_and_saves_when_it_should() -> None:
     first = told[0]
     assert sum(first["num_by_task"].values()) == 2 * GLOBAL_BATCH
     assert first["loss_by_tier"].keys() == {"high", "low"}
-    # The clock goes on by one at each look: at the start, before and after each wait, and at the line. 2 steps of 8 samples in 5 s.
-    assert first["samples_per_s"] == pytest.approx(16 / 5)
-    assert first["data_wait_share"] == pytest.approx(2 / 5)
-    assert first["mfu"] == pytest.approx(16 / 5 * 2 / 4)
+    # The clock goes on by one at each look: at the start, before and after each wait, after each step, and at the line.
+    # 2 steps of 8 samples in 7 s.
+    assert first["samples_per_s"] == pytest.approx(16 / 7)
+    assert first["data_wait_share"] == pytest.approx(2 / 7)
+    assert first["mfu"] == pytest.approx(16 / 7 * 2 / 4)
+
+
+@pytest.mark.parametrize(("minutes", "at"), [(1.0, [2, 3, 5, 6, 7]), (None, [3, 6, 7])])
+def test_a_checkpoint_is_written_when_the_last_is_too_long_ago(
+    minutes: float | None, at: list[int]
+) -> None:
+    """A step takes 40 s; every third is saved anyway, from which the minute counts anew."""
+    saved: list[int] = []
+    now_s = [1000.0]
+
+    def slow() -> Iterator[Batch]:
+        for given in batches(0):
+            now_s[0] += 40
+            yield given
+
+    made = trainer(recipe(num_steps=7, checkpoint_every=3, checkpoint_minutes=minutes))
+    loop(made, [], saved, clock_s=lambda: now_s[0]).run(slow(), 0, 7)
+    assert saved == at
 
 
 def test_a_stop_finishes_the_step_and_saves_it() -> None:

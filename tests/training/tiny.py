@@ -19,14 +19,13 @@ SETTINGS = ModelSettings(
 
 
 def network(*, awake: bool = True, **changed: Any) -> Network:
-    """A seeded network; `awake` replaces what starts at zero by noise, so that every path carries something."""
+    """A seeded network; `awake` replaces every zero by noise, so that every path carries something."""
     torch.manual_seed(0)
     made = Network(SETTINGS.model_copy(update=changed))
     if awake:
         with torch.no_grad():
             for p in made.parameters():
-                if not p.any():
-                    p.normal_(std=0.05)
+                p.add_((p == 0) * 0.05 * torch.randn_like(p))
     return made.eval()
 
 

@@ -207,7 +207,10 @@ def wanted_bits(segments: Records, routing: RoutingSettings) -> Bytes:
 
 
 def _known_before(work: AnchorWork, part: int, embodiment: int) -> npt.NDArray[np.int64]:
-    """[R + 1] how many of a part's first r rows have a valid element that can be normalised."""
+    """[R + 1] how many of a part's first r rows have a valid element that can be normalised.
+
+    One is enough: a hand that was seen says something of what comes next, and the network is shown that the other was not.
+    """
     if part < 0:
         return np.zeros(1, dtype=np.int64)
     stored = work.store.open_part(part)

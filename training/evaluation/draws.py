@@ -57,18 +57,25 @@ def said_action(
     """
 
     def velocity_at(x: Tensor, t: Tensor) -> Tensor:
-        return torch.where(wanted, network(known, text, x, future, t)[0].float(), 0.0)
+        return torch.where(wanted, network(known, text, x, wanted, future, t)[0].float(), 0.0)
 
     return sampled(torch.where(wanted, noise, 0.0), velocity_at, num_steps=num_steps)
 
 
 def said_future(
-    network: Network, known: Known, text: Text, *, action: Tensor, noise: Tensor, num_steps: int
+    network: Network,
+    known: Known,
+    text: Text,
+    *,
+    action: Tensor,
+    has_action: Tensor,
+    noise: Tensor,
+    num_steps: int,
 ) -> Tensor:
-    """[B, V * N, D] latents; `known.task` is a task that says pictures. `action` counts only where the task knows it."""
+    """[B, V * N, D] latents; `known.task` is a task that says pictures. `action` [B, K, E] counts only where the task knows it."""
 
     def velocity_at(x: Tensor, t: Tensor) -> Tensor:
-        out: Tensor = network(known, text, action, x, t)[1].float()
+        out: Tensor = network(known, text, action, has_action, x, t)[1].float()
         return out
 
     return sampled(noise, velocity_at, num_steps=num_steps)

@@ -1,12 +1,13 @@
 """A pass over held-out samples for each task: the network is asked, and scored beside what needs no network.
 
 Errors are named `<task>/<who>/<metric>`: who is `model`, a baseline (`actions.baselines`; `copy` of the picture of now), or, for forward
-dynamics, `without_action`: the forecast from the same noise of the same samples, which tells what knowing the action is worth.
+dynamics, `without_action`: the forecast from the same noise of the same samples, which tells what knowing the action is worth. Only where
+forecasting is trained: a task that was never learned is no baseline.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from training.evaluation.pictures import last_picture, picture_errors
 from training.evaluation.tally import Array, Error, Group, Tally
 from training.learner import Learner
 from training.model.network import Text
+from training.tasks import TASKS
 
 Mask = npt.NDArray[np.bool_]
 MODEL, COPY, WITHOUT_ACTION = "model", "copy", "without_action"
@@ -61,9 +63,11 @@ class Evaluation:
         *,
         num_steps: int,
         seed: int = 0,
+        trained: Collection[Task] = TASKS,
     ) -> None:
-        """`means` [M, 172] of `means_of`; `num_steps` of Euler; `seed` of the noise."""
+        """`means` [M, 172] of `means_of`; `num_steps` of Euler; `seed` of the noise; the tasks that were `trained`."""
         self.learner, self.normaliser, self.means = learner.eval(), normaliser, means
+        self.trained = frozenset(trained)
         self.num_steps, self.seed = num_steps, seed
         self.sides = side_places()
         self.is_parallel = parallel_grippers(normaliser.is_known.cpu().numpy(), self.sides)
@@ -109,7 +113,8 @@ class Evaluation:
             self.learner.network,
             draws.asked(batch.known, task),
             text,
-            action=torch.where(batch.has_action, batch.action, 0.0),
+            action=batch.action,
+            has_action=batch.has_action,
             noise=noise.to(batch.future.device),
             num_steps=self.num_steps,
         )
@@ -120,7 +125,7 @@ class Evaluation:
             MODEL: picture_errors(self.picture(batch, text, task), batch),
             COPY: picture_errors(last_picture(batch), batch),
         }
-        if task is Task.FORWARD_DYNAMICS:
+        if task is Task.FORWARD_DYNAMICS and Task.VISUAL_FORECASTING in self.trained:
             forecast = self.picture(batch, text, Task.VISUAL_FORECASTING)
             out[WITHOUT_ACTION] = picture_errors(forecast, batch)
         return out

@@ -74,8 +74,10 @@ class Network(nn.Module):
         self.missing_history = nn.Parameter(torch.randn(width) * 0.02)
         self.no_text = nn.Parameter(torch.randn(s.text_width) * 0.02)
         self.action_in = VectorEncoder(
-            s.num_embodiments, s.action_width, s.adapter_width, width, with_time=True
+            s.num_embodiments, 2 * s.action_width, s.adapter_width, width, with_time=True
         )
+        # Which elements there are is shown beside them; at first it says nothing.
+        nn.init.zeros_(self.action_in.own.weight[:, s.action_width :])
         self.state_in = (
             VectorEncoder(s.num_embodiments, s.state_width, s.adapter_width, width, with_time=False)
             if s.state_width
@@ -107,12 +109,20 @@ class Network(nn.Module):
             nn.init.zeros_(self.shared_modulation.bias)
 
     def forward(
-        self, known: Known, text: Text, action: Tensor, future: Tensor, t: Tensor
+        self,
+        known: Known,
+        text: Text,
+        action: Tensor,
+        has_action: Tensor,
+        future: Tensor,
+        t: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Velocities of the chunk and of the future pictures.
 
         Args:
             action: [B, K, E], future: [B, V * N, D]: noisy where the task noises them, clean where it is given them.
+            has_action: [B, K, E] bool, elements that there are: those that were recorded, or all that a policy is asked for. Elsewhere
+                the network is shown that nothing is known, which is not the same as standing still.
             t: [B] flow time of what is noisy.
 
         Returns:
@@ -126,7 +136,10 @@ class Network(nn.Module):
         angle = None
         if self.places is None:
             angle = rotations(self.grid, self.settings.head_width)
-        streams = [self._image_tokens(known, future), self._action_tokens(known, action, t)]
+        streams = [
+            self._image_tokens(known, future),
+            self._action_tokens(known, action, has_action, t),
+        ]
         for block in self.blocks:
             streams = block(streams, condition, shared, words, has_words, angle)
         image, acting = self._last(streams, condition)
@@ -190,11 +203,11 @@ class Network(nn.Module):
         registers = self.registers.expand(len(tokens), -1, -1).to(tokens.dtype)
         return torch.cat([registers, tokens], dim=1)
 
-    def _action_tokens(self, known: Known, action: Tensor, t: Tensor) -> Tensor:
+    def _action_tokens(self, known: Known, action: Tensor, has_action: Tensor, t: Tensor) -> Tensor:
         batch, steps = action.shape[:2]
         is_noisy = scores_action(known.task)
         time = torch.where(is_noisy, t, 1.0)[:, None].expand(batch, steps)
-        chunk = self.action_in(action, known.embodiment, time)
+        chunk = self.action_in(_shown(action, has_action), known.embodiment, time)
         has_none = is_any(known.task, Task.VISUAL_FORECASTING)
         chunk = torch.where(has_none[:, None, None], self.missing_action, chunk)
         parts = [self._history_tokens(known), chunk]
@@ -208,12 +221,17 @@ class Network(nn.Module):
         return tokens
 
     def _history_tokens(self, known: Known) -> Tensor:
-        values = torch.where(known.has_history, known.history, 0.0)
+        shown = _shown(known.history, known.has_history)
         tokens = self.action_in(
-            values, known.embodiment, torch.ones(values.shape[:2], device=values.device)
+            shown, known.embodiment, torch.ones(shown.shape[:2], device=shown.device)
         )
         is_there = known.has_history.any(dim=-1, keepdim=True)
         return torch.where(is_there, tokens, self.missing_history)
+
+
+def _shown(values: Tensor, has: Tensor) -> Tensor:
+    """[B, L, 2 E] elements, 0 where there are none, and beside them which there are."""
+    return torch.cat([torch.where(has, values, 0.0), has.to(values.dtype)], dim=-1)
 
 
 def num_parameters(network: nn.Module) -> dict[str, int]:

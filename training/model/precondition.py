@@ -7,6 +7,9 @@ Data x = m + r, of which m is known and r has the standard deviation s; on the p
 for Gaussian r, and the network is asked for (v - E[v | y]) / out, which has the variance 1 at every t. That is the preconditioning of Karras
 et al. 2022 (EDM, section 5) for a straight path. For actions m = 0; for a future picture m is the last one that was seen, so that a
 network that says nothing yet forecasts that nothing changes.
+
+Errors of velocities are divided by out^2, as EDM's loss is: then every t counts alike, and 1 is what the linear guess leaves. Undivided, a
+picture that changes little (s = 0.1) would be learned near t = 1 alone: at t = 0, where a forecast begins, out^2 is s^2, a hundredth.
 """
 
 from __future__ import annotations
@@ -22,6 +25,16 @@ def velocity_from(said: Tensor, noisy: Tensor, mean: Tensor, t: Tensor, std: flo
         said: [B, L, n] what the network says. noisy: x_t, mean: m, both like it. t: [B] flow times. std: s.
     """
     t = t.view(-1, 1, 1).to(said.dtype)
-    spread = (1 - t).square() + (t * std).square()
+    spread = _spread(t, std)
     skip, out = (t * std**2 - (1 - t)) / spread, std * torch.rsqrt(spread)
     return mean + skip * (noisy - t * mean) + out * said
+
+
+def error_weight(t: Tensor, std: float) -> Tensor:
+    """[B] 1 / out^2, by which squared errors of velocities are multiplied. t: [B] flow times. std: s."""
+    return _spread(t, std) / std**2
+
+
+def _spread(t: Tensor, std: float) -> Tensor:
+    """The variance of y."""
+    return (1 - t).square() + (t * std).square()

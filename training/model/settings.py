@@ -28,7 +28,6 @@ class Architecture(BaseModel):
     gates: Literal["zero", "one"] = "zero"
     positions: Literal["learned", "rope"] = "learned"
     precondition: bool = True  # the network says what a linear guess misses (model/precondition.py); LDA's says all of it
-    action_std: float = Field(0.5, gt=0)  # of normalised actions, for that guess
     adapter_width: int = Field(256, ge=1)  # of each embodiment's own layers; the rest is shared
 
     @model_validator(mode="after")
@@ -59,9 +58,9 @@ class ModelSettings(Architecture):
     num_actions: int = Field(16, ge=1)  # of a chunk
     state_width: int = Field(0, ge=0)  # 0: no state token
     num_embodiments: int = Field(64, ge=1)
-    change_std: float = Field(
-        1.0, gt=0
-    )  # of a latent from the last picture to the future one, for the linear guess
+    # For the linear guess, measured before the first step (training/run/spreads.py):
+    action_std: float = Field(0.5, gt=0)  # of normalised actions
+    change_std: float = Field(1.0, gt=0)  # of latents, from the last picture to the future one
 
     @property
     def num_image_tokens(self) -> int:

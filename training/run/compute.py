@@ -38,8 +38,9 @@ def flops_per_sample(settings: ModelSettings, num_text: int) -> int:
             has=ones(size, num_text, dtype=torch.bool),
         )
         action = ones(size, s.num_actions, s.action_width)
+        has_action = torch.ones_like(action, dtype=torch.bool)
         future = ones(size, s.num_image_tokens, s.latent_width)
-        said = Network(s)(known, text, action, future, ones(size))
+        said = Network(s)(known, text, action, has_action, future, ones(size))
         (said[0].sum() + said[1].sum()).backward()
     return int(counter.get_total_flops()) // size
 

@@ -66,6 +66,12 @@ def device_for(ranks: Ranks, name: str = "auto") -> torch.device:
     return device
 
 
+def gpus_in_reach(ranks: Ranks, device: torch.device) -> int:
+    """How many GPUs this machine has for a process that is alone and works on one of them; 0 where that is not so."""
+    is_gpu_alone = ranks.is_alone and device.type == "cuda"
+    return torch.cuda.device_count() if is_gpu_alone else 0
+
+
 @contextmanager
 def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
     """A process group over all ranks, where there are several and nobody (Ray Train) has made one; found by what torchrun set."""
@@ -127,6 +133,12 @@ def sum_over(x: Tensor, ranks: Ranks) -> Tensor:
     if not ranks.is_alone:
         dist.all_reduce(x)
     return x
+
+
+def asked_by_any(ranks: Ranks, *asked: bool) -> list[bool]:
+    """Of each thing whether any rank asks for it; the same on every rank."""
+    flags = torch.tensor(asked, dtype=torch.int64)  # on the CPU: nobody waits for a GPU
+    return [number > 0 for number in sum_over(flags, ranks).tolist()]
 
 
 def rows_of_all(x: Tensor, ranks: Ranks) -> Tensor:

@@ -1,8 +1,7 @@
-"""The loop: take a batch, change the weights by it, say how it goes, save. What it is made of is built in `session.py`."""
+"""The loop: take a batch, change the weights by it, say how it goes, save. What it is made of is built in `opening.py` and `session.py`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +20,9 @@ from training.run.guard import culprits, diverged
 from training.run.metrics import Losses, Pace
 from training.run.noise import noise_for
 from training.run.optimiser import Averages, clip, gradient_norm, set_lr
-from training.run.parallel import Ranks, quiet, sum_over
+from training.run.parallel import Ranks, asked_by_any, quiet, sum_over
 from training.run.portion import moved, parts
 from training.run.schedule import lr_at
-from training.tasks import INDEX
 
 DROPOUT = 8  # purpose of a key, beside that of the noise
 
@@ -42,8 +40,7 @@ class Stepped:
 
     def loss(self, recipe: TrainRecipe) -> float:
         """What was descended."""
-        means = (self.sums / self.counts.clamp(min=1)).tolist()
-        return math.fsum(w * means[INDEX[task]] for task, w in recipe.run.loss_weights.items())
+        return weighted(self.sums, self.counts, recipe.run.loss_weights).item()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,7 +112,7 @@ class Trainer:
                 with self._compute():
                     terms = self.model(part, noise.t, noise.action, noise.future)
                 # Both wrappers take the mean over ranks where the sum is wanted.
-                loss = weighted(terms, run.loss_weights, counts) * self.ranks.world_size
+                loss = weighted(terms.sums, counts, run.loss_weights) * self.ranks.world_size
                 loss.backward()  # type: ignore[no-untyped-call]
             found.append((terms.sample_sums, terms.sample_counts))
         sums, numbers = zip(*found, strict=True)
@@ -154,17 +151,28 @@ class Loop:
         """
         recipe, hooks = self.trainer.recipe.run, self.hooks
         pace = Pace(began_s=hooks.clock_s())
+        saved_s = pace.began_s
         for done in range(first + 1, end + 1):
             stepped = self._step(batches, done - 1, pace)
-            is_stopped = self._agreed(stop=hooks.should_stop())
-            if done % recipe.log_every == 0 or done == end or is_stopped:
+            # A signal reaches ranks at different steps, and their clocks differ: what one wants, all do.
+            is_stopped, is_late = asked_by_any(
+                self.trainer.ranks, hooks.should_stop(), self._is_late(saved_s)
+            )
+            is_last = done == end or is_stopped
+            if done % recipe.log_every == 0 or is_last:
                 self._tell(done, stepped, pace)
                 pace = Pace(began_s=hooks.clock_s())
-            if done % recipe.checkpoint_every == 0 or done == end or is_stopped:
+            if done % recipe.checkpoint_every == 0 or is_late or is_last:
                 hooks.save(done)
+                saved_s = hooks.clock_s()
             if is_stopped:
                 return done
         return end
+
+    def _is_late(self, saved_s: float) -> bool:
+        """Whether a kill would cost more than the recipe says, by the clock of this rank."""
+        minutes = self.trainer.recipe.run.checkpoint_minutes
+        return minutes is not None and self.hooks.clock_s() - saved_s >= 60 * minutes
 
     def _step(self, batches: Iterator[Batch], step: int, pace: Pace) -> Stepped:
         began_s = self.hooks.clock_s()
@@ -178,13 +186,6 @@ class Loop:
         pace.num_steps += 1
         pace.num_samples += len(batch.known.task)
         return stepped
-
-    def _agreed(self, *, stop: bool) -> bool:
-        """Whether any rank was asked to: a signal reaches them at different steps."""
-        if self.trainer.ranks.is_alone:
-            return stop
-        flag = torch.tensor([int(stop)])  # on the CPU: nobody waits for a GPU
-        return bool(sum_over(flag, self.trainer.ranks).item())
 
     def _tell(self, done: int, stepped: Stepped, pace: Pace) -> None:
         """`loss` and `gradient_norm` are of the last step; all else of the steps since the line before."""
