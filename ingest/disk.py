@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedRandom
 from pathlib import Path
 
 HALF_SUFFIX = ".part"  # a file `.<name>.part` is being written, or was when the power went
@@ -32,6 +34,21 @@ class Disk:
             if is_durable:
                 file.flush()
                 os.fsync(file.fileno())
+        os.replace(part, path)
+
+    @contextmanager
+    def writing(self, path: Path, *, is_durable: bool = False) -> Iterator[BufferedRandom]:
+        """As `write`, for what memory should not hold at once: the file appears when the block ends, and never if it raises."""
+        part = path.with_name(f".{path.name}.part")
+        try:
+            with part.open("w+b") as file:
+                yield file
+                if is_durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+        except BaseException:
+            self.remove(part)
+            raise
         os.replace(part, path)
 
     def create(self, path: Path, data: bytes) -> None:

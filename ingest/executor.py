@@ -357,6 +357,19 @@ class RayActors:
         """As `RayExecutor.connect`."""
         self._tasks.connect()
 
+    def num_tasks(self) -> int:
+        """How many run at once in the cluster as it is now."""
+        return self._tasks.slots()
+
+    def planned(self) -> tuple[int, float]:
+        """(actors, share of a GPU for each) in the cluster as it is now; without GPUs one actor on a CPU."""
+        import ray
+
+        gpus = float(ray.cluster_resources().get("GPU", 0.0))
+        share = self.gpus_each if gpus else 0.0
+        # by whole GPUs: an actor cannot have a part of two
+        return (max(1, int(gpus) * int(1.0 / share + 1e-6)) if share else 1), share
+
     def run(
         self,
         next_work: Callable[[], W | None],
@@ -383,10 +396,7 @@ class RayActors:
     def _actors(self, hold: Callable[[], Any]) -> list[Any]:
         import ray
 
-        gpus = float(ray.cluster_resources().get("GPU", 0.0))
-        share = self.gpus_each if gpus else 0.0
-        # by whole GPUs: an actor cannot have a part of two
-        self.count = max(1, int(gpus) * int(1.0 / share + 1e-6)) if share else 1
+        self.count, share = self.planned()
         made: Any = ray.remote(num_cpus=0, num_gpus=share, max_restarts=self.RESTARTS)(_Holder)
         actors = [made.remote(hold) for _ in range(self.count)]
         waiting = {actor.is_ready.remote(): actor for actor in actors}

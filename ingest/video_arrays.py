@@ -15,9 +15,9 @@ from av.video.frame import VideoFrame
 from adapters.containers.hdf5 import Hdf5File
 from adapters.containers.zarr_array import ZarrArray, zarr_array
 from adapters.containers.zarr_store import ZarrStore
-from ingest.video_source import MAX_PIXELS
 from schemas.episode import ArrayFrames
 from schemas.errors import Code, SourceError
+from schemas.video_opening import MAX_PIXELS
 
 CODEC = "rawvideo"
 

@@ -15,8 +15,8 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from ingest.video_source import DECODER_OPTIONS, MAX_PIXELS
 from schemas.errors import Code, SourceError
+from schemas.video_opening import DECODER_OPTIONS, MAX_PIXELS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"

@@ -4,10 +4,9 @@ Times are int64 ns of the container's own presentation clock (PTS x time base, r
 listed without decoding; pictures are decoded once, from the keyframe before the first one wanted to the last.
 
 What is hostile or broken is refused here: only plain files and known containers are opened (no playlist, no
-network), pictures are bounded in pixels, and the decoder runs with `err_detect=...+explode`, because by default
-libavcodec paints over damaged slices and carries on (measured: a HEVC file with 20 flipped bytes gave 44 of 60
-pictures and no error at all). Codecs carry no checksums, so damage that leaves the syntax intact stays unseen: VP9
-accepts nearly anything, and of six HEVC files damaged alike one decoded to wrong pictures without a word.
+network), pictures are bounded in pixels, and the decoder stops at damage (`schemas/video_opening.py`). Codecs carry
+no checksums, so damage that leaves the syntax intact stays unseen: VP9 accepts nearly anything, and of six HEVC files
+damaged alike one decoded to wrong pictures without a word.
 """
 
 from __future__ import annotations
@@ -33,21 +32,13 @@ from av.video.stream import VideoStream
 from ingest.video_range import VideoFile
 from schemas.errors import Code, SourceError, TransientError
 from schemas.rate import NS_PER_S
+from schemas.video_opening import DECODER_OPTIONS, MAX_PIXELS, SAFE_OPEN
 
 # 5.5 h at 30 Hz: episodes are capped at 1000 s, this only bounds a hostile count
 MAX_FRAMES = 600_000
-# 8K video with room; larger pictures are refused before memory is taken for them
-MAX_PIXELS = 8192 * 8192
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
-_INPUT_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 # libavformat decodes the first pictures of every file it opens, to learn the reordering delay: 43 ms for 1080p. A
 # decoder needs to know it; listing packets does not, and takes 0.2 ms when no codec is allowed to look.
 _PACKETS_ONLY = {"codec_whitelist": "none"}
-DECODER_OPTIONS = {
-    "err_detect": "crccheck+bitstream+buffer+explode",
-    "max_pixels": str(MAX_PIXELS),
-    "flags": "bitexact",  # one IDCT on every CPU for MJPEG and MPEG-4; H.264, HEVC, VP9, AV1 are exact anyway
-}
 # libav also returns EPERM and the like for plain parsing trouble; only these mean the disk or the mount
 _STORAGE_TROUBLE = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENOTCONN)
 _MAX_REORDER = 32  # H.264 and HEVC reorder at most 16 pictures
@@ -106,7 +97,7 @@ def open_video(
     file = VideoFile(path=path, byte_range=byte_range)
     with file.opened() as opened:
         with _reading(file):
-            options = _INPUT_OPTIONS | (_PACKETS_ONLY if num_threads is None else {})
+            options = SAFE_OPEN | (_PACKETS_ONLY if num_threads is None else {})
             container = av.open(opened, mode="r", options=options)
         try:
             stream = _picture_stream(container, file)

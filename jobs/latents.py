@@ -1,34 +1,23 @@
 """`eicorpus latents CORPUS --encoder NAME`: tokens of every picture on the grid, for episodes that do not have them yet.
 
-With `--vlm` the features of instructions instead: `jobs/latents_vlm.py`.
+The options only: what is done is in `jobs/latents_pictures.py`, and with `--vlm`, for features of instructions, in `jobs/latents_vlm.py`.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from ingest import snapshot
-from ingest.corpus import Corpus, open_corpus, writer_lock
-from ingest.disk import Disk
-from ingest.executor import InlineExecutor, LocalExecutor, RayActors
-from ingest.latents.makers import LocalMaking, Making, RayMaking
-from ingest.latents.making import PIECE_PICTURES, LatentMaker
-from ingest.latents.plan import todo_of
-from ingest.latents.probe import probe
-from ingest.latents.run import LatentTally, encode_corpus
-from ingest.models.encoder import EncoderChoice, ImageEncoder
+from ingest.corpus import open_corpus
+from ingest.models.encoder import EncoderChoice
 from ingest.models.encoder_weights import WeightSource
 from ingest.models.encoders import EncoderSpec, encoder_spec
-from ingest.snapshot import Snapshot
-from jobs.context import new_run_id, usable_cores
-from jobs.ingest import limits_from
-from jobs.latents_report import Live, Plan, show_list, show_plan, show_report
-from jobs.latents_vlm import VlmRequest, encode
+from jobs import latents_pictures, latents_vlm
+from jobs.latents_list import show_list
+from jobs.latents_pictures import PicturesRequest
+from jobs.latents_vlm import VlmRequest
 from schemas.errors import ConfigError
 
 
@@ -52,7 +41,9 @@ def command(
     fit: Annotated[
         Literal["letterbox", "stretch", "crop"], typer.Option(help="How a picture becomes square.")
     ] = "letterbox",
-    camera: Annotated[list[str] | None, typer.Option(help="Only this camera; repeatable.")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(help="Only this camera; repeatable. Else every camera.")
+    ] = None,
     where: Annotated[str, typer.Option(help="SQL expression over `episodes`.")] = "",
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")
@@ -85,21 +76,22 @@ def command(
     if list_ or corpus is None:
         show_list(as_json=as_json)
         return
-    opened = open_corpus(corpus)
+    opened, cameras = open_corpus(corpus), tuple(camera or ())
+    is_on_ray = ray or address is not None
     if vlm is not None:
-        if ray or address is not None:
+        if is_on_ray:
             raise ConfigError("--vlm runs on this machine only; leave --ray out", where="--ray")
-        request = VlmRequest(
+        told = VlmRequest(
             folder=vlm,
             layer=vlm_layer,
             pictures=vlm_pictures,
             prompt=vlm_prompt,
-            cameras=tuple(camera or ()),
+            cameras=cameras,
             where=where,
             device=device,
             batch=batch,
         )
-        encode(opened, request, dry_run=dry_run, as_json=as_json)
+        latents_vlm.encode(opened, told, dry_run=dry_run, as_json=as_json)
         return
     choice = EncoderChoice(
         model=encoder,
@@ -111,23 +103,17 @@ def command(
         device=device,
         batch=batch,
         is_compiled=compile_,
+        gpu_share=num_gpus if is_on_ray else 1.0,
     )
-    is_on_ray = ray or address is not None
-    # on Ray the GPUs are the actors': what this process needs of the encoder is its id and a probe
-    held = ImageEncoder.open(replace(choice, device="cpu") if is_on_ray else choice)
-    count = _workers(workers, has_gpu=is_on_ray or held.device == "cuda")
-    cameras = tuple(camera or ())
-    if dry_run:
-        plan = _plan(opened, snapshot.load(opened.root), held, cameras, where, count)
-        show_plan(plan, as_json=as_json, is_all=True)
-        return
-    making: Making
-    if is_on_ray:
-        making = _on_ray(replace(choice, gpu_share=num_gpus), address, count)
-    else:
-        making = _local(held, count)
-    if _run(opened, held, making, cameras, where, count, as_json=as_json).failed:
-        raise typer.Exit(1)
+    request = PicturesRequest(
+        choice=choice,
+        cameras=cameras,
+        where=where,
+        workers=workers,
+        is_on_ray=is_on_ray,
+        address=address,
+    )
+    latents_pictures.encode(opened, request, dry_run=dry_run, as_json=as_json)
 
 
 def _source(
@@ -140,66 +126,3 @@ def _source(
         raise ConfigError(found, where=f"--encoder {spec.name}")
     folder = "" if weights is None else str(weights.absolute())
     return WeightSource(folder=folder, hub_id=hub_id or "", untrained_seed=untrained)
-
-
-def _workers(asked: int | None, *, has_gpu: bool) -> int:
-    """Decode processes. One keeps an encoder on a CPU busy, and more would take its cores."""
-    if asked is not None:
-        return asked
-    return usable_cores() if has_gpu else 1
-
-
-def _local(encoder: ImageEncoder, workers: int) -> LocalMaking:
-    executor = LocalExecutor(workers, limits_from()) if workers else InlineExecutor()
-    return LocalMaking(LatentMaker(encoder=encoder, monotonic_s=time.monotonic), executor)
-
-
-def _on_ray(choice: EncoderChoice, address: str | None, workers: int) -> RayMaking:
-    actors = RayActors(
-        limits_from(), address=address, workers=max(workers, 1), gpus_each=choice.gpu_share
-    )
-    actors.connect()  # before a corpus is touched: a wrong address is the caller's mistake
-    return RayMaking(choice, actors, choice.batch or PIECE_PICTURES, time.monotonic)
-
-
-def _plan(
-    corpus: Corpus,
-    current: Snapshot,
-    encoder: ImageEncoder,
-    cameras: tuple[str, ...],
-    where: str,
-    workers: int,
-) -> Plan:
-    todo = todo_of(corpus, current, encoder.id, cameras=cameras, where=where)
-    found = probe(todo, encoder, time.monotonic) if len(todo) else None
-    return Plan(todo=todo, encoder=encoder, probe=found, workers=workers)
-
-
-def _run(
-    corpus: Corpus,
-    encoder: ImageEncoder,
-    making: Making,
-    cameras: tuple[str, ...],
-    where: str,
-    workers: int,
-    *,
-    as_json: bool,
-) -> LatentTally:
-    with writer_lock(corpus):
-        current = snapshot.load(corpus.root)
-        plan = _plan(corpus, current, encoder, cameras, where, workers)
-        if not as_json:
-            show_plan(plan, as_json=False)
-        began_s = time.monotonic()
-        with Live(plan, time.monotonic) as live:
-            tally, current = encode_corpus(
-                plan.todo,
-                current,
-                making,
-                run_id=new_run_id(),
-                disk=Disk(),
-                progress=live.update,
-            )
-        elapsed_s = time.monotonic() - began_s
-    show_report(plan, tally, current.number, elapsed_s, as_json=as_json)
-    return tally

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import typer
 from pydantic import ValidationError
@@ -18,12 +17,14 @@ from ingest.snapshot import Snapshot
 from ingest.text_features.encoding import TextEncoder, TextTally, encode_texts
 from ingest.text_features.plan import Plan, plan_of, texts_of_episodes
 from jobs.context import new_run_id
-from jobs.output import answer_json, duration, gigabytes, progress_of, stderr, stdout, table
+from jobs.latents_room import refuse_without_room
+from jobs.latents_vlm_report import plan_json, report, tell_plan
+from jobs.output import progress_of
 from schemas.errors import ConfigError
 from schemas.text_features import PREFIX, FeatureSettings
 from schemas.vlm_folder import model_sha256, model_type
 
-MEASURED_TEXTS = 200  # whose tokens are counted for the plan
+WAYS = "encode less with --where SQL or a larger --vlm-pictures"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +57,19 @@ def encode(corpus: Corpus, request: VlmRequest, *, dry_run: bool, as_json: bool)
     if dry_run:
         current = snapshot.load(corpus.root)
         plan = plan_of(corpus, current, encoder.encoder_id, settings, where=request.where)
-        _tell_plan(_plan_json(plan, encoder, vlm, device), as_json=as_json, is_all=True)
+        told = plan_json(corpus.root, plan, encoder, vlm, device)
+        tell_plan(told, as_json=as_json, is_all=True)
         return
     started_s = time.monotonic()
     with writer_lock(corpus):
         current = snapshot.load(corpus.root)
         plan = plan_of(corpus, current, encoder.encoder_id, settings, where=request.where)
-        told = _plan_json(plan, encoder, vlm, device)
+        told = plan_json(corpus.root, plan, encoder, vlm, device)
         if not as_json:
-            _tell_plan(told, as_json=False)
+            tell_plan(told, as_json=False)
+        refuse_without_room(corpus.root, told["num_bytes_at_most"], WAYS)
         tally, current = _run(corpus, current, plan, encoder)
-    _report(tally, encoder, current.number, time.monotonic() - started_s, told, as_json=as_json)
+    report(tally, encoder, current.number, time.monotonic() - started_s, told, as_json=as_json)
     if tally.failed:
         raise typer.Exit(1)
 
@@ -124,69 +127,3 @@ def _run(
             progress=lambda tally: advance(tally.encoded + tally.failed),
         )
     return tally, current
-
-
-def _plan_json(plan: Plan, encoder: TextEncoder, vlm: LocalVlm, device: str) -> dict[str, Any]:
-    some = sorted(plan.texts)[:MEASURED_TEXTS]
-    mean = sum(vlm.num_tokens(encoder.told(text)) for text in some) / max(len(some), 1)
-    settings = encoder.settings
-    return {
-        "encoder_id": encoder.encoder_id,
-        "model_sha256": encoder.model_sha256,
-        "device": device,
-        "settings": settings.model_dump(mode="json"),
-        "episodes": len(plan.lacking),
-        "up_to_date": plan.up_to_date,
-        "texts": len(plan.texts),
-        "moments": plan.num_moments,
-        "with_picture": plan.num_with_picture,
-        "tokens_of_a_text": round(mean, 1),
-        "width": vlm.width,
-        "num_bytes_at_most": plan.num_bytes(mean, settings.max_picture_tokens, vlm.width),
-    }
-
-
-def _tell_plan(told: dict[str, Any], *, as_json: bool, is_all: bool = False) -> None:
-    if as_json:
-        answer_json({"plan": told})
-        return
-    lines = (
-        f"plan {told['encoder_id']} on {told['device']}: {told['texts']:,} texts of {told['episodes']:,} episodes, "
-        f"{told['moments']:,} moments, {told['with_picture']:,} of them with a picture; {told['up_to_date']:,} episodes are up to date",
-        f"     about {gigabytes(told['num_bytes_at_most'])}: {told['tokens_of_a_text']} tokens a text"
-        f"{', at most ' + str(told['settings']['max_picture_tokens']) + ' more a picture' if told['with_picture'] else ''}, "
-        f"{told['width']} bfloat16 numbers a token",
-    )
-    for line in lines:
-        (stdout if is_all else stderr).print(line, highlight=False, markup=False)
-
-
-def _report(
-    tally: TextTally,
-    encoder: TextEncoder,
-    number: int,
-    elapsed_s: float,
-    plan: dict[str, Any],
-    *,
-    as_json: bool,
-) -> None:
-    """discovered = encoded + up_to_date + failed, in episodes."""
-    told: dict[str, Any] = {
-        "encoder_id": encoder.encoder_id,
-        "discovered": tally.discovered,
-        "up_to_date": tally.up_to_date,
-        "encoded": tally.encoded,
-        "failed": tally.failed,
-        "errors": dict(tally.errors),
-        "moments": tally.moments,
-        "num_bytes": tally.num_bytes,
-        "snapshot": number,
-        "elapsed_s": round(elapsed_s, 3),
-    }
-    if as_json:
-        answer_json(told | {"failures": tally.failures, "plan": plan})
-        return
-    for failure in tally.failures:
-        stderr.print(f"failed {failure}", highlight=False, markup=False)
-    shown = told | {"num_bytes": gigabytes(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
-    stdout.print(table("latents --vlm", ["what", "value"], [[k, v] for k, v in shown.items()]))

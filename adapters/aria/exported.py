@@ -15,8 +15,9 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.video_probe import SAFE_OPEN, probe_video
+from adapters.containers.video_probe import probe_video
 from schemas.errors import Code, SourceError
+from schemas.video_opening import SAFE_OPEN
 
 TAG = "description"
 MAX_TAG_CHARS = 64 << 20

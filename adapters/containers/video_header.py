@@ -14,8 +14,8 @@ from pathlib import Path
 import av
 
 from adapters.containers.byte_range import RangeReader
-from adapters.containers.video_probe import SAFE_OPEN
 from schemas.errors import Code, SourceError
+from schemas.video_opening import SAFE_OPEN
 
 MICROSECONDS_PER_S = 1_000_000
 # libavformat decodes the first pictures of every file it opens (43 ms for 1080p) unless no codec may look.

@@ -17,17 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import Code, SourceError
+from schemas.video_opening import SAFE_OPEN
 
 if TYPE_CHECKING:
     from av.container import InputContainer
 
 NS_PER_S = 1_000_000_000
 MAX_FRAMES = 4_000_000  # 24 h at 45 frames/s
-# A text file named .mp4 may be a playlist (ffconcat, HLS) that opens other files: only true containers, only this file.
-SAFE_OPEN = {
-    "protocol_whitelist": "file",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

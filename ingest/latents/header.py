@@ -1,7 +1,8 @@
-"""The head of a safetensors file, read without the library: what tensors it holds, and where, and its metadata.
+"""The head of a safetensors file, read and written without the library: what tensors it holds, and where, and its metadata.
 
 Format: eight bytes little-endian n, n bytes of JSON {name: {"dtype", "shape", "data_offsets"}, "__metadata__": {text: text}}, then the
-bytes of the tensors without gaps (CODE: huggingface/safetensors, README "Format"). The file is a stranger's: nothing of it is believed.
+bytes of the tensors without gaps (CODE: huggingface/safetensors, README "Format"). A file that is read is a stranger's: nothing of it is
+believed. One that is written is known in size before its first picture is, and can be filled in any order.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from schemas.errors import ConfigError
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage, facts_of
 
 MAX_HEADER_BYTES = 1 << 20  # ours have a thousand
+ALIGNMENT = 8  # of the first tensor, by spaces after the JSON
 NUM_BYTES = {"BF16": 2, "F8_E4M3": 1, "I8": 1, "F32": 4, "I64": 8}
 STORED_AS: Mapping[Storage, str] = {"bf16": "BF16", "fp8": "F8_E4M3", "int8": "I8"}
 
@@ -33,7 +35,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a file says it holds."""
+    """What a file holds."""
 
     tensors: Mapping[str, Held]
     facts: LatentFacts
@@ -91,3 +93,22 @@ def wanted_tensors(facts: LatentFacts) -> dict[str, tuple[str, tuple[int, ...]]]
     if facts.dtype != "bf16":
         wanted[SCALE] = ("F32", (N, T))
     return wanted
+
+
+def header_of(facts: LatentFacts) -> tuple[bytes, Header]:
+    """The first bytes of a file with these facts, and where the tensors after them lie: as the library's `save` has it.
+
+    Tensors go by the size of an element, the largest first, then by name (CODE: huggingface/safetensors, `prepare`).
+    """
+    wanted = wanted_tensors(facts)
+    said: dict[str, Any] = {"__metadata__": facts.metadata()}
+    at = 0
+    for name in sorted(wanted, key=lambda each: (-NUM_BYTES[wanted[each][0]], each)):
+        dtype, shape = wanted[name]
+        end = at + prod(shape) * NUM_BYTES[dtype]
+        said[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(said, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    tensors = {name: _held(said[name], 8 + len(text)) for name in wanted}
+    return len(text).to_bytes(8, "little") + text, Header(tensors=tensors, facts=facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from adapters.containers.safe_path import inside
 from ingest.disk import Disk
 from ingest.latents.fit import fitted
 from ingest.latents.grid import pictures_at
-from ingest.latents.plan import LatentFile, inside
+from ingest.latents.plan import LatentFile
+from ingest.latents.token_file import TokenFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
-from schemas.errors import Code, InvariantError, PipelineError, SourceError, TransientError
+from schemas.errors import Code, PipelineError, SourceError, TransientError
 from schemas.latents import LatentFacts, Preprocessing
 
 PIECE_PICTURES = 128  # decoded at once: 19 MB at 224 px
@@ -77,7 +79,7 @@ def pieces_of(file: LatentFile, choice: EncoderChoice, batch: int) -> list[Piece
 def decode_piece(piece: Piece, disk: Disk) -> Decoded:
     """The body of a decode worker."""
     try:
-        path = inside(piece.file.corpus, piece.file.video)
+        path = inside(Path(piece.file.corpus), piece.file.video)
         if piece.first == 0:
             _check_video(path, piece.file)
         return Decoded(pictures=_pictures(path, piece))
@@ -115,6 +117,15 @@ def _pictures(path: Path, piece: Piece) -> Pictures:
     return out
 
 
+class _UnmadeError(Exception):
+    """Why a file is not made; starts with its code."""
+
+
+@dataclass(slots=True)
+class _Spent:
+    busy_s: float = 0.0  # of the encoder, and waiting for it
+
+
 @dataclass(kw_only=True, eq=False)
 class LatentMaker:
     """Encodes and writes; one for each encoder. `monotonic_s` is the caller's clock."""
@@ -123,58 +134,74 @@ class LatentMaker:
     monotonic_s: Callable[[], float]
     disk: Disk = field(default_factory=Disk)
 
-    def make(self, file: LatentFile, decoded: Iterator[Decoded] | Sequence[Decoded]) -> Made:
-        """One file of latents out of its pieces, in order; it lies there, durable, when this returns.
+    def make(self, file: LatentFile, decoded: Iterable[Decoded]) -> Made:
+        """One file of latents out of its pieces, in order; it lies there, durable, when this returns. Of its tokens only a piece is in memory.
 
         Raises:
             ConfigError: the device's memory does not hold a batch.
             InvariantError: these are not the pieces of the file.
             OSError: the file cannot be written.
         """
+        spent = _Spent()
+        try:
+            row = self._written(file, self._encoded(file, decoded, spent))
+        except _UnmadeError as error:
+            return Made(error=str(error), busy_s=spent.busy_s)
+        return Made(
+            row=row,
+            num_pictures=row["num_frames"],
+            num_bytes=row["num_bytes"],
+            busy_s=spent.busy_s,
+        )
+
+    def _encoded(
+        self, file: LatentFile, decoded: Iterable[Decoded], spent: _Spent
+    ) -> Iterator[Mapping[str, memoryview]]:
+        """What is stored of each piece, by tensor."""
         from ingest.models import token_storage
 
-        storage, busy_s, parts = self.encoder.choice.storage, 0.0, []
         for piece in decoded:
             if piece.pictures is None:
-                return Made(error=piece.error, busy_s=busy_s)
+                raise _UnmadeError(piece.error)
             began_s = self.monotonic_s()
-            parts.append(token_storage.stored(self.encoder.encode(piece.pictures), storage))
-            busy_s += self.monotonic_s() - began_s
-        began_s = self.monotonic_s()
-        is_sound = all(token_storage.is_finite(part) for part in parts)
-        facts = self.facts(file)
-        if (found := sum(len(part.latents) for part in parts)) != facts.num_frames:
-            message = f"{found} pictures for {facts.num_frames} timesteps"
-            raise InvariantError(message, where=file.video)
-        data = token_storage.file_bytes(parts, facts) if is_sound else b""
-        busy_s += self.monotonic_s() - began_s  # on a GPU this waited for it
-        if not is_sound:
-            error = (
-                f"{Code.NOT_FINITE.value}: {file.video}: the encoder gives numbers that are none"
-            )
-            return Made(error=error, busy_s=busy_s)
-        return self._written(file, data, facts, busy_s)
+            tokens = self.encoder.encode(piece.pictures)
+            kept = token_storage.stored(tokens, self.encoder.choice.storage)
+            is_sound = token_storage.is_finite(kept)
+            found = token_storage.bytes_of(kept)
+            spent.busy_s += self.monotonic_s() - began_s
+            if not is_sound:
+                wrong = "the encoder gives numbers that are none"
+                raise _UnmadeError(f"{Code.NOT_FINITE.value}: {file.video}: {wrong}")
+            yield found
 
-    def _written(self, file: LatentFile, data: bytes, facts: LatentFacts, busy_s: float) -> Made:
-        relative = file.target(self.encoder.id)
+    def _written(
+        self, file: LatentFile, pieces: Iterator[Mapping[str, memoryview]]
+    ) -> dict[str, Any]:
+        """The row of the catalog, but for the run."""
+        facts, relative = self.facts(file), file.target(self.encoder.id)
         try:
-            path = inside(file.corpus, relative)
+            path = inside(Path(file.corpus), relative)
         except SourceError as error:
-            return Made(error=f"{error.code.value}: {error.where}: {error.message}", busy_s=busy_s)
+            raise _UnmadeError(f"{error.code.value}: {error.where}: {error.message}") from error
+        piece = next(pieces, None)  # most that fails does so here, and leaves nothing behind
         self.disk.make_dir(path.parent)
-        self.disk.write(path, data, is_durable=True)
-        row = {
+        with self.disk.writing(path, is_durable=True) as opened:
+            filled = TokenFile(opened, facts)
+            while piece is not None:
+                filled.add(piece)
+                piece = next(pieces, None)
+            num_bytes, sha256 = filled.finish()
+        return {
             "uid": file.uid,
             "camera": file.camera,
             "encoder_id": self.encoder.id,
             "path": relative,
             "num_frames": facts.num_frames,
             "dtype": facts.dtype,
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": sha256,
             "video_sha256": file.video_sha256,
-            "num_bytes": len(data),
+            "num_bytes": num_bytes,
         }
-        return Made(row=row, num_pictures=facts.num_frames, num_bytes=len(data), busy_s=busy_s)
 
     def facts(self, file: LatentFile) -> LatentFacts:
         """The page of a file."""

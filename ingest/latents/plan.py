@@ -17,7 +17,7 @@ from ingest.catalog import Catalog
 from ingest.commit import empty_datasets
 from ingest.corpus import Corpus, video_file
 from ingest.snapshot import Snapshot
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import ConfigError
 from schemas.latents import latent_file
 
 _EPISODES = ["uid", "dataset_path", "episode_index", "length", "cameras"]
@@ -67,6 +67,11 @@ class Todo:
         root = str(self.corpus.root.absolute())
         for row in self.lacking.iter_rows(named=True):
             yield LatentFile(corpus=root, **row)
+
+    def cameras(self) -> dict[str, int]:
+        """Files to make, by camera."""
+        counts = self.lacking.group_by("camera").len().sort("camera")
+        return dict(counts.iter_rows())
 
     def num_pictures(self, grid_stride: int) -> int:
         return int((-(-self.lacking["length"] // grid_stride)).sum()) if len(self) else 0
@@ -166,16 +171,3 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except OSError:
         return -1
-
-
-def inside(corpus: str, relative: str) -> Path:
-    """`relative` below the corpus; what leads out of it, by dots or by links, is refused.
-
-    Raises:
-        SourceError: it does.
-    """
-    root = Path(corpus).resolve()
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root):
-        raise SourceError(Code.UNSAFE_PATH, "leads out of the corpus", where=relative)
-    return path

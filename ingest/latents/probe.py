@@ -38,8 +38,8 @@ class Probe:
     stored_error: tuple[float, float]
     storage_error: tuple[float, float]
 
-    def hours(self, num_pictures: int, *, workers: int, num_encoders: int) -> float:
-        """Of the slower of the two halves; an estimate."""
+    def hours(self, num_pictures: int, *, workers: int, num_encoders: float) -> float:
+        """Of the slower of the two halves; an estimate. With infinitely many encoders, of decoding alone."""
         rate = min(self.encode_per_s * num_encoders, self.decode_per_s * max(workers, 1))
         return num_pictures / rate / 3600.0 if rate else 0.0
 

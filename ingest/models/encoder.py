@@ -177,6 +177,14 @@ def _sent(pictures: Any, device: str) -> Any:
     return pictures.pin_memory().to(device, non_blocking=True)
 
 
+def num_gpus() -> int:
+    """That torch sees here."""
+    library()
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def device_of(asked: Device) -> Literal["cpu", "cuda"]:
     """The device that is meant.
 

@@ -159,17 +159,21 @@ _DINOV3_TINY = EncoderSpec(
     size_px=64,
 )
 
-# 49 tokens, and no weights: a patch of 16 px becomes its 16 lowest frequencies in three channels.
-_PATCH_DCT = EncoderSpec(
-    name="patch_dct",
-    family="dct",
-    config={"patch_px": 16, "num_kept": 4},
-    width=48,
-    num_prefix=0,
-    size_px=112,
-    mean=HALF,
-    std=HALF,
-)
+
+def _dct(name: str, patch_px: int, num_kept: int) -> EncoderSpec:
+    """No weights: a patch becomes its `num_kept` x `num_kept` lowest frequencies in three channels."""
+    return EncoderSpec(
+        name=name,
+        family="dct",
+        config={"patch_px": patch_px, "num_kept": num_kept},
+        width=3 * num_kept**2,
+        num_prefix=0,
+        size_px=112,
+        patch_px=patch_px,
+        mean=HALF,
+        std=HALF,
+    )
+
 
 ENCODERS: Mapping[str, EncoderSpec] = {
     spec.name: spec
@@ -182,7 +186,10 @@ ENCODERS: Mapping[str, EncoderSpec] = {
         _dinov2("l", "large", 1024, 24, 16),
         _SIGLIP2_BASE,
         _DINOV3_TINY,
-        _PATCH_DCT,
+        _dct("patch_dct", 16, 4),  # 49 tokens of 48 numbers
+        _dct(
+            "patch_dct_coarse", 28, 6
+        ),  # 16 of 108: as fine, and a third of the tokens to attend to
     )
 }
 

@@ -6,15 +6,12 @@ over that; of a token of zeros it is 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage
+from schemas.latents import LATENTS, SCALE, Storage
 
 LARGEST = {"fp8": 448.0, "int8": 127.0}
 
@@ -60,14 +57,12 @@ def cosine_errors(given: Tensor, wanted: Tensor) -> Tensor:
     return (1.0 - cosine).clamp_min(0.0)  # a rounding may take it below
 
 
-def file_bytes(parts: Sequence[StoredTokens], facts: LatentFacts) -> bytes:
-    """The whole file; the same tokens and facts give the same bytes."""
-    index = np.arange(facts.num_frames, dtype=np.int64) * facts.grid_stride
-    tensors = {
-        LATENTS: torch.cat([part.latents.cpu() for part in parts]).contiguous(),
-        FRAME_INDEX: torch.from_numpy(index),
+def bytes_of(given: StoredTokens) -> dict[str, memoryview]:
+    """What a file holds of them, by tensor. On a GPU this waits for them."""
+    tensors = {LATENTS: given.latents}
+    if given.scale is not None:
+        tensors[SCALE] = given.scale
+    return {
+        name: each.cpu().contiguous().view(torch.uint8).numpy().reshape(-1).data
+        for name, each in tensors.items()
     }
-    scales = [part.scale.cpu() for part in parts if part.scale is not None]
-    if scales:
-        tensors[SCALE] = torch.cat(scales).contiguous()
-    return save(tensors, metadata=facts.metadata())

@@ -11,6 +11,7 @@ from typing import Any
 from ingest.corpus import video_file
 from ingest.curation.caption.sheet import SheetPlan, segment_sheet
 from ingest.report.markup import Markup, image, tag
+from schemas.contained import contained
 from schemas.errors import SourceError, TransientError
 
 PLAN = SheetPlan(max_frames=8, tile_px=160, columns=8, jpeg_quality=72)
@@ -34,10 +35,8 @@ class Sheets:
         camera = next((name for name in cameras if "wrist" not in name), cameras[0])
         name = video_file(row["episode_index"], f"observation.images.{camera}")
         try:
-            path = (self.corpus / row["dataset_path"] / name).resolve()
-        except ValueError:  # a NUL in a name
-            return tag("p", "its video has no path", class_="none")
-        if not path.is_relative_to(self.corpus.resolve()):
+            path = contained(self.corpus, row["dataset_path"], name)
+        except ValueError:
             return tag("p", "its video lies outside the corpus", class_="none")
         rate_hz = row["length"] / row["duration_s"]
         try:

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from adapters.containers.safe_path import inside
 from ingest import snapshot
 from ingest.corpus import Corpus
 from ingest.disk import Disk
 from ingest.latents.grid import pictures_at
-from ingest.latents.plan import inside
 from ingest.models.text_feature_file import file_bytes, is_finite
 from ingest.snapshot import Snapshot
 from ingest.text_features.episode_texts import EpisodeTexts
@@ -177,7 +177,7 @@ def _encoded(
     )
     data = file_bytes(moments, features, facts)
     path = work.target(encoder.encoder_id)
-    full = inside(str(corpus.root), path)
+    full = inside(corpus.root, path)
     disk.make_dir(full.parent)
     disk.write(full, data, is_durable=True)
     return {
@@ -213,7 +213,7 @@ def _shown(
     if not asked:
         return
     timesteps = sorted({t for t, _ in asked})
-    pictures = pictures_at(inside(str(corpus.root), work.video), timesteps, work.rate_hz)
+    pictures = pictures_at(inside(corpus.root, work.video), timesteps, work.rate_hz)
     told: dict[int, list[int]] = {}
     for t, text in asked:
         told.setdefault(t, []).append(text)

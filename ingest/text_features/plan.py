@@ -108,7 +108,8 @@ def texts_of_episodes(
         videos = _video_digests(corpus, current, chunk) if has_pictures else {}
         for uid in chunk:
             (episode,) = rows["episodes"][uid]
-            names = [c["name"] for c in episode["cameras"] or ()] if has_pictures else []
+            # by name, as in the step and where a policy is served: only a source knows its order
+            names = sorted(c["name"] for c in episode["cameras"] or ()) if has_pictures else []
             shown = next((name for name in names if fnmatchcase(name, settings.camera)), NO_CAMERA)
             yield EpisodeTexts(
                 uid=uid,

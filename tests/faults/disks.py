@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,11 @@ class QuickDisk(Disk):
 
     def write(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
         super().write(path, data)
+
+    @contextmanager
+    def writing(self, path: Path, *, is_durable: bool = False) -> Iterator[BufferedRandom]:
+        with super().writing(path) as file:
+            yield file
 
     def sync(self) -> None:
         pass
@@ -46,6 +53,13 @@ class CuttingDisk(QuickDisk):
         part = path.with_name(f".{path.name}.part")
         self._count(lambda: part.write_bytes(data[: len(data) // 2]))
         super().write(path, data, **how)
+
+    @contextmanager
+    def writing(self, path: Path, **how: bool) -> Iterator[BufferedRandom]:
+        part = path.with_name(f".{path.name}.part")
+        self._count(lambda: part.write_bytes(b"torn"))
+        with super().writing(path, **how) as file:
+            yield file
 
     def create(self, path: Path, data: bytes) -> None:
         self._count(lambda: path.write_bytes(data[: len(data) // 2]))

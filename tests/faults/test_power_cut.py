@@ -23,6 +23,7 @@ KINDS = {
 CHANGING = (
     "make_dir",
     "write",
+    "writing",
     "create",
     "append",
     "place",

@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from ingest.corpus import Corpus, writer_lock
+from ingest import snapshot
+from ingest.corpus import Corpus, open_corpus, writer_lock
+from ingest.latents.plan import todo_of
+from ingest.latents.probe import Probe
 from ingest.latents.run import LatentTally
+from ingest.models.encoder import ImageEncoder
 from jobs.cli import app
+from jobs.latents_plan import Place, Plan, plan_lines
 from jobs.latents_report import shares_of
 from schemas.errors import ConfigError
 from tests.faults.runs import tree
@@ -51,6 +56,8 @@ def test_people_see_the_plan_first_and_then_the_report(corpus: Path) -> None:
     assert found.exit_code == 0
     assert "26 pictures of 3 videos in 3 episodes" in found.stderr
     assert "an estimate from 12 pictures" in found.stderr
+    assert "on the cpu of this machine" in found.stderr
+    assert "every camera is encoded, only some with --camera NAME: top_head 3" in found.stderr
     assert "1 - cosine of a token" in found.stderr
     assert "encoder_busy_share" in found.stdout
 
@@ -59,8 +66,61 @@ def test_a_dry_run_touches_nothing(corpus: Path) -> None:
     before = tree(corpus)
     found = typed(corpus, *TINY, "--dry-run", "--json")
     assert (found.exit_code, told(found)["plan"]["pictures"]) == (0, 26)
-    assert "bf16 is written" in typed(corpus, *TINY, "--dry-run").stdout
+    said = typed(corpus, *TINY, "--dry-run", "--camera", "top_head").stdout
+    assert "bf16 is written" in said
+    assert "     cameras: top_head 3" in said
     assert tree(corpus) == before
+
+
+@pytest.mark.parametrize(("free", "is_enough"), [(26 * (16 * 64 * 2 + 8), True), (53_455, False)])
+def test_what_has_no_room_is_refused(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, free: int, is_enough: bool
+) -> None:
+    """To the byte, before any work, with what would be less."""
+    monkeypatch.setattr("jobs.latents_room.free_bytes", lambda root: free)
+    before = tree(corpus)
+    found = typed(corpus, *TINY)
+    assert (found.exit_code == 0) == is_enough
+    if not is_enough:
+        assert isinstance(found.exception, ConfigError)
+        assert "--dtype int8 would take 0.000 GB" in str(found.exception)
+        assert found.exception.where == str(corpus)
+        assert tree(corpus) == before
+
+
+def plan_on(corpus: Path, tiny: ImageEncoder, place: Place) -> Plan:
+    """26 pictures; one encoder does 2 of them a second, one worker decodes 4."""
+    found = Probe(
+        num_pictures=3,
+        encode_per_s=2.0,
+        decode_per_s=4.0,
+        stored_error=(0.0, 0.0),
+        storage_error=(0.0, 0.0),
+    )
+    todo = todo_of(open_corpus(corpus), snapshot.load(corpus), tiny.id)
+    return Plan(todo=todo, encoder=tiny, probe=found, place=place)
+
+
+def test_an_estimate_is_of_what_was_measured_only(corpus: Path, tiny: ImageEncoder) -> None:
+    """Nobody measured the GPUs of a cluster; how long its CPUs decode at least is known."""
+    gpus = plan_on(corpus, tiny, Place(name="Ray", workers=2, encoders=4, is_measured=False))
+    assert gpus.estimated_s is None
+    assert gpus.decoding_s == pytest.approx(26 / (2 * 4))
+    said = "\n".join(plan_lines(gpus))
+    assert "nobody measured the GPUs of the cluster; with 4 encoders there and 2 to decode" in said
+    assert "3 pictures on the cpu of this machine (2.0 encoded by one encoder, 4" in said
+    cpus = plan_on(corpus, tiny, Place(name="Ray", workers=8, encoders=3))
+    assert cpus.estimated_s == pytest.approx(26 / (3 * 2))
+    here = plan_on(corpus, tiny, Place(name="cuda", workers=1, idle_gpus=7))
+    assert here.estimated_s == pytest.approx(26 / 2)
+    assert "7 of 8 GPUs here stay idle: --ray" in "\n".join(plan_lines(here))
+
+
+def test_a_dry_run_for_ray_asks_no_cluster(corpus: Path) -> None:
+    said = told(typed(corpus, *TINY, "--ray", "--dry-run", "--json"))["plan"]
+    assert (said["device"], said["encoders"], said["estimated_s"]) == ("Ray", None, None)
+    assert said["probe"]["measured_on"] == "cpu of this machine"
+    assert "or counted its CPUs" in typed(corpus, *TINY, "--address", "x:1", "--dry-run").stdout
 
 
 def test_a_failure_is_exit_1_with_its_address(corpus: Path) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save
 
+from ingest.latents.token_file import TokenFile
 from ingest.models.token_storage import (
     StoredTokens,
+    bytes_of,
     cosine_errors,
-    file_bytes,
     is_finite,
     read,
     stored,
 )
+from schemas.errors import InvariantError
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Preprocessing, facts_of
 
 TOKENS = torch.from_numpy(
@@ -90,13 +95,21 @@ def test_cosine_errors_by_hand() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp8", "int8"])
-def test_a_file_holds_what_was_given(dtype: Any, tmp_path: Any) -> None:
-    said = facts(dtype=dtype)
+def test_a_file_holds_what_was_given(dtype: Any, tmp_path: Path) -> None:
+    """Filled piece by piece, it is the one that the library writes at once; words of any language are in its page."""
+    said = facts(dtype=dtype, camera='oben "links" / \u4e0a\u7f8e\x7f\n')
     whole = stored(TOKENS, dtype)
-    pieces = [stored(TOKENS[:3], dtype), stored(TOKENS[3:], dtype)]
-    data = file_bytes(pieces, said)
-    assert data == file_bytes([whole], said)
-    (tmp_path / "x").write_bytes(data)
+    with (tmp_path / "x").open("w+b") as opened:
+        file = TokenFile(opened, said)
+        for part in (TOKENS[:3], TOKENS[3:]):
+            file.add(bytes_of(stored(part, dtype)))
+        num_bytes, sha256 = file.finish()
+    data = (tmp_path / "x").read_bytes()
+    assert (len(data), hashlib.sha256(data).hexdigest()) == (num_bytes, sha256)
+    tensors = {LATENTS: whole.latents, FRAME_INDEX: torch.arange(5) * 3}
+    if whole.scale is not None:
+        tensors[SCALE] = whole.scale
+    assert data == save(tensors, metadata=said.metadata())  # the library's own
     with safe_open(str(tmp_path / "x"), "pt") as file:
         assert facts_of(file.metadata(), where="x") == said
         assert file.get_tensor(FRAME_INDEX).tolist() == [0, 3, 6, 9, 12]
@@ -105,3 +118,13 @@ def test_a_file_holds_what_was_given(dtype: Any, tmp_path: Any) -> None:
         scale = file.get_tensor(SCALE) if dtype != "bf16" else None
         found = StoredTokens(latents=file.get_tensor(LATENTS), scale=scale)
     assert torch.equal(read(found), read(whole))
+
+
+def test_other_pictures_than_a_file_has_room_for_are_our_bug(tmp_path: Path) -> None:
+    with (tmp_path / "x").open("w+b") as opened:
+        file = TokenFile(opened, facts())
+        file.add(bytes_of(stored(TOKENS[:4], "bf16")))
+        with pytest.raises(InvariantError, match="bytes of latents"):
+            file.finish()
+        with pytest.raises(InvariantError, match="more of latents"):
+            file.add(bytes_of(stored(TOKENS[:2], "bf16")))

@@ -27,7 +27,7 @@ from ingest.text_features.encoding import TextEncoder, TextTally, encode_texts
 from ingest.text_features.plan import plan_of, texts_of_episodes
 from jobs.cli import app
 from schemas.catalog import TABLES
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
 from schemas.manifest import Latent, ManifestRow
 from schemas.text_features import FeatureSettings
 from schemas.vlm_folder import model_sha256
@@ -303,6 +303,10 @@ def test_what_cannot_be_is_refused_when_it_is_opened(
     assert conditioner.width == 64
     reader, online = open_conditioner(OnlineText(model=str(folder)), whole)
     assert online.width == 64
+    assert (conditioner.text_id, conditioner.text_settings) == (encoder_id, SETTINGS)
+    # What is asked in the step has the id that the same features have where they are stored.
+    by_hand = FeatureSettings(layer=2, picture_every_s=0.1)
+    assert online.text_id == encoder_of(folder, vlm, by_hand).encoder_id
     inputs = reader.read([whole.row(0), whole.row(1)], np.array([3, 20]))
     assert isinstance(online(inputs), Text)
     with pytest.raises(
@@ -316,11 +320,11 @@ def test_what_cannot_be_is_refused_when_it_is_opened(
     moved = dataclasses.replace(whole, corpus=tmp_path)
     with pytest.raises(ConfigError, match="cannot be read"):
         open_conditioner(CachedText(encoder="text_qwen3_vl"), moved)
-    with pytest.raises(ConfigError, match="eicorpus verify"):
+    with pytest.raises(SourceError, match="eicorpus verify"):
         reader.read(
             [dataclasses.replace(whole.row(0), dataset_path="datasets/none")], np.array([0])
         )
-    with pytest.raises(ConfigError, match=r"no picture at 4\.100 s"):
+    with pytest.raises(SourceError, match=r"no picture at 4\.100 s"):
         reader.read([whole.row(0)], np.array([41]))
 
 

@@ -1,4 +1,8 @@
-"""One picture of an episode's video, as it is stored."""
+"""One picture of an episode's video, as it is stored.
+
+`ingest/latents/grid.py` is no second one: it goes through many pictures and leaves out what none of them needs; here one is
+sought. What both must agree on, what is opened and what is damage, is `schemas/video_opening.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ import numpy as np
 from schemas.errors import ConfigError
 from schemas.lerobot import CHUNK_SIZE, VIDEO_PATH
 from schemas.manifest import ManifestRow
+from schemas.video_opening import DECODER_OPTIONS, SAFE_OPEN
 from schemas.vlm_chat import Picture
+from training.data.broken import broken_sample
+from training.data.recording import inside
 
 _VERIFY = "run `eicorpus verify CORPUS`"
 
@@ -21,24 +28,31 @@ def picture_of(corpus: Path, row: ManifestRow, camera: str, timestep: int) -> Pi
     """[H, W, 3] RGB at a timestep of the episode.
 
     Raises:
-        ConfigError: the video is missing or damaged, or has no picture then.
+        SourceError: the video is missing or damaged, or has no picture then; the message has its file, episode and timestep.
     """
     relative = VIDEO_PATH.format(
         episode_chunk=row.episode_index // CHUNK_SIZE,
         episode_index=row.episode_index,
         video_key=f"observation.images.{camera}",
     )
-    path = (corpus / row.dataset_path / relative).resolve()
-    if not path.is_relative_to(corpus.resolve()):
-        raise ConfigError("leads out of the corpus", where=f"{row.dataset_path}/{relative}")
-    return picture_at(path, timestep / rate_hz_of(corpus / row.dataset_path))
+    where = f"{row.dataset_path}/{relative}"
+    try:
+        path = inside(corpus, where)
+        return picture_at(path, timestep / rate_hz_of(corpus / row.dataset_path))
+    except ConfigError as error:
+        raise broken_sample(row, timestep, where, error) from error
 
 
 def picture_at(path: Path, at_s: float) -> Picture:
-    """[H, W, 3] RGB shown at exactly `at_s`: from the keyframe at or before it, as many as it takes."""
+    """[H, W, 3] RGB shown at exactly `at_s`: from the keyframe at or before it, as many as it takes.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+    """
     try:
-        with av.open(f"file:{path}", format="mp4") as container:
+        with av.open(f"file:{path}", format="mp4", options=SAFE_OPEN) as container:
             stream = container.streams.video[0]
+            stream.codec_context.options = dict(DECODER_OPTIONS)
             stream.thread_count = 1  # loader workers are threads already
             assert stream.time_base is not None
             wanted = (stream.start_time or 0) + round(at_s / stream.time_base)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.contained import contained
 from schemas.errors import ConfigError
 from schemas.lerobot import CHUNK_SIZE, DATA_PATH
 from schemas.trained_action import Named
@@ -26,12 +27,13 @@ def inside(root: Path, relative: str) -> Path:
         ConfigError: there is nothing, or it lies elsewhere: a manifest is data, and may say anything.
     """
     try:
-        path = (root / relative).resolve(strict=True)
+        path = contained(root, relative)
+        path.stat()
+    except ValueError as error:
+        raise ConfigError(f"outside the corpus, not followed: {error}", where=relative) from error
     except OSError as error:
         found = f"missing ({error.strerror}); run `eicorpus verify {root}`"
         raise ConfigError(found, where=relative) from error
-    if not path.is_relative_to(root.resolve()):
-        raise ConfigError(f"lies outside the corpus {root}: not followed", where=relative)
     return path
 
 

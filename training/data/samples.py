@@ -10,12 +10,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import ConfigError
 from schemas.manifest import ManifestRow
 from training.batch import Batch, Origin
 from training.conditioning.protocol import TextReader
 from training.data.actions import ActionStore
 from training.data.anchors import Records
+from training.data.broken import broken_sample
 from training.data.latent_reader import LatentReader, is_finite
 from training.data.layout import ACTION_WIDTH
 from training.data.normalise import Normaliser
@@ -136,7 +137,7 @@ class Assembler:
                     if not is_finite(out[b, :, v]):
                         raise ConfigError("not finite", where=latent.path)
                 except (ConfigError, SafetensorError, OSError, RuntimeError) as error:
-                    raise _broken(row, int(now[b]), latent.path, error) from error
+                    raise broken_sample(row, int(now[b]), latent.path, error) from error
         return out.flatten(2, 3), has
 
 
@@ -144,9 +145,3 @@ def _zeros(size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """Pages that the kernel clears when they are first written to, which most are anyway."""
     memory = np.zeros(size, dtype=f"u{dtype.itemsize}")
     return torch.from_numpy(memory).view(dtype)
-
-
-def _broken(row: ManifestRow, timestep: int, path: str, error: Exception) -> SourceError:
-    """Where a sample that cannot be read is. It stops the run: another sample in its place would be another training set."""
-    address = f"{path}, episode {row.uid} [{row.start}, {row.end}), timestep {timestep}"
-    return SourceError(Code.UNREADABLE, f"broken sample: {error}", where=address)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from adapters.containers.safe_path import inside
 from ingest.curation.manifest.moments import histogram, moments
 from ingest.disk import Disk
 from schemas.errors import Code, SourceError
@@ -108,11 +109,8 @@ def _read(
     Raises:
         SourceError: the file is missing, lies elsewhere, or is not what was committed.
     """
-    path = corpus / episode.path
     try:
-        if not path.resolve(strict=True).is_relative_to(corpus.resolve()):
-            raise SourceError(Code.UNSAFE_PATH, "lies outside the corpus", where=episode.path)
-        data = path.read_bytes()
+        data = inside(corpus, episode.path).read_bytes()
     except OSError as error:
         raise SourceError(Code.MISSING_FILE, str(error), where=episode.path) from error
     if hashlib.sha256(data).hexdigest() != episode.data_sha256:

@@ -1,0 +1,173 @@
+"""The plan of `eicorpus latents`: what will be made, where, how large it is, and how long it may take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ingest.latents.plan import Todo
+from ingest.latents.probe import STORAGES, Probe, bytes_of
+from ingest.models.encoder import ImageEncoder
+from jobs.latents_room import free_bytes
+from jobs.output import answer_json, duration, gigabytes, stderr, stdout
+
+SHOWN_CAMERAS = 12  # by name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the work is done. `workers`: that decode at once, and `encoders`; None on a cluster that nobody asked yet.
+
+    is_measured: whether encoders are on what the probe is on. On Ray they are not: it is on a CPU of this machine.
+    idle_gpus: of this machine.
+    """
+
+    name: Literal["cpu", "cuda", "Ray"]
+    workers: int | None
+    encoders: int | None = 1
+    is_measured: bool = True
+    idle_gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """What will be done, with what. `probe` is None when there is nothing to do or nothing can be decoded. `cameras`: asked for."""
+
+    todo: Todo
+    encoder: ImageEncoder
+    probe: Probe | None
+    place: Place
+    cameras: tuple[str, ...] = ()
+
+    @property
+    def num_pictures(self) -> int:
+        return self.todo.num_pictures(self.encoder.choice.grid_stride)
+
+    @property
+    def num_bytes(self) -> int:
+        """That will be written."""
+        return bytes_of(self.encoder.choice, self.num_pictures, self.encoder.choice.storage)
+
+    @property
+    def estimated_s(self) -> float | None:
+        """None where nobody measured an encoder of that place."""
+        if not self.place.is_measured or self.place.encoders is None:
+            return None
+        return self._seconds(self.place.encoders)
+
+    @property
+    def decoding_s(self) -> float | None:
+        """Of decoding alone, however fast encoders are."""
+        return self._seconds(math.inf)
+
+    def _seconds(self, encoders: float) -> float | None:
+        if self.probe is None or self.place.workers is None:
+            return None
+        workers = self.place.workers
+        return 3600.0 * self.probe.hours(self.num_pictures, workers=workers, num_encoders=encoders)
+
+    def as_json(self) -> dict[str, Any]:
+        choice, found, place = self.encoder.choice, self.probe, self.place
+        sizes = {name: bytes_of(choice, self.num_pictures, name) for name in STORAGES}
+        out: dict[str, Any] = {
+            "encoder_id": self.encoder.id,
+            "weights_sha256": self.encoder.weights_sha256,
+            "device": place.name,
+            "encoders": place.encoders,
+            "workers": place.workers,
+            "idle_gpus": place.idle_gpus,
+            "dtype": choice.storage,
+            "tokens": [choice.num_tokens, choice.spec.width],
+            "files": len(self.todo),
+            "cameras": self.todo.cameras(),
+            "episodes": self.todo.num_episodes,
+            "up_to_date": self.todo.up_to_date,
+            "pictures": self.num_pictures,
+            "num_bytes": sizes,
+            "free_bytes": free_bytes(self.todo.corpus.root),
+            "estimated_s": _rounded(self.estimated_s),
+            "decoding_s": _rounded(self.decoding_s),
+        }
+        if found is not None:
+            out["probe"] = {
+                "measured_on": f"{self.encoder.device} of this machine",
+                "pictures": found.num_pictures,
+                "encode_per_s": round(found.encode_per_s, 2),
+                "decode_per_s": round(found.decode_per_s, 1),
+                "cosine_error_mean": found.stored_error[0],
+                "cosine_error_worst": found.stored_error[1],
+                "storage_cosine_error_mean": found.storage_error[0],
+                "storage_cosine_error_worst": found.storage_error[1],
+            }
+        return out
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def show_plan(plan: Plan, *, as_json: bool, is_all: bool = False) -> None:
+    """The plan: on stderr before any work, on stdout when it `is_all` that was asked for."""
+    if as_json:
+        answer_json({"plan": plan.as_json()})
+        return
+    out = stdout if is_all else stderr
+    for line in plan_lines(plan):
+        out.print(line, highlight=False, markup=False)
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """For people."""
+    said = plan.as_json()
+    sizes = ", ".join(f"{gigabytes(count)} as {name}" for name, count in said["num_bytes"].items())
+    return [
+        f"plan {said['encoder_id']} on {said['device']}: {said['pictures']:,} pictures of {said['files']:,} videos in "
+        f"{said['episodes']:,} episodes; {said['up_to_date']:,} videos are up to date",
+        *_camera_lines(plan),
+        f"     {sizes}; {said['dtype']} is written, {gigabytes(said['free_bytes'])} are free",
+        *([] if plan.probe is None else _probe_lines(plan, plan.probe)),
+    ]
+
+
+def _camera_lines(plan: Plan) -> list[str]:
+    counts = plan.todo.cameras()
+    if not counts:
+        return []
+    shown = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:SHOWN_CAMERAS])
+    if len(counts) > SHOWN_CAMERAS:
+        shown += f" and {len(counts) - SHOWN_CAMERAS} more"
+    all_of_them = (
+        "cameras" if plan.cameras else "every camera is encoded, only some with --camera NAME"
+    )
+    return [f"     {all_of_them}: {shown}"]
+
+
+def _probe_lines(plan: Plan, found: Probe) -> list[str]:
+    measured = f"{found.num_pictures} pictures on the {plan.encoder.device} of this machine"
+    rates = f"{found.encode_per_s:,.1f} encoded by one encoder, {found.decode_per_s:,.0f} decoded by one worker a second"
+    lines = [
+        f"     {_time_line(plan)}: an estimate from {measured} ({rates})",
+        f"     against float32: 1 - cosine of a token {found.stored_error[0]:.1e} on average, {found.stored_error[1]:.1e} at "
+        f"worst; of the storage alone {found.storage_error[0]:.1e}, {found.storage_error[1]:.1e}",
+    ]
+    if idle := plan.place.idle_gpus:
+        lines.append(f"     {idle} of {idle + 1} GPUs here stay idle: --ray has an encoder on each")
+    return lines
+
+
+def _time_line(plan: Plan) -> str:
+    place = plan.place
+    if plan.estimated_s is not None:
+        return f"about {duration(plan.estimated_s)} with {_encoders(place)} and {place.workers} to decode"
+    unknown = "how long it takes is not known, as nobody measured the GPUs of the cluster"
+    if plan.decoding_s is None:
+        return f"{unknown} or counted its CPUs"
+    return (
+        f"{unknown}; with {_encoders(place)} there and {place.workers} to decode, decoding alone takes "
+        f"about {duration(plan.decoding_s)}"
+    )
+
+
+def _encoders(place: Place) -> str:
+    return "1 encoder" if place.encoders == 1 else f"{place.encoders} encoders"

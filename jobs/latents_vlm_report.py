@@ -1,0 +1,85 @@
+"""What people see of `eicorpus latents --vlm`: the plan before, a report that adds up after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ingest.models.vlm import LocalVlm
+from ingest.text_features.encoding import TextEncoder, TextTally
+from ingest.text_features.plan import Plan
+from jobs.latents_room import free_bytes
+from jobs.output import answer_json, duration, gigabytes, stderr, stdout, table
+
+MEASURED_TEXTS = 200  # whose tokens are counted for the plan
+
+
+def plan_json(
+    corpus: Path, plan: Plan, encoder: TextEncoder, vlm: LocalVlm, device: str
+) -> dict[str, Any]:
+    """What will be told to the model, and how large the answer is."""
+    some = sorted(plan.texts)[:MEASURED_TEXTS]
+    mean = sum(vlm.num_tokens(encoder.told(text)) for text in some) / max(len(some), 1)
+    settings = encoder.settings
+    return {
+        "encoder_id": encoder.encoder_id,
+        "model_sha256": encoder.model_sha256,
+        "device": device,
+        "settings": settings.model_dump(mode="json"),
+        "episodes": len(plan.lacking),
+        "up_to_date": plan.up_to_date,
+        "texts": len(plan.texts),
+        "moments": plan.num_moments,
+        "with_picture": plan.num_with_picture,
+        "tokens_of_a_text": round(mean, 1),
+        "width": vlm.width,
+        "num_bytes_at_most": plan.num_bytes(mean, settings.max_picture_tokens, vlm.width),
+        "free_bytes": free_bytes(corpus),
+    }
+
+
+def tell_plan(told: dict[str, Any], *, as_json: bool, is_all: bool = False) -> None:
+    """The plan: on stderr before any work, on stdout when it `is_all` that was asked for."""
+    if as_json:
+        answer_json({"plan": told})
+        return
+    lines = (
+        f"plan {told['encoder_id']} on {told['device']}: {told['texts']:,} texts of {told['episodes']:,} episodes, "
+        f"{told['moments']:,} moments, {told['with_picture']:,} of them with a picture; {told['up_to_date']:,} episodes are up to date",
+        f"     about {gigabytes(told['num_bytes_at_most'])}: {told['tokens_of_a_text']} tokens a text"
+        f"{', at most ' + str(told['settings']['max_picture_tokens']) + ' more a picture' if told['with_picture'] else ''}, "
+        f"{told['width']} bfloat16 numbers a token; {gigabytes(told['free_bytes'])} are free",
+    )
+    for line in lines:
+        (stdout if is_all else stderr).print(line, highlight=False, markup=False)
+
+
+def report(
+    tally: TextTally,
+    encoder: TextEncoder,
+    number: int,
+    elapsed_s: float,
+    plan: dict[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """discovered = encoded + up_to_date + failed, in episodes."""
+    told: dict[str, Any] = {
+        "encoder_id": encoder.encoder_id,
+        "discovered": tally.discovered,
+        "up_to_date": tally.up_to_date,
+        "encoded": tally.encoded,
+        "failed": tally.failed,
+        "errors": dict(tally.errors),
+        "moments": tally.moments,
+        "num_bytes": tally.num_bytes,
+        "snapshot": number,
+        "elapsed_s": round(elapsed_s, 3),
+    }
+    if as_json:
+        answer_json(told | {"failures": tally.failures, "plan": plan})
+        return
+    for failure in tally.failures:
+        stderr.print(f"failed {failure}", highlight=False, markup=False)
+    shown = told | {"num_bytes": gigabytes(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
+    stdout.print(table("latents --vlm", ["what", "value"], [[k, v] for k, v in shown.items()]))
