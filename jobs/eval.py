@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from jobs.eval_words import COMPARED, comparison_rows, interval_text, skills_text
 from jobs.output import answer_json, stderr, stdout, table
 from jobs.train import check_installed
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from training.evaluation.held_out import Evaluated
-    from training.evaluation.summary import Estimate, Line
+    from training.evaluation.summary import Comparison
 
 
 def command(
@@ -32,8 +34,8 @@ def command(
     split: Annotated[Literal["val", "test", "train"], typer.Option(help="Which segments.")] = "val",
     ema: Annotated[bool, typer.Option("--ema", help="The averaged weights.")] = False,
     max_samples: Annotated[
-        int | None, typer.Option(min=1, help="Of each task, evenly spread. Default: all.")
-    ] = None,
+        int, typer.Option(min=0, help="Of each task, evenly spread over the split; 0: all.")
+    ] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 64,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Of sampling. Default: the recipe's.")
@@ -52,6 +54,10 @@ def command(
         list[str] | None,
         typer.Option(metavar="BASELINE", help="Exit 1 where it is not beaten; repeatable."),
     ] = None,
+    clearly: Annotated[
+        bool,
+        typer.Option("--clearly", help="Beaten is only what is better with its whole interval."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Ask a trained network for actions and pictures of segments that it never saw, and compare with doing nothing."""
@@ -70,7 +76,7 @@ def command(
     request = EvaluationRequest(
         split=split,
         use_averages=ema,
-        max_samples=max_samples,
+        max_samples=max_samples or None,
         batch_size=batch,
         num_steps=steps,
         seed=seed,
@@ -84,7 +90,9 @@ def command(
             request,
             device=device_for(Ranks(), device),
             cache=cache,
-            progress=lambda task, done: status.update(f"{task}: {done:,} samples"),
+            progress=lambda task, done, whole: status.update(
+                f"{task}: {done:,} of {whole:,} samples"
+            ),
         )
     about = {
         "run": str(run),
@@ -92,6 +100,7 @@ def command(
         "averaged": ema,
         "manifest": found.state.manifest_name,
         "split": split,
+        "max_samples": request.max_samples,
         "num_samples": {task.value: num for task, num in made.num_samples.items()},
         "elapsed_s": round(time.monotonic() - started, 3),
     }
@@ -99,13 +108,29 @@ def command(
         from jobs.eval_page import write_page
 
         write_page(html, about, made)
-    beats = made.beats
     if as_json:
-        said = {"beats_baselines": beats, "lines": [line.as_object() for line in made.lines]}
+        said = {
+            "comparisons": {name: each.as_object() for name, each in made.comparisons.items()},
+            "action_t_s": made.action_t_s.tolist(),
+            "lines": [line.as_object() for line in made.lines],
+        }
         answer_json(about | said)
     else:
         _show(about, made)
-    if lost := [name for name in must_beat or [] if beats[name] is not True]:
+    demand(must_beat or [], made.comparisons, clearly=clearly)
+
+
+def demand(names: Sequence[str], found: Mapping[str, Comparison], *, clearly: bool) -> None:
+    """
+    Raises:
+        typer.Exit: 1, one of them is not beaten: by the mean, or clearly where that is asked for.
+    """
+    lost = [
+        f"{name} ({found[name].answer})"
+        for name in names
+        if not found[name].is_better or (clearly and not found[name].is_clear)
+    ]
+    if lost:
         stderr.print(f"not beaten: {', '.join(lost)}", highlight=False)
         raise typer.Exit(1)
 
@@ -140,23 +165,4 @@ def _show(about: dict[str, Any], made: Evaluated) -> None:
     ]
     title = f"step {about['step']}, {about['split']} of {about['manifest']}"
     stdout.print(table(title, columns, rows))
-    said = {True: "yes", False: "no", None: "nothing to compare"}
-    pairs = [[name, said[value]] for name, value in made.beats.items()]
-    stdout.print(table("\nbeats", ["baseline", ""], pairs))
-
-
-def interval_text(estimate: Estimate) -> str:
-    """Its two ends, or nothing."""
-    if estimate.low is None or estimate.high is None:
-        return ""
-    return f"{estimate.low:.4g} .. {estimate.high:.4g}"
-
-
-def skills_text(line: Line) -> str:
-    """By how much it is better than each baseline; in brackets where the interval holds 0."""
-    said = []
-    for name, skill in line.skill.items():
-        plain = f"{skill.value:+.0%}"
-        is_clear = skill.low is not None and skill.high is not None and skill.low * skill.high > 0
-        said.append(f"{name} {plain if is_clear else f'({plain})'}")
-    return ", ".join(said)
+    stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(made.comparisons)))

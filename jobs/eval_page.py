@@ -8,14 +8,19 @@ from typing import Any
 
 from ingest.report.markup import Markup, image, listed, section, shown, table, tag
 from ingest.report.style import GUARD, STYLE
-from jobs.eval import interval_text, skills_text
+from jobs.eval_words import COMPARED, comparison_rows, interval_text, skills_text
 from schemas.supervision import Task
 from training.evaluation.figures import error_over_horizon, latents_as_colours
 from training.evaluation.held_out import Evaluated
 
 ABOUT_SKILL = (
-    "Every metric is an error. Better by: 1 - error / error of the baseline, in brackets where its 95 % interval holds 0. "
-    "Intervals come from drawing whole episodes again."
+    "Every metric is an error. Better by: 1 - error / error of the baseline, in brackets where its 95 % interval holds 0 or there are too few episodes for one. "
+    "Intervals come from drawing whole episodes again, the same for both: they are of the paired difference."
+)
+ABOUT_METRICS = (
+    "Motions are put one after the other, seen from the hand of now. Position: mean over three axes, m. Rotation: the angle of the turn between both, rad; of a parallel "
+    "gripper the smaller of it and the one after half a turn about the approach. Latents: length of the difference of a token, and 1 - cosine similarity. "
+    "Inverse dynamics is scored up to the future picture. What an action is worth to a forecast is forward dynamics beside without_action."
 )
 ABOUT_COLOURS = (
     "Patches of the first camera. The three directions in which the true tokens differ most are red, green and blue: "
@@ -36,9 +41,9 @@ def page(about: dict[str, Any], made: Evaluated) -> str:
     parts = [
         tag("h1", title),
         listed(said | {f"samples, {task}": num for task, num in about["num_samples"].items()}),
-        section("beats", "Baselines", _beats(made)),
+        section("baselines", "Baselines", _baselines(made), tag("p", ABOUT_SKILL, class_="note")),
         *_drawings(made),
-        section("errors", "Errors", _errors(made), tag("p", ABOUT_SKILL, class_="note")),
+        section("errors", "Errors", _errors(made), tag("p", ABOUT_METRICS, class_="note")),
     ]
     head = (
         '<meta charset="utf-8">'
@@ -51,10 +56,8 @@ def page(about: dict[str, Any], made: Evaluated) -> str:
     )
 
 
-def _beats(made: Evaluated) -> Markup:
-    words = {True: "beaten", False: "not beaten", None: "nothing to compare"}
-    rows = [[name, words[value]] for name, value in made.beats.items()]
-    return table("beats", ["baseline", "by the network"], rows)
+def _baselines(made: Evaluated) -> Markup:
+    return table("baselines", COMPARED, comparison_rows(made.comparisons))
 
 
 def _drawings(made: Evaluated) -> list[Markup]:
@@ -92,7 +95,7 @@ def _errors(made: Evaluated) -> Markup:
             line.model.value,
             interval_text(line.model),
             *(_number(line.baselines.get(name)) for name in baselines),
-            skills_text(line),
+            skills_text(line, with_intervals=True),
         ]
         for line in made.lines
     ]

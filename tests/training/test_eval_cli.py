@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 from websockets.asyncio.client import connect
 
@@ -21,19 +22,20 @@ from ingest.latents.fit import fitted
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
 from jobs.cli import app
+from jobs.eval import demand
+from jobs.eval_words import comparison_rows
 from jobs.policy_encoder import encoder_for, model_of
 from jobs.serve_policy import latency_text
 from schemas import manifest as manifests
 from schemas.errors import ConfigError, PipelineError
+from schemas.manifest import Manifest
 from tests.training.corpus import Trainable, build_manifest
 from training.evaluation.figures import error_over_horizon
-from training.evaluation.held_out import EvaluationRequest, held_out
-from training.evaluation.summary import BASELINES
+from training.evaluation.held_out import NUM_SAMPLES, EvaluationRequest, held_out
+from training.evaluation.summary import BASELINES, Comparison, Estimate
 from training.policy.observation import Observation
 from training.policy.policy import Policy, PolicySettings
-from training.policy.telling import open_telling
-from training.recipe import CachedText
-from training.run.checkpoint import checkpoint_of
+from training.run.checkpoint import Checkpoint, checkpoint_of
 from training.server.server import PolicyServer, ServerSettings
 from training.server.wire import packed, unpacked
 
@@ -79,28 +81,90 @@ def test_a_run_is_evaluated_and_shown(run: Path, tmp_path: Path) -> None:
     done = invoke("eval", str(run), "--ema", "--html", str(page), "--max-samples", "9", "--json")
     said = json.loads(done.stdout)
     assert said["step"] == 1
-    assert set(said["beats_baselines"]) == set(BASELINES)
+    assert set(said["comparisons"]) == set(BASELINES)
     assert all(num <= 9 for num in said["num_samples"].values())
+    assert said["max_samples"] == 9
+    np.testing.assert_allclose(said["action_t_s"], [0.1, 0.2, 0.3, 0.4])
     assert {line["task"] for line in said["lines"]} == set(said["num_samples"])
     for line in said["lines"]:
         assert line["model"]["value"] >= 0
         assert line["num_episodes"] > 0
+        if line["metric"] == "position_l1_m":
+            assert [len(of) for of in line["by_step"].values()] == [4] * 4
     parsed = Page()
     parsed.feed(page.read_text())
     assert "script" not in parsed.tags
     assert parsed.tags.count("img") == 3
     assert all(source.startswith("data:image/png;base64,") for source in parsed.loaded)
-    assert "copy_last_frame" in page.read_text()
+    text = page.read_text()
+    for name, each in said["comparisons"].items():
+        assert name in text
+        assert each["answer"] in text
+    assert "half a turn about the approach" in text
 
 
 def test_what_must_be_beaten_and_is_not_fails(run: Path) -> None:
-    """One step from zero gates: the forecast is noise."""
-    words = ("eval", str(run), "--max-samples", "4")
+    """One step of training: what it draws in many steps of sampling is as far apart as pictures are."""
+    words = ("eval", str(run), "--max-samples", "4", "--steps", "8")
     done = CliRunner().invoke(app, [*words, "--must-beat", "copy_last_frame"])
     assert done.exit_code == 1
     assert "copy_last_frame" in done.stdout
+    assert "not beaten: copy_last_frame (not better" in done.stderr
     with pytest.raises(ConfigError, match="no baseline 'luck'"):
         invoke(*words, "--must-beat", "luck")
+
+
+def test_beaten_by_the_mean_or_clearly(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is asked for decides; what is said is the same."""
+    sure, unsure = Estimate(value=0.4, low=0.3, high=0.5), Estimate(value=0.4, low=-0.1, high=0.9)
+    few = Estimate(value=0.4, low=None, high=None)
+    worse = Estimate(value=-0.4, low=-0.5, high=-0.3)
+    given = {"sure": sure, "unsure": unsure, "few": few, "worse": worse, "none": None}
+    found = {name: Comparison(skill=skill, num_episodes=6) for name, skill in given.items()}
+    demand(["sure", "unsure", "few"], found, clearly=False)
+    demand(["sure"], found, clearly=True)
+    for name in ("worse", "none"):
+        with pytest.raises(typer.Exit):
+            demand(["sure", name], found, clearly=False)
+    for name in ("unsure", "few", "worse", "none"):
+        with pytest.raises(typer.Exit):
+            demand([name], found, clearly=True)
+    assert "not beaten: unsure (better, interval includes 0)" in capsys.readouterr().err
+    rows = {str(row[0]): row[1:] for row in comparison_rows(found)}
+    assert rows["unsure"] == ["+40.0%", "-10.0% .. +90.0%", 6, "better, interval includes 0"]
+    assert rows["few"] == ["+40.0%", "", 6, "better, too few episodes to be sure"]
+    assert rows["none"] == ["", "", 6, "nothing to compare"]
+
+
+def test_progress_has_an_end(trainable: Trainable, run: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    made = held_out(
+        manifests.load(trainable.manifest),
+        checkpoint_of(run),
+        EvaluationRequest(max_samples=5, batch_size=2, num_shown=0, num_steps=1),
+        device=torch.device("cpu"),
+        progress=lambda *each: told.append(each),
+    )
+    policy = [(done, whole) for task, done, whole in told if task == "policy"]
+    assert policy == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    assert set(made.num_samples.values()) == {5}
+
+
+def test_a_large_split_is_not_asked_whole_unless_wished(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[EvaluationRequest] = []
+
+    def noted(manifest: Manifest, found: Checkpoint, request: EvaluationRequest, **_: Any) -> None:
+        asked.append(request)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("training.evaluation.held_out.held_out", noted)
+    for words in ((), ("--max-samples", "0"), ("--max-samples", "7")):
+        with pytest.raises(ConfigError, match="enough"):
+            invoke("eval", str(run), *words)
+    assert [request.max_samples for request in asked] == [NUM_SAMPLES, None, 7]
+    assert EvaluationRequest().max_samples == NUM_SAMPLES == 2000
 
 
 def test_another_manifest_is_refused_unless_allowed(
@@ -167,11 +231,6 @@ def test_actions_are_as_far_apart_as_where_it_learned(run: Path, tmp_path: Path)
     chunk = policy.act(Observation(text="", embodiment="umi", latents=latents))
     assert policy.facts()["rate_hz"] == 20
     np.testing.assert_allclose(chunk.t_s[:2], [0.05, 0.1])
-
-
-def test_stored_features_cannot_be_served() -> None:
-    with pytest.raises(ConfigError, match="stored text features"):
-        open_telling(CachedText(encoder="x"))
 
 
 def test_nothing_scored_is_no_figure() -> None:

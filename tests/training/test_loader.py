@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -17,6 +18,7 @@ from schemas.manifest import Manifest, ManifestRow, load
 from schemas.supervision import Task
 from tests.training import oracle
 from tests.training.corpus import (
+    ENCODER,
     NUM_PATCHES,
     STILL,
     WIDTH,
@@ -33,6 +35,7 @@ from tests.training.loader_cases import (
     same,
 )
 from training.batch import Batch
+from training.data import latent_reader
 from training.data.layout import ACTION_WIDTH
 from training.tasks import INDEX, TASKS
 
@@ -213,6 +216,27 @@ def test_resumed_equals_uninterrupted(manifest: Manifest) -> None:
     wanted = [next(batches) for _ in range(16)]
     again = loader(manifest, made).batches(first_step=7)
     assert all(same(next(again), batch) for batch in wanted[7:])
+
+
+def test_a_start_opens_one_file_of_latents_and_a_batch_only_its_own(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many a manifest names: a million would be opened one after the other."""
+    opened: list[str] = []
+    was = latent_reader._mapped
+
+    def counted(path: Path) -> Any:
+        opened.append(path.relative_to(manifest.corpus.resolve()).as_posix())
+        return was(path)
+
+    monkeypatch.setattr(latent_reader, "_mapped", counted)
+    found = loader(manifest)
+    assert len(opened) == 1
+    rows = found.batch(0).origin.row.tolist()
+    mine = {x.path for r in rows for x in manifest.row(r).latents if x.encoder_id == ENCODER}
+    assert sorted(opened[1:]) == sorted(mine)
+    found.batch(0)
+    assert len(opened) == 1 + len(mine)
 
 
 def test_an_epoch_draws_by_weight_and_covers(manifest: Manifest) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from schemas.errors import ConfigError
@@ -19,10 +19,10 @@ from schemas.manifest import Manifest
 from schemas.supervision import Task
 from training.batch import Batch
 from training.conditioning.protocol import TextReader
-from training.data.actions import default_cache, open_actions
+from training.data.actions import ActionStore, default_cache, open_actions
 from training.data.anchors import AnchorWork, open_anchors
 from training.data.counts import Counts, counts_of
-from training.data.draws import Draws, check_lottery
+from training.data.draws import Drawn, Draws, check_lottery
 from training.data.embodiments import check_known, embodiments_of
 from training.data.latent_reader import LatentReader, LatentShape, common_shape
 from training.data.layout import ACTION_WIDTH
@@ -31,7 +31,7 @@ from training.data.samples import Assembler
 from training.data.source import BatchSource, made_ahead
 from training.data.state import STATE_WIDTH
 from training.data.views import encoder_of, has_view, latents_of_views, refuse_missing
-from training.data.windows import window_of
+from training.data.windows import Mask, window_of
 from training.recipe import TrainRecipe
 
 
@@ -84,23 +84,15 @@ class Loader:
         Raises:
             ConfigError: the manifest, its latents or its statistics do not fit the recipe, or there is nothing to draw.
         """
-        self.manifest, self.recipe = manifest, recipe
+        _check_recipe(recipe, world_size)
+        self.manifest, self.recipe, data = manifest, recipe, recipe.data
         self.rank, self.world_size, self.split = rank, world_size, split
-        if recipe.run.batch_size % world_size:
-            found = f"a global batch of {recipe.run.batch_size} does not divide by {world_size} ranks"  # fmt: skip
-            raise ConfigError(found, where="recipe key run.batch_size")
-        check_lottery(recipe.routing)
-        data = recipe.data
-        found_bodies = embodiments_of(manifest)
-        self.embodiments = tuple(embodiments) or found_bodies
-        check_known(self.embodiments, found_bodies, where=f"manifest {manifest.facts.name}")
+        self.embodiments = _bodies(manifest, embodiments)
         self.encoder_id = encoder_of(manifest, data.encoder)
         is_seen = has_view(manifest.rows, self.encoder_id, data.cameras)
         refuse_missing(manifest, is_seen, self.encoder_id, data)
-        self.latent_shape = self._shape(is_seen)
-        self.window = window_of(
-            data, rate_hz=self.latent_shape.rate_hz, grid_stride=self.latent_shape.grid_stride
-        )
+        self.latent_shape = shape = self._shape(is_seen)
+        self.window = window_of(data, rate_hz=shape.rate_hz, grid_stride=shape.grid_stride)
         self.normaliser = normaliser or normaliser_of(manifest, self.embodiments, data.normalise)
         cache = cache or default_cache(manifest.corpus)
         store = open_actions(
@@ -110,40 +102,52 @@ class Loader:
             num_processes=num_processes,
             progress=progress,
         )
-        work = AnchorWork(
-            manifest=manifest,
-            split=split,
-            embodiments=self.embodiments,
-            store=store,
-            normaliser=self.normaliser,
-            window=self.window,
-            routing=recipe.routing,
-            is_seen=is_seen,
-        )
-        self.anchors = open_anchors(work, cache)
+        self.anchors = open_anchors(self._anchor_work(store, is_seen), cache)
         self.draws = Draws(
             self.anchors, recipe.routing, seed=recipe.seed, batch_size=recipe.run.batch_size
         )
-        assembler = Assembler(
-            window=self.window,
-            store=store,
-            normaliser=self.normaliser,
-            latents=LatentReader(manifest.corpus, self.latent_shape, with_digest=verify_latents),
-            encoder_id=self.encoder_id,
-            cameras=data.cameras,
-            reader=reader,
-            with_state=data.with_state,
-            latent_dtype=latent_dtype,
-        )
+        latents = LatentReader(manifest.corpus, shape, with_digest=verify_latents)
+        assembler = self._assembler(store, latents, reader, latent_dtype)
         self._source = BatchSource(
             draws=self.draws, assembler=assembler, rank=rank, world_size=world_size
         )
 
-    def _shape(self, is_seen: npt.NDArray[np.bool_]) -> LatentShape:
+    def _shape(self, is_seen: Mask) -> LatentShape:
         row = self.manifest.row(int(np.flatnonzero(is_seen)[0]))
         views = latents_of_views(row.latents, self.encoder_id, self.recipe.data.cameras)
         present = [latent for latent in views if latent is not None]
         return common_shape(self.manifest.corpus, present, row.uid)
+
+    def _anchor_work(self, store: ActionStore, is_seen: Mask) -> AnchorWork:
+        return AnchorWork(
+            manifest=self.manifest,
+            split=self.split,
+            embodiments=self.embodiments,
+            store=store,
+            normaliser=self.normaliser,
+            window=self.window,
+            routing=self.recipe.routing,
+            is_seen=is_seen,
+        )
+
+    def _assembler(
+        self,
+        store: ActionStore,
+        latents: LatentReader,
+        reader: TextReader,
+        latent_dtype: torch.dtype,
+    ) -> Assembler:
+        return Assembler(
+            window=self.window,
+            store=store,
+            normaliser=self.normaliser,
+            latents=latents,
+            encoder_id=self.encoder_id,
+            cameras=self.recipe.data.cameras,
+            reader=reader,
+            with_state=self.recipe.data.with_state,
+            latent_dtype=latent_dtype,
+        )
 
     def shapes(self) -> Shapes:
         """For the network that is to learn from these batches."""
@@ -189,21 +193,50 @@ class Loader:
         Raises:
             SourceError: when the batch that has the broken sample is asked for.
         """
+        num_workers = self.recipe.run.num_workers
         yield from made_ahead(
-            self._source, first_step, self.recipe.run.num_workers, pin_memory=pin_memory
+            self._source.batch, count(first_step), num_workers, pin_memory=pin_memory
         )
 
     def every(
         self, task: Task, *, batch_size: int, num_samples: int | None = None
     ) -> Iterator[Batch]:
-        """One pass over what this task can be evaluated on, in a fixed order; the last batch may be smaller. Of a rank, its stretch.
+        """One pass over `places`, here and now."""
+        yield from self.at(self.places(task, num_samples), batch_size=batch_size)
+
+    def places(self, task: Task, num_samples: int | None = None) -> Drawn:
+        """What this task can be evaluated on, in a fixed order. Of a rank, its stretch.
 
         Args:
             num_samples: of all ranks, evenly spread over the split; None for every anchor.
         """
         drawn = self.draws.every(task, num_samples)
         cuts = np.linspace(0, len(drawn.now), self.world_size + 1).astype(int)
-        mine = drawn.part(slice(cuts[self.rank], cuts[self.rank + 1]))
+        return drawn.part(slice(cuts[self.rank], cuts[self.rank + 1]))
+
+    def at(
+        self, places: Drawn, *, batch_size: int, num_workers: int = 0, pin_memory: bool = False
+    ) -> Iterator[Batch]:
+        """Batches of these places in their order, with actions as they are stored; the last may be smaller. `num_workers` threads make them ahead."""
         source = replace(self._source, assembler=replace(self._source.assembler, keeps_stored=True))
-        for first in range(0, len(mine.now), batch_size):
-            yield source.made(mine.part(slice(first, first + batch_size)))
+
+        def made(first: int) -> Batch:
+            return source.made(places.part(slice(first, first + batch_size)))
+
+        firsts = range(0, len(places.now), batch_size)
+        yield from made_ahead(made, firsts, num_workers, pin_memory=pin_memory)
+
+
+def _check_recipe(recipe: TrainRecipe, world_size: int) -> None:
+    if recipe.run.batch_size % world_size:
+        found = f"a global batch of {recipe.run.batch_size} does not divide by {world_size} ranks"
+        raise ConfigError(found, where="recipe key run.batch_size")
+    check_lottery(recipe.routing)
+
+
+def _bodies(manifest: Manifest, known: Sequence[str]) -> tuple[str, ...]:
+    """Those of a checkpoint, which must know all that are here, or those of the manifest."""
+    here = embodiments_of(manifest)
+    bodies = tuple(known) or here
+    check_known(bodies, here, where=f"manifest {manifest.facts.name}")
+    return bodies

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass, replace
-from itertools import count
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,13 @@ class BatchSource:
 
 
 def made_ahead(
-    source: BatchSource, first_step: int, num_workers: int, *, pin_memory: bool = False
+    make: Callable[[int], Batch],
+    numbers: Iterable[int],
+    num_workers: int,
+    *,
+    pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """Batches in the order of steps, whichever is done first, `PREFETCH` more than there are workers. With 0 workers here and now.
+    """Batches in the order of their numbers, whichever is done first, `PREFETCH` more than there are workers. With 0 workers here and now.
 
     Threads, not processes: what takes time is copying out of mapped files, outside the interpreter's lock. Handing batches over from processes
     cost half the throughput (docs/benchmarks.md), and they need shared memory that containers are short of.
@@ -49,18 +53,19 @@ def made_ahead(
         SourceError: when the batch with the broken sample is due; those before it were given out.
     """
 
-    def made(step: int) -> Batch:
-        batch = source.batch(step)
+    def made(number: int) -> Batch:
+        batch = make(number)
         return tensors_mapped(batch, Tensor.pin_memory) if pin_memory else batch
 
     if not num_workers:
-        yield from map(made, count(first_step))
-    pool, steps = ThreadPoolExecutor(num_workers, thread_name_prefix="loader"), count(first_step)
+        yield from map(made, numbers)
+        return
+    pool, left = ThreadPoolExecutor(num_workers, thread_name_prefix="loader"), iter(numbers)
     try:
-        waiting = deque(pool.submit(made, next(steps)) for _ in range(num_workers + PREFETCH))
-        while True:
+        waiting = deque(pool.submit(made, n) for n in islice(left, num_workers + PREFETCH))
+        while waiting:
             batch = waiting.popleft().result()
-            waiting.append(pool.submit(made, next(steps)))
+            waiting.extend(pool.submit(made, n) for n in islice(left, 1))
             yield batch
     finally:  # also when nobody asks any more
         pool.shutdown(wait=True, cancel_futures=True)

@@ -1,6 +1,7 @@
 """What a tally says: a mean with its interval for every task, body and metric, and by how much it is better than a baseline.
 
-Every metric is an error: less is better. Skill is 1 - error / error of the baseline: 0 is no better, 1 is perfect, negative is worse.
+Every metric is an error: less is better. Skill is 1 - error / error of the baseline: 0 is no better, 1 is perfect, negative is worse. Its interval is
+that of the paired difference: it leaves out 0 exactly where the interval of error - error of the baseline does.
 """
 
 from __future__ import annotations
@@ -39,6 +40,53 @@ class Estimate:
     low: float | None
     high: float | None
 
+    @property
+    def is_clear(self) -> bool | None:
+        """Whether the interval leaves out 0; None where there is none."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low > 0 or self.high < 0
+
+    def as_object(self) -> dict[str, float | None]:
+        """For JSON."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The network beside one baseline, over all bodies. `skill` is None where there is nothing to compare."""
+
+    skill: Estimate | None
+    num_episodes: int
+
+    @property
+    def is_better(self) -> bool | None:
+        """By the mean; None: nothing to compare."""
+        return None if self.skill is None else self.skill.value > 0
+
+    @property
+    def is_clear(self) -> bool | None:
+        """Whether other episodes would hardly have said otherwise; None: nobody knows."""
+        return None if self.skill is None else self.skill.is_clear
+
+    @property
+    def answer(self) -> str:
+        """In words that cannot be taken for more than they say."""
+        if self.skill is None:
+            return "nothing to compare"
+        doubt = {True: "", False: ", interval includes 0", None: ", too few episodes to be sure"}
+        return ("better" if self.is_better else "not better") + doubt[self.is_clear]
+
+    def as_object(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "answer": self.answer,
+            "is_better": self.is_better,
+            "is_clear": self.is_clear,
+            "skill": None if self.skill is None else self.skill.as_object(),
+            "num_episodes": self.num_episodes,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Line:
@@ -60,8 +108,8 @@ class Line:
         names = ("task", "embodiment", "tier", "metric", "num_episodes", "num", "baselines")
         return {
             **{name: getattr(self, name) for name in names},
-            "model": _as_object(self.model),
-            "skill": {name: _as_object(each) for name, each in self.skill.items()},
+            "model": self.model.as_object(),
+            "skill": {name: each.as_object() for name, each in self.skill.items()},
             "by_step": self.by_step,
         }
 
@@ -126,13 +174,9 @@ def _estimate(value: float, draws: Any) -> Estimate:
     return Estimate(value=value, low=low, high=high)
 
 
-def _as_object(estimate: Estimate) -> dict[str, float | None]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-
-
-def beats_baselines(found: Sequence[Line]) -> dict[str, bool | None]:
+def compared(found: Sequence[Line]) -> dict[str, Comparison]:
     """Over all bodies: is the forecast nearer (L2) than a copy of the picture of now, and the hand nearer to where it went than without any
-    motion, going on as before, or by the mean motion. None: nothing to compare.
+    motion, going on as before, or by the mean motion.
 
     In metres and radians, not in normalised units: an element that hardly varies has a tiny scale, and no motion at all is then absurdly wrong in it.
     """
@@ -141,9 +185,9 @@ def beats_baselines(found: Sequence[Line]) -> dict[str, bool | None]:
         for line in found
         if line.embodiment == EVERY and line.tier == EVERY
     }
-    out: dict[str, bool | None] = {}
+    out: dict[str, Comparison] = {}
     for name, (task, metric, who) in BASELINES.items():
         line = over_all.get((task, metric))
         skill = None if line is None else line.skill.get(who)
-        out[name] = None if skill is None else skill.value > 0
+        out[name] = Comparison(skill=skill, num_episodes=0 if line is None else line.num_episodes)
     return out

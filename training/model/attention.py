@@ -1,7 +1,7 @@
-"""Attention through torch's kernels, in an order that is stated, and a report of which one ran.
+"""Attention through torch's kernels, in an order that is stated, or through an installed package's, and a report of which one ran.
 
 Masks are bool, True where a key may be attended to (a float mask of 0 and 1 is added to the logits: padding is then attended,
-`models.md` 1.12 bug 11). Joint attention takes no mask at all: with one, the flash kernel refuses. Text has a length of its own in each
+`models.md` 1.12 bug 11). Joint attention takes no mask at all: with one, the flash kernels refuse. Text has a length of its own in each
 sample: where a kernel for that is at hand its padding is left out, elsewhere it is masked.
 """
 
@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional as fn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
+
+from training.model.flash import HALF, PACKAGES, Flash
 
 # Hopper: cuDNN is fastest where it takes the shape; then flash, which takes no mask; then what takes everything.
 PRIORITY = (
@@ -32,6 +34,7 @@ _KERNELS = {
     "aten::_scaled_dot_product_attention_math": "math",
     "torch_attn::_varlen_attn": "varlen (torch)",
     "flash_attn::_flash_attn_varlen_forward": "varlen (flash-attn)",
+    **{name: name for name in PACKAGES},
 }
 
 
@@ -52,12 +55,20 @@ class Varlen(Protocol):
         ...
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, may_attend: Tensor | None = None) -> Tensor:
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    may_attend: Tensor | None = None,
+    *,
+    flash: Flash | None = None,
+) -> Tensor:
     """softmax(q k / sqrt(width)) v.
 
     Args:
         query: [B, H, Q, W]. key, value: [B, H, K, W].
         may_attend: bool, broadcast to [B, H, Q, K]; every query needs one key. None: all of them.
+        flash: an installed package's kernel (`flash_kernel`), for what it takes; it knows no masks.
 
     Raises:
         TypeError: a mask that is not bool.
@@ -66,6 +77,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, may_attend: Tensor | None 
         raise TypeError(
             f"a mask of {may_attend.dtype}; it must be bool, True where a key may be attended to"
         )
+    if flash is not None and may_attend is None and flash.takes(query):
+        return flash.run(query, key, value)
     with sdpa_kernel(list(PRIORITY), set_priority=True):
         out: Tensor = fn.scaled_dot_product_attention(query, key, value, attn_mask=may_attend)
     return out
@@ -140,7 +153,7 @@ def varlen_kernel() -> Varlen | None:
 
 def takes_varlen(query: Tensor) -> bool:
     """Whether such kernels run on this device in this precision."""
-    return query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
+    return query.is_cuda and query.dtype in HALF
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:

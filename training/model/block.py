@@ -18,6 +18,7 @@ from training.model.attention import (
     takes_varlen,
     varlen_kernel,
 )
+from training.model.flash import flash_kernel
 from training.model.positions import rotate
 from training.model.settings import ModelSettings
 
@@ -101,7 +102,8 @@ class Block(nn.Module):
         self.streams = nn.ModuleList(StreamPart(settings) for _ in range(STREAMS))
         num_text = STREAMS if settings.text_kv == "stream" else 1
         self.text = nn.ModuleList(TextHeads(settings) for _ in range(num_text))
-        self.varlen = varlen_kernel()  # looked for once: torch.compile does not look into imports
+        # looked for once: torch.compile does not look into imports
+        self.flash, self.varlen = flash_kernel(), varlen_kernel()
 
     def forward(
         self,
@@ -135,7 +137,7 @@ class Block(nn.Module):
         query, key, value = (torch.cat(parts, dim=2) for parts in zip(*heads, strict=True))
         if angle is not None:
             query, key = rotate(query, angle), rotate(key, angle)
-        both = join_heads(attend(query, key, value))
+        both = join_heads(attend(query, key, value, flash=self.flash))
         cut = torch.split(both, [x.shape[1] for x in streams], dim=1)
         return [
             x + mod[2] * part.out(y)  # type: ignore[operator]
