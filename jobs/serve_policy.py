@@ -30,12 +30,17 @@ def command(
     encoder_hub_id: Annotated[
         str | None, typer.Option(metavar="ID", help="The same, from the Hugging Face hub.")
     ] = None,
+    vlm: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Of the model that `latents --vlm` was given."),
+    ] = None,
     checkpoint: Annotated[
         int | None, typer.Option(metavar="STEP", help="Default: the newest.")
     ] = None,
     ema: Annotated[bool, typer.Option("--ema", help="The averaged weights.")] = False,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Of sampling. Default: the recipe's.")
+        int | None,
+        typer.Option(min=1, help="Euler steps of an answer. Default: the recipe's sampling_steps."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     device: Annotated[
@@ -74,6 +79,7 @@ def command(
         run,
         encode,
         PolicySettings(step=checkpoint, use_averages=ema, num_steps=steps, seed=seed),
+        vlm=vlm,
         device=device,
     )
     if encode is None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ingest.models.text_feature_file import file_bytes
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
 from schemas.manifest import ROW_SCHEMA, Latent, Manifest, ManifestRow
 from schemas.text_features import FeatureSettings, TextFacts, text_encoder_id, text_feature_file
 from tests.training.tiny import batch, network, noise_of
@@ -138,7 +138,7 @@ def test_a_network_takes_it_and_a_batch_in_another_order_gives_the_same(kind: st
         text = conditioner(inputs)
         text = type(text)(values=text.values[at.argsort()], has=text.has[at.argsort()])
         t = torch.full((4,), 0.5)
-        found.append(made(b.known, text, b.action, b.future, t)[0])
+        found.append(made(b.known, text, b.action, b.has_action, b.future, t)[0])
     assert torch.isfinite(found[0]).all()
     assert torch.allclose(found[0], found[1], atol=1e-6)
     learner = Learner(made, conditioner)
@@ -197,10 +197,10 @@ def test_damaged_and_other_files_stop_with_their_name_and_the_command(tmp_path: 
     def refused(given: ManifestRow, content: bytes, match: str) -> None:
         path.write_bytes(content)
         reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
-        with pytest.raises(ConfigError, match=match) as found:
-            reader.read([given], np.array([0]))
+        with pytest.raises(SourceError, match=match) as found:
+            reader.read([given], np.array([7]))
         assert f"eicorpus latents {tmp_path} --vlm FOLDER" in str(found.value)
-        assert latent.path in str(found.value)
+        assert found.value.where == f"{latent.path}, episode {given.uid} [0, 9), timestep 7"
 
     mine = row("u", TEXTS[0], (latent,))
     refused(mine, whole[:-2], "sha256")
@@ -213,14 +213,32 @@ def test_damaged_and_other_files_stop_with_their_name_and_the_command(tmp_path: 
         refused(row("other", TEXTS[0], (latent,)), whole, "says it is of")
     refused(row("u", "shake the box", (latent,)), whole, "no features of 'shake the box'")
     path.unlink()
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(SourceError, match="cannot be read"):
         CachedReader(corpus=tmp_path, encoder_id=ENCODER).read([mine], np.array([0]))
+
+
+def test_a_large_file_is_compared_when_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that stays finite: nothing but the digest tells."""
+    monkeypatch.setattr("training.conditioning.cached.SMALL_BYTES", 0)
+    latent = written(tmp_path)
+    path, mine = tmp_path / latent.path, row("u", TEXTS[1], (latent,))
+    quiet = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
+    strict = CachedReader(corpus=tmp_path, encoder_id=ENCODER, with_digest=True)
+    wanted = strict.read([mine], np.array([8]))["features"]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # of the last token
+    assert not torch.equal(quiet.read([mine], np.array([8]))["features"], wanted)
+    copy: CachedReader = travelled(strict)
+    with pytest.raises(SourceError, match="sha256"):
+        copy.read([mine], np.array([8]))
 
 
 def test_a_path_out_of_the_corpus_is_not_followed(tmp_path: Path) -> None:
     latent = dataclasses.replace(written(tmp_path / "other"), path="../other/x.safetensors")
     reader = CachedReader(corpus=tmp_path / "corpus", encoder_id=ENCODER)
-    with pytest.raises(ConfigError, match="leads out of the corpus"):
+    with pytest.raises(SourceError, match="must stay under the root"):
         reader.read([row("u", TEXTS[0], (latent,))], np.array([0]))
 
 

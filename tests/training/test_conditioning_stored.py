@@ -87,6 +87,7 @@ def test_features_reach_the_step_through_a_manifest(trainable: Trainable, tmp_pa
     inputs = reader.read(rows, np.full(len(rows), 12))
     text = conditioner(inputs)
     assert conditioner.width == WIDTH
+    assert (conditioner.text_id, conditioner.text_settings) == (made.encoder_id, made.settings)
     for k, row in enumerate(rows):
         found = text.values[k][text.has[k]]
         assert "".join(chr(round(float(x))) for x in found[:, 0]) == row.text

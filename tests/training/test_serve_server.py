@@ -38,6 +38,8 @@ class Echo:
     def act(self, observation: Observation) -> ActionChunk:
         time.sleep(self.wait_s)
         self.seen.append(observation)
+        if observation.text == "crash":
+            raise RuntimeError("as a device without memory does")
         if observation.text == "impossible":
             raise ConfigError("cannot be done", where="observation")
         num = float(sum(len(p) for p in observation.pictures.values()))
@@ -136,6 +138,9 @@ BAD: list[tuple[bytes | str, str]] = [
     (packed(observation(**{"observation/front": [1, 2]})), "not understood"),
     (packed(observation(verbose=True)), "not understood"),
     (packed({"type": "infer", "payload": 3}), "payload"),
+    (packed({"type": "infer", "payload": {b"observation/front": np.zeros((8, 6, 3), np.uint8)}}), "map of names"),
+    (packed(observation(prompt="a" * 10_001)), "10001 letters"),
+    (packed(observation())[:-40], "msgpack"),
     (b"\xc1 no msgpack", "msgpack"),
     ("text", "text frame"),
     (msgpack.packb({"observation/x": {b"__ndarray__": True, b"data": b"", b"dtype": "|O", b"shape": [1]}}), "dtype"),
@@ -155,6 +160,21 @@ def test_what_is_refused_is_answered_and_the_connection_stays() -> None:
         assert server.num_refused == len(BAD)
         await client.send(packed(observation()))
         assert unpacked(await client.recv())["actions"].shape == (2, 1)
+
+    converse(talk)
+
+
+def test_what_nobody_foresaw_closes_only_its_connection() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        await client.recv()
+        host, port = client.remote_address
+        async with connect(f"ws://{host}:{port}", compression=None) as other:
+            await other.recv()
+            await client.send(packed(observation(prompt="crash")))
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            await other.send(packed(observation()))
+            assert "actions" in unpacked(await other.recv())
 
     converse(talk)
 

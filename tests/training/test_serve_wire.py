@@ -9,10 +9,12 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from schemas.errors import ConfigError
+from training.server import messages
 from training.server.wire import MAX_ITEMS, packed, unpacked
 
 
@@ -124,6 +126,31 @@ def test_a_small_message_cannot_fill_memory(inner: Any) -> None:
 def test_bytes_are_a_message_or_refused(data: bytes) -> None:
     with contextlib.suppress(ConfigError):
         assert isinstance(unpacked(data), dict)
+
+
+NAMES = ("prompt", "embodiment", "type", "request_id", "payload", "verbose", "observation/front", "observation/images/", "observation/latents/front", "observation/history", "observation/state")  # fmt: skip
+NAMED = st.sampled_from([*NAMES, *(name.encode() for name in NAMES)])
+ARRAYS = st.sampled_from(["u1", "i8", "?", "<f2", "f4", ">f8"]).flatmap(
+    lambda dtype: arrays(dtype, array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=3))
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=3) | st.binary(max_size=3) | ARRAYS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMED, inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of a busy machine
+@given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4))
+def test_a_message_is_an_observation_or_refused(said: dict[str, Any]) -> None:
+    """And the refusal itself can be sent."""
+    request: dict[str, Any] = {}
+    try:
+        request = unpacked(packed(said))
+        messages.kind_of(request)
+        messages.observation_of({"embodiment": "arm", **request}, ("arm", "hand"))
+    except ConfigError as error:
+        packed(messages.refused(request, str(error)))
 
 
 def test_only_numbers_travel() -> None:

@@ -1,7 +1,7 @@
 """Text features that `eicorpus latents --vlm` stored, read where samples are loaded. Nothing of them is trained.
 
-A file is opened once and checked then: what it says of itself against the manifest's row, its sizes, and its digest where it is small.
-`eicorpus manifest verify` reads all of all files.
+A file is opened once and checked then: what it says of itself against the manifest's row, its sizes, and its digest where it is small or
+`with_digest` asks for it. `eicorpus manifest verify` reads all of all files.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from schemas.contained import contained
 from schemas.errors import ConfigError
 from schemas.manifest import Latent, Manifest, ManifestRow
 from schemas.text_features import (
@@ -29,6 +30,7 @@ from schemas.text_features import (
     OFFSETS,
     TEXT_INDEX,
     TIMESTEP,
+    FeatureSettings,
     Int64,
     TextFacts,
     is_of_text,
@@ -36,10 +38,11 @@ from schemas.text_features import (
     text_facts_of,
 )
 from training.conditioning.protocol import Conditioner
+from training.data.broken import broken_sample
 from training.model.network import Text
 
 MAX_OPEN = 256  # files of a worker
-SMALL_BYTES = 4 << 20  # a file whose digest is checked before it is used
+SMALL_BYTES = 4 << 20  # a file whose digest is always checked before it is used
 
 
 def _again(corpus: Path) -> str:
@@ -60,29 +63,38 @@ class _OpenFile:
 
 @dataclass(kw_only=True, eq=False)
 class CachedReader:
-    """Of the one encoder `encoder_id`, which every row has."""
+    """Of the one encoder `encoder_id`, which every row has. `with_digest`: read each file whole once and compare its sha256."""
 
     corpus: Path
     encoder_id: str
+    with_digest: bool = False
 
     def __post_init__(self) -> None:
+        self._compared: set[tuple[str, str]] = set()  # paths and digests, of one worker
         self._open = lru_cache(maxsize=MAX_OPEN)(
             self._opened
         )  # threads share it, which a dict of ours would not bear
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(CachedReader, corpus=self.corpus, encoder_id=self.encoder_id), ()
+        made = partial(
+            CachedReader,
+            corpus=self.corpus,
+            encoder_id=self.encoder_id,
+            with_digest=self.with_digest,
+        )
+        return made, ()
 
     def read(
         self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
     ) -> dict[str, Tensor]:
-        """features [B, T, C] bfloat16, zeros after the last token, and has_feature [B, T]."""
-        found = [self._of(row, int(now)) for row, now in zip(rows, timesteps, strict=True)]
-        has = [torch.ones(len(each), dtype=torch.bool) for each in found]
-        return {
-            "features": pad_sequence(found, batch_first=True),
-            "has_feature": pad_sequence(has, batch_first=True),
-        }
+        """features [B, T, C] bfloat16, zeros after the last token, and has_feature [B, T].
+
+        Raises:
+            SourceError: a sample's file is not what the manifest says; the message has its file, episode and timestep.
+        """
+        return side_by_side(
+            [self._of(row, int(now)) for row, now in zip(rows, timesteps, strict=True)]
+        )
 
     def facts_of(self, row: ManifestRow) -> TextFacts:
         """What the file of a row says of itself."""
@@ -90,6 +102,12 @@ class CachedReader:
 
     def _of(self, row: ManifestRow, now: int) -> Tensor:
         latent = self._named(row)
+        try:
+            return self._tokens(row, now, latent)
+        except ConfigError as error:
+            raise broken_sample(row, now, latent.path, error) from error
+
+    def _tokens(self, row: ManifestRow, now: int, latent: Latent) -> Tensor:
         file = self._file(row, latent)
         if row.text not in file.facts.texts:
             found = f"has no features of {row.text[:80]!r}, the text of {row.uid} from timestep {row.start}"
@@ -115,16 +133,30 @@ class CachedReader:
         return self._open(row.uid, latent)
 
     def _opened(self, uid: str, latent: Latent) -> _OpenFile:
-        return _opened(self.corpus, uid, latent)
+        try:
+            path = contained(self.corpus, latent.path)
+            if self.with_digest or path.stat().st_size <= SMALL_BYTES:
+                self._check_digest(path, latent)
+        except (ValueError, OSError) as error:
+            found = f"cannot be read ({error}); {_again(self.corpus)}"
+            raise ConfigError(found, where=latent.path) from error
+        return _opened(self.corpus, path, uid, latent)
+
+    def _check_digest(self, path: Path, latent: Latent) -> None:
+        """Once: a file that was closed to make room is not read whole again."""
+        key = (latent.path, latent.sha256)
+        if key in self._compared:
+            return
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != latent.sha256:
+            said = f"sha256 {found}, the manifest says {latent.sha256}"
+            raise ConfigError(f"{said}; {_again(self.corpus)}", where=latent.path)
+        self._compared.add(key)
 
 
-def _opened(corpus: Path, uid: str, latent: Latent) -> _OpenFile:
-    path = (corpus / latent.path).resolve()
-    if not path.is_relative_to(corpus.resolve()):
-        raise ConfigError("leads out of the corpus", where=latent.path)
+def _opened(corpus: Path, path: Path, uid: str, latent: Latent) -> _OpenFile:
     try:
-        if path.stat().st_size <= SMALL_BYTES:
-            _check_digest(corpus, path, latent)
         tensors: Any = safe_open(path, framework="pt")
         facts = text_facts_of(tensors.metadata(), where=latent.path)
         offsets, text_index, timestep = (
@@ -147,19 +179,23 @@ def _opened(corpus: Path, uid: str, latent: Latent) -> _OpenFile:
     )
 
 
-def _check_digest(corpus: Path, path: Path, latent: Latent) -> None:
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != latent.sha256:
-        said = f"sha256 {found}, the manifest says {latent.sha256}"
-        raise ConfigError(f"{said}; {_again(corpus)}", where=latent.path)
+def side_by_side(tokens: Sequence[Tensor]) -> dict[str, Tensor]:
+    """What `CachedConditioner` is told: features [B, T, C], zeros after the last token, and has_feature [B, T], of B samples [T, C]."""
+    has = [torch.ones(len(each), dtype=torch.bool, device=each.device) for each in tokens]
+    return {
+        "features": pad_sequence(list(tokens), batch_first=True),
+        "has_feature": pad_sequence(has, batch_first=True),
+    }
 
 
 class CachedConditioner(Conditioner):
     """What was read, as float32."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(
+        self, width: int, text_id: str = "", text_settings: FeatureSettings | None = None
+    ) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.text_id, self.text_settings = width, text_id, text_settings
 
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         return Text(values=inputs["features"].float(), has=inputs["has_feature"])

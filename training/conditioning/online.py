@@ -109,6 +109,7 @@ class OnlineConditioner(Conditioner):
             found = f"layer {layer}; the model has 0 to {config.num_hidden_layers}, -1 the last"
             raise ConfigError(found, where="text.layer")
         self.width, self.layer = int(config.hidden_size), layer
+        self.num_layers = int(config.num_hidden_layers)
         self._frozen = [model]  # in a list, so that torch does not count it as a part
 
     def forward(self, inputs: dict[str, Tensor]) -> Text:

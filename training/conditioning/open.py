@@ -7,13 +7,20 @@ from training.conditioning.cached import CachedConditioner, CachedReader, chosen
 from training.conditioning.none import NoTextConditioner, NoTextReader
 from training.conditioning.online import OnlineConditioner, OnlineReader
 from training.conditioning.protocol import Conditioner, TextReader
+from training.conditioning.text_model import settings_of, text_id_of
+from training.conditioning.video_frame import rate_hz_of
 from training.conditioning.vlm_parts import folder_of
 from training.conditioning.words import WordsConditioner, WordsReader
 from training.recipe import CachedText, OnlineText, TextSettings, WordsText
 
 
-def open_conditioner(text: TextSettings, manifest: Manifest) -> tuple[TextReader, Conditioner]:
+def open_conditioner(
+    text: TextSettings, manifest: Manifest, *, verify_latents: bool = False
+) -> tuple[TextReader, Conditioner]:
     """The reader for the loader's workers and the module for the step, for all splits of `manifest`.
+
+    Args:
+        verify_latents: read each file of text features whole once and compare its sha256, however large it is.
 
     Raises:
         ConfigError: segments lack the features, a file of them is not what the manifest says, or there is no such model.
@@ -25,12 +32,16 @@ def open_conditioner(text: TextSettings, manifest: Manifest) -> tuple[TextReader
         )
     if isinstance(text, CachedText):
         encoder_id = chosen_encoder(manifest, text.encoder)
-        reader = CachedReader(corpus=manifest.corpus, encoder_id=encoder_id)
-        return reader, CachedConditioner(reader.facts_of(manifest.row(0)).width)
+        stored = CachedReader(
+            corpus=manifest.corpus, encoder_id=encoder_id, with_digest=verify_latents
+        )
+        facts = stored.facts_of(manifest.row(0))
+        return stored, CachedConditioner(facts.width, facts.encoder_id, facts.settings)
     if isinstance(text, OnlineText):
         folder = folder_of(text.model)
-        return (
-            OnlineReader(corpus=manifest.corpus, folder=folder, settings=text),
-            OnlineConditioner(folder, text.layer),
-        )
+        asked = OnlineConditioner(folder, text.layer)
+        rate_hz = rate_hz_of(manifest.corpus / manifest.row(0).dataset_path)
+        asked.text_settings = settings_of(text, asked.num_layers, rate_hz)
+        asked.text_id = text_id_of(folder, asked.text_settings)
+        return OnlineReader(corpus=manifest.corpus, folder=folder, settings=text), asked
     return NoTextReader(), NoTextConditioner()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from schemas.manifest import ManifestRow
+from schemas.text_features import FeatureSettings
 from training.model.network import Text
 
 
@@ -22,15 +23,20 @@ class TextReader(Protocol):
         """[B, ...] tensors for `Conditioner.forward`: of segment `rows[b]` at `timesteps[b]` of its episode.
 
         Raises:
-            ConfigError: something that the run was promised is not there, naming the file.
+            SourceError: something that the run was promised is not there; the message has its file, episode and timestep.
         """
         ...
 
 
 class Conditioner(nn.Module):
-    """Turns what the reader read into tokens of `width`. What of it is not trained has requires_grad False and is in no checkpoint."""
+    """Turns what the reader read into tokens of `width`. What of it is not trained has requires_grad False and is in no checkpoint.
+
+    `text_id`, `text_settings`: of a frozen model whose features they are, and how it was asked; "" and None where there is none.
+    """
 
     width: int
+    text_id: str = ""
+    text_settings: FeatureSettings | None = None
 
     def forward(self, inputs: dict[str, Tensor]) -> Text:
         raise NotImplementedError

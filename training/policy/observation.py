@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.action import ActionSpec
+from schemas.errors import ConfigError
 from schemas.geometry import Array, rotmat_from_rot6d_cols, transform
 
 Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float32]
+MAX_ASPECT = 50  # a stripe is no picture, and encoders that keep the aspect end in an error at 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,3 +56,18 @@ class ActionChunk:
         """[K, 4, 4] of the hand, `hand_xfz`."""
         rotmat = rotmat_from_rot6d_cols(self.part(f"{side}.rot6d_cols"))
         return transform(rotmat, self.part(f"{side}.position_m"))
+
+
+def checked_pictures(pictures: Pixels, camera: str) -> Pixels:
+    """The same.
+
+    Raises:
+        ConfigError: they are no pictures.
+    """
+    is_some = pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[-1] == 3
+    sides = pictures.shape[1:3]
+    if not is_some or 0 in pictures.shape or max(sides) > MAX_ASPECT * min(sides):
+        found = f"pictures of camera {camera!r:.80} are {pictures.dtype} {list(pictures.shape)}"
+        wanted = f"uint8 [p, height, width, 3], at most {MAX_ASPECT} times as long as wide"
+        raise ConfigError(f"{found}; expected {wanted}", where="observation")
+    return pictures

@@ -31,7 +31,7 @@ from training.evaluation.draws import said_action
 from training.learner import Learner
 from training.model.network import Known
 from training.policy.bodies import Body, bodies_of
-from training.policy.observation import ActionChunk, Observation, Pixels
+from training.policy.observation import ActionChunk, Observation, Pixels, checked_pictures
 from training.policy.restored import recipe_of, restored
 from training.policy.telling import Tell, open_telling
 from training.recipe import TrainRecipe
@@ -86,22 +86,21 @@ class Policy:
         encode: Encode | None = None,
         settings: PolicySettings = PolicySettings(),
         *,
+        vlm: Path | None = None,
         device: str = "auto",
     ) -> Policy:
         """Of a run of `eicorpus train`.
 
+        Args:
+            vlm: folder of the language model whose stored features the run was trained on.
+
         Raises:
-            ConfigError: no whole checkpoint, or one whose text features only a corpus has.
+            ConfigError: no whole checkpoint, or not the language model that told it its instructions.
         """
         found = checkpoint_of(run, settings.step)
-        recipe = recipe_of(found)
-        tell, conditioner = open_telling(recipe.text)
-        ready = restored(
-            found,
-            conditioner,
-            use_averages=settings.use_averages,
-            device=device_for(Ranks(), device),
-        )
+        recipe, here = recipe_of(found), device_for(Ranks(), device)
+        tell, conditioner = open_telling(found, vlm=vlm, device=here)
+        ready = restored(found, conditioner, use_averages=settings.use_averages, device=here)
         return cls(
             ready.learner,
             tell,
@@ -227,8 +226,10 @@ class Policy:
         s = self.learner.network.settings
         given: npt.NDArray[Any] | None = observation.latents.get(camera)
         if given is None:
-            given = self._encoded(observation.pictures[camera][-s.num_past :], camera)
-        tokens = torch.as_tensor(np.asarray(given, dtype=np.float32))[-s.num_past :]
+            given = self._encoded(
+                checked_pictures(observation.pictures[camera], camera)[-s.num_past :]
+            )
+        tokens = torch.as_tensor(np.asarray(given, dtype=np.float32))
         if tokens.dim() != 3 or not len(tokens) or tokens.shape[2] != s.latent_width:
             found = f"latents {list(tokens.shape)} of camera {camera!r:.80}"
             wanted = f"[p, {s.num_patches}, {s.latent_width}] with p from 1"
@@ -236,15 +237,10 @@ class Policy:
         if tokens.shape[1] < s.num_patches or not tokens.isfinite().all():
             found = f"{tokens.shape[1]} tokens of camera {camera!r:.80}, or some not finite"
             raise ConfigError(f"{found}; expected {s.num_patches}", where="observation")
-        return tokens[:, -s.num_patches :]  # CLS and registers come first
+        return tokens[-s.num_past :, -s.num_patches :]  # CLS and registers come first
 
-    def _encoded(self, pictures: Pixels, camera: str) -> npt.NDArray[Any]:
+    def _encoded(self, pictures: Pixels) -> npt.NDArray[Any]:
         if self.encode is None:
             found = "pictures, and this policy has no encoder; give it one, or give latents"
             raise ConfigError(found, where="observation")
-        is_picture = pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[-1] == 3
-        if not is_picture or 0 in pictures.shape:
-            found = f"pictures of camera {camera!r:.80} are {pictures.dtype} {list(pictures.shape)}"
-            wanted = "uint8 [p, height, width, 3]"
-            raise ConfigError(f"{found}; expected {wanted}", where="observation")
         return self.encode(pictures)

@@ -19,6 +19,7 @@ from training.policy.observation import ActionChunk, Observation
 OBSERVATION, LATENTS, HISTORY, STATE = "observation/", "latents/", "history", "state"
 INFER = ("infer", "predict_action")
 _ENVELOPE = ("type", "request_id", "payload")
+MAX_PROMPT = 10_000  # letters: whoever reads it cuts it at some hundred tokens
 _WHERE = "message"
 
 
@@ -40,8 +41,10 @@ def observation_of(message: Mapping[str, Any], embodiments: tuple[str, ...]) -> 
     """
     content = _content(message)
     text = content.pop("prompt", "")
-    if not isinstance(text, str):
-        raise ConfigError(f"prompt is a {type(text).__name__}; expected text", where=_WHERE)
+    if not isinstance(text, str) or len(text) > MAX_PROMPT:
+        found = f"{len(text)} letters" if isinstance(text, str) else f"a {type(text).__name__}"
+        wanted = f"expected text of at most {MAX_PROMPT} letters"
+        raise ConfigError(f"prompt is {found}; {wanted}", where=_WHERE)
     body = content.pop("embodiment", embodiments[0] if len(embodiments) == 1 else None)
     if not isinstance(body, str) or body not in embodiments:
         found = f"embodiment {body!r:.80}; expected one of {', '.join(embodiments)}"
@@ -55,7 +58,8 @@ def observation_of(message: Mapping[str, Any], embodiments: tuple[str, ...]) -> 
         if said in (HISTORY, STATE):
             vectors[said] = _numbers(name, value)
         elif said.startswith(LATENTS):
-            latents[said.removeprefix(LATENTS)] = _numbers(name, value).astype(np.float32)
+            with np.errstate(over="ignore"):  # what becomes infinite, the policy refuses
+                latents[said.removeprefix(LATENTS)] = _numbers(name, value).astype(np.float32)
         else:
             pictures[said.removeprefix("images/")] = _picture(name, value)
     return Observation(
@@ -93,8 +97,9 @@ def _content(message: Mapping[str, Any]) -> dict[str, Any]:
     if not is_enveloped(message):
         return dict(message)
     payload = message.get("payload", {})
-    if not isinstance(payload, dict):
-        raise ConfigError(f"payload is a {type(payload).__name__}; expected a map", where=_WHERE)
+    if not isinstance(payload, dict) or not all(isinstance(key, str) for key in payload):
+        found = f"payload is a {type(payload).__name__}"
+        raise ConfigError(f"{found}; expected a map of names", where=_WHERE)
     return {k: v for k, v in message.items() if k not in _ENVELOPE} | payload
 
 
@@ -106,7 +111,7 @@ def _known() -> str:
 
 def _picture(name: str, value: np.ndarray[Any, Any]) -> Any:
     if value.dtype != np.uint8 or value.ndim not in (3, 4) or value.shape[-1] != 3:
-        found = f"{name} is {value.dtype} {list(value.shape)}"
+        found = f"{name:.80} is {value.dtype} {list(value.shape)}"
         raise ConfigError(
             f"{found}; expected uint8 [height, width, 3], or several of them", where=_WHERE
         )
@@ -115,6 +120,6 @@ def _picture(name: str, value: np.ndarray[Any, Any]) -> Any:
 
 def _numbers(name: str, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if value.dtype.kind != "f" or not np.isfinite(value).all():
-        found = f"{name} is {value.dtype} {list(value.shape)}"
+        found = f"{name:.80} is {value.dtype} {list(value.shape)}"
         raise ConfigError(f"{found}; expected finite floating-point numbers", where=_WHERE)
     return value

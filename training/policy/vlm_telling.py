@@ -1,0 +1,110 @@
+"""What a frozen vision-language model makes of observations: the features that `eicorpus latents --vlm` would have stored, made when asked.
+
+Of the same text they are those stored, to the bit on the same machine, as both are told alone. With pictures the model is shown that
+of now, where `latents --vlm-pictures S` shows one that is up to S seconds old; the server keeps none from one message to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from schemas.errors import ConfigError
+from schemas.vlm_folder import refuse_what_is_no_model
+from training.conditioning.cached import side_by_side
+from training.conditioning.online import OnlineConditioner, OnlineReader
+from training.conditioning.text_model import asked_as, text_id_of
+from training.conditioning.vlm_parts import folder_of
+from training.model.network import Text
+from training.policy.observation import Observation, Pixels, checked_pictures
+from training.recipe import CachedText, OnlineText
+from training.run.checkpoint import Checkpoint
+
+KEPT_TEXTS = (
+    64  # of 100 tokens of 2560 numbers, 65 MB: a client says the same with each observation
+)
+
+
+class VlmTelling:
+    """A `Tell` for `CachedConditioner`. `folder`: of the model; `asked`: what, and whether with a picture.
+
+    Raises:
+        ConfigError: the folder holds no such model.
+    """
+
+    def __init__(self, folder: Path, asked: OnlineText, device: torch.device) -> None:
+        self._asked, self._device = asked, device
+        self._reader = OnlineReader(corpus=Path(), folder=folder, settings=asked)
+        self._model = OnlineConditioner(folder, asked.layer)
+        self.width = self._model.width
+        self._of_text = lru_cache(maxsize=KEPT_TEXTS)(self._alone)
+        self._alone("")  # what cannot work is refused now, and not to the first client
+
+    def __call__(self, seen: Sequence[Observation]) -> dict[str, Tensor]:
+        if not self._asked.with_pictures:
+            return side_by_side([self._of_text(each.text) for each in seen])
+        shown = [picture_shown(each, self._asked.camera) for each in seen]
+        told = self._told([each.text for each in seen], shown)
+        return side_by_side([x[has] for x, has in zip(told.values, told.has, strict=True)])
+
+    def _alone(self, text: str) -> Tensor:
+        """[T, C]: in a batch with others the last bit could differ."""
+        return self._told([text], [None]).values[0]
+
+    def _told(self, texts: Sequence[str], pictures: Sequence[Pixels | None]) -> Text:
+        inputs = self._reader.of(texts, pictures)
+        said: Text = self._model({name: x.to(self._device) for name, x in inputs.items()})
+        return said
+
+
+def picture_shown(observation: Observation, camera: str) -> Pixels:
+    """[H, W, 3]: now, of the first camera by name that matches.
+
+    Raises:
+        ConfigError: there is none, as where latents were sent alone, or it is none.
+    """
+    name = next((each for each in sorted(observation.pictures) if fnmatchcase(each, camera)), None)
+    if name is None:
+        found = f"no picture of a camera like {camera}, which the language model is shown"
+        raise ConfigError(f"{found}; send one, beside latents too", where="observation")
+    now: Pixels = checked_pictures(observation.pictures[name], name)[-1]
+    return now
+
+
+def model_of(
+    found: Checkpoint, text: CachedText | OnlineText, given: Path | None
+) -> tuple[Path, OnlineText]:
+    """The folder of the model that told a run its instructions, and how it is asked.
+
+    Args:
+        given: a folder that holds it; None: where the recipe says, which of stored features it does not.
+
+    Raises:
+        ConfigError: nobody says where it is or how it was asked, or the folder holds another.
+    """
+    was, settings = found.state.text_id, found.state.text_settings
+    if given is not None:
+        folder = given
+        refuse_what_is_no_model(folder)
+    elif isinstance(text, OnlineText):
+        folder = folder_of(text.model)
+    else:
+        said = f"trained on stored features {was or text.encoder} of instructions, and a new one has none"
+        repair = "say --vlm FOLDER, that of the model which `eicorpus latents --vlm` was given"
+        raise ConfigError(f"{said}; {repair}", where=str(found.folder))
+    if settings is not None:
+        if (now := text_id_of(folder, settings)) != was:
+            said = f"asked as this run was, its model makes features {now}; {found.folder} was trained on {was}"
+            repair = "say --vlm FOLDER of the model, with its tokenizer and image processor, whose features those are"
+            raise ConfigError(f"{said}; {repair}", where=str(folder))
+        return folder, asked_as(settings, folder)
+    if isinstance(text, OnlineText):
+        return folder, text
+    said = f"trained on stored features {text.encoder}, and does not say how they were made: an older eicorpus wrote it"
+    repair = "go on with `eicorpus train` for a step, whose checkpoint does"
+    raise ConfigError(f"{said}; {repair}", where=str(found.folder))
