@@ -315,6 +315,9 @@ def test_a_step_that_broke_is_done_again(tmp_path: Path) -> None:
 def test_settings_of_a_file_are_those_of_a_run(tmp_path: Path) -> None:
     State(tmp_path, Settings().as_dict()).once("a", dict)
     assert State(tmp_path, Settings().as_dict()).done == {"a": {}}
+    more = Settings(arms=("high", "high_routed"), num_seeds=9)  # adds figures, changes none
+    assert State(tmp_path, more.as_dict()).done == {"a": {}}
+    assert arm_named("high_routed").manifest == "high"
 
 
 def test_arms_differ_in_what_they_say() -> None:

@@ -13,23 +13,33 @@ from pathlib import Path
 
 from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget
-from benchmarks.routing.settings import ARMS, Places, Settings
+from benchmarks.routing.settings import ARMS, NAMES, Places, Settings
 from benchmarks.routing.steps import STEPS, run
 from schemas.errors import PipelineError
 
 
 def main() -> None:
+    given = Settings()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.routing", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--quick", action="store_true", help="few episodes, one seed: no figures")
     parser.add_argument("--until", choices=STEPS, default=STEPS[-1], help="the last step to do")
     parser.add_argument("--seed", type=int, default=0, help="of scenes, noise and rollouts")
-    parser.add_argument("--seeds", type=int, default=5, help="trainings of each arm")
-    parser.add_argument("--steps", type=int, default=1500, help="optimiser steps of each training")
-    parser.add_argument("--rollouts", type=int, default=10, help="of each task, arm and seed")
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), help="and `high_routed`")
-    parser.add_argument("--recipe", default="tiny", help="that the arms' recipes extend")
-    parser.add_argument("--encoder", default="dinov3_tiny")
+    parser.add_argument("--seeds", type=int, default=given.num_seeds, help="trainings of each arm")
+    parser.add_argument(
+        "--steps", type=int, default=given.num_steps, help="optimiser steps of each training"
+    )
+    parser.add_argument(
+        "--rollouts", type=int, default=given.num_rollouts, help="of each task, arm and seed"
+    )
+    parser.add_argument(
+        "--arms",
+        nargs="+",
+        default=list(ARMS),
+        help=f"also {', '.join(name for name in NAMES if name not in ARMS)}",
+    )
+    parser.add_argument("--recipe", default=given.recipe, help="that the arms' recipes extend")
+    parser.add_argument("--encoder", default=given.encoder)
     parser.add_argument("--weights", help="folder of its weights; untrained without")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also draw SVG files there")

@@ -60,7 +60,7 @@ def tier(places: Places) -> dict[str, Any]:
 
 
 def latents(places: Places, settings: Settings) -> dict[str, Any]:
-    given = ("--untrained", "0") if settings.weights is None else ("--weights", settings.weights)
+    given = () if settings.weights is None else ("--weights", settings.weights)
     return eicorpus(
         places, "latents", "latents", str(places.corpus), "--encoder", settings.encoder, *given
     )
@@ -92,9 +92,10 @@ def recipe_text(settings: Settings, arm: Arm, seed: int) -> str:
             "extends": settings.recipe,
             "name": f"routing-{arm.name.replace('_', '-')}-{seed}",
             "seed": seed,
+            "data": {"encoder": settings.encoder},
             "routing": {"weights": arm.weights},
             "text": {"kind": "words"},
-            "run": {"num_steps": settings.num_steps},
+            "run": {"num_steps": round(settings.num_steps * arm.share_of_steps)},
         },
         sort_keys=False,
     )
@@ -104,7 +105,7 @@ def train(places: Places, settings: Settings, arm: Arm, seed: int) -> dict[str, 
     recipe = places.recipe(arm.name, seed)
     recipe.parent.mkdir(parents=True, exist_ok=True)
     recipe.write_text(recipe_text(settings, arm, seed))
-    manifest_folder = places.corpus / "manifests" / arm.name
+    manifest_folder = places.corpus / "manifests" / arm.manifest
     given = ("--manifest", str(manifest_folder), "--recipe", str(recipe))
     out = ("--out", str(places.run(arm.name, seed)))
     return eicorpus(places, f"train-{arm.name}-{seed}", "train", *given, *out, has_one_thread=True)

@@ -15,9 +15,13 @@ NAMES = {
     "everything": "(b) everything with actions, behaviour cloning",
     "routed": "(c) high, low and actionless, routed",
     "high_routed": "(control) high tier only, routed",
+    "high_brief": "(control) high tier only, as many policy samples as (c)",
+    "routed_policy": "(control) routed, policy weighted 8",
 }
 _TASKS = ("policy", "forward_dynamics", "inverse_dynamics", "visual_forecasting")
 _POLICY_ALONE = {task: float(task == "policy") for task in _TASKS}
+_ALL_ALIKE = dict.fromkeys(_TASKS, 1.0)
+_POLICY_SHARE = 0.14  # of the samples of (c) that are trained on policy, as its log counts them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,24 +29,36 @@ class Arm:
     """One way to train: which segments, and which tasks they are trained on."""
 
     name: str
+    manifest: str  # its name; arms may share one
     where: str
     policy: str | None  # another tier policy than the one applied; a file beside this one
     weights: dict[str, float]
+    share_of_steps: float = 1.0
 
 
 def arm_named(name: str) -> Arm:
     """Plain behaviour cloning is the policy task alone; routing is all four by the recipe's own weights."""
     high, all_of_it = "tier = 'high'", "tier IN ('high', 'low', 'actionless')"
-    routed = dict.fromkeys(_TASKS, 1.0)
+    policy_first = _ALL_ALIKE | {"policy": 8.0}
     arms = {
-        "high": Arm(name=name, where=high, policy=None, weights=_POLICY_ALONE),
-        "everything": Arm(name=name, where=high, policy="everything", weights=_POLICY_ALONE),
-        "routed": Arm(name=name, where=all_of_it, policy=None, weights=routed),
-        "high_routed": Arm(name=name, where=high, policy=None, weights=routed),
+        "high": ("high", high, None, _POLICY_ALONE),
+        "everything": ("everything", high, "everything", _POLICY_ALONE),
+        "routed": ("routed", all_of_it, None, _ALL_ALIKE),
+        "high_routed": ("high", high, None, _ALL_ALIKE),
+        "high_brief": ("high", high, None, _POLICY_ALONE),
+        "routed_policy": ("routed", all_of_it, None, policy_first),
     }
     if name not in arms:
         raise ConfigError(f"no arm {name!r}; there are {', '.join(arms)}", where="--arms")
-    return arms[name]
+    manifest, where, policy, weights = arms[name]
+    return Arm(
+        name=name,
+        manifest=manifest,
+        where=where,
+        policy=policy,
+        weights=weights,
+        share_of_steps=_POLICY_SHARE if name == "high_brief" else 1.0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +70,9 @@ class Settings:
     arms: tuple[str, ...] = ARMS
     num_seeds: int = 5
     num_rollouts: int = 10  # of each task, arm and seed; the same scenes for all
-    num_steps: int = 1500
-    encoder: str = "dinov3_tiny"  # 16 tokens a picture: what 15 trainings on two cores can bear
-    weights: str | None = None  # folder of the encoder's weights; None: untrained, seed 0
+    num_steps: int = 2500
+    encoder: str = "patch_dct_coarse"  # 16 tokens: what 15 trainings on two cores can bear
+    weights: str | None = None  # folder of the encoder's weights, where it has any
     recipe: str = "tiny"  # what the arms' recipes extend
 
     def __post_init__(self) -> None:
@@ -66,7 +82,8 @@ class Settings:
             raise ConfigError("seeds, rollouts and steps are at least 1", where=str(self))
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"arms": list(self.arms)}
+        """What every figure depends on. More arms and more seeds only add some."""
+        return {k: v for k, v in asdict(self).items() if k not in ("arms", "num_seeds")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ def run(
         "judge": lambda: report(judged(places.corpus, places.raw), seed=settings.seed),
         "replay": lambda: summary(replay_all(places.corpus, places.raw)),
         "latents": lambda: commands.latents(places, settings),
-        "manifests": lambda: manifests(settings, places, workers),
+        "manifests": lambda: held_out(settings, places, workers),
     }
     for step in STEPS[: STEPS.index(until) + 1]:
         if step == "train":
@@ -104,34 +104,29 @@ def kinds(raw: Path, wanted: list[Take]) -> list[Answer]:
     ]
 
 
-def manifests(settings: Settings, places: Places, workers: int) -> Answer:
-    """One for each arm, and `held_out`: every expert's episode, of which the val split is what errors are measured on.
+def manifest_of(arm: Arm, places: Places, workers: int) -> Answer:
+    """What an arm is trained on."""
+    where = f"{arm.where} AND {commands.trained_tasks(TRAINED)}"
+    return commands.manifest(places, arm.manifest, where=where, policy=arm.policy, workers=workers)
 
-    The label chooses what is MEASURED on, never what is trained on.
-    """
-    tasks = commands.trained_tasks(TRAINED)
-    out: Answer = {}
-    for name in settings.arms:
-        arm = arm_named(name)
-        out[name] = commands.manifest(
-            places, name, where=f"{arm.where} AND {tasks}", policy=arm.policy, workers=workers
-        )
+
+def held_out(settings: Settings, places: Places, workers: int) -> Answer:
+    """Every expert's episode, of which the val split is what errors are measured on: a label chooses that, never what is trained on."""
     experts = [
         take.name
         for take in takes(settings.budget, settings.seed)
         if take.play is Play.EXPERT and take.has_actions and take.task in TRAINED
     ]
     where = f"episode_id IN ({', '.join(repr(name) for name in experts)})"
-    out["held_out"] = commands.manifest(
-        places, "held_out", where=where, policy="everything", workers=workers
-    )
-    return out
+    return commands.manifest(places, "held_out", where=where, policy="everything", workers=workers)
 
 
 def _train_and_roll_out(
     state: State, settings: Settings, places: Places, workers: int, say: Callable[[str], None]
 ) -> None:
     """All trainings, seed by seed, then all rollouts: of what is there when a run is stopped, whole seeds are compared first."""
+    for arm in map(arm_named, settings.arms):
+        state.once(f"manifest {arm.manifest}", partial(manifest_of, arm, places, workers))
     _train_all(state, settings, places, workers)
     rollouts: dict[str, dict[int, Answer]] = {name: {} for name in settings.arms}
     errors: dict[str, dict[int, Answer]] = {name: {} for name in settings.arms}
@@ -145,7 +140,7 @@ def _train_and_roll_out(
                 key, partial(_rolled, settings, places, arm, seed, workers)
             )
             say(f"{key}: {rollouts[name][seed]['success']}")
-    state.once("compare", lambda: compared(rollouts, errors, seed=settings.seed))
+    state.done["compare"] = compared(rollouts, errors, seed=settings.seed)
 
 
 def _train_all(state: State, settings: Settings, places: Places, workers: int) -> None:
