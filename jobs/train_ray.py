@@ -1,11 +1,15 @@
 """A training run on Ray Train: the same loop in every worker, on whatever machines the cluster has.
 
 Every worker must see the corpus and the run's folder under the same path. A worker that dies ends the run; the same command goes on with it.
+A signal to the command asks the first worker to stop through a file in the run's folder, because Ray hands none on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -16,12 +20,11 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from ingest.executor import RayExecutor
 from jobs.context import usable_cores
 from jobs.ingest import limits_from
-from jobs.output import answer_json
-from jobs.train_report import show_done
-from jobs.train_run import StopRequest, train
+from jobs.stop_request import StopRequest
+from jobs.train_run import answer, train
 from schemas.errors import PipelineError, TransientError
 from training.run.parallel import BACKENDS, Ranks
-from training.run.run_folder import load_result
+from training.run.run_folder import ask_to_stop, forget_stop, load_result
 from training.run.session import TrainRequest
 
 FOLDER = "ray"  # of Ray's own state, in a run
@@ -38,21 +41,36 @@ def run_on_ray(
     """
     Raises:
         PipelineError: that of a worker, as if it had happened here; TransientError when one died.
+        KeyboardInterrupt: it was asked to stop; by then a checkpoint is written.
     """
-    out = request.out.absolute()
-    request = replace(request, manifest=request.manifest.absolute(), out=out)
+    request = _absolute(request)
     workers = max(usable_cores(), num_workers + 1)  # one more: Ray's controller is a worker, too
     executor = RayExecutor(limits_from(), address=address, workers=workers)
     executor.connect()
+    forget_stop(request.out)
+    stop = StopRequest(told=partial(ask_to_stop, request.out))
     try:
-        told = _fit(request, num_workers, wandb)
+        with stop.listening():
+            told = _aside(partial(_fit, request, num_workers, wandb))
     finally:
         if executor.is_ours:
             ray.shutdown()
-    if as_json:
-        answer_json(told)
-    else:
-        show_done(told)
+    answer(told, as_json=as_json)
+
+
+def _absolute(request: TrainRequest) -> TrainRequest:
+    """Ray's workers run elsewhere."""
+    paths = {name: getattr(request, name) for name in ("manifest", "out", "init_from", "cache")}
+    return replace(request, **{k: path.absolute() for k, path in paths.items() if path is not None})
+
+
+def _aside(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """In another thread: in the main one Ray Train takes SIGINT for itself, aborts without a checkpoint, and exits with 0."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="ray-train")
+    try:
+        return pool.submit(work).result()
+    finally:
+        pool.shutdown(wait=False)
 
 
 def _fit(request: TrainRequest, num_workers: int, wandb: str | None) -> dict[str, Any]:

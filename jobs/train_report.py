@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
@@ -114,6 +116,13 @@ def _warnings(counts: dict[str, Any]) -> list[str]:
             f"{counts['too_short']:,} too short for a window; {share}"
         )
     return out
+
+
+def show_idle_gpus(num_gpus: int, words: Sequence[str]) -> None:
+    """One process uses one of them. `words`: of the command, without the program's name."""
+    command = f"torchrun --nproc-per-node {num_gpus} -m jobs {shlex.join(words)}"
+    said = f"1 of {num_gpus} GPUs is used; for all of them: {command}"
+    stderr.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_done(told: dict[str, Any]) -> None:

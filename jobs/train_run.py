@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from jobs.output import answer_json
+from jobs.stop_request import StopRequest
 from jobs.train_log import sinks_of
-from jobs.train_report import Live, show_done, show_plan
+from jobs.train_report import Live, show_done, show_idle_gpus, show_plan
 from schemas.errors import ConfigError
 from training.run.checkpoint import checkpoints
-from training.run.parallel import Ranks, device_for, joined
-from training.run.run_folder import write_result
-from training.run.session import TrainRequest, World, open_session
+from training.run.opening import open_session
+from training.run.parallel import Ranks, device_for, gpus_in_reach, joined
+from training.run.run_folder import forget_stop, is_asked_to_stop, write_result
+from training.run.session import TrainRequest, World
 
 
 def ranks_from() -> Ranks:
@@ -41,44 +41,26 @@ def ranks_from() -> Ranks:
     return Ranks(**found)
 
 
-class StopRequest:
-    """The first SIGINT or SIGTERM asks to stop after the step; the second is not asking."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-
-    def __call__(self) -> bool:
-        return self.is_asked
-
-    @contextmanager
-    def listening(self) -> Iterator[StopRequest]:
-        """In the main thread."""
-        both = (signal.SIGINT, signal.SIGTERM)
-        before = {each: signal.signal(each, self._ask) for each in both}
-        try:
-            yield self
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.is_asked:
-            raise KeyboardInterrupt
-        self.is_asked = True
-
-
 def run_here(request: TrainRequest, *, wandb: str | None, as_json: bool) -> None:
     """Raises KeyboardInterrupt when it was asked to stop; by then a checkpoint is written."""
     ranks = ranks_from()
     device = device_for(ranks, request.device)
+    if ranks.is_first:
+        forget_stop(request.out)
+    if (num := gpus_in_reach(ranks, device)) > 1:
+        show_idle_gpus(num, sys.argv[1:])
     stop = StopRequest()
     with joined(ranks, device), stop.listening():
         told = train(request, ranks, stop, wandb=wandb)
-    if ranks.is_first:
-        if as_json and not told["interrupted"]:
-            answer_json(told)
-        elif not as_json:
-            show_done(told)
+    answer(told, as_json=as_json, is_shown=ranks.is_first)
+
+
+def answer(told: dict[str, Any], *, as_json: bool, is_shown: bool = True) -> None:
+    """Raises KeyboardInterrupt when it was asked to stop: there is nothing to answer then."""
+    if is_shown and as_json and not told["interrupted"]:
+        answer_json(told)
+    elif is_shown and not as_json:
+        show_done(told)
     if told["interrupted"]:
         raise KeyboardInterrupt
 
@@ -92,6 +74,10 @@ def train(
 ) -> dict[str, Any]:
     """What came of it, for `--json`. The process group is joined already, where there is one."""
     started = time.monotonic()
+
+    def is_asked() -> bool:
+        return should_stop() or (ranks.is_first and is_asked_to_stop(request.out))
+
     device = device_for(ranks, request.device)
     live = Live(is_shown=ranks.is_first)
     world = World(clock_s=time.perf_counter, progress=live.preparing)
@@ -110,7 +96,7 @@ def train(
                     sink(line)
 
             live.begin(session.first_step, session.end)
-            done = session.run(World(clock_s=time.perf_counter, should_stop=should_stop, told=told))
+            done = session.run(World(clock_s=time.perf_counter, should_stop=is_asked, told=told))
     result = {
         "run": str(request.out),
         "resumed_from": session.first_step,

@@ -131,7 +131,8 @@ class RunSettings(_Settings):
     compile: bool = False
     checkpoint_activations: bool = False
     parallel: Literal["ddp", "fsdp2"] = "ddp"
-    checkpoint_every: int = Field(2000, ge=1)
+    checkpoint_every: int = Field(2000, ge=1)  # steps
+    checkpoint_minutes: float | None = Field(30.0, gt=0)  # since the last one, whatever the steps
     keep_checkpoints: int = Field(3, ge=1)
     log_every: int = Field(20, ge=1)
     num_workers: int = Field(8, ge=0)  # threads of a rank that load

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from tests.training.running import CPU, batches, learner, recipe, snapshot_of, trainer
 from training.run.checkpoint import checkpoint_of, write
-from training.run.parallel import Ranks, joined, rows_of_all, sum_over, whole
+from training.run.parallel import Ranks, asked_by_any, joined, rows_of_all, sum_over, whole
 from training.run.restore import restore
 
 NUM_STEPS, NUM_BEFORE = 3, 2  # steps in all, and before the checkpoint
@@ -44,6 +44,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with joined(ranks, CPU):
         assert rows_of_all(torch.tensor([[ranks.rank]]), ranks).tolist() == [[0], [1]]
+        assert asked_by_any(ranks, ranks.rank == 1, False) == [True, False]
         for how in ("ddp", "fsdp2"):
             steps(how, ranks, Path(folder))
 

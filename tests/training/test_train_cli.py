@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from jobs import train_log
+from jobs import output, train_log, train_run
 from jobs.cli import app
 from jobs.train import changes_from
 from schemas.errors import ConfigError, PipelineError
 from tests.training.corpus import Trainable, build_manifest
+from training.conditioning.words import WordsConditioner
+from training.recipe import load_recipe
 from training.run.checkpoint import WEIGHTS, checkpoint_of, checkpoints
 from training.run.event_log import scalars
 from training.run.guard import Diverged
-from training.run.run_folder import LOG_FILE
+from training.run.run_folder import LOG_FILE, RunFacts, ask_to_stop, load_run
+from training.run.session import TrainRequest
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -48,6 +52,12 @@ def train(manifest: Path, out: Path, *more: str) -> dict[str, Any]:
 
 def weights_of(run: Path) -> bytes:
     return (checkpoint_of(run).folder / WEIGHTS).read_bytes()
+
+
+def run_facts(run: Path) -> RunFacts:
+    found = load_run(run)
+    assert found is not None
+    return found[0]
 
 
 def test_a_run_that_is_gone_on_with_is_the_run_in_one(trainable: Trainable, tmp_path: Path) -> None:
@@ -103,6 +113,18 @@ def test_a_signal_finishes_the_step_saves_and_goes_on_later(
     assert weights_of(tmp_path / "one") == weights_of(tmp_path / "two")
 
 
+def test_a_file_in_the_run_stops_it_as_a_signal_does_and_a_start_forgets_it(
+    trainable: Trainable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_to_stop(tmp_path / "run")  # of the run before, as it were
+    with monkeypatch.context() as patch:
+        patch.setattr(train_log, "append_log", lambda out, line: ask_to_stop(out))
+        command = words(trainable.manifest, tmp_path / "run")
+        stopped = CliRunner().invoke(app, command, standalone_mode=False)
+    assert stopped.return_value == 130
+    assert checkpoint_of(tmp_path / "run").state.step == 2  # it came while step 1 was told
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
     trainable: Trainable, tmp_path: Path
@@ -142,6 +164,20 @@ def test_another_recipe_is_refused_and_says_what_differs(
     assert done["resumed_from"] == 2
 
 
+def test_weights_are_not_given_another_text(
+    trainable: Trainable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a language model had told the words, which is another one now: neither to go on nor to evaluate."""
+    with monkeypatch.context() as patch:
+        patch.setattr(WordsConditioner, "text_id", "text_x-0123456789ab")
+        train(trainable.manifest, tmp_path, "--until", "1")
+    with pytest.raises(ConfigError, match="was trained on that of text_x-0123456789ab"):
+        train(trainable.manifest, tmp_path)
+    command = ["eval", str(tmp_path), "--device", "cpu", "--max-samples", "1"]
+    done = CliRunner().invoke(app, command, standalone_mode=False)
+    assert "was trained on that of text_x-0123456789ab" in str(done.exception)
+
+
 def test_another_manifest_is_refused_and_says_which(trainable: Trainable, tmp_path: Path) -> None:
     mine = trainable.copied(tmp_path / "corpus")
     train(mine.manifest, tmp_path / "run", "--until", "2")
@@ -169,6 +205,7 @@ def test_fine_tuning_adds_a_layer_for_a_new_body(trainable: Trainable, tmp_path:
     assert before.state.embodiments == ("umi",)
     assert after.state.embodiments == ("umi", "human_video", "umi_bimanual")
     assert after.state.model.width == 16
+    assert run_facts(tmp_path / "tuned").init_from == str(tmp_path / "base")
     one, two = before.tensors(), after.tensors()
     for name, value in one.items():
         torch.testing.assert_close(two[name][: len(value)], value, atol=1e-6, rtol=1e-4)
@@ -242,6 +279,32 @@ def test_a_dry_run_tells_and_touches_nothing(trainable: Trainable, tmp_path: Pat
     assert found["counts"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "num_gpus", "world_size", "is_told"),
+    [("cuda", 4, "1", True), ("cuda", 1, "1", False), ("cpu", 4, "1", False), ("cuda", 4, "4", False)],
+)  # fmt: skip
+def test_one_process_on_many_gpus_is_told_the_command_for_all(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    num_gpus: int,
+    world_size: str,
+    is_told: bool,
+) -> None:
+    request = TrainRequest(manifest=tmp_path, recipe=load_recipe("tiny"), out=tmp_path / "run")
+    told: list[str] = []
+    monkeypatch.setenv("WORLD_SIZE", world_size)
+    monkeypatch.setattr(sys, "argv", ["/bin/eicorpus", "train", "--out", "my run"])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: num_gpus)
+    monkeypatch.setattr(train_run, "device_for", lambda ranks, name: torch.device(kind, 0))
+    monkeypatch.setattr(train_run, "joined", lambda ranks, device: nullcontext())
+    monkeypatch.setattr(train_run, "train", lambda *a, **k: {"interrupted": False})
+    monkeypatch.setattr(output.stderr, "print", lambda said, **style: told.append(said))
+    train_run.run_here(request, wandb=None, as_json=True)
+    command = "torchrun --nproc-per-node 4 -m jobs train --out 'my run'"
+    assert told == ([f"1 of 4 GPUs is used; for all of them: {command}"] if is_told else [])
+
+
 def test_set_keys_become_a_tree_of_yaml() -> None:
     found = changes_from(
         ["run.batch_size=96", "data.past_s=[-0.6, 0.0]", "text={kind: none}"], steps=5, workers=None
@@ -253,16 +316,3 @@ def test_set_keys_become_a_tree_of_yaml() -> None:
     }
     with pytest.raises(ConfigError, match="set as a whole"):
         changes_from(["seed=1", "seed.x=2"], steps=None, workers=None)
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Train's own use of Ray Data
-def test_ray_train_gives_the_same_weights(
-    trainable: Trainable, tmp_path: Path, ray_cluster: None
-) -> None:
-    """One worker, on the cluster that the tests share; two ranks are tested without Ray."""
-    here = train(trainable.manifest, tmp_path / "here", "--until", "2")
-    there = train(trainable.manifest, tmp_path / "there", "--until", "2", "--ray")
-    assert there["step"] == here["step"] == 2
-    assert weights_of(tmp_path / "here") == weights_of(tmp_path / "there")

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from schemas.errors import ConfigError
+from schemas.text_features import FeatureSettings
 from training.model.settings import ModelSettings
 from training.run.optimiser import MOMENTS, Averages, trained
 from training.run.parallel import Ranks, whole
@@ -59,6 +60,8 @@ class CheckpointState(BaseModel):
     embodiments: tuple[str, ...]  # in the order of the banks
     normaliser: dict[str, Any] = {}  # what of it is not tensors
     encoder_id: str = ""
+    text_id: str = ""  # of the frozen model that told it, and how it was asked; "" for none
+    text_settings: FeatureSettings | None = None
     rate_hz: float = (
         10.0  # timesteps a second of what it was trained on: how far apart the actions it says are
     )

@@ -4,6 +4,7 @@ run.json       RunFacts: the manifest by path and digest, the recipe by digest
 manifest.json  the page of the manifest, as it was
 recipe.yaml    the recipe, resolved
 log.jsonl      one object a line
+stop           where it is there, the run stops after its step, as at a signal; the next start removes it
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from training.recipe import TrainRecipe
 
 VERSION = 1  # a reader refuses a higher one
 RUN_FILE, RECIPE_FILE, LOG_FILE = "run.json", "recipe.yaml", "log.jsonl"
-RESULT_FILE = "result.json"
+RESULT_FILE, STOP_FILE = "result.json", "stop"
 # By which means, not what: another value gives the same run, but for the order in which numbers are added.
 FREE = {
     f"run.{key}"
@@ -32,6 +33,7 @@ FREE = {
         "accumulate",
         "checkpoint_activations",
         "checkpoint_every",
+        "checkpoint_minutes",
         "compile",
         "keep_checkpoints",
         "log_every",
@@ -50,7 +52,7 @@ class RunFacts(BaseModel):
     manifest_name: str
     manifest_sha256: str
     recipe_sha256: str
-    init_from: str = ""
+    init_from: str = ""  # the run whose weights it began with
 
 
 def load_run(out: Path) -> tuple[RunFacts, TrainRecipe] | None:
@@ -84,13 +86,15 @@ def check_same(
     """A run goes on only as what it began.
 
     Raises:
-        ConfigError: it was begun with another manifest or recipe; the message says what differs.
+        ConfigError: it was begun with another manifest or recipe, or from other weights; the message says what differs.
     """
     begun = load_run(out)
     if begun is None:
         return
     was, old = begun
     other = f"choose another --out, or say {{}} to go on with it in {out}"
+    if not may_change_recipe and (found := _other_base(was.init_from, facts.init_from)):
+        raise ConfigError(f"{found}; {other.format('--allow-other-recipe')}", where=str(out))
     if was.manifest_sha256 != facts.manifest_sha256 and not may_change_manifest:
         found = f"begun with manifest {was.manifest_name} ({was.manifest_sha256[:12]}), now {facts.manifest_name} ({facts.manifest_sha256[:12]})"
         raise ConfigError(f"{found}; {other.format('--allow-other-manifest')}", where=str(out))
@@ -99,6 +103,23 @@ def check_same(
         more = f" and {len(odd) - 6} more" if len(odd) > 6 else ""
         found = f"begun with another recipe: {', '.join(odd[:6])}{more}"
         raise ConfigError(f"{found}; {other.format('--allow-other-recipe')}", where=str(out))
+
+
+def going_on(out: Path, facts: RunFacts) -> RunFacts:
+    """Of a run that has weights already: whatever is said now, it began with those of then."""
+    begun = load_run(out)
+    if begun is None:
+        return facts
+    return facts.model_copy(update={"init_from": begun[0].init_from})
+
+
+def _other_base(was: str, now: str) -> str:
+    """What is to be said against `now`, or nothing. Folders are compared: the weights of then may be gone."""
+    if bool(was) == bool(now) and Path(was).resolve() == Path(now).resolve():
+        return ""
+    began, asked = (f"with the weights of {each}" if each else "with none" for each in (was, now))
+    again = f"say --init-from {was}" if was else "leave out --init-from"
+    return f"begun {began}, now {asked}; {again}"
 
 
 def differences(old: TrainRecipe, new: TrainRecipe) -> Iterator[tuple[str, str]]:
@@ -157,6 +178,21 @@ def write_result(out: Path, told: dict[str, Any]) -> None:
 def load_result(out: Path) -> dict[str, Any]:
     """What was written last."""
     return dict(json.loads((out / RESULT_FILE).read_text()))
+
+
+def ask_to_stop(out: Path) -> None:
+    """From wherever the folder can be seen: a signal reaches one machine, and Ray takes those of its workers."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / STOP_FILE).touch()
+
+
+def is_asked_to_stop(out: Path) -> bool:
+    return (out / STOP_FILE).exists()
+
+
+def forget_stop(out: Path) -> None:
+    """What was asked of the run before."""
+    (out / STOP_FILE).unlink(missing_ok=True)
 
 
 def _replace(path: Path, content: str) -> None:

@@ -1,0 +1,35 @@
+"""Signals that ask a job to stop when it can, rather than at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """The first SIGINT or SIGTERM asks to stop after the step, and is `told` to whom it concerns; the second is not asking."""
+
+    def __init__(self, told: Callable[[], None] = lambda: None) -> None:
+        self.is_asked, self._told = False, told
+
+    def __call__(self) -> bool:
+        return self.is_asked
+
+    @contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """In the main thread."""
+        both = (signal.SIGINT, signal.SIGTERM)
+        before = {each: signal.signal(each, self._ask) for each in both}
+        try:
+            yield self
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.is_asked:
+            raise KeyboardInterrupt
+        self.is_asked = True
+        self._told()

@@ -1,0 +1,63 @@
+"""What a run goes on as: only what it began as, unless it is told otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ConfigError
+from schemas.manifest import FACTS_FILE
+from tests.training.running import recipe
+from training.run.run_folder import RunFacts, check_same, going_on, write_run
+
+
+def facts(init_from: str = "", manifest: str = "m") -> RunFacts:
+    return RunFacts(
+        manifest=manifest,
+        manifest_name=manifest,
+        manifest_sha256=manifest * 64,
+        recipe_sha256="r" * 64,
+        init_from=init_from,
+    )
+
+
+def begun(tmp_path: Path, init_from: str = "") -> Path:
+    (tmp_path / FACTS_FILE).write_text("{}")
+    write_run(tmp_path / "run", facts(init_from), recipe(), tmp_path)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "message"),
+    [
+        ("a", "b", r"begun with the weights of a, now with the weights of b; say --init-from a; choose another --out"),
+        ("a", "", r"begun with the weights of a, now with none; say --init-from a; .*--allow-other-recipe"),
+        ("", "b", r"begun with none, now with the weights of b; leave out --init-from"),
+    ],
+)  # fmt: skip
+def test_other_weights_to_begin_with_are_refused(
+    tmp_path: Path, was: str, now: str, message: str
+) -> None:
+    out = begun(tmp_path, was)
+    with pytest.raises(ConfigError, match=message):
+        check_same(out, facts(now), recipe())
+    with pytest.raises(ConfigError, match=message):  # that is another thing to allow
+        check_same(out, facts(now), recipe(), may_change_manifest=True)
+    check_same(out, facts(now), recipe(), may_change_recipe=True)
+    assert going_on(out, facts(now, "n")) == facts(was, "n")  # its weights are still those
+
+
+@pytest.mark.parametrize("again", ["a", "./a", "b/../a"])
+def test_the_same_folder_is_the_same_however_it_is_said(tmp_path: Path, again: str) -> None:
+    check_same(begun(tmp_path, "a"), facts(again), recipe())
+
+
+def test_by_which_means_may_change_and_what_is_computed_may_not(tmp_path: Path) -> None:
+    out = begun(tmp_path)
+    check_same(out, facts(), recipe(checkpoint_minutes=None, checkpoint_every=7, accumulate=2))
+    with pytest.raises(ConfigError, match=r"another recipe: run\.num_draws 1 -> 2; .*--allow-other-recipe"):  # fmt: skip
+        check_same(out, facts(), recipe(num_draws=2), may_change_manifest=True)
+    with pytest.raises(ConfigError, match=r"manifest m .*, now n .*--allow-other-manifest"):
+        check_same(out, facts(manifest="n"), recipe(), may_change_recipe=True)
+    assert going_on(tmp_path / "none", facts("a")) == facts("a")

@@ -1,0 +1,60 @@
+"""Weights are given what they learned from: the same encoder, the same language model asked the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.errors import ConfigError
+from schemas.text_features import FeatureSettings
+from tests.training.tiny import SETTINGS
+from training.conditioning.text_model import settings_of
+from training.recipe import OnlineText
+from training.run.checkpoint import Checkpoint, CheckpointState
+from training.run.same_inputs import check_encoder, check_text
+
+
+def checkpoint(**said: Any) -> Checkpoint:
+    state = CheckpointState(
+        step=1,
+        recipe={},
+        recipe_sha256="",
+        manifest_name="m",
+        manifest_sha256="",
+        model=SETTINGS,
+        embodiments=("umi",),
+        **said,
+    )
+    return Checkpoint(folder=Path("run/step"), state=state)
+
+
+def test_latents_of_another_encoder_are_refused() -> None:
+    begun = checkpoint(encoder_id="a-000000000000")
+    check_encoder(begun, "a-000000000000")
+    with pytest.raises(ConfigError, match=r"latents of a-1; run/step was trained on those of a-0.*data\.encoder=a-0"):  # fmt: skip
+        check_encoder(begun, "a-1")
+
+
+@pytest.mark.parametrize("other", ["text_x-111111111111", ""])
+def test_text_of_another_model_is_refused_with_how_it_was_asked(other: str) -> None:
+    begun = checkpoint(text_id="text_x-0", text_settings=FeatureSettings(layer=7, camera="*head*"))
+    check_text(begun, "text_x-0")
+    said = other or "no language model"
+    with pytest.raises(ConfigError, match=rf"told by {said}; .* that of text_x-0; .*text\.encoder=text_x-0.*layer.:7.*head"):  # fmt: skip
+        check_text(begun, other)
+
+
+def test_of_an_older_checkpoint_nothing_is_known_and_nothing_refused() -> None:
+    check_text(checkpoint(), "text_x-0")
+    check_text(checkpoint(), "")
+
+
+def test_what_is_asked_in_the_step_is_named_as_where_it_is_stored() -> None:
+    plain = OnlineText(model="unused", with_pictures=False, layer=-1, max_tokens=64)
+    assert settings_of(plain, 36, 10.0) == FeatureSettings(layer=36, max_text_tokens=64)
+    shown = OnlineText(model="unused", layer=-2, camera="*head*", prompt="Do {text}")
+    assert settings_of(shown, 36, 5.0) == FeatureSettings(
+        layer=35, prompt="Do {text}", picture_every_s=0.2, camera="*head*", max_picture_tokens=64
+    )

@@ -1,0 +1,193 @@
+"""From a manifest and a recipe to a run that can begin: everything is built, and what does not fit is refused, before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from schemas import manifest as manifests
+from schemas.errors import ConfigError
+from schemas.manifest import Manifest
+from training.batch import Batch
+from training.conditioning.open import open_conditioner
+from training.conditioning.protocol import Conditioner, TextReader
+from training.data.embodiments import embodiments_of, grown
+from training.data.loader import Loader
+from training.data.normalise import Normaliser, from_state, normaliser_of
+from training.data.order import key_of
+from training.learner import Learner
+from training.model.network import Network
+from training.model.settings import ModelSettings
+from training.recipe import TrainRecipe
+from training.run.checkpoint import Checkpoint, checkpoint_of, checkpoints, refuse_broken
+from training.run.compute import flops_per_sample, matmul_peak
+from training.run.parallel import Ranks
+from training.run.portion import moved
+from training.run.restore import restore_weights
+from training.run.run_folder import RunFacts, check_same, going_on
+from training.run.same_inputs import check_encoder, check_text
+from training.run.session import Session, TrainRequest, World
+from training.run.spreads import measured_spreads
+
+INITIAL = 6  # purpose of the key from which weights are drawn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What has weights already, of which there is one at most: `found` of this run, to go on from; `base` of another, to begin with."""
+
+    found: Checkpoint | None
+    base: Checkpoint | None
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        return self.found or self.base
+
+
+def open_session(
+    request: TrainRequest, ranks: Ranks, device: torch.device, world: World
+) -> Session:
+    """Everything that a run needs, checked.
+
+    Raises:
+        ConfigError: the manifest is not what it was published as, lacks latents or statistics, does not fit the recipe, or the
+            folder has a run of something else.
+    """
+    manifest, recipe = manifests.load(request.manifest), request.recipe
+    facts = _facts(request, manifest)
+    check_same(
+        request.out,
+        facts,
+        recipe,
+        may_change_manifest=request.may_change_manifest,
+        may_change_recipe=request.may_change_recipe,
+    )
+    begun = _begun(request)
+    torch.manual_seed(int(key_of(recipe.seed, INITIAL, 0)) >> 1)  # each as if it were alone
+    reader, conditioner = open_conditioner(
+        recipe.text, manifest, verify_latents=request.verify_latents
+    )
+    if begun.checkpoint is not None:
+        check_text(begun.checkpoint, conditioner.text_id)
+    loader = _loader(request, manifest, begun, reader, ranks, world)
+    if begun.checkpoint is not None:
+        check_encoder(begun.checkpoint, loader.encoder_id)
+    _check_share(recipe, ranks)
+    first = loader.batch(0)  # also the first look at whether a batch can be made at all
+    settings = _settings(loader, conditioner, begun, ranks, device)
+    learner = _learner(settings, conditioner, begun, recipe.seed).to(device)
+    num_text = _num_text(learner, moved(first, device))
+    return Session(
+        request=request,
+        ranks=ranks,
+        device=device,
+        facts=facts if begun.found is None else going_on(request.out, facts),
+        loader=loader,
+        learner=learner,
+        settings=settings,
+        found=begun.found,
+        num_text=num_text,
+        flops_per_sample=flops_per_sample(settings, num_text) * recipe.run.num_draws,
+        peak_flops=_peak(recipe, device, world),
+    )
+
+
+def _facts(request: TrainRequest, manifest: Manifest) -> RunFacts:
+    base = request.init_from
+    return RunFacts(
+        manifest=str(request.manifest),
+        manifest_name=manifest.facts.name,
+        manifest_sha256=manifests.rows_sha256(manifest.rows),
+        recipe_sha256=request.recipe.digest(),
+        init_from="" if base is None else str(base.absolute()),
+    )
+
+
+def _begun(request: TrainRequest) -> Begun:
+    refuse_broken(request.out)
+    found = next(reversed(checkpoints(request.out)), None)
+    if found is not None or request.init_from is None:
+        return Begun(found=found, base=None)
+    return Begun(found=None, base=checkpoint_of(request.init_from))
+
+
+def _loader(
+    request: TrainRequest,
+    manifest: Manifest,
+    begun: Begun,
+    reader: TextReader,
+    ranks: Ranks,
+    world: World,
+) -> Loader:
+    embodiments, normaliser = _bodies(begun, manifest, request.recipe)
+    return Loader(
+        manifest,
+        request.recipe,
+        reader=reader,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        cache=request.cache,
+        embodiments=embodiments,
+        normaliser=normaliser,
+        num_processes=request.num_processes,
+        verify_latents=request.verify_latents,
+        progress=world.progress,
+    )
+
+
+def _bodies(
+    begun: Begun, manifest: Manifest, recipe: TrainRecipe
+) -> tuple[tuple[str, ...], Normaliser | None]:
+    """Embodiments in the order of their layers, and how their actions are scaled: as a checkpoint has it; a base grows by new bodies."""
+    found, base = begun.found, begun.base
+    if found is not None:
+        return found.state.embodiments, from_state(found.normaliser_state())
+    if base is None:
+        return (), None
+    embodiments = grown(base.state.embodiments, embodiments_of(manifest))
+    later = normaliser_of(manifest, embodiments, recipe.data.normalise)
+    return embodiments, from_state(base.normaliser_state()).joined(later)
+
+
+def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:
+    share = recipe.run.batch_size // ranks.world_size
+    if share % recipe.run.accumulate:
+        found = f"a rank's {share} samples do not divide into {recipe.run.accumulate} parts"
+        raise ConfigError(found, where="recipe key run.accumulate")
+
+
+def _settings(
+    loader: Loader, conditioner: Conditioner, begun: Begun, ranks: Ranks, device: torch.device
+) -> ModelSettings:
+    """Spreads stay those that the weights learned with."""
+    before = begun.checkpoint
+    spreads = before.state.model if before else measured_spreads(loader, ranks, device)
+    return ModelSettings(
+        **loader.recipe.architecture.model_dump(),
+        **loader.shapes().settings(),
+        text_width=conditioner.width,
+        action_std=spreads.action_std,
+        change_std=spreads.change_std,
+    )
+
+
+def _learner(settings: ModelSettings, conditioner: Conditioner, begun: Begun, seed: int) -> Learner:
+    """With the weights of a base; those of this run come with its optimiser, later."""
+    torch.manual_seed(int(key_of(seed, INITIAL, 1)) >> 1)
+    learner = Learner(Network(settings), conditioner)
+    if begun.base is not None:
+        where = str(begun.base.folder)
+        restore_weights(learner, begun.base.tensors(), where=where, may_grow=True)
+    return learner
+
+
+@torch.no_grad()
+def _num_text(learner: Learner, batch: Batch) -> int:
+    """Tokens of a batch, as the conditioner tells it."""
+    return int(learner.conditioner(batch.text_inputs).has.shape[1])
+
+
+def _peak(recipe: TrainRecipe, device: torch.device, world: World) -> float:
+    dtype = torch.bfloat16 if recipe.run.precision == "bf16" else torch.float32
+    return matmul_peak(device, dtype, world.clock_s)

@@ -1,0 +1,33 @@
+"""What a network learned from, it must be given again: numbers of another encoder mean nothing to its weights, though they be as many."""
+
+from __future__ import annotations
+
+from schemas.errors import ConfigError
+from training.run.checkpoint import Checkpoint
+
+
+def check_encoder(begun: Checkpoint, encoder_id: str) -> None:
+    """
+    Raises:
+        ConfigError: its pictures were those of another encoder.
+    """
+    was = begun.state.encoder_id
+    if was != encoder_id:
+        found = f"latents of {encoder_id}; {begun.folder} was trained on those of {was}"
+        repair = f"say --set data.encoder={was}, after `eicorpus latents` with it"
+        raise ConfigError(f"{found}; {repair}", where="recipe key data.encoder")
+
+
+def check_text(begun: Checkpoint, text_id: str) -> None:
+    """Of a checkpoint that does not say who told it, nothing is known and nothing refused.
+
+    Raises:
+        ConfigError: its instructions were told by another language model, or by the same one asked otherwise.
+    """
+    was, asked = begun.state.text_id, begun.state.text_settings
+    if was in ("", text_id):
+        return
+    found = f"text told by {text_id or 'no language model'}; {begun.folder} was trained on that of {was}"
+    how = "" if asked is None else f", asked {asked.model_dump_json(exclude_defaults=True)}"
+    repair = f"say --set text.encoder={was} where it is stored, or --set text.model=FOLDER of that model{how}"
+    raise ConfigError(f"{found}; {repair}", where="recipe key text")
