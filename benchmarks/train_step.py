@@ -95,6 +95,7 @@ def batch_of(case: Case) -> Batch:
         ),
         action=normal(s.num_actions, s.action_width),
         has_action=ones(s.num_actions, s.action_width),
+        asked=ones(s.action_width),
         future=normal(s.num_image_tokens, s.latent_width),
         has_future=ones(s.num_views),
         action_t_s=0.1 * torch.arange(1, s.num_actions + 1, device=case.device),

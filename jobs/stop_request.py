@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -32,4 +33,7 @@ class StopRequest:
         if self.is_asked:
             raise KeyboardInterrupt
         self.is_asked = True
-        self._told()
+        try:
+            self._told()
+        except OSError as error:  # a full disk, of all moments: in a handler it would end the command, unasked and unsaved
+            sys.stderr.write(f"the wish to stop could not be handed on: {error}\n")

@@ -68,7 +68,7 @@ def command(
     changes = changes_from(set_ or [], steps=steps, workers=workers)
     request = TrainRequest(
         manifest=manifest,
-        recipe=_recipe(recipe, changes, init_from),
+        recipe=_recipe(recipe, changes, init_from, out),
         out=out,
         device=device,
         until=until,
@@ -128,10 +128,22 @@ def _pair(given: str) -> tuple[str, Any]:
         raise ConfigError(f"{given!r}: no YAML value", where="--set") from error
 
 
-def _recipe(name: str, changes: dict[str, Any], init_from: Path | None) -> TrainRecipe:
-    """A run that begins with the weights of another has its network, too: what the recipe does not say is as there."""
+def _recipe(name: str, changes: dict[str, Any], init_from: Path | None, out: Path) -> TrainRecipe:
+    """A run that begins with the weights of another has its network, too: what the recipe does not say is as there.
+
+    A run that has weights of its own goes on though those it began with are gone: its own recipe has what they said.
+    """
     from training.recipe import load_recipe
     from training.run.checkpoint import checkpoint_of
+    from training.run.run_folder import load_run
 
-    base = None if init_from is None else checkpoint_of(init_from).state.recipe
+    if init_from is None:
+        return load_recipe(name, changes)
+    try:
+        base = checkpoint_of(init_from).state.recipe
+    except ConfigError:
+        begun = load_run(out)
+        if begun is None:
+            raise
+        base = begun[1].model_dump(mode="json")
     return load_recipe(name, changes, base=base)

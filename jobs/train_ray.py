@@ -98,7 +98,8 @@ def _worker(config: dict[str, Any]) -> None:
         world_size=context.get_world_size(),
         local_rank=get_device().index or 0,  # Ray decides which GPUs a worker sees
     )
-    train(config["request"], ranks, StopRequest(), wandb=config["wandb"])
+    # The command has forgotten what was asked before, and may have been asked since.
+    train(config["request"], ranks, StopRequest(), wandb=config["wandb"], forgets_stop=False)
 
 
 def _of_worker(error: TrainingFailedError) -> PipelineError:

@@ -120,7 +120,9 @@ def _warnings(counts: dict[str, Any]) -> list[str]:
 
 def show_idle_gpus(num_gpus: int, words: Sequence[str]) -> None:
     """One process uses one of them. `words`: of the command, without the program's name."""
-    command = f"torchrun --nproc-per-node {num_gpus} -m jobs {shlex.join(words)}"
+    command = (
+        f"torchrun --shutdown-timeout 900 --nproc-per-node {num_gpus} -m jobs {shlex.join(words)}"
+    )
     said = f"1 of {num_gpus} GPUs is used; for all of them: {command}"
     stderr.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
 

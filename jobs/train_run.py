@@ -17,7 +17,7 @@ from schemas.errors import ConfigError
 from training.run.checkpoint import checkpoints
 from training.run.opening import open_session
 from training.run.parallel import Ranks, device_for, gpus_in_reach, joined
-from training.run.run_folder import forget_stop, is_asked_to_stop, write_result
+from training.run.run_folder import forget_stop, held, is_asked_to_stop, write_result
 from training.run.session import TrainRequest, World
 
 
@@ -45,14 +45,17 @@ def run_here(request: TrainRequest, *, wandb: str | None, as_json: bool) -> None
     """Raises KeyboardInterrupt when it was asked to stop; by then a checkpoint is written."""
     ranks = ranks_from()
     device = device_for(ranks, request.device)
-    if ranks.is_first:
-        forget_stop(request.out)
     if (num := gpus_in_reach(ranks, device)) > 1:
         show_idle_gpus(num, sys.argv[1:])
     stop = StopRequest()
     with joined(ranks, device), stop.listening():
-        told = train(request, ranks, stop, wandb=wandb)
+        told = train(request, ranks, stop, wandb=wandb, forgets_stop=not _is_restart())
     answer(told, as_json=as_json, is_shown=ranks.is_first)
+
+
+def _is_restart() -> bool:
+    """Whether torchrun began this process again after one ended: whoever asked for a stop before that still means it."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def answer(told: dict[str, Any], *, as_json: bool, is_shown: bool = True) -> None:
@@ -71,8 +74,16 @@ def train(
     should_stop: StopRequest,
     *,
     wandb: str | None,
+    forgets_stop: bool,
 ) -> dict[str, Any]:
-    """What came of it, for `--json`. The process group is joined already, where there is one."""
+    """What came of it, for `--json`. The process group is joined already, where there is one.
+
+    Args:
+        forgets_stop: a wish that the run stop is of the run before, not of this one.
+
+    Raises:
+        ConfigError: it does not fit, or another process trains into the same folder.
+    """
     started = time.monotonic()
 
     def is_asked() -> bool:
@@ -87,6 +98,10 @@ def train(
             show_plan(session, is_all=False)
         last: dict[str, Any] = {}
         with ExitStack() as stack:
+            if ranks.is_first:
+                stack.enter_context(held(request.out))
+            if ranks.is_first and forgets_stop:
+                forget_stop(request.out)
             sinks = sinks_of(session, wandb, stack) if ranks.is_first else []
 
             def told(line: dict[str, Any]) -> None:

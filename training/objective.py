@@ -30,10 +30,6 @@ class Terms:
     sample_sums: Tensor
     sample_counts: Tensor
 
-    def means(self) -> Tensor:
-        """[4]; 0 where nothing was scored."""
-        return self.sums / self.counts.clamp(min=1)
-
     def plus(self, other: Terms) -> Terms:
         """Both together, of the same samples."""
         names = ("sums", "counts", "sample_sums", "sample_counts")
@@ -55,13 +51,14 @@ def objective(
     """
     task = batch.known.task
     says_action, says_future = scores_action(task), scores_future(task)
+    shown = shown_actions(batch)
     target = torch.where(batch.has_action, batch.action, 0.0)
-    noise = torch.where(batch.has_action, action_noise, 0.0)
+    noise = torch.where(shown, action_noise, 0.0)
     acting = torch.where(says_action[:, None, None], noised(target, noise, t), target)
     seeing = torch.where(
         says_future[:, None, None], noised(batch.future, future_noise, t), batch.future
     )
-    said_action, said_future = network(batch.known, text, acting, batch.has_action, seeing, t)
+    said_action, said_future = network(batch.known, text, acting, shown, seeing, t)
     action_error = (said_action - velocity(target, noise)).float().square()
     future_error = (said_future - velocity(batch.future, future_noise)).float().square()
     s = network.settings
@@ -72,6 +69,14 @@ def objective(
         network.settings.num_patches, dim=1
     )
     return _terms(task, action_error, scored_actions(batch), future_error, is_future)
+
+
+def shown_actions(batch: Batch) -> Tensor:
+    """[B, K, E] which elements the network is shown. Whoever is to say actions is shown noise in all that the body has, as when it is
+    asked: where noise ends would tell how long its segment is. Who is given actions is given those that were recorded.
+    """
+    says_action = scores_action(batch.known.task)[:, None, None]
+    return torch.where(says_action, batch.asked[:, None], batch.has_action)
 
 
 def scored_actions(batch: Batch) -> Tensor:

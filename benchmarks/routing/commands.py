@@ -115,5 +115,5 @@ def evaluate(places: Places, arm: Arm, seed: int) -> dict[str, Any]:
     """Open loop, on the val episodes of experts: the same for every arm."""
     run = str(places.run(arm.name, seed))
     held_out = ("--manifest", str(places.corpus / "manifests" / "held_out"))
-    given = (*held_out, "--allow-other-manifest", "--split", "val")
+    given = (*held_out, "--allow-other-manifest", "--split", "val", "--ema")  # as it is rolled out
     return eicorpus(places, f"eval-{arm.name}-{seed}", "eval", run, *given)

@@ -39,6 +39,7 @@ def test_a_task_scores_the_same_beside_others_as_alone() -> None:
             known=Known(**{name: getattr(b.known, name)[one] for name in names}),
             action=b.action[one],
             has_action=b.has_action[one],
+            asked=b.asked[one],
             future=b.future[one],
             has_future=b.has_future[one],
         )
@@ -76,6 +77,32 @@ def test_what_is_masked_has_no_gradient_and_a_true_zero_has() -> None:
     wild = replace(b, has_action=masked, action=torch.where(masked, b.action, 1e6))
     found = objective(network(), wild, text_of(b), *noise_of(b))
     torch.testing.assert_close(found.sums, fewer.sums)
+
+
+@pytest.mark.parametrize("task", [Task.POLICY, Task.INVERSE_DYNAMICS, Task.FORWARD_DYNAMICS])
+def test_who_is_to_say_actions_is_not_told_where_the_segment_ends(task: Task) -> None:
+    b = batch([INDEX[task]] * 3)
+    inside = torch.ones_like(b.has_action)
+    inside[:, 4:] = False  # two rows beyond the end, and what they hold means nothing
+    asked = torch.ones_like(b.asked)
+    whole = replace(b, has_action=torch.ones_like(inside), asked=asked)
+    cut = replace(b, has_action=inside, asked=asked)
+    seen: list[torch.Tensor] = []
+    made = network()
+    made.register_forward_pre_hook(lambda _, given: seen.extend((given[2], given[3])))
+    noise = noise_of(b)
+    for each in (whole, cut):
+        objective(made, each, text_of(b), *noise)
+    (acting, shown), (acting_cut, shown_cut) = seen[:2], seen[2:]
+    if task is Task.FORWARD_DYNAMICS:  # it is given actions: those that there are
+        assert torch.equal(shown_cut, inside)
+        assert not acting_cut[:, 4:].any()
+        return
+    assert torch.equal(shown_cut, shown)
+    torch.testing.assert_close(acting_cut[:, :4], acting[:, :4])
+    t, action_noise, _ = noise
+    pure = (1 - t)[:, None, None] * action_noise
+    torch.testing.assert_close(acting_cut[:, 4:], pure[:, 4:])
 
 
 def test_a_future_that_is_not_there_is_not_scored() -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from jobs.train import _recipe
 from schemas.errors import ConfigError
 from schemas.manifest import FACTS_FILE
 from tests.training.running import recipe
-from training.run.run_folder import RunFacts, check_same, going_on, write_run
+from training.run.run_folder import RunFacts, check_same, going_on, held, write_run
 
 
 def facts(init_from: str = "", manifest: str = "m") -> RunFacts:
@@ -61,3 +62,19 @@ def test_by_which_means_may_change_and_what_is_computed_may_not(tmp_path: Path) 
     with pytest.raises(ConfigError, match=r"manifest m .*, now n .*--allow-other-manifest"):
         check_same(out, facts(manifest="n"), recipe(), may_change_recipe=True)
     assert going_on(tmp_path / "none", facts("a")) == facts("a")
+
+
+def test_one_process_at_a_time_trains_into_a_folder(tmp_path: Path) -> None:
+    message = r"another process .*touch"
+    with held(tmp_path), pytest.raises(ConfigError, match=message), held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
+
+
+def test_a_run_goes_on_though_what_it_began_with_is_gone(tmp_path: Path) -> None:
+    out = begun(tmp_path, "gone")
+    found = _recipe("tiny", {}, tmp_path / "gone", out)
+    assert found.seed == recipe().seed  # what `tiny` does not say is as the run has it
+    with pytest.raises(ConfigError, match="no whole checkpoint"):
+        _recipe("tiny", {}, tmp_path / "gone", tmp_path / "new")

@@ -301,7 +301,7 @@ def test_one_process_on_many_gpus_is_told_the_command_for_all(
     monkeypatch.setattr(train_run, "train", lambda *a, **k: {"interrupted": False})
     monkeypatch.setattr(output.stderr, "print", lambda said, **style: told.append(said))
     train_run.run_here(request, wandb=None, as_json=True)
-    command = "torchrun --nproc-per-node 4 -m jobs train --out 'my run'"
+    command = "torchrun --shutdown-timeout 900 --nproc-per-node 4 -m jobs train --out 'my run'"
     assert told == ([f"1 of 4 GPUs is used; for all of them: {command}"] if is_told else [])
 
 

@@ -52,10 +52,15 @@ def batch(
         task=task,
         state=normal(s.state_width) if s.state_width else None,
     )
+    action, has_action = (
+        normal(s.num_actions, s.action_width),
+        chance(s.num_actions, s.action_width),
+    )
     return Batch(
         known=known,
-        action=normal(s.num_actions, s.action_width),
-        has_action=chance(s.num_actions, s.action_width),
+        action=action,
+        has_action=has_action,
+        asked=has_action.any(dim=1),
         future=normal(s.num_image_tokens, s.latent_width),
         has_future=torch.ones(size, s.num_views, dtype=torch.bool),
         action_t_s=0.1 * torch.arange(1, s.num_actions + 1),

@@ -5,14 +5,12 @@ A pure function of (seed, step) and of what the samples of the whole batch allow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.manifest import ManifestRow
 from schemas.supervision import Task
 from training.data.order import key_of, uniform
 from training.tasks import INDEX, TASKS
@@ -54,24 +52,11 @@ class Routed:
     short: dict[Task, int]
 
 
-def allowed(rows: Sequence[ManifestRow]) -> Mask:
-    """[S, 4] what each segment may teach."""
-    out = np.zeros((len(rows), len(TASKS)), dtype=bool)
-    for i, row in enumerate(rows):
-        out[i, [INDEX[Task(task)] for task in row.tasks]] = True
-    return out
-
-
-def lowered(rows: Sequence[ManifestRow]) -> Mask:
-    """[S] segments that quality alone keeps from the policy: `low_policy_share` is about them."""
-    return np.array([row.tier == "low" and LIMITED not in row.reasons for row in rows], dtype=bool)
-
-
 def routed(may: Mask, is_low: Mask, settings: RoutingSettings, *, seed: int, step: int) -> Routed:
     """Tasks of a global batch.
 
     Args:
-        may: [B, 4] of `allowed`. is_low: [B] of `lowered`.
+        may: [B, 4] what each sample may teach and can. is_low: [B] samples that quality alone keeps from the policy.
     """
     index = np.arange(len(may))
     may = may.copy()

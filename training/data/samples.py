@@ -57,7 +57,8 @@ class Assembler:
         embodiment = segments["embodiment"].astype(np.int64)
         pictures, has_pictures = self._pictures(rows, now, start, end)
         stored, is_valid = self._rows(segments, *self.window.rows(now, start, end))
-        has = is_valid & self.normaliser.is_known.numpy()[embodiment][:, None]
+        asked = self.normaliser.is_known[torch.from_numpy(embodiment)]
+        has = is_valid & asked.numpy()[:, None]
         values = np.where(has, self.normaliser.encode_array(stored, embodiment), np.float32(0))
         history, action, has_history, has_action = (
             torch.from_numpy(part)
@@ -76,6 +77,7 @@ class Assembler:
             ),
             action=action,
             has_action=has_action,
+            asked=asked,
             future=pictures[:, -1],
             has_future=has_pictures[:, -1],
             action_t_s=torch.from_numpy(self.window.action_t_s).float(),

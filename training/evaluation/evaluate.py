@@ -93,13 +93,12 @@ class Evaluation:
         noise = draws.noise_of(
             batch.origin, tuple(batch.action.shape[1:]), seed=self.seed, place=_ACTION
         )
-        wanted = self.normaliser.is_known.to(batch.action.device)[batch.known.embodiment]
         return draws.said_action(
             self.learner.network,
             draws.asked(batch.known, task),
             text,
             future=batch.future,
-            wanted=wanted[:, None].expand_as(batch.has_action),
+            wanted=batch.asked[:, None].expand_as(batch.has_action),
             noise=noise.to(batch.action.device),
             num_steps=self.num_steps,
         )

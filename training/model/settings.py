@@ -46,7 +46,7 @@ class Architecture(BaseModel):
 
 
 class ModelSettings(Architecture):
-    """A whole network: the architecture, and the shapes that the data decides (`training/shapes.py`)."""
+    """A whole network: the architecture, and the shapes that the data decides (`training/data/loader.py`)."""
 
     latent_width: int = Field(384, ge=1)
     num_patches: int = Field(196, ge=1)  # tokens N of one camera's picture

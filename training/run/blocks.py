@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint as computed_again
@@ -15,6 +16,15 @@ def prepare_blocks(learner: Learner, *, checkpointed: bool, compiled: bool) -> N
     for block in learner.network.blocks:
         assert isinstance(block, nn.Module)
         if checkpointed:
-            block.forward = partial(computed_again, block.forward, use_reentrant=False)
+            block.forward = _again(block.forward)
         if compiled:
             block.compile()
+
+
+def _again(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of our own, not a `partial` of torch's: that has no frame for torch.compile to look into, and nothing was compiled."""
+
+    def run(*given: Any) -> Any:
+        return computed_again(forward, *given, use_reentrant=False)
+
+    return run

@@ -96,7 +96,7 @@ def open_session(
 def _facts(request: TrainRequest, manifest: Manifest) -> RunFacts:
     base = request.init_from
     return RunFacts(
-        manifest=str(request.manifest),
+        manifest=str(request.manifest.absolute()),
         manifest_name=manifest.facts.name,
         manifest_sha256=manifests.rows_sha256(manifest.rows),
         recipe_sha256=request.recipe.digest(),

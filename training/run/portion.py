@@ -49,6 +49,7 @@ def _of_samples(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
         known=dataclasses.replace(known, **changed),
         action=change(batch.action),
         has_action=change(batch.has_action),
+        asked=change(batch.asked),
         future=change(batch.future),
         has_future=change(batch.has_future),
         text_inputs={name: change(value) for name, value in batch.text_inputs.items()},

@@ -5,14 +5,17 @@ manifest.json  the page of the manifest, as it was
 recipe.yaml    the recipe, resolved
 log.jsonl      one object a line
 stop           where it is there, the run stops after its step, as at a signal; the next start removes it
+.lock          held by the process that trains here
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from training.recipe import TrainRecipe
 
 VERSION = 1  # a reader refuses a higher one
 RUN_FILE, RECIPE_FILE, LOG_FILE = "run.json", "recipe.yaml", "log.jsonl"
-RESULT_FILE, STOP_FILE = "result.json", "stop"
+RESULT_FILE, STOP_FILE, LOCK_FILE = "result.json", "stop", ".lock"
 # By which means, not what: another value gives the same run, but for the order in which numbers are added.
 FREE = {
     f"run.{key}"
@@ -178,6 +181,23 @@ def write_result(out: Path, told: dict[str, Any]) -> None:
 def load_result(out: Path) -> dict[str, Any]:
     """What was written last."""
     return dict(json.loads((out / RESULT_FILE).read_text()))
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Nobody else of this machine trains into it; the kernel lets go when the process dies, however it dies.
+
+    Raises:
+        ConfigError: somebody does.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            found = f"another process trains into it ({error}); wait for it, or `touch {out / STOP_FILE}`"
+            raise ConfigError(found, where=str(out)) from error
+        yield
 
 
 def ask_to_stop(out: Path) -> None:

@@ -13,8 +13,9 @@ from training.data.loader import Loader
 from training.run.parallel import Ranks, sum_over
 
 NUM_SAMPLES = 512  # evenly spread over the split, the same whatever the batch and the ranks
+FAR = 3.0  # of normalised actions, most of which are in [-1, 1]
 _AT_ONCE = 32
-_UNKNOWN = 1.0  # where nothing of a kind can be measured, nothing of it is trained either
+_UNKNOWN = 1.0  # where no sample serves the task that it is measured on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +48,8 @@ def _std(loader: Loader, task: Task, ranks: Ranks, device: torch.device) -> floa
 
 
 def _squares(batch: Batch) -> Tensor:
-    """[2] the sum, and of how many."""
-    found = batch.action[batch.has_action].double().square()
+    """[2] the sum, and of how many. Few moves beyond what is usual, of a body that else stands still, do not widen it for all."""
+    found = batch.action[batch.has_action].double().clamp(-FAR, FAR).square()
     return torch.stack([found.sum(), torch.tensor(found.numel(), dtype=torch.float64)])
 
 
