@@ -105,6 +105,28 @@ def test_who_is_to_say_actions_is_not_told_where_the_segment_ends(task: Task) ->
     torch.testing.assert_close(acting_cut[:, 4:], pure[:, 4:])
 
 
+def test_errors_are_weighed_by_what_the_linear_guess_leaves_by_hand() -> None:
+    b = batch([INDEX[Task.POLICY], INDEX[Task.VISUAL_FORECASTING]])
+    b = replace(b, has_action=torch.ones_like(b.has_action), asked=torch.ones_like(b.asked))
+    made = network(action_std=0.5, change_std=0.2)
+    t, action_noise, future_noise = noise_of(b)
+    terms = objective(made, b, text_of(b), t, action_noise, future_noise)
+    at = t[:, None, None]
+    acting = (1 - at) * action_noise + at * b.action
+    seeing = (1 - at) * future_noise + at * b.future
+    given = [
+        torch.cat(x)
+        for x in zip((acting[:1], b.future[:1]), (b.action[1:], seeing[1:]), strict=True)
+    ]
+    said = made(b.known, text_of(b), given[0], b.has_action, given[1], t)
+    wrong = (said[0] - (b.action - action_noise), said[1] - (b.future - future_noise))
+    for sample, (error, std) in enumerate(zip(wrong, (0.5, 0.2), strict=True)):
+        time = t[sample].item()
+        weight = ((1 - time) ** 2 + (time * std) ** 2) / std**2
+        expected = error[sample].square().sum().item() * weight
+        assert terms.sample_sums[sample].item() == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_future_that_is_not_there_is_not_scored() -> None:
     b = batch([INDEX[Task.FORWARD_DYNAMICS], INDEX[Task.VISUAL_FORECASTING]])
     has = torch.tensor([[False], [True]])

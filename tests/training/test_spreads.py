@@ -52,3 +52,10 @@ def test_what_cannot_be_measured_is_one(
     monkeypatch.setattr(spreads, "NUM_SAMPLES", 0)
     found = measured_spreads(loader(manifest), ONE, CPU)
     assert found == Spreads(action_std=1.0, change_std=1.0)
+
+
+def test_a_few_far_moves_do_not_widen_it_for_all(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spreads, "FAR", 0.1)
+    assert measured_spreads(loader(manifest), ONE, CPU).action_std <= 0.1

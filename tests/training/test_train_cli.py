@@ -123,6 +123,12 @@ def test_a_file_in_the_run_stops_it_as_a_signal_does_and_a_start_forgets_it(
         stopped = CliRunner().invoke(app, command, standalone_mode=False)
     assert stopped.return_value == 130
     assert checkpoint_of(tmp_path / "run").state.step == 2  # it came while step 1 was told
+    monkeypatch.setenv(
+        "TORCHELASTIC_RESTART_COUNT", "1"
+    )  # torchrun begins it again: the wish stands
+    again = CliRunner().invoke(app, command, standalone_mode=False)
+    assert again.return_value == 130
+    assert checkpoint_of(tmp_path / "run").state.step == 3
 
 
 @pytest.mark.slow
