@@ -5,6 +5,7 @@ A toy world stands for Meta-World; what needs the real one is at the end, and re
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from itertools import pairwise, product
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from adapters.metaworld_hdf5.adapter import MetaWorldHdf5
-from benchmarks.routing.commands import POLICIES, recipe_text
+from benchmarks.routing.commands import POLICIES, num_steps_of, recipe_text
 from benchmarks.routing.compare import compared
 from benchmarks.routing.page import page
 from benchmarks.routing.plan import Budget, Play, Take, scene_seed, takes
@@ -328,8 +329,22 @@ def test_arms_differ_in_what_they_say() -> None:
     assert "actionless" in routed.where
     with pytest.raises(ConfigError, match="no arm"):
         arm_named("best")
-    text = recipe_text(Settings(num_steps=7), high, 3)
+    text = recipe_text(Settings(), high, 3, 7)
     assert all(word in text for word in ("extends: tiny", "seed: 3", "num_steps: 7", "policy: 1.0"))
+
+
+def test_a_brief_arm_has_the_policy_samples_of_another(tmp_path: Path) -> None:
+    """By hand: 6 of 40 samples of two stretches of the log, so 3 of 20 steps."""
+    places, brief = Places(out=tmp_path), arm_named("high_brief")
+    settings = Settings(arms=("routed", "high_brief"), num_steps=20)
+    places.run("routed", 1).mkdir(parents=True)
+    log = [{"policy": 4, "inverse_dynamics": 16}, {"policy": 2, "inverse_dynamics": 18}]
+    lines = "".join(json.dumps({"num_by_task": each}) + "\n" for each in log)
+    (places.run("routed", 1) / "log.jsonl").write_text(lines)
+    assert num_steps_of(places, settings, brief, 1) == 3
+    assert num_steps_of(places, settings, arm_named("high"), 1) == 20
+    with pytest.raises(ConfigError, match="name it too"):
+        Settings(arms=("high", "high_brief"))
 
 
 def test_the_policy_of_plain_cloning_is_one(tmp_path: Path) -> None:
@@ -387,7 +402,12 @@ def test_arms_are_compared_seed_by_seed() -> None:
     }
     errors = {
         arm: {
-            s: {"lines": [line("all", v + 0.1 * s), line("high", 9.0), line("all", 9.0, "other")]}
+            s: {
+                "lines": [
+                    *(line("all", v + 0.1 * s), line("high", 9.0), line("all", 9.0, "other")),
+                    line("all", 9.0) | {"metric": "normalised_l1"},
+                ]
+            }
             for s in (0, 1)
         }
         for arm, v in (("high", 0.3), ("routed", 0.1))

@@ -85,8 +85,23 @@ def trained_tasks(names: Sequence[str]) -> str:
     return f"split_part(episode_id, '/', 1) IN ({', '.join(repr(name) for name in names)})"
 
 
-def recipe_text(settings: Settings, arm: Arm, seed: int) -> str:
-    """What an arm changes in the recipe that all extend: what is trained on, and the seed."""
+def policy_share(run: Path) -> float:
+    """Of the samples of a training, how many were trained on policy: as its log counts them."""
+    lines = (run / "log.jsonl").read_text().splitlines()
+    counts = [json.loads(line)["num_by_task"] for line in lines]
+    return float(sum(c["policy"] for c in counts) / sum(sum(c.values()) for c in counts))
+
+
+def num_steps_of(places: Places, settings: Settings, arm: Arm, seed: int) -> int:
+    """All arms alike; one that is as brief as another gets that one's policy samples, which is then trained already."""
+    if arm.as_brief_as is None:
+        return settings.num_steps
+    share = policy_share(places.run(arm.as_brief_as, seed))
+    return max(1, round(settings.num_steps * share))
+
+
+def recipe_text(settings: Settings, arm: Arm, seed: int, num_steps: int) -> str:
+    """What an arm changes in the recipe that all extend: what is trained on, how long, and the seed."""
     return yaml.safe_dump(
         {
             "extends": settings.recipe,
@@ -95,7 +110,7 @@ def recipe_text(settings: Settings, arm: Arm, seed: int) -> str:
             "data": {"encoder": settings.encoder},
             "routing": {"weights": arm.weights},
             "text": {"kind": "words"},
-            "run": {"num_steps": round(settings.num_steps * arm.share_of_steps)},
+            "run": {"num_steps": num_steps},
         },
         sort_keys=False,
     )
@@ -104,7 +119,8 @@ def recipe_text(settings: Settings, arm: Arm, seed: int) -> str:
 def train(places: Places, settings: Settings, arm: Arm, seed: int) -> dict[str, Any]:
     recipe = places.recipe(arm.name, seed)
     recipe.parent.mkdir(parents=True, exist_ok=True)
-    recipe.write_text(recipe_text(settings, arm, seed))
+    num_steps = num_steps_of(places, settings, arm, seed)
+    recipe.write_text(recipe_text(settings, arm, seed, num_steps))
     manifest_folder = places.corpus / "manifests" / arm.manifest
     given = ("--manifest", str(manifest_folder), "--recipe", str(recipe))
     out = ("--out", str(places.run(arm.name, seed)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.routing.statistics import paired_difference, wilson
 
+_OF_ITS_OWN_UNIT = {"normalised_l1"}  # arms have other statistics, and so other units
 Answers = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
 
@@ -65,11 +66,12 @@ def _difference(
 
 
 def _errors(answers: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Metric of the policy task -> seed -> error over the held-out episodes of all tasks."""
+    """Metric of the policy task -> seed -> error over the held-out episodes of all tasks; not those in the unit of an arm's own manifest."""
     out: dict[str, dict[str, float]] = {}
     for seed, answer in answers.items():
         for line in answer["lines"]:
-            if (line["task"], line["embodiment"], line["tier"]) == ("policy", "all", "all"):
+            of_all = (line["task"], line["embodiment"], line["tier"]) == ("policy", "all", "all")
+            if of_all and line["metric"] not in _OF_ITS_OWN_UNIT:
                 out.setdefault(line["metric"], {})[str(seed)] = line["model"]["value"]
     return out
 

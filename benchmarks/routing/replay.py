@@ -8,9 +8,10 @@ label's seed. If anything on the way had another sign, frame, unit or timestep, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import groupby
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import h5py
 import numpy as np
 
 from benchmarks.routing.rollout import Horizon, as_target, body_position_m, rollout, spec
-from benchmarks.routing.scenes import TIMESTEP_S, task_named
+from benchmarks.routing.scenes import TASKS, TIMESTEP_S, task_named
 from benchmarks.routing.statistics import wilson
 from benchmarks.routing.stored import Stored, label_of, stored
 from benchmarks.routing.world import Picture, World
@@ -70,16 +71,19 @@ class Blind(World):
         return np.zeros((2, 2, 3), np.uint8)
 
 
-def replay_all(corpus: Path, raw: Path) -> list[Replayed]:
-    """Every episode with actions, task by task."""
-    return list(_replays(corpus, raw))
+def replay_all(corpus: Path, raw: Path, *, workers: int) -> list[Replayed]:
+    """Every episode with actions; each process replays whole tasks, for a world is slow to make."""
+    tasks = sorted(task.name for task in TASKS)
+    ask = partial(_replays_of, corpus, raw)
+    if workers == 1:
+        return [one for task in tasks for one in ask(task)]
+    with ProcessPoolExecutor(min(workers, len(tasks)), get_context("spawn")) as pool:
+        return [one for of in pool.map(ask, tasks) for one in of]
 
 
-def _replays(corpus: Path, raw: Path) -> Iterator[Replayed]:
-    for name, episodes in groupby(stored(corpus), key=lambda e: e.episode_id.partition("/")[0]):
-        with Blind(name) as world:
-            for episode in episodes:
-                yield replayed(episode, raw, world)
+def _replays_of(corpus: Path, raw: Path, task: str) -> list[Replayed]:
+    with Blind(task) as world:
+        return [replayed(episode, raw, world) for episode in stored(corpus, task)]
 
 
 def replayed(episode: Stored, raw: Path, world: World) -> Replayed:

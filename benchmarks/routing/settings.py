@@ -21,7 +21,6 @@ NAMES = {
 _TASKS = ("policy", "forward_dynamics", "inverse_dynamics", "visual_forecasting")
 _POLICY_ALONE = {task: float(task == "policy") for task in _TASKS}
 _ALL_ALIKE = dict.fromkeys(_TASKS, 1.0)
-_POLICY_SHARE = 0.14  # of the samples of (c) that are trained on policy, as its log counts them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +32,7 @@ class Arm:
     where: str
     policy: str | None  # another tier policy than the one applied; a file beside this one
     weights: dict[str, float]
-    share_of_steps: float = 1.0
+    as_brief_as: str | None = None  # an arm: only as many steps as give this one its policy samples
 
 
 def arm_named(name: str) -> Arm:
@@ -57,7 +56,7 @@ def arm_named(name: str) -> Arm:
         where=where,
         policy=policy,
         weights=weights,
-        share_of_steps=_POLICY_SHARE if name == "high_brief" else 1.0,
+        as_brief_as="routed" if name == "high_brief" else None,
     )
 
 
@@ -77,7 +76,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in self.arms:
-            arm_named(name)
+            other = arm_named(name).as_brief_as
+            if other is not None and other not in self.arms:
+                raise ConfigError(f"{name} is as brief as {other}: name it too", where="--arms")
         if self.num_seeds < 1 or self.num_rollouts < 1 or self.num_steps < 1:
             raise ConfigError("seeds, rollouts and steps are at least 1", where=str(self))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
@@ -44,7 +44,7 @@ def run(
         "measure": lambda: commands.measure(places, workers),
         "tier": lambda: commands.tier(places),
         "judge": lambda: report(judged(places.corpus, places.raw), seed=settings.seed),
-        "replay": lambda: summary(replay_all(places.corpus, places.raw)),
+        "replay": lambda: summary(replay_all(places.corpus, places.raw, workers=workers)),
         "latents": lambda: commands.latents(places, settings),
         "manifests": lambda: held_out(settings, places, workers),
     }
@@ -144,8 +144,16 @@ def _train_and_roll_out(
 
 
 def _train_all(state: State, settings: Settings, places: Places, workers: int) -> None:
-    """As many at a time as there are workers, each on a core of its own."""
-    pairs = [(name, seed) for seed in range(settings.num_seeds) for name in settings.arms]
+    """As many at a time as there are workers, each on a core of its own. Those whose length another one gives come last."""
+    arms = [arm_named(name) for name in settings.arms]
+    _train_these(state, settings, places, workers, [a.name for a in arms if not a.as_brief_as])
+    _train_these(state, settings, places, workers, [a.name for a in arms if a.as_brief_as])
+
+
+def _train_these(
+    state: State, settings: Settings, places: Places, workers: int, arms: Sequence[str]
+) -> None:
+    pairs = [(name, seed) for seed in range(settings.num_seeds) for name in arms]
     missing = [pair for pair in pairs if "train {} {}".format(*pair) not in state.done]
     with ThreadPoolExecutor(max(1, workers)) as pool:
         made = pool.map(lambda p: _trained(settings, places, arm_named(p[0]), p[1]), missing)

@@ -21,7 +21,7 @@ _TIERS = """SELECT episode_id, length, action_source, t.tier, t."end" - t.start 
     list_transform(t.reasons, lambda r: r.code) AS codes
     FROM episodes JOIN tiers t USING (uid) ORDER BY episode_id, t.start"""
 _PLACES = """SELECT episode_id, dataset_path, episode_index FROM episodes
-    WHERE action_source <> 'none' ORDER BY episode_id"""
+    WHERE action_source <> 'none' AND split_part(episode_id, '/', 1) = ? ORDER BY episode_id"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +86,10 @@ def judged(corpus: Path, raw: Path) -> list[Judged]:
     return out
 
 
-def stored(corpus: Path) -> Iterator[Stored]:
-    """Every episode with actions, in the order of ids."""
+def stored(corpus: Path, task: str) -> Iterator[Stored]:
+    """Every episode of a task that has actions, in the order of ids."""
     with Catalog.open(corpus) as catalog:
-        places = catalog.arrow(_PLACES).to_pylist()
+        places = catalog.arrow(_PLACES, [task]).to_pylist()
     for row in places:
         path = data_path(row["dataset_path"], row["episode_index"])
         features = read_features(corpus, path, feature_names(corpus, row["dataset_path"]))

@@ -140,7 +140,8 @@ class Expert:
         import_metaworld()
         from metaworld.policies import ENV_POLICY_MAP
 
-        self._policy: Any = ENV_POLICY_MAP[task]()
+        make: Any = ENV_POLICY_MAP[task]
+        self._policy = make()
         self._speed = speed
 
     def act(self, told: Array, nudge: Array | None = None) -> Array:
