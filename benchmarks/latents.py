@@ -137,6 +137,7 @@ def rounds_of(
             "end_to_end_over_bare_ratio": shares["pictures_per_s"] / bare,
             "encoder_busy_share": shares["encoder_busy_share"],
             "decode_wait_share": shares["decode_wait_share"],
+            "write_wait_share": shares["write_wait_share"],
         }
 
 

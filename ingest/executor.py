@@ -1,8 +1,8 @@
 """Runs the worker body: inline, in local processes, or on Ray. The same body, the same bytes.
 
 An executor pulls work while it has room and yields results as they end, in any order. A worker that vanishes is a
-`Death`, and only the driver decides what two of them mean. This is the only file of the package that imports ray, and the
-only one that catches everything: an unknown exception becomes a `failed` outcome with its address, never a lost episode.
+`Death`, and only the driver decides what two of them mean. This is the only file that catches everything: an unknown exception becomes a
+`failed` outcome with its address, never a lost episode. Ray is imported here and in `ingest/executor_actors.py` only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -53,9 +53,6 @@ Result = Outcome | Death
 NextWork = Callable[[], Work | None]
 W = TypeVar("W")
 R = TypeVar("R")
-P = TypeVar("P")
-Q = TypeVar("Q")
-H = TypeVar("H")
 
 
 class Executor(Protocol):
@@ -321,139 +318,3 @@ class RayExecutor:
             how = str(error).splitlines()[0]
             return Death(code=Code.WORKER_DIED, how=how, took_machine=True)
         return outcome
-
-
-class _Holder:
-    """A Ray actor: holds something heavy for as long as it lives."""
-
-    def __init__(self, hold: Callable[[], Any]) -> None:
-        self.held = hold()
-
-    def is_ready(self) -> bool:
-        return True
-
-    def finish(self, body: Callable[..., Any], work: Any, *parts: Any) -> Any:
-        return body(self.held, work, parts)
-
-
-class RayActors:
-    """A pool of actors that hold something heavy, an encoder on a part of a GPU say, fed by tasks that need only a CPU.
-
-    What a task returns goes to its actor through Ray's object store; the driver sees what the actor makes of it. Actors count as no
-    CPU: on a small cluster they would take those that the tasks need, and nothing would ever move.
-    """
-
-    RESTARTS = 10  # of an actor: a work that kills one fails, the others go on
-    START_S = 300.0  # for what an actor holds to be there; a network of weights takes a minute
-
-    def __init__(
-        self, limits: Limits, *, address: str | None, workers: int | None, gpus_each: float
-    ) -> None:
-        self._tasks = RayExecutor(limits, address=address, workers=workers)
-        self.limits, self.gpus_each = limits, gpus_each
-        self.count = 1
-
-    def connect(self) -> None:
-        """As `RayExecutor.connect`."""
-        self._tasks.connect()
-
-    def num_tasks(self) -> int:
-        """How many run at once in the cluster as it is now."""
-        return self._tasks.slots()
-
-    def planned(self) -> tuple[int, float]:
-        """(actors, share of a GPU for each) in the cluster as it is now; without GPUs one actor on a CPU."""
-        import ray
-
-        gpus = float(ray.cluster_resources().get("GPU", 0.0))
-        share = self.gpus_each if gpus else 0.0
-        # by whole GPUs: an actor cannot have a part of two
-        return (max(1, int(gpus) * int(1.0 / share + 1e-6)) if share else 1), share
-
-    def run(
-        self,
-        next_work: Callable[[], W | None],
-        split: Callable[[W], Sequence[P]],
-        prepare: Callable[[P, Disk], Q],
-        hold: Callable[[], H],
-        finish: Callable[[H, W, Sequence[Q]], R],
-    ) -> Iterator[tuple[W, R | Death]]:
-        """`finish(held, work, [prepare(part) for part in split(work)])` for all work, in any order.
-
-        Raises:
-            ConfigError: an actor cannot be made; or what `finish` raised of that kind, or as an OSError.
-        """
-        import ray
-
-        self.connect()
-        try:
-            actors = self._actors(hold)
-            yield from self._run(next_work, split, prepare, finish, actors)
-        finally:
-            if self._tasks.is_ours:
-                ray.shutdown()
-
-    def _actors(self, hold: Callable[[], Any]) -> list[Any]:
-        import ray
-
-        self.count, share = self.planned()
-        made: Any = ray.remote(num_cpus=0, num_gpus=share, max_restarts=self.RESTARTS)(_Holder)
-        actors = [made.remote(hold) for _ in range(self.count)]
-        waiting = {actor.is_ready.remote(): actor for actor in actors}
-        ready, _ = ray.wait(list(waiting), num_returns=len(actors), timeout=self.START_S)
-        try:
-            ray.get(ready)
-        except ray.exceptions.RayError as error:
-            found = f"an actor cannot be made there: {str(error).splitlines()[-1]}"
-            raise ConfigError(found, where="ray") from error
-        if not ready:
-            found = f"no actor has begun in {self.START_S:g} s; are the GPUs of the cluster taken?"
-            raise ConfigError(found, where="ray")
-        self.count = len(ready)  # others may hold the rest of the GPUs; what waits is let go
-        return [waiting[reference] for reference in ready]
-
-    def _run(
-        self,
-        next_work: Callable[[], W | None],
-        split: Callable[[W], Sequence[P]],
-        prepare: Callable[[P, Disk], Q],
-        finish: Callable[[H, W, Sequence[Q]], R],
-        actors: list[Any],
-    ) -> Iterator[tuple[W, R | Death]]:
-        import ray
-
-        task = self._tasks.task()
-        flying: dict[Any, tuple[W, int, int]] = {}  # its actor and number of parts
-        load = [0] * len(actors)
-        most = 2 * (self._tasks.slots() + len(actors))
-        while True:
-            while sum(load) < most and (work := next_work()) is not None:
-                parts = [task.remote(part, self.limits, prepare) for part in split(work)]
-                at = load.index(min(load))
-                reference = actors[at].finish.remote(finish, work, *parts)
-                flying[reference] = (work, at, len(parts))
-                load[at] += len(parts)
-            if not flying:
-                break
-            done, _ = ray.wait(list(flying), num_returns=1, timeout=5.0)
-            for reference in done:
-                work, at, num_parts = flying.pop(reference)
-                load[at] -= num_parts
-                yield work, _finished(reference)
-
-
-def _finished(reference: Any) -> Any:
-    """What an actor made, or how its process or that of a task ended."""
-    import ray
-
-    try:
-        return ray.get(reference)
-    except ray.exceptions.OutOfMemoryError as error:
-        return Death(code=Code.OUT_OF_MEMORY, how=str(error).splitlines()[0])
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ConfigError | OSError):
-            raise error.cause from error
-        how = f"{error.cause!r}"
-        return Death(code=Code.WORKER_DIED, how=how)
-    except ray.exceptions.RayError as error:
-        return Death(code=Code.WORKER_DIED, how=str(error).splitlines()[0])

@@ -18,70 +18,83 @@ from jobs import latents_pictures, latents_vlm
 from jobs.latents_list import show_list
 from jobs.latents_pictures import PicturesRequest
 from jobs.latents_vlm import VlmRequest
+from jobs.options import AsJson, Device, RayAddress
 from schemas.errors import ConfigError
+
+WeightsFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the downloaded model (safetensors).")
+]
+HubId = Annotated[str | None, typer.Option(help="OWNER/NAME on the hub instead.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, metavar="SEED", help="Weights nobody trained: for tests.")
+]
+StoredAs = Annotated[Literal["bf16", "fp8", "int8"], typer.Option(help="How tokens are stored.")]
+KeepsPrefix = Annotated[
+    bool, typer.Option("--keep-prefix", help="CLS and registers before the patches.")
+]
+FitOption = Annotated[
+    Literal["letterbox", "stretch", "crop"], typer.Option(help="How a picture becomes square.")
+]
+Cameras = Annotated[
+    list[str] | None, typer.Option(help="Only this camera; repeatable. Else every camera.")
+]
+Compiles = Annotated[
+    bool, typer.Option("--compile", help="torch.compile; takes a minute to begin.")
+]
+Workers = Annotated[int | None, typer.Option(min=0, help="Decode processes; 0 works inline.")]
+GpuShare = Annotated[
+    float, typer.Option(min=0.01, max=1.0, help="With --ray: share of a GPU for each encoder.")
+]
+VlmFolder = Annotated[
+    Path | None, typer.Option(help="Features of instructions instead: folder of a Qwen3-VL.")
+]
+VlmPictures = Annotated[
+    str, typer.Option(metavar="SECONDS|none", help="It is shown a picture every so often.")
+]
+
+# What only one of the two kinds of encoding hears.
+OF_PICTURES = ("encoder", "weights", "hub_id", "untrained", "dtype", "stride", "keep_prefix", "fit",
+               "compile_", "workers", "ray", "address", "num_gpus")  # fmt: skip
+OF_TEXT = ("vlm_layer", "vlm_pictures", "vlm_prompt")
 
 
 def command(
+    context: typer.Context,
     corpus: Annotated[Path | None, typer.Argument(help="The corpus.")] = None,
     encoder: Annotated[str, typer.Option(help="A name from --list.")] = "dinov3_vits16",
-    weights: Annotated[
-        Path | None, typer.Option(help="Folder of the downloaded model (safetensors).")
-    ] = None,
-    hub_id: Annotated[str | None, typer.Option(help="OWNER/NAME on the hub instead.")] = None,
-    untrained: Annotated[
-        int | None, typer.Option(min=0, metavar="SEED", help="Weights nobody trained: for tests.")
-    ] = None,
-    dtype: Annotated[
-        Literal["bf16", "fp8", "int8"], typer.Option(help="How tokens are stored.")
-    ] = "bf16",
+    weights: WeightsFolder = None,
+    hub_id: HubId = None,
+    untrained: Seed = None,
+    dtype: StoredAs = "bf16",
     stride: Annotated[int, typer.Option(min=1, help="Timesteps from picture to picture.")] = 3,
-    keep_prefix: Annotated[
-        bool, typer.Option("--keep-prefix", help="CLS and registers before the patches.")
-    ] = False,
-    fit: Annotated[
-        Literal["letterbox", "stretch", "crop"], typer.Option(help="How a picture becomes square.")
-    ] = "letterbox",
-    camera: Annotated[
-        list[str] | None, typer.Option(help="Only this camera; repeatable. Else every camera.")
-    ] = None,
+    keep_prefix: KeepsPrefix = False,
+    fit: FitOption = "letterbox",
+    camera: Cameras = None,
     where: Annotated[str, typer.Option(help="SQL expression over `episodes`.")] = "",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")
-    ] = "auto",
+    device: Device = "auto",
     batch: Annotated[int, typer.Option(min=0, help="Pictures at once; 0: by the device.")] = 0,
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="torch.compile; takes a minute to begin.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Decode processes; 0 works inline.")
-    ] = None,
+    compile_: Compiles = False,
+    workers: Workers = None,
     ray: Annotated[bool, typer.Option("--ray", help="Run on Ray instead.")] = False,
-    address: Annotated[str | None, typer.Option(help="Join this Ray cluster.")] = None,
-    num_gpus: Annotated[
-        float, typer.Option(min=0.01, max=1.0, help="With --ray: share of a GPU for each encoder.")
-    ] = 1.0,
-    vlm: Annotated[
-        Path | None, typer.Option(help="Features of instructions instead: folder of a Qwen3-VL.")
-    ] = None,
+    address: RayAddress = None,
+    num_gpus: GpuShare = 1.0,
+    vlm: VlmFolder = None,
     vlm_layer: Annotated[int, typer.Option(help="Of its hidden states; -1 the last.")] = -1,
-    vlm_pictures: Annotated[
-        str, typer.Option(metavar="SECONDS|none", help="It is shown a picture every so often.")
-    ] = "none",
+    vlm_pictures: VlmPictures = "none",
     vlm_prompt: Annotated[str, typer.Option(help="What it is told.")] = "Instruction: {text}",
     list_: Annotated[bool, typer.Option("--list", help="Every encoder and its licence.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The plan only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Encode what has no latents of this encoder yet. Stop it at any time; run it again to go on."""
     if list_ or corpus is None:
         show_list(as_json=as_json)
         return
-    opened, cameras = open_corpus(corpus), tuple(camera or ())
     is_on_ray = ray or address is not None
+    _refuse_unheard(context, is_of_text=vlm is not None, is_on_ray=is_on_ray)
+    opened, cameras = open_corpus(corpus), tuple(camera or ())
     if vlm is not None:
-        if is_on_ray:
-            raise ConfigError("--vlm runs on this machine only; leave --ray out", where="--ray")
-        told = VlmRequest(
+        asked = VlmRequest(
             folder=vlm,
             layer=vlm_layer,
             pictures=vlm_pictures,
@@ -91,7 +104,7 @@ def command(
             device=device,
             batch=batch,
         )
-        latents_vlm.encode(opened, told, dry_run=dry_run, as_json=as_json)
+        latents_vlm.encode(opened, asked, dry_run=dry_run, as_json=as_json)
         return
     choice = EncoderChoice(
         model=encoder,
@@ -103,7 +116,7 @@ def command(
         device=device,
         batch=batch,
         is_compiled=compile_,
-        gpu_share=num_gpus if is_on_ray else 1.0,
+        gpu_share=num_gpus,
     )
     request = PicturesRequest(
         choice=choice,
@@ -114,6 +127,20 @@ def command(
         address=address,
     )
     latents_pictures.encode(opened, request, dry_run=dry_run, as_json=as_json)
+
+
+def _refuse_unheard(context: typer.Context, *, is_of_text: bool, is_on_ray: bool) -> None:
+    """Raises ConfigError: an option was given that would change nothing."""
+    if is_of_text:
+        unheard = dict.fromkeys(OF_PICTURES, "with --vlm")
+    else:
+        unheard = dict.fromkeys(OF_TEXT, "without --vlm FOLDER")
+        unheard |= {} if is_on_ray else {"num_gpus": "without --ray"}
+    for name, when in unheard.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.strip('_').replace('_', '-')}"
+            raise ConfigError(f"says nothing {when}; leave it out", where=option)
 
 
 def _source(

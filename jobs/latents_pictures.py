@@ -10,7 +10,8 @@ import typer
 from ingest import snapshot
 from ingest.corpus import Corpus, writer_lock
 from ingest.disk import Disk
-from ingest.executor import InlineExecutor, LocalExecutor, RayActors
+from ingest.executor import InlineExecutor, LocalExecutor
+from ingest.executor_actors import RayActors
 from ingest.latents.makers import LocalMaking, Making, RayMaking
 from ingest.latents.making import PIECE_PICTURES, LatentMaker
 from ingest.latents.plan import todo_of
@@ -52,7 +53,8 @@ def encode(corpus: Corpus, request: PicturesRequest, *, dry_run: bool, as_json: 
     making: Making
     if request.is_on_ray:
         actors = _actors(request, workers)
-        making = RayMaking(choice, actors, choice.batch or PIECE_PICTURES, time.monotonic)
+        batch = choice.batch or PIECE_PICTURES
+        making = RayMaking(choice, held.id, actors, batch, time.monotonic)
         place = _on(actors)
     else:
         making, place = _local(held, workers), _here(held, workers)
@@ -77,7 +79,7 @@ def _actors(request: PicturesRequest, workers: int) -> RayActors:
         limits_from(),
         address=request.address,
         workers=max(workers, 1),
-        gpus_each=request.choice.gpu_share,
+        gpus_each=0.0 if request.choice.device == "cpu" else request.choice.gpu_share,
     )
     actors.connect()  # before a corpus is touched: a wrong address is the caller's mistake
     return actors

@@ -21,7 +21,7 @@ from jobs.output import answer_json, duration, gigabytes, stderr, stdout, table
 
 
 class Live:
-    """One progress line on stderr: videos, pictures a second, how busy the encoder is, how long it has no pictures."""
+    """One progress line on stderr: videos, pictures a second, how busy the encoder is, how long it has no pictures and waits for the disk."""
 
     def __init__(self, plan: Plan, monotonic_s: Callable[[], float]) -> None:
         self._monotonic_s, self._began_s = monotonic_s, monotonic_s()
@@ -41,7 +41,7 @@ class Live:
         shares = shares_of(tally, elapsed_s)
         failed = f", {tally.failed} failed" if tally.failed else ""
         told = f"{shares['pictures_per_s']:,.1f} pictures/s, encoder busy {shares['encoder_busy_share']:.0%}, "
-        told += f"waits {shares['decode_wait_share']:.0%}{failed}"
+        told += f"waits {shares['decode_wait_share']:.0%}, for the disk {shares['write_wait_share']:.0%}{failed}"
         self._bar.update(self._task, completed=tally.encoded + tally.failed, told=told)
 
     def __enter__(self) -> Live:
@@ -58,12 +58,13 @@ class Live:
 
 
 def shares_of(tally: LatentTally, elapsed_s: float) -> dict[str, float]:
-    """Pictures a second, and the shares of all encoders' time in which they worked and had no pictures."""
+    """Pictures a second, and the shares of all encoders' time in which they worked, had no pictures and waited for the disk."""
     all_s = elapsed_s * tally.num_encoders
     return {
         "pictures_per_s": round(tally.num_pictures / elapsed_s, 2) if elapsed_s else 0.0,
         "encoder_busy_share": round(tally.busy_s / all_s, 3) if all_s else 0.0,
         "decode_wait_share": round(tally.wait_s / all_s, 3) if all_s else 0.0,
+        "write_wait_share": round(tally.write_wait_s / all_s, 3) if all_s else 0.0,
     }
 
 

@@ -12,6 +12,7 @@ and `LatentFacts` as the file's metadata. Tokens: `num_prefix` of CLS and regist
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -24,6 +25,11 @@ FOLDER = "latents"  # in a dataset
 LATENTS, FRAME_INDEX, SCALE = "latents", "frame_index", "scale"
 UNTRAINED = "untrained"  # ends the model name in the id of an encoder whose weights are only seeded: m_untrained7-...
 Storage = Literal["bf16", "fp8", "int8"]
+STORED_AS: Mapping[Storage, str] = {
+    "bf16": "BF16",
+    "fp8": "F8_E4M3",
+    "int8": "I8",
+}  # in safetensors
 
 
 class Preprocessing(BaseModel):

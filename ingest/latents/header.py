@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigError
-from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage, facts_of
+from schemas.latents import FRAME_INDEX, LATENTS, SCALE, STORED_AS, LatentFacts, facts_of
 
 MAX_HEADER_BYTES = 1 << 20  # ours have a thousand
 ALIGNMENT = 8  # of the first tensor, by spaces after the JSON
 NUM_BYTES = {"BF16": 2, "F8_E4M3": 1, "I8": 1, "F32": 4, "I64": 8}
-STORED_AS: Mapping[Storage, str] = {"bf16": "BF16", "fp8": "F8_E4M3", "int8": "I8"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice, tee
+from itertools import chain, islice, tee
 from typing import Protocol
 
-from ingest.executor import Death, Executor, RayActors
-from ingest.latents.making import Decoded, LatentMaker, Made, Piece, decode_piece, pieces_of
+from ingest.executor import Death, Executor
+from ingest.executor_actors import RayActors
+from ingest.latents.making import Begun, Decoded, LatentMaker, Made, Piece, decode_piece, pieces_of
 from ingest.latents.plan import LatentFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
+from schemas.errors import ConfigError
 
 MAX_EARLY = 16  # pieces that wait for one asked for before them, until no more are handed out
 
@@ -35,15 +38,24 @@ class LocalMaking:
         self.wait_s = 0.0
 
     def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]:
-        """Raises ConfigError (no memory for a batch) and OSError (a file cannot be written): the run stops."""
+        """Raises ConfigError (no memory for a batch) and OSError (a file cannot be written): the run stops, and no thread writes on."""
+        last: Begun | None = None
+        with ThreadPoolExecutor(max_workers=1) as writer:
+            # the next file is encoded before the end of this one is waited for: most are one piece long
+            for begun in chain(self._begun(files, writer), [None]):
+                if last is not None:
+                    yield last.file, self.maker.finished(last)
+                last = begun
+
+    def _begun(self, files: Iterator[LatentFile], writer: ThreadPoolExecutor) -> Iterator[Begun]:
         ahead, mine = tee(files)
         stream = self._in_order(piece for file in ahead for piece in self._pieces(file))
         for file in mine:
             own = self._timed(islice(stream, len(self._pieces(file))))
-            made = self.maker.make(file, own)
+            begun = self.maker.begin(file, own, writer)
             for _ in own:  # what is left of a file that failed
                 pass
-            yield file, made
+            yield begun
 
     def _pieces(self, file: LatentFile) -> list[Piece]:
         return pieces_of(file, self.maker.encoder.choice, self.maker.encoder.batch)
@@ -69,32 +81,43 @@ class LocalMaking:
             return piece
 
         for piece, result in self.executor.run(following, decode_piece):
-            early[piece] = _told(piece, result)
+            early[piece] = _told(piece.file, result)
             while asked and asked[0] in early:
                 yield early.pop(asked.popleft())
 
 
 class RayMaking:
-    """Ray: decode tasks on CPUs, encoders in actors. Pictures go from one to the other, the driver sees rows only."""
+    """Ray: decode tasks on CPUs, encoders in actors. Pictures go from one to the other, the driver sees rows only.
+
+    `encoder_id` is what every actor must find `choice` to be: weights of one path may be others on another machine.
+    """
 
     def __init__(
-        self, choice: EncoderChoice, actors: RayActors, batch: int, monotonic_s: Callable[[], float]
+        self,
+        choice: EncoderChoice,
+        encoder_id: str,
+        actors: RayActors,
+        batch: int,
+        monotonic_s: Callable[[], float],
     ) -> None:
-        self.choice, self.actors, self.batch = choice, actors, batch
+        self.choice, self.encoder_id, self.actors, self.batch = choice, encoder_id, actors, batch
         self.monotonic_s = monotonic_s
         self.num_encoders = 1
         self.wait_s = 0.0
 
     def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]:
-        """Raises what `LocalMaking.make` does, and ConfigError when no actor can open the encoder."""
+        """Raises what `LocalMaking.make` does, and ConfigError when an actor cannot open the encoder."""
+        if (first := next(files, None)) is None:
+            return  # to begin an actor takes a GPU and a minute
+        files = chain([first], files)
         began_s, busy_s = self.monotonic_s(), 0.0
-        hold = partial(open_maker, self.choice, self.monotonic_s)
+        hold = partial(open_maker, self.choice, self.encoder_id, self.monotonic_s)
         for file, result in self.actors.run(
             lambda: next(files, None), self._pieces, decode_piece, hold, make_from
         ):
             made = Made(error=_death(result)) if isinstance(result, Death) else result
             self.num_encoders = self.actors.count
-            busy_s += made.busy_s
+            busy_s += made.busy_s + made.write_wait_s
             taken_s = (self.monotonic_s() - began_s) * self.num_encoders
             self.wait_s = max(0.0, taken_s - busy_s)
             yield file, made
@@ -103,19 +126,30 @@ class RayMaking:
         return pieces_of(file, self.choice, self.batch)
 
 
-def open_maker(choice: EncoderChoice, monotonic_s: Callable[[], float]) -> LatentMaker:
-    """What an actor holds."""
-    return LatentMaker(encoder=ImageEncoder.open(choice), monotonic_s=monotonic_s)
+def open_maker(
+    choice: EncoderChoice, encoder_id: str, monotonic_s: Callable[[], float]
+) -> LatentMaker:
+    """What an actor holds.
+
+    Raises:
+        ConfigError: the encoder cannot be opened there, or is another than that of the driver.
+    """
+    encoder = ImageEncoder.open(choice)
+    if encoder.id != encoder_id:
+        found = f"is {encoder.id} on a machine of the cluster, {encoder_id} where the command runs"
+        repair = "give all of them the same weights and the same eicorpus"
+        raise ConfigError(f"{found}; {repair}", where=f"--encoder {choice.model}")
+    return LatentMaker(encoder=encoder, monotonic_s=monotonic_s)
 
 
-def make_from(maker: LatentMaker, file: LatentFile, decoded: Sequence[Decoded]) -> Made:
+def make_from(maker: LatentMaker, file: LatentFile, decoded: Iterator[Decoded | Death]) -> Made:
     """What an actor does."""
-    return maker.make(file, decoded)
+    return maker.make(file, (_told(file, result) for result in decoded))
 
 
-def _told(piece: Piece, result: Decoded | Death) -> Decoded:
+def _told(file: LatentFile, result: Decoded | Death) -> Decoded:
     if isinstance(result, Death):
-        return Decoded(error=f"{_death(result)} ({piece.file.video})")
+        return Decoded(error=f"{_death(result)} ({file.video})")
     return result
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from adapters.containers.safe_path import inside
 from ingest.disk import Disk
 from ingest.latents.fit import fitted
 from ingest.latents.grid import pictures_at
+from ingest.latents.one_behind import OneBehind
 from ingest.latents.plan import LatentFile
 from ingest.latents.token_file import TokenFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
@@ -23,6 +25,7 @@ from schemas.latents import LatentFacts, Preprocessing
 
 PIECE_PICTURES = 128  # decoded at once: 19 MB at 224 px
 Pictures = npt.NDArray[np.uint8]  # [n, S, S, 3]
+_Stored = Mapping[str, memoryview]  # the bytes of a piece, by tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,7 @@ class Made:
     num_pictures: int = 0
     num_bytes: int = 0
     busy_s: float = 0.0  # of the encoder
+    write_wait_s: float = 0.0  # in which it waited for the file to be written
 
 
 def pieces_of(file: LatentFile, choice: EncoderChoice, batch: int) -> list[Piece]:
@@ -121,43 +125,80 @@ class _UnmadeError(Exception):
     """Why a file is not made; starts with its code."""
 
 
-@dataclass(slots=True)
-class _Spent:
-    busy_s: float = 0.0  # of the encoder, and waiting for it
+@dataclass(slots=True, kw_only=True, eq=False)
+class Begun:
+    """A file that is encoded, while the last of it is still written."""
+
+    file: LatentFile
+    written: Future[tuple[int, str]]  # its bytes and their sha256
+    busy_s: float = 0.0  # of the encoder
+    write_wait_s: float = 0.0
 
 
 @dataclass(kw_only=True, eq=False)
 class LatentMaker:
-    """Encodes and writes; one for each encoder. `monotonic_s` is the caller's clock."""
+    """Encodes and writes; one for each encoder. `monotonic_s` is the caller's clock.
+
+    The encoder stays in the thread that calls, since CUDA graphs belong to a thread; files are written in one of their own.
+    """
 
     encoder: ImageEncoder
     monotonic_s: Callable[[], float]
     disk: Disk = field(default_factory=Disk)
 
     def make(self, file: LatentFile, decoded: Iterable[Decoded]) -> Made:
-        """One file of latents out of its pieces, in order; it lies there, durable, when this returns. Of its tokens only a piece is in memory.
+        """One file of latents out of its pieces, in order; raises what `begin` and `finished` do."""
+        with ThreadPoolExecutor(max_workers=1) as writer:
+            return self.finished(self.begin(file, decoded, writer))
+
+    def begin(
+        self, file: LatentFile, decoded: Iterable[Decoded], writer: ThreadPoolExecutor
+    ) -> Begun:
+        """Encode a file; `writer`, of one thread, is a piece behind and goes on. Tokens of two pieces at most are in memory.
 
         Raises:
             ConfigError: the device's memory does not hold a batch.
-            InvariantError: these are not the pieces of the file.
+            InvariantError: these are more pictures than the file has.
             OSError: the file cannot be written.
         """
-        spent = _Spent()
+        writing = OneBehind(self._writing(file), writer)
+        begun = Begun(file=file, written=Future())
         try:
-            row = self._written(file, self._encoded(file, decoded, spent))
+            for piece in self._encoded(decoded, begun):
+                began_s = self.monotonic_s()
+                writing.send(piece)
+                begun.write_wait_s += self.monotonic_s() - began_s
+            begun.written = writing.end()
+        except BaseException as error:
+            # whatever stops the encoder, Ctrl-C too, leaves no half file; an error of its own, which holds no frame with pictures
+            begun.written = writing.throw(_UnmadeError(str(error)))
+            if not isinstance(error, _UnmadeError):
+                raise
+        return begun
+
+    def finished(self, begun: Begun) -> Made:
+        """Waits until the file lies there, durable.
+
+        Raises:
+            InvariantError: the pieces were not those of the file.
+            OSError: the file cannot be written.
+        """
+        began_s = self.monotonic_s()
+        try:
+            num_bytes, sha256 = begun.written.result()
         except _UnmadeError as error:
-            return Made(error=str(error), busy_s=spent.busy_s)
+            return Made(error=str(error), busy_s=begun.busy_s, write_wait_s=begun.write_wait_s)
+        row = self._row(begun.file, num_bytes, sha256)
         return Made(
             row=row,
             num_pictures=row["num_frames"],
-            num_bytes=row["num_bytes"],
-            busy_s=spent.busy_s,
+            num_bytes=num_bytes,
+            busy_s=begun.busy_s,
+            write_wait_s=begun.write_wait_s + self.monotonic_s() - began_s,
         )
 
-    def _encoded(
-        self, file: LatentFile, decoded: Iterable[Decoded], spent: _Spent
-    ) -> Iterator[Mapping[str, memoryview]]:
-        """What is stored of each piece, by tensor."""
+    def _encoded(self, decoded: Iterable[Decoded], begun: Begun) -> Iterator[_Stored]:
+        """What is stored of each piece."""
         from ingest.models import token_storage
 
         for piece in decoded:
@@ -168,34 +209,38 @@ class LatentMaker:
             kept = token_storage.stored(tokens, self.encoder.choice.storage)
             is_sound = token_storage.is_finite(kept)
             found = token_storage.bytes_of(kept)
-            spent.busy_s += self.monotonic_s() - began_s
+            begun.busy_s += self.monotonic_s() - began_s
             if not is_sound:
                 wrong = "the encoder gives numbers that are none"
-                raise _UnmadeError(f"{Code.NOT_FINITE.value}: {file.video}: {wrong}")
+                raise _UnmadeError(f"{Code.NOT_FINITE.value}: {begun.file.video}: {wrong}")
             yield found
 
-    def _written(
-        self, file: LatentFile, pieces: Iterator[Mapping[str, memoryview]]
-    ) -> dict[str, Any]:
-        """The row of the catalog, but for the run."""
-        facts, relative = self.facts(file), file.target(self.encoder.id)
+    def _writing(self, file: LatentFile) -> Generator[None, _Stored | None, tuple[int, str]]:
+        """Takes what is stored of each piece, then None; then the file lies there, and its bytes and sha256 are told."""
         try:
-            path = inside(Path(file.corpus), relative)
+            path = inside(Path(file.corpus), file.target(self.encoder.id))
         except SourceError as error:
             raise _UnmadeError(f"{error.code.value}: {error.where}: {error.message}") from error
-        piece = next(pieces, None)  # most that fails does so here, and leaves nothing behind
-        self.disk.make_dir(path.parent)
-        with self.disk.writing(path, is_durable=True) as opened:
-            filled = TokenFile(opened, facts)
-            while piece is not None:
-                filled.add(piece)
-                piece = next(pieces, None)
-            num_bytes, sha256 = filled.finish()
+        piece = yield  # most that fails does so before the first one, and leaves nothing behind
+        try:
+            self.disk.make_dir(path.parent)
+            with self.disk.writing(path, is_durable=True) as opened:
+                filled = TokenFile(opened, self.facts(file))
+                while piece is not None:
+                    filled.add(piece)
+                    piece = yield
+                return filled.finish()
+        except OSError as error:  # a full disk does not say by itself where it is
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+    def _row(self, file: LatentFile, num_bytes: int, sha256: str) -> dict[str, Any]:
+        """Of the catalog, but for the run."""
+        facts = self.facts(file)
         return {
             "uid": file.uid,
             "camera": file.camera,
             "encoder_id": self.encoder.id,
-            "path": relative,
+            "path": file.target(self.encoder.id),
             "num_frames": facts.num_frames,
             "dtype": facts.dtype,
             "sha256": sha256,

@@ -19,9 +19,9 @@ from ingest.latents.making import Made
 from ingest.latents.plan import Todo
 from ingest.snapshot import Snapshot
 
-BATCH_FILES = (
-    200  # to a snapshot, until a run has made twenty times that: a snapshot names every part
-)
+# To a snapshot, until a run has made twenty times that: a snapshot names every part.
+BATCH_FILES = 200
+MAX_FAILURES = 20  # that are told in full
 
 
 @dataclass(kw_only=True)
@@ -36,12 +36,10 @@ class LatentTally:
     num_bytes: int = 0
     busy_s: float = 0.0  # of all encoders
     wait_s: float = 0.0  # in which they had no pictures
+    write_wait_s: float = 0.0  # in which they waited for files to be written
     num_encoders: int = 1
     errors: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)  # the first few in full
-
-
-MAX_FAILURES = 20  # that are told in full
 
 
 def encode_corpus(
@@ -77,6 +75,7 @@ def encode_corpus(
 
 def _count(tally: LatentTally, made: Made, making: Making) -> None:
     tally.busy_s += made.busy_s
+    tally.write_wait_s += made.write_wait_s
     tally.wait_s, tally.num_encoders = making.wait_s, making.num_encoders
     if made.row is None:
         tally.failed += 1

@@ -62,7 +62,15 @@ def bytes_of(given: StoredTokens) -> dict[str, memoryview]:
     tensors = {LATENTS: given.latents}
     if given.scale is not None:
         tensors[SCALE] = given.scale
-    return {
-        name: each.cpu().contiguous().view(torch.uint8).numpy().reshape(-1).data
-        for name, each in tensors.items()
-    }
+    here = {name: _copied_here(each) for name, each in tensors.items()}
+    if given.latents.is_cuda:
+        torch.cuda.current_stream(given.latents.device).synchronize()
+    return {name: each.view(torch.uint8).numpy().reshape(-1).data for name, each in here.items()}
+
+
+def _copied_here(tensor: Tensor) -> Tensor:
+    """In this machine's memory; of a GPU still on its way there, into pinned memory, which torch uses again and again."""
+    if not tensor.is_cuda:
+        return tensor.contiguous()
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return pinned.copy_(tensor, non_blocking=True)

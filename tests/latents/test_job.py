@@ -144,6 +144,10 @@ def test_a_failure_is_exit_1_with_its_address(corpus: Path) -> None:
         (["--weights", "nowhere"], "no config.json"),
         ([*TINY, "--camera", "wrist"], "there are top_head"),
         ([*TINY, "--where", "lenght > 1"], "lenght"),
+        ([*TINY, "--vlm", "nowhere"], "--encoder: says nothing with --vlm"),
+        (["--vlm", "nowhere", "--num-gpus", "0.5"], "--num-gpus: says nothing with --vlm"),
+        ([*TINY, "--num-gpus", "0.5"], "--num-gpus: says nothing without --ray"),
+        ([*TINY, "--vlm-layer", "1"], "--vlm-layer: says nothing without --vlm FOLDER"),
     ],
 )
 def test_mistakes_are_refused_before_any_work(corpus: Path, words: list[str], said: str) -> None:
@@ -171,9 +175,17 @@ def test_every_encoder_is_listed_with_its_licence() -> None:
 
 
 def test_shares_are_of_the_time_of_all_encoders() -> None:
-    tally = LatentTally(discovered=9, num_pictures=300, busy_s=30.0, wait_s=8.0, num_encoders=2)
+    tally = LatentTally(
+        discovered=9,
+        num_pictures=300,
+        busy_s=30.0,
+        wait_s=8.0,
+        write_wait_s=1.0,
+        num_encoders=2,
+    )
     assert shares_of(tally, 20.0) == {
         "pictures_per_s": 15.0,
         "encoder_busy_share": 0.75,
         "decode_wait_share": 0.2,
+        "write_wait_share": 0.025,
     }

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.disk import Disk
-from ingest.executor import Death, RayActors
+from ingest.executor import Death
+from ingest.executor_actors import RayActors
 from ingest.latents.makers import RayMaking
 from ingest.latents.plan import todo_of
 from ingest.latents.run import encode_corpus
@@ -32,14 +33,19 @@ def pool() -> RayActors:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_ray_makes_the_same_files(corpus: Path, built: Path, tmp_path: Path) -> None:
+def test_ray_makes_the_same_files(
+    corpus: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four and two pieces there, of which an actor has begun one before it is at the file; of one piece each here."""
     plain = Path(shutil.copytree(built, tmp_path / "plain"))
     for root in (plain, corpus):
         videos_of(root)[1].unlink()
     encoder = ImageEncoder.open(TINY)
     encode(plain, encoder)
+    monkeypatch.setattr("ingest.latents.making.PIECE_PICTURES", TINY.batch)
+    monkeypatch.setattr(RayActors, "AHEAD", 1)
     current = snapshot.load(corpus)
-    making = RayMaking(TINY, pool(), TINY.batch, time.monotonic)
+    making = RayMaking(TINY, encoder.id, pool(), TINY.batch, time.monotonic)
     tally, _ = encode_corpus(
         todo_of(open_corpus(corpus), current, encoder.id),
         current,
@@ -53,21 +59,30 @@ def test_ray_makes_the_same_files(corpus: Path, built: Path, tmp_path: Path) -> 
     assert files_of(corpus) == files_of(plain)
 
 
-def no_body(part: int, disk: Disk) -> int:
+def itself(part: int, disk: Disk) -> int:
+    if part == 9:
+        os._exit(1)
     return part
 
 
-def tens(held: int, work: int, parts: Any) -> Any:
+def total(held: int, work: int, parts: Iterator[int | Death]) -> int | str:
+    """Of the parts, or how one of them ended."""
     if work == 2:
         os._exit(1)
-    return held + sum(parts)
+    for part in parts:
+        if isinstance(part, Death):
+            return part.code.value
+        held += part
+    return held
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_an_actor_that_dies_is_the_end_of_one_work() -> None:
-    run = partial(pool().run, split=range, prepare=no_body, hold=int, finish=tens)
-    works = iter([4, 2, 5])
+def test_who_dies_is_the_end_of_one_work() -> None:
+    """A task, which its actor outlives, and an actor."""
+    run = partial(pool().run, split=range, prepare=itself, hold=int, finish=total)
+    works = iter([12, 4, 2, 5])
     found = dict(run(lambda: next(works, None)))
+    assert found.pop(12) == "worker_died"
     death = found.pop(2)
     assert isinstance(death, Death)
     assert death.code.value == "worker_died"
@@ -78,7 +93,7 @@ def test_an_actor_that_dies_is_the_end_of_one_work() -> None:
 @pytest.mark.usefixtures("ray_cluster")
 def test_what_no_actor_can_hold_is_said_before_any_work() -> None:
     with pytest.raises(ConfigError, match="cannot be made there"):
-        list(pool().run(lambda: 1, range, no_body, _broken, tens))
+        list(pool().run(lambda: 1, range, itself, _broken, total))
 
 
 def _broken() -> int:

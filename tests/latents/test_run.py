@@ -162,7 +162,7 @@ def test_pieces_are_whole_batches_and_cover_the_grid() -> None:
 def test_a_file_is_never_in_memory_as_a_whole(
     corpus: Path, tiny: ImageEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whenever pictures are asked for, tokens of one piece at most are still held."""
+    """Whenever pictures are asked for, tokens of two pieces at most are held: one that was encoded, and one that is written."""
     monkeypatch.setattr(making, "PIECE_PICTURES", 4)
     good = token_storage.bytes_of
     alive: list[weakref.ref[Any]] = []
@@ -183,7 +183,8 @@ def test_a_file_is_never_in_memory_as_a_whole(
 
     made = making.LatentMaker(encoder=tiny, monotonic_s=float).make(file, pieces())
     assert made.num_pictures == 14
-    assert held == [0, 1, 1, 1]
+    assert len(held) == 4
+    assert max(held) <= 2
 
 
 def test_what_breaks_half_way_leaves_no_half_file(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from io import BufferedRandom, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,31 @@ def test_a_file_holds_what_was_given(dtype: Any, tmp_path: Path) -> None:
         scale = file.get_tensor(SCALE) if dtype != "bf16" else None
         found = StoredTokens(latents=file.get_tensor(LATENTS), scale=scale)
     assert torch.equal(read(found), read(whole))
+
+
+class ReadCounted(BufferedRandom):
+    num_read = 0
+
+    def readinto(self, buffer: Any) -> int:
+        found = super().readinto(buffer)
+        self.num_read += found
+        return found
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cut", "num_read"), [("bf16", 3, 0), ("int8", 5, 0), ("int8", 3, 5 * 4 * 8)]
+)
+def test_only_what_was_written_before_its_turn_is_read_again(
+    dtype: Any, cut: int, num_read: int, tmp_path: Path
+) -> None:
+    """That is all latents of eight bits, whose scales come before them, where a file has more than one piece."""
+    with ReadCounted(FileIO(tmp_path / "x", "w+")) as opened:
+        file = TokenFile(opened, facts(dtype=dtype))
+        for part in (TOKENS[:cut], TOKENS[cut:]):
+            file.add(bytes_of(stored(part, dtype)))
+        _, sha256 = file.finish()
+        assert opened.num_read == num_read
+    assert hashlib.sha256((tmp_path / "x").read_bytes()).hexdigest() == sha256
 
 
 def test_other_pictures_than_a_file_has_room_for_are_our_bug(tmp_path: Path) -> None:

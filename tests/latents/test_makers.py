@@ -1,0 +1,66 @@
+"""What is asked of Ray's actors, without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ingest.executor import Death
+from ingest.latents.makers import RayMaking, make_from, open_maker
+from ingest.latents.plan import LatentFile
+from ingest.models.encoder import ImageEncoder
+from schemas.errors import Code, ConfigError
+from tests.latents.corpora import TINY
+
+FILE = LatentFile(
+    corpus="nowhere",
+    uid="u",
+    camera="c",
+    dataset_path="d",
+    episode_index=0,
+    length=30,
+    rate_hz=10.0,
+    video_sha256="",
+)
+
+
+class Pool:
+    """Notes what it is given."""
+
+    count = 1
+
+    def __init__(self) -> None:
+        self.given: list[LatentFile] = []
+
+    def run(self, next_work: Any, *how: Any) -> Iterator[tuple[LatentFile, Death]]:
+        self.given += iter(next_work, None)
+        return iter([(file, Death(code=Code.WORKER_DIED, how="x")) for file in self.given])
+
+
+def test_actors_begin_where_there_are_files_and_are_given_each() -> None:
+    files = [replace(FILE, uid=uid) for uid in "abc"]
+    for wanted in ([], files):
+        pool: Any = Pool()
+        pool.run = pool.run if wanted else None
+        making = RayMaking(TINY, "x-0", pool, TINY.batch, float)
+        made = dict(making.make(iter(wanted)))
+        assert [*made] == pool.given == wanted
+        assert {each.error for each in made.values()} <= {"worker_died: x"}
+
+
+def test_another_encoder_on_another_machine_is_refused(tiny: ImageEncoder) -> None:
+    """Its files would lie in a folder of their own, and the next run would find none."""
+    assert open_maker(TINY, tiny.id, float).encoder.id == tiny.id
+    other = tiny.id.replace("untrained0", "untrained1")
+    with pytest.raises(ConfigError, match=f"is {tiny.id} on a machine of the cluster, {other}"):
+        open_maker(TINY, other, float)
+
+
+def test_a_task_that_dies_is_told_with_its_video(tiny: ImageEncoder) -> None:
+    maker = open_maker(TINY, tiny.id, float)
+    death = Death(code=Code.OUT_OF_MEMORY, how="killed")
+    made = make_from(maker, FILE, iter([death]))
+    assert (made.row, made.error) == (None, f"out_of_memory: killed ({FILE.video})")

@@ -1,0 +1,252 @@
+"""A file is written while the next pictures are encoded; whoever of the two fails, nothing half is left."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BufferedRandom
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ingest.disk import Disk
+from ingest.executor import InlineExecutor
+from ingest.latents import making
+from ingest.latents.makers import LocalMaking
+from ingest.latents.making import Decoded, LatentMaker
+from ingest.latents.one_behind import OneBehind
+from ingest.latents.plan import LatentFile
+from ingest.latents.token_file import TokenFile
+from ingest.models.encoder import ImageEncoder
+
+PATIENCE_S = 10.0  # for what comes at once unless it never comes
+
+
+# --- one behind ------------------------------------------------------------------------------------------------------
+
+
+def joined(seen: list[str]) -> Generator[None, str | None, str]:
+    while (item := (yield)) is not None:
+        if item == "bad":
+            raise OSError(errno.ENOSPC, "full")
+        seen.append(item)
+    return "".join(seen)
+
+
+@pytest.fixture
+def thread() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        yield pool
+
+
+def test_all_is_taken_in_order(thread: ThreadPoolExecutor) -> None:
+    behind = OneBehind(joined([]), thread)
+    for item in "abcdefgh":
+        behind.send(item)
+    assert behind.end().result(PATIENCE_S) == "abcdefgh"
+
+
+def test_who_sends_is_one_ahead_and_no_more(thread: ThreadPoolExecutor) -> None:
+    may_take, seen = Event(), list[str]()
+
+    def slow() -> Generator[None, str | None, str]:
+        taker = joined(seen)
+        next(taker)
+        while (item := (yield)) is not None:
+            assert may_take.wait(PATIENCE_S)
+            taker.send(item)
+        return "".join(seen)
+
+    behind = OneBehind(slow(), thread)
+    behind.send("a")  # comes back, and nothing is taken yet
+    assert seen == []
+    with ThreadPoolExecutor(max_workers=1) as sender:
+        second = sender.submit(behind.send, "b")
+        with pytest.raises(TimeoutError):
+            second.result(0.05)
+        may_take.set()
+        second.result(PATIENCE_S)
+    assert behind.end().result(PATIENCE_S) == "ab"
+
+
+@pytest.mark.parametrize("num_after", [0, 1])
+def test_what_the_taker_raises_is_raised_here(thread: ThreadPoolExecutor, num_after: int) -> None:
+    """By the next item, and by the end, also when it failed at the last one."""
+    behind = OneBehind(joined([]), thread)
+    behind.send("a")
+    behind.send("bad")
+    for _ in range(num_after):
+        with pytest.raises(OSError, match="full"):
+            behind.send("c")
+    with pytest.raises(OSError, match="full"):
+        behind.end().result(PATIENCE_S)
+
+
+def test_an_error_of_the_sender_leaves_the_taker(thread: ThreadPoolExecutor) -> None:
+    seen: list[str] = []
+    behind = OneBehind(joined(seen), thread)
+    behind.send("a")
+    with pytest.raises(ValueError, match="mine"):
+        behind.throw(ValueError("mine")).result(PATIENCE_S)
+    assert seen == ["a"]
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def four_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "PIECE_PICTURES", 4)
+
+
+def file_in(root: Path, *, length: int = 36, episode_index: int = 0) -> LatentFile:
+    """12 pictures, three pieces."""
+    return LatentFile(
+        corpus=str(root),
+        uid=f"u{episode_index}",
+        camera="c",
+        dataset_path="d",
+        episode_index=episode_index,
+        length=length,
+        rate_hz=10.0,
+        video_sha256="0" * 64,
+    )
+
+
+def pictures(num_pieces: int = 3) -> Iterator[Decoded]:
+    rng = np.random.default_rng(0)
+    for _ in range(num_pieces):
+        yield Decoded(pictures=rng.integers(0, 256, (4, 64, 64, 3), np.uint8))
+
+
+def all_files(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file()]
+
+
+class SlowDisk(Disk):
+    """Files are whole, and not there yet, until they may be."""
+
+    def __init__(self) -> None:
+        self.may_end, self.is_full = Event(), Event()
+
+    @contextmanager
+    def writing(self, path: Path, **how: bool) -> Iterator[BufferedRandom]:
+        with super().writing(path) as file:
+            yield file
+            self.is_full.set()
+            assert self.may_end.wait(PATIENCE_S)
+
+
+@pytest.mark.usefixtures("four_each")
+def test_a_file_is_there_when_it_is_whole_and_not_before(
+    tiny: ImageEncoder, tmp_path: Path
+) -> None:
+    disk = SlowDisk()
+    maker = LatentMaker(encoder=tiny, monotonic_s=float, disk=disk)
+    file = file_in(tmp_path)
+    path = tmp_path / file.target(tiny.id)
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        begun = maker.begin(file, pictures(), writer)
+        assert disk.is_full.wait(PATIENCE_S)
+        assert not begun.written.done()
+        assert all_files(tmp_path) == [path.with_name(f".{path.name}.part")]
+        disk.may_end.set()
+        made = maker.finished(begun)
+    assert made.row is not None
+    assert all_files(tmp_path) == [path]
+    assert path.stat().st_size == made.num_bytes
+
+
+def test_the_next_file_is_encoded_while_one_is_written(
+    tiny: ImageEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most files are one piece long. The disk ends the first one only when pictures of the second are at the encoder."""
+    disk, num_encoded = SlowDisk(), 0
+    good = tiny.encode
+
+    def watched(given: Any) -> Any:
+        nonlocal num_encoded
+        num_encoded += 1
+        if num_encoded == 2:
+            assert disk.is_full.wait(PATIENCE_S)
+            assert not list(tmp_path.rglob("*.safetensors"))
+            disk.may_end.set()
+        return good(given)
+
+    monkeypatch.setattr(tiny, "encode", watched)
+    body = lambda piece, disk: next(pictures())  # noqa: E731
+    monkeypatch.setattr("ingest.latents.makers.decode_piece", body)
+    local = LocalMaking(LatentMaker(encoder=tiny, monotonic_s=float, disk=disk), InlineExecutor())
+    files = [file_in(tmp_path, length=12, episode_index=index) for index in range(3)]
+    found = list(local.make(iter(files)))
+    assert [file for file, _ in found] == files
+    assert [made.row and made.row["uid"] for _, made in found] == ["u0", "u1", "u2"]
+
+
+@pytest.mark.usefixtures("four_each")
+def test_a_full_disk_is_told_with_the_file_and_stops_the_encoder(
+    tiny: ImageEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: TokenFile, piece: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(TokenFile, "add", full)
+    asked = 0
+
+    def counted() -> Iterator[Decoded]:
+        nonlocal asked
+        for each in pictures(9):
+            asked += 1
+            yield each
+
+    file = file_in(tmp_path, length=108)
+    maker = LatentMaker(encoder=tiny, monotonic_s=float)
+    with pytest.raises(OSError, match=r"No space left on device: .*episode_000000") as caught:
+        maker.make(file, counted())
+    assert caught.value.errno == errno.ENOSPC
+    assert asked == 2  # the one that did not fit, and the one that was encoded meanwhile
+    assert all_files(tmp_path) == []
+
+
+@pytest.mark.usefixtures("four_each")
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, RuntimeError])
+def test_whatever_stops_the_encoder_leaves_nothing_half(
+    tiny: ImageEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: Callable[[], BaseException],
+) -> None:
+    """And nobody writes any more when it is told."""
+
+    def stopped() -> Iterator[Decoded]:
+        yield from pictures(2)
+        raise stop()
+
+    maker = LatentMaker(encoder=tiny, monotonic_s=float)
+    with pytest.raises(type(stop())):
+        maker.make(file_in(tmp_path), stopped())
+    assert all_files(tmp_path) == []
+
+
+@pytest.mark.usefixtures("four_each")
+def test_time_of_the_disk_is_told_apart_from_the_encoders(
+    tiny: ImageEncoder, tmp_path: Path
+) -> None:
+    """By a clock that only looks move: two looks a piece for either, and two for the end."""
+    now = iter(range(1000))
+    made = LatentMaker(encoder=tiny, monotonic_s=lambda: float(next(now))).make(
+        file_in(tmp_path), pictures()
+    )
+    assert (made.busy_s, made.write_wait_s) == (3.0, 3.0 + 1.0)
+    broken = [*pictures(1), Decoded(error="corrupt_video: x")]
+    made = LatentMaker(encoder=tiny, monotonic_s=lambda: float(next(now))).make(
+        file_in(tmp_path), broken
+    )
+    assert (made.row, made.error) == (None, "corrupt_video: x")
+    assert (made.busy_s, made.write_wait_s) == (1.0, 1.0)
