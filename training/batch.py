@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,3 +42,23 @@ class Batch:
     text_inputs: dict[str, Tensor]
     origin: Origin
     stored: Tensor | None = None
+
+
+def of_samples(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """`change` of every tensor whose first axis is the samples, but for `stored`; where they came from stays."""
+    known = batch.known
+    changed = {
+        field.name: change(value)
+        for field in fields(Known)
+        if (value := getattr(known, field.name)) is not None
+    }
+    return replace(
+        batch,
+        known=replace(known, **changed),
+        action=change(batch.action),
+        has_action=change(batch.has_action),
+        asked=change(batch.asked),
+        future=change(batch.future),
+        has_future=change(batch.has_future),
+        text_inputs={name: change(value) for name, value in batch.text_inputs.items()},
+    )

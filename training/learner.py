@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
-from training.batch import Batch
+from training.batch import Batch, of_samples
 from training.conditioning.protocol import Conditioner
 from training.model.network import Network
 from training.objective import Terms, objective
@@ -18,14 +20,24 @@ class Learner(nn.Module):
         self.network, self.conditioner = network, conditioner
 
     def forward(self, batch: Batch, t: Tensor, action_noise: Tensor, future_noise: Tensor) -> Terms:
-        """
+        """R draws of the same samples share their text: it is encoded once, and every block makes its keys and values once.
+
         Args:
-            t: [R, B] flow times, R draws of the same samples: the text is encoded once for all of them.
-            action_noise: [R, *batch.action.shape]. future_noise: [R, *batch.future.shape].
+            t: [R, B] flow times. action_noise: [R, *batch.action.shape]. future_noise: [R, *batch.future.shape].
         """
-        text = self.conditioner(batch.text_inputs)
-        draws = zip(t, action_noise, future_noise, strict=True)
-        first, *more = [objective(self.network, batch, text, *draw) for draw in draws]
-        for terms in more:
-            first = first.plus(terms)
-        return first
+        text, num_draws = self.conditioner(batch.text_inputs), len(t)
+        drawn = of_samples(
+            replace(batch, text_inputs={}), lambda x: _side_by_side(x.expand(num_draws, *x.shape))
+        )
+        noise = (_side_by_side(x) for x in (t, action_noise, future_noise))
+        terms = objective(self.network, drawn, text, *noise)
+        return replace(
+            terms,
+            sample_sums=terms.sample_sums.view(-1, num_draws).sum(1),
+            sample_counts=terms.sample_counts.view(-1, num_draws).sum(1),
+        )
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """[R, B, ...] to [B * R, ...], the draws of a sample beside each other. Of one draw it is a view."""
+    return x.transpose(0, 1).flatten(0, 1)

@@ -18,7 +18,7 @@ from training.model.network import Network, Text
 from training.model.precondition import error_weight
 from training.tasks import INDEX, TASKS, is_any, scores_action, scores_future
 
-_PICTURES = [INDEX[Task.FORWARD_DYNAMICS], INDEX[Task.VISUAL_FORECASTING]]  # the tasks of L_obs
+_PICTURES = (Task.FORWARD_DYNAMICS, Task.VISUAL_FORECASTING)  # the tasks of L_obs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,11 +29,6 @@ class Terms:
     counts: Tensor
     sample_sums: Tensor
     sample_counts: Tensor
-
-    def plus(self, other: Terms) -> Terms:
-        """Both together, of the same samples."""
-        names = ("sums", "counts", "sample_sums", "sample_counts")
-        return Terms(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 def objective(
@@ -47,6 +42,7 @@ def objective(
     """Noise what each task noises, ask the network once, and score what each task scores.
 
     Args:
+        text: as `Network` takes it: of fewer samples where they have several draws here.
         t: [B] flow times. action_noise, future_noise: like `batch.action` and `batch.future`.
     """
     task = batch.known.task
@@ -131,5 +127,7 @@ def weighted(sums: Tensor, counts: Tensor, weights: dict[Task, float]) -> Tensor
     for task, weight in weights.items():
         factor[INDEX[task]] = weight
     whole = counts.clone()
-    whole[_PICTURES] = counts[_PICTURES].sum()
+    pictures = sum(counts[INDEX[task]] for task in _PICTURES)
+    for task in _PICTURES:  # one by one: a list of places would make a GPU wait
+        whole[INDEX[task]] = pictures
     return (factor * sums / whole.clamp(min=1)).sum()

@@ -12,6 +12,8 @@ Names are those of `schemas/supervision.py`. A task is an index into TASKS in ev
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -24,9 +26,8 @@ _NOISY_FUTURE = (Task.FORWARD_DYNAMICS, Task.VISUAL_FORECASTING)
 
 
 def is_any(task: Tensor, *which: Task) -> Tensor:
-    """[B] task indices to [B] bool."""
-    wanted = torch.tensor([INDEX[each] for each in which], device=task.device)
-    return torch.isin(task, wanted)
+    """[B] task indices to [B] bool. Compared with numbers of the program: a tensor of them would make a GPU wait."""
+    return reduce(torch.logical_or, [task == INDEX[each] for each in which])
 
 
 def scores_action(task: Tensor) -> Tensor:

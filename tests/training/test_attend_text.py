@@ -8,56 +8,73 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from training.model.attention import (
-    attend_text,
-    kernels_of,
-    packed_rows,
-    takes_varlen,
-    varlen_kernel,
-)
+from tests.training.tiny import batch, network, noise_of, text_of
+from training.model import network as network_module
+from training.model.attention import kernels_of
+from training.model.text import Words, attend_text, end_to_end, is_for_varlen
+from training.model.varlen import Varlen, varlen_kernel
+from training.objective import objective
 
-B, H, Q, T, W = 3, 2, 4, 5, 8
+B, R, H, Q, T, W = (
+    3,
+    2,
+    2,
+    4,
+    5,
+    8,
+)  # samples, draws of each, heads, queries, tokens, width of a head
 # filled up on the right, on the left, and with a hole; no two of a length
 HAS = torch.tensor([[1, 1, 0, 0, 0], [0, 1, 1, 1, 1], [1, 0, 1, 0, 1]]).bool()
 
 
-def given(**like: Any) -> tuple[Tensor, Tensor, Tensor]:
+def given(**like: Any) -> tuple[Tensor, Tensor]:
+    """Queries of the draws of three samples, and keys and values of each sample's text."""
     g = torch.Generator().manual_seed(0)
-    query = torch.randn(B, H, Q, W, generator=g)
-    key, value = (torch.randn(B, H, T, W, generator=g) for _ in range(2))
-    value[~HAS[:, None, :, None].expand_as(value)] = 1e6  # whoever looks at it is found out
-    return tuple(x.to(**like).requires_grad_() for x in (query, key, value))  # type: ignore[return-value]
+    query = torch.randn(B * R, Q, H * W, generator=g)
+    key_value = torch.randn(B, T, 2 * H * W, generator=g)
+    key_value[~HAS] = 1e6  # whoever looks at it is found out
+    return query.to(**like).requires_grad_(), key_value.to(**like).requires_grad_()
 
 
-def by_loops(query: Tensor, key: Tensor, value: Tensor, has: Tensor) -> Tensor:
-    """[B, H, Q, W], one query at a time."""
+def attended(query: Tensor, key_value: Tensor, varlen: Varlen | None = None) -> Tensor:
+    """As a block does it; its text is `key_value` itself."""
+    has = HAS.to(key_value.device)
+    words = Words(key_value, has) if varlen is None else end_to_end(key_value, has)
+    return attend_text(query, words.values, words, H, varlen)
+
+
+def by_loops(query: Tensor, key_value: Tensor) -> Tensor:
+    """[B * R, Q, H * W], one query at a time."""
     out = torch.empty_like(query)
-    for b in range(B):
-        there = [t for t in range(T) if has[b, t]]
+    for draw in range(B * R):
+        told = key_value[draw // R][HAS[draw // R]]
         for h in range(H):
+            mine, its = slice(h * W, (h + 1) * W), slice((H + h) * W, (H + h + 1) * W)
             for q in range(Q):
-                logits = torch.stack([query[b, h, q] @ key[b, h, t] for t in there]) / math.sqrt(W)
-                weights = torch.softmax(logits, dim=0)
-                out[b, h, q] = sum(w * value[b, h, t] for w, t in zip(weights, there, strict=True))
+                logits = torch.stack([query[draw, q, mine] @ x for x in told[:, mine]])
+                weights = torch.softmax(logits / math.sqrt(W), dim=0)
+                out[draw, q, mine] = sum(w * x for w, x in zip(weights, told[:, its], strict=True))
     return out
 
 
-class Varlen(torch.autograd.Function):
+class Loops(torch.autograd.Function):
     """What the kernels promise: rows past the last sequence are not read, and their gradient is whatever was in memory."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, *starts: Any) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.starts = starts[:2]
-        return Varlen.loops(query, key, value, *ctx.starts)
+        return Loops.attended(query, key, value, *ctx.starts)
 
     @staticmethod
-    def loops(query: Tensor, key: Tensor, value: Tensor, of_q: Tensor, of_k: Tensor) -> Tensor:
+    def attended(query: Tensor, key: Tensor, value: Tensor, of_q: Tensor, of_k: Tensor) -> Tensor:
         out = []
         for n in range(len(of_q) - 1):
             q, k, v = query[of_q[n] : of_q[n + 1]], key[of_k[n] : of_k[n + 1]], value[of_k[n] : of_k[n + 1]]  # fmt: skip
-            weights = torch.softmax(torch.einsum("qhw,khw->hqk", q, k) / math.sqrt(W), dim=-1)
+            logits = torch.einsum("qhw,khw->hqk", q, k) / math.sqrt(q.shape[-1])
+            weights = torch.softmax(logits, dim=-1)
             out.append(torch.einsum("hqk,khw->qhw", weights, v))
         return torch.cat(out)
 
@@ -65,34 +82,34 @@ class Varlen(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         saved = [x.detach().requires_grad_() for x in ctx.saved_tensors]
         with torch.enable_grad():
-            found = torch.autograd.grad(Varlen.loops(*saved, *ctx.starts), saved, grad)
+            found = torch.autograd.grad(Loops.attended(*saved, *ctx.starts), saved, grad)
         for x in found[1:]:
             x[ctx.starts[1][-1] :] = math.nan
         return (*found, None, None, None, None)
 
 
 def test_where_tokens_lie_end_to_end() -> None:
-    rows, has_row, starts = packed_rows(HAS)
+    numbered = torch.arange(B * T).view(B, T, 1)
+    rows, has, starts = end_to_end(numbered, HAS)
+    assert starts is not None
     assert starts.tolist() == [0, 2, 6, 9]
-    assert rows[:9].tolist() == [0, 1, 6, 7, 8, 9, 10, 12, 14]
-    assert has_row.flatten().tolist() == [True] * 9 + [False] * 6
+    assert rows[:9].flatten().tolist() == [0, 1, 6, 7, 8, 9, 10, 12, 14]
+    assert has.flatten().tolist() == [True] * 9 + [False] * 6
     assert starts.dtype == torch.int32
 
 
 def test_padding_is_not_attended_wherever_it_is() -> None:
-    query, key, value = given()
-    expected = by_loops(query, key, value, HAS)
-    assert torch.allclose(attend_text(query, key, value, HAS), expected, atol=1e-5)
-    packed = attend_text(query, key, value, HAS, varlen=Varlen.apply)
-    assert torch.allclose(packed, expected, atol=1e-5)
+    expected = by_loops(*given())
+    for kernel in (None, Loops.apply):
+        assert torch.allclose(attended(*given(), kernel), expected, atol=1e-5)
 
 
 def test_gradients_of_the_packed_path_are_those_of_the_masked_one() -> None:
     """Also where the kernel leaves garbage."""
     grads = []
-    for kernel in (None, Varlen.apply):
+    for kernel in (None, Loops.apply):
         leaves = given()
-        out = attend_text(*leaves, HAS, varlen=kernel)
+        out = attended(*leaves, kernel)
         seen = (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum()
         grads.append(torch.autograd.grad(seen, leaves))
     for masked, packed in zip(*grads, strict=True):
@@ -101,13 +118,48 @@ def test_gradients_of_the_packed_path_are_those_of_the_masked_one() -> None:
 
 
 def test_a_mask_of_numbers_is_refused() -> None:
+    _, values = given()
     with pytest.raises(TypeError, match="must be bool"):
-        attend_text(*given(), HAS.float())
+        end_to_end(values, HAS.float())
 
 
-def test_a_cpu_takes_the_mask_even_in_half_precision() -> None:
+def test_a_network_lays_its_text_end_to_end_once_and_says_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of all samples and blocks; and so do all its gradients, that of what stands for no text among them."""
+    once: list[Words] = []
+
+    def laid(values: Tensor, has: Tensor) -> Words:
+        once.append(end_to_end(values, has))
+        return once[-1]
+
+    def gradients() -> list[Tensor]:
+        terms = objective(made, b, text_of(b), *noise_of(b))
+        return list(torch.autograd.grad(terms.sums.sum(), list(made.parameters())))
+
+    made, b = network(), batch()
+    masked = gradients()
+    assert not once
+    monkeypatch.setattr(network_module, "is_for_varlen", lambda values, width: True)
+    monkeypatch.setattr(network_module, "end_to_end", laid)
+    for block in made.blocks:
+        block.varlen = Loops.apply  # type: ignore[assignment]
+    torch.testing.assert_close(gradients(), masked, atol=1e-4, rtol=1e-4)
+    assert len(once) == 1
+
+
+def test_who_takes_text_without_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU in half precision, be it by autocast alone, in heads of a width that kernels have; no CPU."""
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        assert not takes_varlen(given(dtype=dtype)[0])
+        assert not is_for_varlen(torch.empty(B, T, W, dtype=dtype), W)
+    with FakeTensorMode():
+        text = torch.empty(B, T, 3, device="cuda")
+        assert not is_for_varlen(text, W)
+        assert is_for_varlen(text.bfloat16(), W)
+        monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cuda")
+        monkeypatch.setattr(torch, "get_autocast_dtype", lambda kind: torch.bfloat16)
+        assert is_for_varlen(text, W)
+        assert not is_for_varlen(text, W + 1)
 
 
 def test_torch_brings_a_kernel_that_takes_what_it_is_given() -> None:
@@ -125,10 +177,9 @@ def test_torch_brings_a_kernel_that_takes_what_it_is_given() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT RUN: no GPU")
 def test_the_true_kernel_agrees_and_is_reported() -> None:
-    query, key, value = (x.detach() for x in given(device="cuda", dtype=torch.bfloat16))
-    has = HAS.cuda()
+    query, told = (x.detach() for x in given(device="cuda", dtype=torch.bfloat16))
     found: list[Tensor] = []
-    ran = kernels_of(lambda: found.append(attend_text(query, key, value, has, varlen_kernel())))
+    ran = kernels_of(lambda: found.append(attended(query, told, varlen_kernel())))
     assert any("varlen" in name for name in ran)
-    exact = by_loops(query.float(), key.float(), value.float(), has)
-    assert torch.allclose(found[0].float(), exact, atol=3e-2)
+    exact = by_loops(query.float().cpu(), told.float().cpu())
+    assert torch.allclose(found[0].float().cpu(), exact, atol=3e-2)

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tests.training import test_attend_text as of_text
 from training.model.attention import attend, kernels_of
 from training.model.flash import PACKAGES, WIDEST, Flash, flash_kernel
+from training.model.varlen import varlen_kernel
 
 B, H, L, W = 2, 3, 5, 8
 FA3, FA4 = PACKAGES
@@ -38,6 +40,20 @@ class Package(ModuleType):
         logits = torch.einsum("bqhw,bkhw->bhqk", q, k) / math.sqrt(q.shape[-1])
         out = torch.einsum("bhqk,bkhw->bqhw", logits.softmax(dim=-1), v)
         return (out, logits.logsumexp(dim=-1)) if self.is_tuple else out
+
+    def flash_attn_varlen_func(self, q: Tensor, k: Tensor, v: Tensor, *places: Any, **named: Any) -> Any:  # fmt: skip
+        """By loops; after the last sequence its gradient is what was in memory. `places`: other things than in version 3, in 4."""
+        assert not places
+        starts, longest = (
+            [named.pop(f"{what}_{of}") for of in "qk"] for what in ("cu_seqlens", "max_seqlen")
+        )
+        assert not named
+        self.shapes += [tuple(x.shape) for x in (q, k, v)]
+        for x, most in zip(starts, longest, strict=True):
+            assert x.dtype == torch.int32
+            assert int(x.diff().max()) <= most
+        out: Tensor = of_text.Loops.apply(q, k, v, *starts, *longest)  # type: ignore[no-untyped-call]
+        return (out, out.logsumexp(dim=-1)) if self.is_tuple else out
 
 
 @pytest.fixture
@@ -75,6 +91,42 @@ def test_a_package_is_asked_in_its_layout_and_answers_in_ours(
     weights = torch.linspace(-1, 1, wanted.numel()).view_as(wanted)
     grads = [torch.autograd.grad((out * weights).sum(), of) for out, of in ((found[0], leaves), (wanted, wanted_leaves))]  # fmt: skip
     torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize(("name", "is_tuple"), [(FA3, False), (FA3, True), (FA4, True)])
+def test_text_of_any_length_goes_to_it_too(
+    hopper: pytest.MonkeyPatch, name: str, is_tuple: bool
+) -> None:
+    """Values and gradients are those of a mask, and the report has the name."""
+    package = installed(hopper, name, is_tuple=is_tuple)
+    kernel = varlen_kernel()
+    wanted = of_text.attended(*(wanted_leaves := of_text.given()))
+    leaves, found = of_text.given(), list[Tensor]()
+    ran = kernels_of(lambda: found.append(of_text.attended(*leaves, kernel)))
+    assert ran == {f"varlen ({name})": 1}
+    heads = (of_text.H, of_text.W)
+    queries, texts = (wanted.numel() // math.prod(heads), *heads), (of_text.HAS.numel(), *heads)
+    assert package.shapes == [queries, texts, texts]
+    torch.testing.assert_close(found[0], wanted)
+    weights = torch.linspace(-1, 1, wanted.numel()).view_as(wanted)
+    grads = [torch.autograd.grad((out * weights).sum(), of) for out, of in ((found[0], leaves), (wanted, wanted_leaves))]  # fmt: skip
+    torch.testing.assert_close(*grads, atol=1e-4, rtol=1e-4)
+
+
+def test_without_a_package_text_goes_to_torch_and_else_to_version_2(
+    hopper: pytest.MonkeyPatch,
+) -> None:
+    """Of version 4 alone `flash_attn` is a folder without functions."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    assert varlen_kernel() is varlen_attn
+    hopper.setitem(sys.modules, "torch.nn.attention.varlen", None)
+    for second in (None, ModuleType("flash_attn")):
+        hopper.setitem(sys.modules, "flash_attn", second)
+        assert varlen_kernel() is None
+    second = Package("flash_attn")
+    hopper.setitem(sys.modules, "flash_attn", second)
+    assert varlen_kernel() == second.flash_attn_varlen_func
 
 
 def test_what_a_kernel_cannot_take_goes_to_torch(hopper: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -21,13 +24,25 @@ class Counting(Conditioner):
         return Text(values=inputs["values"], has=inputs["has"])
 
 
-def test_draws_share_the_text_and_add_up() -> None:
-    made, b, conditioner = network(), batch(), Counting()
+@pytest.mark.parametrize(
+    "how", [{}, {"text_kv": "shared", "positions": "rope", "adaln": "shared"}], ids=str
+)
+def test_draws_share_the_text_and_its_keys_and_add_up(how: dict[str, Any]) -> None:
+    """Terms and gradients are those of each draw alone, and the text goes through every block once."""
+    made, b, conditioner = network(**how), batch(), Counting()
     draws = [noise_of(b, seed) for seed in (2, 3, 4)]
     t, action_noise, future_noise = (torch.stack(parts) for parts in zip(*draws, strict=True))
-    found = Learner(made, conditioner)(b, t, action_noise, future_noise)
     apart = [objective(made, b, text_of(b), *draw) for draw in draws]
+    told: list[int] = []
+    for block in made.blocks:
+        block.text[0].register_forward_hook(lambda _, given, __: told.append(len(given[0])))  # type: ignore[index, union-attr]
+    found = Learner(made, conditioner)(b, t, action_noise, future_noise)
     assert conditioner.calls == 1
+    assert told == [len(b.known.task)] * SETTINGS.num_layers
     for name in ("sums", "counts", "sample_sums", "sample_counts"):
         wanted = sum(getattr(terms, name) for terms in apart)
         torch.testing.assert_close(getattr(found, name), wanted)
+    parameters = list(made.parameters())
+    together = torch.autograd.grad(found.sums.sum(), parameters)
+    alone = torch.autograd.grad(torch.stack([terms.sums for terms in apart]).sum(), parameters)
+    torch.testing.assert_close(together, alone, atol=1e-3, rtol=1e-4)

@@ -15,6 +15,7 @@ from training.model.block import Block
 from training.model.network import Known, Text, num_parameters
 from training.model.positions import rotate, rotations, timestep_features, token_places
 from training.model.settings import ModelSettings
+from training.model.text import Words
 from training.tasks import INDEX
 
 VARIANTS: list[dict[str, Any]] = [
@@ -180,12 +181,10 @@ def test_every_block_starts_as_the_identity(variant: dict[str, Any]) -> None:
     streams = [torch.randn(2, 7, 32), torch.randn(2, 8, 32)]
     condition = torch.randn(2, 32)
     shared = None if made.shared_modulation is None else made.shared_modulation(condition)
-    text, has_text = torch.randn(2, 4, 10), torch.ones(2, 4, dtype=torch.bool)
+    words = Words(torch.randn(2, 4, 10), torch.ones(2, 4, dtype=torch.bool))
     angle = None if made.places is not None else rotations(made.grid, 8)
     for block in made.blocks:
-        for was, now in zip(
-            streams, block(streams, condition, shared, text, has_text, angle), strict=True
-        ):
+        for was, now in zip(streams, block(streams, condition, shared, words, angle), strict=True):
             assert torch.equal(was, now)
 
 
@@ -196,8 +195,7 @@ def test_gates_of_one_are_not_the_identity() -> None:
         streams,
         torch.randn(2, 32),
         None,
-        torch.randn(2, 4, 10),
-        torch.ones(2, 4, dtype=torch.bool),
+        Words(torch.randn(2, 4, 10), torch.ones(2, 4, dtype=torch.bool)),
         None,
     )
     assert not torch.allclose(found[0], streams[0])

@@ -42,6 +42,14 @@ def test_the_ends_by_hand() -> None:
     assert at_data.item() == pytest.approx(2.0 + 0.5)  # x + F, where F is to be -eps
 
 
+def test_half_precision_of_what_is_said_does_not_reach_the_guess() -> None:
+    """Of bf16, 0.999 is 1: the guess would be another."""
+    noisy, mean, t = torch.tensor([[[2.0]]]), torch.tensor([[[3.0]]]), torch.tensor([0.999])
+    silent = torch.zeros(1, 1, 1)
+    exact = velocity_from(silent, noisy, mean, t, 0.02)
+    assert torch.equal(velocity_from(silent.bfloat16(), noisy, mean, t, 0.02), exact)
+
+
 @pytest.mark.parametrize("std", [0.05, 0.5, 2.0])
 @pytest.mark.parametrize("at", [0.0, 0.3, 0.9, 1.0])
 def test_the_linear_guess_leaves_an_error_of_one_at_every_time(std: float, at: float) -> None:

@@ -10,17 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from training.model.attention import (
-    attend,
-    attend_text,
-    join_heads,
-    split_heads,
-    takes_varlen,
-    varlen_kernel,
-)
+from training.model.attention import attend, join_heads, split_heads
 from training.model.flash import flash_kernel
 from training.model.positions import rotate
 from training.model.settings import ModelSettings
+from training.model.text import Words, attend_text
+from training.model.varlen import varlen_kernel
 
 NUM_MODULATIONS = 6  # of each stream: shift, scale, gate of joint attention; shift, scale, gate of the feed-forward part
 STREAMS = 2
@@ -80,16 +75,15 @@ class StreamPart(nn.Module):
 
 
 class TextHeads(nn.Module):
-    """Keys and values of the text, [B, H, T, W] each."""
+    """Keys and values of the text, beside each other: [..., text_width] to [..., 2 * width]."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        self.num_heads = settings.num_heads
         self.kv = nn.Linear(settings.text_width, 2 * settings.width, bias=False)
 
-    def forward(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        key, value = (split_heads(part, self.num_heads) for part in self.kv(text).chunk(2, dim=-1))
-        return key, value
+    def forward(self, text: Tensor) -> Tensor:
+        out: Tensor = self.kv(text)
+        return out
 
 
 class Block(nn.Module):
@@ -97,7 +91,7 @@ class Block(nn.Module):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        self.width = settings.width
+        self.width, self.num_heads = settings.width, settings.num_heads
         self.modulation = Modulation(settings)
         self.streams = nn.ModuleList(StreamPart(settings) for _ in range(STREAMS))
         num_text = STREAMS if settings.text_kv == "stream" else 1
@@ -110,15 +104,14 @@ class Block(nn.Module):
         streams: list[Tensor],
         condition: Tensor,
         shared: Tensor | None,
-        text: Tensor,
-        has_text: Tensor,
+        words: Words,
         angle: Tensor | None,
     ) -> list[Tensor]:
-        """`text` [B, T, text_width] is normalised already, `has_text` [B, T] says which tokens are any; `angle` of RoPE, or None."""
+        """`words` may be of fewer samples: each then has several draws, beside each other. `angle` of RoPE, or None."""
         found = self.modulation(condition, shared)
         mods = [found[:, s].unsqueeze(2).unbind(1) for s in range(STREAMS)]  # six of [B, 1, width]
         streams = self._joint(streams, mods, angle)
-        streams = self._text(streams, text, has_text)
+        streams = self._text(streams, words)
         out = []
         for part, x, mod in zip(self.streams, streams, mods, strict=True):
             out.append(x + mod[5] * part.ff(self._normed(x, mod[3], mod[4])))  # type: ignore[operator]
@@ -144,13 +137,11 @@ class Block(nn.Module):
             for part, x, mod, y in zip(self.streams, streams, mods, cut, strict=True)
         ]
 
-    def _text(self, streams: list[Tensor], text: Tensor, has_text: Tensor) -> list[Tensor]:
-        heads = [each(text) for each in self.text]
+    def _text(self, streams: list[Tensor], words: Words) -> list[Tensor]:
+        told = [each(words.values) for each in self.text]
         out = []
         for s, (part, x) in enumerate(zip(self.streams, streams, strict=True)):
-            key, value = heads[s % len(heads)]
-            query = split_heads(part.text_query(fn.layer_norm(x, (self.width,))), part.num_heads)  # type: ignore[operator, arg-type]
-            kernel = self.varlen if takes_varlen(query) else None
-            found = attend_text(query, key, value, has_text, kernel)
-            out.append(x + part.text_out(join_heads(found)))  # type: ignore[operator]
+            query = part.text_query(fn.layer_norm(x, (self.width,)))  # type: ignore[operator]
+            found = attend_text(query, told[s % len(told)], words, self.num_heads, self.varlen)
+            out.append(x + part.text_out(found))  # type: ignore[operator]
         return out

@@ -19,6 +19,8 @@ from training.model.block import NUM_MODULATIONS, STREAMS, Block
 from training.model.positions import rotations, timestep_features, token_places
 from training.model.precondition import velocity_from
 from training.model.settings import ModelSettings
+from training.model.text import Words, end_to_end, is_for_varlen
+from training.model.varlen import varlen_kernel
 from training.tasks import TASKS, is_any, scores_action, scores_future
 
 TIME_FEATURES = 256
@@ -95,6 +97,7 @@ class Network(nn.Module):
             persistent=False,
         )
         self.blocks = nn.ModuleList(Block(s) for _ in range(s.num_layers))
+        self.has_varlen = varlen_kernel() is not None
         self.out_norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(STREAMS))
         # how much of a velocity is the noise's depends on the flow time, so the last layers are told it too (DiT's final layer)
         self.out_modulation = nn.Linear(width, STREAMS * 2 * width)
@@ -120,6 +123,7 @@ class Network(nn.Module):
         """Velocities of the chunk and of the future pictures.
 
         Args:
+            text: of these samples; or of fewer, each of which has equally many draws here, beside each other.
             action: [B, K, E], future: [B, V * N, D]: noisy where the task noises them, clean where it is given them.
             has_action: [B, K, E] bool, elements that there are: those that were recorded, or all that a policy is asked for. Elsewhere
                 the network is shown that nothing is known, which is not the same as standing still.
@@ -132,7 +136,7 @@ class Network(nn.Module):
             self.time(timestep_features(t, TIME_FEATURES).to(action.dtype)) + self.task(known.task)
         )
         shared = None if self.shared_modulation is None else self.shared_modulation(condition)
-        words, has_words = self._text(text)
+        words = self._text(text)
         angle = None
         if self.places is None:
             angle = rotations(self.grid, self.settings.head_width)
@@ -141,7 +145,7 @@ class Network(nn.Module):
             self._action_tokens(known, action, has_action, t),
         ]
         for block in self.blocks:
-            streams = block(streams, condition, shared, words, has_words, angle)
+            streams = block(streams, condition, shared, words, angle)
         image, acting = self._last(streams, condition)
         chunk = acting[:, -self.settings.num_actions :]
         said_action = self.action_out(chunk, known.embodiment)
@@ -183,13 +187,15 @@ class Network(nn.Module):
             for s, (norm, x) in enumerate(zip(self.out_norms, streams, strict=True))
         ]
 
-    def _text(self, text: Text) -> tuple[Tensor, Tensor]:
+    def _text(self, text: Text) -> Words:
         """Normalised text after one token of our own, so that a sample without words still has something to attend to."""
         first = self.no_text.expand(len(text.values), 1, -1).to(text.values.dtype)
         values = torch.cat([first, text.values], dim=1)
         has = fn.pad(text.has, (1, 0), value=True)
         values = torch.where(has[..., None], values, 0.0)
-        return fn.layer_norm(values, values.shape[-1:]), has
+        values = fn.layer_norm(values, values.shape[-1:])
+        is_packed = self.has_varlen and is_for_varlen(values, self.settings.head_width)
+        return end_to_end(values, has) if is_packed else Words(values, has)
 
     def _image_tokens(self, known: Known, future: Tensor) -> Tensor:
         has_past = known.has_past.repeat_interleave(self.settings.num_patches, dim=2)

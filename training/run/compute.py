@@ -19,9 +19,10 @@ ROUNDS = 5
 SIZE_OF = {"cuda": 8192, "cpu": 1024}  # of a square matrix: large enough that the kernel is all
 
 
-def flops_per_sample(settings: ModelSettings, num_text: int) -> int:
-    """Forward and backward of one sample with `num_text` tokens of text, one draw. Counted on a network without memory."""
-    s, size = settings, len(TASKS)
+def flops_per_sample(settings: ModelSettings, num_text: int, num_draws: int = 1) -> int:
+    """Forward and backward of all draws of one sample with `num_text` tokens of text. Counted on a network without memory."""
+    s, num_samples = settings, len(TASKS)
+    size = num_samples * num_draws
     ones = torch.ones
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         known = Known(
@@ -30,19 +31,19 @@ def flops_per_sample(settings: ModelSettings, num_text: int) -> int:
             history=ones(size, s.num_history, s.action_width),
             has_history=ones(size, s.num_history, s.action_width, dtype=torch.bool),
             embodiment=torch.zeros(size, dtype=torch.long),
-            task=torch.arange(size),
+            task=torch.arange(size) // num_draws,
             state=ones(size, s.state_width) if s.state_width else None,
         )
         text = Text(
-            values=ones(size, num_text, s.text_width),
-            has=ones(size, num_text, dtype=torch.bool),
+            values=ones(num_samples, num_text, s.text_width),
+            has=ones(num_samples, num_text, dtype=torch.bool),
         )
         action = ones(size, s.num_actions, s.action_width)
         has_action = torch.ones_like(action, dtype=torch.bool)
         future = ones(size, s.num_image_tokens, s.latent_width)
         said = Network(s)(known, text, action, has_action, future, ones(size))
         (said[0].sum() + said[1].sum()).backward()
-    return int(counter.get_total_flops()) // size
+    return int(counter.get_total_flops()) // num_samples
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:

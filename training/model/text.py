@@ -1,0 +1,86 @@
+"""Text as every block attends to it, laid out once for all of them.
+
+Each sample's text has a length of its own. Where a kernel for that is at hand (`varlen.py`) the tokens of all samples lie end to end and
+padding is left out; elsewhere it is masked.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as fn
+
+from training.model.attention import attend, join_heads, refuse_numbers, split_heads
+from training.model.flash import is_for_kernels
+from training.model.varlen import Varlen
+
+
+class Words(NamedTuple):
+    """Normalised text of B samples. A tuple, because FSDP2 looks for tensors in nothing else of ours.
+
+    Masked: values [B, T, C]; has [B, T] bool, where there is a token: anywhere in the row, and at least one in each; starts None.
+    End to end: values [B * T, C], those of tokens first and in order; has [B * T, 1] bool, which rows are of tokens; starts [B + 1]
+    int32, where each sample's begin.
+    """
+
+    values: Tensor
+    has: Tensor
+    starts: Tensor | None = None
+
+
+def is_for_varlen(values: Tensor, head_width: int) -> bool:
+    """Whether queries to this text will be what the kernels take: as a linear layer makes them, under autocast or without."""
+    is_cast = values.is_cuda and torch.is_autocast_enabled("cuda")
+    dtype = torch.get_autocast_dtype("cuda") if is_cast else values.dtype
+    return is_for_kernels(values.new_empty(0, head_width, dtype=dtype))
+
+
+def end_to_end(values: Tensor, has: Tensor) -> Words:
+    """Masked text without its padding, by arithmetic of fixed shape: nobody waits for the GPU to count tokens.
+
+    Raises:
+        TypeError: a mask that is not bool.
+    """
+    refuse_numbers(has)
+    flat = has.flatten()
+    rows = torch.argsort((~flat).to(torch.uint8), stable=True)
+    starts = fn.pad(has.sum(dim=1).cumsum(0), (1, 0)).to(torch.int32)
+    return Words(values.flatten(0, 1)[rows], flat[rows][:, None], starts)
+
+
+def attend_text(
+    query: Tensor, key_value: Tensor, words: Words, num_heads: int, varlen: Varlen | None
+) -> Tensor:
+    """`attend` to the text of one's own sample.
+
+    Args:
+        query: [B * R, Q, width]. The R draws of a sample lie beside each other: to its text they are R * Q queries of one.
+        key_value: [..., 2 * width] keys and values of `words.values`, beside each other.
+        varlen: what attends to text that lies end to end.
+
+    Returns:
+        [B * R, Q, width].
+    """
+    if words.starts is None:
+        asked = query.reshape(len(words.values), -1, query.shape[-1])
+        q, k, v = (split_heads(x, num_heads) for x in (asked, *key_value.chunk(2, dim=-1)))
+        return join_heads(attend(q, k, v, words.has[:, None, None, :])).view_as(query)
+    assert varlen is not None  # who has none lays nothing end to end
+    num_samples = len(words.starts) - 1
+    num_queries = query.shape[0] * query.shape[1] // num_samples
+    starts = torch.arange(num_samples + 1, dtype=torch.int32, device=query.device) * num_queries
+    # zeros where nothing is: a kernel's gradient there may be anything, and must reach no weight
+    told = torch.where(words.has, key_value, 0.0)
+    key, value = told.view(-1, 2, num_heads, query.shape[-1] // num_heads).unbind(1)
+    out = varlen(
+        query.reshape(-1, *key.shape[1:]),
+        key,
+        value,
+        starts,
+        words.starts,
+        num_queries,
+        len(words.values) // num_samples,
+    )
+    return out.reshape(query.shape)
