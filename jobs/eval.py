@@ -10,17 +10,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jobs.eval_words import COMPARED, comparison_rows, interval_text, skills_text
+from jobs.options import (
+    ActionsCache,
+    AsJson,
+    CheckpointStep,
+    ComputePrecision,
+    Device,
+    RunFolder,
+    SamplingSteps,
+    UsesAverages,
+    VerifiesLatents,
+)
 from jobs.output import answer_json, stderr, stdout, table
 from jobs.train import check_installed
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from training.evaluation.held_out import Evaluated
+    from training.evaluation.held_out import Evaluated, EvaluationRequest
     from training.evaluation.summary import Comparison
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of `eicorpus train`.")],
+    run: RunFolder,
     manifest: Annotated[
         Path | None, typer.Option(help="CORPUS/manifests/NAME. Default: the run's own.")
     ] = None,
@@ -28,25 +39,19 @@ def command(
         bool,
         typer.Option("--allow-other-manifest", help="It may be another than was trained from."),
     ] = False,
-    checkpoint: Annotated[
-        int | None, typer.Option(metavar="STEP", help="Default: the newest.")
-    ] = None,
+    checkpoint: CheckpointStep = None,
     split: Annotated[Literal["val", "test", "train"], typer.Option(help="Which segments.")] = "val",
-    ema: Annotated[bool, typer.Option("--ema", help="The averaged weights.")] = False,
+    ema: UsesAverages = False,
     max_samples: Annotated[
         int, typer.Option(min=0, help="Of each task, evenly spread over the split; 0: all.")
     ] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 64,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Of sampling. Default: the recipe's.")
-    ] = None,
+    steps: SamplingSteps = None,
+    precision: ComputePrecision = "auto",
     seed: Annotated[int, typer.Option(help="Of the noise and of the intervals.")] = 0,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")
-    ] = "auto",
-    cache: Annotated[
-        Path | None, typer.Option(help="Where derived actions are kept. Default: in the corpus.")
-    ] = None,
+    device: Device = "auto",
+    cache: ActionsCache = None,
+    verify_latents: VerifiesLatents = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page with drawings.")
     ] = None,
@@ -58,31 +63,62 @@ def command(
         bool,
         typer.Option("--clearly", help="Beaten is only what is better with its whole interval."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask a trained network for actions and pictures of segments that it never saw, and compare with doing nothing."""
     check_installed()
-    from schemas import manifest as manifests
-    from training.evaluation.held_out import EvaluationRequest, held_out
-    from training.evaluation.summary import BASELINES
-    from training.run.checkpoint import checkpoint_of
-    from training.run.parallel import Ranks, device_for
+    from training.evaluation.held_out import EvaluationRequest  # torch: the base works without it
 
-    if odd := sorted(set(must_beat or []) - set(BASELINES)):
-        known = ", ".join(BASELINES)
-        raise ConfigError(f"no baseline {odd[0]!r}; there are {known}", where="--must-beat")
-    found = checkpoint_of(run, checkpoint)
-    started = time.monotonic()
+    _check_known(must_beat or [])
     request = EvaluationRequest(
         split=split,
         use_averages=ema,
         max_samples=max_samples or None,
         batch_size=batch,
         num_steps=steps,
+        precision=None if precision == "auto" else precision,
         seed=seed,
         may_be_other_manifest=allow_other_manifest,
         num_shown=4 if html else 0,
+        verify_latents=verify_latents,
     )
+    about, made = _evaluated(run, checkpoint, manifest, request, device=device, cache=cache)
+    if html is not None:
+        from jobs.eval_page import write_page
+
+        write_page(html, about, made)
+    if as_json:
+        answer_json(about | _content(made))
+    else:
+        _show(about, made)
+    demand(must_beat or [], made.comparisons, clearly=clearly)
+
+
+def _check_known(baselines: Sequence[str]) -> None:
+    from training.evaluation.summary import BASELINES
+
+    if odd := sorted(set(baselines) - set(BASELINES)):
+        known = ", ".join(BASELINES)
+        raise ConfigError(f"no baseline {odd[0]!r}; there are {known}", where="--must-beat")
+
+
+def _evaluated(
+    run: Path,
+    checkpoint: int | None,
+    manifest: Path | None,
+    request: EvaluationRequest,
+    *,
+    device: str,
+    cache: Path | None,
+) -> tuple[dict[str, Any], Evaluated]:
+    """What was asked of whom, for people and programs; and what came out."""
+    from schemas import manifest as manifests
+    from training.evaluation.held_out import held_out
+    from training.run.checkpoint import checkpoint_of
+    from training.run.parallel import Ranks, device_for
+
+    found = checkpoint_of(run, checkpoint)
+    started = time.monotonic()
     with stderr.status("evaluating") as status:
         made = held_out(
             manifests.load(manifest or _manifest_of(run)),
@@ -97,27 +133,24 @@ def command(
     about = {
         "run": str(run),
         "step": found.state.step,
-        "averaged": ema,
+        "averaged": request.use_averages,
+        "precision": made.precision,
         "manifest": found.state.manifest_name,
-        "split": split,
+        "split": request.split,
         "max_samples": request.max_samples,
         "num_samples": {task.value: num for task, num in made.num_samples.items()},
         "elapsed_s": round(time.monotonic() - started, 3),
     }
-    if html is not None:
-        from jobs.eval_page import write_page
+    return about, made
 
-        write_page(html, about, made)
-    if as_json:
-        said = {
-            "comparisons": {name: each.as_object() for name, each in made.comparisons.items()},
-            "action_t_s": made.action_t_s.tolist(),
-            "lines": [line.as_object() for line in made.lines],
-        }
-        answer_json(about | said)
-    else:
-        _show(about, made)
-    demand(must_beat or [], made.comparisons, clearly=clearly)
+
+def _content(made: Evaluated) -> dict[str, Any]:
+    """For JSON."""
+    return {
+        "comparisons": {name: each.as_object() for name, each in made.comparisons.items()},
+        "action_t_s": made.action_t_s.tolist(),
+        "lines": [line.as_object() for line in made.lines],
+    }
 
 
 def demand(names: Sequence[str], found: Mapping[str, Comparison], *, clearly: bool) -> None:
@@ -163,6 +196,6 @@ def _show(about: dict[str, Any], made: Evaluated) -> None:
         ]
         for line in made.lines
     ]
-    title = f"step {about['step']}, {about['split']} of {about['manifest']}"
+    title = f"step {about['step']}, {about['split']} of {about['manifest']}, {about['precision']}"
     stdout.print(table(title, columns, rows))
     stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(made.comparisons)))

@@ -7,22 +7,31 @@ import signal
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.options import (
+    CheckpointStep,
+    ComputePrecision,
+    Device,
+    RunFolder,
+    SamplingSteps,
+    UsesAverages,
+)
 from jobs.output import stderr
 from jobs.train import check_installed
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
-    from training.server.server import PolicyServer, ServerSettings
+    from training.policy.policy import Policy
+    from training.server.server import ServerSettings
 
 MAX_TOKEN_BYTES = 4096
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of `eicorpus train`.")],
+    run: RunFolder,
     encoder_weights: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Of the image encoder; without it: latents only."),
@@ -34,18 +43,12 @@ def command(
         Path | None,
         typer.Option(metavar="FOLDER", help="Of the model that `latents --vlm` was given."),
     ] = None,
-    checkpoint: Annotated[
-        int | None, typer.Option(metavar="STEP", help="Default: the newest.")
-    ] = None,
-    ema: Annotated[bool, typer.Option("--ema", help="The averaged weights.")] = False,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Euler steps of an answer. Default: the recipe's sampling_steps."),
-    ] = None,
+    checkpoint: CheckpointStep = None,
+    ema: UsesAverages = False,
+    steps: SamplingSteps = None,
+    precision: ComputePrecision = "auto",
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")
-    ] = "auto",
+    device: Device = "auto",
     host: Annotated[str, typer.Option(help="Others than this machine need --token-file.")] = (
         "127.0.0.1"
     ),
@@ -62,29 +65,26 @@ def command(
     from jobs.policy_encoder import encoder_for
     from training.policy.policy import Policy, PolicySettings
     from training.run.checkpoint import checkpoint_of
-    from training.server.server import PolicyServer, ServerSettings
+    from training.server.server import ServerSettings
 
-    settings = ServerSettings(
+    asked = PolicySettings(
+        step=checkpoint,
+        use_averages=ema,
+        num_steps=steps,
+        precision=None if precision == "auto" else precision,
+        seed=seed,
+    )
+    served = ServerSettings(
         host=host,
         port=port,
         token=None if token_file is None else _token(token_file),
         max_message_bytes=max_message_mb << 20,
         max_clients=max_clients,
     )
-    found = checkpoint_of(run, checkpoint)
-    encode = encoder_for(
-        found.state.encoder_id, weights=encoder_weights, hub_id=encoder_hub_id, device=device
-    )
-    policy = Policy.load(
-        run,
-        encode,
-        PolicySettings(step=checkpoint, use_averages=ema, num_steps=steps, seed=seed),
-        vlm=vlm,
-        device=device,
-    )
-    if encode is None:
-        stderr.print("no encoder: clients must send observation/latents/<camera>")
-    asyncio.run(_serve(PolicyServer(policy, settings, monotonic_s=time.monotonic), settings))
+    wanted = checkpoint_of(run, checkpoint).state.encoder_id
+    encode = encoder_for(wanted, weights=encoder_weights, hub_id=encoder_hub_id, device=device)
+    policy = Policy.load(run, encode, asked, vlm=vlm, device=device)
+    asyncio.run(_serve(policy, served))
 
 
 def _check_served() -> None:
@@ -108,7 +108,10 @@ def _token(path: Path) -> str:
     return token
 
 
-async def _serve(made: PolicyServer, settings: ServerSettings) -> None:
+async def _serve(policy: Policy, settings: ServerSettings) -> None:
+    from training.server.server import PolicyServer
+
+    made = PolicyServer(policy, settings, monotonic_s=time.monotonic)
     stop = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
@@ -117,11 +120,20 @@ async def _serve(made: PolicyServer, settings: ServerSettings) -> None:
     except OSError as error:
         raise ConfigError(str(error), where=f"--host {settings.host} --port") from error
     host, port = next(iter(server.sockets)).getsockname()[:2]
+    stderr.print(policy_text(policy))
     stderr.print(f"serving ws://{host}:{port}, health at http://{host}:{port}/healthz; Ctrl-C ends")
     await stop.wait()
     server.close()
     await server.wait_closed()
     stderr.print(latency_text(list(made.infer_s), made.num_refused))
+
+
+def policy_text(policy: Policy) -> str:
+    """What is served."""
+    said = f"step {policy.step} of {policy.recipe.name}, computed in {policy.sampler.precision}"
+    if policy.encode is None:
+        said += "; no encoder: clients must send observation/latents/<camera>"
+    return said
 
 
 def latency_text(infer_s: list[float], num_refused: int) -> str:

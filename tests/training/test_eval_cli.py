@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 import typer
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 from typer.testing import CliRunner
 from websockets.asyncio.client import connect
 
@@ -25,14 +29,15 @@ from jobs.cli import app
 from jobs.eval import demand
 from jobs.eval_words import comparison_rows
 from jobs.policy_encoder import encoder_for, model_of
-from jobs.serve_policy import latency_text
+from jobs.serve_policy import latency_text, policy_text
 from schemas import manifest as manifests
-from schemas.errors import ConfigError, PipelineError
+from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import Manifest
 from tests.training.corpus import Trainable, build_manifest
 from training.evaluation.figures import error_over_horizon
 from training.evaluation.held_out import NUM_SAMPLES, EvaluationRequest, held_out
 from training.evaluation.summary import BASELINES, Comparison, Estimate
+from training.model.network import Network
 from training.policy.observation import Observation
 from training.policy.policy import Policy, PolicySettings
 from training.run.checkpoint import Checkpoint, checkpoint_of
@@ -165,6 +170,89 @@ def test_a_large_split_is_not_asked_whole_unless_wished(
             invoke("eval", str(run), *words)
     assert [request.max_samples for request in asked] == [NUM_SAMPLES, None, 7]
     assert EvaluationRequest().max_samples == NUM_SAMPLES == 2000
+
+
+def trained_in(run: Path, precision: str, out: Path) -> Path:
+    """The same run, of a recipe of another precision."""
+    copied = Path(shutil.copytree(run, out))
+    for path in copied.glob("checkpoints/*/state.json"):
+        state = json.loads(path.read_text())
+        state["recipe"]["run"]["precision"] = precision
+        path.write_text(json.dumps(state))
+    return copied
+
+
+@contextmanager
+def noted_types() -> Iterator[tuple[set[torch.dtype], set[torch.dtype]]]:
+    """Of what linear layers said, and of what a network was given to take the noise out of."""
+    said: set[torch.dtype] = set()
+    given: set[torch.dtype] = set()
+
+    def note(module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        if isinstance(module, nn.Linear):
+            said.add(out.dtype)
+        elif isinstance(module, Network):
+            given.update(x.dtype for x in (args[2], args[4]))
+
+    hook = register_module_forward_hook(note)
+    try:
+        yield said, given
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "computed"),
+    [("fp32", "auto", "fp32"), ("bf16", "auto", "bf16"), ("bf16", "fp32", "fp32")],
+)
+def test_it_computes_as_it_was_trained_or_as_is_said(
+    run: Path, tmp_path: Path, trained: str, asked: Any, computed: str
+) -> None:
+    """Matrix products in evaluation and serving; what is integrated and answered is float32 all the same."""
+    mine = trained_in(run, trained, tmp_path / "run")
+    wanted = {"bf16": torch.bfloat16, "fp32": torch.float32}[computed]
+    with noted_types() as (said, given):
+        words = ("--precision", asked, "--max-samples", "1", "--steps", "1", "--json")
+        assert json.loads(invoke("eval", str(mine), *words).stdout)["precision"] == computed
+        assert (said, given) == ({wanted}, {torch.float32})
+    settings = PolicySettings(precision=None if asked == "auto" else asked, num_steps=2)
+    policy = Policy.load(mine, None, settings, device="cpu")
+    latents = {"front": np.zeros((2, 6, 8), np.float32)}
+    with noted_types() as (said, given):
+        policy.act(Observation(text="trace", embodiment="umi", latents=latents))
+        assert (said, given) == ({wanted}, {torch.float32})
+    assert policy.facts()["precision"] == computed
+    assert f"computed in {computed}; no encoder" in policy_text(policy)
+
+
+def test_the_precision_asked_for_reaches_the_policy(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[PolicySettings] = []
+
+    def noted(run: Path, encode: Any, settings: PolicySettings, **_: Any) -> None:
+        asked.append(settings)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(Policy, "load", noted)
+    monkeypatch.setattr("jobs.policy_encoder.encoder_for", lambda *_, **__: None)
+    for words in ((), ("--precision", "bf16")):
+        with pytest.raises(ConfigError, match="enough"):
+            invoke("serve-policy", str(run), *words)
+    assert [settings.precision for settings in asked] == [None, "bf16"]
+
+
+def test_changed_latents_are_found_where_digests_are_asked_for(
+    trainable: Trainable, run: Path, tmp_path: Path
+) -> None:
+    mine = trainable.copied(tmp_path / "corpus")
+    for path in mine.corpus.glob("**/*.safetensors"):
+        data = bytearray(path.read_bytes())
+        data[-2] ^= 1  # of a number that stays one, so that nothing else tells
+        path.write_bytes(data)
+    words = ("eval", str(run), "--manifest", str(mine.manifest), "--max-samples", "1")
+    with pytest.raises(SourceError, match="its digest is"):
+        invoke(*words, "--verify-latents")
 
 
 def test_another_manifest_is_refused_unless_allowed(

@@ -86,7 +86,8 @@ def evaluation_of(
     statistics = loader.manifest.facts.statistics
     assert statistics is not None
     means = means_of(statistics, loader.embodiments)
-    return Evaluation(learner, loader.normaliser, means, num_steps=4, trained=trained)
+    sampler = draws.Sampler(learner=learner, precision="fp32", num_steps=4)
+    return Evaluation(sampler, loader.normaliser, means, trained=trained)
 
 
 def groups_of(loader: Loader, batch: Batch) -> list[Group]:

@@ -142,7 +142,7 @@ def test_it_is_told_what_the_loader_tells_in_training(trainable: Trainable, load
         policy.act(observation_of(trainable, loader, batch, b))
         found, want = network.known, batch.known
         assert found is not None
-        torch.testing.assert_close(found.past[0], want.past[b], atol=0.01, rtol=0.01)  # bfloat16
+        torch.testing.assert_close(found.past[0], want.past[b].float(), atol=0.01, rtol=0.01)
         for name in ("has_past", "has_history", "embodiment"):
             assert getattr(found, name)[0].equal(getattr(want, name)[b]), name
         raw = [

@@ -11,6 +11,7 @@ import msgpack
 import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from schemas.action import action_spec
@@ -245,6 +246,34 @@ def test_more_clients_than_allowed_are_told_so() -> None:
         assert b"503" in await asked(*client.remote_address[:2], "/")
 
     converse(talk, max_clients=1)
+
+
+def test_two_clients_that_arrive_at_once_are_not_both_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def slowly(connection: ServerConnection) -> None:
+        await asyncio.sleep(0.01)  # in the handshake of one, the other is asked about
+
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        await client.recv()
+        address = client.remote_address[:2]
+        at_once = await asyncio.gather(*(asked(*address, "/") for _ in range(2)))
+        assert sorted(line.split()[1] for line in at_once) == [b"101", b"503"]
+
+    monkeypatch.setattr(ServerConnection, "drain", slowly)
+    converse(talk, max_clients=2)
+
+
+def test_who_left_or_was_never_let_in_takes_no_place() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        host, port = client.remote_address
+        for _ in range(3):
+            async with connect(f"ws://{host}:{port}", compression=None) as other:
+                await other.recv()
+            with pytest.raises(InvalidStatus, match="403"):
+                await connect(f"ws://{host}:{port}", origin="https://example.org")  # type: ignore[arg-type]
+
+    converse(talk, max_clients=2)
 
 
 def test_nobody_else_is_served_without_a_token() -> None:

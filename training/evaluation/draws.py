@@ -7,6 +7,8 @@ segment are asked for all the same: a policy that acts does not know where a seg
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +17,9 @@ from schemas.supervision import Task
 from training.batch import Origin
 from training.data.order import key_of
 from training.flow import sampled
-from training.model.network import Known, Network, Text
+from training.learner import Learner
+from training.model.network import Known, Text
+from training.precision import Precision, computing
 from training.tasks import INDEX
 
 PURPOSE = 9  # of the keys: order, routing, training noise and dropout have 0 to 8
@@ -40,42 +44,51 @@ def asked(known: Known, task: Task) -> Known:
     return dataclasses.replace(known, task=torch.full_like(known.task, INDEX[task]))
 
 
-def said_action(
-    network: Network,
-    known: Known,
-    text: Text,
-    *,
-    future: Tensor,
-    wanted: Tensor,
-    noise: Tensor,
-    num_steps: int,
-) -> Tensor:
-    """[B, K, E] normalised chunk; `known.task` is a task that says actions. `future` counts only where the task sees it.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sampler:
+    """A trained network, and how it is asked: computing as in training, in `num_steps` of Euler.
 
-    Args:
-        wanted: [B, K, E] bool, all that the body has: nobody knows beforehand what of it will be seen. noise: the same shape.
+    Noise, the steps and what is answered are float32 in either precision.
     """
 
-    def velocity_at(x: Tensor, t: Tensor) -> Tensor:
-        return torch.where(wanted, network(known, text, x, wanted, future, t)[0].float(), 0.0)
+    learner: Learner
+    precision: Precision
+    num_steps: int
 
-    return sampled(torch.where(wanted, noise, 0.0), velocity_at, num_steps=num_steps)
+    def told(self, text_inputs: dict[str, Tensor]) -> Text:
+        """The instructions of B samples."""
+        device = next(iter(text_inputs.values())).device
+        with computing(self.precision, device):
+            text: Text = self.learner.conditioner(text_inputs)
+        return text
 
+    def action(
+        self, known: Known, text: Text, *, future: Tensor, wanted: Tensor, noise: Tensor
+    ) -> Tensor:
+        """[B, K, E] normalised chunk; `known.task` is a task that says actions. `future` counts only where the task sees it.
 
-def said_future(
-    network: Network,
-    known: Known,
-    text: Text,
-    *,
-    action: Tensor,
-    has_action: Tensor,
-    noise: Tensor,
-    num_steps: int,
-) -> Tensor:
-    """[B, V * N, D] latents; `known.task` is a task that says pictures. `action` [B, K, E] counts only where the task knows it."""
+        Args:
+            wanted: [B, K, E] bool, all that the body has: nobody knows beforehand what of it will be seen. noise: the same shape.
+        """
 
-    def velocity_at(x: Tensor, t: Tensor) -> Tensor:
-        out: Tensor = network(known, text, action, has_action, x, t)[1].float()
-        return out
+        def velocity_at(x: Tensor, t: Tensor) -> Tensor:
+            said = self.learner.network(known, text, x, wanted, future, t)[0]
+            return torch.where(wanted, said.float(), 0.0)
 
-    return sampled(noise, velocity_at, num_steps=num_steps)
+        return self._sampled(torch.where(wanted, noise, 0.0), velocity_at)
+
+    def future(
+        self, known: Known, text: Text, *, action: Tensor, has_action: Tensor, noise: Tensor
+    ) -> Tensor:
+        """[B, V * N, D] latents; `known.task` is a task that says pictures. `action` [B, K, E] counts only where the task knows it."""
+
+        def velocity_at(x: Tensor, t: Tensor) -> Tensor:
+            out: Tensor = self.learner.network(known, text, action, has_action, x, t)[1].float()
+            return out
+
+        return self._sampled(noise, velocity_at)
+
+    def _sampled(self, noise: Tensor, velocity_at: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Autocast is around all steps, since it keeps the weights that it has cast until it ends; sums of float32 it leaves as they are."""
+        with computing(self.precision, noise.device):
+            return sampled(noise, velocity_at, num_steps=self.num_steps)

@@ -19,7 +19,6 @@ from schemas.supervision import Task
 from training.batch import Batch
 from training.data.layout import ACTION_WIDTH, slots_of
 from training.data.normalise import Normaliser
-from training.evaluation import draws
 from training.evaluation.actions import (
     Chunks,
     action_errors,
@@ -27,9 +26,9 @@ from training.evaluation.actions import (
     parallel_grippers,
     side_places,
 )
+from training.evaluation.draws import Sampler, asked, noise_of
 from training.evaluation.pictures import last_picture, picture_errors
 from training.evaluation.tally import Array, Error, Group, Tally
-from training.learner import Learner
 from training.model.network import Text
 from training.tasks import TASKS
 
@@ -53,22 +52,21 @@ def means_of(statistics: Statistics, embodiments: Sequence[str]) -> Array:
 
 
 class Evaluation:
-    """Holds a tally and a learner; batches are given to `add`, on the learner's device."""
+    """Holds a tally and who is asked; batches are given to `add`, on the network's device."""
 
     def __init__(
         self,
-        learner: Learner,
+        sampler: Sampler,
         normaliser: Normaliser,
         means: Array,
         *,
-        num_steps: int,
         seed: int = 0,
         trained: Collection[Task] = TASKS,
     ) -> None:
-        """`means` [M, 172] of `means_of`; `num_steps` of Euler; `seed` of the noise; the tasks that were `trained`."""
-        self.learner, self.normaliser, self.means = learner.eval(), normaliser, means
-        self.trained = frozenset(trained)
-        self.num_steps, self.seed = num_steps, seed
+        """`means` [M, 172] of `means_of`; `seed` of the noise; the tasks that were `trained`."""
+        sampler.learner.eval()
+        self.sampler, self.normaliser, self.means = sampler, normaliser, means
+        self.trained, self.seed = frozenset(trained), seed
         self.sides = side_places()
         self.is_parallel = parallel_grippers(normaliser.is_known.cpu().numpy(), self.sides)
         self.tally = Tally()
@@ -76,7 +74,7 @@ class Evaluation:
     @torch.inference_mode()
     def add(self, batch: Batch, groups: Sequence[Group], task: Task) -> None:
         """Score samples that may serve this task and can (`Loader.every`); `groups` of the B samples."""
-        text = self.learner.conditioner(batch.text_inputs)
+        text = self.sampler.told(batch.text_inputs)
         if task in (Task.POLICY, Task.INVERSE_DYNAMICS):
             found = self._actions(batch, text, task)
         else:
@@ -90,33 +88,28 @@ class Evaluation:
 
     def chunk(self, batch: Batch, text: Text, task: Task) -> Tensor:
         """[B, K, E] normalised, what the network says."""
-        noise = draws.noise_of(
-            batch.origin, tuple(batch.action.shape[1:]), seed=self.seed, place=_ACTION
-        )
-        return draws.said_action(
-            self.learner.network,
-            draws.asked(batch.known, task),
+        return self.sampler.action(
+            asked(batch.known, task),
             text,
             future=batch.future,
             wanted=batch.asked[:, None].expand_as(batch.has_action),
-            noise=noise.to(batch.action.device),
-            num_steps=self.num_steps,
+            noise=self._noise(batch, like=batch.action, place=_ACTION),
         )
 
     def picture(self, batch: Batch, text: Text, task: Task) -> Tensor:
         """[B, V * N, D] latents, what the network says."""
-        noise = draws.noise_of(
-            batch.origin, tuple(batch.future.shape[1:]), seed=self.seed, place=_PICTURE
-        )
-        return draws.said_future(
-            self.learner.network,
-            draws.asked(batch.known, task),
+        return self.sampler.future(
+            asked(batch.known, task),
             text,
             action=batch.action,
             has_action=batch.has_action,
-            noise=noise.to(batch.future.device),
-            num_steps=self.num_steps,
+            noise=self._noise(batch, like=batch.future, place=_PICTURE),
         )
+
+    def _noise(self, batch: Batch, *, like: Tensor, place: int) -> Tensor:
+        """Of the shape of `like`, beside it."""
+        shape = tuple(like.shape[1:])
+        return noise_of(batch.origin, shape, seed=self.seed, place=place).to(like.device)
 
     def _pictures(self, batch: Batch, text: Text, task: Task) -> dict[str, dict[str, Error]]:
         """By who, by metric."""

@@ -18,11 +18,13 @@ from training.conditioning.open import open_conditioner
 from training.data.loader import Loader
 from training.data.normalise import checked_statistics
 from training.data.routing import RoutingSettings
+from training.evaluation.draws import Sampler
 from training.evaluation.evaluate import Evaluation, means_of
 from training.evaluation.shown import Shown, shown_of
 from training.evaluation.summary import Comparison, Line, compared, lines
 from training.evaluation.tally import Group
 from training.policy.restored import recipe_of, restored
+from training.precision import Precision
 from training.recipe import CachedText, TextSettings, TrainRecipe
 from training.run.checkpoint import Checkpoint
 from training.run.portion import moved
@@ -35,25 +37,28 @@ NUM_SAMPLES = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRequest:
-    """`max_samples`: of each task, evenly spread over the split; None is all. `num_steps` of Euler; None is the recipe's."""
+    """`max_samples`: of each task, evenly spread over the split; None is all. `num_steps` of Euler, `precision`: None is the recipe's."""
 
     split: str = "val"
     use_averages: bool = False
     max_samples: int | None = NUM_SAMPLES
     batch_size: int = 64
     num_steps: int | None = None
+    precision: Precision | None = None
     seed: int = 0
     num_shown: int = 4
     may_be_other_manifest: bool = False
+    verify_latents: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluated:
-    """What came out. num_samples: of each task; action_t_s [K]: when each step of a chunk is reached."""
+    """What came out. num_samples: of each task; action_t_s [K]: when each step of a chunk is reached; precision: computed in."""
 
     lines: list[Line]
     num_samples: dict[Task, int]
     action_t_s: npt.NDArray[np.float64]
+    precision: Precision
     shown: Shown | None
 
     @property
@@ -99,7 +104,12 @@ def held_out(
     if not request.may_be_other_manifest:
         check_manifest(manifest, found)
     recipe = recipe_of(found)
-    reader, conditioner = open_conditioner(_text_of(recipe, found), manifest)
+    reader, conditioner = open_conditioner(
+        _text_of(recipe, found),
+        manifest,
+        split=request.split,
+        verify_latents=request.verify_latents,
+    )
     check_text(found, conditioner.text_id)
     ready = restored(found, conditioner, use_averages=request.use_averages, device=device)
     data = recipe.data.model_copy(update={"encoder": found.state.encoder_id or recipe.data.encoder})
@@ -111,13 +121,18 @@ def held_out(
         cache=cache,
         embodiments=found.state.embodiments,
         normaliser=ready.normaliser,
+        verify_latents=request.verify_latents,
     )
     trained = [task for task in TASKS if recipe.routing.weights.get(task, 0.0) > 0]
+    sampler = Sampler(
+        learner=ready.learner,
+        precision=request.precision or recipe.run.precision,
+        num_steps=request.num_steps or recipe.run.sampling_steps,
+    )
     evaluation = Evaluation(
-        ready.learner,
+        sampler,
         ready.normaliser,
         means_of(checked_statistics(manifest), ready.normaliser.embodiments),
-        num_steps=request.num_steps or recipe.run.sampling_steps,
         seed=request.seed,
         trained=trained,
     )
@@ -128,6 +143,7 @@ def held_out(
         lines=lines(evaluation.tally, seed=request.seed),
         num_samples=num_samples,
         action_t_s=loader.window.action_t_s,
+        precision=sampler.precision,
         shown=shown_of(loader, evaluation, trained, request.num_shown, device),
     )
 

@@ -44,7 +44,7 @@ def shown_of(
     if batch is None:
         return None
     batch = moved(batch, device)
-    text = evaluation.learner.conditioner(batch.text_inputs)
+    text = evaluation.sampler.told(batch.text_inputs)
     found = {NOW: last_picture(batch), TRUE: batch.future}
     if Task.VISUAL_FORECASTING in trained:
         found[FORECAST] = evaluation.picture(batch, text, Task.VISUAL_FORECASTING)

@@ -27,13 +27,14 @@ from training.data.layout import ACTION_WIDTH
 from training.data.normalise import Normaliser
 from training.data.order import key_of
 from training.data.views import views_of
-from training.evaluation.draws import said_action
+from training.evaluation.draws import Sampler
 from training.learner import Learner
 from training.model.network import Known
 from training.policy.bodies import Body, bodies_of
 from training.policy.observation import ActionChunk, Observation, Pixels, checked_pictures
 from training.policy.restored import recipe_of, restored
 from training.policy.telling import Tell, open_telling
+from training.precision import Precision
 from training.recipe import TrainRecipe
 from training.run.checkpoint import checkpoint_of
 from training.run.parallel import Ranks, device_for
@@ -50,6 +51,7 @@ class PolicySettings:
     step: int | None = None  # of the checkpoint; None is the newest
     use_averages: bool = False
     num_steps: int | None = None  # of Euler; None is the recipe's
+    precision: Precision | None = None  # of compute; None is the recipe's
     seed: int = 0  # of the noise
 
 
@@ -67,11 +69,16 @@ class Policy:
         rate_hz: float = 10.0,
         step: int = 0,
         num_steps: int | None = None,
+        precision: Precision | None = None,
         seed: int = 0,
     ) -> None:
         self.learner, self.tell, self.normaliser = learner.eval(), tell, normaliser
         self.recipe, self.encode, self.step, self.rate_hz = recipe, encode, step, rate_hz
-        self.num_steps = num_steps or recipe.run.sampling_steps
+        self.sampler = Sampler(
+            learner=learner,
+            precision=precision or recipe.run.precision,
+            num_steps=num_steps or recipe.run.sampling_steps,
+        )
         self.bodies = bodies_of(normaliser)
         self.embodiments = tuple(self.bodies)
         settings = learner.network.settings
@@ -110,6 +117,7 @@ class Policy:
             rate_hz=found.state.rate_hz,
             step=found.state.step,
             num_steps=settings.num_steps,
+            precision=settings.precision,
             seed=settings.seed,
         )
 
@@ -119,6 +127,7 @@ class Policy:
         return {
             "recipe": self.recipe.name,
             "step": self.step,
+            "precision": self.sampler.precision,
             "embodiments": {
                 name: {"action_names": list(body.spec.names)} for name, body in self.bodies.items()
             },
@@ -153,19 +162,17 @@ class Policy:
         bodies = [self._body(each.embodiment) for each in observations]
         known = self._known(observations, bodies)
         inputs = {name: x.to(self._device) for name, x in self.tell(observations).items()}
-        text = self.learner.conditioner(inputs)
+        text = self.sampler.told(inputs)
         size, steps = len(observations), self._noise.shape[1]
         wanted = self.normaliser.is_known.to(self._device)[known.embodiment]
         settings = self.learner.network.settings
         blind = known.past.new_zeros(size, settings.num_image_tokens, settings.latent_width)
-        said = said_action(
-            self.learner.network,
+        said = self.sampler.action(
             known,
             text,
             future=blind,
             wanted=wanted[:, None].expand(-1, steps, -1),
             noise=self._noise.to(self._device).expand(size, -1, -1),
-            num_steps=self.num_steps,
         )
         raw = self.normaliser.decode(said.double(), known.embodiment).cpu().numpy()
         t_s = (np.arange(steps) + 1) / self.rate_hz

@@ -14,7 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, InvariantError
 from training.policy.observation import ActionChunk, Observation
 from training.server import messages
 from training.server.wire import packed, unpacked
@@ -69,7 +69,7 @@ class PolicyServer:
         self.num_refused = 0
         self._clock = monotonic_s
         self._turn = asyncio.Lock()
-        self._num_clients = 0
+        self._clients: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> Server:
         """Listen; the caller waits for what this gives, and closes it.
@@ -95,12 +95,20 @@ class PolicyServer:
             said = request.headers.get("Authorization", "").partition(" ")[2]
             if not hmac.compare_digest(said.encode(), self.settings.token.encode()):
                 return connection.respond(http.HTTPStatus.UNAUTHORIZED, "Authorization: Api-Key\n")
-        if self._num_clients >= self.settings.max_clients:
+        if len(self._clients) >= self.settings.max_clients:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
+        self._count()
         return None
 
+    def _count(self) -> None:
+        """From the look at the number, without an await between, until its task ends: also where it ends in the handshake."""
+        task = asyncio.current_task()
+        if task is None:
+            raise InvariantError("websockets admits a connection in the task that then serves it")
+        self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+
     async def _converse(self, connection: ServerConnection) -> None:
-        self._num_clients += 1
         took_s: float | None = None
         try:
             await connection.send(packed(self.policy.facts()))
@@ -110,8 +118,6 @@ class PolicyServer:
                 took_s = self._clock() - started
         except ConnectionClosed:
             pass  # the other side went away: nothing is owed to it
-        finally:
-            self._num_clients -= 1
 
     async def _reply(self, data: bytes | str, took_before_s: float | None) -> bytes | str:
         request: dict[str, Any] = {}
