@@ -163,7 +163,7 @@ class NoWords:
 def loader_of(manifest: Manifest, num_workers: int, batch_size: int) -> Loader:
     given = {"name": "bench", "run": {"batch_size": batch_size, "num_workers": num_workers}}
     recipe = TrainRecipe.model_validate(given)
-    return Loader(manifest, recipe, reader=NoWords(), latent_dtype=torch.bfloat16)
+    return Loader(manifest, recipe, reader=NoWords())
 
 
 @dataclass(frozen=True, kw_only=True)

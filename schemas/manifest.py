@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,6 +239,7 @@ def load(folder: Path) -> Manifest:
     Raises:
         ConfigError: no manifest there, one of a newer version, or a page or rows that are not those it was published with.
     """
+    folder = Path(os.path.abspath(folder))
     facts = load_facts(folder)
     rows = load_rows(folder)
     redaction = load_redaction(folder)

@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import ConfigError
-from schemas.manifest import ROW_SCHEMA, load_facts, page_sha256, rows_sha256
+from schemas.manifest import (
+    ROW_SCHEMA,
+    ManifestFacts,
+    load,
+    load_facts,
+    page_of,
+    page_sha256,
+    rows_sha256,
+)
 from schemas.table_digest import columns_sha256
 
 
@@ -103,3 +112,53 @@ def test_a_newer_or_damaged_page_is_refused(tmp_path: Path) -> None:
         page.write_text(text)
         with pytest.raises(ConfigError, match="damaged"):
             load_facts(tmp_path)
+
+
+def published(folder: Path, rows: pa.Table) -> None:
+    facts = ManifestFacts.model_validate(
+        {
+            "manifest_version": 1,
+            "name": folder.name,
+            "corpus_uid": "",
+            "snapshot": 1,
+            "where": "",
+            "text_policy": "source",
+            "policy": {"name": "", "digest": "", "text": ""},
+            "split": {"by": "", "val": 0, "test": 0},
+            "mixture": {"text": "", "digest": "", "by": [], "draw_hours": 0, "groups": []},
+            "num_rows": len(rows),
+            "num_episodes": len(rows),
+            "hours": {},
+            "rows_sha256": rows_sha256(rows),
+            "statistics": None,
+        }
+    )
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(page_of(facts)))
+    pq.write_table(rows, folder / "manifest.parquet")
+
+
+@pytest.mark.parametrize(
+    ("inside", "said"),
+    [("", "manifests/m"), ("manifests", "m"), ("manifests/m", "."), ("manifests/n", "../m")],
+)
+def test_the_corpus_is_found_from_wherever_its_manifest_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, said: str
+) -> None:
+    """And with it what was forgotten since."""
+    published(tmp_path / "manifests" / "m", table(row("a"), row("b", episode_index=4)))
+    (tmp_path / "manifests" / "n").mkdir()
+    forgotten = {"erased": [{"dataset_path": "datasets/s/e", "episode_index": 4}]}
+    (tmp_path / "manifests" / "erased.json").write_text(json.dumps(forgotten))
+    monkeypatch.chdir(tmp_path / inside)
+    found = load(Path(said))
+    assert found.corpus == tmp_path
+    assert [found.row(k).uid for k in range(len(found))] == ["a"]
+
+
+def test_manifests_may_lie_elsewhere_behind_a_link(tmp_path: Path) -> None:
+    published(tmp_path / "elsewhere" / "m", table(row()))
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "manifests").symlink_to(tmp_path / "elsewhere")
+    assert load(corpus / "manifests" / "m").corpus == corpus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,7 +107,9 @@ def test_motions_near_half_a_turn_lead_back() -> None:
 def test_it_is_made_once(manifest: Manifest, tmp_path: Path) -> None:
     first = open_actions(manifest, cache=tmp_path)
     made = (first.folder / part_name(0)).stat().st_mtime_ns
-    (tmp_path / f".{first.folder.name}.half").mkdir()  # of a process that was killed
+    (
+        tmp_path / f".{first.folder.name}.{os.uname().nodename}.half"
+    ).mkdir()  # of a process that was killed
     assert (open_actions(manifest, cache=tmp_path).folder / part_name(0)).stat().st_mtime_ns == made
     fewer = replace(manifest, rows=manifest.rows.slice(3))
     other = open_actions(fewer, cache=tmp_path)
@@ -116,7 +119,7 @@ def test_it_is_made_once(manifest: Manifest, tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_no_store(manifest: Manifest, tmp_path: Path) -> None:
     whole = open_actions(manifest, cache=tmp_path / "a")
-    half = tmp_path / "b" / f".{whole.folder.name}.half"
+    half = tmp_path / "b" / f".{whole.folder.name}.{os.uname().nodename}.half"
     half.mkdir(parents=True)
     (half / part_name(0)).write_bytes(b"half")
     again = open_actions(manifest, cache=tmp_path / "b")

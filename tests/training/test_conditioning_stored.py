@@ -20,7 +20,7 @@ from ingest.disk import Disk
 from ingest.text_features.encoding import TextEncoder, TextTally, encode_texts
 from ingest.text_features.plan import plan_of, texts_of_episodes
 from schemas.errors import ConfigError
-from schemas.manifest import load
+from schemas.manifest import Manifest, load
 from schemas.text_features import FeatureSettings
 from schemas.vlm_chat import Message, Picture
 from tests.faults.disks import QuickDisk
@@ -96,6 +96,24 @@ def test_features_reach_the_step_through_a_manifest(trainable: Trainable, tmp_pa
     with pytest.raises(ConfigError, match="segments have no features of text_echo") as refused:
         open_conditioner(CachedText(encoder="text_echo"), everything)
     assert f"eicorpus latents {root} --vlm FOLDER" in str(refused.value)
+    half_a_copy_is_refused(manifest)
+
+
+def half_a_copy_is_refused(manifest: Manifest) -> None:
+    """Files of other splits are not looked for."""
+    rows = map(manifest.row, range(len(manifest)))
+    named = [
+        (row.split, latent.path) for row in rows for latent in row.latents if not latent.camera
+    ]
+    for split, path in named:
+        if split != "train":
+            (manifest.corpus / path).unlink()
+    open_conditioner(CachedText(encoder="text_echo"), manifest)
+    *_, last = needed = [path for split, path in named if split == "train"]
+    (manifest.corpus / last).unlink()
+    counted = f"text features missing: 1 of {len(needed)} files .* {last} first; copy them, or run"
+    with pytest.raises(ConfigError, match=f"{counted} `eicorpus latents {manifest.corpus} --vlm"):
+        open_conditioner(CachedText(encoder="text_echo"), manifest)
 
 
 def test_threads_share_a_reader_that_forgets(

@@ -10,6 +10,7 @@ import pytest
 
 from schemas.errors import ConfigError
 from schemas.supervision import Task
+from training.data import anchors
 from training.data.anchors import SEGMENT, Anchors
 from training.data.draws import Draws
 from training.data.routing import RoutingSettings
@@ -37,8 +38,8 @@ def table(*segments: tuple[float, int, bool, list[int]]) -> Anchors:
     return cast("Anchors", found)
 
 
-def draws(anchors: Anchors, batch_size: int = 64, **routing: Any) -> Draws:
-    return Draws(anchors, RoutingSettings(**routing), seed=3, batch_size=batch_size)
+def draws(found: Anchors, batch_size: int = 64, **routing: Any) -> Draws:
+    return Draws(found, RoutingSettings(**routing), seed=3, batch_size=batch_size)
 
 
 SEEING = bits(Task.VISUAL_FORECASTING)
@@ -73,8 +74,19 @@ def test_tasks_are_drawn_over_the_whole_batch() -> None:
     for step in range(20):
         whole = found.of_step(step)
         parts = [found.of_step(step, rank, 4) for rank in range(4)]
-        assert np.array_equal(np.concatenate([p.task for p in parts]), whole.task)
+        for name in ("segment", "now", "task"):
+            together = np.concatenate([getattr(part, name) for part in parts])
+            assert np.array_equal(together, getattr(whole, name))
         assert np.bincount(whole.task, minlength=4).tolist() == [2, 2, 2, 2]
+
+
+def test_steps_and_ranks_take_the_draws_of_an_epoch_one_after_the_other() -> None:
+    """No gap and no overlap, over the end of an epoch of 20 too."""
+    found = draws(table((1.0, ALL, False, [ALL] * 20)), 8)
+    parts = [found.of_step(step, rank, 4) for step in range(5) for rank in range(4)]
+    now = np.concatenate([part.now for part in parts])
+    wanted = [found.order.at(epoch, np.arange(20))[1] for epoch in (0, 1)]
+    assert np.array_equal(now, np.concatenate(wanted))
 
 
 def test_evaluation_leaves_the_lottery_out() -> None:
@@ -82,6 +94,33 @@ def test_evaluation_leaves_the_lottery_out() -> None:
     assert found.every(Task.POLICY).now.tolist() == [3]
     assert found.every(Task.VISUAL_FORECASTING).now.tolist() == [0, 1, 2, 3, 4]
     assert found.every(Task.VISUAL_FORECASTING, 2).now.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("num_samples", [None, 0, 1, 7, 100, 10**6])
+def test_every_is_picked_from_all_however_tables_are_cut(
+    num_samples: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a loop over all anchors at once; segments without anchors, at the ends of cuts too."""
+    rng = np.random.default_rng(5)
+    made = [
+        (1.0, int(rng.integers(16)), False, rng.integers(16, size=max(0, int(rng.integers(-3, 9)))).tolist())
+        for _ in range(60)
+    ]  # fmt: skip
+    found = draws(table(*made))
+    for task in TASKS:
+        fits = [
+            (s, first + a)
+            for s, first in enumerate(found.anchors.segments["first"].tolist())
+            for a, can in enumerate(made[s][3])
+            if can & made[s][1] & int(BIT[task])
+        ]
+        if num_samples is not None and num_samples < len(fits):
+            fits = [fits[i * len(fits) // num_samples] for i in range(num_samples)]
+        for at_once in (1, 7, 60, 1000):
+            monkeypatch.setattr(anchors, "_SEGMENTS", at_once)
+            drawn = found.every(task, num_samples)
+            assert list(zip(drawn.segment.tolist(), drawn.now.tolist(), strict=True)) == fits
+            assert (drawn.task == INDEX[task]).all()
 
 
 @pytest.mark.parametrize("segments", [[], [(1.0, ALL, False, [])], [(0.0, ALL, False, [ALL])]])

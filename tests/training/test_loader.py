@@ -37,6 +37,8 @@ from tests.training.loader_cases import (
 from training.batch import Batch
 from training.data import latent_reader
 from training.data.layout import ACTION_WIDTH
+from training.run import spreads
+from training.run.portion import moved
 from training.tasks import INDEX, TASKS
 
 
@@ -58,8 +60,8 @@ def assert_is(batch: Batch, b: int, manifest: Manifest, row: ManifestRow, now: i
     assert_close(as_elements(batch.action[b], batch.has_action[b]), wanted["action"])
     known = batch.known
     assert_close(as_elements(known.history[b], known.has_history[b]), wanted["history"])
-    past = known.past[b].reshape(2, 2, NUM_PATCHES, WIDTH)
-    future = batch.future[b].reshape(2, NUM_PATCHES, WIDTH)
+    past = known.past[b].float().reshape(2, 2, NUM_PATCHES, WIDTH)
+    future = batch.future[b].float().reshape(2, NUM_PATCHES, WIDTH)
     for v, camera in enumerate(("front", "wrist")):
         for p, offset in enumerate(oracle.PAST):
             picture = wanted["pictures"][offset, camera]
@@ -146,10 +148,28 @@ def test_other_pictures_do_not_depend_on_storage(trainable: Trainable, tmp_path:
         assert 0 < error < worst
 
 
-def test_half_precision_pictures_on_request(manifest: Manifest) -> None:
-    half = loader(manifest, latent_dtype=torch.bfloat16).batch(0)
+def test_pictures_travel_as_they_are_stored_and_are_float32_on_the_device(
+    manifest: Manifest,
+) -> None:
+    """Half the bytes to copy, pin and send. `test_every_sample_is_what_plain_loops_say` is about their values."""
+    half = loader(manifest).batch(0)
     assert half.known.past.dtype == half.future.dtype == torch.bfloat16
-    assert torch.equal(half.known.past.float(), loader(manifest).batch(0).known.past)
+    there = moved(half, torch.device("cpu"))
+    assert there.known.past.dtype == there.future.dtype == torch.float32
+    assert torch.equal(there.known.past, half.known.past.to(torch.float32))
+    assert torch.equal(there.future, half.future.to(torch.float32))
+    assert torch.equal(there.text_inputs["bytes"], half.text_inputs["bytes"])
+
+
+def test_what_changes_between_pictures_is_measured_in_float32(manifest: Manifest) -> None:
+    """The difference of two bfloat16 is rounded to one."""
+    made = loader(manifest)
+    places = made.places(Task.VISUAL_FORECASTING, 8)
+    pictures, has = made.source.pictures(places)
+    wanted = (pictures[:, -1].double() - pictures[:, -2].double())[
+        (has[:, -1] & has[:, -2]).repeat_interleave(NUM_PATCHES, dim=1)
+    ]
+    assert torch.equal(spreads._changes(made.source, places).float(), wanted.float())
 
 
 def test_one_camera_for_a_view(manifest: Manifest) -> None:

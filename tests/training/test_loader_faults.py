@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,7 @@ from tests.training.loader_cases import (
     ],
 )
 def test_refused_before_the_first_step(manifest: Manifest, given: Any, said: str) -> None:
-    if (
-        not said
-    ):  # a window that nothing is long enough for leaves the policy, which needs no future
+    if not said:  # a window too long for every segment leaves the policy, which needs no future
         assert loader(manifest, recipe(**given)).counts().shortfalls == ALL[1:]
         return
     with pytest.raises(ConfigError, match=said) as error:
@@ -65,6 +64,20 @@ def test_an_unknown_body_is_refused(manifest: Manifest) -> None:
     batch = grown.batch(0)
     body = [manifest.row(r).embodiment for r in batch.origin.row]
     assert [grown.embodiments[e] for e in batch.known.embodiment] == body
+
+
+@pytest.mark.parametrize(
+    "name", ["index.npy", "part-00000.arrow", "segments.npy", "serves.npy", "rows.arrow"]
+)
+def test_a_damaged_table_of_the_cache_is_named(
+    manifest: Manifest, tmp_path: Path, name: str
+) -> None:
+    """As a power cut may leave it."""
+    loader(manifest, cache=tmp_path)
+    (path,) = tmp_path.rglob(name)
+    path.write_bytes(b"")
+    with pytest.raises(ConfigError, match=f"damaged .*; remove {path.parent}, it is made again"):
+        loader(manifest, cache=tmp_path).batch(0)
 
 
 def test_nothing_left_to_draw(manifest: Manifest) -> None:
@@ -114,7 +127,16 @@ def victim(mine: Trainable) -> tuple[Manifest, Path, str]:
 
 @pytest.mark.parametrize(
     ("fault", "num_workers"),
-    [("cut", 0), ("cut", 2), ("gone", 0), ("camera", 0), ("episode", 0), ("short", 0), ("nan", 2)],
+    [
+        ("cut", 0),
+        ("cut", 2),
+        ("gone", 0),
+        ("camera", 0),
+        ("episode", 0),
+        ("short", 0),
+        ("nan", 2),
+        ("dtype", 0),
+    ],
 )
 def test_a_broken_sample_stops_the_run_with_its_address(
     trainable: Trainable, tmp_path: Path, fault: str, num_workers: int
@@ -122,14 +144,47 @@ def test_a_broken_sample_stops_the_run_with_its_address(
     """(n): never another sample in its place."""
     mine = trainable.copied(tmp_path / "corpus")
     manifest, path, uid = victim(mine)
-    spoil(path, fault)
     batches = loader(manifest, recipe(run={"num_workers": num_workers})).batches()
+    spoil(path, fault)
     with pytest.raises(SourceError, match=r"broken sample") as error:
         list(islice(batches, 40))
     said = str(error.value)
     assert path.name in said
     assert f"episode {uid}" in said
     assert "timestep" in said
+    if fault == "gone":
+        assert f"run `eicorpus latents {mine.corpus} --encoder tiny_vit`" in said
+
+
+@pytest.mark.parametrize("without_missing", [False, True])
+def test_half_a_copy_is_refused_before_the_first_step(
+    trainable: Trainable, tmp_path: Path, without_missing: bool
+) -> None:
+    """Files of another encoder, of cameras that are no view and of other splits are not looked for."""
+    mine = trainable.copied(tmp_path / "corpus")
+    manifest = load(mine.manifest)
+    named = {
+        latent.path: (row.split, latent.camera)
+        for row in map(manifest.row, range(len(manifest)))
+        for latent in row.latents
+        if latent.encoder_id == ENCODER
+    }
+    shutil.rmtree(next(mine.corpus.rglob(OTHER_ENCODER)))
+    for path, place in named.items():
+        if place != ("train", "front"):
+            (mine.corpus / path).unlink()
+    one = recipe(data={"cameras": ["front"], "without_missing": without_missing})
+    assert len(loader(manifest, one).batch(0).action) == 12
+    needed = [path for path, place in named.items() if place == ("train", "front")]
+    for path in needed[1:4]:
+        (mine.corpus / path).unlink()
+    repair = f"`eicorpus latents {mine.corpus} --encoder tiny_vit`.*`eicorpus manifest build"
+    said = f"latents missing: 3 of {len(needed)} files .* {needed[1]} first; copy them, or run {repair}"
+    with pytest.raises(ConfigError, match=said):
+        loader(manifest, one)
+    shutil.rmtree((mine.corpus / needed[0]).parent)
+    with pytest.raises(ConfigError, match=f"missing: .* {needed[0]} first"):
+        loader(manifest, one)
 
 
 def spoil(path: Path, fault: str) -> None:
@@ -142,7 +197,9 @@ def spoil(path: Path, fault: str) -> None:
         head = path.read_bytes()
         size = int.from_bytes(head[:8], "little")
         facts = json.loads(json.loads(head[8 : 8 + size])["__metadata__"][METADATA])
-        if fault == "nan":
+        if fault == "dtype":
+            tensors[LATENTS] = tensors[LATENTS].half()
+        elif fault == "nan":
             tensors[LATENTS][:] = float("nan")
         elif fault == "short":  # whole, but of fewer pictures than the segment has
             tensors = {name: tensor[:2].clone() for name, tensor in tensors.items()}

@@ -93,6 +93,64 @@ def test_quantiles_that_meet_give_way_to_the_extremes(manifest: Manifest) -> Non
     assert encoded[0, 0, 6] == 1.0
 
 
+def one_element(made: Manifest, **statistics: float) -> Normaliser:
+    """Of a body with nothing but left.delta_position_m.x."""
+    said = {"mean": 0.0} | statistics
+    found = Normalisation(
+        names=NAMES[:1], count=(1,), segments=1, **{name: (x,) for name, x in said.items()}
+    )
+    return normaliser_of(manifest_with(made, robot=found), ("robot",), NormaliseSettings())
+
+
+def encoded(found: Normaliser, values: Any) -> Any:
+    array = np.zeros((1, len(values), ACTION_WIDTH), dtype=np.float32)
+    array[0, :, 0] = values
+    return found.encode_array(array, np.array([0]))[0, :, 0]
+
+
+def test_quantiles_that_nearly_meet_do_not_blow_up_what_is_rare(manifest: Manifest) -> None:
+    """A gripper that is open but for one step of two hundred, give or take 1e-5: closed was -200 000."""
+    found = one_element(manifest, std=0.0705, q01=0.99999, q99=1.0, min=0.0, max=1.0)
+    assert encoded(found, [0.0, 1.0]) == pytest.approx([-28.3686, 0.000142], abs=1e-4)
+    closed = found.encode(vector(), torch.tensor([0]))
+    assert found.decode(closed, torch.tensor([0]))[0, 0, 0].item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("q01", "q99", "least", "most", "std"),
+    [
+        (-0.01, 0.01, -0.01, 5.0, 0.0166),  # moves of 1 cm and, once in 10^5, a jump of 5 m
+        (0.0, 1.0, 0.0, 1.0, 0.5000000001),  # a gripper, as often open as closed
+        (0.003, 0.997, 0.0, 1.0, 0.4999),  # and with quantiles from a histogram
+    ],
+)
+def test_ordinary_elements_are_scaled_by_their_quantiles_to_the_bit(
+    manifest: Manifest, q01: float, q99: float, least: float, most: float, std: float
+) -> None:
+    found = one_element(manifest, std=std, q01=q01, q99=q99, min=least, max=most)
+    assert found.scale[0, 0] == torch.tensor((q99 - q01) / 2).float()
+    assert found.centre[0, 0] == torch.tensor((q99 + q01) / 2).float()
+
+
+@pytest.mark.parametrize("share", [0.0002, 0.004, 0.009, 0.05, 0.5])
+@pytest.mark.parametrize("jitter", [0.0, 1e-6, 1e-4, 1e-2, 1.0])
+def test_whatever_is_rare_the_mean_square_is_of_order_one(
+    manifest: Manifest, share: float, jitter: float
+) -> None:
+    """And no value is beyond 2 sqrt(n) + 3. The bounds of `LEAST_STDS`."""
+    rng = np.random.default_rng(1)
+    num = 5000
+    values = rng.normal(size=num) * jitter
+    values[: int(share * num)] += 1.0
+    q01, q99 = np.quantile(values, [0.01, 0.99], method="inverted_cdf")
+    found = one_element(
+        manifest, std=values.std(), q01=q01, q99=q99, min=values.min(), max=values.max()
+    )
+    square = np.square(encoded(found, values))
+    assert np.sqrt(square.max()) <= 2 * num**0.5 + 3
+    assert 0 < square.mean() <= 13
+
+
 def test_without_samples_an_element_is_masked(manifest: Manifest) -> None:
     found = normaliser(manifest)
     assert found.is_known.sum(1).tolist() == [0, 3]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.order import Order, key_of, mixed, of_rank, permuted, uniform
+from training.data.order import Order, key_of, mixed, permuted, uniform
 
 
 def order(weights: list[float], num_draws: int, seed: int = 0) -> Order:
@@ -71,17 +71,6 @@ def test_epochs_and_seeds_differ_and_one_draw_needs_no_other() -> None:
         assert [v.item() for v in made.at(4, i)] == [v[i] for v in whole]
     assert not np.array_equal(whole[0], made.at(5, np.arange(90))[0])
     assert not np.array_equal(whole[0], order([1, 2, 3], 90, seed=1).at(4, np.arange(90))[0])
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
-def test_ranks_share_a_batch_without_gap_or_overlap(world_size: int) -> None:
-    parts = [of_rank(5, 12, rank, world_size) for rank in range(world_size)]
-    assert np.concatenate(parts).tolist() == list(range(60, 72))
-
-
-def test_a_batch_that_does_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match="does not divide"):
-        of_rank(0, 10, 0, 4)
 
 
 @pytest.mark.parametrize("weights", [[], [0.0, 0.0], [1.0, -1.0], [np.nan]])

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 
 from schemas.manifest import Manifest
 from schemas.supervision import Task
-from tests.training.loader_cases import loader, recipe
+from tests.training.loader_cases import Words, loader, recipe
+from training.data.latent_reader import LatentReader
+from training.data.layout import ACTION_WIDTH
 from training.run import spreads
 from training.run.parallel import Ranks
 from training.run.spreads import Spreads, measured_spreads
@@ -44,6 +51,43 @@ def test_numpy_finds_the_same_in_every_sample(manifest: Manifest) -> None:
         for x in (np.clip(np.concatenate(actions), -3, 3), np.concatenate(changes))
     ]
     assert [found.action_std, found.change_std] == pytest.approx(np.sqrt(squares), rel=5e-3)
+
+
+def no_reading(*given: object) -> None:
+    pytest.fail("read, and not needed")
+
+
+def test_actions_are_measured_without_pictures_and_pictures_without_actions_and_no_text_is_read(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = loader(manifest)
+    monkeypatch.setattr(Words, "read", no_reading)
+    places = {task: made.places(task, 8) for task in (Task.POLICY, Task.VISUAL_FORECASTING)}
+    with monkeypatch.context() as patch:
+        patch.setattr(LatentReader, "open", no_reading)
+        action, has = made.source.actions(places[Task.POLICY])
+        assert has.any()
+        assert action.shape == (8, 16, ACTION_WIDTH)
+    with monkeypatch.context() as patch:
+        patch.setattr(made.source.assembler.store, "open_part", no_reading)
+        pictures, _ = made.source.pictures(places[Task.VISUAL_FORECASTING])
+        assert pictures.any()
+
+
+@pytest.mark.parametrize("tiers", [["low"], ["low", "actionless"]])
+def test_where_nothing_may_teach_the_policy_other_actions_are_measured(
+    manifest: Manifest, tmp_path: Path, tiers: list[str]
+) -> None:
+    rows = manifest.rows.filter(pc.is_in(manifest.rows["tier"], pa.array(tiers)))
+    made = loader(replace(manifest, rows=rows), cache=tmp_path)
+    assert not len(made.places(Task.POLICY).now)
+    actions = np.concatenate(
+        [b.action.numpy()[b.has_action.numpy()] for b in made.every(Task.INVERSE_DYNAMICS, batch_size=9)]
+    )  # fmt: skip
+    wanted = np.sqrt(np.square(np.clip(actions, -3, 3)).mean())
+    found = measured_spreads(made, ONE, CPU)
+    assert found.action_std == pytest.approx(wanted, rel=5e-3)
+    assert found.action_std != 1.0
 
 
 def test_what_cannot_be_measured_is_one(

@@ -6,7 +6,6 @@ A file is opened once and checked then: what it says of itself against the manif
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -39,6 +38,8 @@ from schemas.text_features import (
 )
 from training.conditioning.protocol import Conditioner
 from training.data.broken import broken_sample
+from training.data.compared import Compared
+from training.data.on_disk import refuse_absent
 from training.model.network import Text
 
 MAX_OPEN = 256  # files of a worker
@@ -70,7 +71,7 @@ class CachedReader:
     with_digest: bool = False
 
     def __post_init__(self) -> None:
-        self._compared: set[tuple[str, str]] = set()  # paths and digests, of one worker
+        self._compared = Compared()
         self._open = lru_cache(maxsize=MAX_OPEN)(
             self._opened
         )  # threads share it, which a dict of ours would not bear
@@ -143,16 +144,9 @@ class CachedReader:
         return _opened(self.corpus, path, uid, latent)
 
     def _check_digest(self, path: Path, latent: Latent) -> None:
-        """Once: a file that was closed to make room is not read whole again."""
-        key = (latent.path, latent.sha256)
-        if key in self._compared:
-            return
-        with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != latent.sha256:
+        if found := self._compared.other_digest(path, latent.sha256):
             said = f"sha256 {found}, the manifest says {latent.sha256}"
             raise ConfigError(f"{said}; {_again(self.corpus)}", where=latent.path)
-        self._compared.add(key)
 
 
 def _opened(corpus: Path, path: Path, uid: str, latent: Latent) -> _OpenFile:
@@ -223,3 +217,14 @@ def chosen_encoder(manifest: Manifest, wanted: str) -> str:
         said = f"{num_missing} of {len(manifest)} segments have no features of {found[0]}, {uid} for one"
         raise ConfigError(f"{said}; {_again(manifest.corpus)}", where=where)
     return found[0]
+
+
+def refuse_absent_features(manifest: Manifest, encoder_id: str) -> None:
+    """
+    Raises:
+        ConfigError: files that rows of the manifest name are not there.
+    """
+    named = manifest.rows["latents"].combine_chunks().flatten()
+    paths = named.field("path").filter(pc.equal(named.field("encoder_id"), encoder_id))
+    repair = f"copy them, or {_again(manifest.corpus)}"
+    refuse_absent(manifest.corpus, paths, what="text features", repair=repair)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from schemas.manifest import Manifest
-from training.conditioning.cached import CachedConditioner, CachedReader, chosen_encoder
+from training.conditioning.cached import (
+    CachedConditioner,
+    CachedReader,
+    chosen_encoder,
+    refuse_absent_features,
+)
 from training.conditioning.none import NoTextConditioner, NoTextReader
 from training.conditioning.online import OnlineConditioner, OnlineReader
 from training.conditioning.protocol import Conditioner, TextReader
@@ -15,11 +20,16 @@ from training.recipe import CachedText, OnlineText, TextSettings, WordsText
 
 
 def open_conditioner(
-    text: TextSettings, manifest: Manifest, *, verify_latents: bool = False
+    text: TextSettings,
+    manifest: Manifest,
+    *,
+    split: str = "train",
+    verify_latents: bool = False,
 ) -> tuple[TextReader, Conditioner]:
     """The reader for the loader's workers and the module for the step, for all splits of `manifest`.
 
     Args:
+        split: whose files of text features must all be there.
         verify_latents: read each file of text features whole once and compare its sha256, however large it is.
 
     Raises:
@@ -32,10 +42,12 @@ def open_conditioner(
         )
     if isinstance(text, CachedText):
         encoder_id = chosen_encoder(manifest, text.encoder)
+        mine = manifest.of_split(split)
+        refuse_absent_features(mine, encoder_id)
         stored = CachedReader(
             corpus=manifest.corpus, encoder_id=encoder_id, with_digest=verify_latents
         )
-        facts = stored.facts_of(manifest.row(0))
+        facts = stored.facts_of((mine if len(mine) else manifest).row(0))
         return stored, CachedConditioner(facts.width, facts.encoder_id, facts.settings)
     if isinstance(text, OnlineText):
         folder = folder_of(text.model)

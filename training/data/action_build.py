@@ -1,17 +1,13 @@
 """Makes a store of trained actions: every segment of a manifest once, from the episodes' Parquet, in parts by several processes.
 
-`<cache>/actions-<key>/` holds `part-00000.arrow` ... and `index.npy`; it appears whole (written aside, renamed) or not at all. A part is
-one uncompressed Arrow record batch of up to 256 episodes of one data set: that bounds memory, and a reader maps it without a copy.
+`<cache>/actions-<key>/` holds `part-00000.arrow` ... and `index.npy`. A part is one uncompressed Arrow record batch of up to 256 episodes of
+one data set: that bounds memory, and a reader maps it without a copy.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -58,41 +54,15 @@ def build_actions(
     num_processes: int,
     progress: Callable[[int, int], None] = lambda done, whole: None,
 ) -> None:
-    """Write the store of `rows` (ROW_SCHEMA) to `folder`, unless it is there.
+    """Write the store of `rows` (ROW_SCHEMA) into an empty folder.
 
     Raises:
-        ConfigError: an episode's numbers are missing or damaged, naming the file, or `folder` cannot be written.
+        ConfigError: an episode's numbers are missing or damaged, naming the file.
     """
-    with only_one(folder):
-        if folder.is_dir():
-            return
-        aside = folder.with_name(f".{folder.name}.half")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        works, index = _planned(corpus, rows, aside, with_state=with_state)
-        for done, _ in enumerate(_run(works, num_processes), start=1):
-            progress(done, len(works))
-        with (aside / INDEX_FILE).open("wb") as file:
-            np.save(file, index)
-            os.fsync(file.fileno())
-        aside.rename(folder)
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Several ranks of a machine ask at once: one makes it, the others wait and find it.
-
-    Raises:
-        ConfigError: the cache cannot be written.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-    except OSError as error:
-        found = f"cannot be written ({error}); name another place by --cache DIR"
-        raise ConfigError(found, where=str(folder.parent)) from error
+    works, index = _planned(corpus, rows, folder, with_state=with_state)
+    for done, _ in enumerate(_run(works, num_processes), start=1):
+        progress(done, len(works))
+    np.save(folder / INDEX_FILE, index)
 
 
 def _planned(
@@ -191,8 +161,6 @@ def _write(
     )
     with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch(arrays, schema=schema))
-    with target.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _fixed(column: npt.NDArray[np.generic]) -> pa.FixedSizeListArray:

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.errors import ConfigError
 from schemas.manifest import FOLDER, Manifest, rows_sha256
 from schemas.trained_action import REPRESENTATION
 from training.data.action_build import INDEX_FILE, STATE, VALID, VALUES, build_actions, part_name
+from training.data.cache import damaged, made_once, mapped
 from training.data.layout import slots_of
 
 OPEN_PARTS = 256
@@ -50,7 +50,7 @@ class ActionStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        index = np.load(folder / INDEX_FILE, allow_pickle=False)
+        index = mapped(folder, INDEX_FILE)
         self.part_of: npt.NDArray[np.int32] = np.ascontiguousarray(index["part"])
         self.offset_of: npt.NDArray[np.int64] = np.ascontiguousarray(index["offset"])
         self.open_part = lru_cache(maxsize=OPEN_PARTS)(self._opened)
@@ -63,18 +63,17 @@ class ActionStore:
         return int(self.part_of.max(initial=-1)) + 1
 
     def _opened(self, number: int) -> Part:
-        path = self.folder / part_name(number)
+        name = part_name(number)
         try:
-            with pa.memory_map(str(path)) as source:
+            with pa.memory_map(str(self.folder / name)) as source:
                 batch = pa.ipc.open_file(source).get_batch(0)
             columns = {name: _matrix(batch.column(name)) for name in batch.schema.names}
             names = tuple((batch.schema.metadata or {})[b"names"].decode().split("\n"))
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            found = f"damaged ({error}); remove {self.folder}, it is made again"
-            raise ConfigError(found, where=str(path)) from error
+            raise damaged(self.folder, name, error) from error
         return Part(
             names=names,
-            slots=slots_of(names, where=str(path)),
+            slots=slots_of(names, where=str(self.folder / name)),
             values=columns[VALUES],
             valid=columns[VALID].view(bool),
             state=columns.get(STATE),
@@ -97,20 +96,22 @@ def open_actions(
     """The store of all rows of a manifest, every split; made when it is not there.
 
     Raises:
-        ConfigError: see `build_actions`.
+        ConfigError: see `build_actions` and `made_once`.
     """
-    folder = (
-        cache or default_cache(manifest.corpus)
-    ) / f"actions-{_key(manifest, with_state=with_state)}"
-    if not folder.is_dir():
+    name = f"actions-{_key(manifest, with_state=with_state)}"
+    folder = (cache or default_cache(manifest.corpus)) / name
+
+    def make(aside: Path) -> None:
         build_actions(
             manifest.corpus.resolve(),
             manifest.rows,
-            folder,
+            aside,
             with_state=with_state,
             num_processes=num_processes,
             progress=progress,
         )
+
+    made_once(folder, make)
     return ActionStore(folder)
 
 

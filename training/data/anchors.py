@@ -7,9 +7,9 @@ timestep with a picture whose window can serve a task that its segment allows an
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 
 from schemas.manifest import Manifest, ManifestRow, rows_at
 from schemas.supervision import Task
-from training.data.action_build import only_one
 from training.data.actions import ActionStore
+from training.data.cache import damaged, made_once, mapped
 from training.data.normalise import Normaliser
 from training.data.routing import LIMITED, RoutingSettings
-from training.data.windows import BIT, Window
+from training.data.windows import BIT, Ints, Window
 from training.tasks import INDEX, TASKS
 
 SEGMENT = np.dtype(
@@ -41,7 +41,9 @@ SEGMENT = np.dtype(
         ("num_anchors", np.int64),
     ]
 )
+ROWS_FILE = "rows.arrow"
 _BLOCK = 1 << 20  # anchors that are weighed at once
+_SEGMENTS = 1 << 10  # segments that are looked through at once
 Records = npt.NDArray[np.void]
 Bytes = npt.NDArray[np.uint8]
 
@@ -52,22 +54,34 @@ class Anchors:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-        def mapped(name: str) -> npt.NDArray[np.generic]:
-            path = folder / f"{name}.npy"
-            return np.load(path, mmap_mode="r" if os.path.getsize(path) > 4096 else None)  # type: ignore[no-any-return]
-
-        self.segments: Records = mapped("segments")  # type: ignore[assignment]
-        self.timestep: npt.NDArray[np.int32] = mapped("timestep")  # type: ignore[assignment]
-        self.serves: Bytes = mapped("serves")  # type: ignore[assignment]
-        with pa.memory_map(str(folder / "rows.arrow")) as source:
-            self._rows = pa.ipc.open_file(source).read_all()
+        self.segments: Records = mapped(folder, "segments.npy")
+        self.timestep: npt.NDArray[np.int32] = mapped(folder, "timestep.npy")
+        self.serves: Bytes = mapped(folder, "serves.npy")
+        try:
+            with pa.memory_map(str(folder / ROWS_FILE)) as source:
+                self._rows = pa.ipc.open_file(source).read_all()
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(folder, ROWS_FILE, error) from error
 
     def __reduce__(self) -> tuple[type[Anchors], tuple[Path]]:
         return Anchors, (self.folder,)
 
-    def rows(self, index: npt.NDArray[np.int64]) -> list[ManifestRow]:
+    def rows(self, index: Ints) -> list[ManifestRow]:
         """Rows of the manifest."""
         return rows_at(self._rows, index)
+
+
+def allowed(anchors: Anchors) -> Iterator[tuple[Ints, Ints, Bytes]]:
+    """Every anchor once, in order and some segments at a time, for a table of all would be GBs: its segment, itself, and the tasks that are
+    allowed and possible there, as bits.
+    """
+    segments = anchors.segments
+    for first in range(0, len(segments), _SEGMENTS):
+        part = segments[first : first + _SEGMENTS]
+        inside = np.repeat(np.arange(len(part)), part["num_anchors"])
+        begin = int(part["first"][0])
+        can = anchors.serves[begin : begin + len(inside)]
+        yield first + inside, begin + np.arange(len(inside)), np.asarray(can & part["may"][inside])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,28 +110,21 @@ class AnchorWork:
 def open_anchors(work: AnchorWork, cache: Path) -> Anchors:
     """Made when they are not there."""
     folder = cache / f"anchors-{work.key}"
-    if not folder.is_dir():
-        with only_one(folder):
-            if not folder.is_dir():
-                _write(work, folder)
+    made_once(folder, partial(_write, work))
     return Anchors(folder)
 
 
 def _write(work: AnchorWork, folder: Path) -> None:
-    aside = folder.with_name(f".{folder.name}.half")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     segments, timestep, serves = find_anchors(work)
     arrays = {"segments": segments, "timestep": timestep, "serves": serves}
     for name, array in arrays.items():
-        np.save(aside / f"{name}.npy", array)
+        np.save(folder / f"{name}.npy", array)
     table = work.manifest.rows.combine_chunks()
     with (
-        pa.OSFile(str(aside / "rows.arrow"), "wb") as sink,
+        pa.OSFile(str(folder / ROWS_FILE), "wb") as sink,
         pa.ipc.new_file(sink, table.schema) as writer,
     ):
         writer.write_table(table)
-    aside.rename(folder)
 
 
 def find_anchors(work: AnchorWork) -> tuple[Records, npt.NDArray[np.int32], Bytes]:
@@ -149,9 +156,7 @@ def find_anchors(work: AnchorWork) -> tuple[Records, npt.NDArray[np.int32], Byte
     )
 
 
-def _of_block(
-    work: AnchorWork, segments: Records, known_before: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Bytes]:
+def _of_block(work: AnchorWork, segments: Records, known_before: Ints) -> tuple[Ints, Ints, Bytes]:
     """[N] of each timestep with a picture: its segment, itself, and what its window can serve."""
     first, count = work.window.grid(segments["start"], segments["end"])
     segment = np.repeat(np.arange(len(segments)), count)
@@ -181,7 +186,7 @@ def _segments(work: AnchorWork) -> Records:
     return out
 
 
-def _may(rows: pa.Table, at: npt.NDArray[np.int64]) -> Bytes:
+def _may(rows: pa.Table, at: Ints) -> Bytes:
     bits = np.zeros(len(rows), dtype=np.uint8)
     for task in TASKS:
         bits |= _list_has(rows["tasks"], task.value) * BIT[task]
@@ -206,7 +211,7 @@ def wanted_bits(segments: Records, routing: RoutingSettings) -> Bytes:
     return np.asarray(may & np.uint8(weighted), dtype=np.uint8)
 
 
-def _known_before(work: AnchorWork, part: int, embodiment: int) -> npt.NDArray[np.int64]:
+def _known_before(work: AnchorWork, part: int, embodiment: int) -> Ints:
     """[R + 1] how many of a part's first r rows have a valid element that can be normalised.
 
     One is enough: a hand that was seen says something of what comes next, and the network is shown that the other was not.
@@ -218,16 +223,14 @@ def _known_before(work: AnchorWork, part: int, embodiment: int) -> npt.NDArray[n
     return np.concatenate([[0], np.cumsum(stored.valid[:, usable].any(axis=1))])
 
 
-def _blocks(
-    order: npt.NDArray[np.int64], part: npt.NDArray[np.int64], count: npt.NDArray[np.int64]
-) -> list[npt.NDArray[np.int64]]:
+def _blocks(order: Ints, part: Ints, count: Ints) -> list[Ints]:
     """`order` cut where the part changes, and where a block would hold too many anchors."""
     piece = np.cumsum(count[order]) // _BLOCK
     cuts = np.flatnonzero((np.diff(part[order]) != 0) | (np.diff(piece) != 0)) + 1
     return [block for block in np.split(order, cuts) if len(block)]
 
 
-def _by_segment(order: npt.NDArray[np.int64], num: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _by_segment(order: Ints, num: Ints) -> Ints:
     """Where the anchors of segments 0, 1, 2 ... are among those that were found segment by segment in `order`."""
     begins = np.zeros(len(num), dtype=np.int64)
     begins[order] = np.cumsum(num[order]) - num[order]

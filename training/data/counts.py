@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from schemas.manifest import Manifest
-from training.data.anchors import Anchors
+from training.data.anchors import Anchors, allowed
 from training.data.routing import RoutingSettings
-from training.data.windows import from_bits
+from training.data.windows import Ints, Mask, from_bits
 from training.tasks import INDEX, TASKS
 
 
@@ -53,21 +53,22 @@ def counts_of(
 ) -> Counts:
     """Counted from the tables that are drawn from."""
     segments = anchors.segments
-    num: npt.NDArray[np.int64] = np.asarray(segments["num_anchors"])
-    segment = np.repeat(np.arange(len(segments)), num)
-    can = from_bits(np.asarray(anchors.serves & segments["may"][segment]))
+    num: Ints = np.asarray(segments["num_anchors"])
     weight = np.where(num > 0, segments["weight"], 0.0)
     in_split = pc.equal(manifest.rows["split"], split).to_numpy()
-    of_row = manifest.rows["tier"].take(np.asarray(segments["row"]))
-    tiers: npt.NDArray[np.object_] = np.array(of_row.to_pylist(), dtype=object)
+    tiers = manifest.rows["tier"].take(np.asarray(segments["row"])).combine_chunks()
+    tiers = tiers.dictionary_encode()
+    names = tiers.dictionary.to_pylist()
+    group: Ints = np.asarray(segments["embodiment"] * len(names) + tiers.indices.to_numpy())
+    can = _possible(anchors, group, len(embodiments) * len(names))
     rows = []
-    for body, name in enumerate(embodiments):
-        for tier in sorted(set(tiers.tolist())):
-            is_it = np.asarray((segments["embodiment"] == body) & (tiers == tier), dtype=bool)
-            if is_it.any():
-                rows.append(_row(name, tier, is_it, num, weight, can[is_it[segment]]))
+    for body, embodiment in enumerate(embodiments):
+        for tier in sorted(names):
+            which = body * len(names) + names.index(tier)
+            if (is_it := group == which).any():
+                rows.append(_row(embodiment, tier, is_it, num, weight, can[which]))
     whole = float(np.sum(manifest.rows["weight"].to_numpy()[in_split]))
-    served: npt.NDArray[np.bool_] = np.asarray(can.any(axis=0))
+    served: Mask = np.asarray(can.any(axis=0))
     lacking = tuple(
         task.value for task in TASKS if routing.of_tasks()[INDEX[task]] > 0 and not served[INDEX[task]]
     )  # fmt: skip
@@ -83,13 +84,26 @@ def counts_of(
     )
 
 
+def _possible(anchors: Anchors, group: Ints, num_groups: int) -> Ints:
+    """[G, 4] anchors of the segments of each group that a task is allowed and possible at.
+
+    Args:
+        group: [S] of each segment.
+    """
+    out = np.zeros((num_groups, len(TASKS)), dtype=np.int64)
+    for segment, _, bits in allowed(anchors):
+        for task, can in enumerate(from_bits(bits).T):
+            out[:, task] += np.bincount(group[segment[can]], minlength=num_groups)
+    return out
+
+
 def _row(
     embodiment: str,
     tier: str,
-    is_it: npt.NDArray[np.bool_],
-    num: npt.NDArray[np.int64],
+    is_it: Mask,
+    num: Ints,
     weight: npt.NDArray[np.float64],
-    can: npt.NDArray[np.bool_],
+    can: Ints,
 ) -> CountRow:
     return CountRow(
         embodiment=embodiment,
@@ -97,5 +111,5 @@ def _row(
         segments=int(is_it.sum()),
         anchors=int(num[is_it].sum()),
         share=float(weight[is_it].sum() / weight.sum()) if weight.sum() else 0.0,
-        by_task={task.value: int(can[:, INDEX[task]].sum()) for task in TASKS},
+        by_task={task.value: int(can[INDEX[task]]) for task in TASKS},
     )

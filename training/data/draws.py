@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from schemas.errors import ConfigError, InvariantError
 from schemas.supervision import Task
-from training.data.anchors import Anchors, Records
-from training.data.order import Order, of_rank
+from training.data.anchors import Anchors, Records, allowed
+from training.data.order import Order
 from training.data.routing import RoutingSettings, routed
 from training.data.windows import BIT, Ints, from_bits
 from training.tasks import INDEX, TASKS
@@ -53,7 +53,8 @@ class Draws:
 
     def of_step(self, step: int, rank: int = 0, world_size: int = 1) -> Drawn:
         """What a rank takes of global batch `step`; one rank of one takes it whole."""
-        segment, anchor = self._places(of_rank(step, self.batch_size, 0, 1))
+        first = step * self.batch_size
+        segment, anchor = self._places(np.arange(first, first + self.batch_size))
         bits = self.anchors.serves[anchor]
         task = self._tasks(self.anchors.segments[segment], bits, step)
         now = np.asarray(self.anchors.timestep[anchor], dtype=np.int64)
@@ -74,21 +75,29 @@ class Draws:
     def _tasks(self, segments: Records, bits: npt.NDArray[np.uint8], step: int) -> Ints:
         can, may = from_bits(bits), from_bits(np.asarray(segments["may"]))
         is_low = segments["is_low"] & can[:, INDEX[Task.POLICY]]
-        found = routed(can & may, is_low, self.routing, seed=self.seed, step=step)
-        if (found.task < 0).any():
+        task = routed(can & may, is_low, self.routing, seed=self.seed, step=step)
+        if (task < 0).any():
             raise InvariantError("a sample was drawn that may be trained on nothing")
-        return found.task
+        return task
 
     def every(self, task: Task, num_samples: int | None = None) -> Drawn:
-        """All anchors that this task is allowed and possible at, once, in order; or that many of them, evenly spread."""
-        segments = self.anchors.segments
-        segment = np.repeat(np.arange(len(segments)), segments["num_anchors"])
-        fits = (self.anchors.serves & segments["may"][segment] & BIT[task]) > 0
-        at = np.flatnonzero(fits)
-        if num_samples is not None and num_samples < len(at):
-            at = at[np.arange(num_samples) * len(at) // num_samples]
-        now = np.asarray(self.anchors.timestep[at], dtype=np.int64)
-        return Drawn(segment=segment[at], now=now, task=np.full(len(at), INDEX[task]))
+        """All anchors that this task is allowed and possible at, once, in order; or that many of them, evenly spread.
+
+        The tables are gone through twice, for counts and then for the answer: what fits is never in memory whole.
+        """
+        counts = [int(np.count_nonzero(b & BIT[task])) for _, _, b in allowed(self.anchors)]
+        whole = sum(counts)
+        num = whole if num_samples is None else min(num_samples, whole)
+        wanted = np.arange(num) * whole // num  # of those that fit, numbered
+        segment, anchor = np.empty_like(wanted), np.empty_like(wanted)
+        before = 0
+        for count, (of_segment, at, bits) in zip(counts, allowed(self.anchors), strict=True):
+            here = slice(*np.searchsorted(wanted, [before, before + count]))
+            fitting = np.flatnonzero(bits & BIT[task])[wanted[here] - before]
+            segment[here], anchor[here] = of_segment[fitting], at[fitting]
+            before += count
+        now = np.asarray(self.anchors.timestep[anchor], dtype=np.int64)
+        return Drawn(segment=segment, now=now, task=np.full(num, INDEX[task]))
 
 
 def check_lottery(routing: RoutingSettings) -> None:

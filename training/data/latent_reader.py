@@ -7,7 +7,6 @@ does that for a corpus, so a run does it only when asked.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,12 +20,21 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from schemas.errors import ConfigError
-from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, facts_of
+from schemas.latents import (
+    FRAME_INDEX,
+    LATENTS,
+    SCALE,
+    STORED_AS,
+    LatentFacts,
+    Storage,
+    facts_of,
+)
 from schemas.manifest import Latent
+from training.data.compared import Compared
 from training.data.recording import inside
+from training.data.views import repair_of
 
 OPEN_FILES = 512
-_STORED = {"bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn, "int8": torch.int8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +42,7 @@ class LatentShape:
     """What all files of a run have in common. N patches: CLS and registers, where a file has them, are left out."""
 
     encoder_id: str
+    dtype: Storage
     num_prefix: int
     grid_height: int
     grid_width: int
@@ -44,6 +53,11 @@ class LatentShape:
     @property
     def num_patches(self) -> int:
         return self.grid_height * self.grid_width
+
+    @property
+    def read_as(self) -> torch.dtype:
+        """Of the pictures that are read: as they are stored, for what is copied, pinned and sent is half of float32; eight bits times their scales."""
+        return torch.bfloat16 if self.dtype == "bf16" else torch.float32
 
 
 def shape_of(facts: LatentFacts) -> LatentShape:
@@ -81,23 +95,19 @@ class LatentFile:
         if list(frames.get_shape()) != [len(at)] or not np.array_equal(frames[:].numpy(), at):
             message = f"damaged (its pictures are not every {facts.grid_stride}th timestep)"
             raise ConfigError(f"{message}; run `eicorpus latents` again", where=self.where)
-        if (has := self._latents[0:1].dtype) != _STORED[facts.dtype]:
+        if (has := self._latents.get_dtype()) != STORED_AS[facts.dtype]:
             raise ConfigError(f"damaged (latents of {has}, not {facts.dtype})", where=self.where)
 
     def read(self, timestep: int, out: Tensor) -> None:
-        """Patches of the picture at a timestep of the grid into `out` [N, D]."""
+        """Patches of the picture at a timestep of the grid into `out` [N, D], which is `LatentShape.read_as`."""
         frame = timestep // self.facts.grid_stride
         prefix = self.facts.num_prefix
         values = self._latents[frame : frame + 1][0, prefix:]
         if self._scale is not None:
             scale = self._scale[frame : frame + 1][0, prefix:, None]
             out.copy_(values.float() * scale)
-        elif out.dtype == torch.bfloat16:
-            bits_of(out)[...] = bits_of(values)
-        elif out.dtype == torch.float32:  # a bfloat16 is the upper half of a float32
-            np.left_shift(bits_of(values), 16, out=bits_of(out), dtype=np.uint32)
         else:
-            out.copy_(values)
+            bits_of(out)[...] = bits_of(values)
 
 
 def bits_of(values: Tensor) -> npt.NDArray[np.unsignedinteger[Any]]:
@@ -125,9 +135,7 @@ class LatentReader:
     ) -> None:
         self.corpus, self.shape, self.with_digest = corpus, shape, with_digest
         self._open = lru_cache(maxsize=OPEN_FILES)(self._opened)
-        self._compared: set[tuple[str, str]] = (
-            set()
-        )  # paths and digests; a file is read whole once a worker
+        self._compared = Compared()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reader, (self.corpus, self.shape, self.with_digest)
@@ -149,7 +157,7 @@ class LatentReader:
         return ConfigError(f"{found}; run `eicorpus latents {self.corpus}` again", where=path)
 
     def _opened(self, path: str, sha256: str, camera: str, encoder_id: str, uid: str) -> LatentFile:
-        real = inside(self.corpus, path)
+        real = inside(self.corpus, path, repair=repair_of(self.corpus, encoder_id))
         file = LatentFile(real, path)
         facts = file.facts
         wrong = [
@@ -165,13 +173,9 @@ class LatentReader:
             wrong.append(f"{shape_of(facts)}, the others have {self.shape}")
         if wrong:
             raise self._other("; ".join(wrong), path)
-        if self.with_digest and (path, sha256) not in self._compared:
-            with real.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            if digest != sha256:
-                message = f"its digest is {digest}, the manifest says {sha256}"
-                raise ConfigError(f"{message}; run `eicorpus latents {self.corpus}` again", where=path)  # fmt: skip
-            self._compared.add((path, sha256))
+        if self.with_digest and (digest := self._compared.other_digest(real, sha256)):
+            message = f"its digest is {digest}, the manifest says {sha256}"
+            raise ConfigError(f"{message}; run `eicorpus latents {self.corpus}` again", where=path)
         return file
 
 

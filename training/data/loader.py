@@ -12,7 +12,8 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-import torch
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest
@@ -27,10 +28,17 @@ from training.data.embodiments import check_known, embodiments_of
 from training.data.latent_reader import LatentReader, LatentShape, common_shape
 from training.data.layout import ACTION_WIDTH
 from training.data.normalise import Normaliser, normaliser_of
+from training.data.on_disk import refuse_absent
 from training.data.samples import Assembler
 from training.data.source import BatchSource, made_ahead
 from training.data.state import STATE_WIDTH
-from training.data.views import encoder_of, has_view, latents_of_views, refuse_missing
+from training.data.views import (
+    again,
+    encoder_of,
+    files_of_views,
+    latents_of_views,
+    refuse_missing,
+)
 from training.data.windows import Mask, window_of
 from training.recipe import TrainRecipe
 
@@ -54,7 +62,10 @@ class Shapes:
 
 
 class Loader:
-    """One split of a manifest for one rank. Everything that can be refused is refused here, before the first step."""
+    """One split of a manifest for one rank. Everything that can be refused is refused here, before the first step.
+
+    Pictures of a batch are bfloat16 where they are stored so: `training.run.portion.moved` makes float32 of them on the device.
+    """
 
     def __init__(
         self,
@@ -70,7 +81,6 @@ class Loader:
         normaliser: Normaliser | None = None,
         num_processes: int = 1,
         verify_latents: bool = False,
-        latent_dtype: torch.dtype = torch.float32,
         progress: Callable[[int, int], None] = lambda done, whole: None,
     ) -> None:
         """
@@ -79,7 +89,6 @@ class Loader:
             embodiments, normaliser: of a checkpoint; nothing for those of the manifest.
             num_processes: that derive the actions, the first time. progress: (parts made, parts).
             verify_latents: read each file of latents whole once and compare its sha256.
-            latent_dtype: of the pictures in a batch.
 
         Raises:
             ConfigError: the manifest, its latents or its statistics do not fit the recipe, or there is nothing to draw.
@@ -89,8 +98,7 @@ class Loader:
         self.rank, self.world_size, self.split = rank, world_size, split
         self.embodiments = _bodies(manifest, embodiments)
         self.encoder_id = encoder_of(manifest, data.encoder)
-        is_seen = has_view(manifest.rows, self.encoder_id, data.cameras)
-        refuse_missing(manifest, is_seen, self.encoder_id, data)
+        is_seen = self._is_seen()
         self.latent_shape = shape = self._shape(is_seen)
         self.window = window_of(data, rate_hz=shape.rate_hz, grid_stride=shape.grid_stride)
         self.normaliser = normaliser or normaliser_of(manifest, self.embodiments, data.normalise)
@@ -107,13 +115,34 @@ class Loader:
             self.anchors, recipe.routing, seed=recipe.seed, batch_size=recipe.run.batch_size
         )
         latents = LatentReader(manifest.corpus, shape, with_digest=verify_latents)
-        assembler = self._assembler(store, latents, reader, latent_dtype)
-        self._source = BatchSource(
+        assembler = self._assembler(store, latents, reader)
+        self.source = BatchSource(
             draws=self.draws, assembler=assembler, rank=rank, world_size=world_size
         )
 
+    def _is_seen(self) -> Mask:
+        """[S] rows of the manifest that have a view with latents, all of which are on disk where they are of this split."""
+        manifest, data = self.manifest, self.recipe.data
+        paths, row = files_of_views(manifest.rows, self.encoder_id, data.cameras)
+        is_seen = np.zeros(len(manifest), dtype=bool)
+        is_seen[row] = True
+        refuse_missing(manifest, is_seen, self.encoder_id, data)
+        refuse_absent(
+            manifest.corpus,
+            paths.filter(pa.array(self._in_split()[row])),
+            what="latents",
+            repair=f"copy them, or {again(manifest, self.encoder_id)}",
+        )
+        return is_seen
+
+    def _in_split(self) -> Mask:
+        """[S] rows of the manifest."""
+        return np.asarray(pc.equal(self.manifest.rows["split"], self.split).to_numpy())
+
     def _shape(self, is_seen: Mask) -> LatentShape:
-        row = self.manifest.row(int(np.flatnonzero(is_seen)[0]))
+        """By the first row of this split: files of others need not be there. By any where it has none."""
+        seen = np.flatnonzero(is_seen)
+        row = self.manifest.row(int(seen[np.argmax(self._in_split()[seen])]))
         views = latents_of_views(row.latents, self.encoder_id, self.recipe.data.cameras)
         present = [latent for latent in views if latent is not None]
         return common_shape(self.manifest.corpus, present, row.uid)
@@ -131,11 +160,7 @@ class Loader:
         )
 
     def _assembler(
-        self,
-        store: ActionStore,
-        latents: LatentReader,
-        reader: TextReader,
-        latent_dtype: torch.dtype,
+        self, store: ActionStore, latents: LatentReader, reader: TextReader
     ) -> Assembler:
         return Assembler(
             window=self.window,
@@ -146,7 +171,6 @@ class Loader:
             cameras=self.recipe.data.cameras,
             reader=reader,
             with_state=self.recipe.data.with_state,
-            latent_dtype=latent_dtype,
         )
 
     def shapes(self) -> Shapes:
@@ -185,7 +209,7 @@ class Loader:
         Raises:
             SourceError: a sample is broken; the message has its address.
         """
-        return self._source.batch(step)
+        return self.source.batch(step)
 
     def batches(self, first_step: int = 0, *, pin_memory: bool = False) -> Iterator[Batch]:
         """Batches from `first_step` on, for ever, made ahead by `recipe.run.num_workers` threads.
@@ -195,7 +219,7 @@ class Loader:
         """
         num_workers = self.recipe.run.num_workers
         yield from made_ahead(
-            self._source.batch, count(first_step), num_workers, pin_memory=pin_memory
+            self.source.batch, count(first_step), num_workers, pin_memory=pin_memory
         )
 
     def every(
@@ -218,7 +242,7 @@ class Loader:
         self, places: Drawn, *, batch_size: int, num_workers: int = 0, pin_memory: bool = False
     ) -> Iterator[Batch]:
         """Batches of these places in their order, with actions as they are stored; the last may be smaller. `num_workers` threads make them ahead."""
-        source = replace(self._source, assembler=replace(self._source.assembler, keeps_stored=True))
+        source = replace(self.source, assembler=replace(self.source.assembler, keeps_stored=True))
 
         def made(first: int) -> Batch:
             return source.made(places.part(slice(first, first + batch_size)))

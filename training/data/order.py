@@ -10,12 +10,13 @@ with arbitrary finite domains"); the numbers are SplitMix64's (Steele, Lea & Flo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 U64 = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
 _ROUNDS = 4
 _GOLDEN, _MIX_1, _MIX_2 = (
     np.uint64(v) for v in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -25,9 +26,8 @@ _GOLDEN, _MIX_1, _MIX_2 = (
 def mixed(x: npt.ArrayLike) -> U64:
     """The finaliser of SplitMix64: 64 bits to 64 bits, one to one."""
     shape = np.shape(x)
-    z = (
-        np.atleast_1d(np.asarray(x, dtype=np.uint64)) + _GOLDEN
-    )  # an array: scalars warn when they wrap
+    z = np.atleast_1d(np.asarray(x, dtype=np.uint64))  # an array: scalars warn when they wrap
+    z = z + _GOLDEN
     z = (z ^ (z >> np.uint64(30))) * _MIX_1
     z = (z ^ (z >> np.uint64(27))) * _MIX_2
     return (z ^ (z >> np.uint64(31))).reshape(shape)
@@ -47,7 +47,7 @@ def uniform(key: np.uint64, index: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return bits.astype(np.float64) * 2.0**-53
 
 
-def permuted(key: np.uint64, index: npt.NDArray[np.int64], num: int) -> npt.NDArray[np.int64]:
+def permuted(key: np.uint64, index: Ints, num: int) -> Ints:
     """A permutation of [0, num), at `index`."""
     half_bits = np.uint64(max(1, (max(num - 1, 1).bit_length() + 1) // 2))
     mask = (np.uint64(1) << half_bits) - np.uint64(1)
@@ -75,49 +75,31 @@ class Order:
     """
 
     weights: npt.NDArray[np.float64]
-    num_anchors: npt.NDArray[np.int64]
+    num_anchors: Ints
     num_draws: int
     seed: int
+    _line: npt.NDArray[np.float64] = field(init=False)  # [S] where each segment ends on it
 
     def __post_init__(self) -> None:
-        sound = (
-            np.isfinite(self.weights).all() and (self.weights >= 0).all() and self.weights.sum() > 0
-        )
-        if not sound or self.num_draws < 1:
-            raise ValueError(
-                "weights must be finite, not negative and not all zero, and draws at least one"
-            )
+        are_weights = np.isfinite(self.weights).all() and (self.weights >= 0).all()
+        if not are_weights or self.weights.sum() <= 0 or self.num_draws < 1:
+            found = "weights must be finite, not negative and not all zero, and draws at least one"
+            raise ValueError(found)
         if (self.num_anchors[self.weights > 0] < 1).any():
-            raise ValueError(
-                "a segment with weight but no anchor: leave it out before the order is made"
-            )
+            raise ValueError("a segment with weight but no anchor: give it none")
+        object.__setattr__(self, "_line", np.cumsum(self.weights))
 
-    def at(
-        self, epoch: int, index: npt.ArrayLike
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def at(self, epoch: int, index: npt.ArrayLike) -> tuple[Ints, Ints]:
         """Segment and anchor of these draws of an epoch.
 
         Args:
             index: in [0, num_draws).
         """
         index = np.asarray(index, dtype=np.int64)
-        line = np.cumsum(self.weights)
+        line = self._line
         place = permuted(key_of(self.seed, epoch, 0), index, self.num_draws)
         point = (place + uniform(key_of(self.seed, epoch, 1), 0)) / self.num_draws * line[-1]
-        last = np.flatnonzero(self.weights)[-1]
+        last = np.searchsorted(line, line[-1])  # with a weight
         segment = np.minimum(np.searchsorted(line, point, side="right"), last)
         anchor = uniform(key_of(self.seed, epoch, 2), index) * self.num_anchors[segment]
         return segment, anchor.astype(np.int64)
-
-
-def of_rank(step: int, batch_size: int, rank: int, world_size: int) -> npt.NDArray[np.int64]:
-    """The part of global batch `step` that a rank takes, as indices into an endless run of draws.
-
-    Raises:
-        ValueError: ranks would get batches of different sizes.
-    """
-    if batch_size % world_size:
-        raise ValueError(f"a global batch of {batch_size} does not divide by {world_size} ranks")
-    share = batch_size // world_size
-    first = step * batch_size + rank * share
-    return np.arange(first, first + share)

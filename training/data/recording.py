@@ -20,8 +20,11 @@ FEATURES = ("action", "action.valid", "observation.state", "observation.valid")
 INFO = "meta/info.json"
 
 
-def inside(root: Path, relative: str) -> Path:
+def inside(root: Path, relative: str, *, repair: str = "") -> Path:
     """`root / relative`, links followed.
+
+    Args:
+        repair: the command that makes it again where nothing is there; else the one that says what all is missing.
 
     Raises:
         ConfigError: there is nothing, or it lies elsewhere: a manifest is data, and may say anything.
@@ -32,7 +35,7 @@ def inside(root: Path, relative: str) -> Path:
     except ValueError as error:
         raise ConfigError(f"outside the corpus, not followed: {error}", where=relative) from error
     except OSError as error:
-        found = f"missing ({error.strerror}); run `eicorpus verify {root}`"
+        found = f"missing ({error.strerror}); run `{repair or f'eicorpus verify {root}'}`"
         raise ConfigError(found, where=relative) from error
     return path
 

@@ -5,14 +5,12 @@ A pure function of (seed, step) and of what the samples of the whole batch allow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.supervision import Task
-from training.data.order import key_of, uniform
+from training.data.order import Ints, key_of, uniform
 from training.tasks import INDEX, TASKS
 
 Mask = npt.NDArray[np.bool_]
@@ -24,18 +22,15 @@ class RoutingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     weights: dict[Task, float] = Field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
-    min_per_batch: int = Field(
-        1, ge=0
-    )  # of every task with a weight, where enough samples allow it
-    low_policy_share: float = Field(
-        0.0, ge=0, le=1
-    )  # of low samples that may teach the policy after all: post-training
+    # Of every task with a weight, where enough samples allow it; the log says the fewest there were (`least_by_task`):
+    min_per_batch: int = Field(1, ge=0)
+    # Of low samples that may teach the policy after all, for post-training:
+    low_policy_share: float = Field(0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _some_task(self) -> RoutingSettings:
-        if any(w < 0 or not np.isfinite(w) for w in self.weights.values()) or not sum(
-            self.weights.values()
-        ):
+        weights = self.weights.values()
+        if any(w < 0 or not np.isfinite(w) for w in weights) or not sum(weights):
             raise ValueError("weights of tasks must be finite, not negative and not all zero")
         return self
 
@@ -44,16 +39,8 @@ class RoutingSettings(BaseModel):
         return np.array([self.weights.get(task, 0.0) for task in TASKS])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Routed:
-    """[B] task of each sample, -1 for one that may teach nothing with a weight, and how many each task is short of the minimum."""
-
-    task: npt.NDArray[np.int64]
-    short: dict[Task, int]
-
-
-def routed(may: Mask, is_low: Mask, settings: RoutingSettings, *, seed: int, step: int) -> Routed:
-    """Tasks of a global batch.
+def routed(may: Mask, is_low: Mask, settings: RoutingSettings, *, seed: int, step: int) -> Ints:
+    """[B] task of each sample of a global batch, -1 for one that may teach nothing with a weight.
 
     Args:
         may: [B, 4] what each sample may teach and can. is_low: [B] samples that quality alone keeps from the policy.
@@ -69,20 +56,19 @@ def routed(may: Mask, is_low: Mask, settings: RoutingSettings, *, seed: int, ste
     point = uniform(key_of(seed, step, 4), index) * line[:, -1]
     task = (line <= point[:, None]).sum(axis=1)
     task = np.where(line[:, -1] > 0, np.minimum(task, len(TASKS) - 1), -1)
-    short = _raise_to_minimum(task, may, weights, settings.min_per_batch, key_of(seed, step, 5))
-    return Routed(task=task, short=short)
+    _raise_to_minimum(task, may, weights, settings.min_per_batch, key_of(seed, step, 5))
+    return task
 
 
 def _raise_to_minimum(
-    task: npt.NDArray[np.int64],
+    task: Ints,
     may: Mask,
     weights: npt.NDArray[np.float64],
     least: int,
     key: np.uint64,
-) -> dict[Task, int]:
+) -> None:
     """Move samples to tasks that have too few, from tasks that keep enough; rarest task first. Changes `task`."""
     by_chance = np.argsort(uniform(key, np.arange(len(task))), kind="stable")
-    short: dict[Task, int] = {}
     for t in sorted(np.flatnonzero(weights > 0), key=lambda t: may[:, t].sum()):
         for i in by_chance:
             counts = np.bincount(task[task >= 0], minlength=len(TASKS))
@@ -90,7 +76,3 @@ def _raise_to_minimum(
                 break
             if may[i, t] and task[i] != t and counts[task[i]] > least:
                 task[i] = t
-        missing = least - int((task == t).sum())
-        if missing > 0:
-            short[TASKS[t]] = missing
-    return short

@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Assembler:
-    """All that a sample is made of; workers share it. `latent_dtype` is of the pictures it gives out."""
+    """All that a sample is made of; workers share it."""
 
     window: Window
     store: ActionStore
@@ -40,7 +40,6 @@ class Assembler:
     cameras: tuple[str, ...]
     reader: TextReader
     with_state: bool
-    latent_dtype: torch.dtype = torch.float32
     keeps_stored: bool = False
 
     def batch(
@@ -53,13 +52,9 @@ class Assembler:
         Raises:
             SourceError: a sample cannot be read; the message has its file, episode and timestep.
         """
-        start, end = segments["start"], segments["end"]
-        embodiment = segments["embodiment"].astype(np.int64)
-        pictures, has_pictures = self._pictures(rows, now, start, end)
-        stored, is_valid = self._rows(segments, *self.window.rows(now, start, end))
-        asked = self.normaliser.is_known[torch.from_numpy(embodiment)]
-        has = is_valid & asked.numpy()[:, None]
-        values = np.where(has, self.normaliser.encode_array(stored, embodiment), np.float32(0))
+        embodiment = torch.from_numpy(segments["embodiment"].astype(np.int64))
+        pictures, has_pictures = self.pictures(segments, rows, now)
+        stored, values, has = self.actions(segments, now)
         history, action, has_history, has_action = (
             torch.from_numpy(part)
             for array in (values, has)
@@ -71,13 +66,13 @@ class Assembler:
                 has_past=has_pictures[:, :-1],
                 history=history,
                 has_history=has_history,
-                embodiment=torch.from_numpy(embodiment),
+                embodiment=embodiment,
                 task=torch.from_numpy(task),
                 state=self._state(segments, now) if self.with_state else None,
             ),
             action=action,
             has_action=has_action,
-            asked=asked,
+            asked=self.normaliser.is_known[embodiment],
             future=pictures[:, -1],
             has_future=has_pictures[:, -1],
             action_t_s=torch.from_numpy(self.window.action_t_s).float(),
@@ -90,6 +85,15 @@ class Assembler:
                 else None
             ),
         )
+
+    def actions(self, segments: Records, now: Ints) -> tuple[Floats, Floats, Mask]:
+        """[B, H + K, 172] of history and chunk: as stored, normalised, and whether they are there. Normalised ones are 0 where they are not."""
+        at, inside = self.window.rows(now, segments["start"], segments["end"])
+        stored, is_valid = self._rows(segments, at, inside)
+        embodiment = segments["embodiment"].astype(np.int64)
+        has = is_valid & self.normaliser.is_known.numpy()[embodiment][:, None]
+        values = np.where(has, self.normaliser.encode_array(stored, embodiment), np.float32(0))
+        return stored, values, has
 
     def _rows(self, segments: Records, at: Ints, inside: Mask) -> tuple[Floats, Mask]:
         """[B, H + K, 172] stored values of rows of the segments, and where they are valid. 0 elsewhere."""
@@ -115,16 +119,20 @@ class Assembler:
                 out[b] = state[int(segment["offset"] + now[b] - segment["start"])]
         return torch.from_numpy(out)
 
-    def _pictures(
-        self, rows: list[ManifestRow], now: Ints, start: Ints, end: Ints
+    def pictures(
+        self, segments: Records, rows: list[ManifestRow], now: Ints
     ) -> tuple[Tensor, Tensor]:
-        """[B, P+1, V * N, D] latents, the future last, 0 where there are none, and [B, P+1, V] where there are."""
-        at, inside = self.window.pictures(now, start, end)
+        """[B, P+1, V * N, D] latents as they are read (`LatentShape.read_as`), the future last, 0 where there are none, and [B, P+1, V] where there are.
+
+        Raises:
+            SourceError: see `batch`.
+        """
+        at, inside = self.window.pictures(now, segments["start"], segments["end"])
         shape = self.latents.shape
         assert shape is not None
         num_views, num_patches = len(self.cameras), shape.num_patches
         size = (*at.shape, num_views, num_patches, shape.width)
-        out = _zeros(size, self.latent_dtype)
+        out = _zeros(size, shape.read_as)
         has = torch.zeros(size[:3], dtype=torch.bool)
         for b, row in enumerate(rows):
             files = latents_of_views(row.latents, self.encoder_id, self.cameras)

@@ -10,9 +10,12 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from schemas.manifest import ManifestRow
 from training.batch import Batch
+from training.data.anchors import Records
 from training.data.draws import Drawn, Draws
 from training.data.samples import Assembler
 
@@ -32,9 +35,23 @@ class BatchSource:
         return self.made(self.draws.of_step(step, self.rank, self.world_size))
 
     def made(self, drawn: Drawn) -> Batch:
+        return self.assembler.batch(*self._of(drawn), drawn.now, drawn.task)
+
+    def actions(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """[B, K, 172] normalised, and whether they are there. No picture and no text is read."""
+        segments, _ = self._of(drawn)
+        _, values, has = self.assembler.actions(segments, drawn.now)
+        chunk = slice(self.assembler.window.num_history, None)
+        return torch.from_numpy(values[:, chunk]), torch.from_numpy(has[:, chunk])
+
+    def pictures(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """[B, P+1, V * N, D] latents, the future last, and [B, P+1, V] whether they are there. No action and no text is read."""
+        return self.assembler.pictures(*self._of(drawn), drawn.now)
+
+    def _of(self, drawn: Drawn) -> tuple[Records, list[ManifestRow]]:
         anchors = self.draws.anchors
         segments = np.asarray(anchors.segments[drawn.segment])
-        return self.assembler.batch(segments, anchors.rows(segments["row"]), drawn.now, drawn.task)
+        return segments, anchors.rows(segments["row"])
 
 
 def made_ahead(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import ConfigError
+from schemas.latents import UNTRAINED
 from schemas.manifest import Latent, Manifest
 from training.recipe import DataSettings
 
 
-def again(manifest: Manifest) -> str:
+def repair_of(corpus: Path, encoder_id: str = "") -> str:
+    """The command that makes what is lacking, of one encoder where it is known."""
+    model = encoder_id.partition("-")[0].partition(f"_{UNTRAINED}")[0]
+    return f"eicorpus latents {corpus} --encoder {model}" if model else f"eicorpus latents {corpus}"
+
+
+def again(manifest: Manifest, encoder_id: str = "") -> str:
     """The commands after which a manifest has latents."""
     corpus = manifest.corpus
     return (
-        f"run `eicorpus latents {corpus}`, then build the manifest anew, which holds them: "
+        f"run `{repair_of(corpus, encoder_id)}`, then build the manifest anew, which holds them: "
         f"`eicorpus manifest build NEW_NAME --corpus {corpus}`"
     )
 
@@ -72,17 +80,27 @@ def latents_of_views(
     return tuple(None if i is None else own[i] for i in views_of([x.camera for x in own], patterns))
 
 
-def has_view(rows: pa.Table, encoder_id: str, patterns: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """[S] whether any view of a row has latents."""
+def files_of_views(
+    rows: pa.Table, encoder_id: str, patterns: Sequence[str]
+) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+    """`latents_of_views` of all rows at once: the paths of F files, row by row, and [F] of which row each is."""
     lists = rows["latents"].combine_chunks()
     flat, parent = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
     is_ours = pc.equal(pc.struct_field(flat, "encoder_id"), encoder_id)
-    cameras = pc.struct_field(flat, "camera").filter(is_ours).dictionary_encode()
-    seen = [any(fnmatchcase(c, p) for p in patterns) for c in cameras.dictionary.to_pylist()]
-    out = np.zeros(len(rows), dtype=bool)
-    fits = np.array(seen, dtype=bool)[cameras.indices.to_numpy()] if seen else np.zeros(0, bool)
-    out[parent[is_ours.to_numpy(zero_copy_only=False)][fits]] = True
-    return out
+    ours = np.flatnonzero(is_ours.to_numpy(zero_copy_only=False))
+    cameras = pc.struct_field(flat, "camera").take(pa.array(ours)).dictionary_encode()
+    names, camera = cameras.dictionary.to_pylist(), cameras.indices.to_numpy()
+    by_name = np.argsort(np.argsort(np.array(names, dtype=np.str_)))
+    order = np.lexsort((by_name[camera], parent[ours]))
+    ours, camera = ours[order], camera[order]
+    row = parent[ours].astype(np.int64)
+    is_view = np.zeros(len(ours), dtype=bool)
+    for pattern in patterns:  # in each row the first that fits and is no earlier view
+        fits = np.array([fnmatchcase(name, pattern) for name in names], dtype=bool)
+        free = np.flatnonzero(fits[camera] & ~is_view)
+        _, first = np.unique(row[free], return_index=True)
+        is_view[free[first]] = True
+    return pc.struct_field(flat, "path").take(pa.array(ours[is_view])), row[is_view]
 
 
 def refuse_missing(
@@ -90,7 +108,7 @@ def refuse_missing(
 ) -> None:
     """
     Args:
-        is_seen: [S] of `has_view`, of the rows of the manifest.
+        is_seen: [S] which rows of the manifest have a view with latents.
 
     Raises:
         ConfigError: rows have none, and the recipe does not leave them out, or no row would be left.
@@ -101,5 +119,7 @@ def refuse_missing(
     row = manifest.row(int(missing[0]))
     found = f"latents missing: {len(missing)} of {len(manifest)} rows have none of {encoder_id} of a camera like {' or '.join(settings.cameras)}"
     first = f"{row.uid} first"
-    repair = f"{again(manifest)}; or leave these rows out: `--set data.without_missing=true`"
+    repair = (
+        f"{again(manifest, encoder_id)}; or leave these rows out: `--set data.without_missing=true`"
+    )
     raise ConfigError(f"{found}, {first}; {repair}", where=f"manifest {manifest.facts.name}")

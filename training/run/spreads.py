@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from schemas.supervision import Task
-from training.batch import Batch
+from training.data.draws import Drawn
 from training.data.loader import Loader
+from training.data.source import BatchSource
 from training.run.parallel import Ranks, sum_over
 
 NUM_SAMPLES = 512  # evenly spread over the split, the same whatever the batch and the ranks
 FAR = 3.0  # of normalised actions, most of which are in [-1, 1]
 _AT_ONCE = 32
-_UNKNOWN = 1.0  # where no sample serves the task that it is measured on
+_UNKNOWN = 1.0  # where no sample serves a task that it is measured on
+# It is measured on samples of the first of these tasks that there are any of: those that may teach the policy, else any with actions.
+_WITH_ACTIONS = (Task.POLICY, Task.INVERSE_DYNAMICS, Task.FORWARD_DYNAMICS)
+_WITH_FUTURE = (Task.VISUAL_FORECASTING, Task.FORWARD_DYNAMICS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,35 +34,47 @@ class Spreads:
 def measured_spreads(loader: Loader, ranks: Ranks, device: torch.device) -> Spreads:
     """Of samples evenly spread over the split; every rank reads its stretch of them.
 
+    An anchor counts once, however often it is drawn: what weights could change is little, for actions are normalised for each body and
+    pictures are of one encoder, and the network says what the guess misses.
+
     Raises:
         SourceError: one of them is broken.
     """
     return Spreads(
-        action_std=_std(loader, Task.POLICY, ranks, device),
-        change_std=_std(loader, Task.VISUAL_FORECASTING, ranks, device),
+        action_std=_std(loader, _WITH_ACTIONS, _actions, ranks, device),
+        change_std=_std(loader, _WITH_FUTURE, _changes, ranks, device),
     )
 
 
-def _std(loader: Loader, task: Task, ranks: Ranks, device: torch.device) -> float:
+def _std(
+    loader: Loader,
+    tasks: tuple[Task, ...],
+    read: Callable[[BatchSource, Drawn], Tensor],
+    ranks: Ranks,
+    device: torch.device,
+) -> float:
     """Three digits, so that sums in another order agree."""
-    told = torch.zeros(2, dtype=torch.float64)
-    for batch in loader.every(task, batch_size=_AT_ONCE, num_samples=NUM_SAMPLES):
-        told += _squares(batch) if task is Task.POLICY else _squared_changes(batch)
-    whole, num = sum_over(told.to(device), ranks).tolist()
-    return float(f"{(whole / num) ** 0.5:.3g}") if whole > 0 else _UNKNOWN
+    for task in tasks:
+        places = loader.places(task, NUM_SAMPLES)
+        told = torch.zeros(2, dtype=torch.float64)
+        for first in range(0, len(places.now), _AT_ONCE):
+            found = read(loader.source, places.part(slice(first, first + _AT_ONCE)))
+            told += torch.stack([found.square().sum(), torch.tensor(found.numel()).double()])
+        whole, num = sum_over(told.to(device), ranks).tolist()
+        if num:
+            return float(f"{(whole / num) ** 0.5:.3g}") if whole > 0 else _UNKNOWN
+    return _UNKNOWN
 
 
-def _squares(batch: Batch) -> Tensor:
-    """[2] the sum, and of how many. Few moves beyond what is usual, of a body that else stands still, do not widen it for all."""
-    found = batch.action[batch.has_action].double().clamp(-FAR, FAR).square()
-    return torch.stack([found.sum(), torch.tensor(found.numel(), dtype=torch.float64)])
+def _actions(source: BatchSource, places: Drawn) -> Tensor:
+    """Few moves beyond what is usual, of a body that else stands still, do not widen it for all."""
+    action, has = source.actions(places)
+    return action[has].double().clamp(-FAR, FAR)
 
 
-def _squared_changes(batch: Batch) -> Tensor:
-    """[2] the sum, and of how many."""
-    change = (batch.future - batch.known.past[:, -1]).double().square()
-    has = (batch.has_future & batch.known.has_past[:, -1]).repeat_interleave(
-        change.shape[1] // batch.has_future.shape[1], dim=1
-    )
-    found = change[has]
-    return torch.stack([found.sum(), torch.tensor(found.numel(), dtype=torch.float64)])
+def _changes(source: BatchSource, places: Drawn) -> Tensor:
+    """Where both pictures are there."""
+    pictures, has = source.pictures(places)
+    change = (pictures[:, -1].float() - pictures[:, -2].float()).double()
+    has_both = has[:, -1] & has[:, -2]
+    return change[has_both.repeat_interleave(change.shape[1] // has_both.shape[1], dim=1)]

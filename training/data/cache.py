@@ -1,0 +1,75 @@
+"""Folders of tables that are derived once and kept: one that is there is whole, and of all who ask for it one makes it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import ConfigError
+
+_SMALL = 4096  # bytes of a file
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> None:
+    """Have `make` fill an empty folder, which then gets its name. Of several ranks of a machine one makes it, the others wait and find it.
+
+    Raises:
+        ConfigError: the cache cannot be written.
+    """
+    if folder.is_dir():
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                _make(folder, make)
+    except OSError as error:
+        found = f"cannot be written ({error}); name another place by --cache DIR"
+        raise ConfigError(found, where=str(folder.parent)) from error
+
+
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    """Several machines may share the cache, and a lock need not reach from one to another: then each makes its own, and the first one stays."""
+    aside = folder.with_name(f".{folder.name}.{os.uname().nodename}.half")
+    shutil.rmtree(
+        aside, ignore_errors=True
+    )  # of a process of this machine that was killed: the lock is ours
+    aside.mkdir()
+    make(aside)
+    for path in aside.iterdir():  # a name that outlives a power cut must not be of empty files
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    try:
+        aside.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(aside)  # what another machine made meanwhile is the same
+
+
+def mapped(folder: Path, name: str) -> npt.NDArray[Any]:
+    """An array that is kept there, as the file's own pages. A small one is read: it may be empty, and nothing empty can be mapped.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    path = folder / name
+    try:
+        mode: Literal["r"] | None = "r" if path.stat().st_size > _SMALL else None
+        return np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise damaged(folder, name, error) from error
+
+
+def damaged(folder: Path, name: str, error: Exception) -> ConfigError:
+    """What is said of a table there that cannot be read."""
+    found = f"damaged ({error}); remove {folder}, it is made again"
+    return ConfigError(found, where=str(folder / name))
