@@ -4,61 +4,66 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from jobs.context import usable_cores
+from jobs.options import ActionsCache, AsJson, Device, RayAddress, VerifiesLatents
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from training.recipe import TrainRecipe
 
 
+RecipeKeys = Annotated[
+    list[str] | None, typer.Option("--set", help="Recipe key: run.batch_size=96; repeatable.")
+]
+LastStep = Annotated[
+    int | None, typer.Option(min=1, help="Stop after this step; the schedule stays.")
+]
+InitFrom = Annotated[
+    Path | None, typer.Option(help="Fine-tune: begin with the weights of this run.")
+]
+LoaderWorkers = Annotated[
+    int | None, typer.Option(min=0, help="As --set run.num_workers=N: of the loader.")
+]
+OtherManifest = Annotated[
+    bool, typer.Option("--allow-other-manifest", help="Go on with another manifest.")
+]
+OtherRecipe = Annotated[
+    bool, typer.Option("--allow-other-recipe", help="Go on with another recipe.")
+]
+WandbProject = Annotated[
+    str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show; writes no run, only the cache of derived actions."),
+]
+
+
 def command(
     manifest: Annotated[Path, typer.Option(help="Folder: CORPUS/manifests/NAME.")],
     out: Annotated[Path, typer.Option(help="The run; an unfinished one is gone on with.")],
     recipe: Annotated[str, typer.Option(help="A name, or a .yaml file.")] = "tiny",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Recipe key: run.batch_size=96; repeatable.")
-    ] = None,
+    set_: RecipeKeys = None,
     steps: Annotated[int | None, typer.Option(min=1, help="As --set run.num_steps=N.")] = None,
-    until: Annotated[
-        int | None, typer.Option(min=1, help="Stop after this step; the schedule stays.")
-    ] = None,
-    init_from: Annotated[
-        Path | None, typer.Option(help="Fine-tune: begin with the weights of this run.")
-    ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")
-    ] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="As --set run.num_workers=N: of the loader.")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="Where derived actions are kept. Default: in the corpus.")
-    ] = None,
-    verify_latents: Annotated[
-        bool, typer.Option("--verify-latents", help="Compare the sha256 of each file once.")
-    ] = False,
-    allow_other_manifest: Annotated[
-        bool, typer.Option("--allow-other-manifest", help="Go on with another manifest.")
-    ] = False,
-    allow_other_recipe: Annotated[
-        bool, typer.Option("--allow-other-recipe", help="Go on with another recipe.")
-    ] = False,
+    until: LastStep = None,
+    init_from: InitFrom = None,
+    device: Device = "auto",
+    workers: LoaderWorkers = None,
+    cache: ActionsCache = None,
+    verify_latents: VerifiesLatents = False,
+    allow_other_manifest: OtherManifest = False,
+    allow_other_recipe: OtherRecipe = False,
     ray: Annotated[bool, typer.Option("--ray", help="Run on Ray Train.")] = False,
-    address: Annotated[str | None, typer.Option(help="Join this Ray cluster.")] = None,
+    address: RayAddress = None,
     num_workers: Annotated[int, typer.Option(min=1, help="With --ray: processes.")] = 1,
-    wandb: Annotated[
-        str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too.")
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Show; writes no run, only the cache of derived actions."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    wandb: WandbProject = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train, or go on training: run the same command again after whatever stopped it. Several processes: torchrun, or --ray."""
     check_installed()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigError
 from training.run.event_log import EventLog, scalars
 from training.run.run_folder import append_log
 from training.run.session import Session
+
+WANDB_ID = "wandb_id"  # in a run: which run of W&B has its lines
 
 
 def sinks_of(session: Session, wandb: str | None, stack: ExitStack) -> list[Any]:
@@ -37,10 +41,18 @@ def _to_wandb(session: Session, project: str, stack: ExitStack) -> Any:
     run = wandb.init(
         project=project,
         name=request.out.name,
-        id=session.facts.recipe_sha256[:8] + session.facts.manifest_sha256[:8],
+        id=_wandb_id(request.out),
         resume="allow",
         config=request.recipe.model_dump(mode="json"),
         dir=str(request.out),
     )
     stack.callback(run.finish)
     return lambda line: run.log(dict(scalars(line)), step=line["step"])
+
+
+def _wandb_id(out: Path) -> str:
+    """Drawn once for a folder, and then its own: another folder is another run, though its recipe and manifest be the same."""
+    path = out / WANDB_ID
+    if not path.exists():
+        path.write_text(secrets.token_hex(8))
+    return path.read_text()

@@ -22,7 +22,7 @@ from jobs.context import usable_cores
 from jobs.ingest import limits_from
 from jobs.stop_request import StopRequest
 from jobs.train_run import answer, train
-from schemas.errors import PipelineError, TransientError
+from schemas.errors import ConfigError, PipelineError, TransientError
 from training.run.parallel import BACKENDS, Ranks
 from training.run.run_folder import ask_to_stop, forget_stop, load_result
 from training.run.session import TrainRequest
@@ -74,8 +74,8 @@ def _aside(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _fit(request: TrainRequest, num_workers: int, wandb: str | None) -> dict[str, Any]:
-    has_gpus = ray.cluster_resources().get("GPU", 0) >= num_workers
-    use_gpu = request.device == "cuda" or (request.device == "auto" and has_gpus)
+    use_gpu = request.device == "cuda" or (request.device == "auto" and _has_gpus(num_workers))
+    request = replace(request, device="cuda" if use_gpu else "cpu")
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"request": request, "wandb": wandb},
@@ -88,6 +88,19 @@ def _fit(request: TrainRequest, num_workers: int, wandb: str | None) -> dict[str
     except TrainingFailedError as error:
         raise _of_worker(error) from error
     return load_result(request.out)
+
+
+def _has_gpus(num_workers: int) -> bool:
+    """
+    Raises:
+        ConfigError: there are some, but not one for each worker: days on CPUs are not what was meant.
+    """
+    num = int(ray.cluster_resources().get("GPU", 0))
+    if 0 < num < num_workers:
+        found = f"{num_workers} workers, and the cluster has {num} GPU(s) now"
+        repair = f"say --num-workers {num}, or --device cuda to wait for more, or --device cpu"
+        raise ConfigError(f"{found}; {repair}", where="--num-workers")
+    return num > 0
 
 
 def _worker(config: dict[str, Any]) -> None:

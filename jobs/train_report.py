@@ -86,11 +86,15 @@ def show_plan(session: Session, *, is_all: bool) -> None:
     console.print(table("samples that each task is possible at", columns, rows))
     for said in _warnings(asdict(counts)):
         console.print(said, style="yellow", highlight=False)
+    recipe, ranks = session.request.recipe, session.ranks
+    console.print(
+        f"computes on {session.device} in {recipe.run.precision}, processes: {ranks.world_size}",
+        highlight=False,
+    )
     parts = [[name, number] for name, number in needs.parameters.items()]
     console.print(table("parameters", ["part", "number"], parts))
     if not is_all:
         return
-    recipe = session.request.recipe
     facts = [
         ["tokens of a sample", ", ".join(f"{k} {v}" for k, v in needs.tokens.items())],
         ["steps", f"{session.first_step:,} of {session.end:,} are done"],
@@ -120,9 +124,9 @@ def _warnings(counts: dict[str, Any]) -> list[str]:
 
 def show_idle_gpus(num_gpus: int, words: Sequence[str]) -> None:
     """One process uses one of them. `words`: of the command, without the program's name."""
-    command = (
-        f"torchrun --shutdown-timeout 900 --nproc-per-node {num_gpus} -m jobs {shlex.join(words)}"
-    )
+    # 900 s for a step and a checkpoint, by the environment because older torchruns refuse the option.
+    torchrun = f"TORCH_ELASTIC_SHUTDOWN_TIMEOUT=900 torchrun --nproc-per-node {num_gpus}"
+    command = f"{torchrun} -m jobs {shlex.join(words)}"
     said = f"1 of {num_gpus} GPUs is used; for all of them: {command}"
     stderr.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
 

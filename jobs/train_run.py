@@ -17,7 +17,7 @@ from schemas.errors import ConfigError
 from training.run.checkpoint import checkpoints
 from training.run.opening import open_session
 from training.run.parallel import Ranks, device_for, gpus_in_reach, joined
-from training.run.run_folder import forget_stop, held, is_asked_to_stop, write_result
+from training.run.run_folder import forget_stop, held, is_asked_to_stop, logged, write_result
 from training.run.session import TrainRequest, World
 
 
@@ -96,7 +96,7 @@ def train(
         session = open_session(request, ranks, device, world)
         if ranks.is_first:
             show_plan(session, is_all=False)
-        last: dict[str, Any] = {}
+        last = logged(request.out, session.first_step)  # all there is to tell where no step is left
         with ExitStack() as stack:
             if ranks.is_first:
                 stack.enter_context(held(request.out))
@@ -148,6 +148,7 @@ def dry(request: TrainRequest, *, as_json: bool) -> None:
         answer_json(
             session.estimate().as_object()
             | {"counts": counts, "first_step": session.first_step, "num_steps": session.end}
+            | {"device": str(session.device)}
         )
     else:
         show_plan(session, is_all=True)

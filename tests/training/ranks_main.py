@@ -1,4 +1,4 @@
-"""One rank of a test of several: `python -m tests.training.ranks_main RANK WORLD_SIZE PORT FOLDER`. Two steps by DDP, then by FSDP2."""
+"""One rank of a test of several: `python -m tests.training.ranks_main RANK WORLD_SIZE PORT FOLDER`. Steps by DDP, then by FSDP2."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from schemas.errors import ConfigError
 from tests.training.running import CPU, batches, learner, recipe, snapshot_of, trainer
 from training.run.checkpoint import checkpoint_of, write
-from training.run.parallel import Ranks, asked_by_any, joined, rows_of_all, sum_over, whole
+from training.run.parallel import (
+    Ranks,
+    asked_by_any,
+    joined,
+    rows_of_all,
+    sum_over,
+    together,
+    whole,
+)
 from training.run.restore import restore
 
 NUM_STEPS, NUM_BEFORE = 3, 2  # steps in all, and before the checkpoint
@@ -19,7 +28,7 @@ NUM_STEPS, NUM_BEFORE = 3, 2  # steps in all, and before the checkpoint
 
 def steps(how: str, ranks: Ranks, folder: Path) -> None:
     """Weights, averages and norms after NUM_STEPS, of which the last comes after going through a checkpoint."""
-    with_recipe = recipe(parallel=how, accumulate=2, optimiser={"ema": 0.5})
+    with_recipe = recipe(parallel=how, accumulate=2, num_draws=2, optimiser={"ema": 0.5})
     made = trainer(with_recipe, ranks=ranks)
     given = batches(0, ranks)
     norms = [made.step(next(given), step).gradient_norm for step in range(NUM_BEFORE)]
@@ -37,6 +46,29 @@ def steps(how: str, ranks: Ranks, folder: Path) -> None:
         save_file(found | {"norms": torch.tensor(norms)}, folder / f"{how}.safetensors")
 
 
+def step_in_bf16(ranks: Ranks) -> torch.Tensor:
+    """[4] mean errors of a step by FSDP2, where there are several ranks; the network is given what the batch has, not rounded."""
+    made = trainer(recipe(parallel="fsdp2", precision="bf16"), ranks=ranks)
+    given: list[torch.Tensor] = []
+    made.learner.network.register_forward_pre_hook(
+        lambda network, them: given.extend(x for x in them if isinstance(x, torch.Tensor))
+    )
+    stepped = made.step(next(batches(0, ranks)), 0)
+    assert {x.dtype for x in given} == {torch.float32, torch.bool}
+    return stepped.sums / stepped.counts
+
+
+def is_refused_together(ranks: Ranks) -> bool:
+    """The second of two is: both know, and neither waits for the other."""
+    try:
+        with together(ranks):
+            if not ranks.is_first:
+                raise ConfigError("no checkpoint of step 2", where="ä")  # more bytes than letters
+    except ConfigError as error:
+        return str(error).endswith("ä: no checkpoint of step 2")
+    return False
+
+
 def main() -> None:
     rank, world_size, port, folder = sys.argv[1:]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -47,6 +79,10 @@ def main() -> None:
         assert asked_by_any(ranks, ranks.rank == 1, False) == [True, False]
         for how in ("ddp", "fsdp2"):
             steps(how, ranks, Path(folder))
+        half = step_in_bf16(ranks)
+        if ranks.is_first:
+            save_file({"bf16": half}, Path(folder) / "bf16.safetensors")
+        assert is_refused_together(ranks)
 
 
 if __name__ == "__main__":

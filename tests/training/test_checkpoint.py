@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +107,7 @@ def test_the_newest_stay_and_are_listed_in_order(tmp_path: Path) -> None:
     writer = CheckpointWriter(tmp_path, keep=2)
     made = trainer(recipe())
     for step in (5, 20, 100_000_000):
-        writer.save(taken(made, step))
+        writer.save(partial(taken, made, step))
     writer.close()
     assert [each.state.step for each in checkpoints(tmp_path)] == [20, 100_000_000]
     assert checkpoint_of(tmp_path).state.step == 100_000_000
@@ -148,6 +150,39 @@ def test_what_was_just_written_stays_beside_broken_and_higher_ones(tmp_path: Pat
     assert [each.state.step for each in checkpoints(tmp_path)] == [150, 300]
 
 
+def test_a_step_that_is_there_is_written_anew(tmp_path: Path) -> None:
+    """As of a run that went back to an older one."""
+    folder, made = tmp_path / "checkpoints", trainer(recipe())
+    old = weights_in(write(folder, taken(made, 2), keep=5))
+    stepped(made, 0, 1)
+    assert weights_in(write(folder, taken(made, 2), keep=5)) != old
+    assert [path.name for path in folder.iterdir()] == ["step_00000002"]
+
+
+def weights_in(folder: Path) -> bytes:
+    return (folder / WEIGHTS).read_bytes()
+
+
+def test_the_next_is_made_when_the_one_before_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them in memory at once would be 32 bytes a parameter."""
+    kept, written = taken(trainer(recipe()), 1), threading.Event()
+
+    def slowly(folder: Path, made: Snapshot, *, keep: int) -> Path:
+        threading.Event().wait(0.05)
+        written.set()
+        return folder
+
+    monkeypatch.setattr(checkpoint, "write", slowly)
+    writer = CheckpointWriter(tmp_path, keep=1)
+    writer.save(lambda: kept)
+    assert not written.is_set()  # the step goes on meanwhile
+    writer.save(lambda: kept if written.is_set() else pytest.fail("made too early"))
+    writer.save(lambda: None)  # of a rank that has nothing to write
+    writer.close()
+
+
 def test_power_lost_while_writing_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +199,7 @@ def test_power_lost_while_writing_leaves_the_one_before(
 
         monkeypatch.setattr(checkpoint, "_make_durable", cut)
         writer = CheckpointWriter(run, keep=1)
-        writer.save(taken(made, 2))
+        writer.save(partial(taken, made, 2))
         try:
             writer.close()
         except OSError:
@@ -218,8 +253,8 @@ def test_a_failed_write_is_told_at_the_next_save(tmp_path: Path) -> None:
     made = trainer(recipe())
     writer = CheckpointWriter(tmp_path, keep=1)
     (tmp_path / "checkpoints").write_text("not a folder")
-    writer.save(taken(made, 1))
+    writer.save(partial(taken, made, 1))
     with pytest.raises(OSError, match="checkpoints"):
-        writer.save(taken(made, 2))
+        writer.save(partial(taken, made, 2))
     writer.close()
     shutil.rmtree(tmp_path, ignore_errors=True)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from schemas.errors import ConfigError
-from tests.training.ranks_main import NUM_STEPS, steps
+from tests.training.ranks_main import NUM_STEPS, step_in_bf16, steps
 from tests.training.running import global_batch
 from training.run.parallel import Ranks, device_for
 from training.run.portion import parts
@@ -58,6 +58,8 @@ def test_two_ranks_are_one_by_ddp_and_by_fsdp2(tmp_path: Path) -> None:
         assert two.keys() == one.keys()
         for name, value in one.items():
             torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=f"{how} {name}")
+    half = load_file(tmp_path / "bf16.safetensors")["bf16"]
+    torch.testing.assert_close(half, step_in_bf16(Ranks()), rtol=1e-3, atol=0)
 
 
 def test_shares_differ_in_what_they_score() -> None:

@@ -77,6 +77,8 @@ def test_arithmetic_grows_with_the_text_by_hand() -> None:
         2 * 2 * 64 * (4 + 20)
     )  # of each patch and action token with its key, and of its weight with its value
     assert two - one == 3 * (keys + attention)  # forward, and twice that backward
+    draws = flops_per_sample(settings, 11, num_draws=5)
+    assert 5 * two - draws == 3 * 4 * (11 + 1) * keys  # draws share them, and that of no text
 
 
 def test_a_set_key_replaces_one_key_and_another_kind_the_whole_mapping() -> None:

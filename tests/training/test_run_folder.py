@@ -10,7 +10,16 @@ from jobs.train import _recipe
 from schemas.errors import ConfigError
 from schemas.manifest import FACTS_FILE
 from tests.training.running import recipe
-from training.run.run_folder import RunFacts, check_same, going_on, held, write_run
+from training.run.run_folder import (
+    LOG_FILE,
+    RunFacts,
+    append_log,
+    check_same,
+    going_on,
+    held,
+    logged,
+    write_run,
+)
 
 
 def facts(init_from: str = "", manifest: str = "m") -> RunFacts:
@@ -70,6 +79,16 @@ def test_one_process_at_a_time_trains_into_a_folder(tmp_path: Path) -> None:
         pass
     with held(tmp_path):
         pass
+
+
+def test_the_line_of_a_step_is_found_beside_one_that_was_cut(tmp_path: Path) -> None:
+    assert logged(tmp_path, 3) == {}
+    for step in (3, 6):
+        append_log(tmp_path, {"step": step, "loss": step / 10})
+    with (tmp_path / LOG_FILE).open("a") as file:
+        file.write('{"step": 4, "lo')
+    assert logged(tmp_path, 3) == {"step": 3, "loss": 0.3}
+    assert logged(tmp_path, 4) == {}
 
 
 def test_a_run_goes_on_though_what_it_began_with_is_gone(tmp_path: Path) -> None:

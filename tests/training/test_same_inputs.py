@@ -13,7 +13,8 @@ from tests.training.tiny import SETTINGS
 from training.conditioning.text_model import settings_of
 from training.recipe import OnlineText
 from training.run.checkpoint import Checkpoint, CheckpointState
-from training.run.same_inputs import check_encoder, check_text
+from training.run.parallel import Ranks
+from training.run.same_inputs import check_encoder, check_same_text, check_text
 
 
 def checkpoint(**said: Any) -> Checkpoint:
@@ -44,6 +45,23 @@ def test_text_of_another_model_is_refused_with_how_it_was_asked(other: str) -> N
     said = other or "no language model"
     with pytest.raises(ConfigError, match=rf"told by {said}; .* that of text_x-0; .*text\.encoder=text_x-0.*layer.:7.*head"):  # fmt: skip
         check_text(begun, other)
+
+
+def test_ranks_that_are_told_by_different_models_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One after the other here, each with those before it."""
+    said: list[str] = []
+
+    def gathered(mine: str, ranks: Ranks) -> list[str]:
+        said.append(mine)
+        return said
+
+    monkeypatch.setattr("training.run.same_inputs.texts_of_all", gathered)
+    for rank in (0, 1):
+        check_same_text("text_x-0", Ranks(rank=rank, world_size=3))
+    with pytest.raises(ConfigError, match="told their text by text_x-0, text_x-0, text_x-1; give"):
+        check_same_text("text_x-1", Ranks(rank=2, world_size=3))
 
 
 def test_of_an_older_checkpoint_nothing_is_known_and_nothing_refused() -> None:

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from training.recipe import load_recipe
 from training.run.checkpoint import WEIGHTS, checkpoint_of, checkpoints
 from training.run.event_log import scalars
 from training.run.guard import Diverged
-from training.run.run_folder import LOG_FILE, RunFacts, ask_to_stop, load_run
+from training.run.run_folder import LOG_FILE, RunFacts, ask_to_stop, load_result, load_run
 from training.run.session import TrainRequest
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,9 @@ def test_a_run_that_is_gone_on_with_is_the_run_in_one(trainable: Trainable, tmp_
             assert one.read_bytes() == two.read_bytes(), name
     again = train(trainable.manifest, tmp_path / "one")
     assert (again["step"], again["resumed_from"]) == (6, 6)
+    same = ("loss", "loss_by_task", "samples_per_s", "mfu")  # and what came of it is still told
+    assert [again[key] for key in same] == [whole[key] for key in same]
+    assert load_result(tmp_path / "one") == again
 
 
 def test_the_log_has_every_step_once(trainable: Trainable, tmp_path: Path) -> None:
@@ -274,8 +278,13 @@ def test_what_cannot_work_is_refused_before_the_first_step(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_dry_run_tells_and_touches_nothing(trainable: Trainable, tmp_path: Path) -> None:
+def test_a_dry_run_tells_and_touches_nothing(
+    trainable: Trainable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []  # who tells the text, between ranks
+    monkeypatch.setattr("training.run.opening.check_same_text", lambda text, _: compared.append(text))  # fmt: skip
     found = train(trainable.manifest, tmp_path / "run", "--dry-run")
+    assert compared == [""]
     assert not (tmp_path / "run").exists()
     parts = found["parameters"]
     assert parts["total"] == sum(n for part, n in parts.items() if part != "total")
@@ -283,6 +292,7 @@ def test_a_dry_run_tells_and_touches_nothing(trainable: Trainable, tmp_path: Pat
     assert found["state_bytes"] == 20 * parts["total"]
     assert found["hours"] > 0
     assert found["counts"]
+    assert found["device"] == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -307,8 +317,28 @@ def test_one_process_on_many_gpus_is_told_the_command_for_all(
     monkeypatch.setattr(train_run, "train", lambda *a, **k: {"interrupted": False})
     monkeypatch.setattr(output.stderr, "print", lambda said, **style: told.append(said))
     train_run.run_here(request, wandb=None, as_json=True)
-    command = "torchrun --shutdown-timeout 900 --nproc-per-node 4 -m jobs train --out 'my run'"
+    command = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT=900 torchrun --nproc-per-node 4 -m jobs train --out 'my run'"
     assert told == ([f"1 of 4 GPUs is used; for all of them: {command}"] if is_told else [])
+
+
+def test_a_folder_is_one_run_of_wandb_and_another_folder_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def init(**given: Any) -> Any:
+        begun.append(given["id"])
+        return SimpleNamespace(finish=lambda: None, log=lambda *a, **k: None)
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
+    for name in ("a", "b", "a"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        request = TrainRequest(manifest=tmp_path, recipe=load_recipe("tiny"), out=tmp_path / name)
+        session: Any = SimpleNamespace(request=request, first_step=0)
+        with ExitStack() as stack:
+            train_log.sinks_of(session, "project", stack)
+    assert begun[0] == begun[2] != begun[1]
+    assert len(begun[0]) == 16
 
 
 def test_set_keys_become_a_tree_of_yaml() -> None:

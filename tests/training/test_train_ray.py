@@ -14,10 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from schemas.errors import ConfigError
 from tests.training.corpus import Trainable
 from tests.training.running import recipe
 from tests.training.test_train_cli import train, weights_of, words
 from training.run.checkpoint import checkpoint_of
+from training.run.parallel import BACKENDS
 from training.run.run_folder import LOG_FILE, ask_to_stop, is_asked_to_stop, write_result
 from training.run.session import TrainRequest
 
@@ -67,6 +69,50 @@ def test_a_signal_reaches_the_workers_through_the_folder_of_the_run(
     request = TrainRequest(recipe=recipe(), out=Path("run"), **paths)  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         train_ray.run_on_ray(request, 1, address=None, wandb=None, as_json=True)
+
+
+@pytest.mark.parametrize(
+    ("device", "num_gpus", "is_gpu"),
+    [("auto", 0, False), ("auto", 4, True), ("auto", 8, True), ("cpu", 3, False), ("cuda", 3, True)],
+)  # fmt: skip
+def test_workers_get_gpus_where_there_is_one_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, num_gpus: int, is_gpu: bool
+) -> None:
+    fitted = fitted_with(tmp_path, monkeypatch, device, num_gpus)
+    assert fitted["scaling_config"].use_gpu == is_gpu
+    assert fitted["torch_config"].backend == BACKENDS["cuda" if is_gpu else "cpu"]
+    assert fitted["train_loop_config"]["request"].device == ("cuda" if is_gpu else "cpu")
+
+
+@pytest.mark.parametrize("num_gpus", [1, 3])
+def test_fewer_gpus_than_workers_are_not_left_idle_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_gpus: int
+) -> None:
+    with pytest.raises(ConfigError, match=rf"4 workers, .* {num_gpus} GPU.* --num-workers {num_gpus},"):  # fmt: skip
+        fitted_with(tmp_path, monkeypatch, "auto", num_gpus)
+
+
+def fitted_with(
+    out: Path, monkeypatch: pytest.MonkeyPatch, device: str, num_gpus: int
+) -> dict[str, Any]:
+    """What Ray Train is asked for with four workers on a cluster of so many GPUs."""
+    from jobs import train_ray
+
+    given: dict[str, Any] = {}
+
+    class Fit:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            given.update(kwargs)
+
+        def fit(self) -> None:
+            write_result(out, {"interrupted": False})
+
+    monkeypatch.setattr(train_ray, "RayExecutor", NoCluster)
+    monkeypatch.setattr(train_ray, "TorchTrainer", Fit)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": num_gpus} if num_gpus else {})
+    request = TrainRequest(manifest=out, recipe=recipe(), out=out, device=device)
+    train_ray.run_on_ray(request, 4, address=None, wandb=None, as_json=True)
+    return given
 
 
 @pytest.mark.slow

@@ -22,9 +22,11 @@ from tests.training.tiny import batch
 from training.batch import Batch
 from training.learner import Learner
 from training.objective import num_scored, weighted
+from training.run import metrics
 from training.run.guard import Diverged
 from training.run.metrics import Grouping, Losses, Pace
 from training.run.noise import noise_for
+from training.run.parallel import Ranks
 from training.run.portion import parts
 from training.run.trainer import Hooks, Loop, Trainer
 from training.tasks import TASKS
@@ -203,6 +205,25 @@ def test_losses_by_group_are_means_over_elements_not_over_samples() -> None:
         "b": {"policy": 1.5, "inverse_dynamics": 0.5},
     }
     assert found["num_by_task"]["policy"] == 4
+
+
+def test_the_fewest_samples_of_a_task_are_those_of_a_batch_of_all_ranks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another rank has the same two steps the other way round: the fewest of each rank would add up to less."""
+
+    def with_the_other(x: torch.Tensor, _: Ranks) -> torch.Tensor:
+        return x if x.is_floating_point() else x + x.flip(0)
+
+    monkeypatch.setattr(metrics, "sum_over", with_the_other)
+    losses, origin = Losses({}), batch([0, 0, 0]).origin
+    for tasks in ([0, 0, 1], [0, 2, 2]):
+        losses.add(origin, torch.tensor(tasks), torch.ones(3), torch.ones(3))
+    found = losses.means(Ranks())["least_by_task"]
+    assert list(found.values()) == [3, 1, 2, 0]
+    losses.reset()
+    losses.add(origin, torch.tensor([3, 3, 3]), torch.ones(3), torch.ones(3))
+    assert losses.means(Ranks())["least_by_task"]["visual_forecasting"] == 6
 
 
 def test_pace_by_hand() -> None:

@@ -8,7 +8,7 @@
 
 Chance is a function of (seed, step), so the generators' state is these two numbers. `torch.distributed.checkpoint` is not used: it
 keeps its index as a pickle, which nobody should open from a stranger; these files are opened by any safetensors reader. The price is that
-rank 0 holds all of it in memory while a thread writes: 16 bytes a parameter with averages, 28 GB for 1.77 B.
+rank 0 holds all of it in memory while a thread writes: 12 bytes a parameter, 16 with averages (28 GB for 1.77 B), and never two of them.
 
 A folder is written beside its name, made durable and renamed: what is listed is whole.
 """
@@ -19,7 +19,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ class Checkpoint:
         return {**self.state.normaliser, **self.tensors(NORMALISER)}
 
     def tensors(self, file: str = WEIGHTS) -> dict[str, Tensor]:
-        """All of one file.
+        """All of one file: mapped, not read, so that the processes of a machine share the memory.
 
         Raises:
             ConfigError: it is not what was written.
@@ -148,14 +148,16 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._last: Future[Path] | None = None
 
-    def save(self, made: Snapshot) -> None:
-        """Begin to write; waits for the one before.
+    def save(self, make: Callable[[], Snapshot | None]) -> None:
+        """Wait for the one before, whose memory is free then, make the next and begin to write it; `make` gives None on other ranks.
 
         Raises:
             OSError: the one before could not be written.
         """
         self.wait()
-        self._last = self._thread.submit(write, self.folder, made, keep=self.keep)
+        made = make()
+        if made is not None:
+            self._last = self._thread.submit(write, self.folder, made, keep=self.keep)
 
     def wait(self) -> None:
         """Until what was begun is on disk.
@@ -177,7 +179,7 @@ class CheckpointWriter:
 
 def write(folder: Path, made: Snapshot, *, keep: int) -> Path:
     """Write one, whole or not at all, then remove all but the newest `keep`."""
-    target = folder / f"step_{made.state.step:08d}"
+    target = folder / _name(made.state.step)
     part = folder / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -228,17 +230,22 @@ def refuse_broken(run: Path) -> None:
 
 
 def checkpoint_of(run: Path, step: int | None = None) -> Checkpoint:
-    """The newest whole checkpoint, or that of a step.
+    """The newest whole checkpoint, or that of a step: by its name, because over a network a listing may be older.
 
     Raises:
         ConfigError: there is none.
     """
-    found = [each for each in checkpoints(run) if step in (None, each.state.step)]
-    if not found:
+    named = checkpoints(run) if step is None else [_opened(run / FOLDER / _name(step))]
+    found = next(reversed(named), None)
+    if found is None:
         there = ", ".join(str(each.state.step) for each in checkpoints(run)) or "none"
         wanted = "whole checkpoint" if step is None else f"checkpoint of step {step}"
         raise ConfigError(f"no {wanted}; there are: {there}", where=str(run / FOLDER))
-    return found[-1]
+    return found
+
+
+def _name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def _named(folder: Path) -> list[tuple[int, Path]]:
@@ -265,7 +272,7 @@ def _opened(folder: Path) -> Checkpoint | None:
 
 def _remove(folder: Path) -> None:
     """By a name that nobody lists first: half of a checkpoint is none."""
-    gone = folder.with_name(f".{folder.name}.part")
+    gone = folder.with_name(f".{folder.name}.gone.part")  # beside that of one being written
     folder.rename(gone)
     shutil.rmtree(gone)
 

@@ -31,7 +31,7 @@ class Grouping:
 
 
 class Losses:
-    """Sums and counts of squared errors over some steps, by task and in each way to group."""
+    """Sums and counts of squared errors over some steps, by task and in each way to group; and how many samples each step had of a task."""
 
     def __init__(self, groupings: Mapping[str, Grouping]) -> None:
         self._groupings = groupings
@@ -44,11 +44,13 @@ class Losses:
             name: torch.zeros(3, size, len(TASKS), dtype=torch.float64)
             for name, size in ({"task": 1} | sizes).items()
         }
+        self._num_by_step = list[Tensor]()
 
     def add(self, origin: Origin, task: Tensor, sums: Tensor, counts: Tensor) -> None:
         """[B] task, sum of squared errors and number of scored elements of each sample of this rank."""
         what = torch.stack([sums.double(), counts.double(), torch.ones_like(sums.double())]).cpu()
         column = task.cpu()
+        self._num_by_step.append(torch.bincount(column, minlength=len(TASKS)))
         for name, table in self._tables.items():
             group = torch.zeros_like(column)
             if name != "task":
@@ -57,12 +59,16 @@ class Losses:
             flat.index_add_(1, group * len(TASKS) + column, what)
 
     def means(self, ranks: Ranks) -> dict[str, Any]:
-        """Of all ranks together: `loss_by_task` and `num_by_task`, then `loss_by_<grouping>`; only where something was scored."""
+        """Of all ranks together: `loss_by_task`, then `loss_by_<grouping>`, only where something was scored; `num_by_task`, and
+        `least_by_task`, the fewest in one global batch.
+        """
         tables = {name: sum_over(table, ranks) for name, table in self._tables.items()}
         whole = tables.pop("task")
+        least = sum_over(torch.stack(self._num_by_step), ranks).amin(0)
         found: dict[str, Any] = {
             "loss_by_task": _by_task(whole[:, 0]),
             "num_by_task": {t.value: int(n) for t, n in zip(TASKS, whole[2, 0], strict=True)},
+            "least_by_task": {t.value: int(n) for t, n in zip(TASKS, least, strict=True)},
         }
         for name, table in tables.items():
             named = zip(self._groupings[name].names, table.unbind(1), strict=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from schemas import manifest as manifests
@@ -20,29 +18,17 @@ from training.learner import Learner
 from training.model.network import Network
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
-from training.run.checkpoint import Checkpoint, checkpoint_of, checkpoints, refuse_broken
+from training.run.begun import Begun, begun_by_all
 from training.run.compute import flops_per_sample, matmul_peak
-from training.run.parallel import Ranks
+from training.run.parallel import Ranks, together
 from training.run.portion import moved
 from training.run.restore import restore_weights
 from training.run.run_folder import RunFacts, check_same, going_on
-from training.run.same_inputs import check_encoder, check_text
+from training.run.same_inputs import check_encoder, check_same_text, check_text
 from training.run.session import Session, TrainRequest, World
 from training.run.spreads import measured_spreads
 
 INITIAL = 6  # purpose of the key from which weights are drawn
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """What has weights already, of which there is one at most: `found` of this run, to go on from; `base` of another, to begin with."""
-
-    found: Checkpoint | None
-    base: Checkpoint | None
-
-    @property
-    def checkpoint(self) -> Checkpoint | None:
-        return self.found or self.base
 
 
 def open_session(
@@ -52,25 +38,30 @@ def open_session(
 
     Raises:
         ConfigError: the manifest is not what it was published as, lacks latents or statistics, does not fit the recipe, or the
-            folder has a run of something else.
+            folder has a run of something else; or another rank sees other files.
     """
-    manifest, recipe = manifests.load(request.manifest), request.recipe
-    facts = _facts(request, manifest)
-    check_same(
-        request.out,
-        facts,
-        recipe,
-        may_change_manifest=request.may_change_manifest,
-        may_change_recipe=request.may_change_recipe,
-    )
-    begun = _begun(request)
+    recipe = request.recipe
+    with together(ranks):
+        manifest = manifests.load(request.manifest)
+        facts = _facts(request, manifest)
+        check_same(
+            request.out,
+            facts,
+            recipe,
+            may_change_manifest=request.may_change_manifest,
+            may_change_recipe=request.may_change_recipe,
+        )
+    begun = begun_by_all(request, facts, ranks)
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 0)) >> 1)  # each as if it were alone
-    reader, conditioner = open_conditioner(
-        recipe.text, manifest, verify_latents=request.verify_latents
-    )
+    with together(ranks):  # files may lie on the disk of each machine
+        reader, conditioner = open_conditioner(
+            recipe.text, manifest, verify_latents=request.verify_latents
+        )
+    check_same_text(conditioner.text_id, ranks)
     if begun.checkpoint is not None:
         check_text(begun.checkpoint, conditioner.text_id)
-    loader = _loader(request, manifest, begun, reader, ranks, world)
+    with together(ranks):
+        loader = _loader(request, manifest, begun, reader, ranks, world)
     if begun.checkpoint is not None:
         check_encoder(begun.checkpoint, loader.encoder_id)
     _check_share(recipe, ranks)
@@ -88,7 +79,7 @@ def open_session(
         settings=settings,
         found=begun.found,
         num_text=num_text,
-        flops_per_sample=flops_per_sample(settings, num_text) * recipe.run.num_draws,
+        flops_per_sample=flops_per_sample(settings, num_text, recipe.run.num_draws),
         peak_flops=_peak(recipe, device, world),
     )
 
@@ -102,14 +93,6 @@ def _facts(request: TrainRequest, manifest: Manifest) -> RunFacts:
         recipe_sha256=request.recipe.digest(),
         init_from="" if base is None else str(base.absolute()),
     )
-
-
-def _begun(request: TrainRequest) -> Begun:
-    refuse_broken(request.out)
-    found = next(reversed(checkpoints(request.out)), None)
-    if found is not None or request.init_from is None:
-        return Begun(found=found, base=None)
-    return Begun(found=None, base=checkpoint_of(request.init_from))
 
 
 def _loader(

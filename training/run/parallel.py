@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils import _pytree as pytree
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, PipelineError
 from training.learner import Learner
 from training.objective import Terms
 
@@ -104,10 +104,12 @@ def _sharded(learner: Learner, precision: str) -> Learner:
     policy = MixedPrecisionPolicy()
     if precision == "bf16":
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    # What the learner is given stays as it is: flow times, noise and targets in bf16 would be others, and so would the error.
+    outer = replace(policy, cast_forward_inputs=False)
     frozen = {p for p in learner.parameters() if not p.requires_grad}
     for block in learner.network.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(learner, mesh=mesh, mp_policy=policy, ignored_params=frozen)
+    fully_shard(learner, mesh=mesh, mp_policy=outer, ignored_params=frozen)
     _make_visible(Terms)
     return learner
 
@@ -148,6 +150,35 @@ def rows_of_all(x: Tensor, ranks: Ranks) -> Tensor:
     found = [torch.empty_like(x) for _ in range(ranks.world_size)]
     dist.all_gather(found, x.contiguous())
     return torch.cat(found)
+
+
+def texts_of_all(text: str, ranks: Ranks) -> list[str]:
+    """What each rank says, in their order; the same on every rank."""
+    said = text.encode()
+    sizes = rows_of_all(torch.tensor([len(said)]), ranks).tolist()
+    padded = torch.tensor([*said, *bytes(max(sizes) + 1 - len(said))], dtype=torch.uint8)
+    rows = rows_of_all(padded[None], ranks).tolist()
+    return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
+
+
+@contextmanager
+def together(ranks: Ranks) -> Iterator[None]:
+    """Around what each rank looks at for itself: where one is refused, all are, and none waits for it in vain.
+
+    Raises:
+        PipelineError: what was found here; ConfigError what another rank found.
+    """
+    refused: PipelineError | None = None
+    try:
+        yield
+    except PipelineError as error:
+        refused = error
+    told = texts_of_all("" if refused is None else str(refused), ranks)
+    if refused is not None:
+        raise refused
+    for rank, text in enumerate(told):
+        if text:
+            raise ConfigError(text, where=f"rank {rank} of {ranks.world_size}")
 
 
 def whole(x: Tensor) -> Tensor:

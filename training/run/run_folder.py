@@ -159,6 +159,13 @@ def cut_log(out: Path, step: int) -> None:
     _replace(path, "".join(line for line in lines if _step_of(line) <= step))
 
 
+def logged(out: Path, step: int) -> dict[str, Any]:
+    """The line of a step; nothing where there is none."""
+    path = out / LOG_FILE
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((dict(json.loads(line)) for line in lines if _step_of(line) == step), {})
+
+
 def _step_of(line: str) -> float:
     """A line that was cut by a power failure is of no step."""
     try:

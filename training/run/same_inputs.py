@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schemas.errors import ConfigError
 from training.run.checkpoint import Checkpoint
+from training.run.parallel import Ranks, texts_of_all
 
 
 def check_encoder(begun: Checkpoint, encoder_id: str) -> None:
@@ -31,3 +32,16 @@ def check_text(begun: Checkpoint, text_id: str) -> None:
     how = "" if asked is None else f", asked {asked.model_dump_json(exclude_defaults=True)}"
     repair = f"say --set text.encoder={was} where it is stored, or --set text.model=FOLDER of that model{how}"
     raise ConfigError(f"{found}; {repair}", where="recipe key text")
+
+
+def check_same_text(text_id: str, ranks: Ranks) -> None:
+    """The folder of a language model has one path on all machines of a run, which is not to say that it is one model.
+
+    Raises:
+        ConfigError: ranks are told their text by different ones.
+    """
+    told = texts_of_all(text_id, ranks)
+    if len(set(told)) > 1:
+        found = f"ranks are told their text by {', '.join(text or 'no model' for text in told)}"
+        repair = "give every machine the same folder of it"
+        raise ConfigError(f"{found}; {repair}", where="recipe key text.model")

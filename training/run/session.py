@@ -185,8 +185,5 @@ class Session:
             rate_hz=self.loader.window.rate_hz,
         )
         normaliser = self.loader.normaliser.state()
-        made = snapshot(
-            trainer.learner, trainer.optimiser, trainer.averages, state, self.ranks, normaliser
-        )
-        if made is not None:
-            writer.save(made)
+        parts = trainer.learner, trainer.optimiser, trainer.averages
+        writer.save(partial(snapshot, *parts, state, self.ranks, normaliser))

@@ -15,6 +15,7 @@ from training.batch import Batch
 from training.data.order import key_of
 from training.learner import Learner
 from training.objective import num_scored, weighted
+from training.precision import computing
 from training.recipe import TrainRecipe
 from training.run.guard import culprits, diverged
 from training.run.metrics import Losses, Pace
@@ -109,7 +110,7 @@ class Trainer:
                 num_draws=run.num_draws,
             )
             with quiet(self.model, is_last=index == run.accumulate - 1):
-                with self._compute():
+                with computing(run.precision, self.device):
                     terms = self.model(part, noise.t, noise.action, noise.future)
                 # Both wrappers take the mean over ranks where the sum is wanted.
                 loss = weighted(terms.sums, counts, run.loss_weights) * self.ranks.world_size
@@ -117,10 +118,6 @@ class Trainer:
             found.append((terms.sample_sums, terms.sample_counts))
         sums, numbers = zip(*found, strict=True)
         return torch.cat(sums), torch.cat(numbers)
-
-    def _compute(self) -> torch.autocast:
-        is_half = self.recipe.run.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=is_half)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,97 @@
+"""The weights that a run has before its first step, the same on every rank: the first chooses, the others open what it chose, or none begins.
+
+A folder may be seen late over a network, or be another one of the same name on each machine. Ranks that found different weights would
+train something between them; one that found none would wait for ever in an exchange to which the others do not come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from schemas.errors import ConfigError
+from training.run.checkpoint import Checkpoint, checkpoint_of, checkpoints, refuse_broken
+from training.run.parallel import Ranks, texts_of_all, together
+from training.run.run_folder import RunFacts
+from training.run.session import TrainRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What has weights already, of which there is one at most: `found` of this run, to go on from; `base` of another, to begin with."""
+
+    found: Checkpoint | None
+    base: Checkpoint | None
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        return self.found or self.base
+
+
+class Choice(BaseModel):
+    """What must be the same everywhere. `checkpoint`: digest of its state, which has the embodiments, the recipe and the size of each file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    step: int | None
+    base_step: int | None
+    checkpoint: str
+    manifest: str
+    recipe: str
+
+    @classmethod
+    def of(cls, begun: Begun, facts: RunFacts) -> Choice:
+        found, base, either = begun.found, begun.base, begun.checkpoint
+        state = "" if either is None else either.state.model_dump_json()
+        return cls(
+            step=None if found is None else found.state.step,
+            base_step=None if base is None else base.state.step,
+            checkpoint=hashlib.sha256(state.encode()).hexdigest(),
+            manifest=facts.manifest_sha256,
+            recipe=facts.recipe_sha256,
+        )
+
+
+def begun_by_all(request: TrainRequest, facts: RunFacts, ranks: Ranks) -> Begun:
+    """Every rank must call this, and before anything else that all ranks do together.
+
+    Raises:
+        ConfigError: on every rank, where one of them sees what another does not, or a checkpoint is damaged.
+    """
+    none = Begun(found=None, base=None)
+    with together(ranks):
+        refuse_broken(request.out)
+        mine = _newest(request) if ranks.is_first else none
+    told = texts_of_all(Choice.of(mine, facts).model_dump_json(), ranks)
+    with together(ranks):
+        return _opened(request, facts, Choice.model_validate_json(told[0]))
+
+
+def _newest(request: TrainRequest) -> Begun:
+    found = next(reversed(checkpoints(request.out)), None)
+    if found is not None or request.init_from is None:
+        return Begun(found=found, base=None)
+    return Begun(found=None, base=checkpoint_of(request.init_from))
+
+
+def _opened(request: TrainRequest, facts: RunFacts, first: Choice) -> Begun:
+    """What the first rank chose, as this one sees it."""
+    later = [each.state.step for each in checkpoints(request.out)]
+    if max(later, default=0) > (first.step or 0):
+        found = f"has step {max(later)} here, step {first.step or 0} at the first rank"
+        raise ConfigError(f"{found}; {_REPAIR}", where=str(request.out))
+    begun = Begun(found=_at(request.out, first.step), base=_at(request.init_from, first.base_step))
+    mine, theirs = Choice.of(begun, facts).model_dump(), first.model_dump()
+    if odd := [name for name, value in mine.items() if value != theirs[name]]:
+        found = f"another {', '.join(odd)} here than at the first rank"
+        raise ConfigError(f"{found}; {_REPAIR}", where=str(request.out))
+    return begun
+
+
+def _at(run: Path | None, step: int | None) -> Checkpoint | None:
+    return None if run is None or step is None else checkpoint_of(run, step)
+
+
+_REPAIR = "every process must see the same --out, --manifest and --init-from: a folder that all machines share"
