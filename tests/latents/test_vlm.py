@@ -318,7 +318,7 @@ def test_what_cannot_be_is_refused_when_it_is_opened(
     with pytest.raises(ConfigError, match=r"no config\.json"):
         open_conditioner(OnlineText(model=str(tmp_path)), whole)
     moved = dataclasses.replace(whole, corpus=tmp_path)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="files that the manifest names are not there"):
         open_conditioner(CachedText(encoder="text_qwen3_vl"), moved)
     with pytest.raises(SourceError, match="eicorpus verify"):
         reader.read(
