@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from math import ceil
 from typing import Any, Generic, TypeVar
 
 from ingest.disk import Disk
@@ -64,7 +65,7 @@ class RayActors:
 
     RESTARTS = 10  # of an actor: a work that kills one fails, the others go on
     START_S = 300.0  # for what an actor holds to be there; a network of weights takes a minute
-    AHEAD = 4  # parts of a work that are under way or wait, besides the one in hand
+    AHEAD = 4  # parts of a work that are under way or wait, besides the one in hand: at least, more where each actor has more CPUs
 
     def __init__(
         self, limits: Limits, *, address: str | None, workers: int | None, gpus_each: float
@@ -145,12 +146,14 @@ class RayActors:
         begin = partial(_begun, self._tasks.task(), self.limits, prepare)
         flying: dict[Any, tuple[W, int, int]] = {}  # its actor and number of parts that have begun
         load = [0] * len(actors)
-        most = 2 * (self._tasks.slots() + len(actors))
+        slots = self._tasks.slots()
+        most = 2 * (slots + len(actors))
+        ahead = max(self.AHEAD, ceil(slots / len(actors)))  # one long work alone keeps them busy
         while True:
             while sum(load) < most and (work := next_work()) is not None:
                 parts = split(work)
-                begun = [begin(part) for part in parts[: self.AHEAD]]
-                later = parts[self.AHEAD :]
+                begun = [begin(part) for part in parts[:ahead]]
+                later = parts[ahead:]
                 told = Parts(begun=begun, later=later, begin=begin, result=_finished)
                 at = load.index(min(load))
                 flying[actors[at].finish.remote(finish, work, told)] = (work, at, len(begun))

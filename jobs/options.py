@@ -1,4 +1,4 @@
-"""Options that several commands have: the same word means the same everywhere, and `--help` says it in the same words."""
+"""Options that encoding, training, evaluation and serving share: the same word means the same in each, and `--help` says it in the same words."""
 
 from __future__ import annotations
 

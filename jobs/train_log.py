@@ -51,8 +51,8 @@ def _to_wandb(session: Session, project: str, stack: ExitStack) -> Any:
 
 
 def _wandb_id(out: Path) -> str:
-    """Drawn once for a folder, and then its own: another folder is another run, though its recipe and manifest be the same."""
+    """Drawn once for a folder, and then its own: another folder is another run, though its recipe and manifest be the same. A copy of it takes it along."""
     path = out / WANDB_ID
-    if not path.exists():
+    if not path.exists() or not path.read_text():  # empty where power went as it was written
         path.write_text(secrets.token_hex(8))
     return path.read_text()

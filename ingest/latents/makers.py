@@ -39,13 +39,16 @@ class LocalMaking:
 
     def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]:
         """Raises ConfigError (no memory for a batch) and OSError (a file cannot be written): the run stops, and no thread writes on."""
-        last: Begun | None = None
         with ThreadPoolExecutor(max_workers=1) as writer:
-            # the next file is encoded before the end of this one is waited for: most are one piece long
-            for begun in chain(self._begun(files, writer), [None]):
-                if last is not None:
+            files_begun = self._begun(files, writer)
+            last = next(files_begun, None)
+            while last is not None:
+                # the next file is encoded before the end of this one is waited for: most are one piece long
+                try:
+                    following = next(files_begun, None)
+                finally:  # whatever stops the next one, Ctrl-C too: this one is whole
                     yield last.file, self.maker.finished(last)
-                last = begun
+                last = following
 
     def _begun(self, files: Iterator[LatentFile], writer: ThreadPoolExecutor) -> Iterator[Begun]:
         ahead, mine = tee(files)

@@ -33,8 +33,8 @@ class OneBehind(Generic[T, R]):
         return self._thread.submit(self._returned, self._step)
 
     def throw(self, error: Exception) -> Future[R]:
-        """There will be no more: `taker` is left by the error, which the future raises."""
-        return self._thread.submit(self._left, error)
+        """There will be no more: `taker` is left by the error, which the future raises, or what it raised itself before."""
+        return self._thread.submit(self._left, self._step, error)
 
     def _returned(self, step: Future[None]) -> R:
         step.result()  # it has ended: there is one thread
@@ -45,6 +45,7 @@ class OneBehind(Generic[T, R]):
             return returned
         raise InvariantError("who takes items goes on after the last one")
 
-    def _left(self, error: Exception) -> R:
+    def _left(self, step: Future[None], error: Exception) -> R:
+        step.result()
         self._taker.throw(error)
         raise InvariantError("who takes items goes on after an error")

@@ -97,6 +97,16 @@ def test_an_error_of_the_sender_leaves_the_taker(thread: ThreadPoolExecutor) -> 
     assert seen == ["a"]
 
 
+def test_what_the_taker_raised_before_is_not_lost_to_an_error_of_the_sender(
+    thread: ThreadPoolExecutor,
+) -> None:
+    """A full disk is not to be told as a damaged video."""
+    behind = OneBehind(joined([]), thread)
+    behind.send("bad")
+    with pytest.raises(OSError, match="full"):
+        behind.throw(ValueError("mine")).result(PATIENCE_S)
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -187,6 +197,29 @@ def test_the_next_file_is_encoded_while_one_is_written(
     found = list(local.make(iter(files)))
     assert [file for file, _ in found] == files
     assert [made.row and made.row["uid"] for _, made in found] == ["u0", "u1", "u2"]
+
+
+def test_a_file_that_is_whole_is_told_before_what_stops_the_next(
+    tiny: ImageEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would lie there without a row, and be encoded again."""
+    good, num_encoded = tiny.encode, 0
+
+    def stopped(given: Any) -> Any:
+        nonlocal num_encoded
+        num_encoded += 1
+        if num_encoded == 2:
+            raise KeyboardInterrupt
+        return good(given)
+
+    monkeypatch.setattr(tiny, "encode", stopped)
+    monkeypatch.setattr("ingest.latents.makers.decode_piece", lambda piece, disk: next(pictures()))
+    local = LocalMaking(LatentMaker(encoder=tiny, monotonic_s=float), InlineExecutor())
+    found = local.make(file_in(tmp_path, length=12, episode_index=k) for k in range(3))
+    assert next(found)[1].row is not None
+    with pytest.raises(KeyboardInterrupt):
+        next(found)
+    assert len(all_files(tmp_path)) == 1
 
 
 @pytest.mark.usefixtures("four_each")

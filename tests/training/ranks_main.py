@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch.utils import _pytree as pytree
 
 from schemas.errors import ConfigError
 from tests.training.running import CPU, batches, learner, recipe, snapshot_of, trainer
@@ -47,15 +48,18 @@ def steps(how: str, ranks: Ranks, folder: Path) -> None:
 
 
 def step_in_bf16(ranks: Ranks) -> torch.Tensor:
-    """[4] mean errors of a step by FSDP2, where there are several ranks; the network is given what the batch has, not rounded."""
+    """[4] mean errors of a step by FSDP2, where there are several ranks; the network is given what the batch has, a block the stream of tokens, neither rounded."""
     made = trainer(recipe(parallel="fsdp2", precision="bf16"), ranks=ranks)
-    given: list[torch.Tensor] = []
-    made.learner.network.register_forward_pre_hook(
-        lambda network, them: given.extend(x for x in them if isinstance(x, torch.Tensor))
-    )
+    network, given = made.learner.network, list[torch.Tensor]()
+    network.register_forward_pre_hook(lambda _, them: given.extend(tensors_of(them)))
+    network.blocks[0].register_forward_pre_hook(lambda _, them: given.extend(tensors_of(them[:2])))
     stepped = made.step(next(batches(0, ranks)), 0)
     assert {x.dtype for x in given} == {torch.float32, torch.bool}
     return stepped.sums / stepped.counts
+
+
+def tensors_of(them: tuple[object, ...]) -> list[torch.Tensor]:
+    return [x for x in pytree.tree_leaves(them) if isinstance(x, torch.Tensor)]
 
 
 def is_refused_together(ranks: Ranks) -> bool:

@@ -167,10 +167,10 @@ def test_the_next_is_made_when_the_one_before_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two of them in memory at once would be 32 bytes a parameter."""
-    kept, written = taken(trainer(recipe()), 1), threading.Event()
+    kept, may_end, written = taken(trainer(recipe()), 1), threading.Event(), threading.Event()
 
     def slowly(folder: Path, made: Snapshot, *, keep: int) -> Path:
-        threading.Event().wait(0.05)
+        assert may_end.wait(30)
         written.set()
         return folder
 
@@ -178,6 +178,7 @@ def test_the_next_is_made_when_the_one_before_is_written(
     writer = CheckpointWriter(tmp_path, keep=1)
     writer.save(lambda: kept)
     assert not written.is_set()  # the step goes on meanwhile
+    threading.Timer(0.02, may_end.set).start()
     writer.save(lambda: kept if written.is_set() else pytest.fail("made too early"))
     writer.save(lambda: None)  # of a rank that has nothing to write
     writer.close()

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 import typer
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 from websockets.asyncio.client import connect
 
@@ -223,6 +224,33 @@ def test_it_computes_as_it_was_trained_or_as_is_said(
         assert (said, given) == ({wanted}, {torch.float32})
     assert policy.facts()["precision"] == computed
     assert f"computed in {computed}; no encoder" in policy_text(policy)
+
+
+class _Casts(TorchDispatchMode):
+    """Counts how often weights are made another type."""
+
+    def __init__(self, weights: Iterable[torch.Tensor]) -> None:
+        super().__init__()
+        self.places, self.num = {x.data_ptr() for x in weights}, 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten._to_copy.default:
+            self.num += args[0].data_ptr() in self.places
+        return func(*args, **(kwargs or {}))
+
+
+def test_weights_are_cast_once_for_all_steps_of_an_answer(run: Path, tmp_path: Path) -> None:
+    """`inference_mode` would have them cast in each: gigabytes a step."""
+    mine, nums = trained_in(run, "bf16", tmp_path / "run"), []
+    latents = {"front": np.zeros((2, 6, 8), np.float32)}
+    for num_steps in (1, 3):
+        policy = Policy.load(mine, None, PolicySettings(num_steps=num_steps), device="cpu")
+        with _Casts(policy.learner.parameters()) as casts:
+            policy.act(Observation(text="trace", embodiment="umi", latents=latents))
+        nums.append(casts.num)
+    assert nums[0] == nums[1] > 0
 
 
 def test_the_precision_asked_for_reaches_the_policy(

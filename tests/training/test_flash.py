@@ -41,13 +41,13 @@ class Package(ModuleType):
         out = torch.einsum("bhqk,bkhw->bqhw", logits.softmax(dim=-1), v)
         return (out, logits.logsumexp(dim=-1)) if self.is_tuple else out
 
-    def flash_attn_varlen_func(self, q: Tensor, k: Tensor, v: Tensor, *places: Any, **named: Any) -> Any:  # fmt: skip
+    def flash_attn_varlen_func(
+        self, q: Tensor, k: Tensor, v: Tensor, *places: Any,
+        cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, max_seqlen_q: int, max_seqlen_k: int,
+    ) -> Any:  # fmt: skip
         """By loops; after the last sequence its gradient is what was in memory. `places`: other things than in version 3, in 4."""
         assert not places
-        starts, longest = (
-            [named.pop(f"{what}_{of}") for of in "qk"] for what in ("cu_seqlens", "max_seqlen")
-        )
-        assert not named
+        starts, longest = [cu_seqlens_q, cu_seqlens_k], [max_seqlen_q, max_seqlen_k]
         self.shapes += [tuple(x.shape) for x in (q, k, v)]
         for x, most in zip(starts, longest, strict=True):
             assert x.dtype == torch.int32
@@ -98,6 +98,7 @@ def test_text_of_any_length_goes_to_it_too(
     hopper: pytest.MonkeyPatch, name: str, is_tuple: bool
 ) -> None:
     """Values and gradients are those of a mask, and the report has the name."""
+    hopper.setattr(torch.cuda, "get_device_capability", lambda: (9 if name == FA3 else 10, 0))
     package = installed(hopper, name, is_tuple=is_tuple)
     kernel = varlen_kernel()
     wanted = of_text.attended(*(wanted_leaves := of_text.given()))
@@ -127,6 +128,21 @@ def test_without_a_package_text_goes_to_torch_and_else_to_version_2(
     second = Package("flash_attn")
     hopper.setitem(sys.modules, "flash_attn", second)
     assert varlen_kernel() == second.flash_attn_varlen_func
+
+
+@pytest.mark.parametrize("major", [9, 10])
+def test_a_version_4_without_a_way_back_is_not_asked_for_text(
+    hopper: pytest.MonkeyPatch, major: int
+) -> None:
+    """Young releases on Hopper; on any GPU, the one that flash-attn 2.8.3 brings, whose function has other arguments."""
+    hopper.setattr(torch.cuda, "get_device_capability", lambda: (major, 0))
+    package = installed(hopper, FA4)
+    if major == 10:
+        hopper.setattr(package, "flash_attn_varlen_func", lambda q, k, v, cu_seqlens_q: q)
+    from torch.nn.attention.varlen import varlen_attn
+
+    assert varlen_kernel() is varlen_attn
+    assert flash_kernel() is not None
 
 
 def test_what_a_kernel_cannot_take_goes_to_torch(hopper: pytest.MonkeyPatch) -> None:

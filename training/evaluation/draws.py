@@ -89,6 +89,6 @@ class Sampler:
         return self._sampled(noise, velocity_at)
 
     def _sampled(self, noise: Tensor, velocity_at: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Autocast is around all steps, since it keeps the weights that it has cast until it ends; sums of float32 it leaves as they are."""
+        """Autocast is around all steps, since it keeps the weights that it has cast until it ends (under `no_grad`, not under `inference_mode`); sums of float32 it leaves as they are."""
         with computing(self.precision, noise.device):
             return sampled(noise, velocity_at, num_steps=self.num_steps)

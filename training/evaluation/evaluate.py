@@ -71,7 +71,7 @@ class Evaluation:
         self.is_parallel = parallel_grippers(normaliser.is_known.cpu().numpy(), self.sides)
         self.tally = Tally()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def add(self, batch: Batch, groups: Sequence[Group], task: Task) -> None:
         """Score samples that may serve this task and can (`Loader.every`); `groups` of the B samples."""
         text = self.sampler.told(batch.text_inputs)

@@ -32,7 +32,7 @@ class Shown:
     names: list[str]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def shown_of(
     loader: Loader, evaluation: Evaluation, trained: Sequence[Task], num: int, device: torch.device
 ) -> Shown | None:

@@ -156,7 +156,7 @@ class Policy:
         """
         return self.act_many([observation])[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def act_many(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         """The same for several at once: many simulators, one pass of the network."""
         bodies = [self._body(each.embodiment) for each in observations]

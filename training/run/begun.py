@@ -55,7 +55,7 @@ class Choice(BaseModel):
 
 
 def begun_by_all(request: TrainRequest, facts: RunFacts, ranks: Ranks) -> Begun:
-    """Every rank must call this, and before anything else that all ranks do together.
+    """Every rank must call this, before any of them reads weights.
 
     Raises:
         ConfigError: on every rank, where one of them sees what another does not, or a checkpoint is damaged.

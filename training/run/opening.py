@@ -65,7 +65,8 @@ def open_session(
     if begun.checkpoint is not None:
         check_encoder(begun.checkpoint, loader.encoder_id)
     _check_share(recipe, ranks)
-    first = loader.batch(0)  # also the first look at whether a batch can be made at all
+    with together(ranks):
+        first = loader.batch(0)  # also the first look at whether a batch can be made at all
     settings = _settings(loader, conditioner, begun, ranks, device)
     learner = _learner(settings, conditioner, begun, recipe.seed).to(device)
     num_text = _num_text(learner, moved(first, device))

@@ -101,11 +101,12 @@ def _sharded(learner: Learner, precision: str) -> Learner:
     """Every block is gathered when it is its turn. What is frozen is not sharded: it has no gradient and no optimiser to share."""
     first = next(learner.parameters())
     mesh = init_device_mesh(first.device.type, (dist.get_world_size(),))
-    policy = MixedPrecisionPolicy()
+    # What modules are given stays as it is and autocast decides, as without FSDP2: flow times, noise and targets in bf16 would be others, and
+    # so would the error. Only blocks are gathered in bf16: what is outside of them makes and reads the stream of tokens, which stays fp32.
+    outer = MixedPrecisionPolicy(cast_forward_inputs=False)
+    policy = outer
     if precision == "bf16":
-        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    # What the learner is given stays as it is: flow times, noise and targets in bf16 would be others, and so would the error.
-    outer = replace(policy, cast_forward_inputs=False)
+        policy = replace(outer, param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     frozen = {p for p in learner.parameters() if not p.requires_grad}
     for block in learner.network.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)

@@ -12,7 +12,7 @@ from schemas.supervision import Task
 from training.data.draws import Drawn
 from training.data.loader import Loader
 from training.data.source import BatchSource
-from training.run.parallel import Ranks, sum_over
+from training.run.parallel import Ranks, sum_over, together
 
 NUM_SAMPLES = 512  # evenly spread over the split, the same whatever the batch and the ranks
 FAR = 3.0  # of normalised actions, most of which are in [-1, 1]
@@ -38,7 +38,7 @@ def measured_spreads(loader: Loader, ranks: Ranks, device: torch.device) -> Spre
     pictures are of one encoder, and the network says what the guess misses.
 
     Raises:
-        SourceError: one of them is broken.
+        SourceError: one of them is broken; ConfigError on the other ranks.
     """
     return Spreads(
         action_std=_std(loader, _WITH_ACTIONS, _actions, ranks, device),
@@ -57,9 +57,10 @@ def _std(
     for task in tasks:
         places = loader.places(task, NUM_SAMPLES)
         told = torch.zeros(2, dtype=torch.float64)
-        for first in range(0, len(places.now), _AT_ONCE):
-            found = read(loader.source, places.part(slice(first, first + _AT_ONCE)))
-            told += torch.stack([found.square().sum(), torch.tensor(found.numel()).double()])
+        with together(ranks):
+            for first in range(0, len(places.now), _AT_ONCE):
+                found = read(loader.source, places.part(slice(first, first + _AT_ONCE)))
+                told += torch.stack([found.square().sum(), torch.tensor(found.numel()).double()])
         whole, num = sum_over(told.to(device), ranks).tolist()
         if num:
             return float(f"{(whole / num) ** 0.5:.3g}") if whole > 0 else _UNKNOWN
