@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from schemas.errors import ConfigError
 from tests.training import running
@@ -182,6 +183,21 @@ def test_the_next_is_made_when_the_one_before_is_written(
     writer.save(lambda: kept if written.is_set() else pytest.fail("made too early"))
     writer.save(lambda: None)  # of a rank that has nothing to write
     writer.close()
+
+
+def test_a_full_disk_is_the_machines_trouble_and_not_a_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """safetensors tells it as an error of its own, which a command would report as a bug of ours."""
+
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    made = taken(trainer(recipe()), 1)
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match=r"weights\.safetensors: .*No space left"):
+        write(tmp_path / "checkpoints", made, keep=1)
+    assert checkpoints(tmp_path) == []
 
 
 def test_power_lost_while_writing_leaves_the_one_before(

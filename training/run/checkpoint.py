@@ -178,14 +178,21 @@ class CheckpointWriter:
 
 
 def write(folder: Path, made: Snapshot, *, keep: int) -> Path:
-    """Write one, whole or not at all, then remove all but the newest `keep`."""
+    """Write one, whole or not at all, then remove all but the newest `keep`.
+
+    Raises:
+        OSError: the disk is full, or refuses.
+    """
     target = folder / _name(made.state.step)
     part = folder / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     sizes = {}
     for name, tensors in made.files.items():
-        save_file(tensors, part / name)
+        try:
+            save_file(tensors, part / name)
+        except SafetensorError as error:  # in which safetensors hides what the disk says
+            raise OSError(f"{part / name}: {error}") from error
         sizes[name] = (part / name).stat().st_size
     state = made.state.model_copy(update={"num_bytes": sizes})
     (part / STATE).write_text(json.dumps(state.model_dump(mode="json"), indent=1, sort_keys=True))
