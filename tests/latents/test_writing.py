@@ -24,6 +24,7 @@ from ingest.latents.one_behind import OneBehind
 from ingest.latents.plan import LatentFile
 from ingest.latents.token_file import TokenFile
 from ingest.models.encoder import ImageEncoder
+from schemas.errors import ConfigError
 
 PATIENCE_S = 10.0  # for what comes at once unless it never comes
 
@@ -209,7 +210,7 @@ def test_a_file_that_is_whole_is_told_before_what_stops_the_next(
         nonlocal num_encoded
         num_encoded += 1
         if num_encoded == 2:
-            raise KeyboardInterrupt
+            raise ConfigError("no memory for a batch")
         return good(given)
 
     monkeypatch.setattr(tiny, "encode", stopped)
@@ -217,7 +218,7 @@ def test_a_file_that_is_whole_is_told_before_what_stops_the_next(
     local = LocalMaking(LatentMaker(encoder=tiny, monotonic_s=float), InlineExecutor())
     found = local.make(file_in(tmp_path, length=12, episode_index=k) for k in range(3))
     assert next(found)[1].row is not None
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(ConfigError):
         next(found)
     assert len(all_files(tmp_path)) == 1
 
