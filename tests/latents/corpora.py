@@ -14,7 +14,7 @@ from ingest.disk import Disk
 from ingest.executor import Executor, InlineExecutor
 from ingest.latents.makers import LocalMaking
 from ingest.latents.making import LatentMaker
-from ingest.latents.plan import todo_of
+from ingest.latents.plan import LatentFile, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
@@ -26,6 +26,22 @@ Row = dict[str, Any]
 TINY = EncoderChoice(
     model="dinov3_tiny", source=WeightSource(untrained_seed=0), device="cpu", batch=4
 )
+
+
+def planned_file(
+    length: int, *, root: str | Path = "nowhere", episode_index: int = 0
+) -> LatentFile:
+    """A file to be made for an episode of `length` timesteps, of which every third has a picture."""
+    return LatentFile(
+        corpus=str(root),
+        uid=f"u{episode_index}",
+        camera="c",
+        dataset_path="d",
+        episode_index=episode_index,
+        length=length,
+        rate_hz=10.0,
+        video_sha256="0" * 64,
+    )
 
 
 def build(root: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,18 +12,7 @@ from ingest.latents.makers import RayMaking, make_from, open_maker
 from ingest.latents.plan import LatentFile
 from ingest.models.encoder import ImageEncoder
 from schemas.errors import Code, ConfigError
-from tests.latents.corpora import TINY
-
-FILE = LatentFile(
-    corpus="nowhere",
-    uid="u",
-    camera="c",
-    dataset_path="d",
-    episode_index=0,
-    length=30,
-    rate_hz=10.0,
-    video_sha256="",
-)
+from tests.latents.corpora import TINY, planned_file
 
 
 class Pool:
@@ -41,7 +29,7 @@ class Pool:
 
 
 def test_actors_begin_where_there_are_files_and_are_given_each() -> None:
-    files = [replace(FILE, uid=uid) for uid in "abc"]
+    files = [planned_file(30, episode_index=index) for index in range(3)]
     for wanted in ([], files):
         pool: Any = Pool()
         pool.run = pool.run if wanted else None
@@ -62,5 +50,6 @@ def test_another_encoder_on_another_machine_is_refused(tiny: ImageEncoder) -> No
 def test_a_task_that_dies_is_told_with_its_video(tiny: ImageEncoder) -> None:
     maker = open_maker(TINY, tiny.id, float)
     death = Death(code=Code.OUT_OF_MEMORY, how="killed")
-    made = make_from(maker, FILE, iter([death]))
-    assert (made.row, made.error) == (None, f"out_of_memory: killed ({FILE.video})")
+    file = planned_file(30)
+    made = make_from(maker, file, iter([death]))
+    assert (made.row, made.error) == (None, f"out_of_memory: killed ({file.video})")

@@ -21,7 +21,7 @@ from ingest.disk import Disk
 from ingest.executor import Death, InlineExecutor
 from ingest.latents import makers, making, run
 from ingest.latents.making import Decoded, Piece, decode_piece, pieces_of
-from ingest.latents.plan import LatentFile, todo_of
+from ingest.latents.plan import todo_of
 from ingest.latents.probe import bytes_of, probe
 from ingest.models import token_storage
 from ingest.models.encoder import ImageEncoder
@@ -31,7 +31,7 @@ from schemas.errors import Code, ConfigError, InvariantError
 from schemas.latents import facts_of
 from tests.faults.disks import CuttingDisk, PowerCut
 from tests.faults.runs import tree
-from tests.latents.corpora import TINY, all_pictures, encode, rows_of, videos_of
+from tests.latents.corpora import TINY, all_pictures, encode, planned_file, rows_of, videos_of
 
 
 def file_of(corpus: Path, row: dict[str, Any]) -> Path:
@@ -144,16 +144,7 @@ def test_a_picture_gives_the_same_bytes_wherever_pieces_are_cut(
 
 
 def test_pieces_are_whole_batches_and_cover_the_grid() -> None:
-    file = LatentFile(
-        corpus="",
-        uid="u",
-        camera="c",
-        dataset_path="d",
-        episode_index=0,
-        length=3000,
-        rate_hz=10.0,
-        video_sha256="",
-    )
+    file = planned_file(3000)
     pieces = pieces_of(file, TINY, batch=48)
     assert [p.count for p in pieces[:-1]] == [96] * 10
     assert [t for p in pieces for t in p.timesteps] == list(range(0, 3000, 3))
@@ -343,16 +334,7 @@ def test_no_more_than_a_few_wait_for_one_that_takes_long(tiny: ImageEncoder) -> 
             yield first, Decoded(error="at last")
 
     local = makers.LocalMaking(making.LatentMaker(encoder=tiny, monotonic_s=float), Stuck())
-    file = LatentFile(
-        corpus="",
-        uid="u",
-        camera="c",
-        dataset_path="d",
-        episode_index=0,
-        length=30_000,
-        rate_hz=10.0,
-        video_sha256="",
-    )
+    file = planned_file(30_000)
     found = list(local._in_order(iter(pieces_of(file, TINY, 4))))
     assert len(asked) == makers.MAX_EARLY
     assert [each.error for each in found] == ["at last"] + ["early"] * makers.MAX_EARLY

@@ -25,6 +25,7 @@ from ingest.latents.plan import LatentFile
 from ingest.latents.token_file import TokenFile
 from ingest.models.encoder import ImageEncoder
 from schemas.errors import ConfigError
+from tests.latents.corpora import planned_file
 
 PATIENCE_S = 10.0  # for what comes at once unless it never comes
 
@@ -118,16 +119,7 @@ def four_each(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def file_in(root: Path, *, length: int = 36, episode_index: int = 0) -> LatentFile:
     """12 pictures, three pieces."""
-    return LatentFile(
-        corpus=str(root),
-        uid=f"u{episode_index}",
-        camera="c",
-        dataset_path="d",
-        episode_index=episode_index,
-        length=length,
-        rate_hz=10.0,
-        video_sha256="0" * 64,
-    )
+    return planned_file(length, root=root, episode_index=episode_index)
 
 
 def pictures(num_pieces: int = 3) -> Iterator[Decoded]:

@@ -333,12 +333,14 @@ def test_a_folder_is_one_run_of_wandb_and_another_folder_another(
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     for name in ("a", "b", "a"):
         (tmp_path / name).mkdir(exist_ok=True)
+        if name == "b":  # power went as it was written
+            (tmp_path / name / train_log.WANDB_ID).touch()
         request = TrainRequest(manifest=tmp_path, recipe=load_recipe("tiny"), out=tmp_path / name)
         session: Any = SimpleNamespace(request=request, first_step=0)
         with ExitStack() as stack:
             train_log.sinks_of(session, "project", stack)
     assert begun[0] == begun[2] != begun[1]
-    assert len(begun[0]) == 16
+    assert len(begun[0]) == len(begun[1]) == 16
 
 
 def test_set_keys_become_a_tree_of_yaml() -> None:

@@ -16,6 +16,7 @@ from torch.profiler import record_function
 
 from training.model.flash import PACKAGES, attended, installed_package, unseen
 
+# Of the last four of `Varlen`, in its order.
 NAMES = ("cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k")
 # What a profiler sees of those that are called by us, by package.
 REPORTED = {name: f"varlen ({name})" for name in PACKAGES}
@@ -33,6 +34,7 @@ class Varlen(Protocol):
         key_starts: Tensor,
         max_queries: int,
         max_keys: int,
+        /,
     ) -> Tensor:
         """query [B * Q, H, W], key and value [rows, H, W], starts [B + 1] int32; answers [B * Q, H, W]."""
         ...
@@ -66,25 +68,9 @@ def _goes_both_ways(name: str, kernel: Callable[..., Any]) -> bool:
 def named(name: str, kernel: Callable[..., Any]) -> Varlen:
     """A kernel of a package. Releases of version 4 have other places for these arguments than version 3, but the same names (`NAMES`)."""
 
-    def run(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        query_starts: Tensor,
-        key_starts: Tensor,
-        max_queries: int,
-        max_keys: int,
-    ) -> Tensor:
+    def run(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> Tensor:
         with record_function(name):
-            found = kernel(
-                query,
-                key,
-                value,
-                cu_seqlens_q=query_starts,
-                cu_seqlens_k=key_starts,
-                max_seqlen_q=max_queries,
-                max_seqlen_k=max_keys,
-            )
+            found = kernel(query, key, value, **dict(zip(NAMES, others, strict=True)))
         return attended(found)
 
     return run
