@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from schemas.errors import ConfigError
+from schemas.json_text import parse_json
 
 METADATA = "eicorpus"  # the one key of a file's metadata
 Page = TypeVar("Page", bound=BaseModel)
@@ -37,7 +38,7 @@ def page_of(
     """
     key, highest = version
     try:
-        raw: Any = json.loads((metadata or {})[METADATA])
+        raw: Any = parse_json((metadata or {})[METADATA])
         if (found := int(raw[key])) > highest:
             message = f"{what} of version {found}, this eicorpus reads up to {highest}"
             raise ConfigError(f"{message}; install a newer eicorpus", where=where)

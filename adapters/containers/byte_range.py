@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import cast
 
 from schemas.errors import Code, SourceError, TransientError
+from schemas.regular_file import open_regular
 
 
 class RangeReader(io.RawIOBase):
@@ -20,12 +22,7 @@ class RangeReader(io.RawIOBase):
     def __init__(self, path: Path, start: int, end: int) -> None:
         super().__init__()
         where = f"{path.name}:{start}-{end}"
-        try:
-            self._file = path.open("rb", buffering=0)
-        except FileNotFoundError as error:
-            raise SourceError(Code.MISSING_FILE, "the file is not there", where=where) from error
-        except OSError as error:
-            raise SourceError(Code.UNREADABLE, f"cannot be opened: {error}", where=where) from error
+        self._file = cast(io.RawIOBase, open_regular(path, where=where, buffering=0))
         size = os.fstat(self._file.fileno()).st_size
         if not 0 <= start <= end <= size:
             self._file.close()

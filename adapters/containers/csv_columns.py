@@ -13,6 +13,7 @@ import polars as pl
 from adapters.containers.raw_file import raw_record
 from schemas.episode import RawFile
 from schemas.errors import Code, SourceError
+from schemas.regular_file import read_regular
 
 LIMIT_BYTES = 4 << 30  # an hour of Aria's closed loop trajectory is about 1 GB
 INT, FLOAT, TEXT = pl.Int64, pl.Float64, pl.String
@@ -29,12 +30,7 @@ def csv_columns(
         SourceError: MISSING_FILE, TOO_LARGE, MISSING_CHANNEL (a column is not there), TRUNCATED (a row breaks off),
             EMPTY_EPISODE (no row), CORRUPT_RECORD (no such number).
     """
-    if not path.is_file():
-        raise SourceError(Code.MISSING_FILE, "it is not there", where=where)
-    if path.stat().st_size > LIMIT_BYTES:
-        found = f"{path.stat().st_size} bytes; expected at most {LIMIT_BYTES}"
-        raise SourceError(Code.TOO_LARGE, found, where=where)
-    data = path.read_bytes()
+    data = read_regular(path, max_bytes=LIMIT_BYTES, where=where)
     header = data.partition(b"\n")[0].decode("utf-8", "replace").strip().split(",")
     if missing := [name for name in wanted if name not in header]:
         raise SourceError(Code.MISSING_CHANNEL, f"no column {missing} in its header", where=where)

@@ -18,7 +18,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from adapters.containers.hdf5_heap import check_heaps
 from schemas.errors import Code, SourceError
+from schemas.regular_file import check_regular
 
 MIB = 1 << 20
 MAX_DATASET_BYTES = 512 * MIB  # 1000 s of 14 float64 joints at 1 kHz are 107 MiB
@@ -43,15 +45,12 @@ class Hdf5File:
         self._file: h5py.File | None = None
 
     def __enter__(self) -> Self:
+        size = check_regular(self.path, where=self.where)
         try:
             # No lock: raw data is only read, and many network file systems have no locks.
             self._file = h5py.File(self.path, "r", locking=False)
-        except FileNotFoundError as error:
-            raise SourceError(
-                Code.MISSING_FILE, "the file is not there", where=self.where
-            ) from error
         except (OSError, RuntimeError, ValueError) as error:
-            is_cut = "truncated" in str(error) or self._size() == 0
+            is_cut = "truncated" in str(error) or size == 0
             code = Code.TRUNCATED if is_cut else Code.UNREADABLE
             found = f"not a whole HDF5 file: {str(error)[:300]}; fetch it again"
             raise SourceError(code, found, where=self.where) from error
@@ -87,7 +86,8 @@ class Hdf5File:
         if seen > MAX_OBJECTS:
             message = f"more than {MAX_OBJECTS} objects in one file"
             raise SourceError(Code.TOO_LARGE, message, where=self.where)
-        return tuple(sorted(found))
+        with self._reading("/"):
+            return tuple(sorted(found))
 
     def children(self, key: str) -> tuple[str, ...]:
         """Names directly in the group `key` ("" is the file), sorted; empty when it is not there or no group."""
@@ -99,12 +99,14 @@ class Hdf5File:
         if len(names) > MAX_OBJECTS:
             message = f"more than {MAX_OBJECTS} objects in one group"
             raise SourceError(Code.TOO_LARGE, message, where=f"{self.where}:{key}")
-        return tuple(sorted(names))
+        with self._reading(key):  # a name that is no UTF-8 comes as bytes
+            return tuple(sorted(names))
 
     def has_attribute(self, key: str, name: str) -> bool:
         """Whether the object `key` ("" is the file) is there and carries the attribute."""
         node = self._find(key) if key else self._open()
-        return node is not None and name in node.attrs
+        with self._reading(key):
+            return node is not None and name in node.attrs
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Shape of the dataset; nothing of it is read."""
@@ -238,8 +240,10 @@ class Hdf5File:
         """
         where = f"{self.where}:{key}@{name}"
         node = self._open() if key == "" else self._find(key)
-        if node is None or name not in node.attrs:
-            have = [] if node is None else sorted(islice(node.attrs, 50))
+        with self._reading(key):
+            is_absent = node is None or name not in node.attrs
+            have = [] if node is None or not is_absent else sorted(islice(node.attrs, 50))
+        if node is None or is_absent:
             raise SourceError(
                 Code.MISSING_CHANNEL, f"no such attribute; there is {have}", where=where
             )
@@ -251,6 +255,7 @@ class Hdf5File:
             num_bytes = int(np.prod(stored.shape)) * stored.dtype.itemsize
             if num_bytes > max_bytes:
                 raise SourceError(Code.TOO_LARGE, f"{num_bytes} bytes > {max_bytes}", where=where)
+            self._check_heaps(stored.dtype)
             value = node.attrs[name]
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
@@ -258,9 +263,6 @@ class Hdf5File:
         if self._file is None:
             raise ValueError(f"{self.where}: not open; use `with`")
         return self._file
-
-    def _size(self) -> int:
-        return self.path.stat().st_size if self.path.is_file() else -1
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[None]:
@@ -295,12 +297,20 @@ class Hdf5File:
         where = f"{self.where}:{key}"
         if not isinstance(node, h5py.Dataset):
             raise SourceError(Code.MISSING_CHANNEL, self._what_is_there(key), where=where)
-        if node.shape is None:
+        with self._reading(key):
+            has_shape, is_elsewhere = node.shape is not None, node.is_virtual or node.external
+            self._check_heaps(node.dtype)
+        if not has_shape:
             raise SourceError(Code.MISSING_CHANNEL, "the dataset holds nothing", where=where)
-        if node.is_virtual or node.external:
+        if is_elsewhere:
             message = "the dataset takes its bytes from other files (virtual or external storage)"
             raise SourceError(Code.UNSAFE_CONTENT, message, where=where)
         return node
+
+    def _check_heaps(self, dtype: np.dtype[Any]) -> None:
+        text = h5py.check_string_dtype(dtype)
+        if h5py.check_vlen_dtype(dtype) is not None or (text is not None and text.length is None):
+            check_heaps(self.path, self.where)
 
     def _what_is_there(self, key: str) -> str:
         """`no such dataset; state/end holds [...]` for the deepest part of the path that exists."""
@@ -309,7 +319,8 @@ class Hdf5File:
             node = self._find("/".join(parts[:depth])) if depth else self._open()
             if isinstance(node, h5py.Group):
                 place = "/".join(parts[:depth]) or "the file"
-                return f"no such dataset; {place} holds {sorted(islice(node, 50))}"
+                with self._reading(key):
+                    return f"no such dataset; {place} holds {sorted(islice(node, 50))}"
         return "no such dataset"
 
     def _check_bytes(self, node: h5py.Dataset, max_bytes: int, where: str) -> None:

@@ -6,12 +6,15 @@ whole they would need several GiB; here only one member is in memory.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
-from schemas.errors import ConfigError
+from schemas.document import DocumentError
+from schemas.errors import ConfigError, SourceError
+from schemas.json_text import scan_json
+from schemas.regular_file import open_regular
 
 CHUNK_CHARS = 1 << 20
 LONGEST_MEMBER_CHARS = 256 << 20  # a member beyond this is no annotation
@@ -30,10 +33,12 @@ def members(
         ConfigError: the file cannot be read or is no JSON, with the member at which it breaks off.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with TextIOWrapper(open_regular(path), encoding="utf-8") as file:
             reader = _Reader(file, path.name)
             yield from _members(reader, (), frozenset(inside))
             reader.expect("", ())
+    except SourceError as error:
+        raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"cannot be read as UTF-8 text: {error}; download it again", where=str(path)
@@ -71,7 +76,6 @@ class _Reader:
         self._text = ""
         self._at = 0
         self._ended = False
-        self._decoder = json.JSONDecoder()
 
     def peek(self) -> str:
         """The next character that is not white space; empty at the end of the file."""
@@ -96,10 +100,10 @@ class _Reader:
         self.peek()
         while True:
             try:
-                value, end = self._decoder.raw_decode(self._text, self._at)
-            except (ValueError, RecursionError) as error:
+                value, end = scan_json(self._text, self._at)
+            except ValueError as error:
                 # Either broken, or the rest of it is still in the file.
-                if self._ended or isinstance(error, RecursionError):
+                if self._ended or isinstance(error, DocumentError):
                     raise self._broken(str(error), where) from error
             else:
                 if end < len(self._text) or self._ended:  # a number may go on in the next chunk

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from adapters.containers.byte_range import read_range
-from schemas.errors import Code, SourceError
+from schemas.regular_file import read_regular
 
 LIMIT_BYTES = 64 << 20  # a picture of more than 64 Mi pixels is refused anyway
 
@@ -57,11 +56,4 @@ class PictureFolder:
     def __call__(self, name: str) -> bytes:
         """Raises SourceError: MISSING_FILE, UNREADABLE, TOO_LARGE."""
         path, where = self.folder / name, f"{self.where}/{name}"
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError as error:
-            found = "the picture is not there; fetch the episode again"
-            raise SourceError(Code.MISSING_FILE, found, where=where) from error
-        except OSError as error:
-            raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=where) from error
-        return read_range(path, 0, size, limit=LIMIT_BYTES)
+        return read_regular(path, max_bytes=LIMIT_BYTES, where=where)

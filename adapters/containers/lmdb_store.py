@@ -17,6 +17,7 @@ from typing import Any
 
 from adapters.containers.safe_path import inside
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.regular_file import check_regular
 
 DATA = "data.mdb"
 MAX_FILE_BYTES = 64 << 30
@@ -51,9 +52,7 @@ def check_lmdb(root: Path, folder: str) -> Path:
         ConfigError: the package is not installed.
     """
     path, where = inside(root, folder, DATA), f"{folder}/{DATA}"
-    if not path.is_file():
-        raise SourceError(Code.MISSING_FILE, "the file is not there", where=where)
-    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+    if (size := check_regular(path, where=where)) > MAX_FILE_BYTES:
         found = f"{size} bytes; at most {MAX_FILE_BYTES} are mapped"
         raise SourceError(Code.TOO_LARGE, found, where=where)
     verifier = _package("lmdb.verify")
@@ -78,6 +77,7 @@ def open_lmdb(folder: Path, where: str) -> Iterator[LmdbReader]:
         SourceError: UNREADABLE.
     """
     lmdb = _package("lmdb")
+    size = check_regular(folder / DATA, where=where)
     try:
         with (
             lmdb.open(
@@ -87,7 +87,7 @@ def open_lmdb(folder: Path, where: str) -> Iterator[LmdbReader]:
                 readahead=False,
                 create=False,
                 max_readers=1,
-                map_size=(folder / DATA).stat().st_size,
+                map_size=size,
             ) as environment,
             environment.begin(buffers=True) as transaction,
         ):

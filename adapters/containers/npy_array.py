@@ -10,6 +10,7 @@ from numpy.lib import format as npy_format
 
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
+from schemas.regular_file import check_regular
 
 MAX_BYTES = 512 << 20
 # numpy reads the header as a Python literal: each parser has its own way to fail.
@@ -23,7 +24,7 @@ def npy_array(path: Path, where: str, *, max_bytes: int = MAX_BYTES) -> Array:
         SourceError: MISSING_FILE, UNREADABLE, TOO_LARGE, CORRUPT_RECORD (no .npy, cut off, or no numbers in it).
     """
     try:
-        size = path.stat().st_size
+        size = check_regular(path, where=where)
         if size > max_bytes:
             found = f"{size} bytes; expected at most {max_bytes}"
             raise SourceError(Code.TOO_LARGE, found, where=where)
@@ -33,8 +34,6 @@ def npy_array(path: Path, where: str, *, max_bytes: int = MAX_BYTES) -> Array:
             found = f"holds {mapped.dtype}; expected numbers"
             raise SourceError(Code.CORRUPT_RECORD, found, where=where)
         return np.array(mapped, dtype=np.float64)
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "the file is not there", where=where) from error
     except OSError as error:
         raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=where) from error
     except _BROKEN as error:

@@ -18,7 +18,7 @@ def rigid_matrices(
     """[N, ..., 4, 4] as float64 with an exact last row; matrices of samples where `used` [N] is False may be anything.
 
     Raises:
-        SourceError: NOT_A_ROTATION, a used matrix whose last row is not 0 0 0 1: transposed, or no pose at all.
+        SourceError: NOT_FINITE, infinity in a used matrix; NOT_A_ROTATION, a used matrix whose last row is not 0 0 0 1: transposed, or no pose at all.
     """
     T = np.array(values, dtype=np.float64)
     off = np.abs(T[..., 3, :] - LAST_ROW).reshape(len(T), -1).max(axis=1, initial=0.0)
@@ -32,5 +32,7 @@ def rigid_matrices(
         raise SourceError(
             Code.NOT_A_ROTATION, f"{found}; expected 0 0 0 1 (transposed?)", where=where
         )
+    if np.isinf(T if used is None else T[used]).any():  # NaN may stand for "not tracked"
+        raise SourceError(Code.NOT_FINITE, "infinity in a pose", where=where)
     T[..., 3, :] = LAST_ROW
     return T

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from adapters.containers.byte_range import RangeReader
 from schemas.episode import RawFile
 from schemas.errors import Code, SourceError
+from schemas.regular_file import open_regular
 
 MIB = 1 << 20
 WHOLE_LIMIT_BYTES = 64 * MIB
@@ -32,11 +34,9 @@ def raw_file_of(path: Path, root: Path) -> RawFile:
     """
     name = _relative(path, root)
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with open_regular(path, where=name) as file:
+            size = os.fstat(file.fileno()).st_size
             return RawFile(path=name, num_bytes=size, digest=_digest(file, size))
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "the file is not there", where=name) from error
     except OSError as error:
         raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=name) from error
 
@@ -56,9 +56,10 @@ def raw_part_of(path: Path, root: Path, byte_range: tuple[int, int], name: str) 
         )
 
 
-def _digest(file: BufferedReader[Any], size: int) -> str:
+def _digest(file: BufferedReader[Any] | BinaryIO, size: int) -> str:
     if size <= WHOLE_LIMIT_BYTES:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        whole = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]  # typeshed asks for more
+        return f"sha256:{whole.hexdigest()}"
     ends = hashlib.sha256(str(size).encode())
     ends.update(file.read(MIB))
     file.seek(-MIB, 2)
@@ -67,5 +68,5 @@ def _digest(file: BufferedReader[Any], size: int) -> str:
 
 
 def _relative(path: Path, root: Path) -> str:
-    full, base = path.resolve(), root.resolve()
+    full, base = Path(os.path.realpath(path)), Path(os.path.realpath(root))  # a loop is no error
     return full.relative_to(base).as_posix() if full.is_relative_to(base) else full.as_posix()

@@ -21,6 +21,7 @@ from adapters.containers.pickle_machine import Budget, Machine, Maker
 from adapters.containers.pickle_numpy import numpy_makers
 from adapters.containers.pickle_torch import torch_makers
 from schemas.errors import Code, SourceError
+from schemas.regular_file import read_regular
 
 MIB = 1 << 20
 MAX_PICKLE_BYTES = 512 * MIB
@@ -112,17 +113,7 @@ def _npy_data_start(path: Path, data: bytes) -> int:
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "the file is not there", where=path.name) from error
-    except OSError as error:
-        raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=path.name) from error
-    if len(data) > max_bytes:
-        found = f"a file of more than {max_bytes} bytes; that much is not unpickled"
-        raise SourceError(Code.TOO_LARGE, found, where=path.name)
-    return data
+    return read_regular(path, max_bytes=max_bytes)
 
 
 _MAKERS: Mapping[str, Maker] = {**builtin_makers(), **numpy_makers(), **torch_makers()}

@@ -8,7 +8,6 @@ often untouched template text and are not read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,10 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from schemas.errors import ConfigError
+from schemas.document import DocumentError
+from schemas.errors import ConfigError, SourceError
+from schemas.json_text import parse_json
+from schemas.regular_file import read_regular
 
 MAX_JSON_BYTES = 64 << 20
 MAX_DEPTH = 50
@@ -113,13 +115,11 @@ def read_leaves(directory: Path) -> dict[str, Leaf]:
 
 def _json(path: Path) -> Any:
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ConfigError(f"over {MAX_JSON_BYTES} bytes of JSON", where=str(path))
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"is not JSON: {error}", where=str(path)) from error
+        return parse_json(read_regular(path, max_bytes=MAX_JSON_BYTES))
+    except SourceError as error:
+        raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
+    except DocumentError as error:
+        raise ConfigError(str(error), where=str(path)) from error
 
 
 def _leaves(node: Any, key: str, rank: int, depth: int) -> Iterator[Leaf]:
@@ -158,9 +158,9 @@ def _kind_and_body(node: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     content = node.get("content")
     if isinstance(content, str):
         try:
-            content = json.loads(content) if content.strip() else {}
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"features.json: content of a {name} is not JSON") from error
+            content = parse_json(content) if content.strip() else {}
+        except DocumentError as error:
+            raise ConfigError(f"features.json: content of a {name}: {error}") from error
     return _OLD_CLASSES.get(name, "unknown"), content if isinstance(content, dict) else {}
 
 

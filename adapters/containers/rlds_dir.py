@@ -11,6 +11,7 @@ from adapters.containers.rlds import DatasetInfo, Leaf, read_info, read_leaves
 from adapters.containers.safe_path import inside
 from adapters.containers.tfrecord import Record, walk
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.regular_file import is_there
 
 MAX_NESTING = 3
 METADATA = ("dataset_info.json", "features.json")
@@ -56,7 +57,7 @@ def find_version_dir(root: Path) -> Path:
 
 
 def _version_dirs(path: Path, levels: int) -> Iterator[Path]:
-    if all((path / name).is_file() for name in METADATA):
+    if all(is_there(path / name) for name in METADATA):
         yield path
         return
     if levels == 0:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.regular_file import open_regular
 
 MAX_CHUNK_BYTES = 256 << 20  # recorders write chunks of about 1 MiB
 MAX_DEFINITION_CHARS = 1 << 18
@@ -142,12 +143,9 @@ def _library_errors() -> tuple[type[Exception], ...]:
 
 def _check_head(path: Path, where: str) -> None:
     """The magic, and an index where the header says that it is."""
-    try:
-        with path.open("rb") as file:
-            magic, head = file.read(len(MAGIC)), file.read(4096)
-            size = os.fstat(file.fileno()).st_size
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "the bag is not there", where=where) from error
+    with open_regular(path, where=where) as file:
+        magic, head = file.read(len(MAGIC)), file.read(4096)
+        size = os.fstat(file.fileno()).st_size
     if magic != MAGIC:
         code = Code.UNKNOWN_VERSION if magic.startswith(b"#ROSBAG V") else Code.UNREADABLE
         raise SourceError(code, f"starts with {magic!r}; expected {MAGIC!r}", where=where)

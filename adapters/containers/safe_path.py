@@ -6,6 +6,7 @@ from pathlib import Path
 
 from schemas.contained import contained
 from schemas.errors import Code, SourceError
+from schemas.regular_file import is_there
 
 
 def inside(root: Path, *parts: str) -> Path:
@@ -20,3 +21,9 @@ def inside(root: Path, *parts: str) -> Path:
     except ValueError as error:
         where = "/".join(parts)[:200]
         raise SourceError(Code.UNSAFE_PATH, str(error), where=where) from error
+
+
+def is_there_inside(root: Path, *parts: str) -> bool:
+    """Whether anything has that name below the root (`schemas.regular_file.is_there`); raises as `inside`."""
+    inside(root, *parts)
+    return is_there(root.joinpath(*parts))

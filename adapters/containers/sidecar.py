@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,11 @@ from typing import Any
 from adapters.containers.byte_range import read_range
 from adapters.containers.raw_file import raw_record
 from adapters.containers.safe_path import inside
+from schemas.document import DocumentError
 from schemas.episode import RawFile
 from schemas.errors import Code, SourceError
+from schemas.json_text import parse_json
+from schemas.regular_file import check_regular
 
 LIMIT_BYTES = 1 << 20
 
@@ -36,10 +38,7 @@ def read_sidecar(root: Path, sidecar: Sidecar) -> tuple[str, RawFile]:
         SourceError: MISSING_FILE, UNREADABLE, UNSAFE_PATH, TRUNCATED, TOO_LARGE (1 MiB), or BAD_ANNOTATION (no UTF-8).
     """
     path = inside(root, sidecar.path)
-    try:
-        start, end = sidecar.byte_range or (0, path.stat().st_size)
-    except OSError as error:
-        raise SourceError(Code.MISSING_FILE, "it is not there", where=sidecar.name) from error
+    start, end = sidecar.byte_range or (0, check_regular(path, where=sidecar.name))
     data = read_range(path, start, end, limit=LIMIT_BYTES)
     try:
         return data.decode("utf-8"), raw_record(sidecar.name, data)
@@ -54,9 +53,9 @@ def json_object(text: str, where: str) -> dict[str, Any]:
         SourceError: BAD_ANNOTATION.
     """
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(Code.BAD_ANNOTATION, f"no JSON: {error}", where=where) from error
+        value = parse_json(text, allow_nan=True)  # as writers in Python make it
+    except DocumentError as error:
+        raise SourceError(Code.BAD_ANNOTATION, str(error), where=where) from error
     if not isinstance(value, dict):
         found = f"a {type(value).__name__}; expected an object"
         raise SourceError(Code.BAD_ANNOTATION, found, where=where)

@@ -8,6 +8,7 @@ members could only be reached by unpacking everything before them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from schemas.errors import Code, SourceError
+from schemas.regular_file import open_regular
 
 BLOCK = 512
 MAX_MEMBERS = 1_000_000
@@ -74,15 +76,13 @@ def tar_members(path: Path) -> Iterator[TarMember]:
         SourceError: MISSING_FILE, UNREADABLE, or UNKNOWN_LAYOUT when it is no uncompressed tar at all.
     """
     try:
-        with path.open("rb") as file:
-            walk = _Walk(file=file, size=path.stat().st_size)
+        with open_regular(path) as file:
+            walk = _Walk(file=file, size=os.fstat(file.fileno()).st_size)
             first = walk.block()
             if any(first) and not _is_sound(first):
                 found = "no tar header at its start; expected an uncompressed tar"
                 raise SourceError(Code.UNKNOWN_LAYOUT, found, where=path.name)
             yield from _members(walk)
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "the shard is not there", where=path.name) from error
     except OSError as error:
         raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=path.name) from error
 

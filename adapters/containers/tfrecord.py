@@ -7,6 +7,7 @@ record after the other, not compressed.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import BinaryIO
 import google_crc32c
 
 from schemas.errors import Code, SourceError
+from schemas.regular_file import open_regular
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
@@ -52,11 +54,8 @@ def walk(path: Path) -> Iterator[Record]:
         SourceError: MISSING_FILE or UNREADABLE.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            yield from _headers(file, size)
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "the file is not there", where=path.name) from error
+        with open_regular(path) as file:
+            yield from _headers(file, os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=path.name) from error
 
@@ -102,12 +101,10 @@ def read_record(path: Path, offset: int, num_bytes: int) -> bytes:
     """
     where = f"{path.name}@{offset}"
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path, where=where) as file:
             file.seek(offset)
+            size = os.fstat(file.fileno()).st_size
             return _payload(file, size, offset, num_bytes, where)
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "the file is not there", where=where) from error
     except OSError as error:
         raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=where) from error
 

@@ -62,6 +62,7 @@ class Clip:
     num_bytes: int = 0  # what a worker may have to read; a hint
     problem: tuple[str, str] | None = None
     stands_for: int = 1  # clips that are lost with it
+    source_split: str = ""  # as in EpisodeRef
 
     def broken(self, code: Code, message: str, *, stands_for: int = 1) -> Clip:
         return replace(self, problem=(code.value, message), stands_for=max(stands_for, 1))
@@ -127,6 +128,7 @@ def clip_ref(
         bytes_hint=clip.num_bytes,
         problem=clip.problem,
         stands_for=clip.stands_for,
+        source_split=clip.source_split,
     )
 
 

@@ -15,11 +15,11 @@ import av
 
 from adapters.containers.byte_range import RangeReader
 from schemas.errors import Code, SourceError
-from schemas.video_opening import SAFE_OPEN
+from schemas.video_opening import open_video
 
 MICROSECONDS_PER_S = 1_000_000
 # libavformat decodes the first pictures of every file it opens (43 ms for 1080p) unless no codec may look.
-HEADER_OPEN = SAFE_OPEN | {"codec_whitelist": "none"}
+NO_CODEC = {"codec_whitelist": "none"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,18 +35,16 @@ def video_header(path: Path, byte_range: tuple[int, int] | None = None) -> Video
     """Read the header of a video file, or of its bytes [start, end). Nothing is decoded and no packet is counted.
 
     Raises:
-        SourceError: MISSING_VIDEO; TRUNCATED when the file ends within the range; CORRUPT_VIDEO when it is no video or states no duration or rate.
+        SourceError: MISSING_VIDEO or UNREADABLE as `open_video`; TRUNCATED when the file ends within the range; CORRUPT_VIDEO when it is no video or states no duration or rate.
     """
     try:
-        part = RangeReader(path, *byte_range) if byte_range else nullcontext(str(path))
-        with part as opened, av.open(opened, "r", options=HEADER_OPEN) as container:
+        part = RangeReader(path, *byte_range) if byte_range else nullcontext(path)
+        with part as opened, open_video(opened, options=NO_CODEC) as container:
             if not container.streams.video:
                 raise SourceError(Code.CORRUPT_VIDEO, "no video stream", where=path.name)
             stream = container.streams.video[0]
             base, rate = stream.time_base, stream.average_rate
             start, length, whole = stream.start_time, stream.duration, container.duration
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_VIDEO, "the video is not there", where=path.name) from error
     except (av.FFmpegError, OSError) as error:
         raise SourceError(
             Code.CORRUPT_VIDEO, f"not a readable video: {error}", where=path.name

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import Code, SourceError
-from schemas.video_opening import SAFE_OPEN
+from schemas.video_opening import open_video
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -39,7 +39,7 @@ def probe_video(path: Path, *, max_frames: int = MAX_FRAMES) -> VideoProbe:
     """Count the shown pictures and read the size.
 
     Raises:
-        SourceError: MISSING_VIDEO (no file), CORRUPT_VIDEO (no container, no video stream, no size, or fewer
+        SourceError: MISSING_VIDEO (no file), UNREADABLE (no regular file), CORRUPT_VIDEO (no container, no video stream, no size, or fewer
             packets than its header promises), TOO_LONG (over `max_frames`).
     """
     with _opened(path) as container:
@@ -101,12 +101,10 @@ def _shown(path: Path, container: InputContainer, max_frames: int) -> list[int |
 @contextmanager
 def _opened(path: Path) -> Iterator[InputContainer]:
     try:
-        with av.open(str(path), options=SAFE_OPEN) as container:
+        with open_video(path) as container:
             if not container.streams.video:
                 raise SourceError(Code.CORRUPT_VIDEO, "no video stream", where=path.name)
             yield container
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_VIDEO, "the video is not there", where=path.name) from error
     except (av.FFmpegError, OSError) as error:
         raise SourceError(
             Code.CORRUPT_VIDEO, f"not a readable video: {error}", where=path.name

@@ -11,13 +11,20 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from xml.parsers import expat
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
+from schemas.regular_file import open_regular
 
 MAX_PART_BYTES = 512 << 20  # 100,000 captions take some 20 MiB
 CHUNK_BYTES = 1 << 20
+_DAMAGE: tuple[type[Exception], ...] = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
+    *(RuntimeError, NotImplementedError),  # encrypted, or of a version that zipfile does not read
+    *(expat.ExpatError, ValueError, IndexError),
+)
 _CELL = re.compile(r"([A-Z]{1,3})\d{1,7}")
 
 
@@ -27,25 +34,29 @@ def sheet_rows(path: Path, sheet: str) -> Iterator[Mapping[str, str]]:
     Raises:
         ConfigError: no such file or sheet, no spreadsheet, or one that is beyond the bounds.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            shared = list(_texts(archive, "xl/sharedStrings.xml", "si"))
-            for row in _rows(archive, _part_of(archive, sheet, path)):
-                cells = {c: shared[int(text)] if kind == "s" else text for c, kind, text in row}
-                if cells := {c: text for c, text in cells.items() if text.strip()}:
-                    yield cells
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise ConfigError(f"no readable spreadsheet: {error}", where=str(path)) from error
-    except (expat.ExpatError, ValueError, IndexError) as error:
-        raise ConfigError(f"no readable spreadsheet: {error}", where=str(path)) from error
+    with _opened(path) as archive:
+        shared = list(_texts(archive, "xl/sharedStrings.xml", "si"))
+        for row in _rows(archive, _part_of(archive, sheet, path)):
+            cells = {c: shared[int(text)] if kind == "s" else text for c, kind, text in row}
+            if cells := {c: text for c, text in cells.items() if text.strip()}:
+                yield cells
 
 
 def sheet_names(path: Path) -> list[str]:
     """Names of the sheets, in order; raises as `sheet_rows`."""
+    with _opened(path) as archive:
+        return [name for name, _ in _sheets(archive)]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive; what the libraries raise of a damaged one, in the block too, is a ConfigError."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return [name for name, _ in _sheets(archive)]
-    except (OSError, zipfile.BadZipFile, zlib.error, expat.ExpatError, ValueError) as error:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            yield archive
+    except SourceError as error:
+        raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
+    except _DAMAGE as error:
         raise ConfigError(f"no readable spreadsheet: {error}", where=str(path)) from error
 
 

@@ -7,7 +7,6 @@ Codecs: imagecodecs (Blosc, Zstd, LZ4, JPEG XL), imported only when a chunk need
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from adapters.containers.zarr_store import MAX_MEMBER_BYTES, MIB, ZarrStore
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.json_text import parse_json
 
 MAX_READ_BYTES = 512 * MIB
 DTYPES = ("|u1", "|i1", "|b1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")
@@ -144,7 +144,7 @@ def zarr_array(store: ZarrStore, key: str) -> ZarrArray:
     if text is None:
         raise SourceError(Code.MISSING_CHANNEL, "no such array", where=where)
     try:
-        meta = _Meta.model_validate(json.loads(text))
+        meta = _Meta.model_validate(parse_json(text, allow_nan=True))
     except (ValidationError, ValueError, RecursionError) as error:
         found = f"{str(error)[:300]}; expected a plain Zarr v2 array"
         raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where) from error

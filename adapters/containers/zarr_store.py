@@ -14,6 +14,7 @@ from pathlib import Path
 
 from adapters.containers.safe_path import inside
 from schemas.errors import Code, SourceError
+from schemas.regular_file import check_regular, file_stamp, is_there, read_regular
 
 MIB = 1 << 20
 MAX_MEMBER_BYTES = 64 * MIB
@@ -24,6 +25,11 @@ SUFFIXES = (".zarr", ".zarr.zip")
 def is_store(path: Path) -> bool:
     """Whether `path` is a Zarr v2 group by name and form; a zip is not opened."""
     return (path / ".zgroup").is_file() or (path.is_file() and path.name.endswith(".zarr.zip"))
+
+
+def looks_like_store(path: Path) -> bool:
+    """Whether a folder is meant to be a store, damaged ones included: by its name, and by a `.zgroup` of any kind."""
+    return path.name.endswith(".zarr.zip") or is_there(path / ".zgroup")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +56,11 @@ class ZarrStore:
         path = inside(self.path, name)
         if not path.is_file():
             return None
-        if path.stat().st_size > max_bytes:
-            found = f"{path.stat().st_size} bytes; at most {max_bytes} are read"
-            raise SourceError(Code.TOO_LARGE, found, where=f"{self.where}/{name}")
-        return path.read_bytes()
+        return read_regular(path, max_bytes=max_bytes, where=f"{self.where}/{name}")
 
     def _member(self, name: str, max_bytes: int) -> bytes | None:
         where = f"{self.where}/{name}"
-        archive = _zip(self.path, self.path.stat().st_mtime_ns, self.where)
+        archive = _zip(self.path, file_stamp(self.path, where=self.where), self.where)
         info = archive.NameToInfo.get(name)
         if info is None:
             return None
@@ -84,12 +87,11 @@ class ZarrStore:
 
 
 @lru_cache(maxsize=2)
-def _zip(path: Path, mtime_ns: int, where: str) -> zipfile.ZipFile:
-    """`mtime_ns` only keys the cache."""
+def _zip(path: Path, stamp: tuple[int, ...], where: str) -> zipfile.ZipFile:
+    """`stamp` only keys the cache."""
+    check_regular(path, where=where)
     try:
         archive = zipfile.ZipFile(path)
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "the file is not there", where=where) from error
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         found = f"no whole zip: {str(error)[:200]}; fetch it again"
         raise SourceError(Code.UNREADABLE, found, where=where) from error

@@ -10,8 +10,10 @@ import inspect
 import json
 import pickle
 import re
+import shutil
 from collections.abc import Callable
-from importlib import import_module
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,26 @@ import pytest
 
 from adapters.base import Adapter, SourceInfo
 from adapters.registry import ADAPTERS, adapter_for
+from jobs.demo.raw import Written, agibot_world
+from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiments
 from schemas.episode import Camera, EncodedImages, Episode, EpisodeRef, Stream, Unit
 from schemas.errors import ConfigError
 from schemas.fact import Certainty
 from schemas.hand_track import HandTrack
+from tests import generators
+from tests.adapters.hostile_files import (
+    CHANGES,
+    HangError,
+    Seen,
+    changes_for,
+    faults,
+    file_kinds,
+    healthy_copy,
+    seen_of,
+    time_limit,
+)
 from tests.faults.runs import tree
-from tests.generators import Written, agibot_world
-from tests.generators.scene import Scene
 from tests.travel import travelled
 
 ROOT = Path(__file__).parents[2]
@@ -43,10 +57,14 @@ class Given:
     def __init__(self, name: str, root: Path) -> None:
         self.name = name
         self.adapter: Adapter = adapter_for(name)
-        self.written: Written = import_module(f"tests.generators.{name}").write(root)
+        self.written = generators.write(name, root)
         self.before = tree(self.written.root)
         self.info, self.refs = look(self.adapter, self.written)
         self.episodes = [self.adapter.load(ref) for ref in self.refs]
+
+    @cached_property
+    def well(self) -> Seen:
+        return seen_of(self.adapter, self.written)
 
     @property
     def streams(self) -> list[Stream]:
@@ -72,7 +90,7 @@ def test_it_is_small_and_documented(name: str) -> None:
     file = Path(inspect.getfile(type(adapter)))
     assert len(file.read_text().splitlines()) <= MAX_LINES, f"{file}: at most {MAX_LINES} lines"
     assert (ROOT / "docs" / "sources" / f"{name}.md").is_file()
-    assert (ROOT / "tests" / "generators" / f"{name}.py").is_file()
+    assert find_spec(generators.module_of(name)) is not None
     assert adapter.name == name
     assert isinstance(adapter.version, int)
     assert adapter.version >= 1
@@ -150,6 +168,43 @@ def test_ids_survive_adding_files(name: str, tmp_path: Path) -> None:
         now = {ref.episode_id: ref.uid for ref in look(adapter_for(name), written)[1]}
         assert found.items() < now.items()
         found = now
+
+
+# Splits that the generated download of a source publishes; a source that is not named publishes none.
+SOURCE_SPLITS = {
+    "ego4d": {"train"},
+    "ego_exo4d": {"train", ""},  # windows of a take that no file lists
+    "egodex": {"train", "test"},
+    "egome": {"train", "val"},
+    "epic_kitchens": {"val", "test", ""},
+    "galaxea": {"train"},
+    "holoassist": {""},  # its lists lie beside the download; test_source_splits.py
+    "hot3d_clips": {"train", "test"},
+    "humanoid_everyday_lerobot": {"train"},
+    "interndata_a1": {"train"},
+    "lerobot": {"train"},
+    "oxe": {"train"},
+    "robocasa_gr1": {"train"},
+    "robocoin": {"train", ""},  # its range ends before its last episode, as in the real set
+    "robomimic": {"train", ""},
+    "robomind": {"train", "val"},
+    "ssv2": {"train", "test", ""},
+    "behavior_1k": {""},  # its range holds positions, its episodes have other numbers
+}
+
+
+def test_the_splits_that_a_source_publishes_are_kept(source: Given) -> None:
+    wanted = SOURCE_SPLITS.get(source.name, {""})
+    assert {ref.source_split for ref in source.refs} == wanted
+    assert [e.ref.source_split for e in source.episodes] == [r.source_split for r in source.refs]
+
+
+def test_the_page_of_sources_lists_who_publishes_splits() -> None:
+    page = (ROOT / "docs" / "sources.md").read_text()
+    table = page[page.index("## Splits that the sources publish") :].split("\n## ")[0]
+    assert set(re.findall(r"`([a-z0-9_]+)`(?=[^|\n]*\|[^|\n]*\|$)", table, re.M)) == set(
+        SOURCE_SPLITS
+    )
 
 
 # --- loading ------------------------------------------------------------------------------------------------------------
@@ -251,6 +306,47 @@ def test_conventions_are_stated_with_their_certainty(source: Given) -> None:
             assert fact.source, f"{fact.name}: who says so?"
 
 
+# --- hostile files ------------------------------------------------------------------------------------------------------
+
+
+def suffer(source: Given, place: Path, name: str, change: str) -> list[str]:
+    """The faults of an adapter on a copy of its set in which one file is made hostile."""
+    copy = healthy_copy(source.written, place / source.written.root.name)
+    CHANGES[change](copy.root / name)
+    try:
+        with time_limit():
+            seen = seen_of(adapter_for(source.name), copy)
+    except HangError:
+        return ["hangs"]
+    except Exception as error:  # noqa: BLE001  every one is exit 3, and all are listed
+        return [f"{type(error).__name__}: {error}"[:300]]
+    finally:
+        shutil.rmtree(place)
+    return faults(source.well, seen, name, change)
+
+
+def suffered(source: Given, tmp_path: Path, *, turn: int | None) -> list[str]:
+    """Faults by file and change: every kind of file with every change, or with each kind's turn of them."""
+    found = []
+    for k, name in enumerate(file_kinds(source.written.root).values()):
+        changes = changes_for(source.written.root / name)
+        chosen = changes if turn is None else {changes[(k + turn) % len(changes)], changes[-1]}
+        for change in sorted(chosen):
+            told = suffer(source, tmp_path / f"{k}-{change}", name, change)
+            found += [f"{name}, {change}: {fault}" for fault in told]
+    return found
+
+
+def test_a_hostile_file_costs_its_own_episode(source: Given, tmp_path: Path) -> None:
+    """No hang, no error but a coded one, no other episode harmed, nobody gone without a word; one or two changes a kind of file."""
+    assert suffered(source, tmp_path, turn=0) == []
+
+
+@pytest.mark.slow
+def test_every_hostile_file_costs_its_own_episode(source: Given, tmp_path: Path) -> None:
+    assert suffered(source, tmp_path, turn=None) == []
+
+
 # --- golden files -------------------------------------------------------------------------------------------------------
 
 
@@ -317,6 +413,7 @@ def hand_summary(hand: HandTrack) -> dict[str, Any]:
 
 def episode_summary(episode: Episode) -> dict[str, Any]:
     hands = {hand.side: hand_summary(hand) for hand in episode.hands}
+    published = {"source_split": episode.ref.source_split} if episode.ref.source_split else {}
     of_people = {"world_up": episode.world_up, "hands": hands} if hands else {}
     return {
         "embodiment": episode.embodiment,
@@ -330,6 +427,7 @@ def episode_summary(episode: Episode) -> dict[str, Any]:
         "streams": {stream.name: stream_summary(stream) for stream in episode.streams},
         "cameras": {camera.name: camera_summary(camera) for camera in episode.cameras},
         **of_people,
+        **published,
     }
 
 

@@ -142,3 +142,38 @@ def test_damage_inside_a_compressed_dataset(tmp_path: Path) -> None:
     raw[offset : offset + 200] = b"\xff" * 200
     path.write_bytes(raw)
     assert code_of(path, "x")[0] is Code.CORRUPT_RECORD
+
+
+def test_a_damaged_global_heap_is_refused_before_the_library_loops_in_it(path: Path) -> None:
+    """An object of free space with the size zero: libhdf5 2.0 never comes back from it (found by tests/fuzz)."""
+    data = path.read_bytes()
+    at = data.index(b"GCOL\x01") + 16
+    path.write_bytes(data[:at] + bytes(64) + data[at + 64 :])
+    for key in ("name", "ragged"):
+        assert code_of(path, key)[0] == Code.CORRUPT_RECORD
+    with Hdf5File(path) as file, pytest.raises(SourceError, match="global heap") as caught:
+        file.attribute("state", "sim")
+    assert caught.value.code == Code.CORRUPT_RECORD
+    with Hdf5File(path) as file:
+        assert file.array("state/x").shape == (2, 3)  # needs no heap
+
+
+def test_a_name_that_is_no_text_and_a_type_that_is_none(tmp_path: Path) -> None:
+    """h5py gives undecodable names as bytes, and says ValueError for a float type of no machine (found by tests/fuzz)."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["abcdef"] = np.zeros(3)
+        file["x"] = np.zeros(3)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"abcdef\0", b"\xff\xfe\xffdef\0"))
+    with Hdf5File(path) as file, pytest.raises(SourceError) as caught:
+        file.children("")
+    assert caught.value.code == Code.CORRUPT_RECORD
+    # The exponent of an IEEE double: 11 bits at bit 52 behind 52 bits, with the bias 1023; here with another bias.
+    double = b"\x34\x0b\x00\x34\xff\x03\x00\x00"
+    assert double in data
+    path.write_bytes(data.replace(double, b"\x34\x0b\x00\x34\xff\x03\x40\x00"))
+    for read in (Hdf5File.array, Hdf5File.shape, Hdf5File.blobs):
+        with Hdf5File(path) as file, pytest.raises(SourceError) as caught:
+            read(file, "x")
+        assert caught.value.code == Code.CORRUPT_RECORD

@@ -7,7 +7,6 @@ import io
 import os
 import pickle
 import struct
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -421,12 +420,11 @@ def test_depth_is_that_of_the_longest_way_and_cycles_are_refused() -> None:
 
 
 def test_a_million_ways_through_shared_lists_are_walked_once() -> None:
+    """2^40 ways: a walk of each one never ends, so to end at all is the proof."""
     shared: list[Any] = []
     for _ in range(40):
         shared = [shared, shared]
-    start = time.monotonic()
     loads(pickle.dumps(shared), where="f")
-    assert time.monotonic() - start < 1.0
 
 
 # -- files ---------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.containers.tf_example import Kind, parse_example
+from jobs.demo.raw.oxe import example_bytes, feature_bytes, field, varint
 from schemas.errors import Code, SourceError
-from tests.generators.oxe import example_bytes, feature_bytes, field, varint
 
 I64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 EDGES = np.array([0, 1, 127, 128, 300, 2**31, 2**63 - 1, -1, -(2**63)])

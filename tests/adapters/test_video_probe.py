@@ -79,7 +79,7 @@ def test_damage(tmp_path: Path) -> None:
     (tmp_path / "noise.mp4").write_bytes(bytes(range(256)) * 50)
     assert code_of(tmp_path / "noise.mp4") is Code.CORRUPT_VIDEO
     assert code_of(tmp_path / "none.mp4") is Code.MISSING_VIDEO
-    assert code_of(tmp_path) is Code.CORRUPT_VIDEO
+    assert code_of(tmp_path) is Code.UNREADABLE
     assert code_of(path, max_frames=29) is Code.TOO_LONG
     assert count_frames(path, max_frames=30) == 30
 

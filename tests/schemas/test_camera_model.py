@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import Lens, project
-from tests.generators.hand_scene import HandScene
 
 K = np.array([[300.0, 0, 160], [0, 310.0, 120], [0, 0, 1]])
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from jobs.demo.raw.hand_scene import PALM_RIGHT, bent_hand
 from schemas.errors import ConfigError
 from schemas.geometry import geodesic_rad, transform
 from schemas.hand import (
@@ -26,7 +27,6 @@ from schemas.hand import (
     palm_template,
     wrist_axes,
 )
-from tests.generators.hand_scene import PALM_RIGHT, bent_hand
 
 SIDES = ("left", "right")
 ALL = np.ones(21, dtype=bool)

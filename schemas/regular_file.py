@@ -1,0 +1,155 @@
+"""Files of other people: a regular file is opened, anything else is refused with a code. Opening never waits.
+
+A FIFO in a raw data folder blocks a plain `open()` for ever, a device can have side effects, and a link of git-annex, DVC or a
+hub cache can point to a file that was never fetched. A link is followed when a regular file is at its end; whether that file
+may lie outside the root is decided by `adapters.containers.safe_path.inside`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from schemas.errors import Code, SourceError, TransientError
+
+LFS_HEAD = b"version https://git-lfs"
+LFS_MAX_BYTES = 1024  # the specification of git-LFS: a pointer is shorter
+# The same call may succeed in a moment: network storage, or a machine that is short of descriptors or memory.
+HICCUPS = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ECONNRESET),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    }
+)
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def open_regular(
+    path: Path, *, where: str = "", missing: Code = Code.MISSING_FILE, buffering: int = -1
+) -> BinaryIO:
+    """Open a regular file for reading, in binary form.
+
+    Args:
+        where: names the file in errors. missing: the code for a file that is not there or was not fetched.
+
+    Raises:
+        SourceError: `missing` (no file, a dangling link, a git-LFS pointer), UNREADABLE (a folder, FIFO, device or socket,
+            a loop of links, no permission) or UNSAFE_PATH (no path at all).
+        TransientError: the machine cannot open it now.
+    """
+    where = where or path.name
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise _refused(path, where, missing, error) from error
+    try:
+        _check(handle, where, missing)
+        return os.fdopen(handle, "rb", buffering=buffering)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def check_regular(path: Path, *, where: str = "", missing: Code = Code.MISSING_FILE) -> int:
+    """The size in bytes of a file that a library opens by its path right after this; raises as `open_regular`."""
+    with open_regular(path, where=where, missing=missing, buffering=0) as file:
+        return os.fstat(file.fileno()).st_size
+
+
+def read_regular(
+    path: Path, *, max_bytes: int, where: str = "", missing: Code = Code.MISSING_FILE
+) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        SourceError: TOO_LARGE over `max_bytes`, else as `open_regular`.
+        TransientError: reading failed in the middle.
+    """
+    where = where or path.name
+    with open_regular(path, where=where, missing=missing) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            found = f"{size} bytes; expected at most {max_bytes}"
+            raise SourceError(Code.TOO_LARGE, found, where=where)
+        try:
+            return file.read(max_bytes)
+        except OSError as error:
+            raise TransientError(f"reading failed: {error}", where=where) from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has that name: a file, or what `open_regular` refuses with a code.
+
+    `Path.is_file` says no to a FIFO and to a link whose target was never fetched, so that what is broken passes for absent.
+    """
+    try:
+        return os.path.lexists(path)
+    except ValueError:  # a NUL byte
+        return False
+
+
+def file_stamp(
+    path: Path, *, where: str = "", missing: Code = Code.MISSING_FILE
+) -> tuple[int, int, int]:
+    """(inode, bytes, modification time in ns): another value means other content, so it keys what is kept of a file.
+
+    Raises as `open_regular`.
+    """
+    with open_regular(path, where=where, missing=missing, buffering=0) as file:
+        found = os.fstat(file.fileno())
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def bytes_hint(*paths: Path) -> int:
+    """Bytes of the regular files among `paths`, for planning. Never raises: what is wrong with a file is said when it is opened."""
+    total = 0
+    for path in paths:
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError):
+            continue
+        total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return total
+
+
+def is_lfs_pointer(head: bytes) -> bool:
+    """Whether a file that starts with these bytes is a git-LFS pointer."""
+    return head.startswith(LFS_HEAD)
+
+
+def _check(handle: int, where: str, missing: Code) -> None:
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a special file")
+        message = f"{kind}; expected a regular file"
+        raise SourceError(Code.UNREADABLE, message, where=where)
+    if found.st_size <= LFS_MAX_BYTES and is_lfs_pointer(os.pread(handle, len(LFS_HEAD), 0)):
+        message = "a git-LFS pointer, not the file itself; run `git lfs pull`"
+        raise SourceError(missing, message, where=where)
+
+
+def _refused(path: Path, where: str, missing: Code, error: OSError | ValueError) -> Exception:
+    if not isinstance(error, OSError):
+        return SourceError(Code.UNSAFE_PATH, f"no usable path: {error}", where=where)
+    if error.errno in HICCUPS:
+        return TransientError(f"cannot be opened: {error.strerror}", where=where)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if not path.is_symlink():
+            return SourceError(missing, "the file is not there", where=where)
+        found = f"a link to {os.readlink(path)}, which is not there; fetch the file"
+        return SourceError(missing, found, where=where)
+    if error.errno == errno.ELOOP:
+        found = "a link that leads back to itself; expected a regular file"
+        return SourceError(Code.UNREADABLE, found, where=where)
+    if error.errno == errno.ENAMETOOLONG:
+        return SourceError(Code.UNSAFE_PATH, "its name is too long", where=where)
+    return SourceError(Code.UNREADABLE, f"cannot be opened: {error.strerror}", where=where)
