@@ -25,6 +25,7 @@ from adapters.containers.windows import LONGEST_WINDOW_S
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
+from schemas.regular_file import bytes_hint, is_there
 
 # Apache-2.0 is what a third party's card says of the evaluation set; nobody states it of the whole.
 LICENCE = Licence(name="unconfirmed (Apache-2.0 for the evaluation set, says Voxel51)")
@@ -50,7 +51,7 @@ class Egocentric10K:
         details = {
             "shards": str(len(shards)),
             "workers": str(len({shard.parent for shard in shards})),
-            "gigabytes": f"{sum(shard.stat().st_size for shard in shards) / 1e9:.1f}",
+            "gigabytes": f"{bytes_hint(*shards) / 1e9:.1f}",
         }
         return SourceInfo(
             source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, details=details
@@ -121,7 +122,7 @@ def _shards(root: Path) -> list[Path]:
     """ROOT may be the set, a factory, its workers, or one worker."""
     steps = ("factory_*", "workers", "worker_*", "*.tar")
     depths = ("/".join(steps[k:]) for k in range(len(steps)))
-    found = {path for depth in depths for path in root.glob(depth) if path.is_file()}
+    found = {path for depth in depths for path in root.glob(depth) if is_there(path)}
     return sorted(found)
 
 

@@ -1,9 +1,18 @@
-"""Source name -> where its adapter is; loaded only when asked for, so that optional packages stay optional."""
+"""Source name -> where its adapter is. An adapter is loaded when it is used, so that optional packages stay optional.
+
+A source is a name of `ADAPTERS`, a name that an installed package gives in the entry point group `eicorpus.adapters`, `module:Class`, or
+`FILE.py:Class`. A module of one's own folder travels to workers as `FOLDER::module:Class`.
+"""
 
 from __future__ import annotations
 
+import sys
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 
 from adapters.base import Adapter
 from schemas.errors import ConfigError
@@ -51,24 +60,85 @@ ADAPTERS = {
 }
 
 
+ENTRY_POINTS = "eicorpus.adapters"  # the group in which installed packages name their adapters
+FOLDER_MARK = "::"
+
+
+@cache
+def adapters_of_packages() -> dict[str, str]:
+    """Source name -> `module:Class` of the adapters that installed packages bring; a name of `ADAPTERS` stays ours."""
+    from importlib.metadata import entry_points
+
+    found = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    return {name: found[name] for name in sorted(found) if name not in ADAPTERS}
+
+
+def resolved(source: str, folder: Path) -> str:
+    """`source` in a form that a worker in another folder understands.
+
+    Args:
+        folder: where `FILE.py:Class` starts from, and where `module:Class` is looked for when no installed module is called so.
+    """
+    module, mark, name = source.rpartition(":")
+    if not mark or FOLDER_MARK in source:
+        return source
+    if module.endswith(".py"):
+        path = (folder / module).absolute()
+        if not path.is_file():
+            raise ConfigError("no such file; expected FILE.py:Class", where=str(path))
+        return f"{path.parent}{FOLDER_MARK}{path.stem}:{name}"
+    first = module.partition(".")[0]
+    is_here = (folder / f"{first}.py").is_file() or (folder / first).is_dir()
+    if is_here and not _is_installed(first):
+        return f"{folder.absolute()}{FOLDER_MARK}{source}"
+    return source
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def adapter_for(source: str) -> Adapter:
-    """The adapter registered as `source`, or the one at an import string `module:Class` of your own.
+    """The adapter of a source.
 
     Raises:
         ConfigError: no such source, with the nearest names, or nothing importable at the import string.
     """
-    where = ADAPTERS.get(source, source)
-    module, _, name = where.partition(":")
+    where = ADAPTERS.get(source) or adapters_of_packages().get(source, source)
+    folder, mark, rest = where.rpartition(FOLDER_MARK)
+    module, _, name = rest.partition(":")
     if not name:
-        near = get_close_matches(source, ADAPTERS, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ConfigError(
-            f"no source named {source!r}{hint} (known: {', '.join(sorted(ADAPTERS))})"
-        )
+        raise _unknown(source)
     try:
-        adapter: Adapter = getattr(import_module(module), name)()
-    except (ImportError, AttributeError, TypeError) as error:
+        loaded = _module_in(Path(folder), module) if mark else import_module(module)
+        adapter: Adapter = getattr(loaded, name)()
+    except (ImportError, AttributeError, TypeError, SyntaxError) as error:
         raise ConfigError(f"adapter {where!r} cannot be imported: {error}") from error
     if not all(hasattr(adapter, name) for name in ("survey", "discover", "load", "version")):
         raise ConfigError(f"{where!r} is no adapter; expected the names of adapters/base.py")
     return adapter
+
+
+def _module_in(folder: Path, module: str) -> ModuleType:
+    """A module of this very folder. The folder comes last in the path, so that it hides nothing that is installed."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    loaded = import_module(module)
+    file = Path(loaded.__file__ or "")
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(
+            f"the module name {module!r} is taken by {file}; rename yours", where=str(folder)
+        )
+    return loaded
+
+
+def _unknown(source: str) -> ConfigError:
+    known = sorted({*ADAPTERS, *adapters_of_packages()})
+    near = get_close_matches(source, known, n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return ConfigError(
+        f"no source named {source!r}{hint} (known: {', '.join(known)}; your own: FILE.py:Class)"
+    )

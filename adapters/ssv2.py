@@ -22,9 +22,11 @@ from adapters.base import SourceInfo
 from adapters.containers.json_rows import Broken, Row, Text, parse
 from adapters.containers.json_stream import members
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose
+from adapters.ssv2_splits import source_splits
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, Fact, fact
+from schemas.regular_file import is_there
 
 LICENCE = Licence(
     name="Something-Something V2 research licence",
@@ -49,7 +51,7 @@ class SomethingSomethingV2:
     """Reads an unpacked download; options `splits`, `labels` (the folder of the JSON files)."""
 
     name: ClassVar[str] = "ssv2"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "webm + json"
     about: ClassVar[str] = "Something-Something V2: short labelled clips of hands; no actions"
 
@@ -82,6 +84,7 @@ class SomethingSomethingV2:
         options = {"labels": info.details["labels"]} if info.details["labels"] else {}
         splits = info.details["splits"].split(",")
         videos, classes = _videos(root), _classes(_file(root, options, "labels"))
+        published = source_splits({s: p for s in SPLITS if (p := _file(root, options, s))})
         seen: set[str] = set()
         for split in splits:
             path = _file(root, options, split) if split != REST else None
@@ -90,9 +93,10 @@ class SomethingSomethingV2:
                 facts = FACTS if isinstance(label, Broken) else (*FACTS, *_facts(label, classes))
                 clip = _clip(label, videos, f"{split}/{where[-1]}", seen)
                 seen.add(clip.episode_id)
+                clip = replace(clip, source_split=published.get(clip.episode_id, ""))
                 yield clip_ref(self.name, self.name, root, clip, facts, {"split": split})
         for name in sorted(videos.keys() - seen, key=int) if REST in splits else ():
-            clip = Clip(episode_id=name, path=videos[name])
+            clip = Clip(episode_id=name, path=videos[name], source_split=published.get(name, ""))
             yield clip_ref(self.name, self.name, root, clip, FACTS, {"split": REST})
 
     def load(self, ref: EpisodeRef) -> Episode:
@@ -135,13 +139,12 @@ def _classes(path: Path | None) -> dict[str, str]:
 def _file(root: Path, options: Mapping[str, str], split: str) -> Path | None:
     folders = (options["labels"],) if "labels" in options else LABEL_FOLDERS
     names = (f"{split}.json", f"something-something-v2-{split}.json")
-    return next((p for f in folders for n in names if (p := root / f / n).is_file()), None)
+    return next((p for f in folders for n in names if is_there(p := root / f / n)), None)
 
 
 def _videos(root: Path) -> dict[str, str]:
     """Looking an id up here never builds a path from it. Some keep the clips as mp4."""
     folder = next((f for f in VIDEO_FOLDERS if any((root / f).glob("[0-9]*.*"))), "")
     files = sorted(p for p in (root / folder).glob("*") if p.suffix.lower() in (".mp4", ".webm"))
-    return {
-        p.stem: p.relative_to(root).as_posix() for p in files if re.fullmatch(r"\d{1,9}", p.stem)
-    }
+    ids = (p for p in files if re.fullmatch(r"\d{1,9}", p.stem))
+    return {p.stem: p.relative_to(root).as_posix() for p in ids}

@@ -22,6 +22,7 @@ from adapters.containers.xlsx import sheet_rows
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
+from schemas.regular_file import is_there
 
 # Repository LICENSE; the data come after a form whose terms are not public.
 LICENCE = Licence(name="CC BY-NC 4.0, after a form", allows_commercial=False)
@@ -74,8 +75,7 @@ def _clips(base: Path) -> Iterator[Clip]:
     captions: dict[Key, str] = {}
     repeated: set[Key] = set()
     for key, text in _captions(base):
-        if captions.setdefault(key, text) != text:
-            repeated.add(key)
+        repeated |= {key} if captions.setdefault(key, text) != text else set()
     seen: set[str] = set()
     for (hand, scene, number), file in sorted(_videos(base), key=_order):
         key = (hand, _plain(scene), number)
@@ -105,7 +105,7 @@ def _clips(base: Path) -> Iterator[Clip]:
 def _captions(base: Path) -> Iterator[tuple[Key, str]]:
     """(key, caption) of every row of both sheets. A row that does not hold stops the run: there is but one file."""
     path = base / "captions.xlsx"
-    for hand, sheet in HANDS.items() if path.is_file() else ():
+    for hand, sheet in HANDS.items() if is_there(path) else ():
         rows = sheet_rows(path, sheet)
         head = {text.strip().lower(): column for column, text in next(rows, {}).items()}
         if missing := [name for name in COLUMNS if name not in head]:
@@ -123,7 +123,7 @@ def _videos(base: Path) -> Iterator[tuple[Key, str]]:
     """((hand, scene, id), path relative to `base`); within a scene the zip may have had a folder of its own."""
     for hand in HANDS:
         for path in (base / hand).glob("*/**/*"):
-            if path.suffix.lower() == ".mp4" and path.is_file():
+            if path.suffix.lower() == ".mp4":
                 scene = path.relative_to(base / hand).parts[0]
                 yield (hand, scene, path.stem), path.relative_to(base).as_posix()
 

@@ -22,6 +22,7 @@ from adapters.containers.windows import LONGEST_WINDOW_S
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
+from schemas.regular_file import bytes_hint, is_there
 
 VIDEOS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg")
 CAPTIONS = ("txt", "json")  # the first that is there
@@ -89,8 +90,8 @@ def _videos(root: Path, path: Path) -> Iterator[tuple[Clip, Sidecar | None]]:
         yield clip.broken(Code.UNSAFE_PATH, "its name is no UTF-8; rename it"), None
     elif _suffix(path) != "tar":
         beside = (path.with_suffix(f".{kind}") for kind in CAPTIONS)
-        captions = [Sidecar(path=p.relative_to(root).as_posix()) for p in beside if p.is_file()]
-        clip = Clip(episode_id=name, path=name, num_bytes=path.stat().st_size)
+        captions = [Sidecar(path=p.relative_to(root).as_posix()) for p in beside if is_there(p)]
+        clip = Clip(episode_id=name, path=name, num_bytes=bytes_hint(path))
         yield clip, next(iter(captions), None)
     else:
         for sample in samples(path):
@@ -119,7 +120,7 @@ def _members(shard: str, sample: Sample) -> Iterator[tuple[Clip, Sidecar | None]
 
 def _files(root: Path) -> list[Path]:
     """Videos and shards under `root` in order of their paths."""
-    found = (p for p in root.rglob("*") if _suffix(p) in (*VIDEOS, "tar") and p.is_file())
+    found = (p for p in root.rglob("*") if _suffix(p) in (*VIDEOS, "tar") and is_there(p))
     seen = (p for p in found if not any(x[0] == "." for x in p.relative_to(root).parts))
     return sorted(seen, key=lambda p: natural_key(p.relative_to(root).as_posix()))
 

@@ -67,6 +67,8 @@ class Recipe(BaseModel):
     max_source_frames: int = Field(600_000, ge=1)
     video: VideoSettings = VideoSettings()
     hands: HandSettings = HandSettings()
+    # Of an episode of several cameras some have no file: keep it with the others, or quarantine it.
+    missing_cameras: Literal["keep", "drop"] = "keep"
 
     @field_validator("rate_hz", mode="before")
     @classmethod
@@ -86,7 +88,14 @@ class Recipe(BaseModel):
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()[:16]
 
     def canonical_json(self) -> str:
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Without a field that came later and has its default: what older corpora hold would be written the same."""
+        fields = self.model_dump(mode="json")
+        kept = {name: value for name, value in fields.items() if _LATER.get(name) != value}
+        return json.dumps(kept, sort_keys=True)
+
+
+# Fields since the first corpora, each with the default under which nothing that was ever committed changes.
+_LATER = {"missing_cameras": "keep"}
 
 
 class Limits(BaseModel):

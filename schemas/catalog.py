@@ -57,6 +57,17 @@ _ERASED_FILE = pa.struct(
     ]
 )
 _END = pa.struct([("run_id", pa.string()), ("state", pa.string())])
+_REPEAT = pa.struct(
+    [
+        ("camera", pa.string()),
+        ("start", pa.int64()),  # timesteps [start, end)
+        ("end", pa.int64()),
+        (
+            "luma",
+            pa.float64(),
+        ),  # largest mean difference of consecutive source pictures; 0: bit-equal
+    ]
+)
 _RAW_FILE = pa.struct([("path", pa.string()), ("num_bytes", pa.int64()), ("digest", pa.string())])
 
 TABLES: dict[str, pa.Schema] = {
@@ -89,23 +100,34 @@ TABLES: dict[str, pa.Schema] = {
             ("tasks", pa.list_(pa.string())),  # in order of first appearance
             ("task_counts", pa.list_(pa.int64())),  # timesteps of each
             ("cameras", pa.list_(_CAMERA)),
+            (
+                "absent_cameras",
+                pa.list_(pa.string()),
+            ),  # the source has them, their files were not there
             ("eef_frame", pa.string()),  # hand_xfz | source | none
             ("frames_verified", pa.bool_()),  # the axes of every hand, numerically
             ("camera_motion_removed", pa.bool_()),
             ("action_source", pa.string()),  # commanded | achieved | mixed | none
             ("action_coverage", pa.float64()),  # share of timesteps whose whole action is valid
+            (
+                "command_only",
+                pa.list_(pa.string()),
+            ),  # slices of the action without a measured state
             ("supervises", pa.list_(pa.string())),
             ("supervision_limits", pa.list_(pa.string())),
             ("source_rate_hz", pa.float64()),
             ("source_rate", pa.string()),  # the exact fraction, "30000/1001"
             ("worst_image_skew_ms", pa.float64()),
             ("repeated_frame_share", pa.float64()),
+            # Where source pictures repeat the one before: ingest/video_repeats.py; NULL: they were not compared.
+            ("source_repeats", pa.list_(_REPEAT)),
             ("num_gaps", pa.int32()),
             ("success", pa.bool_()),
             ("subject_id", pa.string()),
             ("scene_id", pa.string()),
             ("split_group", pa.string()),  # what no split may cut through: schemas/split.py
             ("split", pa.string()),  # train | val | test at the default shares
+            ("source_split", pa.string()),  # train | val | test as the source itself says; "" none
             ("licence", pa.string()),
             ("licence_class", pa.string()),
             ("allows_redistribution", pa.bool_()),
@@ -306,8 +328,16 @@ TABLES: dict[str, pa.Schema] = {
             ("filtered", pa.int64()),
             ("quarantined", pa.int64()),
             ("failed", pa.int64()),
+            ("not_reached", pa.int64()),  # 0 but for an interrupted run; NULL before it was counted
         ]
     ),
+}
+
+
+# Columns that came after a corpus could already hold rows: NULL in older parts, absent from work that an older version
+# staged, and part of an episode's content only where they say something.
+ADDED_COLUMNS: dict[str, tuple[str, ...]] = {
+    "episodes": ("source_split", "source_repeats", "command_only", "absent_cameras")
 }
 
 

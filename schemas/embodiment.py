@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from schemas.errors import ConfigError
 from schemas.fact import Certainty, Fact
 from schemas.geometry import rotation_error, transform
+from schemas.yaml_text import parse_yaml
 
 
 class Known(BaseModel):
@@ -131,7 +131,7 @@ def registry_from(text: str) -> dict[str, Embodiment]:
     Raises:
         ConfigError: an entry breaks a rule, or names a matrix or convention that is not there.
     """
-    raw = yaml.safe_load(text)
+    raw = parse_yaml(text)
     try:
         conventions = {
             name: EefConvention.model_validate(

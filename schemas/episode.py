@@ -26,10 +26,12 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.camera_model import PINHOLE, Lens
+from schemas.declared import Declared
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Fact
 from schemas.geometry import ROTATION_TOLERANCE, rotation_error
 from schemas.hand_track import WORLD, HandTrack
+from schemas.source_split import SPLITS
 
 # uuid5(NAMESPACE_URL, "eicorpus episode"): fixed for ever, or every uid in every corpus would change.
 EPISODE_NAMESPACE = UUID("2f2a4c5e-0f5b-5d0c-9d3e-6f1c3a7b9e10")
@@ -349,8 +351,13 @@ class EpisodeRef:
     bytes_hint: int = 0
     problem: tuple[str, str] | None = None  # (code, message)
     stands_for: int = 1  # episodes that are lost with it: those declared in a missing shard, say
+    source_split: str = (
+        ""  # train, val or test as the source publishes it; "" where it publishes none
+    )
 
     def __post_init__(self) -> None:
+        if self.source_split not in ("", *SPLITS):
+            raise ValueError(f"{self.episode_id}: source_split {self.source_split!r}")
         for name in (self.source, self.dataset):
             if not _FOLDER_NAME.fullmatch(name):
                 raise ConfigError(f"{name!r} cannot name a data set: letters, digits, _ . - only")
@@ -368,6 +375,7 @@ class EpisodeRef:
 class Episode:
     """One demonstration as its source has it, in canonical names and units.
 
+    `declared` are channels that the source declares for this episode: what no stream carries is accounted for by ingestion.
     `hands` are tracked human hands; `world_up` is the axis of their world that points up ("+y"), None when nobody says.
 
     Raises:
@@ -388,6 +396,7 @@ class Episode:
     success: bool | None = None
     subject_id: str | None = None
     scene_id: str | None = None
+    declared: tuple[Declared, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.streams and not self.cameras and not self.hands:

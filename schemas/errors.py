@@ -4,6 +4,7 @@
     |-- ConfigError       the caller's mistake           stop before any work      exit 2
     |-- SourceError       one episode is unusable        quarantine with its code
     |-- TransientError    storage or worker hiccup       retry with backoff, then the episode fails
+    |   `-- ClusterLost   the Ray cluster is gone        stop, the same command resumes       exit 1
     `-- InvariantError    our bug                        stop the job              exit 3
 
 A message reads *where: what was found, what was expected, what to do*. Every error survives
@@ -95,6 +96,10 @@ class TransientError(PipelineError):
     """A hiccup of storage or of a worker: worth another try."""
 
     exit_code = 1
+
+
+class ClusterLost(TransientError):
+    """The cluster that ran the work is gone, and this process cannot leave it in an orderly way."""
 
 
 class InvariantError(PipelineError):

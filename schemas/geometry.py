@@ -9,16 +9,26 @@ the matrix, column after column (Zhou et al., CVPR 2019, eq. 15).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.transform import Rotation, Slerp
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 Array = npt.NDArray[np.float64]
 
 ROTATION_TOLERANCE = (
     1e-3  # largest |R^T R - I| entry taken for float32 noise rather than for an error
 )
+
+
+def _rotation() -> type[Rotation]:
+    """scipy's class. Its package takes a quarter of a second to import; a worker on plain video never needs it."""
+    from scipy.spatial.transform import Rotation
+
+    return Rotation
 
 
 def transform(rotmat: npt.ArrayLike, position_m: npt.ArrayLike) -> Array:
@@ -53,7 +63,7 @@ def rotmat_of(T_a_b: npt.ArrayLike) -> Array:
 def rotmat_from_quat_xyzw(quat: npt.ArrayLike) -> Array:
     """[..., 4] scalar-last quaternions (any positive norm) to [..., 3, 3]; ValueError on a zero norm."""
     q = np.asarray(quat, dtype=np.float64)
-    return Rotation.from_quat(q.reshape(-1, 4)).as_matrix().reshape(*q.shape[:-1], 3, 3)
+    return _rotation().from_quat(q.reshape(-1, 4)).as_matrix().reshape(*q.shape[:-1], 3, 3)
 
 
 def rotmat_from_quat_wxyz(quat: npt.ArrayLike) -> Array:
@@ -64,20 +74,20 @@ def rotmat_from_quat_wxyz(quat: npt.ArrayLike) -> Array:
 def quat_xyzw_from_rotmat(rotmat: npt.ArrayLike) -> Array:
     """[..., 3, 3] to [..., 4] scalar-last, with w >= 0."""
     R = np.asarray(rotmat, dtype=np.float64)
-    quat = Rotation.from_matrix(R.reshape(-1, 3, 3)).as_quat(canonical=True)
+    quat = _rotation().from_matrix(R.reshape(-1, 3, 3)).as_quat(canonical=True)
     return np.asarray(quat).reshape(*R.shape[:-2], 4)
 
 
 def rotmat_from_rotvec(rotvec_rad: npt.ArrayLike) -> Array:
     """[..., 3] rotation vectors (axis times angle, radians) to [..., 3, 3]."""
     v = np.asarray(rotvec_rad, dtype=np.float64)
-    return Rotation.from_rotvec(v.reshape(-1, 3)).as_matrix().reshape(*v.shape[:-1], 3, 3)
+    return _rotation().from_rotvec(v.reshape(-1, 3)).as_matrix().reshape(*v.shape[:-1], 3, 3)
 
 
 def rotvec_from_rotmat(rotmat: npt.ArrayLike) -> Array:
     """[..., 3, 3] to [..., 3] rotation vectors, angle in [0, pi]."""
     R = np.asarray(rotmat, dtype=np.float64)
-    return Rotation.from_matrix(R.reshape(-1, 3, 3)).as_rotvec().reshape(*R.shape[:-2], 3)
+    return _rotation().from_matrix(R.reshape(-1, 3, 3)).as_rotvec().reshape(*R.shape[:-2], 3)
 
 
 def rotmat_from_euler(angles_rad: npt.ArrayLike, order: str) -> Array:
@@ -87,7 +97,7 @@ def rotmat_from_euler(angles_rad: npt.ArrayLike, order: str) -> Array:
     R = Rz(c) Ry(b) Rx(a), the roll-pitch-yaw of ROS, DROID and TensorFlow Graphics.
     """
     a = np.asarray(angles_rad, dtype=np.float64)
-    return Rotation.from_euler(order, a.reshape(-1, 3)).as_matrix().reshape(*a.shape[:-1], 3, 3)
+    return _rotation().from_euler(order, a.reshape(-1, 3)).as_matrix().reshape(*a.shape[:-1], 3, 3)
 
 
 def rot6d_cols_from_rotmat(rotmat: npt.ArrayLike) -> Array:
@@ -143,6 +153,8 @@ def slerp_rotmat(t: npt.ArrayLike, rotmat: npt.ArrayLike, at: npt.ArrayLike) -> 
     Raises:
         ValueError: an `at` outside [t[0], t[-1]] (nothing is extrapolated), or N < 2.
     """
-    return Slerp(np.asarray(t), Rotation.from_matrix(np.asarray(rotmat)))(
+    from scipy.spatial.transform import Slerp
+
+    return Slerp(np.asarray(t), _rotation().from_matrix(np.asarray(rotmat)))(
         np.asarray(at)
     ).as_matrix()

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from schemas.errors import ConfigError
 from schemas.fact import Certainty
 from schemas.geometry import Array, rotation_error, transform
+from schemas.yaml_text import parse_yaml
 
 Mask = npt.NDArray[np.bool_]
 
@@ -76,7 +76,7 @@ class WristAxes(BaseModel):
 
 @cache
 def _tables() -> dict[str, Any]:
-    raw: dict[str, Any] = yaml.safe_load(files("schemas").joinpath("hands.yaml").read_text())
+    raw: dict[str, Any] = parse_yaml(files("schemas").joinpath("hands.yaml").read_text())
     return raw
 
 

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.episode import SIDES
 from schemas.errors import ConfigError
 from schemas.fact import Certainty
+from schemas.yaml_text import parse_yaml
 
 
 class Arm(BaseModel):
@@ -91,7 +91,7 @@ def kinematics_from(text: str) -> dict[str, Kinematics]:
         ConfigError: an entry breaks a rule.
     """
     try:
-        robots = yaml.safe_load(text)["robots"]
+        robots = parse_yaml(text)["robots"]
         return {name: Kinematics.model_validate(entry) for name, entry in robots.items()}
     except (KeyError, ValueError) as error:
         raise ConfigError(f"kinematics.yaml: {error!r}") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CODEBASE_VERSION = "v2.1"
 CHUNK_SIZE = 1000
@@ -46,6 +46,9 @@ class Feature(BaseModel):
         return self
 
 
+MOST_FPS = 10_000
+
+
 class Info(BaseModel):
     """`meta/info.json`."""
 
@@ -58,7 +61,7 @@ class Info(BaseModel):
     total_videos: int
     total_chunks: int
     chunks_size: int = CHUNK_SIZE
-    fps: int
+    fps: int = Field(gt=0, le=MOST_FPS)
     splits: dict[str, str]
     data_path: str = DATA_PATH
     video_path: str | None

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.errors import ConfigError
+from schemas.invalid import invalid
+from schemas.json_text import parse_json
+from schemas.parquet_file import read_table
 from schemas.table_digest import columns_sha256
 
 VERSION = 1  # a reader refuses a higher one
@@ -115,11 +117,22 @@ class PolicyFacts(_Page):
 
 
 class SplitFacts(_Page):
-    """By which group the rows were dealt, at which shares of the groups."""
+    """By which group the rows were dealt, at which shares of the groups; whether a source's own val and test were kept."""
 
     by: str
     val: float
     test: float
+    keeps_source_splits: bool = True
+
+
+class SourceSplitCount(_Page):
+    """Of the split that a source publishes ("" none), what is in one split of the manifest."""
+
+    source_split: str
+    split: str
+    episodes: int
+    segments: int
+    hours: float
 
 
 class MixtureGroup(_Page):
@@ -187,6 +200,7 @@ class ManifestFacts(_Page):
     num_rows: int
     num_episodes: int
     num_serving_nothing: int = 0  # segments that were left out because they may supervise no task
+    source_splits: tuple[SourceSplitCount, ...] = ()  # nothing where no source publishes splits
     hours: dict[str, dict[str, float]]
     rows_sha256: str
     statistics: Statistics | None
@@ -258,7 +272,7 @@ def _without_erased(rows: pa.Table, path: Path) -> pa.Table:
     if not path.is_file():
         return rows
     try:
-        listed = json.loads(path.read_text())["erased"]
+        listed = parse_json(path.read_text())["erased"]
         places = {(str(place["dataset_path"]), int(place["episode_index"])) for place in listed}
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"damaged ({error!r}); remove it and run `eicorpus gc`, which writes it anew"
@@ -303,7 +317,7 @@ def read_page(folder: Path) -> tuple[ManifestFacts, str]:
     """
     path = folder / FACTS_FILE
     try:
-        raw = json.loads(path.read_text())
+        raw = parse_json(path.read_text())
         version = int(raw["manifest_version"])
     except FileNotFoundError as error:
         found = f"no {FACTS_FILE}; expected a folder made by `eicorpus manifest build`"
@@ -321,9 +335,7 @@ def read_page(folder: Path) -> tuple[ManifestFacts, str]:
     try:
         return ManifestFacts.model_validate(raw), "" if said == found else wrong
     except ValidationError as error:
-        first = error.errors()[0]
-        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ConfigError(f"damaged ({found}); build it again", where=str(path)) from error
+        raise ConfigError(f"damaged ({invalid(error)}); build it again", where=str(path)) from error
 
 
 def page_of(facts: ManifestFacts) -> dict[str, Any]:
@@ -346,25 +358,31 @@ def load_redaction(folder: Path) -> Redaction:
     """
     path = folder / REDACTION_FILE
     try:
-        return Redaction.model_validate_json(path.read_bytes())
+        return Redaction.model_validate(parse_json(path.read_bytes()))
     except FileNotFoundError:
         return Redaction()
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         message = f"damaged ({error}); restore it, or build the manifest again"
         raise ConfigError(message, where=str(path)) from error
 
 
-def load_rows(folder: Path) -> pa.Table:
+def load_rows(folder: Path, names: Sequence[str] = tuple(ROW_SCHEMA.names)) -> pa.Table:
     """The rows, unchecked but for their columns.
+
+    Args:
+        names: only these columns.
 
     Raises:
         ConfigError: no whole Parquet file with the columns of a manifest.
     """
-    path = folder / ROWS_FILE
-    try:
-        return pq.read_table(path, partitioning=None).select(ROW_SCHEMA.names).cast(ROW_SCHEMA)
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise ConfigError(f"damaged ({error}); build it again", where=str(path)) from error
+    schema = pa.schema([ROW_SCHEMA.field(name) for name in names])
+    return read_table(folder / ROWS_FILE, names, schema=schema, remedy="build it again")
+
+
+def has_latents(rows: pa.Table) -> bool:
+    """Whether any row names a file of latents of a camera; those without a camera are features of texts."""
+    cameras = pc.struct_field(rows["latents"].combine_chunks().flatten(), "camera")
+    return bool(pc.any(pc.not_equal(cameras, "")).as_py())
 
 
 def rows_at(table: pa.Table, index: npt.NDArray[np.int64]) -> list[ManifestRow]:

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from schemas.json_text import parse_json
+
 
 class State(StrEnum):
-    """discovered = committed + filtered + quarantined + failed, always."""
+    """discovered = committed + filtered + quarantined + failed for every run that ends by itself; `unaccounted` is the rule."""
 
     STAGED = "staged"  # the worker is done; the committer decides `committed`
     COMMITTED = "committed"
     FILTERED = "filtered"  # sound, but not wanted by the recipe
     QUARANTINED = "quarantined"  # unusable as it is; listed with a code, re-runnable
     FAILED = "failed"  # our fault or the machine's
+
+
+ENDS = (State.COMMITTED, State.FILTERED, State.QUARANTINED, State.FAILED)
+
+
+def unaccounted(run: Mapping[str, Any]) -> int:
+    """Episodes of a row of `runs` that no count holds: 0 for a sound row, whether the run ended by itself or was interrupted.
+
+    discovered = committed + filtered + quarantined + failed + not_reached. A row from before `not_reached` existed (NULL) may be of an
+    interrupted run, so only too many ends are a contradiction there.
+    """
+    left = int(run["discovered"]) - sum(int(run[state.value]) for state in ENDS)
+    not_reached = run.get("not_reached")
+    return min(left, 0) if not_reached is None else left - not_reached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +76,7 @@ class Outcome:
 
     @staticmethod
     def from_json(text: str) -> Outcome:
-        raw = json.loads(text)
+        raw = parse_json(text)
         staged = raw.pop("staged")
         state = State(raw.pop("state"))
         return Outcome(

@@ -11,8 +11,9 @@ import hashlib
 from dataclasses import dataclass
 
 from schemas.episode import Episode, VideoWindow
+from schemas.source_split import HELD_OUT
+from schemas.source_split import SPLITS as SPLITS
 
-SPLITS = ("train", "val", "test")
 _SALT = b"eicorpus split 1"  # fixed for ever, or every corpus would be dealt anew
 
 
@@ -47,6 +48,14 @@ def split_group(episode: Episode) -> str:
     else:
         kind, name = "episode", ref.episode_id
     return f"{ref.source}/{ref.dataset}/{kind}:{name}"
+
+
+def default_split(group: str, source_split: str) -> str:
+    """The split of an episode at the default shares: the source's own val or test, else what its group draws.
+
+    A source's own train is drawn like the rest, because many sources call everything train.
+    """
+    return source_split if source_split in HELD_OUT else split_of(group)
 
 
 def split_of(group: str, shares: Shares = DEFAULT_SHARES) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from adapters.agibot_world.task_info import Checked
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
 from schemas.fact import Certainty, Fact
+from schemas.json_text import parse_json
+from schemas.regular_file import read_regular
+
+MAX_LIST_BYTES = 64 << 20
 
 
 class Defect(Checked):
@@ -39,12 +41,12 @@ def read_defects(folder: Path) -> dict[tuple[str, str], tuple[str | None, tuple[
         raise ConfigError(f"no *.jsonl defect list in {folder}")
     out: dict[tuple[str, str], tuple[str | None, tuple[Fact, ...]]] = {}
     for path in lists:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(_text(path).splitlines(), 1):
             if not line.strip():
                 continue
             try:
-                defect = Defect.model_validate_json(line)
-            except ValidationError as error:
+                defect = Defect.model_validate(parse_json(line))
+            except ValueError as error:
                 raise ConfigError(f"{path.name}:{number}: {str(error)[:300]}") from error
             why, facts = out.get((defect.task, defect.episode), (None, ()))
             if defect.start_frame is None:
@@ -53,6 +55,13 @@ def read_defects(folder: Path) -> dict[tuple[str, str], tuple[str | None, tuple[
                 facts += (_kept_range(defect, path.name),)
             out[defect.task, defect.episode] = (why, facts)
     return out
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_regular(path, max_bytes=MAX_LIST_BYTES).decode("utf-8")
+    except (SourceError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
 
 
 def _kept_range(defect: Defect, name: str) -> Fact:

@@ -10,7 +10,6 @@ Challenge and simulation variants add `english_action_text`; alpha had `label_in
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,9 +20,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.agibot_world.proprio import DOC, fact
+from schemas.document import DocumentError
 from schemas.episode import Instruction
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
+from schemas.json_text import parse_json
+from schemas.regular_file import file_stamp, read_regular
 
 MAX_ID = 10**18  # ids become folder names
 MAX_JSON_BYTES = 256 << 20  # the largest beta task has some thousands of episodes, a few MiB
@@ -68,16 +70,12 @@ def read_json(path: Path) -> Any:
         SourceError: MISSING_META (no file), TOO_LARGE, UNREADABLE (not JSON, not UTF-8, nested absurdly deep).
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            found = f"{path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are read"
-            raise SourceError(Code.TOO_LARGE, found, where=path.name)
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_META, "the file is not there", where=path.name) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(
-            Code.UNREADABLE, f"not JSON: {str(error)[:200]}", where=path.name
-        ) from error
+        return parse_json(
+            read_regular(path, max_bytes=MAX_JSON_BYTES, missing=Code.MISSING_META),
+            allow_nan=True,
+        )
+    except DocumentError as error:
+        raise SourceError(Code.UNREADABLE, str(error), where=path.name) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +92,12 @@ def task_info(path: Path) -> TaskInfo:
     Raises:
         SourceError: as `read_json`; BAD_ANNOTATION when it is not a list.
     """
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise SourceError(Code.MISSING_META, "the file is not there", where=path.name) from error
-    return _task_info(path, stat.st_mtime_ns, stat.st_size)
+    return _task_info(path, file_stamp(path, missing=Code.MISSING_META))
 
 
 @lru_cache(maxsize=4)
-def _task_info(path: Path, mtime_ns: int, num_bytes: int) -> TaskInfo:
-    """`mtime_ns` and `num_bytes` only key the cache."""
+def _task_info(path: Path, stamp: tuple[int, ...]) -> TaskInfo:
+    """`stamp` only keys the cache."""
     raw = read_json(path)
     if not isinstance(raw, list):
         found = f"a {type(raw).__name__}; expected a list of episodes"

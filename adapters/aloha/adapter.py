@@ -27,6 +27,7 @@ from adapters.containers.safe_path import inside
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import ConfigError
 from schemas.rate import rate_from
+from schemas.regular_file import bytes_hint
 
 LICENCE = Licence(name="unknown")  # the code is MIT; nobody states terms for recordings
 FILE = re.compile(r"episode_[0-9]+\.hdf5")
@@ -39,7 +40,7 @@ class Aloha:
     """Adapter for `aloha`."""
 
     name: ClassVar[str] = "aloha"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "hdf5"
     about: ClassVar[str] = "ALOHA, Mobile ALOHA and ACT: two ViperX 300s arms, joints and pictures"
 
@@ -73,7 +74,7 @@ class Aloha:
                 episode_id=name.removesuffix(".hdf5"),
                 root=str(root),
                 locator=(("file", name), *sorted(info.details.items())),
-                bytes_hint=(root / name).stat().st_size,
+                bytes_hint=bytes_hint(root / name),
             )
 
     def load(self, ref: EpisodeRef) -> Episode:

@@ -22,6 +22,7 @@ from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
 from schemas.rate import instants_ns
+from schemas.regular_file import bytes_hint, is_there
 
 LICENCE = Licence(
     name="ARCTIC, non-commercial research (MPI)",
@@ -60,7 +61,7 @@ class Arctic:
             raise ConfigError(f"unknown options {sorted(options)}; there are none")
         if next(sequences(root), None) is None:
             raise ConfigError(f"{root}: no {RAW}/s01/<object>_<grab|use>_01{MANO}: not ARCTIC")
-        if not (root / MISC).is_file():
+        if not is_there(root / MISC):
             raise ConfigError(f"{root}: no {MISC}, which tells the first picture; unpack meta.zip")
         notes = (
             "the licence forbids passing on and commercial use, also of what is made of it",
@@ -74,7 +75,7 @@ class Arctic:
         """By subject and name; a sequence without hands or head camera is yielded with its problem."""
         for name in sorted(sequences(root), key=natural_key):
             files = [root / RAW / f"{name}{suffix}" for suffix in (MANO, EGOCAM)]
-            missing = [f.name for f in files if not f.is_file()]
+            missing = [f.name for f in files if not is_there(f)]
             why = (Code.MISSING_FILE.value, f"no {' and no '.join(missing)}; fetch it")
             yield EpisodeRef(
                 source=self.name,
@@ -82,7 +83,7 @@ class Arctic:
                 episode_id=name,
                 root=str(root),
                 facts=info.facts,
-                bytes_hint=sum(f.stat().st_size for f in files if f.is_file()),
+                bytes_hint=bytes_hint(*files),
                 problem=why if missing else None,
             )
 

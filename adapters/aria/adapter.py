@@ -25,6 +25,7 @@ from adapters.base import SourceInfo
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, fact
+from schemas.regular_file import bytes_hint
 
 LICENCE = Licence(name="by the recording: Aria is a device, its owner decides")
 TOOLS = "facebookresearch/projectaria_tools"
@@ -76,7 +77,7 @@ class Aria:
                 root=str(root),
                 locator=tuple((f.name, getattr(recording, f.name)) for f in fields(recording)),
                 facts=FACTS,
-                bytes_hint=sum(path.stat().st_size for path in files),
+                bytes_hint=bytes_hint(*files),
             )
 
     def load(self, ref: EpisodeRef) -> Episode:

@@ -9,6 +9,7 @@ do not depend on the choice, because what takes them from the device to a camera
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from io import TextIOWrapper
 from pathlib import Path
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from adapters.containers.raw_file import raw_file_of
 from adapters.containers.sidecar import json_object
 from schemas.episode import RawFile
 from schemas.errors import Code, SourceError
+from schemas.regular_file import open_regular
 
 MAX_LINE_CHARS = 1 << 20  # a real line has 5,200
 FISHEYE624 = "FisheyeRadTanThinPrism"
@@ -81,7 +83,7 @@ def online_calibration(
 def _lines(path: Path, where: str) -> Iterator[_Line]:
     """One at a time: an hour of them is 500 MB."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with TextIOWrapper(open_regular(path, where=where), encoding="utf-8") as file:
             while text := file.readline(MAX_LINE_CHARS):
                 if text.strip():
                     parsed = parse(_Line, json_object(text, where))

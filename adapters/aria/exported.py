@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from adapters.containers.video_probe import probe_video
 from schemas.errors import Code, SourceError
-from schemas.video_opening import SAFE_OPEN
+from schemas.video_opening import open_video
 
 TAG = "description"
 MAX_TAG_CHARS = 64 << 20
@@ -65,7 +65,7 @@ def exported_video(path: Path) -> ExportedVideo:
 
 def _times(path: Path) -> npt.NDArray[np.int64] | None:
     try:
-        with av.open(str(path), options=SAFE_OPEN) as container:
+        with open_video(path) as container:
             text = container.metadata.get(TAG, "")
     except (av.FFmpegError, OSError) as error:
         raise SourceError(Code.CORRUPT_VIDEO, f"not readable: {error}", where=path.name) from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import ConfigError
+from schemas.regular_file import is_there
 
 HANDS, TRAJECTORY = "hand_tracking_results*.csv", "closed_loop_trajectory.csv"
 CALIBRATION = "online_calibration.jsonl"
@@ -82,11 +83,11 @@ def _output_folders(root: Path) -> set[Path]:
 
 
 def _first(root: Path, paths: Iterator[Path]) -> str:
-    return next((p.relative_to(root).as_posix() for p in paths if p.is_file()), "")
+    return next((p.relative_to(root).as_posix() for p in paths if is_there(p)), "")
 
 
 def _only(root: Path, home: Path, suffix: str, stem: str | None) -> str:
     """The file of that name, or the only one there is: of several nobody knows which."""
     files = [home / f"{stem}{suffix}"] if stem else sorted(home.glob(f"*{suffix}"))
-    files = [path for path in files if path.is_file()]
+    files = [path for path in files if is_there(path)]
     return files[0].relative_to(root).as_posix() if len(files) == 1 else ""

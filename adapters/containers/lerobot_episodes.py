@@ -23,7 +23,7 @@ from adapters.containers.lerobot_meta import (
     parse_json,
     read_parquet,
 )
-from adapters.containers.safe_path import inside
+from adapters.containers.safe_path import inside, is_there_inside
 from schemas.errors import Code, SourceError
 
 
@@ -69,7 +69,7 @@ def read_tasks(root: Path, major: int, text: str = "task") -> dict[int, str]:
     """
     name = "meta/tasks.parquet" if major == 3 else "meta/tasks.jsonl"
     path = inside(root, name)
-    if not path.is_file():
+    if not is_there_inside(root, name):
         return {}
     if major == 3:
         rows = read_parquet(path, name).to_pylist()
@@ -126,7 +126,7 @@ _Entries = Iterator[tuple[str, EpisodeMeta | BadEntry]]
 def _v2_entries(root: Path, info: Info) -> _Entries:
     name = "meta/episodes.jsonl"
     path = inside(root, name)
-    if not path.is_file():
+    if not is_there_inside(root, name):
         # The data files still carry length and task of every row, so the table is a convenience here.
         for index in range(min(info.total_episodes, 10_000_000)):
             yield (

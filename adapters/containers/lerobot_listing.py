@@ -17,6 +17,7 @@ from adapters.containers.lerobot_paths import FirstFrame, data_path, first_frame
 from adapters.containers.safe_path import inside
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact
+from schemas.regular_file import check_regular, is_there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,11 @@ def set_root(root: Path) -> Path:
     """
     if not root.is_dir():
         raise ConfigError(f"{root} is no folder")
-    sets = sorted(p.parents[1] for n in ("*", "*/*", "*/*/*") for p in root.glob(f"{n}/{INFO}"))
-    if len(sets) == 1 and not (root / INFO).is_file():
+    folders = (p.parent for n in ("*", "*/*", "*/*/*") for p in root.glob(f"{n}/meta"))
+    sets = sorted(folder for folder in folders if is_there(folder / INFO))
+    if len(sets) == 1 and not is_there(root / INFO):
         return sets[0]
-    if sets and not (root / INFO).is_file():
+    if sets and not is_there(root / INFO):
         raise ConfigError(f"{root} holds {len(sets)} sets; name one of them, e.g. {sets[0]}")
     if next(root.rglob("*.parquet"), None) is None:
         try:
@@ -52,6 +54,32 @@ def set_root(root: Path) -> Path:
         except SourceError as error:
             raise ConfigError(f"{root}: {error}; and no parquet file: no LeRobot set") from error
     return root
+
+
+def check_video_folder(root: Path) -> None:
+    """Refuse a set whose videos lie in another folder than info.json names: one message in place of one per episode.
+
+    A set whose videos are not there at all is a partial download, and is listed episode by episode.
+
+    Raises:
+        ConfigError: the folder of `video_path` is not there, and videos are in another one.
+    """
+    try:
+        info = read_info(root)
+        episode = next(e for e in read_episodes(root, info) if isinstance(e, EpisodeMeta))
+        keys = [key for key, feature in info.features.items() if feature.dtype == "video"]
+        expected = next(path for key in keys if (path := video_path(info, episode, key)))
+    except (SourceError, StopIteration):
+        return  # listed with its reason
+    if (root / expected.split("/")[0]).is_dir():
+        return
+    if (found := next(root.rglob("*.mp4"), None)) is not None:
+        there = found.relative_to(root).as_posix()
+        wanted = f"{INFO} places the first one at {expected}, and {there} is there"
+        raise ConfigError(
+            f"the videos are in another folder: {wanted}; rename the folder or correct video_path",
+            where=str(root),
+        )
 
 
 def list_episodes(root: Path) -> Iterator[Listed]:
@@ -98,17 +126,22 @@ def _listed(
         num_bytes = _size(root, data, Code.MISSING_FILE)
         places = [CameraPlace(name=n, key=k, path="") for k, n in cameras.images.items()]
         facts = list(cameras.facts)
+        missing: list[SourceError] = []
         for key, camera in cameras.videos.items():
-            path = video_path(info, episode, key)
-            if path is None:
-                found = f"the metadata name no video of {key} for this episode"
-                raise SourceError(Code.MISSING_VIDEO, found)
-            num_bytes += _size(root, path, Code.MISSING_VIDEO)
+            path = video_path(info, episode, key) or f"videos/{key}"  # the metadata name none
+            try:
+                num_bytes += _size(root, path, Code.MISSING_VIDEO)
+            except SourceError as error:
+                if error.code is not Code.MISSING_VIDEO:
+                    raise
+                missing.append(error)
             start = starts.get(key, {}).get(episode.index)
             if start and not start.is_counted:
                 facts.append(_uncounted(key))
             number = start.number if start else 0
             places.append(CameraPlace(name=camera, key=key, path=path, first_frame=number))
+        if missing and len(missing) == len(places):
+            raise missing[0]
         check_distinct(places)
     except SourceError as error:
         return Listed(name=name, meta=episode, data=data, problem=_problem(error))
@@ -128,10 +161,7 @@ def _problem(error: SourceError) -> tuple[str, str]:
 
 
 def _size(root: Path, path: str, code: Code) -> int:
-    full = inside(root, path)
-    if not full.is_file():
-        raise SourceError(code, f"{path} is not there; fetch it")
-    return full.stat().st_size
+    return check_regular(inside(root, path), where=path, missing=code)
 
 
 def _strays(root: Path, claimed: set[str], problem: tuple[str, str]) -> Iterator[Listed]:

@@ -9,9 +9,9 @@ integers, lines are blank or torn. So only what places the episodes is read, and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from fractions import Fraction
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from adapters.containers.safe_path import inside
+from adapters.containers.safe_path import inside, is_there_inside
+from schemas import json_text
+from schemas.document import DocumentError
 from schemas.errors import Code, SourceError
 from schemas.rate import rate_from
+from schemas.regular_file import check_regular, open_regular, read_regular
 
 MAX_JSON_BYTES = 64 << 20  # the largest real info.json seen is 60 kB, the largest jsonl line 7 kB
 MAX_THRIFT_BYTES = 64 << 20  # bound on what a hostile Parquet footer may make the reader allocate
@@ -45,8 +48,9 @@ def _flat_names(names: Any) -> tuple[str, ...]:
         if names and all(type(v) is int for v in names.values()):
             return tuple(sorted(map(str, names), key=lambda n: names[n]))
         return tuple(name for part in names.values() for name in _flat_names(part))
-    if isinstance(names, list):
-        return tuple(str(n) for n in names)
+    if isinstance(names, list):  # official v2.1 writers nest it once more: [["kLeftElbow", ...]]
+        parts = [_flat_names(n) if isinstance(n, (list, dict)) else (str(n),) for n in names]
+        return tuple(name for part in parts for name in part)
     return ()
 
 
@@ -95,7 +99,13 @@ class Info(BaseModel):
     data_path: str | None = None
     video_path: str | None = None
     annotation_path: str | None = None  # BEHAVIOR-1K only: skills of an episode
+    splits: dict[str, Any] = Field(default_factory=dict)  # lerobot_splits.py reads the ranges
     features: dict[str, Feature]
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _named(cls, splits: Any) -> Any:
+        return splits if isinstance(splits, dict) else {}
 
     @field_validator("fps")
     @classmethod
@@ -172,7 +182,10 @@ def read_json(path: Path, where: str) -> Any:
     Raises:
         SourceError: MISSING_META, TOO_LARGE, or UNREADABLE.
     """
-    return parse_json(_text(path, where), where)
+    text = _text(path, where)
+    if not text.strip():
+        raise SourceError(Code.UNREADABLE, "the file is empty; fetch it again", where=where)
+    return parse_json(text, where)
 
 
 def read_info(root: Path) -> Info:
@@ -196,7 +209,7 @@ def read_modality(root: Path) -> Modality:
     """
     where = "meta/modality.json"
     path = inside(root, where)
-    if not path.is_file():
+    if not is_there_inside(root, where):
         return Modality()
     try:
         return Modality.model_validate(read_json(path, where))
@@ -226,14 +239,13 @@ def open_parquet(path: Path, where: str) -> pq.ParquetFile:
     Raises:
         SourceError: MISSING_FILE, TRUNCATED (no footer: the writer died), or UNREADABLE.
     """
+    check_regular(path, where=where)
     try:
         return pq.ParquetFile(
             path,
             thrift_string_size_limit=MAX_THRIFT_BYTES,
             thrift_container_size_limit=MAX_THRIFT_BYTES // 64,
         )
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "the file is not there", where=where) from error
     except (pa.ArrowException, OSError, ValueError) as error:
         text = first_line(error)
         torn = "footer" in text or "0 bytes" in text or "magic bytes" in text
@@ -243,27 +255,23 @@ def open_parquet(path: Path, where: str) -> pq.ParquetFile:
 
 def _text(path: Path, where: str) -> str:
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            found = f"{path.stat().st_size} bytes; at most {MAX_JSON_BYTES} are read"
-            raise SourceError(Code.TOO_LARGE, found, where=where)
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_META, "the file is not there", where=where) from error
-    except (OSError, UnicodeDecodeError) as error:
+        data = read_regular(path, max_bytes=MAX_JSON_BYTES, where=where, missing=Code.MISSING_META)
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise SourceError(Code.UNREADABLE, str(error), where=where) from error
 
 
 def parse_json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(Code.UNREADABLE, f"not JSON: {error}", where=where) from error
+        return json_text.parse_json(text, allow_nan=True)  # as writers in Python make it
+    except DocumentError as error:
+        raise SourceError(Code.UNREADABLE, str(error), where=where) from error
 
 
 def lines_of(path: Path, where: str) -> Iterator[tuple[int, str]]:
     """The lines that are not blank (a blank one breaks GR00T's reader, Isaac-GR00T #288), with their numbers."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with TextIOWrapper(open_regular(path, where=where), encoding="utf-8") as file:
             number = 0
             while line := file.readline(MAX_JSON_BYTES):
                 number += 1

@@ -1,12 +1,13 @@
 """The rows of one LeRobot episode, from its own file (v2.x) or out of a shared one (v3.0), and their clock.
 
 Columns come as scalars, `fixed_size_list` (LeRobot), `list<double>` (pandas) or nested lists (Hugging Face Array2D);
-all of them become [N, width]. Binary in place of numbers is refused: some sets pickle their columns.
+all of them become [N, width]. Only the asked-for columns are opened. Binary in place of numbers is refused: some sets pickle their
+columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -34,10 +35,11 @@ GAP_PERIODS = Fraction(3, 2)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rows:
-    """The rows of one episode in stored order."""
+    """The rows of one episode in stored order. `unopened` are columns of the file that were left alone."""
 
     where: str
     table: pa.Table
+    unopened: tuple[str, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -115,8 +117,7 @@ class Rows:
         if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
             found = "binary where numbers belong, perhaps a pickle; it is not opened"
             raise SourceError(Code.UNSAFE_CONTENT, found, where=where)
-        kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
-        if not any(is_kind(array.type) for is_kind in kinds):
+        if not any(is_kind(array.type) for is_kind in _NUMBERS):
             raise SourceError(Code.SHAPE_MISMATCH, f"{array.type} is no number", where=where)
         if len(array) > self.num_rows * MAX_WIDTH or len(array) % max(self.num_rows, 1):
             found = f"{len(array)} elements in {self.num_rows} rows; at most {MAX_WIDTH} a row"
@@ -124,24 +125,36 @@ class Rows:
         return array
 
 
-def read_rows(path: Path, columns: Iterable[str], *, where: str, episode: int | None) -> Rows:
-    """The rows of one episode, of those of `columns` that the file has.
+def read_rows(
+    path: Path,
+    columns: Iterable[str],
+    *,
+    where: str,
+    episode: int | None,
+    if_integers: Iterable[str] = (),
+    if_numbers: Iterable[str] = (),
+) -> Rows:
+    """The rows of one episode, of those of `columns` that the file has. No other column is opened.
 
     Args:
         path: a Parquet file inside the root.
         where: how errors name it.
         episode: in a shared file, the episode_index to pick (positions are not trusted); None for a file of one.
+        if_integers, if_numbers: further columns, opened only where the file stores integers, or numbers, in them.
 
     Raises:
         SourceError: MISSING_FILE, TRUNCATED, UNREADABLE, TOO_LARGE, TOO_LONG, EMPTY_EPISODE, MISSING_CHANNEL (a
             shared file without episode_index), CORRUPT_RECORD (several episodes in the file of one).
     """
-    wanted = list(dict.fromkeys([*columns, "episode_index"]))
     with open_parquet(path, where) as file:
-        names = file.schema_arrow.names
+        schema = file.schema_arrow
+        names = set(schema.names)
         if episode is not None and "episode_index" not in names:
-            raise SourceError(Code.MISSING_CHANNEL, f"no episode_index in {names}", where=where)
-        wanted = [name for name in wanted if name in names]
+            found = f"no episode_index in {sorted(names)}"
+            raise SourceError(Code.MISSING_CHANNEL, found, where=where)
+        safe = [n for n in if_integers if n in names and _holds(schema, n, pa.types.is_integer)]
+        safe += [n for n in if_numbers if n in names and _holds(schema, n, *_NUMBERS)]
+        wanted = [n for n in dict.fromkeys([*columns, *safe, "episode_index"]) if n in names]
         groups = _groups(file, wanted, where, episode)
         try:
             table = _gather(file, groups, wanted, where, episode)
@@ -149,15 +162,30 @@ def read_rows(path: Path, columns: Iterable[str], *, where: str, episode: int | 
             raise SourceError(
                 Code.UNREADABLE, f"cannot be decoded: {error}", where=where
             ) from error
-    rows = Rows(where=where, table=table)
+    unopened = tuple(sorted(names - set(wanted)))
+    rows = Rows(where=where, table=table, unopened=unopened)
     if rows.num_rows == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no rows of this episode", where=where)
     if episode is None and rows.has("episode_index"):
-        found = np.unique(rows.integers("episode_index"))
-        if len(found) > 1:
-            message = f"rows of episodes {found[:5].tolist()} in the file of one episode"
+        present = np.unique(rows.integers("episode_index"))
+        if len(present) > 1:
+            message = f"rows of episodes {present[:5].tolist()} in the file of one episode"
             raise SourceError(Code.CORRUPT_RECORD, message, where=where)
     return rows
+
+
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+
+
+def _holds(schema: pa.Schema, name: str, *kinds: Callable[[pa.DataType], bool]) -> bool:
+    """Whether a column stores values of one of these kinds, in lists or not."""
+    stored = schema.field(name).type
+    while True:
+        if isinstance(stored, pa.ExtensionType):
+            stored = stored.storage_type
+        if not _is_list(stored):
+            return any(is_kind(stored) for is_kind in kinds)
+        stored = stored.value_type
 
 
 def row_clock(
@@ -262,13 +290,14 @@ def _gather(
 ) -> pa.Table:
     kept: list[pa.Table] = []
     num_rows = num_bytes = 0
+    # By place and not by name: for the name "a" Arrow decodes a column "a.b" too.
+    leaves = _leaves(file.schema_arrow, wanted)
     batches = (
-        file.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=wanted)
+        file.reader.iter_batches(BATCH_ROWS, row_groups=groups, column_indices=leaves)
         if groups
         else ()
     )
     for batch in batches:
-        # Arrow selects "a.b" for the asked-for "a" too, so the exact columns are picked again.
         table = pa.Table.from_batches([batch]).select(wanted)
         if episode is not None:
             table = table.filter(pc.equal(table["episode_index"], episode))
@@ -280,3 +309,23 @@ def _gather(
             raise SourceError(Code.TOO_LARGE, f"more than {MAX_BYTES} bytes of rows", where=where)
         kept.append(table)
     return pa.concat_tables(kept) if kept else file.schema_arrow.empty_table().select(wanted)
+
+
+def _leaves(schema: pa.Schema, wanted: list[str]) -> list[int]:
+    """Places of the Parquet columns that make up the top-level columns `wanted`."""
+    out: list[int] = []
+    start = 0
+    for field in schema:
+        end = start + _num_leaves(field.type)
+        if field.name in wanted:
+            out += range(start, end)
+        start = end
+    return out
+
+
+def _num_leaves(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.ExtensionType):
+        return _num_leaves(kind.storage_type)
+    if pa.types.is_nested(kind):
+        return sum(_num_leaves(kind.field(i).type) for i in range(kind.num_fields))
+    return 1

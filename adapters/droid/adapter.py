@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from adapters.base import SourceInfo
 from adapters.containers.hdf5 import Hdf5File
+from adapters.containers.named_entries import entries_named
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
@@ -25,6 +26,7 @@ from adapters.droid.motion import RATE_HZ, motion_facts, motion_streams, read_cl
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
+from schemas.regular_file import is_there
 
 LICENCE = Licence(name="CC BY 4.0 by memory, not verified")
 TRAJECTORY = "trajectory.h5"
@@ -43,7 +45,7 @@ class Droid:
         """There are no options."""
         if options:
             raise ConfigError(f"unknown options {sorted(options)}; there are none")
-        if next(root.rglob(TRAJECTORY), None) is None:
+        if next(entries_named(root, TRAJECTORY), None) is None:
             raise ConfigError(f"{root}: no {TRAJECTORY} below it: not DROID raw")
         notes = (
             "the licence is not verified: read the terms before passing data on",
@@ -53,7 +55,7 @@ class Droid:
 
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By folder: every one that holds a trajectory or metadata, complete or not."""
-        files = (path for name in (TRAJECTORY, "metadata_*.json") for path in root.rglob(name))
+        files = (*entries_named(root, TRAJECTORY), *root.rglob("metadata_*.json"))
         for folder in sorted({path.parent.relative_to(root).as_posix() for path in files}):
             yield EpisodeRef(
                 source=self.name,
@@ -97,7 +99,7 @@ class Droid:
 
 def _absent(folder: Path, name: str) -> tuple[str, str] | None:
     """A partial download, seen without opening anything."""
-    if not (folder / TRAJECTORY).is_file():
+    if not is_there(folder / TRAJECTORY):
         return Code.MISSING_FILE.value, f"{name}/{TRAJECTORY} is not there; fetch it"
     why = missing_pictures(folder)
     return (Code.MISSING_VIDEO.value, f"{name}: {why}") if why else None

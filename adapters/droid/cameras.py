@@ -19,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.safe_path import inside
+from adapters.containers.safe_path import inside, is_there_inside
 from adapters.containers.video_probe import probe_video
 from adapters.droid.motion import NS_PER_MS, Clock, read_T_base
 from schemas.episode import Camera, Stream, VideoSpan, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import Array
+from schemas.regular_file import is_there
 
 EXTRA_PICTURES = 2
 MAX_SKEW_MS = 1000  # further apart, the two columns are not of one clock
@@ -62,7 +63,7 @@ def read_cameras(
     cameras, streams, facts, paths = [], [], [], []
     for name, serial in serials.items():
         path = inside(root, folder, "recordings", "MP4", f"{serial}.mp4")
-        if not path.is_file():
+        if not is_there(path):
             why = f"left out: no {serial}.mp4"
             facts.append(fact(f"camera.{name}", why, Certainty.VERIFIED, "files of this episode"))
             continue
@@ -124,7 +125,7 @@ def since_first_sample(
     captures = (
         _captured(file, serial, clock)
         for serial in serials.values()
-        if inside(root, folder, "recordings", "MP4", f"{serial}.mp4").is_file()
+        if is_there_inside(root, folder, "recordings", "MP4", f"{serial}.mp4")
     )
     first_ns = min([0, *(int(t_ns[0]) for t_ns in captures if t_ns is not None)])
     if clock.start_ms is None:

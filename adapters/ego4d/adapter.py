@@ -14,6 +14,7 @@ from typing import ClassVar
 from adapters.base import SourceInfo
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose
 from adapters.ego4d.listing import Placed, counted, metadata_of, placed
+from adapters.ego4d.splits import source_splits
 from adapters.ego4d.tree import WINDOWS, Tree, tree_at
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.fact import Certainty, Fact
@@ -43,7 +44,7 @@ class Ego4D:
     """Reads a download made by the official `ego4d` command."""
 
     name: ClassVar[str] = "ego4d"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     container: ClassVar[str] = "mp4 + json"
     about: ClassVar[str] = "egocentric video with narrations, FHO and Goal-Step; no actions"
 
@@ -82,8 +83,10 @@ class Ego4D:
             ConfigError: as `survey`.
         """
         tree = tree_at(root, {key: info.details[key] for key in ("annotations", "videos")})
-        for one in placed(tree, metadata_of(tree.metadata)):
-            yield _ref(tree, one)
+        metadata = metadata_of(tree.metadata)
+        published = source_splits(tree, metadata)
+        for one in placed(tree, metadata):
+            yield _ref(tree, one, published.get(one.video.video_uid, ""))
 
     def load(self, ref: EpisodeRef) -> Episode:
         """Return one segment as a camera window with its instruction.
@@ -94,7 +97,7 @@ class Ego4D:
         return load_clip(ref, LICENCE)
 
 
-def _ref(tree: Tree, one: Placed) -> EpisodeRef:
+def _ref(tree: Tree, one: Placed, source_split: str) -> EpisodeRef:
     video, segment, fps = one.video, one.segment, one.video.video_metadata.fps
     clip = Clip(
         episode_id=one.episode_id,
@@ -106,6 +109,7 @@ def _ref(tree: Tree, one: Placed) -> EpisodeRef:
         subject_id=None if video.fb_participant_id is None else str(video.fb_participant_id),
         scene_id=video.physical_setting_name,
         problem=segment.problem,
+        source_split=source_split,
     )
     ref = clip_ref(Ego4D.name, Ego4D.name, tree.root, clip, FACTS)
     return replace(ref, stands_for=one.stands_for)

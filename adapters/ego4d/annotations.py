@@ -51,6 +51,9 @@ class Video(Row):
     physical_setting_name: Text | None = None
     is_stereo: bool = False
     redacted_intervals: tuple[Span, ...] | None = None
+    split_em: Any = None  # of each benchmark: a word, or null; splits.py
+    split_av: Any = None
+    split_fho: Any = None
 
     @property
     def bounds_s(self) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from adapters.containers.safe_path import inside
 from schemas.errors import ConfigError
+from schemas.regular_file import is_there
 
 VIDEO_FOLDERS = ("full_scale", "video_540ss", "clips")  # best first
 # For each kind of annotation the sets of file names of which the first that exists is read, so that the same rows
@@ -40,6 +41,7 @@ class Tree:
     kinds: tuple[str, ...]
     folder: str  # one of VIDEO_FOLDERS
     files: Mapping[str, str]  # uid -> path of its video relative to root
+    goalstep: tuple[Path, ...] = ()  # every file of it there, chosen or not: they name splits
 
     def path(self, relative: str) -> Path:
         """The file, refused when a link leads out of the root (SourceError UNSAFE_PATH)."""
@@ -62,7 +64,7 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
     if base is None:
         wanted = "ego4d.json, v2/annotations or v2/full_scale"
         raise ConfigError(f"no Ego4D download: expected {wanted} under it", where=str(root))
-    metadata = next((p for p in (root / "ego4d.json", base / "ego4d.json") if p.is_file()), None)
+    metadata = next((p for p in (root / "ego4d.json", base / "ego4d.json") if is_there(p)), None)
     folder = _folder(base, options.get("videos"), has_metadata=metadata is not None)
     asked = options.get("annotations")
     kinds = KINDS if asked is None else tuple(w.strip() for w in asked.split(",") if w.strip())
@@ -82,12 +84,13 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
         kinds=tuple(k for k in KINDS if k in kinds),
         folder=folder,
         files=_video_files(root, base / folder),
+        goalstep=tuple(p for _, p in _annotation_files(base / "annotations", ("goalstep",))),
     )
 
 
 def _is_base(path: Path) -> bool:
     names = ("ego4d.json", "annotations", *VIDEO_FOLDERS)
-    return any((path / name).exists() for name in names)
+    return any(is_there(path / name) for name in names)
 
 
 def _folder(base: Path, asked: str | None, *, has_metadata: bool) -> str:
@@ -107,7 +110,7 @@ def _annotation_files(folder: Path, kinds: tuple[str, ...]) -> tuple[tuple[str, 
     found = []
     for kind, sets in ANNOTATION_FILES.items():
         for names in sets if kind in kinds else ():
-            path = next((folder / name for name in names if (folder / name).is_file()), None)
+            path = next((folder / name for name in names if is_there(folder / name)), None)
             if path is not None:
                 found.append((kind, path))
     return tuple(found)

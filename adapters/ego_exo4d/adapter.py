@@ -20,6 +20,7 @@ from adapters.ego_exo4d.choice import OPTIONS, WINDOWS, Choice, chosen_from
 from adapters.ego_exo4d.hands import with_hands
 from adapters.ego_exo4d.pose_files import pose_files
 from adapters.ego_exo4d.segments import Segment, annotated
+from adapters.ego_exo4d.splits import source_splits
 from adapters.ego_exo4d.takes import SMALL, Take, ego_file, small, takes_in, video_file
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, SourceError
@@ -41,7 +42,7 @@ class EgoExo4D:
     """Reads a download by the official command; options `annotations`, `cameras` (beside the ego one), `hands`."""
 
     name: ClassVar[str] = "ego_exo4d"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     container: ClassVar[str] = "mp4 + json"
     about: ClassVar[str] = (
         "Ego-Exo4D: the wearer's view with keysteps and descriptions; hands of some takes"
@@ -72,9 +73,12 @@ class EgoExo4D:
         """Take by take in the order of takes.json: its segments, or windows; then takes that takes.json does not know."""
         options = {key: info.details[key] for key in OPTIONS if info.details[key]}
         chosen = chosen_from(root, options)
+        published = source_splits(root)
         for clip in _clips(chosen):
-            files = pose_files(root, clip.episode_id.partition("/")[0], chosen.hands)
-            yield clip_ref(self.name, self.name, root, clip, FACTS, files)
+            take_uid = clip.episode_id.partition("/")[0]
+            files = pose_files(root, take_uid, chosen.hands)
+            placed = replace(clip, source_split=published.get(take_uid, ""))
+            yield clip_ref(self.name, self.name, root, placed, FACTS, files)
 
     def load(self, ref: EpisodeRef) -> Episode:
         """One segment: the camera `ego`, the standing ones asked for, hands. Raises as `load_clip` and `with_hands`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adapters.ego_exo4d.pose_files import KINDS as HAND_KINDS
 from schemas.errors import ConfigError
+from schemas.regular_file import is_there
 
 WINDOWS = "windows"
 KINDS = ("keystep", "atomic_descriptions", WINDOWS)
@@ -29,13 +30,13 @@ def chosen_from(root: Path, options: Mapping[str, str]) -> Choice:
     """ConfigError: no takes.json at `root`, or an option that does not hold."""
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise ConfigError(f"unknown options {unknown}; known: {', '.join(OPTIONS)}")
-    if not (root / "takes.json").is_file():
+    if not is_there(root / "takes.json"):
         raise ConfigError("no takes.json: no Ego-Exo4D download", where=str(root))
     asked = options.get("annotations", ",".join(KINDS)).split(",")
     if wrong := sorted(set(asked) - set(KINDS)):
         raise ConfigError(f"annotations: {wrong}; known: {', '.join(KINDS)}")
     paths = [(k, root / "annotations" / f"{k}_{s}.json") for k in KINDS for s in ("train", "val")]
-    files = tuple((kind, path) for kind, path in paths if kind in asked and path.is_file())
+    files = tuple((kind, path) for kind, path in paths if kind in asked and is_there(path))
     if lacking := sorted(
         set(asked) - {WINDOWS} - set(dict(files)) if "annotations" in options else ()
     ):

@@ -25,6 +25,7 @@ from adapters.containers.json_stream import members
 from schemas.episode import SIDES
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.geometry import ROTATION_TOLERANCE, Array, rotation_error
+from schemas.regular_file import file_stamp, is_there
 
 SPLITS = ("train", "val", "test")
 KINDS = ("automatic", "annotation")  # by machine, on most frames; by people, on few
@@ -79,7 +80,7 @@ def pose_files(root: Path, take_uid: str, kinds: tuple[str, ...]) -> dict[str, s
     found = {}
     for what, folders in names.items():
         files = [f"{FOLDER}/{folder}/{take_uid}.json" for folder in folders]
-        if there := next((f for f in files if (root / f).is_file()), None):
+        if there := next((f for f in files if is_there(root / f)), None):
             found[what] = there
     return found if "hands" in found else {}
 
@@ -99,18 +100,11 @@ def camera_poses(path: Path) -> Posed:
 
 
 def _read(path: Path, of_frame: Callable[[Any], Array | None]) -> Posed:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        found = f"cannot be read: {error.strerror}"
-        raise SourceError(Code.UNREADABLE, found, where=path.name) from error
-    return _whole(path, of_frame, stat.st_size, stat.st_mtime_ns)
+    return _whole(path, of_frame, file_stamp(path))
 
 
 @lru_cache(maxsize=4)  # dozens of segments are cut from one take
-def _whole(
-    path: Path, of_frame: Callable[[Any], Array | None], _size: int, _mtime_ns: int
-) -> Posed:
+def _whole(path: Path, of_frame: Callable[[Any], Array | None], _stamp: tuple[int, ...]) -> Posed:
     rows: dict[int, Array] = {}
     num_broken = 0
     try:

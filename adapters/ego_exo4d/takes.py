@@ -13,7 +13,7 @@ from pydantic import Field
 
 from adapters.containers.json_rows import Broken, Row, Text, Uid, parse
 from adapters.containers.json_stream import members
-from adapters.containers.safe_path import inside
+from adapters.containers.safe_path import is_there_inside
 from schemas.errors import Code, SourceError
 
 RGB = "rgb"  # the stream of an Aria camera that is the colour picture; a GoPro has one stream, "0"
@@ -80,7 +80,7 @@ def ego_file(root: Path, take: Take) -> str:
         found = f"takes.json lists no {RGB} video of an ego camera"
         raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
     for name in (video_file(take, listed), video_file(take, small(listed))):
-        if inside(root, name).is_file():
+        if is_there_inside(root, name):
             return name
     raise SourceError(Code.MISSING_VIDEO, f"no {listed} or {SMALL}; download it", where=where)
 

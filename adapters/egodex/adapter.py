@@ -25,6 +25,8 @@ from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
 from schemas.rate import instants_ns
+from schemas.regular_file import bytes_hint, is_there
+from schemas.source_split import source_split_of
 
 LICENCE = Licence(name="CC BY-NC-ND 4.0", allows_commercial=False, allows_redistribution=False)
 RATE_HZ = Fraction(30)
@@ -43,7 +45,7 @@ class EgoDex:
     """Adapter for `egodex`; it has no options."""
 
     name: ClassVar[str] = "egodex"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "hdf5 + mp4"
     about: ClassVar[str] = "EgoDex: both hands, 25 joints each, and a head camera with its pose"
 
@@ -72,8 +74,9 @@ class EgoDex:
                 episode_id=name,
                 root=str(root),
                 facts=info.facts,
-                bytes_hint=sum((root / (name + suffix)).stat().st_size for suffix in there),
+                bytes_hint=bytes_hint(*(root / (name + suffix) for suffix in there)),
                 problem=problem,
+                source_split=_source_split(root, name),
             )
 
     def load(self, ref: EpisodeRef) -> Episode:
@@ -104,6 +107,12 @@ class EgoDex:
             )
 
 
+def _source_split(root: Path, name: str) -> str:
+    """By the folder above the task: `test` is the published test set, part1 to part5 train; `extra` is in neither."""
+    part = f"{root.resolve().name}/{name}".split("/")[-3]
+    return "train" if part.removeprefix("part").isdigit() else source_split_of(part)
+
+
 def _files(root: Path) -> dict[str, set[str]]:
     """Path without suffix, relative to `root` -> which of the two files are there."""
     found: dict[str, set[str]] = {}
@@ -112,7 +121,7 @@ def _files(root: Path) -> dict[str, set[str]]:
             if (
                 path.stem.isascii()
                 and path.stem.isdigit()
-                and path.is_file()
+                and is_there(path)
                 and path.parent != root
             ):
                 name = path.with_suffix("").relative_to(root).as_posix()

@@ -11,7 +11,7 @@ read: eye gaze, IMU. See docs/sources/egome.md.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -27,6 +27,7 @@ from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.rate import NS_PER_S
+from schemas.source_split import source_split_of, strictest
 
 LICENCE = Licence(name="EgoMe agreement, after approval", allows_commercial=False)
 READER = "jack1ee/SAVAX:utils/convert_egome_annotations.py, data/video_egome_dataset.py"
@@ -43,7 +44,7 @@ class EgoMe:
     """Adapter for `egome`."""
 
     name: ClassVar[str] = "egome"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "mp4 + json"
     about: ClassVar[str] = "EgoMe: people imitate a demonstrator, head camera; steps, no actions"
 
@@ -68,6 +69,7 @@ class EgoMe:
         options = {k: v for k, v in info.details.items() if k == "annotations"}
         files = video_files(root)
         listed = [v for s, p in annotation_files(root, options).items() for v in videos(s, p)]
+        published = _source_splits(listed)
         seen: Counter[str] = Counter()
         for video in sorted(listed, key=lambda v: (natural_key(v.name), v.split)):
             if video.view == "exo":
@@ -77,6 +79,7 @@ class EgoMe:
                 clip = Clip(episode_id=f"{video.name}/again/{again}")
                 clip = clip.broken(Code.BAD_ANNOTATION, f"{video.name} was there before")
             seen[video.name] += 1
+            clip = replace(clip, source_split=published[video.name])
             yield clip_ref(self.name, self.name, root, clip, _facts(video), _more(video))
         for stem in sorted(set(files) - {n for v in listed for n in (v.name, v.base)}):
             for path in files[stem]:
@@ -94,6 +97,15 @@ class EgoMe:
         steps = tuple(_instructions(ref, held_s))
         instructions = (*episode.instructions, *steps)
         return replace(episode, instructions=instructions, success=bool(ref.at("is_right")))
+
+
+def _source_splits(listed: Iterable[Video]) -> dict[str, str]:
+    """Split by video: the strictest one where several files list it, "" where only total.json does."""
+    found: dict[str, str] = {}
+    for video in listed:
+        known = found.get(video.name, "")
+        found[video.name] = strictest((known, source_split_of(video.split)))
+    return found
 
 
 def _more(video: Video) -> dict[str, object]:

@@ -22,6 +22,7 @@ from pydantic import Field
 from adapters.containers.json_rows import LONGEST_UID, Broken, Row, Seconds, Text, parse
 from adapters.containers.json_stream import members
 from schemas.errors import ConfigError
+from schemas.regular_file import is_there
 
 SPLITS = ("train", "val", "test")
 WHOLE = "total"  # the same entries again: read only where no split is there
@@ -80,7 +81,7 @@ def annotation_files(root: Path, options: Mapping[str, str]) -> dict[str, Path]:
         split: path
         for split in (*SPLITS, WHOLE)
         for folder in reversed(folders)
-        if (path := root / folder / f"{split}.json").is_file()
+        if is_there(path := root / folder / f"{split}.json")
     }
     if not found:
         where = " or ".join(f"{folder}/" if folder else "it" for folder in folders)

@@ -14,6 +14,7 @@ from pathlib import Path
 from adapters.containers.video_clip import Clip
 from adapters.egome.annotations import Video
 from schemas.errors import Code
+from schemas.regular_file import is_there
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 
@@ -23,7 +24,7 @@ def video_files(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not _is_in(name, "exo"):
+        if path.suffix.lower() in SUFFIXES and is_there(path) and not _is_in(name, "exo"):
             found[path.stem].append(name)
     return dict(found)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,6 +28,7 @@ from adapters.epic_kitchens.tree import OPTIONS, WINDOWS, Tree, tree_at
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code
 from schemas.fact import Certainty, fact
+from schemas.source_split import source_split_of, strictest
 
 LICENCE = Licence(name="CC BY-NC 4.0", allows_commercial=False, allows_redistribution=True)
 REPO = "epic-kitchens/epic-kitchens-100-annotations"
@@ -42,7 +44,7 @@ class EpicKitchens:
     """Reads a download by the official script; options `splits`, `annotations`."""
 
     name: ClassVar[str] = "epic_kitchens"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "mp4 + csv"
     about: ClassVar[str] = "EPIC-KITCHENS-100: egocentric video with narrated actions; no actions"
 
@@ -68,10 +70,12 @@ class EpicKitchens:
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """Segments in file order, one ref per video that is not there, then windows of videos without rows."""
         tree = tree_at(root, {key: info.details[key] for key in OPTIONS if info.details[key]})
+        published = _source_splits(tree)
         for clip in _clips(tree):
+            placed = replace(clip, source_split=published.get(_video_of(clip), ""))
             release = "extension" if is_extension(clip.episode_id) else "EPIC-55"
             of_clip = fact("release", release, Certainty.DOCUMENTED, f"{REPO}:README.md")
-            yield clip_ref(self.name, self.name, root, clip, (*FACTS, of_clip))
+            yield clip_ref(self.name, self.name, root, placed, (*FACTS, of_clip))
 
     def load(self, ref: EpisodeRef) -> Episode:
         """One segment as a camera window; what runs past the video's end is cut, and a fact says so.
@@ -80,6 +84,21 @@ class EpicKitchens:
             SourceError: as `load_clip`.
         """
         return load_clip(ref, LICENCE)
+
+
+def _source_splits(tree: Tree) -> dict[str, str]:
+    """Split by video, which the CSV files never divide: the strictest one where they disagree."""
+    found: dict[str, str] = {}
+    for split, path in tree.all_rows:
+        for row in read_rows(path):
+            known = found.get(row.video_id, "")
+            found[row.video_id] = strictest((known, source_split_of(split)))
+    return found
+
+
+def _video_of(clip: Clip) -> str:
+    """P01_01 of a clip, also of one whose file is not there."""
+    return Path(clip.path).stem if clip.path else clip.episode_id.partition("/")[0]
 
 
 def _clips(tree: Tree) -> Iterator[Clip]:

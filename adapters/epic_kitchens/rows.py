@@ -12,9 +12,11 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
+from schemas.regular_file import open_regular
 
 FILES = {
     "train": "EPIC_100_train.csv",
@@ -47,13 +49,15 @@ def read_rows(path: Path) -> Iterator[Row]:
         ConfigError: the file cannot be read as CSV in UTF-8, or lacks a column.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
                 raise ConfigError(f"no column {missing}; download it again", where=str(path))
             for number, fields in enumerate(reader, start=1):
                 yield _row(fields, number)
+    except SourceError as error:
+        raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(
             f"no readable CSV: {error}; download it again", where=str(path)

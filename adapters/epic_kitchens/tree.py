@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adapters.epic_kitchens.rows import FILES, VIDEO_ID
 from schemas.errors import ConfigError
+from schemas.regular_file import is_there
 
 WINDOWS = "windows"  # the fourth word of option "splits": videos without a row
 SPLITS = (*FILES, WINDOWS)
@@ -23,6 +24,7 @@ class Tree:
     videos: Mapping[str, str]  # video id -> path of its file relative to root
     rows: tuple[tuple[str, Path], ...]  # (split, file), chosen and there, in a fixed order
     has_windows: bool
+    all_rows: tuple[tuple[str, Path], ...] = ()  # (split, file) of every file there, chosen or not
 
 
 def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
@@ -42,7 +44,8 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
     bases = (root / "EPIC-KITCHENS", root)
     named = "annotations" in options
     folders = [root / options["annotations"]] if named else _looked_in(bases)
-    rows = {s: p for s in FILES if s in asked for f in folders if (p := f / FILES[s]).is_file()}
+    there = {s: p for s in FILES for f in folders if is_there(p := f / FILES[s])}
+    rows = {split: path for split, path in there.items() if split in asked}
     videos = _videos(root, bases)
     if named and not rows:
         raise ConfigError(f"none of {', '.join(FILES.values())}", where=str(folders[0]))
@@ -50,7 +53,13 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
         raise ConfigError(f"splits={options['splits']!r}: no CSV for {lacking}", where=str(root))
     if not videos and not rows:
         raise ConfigError("no P??/videos/*.MP4 and no annotations under it", where=str(root))
-    return Tree(root=root, videos=videos, rows=tuple(rows.items()), has_windows=WINDOWS in asked)
+    return Tree(
+        root=root,
+        videos=videos,
+        rows=tuple(rows.items()),
+        has_windows=WINDOWS in asked,
+        all_rows=tuple(there.items()),
+    )
 
 
 def _looked_in(bases: tuple[Path, ...]) -> list[Path]:

@@ -30,8 +30,11 @@ from adapters.hoi4d.tree import (
     sequences,
 )
 from schemas.episode import Episode, EpisodeRef
-from schemas.errors import Code, ConfigError
+from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, fact
+from schemas.regular_file import bytes_hint, is_there, read_regular
+
+MAX_LIST_BYTES = 16 << 20
 
 
 class Hoi4D:
@@ -54,10 +57,9 @@ class Hoi4D:
             found = "no [handpose/]refinehandpose_right: unpack the hand poses beside the videos"
             raise ConfigError(f"{root}: {found} (for videos alone there is `video_folder`)")
         notes = []
-        if not (root / TASKS).is_file():
+        if not is_there(root / TASKS):
             notes.append(f"no task sentences: put {TASKS} of github.com/{AUTHORS} here")
-        if (root / RELEASED).is_file():
-            listed = set((root / RELEASED).read_text("utf-8", "replace").split())
+        if listed := _released(root):
             notes.append(f"{len(here & listed)} of {len(listed)} released sequences are here")
         return SourceInfo(
             source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, notes=tuple(notes)
@@ -67,7 +69,7 @@ class Hoi4D:
         """By camera, person, class and so on, numbers as numbers."""
         for name in sorted(sequences(root), key=natural_key):
             video = root / part(root, name, VIDEO)
-            has_video = video.is_file()
+            has_video = is_there(video)
             why = (Code.MISSING_VIDEO.value, f"no {name}/{VIDEO}; fetch it")
             yield EpisodeRef(
                 source=self.name,
@@ -75,7 +77,7 @@ class Hoi4D:
                 episode_id=name,
                 root=str(root),
                 facts=info.facts,
-                bytes_hint=video.stat().st_size if has_video else 0,
+                bytes_hint=bytes_hint(video),
                 problem=None if has_video else why,
             )
 
@@ -108,3 +110,12 @@ class Hoi4D:
             subject_id=person,
             scene_id=f"{room}/{layout}",
         )
+
+
+def _released(root: Path) -> set[str]:
+    """Names of the released sequences by the list beside the data; empty without a readable list."""
+    try:
+        data = read_regular(root / RELEASED, max_bytes=MAX_LIST_BYTES)
+    except SourceError:  # it only feeds a note
+        return set()
+    return set(data.decode("utf-8", "replace").split())

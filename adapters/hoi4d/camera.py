@@ -30,6 +30,7 @@ from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import Array
 from schemas.rate import NS_PER_S, instants_ns
+from schemas.regular_file import is_there
 
 RATE_HZ = Fraction(15)
 K_SIZE_PX = (1920, 1080)
@@ -46,7 +47,7 @@ def camera_of(root: Path, name: str, video: Path) -> tuple[Camera, Said]:
     params = f"camera_params/{name.split('/')[0]}/intrin.npy"
     raw_files, facts, K_cam = [raw_file_of(video, root)], list[Fact](), None
     path = inside(root, params)
-    if path.is_file():
+    if is_there(path):
         K_cam = _intrinsics(path, params)
         raw_files.append(raw_file_of(path, root))
     else:
@@ -87,7 +88,7 @@ def camera_pose(root: Path, log: str, t_ns: npt.NDArray[np.int64]) -> tuple[list
     Raises:
         SourceError: CORRUPT_RECORD, TRUNCATED, NOT_A_ROTATION (transposed, or no pose).
     """
-    if not (root / log).is_file():
+    if not is_there(root / log):
         found = f"{log} is not there: the hands stay in the camera"
         return [], ([], [fact("camera_pose_file", found, Certainty.UNKNOWN, "this folder")])
     text, raw = read_sidecar(root, Sidecar(path=log))

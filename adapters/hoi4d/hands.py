@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.byte_range import read_range
 from adapters.containers.pickled_numbers import mapping, numbers
 from adapters.containers.raw_file import raw_record
 from adapters.containers.restricted_pickle import loads
@@ -28,6 +27,7 @@ from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import Array, rotmat_from_rotvec
 from schemas.hand_track import HandTrack, ManoPose
+from schemas.regular_file import read_regular
 
 CAMERA = "ego"
 WIDTHS = {"poseCoeff": 48, "beta": 10, "trans": 3}
@@ -89,12 +89,7 @@ def _files(folder: Path, where: str) -> dict[int, str]:
 
 
 def _bytes(root: Path, name: str) -> bytes:
-    path = inside(root, name)
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise SourceError(Code.MISSING_FILE, f"cannot be read: {error}", where=name) from error
-    return read_range(path, 0, size, limit=LIMIT_BYTES)
+    return read_regular(inside(root, name), max_bytes=LIMIT_BYTES, where=name)
 
 
 def _row(data: bytes, where: str) -> dict[str, Array]:

@@ -25,6 +25,7 @@ from schemas.episode import Instruction
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.rate import NS_PER_S
+from schemas.regular_file import is_there
 
 NO_TASK = "N/A"
 TILES = 0.1  # of the video's length: how near to its end the last event of an undated file must end
@@ -57,7 +58,7 @@ def task_of(root: Path, name: str) -> tuple[list[Instruction], Said]:
     Raises:
         SourceError: BAD_ANNOTATION, a table without the columns.
     """
-    if not (root / TASKS).is_file():
+    if not is_there(root / TASKS):
         return [], ([], [fact("task_text", f"none: no {TASKS}", Certainty.UNKNOWN, "this folder")])
     text, raw = read_sidecar(root, Sidecar(path=TASKS))
     _, _, category, _, _, _, task = name.split("/")
@@ -86,7 +87,7 @@ def events_of(root: Path, path: str, length_ns: int) -> tuple[list[Instruction],
     Raises:
         SourceError: BAD_ANNOTATION, no JSON object or not one of the two layouts.
     """
-    if not (root / path).is_file():
+    if not is_there(root / path):
         return [], ([], [fact("events", f"none: no {path}", Certainty.UNKNOWN, "this folder")])
     text, raw = read_sidecar(root, Sidecar(path=path))
     if not text.strip():  # one released file is empty

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from schemas.episode import SIDES, RawFile
 from schemas.fact import Fact
+from schemas.regular_file import is_there
 
 Said = tuple[list[RawFile], list[Fact]]  # what a part was read from, and what is to be known of it
 
@@ -49,7 +50,7 @@ def part(root: Path, name: str, file: str) -> str:
     """`file` (VIDEO, POSES, ACTIONS) of a sequence relative to `root`, where it is or should be."""
     bases = RELEASES if file == VIDEO else ANNOTATIONS
     there = (f"{base}/{name}/{file}".lstrip("/") for base in bases)
-    return next((p for p in there if (root / p).is_file()), f"{name}/{file}")
+    return next((p for p in there if is_there(root / p)), f"{name}/{file}")
 
 
 def hand_folder(root: Path, name: str, side: str) -> str | None:

@@ -22,6 +22,7 @@ from adapters.holoassist.labels import labels_in
 from adapters.holoassist.listing import segments_in
 from adapters.holoassist.recording import recording_of
 from adapters.holoassist.segments import KINDS, count, instructions
+from adapters.holoassist.splits import source_splits
 from adapters.holoassist.tree import tree_at
 from schemas.episode import Camera, Episode, EpisodeRef, VideoWindow
 from schemas.errors import ConfigError
@@ -33,7 +34,7 @@ class HoloAssist:
     """Adapter for `holoassist`; options `segments`, `annotations`."""
 
     name: ClassVar[str] = "holoassist"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "mp4 + text + json"
     about: ClassVar[str] = (
         "HoloAssist: both hands, 26 joints each, head camera and its pose, labelled actions"
@@ -56,10 +57,13 @@ class HoloAssist:
         """Sessions in the order of the labels, one ref for a session that is not there whole, then unlabelled sessions."""
         named = info.details["annotations"]
         tree = tree_at(root, {"annotations": named} if named else {})
+        published = source_splits(root)
         for segment, folder in segments_in(tree, info.details["segments"]):
+            session = Path(folder).name or segment.clip.episode_id.partition("/")[0]
+            clip = replace(segment.clip, source_split=published.get(session, ""))
             more = {"folder": folder, "told": segment.told, "success": segment.success}
             facts = (*FACTS, *segment.facts)
-            yield clip_ref(self.name, self.name, root, segment.clip, facts, more)
+            yield clip_ref(self.name, self.name, root, clip, facts, more)
 
     def load(self, ref: EpisodeRef) -> Episode:
         """One segment, from its first camera pose on. Raises as `load_clip` and `recording_of`."""

@@ -9,9 +9,10 @@ Checked on a real Pose_sync.txt: ticks increase by 33.33 ms and stand still over
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from pyarrow import csv
 
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
+from schemas.regular_file import open_regular
 
 NS_PER_TICK = 100
 TICKS_PER_S = 10_000_000
@@ -45,12 +47,12 @@ def rows_between(path: Path, start: int, end: int, num_columns: tuple[int, ...])
             that breaks off; CLOCK_NOT_INCREASING; TOO_LARGE.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             columns = len(_line(file, path.name).split())
             if columns not in num_columns:
                 found = f"{columns} columns; expected one of {list(num_columns)}"
                 raise SourceError(Code.UNKNOWN_LAYOUT, found, where=path.name)
-            size = path.stat().st_size
+            size = os.fstat(file.fileno()).st_size
             first = _offset_of(file, start, size, path.name)
             last = _offset_of(file, end, size, path.name)
             if last - first > MAX_SLICE_BYTES:
@@ -58,8 +60,6 @@ def rows_between(path: Path, start: int, end: int, num_columns: tuple[int, ...])
                 raise SourceError(Code.TOO_LARGE, found, where=path.name)
             file.seek(first)
             data = file.read(last - first)
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "the file is not there", where=path.name) from error
     except OSError as error:
         raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=path.name) from error
     if not data.strip():
@@ -68,14 +68,14 @@ def rows_between(path: Path, start: int, end: int, num_columns: tuple[int, ...])
     return _distinct(*_parsed(data, columns, path.name), where=path.name)
 
 
-def _line(file: BufferedReader, where: str) -> bytes:
+def _line(file: BinaryIO, where: str) -> bytes:
     line = file.readline(MAX_LINE_BYTES)
     if len(line) == MAX_LINE_BYTES:
         raise SourceError(Code.UNKNOWN_LAYOUT, "a line without end: no such table", where=where)
     return line
 
 
-def _offset_of(file: BufferedReader, tick: int, size: int, where: str) -> int:
+def _offset_of(file: BinaryIO, tick: int, size: int, where: str) -> int:
     """Where the first line at or after `tick` begins; `size` when there is none."""
     low, high = 0, size
     while low < high:
@@ -85,7 +85,7 @@ def _offset_of(file: BufferedReader, tick: int, size: int, where: str) -> int:
     return _tick_after(file, low, where)[0]
 
 
-def _tick_after(file: BufferedReader, offset: int, where: str) -> tuple[int, int]:
+def _tick_after(file: BinaryIO, offset: int, where: str) -> tuple[int, int]:
     """Begin and tick of the first line that begins at or after `offset`; the end counts as later than all."""
     file.seek(max(offset - 1, 0))
     if offset:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import Code, ConfigError
+from schemas.regular_file import is_there
 
 BASES = ("", "raw_data", "videos", "data/videos")
 LABELS = ("labels", "data/labels")
@@ -33,7 +34,7 @@ class Tree:
         if session not in self.sessions:
             return Code.MISSING_VIDEO, f"no {session}/{EXPORT}; download it"
         folder = self.root / self.sessions[session]
-        lacking = [name for name in NEEDED if not (folder / name).is_file()]
+        lacking = [name for name in NEEDED if not is_there(folder / name)]
         if not lacking:
             return None
         code = Code.MISSING_VIDEO if VIDEO in lacking else Code.MISSING_FILE
@@ -64,7 +65,7 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
     else:
         place = root / named
         labels = sorted(place.glob("*.json")) if place.is_dir() else [place]
-        if not labels or not labels[0].is_file():
+        if not labels or not is_there(labels[0]):
             raise ConfigError("no JSON file of labels", where=str(place))
     if not sessions and not labels:
         raise ConfigError("no <session>/Export_py and no labels under it", where=str(root))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
+from adapters.containers.named_entries import entries_named
 from adapters.containers.safe_path import inside
 from adapters.hot3d import sequence as tables
 from adapters.hot3d.hands import FACTS as HAND_FACTS
@@ -26,6 +27,7 @@ from adapters.hot3d.read import WORLD_UP, read_sequence
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
+from schemas.regular_file import is_there
 
 LICENCE = Licence(
     name="CC BY-SA; hand annotations CC BY-NC-SA",
@@ -67,7 +69,7 @@ class Hot3D:
             raise ConfigError(f"no {' or '.join(MARKS)} below it", where=str(root))
         details = {
             "sequences": str(len(folders)),
-            "with_recording": str(sum((root / f / VRS).is_file() for f in folders)),
+            "with_recording": str(sum(is_there(root / f / VRS) for f in folders)),
             "video": video,
         }
         return SourceInfo(
@@ -79,7 +81,7 @@ class Hot3D:
         for folder in _sequences(root):
             name = folder if folder != "." else root.resolve().name
             problem = None
-            if not (root / folder / tables.METADATA).is_file():
+            if not is_there(root / folder / tables.METADATA):
                 found = f"{folder}/{tables.METADATA} is not there; fetch it"
                 problem = (Code.MISSING_META.value, found)
             yield EpisodeRef(
@@ -117,5 +119,5 @@ class Hot3D:
 
 
 def _sequences(root: Path) -> list[str]:
-    found = {path.parent for mark in MARKS for path in root.rglob(mark)}
+    found = {path.parent for mark in MARKS for path in entries_named(root, mark)}
     return sorted(path.relative_to(root).as_posix() for path in found)

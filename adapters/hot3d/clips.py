@@ -23,6 +23,8 @@ from adapters.hot3d.read import WORLD_UP
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import ConfigError
 from schemas.fact import Certainty, fact
+from schemas.regular_file import bytes_hint
+from schemas.source_split import source_split_of
 
 README = "facebookresearch/hot3d:hot3d/clips/README.md"
 FACTS = (
@@ -43,7 +45,7 @@ class Hot3DClips:
 
     name: ClassVar[str] = "hot3d_clips"
     uses: ClassVar[tuple[str, ...]] = ("mano",)  # where nothing else tells the fingers
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "WebDataset tar of jpg + json"
     about: ClassVar[str] = "HOT3D-Clips: 5 s clips of hands and objects before Aria and Quest 3"
 
@@ -70,7 +72,8 @@ class Hot3DClips:
                 locator=(("clip", clip),),
                 facts=FACTS,
                 duration_hint_s=5.0,
-                bytes_hint=(root / clip).stat().st_size,
+                source_split=source_split_of(f"{root.resolve().name}/{clip}".split("/")[-2]),
+                bytes_hint=bytes_hint(root / clip),
             )
 
     def load(self, ref: EpisodeRef) -> Episode:

@@ -29,6 +29,7 @@ from adapters.hot3d.sequence import CAMERA_OF, Masks
 from schemas.episode import Camera, EncodedImages, RawFile, VideoSpan
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
+from schemas.regular_file import is_there
 
 VRS = "recording.vrs"
 CALIBRATION = ("mps/slam/online_calibration.jsonl", "online_calibration.jsonl")
@@ -63,11 +64,11 @@ class Views:
 def aria_models(folder: Path, root: Path, views: Views) -> None:
     """The cameras of an Aria by its online calibration, else by its VRS file; none of them is no error."""
     found: dict[str, FisheyeCamera] = {}
-    path = next((folder / name for name in CALIBRATION if (folder / name).is_file()), None)
+    path = next((folder / name for name in CALIBRATION if is_there(folder / name)), None)
     if path is not None:
         found, raw = online_calibration(path, root)
         views.raw_files.append(raw)
-    elif (folder / VRS).is_file() and is_readable():
+    elif is_there(folder / VRS) and is_readable():
         found = open_vrs(folder / VRS).cameras()
     for label, camera in found.items():
         name = camera_name(label)
@@ -84,14 +85,14 @@ def add_pictures(
         SourceError: FRAME_COUNT (not one picture a row of the masks), and as the readers of videos and VRS files.
     """
     for stream, name in CAMERA_OF.items():
-        if (beside / f"{stream}.mp4").is_file():
+        if is_there(beside / f"{stream}.mp4"):
             _add_video(inside(beside, f"{stream}.mp4"), stream, headset, masks, views, root)
         elif (beside / stream).is_dir():
             _add_folder(inside(beside, stream), stream, name, masks, views)
     if views.cameras:
         return
     path = folder / VRS
-    if not path.is_file():
+    if not is_there(path):
         why = f"{VRS} is not there, and no exported {'.mp4, '.join(CAMERA_OF)}.mp4 either"
     elif headset != ARIA:
         why = f"{VRS} of a {headset} is not read by projectaria-tools; export it to <stream>.mp4"

@@ -17,6 +17,7 @@ from schemas.episode import Stream, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.hand_track import HandTrack
+from schemas.regular_file import is_there
 
 # Objects on the table share z in the Aria sample and y in the Quest 3 one (verified); the same in hot3d:Hot3DVisualizer.py.
 WORLD_UP = {"Aria": "+z", "Quest3": "+y"}
@@ -114,7 +115,7 @@ def _profile(folder: Path, root: Path, out: Sequence) -> HandProfile | None:
 def _read_headset(folder: Path, root: Path, masks: tables.Masks, out: Sequence) -> None:
     """The pose of every known camera. Quest 3 and Aria state them in one device frame."""
     path = folder / tables.HEADSET
-    if not path.is_file():
+    if not is_there(path):
         out.facts.append(
             fact("camera_pose", f"none: no {tables.HEADSET}", Certainty.VERIFIED, "this sequence")
         )
@@ -169,9 +170,11 @@ def _masks(folder: Path, root: Path, views: Views) -> tables.Masks:
 
 def _optional(path: Path, root: Path, views: Views) -> str:
     """The text of a file that may be absent, and its fingerprint among the raw files."""
-    if not path.is_file():
+    if not is_there(path):
         return ""
     text, raw = tables.read_text(inside(root, _where(path, root)), _where(path, root))
+    if not text:
+        raise SourceError(Code.TRUNCATED, "an empty file; fetch it again", where=raw.path)
     views.raw_files.append(raw)
     return text
 

@@ -7,7 +7,6 @@ missing key is a hand that is not there. World z is up.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +23,12 @@ from adapters.containers.pose_rows import poses_of_rows
 from adapters.containers.raw_file import raw_record
 from adapters.containers.sidecar import json_object
 from adapters.hot3d.hands import NOT_SEEN, HandRows, Observed
+from schemas.document import DocumentError
 from schemas.episode import RawFile
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
+from schemas.json_text import parse_json
+from schemas.regular_file import read_regular
 
 UMETRACK, MANO = "umetrack_hand_pose_trajectory.jsonl", "mano_hand_pose_trajectory.jsonl"
 PROFILE, HEADSET = "umetrack_hand_user_profile.json", "headset_trajectory.csv"
@@ -84,14 +86,9 @@ class _CameraModel(Row):
 
 def read_text(path: Path, where: str) -> tuple[str, RawFile]:
     """A text of at most 256 MiB with its fingerprint. Raises SourceError."""
+    data = read_regular(path, max_bytes=LIMIT_BYTES, where=where)
     try:
-        if path.stat().st_size > LIMIT_BYTES:
-            found = f"{path.stat().st_size} bytes; expected at most {LIMIT_BYTES}"
-            raise SourceError(Code.TOO_LARGE, found, where=where)
-        data = path.read_bytes()
         return data.decode("utf-8"), raw_record(where, data)
-    except FileNotFoundError as error:
-        raise SourceError(Code.MISSING_FILE, "it is not there", where=where) from error
     except UnicodeDecodeError as error:
         raise SourceError(Code.BAD_ANNOTATION, f"no UTF-8: {error}", where=where) from error
 
@@ -184,9 +181,9 @@ def headset(path: Path, where: str) -> tuple[Instants, Array, RawFile]:
 def camera_models(text: str, where: str) -> dict[str, FisheyeCamera]:
     """Stream id -> camera of the Quest 3's `camera_models.json`; other lenses are refused."""
     try:
-        raw = json.loads(text)
+        raw = parse_json(text, allow_nan=True)
         stated = TypeAdapter(tuple[_CameraModel, ...]).validate_python(raw)
-    except (ValueError, RecursionError, ValidationError) as error:
+    except (DocumentError, ValidationError) as error:
         found = f"no list of camera models: {str(error).splitlines()[0][:200]}"
         raise SourceError(Code.BAD_ANNOTATION, found, where=where) from error
     if wrong := [c.model for c in stated if c.model != FISHEYE624]:

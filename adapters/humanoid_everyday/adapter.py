@@ -21,12 +21,13 @@ from adapters.containers.image_header import image_header
 from adapters.containers.lazy_pictures import LazyPictures, PictureFolder
 from adapters.containers.natural_order import natural_key
 from adapters.containers.raw_file import raw_file_of
-from adapters.containers.safe_path import inside
+from adapters.containers.safe_path import inside, is_there_inside
 from adapters.humanoid_everyday.facts import facts_of
 from adapters.humanoid_everyday.motion import RATE_HZ, clock_of, robot_of, streams_of
 from adapters.humanoid_everyday.steps import read_steps
 from schemas.episode import Camera, EncodedImages, Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.regular_file import bytes_hint, is_there
 
 LICENCE = Licence(name="MIT", allows_commercial=True, allows_redistribution=True)  # by the README
 EPISODE = re.compile(r"episode_[0-9]+")
@@ -40,7 +41,7 @@ class HumanoidEveryday:
     """Adapter for `humanoid_everyday`."""
 
     name: ClassVar[str] = "humanoid_everyday"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "json + png/jpg"
     about: ClassVar[str] = (
         "Humanoid Everyday, raw: Unitree G1 and H1 humanoids, joints, hands, one camera"
@@ -65,7 +66,7 @@ class HumanoidEveryday:
         """By folder, then number; an episode without data.json is listed as broken."""
         for name in sorted(_episodes(root), key=natural_key):
             data = root / name / "data.json"
-            has_data = data.is_file()
+            has_data = is_there(data)
             why = (Code.MISSING_FILE.value, f"{name}/data.json is not there; fetch it")
             yield EpisodeRef(
                 source=self.name,
@@ -73,7 +74,7 @@ class HumanoidEveryday:
                 episode_id=name,
                 root=str(root),
                 locator=(("folder", name),),
-                bytes_hint=data.stat().st_size if has_data else 0,
+                bytes_hint=bytes_hint(data),
                 problem=None if has_data else why,
             )
 
@@ -114,7 +115,7 @@ def _episodes(root: Path) -> Iterator[str]:
 def _pictures(root: Path, folder: str, names: tuple[str, ...]) -> LazyPictures:
     """Raises SourceError: UNSAFE_PATH (a name that leads out of the root), MISSING_FILE."""
     for name in names:
-        if not inside(root, folder, name).is_file():
+        if not is_there_inside(root, folder, name):
             found = "the picture is not there; fetch the episode again"
             raise SourceError(Code.MISSING_FILE, found, where=f"{folder}/{name}")
     return LazyPictures(names, PictureFolder(folder=inside(root, folder), where=folder))

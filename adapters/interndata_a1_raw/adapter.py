@@ -27,6 +27,7 @@ from adapters.interndata_a1_raw.robots import ROBOTS, robot_in
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.rate import instants_ns
+from schemas.regular_file import bytes_hint, is_there
 
 LICENCE = Licence(
     name="unknown"
@@ -63,7 +64,7 @@ class InternDataA1Raw:
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By folder; one that lacks the pickle or the LMDB is listed as broken."""
         for name in sorted(_episodes(root), key=natural_key):
-            lacking = [f for f in (META, f"lmdb/{DATA}") if not (root / name / f).is_file()]
+            lacking = [f for f in (META, f"lmdb/{DATA}") if not is_there(root / name / f)]
             why = (Code.MISSING_FILE.value, f"{name}: no {' and no '.join(lacking)}; fetch it")
             yield EpisodeRef(
                 source=self.name,
@@ -71,7 +72,7 @@ class InternDataA1Raw:
                 episode_id=name if name != "." else root.name,
                 root=str(root),
                 locator=(("folder", name), *info.details.items()),
-                bytes_hint=0 if lacking else (root / name / "lmdb" / DATA).stat().st_size,
+                bytes_hint=bytes_hint(root / name / "lmdb" / DATA),
                 problem=why if lacking else None,
             )
 

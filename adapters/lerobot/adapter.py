@@ -16,28 +16,29 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.lerobot_cameras import CameraPlace, camera_of
-from adapters.containers.lerobot_listing import Listed, list_episodes, set_root
+from adapters.containers.lerobot_cameras import camera_of
+from adapters.containers.lerobot_listing import Listed, check_video_folder, list_episodes, set_root
 from adapters.containers.lerobot_paths import annotation_path
-from adapters.containers.lerobot_table import length_facts, read_rows, row_clock
+from adapters.containers.lerobot_splits import SplitRanges, split_ranges
+from adapters.containers.lerobot_table import length_facts, row_clock
 from adapters.containers.raw_file import raw_file_of
-from adapters.containers.safe_path import inside
-from adapters.lerobot.channels import SetMeta, needed_columns, streams_of
+from adapters.containers.safe_path import inside, is_there_inside
+from adapters.lerobot.channels import motion_of
+from adapters.lerobot.episode_rows import places_of, rows_of, unopened_facts
 from adapters.lerobot.identity import body_of, meta_for, notes_of, required_mapping, slug
 from adapters.lerobot.intrinsics import with_intrinsics
 from adapters.lerobot.mapping import mapping_for, read_mappings
-from adapters.lerobot.texts import extra_columns, texts_of
+from adapters.lerobot.places import SetMeta
+from adapters.lerobot.texts import texts_of
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import ConfigError
-
-_CLOCK_COLUMNS = ("timestamp", "frame_index")
 
 
 class LeRobot:
     """Adapter for `lerobot`; a named set of it (named.py) declares the lower five."""
 
     name: ClassVar[str] = "lerobot"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 5
     container: ClassVar[str] = "parquet + mp4"
     about: ClassVar[str] = (
         "LeRobot v2.0, v2.1, v3.0 and GR00T sets; meaning of columns by declared mapping"
@@ -56,71 +57,70 @@ class LeRobot:
         if unknown := sorted(set(options) - set(self.options)):
             raise ConfigError(f"unknown options {unknown}; known are {sorted(self.options)}")
         root = set_root(root)
+        check_video_folder(root)
         if "mapping" in options:
             read_mappings(Path(options["mapping"]))
         facts = required_mapping(root, self.name, self.mappings).facts if self.mappings else ()
         name = self.set_name or root.resolve().name
+        notes = notes_of(root, options.get("mapping", ""), self.mappings)
         return SourceInfo(
             source=self.name,
             dataset=slug(options.get("name", name)),
             licence=Licence(name=options["licence"]) if "licence" in options else self.licence,
             facts=facts,
-            notes=notes_of(root, options.get("mapping", ""), self.mappings),
+            notes=notes + split_ranges(root).notes,
             details={"name": name, "mapping": "", **options},
         )
 
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By episode index, then unusable entries of the metadata, then data files that nothing mentions."""
         root = set_root(root)
+        splits = split_ranges(root)
         for listed in list_episodes(root):
-            yield self._ref(root, info, listed)
+            yield self._ref(root, info, listed, splits)
 
     def load(self, ref: EpisodeRef) -> Episode:
         root = Path(ref.root)
         info, modality = meta_for(root, ref.at("robot_type"))
         mapping = mapping_for(info, modality, ref.at("mapping"), self.mappings)
         meta = SetMeta(info=info, modality=modality, mapping=mapping)
-        places = [
-            CameraPlace(**dict(zip(CameraPlace.__slots__, c, strict=True)))
-            for c in ref.at("cameras")
-        ]
-        rows = read_rows(
-            inside(root, ref.at("data")),
-            (
-                *needed_columns(meta),
-                *_CLOCK_COLUMNS,
-                *extra_columns(meta),
-                *(c.key for c in places if not c.path),
-            ),
-            where=ref.at("data"),
-            episode=ref.at("index") if info.major == 3 else None,
-        )
+        places = places_of(ref)
+        rows = rows_of(root, ref, meta, places)
         t_ns, due_ns, clock = row_clock(rows, info.rate_hz)
-        streams, facts = streams_of(rows, t_ns, due_ns, meta)
+        motion = motion_of(rows, t_ns, due_ns, meta)
         skills = annotation_path(info, ref.at("index")) if mapping and mapping.skills else None
         instructions, text_facts = texts_of(rows, t_ns, root, meta, ref.at("tasks"), skills)
         cameras = [
             with_intrinsics(camera_of(c, rows, t_ns, root), c.key, rows, info, mapping)
             for c in places
         ]
-        files = [ref.at("data"), *(c.path for c in places if c.path)]
-        if skills and inside(root, skills).is_file():
+        there = (c.path for c in places if c.path and is_there_inside(root, c.path))
+        files = [ref.at("data"), *there]
+        if skills and is_there_inside(root, skills):
             files.append(skills)
         camera_facts = [f for _, found in cameras for f in found]
-        own = (clock, *length_facts(rows, ref.at("length")), *facts, *text_facts, *camera_facts)
+        own = (
+            clock,
+            *length_facts(rows, ref.at("length")),
+            *unopened_facts(rows),
+            *motion.facts,
+            *text_facts,
+            *camera_facts,
+        )
         return Episode(
             ref=ref,
             embodiment=body_of(info, mapping),
             rate_hz=info.rate_hz,
-            streams=streams,
+            streams=motion.streams,
             cameras=tuple(camera for camera, _ in cameras),
             instructions=instructions,
             facts=(*ref.facts, *own),
             licence=Licence(**dict(ref.at("licence"))),
             raw_files=tuple(raw_file_of(inside(root, f), root) for f in dict.fromkeys(files)),
+            declared=motion.declared,
         )
 
-    def _ref(self, root: Path, info: SourceInfo, listed: Listed) -> EpisodeRef:
+    def _ref(self, root: Path, info: SourceInfo, listed: Listed, splits: SplitRanges) -> EpisodeRef:
         meta = listed.meta
         licence = {n: getattr(info.licence, n) for n in Licence.__slots__}
         locator = {
@@ -143,4 +143,5 @@ class LeRobot:
             duration_hint_s=listed.duration_s,
             bytes_hint=listed.num_bytes,
             problem=listed.problem,
+            source_split=splits.split_of(meta.index) if meta else "",
         )

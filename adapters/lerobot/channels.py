@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.lerobot_meta import Info, Modality, Span
+from adapters.containers.lerobot_meta import Info
 from adapters.containers.lerobot_table import Rows
-from adapters.lerobot.mapping import (
-    AnyChannel,
-    GripperChannel,
-    JointChannel,
-    Mapping,
-    Part,
-    PoseChannel,
+from adapters.lerobot.mapping import AnyChannel, GripperChannel, JointChannel, PoseChannel
+from adapters.lerobot.places import (
+    SetMeta,
+    Where,
+    action_columns,
+    parts_of,
+    resolve,
+    state_columns,
 )
+from adapters.lerobot.raw_vectors import Place, declared_of, raw_vectors
+from schemas.declared import Declared
 from schemas.episode import Stream, Unit, gripper_channel, pose_channel, vector_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
@@ -30,33 +33,8 @@ from schemas.geometry import ROTMAT_FROM, transform
 Array = npt.NDArray[np.float64]
 Clock = npt.NDArray[np.int64]
 
-STATE = ("observation.state", "states", "state")
-ACTION = ("action", "actions")
 # A stored quaternion is unit to about 1e-6; 5 % off means that the slice is something else.
 QUAT_NORM_TOLERANCE = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetMeta:
-    """What the columns of a set are called and what they mean."""
-
-    info: Info
-    modality: Modality
-    mapping: Mapping | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
-    """Elements of one column: which, what they are called, and what modality.json adds."""
-
-    column: str
-    indices: tuple[int, ...]
-    names: tuple[str, ...]  # as info.json has them; () when it has none
-    span: Span | None = None
-
-    def labels(self, key: str) -> tuple[str, ...]:
-        """One name per element, made up from `key` where the source has none."""
-        return self.names or tuple(f"{key}.{i}" for i in self.indices)
 
 
 @dataclass(slots=True)
@@ -65,31 +43,29 @@ class _Built:
     raw: dict[str, Array] = field(
         default_factory=dict
     )  # the columns behind a stream, for the copy check
-    used: set[tuple[str, int]] = field(default_factory=set)
+    used: set[Place] = field(default_factory=set)
+    commanded: set[Place] = field(default_factory=set)  # those of `used` that are commands
     facts: list[Fact] = field(default_factory=list)
 
 
-def state_columns(meta: SetMeta) -> tuple[str, ...]:
-    """The columns that make up the source's state vector, in declared order."""
-    return _declared(meta, STATE, meta.mapping.state if meta.mapping else ())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Motion:
+    """The streams of an episode, the facts about them, and what the set declares of its numbers."""
 
-
-def action_columns(meta: SetMeta) -> tuple[str, ...]:
-    """The columns that make up the source's action vector, in declared order."""
-    return _declared(meta, ACTION, meta.mapping.action if meta.mapping else ())
+    streams: tuple[Stream, ...]
+    facts: tuple[Fact, ...]
+    declared: tuple[Declared, ...]
 
 
 def needed_columns(meta: SetMeta) -> tuple[str, ...]:
-    """Every column that `streams_of` may read."""
-    parts = [p for c in (meta.mapping.channels if meta.mapping else ()) for p in _parts(c)]
+    """Every column that `motion_of` may read."""
+    parts = [p for c in (meta.mapping.channels if meta.mapping else ()) for p in parts_of(c)]
     found = [where.column for p in parts if (where := resolve(meta, p))]
     return tuple(dict.fromkeys([*state_columns(meta), *action_columns(meta), *found]))
 
 
-def streams_of(
-    rows: Rows, t_ns: Clock, due_ns: Clock, meta: SetMeta
-) -> tuple[tuple[Stream, ...], tuple[Fact, ...]]:
-    """The streams of an episode and the facts about them.
+def motion_of(rows: Rows, t_ns: Clock, due_ns: Clock, meta: SetMeta) -> Motion:
+    """What moves in an episode.
 
     Args:
         rows: N rows with the columns of `needed_columns`.
@@ -105,10 +81,9 @@ def streams_of(
         built.facts.append(_unknown_layout(meta.info))
     else:
         built.facts += meta.mapping.facts
-    raw_state, raw_action = _vectors(rows, t_ns, meta, built.used)
-    if _is_copy(built, rows, meta):
+    copied = _copied(built, rows, meta)
+    if copied:
         built.streams = {n: s for n, s in built.streams.items() if not n.startswith("command.")}
-        raw_action = None
         built.facts = [f for f in built.facts if f.name != "action_kind"]
         built.facts.append(
             Fact(
@@ -118,57 +93,12 @@ def streams_of(
                 source="the action columns equal the state columns in every row of this episode",
             )
         )
-    extra = [s for s in (raw_state, raw_action) if s is not None]
-    return (*built.streams.values(), *extra), _weakest(built.facts)
-
-
-def resolve(meta: SetMeta, part: Part) -> Where | None:
-    """Where `part` lies in this set; None when the set has no such column, element or modality key."""
-    start, end, span = part.start, part.end, None
-    if part.modality:
-        group, _, key = part.modality.partition(".")
-        span = (meta.modality.state if group == "state" else meta.modality.action).get(key)
-        if span is None:
-            return None
-        column = span.original_key or ("observation.state" if group == "state" else "action")
-        start, end = span.start, span.end
-    else:
-        column = part.column or ""
-    feature = meta.info.features.get(column)
-    if feature is None:
-        return None
-    width = int(np.prod(feature.shape, dtype=np.int64)) if feature.shape else 1
-    if part.elements:
-        # Fewer names than numbers (RoboCOIN G1edu: 28 for 30): nobody knows which number lacks one.
-        if len(feature.names) != width or not set(part.elements) <= set(feature.names):
-            return None
-        indices = tuple(feature.names.index(e) for e in part.elements)
-    else:
-        indices = tuple(range(start or 0, width if end is None else end))
-    if not indices:
-        return None  # the rest of a column of undeclared width: say how much of it is meant
-    names = feature.names if len(feature.names) == width else ()
-    if part.elements:
-        return Where(column=column, indices=indices, names=part.elements)
-    named = tuple(names[i] for i in indices) if names and indices[-1] < width else ()
-    return Where(column=column, indices=indices, names=named, span=span)
-
-
-def _declared(meta: SetMeta, names: tuple[str, ...], said: tuple[str, ...]) -> tuple[str, ...]:
-    if said:
-        return tuple(c for c in said if c in meta.info.features)
-    info = meta.info
-    for name in names:
-        if name in info.features:
-            return (name,)
-    prefixes = tuple(f"{name}." for name in names)
-    return tuple(n for n, f in info.features.items() if n.startswith(prefixes) and f.is_numeric)
-
-
-def _parts(channel: AnyChannel) -> tuple[Part, ...]:
-    if isinstance(channel, PoseChannel):
-        return channel.position, channel.rotation
-    return (channel.at,) if isinstance(channel, GripperChannel) else channel.parts
+    raw = raw_vectors(rows, meta).without(used=built.used, copied=copied)
+    return Motion(
+        streams=(*built.streams.values(), *raw.streams(rows, t_ns)),
+        facts=_weakest(built.facts),
+        declared=declared_of(meta, raw, used=built.used, copied=copied),
+    )
 
 
 def _add(
@@ -177,12 +107,12 @@ def _add(
     """Put the stream of `channel` into `built`, or the reason why not."""
     if channel.channel in built.streams:
         return
-    places = [resolve(meta, part) for part in _parts(channel)]
+    places = [resolve(meta, part) for part in parts_of(channel)]
     found = [p for p in places if p is not None]
     if len(found) < len(places):
         if channel.optional:
             return
-        missing = [p for p, place in zip(_parts(channel), places, strict=True) if place is None]
+        missing = [p for p, place in zip(parts_of(channel), places, strict=True) if place is None]
         message = f"no {missing} for {channel.channel}; info.json has {sorted(meta.info.features)}"
         raise SourceError(Code.MISSING_CHANNEL, message, where=rows.where)
     if not _applies(channel, found):
@@ -199,7 +129,10 @@ def _add(
     clock = due_ns if channel.channel.startswith("command.") else t_ns
     built.streams[channel.channel] = _stream(channel, found, raw, clock, rows.where)
     built.raw[channel.channel] = raw
-    built.used |= {(p.column, i) for p in found for i in p.indices}
+    elements = {(p.column, i) for p in found for i in p.indices}
+    built.used |= elements
+    if channel.channel.startswith("command."):
+        built.commanded |= elements
     built.facts.append(_fact_of(channel))
 
 
@@ -272,45 +205,8 @@ def _poses(channel: PoseChannel, raw: Array, at: str) -> Array:
     return transform(ROTMAT_FROM[channel.form](rotation), raw[:, :3] * channel.metres_per_unit)
 
 
-def _vectors(
-    rows: Rows, t_ns: Clock, meta: SetMeta, used: set[tuple[str, int]]
-) -> tuple[Stream | None, Stream | None]:
-    """`source_state` of the state elements no channel carries, and `raw_command` of the whole action."""
-    state = _elements(rows, meta.info, state_columns(meta))
-    action = _elements(rows, meta.info, action_columns(meta))
-    state = [(column, i, name) for column, i, name in state if (column, i) not in used]
-    return (
-        _vector("source_state", rows, state, t_ns, hold=False),
-        _vector("raw_command", rows, action, t_ns, hold=True),
-    )
-
-
-def _elements(rows: Rows, info: Info, columns: tuple[str, ...]) -> list[tuple[str, int, str]]:
-    """(column, index in it, name) of every element, with a made-up name where the source has none."""
-    out = []
-    for column in columns:
-        width = rows.matrix(column).shape[1]
-        names = info.features[column].names
-        for i in range(width):
-            made_up = column if width == 1 else f"{column}.{i}"
-            out.append((column, i, names[i] if len(names) == width else made_up))
-    return out
-
-
-def _vector(
-    name: str, rows: Rows, elements: list[tuple[str, int, str]], t_ns: Clock, *, hold: bool
-) -> Stream | None:
-    if not elements:
-        return None
-    columns = {c: rows.matrix(c) for c, _, _ in elements}
-    values = np.stack([columns[c][:, i] for c, i, _ in elements], axis=1)
-    names = tuple(n for _, _, n in elements)
-    spec = vector_channel(name, len(elements), Unit.SOURCE, names=names, hold=hold)
-    return Stream(spec=spec, t_ns=t_ns, values=values)
-
-
-def _is_copy(built: _Built, rows: Rows, meta: SetMeta) -> bool:
-    """Whether the action is the state again, bit for bit: as whole vectors, or in every commanded channel.
+def _copied(built: _Built, rows: Rows, meta: SetMeta) -> set[Place]:
+    """Elements of the action that are the state again, bit for bit: of the whole vector, or of every commanded channel.
 
     A robot that stands still proves nothing, so something must have moved.
     """
@@ -319,13 +215,14 @@ def _is_copy(built: _Built, rows: Rows, meta: SetMeta) -> bool:
         for name, raw in built.raw.items()
         if name.startswith("command.")
     ]
-    if _are_copies(pairs):
-        return True
     state = [rows.matrix(c) for c in state_columns(meta)]
-    action = [rows.matrix(c) for c in action_columns(meta)]
-    if not state or not action:
-        return False
-    return _are_copies([(np.concatenate(action, axis=1), np.concatenate(state, axis=1))])
+    action = {c: rows.matrix(c) for c in action_columns(meta)}
+    out = set(built.commanded) if _are_copies(pairs) else set()
+    if state and action:
+        whole = (np.concatenate(list(action.values()), axis=1), np.concatenate(state, axis=1))
+        if _are_copies([whole]):
+            out |= {(c, i) for c, values in action.items() for i in range(values.shape[1])}
+    return out
 
 
 def _are_copies(pairs: list[tuple[Array, Array | None]]) -> bool:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from adapters.containers.json_rows import Broken, Row, Text, parse_rows
 from adapters.containers.lerobot_meta import lines_of, parse_json, read_json
 from adapters.containers.lerobot_table import Rows
-from adapters.containers.safe_path import inside
+from adapters.containers.safe_path import inside, is_there_inside
 from adapters.lerobot.mapping import Label, Mapping
 from schemas.episode import Instruction
 from schemas.errors import Code, SourceError
@@ -47,7 +47,7 @@ def labelled(rows: Rows, t_ns: Clock, root: Path, mapping: Mapping) -> Found:
     for label in mapping.labels:
         if not rows.has(label.column):
             continue
-        if not inside(root, label.table).is_file():
+        if not is_there_inside(root, label.table):
             facts.append(_left_out(label.column, f"{label.table} is not there"))
             continue
         out += _label_runs(rows, t_ns, label, _table(root, label))
@@ -63,7 +63,7 @@ def skills_of(path: str, t_ns: Clock, root: Path) -> Found:
         SourceError: UNREADABLE, TOO_LARGE, UNSAFE_PATH.
     """
     full = inside(root, path)
-    if not full.is_file():
+    if not is_there_inside(root, path):
         return [], [_left_out("skill_annotation", f"{path} is not there")]
     raw = read_json(full, path)
     listed = raw.get("skill_annotation") if isinstance(raw, dict) else None

@@ -13,16 +13,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from adapters.containers.lerobot_meta import Info, Modality
+from schemas.document import DocumentError
 from schemas.episode import SIDES
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
 from schemas.fact import Certainty, Fact
 from schemas.geometry import ROTMAT_FROM
+from schemas.invalid import invalid
+from schemas.regular_file import read_regular
+from schemas.yaml_text import YamlLimits, parse_yaml
 
 MAX_MAPPING_BYTES = 4 << 20
+LIMITS = YamlLimits(max_bytes=MAX_MAPPING_BYTES)
 ROTATION_WIDTHS = {"rotmat": 9, "quat_xyzw": 4, "quat_wxyz": 4, "rotvec": 3, "rot6d_cols": 6}
 
 
@@ -261,11 +265,13 @@ def mappings_from(text: str, where: str) -> tuple[Mapping, ...]:
         ConfigError: it is not YAML or breaks a rule.
     """
     try:
-        return _File.model_validate(yaml.safe_load(text)).mappings
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML: {error}", where=where) from error
-    except (ValidationError, re.error) as error:
-        raise ConfigError(f"mapping breaks a rule: {error}", where=where) from error
+        return _File.model_validate(parse_yaml(text, limits=LIMITS)).mappings
+    except DocumentError as error:
+        raise ConfigError(str(error), where=where) from error
+    except ValidationError as error:
+        raise ConfigError(f"mapping: {invalid(error, _File)}", where=where) from error
+    except re.error as error:
+        raise ConfigError(f"mapping: no regular expression: {error}", where=where) from error
 
 
 @cache
@@ -305,10 +311,9 @@ def read_mappings(path: Path) -> tuple[Mapping, ...]:
         ConfigError: not readable, too large, or breaks a rule.
     """
     try:
-        if path.stat().st_size > MAX_MAPPING_BYTES:
-            raise ConfigError(f"larger than {MAX_MAPPING_BYTES} bytes", where=str(path))
-        return mappings_from(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+        data = read_regular(path, max_bytes=MAX_MAPPING_BYTES)
+        return mappings_from(data.decode("utf-8"), str(path))
+    except (SourceError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
 
 

@@ -15,7 +15,7 @@ from schemas.episode import Licence
 class _Named(LeRobot):
     """What the named sources share."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 4
     options: ClassVar[tuple[str, ...]] = ("name",)
 
 

@@ -9,18 +9,27 @@ import numpy.typing as npt
 
 from adapters.containers.lerobot_episodes import read_tasks
 from adapters.containers.lerobot_table import Rows
-from adapters.lerobot.channels import SetMeta
 from adapters.lerobot.instructions import instruction_columns, instructions_of
 from adapters.lerobot.labels import labelled, skills_of
+from adapters.lerobot.places import SetMeta
 from schemas.episode import Instruction
 from schemas.fact import Fact
 
 
 def extra_columns(meta: SetMeta) -> tuple[str, ...]:
-    """The columns beside states and actions that texts and intrinsics are in."""
+    """The columns beside states and actions that declared texts and intrinsics are in."""
     labels = [label.column for label in meta.mapping.labels] if meta.mapping else []
     cameras = [i.column for i in meta.mapping.intrinsics if i.column] if meta.mapping else []
-    return (*_index_columns(meta), *labels, *cameras)
+    told = () if annotation_columns(meta) else _index_columns(meta)
+    return (*told, *labels, *cameras)
+
+
+def annotation_columns(meta: SetMeta) -> tuple[str, ...]:
+    """Columns that modality.json lists as annotations: a text only where integers are stored, which point into the task table."""
+    mapping = meta.mapping
+    if mapping and (mapping.instructions or mapping.text_from == "episodes"):
+        return ()
+    return _index_columns(meta)
 
 
 def texts_of(

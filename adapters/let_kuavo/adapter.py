@@ -22,13 +22,14 @@ from adapters.base import SourceInfo
 from adapters.containers.natural_order import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.rosbag1 import rosbags
-from adapters.containers.safe_path import inside
+from adapters.containers.safe_path import inside, is_there_inside
 from adapters.let_kuavo.facts import facts_of
 from adapters.let_kuavo.labels import Labels, read_labels
 from adapters.let_kuavo.recording import read_recording
 from adapters.let_kuavo.streams import RATE_HZ, raw_streams
 from schemas.episode import Camera, EncodedImages, Episode, EpisodeRef, Instruction, Licence, Stream
 from schemas.errors import ConfigError
+from schemas.regular_file import bytes_hint
 
 LICENCE = Licence(name="CC-BY-NC-SA-4.0", allows_commercial=False, allows_redistribution=True)
 TASK = re.compile(r"(?P<task>.+)-P4-(dex_hand|leju_claw)")
@@ -38,7 +39,7 @@ class LetKuavo:
     """Adapter for `let_kuavo`."""
 
     name: ClassVar[str] = "let_kuavo"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "rosbag 1"
     about: ClassVar[str] = "LET: Leju Kuavo 4 Pro humanoid, joints, claws or hands, cameras, labels"
 
@@ -71,7 +72,7 @@ class LetKuavo:
                 episode_id=name.removesuffix(".bag"),
                 root=str(root),
                 locator=(("file", name), *sorted(info.details.items())),
-                bytes_hint=(root / name).stat().st_size,
+                bytes_hint=bytes_hint(root / name),
             )
 
     def load(self, ref: EpisodeRef) -> Episode:
@@ -83,7 +84,7 @@ class LetKuavo:
         zero_ns = min((int(t_ns[0]) for t_ns in clocks), default=bag.start_ns)
         beside = given["file"].removesuffix(".bag") + ".json"
         labels, files = Labels(), [raw_file_of(path, root)]
-        if inside(root, beside).is_file():
+        if is_there_inside(root, beside):
             labels, label_file = read_labels(root, beside)
             files.append(label_file)
         return Episode(

@@ -22,6 +22,7 @@ from adapters.containers.video_probe import probe_video
 from adapters.metaworld_hdf5.motion import clock_of, has_motion, motion_facts, motion_streams
 from schemas.episode import Camera, Episode, EpisodeRef, Instruction, Licence, VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.regular_file import bytes_hint, is_there
 
 LICENCE = Licence(
     name="MIT (Meta-World and its assets)", allows_commercial=True, allows_redistribution=True
@@ -68,7 +69,7 @@ class MetaWorldHdf5:
                 dataset=self.name,
                 episode_id=name,
                 root=str(root),
-                bytes_hint=sum((root / f"{name}{suffix}").stat().st_size for suffix in there),
+                bytes_hint=bytes_hint(*(root / f"{name}{suffix}" for suffix in there)),
                 problem=problem,
             )
 
@@ -108,7 +109,7 @@ def _files(root: Path) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for suffix in SUFFIXES:
         for path in root.glob(f"*/*{suffix}"):
-            if path.stem.isascii() and path.stem.isdigit() and path.is_file():
+            if path.stem.isascii() and path.stem.isdigit() and is_there(path):
                 name = path.with_suffix("").relative_to(root).as_posix()
                 found.setdefault(name, set()).add(suffix)
     return found
@@ -116,7 +117,7 @@ def _files(root: Path) -> dict[str, set[str]]:
 
 def _is_ours(path: Path) -> bool:
     """Whether the file says so; one that does not open may be ours, and discovery lists it."""
-    if not path.is_file():
+    if not is_there(path):
         return False
     try:
         with Hdf5File(path) as file:

@@ -25,6 +25,7 @@ from adapters.oakink2.hands import hands_of
 from adapters.oakink2.labels import labels_of
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
+from schemas.regular_file import bytes_hint
 
 LICENCE = Licence(name="CC BY-NC-SA 3.0", allows_commercial=False, allows_redistribution=True)
 PICTURE_HZ = Fraction(30)
@@ -65,7 +66,7 @@ class OakInk2:
                 episode_id=name,
                 root=str(root),
                 facts=info.facts,
-                bytes_hint=names[name].stat().st_size,
+                bytes_hint=bytes_hint(names[name]),
                 problem=None if has_pictures else (Code.MISSING_VIDEO.value, why),
             )
 

@@ -19,6 +19,7 @@ from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
 from adapters.oakink2.annotation import Annotation
 from schemas.episode import Instruction, RawFile
 from schemas.fact import Certainty, Fact, fact
+from schemas.regular_file import is_there
 
 TARGETS, DESCRIPTIONS = "program/task_target.json", "program/desc_info"
 LONGEST_KEY, LONGEST_TEXT = 200, 2_000
@@ -42,7 +43,7 @@ def labels_of(root: Path, sequence: str, annotation: Annotation) -> Labels:
     instructions: list[Instruction] = []
     broken: list[str] = []
     for path in (TARGETS, f"{DESCRIPTIONS}/{sequence}.json"):
-        if not (root / path).is_file():
+        if not is_there(root / path):
             found = "not there: no texts from it; unpack program.tar"
             facts.append(fact(f"labels.{Path(path).parent.name}", found, Certainty.VERIFIED, path))
             continue

@@ -29,6 +29,7 @@ from adapters.containers.safe_path import inside
 from adapters.containers.tf_example import Feature, parse_example
 from adapters.containers.tfrecord import Record, read_record
 from adapters.oxe.cameras import cameras_of
+from adapters.oxe.declared import declared_of
 from adapters.oxe.facts import book, rate_of
 from adapters.oxe.language import instructions_of
 from adapters.oxe.registry import OxeSet, oxe_set
@@ -38,6 +39,7 @@ from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact
 from schemas.rate import instants_ns
+from schemas.source_split import source_split_of
 
 NO_RATE = "no control rate is stated anywhere; give one with the option rate_hz"
 
@@ -47,7 +49,7 @@ class OpenXEmbodiment:
     """Adapter `oxe`. Options: `set` names the set, `rate_hz` gives a rate where nobody states one."""
 
     name: ClassVar[str] = "oxe"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 3
     container: ClassVar[str] = "RLDS / TFDS TFRecord"
     about: ClassVar[str] = (
         "Open X-Embodiment: 87 robot sets; conventions per set, probed numerically"
@@ -85,6 +87,7 @@ class OpenXEmbodiment:
             facts=(*ref.facts, *left_out),
             raw_files=(raw_record(f"{ref.at('shard')}@{ref.at('offset')}", data),),
             success=_success(features, directory.leaves, entry),
+            declared=declared_of(steps, entry),
         )
 
 
@@ -113,6 +116,7 @@ def _ref(
         bytes_hint=record.num_bytes,
         problem=None if problem is None else (problem[0].value, problem[1]),
         stands_for=max(shard.num_declared - number, 1) if record.is_rest else 1,
+        source_split=source_split_of(shard.split),
     )
 
 

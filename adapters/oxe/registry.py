@@ -9,13 +9,13 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 
-import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from adapters.oxe.gripper import GRIPPER_OPS
 from schemas.errors import ConfigError
 from schemas.fact import Certainty
 from schemas.geometry import ROTMAT_FROM
+from schemas.yaml_text import parse_yaml
 
 MATRIX_FORMS = ("matrix4x4_row_major", "matrix4x4_col_major")
 EEF_KINDS = ("eef_delta", "eef_absolute")
@@ -196,7 +196,7 @@ class OxeSet(_Entry):
 
 def sets_from(text: str) -> dict[str, OxeSet]:
     """Parse registry YAML by set name. Raises ConfigError when an entry breaks a rule."""
-    raw = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    raw = parse_yaml(text)
     try:
         return {
             name: OxeSet.model_validate({**entry, "name": name})

@@ -6,14 +6,22 @@ period later; the raw action keeps its issue time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.rlds_steps import STEPS, Steps
+from adapters.oxe.declared import (
+    action_names,
+    command_keys,
+    eef_slots,
+    element_names,
+    leaf_width,
+)
 from adapters.oxe.facts import FactBook, range_of
 from adapters.oxe.gripper import BINARY_OPS, opening_from_command
 from adapters.oxe.motion import (
@@ -66,7 +74,7 @@ def streams_of(
         untranslated += entry.joints.slots
     raw = [
         _vector(steps, "source_state", dict.fromkeys(slot.key for slot in untranslated), clock),
-        _raw_command(steps, entry, clock),
+        _vector(steps, "raw_command", command_keys(steps, entry), clock, names=action_names(entry)),
     ]
     return (*streams, *joints, *(stream for stream in raw if stream is not None))
 
@@ -177,7 +185,7 @@ def _left_over(side: str, arm: ArmEntry, facts: FactBook) -> list[Slot]:
     """State slots that no canonical stream carries."""
     slots: list[Slot | None] = []
     if arm.eef is not None and _state_form(side, facts) is None:
-        slots += [arm.eef.position, arm.eef.rotation]
+        slots += eef_slots(arm.eef)
     if arm.gripper is not None and facts.value(f"gripper_state_range.{side}") is None:
         slots.append(arm.gripper.slot)
     return [slot for slot in slots if slot is not None]
@@ -193,60 +201,21 @@ def _joints(steps: Steps, entry: OxeSet, facts: FactBook, clock: _Clock) -> list
     return [Stream(spec=spec, t_ns=clock.observed_ns, values=values)]
 
 
-def _raw_command(steps: Steps, entry: OxeSet, clock: _Clock) -> Stream | None:
-    """The whole action as stored: every numeric leaf of `action`, in key order."""
-    prefix = f"{STEPS}action"
-    keys = sorted(
-        key.removeprefix(STEPS)
-        for key in steps.leaves
-        if key == prefix or key.startswith(f"{prefix}/")
-    )
-    return _vector(steps, "raw_command", keys, clock, names=_action_names(entry), is_command=True)
-
-
 def _vector(
     steps: Steps,
     channel: str,
     keys: Iterable[str],
     clock: _Clock,
     *,
-    names: dict[tuple[str, int], str] | None = None,
-    is_command: bool = False,
+    names: Mapping[tuple[str, int], str] = MappingProxyType({}),
 ) -> Stream | None:
     """One flat stream of whole leaves, each element named by its leaf and position; None without any."""
-    parts, labels = [], []
-    for key in keys:
-        leaf = steps.leaves.get(STEPS + key)
-        if leaf is None or not leaf.is_number or leaf.rank != 1 or None in leaf.shape:
-            continue
-        part = slot_values(steps, Slot(key=key))
-        parts.append(part)
-        labels += [(names or {}).get((key, i), f"{key}.{i}") for i in range(part.shape[1])]
-    if not parts:
+    kept = [key for key in keys if leaf_width(steps, key)]
+    if not kept:
         return None
-    values = np.concatenate(parts, axis=1)
+    values = np.concatenate([slot_values(steps, Slot(key=key)) for key in kept], axis=1)
+    labels = [label for key in kept for label in element_names(key, leaf_width(steps, key), names)]
     spec = vector_channel(
-        channel, values.shape[1], Unit.SOURCE, names=tuple(labels), hold=is_command
+        channel, values.shape[1], Unit.SOURCE, names=tuple(labels), hold=channel == "raw_command"
     )
     return Stream(spec=spec, t_ns=clock.observed_ns, values=values)
-
-
-def _action_names(entry: OxeSet) -> dict[tuple[str, int], str]:
-    """Names of the action elements that the registry explains, by (leaf, index)."""
-    names: dict[tuple[str, int], str] = {}
-    for side, arm in entry.arms.items():
-        command = arm.command
-        slots = (command.position, command.rotation, command.gripper) if command else ()
-        for part, slot in zip(("position", "rotation", "gripper"), slots, strict=False):
-            if slot is None or slot.start < 0:
-                continue
-            stop = slot.stop if slot.stop is not None else slot.start + 16
-            width = len(range(slot.start, stop))
-            for i in range(width):
-                suffix = (
-                    ""
-                    if part == "gripper"
-                    else f".{'xyz'[i] if part == 'position' and i < 3 else i}"
-                )
-                names[slot.key, slot.start + i] = f"{side}.{part}{suffix}"
-    return names

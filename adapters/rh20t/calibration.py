@@ -33,6 +33,7 @@ from schemas.geometry import (
     rotmat_from_rotvec,
     transform,
 )
+from schemas.regular_file import is_there
 
 API = "rh20t/rh20t_api:rh20t_api/scene.py"
 FILES = ("intrinsics.npy", "extrinsics.npy", "tcp.npy")
@@ -84,7 +85,7 @@ class Calibration:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(path for name in FILES if (path := self.folder / name).is_file())
+        return tuple(path for name in FILES if is_there(path := self.folder / name))
 
     @property
     def certainty(self) -> Certainty:

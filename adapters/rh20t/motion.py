@@ -25,6 +25,7 @@ from adapters.rh20t.npy import NS_PER_MS, Samples, load_dict, samples_of
 from schemas.episode import Stream, Unit, gripper_channel, pose_channel, vector_channel
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, inverse, rotmat_from_quat_wxyz, transform
+from schemas.regular_file import is_there
 
 FILES = ("tcp_base.npy", "gripper.npy", "joint.npy")
 MAX_WIDTH_MM = 150.0  # the widest gripper opens 110 mm; raw counts go to 255 or 1000
@@ -139,7 +140,7 @@ def _widths(gripper: Mapping[Any, Any], key: str, where: str, finish_ms: int | N
 
 
 def _joints(path: Path, where: str, setup: Configuration, finish_ms: int | None) -> Samples | str:
-    if not path.is_file():
+    if not is_there(path):
         return "left out: no joint.npy, which is a download of its own"
     rows = (row for rows in _by_serial(load_dict(path, where), dict, where) for row in rows.items())
     samples = samples_of(rows, setup.num_joints, where).until(finish_ms, where)

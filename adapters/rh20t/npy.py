@@ -13,6 +13,7 @@ import numpy.typing as npt
 from adapters.containers.restricted_pickle import load_npy_object
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
+from schemas.regular_file import is_there
 
 NS_PER_MS = 1_000_000
 EARLIEST_MS, LATEST_MS = 10**12, 10**13  # 2001 to 2286: seconds and nanoseconds fall outside
@@ -47,7 +48,7 @@ def load_dict(path: Path, where: str) -> dict[Any, Any]:
     Raises:
         SourceError: MISSING_FILE, UNKNOWN_LAYOUT (something else than a dict), or as `load_npy_object`.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise SourceError(Code.MISSING_FILE, "it is not there; fetch it", where=where)
     value = load_npy_object(path)
     if not isinstance(value, dict):

@@ -26,6 +26,7 @@ from adapters.rh20t.configurations import CONFIGURATIONS
 from schemas.episode import EpisodeRef, Instruction, Licence, RawFile
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
+from schemas.regular_file import is_there
 
 # CC BY-SA 4.0 and CC BY-NC 4.0 parts, which is which is not stated in the tree: the stricter one holds for all.
 LICENCE = Licence(name="CC BY-SA 4.0 and CC BY-NC 4.0 parts, not verified", allows_commercial=False)
@@ -117,7 +118,7 @@ def task_texts(root: Path, options: Mapping[str, str]) -> dict[str, str]:
     """The English sentence of each task; none when there is no file."""
     named = options.get("task_description")
     path = Path(named) if named else root / DESCRIPTIONS
-    if not path.is_file():
+    if not is_there(path):
         if named:
             raise ConfigError(f"task_description: no file {named}")
         return {}
@@ -158,9 +159,9 @@ def _problem(folder: Path, scene: Scene) -> tuple[str, str] | None:
     if scene.kind == "robot":
         needed += ["transformed/tcp_base.npy", "transformed/gripper.npy"]
     for name in needed:
-        if not (folder / name).is_file():
+        if not is_there(folder / name):
             return Code.MISSING_FILE.value, f"{scene.folder}/{name} is not there; fetch it"
-    if not any(folder.glob("cam_*/color.mp4")):
+    if not any(is_there(camera / "color.mp4") for camera in folder.glob("cam_*")):
         return Code.MISSING_VIDEO.value, f"{scene.folder}: no cam_*/color.mp4; fetch them"
     return None
 

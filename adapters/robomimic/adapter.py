@@ -21,9 +21,10 @@ from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
 from adapters.robomimic.demo import clock_of, demo_streams, robots_in
 from adapters.robomimic.environment import Environment, read_environment
-from adapters.robomimic.facts import facts_of, success_of
+from adapters.robomimic.facts import facts_of, source_splits, success_of
 from schemas.episode import Camera, Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.regular_file import bytes_hint
 
 UNKNOWN = Licence(name="unknown")
 LIBERO = Licence(name="CC BY 4.0", allows_commercial=True, allows_redistribution=True)  # its README
@@ -34,7 +35,7 @@ class Robomimic:
     """Adapter for `robomimic`."""
 
     name: ClassVar[str] = "robomimic"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "hdf5"
     about: ClassVar[str] = "robomimic and LIBERO: robosuite demonstrations of one or two Pandas"
 
@@ -58,6 +59,7 @@ class Robomimic:
         """By file, then by the number of the demonstration; a file that does not open is one broken episode."""
         for name in sorted(_files(root), key=natural_key):
             demos, problem = _demos(root, name)
+            published = source_splits(root, name) if demos else {}
             for demo in sorted(demos, key=natural_key) or ([""] if problem else []):
                 yield EpisodeRef(
                     source=self.name,
@@ -65,8 +67,9 @@ class Robomimic:
                     episode_id=f"{name.removesuffix('.hdf5')}/{demo}".rstrip("/"),
                     root=str(root),
                     locator=(("file", name), ("demo", demo), *sorted(info.details.items())),
-                    bytes_hint=(root / name).stat().st_size // max(1, len(demos)),
+                    bytes_hint=bytes_hint(root / name) // max(1, len(demos)),
                     problem=problem,
+                    source_split=published.get(demo, ""),
                 )
 
     def load(self, ref: EpisodeRef) -> Episode:

@@ -9,7 +9,6 @@ A LIBERO file that was rendered again (256 x 256, idle actions removed) has none
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.containers.hdf5 import Hdf5File
 from schemas.errors import Code, SourceError
+from schemas.json_text import parse_json
 from schemas.rate import rate_from
 
 PANDAS = ("Panda", "MountedPanda", "OnTheGroundPanda")
@@ -111,6 +111,6 @@ def _parsed(file: Hdf5File, name: str, kind: type[_T]) -> _T:
     text = _text(file, name)
     where = f"{file.where}:data@{name}"
     try:
-        return kind.model_validate(json.loads(text)) if text else kind()
-    except (ValueError, RecursionError) as error:
+        return kind.model_validate(parse_json(text, allow_nan=True)) if text else kind()
+    except ValueError as error:
         raise SourceError(Code.BAD_ANNOTATION, str(error)[:300], where=where) from error

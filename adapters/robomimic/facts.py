@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from adapters.containers.hdf5 import Hdf5File
+from adapters.containers.safe_path import inside
 from adapters.robomimic.environment import Environment
+from schemas.errors import SourceError
 from schemas.fact import Certainty, Fact, fact
+from schemas.source_split import strictest
 
 REPLAY = "replayed in robosuite 1.4.1"
 ROBOMIMIC = "ARISE-Initiative/robomimic:docs/datasets/overview.md, robomimic/envs/env_robosuite.py"
 LIBERO = "Lifelong-Robot-Learning/LIBERO:scripts/create_dataset.py"
 MAX_KEYS = 200
+MAX_MASK_BYTES = 16 << 20
+SPLIT_KEYS = {
+    "train": "train",
+    "valid": "val",
+    "test": "test",
+}  # "20_percent_train" is a part of train
 
 
 def facts_of(file: Hdf5File, demo: str, env: Environment, num_robots: int) -> list[Fact]:
@@ -43,6 +54,22 @@ def facts_of(file: Hdf5File, demo: str, env: Environment, num_robots: int) -> li
     return facts
 
 
+def source_splits(root: Path, name: str) -> dict[str, str]:
+    """Demonstration -> split, by mask/train, mask/valid and mask/test; the strictest where several hold it.
+
+    A mask that cannot be read publishes nothing here; `load` fails on the same file and says why.
+    """
+    found: dict[str, str] = {}
+    try:
+        with Hdf5File(inside(root, name), where=name) as file:
+            for key in sorted(SPLIT_KEYS.keys() & set(file.children("mask"))):
+                for demo in file.texts(f"mask/{key}", max_bytes=MAX_MASK_BYTES):
+                    found[demo] = strictest((found.get(demo, ""), SPLIT_KEYS[key]))
+    except SourceError:
+        return {}
+    return found
+
+
 def success_of(file: Hdf5File, group: str, env: Environment) -> bool | None:
     """Whether the sparse reward was ever positive; None for shaped rewards or none at all."""
     key = f"{group}/rewards"
@@ -65,4 +92,4 @@ def _timing(env: Environment) -> Fact:
 def _filter_keys(file: Hdf5File, demo: str) -> list[str]:
     """Names of the mask/ lists that hold this demonstration: splits, and operator skill in the MH sets."""
     keys = file.children("mask")[:MAX_KEYS]
-    return [key for key in keys if demo in file.texts(f"mask/{key}", max_bytes=16 << 20)]
+    return [key for key in keys if demo in file.texts(f"mask/{key}", max_bytes=MAX_MASK_BYTES)]

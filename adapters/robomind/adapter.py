@@ -25,9 +25,11 @@ from adapters.robomind.cameras import read_cameras
 from adapters.robomind.facts import general_facts, motion_facts
 from adapters.robomind.language import instructions_of, read_list, read_steps
 from adapters.robomind.motion import Motion, num_rows_of, read_motion
-from adapters.robomind.tree import END, SUCCESS, body_of, files_below
+from adapters.robomind.tree import END, SUCCESS, body_of, files_below, split_folder
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
+from schemas.regular_file import bytes_hint
+from schemas.source_split import source_split_of
 
 LICENCE = Licence(name="Apache-2.0", allows_commercial=True, allows_redistribution=True)  # a badge
 
@@ -36,7 +38,7 @@ class RoboMind:
     """Adapter for `robomind`."""
 
     name: ClassVar[str] = "robomind"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 3
     container: ClassVar[str] = "hdf5 + csv + json"
     about: ClassVar[str] = (
         "RoboMIND v1: AgileX, Franka, FR3, UR5e, Tien Kung, and their simulations"
@@ -87,8 +89,9 @@ class RoboMind:
                 episode_id=folder,
                 root=str(root),
                 locator=(*where.items(), *sorted(given.items())),
-                bytes_hint=(root / name).stat().st_size,
+                bytes_hint=bytes_hint(root / name),
                 problem=None if body in BODIES else (Code.UNKNOWN_LAYOUT.value, unknown),
+                source_split=source_split_of(split_folder(name)),
             )
 
     def load(self, ref: EpisodeRef) -> Episode:

@@ -23,9 +23,12 @@ from pydantic import Field
 
 from adapters.containers.json_rows import Broken, Row, Text, parse
 from adapters.containers.safe_path import inside
+from schemas.document import DocumentError
 from schemas.episode import Instruction
 from schemas.errors import ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
+from schemas.json_text import parse_json
+from schemas.regular_file import read_regular
 
 MAX_BYTES = 64 << 20  # the largest that is published has a few MiB
 MAX_STEPS = 60
@@ -104,9 +107,9 @@ def read_steps(root: Path) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], str] = {}
     for path in sorted([*root.glob(f"{FOLDER}/*.json"), *root.glob(f"*/{FOLDER}/*.json")]):
         try:
-            rows = json.loads(_text(root, path))
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"no JSON: {error}", where=path.name) from error
+            rows = parse_json(_text(root, path), allow_nan=True)
+        except DocumentError as error:
+            raise ConfigError(str(error), where=path.name) from error
         if not isinstance(rows, list):
             raise ConfigError("expected a list", where=path.name)
         for row in (parse(_Annotated, raw) for raw in rows):
@@ -130,7 +133,7 @@ def instructions_of(
         facts.append(fact("instruction", f"left out: {why}", Certainty.THIRD_PARTY, README))
     elif given.get("instruction"):
         out.append(Instruction(text=given["instruction"]))
-    response = _Response.model_validate_json(given["steps"]) if given.get("steps") else _Response()
+    response = _Response.model_validate(parse_json(given.get("steps", "{}")))
     if response.task_summary.strip():
         out.append(Instruction(text=response.task_summary.strip(), kind="summary"))
     steps = list(_placed(response.steps, t_ns))
@@ -154,8 +157,6 @@ def _placed(steps: tuple[_Step, ...], t_ns: npt.NDArray[np.int64]) -> Iterator[I
 def _text(root: Path, path: Path) -> str:
     try:
         path = inside(root, path.relative_to(root).as_posix())
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path.stat().st_size} bytes; at most {MAX_BYTES}", where=path.name)
-        return path.read_text(encoding="utf-8-sig")
-    except (SourceError, OSError, UnicodeDecodeError) as error:
+        return read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig")
+    except (SourceError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=path.name) from error

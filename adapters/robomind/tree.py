@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from adapters.containers.named_entries import entries_named
+
 END = "/data/trajectory.hdf5"
 SUCCESS = "success_episodes"
 
 
 def files_below(root: Path) -> list[str]:
     """Paths relative to `root`, in no order."""
-    found = (path.relative_to(root).as_posix() for path in root.rglob("trajectory.hdf5"))
+    found = (path.relative_to(root).as_posix() for path in entries_named(root, "trajectory.hdf5"))
     return [name for name in found if name.endswith(END) and f"/{SUCCESS}/" in f"/{name}"]
+
+
+def split_folder(name: str) -> str:
+    """`train` or `val`: what lies between success_episodes and the episode; "" where the episode lies there itself."""
+    below = f"/{name.removesuffix(END)}".rpartition(f"/{SUCCESS}/")[2]
+    return below.rpartition("/")[0]
 
 
 def body_of(root: Path, name: str, options: Mapping[str, str]) -> str:

@@ -26,6 +26,7 @@ from adapters.robotwin.instructions import SPLITS, read_instructions
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.rate import instants_ns, rate_from
+from schemas.regular_file import bytes_hint
 
 LICENCE = Licence(
     name="unknown"
@@ -80,7 +81,7 @@ class RoboTwin:
                 episode_id=f"{folder}/{file}".removesuffix(".hdf5").lstrip("/"),
                 root=str(root),
                 locator=(("file", name), *sorted(info.details.items())),
-                bytes_hint=(root / name).stat().st_size,
+                bytes_hint=bytes_hint(root / name),
             )
 
     def load(self, ref: EpisodeRef) -> Episode:

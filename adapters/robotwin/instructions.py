@@ -8,16 +8,17 @@ Source: `RoboTwin-Platform/RoboTwin:envs/utils/pkl2hdf5.py, scripts/{collect_dat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.safe_path import inside
+from adapters.containers.safe_path import is_there_inside
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
+from schemas.document import DocumentError
 from schemas.episode import Instruction, RawFile
 from schemas.errors import Code, SourceError
+from schemas.json_text import parse_json
 
 FOLDERS = ("instructions", "instruction")
 SPLITS = ("seen", "unseen")
@@ -40,7 +41,7 @@ def read_instructions(
     config, _, name = f"/{given['file']}".rpartition("/data/")
     for folder in FOLDERS:
         path = f"{config}/{folder}/{name.removesuffix('.hdf5')}.json".lstrip("/")
-        if inside(root, path).is_file():
+        if is_there_inside(root, path):
             text, raw = read_sidecar(root, Sidecar(path=path))
             return _texts(json_object(text, path).get(split, []), path), (raw,)
     return (), ()
@@ -59,9 +60,9 @@ def _stored(file: Hdf5File) -> list[str]:
 
 def _parsed(text: str, where: str) -> list[Any]:
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(Code.BAD_ANNOTATION, f"no JSON: {error}", where=where) from error
+        value = parse_json(text)
+    except DocumentError as error:
+        raise SourceError(Code.BAD_ANNOTATION, str(error), where=where) from error
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise SourceError(Code.BAD_ANNOTATION, "expected a list of strings", where=where)
     return value

@@ -22,6 +22,7 @@ from schemas.episode import SIDES, Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
 from schemas.rate import instants_ns
+from schemas.regular_file import bytes_hint, is_there
 
 LICENCE = Licence(name="CC BY 4.0", allows_commercial=True, allows_redistribution=True)
 RATE_HZ = Fraction(30)
@@ -71,7 +72,7 @@ class Taco:
         """By triplet, date and number; 105 of the 2,317 have no video of the helmet camera and are yielded with that."""
         for sequence in sorted(_sequences(root), key=natural_key):
             video = root / "Egocentric_RGB_Videos" / sequence / "color.mp4"
-            has_video = video.is_file()
+            has_video = is_there(video)
             why = "no Egocentric_RGB_Videos of it (105 of the 2,317 have none); else fetch it"
             yield EpisodeRef(
                 source=self.name,
@@ -79,7 +80,7 @@ class Taco:
                 episode_id=sequence,
                 root=str(root),
                 facts=info.facts,
-                bytes_hint=video.stat().st_size if has_video else 0,
+                bytes_hint=bytes_hint(video),
                 problem=None if has_video else (Code.MISSING_VIDEO.value, why),
             )
 

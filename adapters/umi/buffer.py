@@ -23,10 +23,12 @@ from adapters.containers.zarr_store import MIB, ZarrStore
 from schemas.episode import ArrayFrames, Camera, Stream, gripper_channel, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, rotmat_from_rotvec, transform
+from schemas.regular_file import file_stamp
 
 RATE_HZ = Fraction(60000, 1001)  # GoPro; every picture has a row
 MAX_CAMERAS = 8
 MAX_WIDTH_M = 1.0  # a gripper of the size of a person is millimetres or damage
+WIDTH = "data/robot{}_gripper_width"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +96,16 @@ def max_width_m(store: ZarrStore, robot: int) -> float:
     Raises:
         SourceError: UNKNOWN_LAYOUT when no width is positive, or one is no width in metres.
     """
-    stat = store.path.stat()
-    return _max_width_m(store, robot, stat.st_mtime_ns)
+    stored = store.path
+    if stored.is_dir():
+        stored = stored / WIDTH.format(robot) / ".zarray"
+    return _max_width_m(store, robot, file_stamp(stored, missing=Code.MISSING_CHANNEL))
 
 
 @lru_cache(maxsize=16)
-def _max_width_m(store: ZarrStore, robot: int, mtime_ns: int) -> float:
-    """`mtime_ns` only keys the cache: a worker asks once per episode."""
-    array = zarr_array(store, f"data/robot{robot}_gripper_width")
+def _max_width_m(store: ZarrStore, robot: int, stamp: tuple[int, ...]) -> float:
+    """`stamp` only keys the cache: a worker asks once per episode."""
+    array = zarr_array(store, WIDTH.format(robot))
     width_m = float(np.nanmax(array.read(0, array.shape[0]), initial=0.0))
     if not 0.0 < width_m <= MAX_WIDTH_M:
         found = f"widest {width_m:g}; expected metres"

@@ -8,7 +8,7 @@ from pathlib import Path
 from adapters.containers.natural_order import natural_key
 from adapters.containers.raw_file import raw_file_of, raw_record
 from adapters.containers.safe_path import inside
-from adapters.containers.zarr_store import SUFFIXES, ZarrStore, is_store
+from adapters.containers.zarr_store import SUFFIXES, ZarrStore, is_store, looks_like_store
 from schemas.episode import RawFile
 from schemas.errors import SourceError
 
@@ -19,7 +19,7 @@ def store_names(root: Path) -> list[str]:
         return ["."]
     found = []
     for folder, names, files in os.walk(root):
-        stores = [n for n in names if n.endswith(SUFFIXES) and is_store(Path(folder, n))]
+        stores = [n for n in names if n.endswith(SUFFIXES) and looks_like_store(Path(folder, n))]
         names[:] = [n for n in names if n not in stores]
         stores += [n for n in files if n.endswith(".zarr.zip")]
         found += [Path(folder, n).relative_to(root).as_posix() for n in stores]

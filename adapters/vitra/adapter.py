@@ -24,6 +24,7 @@ from adapters.vitra.texts import instructions_of
 from adapters.vitra.tree import Tree, parts_of, tree_at
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.regular_file import bytes_hint
 
 
 class Vitra:
@@ -70,7 +71,7 @@ class Vitra:
                 root=str(root),
                 locator=(("videos", folder), ("video", video)),
                 facts=FACTS,
-                bytes_hint=(root / f"{name}.npy").stat().st_size,
+                bytes_hint=bytes_hint(root / f"{name}.npy"),
                 problem=problem,
             )
 

@@ -24,6 +24,7 @@ from schemas.episode import Camera, Stream, VideoSpan, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import inverse
+from schemas.regular_file import file_stamp
 
 CAMERA = "ego"
 _Times = npt.NDArray[np.int64]
@@ -91,16 +92,11 @@ def _full_size(annotation: Annotation, width_px: int, height_px: int) -> tuple[i
 
 def _probed(video: Path) -> tuple[_Times, int, int]:
     """Presentation times of all frames, width, height."""
-    try:
-        stat = video.stat()
-    except OSError as error:
-        found = f"cannot be read: {error.strerror}"
-        raise SourceError(Code.MISSING_VIDEO, found, where=video.name) from error
-    return _read_packets(video, stat.st_size, stat.st_mtime_ns)
+    return _read_packets(video, file_stamp(video, missing=Code.MISSING_VIDEO))
 
 
 @lru_cache(maxsize=8)  # hundreds of episodes are cut from one video of an hour
-def _read_packets(video: Path, _size: int, _mtime_ns: int) -> tuple[_Times, int, int]:
+def _read_packets(video: Path, _stamp: tuple[int, ...]) -> tuple[_Times, int, int]:
     probe, times_ns = probe_video(video), frame_times_ns(video)
     times_ns.flags.writeable = False
     return times_ns, probe.width_px, probe.height_px

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.containers.natural_order import natural_key
+from schemas.regular_file import is_there
 
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv")
 _NAME = re.compile(r"(?P<origin>[A-Za-z0-9-]+)_(?P<video>.+)_ep_[A-Za-z0-9]+")
@@ -28,10 +29,10 @@ class Tree:
 
 def tree_at(root: Path, videos: Path) -> Tree:
     """All episodes below `root` and all videos below `videos`."""
-    episodes = [p.relative_to(root) for p in root.rglob("*_ep_*.npy") if p.is_file()]
+    episodes = [p.relative_to(root) for p in root.rglob("*_ep_*.npy") if is_there(p)]
     found: dict[str, list[str]] = defaultdict(list)
     for path in videos.rglob("*"):
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+        if path.suffix.lower() in VIDEO_SUFFIXES and is_there(path):
             found[path.stem].append(path.relative_to(videos).as_posix())
     names = (path.with_suffix("").as_posix() for path in episodes)
     return Tree(episodes=tuple(sorted(names, key=natural_key)), videos=dict(found))

@@ -1,7 +1,8 @@
 """From streams to the canonical vectors of design §3.3: state, action, what is valid, and what could not be named.
 
 K timesteps. `action[k]` is the target for timestep k + 1: the commanded trajectory read at that instant where the source
-has one, else the achieved next state. Poses are carried into `hand_xfz` by the embodiment's constant transform; a pose
+has one, else the achieved next state. A part that is commanded and not measured is a slice too: its state half is a masked
+filler. Poses are carried into `hand_xfz` by the embodiment's constant transform; a pose
 whose axes nobody knows stays beside the state as `source_eef_pose`, in the frame the source used.
 """
 
@@ -58,6 +59,9 @@ class Vectors:
     observed: Mask  # [K] every observed slice is valid
     action_coverage: float  # share of timesteps whose whole action is valid
     action_source: str
+    command_only: tuple[
+        str, ...
+    ] = ()  # slices without a measured state: `observation.valid` is False
     eef_frame: str  # hand_xfz | source | none
     facts: tuple[Fact, ...]
 
@@ -126,7 +130,10 @@ def canonical_vectors(
         if (samples := reader.part(f"{side}.{part}", at)) is not None
     }
     state = {name: _as_hands_show(seen, name, hands, at) for name, seen in state.items()}
-    spec = action_spec((name, samples.values.shape[1]) for name, samples in state.items())
+    told = _commands(reader, following)
+    masked = {name: _filler(name, told[name]) for name in told if name not in state}
+    full = {**state, **masked}
+    spec = action_spec((name, samples.values.shape[1]) for name, samples in full.items())
     extras = _extras(reader, at)
     raw = _raw_command(reader, at)
     features: dict[str, Named] = {}
@@ -136,15 +143,16 @@ def canonical_vectors(
     if spec is not None:
         actions = {}
         for part in spec.slices:
-            target, source = _action(reader, part.name, state[part.name], following)
+            target, source = _action(told.get(part.name), state.get(part.name))
             actions[part.name] = _as_hands_allow(target, part.name, hands, at, following)
             sources.add(source)
         coverage = float(np.mean(np.all([s.valid for s in actions.values()], axis=0)))
-        features["observation.state"] = _stack(spec, state)
+        full = {part.name: full[part.name] for part in spec.slices}
+        features["observation.state"] = _stack(spec, full)
         features["action"] = _stack(spec, actions)
         features["action.valid"] = _masks({**actions, **raw})
-    if observed:
-        features["observation.valid"] = _masks(observed)
+    if full or extras:
+        features["observation.valid"] = _masks({**full, **extras})
     if hands:
         features["observation.hand_validity"] = _hand_bits(hands, at)
     features |= {f"observation.{name}": extra for name, extra in _named(reader, extras).items()}
@@ -159,21 +167,45 @@ def canonical_vectors(
         observed=np.logical_and.reduce([everything, *(s.valid for s in observed.values())]),
         action_coverage=coverage,
         action_source=sources.pop() if len(sources) == 1 else "mixed" if sources else "none",
+        command_only=tuple(masked),
         eef_frame="hand_xfz" if has_hand else "source" if _source_poses(reader) else "none",
         facts=tuple(
             fact
             for side in SIDES
-            if episode.stream(f"{side}.T_base_eef") is not None
+            if episode.stream(f"{side}.T_base_eef") or f"{side}.position_m" in masked
             for fact in body.arms.get(side, UNKNOWN_EEF).facts(side)
         ),
     )
 
 
-def _action(reader: _Reader, name: str, state: Samples, following: Instants) -> tuple[Samples, str]:
-    """The target of each timestep and whether it was commanded or achieved; valid only where both ends are."""
-    command = reader.part(name, following, command=True)
+def _commands(reader: _Reader, following: Instants) -> dict[str, Samples]:
+    """What the source commands, by slice, read at the instants that actions aim at."""
+    return {
+        f"{side}.{part}": samples
+        for side in SIDES
+        for part in _PARTS
+        if (samples := reader.part(f"{side}.{part}", following, command=True)) is not None
+    }
+
+
+def _filler(name: str, command: Samples) -> Samples:
+    """The state half of a slice that nobody measures: no turn for a rotation, else 0, valid nowhere."""
+    values = np.zeros_like(command.values)
+    if name.endswith("rot6d_cols"):
+        values[:] = rot6d_cols_from_rotmat(np.eye(3))
+    return Samples(values=values, valid=np.zeros(len(values), dtype=bool))
+
+
+def _action(command: Samples | None, state: Samples | None) -> tuple[Samples, str]:
+    """The target of each timestep and whether it is commanded or achieved.
+
+    It is valid only where both ends are; the state's end does not count where the source measures no state.
+    """
     if command is not None:
-        return Samples(values=command.values, valid=command.valid & state.valid), "commanded"
+        valid = command.valid if state is None else command.valid & state.valid
+        return Samples(values=command.values, valid=valid), "commanded"
+    if state is None:
+        raise ValueError("an action slice without a command and without a state")
     last = [len(state.values) - 1]
     values = np.concatenate([state.values[1:], state.values[last]])
     valid = state.valid & np.concatenate([state.valid[1:], [False]])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from adapters.agibot_world.adapter import AgiBotWorld
+from jobs.demo.raw import agibot_world as generator
+from jobs.demo.raw.scene import Scene
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import SourceError
-from tests.generators import agibot_world as generator
-from tests.generators.scene import Scene
 
 SIDES = ("left", "right")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.generators import Written, oxe
+from jobs.demo.raw import Written, oxe
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import Camera, Episode
 from schemas.geometry import inverse
 from schemas.hand import keypoints21
 from schemas.hand_track import WORLD, HandTrack
-from tests.generators.hand_scene import HandScene
 
 NEAR_M, NEAR_PX, NEAR_RAD = 1e-6, 1e-3, 1e-6
 

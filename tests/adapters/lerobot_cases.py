@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapters.lerobot.adapter import LeRobot
+from jobs.demo.raw import Written
 from schemas.episode import Episode, EpisodeRef, Stream
 from schemas.fact import Fact
 from schemas.supervision import Task, allowed_tasks
-from tests.generators import Written
 
 ADAPTER = LeRobot()
 

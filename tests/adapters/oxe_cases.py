@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from adapters.oxe.adapter import OpenXEmbodiment
-from schemas.episode import Episode, EpisodeRef
-from schemas.errors import Code, SourceError
-from schemas.fact import Fact
-from tests.generators.oxe import (
+from jobs.demo.raw.oxe import (
     BRIDGE,
     bridge_episode,
     write_set,
 )
-from tests.generators.scene import Scene
+from jobs.demo.raw.scene import Scene
+from schemas.episode import Episode, EpisodeRef
+from schemas.errors import Code, SourceError
+from schemas.fact import Fact
 
 OXE = OpenXEmbodiment()
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from jobs.demo.raw import agibot_world as generator
+from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import Episode
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty
 from schemas.supervision import Task, allowed_tasks
 from tests.adapters.agibot_cases import ADAPTER, SIDES, fact_of, fails, load, one, refs_of, values
-from tests.generators import agibot_world as generator
-from tests.generators.scene import Scene
 from tests.travel import travelled
 
 
@@ -210,7 +210,7 @@ def test_cameras(tmp_path: Path, nested: bool) -> None:
 
 
 def test_calibration_that_is_wrong_is_left_out_with_a_fact(tmp_path: Path) -> None:
-    one(tmp_path, extra_extrinsics=1)
+    one(tmp_path, num_extra_T_base_cam=1)
     folder = tmp_path / "parameters/327/7/camera"
     (folder / "head_intrinsic_params.json").write_text('{"intrinsic": {"fx": 300}}')
     (folder / "hand_left_intrinsic_params.json").write_text(

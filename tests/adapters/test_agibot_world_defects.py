@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from adapters.agibot_world.defects import read_defects
+from jobs.demo.raw import agibot_world as generator
 from schemas.errors import Code, SourceError
 from tests.adapters.agibot_cases import ADAPTER, fact_of, fails, load, one, refs_of
-from tests.generators import agibot_world as generator
 
 
 @pytest.mark.parametrize("index", [[0, 1, 15], [0, 1], [-1, 0, 1], [3, 2, 1]])

@@ -11,11 +11,11 @@ import pytest
 from adapters.aloha.adapter import Aloha
 from ingest.recipe import VideoSettings
 from ingest.video import frame_clock, write_video
+from jobs.demo.raw.scene import Scene
 from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from tests.generators import aloha as generator
-from tests.generators.scene import Scene
 
 ADAPTER = Aloha()
 

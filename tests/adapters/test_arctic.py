@@ -15,6 +15,8 @@ import pytest
 
 from adapters.arctic.adapter import Arctic
 from adapters.containers.restricted_pickle import load_npy_object
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.episode import EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.hand_track import WORLD, HandTrack
@@ -23,9 +25,7 @@ from tests.adapters.mano_truth import (
     assert_pixels_are_true,
     wrist_and_fingers,
 )
-from tests.generators import Written
 from tests.generators import arctic as generator
-from tests.generators.hand_scene import HandScene
 
 ADAPTER = Arctic()
 FIRST, RETAKE, FULL = generator.SEQUENCES

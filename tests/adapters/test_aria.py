@@ -15,6 +15,7 @@ from adapters.aria.calibration import fits, is_gen1, online_calibration
 from adapters.aria.exported import exported_video
 from adapters.aria.mps import read_hands, read_trajectory
 from adapters.containers.fisheye_camera import T_TURNED_CAM, fisheye_camera, turned_clockwise
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import EncodedImages, Episode
 from schemas.errors import Code, ConfigError, SourceError
@@ -23,7 +24,6 @@ from schemas.hand import fit_palm, keypoints21
 from tests.adapters.hand_truth import assert_hands_are_true
 from tests.adapters.video_clips import problems, refs_of
 from tests.generators import aria as generator
-from tests.generators.hand_scene import HandScene
 from tests.generators.hot3d import T_DEVICE_CAM
 
 ADAPTER = Aria()

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from adapters.droid.adapter import Droid
+from jobs.demo.raw import droid as generator
+from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.generators import droid as generator
-from tests.generators.scene import Scene
 
 ADAPTER = Droid()
 NAME = "AUTOLab/success/2023-07-07/Fri_Jul__7_09:42:23_2023"

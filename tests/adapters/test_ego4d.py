@@ -15,12 +15,12 @@ import pytest
 
 from adapters.ego4d.adapter import Ego4D
 from adapters.registry import adapter_for
+from jobs.demo.raw import Written
+from jobs.demo.raw import ego4d as generator
+from jobs.demo.raw.ego4d import GROUPED, LATE, SILENT
 from schemas.episode import EpisodeRef, VideoWindow
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.generators import Written
-from tests.generators import ego4d as generator
-from tests.generators.ego4d import GROUPED, LATE, SILENT
 from tests.travel import travelled
 
 
@@ -245,7 +245,7 @@ def test_a_step_outside_the_video_is_a_bad_annotation(root: Path) -> None:
     def change(value: Any) -> None:
         value["videos"][0]["segments"].append(generator.step(8.0, 9.0, "too late"))
 
-    edit(root / "v2/annotations/goalstep_val.json", change)
+    edit(root / "v2/annotations/goalstep_train.json", change)
     ref = by_id(refs_of(root))[f"{GROUPED}/goalstep/3"]
     assert (ref.problem or ("",))[0] == Code.BAD_ANNOTATION
     (root / "ego4d.json").unlink()  # now only the file knows where it ends
@@ -272,7 +272,7 @@ def test_entries_too_broken_to_name_a_video_are_counted(root: Path) -> None:
 
 def test_a_video_in_two_splits_is_read_once(root: Path) -> None:
     folder = root / "v2" / "annotations"
-    shutil.copy(folder / "goalstep_val.json", folder / "goalstep_train.json")
+    shutil.copy(folder / "goalstep_train.json", folder / "goalstep_val.json")
     assert len(by_id(refs_of(root))) == 9
     assert Ego4D().survey(root, {}).details["goalstep_repeated_videos"] == "1"
 

@@ -36,7 +36,7 @@ from adapters.ego4d.segments import (
     why_no_instruction,
     window_segments,
 )
-from tests.generators import ego4d as generator
+from jobs.demo.raw import ego4d as generator
 
 ANYWHERE = (0.0, math.inf)
 # Half of EgoClip's published row is 0.3768075 s, so its beta is 0.3768075 * 2 * 4.9 = 3.6927135 s ("3.69").

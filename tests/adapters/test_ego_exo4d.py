@@ -12,9 +12,9 @@ import pytest
 
 from adapters.ego_exo4d.adapter import EgoExo4D
 from adapters.ego_exo4d.segments import interval
+from jobs.demo.raw import Written
 from schemas.errors import Code, ConfigError, SourceError
 from tests.adapters.video_clips import assert_healthy, by_id, problems, refs_of, window_of
-from tests.generators import Written
 from tests.generators import ego_exo4d as generator
 from tests.generators.ego_exo4d import BIKE, COOK, NAMES, SILENT, dump
 

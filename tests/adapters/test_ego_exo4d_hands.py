@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from adapters.ego_exo4d.adapter import EgoExo4D
+from jobs.demo.raw import Written
 from schemas.episode import Episode
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.hand_track import WORLD, HandTrack
 from tests.adapters.video_clips import by_id, refs_of
-from tests.generators import Written
 from tests.generators import ego_exo4d as generator
 from tests.generators.ego_exo4d import BIKE, COOK, HANDS, SILENT, dump
 

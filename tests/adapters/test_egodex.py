@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from adapters.egodex.adapter import EgoDex
+from jobs.demo.raw import Written
+from jobs.demo.raw import egodex as generator
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import Episode, EpisodeRef, VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from schemas.hand import keypoints21, wrist_axes
 from schemas.hand_track import WORLD, HandTrack
-from tests.generators import Written
-from tests.generators import egodex as generator
-from tests.generators.hand_scene import HandScene
 
 ADAPTER = EgoDex()
 FIRST, LOST, BARE = "part1/assemble_tower/2", "part1/assemble_tower/10", "test/fold_towel/0"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from adapters.egome.adapter import EgoMe
+from jobs.demo.raw import Written
 from schemas.errors import Code, ConfigError, SourceError
 from tests.adapters.video_clips import assert_healthy, by_id, problems, refs_of
-from tests.generators import Written
 from tests.generators import egome as generator
 
 ADAPTER = EgoMe()

@@ -12,9 +12,9 @@ import pytest
 
 from adapters.epic_kitchens.adapter import EpicKitchens
 from adapters.epic_kitchens.rows import is_extension, read_rows, seconds
+from jobs.demo.raw import Written
 from schemas.errors import Code, ConfigError, SourceError
 from tests.adapters.video_clips import assert_healthy, by_id, problems, refs_of, window_of
-from tests.generators import Written
 from tests.generators import epic_kitchens as generator
 from tests.generators.epic_kitchens import LABELS, NEW, OLD, SILENT, TIMES, write_rows
 

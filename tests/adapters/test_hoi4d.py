@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from adapters.hoi4d.adapter import Hoi4D
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.video_files import write_scene
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from schemas.hand_track import HandTrack
 from tests.adapters.mano_truth import assert_hands_are_true, assert_pixels_are_true
-from tests.generators import Written
 from tests.generators import hoi4d as generator
-from tests.generators.hand_scene import HandScene
-from tests.generators.video_files import write_scene
 
 ADAPTER = Hoi4D()
 ONE, TWO = generator.ONE, generator.TWO

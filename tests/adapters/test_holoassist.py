@@ -18,15 +18,15 @@ from adapters.holoassist.labels import Labels, labels_in, labels_of
 from adapters.holoassist.recording import POSE_COLUMNS, T_PSI_CV, intrinsics_of, recording_of
 from adapters.holoassist.segments import count, segments_of
 from adapters.holoassist.sync import rows_between
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import Episode, EpisodeRef, VideoWindow
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.hand import keypoints21, wrist_axes
 from schemas.hand_track import WORLD, HandTrack
 from tests.adapters.video_clips import by_id, problems, refs_of
-from tests.generators import Written
 from tests.generators import holoassist as generator
-from tests.generators.hand_scene import HandScene
 from tests.generators.holoassist import FIRST_TICK, SESSION, SPACED
 
 ADAPTER = HoloAssist()

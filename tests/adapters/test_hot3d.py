@@ -18,6 +18,7 @@ from adapters.hot3d.adapter import Hot3D
 from adapters.hot3d.pictures import Views, aria_models
 from adapters.hot3d.sequence import CAMERA_OF, camera_models
 from adapters.hot3d.umetrack import hand_profile, landmarks_m
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import EncodedImages, Episode
 from schemas.errors import Code, ConfigError, SourceError
@@ -25,7 +26,6 @@ from schemas.geometry import geodesic_rad, inverse, transform
 from tests.adapters.hand_truth import assert_hands_are_true
 from tests.adapters.video_clips import problems, refs_of
 from tests.generators import hot3d as generator
-from tests.generators.hand_scene import HandScene
 from tests.generators.headset_hand import hand_model
 from tests.generators.mano_model import MIRROR, WRIST_AT_REST
 

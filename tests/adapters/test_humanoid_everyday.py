@@ -12,12 +12,12 @@ import pytest
 from adapters.humanoid_everyday.adapter import HumanoidEveryday
 from ingest.recipe import VideoSettings
 from ingest.video import frame_clock, write_video
+from jobs.demo.raw.scene import Scene
 from schemas.episode import EncodedImages, Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from schemas.kinematics import kinematics_of
 from tests.generators import humanoid_everyday as generator
-from tests.generators.scene import Scene
 
 ADAPTER = HumanoidEveryday()
 SCENE = Scene(duration_s=0.2, width=64, height=48)

@@ -16,12 +16,12 @@ from adapters.interndata_a1_raw.adapter import InternDataA1Raw
 from adapters.interndata_a1_raw.robots import ROBOTS, T_robot_arm_of, robot_in
 from ingest.recipe import VideoSettings
 from ingest.video import frame_clock, write_video
+from jobs.demo.raw.scene import Scene, rigid_transform, rot_y
 from schemas.embodiment import embodiment_for
 from schemas.episode import EncodedImages, Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
 from tests.generators import interndata_a1_raw as generator
-from tests.generators.scene import Scene, pose, rot_y
 from tests.ingest.video_files import read_back
 
 ADAPTER = InternDataA1Raw()
@@ -120,9 +120,13 @@ def test_two_arms_without_poses_are_left_to_kinematics(
 def test_genies_body_is_known_by_the_episodes_name() -> None:
     robot = ROBOTS["genie1"]
     T = T_robot_arm_of(robot, "left_", "2025-07-15_x")
-    np.testing.assert_allclose(T, pose(rot_y(0.63), [0.310688674, 0, 1.21495271]), atol=5e-6)
+    np.testing.assert_allclose(
+        T, rigid_transform(rot_y(0.63), [0.310688674, 0, 1.21495271]), atol=5e-6
+    )
     T = T_robot_arm_of(robot, "right_", "0012")
-    np.testing.assert_allclose(T, pose(rot_y(0.5), [0.277224123, 0, 1.29616246]), atol=5e-6)
+    np.testing.assert_allclose(
+        T, rigid_transform(rot_y(0.5), [0.277224123, 0, 1.29616246]), atol=5e-6
+    )
     assert T_robot_arm_of(robot, "left_", "2026-01-01") is None
     assert robot.joints["right_"][6] == "idx67_arm_r_joint7"
 

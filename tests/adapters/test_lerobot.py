@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.demo.raw.lerobot import T_SRC_HAND, TASKS, write, write_ready, write_small
 from schemas.episode import EncodedImages, VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from schemas.supervision import Task
 from tests.adapters.lerobot_cases import ADAPTER, facts_of, first_of, refs_of, stream_of, tasks_of
-from tests.generators.lerobot import T_SRC_HAND, TASKS, write, write_ready, write_small
 from tests.travel import travelled
 
 
@@ -30,7 +30,7 @@ from tests.travel import travelled
         {"version": "v3.0", "columns": "nested", "task_column": "task"},
         {"names": "dict", "wrong_counts": True, "timestamp_double": True},
         {"names": "name", "chunks_size": 2},
-        {"quaternion": "wxyz"},
+        {"is_wxyz": True},
         {"fps": 29.97},
     ],
 )
@@ -253,7 +253,7 @@ def test_raw_files_and_missing_at_load(tmp_path: Path) -> None:
         "data/chunk-000/episode_000000.parquet",
         "videos/chunk-000/observation.images.top_head/episode_000000.mp4",
     ]
-    shutil.rmtree(written.root / "videos")
+    shutil.rmtree(written.root / "data")
     with pytest.raises(SourceError) as caught:
         ADAPTER.load(refs[0])
     assert caught.value.code == Code.MISSING_FILE

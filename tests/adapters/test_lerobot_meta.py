@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from adapters.containers.lerobot_episodes import (
 from adapters.containers.lerobot_listing import list_episodes
 from adapters.containers.lerobot_meta import Feature, Info, read_info, read_modality
 from adapters.containers.lerobot_paths import FirstFrame, data_path, first_frames, format_path
-from schemas.errors import Code, SourceError
-from tests.generators.lerobot import CAMERA, write_small
+from adapters.lerobot.adapter import LeRobot
+from jobs.demo.raw.lerobot import CAMERA, write_small
+from schemas.errors import Code, ConfigError, SourceError
 
 ROBOCOIN = "lerobot_v21_robocoin_meta/examples/example_datas/example_dataset_1"
 
@@ -329,3 +331,41 @@ def test_real_gr1_metadata(samples: Path) -> None:
     assert [c.name for c in listed[0].cameras] == ["ego_view"]
     assert listed[0].facts[0].name == "camera_left_out.observation.images.egoview"
     assert read_modality(root).state["waist"].end == 44
+
+
+# --- what official writers and broken downloads do ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a", "b", "c"], [["a", "b", "c"]], [["a"], ["b", "c"]], {"motors": [["a", "b"], "c"]}],
+)
+def test_element_names_are_flat_however_they_are_nested(names: object) -> None:
+    feature = Feature.model_validate({"dtype": "float32", "shape": [3], "names": names})
+    assert feature.names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_info_json_is_said_to_be_empty(tmp_path: Path, text: str) -> None:
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta/info.json").write_text(text)
+    with pytest.raises(SourceError, match=r"info\.json: the file is empty; fetch it again"):
+        read_info(tmp_path)
+
+
+def test_videos_in_another_folder_are_one_message_and_not_one_per_episode(tmp_path: Path) -> None:
+    root = write_small(tmp_path).root
+    (root / "videos").rename(root / "video")
+    with pytest.raises(ConfigError) as caught:
+        LeRobot().survey(root, {})
+    found = str(caught.value)
+    assert "meta/info.json places the first one at videos/chunk-000/" in found
+    assert "and video/chunk-000/" in found
+    assert "rename the folder or correct video_path" in found
+
+
+def test_videos_that_were_not_fetched_are_counted_by_episode(tmp_path: Path) -> None:
+    root = write_small(tmp_path).root
+    shutil.rmtree(root / "videos")
+    refs = list(LeRobot().discover(root, LeRobot().survey(root, {})))
+    assert [(ref.problem or ("",))[0] for ref in refs] == [Code.MISSING_VIDEO] * 3

@@ -14,13 +14,14 @@ import pytest
 
 from adapters.lerobot.named import RoboCoin
 from adapters.registry import adapter_for
+from jobs.demo.raw import Written
+from jobs.demo.raw import lerobot as plain
 from schemas.embodiment import embodiments
 from schemas.episode import Episode, EpisodeRef, Stream, VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact
 from schemas.supervision import Task, allowed_tasks
 from tests.generators import (
-    Written,
     behavior_1k,
     galaxea,
     humanoid_everyday_lerobot,
@@ -28,7 +29,6 @@ from tests.generators import (
     robocasa_gr1,
     robocoin,
 )
-from tests.generators import lerobot as plain
 
 MODULES = {
     "behavior_1k": behavior_1k,

@@ -16,12 +16,12 @@ from adapters.let_kuavo import recording
 from adapters.let_kuavo.adapter import LetKuavo
 from ingest.kinematics import Robot
 from ingest.stages.kinematics import with_forward_kinematics
+from jobs.demo.raw.scene import Scene
 from schemas.episode import EncodedImages, Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from tests.generators import let_kuavo as generator
 from tests.generators.let_kuavo import Topic, claw, joint_state, mark, write_labels
-from tests.generators.scene import Scene
 
 ADAPTER = LetKuavo()
 FOLDER = "real/Labelled/coil_sorting-P4-leju_claw"

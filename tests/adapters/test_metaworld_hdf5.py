@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from adapters.metaworld_hdf5.adapter import MetaWorldHdf5
+from jobs.demo.raw import Written
+from jobs.demo.raw import metaworld_hdf5 as generator
+from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.generators import Written
-from tests.generators import metaworld_hdf5 as generator
-from tests.generators.scene import Scene
 
 ADAPTER = MetaWorldHdf5()
 FIRST, VIDEO = "reach-v3/000002", "window-open-v3/000000"

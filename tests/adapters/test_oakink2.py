@@ -17,14 +17,15 @@ from scipy.spatial.transform import Rotation
 
 from adapters.oakink2.adapter import OakInk2
 from adapters.oakink2.labels import frames_of
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from schemas.hand_track import WORLD
-from tests.generators import Written, mano_model
+from tests.generators import mano_model
 from tests.generators import oakink2 as generator
-from tests.generators.hand_scene import HandScene
 from tests.generators.torch_pickle import Tensor, dumps
 
 ADAPTER = OakInk2()

@@ -11,15 +11,8 @@ import numpy as np
 import pytest
 
 from adapters.oxe.registry import oxe_set
-from schemas.embodiment import embodiments
-from schemas.episode import EncodedImages
-from schemas.errors import Code
-from schemas.fact import Certainty
-from schemas.geometry import rotmat_from_euler, transform
-from schemas.supervision import Task, allowed_tasks
-from tests.adapters.oxe_cases import OXE, TINY, fact, load_all, refs_of, stream, tiny
-from tests.generators import Written, oxe
-from tests.generators.oxe import (
+from jobs.demo.raw import Written, oxe
+from jobs.demo.raw.oxe import (
     BRIDGE,
     bridge_episode,
     episode_bytes,
@@ -28,6 +21,13 @@ from tests.generators.oxe import (
     write_records,
     write_set,
 )
+from schemas.embodiment import embodiments
+from schemas.episode import EncodedImages
+from schemas.errors import Code
+from schemas.fact import Certainty
+from schemas.geometry import rotmat_from_euler, transform
+from schemas.supervision import Task, allowed_tasks
+from tests.adapters.oxe_cases import OXE, TINY, fact, load_all, refs_of, stream, tiny
 from tests.travel import travelled
 
 # --- Bridge against the scene -------------------------------------------------------------------------------------------

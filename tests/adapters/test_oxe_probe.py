@@ -18,8 +18,8 @@ from adapters.oxe.motion import read_arm
 from adapters.oxe.probe import probe
 from adapters.oxe.probe_motion import measure_motion
 from adapters.oxe.registry import OxeSet
+from jobs.demo.raw.oxe import episode_bytes, jpeg
 from schemas.fact import Certainty, Fact
-from tests.generators.oxe import episode_bytes, jpeg
 
 RATE = Fraction(10)
 EPISODES, T = 4, 40

@@ -9,6 +9,15 @@ import numpy as np
 import pytest
 
 from adapters.containers.rlds_dir import find_version_dir
+from jobs.demo.raw import Written
+from jobs.demo.raw.oxe import (
+    BRIDGE,
+    bridge_episode,
+    jpeg,
+    shard_name,
+    write_set,
+)
+from jobs.demo.raw.scene import Scene
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty
 from tests.adapters.oxe_cases import (
@@ -22,15 +31,6 @@ from tests.adapters.oxe_cases import (
     sharded,
     tiny,
 )
-from tests.generators import Written
-from tests.generators.oxe import (
-    BRIDGE,
-    bridge_episode,
-    jpeg,
-    shard_name,
-    write_set,
-)
-from tests.generators.scene import Scene
 
 # --- survey and discovery -----------------------------------------------------------------------------------------------
 

@@ -16,14 +16,14 @@ from adapters.containers.restricted_pickle import load_npy_object
 from adapters.rh20t.adapter import Rh20t
 from adapters.rh20t.calibration import Calibration
 from adapters.rh20t.configurations import CONFIGURATIONS
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.generators import Written
 from tests.generators import rh20t as generator
 from tests.generators.rh20t import CALIB_MS, FIXED, START_MS, save
-from tests.generators.scene import Scene
 
 ADAPTER = Rh20t()
 SMALL = Scene(seed=1, duration_s=0.5, width=64, height=36)  # 6 pictures

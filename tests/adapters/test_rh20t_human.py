@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from adapters.rh20t_human import Rh20tHuman
+from jobs.demo.raw import Written
 from schemas.episode import VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
 from tests.adapters.video_clips import by_id, problems, refs_of
-from tests.generators import Written
 from tests.generators import rh20t_human as generator
 from tests.generators.rh20t import CALIB_MS, FIXED, K_1280, L515
 

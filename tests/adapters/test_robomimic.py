@@ -12,13 +12,13 @@ import pytest
 
 from adapters.robomimic.adapter import Robomimic
 from ingest.video_arrays import array_pictures
+from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import ArrayFrames, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact
 from schemas.supervision import Task, allowed_tasks
 from tests.generators import robomimic as generator
-from tests.generators.scene import Scene
 
 ADAPTER = Robomimic()
 SMALL = Scene(seed=1, duration_s=0.5, width=32, height=24)  # 10 rows

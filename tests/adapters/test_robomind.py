@@ -16,12 +16,12 @@ from adapters.robomind.adapter import RoboMind
 from adapters.robomind.bodies import BODIES
 from ingest.recipe import VideoSettings
 from ingest.video import frame_clock, write_video
+from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiments
 from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from tests.generators import robomind as generator
-from tests.generators.scene import Scene
 
 ADAPTER = RoboMind()
 SCENE = Scene(seed=1, duration_s=0.3, sides=("left", "right"), width=64, height=48, focal_px=60.0)

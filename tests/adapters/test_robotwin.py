@@ -14,11 +14,11 @@ import pytest
 from adapters.robotwin.adapter import RoboTwin
 from ingest.recipe import VideoSettings
 from ingest.video import frame_clock, write_video
+from jobs.demo.raw.scene import Scene
 from schemas.episode import Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from tests.generators import robotwin as generator
-from tests.generators.scene import Scene
 
 ADAPTER = RoboTwin()
 SCENE = Scene(seed=1, duration_s=0.5, sides=("left", "right"), width=64, height=48, focal_px=60.0)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from adapters.ssv2 import SomethingSomethingV2
+from jobs.demo.raw import Written
 from schemas.errors import ConfigError
 from tests.adapters.video_clips import assert_healthy, by_id, pictures, problems, refs_of, window_of
-from tests.generators import Written
 from tests.generators import ssv2 as generator
 
 ADAPTER = SomethingSomethingV2()

@@ -14,15 +14,16 @@ import pytest
 
 from adapters.containers.pickled_numbers import numbers
 from adapters.taco.adapter import Taco
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.video_files import write_scene
 from schemas.camera_model import project
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.hand_track import WORLD
-from tests.generators import Written, mano_model
+from tests.generators import mano_model
 from tests.generators import taco as generator
-from tests.generators.hand_scene import HandScene
 from tests.generators.torch_pickle import Tensor, dumps
-from tests.generators.video_files import write_scene
 from tests.travel import read_by_its_own_library
 
 ADAPTER = Taco()

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from adapters.containers import xlsx
-from adapters.containers.xlsx import sheet_rows
+from adapters.containers.xlsx import sheet_names, sheet_rows
 from adapters.taste_rob import TasteRob
+from jobs.demo.raw import Written
 from schemas.errors import ConfigError
 from tests.adapters.video_clips import assert_healthy, by_id, problems, refs_of
-from tests.generators import Written
 from tests.generators import taste_rob as generator
 from tests.generators.taste_rob import SHEETS, write_xlsx
 
@@ -137,3 +137,27 @@ def test_a_wrong_root_or_option(root: Path, tmp_path: Path) -> None:
         ADAPTER.survey(tmp_path / "none", {})
     with pytest.raises(ConfigError):
         ADAPTER.survey(root, {"captions": "x"})
+
+
+def test_a_cut_member_of_the_captions_refuses_the_set(tmp_path: Path) -> None:
+    """`zipfile` says EOFError where the bytes end within a member that its index still has (found by tests/fuzz)."""
+    path = tmp_path / "captions.xlsx"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("xl/sharedStrings.xml", b"<sst></sst>")
+    data = bytearray(path.read_bytes())
+    at = data.rfind(b"PK\x01\x02")
+    data[at + 20 : at + 28] = (1 << 20).to_bytes(4, "little") * 2  # its sizes, beyond the file
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="spreadsheet"):
+        list(sheet_rows(path, "Single-Hand"))
+
+
+def test_captions_of_an_unknown_zip_version_refuse_the_set(tmp_path: Path) -> None:
+    """`zipfile` raises NotImplementedError for a damaged version number (found by tests/fuzz)."""
+    path = write_xlsx(tmp_path / "captions.xlsx", SHEETS)
+    data = bytearray(path.read_bytes())
+    data[data.find(b"PK\x01\x02") + 6] = 84  # version needed to extract
+    path.write_bytes(data)
+    for read in (sheet_names, lambda p: list(sheet_rows(p, "Single-Hand"))):
+        with pytest.raises(ConfigError, match="spreadsheet"):
+            read(path)

@@ -12,12 +12,12 @@ from adapters.umi.adapter import Umi
 from ingest.recipe import VideoSettings
 from ingest.video import frame_clock, write_video
 from ingest.video_arrays import array_pictures
+from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import ArrayFrames, Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
 from tests.generators import umi as generator
-from tests.generators.scene import Scene
 
 ADAPTER = Umi()
 SMALL = [Scene(seed=k, duration_s=0.2, width=32, height=24) for k in (0, 1)]  # 12 rows each

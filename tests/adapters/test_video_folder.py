@@ -10,12 +10,12 @@ import pytest
 
 from adapters.containers.video_clip import MAX_WINDOWS
 from adapters.video_folder import VideoFolder
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
+from jobs.demo.raw.video_files import scene_bytes, write_scene, write_tar
 from schemas.errors import Code, ConfigError, SourceError
 from tests.adapters.video_clips import assert_healthy, by_id, problems, refs_of, window_of
-from tests.generators import Written
 from tests.generators import video_folder as generator
-from tests.generators.scene import Scene
-from tests.generators.video_files import scene_bytes, write_scene, write_tar
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import numpy as np
 
 from adapters.base import Adapter
 from adapters.containers.byte_range import RangeReader
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 from schemas.episode import Episode, EpisodeRef, VideoWindow
 from schemas.supervision import Task, allowed_tasks
-from tests.generators import Written
-from tests.generators.scene import Scene
 from tests.travel import travelled
 
 

@@ -247,6 +247,45 @@ def test_a_mixture_says_so() -> None:
     assert slices(found, "action", "left.gripper_opening")[:, 0].tolist() == [1, 0, 0, 1, 1]
 
 
+def test_a_command_without_a_state_is_a_slice_whose_state_is_masked() -> None:
+    """A gripper that is commanded and not measured: the action has it, the state holds a filler."""
+    found = vectors(
+        posed("left.T_base_eef", moving()),
+        gripper("command.left.gripper_opening", [1, 0, 0, 1, 1], t_ns=NEXT, binary=True),
+    )
+    assert found.spec is not None
+    assert (found.spec.width, found.command_only) == (10, ("left.gripper_opening",))
+    assert slices(found, "action", "left.gripper_opening")[:, 0].tolist() == [1, 0, 0, 1, 1]
+    assert mask(found, "action.valid", "left.gripper_opening") == [True] * K
+    assert slices(found, "observation.state", "left.gripper_opening")[:, 0].tolist() == [0] * K
+    assert mask(found, "observation.valid", "left.gripper_opening") == [False] * K
+    assert found.action_source == "mixed"  # the pose is the next state
+    assert found.action_coverage == pytest.approx((K - 1) / K)
+    assert found.observed.all()  # what nobody measures is no gap in what is measured
+
+
+def test_a_pose_that_is_only_commanded_is_a_pose_in_the_hands_axes() -> None:
+    found = vectors(
+        gripper("left.gripper_opening", [1] * K),
+        posed("command.left.T_base_eef", moving(), t_ns=NEXT),
+    )
+    assert found.command_only == ("left.position_m", "left.rot6d_cols")
+    z = slices(found, "action", "left.position_m")[:, 2]
+    np.testing.assert_allclose(z, 0.23, atol=1e-6)  # the grasp centre of link7
+    filler = slices(found, "observation.state", "left.rot6d_cols")
+    np.testing.assert_array_equal(filler, [[1, 0, 0, 0, 1, 0]] * K)  # a rotation, if masked
+    assert mask(found, "observation.valid", "left.rot6d_cols") == [False] * K
+    assert found.eef_frame == "hand_xfz"
+    assert [f.name for f in found.facts if f.name.startswith("eef_axes")]
+
+
+def test_commands_alone_are_an_action_without_a_state() -> None:
+    found = vectors(gripper("command.right.gripper_opening", [1, 0, 0, 1, 1], t_ns=NEXT))
+    assert found.spec is not None
+    assert (found.spec.names, found.action_source) == (("right.gripper_opening",), "commanded")
+    assert (found.action_coverage, found.observed.all()) == (1.0, True)
+
+
 def test_a_binary_gripper_is_never_blended() -> None:
     t_ns = np.array([0, 150, 350], dtype=np.int64) * MS
     found = vectors(gripper("left.gripper_opening", [1, 0, 1], t_ns=t_ns, binary=True))
