@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from ingest.catalog import Catalog
-from ingest.catalog_views import Limits
+from ingest.query_limits import Limits
 from schemas.errors import ConfigError
 from tests.generators.corpus import write_catalog
 

@@ -80,6 +80,27 @@ def test_csv_parses_back(root: Path) -> None:
     assert rows[2][3] == ""
 
 
+STRANGE = r"""SELECT '=cmd|'' /C calc''!A0' AS a, '+1' AS b, '-1' AS c, '@x' AS d, chr(9) || '=1' AS e, chr(13) || '=1' AS f,
+    chr(27) || '[2J' || chr(155) || '31m' AS g, -1.5 AS h, -3 AS i, 'two' || chr(10) || 'lines' AS j, '折　叠' AS k, NULL AS l, '-3'::DECIMAL(4, 1) AS "=m" """
+
+
+def test_csv_runs_in_no_spreadsheet_and_commands_no_terminal(root: Path) -> None:
+    text = ask(root, STRANGE, "--csv").stdout
+    header, row = csv.reader(io.StringIO(text, newline=""))
+    assert header[-1] == "'=m"
+    assert row[:6] == ["'=cmd|' /C calc'!A0", "'+1", "'-1", "'@x", "'\t=1", "\\r=1"]
+    assert row[6] == "\\x1b[2J\\x9b31m"
+    assert row[7:] == ["-1.5", "-3", "two\nlines", "折　叠", "", "-3"]
+    assert not set(text) & {"\x1b", "\x9b", "\r"}
+
+
+def test_csv_has_text_as_it_is_stored_when_that_is_wanted(root: Path) -> None:
+    text = ask(root, STRANGE, "--csv", "--raw").stdout_bytes.decode()
+    _, row = csv.reader(io.StringIO(text, newline=""))
+    assert row[:6] == ["=cmd|' /C calc'!A0", "+1", "-1", "@x", "\t=1", "\r=1"]
+    assert row[6] == "\x1b[2J\x9b31m"
+
+
 def test_parquet_keeps_types(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "out.parquet"
     result = ask(root, "FROM episodes ORDER BY uid", "--parquet", str(file))
@@ -130,6 +151,7 @@ def test_empty_corpus_says_so(tmp_path: Path) -> None:
         ("SELECT nope FROM episodes", [], "Candidate bindings"),
         ("DROP VIEW episodes", [], "not allowed"),
         ("SELECT 1", ["--csv", "--json"], "choose one"),
+        ("SELECT 1", ["--raw"], "goes with --csv"),
         ("SELECT 1", ["--snapshot", "7"], "no snapshot 7"),
         ("SELECT 1", ["--parquet", "/no/such/folder/x.parquet"], "/no/such/folder"),
         ("SELECT 1", ["--parquet", "{root}/catalog/x.parquet"], "inside the corpus"),

@@ -1,0 +1,29 @@
+"""What one query may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """DuckDB checks them between batches of rows. A single function call on one huge value can overstep them, so SQL that a user or a file
+    gives runs in a process of its own (`ingest/query_process.py`), which is ended where DuckDB does not stop."""
+
+    timeout_s: float = 60.0
+    memory_mb: int = 4096  # of DuckDB while it works, and again of the result
+    threads: int | None = None  # None: all cores
+
+    def __post_init__(self) -> None:
+        if (
+            self.timeout_s <= 0
+            or self.memory_mb < 1
+            or (self.threads is not None and self.threads < 1)
+        ):
+            raise ConfigError(f"{self}: every limit must be positive")
+
+    @property
+    def timeout_message(self) -> str:
+        return f"stopped after {self.timeout_s:g} s; narrow the query or raise --timeout-s"
