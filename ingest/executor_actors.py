@@ -10,9 +10,12 @@ from itertools import islice
 from math import ceil
 from typing import Any, Generic, TypeVar
 
-from ingest.disk import Disk
-from ingest.executor import Death, RayExecutor
+from ingest.executor import Death
+from ingest.executor_probe import SharedView
+from ingest.executor_ray import RayExecutor
+from ingest.executor_worker import Submit
 from ingest.recipe import Limits
+from ingest.storage import LocalStorage
 from schemas.errors import Code, ConfigError
 
 H = TypeVar("H")  # what an actor holds
@@ -65,12 +68,19 @@ class RayActors:
 
     RESTARTS = 10  # of an actor: a work that kills one fails, the others go on
     START_S = 300.0  # for what an actor holds to be there; a network of weights takes a minute
+    SAY_S = 40.0  # until it is said that some have not begun
     AHEAD = 4  # parts of a work that are under way or wait, besides the one in hand: at least, more where each actor has more CPUs
 
     def __init__(
-        self, limits: Limits, *, address: str | None, workers: int | None, gpus_each: float
+        self,
+        limits: Limits,
+        *,
+        address: str | None,
+        workers: int | None,
+        gpus_each: float,
+        notify: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self._tasks = RayExecutor(limits, address=address, workers=workers)
+        self._tasks = RayExecutor(limits, address=address, workers=workers, notify=notify)
         self.limits, self.gpus_each = limits, gpus_each
         self.count = 1
 
@@ -78,15 +88,26 @@ class RayActors:
         """As `RayExecutor.connect`."""
         self._tasks.connect()
 
+    def share(self, view: SharedView, is_doubtful: Callable[[Any, Any], bool]) -> None:
+        """As `executor_probe.Distributed`; what is doubtful stays as it is, the next run makes it."""
+        self._tasks.share(view, is_doubtful)
+
+    def close(self) -> None:
+        """As `executor_probe.Distributed`."""
+        self._tasks.close()
+
+    @property
+    def excluded(self) -> dict[str, str]:
+        """Node id -> its name and why it gets no work."""
+        return self._tasks.excluded
+
     def num_tasks(self) -> int:
         """How many run at once in the cluster as it is now."""
         return self._tasks.slots()
 
     def planned(self) -> tuple[int, float]:
         """(actors, share of a GPU for each) in the cluster as it is now; one on a CPU where there are no GPUs or none are wanted."""
-        import ray
-
-        gpus = float(ray.cluster_resources().get("GPU", 0.0))
+        gpus = sum(node.gpus for node in self._tasks.nodes())
         share = self.gpus_each if gpus else 0.0
         # by whole GPUs: an actor cannot have a part of two
         return (max(1, int(gpus) * int(1.0 / share + 1e-6)) if share else 1), share
@@ -95,7 +116,7 @@ class RayActors:
         self,
         next_work: Callable[[], W | None],
         split: Callable[[W], Sequence[P]],
-        prepare: Callable[[P, Disk], Q],
+        prepare: Callable[[P, LocalStorage], Q],
         hold: Callable[[], H],
         finish: Callable[[H, W, Iterator[Q | Death]], R],
     ) -> Iterator[tuple[W, R | Death]]:
@@ -104,24 +125,31 @@ class RayActors:
         Raises:
             ConfigError: an actor cannot be made; or what `finish` raised of that kind, or as an OSError.
         """
-        import ray
-
         self.connect()
         try:
             actors = self._actors(hold)
             yield from self._run(next_work, split, prepare, finish, actors)
         finally:
-            if self._tasks.is_ours:
-                ray.shutdown()
+            self._tasks.close()
 
     def _actors(self, hold: Callable[[], Any]) -> list[Any]:
         import ray
 
         self.count, share = self.planned()
-        made: Any = ray.remote(num_cpus=0, num_gpus=share, max_restarts=self.RESTARTS)(_Holder)
+        made: Any = ray.remote(
+            num_cpus=0,
+            num_gpus=share,
+            max_restarts=self.RESTARTS,
+            label_selector=self._tasks.selector(),
+        )(_Holder)
         actors = [made.remote(hold) for _ in range(self.count)]
         waiting = {actor.is_ready.remote(): actor for actor in actors}
-        ready, _ = ray.wait(list(waiting), num_returns=len(actors), timeout=self.START_S)
+        ready, late = ray.wait(list(waiting), num_returns=len(actors), timeout=self.SAY_S)
+        if late:
+            begun = f"{len(ready)} of {len(actors)} encoders have begun in {self.SAY_S:g} s"
+            self._tasks.notify(f"{begun}; each asks for {share:g} of a GPU; waiting for the others")
+            rest_s = self.START_S - self.SAY_S
+            ready, _ = ray.wait(list(waiting), num_returns=len(actors), timeout=rest_s)
         try:
             ray.get(ready)
         except ray.exceptions.RayError as error:
@@ -137,24 +165,25 @@ class RayActors:
         self,
         next_work: Callable[[], W | None],
         split: Callable[[W], Sequence[P]],
-        prepare: Callable[[P, Disk], Q],
+        prepare: Callable[[P, LocalStorage], Q],
         finish: Callable[[H, W, Iterator[Q | Death]], R],
         actors: list[Any],
     ) -> Iterator[tuple[W, R | Death]]:
         import ray
 
-        begin = partial(_begun, self._tasks.task(), self.limits, prepare)
+        begin = partial(_begun, self._tasks.submission(), prepare)
         flying: dict[Any, tuple[W, int, int]] = {}  # its actor and number of parts that have begun
         load = [0] * len(actors)
         slots = self._tasks.slots()
         most = 2 * (slots + len(actors))
         ahead = max(self.AHEAD, ceil(slots / len(actors)))  # one long work alone keeps them busy
         while True:
+            self._tasks.check()
             while sum(load) < most and (work := next_work()) is not None:
                 parts = split(work)
                 begun = [begin(part) for part in parts[:ahead]]
                 later = parts[ahead:]
-                told = Parts(begun=begun, later=later, begin=begin, result=_finished)
+                told = Parts(begun=begun, later=later, begin=begin, result=_task_result)
                 at = load.index(min(load))
                 flying[actors[at].finish.remote(finish, work, told)] = (work, at, len(begun))
                 load[at] += len(begun)
@@ -167,9 +196,20 @@ class RayActors:
                 yield work, _finished(reference)
 
 
-def _begun(task: Any, limits: Limits, prepare: Callable[[P, Disk], Any], part: P) -> Any:
+def _begun(submit: Submit, prepare: Callable[[P, LocalStorage], Any], part: P) -> Any:
     """A reference to what the task will make of a part."""
-    return task.remote(part, limits, prepare)
+    return submit(part, prepare)
+
+
+def _task_result(reference: Any) -> Any:
+    """What a task made, or how it ended; a node that does not see what the driver sees is no fault of the part."""
+    ended = _finished(reference)
+    if isinstance(ended, Death):
+        return ended
+    _, problem, result = ended
+    if problem:
+        return Death(code=Code.WORKER_DIED, how=problem, took_machine=True)
+    return result
 
 
 def _finished(reference: Any) -> Any:

@@ -21,12 +21,14 @@ from adapters.registry import adapter_for
 from ingest.assets import NO_ASSETS, Assets, hand_model_for, robot_for
 from ingest.camera_poses import with_camera_poses
 from ingest.describe import Canonical, describe, staged_rows
-from ingest.disk import Disk
 from ingest.recipe import Recipe
 from ingest.stages import clock
+from ingest.stages.account import accounted
+from ingest.stages.cameras_there import with_cameras_there
 from ingest.stages.hands import canonical_hands
 from ingest.stages.kinematics import with_forward_kinematics
 from ingest.stages.vectors import canonical_vectors
+from ingest.storage import LocalStorage
 from ingest.video import VideoFacts, frame_clock, write_video
 from schemas.embodiment import embodiment_for
 from schemas.episode import Episode, EpisodeRef
@@ -77,7 +79,7 @@ def _file_digest(path: Path) -> str:
     return hashlib.sha256(content).hexdigest() if content else ""
 
 
-def process(work: Work, disk: Disk) -> Outcome:
+def process(work: Work, disk: LocalStorage) -> Outcome:
     """Bring one raw episode to staging.
 
     Returns:
@@ -87,8 +89,9 @@ def process(work: Work, disk: Disk) -> Outcome:
         TransientError, OSError: the machine's trouble, for the executor to judge.
     """
     ref, folder = work.ref, Path(work.staging)
-    if (folder / STAGED).is_file():
-        return staged_outcome(folder)
+    disk = disk.at(folder.parent)
+    if _is_plain(folder / STAGED) and _has_videos(folder, outcome := staged_outcome(folder)):
+        return outcome
     disk.remove_tree(folder)  # a half-written attempt
     disk.make_dir(folder)
     try:
@@ -100,6 +103,11 @@ def process(work: Work, disk: Disk) -> Outcome:
     if outcome.state is not State.STAGED:
         disk.remove_tree(folder)
     return outcome
+
+
+def _is_plain(path: Path) -> bool:
+    """A link is a half-written attempt like any other, and is removed."""
+    return path.is_file() and not path.is_symlink()
 
 
 def staged_rows_of(folder: Path) -> pa.Table:
@@ -114,7 +122,14 @@ def staged_outcome(folder: Path) -> Outcome:
         return Outcome.from_json(reader.schema.metadata[_OUTCOME].decode())
 
 
-def _write_staged(folder: Path, table: pa.Table, outcome: Outcome, disk: Disk) -> None:
+def _has_videos(folder: Path, outcome: Outcome) -> bool:
+    """Whether what `staged.arrow` speaks of is there: after a power cut one name may have outlived another."""
+    videos = outcome.staged.videos if outcome.staged is not None else []
+    sizes = {path.name: path.stat().st_size for path in folder.glob("*.mp4")}
+    return all(sizes.get(video["name"]) == video["num_bytes"] for video in videos)
+
+
+def _write_staged(folder: Path, table: pa.Table, outcome: Outcome, disk: LocalStorage) -> None:
     schema = table.schema.with_metadata({_OUTCOME: outcome.to_json().encode()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema) as writer:
@@ -122,7 +137,7 @@ def _write_staged(folder: Path, table: pa.Table, outcome: Outcome, disk: Disk) -
     disk.write(folder / STAGED, sink.getvalue().to_pybytes(), is_durable=True)
 
 
-def _stage(work: Work, folder: Path, disk: Disk) -> Outcome:
+def _stage(work: Work, folder: Path, disk: LocalStorage) -> Outcome:
     ref, recipe = work.ref, work.recipe
     if ref.problem is not None:
         raise SourceError(Code(ref.problem[0]), ref.problem[1])
@@ -131,6 +146,7 @@ def _stage(work: Work, folder: Path, disk: Disk) -> Outcome:
     episode = _with_poses_of_urdf(episode, work.assets)
     if work.assets.camera_poses is not None:
         episode = with_camera_poses(episode, Path(work.assets.camera_poses))
+    episode, absent_cameras = with_cameras_there(episode, recipe.missing_cameras)
     episode, hands = canonical_hands(episode, recipe, hand_model_for(work.assets, recipe.hands))
     clocks = {camera.name: frame_clock(camera) for camera in episode.cameras}
     _bounded(clocks, recipe)
@@ -145,10 +161,11 @@ def _stage(work: Work, folder: Path, disk: Disk) -> Outcome:
         episode=episode,
         adapter_version=adapter.version,
         options_digest=work.options_digest,
+        absent_cameras=absent_cameras,
         recipe=recipe,
         at=at,
         clocks=clocks,
-        vectors=canonical_vectors(episode, body, at, following, recipe, hands),
+        vectors=accounted(episode, canonical_vectors(episode, body, at, following, recipe, hands)),
         hands=hands,
         videos=_write_videos(episode, clocks, at, work, folder),
     )

@@ -15,7 +15,6 @@ import pytest
 
 from adapters.base import SourceInfo
 from adapters.containers.safe_path import inside
-from ingest.disk import Disk
 from ingest.process import (
     Work,
     options_digest,
@@ -25,6 +24,7 @@ from ingest.process import (
     work_digest,
 )
 from ingest.recipe import Recipe
+from ingest.storage import LocalStorage
 from schemas.episode import (
     Camera,
     EncodedImages,
@@ -187,27 +187,27 @@ def refuse(*args: object) -> Episode:
 def test_a_staged_episode_is_picked_up_without_reading_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = process(work(tmp_path), Disk())
+    first = process(work(tmp_path), LocalStorage())
     assert first.state is State.STAGED
     before = tree(tmp_path / "staging")
     monkeypatch.setattr(Odd, "load", refuse)
-    assert process(work(tmp_path), Disk()) == first
+    assert process(work(tmp_path), LocalStorage()) == first
     assert tree(tmp_path / "staging") == before
 
 
 def test_a_half_written_attempt_is_done_again(tmp_path: Path) -> None:
-    wanted = process(work(tmp_path), Disk())
+    wanted = process(work(tmp_path), LocalStorage())
     before = tree(tmp_path / "staging")
     folder = tmp_path / "staging" / "a"
     (folder / "staged.arrow").unlink()  # written last: without it the rest counts for nothing
     (folder / "front.mp4").write_bytes(b"half")
     (folder / "wrist.mp4").write_bytes(b"of another recipe")
-    assert process(work(tmp_path), Disk()) == wanted
+    assert process(work(tmp_path), LocalStorage()) == wanted
     assert tree(tmp_path / "staging") == before
 
 
 def test_what_the_worker_returns_is_what_it_left(tmp_path: Path) -> None:
-    outcome = process(work(tmp_path), Disk())
+    outcome = process(work(tmp_path), LocalStorage())
     folder = tmp_path / "staging" / "a"
     assert staged_outcome(folder) == outcome
     assert staged_rows_of(folder).num_rows == outcome.num_frames
@@ -217,20 +217,20 @@ def test_what_the_worker_returns_is_what_it_left(tmp_path: Path) -> None:
 
 
 def test_a_quarantined_episode_leaves_nothing_behind(tmp_path: Path) -> None:
-    outcome = process(work(tmp_path, "nan"), Disk())
+    outcome = process(work(tmp_path, "nan"), LocalStorage())
     assert (outcome.state, outcome.code) == (State.QUARANTINED, "not_finite")
     assert "left.gripper_opening" in outcome.message
     assert not (tmp_path / "staging" / "a").exists()
 
 
 def test_too_short_is_filtered_and_not_quarantined(tmp_path: Path) -> None:
-    outcome = process(work(tmp_path, min_timesteps=1000), Disk())
+    outcome = process(work(tmp_path, min_timesteps=1000), LocalStorage())
     assert (outcome.state, outcome.code) == (State.FILTERED, "too_short")
     assert not (tmp_path / "staging" / "a").exists()
 
 
 def test_recipes_bound_the_source(tmp_path: Path) -> None:
-    outcome = process(work(tmp_path, max_source_frames=3), Disk())
+    outcome = process(work(tmp_path, max_source_frames=3), LocalStorage())
     assert (outcome.state, outcome.code) == (State.QUARANTINED, "too_long")
     assert "camera front" in outcome.message
 
@@ -241,7 +241,7 @@ def test_a_problem_known_at_discovery_is_not_tried(
     monkeypatch.setattr(Odd, "load", refuse)
     asked = work(tmp_path)
     ref = replace(asked.ref, problem=("missing_shard", "shard 3 of 7 is not there"))
-    outcome = process(replace(asked, ref=ref), Disk())
+    outcome = process(replace(asked, ref=ref), LocalStorage())
     assert (outcome.state, outcome.code) == (State.QUARANTINED, "missing_shard")
     assert "shard 3 of 7" in outcome.message
 
@@ -252,11 +252,11 @@ def test_a_hiccup_of_storage_is_not_the_episodes_fault(
 ) -> None:
     monkeypatch.setattr(Odd, "load", lambda self, ref: raising(OSError(number, "hiccup"))(None))
     with pytest.raises(TransientError, match="hiccup"):
-        process(work(tmp_path), Disk())
+        process(work(tmp_path), LocalStorage())
 
 
 def test_a_disk_that_is_full_is_not_the_episodes_fault(tmp_path: Path) -> None:
-    class Full(Disk):
+    class Full(LocalStorage):
         def write(self, path: Path, data: bytes, **how: bool) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -303,7 +303,7 @@ def test_intrinsics_follow_the_stored_picture(tmp_path: Path, monkeypatch: Any) 
     asked = work(tmp_path)
     good = Odd().load(asked.ref)
     monkeypatch.setattr(Odd, "load", lambda self, ref: replace(good, streams=(), cameras=(camera,)))
-    outcome = process(asked, Disk())
+    outcome = process(asked, LocalStorage())
     assert outcome.staged is not None
     (stored,) = outcome.staged.episode["cameras"]
     assert (stored["width"], stored["height"]) == (512, 256)
@@ -313,7 +313,7 @@ def test_intrinsics_follow_the_stored_picture(tmp_path: Path, monkeypatch: Any) 
 def test_the_slowest_required_stream_does_not_decide_the_rate(tmp_path: Path) -> None:
     """10 Hz of timesteps whatever the source has; how fast it was is recorded."""
     asked = work(tmp_path)
-    outcome = process(asked, Disk())
+    outcome = process(asked, LocalStorage())
     assert outcome.staged is not None
     row = outcome.staged.episode
     assert (row["source_rate"], row["source_rate_hz"]) == ("10", 10.0)

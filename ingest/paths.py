@@ -1,0 +1,73 @@
+"""Columns of the catalog that name places in the corpus, and what such a value may be. A row comes from who knows whom."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.rooted import OutsideCorpus
+from schemas.catalog import TABLES
+
+# Column -> pattern (RE2). A new column whose name ends in one of these words joins by itself.
+_PLACE = r"^datasets(/[^/\x00]+)+$"
+_NAME = r"^[^/\x00]*$"
+_PATTERNS = {"dataset_path": _PLACE, "path": _PLACE, "camera": _NAME, "encoder_id": _NAME}
+_LEADS_OUT = r"(^|/)\.{1,2}(/|$)"
+_NAMED = {"cameras": "name", "files": "path"}  # lists of structs
+# What is named here lies in the raw data of the source, and is never opened from the catalog.
+_OF_THE_SOURCE = {("episodes", "raw_files")}
+
+
+def path_columns(table: str) -> list[str]:
+    """Columns of a table that become part of a path."""
+    return [name for name in TABLES[table].names if name in _PATTERNS or name in _NAMED]
+
+
+def check_paths(table: str, rows: pa.Table) -> None:
+    """Refuse rows whose values would lead out of the corpus when they become a path.
+
+    Raises:
+        OutsideCorpus: one would.
+    """
+    for column in path_columns(table):
+        if column in rows.column_names and (table, column) not in _OF_THE_SOURCE:
+            for name, values in _texts(column, rows[column]):
+                _check(table, name, values)
+
+
+def check_place(path: str, what: str) -> None:
+    """Refuse a path of this kind that is none below `datasets/`.
+
+    Raises:
+        OutsideCorpus: it leads elsewhere.
+    """
+    if not re.search(_PLACE, path) or re.search(_LEADS_OUT, path):
+        raise OutsideCorpus(f"{path!r} is no place below datasets/; nothing was done", where=what)
+
+
+def _texts(column: str, values: pa.ChunkedArray) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    """(name, texts) of a column, or of the fields of a list of structs."""
+    if not pa.types.is_list(values.type):
+        yield column, values
+        return
+    items = pc.list_flatten(values)
+    for field in items.type:
+        if field.name in (*_PATTERNS, _NAMED[column]) and pa.types.is_string(field.type):
+            yield f"{column}.{field.name}", pc.struct_field(items, field.name)
+
+
+def _check(table: str, name: str, values: pa.ChunkedArray) -> None:
+    last = name.rpartition(".")[2]
+    pattern = _PATTERNS.get(last, _NAME)
+    is_good = pc.and_(
+        pc.match_substring_regex(values, pattern),
+        pc.invert(pc.match_substring_regex(values, _LEADS_OUT)),
+    )
+    if pc.all(is_good, min_count=0).as_py() is not False:  # NULL names nothing
+        return
+    bad = values.filter(pc.invert(is_good))[0].as_py()
+    found = f"column {name} has {bad!r}, which is no place inside the corpus"
+    raise OutsideCorpus(f"{found}; do not trust this corpus", where=f"table {table}")

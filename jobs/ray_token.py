@@ -1,0 +1,31 @@
+"""Token authentication of the Ray that `--ray` starts on this machine. Its environment is set before Ray is imported."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from importlib import metadata
+
+from jobs.output import warn
+
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+SINCE = (2, 52)  # Ray that knows tokens
+
+
+def require_token() -> None:
+    """Give the Ray that this process starts a random token of its own, so that nobody else on the network may use it.
+
+    What the user has set stays. Ray on Linux listens on every address of the machine, whatever it is told: the token is what protects it.
+    """
+    version = metadata.version("ray")
+    if tuple(map(int, version.split(".")[:2])) < SINCE:
+        least = ".".join(map(str, SINCE))
+        warn(
+            f"Ray {version} has no token authentication: who reaches this machine's ports may run code; install Ray {least}"
+        )
+        return
+    os.environ.setdefault(MODE, "token")
+    if os.environ[MODE] != "token":
+        warn(f"{MODE}={os.environ[MODE]}: who reaches this machine's ports may run code")
+    elif not os.environ.keys() & {TOKEN, TOKEN_PATH}:
+        os.environ[TOKEN] = secrets.token_hex(32)

@@ -1,0 +1,138 @@
+"""A Ray cluster of real raylets on this machine, each in a mount namespace of its own: what one of them sees is decided here.
+
+Own port, own folder, own token: other clusters of the machine are neither seen nor touched.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+MEMORY = 4_000_000_000  # bytes of a node: less than the default limit of an episode, as of a small cloud machine
+START_S = 120.0
+TRIES = 5  # at a node
+
+
+def may_mount() -> bool:
+    """Whether this process may give a child another view of the file system."""
+    if shutil.which("unshare") is None:
+        return False
+    probe = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /mnt"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+class Raylets:
+    """One head without CPUs, and as many nodes of one CPU as a test adds. Use as a context manager."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.folder = Path(tempfile.mkdtemp(prefix="eicr"))  # short: sockets lie below it
+        self.env = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "RAY_AUTH_MODE": "token",
+            # What else runs on this machine fills its memory, too: no reason to end a worker here.
+            "RAY_memory_monitor_refresh_ms": "0",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        }
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Raylets:
+        port = self.address.rpartition(":")[2]
+        words = ["--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"]
+        try:
+            log = self._begin([*words, f"--temp-dir={self.folder}"])
+            assert self._has_started(log), f"the head ended: {log.read_text()}"
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            for process in self.started:
+                kill_tree(process)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, *nodes: Sequence[Path]) -> None:
+        """A node for each list of folders, which look empty to it; returns when all have joined."""
+        words = [f"--address={self.address}", "--num-cpus=1", f"--memory={MEMORY}"]
+        begun = [self._begin(words, hidden) for hidden in nodes]
+        for hidden, log in zip(nodes, begun, strict=True):
+            logs = chain([log], (self._begin(words, hidden) for _ in range(TRIES - 1)))
+            assert any(map(self._has_started, logs)), f"a node ended: {log.read_text()}"
+
+    def _begin(self, words: Sequence[str], hidden: Sequence[Path] = ()) -> Path:
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *words]
+        ray += ["--block", "--disable-usage-stats", "--object-store-memory=100000000"]
+        mounts = [f"mount -t tmpfs none {shlex.quote(str(folder))}" for folder in hidden]
+        script = " && ".join([*mounts, f"exec {shlex.join(ray)}"])
+        path = self.folder / f"{len(self.started)}.log"
+        with path.open("wb") as log:
+            self.started.append(
+                subprocess.Popen(
+                    ["unshare", "-m", "sh", "-c", script],
+                    cwd=ROOT,
+                    env=self.env,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+        return path
+
+    def _has_started(self, log: Path) -> bool:
+        """Waits for it. `ray start` gives up after 30 s, which a busy machine may need."""
+        process = self.started[int(log.stem)]
+        until = time.monotonic() + START_S
+        while "Ray runtime started" not in log.read_text():
+            if process.poll() is not None:
+                return False
+            assert time.monotonic() < until, f"a node has not started: {log.read_text()}"
+            time.sleep(0.05)
+        return True
+
+    def command(self, *words: str, module: str = "jobs") -> list[str]:
+        """The real command, as a driver of this cluster."""
+        return [sys.executable, "-m", module, *words, "--ray", "--address", self.address]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words),
+            cwd=ROOT,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """A process and everything below it, at once, as the end of its machine would."""
+    try:
+        tree = [*psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    process.kill()
+    for child in tree:
+        if child.is_running():
+            child.kill()
+    process.wait()
+    psutil.wait_procs(tree, timeout=30)

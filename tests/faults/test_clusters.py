@@ -1,0 +1,197 @@
+"""Several machines: real raylets, each with its own view of the file system, and the real command as their driver.
+
+A node that does not see what the driver sees never decides what happens to an episode.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.demo.raw.lerobot import write_small
+from tests.faults.raylets import ROOT, Raylets, kill_tree, may_mount
+from tests.faults.runs import TOY, facts, run, tree
+from tests.faults.toy import DEEP, GATE, write_toy
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    pytest.mark.skipif(not may_mount(), reason="NOT RUN: needs root, for mount namespaces"),
+]
+PATIENCE_S = 180.0
+KINDS = {"h0": "deep", "h1": "deep", "h2": "deep", "nowhere": "deep"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Folders of the tests, and a cluster of which no node sees all of them."""
+
+    cluster: Raylets
+    lerobot: Path  # its videos/ look empty to the second node
+    deep: Path  # DEEP looks empty to both
+    local: Path  # looks empty to both: storage of the driver alone
+    late: Path  # looks empty to a node that joins later
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    root = tmp_path_factory.mktemp("clusters")
+    write_small(root / "lerobot")
+    write_toy(root / "deep", KINDS)
+    write_toy(root / "late", {"g0": "gated", "g1": "gated", "a": "good", "b": "good"})
+    (root / "deep" / DEEP).mkdir(parents=True)
+    for name in set(KINDS) - {"nowhere"}:
+        (root / "deep" / DEEP / name).write_bytes(b"here")
+    (root / "local").mkdir()
+    hidden = [root / "deep" / DEEP, root / "local"]
+    with Raylets() as cluster:
+        cluster.add(hidden, [*hidden, root / "lerobot" / "videos"])
+        folders = {name: root / name for name in ("lerobot", "deep", "local", "late")}
+        yield Place(cluster=cluster, **folders)
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one JSON object of a command."""
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def until(is_so: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < end, f"never {what}"
+        time.sleep(0.05)
+
+
+def test_default_limits_fit_small_nodes_and_a_node_without_videos_loses_nothing(
+    place: Place, tmp_path: Path
+) -> None:
+    """S1: 4096 MiB are asked of nodes of 4.0e9 bytes. S2: `videos/` is not mounted on one of them. A folder above the corpus is a link."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to("disk")
+    done = place.cluster.run(
+        "ingest", "lerobot", str(place.lerobot), "--out", f"{tmp_path}/data/out", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    found = answer(done)
+    assert (found["committed"], found["absent"], found["quarantined"]) == (3, 0, 0)
+    [excluded] = found["excluded_nodes"]
+    assert f"{place.lerobot}/videos/" in excluded
+    assert "nodes left: 1" in done.stderr.replace("\n", " ")
+    run(place.lerobot, tmp_path / "wanted", source="lerobot")
+    assert tree(tmp_path / "data/out/datasets") == tree(tmp_path / "wanted/datasets")
+
+
+def test_a_corpus_that_the_nodes_do_not_share_is_refused(place: Place) -> None:
+    """S3"""
+    done = place.cluster.run(
+        "ingest", TOY, str(place.late), "--out", f"{place.local}/out", "--json"
+    )
+    assert done.returncode == 2, done.stderr
+    assert answer(done)["error"].count("the corpus is not the driver's") == 2
+    assert str(place.local) in answer(done)["error"]
+
+
+def test_a_memory_limit_below_what_a_worker_needs_is_refused(place: Place, tmp_path: Path) -> None:
+    """S4: with the numbers, and not as another version of eicorpus."""
+    words = ["ingest", TOY, str(place.deep), "--out", f"{tmp_path}/out", "--memory-limit", "256"]
+    done = place.cluster.run(*words, "--json")
+    assert done.returncode == 2, done.stderr
+    error = answer(done)["error"]
+    assert "--memory-limit 256 MiB is too low: a worker process uses " in error
+    assert "use --memory-limit " in error
+    assert "install" not in error
+
+
+def test_more_threads_than_any_node_has_are_refused(place: Place, tmp_path: Path) -> None:
+    """S1: what no node can give is said at once, with the numbers, and nothing is made."""
+    done = place.cluster.run(
+        "ingest", TOY, str(place.deep), "--out", f"{tmp_path}/out", "--threads", "3", "--json"
+    )
+    assert done.returncode == 2, done.stderr
+    assert "asks for 3 CPUs" in answer(done)["error"]
+    assert "the largest of 2 nodes lends 1 CPUs; use --threads 1" in answer(done)["error"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_node_calls_absent_is_read_again_by_the_driver(place: Place, tmp_path: Path) -> None:
+    """S2: both nodes lack a folder that no sample touches. One file is nowhere: that is the data's."""
+    done = place.cluster.run("ingest", TOY, str(place.deep), "--out", f"{tmp_path}/out", "--json")
+    assert done.returncode == 0, done.stderr
+    found = answer(done)
+    assert (found["committed"], found["codes"]) == (3, {"missing_file": 1})
+    assert len(found["excluded_nodes"]) == 2
+    assert all(
+        "reports as absent what the driver reads" in each for each in found["excluded_nodes"]
+    )
+    assert {row["episode_id"] for row in facts(tmp_path / "out", "episodes")} == {"h0", "h1", "h2"}
+
+
+def test_a_node_that_joins_later_proves_itself_first(place: Place, tmp_path: Path) -> None:
+    """Both nodes are held by an episode each, so that the rest goes to the newcomer."""
+    log, out = tmp_path / "stderr", tmp_path / "out"
+    command = place.cluster.command("ingest", TOY, str(place.late), "--out", str(out), "--json")
+    with log.open("wb") as stderr:
+        driver = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=place.cluster.env,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+        try:
+            until(lambda: len(list(out.glob("staging/.nodes.*/watch.*"))) == 2, "two at work")
+            place.cluster.add([place.late, place.deep / DEEP, place.local])
+            until(lambda: "episodes.json cannot be read there" in log.read_text(), "excluded")
+            (place.late / GATE).touch()
+            stdout, _ = driver.communicate(timeout=PATIENCE_S)
+        finally:
+            kill_tree(driver)
+    assert driver.returncode == 0, log.read_text()
+    found = json.loads(stdout)
+    assert (found["committed"], found["quarantined"], found["failed"]) == (4, 0, 0)
+    assert len(found["excluded_nodes"]) == 1
+    assert list(out.glob("staging/.nodes.*")) == []
+
+
+def test_a_lost_head_ends_the_command_with_how_to_resume(place: Place, tmp_path: Path) -> None:
+    """S5: SIGKILL of the head. The last test of this cluster."""
+    raw, out = (
+        write_toy(tmp_path / "raw", {"a": "good", "g": "gated", "z": "good"}),
+        tmp_path / "out",
+    )
+    words = ["ingest", TOY, str(raw), "--out", str(out), "--json"]
+    driver = subprocess.Popen(
+        place.cluster.command(*words, module="tests.faults.drive_cluster"),
+        cwd=ROOT,
+        env=place.cluster.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        until(lambda: list(out.glob("staging/.nodes.*/watch.*")), "at work")
+        kill_tree(place.cluster.started[0])
+        stdout, stderr = driver.communicate(timeout=PATIENCE_S)
+    finally:
+        kill_tree(driver)
+    assert driver.returncode == 1, stderr
+    found = json.loads(stdout)
+    assert found["exit_code"] == 1
+    assert "the head of the Ray cluster" in found["error"]
+    assert f"resume with: eicorpus ingest {TOY} {raw} --out {out} --json --ray" in found["error"]
+    (raw / GATE).touch()
+    again = [sys.executable, "-m", "jobs", *words, "--workers", "1"]
+    done = subprocess.run(
+        again, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
+    assert json.loads(done.stdout)["committed"] == 3

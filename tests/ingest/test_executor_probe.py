@@ -1,0 +1,243 @@
+"""What a node must see as the driver does: which files are sampled, and what a difference is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest import executor_probe
+from ingest.corpus import Corpus
+from ingest.executor import InlineExecutor, guarded, is_doubtful
+from ingest.executor_probe import (
+    PREFIX,
+    SharedView,
+    code_id,
+    difference,
+    is_answered,
+    mark_of,
+    sampled_files,
+    shared,
+    spread,
+)
+from ingest.process import Work
+from ingest.recipe import Recipe
+from ingest.storage import LocalStorage, OutsideCorpus
+from schemas.episode import EpisodeRef
+from schemas.outcome import Outcome, State
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor_probe, "PAUSE_S", 0.0)
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    for name in ("meta/info.json", "data/chunk-000/0.parquet", "videos/chunk-000/cam/0.mp4"):
+        path = tmp_path / "raw" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(name.encode() * 1000)
+    (tmp_path / "raw" / "README").write_text("a set")
+    return tmp_path / "raw"
+
+
+def view_of(raw: Path, folder: Path) -> SharedView:
+    folder.mkdir(exist_ok=True)
+    (folder / "nonce").write_text("4711")
+    marks = tuple(mark for path in sampled_files(raw) if (mark := mark_of(path)) is not None)
+    return SharedView(folder=str(folder), nonce="4711", marks=marks)
+
+
+def test_every_folder_of_the_first_level_is_sampled(raw: Path) -> None:
+    assert {path.relative_to(raw).parts[0] for path in sampled_files(raw)} == {
+        *("README", "meta", "data", "videos")
+    }
+
+
+def test_a_sample_is_bounded(tmp_path: Path) -> None:
+    for i in range(300):
+        (tmp_path / "top" / f"{i:03d}" / "deep").mkdir(parents=True)
+        (tmp_path / "top" / f"{i:03d}" / "deep" / "a.bin").touch()
+    assert len(sampled_files(tmp_path)) == executor_probe.FOLDERS
+    assert sampled_files(tmp_path)[-1].parts[-3] == "299"
+
+
+def test_a_source_of_one_file_is_its_sample(raw: Path) -> None:
+    assert sampled_files(raw / "README") == [raw / "README"]
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, 1), (3, 3), (5, 4)])
+def test_a_spread_holds_both_ends(count: int, found: int) -> None:
+    items = spread("abcd"[:count], 3) if count < 5 else spread("abcd", 5)
+    assert (items[0], len(items)) == ("a", found)
+
+
+def test_the_same_files_are_no_difference(raw: Path, tmp_path: Path) -> None:
+    view = view_of(raw, tmp_path / "probe")
+    assert difference(view, "node-1") == ""
+    assert is_answered(view, "node-1")
+    assert not is_answered(view, "node-2")
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _change(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+def _make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_remove, "cannot be read there"),
+        (_cut, "bytes there"),
+        (_change, "has other bytes there"),
+        (_make_folder, "cannot be read there"),
+    ],
+)
+def test_a_file_that_differs_is_named(
+    change: Callable[[Path], None], words: str, raw: Path, tmp_path: Path
+) -> None:
+    view = view_of(raw, tmp_path / "probe")
+    video = raw / "videos/chunk-000/cam/0.mp4"
+    change(video)
+    found = difference(view, "node-1")
+    assert str(video) in found
+    assert words in found
+    assert "(1 of 4 sampled files differ)" in found
+
+
+def test_a_corpus_of_another_machine_is_named(raw: Path, tmp_path: Path) -> None:
+    view = view_of(raw, tmp_path / "probe")
+    (tmp_path / "probe" / "nonce").write_text("another")
+    assert "storage that all nodes share" in difference(view, "node-1")
+    gone = replace(view, folder=str(tmp_path / "nowhere"))
+    assert "the corpus is not the driver's" in difference(gone, "node-1")
+
+
+def test_an_adapter_that_is_not_there_is_named(raw: Path, tmp_path: Path) -> None:
+    view = replace(view_of(raw, tmp_path / "probe"), adapter="no.such.module:Adapter")
+    assert "cannot be imported" in difference(view, "node-1")
+
+
+def test_the_code_has_one_name_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = code_id()
+    (tmp_path / "a.py").write_text("")
+    monkeypatch.setattr(executor_probe.ingest, "__path__", [str(tmp_path)])
+    code_id.cache_clear()
+    try:
+        assert code_id() != before
+    finally:
+        code_id.cache_clear()
+
+
+class Witness:
+    """Stands for an executor of several machines."""
+
+    name = "witness"
+
+    def __init__(self) -> None:
+        self.view: SharedView | None = None
+        self.is_closed = False
+
+    def share(self, view: SharedView, is_doubtful: Callable[[Any, Any], bool]) -> None:
+        self.view = view
+        assert (Path(view.folder) / "nonce").read_text() == view.nonce
+
+    def run(self, next_work: Any, body: Any) -> Iterator[Any]:
+        yield from ()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_what_is_shared_goes_with_the_run(raw: Path, tmp_path: Path) -> None:
+    corpus, witness = Corpus(tmp_path / "corpus"), Witness()
+    left = corpus.staging / f"{PREFIX}killed"
+    left.mkdir(parents=True)
+    with shared(witness, corpus, LocalStorage(), files=lambda: sampled_files(raw)):
+        assert witness.view is not None
+        assert len(witness.view.marks) == 4
+        assert not left.exists()
+    assert witness.is_closed
+    assert list(corpus.staging.iterdir()) == []
+
+
+def test_one_machine_shares_nothing(tmp_path: Path) -> None:
+    with shared(InlineExecutor(), Corpus(tmp_path / "corpus"), LocalStorage()):
+        assert not (tmp_path / "corpus").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "problem", "is_doubted"),
+    [
+        ("missing_file", None, True),
+        ("io_error", None, True),
+        ("corrupt_video", None, False),
+        ("missing_file", ("missing_file", "known when the run was planned"), False),
+    ],
+)
+def test_an_absence_is_doubted_unless_the_driver_said_so(
+    code: str, problem: tuple[str, str] | None, is_doubted: bool
+) -> None:
+    ref = EpisodeRef(source="s", dataset="d", episode_id="e", root="/raw", problem=problem)
+    work = Work(ref=ref, adapter="s", recipe=Recipe(), staging="/staging")
+    outcome = Outcome(uid=ref.uid, state=State.QUARANTINED, code=code, message="m")
+    assert is_doubtful(work, outcome) is is_doubted
+
+
+def test_links_above_the_corpus_are_followed(raw: Path, tmp_path: Path) -> None:
+    """`/home` or `/data` is a link on many clusters."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to("disk")
+    view = view_of(raw, tmp_path / "data" / "probe")
+    assert difference(view, "node-1") == ""
+    assert is_answered(view, "node-1")
+
+
+def test_a_link_in_the_corpus_is_a_difference(raw: Path, tmp_path: Path) -> None:
+    view_of(raw, tmp_path / "elsewhere")
+    (tmp_path / "probe").symlink_to("elsewhere")
+    view = view_of(raw, tmp_path / "probe")
+    assert "is a link" in difference(view, "node-1")
+
+
+def test_a_second_run_leaves_the_folder_of_the_first(tmp_path: Path) -> None:
+    """`manifest build --ray` takes no writer lock, so it may begin while `ingest --ray` runs."""
+    corpus, first, second = Corpus(tmp_path / "corpus"), Witness(), Witness()
+    with shared(first, corpus, LocalStorage()):
+        with shared(second, corpus, LocalStorage()):
+            assert len(list(corpus.staging.glob(f"{PREFIX}*"))) == 2
+        assert first.view is not None
+        assert (Path(first.view.folder) / "nonce").read_text() == first.view.nonce
+    assert list(corpus.staging.iterdir()) == []
+
+
+def test_what_the_corpus_refuses_to_a_node_is_doubted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outcome has the name of its exception, which may be a subclass of ConfigError."""
+
+    def refuse(work: Work, disk: LocalStorage) -> Outcome:
+        raise OutsideCorpus("is a link", where=work.staging)
+
+    monkeypatch.setattr("ingest.executor.process", refuse)
+    ref = EpisodeRef(source="s", dataset="d", episode_id="e", root="/raw")
+    work = Work(ref=ref, adapter="s", recipe=Recipe(), staging="/staging")
+    assert is_doubtful(work, guarded(work, LocalStorage(tmp_path)))
