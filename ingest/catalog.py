@@ -17,21 +17,28 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import duckdb
-import polars as pl
 import pyarrow as pa
 
 from ingest import query_guard
-from ingest.catalog_views import DERIVED, HISTORIES, Limits, connect, create_views, lock_down
+from ingest.catalog_views import DERIVED, HISTORIES, connect, create_views, lock_down
+from ingest.next_command import next_command
+from ingest.query_limits import Limits
+from ingest.query_process import answer
 from ingest.snapshot import Part, Snapshot, load
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError, InvariantError
+from schemas.parquet_file import collect, read_footer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+T = TypeVar("T")
 
 BATCH_ROWS = 100_000
 POLL_S = 0.1
-HINT = 'see what there is: eicorpus query "SHOW TABLES" or "DESCRIBE episodes"; docs/query.md'
 
 
 class Catalog:
@@ -39,6 +46,7 @@ class Catalog:
 
     def __init__(self, corpus: Path, snapshot: Snapshot, limits: Limits) -> None:
         self._limits = limits
+        self._registered: dict[str, pa.Table] = {}
         self._parts = {
             name: [str(_part_path(corpus, part)) for part in snapshot.parts(name)]
             for name in TABLES
@@ -51,6 +59,8 @@ class Catalog:
             lock_down(self._connection, corpus)
         except duckdb.Error as error:
             self._connection.close()
+            for path in (path for paths in self._parts.values() for path in paths):
+                read_footer(Path(path))  # DuckDB does not name the file whose footer is damaged
             raise ConfigError(f"the catalog cannot be read: {error}", where=str(corpus)) from error
 
     @staticmethod
@@ -94,24 +104,75 @@ class Catalog:
         Raises:
             ConfigError: the query is wrong, not allowed, or over a limit; the message is DuckDB's.
         """
+
+        def collected(reader: pa.RecordBatchReader) -> pa.Table:
+            return pa.Table.from_batches(self._bounded(reader), schema=reader.schema)
+
+        return self._asked(text, parameters, collected)
+
+    def write_arrow(self, text: str, file: BinaryIO) -> None:
+        """`arrow` as an Arrow IPC stream, a batch in memory at a time; the same errors."""
+
+        def written(reader: pa.RecordBatchReader) -> None:
+            with pa.ipc.new_stream(file, reader.schema) as writer:
+                for batch in self._bounded(reader):
+                    writer.write_batch(batch)
+
+        self._asked(text, (), written)
+
+    def arrow_of_stranger(self, text: str) -> pa.Table:
+        """`arrow` of a query that has a stranger's expression in it: in a process of its own, which ends at the limits.
+
+        It sees the same snapshot, and the tables that were registered here.
+        """
+        found = answer(
+            self.corpus,
+            text,
+            snapshot=self.snapshot or None,
+            limits=self._limits,
+            tables=self._registered,
+        )
+        return found.table
+
+    def _asked(
+        self,
+        text: str,
+        parameters: Mapping[str, Any] | Sequence[Any],
+        consume: Callable[[pa.RecordBatchReader], T],
+    ) -> T:
         statement = query_guard.reading_statement(self._connection, text)
 
-        def fetched() -> pa.Table:
+        def consumed() -> T:
             relation = self._connection.sql(statement, params=parameters or None)
-            return _collect(relation.to_arrow_reader(BATCH_ROWS), self._limits.memory_mb)
+            with relation.to_arrow_reader(BATCH_ROWS) as reader:  # open, it blocks the connection
+                return consume(reader)
 
         with self._time_limit():
-            return _interruptible(fetched, self._connection.interrupt)
+            return _interruptible(consumed, self._connection.interrupt)
+
+    def _bounded(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        """The batches of a result, or an error before it fills the machine: DuckDB does not count what it has handed over."""
+        num_bytes, limit_mb = 0, self._limits.memory_mb
+        for batch in reader:
+            num_bytes += batch.nbytes
+            if num_bytes > limit_mb * 1_000_000:
+                raise ConfigError(
+                    f"the result is larger than {limit_mb} MB; aggregate it, add LIMIT or raise --memory-mb",
+                    where="query",
+                )
+            yield batch
 
     def register(self, name: str, table: pa.Table) -> None:
         """Let queries of this catalog ask `table` under `name`, which may be given again for another one."""
         if name in self.tables:
             raise InvariantError(f"{name!r} is a table of the catalog")
         self._connection.register(name, table)
+        self._registered[name] = table
 
     def unregister(self, name: str) -> None:
         """Let go of what `register` was given; nothing of that name is no error."""
         self._connection.unregister(name)
+        self._registered.pop(name, None)
 
     def expression(self, text: str, relation: str) -> str:
         """A stranger's expression over the rows of `relation`, known to be one: it may stand in brackets after WHERE.
@@ -123,6 +184,8 @@ class Catalog:
 
     def sql(self, text: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> pl.DataFrame:
         """`arrow` as a Polars frame; the same errors, and for columns that Polars cannot hold."""
+        import polars as pl  # SQL itself needs none of it
+
         table = self.arrow(text, parameters)
         try:
             frame = pl.from_arrow(table)
@@ -135,6 +198,8 @@ class Catalog:
 
     def table(self, name: str) -> pl.LazyFrame:
         """A table with all its declared columns, for Polars transforms."""
+        import polars as pl
+
         if name not in self.tables:
             raise ConfigError(f"no table {name!r}; there are {', '.join(self.tables)}")
         if name in DERIVED:
@@ -164,7 +229,12 @@ class Catalog:
             have = ", ".join(TABLES["episodes"].names)
             raise ConfigError(f"episodes has no {unknown}; it has {have}")
         frame = self.table("episodes")
-        return (frame if columns is None else frame.select(columns)).collect()
+        return collect(frame if columns is None else frame.select(columns), "catalog/episodes")
+
+    @property
+    def _hint(self) -> str:
+        tables = next_command('query "SHOW TABLES"', self.corpus)
+        return f"see what there is: {tables}; docs/query.md"
 
     @contextmanager
     def _time_limit(self) -> Iterator[None]:
@@ -181,17 +251,16 @@ class Catalog:
             yield
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             if has_expired.is_set():
-                message = f"stopped after {self._limits.timeout_s:g} s; narrow the query or raise --timeout-s"
-                raise ConfigError(message, where="query") from error
+                raise ConfigError(self._limits.timeout_message, where="query") from error
             if isinstance(error, duckdb.InternalException | duckdb.FatalException):
                 raise InvariantError(f"DuckDB failed inside: {error}", where="query") from error
-            raise ConfigError(f"{error}\n{HINT}", where="query") from error
+            raise ConfigError(f"{error}\n{self._hint}", where="query") from error
         finally:
             timer.cancel()
             timer.join()
 
 
-def _interruptible(work: Callable[[], pa.Table], stop: Callable[[], None]) -> pa.Table:
+def _interruptible(work: Callable[[], T], stop: Callable[[], None]) -> T:
     """`work()` on another thread, so that Ctrl-C and SIGTERM end it: Python handles a signal between two steps of the main thread.
 
     It takes a step every tenth of a second, because a signal that another thread received does not wake it.
@@ -210,30 +279,10 @@ def _interruptible(work: Callable[[], pa.Table], stop: Callable[[], None]) -> pa
 
 def _part_path(corpus: Path, part: Part) -> Path:
     """Where a part lies, checked: a snapshot is a file that someone may have sent us."""
-    path = (corpus / part.path).resolve()
-    if not path.is_relative_to(corpus / "catalog"):
-        raise ConfigError(
-            f"part {part.path} lies outside the catalog; not opened", where=str(corpus)
-        )
+    path = part.file(corpus)
     if not path.is_file() or path.stat().st_size != part.num_bytes:
         raise ConfigError(
             f"part {part.path} is missing or not its {part.num_bytes} bytes; restore it, or ask for an earlier snapshot",
             where=str(corpus),
         )
     return path
-
-
-def _collect(reader: pa.RecordBatchReader, memory_mb: int) -> pa.Table:
-    """The whole result, or an error before it fills the machine: DuckDB does not count what it has handed over."""
-    batches = []
-    num_bytes = 0
-    with reader:  # an open result blocks the connection
-        for batch in reader:
-            num_bytes += batch.nbytes
-            if num_bytes > memory_mb * 1_000_000:
-                raise ConfigError(
-                    f"the result is larger than {memory_mb} MB; aggregate it, add LIMIT or raise --memory-mb",
-                    where="query",
-                )
-            batches.append(batch)
-        return pa.Table.from_batches(batches, schema=reader.schema)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from ingest.query_limits import Limits
 from ingest.quoting import identifier, literals
 from schemas.catalog import TABLES
-from schemas.errors import ConfigError
 
 READABLE = ("catalog", "datasets", "manifests")  # what consumers may read, design.md §4
 # Tables that keep every decision ever made, as `<name>_all`; the view `<name>` is what holds now.
@@ -32,24 +31,6 @@ DERIVED = {
     "tasks": """SELECT uid, source, dataset, embodiment, unnest(tasks) AS task, unnest(task_counts) AS num_timesteps
         FROM episodes""",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one query may use. They stop DuckDB between batches of rows, so a single function call on one huge value
-    can overstep them: a service for strangers must run queries in a process of its own, with a limit of its own."""
-
-    timeout_s: float = 60.0
-    memory_mb: int = 4096  # of DuckDB while it works, and again of the result
-    threads: int | None = None  # None: all cores
-
-    def __post_init__(self) -> None:
-        if (
-            self.timeout_s <= 0
-            or self.memory_mb < 1
-            or (self.threads is not None and self.threads < 1)
-        ):
-            raise ConfigError(f"{self}: every limit must be positive")
 
 
 def connect(limits: Limits) -> duckdb.DuckDBPyConnection:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +19,15 @@ import pyarrow.compute as pc
 
 from ingest import meta_projection, snapshot
 from ingest.corpus import Corpus, data_file, video_file
-from ingest.disk import Disk
 from ingest.lerobot_writer import data_schema, numbered, parquet_bytes
 from ingest.meta_projection import Dataset, Lines
+from ingest.numbers import DamagedCatalog
 from ingest.process import staged_rows_of
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from ingest.tombstones import pinned_tasks, places, stats_of, tombstones
-from schemas.errors import InvariantError
+from schemas.catalog import ADDED_COLUMNS
+from schemas.errors import ConfigError, InvariantError
 from schemas.outcome import Outcome, StagedEpisode, State
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -38,6 +41,7 @@ class Pending:
     outcome: Outcome
     verdict: dict[str, Any]
     folder: Path
+    episodes: int  # that it stands for
 
 
 @dataclass(kw_only=True)
@@ -45,7 +49,7 @@ class Committer:
     """Holds the numbering of every dataset of a corpus, and the snapshot it builds on."""
 
     corpus: Corpus
-    disk: Disk
+    disk: LocalStorage
     run_id: str
     parent: Snapshot
     datasets: dict[str, Dataset] = field(default_factory=dict)
@@ -53,12 +57,16 @@ class Committer:
     is_broken_off: bool = (
         False  # a flush was left by an exception: this object must not be used again
     )
+    ends: Counter[str] = field(default_factory=Counter)  # lasting ones: state -> episodes
     folders: set[Path] = field(default_factory=set)  # made by us already
     schemas: dict[str, pa.Schema] = field(default_factory=dict)  # of the data files, by dataset
 
-    def add(self, outcome: Outcome, verdict: dict[str, Any], folder: Path) -> None:
+    def add(
+        self, outcome: Outcome, verdict: dict[str, Any], folder: Path, *, episodes: int = 1
+    ) -> None:
         """Queue an outcome; nothing lasting happens before `flush`."""
-        self.pending.append(Pending(outcome=outcome, verdict=verdict, folder=folder))
+        waiting = Pending(outcome=outcome, verdict=verdict, folder=folder, episodes=episodes)
+        self.pending.append(waiting)
 
     def _list_quarantined(self) -> None:
         """A plain list for people beside the tables: what to mend, and how to find it again."""
@@ -70,7 +78,7 @@ class Committer:
         if lines:
             self.disk.make_dir(self.corpus.quarantine)
             text = "".join(f"{line}\n" for line in lines)
-            self.disk.append(self.corpus.quarantine / f"{self.run_id}.jsonl", text.encode())
+            self.disk.append(self.corpus.path(f"quarantine/{self.run_id}.jsonl"), text.encode())
 
     def flush(self, extra: Mapping[str, list[dict[str, Any]]] | None = None) -> list[Outcome]:
         """Commit the queue, and `extra` rows with it; returns the outcomes that are now lasting.
@@ -103,13 +111,13 @@ class Committer:
             for table, given in rows.items()
             if given
         }
-        self.disk.sync()
         self.parent = snapshot.publish(self.disk, self.corpus.root, self.parent, parts, self.run_id)
-        for path, added in lines.items():
-            meta_projection.append(self.disk, self.corpus.root, self.datasets[path], added)
+        grown = ((self.datasets[path], added) for path, added in lines.items())
+        meta_projection.append(self.disk, self.corpus.root, grown)
         self._list_quarantined()
         done, self.pending = self.pending, []
         for waiting in done:
+            self.ends[waiting.verdict["state"]] += waiting.episodes
             self.disk.remove_tree(waiting.folder)
         return [waiting.outcome for waiting in done]
 
@@ -120,6 +128,7 @@ class Committer:
         dataset = self._dataset(staged, rows)
         number, index_from = dataset.episodes, dataset.frames
         row = {
+            **dict.fromkeys(ADDED_COLUMNS["episodes"]),  # an older version may have staged it
             **staged.episode,
             "dataset_path": dataset.path,
             "episode_index": number,
@@ -186,8 +195,8 @@ class Committer:
     ) -> dict[str, Any]:
         data = parquet_bytes(table)
         path = f"{dataset.path}/{data_file(number)}"
-        self._make_dir((self.corpus.root / path).parent)
-        self.disk.create(self.corpus.root / path, data)
+        self._make_dir((self.corpus.path(path)).parent)
+        self.disk.create(self.corpus.path(path), data)
         return _artifact(
             uid=uid,
             kind="data",
@@ -203,8 +212,8 @@ class Committer:
     ) -> dict[str, Any]:
         key = f"observation.images.{video['camera']}"
         path = f"{dataset.path}/{video_file(number, key)}"
-        self._make_dir((self.corpus.root / path).parent)
-        self.disk.place(folder / video["name"], self.corpus.root / path)
+        self._make_dir((self.corpus.path(path)).parent)
+        self.disk.place(folder / video["name"], self.corpus.path(path))
         return _artifact(
             uid=uid,
             kind="video",
@@ -242,7 +251,7 @@ def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
     if erased := places(tombstones(corpus, current)):
         rows = sorted([*rows, *erased], key=lambda row: row["episode_index"])
     for row in rows:
-        dataset = datasets[row["dataset_path"]]
+        dataset = _declared(datasets, row["dataset_path"])
         if row["episode_index"] != dataset.episodes:
             found = f"episode {row['episode_index']} where {dataset.episodes} was expected"
             raise InvariantError(found, where=dataset.path)
@@ -258,12 +267,37 @@ def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
         corpus, "artifacts", ["path", "detail_json"], only=pc.field("kind") == "features"
     )
     for artifact in features.to_pylist():
-        datasets[artifact["path"]] = Dataset(
-            path=artifact["path"], **json.loads(artifact["detail_json"])
-        )
+        datasets[artifact["path"]] = dataset_of(artifact)
     for path, texts in pinned_tasks(corpus, current).items():
-        datasets[path].pin(texts)
+        _declared(datasets, path).pin(texts)
     return datasets
+
+
+def dataset_of(artifact: Mapping[str, Any]) -> Dataset:
+    """An empty dataset, by its row of kind `features`.
+
+    Raises:
+        DamagedCatalog: the row does not describe one.
+    """
+    path = artifact["path"] or ""
+    detail = snapshot.json_of(artifact["detail_json"], where=path)
+    try:
+        return Dataset(path=path, **detail)
+    except TypeError as error:
+        message = f"the features of a dataset cannot be read ({error}); run eicorpus verify"
+        raise DamagedCatalog(message, where=path[:200]) from error
+
+
+def _declared(datasets: Mapping[str, Dataset], path: str) -> Dataset:
+    """The dataset that rows of the catalog name.
+
+    Raises:
+        ConfigError: no artifact says what its features are.
+    """
+    if path not in datasets:
+        message = "the catalog has episodes of this dataset and no features of it; it is damaged"
+        raise ConfigError(f"{message}, run eicorpus verify to see what else is", where=path[:200])
+    return datasets[path]
 
 
 def stored_episodes(
@@ -275,7 +309,7 @@ def stored_episodes(
         pc.field("path"), f"{dataset_path}/"
     )
     for artifact in current.read(corpus, "artifacts", only=mine_only).to_pylist():
-        detail = json.loads(artifact["detail_json"])
+        detail = snapshot.json_of(artifact["detail_json"], where=artifact["path"])
         mine = stats.setdefault(artifact["uid"], {})
         if artifact["kind"] == "data":
             stats[artifact["uid"]] = {**detail, **mine}

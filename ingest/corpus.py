@@ -9,13 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ingest.disk import Disk
+from ingest.lock_file import open_lock
+from ingest.rooms import check_rooms
+from ingest.storage import LocalStorage, within
+from ingest.write_refusal import refused_write
 from schemas.catalog import FORMAT_VERSION
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
+from schemas.json_text import parse_json
 from schemas.lerobot import CHUNK_SIZE, DATA_PATH, VIDEO_PATH
+from schemas.regular_file import read_regular
 
 MARKER = "corpus.json"
+LOCK = ".writer"
+MOST_MARKER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +48,13 @@ class Corpus:
         """Where a worker puts an episode; the digest keeps two recipes apart."""
         return self.staging / f"{uid}.{work_digest}"
 
-    def dataset(self, dataset_path: str) -> Path:
-        return self.root / dataset_path
+    def path(self, relative: str) -> Path:
+        """Where something lies that a catalog, a manifest or a folder's list names; looked at now, so use it now.
+
+        Raises:
+            OutsideCorpus: it leads out of the corpus.
+        """
+        return within(self.root, relative)
 
 
 def data_file(episode_index: int) -> str:
@@ -57,19 +70,21 @@ def video_file(episode_index: int, video_key: str) -> str:
 
 
 def open_corpus(path: Path) -> Corpus:
-    """An existing corpus.
+    """An existing corpus: the one door, which decides what is inside. Everything below takes its paths from the `Corpus`.
 
     Raises:
         ConfigError: `path` is no corpus, or one of a newer format.
+        OutsideCorpus: something in it leads out of it.
     """
     marker = path / MARKER
     if not marker.is_file():
         raise ConfigError(
             f"no {MARKER} here; expected a folder made by `eicorpus ingest --out`", where=str(path)
         )
+    check_rooms(path)
     try:
-        version = int(json.loads(marker.read_text())["format_version"])
-    except (ValueError, TypeError, KeyError, OSError) as error:
+        version = int(_made(path)["format_version"])
+    except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"cannot be read: {error!r}", where=str(marker)) from error
     if version > FORMAT_VERSION:
         found = f"format {version}, this eicorpus reads up to {FORMAT_VERSION}"
@@ -83,18 +98,24 @@ def uid_of(corpus: Corpus) -> str:
     Raises:
         ConfigError: the marker cannot be read.
     """
-    marker = corpus.root / MARKER
+    return str(_made(corpus.root).get("uid", ""))
+
+
+def _made(root: Path) -> dict[str, Any]:
+    """What the marker says."""
+    marker = within(root, MARKER)
     try:
-        return str(json.loads(marker.read_text()).get("uid", ""))
-    except (ValueError, AttributeError, OSError) as error:
+        return dict(parse_json(read_regular(marker, max_bytes=MOST_MARKER_BYTES)))
+    except (ValueError, TypeError, SourceError) as error:
         raise ConfigError(f"cannot be read: {error!r}", where=str(marker)) from error
 
 
-def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: Disk) -> Corpus:
+def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStorage) -> Corpus:
     """The corpus at `path`, made if the folder is absent or empty; `uid` names a new one.
 
     Raises:
         ConfigError: the folder holds something else, or cannot be written.
+        TransientError: the disk is full.
     """
     if (path / MARKER).is_file():
         return open_corpus(path)
@@ -104,9 +125,11 @@ def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: Disk) -> C
             found = f"holds other things and no {MARKER}"
             raise ConfigError(f"{found}; name an empty or a new folder", where=str(path))
         made = {"format_version": FORMAT_VERSION, "uid": uid, "created_by_recipe": recipe_digest}
-        disk.write(path / MARKER, (json.dumps(made, indent=2) + "\n").encode())
+        text = json.dumps(made, indent=2) + "\n"
+        # Nobody could go on from a corpus whose marker a power cut has emptied.
+        disk.write(path / MARKER, text.encode(), is_durable=True)
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error}", where=str(path)) from error
+        raise refused_write(error, path) from error
     return Corpus(path)
 
 
@@ -119,7 +142,7 @@ def writer_lock(corpus: Corpus) -> Iterator[None]:
     Raises:
         ConfigError: another process is writing.
     """
-    with (corpus.root / ".writer").open("a+") as file:
+    with os.fdopen(open_lock(corpus.root / LOCK), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas.catalog import ADDED_COLUMNS
 from schemas.lerobot import DEFAULT_FEATURES
 
 # Columns of `episodes` that depend on when and where an episode was committed, not on what it is.
@@ -42,7 +43,8 @@ def content_digest(
     measurements: Sequence[Mapping[str, Any]],
 ) -> str:
     """sha256 of one episode: rows, videos by camera, and its facts."""
-    facts = {name: value for name, value in episode.items() if name not in POSITIONAL}
+    silent = {name for name in ADDED_COLUMNS["episodes"] if not episode.get(name)}
+    facts = {name: value for name, value in episode.items() if name not in POSITIONAL | silent}
     content = {
         "rows": rows_sha256,
         "videos": dict(videos),

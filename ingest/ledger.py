@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ingest.disk import Disk
 from ingest.executor import Death
+from ingest.storage import LocalStorage
 from schemas.errors import Code
+from schemas.json_text import parse_json
 from schemas.outcome import Outcome, State
 
 # Codes of episodes that take a worker with them: not tried again unless asked.
@@ -35,8 +37,6 @@ def read_history(folder: Path) -> History:
     history = History()
     for path in sorted(folder.glob("*.jsonl")):
         for event in _events(path):
-            if event["event"] != "end":
-                continue
             if event["code"] in POISON:
                 history.poisoned[event["uid"]] = (event["code"], event["message"])
             else:
@@ -44,20 +44,29 @@ def read_history(folder: Path) -> History:
     return history
 
 
-def _events(path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_text().split("\n")
+def _events(path: Path) -> Iterator[dict[str, str]]:
+    """Events of one run that end an episode, each with its uid, code and message."""
+    lines = path.read_bytes().split(b"\n")
     for line in lines[:-1]:  # what follows the last newline was never finished
-        try:
-            yield json.loads(line)
-        except ValueError:
-            # Damaged since: bookkeeping must not stop a run, and what it said is at worst tried once more.
-            continue
+        # A damaged line must not stop a run: at worst its episode is tried once more.
+        with suppress(ValueError):
+            event = parse_json(line)
+            if _is_end(event):
+                yield event
+
+
+def _is_end(event: Any) -> bool:
+    return (
+        isinstance(event, dict)
+        and event.get("event") == "end"
+        and all(isinstance(event.get(name), str) for name in ("uid", "code", "message"))
+    )
 
 
 class Ledger:
     """Writes one run's events."""
 
-    def __init__(self, disk: Disk, folder: Path, run_id: str) -> None:
+    def __init__(self, disk: LocalStorage, folder: Path, run_id: str) -> None:
         disk.make_dir(folder)
         self._disk, self._path = disk, folder / f"{run_id}.jsonl"
 

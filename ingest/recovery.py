@@ -7,40 +7,39 @@ from pathlib import Path
 from ingest import meta_projection, snapshot
 from ingest.commit import empty_datasets, stored_episodes
 from ingest.corpus import Corpus
-from ingest.disk import Disk
 from ingest.life.erasure import finish_erasures
 from ingest.life.history import every, named_parts
 from ingest.meta_projection import Dataset
 from ingest.snapshot import FOLDER, Snapshot
+from ingest.storage import HALF_SUFFIX, LocalStorage
 
 
 def recover(
-    corpus: Corpus, disk: Disk, current: Snapshot, datasets: dict[str, Dataset]
+    corpus: Corpus, disk: LocalStorage, current: Snapshot, datasets: dict[str, Dataset]
 ) -> list[str]:
     """Sweep what no snapshot names and rebuild projections that were cut short; returns what was done, a line each."""
     done = finish_erasures(corpus, disk, current)
     done += _sweep_files(corpus, disk, datasets)
     done += _sweep_parts(corpus, disk)
+    done += _sweep_halves(corpus, disk)
     done += _sweep_staged(corpus, disk, current)
     for dataset in datasets.values():
-        if not meta_projection.is_current(corpus.root, dataset):
+        if not meta_projection.is_current(disk, corpus.root, dataset):
             rebuild(corpus, disk, current, dataset)
             done.append(f"rebuilt {dataset.path}/meta from snapshot {current.number}")
     return done
 
 
-def rebuild(corpus: Corpus, disk: Disk, current: Snapshot, dataset: Dataset) -> None:
+def rebuild(corpus: Corpus, disk: LocalStorage, current: Snapshot, dataset: Dataset) -> None:
     """Write all of a dataset's `meta/` from the catalog."""
     empty = empty_datasets(corpus.root, current)[dataset.path]
     episodes = stored_episodes(corpus.root, current, dataset.path)
-    files = meta_projection.projection(empty, episodes)
-    meta = corpus.root / dataset.path / "meta"
-    disk.make_dir(meta)
-    for name, data in files.items():
-        disk.write(meta / name, data)
+    lines = meta_projection.project(empty, episodes)
+    meta_projection.replace(disk, corpus.root, empty, lines)
+    dataset.files = empty.files
 
 
-def _sweep_files(corpus: Corpus, disk: Disk, datasets: dict[str, Dataset]) -> list[str]:
+def _sweep_files(corpus: Corpus, disk: LocalStorage, datasets: dict[str, Dataset]) -> list[str]:
     """Files of episodes that were moved in but never committed."""
     done = []
     for path in sorted((corpus.root / "datasets").rglob("*")):
@@ -63,7 +62,7 @@ def _number(path: Path) -> int:
     return int(digits) if digits.isdigit() else -1
 
 
-def _sweep_parts(corpus: Corpus, disk: Disk) -> list[str]:
+def _sweep_parts(corpus: Corpus, disk: LocalStorage) -> list[str]:
     """Catalog parts that were written but never published, and half-written files. What an older snapshot names stays."""
     try:
         named = named_parts(every(corpus.root))
@@ -80,7 +79,19 @@ def _sweep_parts(corpus: Corpus, disk: Disk) -> list[str]:
     return done
 
 
-def _sweep_staged(corpus: Corpus, disk: Disk, current: Snapshot) -> list[str]:
+def _sweep_halves(corpus: Corpus, disk: LocalStorage) -> list[str]:
+    """Half-written files of what is no part of a snapshot. `manifests/` is swept by those who build there, who need no writer lock."""
+    halves = [*corpus.root.glob(f".*{HALF_SUFFIX}")]
+    for folder in (corpus.ledger, corpus.quarantine, corpus.root / "cache"):
+        halves += folder.rglob(f".*{HALF_SUFFIX}")
+    done = []
+    for path in sorted(path for path in halves if path.is_file()):
+        disk.remove(path)
+        done.append(f"removed {path.relative_to(corpus.root)}, half a file")
+    return done
+
+
+def _sweep_staged(corpus: Corpus, disk: LocalStorage, current: Snapshot) -> list[str]:
     """Staging of episodes that were committed just before the stop."""
     if not corpus.staging.is_dir():
         return []

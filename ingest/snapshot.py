@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +19,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingest.disk import Disk
+from ingest.numbers import DamagedCatalog, check_numbers
+from ingest.paths import check_paths
+from ingest.storage import LocalStorage, within
 from schemas.catalog import FORMAT_VERSION, TABLES, table_from_rows
-from schemas.errors import ConfigError, InvariantError, TransientError
+from schemas.errors import ConfigError, InvariantError, SourceError, TransientError
+from schemas.json_text import parse_json
+from schemas.parquet_file import read_schema, read_table, reading
+from schemas.regular_file import read_regular
 
 FOLDER = "catalog/_snapshots"
+_PART = re.compile(r"catalog/[a-z_]+/[A-Za-z0-9][A-Za-z0-9_.-]*\.parquet")
+_FILE = re.compile(r"[0-9]{8,18}\.json")
+MOST_BYTES = 1 << 30  # of the file of a snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +42,18 @@ class Part:
     rows: int
     num_bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        if not _PART.fullmatch(self.path) or self.rows < 0 or self.num_bytes < 0:
+            raise ValueError(f"{self.path!r} is no part of a table: catalog/TABLE/NAME.parquet")
+
+    def file(self, corpus: Path) -> Path:
+        """Where it lies.
+
+        Raises:
+            OutsideCorpus: a link or something else that is no plain file is there.
+        """
+        return within(corpus, self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,24 +77,37 @@ class Snapshot:
         *,
         only: pc.Expression | None = None,
     ) -> pa.Table:
-        """Rows of a table, all or those for which `only` holds; columns that a part does not have read as NULL."""
+        """Rows of a table, all or those for which `only` holds; columns that a part does not have read as NULL.
+
+        Raises:
+            OutsideCorpus: a row names a path outside the corpus.
+            DamagedCatalog: a number of a row is out of range.
+            DamagedParquet: a part is missing, or not what was written.
+        """
         schema = TABLES[table]
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns])
         tables = []
         for part in self.parts(table):
-            have = pq.read_schema(corpus / part.path).names
+            path = part.file(corpus)
+            have = read_schema(path).names
             wanted = [name for name in schema.names if name in have]
-            tables.append(pq.read_table(corpus / part.path, columns=wanted, filters=only))
+            tables.append(read_table(path, wanted, filters=only))
         if not tables:
             return schema.empty_table()
-        merged = pa.concat_tables([*tables, schema.empty_table()], promote_options="default")
-        return merged.select(schema.names).cast(schema)
+        with reading(f"catalog/{table}"):
+            merged = pa.concat_tables([*tables, schema.empty_table()], promote_options="default")
+            rows = merged.select(schema.names).cast(schema)
+        check_paths(table, rows)
+        check_numbers(table, rows)
+        return rows
 
 
 def numbers(corpus: Path) -> list[int]:
     """Every snapshot there is, oldest first."""
-    return sorted(int(p.stem) for p in (corpus / FOLDER).glob("*.json") if p.stem.isdigit())
+    folder = within(corpus, FOLDER)
+    there = os.listdir(folder) if folder.is_dir() else []
+    return sorted(int(name.removesuffix(".json")) for name in there if _FILE.fullmatch(name))
 
 
 def load(corpus: Path, number: int | None = None) -> Snapshot:
@@ -86,10 +121,14 @@ def load(corpus: Path, number: int | None = None) -> Snapshot:
         if not there:
             return Snapshot()
         number = there[-1]
-    path = folder / f"{number:08d}.json"
+    path = within(corpus, f"{FOLDER}/{number:08d}.json")
     if not path.is_file():
         raise ConfigError(f"no snapshot {number}; there are {there or 'none'}", where=str(folder))
     raw = _parsed(path)
+    if raw["snapshot"] != number:
+        raise DamagedSnapshot(
+            f"has the number {raw['snapshot']} inside; restore it", where=str(path)
+        )
     if raw["format_version"] > FORMAT_VERSION:
         found = f"format {raw['format_version']}, this eicorpus reads up to {FORMAT_VERSION}"
         raise ConfigError(f"{found}; install a newer eicorpus", where=str(path))
@@ -100,9 +139,22 @@ class DamagedSnapshot(ConfigError):
     """The file of a snapshot is not what was published."""
 
 
+def json_of(text: str | None, *, where: str) -> dict[str, Any]:
+    """The object of a column of JSON.
+
+    Raises:
+        DamagedCatalog: it is none.
+    """
+    try:
+        return dict(parse_json(text or ""))
+    except (ValueError, TypeError) as error:
+        found = f"a column of JSON holds no object ({error})"
+        raise DamagedCatalog(f"{found}; run eicorpus verify", where=where[:200]) from error
+
+
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(path.read_text())
+        raw = parse_json(read_regular(path, max_bytes=MOST_BYTES))
         tables = {
             name: tuple(Part(**part) for part in parts) for name, parts in raw["tables"].items()
         }
@@ -112,7 +164,7 @@ def _parsed(path: Path) -> dict[str, Any]:
             "run_id": str(raw["run_id"]),
             "tables": tables,
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
         found = f"damaged ({type(error).__name__}: {error})"
         raise DamagedSnapshot(
             f"{found}; remove it to go back to the snapshot before, then ingest again",
@@ -122,7 +174,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def has_successor(corpus: Path, current: Snapshot) -> bool:
     """Whether someone has committed since `current`."""
-    return (corpus / FOLDER / f"{current.number + 1:08d}.json").exists()
+    return within(corpus, f"{FOLDER}/{current.number + 1:08d}.json").exists()
 
 
 def overtaken(number: int, folder: Path) -> TransientError:
@@ -134,13 +186,15 @@ def overtaken(number: int, folder: Path) -> TransientError:
     )
 
 
-def write_part(disk: Disk, corpus: Path, table: str, rows: Iterable[Mapping[str, Any]]) -> Part:
+def write_part(
+    disk: LocalStorage, corpus: Path, table: str, rows: Iterable[Mapping[str, Any]]
+) -> Part:
     """Write rows as one part named by their content, so that writing them again changes nothing."""
     return write_tables(disk, corpus, table, [table_from_rows(table, rows)])
 
 
 def write_tables(
-    disk: Disk,
+    disk: LocalStorage,
     corpus: Path,
     table: str,
     pieces: Iterable[pa.Table],
@@ -166,7 +220,7 @@ def write_tables(
             num_rows += piece.num_rows
     data = sink.getvalue().to_pybytes()
     digest = hashlib.sha256(data).hexdigest()
-    folder = corpus / "catalog" / table
+    folder = within(corpus, f"catalog/{table}")
     disk.make_dir(folder)
     path = folder / f"part-{digest[:32]}.parquet"
     disk.write(path, data)
@@ -175,7 +229,7 @@ def write_tables(
 
 
 def publish(
-    disk: Disk, corpus: Path, parent: Snapshot, added: Mapping[str, Part], run_id: str
+    disk: LocalStorage, corpus: Path, parent: Snapshot, added: Mapping[str, Part], run_id: str
 ) -> Snapshot:
     """Commit: the parent's parts plus `added`, under the next number, put-if-absent.
 
@@ -192,12 +246,19 @@ def publish(
 
 
 def publish_tables(
-    disk: Disk, corpus: Path, parent: Snapshot, tables: Mapping[str, Sequence[Part]], run_id: str
+    disk: LocalStorage,
+    corpus: Path,
+    parent: Snapshot,
+    tables: Mapping[str, Sequence[Part]],
+    run_id: str,
 ) -> Snapshot:
     """Commit exactly these parts as the successor of `parent`, put-if-absent. For what rewrites parts; `publish` appends.
 
+    Everything written so far is made durable first, so that no snapshot outlives what it names.
+
     Raises:
         TransientError: someone else committed in between.
+        OSError: the disk has lost something that this snapshot would name.
     """
     number = parent.number + 1
     made = Snapshot(
@@ -205,6 +266,7 @@ def publish_tables(
     )
     folder = corpus / FOLDER
     disk.make_dir(folder)
+    disk.sync()
     if not disk.publish(folder / f"{number:08d}.json", text_of(made).encode()):
         raise overtaken(number, folder)
     return made

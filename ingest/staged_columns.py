@@ -75,8 +75,9 @@ class Columns:
         return PoseColumn(T=_from_pose9(values), valid=self.valid(STATE, name))
 
     def opening(self, side: str) -> Array | None:
-        """[K] 1 open, 0 closed."""
-        return self.element(STATE, f"{side}.gripper_opening")
+        """[K] 1 open, 0 closed; None without a gripper that is measured."""
+        name = f"{side}.gripper_opening"
+        return self.element(STATE, name) if self.valid(STATE, name).any() else None
 
     def keypoints(self, side: str) -> tuple[Array, Mask] | None:
         """[K, 21, 3] points in the wrist frame and where they are valid."""

@@ -7,14 +7,13 @@ ERASED_TASK. Only the table `tombstones` and LeRobot's `meta/` know of it; it is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
-from ingest.snapshot import Snapshot
+from ingest.snapshot import Snapshot, json_of
 from schemas.errors import InvariantError
 
 ERASED_TASK = "[erased]"
@@ -63,7 +62,7 @@ def stats_of(tombstone: Mapping[str, Any]) -> Row:
     numeric: Row = {}
     videos: Row = {}
     for file in tombstone["files"]:
-        detail = json.loads(file["detail_json"])
+        detail = json_of(file["detail_json"], where=file["path"])
         if file["kind"] == "data":
             numeric = detail
         else:
@@ -84,5 +83,5 @@ def pinned_tasks(corpus: Path, current: Snapshot) -> dict[str, list[str]]:
     for row in current.read(corpus, "artifacts", ["path", "detail_json"], only=only).to_pylist():
         if row["path"] in found:
             raise InvariantError("its tasks are pinned twice", where=row["path"])
-        found[row["path"]] = json.loads(row["detail_json"])["tasks"]
+        found[row["path"]] = list(json_of(row["detail_json"], where=row["path"]).get("tasks", []))
     return found

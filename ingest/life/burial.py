@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus import Corpus
-from ingest.disk import Disk
 from ingest.life.lookup import Found
 from ingest.life.placeholder import Filling, Hole, fill
 from ingest.meta_projection import Dataset
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from ingest.tombstones import ERASED_TASK, Row
-from schemas.errors import ConfigError
 
 _IDENTITY = ("uid", "source", "dataset", "episode_id")
 _PLACE = ("dataset_path", "episode_index", "index_from", "length")
@@ -66,7 +65,7 @@ def pinned_row(dataset_path: str, texts: Sequence[str]) -> Row:
 
 def fillings(
     corpus: Corpus,
-    disk: Disk,
+    disk: LocalStorage,
     found: Found,
     folder: Path,
     datasets: Mapping[str, tuple[Dataset, Sequence[str]]],
@@ -79,12 +78,10 @@ def fillings(
     Raises:
         ConfigError: a dataset lies outside the corpus.
     """
-    home = (corpus.root / "datasets").resolve()
     out = {}
     for number, (uid, row) in enumerate(sorted(found.episodes.items())):
         path = row["dataset_path"]
-        if not (corpus.root / path).resolve().is_relative_to(home):
-            raise ConfigError(f"dataset {path} lies outside the corpus; not touched")
+        corpus.path(path)
         dataset, texts = datasets[path]
         hole = Hole(
             dataset=dataset,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.corpus import Corpus
-from ingest.disk import Disk
+from ingest.executor_probe import PREFIX
 from ingest.life.history import Entry, entries, every, file_of, named_parts
+from ingest.storage import LocalStorage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ def rubbish(corpus: Corpus, *, keep: int, older_than_s: float, now_s: float) -> 
         snapshots=kept,
         parts=tuple(parts),
         staging=tuple(_abandoned(corpus, now_s - older_than_s)),
-        num_bytes=sum((corpus.root / path).stat().st_size for path in parts),
+        num_bytes=sum(corpus.path(path).lstat().st_size for path in parts),
     )
 
 
@@ -75,26 +76,26 @@ def _why(entry: Entry, newest: set[int], older_than_s: float, now_s: float) -> s
 
 
 def _abandoned(corpus: Corpus, before_s: float) -> Sequence[str]:
-    """Staged episodes that no run has come back for; they would be ingested anew."""
+    """Staged episodes that no run has come back for; they would be ingested anew. Folders of `executor_probe` are swept there."""
     if not corpus.staging.is_dir():
         return []
     return sorted(
         path.relative_to(corpus.root).as_posix()
         for path in corpus.staging.iterdir()
-        if _touched_s(path) < before_s
+        if _touched_s(path) < before_s and not path.name.startswith(PREFIX)
     )
 
 
 def _touched_s(path: Path) -> float:
-    return max(each.stat().st_mtime for each in (path, *path.rglob("*")))
+    return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
 
 
-def collect(corpus: Corpus, disk: Disk, found: Rubbish) -> None:
+def collect(corpus: Corpus, disk: LocalStorage, found: Rubbish) -> None:
     """Remove it, oldest snapshot first. The caller holds the writer lock and has run `recover`."""
     for number in found.gone:
         disk.remove(file_of(corpus.root, number))
     disk.sync()
     for path in found.parts:
-        disk.remove(corpus.root / path)
+        disk.remove(corpus.path(path))
     for path in found.staging:
-        disk.remove_tree(corpus.root / path)
+        disk.remove_tree(corpus.path(path))

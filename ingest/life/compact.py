@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingest import snapshot
 from ingest.corpus import Corpus
-from ingest.disk import Disk
 from ingest.snapshot import Part, Snapshot
+from ingest.storage import LocalStorage
 from ingest.verify.stored import uids_of
 from schemas.catalog import TABLES
+from schemas.parquet_file import read_batches, read_schema
 
 SMALL_BYTES = 32 * 2**20  # a part of at least this is left alone
 TARGET_BYTES = 128 * 2**20  # of a merged part, before it is compressed again
@@ -83,7 +83,7 @@ def _packed(corpus: Path, parts: Sequence[Part]) -> Iterator[tuple[Part, ...]]:
     num_bytes = 0
     columns: pa.Schema | None = None
     for part in parts:
-        schema = pq.read_schema(corpus / part.path)
+        schema = read_schema(part.file(corpus))
         fits = num_bytes + part.num_bytes <= TARGET_BYTES and schema == columns
         if group and not (fits and part.num_bytes < SMALL_BYTES):
             yield tuple(group)
@@ -97,7 +97,7 @@ def _packed(corpus: Path, parts: Sequence[Part]) -> Iterator[tuple[Part, ...]]:
 
 
 def compact(
-    corpus: Corpus, disk: Disk, current: Snapshot, merges: Sequence[Merge], run_id: str
+    corpus: Corpus, disk: LocalStorage, current: Snapshot, merges: Sequence[Merge], run_id: str
 ) -> Snapshot:
     """Write the merged parts and commit them. The caller holds the writer lock.
 
@@ -109,14 +109,13 @@ def compact(
     tables: dict[str, Sequence[Part]] = {name: current.parts(name) for name in TABLES}
     for merge in merges:
         tables[merge.table] = [_written(corpus.root, disk, merge.table, g) for g in merge.groups]
-    disk.sync()
     return snapshot.publish_tables(disk, corpus.root, current, tables, run_id)
 
 
-def _written(corpus: Path, disk: Disk, table: str, group: Sequence[Part]) -> Part:
+def _written(corpus: Path, disk: LocalStorage, table: str, group: Sequence[Part]) -> Part:
     if len(group) == 1:
         return group[0]
-    schema = pq.read_schema(corpus / group[0].path)
+    schema = read_schema(group[0].file(corpus))
     return snapshot.write_tables(disk, corpus, table, _rows(corpus, group), schema=schema)
 
 
@@ -125,13 +124,12 @@ def _rows(corpus: Path, group: Sequence[Part]) -> Iterator[pa.Table]:
     waiting: list[pa.RecordBatch] = []
     rows = num_bytes = 0
     for part in group:
-        with pq.ParquetFile(corpus / part.path) as file:
-            for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS):
-                waiting.append(batch)
-                rows, num_bytes = rows + batch.num_rows, num_bytes + batch.nbytes
-                if rows >= ROW_GROUP_ROWS or num_bytes >= ROW_GROUP_BYTES:
-                    yield pa.Table.from_batches(waiting)
-                    waiting, rows, num_bytes = [], 0, 0
+        for batch in read_batches(part.file(corpus), ROW_GROUP_ROWS):
+            waiting.append(batch)
+            rows, num_bytes = rows + batch.num_rows, num_bytes + batch.nbytes
+            if rows >= ROW_GROUP_ROWS or num_bytes >= ROW_GROUP_BYTES:
+                yield pa.Table.from_batches(waiting)
+                waiting, rows, num_bytes = [], 0, 0
     if waiting:
         yield pa.Table.from_batches(waiting)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import duckdb
 
-from ingest.catalog_views import HISTORIES, Limits, connect, create_views
+from ingest.catalog_views import HISTORIES, connect, create_views
+from ingest.query_limits import Limits
 from ingest.snapshot import Part, Snapshot
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
@@ -62,7 +63,7 @@ def _less(parts: Iterable[Part], others: Iterable[Part]) -> list[Part]:
 
 
 def _paths(corpus: Path, parts: Iterable[Part]) -> list[str]:
-    return [str(corpus / part.path) for part in parts]
+    return [str(part.file(corpus)) for part in parts]
 
 
 def _change(

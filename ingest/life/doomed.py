@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ingest import snapshot
-from ingest.disk import Disk
 from ingest.snapshot import Part, Snapshot
+from ingest.storage import LocalStorage
 from schemas.catalog import TABLES
+from schemas.parquet_file import read_batches, read_schema, read_table
 
 BATCH_ROWS = 131_072
 # What columns of a table decide; every other table that has a uid goes by it alone. Tombstones stay: they are what is left.
@@ -51,9 +51,7 @@ def copies_of(corpus: Path, snapshots: Iterable[Snapshot], uids: pa.Array) -> pa
     """Episodes whose decision in `duplicates` names one of `uids`: it must be made again."""
     found: set[str] = set()
     for part in _parts(snapshots, "duplicates"):
-        rows = pq.read_table(
-            corpus / part.path, columns=["uid", "cluster", "kept_uid"], partitioning=None
-        )
+        rows = read_table(part.file(corpus), ["uid", "cluster", "kept_uid"])
         names = pc.or_(
             pc.is_in(rows["cluster"], value_set=uids), pc.is_in(rows["kept_uid"], value_set=uids)
         )
@@ -84,7 +82,7 @@ def touched(corpus: Path, snapshots: Iterable[Snapshot], doomed: Doomed) -> list
 
 def _touched(corpus: Path, table: str, part: Part, doomed: Doomed) -> Touched | None:
     columns = ["uid", *_MORE.get(table, [])]
-    rows = pq.read_table(corpus / part.path, columns=columns, partitioning=None)
+    rows = read_table(part.file(corpus), columns)
     gone = rows.filter(doomed.mask(table, rows))
     if not gone.num_rows:
         return None
@@ -93,7 +91,7 @@ def _touched(corpus: Path, table: str, part: Part, doomed: Doomed) -> Touched | 
 
 
 def rewritten(
-    disk: Disk, corpus: Path, found: Iterable[Touched], doomed: Doomed
+    disk: LocalStorage, corpus: Path, found: Iterable[Touched], doomed: Doomed
 ) -> dict[str, Part | None]:
     """Path of each part -> the part that takes its place; None where nothing is left. Columns stay as they were."""
     out: dict[str, Part | None] = {}
@@ -101,17 +99,16 @@ def rewritten(
         if each.rows == each.part.rows:
             out[each.part.path] = None
             continue
-        with pq.ParquetFile(corpus / each.part.path) as file:
-            kept = _kept(file, each.table, doomed)
-            schema = file.schema_arrow
-            out[each.part.path] = snapshot.write_tables(
-                disk, corpus, each.table, kept, schema=schema
-            )
+        path = each.part.file(corpus)
+        kept = _kept(path, each.table, doomed)
+        out[each.part.path] = snapshot.write_tables(
+            disk, corpus, each.table, kept, schema=read_schema(path)
+        )
     return out
 
 
-def _kept(file: pq.ParquetFile, table: str, doomed: Doomed) -> Iterator[pa.Table]:
-    for batch in file.iter_batches(batch_size=BATCH_ROWS):
+def _kept(path: Path, table: str, doomed: Doomed) -> Iterator[pa.Table]:
+    for batch in read_batches(path, BATCH_ROWS):
         rows = pa.Table.from_batches([batch])
         yield rows.filter(pc.invert(doomed.mask(table, rows)))
 

@@ -1,29 +1,37 @@
 """The second half of an erasure: after its snapshot is published, every file that still tells of the episode goes.
 
 The first half (ingest/life/forget.py) leaves `staging/erase.<run>/`: what shall lie in the erased places, and `intent.json`, which says
-what to do with it. The snapshot is the commit: a folder whose run has no tombstone was never committed and is swept; one whose run has is
+what to do with it. Where each file goes is said by the tombstones alone: a folder in staging is no authority over the rest of a corpus. The snapshot is the commit: a folder whose run has no tombstone was never committed and is swept; one whose run has is
 done, from the start and as often as it takes. The intent goes last.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ingest.corpus import Corpus
-from ingest.disk import Disk
+from ingest.corpus import Corpus, data_file, video_file
 from ingest.life.history import file_of
 from ingest.life.redaction import redact_manifests
 from ingest.life.traces import derived, shorten_lists, traces
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage, within
 from ingest.tombstones import Row, places, tombstones
+from schemas.errors import ConfigError, SourceError
+from schemas.json_text import parse_json
 from schemas.manifest import ERASED_FILE
 from schemas.manifest import FOLDER as MANIFESTS
+from schemas.regular_file import read_regular
 
 PREFIX = "erase."
 INTENT = "intent.json"
+MOST_BYTES = 1 << 30
+_STAGED = re.compile(
+    r"[0-9]{6}(\.[0-9]+\.mp4|\.parquet)"
+)  # as ingest/life/placeholder.py names them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +39,9 @@ class Intent:
     """What is left to do once the snapshot is there."""
 
     run_id: str
-    files: Mapping[str, str]  # name in the folder -> path in the corpus
+    files: Mapping[
+        str, str
+    ]  # name in the folder -> path in the corpus, which a tombstone of the run has
     history: Mapping[int, str]  # older snapshot -> its new text
 
     def to_json(self) -> str:
@@ -39,17 +49,28 @@ class Intent:
 
     @staticmethod
     def read(folder: Path) -> Intent | None:
-        """None when the run that was to write it stopped before."""
-        try:
-            raw = json.loads((folder / INTENT).read_text())
-        except FileNotFoundError:
+        """None when the run that was to write it stopped before.
+
+        Raises:
+            ConfigError: it is not what `forget` writes.
+        """
+        path = within(folder, INTENT)
+        if not path.exists():
             return None
-        history = {int(number): text for number, text in raw["history"].items()}
-        return Intent(run_id=raw["run_id"], files=raw["files"], history=history)
+        try:
+            raw = parse_json(read_regular(path, max_bytes=MOST_BYTES))
+            history = {int(number): str(text) for number, text in raw["history"].items()}
+            files = {str(name): str(target) for name, target in raw["files"].items()}
+            intent = Intent(run_id=str(raw["run_id"]), files=files, history=history)
+        except (ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
+            raise _not_ours(path, f"cannot be read ({error})") from error
+        if folder.name != f"{PREFIX}{intent.run_id}":
+            raise _not_ours(path, f"names the run {intent.run_id!r}")
+        return intent
 
 
 def folder_of(corpus: Corpus, run_id: str) -> Path:
-    return corpus.staging / f"{PREFIX}{run_id}"
+    return corpus.path(f"staging/{PREFIX}{run_id}")
 
 
 def unfinished(corpus: Corpus, current: Snapshot) -> list[Path]:
@@ -65,7 +86,7 @@ def unfinished(corpus: Corpus, current: Snapshot) -> list[Path]:
     return found
 
 
-def finish_erasures(corpus: Corpus, disk: Disk, current: Snapshot) -> list[str]:
+def finish_erasures(corpus: Corpus, disk: LocalStorage, current: Snapshot) -> list[str]:
     """Do what stopped erasures left undone, and sweep those that were never committed; a line for each."""
     folders = sorted(corpus.staging.glob(f"{PREFIX}*"))
     if not folders:
@@ -84,15 +105,20 @@ def finish_erasures(corpus: Corpus, disk: Disk, current: Snapshot) -> list[str]:
     return done
 
 
-def _finish(corpus: Corpus, disk: Disk, current: Snapshot, folder: Path, intent: Intent) -> None:
+def _finish(
+    corpus: Corpus, disk: LocalStorage, current: Snapshot, folder: Path, intent: Intent
+) -> None:
     buried = tombstones(corpus.root, current)
     mine = [row for row in buried if row["run_id"] == intent.run_id]
     uids = {row["uid"] for row in mine}
+    places_of_run = {each["path"] for row in mine for each in _files_there(row)}
     for name, path in intent.files.items():
-        disk.place(folder / name, corpus.root / path)
+        if not _STAGED.fullmatch(name) or path not in places_of_run:
+            raise _not_ours(folder / INTENT, f"places {name!r} at {path!r}")
+        disk.place(folder / name, corpus.path(path))
     for number, text in intent.history.items():
         if (file := file_of(corpus.root, number)).is_file():  # else it was collected
-            disk.write(file, text.encode())
+            disk.write(file, text.encode(), is_durable=True)
     for told in traces(corpus, mine):
         disk.remove(told)
     shorten_lists(corpus, disk, uids)
@@ -107,7 +133,31 @@ def _finish(corpus: Corpus, disk: Disk, current: Snapshot, folder: Path, intent:
     disk.remove(folder / INTENT)
 
 
-def honour_in_manifests(corpus: Corpus, disk: Disk, buried: Sequence[Row]) -> None:
+def _files_there(tombstone: Row) -> list[dict[str, str]]:
+    """The files of a tombstone that lie where an episode of its number has them; others are none of an erasure."""
+    dataset, index = tombstone["dataset_path"], tombstone["episode_index"]
+    if dataset is None:
+        return []
+    expected = {
+        "data": lambda each: data_file(index),
+        "video": lambda each: video_file(index, f"observation.images.{each['camera']}"),
+    }
+    return [
+        each
+        for each in tombstone["files"]
+        if each["kind"] in expected and each["path"] == f"{dataset}/{expected[each['kind']](each)}"
+    ]
+
+
+def _not_ours(path: Path, found: str) -> ConfigError:
+    expected = "expected what `eicorpus forget` leaves: files for the places of its own tombstones"
+    return ConfigError(
+        f"{found}; {expected}; nothing was placed; remove the folder if you trust the rest of this corpus",
+        where=str(path),
+    )
+
+
+def honour_in_manifests(corpus: Corpus, disk: LocalStorage, buried: Sequence[Row]) -> None:
     """Readers of manifests know nothing of the catalog: list the places for them, and take their rows out.
 
     Of every erasure there was: a manifest may have been published from an older snapshot while one was under way.
@@ -118,5 +168,5 @@ def honour_in_manifests(corpus: Corpus, disk: Disk, buried: Sequence[Row]) -> No
     text = json.dumps({"erased": listed}, indent=1) + "\n"
     if pairs and not (path.is_file() and path.read_bytes() == text.encode()):
         disk.make_dir(path.parent)
-        disk.write(path, text.encode())
+        disk.write(path, text.encode(), is_durable=True)
     redact_manifests(corpus, disk, pairs)

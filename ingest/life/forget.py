@@ -14,7 +14,6 @@ from datetime import datetime
 from ingest import snapshot
 from ingest.commit import datasets_of
 from ingest.corpus import Corpus
-from ingest.disk import Disk
 from ingest.life.burial import Asked, fillings, pinned_row, pins, tombstone
 from ingest.life.doomed import rewritten
 from ingest.life.erasure import INTENT, Intent, folder_of
@@ -23,11 +22,12 @@ from ingest.life.lookup import Preview, look, survey
 from ingest.life.rewriting import Rewriting
 from ingest.recovery import recover
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 
 
 def forget(
     corpus: Corpus,
-    disk: Disk,
+    disk: LocalStorage,
     uids: Sequence[str],
     *,
     reason: str,

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus import Corpus
+from ingest.episode_lookup import LIST
 from ingest.life.doomed import Doomed, Touched, copies_of, paths_of, touched
 from ingest.life.history import every
 from ingest.life.redaction import naming
+from ingest.next_command import next_command
 from ingest.snapshot import Snapshot
 from ingest.tombstones import Row, tombstones
 from schemas.errors import ConfigError
@@ -63,7 +65,7 @@ def look(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> Found:
     if unknown:
         raise ConfigError(
             f"no episode {', '.join(unknown[:5])} in snapshot {current.number}; "
-            'see eicorpus query "SELECT uid, source, episode_id FROM verdicts"',
+            f"list some with: {next_command(LIST, corpus.root)}",
             where=str(corpus.root),
         )
     rest = tuple(uid for uid in wanted if uid not in already)

@@ -17,10 +17,10 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from ingest.corpus import data_file, video_file
-from ingest.disk import Disk
 from ingest.lerobot_writer import column_stats, data_schema, numbered, parquet_bytes, staged_table
 from ingest.meta_projection import Dataset
 from ingest.recipe import VideoSettings
+from ingest.storage import LocalStorage
 from ingest.video_encode import Encoder, seal, x264_options
 from ingest.video_scale import colour_of
 from ingest.video_stats import ImageStatistics, sampled_frames
@@ -47,8 +47,8 @@ class Filling:
     row: dict[str, Any]
 
 
-def fill(hole: Hole, folder: Path, stem: str, disk: Disk) -> list[Filling]:
-    """Write the files of a hole, durable, into `folder` under names that begin with `stem`.
+def fill(hole: Hole, folder: Path, stem: str, disk: LocalStorage) -> list[Filling]:
+    """Write the files of a hole into `folder` under names that begin with `stem`.
 
     Raises:
         TransientError: a video could not be written.
@@ -59,7 +59,7 @@ def fill(hole: Hole, folder: Path, stem: str, disk: Disk) -> list[Filling]:
     return found
 
 
-def _rows(hole: Hole, folder: Path, stem: str, disk: Disk) -> Filling:
+def _rows(hole: Hole, folder: Path, stem: str, disk: LocalStorage) -> Filling:
     columns = {
         name: np.zeros((hole.length, feature["shape"][0]), dtype=feature["dtype"])
         for name, feature in hole.dataset.features.items()
@@ -75,7 +75,7 @@ def _rows(hole: Hole, folder: Path, stem: str, disk: Disk) -> Filling:
     )
     data = parquet_bytes(table)
     name = f"{stem}.parquet"
-    disk.write(folder / name, data, is_durable=True)
+    disk.write(folder / name, data)
     row = {
         "kind": "data",
         "camera": None,

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ingest.corpus import Corpus
 from ingest.curation.manifest.store import manifest_names, page_bytes, rows_bytes
-from ingest.disk import Disk
+from ingest.storage import LocalStorage, within
 from ingest.tombstones import ERASED_TASK
-from schemas.errors import ConfigError
 from schemas.manifest import (
     FACTS_FILE,
     FOLDER,
@@ -32,6 +30,7 @@ from schemas.manifest import (
     load_rows,
     rows_sha256,
 )
+from schemas.parquet_file import read_table
 
 Place = tuple[str, int]  # dataset path, episode_index
 
@@ -46,7 +45,7 @@ def naming(corpus: Path, uids: pa.Array) -> tuple[str, ...]:
 
 
 def _names_any(corpus: Path, name: str, uids: pa.Array) -> bool:
-    folder = corpus / FOLDER / name
+    folder = within(corpus, f"{FOLDER}/{name}")
     found = _columns(folder, ["uid"])["uid"]
     is_named = bool(pc.any(pc.is_in(found, value_set=uids)).as_py())
     if is_named:
@@ -55,15 +54,10 @@ def _names_any(corpus: Path, name: str, uids: pa.Array) -> bool:
 
 
 def _columns(folder: Path, columns: Sequence[str]) -> pa.Table:
-    path = folder / ROWS_FILE
-    try:
-        return pq.read_table(path, columns=list(columns), partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        message = f"damaged ({error}); build it again, or remove its folder"
-        raise ConfigError(message, where=str(path)) from error
+    return read_table(folder / ROWS_FILE, columns, remedy="build it again, or remove its folder")
 
 
-def redact_manifests(corpus: Corpus, disk: Disk, places: Iterable[Place]) -> list[str]:
+def redact_manifests(corpus: Corpus, disk: LocalStorage, places: Iterable[Place]) -> list[str]:
     """Take the rows of these places out of every manifest; the names of those that had any.
 
     Raises:
@@ -72,7 +66,7 @@ def redact_manifests(corpus: Corpus, disk: Disk, places: Iterable[Place]) -> lis
     gone = set(places)
     done = []
     for name in manifest_names(corpus.root) if gone else ():
-        folder = corpus.root / FOLDER / name
+        folder = corpus.path(f"{FOLDER}/{name}")
         found = _columns(folder, ["dataset_path", "episode_index"])
         pairs = zip(*(found[column].to_pylist() for column in found.column_names), strict=True)
         if counted := Counter(pair for pair in pairs if pair in gone):
@@ -81,17 +75,19 @@ def redact_manifests(corpus: Corpus, disk: Disk, places: Iterable[Place]) -> lis
     return done
 
 
-def _redact(folder: Path, disk: Disk, counted: Counter[Place]) -> None:
+def _redact(folder: Path, disk: LocalStorage, counted: Counter[Place]) -> None:
     rows, facts = load_rows(folder), load_facts(folder)
     pairs = zip(rows["dataset_path"].to_pylist(), rows["episode_index"].to_pylist(), strict=True)
     is_left = pa.array([pair not in counted for pair in pairs], pa.bool_())
     left = rows.filter(is_left)
     said = _said(load_redaction(folder), counted, rows_sha256(left))
-    disk.write(folder / REDACTION_FILE, f"{said.model_dump_json(indent=1)}\n".encode())
+    page = f"{said.model_dump_json(indent=1)}\n".encode()
+    disk.write(folder / REDACTION_FILE, page, is_durable=True)
     lost = set(rows["text"].to_pylist()) - set(left["text"].to_pylist())
     if (without := _without_texts(facts, lost)) != facts:
-        disk.write(folder / FACTS_FILE, page_bytes(without))
-    disk.write(folder / ROWS_FILE, rows_bytes(left))
+        disk.write(folder / FACTS_FILE, page_bytes(without), is_durable=True)
+    disk.sync()  # once the rows have gone, nobody looks at the two above again
+    disk.write(folder / ROWS_FILE, rows_bytes(left), is_durable=True)
 
 
 def _said(before: Redaction, counted: Counter[Place], digest: str) -> Redaction:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest import snapshot
-from ingest.disk import Disk
 from ingest.life.doomed import Touched, paths_of, replaced
 from ingest.snapshot import Part, Snapshot
+from ingest.storage import LocalStorage
 from ingest.tombstones import Row, tombstones
 
 
@@ -18,7 +18,7 @@ class Rewriting:
     """Snapshots with the rows gone: `by` says which part takes the place of which, `parts` which uids each had."""
 
     corpus: Path
-    disk: Disk
+    disk: LocalStorage
     by: Mapping[str, Part | None]
     parts: Sequence[Touched]
     tombstones: Mapping[str, Row]

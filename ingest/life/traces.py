@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ingest.corpus import Corpus
-from ingest.disk import HALF_SUFFIX, Disk
+from ingest.storage import HALF_SUFFIX, LocalStorage, OutsideCorpus
 from ingest.tombstones import Row
+from schemas.json_text import parse_json
 from schemas.manifest import FOLDER as MANIFESTS
+
+MOST_BYTES = 1 << 24  # of a kept answer
 
 
 def traces(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
@@ -37,26 +39,29 @@ def _latents(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
     """By the number of the place, whatever the catalog knew of them."""
     for row in erased:
         if row["dataset_path"] is not None:
-            latents = corpus.root / row["dataset_path"] / "latents"
+            latents = corpus.path(f"{row['dataset_path']}/latents")
             yield from sorted(latents.rglob(f"episode_{row['episode_index']:06d}.*"))
 
 
 def _captions(corpus: Corpus, uids: set[str]) -> Iterator[Path]:
     """Kept answers about these episodes. A damaged one counts as no answer, and goes too."""
+    storage = LocalStorage(corpus.root)
     for path in sorted((corpus.root / "cache" / "captions").glob("*/*.json")):
         try:
-            about = json.loads(path.read_text())["uid"]
-        except (ValueError, KeyError, TypeError):
+            about = parse_json(storage.read(path, most=MOST_BYTES))["uid"]
+        except (OutsideCorpus, ValueError, KeyError, TypeError):
             yield path
             continue
         if about in uids:
             yield path
 
 
-def shorten_lists(corpus: Corpus, disk: Disk, uids: set[str]) -> None:
+def shorten_lists(corpus: Corpus, disk: LocalStorage, uids: set[str]) -> None:
     """The plain lists of past runs, without the lines of these episodes."""
     for path in sorted([*corpus.ledger.glob("*.jsonl"), *corpus.quarantine.glob("*.jsonl")]):
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.partition('"uid": "')[2][:36] not in uids]
+        # As bytes: a line that a disk or a stranger damaged is no text, and names no episode.
+        lines = path.read_bytes().splitlines(keepends=True)
+        names = {uid.encode() for uid in uids}
+        kept = [line for line in lines if line.partition(b'"uid": "')[2][:36] not in names]
         if len(kept) < len(lines):
-            disk.write(path, "".join(kept).encode())
+            disk.write(path, b"".join(kept), is_durable=True)

@@ -8,26 +8,35 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from ingest.disk import Disk
+from ingest.storage import FileSystem, LocalStorage
 
 
 class PowerCut(BaseException):
     """Not an Exception: no handler of the pipeline may survive it, as none survives a real one."""
 
 
-class QuickDisk(Disk):
-    """Tells the kernel nothing about durability: nobody pulls this machine's plug."""
+class QuickSystem(FileSystem):
+    """Says nothing to the kernel about durability: nobody pulls this machine's plug."""
 
-    def write(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
-        super().write(path, data)
-
-    @contextmanager
-    def writing(self, path: Path, *, is_durable: bool = False) -> Iterator[BufferedRandom]:
-        with super().writing(path) as file:
-            yield file
-
-    def sync(self) -> None:
+    def fsync(self, handle: int) -> None:
         pass
+
+    def syncfs(self, handle: int) -> None:
+        pass
+
+
+class QuickDisk(LocalStorage):
+    """A storage that does not wait for the disk."""
+
+    def __init__(self) -> None:
+        super().__init__(system=QuickSystem())
+
+
+class Count:
+    """Operations done, and how many may be; the same for a storage under all its roots."""
+
+    def __init__(self, allowed: int) -> None:
+        self.allowed, self.done = allowed, 0
 
 
 class CuttingDisk(QuickDisk):
@@ -38,16 +47,24 @@ class CuttingDisk(QuickDisk):
     """
 
     def __init__(self, allowed: int) -> None:
-        self.allowed = allowed
-        self.done = 0
+        super().__init__()
+        self.count = Count(allowed)
+
+    @property
+    def allowed(self) -> int:
+        return self.count.allowed
+
+    @property
+    def done(self) -> int:
+        return self.count.done
 
     def _count(self, torn: Callable[[], Any] | None = None) -> None:
         if self.done == self.allowed and torn is not None:
             torn()
         if self.done >= self.allowed:
-            self.done = self.allowed + 1
+            self.count.done = self.allowed + 1
             raise PowerCut
-        self.done += 1
+        self.count.done += 1
 
     def write(self, path: Path, data: bytes, **how: bool) -> None:
         part = path.with_name(f".{path.name}.part")
@@ -66,7 +83,7 @@ class CuttingDisk(QuickDisk):
         super().create(path, data)
 
     def append(self, path: Path, data: bytes) -> None:
-        self._count(lambda: Disk().append(path, data[: len(data) // 2]))
+        self._count(lambda: LocalStorage().append(path, data[: len(data) // 2]))
         super().append(path, data)
 
     def publish(self, path: Path, data: bytes) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ingest.executor import LocalExecutor, RayExecutor
+from ingest.executor_local import LocalExecutor
+from ingest.executor_ray import RayExecutor
 from tests.faults.runs import LIMITS, run
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from ingest import snapshot
 from ingest.corpus import open_or_create, writer_lock
-from ingest.disk import Disk
 from ingest.executor import Executor, InlineExecutor
 from ingest.plan import Request, make_plan
 from ingest.recipe import Limits, Recipe
 from ingest.run import RunContext, Tally, ingest
+from ingest.storage import LocalStorage
 
 TOY = "tests.faults.toy:Toy"
 LIMITS = Limits(time_limit_s=60, memory_limit_mib=2048)
@@ -23,13 +23,13 @@ def run(
     raw: Path,
     out: Path,
     *,
-    disk: Disk | None = None,
+    disk: LocalStorage | None = None,
     executor: Executor | None = None,
     run_id: str = "run",
     limits: Limits = LIMITS,
     **request: Any,
 ) -> Tally:
-    disk = disk or Disk()
+    disk = disk or LocalStorage()
     asked = Request(
         source=request.pop("source", TOY),
         root=raw,

@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ingest.corpus import Corpus, writer_lock
-from ingest.disk import Disk
 from ingest.life.forget import forget
+from ingest.storage import LocalStorage
 from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas.errors import ConfigError
@@ -64,10 +64,11 @@ def test_a_second_writer_is_turned_away(name: str, corpus: Path, tmp_path: Path)
     } <= {".writer"}
 
 
-class FullDisk(Disk):
+class FullDisk(LocalStorage):
     """Has room for so many more writes, and for half of the next one."""
 
     def __init__(self, room: int) -> None:
+        super().__init__()
         self.room = room
 
     def write(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
@@ -81,7 +82,7 @@ class FullDisk(Disk):
         pass
 
 
-def erase(corpus: Path, disk: Disk, run_id: str) -> None:
+def erase(corpus: Path, disk: LocalStorage, run_id: str) -> None:
     wanted = [row["uid"] for row in rows_of(corpus, "verdicts") if row["episode_id"] == "c"]
     wanted += [row["uid"] for row in rows_of(corpus, "tombstones")]
     forget(Corpus(corpus), disk, wanted, reason="", run_id=run_id, erased_at=AT)
@@ -89,7 +90,11 @@ def erase(corpus: Path, disk: Disk, run_id: str) -> None:
 
 @pytest.mark.parametrize(("act", "room"), [(erase, 1), (erase, 9), (erase, 24), (merge, 2)])
 def test_a_full_disk_is_said_and_the_next_run_finishes(
-    act: Callable[[Path, Disk, str], None], room: int, made: Path, corpus: Path, tmp_path: Path
+    act: Callable[[Path, LocalStorage, str], None],
+    room: int,
+    made: Path,
+    corpus: Path,
+    tmp_path: Path,
 ) -> None:
     wanted = shutil.copytree(made, tmp_path / "wanted")
     act(wanted, FullDisk(10**6), "whole")
@@ -104,13 +109,13 @@ def test_a_full_disk_is_said_and_the_next_run_finishes(
 
 KILLED = """
 import os, signal, sys
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 from jobs.cli import main
 
 def killed(self, source, target):
     os.kill(os.getpid(), signal.SIGKILL)
 
-Disk.place = killed
+LocalStorage.place = killed
 sys.argv = ["eicorpus", "forget", sys.argv[1], sys.argv[2]]
 main()
 """

@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from ingest.disk import Disk
 from ingest.executor import (
     Death,
     Executor,
     InlineExecutor,
-    LocalExecutor,
     NextWork,
-    RayExecutor,
     Result,
     guarded,
 )
+from ingest.executor_local import LocalExecutor
+from ingest.executor_ray import RayExecutor
 from ingest.process import Work
 from ingest.recipe import Limits
+from ingest.storage import LocalStorage
 from schemas.errors import Code, TransientError
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy
@@ -76,6 +76,7 @@ def test_poison_is_set_aside_and_the_run_goes_on(executor: Executor, tmp_path: P
     assert "toy.py" in verdicts["f"]["message"]  # the address of the bug
 
 
+@pytest.mark.smoke
 def test_executors_write_the_same_bytes(executor: Executor, tmp_path: Path) -> None:
     raw = write_toy(tmp_path / "raw", dict.fromkeys("abcdefg", "good") | {"d": "quarantine"})
     run(raw, tmp_path / "one", executor=InlineExecutor())
@@ -98,10 +99,13 @@ def test_poison_is_not_tried_again_unless_asked(tmp_path: Path) -> None:
     assert (mended.committed, mended.quarantined) == (2, 0)
 
 
-class FullDisk(Disk):
+class FullDisk(LocalStorage):
     """Refuses the rows of the second episode, as a file system without room does."""
 
     rows = 0
+
+    def at(self, root: Path) -> FullDisk:
+        return self  # one count
 
     def write(self, path: Path, data: bytes, **how: bool) -> None:
         is_rows = path.name == "staged.arrow"
@@ -141,7 +145,7 @@ class Preempted:
             if tries <= 5:
                 yield work, Death(code=Code.WORKER_DIED, how="node lost", took_machine=True)
             else:
-                yield work, guarded(work, Disk())
+                yield work, guarded(work, LocalStorage())
 
 
 def test_lost_machines_do_not_count_against_an_episode(tmp_path: Path) -> None:

@@ -45,7 +45,13 @@ def assert_undisturbed(out: Path, raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("local", marks=pytest.mark.smoke),
+        pytest.param("ray", marks=pytest.mark.ray),
+    ],
+)
 def test_driver_killed_at_different_moments(kind: str, tmp_path: Path) -> None:
     raw, out = write_toy(tmp_path / "raw", KINDS), tmp_path / "corpus"
     for number, moment_s in enumerate((1.5, 3.0, 4.5) if kind == "local" else (6.0, 9.0)):
@@ -72,7 +78,7 @@ def test_workers_do_not_outlive_their_driver(tmp_path: Path) -> None:
     time.sleep(6)  # they are at work, or about to be
     driver.kill()
     driver.wait()
-    gone, alive = psutil.wait_procs(workers, timeout=10)
+    gone, alive = psutil.wait_procs(workers, timeout=60)
     assert len(gone) >= 2
     assert alive == []
 
@@ -116,17 +122,18 @@ def test_workers_killed_under_ray(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_says_so_and_resumes(how: signal.Signals, tmp_path: Path) -> None:
-    raw, out = write_toy(tmp_path / "raw", KINDS), tmp_path / "corpus"
+    # The gate is shut until the rerun, so that no machine is fast enough to end before the signal.
+    raw, out = write_toy(tmp_path / "raw", KINDS | {"e03": "gated"}), tmp_path / "corpus"
     words = ["ingest", "tests.faults.toy:Toy", str(raw), "--out", str(out), "--workers", "1"]
     command = [sys.executable, "-m", "jobs", *words]
     first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
     while not list(out.glob("ledger/*.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(2.5)
     first.send_signal(how)
     _, said = first.communicate(timeout=60)
     assert first.returncode == 130, said.decode()
     assert b"to resume" in said
+    (raw / GATE).touch()
     assert subprocess.run(command, cwd=ROOT, check=False, timeout=120).returncode == 0
     assert_undisturbed(out, raw, tmp_path)

@@ -1,7 +1,7 @@
 """A source whose episodes misbehave on demand: `episodes.json` is {"<id>": "<kind>"}.
 
 Kinds: good; quarantine (a SourceError); short (one timestep); segfault (a real SIGSEGV); kill (SIGKILL on itself); hang; oom
-(allocates until the limit stops it); crash (a bug of ours); flaky (a hiccup of storage, once); slow (half a second); gated (works until the test opens the gate).
+(allocates until the limit stops it); deep (reads DEEP/<id>); crash (a bug of ours); flaky (a hiccup of storage, once); slow (half a second); gated (works until the test opens the gate).
 Faithful where it matters: `load` runs in the worker, as every adapter's does.
 """
 
@@ -35,6 +35,7 @@ from schemas.episode import (
 from schemas.errors import Code, SourceError, TransientError
 from schemas.rate import instants_ns
 
+DEEP = "a/b/c/d/e"  # deeper than the folders that a plan samples
 GATE = "gate"  # the file at the raw root that lets gated episodes go on
 
 
@@ -102,6 +103,8 @@ def misbehave(kind: str, ref: EpisodeRef) -> None:
         _fail_once(Path(ref.root) / f"{ref.episode_id}.tried")
     elif kind == "gated":
         _wait_for(Path(ref.root) / GATE)
+    elif kind == "deep":
+        _read(Path(ref.root) / DEEP / ref.episode_id)
     elif kind in _MISCHIEF:
         _MISCHIEF[kind]()
 
@@ -115,13 +118,20 @@ def _crash() -> None:
 
 
 def _hoard() -> None:
-    hoard = [np.ones(16 * 1024 * 1024) for _ in range(1024)]  # 128 MiB each
+    hoard = [
+        np.empty(16 * 1024 * 1024) for _ in range(1024)
+    ]  # 128 MiB each; the limit counts what is mapped
     assert hoard
 
 
 def _wait_for(gate: Path) -> None:
     while not gate.exists():
         time.sleep(0.02)
+
+
+def _read(path: Path) -> None:
+    if not path.is_file():
+        raise SourceError(Code.MISSING_FILE, "not there; expected a file", where=str(path))
 
 
 def _fail_once(marker: Path) -> None:

@@ -18,12 +18,12 @@ from ingest import snapshot
 from ingest.commit import Committer, datasets_of, stored_episodes
 from ingest.corpus import Corpus
 from ingest.digest import content_digest, rows_digest
-from ingest.disk import Disk
 from ingest.executor import InlineExecutor, NextWork, Result
 from ingest.lerobot_writer import column_stats
 from ingest.process import Work, process
 from ingest.recipe import Recipe
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from schemas.episode import Episode, EpisodeRef, Instruction
 from schemas.errors import InvariantError, TransientError
 from schemas.lerobot import Info
@@ -224,12 +224,12 @@ def staged(tmp_path: Path, number: int) -> tuple[Any, Path]:
     (ref,) = Toy().discover(tmp_path / "raw", info)
     folder = tmp_path / "corpus" / "staging" / ref.uid
     work = Work(ref=ref, adapter=runs.TOY, recipe=Recipe(), staging=str(folder))
-    return process(work, Disk()), folder
+    return process(work, LocalStorage()), folder
 
 
 def committer(tmp_path: Path) -> Committer:
     corpus = Corpus(tmp_path / "corpus")
-    return Committer(corpus=corpus, disk=Disk(), run_id="r", parent=Snapshot())
+    return Committer(corpus=corpus, disk=LocalStorage(), run_id="r", parent=Snapshot())
 
 
 def test_one_folder_cannot_have_two_feature_tables(tmp_path: Path) -> None:

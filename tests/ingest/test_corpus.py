@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest.corpus import Corpus, data_file, open_corpus, open_or_create, video_file, writer_lock
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 from schemas.catalog import FORMAT_VERSION
 from schemas.errors import ConfigError
 from tests.faults.runs import tree
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def create(path: Path, uid: str = "u1") -> Corpus:
-    return open_or_create(path, uid=uid, recipe_digest="0" * 16, disk=Disk())
+    return open_or_create(path, uid=uid, recipe_digest="0" * 16, disk=LocalStorage())
 
 
 def test_a_new_corpus_says_what_it_is(tmp_path: Path) -> None:

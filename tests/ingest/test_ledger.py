@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ingest.disk import Disk
 from ingest.executor import Death
 from ingest.ledger import Ledger, read_history
+from ingest.storage import LocalStorage
 from schemas.errors import Code
 from schemas.outcome import Outcome, State
 
@@ -16,7 +16,7 @@ FINE = Outcome(uid="b", state=State.FILTERED, code="too_short")
 
 
 def ledger(folder: Path, run_id: str) -> Ledger:
-    return Ledger(Disk(), folder, run_id)
+    return Ledger(LocalStorage(), folder, run_id)
 
 
 def events(folder: Path, run_id: str) -> list[dict[str, object]]:
@@ -72,3 +72,19 @@ def test_a_torn_last_line_never_happened(tmp_path: Path) -> None:
         path.write_text(whole[:size])
         assert read_history(tmp_path).poisoned == {}
     assert read_history(tmp_path / "nowhere").poisoned == {}
+
+
+def test_lines_that_no_ledger_wrote_are_passed_over(tmp_path: Path) -> None:
+    """A corpus of a stranger, or a damaged disk: no text, no object, no uid, a number for a code."""
+    book = ledger(tmp_path, "r1")
+    book.ends([(DIED, State.QUARANTINED)])
+    strange = [b"\xff\xfe", b"[]", b"7", b'{"event": "end"}', b'{"event": "end", "uid": 1}', b"{}"]
+    code = b'{"event": "end", "uid": "c", "code": [], "message": ""}'
+    with (tmp_path / "r1.jsonl").open("ab") as file:
+        file.write(b"\n".join([*strange, code]) + b"\n")
+    book.ends([(FINE, State.FILTERED)])
+    assert read_history(tmp_path).poisoned == {}
+    (tmp_path / "r2.jsonl").write_bytes(
+        (tmp_path / "r1.jsonl").read_bytes().split(b"\n")[0] + b"\n"
+    )
+    assert read_history(tmp_path).poisoned == {"b": ("worker_died", "SIGSEGV")}

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest import snapshot
-from ingest.disk import Disk
 from ingest.snapshot import Part, Snapshot
+from ingest.storage import LocalStorage
 from schemas.catalog import FORMAT_VERSION, TABLES
 from schemas.errors import ConfigError, InvariantError, TransientError
 from tests.faults.runs import tree
 
-DISK = Disk()
+DISK = LocalStorage()
 
 
 def row(uid: str, start: int = 0) -> dict[str, Any]:

@@ -1,0 +1,34 @@
+"""`meta/info.json` of a dataset of a corpus, as every command but `verify` reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ingest.rooted import within
+from schemas.document import DocumentError
+from schemas.errors import ConfigError, SourceError
+from schemas.invalid import invalid
+from schemas.json_text import parse_json
+from schemas.lerobot import Info
+from schemas.regular_file import read_regular
+
+INFO = "meta/info.json"
+_MOST_BYTES = 1 << 24
+
+
+def read_info(corpus: Path, dataset_path: str) -> Info:
+    """What a dataset says of itself.
+
+    Raises:
+        ConfigError: it says nothing, or something else than LeRobot's keys.
+    """
+    path = within(corpus, f"{dataset_path}/{INFO}")
+    try:
+        return Info.model_validate(parse_json(read_regular(path, max_bytes=_MOST_BYTES)))
+    except ValidationError as error:
+        raise ConfigError(f"{invalid(error)}; run eicorpus verify", where=str(path)) from error
+    except (SourceError, DocumentError) as error:
+        found = f"cannot be read ({error}); run eicorpus verify {corpus}"
+        raise ConfigError(found, where=str(path)) from error

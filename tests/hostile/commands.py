@@ -1,0 +1,108 @@
+"""Every command that opens a corpus, in this process. A new command must be listed, here or among those that open none."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import typer.main
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from schemas.errors import PipelineError
+from tests.hostile.corpora import World
+
+PATIENCE_S = 120  # a command that waits for a pipe waits for ever
+# {corpus} {raw} {out} {uid} are filled in.
+WORDS = {
+    "ingest": "tests.faults.toy:Toy {raw} --out {corpus} --workers 0 --max-quarantined 1",
+    "query": "SELECT * FROM episodes --corpus {corpus} --json",
+    "measure": "{corpus} --workers 0",
+    "caption": "{corpus}",
+    "tier": "{corpus}",
+    "explain": "{corpus} {uid}",
+    "dedup": "{corpus}",
+    "report": "{corpus} --html {out}.html",
+    "stale": "{corpus}",
+    "compact": "{corpus}",
+    "gc": "{corpus} --keep 1 --older-than 0",
+    "forget": "{corpus} {uid}",
+    "verify": "{corpus}",
+    "digest": "{corpus}",
+    "manifest build": "new --corpus {corpus} --workers 0",
+    "manifest show": "m --corpus {corpus}",
+    "manifest diff": "m m --corpus {corpus}",
+    "manifest verify": "built --corpus {corpus}",
+    "snapshot list": "--corpus {corpus}",
+    "snapshot diff": "1 2 --corpus {corpus}",
+    "export iceberg": "{corpus} --warehouse {out}",
+}
+# Why each of them is not run here.
+OPEN_NONE = {
+    "doctor": "raw data",
+    "peer": "an environment",
+    "demo": "a corpus of its own, by the commands above",
+    "sources": "nothing",
+    "models list": "nothing",
+    "models get": "a download",
+    "latents": "loads a network; what it reads and writes goes through the same door: tests/latents",
+    "train": "reads through schemas/contained.py: tests/training",
+    "eval": "a run, and through it as train",
+    "serve-policy": "a run",
+}
+CHANGING = ("ingest", "measure", "tier", "compact", "gc", "forget", "manifest build")
+
+
+def commands() -> Iterator[str]:
+    """Every command of `eicorpus`, by its words."""
+
+    def below(command: Any, words: tuple[str, ...]) -> Iterator[str]:
+        if not hasattr(command, "commands"):
+            yield " ".join(words)
+            return
+        for name, inner in command.commands.items():
+            yield from below(inner, (*words, name))
+
+    yield from below(typer.main.get_command(app), ())
+
+
+class StillRunningError(BaseException):
+    """No handler of the pipeline catches it."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    exit_code: int
+    output: str
+    error: BaseException | None
+
+
+def run(name: str, world: World, uid: str) -> Ended:
+    """As `eicorpus NAME ...` ends, with the exit code that `jobs.cli.main` gives."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StillRunningError(name)
+
+    filled = {"corpus": world.corpus, "raw": world.raw, "out": world.root / "out", "uid": uid}
+    words = [word.format(**filled) for word in _split(WORDS[name])]
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(PATIENCE_S)
+    try:
+        result = CliRunner().invoke(app, [*name.split(), *words])
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    error = None if isinstance(result.exception, SystemExit) else result.exception
+    code = getattr(error, "exit_code", 3) if isinstance(error, PipelineError) else 3
+    return Ended(code if error is not None else result.exit_code, result.output, error)
+
+
+def _split(words: str) -> list[str]:
+    """By spaces; a query is one word."""
+    if words.startswith("SELECT"):
+        query, _, rest = words.partition(" --")
+        return [query, *f"--{rest}".split()]
+    return words.split()

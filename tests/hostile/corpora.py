@@ -1,0 +1,333 @@
+"""A corpus with something in every room, a world beside it that must not change, and every way to make the one lead to the other.
+
+Scenarios come from the corpus that the code writes: every path in it, every field of every JSON document, every column of every part. A
+new room, field or column joins by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from typer.testing import CliRunner
+
+from ingest.corpus import Corpus
+from ingest.life.forget import forget
+from ingest.storage import LocalStorage
+from jobs.cli import app
+from tests.curation.living import build, publish_manifest, uids
+from tests.faults.toy import write_toy
+
+POLICY = """
+policy: lenient
+version: 1
+about: Everything that is there.
+segments:
+  min_length_s: 0.1
+  origin: the toy's episodes are short
+  edges: [{segments: valid_run}]
+rules:
+  - {code: nothing, tier: excluded, text: no time at all, when: {fact: segment_s, below: 0.01, origin: any}}
+otherwise: {code: fine, tier: high, text: the rest}
+"""
+SECRET = b"private-0d9f1c7be2"
+EPISODES = {"a": "good", "b": "quarantine", "c": "good", "e": "good"}
+AT = datetime(2026, 2, 3, tzinfo=UTC)
+
+
+class StoppedError(Exception):
+    """In the middle of an erasure."""
+
+
+class Stopping(LocalStorage):
+    def place(self, source: Path, target: Path) -> None:
+        raise StoppedError
+
+
+@dataclass(frozen=True)
+class World:
+    """`corpus`; `victim`, a whole copy of it with secrets beside it; `raw` data with an episode that is not ingested."""
+
+    root: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "raw"
+
+    @property
+    def corpus(self) -> Path:
+        return self.root / "corpus"
+
+    @property
+    def sound(self) -> Path:
+        """The corpus as it was."""
+        return self.root / "sound"
+
+    @property
+    def victim(self) -> Path:
+        return self.root / "victim"
+
+
+def make_world(root: Path) -> World:
+    """Curated by the commands themselves; one episode is erased whole, the erasure of another was stopped after its commit."""
+    world = World(root)
+    corpus = build(root, EPISODES)
+    publish_manifest(corpus)
+    policy = root / "lenient.yaml"
+    policy.write_text(POLICY)
+    for words in (
+        ["measure", str(corpus), "--workers", "0"],
+        ["tier", str(corpus), "--policy", str(policy)],
+        ["dedup", str(corpus)],
+        ["caption", str(corpus)],
+        ["manifest", "build", "built", "--corpus", str(corpus), "--workers", "0"],
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, (words, done.output, done.exception)
+    of = uids(corpus)
+    forget(Corpus(corpus), LocalStorage(), [of["c"]], reason="", run_id="done", erased_at=AT)
+    with contextlib.suppress(StoppedError):
+        forget(Corpus(corpus), Stopping(), [of["e"]], reason="", run_id="half", erased_at=AT)
+    write_toy(world.raw, {**EPISODES, "f": "good"})
+    shutil.copytree(corpus, world.victim)
+    shutil.copytree(corpus, world.sound)
+    # Names that a sweep, a collection or a rebuild would take for its own.
+    for folder in [world.victim, *(p for p in world.victim.rglob("*") if p.is_dir())]:
+        for name in ("f", ".x.part", "part-0.parquet", "episode_999999.parquet", "000001.json"):
+            (folder / name).write_bytes(SECRET)
+    for path in world.victim.rglob("*.json*"):
+        path.write_bytes(path.read_bytes().replace(b'"do ', b'"' + SECRET + b" do "))
+    return world
+
+
+def state(folder: Path) -> str:
+    """A digest of everything outside: names, kinds, modes, times of change, contents."""
+    lines = []
+    for path in sorted([folder, *folder.rglob("*")]):
+        about = path.lstat()
+        data = path.read_bytes() if stat.S_ISREG(about.st_mode) else b""
+        size = hashlib.sha256(data).hexdigest()
+        links = about.st_nlink if stat.S_ISREG(about.st_mode) else 0
+        lines.append(
+            f"{path} {about.st_mode} {about.st_mtime_ns} {about.st_ctime_ns} {links} {size}"
+        )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def holds_secret(corpus: Path) -> list[str]:
+    """Files of the corpus with something from outside in them; links are not followed."""
+    found = []
+    for folder, _, names in os.walk(corpus):
+        for name in names:
+            path = Path(folder) / name
+            if stat.S_ISREG(path.lstat().st_mode) and SECRET in path.read_bytes():
+                found.append(str(path))
+    return found
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    spoil: Callable[[World], None]
+
+
+# --- rooms -----------------------------------------------------------------------------------------------------------
+
+
+def rooms(made: World) -> Iterator[Scenario]:
+    """Every file and folder of the corpus as a link to its likeness outside, as a pipe, as a device."""
+    locks = [".writer", ".unfinished", "manifests/.lock"]
+    there = {p.relative_to(made.sound).as_posix() for p in made.sound.rglob("*")}
+    for relative in sorted({*there, *locks}):
+        yield Scenario(f"link:{relative}", _Room(relative, _link))
+        yield Scenario(f"pipe:{relative}", _Room(relative, _pipe))
+        if not relative.endswith((".mp4", ".safetensors")):
+            yield Scenario(f"device:{relative}", _Room(relative, _device))
+
+
+@dataclass(frozen=True)
+class _Room:
+    relative: str
+    put: Callable[[Path, Path], None]
+
+    def __call__(self, world: World) -> None:
+        path, target = world.corpus / self.relative, world.victim / self.relative
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        self.put(path, target if target.exists() else world.victim / "f")
+
+
+def _link(path: Path, target: Path) -> None:
+    path.symlink_to(target)
+
+
+def _pipe(path: Path, target: Path) -> None:
+    del target
+    os.mkfifo(path)
+
+
+def _device(path: Path, target: Path) -> None:
+    """A link where this user may make no device: `/dev/zero` never ends."""
+    del target
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    except OSError:
+        path.symlink_to("/dev/zero")
+
+
+# --- fields of JSON documents ----------------------------------------------------------------------------------------
+
+Keys = tuple[str | int, ...]
+NUMBERS = (-1, 10**30)
+
+
+def json_fields(made: World) -> Iterator[Scenario]:
+    """Every text of every JSON document as a way out, every number as none of this corpus."""
+    seen = set()
+    for path in sorted(made.sound.rglob("*.json*")):
+        relative = path.relative_to(made.sound).as_posix()
+        is_lines = path.suffix == ".jsonl"
+        first = path.read_text().splitlines()[0] if is_lines else path.read_text()
+        for keys, value in _leaves(json.loads(first)):
+            kind = (
+                path.parent.name,
+                path.name if "_snapshots" not in relative else "",
+                _shape(keys),
+            )
+            if kind in seen:
+                continue
+            seen.add(kind)
+            for label, bad in _bad_values(value):
+                spoil = _Field(relative, keys, bad, is_lines)
+                yield Scenario(f"json:{relative}:{'.'.join(map(str, keys))}:{label}", spoil)
+
+
+def _shape(keys: Keys) -> str:
+    return ".".join("*" if isinstance(key, int) else key for key in keys)
+
+
+def _leaves(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*keys, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value[:1]):
+            yield from _leaves(inner, (*keys, number))
+    else:
+        yield keys, value
+
+
+def _bad_values(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, str):
+        inside = value if "/" in value else "f"
+        yield "dots", lambda world: f"../victim/{inside}"
+        yield "deep", lambda world: f"../../../victim/{inside}"
+        yield "absolute", lambda world: str(world.victim / inside)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        for number in NUMBERS:
+            yield str(number)[:3], lambda world, number=number: number
+
+
+@dataclass(frozen=True)
+class _Field:
+    relative: str
+    keys: Keys
+    bad: Callable[[World], Any]
+    is_lines: bool
+
+    def __call__(self, world: World) -> None:
+        path = world.corpus / self.relative
+        lines = path.read_text().splitlines() if self.is_lines else [path.read_text()]
+        whole = json.loads(lines[0])
+        at = whole
+        for key in self.keys[:-1]:
+            at = at[key]
+        at[self.keys[-1]] = self.bad(world)
+        path.write_text("\n".join([json.dumps(whole), *lines[1:]]) + "\n")
+
+
+# --- columns of the catalog and of manifests -------------------------------------------------------------------------
+
+
+def columns(made: World) -> Iterator[Scenario]:
+    """Every text column of every part of the latest snapshot, and of every manifest, as a way out; every number as -1."""
+    for table, part in _parts(made):
+        found = pq.read_table(made.sound / part)
+        for keys, kind in _fields(found.schema):
+            for label in ("dots", "absolute") if pa.types.is_string(kind) else ("minus",):
+                name = f"column:{table}.{'.'.join(keys)}:{label}"
+                yield Scenario(name, _Column(table, part, keys, label))
+
+
+def _parts(made: World) -> Iterator[tuple[str, str]]:
+    latest = max((made.sound / "catalog/_snapshots").glob("*.json"))
+    for table, parts in json.loads(latest.read_text())["tables"].items():
+        if parts:
+            yield table, parts[-1]["path"]
+    for path in sorted((made.sound / "manifests").glob("*/manifest.parquet")):
+        yield "", path.relative_to(made.sound).as_posix()
+
+
+def _fields(
+    fields: Any, above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], pa.DataType]]:
+    for field in fields:
+        kind = field.type.value_type if pa.types.is_list(field.type) else field.type
+        if pa.types.is_struct(kind):
+            yield from _fields(kind, (*above, field.name))
+        elif pa.types.is_string(kind) or pa.types.is_integer(kind):
+            yield (*above, field.name), kind
+
+
+@dataclass(frozen=True)
+class _Column:
+    table: str
+    part: str
+    keys: tuple[str, ...]
+    label: str
+
+    def __call__(self, world: World) -> None:
+        path = world.corpus / self.part
+        rows = pq.read_table(path)
+        spoiled = [self._spoiled(row, self.keys, world) for row in rows.to_pylist()]
+        pq.write_table(pa.Table.from_pylist(spoiled, schema=rows.schema), path)
+        if self.table:
+            self._name_in_snapshots(world, path)
+
+    def _spoiled(self, value: Any, keys: tuple[str, ...], world: World) -> Any:
+        if isinstance(value, list):
+            return [self._spoiled(each, keys, world) for each in value]
+        if value is None and keys:
+            return None
+        if keys:
+            inner = self._spoiled(value[keys[0]], keys[1:], world)
+            return {**value, keys[0]: inner}
+        if value is None and self.label != "minus":
+            value = "f"
+        if self.label == "minus":
+            return -1
+        inside = value if "/" in value else "f"
+        return f"../victim/{inside}" if self.label == "dots" else str(world.victim / inside)
+
+    def _name_in_snapshots(self, world: World, path: Path) -> None:
+        """The catalog is whole: sizes and digests are those of the spoiled part."""
+        data = path.read_bytes()
+        true = {"num_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for file in (world.corpus / "catalog/_snapshots").glob("*.json"):
+            whole = json.loads(file.read_text())
+            for part in whole["tables"][self.table]:
+                part.update(true if part["path"] == self.part else {})
+            file.write_text(json.dumps(whole))

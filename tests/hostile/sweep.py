@@ -1,0 +1,123 @@
+"""Hostile scenarios times commands: the runs, a sample of them, and what one run does wrong."""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ingest import snapshot
+from ingest.storage import FileSystem
+from tests.hostile.commands import WORDS, run
+from tests.hostile.corpora import (
+    Scenario,
+    World,
+    columns,
+    holds_secret,
+    json_fields,
+    make_world,
+    rooms,
+    state,
+)
+
+KINDS = {"rooms": rooms, "json": json_fields, "columns": columns}
+GIB = 1 << 30
+ROOM_BYTES = 4 * GIB  # address space that a command may add; beyond it an allocation fails
+PEAK_BYTES = 1 * GIB  # resident memory that a command may add on a corpus of some hundred kilobytes
+
+
+@contextmanager
+def hostile_world(folder: Path) -> Iterator[tuple[World, str]]:
+    """The world, and the uid of an episode of its corpus."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("fsync", "syncfs"):  # survival of a power cut is not tested here
+            patched.setattr(FileSystem, name, lambda self, handle: None)
+        made = make_world(folder)
+        rows = snapshot.load(made.sound).read(made.sound, "episodes").to_pylist()
+        yield made, str(rows[0]["uid"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: a scenario and a command."""
+
+    scenario: Scenario
+    command: str
+
+
+def cases(made: World, kind: str, *, every: bool = False) -> list[Case]:
+    """Each scenario with one command in turn, or with every command."""
+    names = list(WORDS)
+    return [
+        Case(scenario, name)
+        for number, scenario in enumerate(KINDS[kind](made))
+        for name in (names if every else [names[number % len(names)]])
+    ]
+
+
+def sampled(made: World, kind: str, count: int, seed: int) -> list[Case]:
+    """Some of all scenarios times commands."""
+    return random.Random(seed).sample(cases(made, kind, every=True), count)
+
+
+def _status_bytes(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(field)
+
+
+@dataclass
+class Memory:
+    """Resident memory that a block added at its peak."""
+
+    peak_bytes: int = 0
+
+
+@contextmanager
+def bounded_memory() -> Iterator[Memory]:
+    """An allocation beyond ROOM_BYTES fails in the block, in this process and its children, and does not fill the machine."""
+    memory = Memory()
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    room = _status_bytes("VmData") + ROOM_BYTES
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    resident = _status_bytes("VmRSS")
+    hard = before[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (room if hard < 0 else min(room, hard), hard))
+    try:
+        yield memory
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+        memory.peak_bytes = _status_bytes("VmHWM") - resident
+
+
+def spoil(made: World, scenario: Scenario) -> None:
+    """The corpus anew, with this wrong; links are removed and not followed."""
+    if made.corpus.is_symlink():
+        made.corpus.unlink()
+    shutil.rmtree(made.corpus, ignore_errors=True)
+    shutil.rmtree(made.root / "out", ignore_errors=True)
+    shutil.copytree(made.sound, made.corpus)
+    scenario.spoil(made)
+
+
+def problems(made: World, scenario: Scenario, name: str, uid: str) -> Iterator[str]:
+    """What a command does wrong on a spoiled corpus."""
+    spoil(made, scenario)
+    before = state(made.victim), state(made.raw), state(made.sound)
+    with bounded_memory() as memory:
+        ended = run(name, made, uid)
+    if (state(made.victim), state(made.raw), state(made.sound)) != before:
+        yield f"{scenario.name} | {name}: changed something outside"
+    for path in holds_secret(made.corpus):
+        yield f"{scenario.name} | {name}: took something in: {path}"
+    if memory.peak_bytes > PEAK_BYTES:
+        yield f"{scenario.name} | {name}: {memory.peak_bytes / GIB:.1f} GiB of memory"
+    if ended.exit_code not in (0, 1, 2):
+        yield f"{scenario.name} | {name}: exit {ended.exit_code}: {ended.error!r}"

@@ -1,0 +1,34 @@
+"""Numbers of the catalog are bounded where rows are read."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from ingest.numbers import MOST_FRAMES, DamagedCatalog, check_numbers
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ({"length": [3, -1]}, "length has -1"),
+        ({"length": [3, MOST_FRAMES + 1]}, f"length has {MOST_FRAMES + 1}"),
+        ({"task_counts": [[1], [2, -5]]}, "task_counts has -5"),
+        ({"cameras": [[{"width": -640}]]}, "cameras.width has -640"),
+        ({"adapter_version": [-1]}, "adapter_version has -1"),
+    ],
+)
+def test_a_number_out_of_range_is_named(rows: dict[str, list[object]], named: str) -> None:
+    with pytest.raises(DamagedCatalog, match=named):
+        check_numbers("episodes", pa.table(rows))
+
+
+def test_numbers_in_range_pass() -> None:
+    rows = {
+        "length": [0, MOST_FRAMES, None],
+        "num_bytes": [1 << 50, 0, 1],
+        "task_counts": [[], None, [3]],
+        "cameras": [[{"width": 640, "name": "a"}], [], None],
+        "duration_s": [-1.0, 0.0, 1.0],
+    }
+    check_numbers("episodes", pa.table(rows))
