@@ -23,6 +23,7 @@ from ingest.video_arrays import CODEC, array_pictures, check_array
 from ingest.video_copy import copy_packets, copy_plan
 from ingest.video_encode import Encoder, seal, x264_options
 from ingest.video_images import decoded_images, image_codec
+from ingest.video_repeats import Repeat, SourceSteps
 from ingest.video_scale import Scaler
 from ingest.video_source import (
     MAX_FRAMES,
@@ -61,6 +62,7 @@ class VideoFacts:
         int  # counter-clockwise turn applied to the stored picture; K_cam is in STORED pixels
     )
     image_stats: dict[str, np.ndarray]  # min max mean std (3, 1, 1) in [0, 1], count [k]
+    repeats: tuple[Repeat, ...] = ()  # timesteps whose source picture repeats the one before
 
 
 def frame_clock(camera: Camera, *, max_frames: int = MAX_FRAMES) -> npt.NDArray[np.int64]:
@@ -135,7 +137,7 @@ def write_video(
         writing = _Writing(
             source=source, recipe=recipe, num_steps=num_steps, rate_hz=rate_hz, out=out
         )
-        scaler, stats, was_copied = writing.run()
+        scaler, stats, was_copied, repeats = writing.run()
     sha256, num_bytes = seal(out)
     return VideoFacts(
         num_frames=len(grid_ns),
@@ -153,6 +155,7 @@ def write_video(
         color=scaler.colour.tags,
         rotation_deg=90 * scaler.turns,
         image_stats=stats.result(),
+        repeats=repeats,
     )
 
 
@@ -226,7 +229,7 @@ class _Writing:
     rate_hz: Fraction
     out: Path
 
-    def run(self) -> tuple[Scaler, ImageStatistics, bool]:
+    def run(self) -> tuple[Scaler, ImageStatistics, bool, tuple[Repeat, ...]]:
         first = next(self.source.pictures)
         scaler = Scaler(
             first,
@@ -236,17 +239,22 @@ class _Writing:
         )
         pictures = chain((first,), self.source.pictures)
         stats = ImageStatistics()
-        if self._is_kept(first, scaler) and self._copy(pictures, scaler, stats):
-            return scaler, stats, True
+        source = SourceSteps(int(self.num_steps.sum()))
+        if self._is_kept(first, scaler) and self._copy(pictures, scaler, stats, source):
+            return scaler, stats, True, source.repeats()
         options = x264_options(crf=self.recipe.crf, preset=self.recipe.preset, gop=self.recipe.gop)
         with Encoder(self.out, scaler.size, scaler.colour, self.rate_hz, options) as encoder:
-            for frame, steps in self._scaled(pictures, scaler, stats):
+            for frame, steps in self._scaled(pictures, scaler, stats, source):
                 for step in steps:
                     encoder.write(frame, step)
-        return scaler, stats, False
+        return scaler, stats, False, source.repeats()
 
     def _scaled(
-        self, pictures: Iterator[VideoFrame], scaler: Scaler, stats: ImageStatistics
+        self,
+        pictures: Iterator[VideoFrame],
+        scaler: Scaler,
+        stats: ImageStatistics,
+        source: SourceSteps,
     ) -> Iterator[tuple[VideoFrame, range]]:
         """Each picture scaled, with the grid steps that show it; the sampled ones are counted."""
         num_total = int(self.num_steps.sum())
@@ -255,6 +263,7 @@ class _Writing:
         start = 0
         for frame, num_steps in zip(pictures, self.num_steps.tolist(), strict=True):
             steps = range(start, start + num_steps)
+            source.see(frame, steps.start)
             start = steps.stop
             scaled = scaler.scale(frame)
             num_sampled = int(is_sampled[steps.start : steps.stop].sum())
@@ -272,7 +281,13 @@ class _Writing:
             and bool(self.num_steps.max() == 1)
         )
 
-    def _copy(self, pictures: Iterator[VideoFrame], scaler: Scaler, stats: ImageStatistics) -> bool:
+    def _copy(
+        self,
+        pictures: Iterator[VideoFrame],
+        scaler: Scaler,
+        stats: ImageStatistics,
+        source: SourceSteps,
+    ) -> bool:
         """Copy packets when `ingest.video_copy` can; False leaves `pictures` untouched."""
         video, times_ns = self.source.video, self.source.times_ns
         assert video is not None
@@ -280,7 +295,7 @@ class _Writing:
         plan = copy_plan(video.file, times_ns, rate_hz=self.rate_hz, gop=self.recipe.gop)
         if plan is None:
             return False
-        for _ in self._scaled(pictures, scaler, stats):
+        for _ in self._scaled(pictures, scaler, stats, source):
             pass  # decoded all the same: for the statistics, and so that damage is found
         copy_packets(video.file, times_ns, plan, self.out, self.rate_hz)
         return True

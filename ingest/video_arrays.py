@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
 
-from adapters.containers.hdf5 import Hdf5File
 from adapters.containers.zarr_array import ZarrArray, zarr_array
 from adapters.containers.zarr_store import ZarrStore
 from schemas.episode import ArrayFrames
 from schemas.errors import Code, SourceError
 from schemas.video_opening import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from adapters.containers.hdf5 import Hdf5File
 
 CODEC = "rawvideo"
 
@@ -57,10 +60,16 @@ def _zarr(frames: ArrayFrames) -> ZarrArray:
     return zarr_array(ZarrStore(path=path, where=path.name), frames.key)
 
 
+def _hdf5(frames: ArrayFrames) -> Hdf5File:
+    from adapters.containers.hdf5 import Hdf5File  # h5py, where an episode has such arrays
+
+    return Hdf5File(Path(frames.path))
+
+
 def _shape(frames: ArrayFrames) -> tuple[int, ...]:
     if frames.container == "zarr":
         return _zarr(frames).shape
-    with Hdf5File(Path(frames.path)) as file:
+    with _hdf5(frames) as file:
         return file.picture_shape(frames.key)
 
 
@@ -68,5 +77,5 @@ def _rows(frames: ArrayFrames, wanted: Sequence[int]) -> Iterator[npt.NDArray[np
     if frames.container == "zarr":
         yield from _zarr(frames).pictures(wanted)
         return
-    with Hdf5File(Path(frames.path)) as file:
+    with _hdf5(frames) as file:
         yield from file.pictures(frames.key, wanted)

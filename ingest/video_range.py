@@ -9,6 +9,8 @@ from pathlib import Path
 
 from adapters.containers.byte_range import RangeReader
 from ingest.video_truncation import is_truncated
+from schemas.errors import Code
+from schemas.regular_file import check_regular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +23,14 @@ class VideoFile:
     @property
     def num_bytes(self) -> int:
         if self.byte_range is None:
-            return Path(self.path).stat().st_size
+            return check_regular(Path(self.path), where=self.path, missing=Code.MISSING_VIDEO)
         return self.byte_range[1] - self.byte_range[0]
 
     @contextmanager
-    def opened(self) -> Iterator[str | RangeReader]:
-        """What `av.open` takes: the plain file as a URL that libav reads itself, a part as a bounded reader."""
+    def opened(self) -> Iterator[Path | RangeReader]:
+        """What `schemas.video_opening.open_video` takes: the path of a plain file, or a bounded reader of a part."""
         if self.byte_range is None:
-            yield f"file:{Path(self.path).resolve()}"
+            yield Path(self.path)
             return
         with RangeReader(Path(self.path), *self.byte_range) as reader:
             yield reader

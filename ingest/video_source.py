@@ -30,9 +30,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ingest.video_range import VideoFile
+from schemas import video_opening
 from schemas.errors import Code, SourceError, TransientError
 from schemas.rate import NS_PER_S
-from schemas.video_opening import DECODER_OPTIONS, MAX_PIXELS, SAFE_OPEN
+from schemas.regular_file import check_regular
+from schemas.video_opening import DECODER_OPTIONS, MAX_PIXELS
 
 # 5.5 h at 30 Hz: episodes are capped at 1000 s, this only bounds a hostile count
 MAX_FRAMES = 600_000
@@ -97,8 +99,8 @@ def open_video(
     file = VideoFile(path=path, byte_range=byte_range)
     with file.opened() as opened:
         with _reading(file):
-            options = SAFE_OPEN | (_PACKETS_ONLY if num_threads is None else {})
-            container = av.open(opened, mode="r", options=options)
+            options = _PACKETS_ONLY if num_threads is None else {}
+            container = video_opening.open_video(opened, where=path, options=options)
         try:
             stream = _picture_stream(container, file)
             context = stream.codec_context
@@ -383,21 +385,8 @@ def _broken(file: VideoFile, message: str) -> SourceError:
 
 
 def _check_file(path: str) -> None:
-    file = Path(path)
-    if not file.is_file():
-        raise SourceError(Code.MISSING_VIDEO, "no such file", where=path)
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(40)
-    except PermissionError as error:
-        raise SourceError(Code.UNREADABLE, "no permission to read it", where=path) from error
-    except OSError as error:
-        raise TransientError(f"reading failed: {error}", where=path) from error
-    if not head:
+    if check_regular(Path(path), where=path, missing=Code.MISSING_VIDEO) == 0:
         raise SourceError(Code.TRUNCATED, "an empty file", where=path)
-    if head.startswith(b"version https://git-lfs"):
-        found = "a Git LFS pointer, not the video; run `git lfs pull`"
-        raise SourceError(Code.MISSING_VIDEO, found, where=path)
 
 
 def _picture_stream(container: InputContainer, file: VideoFile) -> VideoStream:

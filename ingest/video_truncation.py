@@ -11,6 +11,8 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from schemas.regular_file import open_regular
+
 _EBML_HEADER, _EBML_SEGMENT = 0x1A45DFA3, 0x18538067
 _MAX_BOXES = 100_000  # a fragmented MP4 has a few per second; a hostile one must not keep us here
 
@@ -22,7 +24,7 @@ def is_truncated(video: Path | io.RawIOBase) -> bool:
 
     False also means "cannot tell": MPEG-TS, for one, states no length.
     """
-    with video.open("rb") if isinstance(video, Path) else io.BufferedReader(video) as file:
+    with open_regular(video) if isinstance(video, Path) else io.BufferedReader(video) as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         head = file.read(12)

@@ -41,6 +41,9 @@ class Arm:
     valid: Mask
     opening: Array | None = None
     opening_valid: Mask | None = None
+    is_opening_commanded: bool = (
+        False  # nobody measures it: the opening that was due at each timestep
+    )
     finger_rad: Array | None = None  # [K, n] joints of a robot's hand
 
     @cached_property
@@ -148,7 +151,7 @@ def _arm(view: EpisodeView, side: str) -> Arm | None:
             return None
         position, rot6d = pose[:, :3], pose[:, 3:]
         valid = view.valid("observation.state", name)
-    opening = view.part("observation.state", f"{side}.gripper_opening")
+    opening, opening_valid, is_commanded = _opening(view, side)
     return Arm(
         side=side,
         rate_hz=view.rate_hz,
@@ -156,10 +159,24 @@ def _arm(view: EpisodeView, side: str) -> Arm | None:
         position_m=position,
         rotmat=rotmat_from_rot6d_cols(rot6d),
         valid=valid,
-        opening=None if opening is None else opening[:, 0],
-        opening_valid=view.valid("observation.state", f"{side}.gripper_opening"),
+        opening=opening,
+        opening_valid=opening_valid,
+        is_opening_commanded=is_commanded,
         finger_rad=view.part("observation.state", f"{side}.hand_joints_rad"),
     )
+
+
+def _opening(view: EpisodeView, side: str) -> tuple[Array | None, Mask, bool]:
+    """[K] opening, where it is valid, and whether it is the command: without a measured gripper, what was due is taken."""
+    name = f"{side}.gripper_opening"
+    is_commanded = name in view.command_only
+    feature = "action" if is_commanded else "observation.state"
+    found, valid = view.part(feature, name), view.valid(feature, name)
+    if found is None or not is_commanded:
+        return None if found is None else found[:, 0], valid, False
+    # action[k] is due at timestep k + 1; nothing is due at the first timestep.
+    due = np.concatenate([found[:1, 0], found[:-1, 0]])
+    return due, np.concatenate([[False], valid[:-1]]), True
 
 
 def _stride(view: EpisodeView) -> int:

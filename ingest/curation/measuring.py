@@ -6,28 +6,32 @@ the rest. Versions are told apart by rows: readers take the highest version of a
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow.compute as pc
 
 from ingest import snapshot
 from ingest.corpus import Corpus
 from ingest.curation.measures import Measure, chosen, measured, with_models
-from ingest.curation.tier.places import Places
 from ingest.curation.view import PERSON, EpisodeView, open_view
-from ingest.disk import Disk
+from ingest.dataset_info import read_info
 from ingest.executor import Death, Executor
+from ingest.executor_probe import sampled_files, shared
 from ingest.models.hand_detector import HAND_LANDMARKER, HandDetector, open_detector
 from ingest.snapshot import Part, Snapshot
+from ingest.storage import LocalStorage
 from schemas.errors import PipelineError
+from schemas.parquet_file import collect
+
+if TYPE_CHECKING:  # the driver's; workers measure without it
+    import polars as pl
 
 BATCH_EPISODES = (
     500  # to a snapshot, until a run has measured twenty times that: a snapshot names every part
@@ -71,7 +75,7 @@ class MeasureTally:
     errors: Counter[str] = field(default_factory=Counter)
 
 
-def measure_episode(work: MeasureWork, disk: Disk) -> Measured:
+def measure_episode(work: MeasureWork, disk: LocalStorage) -> Measured:
     """The worker body: all missing measures of one episode; its video is decoded at most once."""
     uid = work.row["uid"]
     rows: list[dict[str, Any]] = []
@@ -157,6 +161,8 @@ def missing(
         [m for m in wanted if {m.needs_model, m.gains_from} & set(absent)],
         dict.fromkeys(absent, ""),
     )
+    import polars as pl
+
     episodes = pl.DataFrame(current.read(corpus.root, "episodes", ["uid", "embodiment"]))
     fresh = _has_all(corpus, current, episodes["uid"], [*runnable, *if_given])
     is_person = episodes["embodiment"].fill_null("").str.starts_with(PERSON).to_numpy()
@@ -180,17 +186,18 @@ def _has_all(
 
     What gained from a model is not made anew without it, even by a later version: that would be a step back.
     """
+    import polars as pl
+
+    from ingest.curation.tier.places import Places
+
     places = Places(uids)
     names = sorted({gives.name for measure in wanted for gives in measure.gives})
     at = {name: i for i, name in enumerate(names)}
     version = np.zeros((len(uids), len(names)), dtype=np.int16)
     for part in current.parts("measurements"):
-        rows = (
-            pl.scan_parquet(corpus.root / part.path, glob=False)
-            .select("uid", "name", "version")
-            .filter(pl.col("name").is_in(names))
-            .collect()
-        )
+        path = part.file(corpus.root)
+        scan = pl.scan_parquet(path, glob=False).select("uid", "name", "version")
+        rows = collect(scan.filter(pl.col("name").is_in(names)), path)
         row = places.of(rows["uid"])
         column = rows["name"].replace_strict(at, return_dtype=pl.Int64).to_numpy()
         known = row >= 0
@@ -210,7 +217,7 @@ def work_of(
     corpus: Corpus, current: Snapshot, todo: Todo, models: Mapping[str, str] | None = None
 ) -> Iterator[MeasureWork]:
     """The episodes to measure with what a worker needs of the catalog, a few thousand in memory at a time."""
-    infos = _Infos(corpus.root)
+    infos = cache(partial(read_info, corpus.root))
     names = [column for column in todo.lacks.columns if column != "uid"]
     for start in range(0, len(todo.lacks), CHUNK_EPISODES):
         chunk = todo.lacks[start : start + CHUNK_EPISODES]
@@ -220,31 +227,16 @@ def work_of(
             segments.setdefault(row["uid"], []).append(row)
         lacking = {row["uid"]: tuple(n for n in names if row[n]) for row in chunk.to_dicts()}
         for row in current.read(corpus.root, "episodes", only=only).to_pylist():
-            info = infos.of(row["dataset_path"])
+            info = infos(row["dataset_path"])
             yield MeasureWork(
                 corpus=str(corpus.root),
                 row=row,
                 segments=tuple(segments.get(row["uid"], ())),
-                features=info["features"],
-                rate_hz=float(info["fps"]),
+                features=info.features,
+                rate_hz=float(info.fps),
                 names=lacking[row["uid"]],
                 models=models or {},
             )
-
-
-class _Infos:
-    """`meta/info.json` of each dataset, read once."""
-
-    def __init__(self, corpus: Path) -> None:
-        self.corpus = corpus
-        self.read: dict[str, Any] = {}
-
-    def of(self, dataset_path: str) -> Any:
-        if dataset_path not in self.read:
-            self.read[dataset_path] = json.loads(
-                (self.corpus / dataset_path / "meta/info.json").read_text()
-            )
-        return self.read[dataset_path]
 
 
 def measure_corpus(
@@ -254,7 +246,7 @@ def measure_corpus(
     executor: Executor,
     *,
     run_id: str,
-    disk: Disk,
+    disk: LocalStorage,
     models: Mapping[str, str] | None = None,
     progress: Callable[[MeasureTally], None] = lambda tally: None,
 ) -> tuple[MeasureTally, Snapshot]:
@@ -278,19 +270,20 @@ def measure_corpus(
         return snapshot.publish(disk, corpus.root, parent, parts, run_id)
 
     try:
-        for one, result in executor.run(lambda: next(work, None), measure_episode):
-            found = _told(one, result)
-            tally.failed += bool(found.error)
-            tally.measured += not found.error
-            tally.errors[found.error.split(":")[0]] += bool(found.error)
-            tally.rows += len(found.rows)
-            tally.seconds += one.row["duration_s"] if not found.error else 0.0
-            batch += found.rows
-            vectors += found.vectors
-            waiting += 1
-            if waiting >= max(BATCH_EPISODES, tally.measured // 20):
-                current = flush(current)
-            progress(tally)
+        with shared(executor, corpus, disk, files=partial(sampled_files, corpus.root / "datasets")):
+            for one, result in executor.run(lambda: next(work, None), measure_episode):
+                found = _told(one, result)
+                tally.failed += bool(found.error)
+                tally.measured += not found.error
+                tally.errors[found.error.split(":")[0]] += bool(found.error)
+                tally.rows += len(found.rows)
+                tally.seconds += one.row["duration_s"] if not found.error else 0.0
+                batch += found.rows
+                vectors += found.vectors
+                waiting += 1
+                if waiting >= max(BATCH_EPISODES, tally.measured // 20):
+                    current = flush(current)
+                progress(tally)
     finally:
         current = flush(current)
     tally.errors += Counter()  # without zeros
@@ -298,7 +291,7 @@ def measure_corpus(
 
 
 def _parts(
-    disk: Disk,
+    disk: LocalStorage,
     root: Path,
     parent: Snapshot,
     rows: list[dict[str, Any]],
@@ -323,5 +316,7 @@ def _told(work: MeasureWork, result: Measured | Death) -> Measured:
 
 def latest(measurements: pl.DataFrame) -> pl.DataFrame:
     """Only the rows of the highest version of each (uid, name)."""
+    import polars as pl
+
     newest = pl.col("version").max().over("uid", "name")
     return measurements.filter(pl.col("version") == newest)

@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
+from schemas.video_opening import open_video
 
 THUMB_WIDTH, THUMB_HEIGHT = 64, 48
 NOISE_LUMA = 3.0  # a change of a cell up to this is no motion
@@ -127,7 +128,7 @@ def _lumas(path: Path, watcher: Watcher | None) -> Iterator[Luma]:
     to_gray = (
         VideoReformatter()
     )  # one for all pictures: making its context costs as much as decoding
-    with av.open(str(path)) as container:
+    with open_video(path) as container:
         container.streams.video[0].thread_count = 1
         for index, frame in enumerate(container.decode(video=0)):
             if watcher is not None and watcher.wants(index):

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingest.corpus import data_file, video_file
 from ingest.curation.arm import Arm, arms_of
 from ingest.curation.hoi.watch import HandWatch, SeenHands
 from ingest.curation.pictures import PictureFacts, look_at
 from ingest.models.hand_detector import HandDetector
+from ingest.storage import within
 from schemas.episode import SIDES
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, rotmat_from_rot6d_cols
+from schemas.parquet_file import DamagedParquet, read_table
 
 Mask = npt.NDArray[np.bool_]
 PERSON = "human"  # what the embodiments of people begin with: human_hands, human_video
@@ -56,6 +57,11 @@ class EpisodeView:
         return tuple(
             s for s in SIDES if self.part("observation.state", f"{s}.position_m") is not None
         )
+
+    @property
+    def command_only(self) -> tuple[str, ...]:
+        """Slices of the action without a measured state."""
+        return tuple(self.row.get("command_only") or ())
 
     def part(self, feature: str, name: str) -> Array | None:
         """[K, n] the slice `name` ("left.position_m") of a feature; None when the episode has none."""
@@ -118,14 +124,16 @@ def open_view(
     Raises:
         SourceError: its data file is missing or not what the catalog says.
     """
-    dataset, index = corpus / row["dataset_path"], row["episode_index"]
-    path = dataset / data_file(index)
+    dataset, index = within(corpus, row["dataset_path"]), row["episode_index"]
+    path = within(dataset, data_file(index))
     numeric = {
         n: f for n, f in features.items() if f["dtype"] in ("float32", "bool") and f["names"]
     }
     try:
-        table = pq.read_table(path, columns=sorted(numeric))
-    except (OSError, ValueError) as error:
+        table = read_table(path, sorted(numeric))
+    except DamagedParquet as error:
+        raise SourceError(Code.UNREADABLE, error.message, where=error.where) from error
+    except OSError as error:
         raise SourceError(
             Code.UNREADABLE, f"{error}; run eicorpus verify", where=str(path)
         ) from error
@@ -141,7 +149,7 @@ def open_view(
         values.flags.writeable = False
         columns[name] = values
     videos = {
-        camera["name"]: dataset / video_file(index, f"observation.images.{camera['name']}")
+        camera["name"]: within(dataset, video_file(index, f"observation.images.{camera['name']}"))
         for camera in row["cameras"]
     }
     return EpisodeView(

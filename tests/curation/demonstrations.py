@@ -16,10 +16,10 @@ import numpy as np
 
 from ingest.curation.pictures import PictureFacts, facts_of
 from ingest.curation.view import EpisodeView
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.scene import Scene
 from tests.curation.arms import ArmPath, view_of
 from tests.curation.pictured import camera_row
-from tests.generators.hand_scene import HandScene
-from tests.generators.scene import Scene
 
 RATE_HZ = 10
 Array = np.ndarray[Any, np.dtype[np.float64]]

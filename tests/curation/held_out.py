@@ -15,10 +15,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.scene import Scene, rigid_transform, rot_x, rot_y, rot_z
 from tests.curation.demonstrations import RATE_HZ, Array, Body, Demonstration, Recording, stored
 from tests.curation.pictured import PLAIN, texture
-from tests.generators.hand_scene import HandScene
-from tests.generators.scene import Scene, pose, rot_x, rot_y, rot_z
 
 SEED = 900_000  # no seed of `demonstrations` is near it
 
@@ -265,7 +265,9 @@ class Reach(Scene):
     def T_base_hand(self, t_s: float, side: str = "left") -> np.ndarray:
         x, y, z, yaw, tilt = place(moves_of(self.seed, side, self.rig), t_s)
         yaw += pouring_rad(self.poured, t_s)
-        return pose(rot_z(yaw) @ rot_y(np.pi / 2 - 0.3 + tilt) @ rot_x(0.5 * yaw), [x, y, z])
+        return rigid_transform(
+            rot_z(yaw) @ rot_y(np.pi / 2 - 0.3 + tilt) @ rot_x(0.5 * yaw), [x, y, z]
+        )
 
     def gripper_opening(self, t_s: float) -> float:
         at, to = [0.0], [1.0]
@@ -287,7 +289,7 @@ class Cook(HandScene):
         T = super().T_world_wrist(t_s, side)
         x, y, z, yaw, _ = place(moves_of(self.seed, side, self.rig), t_s)
         turn = pouring_rad(self.poured, t_s)
-        return pose(rot_z(0.5 * yaw + turn) @ T[:3, :3], [x, y, z])
+        return rigid_transform(rot_z(0.5 * yaw + turn) @ T[:3, :3], [x, y, z])
 
 
 # --- recordings ---------------------------------------------------------------------------------------------------------

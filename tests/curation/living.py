@@ -15,9 +15,9 @@ from ingest import snapshot
 from ingest.commit import datasets_of
 from ingest.corpus import Corpus
 from ingest.curation.manifest.store import page_bytes
-from ingest.disk import Disk
 from ingest.life.compact import compact, planned
 from ingest.recovery import recover
+from ingest.storage import LocalStorage
 from schemas import manifest
 from schemas.catalog import TABLES
 from schemas.latents import LatentFacts, Preprocessing, latent_file
@@ -56,7 +56,16 @@ def annotate(corpus: Path, by_id: dict[str, str], run_id: str) -> None:
                 "denominator": 8,
             }
         ],
-        "tiers": [{"policy": "p", "segment_index": 0, "tier": "high", "tasks": [], "reasons": []}],
+        "tiers": [
+            {
+                "policy": "p",
+                "snapshot": 1,
+                "segment_index": 0,
+                "tier": "high",
+                "tasks": [],
+                "reasons": [],
+            }
+        ],
         "captions": [{"caption_id": "c", "text": "secret words of {}", "outcome": "ok"}],
     }
     full = {
@@ -74,7 +83,7 @@ def annotate(corpus: Path, by_id: dict[str, str], run_id: str) -> None:
     ]
     copies = {"cluster": by_id["a"], "kept_uid": by_id["a"], "run_id": run_id}
     full["duplicates"] = [filled("duplicates", {"uid": by_id[n], **copies}) for n in "ac"]
-    disk = Disk()
+    disk = LocalStorage()
     parts = {name: snapshot.write_part(disk, corpus, name, given) for name, given in full.items()}
     snapshot.publish(disk, corpus, current, parts, run_id)
 
@@ -161,7 +170,7 @@ def rows_of(corpus: Path, table: str, number: int | None = None) -> list[Row]:
     return list(snapshot.load(corpus, number).read(corpus, table).to_pylist())
 
 
-def merge(corpus: Path, disk: Disk, run_id: str) -> None:
+def merge(corpus: Path, disk: LocalStorage, run_id: str) -> None:
     """Compact, as the command does."""
     current = snapshot.load(corpus)
     recover(Corpus(corpus), disk, current, datasets_of(corpus, current))

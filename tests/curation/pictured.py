@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from ingest.curation.view import EpisodeView
-from tests.generators.hand_scene import HandScene
-from tests.generators.scene import Scene
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.scene import Scene
 
 RATE_HZ = 10.0
 PLAIN = (70, 90, 80)  # the background of the scenes

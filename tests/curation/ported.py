@@ -14,7 +14,7 @@ import numpy as np
 
 from ingest import snapshot
 from ingest.curation.view import open_view
-from tests.generators import lerobot
+from jobs.demo.raw import lerobot
 
 GRID_HZ = 10.0
 

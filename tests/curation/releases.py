@@ -13,12 +13,12 @@ from ingest.corpus import Corpus, open_corpus, writer_lock
 from ingest.curation.dedup.signatures import KINDS
 from ingest.curation.measures import chosen
 from ingest.curation.measuring import measure_corpus, missing
-from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
+from jobs.demo.raw import lerobot, oxe
+from jobs.demo.raw.scene import Scene
 from tests.faults.runs import run
-from tests.generators import lerobot, oxe
-from tests.generators.scene import Scene
 
 BASE_FOCAL_PX = 300.0 / 320.0  # per pixel of width, so that every size shows the same picture
 MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])
@@ -110,9 +110,9 @@ def measured(out: Path) -> tuple[Corpus, Snapshot]:
             corpus,
             before,
             missing(corpus, before, chosen([m.name for m in KINDS.values()])),
-            InlineExecutor(Disk()),
+            InlineExecutor(LocalStorage()),
             run_id="measure",
-            disk=Disk(),
+            disk=LocalStorage(),
         )
     return corpus, current
 

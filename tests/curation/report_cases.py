@@ -47,6 +47,7 @@ ALLOWED = frozenset(
         "figcaption",
         "div",
         "b",
+        "span",
         "img",
         "details",
         "summary",

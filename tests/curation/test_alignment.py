@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from ingest.curation.measure import alignment, camera, projection
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.scene import Scene
 from tests.curation.pictured import (
     Builder,
     Picture,
@@ -21,8 +23,6 @@ from tests.curation.pictured import (
     times_s,
     values_of,
 )
-from tests.generators.hand_scene import HandScene
-from tests.generators.scene import Scene
 
 K = 80
 SMALL = {"width": 160, "height": 120}

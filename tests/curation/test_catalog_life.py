@@ -14,8 +14,8 @@ from ingest.commit import datasets_of
 from ingest.corpus import Corpus
 from ingest.curation.measures import chosen
 from ingest.curation.measuring import measure_corpus, missing
-from ingest.disk import Disk
 from ingest.executor import InlineExecutor
+from ingest.executor_probe import PREFIX
 from ingest.life import compact as compaction
 from ingest.life.collect import Rubbish, collect, rubbish
 from ingest.life.compact import compact, planned
@@ -23,6 +23,7 @@ from ingest.life.difference import difference
 from ingest.life.history import claims, entries, every, file_of, named_parts
 from ingest.recovery import recover
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas.catalog import TABLES
@@ -50,12 +51,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(corpus: Path) -> None:
     current = snapshot.load(corpus)
     todo = missing(Corpus(corpus), current, chosen(["motion"]))
-    measure_corpus(Corpus(corpus), current, todo, InlineExecutor(), run_id="measured", disk=Disk())
+    measure_corpus(
+        Corpus(corpus), current, todo, InlineExecutor(), run_id="measured", disk=LocalStorage()
+    )
 
 
 def merge(corpus: Path) -> Snapshot:
     current = snapshot.load(corpus)
-    return compact(Corpus(corpus), Disk(), current, planned(corpus, current), "compaction")
+    return compact(Corpus(corpus), LocalStorage(), current, planned(corpus, current), "compaction")
 
 
 # --- compaction -------------------------------------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ def test_the_target_bounds_a_merged_part(corpus: Path, monkeypatch: pytest.Monke
 def test_parts_with_other_columns_are_not_merged(tmp_path: Path) -> None:
     """A column that came later is absent in an old part, and absent is not NULL to a content digest."""
     corpus = synthetic.write_catalog(tmp_path / "c", num_episodes=4).root
-    disk = Disk()
+    disk = LocalStorage()
     more = synthetic.rows_of(4, 0, first=4)
     narrow = snapshot.table_from_rows("episodes", more["episodes"]).drop_columns(["split"])
     part = snapshot.write_tables(disk, corpus, "episodes", [narrow], schema=narrow.schema)
@@ -185,7 +188,7 @@ def aged(corpus: Path, days: float) -> float:
 
 
 def sweep(corpus: Path, *, keep: int, days: float = 0.0, age: float = 1.0) -> Rubbish:
-    root, disk = Corpus(corpus), Disk()
+    root, disk = Corpus(corpus), LocalStorage()
     current = snapshot.load(corpus)
     recover(root, disk, current, datasets_of(corpus, current))
     found = rubbish(root, keep=keep, older_than_s=days * DAY_S, now_s=aged(corpus, age))
@@ -236,6 +239,14 @@ def test_gc_sweeps_staging_that_nobody_came_back_for(corpus: Path) -> None:
     assert found.staging == ("staging/old.digest",)
     assert young.exists()
     assert not old.exists()
+
+
+def test_gc_leaves_the_folder_of_a_run_on_ray(corpus: Path) -> None:
+    """`manifest build --ray` takes no writer lock; what a killed run left is swept by the next one."""
+    folder = corpus / "staging" / f"{PREFIX}run"
+    folder.mkdir(parents=True)
+    assert sweep(corpus, keep=10, days=7.0, age=30.0).staging == ()
+    assert folder.exists()
 
 
 def test_what_if_touches_nothing(corpus: Path) -> None:

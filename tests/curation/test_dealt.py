@@ -22,6 +22,7 @@ SCHEMA = {
     "dataset": pl.String,
     "split_group": pl.String,
     "split": pl.String,
+    "source_split": pl.String,
     "subject_id": pl.String,
     "scene_id": pl.String,
     "texts": pl.List(pl.String),
@@ -30,7 +31,7 @@ SCHEMA = {
 
 def frame(rows: list[dict[str, object]]) -> pl.DataFrame:
     full = {"source": "s", "dataset": "d", "split_group": "g", "split": None, "texts": []}
-    none = {"subject_id": None, "scene_id": None}
+    none = {"subject_id": None, "scene_id": None, "source_split": None}
     return pl.DataFrame([{"uid": str(i), **full, **none, **r} for i, r in enumerate(rows)], SCHEMA)
 
 
@@ -64,7 +65,7 @@ def test_no_group_straddles(rows: list[dict[str, object]], by: SplitBy) -> None:
             names = [plain(text) for text in row["texts"] if plain(text)]
         elif by is SplitBy.EPISODE:
             names = [row["uid"]]
-        elif by in (SplitBy.AUTO, SplitBy.COPIES):
+        elif by in (SplitBy.AUTO, SplitBy.COPIES, SplitBy.SOURCE):
             names = [row["split_group"]] if row["split_group"] else []
         else:
             name = row[f"{by.value}_id"]

@@ -13,6 +13,8 @@ from ingest.curation.dedup.decide import Clusters, commit, decide
 from ingest.curation.dedup.find import find_copies
 from ingest.curation.dedup.judge import Thresholds
 from ingest.curation.dedup.signatures import Signatures, read_signatures
+from ingest.storage import LocalStorage
+from jobs.demo.raw.scene import Scene
 from tests.curation.ported import port
 from tests.curation.releases import (
     Mirrored,
@@ -24,7 +26,6 @@ from tests.curation.releases import (
     scene,
 )
 from tests.faults.runs import run
-from tests.generators.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def answer(root: Path, releases: dict[str, Path]) -> Answer:
     copies = find_copies(corpus.root, current, found, Thresholds())
     with Catalog.open(corpus.root) as catalog:
         decided = decide(catalog, found, copies, Thresholds())
-        commit(corpus, current, catalog, decided, "dedup", measured=len(found))
+        commit(corpus, current, catalog, decided, "dedup", measured=len(found), disk=LocalStorage())
         rows = catalog.sql("SELECT uid, dataset, episode_id FROM episodes").rows()
     name = {uid: f"{dataset}:{int(episode[-6:])}" for uid, dataset, episode in rows}
     pairs = {

@@ -19,13 +19,13 @@ from typer.testing import CliRunner
 
 from ingest import snapshot
 from ingest.corpus import Corpus, writer_lock
-from ingest.disk import Disk
 from ingest.export import iceberg, pieces
 from ingest.export.iceberg import Exported, export, exported_name
 from ingest.export.mark import Step
 from ingest.export.warehouse import Warehouse, open_folder
 from ingest.life.compact import compact, planned
 from ingest.life.forget import forget
+from ingest.storage import LocalStorage
 from jobs.cli import app
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
@@ -155,7 +155,7 @@ def test_the_same_snapshot_twice_adds_nothing_and_a_new_one_adds_its_rows(corpus
 def test_compaction_replaces_the_rows_in_one_snapshot(corpus: Path) -> None:
     exported(corpus)
     current = snapshot.load(corpus)
-    compact(Corpus(corpus), Disk(), current, planned(corpus, current), "compaction")
+    compact(Corpus(corpus), LocalStorage(), current, planned(corpus, current), "compaction")
     done = exported(corpus)
     assert done["episodes"].step is Step.REPLACE
     assert history(corpus.parent, "episodes") == [("append", "2"), ("overwrite", "3")]
@@ -173,7 +173,7 @@ def test_no_file_of_the_warehouse_tells_of_a_forgotten_episode(tmp_path: Path) -
     annotate(corpus, known, "curation-2")
     exported(corpus, "corpus")
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    forget(Corpus(corpus), Disk(), [known["c"]], reason="", run_id="x", erased_at=at)
+    forget(Corpus(corpus), LocalStorage(), [known["c"]], reason="", run_id="x", erased_at=at)
     done = exported(corpus, "corpus")
     assert done["episodes"].step is Step.ANEW
     assert done["runs"].step is Step.NOTHING
@@ -251,8 +251,8 @@ def test_a_piece_is_on_the_disk_before_the_next_is_read(
 def test_a_part_from_before_a_column_reads_as_null(corpus: Path) -> None:
     rows = synthetic.rows_of(2, 0, first=30)["episodes"]
     narrow = snapshot.table_from_rows("episodes", rows).drop_columns(["split"])
-    part = snapshot.write_tables(Disk(), corpus, "episodes", [narrow], schema=narrow.schema)
-    snapshot.publish(Disk(), corpus, snapshot.load(corpus), {"episodes": part}, "old")
+    part = snapshot.write_tables(LocalStorage(), corpus, "episodes", [narrow], schema=narrow.schema)
+    snapshot.publish(LocalStorage(), corpus, snapshot.load(corpus), {"episodes": part}, "old")
     exported(corpus)
     assert read(corpus.parent, "episodes") == wanted(corpus, "episodes")
 

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 from ingest import snapshot
 from ingest.commit import datasets_of
 from ingest.corpus import Corpus
-from ingest.disk import Disk
 from ingest.life.doomed import tables_with_uid
 from ingest.life.forget import forget
 from ingest.life.lookup import preview
 from ingest.recovery import recover
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas import manifest
@@ -43,7 +43,7 @@ def erase(corpus: Path, *names: str, run_id: str = "erasure") -> Snapshot:
     """Forget episodes by their id."""
     known = uids(corpus)
     wanted = [known[name] for name in names]
-    disk = Disk()
+    disk = LocalStorage()
     _, found = forget(Corpus(corpus), disk, wanted, reason="asked", run_id=run_id, erased_at=AT)
     return found
 
@@ -171,7 +171,7 @@ def test_meta_is_rebuilt_to_the_byte(corpus: Path) -> None:
     wanted = tree(meta)
     shutil.rmtree(meta)
     current = snapshot.load(corpus)
-    recover(Corpus(corpus), Disk(), current, datasets_of(corpus, current))
+    recover(Corpus(corpus), LocalStorage(), current, datasets_of(corpus, current))
     assert tree(meta) == wanted
 
 
@@ -263,12 +263,21 @@ def test_damaged_rows_of_a_manifest_stop_it_before_anything_is_touched(corpus: P
 
 def test_only_quarantined_episodes_can_be_forgotten_too(corpus: Path) -> None:
     [row] = [row for row in rows_of(corpus, "verdicts") if row["episode_id"] == "b"]
-    disk, root = Disk(), Corpus(corpus)
+    disk, root = LocalStorage(), Corpus(corpus)
     forget(root, disk, [row["uid"]], reason="", run_id="x", erased_at=AT)
     [tombstone] = rows_of(corpus, "tombstones")
     assert (tombstone["dataset_path"], tombstone["files"]) == (None, [])
     assert row["uid"] not in (corpus / "quarantine/first.jsonl").read_text()
     assert verify(corpus) == []
+
+
+def test_a_list_of_quarantine_that_is_no_text_hides_no_episode(corpus: Path) -> None:
+    [row] = [row for row in rows_of(corpus, "verdicts") if row["episode_id"] == "b"]
+    path = corpus / "quarantine/first.jsonl"
+    path.write_bytes(b"\xff\xfe\n" + path.read_bytes())
+    forget(Corpus(corpus), LocalStorage(), [row["uid"]], reason="", run_id="x", erased_at=AT)
+    assert row["uid"].encode() not in path.read_bytes()
+    assert path.read_bytes().startswith(b"\xff\xfe\n")
 
 
 def test_a_damaged_erasure_shows_as_such(corpus: Path) -> None:
@@ -297,7 +306,7 @@ def test_the_command(corpus: Path) -> None:
 def test_an_unknown_uid_touches_nothing(corpus: Path) -> None:
     before = tree(corpus)
     with pytest.raises(ConfigError, match="no episode nobody"):
-        forget(Corpus(corpus), Disk(), ["nobody"], reason="", run_id="x", erased_at=AT)
+        forget(Corpus(corpus), LocalStorage(), ["nobody"], reason="", run_id="x", erased_at=AT)
     assert tree(corpus) == before
 
 

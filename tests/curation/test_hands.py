@@ -8,8 +8,8 @@ import pytest
 from ingest.curation.measure import hands
 from ingest.curation.view import EpisodeView
 from ingest.stages.hand_validity import BITS
+from jobs.demo.raw.hand_scene import bent_hand
 from tests.curation.pictured import Builder, spans_of, values_of
-from tests.generators.hand_scene import bent_hand
 
 K = 40
 

@@ -27,10 +27,10 @@ from ingest.curation.pictures import look_at
 from ingest.curation.policy.policy import load_policy
 from ingest.curation.tier.tier import judge
 from ingest.curation.view import EpisodeView
-from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from ingest.models.hand_detector import HAND_LANDMARKER, FoundHand
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from tests.curation.pictured import Builder, encode, texture
 from tests.curation.tier_corpus import Given as GivenEpisode
 from tests.curation.tier_corpus import decisions, write_corpus
@@ -320,7 +320,13 @@ def do_measure(out: Path, models: dict[str, str]) -> Any:
     corpus, current = open_corpus(out), snapshot.load(out)
     todo = missing(corpus, current, chosen(["hoi", "hand_detections"]), models)
     return measure_corpus(
-        corpus, current, todo, InlineExecutor(Disk()), run_id="m", disk=Disk(), models=models
+        corpus,
+        current,
+        todo,
+        InlineExecutor(LocalStorage()),
+        run_id="m",
+        disk=LocalStorage(),
+        models=models,
     )
 
 

@@ -15,7 +15,6 @@ import pytest
 
 from ingest import snapshot
 from ingest.catalog import Catalog
-from ingest.catalog_views import Limits
 from ingest.corpus import Corpus
 from ingest.curation.caption.choose import TextPolicy, choose_text, covering
 from ingest.curation.manifest.manifest import Built, ManifestRequest, build
@@ -23,7 +22,8 @@ from ingest.curation.manifest.mixture_text import mixture_from
 from ingest.curation.manifest.sql import chosen
 from ingest.curation.manifest.tier_rows import tier_rows
 from ingest.curation.tier.tier import commit as commit_tiers
-from ingest.disk import Disk
+from ingest.query_limits import Limits
+from ingest.storage import LocalStorage
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 from schemas.manifest import ROW_SCHEMA
@@ -142,7 +142,7 @@ def test_the_digest_is_of_the_question_not_of_the_machine(root: Path, tmp_path: 
     other = write_corpus(tmp_path / "c", GIVEN)
     current = snapshot.load(other)
     found = judged(other, policy_of(POLICY))
-    commit_tiers(Corpus(other), current, found, POLICY, run_id="r", disk=Disk())
+    commit_tiers(Corpus(other), current, found, POLICY, run_id="r", disk=LocalStorage())
     for policy in (asked.policy, None):
         with Catalog.open(other, limits=LIMITS) as catalog:
             digests.add(build(catalog, replace(asked, policy=policy), "x").facts.rows_sha256)

@@ -19,9 +19,10 @@ from ingest.curation.manifest import delta_stats
 from ingest.curation.manifest.delta_cache import cache_folder
 from ingest.curation.manifest.delta_stats import num_missing, selection, statistics
 from ingest.curation.manifest.moments import QUANTILE_ERROR, SCALE
-from ingest.disk import Disk
-from ingest.executor import InlineExecutor, LocalExecutor
+from ingest.executor import InlineExecutor
+from ingest.executor_local import LocalExecutor
 from ingest.recipe import Limits
+from ingest.storage import LocalStorage
 from schemas.errors import ConfigError, SourceError
 from schemas.manifest import Manifest, Normalisation, load
 from tests.curation.manifest_cases import ask, build, invoke, policy
@@ -123,11 +124,11 @@ def test_a_second_time_reads_no_data_and_a_part_only_what_is_new(corpus: Path) -
     rows, current = manifest(corpus).rows, snapshot.load(corpus)
     whole = selection(corpus, current, rows)
     assert num_missing(whole) == 0
-    before = statistics(whole, InlineExecutor(), Disk())
+    before = statistics(whole, InlineExecutor(), LocalStorage())
     for path in (cache_folder(corpus) / "merged").iterdir():
         path.unlink()
     assert num_missing(whole) == 0  # the parts are still there
-    assert statistics(whole, InlineExecutor(), Disk()) == before
+    assert statistics(whole, InlineExecutor(), LocalStorage()) == before
     moved = rows.set_column(1, "start", pa.array([1, 0, 0, 0], pa.int64()))
     assert num_missing(selection(corpus, current, moved)) == 1
 
@@ -139,21 +140,21 @@ def test_the_order_and_the_place_of_work_do_not_show(
     """One episode at a time, made in two goes and by processes: the same bits as all at once."""
     rows, current = manifest(corpus).rows, snapshot.load(corpus)
     whole = selection(corpus, current, rows)
-    before = statistics(whole, InlineExecutor(), Disk())
+    before = statistics(whole, InlineExecutor(), LocalStorage())
     monkeypatch.setattr(delta_stats, "WORK_EPISODES", 1)
     shutil.rmtree(cache_folder(corpus))
-    statistics(selection(corpus, current, rows.slice(2, 1)), InlineExecutor(), Disk())
+    statistics(selection(corpus, current, rows.slice(2, 1)), InlineExecutor(), LocalStorage())
     on = LocalExecutor(2, Limits(time_limit_s=60, memory_limit_mib=2048))
-    assert statistics(whole, on, Disk()) == before
+    assert statistics(whole, on, LocalStorage()) == before
 
 
 def test_a_damaged_cache_is_made_again(corpus: Path) -> None:
     whole = selection(corpus, snapshot.load(corpus), manifest(corpus).rows)
-    before = statistics(whole, InlineExecutor(), Disk())
+    before = statistics(whole, InlineExecutor(), LocalStorage())
     for path in cache_folder(corpus).rglob("*"):
         if path.is_file():
             path.write_bytes(b"PAR1 nonsense")
-    assert statistics(whole, InlineExecutor(), Disk()) == before
+    assert statistics(whole, InlineExecutor(), LocalStorage()) == before
 
 
 def test_data_that_changed_has_no_statistics(corpus: Path) -> None:
@@ -161,7 +162,7 @@ def test_data_that_changed_has_no_statistics(corpus: Path) -> None:
     rewrite_column(data_file(corpus), "action", lambda values: values + 1)
     whole = selection(corpus, snapshot.load(corpus), manifest(corpus).rows)
     with pytest.raises(SourceError, match=r"1 episodes have no statistics.*\n.*episode_000001"):
-        statistics(whole, InlineExecutor(), Disk())
+        statistics(whole, InlineExecutor(), LocalStorage())
     assert num_missing(whole) == 1  # the others are kept
 
 
@@ -172,7 +173,7 @@ def test_a_segment_is_its_timesteps_and_no_others(corpus: Path) -> None:
         place = row.column_names.index(name)
         row = row.set_column(place, name, pa.array([value], pa.int64()))
     chosen = selection(corpus, snapshot.load(corpus), row)
-    found = statistics(chosen, InlineExecutor(), Disk()).embodiments[BODY]
+    found = statistics(chosen, InlineExecutor(), LocalStorage()).embodiments[BODY]
     assert set(found.count) == {4}
 
 
@@ -203,7 +204,7 @@ def test_a_manifest_is_written_once(corpus: Path) -> None:
 
 
 def test_of_two_who_publish_one_is_told(tmp_path: Path) -> None:
-    disk, folder = Disk(), tmp_path / "m"
+    disk, folder = LocalStorage(), tmp_path / "m"
     assert disk.publish_dir(folder, {"a": b"first", "b": b""})
     assert not disk.publish_dir(folder, {"a": b"second"})
     assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["m", "a", "b"]

@@ -142,7 +142,7 @@ def test_bounds_that_meet_are_no_contradiction() -> None:
         ("by: [source]\nshare: 1", "m.yaml:2"),
         ("a: [", "no YAML"),
         ("version: 2", "version"),
-        ("draw_hours: .nan", "draw_hours"),
+        ("draw_hours: .nan", "m.yaml:1:13"),
         ("by: [source]\nrules:\n  - {groups: {source: a}, min_epochs: 3, max_epochs: 0.01}", "m.yaml:3:5: min_epochs 3 is more than max_epochs 0.01"),
         ("by: [source]\nrules:\n  - {groups: {source: a}, min_share: 0.2, max_share: 0.1}", "m.yaml:3:5: min_share 0.2 is more than max_share 0.1"),
     ],

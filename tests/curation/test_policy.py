@@ -47,9 +47,9 @@ BAD_CONDITIONS = [
     ("{measurement: qqqqqq, above: 0.5, origin: x}", "eicorpus measure --list", "10:12"),
     ("{fact: colour, is: red}", "no fact 'colour'", "10:12"),
     ("{condition: nowhere}", "no condition 'nowhere'; there are none", "10:12"),
-    ("{measurement: idle_share, above: high, origin: x}", "valid number", "10:37"),
-    ("{measurement: idle_share, above: yes, origin: x}", "valid number", "10:37"),
-    ("{measurement: idle_share, above: .nan, origin: x}", "finite number", "10:37"),
+    ("{measurement: idle_share, above: high, origin: x}", "expected a number", "10:37"),
+    ("{measurement: idle_share, above: yes, origin: x}", "expected a number", "10:37"),
+    ("{measurement: idle_share, above: .nan, origin: x}", "finite number", "10:44"),
     ("{measurement: idle_share, is: busy}", "is a number; compare it with above", "10:37"),
     ("{measurement: pause_s, above: 1, origin: x}", "say `of`", "10:12"),
     ("{measurement: idle_share, of: max, above: 0, origin: x}", "`of` is for stretches", "10:37"),
@@ -67,8 +67,8 @@ BAD_CONDITIONS = [
     ("{}", "exactly one of", "10:5"),
     ("{all: []}", "at least 1 item", "10:12"),
     ("{all: [{fact: success, is: true}], above: 1, origin: x}", "is compared, not `all`", "10:5"),
-    ("{measurement: idle_share, obove: 0.5}", "Extra inputs", "10:37"),
-    ("idle_share > 0.5", "valid dictionary", "10:5"),
+    ("{measurement: idle_share, obove: 0.5}", "unknown key; did you mean above", "10:37"),
+    ("idle_share > 0.5", "expected keys with values", "10:5"),
     # impossible ranges
     ("{measurement: idle_share, above: 1, origin: x}", "from 0 to 1", "10:5"),
     ("{measurement: idle_share, at_most: -0.1, origin: x}", "from 0 to 1", "10:5"),
@@ -138,7 +138,7 @@ def test_bounds_of_an_any_may_exclude_each_other() -> None:
 
 
 BAD_FILES = [
-    ("", "valid dictionary"),
+    ("", "expected keys with values"),
     ("policy: [mine\n", "this is no YAML"),
     ("policy: mine\npolicy: yours\n", "'policy' is given twice"),
     ("policy: &a mine\nabout: *a\n", "an alias *a"),
@@ -146,17 +146,17 @@ BAD_FILES = [
     ("? [1]\n: 2\n", "a key must be a word"),
     ("policy: 2025-13-45\n", "is no value"),
     ("policy: a\tb\x07\n", "this is no YAML"),
-    (with_rule(IDLE).replace("version: 1", "version: 0"), "greater than or equal to 1"),
-    (with_rule(IDLE).replace("version: 1", "version: one"), "valid integer"),
-    (with_rule(IDLE).replace("about: a test\n", ""), "Field required"),
-    (with_rule(IDLE).replace("about: a test", 'about: "a\\0b"'), "should match pattern"),
+    (with_rule(IDLE).replace("version: 1", "version: 0"), "expected at least 1"),
+    (with_rule(IDLE).replace("version: 1", "version: one"), "expected a whole number"),
+    (with_rule(IDLE).replace("about: a test\n", ""), "is missing"),
+    (with_rule(IDLE).replace("about: a test", 'about: "a\\0b"'), "expected text that matches"),
     (with_rule(IDLE).replace("tier: low\n", "tier: gold\n"), "'high', 'low', 'actionless'"),
-    (with_rule(IDLE).replace("min_length_s: 1.0", "min_length_s: 0"), "greater than 0"),
-    (with_rule(IDLE).replace("min_length_s: 1.0, origin: ours", "min_length_s: 1.0"), "required"),
+    (with_rule(IDLE).replace("min_length_s: 1.0", "min_length_s: 0"), "expected more than 0"),
+    (with_rule(IDLE).replace("min_length_s: 1.0, origin: ours", "min_length_s: 1.0"), "is missing"),
     (with_rule(IDLE).replace("code: rest", "code: one"), "another rule has the code 'one'"),
-    (with_rule(IDLE).replace("code: one", "code: One!"), "should match pattern"),
+    (with_rule(IDLE).replace("code: one", "code: One!"), "expected text that matches"),
     (f"{HEAD}rules: []\n{TAIL}", "at least 1 item"),
-    (f"{HEAD}", "Field required"),
+    (f"{HEAD}", "is missing"),
 ]
 
 
@@ -200,7 +200,7 @@ def test_a_file_that_is_no_policy(tmp_path: Path) -> None:
     large, binary = tmp_path / "large.yaml", tmp_path / "binary.yaml"
     large.write_text("#" * (MAX_BYTES + 1))
     binary.write_bytes(b"\xff\xfe\x00")
-    for path, said in ((large, "larger than"), (binary, "cannot be read"), (tmp_path, "ei30k")):
+    for path, said in ((large, "too_large"), (binary, "cannot be read"), (tmp_path, "ei30k")):
         with pytest.raises(ConfigError, match=said):
             load_policy(str(path))
 

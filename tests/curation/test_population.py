@@ -21,12 +21,12 @@ from ingest.curation.tier.population import (
     task_deviation,
     warped_distance,
 )
-from ingest.disk import Disk
 from ingest.executor import InlineExecutor
+from ingest.storage import LocalStorage
+from jobs.demo.raw import egodex
 from schemas.geometry import Array
 from tests.curation.arms import ArmPath, minimum_jerk, view_of
 from tests.faults.runs import run
-from tests.generators import egodex
 
 
 def demonstration(*, tempo: int = 30, aside_m: float = 0.0, closes: bool = True) -> Array:
@@ -159,7 +159,7 @@ def test_signatures_are_committed_with_the_numbers(tmp_path: Path) -> None:
     egodex.write(tmp_path / "raw")
     assert adapter_for("egodex").name == "egodex"
     run(tmp_path / "raw", tmp_path / "out", source="egodex")
-    corpus, disk = open_corpus(tmp_path / "out"), Disk()
+    corpus, disk = open_corpus(tmp_path / "out"), LocalStorage()
     wanted, before = chosen(["trajectory", "motion"]), snapshot.load(corpus.root)
     todo = missing(corpus, before, wanted)
     tally, after = measure_corpus(corpus, before, todo, InlineExecutor(disk), run_id="m", disk=disk)

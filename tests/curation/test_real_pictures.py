@@ -13,8 +13,8 @@ from ingest.curation import view as view_module
 from ingest.curation.measures import chosen
 from ingest.curation.measuring import measure_corpus, missing
 from ingest.curation.pictures import look_at
-from ingest.disk import Disk
 from ingest.executor import InlineExecutor
+from ingest.storage import LocalStorage
 from tests.faults.runs import run
 
 NAMES = ["video", "alignment", "camera", "projection", "language", "label", "hands", "facts"]
@@ -38,9 +38,9 @@ def measured(
         corpus,
         before,
         missing(corpus, before, chosen(NAMES)),
-        InlineExecutor(Disk()),
+        InlineExecutor(LocalStorage()),
         run_id="measure",
-        disk=Disk(),
+        disk=LocalStorage(),
     )
     assert tally.failed == 0, tally.errors
     assert sorted(looks) == sorted(out.rglob("*.mp4"))

@@ -39,7 +39,7 @@ def page(corpus: Path) -> Page:
 
 def test_funnel_and_hours_are_what_sql_says(corpus: Path, page: Page) -> None:
     """By hand too: 16 committed, 5 quarantined; lengths 40 + 7k at 10 Hz."""
-    assert page.rows("funnel") == [
+    assert [row[:2] for row in page.rows("funnel")] == [
         ["discovered", 21],
         ["committed", 16],
         ["filtered", 0],
@@ -47,19 +47,22 @@ def test_funnel_and_hours_are_what_sql_says(corpus: Path, page: Page) -> None:
         ["failed", 0],
     ]
     total = sum(40 + 7 * k for k in range(16)) / 36000
-    left = dict(page.rows("hours_left"))
+    left = {name: hours for name, hours, _ in page.rows("hours_left")}
     assert left["committed"] == pytest.approx(total)
     with Catalog.open(corpus) as catalog:
+        assert "hours_by_source split" not in page.tables, "no source publishes any"
         for title, key in questions.GROUPS.items():
+            if key == "source_split":
+                continue
             sql = f"SELECT {key}, count(*), sum(hours) FROM episodes GROUP BY 1"
             wanted = {row[0]: row[1:] for row in catalog.sql(sql).rows()}
-            found = {name: (n, h) for name, n, h in page.rows(f"hours_by_{title}")}
+            found = {name: (n, h) for name, n, h, _ in page.rows(f"hours_by_{title}")}
             assert found.keys() == wanted.keys()
             for name, (n, h) in wanted.items():
                 assert found[name] == (n, pytest.approx(h)), (title, name)
         sql = """SELECT tier, sum((t."end" - t."start") / e.length * e.hours) FROM tiers t JOIN episodes e USING (uid) GROUP BY 1"""
         tiers = dict(catalog.sql(sql).rows())
-    found_tiers = {name: hours for name, _, hours in page.rows("hours_by_tier")}
+    found_tiers = {name: hours for name, _, hours, _ in page.rows("hours_by_tier")}
     assert found_tiers == {name: pytest.approx(hours) for name, hours in tiers.items()}
     assert list(found_tiers) == ["high", "low", "actionless", "excluded"]
     assert left["may teach a policy"] == pytest.approx(tiers["high"])
@@ -100,12 +103,47 @@ def test_histograms_count_every_value_and_show_the_thresholds(page: Page) -> Non
     wanted, _ = np.histogram(clipped, bins=BINS, range=(low, high))
     assert (len(counts), sum(counts)) == (BINS, 16)
     assert counts == wanted.tolist()
-    [row] = page.rows("measurements")
-    assert row == ["idle_share", "share", 16, 16, pytest.approx(low), pytest.approx(high)]
+    [figure] = [a for _, a in page.tags if "data-histogram" in a]
+    assert figure["data-looked-at"] == "16"
+    assert float(figure["data-low"] or "nan") == pytest.approx(low)
+    assert float(figure["data-high"] or "nan") == pytest.approx(high)
+    assert "constants" not in page.tables
     drawn = {float(a["data-threshold"] or "nan") for _, a in page.tags if "data-threshold" in a}
     policy, _ = load_policy("ei30k")
     assert drawn == {t.value for t in thresholds(policy) if t.measurement == "idle_share"}
     assert drawn
+
+
+def test_what_is_the_same_in_all_episodes_is_listed_and_has_no_axis(
+    corpus: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(corpus, tmp_path / "copy")
+    uids = [row["uid"] for row in synthetic.rows_of(16, 0)["episodes"]]
+    row = {"name": "black_share", "unit": "share", "denominator": 1, "version": 1, "value": 0.0}
+    rows = [filled("measurements", row | {"uid": uid}) for uid in uids]
+    synthetic.commit(copy, {"measurements": rows})
+    page = page_of(copy)
+    assert [a["data-histogram"] for _, a in page.tags if "data-histogram" in a] == ["idle_share"]
+    assert page.rows("constants") == [["black_share", 0, "share", 16, 16, ""]]
+    assert "-0.5" not in "".join(page.texts)
+
+
+def test_the_key_figures_are_the_headline(page: Page) -> None:
+    """By hand: 16 of 21 committed, 5 quarantined; a quarter of two segments an episode is high."""
+    at = page.texts.index("What is in this corpus")
+    said = " ".join("".join(page.texts[at : at + 16]).split())
+    for figure in ("16 episodes", "hours", "data sets", "of the hours may teach a policy"):
+        assert figure in said, said
+    assert "5 episodes quarantined or failed" in said
+
+
+def test_no_number_is_both_drawn_and_tabulated(page: Page) -> None:
+    """Bars lie in the cells of their table; a histogram has no table of its own."""
+    assert "measurements" not in page.tables
+    inside = [a for tag_, a in page.tags if tag_ == "svg"]
+    cells = sum(a.get("class") == "cell" for a in inside)
+    assert cells == 5 + 4 + sum(len(page.rows(t)) for t in page.tables if t.startswith("hours_by"))
+    assert len(inside) - cells == 1
 
 
 def test_worst_and_best_are_ordered_by_the_bad_end(corpus: Path) -> None:
@@ -178,7 +216,7 @@ def test_reasons_of_one_rule_are_said_once() -> None:
         (0.0, 1.0, [], (0.0, 1.0)),
         (0.0, 1.0, [0.5, 1.5], (0.0, 1.5)),  # near: drawn at its place
         (0.0, 1.0, [2.5, -3.0], (0.0, 1.0)),  # far: an arrow at the edge
-        (2.0, 2.0, [], (1.0, 3.0)),  # all the same
+        (2.0, 2.0, [], (1.0, 3.0)),  # all the same: listed, not drawn
         (0.0, 0.0, [0.5], (0.0, 0.5)),
     ],
 )
@@ -241,9 +279,10 @@ def test_a_sample_is_stated(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(questions, "MAX_SAMPLE", 5)
     page = page_of(corpus)
     assert any("A sample: one episode in 4" in text for text in page.texts)
-    [row] = page.rows("measurements")
-    assert 0 < row[2] < 16
-    assert page.rows("funnel")[1] == ["committed", 16]  # counts and hours are of all
+    drawn = [int(a["data-looked-at"] or 0) for _, a in page.tags if "data-looked-at" in a]
+    [looked_at] = drawn or [row[4] for row in page.rows("constants")]
+    assert 0 < looked_at < 16
+    assert page.rows("funnel")[1][:2] == ["committed", 16]  # counts and hours are of all
 
 
 def test_an_empty_corpus_has_a_page(tmp_path: Path) -> None:
@@ -251,7 +290,7 @@ def test_an_empty_corpus_has_a_page(tmp_path: Path) -> None:
     html = html_of(tmp_path)
     assert_inert(html)
     page = Page(html)
-    assert page.rows("funnel")[0] == ["discovered", 0]
+    assert page.rows("funnel")[0][:2] == ["discovered", 0]
     assert any("Nothing was measured yet" in text for text in page.texts)
 
 
@@ -266,4 +305,4 @@ def test_a_snapshot_from_before_a_table_has_a_page(gone: str, corpus: Path, tmp_
         del raw["tables"][name]
     path.write_text(json.dumps(raw))
     page = page_of(old)
-    assert dict(page.rows("funnel"))["discovered"] == (0 if gone == "verdicts" else 21)
+    assert page.rows("funnel")[0][1] == (0 if gone == "verdicts" else 21)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from tests import generators
 
 Raw = tuple[str, Path, tuple[str, ...]]  # source, its folder, options of ingest
 WAYS = {"local": ("--workers", "2"), "ray": ("--ray",)}
@@ -65,7 +65,7 @@ def generated(tmp_path: Path) -> list[Raw]:
     out: list[Raw] = []
     for name in ("oxe", "droid", "egodex"):
         (tmp_path / name).mkdir()
-        written = import_module(f"tests.generators.{name}").write(tmp_path / name)
+        written = generators.write(name, tmp_path / name)
         out.append(
             (name, written.root, tuple(f"--option={k}={v}" for k, v in written.options.items()))
         )

@@ -14,11 +14,19 @@ from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.corpus import open_corpus
 from ingest.curation.policy.policy import Policy, load_policy
-from ingest.curation.tier.count import Count, judged_counts, rule_counts, stored_counts
+from ingest.curation.policy.sql import required
+from ingest.curation.tier.count import (
+    Count,
+    cap_counts,
+    judged_counts,
+    rule_counts,
+    stored_counts,
+)
 from ingest.curation.tier.explain import explain, policy_in_force
 from ingest.curation.tier.tier import commit, is_up_to_date, judge
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 from jobs.cli import app
+from jobs.demo.raw import oxe
 from schemas.errors import ConfigError
 from tests.curation.tier_corpus import (
     ALL_TASKS,
@@ -34,7 +42,6 @@ from tests.curation.tier_corpus import (
 )
 from tests.faults.runs import run as run_ingest
 from tests.faults.runs import tree
-from tests.generators import oxe
 from tests.generators.corpus import commit as append
 from tests.generators.corpus import uid_of, verdict
 
@@ -315,9 +322,9 @@ def test_the_same_run_writes_the_same_rows(corpus: Path, policy: Policy, tmp_pat
     parts = []
     for threads in (1, 2):
         found = judge(corpus, current, policy, threads=threads)
-        part = commit(open_corpus(corpus), current, found, TEXT, run_id="run", disk=Disk()).parts(
-            "tiers"
-        )[-1]
+        part = commit(
+            open_corpus(corpus), current, found, TEXT, run_id="run", disk=LocalStorage()
+        ).parts("tiers")[-1]
         parts.append(pq.read_table(corpus / part.path))
         (corpus / snapshot.FOLDER / f"{current.number + 1:08d}.json").unlink()
     assert parts[0].equals(parts[1])
@@ -429,3 +436,45 @@ def test_an_empty_corpus_has_no_tiers(tmp_path: Path, policy: Policy) -> None:
     run(root, policy)
     with Catalog.open(root) as catalog:
         assert catalog.sql("SELECT count(*) FROM tiers").item() == 0
+
+
+# --- what is counted ----------------------------------------------------------------------------------------------------
+
+
+def test_a_rule_whose_tier_is_capped_decides_nothing_and_the_tables_agree(
+    tmp_path: Path, policy: Policy
+) -> None:
+    """Two episodes without actions, one of which would be high, one low; a third is low by its own rule."""
+    seen = {"supervises": ["visual_forecasting"]}
+    given = [
+        Given(whole=FINE, row=seen),
+        Given(whole={**FINE, "idle_share": 0.9}, row=seen),
+        Given(whole=FINE),
+    ]
+    found = judge(write_corpus(tmp_path / "c", given), snapshot.load(tmp_path / "c"), policy)
+    decided = {r.code: (r.tier, r.segments) for r in rule_counts(found) if r.segments}
+    assert decided == {"sound": ("high", 1)}
+    capped = [(c.tier, c.rule, c.rule_tier, c.segments) for c in cap_counts(found)]
+    assert len(capped) == 2
+    assert {(tier, segments) for tier, _, _, segments in capped} == {("actionless", 1)}
+    assert ("actionless", "sound", "high", 1) in capped
+    for tier in ("high", "low", "actionless", "excluded"):
+        rules = sum(r.segments for r in rule_counts(found) if r.tier == tier)
+        caps = sum(c.segments for c in cap_counts(found) if c.tier == tier)
+        whole = sum(c.segments for (_, of), c in judged_counts(found).items() if of == tier)
+        assert rules + caps == whole, tier
+
+
+def test_the_lacking_measurement_is_named_with_its_segments(tmp_path: Path) -> None:
+    root = write_corpus(
+        tmp_path / "c", [Given(whole={"idle_share": 0.1}), Given(whole={"jump_z": 0.0})]
+    )
+    ei30k = load_policy("ei30k")[0]
+    last = rule_counts(judge(root, snapshot.load(root), ei30k))[-1]
+    names = [n for n in required(ei30k) if n != "idle_share"]
+    assert (last.code, last.segments) == ("unproven", 2)
+    assert sum(last.lacks.values()) == 2
+    assert set(last.lacks) <= set(names)
+    shown = CliRunner().invoke(app, ["tier", str(root), "--what-if"]).output
+    assert "never taken first" in shown
+    assert next(iter(last.lacks)) in "".join(shown.split())

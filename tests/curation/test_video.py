@@ -12,6 +12,7 @@ from ingest.curation import view as view_module
 from ingest.curation.measure import alignment, camera, video
 from ingest.curation.measures import measured, measures
 from ingest.curation.pictures import facts_of, look_at
+from jobs.demo.raw.scene import Scene
 from schemas.errors import Code, SourceError
 from tests.curation.pictured import (
     Builder,
@@ -24,7 +25,6 @@ from tests.curation.pictured import (
     times_s,
     values_of,
 )
-from tests.generators.scene import Scene
 
 K = 40
 SCENE = Scene(duration_s=K / 10, sides=("left", "right"), width=160, height=120, focal_px=150.0)

@@ -144,6 +144,7 @@ def test_the_same_as_a_plain_loop(
     row_group: int,
 ) -> None:
     root = tmp_path_factory.mktemp("corpus")
+    (root / "catalog/measurements").mkdir(parents=True)
     batches = [
         [
             measurement(uid, name, v, at and at[0], at and at[1], version)
@@ -153,10 +154,12 @@ def test_the_same_as_a_plain_loop(
     ]
     written = []
     for number, batch in enumerate(batches):
-        path = root / f"{number}.parquet"
+        path = root / "catalog/measurements" / f"{number}.parquet"
         table = table_from_rows("measurements", batch)
         pq.write_table(table, path, row_group_size=row_group)
-        written.append(Part(path=path.name, rows=len(batch), num_bytes=0, sha256=""))
+        written.append(
+            Part(path=path.relative_to(root).as_posix(), rows=len(batch), num_bytes=0, sha256="")
+        )
     current = Snapshot(number=1, tables={"measurements": tuple(written)})
     wanted = order[:4]
     places = Places(pl.Series(wanted))

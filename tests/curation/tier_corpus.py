@@ -15,7 +15,7 @@ from ingest.curation.policy.text import parse_policy_text
 from ingest.curation.tier.tier import Judged, judge
 from ingest.curation.tier.tier import commit as commit_tiers
 from ingest.curation.view import EpisodeView
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 from tests.generators.corpus import commit, episode, uid_of, verdict
 
 ALL_TASKS = ("policy", "forward_dynamics", "inverse_dynamics", "visual_forecasting")
@@ -195,4 +195,6 @@ def run(corpus: Path, policy: Policy, text: str = TEXT) -> snapshot.Snapshot:
     current = snapshot.load(corpus)
     found = judge(corpus, current, policy)
     opened = open_corpus(corpus)
-    return commit_tiers(opened, current, found, text, run_id=f"run-{current.number}", disk=Disk())
+    return commit_tiers(
+        opened, current, found, text, run_id=f"run-{current.number}", disk=LocalStorage()
+    )

@@ -46,7 +46,7 @@ def code_of(camera: Camera, tmp_path: Path, steps: int = 20, **how: int) -> Code
 
 def test_missing_file_and_folder(tmp_path):
     assert code_of(window(tmp_path / "none.mp4"), tmp_path) is Code.MISSING_VIDEO
-    assert code_of(window(tmp_path), tmp_path) is Code.MISSING_VIDEO
+    assert code_of(window(tmp_path), tmp_path) is Code.UNREADABLE
 
 
 def test_lfs_pointer_is_a_missing_video(tmp_path):

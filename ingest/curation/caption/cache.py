@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ingest.corpus import Corpus
-from ingest.disk import Disk
+from ingest.storage import LocalStorage, OutsideCorpus
+from schemas.json_text import parse_json
+
+MOST_BYTES = 1 << 24  # of a kept answer
 
 
 def cache_key(**content: Any) -> str:
@@ -26,20 +29,20 @@ def cache_key(**content: Any) -> str:
 class Cache:
     """A folder of answers. Safe for the threads of one process; other processes write the same bytes under the same name."""
 
-    def __init__(self, folder: Path, disk: Disk) -> None:
+    def __init__(self, folder: Path, disk: LocalStorage) -> None:
         self.folder, self.disk = folder, disk
         self._lock = threading.Lock()
 
     @staticmethod
-    def of(corpus: Corpus, disk: Disk) -> Cache:
+    def of(corpus: Corpus, disk: LocalStorage) -> Cache:
         return Cache(corpus.root / "cache" / "captions", disk)
 
     def get(self, key: str) -> str | None:
         """The text of the answer, or None. A damaged file counts as no answer: it is asked for again and written anew."""
         try:
-            entry = json.loads(self._path(key).read_text())
+            entry = parse_json(self.disk.read(self._path(key), most=MOST_BYTES))
             text = entry["text"] if entry["key"] == key else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, OutsideCorpus, ValueError, KeyError, TypeError):
             return None
         return text if isinstance(text, str) else None
 

@@ -30,6 +30,7 @@ from ingest.curation.caption.protocol import (
 )
 from ingest.curation.caption.settings import AskSettings
 from ingest.curation.caption.sheet import Sheet
+from schemas.json_text import parse_json
 
 Pass = Literal["describe", "instruct"]
 
@@ -218,7 +219,7 @@ class ChatBackend:
             prompt_version=self.prompt_version,
             backend=self.id,
             model=self.model,
-            params=json.loads(self.params_json),
+            params=parse_json(self.params_json),
             sheet=sheet_sha256,
             which=request.which,
             sample=request.sample,

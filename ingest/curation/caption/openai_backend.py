@@ -7,7 +7,6 @@ there). `response_format` json_schema, then json_object, then none: servers that
 from __future__ import annotations
 
 import base64
-import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +33,7 @@ from ingest.curation.caption.plain import one_line_of
 from ingest.curation.caption.protocol import EndpointDown
 from ingest.curation.caption.settings import EndpointSettings
 from schemas.errors import ConfigError
+from schemas.json_text import parse_json
 
 FORMATS = ("json_schema", "json_object", "none")
 NOT_UNDERSTOOD = (400, 422)
@@ -187,7 +187,7 @@ class OpenAiChat:
 def _completion_in(body: str) -> Completion:
     """The first choice of a chat completion. A 200 that is none may come from a proxy on its way: worth another try."""
     try:
-        choice = json.loads(body)["choices"][0]
+        choice = parse_json(body)["choices"][0]
         message = choice["message"]
         text = message.get("content") or ""
         refusal = message.get("refusal") or ""

@@ -13,7 +13,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ingest.curation.caption.chat import ChatRequest, Completion, NothingRecorded, Pass
+from schemas.document import DocumentError
 from schemas.errors import ConfigError
+from schemas.invalid import invalid
+from schemas.json_text import parse_json
 
 MAX_BYTES = 1_000_000_000
 
@@ -71,8 +74,10 @@ def _lines(data: bytes) -> list[tuple[int, bytes]]:
 
 def _parsed(line: bytes, number: int, path: Path) -> _Line:
     try:
-        return _Line.model_validate_json(line)
+        return _Line.model_validate(parse_json(line))
+    except DocumentError as error:
+        found = f"line {number}: {error}"
+        raise ConfigError(f"no line of a replay file, {found}", where=str(path)) from error
     except ValidationError as error:
-        told = error.errors()[0]
-        found = f"line {number}: {'.'.join(map(str, told['loc'])) or 'JSON'}: {told['msg']}"
+        found = f"line {number}: {invalid(error, _Line)}"
         raise ConfigError(f"no line of a replay file, {found}", where=str(path)) from error

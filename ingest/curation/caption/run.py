@@ -20,8 +20,8 @@ from ingest.curation.caption.protocol import Backend, EndpointDown, Outcome
 from ingest.curation.caption.settings import CaptionSettings
 from ingest.curation.caption.two_pass import Captioned, CaptionWork, caption_segment
 from ingest.curation.caption.work import work_of
-from ingest.disk import Disk
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from schemas.errors import ConfigError, PipelineError
 
 MAX_REASONS = 20
@@ -69,7 +69,7 @@ def caption_corpus(
     settings: CaptionSettings,
     *,
     run_id: str,
-    disk: Disk,
+    disk: LocalStorage,
     limit: int | None = None,
     progress: Callable[[CaptionTally], None] = lambda tally: None,
 ) -> tuple[CaptionTally, Snapshot]:

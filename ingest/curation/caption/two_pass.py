@@ -27,6 +27,7 @@ from ingest.curation.caption.settings import CaptionSettings
 from ingest.curation.caption.sheet import Picture, Sheet, digest_of, segment_sheets
 from ingest.curation.english import is_english
 from ingest.curation.view import open_view
+from ingest.rooted import item_within
 from schemas.episode import SIDES
 from schemas.errors import SourceError
 
@@ -111,7 +112,7 @@ def look(work: CaptionWork, settings: CaptionSettings) -> Seen | None:
     row, segment = work.row, work.segment
     name = video_file(row["episode_index"], f"observation.images.{camera}")
     sheets, pictures = segment_sheets(
-        Path(work.corpus) / row["dataset_path"] / name,
+        item_within(Path(work.corpus), f"{row['dataset_path']}/{name}"),
         segment.start,
         segment.end,
         work.rate_hz,

@@ -5,7 +5,6 @@ A segment is every stretch that a source has a task or sub-task text for, and th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -21,13 +20,15 @@ from ingest.curation.caption.protocol import Backend, Outcome, Segment
 from ingest.curation.caption.settings import CaptionSettings
 from ingest.curation.caption.two_pass import CaptionWork, look
 from ingest.curation.english import is_placeholder
+from ingest.dataset_info import read_info
 from ingest.snapshot import Snapshot
 from ingest.stages.segment import runs
-from schemas.errors import ConfigError, SourceError
+from schemas.errors import SourceError
+from schemas.lerobot import Info
 
 CHUNK_EPISODES = 5000
 # More room or another temperature may end these well: they are asked again when the parameters are others.
-MAY_CHANGE = pa.array([Outcome.TRUNCATED, Outcome.PARSE_ERROR, Outcome.BLOCKED], pa.string())
+MAY_CHANGE = (Outcome.TRUNCATED, Outcome.PARSE_ERROR, Outcome.BLOCKED)
 
 
 def segments_of(
@@ -70,7 +71,7 @@ def work_of(
     corpus: Corpus, current: Snapshot, backend: Backend, settings: CaptionSettings
 ) -> Iterator[CaptionWork]:
     """Segments without a caption of this backend, model and prompt version, a few thousand episodes in memory at a time."""
-    infos: dict[str, Any] = {}
+    infos: dict[str, Info] = {}
     done = _captioned(corpus, current, backend)
     uids = current.read(corpus.root, "episodes", ["uid"]).column("uid").combine_chunks()
     for at in range(0, len(uids), CHUNK_EPISODES):
@@ -84,15 +85,15 @@ def work_of(
         for row in current.read(corpus.root, "episodes", only=only).to_pylist():
             path = row["dataset_path"]
             if path not in infos:
-                infos[path] = _info(corpus, path)
-            rate_hz = infos[path]["fps"]
+                infos[path] = read_info(corpus.root, path)
+            rate_hz = float(infos[path].fps)
             for segment in segments_of(row, told.get(row["uid"], ()), rate_hz, settings):
                 is_left_out = settings.only_missing and is_told(segment)
                 if (segment.uid, segment.start, segment.end) not in have and not is_left_out:
                     yield CaptionWork(
                         corpus=str(corpus.root),
                         row=row,
-                        features=infos[path]["features"],
+                        features=infos[path].features,
                         rate_hz=rate_hz,
                         segment=segment,
                     )
@@ -118,19 +119,9 @@ def _captioned(corpus: Corpus, current: Snapshot, backend: Backend) -> pa.Table:
     for name, value in names.items():
         mine = pc.and_(mine, pc.equal(rows[name], value))
     same = pc.equal(rows["params_json"], backend.params_json)
-    mine = pc.and_(mine, pc.or_(pc.invert(pc.is_in(rows["outcome"], MAY_CHANGE)), same))
+    may_change = pc.is_in(rows["outcome"], pa.array(MAY_CHANGE, pa.string()))
+    mine = pc.and_(mine, pc.or_(pc.invert(may_change), same))
     return rows.filter(mine).select(["uid", "start", "end"])
-
-
-def _info(corpus: Corpus, dataset: str) -> dict[str, Any]:
-    """Raises ConfigError: the dataset does not say what it holds."""
-    path = corpus.root / dataset / "meta/info.json"
-    try:
-        info = json.loads(path.read_text())
-        return {"fps": float(info["fps"]), "features": dict(info["features"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        found = f"cannot be read ({error!r}); run eicorpus verify {corpus.root}"
-        raise ConfigError(found, where=str(path)) from error
 
 
 def sheets_of(
@@ -145,12 +136,12 @@ def sheets_of(
     episodes = {row["uid"]: row for row in rows}
     for caption in captions:
         row = episodes[caption["uid"]]
-        info = _info(corpus, row["dataset_path"])
+        info = read_info(corpus.root, row["dataset_path"])
         segment = Segment(
             uid=row["uid"], start=caption["start"], end=caption["end"], duration_s=0.0
         )
         work = CaptionWork(
-            corpus=str(corpus.root), row=row, features={}, rate_hz=info["fps"], segment=segment
+            corpus=str(corpus.root), row=row, features={}, rate_hz=float(info.fps), segment=segment
         )
         try:
             seen = look(work, settings)

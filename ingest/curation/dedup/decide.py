@@ -18,8 +18,8 @@ from ingest.curation.dedup.judge import Judged, Thresholds, judge
 from ingest.curation.dedup.keep import Standing, rank, why
 from ingest.curation.dedup.search import Indices, Pairs
 from ingest.curation.dedup.signatures import Signatures
-from ingest.disk import Disk
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from schemas.fact import Certainty
 
 GRID_HZ = 10.0
@@ -28,7 +28,7 @@ NOT_SETTLED = tuple(c.value for c in Certainty if not c.is_settled)
 _TIER = """SELECT uid, arg_max(tier, (steps, tier)) AS tier
     FROM (SELECT uid, tier, sum("end" - "start") AS steps FROM tiers GROUP BY ALL) GROUP BY uid"""
 _STANDING = f"""SELECT uid, coalesce(len(cameras), 0) AS num_cameras, coalesce(licence_class, 'unknown') AS licence_class,
-    coalesce(source_rate_hz, 0) AS source_rate_hz,
+    coalesce(source_rate_hz, 0) AS source_rate_hz, coalesce(source_split, '') AS source_split,
     len(list_filter(coalesce(facts, []), lambda f: list_contains({list(NOT_SETTLED)}, f.certainty))) AS unsettled_facts
     FROM episodes WHERE uid IN (SELECT unnest($uids))"""
 
@@ -115,6 +115,7 @@ def _standings(catalog: Catalog, found: Signatures, member: Indices) -> dict[int
     return {
         number[row["uid"]]: Standing(
             uid=row["uid"],
+            source_split=row["source_split"],
             tier=tiers.get(row["uid"], ""),
             num_cameras=row["num_cameras"],
             licence_class=row["licence_class"],
@@ -133,6 +134,7 @@ def commit(
     run_id: str,
     *,
     measured: int,
+    disk: LocalStorage,
 ) -> Snapshot:
     """Append what changed since the last run; the same snapshot when nothing did. The caller holds the writer lock.
 
@@ -159,7 +161,6 @@ def commit(
         return current
     stamp = {"run_id": run_id, "snapshot": current.number + 1}
     rows = {"duplicates": changed, "dedups": [seen]}
-    disk = Disk()
     parts = {
         table: snapshot.write_part(disk, corpus.root, table, [r | stamp for r in new])
         for table, new in rows.items()

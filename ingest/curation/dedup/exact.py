@@ -35,7 +35,7 @@ def exact_pairs(corpus: Path, current: Snapshot, found: Signatures) -> tuple[Ind
 
 def equal_rows(found: Signatures) -> tuple[Indices, Indices]:
     """Chains of episodes with the same state and action bit for bit, whatever they look like."""
-    facts = pl.DataFrame({"at": np.arange(len(found)), "rows": found.digest.astype(object)})
+    facts = pl.DataFrame({"at": np.arange(len(found)), "rows": _digests(found)})
     return _links(facts.filter(pl.col("rows") != b""))
 
 
@@ -63,10 +63,15 @@ def _facts(corpus: Path, current: Snapshot, found: Signatures) -> pl.DataFrame:
             pl.col("videos").fill_null(""),
         )
         .with_columns(
-            pl.Series("rows", found.digest.tolist(), dtype=pl.Binary),
+            _digests(found),
             pl.Series("is_lively", found.num_looks > 0),
         )
     )
+
+
+def _digests(found: Signatures) -> pl.Series:
+    """`rows`: the digest of each episode's numbers, with a type of its own also where there is no episode."""
+    return pl.Series("rows", found.digest.tolist(), dtype=pl.Binary)
 
 
 def _links(keyed: pl.DataFrame) -> tuple[Indices, Indices]:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from ingest.curation.components import components
 from ingest.curation.dedup import looks, paths
 from ingest.curation.dedup.exact import equal_rows, exact_pairs
 from ingest.curation.dedup.judge import Judged, Thresholds, judge, plausible
@@ -50,7 +49,7 @@ def candidates(found: Signatures, *, side: Side | None = None) -> Pairs:
     )
     one, other = equal_rows(found)
     if side is not None:
-        one, other = _across(_components(count, one, other), side)
+        one, other = _across(components(count, one, other), side)
     by_rows = Pairs(one=np.minimum(one, other), other=np.maximum(one, other))
     pairs = joined(count, of_owners(by_look, of_look), of_owners(by_path, of_path), by_rows)
     return plausible(found, pairs)
@@ -63,8 +62,8 @@ def find_copies(corpus: Path, current: Snapshot, found: Signatures, limits: Thre
     is_same = judge(found, pairs, limits).is_same
     links = np.append(one, pairs.one[is_same]), np.append(other, pairs.other[is_same])
     return Copies(
-        cluster=_components(len(found), *links),
-        exact=_components(len(found), one, other),
+        cluster=components(len(found), *links),
+        exact=components(len(found), one, other),
         links=links,
         candidates=len(pairs.one),
         crowded=pairs.crowded,
@@ -86,7 +85,7 @@ def find_leaks(
     corpus: Path, current: Snapshot, found: Signatures, is_reference: Side, limits: Thresholds
 ) -> Leaks:
     """Pairs of copies across: one among the episodes where `is_reference`, the other not."""
-    exact = _components(len(found), *exact_pairs(corpus, current, found))
+    exact = components(len(found), *exact_pairs(corpus, current, found))
     one, other = _across(exact, is_reference)
     pairs = candidates(found, side=is_reference)
     both = joined(
@@ -106,12 +105,6 @@ def find_leaks(
         judged=judged.at(kept[order]),
         crowded=both.crowded,
     )
-
-
-def _components(count: int, one: Indices, other: Indices) -> Indices:
-    """[N] label of the set each element is in when linked ones are united (union-find)."""
-    graph = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.intp)
 
 
 def _across(label: Indices, side: Side) -> tuple[Indices, Indices]:

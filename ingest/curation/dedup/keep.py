@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Best first; what is not in the list comes last.
+HELD_OUT_FIRST = ("test", "val")
 TIERS = ("high", "low", "actionless", "", "excluded")  # "" when no policy was asked
 LICENCES = ("permissive", "non_commercial", "no_redistribution", "unknown")
 
@@ -16,6 +17,7 @@ class Standing:
     """What speaks for an episode. `unsettled_facts`: conventions of its source that are inferred, unverified or unknown."""
 
     uid: str
+    source_split: str = ""
     tier: str = ""
     num_cameras: int = 0
     licence_class: str = "unknown"
@@ -36,6 +38,13 @@ def _place(value: str, best_first: tuple[str, ...]) -> int:
 
 
 _CRITERIA = (
+    # The copy that its source holds out stays: in its place another one would train on a benchmark's own test.
+    _Criterion(
+        lambda s: _place(s.source_split, HELD_OUT_FIRST),
+        lambda kept, other: (
+            f"its source publishes it as {kept.source_split}, the other as {other.source_split or 'nothing'}"
+        ),
+    ),
     _Criterion(
         lambda s: _place(s.tier, TIERS),
         lambda kept, other: f"tier {kept.tier or 'unknown'} over {other.tier or 'unknown'}",

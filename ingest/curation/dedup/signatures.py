@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ingest.curation.dedup.looks import MIN_CHANGE_LUMA, Bytes, Looks, looks_from, packed
 from ingest.curation.dedup.paths import MIN_EXTENT_M
@@ -23,6 +22,7 @@ from ingest.curation.measure import look, rows, trajectory
 from ingest.curation.measures import Measure
 from ingest.snapshot import Snapshot
 from schemas.geometry import Array
+from schemas.parquet_file import read_batches
 
 KINDS: dict[str, Measure] = {
     "pictures": look.MEASURE,
@@ -93,9 +93,8 @@ def _read(
     seen = {kind: np.zeros(len(uids), dtype=bool) for kind in parts}
     is_unusable = np.zeros(len(uids), dtype=bool)
     for part in current.parts("signatures"):
-        for batch in pq.ParquetFile(corpus / part.path).iter_batches(
-            _BATCH_ROWS, columns=["uid", "kind", "version", "vector"]
-        ):
+        columns = ["uid", "kind", "version", "vector"]
+        for batch in read_batches(part.file(corpus), _BATCH_ROWS, columns):
             table = pa.Table.from_batches([batch])
             for name, kind in _PACKED.items():
                 is_wanted = (pc.field("kind") == name) & (

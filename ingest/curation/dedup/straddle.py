@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ingest.catalog import Catalog
+from ingest.curation.components import components
+from ingest.next_command import next_command
 
+# What a source holds out decides first, or a copy of a benchmark's own test would train.
+_STRICTEST = {"": 0, "train": 1, "val": 2, "test": 3}
 REMEDIES = """leave the copies out:  --where "uid NOT IN (SELECT uid FROM redundant)"
 or keep them in one split:  --split-by copies"""
 
@@ -34,10 +37,11 @@ class Straddling:
     def as_object(self) -> dict[str, bool | int]:
         return asdict(self)
 
-    def says(self) -> str:
-        """What to tell, with the command that helps."""
+    def says(self, corpus: Path) -> str:
+        """What to tell, with the commands that help."""
+        measure, dedup = (next_command(name, corpus) for name in ("measure", "dedup"))
         if not self.has_run:
-            return "whether train and val or test share recordings is not known: run eicorpus measure and eicorpus dedup on the corpus"
+            return f"whether train and val or test share recordings is not known: run {measure}, then {dedup}"
         if self.is_clean:
             return "train shares no recording with val or test, as far as eicorpus dedup can tell"
         lines = []
@@ -48,7 +52,7 @@ class Straddling:
             ]
         if self.unseen:
             lines += [
-                f"{self.unseen} episodes of the corpus were not compared when eicorpus dedup last ran: run eicorpus measure, then eicorpus dedup"
+                f"{self.unseen} episodes of the corpus were not compared when eicorpus dedup last ran: run {measure}, then {dedup}"
             ]
         return "\n".join(lines)
 
@@ -76,6 +80,21 @@ def _clusters(catalog: Catalog) -> pl.DataFrame:
     return pl.DataFrame(catalog.arrow('SELECT uid, "cluster" FROM duplicates'))
 
 
+def held_out_together(catalog: Catalog, episodes: pl.DataFrame) -> pl.Series:
+    """[N] `source_split` of each episode, where what a source holds out holds for all copies of it: test, then val.
+
+    Args:
+        episodes: `uid` and `source_split` (NULL or "" for none); one row each.
+    """
+    named = episodes.join(_clusters(catalog), on="uid", how="left", maintain_order="left")
+    rank = pl.col("source_split").fill_null("").replace_strict(_STRICTEST, default=0)
+    worst = pl.when(pl.col("cluster").is_null()).then(rank).otherwise(rank.max().over("cluster"))
+    is_held = worst >= _STRICTEST["val"]
+    names = pl.Series(list(_STRICTEST), dtype=pl.String)
+    held = worst.replace_strict(list(_STRICTEST.values()), names, return_dtype=pl.String)
+    return named.select(pl.when(is_held).then(held).otherwise("source_split")).to_series()
+
+
 def together(catalog: Catalog, episodes: pl.DataFrame) -> pl.Series:
     """[N] the group of each episode where groups that share a recording are one, named by the first of them in the alphabet.
 
@@ -89,9 +108,7 @@ def together(catalog: Catalog, episodes: pl.DataFrame) -> pl.Series:
     at = named["group"].replace_strict(groups, pl.int_range(len(groups), eager=True))
     links = named.select("cluster", at=at).drop_nulls().unique()
     links = links.with_columns(first=pl.col("at").min().over("cluster"))
-    ends = links["first"].to_numpy(), links["at"].to_numpy()
-    graph = coo_array((np.ones(len(links), dtype=bool), ends), shape=(len(groups), len(groups)))
-    _, component = connected_components(graph, directed=False)
+    component = components(len(groups), links["first"].to_numpy(), links["at"].to_numpy())
     # Groups are sorted, so the first that is seen of a component names it.
     _, first = np.unique(component, return_index=True)
     return groups.gather(first[component[at.to_numpy()]])

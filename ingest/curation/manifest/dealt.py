@@ -3,7 +3,7 @@
 `auto` is the split that ingestion wrote (schemas/split.py) at its default shares. The others deal other groups by the same hash:
 `subject`, `scene`, `episode`, and `task`, where all episodes that share an instruction stay together, through whatever chain of
 episodes with several instructions joins them; and `copies`, the groups of `auto` where those that share a recording
-are one (dedup/straddle.py). An instruction is that of the whole episode where there is one (`whole_tasks`). An episode that does not know its subject or scene keeps the group it has.
+are one (dedup/straddle.py). `source` follows the source wherever it publishes a split, its train too, and deals the rest as `auto`. An instruction is that of the whole episode where there is one (`whole_tasks`). An episode that does not know its subject or scene keeps the group it has.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from enum import StrEnum
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ingest.catalog import Catalog
+from ingest.curation.components import components
+from schemas.source_split import HELD_OUT, SPLITS
 from schemas.split import DEFAULT_SHARES, Shares, split_of
 
 # A timestep may lack at either end: instants are rounded.
@@ -31,21 +31,32 @@ class SplitBy(StrEnum):
     TASK = "task"
     EPISODE = "episode"
     COPIES = "copies"
+    SOURCE = "source"
 
 
-def dealt(episodes: pl.DataFrame, by: SplitBy, shares: Shares) -> pl.Series:
+def dealt(
+    episodes: pl.DataFrame, by: SplitBy, shares: Shares, *, keeps_source: bool = True
+) -> pl.Series:
     """The split of each episode.
 
     Args:
-        episodes: uid, source, dataset, split_group, split, subject_id, scene_id, texts (list of instructions); one row each.
+        episodes: uid, source, dataset, split_group, split, source_split (NULL or "" for none), subject_id, scene_id,
+            texts (list of instructions); one row each.
+        keeps_source: an episode that its source publishes as val or test is that, whatever its group draws.
     """
-    if by is SplitBy.AUTO and shares == DEFAULT_SHARES and episodes["split"].null_count() == 0:
+    is_usual = by is SplitBy.AUTO and shares == DEFAULT_SHARES and keeps_source
+    if is_usual and episodes["split"].null_count() == 0:
         return episodes["split"]
     groups = groups_of(episodes, by)
     # One hash for each group; rows follow by joining.
     names = groups.unique()
     splits = [split_of(name, shares) for name in names.to_list()]
-    return groups.replace_strict(names, pl.Series(splits, dtype=pl.String), return_dtype=pl.String)
+    drawn = groups.replace_strict(names, pl.Series(splits, dtype=pl.String), return_dtype=pl.String)
+    if not keeps_source:
+        return drawn
+    published = SPLITS if by is SplitBy.SOURCE else HELD_OUT
+    is_published = episodes["source_split"].is_in(published).fill_null(value=False)
+    return episodes["source_split"].zip_with(is_published, drawn)
 
 
 def whole_tasks(catalog: Catalog, episodes: pl.DataFrame) -> pl.Series:
@@ -70,7 +81,7 @@ def groups_of(episodes: pl.DataFrame, by: SplitBy) -> pl.Series:
         return _task_groups(episodes.with_columns(own.alias("own")))
     if by is SplitBy.EPISODE:
         return episodes.select(pl.format("uid:{}", "uid")).to_series()
-    if by in (SplitBy.AUTO, SplitBy.COPIES):  # with copies, `split_group` is already what they join
+    if by in (SplitBy.AUTO, SplitBy.SOURCE, SplitBy.COPIES):  # copies: already what they join
         return episodes.select(own).to_series()
     name = pl.col(f"{by.value}_id")
     known = pl.format(f"{{}}/{{}}/{by.value}:{{}}", "source", "dataset", name)
@@ -89,10 +100,7 @@ def _task_groups(episodes: pl.DataFrame) -> pl.Series:
     )
     tasks = said["task"].unique().sort()
     at = said["task"].replace_strict(tasks, pl.int_range(len(tasks), eager=True)).to_numpy()
-    size = len(tasks) + len(episodes)
-    edges = (np.ones(len(said), dtype=np.int8), (said["row"].to_numpy() + len(tasks), at))
-    graph = coo_array(edges, shape=(size, size))
-    _, component = connected_components(graph, directed=False)
+    component = components(len(tasks) + len(episodes), said["row"].to_numpy() + len(tasks), at)
     # The first task of a component is its name: tasks are sorted, so it is where the component is seen first.
     seen, first = np.unique(component[: len(tasks)], return_index=True)
     names = pl.Series("name", tasks.gather(first), dtype=pl.String)

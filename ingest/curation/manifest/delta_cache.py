@@ -12,7 +12,6 @@ blocks, `merged/` keeps the result of a whole selection: the same manifest again
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +21,10 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from ingest.curation.manifest.delta_partial import PARTIAL
-from ingest.disk import Disk
+from ingest.storage import LocalStorage, within
+from schemas.json_text import parse_json
 from schemas.manifest import FOLDER, Statistics
+from schemas.parquet_file import DamagedParquet, read_table
 from schemas.trained_action import REPRESENTATION
 
 BLOCK_EPISODES = 1024
@@ -40,16 +41,15 @@ def cached(corpus: Path, block: Block, columns: Sequence[str] = PARTIAL.names) -
     schema = pa.schema([PARTIAL.field(name) for name in columns])
     tables = [schema.empty_table()]
     for path in sorted(_folder(corpus, block).glob(f"{block[1]:06d}-*.parquet")):
+        within(corpus, path.relative_to(corpus).as_posix())
         try:
-            tables.append(
-                pq.read_table(path, columns=list(columns), partitioning=None).cast(schema)
-            )
-        except (OSError, ValueError, pa.ArrowException):
+            tables.append(read_table(path, columns, schema=schema))
+        except (OSError, DamagedParquet):
             continue  # a damaged cache is an empty one: its rows are made again
     return pl.DataFrame(pa.concat_tables(tables)).unique(list(KEY), keep="first")
 
 
-def keep(corpus: Path, block: Block, rows: pa.Table, disk: Disk) -> None:
+def keep(corpus: Path, block: Block, rows: pa.Table, disk: LocalStorage) -> None:
     """File rows of PARTIAL under a block."""
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, compression="zstd")
@@ -67,12 +67,12 @@ def _folder(corpus: Path, block: Block) -> Path:
 def cached_result(corpus: Path, digest: str) -> Statistics | None:
     """The statistics of a whole selection, if it was ever made."""
     try:
-        return Statistics.model_validate(json.loads(_result(corpus, digest).read_text()))
+        return Statistics.model_validate(parse_json(_result(corpus, digest).read_text()))
     except (OSError, ValueError, ValidationError):
         return None  # absent or damaged: made again
 
 
-def keep_result(corpus: Path, digest: str, found: Statistics, disk: Disk) -> None:
+def keep_result(corpus: Path, digest: str, found: Statistics, disk: LocalStorage) -> None:
     path = _result(corpus, digest)
     disk.make_dir(path.parent)
     disk.write(path, found.model_dump_json().encode())

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from adapters.containers.safe_path import inside
 from ingest.curation.manifest.moments import histogram, moments
-from ingest.disk import Disk
+from ingest.rooted import item_within
+from ingest.storage import LocalStorage
 from schemas.errors import Code, SourceError
+from schemas.parquet_file import open_parquet
 from schemas.trained_action import Named, trained_action
 
 FEATURES = ("action", "action.valid", "observation.state", "observation.valid")
@@ -67,7 +67,7 @@ class DeltaResult:
     errors: tuple[str, ...]
 
 
-def partials(work: DeltaWork, disk: Disk) -> DeltaResult:
+def partials(work: DeltaWork, disk: LocalStorage) -> DeltaResult:
     """The worker body."""
     rows: list[dict[str, object]] = []
     errors: list[str] = []
@@ -110,13 +110,13 @@ def _read(
         SourceError: the file is missing, lies elsewhere, or is not what was committed.
     """
     try:
-        data = inside(corpus, episode.path).read_bytes()
+        data = item_within(corpus, episode.path).read_bytes()
     except OSError as error:
         raise SourceError(Code.MISSING_FILE, str(error), where=episode.path) from error
     if hashlib.sha256(data).hexdigest() != episode.data_sha256:
         found = "not the file that was committed; run eicorpus verify"
         raise SourceError(Code.UNREADABLE, found, where=episode.path)
-    with pq.ParquetFile(pa.BufferReader(data)) as file:
+    with open_parquet(data, episode.path) as file:
         table = file.read(columns=[*FEATURES], use_threads=False)
     if len(table) != episode.length:
         found = f"{len(table)} rows, the catalog says {episode.length}; run eicorpus verify"

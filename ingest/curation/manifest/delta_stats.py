@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.corpus import Corpus
 from ingest.curation.manifest.delta_cache import (
     BLOCK_EPISODES,
     KEY,
@@ -33,10 +35,11 @@ from ingest.curation.manifest.delta_partial import (
     partials,
 )
 from ingest.curation.manifest.moments import QUANTILE_ERROR
-from ingest.disk import Disk
 from ingest.executor import Death, Executor
+from ingest.executor_probe import sampled_files, shared
 from ingest.meta_projection import Dataset
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from ingest.verify.stored import empty_datasets
 from schemas.errors import Code, SourceError
 from schemas.manifest import Statistics
@@ -99,7 +102,7 @@ def selection(corpus: Path, current: Snapshot, rows: pa.Table) -> Selection:
 def statistics(
     chosen: Selection,
     executor: Executor,
-    disk: Disk,
+    disk: LocalStorage,
     progress: Callable[[int], None] = lambda episodes: None,
 ) -> Statistics:
     """Normalisation by embodiment. What is cached is not made again; what is made is cached, even when the rest fails.
@@ -179,7 +182,7 @@ def _work_of(chosen: Selection) -> Iterator[DeltaWork]:
 
 
 def _make_missing(
-    chosen: Selection, executor: Executor, disk: Disk, progress: Callable[[int], None]
+    chosen: Selection, executor: Executor, disk: LocalStorage, progress: Callable[[int], None]
 ) -> list[str]:
     """Compute and file what is not cached; what went wrong, in the order it was found."""
     errors: list[str] = []
@@ -193,17 +196,19 @@ def _make_missing(
                 keep(chosen.corpus, block, table, disk)
 
     work = _work_of(chosen)
+    data_files = partial(sampled_files, chosen.corpus / "datasets")
     try:
-        for one, result in executor.run(lambda: next(work, None), partials):
-            found = _told(one, result)
-            errors += found.errors
-            rows[one.block].append(found.rows)
-            done += len(one.episodes)
-            progress(done)
-            # Blocks come in order and few episodes are under way, so one before the last is complete, or
-            # nearly: what comes late makes another file of the block.
-            for block in [b for b in rows if b < one.block][:-1]:
-                file(block)
+        with shared(executor, Corpus(chosen.corpus), disk, files=data_files):
+            for one, result in executor.run(lambda: next(work, None), partials):
+                found = _told(one, result)
+                errors += found.errors
+                rows[one.block].append(found.rows)
+                done += len(one.episodes)
+                progress(done)
+                # Blocks come in order and few episodes are under way, so one before the last is complete, or
+                # nearly: what comes late makes another file of the block.
+                for block in [b for b in rows if b < one.block][:-1]:
+                    file(block)
     finally:
         for block in list(rows):
             file(block)

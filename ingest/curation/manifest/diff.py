@@ -8,13 +8,13 @@ import polars as pl
 
 from ingest import snapshot
 from ingest.catalog import Catalog
-from ingest.catalog_views import Limits
 from ingest.curation.manifest.sql import chosen
 from ingest.curation.manifest.tier_rows import TIER_ROWS, tier_rows
 from ingest.curation.policy.policy import policy_from
 from ingest.curation.policy.text import parse_policy_text
+from ingest.query_limits import Limits
 from schemas.errors import ConfigError
-from schemas.manifest import Manifest, ManifestFacts
+from schemas.manifest import Manifest, ManifestFacts, SplitFacts
 
 KEY = ["uid", "start", "end"]
 _SHOWN = ["tier", "split", "weight", "text", "caption_id", "tasks", "latents"]
@@ -83,12 +83,16 @@ def _facts(a: Manifest, b: Manifest) -> dict[str, tuple[str, str]]:
             "where": facts.where,
             "policy": f"{facts.policy.name} {facts.policy.digest}",
             "mixture": facts.mixture.digest,
-            "split": f"{split.by}, val {split.val:g}, test {split.test:g}",
+            "split": f"{split.by}, val {split.val:g}, test {split.test:g}{_sources(split)}",
             "text": facts.text_policy,
         }
 
     one, other = said(a.facts), said(b.facts)
     return {name: (one[name], other[name]) for name in one if one[name] != other[name]}
+
+
+def _sources(split: SplitFacts) -> str:
+    return "" if split.keeps_source_splits else ", source splits ignored"
 
 
 # --- what changed -----------------------------------------------------------------------------------------------------------
@@ -151,6 +155,7 @@ def _why_weight(before: ManifestFacts, after: ManifestFacts) -> str:
         (f"other split: by {old.by} → {new.by}", old.by != new.by),
         (f"other split: val {old.val:g} → {new.val:g}", old.val != new.val),
         (f"other split: test {old.test:g} → {new.test:g}", old.test != new.test),
+        ("other split: source splits", old.keeps_source_splits != new.keeps_source_splits),
     ]
     # Groups may be named by the text.
     is_by_text = "text" in before.mixture.by or "text" in after.mixture.by

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from ingest.catalog import Catalog
 from ingest.curation.caption.choose import TextPolicy
-from ingest.curation.dedup.straddle import together
+from ingest.curation.dedup.straddle import held_out_together, together
 from ingest.curation.manifest.dealt import SplitBy, dealt, groups_of, whole_tasks
 from ingest.curation.manifest.mixture import HOUR_NS, Dealt, deal, draw_hours
 from ingest.curation.manifest.mixture_text import MixtureText
@@ -30,12 +30,16 @@ from schemas.manifest import (
     MixtureFacts,
     MixtureGroup,
     PolicyFacts,
+    SourceSplitCount,
     SplitFacts,
     rows_sha256,
 )
 from schemas.split import DEFAULT_SHARES, SPLITS, Shares
 
-_OF_SPLITS = ("uid", "source", "dataset", "split_group", "split", "subject_id", "scene_id", "tasks")
+_OF_SPLITS = (
+    *("uid", "source", "dataset", "split_group", "split", "source_split"),
+    *("subject_id", "scene_id", "tasks"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,7 @@ class ManifestRequest:
     mixture: MixtureText = field(default_factory=MixtureText)
     split_by: SplitBy = SplitBy.AUTO
     shares: Shares = DEFAULT_SHARES
+    keeps_source_splits: bool = True  # a source's own val and test stay what they are
     text_policy: TextPolicy = TextPolicy.BEST
 
 
@@ -101,8 +106,12 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
         text_policy=request.text_policy.value,
         policy=policy,
         split=SplitFacts(
-            by=request.split_by.value, val=request.shares.val, test=request.shares.test
+            by=request.split_by.value,
+            val=request.shares.val,
+            test=request.shares.test,
+            keeps_source_splits=request.keeps_source_splits,
         ),
+        source_splits=_source_splits(narrow),
         mixture=_mixture_facts(request.mixture, narrow, dealt_groups),
         num_rows=len(rows),
         num_episodes=narrow["uid"].n_unique(),
@@ -132,6 +141,7 @@ def _narrow(
 ) -> pl.DataFrame:
     """What the arithmetic needs of each row, in their order: `ns`, how long it lasts, and what groups are made of."""
     names = ["uid", "source", "dataset", "embodiment", "tier", "tasks", "licence_class", "split"]
+    names += ["source_split"]
     sizes = ["start", "end", "length", "duration_s"]
     frame = pl.DataFrame(found.select([*names, *sizes])).with_columns(
         pl.Series("text", text),
@@ -153,15 +163,18 @@ def _part(duration_ns: pl.Expr, steps: pl.Expr, length: pl.Expr) -> pl.Expr:
 def _splits(catalog: Catalog, request: ManifestRequest, frame: pl.DataFrame) -> pl.Series:
     """The split of each row. Other groups than ingestion's are made over the whole snapshot, so that no WHERE moves anyone."""
     is_stored = request.split_by is SplitBy.AUTO and request.shares == DEFAULT_SHARES
-    if is_stored and frame["split"].null_count() == 0:
+    if is_stored and request.keeps_source_splits and frame["split"].null_count() == 0:
         return frame["split"]
     episodes = catalog.episodes(_OF_SPLITS).rename({"tasks": "texts"})
     if request.split_by is SplitBy.TASK:
         episodes = episodes.with_columns(whole_tasks(catalog, episodes))
     if request.split_by is SplitBy.COPIES:
         own = episodes.select("uid", group=groups_of(episodes, SplitBy.AUTO))
-        episodes = episodes.with_columns(split_group=together(catalog, own))
-    split = episodes.select("uid", dealt(episodes, request.split_by, request.shares).alias("split"))
+        held = held_out_together(catalog, episodes)
+        episodes = episodes.with_columns(split_group=together(catalog, own), source_split=held)
+    keeps = request.keeps_source_splits
+    now = dealt(episodes, request.split_by, request.shares, keeps_source=keeps)
+    split = episodes.select("uid", now.alias("split"))
     return frame.drop("split").join(split, on="uid", how="left", maintain_order="left")["split"]
 
 
@@ -226,6 +239,29 @@ def _mixture_facts(
             )
             for g in groups
         ),
+    )
+
+
+def _source_splits(frame: pl.DataFrame) -> tuple[SourceSplitCount, ...]:
+    """Where the episodes of each split that a source publishes went; nothing where no source publishes any."""
+    if not (frame["source_split"] != "").any():
+        return ()
+    counts = frame.group_by("source_split", "split").agg(
+        episodes=pl.col("uid").n_unique(), segments=pl.len(), ns=pl.col("ns").sum()
+    )
+    order: dict[str, Any] = {name: place for place, name in enumerate(("", *SPLITS))}
+    rows = sorted(
+        counts.iter_rows(named=True), key=lambda r: (order[r["source_split"]], order[r["split"]])
+    )
+    return tuple(
+        SourceSplitCount(
+            source_split=row["source_split"],
+            split=row["split"],
+            episodes=row["episodes"],
+            segments=row["segments"],
+            hours=row["ns"] / HOUR_NS,
+        )
+        for row in rows
     )
 
 

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ingest.curation.policy.text import parse_policy_text, read_policy_text
 from schemas.errors import ConfigError
+from schemas.invalid import problem
 
 DIMENSIONS = ("source", "dataset", "embodiment", "tier", "text", "licence_class")
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -129,7 +130,7 @@ def mixture_from(text: str, where: str) -> MixtureText:
         mixture = Mixture.model_validate(read.data or {})
     except ValidationError as error:
         lines = [
-            f"{read.place(e['loc'])}: {e['msg'].removeprefix('Value error, ')} "
+            f"{read.place(e['loc'])}: {problem(e, Mixture)} "
             f"({'.'.join(map(str, e['loc'])) or 'the whole'})"
             for e in error.errors()
         ]

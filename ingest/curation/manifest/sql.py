@@ -28,7 +28,7 @@ _CANDIDATES = """(SELECT e.*, t."start", t."end", t.tier, s.list AS serves, r.li
     FROM tier_rows t JOIN episodes e ON e.uid = t.uid JOIN tier_tasks s ON s.code = t.tasks
         JOIN tier_reasons r ON r.code = t.reasons) AS candidates"""
 _CHOSEN = """SELECT uid, "start", "end", source, dataset, embodiment, dataset_path, episode_index, tier, "task code" AS tasks,
-    "reason code" AS reasons, split, licence_class, content_sha256, length, duration_s, len(tasks) AS num_texts,
+    "reason code" AS reasons, split, coalesce(source_split, '') AS source_split, licence_class, content_sha256, length, duration_s, len(tasks) AS num_texts,
     coalesce(list_filter(tasks, lambda x: trim(x) <> '')[1], '') AS first_text
     FROM {candidates} WHERE ({where})"""
 # The text that holds longest: of a sub-task if sub-tasks hold for half of the segment, else of the whole task.
@@ -83,7 +83,7 @@ def chosen(catalog: Catalog, tiers: pa.Table, where: str) -> Chosen:
         catalog.register("tier_rows", tiers)
         # Line breaks around it: a comment in it must not swallow the bracket.
         sql = _CHOSEN.format(candidates=_CANDIDATES, where=f"\n{expression}\n")
-        rows = catalog.arrow(sql)
+        rows = catalog.arrow_of_stranger(sql)
     except ConfigError as error:
         have = ", ".join((*TABLES["episodes"].names, *SEGMENT_COLUMNS))
         raise ConfigError(f"{error.message}\ncolumns: {have}", where="--where") from error

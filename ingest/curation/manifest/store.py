@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.disk import Disk
+from ingest.storage import LocalStorage, within
 from schemas.errors import ConfigError
 from schemas.manifest import FACTS_FILE, FOLDER, ROWS_FILE, ManifestFacts, load_facts, page_of
 
@@ -32,7 +32,7 @@ def manifest_folder(corpus: Path, name: str) -> Path:
         raise ConfigError(
             f"manifest name {name!r}: lower case letters, digits, dots, dashes, underscores; a letter or digit first"
         )
-    return corpus / FOLDER / name
+    return within(corpus, f"{FOLDER}/{name}")
 
 
 def manifest_names(corpus: Path) -> list[str]:
@@ -67,7 +67,7 @@ def _asked(facts: ManifestFacts) -> dict[str, Any]:
     return facts.model_dump(mode="json", exclude={"statistics": True, **comments})
 
 
-def publish(corpus: Path, facts: ManifestFacts, rows: pa.Table, disk: Disk) -> Path:
+def publish(corpus: Path, facts: ManifestFacts, rows: pa.Table, disk: LocalStorage) -> Path:
     """Write a manifest whole or not at all.
 
     Raises:

@@ -12,6 +12,7 @@ from ingest import snapshot
 from ingest.catalog import Catalog
 from ingest.curation.policy.policy import Policy, Tier
 from ingest.curation.tier.tier import is_up_to_date, judge
+from ingest.next_command import next_command
 from schemas.errors import ConfigError
 from schemas.manifest import PolicyFacts
 
@@ -60,7 +61,7 @@ def tier_rows(
     latest = catalog.arrow(_LATEST).to_pylist()
     if not latest:
         raise ConfigError(
-            "no tier policy was applied to this corpus; run eicorpus tier, or name one with --policy",
+            f"no tier policy was applied to this corpus; run {next_command('tier', catalog.corpus)}, or name one with --policy",
             where=str(catalog.corpus),
         )
     row = latest[0]

@@ -22,6 +22,7 @@ from ingest.curation.manifest.store import manifest_folder
 from ingest.curation.manifest.verify_meta import meta_flaws
 from ingest.curation.manifest.verify_page import page_flaws, unread_notes
 from ingest.snapshot import Snapshot
+from ingest.storage import within
 from ingest.verify.files import differs_from_catalog, in_batches, measured, problem_opening
 from ingest.verify.finding import Check
 from schemas.manifest import (
@@ -105,7 +106,7 @@ def _whole_flaws(
     if facts.corpus_uid != corpus_uid:
         message = f"it was built from corpus {facts.corpus_uid}, this is {corpus_uid}"
         yield Flaw(what=folder, fault=Fault.OTHER_CORPUS, message=message)
-    path = corpus.root / snapshot.FOLDER / f"{facts.snapshot:08d}.json"
+    path = corpus.path(f"{snapshot.FOLDER}/{facts.snapshot:08d}.json")
     if not path.is_file():
         message = f"snapshot {facts.snapshot}, which it was built from, is not here (latest: {current.number})"
         yield Flaw(what=folder, fault=Fault.SNAPSHOT_GONE, message=message)
@@ -177,11 +178,11 @@ def _file_flaws(root: Path, file: dict[str, Any], *, is_quick: bool) -> list[Fla
         fault = Fault.FILE_MISSING if is_missing else Fault.FILE_UNREADABLE
         return [Flaw(what=path, fault=fault, message=problem.message)]
     if file["num_bytes"] is None:
-        found = "" if is_quick else measured(root / path)[1]
+        found = "" if is_quick else measured(within(root, path))[1]
         same = is_quick or found == file["sha256"]
         said = f"sha256 {found}, the manifest says {file['sha256']}"
         return [] if same else [Flaw(what=path, fault=Fault.FILE_CHANGED, message=said)]
-    size = (root / path).stat().st_size
+    size = within(root, path).stat().st_size
     if is_quick:
         said = f"{size} bytes, committed with {file['num_bytes']}"
         same = size == file["num_bytes"]

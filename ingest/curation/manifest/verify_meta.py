@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ingest.curation.manifest.flaw import Fault, Flaw
-from ingest.meta_projection import whole_files
+from ingest.meta_projection import ERASED_KEY, LINES_KEY, whole_files
 from ingest.snapshot import Snapshot
+from ingest.storage import within
 from ingest.verify.files import problem_opening
 from ingest.verify.finding import Check, excerpt
 from ingest.verify.stored import empty_datasets
+from schemas.json_text import parse_json
 
 HOW = "remove this dataset's meta/eicorpus.json and run any `eicorpus ingest` into this corpus: meta/ is made again"
 # Keys that grow with episodes.
@@ -29,7 +31,8 @@ GROWING = frozenset(
         "total_chunks",
         "splits",
         "episodes",
-        "erased_episodes",
+        ERASED_KEY,
+        LINES_KEY,
     ]
 )
 
@@ -39,7 +42,7 @@ def meta_flaws(root: Path, current: Snapshot, dataset_paths: Iterable[str]) -> I
     datasets = empty_datasets(root, current)
     for path in sorted(set(dataset_paths) & datasets.keys()):
         for name, content in whole_files(datasets[path]).items():
-            yield from _file_flaws(root, f"{path}/meta/{name}", json.loads(content))
+            yield from _file_flaws(root, f"{path}/meta/{name}", parse_json(content))
 
 
 def _file_flaws(root: Path, path: str, wanted: Mapping[str, Any]) -> Iterator[Flaw]:
@@ -50,7 +53,7 @@ def _file_flaws(root: Path, path: str, wanted: Mapping[str, Any]) -> Iterator[Fl
         yield Flaw(what=path, fault=fault, message=problem.message)
         return
     try:
-        found = dict(json.loads((root / path).read_bytes()))
+        found = dict(parse_json(within(root, path).read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         yield Flaw(what=path, fault=Fault.FILE_UNREADABLE, message=f"no JSON object: {error}")
         return

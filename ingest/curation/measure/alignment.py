@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from ingest.curation.arm import Arm
 from ingest.curation.camera_track import CameraTrack, camera_track
@@ -153,6 +152,8 @@ def _explained(energy: Array, x: Array, known: Mask, lag: int) -> tuple[float, i
     total = float(y @ y)
     if total == 0.0:
         return 0.0, len(y)
+    from scipy.optimize import nnls  # 0.2 s to import, which plain video never needs
+
     _, residual = nnls(a, y)
     return float(np.sqrt(max(0.0, 1.0 - residual**2 / total))), len(y)
 

@@ -59,12 +59,20 @@ def of(view: EpisodeView) -> Iterator[Measurement]:
 
 
 def _state(view: EpisodeView) -> Array | None:
-    """Without keypoints: some of them are constant by construction (the wrist in the wrist's frame)."""
+    """Without keypoints: some of them are constant by construction (the wrist in the wrist's frame).
+
+    Nor slices that nobody measures: they hold a filler.
+    """
     valid = whole_valid(view, "observation.valid")
     if valid is None:
         return None
     names = view.names["observation.state"]
-    kept = [i for i, name in enumerate(names) if "hand_keypoints_m" not in name]
+    unmeasured = tuple(f"{name}." for name in view.command_only)
+    kept = [
+        i
+        for i, name in enumerate(names)
+        if "hand_keypoints_m" not in name and not f"{name}.".startswith(unmeasured)
+    ]
     return view.columns["observation.state"][valid][:, kept]
 
 

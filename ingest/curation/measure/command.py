@@ -145,6 +145,8 @@ def _opening_error(pair: Pair) -> tuple[float, int] | None:
     arm = pair.arm
     if pair.opening is None or arm.opening is None or arm.opening_valid is None:
         return None
+    if arm.is_opening_commanded:
+        return None  # a command follows itself
     reach = round(MAX_LEAD_S * arm.rate_hz)
     both = (pair.opening_valid, arm.opening_valid)
     costs, count = _costs(pair.opening[:, None], arm.opening[:, None], both, reach)

@@ -38,15 +38,21 @@ def of(view: EpisodeView) -> Iterator[Measurement]:
         yield STATE.says(whole.mean(), view.length)
         longest = max((end - start for start, end in runs(~whole)), default=0)
         yield GAP.says(longest / view.rate_hz, view.length)
-        action = whole_valid(view, "action.valid")
-        if action is not None:
-            yield ACTION.says(action.mean(), view.length)
+    action = whole_valid(view, "action.valid")
+    if action is not None:
+        yield ACTION.says(action.mean(), view.length)
     yield from _hands(view)
 
 
 def whole_valid(view: EpisodeView, masks: str) -> Mask | None:
-    """[K] all slices of the state or of the action at once, without what stands beside them; None without slices."""
-    found = [part for side in SIDES if (part := view.part(masks, side)) is not None]
+    """[K] all slices of the state or of the action at once, without what stands beside them; None without slices.
+
+    A slice that is commanded and not measured is no part of the state.
+    """
+    unmeasured = view.command_only if masks == "observation.valid" else ()
+    sides = tuple(f"{side}." for side in SIDES)
+    names = [n for n in view.names.get(masks, ()) if n.startswith(sides) and n not in unmeasured]
+    found = [part for name in names if (part := view.part(masks, name)) is not None]
     return np.asarray(np.concatenate(found, axis=1).all(axis=1)) if found else None
 
 

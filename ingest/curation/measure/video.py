@@ -4,9 +4,7 @@ Levels: black, mean luma below 10 (quality_signals.md §2); dark, below 50 and b
 (score_lerobot_episodes' darkness, Data_Filter: quality_signals.md §4, hoi_filter.md §3); burnt out, a quarter of the pixels at luma
 250 or more; flat, luma deviation below 5 (both ours). Of several cameras the worst counts, and `worst_camera` says which.
 
-Frozen: the picture is repeated (no cell of its thumbnail changes by more than the codec does, see pictures.py) for 0.5 s, though
-an end-effector travels 1 cm, turns 0.1 rad or opens by a fifth, or a joint turns 0.1 rad, meanwhile. Where nothing moves a standing picture is right. Where
-nobody knows what moves, it is called frozen. The first picture of such a run is a true one and does not count.
+Frozen: frozen.py, which needs evidence beyond a picture that stands still.
 
 Cut: PySceneDetect's AdaptiveDetector (3 times the mean of the two steps before and after, at least 15; docs of scenedetect.com),
 on luma thumbnails, and the two pictures correlate by less than 0.5 (ours): a hand that rushes past the camera is no cut.
@@ -14,11 +12,11 @@ on luma thumbnails, and the two pictures correlate by less than 0.5 (ours): a ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ingest.curation.arm import Arm
+from ingest.curation.measure.frozen import Frozen, frozen_runs
 from ingest.curation.measures import Gives, Measure
 from ingest.curation.pictures import PictureFacts
 from ingest.curation.view import EpisodeView, Mask
@@ -27,8 +25,10 @@ from schemas.measurement import Measurement
 
 BLACK_LUMA, DARK_LUMA, FLAT_LUMA, BLURRED = 10.0, 50.0, 5.0, 20.0
 BURNT_SHARE = 0.25
-FROZEN_S, TRAVEL_M, TURN_RAD, OPENING = 0.5, 0.01, 0.1, 0.2
 CUT_RATIO, CUT_LUMA, CUT_CORRELATION = 3.0, 15.0, 0.5
+
+
+SOURCE_LUMA = "largest difference of the source's pictures in a frozen run; 0 bit-equal"
 
 
 def _gives(name: str, about: str, unit: str = "share", *, interval: bool = False) -> Gives:
@@ -49,8 +49,13 @@ GIVES = {
         _gives("sharpness_p50", "median of the Laplacian's variance, lowest camera", "luma2"),
         _gives("repeated_picture_share", "steps without a visible change, worst camera"),
         _gives("frozen_share", "timesteps in a frozen run of 0.5 s or more, worst camera"),
-        _gives("frozen_video", "every camera stands still, an arm moves", "s", interval=True),
-        _gives("frozen_camera", "some camera stands still, an arm moves", "s", interval=True),
+        _gives(
+            "frozen_video", "every camera repeats its picture, an arm moves", "s", interval=True
+        ),
+        _gives(
+            "frozen_camera", "some camera repeats its picture, an arm moves", "s", interval=True
+        ),
+        _gives("frozen_source_luma", SOURCE_LUMA, "luma", interval=True),
         _gives("scene_cuts", "number of cuts in any camera", "count"),
         _gives("scene_cut", "first timestep of another scene, mean change", "luma", interval=True),
         _gives("unusable_share", "black, burnt out or frozen, worst camera"),
@@ -65,9 +70,11 @@ def of(view: EpisodeView) -> Iterator[Measurement]:
     cameras = view.pictures
     if not cameras:
         return
-    frozen = {name: _frozen(seen, view) for name, seen in cameras.items()}
+    found = {name: frozen_runs(name, seen, view) for name, seen in cameras.items()}
+    frozen = {name: _mask(runs_, view.length) for name, runs_ in found.items()}
     yield from _levels(cameras)
     yield from _standing(cameras, frozen, view)
+    yield from _evidence(found)
     yield from _cuts(cameras)
     unusable = {
         name: float((frozen[name] | (seen.mean < BLACK_LUMA) | (seen.bright > BURNT_SHARE)).mean())
@@ -122,35 +129,22 @@ def _standing(
             yield GIVES[name].says((end - start) / view.rate_hz, end - start, (start, end))
 
 
-def _frozen(seen: PictureFacts, view: EpisodeView) -> Mask:
-    """[K] timesteps whose picture is that of an earlier one, though something moved since."""
-    out = np.zeros(view.length, dtype=bool)
-    for start, end in runs(seen.repeated):
-        if (end - start) / view.rate_hz >= FROZEN_S and _may_move(view, slice(start, end)):
-            out[start + 1 : end + 1] = True
+def _mask(found: Sequence[Frozen], length: int) -> Mask:
+    out = np.zeros(length, dtype=bool)
+    for run in found:
+        out[run.start : run.end] = True
     return out
 
 
-def _may_move(view: EpisodeView, at: slice) -> bool:
-    """Whether some arm or joint moves in those steps, or nobody can say."""
-    arms = [arm for arm in view.arms if arm.known[at].any()]
-    if any(_travels(arm, at) for arm in arms):
-        return True
-    joints = view.columns.get("observation.joint_position_rad")
-    if joints is None:
-        return not arms
-    valid = view.valid("observation.state", "joint_position_rad")
-    turned = np.abs(np.diff(joints, axis=0))[at][(valid[:-1] & valid[1:])[at]]
-    return not len(turned) or bool(turned.sum(axis=0).max() >= TURN_RAD)
-
-
-def _travels(arm: Arm, at: slice) -> bool:
-    known = arm.known[at]
-    if arm.metres[at][known].sum() >= TRAVEL_M or arm.radians[at][known].sum() >= TURN_RAD:
-        return True
-    if arm.opening is None:
-        return False
-    return bool(np.abs(np.diff(arm.opening))[at][known].sum() >= OPENING)
+def _evidence(found: Mapping[str, Sequence[Frozen]]) -> Iterator[Measurement]:
+    """How alike the source's pictures are in each frozen run, where ingestion compared them; of several cameras the least alike."""
+    by_span: dict[tuple[int, int], float] = {}
+    for run in (run for of_camera in found.values() for run in of_camera):
+        if run.source_luma is not None:
+            span = (run.start, run.end)
+            by_span[span] = max(by_span.get(span, 0.0), run.source_luma)
+    for span, luma in sorted(by_span.items()):
+        yield GIVES["frozen_source_luma"].says(luma, span[1] - span[0], span)
 
 
 def _cuts(cameras: Mapping[str, PictureFacts]) -> Iterator[Measurement]:
@@ -187,4 +181,4 @@ def _correlation(before: np.ndarray, after: np.ndarray) -> float:
     return float((a * b).sum()) / scale if scale else 0.0
 
 
-MEASURE = Measure(name="video", version=1, needs_video=True, gives=tuple(GIVES.values()), of=of)
+MEASURE = Measure(name="video", version=2, needs_video=True, gives=tuple(GIVES.values()), of=of)

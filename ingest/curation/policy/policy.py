@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ingest.curation.policy.check import check
 from ingest.curation.policy.text import Key, PolicyText, parse_policy_text, read_policy_text
 from schemas.errors import ConfigError
+from schemas.invalid import problem
 from schemas.supervision import Task
 
 BUILT_IN = "ei30k"
@@ -257,7 +258,7 @@ def _said(error: ValidationError) -> list[tuple[Key, str]]:
     """Pydantic's problems; not that a list is too short because what it holds is wrong."""
     found = [(tuple(e["loc"]), e) for e in error.errors()]
     return [
-        (way, e["msg"].removeprefix("Value error, "))
+        (way, problem(e, Policy))
         for way, e in found
         if e["type"] != "too_short"
         or not any(len(other) > len(way) and other[: len(way)] == way for other, _ in found)

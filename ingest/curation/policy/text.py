@@ -10,7 +10,10 @@ from typing import Any
 
 import yaml
 
-from schemas.errors import ConfigError
+from schemas.document import DocumentError
+from schemas.errors import ConfigError, SourceError
+from schemas.regular_file import read_regular
+from schemas.yaml_text import YamlLimits, check_yaml_events
 
 MAX_BYTES = 200_000
 MAX_DEPTH = 24
@@ -52,10 +55,8 @@ def read_policy_text(path: Path) -> PolicyText:
         ConfigError: it cannot be read, is too large or no UTF-8, or what `parse_policy_text` says.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"larger than {MAX_BYTES} bytes; a policy is short", where=str(path))
-        text = path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(path, max_bytes=MAX_BYTES).decode()
+    except (SourceError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
     return parse_policy_text(text, str(path))
 
@@ -68,9 +69,13 @@ def parse_policy_text(text: str, where: str) -> PolicyText:
     """
     try:
         _check_events(text, where)
+        check_yaml_events(text, YamlLimits(max_bytes=MAX_BYTES, max_depth=MAX_DEPTH))
         root = yaml.compose(text, Loader=_Loader)
         marks: dict[Key, tuple[int, int]] = {}
         data = None if root is None else _value(root, (), marks, where)
+    except DocumentError as error:
+        place = where if error.place is None else "{}:{}:{}".format(where, *error.place)
+        raise ConfigError(error.problem, where=place) from error
     except yaml.YAMLError as error:
         place = _place(where, getattr(error, "problem_mark", None))
         problem = getattr(error, "problem", None) or str(error)

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from ingest.catalog import Catalog
 from ingest.curation.policy.policy import Otherwise, Rule
-from ingest.curation.policy.sql import TIERS
+from ingest.curation.policy.sql import CAP_TEXT, FIRST_UNMEASURED, TIERS, required
 from ingest.curation.tier.tier import Judged
+from schemas.geometry import Array
+
+Numbers = npt.NDArray[np.int64]
 
 STORED = """
 SELECT e.source, coalesce(t.tier, 'none') AS tier, count(DISTINCT e.uid) AS episodes, count(t.uid) AS segments,
@@ -74,23 +78,39 @@ def judged_counts(judged: Judged) -> Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleCount:
-    """What one rule decides: it was the first that held."""
+    """What one rule decides: it is the first that holds, and its tier stands.
+
+    `lacks`: for `otherwise`, segments by the first measurement that was never taken.
+    """
 
     code: str
-    tier: str  # of the rule; an episode's own facts may allow less
+    tier: str
+    text: str
+    segments: int
+    hours: float
+    lacks: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapCount:
+    """Segments whose tier an episode's own facts lower: `tier` is given, `rule` and `rule_tier` are what would have decided."""
+
+    tier: str
+    rule: str
+    rule_tier: str
     text: str
     segments: int
     hours: float
 
 
 def rule_counts(judged: Judged) -> list[RuleCount]:
-    """The rules in order, `otherwise` last."""
-    rule, _ = judged.decided
-    rules: list[Rule | Otherwise] = [*judged.policy.rules, judged.policy.otherwise]
-    row = judged.segments.row
-    hours = (judged.segments.end - judged.segments.start) / judged.rate_hz[row] / 3600
-    segments = np.bincount(rule, minlength=len(rules))
-    total = np.bincount(rule, weights=hours, minlength=len(rules))
+    """The rules in order, `otherwise` last. With `cap_counts` every segment counts once."""
+    rules = _rules(judged)
+    rule, tier, hours = _decided(judged)
+    own = np.array([TIERS.index(each.tier) for each in rules])
+    stands = tier == own[rule]
+    segments = np.bincount(rule[stands], minlength=len(rules))
+    total = np.bincount(rule[stands], weights=hours[stands], minlength=len(rules))
     return [
         RuleCount(
             code=each.code,
@@ -98,6 +118,51 @@ def rule_counts(judged: Judged) -> list[RuleCount]:
             text=each.text,
             segments=int(segments[i]),
             hours=float(total[i]),
+            lacks=_lacks(judged, stands & (rule == i)) if i == len(rules) - 1 else {},
         )
         for i, each in enumerate(rules)
     ]
+
+
+def cap_counts(judged: Judged) -> list[CapCount]:
+    """By the tier that is given and the rule that it overrides, the worst tier first."""
+    rules = _rules(judged)
+    rule, tier, hours = _decided(judged)
+    out = []
+    for number, given in reversed(list(enumerate(TIERS))):
+        for i, each in enumerate(rules):
+            is_capped = (tier == number) & (rule == i) & (each.tier is not given)
+            if is_capped.any():
+                out.append(
+                    CapCount(
+                        tier=given.value,
+                        rule=each.code,
+                        rule_tier=each.tier.value,
+                        text=CAP_TEXT[given],
+                        segments=int(is_capped.sum()),
+                        hours=float(hours[is_capped].sum()),
+                    )
+                )
+    return out
+
+
+def _rules(judged: Judged) -> list[Rule | Otherwise]:
+    return [*judged.policy.rules, judged.policy.otherwise]
+
+
+def _decided(judged: Judged) -> tuple[Numbers, Numbers, Array]:
+    """[S] number of the rule, number of the tier, hours."""
+    rule, tier = judged.decided
+    row = judged.segments.row
+    return rule, tier, (judged.segments.end - judged.segments.start) / judged.rate_hz[row] / 3600
+
+
+def _lacks(judged: Judged, where: npt.NDArray[np.bool_]) -> dict[str, int]:
+    """Name -> segments for which it is the first that was never taken, the most first."""
+    names = required(judged.policy)
+    if not names:
+        return {}
+    first = judged.frame[FIRST_UNMEASURED].to_numpy()[where].astype(np.int64)
+    counts = np.bincount(first, minlength=len(names) + 1)
+    order = sorted(range(1, len(names) + 1), key=lambda i: (-counts[i], i))
+    return {names[i - 1]: int(counts[i]) for i in order if counts[i]}

@@ -17,7 +17,10 @@ from ingest.curation.policy.sql import TIERS
 from ingest.curation.policy.text import parse_policy_text
 from ingest.curation.policy.vocabulary import EPISODE_FACTS
 from ingest.curation.tier.tier import Judged, judge
+from ingest.episode_lookup import LIST
+from ingest.next_command import next_command
 from ingest.snapshot import Snapshot
+from ingest.tombstones import FORGOTTEN, tombstones
 from schemas.errors import ConfigError
 
 DECIDED = ("segment_index", "start", "end", "tier", "tasks")
@@ -49,8 +52,7 @@ def explain(corpus: Path, current: Snapshot, uid: str, policy: Policy) -> Explai
     verdicts = current.read(corpus, "verdicts", only=only).to_pylist()
     rows = current.read(corpus, "episodes", only=only).to_pylist()
     if not verdicts and not rows:
-        hint = 'list some with: eicorpus query "SELECT uid, episode_id FROM episodes LIMIT 20"'
-        raise ConfigError(f"no episode of this corpus has the uid {uid!r}; {hint}")
+        return _forgotten(corpus, current, uid, policy)
     order = ("snapshot", "attempts", "run_id")
     verdict = max(verdicts, key=lambda v: [v[k] for k in order]) if verdicts else {}
     judged = judge(corpus, current, policy, uid=uid) if rows else None
@@ -65,6 +67,27 @@ def explain(corpus: Path, current: Snapshot, uid: str, policy: Policy) -> Explai
         segments=segments,
         measurements=tuple(_measurements(corpus, current, only)),
         stored=_stored(corpus, current, only, segments, policy),
+    )
+
+
+def _forgotten(corpus: Path, current: Snapshot, uid: str, policy: Policy) -> Explained:
+    """What a tombstone still says of an episode."""
+    buried = [row for row in tombstones(corpus, current) if row["uid"] == uid]
+    if not buried:
+        hint = f"list some with: {next_command(LIST, corpus)}"
+        raise ConfigError(f"no episode of this corpus has the uid {uid!r}; {hint}")
+    last = max(buried, key=lambda row: row["erased_at"])
+    why = f", because: {last['reason']}" if last["reason"] else ""
+    return Explained(
+        uid=uid,
+        state=FORGOTTEN,
+        code="",
+        message=f"erased on {last['erased_at']:%Y-%m-%d}{why}",
+        facts={},
+        policy=policy.title,
+        segments=(),
+        measurements=(),
+        stored="none",
     )
 
 

@@ -28,6 +28,7 @@ from ingest.curation.tier.rows import rows_of
 from ingest.curation.tier.wide import Wide, read_wide
 from ingest.snapshot import Snapshot
 from schemas.geometry import Array
+from schemas.parquet_file import collect
 
 DEVIATION_FACTS = ("task_deviation_m", "task_deviation_ratio")
 _GROUP = ["group"]
@@ -110,7 +111,7 @@ def _grouped(
     )
     told = _whole_tasks(corpus, current)
     if len(told):
-        frame = chosen.collect()
+        frame = collect(chosen, "catalog/episodes")
         chosen = _with_whole_tasks(
             frame, told, places if embodiments is None else Places(frame["uid"])
         ).lazy()
@@ -120,7 +121,7 @@ def _grouped(
         for text in ("embodiment", "task")
     ]
     group = (codes[0] * 2**32 + codes[1]).alias("group")
-    return named.select("place", *uid, "duration_s", group).collect()
+    return collect(named.select("place", *uid, "duration_s", group), "catalog/episodes")
 
 
 def _whole_tasks(corpus: Path, current: Snapshot) -> pl.DataFrame:
@@ -128,7 +129,7 @@ def _whole_tasks(corpus: Path, current: Snapshot) -> pl.DataFrame:
     is_whole = (pl.col("kind") == "task") & (pl.col("start") <= EDGE_STEPS)
     has_text = pl.col("text").is_not_null() & (pl.col("text").str.strip_chars() != "")
     rows = rows_of(corpus, current, "segments").filter(is_whole & has_text)
-    return rows.select("uid", "end", "text").collect()
+    return collect(rows.select("uid", "end", "text"), "catalog/segments")
 
 
 def _with_whole_tasks(frame: pl.DataFrame, told: pl.DataFrame, places: Places) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from schemas.catalog import TABLES
 def rows_of(corpus: Path, current: Snapshot, table: str) -> pl.LazyFrame:
     """All rows of a snapshot, in the order of its parts; columns that a part does not have are NULL."""
     empty = pl.DataFrame(TABLES[table].empty_table())
-    paths = [corpus / part.path for part in current.parts(table)]
+    paths = [part.file(corpus) for part in current.parts(table)]
     if not paths:
         return empty.lazy()
     return pl.scan_parquet(

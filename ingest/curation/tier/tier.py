@@ -37,10 +37,11 @@ from ingest.curation.tier.overlap import Line
 from ingest.curation.tier.places import Places
 from ingest.curation.tier.rows import rows_of
 from ingest.curation.tier.wide import Intervals, read_spans, read_wide
-from ingest.disk import Disk
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage, within
 from schemas.catalog import TABLES
 from schemas.geometry import Array
+from schemas.parquet_file import collect
 
 BATCH_ROWS = 200_000
 # A DuckDB that works in memory and leaves nothing behind: it would spill into the current folder.
@@ -163,7 +164,7 @@ def _episodes(corpus: Path, current: Snapshot, facts: Set[str], uid: str | None)
     rows = rows_of(corpus, current, "episodes")
     if uid is not None:
         rows = rows.filter(pl.col("uid") == uid)
-    return rows.select(*order, bits.alias("supervises")).collect()
+    return collect(rows.select(*order, bits.alias("supervises")), "catalog/episodes")
 
 
 def _rate_hz(episodes: pl.DataFrame) -> Array:
@@ -210,7 +211,7 @@ def _in_bounds(edge: Edge, value: Array) -> npt.NDArray[np.bool_]:
 
 
 def commit(
-    corpus: Corpus, current: Snapshot, judged: Judged, text: str, *, run_id: str, disk: Disk
+    corpus: Corpus, current: Snapshot, judged: Judged, text: str, *, run_id: str, disk: LocalStorage
 ) -> Snapshot:
     """Append the decisions. The caller holds the writer lock.
 
@@ -264,7 +265,7 @@ def is_up_to_date(corpus: Path, current: Snapshot, policy: Policy) -> bool:
     if not runs:
         return False
     latest = max(runs, key=lambda run: run["snapshot"])
-    then = corpus / snapshot.FOLDER / f"{latest['snapshot']:08d}.json"
+    then = within(corpus, f"{snapshot.FOLDER}/{latest['snapshot']:08d}.json")
     if latest["policy_digest"] != policy.digest or not then.is_file():
         return False
     before = snapshot.load(corpus, latest["snapshot"])

@@ -25,6 +25,7 @@ from ingest.curation.tier.places import Places
 from ingest.curation.tier.rows import rows_of
 from ingest.snapshot import Snapshot
 from schemas.geometry import Array
+from schemas.parquet_file import collect, open_parquet, read_frame
 
 READERS = 2  # parts read at a time; Polars lets go of the interpreter while it decodes
 AHEAD = 6  # parts that wait for their turn
@@ -105,7 +106,7 @@ def read_wide(
     """
     of_episodes, of_stretches = sorted(set(names)), sorted(set(interval_names))
     columns = [*of_episodes, *sorted(set(of_stretches) - set(of_episodes))]
-    paths = [corpus / part.path for part in current.parts("measurements")] if columns else []
+    paths = [part.file(corpus) for part in current.parts("measurements")] if columns else []
     values = np.full((len(of_episodes), len(places)), np.nan)
     versions = np.zeros((len(columns), len(places)), dtype=np.int32)
     stretches = []
@@ -144,13 +145,11 @@ def _parts(paths: Iterable[Path], names: Sequence[str], places: Places) -> Itera
 
 
 def _read(path: Path, names: Sequence[str], places: Places) -> _Rows:
-    with pq.ParquetFile(path, read_dictionary=["name"]) as file:
+    with open_parquet(path, read_dictionary=["name"]) as file:
         has_spans = _has_spans(file.metadata)
         column = _columns(file.read(columns=["name"], use_threads=False)["name"], names)
     wanted = ["uid", "version", "value", *(["start", "end"] if has_spans else [])]
-    table = pl.read_parquet(
-        path, columns=wanted, parallel="none", glob=False, hive_partitioning=False
-    )
+    table = read_frame(path, wanted)
     kept = np.flatnonzero(column >= 0)
     if len(kept) < len(column):
         table, column = table[kept], column[kept]
@@ -269,12 +268,8 @@ def read_spans(
     corpus: Path, current: Snapshot, places: Places, kinds: Sequence[str]
 ) -> dict[str, Spans]:
     """The rows of `segments`, by kind; of other episodes than those of `places` none."""
-    table = (
-        rows_of(corpus, current, "segments")
-        .filter(pl.col("kind").is_in(kinds))
-        .select("uid", "kind", "start", "end")
-        .collect()
-    )
+    rows = rows_of(corpus, current, "segments").filter(pl.col("kind").is_in(kinds))
+    table = collect(rows.select("uid", "kind", "start", "end"), "catalog/segments")
     row = places.of(table["uid"])
     start, end = (table[name].to_numpy() for name in ("start", "end"))
     spans = Spans(row=row, start=start, end=end)

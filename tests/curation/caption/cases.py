@@ -10,7 +10,7 @@ from ingest.curation.caption.backends import backend_for
 from ingest.curation.caption.cache import Cache
 from ingest.curation.caption.run import CaptionTally, caption_corpus
 from ingest.curation.caption.settings import CaptionSettings
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 from tests.curation.caption.fake_endpoint import Fake
 
 # What the generated hands do by their own labels, and what a model that sees it says: checks 1 to 5 hold.
@@ -68,9 +68,11 @@ def settings(fake: Fake | None = None, **change: Any) -> CaptionSettings:
 
 
 def caption(corpus: Corpus, asked: CaptionSettings, **more: Any) -> CaptionTally:
-    backend = backend_for(asked, key="", cache=Cache.of(corpus, Disk()))
+    backend = backend_for(asked, key="", cache=Cache.of(corpus, LocalStorage()))
     current = snapshot.load(corpus.root)
-    tally, _ = caption_corpus(corpus, current, backend, asked, run_id="r", disk=Disk(), **more)
+    tally, _ = caption_corpus(
+        corpus, current, backend, asked, run_id="r", disk=LocalStorage(), **more
+    )
     return tally
 
 

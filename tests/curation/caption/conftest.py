@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ingest.corpus import Corpus, open_corpus
+from jobs.demo.raw import egodex
 from tests.faults.runs import run as ingest
-from tests.generators import egodex
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from ingest.curation.caption.protocol import (
 )
 from ingest.curation.caption.settings import AskSettings, CaptionSettings, EndpointSettings
 from ingest.curation.caption.sheet import SheetPlan, sheet_of
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 from schemas.errors import ConfigError
 from tests.curation.caption.fake_endpoint import DESCRIPTION, INSTRUCTION, Fake, endpoint
 
@@ -275,7 +275,7 @@ def test_what_else_decides_an_answer_is_part_of_its_key(tmp_path: Path) -> None:
             settings = CaptionSettings.model_validate(
                 {"backend": "openai", "model": "m", "endpoint": told}
             )
-            asked = backend_for(settings, key="", cache=Cache(tmp_path, Disk()))
+            asked = backend_for(settings, key="", cache=Cache(tmp_path, LocalStorage()))
             keys.append(asked.describe(request).cache_key)
             assert fake.requests[-1]["model"] == "m"
     assert [r.get("top_p") for r in fake.requests] == [None, 0.5, None]  # the last was kept

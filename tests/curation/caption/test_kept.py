@@ -9,7 +9,7 @@ import pytest
 
 from ingest.corpus import Corpus, open_corpus
 from ingest.curation.caption.cache import Cache
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 from schemas.errors import ConfigError
 from tests.curation.caption.cases import NUM, SEEN, caption, rows_of, settings
 from tests.curation.caption.fake_endpoint import endpoint
@@ -51,7 +51,7 @@ def test_answers_are_kept_by_content_and_make_a_replay(corpus: Corpus, tmp_path:
 
 
 def test_a_damaged_cache_file_is_asked_for_again(corpus: Corpus) -> None:
-    cache = Cache(corpus.root / "cache", Disk())
+    cache = Cache(corpus.root / "cache", LocalStorage())
     cache.put("a" * 64, "text", {})
     assert cache.get("a" * 64) == "text"
     for damage in ("", "{", "[]", '{"key": "other", "text": "x"}', '{"text": 1}'):
