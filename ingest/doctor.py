@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -21,20 +20,21 @@ from adapters.registry import adapter_for
 from ingest.approach_check import approach_directions, pooled_approach
 from ingest.assets import NO_ASSETS, Assets, robot_for
 from ingest.check import Check
-from ingest.disk import Disk
 from ingest.eef_checks import eef_checks, worst_speed_m_s
 from ingest.hand_checks import hand_checks
-from ingest.hand_drawing import View, draw_hands
+from ingest.hand_drawing import View, draw_hands, enlarged, scale_of, titled
 from ingest.kinematics_checks import episode_kinematics
 from ingest.process import Work, is_required, process, staged_rows_of
 from ingest.recipe import Recipe
 from ingest.staged_columns import ACTION, STATE, Columns, columns_of
+from ingest.storage import LocalStorage
 from ingest.stream_checks import clock_checks, command_checks
 from ingest.video import frame_clock
 from schemas.embodiment import embodiment_for
 from schemas.episode import SIDES, Episode, EpisodeRef
 from schemas.geometry import rotmat_from_rot6d_cols, transform
 from schemas.outcome import Outcome, StagedEpisode, State
+from schemas.video_opening import open_video
 
 Array = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.uint8]
@@ -79,7 +79,7 @@ def examine(
             work = Work(
                 ref=ref, adapter=adapter, recipe=recipe, staging=str(staging), assets=assets
             )
-            outcome = process(work, Disk())
+            outcome = process(work, LocalStorage(Path(folder)))
             if outcome.state is State.STAGED and outcome.staged is not None:
                 yield _judged(work, outcome, outcome.staged, staging, num_pictures)
             else:
@@ -109,7 +109,9 @@ def _judged(
         worst_speed_m_s=_speeds(columns, float(work.recipe.rate_hz)),
         checks=checks,
         complaints=tuple(_complaints(staged, ranges, checks)),
-        pictures=tuple(_pictures(staged, columns, folder, num_pictures)),
+        pictures=tuple(
+            _pictures(staged, columns, folder, num_pictures, float(work.recipe.rate_hz))
+        ),
         approaches=tuple(
             (side, approach_directions(columns, side), columns.hand(side) is not None)
             for side in columns.sides
@@ -172,7 +174,7 @@ def _complaints(
 
 
 def _pictures(
-    staged: StagedEpisode, columns: Columns, folder: Path, count: int
+    staged: StagedEpisode, columns: Columns, folder: Path, count: int, rate_hz: float
 ) -> Iterator[Picture]:
     """A row of pictures for each camera, the hands drawn in where the camera's model is known."""
     left_in = {f["value"] for f in staged.episode["facts"] if f["name"].startswith("hand_frame.")}
@@ -183,17 +185,22 @@ def _pictures(
         if camera["name"] in left_in:  # its hands are in its own frame
             pose = np.tile([0, 0, 0, 1, 0, 0, 0, 1, 0], (staged.episode["length"], 1)).astype(float)
         row = []
-        for k, picture in zip(at, frames, strict=True):
-            label = f"{camera['name']} {k}"
+        scale = scale_of(camera["width"])
+        for k, small in zip(at, frames, strict=True):
+            picture = enlarged(small, scale)
+            label = f"{k / rate_hz:.1f} s"
             if pose is not None and STATE in columns.values and camera["K_cam"] is not None:
-                view = View(T_ref_cam=_pose_of(pose[k]), camera=camera)
+                view = View(T_ref_cam=_pose_of(pose[k]), camera=camera, scale=scale)
                 believed = {side for side in columns.sides if _is_believed(columns, side, int(k))}
                 state, names = columns.values[STATE][k], columns.names[STATE]
                 draw_hands(picture, view, state, names, staged.robot_type, believed)
                 label += "".join(f" {side}?" for side in columns.sides if side not in believed)
             cv2.putText(picture, label, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
             row.append(picture)
-        yield np.hstack(row)
+        size = f"{camera['width']} x {camera['height']} px" + (
+            f", drawn {scale} times as large" if scale > 1 else ""
+        )
+        yield titled(np.hstack(row), f"{camera['name']}, {size}")
 
 
 def _is_believed(columns: Columns, side: str, k: int) -> bool:
@@ -203,7 +210,7 @@ def _is_believed(columns: Columns, side: str, k: int) -> bool:
 
 
 def _frames(path: Path, wanted: set[int]) -> list[Picture]:
-    with av.open(str(path)) as container:
+    with open_video(path) as container:
         return [
             np.ascontiguousarray(frame.to_ndarray(format="bgr24"))
             for index, frame in enumerate(container.decode(video=0))
@@ -216,8 +223,14 @@ def _pose_of(pose9: Array) -> Array:
 
 
 def contact_sheet(examined: Sequence[Examined]) -> Picture | None:
-    """All rows of pictures below each other, on black; None when no episode has a camera."""
-    rows = [picture for one in examined for picture in one.pictures]
+    """All rows of pictures below each other, on black, each under a line that names it; None when no episode has a camera."""
+    rows = [
+        picture
+        for one in examined
+        for picture in (
+            [titled(one.pictures[0], one.episode_id), *one.pictures[1:]] if one.pictures else []
+        )
+    ]
     if not rows:
         return None
     width = max(row.shape[1] for row in rows)

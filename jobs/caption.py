@@ -12,15 +12,16 @@ import pyarrow.compute as pc
 import typer
 
 from ingest import snapshot
-from ingest.corpus import Corpus, open_corpus, writer_lock
+from ingest.corpus import Corpus, open_corpus
 from ingest.curation.caption.audit import as_csv, as_html, result_of, sample
 from ingest.curation.caption.backends import backend_for
 from ingest.curation.caption.cache import Cache
 from ingest.curation.caption.run import CaptionTally, caption_corpus
 from ingest.curation.caption.settings import CaptionSettings
 from ingest.curation.caption.work import sheets_of, work_of
-from ingest.disk import Disk
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
+from ingest.writing import writing
 from jobs.caption_settings import key_of, settings_from, text_of
 from jobs.context import new_run_id
 from jobs.output import answer_json, outside, progress_of, stderr, stdout, table
@@ -66,13 +67,14 @@ def command(
         found = result_of(text_of(audited), str(audited))
         _tell({"audit": found.verdict.value, "why": found.why}, as_json=as_json)
         raise typer.Exit(1 if found.has_failed else 0)
-    asked = backend_for(settings, key=key_of(settings), cache=Cache.of(opened, Disk()))
+    disk = LocalStorage(opened.root)
+    asked = backend_for(settings, key=key_of(settings), cache=Cache.of(opened, disk))
     if dry_run:
         todo = sum(1 for _ in work_of(opened, snapshot.load(opened.root), asked, settings))
         _tell({"to_do": todo, "backend": asked.id}, as_json=as_json)
         return
     began_s = time.monotonic()
-    with writer_lock(opened):
+    with writing(opened, disk):
         current = snapshot.load(opened.root)
         total = sum(1 for _ in work_of(opened, current, asked, settings))
         # not for ever on: behind the last that lacks a caption there may be a million that have one
@@ -84,7 +86,7 @@ def command(
                 asked,
                 settings,
                 run_id=new_run_id(),
-                disk=Disk(),
+                disk=disk,
                 limit=most,
                 progress=lambda tally: advance(tally.reached),
             )

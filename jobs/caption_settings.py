@@ -6,12 +6,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from ingest.curation.caption.settings import CaptionSettings
-from jobs.ingest import one_line
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
+from schemas.invalid import invalid
+from schemas.regular_file import read_regular
+from schemas.yaml_text import read_yaml
+
+MAX_TEXT_BYTES = 256 << 20
 
 
 def settings_from(
@@ -23,10 +26,7 @@ def settings_from(
         ConfigError: no such file, no YAML, or a field that does not exist or fit.
     """
     where = str(recipe or "options")
-    try:
-        raw = yaml.safe_load(text_of(recipe)) or {} if recipe else {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"no YAML: {error}", where=where) from error
+    raw = read_yaml(recipe) or {} if recipe else {}
     if not isinstance(raw, dict) or not isinstance(raw.get("endpoint", {}), dict):
         raise ConfigError("expected fields, and below endpoint fields too", where=where)
     raw |= {name: value for name, value in given.items() if value is not None}
@@ -35,14 +35,16 @@ def settings_from(
     try:
         return CaptionSettings.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"no caption settings: {one_line(error)}", where=where) from error
+        raise ConfigError(
+            f"no caption settings: {invalid(error, CaptionSettings)}", where=where
+        ) from error
 
 
 def text_of(path: Path) -> str:
     """A file that the user named; raises ConfigError."""
     try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_regular(path, max_bytes=MAX_TEXT_BYTES).decode("utf-8")
+    except (SourceError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
 
 

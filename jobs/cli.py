@@ -4,96 +4,95 @@ mistake, 3 our bug, 130 interrupted and resumable."""
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import traceback
 from typing import Annotated, NoReturn
 
 import typer
-from rich.text import Text
 from typer.exceptions import TyperException
 
-from adapters.registry import ADAPTERS, adapter_for
-from jobs import caption as caption_job
-from jobs import compact as compact_job
-from jobs import dedup as dedup_job
-from jobs import doctor as doctor_job
-from jobs import eval as eval_job
-from jobs import explain as explain_job
-from jobs import export as export_job
-from jobs import forget as forget_job
-from jobs import gc as gc_job
-from jobs import ingest as ingest_job
-from jobs import latents as latents_job
-from jobs import manifest as manifest_job
-from jobs import measure as measure_job
-from jobs import models as models_job
-from jobs import query as query_job
-from jobs import report as report_job
-from jobs import serve_policy as serve_policy_job
-from jobs import snapshot as snapshot_job
-from jobs import stale as stale_job
-from jobs import tier as tier_job
-from jobs import train as train_job
-from jobs import verify as verify_job
-from jobs.output import answer_json, stderr, stdout, table
-from schemas.errors import PipelineError
+from jobs.commands import LazyGroup
+from schemas.errors import ClusterLost, PipelineError
 
 INTERRUPTED = 130
 
 app = typer.Typer(
+    cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="One corpus from many bodies: raw robot and egocentric data to LeRobot v2.1 with SQL on top.",
 )
-app.command("ingest")(ingest_job.command)
-app.command("doctor")(doctor_job.command)
-app.command("query")(query_job.query)
-app.command("measure")(measure_job.command)
-app.add_typer(models_job.app, name="models")
-app.command("caption")(caption_job.command)
-app.command("tier")(tier_job.command)
-app.command("explain")(explain_job.command)
-app.command("dedup")(dedup_job.command)
-app.command("latents")(latents_job.command)
-app.add_typer(manifest_job.app, name="manifest")
-app.command("train")(train_job.command)
-app.command("eval")(eval_job.command)
-app.command("serve-policy")(serve_policy_job.command)
-app.command("report")(report_job.command)
-app.command("stale")(stale_job.command)
-app.add_typer(snapshot_job.app, name="snapshot")
-app.command("compact")(compact_job.command)
-app.command("gc")(gc_job.command)
-app.command("forget")(forget_job.command)
-app.add_typer(export_job.app, name="export")
-app.command("verify")(verify_job.command)
-app.command("digest")(verify_job.digest_command)
 
 
-@app.command()
-def sources(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"eicorpus {version('eicorpus')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
 ) -> None:
-    """Every source that can be ingested, its container, and where its page is."""
-    rows = []
-    for name in sorted(ADAPTERS):
-        adapter = adapter_for(name)
-        rows.append([name, adapter.container, adapter.about, f"docs/sources/{name}.md"])
-    columns = ["source", "container", "what", "page"]
-    if as_json:
-        answer_json({"sources": [dict(zip(columns, row, strict=True)) for row in rows]})
-    else:
-        stdout.print(table("", columns, rows))
+    """Options before the command."""
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
     """One line on standard error, with `--json` one object on standard output too, and out."""
+    announce(message, exit_code)
+    sys.exit(exit_code)
+
+
+def announce(message: str, exit_code: int) -> None:
+    """As `fail`, and back."""
+    from rich.text import Text
+
+    from jobs.output import answer_json, stderr
+
     if "--json" in sys.argv:
         answer_json({"error": message, "exit_code": exit_code})
     stderr.print(Text.assemble(("error ", "bold red"), message), highlight=False, soft_wrap=True)
-    sys.exit(exit_code)
+
+
+def stop_for(error: PipelineError) -> NoReturn:
+    """Our own errors say what to do; without its cluster this process cannot end in Ray's orderly way, which asks the head."""
+    if not isinstance(error, ClusterLost):
+        fail(str(error), error.exit_code)
+    resume = shlex.join(["eicorpus", *sys.argv[1:]])
+    announce(
+        f"{error}; what is committed is safe; when the cluster is back, resume with: {resume}",
+        error.exit_code,
+    )
+    sys.stdout.flush()
+    os._exit(error.exit_code)
+
+
+def usage_message(error: TyperException) -> str:
+    """A wrong option, argument or command in words, and the help of the command that was meant."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "eicorpus"
+    _translate(error)
+    return f"{error.format_message()}\nsee {command} --help"
+
+
+def _translate(error: TyperException) -> None:
+    """typer hands pydantic's words on where a value does not fit its option."""
+    from pydantic import ValidationError
+
+    from schemas.invalid import problem
+
+    if isinstance(error.__cause__, ValidationError):
+        error.message = problem(error.__cause__.errors()[0])
 
 
 def main() -> None:
@@ -103,11 +102,13 @@ def main() -> None:
     try:
         exit_code = app(standalone_mode=False)  # typer turns Ctrl-C into 130 by itself
     except PipelineError as error:
-        fail(str(error), error.exit_code)
+        stop_for(error)
     except (KeyboardInterrupt, typer.Abort):
         exit_code = INTERRUPTED
-    except TyperException as error:  # a wrong option or argument
-        fail(f"{error.format_message()}\nsee eicorpus --help", 2)
+    except TyperException as error:
+        if not error.format_message():  # no command: typer has printed the help
+            sys.exit(2)
+        fail(usage_message(error), 2)
     except MemoryError:
         fail("out of memory; fewer --workers need less", 1)
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough

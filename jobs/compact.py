@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from ingest import snapshot
-from ingest.commit import datasets_of
-from ingest.corpus import open_corpus, writer_lock
-from ingest.disk import Disk
+from ingest.corpus import open_corpus
 from ingest.life.compact import compact, counted, planned
-from ingest.recovery import recover
+from ingest.storage import LocalStorage
+from ingest.writing import writing
 from jobs.context import new_run_id
-from jobs.output import answer_json, stdout, table
+from jobs.output import answer_json, progress_of, stdout, table
 
 
 def command(
@@ -28,12 +27,12 @@ def command(
         before = after = snapshot.load(opened.root)
         merges = planned(opened.root, before)
     else:
-        disk = Disk()
-        with writer_lock(opened):
+        disk = LocalStorage(opened.root)
+        with writing(opened, disk, always_recovers=True):
             before = snapshot.load(opened.root)
-            recover(opened, disk, before, datasets_of(opened.root, before))
             merges = planned(opened.root, before)
-            after = compact(opened, disk, before, merges, new_run_id())
+            with progress_of("compact"):
+                after = compact(opened, disk, before, merges, new_run_id())
     rows = counted(merges, before)
     if as_json:
         answer_json({"snapshot": after.number, "committed": after != before, "tables": rows})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import uuid
@@ -31,8 +30,3 @@ def new_run_id() -> str:
 
 def new_corpus_uid() -> str:
     return str(uuid.uuid4())
-
-
-def usable_cores() -> int:
-    """Cores this process may use, which in a container is fewer than the machine has."""
-    return len(os.sched_getaffinity(0))

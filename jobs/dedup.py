@@ -14,7 +14,7 @@ import typer
 
 from ingest import snapshot
 from ingest.catalog import Catalog
-from ingest.corpus import Corpus, open_corpus, writer_lock
+from ingest.corpus import Corpus, open_corpus
 from ingest.curation.dedup.decide import (
     Clusters,
     commit,
@@ -27,9 +27,12 @@ from ingest.curation.dedup.find import Copies, Side, find_copies, find_leaks
 from ingest.curation.dedup.judge import Thresholds
 from ingest.curation.dedup.signatures import KINDS, Signatures, read_signatures
 from ingest.curation.dedup.straddle import REMEDIES
+from ingest.next_command import next_command
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
+from ingest.writing import writing
 from jobs.context import new_run_id
-from jobs.output import answer_json, duration, stdout, table
+from jobs.output import answer_json, duration, progress_of, stdout, table
 from schemas import manifest
 from schemas.errors import ConfigError
 from schemas.split import SPLITS
@@ -54,20 +57,23 @@ def command(
     """Find copies of one recording across sources and releases, and say which to keep. Nothing is deleted."""
     opened = open_corpus(corpus)
     started = time.monotonic()
-    if against is not None:
-        answer = _leaks(opened, against)
-    elif what_if:
-        answer = _copies(opened, what_if=True)
-    else:
-        with writer_lock(opened):
-            answer = _copies(opened, what_if=False)
+    with progress_of("dedup"):
+        if against is not None:
+            answer = _leaks(opened, against)
+        elif what_if:
+            answer = _copies(opened)
+        else:
+            disk = LocalStorage(opened.root)
+            with writing(opened, disk):
+                answer = _copies(opened, disk)
     answer["elapsed_s"] = round(time.monotonic() - started, 3)
-    _tell(answer, as_json=as_json)
+    _tell(answer, opened.root, as_json=as_json)
     if against is not None and (answer["leaks"] or answer["unmeasured"]):
         raise typer.Exit(1)
 
 
-def _copies(corpus: Corpus, *, what_if: bool) -> dict[str, Any]:
+def _copies(corpus: Corpus, disk: LocalStorage | None = None) -> dict[str, Any]:
+    """Without a disk nothing is written."""
     current = snapshot.load(corpus.root)
     found = _signatures(corpus, current)
     limits = Thresholds()
@@ -76,10 +82,10 @@ def _copies(corpus: Corpus, *, what_if: bool) -> dict[str, Any]:
         decided = decide(catalog, found, copies, limits)
         by_source = summary(catalog, decided).to_pylist()
         after = current
-        if not what_if:
+        if disk is not None:
             run_id = new_run_id()
             measured = int(found.is_measured.sum())
-            after = commit(corpus, current, catalog, decided, run_id, measured=measured)
+            after = commit(corpus, current, catalog, decided, run_id, measured=measured, disk=disk)
     return {
         **_counted(found, np.ones(len(found), dtype=bool)),
         **_clusters(copies, decided),
@@ -94,7 +100,7 @@ def _signatures(corpus: Corpus, current: Snapshot) -> Signatures:
     found = read_signatures(corpus.root, current)
     if len(found) and not found.is_measured.any():
         raise ConfigError(
-            f"no episode has signatures yet; run eicorpus measure {corpus.root} {MEASURES}",
+            f"no episode has signatures yet; run {next_command(f'measure {MEASURES}', corpus.root)}",
             where=str(corpus.root),
         )
     return found
@@ -178,7 +184,7 @@ def _sides(corpus: Corpus, found: Signatures, splits: Any, against: str) -> tupl
             f"{against!r} is neither a split (val, test) nor a manifest (NAME, NAME:val, NAME:test)"
         )
     name, split = matched.groups()
-    rows = manifest.load(corpus.root / "manifests" / name).rows.select(["uid", "split"])
+    rows = manifest.load(corpus.path(f"manifests/{name}")).rows.select(["uid", "split"])
     named = rows.filter(pc.equal(rows["split"], split)) if split else rows
     is_reference, absent = _in_corpus(found, named)
     if split is None:
@@ -195,9 +201,13 @@ def _in_corpus(found: Signatures, rows: pa.Table) -> tuple[Side, int]:
     return is_named, len(uids) - int(is_named.sum())
 
 
-def _tell(answer: dict[str, Any], *, as_json: bool) -> None:
+def _tell(answer: dict[str, Any], root: Path, *, as_json: bool) -> None:
     if as_json:
         answer_json(answer)
+        return
+    if not answer["episodes"]:
+        told = f"nothing to compare: no episode is committed in snapshot {answer['snapshot']}"
+        stdout.print(told, highlight=False)
         return
     lists = {name: value for name, value in answer.items() if isinstance(value, list)}
     plain = [
@@ -212,10 +222,11 @@ def _tell(answer: dict[str, Any], *, as_json: bool) -> None:
             cells = [["" if row[c] is None else row[c] for c in columns] for row in rows]
             stdout.print(table(name, columns, cells))
     if answer.get("leaks"):
-        stdout.print(f"after eicorpus dedup, of eicorpus manifest build:\n{REMEDIES}", markup=False)
+        build = next_command("manifest build NAME", root)
+        stdout.print(f"after {next_command('dedup', root)}, of {build}:\n{REMEDIES}", markup=False)
     if answer["unmeasured"]:
         stdout.print(
             f"{answer['unmeasured']} episodes were compared by bytes only or not at all; "
-            f"run eicorpus measure {MEASURES} on the corpus",
+            f"run {next_command(f'measure {MEASURES}', root)}",
             markup=False,
         )

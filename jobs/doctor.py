@@ -8,20 +8,23 @@ from typing import Annotated
 
 import cv2
 import typer
-from rich.table import Table
+from rich.text import Text
 
+from adapters.registry import resolved
 from ingest.check import Check, Verdict
-from ingest.doctor import Examined, as_json, contact_sheet, examine, over_all
+from ingest.doctor import Examined, Picture, as_json, contact_sheet, examine, over_all
 from ingest.plan import Request, assets_of, discover, survey
 from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
 from jobs.ingest import options_from, recipe_from
-from jobs.output import answer_json, stderr, stdout, table
+from jobs.options import SOURCE_HELP
+from jobs.output import answer_json, progress_of, stderr, stdout, table
+from jobs.tables import FittedTable
 from schemas.errors import ConfigError
 from schemas.outcome import State
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="A name from `eicorpus sources`.")],
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     path: Annotated[Path, typer.Argument(help="Where the raw data is.")],
     sheet: Annotated[
         Path | None, typer.Option("--sheet", help="Write a contact sheet (PNG) here.")
@@ -37,6 +40,9 @@ def command(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Look before you ingest: facts and probe verdicts, ranges, acceptance tests, hands drawn into the pictures."""
+    if sheet is not None and sheet.suffix != ".png":
+        raise ConfigError("a contact sheet is a PNG; name a .png file", where=str(sheet))
+    source = resolved(source, Path.cwd())
     request = Request(
         source=source,
         root=path.absolute(),
@@ -49,12 +55,16 @@ def command(
     refs = discover(request, info)
     sound = [ref for ref in refs if ref.problem is None] or refs
     chosen = sound[:: max(len(sound) // episodes, 1)][:episodes]
-    examined = list(examine(chosen, source, request.recipe, num_pictures=6, assets=assets))
-    if sheet is not None:
-        _write_sheet(examined, sheet)
+    examined: list[Examined] = []
+    with progress_of("doctor", len(chosen)) as advance:
+        for one in examine(chosen, source, request.recipe, num_pictures=6, assets=assets):
+            examined.append(one)
+            advance(len(examined))
+    picture = contact_sheet(examined) if sheet is not None else None
     if json_:
         answer_json(
             {
+                "sheet": None if picture is None else str(sheet),
                 "source": info.source,
                 "dataset": info.dataset,
                 "episodes": len(refs),
@@ -72,16 +82,22 @@ def command(
             _show(one)
         if together := over_all(examined):
             stdout.print(_check_table("all episodes together", together))
-    if any(one.outcome.state is not State.STAGED for one in examined):
+    failed = sum(one.outcome.state is not State.STAGED for one in examined)
+    if sheet is not None:
+        _write_sheet(picture, sheet, failed=failed, examined=len(examined))
+    if failed or (sheet is not None and picture is None):
         raise typer.Exit(1)
 
 
-def _write_sheet(examined: list[Examined], path: Path) -> None:
-    picture = contact_sheet(examined)
+def _write_sheet(picture: Picture | None, path: Path, *, failed: int, examined: int) -> None:
+    """After the checks, so that a sheet that cannot be drawn hides no reason."""
     if picture is None:
-        raise ConfigError("no examined episode has a camera: nothing to draw", where=str(path))
-    if path.suffix != ".png" or not cv2.imwrite(str(path), picture):
-        raise ConfigError("cannot be written as a PNG; name a .png file", where=str(path))
+        sound = examined - failed
+        why = f"{failed} of {examined} examined episodes failed, none of the other {sound} has a camera"
+        stderr.print(f"no contact sheet: {why}", highlight=False)
+        return
+    if not cv2.imwrite(str(path), picture):
+        raise ConfigError("cannot be written; name a .png file in a folder", where=str(path))
     stderr.print(f"contact sheet: {path} {picture.shape[1]}x{picture.shape[0]}")
 
 
@@ -99,20 +115,21 @@ def _keypoint_rows(one: Examined) -> list[list[object]]:
 
 def _show(one: Examined) -> None:
     if one.outcome.state is not State.STAGED:
-        stdout.print(f"[red]{one.episode_id}[/red] {one.outcome.message}", highlight=False)
+        failed = Text.assemble((one.episode_id, "red"), f" {one.outcome.message}")
+        stdout.print(failed, highlight=False, soft_wrap=True)
         return
     rows = [[r.feature, r.name, r.low, r.high] for r in one.ranges if "keypoints" not in r.name]
     rows += _keypoint_rows(one)
     stdout.print(table(one.episode_id, ["feature", "element", "lowest", "highest"], rows))
     stdout.print(_check_table("checks", one.checks))
     for complaint in one.complaints:
-        stdout.print(f"  [yellow]![/yellow] {complaint}", highlight=False)
+        stdout.print(Text.assemble(("  ! ", "yellow"), complaint), highlight=False)
 
 
 _MARKS = {Verdict.PASS: "pass", Verdict.FAIL: "FAIL", Verdict.NOT_MEASURABLE: "-"}
 
 
-def _check_table(title: str, checks: Sequence[Check]) -> Table:
+def _check_table(title: str, checks: Sequence[Check]) -> FittedTable:
     """One row for each check; the sentence says why where there is nothing to measure, and what is wrong."""
     rows: list[list[object]] = []
     for check in checks:

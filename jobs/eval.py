@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jobs.eval_words import COMPARED, comparison_rows, interval_text, skills_text
+from jobs.checkpoint_option import step_from
+from jobs.eval_words import (
+    COMPARED,
+    comparison_rows,
+    headline,
+    interval_text,
+    is_beaten,
+    is_whole,
+    skills_text,
+    verdicts,
+)
 from jobs.options import (
     ActionsCache,
     AsJson,
@@ -26,8 +36,9 @@ from jobs.train import check_installed
 from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
+    from jobs.tables import FittedTable
     from training.evaluation.held_out import Evaluated, EvaluationRequest
-    from training.evaluation.summary import Comparison
+    from training.evaluation.summary import Comparison, Line
 
 
 def command(
@@ -63,6 +74,10 @@ def command(
         bool,
         typer.Option("--clearly", help="Beaten is only what is better with its whole interval."),
     ] = False,
+    details: Annotated[
+        bool,
+        typer.Option("--details", help="Also by body and tier, and every comparison's interval."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a trained network for actions and pictures of segments that it never saw, and compare with doing nothing."""
@@ -90,7 +105,7 @@ def command(
     if as_json:
         answer_json(about | _content(made))
     else:
-        _show(about, made)
+        _show(about, made, must_beat or [], clearly=clearly, has_details=details)
     demand(must_beat or [], made.comparisons, clearly=clearly)
 
 
@@ -104,7 +119,7 @@ def _check_known(baselines: Sequence[str]) -> None:
 
 def _evaluated(
     run: Path,
-    checkpoint: int | None,
+    checkpoint: str | None,
     manifest: Path | None,
     request: EvaluationRequest,
     *,
@@ -117,7 +132,7 @@ def _evaluated(
     from training.run.checkpoint import checkpoint_of
     from training.run.parallel import Ranks, device_for
 
-    found = checkpoint_of(run, checkpoint)
+    found = checkpoint_of(run, step_from(checkpoint))
     started = time.monotonic()
     with stderr.status("evaluating") as status:
         made = held_out(
@@ -161,7 +176,7 @@ def demand(names: Sequence[str], found: Mapping[str, Comparison], *, clearly: bo
     lost = [
         f"{name} ({found[name].answer})"
         for name in names
-        if not found[name].is_better or (clearly and not found[name].is_clear)
+        if not is_beaten(found[name], clearly=clearly)
     ]
     if lost:
         stderr.print(f"not beaten: {', '.join(lost)}", highlight=False)
@@ -181,7 +196,32 @@ def _manifest_of(run: Path) -> Path:
     return folder
 
 
-def _show(about: dict[str, Any], made: Evaluated) -> None:
+def _show(
+    about: dict[str, Any],
+    made: Evaluated,
+    must_beat: Sequence[str],
+    *,
+    clearly: bool,
+    has_details: bool,
+) -> None:
+    """The verdict, then one line for each task and metric; the rest where it is asked for."""
+    for line in [
+        headline(about, made.comparisons),
+        *verdicts(must_beat, made.comparisons, clearly),
+    ]:
+        stdout.print(line, markup=False, highlight=False)
+    whole = [line for line in made.lines if is_whole(line)]
+    stdout.print(_errors("\nerrors", whole))
+    if not has_details:
+        said = "\n--details: by body and tier, and the interval of every comparison"
+        stdout.print(said, markup=False, highlight=False)
+        return
+    parts = [line for line in made.lines if not is_whole(line)]
+    stdout.print(_errors("\nerrors by body and tier", parts))
+    stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(made.comparisons)))
+
+
+def _errors(title: str, lines: Sequence[Line]) -> FittedTable:
     columns = ["task", "embodiment", "tier", "metric", "episodes", "error", "95 %", "better by"]
     rows = [
         [
@@ -194,8 +234,6 @@ def _show(about: dict[str, Any], made: Evaluated) -> None:
             interval_text(line.model),
             skills_text(line),
         ]
-        for line in made.lines
+        for line in lines
     ]
-    title = f"step {about['step']}, {about['split']} of {about['manifest']}, {about['precision']}"
-    stdout.print(table(title, columns, rows))
-    stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(made.comparisons)))
+    return table(title, columns, rows)

@@ -8,16 +8,18 @@ from typing import Any
 
 from ingest.report.markup import Markup, image, listed, section, shown, table, tag
 from ingest.report.style import GUARD, STYLE
-from jobs.eval_words import COMPARED, comparison_rows, interval_text, skills_text
+from jobs.eval_words import COMPARED, comparison_rows, headline, interval_text, percent
 from schemas.supervision import Task
 from training.evaluation.figures import error_over_horizon, latents_as_colours
 from training.evaluation.held_out import Evaluated
+from training.evaluation.summary import Line
 
 ABOUT_SKILL = (
-    "Every metric is an error. Better by: 1 - error / error of the baseline, in brackets where its 95 % interval holds 0 or there are too few episodes for one. "
+    "Better by: 1 - error / error of the baseline. "
     "Intervals come from drawing whole episodes again, the same for both: they are of the paired difference."
 )
 ABOUT_METRICS = (
+    "Every metric is an error. Beside it the error of each baseline and by how much the network is better, in brackets where the 95 % interval holds 0 or there are too few episodes for one. "
     "Motions are put one after the other, seen from the hand of now. Position: mean over three axes, m. Rotation: the angle of the turn between both, rad; of a parallel "
     "gripper the smaller of it and the one after half a turn about the approach. Latents: length of the difference of a token, and 1 - cosine similarity. "
     "Inverse dynamics is scored up to the future picture. What an action is worth to a forecast is forward dynamics beside without_action."
@@ -40,6 +42,7 @@ def page(about: dict[str, Any], made: Evaluated) -> str:
     said = {key: value for key, value in about.items() if key != "num_samples"}
     parts = [
         tag("h1", title),
+        tag("p", headline(about, made.comparisons), class_="headline"),
         listed(said | {f"samples, {task}": num for task, num in about["num_samples"].items()}),
         section("baselines", "Baselines", _baselines(made), tag("p", ABOUT_SKILL, class_="note")),
         *_drawings(made),
@@ -82,25 +85,44 @@ def _png(content: bytes, label: str) -> Markup:
 
 
 def _errors(made: Evaluated) -> Markup:
-    columns = ["task", "embodiment", "tier", "metric", "episodes", "scored", "error", "95 %"]
-    baselines = sorted({name for line in made.lines for name in line.baselines})
-    rows = [
-        [
-            line.task,
-            line.embodiment,
-            line.tier,
-            line.metric,
-            line.num_episodes,
-            line.num,
-            line.model.value,
-            interval_text(line.model),
-            *(_number(line.baselines.get(name)) for name in baselines),
-            skills_text(line, with_intervals=True),
+    """A table for each task, so that no row has columns of baselines that its task has not."""
+    out = []
+    for task in dict.fromkeys(line.task for line in made.lines):
+        lines = [line for line in made.lines if line.task == task]
+        baselines = list(dict.fromkeys(name for line in lines for name in line.baselines))
+        columns = [
+            "metric",
+            "embodiment",
+            "tier",
+            "episodes",
+            "scored",
+            "error",
+            "95 %",
+            *baselines,
         ]
-        for line in made.lines
-    ]
-    return table("errors", [*columns, *baselines, "better by"], rows)
+        rows = [
+            [
+                line.metric,
+                line.embodiment,
+                line.tier,
+                line.num_episodes,
+                line.num,
+                line.model.value,
+                interval_text(line.model),
+                *(_beside(line, name) for name in baselines),
+            ]
+            for line in lines
+        ]
+        title = tag("h3", task.replace("_", " "))
+        out.append(Markup(title + table(f"errors_{task}", columns, rows, is_compact=True)))
+    return Markup("".join(out))
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _beside(line: Line, name: str) -> str:
+    """The baseline's error and by how much the network is better; in brackets where that is not clear."""
+    error, skill = line.baselines.get(name), line.skill.get(name)
+    if error is None:
+        return ""
+    told = "" if skill is None else percent(skill.value, digits=0)
+    told = told if skill is None or skill.is_clear else f"({told})"
+    return f"{error:.4g} {told}".strip()

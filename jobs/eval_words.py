@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from training.evaluation.summary import Comparison, Estimate, Line
 
 COMPARED = ("baseline", "better by", "95 %", "episodes", "the network is")
+
+
+ALL = "all"  # the embodiment and tier of a line over everything
+
+
+def is_whole(line: Line) -> bool:
+    """Over all bodies and tiers."""
+    return line.embodiment == line.tier == ALL
+
+
+def is_beaten(found: Comparison, *, clearly: bool) -> bool:
+    """By the mean, or with its whole interval where that is asked for."""
+    return bool(found.is_better) and (bool(found.is_clear) or not clearly)
+
+
+def headline(about: Mapping[str, Any], found: Mapping[str, Comparison]) -> str:
+    """What was evaluated, and how many baselines it beats."""
+    compared = {name: each for name, each in found.items() if each.skill is not None}
+    better = [name for name, each in compared.items() if each.is_better]
+    clear = [name for name in better if compared[name].is_clear]
+    lost = sorted(compared.keys() - set(better))
+    said = f"step {about['step']} of {about['run']}, {about['split']} of {about['manifest']}, {about['precision']}: "
+    said += f"better than {len(better)} of {len(compared)} baselines, clearly than {len(clear)}"
+    return said + (f"; not better than {', '.join(lost)}" if lost else "")
+
+
+def verdicts(names: Sequence[str], found: Mapping[str, Comparison], clearly: bool) -> list[str]:
+    """A line for each baseline that must be beaten."""
+    return [
+        f"must beat {name}: {'beaten' if is_beaten(found[name], clearly=clearly) else 'NOT BEATEN'} ({found[name].answer})"
+        for name in names
+    ]
 
 
 def comparison_rows(found: Mapping[str, Comparison]) -> list[list[str | int]]:

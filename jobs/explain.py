@@ -1,4 +1,4 @@
-"""`eicorpus explain CORPUS UID`: why each segment of an episode has its tier, or why there is no such episode."""
+"""`eicorpus explain CORPUS EPISODE`: why each segment of an episode has its tier, or why there is no such episode."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.curation.policy.policy import BUILT_IN, load_policy
 from ingest.curation.tier.explain import Explained, explain, policy_in_force
+from ingest.episode_lookup import find_uids
+from ingest.next_command import next_command
+from jobs.options import EPISODE_HELP
 from jobs.output import answer_json, stdout, table
 from jobs.tier import POLICY_HELP
 
 
 def command(
     corpus: Annotated[Path, typer.Argument(help="The corpus; it is only read.")],
-    uid: Annotated[str, typer.Argument(help="The episode's uid.")],
+    episode: Annotated[str, typer.Argument(help=EPISODE_HELP)],
     policy: Annotated[
         str | None, typer.Option("--policy", help=f"{POLICY_HELP} Default: that of the latest run.")
     ] = None,
@@ -29,18 +32,21 @@ def command(
     root = open_corpus(corpus).root
     current = snapshot.load(root)
     chosen = load_policy(policy)[0] if policy else policy_in_force(root, current, BUILT_IN)
+    (uid,) = find_uids(root, current, [episode])
     found = explain(root, current, uid, chosen)
     if as_json:
         answer_json(asdict(found))
     else:
-        _show(found)
+        _show(found, root)
 
 
-def _show(found: Explained) -> None:
+def _show(found: Explained, root: Path) -> None:
     said = f"{found.uid}: {found.state}"
     if found.code:
         message = found.message.removeprefix(f"[{found.code}] ")
         said += f" [{found.code}] {message}; docs/quarantine.md says what to do"
+    elif found.message:
+        said += f", {found.message}"
     stdout.print(said, highlight=False, markup=False)
     if not found.facts:
         return
@@ -57,7 +63,7 @@ def _show(found: Explained) -> None:
     ]
     stdout.print(table(f"\n{found.policy}", ["segment", "tier", "may teach", "because"], rows))
     stored = {
-        "none": "no policy run is committed for this episode: eicorpus tier",
+        "none": f"no policy run is committed for this episode: {next_command('tier', root)}",
         "same": "the catalog says the same",
         "differs": "the catalog says otherwise: it is of another policy or of older numbers",
     }

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from ingest import snapshot
-from ingest.corpus import open_corpus, uid_of, writer_lock
+from ingest.corpus import open_corpus, uid_of
 from ingest.export.iceberg import Exported, export
 from ingest.export.mark import Step
 from ingest.export.warehouse import DEFAULT_NAME, Warehouse, open_configured, open_folder
+from ingest.storage import LocalStorage
+from ingest.writing import writing
 from jobs.output import answer_json, outside, progress_of, stdout, table
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
@@ -48,7 +50,9 @@ def iceberg_command(
     """Write the catalog's tables as Iceberg tables: what is new since the last export is added, what was forgotten goes."""
     opened = open_corpus(corpus)
     to = _warehouse(opened.root, warehouse, catalog, namespace)
-    with writer_lock(opened):
+    with writing(
+        opened, LocalStorage(opened.root)
+    ):  # it only reads, and no writer may remove what it reads
         current = snapshot.load(opened.root)
         with progress_of("tables", len(TABLES)) as progress:
             done = export(opened.root, uid_of(opened), current, to, progress)

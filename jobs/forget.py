@@ -9,17 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from ingest import snapshot
-from ingest.corpus import open_corpus, writer_lock
-from ingest.disk import Disk
+from ingest.corpus import open_corpus
+from ingest.episode_lookup import find_uids
 from ingest.life.forget import forget
 from ingest.life.lookup import Preview, preview
+from ingest.next_command import next_command
+from ingest.storage import LocalStorage
+from ingest.writing import writing
 from jobs.context import new_run_id
+from jobs.options import EPISODE_HELP
 from jobs.output import answer_json, stdout, table
 
 
 def command(
     corpus: Annotated[Path, typer.Argument(help="The corpus.")],
-    uid: Annotated[list[str], typer.Argument(help="Episodes, by uid.")],
+    episode: Annotated[list[str], typer.Argument(help=EPISODE_HELP)],
     reason: Annotated[str, typer.Option(help="Kept with the tombstone.")] = "",
     what_if: Annotated[bool, typer.Option("--what-if", help="Count only; touch nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -29,12 +33,15 @@ def command(
     opened = open_corpus(corpus)
     if what_if:
         before = snapshot.load(opened.root)
+        uid = find_uids(opened.root, before, episode)
         looked, number = preview(opened, before, uid), before.number
     else:
-        with writer_lock(opened):
+        disk = LocalStorage(opened.root)
+        with writing(opened, disk, block_recovers=True):
+            uid = find_uids(opened.root, snapshot.load(opened.root), episode)
             looked, made = forget(
                 opened,
-                Disk(),
+                disk,
                 uid,
                 reason=reason,
                 run_id=new_run_id(),
@@ -45,7 +52,7 @@ def command(
     if as_json:
         answer_json(answer)
     else:
-        _show(looked, answer)
+        _show(looked, answer, opened.root)
 
 
 def _answer(looked: Preview, number: int, *, is_done: bool) -> dict[str, Any]:
@@ -61,7 +68,7 @@ def _answer(looked: Preview, number: int, *, is_done: bool) -> dict[str, Any]:
     }
 
 
-def _show(looked: Preview, answer: dict[str, Any]) -> None:
+def _show(looked: Preview, answer: dict[str, Any], root: Path) -> None:
     rows: list[list[Any]] = [[name, count] for name, count in looked.rows.items()]
     if rows:
         stdout.print(table("", ["table", "rows"], rows))
@@ -77,4 +84,6 @@ def _show(looked: Preview, answer: dict[str, Any]) -> None:
             markup=False,
         )
     if looked.undecided:
-        stdout.print(f"{len(looked.undecided)} copies have no decision now: run eicorpus dedup")
+        again = next_command("dedup", root)
+        said = f"{len(looked.undecided)} copies have no decision now: run {again}"
+        stdout.print(said, markup=False, highlight=False)

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from ingest import snapshot
-from ingest.commit import datasets_of
-from ingest.corpus import open_corpus, writer_lock
-from ingest.disk import Disk
+from ingest.corpus import open_corpus
 from ingest.life.collect import Rubbish, collect, rubbish
 from ingest.life.erasure import honour_in_manifests
-from ingest.recovery import recover
+from ingest.storage import LocalStorage
 from ingest.tombstones import tombstones
+from ingest.writing import writing
 from jobs.output import answer_json, gigabytes, stdout, table
 
 S_PER_DAY = 86_400.0
@@ -31,15 +30,15 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Remove old snapshots, parts that nobody names and staging that nobody came back for. Episodes are never touched."""
-    opened, disk = open_corpus(corpus), Disk()
+    opened = open_corpus(corpus)
+    disk = LocalStorage(opened.root)
     done: list[str] = []
     older_than_s, now_s = older_than * S_PER_DAY, time.time()
     if what_if:
         found = rubbish(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
     else:
-        with writer_lock(opened):
+        with writing(opened, disk, always_recovers=True) as done:
             current = snapshot.load(opened.root)
-            done = recover(opened, disk, current, datasets_of(opened.root, current))
             honour_in_manifests(opened, disk, tombstones(opened.root, current))
             found = rubbish(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
             collect(opened, disk, found)

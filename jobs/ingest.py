@@ -7,21 +7,29 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 from pydantic import ValidationError
 
+from adapters.registry import resolved
 from ingest import snapshot
-from ingest.corpus import MARKER, open_corpus, open_or_create, writer_lock
-from ingest.disk import Disk
-from ingest.executor import Executor, InlineExecutor, LocalExecutor, RayExecutor
+from ingest.corpus import MARKER, open_corpus, open_or_create
+from ingest.executor import Executor, InlineExecutor
+from ingest.executor_local import LocalExecutor
+from ingest.executor_ray import RayExecutor
 from ingest.plan import Request, make_plan
 from ingest.recipe import Limits, Recipe
 from ingest.run import Tally, ingest, is_within_allowance
+from ingest.storage import LocalStorage
+from ingest.writing import writing
 from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
-from jobs.context import new_corpus_uid, new_run, usable_cores
+from jobs.context import new_corpus_uid, new_run
+from jobs.cores import usable_cores
 from jobs.ingest_report import Live, plan_as_json, report, show_plan, show_report
-from jobs.output import answer_json
+from jobs.options import SOURCE_HELP
+from jobs.output import answer_json, warn
+from jobs.ray_token import require_token
 from schemas.errors import ConfigError
+from schemas.invalid import invalid
+from schemas.yaml_text import read_yaml
 
 
 def recipe_from(path: Path | None) -> Recipe:
@@ -33,19 +41,9 @@ def recipe_from(path: Path | None) -> Recipe:
     if path is None:
         return Recipe()
     try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text()) or {})
+        return Recipe.model_validate(read_yaml(path) or {})
     except ValidationError as error:
-        raise ConfigError(f"not a recipe: {one_line(error)}", where=str(path)) from error
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"not a recipe: {error}", where=str(path)) from error
-
-
-def one_line(error: ValidationError) -> str:
-    """What pydantic found, without its links: `video.crf: Input should be ...`."""
-    return "; ".join(
-        f"{'.'.join(map(str, each['loc'])) or 'the whole'}: {each['msg']}"
-        for each in error.errors()
-    )
+        raise ConfigError(f"not a recipe: {invalid(error, Recipe)}", where=str(path)) from error
 
 
 def options_from(pairs: list[str]) -> dict[str, str]:
@@ -60,7 +58,7 @@ def options_from(pairs: list[str]) -> dict[str, str]:
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="A name from `eicorpus sources`.")],
+    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
     path: Annotated[Path, typer.Argument(help="Where the raw data is.")],
     out: Annotated[Path, typer.Option("--out", help="The corpus; made when absent.")],
     workers: Annotated[
@@ -107,7 +105,7 @@ def command(
     """Bring raw data into a corpus. Run it again after any stop: it resumes."""
     options = options_from(option or []) | ({"set": set_name} if set_name else {})
     request = Request(
-        source=source,
+        source=resolved(source, Path.cwd()),
         root=path.absolute(),
         options=options,
         recipe=recipe_from(recipe),
@@ -150,13 +148,15 @@ def limits_from(**values: float) -> Limits:
     try:
         return Limits.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"limits: {one_line(error)}") from error
+        raise ConfigError(f"limits: {invalid(error, Limits)}") from error
 
 
 def executor_for(limits: Limits, *, workers: int, use_ray: bool, address: str | None) -> Executor:
     """Ray when asked for, else processes, else (0 workers) this very process."""
     if use_ray:
-        on_ray = RayExecutor(limits, address=address, workers=max(workers, 1))
+        if address is None:
+            require_token()
+        on_ray = RayExecutor(limits, address=address, workers=max(workers, 1), notify=warn)
         on_ray.connect()  # before a corpus is touched: a wrong address is the caller's mistake
         return on_ray
     return LocalExecutor(workers, limits) if workers else InlineExecutor()
@@ -166,13 +166,13 @@ def run(
     request: Request, out: Path, executor: Executor, limits: Limits, *, workers: int, as_json: bool
 ) -> Tally:
     """Plan and run against the corpus at `out`, telling people on the way; prints the closing report."""
-    disk = Disk()
+    disk = LocalStorage(out.absolute())
     # A wrong source or path must leave nothing behind, so a new corpus is made only for a plan that stands.
     plan = None if (out / MARKER).is_file() else make_plan(request, None, snapshot.Snapshot())
     corpus = open_or_create(
         out.absolute(), uid=new_corpus_uid(), recipe_digest=request.recipe.digest, disk=disk
     )
-    with writer_lock(corpus):
+    with writing(corpus, disk, block_recovers=True):
         current = snapshot.load(corpus.root)
         if plan is None or current.number:
             plan = make_plan(request, corpus, current)
@@ -192,10 +192,17 @@ def run(
             )
         elapsed_s = time.monotonic() - started
     if as_json:
-        answer_json(report(tally, plan, out, elapsed_s))
+        answer_json(
+            report(tally, plan, out, elapsed_s) | {"excluded_nodes": excluded_nodes(executor)}
+        )
     else:
         show_report(tally, out, elapsed_s)
     return tally
+
+
+def excluded_nodes(executor: Executor) -> list[str]:
+    """Nodes of a cluster that got no work, with the reason; none on one machine."""
+    return list(executor.excluded.values()) if isinstance(executor, RayExecutor) else []
 
 
 def _dry_run(request: Request, out: Path, workers: int, *, as_json: bool) -> None:

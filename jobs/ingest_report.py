@@ -7,18 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from ingest.plan import Plan
 from ingest.run import Tally
 from jobs.output import duration, gigabytes, stderr, stdout, table
+from jobs.progress import ProgressLine
 
 # Hours of recording that one worker core brings in per hour, one 640x480 camera at 30 Hz: a guess from the order of
 # magnitude that `benchmarks/ingest.py` measures (docs/benchmarks.md).
@@ -79,33 +71,23 @@ class Live:
     """One progress line on stderr: episodes, speed in hours of video per second, ETA, quarantine by code."""
 
     def __init__(self, plan: Plan) -> None:
-        self.bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[codes]}"),
-            console=stderr,
-        )
-        self.task = self.bar.add_task("ingest", total=len(plan.todo), speed="", codes="")
+        self.line = ProgressLine(stderr, "ingest", len(plan.todo))
         self.skipped = plan.discovered - len(plan.todo)
         self.started = time.monotonic()
 
     def __enter__(self) -> Live:
-        self.bar.start()
+        self.line.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+    def __exit__(self, *error: Any) -> None:
+        self.line.__exit__(*error)
 
     def update(self, tally: Tally) -> None:
         done = tally.ended - self.skipped
         elapsed = max(time.monotonic() - self.started, 1e-9)
         speed = f"{done / elapsed:.1f} episodes/s, {tally.video_s / 3600 / elapsed:.4f} video h/s"
         codes = " ".join(f"{code}={count}" for code, count in tally.codes.most_common(3))
-        self.bar.update(self.task, completed=done, speed=speed, codes=codes)
+        self.line.update(done, note=f"{speed} {codes}".rstrip())
 
 
 def report(tally: Tally, plan: Plan, out: Path, elapsed_s: float) -> dict[str, Any]:
@@ -121,6 +103,7 @@ def report(tally: Tally, plan: Plan, out: Path, elapsed_s: float) -> dict[str, A
         "filtered": tally.filtered,
         "quarantined": tally.quarantined,
         "failed": tally.failed,
+        "lacks_cameras": tally.lacks_cameras,
         "absent": tally.absent,
         "notes": list(plan.info.notes),
         "adds_up": tally.adds_up,
@@ -132,8 +115,10 @@ def report(tally: Tally, plan: Plan, out: Path, elapsed_s: float) -> dict[str, A
 
 
 def show_report(tally: Tally, out: Path, elapsed_s: float) -> None:
-    rows = [
+    lacking = [["  of them without a camera", tally.lacks_cameras, "missing_cameras: keep"]]
+    rows: list[list[Any]] = [
         ["committed", tally.committed, f"{tally.committed_before} of them by earlier runs"],
+        *(lacking if tally.lacks_cameras else []),
         ["filtered", tally.filtered, ""],
         ["quarantined", tally.quarantined, _told(tally.codes - tally.failures)],
         ["  of them absent", tally.absent, "a partial download" if tally.absent else ""],

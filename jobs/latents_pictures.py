@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import typer
 
 from ingest import snapshot
-from ingest.corpus import Corpus, writer_lock
-from ingest.disk import Disk
-from ingest.executor import InlineExecutor, LocalExecutor
+from ingest.corpus import Corpus
+from ingest.executor import InlineExecutor
 from ingest.executor_actors import RayActors
+from ingest.executor_local import LocalExecutor
+from ingest.executor_probe import sampled_files, shared
 from ingest.latents.makers import LocalMaking, Making, RayMaking
 from ingest.latents.making import PIECE_PICTURES, LatentMaker
 from ingest.latents.plan import todo_of
@@ -19,12 +21,16 @@ from ingest.latents.probe import bytes_of, probe
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder, num_gpus
 from ingest.snapshot import Snapshot
-from jobs.context import new_run_id, usable_cores
+from ingest.storage import LocalStorage
+from ingest.writing import writing
+from jobs.context import new_run_id
+from jobs.cores import usable_cores
 from jobs.ingest import limits_from
 from jobs.latents_plan import Place, Plan, show_plan
 from jobs.latents_report import Live, show_report
 from jobs.latents_room import refuse_without_room
-from jobs.output import gigabytes
+from jobs.output import gigabytes, warn
+from jobs.ray_token import require_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +81,13 @@ def _local(encoder: ImageEncoder, workers: int) -> LocalMaking:
 
 
 def _actors(request: PicturesRequest, workers: int) -> RayActors:
+    if request.address is None:
+        require_token()
     actors = RayActors(
         limits_from(),
         address=request.address,
         workers=max(workers, 1),
+        notify=warn,
         gpus_each=0.0 if request.choice.device == "cpu" else request.choice.gpu_share,
     )
     actors.connect()  # before a corpus is touched: a wrong address is the caller's mistake
@@ -118,20 +127,23 @@ def _run(
     *,
     as_json: bool,
 ) -> LatentTally:
-    with writer_lock(corpus):
+    disk = LocalStorage(corpus.root)
+    with writing(corpus, disk):
         current = snapshot.load(corpus.root)
         plan = _plan(corpus, current, held, request, place)
         if not as_json:
             show_plan(plan, as_json=False)
         refuse_without_room(corpus.root, plan.num_bytes, _ways(plan))
         began_s = time.monotonic()
-        with Live(plan, time.monotonic) as live:
+        files = partial(sampled_files, corpus.root / "datasets")
+        executor = making.actors if isinstance(making, RayMaking) else InlineExecutor()
+        with Live(plan, time.monotonic) as live, shared(executor, corpus, disk, files=files):
             tally, current = encode_corpus(
                 plan.todo,
                 current,
                 making,
                 run_id=new_run_id(),
-                disk=Disk(),
+                disk=disk,
                 progress=live.update,
             )
         elapsed_s = time.monotonic() - began_s

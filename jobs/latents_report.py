@@ -6,18 +6,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from ingest.latents.run import LatentTally
 from jobs.latents_plan import Plan
 from jobs.output import answer_json, duration, gigabytes, stderr, stdout, table
+from jobs.progress import ProgressLine
 
 
 class Live:
@@ -25,16 +17,7 @@ class Live:
 
     def __init__(self, plan: Plan, monotonic_s: Callable[[], float]) -> None:
         self._monotonic_s, self._began_s = monotonic_s, monotonic_s()
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=stderr,
-        )
-        self._task = self._bar.add_task("latents", total=len(plan.todo), told="")
+        self._line = ProgressLine(stderr, "latents", len(plan.todo))
 
     def update(self, tally: LatentTally) -> None:
         elapsed_s = self._monotonic_s() - self._began_s
@@ -42,10 +25,10 @@ class Live:
         failed = f", {tally.failed} failed" if tally.failed else ""
         told = f"{shares['pictures_per_s']:,.1f} pictures/s, encoder busy {shares['encoder_busy_share']:.0%}, "
         told += f"waits {shares['decode_wait_share']:.0%}, for the disk {shares['write_wait_share']:.0%}{failed}"
-        self._bar.update(self._task, completed=tally.encoded + tally.failed, told=told)
+        self._line.update(tally.encoded + tally.failed, note=told)
 
     def __enter__(self) -> Live:
-        self._bar.start()
+        self._line.__enter__()
         return self
 
     def __exit__(
@@ -54,7 +37,7 @@ class Live:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        self._line.__exit__(kind, error, trace)
 
 
 def shares_of(tally: LatentTally, elapsed_s: float) -> dict[str, float]:

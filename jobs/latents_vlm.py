@@ -10,17 +10,19 @@ import typer
 from pydantic import ValidationError
 
 from ingest import snapshot
-from ingest.corpus import Corpus, writer_lock
-from ingest.disk import Disk
+from ingest.corpus import Corpus
 from ingest.models.vlm import LocalVlm
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from ingest.text_features.encoding import TextEncoder, TextTally, encode_texts
 from ingest.text_features.plan import Plan, plan_of, texts_of_episodes
+from ingest.writing import writing
 from jobs.context import new_run_id
 from jobs.latents_room import refuse_without_room
 from jobs.latents_vlm_report import plan_json, report, tell_plan
 from jobs.output import progress_of
 from schemas.errors import ConfigError
+from schemas.invalid import problem
 from schemas.text_features import PREFIX, FeatureSettings
 from schemas.vlm_folder import model_sha256, model_type
 
@@ -60,15 +62,15 @@ def encode(corpus: Corpus, request: VlmRequest, *, dry_run: bool, as_json: bool)
         told = plan_json(corpus.root, plan, encoder, vlm, device)
         tell_plan(told, as_json=as_json, is_all=True)
         return
-    started_s = time.monotonic()
-    with writer_lock(corpus):
+    started_s, disk = time.monotonic(), LocalStorage(corpus.root)
+    with writing(corpus, disk):
         current = snapshot.load(corpus.root)
         plan = plan_of(corpus, current, encoder.encoder_id, settings, where=request.where)
         told = plan_json(corpus.root, plan, encoder, vlm, device)
         if not as_json:
             tell_plan(told, as_json=False)
         refuse_without_room(corpus.root, told["num_bytes_at_most"], WAYS)
-        tally, current = _run(corpus, current, plan, encoder)
+        tally, current = _run(corpus, current, plan, encoder, disk)
     report(tally, encoder, current.number, time.monotonic() - started_s, told, as_json=as_json)
     if tally.failed:
         raise typer.Exit(1)
@@ -101,7 +103,7 @@ def _settings(request: VlmRequest, num_layers: int | None) -> FeatureSettings:
     except ValidationError as error:
         first = error.errors()[0]
         where = f"--vlm-{'pictures' if 'picture_every_s' in first['loc'] else 'prompt'}"
-        raise ConfigError(str(first["msg"]), where=where) from error
+        raise ConfigError(problem(first), where=where) from error
 
 
 def _device(asked: str) -> str:
@@ -111,7 +113,7 @@ def _device(asked: str) -> str:
 
 
 def _run(
-    corpus: Corpus, current: Snapshot, plan: Plan, encoder: TextEncoder
+    corpus: Corpus, current: Snapshot, plan: Plan, encoder: TextEncoder, disk: LocalStorage
 ) -> tuple[TextTally, Snapshot]:
     tally = TextTally(discovered=len(plan.lacking) + plan.up_to_date, up_to_date=plan.up_to_date)
     works = texts_of_episodes(corpus, current, encoder.settings, plan.lacking)
@@ -123,7 +125,7 @@ def _run(
             encoder,
             tally,
             run_id=new_run_id(),
-            disk=Disk(),
+            disk=disk,
             progress=lambda tally: advance(tally.encoded + tally.failed),
         )
     return tally, current

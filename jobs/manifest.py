@@ -14,15 +14,16 @@ from ingest.catalog import Catalog
 from ingest.corpus import Corpus, open_corpus, uid_of
 from ingest.curation.caption.choose import TextPolicy
 from ingest.curation.dedup.straddle import straddling
+from ingest.curation.manifest.building import building
 from ingest.curation.manifest.dealt import SplitBy
 from ingest.curation.manifest.delta_stats import Selection, num_missing, selection, statistics
 from ingest.curation.manifest.manifest import Built, ManifestRequest, build
 from ingest.curation.manifest.mixture_text import load_mixture
 from ingest.curation.manifest.store import existing, manifest_folder, publish
 from ingest.curation.policy.policy import load_policy
-from ingest.disk import Disk
 from ingest.executor import Executor
-from jobs.context import usable_cores
+from ingest.storage import LocalStorage
+from jobs.cores import usable_cores
 from jobs.ingest import executor_for, limits_from
 from jobs.manifest_look import (
     LIMITS,
@@ -32,10 +33,10 @@ from jobs.manifest_look import (
     show_command,
     verify_command,
 )
-from jobs.manifest_report import as_object, show_facts
+from jobs.manifest_report import as_object, show_facts, warn_of_no_latents
 from jobs.output import answer_json, progress_of, stdout
 from schemas.errors import ConfigError
-from schemas.manifest import ManifestFacts
+from schemas.manifest import ManifestFacts, has_latents
 from schemas.split import Shares
 
 FEW_SEGMENTS = 500  # at 3 ms each: processes would take longer to start
@@ -61,6 +62,13 @@ def build_command(
     ] = SplitBy.AUTO,
     val: Annotated[float, typer.Option(help="Share of the groups that validate.")] = 0.02,
     test: Annotated[float, typer.Option(help="Share of the groups that test.")] = 0.02,
+    keep_source_splits: Annotated[
+        bool,
+        typer.Option(
+            "--keep-source-splits/--ignore-source-splits",
+            help="Whether a source's own val and test stay out of train. Default: keep.",
+        ),
+    ] = True,
     text: Annotated[TextPolicy, typer.Option(help="Whose words: the source's, a caption's.")] = (
         TextPolicy.BEST
     ),
@@ -77,6 +85,8 @@ def build_command(
     as_json: Json = False,
 ) -> None:
     """Choose segments, deal splits, weigh them, and write it down for ever. The same question gives the same digest."""
+    if split_by is SplitBy.SOURCE and not keep_source_splits:
+        raise ConfigError("--split-by source and --ignore-source-splits contradict each other")
     request = ManifestRequest(
         name=name,
         where=where,
@@ -84,6 +94,7 @@ def build_command(
         mixture=load_mixture(mixture),
         split_by=split_by,
         shares=shares_from(val, test),
+        keeps_source_splits=keep_source_splits,
         text_policy=text,
     )
     opened = open_corpus(corpus)
@@ -117,13 +128,15 @@ def build_command(
         "shared_recordings": shared.as_object(),
         "elapsed_s": round(time.monotonic() - started, 3),
     }
+    if not has_latents(built.rows):
+        warn_of_no_latents(opened.root)
     if as_json:
         answer_json(answer)
         return
-    show_facts(facts)
+    show_facts(facts, opened.root)
     said = "nothing was touched" if dry_run else "published" if is_new else "it was there already"
     stdout.print(f"\n{said}: {facts.rows_sha256}", highlight=False)
-    stdout.print(shared.says(), markup=False, highlight=False)
+    stdout.print(shared.says(opened.root), markup=False, highlight=False)
 
 
 def shares_from(val: float, test: float) -> Shares:
@@ -135,17 +148,18 @@ def shares_from(val: float, test: float) -> Shares:
 
 
 def _published(corpus: Corpus, built: Built, on: Callable[[int], Executor] | None) -> ManifestFacts:
-    facts, disk = built.facts, Disk()
-    if on is not None:
-        current = snapshot.load(corpus.root, facts.snapshot)
-        chosen = selection(corpus.root, current, built.rows)
-        update = {"statistics": _statistics(chosen, on, disk)}
-        facts = facts.model_copy(update=update)
-    publish(corpus.root, facts, built.rows, disk)
+    facts, disk = built.facts, LocalStorage(corpus.root)
+    with building(corpus.root, disk):
+        if on is not None:
+            current = snapshot.load(corpus.root, facts.snapshot)
+            chosen = selection(corpus.root, current, built.rows)
+            update = {"statistics": _statistics(chosen, on, disk)}
+            facts = facts.model_copy(update=update)
+        publish(corpus.root, facts, built.rows, disk)
     return facts
 
 
-def _statistics(chosen: Selection, on: Callable[[int], Executor], disk: Disk) -> Any:
+def _statistics(chosen: Selection, on: Callable[[int], Executor], disk: LocalStorage) -> Any:
     count = num_missing(chosen)
     with progress_of("statistics", count) as advance:
         return statistics(chosen, on(count), disk, progress=advance)

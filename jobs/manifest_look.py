@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-from ingest.catalog_views import Limits
 from ingest.corpus import open_corpus, uid_of
 from ingest.curation.manifest.diff import compare
 from ingest.curation.manifest.store import manifest_folder, manifest_names
 from ingest.curation.manifest.verify import verify_manifest
-from jobs.context import usable_cores
+from ingest.query_limits import Limits
+from jobs.cores import usable_cores
 from jobs.manifest_report import (
     as_object,
     difference_as_object,
@@ -57,7 +57,7 @@ def show_command(
     if as_json:
         answer_json(found.model_dump(mode="json"))
     else:
-        show_facts(found)
+        show_facts(found, root)
         if statistics and found.statistics is not None:
             show_statistics(found.statistics)
 

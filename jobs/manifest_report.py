@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ingest.curation.manifest.diff import Difference
-from jobs.output import stdout, table
+from ingest.next_command import next_command
+from jobs.output import stderr, stdout, table
 from schemas.manifest import ManifestFacts, Statistics
+from schemas.source_split import HELD_OUT
 
 SHOWN_GROUPS = 50
 
@@ -25,7 +28,16 @@ def as_object(facts: ManifestFacts) -> dict[str, Any]:
     }
 
 
-def show_facts(facts: ManifestFacts) -> None:
+def warn_of_no_latents(corpus: Path) -> None:
+    """On standard error: training reads latents, and a manifest that is published never gets any."""
+    said = (
+        "no segment has latents, so `eicorpus train` will refuse this manifest; to train on it, run "
+        f"`{next_command('latents', corpus)}` first, then build it under another name"
+    )
+    stderr.print(said, style="yellow", markup=False, highlight=False)
+
+
+def show_facts(facts: ManifestFacts, corpus: Path) -> None:
     """Hours of everything, the table of effective epochs, and what statistics there are."""
     lines = [
         f"{facts.name}: {facts.num_rows:,} segments of {facts.num_episodes:,} episodes, snapshot {facts.snapshot}",
@@ -36,6 +48,7 @@ def show_facts(facts: ManifestFacts) -> None:
         lines.append(f"left out: {facts.num_serving_nothing:,} segments that may supervise nothing")
     for line in lines:
         stdout.print(line, markup=False, highlight=False)
+    _show_source_splits(facts)
     rows = [[by, key, hours] for by, found in facts.hours.items() for key, hours in found.items()]
     stdout.print(table("", ["by", "which", "hours"], rows))
     groups = sorted(facts.mixture.groups, key=lambda g: -g.share)
@@ -48,11 +61,31 @@ def show_facts(facts: ManifestFacts) -> None:
     if len(groups) > SHOWN_GROUPS:
         stdout.print(f"and {len(groups) - SHOWN_GROUPS} more groups; --json lists all")
     if facts.statistics is not None:
-        _count_statistics(facts.statistics, facts.name)
+        _count_statistics(
+            facts.statistics, next_command(f"manifest show {facts.name} --statistics", corpus)
+        )
 
 
-def _count_statistics(statistics: Statistics, name: str) -> None:
-    title = f"\nnormalisation of {statistics.representation}: eicorpus manifest show {name} --statistics"
+def _show_source_splits(facts: ManifestFacts) -> None:
+    """Where each split that a source publishes went, and what the options did with it."""
+    if not facts.source_splits:
+        return
+    rows = [
+        [c.source_split or "(none)", c.split, c.episodes, c.segments, c.hours]
+        for c in facts.source_splits
+    ]
+    columns = ["the source publishes", "split here", "episodes", "segments", "hours"]
+    stdout.print(table("\nsplits that the sources publish", columns, rows))
+    trained = sum(
+        c.episodes for c in facts.source_splits if c.source_split in HELD_OUT and c.split == "train"
+    )
+    if trained:
+        said = f"{trained:,} episodes that their source holds out are in train (--ignore-source-splits)"
+        stdout.print(said, markup=False, highlight=False)
+
+
+def _count_statistics(statistics: Statistics, more: str) -> None:
+    title = f"\nnormalisation of {statistics.representation}: {more}"
     rows = [
         [body, found.segments, max(found.count, default=0), len(found.names)]
         for body, found in statistics.embodiments.items()

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from ingest import snapshot
-from ingest.corpus import open_corpus, writer_lock
+from ingest.corpus import open_corpus
 from ingest.curation.measures import Measure, chosen, measures
 from ingest.curation.measuring import MeasureTally, Todo, measure_corpus, missing
-from ingest.disk import Disk
 from ingest.models.hand_detector import HAND_LANDMARKER, open_detector
-from jobs.context import new_run_id, usable_cores
+from ingest.storage import LocalStorage
+from ingest.writing import writing
+from jobs.context import new_run_id
+from jobs.cores import usable_cores
 from jobs.ingest import executor_for, limits_from
 from jobs.models import HAND_LANDMARKER_ENV, HandLandmarkerFile
 from jobs.output import answer_json, duration, progress_of, stderr, stdout, table
@@ -58,8 +60,8 @@ def command(
     executor = executor_for(
         limits, workers=count, use_ray=ray or address is not None, address=address
     )
-    started = time.monotonic()
-    with writer_lock(opened):
+    started, disk = time.monotonic(), LocalStorage(opened.root)
+    with writing(opened, disk):
         current = snapshot.load(opened.root)
         todo = missing(opened, current, wanted, models)
         with progress_of("measure", len(todo.lacks)) as advance:
@@ -69,7 +71,7 @@ def command(
                 todo,
                 executor,
                 run_id=new_run_id(),
-                disk=Disk(),
+                disk=disk,
                 models=models,
                 progress=lambda tally: advance(tally.measured + tally.failed),
             )

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.disk import Disk
 from ingest.hand_landmarker_file import MEDIAPIPE, fetch_task, task_of_wheel, write_task
 from ingest.models.hand_detector import HAND_LANDMARKER
+from ingest.storage import LocalStorage
 from jobs.output import answer_json, stdout, table
 from schemas.errors import ConfigError
 
@@ -76,7 +76,7 @@ def get(
     path = (out or kept_at()).absolute()
     if path.is_dir():
         raise ConfigError("is a folder; name a file", where=str(path))
-    write_task(data, path, Disk())
+    write_task(data, path, LocalStorage(path.parent))
     told: dict[str, Any] = {
         "model": name,
         "file": str(path),

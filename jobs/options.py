@@ -7,15 +7,20 @@ from typing import Annotated, Literal
 
 import typer
 
+EPISODE_HELP = "An episode: its uid, the beginning of one, or source/episode_id."
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")
 ]
 RayAddress = Annotated[str | None, typer.Option("--address", help="Join this Ray cluster.")]
 
+SOURCE_HELP = "A name from `eicorpus sources`, or FILE.py:Class of your own."
+
 # Of a trained network.
 RunFolder = Annotated[Path, typer.Argument(help="Folder of a run of `eicorpus train`.")]
-CheckpointStep = Annotated[int | None, typer.Option(metavar="STEP", help="Default: the newest.")]
+CheckpointStep = Annotated[
+    str | None, typer.Option(metavar="STEP", help="A step, or best. Default: the newest.")
+]
 UsesAverages = Annotated[bool, typer.Option("--ema", help="The averaged weights.")]
 ActionsCache = Annotated[
     Path | None, typer.Option(help="Where derived actions are kept. Default: in the corpus.")

@@ -11,20 +11,28 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TextIO
+from unicodedata import category
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from ingest.catalog import Catalog
-from ingest.catalog_views import Limits
 from ingest.corpus import open_corpus
+from ingest.query_limits import Limits
+from ingest.query_process import answer
+from jobs.cores import usable_cores
 from jobs.output import answer_json, outside, stderr
+from jobs.tables import FittedTable, escaped, printable, rounded, vertical
 from schemas.errors import ConfigError
 
+FORMULA_STARTS = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+)  # of a cell that spreadsheets run; a carriage return is escaped
 PIPE_COLUMNS = 10_000  # a pipe has no width: the table is as wide as its cells
 
 
@@ -33,6 +41,9 @@ def query(
     corpus: Annotated[Path, typer.Option("--corpus", help="The corpus.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="With --csv: text as it is stored, formulas and all.")
+    ] = False,
     parquet: Annotated[
         Path | None, typer.Option("--parquet", help="Write a Parquet file instead.")
     ] = None,
@@ -49,13 +60,14 @@ def query(
     """Ask the catalog in SQL. It only reads."""
     if as_csv and (as_json or parquet):
         raise ConfigError("--csv does not go with --json or --parquet; choose one")
+    if raw and not as_csv:
+        raise ConfigError("--raw goes with --csv; --json and --parquet keep text as it is stored")
     if parquet:
         outside(corpus, parquet, "--parquet")
-    open_corpus(corpus)
-    limits = Limits(timeout_s=timeout_s, memory_mb=memory_mb, threads=threads)
-    with Catalog.open(corpus, snapshot=snapshot, limits=limits) as catalog:
-        table = catalog.arrow(sql)
-        number = catalog.snapshot
+    root = open_corpus(corpus).root
+    limits = Limits(timeout_s=timeout_s, memory_mb=memory_mb, threads=threads or usable_cores())
+    found = answer(root, sql, snapshot=snapshot, limits=limits)
+    table, number = found.table, found.snapshot
     if number == 0:
         stderr.print("nothing was committed to this corpus yet: all tables are empty")
     if parquet:
@@ -64,7 +76,7 @@ def query(
     if as_json:
         answer_json(as_object(table, number, parquet))
     elif as_csv:
-        write_csv(table, sys.stdout)
+        write_csv(table, sys.stdout, is_raw=raw)
     elif not parquet:
         show(table, limit_rows)
 
@@ -97,11 +109,24 @@ def json_value(value: Any) -> Any:
     return str(value)
 
 
-def write_csv(table: pa.Table, file: TextIO) -> None:
-    """RFC 4180 with a header; lists and structs as JSON, NULL as nothing."""
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(table.column_names)
-    writer.writerows([_plain(cell) for cell in row] for row in _rows(table))
+def write_csv(table: pa.Table, file: TextIO, *, is_raw: bool = False) -> None:
+    """RFC 4180 with a header; lists and structs as JSON, NULL as nothing. `is_raw`: text as it is stored, else harmless."""
+    write = _plain if is_raw else _harmless
+    # Python 3.11 leaves a lone carriage return unquoted, and readers take it for the end of a line.
+    writer = csv.writer(
+        file, lineterminator="\n", quoting=csv.QUOTE_ALL if is_raw else csv.QUOTE_MINIMAL
+    )
+    writer.writerow([write(name) for name in table.column_names])
+    writer.writerows([write(cell) for cell in row] for row in _rows(table))
+
+
+def _harmless(cell: Any) -> str:
+    """Text that commands no terminal (control characters are escaped) and that no spreadsheet runs as a formula (a `'` before it)."""
+    text = _plain(cell)
+    if isinstance(cell, bool | int | float | Decimal) or cell is None:
+        return text
+    text = "".join(c if c in "\n\t" or category(c) != "Cc" else escaped(c) for c in text)
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -113,22 +138,35 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def show(table: pa.Table, limit_rows: int) -> None:
-    """A table for people on stdout; what was left out is said on stderr."""
+    """A table for people on stdout; what was left out is said."""
     console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
-    out = Table(show_edge=False, pad_edge=False)
-    for field in table.schema:
-        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        is_number = is_number or pa.types.is_decimal(field.type)
-        justify: Any = "right" if is_number else "left"
-        out.add_column(Text(field.name), justify=justify, overflow="fold")
-    for row in _rows(table.slice(0, limit_rows)):
-        # Text, not str: a catalog holds strings of strangers, which may look like markup or terminal commands
-        out.add_row(*(Text(_printable(_plain(cell))) for cell in row))
-    console.print(out)
+    rows = [[_shown(cell) for cell in row] for row in _rows(table.slice(0, limit_rows))]
+    columns = [printable(name) for name in table.column_names]
+    fitted = FittedTable(
+        title="",
+        columns=columns,
+        cells=rows,
+        is_number=[_is_number(field.type) for field in table.schema],
+        cuts_cells=True,
+        hint="--json, --csv and --parquet give everything",
+    )
+    is_one_row = table.num_rows == 1 and not fitted.is_fitting(console.width)
+    console.print(vertical(columns, rows[0]) if is_one_row else fitted)
     if table.num_rows > limit_rows:
         stderr.print(
             f"{limit_rows} of {table.num_rows} rows shown; --limit-rows, --csv, --json and --parquet give more"
         )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
+
+
+def _shown(cell: Any) -> str:
+    # a catalog holds strings of strangers, which may look like commands to a terminal
+    return rounded(cell) if isinstance(cell, float) else printable(_plain(cell))
 
 
 def _rows(table: pa.Table) -> Any:
@@ -143,7 +181,3 @@ def _plain(cell: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

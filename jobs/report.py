@@ -10,10 +10,10 @@ import typer
 
 from ingest import snapshot
 from ingest.catalog import Catalog
-from ingest.catalog_views import Limits
 from ingest.corpus import open_corpus, uid_of
 from ingest.curation.policy.policy import BUILT_IN, load_policy
 from ingest.curation.tier.explain import policy_in_force
+from ingest.query_limits import Limits
 from ingest.report.overview import Asked
 from ingest.report.page import report
 from jobs.output import answer_json, outside, stdout

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.checkpoint_option import step_from
 from jobs.options import (
     CheckpointStep,
     ComputePrecision,
@@ -67,8 +68,9 @@ def command(
     from training.run.checkpoint import checkpoint_of
     from training.server.server import ServerSettings
 
+    step = step_from(checkpoint)
     asked = PolicySettings(
-        step=checkpoint,
+        step=step,
         use_averages=ema,
         num_steps=steps,
         precision=None if precision == "auto" else precision,
@@ -81,7 +83,7 @@ def command(
         max_message_bytes=max_message_mb << 20,
         max_clients=max_clients,
     )
-    wanted = checkpoint_of(run, checkpoint).state.encoder_id
+    wanted = checkpoint_of(run, step).state.encoder_id
     encode = encoder_for(wanted, weights=encoder_weights, hub_id=encoder_hub_id, device=device)
     policy = Policy.load(run, encode, asked, vlm=vlm, device=device)
     asyncio.run(_serve(policy, served))

@@ -28,7 +28,7 @@ def list_command(corpus: CorpusOption, as_json: Json = False) -> None:
     if as_json:
         answer_json({"snapshots": [asdict(entry) for entry in found]})
         return
-    columns = ["snapshot", "published", "episodes", "rows", "parts", "size", "manifests", "run"]
+    columns = ["snapshot", "published", "command", "episodes", "rows", "parts", "size", "manifests"]
     stdout.print(table("", columns, [_row(entry) for entry in found]))
 
 
@@ -37,12 +37,12 @@ def _row(entry: Entry) -> list[Any]:
     return [
         entry.number,
         f"{at:%Y-%m-%d %H:%M:%S}",
+        entry.command or "unknown",
         entry.episodes,
         entry.rows,
         entry.parts,
         gigabytes(entry.num_bytes),
         ", ".join(entry.manifests),
-        entry.run_id,
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adapters.registry import ADAPTERS, adapter_for
+from adapters.registry import ADAPTERS, adapter_for, adapters_of_packages
 from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.latents.stale import encoder_states
@@ -36,10 +36,11 @@ def command(
         for state in encoder_states(root, now)
     ]
     groups = rows.group_by(_KEYS).aggregate([([], "count_all")]).sort_by("dataset").to_pylist()
+    known = {*ADAPTERS, *adapters_of_packages()}
     found = []
     for group in groups:
         source, version = group["source"], group["adapter_version"]
-        current = adapter_for(source).version if source in ADAPTERS else version
+        current = adapter_for(source).version if source in known else version
         reasons = [f"adapter version {version}, now {current}"] if version != current else []
         if group["recipe_digest"] != wanted:
             reasons.append(f"recipe {group['recipe_digest']}, asked for {wanted}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,16 +12,26 @@ import typer
 
 from ingest import snapshot
 from ingest.catalog import Catalog
-from ingest.corpus import Corpus, open_corpus, writer_lock
+from ingest.corpus import Corpus, open_corpus
 from ingest.curation.policy.policy import BUILT_IN, Policy, load_policy
 from ingest.curation.policy.sql import TIERS
-from ingest.curation.tier.count import Count, Counts, judged_counts, rule_counts, stored_counts
+from ingest.curation.tier.count import (
+    Count,
+    Counts,
+    cap_counts,
+    judged_counts,
+    rule_counts,
+    stored_counts,
+)
 from ingest.curation.tier.tier import Judged, commit, is_up_to_date, judge
-from ingest.disk import Disk
 from ingest.snapshot import Snapshot
-from jobs.context import new_run_id, usable_cores
-from jobs.output import answer_json, stdout, table
+from ingest.storage import LocalStorage
+from ingest.writing import writing
+from jobs.context import new_run_id
+from jobs.cores import usable_cores
+from jobs.output import answer_json, progress_of, stdout, table
 
+LACKS_SHOWN = 3
 POLICY_HELP = "A built-in policy by name, or a YAML file."
 
 
@@ -42,24 +52,28 @@ def command(
         judged, before = _judged(opened, current, chosen)
         answer = _answer(judged, before, current, started) | {"committed": False}
     else:
-        with writer_lock(opened):
-            answer = _committed(opened, chosen, text, started)
+        disk = LocalStorage(opened.root)
+        with writing(opened, disk):
+            answer = _committed(opened, chosen, text, started, disk)
     _tell(answer, chosen, as_json=as_json)
 
 
 def _judged(corpus: Corpus, current: Snapshot, policy: Policy) -> tuple[Judged, Counts]:
-    judged = judge(corpus.root, current, policy, threads=usable_cores())
+    with progress_of("tier"):
+        judged = judge(corpus.root, current, policy, threads=usable_cores())
     with Catalog.open(corpus.root, snapshot=current.number or None) as catalog:
         return judged, stored_counts(catalog)
 
 
-def _committed(corpus: Corpus, policy: Policy, text: str, started: float) -> dict[str, Any]:
+def _committed(
+    corpus: Corpus, policy: Policy, text: str, started: float, disk: LocalStorage
+) -> dict[str, Any]:
     current = snapshot.load(corpus.root)
     judged, before = _judged(corpus, current, policy)
     if is_up_to_date(corpus.root, current, policy):
         return _answer(judged, before, current, started) | {"committed": False, "up_to_date": True}
     run_id = new_run_id()
-    current = commit(corpus, current, judged, text, run_id=run_id, disk=Disk())
+    current = commit(corpus, current, judged, text, run_id=run_id, disk=disk)
     return _answer(judged, before, current, started) | {"committed": True}
 
 
@@ -85,6 +99,7 @@ def _answer(judged: Judged, before: Counts, current: Snapshot, started: float) -
             for source, tier in keys
         ],
         "rules": [asdict(rule) for rule in rule_counts(judged)],
+        "capped": [asdict(cap) for cap in cap_counts(judged)],
         "up_to_date": False,
         "elapsed_s": round(time.monotonic() - started, 3),
     }
@@ -102,15 +117,16 @@ def _tell(answer: Mapping[str, Any], policy: Policy, *, as_json: bool) -> None:
     columns = ["source", "tier", *(f"{p} {when}" for p in parts for when in ("before", "after"))]
     stdout.print(table(policy.title, columns, rows))
     decided = [
-        [rule["code"], rule["tier"], rule["segments"], rule["hours"], rule["text"]]
+        [rule["code"], rule["tier"], rule["segments"], rule["hours"], _because(rule)]
         for rule in answer["rules"]
         if rule["segments"]
     ]
     stdout.print(
-        table("\nfirst rule that held", ["rule", "tier", "segments", "hours", "text"], decided)
+        table("\nrule that decides", ["rule", "tier", "segments", "hours", "because"], decided)
     )
+    _tell_capped(answer["capped"])
     if silent := [rule["code"] for rule in answer["rules"] if not rule["segments"]]:
-        stdout.print(f"held for no segment: {', '.join(silent)}", highlight=False)
+        stdout.print(f"decide no segment: {', '.join(silent)}", highlight=False)
     if answer["committed"]:
         end = f"committed as snapshot {answer['snapshot']}"
     elif answer["up_to_date"]:
@@ -118,3 +134,22 @@ def _tell(answer: Mapping[str, Any], policy: Policy, *, as_json: bool) -> None:
     else:
         end = "what if: nothing was touched"
     stdout.print(f"\n{end}", highlight=False)
+
+
+def _because(rule: Mapping[str, Any]) -> str:
+    """Its text; where numbers lack, the first that was never taken and for how many segments."""
+    lacks = [f"{name} ({count:,})" for name, count in list(rule["lacks"].items())[:LACKS_SHOWN]]
+    more = ", ..." if len(rule["lacks"]) > LACKS_SHOWN else ""
+    lacking = f"; never taken first: {', '.join(lacks)}{more}" if lacks else ""
+    return f"{rule['text']}{lacking}"
+
+
+def _tell_capped(capped: Sequence[Mapping[str, Any]]) -> None:
+    if not capped:
+        return
+    rows = [
+        [c["tier"], c["segments"], c["hours"], c["text"], f"{c['rule']} ({c['rule_tier']})"]
+        for c in capped
+    ]
+    columns = ["tier", "segments", "hours", "because", "instead of the rule"]
+    stdout.print(table("\nlowered by the episode's own facts (eicorpus explain)", columns, rows))

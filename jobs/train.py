@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from jobs.context import usable_cores
+from jobs.cores import compute_threads, usable_cores
 from jobs.options import ActionsCache, AsJson, Device, RayAddress, VerifiesLatents
+from schemas.document import DocumentError
 from schemas.errors import ConfigError
+from schemas.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
     from training.recipe import TrainRecipe
@@ -67,6 +68,7 @@ def command(
 ) -> None:
     """Train, or go on training: run the same command again after whatever stopped it. Several processes: torchrun, or --ray."""
     check_installed()
+    refuse_without_latents(manifest)
     from jobs.train_run import dry, run_here  # torch: the base install works without it
     from training.run.session import TrainRequest
 
@@ -80,6 +82,7 @@ def command(
         init_from=init_from,
         cache=cache,
         num_processes=usable_cores(),
+        num_threads=compute_threads(),
         verify_latents=verify_latents,
         may_change_manifest=allow_other_manifest,
         may_change_recipe=allow_other_recipe,
@@ -101,6 +104,22 @@ def check_installed() -> None:
     if find_spec("torch") is None:
         found = "needs torch; pip install 'eicorpus[train]'"
         raise ConfigError(found, where="eicorpus train")
+
+
+def refuse_without_latents(folder: Path) -> None:
+    """Before anything heavy is imported or read: a manifest that was built before `eicorpus latents` ran has none, and never gets any.
+
+    Raises:
+        ConfigError: no row has latents of pictures; or it is no manifest.
+    """
+    from schemas.manifest import has_latents, load_facts, load_rows
+
+    facts = load_facts(folder)
+    if not has_latents(load_rows(folder, ["latents"])):
+        corpus = folder.absolute().parent.parent
+        commands = f"`eicorpus latents {corpus} --encoder NAME`, then `eicorpus manifest build NEW_NAME --corpus {corpus}` with the options of this one"
+        found = "no row has latents of pictures: it was built before there were any, and a manifest is never rewritten"
+        raise ConfigError(f"{found}; run {commands}", where=f"manifest {facts.name}")
 
 
 def changes_from(given: list[str], *, steps: int | None, workers: int | None) -> dict[str, Any]:
@@ -128,9 +147,9 @@ def _pair(given: str) -> tuple[str, Any]:
     if not equals or not all(key.split(".")):
         raise ConfigError(f"{given!r}; expected KEY=VALUE, as run.batch_size=96", where="--set")
     try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{given!r}: no YAML value", where="--set") from error
+        return key, parse_yaml(value)
+    except DocumentError as error:
+        raise ConfigError(f"{given!r}: {error}", where="--set") from error
 
 
 def _recipe(name: str, changes: dict[str, Any], init_from: Path | None, out: Path) -> TrainRecipe:
@@ -138,14 +157,14 @@ def _recipe(name: str, changes: dict[str, Any], init_from: Path | None, out: Pat
 
     A run that has weights of its own goes on though those it began with are gone: its own recipe has what they said.
     """
-    from training.recipe import load_recipe
+    from training.recipe import load_recipe, stored_recipe
     from training.run.checkpoint import checkpoint_of
     from training.run.run_folder import load_run
 
     if init_from is None:
         return load_recipe(name, changes)
     try:
-        base = checkpoint_of(init_from).state.recipe
+        base = stored_recipe(checkpoint_of(init_from).state.recipe)
     except ConfigError:
         begun = load_run(out)
         if begun is None:

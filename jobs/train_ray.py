@@ -17,9 +17,10 @@ from ray.train import RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from ingest.executor import RayExecutor
-from jobs.context import usable_cores
+from ingest.executor_ray import RayExecutor
+from jobs.cores import usable_cores
 from jobs.ingest import limits_from
+from jobs.ray_token import require_token
 from jobs.stop_request import StopRequest
 from jobs.train_run import answer, train
 from schemas.errors import ConfigError, PipelineError, TransientError
@@ -45,6 +46,8 @@ def run_on_ray(
     """
     request = _absolute(request)
     workers = max(usable_cores(), num_workers + 1)  # one more: Ray's controller is a worker, too
+    if address is None:
+        require_token()
     executor = RayExecutor(limits_from(), address=address, workers=workers)
     executor.connect()
     forget_stop(request.out)
@@ -75,7 +78,12 @@ def _aside(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def _fit(request: TrainRequest, num_workers: int, wandb: str | None) -> dict[str, Any]:
     use_gpu = request.device == "cuda" or (request.device == "auto" and _has_gpus(num_workers))
+    if not use_gpu:
+        _check_cpus(num_workers)
     request = replace(request, device="cuda" if use_gpu else "cpu")
+    request = replace(
+        request, num_threads=None
+    )  # Ray gives a worker its cores, and torch as many threads
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"request": request, "wandb": wandb},
@@ -101,6 +109,17 @@ def _has_gpus(num_workers: int) -> bool:
         repair = f"say --num-workers {num}, or --device cuda to wait for more, or --device cpu"
         raise ConfigError(f"{found}; {repair}", where="--num-workers")
     return num > 0
+
+
+def _check_cpus(num_workers: int) -> None:
+    """
+    Raises:
+        ConfigError: the cluster lends CPUs, but not one for each worker: Ray Train would wait without a word.
+    """
+    num = int(ray.cluster_resources().get("CPU", 0))
+    if 0 < num < num_workers:
+        lack = f"{num_workers} workers ask for a CPU each, and the cluster lends {num} now"
+        raise ConfigError(f"{lack}; say --num-workers {num}, or add nodes", where="--num-workers")
 
 
 def _worker(config: dict[str, Any]) -> None:

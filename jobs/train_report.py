@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,14 +21,29 @@ from rich.progress import (
 )
 
 from jobs.output import duration, gigabytes, stderr, stdout, table
-from training.run.estimate import USUAL_SHARE
+from training.run.estimate import USUAL_SHARE, Estimate
 from training.run.session import Session
+
+PLAIN_EVERY_S = 30.0
+BLIND = "the language model saw no picture: text features were made without --vlm-pictures, so only the latents carry what the cameras see"
 
 
 class Live:
-    """The progress line: how far, the loss, samples a second, MFU, share of time waited for data."""
+    """The progress line: how far, the loss, samples a second, MFU, share of time waited for data. Where nobody's terminal is, such as in a log,
+    a plain line every `PLAIN_EVERY_S` seconds.
+    """
 
-    def __init__(self, *, is_shown: bool) -> None:
+    def __init__(
+        self,
+        *,
+        is_shown: bool,
+        clock_s: Callable[[], float] = time.monotonic,
+        console: Console = stderr,
+    ) -> None:
+        self._console, self._clock_s = console, clock_s
+        self._is_plain = is_shown and not console.is_terminal
+        self._began_s = self._plain_s = clock_s()
+        self._end, self._said = 0, ""
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -34,8 +51,8 @@ class Live:
             TextColumn("{task.fields[said]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=stderr,
-            disable=not is_shown,
+            console=console,
+            disable=not is_shown or self._is_plain,
         )
         self._task: TaskID | None = None
 
@@ -54,10 +71,18 @@ class Live:
     def preparing(self, done: int, whole: int) -> None:
         """Actions are being derived."""
         self._show("actions", done, whole, "")
+        self._plain(f"actions: {done:,} of {whole:,} parts are derived")
 
     def begin(self, first: int, end: int) -> None:
         """The first step comes."""
+        self._end = end
         self._show("train", first, end, "")
+        self._plain(f"train: {first:,} of {end:,} steps", is_due=True)
+
+    def stepped(self, done: int) -> None:
+        """A step is done."""
+        said = f", {self._said}" if self._said else ""
+        self._plain(f"train: {done:,} of {self._end:,} steps{said}", is_due=done == self._end)
 
     def told(self, line: dict[str, Any]) -> None:
         """A line of the log."""
@@ -65,7 +90,15 @@ class Live:
             f"loss {line['loss']:.4f} · {line['samples_per_s']:,.0f} samples/s · "
             f"MFU {line['mfu']:.1%} · waited {line['data_wait_share']:.0%}"
         )
+        self._said = said
         self._show("train", line["step"], None, said)
+
+    def _plain(self, said: str, *, is_due: bool = False) -> None:
+        now_s = self._clock_s()
+        if self._is_plain and (is_due or now_s - self._plain_s >= PLAIN_EVERY_S):
+            self._plain_s = now_s
+            said = f"{said}, {duration(now_s - self._began_s)}"
+            self._console.print(said, markup=False, highlight=False)
 
     def _show(self, what: str, done: int, whole: int | None, said: str) -> None:
         if self._task is None:
@@ -84,11 +117,17 @@ def show_plan(session: Session, *, is_all: bool) -> None:
     ]
     columns = ["embodiment", "tier", "segments", "samples", "of draws", *tasks]
     console.print(table("samples that each task is possible at", columns, rows))
+    if counts.per_batch:
+        said = ", ".join(f"{task} {number:,}" for task, number in counts.per_batch.items())
+        console.print(f"samples in every global batch: {said}", highlight=False)
     for said in _warnings(asdict(counts)):
         console.print(said, style="yellow", highlight=False)
+    told_by = session.learner.conditioner.text_settings
+    if told_by is not None and told_by.picture_every_s is None:
+        console.print(BLIND, style="bold yellow", highlight=False)
     recipe, ranks = session.request.recipe, session.ranks
     console.print(
-        f"computes on {session.device} in {recipe.run.precision}, processes: {ranks.world_size}",
+        f"computes on {session.device} in {recipe.run.precision}, processes: {ranks.world_size}{_threads(session)}",
         highlight=False,
     )
     parts = [[name, number] for name, number in needs.parameters.items()]
@@ -101,17 +140,39 @@ def show_plan(session: Session, *, is_all: bool) -> None:
         ["epochs", f"{session.end / needs.steps_per_epoch:.2f} of {needs.samples_per_epoch:,} samples"],
         ["a sample costs", f"{needs.flops_per_sample / 1e9:,.2f} GFLOP, forward and backward"],
         ["matmul peak of this device", f"{needs.peak_flops / 1e12:,.3f} TFLOP/s ({recipe.run.precision})"],
-        ["weights, gradients, optimiser", f"{gigabytes(needs.state_bytes)} a rank"],
-        ["activations", f"about {gigabytes(needs.activation_bytes)} a rank (estimate)"],
+        ["memory of a rank", _memory(needs.memory)],
+        ["in parts of a batch", _by_parts(needs)],
         ["time", f"about {needs.hours:,.2f} h at {USUAL_SHARE:.0%} of that peak (estimate)"],
     ]  # fmt: skip
     console.print(table("run", ["what", "value"], facts))
 
 
+def _threads(session: Session) -> str:
+    num = session.request.num_threads
+    return f", threads: {num}" if num is not None and session.device.type == "cpu" else ""
+
+
+def _memory(bytes_of: dict[str, int]) -> str:
+    parts = ", ".join(
+        f"{name} {gigabytes(num)}" for name, num in bytes_of.items() if name != "total"
+    )
+    return f"about {gigabytes(bytes_of['total'])} (estimate): {parts}"
+
+
+def _by_parts(needs: Estimate) -> str:
+    """Of a few numbers of parts what a rank needs: which GPU a run fits is decided there, not on this machine."""
+    shown = [n for n in needs.memory_by_parts if n <= 16]
+    said = ", ".join(f"{n}: {gigabytes(needs.memory_by_parts[n])}" for n in shown)
+    return f"run.accumulate {needs.accumulate}; a rank needs {said}"
+
+
 def _warnings(counts: dict[str, Any]) -> list[str]:
     out = []
     if counts["shortfalls"]:
-        out.append(f"nothing can serve: {', '.join(counts['shortfalls'])}")
+        to_others = (
+            "; their share of every batch goes to the other tasks" if counts["per_batch"] else ""
+        )
+        out.append(f"no segment can serve {', '.join(counts['shortfalls'])}{to_others}")
     left = counts["unseen"] + counts["too_short"]
     if left:
         share = f"{counts['lost_weight']:.1%} of the weight goes to others"

@@ -111,7 +111,11 @@ def train(
                     sink(line)
 
             live.begin(session.first_step, session.end)
-            done = session.run(World(clock_s=time.perf_counter, should_stop=is_asked, told=told))
+            done = session.run(
+                World(
+                    clock_s=time.perf_counter, should_stop=is_asked, told=told, stepped=live.stepped
+                )
+            )
     result = {
         "run": str(request.out),
         "resumed_from": session.first_step,

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ingest.verify.corpus import Seen, verify
 from ingest.verify.digest import digest
 from ingest.verify.finding import Finding
 from ingest.verify.peer import Peer, findings_of, peer_reports
-from jobs.context import usable_cores
+from jobs.cores import usable_cores
 from jobs.output import answer_json, stderr, stdout, table
+from jobs.peer import peer as reference_reader
+from jobs.progress import ProgressLine
 
 SHOWN_FINDINGS = 200
-PEER_VARIABLE = "EICORPUS_PEER_PYTHON"
 
 
 def command(
     corpus: Annotated[Path, typer.Argument(help="The corpus; it is only read.")],
     peer: Annotated[
-        bool, typer.Option("--peer", help="Also read every dataset with lerobot 0.3.3 (make peer).")
+        bool,
+        typer.Option(
+            "--peer", help="Also read every dataset with LeRobot 0.3.3 (see eicorpus peer)."
+        ),
     ] = False,
     deep: Annotated[
         bool, typer.Option("--deep", help="Decode every picture, not only first and last.")
@@ -38,14 +38,14 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Compare everything in a corpus with its latest snapshot. Exit 1 when anything does not hold."""
-    reader = peer_of_checkout() if peer else None
+    reader = reference_reader() if peer else None
     seen = Seen()
-    with _progress("verify") as advance:
+    with ProgressLine(stderr, "verify") as line:
 
         def look(now: Seen) -> None:
             nonlocal seen
             seen = now
-            advance(now.episodes, now.total)
+            line.update(now.episodes, total=now.total)
 
         findings = verify(corpus, progress=look, workers=workers or usable_cores(), deep=deep)
     summary = None
@@ -70,17 +70,6 @@ def command(
         raise typer.Exit(1)
 
 
-def peer_of_checkout() -> Peer:
-    """The environment of `make peer` beside this checkout, or the one that EICORPUS_PEER_PYTHON names.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    checkout = Path(__file__).absolute().parents[1]
-    python = os.environ.get(PEER_VARIABLE) or str(checkout / ".peer" / "bin" / "python")
-    return Peer(python=Path(python), script=checkout / "tests" / "peer" / "check.py")
-
-
 def read_by_peer(
     corpus: Path, datasets: list[str], peer: Peer
 ) -> tuple[list[Finding], dict[str, Any]]:
@@ -88,8 +77,8 @@ def read_by_peer(
     findings: list[Finding] = []
     episodes = frames = 0
     reader = ""
-    with _progress("peer") as advance:
-        answers = peer_reports(corpus, datasets, peer, progress=lambda n: advance(n, len(datasets)))
+    with ProgressLine(stderr, "peer", len(datasets)) as line:
+        answers = peer_reports(corpus, datasets, peer, progress=line.update)
         for path, answer in answers:
             findings += findings_of(path, answer)
             if not isinstance(answer, Finding):
@@ -134,8 +123,8 @@ def digest_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Print the content digest, recomputed from the files: equal content, equal digest, whatever made it."""
-    with _progress("digest") as advance:
-        found = digest(corpus, progress=advance, workers=workers or usable_cores())
+    with ProgressLine(stderr, "digest") as line:
+        found = digest(corpus, progress=line.update, workers=workers or usable_cores())
     if found.changed:
         stderr.print(
             f"{found.changed} of {found.episodes} episodes are not what was committed; "
@@ -146,26 +135,3 @@ def digest_command(
         answer_json({"digest": found.sha256, "episodes": found.episodes, "changed": found.changed})
     else:
         typer.echo(found.sha256)
-
-
-class _Advance:
-    """Moves one progress bar: how many are done, of how many."""
-
-    def __init__(self, bar: Progress, what: str) -> None:
-        self._bar, self._task = bar, bar.add_task(what, total=None)
-
-    def __call__(self, done: int, total: int | None = None) -> None:
-        self._bar.update(self._task, completed=done, total=total)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[_Advance]:
-    """A progress bar on standard error."""
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=stderr) as bar:
-        yield _Advance(bar, what)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ingest.catalog import Catalog
 from jobs.cli import app
-from tests.demo import QUERY, SOURCES, TIERS, raw_of
+from jobs.demo.command import QUERY, SOURCES, TIERS, raw_of
 from tests.faults.runs import run
 
 README = Path(__file__).parent.parent / "README.md"

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from ingest.catalog import Catalog
 from ingest.report import questions
-from ingest.report.markup import Markup, number, section, table, tag
+from ingest.report.markup import Markup, bar, section, table, tag
 from ingest.report.questions import GROUPS, Row, rows
-from ingest.report.svg import bars
 
 MAX_BARS = 25
 
@@ -16,7 +15,9 @@ MAX_BARS = 25
 def hours(catalog: Catalog) -> Markup:
     inside: list[Markup] = []
     for title, key in GROUPS.items():
-        inside += _group(title, rows(catalog, questions.HOURS.format(key=key)))
+        found = rows(catalog, questions.HOURS.format(key=key))
+        if title != "source split" or any(row["name"] != "unknown" for row in found):
+            inside += _group(title, found)
     order = {"high": 0, "low": 1, "actionless": 2, "excluded": 3}
     tiers = rows(catalog, questions.TIERS)
     inside += _group("tier", sorted(tiers, key=lambda row: order.get(row["name"], 9)))
@@ -33,12 +34,10 @@ def _group(title: str, found: Sequence[Row]) -> list[Markup]:
                 "hours": sum(row["hours"] or 0.0 for row in rest),
             }
         )
-    cells = [(row["name"], row["episodes"], float(row["hours"] or 0.0)) for row in kept]
-    drawn = bars(
-        [(str(name), h, f"{number(h)} h, {n:,}") for name, n, h in cells], f"hours by {title}"
-    )
-    return [
-        tag("h3", f"by {title}"),
-        *([drawn] if cells else []),
-        table(f"hours_by_{title}", [title, "episodes", "hours"], cells),
+    hours = [float(row["hours"] or 0.0) for row in kept]
+    most = max(hours, default=0.0)
+    cells = [
+        (row["name"], row["episodes"], h, bar(h, most)) for row, h in zip(kept, hours, strict=True)
     ]
+    columns = [title, "episodes", "hours", ""]
+    return [tag("h3", f"by {title}"), table(f"hours_by_{title}", columns, cells)]

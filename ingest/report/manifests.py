@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ingest.curation.manifest.store import manifest_names
 from ingest.report.markup import Markup, section, table, tag
+from ingest.storage import within
 from schemas.errors import ConfigError
 from schemas.manifest import FOLDER, ManifestFacts, load_facts
 
@@ -47,7 +48,7 @@ def _read(corpus: Path) -> tuple[list[ManifestFacts], list[str]]:
     found, damaged = [], []
     for name in manifest_names(corpus):
         try:
-            found.append(load_facts(corpus / FOLDER / name))
+            found.append(load_facts(within(corpus, f"{FOLDER}/{name}")))
         except ConfigError:
             damaged.append(name)  # said on the page
     return found, damaged

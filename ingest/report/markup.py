@@ -75,16 +75,30 @@ def image(content: str, label: str, *, kind: str = "jpeg") -> Markup:
 
 
 def table(
-    name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, note: str = ""
+    name: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    note: str = "",
+    is_compact: bool = False,
 ) -> Markup:
-    """`name` is for programs that read the page: `data-table`. Numbers are to the right, their exact value in `data-value`."""
+    """`name` is for programs that read the page: `data-table`. Numbers are to the right, their exact value in `data-value`.
+
+    `is_compact`: every row is one line of text.
+    """
     cells = list(rows)
     kinds = ["number" if cells and _is_number(cell) else None for cell in (cells or [columns])[0]]
     head = tag("tr", *(tag("th", c, class_=kind) for c, kind in zip(columns, kinds, strict=True)))
     body = [tag("tr", *(_cell(cell) for cell in row)) for row in cells]
     if not body:
         body = [tag("tr", tag("td", "none", colspan=len(columns), class_="none"))]
-    whole = tag("table", tag("thead", head), tag("tbody", *body), data_table=name)
+    whole = tag(
+        "table",
+        tag("thead", head),
+        tag("tbody", *body),
+        data_table=name,
+        class_="compact" if is_compact else None,
+    )
     return Markup(whole + (tag("p", note, class_="note") if note else ""))
 
 
@@ -96,6 +110,14 @@ def _cell(value: Any) -> Markup:
     if _is_number(value):
         return tag("td", value, class_="number", data_value=repr(value))
     return tag("td", value)
+
+
+def bar(value: float, most: float) -> Markup:
+    """A bar for a cell, as long as its share of the cell's width; the number stands in a cell of its own."""
+    share = 0.0 if most <= 0 else max(value, 0.0) / most * 100
+    inside = tag("rect", x=0, y=0, width=f"{share:.1f}", height=10, class_="bar")
+    box = {"viewBox": "0 0 100 10", "preserveAspectRatio": "none"}
+    return tag("svg", inside, **box, class_="cell", aria_hidden="true")
 
 
 def section(name: str, title: str, *inside: Any) -> Markup:

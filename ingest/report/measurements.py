@@ -32,12 +32,13 @@ def measurements(
         )
     if len(found) > len(drawn):
         notes.append(f"{len(found) - len(drawn)} more measurements are in the catalog.")
-    figures = [_figure(each, lines) for each in drawn]
-    cells = [(h.name, h.unit, h.looked_at, h.measured, h.low, h.high) for h in drawn]
-    columns = ["measurement", "unit", "looked at", "with a value", "0.5 %", "99.5 %"]
+    figures = [_figure(each, lines) for each in drawn if not each.is_constant]
+    same = [each for each in drawn if each.is_constant]
+    cells = [(h.name, h.low, h.unit, h.measured, h.looked_at, _limits(h, lines)) for h in same]
+    columns = ["measurement", "value", "unit", "episodes", "of", "thresholds"]
     shown_ = (
         [tag("div", *figures, class_="many")]
-        if figures
+        if figures or same
         else [tag("p", "Nothing was measured yet: eicorpus measure", class_="none")]
     )
     return section(
@@ -45,19 +46,35 @@ def measurements(
         "Measurements and thresholds",
         tag("p", " ".join(notes), class_="note"),
         *shown_,
-        tag("details", tag("summary", "The numbers"), table("measurements", columns, cells)),
+        *(
+            [tag("h3", "The same in all episodes"), table("constants", columns, cells)]
+            if same
+            else []
+        ),
     )
 
 
-def _figure(each: Histogram, lines: Sequence[Threshold]) -> Markup:
+def _limits(each: Histogram, lines: Sequence[Threshold]) -> str:
+    return ", ".join(mark.label for mark in _marks(each, lines))
+
+
+def _marks(each: Histogram, lines: Sequence[Threshold]) -> list[Line]:
     mine = [line for line in lines if line.measurement == each.name]
-    marks = [Line(at=line.value, label=f"{line.rule} {line.word} {line.value:g}") for line in mine]
+    return [Line(at=line.value, label=f"{line.rule} {line.word} {line.value:g}") for line in mine]
+
+
+def _figure(each: Histogram, lines: Sequence[Threshold]) -> Markup:
+    marks = _marks(each, lines)
     drawn = histogram(each.counts, each.left, each.right, marks, f"histogram of {each.name}")
-    caption = tag("figcaption", tag("b", each.name), f" {each.unit}, {each.measured:,} episodes")
+    said = f" {each.unit}, {each.measured:,} of {each.looked_at:,} episodes"
+    caption = tag("figcaption", tag("b", each.name), said)
     return tag(
         "figure",
         caption,
         drawn,
         data_histogram=each.name,
         data_counts=" ".join(map(str, each.counts)),
+        data_looked_at=each.looked_at,
+        data_low=repr(each.low),
+        data_high=repr(each.high),
     )

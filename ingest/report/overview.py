@@ -8,9 +8,8 @@ from pathlib import Path
 from ingest.catalog import Catalog
 from ingest.curation.policy.policy import Policy
 from ingest.report import questions
-from ingest.report.markup import Markup, listed, number, section, table, tag
+from ingest.report.markup import Markup, bar, listed, number, section, shown, table, tag
 from ingest.report.questions import rows
-from ingest.report.svg import bars
 
 LEFT: dict[str, tuple[str, ...]] = {  # what is left without which tiers
     "committed": (),
@@ -43,25 +42,39 @@ def head(catalog: Catalog, asked: Asked) -> Markup:
         "snapshot": catalog.snapshot,
         "made": asked.made_at,
         "policy": f"{asked.policy.title} ({asked.policy.digest})",
-        "episodes": total["episodes"],
-        "hours": total["hours"] or 0.0,
         "timesteps": int(total["timesteps"] or 0),
-        "data sets": total["sets"],
         "copies that another episode makes redundant": copies,
         "forgotten": forgotten,
     }
-    return Markup(tag("h1", "What is in this corpus") + listed(facts))
+    said = _headline(catalog, total["episodes"], total["hours"] or 0.0, total["sets"])
+    return Markup(tag("h1", "What is in this corpus") + said + listed(facts))
+
+
+def _headline(catalog: Catalog, episodes: int, hours: float, sets: int) -> Markup:
+    """The figures that a reader looks for first."""
+    tiers = {row["name"]: row["hours"] or 0.0 for row in rows(catalog, questions.TIERS)}
+    aside = rows(catalog, questions.FUNNEL)[0]
+    lost = aside["quarantined"] + aside["failed"]
+    figures = [(shown(episodes), "episodes"), (number(hours), "hours"), (shown(sets), "data sets")]
+    if hours and tiers.keys() != {"none"}:
+        figures.append((f"{tiers.get('high', 0.0) / hours:.0%}", "of the hours may teach a policy"))
+    figures.append((shown(lost), "episodes quarantined or failed"))
+    return tag(
+        "p",
+        *(tag("span", tag("b", value), f" {name}") for value, name in figures),
+        class_="headline",
+    )
 
 
 def funnel(catalog: Catalog) -> Markup:
     """Episodes by how they ended, and hours that are left without each tier."""
     ends = rows(catalog, questions.FUNNEL)[0]
-    counts = [(name, ends[name]) for name in ("discovered", *ENDS)]
-    drawn = bars([(n, float(c), f"{c:,}") for n, c in counts], "episodes by how they ended")
+    names = ("discovered", *ENDS)
+    most = max(ends[name] for name in names)
+    counts = [(name, ends[name], bar(ends[name], most)) for name in names]
     inside = [
         tag("h3", "Episodes"),
-        drawn,
-        table("funnel", ["end", "episodes"], counts, note=_sum(ends)),
+        table("funnel", ["end", "episodes", ""], counts, note=_sum(ends)),
         tag("h3", "Hours"),
         *_hours_left(catalog),
     ]
@@ -87,5 +100,6 @@ def _hours_left(catalog: Catalog) -> list[Markup]:
         (name, sum(h for tier, h in sorted(tiers.items()) if tier not in without))
         for name, without in LEFT.items()
     ]
-    drawn = bars([(n, h, f"{number(h)} h") for n, h in steps], "hours that are left")
-    return [drawn, table("hours_left", ["what", "hours"], steps)]
+    most = max(h for _, h in steps)
+    cells = [(name, h, bar(h, most)) for name, h in steps]
+    return [table("hours_left", ["what", "hours", ""], cells)]

@@ -20,6 +20,7 @@ GROUPS = {
     "embodiment": "embodiment",
     "licence": "licence_class",
     "split": "split",
+    "source split": "source_split",
 }
 
 FUNNEL = """SELECT count(*) AS discovered,
@@ -85,7 +86,7 @@ BEST = f"""{_SEGMENTS} WHERE t.tier = 'high'
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
     """`counts` over BINS bins of equal width from `left` to `right`, which is where the inner 99 % of values are (`low` to `high`)
-    and thresholds near them; values outside are in the first and last. Where all are the same they are in the middle.
+    and thresholds near them; values outside are in the first and last.
 
     `looked_at` episodes have a row, `measured` of them a value.
     """
@@ -99,6 +100,11 @@ class Histogram:
     left: float
     right: float
     counts: tuple[int, ...]
+
+    @property
+    def is_constant(self) -> bool:
+        """All values are the same, so there is no axis to draw."""
+        return self.high - self.low <= 1e-9 * max(abs(self.low), abs(self.high))
 
 
 def rows(catalog: Catalog, sql: str, **parameters: Any) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Two drawings, by hand: bars with their numbers, and a histogram with the thresholds of a policy in it."""
+"""A histogram with the thresholds of a policy in it, drawn by hand."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 
 from ingest.report.markup import Markup, number, tag
 
-WIDTH = 720
-_ROW, _LABEL, _NUMBER = 22, 210, 130
 _H_WIDTH, _H_HEIGHT, _H_FOOT = 340, 110, 20
 _LABELS, _LABEL_ROW = 4, 12  # rows of labels above the bins, and their height
 
@@ -20,23 +18,6 @@ class Line:
 
     at: float
     label: str
-
-
-def bars(rows: Sequence[tuple[str, float, str]], label: str) -> Markup:
-    """One line each: name, length, and what stands behind it. Names are cut, not squeezed."""
-    most = max((value for _, value, _ in rows), default=0.0)
-    room = WIDTH - _LABEL - _NUMBER
-    drawn: list[Any] = []
-    for place, (name, value, said) in enumerate(rows):
-        y = place * _ROW
-        long = 0.0 if most <= 0 else max(value, 0.0) / most * room
-        short = name if len(name) <= 28 else f"{name[:27]}…"
-        drawn += [
-            tag("text", short, x=_LABEL - 8, y=y + 15, text_anchor="end"),
-            tag("rect", x=_LABEL, y=y + 4, width=f"{long:.1f}", height=_ROW - 8, class_="bar"),
-            tag("text", said, x=f"{_LABEL + long + 6:.1f}", y=y + 15, class_="said"),
-        ]
-    return _drawing(drawn, WIDTH, max(len(rows), 1) * _ROW, label)
 
 
 def histogram(

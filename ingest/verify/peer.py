@@ -1,4 +1,4 @@
-"""An independent reader: LeRobot 0.3.3 in an environment of its own reads every dataset, by `tests/peer/check.py`.
+"""An independent reader: LeRobot 0.3.3 in an environment of its own reads every dataset, by `lerobot_reader/check.py`.
 
 Its pins cannot share our environment, so it is another process; it prints one JSON object a dataset.
 """
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from ingest.storage import within
 from ingest.verify.finding import Check, Finding, finding
 from schemas.errors import ConfigError
+from schemas.json_text import parse_json
 
 DATASETS_A_PROCESS = 50  # starting it takes seconds; the length of a command line is bounded
 _SAID_CHARACTERS = 500  # of its standard error, when it dies
@@ -35,9 +37,11 @@ class Peer:
     def __post_init__(self) -> None:
         for path in (self.python, self.script):
             if not path.is_file():
-                found = "not there; expected the environment that `make peer` builds"
+                message = (
+                    "no such file; run `eicorpus peer` to build the reference reader's environment"
+                )
                 raise ConfigError(
-                    f"{found} (or name its python in EICORPUS_PEER_PYTHON)", where=str(path)
+                    f"{message}, or name its python in EICORPUS_PEER_PYTHON", where=str(path)
                 )
 
 
@@ -65,7 +69,7 @@ def peer_reports(
     Args:
         progress: told how many datasets are done.
     """
-    readable = [path for path in datasets if (corpus / path / "meta" / "info.json").is_file()]
+    readable = [path for path in datasets if within(corpus, f"{path}/meta/info.json").is_file()]
     for path in sorted(set(datasets) - set(readable)):
         yield path, finding(Check.PEER, path, "no meta/info.json", "a dataset that lerobot opens")
     done, left = len(datasets) - len(readable), iter(readable)
@@ -104,8 +108,8 @@ def _answers(
 
 def _report(path: str, line: str) -> Report | Finding:
     try:
-        return Report.model_validate_json(line)
-    except ValidationError as error:
+        return Report.model_validate(parse_json(line))
+    except ValueError as error:
         return finding(Check.PEER, path, f"{line[:200]!r} ({error})", "the peer's JSON object")
 
 

@@ -1,29 +1,23 @@
-"""Writers of tiny raw data in each source's TRUE layout, from the scene's exact ground truth.
+"""Writers of tiny raw data in each source's TRUE layout, as those of the demo (`jobs/demo/raw`), for all other sources.
 
 Each module offers `write(root: Path) -> Written`: a healthy data set (at least two episodes) and what must come out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
-from tests.generators.hand_scene import HandScene
-from tests.generators.scene import Scene
+from jobs.demo.raw import SOURCES, Written
 
 
-@dataclass(frozen=True)
-class Written:
-    """What a generator wrote: where, and the scene behind each episode id."""
+def write(source: str, root: Path) -> Written:
+    """Generated raw data of any source under `root`."""
+    written: Written = import_module(module_of(source)).write(root)
+    return written
 
-    root: Path  # what a user would name on the command line
-    scenes: Mapping[str, Scene] | Mapping[str, HandScene]
-    options: dict[str, str] = field(default_factory=dict)
-    position_tolerance_m: float = (
-        1e-4  # of the pipeline's poses against the scene, resampling included
-    )
-    t0_s: dict[str, float] = field(
-        default_factory=dict
-    )  # scene time of each episode's first instant
-    needs_mano: bool = False  # its hands are parameters of tests/generators/mano_model.py
+
+def module_of(source: str) -> str:
+    """The module that writes raw data of a source, whether or not it exists."""
+    package = "jobs.demo.raw" if source in SOURCES else "tests.generators"
+    return f"{package}.{source}"

@@ -8,8 +8,8 @@ import cv2
 import h5py
 import numpy as np
 
-from tests.generators import Written
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 
 RATE_HZ = 50
 

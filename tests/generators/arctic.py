@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.hand_scene import HandScene
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
 from tests.generators.mano_model import made_model
 
 RATE_HZ = 30

@@ -7,11 +7,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from tests.generators import Written
-from tests.generators.hand_scene import HandScene
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.video_files import write_scene
 from tests.generators.headset_hand import inverse, landmarks_wrist, quat_wxyz
 from tests.generators.hot3d import T_DEVICE_CAM, calibration_line
-from tests.generators.video_files import write_scene
 
 SCENES = {"kitchen": HandScene(seed=51), "walk": HandScene(seed=52)}
 START_US, LATE_US = 7_385_797_614, 6_000  # pictures; the hands are tracked between them

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tests.generators import Written
-from tests.generators.lerobot_files import Set, arm_joints, fixed, picture, write_json, xyz_quat
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.lerobot_files import Set, arm_joints, fixed, picture, write_json, xyz_quat
+from jobs.demo.raw.scene import Scene
 
 FPS = 30
 SIDES = ("left", "right")

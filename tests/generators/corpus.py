@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest import snapshot
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 
 Rows = dict[str, list[dict[str, Any]]]
 SOURCES = ("agibot_world", "egodex", "oxe")
@@ -68,6 +68,8 @@ def episode(index: int) -> dict[str, Any]:
         "frames_verified": not is_human,
         "camera_motion_removed": not is_human,
         "action_source": "none" if is_human else "commanded",
+        "command_only": [],
+        "absent_cameras": [],
         "action_coverage": 0.0 if is_human else 1.0 - (index % 4) / 8,
         "supervises": ["visual"] if is_human else ["policy", "visual"],
         "supervision_limits": ["no hand data"] if is_human else [],
@@ -75,12 +77,14 @@ def episode(index: int) -> dict[str, Any]:
         "source_rate": "30000/1001" if is_human else "10",
         "worst_image_skew_ms": float("nan") if index == 4 else 3.5,
         "repeated_frame_share": 0.0,
+        "source_repeats": [],
         "num_gaps": index % 2,
         "success": None if is_human else index % 2 == 0,
         "subject_id": f"p{index % 2}" if is_human else None,
         "scene_id": None,
         "split_group": f"{source}/{source}_set/subject:p{index % 2}" if is_human else uid_of(index),
         "split": "val" if index % 7 == 3 else "train",
+        "source_split": "",
         "licence": "CC BY-NC-ND 4.0" if is_human else "CC BY 4.0",
         "licence_class": "non_commercial" if is_human else "open",
         "allows_redistribution": not is_human,
@@ -119,7 +123,12 @@ def _others(index: int, length: int) -> Rows:
     span = {"uid": uid, "start": 0, "end": length}
     times = {"start_s": 0.0, "end_s": length / 10}
     measured = {"version": 1, "unit": "ratio", "denominator": length}
-    latent = {"uid": uid, "camera": "head", "encoder_id": "dinov3_vits16", "path": f"{uid}.st"}
+    latent = {
+        "uid": uid,
+        "camera": "head",
+        "encoder_id": "dinov3_vits16",
+        "path": f"datasets/s/main/latents/{uid}.st",
+    }
     return {
         "segments": [{**span, **times, "segment_index": 0, "kind": "valid_run", "text": ""}],
         "measurements": [
@@ -236,6 +245,7 @@ def _once(num_episodes: int, num_quarantined: int) -> Rows:
                 "filtered": 0,
                 "quarantined": num_quarantined,
                 "failed": 0,
+                "not_reached": 0,
             }
         ],
     }
@@ -255,7 +265,7 @@ def rows_of(num_episodes: int, num_quarantined: int = 3, *, first: int = 0) -> R
 
 def commit(root: Path, rows: Rows, run_id: str = "run-1") -> snapshot.Snapshot:
     """Append rows to the corpus as the next snapshot."""
-    disk = Disk()
+    disk = LocalStorage()
     parts = {t: snapshot.write_part(disk, root, t, given) for t, given in rows.items() if given}
     return snapshot.publish(disk, root, snapshot.load(root), parts, run_id)
 

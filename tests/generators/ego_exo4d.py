@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tests.generators import Written
-from tests.generators.hand_scene import HandScene
-from tests.generators.scene import Scene, pose
-from tests.generators.video_files import write_scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.scene import Scene, rigid_transform
+from jobs.demo.raw.video_files import write_scene
 
 COOK = "3b1c8e2a-5f54-4a3e-9d0c-0a4d7b1f6c01"
 BIKE = "9f2d7c64-11d0-4d5a-8b7e-6c1e5a2b3d02"
@@ -33,7 +33,7 @@ EGO = {COOK: "aria01", BIKE: "aria02", SILENT: "aria01"}
 
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 # The camera of the landscape picture in the frame of the upright one: u' = H - 1 - v, v' = u.
-T_UPRIGHT_LANDSCAPE = pose(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), [0, 0, 0])
+T_UPRIGHT_LANDSCAPE = rigid_transform(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), [0, 0, 0])
 
 
 def write(root: Path, *, has_hands: bool = True) -> Written:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.generators import Written
-from tests.generators.scene import Scene
-from tests.generators.video_files import write_scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
+from jobs.demo.raw.video_files import write_scene
 
 # name -> (split, sentence, [(start_s, end_s, description)])
 EGO: dict[str, tuple[str, str, list[tuple[float, float, str]]]] = {

@@ -10,9 +10,9 @@ import csv
 from fractions import Fraction
 from pathlib import Path
 
-from tests.generators import Written
-from tests.generators.scene import Scene
-from tests.generators.video_files import write_scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
+from jobs.demo.raw.video_files import write_scene
 
 OLD, NEW, SILENT = "P01_01", "P02_101", "P03_04"
 SCENES = {

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tests.generators import Written
-from tests.generators.lerobot_files import Set, arm_joints, feature, picture, xyz_quat
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.lerobot_files import Set, arm_joints, feature, picture, xyz_quat
+from jobs.demo.raw.scene import Scene
 
 FPS = 15
 SIDES = ("left", "right")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.generators.hand_scene import HandScene, bent_hand
-from tests.generators.scene import pose
+from jobs.demo.raw.hand_scene import HandScene, bent_hand
+from jobs.demo.raw.scene import rigid_transform
 
 # Canonical point of each UmeTrack (and Aria) landmark 0..19; 20 is the palm's centre. Spelled out: it is the oracle.
 CANONICAL_OF = [4, 8, 12, 16, 20, 0, 2, 3, 5, 6, 7, 9, 10, 11, 13, 14, 15, 17, 18, 19]
@@ -83,4 +83,4 @@ def quat_wxyz(R: np.ndarray) -> list[float]:
 
 
 def inverse(T: np.ndarray) -> np.ndarray:
-    return pose(T[:3, :3].T, -T[:3, :3].T @ T[:3, 3])
+    return rigid_transform(T[:3, :3].T, -T[:3, :3].T @ T[:3, 3])

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.generators import Written
-from tests.generators.hand_scene import HandScene
-from tests.generators.video_files import write_scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.video_files import write_scene
 
 RATE_HZ = 30
 SESSION = "R007-7July-DSLR"

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.generators import Written
-from tests.generators.hand_scene import HandScene
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.scene import rigid_transform, rot_x, rot_y, rot_z
+from jobs.demo.raw.video_files import write_scene
 from tests.generators.headset_hand import (
     fisheye_params,
     hand_model,
@@ -17,16 +19,14 @@ from tests.generators.headset_hand import (
     quat_wxyz,
 )
 from tests.generators.mano_model import MIRROR, WRIST_AT_REST
-from tests.generators.scene import pose, rot_x, rot_y, rot_z
-from tests.generators.video_files import write_scene
 
 SCENES = {"P0003_c701bd11": HandScene(seed=31), "P0014_8254f925": HandScene(seed=32)}
 HEADSETS = {"P0003_c701bd11": "Aria", "P0014_8254f925": "Quest3"}
 START_NS, PERIOD_NS, PAIR_NS = 56_752_108_188_860, 33_333_333, 90_813
 # The camera on the headset, and UmeTrack's wrist against MANO's: both constant, neither the identity.
-T_DEVICE_CAM = pose(rot_z(1.2) @ rot_x(0.4), [0.01, -0.05, 0.02])
+T_DEVICE_CAM = rigid_transform(rot_z(1.2) @ rot_x(0.4), [0.01, -0.05, 0.02])
 R_WRIST_MANO = rot_y(np.deg2rad(6.0))
-T_ZUP_YUP = pose(
+T_ZUP_YUP = rigid_transform(
     np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), [0, 0, 0]
 )  # Quest 3's world is y up
 BETAS = [0.1 * k for k in range(10)]

@@ -8,8 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tests.generators import Written
-from tests.generators.hand_scene import HandScene
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.video_files import write_tar
 from tests.generators.headset_hand import (
     fisheye_params,
     hand_model,
@@ -28,7 +29,6 @@ from tests.generators.hot3d import (
     to_source_world,
 )
 from tests.generators.mano_model import MIRROR, WRIST_AT_REST
-from tests.generators.video_files import write_tar
 
 CLIPS = {
     "test_aria/clip-003000": ("Aria", HandScene(seed=43, duration_s=1.0)),

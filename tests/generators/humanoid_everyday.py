@@ -9,8 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tests.generators import Written
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 
 RATE_HZ = 30
 START_S = 1_735_689_600.25  # UNIX seconds

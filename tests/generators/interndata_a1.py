@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tests.generators import Written
-from tests.generators.lerobot_files import (
+from jobs.demo.raw import Written
+from jobs.demo.raw.lerobot_files import (
     Set,
     arm_joints,
     feature,
@@ -21,7 +21,7 @@ from tests.generators.lerobot_files import (
     picture,
     xyz_quat,
 )
-from tests.generators.scene import Scene, pose
+from jobs.demo.raw.scene import Scene, rigid_transform
 
 FPS = 30
 TEXT = "Put the red box into the tray."
@@ -55,7 +55,7 @@ ROBOTS = {
     "frankarobotiq": (("",), 7, "Franka", 1.0, np.eye(3), (0, 0, 0.145)),
 }
 # Where the arm stands in the robot's frame: another pose than the ee's to the robot, so that they cannot be confused.
-ARM_BASE = pose(np.eye(3), [0.163, 0.248, 0.694])
+ARM_BASE = rigid_transform(np.eye(3), [0.163, 0.248, 0.694])
 
 
 def write(
@@ -88,7 +88,7 @@ def write(
                 f"{prefix}gripper.position": opening * width_m,
                 f"{prefix}ee_to_{prefix}armbase_pose": _wxyz(np.linalg.inv(ARM_BASE) @ ee),
                 f"{prefix}ee_to_robot_pose": _wxyz(ee),
-                f"{prefix}tcp_to_robot_pose": _wxyz(ee @ pose(np.eye(3), [0, 0, 0.095])),
+                f"{prefix}tcp_to_robot_pose": _wxyz(ee @ rigid_transform(np.eye(3), [0, 0, 0.095])),
             }
             out |= {f"states.{k}": v for k, v in state.items()}
             out |= {f"actions.{k}": np.concatenate([v[1:], v[-1:]]) for k, v in state.items()}

@@ -12,17 +12,19 @@ import lmdb
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene, pose, rot_z
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene, rigid_transform, rot_z
 
 RATE_HZ = 30
 GL = np.diag([1.0, -1.0, -1.0, 1.0])
-T_ENV_ROBOT = pose(rot_z(np.pi / 2), [0.4, -0.3, 0.75])
+T_ENV_ROBOT = rigid_transform(rot_z(np.pi / 2), [0.4, -0.3, 0.75])
 # The canonical axes as columns in source axes, and the grasp centre: panda_link8 and lift2's link6.
 HALF = np.sqrt(0.5)
 T_SRC_HAND = {
-    "franka": pose(np.array([[0, -HALF, HALF], [0, -HALF, -HALF], [1, 0, 0]]), [0, 0, 0.1034]),
-    "lift2": pose(np.eye(3), [0.16157, 0, 0]),
+    "franka": rigid_transform(
+        np.array([[0, -HALF, HALF], [0, -HALF, -HALF], [1, 0, 0]]), [0, 0, 0.1034]
+    ),
+    "lift2": rigid_transform(np.eye(3), [0.16157, 0, 0]),
 }
 ARM_BASES = {
     "left": [0.163030156, 0.248420062, 0.694000185],
@@ -70,7 +72,7 @@ def columns_of(scene: Scene, robot: str = "franka") -> Columns:
                 six(source_pose(scene, robot, t, side)) for t in then
             ]
         else:
-            to_arm = np.linalg.inv(pose(np.eye(3), ARM_BASES[side]))
+            to_arm = np.linalg.inv(rigid_transform(np.eye(3), ARM_BASES[side]))
             columns[f"T_base_ee_f{side[0]}"] = [
                 to_arm @ source_pose(scene, robot, t, side) for t in now
             ]

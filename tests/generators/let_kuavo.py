@@ -15,8 +15,8 @@ from rosbags.rosbag1 import Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from tests.generators import Written
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 
 START_NS = 1_753_147_114_000_000_000  # 2025-07-22 9:18:34 at UTC+8
 START = "2025-07-22 9:18:3{:.3f}"  # seconds are 4 + t

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.generators.hand_scene import bent_hand
+from jobs.demo.raw.hand_scene import bent_hand
 
 TO_MANO16 = [0, 5, 6, 7, 9, 10, 11, 17, 18, 19, 13, 14, 15, 1, 2, 3]  # hand_joint_maps.yaml
 TIPS21 = [4, 8, 12, 16, 20]

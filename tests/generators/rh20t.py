@@ -14,8 +14,8 @@ import av
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene, pose, rot_x, rot_y, rot_z
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene, rigid_transform, rot_x, rot_y, rot_z
 
 START_MS = 1_630_825_420_947
 CALIB_MS = 1_630_800_000_000
@@ -28,13 +28,15 @@ R_SRC_HAND = np.array([[0, 0, -1], [0, 1, 0], [1, 0, 0]], dtype=float)
 QUARTER = np.pi / 2
 # cfg: first in-hand serial, tc_mat, align_mat_tcp, align_mat_base, stroke in mm, joints in a row of joint.npy
 SETUPS = {
-    1: ("043322070878", pose(rot_z(QUARTER), [0, 0.077, 0.2665]), np.eye(4), np.eye(4), 95, 14),
-    3: ("045322071843", pose(np.eye(3), [0.027, 0.0775, 0.240]), pose(rot_z(QUARTER), [0, 0, 0]), pose(rot_z(np.pi), [0, 0, 0]), 110, 6),
-    5: ("104422070042", pose(rot_z(-QUARTER), [0.033, -0.05, 0.09]), pose(rot_z(np.pi), [0, 0, 0]), np.eye(4), 80, 14),
-    6: ("135122075425", pose(rot_z(QUARTER), [0.035, 0.055, 0.20]), np.eye(4), np.eye(4), 85, 7),
+    1: ("043322070878", rigid_transform(rot_z(QUARTER), [0, 0.077, 0.2665]), np.eye(4), np.eye(4), 95, 14),
+    3: ("045322071843", rigid_transform(np.eye(3), [0.027, 0.0775, 0.240]), rigid_transform(rot_z(QUARTER), [0, 0, 0]), rigid_transform(rot_z(np.pi), [0, 0, 0]), 110, 6),
+    5: ("104422070042", rigid_transform(rot_z(-QUARTER), [0.033, -0.05, 0.09]), rigid_transform(rot_z(np.pi), [0, 0, 0]), np.eye(4), 80, 14),
+    6: ("135122075425", rigid_transform(rot_z(QUARTER), [0.035, 0.055, 0.20]), np.eye(4), np.eye(4), 85, 7),
 }  # fmt: skip
-T_BASE_MARKER = pose(rot_z(0.7) @ rot_x(0.1), [0.5, 0.1, 0.02])
-T_BASE_TCP_CALIB = pose(rot_z(0.3) @ rot_y(2.6) @ rot_x(0.2), [0.42, -0.05, 0.35])  # aligned
+T_BASE_MARKER = rigid_transform(rot_z(0.7) @ rot_x(0.1), [0.5, 0.1, 0.02])
+T_BASE_TCP_CALIB = rigid_transform(
+    rot_z(0.3) @ rot_y(2.6) @ rot_x(0.2), [0.42, -0.05, 0.35]
+)  # aligned
 TEXTS = {
     "task_0001": {"task_description_english": "Press the button from top to bottom", "task_description_chinese": "按"},
     "task_0092": {"task_description_english": "Wipe the table with a cloth ", "task_description_chinese": "擦"},
@@ -102,7 +104,7 @@ def write_transformed(
             T = align_base @ aligned(scene, t) @ np.linalg.inv(align_tcp)
             mm = stroke * scene.gripper_opening(t)
             if stamp > finish:
-                T, mm = pose(rot_x(3.0), [3, 3, 3]), 7.0
+                T, mm = rigid_transform(rot_x(3.0), [3, 3, 3]), 7.0
             tcp[serial].append({"timestamp": stamp, "tcp": wxyz(T), "robot_ft": np.ones(6)})
             # the other two numbers differ from gripper to gripper; the last one is when it was last told
             told = [mm, 30, stamp - 40]
@@ -115,7 +117,7 @@ def write_transformed(
 
 
 def aligned(scene: Scene, t: float) -> np.ndarray:
-    return scene.T_base_hand(t) @ np.linalg.inv(pose(R_SRC_HAND, [0, 0, 0]))
+    return scene.T_base_hand(t) @ np.linalg.inv(rigid_transform(R_SRC_HAND, [0, 0, 0]))
 
 
 def wxyz(T: np.ndarray) -> np.ndarray:
@@ -127,7 +129,10 @@ def write_calibration(folder: Path, scene: Scene, number: int) -> None:
     """Marker to camera of every camera at one moment, and where the tool was, in the robot's own form."""
     hand, tc_mat, align_tcp, align_base, _, _ = SETUPS[number]
     T_raw = align_base @ T_BASE_TCP_CALIB @ np.linalg.inv(align_tcp)
-    T_base_cam = {FIXED: scene.T_base_cam, L515: scene.T_base_cam @ pose(rot_y(0.1), [0.1, 0, 0])}
+    T_base_cam = {
+        FIXED: scene.T_base_cam,
+        L515: scene.T_base_cam @ rigid_transform(rot_y(0.1), [0.1, 0, 0]),
+    }
     T_base_cam[hand] = np.linalg.inv(align_base) @ T_raw @ np.linalg.inv(tc_mat)
     extrinsics = {
         serial: (np.linalg.inv(T) @ T_BASE_MARKER)[None] for serial, T in T_base_cam.items()

@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.generators import Written
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 from tests.generators.rh20t import CALIB_MS, FIXED, L515, START_MS, TEXTS, write_calibration
 from tests.generators.rh20t import write_cameras as write_robot_cameras
-from tests.generators.scene import Scene
 
 
 def write(root: Path) -> Written:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tests.generators import Written
-from tests.generators.lerobot_files import Set, arm_joints, feature, picture, write_json
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.lerobot_files import Set, arm_joints, feature, picture, write_json
+from jobs.demo.raw.scene import Scene
 
 FPS = 20
 CAMERA = "observation.images.ego_view"

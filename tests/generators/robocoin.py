@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.lerobot_files import Set, arm_joints, feature, fixed, picture, write_lines
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.lerobot_files import Set, arm_joints, feature, fixed, picture, write_lines
+from jobs.demo.raw.scene import Scene
 
 FPS = 30
 SIDES = ("left", "right")

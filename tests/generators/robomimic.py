@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 
 RATE_HZ = 20
 R_HAND_BODY = np.array([[0, 0, 1], [0, -1, 0], [1, 0, 0]], dtype=float).T  # columns: body axes

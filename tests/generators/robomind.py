@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 
 RATE_HZ = 30
 SIDES = ("left", "right")

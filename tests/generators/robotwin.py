@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 
 RATE_HZ = 250 / 15
 BEHIND_M = 0.12  # the recorded pose lies so far behind the grasp centre, along its x

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.generators import Written
-from tests.generators.scene import Scene
-from tests.generators.video_files import write_scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
+from jobs.demo.raw.video_files import write_scene
 
 SCENES = {
     name: Scene(seed=k, duration_s=2.0, width=427, height=240)

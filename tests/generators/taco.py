@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.hand_scene import HandScene
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.video_files import write_scene
 from tests.generators.torch_pickle import Tensor, dumps
-from tests.generators.video_files import write_scene
 
 RATE_HZ = 30
 SEQUENCES = ("(pour in some, bowl, plate)/20231024_246", "(stir, spoon, bowl)/20231105_019")

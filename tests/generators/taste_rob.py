@@ -9,9 +9,9 @@ import zipfile
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from tests.generators import Written
-from tests.generators.scene import Scene
-from tests.generators.video_files import write_scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
+from jobs.demo.raw.video_files import write_scene
 
 CLIPS = {
     "SingleHand/Dinning/2": "pick up the cup with the right hand",

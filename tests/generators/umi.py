@@ -11,8 +11,8 @@ import imagecodecs
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 
 RATE_HZ = 60000 / 1001
 # The TCP frame: z along the fingers, x across the jaws, y down; the canonical axes as columns.

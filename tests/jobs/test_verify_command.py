@@ -15,6 +15,7 @@ from ingest.verify.digest import digest
 from ingest.verify.finding import Check
 from ingest.verify.peer import Peer
 from jobs import verify as job
+from jobs.peer import PYTHON_VARIABLE
 from schemas.errors import ConfigError, SourceError
 from tests.ingest.verify_corpus import (
     build_mixed,
@@ -142,7 +143,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         script = tmp_path / "check.py"
         script.write_text(FAKE.format(answer=answer, then=then))
         peer = Peer(python=Path(sys.executable), script=script)
-        monkeypatch.setattr(job, "peer_of_checkout", lambda: peer)
+        monkeypatch.setattr(job, "reference_reader", lambda: peer)
 
     return install
 
@@ -192,7 +193,7 @@ def test_a_peer_that_dies_is_a_finding_with_its_last_words(
     script = tmp_path / "check.py"
     script.write_text("import sys\nsys.exit('no torch here')\n")
     peer = Peer(python=Path(sys.executable), script=script)
-    monkeypatch.setattr(job, "peer_of_checkout", lambda: peer)
+    monkeypatch.setattr(job, "reference_reader", lambda: peer)
     assert call("verify", str(sound), "--peer", "--json") == 1
     [found] = answer_of(capsys)["findings"]
     assert "no answer, exit status 1: no torch here" in found["message"]
@@ -210,14 +211,14 @@ def test_a_dataset_without_info_is_not_given_to_the_peer(
 def test_without_a_peer_the_caller_is_told_how_to_get_one(
     sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(job.PEER_VARIABLE, str(tmp_path / "python"))
-    with pytest.raises(ConfigError, match="make peer") as error:
+    monkeypatch.setenv(PYTHON_VARIABLE, str(tmp_path / "python"))
+    with pytest.raises(ConfigError, match="eicorpus peer") as error:
         call("verify", str(sound), "--peer")
     assert error.value.exit_code == 2
 
 
 class TestWithLeRobot:
-    """The true peer, when `make peer` has been run."""
+    """The true peer, when `eicorpus peer` has been run."""
 
     pytestmark = PEER
 

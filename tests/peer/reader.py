@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from ingest.verify.peer_environment import CHECK
+
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("EICORPUS_PEER_PYTHON", ROOT / ".peer" / "bin" / "python"))
-CHECK = Path(__file__).parent / "check.py"
 
 # Marks of every test that needs it.
 PEER = [
     pytest.mark.peer,
     pytest.mark.slow,
-    pytest.mark.skipif(not PYTHON.is_file(), reason="NOT RUN: build it with make peer"),
+    pytest.mark.skipif(not PYTHON.is_file(), reason="NOT RUN: build it with eicorpus peer"),
 ]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from typer.testing import CliRunner
 from adapters.registry import ADAPTERS
 from ingest.verify import peer
 from jobs.cli import app
+from tests import generators
 from tests.faults.runs import facts
-from tests.generators import Written, mano_model
+from tests.generators import mano_model
 from tests.peer.reader import PEER
 
 pytestmark = PEER
@@ -47,7 +47,7 @@ def told(*words: str | Path) -> dict[str, Any]:
 def ingest(source: str, folder: Path, corpus: Path, mano_dir: Path) -> int:
     """Write the source's synthetic data and add it to the corpus; the number of its episodes, all of which are committed."""
     folder.mkdir(parents=True)
-    written: Written = import_module(f"tests.generators.{source}").write(folder)
+    written = generators.write(source, folder)
     options = [f"--option={key}={value}" for key, value in written.options.items()]
     if written.needs_mano:
         options.append(f"--mano-dir={mano_dir}")

@@ -1,4 +1,4 @@
-"""A tiny Ego4D v2 download: VP9 in MP4, ego4d.json, narration.json, fho_main.json, goalstep_val.json.
+"""A tiny Ego4D v2 download: VP9 in MP4, ego4d.json, narration.json, fho_main.json, goalstep_train.json.
 
 Layout and spellings: EGO4D/docs:docs/CLI.md, docs/data/annotations-schemas.md and real rows. The picture at PTS p is
 `scene.picture(p)`: the container is the clock of the scene too. Everything in here is healthy: rows that FHO itself
@@ -14,8 +14,8 @@ from typing import Any
 
 import av
 
-from tests.generators import Written
-from tests.generators.scene import Scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene
 
 LATE = (
     "02a3d6b1-9a71-4a5c-8f5c-6d2f5b0c7e11"  # its first frame is at 0.021029 s, as in many real ones
@@ -39,7 +39,7 @@ def write(root: Path) -> Written:
     dump(root / "ego4d.json", metadata())
     dump(annotations / "narration.json", narrations())
     dump(annotations / "fho_main.json", fho())
-    dump(annotations / "goalstep_val.json", goalstep())
+    dump(annotations / "goalstep_train.json", goalstep())
     starts = {
         f"{LATE}/narration/pass_1/00000": 0.021029,
         f"{LATE}/narration/pass_1/00001": 0.5,
@@ -128,7 +128,7 @@ def video_entry(uid: str) -> dict[str, Any]:
         },
         "split_em": "train",
         "split_av": None,
-        "split_fho": "val",
+        "split_fho": "train",
         "s3_path": f"s3://ego4d-consortium-sharing/public/v2/full_scale/{uid}.mp4",
         "video_source": "unict",
         "device": "GoPro",
@@ -273,6 +273,6 @@ def goalstep() -> dict[str, Any]:
         "version": "1.0",
         "date": "231129",
         "description": "",
-        "split": "val",
+        "split": "train",
         "videos": [video],
     }

@@ -7,11 +7,12 @@ import tarfile
 import tempfile
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 
-from tests.generators.hand_scene import HandScene
-from tests.generators.scene import Scene
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.scene import Scene
 
 CODECS = {
     "h264": ("libx264", {"preset": "ultrafast", "g": "30"}),
@@ -35,6 +36,7 @@ def write_scene(
     rate = Fraction(rate_hz)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(name, rate=rate, options=options)
+        assert isinstance(stream, av.VideoStream)  # both codecs are of videos
         stream.width, stream.height = scene.width, scene.height
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
@@ -47,7 +49,7 @@ def write_scene(
     return path
 
 
-def scene_bytes(scene: Scene | HandScene, suffix: str = ".mp4", **how: object) -> bytes:
+def scene_bytes(scene: Scene | HandScene, suffix: str = ".mp4", **how: Any) -> bytes:
     """The same as the bytes of a file."""
     with tempfile.TemporaryDirectory() as folder:
         return write_scene(Path(folder) / f"v{suffix}", scene, **how).read_bytes()

@@ -13,9 +13,9 @@ import h5py
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene, pose
-from tests.generators.video_files import write_scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene, rigid_transform
+from jobs.demo.raw.video_files import write_scene
 
 RATE_HZ = 10
 TCP_M = 0.045
@@ -66,7 +66,7 @@ def write_episode(
 
 
 def put_poses(file: h5py.File, group: str, scene: Scene, t_s: np.ndarray) -> None:
-    T = np.array([scene.T_base_hand(t) @ pose(np.eye(3), [-TCP_M, 0, 0]) for t in t_s])
+    T = np.array([scene.T_base_hand(t) @ rigid_transform(np.eye(3), [-TCP_M, 0, 0]) for t in t_s])
     file[f"{group}/position_m"] = T[:, :3, 3]
     file[f"{group}/quat_wxyz"] = np.roll(Rotation.from_matrix(T[:, :3, :3]).as_quat(), 1, axis=1)
 

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
-from tests.generators import Written
-from tests.generators.lerobot_files import (
+from jobs.demo.raw import Written
+from jobs.demo.raw.lerobot_files import (
     DEFAULT_FEATURES,
     fixed,
     num_rows,
@@ -26,10 +27,10 @@ from tests.generators.lerobot_files import (
     write_video,
     xyz_quat,
 )
-from tests.generators.scene import Scene, pose
+from jobs.demo.raw.scene import Scene, rigid_transform
 
 R_SRC_HAND = np.array([[0, 0, 1], [0, -1, 0], [1, 0, 0]], dtype=float)
-T_SRC_HAND = pose(R_SRC_HAND, [0.0, 0.0, 0.1034])
+T_SRC_HAND = rigid_transform(R_SRC_HAND, [0.0, 0.0, 0.1034])
 CAMERA = "observation.images.top_head"
 TASKS = ("Put the red box on the plate.", "Reach for the blue box.", "Lift the blue box.")
 NAMES = [f"left_eef_{n}" for n in ("x", "y", "z", "qx", "qy", "qz", "qw")] + ["left_gripper_open"]
@@ -48,7 +49,7 @@ class Quirks:
     robot_type: str | None = "panda_hand"
     columns: str = "fixed"  # fixed (LeRobot) | list (pandas) | nested (Array2D of [2, 4])
     names: str = "list"  # list | dict | name | short | none
-    quaternion: str = "xyzw"  # order in which it is written, and named
+    is_wxyz: bool = False  # the order of its quaternion, in values and names; else xyzw
     gripper_name: str = "left_gripper_open"
     frame_index: bool = True
     timestamp_start_s: float = 0.0
@@ -75,12 +76,12 @@ class Quirks:
     removed_episode: int | None = None  # v3.0: gone from the table, its frames stayed in the video
 
 
-def write(root: Path, *, scenes: Sequence[Scene] | None = None, **quirks: object) -> Written:
+def write(root: Path, *, scenes: Sequence[Scene] | None = None, **quirks: Any) -> Written:
     """Three episodes of about 2 s, v2.1 at 30 Hz unless told otherwise; every field of `Quirks` is a keyword.
 
     `scenes` are written instead, whose size is that of the set.
     """
-    q = replace(Quirks(), **quirks)  # type: ignore[arg-type]
+    q = replace(Quirks(), **quirks)
     scenes = scenes or [
         Scene(seed=seed, duration_s=duration, width=q.width, height=q.height)
         for seed, duration in enumerate(DURATIONS_S)
@@ -97,27 +98,27 @@ def write(root: Path, *, scenes: Sequence[Scene] | None = None, **quirks: object
     return Written(root=root, scenes={f"{root.name}/episode_{n:06d}": scenes[n] for n in kept})
 
 
-def write_ready(root: Path, **quirks: object) -> Written:
+def write_ready(root: Path, **quirks: Any) -> Written:
     """A set that already has the canonical rate, size and GOP, so that its video packets can be copied."""
     return write(root, **{"fps": 10, "width": 256, "height": 256, "gop": 10, **quirks})
 
 
-def write_small(root: Path, **quirks: object) -> Written:
+def write_small(root: Path, **quirks: Any) -> Written:
     """A set with tiny pictures, for tests that look at rows and metadata only."""
     return write(root, **{"width": 64, "height": 48, "gop": 30, **quirks})
 
 
-def state_at(scene: Scene, t_s: float, quaternion: str = "xyzw") -> np.ndarray:
+def state_at(scene: Scene, t_s: float, order: str = "xyzw") -> np.ndarray:
     """[8] position in metres, quaternion of panda_hand in its base, opening."""
     T = scene.T_base_hand(t_s) @ np.linalg.inv(T_SRC_HAND)
-    return np.concatenate([xyz_quat(T, quaternion), [scene.gripper_opening(t_s)]])
+    return np.concatenate([xyz_quat(T, order), [scene.gripper_opening(t_s)]])
 
 
 def _table(q: Quirks, scene: Scene, number: int, scenes: Sequence[Scene]) -> pa.Table:
     n = num_rows(scene, q.fps)
     t_s = np.arange(n) / q.fps
-    state = np.stack([state_at(scene, t, q.quaternion) for t in t_s])
-    due = np.stack([state_at(scene, t + 1 / q.fps, q.quaternion) for t in t_s])
+    state = np.stack([state_at(scene, t, "wxyz" if q.is_wxyz else "xyzw") for t in t_s])
+    due = np.stack([state_at(scene, t + 1 / q.fps, "wxyz" if q.is_wxyz else "xyzw") for t in t_s])
     stored_s = t_s + q.timestamp_start_s + q.gap_s * (np.arange(n) > 9)
     before = 0 if q.restart_index else sum(num_rows(s, q.fps) for s in scenes[:number])
     columns = {
@@ -264,7 +265,7 @@ def _info(q: Quirks, tables: list[pa.Table]) -> dict[str, object]:
 
 def _named(q: Quirks) -> list[str]:
     names = [*NAMES[:-1], q.gripper_name]
-    return [*names[:3], names[6], *names[3:6], names[7]] if q.quaternion == "wxyz" else names
+    return [*names[:3], names[6], *names[3:6], names[7]] if q.is_wxyz else names
 
 
 def _modality(q: Quirks) -> dict[str, object]:

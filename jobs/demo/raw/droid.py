@@ -13,14 +13,14 @@ import h5py
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene, pose
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene, rigid_transform
 
 RATE_HZ = 15
 # z of link8 along the fingers, x forward: the canonical axes as columns, grasp centre 0.16 m out.
 R_SRC_HAND = np.array([[0, 0, 1], [0, -1, 0], [1, 0, 0]], dtype=float)
 TCP_M = 0.16
-T_LINK8_WRISTCAM = pose(np.eye(3), [0.07, 0.0, 0.03])
+T_LINK8_WRISTCAM = rigid_transform(np.eye(3), [0.07, 0.0, 0.03])
 START_MS = 1_690_000_000_123
 SERIALS = {"wrist": "17368348", "ext1": "23007103", "ext2": "29431508"}
 
@@ -37,7 +37,7 @@ def write(root: Path) -> Written:
 
 
 def xyzrpy(scene: Scene, t_s: np.ndarray) -> np.ndarray:
-    T_hand_src = np.linalg.inv(pose(R_SRC_HAND, [0, 0, TCP_M]))
+    T_hand_src = np.linalg.inv(rigid_transform(R_SRC_HAND, [0, 0, TCP_M]))
     return rows6(np.array([scene.T_base_hand(t) @ T_hand_src for t in t_s]))
 
 
@@ -114,7 +114,7 @@ def fill(file: h5py.File, scene: Scene, t_s: np.ndarray, capture_ms: int) -> Non
 
 def matrices(rows: np.ndarray) -> np.ndarray:
     R = Rotation.from_euler("xyz", rows[:, 3:]).as_matrix()
-    return np.array([pose(r, p) for r, p in zip(R, rows[:, :3], strict=True)])
+    return np.array([rigid_transform(r, p) for r, p in zip(R, rows[:, :3], strict=True)])
 
 
 def write_video(path: Path, scene: Scene, t_s: np.ndarray, extra: int) -> None:

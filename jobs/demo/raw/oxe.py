@@ -17,8 +17,8 @@ import google_crc32c
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene, pose
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene, rigid_transform
 
 RATE_HZ = 5
 NAME, VERSION = "bridge_dataset", "1.0.0"
@@ -56,13 +56,13 @@ def write(root: Path) -> Written:
 def bridge_episode(scene: Scene, num_steps: int = 21) -> dict[Key, Any]:
     """One episode as Bridge stores it; the first action is as good as zero apart from the gripper."""
     t_s = np.arange(num_steps) / RATE_HZ
-    T_src = np.stack([scene.T_base_hand(t) for t in t_s]) @ pose(R_SRC_HAND.T, [0, 0, 0])
+    T_src = np.stack([scene.T_base_hand(t) for t in t_s]) @ rigid_transform(R_SRC_HAND.T, [0, 0, 0])
     opening = np.array([scene.gripper_opening(t) for t in t_s])
-    state = np.concatenate([T_src[:, :3, 3], rpy(T_src[:, :3, :3]), opening[:, None]], axis=1)
+    state = np.concatenate([T_src[:, :3, 3], rpy_rad(T_src[:, :3, :3]), opening[:, None]], axis=1)
     turn = T_src[1:, :3, :3] @ np.swapaxes(T_src[:-1, :3, :3], 1, 2)
     action = np.zeros((num_steps, 7))
     action[:-1, :3] = np.diff(T_src[:, :3, 3], axis=0)
-    action[:-1, 3:6] = rpy(turn)
+    action[:-1, 3:6] = rpy_rad(turn)
     action[:, 6] = np.append(opening[1:], opening[-1])
     action[0, :6] = [
         2e-7,
@@ -83,7 +83,7 @@ def bridge_episode(scene: Scene, num_steps: int = 21) -> dict[Key, Any]:
     }
 
 
-def rpy(R: np.ndarray) -> np.ndarray:
+def rpy_rad(R: np.ndarray) -> np.ndarray:
     """Roll, pitch, yaw about fixed axes."""
     return Rotation.from_matrix(R).as_euler("xyz")
 
@@ -102,7 +102,7 @@ def png(picture: np.ndarray) -> bytes:
 
 def write_set(
     directory: Path,
-    spec: Mapping[Key, tuple],
+    spec: Mapping[Key, tuple[Any, ...]],
     episodes: Sequence[Mapping[Key, Any]],
     *,
     shard_lengths: Sequence[int] | None = None,
@@ -114,6 +114,7 @@ def write_set(
     directory.mkdir(parents=True, exist_ok=True)
     name = name or directory.parent.name
     lengths = list(shard_lengths or [len(episodes)])
+    flags: dict[Key, tuple[Any, ...]]
     flags = {(flag,): ("tensor", (), "bool") for flag in ("is_first", "is_last", "is_terminal")}
     tree = features_json({**spec, **flags}, old_style=old_style)
     (directory / "features.json").write_text(json.dumps(tree))
@@ -149,7 +150,9 @@ def dataset_info(name: str, version: str, splits: Mapping[str, Sequence[int]]) -
     }
 
 
-def features_json(spec: Mapping[Key, tuple], *, old_style: bool = False) -> dict[str, Any]:
+def features_json(
+    spec: Mapping[Key, tuple[Any, ...]], *, old_style: bool = False
+) -> dict[str, Any]:
     """The tree of features.json: in the protobuf style, or with `type` and `content` as TFDS 4.0 to 4.4 wrote it."""
     tree: dict[str, Any] = {}
     for path, leaf in spec.items():
@@ -192,15 +195,17 @@ def _old_node(node: Any) -> dict[str, Any]:
             "content": "",
             "proto_cls": "tfds.TextFeature",
         }
-    content = json.dumps({"shape": {"dimensions": [str(d) for d in rest[0]]}, "dtype": rest[1]})
+    text = json.dumps({"shape": {"dimensions": [str(d) for d in rest[0]]}, "dtype": rest[1]})
     return {
         "type": f"{prefix}.{kind}_feature.{kind.capitalize()}",
-        "content": content,
+        "content": text,
         "proto_cls": f"tensorflow_datasets.{kind.capitalize()}Feature",
     }
 
 
-def episode_bytes(spec: Mapping[Key, tuple], episode: Mapping[Key, Any], **extra: Any) -> bytes:
+def episode_bytes(
+    spec: Mapping[Key, tuple[Any, ...]], episode: Mapping[Key, Any], **extra: Any
+) -> bytes:
     """The serialised Example of one episode, the step flags added; `extra` are whole features beside it, by full name."""
     first = next(iter(episode.values()))
     num_steps = len(first)
@@ -214,7 +219,7 @@ def episode_bytes(spec: Mapping[Key, tuple], episode: Mapping[Key, Any], **extra
     return example_bytes({**features, **extra})
 
 
-def stored(values: Any, leaf: tuple) -> Any:
+def stored(values: Any, leaf: tuple[Any, ...]) -> Any:
     """How TFDS lays a leaf out: byte strings as they are, floats as float32, integers and bools as int64, all flat."""
     if isinstance(values, list) or leaf[0] in ("text", "image"):
         return values
@@ -272,7 +277,7 @@ def record_bytes(payload: bytes) -> bytes:
 
 def masked(data: bytes) -> int:
     crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return int(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def write_records(path: Path, payloads: Sequence[bytes]) -> None:

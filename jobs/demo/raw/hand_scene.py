@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from tests.generators.scene import pose, rot_y, rot_z
+from jobs.demo.raw.scene import rigid_transform, rot_y, rot_z
 
 # Right hand, zero pose, wrist frame, metres: wrist, thumb CMC, index, middle, ring, pinky MCP (microsoft/VITRA's subject).
 PALM_RIGHT = {
@@ -103,18 +103,21 @@ class HandScene:
             else np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])  # left: +x forward, +y up, +z right
         )
         R = rot_z(0.3 * np.sin(0.8 * t_s + phase)) @ rot_y(-0.5 + 0.15 * np.sin(t_s)) @ R0
-        return pose(R.astype(float), p)
+        return rigid_transform(R.astype(float), p)
 
     def T_base_hand(self, t_s: float, side: str = "right") -> np.ndarray:
         """[4, 4] hand_xfz: x out along the fingers, z toward the thumb, origin 0.13 m from the wrist."""
         if side == "left":  # fingers +x and thumb +z already
-            return self.T_world_wrist(t_s, side) @ pose(np.eye(3), [0.13, 0, 0])
-        return self.T_world_wrist(t_s, side) @ pose(np.diag([-1.0, -1.0, 1.0]), [-0.13, 0, 0])
+            return np.asarray(
+                self.T_world_wrist(t_s, side) @ rigid_transform(np.eye(3), [0.13, 0, 0])
+            )
+        T_wrist_hand = rigid_transform(np.diag([-1.0, -1.0, 1.0]), [-0.13, 0, 0])
+        return np.asarray(self.T_world_wrist(t_s, side) @ T_wrist_hand)
 
     def joints_world(self, t_s: float, side: str = "right") -> np.ndarray:
         """[21, 3] points in the world."""
         T = self.T_world_wrist(t_s, side)
-        return self.joints_wrist(t_s, side) @ T[:3, :3].T + T[:3, 3]
+        return np.asarray(self.joints_wrist(t_s, side) @ T[:3, :3].T + T[:3, 3])
 
     def T_world_cam(self, t_s: float) -> np.ndarray:
         """[4, 4] the head camera: it looks forward and down at the hands, and sways by centimetres and degrees."""
@@ -128,7 +131,7 @@ class HandScene:
         yaw, pitch = 0.08 * np.sin(1.2 * t_s), 0.75 + 0.06 * np.sin(1.6 * t_s)
         # OpenCV axes of a level camera that looks along world x: x right = -y, y down = -z, z forward = x
         level = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]])
-        return pose(rot_z(yaw) @ rot_y(pitch) @ level, eye)
+        return rigid_transform(rot_z(yaw) @ rot_y(pitch) @ level, eye)
 
     @property
     def K_cam(self) -> np.ndarray:
@@ -138,12 +141,12 @@ class HandScene:
     def in_cam(self, p_world: np.ndarray, t_s: float) -> np.ndarray:
         """[..., 3] world points in the camera at `t_s`."""
         T = self.T_world_cam(t_s)
-        return (np.asarray(p_world) - T[:3, 3]) @ T[:3, :3]
+        return np.asarray((np.asarray(p_world) - T[:3, 3]) @ T[:3, :3])
 
     def project(self, p_world: np.ndarray, t_s: float) -> np.ndarray:
         """[..., 3] world points to [..., 2] pixels."""
         uvw = self.in_cam(p_world, t_s) @ self.K_cam.T
-        return uvw[..., :2] / uvw[..., 2:]
+        return np.asarray(uvw[..., :2] / uvw[..., 2:])
 
     def picture(self, t_s: float) -> np.ndarray:
         """[H, W, 3] uint8 RGB: a table with two boxes that stay in the world, and each hand as its bones."""

@@ -1,8 +1,8 @@
 """Read LeRobot v2.1 datasets with LeRobot 0.3.3 itself and compare every episode with what the files hold.
 
-    .peer/bin/python tests/peer/check.py DATASET_DIR [DATASET_DIR ...]
+    .peer/bin/python ingest/verify/lerobot_reader/check.py DATASET_DIR [DATASET_DIR ...]
 
-Run it with the interpreter that `make peer` built; it needs nothing of the project. It prints ONE JSON object a line,
+Run it with the interpreter that `eicorpus peer` built; it needs nothing of the project. It prints ONE JSON object a line,
 one line for each folder in the order given, and nothing else on standard output:
 
     {"dataset", "ok", "problems": [...], "episodes", "frames", "values_compared", "frames_compared", "max_abs_diff",

@@ -27,7 +27,7 @@ def rot_z(a: float) -> np.ndarray:
     return np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
 
 
-def pose(R: np.ndarray, p: np.ndarray | list[float]) -> np.ndarray:
+def rigid_transform(R: np.ndarray, p: np.ndarray | list[float]) -> np.ndarray:
     T = np.eye(4)
     T[:3, :3] = R
     T[:3, 3] = p
@@ -59,7 +59,7 @@ class Scene:
             @ rot_y(np.pi / 2 - 0.4)
             @ rot_x(0.2 * np.sin(t_s))
         )
-        return pose(R, p)
+        return rigid_transform(R, p)
 
     def gripper_opening(self, t_s: float) -> float:
         """1 open, 0 closed: open, closes in the middle third, opens again; linear ramps of 0.2 s."""
@@ -83,14 +83,14 @@ class Scene:
         z = (target - eye) / np.linalg.norm(target - eye)
         x = np.cross(z, [0, 0, 1.0])
         x /= np.linalg.norm(x)
-        return pose(np.stack([x, np.cross(z, x), z], axis=1), eye)
+        return rigid_transform(np.stack([x, np.cross(z, x), z], axis=1), eye)
 
     def project(self, p_base: np.ndarray) -> np.ndarray:
         """[..., 3] points in base to [..., 2] pixels."""
         R, eye = self.T_base_cam[:3, :3], self.T_base_cam[:3, 3]
         p_cam = (np.asarray(p_base) - eye) @ R
         uvw = p_cam @ self.K_cam.T
-        return uvw[..., :2] / uvw[..., 2:]
+        return np.asarray(uvw[..., :2] / uvw[..., 2:])
 
     def picture(self, t_s: float) -> np.ndarray:
         """[H, W, 3] uint8 RGB: a red and a blue box on a table, each hand as two yellow jaws and an axis stub."""

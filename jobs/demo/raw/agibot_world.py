@@ -13,14 +13,14 @@ import h5py
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene, pose
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene, rigid_transform
 
 RATE_HZ = 30
 # z of link7 points along the fingers; the grasp centre lies 0.23 m out (OmniPicker: 0.15 m).
 R_SRC_HAND = np.array([[0, -1, 0], [0, 0, -1], [1, 0, 0]], dtype=float)
 TCP_M = {"beta": 0.23, "omnipicker": 0.15, "hand": 0.0}
-T_LINK7_HANDCAM = pose(np.eye(3), [0.0, -0.06, 0.05])
+T_LINK7_HANDCAM = rigid_transform(np.eye(3), [0.0, -0.06, 0.05])
 START_NS = 1_700_000_000_123_456_789
 UNUSED = [
     "action/effector/force",
@@ -67,7 +67,7 @@ def write_episode(
     commands: bool = False,
     cameras: tuple[str, ...] = ("head", "hand_left"),
     extra_pictures: int = 0,
-    extra_extrinsics: int = 0,
+    num_extra_T_base_cam: int = 0,
     nested_parameters: bool = False,
     is_listed: bool = True,
     steps: tuple[tuple[int, int, str], ...] = STEPS,
@@ -87,7 +87,7 @@ def write_episode(
     params.mkdir(parents=True)
     for camera in cameras:
         write_video(videos / f"{camera}_color.mp4", scene, len(t_s) + extra_pictures)
-        write_calibration(params, camera, scene, now, len(t_s) + extra_extrinsics)
+        write_calibration(params, camera, scene, now, len(t_s) + num_extra_T_base_cam)
     if is_listed:
         list_episode(root, task, episode, steps)
     return h5_path
@@ -97,7 +97,7 @@ def rows(
     scene: Scene, t_s: np.ndarray, effector: str, *, is_action: bool = False
 ) -> dict[str, np.ndarray]:
     """joint, xyz, quat, effector arrays at the given scene times, in the source's own units."""
-    T_hand_src = np.linalg.inv(pose(R_SRC_HAND, [0, 0, TCP_M[effector]]))
+    T_hand_src = np.linalg.inv(rigid_transform(R_SRC_HAND, [0, 0, TCP_M[effector]]))
     T = np.array([[scene.T_base_hand(t, s) @ T_hand_src for s in ("left", "right")] for t in t_s])
     opening = np.array([[scene.gripper_opening(t)] * 2 for t in t_s])
     if effector == "hand":
@@ -165,7 +165,7 @@ def write_calibration(
     for k in range(num_rows):
         at = min(k, len(state["xyz"]) - 1)
         R = Rotation.from_quat(state["quat"][at, 0]).as_matrix()
-        link7 = pose(R, state["xyz"][at, 0])
+        link7 = rigid_transform(R, state["xyz"][at, 0])
         T = scene.T_base_cam if camera.startswith("head") else link7 @ T_LINK7_HANDCAM
         one = {"rotation_matrix": T[:3, :3].tolist(), "translation_vector": T[:3, 3].tolist()}
         poses.append({"extrinsic": one})

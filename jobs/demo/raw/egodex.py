@@ -11,9 +11,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from tests.generators import Written
-from tests.generators.hand_scene import HandScene
-from tests.generators.video_files import write_scene
+from jobs.demo.raw import Written
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.video_files import write_scene
 
 RATE_HZ = 30
 UNTRACKED = 0.0032246

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.spatial.transform import Rotation
 
-from tests.generators import Written
-from tests.generators.scene import Scene, pose
+from jobs.demo.raw import Written
+from jobs.demo.raw.scene import Scene, rigid_transform
 
 DEFAULT_FEATURES = {
     "timestamp": "float32",
@@ -40,6 +40,7 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        assert isinstance(stream, av.VideoStream)  # both codecs are of videos
         stream.width, stream.height = scenes[0].width, scenes[0].height
         stream.pix_fmt = "yuv420p"
         stream.options = {**(X264 if codec == "libx264" else X265), "g": str(gop)}
@@ -93,7 +94,9 @@ def in_frame(
     scene: Scene, side: str, t_s: float, R_src_hand: np.ndarray, p_src_hand: Sequence[float]
 ) -> np.ndarray:
     """[4, 4] pose of the source's own end-effector frame: T_hand @ inv([[R, p], [0, 1]])."""
-    return scene.T_base_hand(t_s, side) @ np.linalg.inv(pose(R_src_hand, list(p_src_hand)))
+    return scene.T_base_hand(t_s, side) @ np.linalg.inv(
+        rigid_transform(R_src_hand, list(p_src_hand))
+    )
 
 
 def xyz_quat(T: np.ndarray, order: str) -> np.ndarray:
@@ -105,7 +108,7 @@ def xyz_quat(T: np.ndarray, order: str) -> np.ndarray:
 def arm_joints(n: int, count: int, *, phase: float = 0.0) -> np.ndarray:
     """[n, count] angles that move slowly and differ from each other."""
     k = np.arange(n)[:, None]
-    return 0.6 * np.sin(0.02 * k + np.arange(count) + phase)
+    return np.asarray(0.6 * np.sin(0.02 * k + np.arange(count) + phase))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,194 @@
+"""`eicorpus demo`: seven raw sources, robots and human hands, become one corpus, a manifest and a small policy.
+
+The raw data are generated in each source's true layout; nothing is downloaded. Every step is a command that a user types, run
+in a process of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.demo.raw import SOURCES, Written
+from jobs.output import answer_json, stdout, table
+from schemas.errors import ConfigError, PipelineError
+
+MARKER = ".eicorpus-demo"  # in a folder that a demo made and the next one may delete
+QUERY = (
+    "select source, embodiment, count(*) as episodes, sum(length) as timesteps, "
+    "round(sum(duration_s), 1) as seconds, any_value(eef_frame) as eef_frame, "
+    "any_value(action_source) as action_source from episodes group by all order by 1"
+)
+TIERS = (
+    'select source, tier, count(*) as segments, round(sum(duration_s * ("end" - start) / length), 1) as seconds, '
+    "string_agg(distinct reasons[1].code, ', ' order by reasons[1].code) as first_reasons "
+    "from tiers join episodes using (uid) group by all order by all"
+)
+NUM_PLAYS = 24  # of the source that the demo's policy learns from
+MANIFEST = "first"
+WITHOUT_COPIES = "uid NOT IN (SELECT uid FROM redundant)"
+
+
+class DemoFailed(PipelineError):
+    """A step of the demo ended with another exit code than 0."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a user would do next, why, and the commands that do it."""
+
+    title: str
+    commands: tuple[tuple[str, ...], ...] = ()
+    prepare: Callable[[], None] = lambda: None
+
+
+def command(
+    out: Annotated[
+        Path, typer.Option(help="Folder of the demo. The demo replaces one that it made before.")
+    ] = Path("demo"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Turn seven generated raw sources into a corpus, a manifest and a small trained policy."""
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError("the demo trains a policy; pip install 'eicorpus[train]'", where="torch")
+    claim(out)
+    seconds: dict[str, float] = {}
+    plan = list(steps(out))
+    for number, step in enumerate(plan, start=1):
+        sys.stderr.write(f"\n[{number}/{len(plan)}] {step.title}\n")
+        sys.stderr.flush()
+        started_s = time.monotonic()
+        step.prepare()
+        for words in step.commands:
+            run(words, is_quiet=as_json)
+        seconds[step.title] = round(time.monotonic() - started_s, 1)
+    total_s = round(sum(seconds.values()), 1)
+    if as_json:
+        answer_json({"seconds": seconds, "total_s": total_s, "folder": str(out)})
+        return
+    rows = [[title, f"{took_s:.1f}"] for title, took_s in seconds.items()]
+    stdout.print(table("", ["step", "seconds"], [*rows, ["all", f"{total_s:.1f}"]]))
+    stdout.print(f"look at {out / 'report.html'} and {out / 'eval.html'} in a browser")
+
+
+def claim(out: Path) -> None:
+    """Make `out` an empty folder of the demo's own.
+
+    Raises:
+        ConfigError: it holds something that no demo made.
+    """
+    if out.exists() and not (out / MARKER).is_file():
+        if not out.is_dir() or any(out.iterdir()):
+            raise ConfigError("was not made by a demo; name a new folder", where=f"--out {out}")
+    elif out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).touch()
+
+
+def run(words: tuple[str, ...], *, is_quiet: bool) -> None:
+    """Print a command and run it; with `is_quiet` its output goes to standard error.
+
+    Raises:
+        DemoFailed: it did not exit with 0.
+    """
+    output = sys.stderr if is_quiet else sys.stdout
+    output.write(f"$ {shlex.join(('eicorpus', *words))}\n")
+    output.flush()
+    done = subprocess.run([sys.executable, "-m", "jobs", *words], stdout=output, check=False)
+    if done.returncode:
+        message = f"exit code {done.returncode}; its message is above"
+        raise DemoFailed(message, where=shlex.join(("eicorpus", *words)))
+
+
+def steps(out: Path) -> Iterator[Step]:
+    """All steps of a demo in the folder `out`, in order."""
+    corpus, raw = out / "corpus", out / "raw"
+
+    def generate() -> None:
+        for name in SOURCES:
+            raw_of(name, raw / name)
+
+    yield Step(title="generate raw data of seven sources", prepare=generate)
+    for name in SOURCES:
+        words = ("ingest", name, str(raw / name), "--out", str(corpus))
+        yield Step(title=f"ingest {name}", commands=(words,))
+    yield Step(
+        title="query the catalog, verify every file, print the content digest",
+        commands=(
+            ("query", QUERY, "--corpus", str(corpus)),
+            ("verify", str(corpus)),
+            ("digest", str(corpus)),
+        ),
+    )
+    yield from curation_steps(corpus, out / "report.html")
+    yield from training_steps(corpus, out / "run", out / "eval.html")
+
+
+def raw_of(name: str, folder: Path) -> Written:
+    """Generated raw data of one source of the demo."""
+    folder.mkdir(parents=True, exist_ok=True)
+    module = import_module(f"jobs.demo.raw.{name}")
+    written: Written = (
+        module.write_many(folder, NUM_PLAYS) if name == "metaworld_hdf5" else module.write(folder)
+    )
+    return written
+
+
+def curation_steps(corpus: Path, report: Path) -> Iterator[Step]:
+    """From committed episodes to a manifest."""
+    folder = str(corpus)
+    yield Step(
+        title="measure every episode and assign a tier to every segment",
+        commands=(
+            ("measure", folder),
+            ("tier", folder),
+            ("query", TIERS, "--corpus", folder),
+        ),
+    )
+    yield Step(
+        title="caption segments by rules, find copies",
+        commands=(("caption", folder, "--backend", "rules"), ("dedup", folder)),
+    )
+    yield Step(
+        title="encode images once (an untrained DINOv3 stands in for the gated weights)",
+        commands=(("latents", folder, "--encoder", "dinov3_tiny", "--untrained", "0"),),
+    )
+    # The corpus is small: a fifth of the episodes is held out.
+    split = ("--split-by", "episode", "--val", "0.2")
+    build = ("manifest", "build", MANIFEST, "--corpus", folder, "--where", WITHOUT_COPIES, *split)
+    yield Step(
+        title="build and verify a manifest, write a report",
+        commands=(
+            build,
+            ("manifest", "verify", MANIFEST, "--corpus", folder),
+            ("report", folder, "--html", str(report)),
+        ),
+    )
+
+
+def training_steps(corpus: Path, trained: Path, page: Path) -> Iterator[Step]:
+    """A small policy, and its errors on held-out episodes."""
+    manifest = str(corpus / "manifests" / MANIFEST)
+    yield Step(
+        title="train a small policy",
+        commands=(("train", "--manifest", manifest, "--recipe", "tiny", "--out", str(trained)),),
+    )
+    must_beat = ("--must-beat", "copy_last_frame", "--must-beat", "zero_action")
+    yield Step(
+        title="evaluate it on held-out episodes",
+        commands=(("eval", str(trained), "--ema", *must_beat, "--html", str(page)),),
+    )

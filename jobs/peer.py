@@ -1,0 +1,63 @@
+"""`eicorpus peer`: builds the environment of the reference reader, and finds it for `eicorpus verify --peer`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingest.verify.peer import Peer
+from ingest.verify.peer_environment import CHECK, build, is_built, python_of
+from jobs.output import answer_json, stderr
+from schemas.errors import ConfigError, TransientError
+
+PYTHON_VARIABLE = "EICORPUS_PEER_PYTHON"
+_CHECKOUT = Path(__file__).absolute().parents[1]
+
+
+def command(
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where to build. Default: .peer of a checkout, else the cache folder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Build the environment in which LeRobot 0.3.3 reads a corpus (1.4 GB, about a minute)."""
+    target = (folder or default_folder()).absolute()
+    is_new = not is_built(target)
+    if is_new:
+        if target.is_dir() and any(target.iterdir()) and not (target / "pyvenv.cfg").is_file():
+            message = "holds files that are no virtual environment; name an empty or a new folder"
+            raise ConfigError(message, where=str(target))
+        stderr.print(f"building {target} (about a minute, 1.4 GB)", markup=False, soft_wrap=True)
+        try:
+            build(target)
+        except subprocess.CalledProcessError as error:
+            message = f"pip failed with exit status {error.returncode}; its message is above"
+            raise TransientError(message, where=str(target)) from error
+    answer = {"python": str(python_of(target)), "is_new": is_new}
+    if as_json:
+        answer_json(answer)
+    else:
+        typer.echo(answer["python"])
+
+
+def default_folder() -> Path:
+    """`.peer` of the checkout that these packages run from, else a folder of the user's cache (XDG base directories)."""
+    if (_CHECKOUT / "pyproject.toml").is_file():
+        return _CHECKOUT / ".peer"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "eicorpus" / "peer"
+
+
+def peer() -> Peer:
+    """The reference reader: the interpreter that EICORPUS_PEER_PYTHON names, else that of `default_folder`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    python = os.environ.get(PYTHON_VARIABLE) or python_of(default_folder())
+    return Peer(python=Path(python), script=CHECK)

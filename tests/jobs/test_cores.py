@@ -1,0 +1,53 @@
+"""Workers and threads follow what the machine gives: affinity, and the quotas of the cgroups around a process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs import cores
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_the_least_quota_of_a_cgroup_and_those_above_it_counts(tmp_path: Path) -> None:
+    membership, root = tmp_path / "cgroup", tmp_path / "sys"
+    membership.write_text("0::/pod/box\n")
+    assert cores.quota_cores(root, membership) is None
+    write(root / "pod" / "box" / "cpu.max", "max 100000\n")
+    write(root / "pod" / "cpu.max", "300000 100000\n")
+    write(root / "cpu.max", "800000 100000\n")
+    write(tmp_path / "cpu.max", "1 100000\n")  # not a cgroup
+    assert cores.quota_cores(root, membership) == 3.0
+    write(root / "pod" / "box" / "cpu.max", "150000 100000\n")
+    assert cores.quota_cores(root, membership) == 1.5
+
+
+def test_quotas_of_version_1_count(tmp_path: Path) -> None:
+    membership, root = tmp_path / "cgroup", tmp_path / "sys"
+    membership.write_text("5:cpu,cpuacct:/docker/1\n4:memory:/docker/1\n")
+    write(root / "cpu" / "cpu.cfs_quota_us", "-1\n")
+    write(root / "cpu" / "cpu.cfs_period_us", "100000\n")
+    assert cores.quota_cores(root, membership) is None
+    write(root / "cpu" / "docker" / "1" / "cpu.cfs_quota_us", "250000\n")
+    write(root / "cpu" / "docker" / "1" / "cpu.cfs_period_us", "100000\n")
+    assert cores.quota_cores(root, membership) == 2.5
+
+
+@pytest.mark.parametrize("text", ["", "max", "x y", "1", "1 0", "0 100000", "-1 100000"])
+def test_what_is_no_quota_limits_nothing(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "sys" / "cpu.max", text)
+    assert cores.quota_cores(tmp_path / "sys", tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(("quota", "usable"), [(None, 8), (2.0, 2), (1.5, 2), (0.2, 1), (64.0, 8)])
+def test_usable_cores_are_the_least_of_affinity_and_quota(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, usable: int
+) -> None:
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(cores, "quota_cores", lambda: quota)
+    assert cores.usable_cores() == usable

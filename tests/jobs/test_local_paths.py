@@ -1,0 +1,74 @@
+"""`scheme://` is refused for every path of every command."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from jobs.commands import COMMANDS, loaded
+from jobs.local_paths import check_local
+from schemas.errors import ConfigError
+
+
+def callbacks(command: Any, name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    for below, each in getattr(command, "commands", {}).items():
+        yield from callbacks(each, f"{name} {below}")
+    if not getattr(command, "commands", None):
+        yield name, command.callback.__wrapped__  # typer's own wrapper remembers what it was given
+
+
+def paths_of(callback: Callable[..., Any]) -> list[str]:
+    hints = get_type_hints(inspect.unwrap(callback))
+    return [k for k, hint in hints.items() if hint is Path or Path in leaves(hint)]
+
+
+def leaves(hint: Any) -> set[Any]:
+    return {hint}.union(*(leaves(each) for each in get_args(hint)))
+
+
+def test_every_path_of_every_command_must_be_of_this_machine() -> None:
+    seen = 0
+    for name in COMMANDS:
+        for full, callback in callbacks(loaded(name), name):
+            for parameter in paths_of(callback):
+                with pytest.raises(ConfigError, match="s3://"):
+                    callback(**{parameter: Path("s3://bucket/c")})
+                with pytest.raises(ConfigError, match="hf://"):
+                    callback(**{parameter: [Path("a"), Path("hf://b")]})
+                seen += 1
+            assert full
+    assert seen > 40
+
+
+@pytest.mark.parametrize("text", ["s3:/b", "gs://b/c", "hf://datasets/x", "https://h/x", "S3://b"])
+def test_a_url_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="path of this machine"):
+        check_local(Path(text), "--out")
+
+
+@pytest.mark.parametrize("text", ["/a/s3:/b", "a:b/c", "c", "./x", "C:/data", "a/https:/x"])
+def test_a_path_with_a_colon_is_a_path(text: str) -> None:
+    check_local(Path(text), "--out")
+
+
+def test_nothing_is_made(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    arguments = ["ingest", "video_folder", "raw", "--out", "s3://bucket/c"]
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", *arguments],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--out" in done.stderr
+    assert "s3://" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["raw"]

@@ -1,0 +1,58 @@
+"""What starts fast imports little: the modules that help, a query and a worker import, which do not depend on the machine's load."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from benchmarks.start import COMMAND, cost_of, cost_of_worker
+from jobs.commands import COMMANDS
+from tests.generators.corpus import write_catalog
+
+HEAVY = frozenset(
+    [
+        *("av", "cv2", "duckdb", "h5py", "numpy", "pandas", "polars", "pyarrow", "pydantic"),
+        *("ray", "scipy", "torch", "yaml"),
+    ]
+)
+NOT_OF_WORKERS = frozenset({"duckdb", "pandas", "polars", "ray", "rich", "scipy", "torch"})
+
+
+def test_the_measured_program_is_the_command() -> None:
+    assert cost_of(COMMAND, "no-such-command").exit_code == 2
+    assert cost_of("import numpy").packages() >= {"numpy"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["-h"], []], ids=str)
+def test_help_and_version_import_no_library_of_data(words: list[str]) -> None:
+    cost = cost_of(COMMAND, *words)
+    assert cost.packages() & HEAVY == frozenset()
+    assert cost.packages() & {"schemas", "jobs"}
+    assert not cost.packages() & {"adapters", "ingest", "training"}
+    assert cost.exit_code == (0 if words else 2)
+
+
+def test_a_command_imports_no_other_command() -> None:
+    commands = {listed.place.partition(":")[0] for listed in COMMANDS.values()}
+    cost = cost_of(COMMAND, "snapshot", "list", "--help")
+    assert cost.modules & commands == {"jobs.snapshot"}
+
+
+def test_a_query_imports_no_library_of_pictures_or_learning(tmp_path: Path) -> None:
+    write_catalog(tmp_path / "corpus")
+    cost = cost_of(COMMAND, "query", "SHOW TABLES", "--corpus", str(tmp_path / "corpus"))
+    assert cost.exit_code == 0
+    assert cost.packages() & {"av", "cv2", "h5py", "polars", "ray", "scipy", "torch"} == frozenset()
+
+
+@pytest.mark.parametrize("source", ["video_folder", "robomimic", "lerobot"])
+def test_a_worker_imports_what_its_adapter_needs(source: str) -> None:
+    packages = cost_of_worker(source).packages()
+    assert packages & NOT_OF_WORKERS == frozenset()
+    assert packages >= {"adapters", "ingest"}
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert cost_of(COMMAND, "--version").stdout == f"eicorpus {version('eicorpus')}\n"
