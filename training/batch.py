@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from training.data.broken import BadSample
 from training.model.network import Known
 
 
@@ -42,6 +43,7 @@ class Batch:
     text_inputs: dict[str, Tensor]
     origin: Origin
     stored: Tensor | None = None
+    replaced: tuple[BadSample, ...] = ()
 
 
 def of_samples(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from training.batch import Batch, of_samples
 from training.conditioning.protocol import Conditioner
+from training.data.layout import part_of_slots
 from training.model.network import Network
-from training.objective import Terms, objective
+from training.objective import LossOver, Terms, objective
 
 
 class Learner(nn.Module):
     """One forward pass is one set of terms; noise and times come from outside, so that a pass can be repeated exactly."""
 
-    def __init__(self, network: Network, conditioner: Conditioner) -> None:
+    part_of: Tensor  # [172] of each action element
+
+    def __init__(
+        self, network: Network, conditioner: Conditioner, loss_over: LossOver = "elements"
+    ) -> None:
         super().__init__()
+        self.loss_over: LossOver = loss_over
+        self.register_buffer("part_of", torch.from_numpy(part_of_slots()), persistent=False)
         self.network, self.conditioner = network, conditioner
 
     def forward(self, batch: Batch, t: Tensor, action_noise: Tensor, future_noise: Tensor) -> Terms:
@@ -29,8 +37,17 @@ class Learner(nn.Module):
         drawn = of_samples(
             replace(batch, text_inputs={}), lambda x: _side_by_side(x.expand(num_draws, *x.shape))
         )
-        noise = (_side_by_side(x) for x in (t, action_noise, future_noise))
-        terms = objective(self.network, drawn, text, *noise)
+        times, action, future = (_side_by_side(x) for x in (t, action_noise, future_noise))
+        terms = objective(
+            self.network,
+            drawn,
+            text,
+            times,
+            action,
+            future,
+            loss_over=self.loss_over,
+            part_of=self.part_of,
+        )
         return replace(
             terms,
             sample_sums=terms.sample_sums.view(-1, num_draws).sum(1),

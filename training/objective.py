@@ -7,6 +7,7 @@ The numbers are kept: over several ranks the sums and the counts are added up be
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,9 +22,16 @@ from training.tasks import INDEX, TASKS, is_any, scores_action, scores_future
 _PICTURES = (Task.FORWARD_DYNAMICS, Task.VISUAL_FORECASTING)  # the tasks of L_obs
 
 
+LossOver = Literal["elements", "samples", "parts"]
+_NO_PARTS = torch.zeros(0, dtype=torch.long)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Terms:
-    """[4] sums of squared errors and [4] numbers of scored elements, by task; and [B] both of each sample, for the log."""
+    """[4] sums of squared errors and [4] numbers of what was scored, by task; and [B] both of each sample, for the log.
+
+    Of actions that are elements, or samples, as `loss_over` says; of pictures elements.
+    """
 
     sums: Tensor
     counts: Tensor
@@ -38,12 +46,15 @@ def objective(
     t: Tensor,
     action_noise: Tensor,
     future_noise: Tensor,
+    loss_over: LossOver = "elements",
+    part_of: Tensor = _NO_PARTS,
 ) -> Terms:
     """Noise what each task noises, ask the network once, and score what each task scores.
 
     Args:
         text: as `Network` takes it: of fewer samples where they have several draws here.
         t: [B] flow times. action_noise, future_noise: like `batch.action` and `batch.future`.
+        loss_over: see `action_weights`. part_of: [E] the part of each action element, for "parts".
     """
     task = batch.known.task
     says_action, says_future = scores_action(task), scores_future(task)
@@ -64,7 +75,38 @@ def objective(
     is_future = (says_future[:, None] & batch.has_future).repeat_interleave(
         network.settings.num_patches, dim=1
     )
-    return _terms(task, action_error, scored_actions(batch), future_error, is_future)
+    weight = action_weights(scored_actions(batch), loss_over, part_of)
+    counts = _num_actions(scored_actions(batch), loss_over)
+    return _terms(task, action_error, weight, counts, future_error, is_future)
+
+
+def action_weights(scored: Tensor, loss_over: LossOver, part_of: Tensor) -> Tensor:
+    """[B, K, E] how much the squared error of each element counts in the sum of its task.
+
+    "elements": 1, so the loss is a mean over elements, and a body with 138 of them counts as much as twenty with 7. "samples": each sample is the mean over
+    its scored elements. "parts": each sample is the mean over its parts (position, rotation, opening, keypoints, joints, of each side), each
+    the mean over its scored elements.
+
+    Args:
+        scored: [B, K, E] bool. part_of: [E] numbers of parts.
+    """
+    here = scored.float()
+    if loss_over == "elements":
+        return here
+    if loss_over == "samples":
+        return here / here.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+    num_parts = torch.zeros(
+        len(here), scored.shape[2], device=here.device
+    )  # no more parts than elements
+    num_parts = num_parts.index_add(1, part_of, here.sum(dim=1))
+    num_there = (num_parts > 0).sum(dim=1).clamp(min=1)
+    return here / num_parts.clamp(min=1)[:, None, part_of] / num_there[:, None, None]
+
+
+def _num_actions(scored: Tensor, loss_over: LossOver) -> Tensor:
+    """[B] how much of the divisor of its task each sample is: its scored elements, or 1 where it has any."""
+    elements = scored.flatten(1).sum(1)
+    return elements if loss_over == "elements" else (elements > 0).long()
 
 
 def shown_actions(batch: Batch) -> Tensor:
@@ -84,14 +126,14 @@ def scored_actions(batch: Batch) -> Tensor:
     return batch.has_action & wanted[..., None]
 
 
-def num_scored(batch: Batch) -> Tensor:
-    """[4] how many elements each task scores in this batch: known from the masks, before the network is asked.
+def num_scored(batch: Batch, loss_over: LossOver = "elements") -> Tensor:
+    """[4] how many elements, or samples of actions, each task scores in this batch: known from the masks, before the network is asked.
 
     The same numbers as `Terms.counts` of one draw; several parts of a batch add up to those of the whole.
     """
     task = batch.known.task
     num_tokens = batch.future.shape[1] // batch.has_future.shape[1]
-    actions = scored_actions(batch).flatten(1).sum(1)
+    actions = _num_actions(scored_actions(batch), loss_over)
     futures = batch.has_future.sum(1) * num_tokens * batch.future.shape[2]
     each = actions + torch.where(scores_future(task), futures, 0)
     rows = torch.stack([is_any(task, one) for one in TASKS])
@@ -99,11 +141,16 @@ def num_scored(batch: Batch) -> Tensor:
 
 
 def _terms(
-    task: Tensor, action_error: Tensor, is_action: Tensor, future_error: Tensor, is_future: Tensor
+    task: Tensor,
+    action_error: Tensor,
+    weight: Tensor,
+    num_actions: Tensor,
+    future_error: Tensor,
+    is_future: Tensor,
 ) -> Terms:
-    sums = torch.where(is_action, action_error, 0.0).flatten(1).sum(1)
+    sums = torch.where(weight > 0, action_error * weight, 0.0).flatten(1).sum(1)
     sums = sums + torch.where(is_future[..., None], future_error, 0.0).flatten(1).sum(1)
-    counts = is_action.flatten(1).sum(1) + is_future.sum(1) * future_error.shape[-1]
+    counts = num_actions + is_future.sum(1) * future_error.shape[-1]
     rows = torch.stack([is_any(task, each) for each in TASKS])
     return Terms(
         sums=torch.where(rows, sums, 0.0).sum(1),
@@ -114,7 +161,7 @@ def _terms(
 
 
 def weighted(sums: Tensor, counts: Tensor, weights: dict[Task, float]) -> Tensor:
-    """The one number that is descended: L_policy + L_inverse + L_obs, each a mean over the elements that it scores (`models.md` 1.5).
+    """The one number that is descended: L_policy + L_inverse + L_obs, each a mean over what it scores (`models.md` 1.5).
 
     L_obs is ONE mean over forward dynamics and visual forecasting: how many samples each has is the routing's choice, and a picture of the
     rarer one does not count for more.

@@ -12,11 +12,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import ConfigError
+from schemas.invalid import invalid
 from schemas.supervision import Task
+from schemas.yaml_text import YamlLimits, read_yaml
 from training.data.routing import RoutingSettings
 from training.model.settings import Architecture
 from training.tasks import TASKS
@@ -80,10 +81,14 @@ class WordsText(_Settings):
 
 
 class CachedText(_Settings):
-    """Features that `eicorpus latents --vlm` stored. `encoder`: their id, or its part before the dash."""
+    """Features that `eicorpus latents --vlm` stored. `encoder`: their id, or its part before the dash.
+
+    `needs_pictures`: refuse features of the text alone, for which the language model saw no picture (`--vlm-pictures`).
+    """
 
     kind: Literal["cached"] = "cached"
     encoder: str
+    needs_pictures: bool = False
 
 
 class OnlineText(_Settings):
@@ -123,7 +128,8 @@ class RunSettings(_Settings):
 
     num_steps: int = Field(400_000, ge=1)
     batch_size: int = Field(1536, ge=1)
-    accumulate: int = Field(1, ge=1)  # parts of a rank's batch, one after the other
+    # Parts of a rank's batch, one after the other. "auto": on a GPU the fewest that fit its memory, by an estimate; else 1
+    accumulate: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     num_draws: int = Field(
         1, ge=1
     )  # flow times of each sample in a step; text is encoded once for all
@@ -135,13 +141,28 @@ class RunSettings(_Settings):
     checkpoint_minutes: float | None = Field(30.0, gt=0)  # since the last one, whatever the steps
     keep_checkpoints: int = Field(3, ge=1)
     log_every: int = Field(20, ge=1)
+    # Steps between two looks at the loss of held-out samples (split val), of each task this many; the checkpoint with the least is kept.
+    eval_every: int | None = Field(None, ge=1)
+    eval_samples: int = Field(512, ge=1)
+    keep_best: bool = True
     num_workers: int = Field(8, ge=0)  # threads of a rank that load
+    # Of the whole run and all ranks: samples that cannot be read and are replaced by others of the same task, and steps whose numbers are not
+    # finite and that change nothing. Each is written down; one more ends the run.
+    max_bad_samples: int = Field(0, ge=0)
+    max_skipped_steps: int = Field(0, ge=0)
     loss_weights: dict[Task, float] = Field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
+    # What L_policy and L_inverse are means over (`training/objective.py`, action_weights):
+    loss_over: Literal["elements", "samples", "parts"] = "elements"
     sampling_steps: int = Field(4, ge=1)  # of Euler's method
+
+    @property
+    def num_parts(self) -> int:
+        """Of a rank's batch; 1 while it is not decided."""
+        return 1 if self.accumulate == "auto" else self.accumulate
 
     @model_validator(mode="after")
     def _parts_divide(self) -> RunSettings:
-        if self.batch_size % self.accumulate:
+        if self.batch_size % self.num_parts:
             raise ValueError(f"batch_size {self.batch_size} does not divide by {self.accumulate}")
         return self
 
@@ -163,6 +184,14 @@ class TrainRecipe(_Settings):
         """sha256 of what it decides; `name` and `about` are not part of it."""
         content = self.model_dump(mode="json", exclude={"name", "about"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def stored_recipe(content: dict[str, Any]) -> dict[str, Any]:
+    """A whole recipe as a run or a checkpoint keeps it. One from before `routing.draw` was drawn segment first, and says so from here on."""
+    routing = content.get("routing") or {}
+    if "draw" in routing:
+        return content
+    return content | {"routing": routing | {"draw": "segment"}}
 
 
 def known_recipes() -> list[str]:
@@ -191,9 +220,7 @@ def load_recipe(
     try:
         return TrainRecipe.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ConfigError(found, where=f"recipe {name}") from error
+        raise ConfigError(invalid(error, TrainRecipe), where=f"recipe {name}") from error
 
 
 def _resolved(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
@@ -211,14 +238,7 @@ def _read(name: str) -> dict[str, Any]:
             found = f"no recipe {name!r}; there are {', '.join(known_recipes())}, or a .yaml file"
             raise ConfigError(found, where="--recipe")
         path = Path(str(resources.files("training.recipes") / f"{name}.yaml"))
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise ConfigError(f"larger than {MAX_BYTES} bytes: no recipe", where=name)
-        content = yaml.safe_load(text)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=name) from error
+    content = read_yaml(path, limits=YamlLimits(max_bytes=MAX_BYTES))
     if not isinstance(content, dict):
         raise ConfigError("expected a mapping of recipe keys", where=name)
     return content

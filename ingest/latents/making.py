@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.safe_path import inside
-from ingest.disk import Disk
 from ingest.latents.fit import fitted
 from ingest.latents.grid import pictures_at
 from ingest.latents.one_behind import OneBehind
 from ingest.latents.plan import LatentFile
 from ingest.latents.token_file import TokenFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
+from ingest.rooted import item_within
+from ingest.storage import LocalStorage
 from schemas.errors import Code, PipelineError, SourceError, TransientError
 from schemas.latents import LatentFacts, Preprocessing
 
@@ -80,10 +80,10 @@ def pieces_of(file: LatentFile, choice: EncoderChoice, batch: int) -> list[Piece
     ]
 
 
-def decode_piece(piece: Piece, disk: Disk) -> Decoded:
+def decode_piece(piece: Piece, disk: LocalStorage) -> Decoded:
     """The body of a decode worker."""
     try:
-        path = inside(Path(piece.file.corpus), piece.file.video)
+        path = item_within(Path(piece.file.corpus), piece.file.video)
         if piece.first == 0:
             _check_video(path, piece.file)
         return Decoded(pictures=_pictures(path, piece))
@@ -144,7 +144,7 @@ class LatentMaker:
 
     encoder: ImageEncoder
     monotonic_s: Callable[[], float]
-    disk: Disk = field(default_factory=Disk)
+    disk: LocalStorage = field(default_factory=LocalStorage)
 
     def make(self, file: LatentFile, decoded: Iterable[Decoded]) -> Made:
         """One file of latents out of its pieces, in order; raises what `begin` and `finished` do."""
@@ -218,7 +218,7 @@ class LatentMaker:
     def _writing(self, file: LatentFile) -> Generator[None, _Stored | None, tuple[int, str]]:
         """Takes what is stored of each piece, then None; then the file lies there, and its bytes and sha256 are told."""
         try:
-            path = inside(Path(file.corpus), file.target(self.encoder.id))
+            path = item_within(Path(file.corpus), file.target(self.encoder.id))
         except SourceError as error:
             raise _UnmadeError(f"{error.code.value}: {error.where}: {error.message}") from error
         piece = yield  # most that fails does so before the first one, and leaves nothing behind

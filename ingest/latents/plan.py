@@ -145,7 +145,8 @@ def _chosen(corpus: Corpus, current: Snapshot, where: str) -> pl.DataFrame:
         try:
             expression = catalog.expression(where, "episodes")
             # Line breaks around it: a comment in it must not swallow the bracket.
-            return catalog.sql(f"SELECT uid FROM episodes WHERE (\n{expression}\n)")
+            sql = f"SELECT uid FROM episodes WHERE (\n{expression}\n)"
+            return pl.DataFrame(catalog.arrow_of_stranger(sql))
         except ConfigError as error:
             raise ConfigError(error.message, where="--where") from error
 
@@ -158,7 +159,7 @@ def _fresh(corpus: Corpus, current: Snapshot, encoder_id: str) -> pl.DataFrame:
         ["uid", "camera"], keep="last", maintain_order=True
     )
     is_there = [
-        _size(corpus.root / path) == num_bytes
+        _size(corpus.path(path)) == num_bytes
         for path, num_bytes in newest.select("path", "num_bytes").iter_rows()
     ]
     return newest.filter(pl.Series(is_there, dtype=pl.Boolean)).select(

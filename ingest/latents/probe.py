@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ingest.disk import Disk
 from ingest.latents.making import Pictures, decode_piece, pieces_of
 from ingest.latents.plan import Todo
 from ingest.models.encoder import EncoderChoice, ImageEncoder
+from ingest.storage import LocalStorage
 from schemas.latents import Storage
 
 PROBE_FILES = 4  # whose beginning is looked at
@@ -89,5 +89,5 @@ def _decoded(todo: Todo, encoder: ImageEncoder) -> list[Pictures]:
     for file in islice(todo.files(), PROBE_FILES):
         first = pieces_of(file, encoder.choice, DECODED_EACH)[0]
         begun = replace(first, count=min(first.count, DECODED_EACH))
-        found.append(decode_piece(begun, Disk()).pictures)
+        found.append(decode_piece(begun, LocalStorage()).pictures)
     return [each for each in found if each is not None]

@@ -13,11 +13,11 @@ from typing import Any
 
 from ingest import snapshot
 from ingest.corpus import Corpus
-from ingest.disk import Disk
 from ingest.latents.makers import Making
 from ingest.latents.making import Made
 from ingest.latents.plan import Todo
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 
 # To a snapshot, until a run has made twenty times that: a snapshot names every part.
 BATCH_FILES = 200
@@ -48,7 +48,7 @@ def encode_corpus(
     making: Making,
     *,
     run_id: str,
-    disk: Disk,
+    disk: LocalStorage,
     progress: Callable[[LatentTally], None] = lambda tally: None,
 ) -> tuple[LatentTally, Snapshot]:
     """Make what `todo_of` found lacking. The caller holds the writer lock.
@@ -89,12 +89,12 @@ def _count(tally: LatentTally, made: Made, making: Making) -> None:
 
 
 def _flush(
-    corpus: Corpus, parent: Snapshot, rows: list[dict[str, Any]], run_id: str, disk: Disk
+    corpus: Corpus, parent: Snapshot, rows: list[dict[str, Any]], run_id: str, disk: LocalStorage
 ) -> Snapshot:
     """One part, in an order that does not depend on which worker was faster."""
     if not rows:
         return parent
-    disk.sync()  # names of files and folders; the files themselves are durable already
+    disk.adopt(corpus.path(row["path"]) for row in rows)  # an encoder's process wrote them
     ordered = sorted(rows, key=lambda row: (row["uid"], row["camera"]))
     part = snapshot.write_part(disk, corpus.root, "latents", ordered)
     return snapshot.publish(disk, corpus.root, parent, {"latents": part}, run_id)

@@ -8,8 +8,8 @@ from io import BufferedRandom
 
 import numpy as np
 
-from ingest.latents.header import header_of
 from schemas.errors import InvariantError
+from schemas.latent_header import header_of
 from schemas.latents import FRAME_INDEX, LatentFacts
 
 

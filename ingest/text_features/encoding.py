@@ -15,13 +15,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.safe_path import inside
 from ingest import snapshot
 from ingest.corpus import Corpus
-from ingest.disk import Disk
 from ingest.latents.grid import pictures_at
 from ingest.models.text_feature_file import file_bytes, is_finite
+from ingest.rooted import item_within
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from ingest.text_features.episode_texts import EpisodeTexts
 from schemas.errors import Code, SourceError
 from schemas.text_features import NO_CAMERA, NO_PICTURE, FeatureSettings, TextFacts, text_encoder_id
@@ -112,7 +112,7 @@ def encode_texts(
     tally: TextTally,
     *,
     run_id: str,
-    disk: Disk,
+    disk: LocalStorage,
     progress: Callable[[TextTally], None] = lambda tally: None,
 ) -> Snapshot:
     """Make the files of `works` and commit them; `tally` counts. The caller holds the writer lock.
@@ -127,7 +127,6 @@ def encode_texts(
         nonlocal rows
         if not rows:
             return parent
-        disk.sync()  # names of files and folders; the files themselves are durable already
         part = snapshot.write_part(disk, corpus.root, "latents", rows)
         rows = []
         return snapshot.publish(disk, corpus.root, parent, {"latents": part}, run_id)
@@ -153,7 +152,7 @@ def encode_texts(
 
 
 def _encoded(
-    corpus: Corpus, work: EpisodeTexts, encoder: TextEncoder, disk: Disk
+    corpus: Corpus, work: EpisodeTexts, encoder: TextEncoder, disk: LocalStorage
 ) -> dict[str, Any]:
     """Write the file of one episode; its row of `latents` but for the run."""
     moments = work.moments(encoder.settings)
@@ -177,9 +176,9 @@ def _encoded(
     )
     data = file_bytes(moments, features, facts)
     path = work.target(encoder.encoder_id)
-    full = inside(corpus.root, path)
+    full = item_within(corpus.root, path)
     disk.make_dir(full.parent)
-    disk.write(full, data, is_durable=True)
+    disk.write(full, data)
     return {
         "uid": work.uid,
         "camera": NO_CAMERA,
@@ -213,7 +212,7 @@ def _shown(
     if not asked:
         return
     timesteps = sorted({t for t, _ in asked})
-    pictures = pictures_at(inside(corpus.root, work.video), timesteps, work.rate_hz)
+    pictures = pictures_at(item_within(corpus.root, work.video), timesteps, work.rate_hz)
     told: dict[int, list[int]] = {}
     for t, text in asked:
         told.setdefault(t, []).append(text)

@@ -133,7 +133,8 @@ def _wanted(corpus: Corpus, current: Snapshot, where: str) -> list[str]:
             try:
                 expression = catalog.expression(where, "episodes")
                 # Line breaks around it: a comment in it must not swallow the bracket.
-                chosen = catalog.sql(f"SELECT uid FROM episodes WHERE (\n{expression}\n)")
+                sql = f"SELECT uid FROM episodes WHERE (\n{expression}\n)"
+                chosen = pl.DataFrame(catalog.arrow_of_stranger(sql))
             except ConfigError as error:
                 raise ConfigError(error.message, where="--where") from error
         episodes = episodes.join(chosen, on="uid", how="semi")
@@ -148,7 +149,7 @@ def _fresh(corpus: Corpus, current: Snapshot, encoder_id: str) -> set[tuple[str,
     return {
         (uid, row["video_sha256"])
         for uid, row in newest.items()
-        if _size(corpus.root / row["path"]) == row["num_bytes"]
+        if _size(corpus.path(row["path"])) == row["num_bytes"]
     }
 
 

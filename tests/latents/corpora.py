@@ -10,7 +10,6 @@ import numpy as np
 
 from ingest import snapshot
 from ingest.corpus import Corpus, open_corpus
-from ingest.disk import Disk
 from ingest.executor import Executor, InlineExecutor
 from ingest.latents.makers import LocalMaking
 from ingest.latents.making import LatentMaker
@@ -18,9 +17,10 @@ from ingest.latents.plan import LatentFile, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
+from ingest.storage import LocalStorage
+from jobs.demo.raw import lerobot
+from jobs.demo.raw.scene import Scene
 from tests.faults.runs import run
-from tests.generators import lerobot
-from tests.generators.scene import Scene
 
 Row = dict[str, Any]
 TINY = EncoderChoice(
@@ -60,14 +60,14 @@ def encode(
     encoder: ImageEncoder,
     *,
     run_id: str = "latents-1",
-    disk: Disk | None = None,
+    disk: LocalStorage | None = None,
     executor: Executor | None = None,
     **only: Any,
 ) -> LatentTally:
     """`eicorpus latents` without the command, in this process."""
     corpus: Corpus = open_corpus(root)
     current = snapshot.load(root)
-    disk = disk or Disk()
+    disk = disk or LocalStorage()
     maker = LatentMaker(encoder=encoder, monotonic_s=_no_clock, disk=disk)
     tally, _ = encode_corpus(
         todo_of(corpus, current, encoder.id, **only),

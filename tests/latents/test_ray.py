@@ -13,13 +13,13 @@ import pytest
 
 from ingest import snapshot
 from ingest.corpus import open_corpus
-from ingest.disk import Disk
 from ingest.executor import Death
 from ingest.executor_actors import RayActors
 from ingest.latents.makers import RayMaking
 from ingest.latents.plan import todo_of
 from ingest.latents.run import encode_corpus
 from ingest.models.encoder import ImageEncoder
+from ingest.storage import LocalStorage
 from schemas.errors import ConfigError
 from tests.faults.runs import LIMITS
 from tests.latents.corpora import TINY, encode, videos_of
@@ -51,7 +51,7 @@ def test_ray_makes_the_same_files(
         current,
         making,
         run_id="latents-1",
-        disk=Disk(),
+        disk=LocalStorage(),
     )
     assert (tally.encoded, tally.failed, tally.errors) == (2, 1, {"missing_video": 1})
     assert (tally.num_encoders, tally.num_pictures) == (1, 14 + 5)
@@ -59,7 +59,7 @@ def test_ray_makes_the_same_files(
     assert files_of(corpus) == files_of(plain)
 
 
-def itself(part: int, disk: Disk) -> int:
+def itself(part: int, disk: LocalStorage) -> int:
     if part == 9:
         os._exit(1)
     return part

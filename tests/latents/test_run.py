@@ -17,7 +17,6 @@ from safetensors import safe_open
 
 from ingest import snapshot
 from ingest.corpus import open_corpus
-from ingest.disk import Disk
 from ingest.executor import Death, InlineExecutor
 from ingest.latents import makers, making, run
 from ingest.latents.making import Decoded, Piece, decode_piece, pieces_of
@@ -27,6 +26,7 @@ from ingest.models import token_storage
 from ingest.models.encoder import ImageEncoder
 from ingest.models.encoder_weights import load_network
 from ingest.models.token_storage import StoredTokens, cosine_errors, read
+from ingest.storage import LocalStorage
 from schemas.errors import Code, ConfigError, InvariantError
 from schemas.latents import facts_of
 from tests.faults.disks import CuttingDisk, PowerCut
@@ -170,7 +170,7 @@ def test_a_file_is_never_in_memory_as_a_whole(
     def pieces() -> Iterator[Decoded]:
         for piece in pieces_of(file, TINY, 4):
             held.append(sum(each() is not None for each in alive))
-            yield decode_piece(piece, Disk())
+            yield decode_piece(piece, LocalStorage())
 
     made = making.LatentMaker(encoder=tiny, monotonic_s=float).make(file, pieces())
     assert made.num_pictures == 14
@@ -183,7 +183,7 @@ def test_what_breaks_half_way_leaves_no_half_file(
 ) -> None:
     monkeypatch.setattr(making, "PIECE_PICTURES", 4)
     file = next(todo_of(open_corpus(corpus), snapshot.load(corpus), tiny.id).files())
-    whole = [decode_piece(piece, Disk()) for piece in pieces_of(file, TINY, 4)]
+    whole = [decode_piece(piece, LocalStorage()) for piece in pieces_of(file, TINY, 4)]
     maker = making.LatentMaker(encoder=tiny, monotonic_s=float)
     made = maker.make(file, [*whole[:2], Decoded(error="corrupt_video: x")])
     assert (made.row, made.error) == (None, "corrupt_video: x")
@@ -406,4 +406,4 @@ def test_a_piece_of_an_unknown_video_is_an_error_and_no_exception(corpus: Path) 
     todo = todo_of(open_corpus(corpus), snapshot.load(corpus), TINY.model)
     file = replace(next(todo.files()), dataset_path="../..")
     [piece] = pieces_of(file, TINY, 4)
-    assert decode_piece(piece, Disk()).error.startswith("unsafe_path: ")
+    assert decode_piece(piece, LocalStorage()).error.startswith("unsafe_path: ")

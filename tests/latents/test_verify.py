@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 
 from ingest import snapshot
-from ingest.latents.header import read_header
 from ingest.models.encoder import ImageEncoder
 from ingest.verify.corpus import verify
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
+from schemas.latent_header import read_header
 from tests.ingest.verify_corpus import replace_part
 from tests.latents.corpora import TINY, encode, rows_of, videos_of
 

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from ingest import snapshot
 from ingest.corpus import open_corpus
-from ingest.disk import Disk
 from ingest.models.vlm import LocalVlm, Message
+from ingest.storage import LocalStorage
 from ingest.text_features.encoding import TextEncoder, TextTally, encode_texts
 from ingest.text_features.plan import plan_of, texts_of_episodes
 from jobs.cli import app
@@ -80,8 +80,8 @@ def told(folder: Path, vlm: LocalVlm, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def commit(root: Path, table: str, rows: list[dict[str, Any]]) -> None:
-    part = snapshot.write_part(Disk(), root, table, rows)
-    snapshot.publish(Disk(), root, snapshot.load(root), {table: part}, "by-hand")
+    part = snapshot.write_part(LocalStorage(), root, table, rows)
+    snapshot.publish(LocalStorage(), root, snapshot.load(root), {table: part}, "by-hand")
 
 
 def encoder_of(
@@ -99,7 +99,7 @@ def encode(root: Path, encoder: TextEncoder, where: str = "", run_id: str = "vlm
     plan = plan_of(corpus, current, encoder.encoder_id, encoder.settings, where=where)
     works = texts_of_episodes(corpus, current, encoder.settings, plan.lacking)
     tally = TextTally(discovered=len(plan.lacking) + plan.up_to_date, up_to_date=plan.up_to_date)
-    encode_texts(corpus, current, works, encoder, tally, run_id=run_id, disk=Disk())
+    encode_texts(corpus, current, works, encoder, tally, run_id=run_id, disk=LocalStorage())
     assert tally.discovered == tally.encoded + tally.up_to_date + tally.failed
     return tally
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from ingest.latents import making
 from ingest.latents.makers import LocalMaking
@@ -24,6 +23,7 @@ from ingest.latents.one_behind import OneBehind
 from ingest.latents.plan import LatentFile
 from ingest.latents.token_file import TokenFile
 from ingest.models.encoder import ImageEncoder
+from ingest.storage import LocalStorage
 from schemas.errors import ConfigError
 from tests.latents.corpora import planned_file
 
@@ -132,10 +132,11 @@ def all_files(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file()]
 
 
-class SlowDisk(Disk):
+class SlowDisk(LocalStorage):
     """Files are whole, and not there yet, until they may be."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.may_end, self.is_full = Event(), Event()
 
     @contextmanager

@@ -28,8 +28,8 @@ from ingest.catalog import Catalog
 from ingest.curation.manifest.delta_stats import selection, statistics
 from ingest.curation.manifest.manifest import ManifestRequest, build
 from ingest.curation.manifest.store import manifest_folder, publish
-from ingest.disk import Disk
 from ingest.executor import InlineExecutor
+from ingest.storage import LocalStorage
 from schemas.catalog import TABLES
 from schemas.episode import (
     Camera,
@@ -257,7 +257,7 @@ def build_manifest(
     corpus: Path, name: str, *, where: str = "", with_statistics: bool = True
 ) -> Path:
     """As `eicorpus manifest build` does it."""
-    disk = Disk()
+    disk = LocalStorage()
     with Catalog.open(corpus) as catalog:
         built = build(catalog, ManifestRequest(name=name, where=where, shares=SHARES), "corpus")
     facts = built.facts
@@ -353,7 +353,7 @@ def annotate(corpus: Path, tiers: list[dict[str, Any]], latents: list[dict[str, 
     """Publish these rows, and the policy that they are of."""
     policy = _filled("policies", {**_POLICY, "version": 1, "text": POLICY_TEXT})
     rows = {"tiers": tiers, "latents": latents, "policies": [policy]}
-    disk = Disk()
+    disk = LocalStorage()
     parts = {t: snapshot.write_part(disk, corpus, t, given) for t, given in rows.items() if given}
     snapshot.publish(disk, corpus, snapshot.load(corpus), parts, "tiers")
 

@@ -1,17 +1,32 @@
-"""One rank of a test of several: `python -m tests.training.ranks_main RANK WORLD_SIZE PORT FOLDER`. Steps by DDP, then by FSDP2."""
+"""One rank of a test of several: `python -m tests.training.ranks_main RANK WORLD_SIZE PORT OTHER_PORT FOLDER`. Steps by DDP, then by FSDP2."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch.utils import _pytree as pytree
 
 from schemas.errors import ConfigError
-from tests.training.running import CPU, batches, learner, recipe, snapshot_of, trainer
+from schemas.supervision import Task
+from tests.training.running import (
+    CPU,
+    batches,
+    global_batch,
+    learner,
+    recipe,
+    snapshot_of,
+    trainer,
+)
+from training.batch import Batch
+from training.data.draws import Drawn
 from training.run.checkpoint import checkpoint_of, write
 from training.run.parallel import (
     Ranks,
@@ -22,7 +37,9 @@ from training.run.parallel import (
     together,
     whole,
 )
+from training.run.portion import parts
 from training.run.restore import restore
+from training.run.validation import Validation
 
 NUM_STEPS, NUM_BEFORE = 3, 2  # steps in all, and before the checkpoint
 
@@ -47,19 +64,60 @@ def steps(how: str, ranks: Ranks, folder: Path) -> None:
         save_file(found | {"norms": torch.tensor(norms)}, folder / f"{how}.safetensors")
 
 
+def look_while_training(how: str, ranks: Ranks) -> None:
+    """Held-out losses between steps change no weight and are those of one process, with the averages too."""
+    with_recipe = recipe(parallel=how, eval_samples=4, optimiser={"ema": 0.5})
+    looking, plain = (trainer(with_recipe, ranks=ranks) for _ in range(2))
+    alone = trainer(recipe(optimiser={"ema": 0.5}))  # the whole batch in this process
+    validation, of_one = (
+        Validation(held_out(each), with_recipe, each) for each in (ranks, Ranks())
+    )  # type: ignore[arg-type]
+    for step, (mine, every) in enumerate(zip(batches(0, ranks), batches(0), strict=False)):
+        if step == NUM_STEPS:
+            break
+        for each in (looking, plain):
+            each.step(mine, step)
+        alone.step(every, step)
+        found = validation.run(looking.learner, looking.model, looking.averages, CPU).line
+        wanted = of_one.run(alone.learner, alone.model, alone.averages, CPU).line
+        for name in ("val_loss", "val_averages_loss"):
+            assert abs(found[name] / wanted[name] - 1) < 1e-3, (how, step, name, found, wanted)  # type: ignore[operator]
+        assert found["val_loss"] != found["val_averages_loss"]
+    pairs = zip(looking.learner.parameters(), plain.learner.parameters(), strict=True)
+    assert all(torch.equal(whole(one), whole(two)) for one, two in pairs), how
+
+
+def held_out(ranks: Ranks) -> SimpleNamespace:
+    """A loader that has four samples of the first task to look at."""
+
+    def every(task: Task, num: int) -> Drawn:
+        at = np.arange(num if task is Task.POLICY else 0)
+        return Drawn(segment=at, now=at, task=np.zeros_like(at))
+
+    def replaced_at(drawn: Drawn, *_: object, **__: object) -> Iterator[Batch]:
+        made = list(parts(global_batch(7), 8))
+        for now in drawn.now:
+            yield replace(
+                made[now], known=replace(made[now].known, task=torch.zeros(1, dtype=torch.long))
+            )
+
+    return SimpleNamespace(draws=SimpleNamespace(every=every), replaced_at=replaced_at, split="val")
+
+
 def step_in_bf16(ranks: Ranks) -> torch.Tensor:
     """[4] mean errors of a step by FSDP2, where there are several ranks; the network is given what the batch has, a block the stream of tokens, neither rounded."""
     made = trainer(recipe(parallel="fsdp2", precision="bf16"), ranks=ranks)
-    network, given = made.learner.network, list[torch.Tensor]()
-    network.register_forward_pre_hook(lambda _, them: given.extend(tensors_of(them)))
-    network.blocks[0].register_forward_pre_hook(lambda _, them: given.extend(tensors_of(them[:2])))
+    network, given = made.learner.network, set[torch.dtype]()
+    network.register_forward_pre_hook(lambda _, them: given.update(dtypes_of(them)))
+    network.blocks[0].register_forward_pre_hook(lambda _, them: given.update(dtypes_of(them[:2])))
     stepped = made.step(next(batches(0, ranks)), 0)
-    assert {x.dtype for x in given} == {torch.float32, torch.bool}
+    assert given == {torch.float32, torch.bool}
     return stepped.sums / stepped.counts
 
 
-def tensors_of(them: tuple[object, ...]) -> list[torch.Tensor]:
-    return [x for x in pytree.tree_leaves(them) if isinstance(x, torch.Tensor)]
+def dtypes_of(them: tuple[object, ...]) -> set[torch.dtype]:
+    """No tensor is kept: a hook that keeps one holds the graph of the step, which holds the hook's module."""
+    return {x.dtype for x in pytree.tree_leaves(them) if isinstance(x, torch.Tensor)}
 
 
 def is_refused_together(ranks: Ranks) -> bool:
@@ -73,8 +131,34 @@ def is_refused_together(ranks: Ranks) -> bool:
     return False
 
 
+def gloo_threads() -> list[str]:
+    """Names of the threads of this process that belong to a process group."""
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+def fail_in_a_step(ranks: Ranks) -> None:
+    """The frame of an error holds a trainer by FSDP2."""
+    made = trainer(recipe(parallel="fsdp2"), ranks=ranks)
+    made.step(next(batches(0, ranks)), 0)
+    try:
+        raise OSError("disk full")
+    except OSError as error:
+        raise ConfigError("planted", where=f"rank {ranks.rank}") from error
+
+
+def is_left_after_an_error(ranks: Ranks) -> bool:
+    """The group has no thread any more while the error is still handled."""
+    try:
+        with joined(ranks, CPU):
+            fail_in_a_step(ranks)
+    except ConfigError as error:
+        return "planted" in str(error) and not gloo_threads()
+    return False
+
+
 def main() -> None:
-    rank, world_size, port, folder = sys.argv[1:]
+    rank, world_size, port, other_port, folder = sys.argv[1:]
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     ranks = Ranks(rank=int(rank), world_size=int(world_size))
     torch.set_num_threads(1)
@@ -83,10 +167,15 @@ def main() -> None:
         assert asked_by_any(ranks, ranks.rank == 1, False) == [True, False]
         for how in ("ddp", "fsdp2"):
             steps(how, ranks, Path(folder))
+            look_while_training(how, ranks)
         half = step_in_bf16(ranks)
         if ranks.is_first:
             save_file({"bf16": half}, Path(folder) / "bf16.safetensors")
         assert is_refused_together(ranks)
+        assert gloo_threads()
+    assert not gloo_threads(), gloo_threads()
+    os.environ["MASTER_PORT"] = other_port
+    assert is_left_after_an_error(ranks), gloo_threads()
 
 
 if __name__ == "__main__":

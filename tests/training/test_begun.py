@@ -32,7 +32,7 @@ class Wire:
     """Stands for the exchange between ranks, which are threads here; where one does not come, the others are told."""
 
     def __init__(self) -> None:
-        self._barrier, self._said = threading.Barrier(WORLD, timeout=20), [""] * WORLD
+        self._barrier, self._said = threading.Barrier(WORLD, timeout=300), [""] * WORLD
 
     def texts_of_all(self, text: str, ranks: Ranks) -> list[str]:
         self._said[ranks.rank] = text

@@ -16,7 +16,7 @@ import torch
 from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.curation.manifest.verify import verify_manifest
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 from ingest.text_features.encoding import TextEncoder, TextTally, encode_texts
 from ingest.text_features.plan import plan_of, texts_of_episodes
 from schemas.errors import ConfigError
@@ -66,7 +66,7 @@ def encoder(**settings: Any) -> TextEncoder:
     )
 
 
-def encode(root: Path, made: TextEncoder, disk: Disk, where: str = VIDEOS) -> TextTally:
+def encode(root: Path, made: TextEncoder, disk: LocalStorage, where: str = VIDEOS) -> TextTally:
     corpus, current = open_corpus(root), snapshot.load(root)
     plan = plan_of(corpus, current, made.encoder_id, made.settings, where=where)
     tally = TextTally(discovered=len(plan.lacking) + plan.up_to_date, up_to_date=plan.up_to_date)
@@ -145,6 +145,7 @@ class Full(QuickDisk):
     """No room for more than so many files of features."""
 
     def __init__(self, room: int) -> None:
+        super().__init__()
         self.room = room
 
     def write(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
@@ -190,7 +191,26 @@ def test_what_is_no_number_fails_its_episode(trainable: Trainable, tmp_path: Pat
         return found
 
     made.vlm.features = spoiled  # type: ignore[method-assign]
-    tally = encode(root, made, Disk(), where="")
+    tally = encode(root, made, LocalStorage(), where="")
     assert tally.failed > 0
     assert tally.encoded == tally.discovered - tally.failed
     assert set(tally.errors) == {"not_finite"}
+
+
+def test_features_without_pictures_are_refused_where_a_recipe_needs_them(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    """The message has the command. With pictures, or where the recipe does not mind, they are read."""
+    needs = CachedText(encoder="text_echo", needs_pictures=True)
+    corpora = {name: trainable.copied(tmp_path / name).corpus for name in ("blind", "seeing")}
+    encode(corpora["blind"], encoder(), QuickDisk())
+    encode(corpora["seeing"], encoder(picture_every_s=0.5), QuickDisk())
+    blind, seeing = (
+        load(build_manifest(root, name, where=VIDEOS, with_statistics=False))
+        for name, root in corpora.items()
+    )
+    message = r"saw no picture.*latents .* --vlm FOLDER --vlm-pictures.*text.needs_pictures=false"
+    with pytest.raises(ConfigError, match=message):
+        open_conditioner(needs, blind)
+    open_conditioner(CachedText(encoder="text_echo"), blind)
+    open_conditioner(needs, seeing)

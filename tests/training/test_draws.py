@@ -11,7 +11,7 @@ import pytest
 from schemas.errors import ConfigError
 from schemas.supervision import Task
 from training.data import anchors
-from training.data.anchors import SEGMENT, Anchors
+from training.data.anchors import SEGMENT, Anchors, with_serving
 from training.data.draws import Draws
 from training.data.routing import RoutingSettings
 from training.data.windows import BIT
@@ -30,6 +30,8 @@ def table(*segments: tuple[float, int, bool, list[int]]) -> Anchors:
         made[i]["num_anchors"] = len(serves)
     made["first"] = np.cumsum(made["num_anchors"]) - made["num_anchors"]
     every = [each for segment in segments for each in segment[3]]
+    of_anchor = np.repeat(np.arange(len(segments)), made["num_anchors"])
+    made = with_serving(made, of_anchor, np.array(every, dtype=np.uint8))
     found = SimpleNamespace(
         segments=made,
         timestep=np.arange(len(every), dtype=np.int32),
@@ -82,7 +84,7 @@ def test_tasks_are_drawn_over_the_whole_batch() -> None:
 
 def test_steps_and_ranks_take_the_draws_of_an_epoch_one_after_the_other() -> None:
     """No gap and no overlap, over the end of an epoch of 20 too."""
-    found = draws(table((1.0, ALL, False, [ALL] * 20)), 8)
+    found = draws(table((1.0, ALL, False, [ALL] * 20)), 8, draw="segment")
     parts = [found.of_step(step, rank, 4) for step in range(5) for rank in range(4)]
     now = np.concatenate([part.now for part in parts])
     wanted = [found.order.at(epoch, np.arange(20))[1] for epoch in (0, 1)]

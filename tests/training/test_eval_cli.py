@@ -120,6 +120,23 @@ def test_what_must_be_beaten_and_is_not_fails(run: Path) -> None:
         invoke(*words, "--must-beat", "luck")
 
 
+def test_the_verdict_comes_first_and_details_on_request(run: Path) -> None:
+    words = ("eval", str(run), "--max-samples", "4", "--steps", "2")
+    done = CliRunner().invoke(app, [*words, "--must-beat", "copy_last_frame"])
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("step 1 of ")
+    assert " baselines, clearly than " in lines[0]
+    assert lines[1].startswith("must beat copy_last_frame: ")
+    rows = [line for line in lines if "position_l1_m" in line and line.startswith("policy")]
+    assert len(rows) == 1, "all bodies and tiers"
+    assert "forward_dynamics_without_action" not in "".join(lines[2:])
+    whole = invoke(*words, "--details").stdout.splitlines()
+    assert (
+        len([line for line in whole if "position_l1_m" in line and line.startswith("policy")]) > 1
+    )
+    assert any(line.startswith("forward_dynamics_without_action") for line in whole)
+
+
 def test_beaten_by_the_mean_or_clearly(capsys: pytest.CaptureFixture[str]) -> None:
     """What is asked for decides; what is said is the same."""
     sure, unsure = Estimate(value=0.4, low=0.3, high=0.5), Estimate(value=0.4, low=-0.1, high=0.9)

@@ -243,13 +243,13 @@ def test_a_start_opens_one_file_of_latents_and_a_batch_only_its_own(
 ) -> None:
     """However many a manifest names: a million would be opened one after the other."""
     opened: list[str] = []
-    was = latent_reader._mapped
+    was = latent_reader.read_header
 
     def counted(path: Path) -> Any:
         opened.append(path.relative_to(manifest.corpus.resolve()).as_posix())
         return was(path)
 
-    monkeypatch.setattr(latent_reader, "_mapped", counted)
+    monkeypatch.setattr(latent_reader, "read_header", counted)
     found = loader(manifest)
     assert len(opened) == 1
     rows = found.batch(0).origin.row.tolist()
@@ -260,7 +260,7 @@ def test_a_start_opens_one_file_of_latents_and_a_batch_only_its_own(
 
 
 def test_an_epoch_draws_by_weight_and_covers(manifest: Manifest) -> None:
-    found = loader(manifest)
+    found = loader(manifest, recipe(routing={"draw": "segment"}))
     counts: dict[int, int] = {}
     for step in range(43):  # 4 epochs of 129 anchors
         for row, _, _ in addresses(found.batch(step)):
@@ -278,8 +278,9 @@ def test_other_seeds_are_other_orders(manifest: Manifest) -> None:
 # --- tasks -----------------------------------------------------------------------------------------------------------
 
 
-def test_tasks_are_what_tier_and_window_allow(manifest: Manifest) -> None:
-    found = loader(manifest, recipe(routing={"min_per_batch": 2}))
+@pytest.mark.parametrize("draw", ["task", "segment"])
+def test_tasks_are_what_tier_and_window_allow(manifest: Manifest, draw: str) -> None:
+    found = loader(manifest, recipe(routing={"draw": draw, "min_per_batch": 2}))
     seen = set()
     for step in range(20):
         batch = found.batch(step)
@@ -301,10 +302,11 @@ def _pairs() -> list[tuple[str, Task]]:
     return [("high", t) for t in TASKS] + low + [("actionless", Task.VISUAL_FORECASTING)]
 
 
-def test_behaviour_cloning_of_everything(manifest: Manifest) -> None:
+@pytest.mark.parametrize(("draw", "key"), [("task", "shares"), ("segment", "weights")])
+def test_behaviour_cloning_of_everything(manifest: Manifest, draw: str, key: str) -> None:
     """Policy alone, low tiers too: actionless segments have no anchor, and no draw goes to them."""
-    weights = dict.fromkeys(ALL, 0.0) | {"policy": 1.0}
-    found = loader(manifest, recipe(routing={"weights": weights, "low_policy_share": 1.0}))
+    routing = {"draw": draw, key: {"policy": 1.0}, "low_policy_share": 1.0}
+    found = loader(manifest, recipe(routing=routing))
     tiers = set()
     for step in range(12):
         batch = found.batch(step)
@@ -319,7 +321,7 @@ def test_behaviour_cloning_of_everything(manifest: Manifest) -> None:
 def test_a_lottery_without_another_task_is_refused(manifest: Manifest) -> None:
     weights = dict.fromkeys(ALL, 0.0) | {"policy": 1.0}
     with pytest.raises(ConfigError, match="low_policy_share"):
-        loader(manifest, recipe(routing={"weights": weights, "low_policy_share": 0.5}))
+        loader(manifest, recipe(routing={"draw": "segment", "weights": weights, "low_policy_share": 0.5}))  # fmt: skip
 
 
 def test_counts_are_those_of_the_rows(manifest: Manifest) -> None:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ingest import snapshot
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 from schemas.errors import ConfigError, SourceError
 from schemas.latents import LATENTS
 from schemas.manifest import Manifest, load
@@ -81,9 +81,9 @@ def test_a_damaged_table_of_the_cache_is_named(
 
 
 def test_nothing_left_to_draw(manifest: Manifest) -> None:
-    weights = dict.fromkeys(ALL, 0.0) | {"visual_forecasting": 1.0}
+    routing = {"shares": {"visual_forecasting": 1.0}}
     with pytest.raises(ConfigError, match="no sample is left"):
-        loader(manifest, recipe(data={"future_s": 60.0}, routing={"weights": weights}))
+        loader(manifest, recipe(data={"future_s": 60.0}, routing=routing))
 
 
 def test_rows_without_latents_are_left_out_when_asked(trainable: Trainable, tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_a_manifest_without_latents_is_refused(trainable: Trainable, tmp_path: P
     now = snapshot.load(mine.corpus)
     uid = mine.uids[3]
     rows = [r for r in now.read(mine.corpus, "latents").to_pylist() if r["uid"] != uid]
-    part = snapshot.write_part(Disk(), mine.corpus, "latents", rows)
+    part = snapshot.write_part(LocalStorage(), mine.corpus, "latents", rows)
     tables = {t: [part] if t == "latents" else now.parts(t) for t in _tables(mine.corpus)}
-    snapshot.publish_tables(Disk(), mine.corpus, now, tables, "again")
+    snapshot.publish_tables(LocalStorage(), mine.corpus, now, tables, "again")
     manifest = load(build_manifest(mine.corpus, "fewer"))
     rows_of_uid = sum(r["uid"] == uid for r in manifest.rows.to_pylist())
     with pytest.raises(ConfigError, match=f"latents missing: {rows_of_uid} of 26 rows.*{uid}"):

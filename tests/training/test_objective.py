@@ -9,8 +9,17 @@ import torch
 
 from schemas.supervision import Task
 from tests.training.tiny import batch, network, noise_of, text_of
+from training.data.layout import part_of_slots, part_slots
+from training.learner import Learner
 from training.model.network import Known, Text
-from training.objective import objective, scored_actions, weighted
+from training.objective import (
+    LossOver,
+    action_weights,
+    num_scored,
+    objective,
+    scored_actions,
+    weighted,
+)
 from training.tasks import INDEX, TASKS
 
 ALL = dict.fromkeys(TASKS, 1.0)
@@ -172,3 +181,80 @@ def test_of_two_views_only_the_one_that_is_there_is_scored() -> None:
     terms = objective(made, b, text_of(b), *noise_of(b))
     one_view = made.settings.num_patches * made.settings.latent_width
     assert terms.sample_counts.tolist() == [one_view, 2 * one_view]
+
+
+def hands_and_grippers() -> torch.Tensor:
+    """[3, 2, 5] scored: a hand with all elements, a gripper with the first, and one that was not seen. Parts of elements: 0 0 1 1 1."""
+    scored = torch.zeros(3, 2, 5, dtype=torch.bool)
+    scored[0] = True
+    scored[1, :, 0] = True
+    return scored
+
+
+PARTS = torch.tensor([0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("loss_over", "hand", "gripper"),
+    [
+        ("elements", [[1.0] * 5] * 2, 1.0),
+        ("samples", [[1 / 10] * 5] * 2, 1 / 2),
+        ("parts", [[1 / 8, 1 / 8, 1 / 12, 1 / 12, 1 / 12]] * 2, 1 / 2),
+    ],
+)
+def test_what_an_element_counts_by_hand(
+    loss_over: LossOver, hand: list[list[float]], gripper: float
+) -> None:
+    found = action_weights(hands_and_grippers(), loss_over, PARTS)
+    torch.testing.assert_close(found[0], torch.tensor(hand, dtype=torch.float32))
+    torch.testing.assert_close(found[1], torch.tensor([[gripper, 0.0, 0, 0, 0]] * 2))
+    assert not found[2].any()
+
+
+@pytest.mark.parametrize(
+    ("loss_over", "wanted"),
+    # errors: 4 of a hand's position, 0 of its joints; 1 of a gripper. 4 * 4 + 2 over 12 elements; (1.6 + 1) / 2; (2 + 1) / 2
+    [("elements", 18 / 12), ("samples", 2.6 / 2), ("parts", 3 / 2)],
+)
+def test_the_policy_loss_by_hand(loss_over: LossOver, wanted: float) -> None:
+    scored = hands_and_grippers()
+    error = torch.zeros(scored.shape)
+    error[0, :, :2], error[1] = 4.0, 1.0
+    weight = action_weights(scored, loss_over, PARTS)
+    made = batch([0, 0, 0])
+    made = replace(
+        made, action=made.action[:, :2], has_action=scored, action_t_s=made.action_t_s[:2]
+    )
+    count = num_scored(made, loss_over)[INDEX[Task.POLICY]]
+    assert ((error * weight).sum() / count).item() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("loss_over", ["elements", "samples", "parts"])
+def test_a_step_divides_by_what_was_counted_before(loss_over: LossOver) -> None:
+    """Sums are of the same weights, and counts known from masks are those of the pass; pictures are as ever."""
+    made, b = network(), batch([0, 0, 1, 2, 3])
+    parts = torch.tensor([0, 0, 1, 2, 2])
+    terms, plain = (
+        objective(made, b, text_of(b), *noise_of(b), loss_over=each, part_of=parts)
+        for each in (loss_over, "elements")
+    )
+    assert torch.equal(terms.counts, num_scored(b, loss_over))
+    assert torch.equal(terms.counts[2:], plain.counts[2:])
+    torch.testing.assert_close(terms.sums[2:], plain.sums[2:])
+    if loss_over != "elements":
+        assert terms.counts[:2].tolist() == [2, 1]
+        assert (terms.sums[:2] < plain.sums[:2]).all()
+
+
+def test_parts_of_slots_are_those_of_the_layout() -> None:
+    parts = part_of_slots()
+    assert len(set(parts.tolist())) == 10
+    for name in ("left.delta_position_m", "right.hand_keypoints_m", "left.gripper_opening"):
+        (number,) = set(parts[part_slots(name)].tolist())
+        assert (parts == number).sum() == len(part_slots(name))
+
+
+def test_a_learner_scores_as_it_was_told() -> None:
+    from tests.training.running import Told
+
+    assert Learner(network(), Told(), "parts").loss_over == "parts"

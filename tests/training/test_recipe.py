@@ -116,7 +116,7 @@ def test_the_digest_is_of_what_is_decided() -> None:
         ("speed: 3", "speed"),
         ("extends: nothing", "no recipe 'nothing'; there are finetune"),
         ("- a", "expected a mapping"),
-        ("{", "cannot be read"),
+        ("{", "no YAML"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:

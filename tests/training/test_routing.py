@@ -22,7 +22,9 @@ def none_low(may: np.ndarray) -> np.ndarray:
 
 @given(MAY, st.integers(0, 50), st.integers(0, 3))
 def test_only_what_is_allowed_and_as_many_as_can_be(may: np.ndarray, step: int, least: int) -> None:
-    found = routed(may, none_low(may), RoutingSettings(min_per_batch=least), seed=0, step=step)
+    found = routed(
+        may, none_low(may), RoutingSettings(draw="segment", min_per_batch=least), seed=0, step=step
+    )
     for row, task in zip(may, found, strict=True):
         assert row[task] if task >= 0 else not row.any()
     counts = np.bincount(found[found >= 0], minlength=4)
@@ -41,7 +43,9 @@ def test_a_batch_that_allows_all_has_all(step: int) -> None:
 def test_tasks_come_as_often_as_their_weights_say() -> None:
     may = np.ones((40_000, 4), dtype=bool)
     weights = {Task.POLICY: 4.0, Task.FORWARD_DYNAMICS: 3.0, Task.VISUAL_FORECASTING: 1.0}
-    found = routed(may, none_low(may), RoutingSettings(weights=weights), seed=0, step=0)
+    found = routed(
+        may, none_low(may), RoutingSettings(draw="segment", weights=weights), seed=0, step=0
+    )
     shares = np.bincount(found, minlength=4) / len(may)
     np.testing.assert_allclose(
         shares[[POLICY, FORWARD, FORECAST, INVERSE]], [0.5, 0.375, 0.125, 0], atol=0.01

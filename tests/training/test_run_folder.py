@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from jobs.train import _recipe
 from schemas.errors import ConfigError
 from schemas.manifest import FACTS_FILE
+from schemas.supervision import Task
 from tests.training.running import recipe
+from training.data.routing import RoutingSettings
+from training.recipe import TrainRecipe, stored_recipe
 from training.run.run_folder import (
     LOG_FILE,
+    RECIPE_FILE,
     RunFacts,
     append_log,
     check_same,
@@ -97,3 +102,24 @@ def test_a_run_goes_on_though_what_it_began_with_is_gone(tmp_path: Path) -> None
     assert found.seed == recipe().seed  # what `tiny` does not say is as the run has it
     with pytest.raises(ConfigError, match="no whole checkpoint"):
         _recipe("tiny", {}, tmp_path / "gone", tmp_path / "new")
+
+
+def test_a_run_from_before_tasks_were_drawn_first_goes_on_as_it_was_drawn(tmp_path: Path) -> None:
+    """Its recipe has no `routing.draw`, which now means tasks first; with the key that the message names it goes on."""
+    out = begun(tmp_path)
+    kept = yaml.safe_load((out / RECIPE_FILE).read_text())
+    del kept["routing"]["draw"], kept["routing"]["shares"]
+    (out / RECIPE_FILE).write_text(yaml.safe_dump(kept))
+    message = r"routing.draw segment -> task; add --set routing.draw=segment to draw as it began"
+    with pytest.raises(ConfigError, match=message):
+        check_same(out, facts(), recipe())
+    old = recipe().model_copy(update={"routing": RoutingSettings(draw="segment")})
+    check_same(out, facts(), old)
+
+
+def test_a_checkpoint_from_before_tasks_were_drawn_first_keeps_its_weights() -> None:
+    kept = recipe().model_dump(mode="json")
+    kept["routing"] = {"weights": {"policy": 8.0}, "min_per_batch": 1, "low_policy_share": 0.0}
+    found = TrainRecipe.model_validate(stored_recipe(kept))
+    assert found.routing == RoutingSettings(draw="segment", weights={Task.POLICY: 8.0})
+    assert stored_recipe(found.model_dump(mode="json")) == found.model_dump(mode="json")

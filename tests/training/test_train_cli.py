@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 from jobs import output, train_log, train_run
 from jobs.cli import app
 from jobs.train import changes_from
-from schemas.errors import ConfigError, PipelineError
-from tests.training.corpus import Trainable, build_manifest
+from schemas.errors import ConfigError, PipelineError, SourceError
+from schemas.manifest import load
+from tests.training.corpus import ENCODER, Trainable, build_manifest
 from training.conditioning.words import WordsConditioner
 from training.recipe import load_recipe
 from training.run.checkpoint import WEIGHTS, checkpoint_of, checkpoints
@@ -289,7 +290,12 @@ def test_a_dry_run_tells_and_touches_nothing(
     parts = found["parameters"]
     assert parts["total"] == sum(n for part, n in parts.items() if part != "total")
     assert found["tokens"] == {"registers": 4, "image": 6, "action": 20, "joint": 30, "text": 17}
-    assert found["state_bytes"] == 20 * parts["total"]
+    assert found["memory"]["state"] == 20 * parts["total"]
+    assert found["memory"]["total"] == sum(
+        n for what, n in found["memory"].items() if what != "total"
+    )
+    assert found["accumulate"] == 1
+    assert found["memory_by_parts"].keys() == {"1", "2", "4", "8"}
     assert found["hours"] > 0
     assert found["counts"]
     assert found["device"] == "cpu"
@@ -354,3 +360,23 @@ def test_set_keys_become_a_tree_of_yaml() -> None:
     }
     with pytest.raises(ConfigError, match="set as a whole"):
         changes_from(["seed=1", "seed.x=2"], steps=None, workers=None)
+
+
+def test_a_run_goes_on_past_a_broken_file_and_lists_it(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    """Ended by it first; the same command with the key that the message names goes on."""
+    mine = trainable.copied(tmp_path / "corpus")
+    manifest = load(mine.manifest).of_split("train")
+    first, *others = map(manifest.row, range(len(manifest)))  # a start reads the file of the first
+    row = next(each for each in others if each.uid != first.uid and "policy" in each.tasks)
+    views = [x for x in row.latents if x.encoder_id == ENCODER]
+    path = mine.corpus / min(views, key=lambda x: x.camera).path
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(SourceError, match=rf"{path.name}.*broken sample"):
+        train(mine.manifest, tmp_path / "run")
+    found = train(mine.manifest, tmp_path / "run", "--set", "run.max_bad_samples=100")
+    assert found["step"] == 6
+    lines = (tmp_path / "run" / "bad.jsonl").read_text().splitlines()
+    assert len(lines) == found["bad_samples"] > 0
+    assert all(path.name in json.loads(line)["error"] for line in lines)

@@ -92,10 +92,18 @@ def test_fewer_gpus_than_workers_are_not_left_idle_in_silence(
         fitted_with(tmp_path, monkeypatch, "auto", num_gpus)
 
 
+def test_fewer_cpus_than_workers_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"4 workers ask .* lends 2 now; say --num-workers 2"):
+        fitted_with(tmp_path, monkeypatch, "cpu", 0, num_cpus=2)
+    assert fitted_with(tmp_path, monkeypatch, "cpu", 0, num_cpus=4)["scaling_config"]
+
+
 def fitted_with(
-    out: Path, monkeypatch: pytest.MonkeyPatch, device: str, num_gpus: int
+    out: Path, monkeypatch: pytest.MonkeyPatch, device: str, num_gpus: int, *, num_cpus: int = 8
 ) -> dict[str, Any]:
-    """What Ray Train is asked for with four workers on a cluster of so many GPUs."""
+    """What Ray Train is asked for with four workers on a cluster of so many GPUs and CPUs."""
     from jobs import train_ray
 
     given: dict[str, Any] = {}
@@ -109,7 +117,9 @@ def fitted_with(
 
     monkeypatch.setattr(train_ray, "RayExecutor", NoCluster)
     monkeypatch.setattr(train_ray, "TorchTrainer", Fit)
-    monkeypatch.setattr("ray.cluster_resources", lambda: {"GPU": num_gpus} if num_gpus else {})
+    resources = {"CPU": num_cpus, "GPU": num_gpus}
+    there = {name: count for name, count in resources.items() if count}
+    monkeypatch.setattr("ray.cluster_resources", lambda: there)
     request = TrainRequest(manifest=out, recipe=recipe(), out=out, device=device)
     train_ray.run_on_ray(request, 4, address=None, wandb=None, as_json=True)
     return given

@@ -37,7 +37,7 @@ from schemas.text_features import (
     text_facts_of,
 )
 from training.conditioning.protocol import Conditioner
-from training.data.broken import broken_sample
+from training.data.broken import broken_sample, is_hiccup, patiently
 from training.data.compared import Compared
 from training.data.on_disk import refuse_absent
 from training.model.network import Text
@@ -135,10 +135,18 @@ class CachedReader:
 
     def _opened(self, uid: str, latent: Latent) -> _OpenFile:
         try:
+            return patiently(partial(self._opened_now, uid, latent))
+        except OSError as error:
+            found = f"cannot be read ({error}); {_again(self.corpus)}"
+            raise ConfigError(found, where=latent.path) from error
+
+    def _opened_now(self, uid: str, latent: Latent) -> _OpenFile:
+        """Raises OSError where the machine cannot read now."""
+        try:
             path = contained(self.corpus, latent.path)
             if self.with_digest or path.stat().st_size <= SMALL_BYTES:
                 self._check_digest(path, latent)
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             found = f"cannot be read ({error}); {_again(self.corpus)}"
             raise ConfigError(found, where=latent.path) from error
         return _opened(self.corpus, path, uid, latent)
@@ -158,6 +166,8 @@ def _opened(corpus: Path, path: Path, uid: str, latent: Latent) -> _OpenFile:
         )
         shape = tensors.get_slice(FEATURES).get_shape()
     except (SafetensorError, OSError) as error:
+        if is_hiccup(error):
+            raise
         raise ConfigError(
             f"cannot be read ({error}); {_again(corpus)}", where=latent.path
         ) from error

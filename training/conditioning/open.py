@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from schemas.errors import ConfigError
 from schemas.manifest import Manifest
 from training.conditioning.cached import (
     CachedConditioner,
@@ -48,12 +49,21 @@ def open_conditioner(
             corpus=manifest.corpus, encoder_id=encoder_id, with_digest=verify_latents
         )
         facts = stored.facts_of((mine if len(mine) else manifest).row(0))
+        if text.needs_pictures and facts.settings.picture_every_s is None:
+            raise _without_pictures(manifest, encoder_id)
         return stored, CachedConditioner(facts.width, facts.encoder_id, facts.settings)
     if isinstance(text, OnlineText):
         folder = folder_of(text.model)
         asked = OnlineConditioner(folder, text.layer)
-        rate_hz = rate_hz_of(manifest.corpus / manifest.row(0).dataset_path)
+        rate_hz = rate_hz_of(manifest.corpus, manifest.row(0).dataset_path)
         asked.text_settings = settings_of(text, asked.num_layers, rate_hz)
         asked.text_id = text_id_of(folder, asked.text_settings)
         return OnlineReader(corpus=manifest.corpus, folder=folder, settings=text), asked
     return NoTextReader(), NoTextConditioner()
+
+
+def _without_pictures(manifest: Manifest, encoder_id: str) -> ConfigError:
+    found = f"{encoder_id} are features of the text alone: the language model saw no picture, and this recipe conditions on what it sees"
+    command = f'eicorpus latents {manifest.corpus} --vlm FOLDER --vlm-pictures 0.5 --camera "*"'
+    repair = f"run `{command}`, build the manifest anew and name its id by --set text.encoder=ID; or train without by --set text.needs_pictures=false"
+    return ConfigError(f"{found}; {repair}", where="recipe key text.needs_pictures")

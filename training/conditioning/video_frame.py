@@ -6,17 +6,17 @@ sought. What both must agree on, what is opened and what is damage, is `schemas/
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 
 import av
 import numpy as np
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
+from schemas.json_text import parse_json
 from schemas.lerobot import CHUNK_SIZE, VIDEO_PATH
 from schemas.manifest import ManifestRow
-from schemas.video_opening import DECODER_OPTIONS, SAFE_OPEN
+from schemas.video_opening import DECODER_OPTIONS, open_video
 from schemas.vlm_chat import Picture
 from training.data.broken import broken_sample
 from training.data.recording import inside
@@ -38,7 +38,7 @@ def picture_of(corpus: Path, row: ManifestRow, camera: str, timestep: int) -> Pi
     where = f"{row.dataset_path}/{relative}"
     try:
         path = inside(corpus, where)
-        return picture_at(path, timestep / rate_hz_of(corpus / row.dataset_path))
+        return picture_at(path, timestep / rate_hz_of(corpus, row.dataset_path))
     except ConfigError as error:
         raise broken_sample(row, timestep, where, error) from error
 
@@ -50,7 +50,7 @@ def picture_at(path: Path, at_s: float) -> Picture:
         ConfigError: there is none, or it cannot be read.
     """
     try:
-        with av.open(f"file:{path}", format="mp4", options=SAFE_OPEN) as container:
+        with open_video(path, format_name="mp4") as container:
             stream = container.streams.video[0]
             stream.codec_context.options = dict(DECODER_OPTIONS)
             stream.thread_count = 1  # loader workers are threads already
@@ -62,20 +62,20 @@ def picture_at(path: Path, at_s: float) -> Picture:
                     return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
                 if frame.pts is None or frame.pts > wanted:
                     break
-    except (av.FFmpegError, OSError, IndexError) as error:
+    except (av.FFmpegError, OSError, IndexError, SourceError) as error:
         raise ConfigError(f"{error}; {_VERIFY}", where=str(path)) from error
     raise ConfigError(f"no picture at {at_s:.3f} s; {_VERIFY}", where=str(path))
 
 
 @lru_cache(maxsize=256)
-def rate_hz_of(dataset: Path) -> float:
+def rate_hz_of(corpus: Path, dataset_path: str) -> float:
     """Timesteps a second of a LeRobot dataset.
 
     Raises:
-        ConfigError: its `meta/info.json` does not say it.
+        ConfigError: its `meta/info.json` does not say it, or lies outside the corpus.
     """
-    path = dataset / "meta/info.json"
+    path = inside(corpus, f"{dataset_path}/meta/info.json")
     try:
-        return float(json.loads(path.read_text())["fps"])
+        return float(parse_json(path.read_text())["fps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"says no fps ({error!r}); {_VERIFY}", where=str(path)) from error

@@ -39,10 +39,17 @@ SEGMENT = np.dtype(
         ("is_low", np.bool_),  # by quality alone: `low_policy_share` is about it
         ("first", np.int64),  # of its anchors
         ("num_anchors", np.int64),
+        # [4] by task: how many of its anchors can serve it, and the first of them, counted from `first`; and of which tasks (as bits) these
+        # anchors follow each other without a gap.
+        ("num_serving", np.int64, (len(TASKS),)),
+        ("first_serving", np.int64, (len(TASKS),)),
+        ("is_run", np.uint8),
     ]
 )
+TABLE_VERSION = 2  # higher whenever the same work would give other tables
 ROWS_FILE = "rows.arrow"
 _BLOCK = 1 << 20  # anchors that are weighed at once
+_KEPT_ROWS = 1 << 14  # of the manifest: 40 MB
 _SEGMENTS = 1 << 10  # segments that are looked through at once
 Records = npt.NDArray[np.void]
 Bytes = npt.NDArray[np.uint8]
@@ -53,7 +60,7 @@ class Anchors:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-
+        self._kept: dict[int, ManifestRow] = {}
         self.segments: Records = mapped(folder, "segments.npy")
         self.timestep: npt.NDArray[np.int32] = mapped(folder, "timestep.npy")
         self.serves: Bytes = mapped(folder, "serves.npy")
@@ -67,8 +74,14 @@ class Anchors:
         return Anchors, (self.folder,)
 
     def rows(self, index: Ints) -> list[ManifestRow]:
-        """Rows of the manifest."""
-        return rows_at(self._rows, index)
+        """Rows of the manifest. Those read last are kept, for to make them costs as much as to read a sample's actions."""
+        wanted, kept = index.tolist(), self._kept
+        if absent := sorted(set(wanted) - kept.keys()):
+            if len(kept) + len(absent) > _KEPT_ROWS:
+                kept = self._kept = {}  # another thread goes on with what it holds
+                absent = sorted(set(wanted))
+            kept |= zip(absent, rows_at(self._rows, np.array(absent)), strict=True)
+        return [kept[row] for row in wanted]
 
 
 def allowed(anchors: Anchors) -> Iterator[tuple[Ints, Ints, Bytes]]:
@@ -100,7 +113,8 @@ class AnchorWork:
     @property
     def key(self) -> str:
         sha = hashlib.sha256(self.store.folder.name.encode())
-        for part in (self.split, self.embodiments, self.window, self.routing.model_dump_json()):
+        wanted = (int(weighted_bits(self.routing)), teaches_low(self.routing))
+        for part in (TABLE_VERSION, self.split, self.embodiments, self.window, wanted):
             sha.update(repr(part).encode())
         sha.update(self.normaliser.is_known.numpy().tobytes())
         sha.update(self.is_seen.tobytes())
@@ -143,6 +157,7 @@ def find_anchors(work: AnchorWork) -> tuple[Records, npt.NDArray[np.int32], Byte
         segment, now, bits = _of_block(work, part, known)
         keep = (bits & wanted[block][segment]) > 0
         num_anchors[block] = np.bincount(segment[keep], minlength=len(block))
+        segments[block] = with_serving(part, segment[keep], bits[keep])
         timesteps.append(now[keep].astype(np.int32))
         serves.append(bits[keep])
     segments["num_anchors"] = num_anchors
@@ -154,6 +169,27 @@ def find_anchors(work: AnchorWork) -> tuple[Records, npt.NDArray[np.int32], Byte
         np.concatenate([none, *timesteps])[put],
         np.concatenate([none.astype(np.uint8), *serves])[put],
     )
+
+
+def with_serving(segments: Records, segment: Ints, bits: Bytes) -> Records:
+    """The segments with `num_serving`, `first_serving` and `is_run`.
+
+    Args:
+        segment: [N] of each anchor, ascending. bits: [N] what each can serve.
+    """
+    out, num = segments.copy(), len(segments)
+    count = np.bincount(segment, minlength=num)
+    inside = np.arange(len(segment)) - (np.cumsum(count) - count)[segment]
+    out["is_run"] = 0
+    for task, index in INDEX.items():
+        at = np.flatnonzero(bits & BIT[task])
+        first, last = np.zeros(num, dtype=np.int64), np.full(num, -1)
+        last[segment[at]] = inside[at]  # of several values the last one stays
+        first[segment[at[::-1]]] = inside[at[::-1]]
+        serving = np.bincount(segment[at], minlength=num)
+        out["num_serving"][:, index], out["first_serving"][:, index] = serving, first
+        out["is_run"] |= (last - first + 1 == serving) * BIT[task]
+    return out
 
 
 def _of_block(work: AnchorWork, segments: Records, known_before: Ints) -> tuple[Ints, Ints, Bytes]:
@@ -202,13 +238,23 @@ def _list_has(column: pa.ChunkedArray, value: str) -> npt.NDArray[np.bool_]:
     return out
 
 
+def weighted_bits(routing: RoutingSettings) -> np.uint8:
+    """Tasks with a share or weight."""
+    return np.uint8(sum(int(BIT[task]) for task in routing.trained))
+
+
+def teaches_low(routing: RoutingSettings) -> bool:
+    """Whether a low segment can be drawn for the policy for certain: in a lottery after the draw it may lose, and then teach nothing."""
+    share = routing.low_policy_share
+    return share >= 1 if routing.draw == "segment" else share > 0
+
+
 def wanted_bits(segments: Records, routing: RoutingSettings) -> Bytes:
-    """[S] tasks that a segment may be trained on for certain: a lottery for low segments is no certainty."""
-    weighted = sum(int(BIT[task]) for task in TASKS if routing.of_tasks()[INDEX[task]] > 0)
+    """[S] tasks that a segment may be trained on for certain."""
     may = segments["may"].copy()
-    if routing.low_policy_share >= 1:
+    if teaches_low(routing):
         may |= segments["is_low"] * BIT[Task.POLICY]
-    return np.asarray(may & np.uint8(weighted), dtype=np.uint8)
+    return np.asarray(may & weighted_bits(routing), dtype=np.uint8)
 
 
 def _known_before(work: AnchorWork, part: int, embodiment: int) -> Ints:

@@ -1,12 +1,65 @@
-"""What is said of a sample that cannot be read."""
+"""Samples that cannot be read: how often a read is tried, what is said of one, and which other sample is drawn in its place."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
 from schemas.errors import Code, SourceError
 from schemas.manifest import ManifestRow
+from schemas.regular_file import HICCUPS
+
+REDRAWN = 12  # purpose of the keys by which another sample is drawn
+TRIES, WAIT_S = 3, 0.25  # of a read that a disk or a network refused; the wait doubles
+Read = TypeVar("Read")
+
+
+class BadSample(BaseModel):
+    """A sample that was replaced. `place` in global batch `step`, `attempt` which draw for it; `error` has the file.
+
+    Step -1 is the held-out samples that a run evaluates (`training/run/validation.py`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    step: int
+    place: int
+    attempt: int
+    task: str
+    uid: str
+    row: int
+    timestep: int
+    error: str
 
 
 def broken_sample(row: ManifestRow, timestep: int, path: str, error: Exception) -> SourceError:
-    """Where a sample that cannot be read is. It stops the run: another sample in its place would be another training set."""
+    """Where a sample that cannot be read is."""
     address = f"{path}, episode {row.uid} [{row.start}, {row.end}), timestep {timestep}"
     return SourceError(Code.UNREADABLE, f"broken sample: {error}", where=address)
+
+
+def is_hiccup(error: BaseException) -> bool:
+    """Whether the same read may succeed in a moment: an error of a disk or a network, not a file that is wrong."""
+    return isinstance(error, OSError) and error.errno in HICCUPS
+
+
+def patiently(read: Callable[[], Read]) -> Read:
+    """What it reads; tried `TRIES` times where the machine cannot read now.
+
+    Raises:
+        OSError: the last time, too.
+    """
+    try:
+        return read()
+    except OSError as error:
+        if not is_hiccup(error):
+            raise
+    again = Retrying(
+        retry=retry_if_exception(is_hiccup),
+        stop=stop_after_attempt(TRIES - 1),
+        wait=wait_exponential(multiplier=WAIT_S, min=WAIT_S),
+        reraise=True,
+    )
+    return again(read)

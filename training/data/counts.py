@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from schemas.manifest import Manifest
 from training.data.anchors import Anchors, allowed
-from training.data.routing import RoutingSettings
+from training.data.draws import Draws
 from training.data.windows import Ints, Mask, from_bits
 from training.tasks import INDEX, TASKS
 
@@ -30,7 +30,8 @@ class CountRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """Of a split. `unseen`: segments without latents, left out as the recipe says; `too_short`: no anchor; `lost_weight`: of both,
-    which goes to the others. `shortfalls`: tasks with a weight that nothing can serve.
+    which goes to the others. `per_batch`: samples of each task in every global batch, where tasks are drawn first. `shortfalls`: tasks with a
+    share or weight that nothing can serve, whose share the others get.
     """
 
     split: str
@@ -40,18 +41,15 @@ class Counts:
     unseen: int
     too_short: int
     lost_weight: float
+    per_batch: dict[str, int]
     shortfalls: tuple[str, ...]
 
 
 def counts_of(
-    anchors: Anchors,
-    manifest: Manifest,
-    routing: RoutingSettings,
-    *,
-    split: str,
-    embodiments: tuple[str, ...],
+    draws: Draws, manifest: Manifest, *, split: str, embodiments: tuple[str, ...]
 ) -> Counts:
     """Counted from the tables that are drawn from."""
+    anchors, routing, share = draws.anchors, draws.routing, draws.share_of_segments()
     segments = anchors.segments
     num: Ints = np.asarray(segments["num_anchors"])
     weight = np.where(num > 0, segments["weight"], 0.0)
@@ -66,12 +64,9 @@ def counts_of(
         for tier in sorted(names):
             which = body * len(names) + names.index(tier)
             if (is_it := group == which).any():
-                rows.append(_row(embodiment, tier, is_it, num, weight, can[which]))
+                rows.append(_row(embodiment, tier, is_it, num, share, can[which]))
     whole = float(np.sum(manifest.rows["weight"].to_numpy()[in_split]))
-    served: Mask = np.asarray(can.any(axis=0))
-    lacking = tuple(
-        task.value for task in TASKS if routing.of_tasks()[INDEX[task]] > 0 and not served[INDEX[task]]
-    )  # fmt: skip
+    by_task = {task.value: int(draws.counts[INDEX[task]]) for task in routing.trained}
     return Counts(
         split=split,
         rows=tuple(rows),
@@ -80,7 +75,8 @@ def counts_of(
         unseen=int(in_split.sum()) - len(segments),
         too_short=int((num == 0).sum()),
         lost_weight=1.0 - float(weight.sum()) / whole if whole > 0 else 0.0,
-        shortfalls=lacking,
+        per_batch=by_task if routing.draw == "task" else {},
+        shortfalls=tuple(task.value for task in draws.unserved),
     )
 
 
@@ -102,7 +98,7 @@ def _row(
     tier: str,
     is_it: Mask,
     num: Ints,
-    weight: npt.NDArray[np.float64],
+    share: npt.NDArray[np.float64],
     can: Ints,
 ) -> CountRow:
     return CountRow(
@@ -110,6 +106,6 @@ def _row(
         tier=tier,
         segments=int(is_it.sum()),
         anchors=int(num[is_it].sum()),
-        share=float(weight[is_it].sum() / weight.sum()) if weight.sum() else 0.0,
+        share=float(share[is_it].sum()),
         by_task={task.value: int(can[INDEX[task]]) for task in TASKS},
     )

@@ -1,14 +1,17 @@
-"""Reads a few pictures' latents out of files of many: memory-mapped, only the bytes that are asked for, a bounded number of files open.
+"""Reads a few pictures' latents out of files of many: only the bytes that are asked for, into the memory of the batch, a bounded number of files open.
 
-Each file is checked when it is opened: it lies inside the corpus, is whole (safetensors compares its header with its size), says that it is the row's
+Files are read by position, not mapped: a disk that fails raises OSError, where a mapped page would end the process by SIGBUS, and nothing is copied twice.
+Each file is checked when it is opened: it lies inside the corpus, is whole (its header is compared with its size), says that it is the row's
 episode, camera and encoder, and has the shapes of all others. `with_digest` also reads it whole once and compares its sha256: `eicorpus verify`
 does that for a corpus, so a run does it only when asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,25 +19,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from schemas.errors import ConfigError
-from schemas.latents import (
-    FRAME_INDEX,
-    LATENTS,
-    SCALE,
-    STORED_AS,
-    LatentFacts,
-    Storage,
-    facts_of,
-)
+from schemas.latent_header import Held, read_header, wanted_tensors
+from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage
 from schemas.manifest import Latent
 from training.data.compared import Compared
 from training.data.recording import inside
 from training.data.views import repair_of
 
 OPEN_FILES = 512
+Memory = npt.NDArray[np.unsignedinteger[Any]]  # of floats, as numbers of as many bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,98 +60,106 @@ def shape_of(facts: LatentFacts) -> LatentShape:
     return LatentShape(**{name: getattr(facts, name) for name in names})
 
 
-def _mapped(path: Path) -> Any:
-    return safe_open(path, framework="pt")
-
-
 class LatentFile:
     """One open file."""
 
     def __init__(self, path: Path, where: str) -> None:
+        """
+        Raises:
+            ConfigError: it is damaged.
+            OSError: it cannot be read now.
+        """
         self.where = where
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)  # of several threads the last one lets go
         try:
-            self._handle = _mapped(path)
-            self.facts = facts_of(self._handle.metadata(), where=where)
-            self._latents = self._handle.get_slice(LATENTS)
-            has_scale = self.facts.dtype != "bf16"
-            self._scale = self._handle.get_slice(SCALE) if has_scale else None
-            self._check()
-        except (OSError, SafetensorError, KeyError) as error:
-            found = f"damaged ({error}); remove it and run `eicorpus latents` again"
-            raise ConfigError(found, where=where) from error
+            header = read_header(path)
+        except ConfigError as error:
+            raise self._damaged(str(error)) from error
+        self.facts = header.facts
+        self._check(header.tensors)
+        self._latents = header.tensors[LATENTS].start
+        self._scale = header.tensors[SCALE].start if SCALE in header.tensors else 0
 
-    def _check(self) -> None:
-        facts, frames = self.facts, self._handle.get_slice(FRAME_INDEX)
-        wanted = [facts.num_frames, facts.num_tokens, facts.width]
-        if (found := list(self._latents.get_shape())) != wanted:
-            message = f"damaged (latents of shape {found}, its metadata says {wanted})"
-            raise ConfigError(f"{message}; run `eicorpus latents` again", where=self.where)
+    def _damaged(self, found: str) -> ConfigError:
+        repair = "remove it and run `eicorpus latents` again"
+        return ConfigError(f"damaged ({found}); {repair}", where=self.where)
+
+    def _check(self, tensors: Mapping[str, Held]) -> None:
+        facts = self.facts
+        for name, (dtype, shape) in wanted_tensors(facts).items():
+            if name not in tensors:
+                raise self._damaged(f"no tensor {name!r}")
+            held = tensors[name]
+            if held.shape != shape:
+                raise self._damaged(f"{name} of shape {list(held.shape)}, its metadata says {list(shape)}")  # fmt: skip
+            if held.dtype != dtype:
+                raise self._damaged(f"{name} of {held.dtype}, its metadata says {dtype}")
         at = np.arange(0, facts.length, facts.grid_stride)
-        if list(frames.get_shape()) != [len(at)] or not np.array_equal(frames[:].numpy(), at):
-            message = f"damaged (its pictures are not every {facts.grid_stride}th timestep)"
-            raise ConfigError(f"{message}; run `eicorpus latents` again", where=self.where)
-        if (has := self._latents.get_dtype()) != STORED_AS[facts.dtype]:
-            raise ConfigError(f"damaged (latents of {has}, not {facts.dtype})", where=self.where)
+        frames = np.empty(len(at), dtype="<i8")
+        if tensors[FRAME_INDEX].shape == frames.shape:
+            self._fill(frames, tensors[FRAME_INDEX].start)
+        if tensors[FRAME_INDEX].shape != frames.shape or not np.array_equal(frames, at):
+            raise self._damaged(f"its pictures are not every {facts.grid_stride}th timestep")
 
-    def read(self, timestep: int, out: Tensor) -> None:
-        """Patches of the picture at a timestep of the grid into `out` [N, D], which is `LatentShape.read_as`."""
-        frame = timestep // self.facts.grid_stride
-        prefix = self.facts.num_prefix
-        values = self._latents[frame : frame + 1][0, prefix:]
-        if self._scale is not None:
-            scale = self._scale[frame : frame + 1][0, prefix:, None]
-            out.copy_(values.float() * scale)
-        else:
-            bits_of(out)[...] = bits_of(values)
-
-
-def bits_of(values: Tensor) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """The memory of a float tensor as numbers. numpy copies in one thread, outside the interpreter's lock; torch would start
-    a team of threads in each of ours.
-    """
-    if values.dtype == torch.float32:
-        return values.view(torch.int32).numpy().view(np.uint32)
-    return values.view(torch.int16).numpy().view(np.uint16)
-
-
-def is_finite(values: Tensor) -> bool:
-    """Whether there is neither NaN nor infinity, whose exponents are all ones. Twenty times as fast as `torch.isfinite`."""
-    sign_off, infinity = {torch.float32: (0x7FFFFFFF, 0x7F800000), torch.bfloat16: (0x7FFF, 0x7F80)}.get(values.dtype, (0, 0))  # fmt: skip
-    if not infinity:
-        return bool(torch.isfinite(values).all())
-    return bool((bits_of(values) & sign_off).max(initial=0) < infinity)
-
-
-class LatentReader:
-    """Opens files as rows name them. Picklable: a worker opens its own."""
-
-    def __init__(
-        self, corpus: Path, shape: LatentShape | None = None, *, with_digest: bool = False
-    ) -> None:
-        self.corpus, self.shape, self.with_digest = corpus, shape, with_digest
-        self._open = lru_cache(maxsize=OPEN_FILES)(self._opened)
-        self._compared = Compared()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reader, (self.corpus, self.shape, self.with_digest)
-
-    def open(self, latent: Latent, uid: str, end: int) -> LatentFile:
-        """The file of a row whose segment ends at `end`.
+    def read(self, timestep: int, out: Memory) -> None:
+        """Patches of the picture at a timestep of the grid into `out` [N, D], the memory of numbers that are `LatentShape.read_as`.
 
         Raises:
-            ConfigError: it is missing, damaged, of something else, or too short.
+            OSError: it cannot be read now.
+            ConfigError: it is shorter than it was.
         """
-        file = self._open(latent.path, latent.sha256, latent.camera, latent.encoder_id, uid)
-        if file.facts.length < end:
-            found = f"{file.facts.length} timesteps, the segment ends at {end}"
-            raise self._other(found, latent.path)
-        return file
+        facts = self.facts
+        token = timestep // facts.grid_stride * facts.num_tokens + facts.num_prefix
+        if facts.dtype == "bf16":
+            self._fill(out, self._latents + token * facts.width * out.itemsize)
+            return
+        stored, scale = np.empty(out.shape, np.uint8), np.empty(len(out), "<f4")
+        self._fill(stored, self._latents + token * facts.width)
+        self._fill(scale, self._scale + token * scale.itemsize)
+        values = torch.from_numpy(stored).view(_EIGHT_BITS[facts.dtype]).float()
+        out.view(np.float32)[...] = (values * torch.from_numpy(scale)[:, None]).numpy()
 
-    def _other(self, wrong: str, path: str) -> ConfigError:
+    def _fill(self, out: npt.NDArray[Any], start: int) -> None:
+        """All of `out`, which is contiguous, with the bytes of the file from `start` on. The interpreter's lock is free meanwhile."""
+        left = memoryview(out.reshape(-1).view(np.uint8).data)
+        while len(left):
+            num = os.preadv(self._file, [left], start)
+            if not num:
+                raise self._damaged(f"it ends at byte {start}")
+            left, start = left[num:], start + num
+
+
+_EIGHT_BITS = {"fp8": torch.float8_e4m3fn, "int8": torch.int8}
+
+
+def is_finite(memory: Memory) -> bool:
+    """Whether there is neither NaN nor infinity among floats of 16 (bfloat16) or 32 bits, whose exponents are all ones.
+
+    Such numbers are the largest of either sign, so two maxima say it: a copy of the memory would cost more than all else of a sample.
+    """
+    infinity = {2: 0x7F80, 4: 0x7F800000}[memory.itemsize]
+    sign = 1 << (8 * memory.itemsize - 1)
+    signed = memory.view(f"i{memory.itemsize}")
+    return bool(signed.max(initial=0) < infinity and memory.max(initial=0) < infinity + sign)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opening:
+    """How files of a corpus are opened. Not the reader's own method: a cache of that would keep itself and its files alive."""
+
+    corpus: Path
+    shape: LatentShape | None
+    with_digest: bool
+    compared: Compared = field(default_factory=Compared)
+
+    def other(self, wrong: str, path: str) -> ConfigError:
         found = f"latents of something else ({wrong})"
         return ConfigError(f"{found}; run `eicorpus latents {self.corpus}` again", where=path)
 
-    def _opened(self, path: str, sha256: str, camera: str, encoder_id: str, uid: str) -> LatentFile:
+    def __call__(
+        self, path: str, sha256: str, camera: str, encoder_id: str, uid: str
+    ) -> LatentFile:
         real = inside(self.corpus, path, repair=repair_of(self.corpus, encoder_id))
         file = LatentFile(real, path)
         facts = file.facts
@@ -172,10 +175,41 @@ class LatentReader:
         if self.shape is not None and shape_of(facts) != self.shape:
             wrong.append(f"{shape_of(facts)}, the others have {self.shape}")
         if wrong:
-            raise self._other("; ".join(wrong), path)
-        if self.with_digest and (digest := self._compared.other_digest(real, sha256)):
+            raise self.other("; ".join(wrong), path)
+        if self.with_digest and (digest := self.compared.other_digest(real, sha256)):
             message = f"its digest is {digest}, the manifest says {sha256}"
             raise ConfigError(f"{message}; run `eicorpus latents {self.corpus}` again", where=path)
+        return file
+
+
+class LatentReader:
+    """Opens files as rows name them, at most `OPEN_FILES` at a time. Picklable: a worker opens its own."""
+
+    def __init__(
+        self, corpus: Path, shape: LatentShape | None = None, *, with_digest: bool = False
+    ) -> None:
+        self._opening = _Opening(corpus=corpus, shape=shape, with_digest=with_digest)
+        self._open = lru_cache(maxsize=OPEN_FILES)(self._opening)
+
+    @property
+    def shape(self) -> LatentShape | None:
+        return self._opening.shape
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        made = self._opening
+        return _reader, (made.corpus, made.shape, made.with_digest)
+
+    def open(self, latent: Latent, uid: str, end: int) -> LatentFile:
+        """The file of a row whose segment ends at `end`.
+
+        Raises:
+            ConfigError: it is missing, damaged, of something else, or too short.
+            OSError: it cannot be read now.
+        """
+        file = self._open(latent.path, latent.sha256, latent.camera, latent.encoder_id, uid)
+        if file.facts.length < end:
+            found = f"{file.facts.length} timesteps, the segment ends at {end}"
+            raise self._opening.other(found, latent.path)
         return file
 
 

@@ -49,6 +49,12 @@ def part_slots(part: str) -> npt.NDArray[np.int64]:
     return np.array(at, dtype=np.int64)
 
 
+def part_of_slots() -> npt.NDArray[np.int64]:
+    """[172] a number for each part of each side that a slot belongs to: position, rotation, opening, keypoints, joints."""
+    parts = [".".join(name.split(".")[:2]) for name in slot_names()]
+    return np.array([sorted(set(parts)).index(part) for part in parts], dtype=np.int64)
+
+
 def slots_of(names: Sequence[str], *, where: str) -> npt.NDArray[np.int64]:
     """[E] the slot of each element.
 

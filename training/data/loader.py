@@ -1,7 +1,6 @@
 """Batches of a manifest's split, in an order that is a pure function of (seed, step): whatever workers, ranks and restarts there are.
 
-A step is a global batch. Its draws come from `training/data/order.py`, its tasks from `training/data/routing.py` over the whole batch, and each rank
-makes its share of it. So the state of a loader is the number of the next step, and nothing else.
+A step is a global batch: `training/data/draws.py` says which samples it has and what each is trained on, and each rank makes its share of it. So the state of a loader is the number of the next step, and nothing else.
 """
 
 from __future__ import annotations
@@ -29,6 +28,8 @@ from training.data.latent_reader import LatentReader, LatentShape, common_shape
 from training.data.layout import ACTION_WIDTH
 from training.data.normalise import Normaliser, normaliser_of
 from training.data.on_disk import refuse_absent
+from training.data.order import Ints
+from training.data.replaced import Attempts, Replacer
 from training.data.samples import Assembler
 from training.data.source import BatchSource, made_ahead
 from training.data.state import STATE_WIDTH
@@ -82,6 +83,7 @@ class Loader:
         num_processes: int = 1,
         verify_latents: bool = False,
         progress: Callable[[int, int], None] = lambda done, whole: None,
+        was_replaced: Attempts | None = None,
     ) -> None:
         """
         Args:
@@ -89,6 +91,7 @@ class Loader:
             embodiments, normaliser: of a checkpoint; nothing for those of the manifest.
             num_processes: that derive the actions, the first time. progress: (parts made, parts).
             verify_latents: read each file of latents whole once and compare its sha256.
+            was_replaced: samples of the run that were replaced before.
 
         Raises:
             ConfigError: the manifest, its latents or its statistics do not fit the recipe, or there is nothing to draw.
@@ -118,6 +121,11 @@ class Loader:
         assembler = self._assembler(store, latents, reader)
         self.source = BatchSource(
             draws=self.draws, assembler=assembler, rank=rank, world_size=world_size
+        )
+        self.replacer = Replacer(
+            source=self.source,
+            max_bad=recipe.run.max_bad_samples,
+            was_replaced=was_replaced or {},
         )
 
     def _is_seen(self) -> Mask:
@@ -190,13 +198,7 @@ class Loader:
 
     def counts(self) -> Counts:
         """What there is to draw, and what is left out: to be shown before the first step."""
-        return counts_of(
-            self.anchors,
-            self.manifest,
-            self.recipe.routing,
-            split=self.split,
-            embodiments=self.embodiments,
-        )
+        return counts_of(self.draws, self.manifest, split=self.split, embodiments=self.embodiments)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -207,9 +209,9 @@ class Loader:
         """This rank's share of global batch `step`, made here and now.
 
         Raises:
-            SourceError: a sample is broken; the message has its address.
+            SourceError: more samples cannot be read than `run.max_bad_samples`; the message has the address of one.
         """
-        return self.source.batch(step)
+        return self.replacer.batch(step)
 
     def batches(self, first_step: int = 0, *, pin_memory: bool = False) -> Iterator[Batch]:
         """Batches from `first_step` on, for ever, made ahead by `recipe.run.num_workers` threads.
@@ -219,7 +221,7 @@ class Loader:
         """
         num_workers = self.recipe.run.num_workers
         yield from made_ahead(
-            self.source.batch, count(first_step), num_workers, pin_memory=pin_memory
+            self.replacer.batch, count(first_step), num_workers, pin_memory=pin_memory
         )
 
     def every(
@@ -238,17 +240,37 @@ class Loader:
         cuts = np.linspace(0, len(drawn.now), self.world_size + 1).astype(int)
         return drawn.part(slice(cuts[self.rank], cuts[self.rank + 1]))
 
+    @property
+    def stored_source(self) -> BatchSource:
+        """Whose batches have actions as they are stored, too."""
+        return replace(self.source, assembler=replace(self.source.assembler, keeps_stored=True))
+
     def at(
         self, places: Drawn, *, batch_size: int, num_workers: int = 0, pin_memory: bool = False
     ) -> Iterator[Batch]:
         """Batches of these places in their order, with actions as they are stored; the last may be smaller. `num_workers` threads make them ahead."""
-        source = replace(self.source, assembler=replace(self.source.assembler, keeps_stored=True))
+        source = self.stored_source
 
         def made(first: int) -> Batch:
             return source.made(places.part(slice(first, first + batch_size)))
 
         firsts = range(0, len(places.now), batch_size)
         yield from made_ahead(made, firsts, num_workers, pin_memory=pin_memory)
+
+    def replaced_at(
+        self, drawn: Drawn, step: int, places: Ints, *, batch_size: int, num_workers: int = 0
+    ) -> Iterator[Batch]:
+        """Batches of these samples in their order; those that cannot be read are replaced as in global batch `step` at `places`.
+
+        Raises:
+            SourceError: more samples of a batch cannot be read than `run.max_bad_samples`.
+        """
+
+        def made(first: int) -> Batch:
+            part = slice(first, first + batch_size)
+            return self.replacer.made(drawn.part(part), step, places[part])
+
+        yield from made_ahead(made, range(0, len(drawn.now), batch_size), num_workers)
 
 
 def _check_recipe(recipe: TrainRecipe, world_size: int) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.contained import contained
 from schemas.errors import ConfigError
+from schemas.json_text import parse_json
 from schemas.lerobot import CHUNK_SIZE, DATA_PATH
+from schemas.parquet_file import read_table
 from schemas.trained_action import Named
+from training.data.broken import is_hiccup
 
 FEATURES = ("action", "action.valid", "observation.state", "observation.valid")
 INFO = "meta/info.json"
@@ -28,6 +29,7 @@ def inside(root: Path, relative: str, *, repair: str = "") -> Path:
 
     Raises:
         ConfigError: there is nothing, or it lies elsewhere: a manifest is data, and may say anything.
+        OSError: the machine cannot look now.
     """
     try:
         path = contained(root, relative)
@@ -35,6 +37,8 @@ def inside(root: Path, relative: str, *, repair: str = "") -> Path:
     except ValueError as error:
         raise ConfigError(f"outside the corpus, not followed: {error}", where=relative) from error
     except OSError as error:
+        if is_hiccup(error):
+            raise
         found = f"missing ({error.strerror}); run `{repair or f'eicorpus verify {root}'}`"
         raise ConfigError(found, where=relative) from error
     return path
@@ -48,7 +52,7 @@ def feature_names(corpus: Path, dataset_path: str) -> Mapping[str, tuple[str, ..
     """
     relative = f"{dataset_path}/{INFO}"
     try:
-        features = json.loads(inside(corpus, relative).read_text())["features"]
+        features = parse_json(inside(corpus, relative).read_text())["features"]
         if any(name not in features for name in FEATURES):
             return {}
         return {name: tuple(map(str, features[name]["names"])) for name in FEATURES}
@@ -69,13 +73,12 @@ def read_features(corpus: Path, path: str, names: Mapping[str, Sequence[str]]) -
     Raises:
         ConfigError: no whole Parquet file with these columns of these widths.
     """
+    remedy = f"run `eicorpus verify {corpus}`"
+    table = read_table(inside(corpus, path), [*names], use_threads=False, remedy=remedy)
     try:
-        table = pq.read_table(
-            inside(corpus, path), columns=[*names], use_threads=False, partitioning=None
-        )
         found = {name: _matrix(table[name]) for name in names}
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        raise ConfigError(f"damaged ({error}); run `eicorpus verify {corpus}`", where=path) from error  # fmt: skip
+    except (ValueError, pa.ArrowException) as error:
+        raise ConfigError(f"damaged ({error}); {remedy}", where=path) from error
     for name, values in found.items():
         if values.shape[1] != len(names[name]):
             message = f"{name} has {values.shape[1]} elements, {INFO} names {len(names[name])}"

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from schemas.errors import ConfigError
-from schemas.manifest import ManifestRow
+from schemas.manifest import Latent, ManifestRow
 from training.batch import Batch, Origin
 from training.conditioning.protocol import TextReader
 from training.data.actions import ActionStore
 from training.data.anchors import Records
-from training.data.broken import broken_sample
-from training.data.latent_reader import LatentReader, is_finite
+from training.data.broken import broken_sample, patiently
+from training.data.latent_reader import LatentReader, Memory, is_finite
 from training.data.layout import ACTION_WIDTH
 from training.data.normalise import Normaliser
 from training.data.state import STATE_WIDTH
@@ -99,15 +99,15 @@ class Assembler:
         """[B, H + K, 172] stored values of rows of the segments, and where they are valid. 0 elsewhere."""
         values = np.zeros((*at.shape, ACTION_WIDTH), dtype=np.float32)
         valid = np.zeros(values.shape, dtype=bool)
-        for b, segment in enumerate(segments):
-            if segment["part"] < 0 or not inside[b].any():
+        row = (segments["offset"] - segments["start"])[:, None] + at
+        for number in np.unique(segments["part"]).tolist():
+            if number < 0:
                 continue
-            part = self.store.open_part(int(segment["part"]))
-            k = np.flatnonzero(inside[b])
-            first = int(segment["offset"] - segment["start"] + at[b, k[0]])
-            rows = slice(first, first + len(k))  # they follow each other
-            values[b][k[0] : k[-1] + 1, part.slots] = part.values[rows]
-            valid[b][k[0] : k[-1] + 1, part.slots] = part.valid[rows]
+            part = self.store.open_part(number)
+            b, k = np.nonzero(inside & (segments["part"] == number)[:, None])
+            rows, slots = row[b, k], part.slots[None]
+            values[b[:, None], k[:, None], slots] = part.values[rows]
+            valid[b[:, None], k[:, None], slots] = part.valid[rows]
         return values, valid
 
     def _state(self, segments: Records, now: Ints) -> Tensor:
@@ -130,28 +130,28 @@ class Assembler:
         at, inside = self.window.pictures(now, segments["start"], segments["end"])
         shape = self.latents.shape
         assert shape is not None
-        num_views, num_patches = len(self.cameras), shape.num_patches
-        size = (*at.shape, num_views, num_patches, shape.width)
-        out = _zeros(size, shape.read_as)
-        has = torch.zeros(size[:3], dtype=torch.bool)
+        size = (*at.shape, len(self.cameras), shape.num_patches, shape.width)
+        memory = np.empty(size, dtype=f"u{shape.read_as.itemsize}")
+        has = np.zeros(size[:3], dtype=bool)
         for b, row in enumerate(rows):
-            files = latents_of_views(row.latents, self.encoder_id, self.cameras)
-            for v, latent in enumerate(files):
-                if latent is None:
-                    continue
-                try:
-                    file = self.latents.open(latent, row.uid, row.end)
-                    for p in np.flatnonzero(inside[b]):
-                        file.read(int(at[b, p]), out[b, p, v])
-                        has[b, p, v] = True
-                    if not is_finite(out[b, :, v]):
-                        raise ConfigError("not finite", where=latent.path)
-                except (ConfigError, SafetensorError, OSError, RuntimeError) as error:
-                    raise broken_sample(row, int(now[b]), latent.path, error) from error
-        return out.flatten(2, 3), has
+            for v, latent in enumerate(
+                latents_of_views(row.latents, self.encoder_id, self.cameras)
+            ):
+                if latent is not None:
+                    has[b, :, v] = inside[b]
+                    try:
+                        out = at[b], inside[b], memory[b, :, v]
+                        patiently(partial(self._read, latent, row, *out))
+                    except (ConfigError, OSError) as error:
+                        raise broken_sample(row, int(now[b]), latent.path, error) from error
+        memory[~has] = 0
+        pictures = torch.from_numpy(memory).view(shape.read_as)
+        return pictures.flatten(2, 3), torch.from_numpy(has)
 
-
-def _zeros(size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Pages that the kernel clears when they are first written to, which most are anyway."""
-    memory = np.zeros(size, dtype=f"u{dtype.itemsize}")
-    return torch.from_numpy(memory).view(dtype)
+    def _read(self, latent: Latent, row: ManifestRow, at: Ints, inside: Mask, out: Memory) -> None:
+        """The pictures of one view of a sample that lie inside its segment. out: [P+1, N, D]."""
+        file = self.latents.open(latent, row.uid, row.end)
+        for p in np.flatnonzero(inside).tolist():
+            file.read(int(at[p]), out[p])
+            if not is_finite(out[p]):
+                raise ConfigError("not finite", where=latent.path)

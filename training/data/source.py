@@ -31,9 +31,6 @@ class BatchSource:
     rank: int
     world_size: int
 
-    def batch(self, step: int) -> Batch:
-        return self.made(self.draws.of_step(step, self.rank, self.world_size))
-
     def made(self, drawn: Drawn) -> Batch:
         return self.assembler.batch(*self._of(drawn), drawn.now, drawn.task)
 

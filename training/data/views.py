@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +78,13 @@ def latents_of_views(
     latents: Sequence[Latent], encoder_id: str, patterns: Sequence[str]
 ) -> tuple[Latent | None, ...]:
     """[V] the file of each view of one row of a manifest."""
-    own = sorted((x for x in latents if x.encoder_id == encoder_id), key=lambda x: x.camera)
-    return tuple(None if i is None else own[i] for i in views_of([x.camera for x in own], patterns))
+    own = sorted((x for x in latents if x.encoder_id == encoder_id), key=_camera)
+    views = _views_of(tuple(x.camera for x in own), tuple(patterns))
+    return tuple(None if i is None else own[i] for i in views)
+
+
+_camera = attrgetter("camera")
+_views_of = lru_cache(maxsize=4096)(views_of)  # a corpus has few sets of cameras
 
 
 def files_of_views(

@@ -29,7 +29,6 @@ from training.recipe import CachedText, TextSettings, TrainRecipe
 from training.run.checkpoint import Checkpoint
 from training.run.portion import moved
 from training.run.same_inputs import check_text
-from training.tasks import TASKS
 
 # Of each task, where nobody says otherwise: minutes on a CPU, and its mean is within 1 / sqrt(2000), 2 %, of a sample's spread
 NUM_SAMPLES = 2000
@@ -115,7 +114,7 @@ def held_out(
     data = recipe.data.model_copy(update={"encoder": found.state.encoder_id or recipe.data.encoder})
     loader = Loader(
         manifest,
-        recipe.model_copy(update={"data": data, "routing": RoutingSettings()}),
+        recipe.model_copy(update={"data": data, "routing": RoutingSettings(min_per_batch=0)}),
         reader=reader,
         split=request.split,
         cache=cache,
@@ -123,7 +122,7 @@ def held_out(
         normaliser=ready.normaliser,
         verify_latents=request.verify_latents,
     )
-    trained = [task for task in TASKS if recipe.routing.weights.get(task, 0.0) > 0]
+    trained = recipe.routing.trained
     sampler = Sampler(
         learner=ready.learner,
         precision=request.precision or recipe.run.precision,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,7 @@ PURPOSE = 10  # of the key of the noise: evaluation has 9
 class PolicySettings:
     """Which weights, and how they are asked."""
 
-    step: int | None = None  # of the checkpoint; None is the newest
+    step: int | Literal["best"] | None = None  # of the checkpoint; None is the newest
     use_averages: bool = False
     num_steps: int | None = None  # of Euler; None is the recipe's
     precision: Precision | None = None  # of compute; None is the recipe's

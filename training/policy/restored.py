@@ -11,7 +11,7 @@ from training.conditioning.protocol import Conditioner
 from training.data.normalise import Normaliser, from_state
 from training.learner import Learner
 from training.model.network import Network
-from training.recipe import TrainRecipe
+from training.recipe import TrainRecipe, stored_recipe
 from training.run.checkpoint import AVERAGES, WEIGHTS, Checkpoint
 from training.run.restore import restore_weights
 
@@ -26,7 +26,7 @@ class Restored:
 
 def recipe_of(found: Checkpoint) -> TrainRecipe:
     """The recipe of the run, as it was resolved."""
-    return TrainRecipe.model_validate(found.state.recipe)
+    return TrainRecipe.model_validate(stored_recipe(found.state.recipe))
 
 
 def restored(

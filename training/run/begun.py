@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import ConfigError
+from schemas.json_text import parse_json
 from training.run.checkpoint import Checkpoint, checkpoint_of, checkpoints, refuse_broken
 from training.run.parallel import Ranks, texts_of_all, together
 from training.run.run_folder import RunFacts
@@ -66,7 +67,7 @@ def begun_by_all(request: TrainRequest, facts: RunFacts, ranks: Ranks) -> Begun:
         mine = _newest(request) if ranks.is_first else none
     told = texts_of_all(Choice.of(mine, facts).model_dump_json(), ranks)
     with together(ranks):
-        return _opened(request, facts, Choice.model_validate_json(told[0]))
+        return _opened(request, facts, Choice.model_validate(parse_json(told[0])))
 
 
 def _newest(request: TrainRequest) -> Begun:

@@ -16,14 +16,13 @@ A folder is written beside its name, made durable and renamed: what is listed is
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -32,8 +31,11 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from schemas.errors import ConfigError
+from schemas.json_text import parse_json
 from schemas.text_features import FeatureSettings
 from training.model.settings import ModelSettings
+from training.run.best import Best, load_best, write_best
+from training.run.durable import make_durable, make_folder
 from training.run.optimiser import MOMENTS, Averages, trained
 from training.run.parallel import Ranks, whole
 
@@ -148,8 +150,11 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._last: Future[Path] | None = None
 
-    def save(self, make: Callable[[], Snapshot | None]) -> None:
+    def save(self, make: Callable[[], Snapshot | None], best: Best | None = None) -> None:
         """Wait for the one before, whose memory is free then, make the next and begin to write it; `make` gives None on other ranks.
+
+        Args:
+            best: where it is the best so far.
 
         Raises:
             OSError: the one before could not be written.
@@ -157,7 +162,7 @@ class CheckpointWriter:
         self.wait()
         made = make()
         if made is not None:
-            self._last = self._thread.submit(write, self.folder, made, keep=self.keep)
+            self._last = self._thread.submit(write, self.folder, made, keep=self.keep, best=best)
 
     def wait(self) -> None:
         """Until what was begun is on disk.
@@ -177,8 +182,8 @@ class CheckpointWriter:
             self._thread.shutdown()
 
 
-def write(folder: Path, made: Snapshot, *, keep: int) -> Path:
-    """Write one, whole or not at all, then remove all but the newest `keep`.
+def write(folder: Path, made: Snapshot, *, keep: int, best: Best | None = None) -> Path:
+    """Write one, whole or not at all, then remove all but the newest `keep` and the best.
 
     Raises:
         OSError: the disk is full, or refuses.
@@ -186,7 +191,8 @@ def write(folder: Path, made: Snapshot, *, keep: int) -> Path:
     target = folder / _name(made.state.step)
     part = folder / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    make_folder(folder)
+    part.mkdir()
     sizes = {}
     for name, tensors in made.files.items():
         try:
@@ -199,14 +205,18 @@ def write(folder: Path, made: Snapshot, *, keep: int) -> Path:
     for name in sizes:
         shutil.copymode(part / STATE, part / name)  # safetensors lets only the owner read
     for path in (*(part / name for name in sizes), part / STATE, part):
-        _make_durable(path)
+        make_durable(path)
     if target.exists():  # of a run that went back to an older one
         _remove(target)
     part.rename(target)
-    _make_durable(folder)
+    make_durable(folder)
     whole_ones = [path for _, path in _named(folder) if _opened(path) is not None]
+    if best is not None:
+        write_best(folder, best)
+    known = load_best(folder)
+    spared = {target} | ({folder / _name(known.step)} if known is not None else set())
     for old in whole_ones[:-keep]:
-        if old != target:  # after going back, higher steps of before are there
+        if old not in spared:  # after going back, higher steps of before are there
             _remove(old)
     return target
 
@@ -236,12 +246,19 @@ def refuse_broken(run: Path) -> None:
         raise ConfigError(f"{found}; remove what is damaged to go on from there", where=str(run / FOLDER))  # fmt: skip
 
 
-def checkpoint_of(run: Path, step: int | None = None) -> Checkpoint:
-    """The newest whole checkpoint, or that of a step: by its name, because over a network a listing may be older.
+def checkpoint_of(run: Path, step: int | Literal["best"] | None = None) -> Checkpoint:
+    """The newest whole checkpoint, or that of a step: by its name, because over a network a listing may be older. "best": `best.json` names it.
 
     Raises:
         ConfigError: there is none.
     """
+    if step == "best":
+        best = load_best(run / FOLDER)
+        if best is None:
+            said = "no best checkpoint: the run was not evaluated while it was trained"
+            repair = "name a step, or train with --set run.eval_every=N"
+            raise ConfigError(f"{said}; {repair}", where=str(run))
+        step = best.step
     named = checkpoints(run) if step is None else [_opened(run / FOLDER / _name(step))]
     found = next(reversed(named), None)
     if found is None:
@@ -265,7 +282,7 @@ def _named(folder: Path) -> list[tuple[int, Path]]:
 def _opened(folder: Path) -> Checkpoint | None:
     """None for a folder in which something is missing; that of a newer version raises ConfigError."""
     try:
-        raw = json.loads((folder / STATE).read_text())
+        raw = parse_json((folder / STATE).read_text())
         version = int(raw["checkpoint_version"])
         if version > VERSION:
             found = f"a checkpoint of version {version}, this eicorpus reads up to {VERSION}"
@@ -281,12 +298,5 @@ def _remove(folder: Path) -> None:
     """By a name that nobody lists first: half of a checkpoint is none."""
     gone = folder.with_name(f".{folder.name}.gone.part")  # beside that of one being written
     folder.rename(gone)
+    make_durable(folder.parent)  # or a power cut may leave half of it under its old name
     shutil.rmtree(gone)
-
-
-def _make_durable(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

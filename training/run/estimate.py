@@ -12,10 +12,6 @@ from training.recipe import TrainRecipe
 from training.run.optimiser import trained
 
 USUAL_SHARE = 0.4  # of the matmul peak: the target of the design for a sensible batch on a GPU
-# Bytes of activations of a token in a layer, over its width: 34 of a transformer layer in 16 bits without stored attention
-# (Korthikanti et al. 2022, "Reducing activation recomputation", table 2), and about 8 for the attention to text.
-BYTES_PER_ACTIVATION = 42
-BYTES_CHECKPOINTED = 4  # its input and output only, 16 bits each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +24,9 @@ class Estimate:
     steps_per_epoch: float
     flops_per_sample: float
     peak_flops: float
-    state_bytes: int  # weights, gradients, moments, averages
-    activation_bytes: int
+    memory: dict[str, int]  # bytes, by what they are for
+    accumulate: int  # parts of a rank's batch, one after the other
+    memory_by_parts: dict[int, int]  # bytes in all, in how many parts
     hours: float
 
     def as_object(self) -> dict[str, Any]:
@@ -54,24 +51,6 @@ def tokens_of(settings: ModelSettings, num_text: int) -> dict[str, int]:
         "joint": joint,
         "text": num_text + 1,
     }
-
-
-def state_bytes(num: int, recipe: TrainRecipe, world_size: int) -> int:
-    """Weights, gradients and two moments in fp32, averages where there are; FSDP2 divides them."""
-    each = 16 + (4 if recipe.optimiser.ema is not None else 0)
-    whole = num * each
-    return whole // world_size if recipe.run.parallel == "fsdp2" else whole
-
-
-def activation_bytes(settings: ModelSettings, recipe: TrainRecipe, world_size: int) -> int:
-    """Of the samples that are in the network at once, all draws of them."""
-    run = recipe.run
-    samples = run.batch_size // world_size // run.accumulate * run.num_draws
-    joint = settings.num_registers + settings.num_image_tokens + settings.num_action_tokens
-    per = BYTES_CHECKPOINTED if run.checkpoint_activations else BYTES_PER_ACTIVATION
-    once = BYTES_PER_ACTIVATION if run.checkpoint_activations else 0  # the layer that is done again
-    factor = 1 if run.precision == "bf16" else 2
-    return samples * joint * settings.width * (per * settings.num_layers + once) * factor
 
 
 def hours_of(recipe: TrainRecipe, flops_per_sample: float, peak: float, world_size: int) -> float:

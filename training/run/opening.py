@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from schemas import manifest as manifests
@@ -14,20 +16,26 @@ from training.data.embodiments import embodiments_of, grown
 from training.data.loader import Loader
 from training.data.normalise import Normaliser, from_state, normaliser_of
 from training.data.order import key_of
+from training.data.routing import RoutingSettings
 from training.learner import Learner
 from training.model.network import Network
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
 from training.run.begun import Begun, begun_by_all
 from training.run.compute import flops_per_sample, matmul_peak
-from training.run.parallel import Ranks, together
+from training.run.memory import Memory, footprint_of, memory_of, parts_that_fit
+from training.run.mishaps import Mishaps, open_mishaps
+from training.run.optimiser import trained
+from training.run.parallel import Ranks, most_of_all, together
 from training.run.portion import moved
 from training.run.restore import restore_weights
 from training.run.run_folder import RunFacts, check_same, going_on
 from training.run.same_inputs import check_encoder, check_same_text, check_text
 from training.run.session import Session, TrainRequest, World
 from training.run.spreads import measured_spreads
+from training.run.validation import Validation
 
+HELD_OUT = "val"  # the split that is looked at while training
 INITIAL = 6  # purpose of the key from which weights are drawn
 
 
@@ -41,6 +49,8 @@ def open_session(
             folder has a run of something else; or another rank sees other files.
     """
     recipe = request.recipe
+    if request.num_threads is not None:
+        torch.set_num_threads(request.num_threads)
     with together(ranks):
         manifest = manifests.load(request.manifest)
         facts = _facts(request, manifest)
@@ -52,6 +62,7 @@ def open_session(
             may_change_recipe=request.may_change_recipe,
         )
     begun = begun_by_all(request, facts, ranks)
+    mishaps = open_mishaps(request.out, recipe.run, ranks)
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 0)) >> 1)  # each as if it were alone
     with together(ranks):  # files may lie on the disk of each machine
         reader, conditioner = open_conditioner(
@@ -61,17 +72,24 @@ def open_session(
     if begun.checkpoint is not None:
         check_text(begun.checkpoint, conditioner.text_id)
     with together(ranks):
-        loader = _loader(request, manifest, begun, reader, ranks, world)
+        loader = _loader(request, manifest, begun, reader, ranks, world, mishaps)
     if begun.checkpoint is not None:
         check_encoder(begun.checkpoint, loader.encoder_id)
     _check_share(recipe, ranks)
     with together(ranks):
         first = loader.batch(0)  # also the first look at whether a batch can be made at all
+        validation = _validation(request, loader, ranks, mishaps)
     settings = _settings(loader, conditioner, begun, ranks, device)
-    learner = _learner(settings, conditioner, begun, recipe.seed).to(device)
+    learner = _learner(settings, conditioner, begun, recipe).to(device)
     num_text = _num_text(learner, moved(first, device))
+    by_parts = _by_parts(learner, settings, recipe, num_text, ranks)
+    with together(ranks):
+        num_parts = _num_parts(recipe, by_parts, device)
+    recipe = recipe.model_copy(
+        update={"run": recipe.run.model_copy(update={"accumulate": most_of_all(num_parts, ranks)})}
+    )
     return Session(
-        request=request,
+        request=replace(request, recipe=recipe),
         ranks=ranks,
         device=device,
         facts=facts if begun.found is None else going_on(request.out, facts),
@@ -79,9 +97,12 @@ def open_session(
         learner=learner,
         settings=settings,
         found=begun.found,
+        mishaps=mishaps,
+        validation=validation,
         num_text=num_text,
         flops_per_sample=flops_per_sample(settings, num_text, recipe.run.num_draws),
         peak_flops=_peak(recipe, device, world),
+        by_parts=by_parts,
     )
 
 
@@ -103,6 +124,7 @@ def _loader(
     reader: TextReader,
     ranks: Ranks,
     world: World,
+    mishaps: Mishaps,
 ) -> Loader:
     embodiments, normaliser = _bodies(begun, manifest, request.recipe)
     return Loader(
@@ -117,7 +139,43 @@ def _loader(
         num_processes=request.num_processes,
         verify_latents=request.verify_latents,
         progress=world.progress,
+        was_replaced=mishaps.was_replaced,
     )
+
+
+def _validation(
+    request: TrainRequest, loader: Loader, ranks: Ranks, mishaps: Mishaps
+) -> Validation | None:
+    """Of split val, with the embodiments and normalisation of training; None where the recipe wants none.
+
+    Raises:
+        ConfigError: nothing is held out, or its files are not there.
+    """
+    recipe, manifest = request.recipe, loader.manifest
+    if recipe.run.eval_every is None:
+        return None
+    if not len(manifest.of_split(HELD_OUT)):
+        found = f"no segment of split {HELD_OUT}, and the recipe evaluates every {recipe.run.eval_every} steps"
+        repair = "build the manifest with --val SHARE, or train with --set run.eval_every=null"
+        raise ConfigError(f"{found}; {repair}", where=f"manifest {manifest.facts.name}")
+    reader, _ = open_conditioner(
+        recipe.text, manifest, split=HELD_OUT, verify_latents=request.verify_latents
+    )
+    held_out = Loader(
+        manifest,
+        recipe.model_copy(update={"routing": RoutingSettings(min_per_batch=0)}),
+        reader=reader,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        split=HELD_OUT,
+        cache=request.cache,
+        embodiments=loader.embodiments,
+        normaliser=loader.normaliser,
+        num_processes=request.num_processes,
+        verify_latents=request.verify_latents,
+        was_replaced=mishaps.was_replaced,
+    )
+    return Validation(held_out, recipe, ranks, mishaps)
 
 
 def _bodies(
@@ -136,8 +194,8 @@ def _bodies(
 
 def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:
     share = recipe.run.batch_size // ranks.world_size
-    if share % recipe.run.accumulate:
-        found = f"a rank's {share} samples do not divide into {recipe.run.accumulate} parts"
+    if share % recipe.run.num_parts:
+        found = f"a rank's {share} samples do not divide into {recipe.run.num_parts} parts"
         raise ConfigError(found, where="recipe key run.accumulate")
 
 
@@ -156,14 +214,51 @@ def _settings(
     )
 
 
-def _learner(settings: ModelSettings, conditioner: Conditioner, begun: Begun, seed: int) -> Learner:
+def _learner(
+    settings: ModelSettings, conditioner: Conditioner, begun: Begun, recipe: TrainRecipe
+) -> Learner:
     """With the weights of a base; those of this run come with its optimiser, later."""
-    torch.manual_seed(int(key_of(seed, INITIAL, 1)) >> 1)
-    learner = Learner(Network(settings), conditioner)
+    torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
+    learner = Learner(Network(settings), conditioner, recipe.run.loss_over)
     if begun.base is not None:
         where = str(begun.base.folder)
         restore_weights(learner, begun.base.tensors(), where=where, may_grow=True)
     return learner
+
+
+def _by_parts(
+    learner: Learner, settings: ModelSettings, recipe: TrainRecipe, num_text: int, ranks: Ranks
+) -> dict[int, Memory]:
+    """For every number of parts that divides a rank's share."""
+    run, share = recipe.run, recipe.run.batch_size // ranks.world_size
+    found = footprint_of(settings, num_text, run.num_draws, run.precision)
+    block = learner.network.blocks[0]
+    return {
+        number: memory_of(
+            found,
+            recipe,
+            num_layers=settings.num_layers,
+            num_parameters=sum(p.numel() for p in trained(learner).values()),
+            block_parameters=sum(p.numel() for p in block.parameters()),
+            world_size=ranks.world_size,
+            num_parts=number,
+        )
+        for number in range(1, share + 1)
+        if share % number == 0
+    }
+
+
+def _num_parts(recipe: TrainRecipe, by_parts: dict[int, Memory], device: torch.device) -> int:
+    """As the recipe says; "auto" is what fits the device, as far as that is known.
+
+    Raises:
+        ConfigError: nothing fits.
+    """
+    if recipe.run.accumulate != "auto":
+        return recipe.run.accumulate
+    if device.type != "cuda":
+        return 1
+    return parts_that_fit(by_parts, torch.cuda.get_device_properties(device).total_memory)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from torch.optim import AdamW
 
 from training.model.adapters import Bank
 from training.recipe import OptimiserSettings
+from training.run.parallel import own_piece
 
 MATRICES = (nn.Linear, Bank)  # whose `weight` decays
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -76,11 +77,6 @@ class Averages:
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """After a step of the optimiser."""
-        mine = [_own_piece(value) for value in self.values.values()]
-        now = [_own_piece(p.detach()) for p in trained(module).values()]
+        mine = [own_piece(value) for value in self.values.values()]
+        now = [own_piece(p.detach()) for p in trained(module).values()]
         torch._foreach_lerp_(mine, now, 1.0 - self.decay)
-
-
-def _own_piece(x: Tensor) -> Tensor:
-    """Of a sharded tensor the piece of this rank, which is its own memory."""
-    return x.to_local() if isinstance(x, DTensor) else x

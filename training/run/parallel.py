@@ -6,6 +6,8 @@ by their number, because both wrappers take the mean of the ranks' gradients whe
 
 from __future__ import annotations
 
+import gc
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -27,6 +29,7 @@ from training.objective import Terms
 # By kind of device. With GPUs too, what is only said, such as numbers for the log, goes over the CPU and waits for none.
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 Wrapper = Literal["ddp", "fsdp2"]
+_MESHES: list[DeviceMesh] = []  # of this process, until it leaves the group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,10 @@ def gpus_in_reach(ranks: Ranks, device: torch.device) -> int:
 
 @contextmanager
 def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """A process group over all ranks, where there are several and nobody (Ray Train) has made one; found by what torchrun set."""
+    """A process group over all ranks, where there are several and nobody (Ray Train) has made one; found by what torchrun set.
+
+    Its threads have ended afterwards, also after an error.
+    """
     mine = not ranks.is_alone and not dist.is_initialized()
     if mine:
         backend = BACKENDS[device.type]
@@ -83,9 +89,32 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
         torch.cuda.set_device(device)
     try:
         yield
+    except BaseException as error:
+        _clear_frames(error)
+        raise
     finally:
         if mine:
             dist.destroy_process_group()
+        _release_groups()
+
+
+def _release_groups() -> None:
+    """Drop what keeps a destroyed group alive, because only its destructor joins the threads of gloo.
+
+    A thread of gloo that frees a tensor while the interpreter finalises aborts the process ("terminate called without an active exception").
+    torch caches meshes for the life of the process, and since 2.13 a mesh holds its groups.
+    """
+    for mesh in _MESHES:
+        getattr(mesh, "_pg_registry", {}).clear()
+    _MESHES.clear()
+    gc.collect()  # modules that FSDP2 wraps hold their group and lie in reference cycles
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Locals of finished frames of an error and of its causes: among them are modules that hold the group."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def wrapped(learner: Learner, how: Wrapper, ranks: Ranks, precision: str) -> nn.Module:
@@ -101,6 +130,7 @@ def _sharded(learner: Learner, precision: str) -> Learner:
     """Every block is gathered when it is its turn. What is frozen is not sharded: it has no gradient and no optimiser to share."""
     first = next(learner.parameters())
     mesh = init_device_mesh(first.device.type, (dist.get_world_size(),))
+    _MESHES.append(mesh)
     # What modules are given stays as it is and autocast decides, as without FSDP2: flow times, noise and targets in bf16 would be others, and
     # so would the error. Only blocks are gathered in bf16: what is outside of them makes and reads the stream of tokens, which stays fp32.
     outer = MixedPrecisionPolicy(cast_forward_inputs=False)
@@ -131,6 +161,13 @@ def quiet(model: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
     return nullcontext()
 
 
+def let_go(model: nn.Module) -> None:
+    """After a forward pass without a backward one. FSDP2 keeps what it gathered for the backward pass, and would take it for the weights of the next step."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def sum_over(x: Tensor, ranks: Ranks) -> Tensor:
     """The same on every rank, in place."""
     if not ranks.is_alone:
@@ -142,6 +179,11 @@ def asked_by_any(ranks: Ranks, *asked: bool) -> list[bool]:
     """Of each thing whether any rank asks for it; the same on every rank."""
     flags = torch.tensor(asked, dtype=torch.int64)  # on the CPU: nobody waits for a GPU
     return [number > 0 for number in sum_over(flags, ranks).tolist()]
+
+
+def most_of_all(number: int, ranks: Ranks) -> int:
+    """The largest number of any rank; the same on every rank."""
+    return int(rows_of_all(torch.tensor([number]), ranks).max())
 
 
 def rows_of_all(x: Tensor, ranks: Ranks) -> Tensor:
@@ -186,6 +228,11 @@ def whole(x: Tensor) -> Tensor:
     """A tensor as it would be on one process; every rank must ask, in the same order."""
     x = x.detach()
     return x.full_tensor() if isinstance(x, DTensor) else x
+
+
+def own_piece(x: Tensor) -> Tensor:
+    """Of a sharded tensor the piece of this rank, which is its own memory."""
+    return x.to_local() if isinstance(x, DTensor) else x
 
 
 def piece_like(full: Tensor, like: Tensor) -> Tensor:

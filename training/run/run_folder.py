@@ -4,6 +4,7 @@ run.json       RunFacts: the manifest by path and digest, the recipe by digest
 manifest.json  the page of the manifest, as it was
 recipe.yaml    the recipe, resolved
 log.jsonl      one object a line
+bad.jsonl      samples that could not be read, in whose place others were drawn; skipped.jsonl: steps that were not finite
 stop           where it is there, the run stops after its step, as at a signal; the next start removes it
 .lock          held by the process that trains here
 """
@@ -12,8 +13,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +22,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.errors import ConfigError
+from schemas.json_text import parse_json
 from schemas.manifest import FACTS_FILE
-from training.recipe import TrainRecipe
+from schemas.yaml_text import parse_yaml
+from training.recipe import TrainRecipe, stored_recipe
+from training.run.durable import make_folder, replace
 
 VERSION = 1  # a reader refuses a higher one
 RUN_FILE, RECIPE_FILE, LOG_FILE = "run.json", "recipe.yaml", "log.jsonl"
@@ -38,8 +40,13 @@ FREE = {
         "checkpoint_every",
         "checkpoint_minutes",
         "compile",
+        "eval_every",
+        "eval_samples",
+        "keep_best",
         "keep_checkpoints",
         "log_every",
+        "max_bad_samples",
+        "max_skipped_steps",
         "num_workers",
         "parallel",
     )
@@ -67,13 +74,14 @@ def load_run(out: Path) -> tuple[RunFacts, TrainRecipe] | None:
     if not (out / RUN_FILE).exists():
         return None
     try:
-        raw = json.loads((out / RUN_FILE).read_text())
+        raw = parse_json((out / RUN_FILE).read_text())
         if int(raw["run_version"]) > VERSION:
             found = f"a run of version {raw['run_version']}, this eicorpus reads up to {VERSION}"
             raise ConfigError(f"{found}; install a newer eicorpus", where=str(out))
-        recipe = TrainRecipe.model_validate(yaml.safe_load((out / RECIPE_FILE).read_text()))
+        kept = parse_yaml((out / RECIPE_FILE).read_text())
+        recipe = TrainRecipe.model_validate(stored_recipe(kept))
         return RunFacts.model_validate(raw), recipe
-    except (OSError, ValueError, KeyError, TypeError, ValidationError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         message = f"not a whole run ({error}); choose another --out, or remove this one"
         raise ConfigError(message, where=str(out)) from error
 
@@ -105,6 +113,10 @@ def check_same(
     if odd and not may_change_recipe:
         more = f" and {len(odd) - 6} more" if len(odd) > 6 else ""
         found = f"begun with another recipe: {', '.join(odd[:6])}{more}"
+        if (
+            old.routing.draw != recipe.routing.draw
+        ):  # the default of runs from before `routing.draw` was another
+            found += f"; add --set routing.draw={old.routing.draw} to draw as it began"
         raise ConfigError(f"{found}; {other.format('--allow-other-recipe')}", where=str(out))
 
 
@@ -143,11 +155,11 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def write_run(out: Path, facts: RunFacts, recipe: TrainRecipe, manifest: Path) -> None:
     """Begin a run, or go on with one; `run.json` last, by which it is known."""
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(manifest / FACTS_FILE, out / FACTS_FILE)
+    make_folder(out)
+    replace(out / FACTS_FILE, (manifest / FACTS_FILE).read_bytes())
     content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    _replace(out / RECIPE_FILE, content)
-    _replace(out / RUN_FILE, json.dumps(facts.model_dump(), indent=1, sort_keys=True))
+    replace(out / RECIPE_FILE, content)
+    replace(out / RUN_FILE, json.dumps(facts.model_dump(), indent=1, sort_keys=True))
 
 
 def cut_log(out: Path, step: int) -> None:
@@ -156,20 +168,20 @@ def cut_log(out: Path, step: int) -> None:
     if not path.exists():
         return
     lines = path.read_text().splitlines(keepends=True)
-    _replace(path, "".join(line for line in lines if _step_of(line) <= step))
+    replace(path, "".join(line for line in lines if _step_of(line) <= step))
 
 
 def logged(out: Path, step: int) -> dict[str, Any]:
     """The line of a step; nothing where there is none."""
     path = out / LOG_FILE
     lines = path.read_text().splitlines() if path.exists() else []
-    return next((dict(json.loads(line)) for line in lines if _step_of(line) == step), {})
+    return next((dict(parse_json(line)) for line in lines if _step_of(line) == step), {})
 
 
 def _step_of(line: str) -> float:
     """A line that was cut by a power failure is of no step."""
     try:
-        return int(json.loads(line)["step"])
+        return int(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
 
@@ -182,12 +194,12 @@ def append_log(out: Path, line: dict[str, Any]) -> None:
 
 def write_result(out: Path, told: dict[str, Any]) -> None:
     """What came of it."""
-    _replace(out / RESULT_FILE, json.dumps(told, indent=1))
+    replace(out / RESULT_FILE, json.dumps(told, indent=1))
 
 
 def load_result(out: Path) -> dict[str, Any]:
     """What was written last."""
-    return dict(json.loads((out / RESULT_FILE).read_text()))
+    return dict(parse_json((out / RESULT_FILE).read_text()))
 
 
 @contextmanager
@@ -220,12 +232,3 @@ def is_asked_to_stop(out: Path) -> bool:
 def forget_stop(out: Path) -> None:
     """What was asked of the run before."""
     (out / STOP_FILE).unlink(missing_ok=True)
-
-
-def _replace(path: Path, content: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

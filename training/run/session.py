@@ -14,8 +14,10 @@ from training.data.loader import Loader
 from training.learner import Learner
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
+from training.run.best import Best, load_best
 from training.run.blocks import prepare_blocks
 from training.run.checkpoint import (
+    FOLDER,
     Checkpoint,
     CheckpointState,
     CheckpointWriter,
@@ -24,18 +26,19 @@ from training.run.checkpoint import (
 )
 from training.run.estimate import (
     Estimate,
-    activation_bytes,
     hours_of,
     parameters_of,
-    state_bytes,
     tokens_of,
 )
+from training.run.memory import Memory
 from training.run.metrics import Grouping, Losses
-from training.run.optimiser import Averages, adamw, trained
+from training.run.mishaps import Mishaps
+from training.run.optimiser import Averages, adamw
 from training.run.parallel import Ranks, wrapped
 from training.run.restore import restore
 from training.run.run_folder import RunFacts, cut_log, write_run
 from training.run.trainer import Hooks, Loop, Trainer
+from training.run.validation import Validated, Validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ class TrainRequest:
     init_from: Path | None = None
     cache: Path | None = None
     num_processes: int = 1  # that derive actions, the first time
+    num_threads: int | None = None  # of a matrix product on a CPU; None is torch's own choice
     verify_latents: bool = False
     may_change_manifest: bool = False
     may_change_recipe: bool = False
@@ -62,6 +66,7 @@ class World:
     clock_s: Callable[[], float]
     should_stop: Callable[[], bool] = lambda: False
     told: Callable[[dict[str, Any]], None] = lambda line: None
+    stepped: Callable[[int], None] = lambda done: None  # after every step: how many are done
     progress: Callable[[int, int], None] = field(default=lambda done, whole: None)
 
 
@@ -77,9 +82,12 @@ class Session:
     learner: Learner
     settings: ModelSettings
     found: Checkpoint | None  # of this run, to go on from
+    mishaps: Mishaps
+    validation: Validation | None
     num_text: int  # tokens of text of a sample
     flops_per_sample: float
     peak_flops: float
+    by_parts: dict[int, Memory]  # of a rank, by `run.accumulate`
 
     @property
     def first_step(self) -> int:
@@ -94,7 +102,6 @@ class Session:
     def estimate(self) -> Estimate:
         """For whoever thinks about beginning it."""
         recipe, world_size = self.request.recipe, self.ranks.world_size
-        num = sum(p.numel() for p in trained(self.learner).values())
         epoch = self.loader.steps_per_epoch
         return Estimate(
             parameters=parameters_of(self.learner),
@@ -103,8 +110,9 @@ class Session:
             steps_per_epoch=epoch,
             flops_per_sample=self.flops_per_sample,
             peak_flops=self.peak_flops,
-            state_bytes=state_bytes(num, recipe, world_size),
-            activation_bytes=activation_bytes(self.settings, recipe, world_size),
+            memory=self.by_parts[recipe.run.num_parts].as_object(),
+            accumulate=recipe.run.num_parts,
+            memory_by_parts={number: each.total for number, each in self.by_parts.items()},
             hours=hours_of(recipe, self.flops_per_sample, self.peak_flops, world_size),
         )
 
@@ -134,7 +142,12 @@ class Session:
                 clock_s=world.clock_s,
                 should_stop=world.should_stop,
                 told=world.told,
+                stepped=world.stepped,
                 save=partial(self._save, trainer, writer),
+                validate=self._validate_with(trainer),
+                save_best=partial(self._save, trainer, writer),
+                best=load_best(request.out / FOLDER),
+                mishaps=self.mishaps,
             ),
         )
         batches = self.loader.batches(self.first_step, pin_memory=self.device.type == "cuda")
@@ -169,7 +182,15 @@ class Session:
         rows = self.loader.manifest.rows
         return {name: Grouping.of(rows[name].to_pylist()) for name in ("tier", "embodiment")}
 
-    def _save(self, trainer: Trainer, writer: CheckpointWriter, done: int) -> None:
+    def _validate_with(self, trainer: Trainer) -> Callable[[], Validated] | None:
+        if self.validation is None:
+            return None
+        of = trainer.learner, trainer.model, trainer.averages, self.device
+        return partial(self.validation.run, *of)
+
+    def _save(
+        self, trainer: Trainer, writer: CheckpointWriter, done: int, best: Best | None = None
+    ) -> None:
         recipe = self.request.recipe
         state = CheckpointState(
             step=done,
@@ -186,4 +207,4 @@ class Session:
         )
         normaliser = self.loader.normaliser.state()
         parts = trainer.learner, trainer.optimiser, trainer.averages
-        writer.save(partial(snapshot, *parts, state, self.ranks, normaliser))
+        writer.save(partial(snapshot, *parts, state, self.ranks, normaliser), best)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from schemas.errors import SourceError
 from schemas.supervision import Task
 from training.data.draws import Drawn
 from training.data.loader import Loader
@@ -59,12 +61,28 @@ def _std(
         told = torch.zeros(2, dtype=torch.float64)
         with together(ranks):
             for first in range(0, len(places.now), _AT_ONCE):
-                found = read(loader.source, places.part(slice(first, first + _AT_ONCE)))
-                told += torch.stack([found.square().sum(), torch.tensor(found.numel()).double()])
+                for found in _readable(loader, read, places.part(slice(first, first + _AT_ONCE))):
+                    told += torch.stack(
+                        [found.square().sum(), torch.tensor(found.numel()).double()]
+                    )
         whole, num = sum_over(told.to(device), ranks).tolist()
         if num:
             return float(f"{(whole / num) ** 0.5:.3g}") if whole > 0 else _UNKNOWN
     return _UNKNOWN
+
+
+def _readable(
+    loader: Loader, read: Callable[[BatchSource, Drawn], Tensor], places: Drawn
+) -> Iterator[Tensor]:
+    """What is read of these places; where some may be left out, without those that cannot be read."""
+    try:
+        yield read(loader.source, places)
+    except SourceError:
+        if not loader.recipe.run.max_bad_samples:
+            raise
+        for b in range(len(places.now)):
+            with suppress(SourceError):
+                yield read(loader.source, places.part(slice(b, b + 1)))
 
 
 def _actions(source: BatchSource, places: Drawn) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +18,16 @@ from training.learner import Learner
 from training.objective import num_scored, weighted
 from training.precision import computing
 from training.recipe import TrainRecipe
-from training.run.guard import culprits, diverged
+from training.run.best import Best
+from training.run.guard import Diverged, culprits, diverged
 from training.run.metrics import Losses, Pace
+from training.run.mishaps import Mishaps
 from training.run.noise import noise_for
 from training.run.optimiser import Averages, clip, gradient_norm, set_lr
-from training.run.parallel import Ranks, asked_by_any, quiet, sum_over
+from training.run.parallel import Ranks, asked_by_any, quiet, sum_over, together
 from training.run.portion import moved, parts
 from training.run.schedule import lr_at
+from training.run.validation import Validated
 
 DROPOUT = 8  # purpose of a key, beside that of the noise
 
@@ -70,7 +74,8 @@ class Trainer:
             Diverged: a loss or gradient is not finite; the weights are as they were.
         """
         run, settings = self.recipe.run, self.recipe.optimiser
-        counts = sum_over(num_scored(batch) * run.num_draws, self.ranks)
+        scored = num_scored(batch, self.learner.loss_over)
+        counts = sum_over(scored * run.num_draws, self.ranks)
         self.optimiser.zero_grad(set_to_none=True)
         torch.manual_seed(int(key_of(self.recipe.seed, step, DROPOUT, self.ranks.rank)) >> 1)
         sample_sums, sample_counts = self._accumulate(batch, step, counts)
@@ -98,10 +103,10 @@ class Trainer:
     def _accumulate(self, batch: Batch, step: int, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of all parts of the batch; [B] sums and counts of its samples."""
         run = self.recipe.run
-        size = len(batch.known.task) // run.accumulate
+        size = len(batch.known.task) // run.num_parts
         first = self.ranks.rank * len(batch.known.task)
         found = []
-        for index, part in enumerate(parts(batch, run.accumulate)):
+        for index, part in enumerate(parts(batch, run.num_parts)):
             noise = noise_for(
                 part,
                 seed=self.recipe.seed,
@@ -109,7 +114,7 @@ class Trainer:
                 first=first + index * size,
                 num_draws=run.num_draws,
             )
-            with quiet(self.model, is_last=index == run.accumulate - 1):
+            with quiet(self.model, is_last=index == run.num_parts - 1):
                 with computing(run.precision, self.device):
                     terms = self.model(part, noise.t, noise.action, noise.future)
                 # Both wrappers take the mean over ranks where the sum is wanted.
@@ -128,6 +133,13 @@ class Hooks:
     should_stop: Callable[[], bool]
     told: Callable[[dict[str, Any]], None]
     save: Callable[[int], None]  # how many steps are done
+    stepped: Callable[[int], None] = lambda done: None  # how many are done; on every rank
+    validate: Callable[[], Validated] | None = None  # None: never
+    save_best: Callable[[int, Best], None] = lambda done, best: (
+        None
+    )  # instead of `save`, where it is the best so far
+    best: Best | None = None  # of before
+    mishaps: Mishaps | None = None  # None: nothing may be left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -144,58 +156,98 @@ class Loop:
         """How many steps are done: `end`, or less where it was asked to stop. That many are saved.
 
         Raises:
-            Diverged: numbers are no longer numbers; nothing was saved since.
+            Diverged: numbers are no longer numbers, more often than may be; nothing was saved since.
+            SourceError: samples cannot be read, more than may be.
         """
         recipe, hooks = self.trainer.recipe.run, self.hooks
         pace = Pace(began_s=hooks.clock_s())
-        saved_s = pace.began_s
+        saved_s, stepped, best = pace.began_s, None, hooks.best
         for done in range(first + 1, end + 1):
-            stepped = self._step(batches, done - 1, pace)
+            stepped = self._step(batches, done - 1, pace) or stepped
+            hooks.stepped(done)
             # A signal reaches ranks at different steps, and their clocks differ: what one wants, all do.
             is_stopped, is_late = asked_by_any(
                 self.trainer.ranks, hooks.should_stop(), self._is_late(saved_s)
             )
             is_last = done == end or is_stopped
-            if done % recipe.log_every == 0 or is_last:
-                self._tell(done, stepped, pace)
+            validated = self._validated(done, pace)
+            is_told = done % recipe.log_every == 0 or is_last or validated is not None
+            if stepped is not None and is_told:
+                self._tell(done, stepped, pace, {} if validated is None else validated.line)
                 pace = Pace(began_s=hooks.clock_s())
-            if done % recipe.checkpoint_every == 0 or is_late or is_last:
+            is_best = validated is not None and (best is None or validated.loss < best.loss)
+            if validated is not None and is_best and recipe.keep_best:
+                best = Best(step=done, loss=validated.loss)
+                hooks.save_best(done, best)
+                saved_s = hooks.clock_s()
+            elif done % recipe.checkpoint_every == 0 or is_late or is_last:
                 hooks.save(done)
                 saved_s = hooks.clock_s()
             if is_stopped:
                 return done
         return end
 
+    def _validated(self, done: int, pace: Pace) -> Validated | None:
+        """Held-out losses where they are due. The time it takes is no step's."""
+        every = self.trainer.recipe.run.eval_every
+        if self.hooks.validate is None or every is None or done % every:
+            return None
+        began_s = self.hooks.clock_s()
+        found = self.hooks.validate()
+        pace.began_s += self.hooks.clock_s() - began_s
+        return found
+
     def _is_late(self, saved_s: float) -> bool:
         """Whether a kill would cost more than the recipe says, by the clock of this rank."""
         minutes = self.trainer.recipe.run.checkpoint_minutes
         return minutes is not None and self.hooks.clock_s() - saved_s >= 60 * minutes
 
-    def _step(self, batches: Iterator[Batch], step: int, pace: Pace) -> Stepped:
+    def _step(self, batches: Iterator[Batch], step: int, pace: Pace) -> Stepped | None:
+        """None for a step that was skipped: it changed nothing."""
         began_s = self.hooks.clock_s()
-        batch = next(batches, None)
-        if batch is None:
-            raise InvariantError("the loader ended before the run", where=f"step {step}")
-        batch = moved(batch, self.trainer.device)
+        batch = moved(self._next(batches, step), self.trainer.device)
         pace.waited_s += self.hooks.clock_s() - began_s
-        stepped = self.trainer.step(batch, step)
+        mishaps = self.hooks.mishaps
+        if mishaps is not None and mishaps.was_skipped(step):
+            return None
+        try:
+            stepped = self.trainer.step(batch, step)
+        except Diverged as error:
+            if mishaps is None:
+                raise
+            mishaps.skipped(step, error)
+            return None
         self.losses.add(batch.origin, batch.known.task, stepped.sample_sums, stepped.sample_counts)
         pace.num_steps += 1
         pace.num_samples += len(batch.known.task)
         return stepped
 
-    def _tell(self, done: int, stepped: Stepped, pace: Pace) -> None:
+    def _next(self, batches: Iterator[Batch], step: int) -> Batch:
+        """Where samples may be left out, ranks agree on which; else what one cannot read ends it alone, and torchrun the others."""
+        mishaps, ranks = self.hooks.mishaps, self.trainer.ranks
+        is_bounded = self.trainer.recipe.run.max_bad_samples > 0
+        with together(ranks) if is_bounded else nullcontext():
+            batch = next(batches, None)
+            if batch is None:
+                raise InvariantError("the loader ended before the run", where=f"step {step}")
+        if mishaps is not None:
+            mishaps.replaced(batch.replaced)
+        return batch
+
+    def _tell(self, done: int, stepped: Stepped, pace: Pace, more: dict[str, object]) -> None:
         """`loss` and `gradient_norm` are of the last step; all else of the steps since the line before."""
         trainer = self.trainer
         means = self.losses.means(trainer.ranks)
         self.losses.reset()
-        line = {
+        line: dict[str, Any] = {
             "step": done,
             "loss": stepped.loss(trainer.recipe),
             "lr": stepped.lr,
             "gradient_norm": stepped.gradient_norm,
         }
+        if self.hooks.mishaps is not None:
+            line |= self.hooks.mishaps.counts
         paced = pace.told(self.hooks.clock_s(), self.flops_per_sample, self.peak)
         paced["samples_per_s"] *= trainer.ranks.world_size
         if trainer.ranks.is_first:
-            self.hooks.told(line | paced | means)
+            self.hooks.told(line | paced | means | more)

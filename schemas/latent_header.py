@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigError
+from schemas.json_text import parse_json
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, STORED_AS, LatentFacts, facts_of
 
 MAX_HEADER_BYTES = 1 << 20  # ours have a thousand
@@ -54,7 +55,7 @@ def read_header(path: Path) -> Header:
             raise ConfigError(f"no safetensors file: a header of {length} bytes", where=str(path))
         text = file.read(length)
     try:
-        raw = json.loads(text)
+        raw = parse_json(text)
         metadata = raw.pop("__metadata__", None)
         tensors = {name: _held(given, 8 + length) for name, given in raw.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,0 +1,142 @@
+"""A committed episode as arrays: state, action and masks by name, pictures by timestep, latents. For notebooks and readers of their own; docs/python.md.
+
+The training loader (`training/data`) reads batches of many episodes; this reads one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.catalog import Catalog
+from ingest.curation.view import EpisodeView, open_view
+from ingest.dataset_info import read_info
+from ingest.latents.arrays import Latents, read_latents
+from ingest.latents.grid import pictures_at
+from ingest.storage import within
+from schemas.errors import ConfigError
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredEpisode:
+    """K timesteps at `rate_hz`; timestep k is k / rate_hz seconds after the first. `row` is the episode's row of the catalog."""
+
+    corpus: Path
+    row: Mapping[str, Any]
+    latent_rows: Sequence[
+        Mapping[str, Any]
+    ]  # of the table `latents`, the newest of a camera and encoder last
+    view: EpisodeView
+
+    @property
+    def length(self) -> int:
+        return self.view.length
+
+    @property
+    def rate_hz(self) -> float:
+        return self.view.rate_hz
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        return tuple(self.view.videos)
+
+    @property
+    def features(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the elements of every numeric feature: `observation.state` -> ("left.position_m.x", ...)."""
+        return self.view.names
+
+    def values(self, feature: str, part: str | None = None) -> Float32:
+        """[K, n] a feature, or the slice `part` of it ("left.position_m").
+
+        Raises:
+            ConfigError: the episode has no such feature or slice; the message names those it has.
+        """
+        if feature not in self.view.columns:
+            raise ConfigError(f"no feature {feature!r}; there are {', '.join(self.features)}")
+        found = self.view.columns[feature] if part is None else self.view.part(feature, part)
+        if found is None:
+            names = ", ".join(self.features[feature])
+            raise ConfigError(f"{feature} has no slice {part!r}; its elements are {names}")
+        return found.astype(np.float32)
+
+    def valid(self, feature: str, part: str) -> npt.NDArray[np.bool_]:
+        """[K] whether the slice `part` of `observation.state` or `action` may be believed."""
+        return self.view.valid(feature, part)
+
+    @property
+    def state(self) -> Float32:
+        """[K, n] `observation.state`."""
+        return self.values("observation.state")
+
+    @property
+    def action(self) -> Float32:
+        """[K, n] `action`; row k is the target for timestep k + 1."""
+        return self.values("action")
+
+    def frames(
+        self, camera: str, timesteps: Sequence[int] | None = None
+    ) -> Iterator[npt.NDArray[np.uint8]]:
+        """[H, W, 3] uint8 RGB at each timestep, ascending; all of them by default. Decoded one by one.
+
+        Raises:
+            ConfigError: no such camera, or a timestep outside the episode.
+            SourceError: the video is missing or damaged.
+        """
+        wanted = list(range(self.length)) if timesteps is None else list(timesteps)
+        if camera not in self.view.videos:
+            raise ConfigError(
+                f"no camera {camera!r}; there are {', '.join(self.cameras) or 'none'}"
+            )
+        if any(b <= a for a, b in pairwise(wanted)):
+            raise ConfigError("timesteps must ascend")
+        if wanted and not (wanted[0] >= 0 and wanted[-1] < self.length):
+            raise ConfigError(f"timesteps must lie in [0, {self.length})")
+        if not wanted:
+            return iter(())
+        path = within(self.corpus, self.view.videos[camera].relative_to(self.corpus).as_posix())
+        return pictures_at(path, wanted, self.rate_hz)
+
+    def latents(self, camera: str, encoder_id: str | None = None) -> Latents:
+        """The stored latents of a camera; `encoder_id` may be left out where one encoder made all there are.
+
+        Raises:
+            ConfigError: there are none, several encoders made some, or the file is damaged.
+        """
+        rows = [row for row in self.latent_rows if row["camera"] == camera]
+        encoders = sorted({row["encoder_id"] for row in rows})
+        if encoder_id is None and len(encoders) > 1:
+            raise ConfigError(f"several encoders; name one of {', '.join(encoders)}")
+        rows = [row for row in rows if encoder_id in (None, row["encoder_id"])]
+        if not rows:
+            have = ", ".join(encoders) or "none; run `eicorpus latents`"
+            raise ConfigError(f"no latents of camera {camera!r} by {encoder_id}; there are: {have}")
+        return read_latents(within(self.corpus, rows[-1]["path"]))
+
+
+def open_episode(catalog: Catalog, uid: str) -> StoredEpisode:
+    """An episode of the catalog's snapshot.
+
+    Raises:
+        ConfigError: no episode has this uid, or its files are not where the catalog says.
+        SourceError: its rows cannot be read.
+    """
+    rows = catalog.arrow("FROM episodes WHERE uid = $uid", {"uid": uid}).to_pylist()
+    if len(rows) != 1:
+        raise ConfigError(
+            f"no episode {uid!r} in snapshot {catalog.snapshot}", where=str(catalog.corpus)
+        )
+    (row,) = rows
+    info = read_info(catalog.corpus, row["dataset_path"])
+    latents = catalog.arrow(
+        "FROM latents WHERE uid = $uid ORDER BY run_id", {"uid": uid}
+    ).to_pylist()
+    view = open_view(catalog.corpus, row, (), info.features, float(info.fps))
+    return StoredEpisode(corpus=catalog.corpus, row=row, latent_rows=latents, view=view)

@@ -1,0 +1,146 @@
+"""A machine that others use, a log instead of a terminal, and a manifest that cannot be trained on: said at once, and cheap."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from jobs import cores
+from jobs.cli import app
+from jobs.train import refuse_without_latents
+from jobs.train_report import Live
+from schemas.errors import ConfigError
+from schemas.manifest import ROW_SCHEMA, ROWS_FILE
+from schemas.threads import threads_for
+from tests.training.corpus import Trainable
+
+
+@pytest.mark.parametrize(
+    ("num", "load", "quota", "wanted"),
+    [
+        (2, 0.0, None, 2),
+        (2, 0.4, None, 2),
+        (2, 1.0, None, 1),
+        (2, 16.0, None, 1),
+        (16, 3.2, None, 13),
+        (16, 0.0, 4.0, 4),
+        (16, 0.0, 0.5, 1),
+        (1, 0.0, None, 1),
+    ],
+)
+def test_threads_by_hand(num: int, load: float, quota: float | None, wanted: int) -> None:
+    assert threads_for(num, load, quota_cores=quota) == wanted
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_the_quota_of_a_container(
+    tmp_path: Path, files: dict[str, str], wanted: float | None
+) -> None:
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert cores.quota_cores(tmp_path) == wanted
+
+
+def test_whoever_sets_the_number_of_threads_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cores.VARIABLE, "7")
+    assert cores.compute_threads() == 7
+    monkeypatch.setenv(cores.VARIABLE, "many")
+    monkeypatch.setattr(cores, "usable_cores", lambda: 4)
+    monkeypatch.setattr(cores, "quota_cores", lambda: None)
+    monkeypatch.setattr("os.getloadavg", lambda: (2.0, 0.0, 0.0))
+    assert cores.compute_threads() == 2
+
+
+def lines_of(*, is_terminal: bool) -> list[str]:
+    """What is written of 100 steps that take 10 s each, with a loss from step 20 on."""
+    now_s, file = [0.0], io.StringIO()
+    console = Console(file=file, force_terminal=is_terminal, width=120)
+    live = Live(is_shown=True, clock_s=lambda: now_s[0], console=console)
+    live.begin(0, 100)
+    for done in range(1, 101):
+        now_s[0] += 10
+        live.stepped(done)
+        if done == 20:
+            live.told({"step": 20, "loss": 1.5, "samples_per_s": 3.0, "mfu": 0.1, "data_wait_share": 0.0})  # fmt: skip
+    return file.getvalue().splitlines()
+
+
+def test_a_log_has_a_plain_line_every_30_seconds() -> None:
+    """However slow the steps are and however rare the lines of the run's own log."""
+    lines = lines_of(is_terminal=False)
+    assert len(lines) == 1 + 33 + 1
+    assert lines[0].startswith("train: 0 of 100 steps")
+    assert lines[1].startswith("train: 3 of 100 steps, ")
+    assert "loss 1.5000" in lines[10]
+    assert lines[-1].startswith("train: 100 of 100 steps")
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_terminal_has_no_plain_lines() -> None:
+    assert not [line for line in lines_of(is_terminal=True) if line.startswith("train: ")]
+
+
+def without_latents(mine: Trainable) -> Path:
+    """The rows as a manifest has them that was built before `eicorpus latents`."""
+    rows = pq.read_table(mine.manifest / ROWS_FILE)
+    none = pa.array([[]] * len(rows), type=ROW_SCHEMA.field("latents").type)
+    at = rows.schema.get_field_index("latents")
+    pq.write_table(rows.set_column(at, "latents", none), mine.manifest / ROWS_FILE)
+    return mine.manifest
+
+
+def test_a_manifest_without_latents_is_refused_before_torch_is_imported(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    folder = without_latents(trainable.copied(tmp_path / "corpus"))
+    with pytest.raises(
+        ConfigError, match=r"eicorpus latents .* --encoder NAME`, then `eicorpus manifest build"
+    ):
+        refuse_without_latents(folder)
+    code = (
+        "import sys\n"
+        "from jobs.train import command\n"
+        "from schemas.errors import ConfigError\n"
+        "from pathlib import Path\n"
+        f"try: command(manifest=Path({str(folder)!r}), out=Path('x'))\n"
+        "except ConfigError as error: assert 'eicorpus latents' in str(error), error\n"
+        "else: sys.exit('not refused')\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_manifest_with_latents_is_not(trainable: Trainable) -> None:
+    refuse_without_latents(trainable.manifest)
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_manifest_that_is_built_before_latents_says_so(
+    trainable: Trainable, monkeypatch: pytest.MonkeyPatch, *, has: bool
+) -> None:
+    if not has:
+        monkeypatch.setattr("jobs.manifest.has_latents", lambda rows: False)
+    words = ["manifest", "build", "new", "--corpus", str(trainable.corpus), "--dry-run", "--json"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    assert ("no segment has latents" in done.stderr) != has

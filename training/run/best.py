@@ -1,0 +1,49 @@
+"""Which checkpoint of a run was best on held-out samples: `RUN/checkpoints/best.json` names it, and it is not removed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas.document import DocumentError
+from schemas.errors import ConfigError
+from schemas.json_text import parse_json
+
+BEST_FILE = "best.json"
+
+
+class Best(BaseModel):
+    """`loss`: the held-out loss after `step` steps, of the averaged weights where there are any."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    step: int
+    loss: float
+
+
+def load_best(folder: Path) -> Best | None:
+    """Of a folder of checkpoints.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    path = folder / BEST_FILE
+    try:
+        return Best.model_validate(parse_json(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, DocumentError, ValidationError) as error:
+        found = str(error).splitlines()[0]
+        repair = "remove it: the next evaluation writes it anew"
+        raise ConfigError(f"damaged ({found}); {repair}", where=str(path)) from error
+
+
+def write_best(folder: Path, best: Best) -> None:
+    """After its checkpoint is on disk."""
+    part = folder / f".{BEST_FILE}.part"
+    with part.open("w") as file:
+        file.write(best.model_dump_json())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(folder / BEST_FILE)

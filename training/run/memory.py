@@ -1,0 +1,210 @@
+"""Memory of a step before it is begun: what autograd keeps of a sample, counted, and in how many parts a rank's batch fits a device.
+
+Counted on fake tensors of the CPU (shapes and types, no memory), eager: `torch.compile` keeps less. Nothing of it was measured on a GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+
+from schemas.errors import ConfigError
+from training.batch import Batch, Origin
+from training.data.source import tensors_mapped
+from training.model.network import Known, Network, Text
+from training.model.settings import ModelSettings
+from training.objective import objective
+from training.precision import Precision, computing
+from training.recipe import TrainRecipe
+
+USABLE = (
+    0.9  # of a device: the rest is the context, the allocator's gaps and the buffers of kernels
+)
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """Bytes of one sample with all its draws. block: what the backward pass of one block needs; stream: its inputs, which is what is kept of
+    a block that is computed again; rest: everything outside of blocks; batch: the sample itself on the device.
+    """
+
+    block: int
+    stream: int
+    rest: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes of one rank. state: weights, gradients, moments, averages; cast: weights in bf16; activations: of the samples that are in the network at once."""
+
+    state: int
+    cast: int
+    batch: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.state + self.cast + self.batch + self.activations
+
+    def as_object(self) -> dict[str, int]:
+        """For `--json`."""
+        return {name: getattr(self, name) for name in (*self.__slots__, "total")}
+
+
+def footprint_of(
+    settings: ModelSettings, num_text: int, num_draws: int, precision: Precision
+) -> Footprint:
+    """Of a network of these settings with `num_text` tokens of text.
+
+    Two numbers of samples and of layers are compared, so that what belongs to weights is not counted, and 16 layers need not be run.
+    """
+    one, two = (
+        _per_sample(
+            settings.model_copy(update={"num_layers": layers}), num_text, num_draws, precision
+        )
+        for layers in (1, 2)
+    )
+    s, itemsize = settings, 4  # the stream of tokens is fp32 in either precision
+    joint = s.num_registers + s.num_image_tokens + s.num_action_tokens
+    with FakeTensorMode():
+        batch = _batch(s, 1, num_text)
+    return Footprint(
+        block=two - one,
+        stream=num_draws * joint * s.width * itemsize,
+        rest=max(0, 2 * one - two),
+        batch=_bytes_of(batch),
+    )
+
+
+def memory_of(
+    found: Footprint,
+    recipe: TrainRecipe,
+    *,
+    num_layers: int,
+    num_parameters: int,
+    block_parameters: int,
+    world_size: int,
+    num_parts: int,
+) -> Memory:
+    """Of one rank that takes its share of a batch in `num_parts` parts.
+
+    Args:
+        num_parameters: that are trained. block_parameters: of one block.
+    """
+    run = recipe.run
+    share = -(-run.batch_size // world_size)
+    at_once = -(-share // num_parts)
+    blocks = num_layers * found.block
+    if run.checkpoint_activations:
+        blocks = num_layers * found.stream + found.block
+    is_sharded = run.parallel == "fsdp2"
+    each = 16 + (4 if recipe.optimiser.ema is not None else 0)
+    cast = 0
+    if run.precision == "bf16":  # FSDP2 gathers a block at a time and the next one ahead
+        cast = 2 * (2 * block_parameters if is_sharded and world_size > 1 else num_parameters)
+    return Memory(
+        state=num_parameters * each // (world_size if is_sharded else 1),
+        cast=cast,
+        batch=share * found.batch,
+        activations=at_once * (blocks + found.rest),
+    )
+
+
+def parts_that_fit(by_parts: dict[int, Memory], device_bytes: int) -> int:
+    """The fewest parts in which a batch fits.
+
+    Args:
+        by_parts: of every number of parts that divides a rank's share.
+
+    Raises:
+        ConfigError: not even one sample at a time.
+    """
+    usable = int(USABLE * device_bytes)
+    for num_parts in sorted(by_parts):
+        if by_parts[num_parts].total <= usable:
+            return num_parts
+    least = by_parts[max(by_parts)]
+    found = (
+        f"a rank needs about {least.total / 1e9:.1f} GB even for one sample at a time (weights, gradients and optimiser "
+        f"{least.state / 1e9:.1f}, batch {least.batch / 1e9:.1f}, activations {least.activations / 1e9:.1f}); the device has {device_bytes / 1e9:.1f} GB"
+    )
+    repair = "use more ranks with --set run.parallel=fsdp2, --set run.checkpoint_activations=true, a smaller batch or a smaller network"
+    raise ConfigError(f"{found}; {repair}", where="recipe key run")
+
+
+def _per_sample(
+    settings: ModelSettings, num_text: int, num_draws: int, precision: Precision
+) -> int:
+    few, more = (_kept(settings, size, num_text, num_draws, precision) for size in (2, 4))
+    return (more - few) // 2
+
+
+def _kept(
+    settings: ModelSettings, size: int, num_text: int, num_draws: int, precision: Precision
+) -> int:
+    """Bytes that the backward pass of `size` samples needs; tensors that share memory once, parameters not."""
+    kept: dict[int, Any] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        if not isinstance(x, nn.Parameter):
+            storage = x.untyped_storage()
+            kept[storage._cdata] = storage  # held, so that no other gets its number
+        return x
+
+    with FakeTensorMode():
+        network = Network(settings)
+        batch = _batch(settings, size * num_draws, num_text)
+        text = Text(
+            values=torch.ones(size, num_text, settings.text_width),
+            has=torch.ones(size, num_text, dtype=torch.bool),
+        )
+        t, like = torch.ones(size * num_draws), torch.ones_like
+        with computing(precision, _CPU), saved_tensors_hooks(pack, lambda x: x):
+            objective(network, batch, text, t, like(batch.action), like(batch.future))
+    return sum(int(storage.nbytes()) for storage in kept.values())
+
+
+def _batch(s: ModelSettings, size: int, num_text: int) -> Batch:
+    """Ones, in the shapes of a batch on the device."""
+    ones = torch.ones
+    action = ones(size, s.num_actions, s.action_width)
+    known = Known(
+        past=ones(size, s.num_past, s.num_image_tokens, s.latent_width),
+        has_past=ones(size, s.num_past, s.num_views, dtype=torch.bool),
+        history=ones(size, s.num_history, s.action_width),
+        has_history=ones(size, s.num_history, s.action_width, dtype=torch.bool),
+        embodiment=torch.zeros(size, dtype=torch.long),
+        task=torch.zeros(size, dtype=torch.long),
+        state=ones(size, s.state_width) if s.state_width else None,
+    )
+    return Batch(
+        known=known,
+        action=action,
+        has_action=torch.ones_like(action, dtype=torch.bool),
+        asked=ones(size, s.action_width, dtype=torch.bool),
+        future=ones(size, s.num_image_tokens, s.latent_width),
+        has_future=ones(size, s.num_views, dtype=torch.bool),
+        action_t_s=ones(s.num_actions),
+        future_t_s=1.0,
+        text_inputs={"text": ones(size, num_text, s.text_width)},
+        origin=Origin(row=np.zeros(size, dtype=np.int64), timestep=np.zeros(size, dtype=np.int64)),
+    )
+
+
+def _bytes_of(batch: Batch) -> int:
+    sizes: list[int] = []
+
+    def counted(x: Tensor) -> Tensor:
+        sizes.append(x.nbytes)
+        return x
+
+    tensors_mapped(batch, counted)
+    return sum(sizes)

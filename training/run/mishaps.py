@@ -1,0 +1,161 @@
+"""What a run left out: samples that could not be read, steps that were not finite. Counted over all ranks, bounded, and written down first.
+
+RUN/bad.jsonl      a BadSample a line: another sample of its task was drawn in its place
+RUN/skipped.jsonl  a SkippedStep a line: the step changed nothing
+
+A run that goes on reads both and leaves out the same again, so its steps are those of the run before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas.document import DocumentError
+from schemas.errors import Code, ConfigError, SourceError
+from schemas.invalid import each_problem
+from schemas.json_text import parse_json
+from training.data.broken import BadSample
+from training.recipe import RunSettings
+from training.run.guard import Diverged
+from training.run.parallel import Ranks, texts_of_all
+
+BAD_FILE, SKIPPED_FILE = "bad.jsonl", "skipped.jsonl"
+Line = TypeVar("Line", bound=BaseModel)
+
+
+class SkippedStep(BaseModel):
+    """A step whose loss or gradient was not finite; `error` names the samples to blame."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    step: int
+    error: str
+
+
+class Mishaps:
+    """Of one run, the same on every rank."""
+
+    def __init__(
+        self,
+        out: Path,
+        settings: RunSettings,
+        ranks: Ranks,
+        bad: Sequence[BadSample] = (),
+        skipped: Sequence[SkippedStep] = (),
+    ) -> None:
+        self._out, self._settings, self._ranks = out, settings, ranks
+        self._was_bad = {_place_of(each) for each in bad}
+        self._was_skipped = {each.step for each in skipped}
+
+    @property
+    def was_replaced(self) -> dict[tuple[int, int], int]:
+        """How many draws of a step and place were bad."""
+        return dict(Counter((step, place) for step, place, _ in self._was_bad))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For the log."""
+        return {"bad_samples": len(self._was_bad), "skipped_steps": len(self._was_skipped)}
+
+    def was_skipped(self, step: int) -> bool:
+        return step in self._was_skipped
+
+    def replaced(self, mine: Sequence[BadSample]) -> None:
+        """Every rank calls this with what it replaced in a batch, before the batch changes anything.
+
+        Raises:
+            SourceError: on every rank, where it is one too many.
+        """
+        if not self._settings.max_bad_samples:
+            return
+        told = texts_of_all(json.dumps([each.model_dump() for each in mine]), self._ranks)
+        every = [BadSample.model_validate(each) for text in told for each in parse_json(text)]
+        fresh = [each for each in every if _place_of(each) not in self._was_bad]
+        if not fresh:
+            return
+        self._was_bad |= {_place_of(each) for each in fresh}
+        self._write(BAD_FILE, fresh)
+        if len(self._was_bad) > self._settings.max_bad_samples:
+            found = f"{len(self._was_bad)} samples cannot be read, run.max_bad_samples is {self._settings.max_bad_samples}"
+            repair = f"the last is {fresh[-1].error}; all are in {self._out / BAD_FILE}; repair the files, or set a higher number"
+            raise SourceError(Code.UNREADABLE, f"{found}; {repair}", where=f"step {fresh[-1].step}")
+
+    def skipped(self, step: int, error: Diverged) -> None:
+        """Every rank calls this for a step that was not finite, which all of them see.
+
+        Raises:
+            Diverged: it is one too many.
+        """
+        allowed = self._settings.max_skipped_steps
+        if len(self._was_skipped) >= allowed:
+            repair = f"or skip up to N such steps: the same command with --set run.max_skipped_steps=N (now {allowed})"
+            raise Diverged(f"{error.message}; {repair}", where=error.where) from error
+        self._was_skipped.add(step)
+        self._write(SKIPPED_FILE, [SkippedStep(step=step, error=str(error))])
+
+    def _write(self, name: str, lines: Sequence[BaseModel]) -> None:
+        """On disk before the step it tells of."""
+        if not self._ranks.is_first:
+            return
+        self._out.mkdir(parents=True, exist_ok=True)
+        with (self._out / name).open("a") as file:
+            file.truncate(len(_whole_lines(self._out / name)))  # of one that a power cut left
+            file.writelines(f"{line.model_dump_json()}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _place_of(bad: BadSample) -> tuple[int, int, int]:
+    return bad.step, bad.place, bad.attempt
+
+
+def open_mishaps(out: Path, settings: RunSettings, ranks: Ranks) -> Mishaps:
+    """As the first rank finds them: another may see the folder later.
+
+    Raises:
+        ConfigError: a line is damaged.
+    """
+    mine = [_text(out / name) for name in (BAD_FILE, SKIPPED_FILE)]
+    bad, skipped = parse_json(texts_of_all(json.dumps(mine), ranks)[0])
+    return Mishaps(
+        out,
+        settings,
+        ranks,
+        bad=_lines(bad, BadSample, out / BAD_FILE),
+        skipped=_lines(skipped, SkippedStep, out / SKIPPED_FILE),
+    )
+
+
+def _whole_lines(path: Path) -> bytes:
+    """Without a last line that was cut, possibly inside a character: its step was not done."""
+    data = path.read_bytes() if path.exists() else b""
+    return data[: data.rfind(b"\n") + 1]
+
+
+def _text(path: Path) -> str:
+    """
+    Raises:
+        ConfigError: a whole line is not UTF-8.
+    """
+    try:
+        return _whole_lines(path).decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"damaged ({error}); restore it", where=str(path)) from error
+
+
+def _lines(text: str, kind: type[Line], path: Path) -> list[Line]:
+    try:
+        return [kind.model_validate(parse_json(line)) for line in text.splitlines()]
+    except DocumentError as error:
+        raise ConfigError(f"damaged ({error})", where=str(path)) from error
+    except ValidationError as error:
+        key, problem = next(each_problem(error, kind))
+        found = f"damaged ({key}: {problem})"
+        repair = "restore it: without its lines the run would be trained on other samples"
+        raise ConfigError(f"{found}; {repair}", where=str(path)) from error
