@@ -32,9 +32,9 @@ from benchmarks.synthetic import (
     seconds,
 )
 from ingest.catalog import Catalog
-from ingest.catalog_views import Limits
-from ingest.disk import Disk
+from ingest.query_limits import Limits
 from ingest.snapshot import Part, write_tables
+from ingest.storage import LocalStorage
 from schemas.catalog import TABLES
 
 PARTS = ("sql", "tier", "manifest")
@@ -60,7 +60,7 @@ def verdicts(committed: pa.Table, number: int) -> pa.Table:
 
 def generate(root: Path, num_episodes: int, part_rows: int) -> None:
     """The corpus: parts like `ingest.snapshot.write_part` makes them, and one snapshot that names them."""
-    disk = Disk()
+    disk = LocalStorage()
     parts: dict[str, list[Part]] = {name: [] for name in TABLES}
     for first in range(0, num_episodes, part_rows):
         rng = np.random.default_rng([SEED, first])

@@ -24,15 +24,15 @@ from scipy.spatial.transform import Rotation
 from benchmarks.synthetic import declared, episodes, publish
 from ingest import snapshot
 from ingest.catalog import Catalog
-from ingest.catalog_views import Limits
 from ingest.curation.dedup.decide import decide
 from ingest.curation.dedup.find import find_copies
 from ingest.curation.dedup.judge import Thresholds
 from ingest.curation.dedup.signatures import KINDS, read_signatures
 from ingest.curation.measure.look import COEFFICIENTS, PARTS, WIDTH
 from ingest.curation.measure.trajectory import POINTS
-from ingest.disk import Disk
+from ingest.query_limits import Limits
 from ingest.snapshot import Part, write_tables
+from ingest.storage import LocalStorage
 from schemas.catalog import TABLES
 
 SEED = 31
@@ -118,7 +118,7 @@ def _copied_path(rng: np.random.Generator, path: np.ndarray, of: np.ndarray) -> 
 
 def generate(root: Path, num_episodes: int, part_rows: int) -> None:
     """The corpus, and `planted.npz`: uids of every copy and of what it is a copy of."""
-    disk = Disk()
+    disk = LocalStorage()
     parts: dict[str, list[Part]] = {name: [] for name in TABLES}
     planted = []
     for first in range(0, num_episodes, part_rows):

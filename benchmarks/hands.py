@@ -23,14 +23,15 @@ from adapters.containers.video_probe import probe_video
 from adapters.registry import adapter_for
 from benchmarks.ingest import machine, write_source
 from ingest.assets import Assets
-from ingest.disk import Disk
 from ingest.process import Work, process
 from ingest.recipe import Recipe
+from ingest.storage import LocalStorage
+from jobs.demo.raw import egodex
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.episode import Camera, Episode, EpisodeRef, Licence, VideoSpan
 from schemas.outcome import State
 from schemas.rate import instants_ns
-from tests.generators import egodex, mano_model, taco
-from tests.generators.hand_scene import HandScene
+from tests.generators import mano_model, taco
 
 SOURCES = ("egodex", "taco")
 RATE_HZ = Fraction(30)
@@ -75,7 +76,7 @@ def timed(ref: EpisodeRef, adapter: str, staging: Path, assets: Assets) -> float
     """Seconds of the whole worker on one episode."""
     work = Work(ref=ref, adapter=adapter, recipe=Recipe(), staging=str(staging), assets=assets)
     started = time.perf_counter()
-    outcome = process(work, Disk())
+    outcome = process(work, LocalStorage())
     elapsed_s = time.perf_counter() - started
     if outcome.state is not State.STAGED:
         raise typer.BadParameter(f"{adapter}: {outcome.message}")

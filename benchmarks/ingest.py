@@ -215,7 +215,7 @@ def main() -> None:
     num_rounds = 1 if args.quick else 3
     found: dict[str, Any] = {"machine": machine(), "rounds": num_rounds, "not_run": []}
     if not PEER_PYTHON.exists():
-        found["not_run"].append("lerobot: no .peer environment; `make peer` builds it")
+        found["not_run"].append("lerobot: no .peer environment; `eicorpus peer` builds it")
     with tempfile.TemporaryDirectory(prefix="eicorpus-bench-") as folder:
         bench = Bench(Path(folder))
         for case in map(quick, CASES) if args.quick else CASES:

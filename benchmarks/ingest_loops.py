@@ -25,11 +25,11 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from adapters.base import SourceInfo
 from ingest import snapshot
 from ingest.corpus import open_or_create
-from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from ingest.plan import Request, make_plan
 from ingest.recipe import Limits, Recipe, VideoSettings
 from ingest.run import RunContext, ingest
+from ingest.storage import LocalStorage
 from ingest.video_encode import x264_options
 from ingest.video_scale import output_size
 from schemas.episode import Camera, Episode, EpisodeRef, Licence, Stream, VideoWindow, pose_channel
@@ -94,7 +94,7 @@ class OneVideo:
 
 def ours(source: Path, out: Path, short_side_px: int) -> int:
     """The whole ingest of the same file: plan, process, commit, with digests, statistics, catalog and `meta/`."""
-    disk = Disk()
+    disk = LocalStorage()
     request = Request(
         source="benchmarks.ingest_loops:OneVideo",
         root=source,

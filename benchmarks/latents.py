@@ -29,8 +29,8 @@ from benchmarks.ingest import machine
 from benchmarks.synthetic import peak_rss_mib
 from ingest import snapshot
 from ingest.corpus import open_corpus, writer_lock
-from ingest.disk import Disk
-from ingest.executor import InlineExecutor, LocalExecutor
+from ingest.executor import InlineExecutor
+from ingest.executor_local import LocalExecutor
 from ingest.latents.makers import LocalMaking
 from ingest.latents.making import LatentMaker, decode_piece, pieces_of
 from ingest.latents.plan import Todo, todo_of
@@ -38,10 +38,11 @@ from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
 from ingest.recipe import Limits
+from ingest.storage import LocalStorage
+from jobs.demo.raw import lerobot
+from jobs.demo.raw.scene import Scene
 from jobs.latents_report import shares_of
 from tests.faults.runs import run
-from tests.generators import lerobot
-from tests.generators.scene import Scene
 from training.run.compute import matmul_peak
 
 SIZE_PX = (342, 256)
@@ -99,7 +100,7 @@ def decoded_per_s(todo: Todo, encoder: ImageEncoder) -> float:
     count = 0
     for file in todo.files():
         for piece in pieces_of(file, encoder.choice, encoder.batch):
-            found = decode_piece(piece, Disk())
+            found = decode_piece(piece, LocalStorage())
             if found.pictures is None:
                 raise SystemExit(found.error)
             count += len(found.pictures)
@@ -117,7 +118,9 @@ def whole(
         current = snapshot.load(root)
         todo = todo_of(corpus, current, encoder.id)
         began_s = time.monotonic()
-        tally, current = encode_corpus(todo, current, making, run_id=f"bench-{number}", disk=Disk())
+        tally, current = encode_corpus(
+            todo, current, making, run_id=f"bench-{number}", disk=LocalStorage()
+        )
         took_s = time.monotonic() - began_s
     for row in current.read(root, "latents").to_pylist():
         (root / row["path"]).unlink(missing_ok=True)

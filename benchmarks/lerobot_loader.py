@@ -3,7 +3,8 @@
     .peer/bin/python benchmarks/lerobot_loader.py DATASET_DIR NUM_WORKERS BATCH_SIZE SECONDS
 
 The window is that of `training/recipe.py`'s defaults: pictures at -0.3, 0 and +0.6 s, 4 history rows and a chunk of 16 rows of `action`, shuffled.
-Pictures come decoded from the video (its default backend here, PyAV): the encoder would have to run on them in every step.
+Pictures come decoded from the video (its default backend here, PyAV): the encoder would have to run on them in every step. Of a data set without videos
+(`benchmarks/lerobot_latents.py`) the latents are read as a feature instead.
 Prints one JSON object: samples, seconds, samples_per_s, cpu_ms_per_sample.
 """
 
@@ -23,7 +24,7 @@ os.environ |= {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "HF_HOME": SCRATCH.name,
 }
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "peer"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "ingest" / "verify" / "lerobot_reader"))
 
 import shim  # noqa: E402
 import torch  # noqa: E402
@@ -37,9 +38,10 @@ RATE_HZ = 10
 
 def dataset_of(root: Path) -> LeRobotDataset:
     info = json.loads((root / "meta" / "info.json").read_text())
-    camera = next(k for k, v in info["features"].items() if v["dtype"] == "video")
+    videos = [k for k, v in info["features"].items() if v["dtype"] == "video"]
+    pictures = videos[0] if videos else "observation.latents"
     offsets = {
-        camera: [-3 / RATE_HZ, 0.0, 6 / RATE_HZ],
+        pictures: [-3 / RATE_HZ, 0.0, 6 / RATE_HZ],
         "action": [k / RATE_HZ for k in range(-4, 16)],
     }
     return LeRobotDataset(

@@ -3,7 +3,7 @@
     python -m benchmarks.loader [--json] [--quick] [--seconds N] [--workers N] [--batch-size N]
 
 The corpus is made first: one camera of 256 x 256 at 10 Hz, episodes of 25 s, latents of the size of ViT-S/16 (196 patches of 384, bf16). LeRobot
-runs in `.peer`; without it (`make peer`) that half is named in `not_run`.
+runs in `.peer`; without it (`eicorpus peer`) that half is named in `not_run`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,15 +24,16 @@ from typing import Annotated, Any, ClassVar
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import psutil
 import torch
 import typer
-from torch import Tensor
 
 from adapters.base import SourceInfo
 from benchmarks.ingest import machine
+from benchmarks.lerobot_latents import with_latents
 from ingest import snapshot
+from ingest.models.encoder import EncoderChoice, ImageEncoder
+from ingest.models.encoder_weights import WeightSource
 from schemas.episode import (
     Camera,
     EncodedImages,
@@ -45,10 +46,11 @@ from schemas.episode import (
     pose_channel,
 )
 from schemas.latents import FRAME_INDEX, LATENTS, LatentFacts, Preprocessing
-from schemas.manifest import Manifest, ManifestRow, load
+from schemas.manifest import Manifest, load
 from schemas.rate import instants_ns
 from tests.faults.runs import run
 from tests.training.corpus import annotate, build_manifest, tier_row, write_latent_file
+from training.conditioning.words import WordsReader
 from training.data.loader import Loader
 from training.recipe import TrainRecipe
 
@@ -57,6 +59,7 @@ PEER = ROOT / ".peer" / "bin" / "python"
 SIZE_PX, LENGTH = 256, 250
 GRID, WIDTH, STRIDE = 14, 384, 3
 ENCODER = "vit_s16-0123456789ab"
+NUM_PICTURES = 3  # of a sample
 
 
 class Moving:
@@ -151,19 +154,10 @@ def facts_of(episode: Mapping[str, Any]) -> LatentFacts:
     )
 
 
-class NoWords:
-    """Neither side reads a text."""
-
-    def read(
-        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
-    ) -> dict[str, Tensor]:
-        return {}
-
-
 def loader_of(manifest: Manifest, num_workers: int, batch_size: int) -> Loader:
     given = {"name": "bench", "run": {"batch_size": batch_size, "num_workers": num_workers}}
     recipe = TrainRecipe.model_validate(given)
-    return Loader(manifest, recipe, reader=NoWords())
+    return Loader(manifest, recipe, reader=WordsReader(num_buckets=1024, num_words=16))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,11 +222,20 @@ def main(
     out |= {"episodes": episodes, "workers": workers, "batch_size": batch_size, "not_run": []}
     with tempfile.TemporaryDirectory() as folder:
         manifest = made(Path(folder), episodes)
-        found = measured(manifest, rounds, seconds, workers, batch_size)
+        as_feature = None
+        if PEER.is_file():
+            dataset = manifest.corpus / manifest.row(0).dataset_path
+            as_feature = with_latents(manifest, dataset, Path(folder) / "feature", 4)
+        found = measured(manifest, rounds, seconds, workers, batch_size, as_feature)
+        if found.get("lerobot_cpu_ms_per_sample"):
+            on_the_fly = median(found["lerobot_cpu_ms_per_sample"]) + NUM_PICTURES * encoder_ms()
+            out["on_the_fly_cpu_ms_per_sample"] = round(
+                on_the_fly, 1
+            )  # a sum: decoding as measured, and the encoder
         mib = memory(manifest, batch_size, 2 if quick else 6)
     out |= {name: round(median(values), 3) for name, values in found.items() if values}
     if not PEER.is_file():
-        out["not_run"].append("lerobot: no .peer, run `make peer`")
+        out["not_run"].append("lerobot: no .peer, run `eicorpus peer`")
     out["rss_mib_by_epoch"] = [round(x, 1) for x in mib]
     out["rss_last_over_second_epoch_ratio"] = round(mib[-1] / mib[min(1, len(mib) - 1)], 3)
     if as_json:
@@ -242,10 +245,29 @@ def main(
         typer.echo(f"{key}: {value}")
 
 
+def encoder_ms() -> float:
+    """CPU time of ViT-S/16 for a picture of the benchmark's size, in batches, on one thread: what reading latents saves beside decoding."""
+    source = WeightSource(untrained_seed=0)
+    encoder = ImageEncoder.open(
+        EncoderChoice(model="dinov3_vits16", source=source, device="cpu", batch=8)
+    )
+    given = np.random.default_rng(0).integers(0, 255, (8, 224, 224, 3), dtype=np.uint8)
+    encoder.encode(given)
+    before = time.process_time()
+    for _ in range(2):
+        encoder.encode(given)
+    return 1000 * (time.process_time() - before) / 16
+
+
 def measured(
-    manifest: Manifest, rounds: int, seconds: float, workers: int, batch_size: int
+    manifest: Manifest,
+    rounds: int,
+    seconds: float,
+    workers: int,
+    batch_size: int,
+    as_feature: Path | None,
 ) -> dict[str, list[float]]:
-    """Each side in each round, rounds interleaved, and the ratios."""
+    """Each side in each round, rounds interleaved, and the ratios. as_feature: the data set that has latents as a feature, for LeRobot."""
     dataset = manifest.corpus / manifest.row(0).dataset_path
     out: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
@@ -255,6 +277,12 @@ def measured(
         }
         if PEER.is_file():
             found["lerobot"] = lerobot(dataset, workers, batch_size, seconds)
+            if as_feature is not None:
+                found["lerobot_latents"] = lerobot(as_feature, workers, batch_size, seconds)
+                theirs = found["lerobot_latents"]
+                out["lerobot_latents_over_ours_cpu_ratio"].append(
+                    theirs.cpu_ms_per_sample / found["ours"].cpu_ms_per_sample
+                )
             us, them = found["ours"], found["lerobot"]
             out["ours_over_lerobot_speed_ratio"].append(us.samples_per_s / them.samples_per_s)
             out["lerobot_over_ours_cpu_ratio"].append(them.cpu_ms_per_sample / us.cpu_ms_per_sample)

@@ -23,15 +23,15 @@ from benchmarks.synthetic import declared, in_own_process, peak_rss_mib, seconds
 from benchmarks.synthetic import episodes as episode_rows
 from ingest import snapshot
 from ingest.catalog import Catalog
-from ingest.catalog_views import Limits
 from ingest.curation.manifest.dealt import SplitBy
 from ingest.curation.manifest.delta_stats import selection, statistics
 from ingest.curation.manifest.manifest import ManifestRequest, build
 from ingest.curation.manifest.mixture_text import mixture_from
 from ingest.curation.manifest.store import publish
-from ingest.disk import Disk
 from ingest.executor import InlineExecutor
 from ingest.lerobot_writer import arrow_column, parquet_bytes
+from ingest.query_limits import Limits
+from ingest.storage import LocalStorage
 from schemas.action import action_spec
 from schemas.catalog import TABLES
 from schemas.geometry import rot6d_cols_from_rotmat, rotmat_from_rotvec
@@ -157,7 +157,7 @@ def task_rows(table: pa.Table) -> pa.Table:
 
 def generate(root: Path, num_segments: int, part_rows: int) -> None:
     """The corpus, one snapshot for each part of every table."""
-    disk = Disk()
+    disk = LocalStorage()
     root.mkdir(parents=True, exist_ok=True)
     (root / "corpus.json").write_text('{"format_version": 1, "uid": "benchmark"}')
     current = snapshot.Snapshot()
@@ -206,7 +206,7 @@ def moving_rows(rng: np.random.Generator, count: int) -> np.ndarray[Any, np.dtyp
 
 def generate_data(root: Path, num_episodes: int, length: int) -> None:
     """A corpus with data files and no pictures: two arms, one segment an episode."""
-    disk, names = Disk(), names_of()
+    disk, names = LocalStorage(), names_of()
     folder = root / "datasets/x/two_arms/data/chunk-000"
     folder.mkdir(parents=True)
     (root / "corpus.json").write_text('{"format_version": 1, "uid": "benchmark"}')
@@ -262,7 +262,7 @@ def statistics_figures(root: Path, length: int) -> dict[str, float]:
         }
     )
     chosen = selection(root, current, rows)
-    disk, on = Disk(), InlineExecutor()
+    disk, on = LocalStorage(), InlineExecutor()
     first_s = seconds(lambda: statistics(chosen, on, disk))
     again_s = seconds(lambda: statistics(chosen, on, disk))
     fewer = selection(root, current, rows.slice(1))
@@ -291,7 +291,7 @@ def measure(root: Path, threads: int) -> dict[str, float]:
         figures[f"build_{one.name}_s"] = time.perf_counter() - started
         figures[f"build_{one.name}_cpu_s"] = time.process_time() - cpu_started
         figures[f"publish_{one.name}_s"] = seconds(
-            partial(publish, root, built.facts, built.rows, Disk())
+            partial(publish, root, built.facts, built.rows, LocalStorage())
         )
         figures[f"rows_{one.name}"] = built.facts.num_rows
         del built  # or its rows would count in the next one's memory

@@ -24,10 +24,10 @@ from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.curation.measures import measures
 from ingest.curation.measuring import MeasureWork, measure_episode, missing, work_of
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
+from jobs.demo.raw import lerobot
+from jobs.demo.raw.scene import Scene
 from tests.faults.runs import run
-from tests.generators import lerobot
-from tests.generators.scene import Scene
 
 SIZE_PX = (342, 256)
 
@@ -49,7 +49,7 @@ def times_real_time(work: Sequence[MeasureWork], names: tuple[str, ...]) -> floa
     """Seconds of recording a second of CPU, one process."""
     started = time.process_time()
     for each in work:
-        found = measure_episode(replace(each, names=names), Disk())
+        found = measure_episode(replace(each, names=names), LocalStorage())
         if found.error:
             raise SystemExit(found.error)
     return sum(each.row["duration_s"] for each in work) / (time.process_time() - started)

@@ -23,12 +23,12 @@ import typer
 from adapters.base import SourceInfo
 from ingest import snapshot
 from ingest.corpus import open_or_create
-from ingest.disk import Disk
 from ingest.executor import NextWork, Result
 from ingest.plan import Request, make_plan
 from ingest.process import STAGED, Work, process
 from ingest.recipe import Limits, Recipe
 from ingest.run import RunContext, ingest
+from ingest.storage import LocalStorage
 from schemas.episode import Episode, EpisodeRef, Licence, Stream, gripper_channel
 from schemas.outcome import Outcome
 from schemas.rate import instants_ns
@@ -74,7 +74,7 @@ class Instant:
     name = "instant"
 
     def __init__(self, scratch: Path) -> None:
-        disk = Disk()
+        disk = LocalStorage()
         ref = EpisodeRef(source="tiny", dataset="tiny", episode_id="0000000", root=str(scratch))
         work = Work(
             ref=ref,
@@ -114,7 +114,7 @@ def measure(count: int) -> dict[str, float]:
         (root / "count").write_text(str(count))
         request = Request(source="benchmarks.overhead:Tiny", root=root, options={}, recipe=Recipe())
         executor = Instant(root)
-        disk = Disk()
+        disk = LocalStorage()
         corpus = open_or_create(root / "corpus", uid="c", recipe_digest="", disk=disk)
         current = snapshot.load(corpus.root)
         started = time.perf_counter()

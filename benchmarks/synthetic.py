@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ingest.disk import Disk
 from ingest.snapshot import Part, Snapshot, publish_tables
+from ingest.storage import LocalStorage
 from schemas.catalog import TABLES
 
 SOURCES = ("agibot_world", "droid", "egodex", "ego4d", "oxe", "robocoin")
@@ -107,7 +107,7 @@ def declared(table: str, columns: dict[str, Any], count: int) -> pa.Table:
     )
 
 
-def publish(disk: Disk, root: Path, parts: Mapping[str, Sequence[Part]]) -> None:
+def publish(disk: LocalStorage, root: Path, parts: Mapping[str, Sequence[Part]]) -> None:
     """The first snapshot: of exactly these parts."""
     publish_tables(disk, root, Snapshot(), parts, "benchmark")
 

@@ -23,8 +23,8 @@ from ingest.curation.policy.policy import load_policy
 from ingest.curation.policy.sql import used
 from ingest.curation.tier.count import judged_counts, stored_counts
 from ingest.curation.tier.tier import Judged, commit, judge
-from ingest.disk import Disk
 from ingest.snapshot import Part
+from ingest.storage import LocalStorage
 from schemas.catalog import TABLES
 
 SEED = 30_000
@@ -108,7 +108,7 @@ def valid_runs(uids: pa.Array, length: np.ndarray) -> pa.Table:
 
 def generate(root: Path, num_episodes: int, names: list[str]) -> None:
     """The corpus: parts of `PART_EPISODES` episodes, and one snapshot that names them."""
-    disk = Disk()
+    disk = LocalStorage()
     parts: dict[str, list[Part]] = {name: [] for name in TABLES}
     for first in range(0, num_episodes, PART_EPISODES):
         rng = np.random.default_rng([SEED, first])
@@ -170,7 +170,7 @@ def measure(root: Path, threads: int, repeats: int) -> dict[str, float]:
     current, text = snapshot.load(root), load_policy("ei30k")[1]
     corpus = Corpus(root)
     figures["tier_commit_s"] = seconds(
-        lambda: commit(corpus, current, judged, text, run_id="benchmark", disk=Disk())
+        lambda: commit(corpus, current, judged, text, run_id="benchmark", disk=LocalStorage())
     )
     return figures | {"tier_peak_rss_mib": peak_rss_mib()}
 

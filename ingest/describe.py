@@ -24,7 +24,7 @@ from schemas.episode import Episode
 from schemas.fact import Certainty
 from schemas.lerobot import vector_feature, video_feature
 from schemas.outcome import StagedEpisode
-from schemas.split import split_group, split_of
+from schemas.split import default_split, split_group
 from schemas.supervision import allowed_tasks
 
 MEASUREMENT_VERSION = 1
@@ -42,6 +42,7 @@ class Canonical:
     clocks: Mapping[str, clock.Instants]  # camera -> instants of its source frames
     vectors: Vectors
     hands: tuple[CanonicalHand, ...] = ()
+    absent_cameras: tuple[str, ...] = ()  # have no file
     videos: Mapping[str, VideoFacts]
 
     @property
@@ -188,6 +189,7 @@ def _episode_row(canonical: Canonical, texts: list[str], seen: Mask) -> dict[str
         "tasks": tasks,
         "task_counts": [texts.count(task) for task in tasks],
         "cameras": [_camera_row(episode, name, found) for name, found in videos.items()],
+        "absent_cameras": list(canonical.absent_cameras),
         "eef_frame": vectors.eef_frame,
         "frames_verified": vectors.eef_frame == "hand_xfz"
         and all(
@@ -198,18 +200,25 @@ def _episode_row(canonical: Canonical, texts: list[str], seen: Mask) -> dict[str
         "camera_motion_removed": _camera_motion_removed(episode, vectors),
         "action_source": vectors.action_source,
         "action_coverage": vectors.action_coverage,
+        "command_only": list(vectors.command_only),
         "supervises": [task.value for task in supervises],
         "supervision_limits": list(limits),
         "source_rate_hz": float(episode.rate_hz),
         "source_rate": str(episode.rate_hz),
         "worst_image_skew_ms": max((v.worst_skew_ms for v in videos.values()), default=None),
         "repeated_frame_share": max((v.repeated_share for v in videos.values()), default=None),
+        "source_repeats": [
+            {"camera": name, "start": r.start, "end": r.end, "luma": r.luma}
+            for name, found in sorted(videos.items())
+            for r in found.repeats
+        ],
         "num_gaps": len(segment.runs(~seen)),
         "success": episode.success,
         "subject_id": episode.subject_id,
         "scene_id": episode.scene_id,
         "split_group": split_group(episode),
-        "split": split_of(split_group(episode)),
+        "split": default_split(split_group(episode), episode.ref.source_split),
+        "source_split": episode.ref.source_split,
         "licence": episode.licence.name,
         "licence_class": episode.licence.licence_class,
         "allows_redistribution": episode.licence.allows_redistribution,

@@ -6,6 +6,7 @@ swapped hand, a transposed camera or millimetres stand beside the skin and not o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from schemas.geometry import Array, inverse, rotmat_from_rot6d_cols, transform
 from schemas.hand import NUM_JOINTS, from_wrist_frame, joint_parents
 
 AXIS_LENGTH_M = 0.08
+LEAST_WIDTH_PX = 224  # Bridge's 64 px would hold neither a letter nor an axis
+TITLE_HEIGHT_PX = 20
 _AXIS_COLOURS_BGR = ((60, 60, 235), (60, 200, 60), (235, 120, 40))
 _BONE_COLOURS_BGR = {"left": (235, 200, 60), "right": (60, 220, 245)}
 _FAR_PX = 10_000.0
@@ -29,10 +32,11 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class View:
-    """A camera at one instant: its pose [4, 4] in the frame of the hands, and its row of the catalog."""
+    """A camera at one instant: its pose [4, 4] in the frame of the hands, and its row of the catalog. Pixels are those of the picture `scale` times as large."""
 
     T_ref_cam: Array
     camera: Mapping[str, Any]
+    scale: int = 1  # of the picture that is drawn into
 
     def pixels(self, p_ref: Array) -> tuple[list[tuple[int, int]], bool]:
         """[N, 3] points to pixels of the stored video, and whether all are in front of the camera."""
@@ -42,8 +46,32 @@ class View:
             params=tuple(self.camera["lens_params"] or ()),
         )
         uv, in_front = project(p_cam, np.array(self.camera["K_cam"]).reshape(3, 3), lens)
-        whole = np.clip(np.nan_to_num(uv), -_FAR_PX, _FAR_PX).round().astype(int)
+        uv = (
+            np.nan_to_num(uv) + 0.5
+        ) * self.scale - 0.5  # the centre of a pixel is at whole numbers
+        whole = np.clip(uv, -_FAR_PX, _FAR_PX).round().astype(int)
         return [(int(u), int(v)) for u, v in whole], bool(in_front.all())
+
+
+def scale_of(width_px: int) -> int:
+    """How many times as large a picture is drawn, so that hands and letters can be made out."""
+    return max(1, math.ceil(LEAST_WIDTH_PX / width_px))
+
+
+def enlarged(picture: Picture, scale: int) -> Picture:
+    """Every pixel as a square of scale x scale."""
+    if scale == 1:
+        return picture
+    size = (picture.shape[1] * scale, picture.shape[0] * scale)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+
+
+def titled(picture: Picture, title: str) -> Picture:
+    """A line of text above a picture, on black; what is no ASCII is a `?`, for OpenCV draws nothing else."""
+    bar = np.zeros((TITLE_HEIGHT_PX, picture.shape[1], 3), np.uint8)
+    text = title.encode("ascii", errors="replace").decode()
+    cv2.putText(bar, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.vstack([bar, picture])
 
 
 def draw_hands(

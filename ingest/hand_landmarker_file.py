@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ingest.disk import Disk
+from ingest.storage import LocalStorage
 from schemas.errors import ConfigError, TransientError
 
 MAX_WHEEL_BYTES = 128 << 20  # the real one has 35.6 MB
@@ -145,7 +145,7 @@ def _member(archive: zipfile.ZipFile, name: str, sha256: str, where: str) -> byt
     return data
 
 
-def write_task(data: bytes, path: Path, disk: Disk) -> None:
+def write_task(data: bytes, path: Path, disk: LocalStorage) -> None:
     """The file, whole or not at all.
 
     Raises:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -13,6 +15,7 @@ from adapters.base import SourceInfo
 from adapters.registry import adapter_for
 from ingest.assets import MANO, NO_ASSETS, Assets, robot_for
 from ingest.corpus import Corpus
+from ingest.executor_probe import sampled_files, spread
 from ingest.ledger import History, read_history
 from ingest.process import digest_of, options_digest, work_digest
 from ingest.recipe import Recipe
@@ -20,6 +23,8 @@ from ingest.snapshot import Snapshot
 from ingest.tombstones import tombstones
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
+
+SAMPLED_EPISODES = 32  # of a plan, whose files every node must see
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,32 +88,47 @@ def survey(request: Request) -> tuple[SourceInfo, int]:
     if not request.root.exists():
         raise ConfigError("no such file or folder", where=str(request.root))
     adapter = adapter_for(request.source)
-    try:
+    with _unusable_set(request.root):
         return adapter.survey(request.root, request.options), adapter.version
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(request.root)) from error
 
 
 def discover(request: Request, info: SourceInfo) -> list[EpisodeRef]:
     """Every episode that the request selects, in the adapter's order.
 
     Raises:
-        ConfigError: nothing matches.
+        ConfigError: nothing matches, or the set cannot be listed.
     """
     adapter = adapter_for(request.source)
     refs: list[EpisodeRef] = []
     seen: set[str] = set()
-    for found in adapter.discover(request.root, info):
-        ref = _renamed(found, seen) if found.episode_id in seen else found
-        seen.add(ref.episode_id)
-        if request.select is None or fnmatchcase(ref.episode_id, request.select):
-            refs.append(ref)
-        if request.limit is not None and len(refs) >= request.limit:
-            break
+    with _unusable_set(request.root):
+        for found in adapter.discover(request.root, info):
+            ref = _renamed(found, seen) if found.episode_id in seen else found
+            seen.add(ref.episode_id)
+            if request.select is None or fnmatchcase(ref.episode_id, request.select):
+                refs.append(ref)
+            if request.limit is not None and len(refs) >= request.limit:
+                break
     if not refs:
         none = f"no episode matches {request.select!r}" if request.select else "no episode found"
         raise ConfigError(none, where=str(request.root))
     return refs
+
+
+@contextmanager
+def _unusable_set(root: Path) -> Iterator[None]:
+    """What an adapter raises of the set as a whole stops the run before any work; of an episode, `load` raises it.
+
+    Raises:
+        ConfigError: with the code of the SourceError, where it was one.
+    """
+    try:
+        yield
+    except SourceError as error:
+        message = f"the set cannot be used: {error}; fetch this file again, or leave its set out"
+        raise ConfigError(message, where=str(root)) from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(root)) from error
 
 
 def _renamed(ref: EpisodeRef, seen: set[str]) -> EpisodeRef:
@@ -177,6 +197,26 @@ def _known(corpus: Corpus, current: Snapshot, info: SourceInfo) -> _Known:
         history=read_history(corpus.ledger),
         roots=frozenset(sources["root"].to_pylist()),
     )
+
+
+def files_of(request: Request, todo: Sequence[EpisodeRef]) -> list[Path]:
+    """Files that a worker will need, sampled: below the root, of episodes spread over the plan, and of what the options name."""
+    refs = spread(todo, SAMPLED_EPISODES)
+    named = [Path(ref.root, value) for ref in refs for value in _texts(ref.locator)]
+    assets = (request.assets.mano_dir, request.assets.urdf, request.assets.camera_poses)
+    others = [Path(value) for value in (*request.options.values(), *assets) if value]
+    there = [path for path in (*named, *others) if path.exists()]
+    return [file for path in (request.root, *there) for file in sampled_files(path)]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a locator that could be a path."""
+    if isinstance(value, str):
+        if value and "\0" not in value and len(value) < 1024:
+            yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _texts(each)
 
 
 def make_plan(request: Request, corpus: Corpus | None, current: Snapshot) -> Plan:

@@ -7,21 +7,23 @@ does and the two corpora are equal to the byte.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ingest.commit import Committer, datasets_of
 from ingest.corpus import Corpus
-from ingest.disk import Disk
-from ingest.executor import DISK_FULL, Death, Executor, Result, guarded
+from ingest.executor import DISK_FULL, Death, Executor, Result, guarded, is_doubtful
+from ingest.executor_probe import shared
 from ingest.ledger import Ledger
-from ingest.plan import Plan, Request
+from ingest.plan import Plan, Request, files_of
 from ingest.process import Work
 from ingest.recipe import Limits
 from ingest.recovery import recover
 from ingest.snapshot import Snapshot
+from ingest.storage import LocalStorage
 from ingest.tombstones import FORGOTTEN
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, InvariantError, TransientError
@@ -48,6 +50,9 @@ class Tally:
     video_s: float = 0.0
     committed_before: int = 0
     stale: int = 0
+    lacks_cameras: int = (
+        0  # of `committed` by this run: kept without a camera whose file is not there
+    )
 
     @property
     def absent(self) -> int:
@@ -59,8 +64,13 @@ class Tally:
         return self.committed + self.filtered + self.quarantined + self.failed
 
     @property
+    def not_reached(self) -> int:
+        """What an interrupted run leaves to the next one; 0 after a run that ended by itself."""
+        return self.discovered - self.ended
+
+    @property
     def adds_up(self) -> bool:
-        return self.discovered == self.ended
+        return self.not_reached == 0
 
     def count(self, outcome: Outcome, state: State, episodes: int) -> None:
         setattr(self, state.value, getattr(self, state.value) + episodes)
@@ -70,6 +80,8 @@ class Tally:
         if state is State.COMMITTED:
             self.timesteps += outcome.num_frames
             self.video_s += outcome.video_s
+            lacking = outcome.staged is not None and outcome.staged.episode.get("absent_cameras")
+            self.lacks_cameras += bool(lacking)
 
 
 Progress = Callable[[Tally], None]
@@ -96,7 +108,7 @@ def ingest(
     executor: Executor,
     limits: Limits,
     context: RunContext,
-    disk: Disk,
+    disk: LocalStorage,
 ) -> Tally:
     """Run a plan against a corpus that this process holds the writer lock of.
 
@@ -110,21 +122,32 @@ def ingest(
         corpus=corpus, disk=disk, run_id=context.run_id, parent=current, datasets=datasets
     )
     run = _Run(request, plan, corpus, committer, limits, context, disk)
-    run.leave_out()
 
-    def finish() -> None:
+    def finish() -> Tally:
         run.flush()
+        # Not `run.tally`: an interrupt may fall between handing an episode to the committer and counting it.
+        lasting = _tally_of(plan, committer.ends)
         is_known = _is_known(corpus, current, plan)
         committer.flush(
             {
                 "sources": [] if is_known else [_source_row(request, plan, context)],
-                "runs": [_run_row(request, executor, run.tally, context, started_at)],
+                "runs": [_run_row(request, executor, lasting, context, started_at)],
             }
         )
+        return lasting
 
     try:
-        for work, result in executor.run(run.next_work, guarded):
-            run.take(work, result)
+        run.leave_out()
+        with shared(
+            executor,
+            corpus,
+            disk,
+            files=partial(files_of, request, plan.todo),
+            adapter=request.source,
+            is_doubtful=is_doubtful,
+        ):
+            for work, result in executor.run(run.next_work, guarded):
+                run.take(work, result)
     except KeyboardInterrupt:
         # Stopped in the middle of a flush, the numbering is ahead of what is committed: leave that to recovery.
         if not committer.is_broken_off:
@@ -132,7 +155,9 @@ def ingest(
         raise
     if not run.tally.adds_up:
         raise InvariantError(f"discovered {run.tally.discovered}, accounted for {run.tally.ended}")
-    finish()
+    lasting = finish()
+    if lasting.ended != run.tally.ended:
+        raise InvariantError(f"counted {run.tally.ended}, committed the ends of {lasting.ended}")
     return run.tally
 
 
@@ -147,7 +172,7 @@ class _Run:
         committer: Committer,
         limits: Limits,
         context: RunContext,
-        disk: Disk,
+        disk: LocalStorage,
     ) -> None:
         self.request, self.plan, self.corpus = request, plan, corpus
         self.committer, self.limits, self.context = committer, limits, context
@@ -159,15 +184,7 @@ class _Run:
         self.order = deque(ref.uid for ref in plan.todo)  # not yet handed to the committer
         self.ready: dict[str, tuple[Work, Outcome]] = {}
         self.started_s = self.last_flush_s = context.monotonic_s()
-        self.tally = Tally(
-            discovered=plan.discovered,
-            committed=plan.done + plan.stale,
-            committed_before=plan.done + plan.stale,
-            stale=plan.stale,
-        )
-        for ref, code, _ in plan.poisoned:
-            self.tally.quarantined += ref.stands_for
-            self.tally.codes[code] += ref.stands_for
+        self.tally = _tally_of(plan, {})
 
     def leave_out(self) -> None:
         """What was forgotten counts as filtered, run after run: nothing vanishes without a word."""
@@ -180,7 +197,7 @@ class _Run:
             )
             work = self._work(ref)
             verdict = self._verdict(work, outcome, State.FILTERED)
-            self.committer.add(outcome, verdict, Path(work.staging))
+            self.committer.add(outcome, verdict, Path(work.staging), episodes=ref.stands_for)
             self.tally.count(outcome, State.FILTERED, ref.stands_for)
 
     def next_work(self) -> Work | None:
@@ -233,7 +250,8 @@ class _Run:
         while self.order and self.order[0] in self.ready:
             work, outcome = self.ready.pop(self.order.popleft())
             state = _ended(outcome)
-            self.committer.add(outcome, self._verdict(work, outcome, state), Path(work.staging))
+            verdict, folder = self._verdict(work, outcome, state), Path(work.staging)
+            self.committer.add(outcome, verdict, folder, episodes=work.ref.stands_for)
             self.tally.count(outcome, state, work.ref.stands_for)
         if self.committer.pending and self._is_due():
             self.flush()
@@ -265,6 +283,22 @@ class _Run:
             "attempts": self.attempts[ref.uid],
             "run_id": self.context.run_id,
         }
+
+
+def _tally_of(plan: Plan, ends: Mapping[str, int]) -> Tally:
+    """What earlier runs did of a plan, and `ends` of this one: state -> episodes."""
+    tally = Tally(
+        discovered=plan.discovered,
+        committed=plan.done + plan.stale,
+        committed_before=plan.done + plan.stale,
+        stale=plan.stale,
+    )
+    for ref, code, _ in plan.poisoned:
+        tally.quarantined += ref.stands_for
+        tally.codes[code] += ref.stands_for
+    for state, episodes in ends.items():
+        setattr(tally, state, getattr(tally, state) + episodes)
+    return tally
 
 
 def _ended(outcome: Outcome) -> State:
@@ -315,6 +349,7 @@ def _run_row(
         "filtered": tally.filtered,
         "quarantined": tally.quarantined,
         "failed": tally.failed,
+        "not_reached": tally.not_reached,
     }
 
 

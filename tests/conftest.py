@@ -12,6 +12,8 @@ from hypothesis import settings
 settings.register_profile("eicorpus", deadline=None, max_examples=40)
 settings.load_profile("eicorpus")
 
+pytest_plugins = ["tests.left_out"]
+
 SAMPLES = Path(__file__).parent.parent.parent / "shared" / "data"
 
 

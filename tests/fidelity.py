@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from importlib import import_module
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,23 +26,19 @@ import pyarrow.parquet as pq
 
 from adapters.registry import ADAPTERS
 from ingest.assets import NO_ASSETS, Assets
+from jobs.demo.raw import Written, agibot_world, ego4d, lerobot, metaworld_hdf5, oxe
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.scene import Scene
+from tests import generators
 from tests.faults.runs import facts, run
 from tests.generators import (
-    Written,
-    agibot_world,
     aloha,
-    ego4d,
     interndata_a1,
     interndata_a1_raw,
-    lerobot,
     mano_model,
-    metaworld_hdf5,
-    oxe,
     robomimic,
     video_folder,
 )
-from tests.generators.hand_scene import HandScene
-from tests.generators.scene import Scene
 
 GRID_HZ = 10
 POSITION_MM, ROTATION_DEG, GRIPPER = 0.1, 0.01, 0.01  # allowed where timesteps hit source samples
@@ -193,7 +189,7 @@ def case_of(name: str) -> Case:
     return found or Case(
         name=name,
         source=name,
-        write=import_module(f"tests.generators.{name}").write,
+        write=partial(generators.write, name),
         rate_hz=None,
         cameras=defaultdict(lambda: as_it_is),
     )

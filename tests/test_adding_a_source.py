@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.transform import Rotation
 
+from adapters.registry import adapter_for, resolved
 from ingest.verify.corpus import verify
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.video_files import write_scene
+from schemas.errors import ConfigError
 from tests.faults.runs import facts, run
-from tests.generators.hand_scene import HandScene
-from tests.generators.video_files import write_scene
 
 PAGE = Path(__file__).parent.parent / "docs" / "adding_a_source.md"
 
@@ -121,9 +127,96 @@ def test_the_page_s_hands_ingest(hands_raw: Path, tmp_path: Path) -> None:
     assert present == pytest.approx(43 / 45)
 
 
+# --- as a reader does it: the installed command in a folder of their own ------------------------------------------------
+
+COMMAND = Path(sys.executable).with_name("eicorpus")
+
+
+@pytest.fixture
+def clean_folder(arm_raw: Path, tmp_path: Path) -> Path:
+    """Nothing but the page's adapter and its raw data, under the page's names."""
+    folder = tmp_path / "reader"
+    folder.mkdir()
+    shutil.copy(tmp_path / "toy_arm.py", folder)
+    shutil.copytree(arm_raw, folder / "RAW")
+    return folder
+
+
+def shell(folder: Path, line: str, **environment: str) -> str:
+    """Standard output of a line of the page that starts with `eicorpus`."""
+    words = shlex.split(line)
+    assert words[0] == "eicorpus"
+    inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    done = subprocess.run(
+        [str(COMMAND), *words[1:]],
+        cwd=folder,
+        env=inherited | {"HOME": str(folder)} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_page_s_commands_work_as_they_stand(clean_folder: Path) -> None:
+    section = PAGE.read_text().partition("## 3. Try it")[2].partition("## 4.")[0]
+    lines = re.findall(r"^\$ (eicorpus .*)$", section, re.MULTILINE)
+    assert [line.split()[1] for line in lines] == ["ingest", "verify", "query"]
+    shown = [shell(clean_folder, line) for line in lines]
+    assert "adds up" in shown[0]
+    assert "pick_cup/000" in shown[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["./toy_arm.py:ToyArm", "{folder}/toy_arm.py:ToyArm"])
+def test_a_file_is_named_by_its_path(clean_folder: Path, source: str) -> None:
+    elsewhere = clean_folder if source.startswith(".") else clean_folder.parent
+    source = source.format(folder=clean_folder)
+    raw, corpus = clean_folder / "RAW", clean_folder / "CORPUS"
+    assert "adds up" in shell(elsewhere, f"eicorpus ingest {source} {raw} --out {corpus}")
+
+
+@pytest.mark.slow
+def test_a_package_names_its_adapters_by_an_entry_point(clean_folder: Path) -> None:
+    """The metadata that `pip install` leaves of `[project.entry-points."eicorpus.adapters"]`."""
+    site = clean_folder / "site"
+    about = site / "toy_arm_data-1.0.dist-info"
+    about.mkdir(parents=True)
+    (clean_folder / "toy_arm.py").rename(site / "toy_arm.py")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-arm-data\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[eicorpus.adapters]\ntoy_arm = toy_arm:ToyArm\n")
+    environment = {"PYTHONPATH": str(site)}
+    line = "eicorpus ingest toy_arm RAW --out CORPUS"
+    assert "adds up" in shell(clean_folder, line, **environment)
+    listed = json.loads(shell(clean_folder, "eicorpus sources --json", **environment))["sources"]
+    assert listed[-1]["source"] == "toy_arm"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_workers_of_ray_find_the_adapter_too(clean_folder: Path) -> None:
+    line = "eicorpus ingest toy_arm:ToyArm RAW --out CORPUS --ray --workers 1"
+    assert "adds up" in shell(clean_folder, line)
+
+
+def test_a_mistaken_name_says_what_a_source_may_be(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"FILE\.py:Class"):
+        adapter_for("toy_arn")
+    with pytest.raises(ConfigError, match=r"no such file.*FILE\.py:Class"):
+        resolved("./toy_arm.py:ToyArm", tmp_path)
+
+
+def test_a_file_that_is_called_like_an_installed_module_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("class Mine: ...")
+    with pytest.raises(ConfigError, match=r"'json' is taken by .*rename yours"):
+        adapter_for(resolved("./json.py:Mine", tmp_path))
+
+
 def test_every_path_the_page_names_exists() -> None:
     named = re.findall(
-        r"`((?:adapters|schemas|tests|docs)/[a-z_/]+\.(?:py|yaml|md))`", PAGE.read_text()
+        r"`((?:adapters|schemas|jobs|tests|docs)/[a-z_/]+\.(?:py|yaml|md))`", PAGE.read_text()
     )
     assert len(named) >= 4
     missing = [name for name in named if not (PAGE.parent.parent / name).exists()]

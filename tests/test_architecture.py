@@ -38,10 +38,17 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "argparse": ("jobs/",),
     "typer": ("jobs/",),
     "click": ("jobs/",),
-    "lerobot": (),  # its pins cannot share our environment: tests/peer
+    "lerobot": (),  # its pins cannot share our environment: OTHER_INTERPRETER
     "pickle": (),  # raw data is hostile; the restricted unpickler would get its own line here
 }
-FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+# Scripts that another interpreter runs, the one that has LeRobot: data of the wheel, never imported.
+OTHER_INTERPRETER = ROOT / "ingest" / "verify" / "lerobot_reader"
+FILES = sorted(
+    path
+    for package in MAY_IMPORT
+    for path in (ROOT / package).rglob("*.py")
+    if OTHER_INTERPRETER not in path.parents
+)
 
 
 def name_of(path: Path) -> str:
@@ -132,6 +139,141 @@ def test_every_third_party_import_is_a_declared_dependency(path: Path) -> None:
         needs_base = always_runs and not name_of(path).startswith(TORCH_ROOMS)
         allowed = base if needs_base else base | extras
         assert found & allowed, f"{module} comes from {found}, which pyproject.toml does not offer"
+
+
+# --- files of other people ------------------------------------------------------------------------------------------
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Every call as (dotted name, node): `json.loads`, or `.open` for a method of something that is no plain name."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            yield dotted(node.func), node
+
+
+def dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    return f"{dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else ""
+
+
+ELSEWHERE = "ingest/verify/lerobot_reader/"  # runs in an environment without this project
+
+
+@each_file
+def test_a_video_is_opened_in_one_place(path: Path) -> None:
+    """`schemas.video_opening.open_video`: a FIFO hangs a bare `av.open`, a Latin-1 tag raises in it, a playlist leads elsewhere."""
+    if name_of(path) in ("schemas/video_opening.py", "ingest/video_encode.py"):  # the second writes
+        return
+    opened = (node for name, node in calls(path) if name == "av.open")
+    assert [node.lineno for node in opened if not is_written(node)] == []
+
+
+def is_written(call: ast.Call) -> bool:
+    """Whether `av.open(path, "w")` makes a file instead of reading one."""
+    return any(isinstance(value, ast.Constant) and value.value == "w" for value in call.args[1:])
+
+
+PARSES = {
+    "json.load",
+    "json.loads",
+    "yaml.load",
+    "yaml.safe_load",
+    "yaml.full_load",
+    "yaml.compose",
+}
+MAY_PARSE = {
+    *("schemas/json_text.py", "schemas/yaml_text.py"),
+    "ingest/curation/policy/text.py",  # places of values; it checks the text by `check_yaml_events` first
+    *(
+        "ingest/query_child.py",
+        "ingest/query_process.py",
+    ),  # what two processes of ours tell each other
+    "jobs/demo/raw/agibot_world.py",  # goes on with a file that it has written
+}
+
+
+@each_file
+def test_json_and_yaml_are_parsed_in_one_place(path: Path) -> None:
+    """`parse_json` and `parse_yaml` are bounded and raise one error; pydantic's own JSON parser is neither."""
+    if name_of(path) in MAY_PARSE or name_of(path).startswith(ELSEWHERE):
+        return
+    found = [n.lineno for name, n in calls(path) if name in PARSES or "validate_json" in name]
+    assert found == []
+
+
+OPENS = {
+    "open",
+    "stat",
+    "lstat",
+    "getsize",
+    "read_text",
+    "read_bytes",
+    "is_file",
+    "exists",
+    "imread",
+}
+OPENS |= {"load", "fromfile", "loadtxt", "genfromtxt", "read_csv", "read_table", "read_parquet"}
+# Reading bytes that are in memory, members of what is open, and files of the package itself.
+OF_MEMORY = {"archive.open", "pl.read_csv", "csv.read_csv", "reader.open"}
+OWN = {"read_parquet", "tables.read_text"}  # functions of adapters with such a name
+# A store is a folder or a zip: which of the two is asked before one is opened.
+ASKS_FILE_OR_FOLDER = {"adapters/containers/zarr_store.py", "adapters/umi/stores.py"}
+TAKE_PATHS = {
+    "h5py.File",
+    "zipfile.ZipFile",
+    "pq.ParquetFile",
+    "lmdb.open",
+    "npy_format.open_memmap",
+}
+CHECKS = {"open_regular", "check_regular", "read_regular", "file_stamp"}
+
+
+@each_file
+def test_raw_files_are_opened_in_one_place(path: Path) -> None:
+    """Adapters open by `schemas.regular_file`: a bare open waits for a FIFO, and a bare stat ends a run at a dangling link."""
+    if not name_of(path).startswith("adapters/") or name_of(path) == "adapters/registry.py":
+        return  # the registry looks for modules
+    bare = []
+    for name, node in calls(path):
+        last = name.rpartition(".")[2]
+        is_own = isinstance(node.func, ast.Attribute) and "files" in names_in(node.func.value)
+        is_asked = last in ("is_file", "exists") and name_of(path) in ASKS_FILE_OR_FOLDER
+        if last in OPENS and not (name in OF_MEMORY | OWN | TAKE_PATHS or is_own or is_asked):
+            bare.append(f"{node.lineno}: {name}")
+    assert bare == []
+
+
+@each_file
+def test_a_library_that_takes_a_path_is_given_a_checked_one(path: Path) -> None:
+    if not name_of(path).startswith("adapters/"):
+        return
+    for function in (n for n in ast.walk(tree(path)) if isinstance(n, ast.FunctionDef)):
+        called = {dotted(n.func) for n in ast.walk(function) if isinstance(n, ast.Call)}
+        if called & TAKE_PATHS:
+            assert called & CHECKS, f"{function.name} opens a path that nobody looked at"
+
+
+READS_PARQUET = {"pq.read_table", "pq.read_schema", "pq.read_metadata", "pq.ParquetFile"}
+READS_PARQUET |= {"pq.ParquetDataset", "pl.read_parquet", "parquet.read_table", ".collect"}
+MAY_READ_PARQUET = ("schemas/parquet_file.py", "adapters/", "jobs/demo/raw/", ELSEWHERE)
+
+
+@each_file
+def test_parquet_of_a_corpus_is_read_in_one_place(path: Path) -> None:
+    """`schemas.parquet_file`: pyarrow and Polars have a dozen errors for a damaged file, and none says what to do."""
+    if name_of(path).startswith(MAY_READ_PARQUET):
+        return  # adapters have `lerobot_meta.open_parquet`, whose errors quarantine an episode
+    bare = [
+        f"{node.lineno}: {name}"
+        for name, node in calls(path)
+        if name in READS_PARQUET or (name.endswith(".collect") and name != "gc.collect")
+    ]
+    assert bare == []
+
+
+def names_in(node: ast.expr) -> set[str]:
+    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
 # --- imports do nothing ----------------------------------------------------------------------------------------------
@@ -364,10 +506,19 @@ def test_the_wheel_holds_every_package_and_data_file() -> None:
     assert set(tools["packages"]) == {name_of(f).replace("/", ".") for f in folders}
     for name in project_files():
         path = ROOT / name
-        if name.split("/")[0] not in MAY_IMPORT or path.suffix == ".py":
+        if name.split("/")[0] not in MAY_IMPORT or path in FILES:
             continue
-        patterns = tools["package-data"].get(name_of(path.parent).replace("/", "."), [])
-        assert any(path.match(pattern) for pattern in patterns), f"{name} is not in the wheel"
+        assert is_package_data(path, tools["package-data"]), f"{name} is not in the wheel"
+
+
+def is_package_data(path: Path, patterns: Mapping[str, list[str]]) -> bool:
+    """Whether a pattern of a package above `path` matches it."""
+    return any(
+        path.relative_to(ROOT / package.replace(".", "/")).match(pattern)
+        for package, given in patterns.items()
+        if path.is_relative_to(ROOT / package.replace(".", "/"))
+        for pattern in given
+    )
 
 
 def test_every_dependency_has_one_pin() -> None:
@@ -382,3 +533,34 @@ def test_every_dependency_has_one_pin() -> None:
     }
     alone = {"projectaria-tools", "lerobot"}
     assert wanted - alone <= set(pins)
+
+
+# Not imported by name: what a library of the extra loads for us, and who.
+LOADED_BY_OTHERS = {
+    "accelerate": "transformers, for device_map",
+    "pandas": "ray.train, for --ray",
+    "pillow": "transformers, for pictures",
+    "sqlalchemy": "pyiceberg's SQL catalog",
+    "tensorboard": "torch.utils.tensorboard",
+}
+
+
+IMPORTED_AS = {"pin": "pinocchio"}  # installed below cmeel.prefix
+
+
+def test_every_extra_is_imported_somewhere() -> None:
+    """An extra that no code uses promises what is not built."""
+    files = [*FILES, *(ROOT / "benchmarks").rglob("*.py")]
+    roots = {module.split(".")[0] for path in files for module, _ in imports(path)}
+    named = {n.value for p in files for n in ast.walk(tree(p)) if isinstance(n, ast.Constant)}
+    roots |= {text.split(".")[0] for text in named if isinstance(text, str)}
+    offered = {distribution_name(d): set() for d in LOADED_BY_OTHERS}
+    for module, names in distributions().items():
+        for name in names:
+            offered.setdefault(distribution_name(name), set()).add(module)
+    for extra, requirements in PYPROJECT["project"]["optional-dependencies"].items():
+        for wanted in {distribution_name(r) for r in requirements} if extra != "dev" else ():
+            modules = {IMPORTED_AS[wanted]} if wanted in IMPORTED_AS else offered.get(wanted)
+            modules = modules or {wanted.replace("-", "_")}
+            used = modules & roots or wanted in LOADED_BY_OTHERS
+            assert used, f"extra {extra}: nothing imports {wanted} ({sorted(modules)})"

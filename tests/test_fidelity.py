@@ -229,7 +229,8 @@ def test_planted_command_read_at_its_own_timestep(
 def test_planted_achieved_action_is_the_state_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def off_by_one(reader: Any, name: str, state: Samples, following: Any) -> tuple[Samples, str]:
+    def off_by_one(command: Samples | None, state: Samples | None) -> tuple[Samples, str]:
+        assert state is not None
         return state, "achieved"
 
     monkeypatch.setattr(vectors, "_action", off_by_one)

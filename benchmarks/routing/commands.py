@@ -108,7 +108,7 @@ def recipe_text(settings: Settings, arm: Arm, seed: int, num_steps: int) -> str:
             "name": f"routing-{arm.name.replace('_', '-')}-{seed}",
             "seed": seed,
             "data": {"encoder": settings.encoder},
-            "routing": {"weights": arm.weights},
+            "routing": {"draw": "segment", "weights": arm.weights},
             "text": {"kind": "words"},
             "run": {"num_steps": num_steps},
         },

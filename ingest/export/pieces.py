@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingest.snapshot import Part
 from schemas.catalog import TABLES
-from schemas.errors import ConfigError
+from schemas.parquet_file import read_batches, read_schema, reading
 
 BATCH_ROWS = 65_536
 PIECE_BYTES = 128 * 2**20  # of Arrow memory; the Parquet file is some three to ten times smaller
@@ -39,14 +38,12 @@ def pieces(
 
 def _rows(corpus: Path, table: str, part: Part) -> Iterator[pa.Table]:
     schema = TABLES[table]
-    try:
-        with pq.ParquetFile(corpus / part.path) as file:
-            wanted = [name for name in schema.names if name in file.schema_arrow.names]
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-                found = pa.Table.from_batches([batch])
-                whole = [found, schema.empty_table()]
-                merged = pa.concat_tables(whole, promote_options="default")
-                yield merged.select(schema.names).cast(schema)
-    except (OSError, pa.ArrowException) as error:
-        message = f"cannot be read: {error}; run eicorpus verify"
-        raise ConfigError(message, where=part.path) from error
+    path = part.file(corpus)
+    have = read_schema(path).names
+    wanted = [name for name in schema.names if name in have]
+    for batch in read_batches(path, BATCH_ROWS, wanted):
+        found = pa.Table.from_batches([batch])
+        with reading(path):
+            merged = pa.concat_tables([found, schema.empty_table()], promote_options="default")
+            rows = merged.select(schema.names).cast(schema)
+        yield rows

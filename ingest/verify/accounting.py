@@ -12,9 +12,7 @@ from ingest.snapshot import Snapshot
 from ingest.tombstones import tombstones
 from ingest.verify.finding import Check, Finding, finding
 from ingest.verify.stored import uids_of
-from schemas.outcome import State
-
-_ENDS = [State.COMMITTED, State.FILTERED, State.QUARANTINED, State.FAILED]
+from schemas.outcome import ENDS, State, unaccounted
 
 
 def accounting_findings(corpus: Path, current: Snapshot) -> Iterator[Finding]:
@@ -35,21 +33,23 @@ def accounting_findings(corpus: Path, current: Snapshot) -> Iterator[Finding]:
 
 
 def _run_findings(corpus: Path, current: Snapshot, verdicts: pl.DataFrame) -> Iterator[Finding]:
-    """Each finished run: discovered is the sum of the ends, and its verdicts are those it counted.
+    """Each run with a row: discovered is the sum of the ends and of what it did not reach, and its verdicts are those it counted.
 
     Committed and quarantined episodes of earlier runs are counted again without a new verdict, so these two may exceed
-    the verdicts; a run that was stopped has verdicts and no row.
+    the verdicts. A run that was killed has verdicts and no row.
     """
     given = Counter(verdicts.select("run_id", "state").iter_rows())
     for erased in tombstones(corpus, current):
         given.update((end["run_id"], end["state"]) for end in erased["ends"])
     for row in current.read(corpus, "runs").to_pylist():
-        ends = {state: row[state.value] for state in _ENDS}
+        ends = {state: row[state.value] for state in ENDS}
         path = f"catalog/runs: {row['run_id']}"
-        if row["discovered"] != sum(ends.values()):
+        if unaccounted(row):
             found = f"discovered {row['discovered']}"
             says = " + ".join(f"{count} {state.value}" for state, count in ends.items())
-            yield finding(Check.ACCOUNTING, path, found, says)
+            yield finding(
+                Check.ACCOUNTING, path, found, f"{says} + {row['not_reached']} not reached"
+            )
         for state, count in ends.items():
             verdict_count = given[row["run_id"], state.value]
             may_exceed = state in (State.COMMITTED, State.QUARANTINED)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ingest import snapshot
-from ingest.corpus import MARKER
+from ingest.corpus import MARKER, MOST_MARKER_BYTES
 from ingest.life.history import named_parts
 from ingest.snapshot import FOLDER, Part, Snapshot
 from ingest.verify.files import in_batches, measured, problem_opening, unreadable
 from ingest.verify.finding import Check, Finding, finding
 from schemas.catalog import TABLES
+from schemas.json_text import parse_json
+from schemas.parquet_file import DamagedParquet, read_footer
+from schemas.regular_file import read_regular
 
 # Tables that every other check leans on: with one of them damaged nothing else can be compared.
 NEEDED = ("episodes", "artifacts", "segments", "measurements", "verdicts", "runs")
@@ -26,7 +27,7 @@ _MARKER_KEYS = {"format_version": int, "uid": str, "created_by_recipe": str}
 
 def marker_findings(corpus: Path) -> list[Finding]:
     """`corpus.json` says what a corpus is; that it can be read and is not too new was checked on opening."""
-    made = json.loads((corpus / MARKER).read_text())
+    made = parse_json(read_regular(corpus / MARKER, max_bytes=MOST_MARKER_BYTES))
     wrong = [key for key, kind in _MARKER_KEYS.items() if not isinstance(made.get(key), kind)]
     if not wrong:
         return []
@@ -82,19 +83,20 @@ def _part_findings(corpus: Path, table: str, part: Part) -> Iterator[Finding]:
     if problem is not None:
         yield problem
         return
-    num_bytes, sha256 = measured(corpus / part.path)
+    num_bytes, sha256 = measured(part.file(corpus))
     if (num_bytes, sha256) != (part.num_bytes, part.sha256):
         was = f"{part.num_bytes} bytes, sha256 {part.sha256}"
         yield finding(Check.CATALOG_FILE, part.path, f"{num_bytes} bytes, sha256 {sha256}", was)
         return
     try:
-        metadata = pq.read_metadata(corpus / part.path)
-    except (pa.ArrowException, OSError) as error:
+        metadata = read_footer(part.file(corpus))
+        schema = metadata.schema.to_arrow_schema()
+    except (DamagedParquet, pa.ArrowException) as error:
         yield finding(Check.CATALOG_FILE, part.path, str(error), "a Parquet file")
         return
     if metadata.num_rows != part.rows:
         yield finding(Check.CATALOG_FILE, part.path, f"{metadata.num_rows} rows", part.rows)
-    yield from _schema_findings(metadata.schema.to_arrow_schema(), table, part.path)
+    yield from _schema_findings(schema, table, part.path)
 
 
 def _schema_findings(found: pa.Schema, table: str, path: str) -> Iterator[Finding]:

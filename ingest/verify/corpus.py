@@ -29,6 +29,7 @@ from ingest.verify.stored import (
     stored_batches,
 )
 from schemas.errors import ConfigError
+from schemas.json_text import parse_json
 
 MAX_GOP = 300  # what a recipe may ask for at most: the bound where a stopped run left no row with its recipe
 
@@ -114,7 +115,7 @@ class _Verification:
             for row in current.read(
                 self.root, "runs", ["recipe_digest", "recipe_json"]
             ).to_pylist():
-                recipe = Recipe.model_validate_json(row["recipe_json"])
+                recipe = Recipe.model_validate(parse_json(row["recipe_json"]))
                 self.gops[row["recipe_digest"]] = recipe.video.gop
         except (ValueError, KeyError, TypeError) as error:
             yield _bad_content(error)

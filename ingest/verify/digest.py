@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from ingest import snapshot
 from ingest.corpus import open_corpus
 from ingest.digest import corpus_digest
+from ingest.storage import within
 from ingest.verify.files import in_batches, measured, problem_opening
 from ingest.verify.stored import Stored, stored_batches
 from schemas.errors import Code, SourceError
+from schemas.parquet_file import DamagedParquet, open_parquet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,7 @@ def digest(
                 pairs.append((stored.row["uid"], content))
                 changed += content != stored.row["content_sha256"]
                 progress(len(pairs))
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (DamagedParquet, OSError, ValueError, KeyError) as error:
         raise _unreadable(str(path), error) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -74,7 +73,7 @@ def _content(corpus: Path, stored: Stored, tasks: Callable[[str], dict[int, str]
     videos = {}
     for camera in stored.cameras:
         videos[camera] = measured(_file(corpus, stored.video_path(camera)))[1]
-    with pq.ParquetFile(_file(corpus, stored.data_path)) as parquet:
+    with open_parquet(_file(corpus, stored.data_path)) as parquet:
         table = parquet.read()
     texts = tasks(stored.row["dataset_path"])
     indices = table.column("task_index").to_pylist()
@@ -91,7 +90,7 @@ def _file(corpus: Path, path: str) -> Path:
     problem = problem_opening(corpus, path)
     if problem is not None:
         raise SourceError(Code.UNREADABLE, f"{problem.message}; {problem.remedy}", where=path)
-    return corpus / path
+    return within(corpus, path)
 
 
 def _unreadable(path: str, error: Exception) -> SourceError:

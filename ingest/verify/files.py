@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ingest.storage import OutsideCorpus, within
 from ingest.verify.finding import Check, Finding, finding
 
 # Whole files are read up to this size, or four times what they should have: enough to say what is wrong with them.
@@ -17,15 +18,14 @@ READ_LIMIT_BYTES = 64 * 2**20
 
 def problem_opening(corpus: Path, path: str) -> Finding | None:
     """Why `path` (relative to `corpus`) cannot be read as a file of the corpus, or None."""
-    full = corpus / path
     try:
-        resolved = full.resolve(strict=True)
-        if not resolved.is_relative_to(corpus.resolve()):
-            return finding(Check.UNSAFE_PATH, path, f"a link to {resolved}", "a file of the corpus")
-        if not resolved.is_file():
+        full = within(corpus, path)
+        if full.is_dir():
             return finding(Check.FILE_UNREADABLE, path, "no regular file", "one")
         with full.open("rb") as file:
             file.read(1)
+    except OutsideCorpus as error:
+        return finding(Check.UNSAFE_PATH, path, error.message, "a file of the corpus")
     except (FileNotFoundError, NotADirectoryError):
         return finding(Check.FILE_MISSING, path, "nothing there", "the file that the catalog names")
     except OSError as error:
@@ -40,7 +40,7 @@ def unreadable(path: str, error: OSError) -> Finding:
 
 def differs_from_catalog(corpus: Path, path: str, artifact: dict[str, Any]) -> list[Finding]:
     """Compare size and sha256 of a file with its `artifacts` row; the file is read once, in blocks."""
-    found, sha256 = measured(corpus / path)
+    found, sha256 = measured(within(corpus, path))
     if (found, sha256) == (artifact["num_bytes"], artifact["sha256"]):
         return []
     return [

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ingest.latents.header import Header, read_header, wanted_tensors
 from ingest.snapshot import Snapshot
+from ingest.storage import within
 from ingest.verify.files import in_batches, measured, problem_opening
 from ingest.verify.finding import Check, Finding, finding
 from schemas.errors import ConfigError
+from schemas.latent_header import Header, read_header, wanted_tensors
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, latent_file
 from schemas.text_features import is_of_text, text_feature_file
 
@@ -67,7 +68,7 @@ def _file_findings(corpus: Path, row: Row, *, deep: bool) -> list[Finding]:
         return [
             finding(Check.LATENTS_MISSING, path, "nothing there", "the file that the catalog names")
         ]
-    num_bytes, sha256 = measured(corpus / path)
+    num_bytes, sha256 = measured(within(corpus, path))
     if sha256 != row["sha256"]:
         found = f"{num_bytes} bytes, sha256 {sha256}"
         expected = f"{row['num_bytes']} bytes, sha256 {row['sha256']} as committed"
@@ -75,7 +76,7 @@ def _file_findings(corpus: Path, row: Row, *, deep: bool) -> list[Finding]:
     if is_of_text(row["encoder_id"]):
         return []
     try:
-        header = read_header(corpus / path)
+        header = read_header(within(corpus, path))
     except ConfigError as error:
         return [_differs(path, error.message, "a file of latents")]
     return [*_header_findings(row, header), *(_deep_findings(corpus, path, header) if deep else ())]
@@ -118,7 +119,7 @@ def _header_findings(row: Row, header: Header) -> Iterator[Finding]:
 
 def _deep_findings(corpus: Path, path: str, header: Header) -> Iterator[Finding]:
     """The grid exactly, and numbers that are numbers."""
-    with (corpus / path).open("rb") as file:
+    with within(corpus, path).open("rb") as file:
         if (held := header.tensors.get(FRAME_INDEX)) is not None:
             file.seek(held.start)
             index = np.frombuffer(file.read(held.end - held.start), "<i8")

@@ -5,7 +5,6 @@ Rules: huggingface/lerobot v0.3.3 `src/lerobot/datasets/utils.py` (format page f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.lerobot_writer import arrow_schema
+from ingest.storage import within
 from ingest.verify.files import limit_bytes, unreadable
 from ingest.verify.finding import Check, Finding, excerpt, finding, first_differing
 from ingest.verify.place import Place
 from ingest.verify.stored import Stored
+from schemas.json_text import parse_json
 from schemas.lerobot import DEFAULT_FEATURES
+from schemas.parquet_file import DamagedParquet, open_parquet
 
 TOLERANCE_S = 1e-4  # of readers, on the difference of neighbouring timestamps
 Columns = Mapping[str, npt.NDArray[Any]]  # [K, n] by name
@@ -31,7 +33,7 @@ def read_rows(corpus: Path, stored: Stored, place: Place) -> tuple[pa.Table | No
     path = stored.data_path
     artifact = stored.artifact("data")
     try:
-        with (corpus / path).open("rb") as file:
+        with within(corpus, path).open("rb") as file:
             limit = limit_bytes(artifact["num_bytes"] if artifact else 0)
             data = file.read(limit + 1)
     except OSError as error:
@@ -40,13 +42,13 @@ def read_rows(corpus: Path, stored: Stored, place: Place) -> tuple[pa.Table | No
         what = f"more than {limit} bytes"
         return None, [finding(Check.DATA_UNREADABLE, path, what, "the file as committed")]
     try:
-        with pq.ParquetFile(pa.BufferReader(data)) as parquet:
+        with open_parquet(data, path) as parquet:
             found = list(_layout_findings(parquet, stored, place))
             if any(f.check in (Check.DATA_COLUMNS, Check.DATA_LENGTH) for f in found):
                 return None, found
             return parquet.read(), found
-    except (pa.ArrowException, OSError) as error:
-        return None, [finding(Check.DATA_UNREADABLE, path, error, "a whole Parquet file")]
+    except DamagedParquet as error:
+        return None, [finding(Check.DATA_UNREADABLE, path, error.message, "a whole Parquet file")]
 
 
 def _layout_findings(parquet: pq.ParquetFile, stored: Stored, place: Place) -> Iterator[Finding]:
@@ -74,7 +76,7 @@ def _metadata_findings(
     """The Hugging Face description; with `List` instead of `Sequence` lerobot 0.3.3 refuses the file."""
     said, wanted = (each.get(b"huggingface", b"") for each in (found, expected))
     try:
-        is_same = said == wanted or json.loads(said) == json.loads(wanted)
+        is_same = said == wanted or parse_json(said) == parse_json(wanted)
     except ValueError:
         is_same = False
     if not is_same:

@@ -6,7 +6,6 @@ writes them together, and what curation appends later is not part of the episode
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,14 +15,15 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from ingest.commit import dataset_of
 from ingest.corpus import data_file, video_file
 from ingest.digest import content_digest, rows_digest
 from ingest.meta_projection import Dataset
-from ingest.snapshot import Snapshot
+from ingest.snapshot import Snapshot, json_of
 from ingest.tombstones import pinned_tasks, places, tombstones
 from schemas.lerobot import DEFAULT_FEATURES
+from schemas.parquet_file import read_batches, read_table
 
 BATCH_EPISODES = 256
 Row = dict[str, Any]
@@ -60,7 +60,7 @@ class Stored:
     @staticmethod
     def detail(artifact: Row) -> dict[str, Any]:
         """The statistics of a data file (by feature) or of a video."""
-        detail: dict[str, Any] = json.loads(artifact["detail_json"])
+        detail: dict[str, Any] = json_of(artifact["detail_json"], where=artifact["path"])
         return detail
 
     def content_sha256(self, table: pa.Table, texts: Sequence[str], videos: dict[str, str]) -> str:
@@ -80,15 +80,14 @@ def stored_batches(corpus: Path, current: Snapshot) -> Iterator[list[Stored]]:
         name: _ByUid(corpus, current, name) for name in ("artifacts", "segments", "measurements")
     }
     for part in current.parts("episodes"):
-        with pq.ParquetFile(corpus / part.path) as file:
-            for batch in file.iter_batches(batch_size=BATCH_EPISODES):
-                rows = batch.to_pylist()
-                uids = [row["uid"] for row in rows]
-                of = {name: table.rows(uids) for name, table in others.items()}
-                yield [
-                    Stored(row=row, **{name: found[row["uid"]] for name, found in of.items()})
-                    for row in rows
-                ]
+        for batch in read_batches(part.file(corpus), BATCH_EPISODES):
+            rows = batch.to_pylist()
+            uids = [row["uid"] for row in rows]
+            of = {name: table.rows(uids) for name, table in others.items()}
+            yield [
+                Stored(row=row, **{name: found[row["uid"]] for name, found in of.items()})
+                for row in rows
+            ]
 
 
 def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
@@ -99,14 +98,10 @@ def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
     """
     datasets = {}
     for part in current.parts("artifacts"):
-        found = pq.read_table(
-            corpus / part.path,
-            columns=["path", "detail_json"],
-            filters=pc.field("kind") == "features",
-            partitioning=None,
-        )
+        columns, only = ["path", "detail_json"], pc.field("kind") == "features"
+        found = read_table(part.file(corpus), columns, filters=only)
         for row in found.to_pylist():
-            datasets[row["path"]] = Dataset(path=row["path"], **json.loads(row["detail_json"]))
+            datasets[row["path"]] = dataset_of(row)
     for path, texts in pinned_tasks(corpus, current).items():
         datasets[path].pin(texts)
     return datasets
@@ -151,7 +146,7 @@ def uids_of(corpus: Path, current: Snapshot, table: str, *, distinct: bool = Tru
     """The uids of a table with the number of the part that each is in; once a part when `distinct`."""
     frames = [pl.DataFrame(schema={"uid": pl.String, "part": pl.Int32})]
     for number, part in enumerate(current.parts(table)):
-        read = pl.DataFrame(pq.read_table(corpus / part.path, columns=["uid"], partitioning=None))
+        read = pl.DataFrame(read_table(part.file(corpus), ["uid"]))
         kept = read.unique() if distinct else read
         frames.append(kept.with_columns(pl.lit(number, dtype=pl.Int32).alias("part")))
     return pl.concat(frames)
@@ -161,7 +156,7 @@ class _ByUid:
     """The rows of one table for a batch of uids, reading only the parts that hold them."""
 
     def __init__(self, corpus: Path, current: Snapshot, table: str) -> None:
-        self._paths = [corpus / part.path for part in current.parts(table)]
+        self._paths = [part.file(corpus) for part in current.parts(table)]
         self._first = uids_of(corpus, current, table).group_by("uid").agg(pl.col("part").min())
         self._held: tuple[int, pa.Table] | None = None
 
@@ -181,7 +176,7 @@ class _ByUid:
     def _part(self, number: int) -> pa.Table:
         if self._held is None or self._held[0] != number:
             self._held = None  # let go of the last one first
-            self._held = number, pq.read_table(self._paths[number], partitioning=None)
+            self._held = number, read_table(self._paths[number])
         return self._held[1]
 
 

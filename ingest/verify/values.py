@@ -96,13 +96,20 @@ def _action_findings(
     observed: Mapping[str, Mask],
     aimed: Mapping[str, Mask],
 ) -> Iterator[Finding]:
-    """An action is valid only where its state is; an achieved one is the next state, so the last has none."""
+    """An action is valid only where its state is; an achieved one is the next state, so the last has none.
+
+    A slice that is commanded and not measured has no state: its mask is False everywhere.
+    """
     path, row = stored.data_path, stored.row
+    command_only = set(row.get("command_only") or ())
     coverage = float(np.mean(np.all([aimed[name] for name in slices], axis=0)))
     if coverage != row["action_coverage"]:
         what = f"{coverage} of the actions valid"
         yield finding(Check.DATA_ACTION, path, what, f"{row['action_coverage']} by the catalog")
     for name, span in slices.items():
+        if name in command_only:
+            yield from _unmeasured_findings(path, name, observed[name])
+            continue
         odd = aimed[name] & ~observed[name]
         if odd.any():
             what = f"a valid action of {name} in row {int(np.argmax(odd))}, where its state is not"
@@ -117,3 +124,9 @@ def _action_findings(
         if off.any():
             what = f"an achieved action of {name} in row {int(np.argmax(off))} that is not the next state"
             yield finding(Check.DATA_ACTION, path, what, "the state of the next row")
+
+
+def _unmeasured_findings(path: str, name: str, observed: Mask) -> Iterator[Finding]:
+    if observed.any():
+        what = f"a valid state of {name} in row {int(np.argmax(observed))}, which is commanded only"
+        yield finding(Check.DATA_ACTION, path, what, "no valid state, by `command_only`")

@@ -15,6 +15,7 @@ import numpy as np
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from ingest.storage import within
 from ingest.verify.files import differs_from_catalog, problem_opening
 from ingest.verify.finding import Check, Finding, finding
 from ingest.verify.place import Place
@@ -54,15 +55,15 @@ def video_findings(
     if artifact is not None:
         yield from differs_from_catalog(corpus, path, artifact)
     try:
-        with open_video(str(corpus / path), num_threads=1) as video:
+        with open_video(str(within(corpus, path)), num_threads=1) as video:
             listing = listed(video, at_most=2 * length + 100)
         yield from listing_findings(path, listing, length, camera, place)
         shown = listing.instants_ns
         if deep and shown:
-            _decode(corpus / path, shown)
+            _decode(within(corpus, path), shown)
         elif shown:
-            _decode(corpus / path, shown[:1])
-            _decode(corpus / path, shown[-1:])
+            _decode(within(corpus, path), shown[:1])
+            _decode(within(corpus, path), shown[-1:])
     except (SourceError, TransientError) as error:
         yield finding(Check.VIDEO_UNREADABLE, path, error.message, "a video that can be decoded")
 

@@ -12,8 +12,9 @@ from ingest.assets import NO_ASSETS, Assets
 from ingest.plan import Request, assets_of, make_plan
 from ingest.recipe import HandSettings, Recipe
 from ingest.snapshot import Snapshot
+from jobs.demo.raw import egodex
 from schemas.errors import ConfigError
-from tests.generators import egodex, mano_model, taco
+from tests.generators import mano_model, taco
 
 SETTINGS = HandSettings()
 

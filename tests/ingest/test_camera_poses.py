@@ -14,11 +14,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ingest.camera_poses import poses_of, with_camera_poses
+from jobs.demo.raw.hand_scene import HandScene
+from jobs.demo.raw.video_files import write_scene
 from schemas.episode import Camera, Episode, EpisodeRef, VideoSpan, VideoWindow
 from schemas.errors import Code, SourceError
 from schemas.rate import instants_ns
-from tests.generators.hand_scene import HandScene
-from tests.generators.video_files import write_scene
 
 SCENE = HandScene(duration_s=1.0)
 COUNT = 30

@@ -9,8 +9,8 @@ from ingest.check import Check, Verdict
 from ingest.hand_checks import hand_checks
 from ingest.recipe import HandSettings
 from ingest.staged_columns import Columns
+from jobs.demo.raw.hand_scene import bent_hand
 from schemas.hand import joint_names
-from tests.generators.hand_scene import bent_hand
 
 PASS, FAIL, SILENT = Verdict.PASS, Verdict.FAIL, Verdict.NOT_MEASURABLE
 SETTINGS = HandSettings()

@@ -18,6 +18,7 @@ from ingest.stages.camera import T_upright_world
 from ingest.stages.hand_validity import BITS
 from ingest.stages.hands import CanonicalHand, canonical_hands
 from ingest.stages.vectors import canonical_vectors
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.embodiment import embodiment_for
 from schemas.episode import Camera, EncodedImages, Episode, EpisodeRef, Stream, pose_channel
 from schemas.errors import SourceError
@@ -26,7 +27,6 @@ from schemas.hand import wrist_axes
 from schemas.hand_track import HandTrack, ManoPose
 from schemas.rate import instants_ns
 from tests.generators import mano_model
-from tests.generators.hand_scene import HandScene
 
 RATE_HZ = 30
 SCENE = HandScene(duration_s=1.5)

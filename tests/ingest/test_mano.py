@@ -13,11 +13,11 @@ import pytest
 
 from ingest.models.hand_rig import HandRig, canonical21
 from ingest.models.mano import ManoHands
+from jobs.demo.raw.hand_scene import HandScene, bent_hand
 from schemas.errors import ConfigError, SourceError
 from schemas.hand import fit_palm
 from schemas.hand_track import ManoPose
 from tests.generators import mano_model as generator
-from tests.generators.hand_scene import HandScene, bent_hand
 from tests.generators.mano_model import MadeModel
 
 pytest.importorskip("smplx")

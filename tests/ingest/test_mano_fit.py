@@ -7,11 +7,11 @@ import pytest
 
 from ingest.models.mano import ManoHand, ManoHands
 from ingest.models.mano_fit import ManoFit, fit_mano
+from jobs.demo.raw.hand_scene import HandScene
 from schemas.errors import SourceError
 from schemas.geometry import geodesic_rad
 from schemas.hand_track import ManoPose
 from tests.generators import mano_model as generator
-from tests.generators.hand_scene import HandScene
 
 pytest.importorskip("smplx")
 ALL = np.ones(21, dtype=bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ingest.plan import Plan, Request, discover, make_plan, survey
 from ingest.recipe import Recipe
 from ingest.snapshot import Snapshot
 from schemas.episode import EpisodeRef
-from schemas.errors import ConfigError
+from schemas.errors import Code, ConfigError, SourceError
 from tests.faults.runs import TOY, facts, run, tree
 from tests.faults.toy import Toy, write_toy
 
@@ -39,6 +40,19 @@ class Newer(Toy):
 class Unreadable(Toy):
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         raise PermissionError(13, "Permission denied", str(root))
+
+
+class Hostile(Toy):
+    """A file of the set as a whole is damaged, as a survey or a discovery finds it."""
+
+    def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
+        if "survey" in options:
+            raise SourceError(Code.TRUNCATED, "no footer", where="meta/info.json")
+        return super().survey(root, {})
+
+    def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
+        yield from list(super().discover(root, info))[:1]
+        raise SourceError(Code.CORRUPT_RECORD, "no index", where="meta/episodes.jsonl")
 
 
 class Endless(Toy):
@@ -123,6 +137,16 @@ def test_the_callers_mistakes(raw: Path, tmp_path: Path) -> None:
         survey(request(raw, f"{HERE}:Nobody"))
     with pytest.raises(ConfigError, match="cannot be imported"):
         survey(request(raw, "no.such.module:Toy"))
+
+
+def test_a_damaged_file_of_the_whole_set_stops_the_run_before_any_work(raw: Path) -> None:
+    asked = request(raw, f"{HERE}:Hostile")
+    with pytest.raises(ConfigError, match=r"\[truncated\] meta/info.json") as caught:
+        survey(replace(asked, options={"survey": "no"}))
+    assert caught.value.exit_code == 2
+    info, _ = survey(asked)
+    with pytest.raises(ConfigError, match=r"\[corrupt_record\] meta/episodes.jsonl"):
+        discover(asked, info)
 
 
 def test_every_registered_source_can_be_loaded() -> None:

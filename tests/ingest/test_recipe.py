@@ -37,6 +37,7 @@ def test_every_field_changes_the_digest(name: str) -> None:
         "max_source_frames": 5,
         "video": VideoSettings(crf=18),
         "hands": HandSettings(fingertips="manopth"),
+        "missing_cameras": "drop",
     }
     assert Recipe(**{name: other[name]}).digest != Recipe().digest
 

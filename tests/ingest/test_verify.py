@@ -18,9 +18,9 @@ import pytest
 from ingest import snapshot
 from ingest.commit import datasets_of, stored_episodes
 from ingest.corpus import Corpus
-from ingest.disk import Disk
-from ingest.meta_projection import Dataset, projection
+from ingest.meta_projection import OWN, Dataset, older_own, project, whole_files
 from ingest.recovery import recover
+from ingest.storage import LocalStorage
 from ingest.verify import stored
 from ingest.verify.corpus import Seen, verify
 from ingest.verify.finding import REMEDIES, Check, Finding, excerpt, finding
@@ -393,7 +393,7 @@ def wrong_chunk(corpus: Path) -> Path:
 
 
 def half_a_file(corpus: Path) -> Path:
-    """What a kill in the middle of `Disk.write` leaves."""
+    """What a kill in the middle of `LocalStorage.write` leaves."""
     path = dataset(corpus) / "meta/.info.json.part"
     path.write_bytes(b"{")
     return path
@@ -664,6 +664,7 @@ def test_changed_statistics_are_found(corpus: Path) -> None:
     assert said == [
         (Check.STATS_DIFFER, "episode_000002.parquet"),
         (Check.STATS_INCOMPLETE, "episode_000002.parquet"),
+        (Check.META_DIFFERS, "eicorpus.json"),  # which has the digest of the next one
         (Check.META_DIFFERS, "episodes_stats.jsonl"),
         (Check.STATS_DIFFER, "episode_000002.mp4"),
         (Check.STATS_DIFFER, "episode_000002.mp4"),
@@ -724,8 +725,8 @@ def test_rows_that_curation_appends_are_no_change_of_content(corpus: Path) -> No
     current = snapshot.load(corpus)
     rows = current.read(corpus, "measurements").to_pylist()
     later = [row | {"name": "sharpness", "value": 0.25} for row in rows[:4]]
-    part = snapshot.write_part(Disk(), corpus, "measurements", later)
-    snapshot.publish(Disk(), corpus, current, {"measurements": part}, "curation")
+    part = snapshot.write_part(LocalStorage(), corpus, "measurements", later)
+    snapshot.publish(LocalStorage(), corpus, current, {"measurements": part}, "curation")
     assert verify(corpus) == []
 
 
@@ -742,7 +743,7 @@ def test_meta_is_rebuilt_by_its_remedy(corpus: Path) -> None:
     edited_task(corpus)
     (dataset(corpus) / "meta/eicorpus.json").unlink()
     current = snapshot.load(corpus)
-    recover(Corpus(corpus), Disk(), current, datasets_of(corpus, current))
+    recover(Corpus(corpus), LocalStorage(), current, datasets_of(corpus, current))
     assert verify(corpus) == []
 
 
@@ -767,12 +768,20 @@ def test_parts_of_a_snapshot_lie_in_the_folder_of_their_table_once(corpus: Path)
     raw = json.loads(path.read_text())
     tables = raw["tables"]
     tables["runs"].append(tables["runs"][0])
-    tables["captions"].append(tables["runs"][0] | {"path": "catalog/../../elsewhere"})
+    tables["captions"].append(tables["runs"][0])
     path.write_text(json.dumps(raw))
     assert [(f.check, f.path.split("/")[1]) for f in verify(corpus)] == [
         (Check.CATALOG_CONTENT, "captions"),
         (Check.CATALOG_CONTENT, "runs"),
     ]
+
+
+def test_a_snapshot_whose_part_lies_outside_is_refused_whole(corpus: Path) -> None:
+    path = max((corpus / snapshot.FOLDER).iterdir())
+    raw = json.loads(path.read_text())
+    raw["tables"]["captions"].append(raw["tables"]["runs"][0] | {"path": "../../elsewhere"})
+    path.write_text(json.dumps(raw))
+    assert [f.check for f in verify(corpus)] == [Check.SNAPSHOT]
 
 
 # --- the edges --------------------------------------------------------------------------------------------------------
@@ -797,6 +806,16 @@ def test_a_corpus_that_is_being_written_is_refused(corpus: Path) -> None:
             verify(corpus)
 
 
+def test_meta_of_before_it_had_digests_is_sound_and_is_given_them(corpus: Path) -> None:
+    path = dataset(corpus) / "meta" / OWN
+    now = path.read_bytes()
+    path.write_bytes(older_own(now))
+    assert verify(corpus) == []
+    current = snapshot.load(corpus)
+    assert recover(Corpus(corpus), LocalStorage(), current, datasets_of(corpus, current))
+    assert path.read_bytes() == now
+
+
 def test_meta_is_what_the_committer_would_rebuild(mixed: Path) -> None:
     """The comparison that streams and the projection that rebuilds give the same bytes."""
     current = snapshot.load(mixed)
@@ -808,7 +827,8 @@ def test_meta_is_what_the_committer_would_rebuild(mixed: Path) -> None:
             features=known.features,
             spec=known.spec,
         )
-        for name, data in projection(empty, stored_episodes(mixed, current, path)).items():
+        lines = project(empty, stored_episodes(mixed, current, path))
+        for name, data in {**lines.files(), **whole_files(empty)}.items():
             assert (mixed / path / "meta" / name).read_bytes() == data
 
 

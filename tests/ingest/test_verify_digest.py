@@ -13,7 +13,7 @@ import pytest
 
 from ingest import snapshot
 from ingest.digest import corpus_digest
-from ingest.executor import LocalExecutor
+from ingest.executor_local import LocalExecutor
 from ingest.verify.digest import digest
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import ConfigError, SourceError

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest import snapshot
+from jobs.demo.raw import agibot_world
 from schemas.catalog import TABLES
 from tests.faults.runs import run
 from tests.faults.toy import write_toy
-from tests.generators import agibot_world
 
 TOY_EPISODES = {"a": "good", "b": "quarantine", "c": "good", "d": "short", "e": "good", "f": "good"}
 
