@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 KILL_AT = dict.fromkeys(WRITERS, ("publish", 1)) | {
     "manifest": ("publish_dir", 1),
     "gc": ("sync", 2),
+    "gc_parts": ("sync", 2),
     "forget": ("place", 1),
 }
 
