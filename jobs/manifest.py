@@ -33,8 +33,9 @@ from jobs.manifest_look import (
     show_command,
     verify_command,
 )
-from jobs.manifest_report import as_object, show_facts, warn_of_no_latents
+from jobs.manifest_report import as_object, show_facts
 from jobs.output import answer_json, progress_of, stdout
+from jobs.without_latents import warn_of_no_latents
 from schemas.errors import ConfigError
 from schemas.manifest import ManifestFacts, has_latents
 from schemas.split import Shares
@@ -129,7 +130,7 @@ def build_command(
         "elapsed_s": round(time.monotonic() - started, 3),
     }
     if not has_latents(built.rows):
-        warn_of_no_latents(opened.root)
+        warn_of_no_latents(facts, opened.root)
     if as_json:
         answer_json(answer)
         return

@@ -7,7 +7,7 @@ from typing import Any
 
 from ingest.curation.manifest.diff import Difference
 from ingest.next_command import next_command
-from jobs.output import stderr, stdout, table
+from jobs.output import stdout, table
 from schemas.manifest import ManifestFacts, Statistics
 from schemas.source_split import HELD_OUT
 
@@ -26,15 +26,6 @@ def as_object(facts: ManifestFacts) -> dict[str, Any]:
             for body, found in statistics.embodiments.items()
         },
     }
-
-
-def warn_of_no_latents(corpus: Path) -> None:
-    """On standard error: training reads latents, and a manifest that is published never gets any."""
-    said = (
-        "no segment has latents, so `eicorpus train` will refuse this manifest; to train on it, run "
-        f"`{next_command('latents', corpus)}` first, then build it under another name"
-    )
-    stderr.print(said, style="yellow", markup=False, highlight=False)
 
 
 def show_facts(facts: ManifestFacts, corpus: Path) -> None:

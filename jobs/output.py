@@ -46,7 +46,9 @@ def warn(message: str) -> None:
     """One line on standard error while a command goes on."""
     from rich.text import Text
 
-    stderr.print(Text.assemble(("warning ", "bold yellow"), message), highlight=False)
+    stderr.print(
+        Text.assemble(("warning ", "bold yellow"), message), highlight=False, soft_wrap=True
+    )
 
 
 def answer_json(value: Any) -> None:

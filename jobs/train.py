@@ -68,6 +68,8 @@ def command(
 ) -> None:
     """Train, or go on training: run the same command again after whatever stopped it. Several processes: torchrun, or --ray."""
     check_installed()
+    from jobs.without_latents import refuse_without_latents  # polars: not for `--help`
+
     refuse_without_latents(manifest)
     from jobs.train_run import dry, run_here  # torch: the base install works without it
     from training.run.session import TrainRequest
@@ -104,22 +106,6 @@ def check_installed() -> None:
     if find_spec("torch") is None:
         found = "needs torch; pip install 'eicorpus[train]'"
         raise ConfigError(found, where="eicorpus train")
-
-
-def refuse_without_latents(folder: Path) -> None:
-    """Before anything heavy is imported or read: a manifest that was built before `eicorpus latents` ran has none, and never gets any.
-
-    Raises:
-        ConfigError: no row has latents of pictures; or it is no manifest.
-    """
-    from schemas.manifest import has_latents, load_facts, load_rows
-
-    facts = load_facts(folder)
-    if not has_latents(load_rows(folder, ["latents"])):
-        corpus = folder.absolute().parent.parent
-        commands = f"`eicorpus latents {corpus} --encoder NAME`, then `eicorpus manifest build NEW_NAME --corpus {corpus}` with the options of this one"
-        found = "no row has latents of pictures: it was built before there were any, and a manifest is never rewritten"
-        raise ConfigError(f"{found}; run {commands}", where=f"manifest {facts.name}")
 
 
 def changes_from(given: list[str], *, steps: int | None, workers: int | None) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +15,19 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from ingest import snapshot
+from ingest.storage import LocalStorage
 from jobs import cores
 from jobs.cli import app
-from jobs.train import refuse_without_latents
 from jobs.train_report import Live
+from jobs.without_latents import refuse_without_latents
+from schemas.catalog import TABLES
 from schemas.errors import ConfigError
-from schemas.manifest import ROW_SCHEMA, ROWS_FILE
+from schemas.manifest import ROW_SCHEMA, ROWS_FILE, load_facts
 from schemas.threads import threads_for
 from tests.training.corpus import Trainable
+from tests.training.test_train_cli import SMALL, train
+from tests.training.test_train_cli import words as training_words
 
 
 @pytest.mark.parametrize(
@@ -111,10 +118,13 @@ def without_latents(mine: Trainable) -> Path:
 def test_a_manifest_without_latents_is_refused_before_torch_is_imported(
     trainable: Trainable, tmp_path: Path
 ) -> None:
-    folder = without_latents(trainable.copied(tmp_path / "corpus"))
-    with pytest.raises(
-        ConfigError, match=r"eicorpus latents .* --encoder NAME`, then `eicorpus manifest build"
-    ):
+    mine = trainable.copied(tmp_path / "corpus")
+    folder = without_latents(mine)
+    encode = f"`eicorpus latents {mine.corpus} --encoder dinov3_vits16 --weights FOLDER`"
+    rebuild = (
+        f"`eicorpus manifest build m_with_latents --corpus {mine.corpus} --val 0.2 --test 0.1`"
+    )
+    with pytest.raises(ConfigError, match=f"run {encode} .*, then {rebuild}"):
         refuse_without_latents(folder)
     code = (
         "import sys\n"
@@ -128,6 +138,49 @@ def test_a_manifest_without_latents_is_refused_before_torch_is_imported(
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_commands_that_the_refusal_names_lead_to_a_run(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    """Pasted as they are, but for the weights, which are not trained here."""
+    mine = trainable.copied(tmp_path / "my corpus")
+    now, disk = snapshot.load(mine.corpus), LocalStorage()
+    tables = {t: [] if t == "latents" else now.parts(t) for t in TABLES if now.parts(t)}
+    snapshot.publish_tables(disk, mine.corpus, now, tables, "none")
+    options = ["--where", "embodiment <> 'human_video'", "--text", "source", "--val", "0.3"]
+    words = ["manifest", "build", "early", "--corpus", str(mine.corpus), *options]
+    built = CliRunner().invoke(app, words)
+    assert built.exit_code == 0, built.output
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError, match="no row has latents of pictures") as refused:
+        train(mine.corpus / "manifests/early", out)
+    commands = re.findall("`(eicorpus [^`]*my corpus[^`]*)`", str(refused.value))
+    encode, rebuild = (shlex.split(command)[1:] for command in commands)
+    assert f"`{commands[0]}`" in " ".join(built.stderr.split())
+    at = encode.index("--encoder")
+    assert encode[at:] == ["--encoder", "dinov3_vits16", "--weights", "FOLDER"]
+    untrained = CliRunner().invoke(
+        app, [*encode[:at], "--encoder", "dinov3_tiny", "--untrained", "0"]
+    )
+    assert untrained.exit_code == 0, untrained.output
+    by_now = f"run `{re.escape(commands[1])}`: the corpus has latents of dinov3_tiny"
+    with pytest.raises(ConfigError, match=by_now):
+        refuse_without_latents(mine.corpus / "manifests/early")
+    rebuilt = CliRunner().invoke(app, rebuild)
+    assert rebuilt.exit_code == 0, rebuilt.output
+    facts = [load_facts(mine.corpus / "manifests" / name) for name in ("early", "early_with_latents")]  # fmt: skip
+    kept = {"where", "text_policy", "split", "policy", "num_rows"}
+    assert facts[0].model_dump(include=kept) == facts[1].model_dump(include=kept)
+    small = tuple(each for each in SMALL if not each.startswith("data.encoder"))
+    done = CliRunner().invoke(
+        app,
+        training_words(
+            mine.corpus / "manifests/early_with_latents", out, "--until", "1", small=small
+        ),
+    )
+    assert done.exit_code == 0, done.output
 
 
 def test_a_manifest_with_latents_is_not(trainable: Trainable) -> None:

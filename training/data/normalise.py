@@ -13,6 +13,7 @@ from torch import Tensor
 
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest, Normalisation, Statistics
+from schemas.manifest_rebuild import rebuild_command
 from schemas.trained_action import REPRESENTATION
 from training.data.layout import ACTION_WIDTH, slot_names, slots_of
 from training.recipe import NormaliseSettings
@@ -136,9 +137,9 @@ def checked_statistics(manifest: Manifest) -> Statistics:
     Raises:
         ConfigError: see `normaliser_of`.
     """
-    statistics, name = manifest.facts.statistics, manifest.facts.name
-    where = f"manifest {name}"
-    again = f"`eicorpus manifest build NEW_NAME --corpus {manifest.corpus}` with its options"
+    facts, where = manifest.facts, f"manifest {manifest.facts.name}"
+    statistics, name = facts.statistics, f"{facts.name}_with_statistics"
+    again = f"`{rebuild_command(facts, manifest.corpus, name=name)}`"
     if statistics is None:
         found = "published without statistics (--no-stats), and actions are normalised by them"
         raise ConfigError(f"{found}; run {again}", where=where)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from schemas.errors import ConfigError
 from schemas.latents import UNTRAINED
 from schemas.manifest import Latent, Manifest
+from schemas.manifest_rebuild import rebuild_command
 from training.recipe import DataSettings
 
 
@@ -27,10 +28,11 @@ def repair_of(corpus: Path, encoder_id: str = "") -> str:
 
 def again(manifest: Manifest, encoder_id: str = "") -> str:
     """The commands after which a manifest has latents."""
-    corpus = manifest.corpus
+    corpus, facts = manifest.corpus, manifest.facts
+    rebuilt = rebuild_command(facts, corpus, name=f"{facts.name}_with_latents")
     return (
         f"run `{repair_of(corpus, encoder_id)}`, then build the manifest anew, which holds them: "
-        f"`eicorpus manifest build NEW_NAME --corpus {corpus}`"
+        f"`{rebuilt}`"
     )
 
 
