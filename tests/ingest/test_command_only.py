@@ -166,6 +166,7 @@ def test_the_manifest_normalises_ten_numbers_and_training_reads_them(corpus: Pat
     assert part.state is not None
     assert (part.state[:, 9] == 0).all()  # the opening, which nobody saw
     assert (part.state[:, :3] != 0).any()
+    assert part.measured == {"left.position_m", "left.rot6d_cols"}
 
 
 def test_the_action_has_ten_numbers(corpus: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from schemas.embodiment import embodiment_for
 from schemas.errors import ConfigError
 from schemas.geometry import rot6d_cols_from_rotmat
 from schemas.supervision import Task
+from tests.ingest.verify_corpus import rewrite_column
 from tests.training.corpus import (
     NUM_PREFIX,
     Trainable,
@@ -259,8 +263,84 @@ def test_what_it_cannot_use_is_said(loader: Loader, changed: dict[str, Any], sai
         policy.act(Observation(**(usual | changed)))
 
 
+GRIPPER = "left.gripper_opening"
+
+
+@pytest.fixture(scope="module")
+def unmeasured(trainable: Trainable, tmp_path_factory: pytest.TempPathFactory) -> Trainable:
+    """The same corpus, where no episode of `umi` has a measured gripper (`episodes.command_only`)."""
+    mine = trainable.copied(tmp_path_factory.mktemp("unmeasured") / "corpus")
+    (dataset,) = {
+        mine.corpus / row["dataset_path"]
+        for row in manifests.load(mine.manifest).rows.to_pylist()
+        if row["embodiment"] == "umi"
+    }
+    names = json.loads((dataset / "meta/info.json").read_text())["features"]["observation.valid"][
+        "names"
+    ]
+
+    def masked(valid: np.ndarray) -> np.ndarray:
+        valid[:, names.index(GRIPPER)] = False
+        return valid
+
+    for path in dataset.glob("data/*/*.parquet"):
+        rewrite_column(path, "observation.valid", masked)
+    return mine
+
+
+def loader_with_state(mine: Trainable, cache: Path) -> Loader:
+    data = {"encoder": "tiny_vit", "cameras": ["front", "wrist"], "with_state": True}
+    recipe = TrainRecipe.model_validate({"name": "test", "data": data})
+    return Loader(manifests.load(mine.manifest), recipe, reader=NoTextReader(), cache=cache)
+
+
+def test_a_state_that_was_never_measured_is_masked_as_in_training(
+    unmeasured: Trainable, tmp_path: Path
+) -> None:
+    loader = loader_with_state(unmeasured, tmp_path)
+    policy, network = policy_of(loader, measured_state=loader.measured_state())
+    bodies = set()
+    for batch, b in whole(loader)[::7]:
+        row, t = loader.manifest.row(int(batch.origin.row[b])), int(batch.origin.timestep[b])
+        if row.uid == unmeasured.uids[2]:  # a pose is lost there, which a policy is not told of
+            continue
+        seen = observation_of(unmeasured, loader, batch, b)
+        state = vectors_of(number_of(unmeasured, row.uid))[t].astype(np.float32)
+        policy.act(replace(seen, state=state))
+        assert network.known is not None
+        assert network.known.state is not None
+        assert batch.known.state is not None
+        torch.testing.assert_close(network.known.state[0], batch.known.state[b], atol=1e-6, rtol=0)
+        bodies.add(row.embodiment)
+    assert bodies == {"umi", "umi_bimanual"}
+    assert policy.facts()["embodiments"]["umi"]["not_measured"] == [GRIPPER]
+    assert policy.facts()["embodiments"]["umi_bimanual"]["not_measured"] == []
+
+
+def test_a_state_that_was_never_measured_may_be_anything(
+    unmeasured: Trainable, tmp_path: Path
+) -> None:
+    """Not even a rotation; what was measured is checked as ever."""
+    loader = loader_with_state(unmeasured, tmp_path)
+    policy, network = policy_of(loader, measured_state={"umi": ("left.position_m", GRIPPER)})
+    seen = Observation(
+        text="",
+        embodiment="umi",
+        latents={"front": np.zeros((1, 7, 8), np.float32)},
+        state=np.array([0.1, 0.2, 0.3, *[np.nan] * 6, 0.5]),
+    )
+    policy.act(seen)
+    assert network.known is not None
+    assert network.known.state is not None
+    assert network.known.state[0, :10].tolist() == pytest.approx([0.1, 0.2, 0.3, *[0] * 6, 0.5])
+    with pytest.raises(ConfigError, match="no readings"):
+        policy.act(replace(seen, state=np.array([np.nan, *[0.1] * 9])))
+    with pytest.raises(ConfigError, match="no rotation"):
+        policy_of(loader)[0].act(replace(seen, state=np.array([0.1, 0.2, 0.3, *[0] * 6, 0.5])))
+
+
 def test_only_bodies_that_act_are_acted_for(loader: Loader) -> None:
-    bodies = bodies_of(loader.normaliser)
+    bodies = bodies_of(loader.normaliser, {})
     assert list(bodies) == ["umi", "umi_bimanual"]
     names = [part.name for part in bodies["umi_bimanual"].spec.slices]
     parts = ("position_m", "rot6d_cols", "gripper_opening")

@@ -24,6 +24,7 @@ from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import load
 from tests.training.corpus import ENCODER, Trainable, build_manifest
 from training.conditioning.words import WordsConditioner
+from training.policy.policy import Policy
 from training.recipe import load_recipe
 from training.run.checkpoint import WEIGHTS, checkpoint_of, checkpoints
 from training.run.event_log import scalars
@@ -78,6 +79,28 @@ def test_a_run_that_is_gone_on_with_is_the_run_in_one(trainable: Trainable, tmp_
     same = ("loss", "loss_by_task", "samples_per_s", "mfu")  # and what came of it is still told
     assert [again[key] for key in same] == [whole[key] for key in same]
     assert load_result(tmp_path / "one") == again
+
+
+def test_a_checkpoint_says_which_of_the_state_was_measured(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    """Of the embodiments that act; a run without a state keeps nothing, and one that starts from a checkpoint of before has it too."""
+    train(trainable.manifest, tmp_path / "plain", "--until", "1")
+    assert checkpoint_of(tmp_path / "plain").state.measured_state == {}
+    with_state = ("--set", "data.with_state=true")
+    train(trainable.manifest, tmp_path / "run", *with_state, "--until", "1")
+    slices = ("gripper_opening", "position_m", "rot6d_cols")
+    measured = {
+        "umi": tuple(f"left.{name}" for name in slices),
+        "umi_bimanual": tuple(f"{side}.{name}" for side in ("left", "right") for name in slices),
+    }
+    found = checkpoint_of(tmp_path / "run")
+    assert found.state.measured_state == measured
+    state = found.folder / "state.json"
+    state.write_text(json.dumps({k: v for k, v in json.loads(state.read_text()).items() if k != "measured_state"}))  # fmt: skip
+    assert Policy.load(tmp_path / "run", device="cpu").bodies["umi"].not_measured == frozenset()
+    train(trainable.manifest, tmp_path / "run", *with_state, "--until", "2")
+    assert checkpoint_of(tmp_path / "run").state.measured_state == measured
 
 
 def test_the_log_has_every_step_once(trainable: Trainable, tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ from schemas.errors import ConfigError
 from schemas.trained_action import trained_action
 from training.data.layout import slots_of
 from training.data.recording import data_path, feature_names, read_features
-from training.data.state import state_vector
+from training.data.state import measured_slices, state_vector
 
 INDEX_FILE = "index.npy"
 INDEX = np.dtype([("part", np.int32), ("offset", np.int64)])  # of each row of the manifest
 PART_EPISODES = 256
 FEW_EPISODES = 200  # fewer take less time than processes need to start
 VALUES, VALID, STATE = "values", "valid", "state"
+NAMES, MEASURED = b"names", b"measured"  # metadata of a part: one a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,7 @@ def write_part(work: PartWork) -> None:
     pieces: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]] = []
     states: list[npt.NDArray[np.float32]] = []
     element_names: tuple[str, ...] = ()
+    measured: frozenset[str] = frozenset()
     path, features = "", {}
     for episode_index, start, end, row in work.spans:
         if path != (path := data_path(work.dataset_path, episode_index)):
@@ -136,15 +138,17 @@ def write_part(work: PartWork) -> None:
         )
         element_names = found_action.names
         pieces.append((found_action.values.astype(np.float32), found_action.valid.astype(np.uint8)))
+        measured |= measured_slices(state_valid)
         if work.with_state:
             states.append(state_vector(state, state_valid))
     slots_of(element_names, where=work.dataset_path)  # refused now, not in the run
-    _write(work.target, element_names, pieces, states)
+    lines = {NAMES: "\n".join(element_names), MEASURED: "\n".join(sorted(measured))}
+    _write(work.target, lines, pieces, states)
 
 
 def _write(
     target: Path,
-    names: tuple[str, ...],
+    metadata: dict[bytes, str],
     pieces: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]],
     states: list[npt.NDArray[np.float32]],
 ) -> None:
@@ -157,7 +161,7 @@ def _write(
     arrays = [_fixed(column) for column in columns.values()]
     schema = pa.schema(
         [pa.field(name, array.type) for name, array in zip(columns, arrays, strict=True)],
-        metadata={"names": "\n".join(names)},
+        metadata=metadata,
     )
     with pa.OSFile(str(target), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_batch(pa.record_batch(arrays, schema=schema))

@@ -18,23 +18,34 @@ import pyarrow as pa
 
 from schemas.manifest import FOLDER, Manifest, rows_sha256
 from schemas.trained_action import REPRESENTATION
-from training.data.action_build import INDEX_FILE, STATE, VALID, VALUES, build_actions, part_name
+from training.data.action_build import (
+    INDEX_FILE,
+    MEASURED,
+    NAMES,
+    STATE,
+    VALID,
+    VALUES,
+    build_actions,
+    part_name,
+)
 from training.data.cache import damaged, made_once, mapped
 from training.data.layout import slots_of
 
 OPEN_PARTS = 256
-STORE_VERSION = 1  # higher whenever the same rows would be stored otherwise
+STORE_VERSION = 2  # higher whenever the same rows would be stored otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """R rows of E elements, of one data set. `slots` [E]: where they belong in the vector of all bodies."""
+    """R rows of E elements, of one data set. `slots` [E]: where they belong in the vector of all bodies; `measured`: slices of
+    `observation.valid` that hold in any of the rows."""
 
     names: tuple[str, ...]
     slots: npt.NDArray[np.int64]
     values: npt.NDArray[np.float32]  # [R, E]
     valid: npt.NDArray[np.bool_]  # [R, E]
     state: npt.NDArray[np.float32] | None  # [R, 52]
+    measured: frozenset[str]
 
 
 def default_cache(corpus: Path) -> Path:
@@ -68,7 +79,9 @@ class ActionStore:
             with pa.memory_map(str(self.folder / name)) as source:
                 batch = pa.ipc.open_file(source).get_batch(0)
             columns = {name: _matrix(batch.column(name)) for name in batch.schema.names}
-            names = tuple((batch.schema.metadata or {})[b"names"].decode().split("\n"))
+            metadata = batch.schema.metadata or {}
+            names = tuple(metadata[NAMES].decode().split("\n"))
+            measured = frozenset(filter(None, metadata[MEASURED].decode().split("\n")))
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise damaged(self.folder, name, error) from error
         return Part(
@@ -77,6 +90,7 @@ class ActionStore:
             values=columns[VALUES],
             valid=columns[VALID].view(bool),
             state=columns.get(STATE),
+            measured=measured,
         )
 
 

@@ -181,6 +181,19 @@ class Loader:
             with_state=self.recipe.data.with_state,
         )
 
+    def measured_state(self) -> dict[str, tuple[str, ...]]:
+        """Of each embodiment that acts, the slices of its state that any recording measured; empty where no state is read."""
+        if not self.recipe.data.with_state:
+            return {}
+        store = self.source.assembler.store
+        out: dict[str, frozenset[str]] = {}
+        segments = self.anchors.segments
+        for embodiment, part in np.unique(segments[["embodiment", "part"]]).tolist():
+            if part >= 0:
+                name = self.embodiments[embodiment]
+                out[name] = out.get(name, frozenset()) | store.open_part(part).measured
+        return {name: tuple(sorted(slices)) for name, slices in out.items()}
+
     def shapes(self) -> Shapes:
         """For the network that is to learn from these batches."""
         data = self.recipe.data

@@ -2,7 +2,7 @@
 
 52 = 2 x 26 elements of `observation.state`, absolute and as stored: per side `position_m` 3, `rot6d_cols` 6, `gripper_opening` 1,
 `hand_joints_rad` 16. They are metres, direction cosines, a fraction and radians, all of order one, so they are not normalised. What a body does not
-have, and what nobody saw, is 0.
+have, and what was not measured, is 0.
 """
 
 from __future__ import annotations
@@ -21,6 +21,12 @@ PARTS = (
     ("hand_joints_rad", MAX_HAND_JOINTS),
 )
 STATE_WIDTH = len(SIDES) * sum(width for _, width in PARTS)
+
+
+def measured_slices(state_valid: Named) -> frozenset[str]:
+    """The slices of `observation.valid` that hold at any timestep."""
+    is_measured = (state_valid.values.astype(np.float64) > 0.5).any(axis=0)
+    return frozenset(np.array(state_valid.names, dtype=np.str_)[is_measured].tolist())
 
 
 def state_vector(state: Named, state_valid: Named) -> npt.NDArray[np.float32]:

@@ -5,6 +5,7 @@ One way is `schemas/trained_action.py`, which alone derives motions; the other p
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +36,13 @@ _MAX_VALUE = 1e6  # of a metre, a radian: what is larger is no reading
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """An embodiment that acts. `number`: of its adapter; `spec`: the layout of its absolute vectors."""
+    """An embodiment that acts. `number`: of its adapter; `spec`: the layout of its absolute vectors; `not_measured`: slices of it that are
+    masked in a state, because training never saw them measured (`episodes.command_only`)."""
 
     name: str
     number: int
     spec: ActionSpec
+    not_measured: frozenset[str] = frozenset()
 
     def history(self, given: npt.NDArray[Any] | None, length: int) -> tuple[Array, Mask]:
         """[length, 172] motions and targets that lead to now, and which of them are known.
@@ -69,12 +72,12 @@ class Body:
         return values, valid
 
     def state(self, given: npt.NDArray[Any] | None) -> npt.NDArray[np.float32]:
-        """[52] of `training/data/state.py`.
+        """[52] of `training/data/state.py`; slices that are `not_measured` are 0, as in training.
 
         Raises:
             ConfigError: none is given, and the network was trained with one.
         """
-        measured = self.checked(given, "state")
+        measured = self.checked(given, "state", unread=self.not_measured)
         if measured is None:
             found = "no state, and the network was trained with one"
             raise ConfigError(f"{found}; expected [{self.spec.width}] as measured", where=_WHERE)
@@ -100,8 +103,17 @@ class Body:
                     out[:, at] = values[:, slots]
         return out
 
-    def checked(self, given: npt.NDArray[Any] | None, what: str) -> Array | None:
+    def checked(
+        self,
+        given: npt.NDArray[Any] | None,
+        what: str,
+        *,
+        unread: frozenset[str] = frozenset(),
+    ) -> Array | None:
         """[h, A] float64.
+
+        Args:
+            unread: slices that may hold anything; they are 0 in what is returned.
 
         Raises:
             ConfigError: another width, not finite, or a rotation that is none.
@@ -114,10 +126,12 @@ class Body:
             wanted = f"[h, {self.spec.width}] of {', '.join(s.name for s in self.spec.slices)}"
             raise ConfigError(f"{found}; expected numbers {wanted}", where=_WHERE)
         values = values.astype(np.float64)
+        for name in unread:
+            values[:, self.spec.slice(name)] = 0
         if not (np.abs(values) < _MAX_VALUE).all():  # NaN is not less either
             raise ConfigError(f"{what} has numbers that are no readings", where=_WHERE)
         for part in self.spec.slices:
-            if part.name.endswith(".rot6d_cols"):
+            if part.name.endswith(".rot6d_cols") and part.name not in unread:
                 self._check_turns(values[:, self.spec.slice(part.name)], f"{what} {part.name}")
         return values
 
@@ -142,13 +156,23 @@ def _motion_slots(side: str) -> npt.NDArray[np.int64]:
     )
 
 
-def bodies_of(normaliser: Normaliser) -> dict[str, Body]:
-    """The bodies that a policy can act for: those of whose actions the manifest had statistics."""
+def bodies_of(
+    normaliser: Normaliser, measured_state: Mapping[str, Sequence[str]]
+) -> dict[str, Body]:
+    """The bodies that a policy can act for: those of whose actions the manifest had statistics.
+
+    Args:
+        measured_state: see `CheckpointState`.
+    """
     out = {}
     for number, name in enumerate(normaliser.embodiments):
         spec = _spec_of(normaliser.is_known[number].cpu().numpy())
         if spec is not None:
-            out[name] = Body(name=name, number=number, spec=spec)
+            slices = {part.name for part in spec.slices}
+            not_measured = slices.difference(measured_state.get(name, slices))
+            out[name] = Body(
+                name=name, number=number, spec=spec, not_measured=frozenset(not_measured)
+            )
     return out
 
 

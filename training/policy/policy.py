@@ -10,7 +10,7 @@ tokens as `eicorpus latents` stores them, patches last. The noise is drawn once,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +66,7 @@ class Policy:
         recipe: TrainRecipe,
         *,
         encode: Encode | None = None,
+        measured_state: Mapping[str, Sequence[str]] | None = None,
         rate_hz: float = 10.0,
         step: int = 0,
         num_steps: int | None = None,
@@ -79,7 +80,7 @@ class Policy:
             precision=precision or recipe.run.precision,
             num_steps=num_steps or recipe.run.sampling_steps,
         )
-        self.bodies = bodies_of(normaliser)
+        self.bodies = bodies_of(normaliser, measured_state or {})
         self.embodiments = tuple(self.bodies)
         settings = learner.network.settings
         generator = torch.Generator().manual_seed(int(key_of(seed, PURPOSE)))
@@ -114,6 +115,7 @@ class Policy:
             ready.normaliser,
             recipe,
             encode=encode,
+            measured_state=found.state.measured_state,
             rate_hz=found.state.rate_hz,
             step=found.state.step,
             num_steps=settings.num_steps,
@@ -129,7 +131,11 @@ class Policy:
             "step": self.step,
             "precision": self.sampler.precision,
             "embodiments": {
-                name: {"action_names": list(body.spec.names)} for name, body in self.bodies.items()
+                name: {
+                    "action_names": list(body.spec.names),
+                    "not_measured": sorted(body.not_measured),
+                }
+                for name, body in self.bodies.items()
             },
             "cameras": list(data.cameras),
             "past_s": list(data.past_s),

@@ -61,6 +61,8 @@ class CheckpointState(BaseModel):
     model: ModelSettings
     embodiments: tuple[str, ...]  # in the order of the banks
     normaliser: dict[str, Any] = {}  # what of it is not tensors
+    # By embodiment, the slices of the state that recordings measured, where the network is shown a state; all of them where one is absent.
+    measured_state: dict[str, tuple[str, ...]] = {}
     encoder_id: str = ""
     text_id: str = ""  # of the frozen model that told it, and how it was asked; "" for none
     text_settings: FeatureSettings | None = None

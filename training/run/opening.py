@@ -97,6 +97,7 @@ def open_session(
         learner=learner,
         settings=settings,
         found=begun.found,
+        measured_state=_measured_state(begun, loader),
         mishaps=mishaps,
         validation=validation,
         num_text=num_text,
@@ -190,6 +191,12 @@ def _bodies(
     embodiments = grown(base.state.embodiments, embodiments_of(manifest))
     later = normaliser_of(manifest, embodiments, recipe.data.normalise)
     return embodiments, from_state(base.normaliser_state()).joined(later)
+
+
+def _measured_state(begun: Begun, loader: Loader) -> dict[str, tuple[str, ...]]:
+    """Embodiments of a base that this manifest does not have stay as they were."""
+    before = {} if begun.checkpoint is None else begun.checkpoint.state.measured_state
+    return {**before, **loader.measured_state()}
 
 
 def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:

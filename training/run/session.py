@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -82,6 +82,7 @@ class Session:
     learner: Learner
     settings: ModelSettings
     found: Checkpoint | None  # of this run, to go on from
+    measured_state: Mapping[str, tuple[str, ...]]  # `CheckpointState` keeps it
     mishaps: Mishaps
     validation: Validation | None
     num_text: int  # tokens of text of a sample
@@ -200,6 +201,7 @@ class Session:
             manifest_sha256=self.facts.manifest_sha256,
             model=self.settings,
             embodiments=self.loader.embodiments,
+            measured_state=dict(self.measured_state),
             encoder_id=self.loader.encoder_id,
             text_id=self.learner.conditioner.text_id,
             text_settings=self.learner.conditioner.text_settings,
