@@ -30,6 +30,7 @@ from training.data.views import encoder_of
 from training.recipe import CachedText
 
 VIDEOS = "embodiment = 'human_video'"
+ROBOTS = "embodiment = 'umi'"
 WIDTH = 4
 
 
@@ -97,6 +98,24 @@ def test_features_reach_the_step_through_a_manifest(trainable: Trainable, tmp_pa
         open_conditioner(CachedText(encoder="text_echo"), everything)
     assert f"eicorpus latents {root} --vlm FOLDER" in str(refused.value)
     half_a_copy_is_refused(manifest)
+
+
+def test_a_first_file_that_cannot_be_read_is_one_bad_sample(
+    trainable: Trainable, tmp_path: Path
+) -> None:
+    """The width and the settings are those of the next; the samples of the first are replaced when they are drawn."""
+    root = trainable.copied(tmp_path / "corpus").corpus
+    encode(root, encoder(), QuickDisk(), where=ROBOTS)
+    manifest = load(build_manifest(root, "told", where=ROBOTS, with_statistics=False))
+    train = manifest.of_split("train")
+    (first,) = (x.path for x in train.row(0).latents if not x.camera)
+    (root / first).write_bytes((root / first).read_bytes()[:-9])
+    with pytest.raises(ConfigError, match=f"{first}: "):
+        open_conditioner(CachedText(encoder="text_echo", needs_pictures=False), manifest)
+    _, conditioner = open_conditioner(
+        CachedText(encoder="text_echo", needs_pictures=False), manifest, max_bad=1
+    )
+    assert conditioner.width == WIDTH
 
 
 def half_a_copy_is_refused(manifest: Manifest) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jobs.checkpoint_option import step_from
-from schemas.errors import ConfigError, SourceError
+from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import Manifest, load
 from schemas.supervision import Task
 from tests.training.corpus import ENCODER, Trainable
@@ -100,17 +100,30 @@ def test_ranks_share_the_samples_of_one(manifest: Manifest) -> None:
     assert Task.POLICY in whole.shares
 
 
+def held_out_file(mine: Trainable, which: int) -> Path:
+    """Of the latents of a row of the held-out split; the first of them is read for its shape."""
+    held_out = load(mine.manifest).of_split("val")
+    row = held_out.row(range(len(held_out))[which])
+    views = [x for x in row.latents if x.encoder_id == ENCODER]
+    return mine.corpus / min(views, key=lambda x: x.camera).path
+
+
+@pytest.mark.parametrize(
+    ("which", "error", "said"),
+    [
+        (0, ConfigError, r"damaged .*eicorpus latents"),
+        (-1, SourceError, r"broken sample.*run\.max_bad_samples=N"),
+    ],
+)
 def test_an_unreadable_held_out_sample_is_replaced_and_counted(
-    trainable: Trainable, tmp_path: Path
+    trainable: Trainable, tmp_path: Path, which: int, error: type[PipelineError], said: str
 ) -> None:
     """By the same sample in every evaluation and in a run that goes on; without an allowance the run ends with its address."""
     mine = trainable.copied(tmp_path / "corpus")
-    held_out = load(mine.manifest).of_split("val")
-    last = held_out.row(len(held_out) - 1)  # the first one is read for its shape
-    path = next(x.path for x in last.latents if x.encoder_id == ENCODER)
-    spoil(mine.corpus / path, "cut")
+    path = held_out_file(mine, which)
+    spoil(path, "cut")
     looked = ("--set", "run.eval_every=3", "--set", "run.eval_samples=60")
-    with pytest.raises(SourceError, match=r"broken sample.*run\.max_bad_samples=N"):
+    with pytest.raises(error, match=said):
         train(mine.manifest, tmp_path / "none", *looked)
     allowed = (*looked, "--set", "run.max_bad_samples=90")
     run = tmp_path / "run"
@@ -118,7 +131,7 @@ def test_an_unreadable_held_out_sample_is_replaced_and_counted(
     before = (run / BAD_FILE).read_text()
     lines = [json.loads(line) for line in before.splitlines()]
     assert lines
-    assert all(line["step"] == -1 and Path(path).name in line["error"] for line in lines)
+    assert all(line["step"] == -1 and path.name in line["error"] for line in lines)
     assert train(mine.manifest, run, *allowed)["step"] == 6
     assert (run / BAD_FILE).read_text() == before  # counted once
     few = (*looked, "--set", "run.max_bad_samples=1")

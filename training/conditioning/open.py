@@ -17,6 +17,7 @@ from training.conditioning.text_model import settings_of, text_id_of
 from training.conditioning.video_frame import rate_hz_of
 from training.conditioning.vlm_parts import folder_of
 from training.conditioning.words import WordsConditioner, WordsReader
+from training.data.broken import first_readable
 from training.recipe import CachedText, OnlineText, TextSettings, WordsText
 
 
@@ -26,12 +27,14 @@ def open_conditioner(
     *,
     split: str = "train",
     verify_latents: bool = False,
+    max_bad: int = 0,
 ) -> tuple[TextReader, Conditioner]:
     """The reader for the loader's workers and the module for the step, for all splits of `manifest`.
 
     Args:
         split: whose files of text features must all be there.
         verify_latents: read each file of text features whole once and compare its sha256, however large it is.
+        max_bad: files of text features that may be unreadable before the one whose width and settings count.
 
     Raises:
         ConfigError: segments lack the features, a file of them is not what the manifest says, or there is no such model.
@@ -48,7 +51,8 @@ def open_conditioner(
         stored = CachedReader(
             corpus=manifest.corpus, encoder_id=encoder_id, with_digest=verify_latents
         )
-        facts = stored.facts_of((mine if len(mine) else manifest).row(0))
+        of = mine if len(mine) else manifest
+        facts = first_readable(of, range(len(of)), stored.facts_of, max_bad=max_bad)
         if text.needs_pictures and facts.settings.picture_every_s is None:
             raise _without_pictures(manifest, encoder_id)
         return stored, CachedConditioner(facts.width, facts.encoder_id, facts.settings)

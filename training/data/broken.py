@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from schemas.errors import Code, SourceError
-from schemas.manifest import ManifestRow
+from schemas.errors import Code, ConfigError, SourceError
+from schemas.manifest import Manifest, ManifestRow
 from schemas.regular_file import HICCUPS
 
 REDRAWN = 12  # purpose of the keys by which another sample is drawn
@@ -63,3 +66,22 @@ def patiently(read: Callable[[], Read]) -> Read:
         reraise=True,
     )
     return again(read)
+
+
+def first_readable(
+    manifest: Manifest, index: Iterable[int], read: Callable[[ManifestRow], Read], *, max_bad: int
+) -> Read:
+    """What is read of the first of these rows that can be read, where any would do. A file is of an episode, so each is tried once.
+
+    Raises:
+        ConfigError, OSError: of the last one tried; more than `max_bad` episodes cannot be read, or none can.
+    """
+    bad: list[ConfigError | OSError] = []
+    for _, rows in groupby((manifest.row(i) for i in index), key=attrgetter("uid")):
+        try:
+            return patiently(partial(read, next(rows)))
+        except (ConfigError, OSError) as error:
+            bad.append(error)
+        if len(bad) > max_bad:
+            break
+    raise bad[-1]

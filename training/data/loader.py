@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import ConfigError
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, ManifestRow
 from schemas.supervision import Task
 from training.batch import Batch
 from training.conditioning.protocol import TextReader
 from training.data.actions import ActionStore, default_cache, open_actions
 from training.data.anchors import AnchorWork, open_anchors
+from training.data.broken import first_readable
 from training.data.counts import Counts, counts_of
 from training.data.draws import Drawn, Draws, check_lottery
 from training.data.embodiments import check_known, embodiments_of
@@ -148,9 +149,14 @@ class Loader:
         return np.asarray(pc.equal(self.manifest.rows["split"], self.split).to_numpy())
 
     def _shape(self, is_seen: Mask) -> LatentShape:
-        """By the first row of this split: files of others need not be there. By any where it has none."""
+        """By the first file of this split that can be read: files of others need not be there. By any where it has none."""
         seen = np.flatnonzero(is_seen)
-        row = self.manifest.row(int(seen[np.argmax(self._in_split()[seen])]))
+        own = seen[self._in_split()[seen]]
+        index = (own if len(own) else seen).tolist()
+        max_bad = self.recipe.run.max_bad_samples
+        return first_readable(self.manifest, index, self._shape_of, max_bad=max_bad)
+
+    def _shape_of(self, row: ManifestRow) -> LatentShape:
         views = latents_of_views(row.latents, self.encoder_id, self.recipe.data.cameras)
         present = [latent for latent in views if latent is not None]
         return common_shape(self.manifest.corpus, present, row.uid)

@@ -66,7 +66,10 @@ def open_session(
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 0)) >> 1)  # each as if it were alone
     with together(ranks):  # files may lie on the disk of each machine
         reader, conditioner = open_conditioner(
-            recipe.text, manifest, verify_latents=request.verify_latents
+            recipe.text,
+            manifest,
+            verify_latents=request.verify_latents,
+            max_bad=recipe.run.max_bad_samples,
         )
     check_same_text(conditioner.text_id, ranks)
     if begun.checkpoint is not None:
@@ -160,7 +163,11 @@ def _validation(
         repair = "build the manifest with --val SHARE, or train with --set run.eval_every=null"
         raise ConfigError(f"{found}; {repair}", where=f"manifest {manifest.facts.name}")
     reader, _ = open_conditioner(
-        recipe.text, manifest, split=HELD_OUT, verify_latents=request.verify_latents
+        recipe.text,
+        manifest,
+        split=HELD_OUT,
+        verify_latents=request.verify_latents,
+        max_bad=recipe.run.max_bad_samples,
     )
     held_out = Loader(
         manifest,
