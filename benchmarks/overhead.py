@@ -25,9 +25,10 @@ from ingest import snapshot
 from ingest.corpus import open_or_create
 from ingest.executor import NextWork, Result
 from ingest.plan import Request, make_plan
-from ingest.process import STAGED, Work, process
+from ingest.process import Work, process
 from ingest.recipe import Limits, Recipe
 from ingest.run import RunContext, ingest
+from ingest.staging import STAGED
 from ingest.storage import LocalStorage
 from schemas.episode import Episode, EpisodeRef, Licence, Stream, gripper_channel
 from schemas.outcome import Outcome

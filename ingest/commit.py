@@ -22,8 +22,8 @@ from ingest.corpus import Corpus, data_file, video_file
 from ingest.lerobot_writer import data_schema, numbered, parquet_bytes
 from ingest.meta_projection import Dataset, Lines
 from ingest.numbers import DamagedCatalog
-from ingest.process import staged_rows_of
 from ingest.snapshot import Snapshot
+from ingest.staging import staged_rows_of
 from ingest.storage import LocalStorage
 from ingest.tombstones import pinned_tasks, places, stats_of, tombstones
 from schemas.catalog import ADDED_COLUMNS

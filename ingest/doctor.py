@@ -24,9 +24,10 @@ from ingest.eef_checks import eef_checks, worst_speed_m_s
 from ingest.hand_checks import hand_checks
 from ingest.hand_drawing import View, draw_hands, enlarged, scale_of, titled
 from ingest.kinematics_checks import episode_kinematics
-from ingest.process import Work, is_required, process, staged_rows_of
+from ingest.process import Work, is_required, process
 from ingest.recipe import Recipe
 from ingest.staged_columns import ACTION, STATE, Columns, columns_of
+from ingest.staging import staged_rows_of
 from ingest.storage import LocalStorage
 from ingest.stream_checks import clock_checks, command_checks
 from ingest.video import frame_clock

@@ -10,13 +10,13 @@ from itertools import islice
 from math import ceil
 from typing import Any, Generic, TypeVar
 
-from ingest.executor import Death
 from ingest.executor_probe import SharedView
 from ingest.executor_ray import RayExecutor
 from ingest.executor_worker import Submit
 from ingest.recipe import Limits
 from ingest.storage import LocalStorage
 from schemas.errors import Code, ConfigError
+from schemas.outcome import WorkerFailure
 
 H = TypeVar("H")  # what an actor holds
 W = TypeVar("W")  # a work
@@ -36,9 +36,9 @@ class Parts(Generic[P, Q]):
     begun: Sequence[Any]  # references to the first
     later: Sequence[P]
     begin: Callable[[P], Any]
-    result: Callable[[Any], Q | Death]
+    result: Callable[[Any], Q | WorkerFailure]
 
-    def __iter__(self) -> Iterator[Q | Death]:
+    def __iter__(self) -> Iterator[Q | WorkerFailure]:
         under_way, later = deque(self.begun), iter(self.later)
         while under_way:
             first = under_way.popleft()
@@ -118,8 +118,8 @@ class RayActors:
         split: Callable[[W], Sequence[P]],
         prepare: Callable[[P, LocalStorage], Q],
         hold: Callable[[], H],
-        finish: Callable[[H, W, Iterator[Q | Death]], R],
-    ) -> Iterator[tuple[W, R | Death]]:
+        finish: Callable[[H, W, Iterator[Q | WorkerFailure]], R],
+    ) -> Iterator[tuple[W, R | WorkerFailure]]:
         """`finish(held, work, (prepare(part) for part in split(work)))` for all work, in any order.
 
         Raises:
@@ -166,9 +166,9 @@ class RayActors:
         next_work: Callable[[], W | None],
         split: Callable[[W], Sequence[P]],
         prepare: Callable[[P, LocalStorage], Q],
-        finish: Callable[[H, W, Iterator[Q | Death]], R],
+        finish: Callable[[H, W, Iterator[Q | WorkerFailure]], R],
         actors: list[Any],
-    ) -> Iterator[tuple[W, R | Death]]:
+    ) -> Iterator[tuple[W, R | WorkerFailure]]:
         import ray
 
         begin = partial(_begun, self._tasks.submission(), prepare)
@@ -204,11 +204,11 @@ def _begun(submit: Submit, prepare: Callable[[P, LocalStorage], Any], part: P) -
 def _task_result(reference: Any) -> Any:
     """What a task made, or how it ended; a node that does not see what the driver sees is no fault of the part."""
     ended = _finished(reference)
-    if isinstance(ended, Death):
+    if isinstance(ended, WorkerFailure):
         return ended
     _, problem, result = ended
     if problem:
-        return Death(code=Code.WORKER_DIED, how=problem, took_machine=True)
+        return WorkerFailure(code=Code.WORKER_DIED, how=problem, node_lost=True)
     return result
 
 
@@ -223,11 +223,11 @@ def _finished(reference: Any) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.OutOfMemoryError as error:
-        return Death(code=Code.OUT_OF_MEMORY, how=str(error).splitlines()[0])
+        return WorkerFailure(code=Code.OUT_OF_MEMORY, how=str(error).splitlines()[0])
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ConfigError | OSError):
             raise error.cause from error
         how = f"{error.cause!r}"
-        return Death(code=Code.WORKER_DIED, how=how)
+        return WorkerFailure(code=Code.WORKER_DIED, how=how)
     except ray.exceptions.RayError as error:
-        return Death(code=Code.WORKER_DIED, how=str(error).splitlines()[0])
+        return WorkerFailure(code=Code.WORKER_DIED, how=str(error).splitlines()[0])

@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from ingest.executor import Death
 from ingest.executor_limits import exit_reason, memory_limit
 from ingest.recipe import Limits
 from ingest.storage import LocalStorage
 from schemas.errors import Code, TransientError
+from schemas.outcome import WorkerFailure
 
 # At most so long without a look at signals: the kernel may give one to another thread, and then nothing wakes this one.
 LISTEN_S = 0.2
@@ -76,9 +76,9 @@ class LocalPool:
             return future.result()
         except TimeoutError:
             how = f"still working after {self._limits.time_limit_s:g} s; stopped"
-            return Death(code=Code.TIME_LIMIT, how=how)
+            return WorkerFailure(code=Code.TIME_LIMIT, how=how)
         except ProcessExpired as error:
-            return Death(code=Code.WORKER_DIED, how=exit_reason(int(error.exitcode)))
+            return WorkerFailure(code=Code.WORKER_DIED, how=exit_reason(int(error.exitcode)))
         except BrokenProcessPool as error:
             reason = "worker processes end while they start; is the machine short of memory?"
             raise TransientError(f"{reason} Run the same command again to resume") from error
@@ -94,7 +94,7 @@ class LocalExecutor:
 
     def run(
         self, next_work: Callable[[], W | None], body: Callable[[W, LocalStorage], R]
-    ) -> Iterator[tuple[W, R | Death]]:
+    ) -> Iterator[tuple[W, R | WorkerFailure]]:
         ready = list(islice(iter(next_work, None), 2 * self.workers))
         flying: dict[Future[R], W] = {}
         # No process without work: one that is still starting when the pool ends says so on standard error.

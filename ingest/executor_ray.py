@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from ingest.executor import Death
 from ingest.executor_cluster import Cluster, connect
 from ingest.executor_nodes import MIB, Node, Offer, offer_of
 from ingest.executor_probe import SharedView, code_id, is_answered, nothing_is_doubtful
@@ -21,6 +20,7 @@ from ingest.executor_worker import Submit, Terms, entry, is_timed_out, packed
 from ingest.recipe import Limits
 from ingest.storage import LocalStorage
 from schemas.errors import Code, ConfigError, TransientError
+from schemas.outcome import WorkerFailure
 
 PROVE_S = (
     120.0  # for a node to prove itself; a first import from a network file system takes a while
@@ -253,7 +253,7 @@ class RayExecutor:
 
     def run(
         self, next_work: Callable[[], W | None], body: Callable[[W, LocalStorage], R]
-    ) -> Iterator[tuple[W, R | Death]]:
+    ) -> Iterator[tuple[W, R | WorkerFailure]]:
         self.connect()
         try:
             self.cluster.watch()
@@ -269,11 +269,11 @@ class RayExecutor:
         try:
             return ray.get(reference)
         except ray.exceptions.OutOfMemoryError as error:
-            return Death(code=Code.OUT_OF_MEMORY, how=str(error).splitlines()[0])
+            return WorkerFailure(code=Code.OUT_OF_MEMORY, how=str(error).splitlines()[0])
         except ray.exceptions.LocalRayletDiedError as error:
             self.cluster.lose(f"or this machine's part of it has ended ({_first_line(error)})")
         except ray.exceptions.NodeDiedError as error:
-            return Death(code=Code.WORKER_DIED, how=_first_line(error), took_machine=True)
+            return WorkerFailure(code=Code.WORKER_DIED, how=_first_line(error), node_lost=True)
         except ray.exceptions.WorkerCrashedError as error:
             return self._crash(reference, waited_s, _first_line(error))
         except ray.exceptions.RayTaskError as error:
@@ -284,14 +284,16 @@ class RayExecutor:
         except (
             ray.exceptions.RayError
         ) as error:  # a lost object, raylet or owner: the cluster's trouble
-            return Death(code=Code.WORKER_DIED, how=_first_line(error), took_machine=True)
+            return WorkerFailure(code=Code.WORKER_DIED, how=_first_line(error), node_lost=True)
 
-    def _crash(self, reference: Any, waited_s: float, how: str) -> Death:
+    def _crash(self, reference: Any, waited_s: float, how: str) -> WorkerFailure:
         limit_s = self.limits.time_limit_s
         is_timed_out_there = is_timed_out(self._view, reference.task_id().hex())
         if waited_s >= limit_s and is_timed_out_there is not False:
-            return Death(code=Code.TIME_LIMIT, how=f"still working after {limit_s:g} s; stopped")
-        return Death(code=Code.WORKER_DIED, how=how)
+            return WorkerFailure(
+                code=Code.TIME_LIMIT, how=f"still working after {limit_s:g} s; stopped"
+            )
+        return WorkerFailure(code=Code.WORKER_DIED, how=how)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ingest.executor import Death
 from ingest.executor_local import LISTEN_S
 from ingest.executor_nodes import Offer
 from ingest.executor_second_look import SecondLook
 from ingest.executor_worker import Body, Submit
+from schemas.outcome import WorkerFailure
 
 if TYPE_CHECKING:
     from ingest.executor_ray import RayExecutor
@@ -103,7 +103,7 @@ class Run:
     def _taken(self, reference: Any) -> Iterator[tuple[Any, Any]]:
         flying = self.flying.pop(reference)
         ended = self.executor.ended(reference, time.monotonic() - flying.since_s)
-        if isinstance(ended, Death):
+        if isinstance(ended, WorkerFailure):
             yield flying.work, ended
             return
         node_id, problem, result = ended
@@ -119,7 +119,7 @@ class Run:
     def _looked_at(self, wait_s: float) -> Iterator[tuple[Any, Any]]:
         """What the driver found where a node called something absent: that counts, and a node that was wrong is excluded."""
         for work, node_id, claimed, result in self.second.done(wait_s):
-            if not isinstance(result, Death) and not self.is_doubtful(work, result):
+            if not isinstance(result, WorkerFailure) and not self.is_doubtful(work, result):
                 said = f"{claimed.code}: {claimed.message}"
                 self.executor.exclude(
                     node_id, f"it reports as absent what the driver reads ({said})"

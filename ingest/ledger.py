@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ingest.executor import Death
 from ingest.storage import LocalStorage
 from schemas.errors import Code
 from schemas.json_text import parse_json
-from schemas.outcome import Outcome, State
+from schemas.outcome import Outcome, State, WorkerFailure
 
 # Codes of episodes that take a worker with them: not tried again unless asked.
 POISON = frozenset({Code.WORKER_DIED.value, Code.TIME_LIMIT.value, Code.OUT_OF_MEMORY.value})
@@ -73,7 +72,7 @@ class Ledger:
     def attempt(self, uid: str, number: int) -> None:
         self._append({"event": "attempt", "uid": uid, "number": number})
 
-    def death(self, uid: str, death: Death) -> None:
+    def death(self, uid: str, death: WorkerFailure) -> None:
         self._append({"event": "death", "uid": uid, "code": death.code.value, "message": death.how})
 
     def ends(self, outcomes: Iterable[tuple[Outcome, State]]) -> None:

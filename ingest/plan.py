@@ -17,9 +17,9 @@ from ingest.assets import MANO, NO_ASSETS, Assets, robot_for
 from ingest.corpus import Corpus
 from ingest.executor_probe import sampled_files, spread
 from ingest.ledger import History, read_history
-from ingest.process import digest_of, options_digest, work_digest
 from ingest.recipe import Recipe
 from ingest.snapshot import Snapshot
+from ingest.staging import digest_of, options_digest, work_digest
 from ingest.tombstones import tombstones
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError

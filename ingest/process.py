@@ -1,20 +1,14 @@
 """The worker body: one reference in, one staged episode and one small outcome out. Plain Python, no Ray.
 
-read -> resample and align -> videos into the episode's staging folder -> `staged.arrow` last: its rows and, in the metadata,
-the outcome. One file instead of two, because at 10^5 tiny episodes creating and removing files is what costs.
-The file written last is what makes a staged episode count: a run that was stopped picks it up again.
+read -> resample and align -> videos into the episode's staging folder -> `staged.arrow` last (`ingest/staging.py`).
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import pyarrow as pa
 
 from adapters.base import Adapter
 from adapters.registry import adapter_for
@@ -28,6 +22,7 @@ from ingest.stages.cameras_there import with_cameras_there
 from ingest.stages.hands import canonical_hands
 from ingest.stages.kinematics import with_forward_kinematics
 from ingest.stages.vectors import canonical_vectors
+from ingest.staging import staged_before, write_staged
 from ingest.storage import LocalStorage
 from ingest.video import VideoFacts, frame_clock, write_video
 from schemas.embodiment import embodiment_for
@@ -37,8 +32,6 @@ from schemas.fact import Certainty, fact
 from schemas.outcome import Outcome, State
 from schemas.rate import instants_ns
 
-STAGED = "staged.arrow"
-_OUTCOME = b"eicorpus.outcome"
 TOO_SHORT = "too_short"  # the one verdict of the spine itself; curation adds its own
 
 
@@ -55,30 +48,6 @@ class Work:
     num_threads: int = 1
 
 
-def work_digest(recipe: Recipe, adapter_version: int, options: str) -> str:
-    """Under what an episode counts as done: the same recipe, adapter version and adapter options."""
-    return digest_of(recipe.digest, adapter_version, options)
-
-
-def digest_of(recipe_digest: str, adapter_version: int, options: str) -> str:
-    """`work_digest` from what the catalog keeps of it."""
-    return f"{recipe_digest}-v{adapter_version}{'-' if options else ''}{options}"
-
-
-def options_digest(options: Mapping[str, str]) -> str:
-    """8 hex digits of the adapter's options and of the files they name; "" for none. A mapping that was edited is another."""
-    if not options:
-        return ""
-    told = {name: [value, _file_digest(Path(value))] for name, value in options.items()}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _file_digest(path: Path) -> str:
-    files = sorted(path.glob("*")) if path.is_dir() else [path]
-    content = b"".join(f.read_bytes() for f in files if f.is_file())
-    return hashlib.sha256(content).hexdigest() if content else ""
-
-
 def process(work: Work, disk: LocalStorage) -> Outcome:
     """Bring one raw episode to staging.
 
@@ -90,7 +59,7 @@ def process(work: Work, disk: LocalStorage) -> Outcome:
     """
     ref, folder = work.ref, Path(work.staging)
     disk = disk.at(folder.parent)
-    if _is_plain(folder / STAGED) and _has_videos(folder, outcome := staged_outcome(folder)):
+    if (outcome := staged_before(folder)) is not None:
         return outcome
     disk.remove_tree(folder)  # a half-written attempt
     disk.make_dir(folder)
@@ -103,38 +72,6 @@ def process(work: Work, disk: LocalStorage) -> Outcome:
     if outcome.state is not State.STAGED:
         disk.remove_tree(folder)
     return outcome
-
-
-def _is_plain(path: Path) -> bool:
-    """A link is a half-written attempt like any other, and is removed."""
-    return path.is_file() and not path.is_symlink()
-
-
-def staged_rows_of(folder: Path) -> pa.Table:
-    """The rows a worker left in a staging folder."""
-    with pa.ipc.open_file(folder / STAGED) as reader:
-        return reader.read_all()
-
-
-def staged_outcome(folder: Path) -> Outcome:
-    """The outcome a worker left in a staging folder, as it returned it."""
-    with pa.ipc.open_file(folder / STAGED) as reader:
-        return Outcome.from_json(reader.schema.metadata[_OUTCOME].decode())
-
-
-def _has_videos(folder: Path, outcome: Outcome) -> bool:
-    """Whether what `staged.arrow` speaks of is there: after a power cut one name may have outlived another."""
-    videos = outcome.staged.videos if outcome.staged is not None else []
-    sizes = {path.name: path.stat().st_size for path in folder.glob("*.mp4")}
-    return all(sizes.get(video["name"]) == video["num_bytes"] for video in videos)
-
-
-def _write_staged(folder: Path, table: pa.Table, outcome: Outcome, disk: LocalStorage) -> None:
-    schema = table.schema.with_metadata({_OUTCOME: outcome.to_json().encode()})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, schema) as writer:
-        writer.write_table(table.replace_schema_metadata(schema.metadata))
-    disk.write(folder / STAGED, sink.getvalue().to_pybytes(), is_durable=True)
 
 
 def _stage(work: Work, folder: Path, disk: LocalStorage) -> Outcome:
@@ -177,7 +114,7 @@ def _stage(work: Work, folder: Path, disk: LocalStorage) -> Outcome:
         video_s=len(at) * len(canonical.videos) / float(recipe.rate_hz),
         staged=describe(canonical, table),
     )
-    _write_staged(folder, table, outcome, disk)
+    write_staged(folder, table, outcome, disk)
     return outcome
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from ingest.commit import Committer, datasets_of
 from ingest.corpus import Corpus
-from ingest.executor import DISK_FULL, Death, Executor, Result, guarded, is_doubtful
+from ingest.executor import Executor
 from ingest.executor_probe import shared
+from ingest.guarded_process import DISK_FULL, guarded, is_doubtful
 from ingest.ledger import Ledger
 from ingest.plan import Plan, Request, files_of
 from ingest.process import Work
@@ -27,7 +28,7 @@ from ingest.storage import LocalStorage
 from ingest.tombstones import FORGOTTEN
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, InvariantError, TransientError
-from schemas.outcome import Outcome, State
+from schemas.outcome import Outcome, State, WorkerFailure
 
 ABSENT = (Code.MISSING_FILE.value, Code.MISSING_SHARD.value, Code.MISSING_VIDEO.value)
 MAX_WAITING = 10_000  # outcomes that wait for their turn
@@ -223,11 +224,11 @@ class _Run:
             num_threads=self.limits.threads_per_episode,
         )
 
-    def take(self, work: Work, result: Result) -> None:
+    def take(self, work: Work, result: Outcome | WorkerFailure) -> None:
         """One result: a death may be tried again, an outcome waits for its turn in plan order."""
         uid = work.ref.uid
-        if isinstance(result, Death):
-            self.deaths[uid] += not result.took_machine
+        if isinstance(result, WorkerFailure):
+            self.deaths[uid] += not result.node_lost
             self.ledger.death(uid, result)
             is_hopeless = self.attempts[uid] >= MAX_ATTEMPTS
             if self.deaths[uid] < self.limits.deaths_to_quarantine and not is_hopeless:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from schemas.errors import Code
 from schemas.json_text import parse_json
 
 
@@ -82,3 +83,15 @@ class Outcome:
         return Outcome(
             **raw, state=state, staged=StagedEpisode(**staged) if staged is not None else None
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFailure:
+    """A worker process that ended without an answer.
+
+    `node_lost`: the whole node went with it (a spot instance, say), which says nothing about the episode.
+    """
+
+    code: Code
+    how: str
+    node_lost: bool = False

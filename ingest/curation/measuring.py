@@ -22,12 +22,13 @@ from ingest.corpus import Corpus
 from ingest.curation.measures import Measure, chosen, measured, with_models
 from ingest.curation.view import PERSON, EpisodeView, open_view
 from ingest.dataset_info import read_info
-from ingest.executor import Death, Executor
+from ingest.executor import Executor
 from ingest.executor_probe import sampled_files, shared
 from ingest.models.hand_detector import HAND_LANDMARKER, HandDetector, open_detector
 from ingest.snapshot import Part, Snapshot
 from ingest.storage import LocalStorage
 from schemas.errors import PipelineError
+from schemas.outcome import WorkerFailure
 from schemas.parquet_file import collect
 
 if TYPE_CHECKING:  # the driver's; workers measure without it
@@ -308,8 +309,8 @@ def _parts(
     return parts
 
 
-def _told(work: MeasureWork, result: Measured | Death) -> Measured:
-    if isinstance(result, Death):
+def _told(work: MeasureWork, result: Measured | WorkerFailure) -> Measured:
+    if isinstance(result, WorkerFailure):
         return Measured(uid=work.row["uid"], error=f"{result.code.value}: {result.how}")
     return result
 

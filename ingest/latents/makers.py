@@ -9,12 +9,13 @@ from functools import partial
 from itertools import chain, islice, tee
 from typing import Protocol
 
-from ingest.executor import Death, Executor
+from ingest.executor import Executor
 from ingest.executor_actors import RayActors
 from ingest.latents.making import Begun, Decoded, LatentMaker, Made, Piece, decode_piece, pieces_of
 from ingest.latents.plan import LatentFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from schemas.errors import ConfigError
+from schemas.outcome import WorkerFailure
 
 MAX_EARLY = 16  # pieces that wait for one asked for before them, until no more are handed out
 
@@ -118,7 +119,7 @@ class RayMaking:
         for file, result in self.actors.run(
             lambda: next(files, None), self._pieces, decode_piece, hold, make_from
         ):
-            made = Made(error=_death(result)) if isinstance(result, Death) else result
+            made = Made(error=_death(result)) if isinstance(result, WorkerFailure) else result
             self.num_encoders = self.actors.count
             busy_s += made.busy_s + made.write_wait_s
             taken_s = (self.monotonic_s() - began_s) * self.num_encoders
@@ -145,16 +146,18 @@ def open_maker(
     return LatentMaker(encoder=encoder, monotonic_s=monotonic_s)
 
 
-def make_from(maker: LatentMaker, file: LatentFile, decoded: Iterator[Decoded | Death]) -> Made:
+def make_from(
+    maker: LatentMaker, file: LatentFile, decoded: Iterator[Decoded | WorkerFailure]
+) -> Made:
     """What an actor does."""
     return maker.make(file, (_told(file, result) for result in decoded))
 
 
-def _told(file: LatentFile, result: Decoded | Death) -> Decoded:
-    if isinstance(result, Death):
+def _told(file: LatentFile, result: Decoded | WorkerFailure) -> Decoded:
+    if isinstance(result, WorkerFailure):
         return Decoded(error=f"{_death(result)} ({file.video})")
     return result
 
 
-def _death(death: Death) -> str:
+def _death(death: WorkerFailure) -> str:
     return f"{death.code.value}: {death.how}"

@@ -10,20 +10,15 @@ from typing import Any
 
 import pytest
 
-from ingest.executor import (
-    Death,
-    Executor,
-    InlineExecutor,
-    NextWork,
-    Result,
-    guarded,
-)
+from ingest.executor import Executor, InlineExecutor
 from ingest.executor_local import LocalExecutor
 from ingest.executor_ray import RayExecutor
+from ingest.guarded_process import guarded
 from ingest.process import Work
 from ingest.recipe import Limits
 from ingest.storage import LocalStorage
 from schemas.errors import Code, TransientError
+from schemas.outcome import Outcome, WorkerFailure
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy
 
@@ -138,12 +133,14 @@ class Preempted:
 
     name = "preempted"
 
-    def run(self, next_work: NextWork, body: Any) -> Iterator[tuple[Work, Result]]:
+    def run(
+        self, next_work: Callable[[], Work | None], body: Any
+    ) -> Iterator[tuple[Work, Outcome | WorkerFailure]]:
         tries = 0
         while (work := next_work()) is not None:
             tries += 1
             if tries <= 5:
-                yield work, Death(code=Code.WORKER_DIED, how="node lost", took_machine=True)
+                yield work, WorkerFailure(code=Code.WORKER_DIED, how="node lost", node_lost=True)
             else:
                 yield work, guarded(work, LocalStorage())
 

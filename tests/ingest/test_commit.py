@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from ingest import snapshot
 from ingest.commit import Committer, datasets_of, stored_episodes
 from ingest.corpus import Corpus
 from ingest.digest import content_digest, rows_digest
-from ingest.executor import InlineExecutor, NextWork, Result
+from ingest.executor import InlineExecutor
 from ingest.lerobot_writer import column_stats
 from ingest.process import Work, process
 from ingest.recipe import Recipe
@@ -27,6 +27,7 @@ from ingest.storage import LocalStorage
 from schemas.episode import Episode, EpisodeRef, Instruction
 from schemas.errors import InvariantError, TransientError
 from schemas.lerobot import Info
+from schemas.outcome import Outcome, WorkerFailure
 from tests.faults import runs
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import Toy, write_toy
@@ -189,7 +190,9 @@ class Overtaken(InlineExecutor):
         super().__init__()
         self.raw, self.out = raw, out
 
-    def run(self, next_work: NextWork, body: Any) -> Iterator[tuple[Work, Result]]:
+    def run(
+        self, next_work: Callable[[], Work | None], body: Any
+    ) -> Iterator[tuple[Work, Outcome | WorkerFailure]]:
         run(self.raw, self.out, run_id="winner")
         yield from super().run(next_work, body)
 

@@ -11,7 +11,7 @@ import pytest
 
 from ingest import executor_probe
 from ingest.corpus import Corpus
-from ingest.executor import InlineExecutor, guarded, is_doubtful
+from ingest.executor import InlineExecutor
 from ingest.executor_probe import (
     PREFIX,
     SharedView,
@@ -23,6 +23,7 @@ from ingest.executor_probe import (
     shared,
     spread,
 )
+from ingest.guarded_process import guarded, is_doubtful
 from ingest.process import Work
 from ingest.recipe import Recipe
 from ingest.storage import LocalStorage, OutsideCorpus
@@ -237,7 +238,7 @@ def test_what_the_corpus_refuses_to_a_node_is_doubted(
     def refuse(work: Work, disk: LocalStorage) -> Outcome:
         raise OutsideCorpus("is a link", where=work.staging)
 
-    monkeypatch.setattr("ingest.executor.process", refuse)
+    monkeypatch.setattr("ingest.guarded_process.process", refuse)
     ref = EpisodeRef(source="s", dataset="d", episode_id="e", root="/raw")
     work = Work(ref=ref, adapter="s", recipe=Recipe(), staging="/staging")
     assert is_doubtful(work, guarded(work, LocalStorage(tmp_path)))

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import ray
 
-from ingest.executor import Death
 from ingest.executor_nodes import Node
 from ingest.executor_probe import SharedView, nothing_is_doubtful
 from ingest.executor_ray import PROBES, RayExecutor
 from ingest.recipe import Limits
 from schemas.errors import Code, ConfigError, TransientError
+from schemas.outcome import WorkerFailure
 
 NODES = [Node(id=name, name=name, cpus=1, memory_mib=4000) for name in ("a", "b")]
 
@@ -135,5 +135,5 @@ def test_a_crash_after_a_long_wait_is_no_time_limit(
 
     monkeypatch.setattr(ray, "get", get)
     found = executor.ended(Dead(error), waited_s)
-    assert isinstance(found, Death)
-    assert (found.code, found.took_machine) == (code, False)
+    assert isinstance(found, WorkerFailure)
+    assert (found.code, found.node_lost) == (code, False)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ingest.executor import Death
 from ingest.ledger import Ledger, read_history
 from ingest.storage import LocalStorage
 from schemas.errors import Code
-from schemas.outcome import Outcome, State
+from schemas.outcome import Outcome, State, WorkerFailure
 
 DIED = Outcome(uid="b", state=State.QUARANTINED, code="worker_died", message="SIGSEGV")
 FINE = Outcome(uid="b", state=State.FILTERED, code="too_short")
@@ -26,7 +25,7 @@ def events(folder: Path, run_id: str) -> list[dict[str, object]]:
 def test_events_by_hand(tmp_path: Path) -> None:
     book = ledger(tmp_path / "ledger", "r1")
     book.attempt("b", 1)
-    book.death("b", Death(code=Code.WORKER_DIED, how="SIGSEGV"))
+    book.death("b", WorkerFailure(code=Code.WORKER_DIED, how="SIGSEGV"))
     book.ends([(DIED, State.QUARANTINED)])
     book.ends([])
     assert events(tmp_path / "ledger", "r1") == [
@@ -60,7 +59,7 @@ def test_a_stopped_driver_is_not_a_poisonous_episode(tmp_path: Path) -> None:
     """An attempt, or even a death, without an end: the driver stopped before it decided."""
     book = ledger(tmp_path, "r1")
     book.attempt("b", 1)
-    book.death("b", Death(code=Code.WORKER_DIED, how="SIGKILL"))
+    book.death("b", WorkerFailure(code=Code.WORKER_DIED, how="SIGKILL"))
     assert read_history(tmp_path).poisoned == {}
 
 

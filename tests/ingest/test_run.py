@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from ingest import snapshot
-from ingest.executor import Death, InlineExecutor, NextWork, Result
+from ingest.executor import InlineExecutor
 from ingest.process import Work
 from ingest.recipe import Limits
 from ingest.run import Tally, is_within_allowance
 from schemas.errors import Code, InvariantError, TransientError
-from schemas.outcome import Outcome, State
+from schemas.outcome import Outcome, State, WorkerFailure
 from tests.faults.runs import LIMITS, facts, run, tree
 from tests.faults.toy import write_toy
 
@@ -26,14 +26,18 @@ KINDS = {"a": "good", "b": "quarantine", "c": "good", "d": "short", "e": "crash"
 class Backwards(InlineExecutor):
     """Takes all the work at once and answers last first."""
 
-    def run(self, next_work: NextWork, body: Any) -> Iterator[tuple[Work, Result]]:
+    def run(
+        self, next_work: Callable[[], Work | None], body: Any
+    ) -> Iterator[tuple[Work, Outcome | WorkerFailure]]:
         yield from reversed(list(super().run(next_work, body)))
 
 
 class Forgetful(InlineExecutor):
     """Loses the answer of the second episode."""
 
-    def run(self, next_work: NextWork, body: Any) -> Iterator[tuple[Work, Result]]:
+    def run(
+        self, next_work: Callable[[], Work | None], body: Any
+    ) -> Iterator[tuple[Work, Outcome | WorkerFailure]]:
         for number, answer in enumerate(super().run(next_work, body)):
             if number != 1:
                 yield answer
@@ -42,7 +46,9 @@ class Forgetful(InlineExecutor):
 class Interrupted(InlineExecutor):
     """Ctrl-C while the fourth episode is being worked on: the third waits for its batch."""
 
-    def run(self, next_work: NextWork, body: Any) -> Iterator[tuple[Work, Result]]:
+    def run(
+        self, next_work: Callable[[], Work | None], body: Any
+    ) -> Iterator[tuple[Work, Outcome | WorkerFailure]]:
         for number, answer in enumerate(super().run(next_work, body)):
             if number == 3:
                 raise KeyboardInterrupt
@@ -57,12 +63,14 @@ class Deadly(InlineExecutor):
         self.times = times
         self.tries: list[str] = []
 
-    def run(self, next_work: NextWork, body: Any) -> Iterator[tuple[Work, Result]]:
+    def run(
+        self, next_work: Callable[[], Work | None], body: Any
+    ) -> Iterator[tuple[Work, Outcome | WorkerFailure]]:
         while (work := next_work()) is not None:
             name = work.ref.episode_id
             self.tries.append(name)
             if name == "a" and self.tries.count("a") <= self.times:
-                yield work, Death(code=Code.WORKER_DIED, how="killed by SIGSEGV")
+                yield work, WorkerFailure(code=Code.WORKER_DIED, how="killed by SIGSEGV")
             else:
                 yield from InlineExecutor().run(iter([work, None]).__next__, body)
 
@@ -139,7 +147,9 @@ def test_two_deaths_are_not(tmp_path: Path) -> None:
 
 def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
     class Full(InlineExecutor):
-        def run(self, next_work: NextWork, body: Any) -> Iterator[tuple[Work, Result]]:
+        def run(
+            self, next_work: Callable[[], Work | None], body: Any
+        ) -> Iterator[tuple[Work, Outcome | WorkerFailure]]:
             while (work := next_work()) is not None:
                 failed = Outcome(uid=work.ref.uid, state=State.FAILED, code="disk_full")
                 yield work, failed

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ingest.executor import Death
 from ingest.latents.makers import RayMaking, make_from, open_maker
 from ingest.latents.plan import LatentFile
 from ingest.models.encoder import ImageEncoder
 from schemas.errors import Code, ConfigError
+from schemas.outcome import WorkerFailure
 from tests.latents.corpora import TINY, planned_file
 
 
@@ -23,9 +23,9 @@ class Pool:
     def __init__(self) -> None:
         self.given: list[LatentFile] = []
 
-    def run(self, next_work: Any, *how: Any) -> Iterator[tuple[LatentFile, Death]]:
+    def run(self, next_work: Any, *how: Any) -> Iterator[tuple[LatentFile, WorkerFailure]]:
         self.given += iter(next_work, None)
-        return iter([(file, Death(code=Code.WORKER_DIED, how="x")) for file in self.given])
+        return iter([(file, WorkerFailure(code=Code.WORKER_DIED, how="x")) for file in self.given])
 
 
 def test_actors_begin_where_there_are_files_and_are_given_each() -> None:
@@ -49,7 +49,7 @@ def test_another_encoder_on_another_machine_is_refused(tiny: ImageEncoder) -> No
 
 def test_a_task_that_dies_is_told_with_its_video(tiny: ImageEncoder) -> None:
     maker = open_maker(TINY, tiny.id, float)
-    death = Death(code=Code.OUT_OF_MEMORY, how="killed")
+    death = WorkerFailure(code=Code.OUT_OF_MEMORY, how="killed")
     file = planned_file(30)
     made = make_from(maker, file, iter([death]))
     assert (made.row, made.error) == (None, f"out_of_memory: killed ({file.video})")

@@ -13,7 +13,6 @@ import pytest
 
 from ingest import snapshot
 from ingest.corpus import open_corpus
-from ingest.executor import Death
 from ingest.executor_actors import RayActors
 from ingest.latents.makers import RayMaking
 from ingest.latents.plan import todo_of
@@ -21,6 +20,7 @@ from ingest.latents.run import encode_corpus
 from ingest.models.encoder import ImageEncoder
 from ingest.storage import LocalStorage
 from schemas.errors import ConfigError
+from schemas.outcome import WorkerFailure
 from tests.faults.runs import LIMITS
 from tests.latents.corpora import TINY, encode, videos_of
 from tests.latents.test_run import files_of
@@ -65,12 +65,12 @@ def itself(part: int, disk: LocalStorage) -> int:
     return part
 
 
-def total(held: int, work: int, parts: Iterator[int | Death]) -> int | str:
+def total(held: int, work: int, parts: Iterator[int | WorkerFailure]) -> int | str:
     """Of the parts, or how one of them ended."""
     if work == 2:
         os._exit(1)
     for part in parts:
-        if isinstance(part, Death):
+        if isinstance(part, WorkerFailure):
             return part.code.value
         held += part
     return held
@@ -84,10 +84,10 @@ def test_who_dies_is_the_end_of_one_work() -> None:
     found = dict(run(lambda: next(works, None)))
     assert found.pop(12) == "worker_died"
     death = found.pop(2)
-    assert isinstance(death, Death)
+    assert isinstance(death, WorkerFailure)
     assert death.code.value == "worker_died"
     # those that waited for the same process may have gone with it
-    assert {value for value in found.values() if not isinstance(value, Death)} <= {6, 10}
+    assert {value for value in found.values() if not isinstance(value, WorkerFailure)} <= {6, 10}
 
 
 @pytest.mark.usefixtures("ray_cluster")

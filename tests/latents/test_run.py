@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from ingest import snapshot
 from ingest.corpus import open_corpus
-from ingest.executor import Death, InlineExecutor
+from ingest.executor import InlineExecutor
 from ingest.latents import makers, making, run
 from ingest.latents.making import Decoded, Piece, decode_piece, pieces_of
 from ingest.latents.plan import todo_of
@@ -29,6 +29,7 @@ from ingest.models.token_storage import StoredTokens, cosine_errors, read
 from ingest.storage import LocalStorage
 from schemas.errors import Code, ConfigError, InvariantError
 from schemas.latents import facts_of
+from schemas.outcome import WorkerFailure
 from tests.faults.disks import CuttingDisk, PowerCut
 from tests.faults.runs import tree
 from tests.latents.corpora import TINY, all_pictures, encode, planned_file, rows_of, videos_of
@@ -294,7 +295,7 @@ class _Shuffling(InlineExecutor):
             for work in reversed(taken):
                 count += 1
                 is_dead = count == self.dies
-                death = Death(code=Code.WORKER_DIED, how="killed by SIGKILL")
+                death = WorkerFailure(code=Code.WORKER_DIED, how="killed by SIGKILL")
                 yield work, death if is_dead else body(work, self.disk)
 
 

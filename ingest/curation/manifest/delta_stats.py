@@ -35,7 +35,7 @@ from ingest.curation.manifest.delta_partial import (
     partials,
 )
 from ingest.curation.manifest.moments import QUANTILE_ERROR
-from ingest.executor import Death, Executor
+from ingest.executor import Executor
 from ingest.executor_probe import sampled_files, shared
 from ingest.meta_projection import Dataset
 from ingest.snapshot import Snapshot
@@ -43,6 +43,7 @@ from ingest.storage import LocalStorage
 from ingest.verify.stored import empty_datasets
 from schemas.errors import Code, SourceError
 from schemas.manifest import Statistics
+from schemas.outcome import WorkerFailure
 from schemas.supervision import Task
 from schemas.table_digest import columns_sha256
 from schemas.trained_action import REPRESENTATION, trained_names
@@ -215,8 +216,8 @@ def _make_missing(
     return errors
 
 
-def _told(work: DeltaWork, result: DeltaResult | Death) -> DeltaResult:
-    if isinstance(result, Death):
+def _told(work: DeltaWork, result: DeltaResult | WorkerFailure) -> DeltaResult:
+    if isinstance(result, WorkerFailure):
         first = work.episodes[0].path
         found = f"{result.code.value}: {result.how}; among {len(work.episodes)} from {first}"
         return DeltaResult(rows=pa.table([]), errors=(found,))
