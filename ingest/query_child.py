@@ -12,51 +12,57 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
 from ingest.catalog import Catalog
-from ingest.query_limits import Limits
+from ingest.query_limits import START_S, Limits
 from ingest.query_process import name_of
 from schemas.errors import ConfigError, PipelineError
 
 GRACE_S = 1.0  # for DuckDB to stop by itself
-START_S = 120.0  # to open a snapshot
 SLACK_MB = 512  # beyond the memory limit: Arrow batches, the parser, allocators
 
 
 def main() -> None:
-    """Standard input is a JSON question, standard output a JSON reply; rows go to the open file whose number the question has."""
+    """Standard input is a JSON question, standard output the reply: a JSON line when the query begins, one more for an error.
+
+    Rows go to the open file whose number the question has.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    said = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    reply = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing but the reply
     _end_after(START_S)
     question = json.load(sys.stdin)
     try:
-        reply = _answer(question, Limits(**question["limits"]))
+        _answer(question, Limits(**question["limits"]), reply)
     except PipelineError as error:
-        reply = {"error": name_of(error), "message": error.message, "where": error.where}
+        _send(reply, {"error": name_of(error), "message": error.message, "where": error.where})
     except MemoryError:
         message = (
             f"more than {question['limits']['memory_mb']} MB; narrow the query or raise --memory-mb"
         )
-        reply = {"error": ConfigError.__name__, "message": message, "where": "query"}
-    json.dump(reply, said)
-    said.flush()
+        _send(reply, {"error": ConfigError.__name__, "message": message, "where": "query"})
     os._exit(0)  # DuckDB's own end takes seconds where a result is large
 
 
-def _answer(question: dict[str, Any], limits: Limits) -> dict[str, Any]:
+def _answer(question: dict[str, Any], limits: Limits, reply: IO[str]) -> None:
     with Catalog.open(question["corpus"], snapshot=question["snapshot"], limits=limits) as catalog:
         _limit_memory(limits.memory_mb + SLACK_MB)
         with os.fdopen(question["given"], "rb") as given:
             for name in question["tables"]:
                 catalog.register(name, pa.ipc.open_stream(given).read_all())
         _end_after(limits.timeout_s + GRACE_S)
+        _send(reply, {"snapshot": catalog.snapshot})
         with os.fdopen(question["answer"], "wb") as answer:
             catalog.write_arrow(question["sql"], answer)
-        return {"snapshot": catalog.snapshot}
+
+
+def _send(reply: IO[str], line: dict[str, Any]) -> None:
+    """At once: the asking process reads it even where this one is killed next."""
+    reply.write(json.dumps(line) + "\n")
+    reply.flush()
 
 
 def _end_after(seconds: float) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from schemas.errors import ConfigError
 
+START_S = 120.0  # to open a snapshot
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -14,7 +16,7 @@ class Limits:
 
     timeout_s: float = 60.0
     memory_mb: int = 4096  # of DuckDB while it works, and again of the result
-    threads: int | None = None  # None: all cores
+    threads: int | None = None  # None: as many as the CPU pool of Arrow has
 
     def __post_init__(self) -> None:
         if (
@@ -27,3 +29,10 @@ class Limits:
     @property
     def timeout_message(self) -> str:
         return f"stopped after {self.timeout_s:g} s; narrow the query or raise --timeout-s"
+
+    @property
+    def start_message(self) -> str:
+        return (
+            f"the snapshot did not open within {START_S:g} s, before the query began; "
+            "run it again when the storage is less busy, or run `eicorpus compact`"
+        )

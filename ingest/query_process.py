@@ -83,15 +83,16 @@ def _reply(question: dict[str, Any], files: tuple[IO[bytes], ...], limits: Limit
         start_new_session=True,  # Ctrl-C is this process's to handle
     ) as process:
         try:
-            said, complaint = _communicate(process, json.dumps(question).encode())
+            output, complaint = _communicate(process, json.dumps(question).encode())
         finally:
             process.kill()
+    lines = [json.loads(line) for line in output.splitlines()]
     if process.returncode == 0:
-        reply = json.loads(said)
-        if "error" in reply:
-            raise ERRORS[reply["error"]](reply["message"], where=reply["where"])
-        return reply
-    raise _ended(process.returncode, complaint.decode(errors="replace"), limits)
+        if "error" in lines[-1]:
+            raise ERRORS[lines[-1]["error"]](lines[-1]["message"], where=lines[-1]["where"])
+        return lines[-1]
+    what = complaint.decode(errors="replace")
+    raise _ended(process.returncode, what, limits, has_begun=bool(lines))
 
 
 def _communicate(process: subprocess.Popen[bytes], question: bytes) -> tuple[bytes, bytes]:
@@ -103,10 +104,11 @@ def _communicate(process: subprocess.Popen[bytes], question: bytes) -> tuple[byt
             given = None  # it is on its way
 
 
-def _ended(returncode: int, complaint: str, limits: Limits) -> PipelineError:
-    """How a process without a reply ended."""
+def _ended(returncode: int, complaint: str, limits: Limits, *, has_begun: bool) -> PipelineError:
+    """How a process ended that was killed or broke; `has_begun`: it had opened the snapshot."""
     if returncode == -signal.SIGALRM:
-        return ConfigError(limits.timeout_message, where="query")
+        message = limits.timeout_message if has_begun else limits.start_message
+        return ConfigError(message, where="query")
     if returncode in (-signal.SIGKILL, -signal.SIGABRT):
         name = signal.Signals(-returncode).name
         found = f"ended by {name}, most likely for want of memory"

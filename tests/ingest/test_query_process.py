@@ -111,6 +111,52 @@ def test_a_process_that_the_kernel_kills_lacked_memory(
         answer(root, "SELECT 1", snapshot=None, limits=Limits())
 
 
+# The program of the child, a line of Python before its `main`; CATALOG is the class that it opens.
+CHANGED = """
+import os, signal, sys
+sys.path[:] = sys.argv[1:]
+from ingest import query_child
+CATALOG = query_child.Catalog
+{change}
+query_child.main()
+"""
+ALARM = "lambda *_, **__: os.kill(os.getpid(), signal.SIGALRM)"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (f"CATALOG.open = {ALARM}", r"did not open within 120 s, before the query began"),
+        (f"CATALOG.write_arrow = {ALARM}", r"stopped after 7 s; .* --timeout-s"),
+    ],
+)
+def test_an_alarm_names_the_limit_that_was_reached(
+    root: Path, monkeypatch: pytest.MonkeyPatch, change: str, message: str
+) -> None:
+    monkeypatch.setattr(query_process, "PROGRAM", CHANGED.format(change=change))
+    with pytest.raises(ConfigError, match=message) as caught:
+        answer(root, "SELECT 1", snapshot=None, limits=Limits(timeout_s=7))
+    assert ("--timeout-s" in caught.value.message) == ("write_arrow" in change)
+
+
+def test_the_kernel_ends_a_snapshot_that_does_not_open(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = "query_child.START_S, CATALOG.open = 0.01, lambda *_, **__: signal.pause()"
+    monkeypatch.setattr(query_process, "PROGRAM", CHANGED.format(change=change))
+    with pytest.raises(ConfigError, match="did not open"):
+        answer(root, "SELECT 1", snapshot=None, limits=Limits(timeout_s=3600))
+
+
+def test_memory_that_duckdb_does_not_count_is_limited_too(root: Path) -> None:
+    """One text is outside of DuckDB's own limit, which is 10 MB here; the kernel's is `SLACK_MB` more."""
+    sql = "SELECT strlen(repeat(repeat('x', 1000000), 700)) AS n"
+    with pytest.raises(ConfigError, match=r"Out of Memory|memory-mb"):
+        answer(root, sql, snapshot=None, limits=Limits(memory_mb=10, threads=1))
+    enough = answer(root, sql, snapshot=None, limits=Limits(memory_mb=1000, threads=1))
+    assert enough.table["n"].to_pylist() == [700000000]
+
+
 @pytest.mark.slow
 def test_where_of_a_manifest_ends_at_the_limit_too(root: Path) -> None:
     with Catalog.open(root, limits=SHORT) as catalog:
