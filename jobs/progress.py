@@ -42,7 +42,7 @@ class ProgressLine:
         self._what, self._done, self._total, self._note = what, 0, total, ""
         self._first = 0  # where this run began
         self._monotonic_s = monotonic_s
-        self._began_s = monotonic_s()
+        self._began_s = self._phase_s = monotonic_s()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._has_written = False
@@ -63,7 +63,10 @@ class ProgressLine:
         Args:
             done: parts that are done, those of earlier runs included.
             first: parts that earlier runs did; the time that is left is judged without them.
+            what: another one than before begins anew to judge the time that is left.
         """
+        if first is not None or (what or self._what) != self._what:
+            self._phase_s = self._monotonic_s()
         self._done = self._done if done is None else done
         self._total = self._total if total is None else total
         self._note = self._note if note is None else note
@@ -79,7 +82,7 @@ class ProgressLine:
             )
 
     def __enter__(self) -> ProgressLine:
-        self._began_s = self._monotonic_s()
+        self._began_s = self._phase_s = self._monotonic_s()
         if self._is_shown and self._console.is_terminal:
             self._bar = _bar(self._console)
             self._task = self._bar.add_task(self._what, total=self._total, note=self._note)
@@ -106,11 +109,12 @@ class ProgressLine:
 
     def line(self) -> str:
         """`ingest 3/10 (30%) after 0:01:30, about 0:03:30 left · 0.1 episodes/s`"""
-        elapsed_s = self._monotonic_s() - self._began_s
-        parts = [f"after {duration(elapsed_s)}"]
+        now_s = self._monotonic_s()
+        parts = [f"after {duration(now_s - self._began_s)}"]
         here = self._done - self._first
         if self._total is not None and here > 0 and self._done < self._total:
-            parts.append(f"about {duration(elapsed_s / here * (self._total - self._done))} left")
+            left_s = (now_s - self._phase_s) / here * (self._total - self._done)
+            parts.append(f"about {duration(left_s)} left")
         note = f" · {self._note}" if self._note else ""
         return f"{self._what}{self._counts()} {', '.join(parts)}{note}"
 

@@ -3,108 +3,23 @@
 from __future__ import annotations
 
 import shlex
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from jobs.output import duration, gigabytes, stderr, stdout, table
 from training.run.estimate import USUAL_SHARE, Estimate
 from training.run.session import Session
 
-PLAIN_EVERY_S = 30.0
 BLIND = "the language model saw no picture: text features were made without --vlm-pictures, so only the latents carry what the cameras see"
 
 
-class Live:
-    """The progress line: how far, the loss, samples a second, MFU, share of time waited for data. Where nobody's terminal is, such as in a log,
-    a plain line every `PLAIN_EVERY_S` seconds.
-    """
-
-    def __init__(
-        self,
-        *,
-        is_shown: bool,
-        clock_s: Callable[[], float] = time.monotonic,
-        console: Console = stderr,
-    ) -> None:
-        self._console, self._clock_s = console, clock_s
-        self._is_plain = is_shown and not console.is_terminal
-        self._began_s = self._plain_s = clock_s()
-        self._end, self._said = 0, ""
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[said]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not is_shown or self._is_plain,
-        )
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Live:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
-    def preparing(self, done: int, whole: int) -> None:
-        """Actions are being derived."""
-        self._show("actions", done, whole, "")
-        self._plain(f"actions: {done:,} of {whole:,} parts are derived")
-
-    def begin(self, first: int, end: int) -> None:
-        """The first step comes."""
-        self._end = end
-        self._show("train", first, end, "")
-        self._plain(f"train: {first:,} of {end:,} steps", is_due=True)
-
-    def stepped(self, done: int) -> None:
-        """A step is done."""
-        said = f", {self._said}" if self._said else ""
-        self._plain(f"train: {done:,} of {self._end:,} steps{said}", is_due=done == self._end)
-
-    def told(self, line: dict[str, Any]) -> None:
-        """A line of the log."""
-        said = (
-            f"loss {line['loss']:.4f} · {line['samples_per_s']:,.0f} samples/s · "
-            f"MFU {line['mfu']:.1%} · waited {line['data_wait_share']:.0%}"
-        )
-        self._said = said
-        self._show("train", line["step"], None, said)
-
-    def _plain(self, said: str, *, is_due: bool = False) -> None:
-        now_s = self._clock_s()
-        if self._is_plain and (is_due or now_s - self._plain_s >= PLAIN_EVERY_S):
-            self._plain_s = now_s
-            said = f"{said}, {duration(now_s - self._began_s)}"
-            self._console.print(said, markup=False, highlight=False)
-
-    def _show(self, what: str, done: int, whole: int | None, said: str) -> None:
-        if self._task is None:
-            self._task = self._bar.add_task(what, total=whole, said=said)
-        given = {} if whole is None else {"total": whole}
-        self._bar.update(self._task, description=what, completed=done, said=said, **given)  # type: ignore[arg-type]
+def progress_note(line: dict[str, Any]) -> str:
+    """What the progress line shows of a line of the log: loss, samples a second, MFU, share of time waited for data."""
+    return (
+        f"loss {line['loss']:.4f} · {line['samples_per_s']:,.0f} samples/s · "
+        f"MFU {line['mfu']:.1%} · waited {line['data_wait_share']:.0%}"
+    )
 
 
 def show_plan(session: Session, *, is_all: bool) -> None:

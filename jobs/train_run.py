@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from jobs.output import answer_json
+from jobs.output import answer_json, stderr
+from jobs.progress import ProgressLine
 from jobs.stop_request import StopRequest
 from jobs.train_log import sinks_of
-from jobs.train_report import Live, show_done, show_idle_gpus, show_plan
+from jobs.train_report import progress_note, show_done, show_idle_gpus, show_plan
 from schemas.errors import ConfigError
 from training.run.checkpoint import checkpoints
 from training.run.opening import open_session
@@ -90,10 +91,8 @@ def train(
         return should_stop() or (ranks.is_first and is_asked_to_stop(request.out))
 
     device = device_for(ranks, request.device)
-    live = Live(is_shown=ranks.is_first)
-    world = World(clock_s=time.perf_counter, progress=live.preparing)
-    with live:
-        session = open_session(request, ranks, device, world)
+    with ProgressLine(stderr, "train", is_shown=ranks.is_first) as shown:
+        session = open_session(request, ranks, device, _opening(shown))
         if ranks.is_first:
             show_plan(session, is_all=False)
         last = logged(request.out, session.first_step)  # all there is to tell where no step is left
@@ -107,13 +106,15 @@ def train(
             def told(line: dict[str, Any]) -> None:
                 line = line | {"elapsed_s": round(time.monotonic() - started, 3)}
                 last.update(line)
-                for sink in (*sinks, live.told):
+                for sink in sinks:
                     sink(line)
+                shown.update(note=progress_note(line))
 
-            live.begin(session.first_step, session.end)
+            first, end = session.first_step, session.end
+            shown.update(first, first=first, total=end, what="train", note="")
             done = session.run(
                 World(
-                    clock_s=time.perf_counter, should_stop=is_asked, told=told, stepped=live.stepped
+                    clock_s=time.perf_counter, should_stop=is_asked, told=told, stepped=shown.update
                 )
             )
     result = {
@@ -131,6 +132,15 @@ def train(
     return result
 
 
+def _opening(shown: ProgressLine) -> World:
+    """What a session that is being opened sees: its progress is that of actions that are derived."""
+
+    def derived(done: int, total: int) -> None:
+        shown.update(done, total=total, what="actions")
+
+    return World(clock_s=time.perf_counter, progress=derived)
+
+
 def _newest(out: Path) -> str | None:
     found = checkpoints(out)
     return str(found[-1].folder) if found else None
@@ -140,11 +150,9 @@ def dry(request: TrainRequest, *, as_json: bool) -> None:
     """What a run would be, on this machine; nothing is written but the cache of derived actions."""
     ranks = ranks_from()
     device = device_for(ranks, request.device)
-    live = Live(is_shown=ranks.is_first and not as_json)
-    with joined(ranks, device), live:
-        session = open_session(
-            request, ranks, device, World(clock_s=time.perf_counter, progress=live.preparing)
-        )
+    is_shown = ranks.is_first and not as_json
+    with joined(ranks, device), ProgressLine(stderr, "train", is_shown=is_shown) as shown:
+        session = open_session(request, ranks, device, _opening(shown))
     if not ranks.is_first:
         return
     if as_json:

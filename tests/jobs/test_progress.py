@@ -67,10 +67,21 @@ def test_a_line_that_is_not_to_be_shown_is_silent() -> None:
 def test_the_time_left_is_judged_by_what_this_run_did() -> None:
     clock = count(0, 60)
     line = line_of(Log(wanted=1), 100, monotonic_s=lambda: float(next(clock)))
-    line.update(50, first=40)
-    assert line.line() == "ingest 50/100 (50%) after 0:01:00, about 0:05:00 left"
+    line.update(50, first=40)  # at 0:01:00
+    assert line.line() == "ingest 50/100 (50%) after 0:02:00, about 0:05:00 left"
     line.update(100, what="train", note="loss 0.5")
-    assert line.line() == "train 100/100 (100%) after 0:02:00 · loss 0.5"
+    assert line.line() == "train 100/100 (100%) after 0:04:00 · loss 0.5"
+
+
+def test_the_time_left_of_a_phase_is_judged_by_that_phase() -> None:
+    """Deriving actions took an hour; that says nothing of the steps of training."""
+    now_s = [0.0]
+    line = line_of(Log(wanted=1), 10, monotonic_s=lambda: now_s[0])
+    now_s[0] = 3600
+    line.update(0, total=100, what="train")
+    now_s[0] += 60
+    line.update(10, what="train")
+    assert line.line() == "train 10/100 (10%) after 1:01:00, about 0:09:00 left"
 
 
 def test_a_command_without_parts_says_how_long_it_works() -> None:

@@ -1,8 +1,7 @@
-"""A machine that others use, a log instead of a terminal, and a manifest that cannot be trained on: said at once, and cheap."""
+"""A machine that others use, and a manifest that cannot be trained on: reported at once, and cheap."""
 
 from __future__ import annotations
 
-import io
 import re
 import shlex
 import subprocess
@@ -12,14 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from ingest import snapshot
 from ingest.storage import LocalStorage
 from jobs import cores
 from jobs.cli import app
-from jobs.train_report import Live
 from jobs.without_latents import refuse_without_latents
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
@@ -75,35 +72,6 @@ def test_whoever_sets_the_number_of_threads_decides(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cores, "quota_cores", lambda: None)
     monkeypatch.setattr("os.getloadavg", lambda: (2.0, 0.0, 0.0))
     assert cores.compute_threads() == 2
-
-
-def lines_of(*, is_terminal: bool) -> list[str]:
-    """What is written of 100 steps that take 10 s each, with a loss from step 20 on."""
-    now_s, file = [0.0], io.StringIO()
-    console = Console(file=file, force_terminal=is_terminal, width=120)
-    live = Live(is_shown=True, clock_s=lambda: now_s[0], console=console)
-    live.begin(0, 100)
-    for done in range(1, 101):
-        now_s[0] += 10
-        live.stepped(done)
-        if done == 20:
-            live.told({"step": 20, "loss": 1.5, "samples_per_s": 3.0, "mfu": 0.1, "data_wait_share": 0.0})  # fmt: skip
-    return file.getvalue().splitlines()
-
-
-def test_a_log_has_a_plain_line_every_30_seconds() -> None:
-    """However slow the steps are and however rare the lines of the run's own log."""
-    lines = lines_of(is_terminal=False)
-    assert len(lines) == 1 + 33 + 1
-    assert lines[0].startswith("train: 0 of 100 steps")
-    assert lines[1].startswith("train: 3 of 100 steps, ")
-    assert "loss 1.5000" in lines[10]
-    assert lines[-1].startswith("train: 100 of 100 steps")
-    assert "\x1b" not in "".join(lines)
-
-
-def test_a_terminal_has_no_plain_lines() -> None:
-    assert not [line for line in lines_of(is_terminal=True) if line.startswith("train: ")]
 
 
 def without_latents(mine: Trainable) -> Path:

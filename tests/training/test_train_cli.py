@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from jobs import output, train_log, train_run
@@ -61,6 +64,21 @@ def run_facts(run: Path) -> RunFacts:
     found = load_run(run)
     assert found is not None
     return found[0]
+
+
+def test_a_log_has_steps_and_loss(
+    trainable: Trainable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the lines come is tested in tests/jobs/test_progress.py."""
+    log = io.StringIO()
+    monkeypatch.setattr(train_run, "stderr", Console(file=log, force_terminal=False))
+    answer = train(trainable.manifest, tmp_path / "run")
+    line = re.fullmatch(
+        r"train 6/6 \(100%\) after [0-9:]+ · loss ([0-9.]+) · [0-9,]+ samples/s · MFU [0-9.]+% · waited [0-9]+%",
+        log.getvalue().splitlines()[-1],
+    )
+    assert line is not None, log.getvalue()
+    assert float(line[1]) == pytest.approx(answer["loss"], abs=1e-4)
 
 
 def test_a_run_that_is_gone_on_with_is_the_run_in_one(trainable: Trainable, tmp_path: Path) -> None:
