@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from ingest.query_limits import Limits
 from ingest.quoting import identifier, literals
@@ -41,9 +42,8 @@ def connect(limits: Limits) -> duckdb.DuckDBPyConnection:
         "autoload_known_extensions": "false",
         "allow_community_extensions": "false",
         "python_enable_replacements": "false",
+        "threads": limits.threads or pa.cpu_count(),
     }
-    if limits.threads is not None:
-        config["threads"] = limits.threads
     connection = duckdb.connect(":memory:", config=config)
     connection.execute("SET TimeZone = 'UTC'")
     return connection

@@ -14,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 from jobs.commands import LazyGroup
+from jobs.cores import bound_thread_pools
 from schemas.errors import ClusterLost, PipelineError
 
 INTERRUPTED = 130
@@ -97,6 +98,7 @@ def _translate(error: TyperException) -> None:
 
 def main() -> None:
     """Run a command; our errors become one clear line and an exit code."""
+    bound_thread_pools()
     # Kubernetes and batch systems say SIGTERM: the same orderly stop as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

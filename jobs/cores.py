@@ -20,6 +20,17 @@ def usable_cores() -> int:
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
+def bound_thread_pools() -> None:
+    """Let Polars, Arrow and OpenMP start at most as many threads as there are usable cores. Arrow and OpenMP ignore quotas otherwise.
+
+    They read these variables as they are imported; one that is set stays. DuckDB takes the size of Arrow's pool where a connection is opened.
+    """
+    count = str(usable_cores())
+    os.environ.setdefault("POLARS_MAX_THREADS", count)
+    if VARIABLE not in os.environ:
+        os.environ.setdefault("OMP_THREAD_LIMIT", count)
+
+
 def compute_threads() -> int:
     """For torch: as the environment says, or what the machine leaves now."""
     given = os.environ.get(VARIABLE, "").partition(",")[0]

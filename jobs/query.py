@@ -21,7 +21,6 @@ from rich.console import Console
 from ingest.corpus import open_corpus
 from ingest.query_limits import Limits
 from ingest.query_process import answer
-from jobs.cores import usable_cores
 from jobs.output import answer_json, outside, stderr
 from jobs.tables import FittedTable, escaped, printable, rounded, vertical
 from schemas.errors import ConfigError
@@ -55,7 +54,7 @@ def query(
     memory_mb: Annotated[
         int, typer.Option("--memory-mb", min=1, help="Of the work, and of the result.")
     ] = 4096,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Default: all usable cores.")] = None,
 ) -> None:
     """Ask the catalog in SQL. It only reads."""
     if as_csv and (as_json or parquet):
@@ -65,7 +64,7 @@ def query(
     if parquet:
         outside(corpus, parquet, "--parquet")
     root = open_corpus(corpus).root
-    limits = Limits(timeout_s=timeout_s, memory_mb=memory_mb, threads=threads or usable_cores())
+    limits = Limits(timeout_s=timeout_s, memory_mb=memory_mb, threads=threads)
     found = answer(root, sql, snapshot=snapshot, limits=limits)
     table, number = found.table, found.snapshot
     if number == 0:

@@ -28,7 +28,6 @@ from ingest.snapshot import Snapshot
 from ingest.storage import LocalStorage
 from ingest.writing import writing
 from jobs.context import new_run_id
-from jobs.cores import usable_cores
 from jobs.output import answer_json, progress_of, stdout, table
 
 LACKS_SHOWN = 3
@@ -60,7 +59,7 @@ def command(
 
 def _judged(corpus: Corpus, current: Snapshot, policy: Policy) -> tuple[Judged, Counts]:
     with progress_of("tier"):
-        judged = judge(corpus.root, current, policy, threads=usable_cores())
+        judged = judge(corpus.root, current, policy)
     with Catalog.open(corpus.root, snapshot=current.number or None) as catalog:
         return judged, stored_counts(catalog)
 

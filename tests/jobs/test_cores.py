@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,3 +55,51 @@ def test_usable_cores_are_the_least_of_affinity_and_quota(
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.setattr(cores, "quota_cores", lambda: quota)
     assert cores.usable_cores() == usable
+
+
+# The command itself, and what its libraries would work with at its end.
+POOLS = """
+import sys
+from jobs import cli, cores
+
+if sys.argv[1:] == ["quota"]:
+    cores.quota_cores = lambda: 0.7
+sys.argv[1:] = ["--version"]
+try:
+    cli.main()
+finally:
+    import polars, pyarrow
+    from ingest.catalog_views import connect
+    from ingest.query_limits import Limits
+    threads = connect(Limits()).execute("SELECT current_setting('threads')").fetchone()[0]
+    sys.stdout.write(f"{polars.thread_pool_size()} {pyarrow.cpu_count()} {threads}\\n")
+"""
+
+
+def pools_of(kind: str, *, before: Callable[[], None] | None = None, **environment: str) -> str:
+    """Threads of Polars, Arrow and DuckDB."""
+    variables = {"OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "POLARS_MAX_THREADS"}
+    inherited = {name: value for name, value in os.environ.items() if name not in variables}
+    done = subprocess.run(
+        [sys.executable, "-c", POOLS, kind],
+        env=inherited | environment,
+        preexec_fn=before,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def test_libraries_start_one_thread_on_one_core() -> None:
+    """As `taskset -c 0` gives it."""
+    first = min(os.sched_getaffinity(0))
+    assert pools_of("affinity", before=lambda: os.sched_setaffinity(0, {first})) == "1 1 1"
+
+
+def test_libraries_start_as_many_threads_as_the_quota_gives() -> None:
+    assert pools_of("quota") == "1 1 1"
+
+
+def test_a_bound_of_the_environment_stays() -> None:
+    assert pools_of("quota", POLARS_MAX_THREADS="3", OMP_NUM_THREADS="2") == "3 2 2"

@@ -93,10 +93,8 @@ class Judged:
                 yield table.set_column(table.column_names.index("tier"), "tier", tier)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        connection = duckdb.connect(":memory:", config=SCRATCH)
-        if self.threads is not None:
-            connection.execute(f"SET threads = {self.threads:d}")
-        return connection
+        config = SCRATCH | {"threads": self.threads or pa.cpu_count()}
+        return duckdb.connect(":memory:", config=config)
 
     def _ruled(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
         frame = connection.from_arrow(self.frame)
