@@ -1,7 +1,7 @@
 """ARCTIC: two hands use eleven articulated objects; motion capture in MANO, and a camera on the head. 30 Hz.
 
 Layout: tree.py; hands: hands.py; pictures, lens and pose: camera.py. Give the folder that holds raw_seqs, meta and the pictures.
-Not read: the eight cameras around, objects, SMPL-X bodies, processed_seqs, splits. Upstream leaves the first and the last ten pictures
+Splits: splits.py. Not read: the eight cameras around, objects, SMPL-X bodies, processed_seqs. Upstream leaves the first and the last ten pictures
 of a sequence out, because some are black (`src/arctic/split.py`); here they stay. No real file was at hand.
 """
 
@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from adapters.arctic.camera import camera_of, egocam_of, egocam_path, pose_stream, subject_of
 from adapters.arctic.hands import mano_path, parameters_of, track_of
+from adapters.arctic.splits import has_splits, source_splits
 from adapters.arctic.tree import EGOCAM, MANO, MISC, RAW, name_facts, sequences, text_of
 from adapters.base import SourceInfo
 from adapters.containers.natural_order import natural_key
@@ -48,7 +49,7 @@ class Arctic:
     """Adapter for `arctic`; it has no options."""
 
     name: ClassVar[str] = "arctic"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "npy of pickles + jpg"
     about: ClassVar[str] = (
         "ARCTIC: both hands as MANO, articulated objects, head camera with its pose"
@@ -63,16 +64,21 @@ class Arctic:
             raise ConfigError(f"{root}: no {RAW}/s01/<object>_<grab|use>_01{MANO}: not ARCTIC")
         if not is_there(root / MISC):
             raise ConfigError(f"{root}: no {MISC}, which tells the first picture; unpack meta.zip")
-        notes = (
+        notes = [
             "the licence forbids passing on and commercial use, also of what is made of it",
             "the first and last ten pictures, of which some are black, stay",
-        )
+        ]
+        if not has_splits(root):
+            notes.append(
+                "no splits_json: unpack splits_json.zip here to keep the val and test sets"
+            )
         return SourceInfo(
-            source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, notes=notes
+            source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, notes=tuple(notes)
         )
 
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By subject and name; a sequence without hands or head camera is yielded with its problem."""
+        published = source_splits(root)
         for name in sorted(sequences(root), key=natural_key):
             files = [root / RAW / f"{name}{suffix}" for suffix in (MANO, EGOCAM)]
             missing = [f.name for f in files if not is_there(f)]
@@ -84,6 +90,7 @@ class Arctic:
                 root=str(root),
                 facts=info.facts,
                 bytes_hint=bytes_hint(*files),
+                source_split=published.get(name, ""),
                 problem=why if missing else None,
             )
 

@@ -1,6 +1,6 @@
 """HOI4D: one person a scene handles objects of 16 classes, seen by a head camera; MANO hands in the camera, 15 Hz.
 
-Layout: tree.py; hands: hands.py; pictures, intrinsics and poses: camera.py; words: labels.py. All parts lie below one root, unpacked.
+Layout: tree.py; hands: hands.py; pictures, intrinsics and poses: camera.py; words: labels.py; splits: splits.py. All parts lie below one root, unpacked.
 Read are the RGB video, the hands, the camera poses and the labels; depth, segmentation, object poses and point clouds are not.
 No real file was at hand: layout and conventions rest on the authors' README and scripts and on EgoVLA's reader.
 """
@@ -18,10 +18,10 @@ from adapters.hoi4d.camera import RATE_HZ, camera_of, camera_pose, decoded_insta
 from adapters.hoi4d.facts import AUTHORS, FACTS, LICENCE
 from adapters.hoi4d.hands import hands_of
 from adapters.hoi4d.labels import events_of, task_of
+from adapters.hoi4d.splits import RELEASED, TEST, listed, source_splits
 from adapters.hoi4d.tree import (
     ACTIONS,
     POSES,
-    RELEASED,
     TASKS,
     VIDEO,
     has_hands,
@@ -30,18 +30,16 @@ from adapters.hoi4d.tree import (
     sequences,
 )
 from schemas.episode import Episode, EpisodeRef
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
-from schemas.regular_file import bytes_hint, is_there, read_regular
-
-MAX_LIST_BYTES = 16 << 20
+from schemas.regular_file import bytes_hint, is_there
 
 
 class Hoi4D:
     """Adapter for `hoi4d`; it has no options."""
 
     name: ClassVar[str] = "hoi4d"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "mp4 + pickle + text"
     about: ClassVar[str] = "HOI4D: MANO hands before a head camera with its pose, events"
     needs: ClassVar[tuple[str, ...]] = ("mano",)
@@ -59,14 +57,17 @@ class Hoi4D:
         notes = []
         if not is_there(root / TASKS):
             notes.append(f"no task sentences: put {TASKS} of github.com/{AUTHORS} here")
-        if listed := _released(root):
-            notes.append(f"{len(here & listed)} of {len(listed)} released sequences are here")
+        if released := listed(root, RELEASED):
+            notes.append(f"{len(here & released)} of {len(released)} released sequences are here")
+        if not is_there(root / TEST):
+            notes.append(f"no test set: put {TEST} of github.com/{AUTHORS} here")
         return SourceInfo(
             source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, notes=tuple(notes)
         )
 
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By camera, person, class and so on, numbers as numbers."""
+        published = source_splits(root)
         for name in sorted(sequences(root), key=natural_key):
             video = root / part(root, name, VIDEO)
             has_video = is_there(video)
@@ -78,6 +79,7 @@ class Hoi4D:
                 root=str(root),
                 facts=info.facts,
                 bytes_hint=bytes_hint(video),
+                source_split=published.get(name, ""),
                 problem=None if has_video else why,
             )
 
@@ -110,12 +112,3 @@ class Hoi4D:
             subject_id=person,
             scene_id=f"{room}/{layout}",
         )
-
-
-def _released(root: Path) -> set[str]:
-    """Names of the released sequences by the list beside the data; empty without a readable list."""
-    try:
-        data = read_regular(root / RELEASED, max_bytes=MAX_LIST_BYTES)
-    except SourceError:  # it only feeds a note
-        return set()
-    return set(data.decode("utf-8", "replace").split())

@@ -5,7 +5,7 @@
     [HOI4D_annotations/]<sequence>/{3Dseg/output.log,action/color.json}
     [handpose/]refinehandpose_{right,left}/<sequence>/<frame>.pickle
     camera_params/ZY*/intrin.npy
-    definitions/task/task_definitions.csv, release.txt       of the repository HOI4D-Instructions
+    definitions/task/task_definitions.csv, release.txt, testset.txt      of the repository HOI4D-Instructions
 Sources: `leolyliu/HOI4D-Instructions:README.md` (the tree, object classes; doc), `RchalYang/EgoVLA_Release:human_plan/
 dataset_preprocessing/hoi4d/utils.py` (the archives beside each other; code).
 """
@@ -28,7 +28,7 @@ HANDS = ("handpose/", "")
 PATTERN = "ZY*/H*/C*/N*/S*/s*/T*"
 SEQUENCE = re.compile("ZY#/H#/C#/N#/S#/s#/T#".replace("#", "[0-9]{1,16}"))
 VIDEO, POSES, ACTIONS = "align_rgb/image.mp4", "3Dseg/output.log", "action/color.json"
-TASKS, RELEASED = "definitions/task/task_definitions.csv", "release.txt"
+TASKS = "definitions/task/task_definitions.csv"
 # By class number, C1 to C20; the gaps are the authors'.
 OBJECTS = (
     *("", "ToyCar", "Mug", "Laptop", "StorageFurniture", "Bottle", "Safe", "Bowl", "Bucket"),

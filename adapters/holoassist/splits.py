@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas.errors import ConfigError, SourceError
-from schemas.regular_file import read_regular
+from adapters.containers.list_file import list_lines
 from schemas.source_split import SPLITS, strictest
 
 FOLDERS = ("", "labels", "data", "data/labels", "splits", "data_splits")
-MAX_BYTES = 16 << 20  # 2,221 sessions are 0.1 MB
 
 
 def source_splits(root: Path) -> dict[str, str]:
@@ -24,14 +22,6 @@ def source_splits(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for split in SPLITS:
         for path in sorted(p for f in FOLDERS for p in (root / f).glob(f"{split}-v*.txt")):
-            for session in _lines(path):
+            for session in list_lines(path):
                 found[session] = strictest((found.get(session, ""), split))
     return found
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        data = read_regular(path, max_bytes=MAX_BYTES)
-        return [line.strip() for line in data.decode().splitlines() if line.strip()]
-    except (SourceError, UnicodeDecodeError) as error:
-        raise ConfigError(f"no list of sessions: {error}", where=str(path)) from error

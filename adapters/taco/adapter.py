@@ -2,7 +2,7 @@
 
     Egocentric_RGB_Videos, Egocentric_Camera_Parameters     camera.py
     Hand_Poses                                              hands.py
-each with <(verb, tool, object)>/<date_number>/ below. Not read: the twelve cameras around, depth, object poses and models.
+each with <(verb, tool, object)>/<date_number>/ below; splits: splits.py. Not read: the twelve cameras around, depth, object poses and models.
 Source: `leolyliu/TACO-Instructions:README.md` (doc). No real sequence was at hand.
 """
 
@@ -18,6 +18,7 @@ from adapters.base import SourceInfo
 from adapters.containers.natural_order import natural_key
 from adapters.taco.camera import T_world_cam_of, camera_of
 from adapters.taco.hands import hand_of
+from adapters.taco.splits import LIST, source_splits, split_list
 from schemas.episode import SIDES, Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
@@ -45,7 +46,7 @@ class Taco:
     """Adapter for `taco`; it has no options."""
 
     name: ClassVar[str] = "taco"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     container: ClassVar[str] = "pickle of tensors + npy + mp4"
     about: ClassVar[str] = (
         "TACO: both hands as MANO, tools on objects, and a helmet camera with its pose"
@@ -60,16 +61,19 @@ class Taco:
             raise ConfigError(
                 f"{root}: no Hand_Poses/<(verb, tool, object)>/<sequence>: not TACO; unpack its zip archives"
             )
-        notes = (
+        notes = [
             "hands are MANO parameters: name a model",
             "the twelve cameras around are not read",
-        )
+        ]
+        if split_list(root) is None:
+            notes.append(f"no test sets: put {LIST} of github.com/leolyliu/TACO-Instructions here")
         return SourceInfo(
-            source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, notes=notes
+            source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, notes=tuple(notes)
         )
 
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By triplet, date and number; 105 of the 2,317 have no video of the helmet camera and are yielded with that."""
+        published = source_splits(root)
         for sequence in sorted(_sequences(root), key=natural_key):
             video = root / "Egocentric_RGB_Videos" / sequence / "color.mp4"
             has_video = is_there(video)
@@ -81,6 +85,7 @@ class Taco:
                 root=str(root),
                 facts=info.facts,
                 bytes_hint=bytes_hint(video),
+                source_split=published.get(sequence.rpartition("/")[2], ""),
                 problem=None if has_video else (Code.MISSING_VIDEO.value, why),
             )
 

@@ -172,12 +172,14 @@ def test_ids_survive_adding_files(name: str, tmp_path: Path) -> None:
 
 # Splits that the generated download of a source publishes; a source that is not named publishes none.
 SOURCE_SPLITS = {
+    "arctic": {"train", "val", "test"},
     "ego4d": {"train"},
     "ego_exo4d": {"train", ""},  # windows of a take that no file lists
     "egodex": {"train", "test"},
     "egome": {"train", "val"},
     "epic_kitchens": {"val", "test", ""},
     "galaxea": {"train"},
+    "hoi4d": {"train", "test"},
     "holoassist": {""},  # its lists lie beside the download; test_source_splits.py
     "hot3d_clips": {"train", "test"},
     "humanoid_everyday_lerobot": {"train"},
@@ -189,6 +191,7 @@ SOURCE_SPLITS = {
     "robomimic": {"train", ""},
     "robomind": {"train", "val"},
     "ssv2": {"train", "test", ""},
+    "taco": {"train", "test"},
     "behavior_1k": {""},  # its range holds positions, its episodes have other numbers
 }
 

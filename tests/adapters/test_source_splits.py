@@ -15,6 +15,7 @@ from adapters.containers.lerobot_splits import split_ranges
 from adapters.registry import adapter_for
 from jobs.demo.raw.oxe import dataset_info, shard_name, write_set
 from schemas.episode import EpisodeRef
+from schemas.errors import ConfigError
 from schemas.source_split import source_split_of, strictest
 from tests import generators
 from tests.adapters.oxe_cases import TINY, refs_of, tiny
@@ -189,3 +190,51 @@ def test_egodex_and_hot3d_clips_go_by_folder_also_where_the_root_is_it(tmp_path:
     assert set(splits_of("egodex", root / "extra").values()) == {""}
     clips = raw("hot3d_clips", tmp_path / "clips")
     assert set(splits_of("hot3d_clips", clips / "train_aria").values()) == {"train"}
+
+
+def test_arctic_takes_the_strictest_of_its_two_protocols(tmp_path: Path) -> None:
+    root = raw("arctic", tmp_path)
+    assert list(splits_of("arctic", root).values()) == ["train", "val", "test"]
+    (root / "splits_json/protocol_p2.json").unlink()
+    assert list(splits_of("arctic", root).values()) == ["train", "val", "train"]
+    (root / "splits_json/protocol_p1.json").unlink()
+    assert set(splits_of("arctic", root).values()) == {""}
+    assert "splits_json" in " ".join(adapter_for("arctic").survey(root, {}).notes)
+
+
+def test_taco_reads_its_list_in_either_place(tmp_path: Path) -> None:
+    """test_1 to test_4 are test sets all; a sequence that the list does not have has no split."""
+    root = raw("taco", tmp_path)
+    assert list(splits_of("taco", root).values()) == ["train", "test"]
+    path = root / "data_lists/v1_overall_data_train_test_split.txt"
+    path.write_bytes(b"20231024_246,test_1\r\n")
+    assert list(splits_of("taco", root).values()) == ["test", ""]
+    path = path.rename(root / path.name)
+    assert list(splits_of("taco", root).values()) == ["test", ""]
+    path.unlink()
+    assert set(splits_of("taco", root).values()) == {""}
+    assert "no test sets" in " ".join(adapter_for("taco").survey(root, {}).notes)
+
+
+def test_hoi4d_sequences_of_both_lists_are_held_out(tmp_path: Path) -> None:
+    """As 31 of the real ones are."""
+    root = raw("hoi4d", tmp_path)
+    assert list(splits_of("hoi4d", root).values()) == ["train", "test"]
+    (root / "testset.txt").unlink()
+    assert list(splits_of("hoi4d", root).values()) == ["train", "train"]
+    assert "no test set" in " ".join(adapter_for("hoi4d").survey(root, {}).notes)
+    (root / "release.txt").unlink()
+    assert set(splits_of("hoi4d", root).values()) == {""}
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("taco", "v1_overall_data_train_test_split.txt"), ("hoi4d", "testset.txt")],
+)
+def test_a_list_that_is_no_text_ends_the_run_before_it_begins(
+    tmp_path: Path, source: str, name: str
+) -> None:
+    root = raw(source, tmp_path)
+    next(root.rglob(name)).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="no list of names"):
+        splits_of(source, root)

@@ -33,6 +33,7 @@ def write(root: Path) -> Written:
         write_sequence(root, name, scene)
         write_pictures(root, name, scene, is_small=name.startswith("s01"))
     write_misc(root, HandScene())
+    write_splits(root)
     return Written(root=root, scenes=scenes, needs_mano=True)
 
 
@@ -113,3 +114,16 @@ def write_misc(root: Path, scene: HandScene) -> None:
     path = root / "meta/misc.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(misc))
+
+
+def write_splits(root: Path) -> None:
+    """Two protocols; each trains on a sequence that the other holds out."""
+    one, retake, other = SEQUENCES
+    folder = root / "splits_json"
+    folder.mkdir()
+    protocols = {
+        "p1": {"train": [one, other], "val": [retake], "test": []},
+        "p2": {"train": [one, retake], "val": [], "test": [other]},
+    }
+    for name, lists in protocols.items():
+        (folder / f"protocol_{name}.json").write_text(json.dumps(lists))

@@ -48,6 +48,7 @@ def write(root: Path) -> Written:
     (root / "release.txt").write_bytes(
         f"{TWO}\r\n{ONE}\r\nZY20210800004/H4/C8/N14/S71/s03/T1\r\n".encode()
     )
+    (root / "testset.txt").write_bytes(f"ZY20210800004/H4/C8/N03/S71/s01/T2\r\n{TWO}".encode())
     return Written(root=root, scenes={ONE: one, TWO: two}, needs_mano=True)
 
 

@@ -24,6 +24,10 @@ def write(root: Path) -> Written:
     scenes = {name: HandScene(seed=seed, duration_s=1.5) for seed, name in enumerate(SEQUENCES)}
     for seed, (name, scene) in enumerate(scenes.items()):
         write_sequence(root, name, scene, lost=range(20, 25) if seed else ())
+    first, second = (name.rpartition("/")[2] for name in SEQUENCES)
+    path = root / "data_lists/v1_overall_data_train_test_split.txt"
+    path.parent.mkdir()
+    path.write_text(f"{first},train\n{second},test_3\n")
     return Written(root=root, scenes=scenes, needs_mano=True)
 
 
