@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from schemas.errors import ConfigError
 from schemas.fact import Certainty, Fact
 from schemas.geometry import rotation_error, transform
+from schemas.invalid import reason
 from schemas.yaml_text import parse_yaml
 
 
@@ -146,7 +147,7 @@ def registry_from(text: str) -> dict[str, Embodiment]:
             for name, arms in raw["embodiments"].items()
         }
     except (KeyError, ValueError) as error:
-        raise ConfigError(f"embodiments.yaml: {error!r}") from error
+        raise ConfigError(f"embodiments.yaml: {reason(error)}") from error
 
 
 @cache

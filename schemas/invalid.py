@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 SHOWN = 5  # problems in one message
 SHOWN_CHARACTERS = 60  # of a value
+LONGEST = 1000  # characters of one message
 
 EXPECTED = {
     "bool": "true or false",
@@ -30,14 +32,21 @@ COMPARED = {
 
 
 def invalid(error: ValidationError, model: type[BaseModel] | None = None) -> str:
-    """All problems on one line, at most five.
+    """The problems on one line, at most five.
 
     Args:
         model: what was validated; with it an unknown key is answered by the nearest that there is.
     """
-    problems = [f"{key}: {text}" if key else text for key, text in each_problem(error, model)]
-    more = len(problems) - SHOWN
-    return "; ".join([*problems[:SHOWN], *([f"and {more} more"] if more > 0 else [])])
+    shown = islice(each_problem(error, model), SHOWN)
+    problems = [f"{key}: {text}" if key else text for key, text in shown]
+    more = error.error_count() - SHOWN
+    text = "; ".join([*problems, *([f"and {more} more"] if more > 0 else [])])
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def reason(error: Exception, model: type[BaseModel] | None = None) -> str:
+    """Why a document cannot be read as a model: pydantic's error in words of ours, the message of any other."""
+    return invalid(error, model) if isinstance(error, ValidationError) else str(error)
 
 
 def each_problem(

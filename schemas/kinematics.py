@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from schemas.episode import SIDES
 from schemas.errors import ConfigError
 from schemas.fact import Certainty
+from schemas.invalid import reason
 from schemas.yaml_text import parse_yaml
 
 
@@ -94,7 +95,7 @@ def kinematics_from(text: str) -> dict[str, Kinematics]:
         robots = parse_yaml(text)["robots"]
         return {name: Kinematics.model_validate(entry) for name, entry in robots.items()}
     except (KeyError, ValueError) as error:
-        raise ConfigError(f"kinematics.yaml: {error!r}") from error
+        raise ConfigError(f"kinematics.yaml: {reason(error, Kinematics)}") from error
 
 
 @cache

@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.errors import ConfigError
-from schemas.invalid import invalid
+from schemas.invalid import invalid, reason
 from schemas.json_text import parse_json
 from schemas.parquet_file import read_table
 from schemas.table_digest import columns_sha256
@@ -362,7 +362,7 @@ def load_redaction(folder: Path) -> Redaction:
     except FileNotFoundError:
         return Redaction()
     except (OSError, ValueError) as error:
-        message = f"damaged ({error}); restore it, or build the manifest again"
+        message = f"damaged ({reason(error, Redaction)}); restore it, or build the manifest again"
         raise ConfigError(message, where=str(path)) from error
 
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from schemas.errors import ConfigError
+from schemas.invalid import reason
 from schemas.json_text import parse_json
 
 METADATA = "eicorpus"  # the one key of a file's metadata
@@ -43,6 +44,6 @@ def page_of(
             message = f"{what} of version {found}, this eicorpus reads up to {highest}"
             raise ConfigError(f"{message}; install a newer eicorpus", where=where)
         return kind.model_validate(raw)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        message = f"no {what} of eicorpus ({error}); run `{repair}` again"
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"no {what} of eicorpus ({reason(error, kind)}); run `{repair}` again"
         raise ConfigError(message, where=where) from error

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import packages_distributions
@@ -213,6 +213,67 @@ def test_json_and_yaml_are_parsed_in_one_place(path: Path) -> None:
         return
     found = [n.lineno for name, n in calls(path) if name in PARSES or "validate_json" in name]
     assert found == []
+
+
+VALIDATES = {"model_validate", "validate_python"}
+# Of a ValidationError these are pydantic's own texts: "Input should be a valid ... [type=..., input_value=...]".
+SHOWS_TEXT = {"str", "repr", "first_line"}
+
+
+def errors_of_pydantic(path: Path) -> Iterator[ast.ExceptHandler]:
+    """Handlers that a ValidationError reaches: by its name, or as the ValueError that it is where the body validates."""
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.Try):
+            continue
+        called = {
+            dotted(n.func) for part in node.body for n in ast.walk(part) if isinstance(n, ast.Call)
+        }
+        validates = any(name.rpartition(".")[2] in VALIDATES for name in called)
+        for handler in node.handlers:
+            caught = names_in(handler.type) if handler.type is not None else set()
+            if "ValidationError" in caught or (validates and caught & {"ValueError", "Exception"}):
+                yield handler
+            if caught & {"ValidationError", "ValueError", "Exception"}:
+                break  # it goes no further
+
+
+def texts_of(handler: ast.ExceptHandler) -> Iterator[int]:
+    """Lines in which a handler makes text of its error by itself."""
+    for node in ast.walk(handler):
+        shown: Sequence[ast.expr] = ()
+        if isinstance(node, ast.FormattedValue):
+            shown = [node.value]
+        elif isinstance(node, ast.Call) and dotted(node.func) in SHOWS_TEXT:
+            shown = node.args
+        if any(isinstance(value, ast.Name) and value.id == handler.name for value in shown):
+            yield node.lineno
+
+
+@each_file
+def test_errors_of_pydantic_are_reported_in_words_of_ours(path: Path) -> None:
+    """`schemas.invalid` makes the text: key, value, what is expected."""
+    assert [line for handler in errors_of_pydantic(path) for line in texts_of(handler)] == []
+    if name_of(path) != "schemas/invalid.py":
+        keys = (n.slice for n in ast.walk(tree(path)) if isinstance(n, ast.Subscript))
+        assert not [k.lineno for k in keys if isinstance(k, ast.Constant) and k.value == "msg"]
+
+
+@pytest.mark.parametrize(
+    ("body", "num_lines"),
+    [
+        ("except ValidationError as error: raise E(f'wrong: {error}') from error", 1),
+        ("except (KeyError, ValidationError) as error: raise E(str(error)[:300])", 1),
+        ("except ValueError as error: raise E(repr(error))", 1),
+        ("except ValidationError as error: raise E(invalid(error, M)) from error", 0),
+        ("except ValidationError: pass\nexcept ValueError as error: raise E(str(error))", 0),
+        ("except KeyError as error: raise E(str(error))", 0),
+    ],
+)
+def test_what_counts_as_text_of_pydantic(tmp_path: Path, body: str, num_lines: int) -> None:
+    path = tmp_path / "read.py"
+    path.write_text(f"try: M.model_validate(raw)\n{body}\n")
+    handlers = errors_of_pydantic(path)
+    assert len([line for handler in handlers for line in texts_of(handler)]) == num_lines
 
 
 OPENS = {

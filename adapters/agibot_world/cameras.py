@@ -23,6 +23,7 @@ from schemas.episode import Camera, Stream, VideoSpan, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
 from schemas.geometry import Array, transform
+from schemas.invalid import invalid
 
 SUFFIX = "_color.mp4"
 REQUIRED = "head"
@@ -190,7 +191,7 @@ def read_K_cam(path: Path) -> Array:
     try:
         return IntrinsicFile.model_validate(read_json(path)).intrinsic.K_cam
     except ValidationError as error:
-        raise SourceError(Code.BAD_ANNOTATION, str(error)[:300], where=path.name) from error
+        raise SourceError(Code.BAD_ANNOTATION, invalid(error), where=path.name) from error
 
 
 def read_T_base_cam(path: Path) -> npt.NDArray[np.float64]:
@@ -202,6 +203,6 @@ def read_T_base_cam(path: Path) -> npt.NDArray[np.float64]:
     try:
         frames = _FRAMES.validate_python(read_json(path))
     except ValidationError as error:
-        raise SourceError(Code.BAD_ANNOTATION, str(error)[:300], where=path.name) from error
+        raise SourceError(Code.BAD_ANNOTATION, invalid(error), where=path.name) from error
     R = np.array([f.extrinsic.rotation_matrix for f in frames]).reshape(-1, 3, 3)
     return transform(R, np.array([f.extrinsic.translation_vector for f in frames]).reshape(-1, 3))

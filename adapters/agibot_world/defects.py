@@ -12,6 +12,7 @@ from pathlib import Path
 from adapters.agibot_world.task_info import Checked
 from schemas.errors import ConfigError, SourceError
 from schemas.fact import Certainty, Fact
+from schemas.invalid import reason
 from schemas.json_text import parse_json
 from schemas.regular_file import read_regular
 
@@ -47,7 +48,7 @@ def read_defects(folder: Path) -> dict[tuple[str, str], tuple[str | None, tuple[
             try:
                 defect = Defect.model_validate(parse_json(line))
             except ValueError as error:
-                raise ConfigError(f"{path.name}:{number}: {str(error)[:300]}") from error
+                raise ConfigError(f"{path.name}:{number}: {reason(error, Defect)}") from error
             why, facts = out.get((defect.task, defect.episode), (None, ()))
             if defect.start_frame is None:
                 why = f"{defect.reason or 'listed'} ({path.name})"

@@ -24,6 +24,7 @@ from schemas.document import DocumentError
 from schemas.episode import Instruction
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
+from schemas.invalid import invalid
 from schemas.json_text import parse_json
 from schemas.regular_file import file_stamp, read_regular
 
@@ -126,7 +127,7 @@ def episode_info(path: Path, episode: int) -> EpisodeInfo:
     try:
         return EpisodeInfo.model_validate(entry)
     except ValidationError as error:
-        raise SourceError(Code.BAD_ANNOTATION, str(error)[:500], where=where) from error
+        raise SourceError(Code.BAD_ANNOTATION, invalid(error), where=where) from error
 
 
 def instructions_of(

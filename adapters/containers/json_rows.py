@@ -12,6 +12,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schemas.invalid import invalid
+
 # int | float, not float: the files mix both, and that is counted as one of their faults. The longest real video has
 # 7,224 s; the bound (11 days) keeps hostile numbers from becoming millions of windows.
 Seconds = Annotated[int | float, Field(ge=-1e6, le=1e6)]
@@ -42,9 +44,7 @@ def parse(model: type[Model], raw: Any) -> Model | Broken:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        at = ".".join(map(str, first["loc"])) or "row"
-        return Broken(f"{at}: {first['msg']} ({error.error_count()} faults)")
+        return Broken(invalid(error, model))
 
 
 def parse_rows(model: type[Model], raw: Iterable[Any] | None) -> list[Model | Broken]:

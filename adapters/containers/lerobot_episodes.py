@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from adapters.containers.lerobot_meta import (
     Info,
-    first_line,
     lines_of,
     open_parquet,
     parse_json,
@@ -25,6 +24,7 @@ from adapters.containers.lerobot_meta import (
 )
 from adapters.containers.safe_path import inside, is_there_inside
 from schemas.errors import Code, SourceError
+from schemas.invalid import invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ def _v2_entries(root: Path, info: Info) -> _Entries:
         except SourceError as error:
             yield where, BadEntry(where=where, code=Code.CORRUPT_RECORD, message=error.message)
         except ValidationError as error:
-            yield where, BadEntry(where=where, code=Code.CORRUPT_RECORD, message=first_line(error))
+            yield where, BadEntry(where=where, code=Code.CORRUPT_RECORD, message=invalid(error))
         else:
             yield (
                 where,

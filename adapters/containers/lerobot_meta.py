@@ -23,6 +23,7 @@ from adapters.containers.safe_path import inside, is_there_inside
 from schemas import json_text
 from schemas.document import DocumentError
 from schemas.errors import Code, SourceError
+from schemas.invalid import invalid
 from schemas.rate import rate_from
 from schemas.regular_file import check_regular, open_regular, read_regular
 
@@ -198,7 +199,7 @@ def read_info(root: Path) -> Info:
     try:
         return Info.model_validate(raw)
     except ValidationError as error:
-        raise SourceError(Code.UNREADABLE, first_line(error), where=INFO) from error
+        raise SourceError(Code.UNREADABLE, invalid(error), where=INFO) from error
 
 
 def read_modality(root: Path) -> Modality:
@@ -214,7 +215,7 @@ def read_modality(root: Path) -> Modality:
     try:
         return Modality.model_validate(read_json(path, where))
     except ValidationError as error:
-        raise SourceError(Code.UNREADABLE, first_line(error), where=where) from error
+        raise SourceError(Code.UNREADABLE, invalid(error), where=where) from error
 
 
 def read_parquet(path: Path, where: str, columns: list[str] | None = None) -> pa.Table:
@@ -282,7 +283,4 @@ def lines_of(path: Path, where: str) -> Iterator[tuple[int, str]]:
 
 
 def first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        worst = error.errors()[0]
-        return f"{'.'.join(map(str, worst['loc']))}: {worst['msg']}"
     return str(error).splitlines()[0] if str(error) else type(error).__name__

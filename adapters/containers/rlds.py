@@ -17,6 +17,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
+from schemas.invalid import invalid
 from schemas.json_text import parse_json
 from schemas.regular_file import read_regular
 
@@ -95,7 +96,8 @@ def read_info(directory: Path) -> DatasetInfo:
         info = DatasetInfo.model_validate(_json(path))
     except ValidationError as error:
         raise ConfigError(
-            f"not a TFDS dataset_info with name, version and shardLengths: {error}", where=str(path)
+            f"not a TFDS dataset_info with name, version and shardLengths: {invalid(error)}",
+            where=str(path),
         ) from error
     if info.file_format != "tfrecord":
         found = f"fileFormat {info.file_format!r}; only tfrecord is read, convert the set first"

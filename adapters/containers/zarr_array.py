@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from adapters.containers.zarr_store import MAX_MEMBER_BYTES, MIB, ZarrStore
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.invalid import reason
 from schemas.json_text import parse_json
 
 MAX_READ_BYTES = 512 * MIB
@@ -145,8 +146,8 @@ def zarr_array(store: ZarrStore, key: str) -> ZarrArray:
         raise SourceError(Code.MISSING_CHANNEL, "no such array", where=where)
     try:
         meta = _Meta.model_validate(parse_json(text, allow_nan=True))
-    except (ValidationError, ValueError, RecursionError) as error:
-        found = f"{str(error)[:300]}; expected a plain Zarr v2 array"
+    except (ValueError, RecursionError) as error:
+        found = f"{reason(error)}; expected a plain Zarr v2 array"
         raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where) from error
     codec = meta.compressor.id if meta.compressor else ""
     if codec not in _DECODERS:

@@ -27,6 +27,7 @@ from schemas.document import DocumentError
 from schemas.episode import RawFile
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
+from schemas.invalid import reason
 from schemas.json_text import parse_json
 from schemas.regular_file import read_regular
 
@@ -184,7 +185,7 @@ def camera_models(text: str, where: str) -> dict[str, FisheyeCamera]:
         raw = parse_json(text, allow_nan=True)
         stated = TypeAdapter(tuple[_CameraModel, ...]).validate_python(raw)
     except (DocumentError, ValidationError) as error:
-        found = f"no list of camera models: {str(error).splitlines()[0][:200]}"
+        found = f"no list of camera models: {reason(error)}"
         raise SourceError(Code.BAD_ANNOTATION, found, where=where) from error
     if wrong := [c.model for c in stated if c.model != FISHEYE624]:
         raise SourceError(Code.UNKNOWN_LAYOUT, f"lens {wrong[0]!r}", where=where)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
 from schemas.episode import Instruction, RawFile
 from schemas.errors import Code, SourceError
+from schemas.invalid import invalid
 from schemas.rate import NS_PER_S
 
 ZONE = timezone(timedelta(hours=8))
@@ -88,6 +89,4 @@ def read_labels(root: Path, name: str) -> tuple[Labels, RawFile]:
     try:
         return Labels.model_validate(json_object(text, name)), raw
     except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(map(str, first["loc"]))
-        raise SourceError(Code.BAD_ANNOTATION, f"{at}: {first['msg']}"[:300], where=name) from error
+        raise SourceError(Code.BAD_ANNOTATION, invalid(error, Labels), where=name) from error

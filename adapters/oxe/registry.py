@@ -15,6 +15,7 @@ from adapters.oxe.gripper import GRIPPER_OPS
 from schemas.errors import ConfigError
 from schemas.fact import Certainty
 from schemas.geometry import ROTMAT_FROM
+from schemas.invalid import reason
 from schemas.yaml_text import parse_yaml
 
 MATRIX_FORMS = ("matrix4x4_row_major", "matrix4x4_col_major")
@@ -203,7 +204,7 @@ def sets_from(text: str) -> dict[str, OxeSet]:
             for name, entry in raw["datasets"].items()
         }
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"adapters/oxe/registry.yaml: {error}") from error
+        raise ConfigError(f"adapters/oxe/registry.yaml: {reason(error, OxeSet)}") from error
 
 
 @cache

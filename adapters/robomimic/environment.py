@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.containers.hdf5 import Hdf5File
 from schemas.errors import Code, SourceError
+from schemas.invalid import reason
 from schemas.json_text import parse_json
 from schemas.rate import rate_from
 
@@ -113,4 +114,4 @@ def _parsed(file: Hdf5File, name: str, kind: type[_T]) -> _T:
     try:
         return kind.model_validate(parse_json(text, allow_nan=True)) if text else kind()
     except ValueError as error:
-        raise SourceError(Code.BAD_ANNOTATION, str(error)[:300], where=where) from error
+        raise SourceError(Code.BAD_ANNOTATION, reason(error), where=where) from error

@@ -29,6 +29,7 @@ from ingest.verify.stored import (
     stored_batches,
 )
 from schemas.errors import ConfigError
+from schemas.invalid import reason
 from schemas.json_text import parse_json
 
 MAX_GOP = 300  # what a recipe may ask for at most: the bound where a stopped run left no row with its recipe
@@ -172,7 +173,7 @@ def _half_done(path: str) -> Finding:
 
 
 def _bad_content(error: Exception) -> Finding:
-    found = f"{type(error).__name__}: {error}"
+    found = f"{type(error).__name__}: {reason(error)}"
     return finding(Check.CATALOG_CONTENT, "catalog", found, "rows as ingestion writes them")
 
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from ingest.storage import within
 from ingest.verify.finding import Check, Finding, finding
 from schemas.errors import ConfigError
+from schemas.invalid import reason
 from schemas.json_text import parse_json
 
 DATASETS_A_PROCESS = 50  # starting it takes seconds; the length of a command line is bounded
@@ -110,7 +111,8 @@ def _report(path: str, line: str) -> Report | Finding:
     try:
         return Report.model_validate(parse_json(line))
     except ValueError as error:
-        return finding(Check.PEER, path, f"{line[:200]!r} ({error})", "the peer's JSON object")
+        what = f"{line[:200]!r} ({reason(error)})"
+        return finding(Check.PEER, path, what, "the peer's JSON object")
 
 
 def findings_of(path: str, answer: Report | Finding) -> list[Finding]:

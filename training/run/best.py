@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.document import DocumentError
 from schemas.errors import ConfigError
+from schemas.invalid import reason
 from schemas.json_text import parse_json
 
 BEST_FILE = "best.json"
@@ -34,9 +35,8 @@ def load_best(folder: Path) -> Best | None:
     except FileNotFoundError:
         return None
     except (OSError, DocumentError, ValidationError) as error:
-        found = str(error).splitlines()[0]
         repair = "remove it: the next evaluation writes it anew"
-        raise ConfigError(f"damaged ({found}); {repair}", where=str(path)) from error
+        raise ConfigError(f"damaged ({reason(error, Best)}); {repair}", where=str(path)) from error
 
 
 def write_best(folder: Path, best: Best) -> None:

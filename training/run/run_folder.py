@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from schemas.errors import ConfigError
+from schemas.invalid import reason
 from schemas.json_text import parse_json
 from schemas.manifest import FACTS_FILE
 from schemas.yaml_text import parse_yaml
@@ -81,8 +82,8 @@ def load_run(out: Path) -> tuple[RunFacts, TrainRecipe] | None:
         kept = parse_yaml((out / RECIPE_FILE).read_text())
         recipe = TrainRecipe.model_validate(stored_recipe(kept))
         return RunFacts.model_validate(raw), recipe
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        message = f"not a whole run ({error}); choose another --out, or remove this one"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"not a whole run ({reason(error)}); choose another --out, or remove this one"
         raise ConfigError(message, where=str(out)) from error
 
 

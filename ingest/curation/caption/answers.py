@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ingest.curation.caption.plain import plain_text
+from schemas.invalid import invalid
 
 
 def _seen(value: object) -> object:
@@ -107,10 +108,7 @@ def parsed(text: str, model: type[AnswerModel]) -> AnswerModel:
     try:
         return model.model_validate(found)
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'the object'}: {e['msg']}" for e in error.errors()
-        )
-        raise AnswerError(told[:600]) from error
+        raise AnswerError(invalid(error, model)) from error
 
 
 def _first_object(text: str) -> dict[str, Any] | None:
