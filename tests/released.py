@@ -56,7 +56,7 @@ def raw_data(root: Path) -> dict[str, Path]:
         (root / name).mkdir(parents=True)
     return {
         TOY: write_toy(root / "toy", TOY_EPISODES),
-        "lerobot": lerobot.write_small(root / "lerobot").root,
+        "lerobot": lerobot.write(root / "lerobot", width=64, height=48, gop=30).root,
         "oxe": oxe.write(root / "oxe").root,
         "agibot_world": agibot_world.write(root / "agibot_world").root,
         "egodex": egodex.write(root / "egodex").root,

@@ -1,7 +1,8 @@
-"""The output that README shows is what the demo gives: its tables are made again here and compared row by row."""
+"""The output that README shows is what the demo gives: its tables are made again here and compared row by row. The wheel holds what it runs."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from jobs.cli import app
 from jobs.demo.command import QUERY, SOURCES, TIERS, raw_of
 from tests.faults.runs import run
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+CALLED_BY_NAME = {"write", "write_many"}  # of a module that `raw_of` imports
 
 
 def shown_rows() -> list[list[str]]:
@@ -42,3 +45,13 @@ def test_the_readme_shows_what_the_demo_gives(tmp_path: Path) -> None:
     found = answer(corpus, QUERY)
     assert len(found) == len(SOURCES)
     assert shown_rows() == found + answer(corpus, TIERS)
+
+
+def test_the_raw_data_of_the_demo_have_no_helper_that_only_tests_use() -> None:
+    """Those belong to tests/generators, which no wheel has."""
+    modules = [ast.parse(path.read_text()) for path in (ROOT / "jobs/demo/raw").glob("*.py")]
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    defined = {node.name for module in modules for node in module.body if isinstance(node, kinds)}
+    nodes = [node for module in modules for node in ast.walk(module)]
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    assert defined - used - CALLED_BY_NAME == set()

@@ -9,7 +9,7 @@ from schemas.camera_model import project
 from schemas.episode import Episode
 from schemas.geometry import inverse, transform
 from schemas.hand_track import WORLD, HandTrack
-from tests.generators.mano_model import made_model
+from tests.generators.mano_model import finger_rotvec, made_model
 
 NEAR, NEAR_PX = 2e-6, 0.01  # float32 and texts of eight decimals
 
@@ -39,7 +39,7 @@ def assert_hands_are_true(episode: Episode, scene: HandScene) -> None:
             T_world_frame = np.eye(4) if hand.frame == WORLD else _pose(episode, hand.frame, k)
             T = T_world_frame @ T_frame_wrist[k]
             np.testing.assert_allclose(T, scene.T_world_wrist(t_s, hand.side), atol=NEAR)
-            truth = scene.finger_rotvec(t_s, hand.side).reshape(45)
+            truth = finger_rotvec(scene, t_s, hand.side).reshape(45)
             np.testing.assert_allclose(fingers[k], truth, atol=NEAR)
 
 

@@ -13,12 +13,12 @@ from adapters.egocentric_10k import Egocentric10K
 from ingest.video import frame_clock
 from jobs.demo.raw import Written
 from jobs.demo.raw.scene import Scene
-from jobs.demo.raw.video_files import scene_bytes, write_tar
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from tests.adapters.video_clips import assert_healthy, by_id, problems, refs_of, window_of
 from tests.generators import egocentric_10k as generator
 from tests.generators.egocentric_10k import FIRST, LENS, SECOND, THIRD
+from tests.generators.tar_shards import scene_bytes, write_tar
 
 ADAPTER = Egocentric10K()
 SHARD = "factory_001/workers/worker_001/factory001_worker001_part00.tar"

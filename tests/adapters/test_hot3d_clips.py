@@ -13,7 +13,6 @@ import pytest
 
 from adapters.hot3d.clips import Hot3DClips
 from jobs.demo.raw.hand_scene import HandScene
-from jobs.demo.raw.video_files import write_tar
 from schemas.episode import EncodedImages, Episode
 from schemas.errors import Code, ConfigError, SourceError
 from tests.adapters.hand_truth import assert_hands_are_true
@@ -21,6 +20,7 @@ from tests.adapters.video_clips import problems, refs_of
 from tests.generators import hot3d_clips as generator
 from tests.generators.hot3d import T_ZUP_YUP
 from tests.generators.mano_model import MIRROR, WRIST_AT_REST
+from tests.generators.tar_shards import write_tar
 
 ADAPTER = Hot3DClips()
 SCENE = HandScene(seed=8, duration_s=0.3)

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.demo.raw.lerobot import T_SRC_HAND, TASKS, write, write_ready, write_small
+from jobs.demo.raw.lerobot import T_SRC_HAND, TASKS, write
 from schemas.episode import EncodedImages, VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from schemas.supervision import Task
 from tests.adapters.lerobot_cases import ADAPTER, facts_of, first_of, refs_of, stream_of, tasks_of
+from tests.generators.lerobot_set import write_ready, write_small
 from tests.travel import travelled
 
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from adapters.lerobot.mapping import mappings_from, shipped_mappings
-from jobs.demo.raw.lerobot import write_small
 from schemas.embodiment import embodiments
 from schemas.errors import Code, ConfigError, SourceError
 from tests.adapters.lerobot_cases import ADAPTER, facts_of, refs_of, stream_of
+from tests.generators.lerobot_set import write_small
 
 MAPPING = """
 version: 1

@@ -23,8 +23,9 @@ from adapters.containers.lerobot_listing import list_episodes
 from adapters.containers.lerobot_meta import Feature, Info, read_info, read_modality
 from adapters.containers.lerobot_paths import FirstFrame, data_path, first_frames, format_path
 from adapters.lerobot.adapter import LeRobot
-from jobs.demo.raw.lerobot import CAMERA, write_small
+from jobs.demo.raw.lerobot import CAMERA
 from schemas.errors import Code, ConfigError, SourceError
+from tests.generators.lerobot_set import write_small
 
 ROBOCOIN = "lerobot_v21_robocoin_meta/examples/example_datas/example_dataset_1"
 

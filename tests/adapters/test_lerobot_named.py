@@ -15,7 +15,6 @@ import pytest
 from adapters.lerobot.named import RoboCoin
 from adapters.registry import adapter_for
 from jobs.demo.raw import Written
-from jobs.demo.raw import lerobot as plain
 from schemas.embodiment import embodiments
 from schemas.episode import Episode, EpisodeRef, Stream, VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
@@ -29,6 +28,7 @@ from tests.generators import (
     robocasa_gr1,
     robocoin,
 )
+from tests.generators.lerobot_set import write_small
 
 MODULES = {
     "behavior_1k": behavior_1k,
@@ -157,7 +157,7 @@ def test_ids_of_a_source_of_one_set_do_not_hang_on_the_folder(tmp_path: Path, so
 
 
 def test_sets_of_others_are_refused(tmp_path: Path) -> None:
-    other = plain.write_small(tmp_path / "franka").root
+    other = write_small(tmp_path / "franka").root
     torn = tmp_path / "torn"
     (torn / "meta").mkdir(parents=True)
     (torn / "data").mkdir()

@@ -26,6 +26,7 @@ from schemas.fact import Certainty
 from schemas.hand_track import WORLD
 from tests.generators import mano_model
 from tests.generators import oakink2 as generator
+from tests.generators.mano_model import finger_rotvec
 from tests.generators.torch_pickle import Tensor, dumps
 
 ADAPTER = OakInk2()
@@ -85,7 +86,7 @@ def test_parameters_come_back_at_120_hz(pristine: Written) -> None:
                     Z_FROM_Y[:3, :3] @ pose.global_orient[k], T[:3, :3], atol=1e-6
                 )
                 np.testing.assert_allclose(Z_FROM_Y[:3, :3] @ pose.trans_m[k], T[:3, 3], atol=1e-6)
-                fingers = Rotation.from_rotvec(scene.finger_rotvec(t_s, hand.side)).as_matrix()
+                fingers = Rotation.from_rotvec(finger_rotvec(scene, t_s, hand.side)).as_matrix()
                 np.testing.assert_allclose(pose.hand_rotmat[k], fingers, atol=1e-6)
 
 

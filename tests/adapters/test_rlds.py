@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -19,10 +20,15 @@ from adapters.containers.rlds_dir import find_version_dir, open_dir, records_of,
 from adapters.containers.rlds_steps import Steps, steps_of
 from adapters.containers.tf_example import parse_example
 from jobs.demo.raw import oxe
-from jobs.demo.raw.oxe import BRIDGE, example_bytes, features_json, jpeg, png
+from jobs.demo.raw.oxe import BRIDGE, example_bytes, features_json, jpeg
 from schemas.errors import Code, ConfigError, SourceError
 
 T = 3
+
+
+def png(picture: np.ndarray) -> bytes:
+    """An array as OpenCV orders its channels."""
+    return bytes(cv2.imencode(".png", picture)[1])
 
 
 def steps(leaves: list[Leaf], features: Mapping[str, Any], num_steps: int = T) -> Steps:
@@ -270,7 +276,7 @@ def test_picture_format_is_sniffed_not_believed() -> None:
     picture = np.zeros((4, 6, 3), np.uint8)
     stored = [jpeg(picture), png(picture), jpeg(picture)]
     assert steps([leaf], {"steps/i": stored}).images("i") == tuple(stored)
-    for bad in (b"", b"GIF89a....", b"\xff\xd8\xff\xe0\x00", oxe.png(picture)[:20]):
+    for bad in (b"", b"GIF89a....", b"\xff\xd8\xff\xe0\x00", png(picture)[:20]):
         found = steps([leaf], {"steps/i": [stored[0], bad, stored[0]]})
         assert failing(lambda found=found: found.images("i")) is Code.CORRUPT_IMAGE
 

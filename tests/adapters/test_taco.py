@@ -23,6 +23,7 @@ from schemas.errors import Code, ConfigError, SourceError
 from schemas.hand_track import WORLD
 from tests.generators import mano_model
 from tests.generators import taco as generator
+from tests.generators.mano_model import finger_rotvec
 from tests.generators.torch_pickle import Tensor, dumps
 from tests.travel import read_by_its_own_library
 
@@ -73,7 +74,7 @@ def test_parameters_come_back(pristine: Written) -> None:
                 T = scene.T_world_wrist(t_s, hand.side)
                 np.testing.assert_allclose(pose.global_orient[k], T[:3, :3], atol=1e-6)
                 np.testing.assert_allclose(pose.trans_m[k], T[:3, 3], atol=1e-6)
-                fingers = scene.finger_rotvec(t_s, hand.side).reshape(45)
+                fingers = finger_rotvec(scene, t_s, hand.side).reshape(45)
                 np.testing.assert_allclose(pose.hand_axis_angle_rad[k], fingers, atol=1e-6)
 
 

@@ -12,10 +12,11 @@ from adapters.containers.video_clip import MAX_WINDOWS
 from adapters.video_folder import VideoFolder
 from jobs.demo.raw import Written
 from jobs.demo.raw.scene import Scene
-from jobs.demo.raw.video_files import scene_bytes, write_scene, write_tar
+from jobs.demo.raw.video_files import write_scene
 from schemas.errors import Code, ConfigError, SourceError
 from tests.adapters.video_clips import assert_healthy, by_id, problems, refs_of, window_of
 from tests.generators import video_folder as generator
+from tests.generators.tar_shards import scene_bytes, write_tar
 
 
 @pytest.fixture(scope="module")

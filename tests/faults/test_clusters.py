@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from jobs.demo.raw.lerobot import write_small
 from tests.faults.raylets import ROOT, Raylets, kill_tree, may_mount
 from tests.faults.runs import TOY, facts, run, tree
 from tests.faults.toy import DEEP, GATE, write_toy
+from tests.generators.lerobot_set import write_small
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
-from tests.generators.mano_model import made_model
+from tests.generators.mano_model import finger_rotvec, made_model
 
 RATE_HZ = 30
 SMALL = 0.3  # cropped_images of view 0 are not cropped but made smaller
@@ -69,7 +69,7 @@ def put(path: Path, kind: str, content: dict[str, object]) -> None:
 def hand(scene: HandScene, t_s: np.ndarray, side: str) -> dict[str, np.ndarray]:
     """One side of a .mano.npy, shape zero."""
     T = np.array([scene.T_world_wrist(t, side) for t in t_s])
-    fingers = np.array([scene.finger_rotvec(t, side).reshape(45) for t in t_s])
+    fingers = np.array([finger_rotvec(scene, t, side).reshape(45) for t in t_s])
     return {
         "rot": Rotation.from_matrix(T[:, :3, :3]).as_rotvec().astype(np.float32),
         "pose": (fingers - MODELS[side].hands_mean).astype(np.float32),

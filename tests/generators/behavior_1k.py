@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.demo.raw import Written
-from jobs.demo.raw.lerobot_files import Set, arm_joints, fixed, picture, write_json, xyz_quat
+from jobs.demo.raw.lerobot_files import fixed, write_json, xyz_quat
 from jobs.demo.raw.scene import Scene
+from tests.generators.lerobot_set import Set, arm_joints, picture
 
 FPS = 30
 SIDES = ("left", "right")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobs.demo.raw import Written
 from jobs.demo.raw.scene import Scene
-from jobs.demo.raw.video_files import scene_bytes, write_tar
+from tests.generators.tar_shards import scene_bytes, write_tar
 
 FIRST = "factory001_worker001_00000"
 SECOND = "factory001_worker001_00001"

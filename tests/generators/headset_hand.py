@@ -56,7 +56,7 @@ def hand_model() -> dict[str, object]:
 
 def joint_angles(t_s: float, scene: HandScene, side: str) -> list[float]:
     """[22] rad: thumb, index, middle, ring, pinky, forearm."""
-    curl = abs(float(scene.finger_rotvec(t_s, side)[1, 2]))
+    curl = scene.curl_rad(t_s, side)
     finger = [0.0, 0.5 * curl, curl, curl]
     thumb = [0.0, 0.0, 0.3 * curl, 0.3 * curl]
     return [*thumb, *finger * 4, 0.0, 0.0]

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.video_files import write_scene
-from tests.generators.mano_model import made_model
+from tests.generators.mano_model import finger_rotvec, made_model
 
 RATE_HZ = 15
 ONE, TWO = "ZY20210800001/H1/C1/N19/S100/s02/T3", "ZY20210800004/H4/C12/N14/S71/s03/T2"
@@ -85,7 +85,7 @@ def frame(scene: HandScene, t_s: float, side: str) -> dict[str, np.ndarray]:
     T = np.linalg.inv(scene.T_world_cam(t_s)) @ scene.T_world_wrist(t_s, side)
     wrist = Rotation.from_matrix(T[:3, :3]).as_rotvec()
     return {
-        "poseCoeff": np.concatenate([wrist, scene.finger_rotvec(t_s, side).reshape(45)]),
+        "poseCoeff": np.concatenate([wrist, finger_rotvec(scene, t_s, side).reshape(45)]),
         "beta": np.zeros(10),
         "trans": T[:3, 3] - J0[side],
         "kps2D": scene.project(scene.joints_world(t_s, side), t_s) * (FULL / scene.width),

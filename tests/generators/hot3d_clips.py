@@ -10,7 +10,6 @@ import numpy as np
 
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
-from jobs.demo.raw.video_files import write_tar
 from tests.generators.headset_hand import (
     fisheye_params,
     hand_model,
@@ -29,6 +28,7 @@ from tests.generators.hot3d import (
     to_source_world,
 )
 from tests.generators.mano_model import MIRROR, WRIST_AT_REST
+from tests.generators.tar_shards import write_tar
 
 CLIPS = {
     "test_aria/clip-003000": ("Aria", HandScene(seed=43, duration_s=1.0)),

@@ -12,16 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.demo.raw import Written
-from jobs.demo.raw.lerobot_files import (
-    Set,
-    arm_joints,
-    feature,
-    fixed,
-    in_frame,
-    picture,
-    xyz_quat,
-)
+from jobs.demo.raw.lerobot_files import fixed, xyz_quat
 from jobs.demo.raw.scene import Scene, rigid_transform
+from tests.generators.lerobot_set import Set, arm_joints, feature, in_frame, picture
 
 FPS = 30
 TEXT = "Put the red box into the tray."

@@ -16,16 +16,14 @@ from scipy.spatial.transform import Rotation
 from jobs.demo.raw import Written
 from jobs.demo.raw.lerobot_files import (
     DEFAULT_FEATURES,
-    arm_joints,
-    in_frame,
     num_rows,
-    picture,
     write_json,
     write_lines,
     write_parquet,
     write_video,
 )
 from jobs.demo.raw.scene import Scene
+from tests.generators.lerobot_set import arm_joints, in_frame, picture
 
 FPS = 30
 # panda_hand with a Robotiq on link8: R has the axes of the canonical hand as columns, 45 degrees about z from link8.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.demo.raw.hand_scene import bent_hand
+from jobs.demo.raw.hand_scene import HandScene, bent_hand
 
 TO_MANO16 = [0, 5, 6, 7, 9, 10, 11, 17, 18, 19, 13, 14, 15, 1, 2, 3]  # hand_joint_maps.yaml
 TIPS21 = [4, 8, 12, 16, 20]
@@ -28,6 +28,16 @@ TIPS_APART_M = 0.004
 WRIST_AT_REST = np.array([0.095, 0.006, 0.018])
 MIRROR = np.array([-1.0, 1.0, 1.0])
 MIRROR_ROTVEC = np.array([1.0, -1.0, -1.0])
+
+
+def finger_rotvec(scene: HandScene, t_s: float, side: str = "right") -> np.ndarray:
+    """[15, 3] rad: the bend of the scene's fingers in MANO's terms, flat hand mean, index 1-3, middle, pinky, ring, thumb."""
+    curl = scene.curl_rad(t_s, side)
+    out = np.zeros((15, 3))
+    for finger in range(4):
+        out[3 * finger : 3 * finger + 3, 2] = [0.5 * curl, curl, curl]
+    out[13:, 1] = -0.3 * curl
+    return out if side == "right" else out * MIRROR_ROTVEC
 
 
 @dataclass(frozen=True)

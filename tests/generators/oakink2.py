@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
+from tests.generators.mano_model import finger_rotvec
 from tests.generators.torch_pickle import Tensor, dumps
 
 MOCAP_HZ, STEP = 120, 4
@@ -103,7 +104,7 @@ def hands(scene: HandScene, t_s: float, sides: tuple[str, ...]) -> dict[str, Ten
     out = {}
     for side in sides:
         T = Y_UP @ scene.T_world_wrist(t_s, side)
-        fingers = Rotation.from_rotvec(scene.finger_rotvec(t_s, side)).as_matrix()
+        fingers = Rotation.from_rotvec(finger_rotvec(scene, t_s, side)).as_matrix()
         quat_xyzw = Rotation.from_matrix(np.concatenate([T[None, :3, :3], fingers])).as_quat()
         out[f"{PREFIX[side]}__pose_coeffs"] = Tensor(np.roll(quat_xyzw, 1, axis=1)[None])
         out[f"{PREFIX[side]}__tsl"] = Tensor(T[None, :3, 3])

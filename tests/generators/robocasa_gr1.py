@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.demo.raw import Written
-from jobs.demo.raw.lerobot_files import Set, arm_joints, feature, picture, write_json
+from jobs.demo.raw.lerobot_files import write_json
 from jobs.demo.raw.scene import Scene
+from tests.generators.lerobot_set import Set, arm_joints, feature, picture
 
 FPS = 20
 CAMERA = "observation.images.ego_view"

@@ -13,8 +13,9 @@ import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
 from jobs.demo.raw import Written
-from jobs.demo.raw.lerobot_files import Set, arm_joints, feature, fixed, picture, write_lines
+from jobs.demo.raw.lerobot_files import fixed, write_lines
 from jobs.demo.raw.scene import Scene
+from tests.generators.lerobot_set import Set, arm_joints, feature, picture
 
 FPS = 30
 SIDES = ("left", "right")

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.video_files import write_scene
+from tests.generators.mano_model import finger_rotvec
 from tests.generators.torch_pickle import Tensor, dumps
 
 RATE_HZ = 30
@@ -59,7 +60,7 @@ def frame(scene: HandScene, t_s: float, side: str) -> dict[str, Tensor]:
     """As in the release, tensors that were on a GPU."""
     T = scene.T_world_wrist(t_s, side)
     wrist = Rotation.from_matrix(T[:3, :3]).as_rotvec()
-    pose = np.concatenate([wrist, scene.finger_rotvec(t_s, side).reshape(45)])
+    pose = np.concatenate([wrist, finger_rotvec(scene, t_s, side).reshape(45)])
     return {
         "hand_pose": Tensor(pose, "f4", "cuda:0"),
         "hand_trans": Tensor(T[:3, 3], "f4", "cuda:0"),

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jobs.demo.raw import Written
 from jobs.demo.raw.scene import Scene
-from jobs.demo.raw.video_files import scene_bytes, write_scene, write_tar
+from jobs.demo.raw.video_files import write_scene
+from tests.generators.tar_shards import scene_bytes, write_tar
 
 SCENES = {name: Scene(seed=k, duration_s=2.0) for k, name in enumerate("abcd", start=30)}
 

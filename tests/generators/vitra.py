@@ -17,6 +17,7 @@ import numpy as np
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.video_files import write_scene
+from tests.generators.mano_model import finger_rotvec
 
 RATE_HZ = 30
 FULL = 3  # times the width of the stored picture
@@ -136,7 +137,7 @@ def hand(
 ) -> dict[str, Any]:
     T = np.array([scene.T_world_wrist(t, side) for t in t_s])
     joints = np.array([scene.joints_world(t, side) for t in t_s])
-    fingers = np.array([scene.finger_rotvec(t, side) for t in t_s])
+    fingers = np.array([finger_rotvec(scene, t, side) for t in t_s])
     fingers = fingers * MIRROR_ROTVEC if side == "left" else fingers  # data.md: based on MANO_RIGHT
     rotations = np.array([[cv2.Rodrigues(r)[0] for r in row] for row in fingers])
     kept = np.ones(len(t_s), dtype=np.int64)

@@ -482,7 +482,7 @@ def test_a_fit_gives_finger_angles_and_its_residual(tmp_path: Path) -> None:
     assert hand.measured["mano_fit_mean_mm.right"] < 2.0
     assert hand.measured["mano_fit_accepted_share.right"] == 1.0
     # Index PIP about z: the bend. A twist about the bone moves no point of it, so no fit can know it.
-    truth = np.stack([SCENE.finger_rotvec(t, "right")[1, 2] for t in T_S])
+    truth = np.stack([SCENE.curl_rad(t, "right") for t in T_S])
     bend = angles.values.reshape(COUNT, 15, 3)[:, 1, 2]
     assert np.rad2deg(np.abs(bend - truth)).max() < 5
 

@@ -18,7 +18,7 @@ from schemas.errors import ConfigError, SourceError
 from schemas.hand import fit_palm
 from schemas.hand_track import ManoPose
 from tests.generators import mano_model as generator
-from tests.generators.mano_model import MadeModel
+from tests.generators.mano_model import MadeModel, finger_rotvec
 
 pytest.importorskip("smplx")
 pytest.importorskip("torch")
@@ -259,7 +259,7 @@ def test_a_moving_hand_of_the_scene(hands: ManoHands, side: str) -> None:
         trans_m=poses[:, :3, 3],
         trans_is="wrist",
         betas=np.zeros(10),
-        hand_axis_angle_rad=np.stack([scene.finger_rotvec(t, side).reshape(45) for t in times]),
+        hand_axis_angle_rad=np.stack([finger_rotvec(scene, t, side).reshape(45) for t in times]),
         is_flat_hand_mean=True,
     )
     points, T = hands.joints21_and_wrist(side, mano)

@@ -12,6 +12,7 @@ from schemas.errors import SourceError
 from schemas.geometry import geodesic_rad
 from schemas.hand_track import ManoPose
 from tests.generators import mano_model as generator
+from tests.generators.mano_model import finger_rotvec
 
 pytest.importorskip("smplx")
 ALL = np.ones(21, dtype=bool)
@@ -31,7 +32,7 @@ def truth(side: str) -> ManoPose:
         trans_m=poses[:, :3, 3],
         trans_is="wrist",
         betas=np.array([0.8, -0.5, *[0.0] * 8]),
-        hand_axis_angle_rad=np.stack([scene.finger_rotvec(t, side).reshape(45) for t in TIMES_S]),
+        hand_axis_angle_rad=np.stack([finger_rotvec(scene, t, side).reshape(45) for t in TIMES_S]),
         is_flat_hand_mean=True,
     )
 

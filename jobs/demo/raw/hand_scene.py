@@ -68,22 +68,14 @@ class HandScene:
     height: int = 240
     focal_px: float = 280.0
 
-    def _curl_rad(self, t_s: float, side: str) -> float:
+    def curl_rad(self, t_s: float, side: str) -> float:
+        """How far every finger joint but the first is bent, which has half of it."""
         phase = 0.7 * self.seed + (0.4 if side == "left" else 0.0)
         return float(np.deg2rad(22.0 + 12.0 * np.sin(1.5 * t_s + phase)))
 
     def joints_wrist(self, t_s: float, side: str = "right") -> np.ndarray:
         """[21, 3] points in the wrist frame, metres; fingers curl toward the palm by 10 to 35 degrees a joint."""
-        return bent_hand(self._curl_rad(t_s, side), side)
-
-    def finger_rotvec(self, t_s: float, side: str = "right") -> np.ndarray:
-        """[15, 3] rad: the same bend as MANO tells it, flat hand mean, index 1-3, middle, pinky, ring, thumb."""
-        curl = self._curl_rad(t_s, side)
-        out = np.zeros((15, 3))
-        for finger in range(4):
-            out[3 * finger : 3 * finger + 3, 2] = [0.5 * curl, curl, curl]
-        out[13:, 1] = -0.3 * curl
-        return out if side == "right" else out * np.array([1.0, -1.0, -1.0])
+        return bent_hand(self.curl_rad(t_s, side), side)
 
     def T_world_wrist(self, t_s: float, side: str = "right") -> np.ndarray:
         """[4, 4]; the fingers point forward and up, palm down; about 0.15 m/s and 0.5 rad/s."""
@@ -165,7 +157,3 @@ class HandScene:
             for a, b in BONES:
                 cv2.line(img, tuple(map(int, uv[a])), tuple(map(int, uv[b])), (230, 190, 160), 4)
         return img
-
-    def times_s(self, rate_hz: float) -> np.ndarray:
-        """Instants of frames at `rate_hz` within the recording."""
-        return np.arange(int(np.floor(self.duration_s * rate_hz)) + 1) / rate_hz

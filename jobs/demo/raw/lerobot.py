@@ -98,16 +98,6 @@ def write(root: Path, *, scenes: Sequence[Scene] | None = None, **quirks: Any) -
     return Written(root=root, scenes={f"{root.name}/episode_{n:06d}": scenes[n] for n in kept})
 
 
-def write_ready(root: Path, **quirks: Any) -> Written:
-    """A set that already has the canonical rate, size and GOP, so that its video packets can be copied."""
-    return write(root, **{"fps": 10, "width": 256, "height": 256, "gop": 10, **quirks})
-
-
-def write_small(root: Path, **quirks: Any) -> Written:
-    """A set with tiny pictures, for tests that look at rows and metadata only."""
-    return write(root, **{"width": 64, "height": 48, "gop": 30, **quirks})
-
-
 def state_at(scene: Scene, t_s: float, order: str = "xyzw") -> np.ndarray:
     """[8] position in metres, quaternion of panda_hand in its base, opening."""
     T = scene.T_base_hand(t_s) @ np.linalg.inv(T_SRC_HAND)

@@ -92,11 +92,6 @@ def jpeg(rgb: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1])
 
 
-def png(picture: np.ndarray) -> bytes:
-    """An array as OpenCV orders its channels."""
-    return bytes(cv2.imencode(".png", picture)[1])
-
-
 # --- sets ---------------------------------------------------------------------------------------------------------------
 
 

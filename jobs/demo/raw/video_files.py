@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-import tempfile
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 
@@ -46,20 +42,4 @@ def write_scene(
             frame.pts, frame.time_base = k, 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    return path
-
-
-def scene_bytes(scene: Scene | HandScene, suffix: str = ".mp4", **how: Any) -> bytes:
-    """The same as the bytes of a file."""
-    with tempfile.TemporaryDirectory() as folder:
-        return write_scene(Path(folder) / f"v{suffix}", scene, **how).read_bytes()
-
-
-def write_tar(path: Path, files: dict[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
     return path
