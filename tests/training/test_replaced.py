@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -135,6 +136,25 @@ def test_one_too_many_ends_the_run_and_is_written_down_too(tmp_path: Path) -> No
         mishaps.replaced([bad(2, 0)])
     lines = [json.loads(line) for line in (tmp_path / BAD_FILE).read_text().splitlines()]
     assert [(line["step"], line["place"]) for line in lines] == [(0, 1), (1, 4), (2, 0)]
+
+
+def test_a_sample_that_is_there_twice_is_one_bad_sample(
+    spoiled_file: tuple[Manifest, Path], tmp_path: Path
+) -> None:
+    """As the last ranks have it in a held-out batch: it is replaced by the same, counted once and written down once."""
+    manifest, _ = spoiled_file
+    found = loader(manifest, bad_recipe())
+    replaced = [each for step in range(STEPS) for each in found.batch(step).replaced]
+    again = {(each.step, each.place) for each in replaced if each.attempt}
+    one = next(each for each in replaced if (each.step, each.place) not in again)
+    twice = np.full(2, one.place)
+    drawn = found.draws.of_step(one.step, 0, 1).part(twice)
+    (batch,) = loader(manifest, bad_recipe(1)).replaced_at(drawn, one.step, twice, batch_size=2)
+    assert batch.replaced == (one,)
+    assert addresses(batch)[0] == addresses(batch)[1] == addresses(found.batch(one.step))[one.place]
+    mishaps = Mishaps(tmp_path, bad_recipe(1).run, Ranks())
+    mishaps.replaced([one, one])  # of two ranks
+    assert len((tmp_path / BAD_FILE).read_text().splitlines()) == 1
 
 
 def test_a_line_that_was_cut_is_of_a_step_that_was_not_done(tmp_path: Path) -> None:

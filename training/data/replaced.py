@@ -20,6 +20,7 @@ from training.data.source import BatchSource
 from training.tasks import TASKS
 
 Attempts = Mapping[tuple[int, int], int]  # by step and place in its global batch
+_Address = tuple[int, int, int]  # step, place, attempt
 _TRIES = 3  # of a batch whose samples can be read one by one
 
 
@@ -54,21 +55,22 @@ class Replacer:
         for b in range(len(drawn.now)):
             for _ in range(self.was_replaced.get((step, int(places[b])), 0)):
                 drawn = self._redrawn(drawn, b, step, places, attempts)
-        bad: list[BadSample] = []
+        bad: dict[_Address, BadSample] = {}  # a sample that fills up a rank's batch is there twice
         num_tries = 0
         while True:
             try:
-                return replace(source.made(drawn), replaced=tuple(bad))
+                return replace(source.made(drawn), replaced=tuple(bad.values()))
             except SourceError as error:
                 num_tries += 1
                 if not self.max_bad:
                     raise with_repair(error, self.max_bad) from error
                 found = self._unreadable(drawn)
-                if len(bad) + len(found) > self.max_bad or (not found and num_tries >= _TRIES):
+                at = {b: (step, int(places[b]), attempts.get(b, 0)) for b in found}
+                is_over = len({*bad, *at.values()}) > self.max_bad
+                if is_over or (not found and num_tries >= _TRIES):
                     raise with_repair(error, self.max_bad) from error
             for b, why in found.items():
-                address = step, int(places[b]), attempts.get(b, 0)
-                bad.append(self._bad_sample(drawn, b, address, why))
+                bad[at[b]] = self._bad_sample(drawn, b, at[b], why)
                 drawn = self._redrawn(drawn, b, step, places, attempts)
 
     def _redrawn(
@@ -88,9 +90,7 @@ class Replacer:
                 found[b] = error
         return found
 
-    def _bad_sample(
-        self, drawn: Drawn, b: int, address: tuple[int, int, int], why: SourceError
-    ) -> BadSample:
+    def _bad_sample(self, drawn: Drawn, b: int, address: _Address, why: SourceError) -> BadSample:
         step, place, attempt = address
         anchors = self.source.draws.anchors
         number = anchors.segments["row"][drawn.segment[b : b + 1]]

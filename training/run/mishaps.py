@@ -76,7 +76,8 @@ class Mishaps:
             return
         told = texts_of_all(json.dumps([each.model_dump() for each in mine]), self._ranks)
         every = [BadSample.model_validate(each) for text in told for each in parse_json(text)]
-        fresh = [each for each in every if _place_of(each) not in self._was_bad]
+        by_place = {_place_of(each): each for each in every}  # the last ranks may repeat a sample
+        fresh = [each for place, each in by_place.items() if place not in self._was_bad]
         if not fresh:
             return
         self._was_bad |= {_place_of(each) for each in fresh}
