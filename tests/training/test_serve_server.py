@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -125,6 +127,40 @@ def test_a_conversation_of_starvla() -> None:
         answer = unpacked(await client.recv())
         assert (answer["ok"], answer["status"], answer["request_id"]) == (False, "error", 7)
         assert "ping or infer" in answer["error"]["message"]
+
+    converse(talk)
+
+
+PAGE = Path(__file__).parents[2] / "docs/training/serving.md"
+
+
+def test_the_client_of_the_page_is_understood() -> None:
+    """The code as the page has it, with `websockets` and `msgpack` and nothing of ours."""
+    (code,) = re.findall(r"```python\n(import msgpack\n.*?)```", PAGE.read_text(), re.DOTALL)
+
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        port = client.remote_address[1]
+        names: dict[str, Any] = {}
+        await asyncio.to_thread(exec, code.replace(":8000", f":{port}"), names)
+        assert names["facts"] == {"recipe": "echo", "past_s": [-0.3, 0.0]}
+        assert names["targets"].tolist() == [[1.0], [1.0]]
+        assert names["targets"].dtype == names["t_s"].dtype == np.float32
+        (seen,) = policy.seen
+        assert seen.pictures["front"].shape == (1, 224, 224, 3)
+
+    converse(talk)
+
+
+def test_the_keys_of_an_array_are_bytes_in_an_answer_and_either_in_a_request() -> None:
+    async def talk(client: ClientConnection, policy: Echo, server: PolicyServer) -> None:
+        await client.recv()
+        array = {"__ndarray__": True, "data": bytes(144), "dtype": "|u1", "shape": [8, 6, 3]}
+        for keys in (array, {key.encode(): value for key, value in array.items()}):
+            await client.send(msgpack.packb({"embodiment": "arm", "observation/front": keys}))
+            answer = msgpack.unpackb(await client.recv())
+            assert all(isinstance(name, str) for name in answer)
+            assert answer["actions"].keys() == {b"__ndarray__", b"data", b"dtype", b"shape"}
+        assert [seen.pictures["front"].shape for seen in policy.seen] == [(1, 8, 6, 3)] * 2
 
     converse(talk)
 
