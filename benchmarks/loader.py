@@ -60,6 +60,7 @@ SIZE_PX, LENGTH = 256, 250
 GRID, WIDTH, STRIDE = 14, 384, 3
 ENCODER = "vit_s16-0123456789ab"
 NUM_PICTURES = 3  # of a sample
+LIMIT_S = 120  # of one measurement of LeRobot, its start included
 
 
 class Moving:
@@ -192,13 +193,27 @@ def memory(manifest: Manifest, batch_size: int, num_epochs: int) -> list[float]:
     return out
 
 
-def lerobot(dataset: Path, num_workers: int, batch_size: int, budget_s: float) -> Rate:
-    """The other one, in its own environment."""
+def lerobot(
+    dataset: Path, scratch: Path, num_workers: int, batch_size: int, budget_s: float
+) -> Rate | None:
+    """The other one, in its own environment; None where it has no figure after LIMIT_S.
+
+    Args:
+        scratch: where it keeps its copy of the data set, which one that is killed does not remove.
+    """
     script = Path(__file__).with_name("lerobot_loader.py")
     given = map(str, (dataset, num_workers, batch_size, int(budget_s)))
-    done = subprocess.run(
-        [str(PEER), str(script), *given], capture_output=True, text=True, check=False, timeout=600
-    )
+    try:
+        done = subprocess.run(
+            [str(PEER), str(script), *given],
+            env={**os.environ, "TMPDIR": str(scratch)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return None
     if done.returncode:
         raise SystemExit(done.stderr)
     found = json.loads(done.stdout.splitlines()[-1])
@@ -222,11 +237,12 @@ def main(
     out |= {"episodes": episodes, "workers": workers, "batch_size": batch_size, "not_run": []}
     with tempfile.TemporaryDirectory() as folder:
         manifest = made(Path(folder), episodes)
-        as_feature = None
+        theirs: dict[str, Path] = {}
         if PEER.is_file():
             dataset = manifest.corpus / manifest.row(0).dataset_path
             as_feature = with_latents(manifest, dataset, Path(folder) / "feature", 4)
-        found = measured(manifest, rounds, seconds, workers, batch_size, as_feature)
+            theirs = {"lerobot": dataset, "lerobot_latents": as_feature}
+        found = measured(manifest, rounds, seconds, workers, batch_size, theirs)
         if found.get("lerobot_cpu_ms_per_sample"):
             on_the_fly = median(found["lerobot_cpu_ms_per_sample"]) + NUM_PICTURES * encoder_ms()
             out["on_the_fly_cpu_ms_per_sample"] = round(
@@ -236,6 +252,8 @@ def main(
     out |= {name: round(median(values), 3) for name, values in found.items() if values}
     if not PEER.is_file():
         out["not_run"].append("lerobot: no .peer, run `eicorpus peer`")
+    late = (side for side in theirs if not found.get(f"{side}_samples_per_s"))
+    out["not_run"] += [f"{side}: no figure within {LIMIT_S} s" for side in late]
     out["rss_mib_by_epoch"] = [round(x, 1) for x in mib]
     out["rss_last_over_second_epoch_ratio"] = round(mib[-1] / mib[min(1, len(mib) - 1)], 3)
     if as_json:
@@ -265,27 +283,23 @@ def measured(
     seconds: float,
     workers: int,
     batch_size: int,
-    as_feature: Path | None,
+    theirs: Mapping[str, Path],
 ) -> dict[str, list[float]]:
-    """Each side in each round, rounds interleaved, and the ratios. as_feature: the data set that has latents as a feature, for LeRobot."""
-    dataset = manifest.corpus / manifest.row(0).dataset_path
+    """Each side in each round, rounds interleaved, and the ratios. theirs: the data sets that LeRobot reads, by the name of the row."""
     out: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         found = {
             "ours_inline": ours(manifest, 0, batch_size, seconds),
             "ours": ours(manifest, workers, batch_size, seconds),
         }
-        if PEER.is_file():
-            found["lerobot"] = lerobot(dataset, workers, batch_size, seconds)
-            if as_feature is not None:
-                found["lerobot_latents"] = lerobot(as_feature, workers, batch_size, seconds)
-                theirs = found["lerobot_latents"]
-                out["lerobot_latents_over_ours_cpu_ratio"].append(
-                    theirs.cpu_ms_per_sample / found["ours"].cpu_ms_per_sample
-                )
-            us, them = found["ours"], found["lerobot"]
-            out["ours_over_lerobot_speed_ratio"].append(us.samples_per_s / them.samples_per_s)
-            out["lerobot_over_ours_cpu_ratio"].append(them.cpu_ms_per_sample / us.cpu_ms_per_sample)
+        for side, dataset in theirs.items():
+            scratch = manifest.corpus.parent
+            if (rate := lerobot(dataset, scratch, workers, batch_size, seconds)) is not None:
+                found[side] = rate
+                cpu_ratio = rate.cpu_ms_per_sample / found["ours"].cpu_ms_per_sample
+                speed_ratio = found["ours"].samples_per_s / rate.samples_per_s
+                out[f"{side}_over_ours_cpu_ratio"].append(cpu_ratio)
+                out[f"ours_over_{side}_speed_ratio"].append(speed_ratio)
         for side, rate in found.items():
             out[f"{side}_samples_per_s"].append(rate.samples_per_s)
             out[f"{side}_cpu_ms_per_sample"].append(rate.cpu_ms_per_sample)
