@@ -71,7 +71,6 @@ def forget(
     )
     tables = rewriting.tables(current, found.uids)
     disk.write(folder / INTENT, intent.to_json().encode(), is_durable=True)
-    disk.sync()
     made = snapshot.publish_tables(disk, corpus.root, current, tables, run_id)
     recover(corpus, disk, made, datasets_of(corpus.root, made))
     return seen.looked, made
