@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
+from training.durable import make_durable
 
 _SMALL = 4096  # bytes of a file
 
@@ -44,9 +45,8 @@ def _make(folder: Path, make: Callable[[Path], None]) -> None:
     )  # of a process of this machine that was killed: the lock is ours
     aside.mkdir()
     make(aside)
-    for path in aside.iterdir():  # a name that outlives a power cut must not be of empty files
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    for path in (*aside.iterdir(), aside):  # a name that outlives a power cut is of whole files
+        make_durable(path)
     try:
         aside.rename(folder)
     except OSError:

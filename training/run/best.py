@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,6 +10,7 @@ from schemas.document import DocumentError
 from schemas.errors import ConfigError
 from schemas.invalid import reason
 from schemas.json_text import parse_json
+from training.durable import write_durably
 
 BEST_FILE = "best.json"
 
@@ -40,10 +40,5 @@ def load_best(folder: Path) -> Best | None:
 
 
 def write_best(folder: Path, best: Best) -> None:
-    """After its checkpoint is on disk."""
-    part = folder / f".{BEST_FILE}.part"
-    with part.open("w") as file:
-        file.write(best.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(folder / BEST_FILE)
+    """After its checkpoint is on disk, and before that of the one before goes."""
+    write_durably(folder / BEST_FILE, best.model_dump_json())

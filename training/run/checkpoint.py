@@ -33,9 +33,9 @@ from torch.optim import AdamW
 from schemas.errors import ConfigError
 from schemas.json_text import parse_json
 from schemas.text_features import FeatureSettings
+from training.durable import make_durable, make_folder
 from training.model.settings import ModelSettings
 from training.run.best import Best, load_best, write_best
-from training.run.durable import make_durable, make_folder
 from training.run.optimiser import MOMENTS, Averages, trained
 from training.run.parallel import Ranks, whole
 
@@ -225,8 +225,11 @@ def write(folder: Path, made: Snapshot, *, keep: int, best: Best | None = None) 
 
 def sweep(run: Path) -> None:
     """Remove what a run that was killed left half written."""
-    for path in (run / FOLDER).glob(".step_*.part"):
-        shutil.rmtree(path)
+    for path in (run / FOLDER).glob(".*.part"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()  # of `best.json`, which a run that goes on may never write again
 
 
 def checkpoints(run: Path) -> list[Checkpoint]:

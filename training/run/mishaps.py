@@ -9,7 +9,6 @@ A run that goes on reads both and leaves out the same again, so its steps are th
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from schemas.errors import Code, ConfigError, SourceError
 from schemas.invalid import each_problem
 from schemas.json_text import parse_json
 from training.data.broken import BadSample
+from training.durable import make_durable, make_folder
 from training.recipe import RunSettings
 from training.run.guard import Diverged
 from training.run.parallel import Ranks, texts_of_all
@@ -104,12 +104,13 @@ class Mishaps:
         """On disk before the step it tells of."""
         if not self._ranks.is_first:
             return
-        self._out.mkdir(parents=True, exist_ok=True)
-        with (self._out / name).open("a") as file:
-            file.truncate(len(_whole_lines(self._out / name)))  # of one that a power cut left
+        make_folder(self._out)
+        path = self._out / name
+        with path.open("a") as file:
+            file.truncate(len(_whole_lines(path)))  # of one that a power cut left
             file.writelines(f"{line.model_dump_json()}\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
+        for changed in (path, self._out):
+            make_durable(changed)
 
 
 def _place_of(bad: BadSample) -> tuple[int, int, int]:

@@ -26,8 +26,8 @@ from schemas.invalid import reason
 from schemas.json_text import parse_json
 from schemas.manifest import FACTS_FILE
 from schemas.yaml_text import parse_yaml
+from training.durable import make_folder, write_durably
 from training.recipe import TrainRecipe, stored_recipe
-from training.run.durable import make_folder, replace
 
 VERSION = 1  # a reader refuses a higher one
 RUN_FILE, RECIPE_FILE, LOG_FILE = "run.json", "recipe.yaml", "log.jsonl"
@@ -157,10 +157,10 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def write_run(out: Path, facts: RunFacts, recipe: TrainRecipe, manifest: Path) -> None:
     """Begin a run, or go on with one; `run.json` last, by which it is known."""
     make_folder(out)
-    replace(out / FACTS_FILE, (manifest / FACTS_FILE).read_bytes())
+    write_durably(out / FACTS_FILE, (manifest / FACTS_FILE).read_bytes())
     content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    replace(out / RECIPE_FILE, content)
-    replace(out / RUN_FILE, json.dumps(facts.model_dump(), indent=1, sort_keys=True))
+    write_durably(out / RECIPE_FILE, content)
+    write_durably(out / RUN_FILE, json.dumps(facts.model_dump(), indent=1, sort_keys=True))
 
 
 def cut_log(out: Path, step: int) -> None:
@@ -169,7 +169,7 @@ def cut_log(out: Path, step: int) -> None:
     if not path.exists():
         return
     lines = path.read_text().splitlines(keepends=True)
-    replace(path, "".join(line for line in lines if _step_of(line) <= step))
+    write_durably(path, "".join(line for line in lines if _step_of(line) <= step))
 
 
 def logged(out: Path, step: int) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def append_log(out: Path, line: dict[str, Any]) -> None:
 
 def write_result(out: Path, told: dict[str, Any]) -> None:
     """What came of it."""
-    replace(out / RESULT_FILE, json.dumps(told, indent=1))
+    write_durably(out / RESULT_FILE, json.dumps(told, indent=1))
 
 
 def load_result(out: Path) -> dict[str, Any]:

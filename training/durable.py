@@ -24,7 +24,7 @@ def make_folder(path: Path) -> None:
     make_durable(path.parent)
 
 
-def replace(path: Path, content: str | bytes) -> None:
+def write_durably(path: Path, content: str | bytes) -> None:
     """Write a file whole: a reader, and the next start after a power cut, sees the old one or the new one."""
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content.encode() if isinstance(content, str) else content)
