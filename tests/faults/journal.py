@@ -7,7 +7,6 @@ make no such calls; what they wrote is noticed when the file is synchronised, li
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,23 +18,6 @@ from unittest.mock import patch
 from ingest.file_system import FileSystem
 
 Key = tuple[int, int]  # device and inode number
-BELOW = (
-    "file_system.py",
-    "rooted.py",
-    "contextlib.py",
-    "journal.py",
-    "power_check.py",
-    "call_sites.py",
-)  # no site of their own
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """Where a synchronising call was made: the statement in the storage, and the nearest one that asked for it."""
-
-    inner: str  # "storage.py:publish:157"
-    outer: str  # "snapshot.py:publish_tables"
-    kind: str  # file, folder, all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +31,10 @@ class Event:
     node: int = 0
     offset: int = 0
     data: bytes = b""
-    site: Site | None = None
+
+    @property
+    def is_sync(self) -> bool:
+        return self.what in ("sync", "sync_all")
 
 
 @dataclass(kw_only=True)
@@ -189,14 +174,17 @@ class Journal:
             self.events.append(Event(what="truncate", node=node, offset=size))
 
     def synced(self, handle: int) -> None:
-        node = self.notice(_path_of(handle))
+        path = _path_of(handle)
+        node = self.notice(path)
+        if node in self.folders:
+            for inner in sorted(path.iterdir()):  # names that native code made
+                self.notice(inner)
         if node is not None:
-            kind = "folder" if node in self.folders else "file"
-            self.events.append(Event(what="sync", node=node, site=_site(kind)))
+            self.events.append(Event(what="sync", node=node))
 
     def synced_all(self) -> None:
         self.notice_all()
-        self.events.append(Event(what="sync_all", site=_site("all")))
+        self.events.append(Event(what="sync_all"))
 
 
 def _key(path: Path) -> Key:
@@ -211,21 +199,6 @@ def _key_of(handle: int) -> Key:
 
 def _path_of(handle: int) -> Path:
     return Path(os.readlink(f"/proc/self/fd/{handle}"))
-
-
-def _site(kind: str) -> Site:
-    """By the frames that asked: the innermost above the calls themselves, and the first outside the storage."""
-    inner, outer = "", ""
-    frame = sys._getframe(1)
-    while frame is not None and not outer:
-        file, name = os.path.basename(frame.f_code.co_filename), frame.f_code.co_name
-        if file not in BELOW and name not in ("make_durable", "fsync"):
-            if not inner:
-                inner = f"{file}:{name}:{frame.f_lineno}"
-            if file not in ("storage.py", "unsynced.py", "durable.py"):
-                outer = f"{file}:{name}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return Site(inner=inner, outer=outer, kind=kind)
 
 
 class _Watched:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from tests.faults.journal import Event, Journal, Site
+from tests.faults.journal import Event, Journal
 
 SECTOR = 512
 
@@ -74,6 +75,18 @@ def _zeros(file: _File) -> bytes:
     return kept + bytes(len(whole) - len(kept))
 
 
+def _data_but(lost: _File, file: _File) -> bytes:
+    return file.durable if file is lost else _all_data(file)
+
+
+def _names_but(lost: _Folder, events: list[Event]) -> list[Event]:
+    return [] if events is lost.pending else events
+
+
+def _but(lost: Event, events: list[Event]) -> list[Event]:
+    return [event for event in events if event is not lost]
+
+
 KEPT = Fate(name="kept", names=lambda events: events, data=_all_data)
 FATES = (
     KEPT,
@@ -94,9 +107,10 @@ def by_chance(seed: int) -> Fate:
 
     def data(file: _File) -> bytes:
         whole = _all_data(file)
-        torn = chance.randrange(len(whole) + 1)
-        ways = (whole, file.durable, _zeros(file), whole[:torn], _holed(whole, chance))
-        return chance.choice(ways)
+        start = min(event.offset for event in file.pending)  # before it all is as it was
+        torn = chance.randrange(start, len(whole) + 1)
+        holed = whole[:start] + _holed(whole[start:], chance)
+        return chance.choice((whole, file.durable, _zeros(file), whole[:torn], holed))
 
     return Fate(name=f"chance_{seed}", names=names, data=data)
 
@@ -113,11 +127,7 @@ Tree = Mapping[str, bytes | None]  # path -> bytes, None for a folder
 class Disk:
     """The state of a journal after so many events, and what a cut may make of it."""
 
-    def __init__(
-        self, journal: Journal, ignores: Callable[[Site], bool] = lambda site: False
-    ) -> None:
-        """`ignores`: synchronising calls that are left out, as if their statement were not there."""
-        self.ignores = ignores
+    def __init__(self, journal: Journal) -> None:
         self.acknowledged: list[str] = []
         self.nodes: dict[int, _File | _Folder] = {}
         self.root = journal.start["."][0]
@@ -131,11 +141,9 @@ class Disk:
     def do(self, event: Event) -> None:
         if event.what == "acknowledged":
             self.acknowledged.append(event.name)
-        elif event.what in ("sync", "sync_all"):
-            assert event.site is not None
-            if not self.ignores(event.site):
-                for node in [event.node] if event.what == "sync" else list(self.nodes):
-                    self._settle(self.nodes[node])
+        elif event.is_sync:
+            for node in [event.node] if event.what == "sync" else list(self.nodes):
+                self._settle(self.nodes[node])
         elif event.what == "left_out":
             pass
         elif event.what in ("write", "truncate"):
@@ -153,6 +161,18 @@ class Disk:
         else:
             node.durable = node.after(node.pending)
         node.pending = []
+
+    def fates_of_one(self) -> Iterator[Fate]:
+        """All is on the disk but one thing: the bytes of a file, the names of a folder, one name. What must not outlive it shows."""
+        for node in self.nodes.values():
+            if not node.pending:
+                continue
+            if isinstance(node, _File):
+                yield Fate(name="one_file_lost", names=list, data=partial(_data_but, node))
+                continue
+            yield Fate(name="one_folder_lost", names=partial(_names_but, node), data=_all_data)
+            for event in node.pending:
+                yield Fate(name="one_name_lost", names=partial(_but, event), data=_all_data)
 
     def cut(self, fate: Fate) -> Tree:
         """The tree that is there when the power is back."""

@@ -14,15 +14,18 @@ from typing import Any
 from unittest.mock import patch
 
 from ingest import snapshot
+from ingest.curation.manifest.store import manifest_names
 from ingest.life.history import named_parts
 from ingest.meta_projection import LINES_KEY, OWN
 from ingest.storage import LocalStorage
 from ingest.verify.catalog import latest_snapshot, part_findings
 from ingest.verify.corpus import verify
 from ingest.verify.finding import Check
+from schemas import manifest
 from schemas.catalog import TABLES
+from schemas.errors import ConfigError
 from tests.faults.call_sites import CallSite, asked_at
-from tests.faults.journal import Event, Journal, Site, journal_of, unwatched
+from tests.faults.journal import Event, Journal, journal_of, unwatched
 from tests.faults.power import KEPT, Disk, Fate, Tree, materialise
 from tests.faults.runs import tree
 from tests.faults.writers import WRITERS, Writer, do, ended
@@ -50,6 +53,8 @@ def end_of(corpus: Path, name: str) -> dict[str, Any]:
     end["verdicts"] = sorted(set(end["verdicts"]))
     manifests = tree(corpus / "manifests")
     end["manifests"] = {k: v for k, v in manifests.items() if k[0] not in "._"}
+    if name != "ingest":  # which lists the rerun too
+        end["lists"] = {folder: tree(corpus / folder) for folder in ("ledger", "quarantine")}
     if name in OF_MANY_PARTS:
         end["parts"] = {table: len(current.parts(table)) for table in TABLES}
     if name in ("gc", "gc_parts"):
@@ -58,6 +63,7 @@ def end_of(corpus: Path, name: str) -> dict[str, Any]:
         path
         for path in tree(corpus)
         if path.startswith("staging/") or path.endswith(".part") or path == ".unfinished"
+        if not path.startswith("manifests/_cache/")  # swept by the next build that makes something
     )
     return end
 
@@ -130,18 +136,17 @@ class Violation:
 
 def cuts(
     run: Recorded,
-    fates: Callable[[int], Iterator[Fate]],
+    fates: Callable[[Disk, int], Iterator[Fate]],
     *,
     at: Callable[[int], bool] = lambda cut: True,
-    ignores: Callable[[Site], bool] = lambda site: False,
     stops_at_first: bool = False,
 ) -> tuple[int, list[Violation]]:
     """Cut the power after each event that `at` chooses, in all `fates` of it; how many different states there were, and what was wrong."""
-    disk, seen, wrong = Disk(run.journal, ignores), set[str](), list[Violation]()
+    disk, seen, wrong = Disk(run.journal), set[str](), list[Violation]()
     events = run.journal.events
     for cut in range(len(events) + 1):
         is_over = cut == len(events)
-        for fate in fates(cut) if at(cut) or is_over else ():
+        for fate in fates(disk, cut) if at(cut) or is_over else ():
             left = disk.cut(fate)
             if (key := _digest_of(left, is_over, disk)) in seen:
                 continue
@@ -178,7 +183,8 @@ def _wrong(run: Recorded, left: Tree, acknowledged: list[str], *, is_over: bool)
 
 
 def _before(corpus: Path, acknowledged: list[str]) -> Iterator[str]:
-    """Promises that need no rerun: what was acknowledged is there, a snapshot names what is there, `meta/` is vouched for truly."""
+    """Promises that need no rerun: what was acknowledged is there, a snapshot names what is there, a manifest is whole, `meta/` is
+    vouched for truly."""
     for path in acknowledged[-1:]:
         if not (corpus.parent / path).exists():
             yield f"{path} was acknowledged and is lost"
@@ -188,6 +194,11 @@ def _before(corpus: Path, acknowledged: list[str]) -> Iterator[str]:
         with ThreadPoolExecutor(1) as pool:
             problems += part_findings(corpus, current, pool) if current is not None else []
         yield from (f"{f.path}: {f.message}" for f in problems if f.check is not Check.CATALOG_EXTRA)  # fmt: skip
+    for name in manifest_names(corpus):
+        try:
+            manifest.load(corpus / manifest.FOLDER / name)
+        except ConfigError as error:
+            yield f"manifest {name}: {error}"
     for own in corpus.glob(f"datasets/*/*/meta/{OWN}"):
         try:
             said = json.loads(own.read_bytes())[LINES_KEY]
@@ -223,11 +234,6 @@ def _after(corpus: Path, run: Recorded, when: str) -> list[str]:
     return [f"{when}{', '.join(differing)} differ from the undisturbed run"] if differing else []
 
 
-def sites(run: Recorded) -> dict[Site, None]:
-    """Every synchronising call of a run, in order."""
-    return dict.fromkeys(event.site for event in run.journal.events if event.site is not None)
-
-
 def telling(run: Recorded) -> set[int]:
     """The moments at which most is at stake, after the first call that is left out: before a synchronising call, and after an acknowledgement."""
     events = run.journal.events
@@ -235,7 +241,7 @@ def telling(run: Recorded) -> set[int]:
     return {
         i
         for i, event in enumerate(events)
-        if i >= first and (event.site is not None or events[i - 1].what == "acknowledged")
+        if i >= first and (event.is_sync or events[i - 1].what == "acknowledged")
     }
 
 

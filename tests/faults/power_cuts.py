@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.faults.power import FATES, Fate, by_chance
+from tests.faults.power import FATES, Disk, Fate, by_chance
 from tests.faults.power_check import cuts, recorded, telling
 from tests.faults.writers import WRITERS
 
@@ -16,12 +16,15 @@ from tests.faults.writers import WRITERS
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--chances", type=int, default=2, help="Fates by chance of each moment.")
+    asked.add_argument("--one", action="store_true", help="Also each in which one thing is lost.")
     asked.add_argument("--telling", action="store_true", help="Only before each fsync and after.")
     asked.add_argument("commands", nargs="*", default=list(WRITERS))
     given = asked.parse_args()
 
-    def fates(cut: int) -> Iterator[Fate]:
+    def fates(disk: Disk, cut: int) -> Iterator[Fate]:
         yield from FATES
+        if given.one:
+            yield from disk.fates_of_one()
         yield from (by_chance(given.chances * cut + i) for i in range(given.chances))
 
     total_cuts = total = problems = 0

@@ -14,7 +14,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from tests.faults.call_sites import CallSite, call_sites
-from tests.faults.power import FATES, KEPT, Fate, by_chance
+from tests.faults.power import FATES, KEPT, Disk, Fate, by_chance
 from tests.faults.power_check import Violation, cuts, recorded, telling
 from tests.faults.writers import WRITERS
 
@@ -26,31 +26,14 @@ BEYOND = {
     "ingest/latents/making.py:_writing:0": "on a cluster another machine writes the file, and the driver's sync does not reach it",
     "ingest/storage.py:publish:2": "snapshots synchronise just before; of `publish` alone: tests/ingest/test_storage.py",
 }
-# Not yet shown either way by a whole search: `python -m tests.faults.power_sites --every SITE`. A site leaves this list when a harm is found, or
-# goes from the product. No new one joins it.
-UNJUDGED = frozenset(
-    {
-        "ingest/latents/run.py:_flush:0",
-        "ingest/life/erasure.py:_finish:1",
-        "ingest/life/erasure.py:honour_in_manifests:0",
-        "ingest/life/forget.py:forget:0",
-        "ingest/life/forget.py:forget:1",
-        "ingest/life/redaction.py:_redact:0",
-        "ingest/life/redaction.py:_redact:1",
-        "ingest/life/redaction.py:_redact:2",
-        "ingest/life/redaction.py:_redact:3",
-        "ingest/life/traces.py:shorten_lists:0",
-        "ingest/meta_projection.py:append:0",
-        "ingest/meta_projection.py:replace:0",
-        "ingest/storage.py:publish_dir:0",
-        "ingest/storage.py:publish_dir:1",
-        "ingest/writing.py:writing:0",
-        "ingest/writing.py:_end:0",
-    }
-)
+APART = ("ingest/export/", "training/")  # test_export_power.py, tests/training/test_run_power.py
 CHANCES = 3  # fates by chance of each moment
 # The cheap commands first: one harm is enough.
 COMMANDS = sorted(WRITERS, key=lambda name: (name in ("latents", "text_features"), name))
+
+
+def sites_of_commands() -> list[CallSite]:
+    return [site for site in call_sites() if not site.file.startswith(APART)]
 
 
 def reached_by(home: Path) -> dict[CallSite, list[str]]:
@@ -69,8 +52,9 @@ def harm_without(
 ) -> Violation | None:
     """The first violation of a command that runs without this call."""
 
-    def fates(cut: int) -> Iterator[Fate]:
+    def fates(disk: Disk, cut: int) -> Iterator[Fate]:
         yield from (fate for fate in FATES if fate is not KEPT)
+        yield from disk.fates_of_one()
         yield from (by_chance(CHANCES * cut + number) for number in range(CHANCES))
 
     for name in names:
@@ -91,7 +75,7 @@ def main() -> int:
     missed = 0
     with tempfile.TemporaryDirectory(prefix="power_sites.") as scratch:
         reached = reached_by(Path(scratch) / "reached")
-        for site in call_sites():
+        for site in sites_of_commands():
             if given.sites and not str(site).startswith(tuple(given.sites)):
                 continue
             names = reached.get(site, [])

@@ -37,7 +37,7 @@ class Writer:
             filled["qwen"] = _tiny_qwen()
         uid = ""
         if any("{uid}" in word for word in self.words):
-            uid = uids(home / "corpus")["c"] if (home / "corpus").exists() else ""
+            uid = uids(home / "corpus")["a"] if (home / "corpus").exists() else ""
         return [word.format(uid=uid, **filled) for word in self.words]
 
 

@@ -1,18 +1,22 @@
-"""The power is cut while a run is begun, saves checkpoints and removes old ones: the same run goes on from what it was told is saved."""
+"""The power is cut while a run is begun, goes on, saves checkpoints and removes old ones: the same run goes on from what it was told is saved."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 from schemas.manifest import FACTS_FILE
+from tests.faults.call_sites import CallSite, asked_at, call_sites
 from tests.faults.journal import Journal, journal_of, unwatched
 from tests.faults.power import FATES, Disk, Fate, by_chance, materialise
 from tests.training.running import SETTINGS, recipe
+from training.data.cache import made_once
+from training.run.best import Best, load_best
 from training.run.checkpoint import (
     FOLDER,
     NORMALISER,
@@ -25,9 +29,35 @@ from training.run.checkpoint import (
     sweep,
     write,
 )
-from training.run.run_folder import RunFacts, load_result, load_run, write_result, write_run
+from training.run.guard import Diverged
+from training.run.mishaps import Mishaps, open_mishaps
+from training.run.parallel import Ranks
+from training.run.run_folder import (
+    RunFacts,
+    append_log,
+    cut_log,
+    load_result,
+    load_run,
+    logged,
+    write_result,
+    write_run,
+)
 
-KEEP = 2
+KEEP, END = 2, 4
+BESTS = {1: Best(step=1, loss=3.0), END: Best(step=END, loss=1.0)}
+RUN = recipe(max_skipped_steps=2).run
+TABLES = {"a.npy": b"a" * 600, "b.npy": b"b" * 600}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """`begun`: steps that were done before; `skipped`: those that were not finite, 0 for one before the folder of the run is there."""
+
+    begun: int = 0
+    skipped: tuple[int, ...] = (2, 4)
+
+
+CASES = {"new": Case(), "early": Case(skipped=(0,)), "begun": Case(begun=2)}
 
 
 def snapshot_of(step: int) -> Snapshot:
@@ -44,26 +74,42 @@ def snapshot_of(step: int) -> Snapshot:
     return Snapshot(state=state, files=dict.fromkeys((WEIGHTS, OPTIMISER, NORMALISER), tensors))
 
 
-def train(home: Path, note: Callable[[str], None]) -> None:
+def fill(folder: Path) -> None:
+    for name, data in TABLES.items():
+        (folder / name).write_bytes(data)
+
+
+def skip(case: Case, mishaps: Mishaps, step: int, note: Callable[[str], None]) -> None:
+    if step in case.skipped and not mishaps.was_skipped(step):
+        mishaps.skipped(step, Diverged("nan"))
+        note(f"skipped {step}")
+
+
+def train(home: Path, case: Case, note: Callable[[str], None], until: int = END) -> None:
     """A run of four checkpoints, from wherever it is; `note` hears what a user may rely on from then on."""
+    made_once(home / "cache" / "tables", fill)
     out = home / "runs" / "run"
     facts = RunFacts(manifest="m", manifest_name="m", manifest_sha256="", recipe_sha256="")
     assert load_run(out) in (None, (facts, recipe()))
     sweep(out)
     refuse_broken(out)
+    mishaps = open_mishaps(out, RUN, Ranks())
+    skip(case, mishaps, 0, note)
     write_run(out, facts, recipe(), home)
-    done = checkpoints(out)
-    for step in range(done[-1].state.step + 1 if done else 1, 5):
-        write(out / FOLDER, snapshot_of(step), keep=KEEP)
+    done = checkpoints(out)[-1].state.step if checkpoints(out) else 0
+    cut_log(out, done)
+    for step in range(done + 1, until + 1):
+        skip(case, mishaps, step, note)
+        append_log(out, {"step": step})
+        write(out / FOLDER, snapshot_of(step), keep=KEEP, best=BESTS.get(step))
         note(str(step))
     write_result(out, {"loss": 1.0})
     note("result")
 
 
-def problems(home: Path, acknowledged: list[str]) -> Iterator[str]:
-    """What is not as promised of what a cut left, before the run goes on and after it."""
+def problems_before(home: Path, acknowledged: list[str], case: Case) -> Iterator[str]:
     out = home / "runs" / "run"
-    steps = [int(note) for note in acknowledged if note != "result"]
+    steps = [int(note) for note in acknowledged if note.isdigit()]
     for found in checkpoints(out):
         for file in found.state.num_bytes:
             if not torch.equal(found.tensors(file)["x"], torch.full((300,), float(found.state.step))):  # fmt: skip
@@ -73,32 +119,59 @@ def problems(home: Path, acknowledged: list[str]) -> Iterator[str]:
     saved = [found.state.step for found in checkpoints(out)]
     if steps and (not saved or saved[-1] < steps[-1]):
         yield f"step {steps[-1]} was saved, there are {saved}"
+    yield from problems_of_cache(home / "cache" / "tables")
+    skipped = [int(note.split()[1]) for note in acknowledged if note.startswith("skipped")]
+    known = open_mishaps(out, RUN, Ranks())
+    if lost := [step for step in skipped if not known.was_skipped(step)]:
+        yield f"left out and not in the list: {lost}"
+    yield from problems_of_best(load_best(out / FOLDER), steps, saved)
+    if lost := [step for step in range(1, case.begun + 1) if not logged(out, step)]:
+        yield f"lines that were on the disk before are lost: {lost}"
     if "result" in acknowledged and load_result(out) != {"loss": 1.0}:
         yield "the result is not what was written"
-    train(home, lambda note: None)
+
+
+def problems_of_cache(folder: Path) -> Iterator[str]:
+    if folder.is_dir() and {p.name: p.read_bytes() for p in folder.iterdir()} != TABLES:
+        yield f"{folder} is not whole"
+
+
+def problems_of_best(best: Best | None, acknowledged: list[int], saved: list[int]) -> Iterator[str]:
+    if best is not None and best.step not in saved:
+        yield f"step {best.step} is the best, there are {saved}"
+    known = max((step for step in acknowledged if step in BESTS), default=0)
+    if known and (best is None or best.step < known):
+        yield f"the best is {best}, step {known} was"
+
+
+def problems(home: Path, acknowledged: list[str], case: Case) -> Iterator[str]:
+    """What is not as promised of what a cut left, before the run goes on and after it."""
+    yield from problems_before(home, acknowledged, case)
+    out = home / "runs" / "run"
+    train(home, case, lambda note: None)
     # An older one that was to go when the run ended stays until the next is saved.
-    if [found.state.step for found in checkpoints(out)][-KEEP:] != [3, 4]:
+    if [found.state.step for found in checkpoints(out)][-KEEP:] != [END - 1, END]:
         yield f"the rerun ends with {[found.state.step for found in checkpoints(out)]}"
     if left := [str(path) for path in out.rglob("*.part")]:
         yield f"left over: {left}"
 
 
 def first_problem(
-    journal: Journal, home: Path, fates: Callable[[int], list[Fate]], ignored: str = ""
+    journal: Journal, case: Case, fates: Callable[[Disk, int], list[Fate]]
 ) -> tuple[int, str]:
     """How many states were looked at, and what was wrong with the last of them."""
-    disk, seen = Disk(journal, lambda site: site.inner == ignored), set[str]()
+    disk, seen = Disk(journal), set[str]()
     for cut in range(len(journal.events) + 1):
-        for fate in fates(cut):
+        for fate in fates(disk, cut):
             left = disk.cut(fate)
             if (key := repr((sorted(left.items()), disk.acknowledged[-1:]))) in seen:
                 continue
             seen.add(key)
-            shutil.rmtree(home, ignore_errors=True)
-            materialise(left, home)
+            shutil.rmtree(journal.home, ignore_errors=True)
+            materialise(left, journal.home)
             try:
                 with unwatched():
-                    found = next(problems(home, disk.acknowledged), "")
+                    found = next(problems(journal.home, disk.acknowledged, case), "")
             except Exception as error:  # noqa: BLE001  a run that cannot go on is a problem too
                 found = repr(error)
             if found:
@@ -108,31 +181,47 @@ def first_problem(
     return len(seen), ""
 
 
-@pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    home = tmp_path / "home"
+def recorded(
+    home: Path, case: Case, is_left_out: Callable[[CallSite], bool] = lambda site: False
+) -> Journal:
+    """A run, watched; the log of one that was begun goes on after its last checkpoint."""
     home.mkdir()
     (home / FACTS_FILE).write_text("{}")
-    with journal_of(home) as made:
-        train(home, made.note)
-    return made
+    if case.begun:
+        with unwatched():
+            train(home, case, lambda note: None, case.begun)
+        append_log(home / "runs" / "run", {"step": case.begun + 1})
+    with journal_of(home) as journal, asked_at(is_left_out):
+        train(home, case, journal.note)
+    return journal
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_from_whatever_a_power_cut_leaves(journal: Journal) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_goes_on_from_whatever_a_power_cut_leaves(name: str, tmp_path: Path) -> None:
     states, found = first_problem(
-        journal, journal.home, lambda cut: [*FATES, by_chance(cut), by_chance(-cut)]
+        recorded(tmp_path / "home", CASES[name]),
+        CASES[name],
+        lambda disk, cut: [*FATES, *disk.fates_of_one(), by_chance(cut), by_chance(-cut)],
     )
     assert not found
     assert states > 100
 
 
+def harm_without(site: CallSite, home: Path) -> str:
+    for name, case in CASES.items():
+        journal = recorded(home / name, case, site.__eq__)
+        _, harm = first_problem(journal, case, lambda disk, cut: [*FATES, *disk.fates_of_one()])
+        if harm:
+            return harm
+    return ""
+
+
 @pytest.mark.slow
-def test_without_any_one_fsync_it_would_not(journal: Journal) -> None:
-    statements = {event.site.inner for event in journal.events if event.site is not None}
-    assert (
-        len(statements) == 6
-    )  # of replace and make_folder; files, folder and name of a checkpoint; the name of an old one
-    for statement in sorted(statements):
-        _, found = first_problem(journal, journal.home, lambda cut: list(FATES), statement)
-        assert found, f"nobody misses the fsync at {statement}"
+@pytest.mark.parametrize(
+    "site", [site for site in call_sites() if site.file.startswith("training/")], ids=str
+)
+def test_without_any_one_call_that_synchronises_it_would_not(
+    site: CallSite, tmp_path: Path
+) -> None:
+    assert harm_without(site, tmp_path), f"no run misses the call at {site}"
