@@ -10,10 +10,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingest.storage import LocalStorage
 from schemas.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.catalog.sql import SqlCatalog
+    from sqlalchemy import Connection
 
 DEFAULT_NAME = "eicorpus"
 FILE = "catalog.db"
@@ -44,13 +47,26 @@ def open_folder(folder: Path, name: str, namespace: str) -> Warehouse:
     sql = _needed("pyiceberg.catalog.sql")
     try:
         folder = folder.resolve()
-        folder.mkdir(parents=True, exist_ok=True)
+        disk = LocalStorage(folder)
+        disk.make_dir(folder)
     except OSError as error:
         raise ConfigError(f"cannot be written: {error}", where=str(folder)) from error
     with told(str(folder)):
         catalog = sql.SqlCatalog(name, uri=f"sqlite:///{folder / FILE}", warehouse=str(folder))
+        _synchronise_before_commits(catalog, disk, folder / namespace)
         catalog.create_namespace_if_not_exists(namespace)
     return Warehouse(catalog=catalog, namespace=namespace, folder=folder)
+
+
+def _synchronise_before_commits(catalog: SqlCatalog, disk: LocalStorage, tables: Path) -> None:
+    """SQLite makes its own file survive a power cut: what it names must have done so before. pyiceberg leaves that to the kernel."""
+    from sqlalchemy import event
+
+    def synchronise(connection: Connection) -> None:
+        disk.adopt(path for path in tables.rglob("*") if path.is_file())
+        disk.sync()
+
+    event.listen(catalog.engine, "commit", synchronise)
 
 
 def open_configured(name: str, namespace: str) -> Warehouse:
