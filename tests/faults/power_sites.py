@@ -54,8 +54,8 @@ def harm_without(
 
     def fates(disk: Disk, cut: int) -> Iterator[Fate]:
         yield from (fate for fate in FATES if fate is not KEPT)
-        yield from disk.fates_of_one()
         yield from (by_chance(CHANCES * cut + number) for number in range(CHANCES))
+        yield from disk.fates_of_one()
 
     for name in names:
         shutil.rmtree(home, ignore_errors=True)
