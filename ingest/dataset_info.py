@@ -6,16 +6,15 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ingest.rooted import within
 from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid
 from schemas.json_text import parse_json
-from schemas.lerobot import Info
+from schemas.lerobot import MOST_INFO_BYTES, Info
 from schemas.regular_file import read_regular
+from schemas.within import within
 
 INFO = "meta/info.json"
-_MOST_BYTES = 1 << 24
 
 
 def read_info(corpus: Path, dataset_path: str) -> Info:
@@ -26,7 +25,7 @@ def read_info(corpus: Path, dataset_path: str) -> Info:
     """
     path = within(corpus, f"{dataset_path}/{INFO}")
     try:
-        return Info.model_validate(parse_json(read_regular(path, max_bytes=_MOST_BYTES)))
+        return Info.model_validate(parse_json(read_regular(path, max_bytes=MOST_INFO_BYTES)))
     except ValidationError as error:
         raise ConfigError(f"{invalid(error)}; run eicorpus verify", where=str(path)) from error
     except (SourceError, DocumentError) as error:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ingest.rooted import OutsideCorpus
 from ingest.write_refusal import refused_write
+from schemas.within import OutsideCorpus
 
 
 def open_lock(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Whole numbers of the catalog, and what such a value may be. An untrusted number never sizes an allocation before this check."""
+"""Whole numbers and durations of the catalog, and what such a value may be. An untrusted number never sizes an allocation before this check."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.catalog import MOST_FRAMES
 from schemas.errors import ConfigError
 
-MOST_FRAMES = 1 << 26  # of one episode: 25 days at 30 Hz
+MOST_SECONDS = MOST_FRAMES * 100  # of one episode, at a picture every 100 s
+_DURATION = "duration_s"
 _FRAMES = frozenset(["start", "end", "length", "num_frames", "denominator"])
 
 
@@ -18,11 +20,13 @@ class DamagedCatalog(ConfigError, ValueError):
 
 
 def check_numbers(table: str, rows: pa.Table) -> None:
-    """Refuse counts, indices and versions below 0, and frames beyond MOST_FRAMES.
+    """Refuse counts, indices and versions below 0, frames beyond MOST_FRAMES, and durations that are none.
 
     Raises:
         DamagedCatalog: a row has one.
     """
+    if _DURATION in rows.column_names:
+        _check_durations(table, rows[_DURATION])
     for column in rows.column_names:
         for name, values in _whole(column, rows[column]):
             least, most = (pc.min_max(values)[key].as_py() for key in ("min", "max"))
@@ -32,6 +36,15 @@ def check_numbers(table: str, rows: pa.Table) -> None:
                 expected = "at least 0" if limit is None else f"0 to {limit}"
                 found = f"column {name} has {bad}, expected {expected}; run eicorpus verify"
                 raise DamagedCatalog(found, where=f"table {table}")
+
+
+def _check_durations(table: str, values: pa.ChunkedArray) -> None:
+    """Comparisons with NaN do not hold; NULL is no duration."""
+    holds = pc.and_(pc.greater_equal(values, 0.0), pc.less_equal(values, float(MOST_SECONDS)))
+    if pc.all(holds, min_count=0).as_py() is False:
+        bad = values.filter(pc.invert(holds))[0].as_py()
+        found = f"column {_DURATION} has {bad}, expected 0 to {MOST_SECONDS}; run eicorpus verify"
+        raise DamagedCatalog(found, where=f"table {table}")
 
 
 def _whole(column: str, values: pa.ChunkedArray) -> Iterator[tuple[str, pa.ChunkedArray]]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.rooted import OutsideCorpus
 from schemas.catalog import TABLES
+from schemas.within import OutsideCorpus
 
 # Column -> pattern (RE2). A new column whose name ends in one of these words joins by itself.
 _PLACE = r"^datasets(/[^/\x00]+)+$"

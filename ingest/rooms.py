@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ingest.rooted import refused
+from schemas.within import refused
 
 # Folders that are not looked into, by their depth below the corpus: `*` any name.
 _LEAVES = (

@@ -13,43 +13,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ingest.file_system import FileSystem
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, SourceError
+from schemas.within import OutsideCorpus, refused, within
 
 MAX_DEPTH = 64  # folders in folders, of what is removed whole
 NO_LINK = os.O_NOFOLLOW | os.O_NONBLOCK  # and no waiting for the other end of a pipe
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK
-
-
-class OutsideCorpus(ConfigError):
-    """A path of a corpus leads out of it, or to something that is no plain file or folder."""
-
-
-def within(root: Path, relative: str) -> Path:
-    """Where something of a corpus lies that data names: the one door from a name to a path that is read.
-
-    Nothing on the way below `root` is a link, and what lies there is a plain file, a folder, or nothing. Look right before the use.
-
-    Raises:
-        OutsideCorpus: it is something else, absolute, or leads out by `..`.
-    """
-    names = relative.split("/")
-    if any(name in ("", ".", "..") or "\0" in name for name in names):
-        raise OutsideCorpus(f"{relative!r} is no path inside the corpus", where=str(root))
-    path = root
-    for name in names:
-        path = path / name
-        try:
-            mode = os.lstat(path).st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            return root.joinpath(*names)
-        except OSError as error:  # a name too long, say
-            raise OutsideCorpus(
-                f"no usable path: {error.strerror}", where=relative[:200]
-            ) from error
-        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-            raise refused(path, mode)
-    return path
 
 
 def item_within(root: Path, relative: str) -> Path:
@@ -62,13 +32,6 @@ def item_within(root: Path, relative: str) -> Path:
         return within(root, relative)
     except OutsideCorpus as error:
         raise SourceError(Code.UNSAFE_PATH, error.message, where=relative[:200]) from error
-
-
-def refused(path: Path, mode: int) -> OutsideCorpus:
-    """The error for something of this mode where a corpus has plain files and folders."""
-    kind = "a link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
-    expected = "a corpus has plain files and folders only, and this one was not followed"
-    return OutsideCorpus(f"is {kind}; {expected}; see docs/corpus_safety.md", where=str(path))
 
 
 class Rooted:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from ingest.file_system import FileSystem
-from ingest.rooted import OutsideCorpus, Rooted, within
+from ingest.rooted import Rooted
 from ingest.unsynced import Unsynced
 from schemas.errors import TransientError
+from schemas.within import OutsideCorpus, within
 
 __all__ = ["HALF_SUFFIX", "FileSystem", "LocalStorage", "OutsideCorpus", "within"]
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from schemas.errors import InvariantError
 
 FORMAT_VERSION = 1  # a reader refuses a corpus with a higher one
+MOST_FRAMES = 1 << 26  # of one episode: 25 days at 30 Hz
 
 _FACT = pa.struct(
     [

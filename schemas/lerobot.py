@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CODEBASE_VERSION = "v2.1"
 CHUNK_SIZE = 1000
+MOST_INFO_BYTES = 1 << 24  # of `meta/info.json`
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 

@@ -27,11 +27,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from schemas.errors import ConfigError
+from schemas.catalog import MOST_FRAMES
+from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid, reason
-from schemas.json_text import parse_json
+from schemas.json_text import MAX_BYTES, parse_json
 from schemas.parquet_file import read_table
+from schemas.regular_file import read_regular
 from schemas.table_digest import columns_sha256
+from schemas.within import within
 
 VERSION = 1  # a reader refuses a higher one
 FOLDER = "manifests"
@@ -252,8 +255,10 @@ def load(folder: Path) -> Manifest:
 
     Raises:
         ConfigError: no manifest there, one of a newer version, or a page or rows that are not those it was published with.
+        OutsideCorpus: it is a link, or has one.
     """
     folder = Path(os.path.abspath(folder))
+    within(folder.parent.parent, f"{folder.parent.name}/{folder.name}")
     facts = load_facts(folder)
     rows = load_rows(folder)
     redaction = load_redaction(folder)
@@ -262,19 +267,35 @@ def load(folder: Path) -> Manifest:
         raise ConfigError(f"{message}; {how_to_mend(folder.name)}", where=str(folder))
     if wrong := odd_num_rows(facts, rows.num_rows, redaction):
         raise ConfigError(f"{wrong}; {how_to_mend(folder.name)}", where=str(folder))
-    left = _without_erased(rows, folder.parent / ERASED_FILE)
+    _check_numbers(rows, folder)
+    left = _without_erased(rows, folder.parent)
     num_erased = facts.num_rows - left.num_rows
     return Manifest(corpus=folder.parent.parent, facts=facts, rows=left, num_erased=num_erased)
 
 
-def _without_erased(rows: pa.Table, path: Path) -> pa.Table:
+def _check_numbers(rows: pa.Table, folder: Path) -> None:
+    """An untrusted number never sizes an allocation.
+
+    Raises:
+        ConfigError: a segment begins or ends where no episode does.
+    """
+    for name, most in (("start", MOST_FRAMES), ("end", MOST_FRAMES), ("episode_index", None)):
+        least, largest = (pc.min_max(rows[name])[key].as_py() for key in ("min", "max"))
+        if least is not None and (least < 0 or (most is not None and largest > most)):
+            bad = least if least < 0 else largest
+            found = f"column {name} has {bad}, which no episode has"
+            raise ConfigError(f"{found}; {how_to_mend(folder.name)}", where=str(folder))
+
+
+def _without_erased(rows: pa.Table, manifests: Path) -> pa.Table:
     """By place, not by uid: a forgotten episode that was restored has another place."""
+    path = within(manifests, ERASED_FILE)
     if not path.is_file():
         return rows
     try:
-        listed = parse_json(path.read_text())["erased"]
+        listed = parse_json(read_regular(path, max_bytes=MAX_BYTES))["erased"]
         places = {(str(place["dataset_path"]), int(place["episode_index"])) for place in listed}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (SourceError, ValueError, KeyError, TypeError) as error:
         message = f"damaged ({error!r}); remove it and run `eicorpus gc`, which writes it anew"
         raise ConfigError(message, where=str(path)) from error
     pairs = zip(rows["dataset_path"].to_pylist(), rows["episode_index"].to_pylist(), strict=True)
@@ -315,14 +336,14 @@ def read_page(folder: Path) -> tuple[ManifestFacts, str]:
     Raises:
         ConfigError: it is missing, damaged, or of a newer version.
     """
-    path = folder / FACTS_FILE
-    try:
-        raw = parse_json(path.read_text())
-        version = int(raw["manifest_version"])
-    except FileNotFoundError as error:
+    path = within(folder, FACTS_FILE)
+    if not path.is_file():
         found = f"no {FACTS_FILE}; expected a folder made by `eicorpus manifest build`"
-        raise ConfigError(found, where=str(folder)) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(found, where=str(folder))
+    try:
+        raw = parse_json(read_regular(path, max_bytes=MAX_BYTES))
+        version = int(raw["manifest_version"])
+    except (SourceError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"damaged ({error!r}); build it again", where=str(path)) from error
     if version > VERSION:
         found = f"manifest version {version}, this eicorpus reads up to {VERSION}"
@@ -356,12 +377,12 @@ def load_redaction(folder: Path) -> Redaction:
     Raises:
         ConfigError: the file is damaged.
     """
-    path = folder / REDACTION_FILE
-    try:
-        return Redaction.model_validate(parse_json(path.read_bytes()))
-    except FileNotFoundError:
+    path = within(folder, REDACTION_FILE)
+    if not path.is_file():
         return Redaction()
-    except (OSError, ValueError) as error:
+    try:
+        return Redaction.model_validate(parse_json(read_regular(path, max_bytes=MAX_BYTES)))
+    except (SourceError, ValueError) as error:
         message = f"damaged ({reason(error, Redaction)}); restore it, or build the manifest again"
         raise ConfigError(message, where=str(path)) from error
 
@@ -376,7 +397,7 @@ def load_rows(folder: Path, names: Sequence[str] = tuple(ROW_SCHEMA.names)) -> p
         ConfigError: no whole Parquet file with the columns of a manifest.
     """
     schema = pa.schema([ROW_SCHEMA.field(name) for name in names])
-    return read_table(folder / ROWS_FILE, names, schema=schema, remedy="build it again")
+    return read_table(within(folder, ROWS_FILE), names, schema=schema, remedy="build it again")
 
 
 def has_latents(rows: pa.Table) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 from ingest.corpus import video_file
 from ingest.curation.caption.sheet import SheetPlan, segment_sheet
 from ingest.report.markup import Markup, image, tag
-from schemas.contained import contained
 from schemas.errors import SourceError, TransientError
+from schemas.within import OutsideCorpus, within
 
 PLAN = SheetPlan(max_frames=8, tile_px=160, columns=8, jpeg_quality=72)
 BUDGET_BYTES = 12 * 2**20  # of all pictures, as they stand in the page
@@ -35,8 +35,8 @@ class Sheets:
         camera = next((name for name in cameras if "wrist" not in name), cameras[0])
         name = video_file(row["episode_index"], f"observation.images.{camera}")
         try:
-            path = contained(self.corpus, row["dataset_path"], name)
-        except ValueError:
+            path = within(self.corpus, f"{row['dataset_path']}/{name}")
+        except OutsideCorpus:
             return tag("p", "its video lies outside the corpus", class_="none")
         rate_hz = row["length"] / row["duration_s"]
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from ingest.numbers import MOST_FRAMES, DamagedCatalog, check_numbers
+from ingest.numbers import DamagedCatalog, check_numbers
+from schemas.catalog import MOST_FRAMES
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,9 @@ from ingest.numbers import MOST_FRAMES, DamagedCatalog, check_numbers
         ({"task_counts": [[1], [2, -5]]}, "task_counts has -5"),
         ({"cameras": [[{"width": -640}]]}, "cameras.width has -640"),
         ({"adapter_version": [-1]}, "adapter_version has -1"),
+        ({"duration_s": [1.0, -0.5]}, "duration_s has -0.5"),
+        ({"duration_s": [None, 1e300]}, "duration_s has 1e.300"),
+        ({"duration_s": [float("nan"), 1.0]}, "duration_s has nan"),
     ],
 )
 def test_a_number_out_of_range_is_named(rows: dict[str, list[object]], named: str) -> None:
@@ -29,6 +33,7 @@ def test_numbers_in_range_pass() -> None:
         "num_bytes": [1 << 50, 0, 1],
         "task_counts": [[], None, [3]],
         "cameras": [[{"width": 640, "name": "a"}], [], None],
-        "duration_s": [-1.0, 0.0, 1.0],
+        "duration_s": [0.0, 1.5, None],
+        "value": [-1.0, 0.0, 1.0],
     }
     check_numbers("episodes", pa.table(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.catalog import MOST_FRAMES
 from schemas.errors import ConfigError
 from schemas.manifest import (
+    ERASED_FILE,
+    FACTS_FILE,
+    REDACTION_FILE,
     ROW_SCHEMA,
+    ROWS_FILE,
     ManifestFacts,
     load,
     load_facts,
@@ -21,6 +27,7 @@ from schemas.manifest import (
     rows_sha256,
 )
 from schemas.table_digest import columns_sha256
+from schemas.within import OutsideCorpus
 
 
 def row(uid: str = "a", **changes: Any) -> dict[str, Any]:
@@ -156,9 +163,36 @@ def test_the_corpus_is_found_from_wherever_its_manifest_is_named(
     assert [found.row(k).uid for k in range(len(found))] == ["a"]
 
 
-def test_manifests_may_lie_elsewhere_behind_a_link(tmp_path: Path) -> None:
+def test_manifests_behind_a_link_are_refused(tmp_path: Path) -> None:
     published(tmp_path / "elsewhere" / "m", table(row()))
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     (corpus / "manifests").symlink_to(tmp_path / "elsewhere")
-    assert load(corpus / "manifests" / "m").corpus == corpus
+    with pytest.raises(OutsideCorpus, match="is a link"):
+        load(corpus / "manifests" / "m")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("start", -1), ("end", MOST_FRAMES + 1), ("end", 2**62), ("episode_index", -1)],
+)
+def test_a_segment_of_no_episode_is_refused(tmp_path: Path, name: str, value: int) -> None:
+    """A reader makes a table of every timestep of it. The digest is that of these rows: whoever made it made that too."""
+    published(tmp_path / "manifests" / "m", table(row(**{name: value})))
+    with pytest.raises(ConfigError, match=f"column {name} has {value}, which no episode has"):
+        load(tmp_path / "manifests" / "m")
+
+
+@pytest.mark.parametrize("name", [FACTS_FILE, ROWS_FILE, ERASED_FILE, REDACTION_FILE])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_only_plain_files_are_read(tmp_path: Path, name: str, kind: str) -> None:
+    folder = tmp_path / "manifests" / "m"
+    published(folder, table(row()))
+    path = (folder.parent if name == ERASED_FILE else folder) / name
+    path.unlink(missing_ok=True)
+    if kind == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+    with pytest.raises(OutsideCorpus, match=name):
+        load(folder)

@@ -18,6 +18,7 @@ from schemas.errors import ConfigError, SourceError
 from schemas.latents import LATENTS
 from schemas.manifest import Manifest, load
 from schemas.tensor_page import METADATA
+from schemas.within import OutsideCorpus
 from tests.training.corpus import (
     ENCODER,
     OTHER_ENCODER,
@@ -224,14 +225,23 @@ def test_a_changed_file_is_found_when_digests_are_asked_for(
         list(islice(strict.batches(), 3))
 
 
-def test_a_link_out_of_the_corpus_is_not_followed(trainable: Trainable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["elsewhere.safetensors", "corpus/inside.safetensors"])
+def test_a_link_in_the_corpus_is_not_followed(
+    trainable: Trainable, tmp_path: Path, place: str
+) -> None:
+    """Not even where it stays inside."""
     mine = trainable.copied(tmp_path / "corpus")
     manifest, path, _ = victim(mine)
-    path.rename(tmp_path / "elsewhere.safetensors")
-    path.symlink_to(tmp_path / "elsewhere.safetensors")
+    path.rename(tmp_path / place)
+    path.symlink_to(tmp_path / place)
     found = loader(manifest)
-    with pytest.raises(SourceError, match="outside the corpus"):
+    with pytest.raises(SourceError, match="is a link"):
         list(islice(found.batches(), 3))
+    folder = path.parent
+    folder.rename(tmp_path / "folder")
+    folder.symlink_to(tmp_path / "folder")
+    with pytest.raises(OutsideCorpus, match="is a link"):
+        loader(manifest)
 
 
 def test_the_other_encoder_is_other_numbers(manifest: Manifest) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import parse_json
-from schemas.lerobot import CHUNK_SIZE, VIDEO_PATH
+from schemas.lerobot import CHUNK_SIZE, MOST_FPS, MOST_INFO_BYTES, VIDEO_PATH
 from schemas.manifest import ManifestRow
+from schemas.regular_file import read_regular
 from schemas.video_opening import DECODER_OPTIONS, open_video
 from schemas.vlm_chat import Picture
 from training.data.broken import broken_sample
@@ -76,6 +77,9 @@ def rate_hz_of(corpus: Path, dataset_path: str) -> float:
     """
     path = inside(corpus, f"{dataset_path}/meta/info.json")
     try:
-        return float(parse_json(path.read_text())["fps"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        fps = float(parse_json(read_regular(path, max_bytes=MOST_INFO_BYTES))["fps"])
+        if not 0 < fps <= MOST_FPS:
+            raise ValueError(f"{fps} of them")
+        return fps
+    except (SourceError, OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"says no fps ({error!r}); {_VERIFY}", where=str(path)) from error

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from schemas.manifest import FOLDER, Manifest, rows_sha256
 from schemas.trained_action import REPRESENTATION
+from schemas.within import within
 from training.data.action_build import (
     INDEX_FILE,
     MEASURED,
@@ -49,8 +50,12 @@ class Part:
 
 
 def default_cache(corpus: Path) -> Path:
-    """Beside the manifests' own: `eicorpus forget` removes that folder whole, and with it what is derived of a person."""
-    return corpus / FOLDER / "_cache" / "training"
+    """Beside the manifests' own: `eicorpus forget` removes that folder whole, and with it what is derived of a person.
+
+    Raises:
+        OutsideCorpus: the way there is a link.
+    """
+    return within(corpus, f"{FOLDER}/_cache/training")
 
 
 class ActionStore:
@@ -76,7 +81,7 @@ class ActionStore:
     def _opened(self, number: int) -> Part:
         name = part_name(number)
         try:
-            with pa.memory_map(str(self.folder / name)) as source:
+            with pa.memory_map(str(within(self.folder, name))) as source:
                 batch = pa.ipc.open_file(source).get_batch(0)
             columns = {name: _matrix(batch.column(name)) for name in batch.schema.names}
             metadata = batch.schema.metadata or {}

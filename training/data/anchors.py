@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from schemas.manifest import Manifest, ManifestRow, rows_at
 from schemas.supervision import Task
+from schemas.within import within
 from training.data.actions import ActionStore
 from training.data.cache import damaged, made_once, mapped
 from training.data.normalise import Normaliser
@@ -65,7 +66,7 @@ class Anchors:
         self.timestep: npt.NDArray[np.int32] = mapped(folder, "timestep.npy")
         self.serves: Bytes = mapped(folder, "serves.npy")
         try:
-            with pa.memory_map(str(folder / ROWS_FILE)) as source:
+            with pa.memory_map(str(within(folder, ROWS_FILE))) as source:
                 self._rows = pa.ipc.open_file(source).read_all()
         except (OSError, pa.ArrowException) as error:
             raise damaged(folder, ROWS_FILE, error) from error

@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
+from schemas.within import within
 from training.durable import make_durable
 
 _SMALL = 4096  # bytes of a file
+_LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> None:
@@ -23,12 +25,14 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> None:
 
     Raises:
         ConfigError: the cache cannot be written.
+        OutsideCorpus: a link lies where it is to be.
     """
-    if folder.is_dir():
+    if within(folder.parent, folder.name).is_dir():
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        lock_file = folder.parent / f".{folder.name}.lock"
+        with os.fdopen(os.open(lock_file, _LOCK, 0o666), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
                 _make(folder, make)
@@ -60,12 +64,13 @@ def mapped(folder: Path, name: str) -> npt.NDArray[Any]:
 
     Raises:
         ConfigError: it is damaged.
+        OutsideCorpus: it is a link.
     """
-    path = folder / name
+    path = within(folder, name)
     try:
         mode: Literal["r"] | None = "r" if path.stat().st_size > _SMALL else None
         return np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:  # the last: of the size it says
         raise damaged(folder, name, error) from error
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.contained import contained
 from schemas.errors import ConfigError
+from schemas.within import within
 
 _PARTS = r"(?s)^(?P<folder>(?:.*/)?)(?P<name>[^/]*)$"
 
@@ -24,7 +24,8 @@ def refuse_absent(corpus: Path, paths: pa.Array, *, what: str, repair: str) -> N
         paths: relative to the corpus; one may be there often. what: these files are. repair: what to do, to end a sentence.
 
     Raises:
-        ConfigError: some are absent, or a folder lies elsewhere or cannot be listed.
+        ConfigError: some are absent, or a folder cannot be listed.
+        OutsideCorpus: a folder is a link, or lies elsewhere.
     """
     paths = pc.unique(paths)
     parts = pc.extract_regex(paths, _PARTS)
@@ -38,7 +39,7 @@ def refuse_absent(corpus: Path, paths: pa.Array, *, what: str, repair: str) -> N
     is_there = np.zeros(len(paths), dtype=bool)
     by_folder = zip(folders.dictionary.to_pylist(), np.split(order, ends)[:-1], strict=True)
     for folder, mine in by_folder:
-        there = _listed(corpus, folder)
+        there = _listed(corpus, folder.removesuffix("/"))
         is_there[mine] = [name in there for name in names.take(pa.array(mine)).to_pylist()]
     if is_there.all():
         return
@@ -51,10 +52,8 @@ def refuse_absent(corpus: Path, paths: pa.Array, *, what: str, repair: str) -> N
 
 def _listed(corpus: Path, folder: str) -> set[str]:
     try:
-        return set(os.listdir(contained(corpus, folder)))
+        return set(os.listdir(within(corpus, folder) if folder else corpus))
     except (FileNotFoundError, NotADirectoryError):
         return set()
-    except ValueError as error:
-        raise ConfigError(f"outside the corpus, not followed: {error}", where=folder) from error
     except OSError as error:
         raise ConfigError(f"cannot be listed ({error.strerror})", where=folder) from error

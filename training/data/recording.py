@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from schemas.contained import contained
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
 from schemas.json_text import parse_json
-from schemas.lerobot import CHUNK_SIZE, DATA_PATH
+from schemas.lerobot import CHUNK_SIZE, DATA_PATH, MOST_INFO_BYTES
 from schemas.parquet_file import read_table
+from schemas.regular_file import read_regular
 from schemas.trained_action import Named
+from schemas.within import within
 from training.data.broken import is_hiccup
 
 FEATURES = ("action", "action.valid", "observation.state", "observation.valid")
@@ -22,20 +23,19 @@ INFO = "meta/info.json"
 
 
 def inside(root: Path, relative: str, *, repair: str = "") -> Path:
-    """`root / relative`, links followed.
+    """`root / relative`, as it lies in the corpus.
 
     Args:
         repair: the command that makes it again where nothing is there; else the one that says what all is missing.
 
     Raises:
-        ConfigError: there is nothing, or it lies elsewhere: a manifest is data, and may say anything.
+        ConfigError: there is nothing.
+        OutsideCorpus: a link, or it lies elsewhere: a manifest is data, and may say anything.
         OSError: the machine cannot look now.
     """
     try:
-        path = contained(root, relative)
+        path = within(root, relative)
         path.stat()
-    except ValueError as error:
-        raise ConfigError(f"outside the corpus, not followed: {error}", where=relative) from error
     except OSError as error:
         if is_hiccup(error):
             raise
@@ -52,11 +52,12 @@ def feature_names(corpus: Path, dataset_path: str) -> Mapping[str, tuple[str, ..
     """
     relative = f"{dataset_path}/{INFO}"
     try:
-        features = parse_json(inside(corpus, relative).read_text())["features"]
+        text = read_regular(inside(corpus, relative), max_bytes=MOST_INFO_BYTES)
+        features = parse_json(text)["features"]
         if any(name not in features for name in FEATURES):
             return {}
         return {name: tuple(map(str, features[name]["names"])) for name in FEATURES}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (SourceError, OSError, ValueError, KeyError, TypeError) as error:
         found = f"damaged ({error!r}); run `eicorpus verify {corpus}`"
         raise ConfigError(found, where=relative) from error
 
