@@ -42,7 +42,18 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The head of a file of latents, with tensors that fit into the file without gaps.
+    """The head of a file of latents; raises as `read_tensors`."""
+    tensors, metadata = read_tensors(path)
+    return Header(tensors=tensors, facts=facts_of(metadata, where=str(path)))
+
+
+def read_tensors(
+    path: Path, *, max_bytes: int = MAX_HEADER_BYTES
+) -> tuple[dict[str, Held], dict[str, str] | None]:
+    """The tensors of a safetensors file, which fit into it without gaps, and its metadata as it says it.
+
+    Args:
+        max_bytes: of the header.
 
     Raises:
         ConfigError: it is none.
@@ -51,7 +62,7 @@ def read_header(path: Path) -> Header:
     num_bytes = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(MAX_HEADER_BYTES, num_bytes - 8):
+        if not 2 <= length <= min(max_bytes, num_bytes - 8):
             raise ConfigError(f"no safetensors file: a header of {length} bytes", where=str(path))
         text = file.read(length)
     try:
@@ -61,7 +72,7 @@ def read_header(path: Path) -> Header:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"no safetensors header: {error!r}", where=str(path)) from error
     _check_fits(tensors, 8 + length, num_bytes, path)
-    return Header(tensors=tensors, facts=facts_of(metadata, where=str(path)))
+    return tensors, metadata
 
 
 def _held(given: Mapping[str, Any], base: int) -> Held:

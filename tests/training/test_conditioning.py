@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,17 @@ import torch
 
 from ingest.models.text_feature_file import file_bytes
 from schemas.errors import ConfigError, SourceError
+from schemas.latent_header import read_tensors
 from schemas.manifest import ROW_SCHEMA, Latent, Manifest, ManifestRow
-from schemas.text_features import FeatureSettings, TextFacts, text_encoder_id, text_feature_file
+from schemas.text_features import (
+    OFFSETS,
+    TEXT_INDEX,
+    TIMESTEP,
+    FeatureSettings,
+    TextFacts,
+    text_encoder_id,
+    text_feature_file,
+)
 from tests.training.tiny import batch, network, noise_of
 from tests.travel import travelled
 from training.conditioning.cached import CachedConditioner, CachedReader, chosen_encoder
@@ -208,9 +218,9 @@ def test_damaged_and_other_files_stop_with_their_name_and_the_command(tmp_path: 
     unchecked = "training.conditioning.cached.SMALL_BYTES"
     with pytest.MonkeyPatch.context() as patch:  # a file too large for its digest to be looked at
         patch.setattr(unchecked, 0)
-        refused(mine, whole[:-2], "cannot be read")
-        refused(mine, b"no safetensors", "cannot be read")
-        refused(row("other", TEXTS[0], (latent,)), whole, "says it is of")
+        refused(mine, whole[:-2], "damaged")
+        refused(mine, b"no safetensors", "damaged")
+        refused(row("other", TEXTS[0], (latent,)), whole, "says that it is of")
     refused(row("u", "shake the box", (latent,)), whole, "no features of 'shake the box'")
     path.unlink()
     with pytest.raises(SourceError, match="cannot be read"):
@@ -235,10 +245,50 @@ def test_a_large_file_is_compared_when_it_is_asked_for(
         copy.read([mine], np.array([8]))
 
 
+def test_a_file_that_is_cut_while_it_is_open_is_named(tmp_path: Path) -> None:
+    """A mapped file ends the process by SIGBUS here."""
+    latent = written(tmp_path)
+    reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
+    rows = [row("u", TEXTS[1], (latent,))]
+    reader.read(rows, np.array([8]))
+    os.truncate(tmp_path / latent.path, 16)
+    with pytest.raises(SourceError, match=r"damaged .it ends at byte .*--vlm FOLDER"):
+        reader.read(rows, np.array([8]))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "values"),
+    [
+        (OFFSETS, [0, 2**62, 3, 6, 7, 9]),  # would be 2^63 bytes
+        (OFFSETS, [0, 2**63 - 1, -(2**63), 6, 7, 9]),
+        (OFFSETS, [-3, 2, 3, 6, 7, 9]),
+        (TEXT_INDEX, [1, 0, 0, 1, 1]),
+        (TEXT_INDEX, [0, 0, 0, 2, 2]),
+        (TEXT_INDEX, [0, 0, 0, 0, 0]),
+        (TIMESTEP, [0, 0, 5, -1, 5]),
+    ],
+)
+def test_moments_that_are_none_are_refused_when_the_file_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensor: str, values: list[int]
+) -> None:
+    monkeypatch.setattr("training.conditioning.cached.SMALL_BYTES", 0)
+    latent = written(tmp_path)
+    path = tmp_path / latent.path
+    held = read_tensors(path)[0][tensor]
+    data = np.array(values, "<i8").tobytes()
+    assert held.end - held.start == len(data)
+    with path.open("r+b") as file:
+        file.seek(held.start)
+        file.write(data)
+    reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
+    with pytest.raises(SourceError, match="do not fit its moments"):
+        reader.read([row("u", TEXTS[1], (latent,))], np.array([8]))
+
+
 def test_a_path_out_of_the_corpus_is_not_followed(tmp_path: Path) -> None:
     latent = dataclasses.replace(written(tmp_path / "other"), path="../other/x.safetensors")
     reader = CachedReader(corpus=tmp_path / "corpus", encoder_id=ENCODER)
-    with pytest.raises(SourceError, match="must stay under the root"):
+    with pytest.raises(SourceError, match="is no path inside the corpus"):
         reader.read([row("u", TEXTS[0], (latent,))], np.array([0]))
 
 

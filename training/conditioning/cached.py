@@ -6,7 +6,7 @@ A file is opened once and checked then: what it says of itself against the manif
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,15 +17,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from schemas.contained import contained
 from schemas.errors import ConfigError
+from schemas.latent_header import Held, read_tensors
 from schemas.manifest import Latent, Manifest, ManifestRow
 from schemas.text_features import (
     FEATURES,
+    NO_PICTURE,
     OFFSETS,
     TEXT_INDEX,
     TIMESTEP,
@@ -36,14 +36,17 @@ from schemas.text_features import (
     moment_of,
     text_facts_of,
 )
+from schemas.within import within
 from training.conditioning.protocol import Conditioner
-from training.data.broken import broken_sample, is_hiccup, patiently
+from training.data.broken import broken_sample, patiently
 from training.data.compared import Compared
 from training.data.on_disk import refuse_absent
+from training.data.positional import PositionalFile
 from training.model.network import Text
 
 MAX_OPEN = 256  # files of a worker
 SMALL_BYTES = 4 << 20  # a file whose digest is always checked before it is used
+MAX_HEADER_BYTES = 64 << 20  # it holds every text of the episode
 
 
 def _again(corpus: Path) -> str:
@@ -56,10 +59,24 @@ def _again(corpus: Path) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _OpenFile:
     facts: TextFacts
-    tensors: Any  # of safetensors, mapped
+    file: PositionalFile
+    start: int  # byte of the first token
     offsets: Int64
     text_index: Int64
     timestep: Int64
+
+    def tokens(self, text: int, now: int) -> Tensor:
+        """[T, C] of the moment of a text that is told at `now`.
+
+        Raises:
+            ConfigError: the file is shorter than it was.
+            OSError: it cannot be read now.
+        """
+        moment = moment_of(self.text_index, self.timestep, text, now)
+        first, last = self.offsets[moment : moment + 2].tolist()
+        out = np.empty((last - first, self.facts.width), "<i2")
+        self.file.fill(out, self.start + first * self.facts.width * out.itemsize)
+        return torch.from_numpy(out).view(torch.bfloat16)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -113,15 +130,10 @@ class CachedReader:
         if row.text not in file.facts.texts:
             found = f"has no features of {row.text[:80]!r}, the text of {row.uid} from timestep {row.start}"
             raise ConfigError(f"{found}; {_again(self.corpus)}", where=latent.path)
-        moment = moment_of(file.text_index, file.timestep, file.facts.texts.index(row.text), now)
-        first, last = file.offsets[moment : moment + 2].tolist()
         try:
-            tokens: Tensor = file.tensors.get_slice(FEATURES)[first:last]
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(
-                f"damaged ({error}); {_again(self.corpus)}", where=latent.path
-            ) from error
-        return tokens
+            return file.tokens(file.facts.texts.index(row.text), now)
+        except OSError as error:
+            raise file.file.damaged(str(error)) from error
 
     def _named(self, row: ManifestRow) -> Latent:
         for latent in row.latents:
@@ -142,13 +154,9 @@ class CachedReader:
 
     def _opened_now(self, uid: str, latent: Latent) -> _OpenFile:
         """Raises OSError where the machine cannot read now."""
-        try:
-            path = contained(self.corpus, latent.path)
-            if self.with_digest or path.stat().st_size <= SMALL_BYTES:
-                self._check_digest(path, latent)
-        except ValueError as error:
-            found = f"cannot be read ({error}); {_again(self.corpus)}"
-            raise ConfigError(found, where=latent.path) from error
+        path = within(self.corpus, latent.path)
+        if self.with_digest or path.stat().st_size <= SMALL_BYTES:
+            self._check_digest(path, latent)
         return _opened(self.corpus, path, uid, latent)
 
     def _check_digest(self, path: Path, latent: Latent) -> None:
@@ -158,28 +166,56 @@ class CachedReader:
 
 
 def _opened(corpus: Path, path: Path, uid: str, latent: Latent) -> _OpenFile:
+    file = PositionalFile(path, where=latent.path, repair=_again(corpus))
     try:
-        tensors: Any = safe_open(path, framework="pt")
-        facts = text_facts_of(tensors.metadata(), where=latent.path)
-        offsets, text_index, timestep = (
-            np.asarray(tensors.get_tensor(name).numpy()) for name in (OFFSETS, TEXT_INDEX, TIMESTEP)
-        )
-        shape = tensors.get_slice(FEATURES).get_shape()
-    except (SafetensorError, OSError) as error:
-        if is_hiccup(error):
-            raise
-        raise ConfigError(
-            f"cannot be read ({error}); {_again(corpus)}", where=latent.path
-        ) from error
-    said = (facts.uid, facts.encoder_id)
-    if said != (uid, latent.encoder_id):
-        raise ConfigError(f"says it is of {said}; {_again(corpus)}", where=latent.path)
-    if [offsets[-1], facts.width] != shape or len(timestep) + 1 != len(offsets):
-        raise ConfigError(
-            f"features {shape} do not fit its moments; {_again(corpus)}", where=latent.path
-        )
+        tensors, metadata = read_tensors(path, max_bytes=MAX_HEADER_BYTES)
+        facts = text_facts_of(metadata, where=latent.path)
+    except ConfigError as error:
+        raise file.damaged(str(error)) from error
+    if (facts.uid, facts.encoder_id) != (uid, latent.encoder_id):
+        raise file.damaged(f"it says that it is of {(facts.uid, facts.encoder_id)}")
+    offsets, text_index, timestep = (
+        _numbers(file, tensors, name) for name in (OFFSETS, TEXT_INDEX, TIMESTEP)
+    )
+    features = tensors.get(FEATURES)
+    if features is None or features.dtype != "BF16":
+        raise file.damaged(f"no {FEATURES} of bfloat16")
+    if features.shape != (offsets[-1:].sum(), facts.width) or not _are_moments(
+        len(facts.texts), offsets, text_index, timestep
+    ):
+        raise file.damaged(f"{FEATURES} {list(features.shape)} do not fit its moments")
     return _OpenFile(
-        facts=facts, tensors=tensors, offsets=offsets, text_index=text_index, timestep=timestep
+        facts=facts,
+        file=file,
+        start=features.start,
+        offsets=offsets,
+        text_index=text_index,
+        timestep=timestep,
+    )
+
+
+def _numbers(file: PositionalFile, tensors: Mapping[str, Held], name: str) -> Int64:
+    """A tensor of one axis; it is no larger than the file."""
+    held = tensors.get(name)
+    if held is None or held.dtype != "I64" or len(held.shape) != 1:
+        raise file.damaged(f"no {name} of int64")
+    out = np.empty(held.shape, "<i8")
+    file.fill(out, held.start)
+    return out
+
+
+def _are_moments(num_texts: int, offsets: Int64, text_index: Int64, timestep: Int64) -> bool:
+    """Whether a moment can be looked up: in order, and each text has one without a picture, which is its first."""
+    if len(offsets) != len(timestep) + 1 or len(text_index) != len(timestep):
+        return False
+    falls = ((each[1:] < each[:-1]).any() for each in (offsets, text_index))
+    if offsets[0] != 0 or any(falls):
+        return False
+    first = np.searchsorted(text_index, np.arange(num_texts))
+    if (first == len(text_index)).any():
+        return False
+    return bool(
+        (text_index[first] == np.arange(num_texts)).all() and (timestep[first] == NO_PICTURE).all()
     )
 
 

@@ -1,6 +1,5 @@
 """Reads a few pictures' latents out of files of many: only the bytes that are asked for, into the memory of the batch, a bounded number of files open.
 
-Files are read by position, not mapped: a disk that fails raises OSError, where a mapped page would end the process by SIGBUS, and nothing is copied twice.
 Each file is checked when it is opened: it lies inside the corpus, is whole (its header is compared with its size), says that it is the row's
 episode, camera and encoder, and has the shapes of all others. `with_digest` also reads it whole once and compares its sha256: `eicorpus verify`
 does that for a corpus, so a run does it only when asked.
@@ -8,8 +7,6 @@ does that for a corpus, so a run does it only when asked.
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,10 +22,12 @@ from schemas.latent_header import Held, read_header, wanted_tensors
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage
 from schemas.manifest import Latent
 from training.data.compared import Compared
+from training.data.positional import PositionalFile
 from training.data.recording import inside
 from training.data.views import repair_of
 
 OPEN_FILES = 512
+REPAIR = "remove it and run `eicorpus latents` again"
 Memory = npt.NDArray[np.unsignedinteger[Any]]  # of floats, as numbers of as many bits
 
 
@@ -69,38 +68,32 @@ class LatentFile:
             ConfigError: it is damaged.
             OSError: it cannot be read now.
         """
-        self.where = where
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, self._file)  # of several threads the last one lets go
+        self._file = PositionalFile(path, where=where, repair=REPAIR)
         try:
             header = read_header(path)
         except ConfigError as error:
-            raise self._damaged(str(error)) from error
+            raise self._file.damaged(str(error)) from error
         self.facts = header.facts
         self._check(header.tensors)
         self._latents = header.tensors[LATENTS].start
         self._scale = header.tensors[SCALE].start if SCALE in header.tensors else 0
 
-    def _damaged(self, found: str) -> ConfigError:
-        repair = "remove it and run `eicorpus latents` again"
-        return ConfigError(f"damaged ({found}); {repair}", where=self.where)
-
     def _check(self, tensors: Mapping[str, Held]) -> None:
         facts = self.facts
         for name, (dtype, shape) in wanted_tensors(facts).items():
             if name not in tensors:
-                raise self._damaged(f"no tensor {name!r}")
+                raise self._file.damaged(f"no tensor {name!r}")
             held = tensors[name]
             if held.shape != shape:
-                raise self._damaged(f"{name} of shape {list(held.shape)}, its metadata says {list(shape)}")  # fmt: skip
+                raise self._file.damaged(f"{name} of shape {list(held.shape)}, its metadata says {list(shape)}")  # fmt: skip
             if held.dtype != dtype:
-                raise self._damaged(f"{name} of {held.dtype}, its metadata says {dtype}")
+                raise self._file.damaged(f"{name} of {held.dtype}, its metadata says {dtype}")
         at = np.arange(0, facts.length, facts.grid_stride)
         frames = np.empty(len(at), dtype="<i8")
         if tensors[FRAME_INDEX].shape == frames.shape:
-            self._fill(frames, tensors[FRAME_INDEX].start)
+            self._file.fill(frames, tensors[FRAME_INDEX].start)
         if tensors[FRAME_INDEX].shape != frames.shape or not np.array_equal(frames, at):
-            raise self._damaged(f"its pictures are not every {facts.grid_stride}th timestep")
+            raise self._file.damaged(f"its pictures are not every {facts.grid_stride}th timestep")
 
     def read(self, timestep: int, out: Memory) -> None:
         """Patches of the picture at a timestep of the grid into `out` [N, D], the memory of numbers that are `LatentShape.read_as`.
@@ -112,22 +105,13 @@ class LatentFile:
         facts = self.facts
         token = timestep // facts.grid_stride * facts.num_tokens + facts.num_prefix
         if facts.dtype == "bf16":
-            self._fill(out, self._latents + token * facts.width * out.itemsize)
+            self._file.fill(out, self._latents + token * facts.width * out.itemsize)
             return
         stored, scale = np.empty(out.shape, np.uint8), np.empty(len(out), "<f4")
-        self._fill(stored, self._latents + token * facts.width)
-        self._fill(scale, self._scale + token * scale.itemsize)
+        self._file.fill(stored, self._latents + token * facts.width)
+        self._file.fill(scale, self._scale + token * scale.itemsize)
         values = torch.from_numpy(stored).view(_EIGHT_BITS[facts.dtype]).float()
         out.view(np.float32)[...] = (values * torch.from_numpy(scale)[:, None]).numpy()
-
-    def _fill(self, out: npt.NDArray[Any], start: int) -> None:
-        """All of `out`, which is contiguous, with the bytes of the file from `start` on. The interpreter's lock is free meanwhile."""
-        left = memoryview(out.reshape(-1).view(np.uint8).data)
-        while len(left):
-            num = os.preadv(self._file, [left], start)
-            if not num:
-                raise self._damaged(f"it ends at byte {start}")
-            left, start = left[num:], start + num
 
 
 _EIGHT_BITS = {"fp8": torch.float8_e4m3fn, "int8": torch.int8}
