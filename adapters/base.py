@@ -32,6 +32,7 @@ class Adapter(Protocol):
 
     An adapter whose hands are MANO parameters and nothing else says so with `needs = ("mano",)`: the run then asks for the
     user's model before any work. One that tells hands in another way too, and MANO only here and there, says `uses = ("mano",)`.
+    Options that are paths are named in `path_options`: a URL there is refused, as in every other path of the command line.
     """
 
     name: ClassVar[str]

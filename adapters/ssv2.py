@@ -51,6 +51,7 @@ class SomethingSomethingV2:
     """Reads an unpacked download; options `splits`, `labels` (the folder of the JSON files)."""
 
     name: ClassVar[str] = "ssv2"
+    path_options: ClassVar[tuple[str, ...]] = ("labels",)
     version: ClassVar[int] = 2
     container: ClassVar[str] = "webm + json"
     about: ClassVar[str] = "Something-Something V2: short labelled clips of hands; no actions"

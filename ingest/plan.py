@@ -23,6 +23,7 @@ from ingest.staging import digest_of, options_digest, work_digest
 from ingest.tombstones import tombstones
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.local_path import check_local
 
 SAMPLED_EPISODES = 32  # of a plan, whose files every node must see
 
@@ -83,11 +84,13 @@ def survey(request: Request) -> tuple[SourceInfo, int]:
     """What is at the root, and the adapter's version.
 
     Raises:
-        ConfigError: no such folder, not this source, or an unknown option.
+        ConfigError: no such folder, not this source, an unknown option, or a URL where an option is a path.
     """
     if not request.root.exists():
         raise ConfigError("no such file or folder", where=str(request.root))
     adapter = adapter_for(request.source)
+    for name in set(getattr(adapter, "path_options", ())) & request.options.keys():
+        check_local(Path(request.options[name]), f"--option {name}")
     with _unusable_set(request.root):
         return adapter.survey(request.root, request.options), adapter.version
 

@@ -1,16 +1,13 @@
-"""Every path of the command line is a path of this machine: buckets and URLs are not read or written yet."""
+"""Every path of the command line is a path of this machine (`schemas/local_path.py`)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ConfigError
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # Path writes `s3://b` as `s3:/b`
+from schemas.local_path import check_local
 
 
 def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,15 +24,6 @@ def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, **given)
 
     return checked
-
-
-def check_local(path: Path, where: str) -> None:
-    """Raises ConfigError: it is a URL."""
-    if _SCHEME.match(str(path)):
-        url = str(path).replace(":/", "://", 1)
-        message = f"{url} is a URL; expected a path of this machine"
-        todo = "mount the bucket (a FUSE or CSI driver), or copy it here"
-        raise ConfigError(f"{message}: {todo}", where=where)
 
 
 def _paths(value: Any) -> Iterable[Path]:

@@ -12,6 +12,7 @@ from jobs.cores import compute_threads, usable_cores
 from jobs.options import ActionsCache, AsJson, Device, RayAddress, VerifiesLatents
 from schemas.document import DocumentError
 from schemas.errors import ConfigError
+from schemas.local_path import check_local
 from schemas.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def command(
 ) -> None:
     """Train, or go on training: run the same command again after whatever stopped it. Several processes: torchrun, or --ray."""
     check_installed()
+    check_local(Path(recipe), "--recipe")
     from jobs.without_latents import refuse_without_latents  # polars: not for `--help`
 
     refuse_without_latents(manifest)

@@ -36,6 +36,7 @@ class AgiBotWorld:
     """Adapter for `agibot_world`."""
 
     name: ClassVar[str] = "agibot_world"
+    path_options: ClassVar[tuple[str, ...]] = ("defects",)
     version: ClassVar[int] = 1
     container: ClassVar[str] = "hdf5 + mp4 + json"
     about: ClassVar[str] = (

@@ -44,6 +44,7 @@ class EgoMe:
     """Adapter for `egome`."""
 
     name: ClassVar[str] = "egome"
+    path_options: ClassVar[tuple[str, ...]] = ("annotations",)
     version: ClassVar[int] = 2
     container: ClassVar[str] = "mp4 + json"
     about: ClassVar[str] = "EgoMe: people imitate a demonstrator, head camera; steps, no actions"

@@ -44,6 +44,7 @@ class EpicKitchens:
     """Reads a download by the official script; options `splits`, `annotations`."""
 
     name: ClassVar[str] = "epic_kitchens"
+    path_options: ClassVar[tuple[str, ...]] = ("annotations",)
     version: ClassVar[int] = 2
     container: ClassVar[str] = "mp4 + csv"
     about: ClassVar[str] = "EPIC-KITCHENS-100: egocentric video with narrated actions; no actions"

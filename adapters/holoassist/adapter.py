@@ -34,6 +34,7 @@ class HoloAssist:
     """Adapter for `holoassist`; options `segments`, `annotations`."""
 
     name: ClassVar[str] = "holoassist"
+    path_options: ClassVar[tuple[str, ...]] = ("annotations",)
     version: ClassVar[int] = 2
     container: ClassVar[str] = "mp4 + text + json"
     about: ClassVar[str] = (

@@ -52,6 +52,7 @@ class Hot3D:
     """Adapter for `hot3d`; option `video`: a folder with `<sequence>/<stream>.mp4` for those not beside the tables."""
 
     name: ClassVar[str] = "hot3d"
+    path_options: ClassVar[tuple[str, ...]] = ("video",)
     uses: ClassVar[tuple[str, ...]] = ("mano",)  # where nothing else tells the fingers
     version: ClassVar[int] = 1
     container: ClassVar[str] = "jsonl + csv + vrs or mp4"

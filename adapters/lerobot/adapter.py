@@ -44,6 +44,7 @@ class LeRobot:
         "LeRobot v2.0, v2.1, v3.0 and GR00T sets; meaning of columns by declared mapping"
     )
     options: ClassVar[tuple[str, ...]] = ("licence", "mapping", "name")
+    path_options: ClassVar[tuple[str, ...]] = ("mapping",)
     mappings: ClassVar[tuple[str, ...]] = ()  # the shipped ones of which one must fit; () for any
     licence: ClassVar[Licence] = Licence(name="unknown")
     set_name: ClassVar[str] = ""  # where the source is one set; else the folder's name is used

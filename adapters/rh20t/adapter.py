@@ -46,6 +46,7 @@ class Rh20t:
     """Adapter for `rh20t`."""
 
     name: ClassVar[str] = "rh20t"
+    path_options: ClassVar[tuple[str, ...]] = ("task_description",)
     version: ClassVar[int] = 1
     container: ClassVar[str] = "npy of pickled dicts + mp4 + json"
     about: ClassVar[str] = "RH20T: four arms in seven set-ups, contact-rich skills, many cameras"

@@ -31,6 +31,7 @@ class Vitra:
     """Adapter for `vitra`; option `videos` names a folder of videos elsewhere."""
 
     name: ClassVar[str] = "vitra"
+    path_options: ClassVar[tuple[str, ...]] = ("videos",)
     uses: ClassVar[tuple[str, ...]] = ("mano",)  # where nothing else tells the fingers
     version: ClassVar[int] = 1
     container: ClassVar[str] = "npy of pickled dicts + mp4"

@@ -10,10 +10,19 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from typer.testing import CliRunner
 
+from adapters.registry import ADAPTERS, adapter_for
+from jobs.cli import app
 from jobs.commands import COMMANDS, loaded
-from jobs.local_paths import check_local
 from schemas.errors import ConfigError
+from schemas.local_path import check_local
+from tests.training.corpus import Trainable, make
+
+
+@pytest.fixture(scope="module")
+def trainable(tmp_path_factory: pytest.TempPathFactory) -> Trainable:
+    return make(tmp_path_factory.mktemp("trainable"))
 
 
 def callbacks(command: Any, name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -72,3 +81,48 @@ def test_nothing_is_made(tmp_path: Path) -> None:
     assert "--out" in done.stderr
     assert "s3://" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]
+
+
+PATH_OPTIONS = [
+    (name, option) for name in ADAPTERS for option in getattr(adapter_for(name), "path_options", ())
+]
+
+
+@pytest.mark.parametrize(("source", "option"), PATH_OPTIONS)
+@pytest.mark.parametrize("command", ["ingest", "doctor"])
+def test_an_option_that_is_a_path_is_of_this_machine(
+    command: str, source: str, option: str, tmp_path: Path
+) -> None:
+    (tmp_path / "raw").mkdir()
+    words = [command, source, str(tmp_path / "raw"), "--option", f"{option}=s3://bucket/labels"]
+    words += ["--out", str(tmp_path / "c")] if command == "ingest" else []
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith(f"--option {option}: s3://bucket/labels is a URL")
+
+
+def test_an_option_that_is_no_path_may_be_a_url(tmp_path: Path) -> None:
+    """A licence lies where it lies; what is refused here is the empty folder."""
+    assert ("lerobot", "mapping") in PATH_OPTIONS
+    (tmp_path / "raw").mkdir()
+    for name in ("lerobot", "video_folder"):
+        words = ["ingest", name, str(tmp_path / "raw"), "--out", str(tmp_path / "c")]
+        given = ["--option", "licence=https://creativecommons.org/licenses/by/4.0/"]
+        done = CliRunner().invoke(app, [*words, *given])
+        assert "URL" not in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (["--recipe", "s3://b/mine.yaml"], "--recipe"),
+        (["--set", "text.kind=online", "--set", "text.model=s3://b/qwen"], "text.model"),
+    ],
+)
+def test_a_recipe_and_the_model_that_it_names_are_of_this_machine(
+    words: list[str], where: str, trainable: Trainable, tmp_path: Path
+) -> None:
+    given = ["train", "--manifest", str(trainable.manifest), "--out", str(tmp_path / "run"), "--dry-run"]  # fmt: skip
+    done = CliRunner().invoke(app, [*given, *words])
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception).startswith(f"{where}: s3://b/")

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from schemas.errors import ConfigError
+from schemas.local_path import check_local
 from schemas.vlm_chat import IMAGE_PAD
 from schemas.vlm_folder import (
     FROM_HERE,
@@ -24,6 +25,7 @@ def folder_of(model: str) -> Path:
     Raises:
         ConfigError: neither; nothing is fetched.
     """
+    check_local(Path(model), "text.model")
     if Path(model).is_dir():
         folder = Path(model)
     else:
