@@ -303,7 +303,11 @@ def _declared(datasets: Mapping[str, Dataset], path: str) -> Dataset:
 def stored_episodes(
     corpus: Path, current: Snapshot, dataset_path: str
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(episode row, statistics by feature) of one dataset in episode order, from the catalog; erased places among them."""
+    """(episode row, statistics by feature) of one dataset in episode order, from the catalog; erased places among them.
+
+    Raises:
+        DamagedCatalog: an episode has no files.
+    """
     stats: dict[str, dict[str, Any]] = {}
     mine_only = (pc.field("kind") != "features") & pc.starts_with(
         pc.field("path"), f"{dataset_path}/"
@@ -321,4 +325,7 @@ def stored_episodes(
         rows = sorted([*rows, *erased], key=lambda row: row["episode_index"])
     for row in rows:
         tombstone = row.get("erased")
+        if tombstone is None and row["uid"] not in stats:
+            found = f"episode {row['uid'][:80]!r} has no files in the catalog"
+            raise DamagedCatalog(f"{found}; run eicorpus verify", where=dataset_path)
         yield row, stats[row["uid"]] if tombstone is None else stats_of(tombstone)

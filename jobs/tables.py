@@ -18,6 +18,7 @@ LEAST_WIDTH = (
 )
 SEPARATOR_WIDTH = 3
 SHOWN_DIGITS = 6
+MOST_SHOWN = 10_000  # characters of a cell: folding a text of megabytes takes minutes
 
 
 def printable(text: str, *, keeps_lines: bool = False) -> str:
@@ -159,4 +160,7 @@ def _text(cell: Any) -> str:
         return f"{cell:,.3f}"
     if isinstance(cell, int) and not isinstance(cell, bool):
         return f"{cell:,}"
-    return printable(str(cell), keeps_lines=True)
+    text = str(cell)
+    if len(text) > MOST_SHOWN:
+        text = f"{text[:MOST_SHOWN]}… ({len(text):,} characters)"
+    return printable(text, keeps_lines=True)

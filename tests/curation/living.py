@@ -27,6 +27,7 @@ from tests.ingest.verify_corpus import TOY_EPISODES
 
 Row = dict[str, Any]
 ENCODER = "dino-0123456789ab"  # of the latents
+LATENT = b"l?t?n?%d?"  # four bfloat16 near 1
 
 
 def build(root: Path, episodes: dict[str, str] = TOY_EPISODES) -> Path:
@@ -94,7 +95,7 @@ def latents_path(episode: Row) -> str:
 
 
 def latents_of(corpus: Path, episode: Row) -> bytes:
-    """A true file of latents whose every token reads `latent <number of the episode>`, by the format's description."""
+    """A true file of latents whose every token reads LATENT with the number of the episode, by the format's description."""
     facts_ = LatentFacts(
         encoder_id=ENCODER,
         model="dino",
@@ -113,7 +114,7 @@ def latents_of(corpus: Path, episode: Row) -> bytes:
         video_sha256=video_sha256(corpus, episode["uid"]),
     )
     N = facts_.num_frames
-    tokens = b"latent %d" % episode["episode_index"] * N
+    tokens = LATENT % episode["episode_index"] * N
     index = np.arange(0, 3 * N, 3, dtype="<i8").tobytes()
     header = {
         "__metadata__": facts_.metadata(),

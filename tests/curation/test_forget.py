@@ -26,7 +26,7 @@ from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas import manifest
 from schemas.errors import ConfigError
-from tests.curation.living import annotate, build, publish_manifest, rows_of, uids
+from tests.curation.living import LATENT, annotate, build, publish_manifest, rows_of, uids
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy
 from tests.ingest.verify_corpus import TOY_EPISODES, data_file, dataset, video_file
@@ -89,7 +89,7 @@ def test_no_file_says_anything_of_the_episode_but_its_tombstone(corpus: Path) ->
     [row] = [row for row in rows_of(corpus, "episodes") if row["uid"] == uid]
     files = [row["sha256"] for row in rows_of(corpus, "artifacts") if row["uid"] == uid]
     words = ["do c", "secret c", "secret words of c", row["content_sha256"], *files]
-    needles = [uid.encode(), *(word.encode() for word in words), video[-400:-300], b"latent 1"]
+    needles = [uid.encode(), *(word.encode() for word in words), video[-400:-300], LATENT % 1]
     there = b"".join(everything_said(p) for p in corpus.rglob("*") if p.is_file())
     assert all(needle in there for needle in needles)
     before = {n: {r["uid"] for r in rows_of(corpus, "verdicts", n)} for n in range(1, 6)}

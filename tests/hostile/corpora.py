@@ -1,4 +1,5 @@
-"""A corpus with something in every room, a world beside it that must not change, and every way to make the one lead to the other.
+"""A corpus with something in every room, a world beside it that must not change, and every way to make the one lead to the other, or to
+something larger than any machine.
 
 Scenarios come from the corpus that the code writes: every path in it, every field of every JSON document, every column of every part. A
 new room, field or column joins by itself.
@@ -26,6 +27,7 @@ from ingest.corpus import Corpus
 from ingest.life.forget import forget
 from ingest.storage import LocalStorage
 from jobs.cli import app
+from schemas.manifest import FACTS_FILE, PAGE_DIGEST, page_sha256, rows_sha256
 from tests.curation.living import build, publish_manifest, uids
 from tests.faults.toy import write_toy
 
@@ -41,6 +43,7 @@ rules:
   - {code: nothing, tier: excluded, text: no time at all, when: {fact: segment_s, below: 0.01, origin: any}}
 otherwise: {code: fine, tier: high, text: the rest}
 """
+TRAINED_AS = "--recipe tiny --steps 1 --device cpu --set run.batch_size=8"
 SECRET = b"private-0d9f1c7be2"
 EPISODES = {"a": "good", "b": "quarantine", "c": "good", "e": "good"}
 AT = datetime(2026, 2, 3, tzinfo=UTC)
@@ -57,7 +60,7 @@ class Stopping(LocalStorage):
 
 @dataclass(frozen=True)
 class World:
-    """`corpus`; `victim`, a whole copy of it with secrets beside it; `raw` data with an episode that is not ingested."""
+    """`corpus`; `victim`, a whole copy of it with secrets beside it; `raw` data with an episode that is not ingested; a `run` trained from it."""
 
     root: Path
 
@@ -73,6 +76,15 @@ class World:
     def sound(self) -> Path:
         """The corpus as it was."""
         return self.root / "sound"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def out(self) -> Path:
+        """A folder that a command makes; beside it may lie `out.html`."""
+        return self.root / "out"
 
     @property
     def victim(self) -> Path:
@@ -99,6 +111,12 @@ def make_world(root: Path) -> World:
     forget(Corpus(corpus), LocalStorage(), [of["c"]], reason="", run_id="done", erased_at=AT)
     with contextlib.suppress(StoppedError):
         forget(Corpus(corpus), Stopping(), [of["e"]], reason="", run_id="half", erased_at=AT)
+    # Last: an erasure removes what was derived, and this is to be there too.
+    again = ["manifest", "build", "again", "--corpus", str(corpus), "--workers", "0"]
+    trained = ["train", "--manifest", str(corpus / "manifests/built"), "--out", str(world.run)]
+    for words in (again, [*trained, *TRAINED_AS.split()]):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, (words, done.output, done.exception)
     write_toy(world.raw, {**EPISODES, "f": "good"})
     shutil.copytree(corpus, world.victim)
     shutil.copytree(corpus, world.sound)
@@ -125,15 +143,17 @@ def state(folder: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def holds_secret(corpus: Path) -> list[str]:
-    """Files of the corpus with something from outside in them; links are not followed."""
-    found = []
-    for folder, _, names in os.walk(corpus):
-        for name in names:
-            path = Path(folder) / name
-            if stat.S_ISREG(path.lstat().st_mode) and SECRET in path.read_bytes():
-                found.append(str(path))
-    return found
+def holds_secret(world: World) -> list[str]:
+    """Files of the corpus, and of what a command made of it, with something from outside in them; links are not followed."""
+    page = world.out.with_suffix(".html")
+    paths = [page] if page.exists() else []
+    for place in (world.corpus, world.out):
+        paths += [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
+    return [
+        str(path)
+        for path in paths
+        if stat.S_ISREG(path.lstat().st_mode) and SECRET in path.read_bytes()
+    ]
 
 
 @dataclass(frozen=True)
@@ -191,11 +211,12 @@ def _device(path: Path, target: Path) -> None:
 # --- fields of JSON documents ----------------------------------------------------------------------------------------
 
 Keys = tuple[str | int, ...]
-NUMBERS = (-1, 10**30)
+NUMBERS = (-1, 2**31, 10**18, 2**62, 10**30)
+LONG = "x" * (1 << 20)
 
 
 def json_fields(made: World) -> Iterator[Scenario]:
-    """Every text of every JSON document as a way out, every number as none of this corpus."""
+    """Every text of every JSON document as a way out and as one of megabytes, every number as none of this corpus."""
     seen = set()
     for path in sorted(made.sound.rglob("*.json*")):
         relative = path.relative_to(made.sound).as_posix()
@@ -236,9 +257,10 @@ def _bad_values(value: Any) -> Iterator[tuple[str, Any]]:
         yield "dots", lambda world: f"../victim/{inside}"
         yield "deep", lambda world: f"../../../victim/{inside}"
         yield "absolute", lambda world: str(world.victim / inside)
-    elif isinstance(value, int) and not isinstance(value, bool):
+        yield "long", lambda world: LONG
+    elif isinstance(value, int | float) and not isinstance(value, bool):
         for number in NUMBERS:
-            yield str(number)[:3], lambda world, number=number: number
+            yield str(number), lambda world, number=number: number
 
 
 @dataclass(frozen=True)
@@ -256,20 +278,41 @@ class _Field:
         for key in self.keys[:-1]:
             at = at[key]
         at[self.keys[-1]] = self.bad(world)
+        if path.name == FACTS_FILE and self.keys != (PAGE_DIGEST,):
+            whole = _with_digest(whole)
         path.write_text("\n".join([json.dumps(whole), *lines[1:]]) + "\n")
+
+
+def _with_digest(page: dict[str, Any]) -> dict[str, Any]:
+    """The page of a manifest that was published so."""
+    content = {key: value for key, value in page.items() if key != PAGE_DIGEST}
+    return {**content, PAGE_DIGEST: page_sha256(content)}
 
 
 # --- columns of the catalog and of manifests -------------------------------------------------------------------------
 
 
+WHOLE = {"minus": -1, "2^31": 2**31, "10^18": 10**18, "2^62": 2**62}
+BROKEN = {"minus": -1.0, "huge": 1e300, "nan": float("nan")}
+
+
 def columns(made: World) -> Iterator[Scenario]:
-    """Every text column of every part of the latest snapshot, and of every manifest, as a way out; every number as -1."""
+    """Every text column of every part of the latest snapshot, and of every manifest, as a way out and as megabytes; every number as none."""
     for table, part in _parts(made):
         found = pq.read_table(made.sound / part)
         for keys, kind in _fields(found.schema):
-            for label in ("dots", "absolute") if pa.types.is_string(kind) else ("minus",):
-                name = f"column:{table}.{'.'.join(keys)}:{label}"
-                yield Scenario(name, _Column(table, part, keys, label))
+            is_list = pa.types.is_list(kind)
+            for label in _labels(kind.value_type if is_list else kind):
+                name = f"column:{table or part}.{'.'.join(keys)}:{label}"
+                yield Scenario(name, _Column(table, part, keys, label, is_list))
+
+
+def _labels(kind: pa.DataType) -> list[str]:
+    if pa.types.is_string(kind):
+        return ["dots", "absolute", "long"]
+    if pa.types.is_floating(kind):
+        return [*BROKEN]
+    return [label for label, number in WHOLE.items() if number < 1 << (kind.bit_width - 1)]
 
 
 def _parts(made: World) -> Iterator[tuple[str, str]]:
@@ -288,8 +331,8 @@ def _fields(
         kind = field.type.value_type if pa.types.is_list(field.type) else field.type
         if pa.types.is_struct(kind):
             yield from _fields(kind, (*above, field.name))
-        elif pa.types.is_string(kind) or pa.types.is_integer(kind):
-            yield (*above, field.name), kind
+        elif pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+            yield (*above, field.name), field.type
 
 
 @dataclass(frozen=True)
@@ -298,14 +341,20 @@ class _Column:
     part: str
     keys: tuple[str, ...]
     label: str
+    is_list: bool
 
     def __call__(self, world: World) -> None:
         path = world.corpus / self.part
         rows = pq.read_table(path)
         spoiled = [self._spoiled(row, self.keys, world) for row in rows.to_pylist()]
-        pq.write_table(pa.Table.from_pylist(spoiled, schema=rows.schema), path)
+        table = pa.Table.from_pylist(spoiled, schema=rows.schema)
+        pq.write_table(table, path)
         if self.table:
             self._name_in_snapshots(world, path)
+        else:
+            page = path.with_name(FACTS_FILE)
+            raw = json.loads(page.read_text()) | {"rows_sha256": rows_sha256(table)}
+            page.write_text(json.dumps(_with_digest(raw)))
 
     def _spoiled(self, value: Any, keys: tuple[str, ...], world: World) -> Any:
         if isinstance(value, list):
@@ -315,10 +364,13 @@ class _Column:
         if keys:
             inner = self._spoiled(value[keys[0]], keys[1:], world)
             return {**value, keys[0]: inner}
-        if value is None and self.label != "minus":
-            value = "f"
-        if self.label == "minus":
-            return -1
+        if value is None and self.is_list:
+            return [self._spoiled("", (), world)]
+        if self.label in (WHOLE | BROKEN):
+            return (WHOLE | BROKEN)[self.label]
+        if self.label == "long":
+            return LONG
+        value = "f" if value is None else value
         inside = value if "/" in value else "f"
         return f"../victim/{inside}" if self.label == "dots" else str(world.victim / inside)
 

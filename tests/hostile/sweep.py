@@ -14,7 +14,7 @@ import pytest
 
 from ingest import snapshot
 from ingest.storage import FileSystem
-from tests.hostile.commands import WORDS, run
+from tests.hostile.commands import PATIENCE_S, WORDS, StillRunningError, run
 from tests.hostile.corpora import (
     Scenario,
     World,
@@ -102,7 +102,8 @@ def spoil(made: World, scenario: Scenario) -> None:
     if made.corpus.is_symlink():
         made.corpus.unlink()
     shutil.rmtree(made.corpus, ignore_errors=True)
-    shutil.rmtree(made.root / "out", ignore_errors=True)
+    shutil.rmtree(made.out, ignore_errors=True)
+    made.out.with_suffix(".html").unlink(missing_ok=True)
     shutil.copytree(made.sound, made.corpus)
     scenario.spoil(made)
 
@@ -110,12 +111,17 @@ def spoil(made: World, scenario: Scenario) -> None:
 def problems(made: World, scenario: Scenario, name: str, uid: str) -> Iterator[str]:
     """What a command does wrong on a spoiled corpus."""
     spoil(made, scenario)
-    before = state(made.victim), state(made.raw), state(made.sound)
+    outside = made.victim, made.raw, made.sound, made.run
+    before = [state(each) for each in outside]
     with bounded_memory() as memory:
-        ended = run(name, made, uid)
-    if (state(made.victim), state(made.raw), state(made.sound)) != before:
+        try:
+            ended = run(name, made, uid)
+        except StillRunningError:
+            yield f"{scenario.name} | {name}: still running after {PATIENCE_S} s"
+            return
+    if [state(each) for each in outside] != before:
         yield f"{scenario.name} | {name}: changed something outside"
-    for path in holds_secret(made.corpus):
+    for path in holds_secret(made):
         yield f"{scenario.name} | {name}: took something in: {path}"
     if memory.peak_bytes > PEAK_BYTES:
         yield f"{scenario.name} | {name}: {memory.peak_bytes / GIB:.1f} GiB of memory"

@@ -146,3 +146,21 @@ def test_a_json_column_that_holds_none_is_no_bug_of_ours(name: str, made: World,
     found = [each for each in columns(made) if each.name.endswith("detail_json:dots")]
     assert [each for scenario in found for each in problems(made, scenario, name, uid)] == []
     assert found
+
+
+ONCE_WRONG = [
+    ("device:manifests/_cache/", "manifest build"),  # /dev/zero was read into memory
+    ("device:manifests/_cache/", "train"),
+    ("column:episodes.uid:dots", "gc"),
+    ("column:episodes.length:10^18", "manifest build"),
+    ("column:episodes.duration_s:nan", "manifest build"),
+    ("column:episodes.source_split:absolute", "manifest build"),
+    ("column:manifests/built/manifest.parquet.end:2^62", "train"),
+]
+
+
+@pytest.mark.parametrize(("begin", "name"), ONCE_WRONG)
+def test_what_was_wrong_once(begin: str, name: str, made: World, uid: str) -> None:
+    found = [s for kind in (rooms, columns) for s in kind(made) if s.name.startswith(begin)]
+    assert [bad for scenario in found for bad in problems(made, scenario, name, uid)] == []
+    assert found

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ingest.catalog import Catalog
 from jobs import query
-from jobs.tables import fitted_widths, printable, rounded, table
+from jobs.tables import MOST_SHOWN, fitted_widths, printable, rounded, table
 from tests.generators.corpus import write_catalog
 
 
@@ -115,3 +115,9 @@ def test_no_table_commands_a_terminal() -> None:
     assert not set(text) & {"\x1b", "\x07", "\x9b", "\u202e"}
     assert "\\x1b]0;owned\\x07\\x9b31m\\u202eabc" in text
     assert printable("倒　水\u00a0é") == "倒　水\u00a0é"
+
+
+def test_a_cell_of_megabytes_is_cut() -> None:
+    """Rich looks at each character several times."""
+    whole = table("", ["text"], [["x" * 1_000_000]])
+    assert whole.cells == [["x" * MOST_SHOWN + "… (1,000,000 characters)"]]

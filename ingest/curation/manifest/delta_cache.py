@@ -18,13 +18,14 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from ingest.curation.manifest.delta_partial import PARTIAL
 from ingest.storage import LocalStorage, within
-from schemas.json_text import parse_json
+from schemas.errors import SourceError, TransientError
+from schemas.json_text import MAX_BYTES, parse_json
 from schemas.manifest import FOLDER, Statistics
 from schemas.parquet_file import DamagedParquet, read_table
+from schemas.regular_file import read_regular
 from schemas.trained_action import REPRESENTATION
 
 BLOCK_EPISODES = 1024
@@ -66,9 +67,11 @@ def _folder(corpus: Path, block: Block) -> Path:
 
 def cached_result(corpus: Path, digest: str) -> Statistics | None:
     """The statistics of a whole selection, if it was ever made."""
+    relative = _result(corpus, digest).relative_to(corpus).as_posix()
     try:
-        return Statistics.model_validate(parse_json(_result(corpus, digest).read_text()))
-    except (OSError, ValueError, ValidationError):
+        kept = read_regular(within(corpus, relative), max_bytes=MAX_BYTES)
+        return Statistics.model_validate(parse_json(kept))
+    except (SourceError, TransientError, ValueError):
         return None  # absent or damaged: made again
 
 

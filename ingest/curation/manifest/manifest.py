@@ -22,6 +22,7 @@ from ingest.curation.manifest.mixture_text import MixtureText
 from ingest.curation.manifest.sql import Chosen, chosen, latent_files, latents_of, taken, texts_of
 from ingest.curation.manifest.tier_rows import tier_rows
 from ingest.curation.policy.policy import Policy
+from ingest.numbers import DamagedCatalog
 from schemas.errors import ConfigError
 from schemas.manifest import (
     ROW_SCHEMA,
@@ -139,7 +140,11 @@ def _found(catalog: Catalog, request: ManifestRequest) -> tuple[PolicyFacts, Cho
 def _narrow(
     catalog: Catalog, request: ManifestRequest, found: pa.Table, text: pa.Array
 ) -> pl.DataFrame:
-    """What the arithmetic needs of each row, in their order: `ns`, how long it lasts, and what groups are made of."""
+    """What the arithmetic needs of each row, in their order: `ns`, how long it lasts, and what groups are made of.
+
+    Raises:
+        DamagedCatalog: a segment takes no time, so that nothing can be shared out by it.
+    """
     names = ["uid", "source", "dataset", "embodiment", "tier", "tasks", "licence_class", "split"]
     names += ["source_split"]
     sizes = ["start", "end", "length", "duration_s"]
@@ -152,6 +157,9 @@ def _narrow(
             pl.col("length"),
         ),
     )
+    if len(odd := frame.filter((pl.col("ns") > 0).not_())):
+        found = f"a segment of episode {odd['uid'][0]!r} takes no time"
+        raise DamagedCatalog(f"{found}; run eicorpus verify", where="table episodes")
     return frame.with_columns(_splits(catalog, request, frame)).drop(sizes)
 
 
@@ -243,13 +251,21 @@ def _mixture_facts(
 
 
 def _source_splits(frame: pl.DataFrame) -> tuple[SourceSplitCount, ...]:
-    """Where the episodes of each split that a source publishes went; nothing where no source publishes any."""
+    """Where the episodes of each split that a source publishes went; nothing where no source publishes any.
+
+    Raises:
+        DamagedCatalog: a split has a name that none has.
+    """
     if not (frame["source_split"] != "").any():
         return ()
     counts = frame.group_by("source_split", "split").agg(
         episodes=pl.col("uid").n_unique(), segments=pl.len(), ns=pl.col("ns").sum()
     )
     order: dict[str, Any] = {name: place for place, name in enumerate(("", *SPLITS))}
+    for name in ("source_split", "split"):
+        if odd := sorted(set(counts[name]) - order.keys()):
+            found = f"column {name} has {odd[0][:80]!r}, which no split is called"
+            raise DamagedCatalog(f"{found}; run eicorpus verify", where="table episodes")
     rows = sorted(
         counts.iter_rows(named=True), key=lambda r: (order[r["source_split"]], order[r["split"]])
     )

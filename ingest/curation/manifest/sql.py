@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from ingest.catalog import Catalog
 from ingest.curation.caption.choose import ADVISORY, MIN_OVERLAP, TextPolicy
 from ingest.curation.caption.rules_backend import RulesBackend
+from ingest.numbers import check_numbers
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 from schemas.manifest import LATENT
@@ -70,6 +71,7 @@ def chosen(catalog: Catalog, tiers: pa.Table, where: str) -> Chosen:
 
     Raises:
         ConfigError: it is no expression, or not one over these columns; the message is DuckDB's, and the columns follow.
+        DamagedCatalog: a number of a row is out of range.
     """
     lists = {}
     for name in ("tasks", "reasons"):
@@ -89,6 +91,7 @@ def chosen(catalog: Catalog, tiers: pa.Table, where: str) -> Chosen:
         raise ConfigError(f"{error.message}\ncolumns: {have}", where="--where") from error
     finally:
         catalog.unregister("tier_rows")
+    check_numbers("episodes", rows)
     serving = _serving(rows, lists["tasks"])
     return Chosen(rows=serving, lists=lists, num_serving_nothing=len(rows) - len(serving))
 
