@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import pairwise, takewhile
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for room in ("ingest", "jobs") for path in (ROOT / room).rglob("*.py"))
+READERS = [path for room in ("schemas", "training") for path in (ROOT / room).rglob("*.py")]
 STORAGE = ("ingest/file_system.py", "ingest/rooted.py", "ingest/storage.py", "ingest/unsynced.py")
 
 # Who else changes files, and why that is no corpus.
@@ -32,7 +35,10 @@ CHANGES_FILES = {
 # Who else joins a corpus with text that is not constant, and why that cannot lead out.
 JOINS = {
     "ingest/corpus.py": "the door itself; a uid and a digest of this run",
-    "ingest/rooted.py": "the door itself",
+    "ingest/plan.py": "raw data: files that every node must see",
+    "ingest/rooted.py": "the walk of a LocalStorage",
+    "schemas/contained.py": "raw data, where links are followed as long as they stay inside",
+    "schemas/within.py": "the door itself",
     "ingest/catalog_views.py": "the names of READABLE",
     "ingest/commit.py": "a video that a worker of this run staged, in its staging folder",
     "ingest/verify/lerobot_reader/": "a reader that knows nothing of eicorpus, of a folder that the user names",
@@ -117,17 +123,67 @@ def _is_for_writing(node: ast.Call) -> bool:
 
 
 def joins(tree: ast.AST) -> Iterator[str]:
-    """`corpus / something` where the something is no constant."""
+    """`corpus / something` where the something is no constant, and whatever else makes a path of the two."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-            left: ast.AST = node
-            while isinstance(left, ast.BinOp) and isinstance(left.op, ast.Div):
-                left = left.left
-            is_constant = isinstance(node.right, ast.Constant) or last(node.right).isupper()
-            if (last(left) in CORPUS and not is_constant) or _is_field(node.right, left):
-                yield f"line {node.lineno}: {ast.unparse(node)}"
-        if isinstance(node, ast.Call) and last(node.func) == "joinpath":
+        if _is_quotient(node) or _is_text(node) or (isinstance(node, ast.Call) and _joins(node)):
             yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def _is_quotient(node: ast.AST) -> TypeGuard[ast.expr]:
+    """`corpus / name`."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)):
+        return False
+    left: ast.AST = node
+    while isinstance(left, ast.BinOp) and isinstance(left.op, ast.Div):
+        left = left.left
+    return (_is_corpus(left) and not _is_constant(node.right)) or _is_field(node.right, left)
+
+
+def _is_text(node: ast.AST) -> TypeGuard[ast.expr]:
+    """`f"{corpus}/{name}"` and `str(corpus) + "/" + name`; `f"run it on {corpus}"` is a message."""
+    if isinstance(node, ast.JoinedStr):
+        parts = list(node.values)
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts = _summands(node)
+    else:
+        return False
+    for at, (corpus, slash) in enumerate(pairwise(parts)):
+        is_slash = isinstance(slash, ast.Constant) and str(slash.value).startswith("/")
+        if is_slash and _is_corpus(corpus):
+            # A space ends the path: what follows is the rest of a message.
+            path = takewhile(lambda each: " " not in ast.unparse(each), parts[at + 1 :])
+            if not all(map(_is_constant, path)):
+                return True
+    return False
+
+
+def _summands(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return [*_summands(node.left), *_summands(node.right)]
+    return [node]
+
+
+def _joins(node: ast.Call) -> bool:
+    """`os.path.join(corpus, name)`, `Path(corpus, name)`, `corpus.joinpath(name)`."""
+    if last(node.func) == "joinpath":
+        return not all(map(_is_constant, node.args))
+    is_join = ast.unparse(node.func) in ("os.path.join", "path.join", "Path", "pathlib.Path")
+    first, *others = node.args or [node]
+    return is_join and _is_corpus(first) and not all(map(_is_constant, others))
+
+
+def _is_corpus(node: ast.AST) -> bool:
+    """A name of a corpus, also as text: `str(corpus)`, `{corpus}` of an f-string."""
+    if isinstance(node, ast.FormattedValue):
+        return _is_corpus(node.value)
+    if isinstance(node, ast.Call) and last(node.func) in ("str", "Path", "fspath") and node.args:
+        return _is_corpus(node.args[0])
+    return last(node) in CORPUS
+
+
+def _is_constant(node: ast.AST) -> bool:
+    node = node.value if isinstance(node, ast.FormattedValue) else node
+    return isinstance(node, ast.Constant) or last(node).isupper()
 
 
 def _is_field(right: ast.AST, left: ast.AST) -> bool:
@@ -153,7 +209,7 @@ def test_one_module_changes_a_corpus() -> None:
 def test_one_door_turns_what_data_says_into_a_path() -> None:
     wrong = {
         name_of(path): found
-        for path in (*FILES, *sorted((ROOT / "training").rglob("*.py")))
+        for path in (*FILES, *READERS)
         if not is_listed(path, JOINS)
         if (found := list(joins(of(path))))
     }
@@ -164,7 +220,7 @@ def test_one_door_turns_what_data_says_into_a_path() -> None:
 def test_what_is_listed_needs_it(listed: dict[str, str], look: object) -> None:
     assert callable(look)
     for each in listed:
-        files = [path for path in FILES if name_of(path).startswith(each)]
+        files = [path for path in (*FILES, *READERS) if name_of(path).startswith(each)]
         assert any(list(look(of(path))) for path in files), each
 
 
@@ -208,6 +264,14 @@ def test_what_changes_nothing_is_let_be(text: str) -> None:
         "self.corpus.root / 'a' / name",
         "root / f'{x}'",
         "p.joinpath(q)",
+        "f'{root}/{name}'",
+        "open(f'{self.corpus.root}/{FOLDER}/x/{name}')",
+        "f'see {corpus}/datasets/{name}'",
+        "os.path.join(corpus, name)",
+        "os.path.join(str(root), 'a', row['path'])",
+        "Path(root, name)",
+        "Path(corpus) / name",
+        "str(corpus) + '/' + name",
     ],
 )
 def test_a_join_with_data_is_seen(text: str) -> None:
@@ -221,7 +285,15 @@ def test_a_join_with_data_is_seen(text: str) -> None:
         "values / names[0]",
         "corpus / 'meta'",
         "corpus.root / FOLDER",
+        "files('schemas').joinpath('hands.yaml')",
         "total / count",
+        "f'run `eicorpus verify {corpus}`, then {name}'",
+        "f'{corpus}/{FOLDER}'",
+        "f'{dataset_path}/{name}'",
+        "os.path.join(corpus, 'meta')",
+        "os.path.join(folder, name)",
+        "Path(corpus)",
+        "str(corpus) + '.part'",
     ],
 )
 def test_a_join_with_a_constant_is_let_be(text: str) -> None:
