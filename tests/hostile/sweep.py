@@ -66,7 +66,8 @@ def sampled(made: World, kind: str, count: int, seed: int) -> list[Case]:
     return random.Random(seed).sample(cases(made, kind, every=True), count)
 
 
-def _status_bytes(field: str) -> int:
+def status_bytes(field: str) -> int:
+    """Of this process, as the kernel counts it."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
@@ -85,16 +86,16 @@ def bounded_memory() -> Iterator[Memory]:
     """An allocation beyond ROOM_BYTES fails in the block, in this process and its children, and does not fill the machine."""
     memory = Memory()
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    room = _status_bytes("VmData") + ROOM_BYTES
+    room = status_bytes("VmData") + ROOM_BYTES
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    resident = _status_bytes("VmRSS")
+    resident = status_bytes("VmRSS")
     hard = before[1]
     resource.setrlimit(resource.RLIMIT_DATA, (room if hard < 0 else min(room, hard), hard))
     try:
         yield memory
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
-        memory.peak_bytes = _status_bytes("VmHWM") - resident
+        memory.peak_bytes = status_bytes("VmHWM") - resident
 
 
 def spoil(made: World, scenario: Scenario) -> None:
