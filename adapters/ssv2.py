@@ -147,5 +147,4 @@ def _videos(root: Path) -> dict[str, str]:
     """Looking an id up here never builds a path from it. Some keep the clips as mp4."""
     folder = next((f for f in VIDEO_FOLDERS if any((root / f).glob("[0-9]*.*"))), "")
     files = sorted(p for p in (root / folder).glob("*") if p.suffix.lower() in (".mp4", ".webm"))
-    ids = (p for p in files if re.fullmatch(r"\d{1,9}", p.stem))
-    return {p.stem: p.relative_to(root).as_posix() for p in ids}
+    return {p.stem: p.relative_to(root).as_posix() for p in files if re.match(r"\d{1,9}\Z", p.stem)}
