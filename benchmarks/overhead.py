@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -23,7 +23,6 @@ import typer
 from adapters.base import SourceInfo
 from ingest import snapshot
 from ingest.corpus import open_or_create
-from ingest.executor import NextWork, Result
 from ingest.plan import Request, make_plan
 from ingest.process import Work, process
 from ingest.recipe import Limits, Recipe
@@ -87,7 +86,9 @@ class Instant:
         self.rows = (scratch / "template" / STAGED).read_bytes()
         self.staging_s = 0.0
 
-    def run(self, next_work: NextWork, body: Any) -> Iterator[tuple[Work, Result]]:
+    def run(
+        self, next_work: Callable[[], Work | None], body: Any
+    ) -> Iterator[tuple[Work, Outcome]]:
         while (work := next_work()) is not None:
             started = time.perf_counter()
             outcome = self._staged(work)

@@ -619,6 +619,38 @@ LOADED_BY_OTHERS = {
 }
 
 
+def own_file(module: str) -> Path | None:
+    """The file of a module of the repository."""
+    path = ROOT.joinpath(*module.split("."))
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+def top_names(path: Path) -> set[str]:
+    """What a file defines or imports, wherever in it."""
+    nodes = list(ast.walk(tree(path)))
+    names = {n.name for n in nodes if isinstance(n, ast.ClassDef | ast.FunctionDef)}
+    names |= {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    aliases = (a for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names)
+    return names | {(a.asname or a.name).partition(".")[0] for a in aliases}
+
+
+def absent_imports(path: Path) -> Iterator[str]:
+    """What a file imports from modules of the repository that do not have it."""
+    for node in ast.walk(tree(path)):
+        source = own_file(node.module or "") if isinstance(node, ast.ImportFrom) else None
+        if source is None or not isinstance(node, ast.ImportFrom):
+            continue
+        for name in {a.name for a in node.names} - top_names(source):
+            if own_file(f"{node.module}.{name}") is None:
+                yield f"{name_of(path)}:{node.lineno} {node.module}.{name}"
+
+
+def test_what_a_benchmark_imports_is_there() -> None:
+    """Nothing else runs or type-checks them."""
+    files = (ROOT / "benchmarks").rglob("*.py")
+    assert [absent for path in files for absent in absent_imports(path)] == []
+
+
 IMPORTED_AS = {"pin": "pinocchio"}  # installed below cmeel.prefix
 
 
