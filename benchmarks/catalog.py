@@ -31,10 +31,10 @@ from benchmarks.synthetic import (
     publish,
     seconds,
 )
-from ingest.catalog import Catalog
-from ingest.query_limits import Limits
-from ingest.snapshot import Part, write_tables
-from ingest.storage import LocalStorage
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.query_limits import Limits
+from ingest.corpus.snapshot import Part, write_tables
+from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 
 PARTS = ("sql", "tier", "manifest")
@@ -59,7 +59,7 @@ def verdicts(committed: pa.Table, number: int) -> pa.Table:
 
 
 def generate(root: Path, num_episodes: int, part_rows: int) -> None:
-    """The corpus: parts like `ingest.snapshot.write_part` makes them, and one snapshot that names them."""
+    """The corpus: parts like `ingest.corpus.snapshot.write_part` makes them, and one snapshot that names them."""
     disk = LocalStorage()
     parts: dict[str, list[Part]] = {name: [] for name in TABLES}
     for first in range(0, num_episodes, part_rows):

@@ -22,17 +22,17 @@ import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
 from benchmarks.synthetic import declared, episodes, publish
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.curation.dedup.decide import decide
-from ingest.curation.dedup.find import find_copies
-from ingest.curation.dedup.judge import Thresholds
-from ingest.curation.dedup.signatures import KINDS, read_signatures
-from ingest.curation.measure.look import COEFFICIENTS, PARTS, WIDTH
-from ingest.curation.measure.trajectory import POINTS
-from ingest.query_limits import Limits
-from ingest.snapshot import Part, write_tables
-from ingest.storage import LocalStorage
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.query_limits import Limits
+from ingest.corpus import snapshot
+from ingest.corpus.snapshot import Part, write_tables
+from ingest.curation.duplicates.cluster import decide
+from ingest.curation.duplicates.compare import Thresholds
+from ingest.curation.duplicates.find import find_copies
+from ingest.curation.duplicates.signatures import KINDS, read_signatures
+from ingest.curation.measurements.each.image_signature import COEFFICIENTS, PARTS, WIDTH
+from ingest.curation.measurements.each.trajectory import POINTS
+from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 
 SEED = 31

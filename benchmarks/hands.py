@@ -22,10 +22,10 @@ from adapters.base import SourceInfo
 from adapters.containers.video_probe import probe_video
 from adapters.registry import adapter_for
 from benchmarks.ingest import machine, write_source
-from ingest.assets import Assets
-from ingest.process import Work, process
+from ingest.pipeline.assets import Assets
+from ingest.pipeline.process import Work, process
 from ingest.recipe import Recipe
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from jobs.demo.raw import egodex
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.episode import Camera, Episode, EpisodeRef, Licence, VideoSpan

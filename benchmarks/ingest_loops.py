@@ -23,15 +23,15 @@ from av.video.frame import PictureType
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from adapters.base import SourceInfo
-from ingest import snapshot
-from ingest.corpus import open_or_create
-from ingest.executor import InlineExecutor
-from ingest.plan import Request, make_plan
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_or_create
+from ingest.executors.inline import InlineExecutor
+from ingest.pipeline.plan import Request, make_plan
+from ingest.pipeline.run import RunContext, ingest
 from ingest.recipe import Limits, Recipe, VideoSettings
-from ingest.run import RunContext, ingest
-from ingest.storage import LocalStorage
-from ingest.video_encode import x264_options
-from ingest.video_scale import output_size
+from ingest.storage.local import LocalStorage
+from ingest.video.encode import x264_options
+from ingest.video.scale import output_size
 from schemas.episode import Camera, Episode, EpisodeRef, Licence, Stream, VideoWindow, pose_channel
 from schemas.rate import instants_ns
 

@@ -27,18 +27,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.ingest import machine
 from benchmarks.synthetic import peak_rss_mib
-from ingest import snapshot
-from ingest.corpus import open_corpus, writer_lock
-from ingest.executor import InlineExecutor
-from ingest.executor_local import LocalExecutor
-from ingest.latents.makers import LocalMaking
-from ingest.latents.making import LatentMaker, decode_piece, pieces_of
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus, writer_lock
+from ingest.executors.inline import InlineExecutor
+from ingest.executors.local import LocalExecutor
+from ingest.latents.backends import LocalMaking
+from ingest.latents.encode_file import LatentMaker, decode_piece, pieces_of
 from ingest.latents.plan import Todo, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
 from ingest.recipe import Limits
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from jobs.demo.raw import lerobot
 from jobs.demo.raw.scene import Scene
 from jobs.latents_report import shares_of

@@ -31,7 +31,7 @@ import typer
 from adapters.base import SourceInfo
 from benchmarks.ingest import machine
 from benchmarks.lerobot_latents import with_latents
-from ingest import snapshot
+from ingest.corpus import snapshot
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
 from schemas.episode import (
@@ -50,7 +50,7 @@ from schemas.manifest import Manifest, load
 from schemas.rate import instants_ns
 from tests.faults.runs import run
 from tests.training.corpus import annotate, build_manifest, tier_row, write_latent_file
-from training.conditioning.words import WordsReader
+from training.conditioning.hashed_words import WordsReader
 from training.data.loader import Loader
 from training.recipe import TrainRecipe
 

@@ -21,17 +21,17 @@ import pyarrow.compute as pc
 
 from benchmarks.synthetic import declared, in_own_process, peak_rss_mib, seconds
 from benchmarks.synthetic import episodes as episode_rows
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.curation.manifest.dealt import SplitBy
-from ingest.curation.manifest.delta_stats import selection, statistics
-from ingest.curation.manifest.manifest import ManifestRequest, build
-from ingest.curation.manifest.mixture_text import mixture_from
-from ingest.curation.manifest.store import publish
-from ingest.executor import InlineExecutor
-from ingest.lerobot_writer import arrow_column, parquet_bytes
-from ingest.query_limits import Limits
-from ingest.storage import LocalStorage
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.query_limits import Limits
+from ingest.corpus import snapshot
+from ingest.corpus.lerobot_writer import arrow_column, parquet_bytes
+from ingest.corpus.manifest_folders import publish
+from ingest.curation.manifests.action_stats import selection, statistics
+from ingest.curation.manifests.manifest import ManifestRequest, build
+from ingest.curation.manifests.mixture_text import mixture_from
+from ingest.curation.manifests.splits import SplitBy
+from ingest.executors.inline import InlineExecutor
+from ingest.storage.local import LocalStorage
 from schemas.action import action_spec
 from schemas.catalog import TABLES
 from schemas.geometry import rot6d_cols_from_rotmat, rotmat_from_rotvec

@@ -20,11 +20,11 @@ import typer
 
 from benchmarks.ingest import machine
 from benchmarks.synthetic import peak_rss_mib
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.curation.measures import measures
-from ingest.curation.measuring import MeasureWork, measure_episode, missing, work_of
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.curation.measurements.registry import measures
+from ingest.curation.measurements.runner import MeasureWork, measure_episode, missing, work_of
+from ingest.storage.local import LocalStorage
 from jobs.demo.raw import lerobot
 from jobs.demo.raw.scene import Scene
 from tests.faults.runs import run

@@ -21,14 +21,14 @@ import numpy as np
 import typer
 
 from adapters.base import SourceInfo
-from ingest import snapshot
-from ingest.corpus import open_or_create
-from ingest.plan import Request, make_plan
-from ingest.process import Work, process
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_or_create
+from ingest.corpus.staging import STAGED
+from ingest.pipeline.plan import Request, make_plan
+from ingest.pipeline.process import Work, process
+from ingest.pipeline.run import RunContext, ingest
 from ingest.recipe import Limits, Recipe
-from ingest.run import RunContext, ingest
-from ingest.staging import STAGED
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from schemas.episode import Episode, EpisodeRef, Licence, Stream, gripper_channel
 from schemas.outcome import Outcome
 from schemas.rate import instants_ns

@@ -86,7 +86,7 @@ def cost_of_worker(source: str) -> Cost:
 
 def print_worker_cost(source: str) -> None:
     """Run by `WORKER`, the driver."""
-    from ingest.executor_local import LocalExecutor
+    from ingest.executors.local import LocalExecutor
     from ingest.recipe import Limits
 
     work = iter([source])

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ingest.snapshot import Part, Snapshot, publish_tables
-from ingest.storage import LocalStorage
+from ingest.corpus.snapshot import Part, Snapshot, publish_tables
+from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 
 SOURCES = ("agibot_world", "droid", "egodex", "ego4d", "oxe", "robocoin")

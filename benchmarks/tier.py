@@ -16,15 +16,15 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.synthetic import declared, episodes, in_own_process, peak_rss_mib, publish, seconds
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.corpus import Corpus
-from ingest.curation.policy.policy import load_policy
-from ingest.curation.policy.sql import used
-from ingest.curation.tier.count import judged_counts, stored_counts
-from ingest.curation.tier.tier import Judged, commit, judge
-from ingest.snapshot import Part
-from ingest.storage import LocalStorage
+from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus
+from ingest.corpus.snapshot import Part
+from ingest.curation.tiers.count import judged_counts, stored_counts
+from ingest.curation.tiers.policy import load_policy
+from ingest.curation.tiers.policy_sql import used
+from ingest.curation.tiers.tier import Judged, commit, judge
+from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 
 SEED = 30_000

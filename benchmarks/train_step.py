@@ -30,7 +30,7 @@ from training.model.attention import kernels_of
 from training.model.network import Known, Network, Text
 from training.model.settings import Architecture, ModelSettings
 from training.recipe import TrainRecipe, load_recipe
-from training.run.blocks import prepare_blocks
+from training.run.compile_blocks import prepare_blocks
 from training.run.compute import flops_per_sample, matmul_peak
 from training.run.optimiser import adamw
 from training.run.parallel import Ranks

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.catalog import Catalog
-from ingest.curation.view import EpisodeView, open_view
-from ingest.dataset_info import read_info
+from ingest.catalog.catalog import Catalog
+from ingest.corpus.dataset_info import read_info
+from ingest.curation.measurements.view import EpisodeView, open_view
 from ingest.latents.arrays import Latents, read_latents
-from ingest.latents.grid import pictures_at
-from ingest.storage import within
+from ingest.latents.frame_grid import pictures_at
+from ingest.storage.local import within
 from schemas.errors import ConfigError
 
 Float32 = npt.NDArray[np.float32]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ingest.assets import Assets
+from ingest.pipeline.assets import Assets
 from schemas.errors import ConfigError
 
 MANO_ENV = "EICORPUS_MANO_DIR"

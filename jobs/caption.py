@@ -11,20 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from ingest import snapshot
-from ingest.corpus import Corpus, open_corpus
-from ingest.curation.caption.audit import as_csv, as_html, result_of, sample
-from ingest.curation.caption.backends import backend_for
-from ingest.curation.caption.cache import Cache
-from ingest.curation.caption.run import CaptionTally, caption_corpus
-from ingest.curation.caption.settings import CaptionSettings
-from ingest.curation.caption.work import sheets_of, work_of
-from ingest.snapshot import Snapshot
-from ingest.storage import LocalStorage
-from ingest.writing import writing
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.writing import writing
+from ingest.curation.captions.audit import as_csv, as_html, result_of, sample
+from ingest.curation.captions.backends import backend_for
+from ingest.curation.captions.cache import Cache
+from ingest.curation.captions.run import CaptionTally, caption_corpus
+from ingest.curation.captions.settings import CaptionSettings
+from ingest.curation.captions.work import sheets_of, work_of
+from ingest.storage.local import LocalStorage
 from jobs.caption_settings import key_of, settings_from, text_of
-from jobs.context import new_run_id
 from jobs.output import answer_json, outside, progress_of, stderr, stdout, table
+from jobs.run_context import new_run_id
 from schemas.errors import ConfigError
 
 

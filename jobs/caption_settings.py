@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ingest.curation.caption.settings import CaptionSettings
+from ingest.curation.captions.settings import CaptionSettings
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid
 from schemas.regular_file import read_regular

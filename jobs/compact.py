@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.life.compact import compact, counted, planned
-from ingest.storage import LocalStorage
-from ingest.writing import writing
-from jobs.context import new_run_id
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.corpus.writing import writing
+from ingest.maintenance.compact import compact, counted, planned
+from ingest.storage.local import LocalStorage
 from jobs.output import answer_json, progress_of, stdout, table
+from jobs.run_context import new_run_id
 
 
 def command(

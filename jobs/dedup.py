@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.corpus import Corpus, open_corpus
-from ingest.curation.dedup.decide import (
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.next_command import next_command
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.writing import writing
+from ingest.curation.duplicates.cluster import (
     Clusters,
     commit,
     decide,
@@ -23,16 +26,13 @@ from ingest.curation.dedup.decide import (
     numbers_of,
     summary,
 )
-from ingest.curation.dedup.find import Copies, Side, find_copies, find_leaks
-from ingest.curation.dedup.judge import Thresholds
-from ingest.curation.dedup.signatures import KINDS, Signatures, read_signatures
-from ingest.curation.dedup.straddle import REMEDIES
-from ingest.next_command import next_command
-from ingest.snapshot import Snapshot
-from ingest.storage import LocalStorage
-from ingest.writing import writing
-from jobs.context import new_run_id
+from ingest.curation.duplicates.compare import Thresholds
+from ingest.curation.duplicates.find import Copies, Side, find_copies, find_leaks
+from ingest.curation.duplicates.leakage import REMEDIES
+from ingest.curation.duplicates.signatures import KINDS, Signatures, read_signatures
+from ingest.storage.local import LocalStorage
 from jobs.output import answer_json, duration, progress_of, stdout, table
+from jobs.run_context import new_run_id
 from schemas import manifest
 from schemas.errors import ConfigError
 from schemas.split import SPLITS

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from adapters.registry import resolved
 from ingest.check import Check, Verdict
-from ingest.doctor import Examined, Picture, as_json, contact_sheet, examine, over_all
-from ingest.plan import Request, assets_of, discover, survey
+from ingest.doctor.doctor import Examined, Picture, as_json, contact_sheet, examine, over_all
+from ingest.pipeline.plan import Request, assets_of, discover, survey
 from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
 from jobs.ingest import options_from, recipe_from
 from jobs.options import SOURCE_HELP

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from jobs.checkpoint_option import step_from
-from jobs.eval_words import (
+from jobs.eval_format import (
     COMPARED,
     comparison_rows,
     headline,
@@ -37,7 +37,7 @@ from schemas.errors import ConfigError
 
 if TYPE_CHECKING:
     from jobs.tables import FittedTable
-    from training.evaluation.held_out import Evaluated, EvaluationRequest
+    from training.evaluation.evaluate_checkpoint import Evaluated, EvaluationRequest
     from training.evaluation.summary import Comparison, Line
 
 
@@ -82,7 +82,9 @@ def command(
 ) -> None:
     """Ask a trained network for actions and pictures of segments that it never saw, and compare with doing nothing."""
     check_installed()
-    from training.evaluation.held_out import EvaluationRequest  # torch: the base works without it
+    from training.evaluation.evaluate_checkpoint import (
+        EvaluationRequest,  # torch: the base works without it
+    )
 
     _check_known(must_beat or [])
     request = EvaluationRequest(
@@ -128,7 +130,7 @@ def _evaluated(
 ) -> tuple[dict[str, Any], Evaluated]:
     """What was asked of whom, for people and programs; and what came out."""
     from schemas import manifest as manifests
-    from training.evaluation.held_out import held_out
+    from training.evaluation.evaluate_checkpoint import held_out
     from training.run.checkpoint import checkpoint_of
     from training.run.parallel import Ranks, device_for
 

@@ -6,12 +6,12 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from ingest.report.markup import Markup, image, listed, section, shown, table, tag
+from ingest.report.html import Markup, image, listed, section, shown, table, tag
 from ingest.report.style import GUARD, STYLE
-from jobs.eval_words import COMPARED, comparison_rows, headline, interval_text, percent
+from jobs.eval_format import COMPARED, comparison_rows, headline, interval_text, percent
 from schemas.supervision import Task
+from training.evaluation.evaluate_checkpoint import Evaluated
 from training.evaluation.figures import error_over_horizon, latents_as_colours
-from training.evaluation.held_out import Evaluated
 from training.evaluation.summary import Line
 
 ABOUT_SKILL = (

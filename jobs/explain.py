@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.curation.policy.policy import BUILT_IN, load_policy
-from ingest.curation.tier.explain import Explained, explain, policy_in_force
-from ingest.episode_lookup import find_uids
-from ingest.next_command import next_command
+from ingest.catalog.episode_lookup import find_uids
+from ingest.catalog.next_command import next_command
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.curation.tiers.explain import Explained, explain, policy_in_force
+from ingest.curation.tiers.policy import BUILT_IN, load_policy
 from jobs.options import EPISODE_HELP
 from jobs.output import answer_json, stdout, table
 from jobs.tier import POLICY_HELP

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from ingest import snapshot
-from ingest.corpus import open_corpus, uid_of
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus, uid_of
+from ingest.corpus.writing import writing
 from ingest.export.iceberg import Exported, export
 from ingest.export.mark import Step
 from ingest.export.warehouse import DEFAULT_NAME, Warehouse, open_configured, open_folder
-from ingest.storage import LocalStorage
-from ingest.writing import writing
+from ingest.storage.local import LocalStorage
 from jobs.output import answer_json, outside, progress_of, stdout, table
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError

@@ -8,17 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.episode_lookup import find_uids
-from ingest.life.forget import forget
-from ingest.life.lookup import Preview, preview
-from ingest.next_command import next_command
-from ingest.storage import LocalStorage
-from ingest.writing import writing
-from jobs.context import new_run_id
+from ingest.catalog.episode_lookup import find_uids
+from ingest.catalog.next_command import next_command
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.corpus.writing import writing
+from ingest.maintenance.erase import forget
+from ingest.maintenance.erasure_plan import Preview, preview
+from ingest.storage.local import LocalStorage
 from jobs.options import EPISODE_HELP
 from jobs.output import answer_json, stdout, table
+from jobs.run_context import new_run_id
 
 
 def command(

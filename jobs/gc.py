@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.life.collect import Rubbish, collect, rubbish
-from ingest.life.erasure import honour_in_manifests
-from ingest.storage import LocalStorage
-from ingest.tombstones import tombstones
-from ingest.writing import writing
+from ingest.corpus import snapshot
+from ingest.corpus.erasure import honour_in_manifests
+from ingest.corpus.layout import open_corpus
+from ingest.corpus.tombstones import tombstones
+from ingest.corpus.writing import writing
+from ingest.maintenance.gc import Rubbish, collect, rubbish
+from ingest.storage.local import LocalStorage
 from jobs.output import answer_json, gigabytes, stdout, table
 
 S_PER_DAY = 86_400.0

@@ -10,23 +10,23 @@ import typer
 from pydantic import ValidationError
 
 from adapters.registry import resolved
-from ingest import snapshot
-from ingest.corpus import MARKER, open_corpus, open_or_create
-from ingest.executor import Executor, InlineExecutor
-from ingest.executor_local import LocalExecutor
-from ingest.executor_ray import RayExecutor
-from ingest.plan import Request, make_plan
+from ingest.corpus import snapshot
+from ingest.corpus.layout import MARKER, open_corpus, open_or_create
+from ingest.corpus.writing import writing
+from ingest.executors.inline import Executor, InlineExecutor
+from ingest.executors.local import LocalExecutor
+from ingest.executors.ray import RayExecutor
+from ingest.pipeline.plan import Request, make_plan
+from ingest.pipeline.run import Tally, ingest, is_within_allowance
 from ingest.recipe import Limits, Recipe
-from ingest.run import Tally, ingest, is_within_allowance
-from ingest.storage import LocalStorage
-from ingest.writing import writing
+from ingest.storage.local import LocalStorage
 from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
-from jobs.context import new_corpus_uid, new_run
 from jobs.cores import usable_cores
 from jobs.ingest_report import Live, plan_as_json, report, show_plan, show_report
 from jobs.options import SOURCE_HELP
 from jobs.output import answer_json, warn
 from jobs.ray_token import require_token
+from jobs.run_context import new_corpus_uid, new_run
 from schemas.errors import ConfigError
 from schemas.invalid import invalid
 from schemas.yaml_text import read_yaml

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ingest.plan import Plan
-from ingest.run import Tally
+from ingest.pipeline.plan import Plan
+from ingest.pipeline.run import Tally
 from jobs.output import duration, gigabytes, stderr, stdout, table
 from jobs.progress import ProgressLine
 

@@ -1,6 +1,6 @@
 """`eicorpus latents CORPUS --encoder NAME`: tokens of every picture on the grid, for episodes that do not have them yet.
 
-The options only: what is done is in `jobs/latents_pictures.py`, and with `--vlm`, for features of instructions, in `jobs/latents_vlm.py`.
+The options only: what is done is in `jobs/encode_images.py`, and with `--vlm`, for features of instructions, in `jobs/encode_text.py`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from ingest.corpus import open_corpus
+from ingest.corpus.layout import open_corpus
 from ingest.models.encoder import EncoderChoice
 from ingest.models.encoder_weights import WeightSource
 from ingest.models.encoders import EncoderSpec, encoder_spec
-from jobs import latents_pictures, latents_vlm
+from jobs import encode_images, encode_text
+from jobs.encode_images import PicturesRequest
+from jobs.encode_text import VlmRequest
 from jobs.latents_list import show_list
-from jobs.latents_pictures import PicturesRequest
-from jobs.latents_vlm import VlmRequest
 from jobs.options import AsJson, Device, RayAddress
 from schemas.errors import ConfigError
 
@@ -104,7 +104,7 @@ def command(
             device=device,
             batch=batch,
         )
-        latents_vlm.encode(opened, asked, dry_run=dry_run, as_json=as_json)
+        encode_text.encode(opened, asked, dry_run=dry_run, as_json=as_json)
         return
     choice = EncoderChoice(
         model=encoder,
@@ -126,7 +126,7 @@ def command(
         is_on_ray=is_on_ray,
         address=address,
     )
-    latents_pictures.encode(opened, request, dry_run=dry_run, as_json=as_json)
+    encode_images.encode(opened, request, dry_run=dry_run, as_json=as_json)
 
 
 def _refuse_unheard(context: typer.Context, *, is_of_text: bool, is_on_ray: bool) -> None:

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ingest.latents.cost_estimate import STORAGES, Probe, bytes_of
 from ingest.latents.plan import Todo
-from ingest.latents.probe import STORAGES, Probe, bytes_of
 from ingest.models.encoder import ImageEncoder
-from jobs.latents_room import free_bytes
+from jobs.disk_space import free_bytes
 from jobs.output import answer_json, duration, gigabytes, stderr, stdout
 
 SHOWN_CAMERAS = 12  # by name

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ingest.latents.text_encoding import TextEncoder, TextTally
+from ingest.latents.text_plan import Plan
 from ingest.models.vlm import LocalVlm
-from ingest.text_features.encoding import TextEncoder, TextTally
-from ingest.text_features.plan import Plan
-from jobs.latents_room import free_bytes
+from jobs.disk_space import free_bytes
 from jobs.output import answer_json, duration, gigabytes, stderr, stdout, table
 
 MEASURED_TEXTS = 200  # whose tokens are counted for the plan

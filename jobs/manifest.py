@@ -9,20 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.corpus import Corpus, open_corpus, uid_of
-from ingest.curation.caption.choose import TextPolicy
-from ingest.curation.dedup.straddle import straddling
-from ingest.curation.manifest.building import building
-from ingest.curation.manifest.dealt import SplitBy
-from ingest.curation.manifest.delta_stats import Selection, num_missing, selection, statistics
-from ingest.curation.manifest.manifest import Built, ManifestRequest, build
-from ingest.curation.manifest.mixture_text import load_mixture
-from ingest.curation.manifest.store import existing, manifest_folder, publish
-from ingest.curation.policy.policy import load_policy
-from ingest.executor import Executor
-from ingest.storage import LocalStorage
+from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus, open_corpus, uid_of
+from ingest.corpus.manifest_folders import existing, manifest_folder, publish
+from ingest.curation.captions.select import TextPolicy
+from ingest.curation.duplicates.leakage import straddling
+from ingest.curation.manifests.action_stats import Selection, num_missing, selection, statistics
+from ingest.curation.manifests.building import building
+from ingest.curation.manifests.manifest import Built, ManifestRequest, build
+from ingest.curation.manifests.mixture_text import load_mixture
+from ingest.curation.manifests.splits import SplitBy
+from ingest.curation.tiers.policy import load_policy
+from ingest.executors.inline import Executor
+from ingest.storage.local import LocalStorage
 from jobs.cores import usable_cores
 from jobs.ingest import executor_for, limits_from
 from jobs.manifest_look import (

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from ingest.corpus import open_corpus, uid_of
-from ingest.curation.manifest.diff import compare
-from ingest.curation.manifest.store import manifest_folder, manifest_names
-from ingest.curation.manifest.verify import verify_manifest
-from ingest.query_limits import Limits
+from ingest.catalog.query_limits import Limits
+from ingest.corpus.layout import open_corpus, uid_of
+from ingest.corpus.manifest_folders import manifest_folder, manifest_names
+from ingest.curation.manifests.diff import compare
+from ingest.verify.manifest import verify_manifest
 from jobs.cores import usable_cores
 from jobs.manifest_report import (
     as_object,

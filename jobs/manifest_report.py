@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ingest.curation.manifest.diff import Difference
-from ingest.next_command import next_command
+from ingest.catalog.next_command import next_command
+from ingest.curation.manifests.diff import Difference
 from jobs.output import stdout, table
 from schemas.manifest import ManifestFacts, Statistics
 from schemas.source_split import HELD_OUT

@@ -8,18 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.curation.measures import Measure, chosen, measures
-from ingest.curation.measuring import MeasureTally, Todo, measure_corpus, missing
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.corpus.writing import writing
+from ingest.curation.measurements.registry import Measure, chosen, measures
+from ingest.curation.measurements.runner import MeasureTally, Todo, measure_corpus, missing
 from ingest.models.hand_detector import HAND_LANDMARKER, open_detector
-from ingest.storage import LocalStorage
-from ingest.writing import writing
-from jobs.context import new_run_id
+from ingest.storage.local import LocalStorage
 from jobs.cores import usable_cores
 from jobs.ingest import executor_for, limits_from
 from jobs.models import HAND_LANDMARKER_ENV, HandLandmarkerFile
 from jobs.output import answer_json, duration, progress_of, stderr, stdout, table
+from jobs.run_context import new_run_id
 from schemas.errors import ConfigError
 
 _HOW = (

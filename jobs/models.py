@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.hand_landmarker_file import MEDIAPIPE, fetch_task, task_of_wheel, write_task
 from ingest.models.hand_detector import HAND_LANDMARKER
-from ingest.storage import LocalStorage
+from ingest.models.hand_landmarker_file import MEDIAPIPE, fetch_task, task_of_wheel, write_task
+from ingest.storage.local import LocalStorage
 from jobs.output import answer_json, stdout, table
 from schemas.errors import ConfigError
 

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 
-from ingest.corpus import open_corpus
-from ingest.query_limits import Limits
-from ingest.query_process import answer
+from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_process import answer
+from ingest.corpus.layout import open_corpus
 from jobs.output import answer_json, outside, stderr
 from jobs.tables import FittedTable, escaped, printable, rounded, vertical
 from schemas.errors import ConfigError

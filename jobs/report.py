@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.corpus import open_corpus, uid_of
-from ingest.curation.policy.policy import BUILT_IN, load_policy
-from ingest.curation.tier.explain import policy_in_force
-from ingest.query_limits import Limits
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.query_limits import Limits
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus, uid_of
+from ingest.curation.tiers.explain import policy_in_force
+from ingest.curation.tiers.policy import BUILT_IN, load_policy
 from ingest.report.overview import Asked
 from ingest.report.page import report
 from jobs.output import answer_json, outside, stdout

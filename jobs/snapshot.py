@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.life.difference import Difference, difference
-from ingest.life.history import Entry, entries
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.corpus.snapshot_list import Entry, entries
+from ingest.maintenance.snapshot_diff import Difference, difference
 from jobs.output import answer_json, gigabytes, stdout, table
 
 SHOWN = 50

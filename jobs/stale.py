@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from adapters.registry import ADAPTERS, adapter_for, adapters_of_packages
-from ingest import snapshot
-from ingest.corpus import open_corpus
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
 from ingest.latents.stale import encoder_states
 from jobs.ingest import recipe_from
 from jobs.output import answer_json, stdout, table

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.corpus import Corpus, open_corpus
-from ingest.curation.policy.policy import BUILT_IN, Policy, load_policy
-from ingest.curation.policy.sql import TIERS
-from ingest.curation.tier.count import (
+from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.writing import writing
+from ingest.curation.tiers.count import (
     Count,
     Counts,
     cap_counts,
@@ -23,12 +23,12 @@ from ingest.curation.tier.count import (
     rule_counts,
     stored_counts,
 )
-from ingest.curation.tier.tier import Judged, commit, is_up_to_date, judge
-from ingest.snapshot import Snapshot
-from ingest.storage import LocalStorage
-from ingest.writing import writing
-from jobs.context import new_run_id
+from ingest.curation.tiers.policy import BUILT_IN, Policy, load_policy
+from ingest.curation.tiers.policy_sql import TIERS
+from ingest.curation.tiers.tier import Judged, commit, is_up_to_date, judge
+from ingest.storage.local import LocalStorage
 from jobs.output import answer_json, progress_of, stdout, table
+from jobs.run_context import new_run_id
 
 LACKS_SHOWN = 3
 POLICY_HELP = "A built-in policy by name, or a YAML file."

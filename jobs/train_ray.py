@@ -17,11 +17,11 @@ from ray.train import RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-from ingest.executor_ray import RayExecutor
+from ingest.executors.ray import RayExecutor
 from jobs.cores import usable_cores
 from jobs.ingest import limits_from
 from jobs.ray_token import require_token
-from jobs.stop_request import StopRequest
+from jobs.signals import StopRequest
 from jobs.train_run import answer, train
 from schemas.errors import ConfigError, PipelineError, TransientError
 from training.run.parallel import BACKENDS, Ranks

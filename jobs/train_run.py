@@ -11,12 +11,12 @@ from typing import Any
 
 from jobs.output import answer_json, stderr
 from jobs.progress import ProgressLine
-from jobs.stop_request import StopRequest
+from jobs.signals import StopRequest
 from jobs.train_log import sinks_of
 from jobs.train_report import progress_note, show_done, show_idle_gpus, show_plan
 from schemas.errors import ConfigError
+from training.run.build import open_session
 from training.run.checkpoint import checkpoints
-from training.run.opening import open_session
 from training.run.parallel import Ranks, device_for, gpus_in_reach, joined
 from training.run.run_folder import forget_stop, held, is_asked_to_stop, logged, write_result
 from training.run.session import TrainRequest, World

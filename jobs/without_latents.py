@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ingest import snapshot
+from ingest.catalog.next_command import next_command
+from ingest.corpus import snapshot
 from ingest.latents.stale import encoder_states
-from ingest.next_command import next_command
 from jobs.output import warn
 from schemas.errors import ConfigError
 from schemas.manifest import ManifestFacts, has_latents, load_facts, load_rows

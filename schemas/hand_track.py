@@ -1,7 +1,7 @@
 """One hand as its source tells it, on the source's own clock: what an adapter hands over, and nothing derived.
 
 A source gives joints, or a wrist pose, or parameters of MANO, or several of these; in the world or in a camera. The stage
-`ingest/stages/hands.py` makes the canonical wrist pose and the 21 points of it.
+`ingest/transforms/hands.py` makes the canonical wrist pose and the 21 points of it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.lerobot import CHUNK_SIZE
-from schemas.tensor_page import metadata_of, page_of
+from schemas.safetensors_metadata import metadata_of, page_of
 
 VERSION = 1  # a reader refuses a higher one
 FOLDER = "latents"  # in a dataset

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.latents import latent_file
-from schemas.tensor_page import metadata_of, page_of
+from schemas.safetensors_metadata import metadata_of, page_of
 from schemas.vlm_chat import TEXT_SLOT
 
 VERSION = 1  # a reader refuses a higher one

@@ -1,6 +1,6 @@
 """The one door from a name to a path of a corpus that is read: nothing on the way is a link, and nothing leads out.
 
-`schemas/contained.py` is the counterpart for raw data, where links are followed as long as they stay inside.
+`schemas/safe_path.py` is the counterpart for raw data, where links are followed as long as they stay inside.
 """
 
 from __future__ import annotations

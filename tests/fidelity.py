@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from adapters.registry import ADAPTERS
-from ingest.assets import NO_ASSETS, Assets
+from ingest.pipeline.assets import NO_ASSETS, Assets
 from jobs.demo.raw import Written, agibot_world, ego4d, lerobot, metaworld_hdf5, oxe
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.scene import Scene

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import os
 import re
@@ -32,7 +33,7 @@ MAY_IMPORT = {
 }
 TORCH_ROOMS = ("training/", "ingest/models/")
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "ray": ("ingest/executor", "jobs/"),
+    "ray": ("ingest/executors/", "jobs/"),
     "torch": TORCH_ROOMS,
     "transformers": TORCH_ROOMS,
     "argparse": ("jobs/",),
@@ -154,6 +155,121 @@ def test_every_third_party_import_is_a_declared_dependency(path: Path) -> None:
         assert found & allowed, f"{module} comes from {found}, which pyproject.toml does not offer"
 
 
+# --- the rooms of ingest ----------------------------------------------------------------------------------------------
+
+# Room -> the rooms whose public modules it imports. A room is a folder with one job, or a module that stands alone.
+ROOMS: dict[str, set[str]] = {
+    "catalog": {"corpus"},
+    "check": set(),
+    "corpus": {"recipe", "storage"},
+    "curation.captions": {
+        "check",
+        "corpus",
+        "curation.measurements",
+        "models",
+        "storage",
+        "transforms",
+        "video",
+    },
+    "curation.duplicates": {"catalog", "corpus", "curation.measurements", "storage"},
+    "curation.manifests": {
+        "catalog",
+        "corpus",
+        "curation.captions",
+        "curation.duplicates",
+        "curation.measurements",
+        "curation.tiers",
+        "executors",
+        "storage",
+    },
+    "curation.measurements": {"catalog", "corpus", "executors", "models", "storage", "transforms"},
+    "curation.tiers": {"catalog", "corpus", "curation.measurements", "storage"},
+    "doctor": {"check", "corpus", "pipeline", "recipe", "storage", "transforms", "video"},
+    "executors": {"corpus", "recipe", "storage"},
+    "export": {"catalog", "corpus", "storage"},
+    "latents": {
+        "catalog",
+        "corpus",
+        "curation.captions",
+        "executors",
+        "models",
+        "storage",
+        "video",
+    },
+    "maintenance": {"catalog", "corpus", "executors", "recipe", "storage", "video"},
+    "models": {"storage"},
+    "pipeline": {"corpus", "executors", "models", "recipe", "storage", "transforms", "video"},
+    "recipe": set(),
+    "report": {"catalog", "corpus", "curation.captions", "curation.tiers", "storage"},
+    "storage": set(),
+    "stored_episode": {"catalog", "corpus", "curation.measurements", "latents", "storage"},
+    "transforms": {"recipe"},
+    "verify": {"corpus", "curation.manifests", "curation.tiers", "recipe", "storage", "video"},
+    "video": {"recipe"},
+}
+
+
+def room_of(module: str) -> str:
+    inside = module.removeprefix("ingest.")
+    return max((room for room in ROOMS if f"{inside}.".startswith(f"{room}.")), key=len, default="")
+
+
+@cache
+def modules() -> frozenset[str]:
+    return frozenset(name_of(path).removesuffix(".py").replace("/", ".") for path in FILES)
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Modules of ours that a file imports, by their whole names."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules() else node.module
+
+
+def public_modules(room: str) -> set[str]:
+    """What `__all__` of a room names; a module that stands alone is public itself."""
+    folder = ROOT / "ingest" / room.replace(".", "/")
+    if not folder.is_dir():
+        return {f"ingest.{room}"}
+    for node in tree(folder / "__init__.py").body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return {f"ingest.{room}.{name}" for name in ast.literal_eval(node.value)}
+    return set()
+
+
+def test_the_rooms_of_ingest_import_each_other_as_the_table_says() -> None:
+    arrows: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for path in FILES:
+        room = room_of(name_of(path).removesuffix(".py").replace("/", "."))
+        if room and name_of(path).startswith("ingest/"):
+            others = {room_of(m) for m in imported_modules(path) if m.startswith("ingest.")}
+            arrows[room] |= others - {room, ""}
+    assert arrows == ROOMS
+    graphlib.TopologicalSorter(ROOMS).prepare()  # CycleError: two rooms need each other
+
+
+@each_file
+def test_other_rooms_import_only_the_public_modules_of_a_room(path: Path) -> None:
+    here = room_of(name_of(path).removesuffix(".py").replace("/", "."))
+    for module in imported_modules(path):
+        room = room_of(module) if module.startswith("ingest.") else ""
+        if room and (room != here or not name_of(path).startswith("ingest/")):
+            shown = public_modules(room)
+            assert any(f"{module}.".startswith(f"{name}.") for name in shown), (
+                f"{module} is private to ingest/{room}"
+            )
+
+
+def test_every_file_of_ingest_is_in_a_room() -> None:
+    inside = (path for path in FILES if name_of(path).startswith("ingest/"))
+    left = [
+        name_of(p) for p in inside if not room_of(name_of(p).removesuffix(".py").replace("/", "."))
+    ]
+    assert left == ["ingest/__init__.py", "ingest/curation/__init__.py"]
+
+
 # --- files of other people ------------------------------------------------------------------------------------------
 
 
@@ -176,7 +292,7 @@ ELSEWHERE = "ingest/verify/lerobot_reader/"  # runs in an environment without th
 @each_file
 def test_a_video_is_opened_in_one_place(path: Path) -> None:
     """`schemas.video_opening.open_video`: a FIFO hangs a bare `av.open`, a Latin-1 tag raises in it, a playlist leads elsewhere."""
-    if name_of(path) in ("schemas/video_opening.py", "ingest/video_encode.py"):  # the second writes
+    if name_of(path) in ("schemas/video_opening.py", "ingest/video/encode.py"):  # the second writes
         return
     opened = (node for name, node in calls(path) if name == "av.open")
     assert [node.lineno for node in opened if not is_written(node)] == []
@@ -197,10 +313,10 @@ PARSES = {
 }
 MAY_PARSE = {
     *("schemas/json_text.py", "schemas/yaml_text.py"),
-    "ingest/curation/policy/text.py",  # places of values; it checks the text by `check_yaml_events` first
+    "ingest/curation/tiers/policy_loader.py",  # places of values; it checks the text by `check_yaml_events` first
     *(
-        "ingest/query_child.py",
-        "ingest/query_process.py",
+        "ingest/catalog/query_child.py",
+        "ingest/catalog/query_process.py",
     ),  # what two processes of ours tell each other
     "jobs/demo/raw/agibot_world.py",  # goes on with a file that it has written
 }

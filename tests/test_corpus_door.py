@@ -13,18 +13,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for room in ("ingest", "jobs") for path in (ROOT / room).rglob("*.py"))
 READERS = [path for room in ("schemas", "training") for path in (ROOT / room).rglob("*.py")]
-STORAGE = ("ingest/file_system.py", "ingest/rooted.py", "ingest/storage.py", "ingest/unsynced.py")
+STORAGE = (
+    "ingest/storage/file_system.py",
+    "ingest/storage/rooted.py",
+    "ingest/storage/local.py",
+    "ingest/storage/unsynced.py",
+)
 
 # Who else changes files, and why that is no corpus.
 CHANGES_FILES = {
-    "ingest/corpus.py": "what the lock of the writer says",
-    "ingest/lock_file.py": "locks, opened without following a link",
-    "ingest/executor_worker.py": "the watchdog of a worker, in the folder that its driver has just made",
-    "ingest/query_child.py": "/dev/null",
+    "ingest/corpus/layout.py": "what the lock of the writer says",
+    "ingest/storage/lock_file.py": "locks, opened without following a link",
+    "ingest/executors/ray_worker.py": "the watchdog of a worker, in the folder that its driver has just made",
+    "ingest/catalog/query_child.py": "/dev/null",
     "ingest/export/warehouse.py": "a warehouse that the user names",
-    "ingest/hand_landmarker_file.py": "a file that the user names",
+    "ingest/models/hand_landmarker_file.py": "a file that the user names",
     "ingest/verify/peer_environment.py": "an environment of its own",
-    "ingest/video_encode.py": "libav writes into a staging folder that LocalStorage has just made",
+    "ingest/video/encode.py": "libav writes into a staging folder that LocalStorage has just made",
     "jobs/caption.py": "a folder for people that the user names",
     "jobs/cli.py": "/dev/null",
     "jobs/demo/": "raw data and a folder of its own",
@@ -34,13 +39,13 @@ CHANGES_FILES = {
 }
 # Who else joins a corpus with text that is not constant, and why that cannot lead out.
 JOINS = {
-    "ingest/corpus.py": "the door itself; a uid and a digest of this run",
-    "ingest/plan.py": "raw data: files that every node must see",
-    "ingest/rooted.py": "the walk of a LocalStorage",
-    "schemas/contained.py": "raw data, where links are followed as long as they stay inside",
+    "ingest/corpus/layout.py": "the door itself; a uid and a digest of this run",
+    "ingest/pipeline/plan.py": "raw data: files that every node must see",
+    "ingest/storage/rooted.py": "the walk of a LocalStorage",
+    "schemas/safe_path.py": "raw data, where links are followed as long as they stay inside",
     "schemas/within.py": "the door itself",
-    "ingest/catalog_views.py": "the names of READABLE",
-    "ingest/commit.py": "a video that a worker of this run staged, in its staging folder",
+    "ingest/catalog/views.py": "the names of READABLE",
+    "ingest/corpus/commit.py": "a video that a worker of this run staged, in its staging folder",
     "ingest/verify/lerobot_reader/": "a reader that knows nothing of eicorpus, of a folder that the user names",
     "jobs/demo/": "raw data and a folder of its own",
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ingest.catalog import Catalog
+from ingest.catalog.catalog import Catalog
 from jobs.cli import app
 from jobs.demo.command import QUERY, SOURCES, TIERS, raw_of
 from tests.faults.runs import run

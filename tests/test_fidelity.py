@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-import ingest.process
+import ingest.pipeline.process
 from adapters.base import SourceInfo
 from adapters.registry import adapter_for
-from ingest.stages import vectors
-from ingest.stages.resample import Samples
+from ingest.transforms import action_vector
+from ingest.transforms.resample import Samples
 from schemas.episode import Episode, EpisodeRef, Stream, Unit
 from tests.fidelity import Worst, case_of, measure, names
 
@@ -207,7 +207,7 @@ def test_planted_rot6d_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def rows(R: np.ndarray) -> np.ndarray:
         return np.concatenate([R[..., 0, :], R[..., 1, :]], axis=-1)
 
-    monkeypatch.setattr(vectors, "rot6d_cols_from_rotmat", rows)
+    monkeypatch.setattr(action_vector, "rot6d_cols_from_rotmat", rows)
     worst = measured(without_pictures(no_mistake), tmp_path, monkeypatch)
     assert any("deg" in fault for fault in worst.faults)
     assert not any("mm" in fault for fault in worst.faults)
@@ -216,7 +216,7 @@ def test_planted_rot6d_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_planted_command_read_at_its_own_timestep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = vectors.canonical_vectors
+    real = action_vector.canonical_vectors
 
     def off_by_one(episode: Any, body: Any, at: Any, following: Any, *rest: Any) -> Any:
         return real(episode, body, at, at, *rest)
@@ -233,7 +233,7 @@ def test_planted_achieved_action_is_the_state_itself(
         assert state is not None
         return state, "achieved"
 
-    monkeypatch.setattr(vectors, "_action", off_by_one)
+    monkeypatch.setattr(action_vector, "_action", off_by_one)
     worst = measured(without_pictures(no_mistake), tmp_path, monkeypatch)
     assert any("action" in fault for fault in worst.faults)
 

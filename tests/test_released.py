@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from ingest import snapshot
-from ingest.catalog import Catalog
+from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
 from jobs.cli import app
 from schemas.manifest import load
 

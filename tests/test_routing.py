@@ -39,7 +39,7 @@ from benchmarks.routing.stored import Judged, Stored
 from benchmarks.routing.tiers import report
 from benchmarks.routing.trained import rolled_out, rollout_report, scenes
 from benchmarks.routing.world import Felt
-from ingest.curation.policy.policy import load_policy
+from ingest.curation.tiers.policy import load_policy
 from schemas.errors import ConfigError
 from schemas.geometry import rotmat_from_rotvec, transform
 from training.policy.observation import ActionChunk, Observation

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from training.batch import Batch, of_samples
 from training.conditioning.protocol import Conditioner
-from training.data.layout import part_of_slots
+from training.data.action_layout import part_of_slots
+from training.loss import LossOver, Terms, objective
 from training.model.network import Network
-from training.objective import LossOver, Terms, objective
 
 
 class Learner(nn.Module):

@@ -151,7 +151,7 @@ class RunSettings(_Settings):
     max_bad_samples: int = Field(0, ge=0)
     max_skipped_steps: int = Field(0, ge=0)
     loss_weights: dict[Task, float] = Field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
-    # What L_policy and L_inverse are means over (`training/objective.py`, action_weights):
+    # What L_policy and L_inverse are means over (`training/loss.py`, action_weights):
     loss_over: Literal["elements", "samples", "parts"] = "elements"
     sampling_steps: int = Field(4, ge=1)  # of Euler's method
 

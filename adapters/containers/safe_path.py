@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from schemas.contained import contained
 from schemas.errors import Code, SourceError
 from schemas.regular_file import is_there
+from schemas.safe_path import contained
 
 
 def inside(root: Path, *parts: str) -> Path:

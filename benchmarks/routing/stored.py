@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.routing.record import LABEL
-from ingest.catalog import Catalog
+from ingest.catalog.catalog import Catalog
 from schemas.geometry import Array, rotmat_from_rot6d_cols, transform
 from schemas.trained_action import Named, TrainedAction, trained_action
 from training.data.recording import FEATURES, data_path, feature_names, read_features

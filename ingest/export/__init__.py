@@ -1,1 +1,3 @@
-"""A corpus in the forms of other projects: views that can be made again from it, never its truth."""
+"""The catalog for other engines: an Iceberg table over the same Parquet files."""
+
+__all__ = ["iceberg", "mark", "warehouse"]

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ingest.catalog_views import HISTORIES
+from ingest.catalog.views import HISTORIES
+from ingest.corpus.snapshot import Snapshot
 from ingest.export.data_file import written
 from ingest.export.mark import Mark, Step, step_to
 from ingest.export.pieces import pieces
 from ingest.export.warehouse import Warehouse, told
-from ingest.snapshot import Snapshot
 from schemas.catalog import TABLES
 
 if TYPE_CHECKING:

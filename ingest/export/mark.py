@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
-from ingest.snapshot import Part, Snapshot, text_of
+from ingest.corpus.snapshot import Part, Snapshot, text_of
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 

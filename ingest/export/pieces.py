@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ingest.snapshot import Part
+from ingest.corpus.snapshot import Part
 from schemas.catalog import TABLES
 from schemas.parquet_file import read_batches, read_schema, reading
 

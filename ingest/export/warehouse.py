@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:

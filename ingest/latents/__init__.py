@@ -1,1 +1,15 @@
-"""Latents of a corpus: pictures on the grid are decoded, encoded, stored beside their episode, and named in the catalog."""
+"""Features computed once and read by training: image latents of every camera, and text features of every instruction."""
+
+__all__ = [
+    "arrays",
+    "backends",
+    "cost_estimate",
+    "encode_file",
+    "frame_grid",
+    "plan",
+    "resize",
+    "run",
+    "stale",
+    "text_encoding",
+    "text_plan",
+]

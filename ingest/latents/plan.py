@@ -13,10 +13,10 @@ from pathlib import Path
 import polars as pl
 import pyarrow.compute as pc
 
-from ingest.catalog import Catalog
-from ingest.commit import empty_datasets
-from ingest.corpus import Corpus, video_file
-from ingest.snapshot import Snapshot
+from ingest.catalog.catalog import Catalog
+from ingest.corpus.commit import empty_datasets
+from ingest.corpus.layout import Corpus, video_file
+from ingest.corpus.snapshot import Snapshot
 from schemas.errors import ConfigError
 from schemas.latents import latent_file
 

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ingest import snapshot
-from ingest.corpus import Corpus
-from ingest.latents.makers import Making
-from ingest.latents.making import Made
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.latents.backends import Making
+from ingest.latents.encode_file import Made
 from ingest.latents.plan import Todo
-from ingest.snapshot import Snapshot
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 
 # To a snapshot, until a run has made twenty times that: a snapshot names every part.
 BATCH_FILES = 200

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.compute as pc
 
-from ingest.snapshot import Snapshot
+from ingest.corpus.snapshot import Snapshot
 from schemas.text_features import is_of_text
 
 _KEY = ["uid", "camera"]

@@ -1,1 +1,13 @@
-"""One wrapper per learned or fitted model, arrays in and arrays out: the only torch in `ingest`."""
+"""Wrappers of models whose weights are the user's: image encoders, VLMs, MANO, the hand detector. The only room here that may import torch."""
+
+__all__ = [
+    "encoder",
+    "encoder_weights",
+    "encoders",
+    "hand_detector",
+    "hand_landmarker_file",
+    "mano",
+    "text_feature_file",
+    "token_storage",
+    "vlm",
+]

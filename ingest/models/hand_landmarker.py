@@ -1,7 +1,7 @@
 """MediaPipe's hand landmarker (Tasks API, CPU) as a detector for the hand–object filter, without state and without a network.
 
 MediaPipe 1.2.2 brings no model: it runs a `.task` file, which is a stored zip of two networks. `eicorpus models get hand-landmarker`
-makes one out of the last release that carried them (ingest/hand_landmarker_file.py). Picture by picture (RunningMode.IMAGE): tracking finds
+makes one out of the last release that carried them (ingest/models/hand_landmarker_file.py). Picture by picture (RunningMode.IMAGE): tracking finds
 .58 of the hands instead of .55 (hoi_filter.md §2) but would make an answer depend on what was asked before, so on which worker and when.
 """
 

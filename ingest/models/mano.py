@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from ingest.models.hand_rig import HandRig, canonical21, rig_of
+from ingest.models.hand_kinematics import HandRig, canonical21, rig_of
 from ingest.models.mano_file import PARENTS16, ManoModel, read_mano
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.geometry import Array, rotmat_from_rotvec, transform

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ingest.models.hand_rig import TO_CANONICAL
+from ingest.models.hand_kinematics import TO_CANONICAL
 from ingest.models.mano import ManoHand, one_thread, posed_points
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, rotmat_from_rotvec

@@ -1,1 +1,3 @@
-"""`eicorpus report`: a corpus on one page, as one HTML file that needs nothing else."""
+"""The HTML report of a corpus: key figures, distributions, quarantine, segments with their reasons."""
+
+__all__ = ["html", "overview", "page", "style"]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingest.catalog import Catalog
-from ingest.report import questions
-from ingest.report.markup import Markup, listed, section, table, tag
+from ingest.catalog.catalog import Catalog
+from ingest.report import queries
+from ingest.report.html import Markup, listed, section, table, tag
 from ingest.report.pictures import Sheets
-from ingest.report.questions import Row, rows
+from ingest.report.queries import Row, rows
 
 CAPTIONS = 12
 SEED = "0"  # of the sample
 
 
 def captions(catalog: Catalog, sheets: Sheets) -> Markup:
-    counts = rows(catalog, questions.CAPTIONS)
+    counts = rows(catalog, queries.CAPTIONS)
     cells = [(r["backend"], r["outcome"], r["captions"], r["complained"]) for r in counts]
-    sample = rows(catalog, questions.CAPTION_SAMPLE, seed=SEED, count=CAPTIONS)
+    sample = rows(catalog, queries.CAPTION_SAMPLE, seed=SEED, count=CAPTIONS)
     note = f"{len(sample)} captions that are ok, drawn by hash. Judge them with eicorpus caption --audit."
     columns = ["backend", "outcome", "captions", "with a failed check"]
     return section(

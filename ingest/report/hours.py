@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingest.catalog import Catalog
-from ingest.report import questions
-from ingest.report.markup import Markup, bar, section, table, tag
-from ingest.report.questions import GROUPS, Row, rows
+from ingest.catalog.catalog import Catalog
+from ingest.report import queries
+from ingest.report.html import Markup, bar, section, table, tag
+from ingest.report.queries import GROUPS, Row, rows
 
 MAX_BARS = 25
 
@@ -15,11 +15,11 @@ MAX_BARS = 25
 def hours(catalog: Catalog) -> Markup:
     inside: list[Markup] = []
     for title, key in GROUPS.items():
-        found = rows(catalog, questions.HOURS.format(key=key))
+        found = rows(catalog, queries.HOURS.format(key=key))
         if title != "source split" or any(row["name"] != "unknown" for row in found):
             inside += _group(title, found)
     order = {"high": 0, "low": 1, "actionless": 2, "excluded": 3}
-    tiers = rows(catalog, questions.TIERS)
+    tiers = rows(catalog, queries.TIERS)
     inside += _group("tier", sorted(tiers, key=lambda row: order.get(row["name"], 9)))
     return section("hours", "Hours", *inside)
 

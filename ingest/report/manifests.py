@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ingest.curation.manifest.store import manifest_names
-from ingest.report.markup import Markup, section, table, tag
-from ingest.storage import within
+from ingest.corpus.manifest_folders import manifest_names
+from ingest.report.html import Markup, section, table, tag
+from ingest.storage.local import within
 from schemas.errors import ConfigError
 from schemas.manifest import FOLDER, ManifestFacts, load_facts
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingest.report.markup import Markup, section, table, tag
-from ingest.report.questions import MAX_SAMPLE, Histogram, Row
+from ingest.report.html import Markup, section, table, tag
+from ingest.report.queries import MAX_SAMPLE, Histogram, Row
 from ingest.report.svg import Line, histogram
 from ingest.report.thresholds import Threshold
 

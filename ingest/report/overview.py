@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.catalog import Catalog
-from ingest.curation.policy.policy import Policy
-from ingest.report import questions
-from ingest.report.markup import Markup, bar, listed, number, section, shown, table, tag
-from ingest.report.questions import rows
+from ingest.catalog.catalog import Catalog
+from ingest.curation.tiers.policy import Policy
+from ingest.report import queries
+from ingest.report.html import Markup, bar, listed, number, section, shown, table, tag
+from ingest.report.queries import rows
 
 LEFT: dict[str, tuple[str, ...]] = {  # what is left without which tiers
     "committed": (),
@@ -52,8 +52,8 @@ def head(catalog: Catalog, asked: Asked) -> Markup:
 
 def _headline(catalog: Catalog, episodes: int, hours: float, sets: int) -> Markup:
     """The figures that a reader looks for first."""
-    tiers = {row["name"]: row["hours"] or 0.0 for row in rows(catalog, questions.TIERS)}
-    aside = rows(catalog, questions.FUNNEL)[0]
+    tiers = {row["name"]: row["hours"] or 0.0 for row in rows(catalog, queries.TIERS)}
+    aside = rows(catalog, queries.FUNNEL)[0]
     lost = aside["quarantined"] + aside["failed"]
     figures = [(shown(episodes), "episodes"), (number(hours), "hours"), (shown(sets), "data sets")]
     if hours and tiers.keys() != {"none"}:
@@ -68,7 +68,7 @@ def _headline(catalog: Catalog, episodes: int, hours: float, sets: int) -> Marku
 
 def funnel(catalog: Catalog) -> Markup:
     """Episodes by how they ended, and hours that are left without each tier."""
-    ends = rows(catalog, questions.FUNNEL)[0]
+    ends = rows(catalog, queries.FUNNEL)[0]
     names = ("discovered", *ENDS)
     most = max(ends[name] for name in names)
     counts = [(name, ends[name], bar(ends[name], most)) for name in names]
@@ -81,7 +81,7 @@ def funnel(catalog: Catalog) -> Markup:
     return section("funnel", "From discovered to tiers", *inside)
 
 
-def _sum(ends: questions.Row) -> str:
+def _sum(ends: queries.Row) -> str:
     """The account, and what is wrong with it when it does not hold."""
     parts = " + ".join(f"{ends[name]:,} {name}" for name in ENDS)
     said = f"{ends['discovered']:,} discovered = {parts}."
@@ -93,7 +93,7 @@ def _sum(ends: questions.Row) -> str:
 
 
 def _hours_left(catalog: Catalog) -> list[Markup]:
-    tiers = {row["name"]: row["hours"] or 0.0 for row in rows(catalog, questions.TIERS)}
+    tiers = {row["name"]: row["hours"] or 0.0 for row in rows(catalog, queries.TIERS)}
     if not any(name != "none" for name in tiers):
         return [tag("p", "No tier policy was applied yet: eicorpus tier", class_="none")]
     steps = [

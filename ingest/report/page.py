@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingest.catalog import Catalog
-from ingest.report import questions
-from ingest.report.aside import aside, barred, copies
+from ingest.catalog.catalog import Catalog
+from ingest.report import queries
 from ingest.report.captions import captions
 from ingest.report.hours import hours
+from ingest.report.html import Markup, shown, tag
 from ingest.report.manifests import manifests
-from ingest.report.markup import Markup, shown, tag
 from ingest.report.measurements import chosen, measurements
 from ingest.report.overview import Asked, funnel, head
 from ingest.report.pictures import Sheets
-from ingest.report.questions import rows
+from ingest.report.quarantine_section import aside, barred, copies
+from ingest.report.queries import rows
 from ingest.report.segments import reasons, shown_segments
 from ingest.report.style import GUARD, STYLE
 from ingest.report.thresholds import bad_ends, thresholds
@@ -30,17 +30,17 @@ def report(catalog: Catalog, asked: Asked) -> str:
     """
     sheets = Sheets(corpus=asked.corpus)
     lines = thresholds(asked.policy)
-    every = questions.sampled_every(rows(catalog, "SELECT count(*) AS n FROM episodes")[0]["n"])
-    found = questions.ranges(catalog, every)
+    every = queries.sampled_every(rows(catalog, "SELECT count(*) AS n FROM episodes")[0]["n"])
+    found = queries.ranges(catalog, every)
     drawn = chosen(found, lines)
     ends = bad_ends(lines)
-    worst, best = questions.extremes(catalog, found, ends, SHEETS)
+    worst, best = queries.extremes(catalog, found, ends, SHEETS)
     parts = [
         head(catalog, asked),
         funnel(catalog),
         hours(catalog),
         reasons(catalog, asked.policy),
-        measurements(questions.histograms(catalog, drawn, lines), lines, found, every),
+        measurements(queries.histograms(catalog, drawn, lines), lines, found, every),
         shown_segments("worst", "Worst segments, one for each reason", worst, sheets),
         shown_segments("best", "Best segments", best, sheets),
         captions(catalog, sheets),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ingest.corpus import video_file
-from ingest.curation.caption.sheet import SheetPlan, segment_sheet
-from ingest.report.markup import Markup, image, tag
+from ingest.corpus.layout import video_file
+from ingest.curation.captions.sheet import SheetPlan, segment_sheet
+from ingest.report.html import Markup, image, tag
 from schemas.errors import SourceError, TransientError
 from schemas.within import OutsideCorpus, within
 

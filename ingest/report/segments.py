@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingest.catalog import Catalog
-from ingest.curation.policy.policy import Policy
-from ingest.report import questions
-from ingest.report.markup import Markup, listed, number, section, table, tag
+from ingest.catalog.catalog import Catalog
+from ingest.curation.tiers.policy import Policy
+from ingest.report import queries
+from ingest.report.html import Markup, listed, number, section, table, tag
 from ingest.report.pictures import Sheets
-from ingest.report.questions import Row, rows
+from ingest.report.queries import Row, rows
 
 
 def reasons(catalog: Catalog, policy: Policy) -> Markup:
-    found = rows(catalog, questions.REASONS)
+    found = rows(catalog, queries.REASONS)
     cells = [
         (r["tier"], r["code"], r["segments"], float(r["hours"] or 0.0), r["text"]) for r in found
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.report.markup import Markup, number, tag
+from ingest.report.html import Markup, number, tag
 
 _H_WIDTH, _H_HEIGHT, _H_FOOT = 340, 110, 20
 _LABELS, _LABEL_ROW = 4, 12  # rows of labels above the bins, and their height

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ingest.curation.policy.policy import Condition, Policy, Tier
+from ingest.curation.tiers.policy import Condition, Policy, Tier
 
 
 class Bad(StrEnum):

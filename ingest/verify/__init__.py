@@ -1,1 +1,3 @@
-"""`eicorpus verify`: compare everything that lies in a corpus with what its latest snapshot says."""
+"""Does a corpus hold what it says? Every file, row, count and digest is checked against the snapshot, and manifests against both."""
+
+__all__ = ["corpus", "digest", "finding", "manifest", "peer", "peer_environment"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import polars as pl
 
-from ingest.snapshot import Snapshot
-from ingest.tombstones import tombstones
+from ingest.corpus.committed_episodes import uids_of
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.tombstones import tombstones
 from ingest.verify.finding import Check, Finding, finding
-from ingest.verify.stored import uids_of
 from schemas.outcome import ENDS, State, unaccounted
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ingest import snapshot
-from ingest.corpus import MARKER, MOST_MARKER_BYTES
-from ingest.life.history import named_parts
-from ingest.snapshot import FOLDER, Part, Snapshot
+from ingest.corpus import snapshot
+from ingest.corpus.layout import MARKER, MOST_MARKER_BYTES
+from ingest.corpus.snapshot import FOLDER, Part, Snapshot
+from ingest.corpus.snapshot_list import named_parts
 from ingest.verify.files import in_batches, measured, problem_opening, unreadable
 from ingest.verify.finding import Check, Finding, finding
 from schemas.catalog import TABLES

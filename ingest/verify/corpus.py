@@ -9,25 +9,25 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ingest.corpus import Corpus, open_corpus
-from ingest.life.erasure import unfinished
-from ingest.meta_projection import Dataset, Lines, info_of, task_lines
-from ingest.recipe import Recipe
-from ingest.snapshot import Snapshot
-from ingest.verify.accounting import accounting_findings
-from ingest.verify.catalog import blocks_the_rest, latest_snapshot, marker_findings, part_findings
-from ingest.verify.episode import EpisodeCheck
-from ingest.verify.finding import Check, Finding, finding
-from ingest.verify.latents import latents_findings
-from ingest.verify.meta import MetaComparison, extra_files
-from ingest.verify.place import Place, number, numbering_findings
-from ingest.verify.stored import (
+from ingest.corpus.committed_episodes import (
     Stored,
     empty_datasets,
     erased_places,
     in_order,
     stored_batches,
 )
+from ingest.corpus.erasure import unfinished
+from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.lerobot_meta import Dataset, Lines, info_of, task_lines
+from ingest.corpus.snapshot import Snapshot
+from ingest.recipe import Recipe
+from ingest.verify.accounting import accounting_findings
+from ingest.verify.catalog import blocks_the_rest, latest_snapshot, marker_findings, part_findings
+from ingest.verify.episode import EpisodeCheck
+from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.latents import latents_findings
+from ingest.verify.meta import MetaComparison, extra_files
+from ingest.verify.numbering import Place, number, numbering_findings
 from schemas.errors import ConfigError
 from schemas.invalid import reason
 from schemas.json_text import parse_json

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.digest import corpus_digest
-from ingest.storage import within
+from ingest.corpus import snapshot
+from ingest.corpus.committed_episodes import Stored, stored_batches
+from ingest.corpus.digest import corpus_digest
+from ingest.corpus.layout import open_corpus
+from ingest.storage.local import within
 from ingest.verify.files import in_batches, measured, problem_opening
-from ingest.verify.stored import Stored, stored_batches
 from schemas.errors import Code, SourceError
 from schemas.parquet_file import DamagedParquet, open_parquet
 

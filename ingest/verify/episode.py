@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ingest.corpus.committed_episodes import Stored
 from ingest.verify.files import differs_from_catalog, problem_opening
 from ingest.verify.finding import Check, Finding, finding
-from ingest.verify.place import Place
+from ingest.verify.numbering import Place
 from ingest.verify.rows import columns_of, numbering_columns, read_rows, texts_of
 from ingest.verify.stats import stats_findings
-from ingest.verify.stored import Stored
 from ingest.verify.values import value_findings
 from ingest.verify.video import video_findings
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ingest.storage import OutsideCorpus, within
+from ingest.storage.local import OutsideCorpus, within
 from ingest.verify.finding import Check, Finding, finding
 
 # Whole files are read up to this size, or four times what they should have: enough to say what is wrong with them.

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ingest.snapshot import Snapshot
-from ingest.storage import within
+from ingest.corpus.snapshot import Snapshot
+from ingest.storage.local import within
 from ingest.verify.files import in_batches, measured, problem_opening
 from ingest.verify.finding import Check, Finding, finding
 from schemas.errors import ConfigError

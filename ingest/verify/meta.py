@@ -11,9 +11,9 @@ from io import StringIO
 from pathlib import Path
 from typing import BinaryIO
 
-from ingest.corpus import data_file, video_file
-from ingest.meta_projection import OWN, Dataset, Lines, older_own, whole_files
-from ingest.storage import HALF_SUFFIX, within
+from ingest.corpus.layout import data_file, video_file
+from ingest.corpus.lerobot_meta import OWN, Dataset, Lines, older_own, whole_files
+from ingest.storage.local import HALF_SUFFIX, within
 from ingest.verify.files import limit_bytes, problem_opening, unreadable
 from ingest.verify.finding import Check, Finding, excerpt, finding, first_differing
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from ingest.storage import within
+from ingest.storage.local import within
 from ingest.verify.finding import Check, Finding, finding
 from schemas.errors import ConfigError
 from schemas.invalid import reason

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.lerobot_writer import arrow_schema
-from ingest.storage import within
+from ingest.corpus.committed_episodes import Stored
+from ingest.corpus.lerobot_writer import arrow_schema
+from ingest.storage.local import within
 from ingest.verify.files import limit_bytes, unreadable
 from ingest.verify.finding import Check, Finding, excerpt, finding, first_differing
-from ingest.verify.place import Place
-from ingest.verify.stored import Stored
+from ingest.verify.numbering import Place
 from schemas.json_text import parse_json
 from schemas.lerobot import DEFAULT_FEATURES
 from schemas.parquet_file import DamagedParquet, open_parquet

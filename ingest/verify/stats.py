@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ingest.lerobot_writer import column_stats
+from ingest.corpus.committed_episodes import Stored
+from ingest.corpus.lerobot_writer import column_stats
 from ingest.verify.finding import Check, Finding, excerpt, finding
-from ingest.verify.place import Place
+from ingest.verify.numbering import Place
 from ingest.verify.rows import Columns
-from ingest.verify.stored import Stored
-from ingest.video_stats import sampled_frames
+from ingest.video.stats import sampled_frames
 from schemas.lerobot import DEFAULT_FEATURES
 
 _KINDS = {"min", "max", "mean", "std", "count"}

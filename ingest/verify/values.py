@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ingest.corpus.committed_episodes import Stored
 from ingest.verify.finding import Check, Finding, finding
-from ingest.verify.place import Place
+from ingest.verify.numbering import Place
 from ingest.verify.rows import Columns
-from ingest.verify.stored import Stored
 from schemas.geometry import ROTATION_TOLERANCE
 
 Mask = npt.NDArray[np.bool_]

@@ -15,12 +15,12 @@ import numpy as np
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from ingest.storage import within
+from ingest.corpus.committed_episodes import Stored
+from ingest.storage.local import within
 from ingest.verify.files import differs_from_catalog, problem_opening
 from ingest.verify.finding import Check, Finding, finding
-from ingest.verify.place import Place
-from ingest.verify.stored import Stored
-from ingest.video_source import Video, decoded, open_video, pts_of, span_packets
+from ingest.verify.numbering import Place
+from ingest.video.source import Video, decoded, open_video, pts_of, span_packets
 from schemas.errors import SourceError, TransientError
 
 _IDR = 5  # nal_unit_type of ITU-T H.264 table 7-1; 1..5 hold slices of pictures

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.process import is_required
+from ingest.pipeline.process import is_required
 from ingest.recipe import Recipe
-from ingest.stages import clock
-from ingest.stages.account import accounted
-from ingest.stages.vectors import Vectors, canonical_vectors
+from ingest.transforms import time_grid
+from ingest.transforms.action_vector import Vectors, canonical_vectors
+from ingest.transforms.channel_account import accounted
 from schemas.embodiment import embodiment_for
 from schemas.episode import Episode
 from schemas.fact import Certainty
@@ -46,7 +46,7 @@ def ingested(episode: Episode) -> Ingested:
     recipe = Recipe()
     required = [s.t_ns for s in episode.streams if is_required(s.name)]
     clocks = required or [s.t_ns for s in episode.streams]
-    at = clock.grid(clocks, recipe.rate_hz, recipe.max_episode_s)
+    at = time_grid.grid(clocks, recipe.rate_hz, recipe.max_episode_s)
     following = instants_ns(len(at) + 1, recipe.rate_hz, int(at[0]))[1:]
     body = embodiment_for(episode.embodiment)
     found = canonical_vectors(episode, body, at, following, recipe)

@@ -16,7 +16,7 @@ from types import FrameType
 import av
 
 from adapters.base import Adapter
-from ingest.video import frame_clock
+from ingest.video.camera_video import frame_clock
 from jobs.demo.raw import Written
 from schemas.episode import EncodedImages, Episode
 from schemas.errors import Code, ConfigError, SourceError

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.aloha.adapter import Aloha
 from ingest.recipe import VideoSettings
-from ingest.video import frame_clock, write_video
+from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene
 from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapters.egocentric_10k import Egocentric10K
-from ingest.video import frame_clock
+from ingest.video.camera_video import frame_clock
 from jobs.demo.raw import Written
 from jobs.demo.raw.scene import Scene
 from schemas.errors import Code, ConfigError, SourceError

@@ -11,7 +11,7 @@ import pytest
 
 from adapters.humanoid_everyday.adapter import HumanoidEveryday
 from ingest.recipe import VideoSettings
-from ingest.video import frame_clock, write_video
+from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene
 from schemas.episode import EncodedImages, Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError

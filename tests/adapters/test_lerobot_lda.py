@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adapters.containers.lerobot_table import read_rows
-from ingest import snapshot
+from ingest.corpus import snapshot
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty
 from schemas.supervision import Task

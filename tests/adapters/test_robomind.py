@@ -15,7 +15,7 @@ from adapters.robomind import settings
 from adapters.robomind.adapter import RoboMind
 from adapters.robomind.bodies import BODIES
 from ingest.recipe import VideoSettings
-from ingest.video import frame_clock, write_video
+from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiments
 from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef, Stream

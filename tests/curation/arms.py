@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.curation.measures import measured, measures
-from ingest.curation.view import EpisodeView
-from ingest.stages.resample import resample
+from ingest.curation.measurements.registry import measured, measures
+from ingest.curation.measurements.view import EpisodeView
+from ingest.transforms.resample import resample
 from schemas.episode import Stream, pose_channel
 from schemas.geometry import Array, rot6d_cols_from_rotmat, rotmat_from_rotvec, transform
 from schemas.measurement import Measurement

@@ -14,8 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ingest.curation.pictures import PictureFacts, facts_of
-from ingest.curation.view import EpisodeView
+from ingest.curation.measurements.pictures import PictureFacts, facts_of
+from ingest.curation.measurements.view import EpisodeView
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.scene import Scene
 from tests.curation.arms import ArmPath, view_of

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest import snapshot
-from ingest.commit import datasets_of
-from ingest.corpus import Corpus
-from ingest.curation.manifest.store import page_bytes
-from ingest.life.compact import compact, planned
-from ingest.recovery import recover
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.commit import datasets_of
+from ingest.corpus.layout import Corpus
+from ingest.corpus.manifest_folders import page_bytes
+from ingest.corpus.recovery import recover
+from ingest.maintenance.compact import compact, planned
+from ingest.storage.local import LocalStorage
 from schemas import manifest
 from schemas.catalog import TABLES
 from schemas.latents import LatentFacts, Preprocessing, latent_file

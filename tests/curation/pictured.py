@@ -10,13 +10,13 @@ import av
 import cv2
 import numpy as np
 
-from ingest.curation.view import EpisodeView
+from ingest.curation.measurements.view import EpisodeView
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.scene import Scene
 
 RATE_HZ = 10.0
 PLAIN = (70, 90, 80)  # the background of the scenes
-# As ingest/video_encode.py writes: crf 23, veryfast, a keyframe every 10 pictures.
+# As ingest/video/encode.py writes: crf 23, veryfast, a keyframe every 10 pictures.
 X264 = {"crf": "23", "preset": "veryfast", "g": "10", "sc_threshold": "0"}
 Picture = np.ndarray[Any, np.dtype[np.uint8]]
 

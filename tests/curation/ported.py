@@ -12,8 +12,8 @@ import av
 import cv2
 import numpy as np
 
-from ingest import snapshot
-from ingest.curation.view import open_view
+from ingest.corpus import snapshot
+from ingest.curation.measurements.view import open_view
 from jobs.demo.raw import lerobot
 
 GRID_HZ = 10.0

@@ -14,12 +14,12 @@ from typing import Any
 import av
 import numpy as np
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.curation.measures import chosen
-from ingest.curation.measuring import missing, work_of
-from ingest.curation.pictures import facts_of
-from ingest.curation.view import EpisodeView, open_view
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.curation.measurements.pictures import facts_of
+from ingest.curation.measurements.registry import chosen
+from ingest.curation.measurements.runner import missing, work_of
+from ingest.curation.measurements.view import EpisodeView, open_view
 from tests.curation.demonstrations import Array, with_pictures
 from tests.faults.runs import run
 

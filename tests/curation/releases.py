@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest import snapshot
-from ingest.corpus import Corpus, open_corpus, writer_lock
-from ingest.curation.dedup.signatures import KINDS
-from ingest.curation.measures import chosen
-from ingest.curation.measuring import measure_corpus, missing
-from ingest.executor import InlineExecutor
-from ingest.snapshot import Snapshot
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus, open_corpus, writer_lock
+from ingest.corpus.snapshot import Snapshot
+from ingest.curation.duplicates.signatures import KINDS
+from ingest.curation.measurements.registry import chosen
+from ingest.curation.measurements.runner import measure_corpus, missing
+from ingest.executors.inline import InlineExecutor
+from ingest.storage.local import LocalStorage
 from jobs.demo.raw import lerobot, oxe
 from jobs.demo.raw.scene import Scene
 from tests.faults.runs import run

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from ingest.catalog import Catalog
-from ingest.curation.policy.policy import load_policy
+from ingest.catalog.catalog import Catalog
+from ingest.curation.tiers.policy import load_policy
 from ingest.report.overview import Asked
 from ingest.report.page import report
 from ingest.report.style import GUARD

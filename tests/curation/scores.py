@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ingest.curation.policy.policy import Condition, Policy, Tier, load_policy
-from ingest.curation.policy.sql import column_name
-from ingest.curation.tier.tier import Judged
+from ingest.curation.tiers.policy import Condition, Policy, Tier, load_policy
+from ingest.curation.tiers.policy_sql import column_name
+from ingest.curation.tiers.tier import Judged
 from tests.curation.demonstrations import FAULTS, Demonstration
 from tests.curation.tier_corpus import Given, decisions, judged, of_view, write_corpus
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ingest.curation.measure import alignment, camera, projection
+from ingest.curation.measurements.each import alignment, camera, projection
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.scene import Scene
 from tests.curation.pictured import (

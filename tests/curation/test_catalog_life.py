@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ingest import snapshot
-from ingest.commit import datasets_of
-from ingest.corpus import Corpus
-from ingest.curation.measures import chosen
-from ingest.curation.measuring import measure_corpus, missing
-from ingest.executor import InlineExecutor
-from ingest.executor_probe import PREFIX
-from ingest.life import compact as compaction
-from ingest.life.collect import Rubbish, collect, rubbish
-from ingest.life.compact import compact, planned
-from ingest.life.difference import difference
-from ingest.life.history import claims, entries, every, file_of, named_parts
-from ingest.recovery import recover
-from ingest.snapshot import Snapshot
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.commit import datasets_of
+from ingest.corpus.layout import Corpus
+from ingest.corpus.recovery import recover
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot_list import claims, entries, every, file_of, named_parts
+from ingest.curation.measurements.registry import chosen
+from ingest.curation.measurements.runner import measure_corpus, missing
+from ingest.executors.inline import InlineExecutor
+from ingest.executors.node_proof import PREFIX
+from ingest.maintenance import compact as compaction
+from ingest.maintenance.compact import compact, planned
+from ingest.maintenance.gc import Rubbish, collect, rubbish
+from ingest.maintenance.snapshot_diff import difference
+from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas.catalog import TABLES

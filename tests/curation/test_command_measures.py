@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.curation.measure.replay import repeated
+from ingest.curation.measurements.each.replay import repeated
 from schemas.geometry import rotmat_from_rotvec
 from tests.curation.arms import (
     ArmPath,

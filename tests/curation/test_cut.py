@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.curation.tier.cut import Edges, Spans, cut, edges_of, gaps, joined, widened
-from ingest.curation.tier.overlap import Line, aggregate, covered_steps, touched
+from ingest.catalog.segmentation import Edges, Spans, cut, edges_of, gaps, joined, widened
+from ingest.curation.tiers.overlap import Line, aggregate, covered_steps, touched
 
 
 def spans(*of: tuple[int, int, int]) -> Spans:

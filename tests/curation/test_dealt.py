@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.catalog import Catalog
-from ingest.curation.manifest.dealt import SplitBy, dealt, groups_of, whole_tasks
+from ingest.catalog.catalog import Catalog
+from ingest.curation.manifests.splits import SplitBy, dealt, groups_of, whole_tasks
 from schemas.split import DEFAULT_SHARES, Shares, split_of
 from tests.curation.tier_corpus import Given, write_corpus
 from tests.generators.corpus import uid_of

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.curation.dedup.exact import exact_pairs
-from ingest.curation.dedup.signatures import KINDS, read_signatures
-from ingest.curation.measure.trajectory import POINTS
+from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
+from ingest.curation.duplicates.exact import exact_pairs
+from ingest.curation.duplicates.signatures import KINDS, read_signatures
+from ingest.curation.measurements.each.trajectory import POINTS
 from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.curation.dedup_cases import (

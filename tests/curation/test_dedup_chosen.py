@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.curation.dedup import find, search
-from ingest.curation.dedup.chosen import ROUNDS, kept_instead
-from ingest.curation.dedup.find import Copies, find_copies
-from ingest.curation.dedup.judge import Thresholds, judge
-from ingest.curation.dedup.search import Pairs
-from ingest.curation.dedup.signatures import Signatures
+from ingest.curation.duplicates import find, search
+from ingest.curation.duplicates.compare import Thresholds, judge
+from ingest.curation.duplicates.find import Copies, find_copies
+from ingest.curation.duplicates.search import Pairs
+from ingest.curation.duplicates.selection import ROUNDS, kept_instead
+from ingest.curation.duplicates.signatures import Signatures
 from tests.curation.dedup_cases import arm, look, signatures
 
 LIMITS = Thresholds()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ingest.catalog import Catalog
-from ingest.curation.dedup.decide import Clusters, commit, decide
-from ingest.curation.dedup.find import find_copies
-from ingest.curation.dedup.judge import Thresholds
-from ingest.curation.dedup.signatures import Signatures, read_signatures
-from ingest.storage import LocalStorage
+from ingest.catalog.catalog import Catalog
+from ingest.curation.duplicates.cluster import Clusters, commit, decide
+from ingest.curation.duplicates.compare import Thresholds
+from ingest.curation.duplicates.find import find_copies
+from ingest.curation.duplicates.signatures import Signatures, read_signatures
+from ingest.storage.local import LocalStorage
 from jobs.demo.raw.scene import Scene
 from tests.curation.ported import port
 from tests.curation.releases import (

@@ -8,13 +8,13 @@ from itertools import pairwise, permutations
 import numpy as np
 import pytest
 
-from ingest.curation.dedup import search
-from ingest.curation.dedup.find import find_leaks
-from ingest.curation.dedup.judge import Judged, Thresholds, judge, plausible
-from ingest.curation.dedup.keep import Standing, best, why
-from ingest.curation.dedup.search import Pairs, near_pairs
-from ingest.curation.dedup.signatures import Signatures
-from ingest.curation.measure.trajectory import POINTS
+from ingest.curation.duplicates import search
+from ingest.curation.duplicates.compare import Judged, Thresholds, judge, plausible
+from ingest.curation.duplicates.find import find_leaks
+from ingest.curation.duplicates.retention import Standing, best, why
+from ingest.curation.duplicates.search import Pairs, near_pairs
+from ingest.curation.duplicates.signatures import Signatures
+from ingest.curation.measurements.each.trajectory import POINTS
 from tests.curation.dedup_cases import arm, look, signatures
 
 # --- search -------------------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_pairs_that_move_quite_otherwise_are_not_compared_further() -> None:
 def test_leaks_are_told_of_the_episode_that_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     none = np.zeros(0, np.intp)
     links = {"exact": (none, none)}
-    monkeypatch.setattr("ingest.curation.dedup.find.exact_pairs", lambda *_: links["exact"])
+    monkeypatch.setattr("ingest.curation.duplicates.find.exact_pairs", lambda *_: links["exact"])
     found = signatures([[arm(k)] for k in (1, 2, 1, 1, 3)], [[look(k)] for k in (1, 2, 1, 1, 3)])
     is_reference = np.array([False, False, True, False, True])
     leaks = find_leaks(None, None, found, is_reference, Thresholds())  # type: ignore[arg-type]

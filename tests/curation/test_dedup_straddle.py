@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from ingest.catalog import Catalog
-from ingest.curation.dedup.straddle import Straddling, straddling, together
+from ingest.catalog.catalog import Catalog
+from ingest.curation.duplicates.leakage import Straddling, straddling, together
 from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.curation.dedup_cases import corpus, splits, told

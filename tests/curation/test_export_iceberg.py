@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ingest import snapshot
-from ingest.corpus import Corpus, writer_lock
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus, writer_lock
 from ingest.export import iceberg, pieces
 from ingest.export.iceberg import Exported, export, exported_name
 from ingest.export.mark import Step
 from ingest.export.warehouse import Warehouse, open_folder
-from ingest.life.compact import compact, planned
-from ingest.life.forget import forget
-from ingest.storage import LocalStorage
+from ingest.maintenance.compact import compact, planned
+from ingest.maintenance.erase import forget
+from ingest.storage.local import LocalStorage
 from jobs.cli import app
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError

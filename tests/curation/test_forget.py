@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ingest import snapshot
-from ingest.commit import datasets_of
-from ingest.corpus import Corpus
-from ingest.life.doomed import tables_with_uid
-from ingest.life.forget import forget
-from ingest.life.lookup import preview
-from ingest.recovery import recover
-from ingest.snapshot import Snapshot
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.commit import datasets_of
+from ingest.corpus.layout import Corpus
+from ingest.corpus.recovery import recover
+from ingest.corpus.snapshot import Snapshot
+from ingest.maintenance.affected_parts import tables_with_uid
+from ingest.maintenance.erase import forget
+from ingest.maintenance.erasure_plan import preview
+from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas import manifest

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ingest.catalog import Catalog
-from ingest.curation.measure import video
-from ingest.curation.view import EpisodeView
+from ingest.catalog.catalog import Catalog
+from ingest.curation.measurements.each import video
+from ingest.curation.measurements.view import EpisodeView
 from jobs.cli import app
 from jobs.demo.raw.oxe import BRIDGE, bridge_episode, jpeg, write_set
 from jobs.demo.raw.scene import Scene

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ingest.curation.measure import hands
-from ingest.curation.view import EpisodeView
-from ingest.stages.hand_validity import BITS
+from ingest.curation.measurements.each import hands
+from ingest.curation.measurements.view import EpisodeView
+from ingest.transforms.hand_validity import BITS
 from jobs.demo.raw.hand_scene import bent_hand
 from tests.curation.pictured import Builder, spans_of, values_of
 

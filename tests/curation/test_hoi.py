@@ -12,25 +12,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.curation import measuring as run_module
-from ingest.curation import view as view_module
-from ingest.curation.hoi.decide import VERSION, Limits, Reason, State, decide, windows
-from ingest.curation.hoi.evidence import Evidence, filled, says_of, seen_mask, without_short
-from ingest.curation.hoi.says import Says, what_it_says
-from ingest.curation.hoi.watch import HandWatch, SeenHands
-from ingest.curation.measure import hand_detections, hoi
-from ingest.curation.measures import chosen, measured
-from ingest.curation.measuring import measure_corpus, missing
-from ingest.curation.pictures import look_at
-from ingest.curation.policy.policy import load_policy
-from ingest.curation.tier.tier import judge
-from ingest.curation.view import EpisodeView
-from ingest.executor import InlineExecutor
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.curation.measurements import runner as run_module
+from ingest.curation.measurements import view as view_module
+from ingest.curation.measurements.each import hand_detections, hoi
+from ingest.curation.measurements.hoi.decide import VERSION, Limits, Reason, State, decide, windows
+from ingest.curation.measurements.hoi.evidence import (
+    Evidence,
+    filled,
+    says_of,
+    seen_mask,
+    without_short,
+)
+from ingest.curation.measurements.hoi.hand_observer import HandWatch, SeenHands
+from ingest.curation.measurements.hoi.labels import Says, what_it_says
+from ingest.curation.measurements.pictures import look_at
+from ingest.curation.measurements.registry import chosen, measured
+from ingest.curation.measurements.runner import measure_corpus, missing
+from ingest.curation.measurements.view import EpisodeView
+from ingest.curation.tiers.policy import load_policy
+from ingest.curation.tiers.tier import judge
+from ingest.executors.inline import InlineExecutor
 from ingest.models.hand_detector import HAND_LANDMARKER, FoundHand
-from ingest.snapshot import Snapshot
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from tests.curation.pictured import Builder, encode, texture
 from tests.curation.tier_corpus import Given as GivenEpisode
 from tests.curation.tier_corpus import decisions, write_corpus

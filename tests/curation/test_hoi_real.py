@@ -15,10 +15,10 @@ import av
 import cv2
 import pytest
 
-from ingest.curation.hoi.decide import Reason
-from ingest.curation.hoi.says import Says, what_it_says
-from ingest.curation.measure import hoi
-from ingest.curation.measures import measured
+from ingest.curation.measurements.each import hoi
+from ingest.curation.measurements.hoi.decide import Reason
+from ingest.curation.measurements.hoi.labels import Says, what_it_says
+from ingest.curation.measurements.registry import measured
 from ingest.models.hand_landmarker import HandLandmarker, landmarker_of
 from tests.curation.pictured import Builder, encode
 from tests.faults.runs import run

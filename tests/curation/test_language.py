@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ingest.curation.english import is_english, is_placeholder, verb_of, words_of
-from ingest.curation.measure import facts, label, language
+from ingest.curation.measurements.each import fact_certainty, label, language
+from ingest.curation.measurements.english import is_english, is_placeholder, verb_of, words_of
 from schemas.fact import Certainty, Fact, fact
 from schemas.supervision import allowed_tasks
 from tests.curation.pictured import Builder, values_of
@@ -141,7 +141,9 @@ def test_facts_that_keep_actions_from_the_policy_are_counted() -> None:
         fact("lens", "pinhole", Certainty.UNVERIFIED, "test"),
     ]
     _, limits = allowed_tasks(facts=stated, has_camera=False, action_coverage=0.0)
-    found = values_of(facts.of, Builder(5).view(**row(*stated, supervision_limits=list(limits))))
+    found = values_of(
+        fact_certainty.of, Builder(5).view(**row(*stated, supervision_limits=list(limits)))
+    )
     assert found == {
         "unsettled_action_facts": 2.0,
         "unknown_action_facts": 1.0,

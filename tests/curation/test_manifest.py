@@ -13,17 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.corpus import Corpus
-from ingest.curation.caption.choose import TextPolicy, choose_text, covering
-from ingest.curation.manifest.manifest import Built, ManifestRequest, build
-from ingest.curation.manifest.mixture_text import mixture_from
-from ingest.curation.manifest.sql import chosen
-from ingest.curation.manifest.tier_rows import tier_rows
-from ingest.curation.tier.tier import commit as commit_tiers
-from ingest.query_limits import Limits
-from ingest.storage import LocalStorage
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.query_limits import Limits
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus
+from ingest.curation.captions.select import TextPolicy, choose_text, covering
+from ingest.curation.manifests.manifest import Built, ManifestRequest, build
+from ingest.curation.manifests.mixture_text import mixture_from
+from ingest.curation.manifests.sql import chosen
+from ingest.curation.manifests.tier_rows import tier_rows
+from ingest.curation.tiers.tier import commit as commit_tiers
+from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 from schemas.manifest import ROW_SCHEMA

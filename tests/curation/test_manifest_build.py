@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.curation.manifest.manifest import _part
+from ingest.curation.manifests.manifest import _part
 
 
 @given(st.integers(1, 10**7), st.integers(0, 10**16), st.data())

@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ingest import snapshot
-from ingest.curation.manifest import delta_stats
-from ingest.curation.manifest.delta_cache import cache_folder
-from ingest.curation.manifest.delta_stats import num_missing, selection, statistics
-from ingest.curation.manifest.moments import QUANTILE_ERROR, SCALE
-from ingest.executor import InlineExecutor
-from ingest.executor_local import LocalExecutor
+from ingest.corpus import snapshot
+from ingest.curation.manifests import action_stats
+from ingest.curation.manifests.action_stats import num_missing, selection, statistics
+from ingest.curation.manifests.action_stats_cache import cache_folder
+from ingest.curation.manifests.running_stats import QUANTILE_ERROR, SCALE
+from ingest.executors.inline import InlineExecutor
+from ingest.executors.local import LocalExecutor
 from ingest.recipe import Limits
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError, SourceError
 from schemas.manifest import Manifest, Normalisation, load
 from tests.curation.manifest_cases import ask, build, invoke, policy
@@ -141,7 +141,7 @@ def test_the_order_and_the_place_of_work_do_not_show(
     rows, current = manifest(corpus).rows, snapshot.load(corpus)
     whole = selection(corpus, current, rows)
     before = statistics(whole, InlineExecutor(), LocalStorage())
-    monkeypatch.setattr(delta_stats, "WORK_EPISODES", 1)
+    monkeypatch.setattr(action_stats, "WORK_EPISODES", 1)
     shutil.rmtree(cache_folder(corpus))
     statistics(selection(corpus, current, rows.slice(2, 1)), InlineExecutor(), LocalStorage())
     on = LocalExecutor(2, Limits(time_limit_s=60, memory_limit_mib=2048))

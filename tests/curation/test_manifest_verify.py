@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingest.curation.manifest.store import page_bytes
+from ingest.corpus.manifest_folders import page_bytes
 from schemas.errors import ConfigError
 from schemas.manifest import load, load_facts, read_page
 from tests.curation.manifest_cases import ask, build, invoke, policy

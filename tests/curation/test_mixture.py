@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.curation.manifest.mixture import HOUR_NS, Dealt, deal, draw_hours
-from ingest.curation.manifest.mixture_text import Mixture, mixture_from
+from ingest.curation.manifests.mixture import HOUR_NS, Dealt, deal, draw_hours
+from ingest.curation.manifests.mixture_text import Mixture, mixture_from
 from schemas.errors import ConfigError
 
 BY_SOURCE = "by: [source]\n"

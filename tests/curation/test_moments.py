@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.curation.manifest.moments import (
+from ingest.curation.manifests.running_stats import (
     NUM_BINS,
     QUANTILE_ERROR,
     SCALE,

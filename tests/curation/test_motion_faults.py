@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.curation.measures import measures
+from ingest.curation.measurements.registry import measures
 from schemas.geometry import Array, rotmat_from_rotvec
 from tests.curation.arms import (
     arm_of,

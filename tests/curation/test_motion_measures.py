@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ingest.curation.arm import switches
-from ingest.curation.measure.smoothness import log_dimensionless_jerk, spectral_arc_length
+from ingest.curation.measurements.arm import switches
+from ingest.curation.measurements.each.smoothness import log_dimensionless_jerk, spectral_arc_length
 from schemas.geometry import Array, rotmat_from_rotvec
 from tests.curation.arms import (
     ArmPath,

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ingest.curation.policy.policy import TASKS, Policy, Tier, load_policy, policy_from
-from ingest.curation.policy.text import MAX_BYTES, parse_policy_text
-from ingest.curation.policy.vocabulary import FACTS, INGESTED, measurements
+from ingest.curation.tiers.policy import TASKS, Policy, Tier, load_policy, policy_from
+from ingest.curation.tiers.policy_fields import FACTS, INGESTED, measurements
+from ingest.curation.tiers.policy_loader import MAX_BYTES, parse_policy_text
 from schemas.errors import ConfigError
 from schemas.supervision import Task
 from tests.curation.tier_corpus import policy_of

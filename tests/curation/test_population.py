@@ -10,19 +10,19 @@ import polars as pl
 import pytest
 
 from adapters.registry import adapter_for
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.curation.measure import trajectory
-from ingest.curation.measures import chosen
-from ingest.curation.measuring import measure_corpus, missing
-from ingest.curation.tier.population import (
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.curation.measurements.each import trajectory
+from ingest.curation.measurements.registry import chosen
+from ingest.curation.measurements.runner import measure_corpus, missing
+from ingest.curation.tiers.cohort_stats import (
     end_outliers,
     length_outliers,
     task_deviation,
     warped_distance,
 )
-from ingest.executor import InlineExecutor
-from ingest.storage import LocalStorage
+from ingest.executors.inline import InlineExecutor
+from ingest.storage.local import LocalStorage
 from jobs.demo.raw import egodex
 from schemas.geometry import Array
 from tests.curation.arms import ArmPath, minimum_jerk, view_of

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.curation import view as view_module
-from ingest.curation.measures import chosen
-from ingest.curation.measuring import measure_corpus, missing
-from ingest.curation.pictures import look_at
-from ingest.executor import InlineExecutor
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.curation.measurements import view as view_module
+from ingest.curation.measurements.pictures import look_at
+from ingest.curation.measurements.registry import chosen
+from ingest.curation.measurements.runner import measure_corpus, missing
+from ingest.executors.inline import InlineExecutor
+from ingest.storage.local import LocalStorage
 from tests.faults.runs import run
 
 NAMES = ["video", "alignment", "camera", "projection", "language", "label", "hands", "facts"]

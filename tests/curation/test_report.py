@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.curation.policy.policy import load_policy, policy_from
-from ingest.curation.policy.text import parse_policy_text
-from ingest.report import questions
-from ingest.report.questions import BINS
+from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
+from ingest.curation.tiers.policy import load_policy, policy_from
+from ingest.curation.tiers.policy_loader import parse_policy_text
+from ingest.report import queries
+from ingest.report.queries import BINS
 from ingest.report.segments import why
 from ingest.report.svg import Line, histogram
 from ingest.report.thresholds import Bad, bad_ends, thresholds
@@ -51,7 +51,7 @@ def test_funnel_and_hours_are_what_sql_says(corpus: Path, page: Page) -> None:
     assert left["committed"] == pytest.approx(total)
     with Catalog.open(corpus) as catalog:
         assert "hours_by_source split" not in page.tables, "no source publishes any"
-        for title, key in questions.GROUPS.items():
+        for title, key in queries.GROUPS.items():
             if key == "source_split":
                 continue
             sql = f"SELECT {key}, count(*), sum(hours) FROM episodes GROUP BY 1"
@@ -151,8 +151,8 @@ def test_worst_and_best_are_ordered_by_the_bad_end(corpus: Path) -> None:
     ends = bad_ends(thresholds(load_policy("ei30k")[0]))
     assert ends["idle_share"] is Bad.HIGH
     with Catalog.open(corpus) as catalog:
-        found = questions.ranges(catalog, 1)
-        worst, best = questions.extremes(catalog, found, ends, 8)
+        found = queries.ranges(catalog, 1)
+        worst, best = queries.extremes(catalog, found, ends, 8)
     assert [row["tier"] for row in worst] == ["excluded", "actionless", "low"]
     assert [row["episode_id"][-4:] for row in worst] == ["0015", "0014", "0013"]
     scores = [row["score"] for row in best]
@@ -194,8 +194,8 @@ def test_the_account_adds_up_or_the_page_says_so(
 ) -> None:
     said = "21 discovered = 16 committed + 0 filtered + 5 quarantined + 0 failed."
     assert said in page.texts
-    wrong = questions.FUNNEL.replace("state = 'quarantined'", "state = 'elsewhere'")
-    monkeypatch.setattr(questions, "FUNNEL", wrong.replace("FROM episodes)", "FROM tiers)"))
+    wrong = queries.FUNNEL.replace("state = 'quarantined'", "state = 'elsewhere'")
+    monkeypatch.setattr(queries, "FUNNEL", wrong.replace("FROM episodes)", "FROM tiers)"))
     [note] = [text for text in page_of(corpus).texts if "discovered =" in text]
     assert note.startswith("THIS DOES NOT ADD UP")
     assert "THE CATALOG HAS 32 EPISODES" in note
@@ -223,7 +223,7 @@ def test_reasons_of_one_rule_are_said_once() -> None:
 def test_where_the_bins_are(
     low: float, high: float, near: list[float], wanted: tuple[float, float]
 ) -> None:
-    assert questions._span(low, high, near) == wanted
+    assert queries._span(low, high, near) == wanted
 
 
 def test_copies_and_manifests(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_the_newest_version_of_a_value_counts(corpus: Path, tmp_path: Path) -> N
     unknown = filled("measurements", row | {"uid": other, "version": 3, "value": None})
     synthetic.commit(copy, {"measurements": [old, unknown]})
     with Catalog.open(copy) as catalog:
-        [found] = questions.ranges(catalog, 1)
+        [found] = queries.ranges(catalog, 1)
     assert (found["looked_at"], found["measured"]) == (16, 15)
     assert found["high"] < 1
 
@@ -276,7 +276,7 @@ def test_the_newest_version_of_a_value_counts(corpus: Path, tmp_path: Path) -> N
 
 
 def test_a_sample_is_stated(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(questions, "MAX_SAMPLE", 5)
+    monkeypatch.setattr(queries, "MAX_SAMPLE", 5)
     page = page_of(corpus)
     assert any("A sample: one episode in 4" in text for text in page.texts)
     drawn = [int(a["data-looked-at"] or 0) for _, a in page.tags if "data-looked-at" in a]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.report.markup import Markup, shown, table, tag
+from ingest.report.html import Markup, shown, table, tag
 from tests.curation.report_cases import Page, assert_inert, html_of, tiers_of
 from tests.generators import corpus as synthetic
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ingest.catalog import Catalog
-from ingest.curation.dedup.straddle import held_out_together
-from ingest.curation.manifest.dealt import SplitBy, dealt
+from ingest.catalog.catalog import Catalog
+from ingest.curation.duplicates.leakage import held_out_together
+from ingest.curation.manifests.splits import SplitBy, dealt
 from jobs.cli import app
 from jobs.demo.raw.oxe import dataset_info, write_set
 from schemas.manifest import load

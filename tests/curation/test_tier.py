@@ -10,21 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.corpus import open_corpus
-from ingest.curation.policy.policy import Policy, load_policy
-from ingest.curation.policy.sql import required
-from ingest.curation.tier.count import (
-    Count,
-    cap_counts,
-    judged_counts,
-    rule_counts,
-    stored_counts,
-)
-from ingest.curation.tier.explain import explain, policy_in_force
-from ingest.curation.tier.tier import commit, is_up_to_date, judge
-from ingest.storage import LocalStorage
+from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.curation.tiers.count import Count, cap_counts, judged_counts, rule_counts, stored_counts
+from ingest.curation.tiers.explain import explain, policy_in_force
+from ingest.curation.tiers.policy import Policy, load_policy
+from ingest.curation.tiers.policy_sql import required
+from ingest.curation.tiers.tier import commit, is_up_to_date, judge
+from ingest.storage.local import LocalStorage
 from jobs.cli import app
 from jobs.demo.raw import oxe
 from schemas.errors import ConfigError

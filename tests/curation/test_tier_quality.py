@@ -9,8 +9,8 @@ from typing import cast
 
 import pytest
 
-from ingest.curation.policy.policy import load_policy
-from ingest.curation.tier.tier import Judged
+from ingest.curation.tiers.policy import load_policy
+from ingest.curation.tiers.tier import Judged
 from tests.curation.demonstrations import Demonstration
 from tests.curation.held_out import RIGS, finished, perform, recording
 from tests.curation.held_out_faults import STYLES, SWEEPS, held_out

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest import snapshot
-from ingest.curation.measure.trajectory import MEASURE as TRAJECTORY
-from ingest.curation.policy.policy import load_policy
-from ingest.curation.tier.explain import explain
+from ingest.corpus import snapshot
+from ingest.curation.measurements.each.trajectory import MEASURE as TRAJECTORY
+from ingest.curation.tiers.explain import explain
+from ingest.curation.tiers.policy import load_policy
 from tests.curation.arms import ArmPath, intervals, numbers, view_of
 from tests.curation.demonstrations import BODIES, recording, retry, stored
 from tests.curation.tier_corpus import Given, decisions, judged, of_view, policy_of, write_corpus

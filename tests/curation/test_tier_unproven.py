@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ingest import snapshot
-from ingest.curation.measures import given_names
-from ingest.curation.policy.policy import Policy, load_policy
-from ingest.curation.policy.sql import required
-from ingest.curation.tier.explain import explain
-from ingest.curation.tier.tier import judge
+from ingest.corpus import snapshot
+from ingest.curation.measurements.registry import given_names
+from ingest.curation.tiers.explain import explain
+from ingest.curation.tiers.policy import Policy, load_policy
+from ingest.curation.tiers.policy_sql import required
+from ingest.curation.tiers.tier import judge
 from tests.curation.tier_corpus import (
     ALL_TASKS,
     FINE,

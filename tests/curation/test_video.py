@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ingest.curation import view as view_module
-from ingest.curation.measure import alignment, camera, video
-from ingest.curation.measures import measured, measures
-from ingest.curation.pictures import facts_of, look_at
+from ingest.curation.measurements import view as view_module
+from ingest.curation.measurements.each import alignment, camera, video
+from ingest.curation.measurements.pictures import facts_of, look_at
+from ingest.curation.measurements.registry import measured, measures
 from jobs.demo.raw.scene import Scene
 from schemas.errors import Code, SourceError
 from tests.curation.pictured import (

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingest import snapshot
-from ingest.curation.tier import places as places_module
-from ingest.curation.tier.places import Places
-from ingest.curation.tier.wide import Wide, read_spans, read_wide
-from ingest.snapshot import Part, Snapshot
+from ingest.catalog import uid_index as places_module
+from ingest.catalog.uid_index import Places
+from ingest.corpus import snapshot
+from ingest.corpus.snapshot import Part, Snapshot
+from ingest.curation.tiers.measurement_matrix import Wide, read_spans, read_wide
 from schemas.catalog import table_from_rows
 from tests.curation.tier_corpus import Given, measurement, write_corpus
 from tests.generators.corpus import commit, uid_of

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.curation.measures import given_names, measured, measures
-from ingest.curation.policy.policy import Policy, policy_from
-from ingest.curation.policy.text import parse_policy_text
-from ingest.curation.tier.tier import Judged, judge
-from ingest.curation.tier.tier import commit as commit_tiers
-from ingest.curation.view import EpisodeView
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.curation.measurements.registry import given_names, measured, measures
+from ingest.curation.measurements.view import EpisodeView
+from ingest.curation.tiers.policy import Policy, policy_from
+from ingest.curation.tiers.policy_loader import parse_policy_text
+from ingest.curation.tiers.tier import Judged, judge
+from ingest.curation.tiers.tier import commit as commit_tiers
+from ingest.storage.local import LocalStorage
 from tests.generators.corpus import commit, episode, uid_of, verdict
 
 ALL_TASKS = ("policy", "forward_dynamics", "inverse_dynamics", "visual_forecasting")

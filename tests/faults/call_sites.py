@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from ingest.file_system import FileSystem
-from ingest.storage import LocalStorage
-from ingest.unsynced import Unsynced
+from ingest.storage.file_system import FileSystem
+from ingest.storage.local import LocalStorage
+from ingest.storage.unsynced import Unsynced
 from training import durable
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("ingest", "training")
 CALLS = frozenset({"sync", "sync_above", "adopt", "fsync", "syncfs", "fdatasync"})
 FUNCTIONS = frozenset({"make_durable", "make_folder", "write_durably"})  # of training.durable
-SYSTEM = "ingest/file_system.py"  # the calls themselves
+SYSTEM = "ingest/storage/file_system.py"  # the calls themselves
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from ingest.file_system import FileSystem
+from ingest.storage.file_system import FileSystem
 
 CALLS = (
     "write",

@@ -8,7 +8,7 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from ingest.storage import FileSystem, LocalStorage
+from ingest.storage.local import FileSystem, LocalStorage
 
 
 class PowerCut(BaseException):

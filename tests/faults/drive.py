@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ingest.executor_local import LocalExecutor
-from ingest.executor_ray import RayExecutor
+from ingest.executors.local import LocalExecutor
+from ingest.executors.ray import RayExecutor
 from tests.faults.runs import LIMITS, run
 
 

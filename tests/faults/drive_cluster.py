@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ingest import executor_cluster
+from ingest.executors import ray_cluster
 from jobs.cli import main
 
 if __name__ == "__main__":
-    executor_cluster.HEAD_S = 3.0
+    ray_cluster.HEAD_S = 3.0
     main()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from ingest.file_system import FileSystem
+from ingest.storage.file_system import FileSystem
 
 Key = tuple[int, int]  # device and inode number
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from ingest import snapshot
-from ingest.curation.manifest.store import manifest_names
-from ingest.life.history import named_parts
-from ingest.meta_projection import LINES_KEY, OWN
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.lerobot_meta import LINES_KEY, OWN
+from ingest.corpus.manifest_folders import manifest_names
+from ingest.corpus.snapshot_list import named_parts
+from ingest.storage.local import LocalStorage
 from ingest.verify.catalog import latest_snapshot, part_findings
 from ingest.verify.corpus import verify
 from ingest.verify.finding import Check

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ingest import snapshot
-from ingest.corpus import open_or_create, writer_lock
-from ingest.executor import Executor, InlineExecutor
-from ingest.plan import Request, make_plan
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_or_create, writer_lock
+from ingest.executors.inline import Executor, InlineExecutor
+from ingest.pipeline.plan import Request, make_plan
+from ingest.pipeline.run import RunContext, Tally, ingest
 from ingest.recipe import Limits, Recipe
-from ingest.run import RunContext, Tally, ingest
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 
 TOY = "tests.faults.toy:Toy"
 LIMITS = Limits(time_limit_s=60, memory_limit_mib=2048)

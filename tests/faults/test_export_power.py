@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ingest import snapshot
+from ingest.corpus import snapshot
 from ingest.export import iceberg
 from ingest.export.iceberg import Exported, export, exported_name
 from ingest.export.mark import Mark, Step

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ingest.corpus import Corpus, writer_lock
-from ingest.life.forget import forget
-from ingest.storage import LocalStorage
+from ingest.corpus.layout import Corpus, writer_lock
+from ingest.maintenance.erase import forget
+from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas.errors import ConfigError
@@ -109,7 +109,7 @@ def test_a_full_disk_is_said_and_the_next_run_finishes(
 
 KILLED = """
 import os, signal, sys
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from jobs.cli import main
 
 def killed(self, source, target):

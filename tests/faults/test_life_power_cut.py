@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from ingest import snapshot
-from ingest.commit import datasets_of
-from ingest.corpus import Corpus
-from ingest.life.collect import collect, rubbish
-from ingest.life.forget import forget
-from ingest.life.history import every
-from ingest.recovery import recover
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.commit import datasets_of
+from ingest.corpus.layout import Corpus
+from ingest.corpus.recovery import recover
+from ingest.corpus.snapshot_list import every
+from ingest.maintenance.erase import forget
+from ingest.maintenance.gc import collect, rubbish
+from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from schemas import manifest
 from schemas.catalog import TABLES

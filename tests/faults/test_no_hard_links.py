@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from ingest import snapshot
-from ingest.file_system import FileSystem
+from ingest.corpus import snapshot
+from ingest.storage.file_system import FileSystem
 from ingest.verify.corpus import verify
 from tests.hostile.commands import CHANGING, run
 from tests.hostile.corpora import World, make_world

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from ingest.executor import Executor, InlineExecutor
-from ingest.executor_local import LocalExecutor
-from ingest.executor_ray import RayExecutor
-from ingest.guarded_process import guarded
-from ingest.process import Work
+from ingest.executors.inline import Executor, InlineExecutor
+from ingest.executors.local import LocalExecutor
+from ingest.executors.ray import RayExecutor
+from ingest.pipeline.guarded import guarded
+from ingest.pipeline.process import Work
 from ingest.recipe import Limits
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from schemas.errors import Code, TransientError
 from schemas.outcome import Outcome, WorkerFailure
 from tests.faults.runs import facts, run, tree

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from tests.faults import power_ext4
 from tests.faults.call_sites import FUNCTIONS, SYSTEM, CallSite, call_sites, source_files
 from tests.faults.power import FATES, Disk, Fate, by_chance

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from tests.faults.disks import CuttingDisk, PowerCut, QuickDisk
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from ingest.corpus.writing import UNFINISHED
 from ingest.verify.corpus import verify
-from ingest.writing import UNFINISHED
 from tests.faults.runs import tree
 from tests.faults.toy import GATE, write_toy
 from tests.faults.writers import INGEST, WRITERS
@@ -97,4 +97,6 @@ def paths_of(corpus: Path) -> set[str]:
 
 def test_jobs_take_a_corpus_for_writing_by_one_door() -> None:
     for path in (ROOT / "jobs").glob("*.py"):
-        assert "writer_lock" not in path.read_text(), f"{path.name}: use ingest.writing.writing"
+        assert "writer_lock" not in path.read_text(), (
+            f"{path.name}: use ingest.corpus.writing.writing"
+        )

@@ -17,7 +17,7 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any, NoReturn
 
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from jobs.cli import main as command
 from jobs.commands import COMMANDS
 

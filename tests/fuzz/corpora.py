@@ -20,11 +20,11 @@ from unittest import mock
 
 import yaml
 
-from ingest.corpus import open_corpus
-from ingest.curation.policy.policy import load_policy
-from ingest.life.erasure import Intent
+from ingest.corpus.erasure import Intent
+from ingest.corpus.layout import open_corpus
+from ingest.corpus.snapshot import load
+from ingest.curation.tiers.policy import load_policy
 from ingest.recipe import Recipe
-from ingest.snapshot import load
 from jobs.commands import loaded
 from jobs.ingest import recipe_from
 from schemas.catalog import TABLES
@@ -82,7 +82,7 @@ def fixed_identities() -> Iterator[None]:
     def identity() -> uuid.UUID:
         return uuid.UUID(int=next(number), version=4)
 
-    with mock.patch("jobs.context.datetime", Clock), mock.patch("uuid.uuid4", identity):
+    with mock.patch("jobs.run_context.datetime", Clock), mock.patch("uuid.uuid4", identity):
         yield
 
 
@@ -109,7 +109,7 @@ def written_corpus(folder: Path) -> Target:
     settings = world.sound / "settings"
     settings.mkdir()
     (settings / "recipe.yaml").write_text(yaml.safe_dump(Recipe().model_dump(mode="json")))
-    shutil.copy(ROOT / "ingest/curation/policies/ei30k.yaml", settings / "policy.yaml")
+    shutil.copy(ROOT / "ingest/curation/tiers/policies/ei30k.yaml", settings / "policy.yaml")
     shutil.copy(ROOT / "training/recipes/lda_1b.yaml", settings / "train.yaml")
     files = [p for p in world.sound.rglob("*") if p.is_file() and p.stat().st_size]
     names = tuple(sorted(p.relative_to(world.sound).as_posix() for p in files))

@@ -1,4 +1,4 @@
-"""The catalog of a small synthetic corpus, written through `ingest.snapshot`: no pictures, no LeRobot files.
+"""The catalog of a small synthetic corpus, written through `ingest.corpus.snapshot`: no pictures, no LeRobot files.
 
 Rows follow from their index alone, so that a test can say in plain Python what SQL must answer.
 """
@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ingest import snapshot
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.storage.local import LocalStorage
 
 Rows = dict[str, list[dict[str, Any]]]
 SOURCES = ("agibot_world", "egodex", "oxe")

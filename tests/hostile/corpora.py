@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from typer.testing import CliRunner
 
-from ingest.corpus import Corpus
-from ingest.life.forget import forget
-from ingest.storage import LocalStorage
+from ingest.corpus.layout import Corpus
+from ingest.maintenance.erase import forget
+from ingest.storage.local import LocalStorage
 from jobs.cli import app
 from schemas.manifest import FACTS_FILE, PAGE_DIGEST, page_sha256, rows_sha256
 from tests.curation.living import build, publish_manifest, uids

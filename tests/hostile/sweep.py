@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest import snapshot
-from ingest.storage import FileSystem
+from ingest.corpus import snapshot
+from ingest.storage.local import FileSystem
 from tests.hostile.commands import PATIENCE_S, WORDS, StillRunningError, run
 from tests.hostile.corpora import (
     Scenario,

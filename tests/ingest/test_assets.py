@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.assets import NO_ASSETS, Assets
-from ingest.plan import Request, assets_of, make_plan
+from ingest.corpus.snapshot import Snapshot
+from ingest.pipeline.assets import NO_ASSETS, Assets
+from ingest.pipeline.plan import Request, assets_of, make_plan
 from ingest.recipe import HandSettings, Recipe
-from ingest.snapshot import Snapshot
 from jobs.demo.raw import egodex
 from schemas.errors import ConfigError
 from tests.generators import mano_model, taco

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ingest.camera_poses import poses_of, with_camera_poses
+from ingest.transforms.camera_poses import poses_of, with_camera_poses
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.video_files import write_scene
 from schemas.episode import Camera, Episode, EpisodeRef, VideoSpan, VideoWindow
@@ -56,7 +56,7 @@ def episode(camera: Camera) -> Episode:
 @pytest.fixture(autouse=True)
 def thirty_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """The spans here have no file: the video is said to have as many frames as the scene."""
-    monkeypatch.setattr("ingest.camera_poses.count_frames", lambda path: COUNT)
+    monkeypatch.setattr("ingest.transforms.camera_poses.count_frames", lambda path: COUNT)
 
 
 def span(first: int = 0, count: int = COUNT) -> Camera:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingest.catalog import Catalog
-from ingest.catalog_views import HISTORIES
-from ingest.query_limits import Limits
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.query_limits import Limits
+from ingest.catalog.views import HISTORIES
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 from tests.generators.corpus import (

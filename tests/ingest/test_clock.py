@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ingest.stages.clock import gap_limit_ns, grid, nearest
+from ingest.transforms.time_grid import gap_limit_ns, grid, nearest
 from schemas.errors import Code, SourceError
 from schemas.rate import instants_ns, rate_from
 from tests.strategies import clocks

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adapters.base import SourceInfo
-from ingest import snapshot
+from ingest.corpus import snapshot
 from jobs.demo.raw.oxe import jpeg
 from schemas.episode import (
     Camera,
@@ -37,8 +37,8 @@ from tests.curation.manifest_cases import build, invoke
 from tests.faults.runs import run
 from tests.ingest.verify_corpus import rewrite_column
 from tests.peer.reader import PEER, run_check
+from training.data.action_layout import part_slots
 from training.data.actions import open_actions
-from training.data.layout import part_slots
 
 SOURCE = "tests.ingest.test_command_only:Told"
 GRIPPER = "left.gripper_opening"

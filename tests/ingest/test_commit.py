@@ -14,16 +14,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ingest import snapshot
-from ingest.commit import Committer, datasets_of, stored_episodes
-from ingest.corpus import Corpus
-from ingest.digest import content_digest, rows_digest
-from ingest.executor import InlineExecutor
-from ingest.lerobot_writer import column_stats
-from ingest.process import Work, process
+from ingest.corpus import snapshot
+from ingest.corpus.commit import Committer, datasets_of, stored_episodes
+from ingest.corpus.digest import content_digest, rows_digest
+from ingest.corpus.layout import Corpus
+from ingest.corpus.lerobot_writer import column_stats
+from ingest.corpus.snapshot import Snapshot
+from ingest.executors.inline import InlineExecutor
+from ingest.pipeline.process import Work, process
 from ingest.recipe import Recipe
-from ingest.snapshot import Snapshot
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from schemas.episode import Episode, EpisodeRef, Instruction
 from schemas.errors import InvariantError, TransientError
 from schemas.lerobot import Info

@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from ingest.corpus import Corpus, data_file, open_corpus, open_or_create, video_file, writer_lock
-from ingest.storage import LocalStorage
+from ingest.corpus.layout import (
+    Corpus,
+    data_file,
+    open_corpus,
+    open_or_create,
+    video_file,
+    writer_lock,
+)
+from ingest.storage.local import LocalStorage
 from schemas.catalog import FORMAT_VERSION
 from schemas.errors import ConfigError
 from tests.faults.runs import tree
@@ -99,7 +106,7 @@ def test_paths_by_hand() -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from ingest.corpus import Corpus, writer_lock
+from ingest.corpus.layout import Corpus, writer_lock
 with writer_lock(Corpus(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()

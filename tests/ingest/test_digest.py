@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from ingest.digest import POSITIONAL, content_digest, corpus_digest, rows_digest
+from ingest.corpus.digest import POSITIONAL, content_digest, corpus_digest, rows_digest
 
 VECTOR = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2))
 ROWS = pa.table({"action": VECTOR, "ok": pa.array([True, False])})

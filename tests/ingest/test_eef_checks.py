@@ -8,18 +8,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ingest.approach_check import approach_directions, grasps, pooled_approach
 from ingest.check import Check, Verdict
-from ingest.eef_checks import (
+from ingest.doctor.approach_check import approach_directions, grasps, pooled_approach
+from ingest.doctor.eef_checks import (
     eef_checks,
     plausibility_checks,
     roll_pitch_yaw_deg,
     rotation_check,
     worst_speed_m_s,
 )
-from ingest.kinematics import Robot
-from ingest.kinematics_checks import kinematics_checks
-from ingest.staged_columns import Columns
+from ingest.doctor.kinematics_checks import kinematics_checks
+from ingest.doctor.staged_columns import Columns
+from ingest.transforms.forward_kinematics import Robot
 from schemas.embodiment import EefConvention, embodiments
 from schemas.geometry import rotmat_from_euler, rotmat_from_quat_xyzw
 

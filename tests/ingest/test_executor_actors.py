@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.executor_actors import Parts
+from ingest.executors.ray_actors import Parts
 
 
 def test_a_long_work_has_no_more_parts_under_way_than_a_short_one() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ingest import executor_probe
-from ingest.corpus import Corpus
-from ingest.executor import InlineExecutor
-from ingest.executor_probe import (
+from ingest.corpus.layout import Corpus
+from ingest.executors import node_proof
+from ingest.executors.inline import InlineExecutor
+from ingest.executors.node_proof import (
     PREFIX,
     SharedView,
     code_id,
@@ -23,17 +23,17 @@ from ingest.executor_probe import (
     shared,
     spread,
 )
-from ingest.guarded_process import guarded, is_doubtful
-from ingest.process import Work
+from ingest.pipeline.guarded import guarded, is_doubtful
+from ingest.pipeline.process import Work
 from ingest.recipe import Recipe
-from ingest.storage import LocalStorage, OutsideCorpus
+from ingest.storage.local import LocalStorage, OutsideCorpus
 from schemas.episode import EpisodeRef
 from schemas.outcome import Outcome, State
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor_probe, "PAUSE_S", 0.0)
+    monkeypatch.setattr(node_proof, "PAUSE_S", 0.0)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_sample_is_bounded(tmp_path: Path) -> None:
     for i in range(300):
         (tmp_path / "top" / f"{i:03d}" / "deep").mkdir(parents=True)
         (tmp_path / "top" / f"{i:03d}" / "deep" / "a.bin").touch()
-    assert len(sampled_files(tmp_path)) == executor_probe.FOLDERS
+    assert len(sampled_files(tmp_path)) == node_proof.FOLDERS
     assert sampled_files(tmp_path)[-1].parts[-3] == "299"
 
 
@@ -140,7 +140,7 @@ def test_the_code_has_one_name_until_it_changes(
 ) -> None:
     before = code_id()
     (tmp_path / "a.py").write_text("")
-    monkeypatch.setattr(executor_probe.ingest, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(node_proof.ingest, "__path__", [str(tmp_path)])
     code_id.cache_clear()
     try:
         assert code_id() != before
@@ -238,7 +238,7 @@ def test_what_the_corpus_refuses_to_a_node_is_doubted(
     def refuse(work: Work, disk: LocalStorage) -> Outcome:
         raise OutsideCorpus("is a link", where=work.staging)
 
-    monkeypatch.setattr("ingest.guarded_process.process", refuse)
+    monkeypatch.setattr("ingest.pipeline.guarded.process", refuse)
     ref = EpisodeRef(source="s", dataset="d", episode_id="e", root="/raw")
     work = Work(ref=ref, adapter="s", recipe=Recipe(), staging="/staging")
     assert is_doubtful(work, guarded(work, LocalStorage(tmp_path)))

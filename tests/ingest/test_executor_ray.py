@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import ray
 
-from ingest.executor_nodes import Node
-from ingest.executor_probe import SharedView, nothing_is_doubtful
-from ingest.executor_ray import PROBES, RayExecutor
+from ingest.executors.node_proof import SharedView, nothing_is_doubtful
+from ingest.executors.node_requests import Node
+from ingest.executors.ray import PROBES, RayExecutor
 from ingest.recipe import Limits
 from schemas.errors import Code, ConfigError, TransientError
 from schemas.outcome import WorkerFailure
@@ -56,7 +56,7 @@ def proving(
     monkeypatch.setattr(ray, "wait", lambda waiting, **_: (waiting[:1], waiting[1:]))
     monkeypatch.setattr(executor, "_probe", lambda node: Reference(node.id))
     view = SharedView(folder="/nowhere", nonce="1")
-    monkeypatch.setattr("ingest.executor_ray.is_answered", lambda view, node: True)
+    monkeypatch.setattr("ingest.executors.ray.is_answered", lambda view, node: True)
     executor.share(view, nothing_is_doubtful)
 
 
@@ -95,7 +95,7 @@ def test_a_run_without_nodes_says_so_and_ends(monkeypatch: pytest.MonkeyPatch) -
     executor, said = executor_on([Node(id="head", name="head", cpus=0, memory_mib=9000)])
     clock = iter([0.0, 19.0, 21.0, 22.0, 301.0])
     monotonic = SimpleNamespace(monotonic=lambda: next(clock))
-    monkeypatch.setattr("ingest.executor_ray.time", monotonic)
+    monkeypatch.setattr("ingest.executors.ray.time", monotonic)
     for _ in range(4):
         executor.check()
     assert len(said) == 1

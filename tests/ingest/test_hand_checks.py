@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ingest.check import Check, Verdict
-from ingest.hand_checks import hand_checks
+from ingest.doctor.hand_checks import hand_checks
+from ingest.doctor.staged_columns import Columns
 from ingest.recipe import HandSettings
-from ingest.staged_columns import Columns
 from jobs.demo.raw.hand_scene import bent_hand
 from schemas.hand import joint_names
 

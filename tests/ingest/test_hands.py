@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ingest.assets import Assets, hand_model_for
+from ingest.pipeline.assets import Assets, hand_model_for
 from ingest.recipe import HandSettings, Recipe
-from ingest.stages.camera import T_upright_world
-from ingest.stages.hand_validity import BITS
-from ingest.stages.hands import CanonicalHand, canonical_hands
-from ingest.stages.vectors import canonical_vectors
+from ingest.transforms.action_vector import canonical_vectors
+from ingest.transforms.camera import T_upright_world
+from ingest.transforms.hand_validity import BITS
+from ingest.transforms.hands import CanonicalHand, canonical_hands
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.embodiment import embodiment_for
 from schemas.episode import Camera, EncodedImages, Episode, EpisodeRef, Stream, pose_channel

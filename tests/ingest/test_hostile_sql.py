@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from ingest.catalog import Catalog
-from ingest.query_limits import Limits
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.query_limits import Limits
 from schemas.errors import ConfigError
 from tests.generators.corpus import write_catalog
 

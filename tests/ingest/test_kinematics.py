@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest import kinematics as module
-from ingest import urdf as urdf_module
-from ingest.kinematics import Robot
-from ingest.stages.kinematics import with_forward_kinematics
-from ingest.urdf import read_urdf
+from ingest.transforms import forward_kinematics as module
+from ingest.transforms import urdf as urdf_module
+from ingest.transforms.forward_kinematics import Robot
+from ingest.transforms.joint_poses import with_forward_kinematics
+from ingest.transforms.urdf import read_urdf
 from schemas.embodiment import embodiments
 from schemas.episode import (
     Episode,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ingest.ledger import Ledger, read_history
-from ingest.storage import LocalStorage
+from ingest.corpus.ledger import Ledger, read_history
+from ingest.storage.local import LocalStorage
 from schemas.errors import Code
 from schemas.outcome import Outcome, State, WorkerFailure
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ingest.lerobot_writer import (
+from ingest.corpus.lerobot_writer import (
     arrow_column,
     arrow_schema,
     column_stats,

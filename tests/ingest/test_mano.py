@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.models.hand_rig import HandRig, canonical21
+from ingest.models.hand_kinematics import HandRig, canonical21
 from ingest.models.mano import ManoHands
 from jobs.demo.raw.hand_scene import HandScene, bent_hand
 from schemas.errors import ConfigError, SourceError

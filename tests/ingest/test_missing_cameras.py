@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ingest import snapshot
+from ingest.corpus import snapshot
 from ingest.recipe import Recipe
 from tests.curation.manifest_cases import invoke
 from tests.generators import lda_demo

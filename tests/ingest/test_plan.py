@@ -12,11 +12,11 @@ import pytest
 
 from adapters.base import SourceInfo
 from adapters.registry import ADAPTERS, adapter_for
-from ingest import snapshot
-from ingest.corpus import Corpus, open_corpus
-from ingest.plan import Plan, Request, discover, make_plan, survey
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.pipeline.plan import Plan, Request, discover, make_plan, survey
 from ingest.recipe import Recipe
-from ingest.snapshot import Snapshot
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from tests.faults.runs import TOY, facts, run, tree

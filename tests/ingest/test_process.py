@@ -15,10 +15,10 @@ import pytest
 
 from adapters.base import SourceInfo
 from adapters.containers.safe_path import inside
-from ingest.process import Work, process
+from ingest.corpus.staging import options_digest, staged_outcome, staged_rows_of, work_digest
+from ingest.pipeline.process import Work, process
 from ingest.recipe import Recipe
-from ingest.staging import options_digest, staged_outcome, staged_rows_of, work_digest
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from schemas.episode import (
     Camera,
     EncodedImages,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from ingest.quoting import identifier, literal, literals
+from ingest.catalog.sql_quoting import identifier, literal, literals
 
 HOSTILE = (
     "",

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ingest import snapshot
-from ingest.commit import datasets_of
-from ingest.corpus import Corpus
-from ingest.recovery import rebuild, recover
-from ingest.storage import LocalStorage
-from ingest.writing import writing
+from ingest.corpus import snapshot
+from ingest.corpus.commit import datasets_of
+from ingest.corpus.layout import Corpus
+from ingest.corpus.recovery import rebuild, recover
+from ingest.corpus.writing import writing
+from ingest.storage.local import LocalStorage
 from tests.faults.runs import run, tree
 from tests.faults.toy import write_toy
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.stages.resample import Samples, resample
+from ingest.transforms.resample import Samples, resample
 from schemas.episode import Interpolation, Stream, gripper_channel, pose_channel
 from tests.strategies import linear_channel, nearest_channel, rotmat_by_hand, streams
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from ingest import snapshot
-from ingest.executor import InlineExecutor
-from ingest.process import Work
+from ingest.corpus import snapshot
+from ingest.executors.inline import InlineExecutor
+from ingest.pipeline.process import Work
+from ingest.pipeline.run import Tally, is_within_allowance
 from ingest.recipe import Limits
-from ingest.run import Tally, is_within_allowance
 from schemas.errors import Code, InvariantError, TransientError
 from schemas.outcome import Outcome, State, WorkerFailure
 from tests.faults.runs import LIMITS, facts, run, tree

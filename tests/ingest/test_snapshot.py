@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingest import snapshot
-from ingest.snapshot import Part, Snapshot
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.snapshot import Part, Snapshot
+from ingest.storage.local import LocalStorage
 from schemas.catalog import FORMAT_VERSION, TABLES
 from schemas.errors import ConfigError, InvariantError, TransientError
 from tests.faults.runs import tree

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.corpus import Corpus
-from ingest.storage import FileSystem, LocalStorage, OutsideCorpus
-from ingest.writing import writing
+from ingest.corpus.layout import Corpus
+from ingest.corpus.writing import writing
+from ingest.storage.local import FileSystem, LocalStorage, OutsideCorpus
 from schemas.errors import ConfigError, TransientError
 
 DISK = LocalStorage()

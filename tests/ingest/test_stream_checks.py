@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ingest.check import Check, Verdict
+from ingest.doctor.stream_checks import clock_checks, command_checks, xyz_triples
 from ingest.recipe import Recipe
-from ingest.stream_checks import clock_checks, command_checks, xyz_triples
 from schemas.command_probe import Motion, compare, opening_correlation
 from schemas.episode import (
     Episode,

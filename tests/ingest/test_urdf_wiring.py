@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ingest import snapshot
-from ingest.assets import Assets
-from ingest.corpus import open_corpus
-from ingest.kinematics import Robot
-from ingest.plan import Plan, Request, make_plan
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.pipeline.assets import Assets
+from ingest.pipeline.plan import Plan, Request, make_plan
 from ingest.recipe import Recipe
-from ingest.stages.kinematics import with_forward_kinematics
+from ingest.transforms.forward_kinematics import Robot
+from ingest.transforms.joint_poses import with_forward_kinematics
 from jobs.cli import app
 from schemas.episode import Episode, EpisodeRef, Stream, Unit, pose_channel, vector_channel
 from schemas.errors import ConfigError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from ingest.recipe import Recipe
-from ingest.stages.vectors import Vectors, canonical_vectors, pose9
+from ingest.transforms.action_vector import Vectors, canonical_vectors, pose9
 from schemas.embodiment import Embodiment, embodiment_for, embodiments
 from schemas.episode import (
     Camera,

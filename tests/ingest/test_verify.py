@@ -15,13 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingest import snapshot
-from ingest.commit import datasets_of, stored_episodes
-from ingest.corpus import Corpus
-from ingest.meta_projection import OWN, Dataset, older_own, project, whole_files
-from ingest.recovery import recover
-from ingest.storage import LocalStorage
-from ingest.verify import stored
+from ingest.corpus import committed_episodes, snapshot
+from ingest.corpus.commit import datasets_of, stored_episodes
+from ingest.corpus.layout import Corpus
+from ingest.corpus.lerobot_meta import OWN, Dataset, older_own, project, whole_files
+from ingest.corpus.recovery import recover
+from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import Seen, verify
 from ingest.verify.finding import REMEDIES, Check, Finding, excerpt, finding
 from ingest.verify.meta import first_difference
@@ -89,7 +88,7 @@ def test_the_result_does_not_depend_on_threads_or_batches(
         rewrite_column(data_file(corpus, episode), "index", lambda v: v + 1)
     edit(dataset(corpus) / "meta/episodes.jsonl", "do e", "do x")
     expected = verify(corpus, workers=1)
-    monkeypatch.setattr(stored, "BATCH_EPISODES", 1)
+    monkeypatch.setattr(committed_episodes, "BATCH_EPISODES", 1)
     assert verify(corpus, workers=4) == expected
     assert len({f.path for f in expected}) == 4
 
@@ -716,7 +715,7 @@ def test_a_part_from_before_a_column_existed_is_sound(corpus: Path) -> None:
     replace_part(corpus, "episodes", table)
     assert [f.check for f in verify(corpus)] == [Check.CONTENT_CHANGED] * 2  # it was not so then
     texts = []
-    for batch in stored.stored_batches(corpus, snapshot.load(corpus)):
+    for batch in committed_episodes.stored_batches(corpus, snapshot.load(corpus)):
         texts += [set(each.row) for each in batch]
     assert ["scene_id" in names for names in texts[:4]] == [True, True, False, False]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest import snapshot
-from ingest.digest import corpus_digest
-from ingest.executor_local import LocalExecutor
+from ingest.corpus import snapshot
+from ingest.corpus.digest import corpus_digest
+from ingest.executors.local import LocalExecutor
 from ingest.verify.digest import digest
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import ConfigError, SourceError

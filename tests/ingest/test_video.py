@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ingest.recipe import VideoSettings
-from ingest.video import frame_clock, nearest_frames, write_video
+from ingest.video.camera_video import frame_clock, nearest_frames, write_video
 from schemas.episode import Camera, VideoSpan, VideoWindow
 from schemas.rate import instants_ns
 from tests.ingest.video_files import (
@@ -159,7 +159,7 @@ def test_a_file_name_that_looks_like_a_protocol(tmp_path, monkeypatch):
 def test_only_the_span_is_decoded(tmp_path, monkeypatch):
     source = write_numbered(tmp_path / "in", 600)
     counted: list[int] = []
-    import ingest.video_source as module
+    import ingest.video.source as module
 
     plain = module._frames
 

@@ -15,7 +15,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from ingest.recipe import VideoSettings
-from ingest.video import frame_clock, write_video
+from ingest.video.camera_video import frame_clock, write_video
 from schemas.episode import Camera, EncodedImages, VideoWindow
 from schemas.errors import Code, SourceError
 from schemas.rate import instants_ns

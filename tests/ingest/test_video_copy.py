@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ingest.recipe import VideoSettings
-from ingest.video import VideoFacts, frame_clock, write_video
+from ingest.video.camera_video import VideoFacts, frame_clock, write_video
 from schemas.episode import Camera, VideoSpan, VideoWindow
 from schemas.rate import instants_ns
 from tests.ingest.video_files import number_of, numbered, read_back, textured, write_source

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from ingest import video_source
 from ingest.recipe import VideoSettings
-from ingest.video import frame_clock, write_video
-from ingest.video_images import image_size
-from ingest.video_truncation import is_truncated
+from ingest.video import source
+from ingest.video.camera_video import frame_clock, write_video
+from ingest.video.images import image_size
+from ingest.video.truncation import is_truncated
 from schemas.episode import Camera, EncodedImages, VideoSpan, VideoWindow
 from schemas.errors import Code, SourceError
 from schemas.rate import instants_ns
@@ -158,9 +158,9 @@ def test_late_damage_leaves_no_half_written_video(tmp_path):
 
 
 def test_picture_that_the_decoder_leaves_out(tmp_path, monkeypatch):
-    path, plain = write_numbered(tmp_path / "in", 60), video_source._frames
+    path, plain = write_numbered(tmp_path / "in", 60), source._frames
     monkeypatch.setattr(
-        video_source, "_frames", lambda v, p: (f for i, f in enumerate(plain(v, p)) if i != 30)
+        source, "_frames", lambda v, p: (f for i, f in enumerate(plain(v, p)) if i != 30)
     )
     assert code_of(window(path), tmp_path) is Code.CORRUPT_VIDEO
 
@@ -191,8 +191,8 @@ def test_damage_between_the_frames_that_are_shown_counts_too(tmp_path):
 
 def test_picture_flagged_as_damaged_raises(tmp_path, monkeypatch):
     """Without `explode` libavcodec conceals and only sets a flag: that flag alone must be enough."""
-    options = {k: v for k, v in video_source.DECODER_OPTIONS.items() if k != "err_detect"}
-    monkeypatch.setattr(video_source, "DECODER_OPTIONS", options)
+    options = {k: v for k, v in source.DECODER_OPTIONS.items() if k != "err_detect"}
+    monkeypatch.setattr(source, "DECODER_OPTIONS", options)
     codec, how, suffix = CODECS["mpeg4_avi"]
     pictures = [textured(i, 128, 96) for i in range(60)]
     path = write_source(tmp_path / f"in{suffix}", pictures, codec=codec, options=how)
@@ -308,7 +308,7 @@ def test_pictures_of_several_sizes(tmp_path):
 
 def test_video_of_huge_pictures_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     path = write_numbered(tmp_path / "in", 6)  # 96 x 64
-    monkeypatch.setattr(video_source, "MAX_PIXELS", 96 * 64 - 1)
+    monkeypatch.setattr(source, "MAX_PIXELS", 96 * 64 - 1)
     with pytest.raises(SourceError) as caught:
         frame_clock(window(path))
     assert caught.value.code is Code.TOO_LARGE

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from adapters.containers.byte_range import RangeReader, read_range
-from ingest import video_source
 from ingest.recipe import VideoSettings
-from ingest.video import frame_clock, write_video
+from ingest.video import source
+from ingest.video.camera_video import frame_clock, write_video
 from schemas.episode import Camera, VideoSpan, VideoWindow
 from schemas.errors import Code, SourceError, TransientError
 from schemas.rate import instants_ns
@@ -70,13 +70,13 @@ def test_decoding_again_from_the_start_stays_within_the_part(
     camera, out = Camera(name="ego", frames=frames), tmp_path / "out.mp4"
     clock = frame_clock(camera)
 
-    entered = video_source._packets_from
+    entered = source._packets_from
 
     def trip(*where: object) -> object:
-        monkeypatch.setattr(video_source, "_packets_from", entered)
+        monkeypatch.setattr(source, "_packets_from", entered)
         raise SourceError(Code.CORRUPT_VIDEO, "a reference that is not there")
 
-    monkeypatch.setattr(video_source, "_packets_from", trip)
+    monkeypatch.setattr(source, "_packets_from", trip)
     write_video(camera, clock, instants_ns(5, Fraction(10)), out, VideoSettings())
     assert [number_of(p) for p in read_back(out)[0]] == [15, 18, 21, 24, 27]
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from ingest.recipe import VideoSettings
-from ingest.video import frame_clock, write_video
+from ingest.video.camera_video import frame_clock, write_video
 from schemas.episode import Camera, VideoWindow
 from schemas.rate import instants_ns
 from tests.ingest.video_files import read_back

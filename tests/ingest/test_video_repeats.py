@@ -11,8 +11,8 @@ import pytest
 from av.video.frame import VideoFrame
 
 from ingest.recipe import VideoSettings
-from ingest.video import frame_clock, write_video
-from ingest.video_repeats import Repeat, luma_difference, repeats_of
+from ingest.video.camera_video import frame_clock, write_video
+from ingest.video.repeats import Repeat, luma_difference, repeats_of
 from jobs.demo.raw.oxe import jpeg
 from schemas.episode import Camera, EncodedImages, VideoSpan
 from tests.curation.pictured import Picture, texture

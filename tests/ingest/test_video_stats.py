@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ingest.recipe import VideoSettings
-from ingest.video import frame_clock, write_video
-from ingest.video_stats import ImageStatistics, pixel_stride, sampled_frames
+from ingest.video.camera_video import frame_clock, write_video
+from ingest.video.stats import ImageStatistics, pixel_stride, sampled_frames
 from schemas.episode import Camera, VideoWindow
 from schemas.rate import instants_ns
 from tests.ingest.video_files import read_back, textured, write_source

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from ingest import recovery
-from ingest.corpus import Corpus, open_or_create
-from ingest.file_system import FileSystem
-from ingest.storage import LocalStorage
-from ingest.unsynced import FEW
-from ingest.writing import UNFINISHED, writing
+from ingest.corpus import recovery
+from ingest.corpus.layout import Corpus, open_or_create
+from ingest.corpus.writing import UNFINISHED, writing
+from ingest.storage.file_system import FileSystem
+from ingest.storage.local import LocalStorage
+from ingest.storage.unsynced import FEW
 from schemas.errors import ConfigError, PipelineError, TransientError
 from tests.faults.writers import WRITERS, do
 

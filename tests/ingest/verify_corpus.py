@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest import snapshot
+from ingest.corpus import snapshot
 from jobs.demo.raw import agibot_world
 from schemas.catalog import TABLES
 from tests.faults.runs import run

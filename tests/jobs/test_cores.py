@@ -69,8 +69,8 @@ try:
     cli.main()
 finally:
     import polars, pyarrow
-    from ingest.catalog_views import connect
-    from ingest.query_limits import Limits
+    from ingest.catalog.views import connect
+    from ingest.catalog.query_limits import Limits
     threads = connect(Limits()).execute("SELECT current_setting('threads')").fetchone()[0]
     sys.stdout.write(f"{polars.thread_pool_size()} {pyarrow.cpu_count()} {threads}\\n")
 """

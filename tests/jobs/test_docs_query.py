@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from ingest.catalog import Catalog
+from ingest.catalog.catalog import Catalog
 from schemas.catalog import TABLES
 from tests.generators.corpus import WrittenCatalog, write_catalog
 

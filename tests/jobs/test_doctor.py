@@ -12,9 +12,9 @@ import typer
 from typer.testing import CliRunner
 
 import adapters.robomimic.demo as demo
-from ingest.doctor import contact_sheet, examine
-from ingest.hand_drawing import TITLE_HEIGHT_PX, View, enlarged, scale_of
-from ingest.plan import Request, discover, survey
+from ingest.doctor.doctor import contact_sheet, examine
+from ingest.doctor.hand_drawing import TITLE_HEIGHT_PX, View, enlarged, scale_of
+from ingest.pipeline.plan import Request, discover, survey
 from ingest.recipe import Recipe
 from jobs.cli import app
 from jobs.demo.raw import egodex

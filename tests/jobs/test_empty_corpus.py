@@ -133,7 +133,7 @@ def test_an_empty_corpus_is_no_bug_of_ours(
 
 
 def _known_uid(root: Path) -> str:
-    from ingest.catalog import Catalog
+    from ingest.catalog.catalog import Catalog
 
     with Catalog.open(root) as catalog:
         known = catalog.sql("SELECT uid FROM verdicts UNION SELECT uid FROM tombstones").to_series()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ingest import snapshot
-from ingest.episode_lookup import find_uids
-from ingest.next_command import BY_OPTION, next_command
+from ingest.catalog.episode_lookup import find_uids
+from ingest.catalog.next_command import BY_OPTION, next_command
+from ingest.corpus import snapshot
 from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.curation.tier_corpus import Given, write_corpus

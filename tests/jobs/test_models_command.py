@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ingest import hand_landmarker_file as landmarker_file
-from ingest.hand_landmarker_file import Wheel, fetch_task, task_of_wheel, write_task
+from ingest.models import hand_landmarker_file as landmarker_file
 from ingest.models.hand_landmarker import MEMBERS, read_task_file
-from ingest.storage import LocalStorage
+from ingest.models.hand_landmarker_file import Wheel, fetch_task, task_of_wheel, write_task
+from ingest.storage.local import LocalStorage
 from jobs import models as models_job
 from jobs.cli import app
 from schemas.errors import ConfigError, TransientError

@@ -9,7 +9,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from ingest.catalog import Catalog
+from ingest.catalog.catalog import Catalog
 from jobs import query
 from jobs.tables import MOST_SHOWN, fitted_widths, printable, rounded, table
 from tests.generators.corpus import write_catalog

@@ -8,16 +8,16 @@ from typing import Any
 import av
 import numpy as np
 
-from ingest import snapshot
-from ingest.corpus import Corpus, open_corpus
-from ingest.executor import Executor, InlineExecutor
-from ingest.latents.makers import LocalMaking
-from ingest.latents.making import LatentMaker
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus, open_corpus
+from ingest.executors.inline import Executor, InlineExecutor
+from ingest.latents.backends import LocalMaking
+from ingest.latents.encode_file import LatentMaker
 from ingest.latents.plan import LatentFile, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from jobs.demo.raw import lerobot
 from jobs.demo.raw.scene import Scene
 from tests.faults.runs import run

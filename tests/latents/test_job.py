@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from ingest import snapshot
-from ingest.corpus import Corpus, open_corpus, writer_lock
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus, open_corpus, writer_lock
+from ingest.latents.cost_estimate import Probe
 from ingest.latents.plan import todo_of
-from ingest.latents.probe import Probe
 from ingest.latents.run import LatentTally
 from ingest.models.encoder import ImageEncoder
 from jobs.cli import app
@@ -77,7 +77,7 @@ def test_what_has_no_room_is_refused(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, free: int, is_enough: bool
 ) -> None:
     """To the byte, before any work, with what would be less."""
-    monkeypatch.setattr("jobs.latents_room.free_bytes", lambda root: free)
+    monkeypatch.setattr("jobs.disk_space.free_bytes", lambda root: free)
     before = tree(corpus)
     found = typed(corpus, *TINY)
     assert (found.exit_code == 0) == is_enough

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.latents.makers import RayMaking, make_from, open_maker
+from ingest.latents.backends import RayMaking, make_from, open_maker
 from ingest.latents.plan import LatentFile
 from ingest.models.encoder import ImageEncoder
 from schemas.errors import Code, ConfigError

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.executor_actors import RayActors
-from ingest.latents.makers import RayMaking
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.executors.ray_actors import RayActors
+from ingest.latents.backends import RayMaking
 from ingest.latents.plan import todo_of
 from ingest.latents.run import encode_corpus
 from ingest.models.encoder import ImageEncoder
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
 from schemas.outcome import WorkerFailure
 from tests.faults.runs import LIMITS
@@ -42,7 +42,7 @@ def test_ray_makes_the_same_files(
         videos_of(root)[1].unlink()
     encoder = ImageEncoder.open(TINY)
     encode(plain, encoder)
-    monkeypatch.setattr("ingest.latents.making.PIECE_PICTURES", TINY.batch)
+    monkeypatch.setattr("ingest.latents.encode_file.PIECE_PICTURES", TINY.batch)
     monkeypatch.setattr(RayActors, "AHEAD", 1)
     current = snapshot.load(corpus)
     making = RayMaking(TINY, encoder.id, pool(), TINY.batch, time.monotonic)

@@ -15,18 +15,18 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.executor import InlineExecutor
-from ingest.latents import makers, making, run
-from ingest.latents.making import Decoded, Piece, decode_piece, pieces_of
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.executors.inline import InlineExecutor
+from ingest.latents import backends, encode_file, run
+from ingest.latents.cost_estimate import bytes_of, probe
+from ingest.latents.encode_file import Decoded, Piece, decode_piece, pieces_of
 from ingest.latents.plan import todo_of
-from ingest.latents.probe import bytes_of, probe
 from ingest.models import token_storage
 from ingest.models.encoder import ImageEncoder
 from ingest.models.encoder_weights import load_network
 from ingest.models.token_storage import StoredTokens, cosine_errors, read
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from schemas.errors import Code, ConfigError, InvariantError
 from schemas.latents import facts_of
 from schemas.outcome import WorkerFailure
@@ -138,7 +138,7 @@ def test_a_picture_gives_the_same_bytes_wherever_pieces_are_cut(
     wanted = [row["sha256"] for row in rows_of(corpus)]
     for row in rows_of(corpus):
         file_of(corpus, row).unlink()
-    monkeypatch.setattr(making, "PIECE_PICTURES", 4)
+    monkeypatch.setattr(encode_file, "PIECE_PICTURES", 4)
     encode(corpus, tiny, run_id="latents-2")
     rows = [row for row in rows_of(corpus) if row["run_id"] == "latents-2"]
     assert [row["sha256"] for row in rows] == wanted
@@ -155,7 +155,7 @@ def test_a_file_is_never_in_memory_as_a_whole(
     corpus: Path, tiny: ImageEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever pictures are asked for, tokens of two pieces at most are held: one that was encoded, and one that is written."""
-    monkeypatch.setattr(making, "PIECE_PICTURES", 4)
+    monkeypatch.setattr(encode_file, "PIECE_PICTURES", 4)
     good = token_storage.bytes_of
     alive: list[weakref.ref[Any]] = []
     held: list[int] = []
@@ -173,7 +173,7 @@ def test_a_file_is_never_in_memory_as_a_whole(
             held.append(sum(each() is not None for each in alive))
             yield decode_piece(piece, LocalStorage())
 
-    made = making.LatentMaker(encoder=tiny, monotonic_s=float).make(file, pieces())
+    made = encode_file.LatentMaker(encoder=tiny, monotonic_s=float).make(file, pieces())
     assert made.num_pictures == 14
     assert len(held) == 4
     assert max(held) <= 2
@@ -182,10 +182,10 @@ def test_a_file_is_never_in_memory_as_a_whole(
 def test_what_breaks_half_way_leaves_no_half_file(
     corpus: Path, tiny: ImageEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(making, "PIECE_PICTURES", 4)
+    monkeypatch.setattr(encode_file, "PIECE_PICTURES", 4)
     file = next(todo_of(open_corpus(corpus), snapshot.load(corpus), tiny.id).files())
     whole = [decode_piece(piece, LocalStorage()) for piece in pieces_of(file, TINY, 4)]
-    maker = making.LatentMaker(encoder=tiny, monotonic_s=float)
+    maker = encode_file.LatentMaker(encoder=tiny, monotonic_s=float)
     made = maker.make(file, [*whole[:2], Decoded(error="corrupt_video: x")])
     assert (made.row, made.error) == (None, "corrupt_video: x")
     with pytest.raises(InvariantError):
@@ -303,7 +303,7 @@ def test_answers_in_any_order_make_the_same_files(
     corpus: Path, tiny: ImageEncoder, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = Path(shutil.copytree(built, tmp_path / "plain"))
-    monkeypatch.setattr(making, "PIECE_PICTURES", 4)
+    monkeypatch.setattr(encode_file, "PIECE_PICTURES", 4)
     encode(plain, tiny)
     encode(corpus, tiny, executor=_Shuffling())
     assert tree(corpus) == tree(plain)
@@ -315,7 +315,7 @@ def test_a_dead_decoder_fails_its_file_only(
     """The pieces of it that others decoded go nowhere else."""
     plain = Path(shutil.copytree(built, tmp_path / "plain"))
     encode(plain, tiny)
-    monkeypatch.setattr(making, "PIECE_PICTURES", 4)
+    monkeypatch.setattr(encode_file, "PIECE_PICTURES", 4)
     tally = encode(corpus, tiny, executor=_Shuffling(dies=2))
     assert (tally.encoded, tally.failed, tally.errors) == (2, 1, {"worker_died": 1})
     assert "episode_000000.mp4" in tally.failures[0]
@@ -334,11 +334,11 @@ def test_no_more_than_a_few_wait_for_one_that_takes_long(tiny: ImageEncoder) -> 
                 yield work, Decoded(error="early")
             yield first, Decoded(error="at last")
 
-    local = makers.LocalMaking(making.LatentMaker(encoder=tiny, monotonic_s=float), Stuck())
+    local = backends.LocalMaking(encode_file.LatentMaker(encoder=tiny, monotonic_s=float), Stuck())
     file = planned_file(30_000)
     found = list(local._in_order(iter(pieces_of(file, TINY, 4))))
-    assert len(asked) == makers.MAX_EARLY
-    assert [each.error for each in found] == ["at last"] + ["early"] * makers.MAX_EARLY
+    assert len(asked) == backends.MAX_EARLY
+    assert [each.error for each in found] == ["at last"] + ["early"] * backends.MAX_EARLY
 
 
 @pytest.mark.slow

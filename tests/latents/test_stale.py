@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from typer.testing import CliRunner
 
-from ingest import snapshot
+from ingest.corpus import snapshot
 from ingest.latents.stale import encoder_states
 from ingest.models.encoder import ImageEncoder
 from jobs.cli import app

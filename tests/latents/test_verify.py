@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ingest import snapshot
+from ingest.corpus import snapshot
 from ingest.models.encoder import ImageEncoder
 from ingest.verify.corpus import verify
 from schemas.catalog import TABLES

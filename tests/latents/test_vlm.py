@@ -19,12 +19,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.latents.text_encoding import TextEncoder, TextTally, encode_texts
+from ingest.latents.text_plan import plan_of, texts_of_episodes
 from ingest.models.vlm import LocalVlm, Message
-from ingest.storage import LocalStorage
-from ingest.text_features.encoding import TextEncoder, TextTally, encode_texts
-from ingest.text_features.plan import plan_of, texts_of_episodes
+from ingest.storage.local import LocalStorage
 from jobs.cli import app
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError, SourceError

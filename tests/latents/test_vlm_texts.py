@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.text_features.episode_texts import EpisodeTexts, spans_of
+from ingest.latents.text_of_episodes import EpisodeTexts, spans_of
 from schemas.errors import ConfigError
 from schemas.text_features import (
     FeatureSettings,

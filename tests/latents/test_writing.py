@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.executor import InlineExecutor
-from ingest.latents import making
-from ingest.latents.makers import LocalMaking
-from ingest.latents.making import Decoded, LatentMaker
-from ingest.latents.one_behind import OneBehind
+from ingest.executors.inline import InlineExecutor
+from ingest.latents import encode_file
+from ingest.latents.backends import LocalMaking
+from ingest.latents.background_writer import OneBehind
+from ingest.latents.encode_file import Decoded, LatentMaker
 from ingest.latents.plan import LatentFile
 from ingest.latents.token_file import TokenFile
 from ingest.models.encoder import ImageEncoder
-from ingest.storage import LocalStorage
+from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
 from tests.latents.corpora import planned_file
 
@@ -114,7 +114,7 @@ def test_what_the_taker_raised_before_is_not_lost_to_an_error_of_the_sender(
 
 @pytest.fixture
 def four_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "PIECE_PICTURES", 4)
+    monkeypatch.setattr(encode_file, "PIECE_PICTURES", 4)
 
 
 def file_in(root: Path, *, length: int = 36, episode_index: int = 0) -> LatentFile:
@@ -185,7 +185,7 @@ def test_the_next_file_is_encoded_while_one_is_written(
 
     monkeypatch.setattr(tiny, "encode", watched)
     body = lambda piece, disk: next(pictures())  # noqa: E731
-    monkeypatch.setattr("ingest.latents.makers.decode_piece", body)
+    monkeypatch.setattr("ingest.latents.backends.decode_piece", body)
     local = LocalMaking(LatentMaker(encoder=tiny, monotonic_s=float, disk=disk), InlineExecutor())
     files = [file_in(tmp_path, length=12, episode_index=index) for index in range(3)]
     found = list(local.make(iter(files)))
@@ -207,7 +207,9 @@ def test_a_file_that_is_whole_is_told_before_what_stops_the_next(
         return good(given)
 
     monkeypatch.setattr(tiny, "encode", stopped)
-    monkeypatch.setattr("ingest.latents.makers.decode_piece", lambda piece, disk: next(pictures()))
+    monkeypatch.setattr(
+        "ingest.latents.backends.decode_piece", lambda piece, disk: next(pictures())
+    )
     local = LocalMaking(LatentMaker(encoder=tiny, monotonic_s=float), InlineExecutor())
     found = local.make(file_in(tmp_path, length=12, episode_index=k) for k in range(3))
     assert next(found)[1].row is not None

@@ -14,8 +14,8 @@ import numpy as np
 
 from adapters.containers.restricted_pickle import load_pickle_file
 from ingest.recipe import Recipe
-from ingest.stages.hand_validity import bone_lengths_m
-from ingest.stages.hands import CanonicalHand, canonical_hands
+from ingest.transforms.hand_validity import bone_lengths_m
+from ingest.transforms.hands import CanonicalHand, canonical_hands
 from schemas.episode import Episode, EpisodeRef
 from schemas.geometry import geodesic_rad, transform
 from schemas.hand import (

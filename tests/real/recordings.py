@@ -16,10 +16,10 @@ from adapters.containers.restricted_pickle import load_npy_object
 from adapters.holoassist.recording import CAMERA, POSE_COLUMNS, T_PSI_CV
 from adapters.holoassist.sync import NS_PER_TICK, rows_between
 from adapters.registry import adapter_for
-from ingest.kinematics import Robot
 from ingest.recipe import Recipe
-from ingest.stages.hands import canonical_hands
-from ingest.stages.resample import resample
+from ingest.transforms.forward_kinematics import Robot
+from ingest.transforms.hands import canonical_hands
+from ingest.transforms.resample import resample
 from schemas.camera_model import project
 from schemas.episode import Episode, Stream, pose_channel
 from schemas.geometry import inverse, rotmat_from_euler

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from schemas.errors import ConfigError
 from schemas.latents import LatentFacts, Preprocessing, facts_of, latent_file
-from schemas.tensor_page import METADATA
+from schemas.safetensors_metadata import METADATA
 
 
 def facts(**changed: Any) -> LatentFacts:

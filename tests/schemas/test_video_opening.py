@@ -11,7 +11,7 @@ import pytest
 
 from adapters.containers.video_header import video_header
 from adapters.containers.video_probe import probe_video
-from ingest.video_source import open_video as open_source_video
+from ingest.video.source import open_video as open_source_video
 from schemas.errors import Code, SourceError
 from schemas.video_opening import open_video
 

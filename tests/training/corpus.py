@@ -23,13 +23,13 @@ from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 from adapters.base import SourceInfo
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.curation.manifest.delta_stats import selection, statistics
-from ingest.curation.manifest.manifest import ManifestRequest, build
-from ingest.curation.manifest.store import manifest_folder, publish
-from ingest.executor import InlineExecutor
-from ingest.storage import LocalStorage
+from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
+from ingest.corpus.manifest_folders import manifest_folder, publish
+from ingest.curation.manifests.action_stats import selection, statistics
+from ingest.curation.manifests.manifest import ManifestRequest, build
+from ingest.executors.inline import InlineExecutor
+from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 from schemas.episode import (
     Camera,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from schemas.manifest import Manifest, ManifestRow
 from training.batch import Batch
-from training.data.layout import slot_names
+from training.data.action_layout import slot_names
 from training.data.loader import Loader
 from training.recipe import TrainRecipe
 from training.tasks import TASKS

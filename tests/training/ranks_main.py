@@ -26,8 +26,9 @@ from tests.training.running import (
     trainer,
 )
 from training.batch import Batch
-from training.data.draws import Drawn
+from training.data.sampler import Drawn
 from training.run.checkpoint import checkpoint_of, write
+from training.run.micro_batch import parts
 from training.run.parallel import (
     Ranks,
     asked_by_any,
@@ -37,7 +38,6 @@ from training.run.parallel import (
     together,
     whole,
 )
-from training.run.portion import parts
 from training.run.restore import restore
 from training.run.validation import Validation
 

@@ -16,9 +16,9 @@ from training.learner import Learner
 from training.model.network import Network, Text
 from training.recipe import TrainRecipe
 from training.run.checkpoint import CheckpointState, Snapshot, snapshot
+from training.run.micro_batch import parts
 from training.run.optimiser import Averages, adamw
 from training.run.parallel import Ranks, wrapped
-from training.run.portion import parts
 from training.run.trainer import Trainer
 
 CPU = torch.device("cpu")

@@ -11,8 +11,7 @@ import pytest
 from schemas.errors import ConfigError
 from tests.training.running import recipe, snapshot_of, trainer
 from tests.training.test_run_folder import facts
-from training.run import begun, parallel
-from training.run.begun import Begun, begun_by_all
+from training.run import parallel, resume
 from training.run.checkpoint import (
     FOLDER,
     STATE,
@@ -23,6 +22,7 @@ from training.run.checkpoint import (
     write,
 )
 from training.run.parallel import Ranks
+from training.run.resume import Begun, begun_by_all
 from training.run.session import TrainRequest
 
 WORLD = 2
@@ -56,7 +56,7 @@ def begun_with(
 ) -> list[Begun | ConfigError]:
     """What each rank begins with, or why it does not. `outs`: what the one --out is on each machine; `manifests`: a letter for each."""
     wire = Wire()
-    for module in (parallel, begun):
+    for module in (parallel, resume):
         monkeypatch.setattr(module, "texts_of_all", wire.texts_of_all)
 
     def of(rank: int) -> Begun | ConfigError:
@@ -89,7 +89,7 @@ def test_a_rank_whose_listing_is_older_opens_what_the_first_chose(
     def seen(run: Path) -> list[Checkpoint]:
         return checkpoints(run)[:1] if run == late else checkpoints(run)
 
-    monkeypatch.setattr(begun, "checkpoints", seen)
+    monkeypatch.setattr(resume, "checkpoints", seen)
     found = begun_with(monkeypatch, out, late)
     assert [each.found.state.step for each in found if isinstance(each, Begun) and each.found] == [4, 4]  # fmt: skip
 

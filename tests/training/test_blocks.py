@@ -9,8 +9,8 @@ import torch
 
 from tests.training.tiny import batch, network, noise_of, text_of
 from training.learner import Learner
-from training.objective import objective
-from training.run.blocks import prepare_blocks
+from training.loss import objective
+from training.run.compile_blocks import prepare_blocks
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile's own look at leaves

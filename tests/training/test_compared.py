@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.compared import Compared
+from training.data.digest_cache import Compared
 
 
 def test_a_file_is_read_once_and_another_digest_is_another_question(

@@ -28,9 +28,9 @@ from schemas.text_features import (
 from tests.training.tiny import batch, network, noise_of
 from tests.travel import travelled
 from training.conditioning.cached import CachedConditioner, CachedReader, chosen_encoder
+from training.conditioning.hashed_words import WordsConditioner, WordsReader, word_ids
 from training.conditioning.none import NoTextConditioner, NoTextReader
 from training.conditioning.protocol import Conditioner, TextReader
-from training.conditioning.words import WordsConditioner, WordsReader, word_ids
 from training.learner import Learner
 
 SETTINGS = FeatureSettings(layer=1, picture_every_s=0.5)

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from ingest import snapshot
-from ingest.corpus import open_corpus
-from ingest.curation.manifest.verify import verify_manifest
-from ingest.storage import LocalStorage
-from ingest.text_features.encoding import TextEncoder, TextTally, encode_texts
-from ingest.text_features.plan import plan_of, texts_of_episodes
+from ingest.corpus import snapshot
+from ingest.corpus.layout import open_corpus
+from ingest.latents.text_encoding import TextEncoder, TextTally, encode_texts
+from ingest.latents.text_plan import plan_of, texts_of_episodes
+from ingest.storage.local import LocalStorage
+from ingest.verify.manifest import verify_manifest
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest, load
 from schemas.text_features import FeatureSettings
@@ -26,7 +26,7 @@ from schemas.vlm_chat import Message, Picture
 from tests.faults.disks import QuickDisk
 from tests.training.corpus import ENCODER, NUM_VIDEO, Trainable, build_manifest
 from training.conditioning.open import open_conditioner
-from training.data.views import encoder_of
+from training.data.camera_views import encoder_of
 from training.recipe import CachedText
 
 VIDEOS = "embodiment = 'human_video'"

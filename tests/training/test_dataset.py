@@ -11,8 +11,8 @@ from schemas.manifest import load
 from schemas.supervision import Task
 from tests.training.corpus import NUM_PATCHES, WIDTH, Trainable
 from tests.training.loader_cases import loader, recipe
+from training.data.action_layout import ACTION_WIDTH
 from training.data.dataset import ManifestDataset
-from training.data.layout import ACTION_WIDTH
 from training.tasks import INDEX, TASKS
 
 DATA = recipe().data

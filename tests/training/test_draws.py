@@ -10,10 +10,10 @@ import pytest
 
 from schemas.errors import ConfigError
 from schemas.supervision import Task
-from training.data import anchors
-from training.data.anchors import SEGMENT, Anchors, with_serving
-from training.data.draws import Draws
+from training.data import sample_index
 from training.data.routing import RoutingSettings
+from training.data.sample_index import SEGMENT, Anchors, with_serving
+from training.data.sampler import Draws
 from training.data.windows import BIT
 from training.tasks import INDEX, TASKS
 
@@ -119,7 +119,7 @@ def test_every_is_picked_from_all_however_tables_are_cut(
         if num_samples is not None and num_samples < len(fits):
             fits = [fits[i * len(fits) // num_samples] for i in range(num_samples)]
         for at_once in (1, 7, 60, 1000):
-            monkeypatch.setattr(anchors, "_SEGMENTS", at_once)
+            monkeypatch.setattr(sample_index, "_SEGMENTS", at_once)
             drawn = found.every(task, num_samples)
             assert list(zip(drawn.segment.tolist(), drawn.now.tolist(), strict=True)) == fits
             assert (drawn.task == INDEX[task]).all()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from schemas.errors import ConfigError
 from schemas.supervision import Task
 from tests.training.test_draws import ALL, SEEING, bits, draws, table
-from training.data.draws import Draws
 from training.data.routing import RoutingSettings, counts_of_batch
+from training.data.sampler import Draws
 from training.tasks import INDEX, TASKS
 
 POLICY, INVERSE, FORWARD, FORECAST = TASKS

@@ -23,20 +23,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 from websockets.asyncio.client import connect
 
-from ingest.latents.fit import fitted
+from ingest.latents.resize import fitted
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
 from jobs.cli import app
 from jobs.eval import demand
-from jobs.eval_words import comparison_rows
+from jobs.eval_format import comparison_rows
 from jobs.policy_encoder import encoder_for, model_of
 from jobs.serve_policy import latency_text, policy_text
 from schemas import manifest as manifests
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import Manifest
 from tests.training.corpus import Trainable, build_manifest
+from training.evaluation.evaluate_checkpoint import NUM_SAMPLES, EvaluationRequest, held_out
 from training.evaluation.figures import error_over_horizon
-from training.evaluation.held_out import NUM_SAMPLES, EvaluationRequest, held_out
 from training.evaluation.summary import BASELINES, Comparison, Estimate
 from training.model.network import Network
 from training.policy.observation import Observation
@@ -182,7 +182,7 @@ def test_a_large_split_is_not_asked_whole_unless_wished(
         asked.append(request)
         raise ConfigError("enough")
 
-    monkeypatch.setattr("training.evaluation.held_out.held_out", noted)
+    monkeypatch.setattr("training.evaluation.evaluate_checkpoint.held_out", noted)
     for words in ((), ("--max-samples", "0"), ("--max-samples", "7")):
         with pytest.raises(ConfigError, match="enough"):
             invoke("eval", str(run), *words)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from training.evaluation.accumulate import FEWEST, Error, Group, Tally
 from training.evaluation.summary import Comparison, Line, compared, lines
-from training.evaluation.tally import FEWEST, Error, Group, Tally
 
 EACH = 1000  # samples of an episode: they are alike, and make nothing surer
 

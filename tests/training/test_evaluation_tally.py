@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.evaluation.tally import FEWEST, Error, Group, Tally, interval
+from training.evaluation.accumulate import FEWEST, Error, Group, Tally, interval
 
 
 def of(total: list[list[float]], count: list[list[float]]) -> Error:

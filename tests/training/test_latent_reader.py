@@ -16,7 +16,7 @@ from schemas.manifest import Manifest
 from tests.training.corpus import ENCODER
 from tests.training.loader_cases import loader
 from training.data.latent_reader import LatentFile, is_finite
-from training.data.order import key_of, mixed
+from training.data.rng_keys import key_of, mixed
 
 
 def a_file(manifest: Manifest) -> Path:
@@ -49,7 +49,7 @@ def test_rows_that_are_kept_are_those_of_the_manifest(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where more are asked for than are kept."""
-    monkeypatch.setattr("training.data.anchors._KEPT_ROWS", 3)
+    monkeypatch.setattr("training.data.sample_index._KEPT_ROWS", 3)
     anchors = loader(manifest).anchors
     for index in ([0, 1], [2, 0, 2], [5, 4, 3, 2, 1, 0], [1, 1]):
         assert anchors.rows(np.array(index)) == [manifest.row(i) for i in index]

@@ -11,8 +11,8 @@ from torch import Tensor
 from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
 from training.conditioning.protocol import Conditioner
 from training.learner import Learner
+from training.loss import objective
 from training.model.network import Text
-from training.objective import objective
 
 
 class Counting(Conditioner):

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import torch
 
-from ingest import snapshot
+from ingest.corpus import snapshot
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest, ManifestRow, load
 from schemas.supervision import Task
@@ -36,9 +36,9 @@ from tests.training.loader_cases import (
 )
 from training.batch import Batch
 from training.data import latent_reader
-from training.data.layout import ACTION_WIDTH
-from training.run import spreads
-from training.run.portion import moved
+from training.data.action_layout import ACTION_WIDTH
+from training.run import data_scale
+from training.run.micro_batch import moved
 from training.tasks import INDEX, TASKS
 
 
@@ -169,7 +169,7 @@ def test_what_changes_between_pictures_is_measured_in_float32(manifest: Manifest
     wanted = (pictures[:, -1].double() - pictures[:, -2].double())[
         (has[:, -1] & has[:, -2]).repeat_interleave(NUM_PATCHES, dim=1)
     ]
-    assert torch.equal(spreads._changes(made.source, places).float(), wanted.float())
+    assert torch.equal(data_scale._changes(made.source, places).float(), wanted.float())
 
 
 def test_one_camera_for_a_view(manifest: Manifest) -> None:

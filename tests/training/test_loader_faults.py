@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ingest import snapshot
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError, SourceError
 from schemas.latents import LATENTS
 from schemas.manifest import Manifest, load
-from schemas.tensor_page import METADATA
+from schemas.safetensors_metadata import METADATA
 from schemas.within import OutsideCorpus
 from tests.training.corpus import (
     ENCODER,

@@ -9,9 +9,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from schemas.errors import ConfigError
 from tests.training.tiny import SETTINGS, batch, noise_of, text_of
+from training.loss import objective
 from training.model.network import Network
 from training.model.settings import ModelSettings
-from training.objective import objective
 from training.recipe import TrainRecipe, load_recipe
 from training.run.memory import Footprint, Memory, footprint_of, memory_of, parts_that_fit
 

@@ -12,7 +12,7 @@ import torch
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest, Normalisation, load
 from tests.training.corpus import Trainable, build_manifest
-from training.data.layout import ACTION_WIDTH, slot_names
+from training.data.action_layout import ACTION_WIDTH, slot_names
 from training.data.normalise import Normaliser, from_state, normaliser_of
 from training.recipe import NormaliseSettings
 

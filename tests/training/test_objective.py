@@ -9,17 +9,10 @@ import torch
 
 from schemas.supervision import Task
 from tests.training.tiny import batch, network, noise_of, text_of
-from training.data.layout import part_of_slots, part_slots
+from training.data.action_layout import part_of_slots, part_slots
 from training.learner import Learner
+from training.loss import LossOver, action_weights, num_scored, objective, scored_actions, weighted
 from training.model.network import Known, Text
-from training.objective import (
-    LossOver,
-    action_weights,
-    num_scored,
-    objective,
-    scored_actions,
-    weighted,
-)
 from training.tasks import INDEX, TASKS
 
 ALL = dict.fromkeys(TASKS, 1.0)

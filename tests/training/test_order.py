@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.order import Order, key_of, mixed, permuted, uniform
+from training.data.rng_keys import Order, key_of, mixed, permuted, uniform
 
 
 def order(weights: list[float], num_draws: int, seed: int = 0) -> Order:

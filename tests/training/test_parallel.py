@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from schemas.errors import ConfigError
 from tests.training.ranks_main import NUM_STEPS, step_in_bf16, steps
 from tests.training.running import global_batch
+from training.run.micro_batch import parts
 from training.run.parallel import Ranks, device_for
-from training.run.portion import parts
 
 ROOT = Path(__file__).parents[2]
 

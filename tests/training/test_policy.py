@@ -34,7 +34,7 @@ from training.data.loader import Loader
 from training.learner import Learner
 from training.model.network import Known, Text
 from training.model.settings import ModelSettings
-from training.policy.bodies import bodies_of
+from training.policy.embodiments import bodies_of
 from training.policy.observation import Observation
 from training.policy.policy import Policy
 from training.recipe import TrainRecipe

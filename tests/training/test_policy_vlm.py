@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from ingest.latents.text_encoding import TextEncoder
 from ingest.models.text_feature_file import file_bytes
 from ingest.models.vlm import LocalVlm
-from ingest.text_features.encoding import TextEncoder
 from jobs.cli import app
 from schemas.errors import ConfigError
 from schemas.manifest import Latent, ManifestRow
@@ -33,15 +33,15 @@ from tests.training.test_conditioning import row
 from training.conditioning.cached import CachedConditioner, CachedReader
 from training.conditioning.online import OnlineConditioner
 from training.conditioning.text_model import asked_as, settings_of, text_id_of
-from training.data.layout import ACTION_WIDTH, slot_names
+from training.data.action_layout import ACTION_WIDTH, slot_names
 from training.data.normalise import Normaliser
 from training.learner import Learner
 from training.model.network import Network, Text
 from training.model.settings import ModelSettings
 from training.policy.observation import Observation, Pixels
 from training.policy.policy import Policy
-from training.policy.telling import open_telling
-from training.policy.vlm_telling import VlmTelling, picture_shown
+from training.policy.text_encoder import open_telling
+from training.policy.vlm_text_encoder import VlmTelling, picture_shown
 from training.recipe import TrainRecipe
 from training.run.checkpoint import CheckpointState, checkpoint_of, snapshot, write
 from training.run.optimiser import adamw

@@ -26,7 +26,7 @@ from training.batch import Batch
 from training.data import broken
 from training.data.broken import BadSample
 from training.data.latent_reader import LatentFile
-from training.run.guard import Diverged
+from training.run.divergence import Diverged
 from training.run.mishaps import BAD_FILE, SKIPPED_FILE, Mishaps, open_mishaps
 from training.run.parallel import Ranks
 
@@ -274,7 +274,7 @@ def test_one_step_too_many_ends_the_run(tmp_path: Path) -> None:
 def test_spreads_are_measured_on_what_can_be_read(
     spoiled_file: tuple[Manifest, Path],
 ) -> None:
-    from training.run.spreads import measured_spreads
+    from training.run.data_scale import measured_spreads
 
     manifest, _ = spoiled_file
     device = torch.device("cpu")

@@ -14,11 +14,11 @@ import torch
 from schemas.manifest import Manifest
 from schemas.supervision import Task
 from tests.training.loader_cases import Words, loader, recipe
+from training.data.action_layout import ACTION_WIDTH
 from training.data.latent_reader import LatentReader
-from training.data.layout import ACTION_WIDTH
-from training.run import spreads
+from training.run import data_scale
+from training.run.data_scale import Spreads, measured_spreads
 from training.run.parallel import Ranks
-from training.run.spreads import Spreads, measured_spreads
 
 ONE, CPU = Ranks(), torch.device("cpu")
 
@@ -93,7 +93,7 @@ def test_where_nothing_may_teach_the_policy_other_actions_are_measured(
 def test_what_cannot_be_measured_is_one(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spreads, "NUM_SAMPLES", 0)
+    monkeypatch.setattr(data_scale, "NUM_SAMPLES", 0)
     found = measured_spreads(loader(manifest), ONE, CPU)
     assert found == Spreads(action_std=1.0, change_std=1.0)
 
@@ -101,5 +101,5 @@ def test_what_cannot_be_measured_is_one(
 def test_a_few_far_moves_do_not_widen_it_for_all(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spreads, "FAR", 0.1)
+    monkeypatch.setattr(data_scale, "FAR", 0.1)
     assert measured_spreads(loader(manifest), ONE, CPU).action_std <= 0.1

@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ingest import snapshot
-from ingest.catalog import Catalog
-from ingest.corpus import data_file
+from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
+from ingest.corpus.layout import data_file
 from ingest.latents.arrays import _E4M3FN, read_latents
-from ingest.rooted import OutsideCorpus
+from ingest.storage.rooted import OutsideCorpus
 from ingest.stored_episode import StoredEpisode, open_episode
 from schemas.errors import ConfigError
 from schemas.latents import LATENTS, SCALE

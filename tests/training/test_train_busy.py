@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ingest import snapshot
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.storage.local import LocalStorage
 from jobs import cores
 from jobs.cli import app
 from jobs.without_latents import refuse_without_latents

@@ -26,12 +26,12 @@ from jobs.train import changes_from
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import load
 from tests.training.corpus import ENCODER, Trainable, build_manifest
-from training.conditioning.words import WordsConditioner
+from training.conditioning.hashed_words import WordsConditioner
 from training.policy.policy import Policy
 from training.recipe import load_recipe
 from training.run.checkpoint import WEIGHTS, checkpoint_of, checkpoints
+from training.run.divergence import Diverged
 from training.run.event_log import scalars
-from training.run.guard import Diverged
 from training.run.run_folder import LOG_FILE, RunFacts, ask_to_stop, load_result, load_run
 from training.run.session import TrainRequest
 
@@ -324,7 +324,7 @@ def test_a_dry_run_tells_and_touches_nothing(
     trainable: Trainable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[str] = []  # who tells the text, between ranks
-    monkeypatch.setattr("training.run.opening.check_same_text", lambda text, _: compared.append(text))  # fmt: skip
+    monkeypatch.setattr("training.run.build.check_same_text", lambda text, _: compared.append(text))  # fmt: skip
     found = train(trainable.manifest, tmp_path / "run", "--dry-run")
     assert compared == [""]
     assert not (tmp_path / "run").exists()

@@ -21,13 +21,13 @@ from tests.training.running import (
 from tests.training.tiny import batch
 from training.batch import Batch
 from training.learner import Learner
-from training.objective import num_scored, weighted
+from training.loss import num_scored, weighted
 from training.run import metrics
-from training.run.guard import Diverged
+from training.run.divergence import Diverged
 from training.run.metrics import Grouping, Losses, Pace
+from training.run.micro_batch import parts
 from training.run.noise import noise_for
 from training.run.parallel import Ranks
-from training.run.portion import parts
 from training.run.trainer import Hooks, Loop, Trainer
 from training.tasks import TASKS
 

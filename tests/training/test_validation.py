@@ -170,7 +170,7 @@ def test_a_run_evaluates_keeps_its_best_and_is_not_changed_by_it(
 def test_a_manifest_that_holds_nothing_out_is_refused(
     trainable: Trainable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.run.opening.HELD_OUT", "none")
+    monkeypatch.setattr("training.run.build.HELD_OUT", "none")
     with pytest.raises(ConfigError, match=r"no segment of split none.*run.eval_every=null"):
         train(trainable.manifest, tmp_path / "run", "--set", "run.eval_every=2")
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from schemas.manifest import LATENT, Latent
-from training.data.views import files_of_views, latents_of_views, views_of
+from training.data.camera_views import files_of_views, latents_of_views, views_of
 
 
 @pytest.mark.parametrize(

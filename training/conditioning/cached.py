@@ -39,8 +39,8 @@ from schemas.text_features import (
 from schemas.within import within
 from training.conditioning.protocol import Conditioner
 from training.data.broken import broken_sample, patiently
-from training.data.compared import Compared
-from training.data.on_disk import refuse_absent
+from training.data.digest_cache import Compared
+from training.data.file_check import refuse_absent
 from training.data.positional import PositionalFile
 from training.model.network import Text
 

@@ -10,13 +10,13 @@ from training.conditioning.cached import (
     chosen_encoder,
     refuse_absent_features,
 )
+from training.conditioning.hashed_words import WordsConditioner, WordsReader
 from training.conditioning.none import NoTextConditioner, NoTextReader
 from training.conditioning.online import OnlineConditioner, OnlineReader
 from training.conditioning.protocol import Conditioner, TextReader
 from training.conditioning.text_model import settings_of, text_id_of
 from training.conditioning.video_frame import rate_hz_of
 from training.conditioning.vlm_parts import folder_of
-from training.conditioning.words import WordsConditioner, WordsReader
 from training.data.broken import first_readable
 from training.recipe import CachedText, OnlineText, TextSettings, WordsText
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from schemas.errors import ConfigError
 from schemas.trained_action import trained_action
-from training.data.layout import slots_of
+from training.data.action_layout import slots_of
 from training.data.recording import data_path, feature_names, read_features
 from training.data.state import measured_slices, state_vector
 

@@ -29,8 +29,8 @@ from training.data.action_build import (
     build_actions,
     part_name,
 )
+from training.data.action_layout import slots_of
 from training.data.cache import damaged, made_once, mapped
-from training.data.layout import slots_of
 
 OPEN_PARTS = 256
 STORE_VERSION = 2  # higher whenever the same rows would be stored otherwise

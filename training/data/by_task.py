@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.supervision import Task
-from training.data.anchors import Anchors, Records
-from training.data.order import Order, endless, key_of, uniform
+from training.data.rng_keys import Order, endless, key_of, uniform
+from training.data.sample_index import Anchors, Records
 from training.data.windows import BIT, Ints
 from training.tasks import INDEX
 

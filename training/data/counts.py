@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from schemas.manifest import Manifest
-from training.data.anchors import Anchors, allowed
-from training.data.draws import Draws
+from training.data.sample_index import Anchors, allowed
+from training.data.sampler import Draws
 from training.data.windows import Ints, Mask, from_bits
 from training.tasks import INDEX, TASKS
 

@@ -10,9 +10,9 @@ from torch.utils.data import Dataset
 
 from schemas.manifest import load
 from training.conditioning.none import NoTextReader
-from training.data.draws import Drawn
 from training.data.loader import Loader
 from training.data.routing import RoutingSettings
+from training.data.sampler import Drawn
 from training.data.windows import from_bits
 from training.recipe import DataSettings, TrainRecipe
 from training.tasks import INDEX, TASKS
@@ -22,7 +22,7 @@ class ManifestDataset(Dataset[dict[str, Any]]):
     """Every timestep of a split at which a sample can begin, once and in order. Safe in workers of a `DataLoader`.
 
     A sample is a dict; `torch.utils.data.default_collate` makes batches of it. K = `data.num_actions`, H = `data.num_history`, P = len(`data.past_s`), V =
-    len(`data.cameras`) views of N tokens with D channels, 172 action elements (`training/data/layout.py`, `slot_names`).
+    len(`data.cameras`) views of N tokens with D channels, 172 action elements (`training/data/action_layout.py`, `slot_names`).
 
     | key | shape, type | what |
     |---|---|---|

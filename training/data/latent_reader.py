@@ -21,10 +21,10 @@ from schemas.errors import ConfigError
 from schemas.latent_header import Held, read_header, wanted_tensors
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage
 from schemas.manifest import Latent
-from training.data.compared import Compared
+from training.data.camera_views import repair_of
+from training.data.digest_cache import Compared
 from training.data.positional import PositionalFile
 from training.data.recording import inside
-from training.data.views import repair_of
 
 OPEN_FILES = 512
 REPAIR = "remove it and run `eicorpus latents` again"

@@ -1,6 +1,6 @@
 """Batches of a manifest's split, in an order that is a pure function of (seed, step): whatever workers, ranks and restarts there are.
 
-A step is a global batch: `training/data/draws.py` says which samples it has and what each is trained on, and each rank makes its share of it. So the state of a loader is the number of the next step, and nothing else.
+A step is a global batch: `training/data/sampler.py` says which samples it has and what each is trained on, and each rank makes its share of it. So the state of a loader is the number of the next step, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from schemas.manifest import Manifest, ManifestRow
 from schemas.supervision import Task
 from training.batch import Batch
 from training.conditioning.protocol import TextReader
+from training.data.action_layout import ACTION_WIDTH
 from training.data.actions import ActionStore, default_cache, open_actions
-from training.data.anchors import AnchorWork, open_anchors
 from training.data.broken import first_readable
-from training.data.counts import Counts, counts_of
-from training.data.draws import Drawn, Draws, check_lottery
-from training.data.embodiments import check_known, embodiments_of
-from training.data.latent_reader import LatentReader, LatentShape, common_shape
-from training.data.layout import ACTION_WIDTH
-from training.data.normalise import Normaliser, normaliser_of
-from training.data.on_disk import refuse_absent
-from training.data.order import Ints
-from training.data.replaced import Attempts, Replacer
-from training.data.samples import Assembler
-from training.data.source import BatchSource, made_ahead
-from training.data.state import STATE_WIDTH
-from training.data.views import (
+from training.data.camera_views import (
     again,
     encoder_of,
     files_of_views,
     latents_of_views,
     refuse_missing,
 )
+from training.data.counts import Counts, counts_of
+from training.data.embodiments import check_known, embodiments_of
+from training.data.file_check import refuse_absent
+from training.data.latent_reader import LatentReader, LatentShape, common_shape
+from training.data.normalise import Normaliser, normaliser_of
+from training.data.prefetch import BatchSource, made_ahead
+from training.data.replaced import Attempts, Replacer
+from training.data.rng_keys import Ints
+from training.data.sample_index import AnchorWork, open_anchors
+from training.data.sampler import Drawn, Draws, check_lottery
+from training.data.samples import Assembler
+from training.data.state import STATE_WIDTH
 from training.data.windows import Mask, window_of
 from training.recipe import TrainRecipe
 
@@ -66,7 +66,7 @@ class Shapes:
 class Loader:
     """One split of a manifest for one rank. Everything that can be refused is refused here, before the first step.
 
-    Pictures of a batch are bfloat16 where they are stored so: `training.run.portion.moved` makes float32 of them on the device.
+    Pictures of a batch are bfloat16 where they are stored so: `training.run.micro_batch.moved` makes float32 of them on the device.
     """
 
     def __init__(

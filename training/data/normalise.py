@@ -15,7 +15,7 @@ from schemas.errors import ConfigError
 from schemas.manifest import Manifest, Normalisation, Statistics
 from schemas.manifest_rebuild import rebuild_command
 from schemas.trained_action import REPRESENTATION
-from training.data.layout import ACTION_WIDTH, slot_names, slots_of
+from training.data.action_layout import ACTION_WIDTH, slot_names, slots_of
 from training.recipe import NormaliseSettings
 
 # An element whose range is below this never changes: a micrometre, a microradian, a millionth of an opening. What

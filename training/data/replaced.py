@@ -14,9 +14,9 @@ import numpy as np
 from schemas.errors import SourceError
 from training.batch import Batch
 from training.data.broken import BadSample
-from training.data.draws import Drawn
-from training.data.order import Ints
-from training.data.source import BatchSource
+from training.data.prefetch import BatchSource
+from training.data.rng_keys import Ints
+from training.data.sampler import Drawn
 from training.tasks import TASKS
 
 Attempts = Mapping[tuple[int, int], int]  # by step and place in its global batch

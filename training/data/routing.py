@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.supervision import Task
-from training.data.order import Ints, key_of, uniform
+from training.data.rng_keys import Ints, key_of, uniform
 from training.tasks import INDEX, TASKS
 
 Mask = npt.NDArray[np.bool_]

@@ -14,14 +14,14 @@ from schemas.errors import ConfigError
 from schemas.manifest import Latent, ManifestRow
 from training.batch import Batch, Origin
 from training.conditioning.protocol import TextReader
+from training.data.action_layout import ACTION_WIDTH
 from training.data.actions import ActionStore
-from training.data.anchors import Records
 from training.data.broken import broken_sample, patiently
+from training.data.camera_views import latents_of_views
 from training.data.latent_reader import LatentReader, Memory, is_finite
-from training.data.layout import ACTION_WIDTH
 from training.data.normalise import Normaliser
+from training.data.sample_index import Records
 from training.data.state import STATE_WIDTH
-from training.data.views import latents_of_views
 from training.data.windows import Ints, Mask, Window
 from training.model.network import Known
 
@@ -47,7 +47,7 @@ class Assembler:
     ) -> Batch:
         """
         Args:
-            segments: [B] records of `training.data.anchors.SEGMENT`. rows: [B] of the manifest. now: [B] timesteps. task: [B] into TASKS.
+            segments: [B] records of `training.data.sample_index.SEGMENT`. rows: [B] of the manifest. now: [B] timesteps. task: [B] into TASKS.
 
         Raises:
             SourceError: a sample cannot be read; the message has its file, episode and timestep.

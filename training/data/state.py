@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from schemas.episode import SIDES
 from schemas.trained_action import Named
-from training.data.layout import MAX_HAND_JOINTS
+from training.data.action_layout import MAX_HAND_JOINTS
 
 PARTS = (
     ("position_m", 3),

@@ -1,6 +1,6 @@
 """Errors of action chunks, in units: motions are put one after the other to poses, seen from the hand of now.
 
-Everything is of [B, K, E] arrays in the layout of `training/data/layout.py`, not normalised.
+Everything is of [B, K, E] arrays in the layout of `training/data/action_layout.py`, not normalised.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from schemas.episode import SIDES
 from schemas.errors import InvariantError
-from training.data.layout import part_slots
-from training.evaluation.tally import Array, Error
+from training.data.action_layout import part_slots
+from training.evaluation.accumulate import Array, Error
 from training.policy.poses import integrated, position_error_m, rotation_error_rad, unbroken
 
 Mask = npt.NDArray[np.bool_]
@@ -140,7 +140,7 @@ def baselines(
 
 
 def side_places() -> tuple[SidePlaces, ...]:
-    """Left and right, as `training/data/layout.py` has them."""
+    """Left and right, as `training/data/action_layout.py` has them."""
     out = []
     for side in SIDES:
         parts = ("delta_position_m", "gripper_opening", "hand_keypoints_m", "hand_joints_rad")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from schemas.supervision import Task
 from training.batch import Origin
-from training.data.order import key_of
+from training.data.rng_keys import key_of
 from training.flow import sampled
 from training.learner import Learner
 from training.model.network import Known, Text

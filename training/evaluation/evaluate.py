@@ -17,8 +17,9 @@ from torch import Tensor
 from schemas.manifest import Statistics
 from schemas.supervision import Task
 from training.batch import Batch
-from training.data.layout import ACTION_WIDTH, slots_of
+from training.data.action_layout import ACTION_WIDTH, slots_of
 from training.data.normalise import Normaliser
+from training.evaluation.accumulate import Array, Error, Group, Tally
 from training.evaluation.actions import (
     Chunks,
     action_errors,
@@ -28,7 +29,6 @@ from training.evaluation.actions import (
 )
 from training.evaluation.draws import Sampler, asked, noise_of
 from training.evaluation.pictures import last_picture, picture_errors
-from training.evaluation.tally import Array, Error, Group, Tally
 from training.model.network import Text
 from training.tasks import TASKS
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from schemas.supervision import Task
 from training.evaluation.evaluate import MODEL
-from training.evaluation.shown import TRUE, Shown, colours
+from training.evaluation.examples import TRUE, Shown, colours
 from training.evaluation.summary import EVERY, Line
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as fn
 
 from training.batch import Batch
-from training.evaluation.tally import Error
+from training.evaluation.accumulate import Error
 
 COSINE, L2 = (
     "latent_cosine_distance",

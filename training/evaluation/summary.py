@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from schemas.supervision import Task
+from training.evaluation.accumulate import ByEpisode, Tally, interval
 from training.evaluation.actions import POSITION, ROTATION
 from training.evaluation.evaluate import COPY, MODEL, WITHOUT_ACTION
 from training.evaluation.pictures import L2
-from training.evaluation.tally import ByEpisode, Tally, interval
 
 EVERY = "all"
 BASELINES = {

@@ -53,12 +53,14 @@ class ModelSettings(Architecture):
     num_views: int = Field(1, ge=1)
     num_past: int = Field(2, ge=1)  # pictures up to now; they share a token's channels
     text_width: int = Field(2560, ge=1)
-    action_width: int = Field(172, ge=1)  # elements of the action layout (training/data/layout.py)
+    action_width: int = Field(
+        172, ge=1
+    )  # elements of the action layout (training/data/action_layout.py)
     num_history: int = Field(4, ge=0)
     num_actions: int = Field(16, ge=1)  # of a chunk
     state_width: int = Field(0, ge=0)  # 0: no state token
     num_embodiments: int = Field(64, ge=1)
-    # For the linear guess, measured before the first step (training/run/spreads.py):
+    # For the linear guess, measured before the first step (training/run/data_scale.py):
     action_std: float = Field(0.5, gt=0)  # of normalised actions
     change_std: float = Field(1.0, gt=0)  # of latents, from the last picture to the future one
 

@@ -23,17 +23,17 @@ from torch import Tensor
 from schemas.action import ActionSpec
 from schemas.errors import ConfigError
 from schemas.supervision import Task
-from training.data.layout import ACTION_WIDTH
+from training.data.action_layout import ACTION_WIDTH
+from training.data.camera_views import views_of
 from training.data.normalise import Normaliser
-from training.data.order import key_of
-from training.data.views import views_of
+from training.data.rng_keys import key_of
 from training.evaluation.draws import Sampler
 from training.learner import Learner
 from training.model.network import Known
-from training.policy.bodies import Body, bodies_of
+from training.policy.embodiments import Body, bodies_of
 from training.policy.observation import ActionChunk, Observation, Pixels, checked_pictures
 from training.policy.restored import recipe_of, restored
-from training.policy.telling import Tell, open_telling
+from training.policy.text_encoder import Tell, open_telling
 from training.precision import Precision
 from training.recipe import TrainRecipe
 from training.run.checkpoint import checkpoint_of

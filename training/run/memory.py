@@ -16,10 +16,10 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from schemas.errors import ConfigError
 from training.batch import Batch, Origin
-from training.data.source import tensors_mapped
+from training.data.prefetch import tensors_mapped
+from training.loss import objective
 from training.model.network import Known, Network, Text
 from training.model.settings import ModelSettings
-from training.objective import objective
 from training.precision import Precision, computing
 from training.recipe import TrainRecipe
 

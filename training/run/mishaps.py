@@ -23,7 +23,7 @@ from schemas.json_text import parse_json
 from training.data.broken import BadSample
 from training.durable import make_durable, make_folder
 from training.recipe import RunSettings
-from training.run.guard import Diverged
+from training.run.divergence import Diverged
 from training.run.parallel import Ranks, texts_of_all
 
 BAD_FILE, SKIPPED_FILE = "bad.jsonl", "skipped.jsonl"

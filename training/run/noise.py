@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from training.batch import Batch
-from training.data.order import key_of
+from training.data.rng_keys import key_of
 from training.flow import draw_times
 
 PURPOSE = 7  # of the keys: order and routing have 0 to 5

@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 
 from schemas.errors import ConfigError, PipelineError
 from training.learner import Learner
-from training.objective import Terms
+from training.loss import Terms
 
 # By kind of device. With GPUs too, what is only said, such as numbers for the log, goes over the CPU and waits for none.
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}

@@ -15,7 +15,6 @@ from training.learner import Learner
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
 from training.run.best import Best, load_best
-from training.run.blocks import prepare_blocks
 from training.run.checkpoint import (
     FOLDER,
     Checkpoint,
@@ -24,6 +23,7 @@ from training.run.checkpoint import (
     snapshot,
     sweep,
 )
+from training.run.compile_blocks import prepare_blocks
 from training.run.estimate import (
     Estimate,
     hours_of,

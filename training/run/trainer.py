@@ -13,19 +13,19 @@ from torch.optim import AdamW
 
 from schemas.errors import InvariantError
 from training.batch import Batch
-from training.data.order import key_of
+from training.data.rng_keys import key_of
 from training.learner import Learner
-from training.objective import num_scored, weighted
+from training.loss import num_scored, weighted
 from training.precision import computing
 from training.recipe import TrainRecipe
 from training.run.best import Best
-from training.run.guard import Diverged, culprits, diverged
+from training.run.divergence import Diverged, culprits, diverged
 from training.run.metrics import Losses, Pace
+from training.run.micro_batch import moved, parts
 from training.run.mishaps import Mishaps
 from training.run.noise import noise_for
 from training.run.optimiser import Averages, clip, gradient_norm, set_lr
 from training.run.parallel import Ranks, asked_by_any, quiet, sum_over, together
-from training.run.portion import moved, parts
 from training.run.schedule import lr_at
 from training.run.validation import Validated
 

@@ -17,18 +17,18 @@ from torch import Tensor, nn
 from schemas.errors import ConfigError
 from schemas.supervision import Task
 from training.batch import Batch
-from training.data.draws import Drawn
 from training.data.loader import Loader
-from training.data.order import Ints
+from training.data.rng_keys import Ints
+from training.data.sampler import Drawn
 from training.learner import Learner
-from training.objective import weighted
+from training.loss import weighted
 from training.precision import computing
 from training.recipe import TrainRecipe
+from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps
 from training.run.noise import noise_for
 from training.run.optimiser import Averages, trained
 from training.run.parallel import Ranks, let_go, own_piece, sum_over, together
-from training.run.portion import moved
 from training.tasks import INDEX, TASKS
 
 STEP = -1  # of the keys of noise and flow times: no step of training

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingest import snapshot
-from ingest.corpus import Corpus
-from ingest.curation.caption.backends import backend_for
-from ingest.curation.caption.cache import Cache
-from ingest.curation.caption.run import CaptionTally, caption_corpus
-from ingest.curation.caption.settings import CaptionSettings
-from ingest.storage import LocalStorage
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus
+from ingest.curation.captions.backends import backend_for
+from ingest.curation.captions.cache import Cache
+from ingest.curation.captions.run import CaptionTally, caption_corpus
+from ingest.curation.captions.settings import CaptionSettings
+from ingest.storage.local import LocalStorage
 from tests.curation.caption.fake_endpoint import Fake
 
 # What the generated hands do by their own labels, and what a model that sees it says: checks 1 to 5 hold.

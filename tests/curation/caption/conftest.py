@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.corpus import Corpus, open_corpus
+from ingest.corpus.layout import Corpus, open_corpus
 from jobs.demo.raw import egodex
 from tests.faults.runs import run as ingest
 

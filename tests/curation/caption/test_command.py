@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from ingest.corpus import Corpus
+from ingest.corpus.layout import Corpus
 from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.curation.caption.cases import NUM

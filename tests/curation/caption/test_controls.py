@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ingest.corpus import Corpus
+from ingest.corpus.layout import Corpus
 from tests.curation.caption.cases import NUM, SEEN, caption, rows_of, settings
 from tests.curation.caption.fake_endpoint import endpoint
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.curation.caption.answers import Description, Instruction
-from ingest.curation.caption.backends import backend_for
-from ingest.curation.caption.cache import Cache
-from ingest.curation.caption.chat import ChatBackend
-from ingest.curation.caption.endpoint import Endpoint, endpoint_at
-from ingest.curation.caption.openai_backend import OpenAiChat
-from ingest.curation.caption.protocol import (
+from ingest.curation.captions.answers import Description, Instruction
+from ingest.curation.captions.backends import backend_for
+from ingest.curation.captions.cache import Cache
+from ingest.curation.captions.chat import ChatBackend
+from ingest.curation.captions.endpoint import Endpoint, endpoint_at
+from ingest.curation.captions.openai_backend import OpenAiChat
+from ingest.curation.captions.protocol import (
     DescribeRequest,
     EndpointDown,
     InstructRequest,
@@ -25,9 +25,9 @@ from ingest.curation.caption.protocol import (
     Reply,
     Segment,
 )
-from ingest.curation.caption.settings import AskSettings, CaptionSettings, EndpointSettings
-from ingest.curation.caption.sheet import SheetPlan, sheet_of
-from ingest.storage import LocalStorage
+from ingest.curation.captions.settings import AskSettings, CaptionSettings, EndpointSettings
+from ingest.curation.captions.sheet import SheetPlan, sheet_of
+from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
 from tests.curation.caption.fake_endpoint import DESCRIPTION, INSTRUCTION, Fake, endpoint
 

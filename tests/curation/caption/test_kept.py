@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.corpus import Corpus, open_corpus
-from ingest.curation.caption.cache import Cache
-from ingest.storage import LocalStorage
+from ingest.corpus.layout import Corpus, open_corpus
+from ingest.curation.captions.cache import Cache
+from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
 from tests.curation.caption.cases import NUM, SEEN, caption, rows_of, settings
 from tests.curation.caption.fake_endpoint import endpoint

@@ -9,14 +9,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ingest import snapshot
-from ingest.corpus import Corpus
-from ingest.curation.caption.protocol import Segment
-from ingest.curation.caption.rules_backend import RulesBackend
-from ingest.curation.caption.run import _results
-from ingest.curation.caption.settings import CaptionSettings
-from ingest.curation.caption.two_pass import CaptionWork, Seen, caption_of
-from ingest.curation.caption.work import is_told
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus
+from ingest.curation.captions.describe_then_summarize import CaptionWork, Seen, caption_of
+from ingest.curation.captions.protocol import Segment
+from ingest.curation.captions.rules_backend import RulesBackend
+from ingest.curation.captions.run import _results
+from ingest.curation.captions.settings import CaptionSettings
+from ingest.curation.captions.work import is_told
 from tests.curation.caption.cases import NUM, SEEN, caption, rows_of, settings
 from tests.curation.caption.fake_endpoint import endpoint
 from tests.ingest.video_files import write_source

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ingest.curation.caption.protocol import Segment
-from ingest.curation.caption.settings import CaptionSettings
-from ingest.curation.caption.work import segments_of
+from ingest.curation.captions.protocol import Segment
+from ingest.curation.captions.settings import CaptionSettings
+from ingest.curation.captions.work import segments_of
 
 
 def told(kind: str, start: int, end: int, text: str = "") -> dict[str, Any]:

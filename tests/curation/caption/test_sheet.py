@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ingest.curation.caption.sheet import (
+from ingest.curation.captions.sheet import (
     SheetPlan,
     digest_of,
     pictures_of,

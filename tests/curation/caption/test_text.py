@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.check import Verdict
-from ingest.curation.caption import checks, prompts
-from ingest.curation.caption.answers import (
+from ingest.curation.captions import checks, prompts
+from ingest.curation.captions.answers import (
     AnswerError,
     Description,
     Instruction,
@@ -21,12 +21,12 @@ from ingest.curation.caption.answers import (
     joined,
     parsed,
 )
-from ingest.curation.caption.audit import as_csv, as_html, result_of, sample
-from ingest.curation.caption.choose import TextPolicy, choose_text, covering
-from ingest.curation.caption.imperative import imperative
-from ingest.curation.caption.plain import plain_text
-from ingest.curation.caption.protocol import InstructRequest, Outcome, Segment
-from ingest.curation.caption.rules_backend import RulesBackend
+from ingest.curation.captions.audit import as_csv, as_html, result_of, sample
+from ingest.curation.captions.imperative import imperative
+from ingest.curation.captions.normalize import plain_text
+from ingest.curation.captions.protocol import InstructRequest, Outcome, Segment
+from ingest.curation.captions.rules_backend import RulesBackend
+from ingest.curation.captions.select import TextPolicy, choose_text, covering
 from schemas.errors import ConfigError
 from tests.curation.caption.fake_endpoint import DESCRIPTION, INSTRUCTION
 

@@ -16,18 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.curation.caption import transformers_backend
-from ingest.curation.caption.answers import Description
-from ingest.curation.caption.chat import ChatBackend, ChatRequest, Turn
-from ingest.curation.caption.protocol import (
-    DescribeRequest,
-    InstructRequest,
-    Outcome,
-    Segment,
-)
-from ingest.curation.caption.settings import AskSettings
-from ingest.curation.caption.sheet import Sheet, SheetPlan, sheet_of
-from ingest.curation.caption.transformers_backend import TransformersChat
+from ingest.curation.captions import transformers_backend
+from ingest.curation.captions.answers import Description
+from ingest.curation.captions.chat import ChatBackend, ChatRequest, Turn
+from ingest.curation.captions.protocol import DescribeRequest, InstructRequest, Outcome, Segment
+from ingest.curation.captions.settings import AskSettings
+from ingest.curation.captions.sheet import Sheet, SheetPlan, sheet_of
+from ingest.curation.captions.transformers_backend import TransformersChat
 from ingest.models.vlm import Generated, LocalVlm, Message
 from schemas.errors import ConfigError
 from tests.curation.caption.fake_endpoint import DESCRIPTION

@@ -1,0 +1,17 @@
+"""SQL over the catalog of one snapshot, and the lookups that commands share.
+
+`catalog.Catalog` is the reader. A user's SQL is checked by `sql_guard` and runs in a process of its own (`query_process`) with
+limits on time and memory."""
+
+__all__ = [
+    "catalog",
+    "episode_lookup",
+    "next_command",
+    "query_limits",
+    "query_process",
+    "segmentation",
+    "sql_quoting",
+    "tables",
+    "uid_index",
+    "views",
+]

@@ -1,0 +1,50 @@
+"""Which episode a person means: by uid, by the beginning of one, or by `source/episode_id`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from ingest.catalog.next_command import next_command
+from ingest.corpus.snapshot import Snapshot
+from schemas.errors import ConfigError
+
+SHOWN = 10
+KNOWN_IN = ("episodes", "verdicts", "tombstones")  # committed, never committed, forgotten
+LIST = 'query "SELECT uid, source, episode_id, state FROM verdicts LIMIT 20"'
+_COLUMNS = ["uid", "source", "episode_id"]
+
+
+def find_uids(corpus: Path, current: Snapshot, names: list[str]) -> list[str]:
+    """The uid of each name, in order.
+
+    Raises:
+        ConfigError: nothing of that name is known, or several episodes are; the message lists them.
+    """
+    known = pl.concat(
+        [pl.DataFrame(current.read(corpus, table, _COLUMNS)) for table in KNOWN_IN]
+    ).unique("uid", keep="first", maintain_order=True)
+    return [_find(corpus, current, known, name) for name in names]
+
+
+def _find(corpus: Path, current: Snapshot, known: pl.DataFrame, name: str) -> str:
+    whole = pl.format("{}/{}", "source", "episode_id")
+    found = known.filter(pl.col("uid") == name)
+    if not len(found):
+        found = known.filter((whole == name) | (pl.col("episode_id") == name))
+    if not len(found) and name:
+        found = known.filter(pl.col("uid").str.starts_with(name.lower()))
+    if len(found) == 1:
+        return str(found["uid"][0])
+    where = str(corpus)
+    if not len(found):
+        message = f"no episode {name!r} in snapshot {current.number}: give a uid, the beginning of one, or source/episode_id"
+        raise ConfigError(f"{message}; list some with: {next_command(LIST, corpus)}", where=where)
+    rows = found.sort("source", "episode_id", "uid").head(SHOWN).rows()
+    lines = [f"  {uid}  {source}/{episode}" for uid, source, episode in rows]
+    more = [f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    candidates = "\n".join([*lines, *more])
+    raise ConfigError(
+        f"{name!r} names {len(found)} episodes; give one of:\n{candidates}", where=where
+    )

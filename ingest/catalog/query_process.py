@@ -1,0 +1,123 @@
+"""SQL of a user in a process of its own, so that it ends at its limits whatever it calls: `repeat('x', 2000000000)` is one call, which
+DuckDB does not interrupt. Ctrl-C ends it too."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from ingest.catalog.query_limits import Limits
+from schemas.errors import ConfigError, InvariantError, PipelineError, TransientError
+
+POLL_S = 0.1  # a signal that another thread received does not wake the main thread
+# As multiprocessing spawns: the path of this process, and no module of the current folder.
+PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[1:]; from ingest.catalog.query_child import main; main()"
+)
+ERRORS: dict[str, type[PipelineError]] = {
+    kind.__name__: kind for kind in (ConfigError, InvariantError, TransientError)
+}
+
+
+def name_of(error: PipelineError) -> str:
+    """The key in `ERRORS` of an error or of what it is a kind of: `DamagedParquet` is a ConfigError to the asking process."""
+    kinds = (kind.__name__ for kind in type(error).__mro__)
+    return next((name for name in kinds if name in ERRORS), InvariantError.__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answer:
+    """Rows, and the snapshot that they are of."""
+
+    table: pa.Table
+    snapshot: int
+
+
+def answer(
+    corpus: Path,
+    sql: str,
+    *,
+    snapshot: int | None,
+    limits: Limits,
+    tables: Mapping[str, pa.Table] | None = None,
+) -> Answer:
+    """The rows of one reading query; `tables` can be selected from by name, beside those of the catalog.
+
+    Raises:
+        ConfigError: the query is wrong, not allowed, or over a limit.
+    """
+    tables = tables or {}
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as rows:
+        for table in tables.values():
+            with pa.ipc.new_stream(given, table.schema) as writer:
+                writer.write_table(table)
+        given.seek(0)
+        question = {
+            "corpus": str(corpus),
+            "sql": sql,
+            "snapshot": snapshot,
+            "limits": asdict(limits),
+            "tables": list(tables),
+            "given": given.fileno(),
+            "answer": rows.fileno(),
+        }
+        reply = _reply(question, (given, rows), limits)
+        rows.seek(0)
+        return Answer(table=pa.ipc.open_stream(rows).read_all(), snapshot=reply["snapshot"])
+
+
+def _reply(question: dict[str, Any], files: tuple[IO[bytes], ...], limits: Limits) -> Any:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", PROGRAM, *sys.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=[file.fileno() for file in files],
+        start_new_session=True,  # Ctrl-C is this process's to handle
+    ) as process:
+        try:
+            output, complaint = _communicate(process, json.dumps(question).encode())
+        finally:
+            process.kill()
+    lines = [json.loads(line) for line in output.splitlines()]
+    if process.returncode == 0:
+        if "error" in lines[-1]:
+            raise ERRORS[lines[-1]["error"]](lines[-1]["message"], where=lines[-1]["where"])
+        return lines[-1]
+    what = complaint.decode(errors="replace")
+    raise _ended(process.returncode, what, limits, has_begun=bool(lines))
+
+
+def _communicate(process: subprocess.Popen[bytes], question: bytes) -> tuple[bytes, bytes]:
+    given: bytes | None = question
+    while True:
+        try:
+            return process.communicate(given, timeout=POLL_S)
+        except subprocess.TimeoutExpired:
+            given = None  # it is on its way
+
+
+def _ended(returncode: int, complaint: str, limits: Limits, *, has_begun: bool) -> PipelineError:
+    """How a process ended that was killed or broke; `has_begun`: it had opened the snapshot."""
+    if returncode == -signal.SIGALRM:
+        message = limits.timeout_message if has_begun else limits.start_message
+        return ConfigError(message, where="query")
+    if returncode in (-signal.SIGKILL, -signal.SIGABRT):
+        name = signal.Signals(-returncode).name
+        found = f"ended by {name}, most likely for want of memory"
+        return ConfigError(
+            f"{found}; narrow the query or change --memory-mb ({limits.memory_mb})", where="query"
+        )
+    last = complaint.strip().splitlines()[-1:] or ["no message"]
+    return InvariantError(
+        f"the process of the query ended with {returncode}: {last[0]}", where="query"
+    )

@@ -1,0 +1,184 @@
+"""Committed episodes as a snapshot has them, batch by batch: memory does not grow with the corpus but for 50 bytes a uid.
+
+An episode's rows in `artifacts`, `segments` and `measurements` are those of the FIRST part that mentions its uid: ingestion
+writes them together, and what curation appends later is not part of the episode's content.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.corpus.commit import dataset_of
+from ingest.corpus.digest import content_digest, rows_digest
+from ingest.corpus.layout import data_file, video_file
+from ingest.corpus.lerobot_meta import Dataset
+from ingest.corpus.snapshot import Snapshot, json_of
+from ingest.corpus.tombstones import pinned_tasks, places, tombstones
+from schemas.lerobot import DEFAULT_FEATURES
+from schemas.parquet_file import read_batches, read_table
+
+BATCH_EPISODES = 256
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """One episode: its `episodes` row as its part has it (columns added later are absent), and its other rows."""
+
+    row: Row
+    artifacts: Sequence[Row]
+    segments: Sequence[Row]
+    measurements: Sequence[Row]
+
+    @property
+    def cameras(self) -> list[str]:
+        return [camera["name"] for camera in self.row["cameras"]]
+
+    @property
+    def data_path(self) -> str:
+        """Where its rows must lie, relative to the corpus."""
+        return f"{self.row['dataset_path']}/{data_file(self.row['episode_index'])}"
+
+    def video_path(self, camera: str) -> str:
+        """Where a camera's pictures must lie, relative to the corpus."""
+        name = video_file(self.row["episode_index"], f"observation.images.{camera}")
+        return f"{self.row['dataset_path']}/{name}"
+
+    def artifact(self, kind: str, camera: str | None = None) -> Row | None:
+        """The row of its data file or of one video; None unless there is exactly one."""
+        found = [a for a in self.artifacts if a["kind"] == kind and a["camera"] == camera]
+        return found[0] if len(found) == 1 else None
+
+    @staticmethod
+    def detail(artifact: Row) -> dict[str, Any]:
+        """The statistics of a data file (by feature) or of a video."""
+        detail: dict[str, Any] = json_of(artifact["detail_json"], where=artifact["path"])
+        return detail
+
+    def content_sha256(self, table: pa.Table, texts: Sequence[str], videos: dict[str, str]) -> str:
+        """The content digest from what lies on disk: rows, the task text of each, sha256 of each camera's video."""
+        return content_digest(
+            rows_sha256=rows_digest(table.drop_columns(list(DEFAULT_FEATURES)), texts),
+            videos=videos,
+            episode=self.row,
+            segments=_without_uid(self.segments),
+            measurements=_without_uid(self.measurements),
+        )
+
+
+def stored_batches(corpus: Path, current: Snapshot) -> Iterator[list[Stored]]:
+    """Every committed episode in the order of commits, at most `BATCH_EPISODES` at a time."""
+    others = {
+        name: _ByUid(corpus, current, name) for name in ("artifacts", "segments", "measurements")
+    }
+    for part in current.parts("episodes"):
+        for batch in read_batches(part.file(corpus), BATCH_EPISODES):
+            rows = batch.to_pylist()
+            uids = [row["uid"] for row in rows]
+            of = {name: table.rows(uids) for name, table in others.items()}
+            yield [
+                Stored(row=row, **{name: found[row["uid"]] for name, found in of.items()})
+                for row in rows
+            ]
+
+
+def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
+    """Every dataset of a snapshot without episodes yet, by its path.
+
+    Raises:
+        ValueError, KeyError, TypeError: the catalog's description of one is none.
+    """
+    datasets = {}
+    for part in current.parts("artifacts"):
+        columns, only = ["path", "detail_json"], pc.field("kind") == "features"
+        found = read_table(part.file(corpus), columns, filters=only)
+        for row in found.to_pylist():
+            datasets[row["path"]] = dataset_of(row)
+    for path, texts in pinned_tasks(corpus, current).items():
+        datasets[path].pin(texts)
+    return datasets
+
+
+def erased_places(corpus: Path, current: Snapshot) -> list[Stored]:
+    """Places of erased episodes by dataset and number, as episodes whose files the tombstones name."""
+    return [
+        Stored(
+            row=row,
+            artifacts=[{"uid": "", **file} for file in row["erased"]["files"]],
+            segments=(),
+            measurements=(),
+        )
+        for row in places(tombstones(corpus, current))
+    ]
+
+
+def in_order(batches: Iterator[list[Stored]], erased: Sequence[Stored]) -> Iterator[list[Stored]]:
+    """The same batches with every erased place before the episode that follows it in its dataset; the last ones at the end."""
+    holes = {(each.row["dataset_path"], each.row["episode_index"]): each for each in erased}
+    following: dict[str, int] = defaultdict(int)
+
+    def due(path: str) -> Iterator[Stored]:
+        while (hole := holes.pop((path, following[path]), None)) is not None:
+            following[path] += 1
+            yield hole
+
+    for batch in batches:
+        out: list[Stored] = []
+        for stored in batch:
+            path = stored.row["dataset_path"]
+            out += due(path)
+            out.append(stored)
+            following[path] += 1
+        yield out
+    # What is still here has no episode after it, or a number that does not fit, which the numbering check says.
+    yield list(holes.values())
+
+
+def uids_of(corpus: Path, current: Snapshot, table: str, *, distinct: bool = True) -> pl.DataFrame:
+    """The uids of a table with the number of the part that each is in; once a part when `distinct`."""
+    frames = [pl.DataFrame(schema={"uid": pl.String, "part": pl.Int32})]
+    for number, part in enumerate(current.parts(table)):
+        read = pl.DataFrame(read_table(part.file(corpus), ["uid"]))
+        kept = read.unique() if distinct else read
+        frames.append(kept.with_columns(pl.lit(number, dtype=pl.Int32).alias("part")))
+    return pl.concat(frames)
+
+
+class _ByUid:
+    """The rows of one table for a batch of uids, reading only the parts that hold them."""
+
+    def __init__(self, corpus: Path, current: Snapshot, table: str) -> None:
+        self._paths = [part.file(corpus) for part in current.parts(table)]
+        self._first = uids_of(corpus, current, table).group_by("uid").agg(pl.col("part").min())
+        self._held: tuple[int, pa.Table] | None = None
+
+    def rows(self, uids: list[str]) -> dict[str, list[Row]]:
+        wanted = pl.DataFrame({"uid": uids}, schema={"uid": pl.String}).unique()
+        by_part = defaultdict(list)
+        for uid, number in wanted.join(self._first, on="uid").iter_rows():
+            by_part[number].append(uid)
+        out: dict[str, list[Row]] = defaultdict(list)
+        for number in sorted(by_part):
+            table = self._part(number)
+            mine = table.filter(pc.is_in(table["uid"], value_set=pa.array(by_part[number])))
+            for row in mine.to_pylist():
+                out[row["uid"]].append(row)
+        return out
+
+    def _part(self, number: int) -> pa.Table:
+        if self._held is None or self._held[0] != number:
+            self._held = None  # let go of the last one first
+            self._held = number, read_table(self._paths[number])
+        return self._held[1]
+
+
+def _without_uid(rows: Sequence[Row]) -> list[Row]:
+    return [{name: value for name, value in row.items() if name != "uid"} for row in rows]

@@ -1,0 +1,158 @@
+"""Where everything lies in a corpus folder (design §4), and who may write to it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ingest.corpus.allowed_files import check_rooms
+from ingest.storage.local import LocalStorage, within
+from ingest.storage.lock_file import open_lock
+from ingest.storage.write_refusal import refused_write
+from schemas.catalog import FORMAT_VERSION
+from schemas.errors import ConfigError, SourceError
+from schemas.json_text import parse_json
+from schemas.lerobot import CHUNK_SIZE, DATA_PATH, VIDEO_PATH
+from schemas.regular_file import read_regular
+
+MARKER = "corpus.json"
+LOCK = ".writer"
+MOST_MARKER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Paths of one corpus."""
+
+    root: Path
+
+    @property
+    def staging(self) -> Path:
+        return self.root / "staging"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine"
+
+    def staged(self, uid: str, work_digest: str) -> Path:
+        """Where a worker puts an episode; the digest keeps two recipes apart."""
+        return self.staging / f"{uid}.{work_digest}"
+
+    def path(self, relative: str) -> Path:
+        """Where something lies that a catalog, a manifest or a folder's list names; looked at now, so use it now.
+
+        Raises:
+            OutsideCorpus: it leads out of the corpus.
+        """
+        return within(self.root, relative)
+
+
+def data_file(episode_index: int) -> str:
+    """Path of an episode's rows inside its LeRobot dataset."""
+    return DATA_PATH.format(episode_chunk=episode_index // CHUNK_SIZE, episode_index=episode_index)
+
+
+def video_file(episode_index: int, video_key: str) -> str:
+    """Path of one camera of an episode inside its LeRobot dataset."""
+    return VIDEO_PATH.format(
+        episode_chunk=episode_index // CHUNK_SIZE, episode_index=episode_index, video_key=video_key
+    )
+
+
+def open_corpus(path: Path) -> Corpus:
+    """An existing corpus: the one door, which decides what is inside. Everything below takes its paths from the `Corpus`.
+
+    Raises:
+        ConfigError: `path` is no corpus, or one of a newer format.
+        OutsideCorpus: something in it leads out of it.
+    """
+    marker = path / MARKER
+    if not marker.is_file():
+        raise ConfigError(
+            f"no {MARKER} here; expected a folder made by `eicorpus ingest --out`", where=str(path)
+        )
+    check_rooms(path)
+    try:
+        version = int(_made(path)["format_version"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"cannot be read: {error!r}", where=str(marker)) from error
+    if version > FORMAT_VERSION:
+        found = f"format {version}, this eicorpus reads up to {FORMAT_VERSION}"
+        raise ConfigError(f"{found}; install a newer eicorpus", where=str(marker))
+    return Corpus(path)
+
+
+def uid_of(corpus: Corpus) -> str:
+    """The identity of a corpus, by its marker; "" for one without.
+
+    Raises:
+        ConfigError: the marker cannot be read.
+    """
+    return str(_made(corpus.root).get("uid", ""))
+
+
+def _made(root: Path) -> dict[str, Any]:
+    """What the marker says."""
+    marker = within(root, MARKER)
+    try:
+        return dict(parse_json(read_regular(marker, max_bytes=MOST_MARKER_BYTES)))
+    except (ValueError, TypeError, SourceError) as error:
+        raise ConfigError(f"cannot be read: {error!r}", where=str(marker)) from error
+
+
+def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStorage) -> Corpus:
+    """The corpus at `path`, made if the folder is absent or empty; `uid` names a new one.
+
+    Raises:
+        ConfigError: the folder holds something else, or cannot be written.
+        TransientError: the disk is full.
+    """
+    if (path / MARKER).is_file():
+        return open_corpus(path)
+    try:
+        disk.make_dir(path)
+        if any(not entry.name.startswith(".") for entry in path.iterdir()):
+            found = f"holds other things and no {MARKER}"
+            raise ConfigError(f"{found}; name an empty or a new folder", where=str(path))
+        made = {"format_version": FORMAT_VERSION, "uid": uid, "created_by_recipe": recipe_digest}
+        text = json.dumps(made, indent=2) + "\n"
+        # Nobody could go on from a corpus whose marker a power cut has emptied.
+        disk.write(path / MARKER, text.encode(), is_durable=True)
+    except OSError as error:
+        raise refused_write(error, path) from error
+    return Corpus(path)
+
+
+@contextmanager
+def writer_lock(corpus: Corpus) -> Iterator[None]:
+    """Hold the corpus for one writer on this machine; the kernel lets go when the process dies, however it dies.
+
+    It does not reach other machines: do not write to one corpus from two of them (docs/decisions.md, 20).
+
+    Raises:
+        ConfigError: another process is writing.
+    """
+    with os.fdopen(open_lock(corpus.root / LOCK), "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise ConfigError(
+                f"another ingest is writing here (process {holder}); wait for it or stop it",
+                where=str(corpus.root),
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,95 @@
+"""The ledger: what was tried and how it ended, append-only, one JSONL file a run. Attempts are written BEFORE the work.
+
+It is bookkeeping for the driver, not the truth about what is in the corpus: that is the snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ingest.storage.local import LocalStorage
+from schemas.errors import Code
+from schemas.json_text import parse_json
+from schemas.outcome import Outcome, State, WorkerFailure
+
+# Codes of episodes that take a worker with them: not tried again unless asked.
+POISON = frozenset({Code.WORKER_DIED.value, Code.TIME_LIMIT.value, Code.OUT_OF_MEMORY.value})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What earlier runs on this corpus found out, by episode uid.
+
+    An attempt without an end is a stopped driver, not a poisonous episode: only deaths that a driver SAW count.
+    """
+
+    poisoned: dict[str, tuple[str, str]] = field(default_factory=dict)  # uid -> (code, message)
+
+
+def read_history(folder: Path) -> History:
+    """Sum up all runs. A last line cut short by a kill is ignored: its event had not happened yet."""
+    history = History()
+    for path in sorted(folder.glob("*.jsonl")):
+        for event in _events(path):
+            if event["code"] in POISON:
+                history.poisoned[event["uid"]] = (event["code"], event["message"])
+            else:
+                history.poisoned.pop(event["uid"], None)
+    return history
+
+
+def _events(path: Path) -> Iterator[dict[str, str]]:
+    """Events of one run that end an episode, each with its uid, code and message."""
+    lines = path.read_bytes().split(b"\n")
+    for line in lines[:-1]:  # what follows the last newline was never finished
+        # A damaged line must not stop a run: at worst its episode is tried once more.
+        with suppress(ValueError):
+            event = parse_json(line)
+            if _is_end(event):
+                yield event
+
+
+def _is_end(event: Any) -> bool:
+    return (
+        isinstance(event, dict)
+        and event.get("event") == "end"
+        and all(isinstance(event.get(name), str) for name in ("uid", "code", "message"))
+    )
+
+
+class Ledger:
+    """Writes one run's events."""
+
+    def __init__(self, disk: LocalStorage, folder: Path, run_id: str) -> None:
+        disk.make_dir(folder)
+        self._disk, self._path = disk, folder / f"{run_id}.jsonl"
+
+    def attempt(self, uid: str, number: int) -> None:
+        self._append({"event": "attempt", "uid": uid, "number": number})
+
+    def death(self, uid: str, death: WorkerFailure) -> None:
+        self._append({"event": "death", "uid": uid, "code": death.code.value, "message": death.how})
+
+    def ends(self, outcomes: Iterable[tuple[Outcome, State]]) -> None:
+        """How episodes ended, written when that is lasting: one append for a whole batch."""
+        events = [
+            {
+                "event": "end",
+                "uid": outcome.uid,
+                "state": state.value,
+                "code": outcome.code,
+                "message": outcome.message,
+            }
+            for outcome, state in outcomes
+        ]
+        if events:
+            self._append(*events)
+
+    def _append(self, *events: dict[str, Any]) -> None:
+        text = "".join(json.dumps(event) + "\n" for event in events)
+        self._disk.append(self._path, text.encode())

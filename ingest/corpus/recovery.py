@@ -1,0 +1,108 @@
+"""Before a run: make the corpus folder say what its snapshot says. Whatever a stopped run left behind goes or is redone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ingest.corpus import lerobot_meta, snapshot
+from ingest.corpus.commit import empty_datasets, stored_episodes
+from ingest.corpus.erasure import finish_erasures
+from ingest.corpus.layout import Corpus
+from ingest.corpus.lerobot_meta import Dataset
+from ingest.corpus.snapshot import FOLDER, Snapshot
+from ingest.corpus.snapshot_list import every, named_parts
+from ingest.storage.local import HALF_SUFFIX, LocalStorage
+
+
+def recover(
+    corpus: Corpus, disk: LocalStorage, current: Snapshot, datasets: dict[str, Dataset]
+) -> list[str]:
+    """Sweep what no snapshot names and rebuild projections that were cut short; returns what was done, a line each."""
+    done = finish_erasures(corpus, disk, current)
+    done += _sweep_files(corpus, disk, datasets)
+    done += _sweep_parts(corpus, disk)
+    done += _sweep_halves(corpus, disk)
+    done += _sweep_staged(corpus, disk, current)
+    for dataset in datasets.values():
+        if not lerobot_meta.is_current(disk, corpus.root, dataset):
+            rebuild(corpus, disk, current, dataset)
+            done.append(f"rebuilt {dataset.path}/meta from snapshot {current.number}")
+    return done
+
+
+def rebuild(corpus: Corpus, disk: LocalStorage, current: Snapshot, dataset: Dataset) -> None:
+    """Write all of a dataset's `meta/` from the catalog."""
+    empty = empty_datasets(corpus.root, current)[dataset.path]
+    episodes = stored_episodes(corpus.root, current, dataset.path)
+    lines = lerobot_meta.project(empty, episodes)
+    lerobot_meta.replace(disk, corpus.root, empty, lines)
+    dataset.files = empty.files
+
+
+def _sweep_files(corpus: Corpus, disk: LocalStorage, datasets: dict[str, Dataset]) -> list[str]:
+    """Files of episodes that were moved in but never committed."""
+    done = []
+    for path in sorted((corpus.root / "datasets").rglob("*")):
+        if not path.is_file():
+            continue
+        relative = path.relative_to(corpus.root)
+        dataset = datasets.get("/".join(relative.parts[:3]))
+        is_half = path.name.endswith(".part")
+        is_extra = path.stem.startswith("episode_") and _number(path) >= (
+            dataset.episodes if dataset else 0
+        )
+        if is_half or is_extra or (dataset is None and relative.parts[3:4] != ("latents",)):
+            disk.remove(path)
+            done.append(f"removed {relative}, which no snapshot names")
+    return done
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.removeprefix("episode_")
+    return int(digits) if digits.isdigit() else -1
+
+
+def _sweep_parts(corpus: Corpus, disk: LocalStorage) -> list[str]:
+    """Catalog parts that were written but never published, and half-written files. What an older snapshot names stays."""
+    try:
+        named = named_parts(every(corpus.root))
+    except snapshot.DamagedSnapshot as error:
+        return [f"kept all parts of the catalog: {error}"]  # what it named cannot be known
+    done = []
+    for path in sorted((corpus.root / "catalog").rglob("*")):
+        relative = path.relative_to(corpus.root).as_posix()
+        if not path.is_file() or (relative in named and not path.name.endswith(".part")):
+            continue
+        if path.name.endswith(".part") or not relative.startswith(FOLDER):
+            disk.remove(path)
+            done.append(f"removed {relative}, which no snapshot names")
+    return done
+
+
+def _sweep_halves(corpus: Corpus, disk: LocalStorage) -> list[str]:
+    """Half-written files of what is no part of a snapshot. `manifests/` is swept by those who build there, who need no writer lock."""
+    halves = [*corpus.root.glob(f".*{HALF_SUFFIX}")]
+    for folder in (corpus.ledger, corpus.quarantine, corpus.root / "cache"):
+        halves += folder.rglob(f".*{HALF_SUFFIX}")
+    done = []
+    for path in sorted(path for path in halves if path.is_file()):
+        disk.remove(path)
+        done.append(f"removed {path.relative_to(corpus.root)}, half a file")
+    return done
+
+
+def _sweep_staged(corpus: Corpus, disk: LocalStorage, current: Snapshot) -> list[str]:
+    """Staging of episodes that were committed just before the stop."""
+    if not corpus.staging.is_dir():
+        return []
+    folders = sorted(corpus.staging.iterdir())
+    if not folders:
+        return []
+    committed = set(current.read(corpus.root, "episodes", ["uid"]).column("uid").to_pylist())
+    done = []
+    for folder in folders:
+        uid = folder.name.partition(".")[0]
+        if uid in committed:
+            disk.remove_tree(folder)
+            done.append(f"removed staging of {uid}, which is committed")
+    return done

@@ -1,0 +1,67 @@
+"""Files outside the catalog that tell of an erased episode. docs/curation/catalog_life.md lists every folder of a corpus, and who empties it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ingest.corpus.layout import Corpus
+from ingest.corpus.tombstones import Row
+from ingest.storage.local import HALF_SUFFIX, LocalStorage, OutsideCorpus
+from schemas.json_text import parse_json
+from schemas.manifest import FOLDER as MANIFESTS
+
+MOST_BYTES = 1 << 24  # of a kept answer
+
+
+def traces(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
+    """Files that are of these episodes alone, or of who knows whom: latents, kept answers of captioning, halves of files.
+
+    Args:
+        erased: tombstones.
+    """
+    rows = list(erased)
+    yield from _latents(corpus, rows)
+    yield from _captions(corpus, {row["uid"] for row in rows})
+    manifests = corpus.root / MANIFESTS
+    for folder in (corpus.root / "cache", corpus.ledger, corpus.quarantine, manifests):
+        yield from sorted(p for p in folder.rglob(f".*{HALF_SUFFIX}") if p.is_file())
+
+
+def derived(corpus: Corpus) -> list[Path]:
+    """Folders that hold something of many episodes and are made again when asked for: partial statistics, half a manifest."""
+    manifests = corpus.root / MANIFESTS
+    halves = sorted(path for path in manifests.glob(f".*{HALF_SUFFIX}") if path.is_dir())
+    return [manifests / "_cache", *halves]
+
+
+def _latents(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
+    """By the number of the place, whatever the catalog knew of them."""
+    for row in erased:
+        if row["dataset_path"] is not None:
+            latents = corpus.path(f"{row['dataset_path']}/latents")
+            yield from sorted(latents.rglob(f"episode_{row['episode_index']:06d}.*"))
+
+
+def _captions(corpus: Corpus, uids: set[str]) -> Iterator[Path]:
+    """Kept answers about these episodes. A damaged one counts as no answer, and goes too."""
+    storage = LocalStorage(corpus.root)
+    for path in sorted((corpus.root / "cache" / "captions").glob("*/*.json")):
+        try:
+            about = parse_json(storage.read(path, most=MOST_BYTES))["uid"]
+        except (OutsideCorpus, ValueError, KeyError, TypeError):
+            yield path
+            continue
+        if about in uids:
+            yield path
+
+
+def shorten_lists(corpus: Corpus, disk: LocalStorage, uids: set[str]) -> None:
+    """The plain lists of past runs, without the lines of these episodes."""
+    for path in sorted([*corpus.ledger.glob("*.jsonl"), *corpus.quarantine.glob("*.jsonl")]):
+        # As bytes: a line that a disk or a stranger damaged is no text, and names no episode.
+        lines = path.read_bytes().splitlines(keepends=True)
+        names = {uid.encode() for uid in uids}
+        kept = [line for line in lines if line.partition(b'"uid": "')[2][:36] not in names]
+        if len(kept) < len(lines):
+            disk.write(path, b"".join(kept), is_durable=True)

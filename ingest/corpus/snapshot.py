@@ -1,0 +1,290 @@
+"""A snapshot names exactly the catalog parts that exist at one moment. Publishing it IS the commit.
+
+`catalog/_snapshots/<n>.json`: {"snapshot": n, "format_version": 1, "run_id": ..., "tables": {table: [part, ...]}},
+a part being {"path" (relative to the corpus), "rows", "num_bytes", "sha256"}. Numbers start at 1; 0 is the empty corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingest.corpus.number_columns import DamagedCatalog, check_numbers
+from ingest.corpus.path_columns import check_paths
+from ingest.storage.local import LocalStorage, within
+from schemas.catalog import FORMAT_VERSION, TABLES, table_from_rows
+from schemas.errors import ConfigError, InvariantError, SourceError, TransientError
+from schemas.json_text import parse_json
+from schemas.parquet_file import read_schema, read_table, reading
+from schemas.regular_file import read_regular
+
+FOLDER = "catalog/_snapshots"
+_PART = re.compile(r"catalog/[a-z_]+/[A-Za-z0-9][A-Za-z0-9_.-]*\.parquet")
+_FILE = re.compile(r"[0-9]{8,18}\.json")
+MOST_BYTES = 1 << 30  # of the file of a snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One immutable Parquet file of one table."""
+
+    path: str
+    rows: int
+    num_bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if not _PART.fullmatch(self.path) or self.rows < 0 or self.num_bytes < 0:
+            raise ValueError(f"{self.path!r} is no part of a table: catalog/TABLE/NAME.parquet")
+
+    def file(self, corpus: Path) -> Path:
+        """Where it lies.
+
+        Raises:
+            OutsideCorpus: a link or something else that is no plain file is there.
+        """
+        return within(corpus, self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The parts of every table at one moment."""
+
+    number: int = 0
+    run_id: str = ""
+    tables: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+
+    def parts(self, table: str) -> tuple[Part, ...]:
+        if table not in TABLES:
+            raise KeyError(f"no table {table!r}; there are {', '.join(TABLES)}")
+        return self.tables.get(table, ())
+
+    def read(
+        self,
+        corpus: Path,
+        table: str,
+        columns: list[str] | None = None,
+        *,
+        only: pc.Expression | None = None,
+    ) -> pa.Table:
+        """Rows of a table, all or those for which `only` holds; columns that a part does not have read as NULL.
+
+        Raises:
+            OutsideCorpus: a row names a path outside the corpus.
+            DamagedCatalog: a number of a row is out of range.
+            DamagedParquet: a part is missing, or not what was written.
+        """
+        schema = TABLES[table]
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        tables = []
+        for part in self.parts(table):
+            path = part.file(corpus)
+            have = read_schema(path).names
+            wanted = [name for name in schema.names if name in have]
+            tables.append(read_table(path, wanted, filters=only))
+        if not tables:
+            return schema.empty_table()
+        with reading(f"catalog/{table}"):
+            merged = pa.concat_tables([*tables, schema.empty_table()], promote_options="default")
+            rows = merged.select(schema.names).cast(schema)
+        check_paths(table, rows)
+        check_numbers(table, rows)
+        return rows
+
+
+def numbers(corpus: Path) -> list[int]:
+    """Every snapshot there is, oldest first."""
+    folder = within(corpus, FOLDER)
+    there = os.listdir(folder) if folder.is_dir() else []
+    return sorted(int(name.removesuffix(".json")) for name in there if _FILE.fullmatch(name))
+
+
+def load(corpus: Path, number: int | None = None) -> Snapshot:
+    """The latest snapshot of a corpus, or the one asked for; the empty one when nothing was ever committed.
+
+    Raises:
+        ConfigError: no such snapshot, or one written by a newer format.
+    """
+    folder, there = corpus / FOLDER, numbers(corpus)
+    if number is None:
+        if not there:
+            return Snapshot()
+        number = there[-1]
+    path = within(corpus, f"{FOLDER}/{number:08d}.json")
+    if not path.is_file():
+        raise ConfigError(f"no snapshot {number}; there are {there or 'none'}", where=str(folder))
+    raw = _parsed(path)
+    if raw["snapshot"] != number:
+        raise DamagedSnapshot(
+            f"has the number {raw['snapshot']} inside; restore it", where=str(path)
+        )
+    if raw["format_version"] > FORMAT_VERSION:
+        found = f"format {raw['format_version']}, this eicorpus reads up to {FORMAT_VERSION}"
+        raise ConfigError(f"{found}; install a newer eicorpus", where=str(path))
+    return Snapshot(number=raw["snapshot"], run_id=raw["run_id"], tables=raw["tables"])
+
+
+class DamagedSnapshot(ConfigError):
+    """The file of a snapshot is not what was published."""
+
+
+def json_of(text: str | None, *, where: str) -> dict[str, Any]:
+    """The object of a column of JSON.
+
+    Raises:
+        DamagedCatalog: it is none.
+    """
+    try:
+        return dict(parse_json(text or ""))
+    except (ValueError, TypeError) as error:
+        found = f"a column of JSON holds no object ({error})"
+        raise DamagedCatalog(f"{found}; run eicorpus verify", where=where[:200]) from error
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        raw = parse_json(read_regular(path, max_bytes=MOST_BYTES))
+        tables = {
+            name: tuple(Part(**part) for part in parts) for name, parts in raw["tables"].items()
+        }
+        return {
+            "format_version": int(raw["format_version"]),
+            "snapshot": int(raw["snapshot"]),
+            "run_id": str(raw["run_id"]),
+            "tables": tables,
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
+        found = f"damaged ({type(error).__name__}: {error})"
+        raise DamagedSnapshot(
+            f"{found}; remove it to go back to the snapshot before, then ingest again",
+            where=str(path),
+        ) from error
+
+
+def has_successor(corpus: Path, current: Snapshot) -> bool:
+    """Whether someone has committed since `current`."""
+    return within(corpus, f"{FOLDER}/{current.number + 1:08d}.json").exists()
+
+
+def overtaken(number: int, folder: Path) -> TransientError:
+    """What the slower of two writers gets."""
+    return TransientError(
+        f"another writer published snapshot {number} first; its work and ours are both safe; "
+        "run the same command again",
+        where=str(folder),
+    )
+
+
+def write_part(
+    disk: LocalStorage, corpus: Path, table: str, rows: Iterable[Mapping[str, Any]]
+) -> Part:
+    """Write rows as one part named by their content, so that writing them again changes nothing."""
+    return write_tables(disk, corpus, table, [table_from_rows(table, rows)])
+
+
+def write_tables(
+    disk: LocalStorage,
+    corpus: Path,
+    table: str,
+    pieces: Iterable[pa.Table],
+    *,
+    schema: pa.Schema | None = None,
+) -> Part:
+    """`write_part` of Arrow tables, one after the other, for what is too large for Python objects.
+
+    Args:
+        schema: of an older part that is written again; columns that came later stay absent.
+
+    Raises:
+        InvariantError: a piece has another schema than the one declared.
+    """
+    schema = TABLES[table] if schema is None else schema
+    sink = pa.BufferOutputStream()
+    num_rows = 0
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for piece in pieces:
+            if not piece.schema.equals(schema):
+                raise InvariantError(f"table {table}: {piece.schema} is not the schema declared")
+            writer.write_table(piece)
+            num_rows += piece.num_rows
+    data = sink.getvalue().to_pybytes()
+    digest = hashlib.sha256(data).hexdigest()
+    folder = within(corpus, f"catalog/{table}")
+    disk.make_dir(folder)
+    path = folder / f"part-{digest[:32]}.parquet"
+    disk.write(path, data)
+    relative = path.relative_to(corpus).as_posix()
+    return Part(path=relative, rows=num_rows, num_bytes=len(data), sha256=digest)
+
+
+def publish(
+    disk: LocalStorage, corpus: Path, parent: Snapshot, added: Mapping[str, Part], run_id: str
+) -> Snapshot:
+    """Commit: the parent's parts plus `added`, under the next number, put-if-absent.
+
+    Raises:
+        TransientError: someone else committed in between; staged work is kept, run again.
+        InvariantError: a part is already in the parent (the same rows would count twice).
+    """
+    tables = {name: list(parent.parts(name)) for name in TABLES}
+    for name, part in added.items():
+        if part in tables[name]:
+            raise InvariantError(f"{part.path} is already part of snapshot {parent.number}")
+        tables[name].append(part)
+    return publish_tables(disk, corpus, parent, tables, run_id)
+
+
+def publish_tables(
+    disk: LocalStorage,
+    corpus: Path,
+    parent: Snapshot,
+    tables: Mapping[str, Sequence[Part]],
+    run_id: str,
+) -> Snapshot:
+    """Commit exactly these parts as the successor of `parent`, put-if-absent. For what rewrites parts; `publish` appends.
+
+    Everything written so far is made durable first, so that no snapshot outlives what it names.
+
+    Raises:
+        TransientError: someone else committed in between.
+        OSError: the disk has lost something that this snapshot would name.
+    """
+    number = parent.number + 1
+    made = Snapshot(
+        number=number, run_id=run_id, tables={name: tuple(parts) for name, parts in tables.items()}
+    )
+    folder = corpus / FOLDER
+    disk.make_dir(folder)
+    disk.sync()
+    if not disk.publish(folder / f"{number:08d}.json", text_of(made).encode()):
+        raise overtaken(number, folder)
+    return made
+
+
+def text_of(snapshot: Snapshot) -> str:
+    """The file of a snapshot."""
+    raw = {
+        "snapshot": snapshot.number,
+        "parent": snapshot.number - 1,
+        "format_version": FORMAT_VERSION,
+        "run_id": snapshot.run_id,
+        "tables": {
+            name: [
+                {"path": p.path, "rows": p.rows, "num_bytes": p.num_bytes, "sha256": p.sha256}
+                for p in snapshot.parts(name)
+            ]
+            for name in TABLES
+        },
+    }
+    return json.dumps(raw, indent=1)

@@ -1,0 +1,135 @@
+"""All snapshots of a corpus, what each names, and who needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.corpus import snapshot
+from ingest.corpus.manifest_folders import manifest_names
+from ingest.corpus.snapshot import FOLDER, Snapshot
+from ingest.storage.local import within
+from schemas.catalog import TABLES
+from schemas.manifest import FOLDER as MANIFESTS
+from schemas.manifest import load_facts
+
+
+def every(corpus: Path) -> list[Snapshot]:
+    """Every snapshot there is, oldest first.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    return [snapshot.load(corpus, number) for number in snapshot.numbers(corpus)]
+
+
+def named_parts(snapshots: Iterable[Snapshot]) -> set[str]:
+    """Paths of all parts that any of them names, relative to the corpus."""
+    return {part.path for each in snapshots for table in TABLES for part in each.parts(table)}
+
+
+def file_of(corpus: Path, number: int) -> Path:
+    """Where a snapshot lies."""
+    return within(corpus, f"{FOLDER}/{number:08d}.json")
+
+
+def claims(corpus: Path) -> dict[int, list[str]]:
+    """Snapshot -> the published manifests that were built from it.
+
+    Raises:
+        ConfigError: a manifest cannot be read, so what it needs is not known.
+    """
+    found: dict[int, list[str]] = {}
+    for name in manifest_names(corpus):
+        found.setdefault(load_facts(within(corpus, f"{MANIFESTS}/{name}")).snapshot, []).append(
+            name
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of `eicorpus snapshot list`.
+
+    published_s: seconds since 1970, by its file. command: the words that an ingest recorded; else the command that alone writes the tables
+    that changed.
+    """
+
+    number: int
+    run_id: str
+    command: str
+    published_s: float
+    episodes: int
+    rows: int
+    parts: int
+    num_bytes: int
+    manifests: tuple[str, ...]
+
+
+def entries(corpus: Path) -> list[Entry]:
+    """Every snapshot, oldest first.
+
+    Raises:
+        ConfigError: one of them, or a manifest, cannot be read.
+    """
+    claimed = claims(corpus)
+    snapshots = every(corpus)
+    recorded = _recorded(corpus, snapshots)
+    out, before = [], Snapshot()
+    for each in snapshots:
+        command = recorded.get(each.run_id) or _writer(before, each)
+        out.append(_entry(corpus, each, command, claimed))
+        before = each
+    return out
+
+
+# Tables that one command alone adds to, in the order in which they decide: `forget` also rewrites what the others wrote.
+WRITERS = {
+    "tombstones": "eicorpus forget",
+    "episodes": "eicorpus ingest",
+    "verdicts": "eicorpus ingest",
+    "measurements": "eicorpus measure",
+    "signatures": "eicorpus measure",
+    "policies": "eicorpus tier",
+    "captions": "eicorpus caption",
+    "dedups": "eicorpus dedup",
+    "duplicates": "eicorpus dedup",
+    "latents": "eicorpus latents",
+}
+
+
+def _writer(before: Snapshot, after: Snapshot) -> str:
+    """The command that makes the difference of two neighbouring snapshots; "" when an older one in between is gone and nothing tells."""
+    grown = [t for t in WRITERS if _rows(after, t) > _rows(before, t)]
+    if grown:
+        return WRITERS[grown[0]]
+    same_rows = all(_rows(after, table) == _rows(before, table) for table in TABLES)
+    return "eicorpus compact" if same_rows and after.tables != before.tables else ""
+
+
+def _rows(each: Snapshot, table: str) -> int:
+    return sum(part.rows for part in each.parts(table))
+
+
+def _recorded(corpus: Path, snapshots: list[Snapshot]) -> dict[str, str]:
+    """run_id -> the command of an ingest, as the latest snapshot knows it."""
+    if not snapshots:
+        return {}
+    rows = snapshots[-1].read(corpus, "runs", ["run_id", "command"]).to_pylist()
+    return {row["run_id"]: row["command"] for row in rows}
+
+
+def _entry(corpus: Path, each: Snapshot, command: str, claimed: dict[int, list[str]]) -> Entry:
+    parts = [part for table in TABLES for part in each.parts(table)]
+    return Entry(
+        number=each.number,
+        run_id=each.run_id,
+        command=command,
+        published_s=file_of(corpus, each.number).stat().st_mtime,
+        episodes=sum(part.rows for part in each.parts("episodes")),
+        rows=sum(part.rows for part in parts),
+        parts=len(parts),
+        num_bytes=sum(part.num_bytes for part in parts),
+        manifests=tuple(claimed.get(each.number, ())),
+    )

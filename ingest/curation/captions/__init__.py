@@ -1,0 +1,13 @@
+"""Instructions in one form: a rule-based rewrite, or a VLM that describes and then summarises; checked before it is stored."""
+
+__all__ = [
+    "audit",
+    "backends",
+    "cache",
+    "rules_backend",
+    "run",
+    "select",
+    "settings",
+    "sheet",
+    "work",
+]

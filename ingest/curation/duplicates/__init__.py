@@ -1,0 +1,3 @@
+"""Episodes that are copies of each other, exact and near, and pairs that would leak from one split into another."""
+
+__all__ = ["cluster", "compare", "find", "leakage", "signatures"]

@@ -1,0 +1,187 @@
+"""Which copy of each recording stays, written as rows of `duplicates`. Nothing is deleted: the rows only say what may be left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.curation.duplicates.compare import Judged, Thresholds, judge
+from ingest.curation.duplicates.find import Copies
+from ingest.curation.duplicates.retention import Standing, rank, why
+from ingest.curation.duplicates.search import Indices, Pairs
+from ingest.curation.duplicates.selection import kept_instead
+from ingest.curation.duplicates.signatures import Signatures
+from ingest.storage.local import LocalStorage
+from schemas.fact import Certainty
+
+GRID_HZ = 10.0
+ALONE = "no copy of another that stays; only a chain of copies joins them"
+NOT_SETTLED = tuple(c.value for c in Certainty if not c.is_settled)
+_TIER = """SELECT uid, arg_max(tier, (steps, tier)) AS tier
+    FROM (SELECT uid, tier, sum("end" - "start") AS steps FROM tiers GROUP BY ALL) GROUP BY uid"""
+_STANDING = f"""SELECT uid, coalesce(len(cameras), 0) AS num_cameras, coalesce(licence_class, 'unknown') AS licence_class,
+    coalesce(source_rate_hz, 0) AS source_rate_hz, coalesce(source_split, '') AS source_split,
+    len(list_filter(coalesce(facts, []), lambda f: list_contains({list(NOT_SETTLED)}, f.certainty))) AS unsettled_facts
+    FROM episodes WHERE uid IN (SELECT unnest($uids))"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Clusters:
+    """Every episode that has a copy, by cluster: [n] episode and the one that is kept instead of it (itself, when it is)."""
+
+    member: Indices
+    kept: Indices
+    rows: list[dict[str, Any]]
+
+
+def decide(catalog: Catalog, found: Signatures, copies: Copies, limits: Thresholds) -> Clusters:
+    """The rule applied to every cluster of two and more (chosen.py, keep.py); rows in order of uid."""
+    order = np.argsort(copies.cluster, kind="stable")
+    size = np.bincount(copies.cluster, minlength=1)
+    member = order[size[copies.cluster[order]] > 1]
+    edges = np.flatnonzero(np.diff(copies.cluster[member], prepend=-1, append=-1))
+    standing = _standings(catalog, found, member)
+    place = {m: n for n, m in enumerate(sorted(standing, key=lambda m: rank(standing[m])))}
+    ranks = np.array([place[m] for m in member.tolist()], dtype=np.intp)
+    kept = kept_instead(found, copies, member, ranks, limits)
+    stays_for = np.bincount(kept, minlength=len(found))
+    judged = judge(found, Pairs(one=member, other=kept), limits)
+    first = np.repeat(member[edges[:-1]], np.diff(edges))  # an episode's number follows its uid
+    rows = [
+        _row(found, copies, judged, standing, place, int(m), int(k), int(f))
+        | ({"reason": ALONE} if stays_for[m] == 1 else {})
+        for place, (m, k, f) in enumerate(zip(member, kept, first, strict=True))
+    ]
+    return Clusters(member=member, kept=kept, rows=sorted(rows, key=lambda row: row["uid"]))
+
+
+def _row(
+    found: Signatures,
+    copies: Copies,
+    judged: Judged,
+    standing: dict[int, Standing],
+    place: int,
+    member: int,
+    kept: int,
+    first: int,
+) -> dict[str, Any]:
+    """What `duplicates` says of one member of a cluster."""
+    is_kept = member == kept
+    is_exact = bool(copies.exact[member] == copies.exact[kept])
+    evidence = evidence_of(judged, place, is_exact=is_exact)
+    better = "" if is_kept else why(standing[kept], standing[member])
+    return {
+        "uid": found.uids[member],
+        "cluster": found.uids[first],
+        "kept_uid": found.uids[kept],
+        "kind": "kept" if is_kept else "exact" if is_exact else "near",
+        "evidence": "" if is_kept else evidence,
+        **numbers_of(judged, place),
+        "reason": "the best of its copies" if is_kept else better,
+    }
+
+
+def evidence_of(judged: Judged, place: int, *, is_exact: bool) -> str:
+    """What says that two are copies."""
+    if is_exact:
+        return "bytes"
+    return "motion and pictures" if judged.by_path[place] else "pictures"
+
+
+def numbers_of(judged: Judged, place: int) -> dict[str, float | None]:
+    """The distances of a pair, None where there was nothing to compare."""
+    values = {
+        "path_distance": judged.path[place],
+        "opening_distance": judged.opening[place],
+        "look_distance": judged.look[place],
+        "duration_ratio": judged.duration_ratio[place],
+    }
+    return {n: None if np.isnan(v) else round(float(v), 4) for n, v in values.items()}
+
+
+def _standings(catalog: Catalog, found: Signatures, member: Indices) -> dict[int, Standing]:
+    uids = found.uids[member].tolist()
+    tiers = dict(catalog.sql(_TIER).iter_rows()) if uids else {}
+    facts = catalog.sql(_STANDING, {"uids": uids}) if uids else pl.DataFrame()
+    number = dict(zip(uids, member.tolist(), strict=True))
+    return {
+        number[row["uid"]]: Standing(
+            uid=row["uid"],
+            source_split=row["source_split"],
+            tier=tiers.get(row["uid"], ""),
+            num_cameras=row["num_cameras"],
+            licence_class=row["licence_class"],
+            is_native_rate=row["source_rate_hz"] >= GRID_HZ,
+            unsettled_facts=row["unsettled_facts"],
+        )
+        for row in facts.iter_rows(named=True)
+    }
+
+
+def commit(
+    corpus: Corpus,
+    current: Snapshot,
+    catalog: Catalog,
+    decided: Clusters,
+    run_id: str,
+    *,
+    measured: int,
+    disk: LocalStorage,
+) -> Snapshot:
+    """Append what changed since the last run; the same snapshot when nothing did. The caller holds the writer lock.
+
+    `dedups` says what the run saw, so that whoever asks for copies knows which episodes nobody has looked at.
+
+    An episode that was a duplicate and is none any more gets a row without a cluster, which takes the older one back.
+
+    Raises:
+        TransientError: another writer was first; run again.
+    """
+    before = {row["uid"]: row for row in catalog.arrow("FROM duplicates").to_pylist()}
+    now = {row["uid"]: row for row in decided.rows}
+    gone = sorted(before.keys() - now.keys())
+    changed = [row for uid, row in now.items() if _facts(before.get(uid, {})) != row]
+    changed += [dict.fromkeys(before[uid], None) | {"uid": uid} for uid in gone]
+    seen = {
+        "episodes": sum(part.rows for part in current.parts("episodes")),
+        "measured": measured,
+        "clusters": len({row["cluster"] for row in decided.rows}),
+        "redundant": sum(row["kind"] != "kept" for row in decided.rows),
+    }
+    last = catalog.arrow("FROM dedups ORDER BY snapshot DESC LIMIT 1").to_pylist()
+    if not changed and last and _facts(last[0]) == seen:
+        return current
+    stamp = {"run_id": run_id, "snapshot": current.number + 1}
+    rows = {"duplicates": changed, "dedups": [seen]}
+    parts = {
+        table: snapshot.write_part(disk, corpus.root, table, [r | stamp for r in new])
+        for table, new in rows.items()
+        if new
+    }
+    return snapshot.publish(disk, corpus.root, current, parts, run_id)
+
+
+def _facts(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("run_id", "snapshot")}
+
+
+def summary(catalog: Catalog, decided: Clusters) -> pa.Table:
+    """Redundant episodes and hours by source and the source of what is kept, and how many of them lie in another split."""
+    uids = [row["uid"] for row in decided.rows if row["kind"] != "kept"]
+    kept = [row["kept_uid"] for row in decided.rows if row["kind"] != "kept"]
+    return catalog.arrow(
+        """SELECT e.source, k.source AS kept_source, count(*) AS redundant, sum(e.hours) AS hours,
+            count(*) FILTER (WHERE e.split <> k.split) AS across_splits
+        FROM (SELECT unnest($uids) AS uid, unnest($kept) AS kept) AS pair
+        JOIN episodes AS e ON e.uid = pair.uid JOIN episodes AS k ON k.uid = pair.kept
+        GROUP BY ALL ORDER BY redundant DESC, source, kept_source""",
+        {"uids": uids, "kept": kept},
+    )

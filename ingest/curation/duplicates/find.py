@@ -1,0 +1,117 @@
+"""Finds the copies in a corpus: exact links, candidates by motion and by pictures, the judge's word on each, clusters, leaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.corpus.snapshot import Snapshot
+from ingest.curation.duplicates import image_distance, trajectory_distance
+from ingest.curation.duplicates.compare import Judged, Thresholds, judge, plausible
+from ingest.curation.duplicates.exact import equal_rows, exact_pairs
+from ingest.curation.duplicates.search import Indices, Pairs, joined, near_pairs, of_owners
+from ingest.curation.duplicates.signatures import Signatures
+from ingest.curation.measurements.components import components
+
+Side = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Copies:
+    """[N] cluster of each episode: what copies join, be it in a chain; `exact`: copies of one another byte for byte."""
+
+    cluster: Indices
+    exact: Indices
+    links: tuple[Indices, Indices]  # every pair that was found to be copies
+    candidates: int
+    crowded: int  # vectors with more neighbours than were kept
+
+
+def candidates(found: Signatures, *, side: Side | None = None) -> Pairs:
+    """Pairs of episodes that are near by motion, by pictures, or have equal numbers; each once."""
+    count = len(found)
+    of_look = np.repeat(np.arange(count), found.num_looks)
+    of_path = np.repeat(np.arange(count), found.num_paths)
+    by_look = near_pairs(
+        image_distance.coarse_vectors(found.looks),
+        of_look,
+        image_distance.COARSE_RADIUS,
+        side=None if side is None else side[of_look],
+    )
+    by_path = near_pairs(
+        trajectory_distance.coarse_vectors(found.paths),
+        of_path,
+        trajectory_distance.COARSE_RADIUS,
+        side=None if side is None else side[of_path],
+    )
+    one, other = equal_rows(found)
+    if side is not None:
+        one, other = _across(components(count, one, other), side)
+    by_rows = Pairs(one=np.minimum(one, other), other=np.maximum(one, other))
+    pairs = joined(count, of_owners(by_look, of_look), of_owners(by_path, of_path), by_rows)
+    return plausible(found, pairs)
+
+
+def find_copies(corpus: Path, current: Snapshot, found: Signatures, limits: Thresholds) -> Copies:
+    """Every cluster of copies."""
+    one, other = exact_pairs(corpus, current, found)
+    pairs = candidates(found)
+    is_same = judge(found, pairs, limits).is_same
+    links = np.append(one, pairs.one[is_same]), np.append(other, pairs.other[is_same])
+    return Copies(
+        cluster=components(len(found), *links),
+        exact=components(len(found), one, other),
+        links=links,
+        candidates=len(pairs.one),
+        crowded=pairs.crowded,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Leaks:
+    """[n] episodes `checked` that are copies of an episode `reference` of the other side, nearest first for each."""
+
+    checked: Indices
+    reference: Indices
+    is_exact: npt.NDArray[np.bool_]
+    judged: Judged
+    crowded: int
+
+
+def find_leaks(
+    corpus: Path, current: Snapshot, found: Signatures, is_reference: Side, limits: Thresholds
+) -> Leaks:
+    """Pairs of copies across: one among the episodes where `is_reference`, the other not."""
+    exact = components(len(found), *exact_pairs(corpus, current, found))
+    one, other = _across(exact, is_reference)
+    pairs = candidates(found, side=is_reference)
+    both = joined(
+        len(found), pairs, Pairs(one=np.minimum(one, other), other=np.maximum(one, other))
+    )
+    judged = judge(found, both, limits)
+    is_exact = exact[both.one] == exact[both.other]
+    kept = np.flatnonzero(is_exact | judged.is_same)
+    swap = is_reference[both.one[kept]]
+    checked = np.where(swap, both.other[kept], both.one[kept])
+    reference = np.where(swap, both.one[kept], both.other[kept])
+    order = np.lexsort((reference, np.nan_to_num(judged.look[kept]), ~is_exact[kept], checked))
+    return Leaks(
+        checked=checked[order],
+        reference=reference[order],
+        is_exact=is_exact[kept][order],
+        judged=judged.at(kept[order]),
+        crowded=both.crowded,
+    )
+
+
+def _across(label: Indices, side: Side) -> tuple[Indices, Indices]:
+    """Each element off the side that shares its label with some on it, and the first of those."""
+    first = np.full(int(label.max(initial=0)) + 1, -1)
+    on_it = np.flatnonzero(side)[::-1]  # backwards: the first is written last
+    first[label[on_it]] = on_it
+    off_it = np.flatnonzero(~side)
+    partner = first[label[off_it]]
+    return off_it[partner >= 0], partner[partner >= 0]

@@ -1,0 +1,3 @@
+"""What a trainer reads: selected segments with split, weight, text and action statistics, published once and never changed."""
+
+__all__ = ["action_stats", "building", "diff", "issue", "manifest", "mixture_text", "splits"]

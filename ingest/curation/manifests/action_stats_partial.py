@@ -1,0 +1,134 @@
+"""The worker's part of the normalisation statistics: data files in, one row of partial statistics for each segment out.
+
+Only the vectors of the data Parquet are read; no video. The rows are what is cached (ingest/curation/manifests/action_stats_cache.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ingest.curation.manifests.running_stats import histogram, moments
+from ingest.storage.local import LocalStorage
+from ingest.storage.rooted import item_within
+from schemas.errors import Code, SourceError
+from schemas.parquet_file import open_parquet
+from schemas.trained_action import Named, trained_action
+
+FEATURES = ("action", "action.valid", "observation.state", "observation.valid")
+PARTIAL = pa.schema(
+    [
+        ("uid", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("data_sha256", pa.string()),  # of the data file: other rows, other partial
+        ("count", pa.list_(pa.int64())),  # E each
+        ("mean", pa.list_(pa.float64())),
+        ("m2", pa.list_(pa.float64())),
+        ("low", pa.list_(pa.float64())),
+        ("high", pa.list_(pa.float64())),
+        ("bins", pa.list_(pa.int32())),  # filled bins of the histogram, and the samples in each
+        ("bin_counts", pa.list_(pa.int32())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeSpans:
+    """One episode's data file and its segments [start, end)."""
+
+    uid: str
+    path: str  # relative to the corpus
+    data_sha256: str
+    length: int
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaWork:
+    """Some episodes of one dataset. `names`: element names of each of FEATURES. `block`: what the driver files it under."""
+
+    corpus: str
+    names: tuple[tuple[str, ...], ...]
+    episodes: tuple[EpisodeSpans, ...]
+    block: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaResult:
+    """Rows of PARTIAL, and what could not be read."""
+
+    rows: pa.Table
+    errors: tuple[str, ...]
+
+
+def partials(work: DeltaWork, disk: LocalStorage) -> DeltaResult:
+    """The worker body."""
+    rows: list[dict[str, object]] = []
+    errors: list[str] = []
+    for episode in work.episodes:
+        try:
+            rows += _rows(work, episode)
+        except SourceError as error:
+            errors.append(str(error))
+    return DeltaResult(rows=pa.Table.from_pylist(rows, schema=PARTIAL), errors=tuple(errors))
+
+
+def _rows(work: DeltaWork, episode: EpisodeSpans) -> Iterator[dict[str, object]]:
+    features = _read(Path(work.corpus), episode, work.names)
+    for start, end in episode.spans:
+        action, action_valid, state, state_valid = (
+            Named(values=feature.values[start:end], names=feature.names) for feature in features
+        )
+        found = trained_action(
+            action=action, action_valid=action_valid, state=state, state_valid=state_valid
+        )
+        whole = moments(found.values, found.valid)
+        bins, counts = histogram(found.values, found.valid)
+        yield {
+            "uid": episode.uid,
+            "start": start,
+            "end": end,
+            "data_sha256": episode.data_sha256,
+            **{name: getattr(whole, name) for name in ("count", "mean", "m2", "low", "high")},
+            "bins": bins,
+            "bin_counts": counts,
+        }
+
+
+def _read(
+    corpus: Path, episode: EpisodeSpans, names: Sequence[tuple[str, ...]]
+) -> tuple[Named, ...]:
+    """The four features of an episode.
+
+    Raises:
+        SourceError: the file is missing, lies elsewhere, or is not what was committed.
+    """
+    try:
+        data = item_within(corpus, episode.path).read_bytes()
+    except OSError as error:
+        raise SourceError(Code.MISSING_FILE, str(error), where=episode.path) from error
+    if hashlib.sha256(data).hexdigest() != episode.data_sha256:
+        found = "not the file that was committed; run eicorpus verify"
+        raise SourceError(Code.UNREADABLE, found, where=episode.path)
+    with open_parquet(data, episode.path) as file:
+        table = file.read(columns=[*FEATURES], use_threads=False)
+    if len(table) != episode.length:
+        found = f"{len(table)} rows, the catalog says {episode.length}; run eicorpus verify"
+        raise SourceError(Code.SHAPE_MISMATCH, found, where=episode.path)
+    return tuple(
+        Named(values=_matrix(table[name]), names=given)
+        for name, given in zip(FEATURES, names, strict=True)
+    )
+
+
+def _matrix(column: pa.ChunkedArray) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    """[K, n]; a feature of one element is a plain column, not one of lists."""
+    array = column.combine_chunks()
+    flat = array.flatten() if pa.types.is_nested(array.type) else array
+    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(array), -1)

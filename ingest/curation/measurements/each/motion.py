@@ -1,0 +1,124 @@
+"""How an end-effector moves: idle time, path, speed. Per timestep on the canonical grid, over valid steps only.
+
+Idle follows quality_signals.md 3: a step is idle when NO arm moves (|v| < 0.01 m/s, turn < 0.05 rad/s, opening < 0.05 /s):
+one arm of two that rests is no idle time (measured there on AgiBot). A body of which only joints are known is idle when none of
+them turns faster than 0.05 rad/s. For stops, an arm whose estimate wanders rests by half a second (`still`). Dead time is what a stop
+takes beyond this demonstrator's own: 0.8 s more than the usual one (of three and more inner stops their median, from 0.7 s, the
+longest natural one there, to 1.5 s), so 1.5 s and more (ours). Path efficiency over a whole episode says nothing and is not given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ingest.curation.measurements.arm import IDLE_RAD_S
+from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.stationary import stays, still
+from ingest.curation.measurements.view import EpisodeView, Mask
+from ingest.transforms.segment import runs
+from schemas.measurement import Measurement
+
+MIN_PAUSE_S = 0.5
+LONG_PAUSE_S = (
+    1.5  # the policy sets these apart, so that they do not count against what is around them
+)
+NATURAL_S, BEYOND_S = (
+    0.7,
+    0.8,
+)  # signals, section 3: the longest natural inner run; ours: together 1.5 s
+MIN_STOPS = 3  # fewer tell no usual one
+
+IDLE = Gives(name="idle_share", unit="share", about="share of steps in which no arm moves")
+BETWEEN = Gives(
+    name="idle_between_share", unit="share", about="the same, without stops of 1.5 s and more"
+)
+HEAD = Gives(name="idle_head_s", unit="s", about="before the first movement")
+TAIL = Gives(name="idle_tail_s", unit="s", about="after the last movement")
+PAUSE = Gives(name="pause_s", unit="s", about="a pause inside the episode", is_interval=True)
+REST = Gives(name="rest_s", unit="s", about="a rest at either end of the episode", is_interval=True)
+DEAD = Gives(
+    name="pause_dead_s",
+    unit="s",
+    about="a pause that is 0.8 s longer than the usual one of its episode",
+    is_interval=True,
+)
+DEAD_END = Gives(
+    name="rest_dead_s", unit="s", about="a rest at an end that is so", is_interval=True
+)
+PATH = Gives(name="path_length_m", unit="m", about="way of all end-effectors together")
+SPEED = Gives(name="speed_max_m_s", unit="m/s", about="fastest step of any end-effector")
+
+
+def of(view: EpisodeView) -> Iterator[Measurement]:
+    """Idle share, head, tail and pauses; path length and top speed over all arms."""
+    found = _rest(view)
+    if found is not None:
+        yield from _idle(*found, _usual_s(view), rate_hz=view.rate_hz)
+    if view.arms:
+        steps = int(np.logical_or.reduce([arm.known for arm in view.arms]).sum())
+        top = max(float(arm.metres[arm.known].max()) for arm in view.arms) * view.rate_hz
+        yield PATH.says(sum(arm.path_m for arm in view.arms), steps)
+        yield SPEED.says(top, steps)
+
+
+def _rest(view: EpisodeView) -> tuple[Mask, Mask, Mask] | None:
+    """[K - 1] whether nothing moves, whether that is part of a stop, and where it is known; None when there is no step."""
+    if view.arms:
+        idle = np.logical_and.reduce([arm.is_idle for arm in view.arms])
+        stop = np.logical_and.reduce([still(arm) for arm in view.arms])
+        return idle, stop, np.logical_and.reduce([arm.known for arm in view.arms])
+    joints = view.columns.get("observation.joint_position_rad")
+    if joints is None or len(joints) < 2:
+        return None
+    valid = view.valid("observation.joint_position_rad", "joint_position_rad")
+    turned = np.abs(np.diff(joints, axis=0)).max(axis=1)
+    idle = turned * view.rate_hz < IDLE_RAD_S
+    return idle, idle, valid[:-1] & valid[1:]
+
+
+def _idle(
+    is_idle: Mask, is_stop: Mask, known: Mask, usual_s: float, *, rate_hz: float
+) -> Iterator[Measurement]:
+    steps = int(known.sum())
+    if not steps:
+        return
+    yield IDLE.says(is_idle[known].mean(), steps)
+    moving = np.flatnonzero(~is_stop & known)
+    head, tail = (moving[0], len(known) - 1 - moving[-1]) if len(moving) else (len(known), 0)
+    yield HEAD.says(head / rate_hz, steps)
+    yield TAIL.says(tail / rate_hz, steps)
+    between = known.copy()
+    for start, end in runs(is_stop & known):
+        is_inner = start > head and end < len(known) - tail
+        seconds = (end - start) / rate_hz
+        if seconds >= LONG_PAUSE_S:
+            between[start:end] = False
+        if seconds >= MIN_PAUSE_S:
+            yield (PAUSE if is_inner else REST).says(seconds, end - start, (start, end))
+        if seconds >= usual_s + BEYOND_S - 1e-9:
+            yield (DEAD if is_inner else DEAD_END).says(seconds, end - start, (start, end))
+    if between.any():
+        yield BETWEEN.says(is_idle[between].mean(), int(between.sum()))
+
+
+def _usual_s(view: EpisodeView) -> float:
+    """How long this demonstrator's arms usually stay where they have arrived, whatever the jaws do there."""
+    if not view.arms:
+        return NATURAL_S
+    stops = runs(np.logical_and.reduce([stays(arm) & arm.known for arm in view.arms]))
+    last = max(arm.known.size for arm in view.arms)
+    seconds = np.array([(e - s) / view.rate_hz for s, e in stops if s > 0 and e < last])
+    seconds = seconds[seconds >= MIN_PAUSE_S]
+    if len(seconds) < MIN_STOPS:
+        return NATURAL_S
+    return float(np.clip(np.median(seconds), NATURAL_S, LONG_PAUSE_S))
+
+
+MEASURE = Measure(
+    name="motion",
+    version=4,
+    gives=(IDLE, BETWEEN, HEAD, TAIL, PAUSE, REST, DEAD, DEAD_END, PATH, SPEED),
+    of=of,
+)

@@ -1,0 +1,75 @@
+"""How much of an episode may be believed, from its masks alone; nothing is judged twice.
+
+State and action: every slice at once, as `action_coverage` of the catalog. Hands: the eight tests of hands.md 11
+(ingest/transforms/hand_validity.py), where a test that could not be made has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.view import EpisodeView, Mask
+from ingest.transforms.hand_validity import BITS
+from ingest.transforms.segment import runs
+from schemas.episode import SIDES
+from schemas.measurement import Measurement
+
+STATE = Gives(name="state_valid_share", unit="share", about="timesteps whose whole state is valid")
+ACTION = Gives(
+    name="action_valid_share", unit="share", about="timesteps whose whole action is valid"
+)
+GAP = Gives(name="gap_max_s", unit="s", about="longest stretch without a whole valid state")
+HAND = Gives(name="hand_valid_share", unit="share", about="timesteps with at least one valid hand")
+HAND_WORST = Gives(name="hand_valid_share_worst", unit="share", about="of the worse hand")
+BIT = Gives(
+    name="hand_worst_bit_share",
+    unit="share",
+    about="of the test that fails most, where the hand is present; the worse hand",
+)
+
+
+def of(view: EpisodeView) -> Iterator[Measurement]:
+    """State and action when the episode has them; hands when it has hands."""
+    whole = whole_valid(view, "observation.valid")
+    if whole is not None:
+        yield STATE.says(whole.mean(), view.length)
+        longest = max((end - start for start, end in runs(~whole)), default=0)
+        yield GAP.says(longest / view.rate_hz, view.length)
+    action = whole_valid(view, "action.valid")
+    if action is not None:
+        yield ACTION.says(action.mean(), view.length)
+    yield from _hands(view)
+
+
+def whole_valid(view: EpisodeView, masks: str) -> Mask | None:
+    """[K] all slices of the state or of the action at once, without what stands beside them; None without slices.
+
+    A slice that is commanded and not measured is no part of the state.
+    """
+    unmeasured = view.command_only if masks == "observation.valid" else ()
+    sides = tuple(f"{side}." for side in SIDES)
+    names = [n for n in view.names.get(masks, ()) if n.startswith(sides) and n not in unmeasured]
+    found = [part for name in names if (part := view.part(masks, name)) is not None]
+    return np.asarray(np.concatenate(found, axis=1).all(axis=1)) if found else None
+
+
+def _hands(view: EpisodeView) -> Iterator[Measurement]:
+    found = [view.part("observation.hand_validity", side) for side in SIDES]
+    hands = [bits.astype(bool) for bits in found if bits is not None]
+    if not hands:
+        return
+    valid = np.stack([bits.all(axis=1) for bits in hands])
+    yield HAND.says(valid.any(axis=0).mean(), view.length)
+    yield HAND_WORST.says(valid.mean(axis=1).min(), view.length)
+    seen = [bits[bits[:, BITS.index("present")]] for bits in hands]
+    ratios = [(float(bits.mean(axis=0).min()), len(bits)) for bits in seen if len(bits)]
+    if ratios:
+        yield BIT.says(*min(ratios))
+
+
+MEASURE = Measure(
+    name="validity", version=1, gives=(STATE, ACTION, GAP, HAND, HAND_WORST, BIT), of=of
+)

@@ -1,0 +1,155 @@
+"""The list of measures: what each gives, in which unit, at which version. A threshold is never here: see the tier policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.curation.measurements.view import EpisodeView
+from schemas.errors import ConfigError
+from schemas.geometry import Array
+from schemas.measurement import Measurement
+
+# Module of ingest/curation/measure -> loaded when asked for. Each has `MEASURE`.
+MODULES: tuple[str, ...] = (
+    "motion",
+    "smoothness",
+    "limits",
+    "reversals",
+    "gripper",
+    "command",
+    "columns",
+    "validity",
+    "length",
+    "endpoints",
+    "swap",
+    "replay",
+    "trajectory",
+    "rows",
+    "look",
+    "video",
+    "alignment",
+    "camera",
+    "projection",
+    "language",
+    "label",
+    "hands",
+    "facts",
+    "hand_detections",
+    "hoi",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gives:
+    """One name that a measure writes."""
+
+    name: str
+    unit: str
+    about: str  # one line: what it is, and its source
+    is_interval: bool = False  # rows with start and end instead of one for the episode
+
+    def says(
+        self, value: float, denominator: int, span: tuple[int, int] | None = None
+    ) -> Measurement:
+        """One row of this name: of the whole episode, or of timesteps [start, end)."""
+        start, end = span or (None, None)
+        return Measurement(
+            name=self.name,
+            value=float(value),
+            unit=self.unit,
+            denominator=int(denominator),
+            start=start,
+            end=end,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A family of numbers computed together by one pure function; raise `version` when any value would change.
+
+    `vectors` gives what is no number, by kind, for the `signatures` table: it is computed and committed together with the
+    measure's numbers, so what has these at this version has those too.
+
+    `needs_model`: it is not run without that model. `gains_from`: it is run without, but the model makes its numbers better; `has_model`: it is
+    there. `of_people`: of episodes that show a person only; robots get no rows, not even empty ones.
+    """
+
+    name: str
+    version: int
+    gives: tuple[Gives, ...]
+    of: Callable[[EpisodeView], Iterable[Measurement]]
+    needs_video: bool = False
+    vectors: Callable[[EpisodeView], Mapping[str, Array]] | None = None  # kind -> [n]
+    needs_model: str | None = None
+    gains_from: str | None = None
+    has_model: bool = False  # `with_models` says so
+    of_people: bool = False
+
+    @property
+    def stored_version(self) -> int:
+        """The version that its rows carry; readers take the highest.
+
+        Where a model is gained from each version has two of them, without the model and above it with, so that what is better is read.
+        """
+        return self.version if self.gains_from is None else 2 * self.version + self.has_model
+
+    def gained(self, stored: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
+        """Whether rows of these stored versions (0: none) were made with the model that is gained from."""
+        return np.asarray((stored % 2 == 1) & (self.gains_from is not None))
+
+
+@cache
+def measures() -> dict[str, Measure]:
+    """All measures by name."""
+    found = [import_module(f"ingest.curation.measure.{m}").MEASURE for m in MODULES]
+    return {measure.name: measure for measure in found}
+
+
+def given_names() -> dict[str, Gives]:
+    """Everything that can be measured, by the name it has in the catalog."""
+    return {gives.name: gives for measure in measures().values() for gives in measure.gives}
+
+
+def chosen(names: Iterable[str]) -> list[Measure]:
+    """The measures called `names`, or all.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    wanted = list(names)
+    if unknown := sorted(set(wanted) - set(measures())):
+        raise ConfigError(f"no measure {unknown}; there are {', '.join(sorted(measures()))}")
+    return [m for m in measures().values() if not wanted or m.name in wanted]
+
+
+def with_models(wanted: Iterable[Measure], models: Mapping[str, str]) -> list[Measure]:
+    """Those that can be run with the models that are there, and which of them gain from one. `models`: name -> file."""
+    return [
+        replace(measure, has_model=measure.gains_from in models)
+        for measure in wanted
+        if measure.needs_model is None or measure.needs_model in models
+    ]
+
+
+def measured(measure: Measure, view: EpisodeView) -> Iterator[Measurement]:
+    """What a measure says of an episode, and for each name it says nothing about one row without a value.
+
+    So a name that is not in the catalog was never measured, and one without a value was, in vain.
+    """
+    declared = {gives.name for gives in measure.gives}
+    said = set()
+    for found in measure.of(view):
+        if found.name not in declared:
+            raise ValueError(f"{measure.name} gives {found.name}, which it does not declare")
+        said.add(found.name)
+        yield found
+    for gives in measure.gives:
+        if gives.name not in said:
+            yield Measurement(name=gives.name, value=None, unit=gives.unit, denominator=0)

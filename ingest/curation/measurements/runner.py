@@ -1,0 +1,323 @@
+"""`eicorpus measure`: what is missing or of an older version is measured, in batches that are committed as they come.
+
+A batch is one part of `measurements` under a new snapshot, so a run that is stopped keeps what it has and the next one does
+the rest. Versions are told apart by rows: readers take the highest version of a name (`latest` below).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+
+from ingest.corpus import snapshot
+from ingest.corpus.dataset_info import read_info
+from ingest.corpus.layout import Corpus
+from ingest.corpus.snapshot import Part, Snapshot
+from ingest.curation.measurements.registry import Measure, chosen, measured, with_models
+from ingest.curation.measurements.view import PERSON, EpisodeView, open_view
+from ingest.executors.inline import Executor
+from ingest.executors.node_proof import sampled_files, shared
+from ingest.models.hand_detector import HAND_LANDMARKER, HandDetector, open_detector
+from ingest.storage.local import LocalStorage
+from schemas.errors import PipelineError
+from schemas.outcome import WorkerFailure
+from schemas.parquet_file import collect
+
+if TYPE_CHECKING:  # the driver's; workers measure without it
+    import polars as pl
+
+BATCH_EPISODES = (
+    500  # to a snapshot, until a run has measured twenty times that: a snapshot names every part
+)
+CHUNK_EPISODES = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureWork:
+    """One episode and the measures it lacks. Small enough to travel. `models`: name -> file, the same on every machine."""
+
+    corpus: str
+    row: Mapping[str, Any]
+    segments: Sequence[Mapping[str, Any]]
+    features: Mapping[str, Any]
+    rate_hz: float
+    names: tuple[str, ...]
+    models: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Rows of the tables `measurements` and `signatures`, or why there are none."""
+
+    uid: str
+    rows: tuple[dict[str, Any], ...] = ()
+    vectors: tuple[dict[str, Any], ...] = ()
+    error: str = ""
+
+
+@dataclass(kw_only=True)
+class MeasureTally:
+    """discovered = measured + up_to_date + failed."""
+
+    discovered: int
+    up_to_date: int = 0
+    measured: int = 0
+    failed: int = 0
+    rows: int = 0
+    seconds: float = 0.0  # of recording measured
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+def measure_episode(work: MeasureWork, disk: LocalStorage) -> Measured:
+    """The worker body: all missing measures of one episode; its video is decoded at most once."""
+    uid = work.row["uid"]
+    rows: list[dict[str, Any]] = []
+    vectors: list[dict[str, Any]] = []
+    try:
+        wanted = with_models(chosen(work.names), work.models)
+        view = open_view(
+            Path(work.corpus),
+            work.row,
+            work.segments,
+            work.features,
+            work.rate_hz,
+            hand_detector=_detector_for(work, wanted),
+        )
+        for measure in wanted:
+            rows += [_row(uid, measure, found) for found in measured(measure, view)]
+            vectors += _signature_rows(uid, measure, view)
+    except PipelineError as error:
+        return Measured(uid=uid, error=str(error))
+    return Measured(uid=uid, rows=tuple(rows), vectors=tuple(vectors))
+
+
+def _detector_for(work: MeasureWork, wanted: Sequence[Measure]) -> HandDetector | None:
+    """Only where a measure asks for it and a person is recorded: it costs as much as everything else together."""
+    asks = any(HAND_LANDMARKER in (m.needs_model, m.gains_from) for m in wanted)
+    is_person = str(work.row["embodiment"] or "").startswith(PERSON)
+    path = work.models.get(HAND_LANDMARKER)
+    return open_detector(path) if path is not None and asks and is_person else None
+
+
+def _row(uid: str, measure: Measure, found: Any) -> dict[str, Any]:
+    return {
+        "uid": uid,
+        "name": found.name,
+        "version": measure.stored_version,
+        "value": found.value,
+        "unit": found.unit,
+        "start": found.start,
+        "end": found.end,
+        "denominator": found.denominator,
+    }
+
+
+def _signature_rows(uid: str, measure: Measure, view: EpisodeView) -> list[dict[str, Any]]:
+    found = measure.vectors(view) if measure.vectors else {}
+    return [
+        {
+            "uid": uid,
+            "kind": kind,
+            "version": measure.stored_version,
+            "vector": vector.astype(np.float32),  # an array is a tenth of a list to send
+        }
+        for kind, vector in found.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Todo:
+    """Which measures each episode lacks: `lacks` has a row for each episode with something to do."""
+
+    lacks: pl.DataFrame  # uid, and one bool column for each wanted measure that can be run
+    up_to_date: int
+    waiting: int = (
+        0  # episodes that a measure would be run on if there were the models that are not given
+    )
+
+
+def missing(
+    corpus: Corpus,
+    current: Snapshot,
+    wanted: Sequence[Measure],
+    models: Mapping[str, str] | None = None,
+) -> Todo:
+    """What is not in the catalog at its present version; one pass over `measurements`, a part at a time.
+
+    Memory is a byte for each episode and name that is asked for, whatever the number of rows.
+    """
+    models = models or {}
+    runnable = with_models(wanted, models)
+    every = dict.fromkeys(m.needs_model or m.gains_from or "" for m in wanted)
+    absent = [name for name in every if name and name not in models]
+    if_given = with_models(
+        [m for m in wanted if {m.needs_model, m.gains_from} & set(absent)],
+        dict.fromkeys(absent, ""),
+    )
+    import polars as pl
+
+    episodes = pl.DataFrame(current.read(corpus.root, "episodes", ["uid", "embodiment"]))
+    fresh = _has_all(corpus, current, episodes["uid"], [*runnable, *if_given])
+    is_person = episodes["embodiment"].fill_null("").str.starts_with(PERSON).to_numpy()
+    lacking = [
+        ~has & (is_person if m.of_people else True) for m, has in zip(runnable, fresh, strict=False)
+    ]
+    waits = np.zeros(len(episodes), dtype=bool)
+    for measure, has in zip(if_given, fresh[len(runnable) :], strict=True):
+        waits |= ~has & (is_person if measure.of_people else True)
+    lacks = episodes.select("uid").with_columns(
+        *(pl.Series(m.name, row) for m, row in zip(runnable, lacking, strict=True))
+    )
+    todo = lacks.filter(pl.any_horizontal(m.name for m in runnable)) if runnable else lacks.clear()
+    return Todo(lacks=todo, up_to_date=len(episodes) - len(todo), waiting=int(waits.sum()))
+
+
+def _has_all(
+    corpus: Corpus, current: Snapshot, uids: pl.Series, wanted: Sequence[Measure]
+) -> list[npt.NDArray[np.bool_]]:
+    """For each measure [N] whether the episode has every name of it at its version or a later one.
+
+    What gained from a model is not made anew without it, even by a later version: that would be a step back.
+    """
+    import polars as pl
+
+    from ingest.catalog.uid_index import Places
+
+    places = Places(uids)
+    names = sorted({gives.name for measure in wanted for gives in measure.gives})
+    at = {name: i for i, name in enumerate(names)}
+    version = np.zeros((len(uids), len(names)), dtype=np.int16)
+    for part in current.parts("measurements"):
+        path = part.file(corpus.root)
+        scan = pl.scan_parquet(path, glob=False).select("uid", "name", "version")
+        rows = collect(scan.filter(pl.col("name").is_in(names)), path)
+        row = places.of(rows["uid"])
+        column = rows["name"].replace_strict(at, return_dtype=pl.Int64).to_numpy()
+        known = row >= 0
+        found = rows["version"].to_numpy().astype(np.int16)
+        np.maximum.at(version, (row[known], column[known]), found[known])
+    out = []
+    for measure in wanted:
+        columns = [at[gives.name] for gives in measure.gives]
+        is_fresh = version[:, columns] >= measure.stored_version
+        if not measure.has_model:
+            is_fresh |= measure.gained(version[:, columns])
+        out.append(np.asarray(is_fresh.all(axis=1)))
+    return out
+
+
+def work_of(
+    corpus: Corpus, current: Snapshot, todo: Todo, models: Mapping[str, str] | None = None
+) -> Iterator[MeasureWork]:
+    """The episodes to measure with what a worker needs of the catalog, a few thousand in memory at a time."""
+    infos = cache(partial(read_info, corpus.root))
+    names = [column for column in todo.lacks.columns if column != "uid"]
+    for start in range(0, len(todo.lacks), CHUNK_EPISODES):
+        chunk = todo.lacks[start : start + CHUNK_EPISODES]
+        only = pc.field("uid").isin(chunk["uid"].to_arrow())
+        segments: dict[str, list[dict[str, Any]]] = {}
+        for row in current.read(corpus.root, "segments", only=only).to_pylist():
+            segments.setdefault(row["uid"], []).append(row)
+        lacking = {row["uid"]: tuple(n for n in names if row[n]) for row in chunk.to_dicts()}
+        for row in current.read(corpus.root, "episodes", only=only).to_pylist():
+            info = infos(row["dataset_path"])
+            yield MeasureWork(
+                corpus=str(corpus.root),
+                row=row,
+                segments=tuple(segments.get(row["uid"], ())),
+                features=info.features,
+                rate_hz=float(info.fps),
+                names=lacking[row["uid"]],
+                models=models or {},
+            )
+
+
+def measure_corpus(
+    corpus: Corpus,
+    current: Snapshot,
+    todo: Todo,
+    executor: Executor,
+    *,
+    run_id: str,
+    disk: LocalStorage,
+    models: Mapping[str, str] | None = None,
+    progress: Callable[[MeasureTally], None] = lambda tally: None,
+) -> tuple[MeasureTally, Snapshot]:
+    """Measure what `missing` found with the same `models`. The caller holds the writer lock.
+
+    Raises:
+        TransientError: another writer was first; what is committed stays, run again.
+    """
+    tally = MeasureTally(discovered=len(todo.lacks) + todo.up_to_date, up_to_date=todo.up_to_date)
+    work = work_of(corpus, current, todo, models)
+    batch: list[dict[str, Any]] = []
+    vectors: list[dict[str, Any]] = []
+    waiting = 0
+
+    def flush(parent: Snapshot) -> Snapshot:
+        nonlocal batch, vectors, waiting
+        if not batch:
+            return parent
+        parts = _parts(disk, corpus.root, parent, batch, vectors)
+        batch, vectors, waiting = [], [], 0
+        return snapshot.publish(disk, corpus.root, parent, parts, run_id)
+
+    try:
+        with shared(executor, corpus, disk, files=partial(sampled_files, corpus.root / "datasets")):
+            for one, result in executor.run(lambda: next(work, None), measure_episode):
+                found = _told(one, result)
+                tally.failed += bool(found.error)
+                tally.measured += not found.error
+                tally.errors[found.error.split(":")[0]] += bool(found.error)
+                tally.rows += len(found.rows)
+                tally.seconds += one.row["duration_s"] if not found.error else 0.0
+                batch += found.rows
+                vectors += found.vectors
+                waiting += 1
+                if waiting >= max(BATCH_EPISODES, tally.measured // 20):
+                    current = flush(current)
+                progress(tally)
+    finally:
+        current = flush(current)
+    tally.errors += Counter()  # without zeros
+    return tally, current
+
+
+def _parts(
+    disk: LocalStorage,
+    root: Path,
+    parent: Snapshot,
+    rows: list[dict[str, Any]],
+    vectors: list[dict[str, Any]],
+) -> dict[str, Part]:
+    """One part of each table, in an order that does not depend on which worker was faster."""
+    ordered = sorted(rows, key=lambda r: (r["uid"], r["name"], r["start"] or 0, r["end"] or 0))
+    parts = {"measurements": snapshot.write_part(disk, root, "measurements", ordered)}
+    if vectors:
+        ordered = sorted(vectors, key=lambda r: (r["uid"], r["kind"]))
+        part = snapshot.write_part(disk, root, "signatures", ordered)
+        # A measure that only gained a name makes the same vectors again: they are there already.
+        parts |= {} if part in parent.parts("signatures") else {"signatures": part}
+    return parts
+
+
+def _told(work: MeasureWork, result: Measured | WorkerFailure) -> Measured:
+    if isinstance(result, WorkerFailure):
+        return Measured(uid=work.row["uid"], error=f"{result.code.value}: {result.how}")
+    return result
+
+
+def latest(measurements: pl.DataFrame) -> pl.DataFrame:
+    """Only the rows of the highest version of each (uid, name)."""
+    import polars as pl
+
+    newest = pl.col("version").max().over("uid", "name")
+    return measurements.filter(pl.col("version") == newest)

@@ -1,0 +1,3 @@
+"""Quality tiers: a policy of rules over measurements decides the tier of every segment and keeps the reasons."""
+
+__all__ = ["count", "explain", "policy", "policy_loader", "policy_sql", "tier"]

@@ -1,0 +1,264 @@
+"""Applies a tier policy to every episode of a snapshot: cut into segments, gather what the policy asks about, decide in SQL.
+
+The stored numbers are only read: thresholds change nothing that was measured. `judge` touches nothing; `commit` appends one part
+of `tiers` and one of `policies` under a new snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from ingest.catalog.segmentation import Edges, Ints, Spans, cut, edges_of, gaps, joined, widened
+from ingest.catalog.tables import rows_of
+from ingest.catalog.uid_index import Places
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.curation.tiers.cohort_features import group_facts, measured_for
+from ingest.curation.tiers.frame import Gathered, frame_of
+from ingest.curation.tiers.measurement_matrix import Intervals, read_spans, read_wide
+from ingest.curation.tiers.overlap import Line
+from ingest.curation.tiers.policy import Edge, Policy
+from ingest.curation.tiers.policy_fields import EPISODE_FACTS
+from ingest.curation.tiers.policy_sql import TASK_BITS, TIERS, Compiled, compiled, required, used
+from ingest.storage.local import LocalStorage, within
+from schemas.catalog import TABLES
+from schemas.geometry import Array
+from schemas.parquet_file import collect
+
+BATCH_ROWS = 200_000
+# A DuckDB that works in memory and leaves nothing behind: it would spill into the current folder.
+SCRATCH: dict[str, Any] = {"temp_directory": "", "python_enable_replacements": "false"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """Every segment of N episodes, and what decides its tier."""
+
+    policy: Policy
+    sql: Compiled
+    # [N] uid, source, length, duration_s, supervises (bits of TASK_BITS) and the facts that the policy names
+    episodes: pl.DataFrame
+    segments: Spans  # [S]
+    frame: pa.Table  # [S] the columns of `policy.sql`
+    threads: int | None = None
+
+    @property
+    def rate_hz(self) -> Array:
+        """[N] timesteps a second."""
+        return _rate_hz(self.episodes)
+
+    @cached_property
+    def decided(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """[S] number of the rule, and of the tier."""
+        with self._connect() as connection:
+            found = self._ruled(connection).select("rule, tier").to_arrow_table()
+        rule, tier = (found[name].to_numpy().astype(np.int64) for name in ("rule", "tier"))
+        return rule, tier
+
+    def rules_hold(self) -> pa.Table:
+        """[S] `rule`, `tier`, `cap`, and one truth value for each rule: rule_0, rule_1 ..."""
+        each = ", ".join(f"{when} AS rule_{i}" for i, when in enumerate(self.sql.rules))
+        with self._connect() as connection:
+            ruled = self._ruled(connection)
+            return ruled.select(f"rule, tier, {self.sql.cap} AS cap, {each}").to_arrow_table()
+
+    def decisions(self) -> Iterator[pa.Table]:
+        """row, start, end, tier, tasks and reasons of the segments, in order, some at a time."""
+        names = pa.array([tier.value for tier in TIERS])
+        with self._connect() as connection:
+            relation = self._ruled(connection).select(
+                f'"row", "start", "end", tier, {self.sql.tasks} AS tasks, {self.sql.reasons} AS reasons'
+            )
+            for batch in relation.to_arrow_reader(BATCH_ROWS):
+                table = pa.Table.from_batches([batch])
+                tier = names.take(table["tier"].combine_chunks().cast(pa.int64()))
+                yield table.set_column(table.column_names.index("tier"), "tier", tier)
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        config = SCRATCH | {"threads": self.threads or pa.cpu_count()}
+        return duckdb.connect(":memory:", config=config)
+
+    def _ruled(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+        frame = connection.from_arrow(self.frame)
+        ruled = frame.select(f"*, {self.sql.rule} AS rule")
+        return ruled.select(f"*, {self.sql.tier} AS tier")
+
+
+def judge(
+    corpus: Path,
+    current: Snapshot,
+    policy: Policy,
+    *,
+    uid: str | None = None,
+    threads: int | None = None,
+) -> Judged:
+    """Cut and gather for the episodes of a snapshot, or the one `uid`. Nothing is written."""
+    facts, whole, stretches = used(policy)
+    episodes = _episodes(corpus, current, facts, uid)
+    places = Places(episodes["uid"])
+    numbers = whole | measured_for(facts)
+    wide = read_wide(
+        corpus,
+        current,
+        places,
+        names=numbers,
+        interval_names=stretches,
+        required=required(policy),
+    )
+    lengths = episodes["length"].to_numpy()
+    kinds = {edge.segments for edge in policy.segments.edges if edge.segments} | {"valid_run"}
+    given = read_spans(corpus, current, places, sorted(kinds))
+    runs = given["valid_run"]
+    given["valid_run"] = gaps(runs, lengths)
+    steps = np.ceil(policy.segments.min_length_s * _rate_hz(episodes) - 1e-6).astype(np.int64)
+    edges = _edges(policy, given, wide.intervals, lengths, np.maximum(steps, 1))
+    segments = cut(lengths, np.maximum(steps, 1), edges)
+    bodies = None if uid is None else episodes["embodiment"]
+    gathered = Gathered(
+        episodes=episodes,
+        rate_hz=_rate_hz(episodes),
+        line=Line(lengths=lengths, segments=segments),
+        wide=wide,
+        runs=runs,
+        among=group_facts(corpus, current, places, bodies, facts, wide),
+    )
+    return Judged(
+        policy=policy,
+        sql=compiled(policy),
+        episodes=episodes,
+        segments=segments,
+        frame=frame_of(policy, gathered),
+        threads=threads,
+    )
+
+
+def _episodes(corpus: Path, current: Snapshot, facts: Set[str], uid: str | None) -> pl.DataFrame:
+    """What is asked of the rows of episodes; lists of tasks are numbers before anything keeps them."""
+    columns = {"uid", "source", "embodiment", "length", "duration_s"} | (facts & set(EPISODE_FACTS))
+    order = [n for n in TABLES["episodes"].names if n in columns - {"supervises"}]
+    lists = pl.col("supervises").list
+    bits = pl.sum_horizontal(
+        lists.contains(task.value).fill_null(value=False).cast(pl.Int32) * bit
+        for task, bit in TASK_BITS.items()
+    )
+    rows = rows_of(corpus, current, "episodes")
+    if uid is not None:
+        rows = rows.filter(pl.col("uid") == uid)
+    return collect(rows.select(*order, bits.alias("supervises")), "catalog/episodes")
+
+
+def _rate_hz(episodes: pl.DataFrame) -> Array:
+    length, duration_s = (episodes[name].to_numpy() for name in ("length", "duration_s"))
+    return np.asarray(length / duration_s, dtype=np.float64)
+
+
+def _edges(
+    policy: Policy,
+    given: Mapping[str, Spans],
+    intervals: Mapping[str, Intervals],
+    lengths: Ints,
+    steps: Ints,
+) -> Edges:
+    """The wanted cuts of all sources of the policy; its order is their rank."""
+    parts = []
+    for rank, edge in enumerate(policy.segments.edges):
+        if edge.measurement is not None:
+            found = intervals[edge.measurement]
+            spans = found.spans.at(_in_bounds(edge, found.value))
+            spans = widened(spans, lengths, steps)
+        else:
+            spans = given[edge.segments or ""]
+            if edge.segments == "valid_run":  # a short gap is for the masks, not for a segment
+                spans = spans.at(spans.end - spans.start >= steps[spans.row])
+        parts.append(edges_of(spans, rank))
+    return joined(parts)
+
+
+def _in_bounds(edge: Edge, value: Array) -> npt.NDArray[np.bool_]:
+    compare = {
+        "above": np.greater,
+        "at_least": np.greater_equal,
+        "below": np.less,
+        "at_most": np.less_equal,
+    }
+    out = np.ones(len(value), dtype=bool)
+    for word, threshold in edge.thresholds.items():
+        out &= compare[word](value, threshold)  # an unknown value is in no bounds
+    return out
+
+
+# --- what is written ----------------------------------------------------------------------------------------------------
+
+
+def commit(
+    corpus: Corpus, current: Snapshot, judged: Judged, text: str, *, run_id: str, disk: LocalStorage
+) -> Snapshot:
+    """Append the decisions. The caller holds the writer lock.
+
+    Raises:
+        TransientError: another writer was first; nothing is lost, run again.
+    """
+    number = current.number + 1
+    policy = judged.policy
+    tiers = snapshot.write_tables(disk, corpus.root, "tiers", _rows(judged, run_id, number))
+    row = {
+        "policy": policy.policy,
+        "version": policy.version,
+        "policy_digest": policy.digest,
+        "text": text,
+        "run_id": run_id,
+        "snapshot": number,
+    }
+    policies = snapshot.write_part(disk, corpus.root, "policies", [row])
+    added = {"tiers": tiers, "policies": policies}
+    return snapshot.publish(disk, corpus.root, current, added, run_id)
+
+
+def _rows(judged: Judged, run_id: str, number: int) -> Iterator[pa.Table]:
+    """The decisions as rows of `tiers`."""
+    schema = TABLES["tiers"]
+    uids = judged.episodes["uid"]
+    first = np.flatnonzero(judged.segments.start == 0)  # of each episode
+    done = 0
+    for piece in judged.decisions():
+        row = piece["row"].to_numpy()
+        at = np.arange(done, done + len(row)) - first[row]
+        done += len(row)
+        constant = {
+            "policy": judged.policy.policy,
+            "policy_digest": judged.policy.digest,
+            "run_id": run_id,
+            "snapshot": number,
+        }
+        columns = {
+            "uid": uids.gather(row).to_arrow(),
+            "segment_index": pa.array(at),
+            **{name: piece[name] for name in ("start", "end", "tier", "tasks", "reasons")},
+            **{name: pa.repeat(value, len(row)) for name, value in constant.items()},
+        }
+        yield pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
+
+
+def is_up_to_date(corpus: Path, current: Snapshot, policy: Policy) -> bool:
+    """Whether the latest run was of this very policy, and nothing that it read has changed since."""
+    runs = current.read(corpus, "policies", ["policy_digest", "snapshot"]).to_pylist()
+    if not runs:
+        return False
+    latest = max(runs, key=lambda run: run["snapshot"])
+    then = within(corpus, f"{snapshot.FOLDER}/{latest['snapshot']:08d}.json")
+    if latest["policy_digest"] != policy.digest or not then.is_file():
+        return False
+    before = snapshot.load(corpus, latest["snapshot"])
+    read = ("episodes", "segments", "measurements", "signatures")
+    return all(before.parts(table) == current.parts(table) for table in read)

@@ -1,0 +1,300 @@
+"""Runs the worker body on Ray: Core tasks with a bounded window; no retries of Ray's own, the ledger counts attempts.
+
+A node works only after it has proven that it sees what the driver sees (`ingest/executors/node_proof.py`). A node that does not is excluded;
+its work goes to another node and counts as no attempt. What a node calls absent although the driver saw it is read once more by the driver.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from ingest.executors.node_proof import SharedView, code_id, is_answered, nothing_is_doubtful
+from ingest.executors.node_requests import MIB, Node, Offer, offer_of
+from ingest.executors.ray_cluster import Cluster, connect
+from ingest.executors.ray_run import TURN_S, Run
+from ingest.executors.ray_worker import Submit, Terms, entry, is_timed_out, packed
+from ingest.executors.second_look import SecondLook
+from ingest.recipe import Limits
+from ingest.storage.local import LocalStorage
+from schemas.errors import Code, ConfigError, TransientError
+from schemas.outcome import WorkerFailure
+
+PROVE_S = (
+    120.0  # for a node to prove itself; a first import from a network file system takes a while
+)
+PROBES = 3  # of a node whose worker process ends while it proves itself
+SHOWN_NODES = 3  # of many, in one message
+
+W = TypeVar("W")
+R = TypeVar("R")
+
+
+class RayExecutor:
+    """Ray Core tasks on the nodes that see what the driver sees."""
+
+    name = "ray"
+    SAY_S = 20.0  # without a node that can work, until it is said
+    WAIT_S = 300.0  # and until the run ends; an autoscaler needs minutes for a node
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        address: str | None,
+        workers: int | None,
+        notify: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self.limits, self.address, self.workers, self.notify = limits, address, workers, notify
+        self.excluded: dict[str, str] = {}  # node id -> its name and why it gets no work
+        self.is_ours = False
+        self._cluster: Cluster | None = None
+        self._remote: Any = None
+        self._offer: Offer | None = None
+        self._offered_for: tuple[list[Node], int] = ([], 0)
+        self._view: SharedView | None = None
+        self._is_doubtful: Callable[[Any, Any], bool] = nothing_is_doubtful
+        self._proven: set[str] = set()
+        self._idle_since: float | None = None
+        self._has_said = False
+
+    # --- the cluster ---------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Reach the cluster, or start one on this machine.
+
+        Raises:
+            ConfigError: nothing answers at the address, or no node can give what an episode asks for.
+        """
+        if self._cluster is None:
+            self.is_ours = connect(self.address, self.workers) or self.is_ours
+            self._cluster = Cluster()
+        offer = self.offer()
+        if not offer.slots and self._lenders():
+            self.close()
+            raise ConfigError(offer.lack, where="ray")
+
+    def close(self) -> None:
+        """Leave the cluster; end it if it is this process's own."""
+        import ray
+
+        cluster, self._cluster, self._remote = self._cluster, None, None
+        if cluster is None:
+            return
+        cluster.close()
+        if self.is_ours and not cluster.is_lost:
+            ray.shutdown()
+            self.is_ours = False
+
+    @property
+    def cluster(self) -> Cluster:
+        if self._cluster is None:
+            self.connect()
+        assert self._cluster is not None
+        return self._cluster
+
+    def nodes(self) -> list[Node]:
+        """Nodes that are alive and not excluded."""
+        return [node for node in self.cluster.nodes if node.id not in self.excluded]
+
+    def _lenders(self) -> list[Node]:
+        return [node for node in self.nodes() if node.cpus > 0]
+
+    def offer(self) -> Offer:
+        """What the nodes can do now; they come and go. The same object until they do."""
+        nodes, num_excluded = self.cluster.nodes, len(self.excluded)
+        if (
+            self._offer is None
+            or self._offered_for[0] is not nodes
+            or self._offered_for[1] != num_excluded
+        ):
+            cpus, limit_mib = self.limits.threads_per_episode, self.limits.memory_limit_mib
+            self._offer = offer_of(self.nodes(), cpus=cpus, limit_mib=limit_mib)
+            self._offered_for = (nodes, num_excluded)
+        return self._offer
+
+    def slots(self) -> int:
+        """How many episodes the cluster works on at once; it may grow."""
+        return self.offer().slots
+
+    def selector(self) -> dict[str, str]:
+        """The label selector of Ray that leaves out what is excluded."""
+        return (
+            {"ray.io/node-id": f"!in({','.join(sorted(self.excluded))})"} if self.excluded else {}
+        )
+
+    def check(self) -> None:
+        """Look at the cluster, and wait only so long for a node.
+
+        Raises:
+            ClusterLost: the head is gone.
+            TransientError: no node can work, and none has come for `WAIT_S`.
+        """
+        self.cluster.check()
+        offer, now_s = self.offer(), time.monotonic()
+        if offer.slots:
+            self._idle_since, self._has_said = None, False
+            return
+        if self._idle_since is None:
+            self._idle_since = now_s
+        waited_s = now_s - self._idle_since
+        reason = "; ".join(filter(None, [offer.lack, self._reasons()]))
+        if waited_s >= self.WAIT_S:
+            end = f"no node can work, and none has come for {self.WAIT_S:g} s: {reason}"
+            raise TransientError(f"{end}; add nodes and run the same command again to resume")
+        if waited_s >= self.SAY_S and not self._has_said:
+            self._has_said = True
+            self.notify(f"no node can work: {reason}; waiting {self.WAIT_S:g} s for one")
+
+    # --- which nodes may work ------------------------------------------------------------------------------------------
+
+    def share(self, view: SharedView, is_doubtful: Callable[[Any, Any], bool]) -> None:
+        """As `executor_probe.Distributed`."""
+        self._view, self._is_doubtful = view, is_doubtful
+        self._proven.clear()
+        try:
+            self.cluster.watch()
+            self._await_a_node()
+            self._prove()
+        except BaseException:
+            self.close()
+            raise
+
+    def _prove(self) -> None:
+        """Probe every node at once; a probe whose process ends is tried again, because a full memory passes."""
+        import ray
+
+        waiting = {self._probe(node): node for node in self._lenders()}
+        crashes: Counter[str] = Counter()
+        until_s = time.monotonic() + PROVE_S
+        while waiting and time.monotonic() < until_s:
+            self.cluster.check()
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=TURN_S)
+            for reference in ready:
+                node = waiting.pop(reference)
+                problem, has_crashed = self._problem_of(reference)
+                crashes[node.id] += has_crashed
+                if has_crashed and crashes[node.id] < PROBES:
+                    waiting[self._probe(node)] = node
+                elif problem:
+                    self.exclude(node.id, problem)
+        for node in waiting.values():
+            self.exclude(node.id, f"has not answered for {PROVE_S:g} s")
+        if not self._lenders():
+            raise ConfigError(f"no node can work: {self._reasons()}", where=self.cluster.address)
+
+    def _probe(self, node: Node) -> Any:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        only_there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        return self.submission(num_cpus=0, scheduling_strategy=only_there)(None, None)
+
+    def _await_a_node(self) -> None:
+        while not self.slots():
+            self.check()
+            time.sleep(TURN_S)
+
+    def _problem_of(self, probe: Any) -> tuple[str, bool]:
+        """(why the node of a probe cannot work or "", whether the process of the probe crashed)."""
+        import ray
+
+        try:
+            node_id, problem, _ = ray.get(probe)
+        except ray.exceptions.OutOfMemoryError:
+            return "its memory is full: Ray ends worker processes there as they start", True
+        except ray.exceptions.WorkerCrashedError as error:
+            return f"worker processes end there as they start: {_first_line(error)}", True
+        except ray.exceptions.RayError as error:
+            return f"no worker process starts there: {_first_line(error)}", False
+        return problem or self.unanswered(node_id), False
+
+    def _reasons(self) -> str:
+        """Why nodes are excluded, the first few of them."""
+        reasons = list(self.excluded.values())
+        more = [f"and {len(reasons) - SHOWN_NODES} more"] if len(reasons) > SHOWN_NODES else []
+        return "; ".join(reasons[:SHOWN_NODES] + more)
+
+    def unanswered(self, node_id: str) -> str:
+        """Why a node that reads the corpus is still not proven; "" when it is."""
+        if self._view is None or node_id in self._proven:
+            return ""
+        if is_answered(self._view, node_id):
+            self._proven.add(node_id)
+            return ""
+        return f"what it writes into {self._view.folder} is not there for the driver"
+
+    def exclude(self, node_id: str, reason: str) -> None:
+        """Give a node no more work in this run."""
+        if node_id in self.excluded:
+            return
+        names = [node.name for node in self.cluster.nodes if node.id == node_id]
+        self.excluded[node_id] = f"node {names[0] if names else node_id}: {reason}"
+        left = len(self._lenders())
+        self.notify(f"{self.excluded[node_id]}; it gets no work; nodes left: {left}")
+
+    def submission(self, **options: Any) -> Submit:
+        """A way to begin tasks, with what an episode needs reserved for it unless `options` say otherwise."""
+        import ray
+
+        offer = self.offer()
+        options = options or {
+            "num_cpus": offer.cpus,
+            "memory": offer.memory_mib * MIB,
+            "label_selector": self.selector(),
+        }
+        self._remote = self._remote or ray.remote(max_retries=0)(entry())
+        remote = self._remote.options(**options)
+        terms = Terms(limits=self.limits, view=self._view)
+        return Submit(remote=remote, code=code_id(), common=packed(terms))
+
+    # --- work ----------------------------------------------------------------------------------------------------------
+
+    def run(
+        self, next_work: Callable[[], W | None], body: Callable[[W, LocalStorage], R]
+    ) -> Iterator[tuple[W, R | WorkerFailure]]:
+        self.connect()
+        try:
+            self.cluster.watch()
+            with SecondLook(self.limits) as second:
+                yield from Run(self, body, second, self._is_doubtful).results(next_work)
+        finally:
+            self.close()
+
+    def ended(self, reference: Any, waited_s: float) -> Any:
+        """(node id, its problem, result) of a task, or the `Death` of its process."""
+        import ray
+
+        try:
+            return ray.get(reference)
+        except ray.exceptions.OutOfMemoryError as error:
+            return WorkerFailure(code=Code.OUT_OF_MEMORY, how=str(error).splitlines()[0])
+        except ray.exceptions.LocalRayletDiedError as error:
+            self.cluster.lose(f"or this machine's part of it has ended ({_first_line(error)})")
+        except ray.exceptions.NodeDiedError as error:
+            return WorkerFailure(code=Code.WORKER_DIED, how=_first_line(error), node_lost=True)
+        except ray.exceptions.WorkerCrashedError as error:
+            return self._crash(reference, waited_s, _first_line(error))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, ConfigError):
+                raise error.cause from error
+            last = str(error).strip().splitlines()[-1]
+            raise ConfigError(f"the worker body fails there: {last}", where="ray") from error
+        except (
+            ray.exceptions.RayError
+        ) as error:  # a lost object, raylet or owner: the cluster's trouble
+            return WorkerFailure(code=Code.WORKER_DIED, how=_first_line(error), node_lost=True)
+
+    def _crash(self, reference: Any, waited_s: float, how: str) -> WorkerFailure:
+        limit_s = self.limits.time_limit_s
+        is_timed_out_there = is_timed_out(self._view, reference.task_id().hex())
+        if waited_s >= limit_s and is_timed_out_there is not False:
+            return WorkerFailure(
+                code=Code.TIME_LIMIT, how=f"still working after {limit_s:g} s; stopped"
+            )
+        return WorkerFailure(code=Code.WORKER_DIED, how=how)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

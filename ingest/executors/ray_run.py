@@ -1,0 +1,127 @@
+"""One run on Ray: tasks under way, work that goes to another node, and results that are doubted."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ingest.executors.local import LISTEN_S
+from ingest.executors.node_requests import Offer
+from ingest.executors.ray_worker import Body, Submit
+from ingest.executors.second_look import SecondLook
+from schemas.outcome import WorkerFailure
+
+if TYPE_CHECKING:
+    from ingest.executors.ray import RayExecutor
+
+TURN_S = 1.0  # without a result, until the cluster is looked at again
+
+W = TypeVar("W")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flying:
+    """A task under way."""
+
+    work: Any
+    since_s: float
+    memory_mib: int
+
+
+class Run:
+    """One run: tasks under way, work that goes to another node, and results that are doubted."""
+
+    def __init__(
+        self,
+        executor: RayExecutor,
+        body: Body,
+        second: SecondLook,
+        is_doubtful: Callable[[Any, Any], bool],
+    ) -> None:
+        self.executor, self.body = executor, body
+        self.second, self.is_doubtful = second, is_doubtful
+        self.flying: dict[Any, _Flying] = {}
+        self.again: deque[Any] = deque()
+        self.submit: Submit | None = None
+        self.offer: Offer | None = None  # that `submit` was made for
+
+    def results(self, next_work: Callable[[], W | None]) -> Iterator[tuple[W, Any]]:
+        import ray
+
+        while True:
+            self.executor.check()
+            is_all_handed_out = self._fill(next_work)
+            if is_all_handed_out and not self.flying and not self.second.looking:
+                return
+            if self.flying:
+                timeout_s = LISTEN_S if self.second.looking else TURN_S
+                done, _ = ray.wait(list(self.flying), num_returns=1, timeout=timeout_s)
+                for reference in done:
+                    yield from self._taken(reference)
+            elif not self.second.looking:
+                time.sleep(TURN_S)  # for a node
+            yield from self._looked_at(LISTEN_S if not self.flying else 0.0)
+
+    def _fill(self, next_work: Callable[[], Any]) -> bool:
+        """Hand out work up to the window; returns whether there is none left."""
+        offer = self.executor.offer()
+        if offer is not self.offer:
+            self.offer, self.submit = offer, None
+            self._take_back(offer)
+        while len(self.flying) < 2 * offer.slots:
+            work = self.again.popleft() if self.again else next_work()
+            if work is None:
+                return True
+            self._begin(work, offer)
+        if offer.slots or self.flying or self.again:
+            return False
+        if (work := next_work()) is not None:  # no node now: only whether there is any
+            self.again.append(work)
+        return work is None
+
+    def _begin(self, work: Any, offer: Offer) -> None:
+        self.submit = self.submit or self.executor.submission()
+        reference = self.submit(work, self.body)
+        self.flying[reference] = _Flying(
+            work=work, since_s=time.monotonic(), memory_mib=offer.memory_mib
+        )
+
+    def _take_back(self, offer: Offer) -> None:
+        """Tasks that ask for more than the nodes that are left can give: they would wait for ever."""
+        import ray
+
+        if not offer.slots:
+            return
+        for reference, flying in list(self.flying.items()):
+            if flying.memory_mib > offer.largest_mib:
+                ray.cancel(reference, force=True)
+                self.again.append(self.flying.pop(reference).work)
+
+    def _taken(self, reference: Any) -> Iterator[tuple[Any, Any]]:
+        flying = self.flying.pop(reference)
+        ended = self.executor.ended(reference, time.monotonic() - flying.since_s)
+        if isinstance(ended, WorkerFailure):
+            yield flying.work, ended
+            return
+        node_id, problem, result = ended
+        problem = problem or self.executor.unanswered(node_id)
+        if problem:
+            self.executor.exclude(node_id, problem)
+            self.again.append(flying.work)
+        elif self.is_doubtful(flying.work, result):
+            self.second.look(self.body, flying.work, node_id, result)
+        else:
+            yield flying.work, result
+
+    def _looked_at(self, wait_s: float) -> Iterator[tuple[Any, Any]]:
+        """What the driver found where a node called something absent: that counts, and a node that was wrong is excluded."""
+        for work, node_id, claimed, result in self.second.done(wait_s):
+            if not isinstance(result, WorkerFailure) and not self.is_doubtful(work, result):
+                said = f"{claimed.code}: {claimed.message}"
+                self.executor.exclude(
+                    node_id, f"it reports as absent what the driver reads ({said})"
+                )
+            yield work, result

@@ -1,0 +1,138 @@
+"""What runs in a worker process of Ray: the proof of its node once, then the worker body under its limits."""
+
+from __future__ import annotations
+
+import faulthandler
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+from ingest.executors.limits import memory_limit, shortage
+from ingest.executors.node_proof import SharedView, difference
+from ingest.recipe import Limits
+from ingest.storage.local import LocalStorage
+
+WATCH = "watch."  # of the file of a worker process into which its watchdog writes
+TIMED_OUT = b"Timeout ("  # how faulthandler begins
+
+Body = Callable[[Any, LocalStorage], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What all tasks of a run have in common."""
+
+    limits: Limits
+    view: SharedView | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task; without a body it only proves the node."""
+
+    work: Any = None
+    body: Body | None = None
+
+
+def packed(value: Terms | Task) -> bytes:
+    """For `run_packed`; in bytes, so that a node that cannot read it can still say why."""
+    from ray import cloudpickle
+
+    data: bytes = cloudpickle.dumps(value)
+    return data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit:
+    """Begins a task; travels to actors, which begin some themselves."""
+
+    remote: Any
+    code: str
+    common: bytes  # packed Terms
+
+    def __call__(self, work: Any, body: Body | None) -> Any:
+        return self.remote.remote(self.code, self.common, packed(Task(work=work, body=body)))
+
+
+def run_packed(common: bytes, payload: bytes, node_id: str) -> tuple[str, Any]:
+    """(why this node cannot work or "", what the body made of the work)."""
+    from ray import cloudpickle
+
+    terms = _terms(common)
+    problem = shortage(terms.limits.memory_limit_mib)
+    if not problem and terms.view is not None:
+        problem = difference(terms.view, node_id)
+    task: Task = cloudpickle.loads(payload)
+    if problem or task.body is None:
+        return problem, None
+    return "", _watched(task, terms)
+
+
+@cache
+def _terms(common: bytes) -> Terms:
+    from ray import cloudpickle
+
+    terms: Terms = cloudpickle.loads(common)
+    return terms
+
+
+def _watched(task: Task, terms: Terms) -> Any:
+    """The watchdog is faulthandler's: a C thread, which a stuck decoder cannot hold up. What it writes outlives the process."""
+    import ray
+
+    assert task.body is not None
+    sink = _sink(terms.view)
+    sink.seek(0)
+    sink.truncate()
+    sink.write(f"{ray.get_runtime_context().get_task_id()}\n".encode())
+    sink.flush()
+    faulthandler.dump_traceback_later(terms.limits.time_limit_s, exit=True, file=sink)
+    try:
+        with memory_limit(terms.limits.memory_limit_mib):
+            return task.body(task.work, LocalStorage())
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@cache
+def _sink(view: SharedView | None) -> IO[bytes]:
+    """The file of this process in the corpus, where the driver reads it."""
+    import ray
+
+    if view is None:
+        return TemporaryFile()
+    worker = ray.get_runtime_context().get_worker_id()
+    return (Path(view.folder) / f"{WATCH}{worker}").open("w+b")
+
+
+def is_timed_out(view: SharedView | None, task_id: str) -> bool | None:
+    """Whether the watchdog ended this task; None when nothing was shared that could say so."""
+    if view is None:
+        return None
+    for path in Path(view.folder).glob(f"{WATCH}*"):
+        head, _, rest = path.read_bytes().partition(b"\n")
+        if head.decode() == task_id:
+            return TIMED_OUT in rest
+    return None
+
+
+def entry() -> Callable[[str, bytes, bytes], tuple[str, str, Any]]:
+    """What is sent to Ray. It travels by value, because a node without this package must be able to say so."""
+
+    def _on_ray(wanted: str, common: bytes, payload: bytes) -> tuple[str, str, Any]:
+        import ray
+
+        node_id: str = ray.get_runtime_context().get_node_id()
+        try:
+            from ingest.executors.node_proof import code_id
+            from ingest.executors.ray_worker import run_packed
+        except ImportError as error:
+            return node_id, f"eicorpus cannot be imported there ({error}); install {wanted}", None
+        if code_id() != wanted:
+            return node_id, f"eicorpus {code_id()} is installed there, not {wanted}", None
+        return node_id, *run_packed(common, payload, node_id)
+
+    return _on_ray

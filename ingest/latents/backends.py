@@ -1,0 +1,171 @@
+"""Where files of latents are made: one encoder here with the decode workers of any executor, or Ray actors that hold an encoder each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain, islice, tee
+from typing import Protocol
+
+from ingest.executors.inline import Executor
+from ingest.executors.ray_actors import RayActors
+from ingest.latents.encode_file import (
+    Begun,
+    Decoded,
+    LatentMaker,
+    Made,
+    Piece,
+    decode_piece,
+    pieces_of,
+)
+from ingest.latents.plan import LatentFile
+from ingest.models.encoder import EncoderChoice, ImageEncoder
+from schemas.errors import ConfigError
+from schemas.outcome import WorkerFailure
+
+MAX_EARLY = 16  # pieces that wait for one asked for before them, until no more are handed out
+
+
+class Making(Protocol):
+    """Makes files, in any order. `wait_s`: how long encoders had no pictures, where that is known."""
+
+    num_encoders: int
+    wait_s: float
+
+    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]: ...
+
+
+class LocalMaking:
+    """The encoder is in this process; pictures come from the workers of `executor`, in the order in which they are asked for."""
+
+    num_encoders = 1
+
+    def __init__(self, maker: LatentMaker, executor: Executor) -> None:
+        self.maker, self.executor = maker, executor
+        self.wait_s = 0.0
+
+    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]:
+        """Raises ConfigError (no memory for a batch) and OSError (a file cannot be written): the run stops, and no thread writes on."""
+        with ThreadPoolExecutor(max_workers=1) as writer:
+            files_begun = self._begun(files, writer)
+            last = next(files_begun, None)
+            while last is not None:
+                # the next file is encoded before the end of this one is waited for: most are one piece long
+                try:
+                    following = next(files_begun, None)
+                finally:  # whatever stops the next one, Ctrl-C too: this one is whole
+                    yield last.file, self.maker.finished(last)
+                last = following
+
+    def _begun(self, files: Iterator[LatentFile], writer: ThreadPoolExecutor) -> Iterator[Begun]:
+        ahead, mine = tee(files)
+        stream = self._in_order(piece for file in ahead for piece in self._pieces(file))
+        for file in mine:
+            own = self._timed(islice(stream, len(self._pieces(file))))
+            begun = self.maker.begin(file, own, writer)
+            for _ in own:  # what is left of a file that failed
+                pass
+            yield begun
+
+    def _pieces(self, file: LatentFile) -> list[Piece]:
+        return pieces_of(file, self.maker.encoder.choice, self.maker.encoder.batch)
+
+    def _timed(self, pieces: Iterator[Decoded]) -> Iterator[Decoded]:
+        while True:
+            began_s = self.maker.monotonic_s()
+            piece = next(pieces, None)
+            self.wait_s += self.maker.monotonic_s() - began_s
+            if piece is None:
+                return
+            yield piece
+
+    def _in_order(self, pieces: Iterator[Piece]) -> Iterator[Decoded]:
+        """Workers answer as they end: the early ones wait here."""
+        asked: deque[Piece] = deque()
+        early: dict[Piece, Decoded] = {}
+
+        def following() -> Piece | None:
+            piece = next(pieces, None) if len(early) < MAX_EARLY else None
+            if piece is not None:
+                asked.append(piece)
+            return piece
+
+        for piece, result in self.executor.run(following, decode_piece):
+            early[piece] = _told(piece.file, result)
+            while asked and asked[0] in early:
+                yield early.pop(asked.popleft())
+
+
+class RayMaking:
+    """Ray: decode tasks on CPUs, encoders in actors. Pictures go from one to the other, the driver sees rows only.
+
+    `encoder_id` is what every actor must find `choice` to be: weights of one path may be others on another machine.
+    """
+
+    def __init__(
+        self,
+        choice: EncoderChoice,
+        encoder_id: str,
+        actors: RayActors,
+        batch: int,
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        self.choice, self.encoder_id, self.actors, self.batch = choice, encoder_id, actors, batch
+        self.monotonic_s = monotonic_s
+        self.num_encoders = 1
+        self.wait_s = 0.0
+
+    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]:
+        """Raises what `LocalMaking.make` does, and ConfigError when an actor cannot open the encoder."""
+        if (first := next(files, None)) is None:
+            return  # to begin an actor takes a GPU and a minute
+        files = chain([first], files)
+        began_s, busy_s = self.monotonic_s(), 0.0
+        hold = partial(open_maker, self.choice, self.encoder_id, self.monotonic_s)
+        for file, result in self.actors.run(
+            lambda: next(files, None), self._pieces, decode_piece, hold, make_from
+        ):
+            made = Made(error=_death(result)) if isinstance(result, WorkerFailure) else result
+            self.num_encoders = self.actors.count
+            busy_s += made.busy_s + made.write_wait_s
+            taken_s = (self.monotonic_s() - began_s) * self.num_encoders
+            self.wait_s = max(0.0, taken_s - busy_s)
+            yield file, made
+
+    def _pieces(self, file: LatentFile) -> list[Piece]:
+        return pieces_of(file, self.choice, self.batch)
+
+
+def open_maker(
+    choice: EncoderChoice, encoder_id: str, monotonic_s: Callable[[], float]
+) -> LatentMaker:
+    """What an actor holds.
+
+    Raises:
+        ConfigError: the encoder cannot be opened there, or is another than that of the driver.
+    """
+    encoder = ImageEncoder.open(choice)
+    if encoder.id != encoder_id:
+        found = f"is {encoder.id} on a machine of the cluster, {encoder_id} where the command runs"
+        repair = "give all of them the same weights and the same eicorpus"
+        raise ConfigError(f"{found}; {repair}", where=f"--encoder {choice.model}")
+    return LatentMaker(encoder=encoder, monotonic_s=monotonic_s)
+
+
+def make_from(
+    maker: LatentMaker, file: LatentFile, decoded: Iterator[Decoded | WorkerFailure]
+) -> Made:
+    """What an actor does."""
+    return maker.make(file, (_told(file, result) for result in decoded))
+
+
+def _told(file: LatentFile, result: Decoded | WorkerFailure) -> Decoded:
+    if isinstance(result, WorkerFailure):
+        return Decoded(error=f"{_death(result)} ({file.video})")
+    return result
+
+
+def _death(death: WorkerFailure) -> str:
+    return f"{death.code.value}: {death.how}"

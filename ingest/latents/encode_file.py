@@ -1,0 +1,270 @@
+"""The two halves of the work on a file of latents: decoding a piece of a video (any worker), and encoding and writing (who holds the encoder)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.latents.background_writer import OneBehind
+from ingest.latents.frame_grid import pictures_at
+from ingest.latents.plan import LatentFile
+from ingest.latents.resize import fitted
+from ingest.latents.token_file import TokenFile
+from ingest.models.encoder import EncoderChoice, ImageEncoder
+from ingest.storage.local import LocalStorage
+from ingest.storage.rooted import item_within
+from schemas.errors import Code, PipelineError, SourceError, TransientError
+from schemas.latents import LatentFacts, Preprocessing
+
+PIECE_PICTURES = 128  # decoded at once: 19 MB at 224 px
+Pictures = npt.NDArray[np.uint8]  # [n, S, S, 3]
+_Stored = Mapping[str, memoryview]  # the bytes of a piece, by tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Pictures [first, first + count) of a file's grid. The first piece of a file also looks whether the video is the committed one."""
+
+    file: LatentFile
+    first: int
+    count: int
+    grid_stride: int
+    preprocessing: Preprocessing
+
+    @property
+    def timesteps(self) -> range:
+        start = self.first * self.grid_stride
+        return range(start, start + self.count * self.grid_stride, self.grid_stride)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decoded:
+    """[count, S, S, 3] pictures of a piece, or why there are none."""
+
+    pictures: Pictures | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What came of one file: its row of the table `latents` without `run_id`, or an error that starts with its code."""
+
+    row: dict[str, Any] | None = None
+    error: str = ""
+    num_pictures: int = 0
+    num_bytes: int = 0
+    busy_s: float = 0.0  # of the encoder
+    write_wait_s: float = 0.0  # in which it waited for the file to be written
+
+
+def pieces_of(file: LatentFile, choice: EncoderChoice, batch: int) -> list[Piece]:
+    """The pieces of a file; every one but the last is whole batches, so that batches do not depend on where it is cut."""
+    total = file.num_pictures(choice.grid_stride)
+    size = max(1, PIECE_PICTURES // batch) * batch
+    return [
+        Piece(
+            file=file,
+            first=first,
+            count=min(size, total - first),
+            grid_stride=choice.grid_stride,
+            preprocessing=choice.preprocessing,
+        )
+        for first in range(0, total, size)
+    ]
+
+
+def decode_piece(piece: Piece, disk: LocalStorage) -> Decoded:
+    """The body of a decode worker."""
+    try:
+        path = item_within(Path(piece.file.corpus), piece.file.video)
+        if piece.first == 0:
+            _check_video(path, piece.file)
+        return Decoded(pictures=_pictures(path, piece))
+    except SourceError as error:
+        return Decoded(error=f"{error.code.value}: {error.where}: {error.message}")
+    except TransientError as error:
+        return Decoded(error=f"io_error: {error}")
+    except PipelineError as error:
+        return Decoded(error=f"{type(error).__name__}: {error}")
+    except OSError as error:
+        return Decoded(error=f"io_error: {piece.file.video}: {error}")
+    except MemoryError as error:
+        return Decoded(error=f"{Code.OUT_OF_MEMORY.value}: {piece.file.video}: {error}")
+
+
+def _check_video(path: Path, file: LatentFile) -> None:
+    """Latents of a video that is not the one the catalog names would be believed for ever."""
+    try:
+        with path.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        where = file.video
+        raise SourceError(Code.MISSING_VIDEO, "no such file", where=where) from error
+    if found != file.video_sha256:
+        message = f"sha256 {found}, committed with {file.video_sha256}; run eicorpus verify"
+        raise SourceError(Code.CORRUPT_VIDEO, message, where=file.video)
+
+
+def _pictures(path: Path, piece: Piece) -> Pictures:
+    side = piece.preprocessing.size_px
+    out = np.empty((piece.count, side, side, 3), np.uint8)
+    found = pictures_at(path, piece.timesteps, piece.file.rate_hz)
+    for slot, picture in zip(out, found, strict=True):
+        slot[:] = fitted(picture, piece.preprocessing)
+    return out
+
+
+class _UnmadeError(Exception):
+    """Why a file is not made; starts with its code."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Begun:
+    """A file that is encoded, while the last of it is still written."""
+
+    file: LatentFile
+    written: Future[tuple[int, str]]  # its bytes and their sha256
+    busy_s: float = 0.0  # of the encoder
+    write_wait_s: float = 0.0
+
+
+@dataclass(kw_only=True, eq=False)
+class LatentMaker:
+    """Encodes and writes; one for each encoder. `monotonic_s` is the caller's clock.
+
+    The encoder stays in the thread that calls, since CUDA graphs belong to a thread; files are written in one of their own.
+    """
+
+    encoder: ImageEncoder
+    monotonic_s: Callable[[], float]
+    disk: LocalStorage = field(default_factory=LocalStorage)
+
+    def make(self, file: LatentFile, decoded: Iterable[Decoded]) -> Made:
+        """One file of latents out of its pieces, in order; raises what `begin` and `finished` do."""
+        with ThreadPoolExecutor(max_workers=1) as writer:
+            return self.finished(self.begin(file, decoded, writer))
+
+    def begin(
+        self, file: LatentFile, decoded: Iterable[Decoded], writer: ThreadPoolExecutor
+    ) -> Begun:
+        """Encode a file; `writer`, of one thread, is a piece behind and goes on. Tokens of two pieces at most are in memory.
+
+        Raises:
+            ConfigError: the device's memory does not hold a batch.
+            InvariantError: these are more pictures than the file has.
+            OSError: the file cannot be written.
+        """
+        writing = OneBehind(self._writing(file), writer)
+        begun = Begun(file=file, written=Future())
+        try:
+            for piece in self._encoded(decoded, begun):
+                began_s = self.monotonic_s()
+                writing.send(piece)
+                begun.write_wait_s += self.monotonic_s() - began_s
+            begun.written = writing.end()
+        except BaseException as error:
+            # whatever stops the encoder, Ctrl-C too, leaves no half file; an error of its own, which holds no frame with pictures
+            begun.written = writing.throw(_UnmadeError(str(error)))
+            if not isinstance(error, _UnmadeError):
+                raise
+        return begun
+
+    def finished(self, begun: Begun) -> Made:
+        """Waits until the file lies there, durable.
+
+        Raises:
+            InvariantError: the pieces were not those of the file.
+            OSError: the file cannot be written.
+        """
+        began_s = self.monotonic_s()
+        try:
+            num_bytes, sha256 = begun.written.result()
+        except _UnmadeError as error:
+            return Made(error=str(error), busy_s=begun.busy_s, write_wait_s=begun.write_wait_s)
+        row = self._row(begun.file, num_bytes, sha256)
+        return Made(
+            row=row,
+            num_pictures=row["num_frames"],
+            num_bytes=num_bytes,
+            busy_s=begun.busy_s,
+            write_wait_s=begun.write_wait_s + self.monotonic_s() - began_s,
+        )
+
+    def _encoded(self, decoded: Iterable[Decoded], begun: Begun) -> Iterator[_Stored]:
+        """What is stored of each piece."""
+        from ingest.models import token_storage
+
+        for piece in decoded:
+            if piece.pictures is None:
+                raise _UnmadeError(piece.error)
+            began_s = self.monotonic_s()
+            tokens = self.encoder.encode(piece.pictures)
+            kept = token_storage.stored(tokens, self.encoder.choice.storage)
+            is_sound = token_storage.is_finite(kept)
+            found = token_storage.bytes_of(kept)
+            begun.busy_s += self.monotonic_s() - began_s
+            if not is_sound:
+                wrong = "the encoder gives numbers that are none"
+                raise _UnmadeError(f"{Code.NOT_FINITE.value}: {begun.file.video}: {wrong}")
+            yield found
+
+    def _writing(self, file: LatentFile) -> Generator[None, _Stored | None, tuple[int, str]]:
+        """Takes what is stored of each piece, then None; then the file lies there, and its bytes and sha256 are told."""
+        try:
+            path = item_within(Path(file.corpus), file.target(self.encoder.id))
+        except SourceError as error:
+            raise _UnmadeError(f"{error.code.value}: {error.where}: {error.message}") from error
+        piece = yield  # most that fails does so before the first one, and leaves nothing behind
+        try:
+            self.disk.make_dir(path.parent)
+            with self.disk.writing(path, is_durable=True) as opened:
+                filled = TokenFile(opened, self.facts(file))
+                while piece is not None:
+                    filled.add(piece)
+                    piece = yield
+                return filled.finish()
+        except OSError as error:  # a full disk does not say by itself where it is
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+    def _row(self, file: LatentFile, num_bytes: int, sha256: str) -> dict[str, Any]:
+        """Of the catalog, but for the run."""
+        facts = self.facts(file)
+        return {
+            "uid": file.uid,
+            "camera": file.camera,
+            "encoder_id": self.encoder.id,
+            "path": file.target(self.encoder.id),
+            "num_frames": facts.num_frames,
+            "dtype": facts.dtype,
+            "sha256": sha256,
+            "video_sha256": file.video_sha256,
+            "num_bytes": num_bytes,
+        }
+
+    def facts(self, file: LatentFile) -> LatentFacts:
+        """The page of a file."""
+        choice = self.encoder.choice
+        return LatentFacts(
+            encoder_id=self.encoder.id,
+            model=choice.model,
+            weights_sha256=self.encoder.weights_sha256,
+            preprocessing=choice.preprocessing,
+            dtype=choice.storage,
+            width=choice.spec.width,
+            num_prefix=choice.num_prefix,
+            grid_height=choice.spec.grid,
+            grid_width=choice.spec.grid,
+            grid_stride=choice.grid_stride,
+            rate_hz=file.rate_hz,
+            uid=file.uid,
+            camera=file.camera,
+            length=file.length,
+            video_sha256=file.video_sha256,
+        )

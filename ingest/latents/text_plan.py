@@ -1,0 +1,179 @@
+"""Which episodes lack features of their texts, and what those will take.
+
+An episode is up to date when the latest snapshot names a file of this encoder that was made from its present texts and video, and the file lies there
+with as many bytes as were written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.compute as pc
+
+from ingest.catalog.catalog import Catalog
+from ingest.corpus.commit import empty_datasets
+from ingest.corpus.layout import Corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.latents.text_of_episodes import EpisodeTexts, spans_of
+from schemas.errors import ConfigError
+from schemas.text_features import BYTES_OF_A_NUMBER, NO_CAMERA, FeatureSettings
+
+CHUNK_EPISODES = 2000  # in memory at a time
+_EPISODES = ["uid", "dataset_path", "episode_index", "length", "tasks", "cameras"]
+_SEGMENTS = ["uid", "kind", "start", "end", "text"]
+_CAPTIONS = ["uid", "start", "end", "text", "backend", "outcome", "checks_failed"]
+_LATENTS = ["uid", "path", "num_bytes", "video_sha256", "run_id"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`lacking`: uids in order. discovered = len(lacking) + up_to_date. Moments and texts are of what is lacking."""
+
+    lacking: tuple[str, ...]
+    up_to_date: int
+    num_moments: int
+    num_with_picture: int
+    texts: frozenset[str]
+
+    def num_bytes(self, tokens_of_a_text: float, max_picture_tokens: int, width: int) -> int:
+        """On disk, at most: no picture has more tokens than that."""
+        tokens = self.num_moments * tokens_of_a_text + self.num_with_picture * (
+            max_picture_tokens + 2
+        )
+        return round(tokens * width * BYTES_OF_A_NUMBER)
+
+
+def plan_of(
+    corpus: Corpus,
+    current: Snapshot,
+    encoder_id: str,
+    settings: FeatureSettings,
+    *,
+    where: str = "",
+) -> Plan:
+    """What is wanted and not there.
+
+    Args:
+        where: an SQL expression over `episodes`, of a stranger.
+
+    Raises:
+        ConfigError: the expression is none.
+    """
+    wanted = _wanted(corpus, current, where)
+    fresh = _fresh(corpus, current, encoder_id)
+    lacking: list[str] = []
+    texts: set[str] = set()
+    num_moments = num_with_picture = 0
+    for work in texts_of_episodes(corpus, current, settings, wanted):
+        if (work.uid, work.source_sha256) in fresh:
+            continue
+        lacking.append(work.uid)
+        texts.update(work.spans)
+        moments = work.moments(settings)
+        num_moments += len(moments)
+        num_with_picture += len(moments) - len(work.spans)
+    return Plan(
+        lacking=tuple(lacking),
+        up_to_date=len(wanted) - len(lacking),
+        num_moments=num_moments,
+        num_with_picture=num_with_picture,
+        texts=frozenset(texts),
+    )
+
+
+def texts_of_episodes(
+    corpus: Corpus,
+    current: Snapshot,
+    settings: FeatureSettings,
+    uids: Sequence[str],
+) -> Iterator[EpisodeTexts]:
+    """Of these episodes, in this order."""
+    rates = {path: float(d.fps) for path, d in empty_datasets(corpus.root, current).items()}
+    has_pictures = settings.picture_every_s is not None
+    for start in range(0, len(uids), CHUNK_EPISODES):
+        chunk = uids[start : start + CHUNK_EPISODES]
+        rows = {
+            table: _by_uid(corpus, current, table, columns, chunk)
+            for table, columns in (
+                ("episodes", _EPISODES),
+                ("segments", _SEGMENTS),
+                ("captions", _CAPTIONS),
+            )
+        }
+        videos = _video_digests(corpus, current, chunk) if has_pictures else {}
+        for uid in chunk:
+            (episode,) = rows["episodes"][uid]
+            # by name, as in the step and where a policy is served: only a source knows its order
+            names = sorted(c["name"] for c in episode["cameras"] or ()) if has_pictures else []
+            shown = next((name for name in names if fnmatchcase(name, settings.camera)), NO_CAMERA)
+            yield EpisodeTexts(
+                uid=uid,
+                dataset_path=episode["dataset_path"],
+                episode_index=episode["episode_index"],
+                length=episode["length"],
+                rate_hz=rates[episode["dataset_path"]],
+                spans=spans_of(
+                    episode, rows["segments"].get(uid, ()), rows["captions"].get(uid, ())
+                ),
+                camera=shown,
+                video_sha256=videos.get((uid, shown), ""),
+            )
+
+
+def _wanted(corpus: Corpus, current: Snapshot, where: str) -> list[str]:
+    """uids, in the order of their places."""
+    episodes = pl.DataFrame(current.read(corpus.root, "episodes", _EPISODES[:3]))
+    if where.strip():
+        with Catalog.open(corpus.root, snapshot=current.number) as catalog:
+            try:
+                expression = catalog.expression(where, "episodes")
+                # Line breaks around it: a comment in it must not swallow the bracket.
+                sql = f"SELECT uid FROM episodes WHERE (\n{expression}\n)"
+                chosen = pl.DataFrame(catalog.arrow_of_stranger(sql))
+            except ConfigError as error:
+                raise ConfigError(error.message, where="--where") from error
+        episodes = episodes.join(chosen, on="uid", how="semi")
+    return list(episodes.sort("dataset_path", "episode_index")["uid"])
+
+
+def _fresh(corpus: Corpus, current: Snapshot, encoder_id: str) -> set[tuple[str, str]]:
+    """(uid, source_sha256) of the newest file of each episode, where it lies there as it was written."""
+    only = pc.field("encoder_id") == encoder_id
+    rows = current.read(corpus.root, "latents", _LATENTS, only=only).to_pylist()
+    newest = {row["uid"]: row for row in sorted(rows, key=lambda r: r["run_id"])}
+    return {
+        (uid, row["video_sha256"])
+        for uid, row in newest.items()
+        if _size(corpus.path(row["path"])) == row["num_bytes"]
+    }
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _by_uid(
+    corpus: Corpus, current: Snapshot, table: str, columns: list[str], uids: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    only = pc.field("uid").isin(list(uids))
+    for row in current.read(corpus.root, table, columns, only=only).to_pylist():
+        found.setdefault(row["uid"], []).append(row)
+    return found
+
+
+def _video_digests(
+    corpus: Corpus, current: Snapshot, uids: Sequence[str]
+) -> dict[tuple[str, str], str]:
+    """sha256 of the video of each (uid, camera)."""
+    only = (pc.field("kind") == "video") & pc.field("uid").isin(list(uids))
+    rows = current.read(corpus.root, "artifacts", ["uid", "camera", "sha256"], only=only)
+    return {(row["uid"], row["camera"]): row["sha256"] for row in rows.to_pylist()}

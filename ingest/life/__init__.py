@@ -1,1 +1,0 @@
-"""The life of a catalog: its history, compaction, collection of what nobody needs, and erasure."""

@@ -1,0 +1,3 @@
+"""Keeping a corpus small and lawful: compaction, garbage collection, differences between snapshots, erasure of episodes."""
+
+__all__ = ["compact", "erase", "erasure_plan", "gc", "snapshot_diff"]

@@ -1,0 +1,110 @@
+"""What an erasure would take away: the episodes as the catalog knows them, and every part of every snapshot with a row of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.catalog.episode_lookup import LIST
+from ingest.catalog.next_command import next_command
+from ingest.corpus.layout import Corpus
+from ingest.corpus.redaction import naming
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot_list import every
+from ingest.corpus.tombstones import Row, tombstones
+from ingest.maintenance.affected_parts import Doomed, Touched, copies_of, paths_of, touched
+from schemas.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What is known of the episodes to forget. `episodes` by uid: those that are committed."""
+
+    uids: tuple[str, ...]
+    already: tuple[str, ...]  # forgotten before
+    episodes: Mapping[str, Row]
+    verdicts: Mapping[str, Sequence[Row]]
+
+    @property
+    def datasets(self) -> list[str]:
+        return sorted({row["dataset_path"] for row in self.episodes.values()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What an erasure takes away. `rows` by table, of the latest snapshot; `manifests` that name an episode of it."""
+
+    found: Found
+    rows: Mapping[str, int]
+    snapshots: int  # that are written again
+    manifests: tuple[str, ...]
+    undecided: tuple[str, ...]  # others, whose decision in `duplicates` goes with it
+
+
+def look(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> Found:
+    """Find the episodes, committed or not.
+
+    Raises:
+        ConfigError: the catalog knows nothing of one of them.
+    """
+    wanted = tuple(dict.fromkeys(uids))
+    only = pc.field("uid").isin(wanted)
+    episodes = {
+        row["uid"]: row for row in current.read(corpus.root, "episodes", only=only).to_pylist()
+    }
+    verdicts: dict[str, list[Row]] = {}
+    for row in current.read(corpus.root, "verdicts", only=only).to_pylist():
+        verdicts.setdefault(row["uid"], []).append(row)
+    buried = {row["uid"] for row in tombstones(corpus.root, current)}
+    already = tuple(uid for uid in wanted if uid in buried and uid not in episodes)
+    unknown = [uid for uid in wanted if uid not in {*episodes, *verdicts, *buried}]
+    if unknown:
+        raise ConfigError(
+            f"no episode {', '.join(unknown[:5])} in snapshot {current.number}; "
+            f"list some with: {next_command(LIST, corpus.root)}",
+            where=str(corpus.root),
+        )
+    rest = tuple(uid for uid in wanted if uid not in already)
+    return Found(uids=rest, already=already, episodes=episodes, verdicts=verdicts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """`looked` is what people are told; `doomed` and `parts` are what must be written again for it."""
+
+    looked: Preview
+    doomed: Doomed
+    parts: Sequence[Touched]
+
+
+def preview(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> Preview:
+    """What `forget` would take away. Touches nothing."""
+    return survey(corpus, current, look(corpus, current, uids), every(corpus.root)).looked
+
+
+def survey(
+    corpus: Corpus, current: Snapshot, found: Found, snapshots: Sequence[Snapshot]
+) -> Survey:
+    """Look through every part there is; only the deciding columns are read."""
+    mine = pa.array(found.uids, pa.string())
+    copies = copies_of(corpus.root, snapshots, mine)
+    datasets = pa.array(found.datasets, pa.string())
+    doomed = Doomed(uids=mine, copies=copies, datasets=datasets)
+    parts = touched(corpus.root, snapshots, doomed)
+    now = {part.path for table in current.tables for part in current.parts(table)}
+    rows: Counter[str] = Counter()
+    for each in parts:
+        rows[each.table] += each.rows if each.part.path in now else 0
+    changed = {each.part.path for each in parts}
+    looked = Preview(
+        found=found,
+        rows=dict(rows),
+        snapshots=sum(not changed.isdisjoint(paths_of(each)) for each in snapshots),
+        manifests=naming(corpus.root, mine),
+        undecided=tuple(sorted(set(copies.to_pylist()) - set(found.uids))),
+    )
+    return Survey(looked=looked, doomed=doomed, parts=parts)

@@ -1,0 +1,101 @@
+"""`eicorpus gc`: snapshots that nobody needs, the parts that only they name, and staging that nobody came back for.
+
+A snapshot stays when it is the latest, one of the newest `keep`, younger than `older_than_s`, or one from which a published manifest was
+built. Snapshots go before their parts: whatever stops it, no snapshot names a part that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest.corpus.layout import Corpus
+from ingest.corpus.snapshot_list import Entry, entries, every, file_of, named_parts
+from ingest.executors.node_proof import PREFIX
+from ingest.storage.local import LocalStorage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A snapshot, and why it stays; `why` is empty for one that goes."""
+
+    entry: Entry
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rubbish:
+    """What `collect` removes. Paths are relative to the corpus; `num_bytes` is of the parts."""
+
+    snapshots: tuple[Kept, ...]
+    parts: tuple[str, ...]
+    staging: tuple[str, ...]
+    num_bytes: int
+
+    @property
+    def gone(self) -> list[int]:
+        return [each.entry.number for each in self.snapshots if not each.why]
+
+
+def rubbish(corpus: Corpus, *, keep: int, older_than_s: float, now_s: float) -> Rubbish:
+    """What nobody needs. Touches nothing.
+
+    Args:
+        keep: so many of the newest snapshots stay; at least the latest does.
+        older_than_s: what is younger stays.
+        now_s: seconds since 1970.
+
+    Raises:
+        ConfigError: a snapshot or a manifest cannot be read, so nobody knows what it needs.
+    """
+    seen = entries(corpus.root)
+    newest = {entry.number for entry in seen[-max(keep, 1) :]}
+    kept = tuple(Kept(entry=entry, why=_why(entry, newest, older_than_s, now_s)) for entry in seen)
+    stays = {each.entry.number for each in kept if each.why}
+    named = named_parts(each for each in every(corpus.root) if each.number in stays)
+    parts = sorted(
+        path.relative_to(corpus.root).as_posix()
+        for path in (corpus.root / "catalog").glob("*/*.parquet")
+        if path.relative_to(corpus.root).as_posix() not in named
+    )
+    return Rubbish(
+        snapshots=kept,
+        parts=tuple(parts),
+        staging=tuple(_abandoned(corpus, now_s - older_than_s)),
+        num_bytes=sum(corpus.path(path).lstat().st_size for path in parts),
+    )
+
+
+def _why(entry: Entry, newest: set[int], older_than_s: float, now_s: float) -> str:
+    if entry.manifests:
+        return f"manifest {', '.join(entry.manifests)}"
+    if entry.number in newest:
+        return "among the newest"
+    return "young" if now_s - entry.published_s < older_than_s else ""
+
+
+def _abandoned(corpus: Corpus, before_s: float) -> Sequence[str]:
+    """Staged episodes that no run has come back for; they would be ingested anew. Folders of `executor_probe` are swept there."""
+    if not corpus.staging.is_dir():
+        return []
+    return sorted(
+        path.relative_to(corpus.root).as_posix()
+        for path in corpus.staging.iterdir()
+        if _touched_s(path) < before_s and not path.name.startswith(PREFIX)
+    )
+
+
+def _touched_s(path: Path) -> float:
+    return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
+
+
+def collect(corpus: Corpus, disk: LocalStorage, found: Rubbish) -> None:
+    """Remove it, oldest snapshot first. The caller holds the writer lock and has run `recover`."""
+    for number in found.gone:
+        disk.remove(file_of(corpus.root, number))
+    disk.sync()
+    for path in found.parts:
+        disk.remove(corpus.path(path))
+    for path in found.staging:
+        disk.remove_tree(corpus.path(path))

@@ -1,0 +1,267 @@
+"""What a run will do: every episode of a source in a stable order, less what the corpus already holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from adapters.base import SourceInfo
+from adapters.registry import adapter_for
+from ingest.corpus.layout import Corpus
+from ingest.corpus.ledger import History, read_history
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.staging import digest_of, options_digest, work_digest
+from ingest.corpus.tombstones import tombstones
+from ingest.executors.node_proof import sampled_files, spread
+from ingest.pipeline.assets import MANO, NO_ASSETS, Assets, robot_for
+from ingest.recipe import Recipe
+from schemas.episode import EpisodeRef
+from schemas.errors import Code, ConfigError, SourceError
+from schemas.local_path import check_local
+
+SAMPLED_EPISODES = 32  # of a plan, whose files every node must see
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the caller asked for."""
+
+    source: str
+    root: Path
+    options: Mapping[str, str]
+    recipe: Recipe
+    limit: int | None = None
+    select: str | None = None  # glob on the episode id
+    retry_poison: bool = False
+    restore: bool = False  # bring back what was forgotten
+    has_moved: bool = False  # the raw data lies elsewhere than when earlier runs read it
+    assets: Assets = NO_ASSETS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The work of one run. discovered = todo + done + stale + poisoned + forgotten."""
+
+    info: SourceInfo
+    adapter_version: int
+    options_digest: str
+    assets: Assets
+    digest: str
+    todo: tuple[EpisodeRef, ...]
+    done: int = 0  # committed by earlier runs under the same digest
+    stale: int = 0  # committed under another recipe or adapter version: kept as they are
+    poisoned: tuple[tuple[EpisodeRef, str, str], ...] = ()  # took a worker with them before
+    forgotten: tuple[EpisodeRef, ...] = ()  # erased by `eicorpus forget`: left out
+    other_roots: tuple[str, ...] = ()  # where earlier runs found a set of this name
+
+    @property
+    def discovered(self) -> int:
+        waiting = sum(ref.stands_for for ref in self.todo)
+        left_out = (*(ref for ref, _, _ in self.poisoned), *self.forgotten)
+        return waiting + self.done + self.stale + sum(ref.stands_for for ref in left_out)
+
+    @property
+    def known_broken(self) -> int:
+        return sum(ref.stands_for for ref in self.todo if ref.problem is not None)
+
+    @property
+    def hours(self) -> float:
+        """Hours of recording to work on, as far as the source's metadata tells."""
+        return sum(ref.duration_hint_s for ref in self.todo) / 3600
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(ref.bytes_hint for ref in self.todo)
+
+
+def survey(request: Request) -> tuple[SourceInfo, int]:
+    """What is at the root, and the adapter's version.
+
+    Raises:
+        ConfigError: no such folder, not this source, an unknown option, or a URL where an option is a path.
+    """
+    if not request.root.exists():
+        raise ConfigError("no such file or folder", where=str(request.root))
+    adapter = adapter_for(request.source)
+    for name in set(getattr(adapter, "path_options", ())) & request.options.keys():
+        check_local(Path(request.options[name]), f"--option {name}")
+    with _unusable_set(request.root):
+        return adapter.survey(request.root, request.options), adapter.version
+
+
+def discover(request: Request, info: SourceInfo) -> list[EpisodeRef]:
+    """Every episode that the request selects, in the adapter's order.
+
+    Raises:
+        ConfigError: nothing matches, or the set cannot be listed.
+    """
+    adapter = adapter_for(request.source)
+    refs: list[EpisodeRef] = []
+    seen: set[str] = set()
+    with _unusable_set(request.root):
+        for found in adapter.discover(request.root, info):
+            ref = _renamed(found, seen) if found.episode_id in seen else found
+            seen.add(ref.episode_id)
+            if request.select is None or fnmatchcase(ref.episode_id, request.select):
+                refs.append(ref)
+            if request.limit is not None and len(refs) >= request.limit:
+                break
+    if not refs:
+        none = f"no episode matches {request.select!r}" if request.select else "no episode found"
+        raise ConfigError(none, where=str(request.root))
+    return refs
+
+
+@contextmanager
+def _unusable_set(root: Path) -> Iterator[None]:
+    """What an adapter raises of the set as a whole stops the run before any work; of an episode, `load` raises it.
+
+    Raises:
+        ConfigError: with the code of the SourceError, where it was one.
+    """
+    try:
+        yield
+    except SourceError as error:
+        message = f"the set cannot be used: {error}; fetch this file again, or leave its set out"
+        raise ConfigError(message, where=str(root)) from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(root)) from error
+
+
+def _renamed(ref: EpisodeRef, seen: set[str]) -> EpisodeRef:
+    """A second episode of one name, set aside under a name of its own: nobody knows which of the two is meant."""
+    number = next(n for n in range(2, len(seen) + 3) if f"{ref.episode_id}#{n}" not in seen)
+    found = f"another episode is called {ref.episode_id!r} too; give each its own name"
+    name = f"{ref.episode_id}#{number}"
+    return replace(ref, episode_id=name, problem=(Code.BAD_ANNOTATION.value, found))
+
+
+def _check_urdf(request: Request, refs: list[EpisodeRef]) -> None:
+    """A URDF of another robot is the caller's mistake: found out on the first episode that loads, before any work.
+
+    Raises:
+        ConfigError: the URDF is not of this body.
+    """
+    if request.assets.urdf is None:
+        return
+    adapter = adapter_for(request.source)
+    for ref in [ref for ref in refs if ref.problem is None][:3]:
+        try:
+            episode = adapter.load(ref)
+        except (SourceError, OSError):
+            continue  # counted when its turn comes
+        robot_for(request.assets, episode.embodiment)
+        return
+
+
+def assets_of(request: Request) -> tuple[Assets, dict[str, str]]:
+    """The user's own files that this source is made from, and what they are by content.
+
+    Raises:
+        ConfigError: one that is needed is not named, or one cannot be used.
+    """
+    adapter = adapter_for(request.source)
+    needs = set(getattr(adapter, "needs", ()))
+    if request.recipe.hands.fit_mano:
+        needs.add(MANO)
+    assets = request.assets.used_by(needs, getattr(adapter, "uses", ()))
+    return assets, assets.told(needs, request.recipe.hands)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What a corpus holds of a set: work digests of what is committed and what was forgotten, by uid, and where it was read."""
+
+    committed: Mapping[str, str] = field(default_factory=dict)
+    forgotten: frozenset[str] = frozenset()
+    history: History = field(default_factory=History)
+    roots: frozenset[str] = frozenset()
+
+
+def _known(corpus: Corpus, current: Snapshot, info: SourceInfo) -> _Known:
+    columns = ["uid", "adapter_version", "recipe_digest", "options_digest"]
+    here = (pc.field("source") == info.source) & (pc.field("dataset") == info.dataset)
+    rows = current.read(corpus.root, "episodes", columns, only=here).to_pylist()
+    sources = current.read(corpus.root, "sources", ["root"], only=here)
+    return _Known(
+        committed={
+            row["uid"]: digest_of(
+                row["recipe_digest"], row["adapter_version"], row["options_digest"] or ""
+            )
+            for row in rows
+        },
+        forgotten=frozenset(row["uid"] for row in tombstones(corpus.root, current)),
+        history=read_history(corpus.ledger),
+        roots=frozenset(sources["root"].to_pylist()),
+    )
+
+
+def files_of(request: Request, todo: Sequence[EpisodeRef]) -> list[Path]:
+    """Files that a worker will need, sampled: below the root, of episodes spread over the plan, and of what the options name."""
+    refs = spread(todo, SAMPLED_EPISODES)
+    named = [Path(ref.root, value) for ref in refs for value in _texts(ref.locator)]
+    assets = (request.assets.mano_dir, request.assets.urdf, request.assets.camera_poses)
+    others = [Path(value) for value in (*request.options.values(), *assets) if value]
+    there = [path for path in (*named, *others) if path.exists()]
+    return [file for path in (request.root, *there) for file in sampled_files(path)]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a locator that could be a path."""
+    if isinstance(value, str):
+        if value and "\0" not in value and len(value) < 1024:
+            yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _texts(each)
+
+
+def make_plan(request: Request, corpus: Corpus | None, current: Snapshot) -> Plan:
+    """Survey, discover, and leave out what earlier runs finished; `corpus` None plans for an empty one."""
+    info, version = survey(request)
+    assets, told = assets_of(request)
+    options = options_digest({**request.options, **told})
+    digest = work_digest(request.recipe, version, options)
+    known = _Known() if corpus is None else _known(corpus, current, info)
+    committed, history = known.committed, known.history
+    todo, poisoned, forgotten = [], [], []
+    done = stale = 0
+    refs = discover(request, info)
+    _check_urdf(request, refs)
+    for ref in refs:
+        uid = ref.uid
+        if uid in committed:
+            done += committed[uid] == digest
+            stale += committed[uid] != digest
+        elif uid in known.forgotten and not request.restore:
+            forgotten.append(ref)
+        elif uid in history.poisoned and not request.retry_poison:
+            poisoned.append((ref, *history.poisoned[uid]))
+        else:
+            todo.append(ref)
+    others = tuple(sorted(known.roots - {str(request.root)}))
+    if others and done + stale and not request.has_moved:
+        found = f"{done + stale} episodes of these names came from {' and '.join(others)}"
+        raise ConfigError(
+            f"{found}; the same data, moved? say --moved. Another set? --option name=... where the source has it",
+            where=str(request.root),
+        )
+    return Plan(
+        info=info,
+        adapter_version=version,
+        options_digest=options,
+        assets=assets,
+        digest=digest,
+        todo=tuple(todo),
+        done=done,
+        stale=stale,
+        poisoned=tuple(poisoned),
+        forgotten=tuple(forgotten),
+        other_roots=others,
+    )

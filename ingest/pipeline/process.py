@@ -1,0 +1,182 @@
+"""The worker body: one reference in, one staged episode and one small outcome out. Plain Python, no Ray.
+
+read -> resample and align -> videos into the episode's staging folder -> `staged.arrow` last (`ingest/corpus/staging.py`).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from adapters.base import Adapter
+from adapters.registry import adapter_for
+from ingest.corpus.staging import staged_before, write_staged
+from ingest.pipeline.assets import NO_ASSETS, Assets, hand_model_for, robot_for
+from ingest.pipeline.episode_record import Canonical, describe, staged_rows
+from ingest.recipe import Recipe
+from ingest.storage.local import LocalStorage
+from ingest.transforms import time_grid
+from ingest.transforms.action_vector import canonical_vectors
+from ingest.transforms.camera_poses import with_camera_poses
+from ingest.transforms.camera_presence import with_cameras_there
+from ingest.transforms.channel_account import accounted
+from ingest.transforms.hands import canonical_hands
+from ingest.transforms.joint_poses import with_forward_kinematics
+from ingest.video.camera_video import VideoFacts, frame_clock, write_video
+from schemas.embodiment import embodiment_for
+from schemas.episode import Episode, EpisodeRef
+from schemas.errors import Code, ConfigError, SourceError, TransientError
+from schemas.fact import Certainty, fact
+from schemas.outcome import Outcome, State
+from schemas.rate import instants_ns
+
+TOO_SHORT = "too_short"  # the one verdict of the spine itself; curation adds its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Everything a worker needs for one episode."""
+
+    ref: EpisodeRef
+    adapter: str  # name in the registry, or an import string `module:Class`
+    recipe: Recipe
+    staging: str  # the episode's own staging folder
+    options_digest: str = ""
+    assets: Assets = NO_ASSETS
+    num_threads: int = 1
+
+
+def process(work: Work, disk: LocalStorage) -> Outcome:
+    """Bring one raw episode to staging.
+
+    Returns:
+        STAGED with the staged episode, FILTERED, or QUARANTINED with the code of the `SourceError`.
+
+    Raises:
+        TransientError, OSError: the machine's trouble, for the executor to judge.
+    """
+    ref, folder = work.ref, Path(work.staging)
+    disk = disk.at(folder.parent)
+    if (outcome := staged_before(folder)) is not None:
+        return outcome
+    disk.remove_tree(folder)  # a half-written attempt
+    disk.make_dir(folder)
+    try:
+        outcome = _stage(work, folder, disk)
+    except SourceError as error:
+        outcome = Outcome(
+            uid=ref.uid, state=State.QUARANTINED, code=error.code.value, message=str(error)
+        )
+    if outcome.state is not State.STAGED:
+        disk.remove_tree(folder)
+    return outcome
+
+
+def _stage(work: Work, folder: Path, disk: LocalStorage) -> Outcome:
+    ref, recipe = work.ref, work.recipe
+    if ref.problem is not None:
+        raise SourceError(Code(ref.problem[0]), ref.problem[1])
+    adapter = adapter_for(work.adapter)
+    episode = _load(adapter, ref)
+    episode = _with_poses_of_urdf(episode, work.assets)
+    if work.assets.camera_poses is not None:
+        episode = with_camera_poses(episode, Path(work.assets.camera_poses))
+    episode, absent_cameras = with_cameras_there(episode, recipe.missing_cameras)
+    episode, hands = canonical_hands(episode, recipe, hand_model_for(work.assets, recipe.hands))
+    clocks = {camera.name: frame_clock(camera) for camera in episode.cameras}
+    _bounded(clocks, recipe)
+    required = [*clocks.values(), *(s.t_ns for s in episode.streams if is_required(s.name))]
+    at = time_grid.grid(required, recipe.rate_hz, recipe.max_episode_s)
+    if len(at) < recipe.min_timesteps:
+        found = f"{len(at)} timesteps, the recipe wants at least {recipe.min_timesteps}"
+        return Outcome(uid=ref.uid, state=State.FILTERED, code=TOO_SHORT, message=found)
+    following = instants_ns(len(at) + 1, recipe.rate_hz, int(at[0]))[1:]
+    body = embodiment_for(episode.embodiment)
+    canonical = Canonical(
+        episode=episode,
+        adapter_version=adapter.version,
+        options_digest=work.options_digest,
+        absent_cameras=absent_cameras,
+        recipe=recipe,
+        at=at,
+        clocks=clocks,
+        vectors=accounted(episode, canonical_vectors(episode, body, at, following, recipe, hands)),
+        hands=hands,
+        videos=_write_videos(episode, clocks, at, work, folder),
+    )
+    table = staged_rows(canonical)
+    outcome = Outcome(
+        uid=ref.uid,
+        state=State.STAGED,
+        num_frames=len(at),
+        video_s=len(at) * len(canonical.videos) / float(recipe.rate_hz),
+        staged=describe(canonical, table),
+    )
+    write_staged(folder, table, outcome, disk)
+    return outcome
+
+
+def _with_poses_of_urdf(episode: Episode, assets: Assets) -> Episode:
+    """Forward kinematics where a URDF was named. A set of several bodies has one whose URDF it is; the others keep their joints.
+
+    That the URDF is of some body of the set was found out when the run was planned.
+    """
+    try:
+        robot = robot_for(assets, episode.embodiment)
+    except ConfigError as error:
+        told = fact("eef_pose_source", "none", Certainty.UNKNOWN, f"not this body's URDF: {error}")
+        return replace(episode, facts=(*episode.facts, told))
+    return episode if robot is None else with_forward_kinematics(episode, robot)
+
+
+# Reading may work in a moment: network storage, a busy or restarting server.
+_HICCUPS = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.ECONNRESET})
+
+
+def _load(adapter: Adapter, ref: EpisodeRef) -> Episode:
+    """Load an episode; what the file system refuses is this episode's trouble, unless it is a passing hiccup.
+
+    Adapters only read, so an OSError here can never be about what we write.
+    """
+    try:
+        return adapter.load(ref)
+    except OSError as error:
+        if error.errno in _HICCUPS:
+            raise TransientError(str(error), where=ref.episode_id) from error
+        found = f"{error}; check that the file is there and may be read"
+        raise SourceError(Code.UNREADABLE, found, where=ref.episode_id) from error
+
+
+def is_required(channel: str) -> bool:
+    """Commands and camera poses may end early; what was observed defines the episode's span."""
+    return not channel.startswith(("command.", "raw_command", "T_base_cam.", "T_world_cam."))
+
+
+def _bounded(clocks: Mapping[str, time_grid.Instants], recipe: Recipe) -> None:
+    for camera, instants in clocks.items():
+        if len(instants) > recipe.max_source_frames:
+            found = f"{len(instants)} frames, at most {recipe.max_source_frames} allowed"
+            raise SourceError(Code.TOO_LONG, found, where=f"camera {camera}")
+
+
+def _write_videos(
+    episode: Episode,
+    clocks: Mapping[str, time_grid.Instants],
+    at: time_grid.Instants,
+    work: Work,
+    folder: Path,
+) -> dict[str, VideoFacts]:
+    return {
+        camera.name: write_video(
+            camera,
+            clocks[camera.name],
+            at,
+            folder / f"{camera.name}.mp4",
+            work.recipe.video,
+            num_threads=work.num_threads,
+            rate_hz=work.recipe.rate_hz,
+        )
+        for camera in episode.cameras
+    }

@@ -1,0 +1,367 @@
+"""One ingest run: recover, plan, execute, commit in plan order, account for every episode.
+
+Outcomes are committed in the order of the plan whatever order they end in, so a run on Ray numbers episodes as a local one
+does and the two corpora are equal to the byte.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ingest.corpus.commit import Committer, datasets_of
+from ingest.corpus.layout import Corpus
+from ingest.corpus.ledger import Ledger
+from ingest.corpus.recovery import recover
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.tombstones import FORGOTTEN
+from ingest.executors.inline import Executor
+from ingest.executors.node_proof import shared
+from ingest.pipeline.guarded import DISK_FULL, guarded, is_doubtful
+from ingest.pipeline.plan import Plan, Request, files_of
+from ingest.pipeline.process import Work
+from ingest.recipe import Limits
+from ingest.storage.local import LocalStorage
+from schemas.episode import EpisodeRef
+from schemas.errors import Code, InvariantError, TransientError
+from schemas.outcome import Outcome, State, WorkerFailure
+
+ABSENT = (Code.MISSING_FILE.value, Code.MISSING_SHARD.value, Code.MISSING_VIDEO.value)
+MAX_WAITING = 10_000  # outcomes that wait for their turn
+MAX_ATTEMPTS = 20  # of one episode in one run, machines that went away included
+BATCH_EPISODES = 1000  # to a snapshot, until a run has committed fifty times that
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Counts of one run; `adds_up` is rule 2 of the house."""
+
+    discovered: int
+    committed: int = 0
+    filtered: int = 0
+    quarantined: int = 0
+    failed: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)  # of `codes`, no quarantine
+    timesteps: int = 0
+    video_s: float = 0.0
+    committed_before: int = 0
+    stale: int = 0
+    lacks_cameras: int = (
+        0  # of `committed` by this run: kept without a camera whose file is not there
+    )
+
+    @property
+    def absent(self) -> int:
+        """Quarantined because the data is not on the disk at all."""
+        return sum(self.codes[code] for code in ABSENT)
+
+    @property
+    def ended(self) -> int:
+        return self.committed + self.filtered + self.quarantined + self.failed
+
+    @property
+    def not_reached(self) -> int:
+        """What an interrupted run leaves to the next one; 0 after a run that ended by itself."""
+        return self.discovered - self.ended
+
+    @property
+    def adds_up(self) -> bool:
+        return self.not_reached == 0
+
+    def count(self, outcome: Outcome, state: State, episodes: int) -> None:
+        setattr(self, state.value, getattr(self, state.value) + episodes)
+        if outcome.code:
+            self.codes[outcome.code] += episodes
+            self.failures[outcome.code] += episodes if state is State.FAILED else 0
+        if state is State.COMMITTED:
+            self.timesteps += outcome.num_frames
+            self.video_s += outcome.video_s
+            lacking = outcome.staged is not None and outcome.staged.episode.get("absent_cameras")
+            self.lacks_cameras += bool(lacking)
+
+
+Progress = Callable[[Tally], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What `jobs/` knows and the library must not ask for: identity, clock, and whom to tell."""
+
+    run_id: str
+    command: str
+    now: Callable[[], Any]  # timezone-aware datetime
+    monotonic_s: Callable[[], float]
+    progress: Progress = lambda tally: None
+    flush_every_s: float = 15.0
+
+
+def ingest(
+    request: Request,
+    plan: Plan,
+    *,
+    corpus: Corpus,
+    current: Snapshot,
+    executor: Executor,
+    limits: Limits,
+    context: RunContext,
+    disk: LocalStorage,
+) -> Tally:
+    """Run a plan against a corpus that this process holds the writer lock of.
+
+    Raises:
+        TransientError: the disk is full or another writer was first; what is committed stays, run again.
+    """
+    started_at = context.now()
+    datasets = datasets_of(corpus.root, current)
+    recover(corpus, disk, current, datasets)
+    committer = Committer(
+        corpus=corpus, disk=disk, run_id=context.run_id, parent=current, datasets=datasets
+    )
+    run = _Run(request, plan, corpus, committer, limits, context, disk)
+
+    def finish() -> Tally:
+        run.flush()
+        # Not `run.tally`: an interrupt may fall between handing an episode to the committer and counting it.
+        lasting = _tally_of(plan, committer.ends)
+        is_known = _is_known(corpus, current, plan)
+        committer.flush(
+            {
+                "sources": [] if is_known else [_source_row(request, plan, context)],
+                "runs": [_run_row(request, executor, lasting, context, started_at)],
+            }
+        )
+        return lasting
+
+    try:
+        run.leave_out()
+        with shared(
+            executor,
+            corpus,
+            disk,
+            files=partial(files_of, request, plan.todo),
+            adapter=request.source,
+            is_doubtful=is_doubtful,
+        ):
+            for work, result in executor.run(run.next_work, guarded):
+                run.take(work, result)
+    except KeyboardInterrupt:
+        # Stopped in the middle of a flush, the numbering is ahead of what is committed: leave that to recovery.
+        if not committer.is_broken_off:
+            finish()
+        raise
+    if not run.tally.adds_up:
+        raise InvariantError(f"discovered {run.tally.discovered}, accounted for {run.tally.ended}")
+    lasting = finish()
+    if lasting.ended != run.tally.ended:
+        raise InvariantError(f"counted {run.tally.ended}, committed the ends of {lasting.ended}")
+    return run.tally
+
+
+class _Run:
+    """The moving parts of one run: what to hand out next, what came back, what waits for its turn."""
+
+    def __init__(
+        self,
+        request: Request,
+        plan: Plan,
+        corpus: Corpus,
+        committer: Committer,
+        limits: Limits,
+        context: RunContext,
+        disk: LocalStorage,
+    ) -> None:
+        self.request, self.plan, self.corpus = request, plan, corpus
+        self.committer, self.limits, self.context = committer, limits, context
+        self.ledger = Ledger(disk, corpus.ledger, context.run_id)
+        self.fresh = iter(plan.todo)
+        self.again: deque[Work] = deque()
+        self.deaths: Counter[str] = Counter()
+        self.attempts: Counter[str] = Counter()
+        self.order = deque(ref.uid for ref in plan.todo)  # not yet handed to the committer
+        self.ready: dict[str, tuple[Work, Outcome]] = {}
+        self.started_s = self.last_flush_s = context.monotonic_s()
+        self.tally = _tally_of(plan, {})
+
+    def leave_out(self) -> None:
+        """What was forgotten counts as filtered, run after run: nothing vanishes without a word."""
+        for ref in self.plan.forgotten:
+            outcome = Outcome(
+                uid=ref.uid,
+                state=State.FILTERED,
+                code=FORGOTTEN,
+                message="erased by eicorpus forget; ingest --restore brings it back",
+            )
+            work = self._work(ref)
+            verdict = self._verdict(work, outcome, State.FILTERED)
+            self.committer.add(outcome, verdict, Path(work.staging), episodes=ref.stands_for)
+            self.tally.count(outcome, State.FILTERED, ref.stands_for)
+
+    def next_work(self) -> Work | None:
+        work = self.again.popleft() if self.again else self._fresh_work()
+        if work is not None:
+            self.attempts[work.ref.uid] += 1
+            self.ledger.attempt(work.ref.uid, self.attempts[work.ref.uid])
+        return work
+
+    def _fresh_work(self) -> Work | None:
+        # Outcomes wait for the first of the plan; a hanging one must not let them pile up without bound.
+        ref = next(self.fresh, None) if len(self.ready) < MAX_WAITING else None
+        return None if ref is None else self._work(ref)
+
+    def _work(self, ref: EpisodeRef) -> Work:
+        return Work(
+            ref=ref,
+            adapter=self.request.source,
+            recipe=self.request.recipe,
+            staging=str(self.corpus.staged(ref.uid, self.plan.digest)),
+            options_digest=self.plan.options_digest,
+            assets=self.plan.assets,
+            num_threads=self.limits.threads_per_episode,
+        )
+
+    def take(self, work: Work, result: Outcome | WorkerFailure) -> None:
+        """One result: a death may be tried again, an outcome waits for its turn in plan order."""
+        uid = work.ref.uid
+        if isinstance(result, WorkerFailure):
+            self.deaths[uid] += not result.node_lost
+            self.ledger.death(uid, result)
+            is_hopeless = self.attempts[uid] >= MAX_ATTEMPTS
+            if self.deaths[uid] < self.limits.deaths_to_quarantine and not is_hopeless:
+                self.again.append(work)
+                return
+            result = Outcome(
+                uid=uid, state=State.QUARANTINED, code=result.code.value, message=result.how
+            )
+        self.ready[uid] = (work, result)
+        self._hand_over()
+        self.context.progress(self.tally)
+        if result.code == DISK_FULL:
+            self.flush()
+            raise TransientError(
+                f"the disk is full ({result.message}); make room and run the same command again",
+                where=str(self.corpus.root),
+            )
+
+    def _hand_over(self) -> None:
+        while self.order and self.order[0] in self.ready:
+            work, outcome = self.ready.pop(self.order.popleft())
+            state = _ended(outcome)
+            verdict, folder = self._verdict(work, outcome, state), Path(work.staging)
+            self.committer.add(outcome, verdict, folder, episodes=work.ref.stands_for)
+            self.tally.count(outcome, state, work.ref.stands_for)
+        if self.committer.pending and self._is_due():
+            self.flush()
+
+    def _is_due(self) -> bool:
+        """A batch is a 50th of what this run has done so far, so that snapshots grow with the logarithm of its length.
+
+        A stop costs little however large the batch is: what is staged stays staged.
+        """
+        now_s = self.context.monotonic_s()
+        is_full = len(self.committer.pending) >= max(BATCH_EPISODES, self.tally.committed // 50)
+        patience_s = max(self.context.flush_every_s, (now_s - self.started_s) / 50)
+        return is_full or now_s - self.last_flush_s >= patience_s
+
+    def flush(self) -> None:
+        self.ledger.ends((outcome, _ended(outcome)) for outcome in self.committer.flush())
+        self.last_flush_s = self.context.monotonic_s()
+
+    def _verdict(self, work: Work, outcome: Outcome, state: State) -> dict[str, Any]:
+        ref = work.ref
+        return {
+            "uid": ref.uid,
+            "source": ref.source,
+            "dataset": ref.dataset,
+            "episode_id": ref.episode_id,
+            "state": state.value,
+            "code": outcome.code,
+            "message": outcome.message,
+            "attempts": self.attempts[ref.uid],
+            "run_id": self.context.run_id,
+        }
+
+
+def _tally_of(plan: Plan, ends: Mapping[str, int]) -> Tally:
+    """What earlier runs did of a plan, and `ends` of this one: state -> episodes."""
+    tally = Tally(
+        discovered=plan.discovered,
+        committed=plan.done + plan.stale,
+        committed_before=plan.done + plan.stale,
+        stale=plan.stale,
+    )
+    for ref, code, _ in plan.poisoned:
+        tally.quarantined += ref.stands_for
+        tally.codes[code] += ref.stands_for
+    for state, episodes in ends.items():
+        setattr(tally, state, getattr(tally, state) + episodes)
+    return tally
+
+
+def _ended(outcome: Outcome) -> State:
+    return State.COMMITTED if outcome.state is State.STAGED else outcome.state
+
+
+def _is_known(corpus: Corpus, current: Snapshot, plan: Plan) -> bool:
+    """Whether the sources table already says all this."""
+    rows = current.read(corpus.root, "sources").to_pylist()
+    facts = [fact.as_row() for fact in plan.info.facts]
+    return any(
+        row["source"] == plan.info.source
+        and row["dataset"] == plan.info.dataset
+        and row["adapter_version"] == plan.adapter_version
+        and row["facts"] == facts
+        for row in rows
+    )
+
+
+def _source_row(request: Request, plan: Plan, context: RunContext) -> dict[str, Any]:
+    info = plan.info
+    return {
+        "source": info.source,
+        "dataset": info.dataset,
+        "root": str(request.root),
+        "adapter_version": plan.adapter_version,
+        "licence": info.licence.name,
+        "licence_class": info.licence.licence_class,
+        "facts": [fact.as_row() for fact in info.facts],
+        "notes": list(info.notes),
+        "run_id": context.run_id,
+    }
+
+
+def _run_row(
+    request: Request, executor: Executor, tally: Tally, context: RunContext, started_at: Any
+) -> dict[str, Any]:
+    return {
+        "run_id": context.run_id,
+        "command": context.command,
+        "started_at": started_at,
+        "finished_at": context.now(),
+        "executor": executor.name,
+        "recipe_digest": request.recipe.digest,
+        "recipe_json": request.recipe.canonical_json(),
+        "discovered": tally.discovered,
+        "committed": tally.committed,
+        "filtered": tally.filtered,
+        "quarantined": tally.quarantined,
+        "failed": tally.failed,
+        "not_reached": tally.not_reached,
+    }
+
+
+def is_within_allowance(tally: Tally, limits: Limits) -> bool:
+    """Whether what was lost stays within what the caller stated.
+
+    The allowance is for data that is THERE: a partial download is reported, and is no failure, unless nothing came in.
+    """
+    present = max(tally.discovered - tally.absent, 1)
+    return (
+        (tally.committed + tally.filtered > 0 or tally.discovered == 0)
+        and (tally.quarantined - tally.absent) / present <= limits.max_quarantined_ratio
+        and tally.failed / present <= limits.max_failed_ratio
+    )

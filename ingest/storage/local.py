@@ -1,0 +1,314 @@
+"""Every lasting change to a corpus goes through a `LocalStorage`: rooted, atomic, and durable in an order that it makes explicit.
+
+Rooted: each operation names something under one folder, walks there component by component and follows no link at the moment of use, so
+that what a hostile corpus calls a folder cannot lead a write or a removal elsewhere. Durable: an operation alone survives a kill;
+`sync` makes everything done so far survive a power cut, and raises when the disk has lost some of it. All of it goes through one
+`FileSystem`, which tests replace.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedRandom
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from ingest.storage.file_system import FileSystem
+from ingest.storage.rooted import Rooted
+from ingest.storage.unsynced import Unsynced
+from schemas.errors import TransientError
+from schemas.within import OutsideCorpus, within
+
+__all__ = ["HALF_SUFFIX", "FileSystem", "LocalStorage", "OutsideCorpus", "within"]
+
+HALF_SUFFIX = ".part"  # a file `.<name>.part` is being written, or was when the power went
+# What file systems say that have no hard links, or no rename that refuses to replace.
+_CANNOT = frozenset(
+    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EMLINK, errno.EXDEV}
+)
+
+
+class LocalStorage:
+    """Files and folders under one root; every path leads there.
+
+    Without a root the whole machine is it, and no component of a path may be a link.
+    """
+
+    def __init__(self, root: Path = Path("/"), system: FileSystem | None = None) -> None:
+        self.system = system or FileSystem()
+        self._rooted = Rooted(root, self.system)
+        self._unsynced = Unsynced(self.system)
+
+    @property
+    def root(self) -> Path:
+        return self._rooted.root
+
+    def at(self, root: Path) -> Self:
+        """The same storage under another root; one `sync` serves both."""
+        other = copy.copy(self)
+        other._rooted = Rooted(root, self.system)
+        return other
+
+    # --- changing ----------------------------------------------------------------------------------------------------
+
+    def make_dir(self, path: Path) -> None:
+        """Make a folder and those above it; one that is there stays."""
+        parts = self._rooted.parts(path)
+        if not self.root.exists():
+            self._make_root()
+        for changed in self._rooted.make(parts):
+            self._changed(changed)
+
+    def write(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
+        """Write a whole file atomically: readers see the old one or the new one.
+
+        `is_durable`: the bytes are on the disk before the name appears, for workers, whose files another process's `sync` does not know.
+        """
+        with self._writing(path, is_durable=is_durable) as file:
+            file.write(data)
+
+    @contextmanager
+    def writing(self, path: Path, *, is_durable: bool = False) -> Iterator[BufferedRandom]:
+        """As `write`, for what memory should not hold at once: the file appears when the block ends, and never if it raises."""
+        with self._writing(path, is_durable=is_durable) as file:
+            yield file
+
+    def create(self, path: Path, data: bytes) -> None:
+        """Write a file that nobody looks for before a snapshot names it: no rename needed."""
+        *above, name = self._rooted.parts(path)
+        with self._rooted.folder(above) as folder, self._rooted.created(name, folder) as file:
+            file.write(data)
+        self._changed(above, name)
+
+    def append(self, path: Path, data: bytes) -> None:
+        *above, name = self._rooted.parts(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with self._rooted.folder(above) as folder:
+            handle = self._rooted.opened(name, flags, folder)
+            try:
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[self.system.write(handle, rest) :]
+            finally:
+                self.system.close(handle)
+        self._changed(above, name)
+
+    def place(self, source: Path, target: Path) -> None:
+        """Make `target` the same file as `source` (hard link; a copy where there are none), replacing what is there."""
+        *from_above, from_name = self._rooted.parts(source)
+        *above, name = self._rooted.parts(target)
+        part = f".{name}{HALF_SUFFIX}"
+        with self._rooted.folder(from_above) as from_folder, self._rooted.folder(above) as folder:
+            self._rooted.unlink(part, folder)
+            with self._rooted.reading(from_name, from_folder) as opened:
+                try:
+                    self.system.link(from_name, part, old_dir=from_folder, new_dir=folder)
+                except OSError as error:
+                    if error.errno not in _CANNOT:
+                        raise
+                    self._copy(opened, part, folder)
+            self.system.rename(part, name, old_dir=folder, new_dir=folder)
+        self._changed(above, name)
+
+    def adopt(self, paths: Iterable[Path]) -> None:
+        """Let the next `sync` cover files that something else wrote (libav, a worker), with all folders that hold them."""
+        for path in paths:
+            *above, name = self._rooted.parts(path)
+            for depth in range(len(above)):
+                self._changed(above[:depth])
+            self._changed(above, name)
+
+    def publish(self, path: Path, data: bytes) -> bool:
+        """Create `path` with `data` only if it does not exist; False when someone was first.
+
+        The file is complete and durable before its name appears, and the name is durable when this returns.
+
+        Raises:
+            TransientError: another process is publishing it, on a file system without hard links.
+        """
+        *above, name = self._rooted.parts(path)
+        part = f".{name}.{os.getpid()}{HALF_SUFFIX}"
+        with self._rooted.folder(above) as folder:
+            try:
+                with self._rooted.created(part, folder) as file:
+                    file.write(data)
+                    file.flush()
+                    self._unsynced.fsync(file.fileno())
+                is_mine = self._named(part, name, folder)
+            finally:
+                self._rooted.unlink(part, folder)
+            self._unsynced.fsync(folder)
+        self._unsynced.sync_above(self.root, above)
+        return is_mine
+
+    def publish_dir(self, path: Path, files: Mapping[str, bytes]) -> bool:
+        """Create the folder `path` with all its files only if there is nothing of that name; False when someone was first.
+
+        Every file is complete and durable before the name appears, and the name appears at once: a folder cannot be renamed
+        onto one that holds something.
+        """
+        *above, name = self._rooted.parts(path)
+        part = path.with_name(f".{name}.{os.getpid()}{HALF_SUFFIX}")
+        self.remove_tree(part)
+        self.make_dir(part)
+        for each, data in files.items():
+            self.write(part / each, data, is_durable=True)
+        self._unsynced.sync_above(self.root, self._rooted.parts(part))
+        with self._rooted.folder(above) as folder:
+            try:
+                self.system.rename(part.name, name, old_dir=folder, new_dir=folder)
+            except OSError as error:
+                self.remove_tree(part)
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    return False
+                raise
+            self._unsynced.fsync(folder)
+        return True
+
+    def truncate(self, path: Path, size: int) -> None:
+        *above, name = self._rooted.parts(path)
+        with self._rooted.folder(above) as folder:
+            handle = self._rooted.opened(name, os.O_WRONLY, folder)
+            try:
+                self.system.truncate(handle, size)
+            finally:
+                self.system.close(handle)
+        self._changed(above, name)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, or a link itself; what has already gone is no error."""
+        *above, name = self._rooted.parts(path)
+        try:
+            with self._rooted.folder(above) as folder:
+                self._rooted.unlink(name, folder)
+        except FileNotFoundError:
+            return
+        self._changed(above)
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a folder with all that is in it, of links only themselves; what has already gone is no error.
+
+        Raises:
+            OutsideCorpus: folders lie deeper in each other than any corpus has them.
+        """
+        *above, name = self._rooted.parts(path)
+        try:
+            with self._rooted.folder(above) as folder:
+                self._rooted.remove_all(name, folder)
+        except FileNotFoundError:
+            return
+        self._changed(above)
+
+    def sync(self) -> None:
+        """Make everything done so far survive a power cut.
+
+        Raises:
+            OSError: the disk has lost some of it; nothing that relies on it may be published.
+        """
+        self._unsynced.sync()
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self, path: Path) -> Iterator[BinaryIO]:
+        """A regular file, opened without following a link.
+
+        Raises:
+            OutsideCorpus: it is something else.
+        """
+        *above, name = self._rooted.parts(path)
+        with self._rooted.folder(above) as folder, self._rooted.reading(name, folder) as file:
+            yield file
+
+    def read(self, path: Path, *, most: int = -1) -> bytes:
+        """The bytes of a regular file, at most so many."""
+        with self.reading(path) as file:
+            return file.read(most)
+
+    def check(self) -> None:
+        """Try what a commit needs, so that a file system that cannot do it is known before any work.
+
+        Raises:
+            OSError: it cannot.
+        """
+        name, *parts = [f".probe{n}.{os.getpid()}{HALF_SUFFIX}" for n in ("", "1", "2")]
+        with self._rooted.folder(()) as folder:
+            try:
+                self._rooted.unlink(name, folder)  # a killed process may have had our number
+                answers = []
+                for part in parts:
+                    with self._rooted.created(part, folder):
+                        pass
+                    answers.append(self._named(part, name, folder))
+            finally:
+                for each in (name, *parts):
+                    self._rooted.unlink(each, folder)
+        if answers != [True, False]:
+            raise OSError(errno.EOPNOTSUPP, "cannot create a file only if it is absent")
+
+    # --- how ---------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self, path: Path, *, is_durable: bool) -> Iterator[BufferedRandom]:
+        *above, name = self._rooted.parts(path)
+        part = f".{name}{HALF_SUFFIX}"
+        with self._rooted.folder(above) as folder:
+            try:
+                with self._rooted.created(part, folder) as file:
+                    yield file
+                    file.flush()
+                    if is_durable:
+                        self._unsynced.fsync(file.fileno())
+            except BaseException:
+                self.remove(path.with_name(part))
+                raise
+            self.system.rename(part, name, old_dir=folder, new_dir=folder)
+        self._changed(above, *([] if is_durable else [name]))
+
+    def _make_root(self) -> None:
+        """The root is the caller's to name, links on the way to it are the caller's too."""
+        machine = Rooted(Path(self.root.anchor), self.system)
+        full = self.root.parent.resolve() / self.root.name
+        for changed in machine.make(machine.parts(full)):
+            self._unsynced.add(machine.root, changed)
+
+    def _changed(self, above: Iterable[str], *names: str) -> None:
+        self._unsynced.add(self.root, tuple(above), *names)
+
+    def _copy(self, opened: BinaryIO, part: str, folder: int) -> None:
+        with self._rooted.created(part, folder) as file:
+            while piece := opened.read(2**20):
+                file.write(piece)
+
+    def _named(self, part: str, name: str, folder: int) -> bool:
+        """Give the finished file `part` its name unless that is taken."""
+        for way in (self.system.link, self.system.rename_new, self._claimed):
+            try:
+                way(part, name, old_dir=folder, new_dir=folder)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _CANNOT:
+                    raise
+            else:
+                return True
+        raise OSError(errno.EOPNOTSUPP, "cannot create a file only if it is absent", name)
+
+    def _claimed(self, part: str, name: str, *, old_dir: int, new_dir: int) -> None:
+        """The last way: only one process can make a folder, and the one that made it looks and renames."""
+        claim = f".{name}.claim{HALF_SUFFIX}"
+        try:
+            self.system.make_dir(claim, dir_fd=new_dir)
+        except FileExistsError as error:
+            found = f"another process publishes {name}, or was stopped while it did ({claim})"
+            raise TransientError(f"{found}; run `eicorpus gc` when no other runs") from error
+        try:
+            if name in os.listdir(new_dir):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+            self.system.rename(part, name, old_dir=old_dir, new_dir=new_dir)
+        finally:
+            self.system.remove_dir(claim, dir_fd=new_dir)

@@ -1,0 +1,58 @@
+"""Lock files of a corpus. The kernel lets go when a process dies, however it dies; what a file says is for people, so it need not last."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ingest.storage.write_refusal import refused_write
+from schemas.within import OutsideCorpus
+
+
+def open_lock(path: Path) -> int:
+    """The file that is locked, open; made when absent.
+
+    Raises:
+        ConfigError: it cannot be opened, or is no plain file.
+        TransientError: the disk is full, or fails.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise OutsideCorpus("is no plain file; remove it", where=str(path)) from error
+        raise refused_write(error, path) from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OutsideCorpus("is no plain file; remove it", where=str(path))
+    return handle
+
+
+@contextmanager
+def held_with_others(path: Path, sweep: Callable[[], None]) -> Iterator[None]:
+    """Hold a lock that any number of processes hold at a time; who finds no other holder removes what killed ones left.
+
+    What a holder makes inside the block is never swept, because a sweep needs the lock for itself.
+    """
+    handle = open_lock(path)
+    try:
+        if _is_alone(handle):
+            sweep()
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_alone(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

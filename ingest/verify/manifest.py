@@ -1,0 +1,193 @@
+"""Is a manifest still what it was published as, and does the corpus still hold what it names? Only reads.
+
+Files are compared with the `artifacts` of the latest snapshot and with the digests of latents in the rows; episodes with their content digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.compute as pc
+
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus
+from ingest.corpus.manifest_folders import manifest_folder
+from ingest.corpus.snapshot import Snapshot
+from ingest.curation.manifests.issue import Fault, Flaw
+from ingest.storage.local import within
+from ingest.verify.files import differs_from_catalog, in_batches, measured, problem_opening
+from ingest.verify.finding import Check
+from ingest.verify.manifest_meta import meta_flaws
+from ingest.verify.manifest_page import page_flaws, unread_notes
+from schemas.manifest import (
+    ManifestFacts,
+    Redaction,
+    load_redaction,
+    load_rows,
+    odd_num_rows,
+    read_page,
+    rows_sha256,
+)
+
+ERASED = "erased; readers leave it out, build a new manifest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """`notes` are no faults: the corpus has grown, say."""
+
+    facts: ManifestFacts
+    flaws: tuple[Flaw, ...]
+    notes: tuple[str, ...]
+    files: int
+
+
+def verify_manifest(
+    corpus: Corpus,
+    corpus_uid: str,
+    name: str,
+    *,
+    is_quick: bool = False,
+    workers: int = 2,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Verified:
+    """Everything about one manifest; `is_quick` compares sizes of files, not their content.
+
+    Raises:
+        ConfigError: there is no such manifest, or its page cannot be read.
+    """
+    folder = manifest_folder(corpus.root, name)
+    facts, odd_page = read_page(folder)
+    rows = load_rows(folder)
+    current = snapshot.load(corpus.root)
+    taken_out = load_redaction(folder)
+    digest = rows_sha256(rows)
+    is_as_published = digest in {facts.rows_sha256, *taken_out.rows_sha256}
+    flaws = list(
+        _whole_flaws(corpus, corpus_uid, facts, current, "" if is_as_published else digest)
+    )
+    flaws += page_flaws(facts, odd_page, odd_num_rows(facts, rows.num_rows, taken_out))
+    flaws += meta_flaws(corpus.root, current, rows["dataset_path"].unique().to_pylist())
+    flaws += _taken_out(corpus.root, current, taken_out)
+    frame = pl.DataFrame(rows.select(["uid", "dataset_path", "episode_index", "content_sha256"]))
+    flaws += _episode_flaws(corpus.root, current, frame.unique("uid"))
+    files = [*_artifacts(corpus.root, current, frame), *_latents(rows)]
+    check = partial(_file_flaws, corpus.root, is_quick=is_quick)
+    with ThreadPoolExecutor(workers) as pool:
+        for done, found in enumerate(in_batches(pool, check, files), start=1):
+            flaws += found
+            progress(done, len(files))
+    notes = [] if odd_page else unread_notes(facts)
+    if current.number > facts.snapshot:
+        notes.append(
+            f"built from snapshot {facts.snapshot}, the corpus is now at {current.number}: "
+            "what was added since is not in it"
+        )
+    return Verified(
+        facts=facts, flaws=tuple(sorted(set(flaws))), notes=tuple(notes), files=len(files)
+    )
+
+
+def _whole_flaws(
+    corpus: Corpus, corpus_uid: str, facts: ManifestFacts, current: Snapshot, odd_sha256: str
+) -> Iterator[Flaw]:
+    folder = f"manifests/{facts.name}"
+    if odd_sha256:
+        message = (
+            f"its rows have the digest {odd_sha256}, it was published with {facts.rows_sha256}"
+        )
+        yield Flaw(what=folder, fault=Fault.ROWS_CHANGED, message=f"{message}; restore it")
+    if facts.corpus_uid != corpus_uid:
+        message = f"it was built from corpus {facts.corpus_uid}, this is {corpus_uid}"
+        yield Flaw(what=folder, fault=Fault.OTHER_CORPUS, message=message)
+    path = corpus.path(f"{snapshot.FOLDER}/{facts.snapshot:08d}.json")
+    if not path.is_file():
+        message = f"snapshot {facts.snapshot}, which it was built from, is not here (latest: {current.number})"
+        yield Flaw(what=folder, fault=Fault.SNAPSHOT_GONE, message=message)
+
+
+def _episode_flaws(root: Path, current: Snapshot, wanted: pl.DataFrame) -> Iterator[Flaw]:
+    """Episodes that were forgotten, are gone, or are others now."""
+    columns = ["uid", "dataset_path", "episode_index", "content_sha256"]
+    have = pl.DataFrame(current.read(root, "episodes", columns))
+    forgotten = set(current.read(root, "tombstones", ["uid"])["uid"].to_pylist())
+    for uid in wanted.join(have, on="uid", how="anti")["uid"].sort():
+        fault, message = Fault.EPISODE_GONE, f"not in snapshot {current.number}"
+        if uid in forgotten:
+            fault, message = Fault.FORGOTTEN, ERASED
+        yield Flaw(what=uid, fault=fault, message=message)
+    both = wanted.join(have, on="uid", suffix="_now")
+    is_other = pl.any_horizontal(pl.col(c) != pl.col(f"{c}_now") for c in columns[1:])
+    for row in both.filter(is_other).sort("uid").iter_rows(named=True):
+        changed = [c for c in columns[1:] if row[c] != row[f"{c}_now"]]
+        said = "; ".join(f"{c} was {row[c]}, is {row[f'{c}_now']}" for c in changed)
+        yield Flaw(what=row["uid"], fault=Fault.EPISODE_CHANGED, message=said)
+
+
+def _taken_out(root: Path, current: Snapshot, done: Redaction) -> Iterator[Flaw]:
+    """Episodes whose rows an erasure took out, by the uid in their tombstones."""
+    if not done.erased:
+        return
+    columns = ["uid", "dataset_path", "episode_index"]
+    buried = {
+        (row["dataset_path"], row["episode_index"]): row["uid"]
+        for row in current.read(root, "tombstones", columns).to_pylist()
+    }
+    for each in done.erased:
+        place = (each.dataset_path, each.episode_index)
+        what = buried.get(place, f"{each.dataset_path} episode {each.episode_index}")
+        yield Flaw(what=what, fault=Fault.FORGOTTEN, message=ERASED)
+
+
+def _artifacts(root: Path, current: Snapshot, frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Data and videos of the manifest's episodes: path, num_bytes, sha256."""
+    columns = ["uid", "kind", "path", "num_bytes", "sha256"]
+    only = pc.field("kind").isin(["data", "video"])
+    have = pl.DataFrame(current.read(root, "artifacts", columns, only=only))
+    mine = have.join(frame.select("uid").unique(), on="uid", how="semi").unique("path", keep="last")
+    return mine.select("path", "num_bytes", "sha256").sort("path").to_dicts()
+
+
+def _latents(rows: Any) -> list[dict[str, Any]]:
+    """Files of latents; their size is not known."""
+    frame = pl.DataFrame(rows.select(["latents"])).explode("latents").drop_nulls()
+    if not len(frame):
+        return []
+    return (
+        frame.unnest("latents")
+        .select("path", "sha256")
+        .unique("path")
+        .sort("path")
+        .with_columns(num_bytes=pl.lit(None, dtype=pl.Int64))
+        .to_dicts()
+    )
+
+
+def _file_flaws(root: Path, file: dict[str, Any], *, is_quick: bool) -> list[Flaw]:
+    """What is wrong with one file, or nothing."""
+    path = file["path"]
+    problem = problem_opening(root, path)
+    if problem is not None:
+        is_missing = problem.check is Check.FILE_MISSING
+        fault = Fault.FILE_MISSING if is_missing else Fault.FILE_UNREADABLE
+        return [Flaw(what=path, fault=fault, message=problem.message)]
+    if file["num_bytes"] is None:
+        found = "" if is_quick else measured(within(root, path))[1]
+        same = is_quick or found == file["sha256"]
+        said = f"sha256 {found}, the manifest says {file['sha256']}"
+        return [] if same else [Flaw(what=path, fault=Fault.FILE_CHANGED, message=said)]
+    size = within(root, path).stat().st_size
+    if is_quick:
+        said = f"{size} bytes, committed with {file['num_bytes']}"
+        same = size == file["num_bytes"]
+        return [] if same else [Flaw(what=path, fault=Fault.FILE_CHANGED, message=said)]
+    return [
+        Flaw(what=path, fault=Fault.FILE_CHANGED, message=each.message)
+        for each in differs_from_catalog(root, path, file)
+    ]

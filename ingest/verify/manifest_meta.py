@@ -1,0 +1,82 @@
+"""Do the `meta` files of the datasets that a manifest names still say how to read them: which element of a vector is what, at which rate?
+
+Data files and videos are compared by their digests; `meta/` grows with every commit and has none. What is not a count of episodes in it
+follows from the catalog alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ingest.corpus.committed_episodes import empty_datasets
+from ingest.corpus.lerobot_meta import ERASED_KEY, LINES_KEY, whole_files
+from ingest.corpus.snapshot import Snapshot
+from ingest.curation.manifests.issue import Fault, Flaw
+from ingest.storage.local import within
+from ingest.verify.files import problem_opening
+from ingest.verify.finding import Check, excerpt
+from schemas.json_text import parse_json
+
+HOW = "remove this dataset's meta/eicorpus.json and run any `eicorpus ingest` into this corpus: meta/ is made again"
+# Keys that grow with episodes.
+GROWING = frozenset(
+    [
+        "total_episodes",
+        "total_frames",
+        "total_tasks",
+        "total_videos",
+        "total_chunks",
+        "splits",
+        "episodes",
+        ERASED_KEY,
+        LINES_KEY,
+    ]
+)
+
+
+def meta_flaws(root: Path, current: Snapshot, dataset_paths: Iterable[str]) -> Iterator[Flaw]:
+    """Every key that is not what the catalog says; a dataset that the snapshot lacks is told by its episodes."""
+    datasets = empty_datasets(root, current)
+    for path in sorted(set(dataset_paths) & datasets.keys()):
+        for name, content in whole_files(datasets[path]).items():
+            yield from _file_flaws(root, f"{path}/meta/{name}", parse_json(content))
+
+
+def _file_flaws(root: Path, path: str, wanted: Mapping[str, Any]) -> Iterator[Flaw]:
+    problem = problem_opening(root, path)
+    if problem is not None:
+        is_missing = problem.check is Check.FILE_MISSING
+        fault = Fault.FILE_MISSING if is_missing else Fault.FILE_UNREADABLE
+        yield Flaw(what=path, fault=fault, message=problem.message)
+        return
+    try:
+        found = dict(parse_json(within(root, path).read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        yield Flaw(what=path, fault=Fault.FILE_UNREADABLE, message=f"no JSON object: {error}")
+        return
+    places = [
+        p
+        for k in sorted((wanted.keys() | found.keys()) - GROWING)
+        for p in _odd(k, found.get(k), wanted.get(k))
+    ]
+    if places:
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        said = f"{'; '.join(places[:3])}{more}"
+        yield Flaw(what=path, fault=Fault.META_CHANGED, message=f"{said}; {HOW}")
+
+
+def _odd(place: str, found: Any, wanted: Any) -> Iterator[str]:
+    """The innermost places where two JSON values differ."""
+    if found == wanted:
+        return
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(found.keys() | wanted.keys()):
+            yield from _odd(f"{place}.{key}", found.get(key), wanted.get(key))
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        for index, pair in enumerate(zip(found, wanted, strict=True)):
+            yield from _odd(f"{place}[{index}]", *pair)
+    else:
+        yield f"{place} is {excerpt(json.dumps(found))}, the catalog says {excerpt(json.dumps(wanted))}"

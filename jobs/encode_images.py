@@ -1,0 +1,157 @@
+"""`eicorpus latents CORPUS --encoder NAME`: the encoder is opened, the plan told, and the work done here or on Ray."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+
+import typer
+
+from ingest.corpus import snapshot
+from ingest.corpus.layout import Corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.writing import writing
+from ingest.executors.inline import InlineExecutor
+from ingest.executors.local import LocalExecutor
+from ingest.executors.node_proof import sampled_files, shared
+from ingest.executors.ray_actors import RayActors
+from ingest.latents.backends import LocalMaking, Making, RayMaking
+from ingest.latents.cost_estimate import bytes_of, probe
+from ingest.latents.encode_file import PIECE_PICTURES, LatentMaker
+from ingest.latents.plan import todo_of
+from ingest.latents.run import LatentTally, encode_corpus
+from ingest.models.encoder import EncoderChoice, ImageEncoder, num_gpus
+from ingest.storage.local import LocalStorage
+from jobs.cores import usable_cores
+from jobs.disk_space import refuse_without_room
+from jobs.ingest import limits_from
+from jobs.latents_plan import Place, Plan, show_plan
+from jobs.latents_report import Live, show_report
+from jobs.output import gigabytes, warn
+from jobs.ray_token import require_token
+from jobs.run_context import new_run_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PicturesRequest:
+    """What the options say. `workers` None: what suits the device."""
+
+    choice: EncoderChoice
+    cameras: tuple[str, ...]
+    where: str
+    workers: int | None
+    is_on_ray: bool
+    address: str | None
+
+
+def encode(corpus: Corpus, request: PicturesRequest, *, dry_run: bool, as_json: bool) -> None:
+    """Tell the plan, then do it."""
+    choice = request.choice
+    # on Ray the GPUs are the actors': what this process needs of the encoder is its id and a probe
+    held = ImageEncoder.open(replace(choice, device="cpu") if request.is_on_ray else choice)
+    workers = _workers(request, held)
+    if dry_run:
+        place = _on_some_cluster() if request.is_on_ray else _here(held, workers)
+        plan = _plan(corpus, snapshot.load(corpus.root), held, request, place)
+        show_plan(plan, as_json=as_json, is_all=True)
+        return
+    making: Making
+    if request.is_on_ray:
+        actors = _actors(request, workers)
+        batch = choice.batch or PIECE_PICTURES
+        making = RayMaking(choice, held.id, actors, batch, time.monotonic)
+        place = _on(actors)
+    else:
+        making, place = _local(held, workers), _here(held, workers)
+    if _run(corpus, held, making, request, place, as_json=as_json).failed:
+        raise typer.Exit(1)
+
+
+def _workers(request: PicturesRequest, held: ImageEncoder) -> int:
+    """Decode processes. One keeps an encoder on a CPU busy, and more would take its cores."""
+    if request.workers is not None:
+        return request.workers
+    return usable_cores() if request.is_on_ray or held.device == "cuda" else 1
+
+
+def _local(encoder: ImageEncoder, workers: int) -> LocalMaking:
+    executor = LocalExecutor(workers, limits_from()) if workers else InlineExecutor()
+    return LocalMaking(LatentMaker(encoder=encoder, monotonic_s=time.monotonic), executor)
+
+
+def _actors(request: PicturesRequest, workers: int) -> RayActors:
+    if request.address is None:
+        require_token()
+    actors = RayActors(
+        limits_from(),
+        address=request.address,
+        workers=max(workers, 1),
+        notify=warn,
+        gpus_each=0.0 if request.choice.device == "cpu" else request.choice.gpu_share,
+    )
+    actors.connect()  # before a corpus is touched: a wrong address is the caller's mistake
+    return actors
+
+
+def _here(encoder: ImageEncoder, workers: int) -> Place:
+    idle = num_gpus() - 1 if encoder.device == "cuda" else 0
+    return Place(name=encoder.device, workers=max(workers, 1), idle_gpus=max(idle, 0))
+
+
+def _on(actors: RayActors) -> Place:
+    count, gpu_share = actors.planned()
+    workers = actors.num_tasks()
+    return Place(name="Ray", workers=workers, encoders=count, is_measured=gpu_share == 0)
+
+
+def _on_some_cluster() -> Place:
+    """A dry run starts and joins none."""
+    return Place(name="Ray", workers=None, encoders=None, is_measured=False)
+
+
+def _plan(
+    corpus: Corpus, current: Snapshot, held: ImageEncoder, request: PicturesRequest, place: Place
+) -> Plan:
+    todo = todo_of(corpus, current, held.id, cameras=request.cameras, where=request.where)
+    found = probe(todo, held, time.monotonic) if len(todo) else None
+    return Plan(todo=todo, encoder=held, probe=found, place=place, cameras=request.cameras)
+
+
+def _run(
+    corpus: Corpus,
+    held: ImageEncoder,
+    making: Making,
+    request: PicturesRequest,
+    place: Place,
+    *,
+    as_json: bool,
+) -> LatentTally:
+    disk = LocalStorage(corpus.root)
+    with writing(corpus, disk):
+        current = snapshot.load(corpus.root)
+        plan = _plan(corpus, current, held, request, place)
+        if not as_json:
+            show_plan(plan, as_json=False)
+        refuse_without_room(corpus.root, plan.num_bytes, _ways(plan))
+        began_s = time.monotonic()
+        files = partial(sampled_files, corpus.root / "datasets")
+        executor = making.actors if isinstance(making, RayMaking) else InlineExecutor()
+        with Live(plan, time.monotonic) as live, shared(executor, corpus, disk, files=files):
+            tally, current = encode_corpus(
+                plan.todo,
+                current,
+                making,
+                run_id=new_run_id(),
+                disk=disk,
+                progress=live.update,
+            )
+        elapsed_s = time.monotonic() - began_s
+    show_report(plan, tally, current.number, elapsed_s, as_json=as_json)
+    return tally
+
+
+def _ways(plan: Plan) -> str:
+    """To write less."""
+    eight = gigabytes(bytes_of(plan.encoder.choice, plan.num_pictures, "int8"))
+    return f"encode less with --camera NAME, --where SQL or a larger --stride; --dtype int8 would take {eight}"

@@ -1,0 +1,80 @@
+"""Where each named element of a trained action lies in the one vector that all bodies share.
+
+172 = 2 x 86 slots: for left, then right, `delta_position_m` 3, `delta_rotvec_rad` 3, `gripper_opening` 1, `hand_keypoints_m` 63,
+`hand_joints_rad` 16. What a body does not have is masked there, so a batch may mix bodies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.episode import SIDES
+from schemas.errors import ConfigError
+from schemas.hand import joint_names
+
+MAX_HAND_JOINTS = 16  # the most of a robot hand in `schemas/embodiments.yaml`'s data sets
+NUM_KEYPOINT_VALUES = 63
+SIDE_WIDTH = 3 + 3 + 1 + NUM_KEYPOINT_VALUES + MAX_HAND_JOINTS
+ACTION_WIDTH = len(SIDES) * SIDE_WIDTH
+_JOINTS = "hand_joints_rad"
+
+
+@cache
+def slot_names() -> tuple[str, ...]:
+    """[172] what each slot is called."""
+    points = [f"hand_keypoints_m.{joint}.{axis}" for joint in joint_names() for axis in "xyz"]
+    parts = [f"delta_position_m.{axis}" for axis in "xyz"]
+    parts += [f"delta_rotvec_rad.{axis}" for axis in "xyz"]
+    parts += ["gripper_opening", *points]
+    parts += [f"{_JOINTS}.{joint}" for joint in range(MAX_HAND_JOINTS)]
+    return tuple(f"{side}.{part}" for side in SIDES for part in parts)
+
+
+@cache
+def _slots() -> Mapping[str, int]:
+    found = {name: slot for slot, name in enumerate(slot_names())}
+    for side in SIDES:  # a slice of one element has no number
+        found[f"{side}.{_JOINTS}"] = found[f"{side}.{_JOINTS}.0"]
+    return MappingProxyType(found)
+
+
+def part_slots(part: str) -> npt.NDArray[np.int64]:
+    """Slots of one part of one side, `left.delta_position_m` say, in order."""
+    at = [i for i, n in enumerate(slot_names()) if n == part or n.startswith(f"{part}.")]
+    return np.array(at, dtype=np.int64)
+
+
+def part_of_slots() -> npt.NDArray[np.int64]:
+    """[172] a number for each part of each side that a slot belongs to: position, rotation, opening, keypoints, joints."""
+    parts = [".".join(name.split(".")[:2]) for name in slot_names()]
+    return np.array([sorted(set(parts)).index(part) for part in parts], dtype=np.int64)
+
+
+def slots_of(names: Sequence[str], *, where: str) -> npt.NDArray[np.int64]:
+    """[E] the slot of each element.
+
+    Args:
+        names: of `schemas.trained_action.trained_names`.
+        where: whose they are, for the message.
+
+    Raises:
+        ConfigError: a hand has more joints than there are slots, or an element has no slot at all.
+    """
+    leave = "leave it out: `eicorpus manifest build` with --where \"embodiment <> '...'\""
+    for side in SIDES:
+        joints = [n for n in names if n == f"{side}.{_JOINTS}" or n.startswith(f"{side}.{_JOINTS}.")]  # fmt: skip
+        if len(joints) > MAX_HAND_JOINTS:
+            found = f"{len(joints)} joints of the {side} hand; expected at most {MAX_HAND_JOINTS}"
+            raise ConfigError(f"{found}; {leave}", where=where)
+    odd = [name for name in names if name not in _slots()]
+    if odd:
+        found = f"{len(odd)} action elements without a slot, {odd[0]!r} first"
+        raise ConfigError(
+            f"{found}; expected those of training/data/action_layout.py; {leave}", where=where
+        )
+    return np.array([_slots()[name] for name in names], dtype=np.int64)

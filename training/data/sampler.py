@@ -1,0 +1,182 @@
+"""Which samples a global batch has, and what each is trained on. Pure arithmetic on small tables; nothing is read.
+
+With `routing.draw: task` (the default) every batch has a fixed number of samples of each task, and each task draws from places of its own
+(`by_task.py`). With `segment`, places are drawn first and tasks follow from what the places allow (`routing.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import ConfigError, InvariantError
+from schemas.supervision import Task
+from training.data.broken import REDRAWN
+from training.data.by_task import TaskPlaces
+from training.data.rng_keys import Order, endless, key_of, uniform
+from training.data.routing import RoutingSettings, counts_of_batch, routed
+from training.data.sample_index import Anchors, Records, allowed
+from training.data.windows import BIT, Ints, from_bits
+from training.tasks import INDEX, TASKS
+
+MIXED = 11  # purpose of the key by which tasks are mixed over a batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawn:
+    """[B] places in the table of segments, timesteps, and tasks."""
+
+    segment: Ints
+    now: Ints
+    task: Ints
+
+    def part(self, which: Ints | slice) -> Drawn:
+        return Drawn(segment=self.segment[which], now=self.now[which], task=self.task[which])
+
+
+class Draws:
+    """An endless run of global batches."""
+
+    def __init__(
+        self, anchors: Anchors, routing: RoutingSettings, *, seed: int, batch_size: int
+    ) -> None:
+        """
+        Raises:
+            ConfigError: there is nothing to draw, or a batch is smaller than the number of its tasks.
+        """
+        self.anchors, self.routing = anchors, routing
+        self.seed, self.batch_size = seed, batch_size
+        segments = anchors.segments
+        num = np.asarray(segments["num_anchors"], dtype=np.int64)
+        weights = np.where(num > 0, segments["weight"], 0.0)
+        self.places = {
+            task: TaskPlaces(anchors, task, low_policy_share=routing.low_policy_share, seed=seed)
+            for task in routing.trained
+        }
+        # By segment, a low sample that loses the lottery may leave a task without any place though its segment has weight.
+        has_place = any(places.num_draws for places in self.places.values())
+        if not len(num) or weights.sum() <= 0 or not has_place:
+            raise ConfigError(
+                "no sample is left: no segment of this split is long enough for the window and allows a task that "
+                "the recipe gives a share; shorten data.future_s, or look at `eicorpus manifest show`"
+            )
+        self.num_draws = int(num.sum())
+        self.counts = self._counts()
+        self.order = Order(weights=weights, num_anchors=num, num_draws=self.num_draws, seed=seed)
+
+    def _counts(self) -> Ints:
+        """[4] samples of each task in every global batch; nothing for a task that no segment may serve: its share goes to the others."""
+        shares = self.routing.of_tasks()
+        for task, places in self.places.items():
+            shares[INDEX[task]] *= places.num_draws > 0
+        served, least = int((shares > 0).sum()), self.routing.min_per_batch
+        if self.routing.draw == "task" and least and self.batch_size < served:
+            found = f"a global batch of {self.batch_size} has no room for {served} tasks"
+            repair = f"set run.batch_size to {served} or more, or give fewer tasks a share"
+            raise ConfigError(f"{found}; {repair}", where="recipe key run.batch_size")
+        return counts_of_batch(shares, self.batch_size, least)
+
+    @property
+    def unserved(self) -> tuple[Task, ...]:
+        """Tasks with a share or weight that no segment may serve."""
+        return tuple(task for task, places in self.places.items() if not places.num_draws)
+
+    def share_of_segments(self) -> npt.NDArray[np.float64]:
+        """[S] of all draws, in the mean."""
+        if self.routing.draw == "segment":
+            return np.asarray(self.order.weights / self.order.weights.sum())
+        out = np.zeros(len(self.anchors.segments))
+        for task, places in self.places.items():
+            if count := self.counts[INDEX[task]]:
+                out += count / self.batch_size * places.weights / places.weights.sum()
+        return out
+
+    def of_step(self, step: int, rank: int = 0, world_size: int = 1) -> Drawn:
+        """What a rank takes of global batch `step`; one rank of one takes it whole."""
+        share = self.batch_size // world_size
+        mine = np.arange(rank * share, (rank + 1) * share)
+        if self.routing.draw == "task":
+            return self._by_task(step, mine)
+        return self._by_segment(step).part(mine)
+
+    def _by_task(self, step: int, place: Ints) -> Drawn:
+        """Tasks are mixed over the batch, so that ranks and parts have about as much of each."""
+        chance = uniform(key_of(self.seed, step, MIXED), np.arange(self.batch_size))
+        slot = np.argsort(chance, kind="stable")[place]
+        ends = np.cumsum(self.counts)
+        task = np.searchsorted(ends, slot, side="right")
+        index = step * self.counts[task] + slot - (ends - self.counts)[task]
+        segment, anchor = np.empty_like(index), np.empty_like(index)
+        for each, places in self.places.items():
+            of_task = task == INDEX[each]
+            if of_task.any():
+                segment[of_task], anchor[of_task] = places.at(index[of_task])
+        return self._drawn(segment, anchor, task)
+
+    def _by_segment(self, step: int) -> Drawn:
+        first = step * self.batch_size
+        segment, anchor = self._places(np.arange(first, first + self.batch_size))
+        bits = self.anchors.serves[anchor]
+        return self._drawn(segment, anchor, self._tasks(self.anchors.segments[segment], bits, step))
+
+    def redrawn(self, drawn: Drawn, b: int, *, step: int, place: int, attempt: int) -> Drawn:
+        """With another sample of the same task in place of sample `b`, which has this place in global batch `step`."""
+        segment, now = drawn.segment.copy(), drawn.now.copy()
+        key = key_of(self.seed, step, REDRAWN, place, attempt)
+        segment[b], anchor = self.places[TASKS[int(drawn.task[b])]].by_key(key)
+        now[b] = self.anchors.timestep[anchor]
+        return Drawn(segment=segment, now=now, task=drawn.task)
+
+    def _drawn(self, segment: Ints, anchor: Ints, task: Ints) -> Drawn:
+        now = np.asarray(self.anchors.timestep[anchor], dtype=np.int64)
+        return Drawn(segment=segment, now=now, task=task)
+
+    def _places(self, index: Ints) -> tuple[Ints, Ints]:
+        """[B] segment and anchor of draws of the endless run."""
+        segment, anchor = endless(self.order, index)
+        return segment, anchor + self.anchors.segments["first"][segment]
+
+    def _tasks(self, segments: Records, bits: npt.NDArray[np.uint8], step: int) -> Ints:
+        can, may = from_bits(bits), from_bits(np.asarray(segments["may"]))
+        is_low = segments["is_low"] & can[:, INDEX[Task.POLICY]]
+        task = routed(can & may, is_low, self.routing, seed=self.seed, step=step)
+        if (task < 0).any():
+            raise InvariantError("a sample was drawn that may be trained on nothing")
+        return task
+
+    def every(self, task: Task, num_samples: int | None = None) -> Drawn:
+        """All anchors that this task is allowed and possible at, once, in order; or that many of them, evenly spread.
+
+        The tables are gone through twice, for counts and then for the answer: what fits is never in memory whole.
+        """
+        counts = [int(np.count_nonzero(b & BIT[task])) for _, _, b in allowed(self.anchors)]
+        whole = sum(counts)
+        num = whole if num_samples is None else min(num_samples, whole)
+        wanted = np.arange(num) * whole // num  # of those that fit, numbered
+        segment, anchor = np.empty_like(wanted), np.empty_like(wanted)
+        before = 0
+        for count, (of_segment, at, bits) in zip(counts, allowed(self.anchors), strict=True):
+            here = slice(*np.searchsorted(wanted, [before, before + count]))
+            fitting = np.flatnonzero(bits & BIT[task])[wanted[here] - before]
+            segment[here], anchor[here] = of_segment[fitting], at[fitting]
+            before += count
+        now = np.asarray(self.anchors.timestep[anchor], dtype=np.int64)
+        return Drawn(segment=segment, now=now, task=np.full(num, INDEX[task]))
+
+
+def check_lottery(routing: RoutingSettings) -> None:
+    """
+    Raises:
+        ConfigError: low segments may teach the policy by lottery, and nothing else when they lose.
+    """
+    if (
+        routing.draw == "task"
+    ):  # there is no lottery: low segments are drawn for the policy less often
+        return
+    others = [t for t in TASKS if t is not Task.POLICY and routing.weights.get(t, 0.0) > 0]
+    if 0 < routing.low_policy_share < 1 and not others:
+        found = f"low_policy_share {routing.low_policy_share} with no task but policy"
+        repair = "a low sample that loses the draw has nothing to teach: say 0 or 1, or give another task a weight"
+        raise ConfigError(f"{found}: {repair}", where="recipe key routing.low_policy_share")

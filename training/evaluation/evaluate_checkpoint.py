@@ -1,0 +1,191 @@
+"""A checkpoint on a split that it was not trained on: everything that is measured, and a few pictures to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from schemas.errors import ConfigError
+from schemas.manifest import Manifest, rows_sha256
+from schemas.supervision import Task
+from training.batch import Origin
+from training.conditioning.open import open_conditioner
+from training.data.loader import Loader
+from training.data.normalise import checked_statistics
+from training.data.routing import RoutingSettings
+from training.evaluation.accumulate import Group
+from training.evaluation.draws import Sampler
+from training.evaluation.evaluate import Evaluation, means_of
+from training.evaluation.examples import Shown, shown_of
+from training.evaluation.summary import Comparison, Line, compared, lines
+from training.policy.restored import recipe_of, restored
+from training.precision import Precision
+from training.recipe import CachedText, TextSettings, TrainRecipe
+from training.run.checkpoint import Checkpoint
+from training.run.compatibility import check_text
+from training.run.micro_batch import moved
+
+# Of each task, where nobody says otherwise: minutes on a CPU, and its mean is within 1 / sqrt(2000), 2 %, of a sample's spread
+NUM_SAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRequest:
+    """`max_samples`: of each task, evenly spread over the split; None is all. `num_steps` of Euler, `precision`: None is the recipe's."""
+
+    split: str = "val"
+    use_averages: bool = False
+    max_samples: int | None = NUM_SAMPLES
+    batch_size: int = 64
+    num_steps: int | None = None
+    precision: Precision | None = None
+    seed: int = 0
+    num_shown: int = 4
+    may_be_other_manifest: bool = False
+    verify_latents: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluated:
+    """What came out. num_samples: of each task; action_t_s [K]: when each step of a chunk is reached; precision: computed in."""
+
+    lines: list[Line]
+    num_samples: dict[Task, int]
+    action_t_s: npt.NDArray[np.float64]
+    precision: Precision
+    shown: Shown | None
+
+    @property
+    def comparisons(self) -> dict[str, Comparison]:
+        """By the name of a baseline."""
+        return compared(self.lines)
+
+
+def check_manifest(manifest: Manifest, found: Checkpoint) -> None:
+    """
+    Raises:
+        ConfigError: it is not the manifest that the run was trained from: what is held out there may have been trained on.
+    """
+    there, wanted = rows_sha256(manifest.rows), found.state.manifest_sha256
+    if there != wanted:
+        said = f"manifest digest {there}, the run was trained from {found.state.manifest_name} {wanted}"
+        repair = (
+            "give that manifest; or, if nothing of it was trained on, say --allow-other-manifest"
+        )
+        raise ConfigError(f"{said}; {repair}", where=f"manifest {manifest.facts.name}")
+
+
+def held_out(
+    manifest: Manifest,
+    found: Checkpoint,
+    request: EvaluationRequest,
+    *,
+    device: torch.device,
+    cache: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda task, done, whole: None,
+) -> Evaluated:
+    """Ask for every task that the recipe trains, at places of the split where it can be asked: all, or `request.max_samples` of them.
+
+    Which places these are does not depend on how the recipe weighs tasks, so runs of different recipes are scored on the same.
+
+    Args:
+        progress: told the task, how many of its samples are done, and how many there are.
+
+    Raises:
+        ConfigError: another manifest, latents or text of another encoder, an unknown body, or nothing held out.
+        SourceError: a sample cannot be read.
+    """
+    if not request.may_be_other_manifest:
+        check_manifest(manifest, found)
+    recipe = recipe_of(found)
+    reader, conditioner = open_conditioner(
+        _text_of(recipe, found),
+        manifest,
+        split=request.split,
+        verify_latents=request.verify_latents,
+    )
+    check_text(found, conditioner.text_id)
+    ready = restored(found, conditioner, use_averages=request.use_averages, device=device)
+    data = recipe.data.model_copy(update={"encoder": found.state.encoder_id or recipe.data.encoder})
+    loader = Loader(
+        manifest,
+        recipe.model_copy(update={"data": data, "routing": RoutingSettings(min_per_batch=0)}),
+        reader=reader,
+        split=request.split,
+        cache=cache,
+        embodiments=found.state.embodiments,
+        normaliser=ready.normaliser,
+        verify_latents=request.verify_latents,
+    )
+    trained = recipe.routing.trained
+    sampler = Sampler(
+        learner=ready.learner,
+        precision=request.precision or recipe.run.precision,
+        num_steps=request.num_steps or recipe.run.sampling_steps,
+    )
+    evaluation = Evaluation(
+        sampler,
+        ready.normaliser,
+        means_of(checked_statistics(manifest), ready.normaliser.embodiments),
+        seed=request.seed,
+        trained=trained,
+    )
+    num_samples = {
+        task: _pass(loader, evaluation, task, request, device, progress) for task in trained
+    }
+    return Evaluated(
+        lines=lines(evaluation.tally, seed=request.seed),
+        num_samples=num_samples,
+        action_t_s=loader.window.action_t_s,
+        precision=sampler.precision,
+        shown=shown_of(loader, evaluation, trained, request.num_shown, device),
+    )
+
+
+def _text_of(recipe: TrainRecipe, found: Checkpoint) -> TextSettings:
+    """Of stored features the very ones: a recipe may have said only the name of a model, of which a manifest now has two."""
+    if isinstance(recipe.text, CachedText) and found.state.text_id:
+        return recipe.text.model_copy(update={"encoder": found.state.text_id})
+    return recipe.text
+
+
+def _pass(
+    loader: Loader,
+    evaluation: Evaluation,
+    task: Task,
+    request: EvaluationRequest,
+    device: torch.device,
+    progress: Callable[[str, int, int], None],
+) -> int:
+    """Batches are read by threads while the network works."""
+    groups_of = _Groups(loader.manifest)
+    places = loader.places(task, request.max_samples)
+    done, whole = 0, len(places.now)
+    progress(task.value, done, whole)
+    for batch in loader.at(
+        places,
+        batch_size=request.batch_size,
+        num_workers=max(1, loader.recipe.run.num_workers),
+        pin_memory=device.type == "cuda",
+    ):
+        evaluation.add(moved(batch, device), groups_of(batch.origin), task)
+        done += len(batch.origin.row)
+        progress(task.value, done, whole)
+    return done
+
+
+class _Groups:
+    """Under what the errors of a sample are counted."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        names = ("embodiment", "tier", "uid")
+        self._columns = [manifest.rows[name] for name in names]
+
+    def __call__(self, origin: Origin) -> Sequence[Group]:
+        columns = [column.take(origin.row).to_pylist() for column in self._columns]
+        return [Group(*each) for each in zip(*columns, strict=True)]

@@ -1,0 +1,188 @@
+"""Between the vectors of a corpus, absolute and in the body's own layout, and the trained representation in the layout of all bodies.
+
+One way is `schemas/trained_action.py`, which alone derives motions; the other puts them one after the other again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.action import ActionSpec, action_spec
+from schemas.episode import SIDES
+from schemas.errors import ConfigError
+from schemas.geometry import (
+    Array,
+    position_of,
+    rot6d_cols_from_rotmat,
+    rotmat_from_rot6d_cols,
+    rotmat_of,
+    transform,
+)
+from schemas.trained_action import AS_STORED, Named, trained_action
+from training.data.action_layout import ACTION_WIDTH, part_slots, slots_of
+from training.data.normalise import Normaliser
+from training.data.state import state_vector
+from training.policy.poses import integrated
+
+Mask = npt.NDArray[np.bool_]
+_WHERE = "observation"
+_MAX_VALUE = 1e6  # of a metre, a radian: what is larger is no reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """An embodiment that acts. `number`: of its adapter; `spec`: the layout of its absolute vectors; `not_measured`: slices of it that are
+    masked in a state, because training never saw them measured (`episodes.command_only`)."""
+
+    name: str
+    number: int
+    spec: ActionSpec
+    not_measured: frozenset[str] = frozenset()
+
+    def history(self, given: npt.NDArray[Any] | None, length: int) -> tuple[Array, Mask]:
+        """[length, 172] motions and targets that lead to now, and which of them are known.
+
+        Args:
+            given: [h, A] absolute targets, the last in force now; h - 1 rows come of them.
+
+        Raises:
+            ConfigError: another width, or not finite.
+        """
+        values, valid = np.zeros((length, ACTION_WIDTH)), np.zeros((length, ACTION_WIDTH), bool)
+        targets = self.checked(given, "history")
+        if targets is None or length == 0 or len(targets) < 2:
+            return values, valid
+        targets = targets[-length - 1 :]
+        found = trained_action(
+            action=Named(values=targets[1:], names=self.spec.names),
+            action_valid=self._all_valid(len(targets) - 1),
+            state=Named(values=targets[:-1], names=self.spec.names),
+            state_valid=self._all_valid(len(targets) - 1),
+        )
+        at = slots_of(found.names, where=f"embodiment {self.name}")
+        values[-len(found.values) :, at], valid[-len(found.values) :, at] = (
+            found.values,
+            found.valid,
+        )
+        return values, valid
+
+    def state(self, given: npt.NDArray[Any] | None) -> npt.NDArray[np.float32]:
+        """[52] of `training/data/state.py`; slices that are `not_measured` are 0, as in training.
+
+        Raises:
+            ConfigError: none is given, and the network was trained with one.
+        """
+        measured = self.checked(given, "state", unread=self.not_measured)
+        if measured is None:
+            found = "no state, and the network was trained with one"
+            raise ConfigError(f"{found}; expected [{self.spec.width}] as measured", where=_WHERE)
+        now = Named(values=measured[-1:], names=self.spec.names)
+        return np.asarray(state_vector(now, self._all_valid(1))[0])
+
+    def absolute(self, values: Array, history: npt.NDArray[Any] | None) -> Array:
+        """[K, A] targets of a chunk [K, 172] in metres, radians and fractions; poses go on from the last of the history."""
+        now = self.checked(history, "history")
+        out = np.zeros((len(values), self.spec.width))
+        names = {part.name for part in self.spec.slices}
+        for side in SIDES:
+            if f"{side}.position_m" in names:
+                motions = values[:, _motion_slots(side)]
+                T = integrated(motions, None if now is None else self._pose(now[-1], side))
+                out[:, self.spec.slice(f"{side}.position_m")] = position_of(T)
+                turn = rot6d_cols_from_rotmat(rotmat_of(T))
+                out[:, self.spec.slice(f"{side}.rot6d_cols")] = turn
+            for part in AS_STORED:
+                if f"{side}.{part}" in names:
+                    at = self.spec.slice(f"{side}.{part}")
+                    slots = part_slots(f"{side}.{part}")[: at.stop - at.start]
+                    out[:, at] = values[:, slots]
+        return out
+
+    def checked(
+        self,
+        given: npt.NDArray[Any] | None,
+        what: str,
+        *,
+        unread: frozenset[str] = frozenset(),
+    ) -> Array | None:
+        """[h, A] float64.
+
+        Args:
+            unread: slices that may hold anything; they are 0 in what is returned.
+
+        Raises:
+            ConfigError: another width, not finite, or a rotation that is none.
+        """
+        if given is None or not np.size(given):
+            return None
+        values = np.atleast_2d(np.asarray(given))
+        if values.dtype.kind not in "fiu" or values.ndim != 2 or values.shape[1] != self.spec.width:
+            found = f"{what} {values.dtype} {list(values.shape)}"
+            wanted = f"[h, {self.spec.width}] of {', '.join(s.name for s in self.spec.slices)}"
+            raise ConfigError(f"{found}; expected numbers {wanted}", where=_WHERE)
+        values = values.astype(np.float64)
+        for name in unread:
+            values[:, self.spec.slice(name)] = 0
+        if not (np.abs(values) < _MAX_VALUE).all():  # NaN is not less either
+            raise ConfigError(f"{what} has numbers that are no readings", where=_WHERE)
+        for part in self.spec.slices:
+            if part.name.endswith(".rot6d_cols") and part.name not in unread:
+                self._check_turns(values[:, self.spec.slice(part.name)], f"{what} {part.name}")
+        return values
+
+    def _check_turns(self, turns: Array, what: str) -> None:
+        x, y = turns[:, :3], turns[:, 3:]
+        if (np.linalg.norm(np.cross(x, y), axis=1) < 0.1).any():
+            found = f"{what} is no rotation: two columns of a matrix of length 1 at right angles"
+            raise ConfigError(f"{found} are expected", where=_WHERE)
+
+    def _pose(self, vector: Array, side: str) -> Array:
+        rotmat = rotmat_from_rot6d_cols(vector[self.spec.slice(f"{side}.rot6d_cols")])
+        return transform(rotmat, vector[self.spec.slice(f"{side}.position_m")])
+
+    def _all_valid(self, count: int) -> Named:
+        names = tuple(part.name for part in self.spec.slices)
+        return Named(values=np.ones((count, len(names))), names=names)
+
+
+def _motion_slots(side: str) -> npt.NDArray[np.int64]:
+    return np.concatenate(
+        [part_slots(f"{side}.delta_position_m"), part_slots(f"{side}.delta_rotvec_rad")]
+    )
+
+
+def bodies_of(
+    normaliser: Normaliser, measured_state: Mapping[str, Sequence[str]]
+) -> dict[str, Body]:
+    """The bodies that a policy can act for: those of whose actions the manifest had statistics.
+
+    Args:
+        measured_state: see `CheckpointState`.
+    """
+    out = {}
+    for number, name in enumerate(normaliser.embodiments):
+        spec = _spec_of(normaliser.is_known[number].cpu().numpy())
+        if spec is not None:
+            slices = {part.name for part in spec.slices}
+            not_measured = slices.difference(measured_state.get(name, slices))
+            out[name] = Body(
+                name=name, number=number, spec=spec, not_measured=frozenset(not_measured)
+            )
+    return out
+
+
+def _spec_of(is_known: Mask) -> ActionSpec | None:
+    parts: list[tuple[str, int]] = []
+    for side in SIDES:
+        if is_known[_motion_slots(side)].any():
+            parts += [(f"{side}.position_m", 3), (f"{side}.rot6d_cols", 6)]
+        for part in AS_STORED:
+            known = np.flatnonzero(is_known[part_slots(f"{side}.{part}")])
+            if len(known):
+                parts.append((f"{side}.{part}", int(known[-1]) + 1))
+    return action_spec(parts)

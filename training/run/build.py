@@ -1,0 +1,286 @@
+"""From a manifest and a recipe to a run that can begin: everything is built, and what does not fit is refused, before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from schemas import manifest as manifests
+from schemas.errors import ConfigError
+from schemas.manifest import Manifest
+from training.batch import Batch
+from training.conditioning.open import open_conditioner
+from training.conditioning.protocol import Conditioner, TextReader
+from training.data.embodiments import embodiments_of, grown
+from training.data.loader import Loader
+from training.data.normalise import Normaliser, from_state, normaliser_of
+from training.data.rng_keys import key_of
+from training.data.routing import RoutingSettings
+from training.learner import Learner
+from training.model.network import Network
+from training.model.settings import ModelSettings
+from training.recipe import TrainRecipe
+from training.run.compatibility import check_encoder, check_same_text, check_text
+from training.run.compute import flops_per_sample, matmul_peak
+from training.run.data_scale import measured_spreads
+from training.run.memory import Memory, footprint_of, memory_of, parts_that_fit
+from training.run.micro_batch import moved
+from training.run.mishaps import Mishaps, open_mishaps
+from training.run.optimiser import trained
+from training.run.parallel import Ranks, most_of_all, together
+from training.run.restore import restore_weights
+from training.run.resume import Begun, begun_by_all
+from training.run.run_folder import RunFacts, check_same, going_on
+from training.run.session import Session, TrainRequest, World
+from training.run.validation import Validation
+
+HELD_OUT = "val"  # the split that is looked at while training
+INITIAL = 6  # purpose of the key from which weights are drawn
+
+
+def open_session(
+    request: TrainRequest, ranks: Ranks, device: torch.device, world: World
+) -> Session:
+    """Everything that a run needs, checked.
+
+    Raises:
+        ConfigError: the manifest is not what it was published as, lacks latents or statistics, does not fit the recipe, or the
+            folder has a run of something else; or another rank sees other files.
+    """
+    recipe = request.recipe
+    if request.num_threads is not None:
+        torch.set_num_threads(request.num_threads)
+    with together(ranks):
+        manifest = manifests.load(request.manifest)
+        facts = _facts(request, manifest)
+        check_same(
+            request.out,
+            facts,
+            recipe,
+            may_change_manifest=request.may_change_manifest,
+            may_change_recipe=request.may_change_recipe,
+        )
+    begun = begun_by_all(request, facts, ranks)
+    mishaps = open_mishaps(request.out, recipe.run, ranks)
+    torch.manual_seed(int(key_of(recipe.seed, INITIAL, 0)) >> 1)  # each as if it were alone
+    with together(ranks):  # files may lie on the disk of each machine
+        reader, conditioner = open_conditioner(
+            recipe.text,
+            manifest,
+            verify_latents=request.verify_latents,
+            max_bad=recipe.run.max_bad_samples,
+        )
+    check_same_text(conditioner.text_id, ranks)
+    if begun.checkpoint is not None:
+        check_text(begun.checkpoint, conditioner.text_id)
+    with together(ranks):
+        loader = _loader(request, manifest, begun, reader, ranks, world, mishaps)
+    if begun.checkpoint is not None:
+        check_encoder(begun.checkpoint, loader.encoder_id)
+    _check_share(recipe, ranks)
+    with together(ranks):
+        first = loader.batch(0)  # also the first look at whether a batch can be made at all
+        validation = _validation(request, loader, ranks, mishaps)
+    settings = _settings(loader, conditioner, begun, ranks, device)
+    learner = _learner(settings, conditioner, begun, recipe).to(device)
+    num_text = _num_text(learner, moved(first, device))
+    by_parts = _by_parts(learner, settings, recipe, num_text, ranks)
+    with together(ranks):
+        num_parts = _num_parts(recipe, by_parts, device)
+    recipe = recipe.model_copy(
+        update={"run": recipe.run.model_copy(update={"accumulate": most_of_all(num_parts, ranks)})}
+    )
+    return Session(
+        request=replace(request, recipe=recipe),
+        ranks=ranks,
+        device=device,
+        facts=facts if begun.found is None else going_on(request.out, facts),
+        loader=loader,
+        learner=learner,
+        settings=settings,
+        found=begun.found,
+        measured_state=_measured_state(begun, loader),
+        mishaps=mishaps,
+        validation=validation,
+        num_text=num_text,
+        flops_per_sample=flops_per_sample(settings, num_text, recipe.run.num_draws),
+        peak_flops=_peak(recipe, device, world),
+        by_parts=by_parts,
+    )
+
+
+def _facts(request: TrainRequest, manifest: Manifest) -> RunFacts:
+    base = request.init_from
+    return RunFacts(
+        manifest=str(request.manifest.absolute()),
+        manifest_name=manifest.facts.name,
+        manifest_sha256=manifests.rows_sha256(manifest.rows),
+        recipe_sha256=request.recipe.digest(),
+        init_from="" if base is None else str(base.absolute()),
+    )
+
+
+def _loader(
+    request: TrainRequest,
+    manifest: Manifest,
+    begun: Begun,
+    reader: TextReader,
+    ranks: Ranks,
+    world: World,
+    mishaps: Mishaps,
+) -> Loader:
+    embodiments, normaliser = _bodies(begun, manifest, request.recipe)
+    return Loader(
+        manifest,
+        request.recipe,
+        reader=reader,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        cache=request.cache,
+        embodiments=embodiments,
+        normaliser=normaliser,
+        num_processes=request.num_processes,
+        verify_latents=request.verify_latents,
+        progress=world.progress,
+        was_replaced=mishaps.was_replaced,
+    )
+
+
+def _validation(
+    request: TrainRequest, loader: Loader, ranks: Ranks, mishaps: Mishaps
+) -> Validation | None:
+    """Of split val, with the embodiments and normalisation of training; None where the recipe wants none.
+
+    Raises:
+        ConfigError: nothing is held out, or its files are not there.
+    """
+    recipe, manifest = request.recipe, loader.manifest
+    if recipe.run.eval_every is None:
+        return None
+    if not len(manifest.of_split(HELD_OUT)):
+        found = f"no segment of split {HELD_OUT}, and the recipe evaluates every {recipe.run.eval_every} steps"
+        repair = "build the manifest with --val SHARE, or train with --set run.eval_every=null"
+        raise ConfigError(f"{found}; {repair}", where=f"manifest {manifest.facts.name}")
+    reader, _ = open_conditioner(
+        recipe.text,
+        manifest,
+        split=HELD_OUT,
+        verify_latents=request.verify_latents,
+        max_bad=recipe.run.max_bad_samples,
+    )
+    held_out = Loader(
+        manifest,
+        recipe.model_copy(update={"routing": RoutingSettings(min_per_batch=0)}),
+        reader=reader,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        split=HELD_OUT,
+        cache=request.cache,
+        embodiments=loader.embodiments,
+        normaliser=loader.normaliser,
+        num_processes=request.num_processes,
+        verify_latents=request.verify_latents,
+        was_replaced=mishaps.was_replaced,
+    )
+    return Validation(held_out, recipe, ranks, mishaps)
+
+
+def _bodies(
+    begun: Begun, manifest: Manifest, recipe: TrainRecipe
+) -> tuple[tuple[str, ...], Normaliser | None]:
+    """Embodiments in the order of their layers, and how their actions are scaled: as a checkpoint has it; a base grows by new bodies."""
+    found, base = begun.found, begun.base
+    if found is not None:
+        return found.state.embodiments, from_state(found.normaliser_state())
+    if base is None:
+        return (), None
+    embodiments = grown(base.state.embodiments, embodiments_of(manifest))
+    later = normaliser_of(manifest, embodiments, recipe.data.normalise)
+    return embodiments, from_state(base.normaliser_state()).joined(later)
+
+
+def _measured_state(begun: Begun, loader: Loader) -> dict[str, tuple[str, ...]]:
+    """Embodiments of a base that this manifest does not have stay as they were."""
+    before = {} if begun.checkpoint is None else begun.checkpoint.state.measured_state
+    return {**before, **loader.measured_state()}
+
+
+def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:
+    share = recipe.run.batch_size // ranks.world_size
+    if share % recipe.run.num_parts:
+        found = f"a rank's {share} samples do not divide into {recipe.run.num_parts} parts"
+        raise ConfigError(found, where="recipe key run.accumulate")
+
+
+def _settings(
+    loader: Loader, conditioner: Conditioner, begun: Begun, ranks: Ranks, device: torch.device
+) -> ModelSettings:
+    """Spreads stay those that the weights learned with."""
+    before = begun.checkpoint
+    spreads = before.state.model if before else measured_spreads(loader, ranks, device)
+    return ModelSettings(
+        **loader.recipe.architecture.model_dump(),
+        **loader.shapes().settings(),
+        text_width=conditioner.width,
+        action_std=spreads.action_std,
+        change_std=spreads.change_std,
+    )
+
+
+def _learner(
+    settings: ModelSettings, conditioner: Conditioner, begun: Begun, recipe: TrainRecipe
+) -> Learner:
+    """With the weights of a base; those of this run come with its optimiser, later."""
+    torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
+    learner = Learner(Network(settings), conditioner, recipe.run.loss_over)
+    if begun.base is not None:
+        where = str(begun.base.folder)
+        restore_weights(learner, begun.base.tensors(), where=where, may_grow=True)
+    return learner
+
+
+def _by_parts(
+    learner: Learner, settings: ModelSettings, recipe: TrainRecipe, num_text: int, ranks: Ranks
+) -> dict[int, Memory]:
+    """For every number of parts that divides a rank's share."""
+    run, share = recipe.run, recipe.run.batch_size // ranks.world_size
+    found = footprint_of(settings, num_text, run.num_draws, run.precision)
+    block = learner.network.blocks[0]
+    return {
+        number: memory_of(
+            found,
+            recipe,
+            num_layers=settings.num_layers,
+            num_parameters=sum(p.numel() for p in trained(learner).values()),
+            block_parameters=sum(p.numel() for p in block.parameters()),
+            world_size=ranks.world_size,
+            num_parts=number,
+        )
+        for number in range(1, share + 1)
+        if share % number == 0
+    }
+
+
+def _num_parts(recipe: TrainRecipe, by_parts: dict[int, Memory], device: torch.device) -> int:
+    """As the recipe says; "auto" is what fits the device, as far as that is known.
+
+    Raises:
+        ConfigError: nothing fits.
+    """
+    if recipe.run.accumulate != "auto":
+        return recipe.run.accumulate
+    if device.type != "cuda":
+        return 1
+    return parts_that_fit(by_parts, torch.cuda.get_device_properties(device).total_memory)
+
+
+@torch.no_grad()
+def _num_text(learner: Learner, batch: Batch) -> int:
+    """Tokens of a batch, as the conditioner tells it."""
+    return int(learner.conditioner(batch.text_inputs).has.shape[1])
+
+
+def _peak(recipe: TrainRecipe, device: torch.device, world: World) -> float:
+    dtype = torch.bfloat16 if recipe.run.precision == "bf16" else torch.float32
+    return matmul_peak(device, dtype, world.clock_s)
