@@ -31,8 +31,8 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus, writer_lock
 from ingest.executors.inline import InlineExecutor
 from ingest.executors.local import LocalExecutor
-from ingest.latents.backends import LocalMaking
-from ingest.latents.encode_file import LatentMaker, decode_piece, pieces_of
+from ingest.latents.backends import LocalBackend
+from ingest.latents.encode_file import LatentMaker, decode_chunk, frame_chunks_of
 from ingest.latents.plan import Todo, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder
@@ -99,8 +99,8 @@ def decoded_per_s(todo: Todo, encoder: ImageEncoder) -> float:
     began_s = time.process_time()
     count = 0
     for file in todo.files():
-        for piece in pieces_of(file, encoder.choice, encoder.batch):
-            found = decode_piece(piece, LocalStorage())
+        for piece in frame_chunks_of(file, encoder.choice, encoder.batch):
+            found = decode_chunk(piece, LocalStorage())
             if found.pictures is None:
                 raise SystemExit(found.error)
             count += len(found.pictures)
@@ -113,7 +113,7 @@ def whole(
     """The run as the command does it, and its seconds; what it wrote is removed again."""
     corpus = open_corpus(root)
     executor = LocalExecutor(workers, Limits()) if workers else InlineExecutor()
-    making = LocalMaking(LatentMaker(encoder=encoder, monotonic_s=time.monotonic), executor)
+    making = LocalBackend(LatentMaker(encoder=encoder, monotonic_s=time.monotonic), executor)
     with writer_lock(corpus):
         current = snapshot.load(root)
         todo = todo_of(corpus, current, encoder.id)

@@ -10,7 +10,7 @@ import typer
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.writing import writing
-from ingest.maintenance.compact import compact, counted, planned
+from ingest.maintenance.compact import compact, count_parts, plan_merges
 from ingest.storage.local import LocalStorage
 from jobs.output import answer_json, progress_of, stdout, table
 from jobs.run_context import new_run_id
@@ -25,15 +25,15 @@ def command(
     opened = open_corpus(corpus)
     if what_if:
         before = after = snapshot.load(opened.root)
-        merges = planned(opened.root, before)
+        merges = plan_merges(opened.root, before)
     else:
         disk = LocalStorage(opened.root)
         with writing(opened, disk, always_recovers=True):
             before = snapshot.load(opened.root)
-            merges = planned(opened.root, before)
+            merges = plan_merges(opened.root, before)
             with progress_of("compact"):
                 after = compact(opened, disk, before, merges, new_run_id())
-    rows = counted(merges, before)
+    rows = count_parts(merges, before)
     if as_json:
         answer_json({"snapshot": after.number, "committed": after != before, "tables": rows})
         return

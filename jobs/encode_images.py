@@ -16,8 +16,8 @@ from ingest.executors.inline import InlineExecutor
 from ingest.executors.local import LocalExecutor
 from ingest.executors.node_proof import sampled_files, shared
 from ingest.executors.ray_actors import RayActors
-from ingest.latents.backends import LocalMaking, Making, RayMaking
-from ingest.latents.cost_estimate import bytes_of, probe
+from ingest.latents.backends import EncodeBackend, LocalBackend, RayBackend
+from ingest.latents.cost_estimate import bytes_of, estimate_cost
 from ingest.latents.encode_file import PIECE_PICTURES, LatentMaker
 from ingest.latents.plan import todo_of
 from ingest.latents.run import LatentTally, encode_corpus
@@ -56,11 +56,11 @@ def encode(corpus: Corpus, request: PicturesRequest, *, dry_run: bool, as_json: 
         plan = _plan(corpus, snapshot.load(corpus.root), held, request, place)
         show_plan(plan, as_json=as_json, is_all=True)
         return
-    making: Making
+    making: EncodeBackend
     if request.is_on_ray:
         actors = _actors(request, workers)
         batch = choice.batch or PIECE_PICTURES
-        making = RayMaking(choice, held.id, actors, batch, time.monotonic)
+        making = RayBackend(choice, held.id, actors, batch, time.monotonic)
         place = _on(actors)
     else:
         making, place = _local(held, workers), _here(held, workers)
@@ -75,9 +75,9 @@ def _workers(request: PicturesRequest, held: ImageEncoder) -> int:
     return usable_cores() if request.is_on_ray or held.device == "cuda" else 1
 
 
-def _local(encoder: ImageEncoder, workers: int) -> LocalMaking:
+def _local(encoder: ImageEncoder, workers: int) -> LocalBackend:
     executor = LocalExecutor(workers, limits_from()) if workers else InlineExecutor()
-    return LocalMaking(LatentMaker(encoder=encoder, monotonic_s=time.monotonic), executor)
+    return LocalBackend(LatentMaker(encoder=encoder, monotonic_s=time.monotonic), executor)
 
 
 def _actors(request: PicturesRequest, workers: int) -> RayActors:
@@ -114,14 +114,14 @@ def _plan(
     corpus: Corpus, current: Snapshot, held: ImageEncoder, request: PicturesRequest, place: Place
 ) -> Plan:
     todo = todo_of(corpus, current, held.id, cameras=request.cameras, where=request.where)
-    found = probe(todo, held, time.monotonic) if len(todo) else None
+    found = estimate_cost(todo, held, time.monotonic) if len(todo) else None
     return Plan(todo=todo, encoder=held, probe=found, place=place, cameras=request.cameras)
 
 
 def _run(
     corpus: Corpus,
     held: ImageEncoder,
-    making: Making,
+    making: EncodeBackend,
     request: PicturesRequest,
     place: Place,
     *,
@@ -136,7 +136,7 @@ def _run(
         refuse_without_room(corpus.root, plan.num_bytes, _ways(plan))
         began_s = time.monotonic()
         files = partial(sampled_files, corpus.root / "datasets")
-        executor = making.actors if isinstance(making, RayMaking) else InlineExecutor()
+        executor = making.actors if isinstance(making, RayBackend) else InlineExecutor()
         with Live(plan, time.monotonic) as live, shared(executor, corpus, disk, files=files):
             tally, current = encode_corpus(
                 plan.todo,

@@ -14,7 +14,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.writing import writing
 from ingest.maintenance.erase import forget
-from ingest.maintenance.erasure_plan import Preview, preview
+from ingest.maintenance.erasure_plan import ErasurePreview, erasure_preview
 from ingest.storage.local import LocalStorage
 from jobs.options import EPISODE_HELP
 from jobs.output import answer_json, stdout, table
@@ -34,7 +34,7 @@ def command(
     if what_if:
         before = snapshot.load(opened.root)
         uid = find_uids(opened.root, before, episode)
-        looked, number = preview(opened, before, uid), before.number
+        looked, number = erasure_preview(opened, before, uid), before.number
     else:
         disk = LocalStorage(opened.root)
         with writing(opened, disk, block_recovers=True):
@@ -55,7 +55,7 @@ def command(
         _show(looked, answer, opened.root)
 
 
-def _answer(looked: Preview, number: int, *, is_done: bool) -> dict[str, Any]:
+def _answer(looked: ErasurePreview, number: int, *, is_done: bool) -> dict[str, Any]:
     return {
         "forgotten": list(looked.found.uids) if is_done else [],
         "would_forget": [] if is_done else list(looked.found.uids),
@@ -68,7 +68,7 @@ def _answer(looked: Preview, number: int, *, is_done: bool) -> dict[str, Any]:
     }
 
 
-def _show(looked: Preview, answer: dict[str, Any], root: Path) -> None:
+def _show(looked: ErasurePreview, answer: dict[str, Any], root: Path) -> None:
     rows: list[list[Any]] = [[name, count] for name, count in looked.rows.items()]
     if rows:
         stdout.print(table("", ["table", "rows"], rows))

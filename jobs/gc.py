@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from ingest.corpus import snapshot
-from ingest.corpus.erasure import honour_in_manifests
+from ingest.corpus.erasure import redact_published_manifests
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.tombstones import tombstones
 from ingest.corpus.writing import writing
-from ingest.maintenance.gc import Rubbish, collect, rubbish
+from ingest.maintenance.gc import Garbage, collect_garbage, plan_gc
 from ingest.storage.local import LocalStorage
 from jobs.output import answer_json, gigabytes, stdout, table
 
@@ -35,13 +35,13 @@ def command(
     done: list[str] = []
     older_than_s, now_s = older_than * S_PER_DAY, time.time()
     if what_if:
-        found = rubbish(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
+        found = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
     else:
         with writing(opened, disk, always_recovers=True) as done:
             current = snapshot.load(opened.root)
-            honour_in_manifests(opened, disk, tombstones(opened.root, current))
-            found = rubbish(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
-            collect(opened, disk, found)
+            redact_published_manifests(opened, disk, tombstones(opened.root, current))
+            found = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
+            collect_garbage(opened, disk, found)
     answer = _answer(found, done, is_done=not what_if)
     if as_json:
         answer_json(answer)
@@ -49,7 +49,7 @@ def command(
         _show(found, answer)
 
 
-def _answer(found: Rubbish, done: list[str], *, is_done: bool) -> dict[str, Any]:
+def _answer(found: Garbage, done: list[str], *, is_done: bool) -> dict[str, Any]:
     return {
         "removed": is_done,
         "snapshots": found.gone,
@@ -61,7 +61,7 @@ def _answer(found: Rubbish, done: list[str], *, is_done: bool) -> dict[str, Any]
     }
 
 
-def _show(found: Rubbish, answer: dict[str, Any]) -> None:
+def _show(found: Garbage, answer: dict[str, Any]) -> None:
     rows = [[each.entry.number, each.why or "goes"] for each in found.snapshots]
     stdout.print(table("", ["snapshot", "stays because"], rows))
     for line in answer["recovered"]:

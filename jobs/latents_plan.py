@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ingest.latents.cost_estimate import STORAGES, Probe, bytes_of
+from ingest.latents.cost_estimate import STORAGES, CostEstimate, bytes_of
 from ingest.latents.plan import Todo
 from ingest.models.encoder import ImageEncoder
 from jobs.disk_space import free_bytes
@@ -36,7 +36,7 @@ class Plan:
 
     todo: Todo
     encoder: ImageEncoder
-    probe: Probe | None
+    probe: CostEstimate | None
     place: Place
     cameras: tuple[str, ...] = ()
 
@@ -143,7 +143,7 @@ def _camera_lines(plan: Plan) -> list[str]:
     return [f"     {all_of_them}: {shown}"]
 
 
-def _probe_lines(plan: Plan, found: Probe) -> list[str]:
+def _probe_lines(plan: Plan, found: CostEstimate) -> list[str]:
     measured = f"{found.num_pictures} pictures on the {plan.encoder.device} of this machine"
     rates = f"{found.encode_per_s:,.1f} encoded by one encoder, {found.decode_per_s:,.0f} decoded by one worker a second"
     lines = [

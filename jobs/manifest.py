@@ -14,7 +14,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import Corpus, open_corpus, uid_of
 from ingest.corpus.manifest_folders import existing, manifest_folder, publish
 from ingest.curation.captions.select import TextPolicy
-from ingest.curation.duplicates.leakage import straddling
+from ingest.curation.duplicates.leakage import leakage_report
 from ingest.curation.manifests.action_stats import Selection, num_missing, selection, statistics
 from ingest.curation.manifests.building import building
 from ingest.curation.manifests.manifest import Built, ManifestRequest, build
@@ -103,7 +103,7 @@ def build_command(
     started = time.monotonic()
     with Catalog.open(opened.root, snapshot=with_snapshot, limits=LIMITS) as catalog:
         built = build(catalog, request, uid_of(opened))
-        shared = straddling(catalog, built.rows)
+        shared = leakage_report(catalog, built.rows)
     facts, is_new = built.facts, False
     if not dry_run:
         there = existing(opened.root, facts)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.catalog.next_command import next_command
-from ingest.curation.manifests.diff import Difference
+from ingest.curation.manifests.diff import ManifestDiff
 from jobs.output import stdout, table
 from schemas.manifest import ManifestFacts, Statistics
 from schemas.source_split import HELD_OUT
@@ -102,7 +102,7 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def difference_as_object(found: Difference, limit_rows: int) -> dict[str, Any]:
+def difference_as_object(found: ManifestDiff, limit_rows: int) -> dict[str, Any]:
     return {
         "same": found.same,
         "built_from": {name: list(pair) for name, pair in found.facts.items()},
@@ -112,7 +112,7 @@ def difference_as_object(found: Difference, limit_rows: int) -> dict[str, Any]:
     }
 
 
-def show_difference(found: Difference, limit_rows: int) -> None:
+def show_difference(found: ManifestDiff, limit_rows: int) -> None:
     for name, (before, after) in found.facts.items():
         stdout.print(
             f"{name}: {before or '(none)'} -> {after or '(none)'}", markup=False, highlight=False

@@ -11,7 +11,7 @@ import typer
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.writing import writing
-from ingest.curation.measurements.registry import Measure, chosen, measures
+from ingest.curation.measurements.registry import Measure, measures, select_measures
 from ingest.curation.measurements.runner import MeasureTally, Todo, measure_corpus, missing
 from ingest.models.hand_detector import HAND_LANDMARKER, open_detector
 from ingest.storage.local import LocalStorage
@@ -48,7 +48,7 @@ def command(
         _list(as_json=as_json)
         return
     opened = open_corpus(corpus)
-    wanted, models = chosen(only or []), _models(hand_landmarker)
+    wanted, models = select_measures(only or []), _models(hand_landmarker)
     _check_needs(wanted, models, is_named=bool(only))
     if dry_run:
         todo = missing(opened, snapshot.load(opened.root), wanted, models)

@@ -11,8 +11,8 @@ import typer
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
-from ingest.corpus.snapshot_list import Entry, entries
-from ingest.maintenance.snapshot_diff import Difference, difference
+from ingest.corpus.snapshot_list import SnapshotInfo, list_snapshots
+from ingest.maintenance.snapshot_diff import SnapshotDiff, snapshot_diff
 from jobs.output import answer_json, gigabytes, stdout, table
 
 SHOWN = 50
@@ -24,7 +24,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 @app.command("list")
 def list_command(corpus: CorpusOption, as_json: Json = False) -> None:
     """Every snapshot that is still there, and the manifests that were built from it."""
-    found = entries(open_corpus(corpus).root)
+    found = list_snapshots(open_corpus(corpus).root)
     if as_json:
         answer_json({"snapshots": [asdict(entry) for entry in found]})
         return
@@ -32,7 +32,7 @@ def list_command(corpus: CorpusOption, as_json: Json = False) -> None:
     stdout.print(table("", columns, [_row(entry) for entry in found]))
 
 
-def _row(entry: Entry) -> list[Any]:
+def _row(entry: SnapshotInfo) -> list[Any]:
     at = datetime.fromtimestamp(entry.published_s, UTC)
     return [
         entry.number,
@@ -55,7 +55,7 @@ def diff_command(
 ) -> None:
     """Rows of each table that came and went from A to B. Compaction changes none."""
     root = open_corpus(corpus).root
-    found = difference(root, _snapshot(root, a), _snapshot(root, b))
+    found = snapshot_diff(root, _snapshot(root, a), _snapshot(root, b))
     if as_json:
         answer_json({"a": a, "b": b, **asdict(found)})
     else:
@@ -66,7 +66,7 @@ def _snapshot(root: Path, number: int) -> snapshot.Snapshot:
     return snapshot.load(root, number) if number else snapshot.Snapshot()
 
 
-def _show(found: Difference) -> None:
+def _show(found: SnapshotDiff) -> None:
     changed = [t for t in found.tables if t.added or t.removed]
     if not changed:
         stdout.print("not a row differs")

@@ -19,7 +19,7 @@ from training.run.build import open_session
 from training.run.checkpoint import checkpoints
 from training.run.parallel import Ranks, device_for, gpus_in_reach, joined
 from training.run.run_folder import forget_stop, held, is_asked_to_stop, logged, write_result
-from training.run.session import TrainRequest, World
+from training.run.session import RunHooks, TrainRequest
 
 
 def ranks_from() -> Ranks:
@@ -113,7 +113,7 @@ def train(
             first, end = session.first_step, session.end
             shown.update(first, first=first, total=end, what="train", note="")
             done = session.run(
-                World(
+                RunHooks(
                     clock_s=time.perf_counter, should_stop=is_asked, told=told, stepped=shown.update
                 )
             )
@@ -132,13 +132,13 @@ def train(
     return result
 
 
-def _opening(shown: ProgressLine) -> World:
+def _opening(shown: ProgressLine) -> RunHooks:
     """What a session that is being opened sees: its progress is that of actions that are derived."""
 
     def derived(done: int, total: int) -> None:
         shown.update(done, total=total, what="actions")
 
-    return World(clock_s=time.perf_counter, progress=derived)
+    return RunHooks(clock_s=time.perf_counter, progress=derived)
 
 
 def _newest(out: Path) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from training.batch import Batch, of_samples
 from training.conditioning.protocol import Conditioner
 from training.data.action_layout import part_of_slots
-from training.loss import LossOver, Terms, objective
+from training.loss import LossOver, Terms, loss_of
 from training.model.network import Network
 
 
@@ -38,7 +38,7 @@ class Learner(nn.Module):
             replace(batch, text_inputs={}), lambda x: _side_by_side(x.expand(num_draws, *x.shape))
         )
         times, action, future = (_side_by_side(x) for x in (t, action_noise, future_noise))
-        terms = objective(
+        terms = loss_of(
             self.network,
             drawn,
             text,

@@ -39,7 +39,7 @@ class Terms:
     sample_counts: Tensor
 
 
-def objective(
+def loss_of(
     network: Network,
     batch: Batch,
     text: Text,

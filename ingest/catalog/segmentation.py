@@ -31,7 +31,7 @@ class Spans:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Edges:
+class CutPoints:
     """M wanted cuts before timestep `at` of the episode `row`; the lowest `rank` is the most important."""
 
     row: Ints
@@ -39,27 +39,29 @@ class Edges:
     rank: Ints
 
 
-def edges_of(spans: Spans, rank: int) -> Edges:
+def cut_points_of(spans: Spans, rank: int) -> CutPoints:
     """Both ends of every span."""
-    return Edges(
+    return CutPoints(
         row=np.concatenate([spans.row, spans.row]),
         at=np.concatenate([spans.start, spans.end]),
         rank=np.full(2 * len(spans), rank, dtype=np.int64),
     )
 
 
-def joined(parts: list[Edges]) -> Edges:
+def concat(parts: list[CutPoints]) -> CutPoints:
     """All edges together."""
-    none = Edges(row=np.zeros(0, np.int64), at=np.zeros(0, np.int64), rank=np.zeros(0, np.int64))
+    none = CutPoints(
+        row=np.zeros(0, np.int64), at=np.zeros(0, np.int64), rank=np.zeros(0, np.int64)
+    )
     parts = [none, *parts]
-    return Edges(
+    return CutPoints(
         row=np.concatenate([p.row for p in parts]),
         at=np.concatenate([p.at for p in parts]),
         rank=np.concatenate([p.rank for p in parts]),
     )
 
 
-def widened(spans: Spans, lengths: Ints, min_steps: Ints) -> Spans:
+def pad_to(spans: Spans, lengths: Ints, min_steps: Ints) -> Spans:
     """Spans of at least `min_steps`, about their middle and inside the episode: what is short is set apart, not overlooked."""
     length, least = lengths[spans.row], np.minimum(min_steps, lengths)[spans.row]
     missing = least - (spans.end - spans.start)
@@ -113,7 +115,7 @@ def gaps(runs: Spans, lengths: Ints) -> Spans:
     return found.at(found.end > found.start)
 
 
-def cut(lengths: Ints, min_steps: Ints, edges: Edges) -> Spans:
+def split_at(lengths: Ints, min_steps: Ints, edges: CutPoints) -> Spans:
     """The segments of every episode, in order of row and time.
 
     Args:
@@ -145,7 +147,7 @@ def _keys(row: Ints, at: Ints, lengths: Ints) -> Ints:
     return row * (int(lengths.max(initial=0)) + 1) + at
 
 
-def _taken(lengths: Ints, min_steps: Ints, edges: Edges) -> tuple[Ints, Ints]:
+def _taken(lengths: Ints, min_steps: Ints, edges: CutPoints) -> tuple[Ints, Ints]:
     """The edges that are cut at. Each round takes the best one left of every episode and drops what is too near to it."""
     least = min_steps[edges.row]
     fits = (edges.at >= least) & (lengths[edges.row] - edges.at >= least)

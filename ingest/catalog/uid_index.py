@@ -16,7 +16,7 @@ Hashes = npt.NDArray[np.uint64]
 _CHECK_SEED = 1
 
 
-class Places:
+class UidIndex:
     """The rows of N uids, in their order; of equal uids the first."""
 
     def __init__(self, uids: pl.Series) -> None:

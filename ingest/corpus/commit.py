@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from ingest.corpus import lerobot_meta, snapshot
 from ingest.corpus.layout import Corpus, data_file, video_file
-from ingest.corpus.lerobot_meta import Dataset, Lines
+from ingest.corpus.lerobot_meta import Dataset, JsonlAppends
 from ingest.corpus.lerobot_writer import data_schema, numbered, parquet_bytes
 from ingest.corpus.number_columns import DamagedCatalog
 from ingest.corpus.snapshot import Snapshot
@@ -100,7 +100,7 @@ class Committer:
             # Before anything is placed: our numbers are the other writer's by now, and so are the files of that name.
             raise snapshot.overtaken(self.parent.number + 1, self.corpus.root / snapshot.FOLDER)
         rows: Rows = {name: list(given) for name, given in extra.items()}
-        lines: dict[str, Lines] = {}
+        lines: dict[str, JsonlAppends] = {}
         for waiting in self.pending:
             if waiting.outcome.staged is not None:
                 self._place(waiting.outcome.staged, waiting.folder, rows, lines)
@@ -122,7 +122,7 @@ class Committer:
         return [waiting.outcome for waiting in done]
 
     def _place(
-        self, staged: StagedEpisode, folder: Path, rows: Rows, lines: dict[str, Lines]
+        self, staged: StagedEpisode, folder: Path, rows: Rows, lines: dict[str, JsonlAppends]
     ) -> None:
         """Give one episode its number, its files and its rows."""
         dataset = self._dataset(staged, rows)
@@ -135,7 +135,7 @@ class Committer:
             "index_from": index_from,
             "run_id": self.run_id,
         }
-        added = lines.setdefault(dataset.path, Lines())
+        added = lines.setdefault(dataset.path, JsonlAppends())
         tasks = lerobot_meta.add_episode(added, dataset, row, feature_stats(staged))
         table = numbered(
             staged_rows_of(folder),

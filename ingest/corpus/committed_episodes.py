@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class CommittedEpisode:
     """One episode: its `episodes` row as its part has it (columns added later are absent), and its other rows."""
 
     row: Row
@@ -74,7 +74,7 @@ class Stored:
         )
 
 
-def stored_batches(corpus: Path, current: Snapshot) -> Iterator[list[Stored]]:
+def committed_batches(corpus: Path, current: Snapshot) -> Iterator[list[CommittedEpisode]]:
     """Every committed episode in the order of commits, at most `BATCH_EPISODES` at a time."""
     others = {
         name: _ByUid(corpus, current, name) for name in ("artifacts", "segments", "measurements")
@@ -85,7 +85,7 @@ def stored_batches(corpus: Path, current: Snapshot) -> Iterator[list[Stored]]:
             uids = [row["uid"] for row in rows]
             of = {name: table.rows(uids) for name, table in others.items()}
             yield [
-                Stored(row=row, **{name: found[row["uid"]] for name, found in of.items()})
+                CommittedEpisode(row=row, **{name: found[row["uid"]] for name, found in of.items()})
                 for row in rows
             ]
 
@@ -107,10 +107,10 @@ def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
     return datasets
 
 
-def erased_places(corpus: Path, current: Snapshot) -> list[Stored]:
+def erased_places(corpus: Path, current: Snapshot) -> list[CommittedEpisode]:
     """Places of erased episodes by dataset and number, as episodes whose files the tombstones name."""
     return [
-        Stored(
+        CommittedEpisode(
             row=row,
             artifacts=[{"uid": "", **file} for file in row["erased"]["files"]],
             segments=(),
@@ -120,18 +120,20 @@ def erased_places(corpus: Path, current: Snapshot) -> list[Stored]:
     ]
 
 
-def in_order(batches: Iterator[list[Stored]], erased: Sequence[Stored]) -> Iterator[list[Stored]]:
+def in_order(
+    batches: Iterator[list[CommittedEpisode]], erased: Sequence[CommittedEpisode]
+) -> Iterator[list[CommittedEpisode]]:
     """The same batches with every erased place before the episode that follows it in its dataset; the last ones at the end."""
     holes = {(each.row["dataset_path"], each.row["episode_index"]): each for each in erased}
     following: dict[str, int] = defaultdict(int)
 
-    def due(path: str) -> Iterator[Stored]:
+    def due(path: str) -> Iterator[CommittedEpisode]:
         while (hole := holes.pop((path, following[path]), None)) is not None:
             following[path] += 1
             yield hole
 
     for batch in batches:
-        out: list[Stored] = []
+        out: list[CommittedEpisode] = []
         for stored in batch:
             path = stored.row["dataset_path"]
             out += due(path)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from ingest.corpus.layout import Corpus, data_file, video_file
 from ingest.corpus.redaction import redact_manifests
-from ingest.corpus.residual_files import derived, shorten_lists, traces
+from ingest.corpus.residual_files import derived, residual_files, scrub_logs
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.snapshot_list import file_of
+from ingest.corpus.snapshot_list import snapshot_path
 from ingest.corpus.tombstones import Row, places, tombstones
 from ingest.storage.local import LocalStorage, within
 from schemas.errors import ConfigError, SourceError
@@ -117,17 +117,17 @@ def _finish(
             raise _not_ours(folder / INTENT, f"places {name!r} at {path!r}")
         disk.place(folder / name, corpus.path(path))
     for number, text in intent.history.items():
-        if (file := file_of(corpus.root, number)).is_file():  # else it was collected
+        if (file := snapshot_path(corpus.root, number)).is_file():  # else it was collected
             disk.write(file, text.encode(), is_durable=True)
-    for told in traces(corpus, mine):
+    for told in residual_files(corpus, mine):
         disk.remove(told)
-    shorten_lists(corpus, disk, uids)
+    scrub_logs(corpus, disk, uids)
     for staged in sorted(corpus.staging.iterdir()):
         if staged.name.partition(".")[0] in uids:
             disk.remove_tree(staged)
     for left in derived(corpus):
         disk.remove_tree(left)
-    honour_in_manifests(corpus, disk, buried)
+    redact_published_manifests(corpus, disk, buried)
     disk.sync()
     # Before the rest of its folder: without it the folder is rubbish, with it all of the folder must be there.
     disk.remove(folder / INTENT)
@@ -157,7 +157,7 @@ def _not_ours(path: Path, found: str) -> ConfigError:
     )
 
 
-def honour_in_manifests(corpus: Corpus, disk: LocalStorage, buried: Sequence[Row]) -> None:
+def redact_published_manifests(corpus: Corpus, disk: LocalStorage, buried: Sequence[Row]) -> None:
     """Readers of manifests know nothing of the catalog: list the places for them, and take their rows out.
 
     Of every erasure there was: a manifest may have been published from an older snapshot while one was under way.

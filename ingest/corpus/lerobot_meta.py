@@ -20,7 +20,7 @@ from schemas.catalog import FORMAT_VERSION
 from schemas.json_text import parse_json
 from schemas.lerobot import CHUNK_SIZE, DEFAULT_FEATURES, VIDEO_PATH, Info
 
-OWN = "eicorpus.json"
+SIDECAR = "eicorpus.json"
 ERASED_KEY = "erased_episodes"  # only where there are any
 LINES_KEY = "line_files"  # absent from what was written before it existed
 TASKS, EPISODES, STATS = LINE_FILES = ("tasks.jsonl", "episodes.jsonl", "episodes_stats.jsonl")
@@ -94,7 +94,7 @@ class Dataset:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lines:
+class JsonlAppends:
     """What episodes add to each JSON Lines file."""
 
     tasks: list[str] = field(default_factory=list)
@@ -116,7 +116,7 @@ def _json(value: Any) -> str:
 
 
 def add_episode(
-    lines: Lines, dataset: Dataset, row: Mapping[str, Any], stats: Mapping[str, Any]
+    lines: JsonlAppends, dataset: Dataset, row: Mapping[str, Any], stats: Mapping[str, Any]
 ) -> list[int]:
     """Number one episode: extend `lines` and `dataset`; returns the dataset's task indices of its tasks.
 
@@ -133,7 +133,7 @@ def add_episode(
         index_from=dataset.frames,
         task_index_counts=list(zip(indices, row["task_counts"], strict=True)),
     )
-    added = Lines(
+    added = JsonlAppends(
         tasks=task_lines(dataset, known),
         episodes=[_json(about)],
         stats=[_json({"episode_index": number, "stats": {**stats, **numbering}})],
@@ -190,7 +190,7 @@ def modality_of(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def own_of(dataset: Dataset) -> dict[str, Any]:
+def sidecar_of(dataset: Dataset) -> dict[str, Any]:
     """`meta/eicorpus.json`: what LeRobot has no word for; the hand frame is null where no hand has a pose."""
     has_hand = any(name.endswith(".position_m") for name, _, _ in dataset.spec)
     erased = {ERASED_KEY: dataset.erased} if dataset.erased else {}
@@ -209,7 +209,7 @@ def own_of(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def older_own(own: bytes) -> bytes:
+def older_sidecar(own: bytes) -> bytes:
     """The bytes of `eicorpus.json` as they were before it had digests."""
     said = parse_json(own)
     del said[LINES_KEY]
@@ -227,11 +227,11 @@ def whole_files(dataset: Dataset) -> dict[str, bytes]:
     return {
         "info.json": pretty.encode(),
         "modality.json": _pretty(modality_of(dataset)),
-        OWN: _pretty(own_of(dataset)),
+        SIDECAR: _pretty(sidecar_of(dataset)),
     }
 
 
-def append(disk: LocalStorage, corpus: Path, grown: Iterable[tuple[Dataset, Lines]]) -> None:
+def append(disk: LocalStorage, corpus: Path, grown: Iterable[tuple[Dataset, JsonlAppends]]) -> None:
     """Project a commit: append lines and rewrite the rest; what vouches for it last, when it is durable."""
     vouching = {}
     for dataset, lines in grown:
@@ -241,7 +241,7 @@ def append(disk: LocalStorage, corpus: Path, grown: Iterable[tuple[Dataset, Line
             if data:
                 disk.append(meta / name, data)
         files = whole_files(dataset)
-        vouching[meta / OWN] = files.pop(OWN)
+        vouching[meta / SIDECAR] = files.pop(SIDECAR)
         for name, data in files.items():
             disk.write(meta / name, data)
     disk.sync()
@@ -249,22 +249,22 @@ def append(disk: LocalStorage, corpus: Path, grown: Iterable[tuple[Dataset, Line
         disk.write(path, data)
 
 
-def replace(disk: LocalStorage, corpus: Path, dataset: Dataset, lines: Lines) -> None:
+def replace(disk: LocalStorage, corpus: Path, dataset: Dataset, lines: JsonlAppends) -> None:
     """Write all of `meta/`, from an `empty` dataset and the lines of all its episodes."""
     meta = within(corpus, f"{dataset.path}/meta")
     disk.make_dir(meta)
-    disk.remove(meta / OWN)
+    disk.remove(meta / SIDECAR)
     disk.sync()  # before anything that it vouches for changes
     for name, data in lines.files().items():
         disk.write(meta / name, data)
-    append(disk, corpus, [(dataset, Lines())])
+    append(disk, corpus, [(dataset, JsonlAppends())])
 
 
 def project(
     dataset: Dataset, episodes: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
-) -> Lines:
+) -> JsonlAppends:
     """All lines of an EMPTY dataset (its tasks may be pinned), which grows, by its (episode row, statistics) in episode order."""
-    lines = Lines(tasks=task_lines(dataset))
+    lines = JsonlAppends(tasks=task_lines(dataset))
     for row, stats in episodes:
         add_episode(lines, dataset, row, stats)
     return lines
@@ -289,7 +289,7 @@ def has_sizes(disk: LocalStorage, corpus: Path, dataset_path: str) -> bool:
     """Whether the JSON Lines files have the sizes that were vouched for: what a start can afford where nothing was left unfinished."""
     meta = within(corpus, f"{dataset_path}/meta")
     try:
-        said = parse_json(disk.read(meta / OWN))[LINES_KEY]
+        said = parse_json(disk.read(meta / SIDECAR))[LINES_KEY]
         sizes = {name: (meta / name).lstat().st_size for name in LINE_FILES}
         return sizes == {name: row["num_bytes"] for name, row in said.items()}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):

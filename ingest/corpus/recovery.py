@@ -10,7 +10,7 @@ from ingest.corpus.erasure import finish_erasures
 from ingest.corpus.layout import Corpus
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import FOLDER, Snapshot
-from ingest.corpus.snapshot_list import every, named_parts
+from ingest.corpus.snapshot_list import load_all, named_parts
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
 
 
@@ -65,7 +65,7 @@ def _number(path: Path) -> int:
 def _sweep_parts(corpus: Corpus, disk: LocalStorage) -> list[str]:
     """Catalog parts that were written but never published, and half-written files. What an older snapshot names stays."""
     try:
-        named = named_parts(every(corpus.root))
+        named = named_parts(load_all(corpus.root))
     except snapshot.DamagedSnapshot as error:
         return [f"kept all parts of the catalog: {error}"]  # what it named cannot be known
     done = []

@@ -14,7 +14,7 @@ from schemas.manifest import FOLDER as MANIFESTS
 MOST_BYTES = 1 << 24  # of a kept answer
 
 
-def traces(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
+def residual_files(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
     """Files that are of these episodes alone, or of who knows whom: latents, kept answers of captioning, halves of files.
 
     Args:
@@ -56,7 +56,7 @@ def _captions(corpus: Corpus, uids: set[str]) -> Iterator[Path]:
             yield path
 
 
-def shorten_lists(corpus: Corpus, disk: LocalStorage, uids: set[str]) -> None:
+def scrub_logs(corpus: Corpus, disk: LocalStorage, uids: set[str]) -> None:
     """The plain lists of past runs, without the lines of these episodes."""
     for path in sorted([*corpus.ledger.glob("*.jsonl"), *corpus.quarantine.glob("*.jsonl")]):
         # As bytes: a line that a disk or a stranger damaged is no text, and names no episode.

@@ -15,7 +15,7 @@ from schemas.manifest import FOLDER as MANIFESTS
 from schemas.manifest import load_facts
 
 
-def every(corpus: Path) -> list[Snapshot]:
+def load_all(corpus: Path) -> list[Snapshot]:
     """Every snapshot there is, oldest first.
 
     Raises:
@@ -29,12 +29,12 @@ def named_parts(snapshots: Iterable[Snapshot]) -> set[str]:
     return {part.path for each in snapshots for table in TABLES for part in each.parts(table)}
 
 
-def file_of(corpus: Path, number: int) -> Path:
+def snapshot_path(corpus: Path, number: int) -> Path:
     """Where a snapshot lies."""
     return within(corpus, f"{FOLDER}/{number:08d}.json")
 
 
-def claims(corpus: Path) -> dict[int, list[str]]:
+def manifests_by_snapshot(corpus: Path) -> dict[int, list[str]]:
     """Snapshot -> the published manifests that were built from it.
 
     Raises:
@@ -49,7 +49,7 @@ def claims(corpus: Path) -> dict[int, list[str]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class SnapshotInfo:
     """One line of `eicorpus snapshot list`.
 
     published_s: seconds since 1970, by its file. command: the words that an ingest recorded; else the command that alone writes the tables
@@ -67,14 +67,14 @@ class Entry:
     manifests: tuple[str, ...]
 
 
-def entries(corpus: Path) -> list[Entry]:
+def list_snapshots(corpus: Path) -> list[SnapshotInfo]:
     """Every snapshot, oldest first.
 
     Raises:
         ConfigError: one of them, or a manifest, cannot be read.
     """
-    claimed = claims(corpus)
-    snapshots = every(corpus)
+    claimed = manifests_by_snapshot(corpus)
+    snapshots = load_all(corpus)
     recorded = _recorded(corpus, snapshots)
     out, before = [], Snapshot()
     for each in snapshots:
@@ -120,13 +120,15 @@ def _recorded(corpus: Path, snapshots: list[Snapshot]) -> dict[str, str]:
     return {row["run_id"]: row["command"] for row in rows}
 
 
-def _entry(corpus: Path, each: Snapshot, command: str, claimed: dict[int, list[str]]) -> Entry:
+def _entry(
+    corpus: Path, each: Snapshot, command: str, claimed: dict[int, list[str]]
+) -> SnapshotInfo:
     parts = [part for table in TABLES for part in each.parts(table)]
-    return Entry(
+    return SnapshotInfo(
         number=each.number,
         run_id=each.run_id,
         command=command,
-        published_s=file_of(corpus, each.number).stat().st_mtime,
+        published_s=snapshot_path(corpus, each.number).stat().st_mtime,
         episodes=sum(part.rows for part in each.parts("episodes")),
         rows=sum(part.rows for part in parts),
         parts=len(parts),

@@ -12,13 +12,13 @@ from typing import Protocol
 from ingest.executors.inline import Executor
 from ingest.executors.ray_actors import RayActors
 from ingest.latents.encode_file import (
-    Begun,
     Decoded,
+    EncodeResult,
+    FrameChunk,
     LatentMaker,
-    Made,
-    Piece,
-    decode_piece,
-    pieces_of,
+    PendingFile,
+    decode_chunk,
+    frame_chunks_of,
 )
 from ingest.latents.plan import LatentFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
@@ -28,16 +28,16 @@ from schemas.outcome import WorkerFailure
 MAX_EARLY = 16  # pieces that wait for one asked for before them, until no more are handed out
 
 
-class Making(Protocol):
+class EncodeBackend(Protocol):
     """Makes files, in any order. `wait_s`: how long encoders had no pictures, where that is known."""
 
     num_encoders: int
     wait_s: float
 
-    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]: ...
+    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, EncodeResult]]: ...
 
 
-class LocalMaking:
+class LocalBackend:
     """The encoder is in this process; pictures come from the workers of `executor`, in the order in which they are asked for."""
 
     num_encoders = 1
@@ -46,7 +46,7 @@ class LocalMaking:
         self.maker, self.executor = maker, executor
         self.wait_s = 0.0
 
-    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]:
+    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, EncodeResult]]:
         """Raises ConfigError (no memory for a batch) and OSError (a file cannot be written): the run stops, and no thread writes on."""
         with ThreadPoolExecutor(max_workers=1) as writer:
             files_begun = self._begun(files, writer)
@@ -59,7 +59,9 @@ class LocalMaking:
                     yield last.file, self.maker.finished(last)
                 last = following
 
-    def _begun(self, files: Iterator[LatentFile], writer: ThreadPoolExecutor) -> Iterator[Begun]:
+    def _begun(
+        self, files: Iterator[LatentFile], writer: ThreadPoolExecutor
+    ) -> Iterator[PendingFile]:
         ahead, mine = tee(files)
         stream = self._in_order(piece for file in ahead for piece in self._pieces(file))
         for file in mine:
@@ -69,8 +71,8 @@ class LocalMaking:
                 pass
             yield begun
 
-    def _pieces(self, file: LatentFile) -> list[Piece]:
-        return pieces_of(file, self.maker.encoder.choice, self.maker.encoder.batch)
+    def _pieces(self, file: LatentFile) -> list[FrameChunk]:
+        return frame_chunks_of(file, self.maker.encoder.choice, self.maker.encoder.batch)
 
     def _timed(self, pieces: Iterator[Decoded]) -> Iterator[Decoded]:
         while True:
@@ -81,24 +83,24 @@ class LocalMaking:
                 return
             yield piece
 
-    def _in_order(self, pieces: Iterator[Piece]) -> Iterator[Decoded]:
+    def _in_order(self, pieces: Iterator[FrameChunk]) -> Iterator[Decoded]:
         """Workers answer as they end: the early ones wait here."""
-        asked: deque[Piece] = deque()
-        early: dict[Piece, Decoded] = {}
+        asked: deque[FrameChunk] = deque()
+        early: dict[FrameChunk, Decoded] = {}
 
-        def following() -> Piece | None:
+        def following() -> FrameChunk | None:
             piece = next(pieces, None) if len(early) < MAX_EARLY else None
             if piece is not None:
                 asked.append(piece)
             return piece
 
-        for piece, result in self.executor.run(following, decode_piece):
+        for piece, result in self.executor.run(following, decode_chunk):
             early[piece] = _told(piece.file, result)
             while asked and asked[0] in early:
                 yield early.pop(asked.popleft())
 
 
-class RayMaking:
+class RayBackend:
     """Ray: decode tasks on CPUs, encoders in actors. Pictures go from one to the other, the driver sees rows only.
 
     `encoder_id` is what every actor must find `choice` to be: weights of one path may be others on another machine.
@@ -117,28 +119,30 @@ class RayMaking:
         self.num_encoders = 1
         self.wait_s = 0.0
 
-    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, Made]]:
+    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, EncodeResult]]:
         """Raises what `LocalMaking.make` does, and ConfigError when an actor cannot open the encoder."""
         if (first := next(files, None)) is None:
             return  # to begin an actor takes a GPU and a minute
         files = chain([first], files)
         began_s, busy_s = self.monotonic_s(), 0.0
-        hold = partial(open_maker, self.choice, self.encoder_id, self.monotonic_s)
+        hold = partial(open_backend, self.choice, self.encoder_id, self.monotonic_s)
         for file, result in self.actors.run(
-            lambda: next(files, None), self._pieces, decode_piece, hold, make_from
+            lambda: next(files, None), self._pieces, decode_chunk, hold, encode_from
         ):
-            made = Made(error=_death(result)) if isinstance(result, WorkerFailure) else result
+            made = (
+                EncodeResult(error=_death(result)) if isinstance(result, WorkerFailure) else result
+            )
             self.num_encoders = self.actors.count
             busy_s += made.busy_s + made.write_wait_s
             taken_s = (self.monotonic_s() - began_s) * self.num_encoders
             self.wait_s = max(0.0, taken_s - busy_s)
             yield file, made
 
-    def _pieces(self, file: LatentFile) -> list[Piece]:
-        return pieces_of(file, self.choice, self.batch)
+    def _pieces(self, file: LatentFile) -> list[FrameChunk]:
+        return frame_chunks_of(file, self.choice, self.batch)
 
 
-def open_maker(
+def open_backend(
     choice: EncoderChoice, encoder_id: str, monotonic_s: Callable[[], float]
 ) -> LatentMaker:
     """What an actor holds.
@@ -154,9 +158,9 @@ def open_maker(
     return LatentMaker(encoder=encoder, monotonic_s=monotonic_s)
 
 
-def make_from(
+def encode_from(
     maker: LatentMaker, file: LatentFile, decoded: Iterator[Decoded | WorkerFailure]
-) -> Made:
+) -> EncodeResult:
     """What an actor does."""
     return maker.make(file, (_told(file, result) for result in decoded))
 

@@ -12,7 +12,7 @@ T = TypeVar("T")  # an item
 R = TypeVar("R")  # what is made of all
 
 
-class OneBehind(Generic[T, R]):
+class BackgroundWriter(Generic[T, R]):
     """Sends items to a generator whose steps run in `thread`, an executor of one thread.
 
     `taker` is sent each item, then None, and returns. There is no queue to wait at: each step ends by itself, so that nobody is left

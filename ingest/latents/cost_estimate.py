@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ingest.latents.encode_file import Pictures, decode_piece, pieces_of
+from ingest.latents.encode_file import Pictures, decode_chunk, frame_chunks_of
 from ingest.latents.plan import Todo
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.storage.local import LocalStorage
@@ -26,7 +26,7 @@ _SCALE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class CostEstimate:
     """Cosine errors are 1 - cosine of a token with that of the same network in float32; [0] the mean, [1] the worst token.
 
     `stored_error`: of what a reader gets, so of bfloat16 and the storage together. `storage_error`: of the storage alone.
@@ -51,7 +51,9 @@ def bytes_of(choice: EncoderChoice, num_pictures: int, storage: Storage) -> int:
     return num_pictures * (choice.num_tokens * token + 8)
 
 
-def probe(todo: Todo, encoder: ImageEncoder, monotonic_s: Callable[[], float]) -> Probe | None:
+def estimate_cost(
+    todo: Todo, encoder: ImageEncoder, monotonic_s: Callable[[], float]
+) -> CostEstimate | None:
     """Encode the first pictures of the first files twice; None where nothing can be decoded."""
     began_s = monotonic_s()
     decoded = _decoded(todo, encoder)
@@ -69,7 +71,7 @@ def probe(todo: Todo, encoder: ImageEncoder, monotonic_s: Callable[[], float]) -
     encoded_s = monotonic_s() - began_s
     exact = ImageEncoder.open(encoder.choice, is_exact=True).encode(pictures).float().cpu()
     kept = token_storage.read(token_storage.stored(tokens, encoder.choice.storage))
-    return Probe(
+    return CostEstimate(
         num_pictures=len(pictures),
         encode_per_s=encoder.batch / encoded_s,
         decode_per_s=sum(map(len, decoded)) / decoded_s,
@@ -87,7 +89,7 @@ def _decoded(todo: Todo, encoder: ImageEncoder) -> list[Pictures]:
     """The beginning of the first files, without those that cannot be decoded."""
     found = []
     for file in islice(todo.files(), PROBE_FILES):
-        first = pieces_of(file, encoder.choice, DECODED_EACH)[0]
+        first = frame_chunks_of(file, encoder.choice, DECODED_EACH)[0]
         begun = replace(first, count=min(first.count, DECODED_EACH))
-        found.append(decode_piece(begun, LocalStorage()).pictures)
+        found.append(decode_chunk(begun, LocalStorage()).pictures)
     return [each for each in found if each is not None]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.latents.background_writer import OneBehind
+from ingest.latents.background_writer import BackgroundWriter
 from ingest.latents.frame_grid import pictures_at
 from ingest.latents.plan import LatentFile
 from ingest.latents.resize import fitted
@@ -29,7 +29,7 @@ _Stored = Mapping[str, memoryview]  # the bytes of a piece, by tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class FrameChunk:
     """Pictures [first, first + count) of a file's grid. The first piece of a file also looks whether the video is the committed one."""
 
     file: LatentFile
@@ -53,7 +53,7 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class EncodeResult:
     """What came of one file: its row of the table `latents` without `run_id`, or an error that starts with its code."""
 
     row: dict[str, Any] | None = None
@@ -64,12 +64,12 @@ class Made:
     write_wait_s: float = 0.0  # in which it waited for the file to be written
 
 
-def pieces_of(file: LatentFile, choice: EncoderChoice, batch: int) -> list[Piece]:
+def frame_chunks_of(file: LatentFile, choice: EncoderChoice, batch: int) -> list[FrameChunk]:
     """The pieces of a file; every one but the last is whole batches, so that batches do not depend on where it is cut."""
     total = file.num_pictures(choice.grid_stride)
     size = max(1, PIECE_PICTURES // batch) * batch
     return [
-        Piece(
+        FrameChunk(
             file=file,
             first=first,
             count=min(size, total - first),
@@ -80,7 +80,7 @@ def pieces_of(file: LatentFile, choice: EncoderChoice, batch: int) -> list[Piece
     ]
 
 
-def decode_piece(piece: Piece, disk: LocalStorage) -> Decoded:
+def decode_chunk(piece: FrameChunk, disk: LocalStorage) -> Decoded:
     """The body of a decode worker."""
     try:
         path = item_within(Path(piece.file.corpus), piece.file.video)
@@ -112,7 +112,7 @@ def _check_video(path: Path, file: LatentFile) -> None:
         raise SourceError(Code.CORRUPT_VIDEO, message, where=file.video)
 
 
-def _pictures(path: Path, piece: Piece) -> Pictures:
+def _pictures(path: Path, piece: FrameChunk) -> Pictures:
     side = piece.preprocessing.size_px
     out = np.empty((piece.count, side, side, 3), np.uint8)
     found = pictures_at(path, piece.timesteps, piece.file.rate_hz)
@@ -126,7 +126,7 @@ class _UnmadeError(Exception):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Begun:
+class PendingFile:
     """A file that is encoded, while the last of it is still written."""
 
     file: LatentFile
@@ -146,14 +146,14 @@ class LatentMaker:
     monotonic_s: Callable[[], float]
     disk: LocalStorage = field(default_factory=LocalStorage)
 
-    def make(self, file: LatentFile, decoded: Iterable[Decoded]) -> Made:
+    def make(self, file: LatentFile, decoded: Iterable[Decoded]) -> EncodeResult:
         """One file of latents out of its pieces, in order; raises what `begin` and `finished` do."""
         with ThreadPoolExecutor(max_workers=1) as writer:
             return self.finished(self.begin(file, decoded, writer))
 
     def begin(
         self, file: LatentFile, decoded: Iterable[Decoded], writer: ThreadPoolExecutor
-    ) -> Begun:
+    ) -> PendingFile:
         """Encode a file; `writer`, of one thread, is a piece behind and goes on. Tokens of two pieces at most are in memory.
 
         Raises:
@@ -161,8 +161,8 @@ class LatentMaker:
             InvariantError: these are more pictures than the file has.
             OSError: the file cannot be written.
         """
-        writing = OneBehind(self._writing(file), writer)
-        begun = Begun(file=file, written=Future())
+        writing = BackgroundWriter(self._writing(file), writer)
+        begun = PendingFile(file=file, written=Future())
         try:
             for piece in self._encoded(decoded, begun):
                 began_s = self.monotonic_s()
@@ -176,7 +176,7 @@ class LatentMaker:
                 raise
         return begun
 
-    def finished(self, begun: Begun) -> Made:
+    def finished(self, begun: PendingFile) -> EncodeResult:
         """Waits until the file lies there, durable.
 
         Raises:
@@ -187,9 +187,11 @@ class LatentMaker:
         try:
             num_bytes, sha256 = begun.written.result()
         except _UnmadeError as error:
-            return Made(error=str(error), busy_s=begun.busy_s, write_wait_s=begun.write_wait_s)
+            return EncodeResult(
+                error=str(error), busy_s=begun.busy_s, write_wait_s=begun.write_wait_s
+            )
         row = self._row(begun.file, num_bytes, sha256)
-        return Made(
+        return EncodeResult(
             row=row,
             num_pictures=row["num_frames"],
             num_bytes=num_bytes,
@@ -197,7 +199,7 @@ class LatentMaker:
             write_wait_s=begun.write_wait_s + self.monotonic_s() - began_s,
         )
 
-    def _encoded(self, decoded: Iterable[Decoded], begun: Begun) -> Iterator[_Stored]:
+    def _encoded(self, decoded: Iterable[Decoded], begun: PendingFile) -> Iterator[_Stored]:
         """What is stored of each piece."""
         from ingest.models import token_storage
 

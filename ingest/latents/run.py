@@ -14,8 +14,8 @@ from typing import Any
 from ingest.corpus import snapshot
 from ingest.corpus.layout import Corpus
 from ingest.corpus.snapshot import Snapshot
-from ingest.latents.backends import Making
-from ingest.latents.encode_file import Made
+from ingest.latents.backends import EncodeBackend
+from ingest.latents.encode_file import EncodeResult
 from ingest.latents.plan import Todo
 from ingest.storage.local import LocalStorage
 
@@ -45,7 +45,7 @@ class LatentTally:
 def encode_corpus(
     todo: Todo,
     current: Snapshot,
-    making: Making,
+    making: EncodeBackend,
     *,
     run_id: str,
     disk: LocalStorage,
@@ -73,7 +73,7 @@ def encode_corpus(
     return tally, current
 
 
-def _count(tally: LatentTally, made: Made, making: Making) -> None:
+def _count(tally: LatentTally, made: EncodeResult, making: EncodeBackend) -> None:
     tally.busy_s += made.busy_s
     tally.write_wait_s += made.write_wait_s
     tally.wait_s, tally.num_encoders = making.wait_s, making.num_encoders

@@ -22,7 +22,7 @@ _UNTOUCHED = ("tombstones",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doomed:
+class ErasureScope:
     """Rows of `uids`; rows of `copies` in `duplicates`, whose decision rests on an erased one; pinned tasks of `datasets`."""
 
     uids: pa.Array
@@ -60,7 +60,7 @@ def copies_of(corpus: Path, snapshots: Iterable[Snapshot], uids: pa.Array) -> pa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Touched:
+class AffectedPart:
     """A part with rows that go: how many of which table, and which of the uids it has."""
 
     table: str
@@ -69,7 +69,9 @@ class Touched:
     uids: frozenset[str]
 
 
-def touched(corpus: Path, snapshots: Iterable[Snapshot], doomed: Doomed) -> list[Touched]:
+def affected_parts(
+    corpus: Path, snapshots: Iterable[Snapshot], doomed: ErasureScope
+) -> list[AffectedPart]:
     """Every part of any snapshot that must be written again; only the deciding columns are read."""
     seen = list(snapshots)
     return [
@@ -80,18 +82,18 @@ def touched(corpus: Path, snapshots: Iterable[Snapshot], doomed: Doomed) -> list
     ]
 
 
-def _touched(corpus: Path, table: str, part: Part, doomed: Doomed) -> Touched | None:
+def _touched(corpus: Path, table: str, part: Part, doomed: ErasureScope) -> AffectedPart | None:
     columns = ["uid", *_MORE.get(table, [])]
     rows = read_table(part.file(corpus), columns)
     gone = rows.filter(doomed.mask(table, rows))
     if not gone.num_rows:
         return None
     uids = frozenset(gone["uid"].to_pylist())
-    return Touched(table=table, part=part, rows=gone.num_rows, uids=uids)
+    return AffectedPart(table=table, part=part, rows=gone.num_rows, uids=uids)
 
 
-def rewritten(
-    disk: LocalStorage, corpus: Path, found: Iterable[Touched], doomed: Doomed
+def rewrite_parts(
+    disk: LocalStorage, corpus: Path, found: Iterable[AffectedPart], doomed: ErasureScope
 ) -> dict[str, Part | None]:
     """Path of each part -> the part that takes its place; None where nothing is left. Columns stay as they were."""
     out: dict[str, Part | None] = {}
@@ -107,13 +109,13 @@ def rewritten(
     return out
 
 
-def _kept(path: Path, table: str, doomed: Doomed) -> Iterator[pa.Table]:
+def _kept(path: Path, table: str, doomed: ErasureScope) -> Iterator[pa.Table]:
     for batch in read_batches(path, BATCH_ROWS):
         rows = pa.Table.from_batches([batch])
         yield rows.filter(pc.invert(doomed.mask(table, rows)))
 
 
-def replaced(each: Snapshot, by: Mapping[str, Part | None]) -> dict[str, list[Part]]:
+def replace_parts(each: Snapshot, by: Mapping[str, Part | None]) -> dict[str, list[Part]]:
     """The parts of a snapshot with those of `by` in their places."""
     return {
         table: [new for part in each.parts(table) if (new := by.get(part.path, part)) is not None]

@@ -41,7 +41,7 @@ class Merge:
         return sum(len(group) for group in self.groups)
 
 
-def planned(corpus: Path, current: Snapshot) -> list[Merge]:
+def plan_merges(corpus: Path, current: Snapshot) -> list[Merge]:
     """What there is to merge; tables in which nothing is, are left out."""
     merges = [_merge(corpus, current, table) for table in TABLES]
     return [merge for merge in merges if len(merge.groups) < merge.before]
@@ -134,7 +134,7 @@ def _rows(corpus: Path, group: Sequence[Part]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def counted(merges: Sequence[Merge], current: Snapshot) -> list[Mapping[str, str | int]]:
+def count_parts(merges: Sequence[Merge], current: Snapshot) -> list[Mapping[str, str | int]]:
     """Parts of each table before and after."""
     after = {merge.table: len(merge.groups) for merge in merges}
     return [

@@ -17,11 +17,17 @@ from ingest.corpus.erasure import INTENT, Intent, folder_of
 from ingest.corpus.layout import Corpus
 from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.snapshot_list import every
-from ingest.maintenance.affected_parts import rewritten
-from ingest.maintenance.erasure_plan import Preview, look, survey
-from ingest.maintenance.snapshot_rewrite import Rewriting
-from ingest.maintenance.tombstone_writer import Asked, fillings, pinned_row, pins, tombstone
+from ingest.corpus.snapshot_list import load_all
+from ingest.maintenance.affected_parts import rewrite_parts
+from ingest.maintenance.erasure_plan import ErasurePreview, erasure_impact, find_episodes
+from ingest.maintenance.snapshot_rewrite import SnapshotRewrite
+from ingest.maintenance.tombstone_writer import (
+    ErasureRequest,
+    frozen_tasks,
+    pinned_row,
+    tombstone,
+    write_placeholders,
+)
 from ingest.storage.local import LocalStorage
 
 
@@ -33,7 +39,7 @@ def forget(
     reason: str,
     run_id: str,
     erased_at: datetime,
-) -> tuple[Preview, Snapshot]:
+) -> tuple[ErasurePreview, Snapshot]:
     """Erase episodes. The caller holds the writer lock.
 
     Returns:
@@ -46,20 +52,22 @@ def forget(
     current = snapshot.load(corpus.root)
     datasets = datasets_of(corpus.root, current)
     recover(corpus, disk, current, datasets)
-    snapshots = every(corpus.root)
-    found = look(corpus, current, uids)
-    seen = survey(corpus, current, found, snapshots)
+    snapshots = load_all(corpus.root)
+    found = find_episodes(corpus, current, uids)
+    seen = erasure_impact(corpus, current, found, snapshots)
     if not found.uids:
         return seen.looked, current
     folder = folder_of(corpus, run_id)
     disk.make_dir(folder)
-    tasks = pins(corpus.root, current, found, datasets)
-    lying = fillings(corpus, disk, found, folder, {p: (datasets[p], tasks[p]) for p in tasks})
-    asked = Asked(reason=reason, run_id=run_id, at=erased_at)
-    rewriting = Rewriting(
+    tasks = frozen_tasks(corpus.root, current, found, datasets)
+    lying = write_placeholders(
+        corpus, disk, found, folder, {p: (datasets[p], tasks[p]) for p in tasks}
+    )
+    asked = ErasureRequest(reason=reason, run_id=run_id, at=erased_at)
+    rewriting = SnapshotRewrite(
         corpus=corpus.root,
         disk=disk,
-        by=rewritten(disk, corpus.root, seen.parts, seen.doomed),
+        by=rewrite_parts(disk, corpus.root, seen.parts, seen.doomed),
         parts=seen.parts,
         tombstones={uid: tombstone(uid, found, lying.get(uid, ()), asked) for uid in found.uids},
         pins={path: pinned_row(path, texts) for path, texts in tasks.items()},

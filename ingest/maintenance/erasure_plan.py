@@ -14,14 +14,20 @@ from ingest.catalog.next_command import next_command
 from ingest.corpus.layout import Corpus
 from ingest.corpus.redaction import naming
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.snapshot_list import every
+from ingest.corpus.snapshot_list import load_all
 from ingest.corpus.tombstones import Row, tombstones
-from ingest.maintenance.affected_parts import Doomed, Touched, copies_of, paths_of, touched
+from ingest.maintenance.affected_parts import (
+    AffectedPart,
+    ErasureScope,
+    affected_parts,
+    copies_of,
+    paths_of,
+)
 from schemas.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class EpisodeSelection:
     """What is known of the episodes to forget. `episodes` by uid: those that are committed."""
 
     uids: tuple[str, ...]
@@ -35,17 +41,17 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
+class ErasurePreview:
     """What an erasure takes away. `rows` by table, of the latest snapshot; `manifests` that name an episode of it."""
 
-    found: Found
+    found: EpisodeSelection
     rows: Mapping[str, int]
     snapshots: int  # that are written again
     manifests: tuple[str, ...]
     undecided: tuple[str, ...]  # others, whose decision in `duplicates` goes with it
 
 
-def look(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> Found:
+def find_episodes(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> EpisodeSelection:
     """Find the episodes, committed or not.
 
     Raises:
@@ -69,42 +75,44 @@ def look(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> Found:
             where=str(corpus.root),
         )
     rest = tuple(uid for uid in wanted if uid not in already)
-    return Found(uids=rest, already=already, episodes=episodes, verdicts=verdicts)
+    return EpisodeSelection(uids=rest, already=already, episodes=episodes, verdicts=verdicts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class ErasureImpact:
     """`looked` is what people are told; `doomed` and `parts` are what must be written again for it."""
 
-    looked: Preview
-    doomed: Doomed
-    parts: Sequence[Touched]
+    looked: ErasurePreview
+    doomed: ErasureScope
+    parts: Sequence[AffectedPart]
 
 
-def preview(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> Preview:
+def erasure_preview(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> ErasurePreview:
     """What `forget` would take away. Touches nothing."""
-    return survey(corpus, current, look(corpus, current, uids), every(corpus.root)).looked
+    return erasure_impact(
+        corpus, current, find_episodes(corpus, current, uids), load_all(corpus.root)
+    ).looked
 
 
-def survey(
-    corpus: Corpus, current: Snapshot, found: Found, snapshots: Sequence[Snapshot]
-) -> Survey:
+def erasure_impact(
+    corpus: Corpus, current: Snapshot, found: EpisodeSelection, snapshots: Sequence[Snapshot]
+) -> ErasureImpact:
     """Look through every part there is; only the deciding columns are read."""
     mine = pa.array(found.uids, pa.string())
     copies = copies_of(corpus.root, snapshots, mine)
     datasets = pa.array(found.datasets, pa.string())
-    doomed = Doomed(uids=mine, copies=copies, datasets=datasets)
-    parts = touched(corpus.root, snapshots, doomed)
+    doomed = ErasureScope(uids=mine, copies=copies, datasets=datasets)
+    parts = affected_parts(corpus.root, snapshots, doomed)
     now = {part.path for table in current.tables for part in current.parts(table)}
     rows: Counter[str] = Counter()
     for each in parts:
         rows[each.table] += each.rows if each.part.path in now else 0
     changed = {each.part.path for each in parts}
-    looked = Preview(
+    looked = ErasurePreview(
         found=found,
         rows=dict(rows),
         snapshots=sum(not changed.isdisjoint(paths_of(each)) for each in snapshots),
         manifests=naming(corpus.root, mine),
         undecided=tuple(sorted(set(copies.to_pylist()) - set(found.uids))),
     )
-    return Survey(looked=looked, doomed=doomed, parts=parts)
+    return ErasureImpact(looked=looked, doomed=doomed, parts=parts)

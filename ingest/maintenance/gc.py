@@ -11,24 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.corpus.layout import Corpus
-from ingest.corpus.snapshot_list import Entry, entries, every, file_of, named_parts
+from ingest.corpus.snapshot_list import (
+    SnapshotInfo,
+    list_snapshots,
+    load_all,
+    named_parts,
+    snapshot_path,
+)
 from ingest.executors.node_proof import PREFIX
 from ingest.storage.local import LocalStorage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class SnapshotRetention:
     """A snapshot, and why it stays; `why` is empty for one that goes."""
 
-    entry: Entry
+    entry: SnapshotInfo
     why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rubbish:
+class Garbage:
     """What `collect` removes. Paths are relative to the corpus; `num_bytes` is of the parts."""
 
-    snapshots: tuple[Kept, ...]
+    snapshots: tuple[SnapshotRetention, ...]
     parts: tuple[str, ...]
     staging: tuple[str, ...]
     num_bytes: int
@@ -38,7 +44,7 @@ class Rubbish:
         return [each.entry.number for each in self.snapshots if not each.why]
 
 
-def rubbish(corpus: Corpus, *, keep: int, older_than_s: float, now_s: float) -> Rubbish:
+def plan_gc(corpus: Corpus, *, keep: int, older_than_s: float, now_s: float) -> Garbage:
     """What nobody needs. Touches nothing.
 
     Args:
@@ -49,17 +55,20 @@ def rubbish(corpus: Corpus, *, keep: int, older_than_s: float, now_s: float) -> 
     Raises:
         ConfigError: a snapshot or a manifest cannot be read, so nobody knows what it needs.
     """
-    seen = entries(corpus.root)
+    seen = list_snapshots(corpus.root)
     newest = {entry.number for entry in seen[-max(keep, 1) :]}
-    kept = tuple(Kept(entry=entry, why=_why(entry, newest, older_than_s, now_s)) for entry in seen)
+    kept = tuple(
+        SnapshotRetention(entry=entry, why=_why(entry, newest, older_than_s, now_s))
+        for entry in seen
+    )
     stays = {each.entry.number for each in kept if each.why}
-    named = named_parts(each for each in every(corpus.root) if each.number in stays)
+    named = named_parts(each for each in load_all(corpus.root) if each.number in stays)
     parts = sorted(
         path.relative_to(corpus.root).as_posix()
         for path in (corpus.root / "catalog").glob("*/*.parquet")
         if path.relative_to(corpus.root).as_posix() not in named
     )
-    return Rubbish(
+    return Garbage(
         snapshots=kept,
         parts=tuple(parts),
         staging=tuple(_abandoned(corpus, now_s - older_than_s)),
@@ -67,7 +76,7 @@ def rubbish(corpus: Corpus, *, keep: int, older_than_s: float, now_s: float) -> 
     )
 
 
-def _why(entry: Entry, newest: set[int], older_than_s: float, now_s: float) -> str:
+def _why(entry: SnapshotInfo, newest: set[int], older_than_s: float, now_s: float) -> str:
     if entry.manifests:
         return f"manifest {', '.join(entry.manifests)}"
     if entry.number in newest:
@@ -90,10 +99,10 @@ def _touched_s(path: Path) -> float:
     return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
 
 
-def collect(corpus: Corpus, disk: LocalStorage, found: Rubbish) -> None:
+def collect_garbage(corpus: Corpus, disk: LocalStorage, found: Garbage) -> None:
     """Remove it, oldest snapshot first. The caller holds the writer lock and has run `recover`."""
     for number in found.gone:
-        disk.remove(file_of(corpus.root, number))
+        disk.remove(snapshot_path(corpus.root, number))
     disk.sync()
     for path in found.parts:
         disk.remove(corpus.path(path))

@@ -35,7 +35,7 @@ _BLACK_Y, _NO_COLOUR = 16, 128  # limited range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hole:
+class EpisodeSlot:
     """A place in a dataset. `task_index` is the number of ERASED_TASK there."""
 
     dataset: Dataset
@@ -46,14 +46,16 @@ class Hole:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filling:
+class PlaceholderFile:
     """`row`: the file as `tombstones.files` has it; `name`: where it is staged."""
 
     name: str
     row: dict[str, Any]
 
 
-def fill(hole: Hole, folder: Path, stem: str, disk: LocalStorage) -> list[Filling]:
+def write_placeholder(
+    hole: EpisodeSlot, folder: Path, stem: str, disk: LocalStorage
+) -> list[PlaceholderFile]:
     """Write the files of a hole into `folder` under names that begin with `stem`.
 
     Raises:
@@ -65,7 +67,7 @@ def fill(hole: Hole, folder: Path, stem: str, disk: LocalStorage) -> list[Fillin
     return found
 
 
-def _rows(hole: Hole, folder: Path, stem: str, disk: LocalStorage) -> Filling:
+def _rows(hole: EpisodeSlot, folder: Path, stem: str, disk: LocalStorage) -> PlaceholderFile:
     columns = {
         name: np.zeros((hole.length, feature["shape"][0]), dtype=feature["dtype"])
         for name, feature in hole.dataset.features.items()
@@ -90,10 +92,10 @@ def _rows(hole: Hole, folder: Path, stem: str, disk: LocalStorage) -> Filling:
         "sha256": hashlib.sha256(data).hexdigest(),
         "detail_json": json.dumps({n: column_stats(values) for n, values in columns.items()}),
     }
-    return Filling(name=name, row=row)
+    return PlaceholderFile(name=name, row=row)
 
 
-def _video(hole: Hole, folder: Path, name: str, key: str) -> Filling:
+def _video(hole: EpisodeSlot, folder: Path, name: str, key: str) -> PlaceholderFile:
     height, width, _ = hole.dataset.features[key]["shape"]
     recipe = VideoSettings()
     options = x264_options(crf=recipe.crf, preset=recipe.preset, gop=recipe.gop)
@@ -114,7 +116,7 @@ def _video(hole: Hole, folder: Path, name: str, key: str) -> Filling:
         "sha256": sha256,
         "detail_json": json.dumps({n: value.tolist() for n, value in stats.result().items()}),
     }
-    return Filling(name=name, row=row)
+    return PlaceholderFile(name=name, row=row)
 
 
 def _black(width: int, height: int) -> VideoFrame:

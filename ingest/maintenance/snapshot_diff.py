@@ -27,7 +27,7 @@ class TableChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class SnapshotDiff:
     """`added` and `removed` are (uid, source, episode_id) of episodes that only one of the two has, sorted by uid."""
 
     tables: tuple[TableChange, ...]
@@ -35,7 +35,9 @@ class Difference:
     removed: tuple[tuple[str, str, str], ...]
 
 
-def difference(corpus: Path, a: Snapshot, b: Snapshot, limits: Limits | None = None) -> Difference:
+def snapshot_diff(
+    corpus: Path, a: Snapshot, b: Snapshot, limits: Limits | None = None
+) -> SnapshotDiff:
     """Compare two snapshots. Only parts that are not in both are read.
 
     Raises:
@@ -48,7 +50,7 @@ def difference(corpus: Path, a: Snapshot, b: Snapshot, limits: Limits | None = N
                 only = {t: _paths(corpus, _less(mine.parts(t), other.parts(t))) for t in TABLES}
                 create_views(connection, only)
             tables = tuple(_change(connection, table, a, b) for table in TABLES)
-            return Difference(
+            return SnapshotDiff(
                 tables=tables,
                 added=_episodes(connection, "b", "a"),
                 removed=_episodes(connection, "a", "b"),

@@ -9,24 +9,24 @@ from pathlib import Path
 from ingest.corpus import snapshot
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.tombstones import Row, tombstones
-from ingest.maintenance.affected_parts import Touched, paths_of, replaced
+from ingest.maintenance.affected_parts import AffectedPart, paths_of, replace_parts
 from ingest.storage.local import LocalStorage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rewriting:
+class SnapshotRewrite:
     """Snapshots with the rows gone: `by` says which part takes the place of which, `parts` which uids each had."""
 
     corpus: Path
     disk: LocalStorage
     by: Mapping[str, Part | None]
-    parts: Sequence[Touched]
+    parts: Sequence[AffectedPart]
     tombstones: Mapping[str, Row]
     pins: Mapping[str, Row]
 
     def tables(self, of: Snapshot, uids: Sequence[str]) -> dict[str, list[Part]]:
         """Parts of a snapshot in which the episodes `uids` were."""
-        tables = replaced(of, self.by)
+        tables = replace_parts(of, self.by)
         rows = [self.tombstones[uid] for uid in uids]
         holes = {row["dataset_path"] for row in [*rows, *tombstones(self.corpus, of)]}
         for name, added in (

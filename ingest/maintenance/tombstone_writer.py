@@ -15,8 +15,8 @@ from ingest.corpus.layout import Corpus
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.tombstones import ERASED_TASK, Row
-from ingest.maintenance.erasure_plan import Found
-from ingest.maintenance.placeholder import Filling, Hole, fill
+from ingest.maintenance.erasure_plan import EpisodeSelection
+from ingest.maintenance.placeholder import EpisodeSlot, PlaceholderFile, write_placeholder
 from ingest.storage.local import LocalStorage
 
 _IDENTITY = ("uid", "source", "dataset", "episode_id")
@@ -24,7 +24,7 @@ _PLACE = ("dataset_path", "episode_index", "index_from", "length")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ErasureRequest:
     """Who erases when and why; `run_id` names the run and its folder."""
 
     reason: str
@@ -32,8 +32,8 @@ class Asked:
     at: datetime
 
 
-def pins(
-    corpus: Path, current: Snapshot, found: Found, datasets: Mapping[str, Dataset]
+def frozen_tasks(
+    corpus: Path, current: Snapshot, found: EpisodeSelection, datasets: Mapping[str, Dataset]
 ) -> dict[str, list[str]]:
     """Task texts by number of each dataset that loses an episode: a text that no episode has any more goes, its number stays."""
     left: dict[str, set[str]] = {path: set() for path in found.datasets}
@@ -63,13 +63,13 @@ def pinned_row(dataset_path: str, texts: Sequence[str]) -> Row:
     return {"uid": "", "kind": "tasks", "path": dataset_path, "detail_json": detail, **empty}
 
 
-def fillings(
+def write_placeholders(
     corpus: Corpus,
     disk: LocalStorage,
-    found: Found,
+    found: EpisodeSelection,
     folder: Path,
     datasets: Mapping[str, tuple[Dataset, Sequence[str]]],
-) -> dict[str, list[Filling]]:
+) -> dict[str, list[PlaceholderFile]]:
     """What shall lie in the place of each committed episode, staged in `folder`.
 
     Args:
@@ -83,18 +83,20 @@ def fillings(
         path = row["dataset_path"]
         corpus.path(path)
         dataset, texts = datasets[path]
-        hole = Hole(
+        hole = EpisodeSlot(
             dataset=dataset,
             episode_index=row["episode_index"],
             index_from=row["index_from"],
             length=row["length"],
             task_index=texts.index(ERASED_TASK),
         )
-        out[uid] = fill(hole, folder, f"{number:06d}", disk)
+        out[uid] = write_placeholder(hole, folder, f"{number:06d}", disk)
     return out
 
 
-def tombstone(uid: str, found: Found, lying: Sequence[Filling], asked: Asked) -> Row:
+def tombstone(
+    uid: str, found: EpisodeSelection, lying: Sequence[PlaceholderFile], asked: ErasureRequest
+) -> Row:
     """The row of `tombstones`; without a place when the episode was never committed."""
     row = found.episodes.get(uid)
     verdicts = found.verdicts.get(uid, ())

@@ -31,7 +31,7 @@ MEASUREMENT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Canonical:
+class ProcessedEpisode:
     """An episode after processing, before it has a place in the corpus. K timesteps."""
 
     episode: Episode
@@ -63,7 +63,7 @@ class Canonical:
         return np.asarray(np.logical_and.reduce(near))
 
 
-def staged_rows(canonical: Canonical) -> pa.Table:
+def staged_rows(canonical: ProcessedEpisode) -> pa.Table:
     """The numeric columns, and for each timestep the index of its text among the episode's tasks."""
     texts = canonical.texts
     tasks = list(dict.fromkeys(texts))
@@ -71,7 +71,7 @@ def staged_rows(canonical: Canonical) -> pa.Table:
     return staged_table(columns, np.array([tasks.index(t) for t in texts], dtype=np.int64))
 
 
-def describe(canonical: Canonical, table: pa.Table) -> StagedEpisode:
+def describe(canonical: ProcessedEpisode, table: pa.Table) -> StagedEpisode:
     """Everything the committer needs to register the episode; `table` is from `staged_rows`."""
     episode, vectors, videos = canonical.episode, canonical.vectors, canonical.videos
     texts, seen = canonical.texts, canonical.seen
@@ -102,7 +102,7 @@ def describe(canonical: Canonical, table: pa.Table) -> StagedEpisode:
     )
 
 
-def _features(canonical: Canonical) -> dict[str, dict[str, Any]]:
+def _features(canonical: ProcessedEpisode) -> dict[str, dict[str, Any]]:
     """The LeRobot feature table of the episode, sorted by name so that equal episodes have equal tables."""
     numeric = {
         name: vector_feature("bool" if named.values.dtype == bool else "float32", named.names)
@@ -133,7 +133,7 @@ def _group(episode: Episode, features: Mapping[str, Any]) -> str:
     return f"datasets/{episode.ref.source}/{'.'.join(parts)}"
 
 
-def _measurements(canonical: Canonical, seen: Mask) -> list[dict[str, Any]]:
+def _measurements(canonical: ProcessedEpisode, seen: Mask) -> list[dict[str, Any]]:
     """What ingestion measured by the way; curation measures the rest."""
     found = [
         ("source_rate", float(canonical.episode.rate_hz), "Hz"),
@@ -165,7 +165,7 @@ def _unit_of(measurement: str) -> str:
     return {"mm": "mm", "deg": "deg", "scale": "ratio"}.get(stem.rsplit("_", 1)[-1], "share")
 
 
-def _episode_row(canonical: Canonical, texts: list[str], seen: Mask) -> dict[str, Any]:
+def _episode_row(canonical: ProcessedEpisode, texts: list[str], seen: Mask) -> dict[str, Any]:
     """The episode's row of the catalog; None where only the committer knows."""
     episode, vectors, videos = canonical.episode, canonical.vectors, canonical.videos
     facts = (*episode.facts, *vectors.facts)

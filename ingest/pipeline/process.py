@@ -14,7 +14,7 @@ from adapters.base import Adapter
 from adapters.registry import adapter_for
 from ingest.corpus.staging import staged_before, write_staged
 from ingest.pipeline.assets import NO_ASSETS, Assets, hand_model_for, robot_for
-from ingest.pipeline.episode_record import Canonical, describe, staged_rows
+from ingest.pipeline.episode_record import ProcessedEpisode, describe, staged_rows
 from ingest.recipe import Recipe
 from ingest.storage.local import LocalStorage
 from ingest.transforms import time_grid
@@ -94,7 +94,7 @@ def _stage(work: Work, folder: Path, disk: LocalStorage) -> Outcome:
         return Outcome(uid=ref.uid, state=State.FILTERED, code=TOO_SHORT, message=found)
     following = instants_ns(len(at) + 1, recipe.rate_hz, int(at[0]))[1:]
     body = embodiment_for(episode.embodiment)
-    canonical = Canonical(
+    canonical = ProcessedEpisode(
         episode=episode,
         adapter_version=adapter.version,
         options_digest=work.options_digest,

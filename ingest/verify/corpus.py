@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.corpus.committed_episodes import (
-    Stored,
+    CommittedEpisode,
+    committed_batches,
     empty_datasets,
     erased_places,
     in_order,
-    stored_batches,
 )
 from ingest.corpus.erasure import unfinished
 from ingest.corpus.layout import Corpus, open_corpus
-from ingest.corpus.lerobot_meta import Dataset, Lines, info_of, task_lines
+from ingest.corpus.lerobot_meta import Dataset, JsonlAppends, info_of, task_lines
 from ingest.corpus.snapshot import Snapshot
 from ingest.recipe import Recipe
 from ingest.verify.accounting import accounting_findings
@@ -100,7 +100,7 @@ class _Verification:
         yield from self._describe(current)
         yield from self._pinned()
         erased = erased_places(self.root, current)
-        for batch in in_order(stored_batches(self.root, current), erased):
+        for batch in in_order(committed_batches(self.root, current), erased):
             yield from self._batch(batch)
         for path, dataset in self.datasets.items():
             yield from self.meta[path].finish(dataset)
@@ -128,12 +128,12 @@ class _Verification:
     def _pinned(self) -> Iterator[Finding]:
         """Tasks that an erasure numbered come before those of any episode."""
         for path, dataset in self.datasets.items():
-            yield from self.meta[path].feed(Lines(tasks=task_lines(dataset)))
+            yield from self.meta[path].feed(JsonlAppends(tasks=task_lines(dataset)))
 
-    def _batch(self, batch: list[Stored]) -> Iterator[Finding]:
+    def _batch(self, batch: list[CommittedEpisode]) -> Iterator[Finding]:
         """Number the episodes in their order, compare `meta/`, and let threads look at the files."""
-        work: list[tuple[Stored, Place]] = []
-        lines: dict[str, Lines] = {}
+        work: list[tuple[CommittedEpisode, Place]] = []
+        lines: dict[str, JsonlAppends] = {}
         for stored in batch:
             try:
                 yield from self._place(stored, work, lines)
@@ -144,7 +144,10 @@ class _Verification:
         yield from self._files(work)
 
     def _place(
-        self, stored: Stored, work: list[tuple[Stored, Place]], lines: dict[str, Lines]
+        self,
+        stored: CommittedEpisode,
+        work: list[tuple[CommittedEpisode, Place]],
+        lines: dict[str, JsonlAppends],
     ) -> Iterator[Finding]:
         path = stored.row["dataset_path"]
         dataset = self.datasets.get(path)
@@ -154,11 +157,11 @@ class _Verification:
             return
         expected_index = dataset.episodes
         gop = self.gops.get(stored.row["recipe_digest"], MAX_GOP)
-        place = number(stored, dataset, lines.setdefault(path, Lines()), gop)
+        place = number(stored, dataset, lines.setdefault(path, JsonlAppends()), gop)
         yield from numbering_findings(stored, place, expected_index)
         work.append((stored, place))
 
-    def _files(self, work: list[tuple[Stored, Place]]) -> Iterable[Finding]:
+    def _files(self, work: list[tuple[CommittedEpisode, Place]]) -> Iterable[Finding]:
         for (stored, _), found in zip(work, self.pool.map(self.check, work), strict=True):
             if stored.row.get("erased") is None:
                 self.seen.episodes += 1

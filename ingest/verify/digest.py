@@ -13,7 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from ingest.corpus import snapshot
-from ingest.corpus.committed_episodes import Stored, stored_batches
+from ingest.corpus.committed_episodes import CommittedEpisode, committed_batches
 from ingest.corpus.digest import corpus_digest
 from ingest.corpus.layout import open_corpus
 from ingest.storage.local import within
@@ -46,7 +46,7 @@ def digest(
     changed = 0
     pool = ThreadPoolExecutor(workers, thread_name_prefix="digest")
     try:
-        for batch in stored_batches(corpus, _snapshot(corpus)):
+        for batch in committed_batches(corpus, _snapshot(corpus)):
             for stored in batch:
                 tasks(stored.row["dataset_path"])  # read once, here, not by every thread
             contents = in_batches(pool, lambda stored: _content(corpus, stored, tasks), batch)
@@ -68,7 +68,7 @@ def _snapshot(corpus: Path) -> snapshot.Snapshot:
         raise ValueError(error.message) from error  # told with the rest of what cannot be read
 
 
-def _content(corpus: Path, stored: Stored, tasks: Callable[[str], dict[int, str]]) -> str:
+def _content(corpus: Path, stored: CommittedEpisode, tasks: Callable[[str], dict[int, str]]) -> str:
     """The content digest of one episode, from its files."""
     videos = {}
     for camera in stored.cameras:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ingest.corpus.committed_episodes import Stored
+from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.verify.files import differs_from_catalog, problem_opening
 from ingest.verify.finding import Check, Finding, finding
 from ingest.verify.numbering import Place
@@ -25,7 +25,7 @@ class EpisodeCheck:
     corpus: Path
     deep: bool = False
 
-    def __call__(self, item: tuple[Stored, Place]) -> list[Finding]:
+    def __call__(self, item: tuple[CommittedEpisode, Place]) -> list[Finding]:
         stored, place = item
         found: list[Finding] = []
         for camera in stored.cameras:
@@ -37,7 +37,9 @@ class EpisodeCheck:
             found += self._table_findings(table, stored, place, is_sound=not found)
         return found
 
-    def _rows(self, stored: Stored, place: Place) -> tuple[pa.Table | None, list[Finding]]:
+    def _rows(
+        self, stored: CommittedEpisode, place: Place
+    ) -> tuple[pa.Table | None, list[Finding]]:
         problem = problem_opening(self.corpus, stored.data_path)
         if problem is not None:
             return None, [problem]
@@ -47,7 +49,7 @@ class EpisodeCheck:
         return table, changed + problems
 
     def _table_findings(
-        self, table: pa.Table, stored: Stored, place: Place, *, is_sound: bool
+        self, table: pa.Table, stored: CommittedEpisode, place: Place, *, is_sound: bool
     ) -> Iterator[Finding]:
         columns, problems = columns_of(table, stored.data_path)
         yield from problems

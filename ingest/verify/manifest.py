@@ -19,7 +19,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import Corpus
 from ingest.corpus.manifest_folders import manifest_folder
 from ingest.corpus.snapshot import Snapshot
-from ingest.curation.manifests.issue import Fault, Flaw
+from ingest.curation.manifests.issue import Issue, IssueKind
 from ingest.storage.local import within
 from ingest.verify.files import differs_from_catalog, in_batches, measured, problem_opening
 from ingest.verify.finding import Check
@@ -43,7 +43,7 @@ class Verified:
     """`notes` are no faults: the corpus has grown, say."""
 
     facts: ManifestFacts
-    flaws: tuple[Flaw, ...]
+    flaws: tuple[Issue, ...]
     notes: tuple[str, ...]
     files: int
 
@@ -96,41 +96,41 @@ def verify_manifest(
 
 def _whole_flaws(
     corpus: Corpus, corpus_uid: str, facts: ManifestFacts, current: Snapshot, odd_sha256: str
-) -> Iterator[Flaw]:
+) -> Iterator[Issue]:
     folder = f"manifests/{facts.name}"
     if odd_sha256:
         message = (
             f"its rows have the digest {odd_sha256}, it was published with {facts.rows_sha256}"
         )
-        yield Flaw(what=folder, fault=Fault.ROWS_CHANGED, message=f"{message}; restore it")
+        yield Issue(what=folder, fault=IssueKind.ROWS_CHANGED, message=f"{message}; restore it")
     if facts.corpus_uid != corpus_uid:
         message = f"it was built from corpus {facts.corpus_uid}, this is {corpus_uid}"
-        yield Flaw(what=folder, fault=Fault.OTHER_CORPUS, message=message)
+        yield Issue(what=folder, fault=IssueKind.OTHER_CORPUS, message=message)
     path = corpus.path(f"{snapshot.FOLDER}/{facts.snapshot:08d}.json")
     if not path.is_file():
         message = f"snapshot {facts.snapshot}, which it was built from, is not here (latest: {current.number})"
-        yield Flaw(what=folder, fault=Fault.SNAPSHOT_GONE, message=message)
+        yield Issue(what=folder, fault=IssueKind.SNAPSHOT_GONE, message=message)
 
 
-def _episode_flaws(root: Path, current: Snapshot, wanted: pl.DataFrame) -> Iterator[Flaw]:
+def _episode_flaws(root: Path, current: Snapshot, wanted: pl.DataFrame) -> Iterator[Issue]:
     """Episodes that were forgotten, are gone, or are others now."""
     columns = ["uid", "dataset_path", "episode_index", "content_sha256"]
     have = pl.DataFrame(current.read(root, "episodes", columns))
     forgotten = set(current.read(root, "tombstones", ["uid"])["uid"].to_pylist())
     for uid in wanted.join(have, on="uid", how="anti")["uid"].sort():
-        fault, message = Fault.EPISODE_GONE, f"not in snapshot {current.number}"
+        fault, message = IssueKind.EPISODE_GONE, f"not in snapshot {current.number}"
         if uid in forgotten:
-            fault, message = Fault.FORGOTTEN, ERASED
-        yield Flaw(what=uid, fault=fault, message=message)
+            fault, message = IssueKind.FORGOTTEN, ERASED
+        yield Issue(what=uid, fault=fault, message=message)
     both = wanted.join(have, on="uid", suffix="_now")
     is_other = pl.any_horizontal(pl.col(c) != pl.col(f"{c}_now") for c in columns[1:])
     for row in both.filter(is_other).sort("uid").iter_rows(named=True):
         changed = [c for c in columns[1:] if row[c] != row[f"{c}_now"]]
         said = "; ".join(f"{c} was {row[c]}, is {row[f'{c}_now']}" for c in changed)
-        yield Flaw(what=row["uid"], fault=Fault.EPISODE_CHANGED, message=said)
+        yield Issue(what=row["uid"], fault=IssueKind.EPISODE_CHANGED, message=said)
 
 
-def _taken_out(root: Path, current: Snapshot, done: Redaction) -> Iterator[Flaw]:
+def _taken_out(root: Path, current: Snapshot, done: Redaction) -> Iterator[Issue]:
     """Episodes whose rows an erasure took out, by the uid in their tombstones."""
     if not done.erased:
         return
@@ -142,7 +142,7 @@ def _taken_out(root: Path, current: Snapshot, done: Redaction) -> Iterator[Flaw]
     for each in done.erased:
         place = (each.dataset_path, each.episode_index)
         what = buried.get(place, f"{each.dataset_path} episode {each.episode_index}")
-        yield Flaw(what=what, fault=Fault.FORGOTTEN, message=ERASED)
+        yield Issue(what=what, fault=IssueKind.FORGOTTEN, message=ERASED)
 
 
 def _artifacts(root: Path, current: Snapshot, frame: pl.DataFrame) -> list[dict[str, Any]]:
@@ -169,25 +169,25 @@ def _latents(rows: Any) -> list[dict[str, Any]]:
     )
 
 
-def _file_flaws(root: Path, file: dict[str, Any], *, is_quick: bool) -> list[Flaw]:
+def _file_flaws(root: Path, file: dict[str, Any], *, is_quick: bool) -> list[Issue]:
     """What is wrong with one file, or nothing."""
     path = file["path"]
     problem = problem_opening(root, path)
     if problem is not None:
         is_missing = problem.check is Check.FILE_MISSING
-        fault = Fault.FILE_MISSING if is_missing else Fault.FILE_UNREADABLE
-        return [Flaw(what=path, fault=fault, message=problem.message)]
+        fault = IssueKind.FILE_MISSING if is_missing else IssueKind.FILE_UNREADABLE
+        return [Issue(what=path, fault=fault, message=problem.message)]
     if file["num_bytes"] is None:
         found = "" if is_quick else measured(within(root, path))[1]
         same = is_quick or found == file["sha256"]
         said = f"sha256 {found}, the manifest says {file['sha256']}"
-        return [] if same else [Flaw(what=path, fault=Fault.FILE_CHANGED, message=said)]
+        return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=said)]
     size = within(root, path).stat().st_size
     if is_quick:
         said = f"{size} bytes, committed with {file['num_bytes']}"
         same = size == file["num_bytes"]
-        return [] if same else [Flaw(what=path, fault=Fault.FILE_CHANGED, message=said)]
+        return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=said)]
     return [
-        Flaw(what=path, fault=Fault.FILE_CHANGED, message=each.message)
+        Issue(what=path, fault=IssueKind.FILE_CHANGED, message=each.message)
         for each in differs_from_catalog(root, path, file)
     ]

@@ -14,7 +14,7 @@ from typing import Any
 from ingest.corpus.committed_episodes import empty_datasets
 from ingest.corpus.lerobot_meta import ERASED_KEY, LINES_KEY, whole_files
 from ingest.corpus.snapshot import Snapshot
-from ingest.curation.manifests.issue import Fault, Flaw
+from ingest.curation.manifests.issue import Issue, IssueKind
 from ingest.storage.local import within
 from ingest.verify.files import problem_opening
 from ingest.verify.finding import Check, excerpt
@@ -37,7 +37,7 @@ GROWING = frozenset(
 )
 
 
-def meta_flaws(root: Path, current: Snapshot, dataset_paths: Iterable[str]) -> Iterator[Flaw]:
+def meta_flaws(root: Path, current: Snapshot, dataset_paths: Iterable[str]) -> Iterator[Issue]:
     """Every key that is not what the catalog says; a dataset that the snapshot lacks is told by its episodes."""
     datasets = empty_datasets(root, current)
     for path in sorted(set(dataset_paths) & datasets.keys()):
@@ -45,17 +45,17 @@ def meta_flaws(root: Path, current: Snapshot, dataset_paths: Iterable[str]) -> I
             yield from _file_flaws(root, f"{path}/meta/{name}", parse_json(content))
 
 
-def _file_flaws(root: Path, path: str, wanted: Mapping[str, Any]) -> Iterator[Flaw]:
+def _file_flaws(root: Path, path: str, wanted: Mapping[str, Any]) -> Iterator[Issue]:
     problem = problem_opening(root, path)
     if problem is not None:
         is_missing = problem.check is Check.FILE_MISSING
-        fault = Fault.FILE_MISSING if is_missing else Fault.FILE_UNREADABLE
-        yield Flaw(what=path, fault=fault, message=problem.message)
+        fault = IssueKind.FILE_MISSING if is_missing else IssueKind.FILE_UNREADABLE
+        yield Issue(what=path, fault=fault, message=problem.message)
         return
     try:
         found = dict(parse_json(within(root, path).read_bytes()))
     except (OSError, ValueError, TypeError) as error:
-        yield Flaw(what=path, fault=Fault.FILE_UNREADABLE, message=f"no JSON object: {error}")
+        yield Issue(what=path, fault=IssueKind.FILE_UNREADABLE, message=f"no JSON object: {error}")
         return
     places = [
         p
@@ -65,7 +65,7 @@ def _file_flaws(root: Path, path: str, wanted: Mapping[str, Any]) -> Iterator[Fl
     if places:
         more = f" and {len(places) - 3} more" if len(places) > 3 else ""
         said = f"{'; '.join(places[:3])}{more}"
-        yield Flaw(what=path, fault=Fault.META_CHANGED, message=f"{said}; {HOW}")
+        yield Issue(what=path, fault=IssueKind.META_CHANGED, message=f"{said}; {HOW}")
 
 
 def _odd(place: str, found: Any, wanted: Any) -> Iterator[str]:

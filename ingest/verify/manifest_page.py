@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ingest.curation.manifests.issue import Fault, Flaw
+from ingest.curation.manifests.issue import Issue, IssueKind
 from ingest.curation.manifests.mixture_text import mixture_from
 from ingest.curation.tiers.policy import policy_from
 from ingest.curation.tiers.policy_loader import parse_policy_text
@@ -12,14 +12,14 @@ from schemas.errors import ConfigError
 from schemas.manifest import FACTS_FILE, FOLDER, ManifestFacts, how_to_mend
 
 
-def page_flaws(facts: ManifestFacts, odd_page: str, odd_num_rows: str) -> Iterator[Flaw]:
+def page_flaws(facts: ManifestFacts, odd_page: str, odd_num_rows: str) -> Iterator[Issue]:
     """`odd_*`: what `read_page` and `odd_num_rows` say. A changed page is told once: its texts are not looked at."""
     texts = {} if odd_page else _by_text(facts)
     odd = [f"{name} {found}" for name, (found, is_read) in texts.items() if found and is_read]
     for message in filter(None, [odd_page, odd_num_rows, *odd]):
         said = f"{message}; {how_to_mend(facts.name)}"
         what = f"{FOLDER}/{facts.name}/{FACTS_FILE}"
-        yield Flaw(what=what, fault=Fault.PAGE_CHANGED, message=said)
+        yield Issue(what=what, fault=IssueKind.PAGE_CHANGED, message=said)
 
 
 def unread_notes(facts: ManifestFacts) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ingest.corpus.layout import data_file, video_file
-from ingest.corpus.lerobot_meta import OWN, Dataset, Lines, older_own, whole_files
+from ingest.corpus.lerobot_meta import SIDECAR, Dataset, JsonlAppends, older_sidecar, whole_files
 from ingest.storage.local import HALF_SUFFIX, within
 from ingest.verify.files import limit_bytes, problem_opening, unreadable
 from ingest.verify.finding import Check, Finding, excerpt, finding, first_differing
@@ -23,10 +23,12 @@ class MetaComparison:
 
     def __init__(self, corpus: Path, dataset_path: str) -> None:
         self._corpus, self._meta = corpus, f"{dataset_path}/meta"
-        self._done = dict.fromkeys(Lines().files(), (0, 0))  # name -> (bytes, lines) that agree
+        self._done = dict.fromkeys(
+            JsonlAppends().files(), (0, 0)
+        )  # name -> (bytes, lines) that agree
         self._broken: set[str] = set()  # said once; what follows a difference would differ too
 
-    def feed(self, lines: Lines) -> Iterator[Finding]:
+    def feed(self, lines: JsonlAppends) -> Iterator[Finding]:
         """Compare the next lines of each file."""
         for name, expected in lines.files().items():
             if not expected or name in self._broken:
@@ -58,7 +60,7 @@ class MetaComparison:
             found = self._read(name, 0, limit_bytes(len(expected)))
             if isinstance(found, Finding):
                 yield found
-            elif found not in (expected, *([older_own(expected)] if name == OWN else [])):
+            elif found not in (expected, *([older_sidecar(expected)] if name == SIDECAR else [])):
                 yield first_difference(f"{self._meta}/{name}", found, expected, 0)
 
     def _read(self, name: str, offset: int, count: int) -> bytes | Finding:
@@ -122,7 +124,7 @@ def _is_expected(path: str, datasets: Mapping[str, Dataset]) -> bool:
     digits = Path(path).stem.removeprefix("episode_")
     number = int(digits) if digits.isascii() and digits.isdigit() else -1
     if parts[3] == "meta":
-        return inside.removeprefix("meta/") in {*Lines().files(), *whole_files(dataset)}
+        return inside.removeprefix("meta/") in {*JsonlAppends().files(), *whole_files(dataset)}
     if parts[3] == "latents":
         return True
     if not 0 <= number < dataset.episodes:

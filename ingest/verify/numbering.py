@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.corpus.committed_episodes import Stored
-from ingest.corpus.lerobot_meta import Dataset, Lines, add_episode
+from ingest.corpus.committed_episodes import CommittedEpisode
+from ingest.corpus.lerobot_meta import Dataset, JsonlAppends, add_episode
 from ingest.verify.finding import Check, Finding, finding
 
 
@@ -21,7 +21,7 @@ class Place:
     gop: int  # pictures between keyframes at most
 
 
-def number(stored: Stored, dataset: Dataset, lines: Lines, gop: int) -> Place:
+def number(stored: CommittedEpisode, dataset: Dataset, lines: JsonlAppends, gop: int) -> Place:
     """Give an episode the next place in `dataset`, as the committer did; extends `dataset` and `lines`.
 
     Raises:
@@ -33,7 +33,7 @@ def number(stored: Stored, dataset: Dataset, lines: Lines, gop: int) -> Place:
     return Place(dataset=dataset, index_from=index_from, tasks=tasks, gop=gop)
 
 
-def feature_stats(stored: Stored) -> dict[str, Any]:
+def feature_stats(stored: CommittedEpisode) -> dict[str, Any]:
     """Statistics by feature as `episodes_stats.jsonl` has them: numeric columns, then videos."""
     out: dict[str, Any] = {}
     for artifact in sorted(stored.artifacts, key=lambda a: a["kind"]):  # data before video
@@ -44,7 +44,9 @@ def feature_stats(stored: Stored) -> dict[str, Any]:
     return out
 
 
-def numbering_findings(stored: Stored, place: Place, episode_index: int) -> Iterator[Finding]:
+def numbering_findings(
+    stored: CommittedEpisode, place: Place, episode_index: int
+) -> Iterator[Finding]:
     """Does the catalog itself number without gaps, and do the episode's rows agree with each other?"""
     row = stored.row
     for name, expected in (("episode_index", episode_index), ("index_from", place.index_from)):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.corpus.committed_episodes import Stored
+from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.corpus.lerobot_writer import arrow_schema
 from ingest.storage.local import within
 from ingest.verify.files import limit_bytes, unreadable
@@ -28,7 +28,9 @@ TOLERANCE_S = 1e-4  # of readers, on the difference of neighbouring timestamps
 Columns = Mapping[str, npt.NDArray[Any]]  # [K, n] by name
 
 
-def read_rows(corpus: Path, stored: Stored, place: Place) -> tuple[pa.Table | None, list[Finding]]:
+def read_rows(
+    corpus: Path, stored: CommittedEpisode, place: Place
+) -> tuple[pa.Table | None, list[Finding]]:
     """The table, or None and why it cannot be compared any further."""
     path = stored.data_path
     artifact = stored.artifact("data")
@@ -51,7 +53,9 @@ def read_rows(corpus: Path, stored: Stored, place: Place) -> tuple[pa.Table | No
         return None, [finding(Check.DATA_UNREADABLE, path, error.message, "a whole Parquet file")]
 
 
-def _layout_findings(parquet: pq.ParquetFile, stored: Stored, place: Place) -> Iterator[Finding]:
+def _layout_findings(
+    parquet: pq.ParquetFile, stored: CommittedEpisode, place: Place
+) -> Iterator[Finding]:
     """Everything that the footer tells; nothing is decoded before columns and length are right."""
     path, schema = stored.data_path, parquet.schema_arrow
     expected = arrow_schema({**place.dataset.features, **DEFAULT_FEATURES})
@@ -110,7 +114,9 @@ def columns_of(table: pa.Table, path: str) -> tuple[Columns, list[Finding]]:
     return columns, found
 
 
-def numbering_columns(columns: Columns, stored: Stored, place: Place) -> Iterator[Finding]:
+def numbering_columns(
+    columns: Columns, stored: CommittedEpisode, place: Place
+) -> Iterator[Finding]:
     """frame_index, timestamp, episode_index, index and task_index of every row."""
     path, count = stored.data_path, stored.row["length"]
     frame = np.arange(count, dtype=np.int64)
@@ -142,7 +148,7 @@ def _differs(
         yield finding(check, path, what, expected[k])
 
 
-def _task_findings(columns: Columns, stored: Stored, place: Place) -> Iterator[Finding]:
+def _task_findings(columns: Columns, stored: CommittedEpisode, place: Place) -> Iterator[Finding]:
     texts = texts_of(columns, place.tasks)
     if texts is None:
         if "task_index" in columns:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ingest.corpus.committed_episodes import Stored
+from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.corpus.lerobot_writer import column_stats
 from ingest.verify.finding import Check, Finding, excerpt, finding
 from ingest.verify.numbering import Place
@@ -19,7 +19,7 @@ _KINDS = {"min", "max", "mean", "std", "count"}
 _RELATIVE = 1e-6  # of mean and std: sums may be added up in another order elsewhere
 
 
-def stats_findings(columns: Columns, stored: Stored, place: Place) -> Iterator[Finding]:
+def stats_findings(columns: Columns, stored: CommittedEpisode, place: Place) -> Iterator[Finding]:
     """The statistics that the catalog has, and `episodes_stats.jsonl` repeats, of one episode."""
     for artifact in stored.artifacts:
         detail = stored.detail(artifact)
@@ -31,7 +31,7 @@ def stats_findings(columns: Columns, stored: Stored, place: Place) -> Iterator[F
 
 
 def _numeric_findings(
-    columns: Columns, given: Mapping[str, Any], stored: Stored, place: Place
+    columns: Columns, given: Mapping[str, Any], stored: CommittedEpisode, place: Place
 ) -> Iterator[Finding]:
     features = {n for n, f in place.dataset.features.items() if f["dtype"] != "video"}
     if given.keys() != features:

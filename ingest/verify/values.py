@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.corpus.committed_episodes import Stored
+from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.verify.finding import Check, Finding, finding
 from ingest.verify.numbering import Place
 from ingest.verify.rows import Columns
@@ -25,7 +25,7 @@ _POSES = (
 )  # [K, 9]: position, rot6d_cols
 
 
-def value_findings(columns: Columns, stored: Stored, place: Place) -> Iterator[Finding]:
+def value_findings(columns: Columns, stored: CommittedEpisode, place: Place) -> Iterator[Finding]:
     """Every rule about vectors; a column with NaN or null is left to the check that says so."""
     path = stored.data_path
     valid = {
@@ -91,7 +91,7 @@ def _rotation_findings(
 
 def _action_findings(
     columns: Columns,
-    stored: Stored,
+    stored: CommittedEpisode,
     slices: Mapping[str, slice],
     observed: Mapping[str, Mask],
     aimed: Mapping[str, Mask],

@@ -15,7 +15,7 @@ import numpy as np
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from ingest.corpus.committed_episodes import Stored
+from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.storage.local import within
 from ingest.verify.files import differs_from_catalog, problem_opening
 from ingest.verify.finding import Check, Finding, finding
@@ -43,7 +43,7 @@ class Listing:
 
 
 def video_findings(
-    corpus: Path, stored: Stored, camera: str, place: Place, *, deep: bool
+    corpus: Path, stored: CommittedEpisode, camera: str, place: Place, *, deep: bool
 ) -> Iterator[Finding]:
     """Everything about one camera of one episode."""
     path, length = stored.video_path(camera), stored.row["length"]

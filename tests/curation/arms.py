@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.curation.measurements.registry import measured, measures
+from ingest.curation.measurements.registry import compute, measures
 from ingest.curation.measurements.view import EpisodeView
 from ingest.transforms.resample import resample
 from schemas.episode import Stream, pose_channel
@@ -111,7 +111,7 @@ def with_masks(view: EpisodeView, feature: str, masks: Mapping[str, Array]) -> E
 
 
 def found(view: EpisodeView, measure: str) -> list[Measurement]:
-    return list(measured(measures()[measure], view))
+    return list(compute(measures()[measure], view))
 
 
 def numbers(view: EpisodeView, *names: str) -> dict[str, Any]:

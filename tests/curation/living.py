@@ -16,7 +16,7 @@ from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import Corpus
 from ingest.corpus.manifest_folders import page_bytes
 from ingest.corpus.recovery import recover
-from ingest.maintenance.compact import compact, planned
+from ingest.maintenance.compact import compact, plan_merges
 from ingest.storage.local import LocalStorage
 from schemas import manifest
 from schemas.catalog import TABLES
@@ -175,7 +175,7 @@ def merge(corpus: Path, disk: LocalStorage, run_id: str) -> None:
     """Compact, as the command does."""
     current = snapshot.load(corpus)
     recover(Corpus(corpus), disk, current, datasets_of(corpus, current))
-    compact(Corpus(corpus), disk, current, planned(corpus, current), run_id)
+    compact(Corpus(corpus), disk, current, plan_merges(corpus, current), run_id)
 
 
 def publish_manifest(corpus: Path) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.curation.measurements.pictures import facts_of
-from ingest.curation.measurements.registry import chosen
+from ingest.curation.measurements.registry import select_measures
 from ingest.curation.measurements.runner import missing, work_of
 from ingest.curation.measurements.view import EpisodeView, open_view
 from tests.curation.demonstrations import Array, with_pictures
@@ -56,7 +56,7 @@ def real_episodes(samples: Path, scratch: Path) -> Iterator[Real]:
         root = scratch / source
         run(samples / folder, root, source=source)
         corpus, current = open_corpus(root), snapshot.load(root)
-        works = work_of(corpus, current, missing(corpus, current, chosen([])))
+        works = work_of(corpus, current, missing(corpus, current, select_measures([])))
         for work in sorted(works, key=lambda w: str(w.row["episode_id"])):
             view = open_view(root, work.row, work.segments, work.features, work.rate_hz)
             lumas = {name: list(_decoded(path)) for name, path in view.videos.items()}

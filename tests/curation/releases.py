@@ -12,7 +12,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import Corpus, open_corpus, writer_lock
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.duplicates.signatures import KINDS
-from ingest.curation.measurements.registry import chosen
+from ingest.curation.measurements.registry import select_measures
 from ingest.curation.measurements.runner import measure_corpus, missing
 from ingest.executors.inline import InlineExecutor
 from ingest.storage.local import LocalStorage
@@ -109,7 +109,7 @@ def measured(out: Path) -> tuple[Corpus, Snapshot]:
         _, current = measure_corpus(
             corpus,
             before,
-            missing(corpus, before, chosen([m.name for m in KINDS.values()])),
+            missing(corpus, before, select_measures([m.name for m in KINDS.values()])),
             InlineExecutor(LocalStorage()),
             run_id="measure",
             disk=LocalStorage(),

@@ -14,15 +14,21 @@ from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import Corpus
 from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.snapshot_list import claims, entries, every, file_of, named_parts
-from ingest.curation.measurements.registry import chosen
+from ingest.corpus.snapshot_list import (
+    list_snapshots,
+    load_all,
+    manifests_by_snapshot,
+    named_parts,
+    snapshot_path,
+)
+from ingest.curation.measurements.registry import select_measures
 from ingest.curation.measurements.runner import measure_corpus, missing
 from ingest.executors.inline import InlineExecutor
 from ingest.executors.node_proof import PREFIX
 from ingest.maintenance import compact as compaction
-from ingest.maintenance.compact import compact, planned
-from ingest.maintenance.gc import Rubbish, collect, rubbish
-from ingest.maintenance.snapshot_diff import difference
+from ingest.maintenance.compact import compact, plan_merges
+from ingest.maintenance.gc import Garbage, collect_garbage, plan_gc
+from ingest.maintenance.snapshot_diff import snapshot_diff
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from jobs.cli import app
@@ -50,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured(corpus: Path) -> None:
     current = snapshot.load(corpus)
-    todo = missing(Corpus(corpus), current, chosen(["motion"]))
+    todo = missing(Corpus(corpus), current, select_measures(["motion"]))
     measure_corpus(
         Corpus(corpus), current, todo, InlineExecutor(), run_id="measured", disk=LocalStorage()
     )
@@ -58,7 +64,9 @@ def measured(corpus: Path) -> None:
 
 def merge(corpus: Path) -> Snapshot:
     current = snapshot.load(corpus)
-    return compact(Corpus(corpus), LocalStorage(), current, planned(corpus, current), "compaction")
+    return compact(
+        Corpus(corpus), LocalStorage(), current, plan_merges(corpus, current), "compaction"
+    )
 
 
 # --- compaction -------------------------------------------------------------------------------------------------------------
@@ -76,7 +84,7 @@ def test_compaction_changes_no_row_and_the_corpus_verifies(corpus: Path) -> None
         assert sorted(map(repr, found)) == sorted(map(repr, rows[table])), table
     assert after.read(corpus, "episodes").to_pylist() == rows["episodes"]  # even in their order
     assert verify(corpus) == []
-    found = difference(corpus, before, after)
+    found = snapshot_diff(corpus, before, after)
     assert all(t.added == t.removed == 0 for t in found.tables)
 
 
@@ -109,20 +117,20 @@ def test_merging_what_shares_an_episode_would_show(
 
 def test_a_second_compaction_has_nothing_to_do(corpus: Path) -> None:
     merge(corpus)
-    assert planned(corpus, snapshot.load(corpus)) == []
+    assert plan_merges(corpus, snapshot.load(corpus)) == []
     assert merge(corpus) == snapshot.load(corpus)
 
 
 def test_large_parts_are_left_alone(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = sorted(part.num_bytes for part in snapshot.load(corpus).parts("episodes"))
     monkeypatch.setattr(compaction, "SMALL_BYTES", sizes[0])
-    assert "episodes" not in {merge.table for merge in planned(corpus, snapshot.load(corpus))}
+    assert "episodes" not in {merge.table for merge in plan_merges(corpus, snapshot.load(corpus))}
 
 
 def test_the_target_bounds_a_merged_part(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = snapshot.load(corpus).parts("episodes")
     monkeypatch.setattr(compaction, "TARGET_BYTES", parts[0].num_bytes + parts[1].num_bytes)
-    [found] = [m for m in planned(corpus, snapshot.load(corpus)) if m.table == "episodes"]
+    [found] = [m for m in plan_merges(corpus, snapshot.load(corpus)) if m.table == "episodes"]
     assert [len(group) for group in found.groups][:1] == [2]
 
 
@@ -155,15 +163,15 @@ def test_ingest_after_compaction_keeps_what_old_snapshots_name(
 
 
 def test_diff_counts_what_came(corpus: Path) -> None:
-    found = difference(corpus, snapshot.load(corpus, 6), snapshot.load(corpus))
+    found = snapshot_diff(corpus, snapshot.load(corpus, 6), snapshot.load(corpus))
     by_table = {t.table: (t.added, t.removed) for t in found.tables}
     assert by_table["episodes"] == (1, 0)
     assert by_table["tiers"] == (5, 0)
     assert by_table["policies"] == (0, 0)
     assert [episode for _, _, episode in found.added] == ["g"]
-    back = difference(corpus, snapshot.load(corpus), snapshot.load(corpus, 6))
+    back = snapshot_diff(corpus, snapshot.load(corpus), snapshot.load(corpus, 6))
     assert (back.added, [episode for _, _, episode in back.removed]) == ((), ["g"])
-    everything = difference(corpus, Snapshot(), snapshot.load(corpus))
+    everything = snapshot_diff(corpus, Snapshot(), snapshot.load(corpus))
     assert len(everything.added) == 5
 
 
@@ -184,15 +192,15 @@ def test_list_says_which_manifest_needs_what(corpus: Path) -> None:
 
 def aged(corpus: Path, days: float) -> float:
     """Now, so that every snapshot is `days` old."""
-    return max(entry.published_s for entry in entries(corpus)) + days * DAY_S
+    return max(entry.published_s for entry in list_snapshots(corpus)) + days * DAY_S
 
 
-def sweep(corpus: Path, *, keep: int, days: float = 0.0, age: float = 1.0) -> Rubbish:
+def sweep(corpus: Path, *, keep: int, days: float = 0.0, age: float = 1.0) -> Garbage:
     root, disk = Corpus(corpus), LocalStorage()
     current = snapshot.load(corpus)
     recover(root, disk, current, datasets_of(corpus, current))
-    found = rubbish(root, keep=keep, older_than_s=days * DAY_S, now_s=aged(corpus, age))
-    collect(root, disk, found)
+    found = plan_gc(root, keep=keep, older_than_s=days * DAY_S, now_s=aged(corpus, age))
+    collect_garbage(root, disk, found)
     return found
 
 
@@ -223,7 +231,7 @@ def test_gc_refuses_when_it_cannot_know_what_a_manifest_needs(corpus: Path) -> N
     (folder / "manifest.json").write_text("{")
     before = tree(corpus)
     with pytest.raises(ConfigError, match="damaged"):
-        rubbish(Corpus(corpus), keep=1, older_than_s=0, now_s=aged(corpus, 1.0))
+        plan_gc(Corpus(corpus), keep=1, older_than_s=0, now_s=aged(corpus, 1.0))
     assert tree(corpus) == before
 
 
@@ -268,9 +276,9 @@ def test_the_commands_do_what_they_say(corpus: Path) -> None:
 
 
 def test_a_damaged_old_snapshot_stops_gc_and_not_ingest(corpus: Path, tmp_path: Path) -> None:
-    file_of(corpus, 3).write_text("{")
+    snapshot_path(corpus, 3).write_text("{")
     with pytest.raises(ConfigError):
-        every(corpus)
-    assert claims(corpus) == {}
+        load_all(corpus)
+    assert manifests_by_snapshot(corpus) == {}
     raw = write_toy(tmp_path / "raw", TOY_EPISODES)
     assert run(raw, corpus, run_id="later", has_moved=True).committed == 4

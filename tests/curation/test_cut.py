@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.catalog.segmentation import Edges, Spans, cut, edges_of, gaps, joined, widened
+from ingest.catalog.segmentation import (
+    CutPoints,
+    Spans,
+    concat,
+    cut_points_of,
+    gaps,
+    pad_to,
+    split_at,
+)
 from ingest.curation.tiers.overlap import Line, aggregate, covered_steps, touched
 
 
@@ -24,10 +32,10 @@ def rows(found: Spans) -> list[tuple[int, int, int]]:
     return list(zip(*columns, strict=True))
 
 
-def edges(*of: tuple[int, int, int]) -> Edges:
+def edges(*of: tuple[int, int, int]) -> CutPoints:
     """(row, at, rank) each."""
     array = np.array(of, dtype=np.int64).reshape(-1, 3)
-    return Edges(row=array[:, 0], at=array[:, 1], rank=array[:, 2])
+    return CutPoints(row=array[:, 0], at=array[:, 1], rank=array[:, 2])
 
 
 def ints(*values: int) -> np.ndarray:
@@ -35,38 +43,38 @@ def ints(*values: int) -> np.ndarray:
 
 
 def test_a_failed_try_in_the_middle_is_a_segment_of_its_own() -> None:
-    found = cut(ints(100), ints(20), edges_of(spans((0, 40, 60)), 0))
+    found = split_at(ints(100), ints(20), cut_points_of(spans((0, 40, 60)), 0))
     assert rows(found) == [(0, 0, 40), (0, 40, 60), (0, 60, 100)]
 
 
 def test_without_edges_an_episode_is_one_segment() -> None:
-    assert rows(cut(ints(7, 3), ints(1, 1), joined([]))) == [(0, 0, 7), (1, 0, 3)]
-    assert rows(cut(ints(), ints(), joined([]))) == []
+    assert rows(split_at(ints(7, 3), ints(1, 1), concat([]))) == [(0, 0, 7), (1, 0, 3)]
+    assert rows(split_at(ints(), ints(), concat([]))) == []
 
 
 def test_the_more_important_edge_stays_and_what_is_too_near_goes() -> None:
     """30 has the lower rank, so 24 (first in time) and 35 go; 5 and 97 are too near to the ends."""
     wanted = edges((0, 24, 1), (0, 30, 0), (0, 35, 1), (0, 40, 1), (0, 5, 0), (0, 97, 0))
-    assert [s for _, s, _ in rows(cut(ints(100), ints(10), wanted))] == [0, 30, 40]
+    assert [s for _, s, _ in rows(split_at(ints(100), ints(10), wanted))] == [0, 30, 40]
 
 
 def test_of_equal_rank_the_earlier_edge_stays() -> None:
     wanted = edges((0, 38, 0), (0, 30, 0), (0, 41, 0))
-    assert [s for _, s, _ in rows(cut(ints(100), ints(10), wanted))] == [0, 30, 41]
+    assert [s for _, s, _ in rows(split_at(ints(100), ints(10), wanted))] == [0, 30, 41]
 
 
 def test_an_edge_exactly_the_minimum_away_is_taken() -> None:
     wanted = edges((0, 10, 0), (0, 20, 0), (0, 90, 0))
-    assert [s for _, s, _ in rows(cut(ints(100), ints(10), wanted))] == [0, 10, 20, 90]
+    assert [s for _, s, _ in rows(split_at(ints(100), ints(10), wanted))] == [0, 10, 20, 90]
 
 
 def test_an_episode_shorter_than_the_minimum_is_one_segment() -> None:
-    assert rows(cut(ints(5), ints(20), edges((0, 2, 0)))) == [(0, 0, 5)]
+    assert rows(split_at(ints(5), ints(20), edges((0, 2, 0)))) == [(0, 0, 5)]
 
 
 def test_a_minimum_below_one_timestep_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
-        cut(ints(5), ints(0), joined([]))
+        split_at(ints(5), ints(0), concat([]))
 
 
 @given(
@@ -78,7 +86,7 @@ def test_segments_tile_every_episode(
     lengths: list[int], least: int, wanted: list[tuple[int, int, int]]
 ) -> None:
     wanted = [(row % len(lengths), at, rank) for row, at, rank in wanted]
-    found = rows(cut(ints(*lengths), ints(*[least] * len(lengths)), edges(*wanted)))
+    found = rows(split_at(ints(*lengths), ints(*[least] * len(lengths)), edges(*wanted)))
     for row, length in enumerate(lengths):
         mine = [(s, e) for r, s, e in found if r == row]
         assert mine[0][0] == 0
@@ -95,7 +103,7 @@ def test_segments_tile_every_episode(
 
 def test_what_is_short_is_widened_about_its_middle_inside_the_episode() -> None:
     given = spans((0, 50, 54), (0, 2, 4), (0, 97, 99), (0, 30, 60), (1, 1, 2))
-    found = widened(given, ints(100, 6), ints(10, 10))
+    found = pad_to(given, ints(100, 6), ints(10, 10))
     assert rows(found) == [(0, 47, 57), (0, 0, 10), (0, 90, 100), (0, 30, 60), (1, 0, 6)]
 
 
@@ -155,5 +163,7 @@ def test_one_timestep_short_is_not_the_whole() -> None:
     lengths = ints(10, 10, 10)
     runs = spans((0, 0, 9), (1, 1, 10), (2, 0, 10))
     assert rows(gaps(runs, lengths)) == [(1, 0, 1), (0, 9, 10)]
-    line = Line(lengths=lengths, segments=cut(lengths, ints(1, 1, 1), edges((1, 5, 0), (2, 5, 0))))
+    line = Line(
+        lengths=lengths, segments=split_at(lengths, ints(1, 1, 1), edges((1, 5, 0), (2, 5, 0)))
+    )
     assert covered_steps(line, runs).tolist() == [9, 4, 5, 5, 5]

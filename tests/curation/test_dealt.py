@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.catalog.catalog import Catalog
-from ingest.curation.manifests.splits import SplitBy, dealt, groups_of, whole_tasks
+from ingest.curation.manifests.splits import SplitBy, assign_splits, split_groups, whole_tasks
 from schemas.split import DEFAULT_SHARES, Shares, split_of
 from tests.curation.tier_corpus import Given, write_corpus
 from tests.generators.corpus import uid_of
@@ -56,7 +56,7 @@ def plain(text: str) -> str:
 
 @given(episodes, st.sampled_from(list(SplitBy)))
 def test_no_group_straddles(rows: list[dict[str, object]], by: SplitBy) -> None:
-    found = frame(rows).with_columns(now=dealt(frame(rows), by, WIDE))
+    found = frame(rows).with_columns(now=assign_splits(frame(rows), by, WIDE))
     assert set(found["now"]) <= {"train", "val", "test"}
     keys: dict[object, set[str]] = {}
     for row in found.iter_rows(named=True):
@@ -79,15 +79,15 @@ def test_no_group_straddles(rows: list[dict[str, object]], by: SplitBy) -> None:
 def test_more_data_moves_nobody(
     rows: list[dict[str, object]], more: list[dict[str, object]], by: SplitBy
 ) -> None:
-    before = dealt(frame(rows), by, WIDE)
-    after = dealt(frame([*rows, *more]), by, WIDE)
+    before = assign_splits(frame(rows), by, WIDE)
+    after = assign_splits(frame([*rows, *more]), by, WIDE)
     assert before.to_list() == after.head(len(rows)).to_list()
 
 
 def test_tasks_are_joined_through_episodes_that_share_them() -> None:
     """a-b and b-c make one group of three; d stands alone; without a text an episode keeps its own group."""
     rows = [{"texts": ["B", "a"]}, {"texts": ["b.", "C"]}, {"texts": ["d"]}, {"texts": [""]}]
-    assert groups_of(frame(rows), SplitBy.TASK).to_list() == ["task:a", "task:a", "task:d", "g"]
+    assert split_groups(frame(rows), SplitBy.TASK).to_list() == ["task:a", "task:a", "task:d", "g"]
 
 
 def test_unrelated_tasks_are_not_chained_through_a_step_they_share(tmp_path: Path) -> None:
@@ -106,10 +106,10 @@ def test_unrelated_tasks_are_not_chained_through_a_step_they_share(tmp_path: Pat
         found = pl.DataFrame({"uid": [uid_of(i) for i in range(4)]}).join(
             found, on="uid", maintain_order="left"
         )
-        chained = groups_of(found, SplitBy.TASK).to_list()
+        chained = split_groups(found, SplitBy.TASK).to_list()
         found = found.with_columns(whole_tasks(catalog, found))
     assert chained[:3] == ["task:grasp the cup"] * 3
-    assert groups_of(found, SplitBy.TASK).to_list() == [
+    assert split_groups(found, SplitBy.TASK).to_list() == [
         "task:lay the table",
         "task:fill a bag",
         "task:place it",
@@ -119,19 +119,19 @@ def test_unrelated_tasks_are_not_chained_through_a_step_they_share(tmp_path: Pat
 
 def test_a_subject_is_one_of_its_own_dataset() -> None:
     rows = [{"subject_id": "p"}, {"subject_id": "p", "source": "t"}, {"subject_id": None}]
-    found = groups_of(frame(rows), SplitBy.SUBJECT).to_list()
+    found = split_groups(frame(rows), SplitBy.SUBJECT).to_list()
     assert found == ["s/d/subject:p", "t/d/subject:p", "g"]
 
 
 def test_the_default_is_what_ingestion_wrote() -> None:
     rows = [{"split": "val"}, {"split": "test"}]  # not what the hash says: it is not asked
-    assert dealt(frame(rows), SplitBy.AUTO, DEFAULT_SHARES).to_list() == ["val", "test"]
+    assert assign_splits(frame(rows), SplitBy.AUTO, DEFAULT_SHARES).to_list() == ["val", "test"]
     old = [{"split": None, "split_group": f"g{i}"} for i in range(200)]
-    found = dealt(frame(old), SplitBy.AUTO, DEFAULT_SHARES).to_list()
+    found = assign_splits(frame(old), SplitBy.AUTO, DEFAULT_SHARES).to_list()
     assert found == [split_of(f"g{i}") for i in range(200)]
     assert len(set(found)) == 3
 
 
 @pytest.mark.parametrize("by", list(SplitBy))
 def test_nothing_is_dealt_without_episodes(by: SplitBy) -> None:
-    assert dealt(frame([]), by, WIDE).to_list() == []
+    assert assign_splits(frame([]), by, WIDE).to_list() == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ingest.curation.duplicates import find, search
-from ingest.curation.duplicates.compare import Thresholds, judge
+from ingest.curation.duplicates.compare import Thresholds, compare_pair
 from ingest.curation.duplicates.find import Copies, find_copies
 from ingest.curation.duplicates.search import Pairs
 from ingest.curation.duplicates.selection import ROUNDS, kept_instead
@@ -48,7 +48,7 @@ def test_only_direct_copies_of_what_stays_are_left_out() -> None:
     found = chain(3)
     copies = copies_in(found)
     assert len(set(copies.cluster.tolist())) == 1
-    far = judge(found, Pairs(one=np.array([0]), other=np.array([2])), LIMITS)
+    far = compare_pair(found, Pairs(one=np.array([0]), other=np.array([2])), LIMITS)
     assert not far.is_same[0]
     assert stays(found, copies, [0, 1, 2]) == [0, 0, 2]
     assert stays(found, copies, [2, 1, 0]) == [0, 2, 2]
@@ -68,7 +68,7 @@ def test_a_long_chain_is_not_one_recording() -> None:
         assert length / 3 <= len(set(kept)) <= length / 2
         assert all(kept[to] == to for to in kept)
         pairs = np.array(left_out, dtype=np.intp).T
-        assert judge(found, Pairs(one=pairs[0], other=pairs[1]), LIMITS).is_same.all()
+        assert compare_pair(found, Pairs(one=pairs[0], other=pairs[1]), LIMITS).is_same.all()
         assert all(rank[to] < rank[k] for k, to in left_out)
 
 
@@ -90,8 +90,8 @@ def test_which_of_a_pair_comes_first_changes_nothing() -> None:
     found = chain(4)
     found.paths[1:, :, :3] *= np.float16(1.01)
     one, other = np.triu_indices(4, k=1)
-    there = judge(found, Pairs(one=one, other=other), LIMITS)
-    back = judge(found, Pairs(one=other, other=one), LIMITS)
+    there = compare_pair(found, Pairs(one=one, other=other), LIMITS)
+    back = compare_pair(found, Pairs(one=other, other=one), LIMITS)
     np.testing.assert_array_equal(there.path, back.path)
     np.testing.assert_array_equal(there.is_same, back.is_same)
 
@@ -109,7 +109,7 @@ def test_the_search_finds_what_comparing_all_finds(monkeypatch: pytest.MonkeyPat
         looks.append([look(seed % 40, 0.0), look(1000 + k)] if k % 3 else [])
     found = signatures(arms, looks)
     one, other = np.triu_indices(180, k=1)
-    truth = judge(found, Pairs(one=one, other=other), LIMITS).is_same
+    truth = compare_pair(found, Pairs(one=one, other=other), LIMITS).is_same
     expected = set(zip(one[truth].tolist(), other[truth].tolist(), strict=True))
     links = copies_in(found).links
     assert len(expected) > 50

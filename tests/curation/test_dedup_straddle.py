@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ingest.catalog.catalog import Catalog
-from ingest.curation.duplicates.leakage import Straddling, straddling, together
+from ingest.curation.duplicates.leakage import LeakageReport, leakage_report, merge_split_groups
 from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.curation.dedup_cases import corpus, splits, told
@@ -29,12 +29,12 @@ def built(root: Path, name: str, *words: str) -> dict[str, Any]:
     return answer
 
 
-def said(root: Path, **split: str) -> Straddling:
+def said(root: Path, **split: str) -> LeakageReport:
     """Of a manifest of the episodes named e0, e1, …"""
     uids = [uid_of(int(name[1:])) for name in split]
     rows = pa.table({"uid": [*uids, *uids], "split": list(split.values()) * 2})
     with Catalog.open(root) as catalog:
-        return straddling(catalog, rows)
+        return leakage_report(catalog, rows)
 
 
 def test_before_dedup_nobody_knows(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_who_shares_a_recording_with_evaluation_is_counted(tmp_path: Path) -> No
     root = corpus(tmp_path, SEEDS)
     told(str(root))
     found = said(root, e0="train", e1="train", e2="val", e3="test", e4="train", e5="train")
-    assert found == Straddling(episodes=3, evaluated=2, has_run=True, unseen=0)
+    assert found == LeakageReport(episodes=3, evaluated=2, has_run=True, unseen=0)
     assert "3 train episodes are copies of 2 in val or test" in found.says(Path("c d"))
     assert "NOT IN (SELECT uid FROM redundant)" in found.says(Path("c d"))
     clean = said(root, e0="train", e1="val", e2="train", e4="test", e5="train")
@@ -123,7 +123,7 @@ def test_groups_that_share_a_recording_become_one(tmp_path: Path, *, reverse: bo
     rows.append({"uid": "elsewhere", "group": "lone"})
     episodes = pl.DataFrame(rows[::-1] if reverse else rows)
     with Catalog.open(root) as catalog:
-        found = dict(zip(episodes["uid"], together(catalog, episodes), strict=True))
+        found = dict(zip(episodes["uid"], merge_split_groups(catalog, episodes), strict=True))
     assert [found[uid_of(k)] for k in range(6)] == ["a", "a", "a", "a", "lone", "a"]
     assert found["elsewhere"] == "lone"
 

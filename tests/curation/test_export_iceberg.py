@@ -23,7 +23,7 @@ from ingest.export import iceberg, pieces
 from ingest.export.iceberg import Exported, export, exported_name
 from ingest.export.mark import Step
 from ingest.export.warehouse import Warehouse, open_folder
-from ingest.maintenance.compact import compact, planned
+from ingest.maintenance.compact import compact, plan_merges
 from ingest.maintenance.erase import forget
 from ingest.storage.local import LocalStorage
 from jobs.cli import app
@@ -155,7 +155,7 @@ def test_the_same_snapshot_twice_adds_nothing_and_a_new_one_adds_its_rows(corpus
 def test_compaction_replaces_the_rows_in_one_snapshot(corpus: Path) -> None:
     exported(corpus)
     current = snapshot.load(corpus)
-    compact(Corpus(corpus), LocalStorage(), current, planned(corpus, current), "compaction")
+    compact(Corpus(corpus), LocalStorage(), current, plan_merges(corpus, current), "compaction")
     done = exported(corpus)
     assert done["episodes"].step is Step.REPLACE
     assert history(corpus.parent, "episodes") == [("append", "2"), ("overwrite", "3")]

@@ -20,7 +20,7 @@ from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot import Snapshot
 from ingest.maintenance.affected_parts import tables_with_uid
 from ingest.maintenance.erase import forget
-from ingest.maintenance.erasure_plan import preview
+from ingest.maintenance.erasure_plan import erasure_preview
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from jobs.cli import app
@@ -214,7 +214,7 @@ def test_restore_brings_it_back_at_a_new_place(corpus: Path, tmp_path: Path) -> 
 
 def test_copies_lose_the_decision_that_rested_on_it(corpus: Path) -> None:
     known = uids(corpus)
-    looked = preview(Corpus(corpus), snapshot.load(corpus), [known["a"]])
+    looked = erasure_preview(Corpus(corpus), snapshot.load(corpus), [known["a"]])
     assert looked.undecided == (known["c"],)
     erase(corpus, "a")
     assert rows_of(corpus, "duplicates") == []

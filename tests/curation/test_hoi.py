@@ -18,7 +18,14 @@ from ingest.corpus.snapshot import Snapshot
 from ingest.curation.measurements import runner as run_module
 from ingest.curation.measurements import view as view_module
 from ingest.curation.measurements.each import hand_detections, hoi
-from ingest.curation.measurements.hoi.decide import VERSION, Limits, Reason, State, decide, windows
+from ingest.curation.measurements.hoi.decide import (
+    VERSION,
+    InteractionLimits,
+    InteractionState,
+    Reason,
+    decide,
+    windows,
+)
 from ingest.curation.measurements.hoi.evidence import (
     Evidence,
     filled,
@@ -26,10 +33,10 @@ from ingest.curation.measurements.hoi.evidence import (
     seen_mask,
     without_short,
 )
-from ingest.curation.measurements.hoi.hand_observer import HandWatch, SeenHands
-from ingest.curation.measurements.hoi.labels import Says, what_it_says
+from ingest.curation.measurements.hoi.hand_observer import HandObserver, SeenHands
+from ingest.curation.measurements.hoi.labels import TextEvidence, text_evidence
 from ingest.curation.measurements.pictures import look_at
-from ingest.curation.measurements.registry import chosen, measured
+from ingest.curation.measurements.registry import compute, select_measures
 from ingest.curation.measurements.runner import measure_corpus, missing
 from ingest.curation.measurements.view import EpisodeView
 from ingest.curation.tiers.policy import load_policy
@@ -52,34 +59,34 @@ K = 50
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("#C C opens a shelf", Says.HANDLING),
-        ("put down wooden spoon", Says.HANDLING),
-        ("turn_on tap", Says.HANDLING),
-        ("still stirring", Says.HANDLING),
-        ("Moving cup closer to plate", Says.HANDLING),
-        ("The man walks to the table and picks a cup", Says.HANDLING),
-        ("#C C walks into the kitchen", Says.NO_HANDS),
-        ("C looks around", Says.NO_HANDS),
-        ("C looks at the light", Says.NO_HANDS),
-        ("turns around", Says.NO_HANDS),
-        ("stand up", Says.NO_HANDS),
-        ("#C C talks to a man X", Says.NO_HANDS),
-        ("Moving away from phone with your camera", Says.CAMERA_ONLY),
-        ("Turning the camera left while filming wall", Says.CAMERA_ONLY),
+        ("#C C opens a shelf", TextEvidence.HANDLING),
+        ("put down wooden spoon", TextEvidence.HANDLING),
+        ("turn_on tap", TextEvidence.HANDLING),
+        ("still stirring", TextEvidence.HANDLING),
+        ("Moving cup closer to plate", TextEvidence.HANDLING),
+        ("The man walks to the table and picks a cup", TextEvidence.HANDLING),
+        ("#C C walks into the kitchen", TextEvidence.NO_HANDS),
+        ("C looks around", TextEvidence.NO_HANDS),
+        ("C looks at the light", TextEvidence.NO_HANDS),
+        ("turns around", TextEvidence.NO_HANDS),
+        ("stand up", TextEvidence.NO_HANDS),
+        ("#C C talks to a man X", TextEvidence.NO_HANDS),
+        ("Moving away from phone with your camera", TextEvidence.CAMERA_ONLY),
+        ("Turning the camera left while filming wall", TextEvidence.CAMERA_ONLY),
         # who handles, or whether, is not settled
-        ("looks at the man cutting wood", Says.NOTHING),
-        ("wait for water to boil", Says.NOTHING),
-        ("look in fridge", Says.NOTHING),
-        ("move around meat in pan", Says.NOTHING),
-        ("stand the bottle upright", Says.NOTHING),
-        ("raises his hand", Says.NOTHING),
-        ("#C C interacts with a woman X", Says.NOTHING),
-        ("task 12", Says.NOTHING),
-        ("", Says.NOTHING),
+        ("looks at the man cutting wood", TextEvidence.NOTHING),
+        ("wait for water to boil", TextEvidence.NOTHING),
+        ("look in fridge", TextEvidence.NOTHING),
+        ("move around meat in pan", TextEvidence.NOTHING),
+        ("stand the bottle upright", TextEvidence.NOTHING),
+        ("raises his hand", TextEvidence.NOTHING),
+        ("#C C interacts with a woman X", TextEvidence.NOTHING),
+        ("task 12", TextEvidence.NOTHING),
+        ("", TextEvidence.NOTHING),
     ],
 )
-def test_what_a_text_says(text: str, says: Says) -> None:
-    assert what_it_says(text) is says
+def test_what_a_text_says(text: str, says: TextEvidence) -> None:
+    assert text_evidence(text) is says
 
 
 def row(kind: str, start: int, end: int, text: str) -> dict[str, Any]:
@@ -96,7 +103,7 @@ def test_a_subtask_outweighs_its_task_unless_it_says_nothing() -> None:
         row("subtask", 12, 16, "look around"),
         row("subtask", 14, 20, "open fridge"),
     ]
-    h, n = int(Says.HANDLING), int(Says.NO_HANDS)
+    h, n = int(TextEvidence.HANDLING), int(TextEvidence.NO_HANDS)
     assert says_of(segments, 20).tolist() == [n] * 5 + [h] * 7 + [n] * 2 + [h] * 6
 
 
@@ -137,7 +144,7 @@ def test_windows_are_not_shorter_than_the_shortest_run() -> None:
 # --- the verdict --------------------------------------------------------------------------------------------------------
 
 
-def evidence(says: Says = Says.NOTHING, length: int = K, **known: Any) -> Evidence:
+def evidence(says: TextEvidence = TextEvidence.NOTHING, length: int = K, **known: Any) -> Evidence:
     base: dict[str, Any] = {
         "tracked": None,
         "seen": None,
@@ -158,20 +165,20 @@ NONE, ALL = share(0), share(K)
 @pytest.mark.parametrize(
     ("given_", "reason"),
     [
-        (evidence(Says.HANDLING, 4, seen=np.ones(4, dtype=bool)), Reason.TOO_SHORT),
-        (evidence(Says.HANDLING, blank=share(25), seen=ALL), Reason.BLANK),
-        (evidence(Says.CAMERA_ONLY, seen=ALL), Reason.CAMERA_LABEL),
-        (evidence(Says.NO_HANDS, seen=share(4)), Reason.LABEL_WITHOUT_HANDS),
-        (evidence(Says.NO_HANDS, seen=share(5)), Reason.LABELS_DISAGREE),
-        (evidence(Says.NO_HANDS, seen=NONE, tracked=share(5)), Reason.LABELS_DISAGREE),
-        (evidence(Says.NO_HANDS), Reason.LABEL_NOT_LOOKED_AT),
-        (evidence(Says.HANDLING), Reason.LABEL_NOT_LOOKED_AT),
-        (evidence(Says.HANDLING, tracked=ALL, seen=NONE), Reason.LABEL_AND_HAND),
-        (evidence(Says.HANDLING, seen=ALL, moving=share(5)), Reason.LABEL_AND_HAND),
-        (evidence(Says.HANDLING, seen=ALL, moving=share(4)), Reason.STILL),
-        (evidence(Says.HANDLING, seen=share(14)), Reason.LABEL_BUT_NO_HAND),
-        (evidence(Says.HANDLING, seen=np.arange(K) % 2 == 0), Reason.LABEL_BUT_NO_HAND),
-        (evidence(Says.HANDLING, seen=NONE), Reason.LABEL_BUT_NO_HAND),
+        (evidence(TextEvidence.HANDLING, 4, seen=np.ones(4, dtype=bool)), Reason.TOO_SHORT),
+        (evidence(TextEvidence.HANDLING, blank=share(25), seen=ALL), Reason.BLANK),
+        (evidence(TextEvidence.CAMERA_ONLY, seen=ALL), Reason.CAMERA_LABEL),
+        (evidence(TextEvidence.NO_HANDS, seen=share(4)), Reason.LABEL_WITHOUT_HANDS),
+        (evidence(TextEvidence.NO_HANDS, seen=share(5)), Reason.LABELS_DISAGREE),
+        (evidence(TextEvidence.NO_HANDS, seen=NONE, tracked=share(5)), Reason.LABELS_DISAGREE),
+        (evidence(TextEvidence.NO_HANDS), Reason.LABEL_NOT_LOOKED_AT),
+        (evidence(TextEvidence.HANDLING), Reason.LABEL_NOT_LOOKED_AT),
+        (evidence(TextEvidence.HANDLING, tracked=ALL, seen=NONE), Reason.LABEL_AND_HAND),
+        (evidence(TextEvidence.HANDLING, seen=ALL, moving=share(5)), Reason.LABEL_AND_HAND),
+        (evidence(TextEvidence.HANDLING, seen=ALL, moving=share(4)), Reason.STILL),
+        (evidence(TextEvidence.HANDLING, seen=share(14)), Reason.LABEL_BUT_NO_HAND),
+        (evidence(TextEvidence.HANDLING, seen=np.arange(K) % 2 == 0), Reason.LABEL_BUT_NO_HAND),
+        (evidence(TextEvidence.HANDLING, seen=NONE), Reason.LABEL_BUT_NO_HAND),
         (evidence(seen=ALL), Reason.HAND_ONLY),
         (evidence(tracked=ALL, closing=share(3)), Reason.HAND_CLOSES),
         (evidence(seen=share(7)), Reason.FEW_HANDS),
@@ -188,23 +195,29 @@ def test_the_reason_of_one_window(given_: Evidence, reason: Reason) -> None:
 
 def test_states_go_by_the_numbers_of_the_reasons() -> None:
     by_state = Counter(reason.state for reason in Reason)
-    assert by_state == {State.NO_INTERACTION: 4, State.INTERACTION: 1, State.UNCERTAIN: 11}
+    assert by_state == {
+        InteractionState.NO_INTERACTION: 4,
+        InteractionState.INTERACTION: 1,
+        InteractionState.UNCERTAIN: 11,
+    }
 
 
 @given(
     finds=st.lists(st.integers(0, 29), max_size=30),
     tracks=st.none() | st.lists(st.booleans(), min_size=60, max_size=60),
-    says=st.lists(st.sampled_from([Says.NOTHING, Says.HANDLING]), min_size=60, max_size=60),
+    says=st.lists(
+        st.sampled_from([TextEvidence.NOTHING, TextEvidence.HANDLING]), min_size=60, max_size=60
+    ),
     edges=st.sets(st.integers(0, 60)),
 )
 def test_absence_alone_never_rejects(
-    finds: list[int], tracks: list[bool] | None, says: list[Says], edges: set[int]
+    finds: list[int], tracks: list[bool] | None, says: list[TextEvidence], edges: set[int]
 ) -> None:
     """Whatever a detector does not see and no tracker tracks: without positive evidence there is no 'no interaction'."""
     base = evidence(length=60, seen=seen_mask(seen(*(2 * f for f in finds), length=60), 60, 10.0))
     tracked = None if tracks is None else np.array(tracks)
     verdicts = decide(replace(base, tracked=tracked, says=np.array(says, dtype=np.int64)), edges)
-    assert State.NO_INTERACTION not in {v.state for v in verdicts}
+    assert InteractionState.NO_INTERACTION not in {v.state for v in verdicts}
     assert [v.start for v in verdicts] == [0, *(v.end for v in verdicts[:-1])]
     assert verdicts[-1].end == 60
     assert all(v.start < v.end for v in verdicts)
@@ -213,7 +226,7 @@ def test_absence_alone_never_rejects(
 def test_an_interaction_is_trimmed_where_no_hand_is() -> None:
     """Hand-free: 1.1 s at the start, 2.0 s within (kept), 2.1 s within, 1.0 s at the end (kept). The margin of 0.25 s is 2 timesteps."""
     hand = mask("." * 11 + "x" * 19 + "." * 20 + "x" * 10 + "." * 21 + "x" * 9 + "." * 10)
-    found = decide(evidence(Says.HANDLING, 100, seen=hand))
+    found = decide(evidence(TextEvidence.HANDLING, 100, seen=hand))
     assert [(v.start, v.end, v.reason) for v in found] == [
         (0, 9, Reason.HAND_FREE_END),
         (9, 62, Reason.LABEL_AND_HAND),
@@ -224,14 +237,14 @@ def test_an_interaction_is_trimmed_where_no_hand_is() -> None:
 
 
 def test_windows_are_judged_each_for_itself() -> None:
-    says = np.repeat([Says.NO_HANDS, Says.HANDLING], [20, 30]).astype(np.int64)
+    says = np.repeat([TextEvidence.NO_HANDS, TextEvidence.HANDLING], [20, 30]).astype(np.int64)
     given_ = replace(evidence(seen=~share(20)), says=says)
     found = decide(given_, [20])
     assert [(v.start, v.end, v.state) for v in found] == [
-        (0, 20, State.NO_INTERACTION),
-        (20, 50, State.INTERACTION),
+        (0, 20, InteractionState.NO_INTERACTION),
+        (20, 50, InteractionState.INTERACTION),
     ]
-    strict = decide(given_, [20], Limits(min_run_s=4.0))
+    strict = decide(given_, [20], InteractionLimits(min_run_s=4.0))
     assert {v.reason for v in strict} == {Reason.LABEL_BUT_NO_HAND}
 
 
@@ -262,7 +275,7 @@ def test_the_hands_motion_is_less_the_cameras() -> None:
     first, second = wide[:, :320], wide[:, 4:324]
     third = second.copy()
     third[60:120, 80:160] = wide[60:120, 78:158]
-    watch = HandWatch(Fake(), 10.0)
+    watch = HandObserver(Fake(), 10.0)
     for index, picture in enumerate((first, second, third)):
         watch.see(2 * index, np.ascontiguousarray(picture))
     found = watch.seen()
@@ -290,7 +303,7 @@ def test_rows_of_an_episode(tmp_path: Path) -> None:
     """Hands in the analysed pictures 2 to 9 of 15: timesteps [4, 20)."""
     fake = Fake(set(range(2, 10)))
     view = person(tmp_path, fake, text="open the door")
-    rows = [*measured(hand_detections.MEASURE, view), *measured(hoi.MEASURE, view)]
+    rows = [*compute(hand_detections.MEASURE, view), *compute(hoi.MEASURE, view)]
     assert fake.asked == 15  # every second picture, and once for both measures
     told = {(r.name, r.start, r.end): r.value for r in rows}
     assert told["hoi_hand_share", None, None] == pytest.approx(8 / 15)
@@ -304,7 +317,7 @@ def test_rows_of_an_episode(tmp_path: Path) -> None:
 
 
 def test_a_black_half_is_no_interaction(tmp_path: Path) -> None:
-    rows = list(measured(hoi.MEASURE, person(tmp_path, None, text="open", black=range(15, 30))))
+    rows = list(compute(hoi.MEASURE, person(tmp_path, None, text="open", black=range(15, 30))))
     told = {(r.name, r.start, r.end): r.value for r in rows}
     assert told["hoi_no_interaction", 15, 30] == Reason.BLANK
     assert told["hoi_uncertain", 0, 15] == Reason.LABEL_NOT_LOOKED_AT
@@ -314,7 +327,7 @@ def test_robots_are_not_looked_at(tmp_path: Path) -> None:
     view = person(tmp_path, Fake())
     robot = replace(view, row={**view.row, "embodiment": "franka"})
     for measure in (hand_detections.MEASURE, hoi.MEASURE):
-        assert {r.value for r in measured(measure, robot)} == {None}
+        assert {r.value for r in compute(measure, robot)} == {None}
     assert robot.pictures
     assert robot.hand_detector.asked == 0  # type: ignore[union-attr]
 
@@ -324,7 +337,7 @@ def test_robots_are_not_looked_at(tmp_path: Path) -> None:
 
 def do_measure(out: Path, models: dict[str, str]) -> Any:
     corpus, current = open_corpus(out), snapshot.load(out)
-    todo = missing(corpus, current, chosen(["hoi", "hand_detections"]), models)
+    todo = missing(corpus, current, select_measures(["hoi", "hand_detections"]), models)
     return measure_corpus(
         corpus,
         current,
@@ -352,7 +365,7 @@ def test_a_model_that_comes_later_makes_verdicts_anew(
     out = tmp_path / "c"
     run(epic_kitchens.write(tmp_path / "raw").root, out, source="epic_kitchens", limit=2)
     run(robomimic.write(tmp_path / "robot").root, out, source="robomimic", limit=1)
-    corpus, both = open_corpus(out), chosen(["hoi", "hand_detections"])
+    corpus, both = open_corpus(out), select_measures(["hoi", "hand_detections"])
     fake, looks = Fake(), Counter[Path]()
 
     def counted(path: Path, *rest: Any) -> Any:

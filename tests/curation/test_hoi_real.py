@@ -17,8 +17,8 @@ import pytest
 
 from ingest.curation.measurements.each import hoi
 from ingest.curation.measurements.hoi.decide import Reason
-from ingest.curation.measurements.hoi.labels import Says, what_it_says
-from ingest.curation.measurements.registry import measured
+from ingest.curation.measurements.hoi.labels import TextEvidence, text_evidence
+from ingest.curation.measurements.registry import compute
 from ingest.models.hand_landmarker import HandLandmarker, landmarker_of
 from tests.curation.pictured import Builder, encode
 from tests.faults.runs import run
@@ -122,7 +122,7 @@ def test_the_verdict_on_a_clip(
         segments=[{"kind": "task", "start": 0, "end": length, "text": narration}],
     )
     object.__setattr__(view, "hand_detector", detector)
-    rows = [r for r in measured(hoi.MEASURE, view) if r.start is not None]
+    rows = [r for r in compute(hoi.MEASURE, view) if r.start is not None]
     assert [Reason(int(r.value or 0)) for r in rows] == [reason]
 
 
@@ -155,14 +155,14 @@ def actions_of_holoassist(samples: Path) -> Iterator[str]:
 
 def test_what_narrations_say(samples: Path) -> None:
     """EPIC-KITCHENS: against its annotators' verb classes. Few are without hands, so that precision is what counts."""
-    counted = Counter((what_it_says(t), is_hand) for t, is_hand in narrations_of_epic(samples))
+    counted = Counter((text_evidence(t), is_hand) for t, is_hand in narrations_of_epic(samples))
     assert counted == {
-        (Says.HANDLING, True): 25373,
-        (Says.NOTHING, True): 328,
-        (Says.NO_HANDS, True): 3,
-        (Says.HANDLING, False): 2,
-        (Says.NOTHING, False): 38,
-        (Says.NO_HANDS, False): 39,
+        (TextEvidence.HANDLING, True): 25373,
+        (TextEvidence.NOTHING, True): 328,
+        (TextEvidence.NO_HANDS, True): 3,
+        (TextEvidence.HANDLING, False): 2,
+        (TextEvidence.NOTHING, False): 38,
+        (TextEvidence.NO_HANDS, False): 39,
     }
-    actions = Counter(what_it_says(text) for text in actions_of_holoassist(samples))
-    assert actions == {Says.HANDLING: 137866, Says.NOTHING: 2102}
+    actions = Counter(text_evidence(text) for text in actions_of_holoassist(samples))
+    assert actions == {TextEvidence.HANDLING: 137866, TextEvidence.NOTHING: 2102}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.curation.manifests.mixture import HOUR_NS, Dealt, deal, draw_hours
+from ingest.curation.manifests.mixture import HOUR_NS, GroupShare, allocate, draw_hours
 from ingest.curation.manifests.mixture_text import Mixture, mixture_from
 from schemas.errors import ConfigError
 
@@ -19,10 +19,10 @@ def mixture(text: str) -> Mixture:
     return mixture_from(text, "m.yaml").mixture
 
 
-def dealt(text: str, hours: dict[str, float]) -> dict[str, Dealt]:
+def dealt(text: str, hours: dict[str, float]) -> dict[str, GroupShare]:
     """Groups named `source` or `source tier`."""
     groups = {tuple(name.split()): round(h * HOUR_NS) for name, h in hours.items()}
-    return {" ".join(d.group): d for d in deal(mixture(text), groups)}
+    return {" ".join(d.group): d for d in allocate(mixture(text), groups)}
 
 
 def shares(text: str, **hours: float) -> dict[str, float]:

@@ -16,10 +16,10 @@ from ingest.curation.manifests.running_stats import (
     SCALE,
     bin_of,
     histogram,
-    merged,
-    moments,
+    merge_stats,
     quantile,
-    stacked,
+    running_stats,
+    stack_stats,
 )
 
 
@@ -37,8 +37,8 @@ def test_merged_parts_are_the_whole(offset: float, spread: float) -> None:
     valid = rng.random((500, 3)) < 0.7
     valid[100:180, 1] = False  # a part without any sample of an element
     cuts = [0, 1, 40, 100, 180, 420, 500]
-    parts = [moments(values[a:b], valid[a:b]) for a, b in pairwise(cuts)]
-    found = merged(stacked(parts))
+    parts = [running_stats(values[a:b], valid[a:b]) for a, b in pairwise(cuts)]
+    found = merge_stats(stack_stats(parts))
     for e in range(3):
         mean, m2 = oracle(values[valid[:, e], e])
         assert found.count[e] == valid[:, e].sum()
@@ -53,18 +53,18 @@ def test_merged_parts_are_the_whole(offset: float, spread: float) -> None:
 def test_by_hand() -> None:
     """1, 2, 6: mean 3, deviations 4 + 1 + 9 = 14; then with 11: mean 5, 16 + 9 + 1 + 36 = 62."""
     all_valid = np.ones((3, 1), dtype=bool)
-    a = moments(np.array([[1.0], [2.0], [6.0]]), all_valid)
-    b = moments(np.array([[11.0]]), all_valid[:1])
+    a = running_stats(np.array([[1.0], [2.0], [6.0]]), all_valid)
+    b = running_stats(np.array([[11.0]]), all_valid[:1])
     assert (a.count[0], a.mean[0], a.m2[0]) == (3, 3.0, 14.0)
-    both = merged(stacked([a, b]))
+    both = merge_stats(stack_stats([a, b]))
     assert (both.count[0], both.mean[0], both.m2[0]) == (4, 5.0, 62.0)
     assert both.std[0] == math.sqrt(62 / 4)
 
 
 def test_nothing_has_no_statistics() -> None:
-    none = moments(np.zeros((4, 1)), np.zeros((4, 1), dtype=bool))
+    none = running_stats(np.zeros((4, 1)), np.zeros((4, 1), dtype=bool))
     assert (none.count[0], none.mean[0], none.m2[0]) == (0, 0.0, 0.0)
-    assert merged(stacked([none, none])).count[0] == 0
+    assert merge_stats(stack_stats([none, none])).count[0] == 0
     empty = np.zeros((1, NUM_BINS), dtype=np.int64)
     assert np.isnan(quantile(empty, 0.5, none.low, none.high)).all()
 

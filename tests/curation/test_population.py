@@ -13,7 +13,7 @@ from adapters.registry import adapter_for
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.curation.measurements.each import trajectory
-from ingest.curation.measurements.registry import chosen
+from ingest.curation.measurements.registry import select_measures
 from ingest.curation.measurements.runner import measure_corpus, missing
 from ingest.curation.tiers.cohort_stats import (
     end_outliers,
@@ -160,7 +160,7 @@ def test_signatures_are_committed_with_the_numbers(tmp_path: Path) -> None:
     assert adapter_for("egodex").name == "egodex"
     run(tmp_path / "raw", tmp_path / "out", source="egodex")
     corpus, disk = open_corpus(tmp_path / "out"), LocalStorage()
-    wanted, before = chosen(["trajectory", "motion"]), snapshot.load(corpus.root)
+    wanted, before = select_measures(["trajectory", "motion"]), snapshot.load(corpus.root)
     todo = missing(corpus, before, wanted)
     tally, after = measure_corpus(corpus, before, todo, InlineExecutor(disk), run_id="m", disk=disk)
     rows = after.read(corpus.root, "signatures").to_pylist()

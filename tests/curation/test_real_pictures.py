@@ -11,7 +11,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.curation.measurements import view as view_module
 from ingest.curation.measurements.pictures import look_at
-from ingest.curation.measurements.registry import chosen
+from ingest.curation.measurements.registry import select_measures
 from ingest.curation.measurements.runner import measure_corpus, missing
 from ingest.executors.inline import InlineExecutor
 from ingest.storage.local import LocalStorage
@@ -37,7 +37,7 @@ def measured(
     tally, current = measure_corpus(
         corpus,
         before,
-        missing(corpus, before, chosen(NAMES)),
+        missing(corpus, before, select_measures(NAMES)),
         InlineExecutor(LocalStorage()),
         run_id="measure",
         disk=LocalStorage(),

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ingest.catalog.catalog import Catalog
 from ingest.curation.duplicates.leakage import held_out_together
-from ingest.curation.manifests.splits import SplitBy, dealt
+from ingest.curation.manifests.splits import SplitBy, assign_splits
 from jobs.cli import app
 from jobs.demo.raw.oxe import dataset_info, write_set
 from schemas.manifest import load
@@ -74,19 +74,19 @@ def test_a_val_shard_is_val_in_the_catalog(tmp_path: Path) -> None:
 @pytest.mark.parametrize("by", list(SplitBy))
 def test_held_out_by_the_source_is_held_out_by_every_grouping(by: SplitBy) -> None:
     rows = [{"source_split": name, "split": None, "texts": ["a"]} for name in PUBLISHED]
-    found = dealt(frame(rows), by, TRAINING).to_list()
+    found = assign_splits(frame(rows), by, TRAINING).to_list()
     assert found == ["train", "val", "test", "train", "train"]
-    ignored = dealt(frame(rows), by, TRAINING, keeps_source=False).to_list()
+    ignored = assign_splits(frame(rows), by, TRAINING, keeps_source=False).to_list()
     assert ignored == ["train"] * 5
 
 
 def test_a_sources_train_is_drawn_unless_the_source_decides() -> None:
     """Every LeRobot set calls all its episodes train: none of them would ever evaluate."""
     rows = [{"source_split": "train", "split_group": f"g{i}"} for i in range(200)]
-    drawn = dealt(frame(rows), SplitBy.AUTO, DEFAULT_SHARES).to_list()
+    drawn = assign_splits(frame(rows), SplitBy.AUTO, DEFAULT_SHARES).to_list()
     assert drawn == [split_of(f"g{i}") for i in range(200)]
     assert set(drawn) == {"train", "val", "test"}
-    assert set(dealt(frame(rows), SplitBy.SOURCE, DEFAULT_SHARES)) == {"train"}
+    assert set(assign_splits(frame(rows), SplitBy.SOURCE, DEFAULT_SHARES)) == {"train"}
 
 
 # --- manifests ----------------------------------------------------------------------------------------------------------

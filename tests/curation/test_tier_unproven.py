@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingest.corpus import snapshot
-from ingest.curation.measurements.registry import given_names
+from ingest.curation.measurements.registry import output_names
 from ingest.curation.tiers.explain import explain
 from ingest.curation.tiers.policy import Policy, load_policy
 from ingest.curation.tiers.policy_sql import required
@@ -47,7 +47,7 @@ HANDS_ONLY = {"hoi_no_interaction"}  # of people: it counts for nobody
 
 def lacking(*names: str, **given: Any) -> Given:
     """Everything measured, most of it in vain, but `names`; the arms rest a tenth of the time."""
-    whole: dict[str, float | None] = dict.fromkeys(given_names().keys() - set(names))
+    whole: dict[str, float | None] = dict.fromkeys(output_names().keys() - set(names))
     whole |= {"idle_share": 0.1} if "idle_share" not in names else {}
     return Given(whole=whole, **given)
 

@@ -11,7 +11,7 @@ import pytest
 from ingest.curation.measurements import view as view_module
 from ingest.curation.measurements.each import alignment, camera, video
 from ingest.curation.measurements.pictures import facts_of, look_at
-from ingest.curation.measurements.registry import measured, measures
+from ingest.curation.measurements.registry import compute, measures
 from jobs.demo.raw.scene import Scene
 from schemas.errors import Code, SourceError
 from tests.curation.pictured import (
@@ -201,7 +201,7 @@ def test_all_measures_together_decode_each_video_once(
     view = seen(tmp_path, good, wrist=good)
     for measure in (video.MEASURE, camera.MEASURE, alignment.MEASURE):
         assert measure.needs_video
-        assert list(measured(measure, view))
+        assert list(compute(measure, view))
     assert sorted(opened) == ["front.mp4", "wrist.mp4"]
 
 
@@ -210,4 +210,4 @@ def test_only_those_that_say_so_need_a_video(tmp_path: Path) -> None:
     view = robot(SCENE, K).view({"front": tmp_path / "missing.mp4"}, duration_s=4.0)
     for measure in measures().values():
         if not measure.needs_video:
-            list(measured(measure, view))
+            list(compute(measure, view))

@@ -13,19 +13,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.catalog import uid_index as places_module
-from ingest.catalog.uid_index import Places
+from ingest.catalog.uid_index import UidIndex
 from ingest.corpus import snapshot
 from ingest.corpus.snapshot import Part, Snapshot
-from ingest.curation.tiers.measurement_matrix import Wide, read_spans, read_wide
+from ingest.curation.tiers.measurement_matrix import MeasurementMatrix, read_matrix, read_spans
 from schemas.catalog import table_from_rows
 from tests.curation.tier_corpus import Given, measurement, write_corpus
 from tests.generators.corpus import commit, uid_of
 
 
-def read(root: Path, uids: list[str], names: list[str], stretches: list[str]) -> Wide:
+def read(root: Path, uids: list[str], names: list[str], stretches: list[str]) -> MeasurementMatrix:
     current = snapshot.load(root)
-    places = Places(pl.Series(uids, dtype=pl.String))
-    return read_wide(root, current, places, names=names, interval_names=stretches)
+    places = UidIndex(pl.Series(uids, dtype=pl.String))
+    return read_matrix(root, current, places, names=names, interval_names=stretches)
 
 
 def listed(values: np.ndarray) -> list[float | None]:
@@ -88,10 +88,10 @@ def test_nothing_committed_yet(tmp_path: Path) -> None:
 
 
 def test_places_of_uids() -> None:
-    places = Places(pl.Series(["b", "a", "c"]))
+    places = UidIndex(pl.Series(["b", "a", "c"]))
     assert places.of(pl.Series(["c", "x", "a", "a", ""])).tolist() == [2, -1, 1, 1, -1]
     assert places.of(pl.Series([], dtype=pl.String)).tolist() == []
-    assert Places(pl.Series([], dtype=pl.String)).of(pl.Series(["a"])).tolist() == [-1]
+    assert UidIndex(pl.Series([], dtype=pl.String)).of(pl.Series(["a"])).tolist() == [-1]
 
 
 def test_a_newer_version_without_a_number_of_the_episode_takes_the_older_one_away(
@@ -162,8 +162,8 @@ def test_the_same_as_a_plain_loop(
         )
     current = Snapshot(number=1, tables={"measurements": tuple(written)})
     wanted = order[:4]
-    places = Places(pl.Series(wanted))
-    found = read_wide(root, current, places, names=NAMES[:3], interval_names=NAMES[1:])
+    places = UidIndex(pl.Series(wanted))
+    found = read_matrix(root, current, places, names=NAMES[:3], interval_names=NAMES[1:])
     rows = [row for batch in batches for row in batch]
     for at, uid in enumerate(wanted):
         for name in NAMES[:3]:
@@ -187,7 +187,7 @@ def test_the_same_as_a_plain_loop(
 )
 def test_places_are_the_same_as_a_dictionary(uids: list[str], asked: list[str]) -> None:
     place = {uid: index for index, uid in enumerate(uids)}
-    found = Places(pl.Series(uids, dtype=pl.String)).of(pl.Series(asked, dtype=pl.String))
+    found = UidIndex(pl.Series(uids, dtype=pl.String)).of(pl.Series(asked, dtype=pl.String))
     assert found.tolist() == [place.get(uid, -1) for uid in asked]
 
 
@@ -198,13 +198,13 @@ def test_places_when_first_hashes_are_equal(monkeypatch: pytest.MonkeyPatch) -> 
         return np.array([ord(uid) if seed else 7 for uid in uids], dtype=np.uint64) << np.uint64(40)
 
     monkeypatch.setattr(places_module, "_hashes", hashes)
-    found = Places(pl.Series(list("edcba"))).of(pl.Series(list("abcdez")))
+    found = UidIndex(pl.Series(list("edcba"))).of(pl.Series(list("abcdez")))
     assert found.tolist() == [4, 3, 2, 1, 0, -1]
 
 
 def test_places_of_many_uids_with_colliding_slots() -> None:
     uids = pl.Series([f"{k:07d}" for k in range(50_000)])
-    places = Places(uids.shuffle(seed=1))
+    places = UidIndex(uids.shuffle(seed=1))
     assert (uids.shuffle(seed=1).gather(places.of(uids)) == uids).all()
     assert (places.of(uids + "x") == -1).all()
 
@@ -212,7 +212,7 @@ def test_places_of_many_uids_with_colliding_slots() -> None:
 def test_spans_of_segments_by_kind(tmp_path: Path) -> None:
     episodes = [Given(valid=[(0, 30), (60, 100)], subtasks=[(5, 9)]), Given(valid=[]), Given()]
     root = write_corpus(tmp_path / "c", episodes)
-    places = Places(pl.Series([uid_of(2), uid_of(0), uid_of(1)]))
+    places = UidIndex(pl.Series([uid_of(2), uid_of(0), uid_of(1)]))
     found = read_spans(root, snapshot.load(root), places, ["valid_run", "subtask", "retry"])
     runs = found["valid_run"]
     assert list(zip(runs.row, runs.start, runs.end, strict=True)) == [

@@ -9,7 +9,7 @@ from typing import Any
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
-from ingest.curation.measurements.registry import given_names, measured, measures
+from ingest.curation.measurements.registry import compute, measures, output_names
 from ingest.curation.measurements.view import EpisodeView
 from ingest.curation.tiers.policy import Policy, policy_from
 from ingest.curation.tiers.policy_loader import parse_policy_text
@@ -153,7 +153,7 @@ def _measurements(uid: str, one: Given) -> list[dict[str, Any]]:
         if not intervals:  # measured, and there was none
             rows.append(measurement(uid, name, None, None, None, one.version))
     if one.is_measured:
-        others = sorted(given_names().keys() - one.whole.keys() - one.stretches.keys())
+        others = sorted(output_names().keys() - one.whole.keys() - one.stretches.keys())
         rows += [measurement(uid, name, None, None, None, one.version) for name in others]
     return rows
 
@@ -163,7 +163,7 @@ def of_view(view: EpisodeView, **row: Any) -> Given:
     whole: dict[str, float | None] = {}
     stretches: dict[str, list[Interval]] = {}
     for measure in measures().values():
-        for found in measured(measure, view):
+        for found in compute(measure, view):
             if found.start is None or found.end is None:
                 whole[found.name] = found.value
             else:

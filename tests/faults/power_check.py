@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from ingest.corpus import snapshot
-from ingest.corpus.lerobot_meta import LINES_KEY, OWN
+from ingest.corpus.lerobot_meta import LINES_KEY, SIDECAR
 from ingest.corpus.manifest_folders import manifest_names
 from ingest.corpus.snapshot_list import named_parts
 from ingest.storage.local import LocalStorage
@@ -199,7 +199,7 @@ def _before(corpus: Path, acknowledged: list[str]) -> Iterator[str]:
             manifest.load(corpus / manifest.FOLDER / name)
         except ConfigError as error:
             yield f"manifest {name}: {error}"
-    for own in corpus.glob(f"datasets/*/*/meta/{OWN}"):
+    for own in corpus.glob(f"datasets/*/*/meta/{SIDECAR}"):
         try:
             said = json.loads(own.read_bytes())[LINES_KEY]
         except ValueError:

@@ -16,9 +16,9 @@ from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import Corpus
 from ingest.corpus.recovery import recover
-from ingest.corpus.snapshot_list import every
+from ingest.corpus.snapshot_list import load_all
 from ingest.maintenance.erase import forget
-from ingest.maintenance.gc import collect, rubbish
+from ingest.maintenance.gc import collect_garbage, plan_gc
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from schemas import manifest
@@ -48,7 +48,9 @@ def erase(corpus: Path, disk: LocalStorage, run_id: str) -> None:
 def sweep(corpus: Path, disk: LocalStorage, run_id: str) -> None:
     current = snapshot.load(corpus)
     recover(Corpus(corpus), disk, current, datasets_of(corpus, current))
-    collect(Corpus(corpus), disk, rubbish(Corpus(corpus), keep=1, older_than_s=0, now_s=1e12))
+    collect_garbage(
+        Corpus(corpus), disk, plan_gc(Corpus(corpus), keep=1, older_than_s=0, now_s=1e12)
+    )
 
 
 NAMED: dict[str, str] = {}
@@ -106,7 +108,9 @@ def assert_readable(corpus: Path, allowed: int) -> None:
 
     A part is whole when it has the bytes that it was published with.
     """
-    for part in {part for each in every(corpus) for table in TABLES for part in each.parts(table)}:
+    for part in {
+        part for each in load_all(corpus) for table in TABLES for part in each.parts(table)
+    }:
         data = (corpus / part.path).read_bytes()
         assert hashlib.sha256(data).hexdigest() == part.sha256, (allowed, part.path)
     found = manifest.load(corpus / manifest.FOLDER / "m")

@@ -18,7 +18,7 @@ import pytest
 from ingest.corpus import committed_episodes, snapshot
 from ingest.corpus.commit import datasets_of, stored_episodes
 from ingest.corpus.layout import Corpus
-from ingest.corpus.lerobot_meta import OWN, Dataset, older_own, project, whole_files
+from ingest.corpus.lerobot_meta import SIDECAR, Dataset, older_sidecar, project, whole_files
 from ingest.corpus.recovery import recover
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import Seen, verify
@@ -715,7 +715,7 @@ def test_a_part_from_before_a_column_existed_is_sound(corpus: Path) -> None:
     replace_part(corpus, "episodes", table)
     assert [f.check for f in verify(corpus)] == [Check.CONTENT_CHANGED] * 2  # it was not so then
     texts = []
-    for batch in committed_episodes.stored_batches(corpus, snapshot.load(corpus)):
+    for batch in committed_episodes.committed_batches(corpus, snapshot.load(corpus)):
         texts += [set(each.row) for each in batch]
     assert ["scene_id" in names for names in texts[:4]] == [True, True, False, False]
 
@@ -806,9 +806,9 @@ def test_a_corpus_that_is_being_written_is_refused(corpus: Path) -> None:
 
 
 def test_meta_of_before_it_had_digests_is_sound_and_is_given_them(corpus: Path) -> None:
-    path = dataset(corpus) / "meta" / OWN
+    path = dataset(corpus) / "meta" / SIDECAR
     now = path.read_bytes()
-    path.write_bytes(older_own(now))
+    path.write_bytes(older_sidecar(now))
     assert verify(corpus) == []
     current = snapshot.load(corpus)
     assert recover(Corpus(corpus), LocalStorage(), current, datasets_of(corpus, current))

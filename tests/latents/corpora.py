@@ -11,7 +11,7 @@ import numpy as np
 from ingest.corpus import snapshot
 from ingest.corpus.layout import Corpus, open_corpus
 from ingest.executors.inline import Executor, InlineExecutor
-from ingest.latents.backends import LocalMaking
+from ingest.latents.backends import LocalBackend
 from ingest.latents.encode_file import LatentMaker
 from ingest.latents.plan import LatentFile, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
@@ -72,7 +72,7 @@ def encode(
     tally, _ = encode_corpus(
         todo_of(corpus, current, encoder.id, **only),
         current,
-        LocalMaking(maker, executor or InlineExecutor()),
+        LocalBackend(maker, executor or InlineExecutor()),
         run_id=run_id,
         disk=disk,
     )

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import Corpus, open_corpus, writer_lock
-from ingest.latents.cost_estimate import Probe
+from ingest.latents.cost_estimate import CostEstimate
 from ingest.latents.plan import todo_of
 from ingest.latents.run import LatentTally
 from ingest.models.encoder import ImageEncoder
@@ -90,7 +90,7 @@ def test_what_has_no_room_is_refused(
 
 def plan_on(corpus: Path, tiny: ImageEncoder, place: Place) -> Plan:
     """26 pictures; one encoder does 2 of them a second, one worker decodes 4."""
-    found = Probe(
+    found = CostEstimate(
         num_pictures=3,
         encode_per_s=2.0,
         decode_per_s=4.0,

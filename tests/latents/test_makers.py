@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.latents.backends import RayMaking, make_from, open_maker
+from ingest.latents.backends import RayBackend, encode_from, open_backend
 from ingest.latents.plan import LatentFile
 from ingest.models.encoder import ImageEncoder
 from schemas.errors import Code, ConfigError
@@ -33,7 +33,7 @@ def test_actors_begin_where_there_are_files_and_are_given_each() -> None:
     for wanted in ([], files):
         pool: Any = Pool()
         pool.run = pool.run if wanted else None
-        making = RayMaking(TINY, "x-0", pool, TINY.batch, float)
+        making = RayBackend(TINY, "x-0", pool, TINY.batch, float)
         made = dict(making.make(iter(wanted)))
         assert [*made] == pool.given == wanted
         assert {each.error for each in made.values()} <= {"worker_died: x"}
@@ -41,15 +41,15 @@ def test_actors_begin_where_there_are_files_and_are_given_each() -> None:
 
 def test_another_encoder_on_another_machine_is_refused(tiny: ImageEncoder) -> None:
     """Its files would lie in a folder of their own, and the next run would find none."""
-    assert open_maker(TINY, tiny.id, float).encoder.id == tiny.id
+    assert open_backend(TINY, tiny.id, float).encoder.id == tiny.id
     other = tiny.id.replace("untrained0", "untrained1")
     with pytest.raises(ConfigError, match=f"is {tiny.id} on a machine of the cluster, {other}"):
-        open_maker(TINY, other, float)
+        open_backend(TINY, other, float)
 
 
 def test_a_task_that_dies_is_told_with_its_video(tiny: ImageEncoder) -> None:
-    maker = open_maker(TINY, tiny.id, float)
+    maker = open_backend(TINY, tiny.id, float)
     death = WorkerFailure(code=Code.OUT_OF_MEMORY, how="killed")
     file = planned_file(30)
-    made = make_from(maker, file, iter([death]))
+    made = encode_from(maker, file, iter([death]))
     assert (made.row, made.error) == (None, f"out_of_memory: killed ({file.video})")

@@ -14,7 +14,7 @@ import pytest
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.executors.ray_actors import RayActors
-from ingest.latents.backends import RayMaking
+from ingest.latents.backends import RayBackend
 from ingest.latents.plan import todo_of
 from ingest.latents.run import encode_corpus
 from ingest.models.encoder import ImageEncoder
@@ -45,7 +45,7 @@ def test_ray_makes_the_same_files(
     monkeypatch.setattr("ingest.latents.encode_file.PIECE_PICTURES", TINY.batch)
     monkeypatch.setattr(RayActors, "AHEAD", 1)
     current = snapshot.load(corpus)
-    making = RayMaking(TINY, encoder.id, pool(), TINY.batch, time.monotonic)
+    making = RayBackend(TINY, encoder.id, pool(), TINY.batch, time.monotonic)
     tally, _ = encode_corpus(
         todo_of(open_corpus(corpus), current, encoder.id),
         current,

@@ -19,8 +19,8 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.executors.inline import InlineExecutor
 from ingest.latents import backends, encode_file, run
-from ingest.latents.cost_estimate import bytes_of, probe
-from ingest.latents.encode_file import Decoded, Piece, decode_piece, pieces_of
+from ingest.latents.cost_estimate import bytes_of, estimate_cost
+from ingest.latents.encode_file import Decoded, FrameChunk, decode_chunk, frame_chunks_of
 from ingest.latents.plan import todo_of
 from ingest.models import token_storage
 from ingest.models.encoder import ImageEncoder
@@ -146,7 +146,7 @@ def test_a_picture_gives_the_same_bytes_wherever_pieces_are_cut(
 
 def test_pieces_are_whole_batches_and_cover_the_grid() -> None:
     file = planned_file(3000)
-    pieces = pieces_of(file, TINY, batch=48)
+    pieces = frame_chunks_of(file, TINY, batch=48)
     assert [p.count for p in pieces[:-1]] == [96] * 10
     assert [t for p in pieces for t in p.timesteps] == list(range(0, 3000, 3))
 
@@ -169,9 +169,9 @@ def test_a_file_is_never_in_memory_as_a_whole(
     file = next(todo_of(open_corpus(corpus), snapshot.load(corpus), tiny.id).files())
 
     def pieces() -> Iterator[Decoded]:
-        for piece in pieces_of(file, TINY, 4):
+        for piece in frame_chunks_of(file, TINY, 4):
             held.append(sum(each() is not None for each in alive))
-            yield decode_piece(piece, LocalStorage())
+            yield decode_chunk(piece, LocalStorage())
 
     made = encode_file.LatentMaker(encoder=tiny, monotonic_s=float).make(file, pieces())
     assert made.num_pictures == 14
@@ -184,7 +184,7 @@ def test_what_breaks_half_way_leaves_no_half_file(
 ) -> None:
     monkeypatch.setattr(encode_file, "PIECE_PICTURES", 4)
     file = next(todo_of(open_corpus(corpus), snapshot.load(corpus), tiny.id).files())
-    whole = [decode_piece(piece, LocalStorage()) for piece in pieces_of(file, TINY, 4)]
+    whole = [decode_chunk(piece, LocalStorage()) for piece in frame_chunks_of(file, TINY, 4)]
     maker = encode_file.LatentMaker(encoder=tiny, monotonic_s=float)
     made = maker.make(file, [*whole[:2], Decoded(error="corrupt_video: x")])
     assert (made.row, made.error) == (None, "corrupt_video: x")
@@ -324,7 +324,7 @@ def test_a_dead_decoder_fails_its_file_only(
 
 
 def test_no_more_than_a_few_wait_for_one_that_takes_long(tiny: ImageEncoder) -> None:
-    asked: list[Piece] = []
+    asked: list[FrameChunk] = []
 
     class Stuck(InlineExecutor):
         def run(self, next_work: Any, body: Any) -> Any:
@@ -334,9 +334,9 @@ def test_no_more_than_a_few_wait_for_one_that_takes_long(tiny: ImageEncoder) -> 
                 yield work, Decoded(error="early")
             yield first, Decoded(error="at last")
 
-    local = backends.LocalMaking(encode_file.LatentMaker(encoder=tiny, monotonic_s=float), Stuck())
+    local = backends.LocalBackend(encode_file.LatentMaker(encoder=tiny, monotonic_s=float), Stuck())
     file = planned_file(30_000)
-    found = list(local._in_order(iter(pieces_of(file, TINY, 4))))
+    found = list(local._in_order(iter(frame_chunks_of(file, TINY, 4))))
     assert len(asked) == backends.MAX_EARLY
     assert [each.error for each in found] == ["at last"] + ["early"] * backends.MAX_EARLY
 
@@ -384,7 +384,7 @@ def test_the_probe_measures_what_storage_loses(corpus: Path) -> None:
     for storage in ("bf16", "fp8", "int8"):
         encoder = ImageEncoder.open(replace(TINY, storage=storage))
         todo = todo_of(open_corpus(corpus), snapshot.load(corpus), encoder.id)
-        found = probe(todo, encoder, lambda: float(next(ticks)))
+        found = estimate_cost(todo, encoder, lambda: float(next(ticks)))
         assert found is not None
         errors[storage] = found
         assert found.num_pictures == 4 + 4 + 4
@@ -400,11 +400,11 @@ def test_nothing_to_decode_gives_no_estimate(corpus: Path, tiny: ImageEncoder) -
     for video in videos_of(corpus):
         video.unlink()
     todo = todo_of(open_corpus(corpus), snapshot.load(corpus), tiny.id)
-    assert probe(todo, tiny, float) is None
+    assert estimate_cost(todo, tiny, float) is None
 
 
 def test_a_piece_of_an_unknown_video_is_an_error_and_no_exception(corpus: Path) -> None:
     todo = todo_of(open_corpus(corpus), snapshot.load(corpus), TINY.model)
     file = replace(next(todo.files()), dataset_path="../..")
-    [piece] = pieces_of(file, TINY, 4)
-    assert decode_piece(piece, LocalStorage()).error.startswith("unsafe_path: ")
+    [piece] = frame_chunks_of(file, TINY, 4)
+    assert decode_chunk(piece, LocalStorage()).error.startswith("unsafe_path: ")

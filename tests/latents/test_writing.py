@@ -17,8 +17,8 @@ import pytest
 
 from ingest.executors.inline import InlineExecutor
 from ingest.latents import encode_file
-from ingest.latents.backends import LocalMaking
-from ingest.latents.background_writer import OneBehind
+from ingest.latents.backends import LocalBackend
+from ingest.latents.background_writer import BackgroundWriter
 from ingest.latents.encode_file import Decoded, LatentMaker
 from ingest.latents.plan import LatentFile
 from ingest.latents.token_file import TokenFile
@@ -48,7 +48,7 @@ def thread() -> Iterator[ThreadPoolExecutor]:
 
 
 def test_all_is_taken_in_order(thread: ThreadPoolExecutor) -> None:
-    behind = OneBehind(joined([]), thread)
+    behind = BackgroundWriter(joined([]), thread)
     for item in "abcdefgh":
         behind.send(item)
     assert behind.end().result(PATIENCE_S) == "abcdefgh"
@@ -65,7 +65,7 @@ def test_who_sends_is_one_ahead_and_no_more(thread: ThreadPoolExecutor) -> None:
             taker.send(item)
         return "".join(seen)
 
-    behind = OneBehind(slow(), thread)
+    behind = BackgroundWriter(slow(), thread)
     behind.send("a")  # comes back, and nothing is taken yet
     assert seen == []
     with ThreadPoolExecutor(max_workers=1) as sender:
@@ -80,7 +80,7 @@ def test_who_sends_is_one_ahead_and_no_more(thread: ThreadPoolExecutor) -> None:
 @pytest.mark.parametrize("num_after", [0, 1])
 def test_what_the_taker_raises_is_raised_here(thread: ThreadPoolExecutor, num_after: int) -> None:
     """By the next item, and by the end, also when it failed at the last one."""
-    behind = OneBehind(joined([]), thread)
+    behind = BackgroundWriter(joined([]), thread)
     behind.send("a")
     behind.send("bad")
     for _ in range(num_after):
@@ -92,7 +92,7 @@ def test_what_the_taker_raises_is_raised_here(thread: ThreadPoolExecutor, num_af
 
 def test_an_error_of_the_sender_leaves_the_taker(thread: ThreadPoolExecutor) -> None:
     seen: list[str] = []
-    behind = OneBehind(joined(seen), thread)
+    behind = BackgroundWriter(joined(seen), thread)
     behind.send("a")
     with pytest.raises(ValueError, match="mine"):
         behind.throw(ValueError("mine")).result(PATIENCE_S)
@@ -103,7 +103,7 @@ def test_what_the_taker_raised_before_is_not_lost_to_an_error_of_the_sender(
     thread: ThreadPoolExecutor,
 ) -> None:
     """A full disk is not to be told as a damaged video."""
-    behind = OneBehind(joined([]), thread)
+    behind = BackgroundWriter(joined([]), thread)
     behind.send("bad")
     with pytest.raises(OSError, match="full"):
         behind.throw(ValueError("mine")).result(PATIENCE_S)
@@ -186,7 +186,7 @@ def test_the_next_file_is_encoded_while_one_is_written(
     monkeypatch.setattr(tiny, "encode", watched)
     body = lambda piece, disk: next(pictures())  # noqa: E731
     monkeypatch.setattr("ingest.latents.backends.decode_piece", body)
-    local = LocalMaking(LatentMaker(encoder=tiny, monotonic_s=float, disk=disk), InlineExecutor())
+    local = LocalBackend(LatentMaker(encoder=tiny, monotonic_s=float, disk=disk), InlineExecutor())
     files = [file_in(tmp_path, length=12, episode_index=index) for index in range(3)]
     found = list(local.make(iter(files)))
     assert [file for file, _ in found] == files
@@ -210,7 +210,7 @@ def test_a_file_that_is_whole_is_told_before_what_stops_the_next(
     monkeypatch.setattr(
         "ingest.latents.backends.decode_piece", lambda piece, disk: next(pictures())
     )
-    local = LocalMaking(LatentMaker(encoder=tiny, monotonic_s=float), InlineExecutor())
+    local = LocalBackend(LatentMaker(encoder=tiny, monotonic_s=float), InlineExecutor())
     found = local.make(file_in(tmp_path, length=12, episode_index=k) for k in range(3))
     assert next(found)[1].row is not None
     with pytest.raises(ConfigError):

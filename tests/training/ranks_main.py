@@ -31,12 +31,12 @@ from training.run.checkpoint import checkpoint_of, write
 from training.run.micro_batch import parts
 from training.run.parallel import (
     Ranks,
-    asked_by_any,
+    all_gather_rows,
+    any_rank,
+    full_tensor,
     joined,
-    rows_of_all,
+    raise_on_any_rank,
     sum_over,
-    together,
-    whole,
 )
 from training.run.restore import restore
 from training.run.validation import Validation
@@ -58,8 +58,8 @@ def steps(how: str, ranks: Ranks, folder: Path) -> None:
     restore(made.learner, made.optimiser, made.averages, checkpoint_of(folder / how))
     norms += [made.step(next(given), step).gradient_norm for step in range(NUM_BEFORE, NUM_STEPS)]
     assert made.averages is not None
-    found = {name: whole(p).clone() for name, p in made.learner.named_parameters()}
-    found |= {f"average.{name}": whole(p).clone() for name, p in made.averages.values.items()}
+    found = {name: full_tensor(p).clone() for name, p in made.learner.named_parameters()}
+    found |= {f"average.{name}": full_tensor(p).clone() for name, p in made.averages.values.items()}
     if ranks.is_first:
         save_file(found | {"norms": torch.tensor(norms)}, folder / f"{how}.safetensors")
 
@@ -84,7 +84,7 @@ def look_while_training(how: str, ranks: Ranks) -> None:
             assert abs(found[name] / wanted[name] - 1) < 1e-3, (how, step, name, found, wanted)  # type: ignore[operator]
         assert found["val_loss"] != found["val_averages_loss"]
     pairs = zip(looking.learner.parameters(), plain.learner.parameters(), strict=True)
-    assert all(torch.equal(whole(one), whole(two)) for one, two in pairs), how
+    assert all(torch.equal(full_tensor(one), full_tensor(two)) for one, two in pairs), how
 
 
 def held_out(ranks: Ranks) -> SimpleNamespace:
@@ -123,7 +123,7 @@ def dtypes_of(them: tuple[object, ...]) -> set[torch.dtype]:
 def is_refused_together(ranks: Ranks) -> bool:
     """The second of two is: both know, and neither waits for the other."""
     try:
-        with together(ranks):
+        with raise_on_any_rank(ranks):
             if not ranks.is_first:
                 raise ConfigError("no checkpoint of step 2", where="ä")  # more bytes than letters
     except ConfigError as error:
@@ -163,8 +163,8 @@ def main() -> None:
     ranks = Ranks(rank=int(rank), world_size=int(world_size))
     torch.set_num_threads(1)
     with joined(ranks, CPU):
-        assert rows_of_all(torch.tensor([[ranks.rank]]), ranks).tolist() == [[0], [1]]
-        assert asked_by_any(ranks, ranks.rank == 1, False) == [True, False]
+        assert all_gather_rows(torch.tensor([[ranks.rank]]), ranks).tolist() == [[0], [1]]
+        assert any_rank(ranks, ranks.rank == 1, False) == [True, False]
         for how in ("ddp", "fsdp2"):
             steps(how, ranks, Path(folder))
             look_while_training(how, ranks)

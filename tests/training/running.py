@@ -17,7 +17,7 @@ from training.model.network import Network, Text
 from training.recipe import TrainRecipe
 from training.run.checkpoint import CheckpointState, Snapshot, snapshot
 from training.run.micro_batch import parts
-from training.run.optimiser import Averages, adamw
+from training.run.optimiser import EMA, adamw
 from training.run.parallel import Ranks, wrapped
 from training.run.trainer import Trainer
 
@@ -73,7 +73,7 @@ def trainer(
         learner=made,
         model=model,
         optimiser=adamw(made, with_recipe.optimiser),
-        averages=None if ema is None else Averages(made, ema),
+        averages=None if ema is None else EMA(made, ema),
         recipe=with_recipe,
         ranks=ranks,
         device=CPU,

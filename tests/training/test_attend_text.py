@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.training.tiny import batch, network, noise_of, text_of
-from training.loss import objective
+from training.loss import loss_of
 from training.model import network as network_module
 from training.model.attention import kernels_of
 from training.model.text import Words, attend_text, end_to_end, is_for_varlen
@@ -134,7 +134,7 @@ def test_a_network_lays_its_text_end_to_end_once_and_says_the_same(
         return once[-1]
 
     def gradients() -> list[Tensor]:
-        terms = objective(made, b, text_of(b), *noise_of(b))
+        terms = loss_of(made, b, text_of(b), *noise_of(b))
         return list(torch.autograd.grad(terms.sums.sum(), list(made.parameters())))
 
     made, b = network(), batch()

@@ -22,7 +22,7 @@ from training.run.checkpoint import (
     write,
 )
 from training.run.parallel import Ranks
-from training.run.resume import Begun, begun_by_all
+from training.run.resume import ResumePoint, resume_on_all_ranks
 from training.run.session import TrainRequest
 
 WORLD = 2
@@ -53,16 +53,16 @@ def run_with(folder: Path, *steps: int) -> Path:
 
 def begun_with(
     monkeypatch: pytest.MonkeyPatch, *outs: Path, base: Path | None = None, manifests: str = "mm"
-) -> list[Begun | ConfigError]:
+) -> list[ResumePoint | ConfigError]:
     """What each rank begins with, or why it does not. `outs`: what the one --out is on each machine; `manifests`: a letter for each."""
     wire = Wire()
     for module in (parallel, resume):
-        monkeypatch.setattr(module, "texts_of_all", wire.texts_of_all)
+        monkeypatch.setattr(module, "all_gather_str", wire.texts_of_all)
 
-    def of(rank: int) -> Begun | ConfigError:
+    def of(rank: int) -> ResumePoint | ConfigError:
         request = TrainRequest(manifest=Path("m"), recipe=recipe(), out=outs[rank], init_from=base)
         try:
-            return begun_by_all(
+            return resume_on_all_ranks(
                 request, facts(manifest=manifests[rank]), Ranks(rank=rank, world_size=WORLD)
             )
         except ConfigError as error:
@@ -75,9 +75,11 @@ def begun_with(
 def test_all_ranks_open_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, base, new = run_with(tmp_path / "run", 2, 4), run_with(tmp_path / "base", 7), tmp_path
     ours, theirs = checkpoint_of(out, 4), checkpoint_of(base, 7)
-    assert begun_with(monkeypatch, out, out, base=base) == [Begun(found=ours, base=None)] * 2
-    assert begun_with(monkeypatch, new, new, base=base) == [Begun(found=None, base=theirs)] * 2
-    assert begun_with(monkeypatch, new, new) == [Begun(found=None, base=None)] * 2
+    assert begun_with(monkeypatch, out, out, base=base) == [ResumePoint(found=ours, base=None)] * 2
+    assert (
+        begun_with(monkeypatch, new, new, base=base) == [ResumePoint(found=None, base=theirs)] * 2
+    )
+    assert begun_with(monkeypatch, new, new) == [ResumePoint(found=None, base=None)] * 2
 
 
 def test_a_rank_whose_listing_is_older_opens_what_the_first_chose(
@@ -91,7 +93,7 @@ def test_a_rank_whose_listing_is_older_opens_what_the_first_chose(
 
     monkeypatch.setattr(resume, "checkpoints", seen)
     found = begun_with(monkeypatch, out, late)
-    assert [each.found.state.step for each in found if isinstance(each, Begun) and each.found] == [4, 4]  # fmt: skip
+    assert [each.found.state.step for each in found if isinstance(each, ResumePoint) and each.found] == [4, 4]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from tests.training.tiny import batch, network, noise_of, text_of
 from training.learner import Learner
-from training.loss import objective
+from training.loss import loss_of
 from training.run.compile_blocks import prepare_blocks
 
 
@@ -25,5 +25,5 @@ def test_a_block_that_is_computed_again_is_one_that_can_be_compiled() -> None:
     prepare_blocks(Learner(made, torch.nn.Identity()), checkpointed=True, compiled=False)  # type: ignore[arg-type]
     for block in made.blocks:
         block.compile(backend=kept)
-    objective(made.train(), b, text_of(b), *noise_of(b))
+    loss_of(made.train(), b, text_of(b), *noise_of(b))
     assert graphs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.digest_cache import Compared
+from training.data.digest_cache import VerifiedFiles
 
 
 def test_a_file_is_read_once_and_another_digest_is_another_question(
@@ -17,7 +17,7 @@ def test_a_file_is_read_once_and_another_digest_is_another_question(
     for path in paths:
         path.write_text(path.name)
     wanted = [hashlib.sha256(path.name.encode()).hexdigest() for path in paths]
-    compared = Compared()
+    compared = VerifiedFiles()
     assert not any(map(compared.other_digest, paths, wanted))
     assert compared.other_digest(paths[0], wanted[1]) == wanted[0]
     assert (

@@ -12,7 +12,7 @@ from schemas.errors import ConfigError
 from schemas.supervision import Task
 from training.data import sample_index
 from training.data.routing import RoutingSettings
-from training.data.sample_index import SEGMENT, Anchors, with_serving
+from training.data.sample_index import SEGMENT, SampleIndex, with_serving
 from training.data.sampler import Draws
 from training.data.windows import BIT
 from training.tasks import INDEX, TASKS
@@ -22,7 +22,7 @@ def bits(*tasks: Task) -> int:
     return sum(int(BIT[task]) for task in tasks)
 
 
-def table(*segments: tuple[float, int, bool, list[int]]) -> Anchors:
+def table(*segments: tuple[float, int, bool, list[int]]) -> SampleIndex:
     """(weight, tasks that its tier allows, whether it is low, what each of its anchors can serve)."""
     made = np.zeros(len(segments), dtype=SEGMENT)
     for i, (weight, may, is_low, serves) in enumerate(segments):
@@ -37,10 +37,10 @@ def table(*segments: tuple[float, int, bool, list[int]]) -> Anchors:
         timestep=np.arange(len(every), dtype=np.int32),
         serves=np.array(every, dtype=np.uint8),
     )
-    return cast("Anchors", found)
+    return cast("SampleIndex", found)
 
 
-def draws(found: Anchors, batch_size: int = 64, **routing: Any) -> Draws:
+def draws(found: SampleIndex, batch_size: int = 64, **routing: Any) -> Draws:
     return Draws(found, RoutingSettings(**routing), seed=3, batch_size=batch_size)
 
 

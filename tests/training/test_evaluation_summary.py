@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.evaluation.accumulate import FEWEST, Error, Group, Tally
+from training.evaluation.accumulate import FEWEST, Error, ErrorTable, Group
 from training.evaluation.summary import Comparison, Line, compared, lines
 
 EACH = 1000  # samples of an episode: they are alike, and make nothing surer
@@ -13,7 +13,7 @@ EACH = 1000  # samples of an episode: they are alike, and make nothing surer
 
 def by_episode(model: list[float], copy: list[float], *, each: int = EACH) -> list[Line]:
     """Forecasts of episodes whose samples all have these errors."""
-    tally = Tally()
+    tally = ErrorTable()
     for number, errors in enumerate(zip(model, copy, strict=True)):
         named = {
             f"visual_forecasting/{who}/latent_l2": Error(

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
 from training.conditioning.protocol import Conditioner
 from training.learner import Learner
-from training.loss import objective
+from training.loss import loss_of
 from training.model.network import Text
 
 
@@ -32,7 +32,7 @@ def test_draws_share_the_text_and_its_keys_and_add_up(how: dict[str, Any]) -> No
     made, b, conditioner = network(**how), batch(), Counting()
     draws = [noise_of(b, seed) for seed in (2, 3, 4)]
     t, action_noise, future_noise = (torch.stack(parts) for parts in zip(*draws, strict=True))
-    apart = [objective(made, b, text_of(b), *draw) for draw in draws]
+    apart = [loss_of(made, b, text_of(b), *draw) for draw in draws]
     told: list[int] = []
     for block in made.blocks:
         block.text[0].register_forward_hook(lambda _, given, __: told.append(len(given[0])))  # type: ignore[index, union-attr]

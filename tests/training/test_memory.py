@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from schemas.errors import ConfigError
 from tests.training.tiny import SETTINGS, batch, noise_of, text_of
-from training.loss import objective
+from training.loss import loss_of
 from training.model.network import Network
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe, load_recipe
@@ -48,7 +48,7 @@ def test_fake_tensors_keep_what_real_ones_do() -> None:
             torch.autocast("cpu", torch.bfloat16, enabled=False),
             saved_tensors_hooks(pack, lambda x: x),
         ):
-            objective(network, made, text_of(made), *noise_of(made))
+            loss_of(network, made, text_of(made), *noise_of(made))
         sizes.append(sum(kept.values()))
     found = footprint_of(SETTINGS, 5, 1, "fp32")
     whole = SETTINGS.num_layers * found.block + found.rest

@@ -11,7 +11,7 @@ from schemas.supervision import Task
 from tests.training.tiny import batch, network, noise_of, text_of
 from training.data.action_layout import part_of_slots, part_slots
 from training.learner import Learner
-from training.loss import LossOver, action_weights, num_scored, objective, scored_actions, weighted
+from training.loss import LossOver, action_weights, loss_of, num_scored, scored_actions, weighted
 from training.model.network import Known, Text
 from training.tasks import INDEX, TASKS
 
@@ -21,7 +21,7 @@ ALL = dict.fromkeys(TASKS, 1.0)
 @pytest.mark.parametrize("tasks", [[0], [1], [2], [3], [0, 0, 3], [1, 2], [0, 1, 2, 3], [2] * 5])
 def test_any_number_of_samples_of_a_task_is_finite(tasks: list[int]) -> None:
     made, b = network(), batch(tasks)
-    terms = objective(made, b, text_of(b), *noise_of(b))
+    terms = loss_of(made, b, text_of(b), *noise_of(b))
     loss = weighted(terms.sums, terms.counts, ALL)
     loss.backward()
     assert loss.isfinite()
@@ -32,7 +32,7 @@ def test_any_number_of_samples_of_a_task_is_finite(tasks: list[int]) -> None:
 def test_a_task_scores_the_same_beside_others_as_alone() -> None:
     made, b = network(), batch()
     t, action_noise, future_noise = noise_of(b)
-    together = objective(made, b, text_of(b), t, action_noise, future_noise)
+    together = loss_of(made, b, text_of(b), t, action_noise, future_noise)
     names = [name for name in Known.__slots__ if name != "state"]
     for i in range(4):
         one = slice(i, i + 1)
@@ -47,7 +47,7 @@ def test_a_task_scores_the_same_beside_others_as_alone() -> None:
         )
         text = text_of(b)
         text = Text(values=text.values[one], has=text.has[one])
-        terms = objective(made, part, text, t[one], action_noise[one], future_noise[one])
+        terms = loss_of(made, part, text, t[one], action_noise[one], future_noise[one])
         torch.testing.assert_close(terms.sums[i], together.sums[i])
         torch.testing.assert_close(terms.sample_sums[0], together.sample_sums[i])
         assert terms.counts[i] == together.counts[i] == together.sample_counts[i]
@@ -72,12 +72,12 @@ def test_what_is_masked_has_no_gradient_and_a_true_zero_has() -> None:
     b = replace(b, action=torch.zeros_like(b.action), has_action=torch.ones_like(b.has_action))
     masked = b.has_action.clone()
     masked[:, :, 2] = False
-    terms = objective(network(), b, text_of(b), *noise_of(b))
-    fewer = objective(network(), replace(b, has_action=masked), text_of(b), *noise_of(b))
+    terms = loss_of(network(), b, text_of(b), *noise_of(b))
+    fewer = loss_of(network(), replace(b, has_action=masked), text_of(b), *noise_of(b))
     assert terms.counts[0] == b.action.numel()  # zeros are actions
     assert fewer.counts[0] == b.action.numel() * 4 // 5
     wild = replace(b, has_action=masked, action=torch.where(masked, b.action, 1e6))
-    found = objective(network(), wild, text_of(b), *noise_of(b))
+    found = loss_of(network(), wild, text_of(b), *noise_of(b))
     torch.testing.assert_close(found.sums, fewer.sums)
 
 
@@ -94,7 +94,7 @@ def test_who_is_to_say_actions_is_not_told_where_the_segment_ends(task: Task) ->
     made.register_forward_pre_hook(lambda _, given: seen.extend((given[2], given[3])))
     noise = noise_of(b)
     for each in (whole, cut):
-        objective(made, each, text_of(b), *noise)
+        loss_of(made, each, text_of(b), *noise)
     (acting, shown), (acting_cut, shown_cut) = seen[:2], seen[2:]
     if task is Task.FORWARD_DYNAMICS:  # it is given actions: those that there are
         assert torch.equal(shown_cut, inside)
@@ -112,7 +112,7 @@ def test_errors_are_weighed_by_what_the_linear_guess_leaves_by_hand() -> None:
     b = replace(b, has_action=torch.ones_like(b.has_action), asked=torch.ones_like(b.asked))
     made = network(action_std=0.5, change_std=0.2)
     t, action_noise, future_noise = noise_of(b)
-    terms = objective(made, b, text_of(b), t, action_noise, future_noise)
+    terms = loss_of(made, b, text_of(b), t, action_noise, future_noise)
     at = t[:, None, None]
     acting = (1 - at) * action_noise + at * b.action
     seeing = (1 - at) * future_noise + at * b.future
@@ -132,7 +132,7 @@ def test_errors_are_weighed_by_what_the_linear_guess_leaves_by_hand() -> None:
 def test_a_future_that_is_not_there_is_not_scored() -> None:
     b = batch([INDEX[Task.FORWARD_DYNAMICS], INDEX[Task.VISUAL_FORECASTING]])
     has = torch.tensor([[False], [True]])
-    terms = objective(network(), replace(b, has_future=has), text_of(b), *noise_of(b))
+    terms = loss_of(network(), replace(b, has_future=has), text_of(b), *noise_of(b))
     assert terms.counts.tolist() == [0, 0, 0, b.future[0].numel()]
 
 
@@ -158,7 +158,7 @@ def test_the_loss_falls() -> None:
     t, action_noise, future_noise = noise_of(b)
     losses = []
     for _ in range(40):
-        terms = objective(made, b, text_of(b), t, action_noise, future_noise)
+        terms = loss_of(made, b, text_of(b), t, action_noise, future_noise)
         loss = weighted(terms.sums, terms.counts, ALL)
         step.zero_grad()
         loss.backward()
@@ -171,7 +171,7 @@ def test_of_two_views_only_the_one_that_is_there_is_scored() -> None:
     made = network(num_views=2)
     b = batch([INDEX[Task.VISUAL_FORECASTING]] * 2, s=made.settings)
     b = replace(b, has_future=torch.tensor([[True, False], [True, True]]))
-    terms = objective(made, b, text_of(b), *noise_of(b))
+    terms = loss_of(made, b, text_of(b), *noise_of(b))
     one_view = made.settings.num_patches * made.settings.latent_width
     assert terms.sample_counts.tolist() == [one_view, 2 * one_view]
 
@@ -228,7 +228,7 @@ def test_a_step_divides_by_what_was_counted_before(loss_over: LossOver) -> None:
     made, b = network(), batch([0, 0, 1, 2, 3])
     parts = torch.tensor([0, 0, 1, 2, 2])
     terms, plain = (
-        objective(made, b, text_of(b), *noise_of(b), loss_over=each, part_of=parts)
+        loss_of(made, b, text_of(b), *noise_of(b), loss_over=each, part_of=parts)
         for each in (loss_over, "elements")
     )
     assert torch.equal(terms.counts, num_scored(b, loss_over))

@@ -11,7 +11,7 @@ from torch import nn
 from tests.training.running import learner
 from training.model.adapters import Bank
 from training.recipe import OptimiserSettings
-from training.run.optimiser import Averages, adamw, clip, decaying, gradient_norm, set_lr, trained
+from training.run.optimiser import EMA, adamw, clip, decaying, gradient_norm, set_lr, trained
 from training.run.schedule import lr_at
 
 SCHEDULE = OptimiserSettings(lr=1.0, min_lr=0.1, warmup_steps=4)
@@ -66,7 +66,7 @@ def test_averages_by_hand() -> None:
     made = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         made.weight.fill_(1.0)
-    averages = Averages(made, 0.75)
+    averages = EMA(made, 0.75)
     for value in (5.0, 3.0):
         with torch.no_grad():
             made.weight.fill_(value)

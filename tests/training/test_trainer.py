@@ -24,7 +24,7 @@ from training.learner import Learner
 from training.loss import num_scored, weighted
 from training.run import metrics
 from training.run.divergence import Diverged
-from training.run.metrics import Grouping, Losses, Pace
+from training.run.metrics import Grouping, Losses, Throughput
 from training.run.micro_batch import parts
 from training.run.noise import noise_for
 from training.run.parallel import Ranks
@@ -227,7 +227,7 @@ def test_the_fewest_samples_of_a_task_are_those_of_a_batch_of_all_ranks(
 
 
 def test_pace_by_hand() -> None:
-    pace = Pace(began_s=10.0, waited_s=0.5, num_steps=4, num_samples=20)
+    pace = Throughput(began_s=10.0, waited_s=0.5, num_steps=4, num_samples=20)
     found = pace.told(12.0, flops_per_sample=3.0, peak=60.0)
     assert found == {"step_s": 0.5, "samples_per_s": 10.0, "data_wait_share": 0.25, "mfu": 0.5}
 

@@ -39,7 +39,7 @@ from schemas.text_features import (
 from schemas.within import within
 from training.conditioning.protocol import Conditioner
 from training.data.broken import broken_sample, patiently
-from training.data.digest_cache import Compared
+from training.data.digest_cache import VerifiedFiles
 from training.data.file_check import refuse_absent
 from training.data.positional import PositionalFile
 from training.model.network import Text
@@ -88,7 +88,7 @@ class CachedReader:
     with_digest: bool = False
 
     def __post_init__(self) -> None:
-        self._compared = Compared()
+        self._compared = VerifiedFiles()
         self._open = lru_cache(maxsize=MAX_OPEN)(
             self._opened
         )  # threads share it, which a dict of ours would not bear

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schemas.supervision import Task
 from training.data.rng_keys import Order, endless, key_of, uniform
-from training.data.sample_index import Anchors, Records
+from training.data.sample_index import Records, SampleIndex
 from training.data.windows import BIT, Ints
 from training.tasks import INDEX
 
@@ -20,7 +20,9 @@ PURPOSE = 10  # of the keys: order, routing, weights, noise, dropout and evaluat
 class TaskPlaces:
     """An endless run of draws of one task; `num_draws` to an epoch, as many as there are anchors that serve it."""
 
-    def __init__(self, anchors: Anchors, task: Task, *, low_policy_share: float, seed: int) -> None:
+    def __init__(
+        self, anchors: SampleIndex, task: Task, *, low_policy_share: float, seed: int
+    ) -> None:
         self.anchors, self.task = anchors, task
         self.weights = _weights(anchors.segments, task, low_policy_share)
         self.num = np.where(self.weights > 0, anchors.segments["num_serving"][:, INDEX[task]], 0)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from schemas.manifest import Manifest
-from training.data.sample_index import Anchors, allowed
+from training.data.sample_index import SampleIndex, allowed
 from training.data.sampler import Draws
 from training.data.windows import Ints, Mask, from_bits
 from training.tasks import INDEX, TASKS
@@ -80,7 +80,7 @@ def counts_of(
     )
 
 
-def _possible(anchors: Anchors, group: Ints, num_groups: int) -> Ints:
+def _possible(anchors: SampleIndex, group: Ints, num_groups: int) -> Ints:
     """[G, 4] anchors of the segments of each group that a task is allowed and possible at.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 
 
-class Compared:
+class VerifiedFiles:
     """Each file is read once, however often it is opened. Eight bytes for one, for there may be 10^6; threads share it."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from schemas.latent_header import Held, read_header, wanted_tensors
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage
 from schemas.manifest import Latent
 from training.data.camera_views import repair_of
-from training.data.digest_cache import Compared
+from training.data.digest_cache import VerifiedFiles
 from training.data.positional import PositionalFile
 from training.data.recording import inside
 
@@ -135,7 +135,7 @@ class _Opening:
     corpus: Path
     shape: LatentShape | None
     with_digest: bool
-    compared: Compared = field(default_factory=Compared)
+    compared: VerifiedFiles = field(default_factory=VerifiedFiles)
 
     def other(self, wrong: str, path: str) -> ConfigError:
         found = f"latents of something else ({wrong})"

@@ -34,10 +34,10 @@ from training.data.embodiments import check_known, embodiments_of
 from training.data.file_check import refuse_absent
 from training.data.latent_reader import LatentReader, LatentShape, common_shape
 from training.data.normalise import Normaliser, normaliser_of
-from training.data.prefetch import BatchSource, made_ahead
+from training.data.prefetch import BatchSource, prefetch
 from training.data.replaced import Attempts, Replacer
 from training.data.rng_keys import Ints
-from training.data.sample_index import AnchorWork, open_anchors
+from training.data.sample_index import SampleIndexRequest, open_sample_index
 from training.data.sampler import Drawn, Draws, check_lottery
 from training.data.samples import Assembler
 from training.data.state import STATE_WIDTH
@@ -114,7 +114,7 @@ class Loader:
             num_processes=num_processes,
             progress=progress,
         )
-        self.anchors = open_anchors(self._anchor_work(store, is_seen), cache)
+        self.anchors = open_sample_index(self._anchor_work(store, is_seen), cache)
         self.draws = Draws(
             self.anchors, recipe.routing, seed=recipe.seed, batch_size=recipe.run.batch_size
         )
@@ -161,8 +161,8 @@ class Loader:
         present = [latent for latent in views if latent is not None]
         return common_shape(self.manifest.corpus, present, row.uid)
 
-    def _anchor_work(self, store: ActionStore, is_seen: Mask) -> AnchorWork:
-        return AnchorWork(
+    def _anchor_work(self, store: ActionStore, is_seen: Mask) -> SampleIndexRequest:
+        return SampleIndexRequest(
             manifest=self.manifest,
             split=self.split,
             embodiments=self.embodiments,
@@ -239,7 +239,7 @@ class Loader:
             SourceError: when the batch that has the broken sample is asked for.
         """
         num_workers = self.recipe.run.num_workers
-        yield from made_ahead(
+        yield from prefetch(
             self.replacer.batch, count(first_step), num_workers, pin_memory=pin_memory
         )
 
@@ -274,7 +274,7 @@ class Loader:
             return source.made(places.part(slice(first, first + batch_size)))
 
         firsts = range(0, len(places.now), batch_size)
-        yield from made_ahead(made, firsts, num_workers, pin_memory=pin_memory)
+        yield from prefetch(made, firsts, num_workers, pin_memory=pin_memory)
 
     def replaced_at(
         self, drawn: Drawn, step: int, places: Ints, *, batch_size: int, num_workers: int = 0
@@ -289,7 +289,7 @@ class Loader:
             part = slice(first, first + batch_size)
             return self.replacer.made(drawn.part(part), step, places[part])
 
-        yield from made_ahead(made, range(0, len(drawn.now), batch_size), num_workers)
+        yield from prefetch(made, range(0, len(drawn.now), batch_size), num_workers)
 
 
 def _check_recipe(recipe: TrainRecipe, world_size: int) -> None:

@@ -51,7 +51,7 @@ class BatchSource:
         return segments, anchors.rows(segments["row"])
 
 
-def made_ahead(
+def prefetch(
     make: Callable[[int], Batch],
     numbers: Iterable[int],
     num_workers: int,

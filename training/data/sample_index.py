@@ -56,7 +56,7 @@ Records = npt.NDArray[np.void]
 Bytes = npt.NDArray[np.uint8]
 
 
-class Anchors:
+class SampleIndex:
     """The tables of one split. Pickled by its folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -71,8 +71,8 @@ class Anchors:
         except (OSError, pa.ArrowException) as error:
             raise damaged(folder, ROWS_FILE, error) from error
 
-    def __reduce__(self) -> tuple[type[Anchors], tuple[Path]]:
-        return Anchors, (self.folder,)
+    def __reduce__(self) -> tuple[type[SampleIndex], tuple[Path]]:
+        return SampleIndex, (self.folder,)
 
     def rows(self, index: Ints) -> list[ManifestRow]:
         """Rows of the manifest. Those read last are kept, for to make them costs as much as to read a sample's actions."""
@@ -85,7 +85,7 @@ class Anchors:
         return [kept[row] for row in wanted]
 
 
-def allowed(anchors: Anchors) -> Iterator[tuple[Ints, Ints, Bytes]]:
+def allowed(anchors: SampleIndex) -> Iterator[tuple[Ints, Ints, Bytes]]:
     """Every anchor once, in order and some segments at a time, for a table of all would be GBs: its segment, itself, and the tasks that are
     allowed and possible there, as bits.
     """
@@ -99,7 +99,7 @@ def allowed(anchors: Anchors) -> Iterator[tuple[Ints, Ints, Bytes]]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AnchorWork:
+class SampleIndexRequest:
     """What decides which anchors there are. `is_seen` [S]: rows of the manifest that have a view with latents."""
 
     manifest: Manifest
@@ -122,15 +122,15 @@ class AnchorWork:
         return sha.hexdigest()[:20]
 
 
-def open_anchors(work: AnchorWork, cache: Path) -> Anchors:
+def open_sample_index(work: SampleIndexRequest, cache: Path) -> SampleIndex:
     """Made when they are not there."""
     folder = cache / f"anchors-{work.key}"
     made_once(folder, partial(_write, work))
-    return Anchors(folder)
+    return SampleIndex(folder)
 
 
-def _write(work: AnchorWork, folder: Path) -> None:
-    segments, timestep, serves = find_anchors(work)
+def _write(work: SampleIndexRequest, folder: Path) -> None:
+    segments, timestep, serves = build_sample_index(work)
     arrays = {"segments": segments, "timestep": timestep, "serves": serves}
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
@@ -142,7 +142,7 @@ def _write(work: AnchorWork, folder: Path) -> None:
         writer.write_table(table)
 
 
-def find_anchors(work: AnchorWork) -> tuple[Records, npt.NDArray[np.int32], Bytes]:
+def build_sample_index(work: SampleIndexRequest) -> tuple[Records, npt.NDArray[np.int32], Bytes]:
     """Segments of the split, timesteps of their anchors, and what each can serve."""
     segments = _segments(work)
     _, count = work.window.grid(segments["start"], segments["end"])
@@ -193,7 +193,9 @@ def with_serving(segments: Records, segment: Ints, bits: Bytes) -> Records:
     return out
 
 
-def _of_block(work: AnchorWork, segments: Records, known_before: Ints) -> tuple[Ints, Ints, Bytes]:
+def _of_block(
+    work: SampleIndexRequest, segments: Records, known_before: Ints
+) -> tuple[Ints, Ints, Bytes]:
     """[N] of each timestep with a picture: its segment, itself, and what its window can serve."""
     first, count = work.window.grid(segments["start"], segments["end"])
     segment = np.repeat(np.arange(len(segments)), count)
@@ -204,7 +206,7 @@ def _of_block(work: AnchorWork, segments: Records, known_before: Ints) -> tuple[
     return segment, now, work.window.serves(now, at["end"], known_before, row)
 
 
-def _segments(work: AnchorWork) -> Records:
+def _segments(work: SampleIndexRequest) -> Records:
     """The rows of the split that can be seen, in the manifest's order."""
     rows = work.manifest.rows
     in_split = pc.equal(rows["split"], work.split).to_numpy() & work.is_seen
@@ -258,7 +260,7 @@ def wanted_bits(segments: Records, routing: RoutingSettings) -> Bytes:
     return np.asarray(may & weighted_bits(routing), dtype=np.uint8)
 
 
-def _known_before(work: AnchorWork, part: int, embodiment: int) -> Ints:
+def _known_before(work: SampleIndexRequest, part: int, embodiment: int) -> Ints:
     """[R + 1] how many of a part's first r rows have a valid element that can be normalised.
 
     One is enough: a hand that was seen says something of what comes next, and the network is shown that the other was not.

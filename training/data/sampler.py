@@ -17,7 +17,7 @@ from training.data.broken import REDRAWN
 from training.data.by_task import TaskPlaces
 from training.data.rng_keys import Order, endless, key_of, uniform
 from training.data.routing import RoutingSettings, counts_of_batch, routed
-from training.data.sample_index import Anchors, Records, allowed
+from training.data.sample_index import Records, SampleIndex, allowed
 from training.data.windows import BIT, Ints, from_bits
 from training.tasks import INDEX, TASKS
 
@@ -40,7 +40,7 @@ class Draws:
     """An endless run of global batches."""
 
     def __init__(
-        self, anchors: Anchors, routing: RoutingSettings, *, seed: int, batch_size: int
+        self, anchors: SampleIndex, routing: RoutingSettings, *, seed: int, batch_size: int
     ) -> None:
         """
         Raises:

@@ -87,7 +87,7 @@ class _Column:
 
 
 @dataclass(slots=True)
-class Tally:
+class ErrorTable:
     """Errors by name and group. Memory grows with episodes, not with samples."""
 
     groups: dict[Group, int] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from schemas.supervision import Task
 from training.batch import Batch
 from training.data.action_layout import ACTION_WIDTH, slots_of
 from training.data.normalise import Normaliser
-from training.evaluation.accumulate import Array, Error, Group, Tally
+from training.evaluation.accumulate import Array, Error, ErrorTable, Group
 from training.evaluation.actions import (
     Chunks,
     action_errors,
@@ -69,7 +69,7 @@ class Evaluation:
         self.trained, self.seed = frozenset(trained), seed
         self.sides = side_places()
         self.is_parallel = parallel_grippers(normaliser.is_known.cpu().numpy(), self.sides)
-        self.tally = Tally()
+        self.tally = ErrorTable()
 
     @torch.no_grad()
     def add(self, batch: Batch, groups: Sequence[Group], task: Task) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from schemas.supervision import Task
-from training.evaluation.accumulate import ByEpisode, Tally, interval
+from training.evaluation.accumulate import ByEpisode, ErrorTable, interval
 from training.evaluation.actions import POSITION, ROTATION
 from training.evaluation.evaluate import COPY, MODEL, WITHOUT_ACTION
 from training.evaluation.pictures import L2
@@ -114,7 +114,7 @@ class Line:
         }
 
 
-def lines(tally: Tally, *, seed: int = 0) -> list[Line]:
+def lines(tally: ErrorTable, *, seed: int = 0) -> list[Line]:
     """Over everything first, then by body, then by tier; tasks and metrics in the order in which they were met."""
     bodies = sorted({group.embodiment for group in tally.groups})
     tiers = sorted({group.tier for group in tally.groups})
@@ -131,7 +131,7 @@ def lines(tally: Tally, *, seed: int = 0) -> list[Line]:
 
 
 def _line(
-    tally: Tally, task: str, metric: str, body: str | None, tier: str | None, seed: int
+    tally: ErrorTable, task: str, metric: str, body: str | None, tier: str | None, seed: int
 ) -> Line | None:
     by_who = {
         name.split("/")[1]: tally.of(name, embodiment=body, tier=tier)

@@ -28,11 +28,11 @@ from training.run.memory import Memory, footprint_of, memory_of, parts_that_fit
 from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
-from training.run.parallel import Ranks, most_of_all, together
+from training.run.parallel import Ranks, max_over_ranks, raise_on_any_rank
 from training.run.restore import restore_weights
-from training.run.resume import Begun, begun_by_all
+from training.run.resume import ResumePoint, resume_on_all_ranks
 from training.run.run_folder import RunFacts, check_same, going_on
-from training.run.session import Session, TrainRequest, World
+from training.run.session import RunHooks, Session, TrainRequest
 from training.run.validation import Validation
 
 HELD_OUT = "val"  # the split that is looked at while training
@@ -40,7 +40,7 @@ INITIAL = 6  # purpose of the key from which weights are drawn
 
 
 def open_session(
-    request: TrainRequest, ranks: Ranks, device: torch.device, world: World
+    request: TrainRequest, ranks: Ranks, device: torch.device, world: RunHooks
 ) -> Session:
     """Everything that a run needs, checked.
 
@@ -51,7 +51,7 @@ def open_session(
     recipe = request.recipe
     if request.num_threads is not None:
         torch.set_num_threads(request.num_threads)
-    with together(ranks):
+    with raise_on_any_rank(ranks):
         manifest = manifests.load(request.manifest)
         facts = _facts(request, manifest)
         check_same(
@@ -61,10 +61,10 @@ def open_session(
             may_change_manifest=request.may_change_manifest,
             may_change_recipe=request.may_change_recipe,
         )
-    begun = begun_by_all(request, facts, ranks)
+    begun = resume_on_all_ranks(request, facts, ranks)
     mishaps = open_mishaps(request.out, recipe.run, ranks)
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 0)) >> 1)  # each as if it were alone
-    with together(ranks):  # files may lie on the disk of each machine
+    with raise_on_any_rank(ranks):  # files may lie on the disk of each machine
         reader, conditioner = open_conditioner(
             recipe.text,
             manifest,
@@ -74,22 +74,24 @@ def open_session(
     check_same_text(conditioner.text_id, ranks)
     if begun.checkpoint is not None:
         check_text(begun.checkpoint, conditioner.text_id)
-    with together(ranks):
+    with raise_on_any_rank(ranks):
         loader = _loader(request, manifest, begun, reader, ranks, world, mishaps)
     if begun.checkpoint is not None:
         check_encoder(begun.checkpoint, loader.encoder_id)
     _check_share(recipe, ranks)
-    with together(ranks):
+    with raise_on_any_rank(ranks):
         first = loader.batch(0)  # also the first look at whether a batch can be made at all
         validation = _validation(request, loader, ranks, mishaps)
     settings = _settings(loader, conditioner, begun, ranks, device)
     learner = _learner(settings, conditioner, begun, recipe).to(device)
     num_text = _num_text(learner, moved(first, device))
     by_parts = _by_parts(learner, settings, recipe, num_text, ranks)
-    with together(ranks):
+    with raise_on_any_rank(ranks):
         num_parts = _num_parts(recipe, by_parts, device)
     recipe = recipe.model_copy(
-        update={"run": recipe.run.model_copy(update={"accumulate": most_of_all(num_parts, ranks)})}
+        update={
+            "run": recipe.run.model_copy(update={"accumulate": max_over_ranks(num_parts, ranks)})
+        }
     )
     return Session(
         request=replace(request, recipe=recipe),
@@ -124,10 +126,10 @@ def _facts(request: TrainRequest, manifest: Manifest) -> RunFacts:
 def _loader(
     request: TrainRequest,
     manifest: Manifest,
-    begun: Begun,
+    begun: ResumePoint,
     reader: TextReader,
     ranks: Ranks,
-    world: World,
+    world: RunHooks,
     mishaps: Mishaps,
 ) -> Loader:
     embodiments, normaliser = _bodies(begun, manifest, request.recipe)
@@ -187,7 +189,7 @@ def _validation(
 
 
 def _bodies(
-    begun: Begun, manifest: Manifest, recipe: TrainRecipe
+    begun: ResumePoint, manifest: Manifest, recipe: TrainRecipe
 ) -> tuple[tuple[str, ...], Normaliser | None]:
     """Embodiments in the order of their layers, and how their actions are scaled: as a checkpoint has it; a base grows by new bodies."""
     found, base = begun.found, begun.base
@@ -200,7 +202,7 @@ def _bodies(
     return embodiments, from_state(base.normaliser_state()).joined(later)
 
 
-def _measured_state(begun: Begun, loader: Loader) -> dict[str, tuple[str, ...]]:
+def _measured_state(begun: ResumePoint, loader: Loader) -> dict[str, tuple[str, ...]]:
     """Embodiments of a base that this manifest does not have stay as they were."""
     before = {} if begun.checkpoint is None else begun.checkpoint.state.measured_state
     return {**before, **loader.measured_state()}
@@ -214,7 +216,7 @@ def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:
 
 
 def _settings(
-    loader: Loader, conditioner: Conditioner, begun: Begun, ranks: Ranks, device: torch.device
+    loader: Loader, conditioner: Conditioner, begun: ResumePoint, ranks: Ranks, device: torch.device
 ) -> ModelSettings:
     """Spreads stay those that the weights learned with."""
     before = begun.checkpoint
@@ -229,7 +231,7 @@ def _settings(
 
 
 def _learner(
-    settings: ModelSettings, conditioner: Conditioner, begun: Begun, recipe: TrainRecipe
+    settings: ModelSettings, conditioner: Conditioner, begun: ResumePoint, recipe: TrainRecipe
 ) -> Learner:
     """With the weights of a base; those of this run come with its optimiser, later."""
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
@@ -281,6 +283,6 @@ def _num_text(learner: Learner, batch: Batch) -> int:
     return int(learner.conditioner(batch.text_inputs).has.shape[1])
 
 
-def _peak(recipe: TrainRecipe, device: torch.device, world: World) -> float:
+def _peak(recipe: TrainRecipe, device: torch.device, world: RunHooks) -> float:
     dtype = torch.bfloat16 if recipe.run.precision == "bf16" else torch.float32
     return matmul_peak(device, dtype, world.clock_s)

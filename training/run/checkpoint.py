@@ -36,8 +36,8 @@ from schemas.text_features import FeatureSettings
 from training.durable import make_durable, make_folder
 from training.model.settings import ModelSettings
 from training.run.best import Best, load_best, write_best
-from training.run.optimiser import MOMENTS, Averages, trained
-from training.run.parallel import Ranks, whole
+from training.run.optimiser import EMA, MOMENTS, trained
+from training.run.parallel import Ranks, full_tensor
 
 VERSION = 1  # a reader refuses a higher one
 FOLDER = "checkpoints"  # in a run
@@ -113,7 +113,7 @@ class Checkpoint:
 def snapshot(
     learner: nn.Module,
     optimiser: AdamW,
-    averages: Averages | None,
+    averages: EMA | None,
     state: CheckpointState,
     ranks: Ranks,
     normaliser: Mapping[str, Any],
@@ -126,7 +126,7 @@ def snapshot(
     parameters = trained(learner)
 
     def copied(tensors: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
-        gathered = ((name, whole(tensor)) for name, tensor in tensors)  # one after the other
+        gathered = ((name, full_tensor(tensor)) for name, tensor in tensors)  # one after the other
         return {name: x.to("cpu", copy=True).contiguous() for name, x in gathered if ranks.is_first}
 
     moments = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.errors import ConfigError
 from training.run.checkpoint import Checkpoint
-from training.run.parallel import Ranks, texts_of_all
+from training.run.parallel import Ranks, all_gather_str
 
 
 def check_encoder(begun: Checkpoint, encoder_id: str) -> None:
@@ -40,7 +40,7 @@ def check_same_text(text_id: str, ranks: Ranks) -> None:
     Raises:
         ConfigError: ranks are told their text by different ones.
     """
-    told = texts_of_all(text_id, ranks)
+    told = all_gather_str(text_id, ranks)
     if len(set(told)) > 1:
         found = f"ranks are told their text by {', '.join(text or 'no model' for text in told)}"
         repair = "give every machine the same folder of it"

@@ -14,7 +14,7 @@ from schemas.supervision import Task
 from training.data.loader import Loader
 from training.data.prefetch import BatchSource
 from training.data.sampler import Drawn
-from training.run.parallel import Ranks, sum_over, together
+from training.run.parallel import Ranks, raise_on_any_rank, sum_over
 
 NUM_SAMPLES = 512  # evenly spread over the split, the same whatever the batch and the ranks
 FAR = 3.0  # of normalised actions, most of which are in [-1, 1]
@@ -59,7 +59,7 @@ def _std(
     for task in tasks:
         places = loader.places(task, NUM_SAMPLES)
         told = torch.zeros(2, dtype=torch.float64)
-        with together(ranks):
+        with raise_on_any_rank(ranks):
             for first in range(0, len(places.now), _AT_ONCE):
                 for found in _readable(loader, read, places.part(slice(first, first + _AT_ONCE))):
                     told += torch.stack(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from schemas.errors import PipelineError
 from training.batch import Origin
-from training.run.parallel import Ranks, rows_of_all
+from training.run.parallel import Ranks, all_gather_rows
 from training.tasks import TASKS
 
 MAX_NAMED = 8
@@ -29,7 +29,7 @@ def culprits(
     where = torch.stack([torch.as_tensor(origin.row), torch.as_tensor(origin.timestep)], dim=1)
     is_bad = (~sample_sums.isfinite()).long()
     table = torch.cat([where.to(device), task[:, None], is_bad[:, None]], dim=1)
-    found = rows_of_all(table, ranks).tolist()
+    found = all_gather_rows(table, ranks).tolist()
     return [(row, timestep, index) for row, timestep, index, bad in found if bad]
 
 

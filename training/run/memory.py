@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from schemas.errors import ConfigError
 from training.batch import Batch, Origin
 from training.data.prefetch import tensors_mapped
-from training.loss import objective
+from training.loss import loss_of
 from training.model.network import Known, Network, Text
 from training.model.settings import ModelSettings
 from training.precision import Precision, computing
@@ -168,7 +168,7 @@ def _kept(
         )
         t, like = torch.ones(size * num_draws), torch.ones_like
         with computing(precision, _CPU), saved_tensors_hooks(pack, lambda x: x):
-            objective(network, batch, text, t, like(batch.action), like(batch.future))
+            loss_of(network, batch, text, t, like(batch.action), like(batch.future))
     return sum(int(storage.nbytes()) for storage in kept.values())
 
 

@@ -83,7 +83,7 @@ def _by_task(table: Tensor) -> dict[str, float]:
 
 
 @dataclass(slots=True, kw_only=True)
-class Pace:
+class Throughput:
     """Seconds since the last line, of which `waited_s` for data; and what they were used for. Of this rank."""
 
     began_s: float

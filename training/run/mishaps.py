@@ -24,7 +24,7 @@ from training.data.broken import BadSample
 from training.durable import make_durable, make_folder
 from training.recipe import RunSettings
 from training.run.divergence import Diverged
-from training.run.parallel import Ranks, texts_of_all
+from training.run.parallel import Ranks, all_gather_str
 
 BAD_FILE, SKIPPED_FILE = "bad.jsonl", "skipped.jsonl"
 Line = TypeVar("Line", bound=BaseModel)
@@ -74,7 +74,7 @@ class Mishaps:
         """
         if not self._settings.max_bad_samples:
             return
-        told = texts_of_all(json.dumps([each.model_dump() for each in mine]), self._ranks)
+        told = all_gather_str(json.dumps([each.model_dump() for each in mine]), self._ranks)
         every = [BadSample.model_validate(each) for text in told for each in parse_json(text)]
         by_place = {_place_of(each): each for each in every}  # the last ranks may repeat a sample
         fresh = [each for place, each in by_place.items() if place not in self._was_bad]
@@ -124,7 +124,7 @@ def open_mishaps(out: Path, settings: RunSettings, ranks: Ranks) -> Mishaps:
         ConfigError: a line is damaged.
     """
     mine = [_text(out / name) for name in (BAD_FILE, SKIPPED_FILE)]
-    bad, skipped = parse_json(texts_of_all(json.dumps(mine), ranks)[0])
+    bad, skipped = parse_json(all_gather_str(json.dumps(mine), ranks)[0])
     return Mishaps(
         out,
         settings,

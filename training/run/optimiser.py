@@ -13,7 +13,7 @@ from torch.optim import AdamW
 
 from training.model.adapters import Bank
 from training.recipe import OptimiserSettings
-from training.run.parallel import own_piece
+from training.run.parallel import own_shard
 
 MATRICES = (nn.Linear, Bank)  # whose `weight` decays
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -67,7 +67,7 @@ def clip(module: nn.Module, norm: Tensor, most: float) -> None:
     torch.nn.utils.clip_grads_with_norm_(trained(module).values(), most, norm)
 
 
-class Averages:
+class EMA:
     """Averaged weights (Polyak & Juditsky 1992): average <- decay * average + (1 - decay) * weight after each step, in fp32."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -77,6 +77,6 @@ class Averages:
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """After a step of the optimiser."""
-        mine = [own_piece(value) for value in self.values.values()]
-        now = [own_piece(p.detach()) for p in trained(module).values()]
+        mine = [own_shard(value) for value in self.values.values()]
+        now = [own_shard(p.detach()) for p in trained(module).values()]
         torch._foreach_lerp_(mine, now, 1.0 - self.decay)

@@ -151,7 +151,7 @@ def _make_visible(kind: type) -> None:
         pytree.register_dataclass(kind)
 
 
-def quiet(model: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
+def no_sync(model: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
     """Around the forward and backward pass of a part of a batch: only the last exchanges gradients."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(is_last)
@@ -175,18 +175,18 @@ def sum_over(x: Tensor, ranks: Ranks) -> Tensor:
     return x
 
 
-def asked_by_any(ranks: Ranks, *asked: bool) -> list[bool]:
+def any_rank(ranks: Ranks, *asked: bool) -> list[bool]:
     """Of each thing whether any rank asks for it; the same on every rank."""
     flags = torch.tensor(asked, dtype=torch.int64)  # on the CPU: nobody waits for a GPU
     return [number > 0 for number in sum_over(flags, ranks).tolist()]
 
 
-def most_of_all(number: int, ranks: Ranks) -> int:
+def max_over_ranks(number: int, ranks: Ranks) -> int:
     """The largest number of any rank; the same on every rank."""
-    return int(rows_of_all(torch.tensor([number]), ranks).max())
+    return int(all_gather_rows(torch.tensor([number]), ranks).max())
 
 
-def rows_of_all(x: Tensor, ranks: Ranks) -> Tensor:
+def all_gather_rows(x: Tensor, ranks: Ranks) -> Tensor:
     """[B, ...] of every rank, one after the other: [world_size * B, ...]."""
     if ranks.is_alone:
         return x
@@ -195,17 +195,17 @@ def rows_of_all(x: Tensor, ranks: Ranks) -> Tensor:
     return torch.cat(found)
 
 
-def texts_of_all(text: str, ranks: Ranks) -> list[str]:
+def all_gather_str(text: str, ranks: Ranks) -> list[str]:
     """What each rank says, in their order; the same on every rank."""
     said = text.encode()
-    sizes = rows_of_all(torch.tensor([len(said)]), ranks).tolist()
+    sizes = all_gather_rows(torch.tensor([len(said)]), ranks).tolist()
     padded = torch.tensor([*said, *bytes(max(sizes) + 1 - len(said))], dtype=torch.uint8)
-    rows = rows_of_all(padded[None], ranks).tolist()
+    rows = all_gather_rows(padded[None], ranks).tolist()
     return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
 
 
 @contextmanager
-def together(ranks: Ranks) -> Iterator[None]:
+def raise_on_any_rank(ranks: Ranks) -> Iterator[None]:
     """Around what each rank looks at for itself: where one is refused, all are, and none waits for it in vain.
 
     Raises:
@@ -216,7 +216,7 @@ def together(ranks: Ranks) -> Iterator[None]:
         yield
     except PipelineError as error:
         refused = error
-    told = texts_of_all("" if refused is None else str(refused), ranks)
+    told = all_gather_str("" if refused is None else str(refused), ranks)
     if refused is not None:
         raise refused
     for rank, text in enumerate(told):
@@ -224,18 +224,18 @@ def together(ranks: Ranks) -> Iterator[None]:
             raise ConfigError(text, where=f"rank {rank} of {ranks.world_size}")
 
 
-def whole(x: Tensor) -> Tensor:
+def full_tensor(x: Tensor) -> Tensor:
     """A tensor as it would be on one process; every rank must ask, in the same order."""
     x = x.detach()
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
-def own_piece(x: Tensor) -> Tensor:
+def own_shard(x: Tensor) -> Tensor:
     """Of a sharded tensor the piece of this rank, which is its own memory."""
     return x.to_local() if isinstance(x, DTensor) else x
 
 
-def piece_like(full: Tensor, like: Tensor) -> Tensor:
+def shard_like(full: Tensor, like: Tensor) -> Tensor:
     """Of a whole tensor what this rank has of `like`: on its device, of its dtype. No rank speaks to another."""
     full = full.to(like.device, like.dtype)
     if not isinstance(like, DTensor):

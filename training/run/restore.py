@@ -10,13 +10,11 @@ from torch.optim import AdamW
 from schemas.errors import ConfigError
 from training.model.adapters import Bank
 from training.run.checkpoint import AVERAGES, OPTIMISER, WEIGHTS, Checkpoint
-from training.run.optimiser import MOMENTS, Averages, trained
-from training.run.parallel import piece_like, whole
+from training.run.optimiser import EMA, MOMENTS, trained
+from training.run.parallel import full_tensor, shard_like
 
 
-def restore(
-    learner: nn.Module, optimiser: AdamW, averages: Averages | None, found: Checkpoint
-) -> None:
+def restore(learner: nn.Module, optimiser: AdamW, averages: EMA | None, found: Checkpoint) -> None:
     """Everything, exactly.
 
     Raises:
@@ -54,7 +52,7 @@ def restore_weights(
     for name, parameter in parameters.items():
         given = weights[name]
         if may_grow and name in banks and given.shape[1:] == parameter.shape[1:]:
-            given = _grown(whole(parameter), given)
+            given = _grown(full_tensor(parameter), given)
         if given.shape != parameter.shape:
             found = f"{name} is {list(given.shape)}, this network's {list(parameter.shape)}"
             raise ConfigError(f"another network: {found}", where=where)
@@ -69,7 +67,7 @@ def _grown(fresh: Tensor, given: Tensor) -> Tensor:
 @torch.no_grad()
 def fill(target: Tensor, full: Tensor) -> None:
     """Overwrite `target`, or the piece of it that is here."""
-    piece = piece_like(full, target)
+    piece = shard_like(full, target)
     if isinstance(target, DTensor) and isinstance(piece, DTensor):
         target, piece = target.to_local(), piece.to_local()
     target.copy_(piece)
@@ -79,6 +77,6 @@ def _restore_moments(learner: nn.Module, optimiser: AdamW, saved: dict[str, Tens
     for name, parameter in trained(learner).items():
         if f"step.{name}" not in saved:  # it never had a gradient
             continue
-        state = {what: piece_like(saved[f"{what}.{name}"], parameter) for what in MOMENTS}
+        state = {what: shard_like(saved[f"{what}.{name}"], parameter) for what in MOMENTS}
         state["step"] = saved[f"step.{name}"].to(parameter.device)  # as the fused kernels want it
         optimiser.state[parameter] = state

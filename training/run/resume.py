@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict
 from schemas.errors import ConfigError
 from schemas.json_text import parse_json
 from training.run.checkpoint import Checkpoint, checkpoint_of, checkpoints, refuse_broken
-from training.run.parallel import Ranks, texts_of_all, together
+from training.run.parallel import Ranks, all_gather_str, raise_on_any_rank
 from training.run.run_folder import RunFacts
 from training.run.session import TrainRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class ResumePoint:
     """What has weights already, of which there is one at most: `found` of this run, to go on from; `base` of another, to begin with."""
 
     found: Checkpoint | None
@@ -32,7 +32,7 @@ class Begun:
         return self.found or self.base
 
 
-class Choice(BaseModel):
+class ResumeDigest(BaseModel):
     """What must be the same everywhere. `checkpoint`: digest of its state, which has the embodiments, the recipe and the size of each file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +43,7 @@ class Choice(BaseModel):
     recipe: str
 
     @classmethod
-    def of(cls, begun: Begun, facts: RunFacts) -> Choice:
+    def of(cls, begun: ResumePoint, facts: RunFacts) -> ResumeDigest:
         found, base, either = begun.found, begun.base, begun.checkpoint
         state = "" if either is None else either.state.model_dump_json()
         return cls(
@@ -55,36 +55,38 @@ class Choice(BaseModel):
         )
 
 
-def begun_by_all(request: TrainRequest, facts: RunFacts, ranks: Ranks) -> Begun:
+def resume_on_all_ranks(request: TrainRequest, facts: RunFacts, ranks: Ranks) -> ResumePoint:
     """Every rank must call this, before any of them reads weights.
 
     Raises:
         ConfigError: on every rank, where one of them sees what another does not, or a checkpoint is damaged.
     """
-    none = Begun(found=None, base=None)
-    with together(ranks):
+    none = ResumePoint(found=None, base=None)
+    with raise_on_any_rank(ranks):
         refuse_broken(request.out)
         mine = _newest(request) if ranks.is_first else none
-    told = texts_of_all(Choice.of(mine, facts).model_dump_json(), ranks)
-    with together(ranks):
-        return _opened(request, facts, Choice.model_validate(parse_json(told[0])))
+    told = all_gather_str(ResumeDigest.of(mine, facts).model_dump_json(), ranks)
+    with raise_on_any_rank(ranks):
+        return _opened(request, facts, ResumeDigest.model_validate(parse_json(told[0])))
 
 
-def _newest(request: TrainRequest) -> Begun:
+def _newest(request: TrainRequest) -> ResumePoint:
     found = next(reversed(checkpoints(request.out)), None)
     if found is not None or request.init_from is None:
-        return Begun(found=found, base=None)
-    return Begun(found=None, base=checkpoint_of(request.init_from))
+        return ResumePoint(found=found, base=None)
+    return ResumePoint(found=None, base=checkpoint_of(request.init_from))
 
 
-def _opened(request: TrainRequest, facts: RunFacts, first: Choice) -> Begun:
+def _opened(request: TrainRequest, facts: RunFacts, first: ResumeDigest) -> ResumePoint:
     """What the first rank chose, as this one sees it."""
     later = [each.state.step for each in checkpoints(request.out)]
     if max(later, default=0) > (first.step or 0):
         found = f"has step {max(later)} here, step {first.step or 0} at the first rank"
         raise ConfigError(f"{found}; {_REPAIR}", where=str(request.out))
-    begun = Begun(found=_at(request.out, first.step), base=_at(request.init_from, first.base_step))
-    mine, theirs = Choice.of(begun, facts).model_dump(), first.model_dump()
+    begun = ResumePoint(
+        found=_at(request.out, first.step), base=_at(request.init_from, first.base_step)
+    )
+    mine, theirs = ResumeDigest.of(begun, facts).model_dump(), first.model_dump()
     if odd := [name for name, value in mine.items() if value != theirs[name]]:
         found = f"another {', '.join(odd)} here than at the first rank"
         raise ConfigError(f"{found}; {_REPAIR}", where=str(request.out))

@@ -33,7 +33,7 @@ from training.run.estimate import (
 from training.run.memory import Memory
 from training.run.metrics import Grouping, Losses
 from training.run.mishaps import Mishaps
-from training.run.optimiser import Averages, adamw
+from training.run.optimiser import EMA, adamw
 from training.run.parallel import Ranks, wrapped
 from training.run.restore import restore
 from training.run.run_folder import RunFacts, cut_log, write_run
@@ -60,7 +60,7 @@ class TrainRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class RunHooks:
     """The outside, passed in by a job."""
 
     clock_s: Callable[[], float]
@@ -117,7 +117,7 @@ class Session:
             hours=hours_of(recipe, self.flops_per_sample, self.peak_flops, world_size),
         )
 
-    def run(self, world: World) -> int:
+    def run(self, world: RunHooks) -> int:
         """How many steps are done in the end: `end`, or less where it was asked to stop. All of them are saved.
 
         Raises:
@@ -165,7 +165,7 @@ class Session:
         model = wrapped(self.learner, run.parallel, self.ranks, run.precision)
         optimiser = adamw(self.learner, recipe.optimiser)
         ema = recipe.optimiser.ema
-        averages = None if ema is None else Averages(self.learner, ema)
+        averages = None if ema is None else EMA(self.learner, ema)
         if self.found is not None:
             restore(self.learner, optimiser, averages, self.found)
         return Trainer(

@@ -20,12 +20,12 @@ from training.precision import computing
 from training.recipe import TrainRecipe
 from training.run.best import Best
 from training.run.divergence import Diverged, culprits, diverged
-from training.run.metrics import Losses, Pace
+from training.run.metrics import Losses, Throughput
 from training.run.micro_batch import moved, parts
 from training.run.mishaps import Mishaps
 from training.run.noise import noise_for
-from training.run.optimiser import Averages, clip, gradient_norm, set_lr
-from training.run.parallel import Ranks, asked_by_any, quiet, sum_over, together
+from training.run.optimiser import EMA, clip, gradient_norm, set_lr
+from training.run.parallel import Ranks, any_rank, no_sync, raise_on_any_rank, sum_over
 from training.run.schedule import lr_at
 from training.run.validation import Validated
 
@@ -33,7 +33,7 @@ DROPOUT = 8  # purpose of a key, beside that of the noise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Stepped:
+class StepResult:
     """One step. sums, counts: [4] of the global batch. sample_sums, sample_counts: [B] of this rank."""
 
     sums: Tensor
@@ -58,13 +58,13 @@ class Trainer:
     learner: Learner
     model: nn.Module
     optimiser: AdamW
-    averages: Averages | None
+    averages: EMA | None
     recipe: TrainRecipe
     ranks: Ranks
     device: torch.device
     uid_of: Callable[[int], str]
 
-    def step(self, batch: Batch, step: int) -> Stepped:
+    def step(self, batch: Batch, step: int) -> StepResult:
         """Change the weights by this rank's share of global batch `step`.
 
         The result is that of one process with the whole batch, but for the order of sums: every term is divided by the counts of
@@ -91,7 +91,7 @@ class Trainer:
         self.optimiser.step()
         if self.averages is not None:
             self.averages.update(self.learner)
-        return Stepped(
+        return StepResult(
             sums=sums,
             counts=counts,
             sample_sums=sample_sums,
@@ -114,7 +114,7 @@ class Trainer:
                 first=first + index * size,
                 num_draws=run.num_draws,
             )
-            with quiet(self.model, is_last=index == run.num_parts - 1):
+            with no_sync(self.model, is_last=index == run.num_parts - 1):
                 with computing(run.precision, self.device):
                     terms = self.model(part, noise.t, noise.action, noise.future)
                 # Both wrappers take the mean over ranks where the sum is wanted.
@@ -160,13 +160,13 @@ class Loop:
             SourceError: samples cannot be read, more than may be.
         """
         recipe, hooks = self.trainer.recipe.run, self.hooks
-        pace = Pace(began_s=hooks.clock_s())
+        pace = Throughput(began_s=hooks.clock_s())
         saved_s, stepped, best = pace.began_s, None, hooks.best
         for done in range(first + 1, end + 1):
             stepped = self._step(batches, done - 1, pace) or stepped
             hooks.stepped(done)
             # A signal reaches ranks at different steps, and their clocks differ: what one wants, all do.
-            is_stopped, is_late = asked_by_any(
+            is_stopped, is_late = any_rank(
                 self.trainer.ranks, hooks.should_stop(), self._is_late(saved_s)
             )
             is_last = done == end or is_stopped
@@ -174,7 +174,7 @@ class Loop:
             is_told = done % recipe.log_every == 0 or is_last or validated is not None
             if stepped is not None and is_told:
                 self._tell(done, stepped, pace, {} if validated is None else validated.line)
-                pace = Pace(began_s=hooks.clock_s())
+                pace = Throughput(began_s=hooks.clock_s())
             is_best = validated is not None and (best is None or validated.loss < best.loss)
             if validated is not None and is_best and recipe.keep_best:
                 best = Best(step=done, loss=validated.loss)
@@ -187,7 +187,7 @@ class Loop:
                 return done
         return end
 
-    def _validated(self, done: int, pace: Pace) -> Validated | None:
+    def _validated(self, done: int, pace: Throughput) -> Validated | None:
         """Held-out losses where they are due. The time it takes is no step's."""
         every = self.trainer.recipe.run.eval_every
         if self.hooks.validate is None or every is None or done % every:
@@ -202,7 +202,7 @@ class Loop:
         minutes = self.trainer.recipe.run.checkpoint_minutes
         return minutes is not None and self.hooks.clock_s() - saved_s >= 60 * minutes
 
-    def _step(self, batches: Iterator[Batch], step: int, pace: Pace) -> Stepped | None:
+    def _step(self, batches: Iterator[Batch], step: int, pace: Throughput) -> StepResult | None:
         """None for a step that was skipped: it changed nothing."""
         began_s = self.hooks.clock_s()
         batch = moved(self._next(batches, step), self.trainer.device)
@@ -226,7 +226,7 @@ class Loop:
         """Where samples may be left out, ranks agree on which; else what one cannot read ends it alone, and torchrun the others."""
         mishaps, ranks = self.hooks.mishaps, self.trainer.ranks
         is_bounded = self.trainer.recipe.run.max_bad_samples > 0
-        with together(ranks) if is_bounded else nullcontext():
+        with raise_on_any_rank(ranks) if is_bounded else nullcontext():
             batch = next(batches, None)
             if batch is None:
                 raise InvariantError("the loader ended before the run", where=f"step {step}")
@@ -234,7 +234,9 @@ class Loop:
             mishaps.replaced(batch.replaced)
         return batch
 
-    def _tell(self, done: int, stepped: Stepped, pace: Pace, more: dict[str, object]) -> None:
+    def _tell(
+        self, done: int, stepped: StepResult, pace: Throughput, more: dict[str, object]
+    ) -> None:
         """`loss` and `gradient_norm` are of the last step; all else of the steps since the line before."""
         trainer = self.trainer
         means = self.losses.means(trainer.ranks)

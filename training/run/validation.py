@@ -27,8 +27,8 @@ from training.recipe import TrainRecipe
 from training.run.micro_batch import moved
 from training.run.mishaps import Mishaps
 from training.run.noise import noise_for
-from training.run.optimiser import Averages, trained
-from training.run.parallel import Ranks, let_go, own_piece, sum_over, together
+from training.run.optimiser import EMA, trained
+from training.run.parallel import Ranks, let_go, own_shard, raise_on_any_rank, sum_over
 from training.tasks import INDEX, TASKS
 
 STEP = -1  # of the keys of noise and flow times: no step of training
@@ -88,7 +88,7 @@ class Validation:
         return Share(drawn=every.part(numbers), numbers=numbers, num_own=num_own)
 
     def run(
-        self, learner: Learner, model: nn.Module, averages: Averages | None, device: torch.device
+        self, learner: Learner, model: nn.Module, averages: EMA | None, device: torch.device
     ) -> Validated:
         """Every rank calls this. Weights and their averages are as they were afterwards."""
         losses, loss = self._losses(model, device)
@@ -151,7 +151,7 @@ class Validation:
             num_workers=run.num_workers,
         )
         while True:
-            with together(self._ranks):
+            with raise_on_any_rank(self._ranks):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -161,10 +161,10 @@ class Validation:
 
 
 @contextmanager
-def _averaged(learner: Learner, averages: Averages) -> Iterator[None]:
+def _averaged(learner: Learner, averages: EMA) -> Iterator[None]:
     """With the averaged weights in the learner, each rank its own piece of them."""
     pairs = [
-        (own_piece(p.detach()), own_piece(averages.values[n])) for n, p in trained(learner).items()
+        (own_shard(p.detach()), own_shard(averages.values[n])) for n, p in trained(learner).items()
     ]
     kept = [mine.clone() for mine, _ in pairs]
     try:

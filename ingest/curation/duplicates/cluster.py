@@ -13,7 +13,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
 from ingest.corpus.layout import Corpus
 from ingest.corpus.snapshot import Snapshot
-from ingest.curation.duplicates.compare import Judged, Thresholds, judge
+from ingest.curation.duplicates.compare import Comparison, Thresholds, compare_pair
 from ingest.curation.duplicates.find import Copies
 from ingest.curation.duplicates.retention import Standing, rank, why
 from ingest.curation.duplicates.search import Indices, Pairs
@@ -53,7 +53,7 @@ def decide(catalog: Catalog, found: Signatures, copies: Copies, limits: Threshol
     ranks = np.array([place[m] for m in member.tolist()], dtype=np.intp)
     kept = kept_instead(found, copies, member, ranks, limits)
     stays_for = np.bincount(kept, minlength=len(found))
-    judged = judge(found, Pairs(one=member, other=kept), limits)
+    judged = compare_pair(found, Pairs(one=member, other=kept), limits)
     first = np.repeat(member[edges[:-1]], np.diff(edges))  # an episode's number follows its uid
     rows = [
         _row(found, copies, judged, standing, place, int(m), int(k), int(f))
@@ -66,7 +66,7 @@ def decide(catalog: Catalog, found: Signatures, copies: Copies, limits: Threshol
 def _row(
     found: Signatures,
     copies: Copies,
-    judged: Judged,
+    judged: Comparison,
     standing: dict[int, Standing],
     place: int,
     member: int,
@@ -89,14 +89,14 @@ def _row(
     }
 
 
-def evidence_of(judged: Judged, place: int, *, is_exact: bool) -> str:
+def evidence_of(judged: Comparison, place: int, *, is_exact: bool) -> str:
     """What says that two are copies."""
     if is_exact:
         return "bytes"
     return "motion and pictures" if judged.by_path[place] else "pictures"
 
 
-def numbers_of(judged: Judged, place: int) -> dict[str, float | None]:
+def numbers_of(judged: Comparison, place: int) -> dict[str, float | None]:
     """The distances of a pair, None where there was nothing to compare."""
     values = {
         "path_distance": judged.path[place],

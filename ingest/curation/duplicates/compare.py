@@ -43,7 +43,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Judged:
+class Comparison:
     """[n] of n pairs of episodes; a distance is NaN where one of the two has nothing to compare."""
 
     path: Array
@@ -53,9 +53,9 @@ class Judged:
     is_same: npt.NDArray[np.bool_]
     by_path: npt.NDArray[np.bool_]  # the motions were compared too
 
-    def at(self, chosen: Indices) -> Judged:
+    def at(self, chosen: Indices) -> Comparison:
         """Those of some of the pairs."""
-        return Judged(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+        return Comparison(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 
 def plausible(found: Signatures, pairs: Pairs) -> Pairs:
@@ -74,7 +74,7 @@ def plausible(found: Signatures, pairs: Pairs) -> Pairs:
     return Pairs(one=pairs.one[keep], other=pairs.other[keep], crowded=pairs.crowded)
 
 
-def judge(found: Signatures, pairs: Pairs, limits: Thresholds) -> Judged:
+def compare_pair(found: Signatures, pairs: Pairs, limits: Thresholds) -> Comparison:
     """Compare pairs of episodes exactly; the pictures first, the motions of those that these leave.
 
     Which of the two comes first changes nothing: it is the lower number.
@@ -97,7 +97,7 @@ def judge(found: Signatures, pairs: Pairs, limits: Thresholds) -> Judged:
         np.hypot(path / limits.path, opening / limits.opening), look / limits.look_with_path
     )
     alone = ~by_path & (ratio <= limits.duration_ratio_alone)
-    return Judged(
+    return Comparison(
         path=path,
         opening=opening,
         look=look,

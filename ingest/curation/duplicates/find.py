@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.duplicates import image_distance, trajectory_distance
-from ingest.curation.duplicates.compare import Judged, Thresholds, judge, plausible
+from ingest.curation.duplicates.compare import Comparison, Thresholds, compare_pair, plausible
 from ingest.curation.duplicates.exact import equal_rows, exact_pairs
 from ingest.curation.duplicates.search import Indices, Pairs, joined, near_pairs, of_owners
 from ingest.curation.duplicates.signatures import Signatures
@@ -59,7 +59,7 @@ def find_copies(corpus: Path, current: Snapshot, found: Signatures, limits: Thre
     """Every cluster of copies."""
     one, other = exact_pairs(corpus, current, found)
     pairs = candidates(found)
-    is_same = judge(found, pairs, limits).is_same
+    is_same = compare_pair(found, pairs, limits).is_same
     links = np.append(one, pairs.one[is_same]), np.append(other, pairs.other[is_same])
     return Copies(
         cluster=components(len(found), *links),
@@ -77,7 +77,7 @@ class Leaks:
     checked: Indices
     reference: Indices
     is_exact: npt.NDArray[np.bool_]
-    judged: Judged
+    judged: Comparison
     crowded: int
 
 
@@ -91,7 +91,7 @@ def find_leaks(
     both = joined(
         len(found), pairs, Pairs(one=np.minimum(one, other), other=np.maximum(one, other))
     )
-    judged = judge(found, both, limits)
+    judged = compare_pair(found, both, limits)
     is_exact = exact[both.one] == exact[both.other]
     kept = np.flatnonzero(is_exact | judged.is_same)
     swap = is_reference[both.one[kept]]

@@ -20,7 +20,7 @@ or keep them in one split:  --split-by copies"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Straddling:
+class LeakageReport:
     """`episodes` of train share a recording with `evaluated` of val or test. `has_run`: dedup ever did; `unseen`: episodes of the
     snapshot that it could not compare, as many as there are more (or fewer) now than it compared."""
 
@@ -57,7 +57,7 @@ class Straddling:
         return "\n".join(lines)
 
 
-def straddling(catalog: Catalog, rows: pa.Table) -> Straddling:
+def leakage_report(catalog: Catalog, rows: pa.Table) -> LeakageReport:
     """Of the rows of a manifest (`uid`, `split`), which were built from this snapshot. A chain of copies counts as one recording."""
     last = catalog.arrow("SELECT measured FROM dedups ORDER BY snapshot DESC LIMIT 1").to_pylist()
     episodes = catalog.arrow("SELECT count(*) AS n FROM episodes").to_pylist()[0]["n"]
@@ -68,7 +68,7 @@ def straddling(catalog: Catalog, rows: pa.Table) -> Straddling:
         .with_columns(is_train=pl.col("split") == "train")
     )
     both = joined.filter(pl.col("is_train").n_unique().over("cluster") == 2)
-    return Straddling(
+    return LeakageReport(
         episodes=both.filter("is_train")["uid"].n_unique(),
         evaluated=both.filter(~pl.col("is_train"))["uid"].n_unique(),
         has_run=bool(last),
@@ -95,7 +95,7 @@ def held_out_together(catalog: Catalog, episodes: pl.DataFrame) -> pl.Series:
     return named.select(pl.when(is_held).then(held).otherwise("source_split")).to_series()
 
 
-def together(catalog: Catalog, episodes: pl.DataFrame) -> pl.Series:
+def merge_split_groups(catalog: Catalog, episodes: pl.DataFrame) -> pl.Series:
     """[N] the group of each episode where groups that share a recording are one, named by the first of them in the alphabet.
 
     Who has no copy in another group keeps the group it has, so that copies move only those they concern.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ingest.curation.duplicates.compare import Thresholds, judge
+from ingest.curation.duplicates.compare import Thresholds, compare_pair
 from ingest.curation.duplicates.find import Copies
 from ingest.curation.duplicates.search import Indices, Pairs
 from ingest.curation.duplicates.signatures import Signatures
@@ -34,7 +34,9 @@ def kept_instead(
         centre = open_[np.flatnonzero(is_first)][np.cumsum(is_first) - 1]
         is_same = (copies.exact[open_] == copies.exact[centre]) | (open_ == centre)
         todo = np.flatnonzero(~is_same)
-        is_same[todo] = judge(found, Pairs(one=open_[todo], other=centre[todo]), limits).is_same
+        is_same[todo] = compare_pair(
+            found, Pairs(one=open_[todo], other=centre[todo]), limits
+        ).is_same
         kept[open_[is_same]] = centre[is_same]
         open_ = open_[~is_same]
     _by_links(copies, open_[np.argsort(_placed(member, rank, len(found))[open_])], kept)

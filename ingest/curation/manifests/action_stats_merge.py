@@ -13,10 +13,10 @@ import polars as pl
 from ingest.curation.manifests.running_stats import (
     NUM_BINS,
     Ints,
-    Moments,
-    merged,
+    RunningStats,
+    merge_stats,
     quantile,
-    stacked,
+    stack_stats,
 )
 from schemas.manifest import Normalisation
 
@@ -28,7 +28,7 @@ class Whole:
     """E named elements of some segments."""
 
     names: tuple[str, ...]
-    moments: Moments  # [E]
+    moments: RunningStats  # [E]
     counts: Ints  # [E, NUM_BINS]
     segments: int
 
@@ -49,13 +49,13 @@ def whole_of(names: tuple[str, ...], rows: pl.DataFrame) -> Whole:
     def matrix(name: str) -> np.ndarray[Any, np.dtype[Any]]:
         return rows[name].explode().to_numpy().reshape(len(rows), len(names))
 
-    parts = Moments(**{name: matrix(name) for name in ("count", "mean", "m2", "low", "high")})
+    parts = RunningStats(**{name: matrix(name) for name in ("count", "mean", "m2", "low", "high")})
     bins = rows["bins"].list.explode(empty_as_null=False).to_numpy()
     weights = rows["bin_counts"].list.explode(empty_as_null=False).to_numpy()
     counts = np.bincount(bins, weights=weights, minlength=len(names) * NUM_BINS)
     return Whole(
         names=names,
-        moments=merged(parts),
+        moments=merge_stats(parts),
         counts=counts.astype(np.int64).reshape(len(names), NUM_BINS),
         segments=len(rows),
     )
@@ -66,7 +66,7 @@ def joined(parts: list[Whole]) -> Whole:
     names = tuple(dict.fromkeys(name for part in parts for name in part.names))
     place = {name: i for i, name in enumerate(names)}
     size = len(names)
-    spread: list[Moments] = []
+    spread: list[RunningStats] = []
     counts = np.zeros((size, NUM_BINS), dtype=np.int64)
     for part in parts:
         at = [place[name] for name in part.names]
@@ -79,11 +79,11 @@ def joined(parts: list[Whole]) -> Whole:
         }
         for name, values in empty.items():
             values[at] = getattr(part.moments, name)
-        spread.append(Moments(**empty))
+        spread.append(RunningStats(**empty))
         counts[at] += part.counts
     return Whole(
         names=names,
-        moments=merged(stacked(spread)),
+        moments=merge_stats(stack_stats(spread)),
         counts=counts,
         segments=sum(part.segments for part in parts),
     )

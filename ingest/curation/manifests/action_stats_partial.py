@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ingest.curation.manifests.running_stats import histogram, moments
+from ingest.curation.manifests.running_stats import histogram, running_stats
 from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
 from schemas.errors import Code, SourceError
@@ -88,7 +88,7 @@ def _rows(work: DeltaWork, episode: EpisodeSpans) -> Iterator[dict[str, object]]
         found = trained_action(
             action=action, action_valid=action_valid, state=state, state_valid=state_valid
         )
-        whole = moments(found.values, found.valid)
+        whole = running_stats(found.values, found.valid)
         bins, counts = histogram(found.values, found.valid)
         yield {
             "uid": episode.uid,

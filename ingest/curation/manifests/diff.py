@@ -24,7 +24,7 @@ HOURS_CHANGED = "the hours of its group changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Difference:
+class ManifestDiff:
     """`rows`: uid, start, end, change (added | removed | tier | split | weight | text | tasks | latents), why, before, after."""
 
     rows: pl.DataFrame
@@ -39,7 +39,7 @@ class Difference:
         return grouped.sort("change", "segments", "why", descending=[False, True, False])
 
 
-def compare(a: Manifest, b: Manifest, *, limits: Limits | None = None) -> Difference:
+def compare(a: Manifest, b: Manifest, *, limits: Limits | None = None) -> ManifestDiff:
     """From `a` to `b`, two manifests of one corpus."""
     before, after = _frame(a), _frame(b)
     added = after.join(before, on=KEY, how="anti")
@@ -52,7 +52,7 @@ def compare(a: Manifest, b: Manifest, *, limits: Limits | None = None) -> Differ
     ]
     rows = pl.concat([p for p in parts if len(p)] or [_NOTHING])
     changed = rows.filter(~pl.col("change").is_in(["added", "removed"])).unique(KEY)
-    return Difference(
+    return ManifestDiff(
         rows=rows.sort(*KEY, "change"), same=len(both) - len(changed), facts=_facts(a, b)
     )
 

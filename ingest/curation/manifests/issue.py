@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Fault(StrEnum):
+class IssueKind(StrEnum):
     """Closed list: docs/curation/manifests.md has a row for each."""
 
     ROWS_CHANGED = "rows_changed"
@@ -23,9 +23,9 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Flaw:
+class Issue:
     """One thing that does not hold. `what`: a path relative to the corpus, or a uid."""
 
     what: str
-    fault: Fault
+    fault: IssueKind
     message: str

@@ -16,10 +16,10 @@ import pyarrow as pa
 from ingest.catalog.catalog import Catalog
 from ingest.corpus.number_columns import DamagedCatalog
 from ingest.curation.captions.select import TextPolicy
-from ingest.curation.duplicates.leakage import held_out_together, together
-from ingest.curation.manifests.mixture import HOUR_NS, Dealt, deal, draw_hours
+from ingest.curation.duplicates.leakage import held_out_together, merge_split_groups
+from ingest.curation.manifests.mixture import HOUR_NS, GroupShare, allocate, draw_hours
 from ingest.curation.manifests.mixture_text import MixtureText
-from ingest.curation.manifests.splits import SplitBy, dealt, groups_of, whole_tasks
+from ingest.curation.manifests.splits import SplitBy, assign_splits, split_groups, whole_tasks
 from ingest.curation.manifests.sql import Chosen, chosen, latent_files, latents_of, taken, texts_of
 from ingest.curation.manifests.tier_rows import tier_rows
 from ingest.curation.tiers.policy import Policy
@@ -177,22 +177,24 @@ def _splits(catalog: Catalog, request: ManifestRequest, frame: pl.DataFrame) -> 
     if request.split_by is SplitBy.TASK:
         episodes = episodes.with_columns(whole_tasks(catalog, episodes))
     if request.split_by is SplitBy.COPIES:
-        own = episodes.select("uid", group=groups_of(episodes, SplitBy.AUTO))
+        own = episodes.select("uid", group=split_groups(episodes, SplitBy.AUTO))
         held = held_out_together(catalog, episodes)
-        episodes = episodes.with_columns(split_group=together(catalog, own), source_split=held)
+        episodes = episodes.with_columns(
+            split_group=merge_split_groups(catalog, own), source_split=held
+        )
     keeps = request.keeps_source_splits
-    now = dealt(episodes, request.split_by, request.shares, keeps_source=keeps)
+    now = assign_splits(episodes, request.split_by, request.shares, keeps_source=keeps)
     split = episodes.select("uid", now.alias("split"))
     return frame.drop("split").join(split, on="uid", how="left", maintain_order="left")["split"]
 
 
-def _weighed(mixture: MixtureText, frame: pl.DataFrame) -> tuple[pl.Series, tuple[Dealt, ...]]:
+def _weighed(mixture: MixtureText, frame: pl.DataFrame) -> tuple[pl.Series, tuple[GroupShare, ...]]:
     """Each row's weight: in train its group's share by its part of the group's hours, elsewhere its part of the split's hours."""
     by = list(mixture.mixture.by)
     of_split = frame.group_by("split").agg(total=pl.col("ns").sum())
     rows = frame.select("split", "ns", *by).join(of_split, on="split", maintain_order="left")
     natural = pl.col("ns") / pl.col("total")
-    groups = deal(mixture.mixture, _hours_ns(mixture, frame))
+    groups = allocate(mixture.mixture, _hours_ns(mixture, frame))
     if not groups:
         return rows.select(natural).to_series(), groups
     shares = pl.DataFrame(
@@ -229,7 +231,7 @@ def _hours_ns(mixture: MixtureText, frame: pl.DataFrame) -> dict[tuple[str, ...]
 
 
 def _mixture_facts(
-    mixture: MixtureText, frame: pl.DataFrame, groups: tuple[Dealt, ...]
+    mixture: MixtureText, frame: pl.DataFrame, groups: tuple[GroupShare, ...]
 ) -> MixtureFacts:
     by = mixture.mixture.by
     return MixtureFacts(

@@ -20,7 +20,7 @@ Group = tuple[str, ...]  # a value for each dimension of `by`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dealt:
+class GroupShare:
     """What a group gets. `rule`: which rule fixed its share or stopped it there."""
 
     group: Group
@@ -34,7 +34,7 @@ class Dealt:
         return self.num_ns / HOUR_NS
 
 
-def deal(mixture: Mixture, hours_ns: Mapping[Group, int]) -> tuple[Dealt, ...]:
+def allocate(mixture: Mixture, hours_ns: Mapping[Group, int]) -> tuple[GroupShare, ...]:
     """Give each group its share of the draws.
 
     Args:
@@ -56,7 +56,7 @@ def deal(mixture: Mixture, hours_ns: Mapping[Group, int]) -> tuple[Dealt, ...]:
         shares |= {cell.group: value for cell, (value, _) in zip(members, found, strict=True)}
         stopped |= {c.group: why or name for c, (_, why) in zip(members, found, strict=True)}
     return tuple(
-        Dealt(
+        GroupShare(
             group=cell.group,
             num_ns=cell.num_ns,
             share=shares[cell.group],

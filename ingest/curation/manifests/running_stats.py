@@ -31,7 +31,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Moments:
+class RunningStats:
     """Of E elements, or of E elements in each of N parts ([N, E]). Where count is 0: mean and m2 0, low inf, high -inf."""
 
     count: Ints
@@ -47,7 +47,7 @@ class Moments:
             return np.asarray(np.sqrt(self.m2 / self.count))
 
 
-def moments(values: Array, valid: Mask) -> Moments:
+def running_stats(values: Array, valid: Mask) -> RunningStats:
     """Of the valid samples of [K, E], in two passes."""
     count = valid.sum(axis=0, dtype=np.int64)
     some = np.maximum(count, 1)
@@ -55,7 +55,7 @@ def moments(values: Array, valid: Mask) -> Moments:
     off = np.where(valid, values - mean, 0.0)
     mean = mean + off.sum(axis=0) / some  # what rounding left of the first pass
     off = np.where(valid, values - mean, 0.0)
-    return Moments(
+    return RunningStats(
         count=count,
         mean=np.where(count > 0, mean, 0.0),
         m2=(off * off).sum(axis=0),
@@ -64,7 +64,7 @@ def moments(values: Array, valid: Mask) -> Moments:
     )
 
 
-def merged(parts: Moments) -> Moments:
+def merge_stats(parts: RunningStats) -> RunningStats:
     """[N, E] to [E]. The order of the parts is the order of the sums: sort them, and every machine gets the same bits."""
     count = parts.count.sum(axis=0, dtype=np.int64)
     some = np.maximum(count, 1)
@@ -72,7 +72,7 @@ def merged(parts: Moments) -> Moments:
     first = parts.mean[parts.count.argmax(axis=0), np.arange(parts.mean.shape[1])]
     mean = first + (parts.count * (parts.mean - first)).sum(axis=0) / some
     between = parts.count * (parts.mean - mean) ** 2
-    return Moments(
+    return RunningStats(
         count=count,
         mean=np.where(count > 0, mean, 0.0),
         m2=parts.m2.sum(axis=0) + np.where(parts.count > 0, between, 0.0).sum(axis=0),
@@ -81,13 +81,13 @@ def merged(parts: Moments) -> Moments:
     )
 
 
-def stacked(parts: Sequence[Moments]) -> Moments:
+def stack_stats(parts: Sequence[RunningStats]) -> RunningStats:
     """Moments of E elements each, as one of [N, E]."""
     columns: dict[str, Any] = {
         name: np.stack([getattr(part, name) for part in parts])
         for name in ("count", "mean", "m2", "low", "high")
     }
-    return Moments(**columns)
+    return RunningStats(**columns)
 
 
 def bin_of(values: Array) -> Ints:

@@ -34,7 +34,7 @@ class SplitBy(StrEnum):
     SOURCE = "source"
 
 
-def dealt(
+def assign_splits(
     episodes: pl.DataFrame, by: SplitBy, shares: Shares, *, keeps_source: bool = True
 ) -> pl.Series:
     """The split of each episode.
@@ -47,7 +47,7 @@ def dealt(
     is_usual = by is SplitBy.AUTO and shares == DEFAULT_SHARES and keeps_source
     if is_usual and episodes["split"].null_count() == 0:
         return episodes["split"]
-    groups = groups_of(episodes, by)
+    groups = split_groups(episodes, by)
     # One hash for each group; rows follow by joining.
     names = groups.unique()
     splits = [split_of(name, shares) for name in names.to_list()]
@@ -74,7 +74,7 @@ def whole_tasks(catalog: Catalog, episodes: pl.DataFrame) -> pl.Series:
     return joined.select(pl.coalesce("whole", "texts")).to_series().alias("texts")
 
 
-def groups_of(episodes: pl.DataFrame, by: SplitBy) -> pl.Series:
+def split_groups(episodes: pl.DataFrame, by: SplitBy) -> pl.Series:
     """The name of the group that each episode may not be parted from."""
     own = pl.coalesce("split_group", pl.format("{}/{}/uid:{}", "source", "dataset", "uid"))
     if by is SplitBy.TASK:

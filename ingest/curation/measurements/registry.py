@@ -47,7 +47,7 @@ MODULES: tuple[str, ...] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gives:
+class OutputField:
     """One name that a measure writes."""
 
     name: str
@@ -83,7 +83,7 @@ class Measure:
 
     name: str
     version: int
-    gives: tuple[Gives, ...]
+    gives: tuple[OutputField, ...]
     of: Callable[[EpisodeView], Iterable[Measurement]]
     needs_video: bool = False
     vectors: Callable[[EpisodeView], Mapping[str, Array]] | None = None  # kind -> [n]
@@ -112,12 +112,12 @@ def measures() -> dict[str, Measure]:
     return {measure.name: measure for measure in found}
 
 
-def given_names() -> dict[str, Gives]:
+def output_names() -> dict[str, OutputField]:
     """Everything that can be measured, by the name it has in the catalog."""
     return {gives.name: gives for measure in measures().values() for gives in measure.gives}
 
 
-def chosen(names: Iterable[str]) -> list[Measure]:
+def select_measures(names: Iterable[str]) -> list[Measure]:
     """The measures called `names`, or all.
 
     Raises:
@@ -129,7 +129,7 @@ def chosen(names: Iterable[str]) -> list[Measure]:
     return [m for m in measures().values() if not wanted or m.name in wanted]
 
 
-def with_models(wanted: Iterable[Measure], models: Mapping[str, str]) -> list[Measure]:
+def add_models(wanted: Iterable[Measure], models: Mapping[str, str]) -> list[Measure]:
     """Those that can be run with the models that are there, and which of them gain from one. `models`: name -> file."""
     return [
         replace(measure, has_model=measure.gains_from in models)
@@ -138,7 +138,7 @@ def with_models(wanted: Iterable[Measure], models: Mapping[str, str]) -> list[Me
     ]
 
 
-def measured(measure: Measure, view: EpisodeView) -> Iterator[Measurement]:
+def compute(measure: Measure, view: EpisodeView) -> Iterator[Measurement]:
     """What a measure says of an episode, and for each name it says nothing about one row without a value.
 
     So a name that is not in the catalog was never measured, and one without a value was, in vain.

@@ -21,7 +21,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.dataset_info import read_info
 from ingest.corpus.layout import Corpus
 from ingest.corpus.snapshot import Part, Snapshot
-from ingest.curation.measurements.registry import Measure, chosen, measured, with_models
+from ingest.curation.measurements.registry import Measure, add_models, compute, select_measures
 from ingest.curation.measurements.view import PERSON, EpisodeView, open_view
 from ingest.executors.inline import Executor
 from ingest.executors.node_proof import sampled_files, shared
@@ -82,7 +82,7 @@ def measure_episode(work: MeasureWork, disk: LocalStorage) -> Measured:
     rows: list[dict[str, Any]] = []
     vectors: list[dict[str, Any]] = []
     try:
-        wanted = with_models(chosen(work.names), work.models)
+        wanted = add_models(select_measures(work.names), work.models)
         view = open_view(
             Path(work.corpus),
             work.row,
@@ -92,7 +92,7 @@ def measure_episode(work: MeasureWork, disk: LocalStorage) -> Measured:
             hand_detector=_detector_for(work, wanted),
         )
         for measure in wanted:
-            rows += [_row(uid, measure, found) for found in measured(measure, view)]
+            rows += [_row(uid, measure, found) for found in compute(measure, view)]
             vectors += _signature_rows(uid, measure, view)
     except PipelineError as error:
         return Measured(uid=uid, error=str(error))
@@ -155,10 +155,10 @@ def missing(
     Memory is a byte for each episode and name that is asked for, whatever the number of rows.
     """
     models = models or {}
-    runnable = with_models(wanted, models)
+    runnable = add_models(wanted, models)
     every = dict.fromkeys(m.needs_model or m.gains_from or "" for m in wanted)
     absent = [name for name in every if name and name not in models]
-    if_given = with_models(
+    if_given = add_models(
         [m for m in wanted if {m.needs_model, m.gains_from} & set(absent)],
         dict.fromkeys(absent, ""),
     )
@@ -189,9 +189,9 @@ def _has_all(
     """
     import polars as pl
 
-    from ingest.catalog.uid_index import Places
+    from ingest.catalog.uid_index import UidIndex
 
-    places = Places(uids)
+    places = UidIndex(uids)
     names = sorted({gives.name for measure in wanted for gives in measure.gives})
     at = {name: i for i, name in enumerate(names)}
     version = np.zeros((len(uids), len(names)), dtype=np.int16)

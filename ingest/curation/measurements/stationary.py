@@ -21,12 +21,12 @@ DEVIATIONS = 3.0
 QUARTER = 1.10 * 6**0.5
 
 
-def still(arm: Arm) -> Mask:
+def is_stationary(arm: Arm) -> Mask:
     """[K - 1] steps at which it stays and neither opens, closes nor bends a finger."""
-    return stays(arm) & _jaws_rest(arm)
+    return stays_stationary(arm) & _jaws_rest(arm)
 
 
-def stays(arm: Arm) -> Mask:
+def stays_stationary(arm: Arm) -> Mask:
     """[K - 1] steps that are at rest, or lie in a window of half a second throughout which the wrist is; the jaws may work."""
     width = round(WINDOW_S * arm.rate_hz)
     out = (arm.metres * arm.rate_hz < IDLE_M_S) & (arm.radians * arm.rate_hz < IDLE_RAD_S)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ingest.corpus.layout import data_file, video_file
 from ingest.curation.measurements.arm import Arm, arms_of
-from ingest.curation.measurements.hoi.hand_observer import HandWatch, SeenHands
+from ingest.curation.measurements.hoi.hand_observer import HandObserver, SeenHands
 from ingest.curation.measurements.pictures import PictureFacts, look_at
 from ingest.models.hand_detector import HandDetector
 from ingest.storage.local import within
@@ -105,7 +105,7 @@ class EpisodeView:
             if self.hand_detector is None or not self.is_person:
                 pictures[camera] = look_at(path, self.length)
                 continue
-            watch = HandWatch(self.hand_detector, self.rate_hz)
+            watch = HandObserver(self.hand_detector, self.rate_hz)
             pictures[camera] = look_at(path, self.length, watch)
             hands[camera] = watch.seen()
         return pictures, hands

@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow.compute as pc
 
 from ingest.catalog.tables import rows_of
-from ingest.catalog.uid_index import Places
+from ingest.catalog.uid_index import UidIndex
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.tiers.cohort_stats import (
     END_FENCE,
@@ -26,7 +26,7 @@ from ingest.curation.tiers.cohort_stats import (
     length_outliers,
     task_deviation,
 )
-from ingest.curation.tiers.measurement_matrix import Wide, read_wide
+from ingest.curation.tiers.measurement_matrix import MeasurementMatrix, read_matrix
 from schemas.geometry import Array
 from schemas.parquet_file import collect
 
@@ -38,10 +38,10 @@ EDGE_STEPS = 1  # of an episode that a whole task may leave out at either end: i
 def group_facts(
     corpus: Path,
     current: Snapshot,
-    places: Places,
+    places: UidIndex,
     embodiments: pl.Series | None,
     names: Iterable[str],
-    wide: Wide,
+    wide: MeasurementMatrix,
 ) -> Mapping[str, Array]:
     """[N] each of `names` for the episodes of `places`; NaN where the group is too small. The others of a group are read too.
 
@@ -64,8 +64,8 @@ def group_facts(
     if ends:
         speed = wide.values[END_SPEED][grouped["place"].to_numpy()]
         if embodiments is not None:  # the others of the group too
-            others = Places(grouped["uid"])
-            speed = read_wide(corpus, current, others, names=ends, interval_names=[]).values[
+            others = UidIndex(grouped["uid"])
+            speed = read_matrix(corpus, current, others, names=ends, interval_names=[]).values[
                 END_SPEED
             ]
         told = grouped.with_columns(pl.Series(END_SPEED, speed).fill_nan(None))
@@ -95,7 +95,7 @@ def measured_for(names: Iterable[str]) -> set[str]:
 def _grouped(
     corpus: Path,
     current: Snapshot,
-    places: Places,
+    places: UidIndex,
     embodiments: pl.Series | None,
     *,
     with_uid: bool,
@@ -113,7 +113,7 @@ def _grouped(
     if len(told):
         frame = collect(chosen, "catalog/episodes")
         chosen = _with_whole_tasks(
-            frame, told, places if embodiments is None else Places(frame["uid"])
+            frame, told, places if embodiments is None else UidIndex(frame["uid"])
         ).lazy()
     named = chosen.filter(pl.col("task").is_not_null() & (pl.col("task") != ""))
     codes = [
@@ -132,7 +132,7 @@ def _whole_tasks(corpus: Path, current: Snapshot) -> pl.DataFrame:
     return collect(rows.select("uid", "end", "text"), "catalog/segments")
 
 
-def _with_whole_tasks(frame: pl.DataFrame, told: pl.DataFrame, places: Places) -> pl.DataFrame:
+def _with_whole_tasks(frame: pl.DataFrame, told: pl.DataFrame, places: UidIndex) -> pl.DataFrame:
     """`frame`, its `task` replaced where one of `told` covers the episode; of several the first. `places` are its rows."""
     row = places.of(told["uid"])
     length = frame["length"].to_numpy()

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingest.catalog.segmentation import Ints, Spans
-from ingest.curation.tiers.measurement_matrix import Intervals, Wide
+from ingest.curation.tiers.measurement_matrix import IntervalRows, MeasurementMatrix
 from ingest.curation.tiers.overlap import Line, aggregate, covered_steps
 from ingest.curation.tiers.policy import Policy
 from ingest.curation.tiers.policy_fields import EPISODE_FACTS
@@ -37,7 +37,7 @@ class Gathered:
     episodes: pl.DataFrame  # facts in their rows
     rate_hz: Array  # [N] timesteps a second
     line: Line
-    wide: Wide
+    wide: MeasurementMatrix
     runs: Spans  # in which everything observed is valid
     among: Mapping[str, Array]  # group facts, [N] each
 
@@ -91,7 +91,7 @@ def _number(values: Array, row: Ints) -> pa.Array:
     return _nullable(values[row])
 
 
-def _of_intervals(given: Gathered, found: Intervals, of: str) -> pa.Array:
+def _of_intervals(given: Gathered, found: IntervalRows, of: str) -> pa.Array:
     """[S] NULL where it was not measured."""
     segments = given.line.segments
     is_seconds = of == "seconds"

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from ingest.catalog.segmentation import Ints, Spans
 from ingest.catalog.tables import rows_of
-from ingest.catalog.uid_index import Places
+from ingest.catalog.uid_index import UidIndex
 from ingest.corpus.snapshot import Snapshot
 from schemas.geometry import Array
 from schemas.parquet_file import collect, open_parquet, read_frame
@@ -35,7 +35,7 @@ Counts = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Intervals:
+class IntervalRows:
     """Rows of one measurement that hold for a stretch of an episode, and where it was measured at all."""
 
     spans: Spans
@@ -44,7 +44,7 @@ class Intervals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Lacking:
+class MissingMeasurements:
     """Names without any row of an episode: not even one that says that nothing could be measured."""
 
     count: Counts  # [N]
@@ -52,12 +52,12 @@ class Lacking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Wide:
+class MeasurementMatrix:
     """N episodes, in the order of their places."""
 
     values: Mapping[str, Array]  # [N] each
-    intervals: Mapping[str, Intervals]
-    lacking: Lacking
+    intervals: Mapping[str, IntervalRows]
+    lacking: MissingMeasurements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,15 +90,15 @@ class _Rows:
     stretches: _Stretches | None
 
 
-def read_wide(
+def read_matrix(
     corpus: Path,
     current: Snapshot,
-    places: Places,
+    places: UidIndex,
     *,
     names: Iterable[str],
     interval_names: Iterable[str],
     required: Sequence[str] = (),
-) -> Wide:
+) -> MeasurementMatrix:
     """The newest value of every name for the episodes of `places`; what is measured of other episodes is left out.
 
     The newest is the highest version there is of (uid, name); of several rows of it the last one, in the order of parts and rows. Its
@@ -115,24 +115,24 @@ def read_wide(
         if rows.stretches is not None:
             stretches.append(rows.stretches)
     found = _newest(stretches, versions)
-    return Wide(
+    return MeasurementMatrix(
         values=dict(zip(of_episodes, values, strict=True)),
         intervals={name: _intervals(found, columns.index(name), versions) for name in of_stretches},
         lacking=_lacking([columns.index(name) for name in required], versions),
     )
 
 
-def _lacking(required: Sequence[int], versions: Versions) -> Lacking:
+def _lacking(required: Sequence[int], versions: Versions) -> MissingMeasurements:
     """A name at a time, so that two numbers an episode are all there is in memory."""
     count, first = (np.zeros(versions.shape[1], dtype=np.int16) for _ in range(2))
     for place, column in reversed(list(enumerate(required, start=1))):
         is_lacking = versions[column] == 0
         count += is_lacking
         first[is_lacking] = place
-    return Lacking(count=count, first=first)
+    return MissingMeasurements(count=count, first=first)
 
 
-def _parts(paths: Iterable[Path], names: Sequence[str], places: Places) -> Iterator[_Rows]:
+def _parts(paths: Iterable[Path], names: Sequence[str], places: UidIndex) -> Iterator[_Rows]:
     """Every part in order, the next ones read meanwhile."""
     waiting: deque[Future[_Rows]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
@@ -144,7 +144,7 @@ def _parts(paths: Iterable[Path], names: Sequence[str], places: Places) -> Itera
             yield waiting.popleft().result()
 
 
-def _read(path: Path, names: Sequence[str], places: Places) -> _Rows:
+def _read(path: Path, names: Sequence[str], places: UidIndex) -> _Rows:
     with open_parquet(path, read_dictionary=["name"]) as file:
         has_spans = _has_spans(file.metadata)
         column = _columns(file.read(columns=["name"], use_threads=False)["name"], names)
@@ -208,7 +208,7 @@ def _has_spans(metadata: pq.FileMetaData) -> bool:
     return False
 
 
-def _rows(uids: pl.Series, places: Places) -> Ints:
+def _rows(uids: pl.Series, places: UidIndex) -> Ints:
     """[rows] the place of each uid, of which only the first of each run is looked up."""
     if not len(uids):
         return np.zeros(0, dtype=np.int64)
@@ -259,13 +259,13 @@ def _newest(stretches: Sequence[_Stretches], versions: Versions) -> _Stretches:
     return found.at(np.flatnonzero(found.version == versions[found.column, found.spans.row]))
 
 
-def _intervals(found: _Stretches, column: int, versions: Versions) -> Intervals:
+def _intervals(found: _Stretches, column: int, versions: Versions) -> IntervalRows:
     mine = found.at(np.flatnonzero(found.column == column))
-    return Intervals(spans=mine.spans, value=mine.value, is_measured=versions[column] > 0)
+    return IntervalRows(spans=mine.spans, value=mine.value, is_measured=versions[column] > 0)
 
 
 def read_spans(
-    corpus: Path, current: Snapshot, places: Places, kinds: Sequence[str]
+    corpus: Path, current: Snapshot, places: UidIndex, kinds: Sequence[str]
 ) -> dict[str, Spans]:
     """The rows of `segments`, by kind; of other episodes than those of `places` none."""
     rows = rows_of(corpus, current, "segments").filter(pl.col("kind").is_in(kinds))

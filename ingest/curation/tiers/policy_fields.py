@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from ingest.curation.measurements.registry import Gives, given_names, measures
+from ingest.curation.measurements.registry import OutputField, measures, output_names
 from schemas.supervision import Task
 
 
@@ -87,12 +87,14 @@ FACTS: Mapping[str, Column] = MappingProxyType(
 )
 # What ingestion measured by the way (ingest/pipeline/episode_record.py) under a fixed name; names with a camera or a test in them are not for
 # policies, which hold for every source.
-INGESTED: tuple[Gives, ...] = (
-    Gives(name="source_rate", unit="Hz", about="rate of the source"),
-    Gives(name="action_coverage", unit="share", about="timesteps whose whole action is valid"),
-    Gives(name="observed_coverage", unit="share", about="timesteps that are wholly observed"),
+INGESTED: tuple[OutputField, ...] = (
+    OutputField(name="source_rate", unit="Hz", about="rate of the source"),
+    OutputField(
+        name="action_coverage", unit="share", about="timesteps whose whole action is valid"
+    ),
+    OutputField(name="observed_coverage", unit="share", about="timesteps that are wholly observed"),
     *(
-        Gives(name=f"{name}.{side}", unit=unit, about=about)
+        OutputField(name=f"{name}.{side}", unit=unit, about=about)
         for side in ("left", "right")
         for name, unit, about in (
             ("hand_valid_share", "share", "frames in which the hand is believed"),
@@ -108,7 +110,7 @@ INGESTED: tuple[Gives, ...] = (
 
 def measurements() -> dict[str, Column]:
     """Every measurement by name."""
-    known = {gives.name: gives for gives in INGESTED} | given_names()
+    known = {gives.name: gives for gives in INGESTED} | output_names()
     return {name: _column(gives) for name, gives in known.items()}
 
 
@@ -125,7 +127,7 @@ def always_measured() -> frozenset[str]:
     )
 
 
-def _column(gives: Gives) -> Column:
+def _column(gives: OutputField) -> Column:
     if gives.is_interval:
         return Column(kind=Kind.NUMBER, is_interval=True)
     if gives.unit in ("share", "bool"):

@@ -18,15 +18,24 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from ingest.catalog.segmentation import Edges, Ints, Spans, cut, edges_of, gaps, joined, widened
+from ingest.catalog.segmentation import (
+    CutPoints,
+    Ints,
+    Spans,
+    concat,
+    cut_points_of,
+    gaps,
+    pad_to,
+    split_at,
+)
 from ingest.catalog.tables import rows_of
-from ingest.catalog.uid_index import Places
+from ingest.catalog.uid_index import UidIndex
 from ingest.corpus import snapshot
 from ingest.corpus.layout import Corpus
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.tiers.cohort_features import group_facts, measured_for
 from ingest.curation.tiers.frame import Gathered, frame_of
-from ingest.curation.tiers.measurement_matrix import Intervals, read_spans, read_wide
+from ingest.curation.tiers.measurement_matrix import IntervalRows, read_matrix, read_spans
 from ingest.curation.tiers.overlap import Line
 from ingest.curation.tiers.policy import Edge, Policy
 from ingest.curation.tiers.policy_fields import EPISODE_FACTS
@@ -106,9 +115,9 @@ def judge(
     """Cut and gather for the episodes of a snapshot, or the one `uid`. Nothing is written."""
     facts, whole, stretches = used(policy)
     episodes = _episodes(corpus, current, facts, uid)
-    places = Places(episodes["uid"])
+    places = UidIndex(episodes["uid"])
     numbers = whole | measured_for(facts)
-    wide = read_wide(
+    wide = read_matrix(
         corpus,
         current,
         places,
@@ -123,7 +132,7 @@ def judge(
     given["valid_run"] = gaps(runs, lengths)
     steps = np.ceil(policy.segments.min_length_s * _rate_hz(episodes) - 1e-6).astype(np.int64)
     edges = _edges(policy, given, wide.intervals, lengths, np.maximum(steps, 1))
-    segments = cut(lengths, np.maximum(steps, 1), edges)
+    segments = split_at(lengths, np.maximum(steps, 1), edges)
     bodies = None if uid is None else episodes["embodiment"]
     gathered = Gathered(
         episodes=episodes,
@@ -166,23 +175,23 @@ def _rate_hz(episodes: pl.DataFrame) -> Array:
 def _edges(
     policy: Policy,
     given: Mapping[str, Spans],
-    intervals: Mapping[str, Intervals],
+    intervals: Mapping[str, IntervalRows],
     lengths: Ints,
     steps: Ints,
-) -> Edges:
+) -> CutPoints:
     """The wanted cuts of all sources of the policy; its order is their rank."""
     parts = []
     for rank, edge in enumerate(policy.segments.edges):
         if edge.measurement is not None:
             found = intervals[edge.measurement]
             spans = found.spans.at(_in_bounds(edge, found.value))
-            spans = widened(spans, lengths, steps)
+            spans = pad_to(spans, lengths, steps)
         else:
             spans = given[edge.segments or ""]
             if edge.segments == "valid_run":  # a short gap is for the masks, not for a segment
                 spans = spans.at(spans.end - spans.start >= steps[spans.row])
-        parts.append(edges_of(spans, rank))
-    return joined(parts)
+        parts.append(cut_points_of(spans, rank))
+    return concat(parts)
 
 
 def _in_bounds(edge: Edge, value: Array) -> npt.NDArray[np.bool_]:

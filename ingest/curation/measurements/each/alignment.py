@@ -20,7 +20,7 @@ import numpy as np
 
 from ingest.curation.measurements.arm import Arm
 from ingest.curation.measurements.camera_track import CameraTrack, camera_track
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from schemas.geometry import Array
 from schemas.measurement import Measurement
@@ -34,17 +34,19 @@ TURN_LEVER_M, JAW_M = (
 DISTANCE_M = (0.3, 2.0)
 MIN_SPREAD_M_S = 0.005  # deviation of a speed below which it tells nothing
 
-LAG = Gives(
+LAG = OutputField(
     name="alignment_lag_s",
     unit="s",
     about="how much later the pictures are than the state, best camera",
 )
-CORRELATION = Gives(
+CORRELATION = OutputField(
     name="alignment_correlation",
     unit="correlation",
     about="of picture motion and the arms' speed at that lag; where it is low the lag says nothing",
 )
-AT_ZERO = Gives(name="alignment_correlation.zero", unit="correlation", about="the same at no lag")
+AT_ZERO = OutputField(
+    name="alignment_correlation.zero", unit="correlation", about="the same at no lag"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,14 +13,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from ingest.curation.measurements.each.command import MAX_LEAD_S, Pair, pairs_of, shifted
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.geometry import Array
 from schemas.measurement import Measurement
 
 MIN_STEPS = 10
 
-SWAPPED = Gives(name="arms_swapped", unit="ratio", about="correlation with the other arm less own")
+SWAPPED = OutputField(
+    name="arms_swapped", unit="ratio", about="correlation with the other arm less own"
+)
 
 
 def of(view: EpisodeView) -> Iterator[Measurement]:

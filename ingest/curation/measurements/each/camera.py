@@ -23,7 +23,7 @@ from ingest.curation.measurements.pictures import (
     THUMB_WIDTH,
     PictureFacts,
 )
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from schemas.measurement import Measurement
 
@@ -31,10 +31,14 @@ MOVES_M_S, TURNS_RAD_S = 0.02, 0.05
 MAX_SHIFT = 16  # cells of the thumbnail: a third of its height
 Cells = npt.NDArray[Any]  # float32
 
-MOVING = Gives(name="camera_moving_share", unit="share", about="steps in which the camera moves")
-SPEED = Gives(name="camera_speed_p95_m_s", unit="m/s", about="95th percentile of its speed")
-TURN = Gives(name="camera_turn_p95_rad_s", unit="rad/s", about="95th percentile of its turn rate")
-ENERGY = Gives(
+MOVING = OutputField(
+    name="camera_moving_share", unit="share", about="steps in which the camera moves"
+)
+SPEED = OutputField(name="camera_speed_p95_m_s", unit="m/s", about="95th percentile of its speed")
+TURN = OutputField(
+    name="camera_turn_p95_rad_s", unit="rad/s", about="95th percentile of its turn rate"
+)
+ENERGY = OutputField(
     name="camera_energy_share",
     unit="share",
     about="picture motion that a shift of the whole picture explains, at least",

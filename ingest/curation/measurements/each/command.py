@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ingest.curation.measurements.arm import Arm, worst
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from schemas.geometry import Array, geodesic_rad, rotmat_from_rot6d_cols
 from schemas.measurement import Measurement
@@ -22,14 +22,22 @@ from schemas.measurement import Measurement
 MAX_LEAD_S = 0.5
 MIN_STEPS = 8  # timesteps below which a lead says nothing
 
-LEAD = Gives(name="action_lag_s", unit="s", about="state after action, where they differ least")
-ERROR_M = Gives(name="tracking_error_m", unit="m", about="mean distance to the action at that lag")
-ERROR_RAD = Gives(name="tracking_error_rad", unit="rad", about="mean angle to the action there")
-ERROR_OPENING = Gives(
+LEAD = OutputField(
+    name="action_lag_s", unit="s", about="state after action, where they differ least"
+)
+ERROR_M = OutputField(
+    name="tracking_error_m", unit="m", about="mean distance to the action at that lag"
+)
+ERROR_RAD = OutputField(
+    name="tracking_error_rad", unit="rad", about="mean angle to the action there"
+)
+ERROR_OPENING = OutputField(
     name="tracking_error_opening", unit="share", about="mean distance of openings, at their own lag"
 )
-COPY = Gives(name="action_is_copy", unit="share", about="moving timesteps: action = state, exactly")
-NEXT = Gives(
+COPY = OutputField(
+    name="action_is_copy", unit="share", about="moving timesteps: action = state, exactly"
+)
+NEXT = OutputField(
     name="action_is_next_state", unit="share", about="moving timesteps: action = next state"
 )
 

@@ -15,20 +15,24 @@ import numpy as np
 
 from ingest.curation.measurements.arm import MIN_PATH_M, Arm, worst
 from ingest.curation.measurements.each.gripper import toggles
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.stationary import DEVIATIONS, error
 from ingest.curation.measurements.view import EpisodeView
 from schemas.measurement import Measurement
 
 END_S, EDGE_S = 2.0, 0.2
 
-STRAIGHT = Gives(
+STRAIGHT = OutputField(
     name="path_efficiency", unit="share", about="straight way over path between toggles"
 )
-START = Gives(name="start_speed_m_s", unit="m/s", about="speed over the first 0.2 s")
-END = Gives(name="end_speed_m_s", unit="m/s", about="speed over the last 0.2 s")
-SPREAD_M = Gives(name="end_spread_m", unit="m", about="deviation of the position in the last 2 s")
-SPREAD_RAD = Gives(name="end_spread_rad", unit="rad", about="deviation of the worst joint then")
+START = OutputField(name="start_speed_m_s", unit="m/s", about="speed over the first 0.2 s")
+END = OutputField(name="end_speed_m_s", unit="m/s", about="speed over the last 0.2 s")
+SPREAD_M = OutputField(
+    name="end_spread_m", unit="m", about="deviation of the position in the last 2 s"
+)
+SPREAD_RAD = OutputField(
+    name="end_spread_rad", unit="rad", about="deviation of the worst joint then"
+)
 
 
 def of(view: EpisodeView) -> Iterator[Measurement]:

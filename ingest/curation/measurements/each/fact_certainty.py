@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.fact import Certainty
 from schemas.measurement import Measurement
 
-UNSETTLED = Gives(
+UNSETTLED = OutputField(
     name="unsettled_action_facts",
     unit="count",
     about="facts about actions that are inferred, unverified or unknown",
 )
-UNKNOWN = Gives(
+UNKNOWN = OutputField(
     name="unknown_action_facts", unit="count", about="facts about actions that nobody knows"
 )
-SHARE = Gives(
+SHARE = OutputField(
     name="settled_fact_share",
     unit="share",
     about="facts that are verified, documented or in public code",

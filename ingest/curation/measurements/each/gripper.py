@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.curation.measurements.arm import Arm, switches
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from ingest.transforms.segment import runs
 from schemas.geometry import Array
@@ -30,13 +30,15 @@ PLACE_M = 0.05  # as wide as what jaws take
 LIFT_M, REGRASP_S = 0.15, 15.0
 EMPTY = 0.05  # of the whole way: thinner than that holds nothing that a try would be for
 
-RATE = Gives(name="gripper_toggles_per_s", unit="1/s", about="of the gripper that toggles most")
-RANGE = Gives(name="gripper_range", unit="share", about="of the gripper that opens widest")
-CHATTER = Gives(
+RATE = OutputField(
+    name="gripper_toggles_per_s", unit="1/s", about="of the gripper that toggles most"
+)
+RANGE = OutputField(name="gripper_range", unit="share", about="of the gripper that opens widest")
+CHATTER = OutputField(
     name="gripper_chatter", unit="1/s", about="over 2 toggles within 1 s", is_interval=True
 )
-REGRASPS = Gives(name="regrasps", unit="count", about="closed, opened, closed in one place")
-REGRASP = Gives(
+REGRASPS = OutputField(name="regrasps", unit="count", about="closed, opened, closed in one place")
+REGRASP = OutputField(
     name="regrasp", unit="s", about="from the first closing to the second", is_interval=True
 )
 

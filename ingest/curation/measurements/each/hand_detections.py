@@ -13,25 +13,29 @@ import numpy as np
 
 from ingest.curation.measurements.hoi.evidence import seen_mask
 from ingest.curation.measurements.hoi.hand_observer import SeenHands
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.models.hand_detector import HAND_LANDMARKER
 from ingest.transforms.segment import runs
 from schemas.measurement import Measurement
 
-HAND_SHARE = Gives(
+HAND_SHARE = OutputField(
     name="hoi_hand_share", unit="share", about="analysed pictures with a hand, best camera"
 )
-HAND_RUN = Gives(name="hoi_hand_run_max_s", unit="s", about="longest track of a hand, any camera")
-HAND_SEEN = Gives(
+HAND_RUN = OutputField(
+    name="hoi_hand_run_max_s", unit="s", about="longest track of a hand, any camera"
+)
+HAND_SEEN = OutputField(
     name="hoi_hand_seen", unit="count", about="a hand is seen; mean number", is_interval=True
 )
-HAND_MOTION = Gives(
+HAND_MOTION = OutputField(
     name="hoi_hand_motion_px_s",
     unit="px/s",
     about="median motion of a hand less the camera's, picture 160 px wide, best camera",
 )
-MODEL = Gives(name="hoi_detector", unit="sha256/48", about="first 48 bits of the detector's sha256")
+MODEL = OutputField(
+    name="hoi_detector", unit="sha256/48", about="first 48 bits of the detector's sha256"
+)
 
 
 def of(view: EpisodeView) -> Iterator[Measurement]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.segment import runs
 from schemas.episode import SIDES
@@ -23,15 +23,17 @@ from schemas.measurement import Measurement
 THUMB_TIP, FINGER_TIPS = 4, (8, 12, 16, 20)
 CLOSING, CLOSING_S = 0.15, 0.5
 
-BOTH = Gives(name="both_hands_share", unit="share", about="timesteps with two valid hands")
-PRESENT = Gives(name="hand_present_share", unit="share", about="timesteps with a hand tracked")
-RUN = Gives(name="hand_run_max_s", unit="s", about="longest stretch with a valid hand")
-RANGE = Gives(
+BOTH = OutputField(name="both_hands_share", unit="share", about="timesteps with two valid hands")
+PRESENT = OutputField(
+    name="hand_present_share", unit="share", about="timesteps with a hand tracked"
+)
+RUN = OutputField(name="hand_run_max_s", unit="s", about="longest stretch with a valid hand")
+RANGE = OutputField(
     name="hand_aperture_range", unit="ratio", about="95th less 5th percentile, busier hand"
 )
-LOW = Gives(name="hand_aperture_p10", unit="ratio", about="10th percentile, more closed hand")
-CLOSINGS = Gives(name="hand_closings_per_min", unit="1/min", about="of both hands")
-CLOSING_RUN = Gives(
+LOW = OutputField(name="hand_aperture_p10", unit="ratio", about="10th percentile, more closed hand")
+CLOSINGS = OutputField(name="hand_closings_per_min", unit="1/min", about="of both hands")
+CLOSING_RUN = OutputField(
     name="hand_closing", unit="ratio", about="how far the fingers close", is_interval=True
 )
 

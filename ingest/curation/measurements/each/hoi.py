@@ -16,26 +16,26 @@ import numpy as np
 from ingest.curation.measurements.each import hands as aperture
 from ingest.curation.measurements.each.hand_detections import seen_anywhere
 from ingest.curation.measurements.each.video import BLACK_LUMA, FLAT_LUMA
-from ingest.curation.measurements.hoi.decide import VERSION, State, decide
+from ingest.curation.measurements.hoi.decide import VERSION, InteractionState, decide
 from ingest.curation.measurements.hoi.evidence import Evidence, edges_of, says_of
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.models.hand_detector import HAND_LANDMARKER
 from schemas.episode import SIDES
 from schemas.measurement import Measurement
 
 SHARES = {
-    state: Gives(name=f"hoi_{state}_share", unit="share", about=f"timesteps judged {state}")
-    for state in State
+    state: OutputField(name=f"hoi_{state}_share", unit="share", about=f"timesteps judged {state}")
+    for state in InteractionState
 }
 SPANS = {
-    state: Gives(
+    state: OutputField(
         name=f"hoi_{state}",
         unit="code",
         about=f"judged {state}; value: the reason's number (hoi/decide.py)",
         is_interval=True,
     )
-    for state in State
+    for state in InteractionState
 }
 
 
@@ -45,7 +45,7 @@ def of(view: EpisodeView) -> Iterator[Measurement]:
         return
     evidence = evidence_of(view)
     verdicts = decide(evidence, edges_of(view.segments, evidence.blank))
-    for state in State:
+    for state in InteractionState:
         judged = sum(v.end - v.start for v in verdicts if v.state is state)
         yield SHARES[state].says(judged / view.length, view.length)
     for verdict in verdicts:

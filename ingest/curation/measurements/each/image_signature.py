@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ingest.curation.measurements.pictures import THUMB_HEIGHT, THUMB_WIDTH, Luma, PictureFacts
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.geometry import Array
 from schemas.measurement import Measurement
@@ -29,7 +29,7 @@ STILL_SHARE = 0.02  # of all change, at either end
 SHORTEST_TIMESTEPS = 4.0
 STEP_LUMA = 1 / 32  # rounded to: finer than any codec keeps, and parts on disk are a third as large
 
-CHANGE = Gives(
+CHANGE = OutputField(
     name="look_change_luma",
     unit="luma",
     about="how much the picture of the liveliest camera changes, RMS over coarse cosine coefficients",

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.fact import Certainty
 from schemas.measurement import Measurement
 
-SUCCESS = Gives(name="success", unit="bool", about="1 or 0 as the source says; nothing: unknown")
-SETTLED = Gives(
+SUCCESS = OutputField(
+    name="success", unit="bool", about="1 or 0 as the source says; nothing: unknown"
+)
+SETTLED = OutputField(
     name="success_settled",
     unit="bool",
     about="0 when the rule behind it is only inferred, or two sources of it disagree",
 )
-CONFLICT = Gives(
+CONFLICT = OutputField(
     name="success_conflict", unit="bool", about="two sources of one episode's success disagree"
 )
-RATING = Gives(name="rating", unit="grade", about="the source's own grade, on the source's scale")
-RECOVERY = Gives(
+RATING = OutputField(
+    name="rating", unit="grade", about="the source's own grade, on the source's scale"
+)
+RECOVERY = OutputField(
     name="recovery_marked", unit="bool", about="the source marks a failed try and its recovery"
 )
 

@@ -19,23 +19,25 @@ from ingest.curation.measurements.english import (
     verb_of,
     words_of,
 )
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.measurement import Measurement
 
-PRESENT = Gives(
+PRESENT = OutputField(
     name="language_share", unit="share", about="timesteps with a text that is no placeholder"
 )
-TEXTS = Gives(
+TEXTS = OutputField(
     name="language_texts", unit="count", about="different texts, of the whole and of its parts"
 )
-WORDS = Gives(name="language_words", unit="count", about="words of a text")
-CONTENT = Gives(name="language_content_share", unit="share", about="content words among them")
-VERB = Gives(name="language_verb_share", unit="share", about="English texts that name an action")
-OBJECT = Gives(
+WORDS = OutputField(name="language_words", unit="count", about="words of a text")
+CONTENT = OutputField(name="language_content_share", unit="share", about="content words among them")
+VERB = OutputField(
+    name="language_verb_share", unit="share", about="English texts that name an action"
+)
+OBJECT = OutputField(
     name="language_object_share", unit="share", about="English texts that name what it is done to"
 )
-ENGLISH = Gives(name="language_english_share", unit="share", about="texts that are English")
+ENGLISH = OutputField(name="language_english_share", unit="share", about="texts that are English")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.measurement import Measurement
 
-DURATION = Gives(name="duration_s", unit="s", about="timesteps over the rate")
+DURATION = OutputField(name="duration_s", unit="s", about="timesteps over the rate")
 
 
 def of(view: EpisodeView) -> Iterator[Measurement]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ingest.curation.measurements.arm import Arm, worst
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.segment import runs
 from schemas.geometry import Array, rotvec_from_rotmat
@@ -29,13 +29,19 @@ JUMP_Z = 8.0
 MIN_SCALE_M, MIN_SCALE_RAD = 0.003, 0.03
 _UNKNOWN = np.full((1, 3), np.nan)
 
-TURN = Gives(name="turn_rate_max_rad_s", unit="rad/s", about="fastest turn of any end-effector")
-ACC = Gives(name="acc_max_m_s2", unit="m/s^2", about="largest acceleration of any end-effector")
-JOINT = Gives(name="joint_speed_max_rad_s", unit="rad/s", about="fastest step of any joint")
-FAST = Gives(name="over_limit_share", unit="share", about="share of steps over 3 m/s or 20 rad/s")
-TOP_Z = Gives(name="jump_z_max", unit="ratio", about="largest mean |z| of a step")
-COUNT = Gives(name="jumps", unit="count", about="steps with a mean |z| over 8")
-JUMP = Gives(
+TURN = OutputField(
+    name="turn_rate_max_rad_s", unit="rad/s", about="fastest turn of any end-effector"
+)
+ACC = OutputField(
+    name="acc_max_m_s2", unit="m/s^2", about="largest acceleration of any end-effector"
+)
+JOINT = OutputField(name="joint_speed_max_rad_s", unit="rad/s", about="fastest step of any joint")
+FAST = OutputField(
+    name="over_limit_share", unit="share", about="share of steps over 3 m/s or 20 rad/s"
+)
+TOP_Z = OutputField(name="jump_z_max", unit="ratio", about="largest mean |z| of a step")
+COUNT = OutputField(name="jumps", unit="count", about="steps with a mean |z| over 8")
+JUMP = OutputField(
     name="jump_z", unit="ratio", about="a jump: timesteps before and after", is_interval=True
 )
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from ingest.curation.measurements.arm import IDLE_RAD_S
-from ingest.curation.measurements.registry import Gives, Measure
-from ingest.curation.measurements.stationary import stays, still
+from ingest.curation.measurements.registry import Measure, OutputField
+from ingest.curation.measurements.stationary import is_stationary, stays_stationary
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.segment import runs
 from schemas.measurement import Measurement
@@ -30,25 +30,27 @@ NATURAL_S, BEYOND_S = (
 )  # signals, section 3: the longest natural inner run; ours: together 1.5 s
 MIN_STOPS = 3  # fewer tell no usual one
 
-IDLE = Gives(name="idle_share", unit="share", about="share of steps in which no arm moves")
-BETWEEN = Gives(
+IDLE = OutputField(name="idle_share", unit="share", about="share of steps in which no arm moves")
+BETWEEN = OutputField(
     name="idle_between_share", unit="share", about="the same, without stops of 1.5 s and more"
 )
-HEAD = Gives(name="idle_head_s", unit="s", about="before the first movement")
-TAIL = Gives(name="idle_tail_s", unit="s", about="after the last movement")
-PAUSE = Gives(name="pause_s", unit="s", about="a pause inside the episode", is_interval=True)
-REST = Gives(name="rest_s", unit="s", about="a rest at either end of the episode", is_interval=True)
-DEAD = Gives(
+HEAD = OutputField(name="idle_head_s", unit="s", about="before the first movement")
+TAIL = OutputField(name="idle_tail_s", unit="s", about="after the last movement")
+PAUSE = OutputField(name="pause_s", unit="s", about="a pause inside the episode", is_interval=True)
+REST = OutputField(
+    name="rest_s", unit="s", about="a rest at either end of the episode", is_interval=True
+)
+DEAD = OutputField(
     name="pause_dead_s",
     unit="s",
     about="a pause that is 0.8 s longer than the usual one of its episode",
     is_interval=True,
 )
-DEAD_END = Gives(
+DEAD_END = OutputField(
     name="rest_dead_s", unit="s", about="a rest at an end that is so", is_interval=True
 )
-PATH = Gives(name="path_length_m", unit="m", about="way of all end-effectors together")
-SPEED = Gives(name="speed_max_m_s", unit="m/s", about="fastest step of any end-effector")
+PATH = OutputField(name="path_length_m", unit="m", about="way of all end-effectors together")
+SPEED = OutputField(name="speed_max_m_s", unit="m/s", about="fastest step of any end-effector")
 
 
 def of(view: EpisodeView) -> Iterator[Measurement]:
@@ -67,7 +69,7 @@ def _rest(view: EpisodeView) -> tuple[Mask, Mask, Mask] | None:
     """[K - 1] whether nothing moves, whether that is part of a stop, and where it is known; None when there is no step."""
     if view.arms:
         idle = np.logical_and.reduce([arm.is_idle for arm in view.arms])
-        stop = np.logical_and.reduce([still(arm) for arm in view.arms])
+        stop = np.logical_and.reduce([is_stationary(arm) for arm in view.arms])
         return idle, stop, np.logical_and.reduce([arm.known for arm in view.arms])
     joints = view.columns.get("observation.joint_position_rad")
     if joints is None or len(joints) < 2:
@@ -107,7 +109,7 @@ def _usual_s(view: EpisodeView) -> float:
     """How long this demonstrator's arms usually stay where they have arrived, whatever the jaws do there."""
     if not view.arms:
         return NATURAL_S
-    stops = runs(np.logical_and.reduce([stays(arm) & arm.known for arm in view.arms]))
+    stops = runs(np.logical_and.reduce([stays_stationary(arm) & arm.known for arm in view.arms]))
     last = max(arm.known.size for arm in view.arms)
     seconds = np.array([(e - s) / view.rate_hz for s, e in stops if s > 0 and e < last])
     seconds = seconds[seconds >= MIN_PAUSE_S]

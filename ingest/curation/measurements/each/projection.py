@@ -14,19 +14,21 @@ from typing import Any
 import numpy as np
 
 from ingest.curation.measurements.camera_track import camera_track
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from schemas.camera_model import Lens, project
 from schemas.geometry import Array
 from schemas.measurement import Measurement
 
-SHARE = Gives(
+SHARE = OutputField(
     name="eef_in_image_share",
     unit="share",
     about="valid hands that fall inside the picture, best camera",
 )
 SIDE = {
-    side: Gives(name=f"eef_in_image_share.{side}", unit="share", about=f"the same, {side} hand")
+    side: OutputField(
+        name=f"eef_in_image_share.{side}", unit="share", about=f"the same, {side} hand"
+    )
     for side in ("left", "right")
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.segment import runs
 from schemas.geometry import Array
@@ -20,13 +20,15 @@ from schemas.measurement import Measurement
 
 WINDOW_S = 1.0
 
-STATE = Gives(
+STATE = OutputField(
     name="repeated_state_share", unit="share", about="timesteps that repeat earlier states"
 )
-ACTION = Gives(
+ACTION = OutputField(
     name="repeated_action_share", unit="share", about="timesteps that repeat earlier actions"
 )
-REPEAT = Gives(name="repeat_s", unit="s", about="states or actions seen before", is_interval=True)
+REPEAT = OutputField(
+    name="repeat_s", unit="s", about="states or actions seen before", is_interval=True
+)
 
 
 def of(view: EpisodeView) -> Iterator[Measurement]:

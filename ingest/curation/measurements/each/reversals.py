@@ -11,11 +11,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from ingest.curation.measurements.arm import IDLE_M_S, Arm, switches, worst
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.measurement import Measurement
 
-RATE = Gives(name="reversals_per_s", unit="1/s", about="turning back along the principal axis")
+RATE = OutputField(
+    name="reversals_per_s", unit="1/s", about="turning back along the principal axis"
+)
 
 
 def of(view: EpisodeView) -> Iterator[Measurement]:

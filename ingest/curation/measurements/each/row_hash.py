@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.geometry import Array
 from schemas.measurement import Measurement
@@ -20,7 +20,7 @@ from schemas.measurement import Measurement
 COLUMNS = ("action", "action.raw", "observation.state")
 MIN_DISTINCT = 10
 
-DISTINCT = Gives(
+DISTINCT = OutputField(
     name="distinct_rows", unit="count", about="timesteps whose state and action occur nowhere else"
 )
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ingest.curation.measurements.arm import MIN_PATH_M, Arm, worst
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from schemas.geometry import Array
 from schemas.measurement import Measurement
@@ -25,12 +25,14 @@ CUT_OFF_HZ, AMPLITUDE, PADDING = 5.0, 0.05, 4
 WINDOW_S, HOP_S = 4.0, 2.0
 MIN_RUN_S = 1.5  # a stretch shorter than a window is one window, if it is at least this long
 
-SPARC = Gives(name="sparc", unit="ratio", about="spectral arc length of the speed, worst arm")
-SPARC_4S = Gives(name="sparc_4s", unit="ratio", about="median of it over windows of 4 s")
-LDLJ_4S = Gives(
+SPARC = OutputField(name="sparc", unit="ratio", about="spectral arc length of the speed, worst arm")
+SPARC_4S = OutputField(name="sparc_4s", unit="ratio", about="median of it over windows of 4 s")
+LDLJ_4S = OutputField(
     name="ldlj_4s", unit="ratio", about="log dimensionless jerk, median over windows of 4 s"
 )
-ACC = Gives(name="acc_rms_m_s2", unit="m/s^2", about="root mean square acceleration, worst arm")
+ACC = OutputField(
+    name="acc_rms_m_s2", unit="m/s^2", about="root mean square acceleration, worst arm"
+)
 
 
 def of(view: EpisodeView) -> Iterator[Measurement]:

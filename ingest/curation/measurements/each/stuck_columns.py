@@ -15,7 +15,7 @@ import numpy as np
 from ingest.curation.measurements.arm import Arm
 from ingest.curation.measurements.each.command import pairs_of
 from ingest.curation.measurements.each.validity import whole_valid
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.segment import runs
 from schemas.geometry import Array
@@ -27,17 +27,19 @@ STUCK_PATH_M = 0.02  # way of what moves on, meanwhile
 FEW_VALUES = 3
 _BESIDE = ("observation.joint_position_rad", "observation.source_state")
 
-CONSTANTS = Gives(
+CONSTANTS = OutputField(
     name="constant_columns", unit="count", about="elements of state and joints, range < 1e-3"
 )
-STUCK_SHARE = Gives(name="stuck_share", unit="share", about="timesteps in a stretch of stuck_s")
-STUCK = Gives(
+STUCK_SHARE = OutputField(
+    name="stuck_share", unit="share", about="timesteps in a stretch of stuck_s"
+)
+STUCK = OutputField(
     name="stuck_s", unit="s", about="a column stuck while its arm moves", is_interval=True
 )
-CLIPPED = Gives(
+CLIPPED = OutputField(
     name="command_clipped_share", unit="share", about="of the raw command's worst element"
 )
-RAW_COPY = Gives(
+RAW_COPY = OutputField(
     name="raw_is_copy",
     unit="share",
     about="moving timesteps at which an element of the raw command equals one of the source's state, median element",

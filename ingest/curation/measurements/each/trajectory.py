@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ingest.curation.measurements.arm import Arm
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.geometry import Array
 from schemas.measurement import Measurement
 
 POINTS, WIDTH = 32, 4
 
-EXTENT = Gives(
+EXTENT = OutputField(
     name="trajectory_extent_m", unit="m", about="farthest an arm gets from where it starts"
 )
 

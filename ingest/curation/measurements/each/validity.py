@@ -10,21 +10,25 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.hand_validity import BITS
 from ingest.transforms.segment import runs
 from schemas.episode import SIDES
 from schemas.measurement import Measurement
 
-STATE = Gives(name="state_valid_share", unit="share", about="timesteps whose whole state is valid")
-ACTION = Gives(
+STATE = OutputField(
+    name="state_valid_share", unit="share", about="timesteps whose whole state is valid"
+)
+ACTION = OutputField(
     name="action_valid_share", unit="share", about="timesteps whose whole action is valid"
 )
-GAP = Gives(name="gap_max_s", unit="s", about="longest stretch without a whole valid state")
-HAND = Gives(name="hand_valid_share", unit="share", about="timesteps with at least one valid hand")
-HAND_WORST = Gives(name="hand_valid_share_worst", unit="share", about="of the worse hand")
-BIT = Gives(
+GAP = OutputField(name="gap_max_s", unit="s", about="longest stretch without a whole valid state")
+HAND = OutputField(
+    name="hand_valid_share", unit="share", about="timesteps with at least one valid hand"
+)
+HAND_WORST = OutputField(name="hand_valid_share_worst", unit="share", about="of the worse hand")
+BIT = OutputField(
     name="hand_worst_bit_share",
     unit="share",
     about="of the test that fails most, where the hand is present; the worse hand",

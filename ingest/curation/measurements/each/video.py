@@ -18,7 +18,7 @@ import numpy as np
 
 from ingest.curation.measurements.each.frozen import Frozen, frozen_runs
 from ingest.curation.measurements.pictures import PictureFacts
-from ingest.curation.measurements.registry import Gives, Measure
+from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.segment import runs
 from schemas.measurement import Measurement
@@ -31,8 +31,8 @@ CUT_RATIO, CUT_LUMA, CUT_CORRELATION = 3.0, 15.0, 0.5
 SOURCE_LUMA = "largest difference of the source's pictures in a frozen run; 0 bit-equal"
 
 
-def _gives(name: str, about: str, unit: str = "share", *, interval: bool = False) -> Gives:
-    return Gives(name=name, unit=unit, about=about, is_interval=interval)
+def _gives(name: str, about: str, unit: str = "share", *, interval: bool = False) -> OutputField:
+    return OutputField(name=name, unit=unit, about=about, is_interval=interval)
 
 
 GIVES = {

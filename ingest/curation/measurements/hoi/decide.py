@@ -19,14 +19,14 @@ from enum import IntEnum, StrEnum
 import numpy as np
 
 from ingest.curation.measurements.hoi.evidence import Evidence, Ints, Mask
-from ingest.curation.measurements.hoi.labels import Says
+from ingest.curation.measurements.hoi.labels import TextEvidence
 from ingest.transforms.segment import runs
 from schemas.geometry import Array
 
 VERSION = 1  # raise it when any verdict would change
 
 
-class State(StrEnum):
+class InteractionState(StrEnum):
     INTERACTION = "interaction"
     NO_INTERACTION = "no_interaction"
     UNCERTAIN = "uncertain"
@@ -53,14 +53,18 @@ class Reason(IntEnum):
     HAND_FREE_GAP = 40
 
     @property
-    def state(self) -> State:
+    def state(self) -> InteractionState:
         if self < Reason.LABEL_AND_HAND:
-            return State.NO_INTERACTION
-        return State.INTERACTION if self < Reason.LABEL_BUT_NO_HAND else State.UNCERTAIN
+            return InteractionState.NO_INTERACTION
+        return (
+            InteractionState.INTERACTION
+            if self < Reason.LABEL_BUT_NO_HAND
+            else InteractionState.UNCERTAIN
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class InteractionLimits:
     """Thresholds; all but the last from hoi_filter.md §5."""
 
     min_run_s: float = 0.5
@@ -76,7 +80,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class InteractionVerdict:
     """Of timesteps [start, end). `hand_share` is None when nobody looked for hands."""
 
     start: int
@@ -85,20 +89,20 @@ class Verdict:
     hand_share: float | None
 
     @property
-    def state(self) -> State:
+    def state(self) -> InteractionState:
         return self.reason.state
 
 
 def decide(
-    evidence: Evidence, edges: Iterable[int] = (), limits: Limits | None = None
-) -> list[Verdict]:
+    evidence: Evidence, edges: Iterable[int] = (), limits: InteractionLimits | None = None
+) -> list[InteractionVerdict]:
     """One verdict for each window, in order; the windows cover the episode."""
-    limits = limits or Limits()
+    limits = limits or InteractionLimits()
     at = windows(edges, len(evidence), limits.min_run_s * evidence.rate_hz)
     reasons, shares = _reasons(evidence, at, limits)
-    found: list[Verdict] = []
+    found: list[InteractionVerdict] = []
     for start, end, reason, share in zip(at[:-1], at[1:], reasons, shares, strict=True):
-        whole = Verdict(
+        whole = InteractionVerdict(
             start=int(start),
             end=int(end),
             reason=Reason(int(reason)),
@@ -117,15 +121,15 @@ def windows(edges: Iterable[int], length: int, shortest: float) -> Ints:
     return np.array([*cuts, length], dtype=np.int64)
 
 
-def _reasons(e: Evidence, at: Ints, limits: Limits) -> tuple[Ints, Array]:
+def _reasons(e: Evidence, at: Ints, limits: InteractionLimits) -> tuple[Ints, Array]:
     """[N] the first rule that holds for each window, and the share of it with a hand (NaN: nobody looked)."""
     is_looked_at = e.hand is not None
     hand = _share(e.hand, at, unknown=np.nan)
     blank = _share(e.blank, at, unknown=0.0)
     moving = _share(e.moving, at, unknown=1.0)
-    said = {kind: _share(e.says == kind, at, unknown=0.0) for kind in Says}
-    handling = said[Says.HANDLING] > 0.5
-    without = said[Says.NO_HANDS] > 0.5
+    said = {kind: _share(e.says == kind, at, unknown=0.0) for kind in TextEvidence}
+    handling = said[TextEvidence.HANDLING] > 0.5
+    without = said[TextEvidence.NO_HANDS] > 0.5
     has_run = _longest(e.hand, at) >= limits.min_run_s * e.rate_hz
     has_hand = has_run & (hand >= limits.min_hand_share)  # NaN compares false
     no_hand = hand < limits.no_hand_share
@@ -133,7 +137,7 @@ def _reasons(e: Evidence, at: Ints, limits: Limits) -> tuple[Ints, Array]:
     rules: list[tuple[Mask | bool, Reason]] = [
         (is_short, Reason.TOO_SHORT),
         (blank >= limits.blank_share, Reason.BLANK),
-        (said[Says.CAMERA_ONLY] > 0.5, Reason.CAMERA_LABEL),
+        (said[TextEvidence.CAMERA_ONLY] > 0.5, Reason.CAMERA_LABEL),
         (without & no_hand, Reason.LABEL_WITHOUT_HANDS),
         (without & is_looked_at, Reason.LABELS_DISAGREE),
         ((handling | without) & (not is_looked_at), Reason.LABEL_NOT_LOOKED_AT),
@@ -167,10 +171,12 @@ def _longest(mask: Mask | None, at: Ints) -> Ints:
     return np.asarray(np.maximum(inside.max(axis=0), 0))
 
 
-def _trimmed(whole: Verdict, e: Evidence, limits: Limits) -> Iterator[Verdict]:
+def _trimmed(
+    whole: InteractionVerdict, e: Evidence, limits: InteractionLimits
+) -> Iterator[InteractionVerdict]:
     """An interaction less its long stretches without a hand, which become uncertain: absence by itself rejects nothing."""
     hand = e.hand
-    if whole.state is not State.INTERACTION or hand is None:
+    if whole.state is not InteractionState.INTERACTION or hand is None:
         yield whole
         return
     cursor = whole.start
@@ -184,7 +190,7 @@ def _trimmed(whole: Verdict, e: Evidence, limits: Limits) -> Iterator[Verdict]:
 
 
 def _hand_free(
-    whole: Verdict, hand: Mask, rate_hz: float, limits: Limits
+    whole: InteractionVerdict, hand: Mask, rate_hz: float, limits: InteractionLimits
 ) -> Iterator[tuple[int, int, Reason]]:
     """Stretches to set apart, a margin kept beside each hand."""
     margin = round(limits.margin_s * rate_hz)
@@ -198,6 +204,8 @@ def _hand_free(
         yield low, whole.start + end - (0 if last else margin), reason
 
 
-def _part(whole: Verdict, hand: Mask, start: int, end: int, reason: Reason) -> Verdict:
+def _part(
+    whole: InteractionVerdict, hand: Mask, start: int, end: int, reason: Reason
+) -> InteractionVerdict:
     share = float(hand[start:end].mean())
-    return Verdict(start=start, end=end, reason=reason, hand_share=share)
+    return InteractionVerdict(start=start, end=end, reason=reason, hand_share=share)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.curation.measurements.hoi.hand_observer import STEP, SeenHands
-from ingest.curation.measurements.hoi.labels import Says, what_it_says
+from ingest.curation.measurements.hoi.labels import TextEvidence, text_evidence
 from ingest.transforms.segment import runs
 
 Mask = npt.NDArray[np.bool_]
@@ -80,15 +80,15 @@ def says_of(segments: Sequence[Mapping[str, Any]], length: int) -> Ints:
     Where two of a kind overlap the one that starts later holds, as in `task_of_timesteps`; and handling outweighs
     the rest, because a hand does what one of two narrators says it does.
     """
-    out = np.full(length, int(Says.NOTHING), dtype=np.int64)
+    out = np.full(length, int(TextEvidence.NOTHING), dtype=np.int64)
     for kind in ("task", "subtask"):
         rows = sorted((r for r in segments if r["kind"] == kind), key=lambda r: int(r["start"]))
-        told = np.full(length, int(Says.NOTHING), dtype=np.int64)
+        told = np.full(length, int(TextEvidence.NOTHING), dtype=np.int64)
         for row in rows:
-            said = what_it_says(row["text"] or "")
+            said = text_evidence(row["text"] or "")
             part = told[row["start"] : row["end"]]
-            part[part != Says.HANDLING] = int(said)
-        out = np.where(told != Says.NOTHING, told, out)
+            part[part != TextEvidence.HANDLING] = int(said)
+        out = np.where(told != TextEvidence.NOTHING, told, out)
     return out
 
 

@@ -39,7 +39,7 @@ class SeenHands:
     flow_px_s: Array
 
 
-class HandWatch:
+class HandObserver:
     """The looker at one video. Memory: one small picture, and four numbers for every analysed one."""
 
     def __init__(self, detector: HandDetector, rate_hz: float) -> None:

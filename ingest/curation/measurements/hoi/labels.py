@@ -18,7 +18,7 @@ from functools import lru_cache
 from ingest.curation.measurements.english import VERBS, base_of, is_placeholder, words_of
 
 
-class Says(IntEnum):
+class TextEvidence(IntEnum):
     """What a text says."""
 
     NOTHING = 0
@@ -74,22 +74,22 @@ _CAMERA = re.compile(
 
 
 @lru_cache(maxsize=65536)
-def what_it_says(text: str) -> Says:
+def text_evidence(text: str) -> TextEvidence:
     """What one text says; a placeholder says nothing."""
     if is_placeholder(text):
-        return Says.NOTHING
+        return TextEvidence.NOTHING
     if _CAMERA.search(text):
-        return Says.CAMERA_ONLY
+        return TextEvidence.CAMERA_ONLY
     words = words_of(text)
     while words and words[0] in WHO:
         words = words[1:]
     handles = [i for i in range(len(words)) if _handles(words, i)]
     if not _begins_without_hands(words):
-        return Says.HANDLING if handles else Says.NOTHING
+        return TextEvidence.HANDLING if handles else TextEvidence.NOTHING
     if not handles:
-        return Says.NO_HANDS
+        return TextEvidence.NO_HANDS
     is_second = any(word in CONNECTORS for word in words[: handles[-1]])
-    return Says.HANDLING if is_second else Says.NOTHING
+    return TextEvidence.HANDLING if is_second else TextEvidence.NOTHING
 
 
 def _handles(words: list[str], at: int) -> bool:
