@@ -24,15 +24,15 @@ MODULES: tuple[str, ...] = (
     "reversals",
     "gripper",
     "command",
-    "columns",
+    "stuck_columns",
     "validity",
     "length",
     "endpoints",
-    "swap",
+    "arm_swap",
     "replay",
     "trajectory",
-    "rows",
-    "look",
+    "row_hash",
+    "image_signature",
     "video",
     "alignment",
     "camera",
@@ -40,7 +40,7 @@ MODULES: tuple[str, ...] = (
     "language",
     "label",
     "hands",
-    "facts",
+    "fact_certainty",
     "hand_detections",
     "hoi",
 )
@@ -108,7 +108,7 @@ class Measure:
 @cache
 def measures() -> dict[str, Measure]:
     """All measures by name."""
-    found = [import_module(f"ingest.curation.measure.{m}").MEASURE for m in MODULES]
+    found = [import_module(f"ingest.curation.measurements.each.{m}").MEASURE for m in MODULES]
     return {measure.name: measure for measure in found}
 
 
