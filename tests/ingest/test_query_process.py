@@ -115,7 +115,7 @@ def test_a_process_that_the_kernel_kills_lacked_memory(
 CHANGED = """
 import os, signal, sys
 sys.path[:] = sys.argv[1:]
-from ingest import query_child
+from ingest.catalog import query_child
 CATALOG = query_child.Catalog
 {change}
 query_child.main()

@@ -185,7 +185,7 @@ def test_the_next_file_is_encoded_while_one_is_written(
 
     monkeypatch.setattr(tiny, "encode", watched)
     body = lambda piece, disk: next(pictures())  # noqa: E731
-    monkeypatch.setattr("ingest.latents.backends.decode_piece", body)
+    monkeypatch.setattr("ingest.latents.backends.decode_chunk", body)
     local = LocalBackend(LatentMaker(encoder=tiny, monotonic_s=float, disk=disk), InlineExecutor())
     files = [file_in(tmp_path, length=12, episode_index=index) for index in range(3)]
     found = list(local.make(iter(files)))
@@ -208,7 +208,7 @@ def test_a_file_that_is_whole_is_told_before_what_stops_the_next(
 
     monkeypatch.setattr(tiny, "encode", stopped)
     monkeypatch.setattr(
-        "ingest.latents.backends.decode_piece", lambda piece, disk: next(pictures())
+        "ingest.latents.backends.decode_chunk", lambda piece, disk: next(pictures())
     )
     local = LocalBackend(LatentMaker(encoder=tiny, monotonic_s=float), InlineExecutor())
     found = local.make(file_in(tmp_path, length=12, episode_index=k) for k in range(3))

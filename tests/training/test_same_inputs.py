@@ -57,7 +57,7 @@ def test_ranks_that_are_told_by_different_models_are_refused(
         said.append(mine)
         return said
 
-    monkeypatch.setattr("training.run.compatibility.texts_of_all", gathered)
+    monkeypatch.setattr("training.run.compatibility.all_gather_str", gathered)
     for rank in (0, 1):
         check_same_text("text_x-0", Ranks(rank=rank, world_size=3))
     with pytest.raises(ConfigError, match="told their text by text_x-0, text_x-0, text_x-1; give"):
