@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.json_text import JsonLimits
+
 CODEBASE_VERSION = "v2.1"
 CHUNK_SIZE = 1000
-MOST_INFO_BYTES = 1 << 24  # of `meta/info.json`
+INFO_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=1 << 18)  # of `meta/info.json`
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 VIDEO_PATH = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 

@@ -30,9 +30,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from schemas.catalog import MOST_FRAMES
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid, reason
-from schemas.json_text import MAX_BYTES, parse_json
+from schemas.json_text import JsonLimits, read_json
 from schemas.parquet_file import read_table
-from schemas.regular_file import read_regular
 from schemas.table_digest import columns_sha256
 from schemas.within import within
 
@@ -42,6 +41,10 @@ ROWS_FILE, FACTS_FILE = "manifest.parquet", "manifest.json"
 ERASED_FILE = "erased.json"  # beside the manifests: places whose episode was forgotten since (`eicorpus forget`)
 PAGE_DIGEST = "page_sha256"  # key of `manifest.json`: the digest of all others
 REDACTION_FILE = "redaction.json"  # beside the rows: which of them an erasure took out
+# Normalisation of hundreds of embodiments, thousands of groups, whole policies and mixtures.
+FACTS_LIMITS = JsonLimits(max_bytes=32 << 20, max_elements=1 << 20)
+# `erased.json` and `redaction.json`: a million places of four elements and 100 bytes.
+ERASED_LIMITS = JsonLimits(max_bytes=128 << 20, max_elements=1 << 22)
 
 LATENT = pa.struct(
     [
@@ -293,7 +296,7 @@ def _without_erased(rows: pa.Table, manifests: Path) -> pa.Table:
     if not path.is_file():
         return rows
     try:
-        listed = parse_json(read_regular(path, max_bytes=MAX_BYTES))["erased"]
+        listed = read_json(path, limits=ERASED_LIMITS)["erased"]
         places = {(str(place["dataset_path"]), int(place["episode_index"])) for place in listed}
     except (SourceError, ValueError, KeyError, TypeError) as error:
         message = f"damaged ({error!r}); remove it and run `eicorpus gc`, which writes it anew"
@@ -341,7 +344,7 @@ def read_page(folder: Path) -> tuple[ManifestFacts, str]:
         found = f"no {FACTS_FILE}; expected a folder made by `eicorpus manifest build`"
         raise ConfigError(found, where=str(folder))
     try:
-        raw = parse_json(read_regular(path, max_bytes=MAX_BYTES))
+        raw = read_json(path, limits=FACTS_LIMITS)
         version = int(raw["manifest_version"])
     except (SourceError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"damaged ({error!r}); build it again", where=str(path)) from error
@@ -381,7 +384,7 @@ def load_redaction(folder: Path) -> Redaction:
     if not path.is_file():
         return Redaction()
     try:
-        return Redaction.model_validate(parse_json(read_regular(path, max_bytes=MAX_BYTES)))
+        return Redaction.model_validate(read_json(path, limits=ERASED_LIMITS))
     except (SourceError, ValueError) as error:
         message = f"damaged ({reason(error, Redaction)}); restore it, or build the manifest again"
         raise ConfigError(message, where=str(path)) from error

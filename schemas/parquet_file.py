@@ -49,6 +49,9 @@ def reading(where: Path | str, remedy: str = REMEDY) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in HICCUPS:
             raise
         raise damage(error, where, remedy) from error
+    except MemoryError as error:
+        error.add_note(f"reading {where}")
+        raise
 
 
 def damage(error: BaseException, where: Path | str, remedy: str = REMEDY) -> DamagedParquet:

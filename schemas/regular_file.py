@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,14 +77,58 @@ def read_regular(
     """
     where = where or path.name
     with open_regular(path, where=where, missing=missing) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > max_bytes:
-            found = f"{size} bytes; expected at most {max_bytes}"
-            raise SourceError(Code.TOO_LARGE, found, where=where)
+        size = _bounded_size(file, max_bytes, where)
         try:
-            return file.read(max_bytes)
+            return file.read(size)
+        except MemoryError as error:
+            error.add_note(f"reading {path}")
+            raise
         except OSError as error:
             raise TransientError(f"reading failed: {error}", where=where) from error
+
+
+def lines_of_regular(
+    path: Path, *, max_bytes: int, max_line_bytes: int, where: str = ""
+) -> Iterator[bytes]:
+    """The lines of a file, one in memory at a time, each with its newline, which a last one that was cut lacks.
+
+    Raises:
+        SourceError: TOO_LARGE for a file over `max_bytes` or a line over `max_line_bytes`, else as `open_regular`.
+        TransientError: reading failed in the middle.
+    """
+    where = where or path.name
+    with open_regular(path, where=where) as file:
+        _bounded_size(file, max_bytes, where)
+        number = 0
+        try:
+            while line := file.readline(max_line_bytes + 1):
+                number += 1
+                if len(line) > max_line_bytes:
+                    longer = f"line {number} has over {max_line_bytes} bytes"
+                    raise SourceError(Code.TOO_LARGE, longer, where=where)
+                yield line
+        except OSError as error:
+            raise TransientError(f"reading failed: {error}", where=where) from error
+
+
+def blocks_of_regular(path: Path) -> Iterator[bytes]:
+    """All bytes of a file in blocks of 1 MiB, for a digest.
+
+    Raises:
+        OSError, SourceError, TransientError: as `open_regular`, and where reading fails.
+    """
+    with open_regular(path) as file:
+        while block := file.read(1 << 20):
+            yield block
+
+
+def _bounded_size(file: BinaryIO, max_bytes: int, where: str) -> int:
+    size = os.fstat(file.fileno()).st_size
+    if size > max_bytes:
+        raise SourceError(
+            Code.TOO_LARGE, f"{size} bytes; expected at most {max_bytes}", where=where
+        )
+    return size
 
 
 def is_there(path: Path) -> bool:

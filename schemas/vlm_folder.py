@@ -6,8 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ConfigError
-from schemas.json_text import parse_json
+from schemas.errors import ConfigError, SourceError
+from schemas.json_text import DOCUMENT, read_json
 
 SUFFIX = ".safetensors"
 # How `transformers` is asked for anything of it: nothing is fetched, no code of the folder runs, nothing is unpickled.
@@ -34,8 +34,8 @@ def refuse_what_is_no_model(folder: Path) -> None:
     if not index.is_file():
         return  # one file, which the library finds by its name
     try:
-        names = set(parse_json(index.read_text())["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        names = set(read_json(index, limits=DOCUMENT)["weight_map"].values())
+    except (SourceError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"no index of weights: {error!r}", where=str(index)) from error
     for name in names:
         # the library unpickles whatever the index names otherwise
@@ -74,7 +74,7 @@ def model_type(folder: Path) -> str:
     """
     path = folder / "config.json"
     try:
-        found = parse_json(path.read_text())["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = read_json(path, limits=DOCUMENT)["model_type"]
+    except (SourceError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"names no model_type ({error!r})", where=str(path)) from error
     return str(found)

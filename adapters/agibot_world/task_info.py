@@ -20,16 +20,15 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.agibot_world.proprio import DOC, fact
+from schemas import json_text
 from schemas.document import DocumentError
 from schemas.episode import Instruction
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
 from schemas.invalid import invalid
-from schemas.json_text import parse_json
-from schemas.regular_file import file_stamp, read_regular
+from schemas.regular_file import file_stamp
 
 MAX_ID = 10**18  # ids become folder names
-MAX_JSON_BYTES = 256 << 20  # the largest beta task has some thousands of episodes, a few MiB
 
 
 class Checked(BaseModel):
@@ -65,15 +64,14 @@ class EpisodeInfo(Checked):
 
 
 def read_json(path: Path) -> Any:
-    """The parsed file.
+    """The parsed file; the largest beta task has some thousands of episodes, a few MiB.
 
     Raises:
         SourceError: MISSING_META (no file), TOO_LARGE, UNREADABLE (not JSON, not UTF-8, nested absurdly deep).
     """
     try:
-        return parse_json(
-            read_regular(path, max_bytes=MAX_JSON_BYTES, missing=Code.MISSING_META),
-            allow_nan=True,
+        return json_text.read_json(
+            path, limits=json_text.DOCUMENT, missing=Code.MISSING_META, allow_nan=True
         )
     except DocumentError as error:
         raise SourceError(Code.UNREADABLE, str(error), where=path.name) from error

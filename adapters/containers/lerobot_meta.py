@@ -27,7 +27,9 @@ from schemas.invalid import invalid
 from schemas.rate import rate_from
 from schemas.regular_file import check_regular, open_regular, read_regular
 
-MAX_JSON_BYTES = 64 << 20  # the largest real info.json seen is 60 kB, the largest jsonl line 7 kB
+MAX_JSON_BYTES = (
+    json_text.DOCUMENT.max_bytes
+)  # the largest real info.json seen is 60 kB, the largest jsonl line 7 kB
 MAX_THRIFT_BYTES = 64 << 20  # bound on what a hostile Parquet footer may make the reader allocate
 
 INFO = "meta/info.json"

@@ -18,10 +18,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid
-from schemas.json_text import parse_json
-from schemas.regular_file import read_regular
+from schemas.json_text import DOCUMENT, parse_json, read_json
 
-MAX_JSON_BYTES = 64 << 20
 MAX_DEPTH = 50
 DEFAULT_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
@@ -117,7 +115,7 @@ def read_leaves(directory: Path) -> dict[str, Leaf]:
 
 def _json(path: Path) -> Any:
     try:
-        return parse_json(read_regular(path, max_bytes=MAX_JSON_BYTES))
+        return read_json(path, limits=DOCUMENT)
     except SourceError as error:
         raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
     except DocumentError as error:

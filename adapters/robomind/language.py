@@ -27,10 +27,10 @@ from schemas.document import DocumentError
 from schemas.episode import Instruction
 from schemas.errors import ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
-from schemas.json_text import parse_json
+from schemas.json_text import DOCUMENT, parse_json
 from schemas.regular_file import read_regular
 
-MAX_BYTES = 64 << 20  # the largest that is published has a few MiB
+MAX_BYTES = DOCUMENT.max_bytes  # the largest that is published has a few MiB
 MAX_STEPS = 60
 FOLDER = "language_description_annotation_json"
 LIST = "RoboMIND*_instr.csv"

@@ -8,6 +8,7 @@ walked, and what is not known to read is refused.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -15,7 +16,7 @@ import duckdb
 from ingest.catalog.sql_determinism import changing_functions, depends_on, objects
 from schemas.document import DocumentError
 from schemas.errors import ConfigError
-from schemas.json_text import parse_json
+from schemas.json_text import DOCUMENT, parse_json
 
 MAX_CHARACTERS = 100_000
 # The parser of DuckDB 2.0.0 needs memory without bound, and no limit of ours reaches it: a text of 100 characters with
@@ -183,7 +184,7 @@ def _syntax_tree(connection: duckdb.DuckDBPyConnection, text: str) -> Any:
         rows = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [text]).fetchall()
         # DuckDB says "nowhere in the text" with the largest unsigned number, of what `FROM t` alone implies.
         said = rows[0][0].replace(f'"query_location":{2**64 - 1}', '"query_location":null')
-        tree = parse_json(said, max_depth=MAX_TREE_DEPTH)
+        tree = parse_json(said, limits=replace(DOCUMENT, max_depth=MAX_TREE_DEPTH))
     except (duckdb.Error, DocumentError) as error:
         raise ConfigError(f"the query cannot be examined: {error}", where="query") from error
     if tree["error"]:

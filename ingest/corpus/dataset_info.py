@@ -9,9 +9,8 @@ from pydantic import ValidationError
 from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid
-from schemas.json_text import parse_json
-from schemas.lerobot import MOST_INFO_BYTES, Info
-from schemas.regular_file import read_regular
+from schemas.json_text import read_json
+from schemas.lerobot import INFO_LIMITS, Info
 from schemas.within import within
 
 INFO = "meta/info.json"
@@ -25,7 +24,7 @@ def read_info(corpus: Path, dataset_path: str) -> Info:
     """
     path = within(corpus, f"{dataset_path}/{INFO}")
     try:
-        return Info.model_validate(parse_json(read_regular(path, max_bytes=MOST_INFO_BYTES)))
+        return Info.model_validate(read_json(path, limits=INFO_LIMITS))
     except ValidationError as error:
         raise ConfigError(f"{invalid(error)}; run eicorpus verify", where=str(path)) from error
     except (SourceError, DocumentError) as error:

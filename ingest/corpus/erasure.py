@@ -21,14 +21,15 @@ from ingest.corpus.snapshot_list import snapshot_path
 from ingest.corpus.tombstones import Row, places, tombstones
 from ingest.storage.local import LocalStorage, within
 from schemas.errors import ConfigError, SourceError
-from schemas.json_text import parse_json
+from schemas.json_text import JsonLimits, read_json
 from schemas.manifest import ERASED_FILE
 from schemas.manifest import FOLDER as MANIFESTS
 from schemas.regular_file import read_regular
 
 PREFIX = "erase."
 INTENT = "intent.json"
-MOST_BYTES = 1 << 30
+# A million episodes with three cameras each, and the texts of all older snapshots.
+INTENT_LIMITS = JsonLimits(max_bytes=1 << 30, max_elements=1 << 22)
 _STAGED = re.compile(
     r"[0-9]{6}(\.[0-9]+\.mp4|\.parquet)"
 )  # as ingest/maintenance/placeholder.py names them
@@ -45,7 +46,17 @@ class Intent:
     history: Mapping[int, str]  # older snapshot -> its new text
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        """
+        Raises:
+            ConfigError: it is more than `read` takes.
+        """
+        text = json.dumps(asdict(self))
+        num_elements = 5 + len(self.files) + len(self.history)
+        if len(text) > INTENT_LIMITS.max_bytes or num_elements > INTENT_LIMITS.max_elements:
+            found = f"{len(self.files)} files and {len(self.history)} older snapshots at once"
+            remedy = "run `eicorpus gc` first, which removes older snapshots, or forget fewer episodes at once"
+            raise ConfigError(f"{found} are too many; {remedy}", where=self.run_id)
+        return text
 
     @staticmethod
     def read(folder: Path) -> Intent | None:
@@ -58,7 +69,7 @@ class Intent:
         if not path.exists():
             return None
         try:
-            raw = parse_json(read_regular(path, max_bytes=MOST_BYTES))
+            raw = read_json(path, limits=INTENT_LIMITS)
             history = {int(number): str(text) for number, text in raw["history"].items()}
             files = {str(name): str(target) for name, target in raw["files"].items()}
             intent = Intent(run_id=str(raw["run_id"]), files=files, history=history)
@@ -165,8 +176,15 @@ def redact_published_manifests(corpus: Corpus, disk: LocalStorage, buried: Seque
     pairs = [(row["dataset_path"], row["episode_index"]) for row in places(buried)]
     path = corpus.root / MANIFESTS / ERASED_FILE
     listed = [{"dataset_path": of, "episode_index": index} for of, index in pairs]
-    text = json.dumps({"erased": listed}, indent=1) + "\n"
-    if pairs and not (path.is_file() and path.read_bytes() == text.encode()):
+    content = (json.dumps({"erased": listed}, indent=1) + "\n").encode()
+    if pairs and not _holds(path, content):
         disk.make_dir(path.parent)
-        disk.write(path, text.encode(), is_durable=True)
+        disk.write(path, content, is_durable=True)
     redact_manifests(corpus, disk, pairs)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_regular(path, max_bytes=len(content)) == content
+    except SourceError:  # absent, longer, or no file: written anew
+        return False

@@ -17,13 +17,12 @@ from ingest.storage.lock_file import open_lock
 from ingest.storage.write_refusal import refused_write
 from schemas.catalog import FORMAT_VERSION
 from schemas.errors import ConfigError, SourceError
-from schemas.json_text import parse_json
+from schemas.json_text import JsonLimits, read_json
 from schemas.lerobot import CHUNK_SIZE, DATA_PATH, VIDEO_PATH
-from schemas.regular_file import read_regular
 
 MARKER = "corpus.json"
 LOCK = ".writer"
-MOST_MARKER_BYTES = 1 << 20
+MARKER_LIMITS = JsonLimits(max_bytes=1 << 16, max_elements=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def _made(root: Path) -> dict[str, Any]:
     """What the marker says."""
     marker = within(root, MARKER)
     try:
-        return dict(parse_json(read_regular(marker, max_bytes=MOST_MARKER_BYTES)))
+        return dict(read_json(marker, limits=MARKER_LIMITS))
     except (ValueError, TypeError, SourceError) as error:
         raise ConfigError(f"cannot be read: {error!r}", where=str(marker)) from error
 
@@ -147,7 +146,7 @@ def writer_lock(corpus: Corpus) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
+            holder = file.read(100).strip() or "unknown"
             raise ConfigError(
                 f"another ingest is writing here (process {holder}); wait for it or stop it",
                 where=str(corpus.root),

@@ -17,12 +17,14 @@ from ingest.corpus.lerobot_writer import default_stats
 from ingest.corpus.path_columns import check_place
 from ingest.storage.local import LocalStorage, within
 from schemas.catalog import FORMAT_VERSION
-from schemas.json_text import parse_json
+from schemas.json_text import JsonLimits, parse_json
 from schemas.lerobot import CHUNK_SIZE, DEFAULT_FEATURES, VIDEO_PATH, Info
 
 SIDECAR = "eicorpus.json"
 ERASED_KEY = "erased_episodes"  # only where there are any
 LINES_KEY = "line_files"  # absent from what was written before it existed
+# Of the files that are rewritten whole: `eicorpus.json` lists what was erased, four million episodes at most.
+WHOLE_LIMITS = JsonLimits(max_bytes=128 << 20, max_elements=1 << 22)
 TASKS, EPISODES, STATS = LINE_FILES = ("tasks.jsonl", "episodes.jsonl", "episodes_stats.jsonl")
 
 
@@ -211,7 +213,7 @@ def sidecar_of(dataset: Dataset) -> dict[str, Any]:
 
 def older_sidecar(own: bytes) -> bytes:
     """The bytes of `eicorpus.json` as they were before it had digests."""
-    said = parse_json(own)
+    said = parse_json(own, limits=WHOLE_LIMITS)
     del said[LINES_KEY]
     return _pretty(said)
 
@@ -280,7 +282,10 @@ def is_current(disk: LocalStorage, corpus: Path, dataset: Dataset) -> bool:
         for name in LINE_FILES:
             with disk.reading(meta / name) as file:
                 dataset.files[name] = LineFile(file)
-        return all(disk.read(meta / name) == data for name, data in whole_files(dataset).items())
+        return all(
+            disk.read(meta / name, most=len(data) + 1) == data
+            for name, data in whole_files(dataset).items()
+        )
     except FileNotFoundError:
         return False
 
@@ -289,7 +294,9 @@ def has_sizes(disk: LocalStorage, corpus: Path, dataset_path: str) -> bool:
     """Whether the JSON Lines files have the sizes that were vouched for: what a start can afford where nothing was left unfinished."""
     meta = within(corpus, f"{dataset_path}/meta")
     try:
-        said = parse_json(disk.read(meta / SIDECAR))[LINES_KEY]
+        said = parse_json(
+            disk.read(meta / SIDECAR, most=WHOLE_LIMITS.max_bytes + 1), limits=WHOLE_LIMITS
+        )[LINES_KEY]
         sizes = {name: (meta / name).lstat().st_size for name in LINE_FILES}
         return sizes == {name: row["num_bytes"] for name, row in said.items()}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):

@@ -24,14 +24,15 @@ from ingest.corpus.path_columns import check_paths
 from ingest.storage.local import LocalStorage, within
 from schemas.catalog import FORMAT_VERSION, TABLES, table_from_rows
 from schemas.errors import ConfigError, InvariantError, SourceError, TransientError
-from schemas.json_text import parse_json
+from schemas.json_text import JsonLimits, parse_json, read_json
 from schemas.parquet_file import read_schema, read_table, reading
-from schemas.regular_file import read_regular
 
 FOLDER = "catalog/_snapshots"
 _PART = re.compile(r"catalog/[a-z_]+/[A-Za-z0-9][A-Za-z0-9_.-]*\.parquet")
 _FILE = re.compile(r"[0-9]{8,18}\.json")
-MOST_BYTES = 1 << 30  # of the file of a snapshot
+# Batches grow with the length of a run, so 10^7 episodes from a thousand runs have about 10^5 parts; a part has five elements.
+MAX_PARTS = 1 << 18
+LIMITS = JsonLimits(max_bytes=MAX_PARTS * 512, max_elements=MAX_PARTS * 5 + 100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +155,7 @@ def json_of(text: str | None, *, where: str) -> dict[str, Any]:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        raw = parse_json(read_regular(path, max_bytes=MOST_BYTES))
+        raw = read_json(path, limits=LIMITS)
         tables = {
             name: tuple(Part(**part) for part in parts) for name, parts in raw["tables"].items()
         }
@@ -257,10 +258,14 @@ def publish_tables(
     Everything written so far is made durable first, so that no snapshot outlives what it names.
 
     Raises:
+        ConfigError: more parts than a snapshot may have.
         TransientError: someone else committed in between.
         OSError: the disk has lost something that this snapshot would name.
     """
     number = parent.number + 1
+    if (num_parts := sum(map(len, tables.values()))) > MAX_PARTS:
+        found = f"{num_parts} parts; a snapshot has at most {MAX_PARTS}"
+        raise ConfigError(f"{found}; run `eicorpus compact` first", where=str(corpus))
     made = Snapshot(
         number=number, run_id=run_id, tables={name: tuple(parts) for name, parts in tables.items()}
     )

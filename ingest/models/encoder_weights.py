@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from ingest.models.encoders import CLASSES, EncoderSpec
-from schemas.errors import ConfigError
-from schemas.json_text import parse_json
+from schemas.errors import ConfigError, SourceError
+from schemas.json_text import DOCUMENT, read_json
 
 HUB_TIMEOUT_S = 10.0  # to say what it has; a download that has begun may take as long as it needs
 PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json")
@@ -137,8 +137,8 @@ def _weight_files(folder: Path) -> list[Path]:
         found = "no model.safetensors; pickled weights are not read, convert or download it"
         raise ConfigError(found, where=str(folder))
     try:
-        names = sorted(set(parse_json(index.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        names = sorted(set(read_json(index, limits=DOCUMENT)["weight_map"].values()))
+    except (SourceError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"no index of weights: {error!r}", where=str(index)) from error
     for name in names:
         # the library unpickles whatever the index names otherwise
@@ -184,9 +184,9 @@ def _config_of(folder: Path) -> dict[str, Any]:
     """`config.json`, of a model of text and pictures the part about pictures."""
     path = folder / "config.json"
     try:
-        raw = parse_json(path.read_text())
+        raw = read_json(path, limits=DOCUMENT)
         said: dict[str, Any] = dict(raw.get("vision_config", raw))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (SourceError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"no configuration: {error!r}", where=str(path)) from error
     return said
 

@@ -224,7 +224,7 @@ class LocalStorage:
         with self._rooted.folder(above) as folder, self._rooted.reading(name, folder) as file:
             yield file
 
-    def read(self, path: Path, *, most: int = -1) -> bytes:
+    def read(self, path: Path, *, most: int) -> bytes:
         """The bytes of a regular file, at most so many."""
         with self.reading(path) as file:
             return file.read(most)

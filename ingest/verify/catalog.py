@@ -10,15 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import MARKER, MOST_MARKER_BYTES
+from ingest.corpus.layout import MARKER, MARKER_LIMITS
 from ingest.corpus.snapshot import FOLDER, Part, Snapshot
 from ingest.corpus.snapshot_list import named_parts
 from ingest.verify.files import in_batches, measured, problem_opening, unreadable
 from ingest.verify.finding import Check, Finding, finding
 from schemas.catalog import TABLES
-from schemas.json_text import parse_json
+from schemas.json_text import read_json
 from schemas.parquet_file import DamagedParquet, read_footer
-from schemas.regular_file import read_regular
 
 # Tables that every other check leans on: with one of them damaged nothing else can be compared.
 NEEDED = ("episodes", "artifacts", "segments", "measurements", "verdicts", "runs")
@@ -27,7 +26,7 @@ _MARKER_KEYS = {"format_version": int, "uid": str, "created_by_recipe": str}
 
 def marker_findings(corpus: Path) -> list[Finding]:
     """`corpus.json` says what a corpus is; that it can be read and is not too new was checked on opening."""
-    made = parse_json(read_regular(corpus / MARKER, max_bytes=MOST_MARKER_BYTES))
+    made = read_json(corpus / MARKER, limits=MARKER_LIMITS)
     wrong = [key for key, kind in _MARKER_KEYS.items() if not isinstance(made.get(key), kind)]
     if not wrong:
         return []

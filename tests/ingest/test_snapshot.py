@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ingest.corpus.snapshot import Part, Snapshot
 from ingest.storage.local import LocalStorage
 from schemas.catalog import FORMAT_VERSION, TABLES
 from schemas.errors import ConfigError, InvariantError, TransientError
+from schemas.json_text import parse_json
 from tests.faults.runs import tree
 
 DISK = LocalStorage()
@@ -127,3 +129,28 @@ def test_an_absent_snapshot_is_named(tmp_path: Path) -> None:
         snapshot.load(tmp_path, 7)
     with pytest.raises(KeyError, match="segments"):
         Snapshot().parts("segmentz")
+
+
+def test_no_snapshot_is_published_that_its_reader_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "MAX_PARTS", 1)
+    base = commit(tmp_path, Snapshot(), "a")
+    with pytest.raises(ConfigError, match=r"2 parts.*at most 1; run `eicorpus compact`"):
+        commit(tmp_path, base, "b")
+    assert snapshot.load(tmp_path) == base
+
+
+def test_a_snapshot_of_the_most_parts_fits_its_bounds() -> None:
+    """By a thousandth of them, of the longest name of a table."""
+    num_parts = snapshot.MAX_PARTS // 1000
+    part = Part(
+        path=f"catalog/{max(TABLES, key=len)}/part-{'0' * 32}.parquet",
+        rows=10**12,
+        num_bytes=10**12,
+        sha256="0" * 64,
+    )
+    text = snapshot.text_of(Snapshot(tables={"segments": (part,) * num_parts}))
+    assert len(text) * 1000 < snapshot.LIMITS.max_bytes
+    most = (snapshot.LIMITS.max_elements - 100) // 1000 + 100
+    assert parse_json(text, limits=replace(snapshot.LIMITS, max_elements=most))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.document import DocumentError
-from schemas.json_text import parse_json
+from schemas.errors import SourceError
+from schemas.json_text import DOCUMENT, parse_json, read_json
 
 HOSTILE = {
     "5,000 digits": b'{"a": ' + b"7" * 5_000 + b"}",
@@ -54,12 +57,37 @@ def test_what_is_at_the_bounds_is_read() -> None:
 def test_limits_are_the_callers() -> None:
     assert str(parse_json(b"[NaN, Infinity]", allow_nan=True)) == "[nan, inf]"
     assert parse_json(b'{"a": 1, "a": 2}') == {"a": 2}
-    with pytest.raises(DocumentError, match=r"'a'.*twice"):
-        parse_json(b'{"b": [{"a": 1, "a": 2}]}', with_unique_keys=True)
     with pytest.raises(DocumentError, match="at most 3"):
-        parse_json(b"[[1]]", max_bytes=3)
+        parse_json(b"[[1]]", limits=replace(DOCUMENT, max_bytes=3))
     with pytest.raises(DocumentError, match="2 levels"):
-        parse_json(b"[[1]]", max_depth=1)
+        parse_json(b"[[1]]", limits=replace(DOCUMENT, max_depth=1))
+
+
+def test_elements_are_bounded_before_they_take_memory() -> None:
+    """18 MB of these took 539 MB."""
+    for text in (b"{},", b"[],", b'"",', b'{"":0},'):
+        with pytest.raises(
+            DocumentError, match=rf"elements; expected at most {DOCUMENT.max_elements}"
+        ):
+            parse_json(b"[" + text * 6_000_000 + b"0]")
+
+
+def test_elements_are_members_of_objects_and_lists_and_not_commas_of_texts() -> None:
+    four = replace(DOCUMENT, max_elements=4)
+    for text in (b"[1,2,3,4]", b'{"a":[],"b":[]}', b'["%s"]' % (b",[{" * 100), rb'["\",,,,,,"]'):
+        parse_json(text, limits=four)
+        parse_json(text.decode(), limits=four)
+    for text in (b"[1,2,3,4,5]", b'{"a":[],"b":[],"c":0}', b'["a,b",",",0,0,0]', b"[[],[],[]]"):
+        with pytest.raises(DocumentError, match="elements; expected at most 4"):
+            parse_json(text, limits=four)
+
+
+def test_a_file_has_the_bound_of_its_document(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"[1, 2]")
+    assert read_json(path, limits=replace(DOCUMENT, max_bytes=6)) == [1, 2]
+    with pytest.raises(SourceError, match="6 bytes; expected at most 5"):
+        read_json(path, limits=replace(DOCUMENT, max_bytes=5))
 
 
 VALUES = st.recursive(

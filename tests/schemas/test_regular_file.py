@@ -12,8 +12,10 @@ import pytest
 from schemas.errors import Code, SourceError, TransientError
 from schemas.regular_file import (
     LFS_HEAD,
+    blocks_of_regular,
     bytes_hint,
     check_regular,
+    lines_of_regular,
     open_regular,
     read_regular,
 )
@@ -108,3 +110,16 @@ def test_the_hint_never_raises(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     paths = [tmp_path / name for name in ("a", "dangling", "loop", "fifo", "none", "a/b", "x\0")]
     assert bytes_hint(*paths, tmp_path, tmp_path / "a") == 10
+
+
+def test_lines_come_one_by_one_and_none_is_longer_than_its_bound(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"one\n\nthree\nfour")
+    assert list(lines_of_regular(path, max_bytes=15, max_line_bytes=6)) == [
+        *(b"one\n", b"\n", b"three\n", b"four")
+    ]
+    assert b"".join(blocks_of_regular(path)) == path.read_bytes()
+    with pytest.raises(SourceError, match="line 3 has over 5 bytes"):
+        list(lines_of_regular(path, max_bytes=15, max_line_bytes=5))
+    with pytest.raises(SourceError, match="15 bytes; expected at most 14"):
+        list(lines_of_regular(path, max_bytes=14, max_line_bytes=6))

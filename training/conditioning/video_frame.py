@@ -13,10 +13,9 @@ import av
 import numpy as np
 
 from schemas.errors import ConfigError, SourceError
-from schemas.json_text import parse_json
-from schemas.lerobot import CHUNK_SIZE, MOST_FPS, MOST_INFO_BYTES, VIDEO_PATH
+from schemas.json_text import read_json
+from schemas.lerobot import CHUNK_SIZE, INFO_LIMITS, MOST_FPS, VIDEO_PATH
 from schemas.manifest import ManifestRow
-from schemas.regular_file import read_regular
 from schemas.video_opening import DECODER_OPTIONS, open_video
 from schemas.vlm_chat import Picture
 from training.data.broken import broken_sample
@@ -77,7 +76,7 @@ def rate_hz_of(corpus: Path, dataset_path: str) -> float:
     """
     path = inside(corpus, f"{dataset_path}/meta/info.json")
     try:
-        fps = float(parse_json(read_regular(path, max_bytes=MOST_INFO_BYTES))["fps"])
+        fps = float(read_json(path, limits=INFO_LIMITS)["fps"])
         if not 0 < fps <= MOST_FPS:
             raise ValueError(f"{fps} of them")
         return fps

@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.errors import ConfigError, SourceError
-from schemas.json_text import parse_json
-from schemas.lerobot import CHUNK_SIZE, DATA_PATH, MOST_INFO_BYTES
+from schemas.json_text import read_json
+from schemas.lerobot import CHUNK_SIZE, DATA_PATH, INFO_LIMITS
 from schemas.parquet_file import read_table
-from schemas.regular_file import read_regular
 from schemas.trained_action import Named
 from schemas.within import within
 from training.data.broken import is_hiccup
@@ -52,8 +51,7 @@ def feature_names(corpus: Path, dataset_path: str) -> Mapping[str, tuple[str, ..
     """
     relative = f"{dataset_path}/{INFO}"
     try:
-        text = read_regular(inside(corpus, relative), max_bytes=MOST_INFO_BYTES)
-        features = parse_json(text)["features"]
+        features = read_json(inside(corpus, relative), limits=INFO_LIMITS)["features"]
         if any(name not in features for name in FEATURES):
             return {}
         return {name: tuple(map(str, features[name]["names"])) for name in FEATURES}

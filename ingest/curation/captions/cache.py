@@ -15,9 +15,9 @@ from typing import Any
 
 from ingest.corpus.layout import Corpus
 from ingest.storage.local import LocalStorage, OutsideCorpus
-from schemas.json_text import parse_json
+from schemas.json_text import JsonLimits, parse_json
 
-MOST_BYTES = 1 << 24  # of a kept answer
+LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=10_000)  # of a kept answer
 
 
 def cache_key(**content: Any) -> str:
@@ -40,7 +40,9 @@ class Cache:
     def get(self, key: str) -> str | None:
         """The text of the answer, or None. A damaged file counts as no answer: it is asked for again and written anew."""
         try:
-            entry = parse_json(self.disk.read(self._path(key), most=MOST_BYTES))
+            entry = parse_json(
+                self.disk.read(self._path(key), most=LIMITS.max_bytes), limits=LIMITS
+            )
             text = entry["text"] if entry["key"] == key else None
         except (OSError, OutsideCorpus, ValueError, KeyError, TypeError):
             return None

@@ -22,10 +22,9 @@ import pyarrow.parquet as pq
 from ingest.curation.manifests.action_stats_partial import PARTIAL
 from ingest.storage.local import LocalStorage, within
 from schemas.errors import SourceError, TransientError
-from schemas.json_text import MAX_BYTES, parse_json
-from schemas.manifest import FOLDER, Statistics
+from schemas.json_text import read_json
+from schemas.manifest import FACTS_LIMITS, FOLDER, Statistics
 from schemas.parquet_file import DamagedParquet, read_table
-from schemas.regular_file import read_regular
 from schemas.trained_action import REPRESENTATION
 
 BLOCK_EPISODES = 1024
@@ -69,8 +68,8 @@ def cached_result(corpus: Path, digest: str) -> Statistics | None:
     """The statistics of a whole selection, if it was ever made."""
     relative = _result(corpus, digest).relative_to(corpus).as_posix()
     try:
-        kept = read_regular(within(corpus, relative), max_bytes=MAX_BYTES)
-        return Statistics.model_validate(parse_json(kept))
+        kept = read_json(within(corpus, relative), limits=FACTS_LIMITS)
+        return Statistics.model_validate(kept)
     except (SourceError, TransientError, ValueError):
         return None  # absent or damaged: made again
 
