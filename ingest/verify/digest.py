@@ -5,7 +5,6 @@ Nothing stored is believed but the list of episodes, so it tells two corpora apa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,8 +17,14 @@ from ingest.corpus.digest import corpus_digest
 from ingest.corpus.layout import open_corpus
 from ingest.storage.local import within
 from ingest.verify.files import in_batches, measured, problem_opening
-from schemas.errors import Code, SourceError
+from schemas.document import DocumentError
+from schemas.errors import Code, ConfigError, SourceError
+from schemas.json_text import JsonLimits, parse_json
 from schemas.parquet_file import DamagedParquet, open_parquet
+from schemas.regular_file import lines_of_regular
+
+MAX_TASKS_BYTES = 4 << 30  # 10^7 texts of 400 characters
+TASK_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ def digest(
     """Recompute the content digest of every episode, and of the corpus.
 
     Raises:
-        ConfigError: no corpus, or one of a newer format.
+        ConfigError: no corpus, one of a newer format, or a list of tasks that is none.
         SourceError: a file is missing or cannot be read, so there is no content to tell.
     """
     corpus = open_corpus(path).root
@@ -81,9 +86,39 @@ def _content(corpus: Path, stored: CommittedEpisode, tasks: Callable[[str], dict
 
 
 def _tasks(corpus: Path, dataset_path: str) -> dict[int, str]:
-    """Task texts by index, from `tasks.jsonl`."""
-    lines = _file(corpus, f"{dataset_path}/meta/tasks.jsonl").read_text().split("\n")
-    return {task["task_index"]: task["task"] for task in map(json.loads, filter(None, lines))}
+    """Task texts by index, from `tasks.jsonl`.
+
+    Raises:
+        ConfigError: a line is no task; the message has its number.
+        SourceError: the file is missing or cannot be read.
+    """
+    path = f"{dataset_path}/meta/tasks.jsonl"
+    texts: dict[int, str] = {}
+    lines = lines_of_regular(
+        _file(corpus, path), max_bytes=MAX_TASKS_BYTES, max_line_bytes=TASK_LIMITS.max_bytes
+    )
+    try:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                index, text = _task(line, number)
+                texts[index] = text
+    except (DocumentError, SourceError) as error:
+        found = error.message if isinstance(error, SourceError) else str(error)
+        raise ConfigError(f"{found}; run eicorpus verify", where=path) from error
+    return texts
+
+
+def _task(line: bytes, number: int) -> tuple[int, str]:
+    try:
+        task = parse_json(line, limits=TASK_LIMITS)
+    except DocumentError as error:
+        raise DocumentError(f"line {number}: {error}") from error
+    index, text = (
+        (task.get("task_index"), task.get("task")) if isinstance(task, dict) else (None, None)
+    )
+    if type(index) is not int or not isinstance(text, str):
+        raise DocumentError(f"line {number}: expected an object with `task_index` and `task`")
+    return index, text
 
 
 def _file(corpus: Path, path: str) -> Path:

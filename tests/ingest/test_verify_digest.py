@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from ingest.corpus import snapshot
 from ingest.corpus.digest import corpus_digest
 from ingest.executors.local import LocalExecutor
-from ingest.verify.digest import digest
+from ingest.verify.digest import TASK_LIMITS, digest
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import ConfigError, SourceError
 from tests.faults.runs import LIMITS, run
@@ -185,6 +186,33 @@ def test_a_missing_file_has_no_content(corpus: Path) -> None:
 def test_a_broken_file_has_no_content(corpus: Path) -> None:
     data_file(corpus).write_bytes(b"PAR1" * 10)
     with pytest.raises(SourceError, match="eicorpus verify"):
+        digest(corpus)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b"7",
+        b'{"task_index": 0}',
+        b'{"task_index": true, "task": "x"}',
+        b'{"task_index": ' + b"7" * 5_000 + b', "task": "x"}',
+        b'{"task_index": 0, "task": ["do e"]}',
+        b"\0" * (TASK_LIMITS.max_bytes + 1),
+    ],
+    ids=["nested", "number", "no text", "bool", "5,000 digits", "list", "long"],
+)
+def test_a_list_of_tasks_that_is_none_is_named_with_its_line(corpus: Path, line: bytes) -> None:
+    path = dataset(corpus) / "meta" / "tasks.jsonl"
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    number = len(_lines(corpus, "tasks.jsonl"))
+    with pytest.raises(ConfigError, match=rf"tasks\.jsonl.*line {number}\b"):
+        digest(corpus)
+
+
+def test_a_list_of_tasks_without_end_is_not_read(corpus: Path) -> None:
+    os.truncate(dataset(corpus) / "meta" / "tasks.jsonl", 300 << 30)
+    with pytest.raises(ConfigError, match=r"tasks\.jsonl.*bytes; expected at most"):
         digest(corpus)
 
 
