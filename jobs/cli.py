@@ -8,12 +8,13 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Collection
 from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from jobs.commands import LazyGroup
+from jobs.commands import LazyGroup, option_names
 from jobs.cores import bound_thread_pools
 from schemas.errors import ClusterLost, PipelineError
 
@@ -96,6 +97,14 @@ def _translate(error: TyperException) -> None:
         error.message = problem(error.__cause__.errors()[0])
 
 
+def out_of_memory(error: MemoryError, options: Collection[str]) -> str:
+    """What needed it, where its reader has noted that, and what needs less with these options."""
+    notes = getattr(error, "__notes__", ())
+    during = f" while {notes[0]}" if notes else ""
+    less = "fewer --workers need less" if "--workers" in options else "run it where more is free"
+    return f"out of memory{during}; {less}"
+
+
 def main() -> None:
     """Run a command; our errors become one clear line and an exit code."""
     bound_thread_pools()
@@ -111,8 +120,8 @@ def main() -> None:
         if not error.format_message():  # no command: typer has printed the help
             sys.exit(2)
         fail(usage_message(error), 2)
-    except MemoryError:
-        fail("out of memory; fewer --workers need less", 1)
+    except MemoryError as error:
+        fail(out_of_memory(error, option_names(sys.argv[1:])), 1)
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -6,6 +6,7 @@ A command's module is imported when the command runs or when its own help is pri
 from __future__ import annotations
 
 from collections import UserDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -172,3 +173,15 @@ class LazyGroup(TyperGroup):
         """What runs: the command itself."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command and loaded(command.name or ""), rest
+
+
+def option_names(words: Sequence[str]) -> set[str]:
+    """The options of the command that these words run, as they are spelled: {"--workers", ...}; none where they name no command."""
+    group: Any = None
+    for word in words:
+        commands = COMMANDS if group is None else getattr(group, "commands", {})
+        if word in commands:
+            group = loaded(word) if group is None else commands[word]
+        elif group is not None:
+            break
+    return {name for each in getattr(group, "params", ()) for name in each.opts}

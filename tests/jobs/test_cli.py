@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from jobs import cli
+from jobs.commands import option_names
+from schemas import regular_file
 
 COMMAND = "import sys; from jobs.cli import main; sys.argv = ['eicorpus', *sys.argv[1:]]; main()"
 
@@ -63,3 +68,48 @@ def test_the_shell_completes_names_of_commands_and_options() -> None:
     assert ran(**asked, COMP_WORDS="eicorpus sna").stdout.split() == ["snapshot"]
     asked["COMP_CWORD"] = "3"
     assert ran(**asked, COMP_WORDS="eicorpus snapshot list --js").stdout.split() == ["--json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "has_workers"),
+    [
+        (["ingest", "a", "b"], True),
+        (["digest", "corpus"], True),
+        (["compact", "corpus"], False),
+        (["manifest", "show", "corpus", "build"], False),
+        (["export", "iceberg", "corpus"], False),
+        (["ingst", "corpus"], False),
+        ([], False),
+    ],
+)
+def test_options_of_a_command_are_known_after_it_failed(
+    words: list[str], has_workers: bool
+) -> None:
+    assert ("--workers" in option_names(words)) is has_workers
+
+
+@pytest.mark.parametrize(
+    ("command", "less"),
+    [("digest", "fewer --workers need less"), ("compact", "run it where more is free")],
+)
+def test_out_of_memory_says_while_reading_what_and_names_options_that_are_there(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    less: str,
+) -> None:
+    path = tmp_path / "large.json"
+    path.touch()
+    size = 1 << 61  # no machine has it
+    monkeypatch.setattr(regular_file, "_bounded_size", lambda *_: size)
+
+    def run(**_: object) -> None:
+        regular_file.read_regular(path, max_bytes=size)
+
+    monkeypatch.setattr(cli, "app", run)
+    monkeypatch.setattr(sys, "argv", ["eicorpus", command, "corpus"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert f"out of memory while reading {path}; {less}" in capsys.readouterr().err
