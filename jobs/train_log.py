@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ConfigError
+from schemas.regular_file import read_regular
 from training.run.event_log import EventLog, scalars
 from training.run.run_folder import append_log
 from training.run.session import Session
@@ -53,6 +54,7 @@ def _to_wandb(session: Session, project: str, stack: ExitStack) -> Any:
 def _wandb_id(out: Path) -> str:
     """Drawn once for a folder, and then its own: another folder is another run, though its recipe and manifest be the same. A copy of it takes it along."""
     path = out / WANDB_ID
-    if not path.exists() or not path.read_text():  # empty where power went as it was written
-        path.write_text(secrets.token_hex(8))
-    return path.read_text()
+    kept = read_regular(path, max_bytes=100).decode() if path.exists() else ""
+    if not kept:  # or empty where power went as it was written
+        path.write_text(kept := secrets.token_hex(8))
+    return kept

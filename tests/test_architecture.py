@@ -303,13 +303,10 @@ def is_written(call: ast.Call) -> bool:
     return any(isinstance(value, ast.Constant) and value.value == "w" for value in call.args[1:])
 
 
-PARSES = {
-    "json.load",
-    "json.loads",
-    "yaml.load",
-    "yaml.safe_load",
-    "yaml.full_load",
-    "yaml.compose",
+PARSERS = {
+    "json": {"load", "loads", "JSONDecoder", "decoder", "scanner"},
+    "yaml": {"load", "load_all", "safe_load", "safe_load_all", "full_load", "full_load_all"}
+    | {"unsafe_load", "unsafe_load_all", "compose", "compose_all"},
 }
 MAY_PARSE = {
     *("schemas/json_text.py", "schemas/yaml_text.py"),
@@ -318,8 +315,30 @@ MAY_PARSE = {
         "ingest/catalog/query_child.py",
         "ingest/catalog/query_process.py",
     ),  # what two processes of ours tell each other
+    "ingest/curation/captions/answers.py",  # words of a model, at most MAX_TEXT of them, with newlines inside of texts
     "jobs/demo/raw/agibot_world.py",  # goes on with a file that it has written
 }
+
+
+def references_to_parsers(module: ast.AST) -> Iterator[int]:
+    """Lines that name a parser, called or handed on (`map(json.loads, lines)`), or import one under whatever name."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            renamed = any(a.name.split(".")[0] in PARSERS and a.asname for a in node.names)
+            inner = any(a.name.startswith(tuple(f"{p}." for p in PARSERS)) for a in node.names)
+            is_named = renamed or inner
+        elif isinstance(node, ast.ImportFrom):
+            root = (node.module or "").split(".")[0]
+            hidden = PARSERS.get(root, set()) | {"*"} if root in PARSERS else set()
+            is_named = root != node.module and bool(hidden)
+            is_named |= any(alias.name in hidden for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            owner = dotted(node.value)
+            is_named = node.attr in PARSERS.get(owner, set()) or "validate_json" in node.attr
+        else:
+            is_named = isinstance(node, ast.Name) and "validate_json" in node.id
+        if is_named:
+            yield node.lineno
 
 
 @each_file
@@ -327,8 +346,108 @@ def test_json_and_yaml_are_parsed_in_one_place(path: Path) -> None:
     """`parse_json` and `parse_yaml` are bounded and raise one error; pydantic's own JSON parser is neither."""
     if name_of(path) in MAY_PARSE or name_of(path).startswith(ELSEWHERE):
         return
-    found = [n.lineno for name, n in calls(path) if name in PARSES or "validate_json" in name]
-    assert found == []
+    assert list(references_to_parsers(tree(path))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "json.loads(x)",
+        "map(json.loads, lines)",
+        "from json import loads",
+        "from json import loads as parse",
+        "from json import *",
+        "from json.decoder import JSONDecoder",
+        "import json as j",
+        "import json.decoder",
+        "json.JSONDecoder().decode(x)",
+        "partial(yaml.safe_load, x)",
+        "Model.model_validate_json(x)",
+        "TypeAdapter(list).validate_json",
+    ],
+)
+def test_a_parser_is_seen(text: str) -> None:
+    assert list(references_to_parsers(ast.parse(text)))
+
+
+@pytest.mark.parametrize(
+    "text", ["json.dumps(x)", "from json import dumps", "import json", "np.load(x)", "yaml.dump(x)"]
+)
+def test_what_parses_nothing_is_let_be(text: str) -> None:
+    assert list(references_to_parsers(ast.parse(text))) == []
+
+
+# Who reads files whole, or an opened one without a limit, and why nothing of other people is behind it.
+READS_WHOLE = {
+    "ingest/catalog/query_child.py": "/proc",
+    "ingest/curation/tiers/policy.py": "policies of the package",
+    "ingest/executors/limits.py": "/proc",
+    "ingest/executors/node_proof.py": "/proc, and the code of the package",
+    "ingest/verify/peer_environment.py": "lists of the package, and the stamp of an environment of ours",
+    "jobs/cores.py": "/sys",
+    "jobs/demo/raw/agibot_world.py": "goes on with a file that it has written",
+}
+WHOLE = {"read_bytes", "read_text", "readlines"}
+LIMITED = {"read", "readline"}  # of an open file, with a number of bytes
+
+
+def whole_reads(module: ast.AST) -> Iterator[int]:
+    """Lines that read a file as far as it goes: a sparse one of 300 GB costs nobody anything but us."""
+    opened = {
+        item.optional_vars.id
+        for node in ast.walk(module)
+        if isinstance(node, ast.With)
+        for item in node.items
+        if isinstance(item.optional_vars, ast.Name) and "open" in ast.unparse(item.context_expr)
+    }
+    for node in ast.walk(module):
+        is_whole = isinstance(node, ast.Attribute) and node.attr in WHOLE
+        if isinstance(node, ast.Call):
+            is_method = isinstance(node.func, ast.Attribute) and node.func.attr in LIMITED
+            has_limit = bool(node.args or node.keywords)
+            is_parquet = "parquet" in dotted(node.func)  # whose footer was looked at
+            is_whole = (is_method and not has_limit and not is_parquet) or (
+                isinstance(node.func, ast.Name) and node.func.id == "open"
+            )
+        elif isinstance(node, ast.For | ast.comprehension):
+            is_whole = isinstance(node.iter, ast.Name) and node.iter.id in opened
+        if is_whole:
+            yield node.lineno if not isinstance(node, ast.comprehension) else node.iter.lineno
+
+
+@each_file
+def test_files_are_read_to_a_limit(path: Path) -> None:
+    """`schemas.regular_file`: `read_regular`, `lines_of_regular`, `blocks_of_regular`; JSON by `read_json`."""
+    if not name_of(path).startswith(("ingest/", "training/", "jobs/")):
+        return
+    if name_of(path) not in READS_WHOLE:
+        assert list(whole_reads(tree(path))) == []
+
+
+def test_who_may_read_whole_does() -> None:
+    assert [name for name in READS_WHOLE if not list(whole_reads(tree(ROOT / name)))] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_whole"),
+    [
+        ("path.read_bytes()", True),
+        ("retry(path.read_text)", True),
+        ("(a / b).read_text().splitlines()", True),
+        ("open(path)", True),
+        ("with path.open('rb') as file: data = file.read()", True),
+        ("with path.open('rb') as file:\n for line in file: pass", True),
+        ("with open_regular(path) as file: [parse(line) for line in file]", True),
+        ("with path.open() as file: file.readlines()", True),
+        ("with path.open('rb') as file: file.read(LIMIT + 1)", False),
+        ("with path.open('rb') as file: hashlib.file_digest(file, 'sha256')", False),
+        ("read_regular(path, max_bytes=10)", False),
+        ("disk.read(path, most=10)", False),
+        ("with path.open('w') as file: file.write(text)", False),
+    ],
+)
+def test_what_counts_as_reading_whole(text: str, is_whole: bool) -> None:
+    assert bool(list(whole_reads(ast.parse(text)))) is is_whole
 
 
 VALIDATES = {"model_validate", "validate_python"}

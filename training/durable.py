@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -24,10 +25,12 @@ def make_folder(path: Path) -> None:
     make_durable(path.parent)
 
 
-def write_durably(path: Path, content: str | bytes) -> None:
-    """Write a file whole: a reader, and the next start after a power cut, sees the old one or the new one."""
+def write_durably(path: Path, content: str | bytes | Iterable[bytes]) -> None:
+    """Write a file whole, or piece by piece: a reader, and the next start after a power cut, sees the old one or the new one."""
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
+    content = content.encode() if isinstance(content, str) else content
+    with part.open("wb") as file:
+        file.writelines([content] if isinstance(content, bytes) else content)
     make_durable(part)
     part.replace(path)
     make_durable(path.parent)

@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from ingest.storage.local import LocalStorage
-from schemas.errors import Code
-from schemas.json_text import parse_json
+from schemas.errors import Code, ConfigError, SourceError
+from schemas.json_text import JsonLimits, parse_json
 from schemas.outcome import Outcome, State, WorkerFailure
+from schemas.regular_file import lines_of_regular
+
+MAX_BYTES = (
+    16 << 30
+)  # of one run: 10^7 episodes, each with two attempts and a long message, have 10 GB
+EVENT_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=100)
 
 # Codes of episodes that take a worker with them: not tried again unless asked.
 POISON = frozenset({Code.WORKER_DIED.value, Code.TIME_LIMIT.value, Code.OUT_OF_MEMORY.value})
@@ -32,7 +38,11 @@ class History:
 
 
 def read_history(folder: Path) -> History:
-    """Sum up all runs. A last line cut short by a kill is ignored: its event had not happened yet."""
+    """Sum up all runs. A last line cut short by a kill is ignored: its event had not happened yet.
+
+    Raises:
+        ConfigError: a file is larger than any run writes.
+    """
     history = History()
     for path in sorted(folder.glob("*.jsonl")):
         for event in _events(path):
@@ -45,13 +55,27 @@ def read_history(folder: Path) -> History:
 
 def _events(path: Path) -> Iterator[dict[str, str]]:
     """Events of one run that end an episode, each with its uid, code and message."""
-    lines = path.read_bytes().split(b"\n")
-    for line in lines[:-1]:  # what follows the last newline was never finished
-        # A damaged line must not stop a run: at worst its episode is tried once more.
+    for line in lines_of_log(path):
+        # A damaged line must not stop a run: at worst its episode is tried once more. What lacks its newline was never finished.
         with suppress(ValueError):
-            event = parse_json(line)
+            event: Any = parse_json(line, limits=EVENT_LIMITS) if line.endswith(b"\n") else None
             if _is_end(event):
                 yield event
+
+
+def lines_of_log(path: Path) -> Iterator[bytes]:
+    """The lines of a list of a past run, one in memory at a time.
+
+    Raises:
+        ConfigError: it cannot be read, or is larger than any run writes.
+    """
+    try:
+        yield from lines_of_regular(
+            path, max_bytes=MAX_BYTES, max_line_bytes=EVENT_LIMITS.max_bytes
+        )
+    except SourceError as error:
+        remedy = "no run of eicorpus wrote it; move it out of the corpus"
+        raise ConfigError(f"{error.message}; {remedy}", where=str(path)) from error
 
 
 def _is_end(event: Any) -> bool:

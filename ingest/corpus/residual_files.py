@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ingest.corpus.layout import Corpus
+from ingest.corpus.ledger import lines_of_log
 from ingest.corpus.tombstones import Row
 from ingest.storage.local import HALF_SUFFIX, LocalStorage, OutsideCorpus
-from schemas.json_text import parse_json
+from schemas.json_text import JsonLimits, parse_json
 from schemas.manifest import FOLDER as MANIFESTS
 
-MOST_BYTES = 1 << 24  # of a kept answer
+ANSWER_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=10_000)  # of a kept answer
 
 
 def residual_files(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
@@ -48,7 +49,8 @@ def _captions(corpus: Corpus, uids: set[str]) -> Iterator[Path]:
     storage = LocalStorage(corpus.root)
     for path in sorted((corpus.root / "cache" / "captions").glob("*/*.json")):
         try:
-            about = parse_json(storage.read(path, most=MOST_BYTES))["uid"]
+            kept = storage.read(path, most=ANSWER_LIMITS.max_bytes)
+            about = parse_json(kept, limits=ANSWER_LIMITS)["uid"]
         except (OutsideCorpus, ValueError, KeyError, TypeError):
             yield path
             continue
@@ -57,11 +59,18 @@ def _captions(corpus: Corpus, uids: set[str]) -> Iterator[Path]:
 
 
 def scrub_logs(corpus: Corpus, disk: LocalStorage, uids: set[str]) -> None:
-    """The plain lists of past runs, without the lines of these episodes."""
+    """The plain lists of past runs, without the lines of these episodes.
+
+    Raises:
+        ConfigError: one of them is larger than any run writes.
+    """
+    names = {uid.encode() for uid in uids}
     for path in sorted([*corpus.ledger.glob("*.jsonl"), *corpus.quarantine.glob("*.jsonl")]):
-        # As bytes: a line that a disk or a stranger damaged is no text, and names no episode.
-        lines = path.read_bytes().splitlines(keepends=True)
-        names = {uid.encode() for uid in uids}
-        kept = [line for line in lines if line.partition(b'"uid": "')[2][:36] not in names]
-        if len(kept) < len(lines):
-            disk.write(path, b"".join(kept), is_durable=True)
+        if any(_uid_in(line) in names for line in lines_of_log(path)):
+            with disk.writing(path, is_durable=True) as file:
+                file.writelines(line for line in lines_of_log(path) if _uid_in(line) not in names)
+
+
+def _uid_in(line: bytes) -> bytes:
+    """As bytes: a line that a disk or a stranger damaged is no text, and names no episode."""
+    return line.partition(b'"uid": "')[2][:36]

@@ -16,6 +16,7 @@ import pyarrow as pa
 from ingest.recipe import Recipe
 from ingest.storage.local import LocalStorage
 from schemas.outcome import Outcome
+from schemas.regular_file import blocks_of_regular
 
 STAGED = "staged.arrow"
 _OUTCOME = b"eicorpus.outcome"
@@ -41,8 +42,11 @@ def options_digest(options: Mapping[str, str]) -> str:
 
 def _file_digest(path: Path) -> str:
     files = sorted(path.glob("*")) if path.is_dir() else [path]
-    content = b"".join(f.read_bytes() for f in files if f.is_file())
-    return hashlib.sha256(content).hexdigest() if content else ""
+    sha256, num_bytes = hashlib.sha256(), 0
+    for block in (b for each in files if each.is_file() for b in blocks_of_regular(each)):
+        sha256.update(block)
+        num_bytes += len(block)
+    return sha256.hexdigest() if num_bytes else ""
 
 
 def staged_before(folder: Path) -> Outcome | None:

@@ -163,7 +163,7 @@ def difference(view: SharedView, node_id: str) -> str:
 def _of_corpus(view: SharedView, node_id: str) -> str:
     folder = Path(view.folder)
     try:
-        found = _patiently((folder / "nonce").read_text)
+        found = _patiently(partial(_text, folder / "nonce"))
         if found != view.nonce:
             return f"{folder / 'nonce'} differs from the driver's; the corpus must be on storage that all nodes share"
         # Rooted in the corpus: links above it are the caller's and are followed, as in a local run.
@@ -182,6 +182,12 @@ def _patiently(read: Callable[[], T]) -> T:
         except OSError:
             time.sleep(PAUSE_S)
     return read()
+
+
+def _text(path: Path) -> str:
+    """What one of us wrote into the folder of the run."""
+    with path.open("rb") as file:
+        return file.read(EDGE_BYTES).decode()
 
 
 def _of_files(view: SharedView) -> str:
@@ -213,7 +219,7 @@ def is_answered(view: SharedView, node_id: str) -> bool:
     """Whether what a node wrote into the corpus is here."""
     answer = Path(view.folder) / node_id
     try:
-        return _patiently(answer.read_text) == view.nonce
+        return _patiently(partial(_text, answer)) == view.nonce
     except OSError:
         return False
 

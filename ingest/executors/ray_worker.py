@@ -17,6 +17,7 @@ from ingest.storage.local import LocalStorage
 
 WATCH = "watch."  # of the file of a worker process into which its watchdog writes
 TIMED_OUT = b"Timeout ("  # how faulthandler begins
+WATCH_BYTES = 1 << 16  # of its head, which is looked at
 
 Body = Callable[[Any, LocalStorage], Any]
 
@@ -113,7 +114,8 @@ def is_timed_out(view: SharedView | None, task_id: str) -> bool | None:
     if view is None:
         return None
     for path in Path(view.folder).glob(f"{WATCH}*"):
-        head, _, rest = path.read_bytes().partition(b"\n")
+        with path.open("rb") as file:
+            head, _, rest = file.read(WATCH_BYTES).partition(b"\n")
         if head.decode() == task_id:
             return TIMED_OUT in rest
     return None

@@ -16,11 +16,12 @@ from pathlib import Path
 from ingest.recipe import HandSettings
 from ingest.transforms.forward_kinematics import Robot
 from ingest.transforms.hand_model import HandFit, HandModel
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, PipelineError
 from schemas.geometry import Array
 from schemas.hand import Mask
 from schemas.hand_track import ManoPose
 from schemas.kinematics import all_kinematics
+from schemas.regular_file import blocks_of_regular
 
 MANO = "mano"  # in an adapter's `needs`: its hands are MANO parameters and nothing else
 MANO_TERMS = (
@@ -74,8 +75,11 @@ def _mano_files(folder: str | None) -> list[Path]:
 
 def _content(files: Iterable[Path]) -> str:
     try:
-        return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
-    except OSError as error:
+        sha256 = hashlib.sha256()
+        for block in (block for each in files for block in blocks_of_regular(each)):
+            sha256.update(block)
+        return sha256.hexdigest()
+    except (OSError, PipelineError) as error:
         raise ConfigError(f"cannot be read: {error}") from error
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ingest.corpus.committed_episodes import empty_datasets
-from ingest.corpus.lerobot_meta import ERASED_KEY, LINES_KEY, whole_files
+from ingest.corpus.lerobot_meta import ERASED_KEY, LINES_KEY, WHOLE_LIMITS, whole_files
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.manifests.issue import Issue, IssueKind
 from ingest.storage.local import within
 from ingest.verify.files import problem_opening
 from ingest.verify.finding import Check, excerpt
-from schemas.json_text import parse_json
+from schemas.errors import SourceError
+from schemas.json_text import parse_json, read_json
 
 HOW = "remove this dataset's meta/eicorpus.json and run any `eicorpus ingest` into this corpus: meta/ is made again"
 # Keys that grow with episodes.
@@ -42,7 +43,9 @@ def meta_flaws(root: Path, current: Snapshot, dataset_paths: Iterable[str]) -> I
     datasets = empty_datasets(root, current)
     for path in sorted(set(dataset_paths) & datasets.keys()):
         for name, content in whole_files(datasets[path]).items():
-            yield from _file_flaws(root, f"{path}/meta/{name}", parse_json(content))
+            yield from _file_flaws(
+                root, f"{path}/meta/{name}", parse_json(content, limits=WHOLE_LIMITS)
+            )
 
 
 def _file_flaws(root: Path, path: str, wanted: Mapping[str, Any]) -> Iterator[Issue]:
@@ -53,8 +56,8 @@ def _file_flaws(root: Path, path: str, wanted: Mapping[str, Any]) -> Iterator[Is
         yield Issue(what=path, fault=fault, message=problem.message)
         return
     try:
-        found = dict(parse_json(within(root, path).read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
+        found = dict(read_json(within(root, path), limits=WHOLE_LIMITS))
+    except (SourceError, ValueError, TypeError) as error:
         yield Issue(what=path, fault=IssueKind.FILE_UNREADABLE, message=f"no JSON object: {error}")
         return
     places = [

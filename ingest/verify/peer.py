@@ -5,6 +5,7 @@ Its pins cannot share our environment, so it is another process; it prints one J
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -100,8 +101,10 @@ def _answers(
             process.kill()
             process.wait()
             process.stdout.close()
-        said.seek(0)
-        last = said.read().decode("utf-8", "replace").strip()[-_SAID_CHARACTERS:]
+        said.seek(max(said.seek(0, os.SEEK_END) - 4 * _SAID_CHARACTERS, 0))
+        last = (
+            said.read(4 * _SAID_CHARACTERS).decode("utf-8", "replace").strip()[-_SAID_CHARACTERS:]
+        )
     for path in left:
         what = f"no answer, exit status {process.returncode}: {last}"
         yield path, finding(Check.PEER, path, what, "one JSON object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 
 from ingest.corpus.manifest_folders import page_bytes
+from ingest.curation.manifests.action_stats_partial import DeltaWork, EpisodeSpans, partials
+from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
 from schemas.manifest import load, load_facts, read_page
 from tests.curation.manifest_cases import ask, build, invoke, policy
 from tests.faults.runs import tree
-from tests.ingest.verify_corpus import build_toy, dataset
+from tests.ingest.verify_corpus import build_toy, data_file, dataset
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,23 @@ def test_each_change_of_the_page_is_one_fault(
     for read in (load, load_facts):
         with pytest.raises(ConfigError, match="run `eicorpus manifest build whole`"):
             read(folder)
+
+
+def test_files_without_end_are_named_and_not_held(corpus: Path) -> None:
+    """Sparse ones of 300 GB: what a dataset says of itself, and the rows of an episode that statistics are made of."""
+    info, data = dataset(corpus) / "meta/info.json", data_file(corpus)
+    os.truncate(info, 300 << 30)
+    [flaw] = [f for f in flaws(corpus) if f["what"].endswith("info.json")]
+    assert (flaw["fault"], "bytes; expected at most" in flaw["message"]) == (
+        "file_unreadable",
+        True,
+    )
+    os.truncate(data, 300 << 30)
+    relative = data.relative_to(corpus).as_posix()
+    episode = EpisodeSpans(uid="a", path=relative, data_sha256="", length=1, spans=((0, 1),))
+    work = DeltaWork(corpus=str(corpus), names=((),) * 4, episodes=(episode,), block=("", 0))
+    [error] = partials(work, LocalStorage()).errors
+    assert "too_large" in error
 
 
 def test_layout_and_the_order_of_keys_are_no_content(corpus: Path) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
-from ingest.corpus.ledger import Ledger, read_history
+import pytest
+
+from ingest.corpus.layout import Corpus
+from ingest.corpus.ledger import EVENT_LIMITS, Ledger, read_history
+from ingest.corpus.residual_files import scrub_logs
 from ingest.storage.local import LocalStorage
-from schemas.errors import Code
+from schemas.errors import Code, ConfigError
 from schemas.outcome import Outcome, State, WorkerFailure
 
 DIED = Outcome(uid="b", state=State.QUARANTINED, code="worker_died", message="SIGSEGV")
@@ -87,3 +92,30 @@ def test_lines_that_no_ledger_wrote_are_passed_over(tmp_path: Path) -> None:
         (tmp_path / "r1.jsonl").read_bytes().split(b"\n")[0] + b"\n"
     )
     assert read_history(tmp_path).poisoned == {"b": ("worker_died", "SIGSEGV")}
+
+
+@pytest.mark.parametrize("num_bytes", [300 << 30, EVENT_LIMITS.max_bytes + 1])
+def test_what_is_larger_than_any_run_writes_is_named_and_not_held(
+    tmp_path: Path, num_bytes: int
+) -> None:
+    """Of zeros that take no room on the disk: 300 GB of them, and a line that has no end."""
+    ledger(tmp_path / "ledger", "r1").ends([(DIED, State.QUARANTINED)])
+    path = tmp_path / "ledger" / "zz.jsonl"
+    path.touch()
+    os.truncate(path, num_bytes)
+    for read in (
+        lambda: read_history(path.parent),
+        lambda: scrub_logs(Corpus(tmp_path), LocalStorage(tmp_path), {"b"}),
+    ):
+        with pytest.raises(ConfigError, match=r"zz\.jsonl.*move it out"):
+            read()
+
+
+def test_lines_of_an_erased_episode_go_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "ledger").mkdir()
+    lines = [b'{"uid": "%s"}\n' % (uid * 36) for uid in (b"a", b"b", b"c")]
+    for name, content in (("r1", [*lines, b"\xff\n", b'{"ui']), ("r2", lines[1:])):
+        (tmp_path / "ledger" / f"{name}.jsonl").write_bytes(b"".join(content))
+    scrub_logs(Corpus(tmp_path), LocalStorage(tmp_path), {"a" * 36})
+    left = [path.read_bytes() for path in sorted((tmp_path / "ledger").iterdir())]
+    assert left == [b"".join([*lines[1:], b"\xff\n", b'{"ui']), b"".join(lines[1:])]

@@ -7,9 +7,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas.document import DocumentError
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
 from schemas.invalid import reason
-from schemas.json_text import parse_json
+from schemas.json_text import DOCUMENT, read_json
+from schemas.regular_file import is_there
 from training.durable import write_durably
 
 BEST_FILE = "best.json"
@@ -31,10 +32,8 @@ def load_best(folder: Path) -> Best | None:
     """
     path = folder / BEST_FILE
     try:
-        return Best.model_validate(parse_json(path.read_text()))
-    except FileNotFoundError:
-        return None
-    except (OSError, DocumentError, ValidationError) as error:
+        return Best.model_validate(read_json(path, limits=DOCUMENT)) if is_there(path) else None
+    except (SourceError, DocumentError, ValidationError) as error:
         repair = "remove it: the next evaluation writes it anew"
         raise ConfigError(f"damaged ({reason(error, Best)}); {repair}", where=str(path)) from error
 

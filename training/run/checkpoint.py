@@ -30,8 +30,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from schemas.errors import ConfigError
-from schemas.json_text import parse_json
+from schemas.errors import ConfigError, SourceError
+from schemas.json_text import DOCUMENT, read_json
 from schemas.text_features import FeatureSettings
 from training.durable import make_durable, make_folder
 from training.model.settings import ModelSettings
@@ -287,14 +287,14 @@ def _named(folder: Path) -> list[tuple[int, Path]]:
 def _opened(folder: Path) -> Checkpoint | None:
     """None for a folder in which something is missing; that of a newer version raises ConfigError."""
     try:
-        raw = parse_json((folder / STATE).read_text())
+        raw = read_json(folder / STATE, limits=DOCUMENT)
         version = int(raw["checkpoint_version"])
         if version > VERSION:
             found = f"a checkpoint of version {version}, this eicorpus reads up to {VERSION}"
             raise ConfigError(f"{found}; install a newer eicorpus", where=str(folder))
         state = CheckpointState.model_validate(raw)
         sizes = {name: (folder / name).stat().st_size for name in state.num_bytes}
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+    except (SourceError, OSError, ValueError, KeyError, TypeError, ValidationError):
         return None
     return Checkpoint(folder=folder, state=state) if sizes == state.num_bytes else None
 

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from schemas.document import DocumentError
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.invalid import each_problem
-from schemas.json_text import parse_json
+from schemas.json_text import DOCUMENT, parse_json
+from schemas.regular_file import read_regular
 from training.data.broken import BadSample
 from training.durable import make_durable, make_folder
 from training.recipe import RunSettings
@@ -136,18 +137,18 @@ def open_mishaps(out: Path, settings: RunSettings, ranks: Ranks) -> Mishaps:
 
 def _whole_lines(path: Path) -> bytes:
     """Without a last line that was cut, possibly inside a character: its step was not done."""
-    data = path.read_bytes() if path.exists() else b""
+    data = read_regular(path, max_bytes=DOCUMENT.max_bytes) if path.exists() else b""
     return data[: data.rfind(b"\n") + 1]
 
 
 def _text(path: Path) -> str:
     """
     Raises:
-        ConfigError: a whole line is not UTF-8.
+        ConfigError: a whole line is not UTF-8, or there is more of it than any run writes.
     """
     try:
         return _whole_lines(path).decode()
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, SourceError) as error:
         raise ConfigError(f"damaged ({error}); restore it", where=str(path)) from error
 
 

@@ -21,17 +21,20 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
 from schemas.invalid import reason
-from schemas.json_text import parse_json
-from schemas.manifest import FACTS_FILE
-from schemas.yaml_text import parse_yaml
+from schemas.json_text import DOCUMENT, JsonLimits, parse_json, read_json
+from schemas.manifest import FACTS_FILE, FACTS_LIMITS
+from schemas.regular_file import lines_of_regular, read_regular
+from schemas.yaml_text import SETTINGS, parse_yaml
 from training.durable import make_folder, write_durably
 from training.recipe import TrainRecipe, stored_recipe
 
 VERSION = 1  # a reader refuses a higher one
 RUN_FILE, RECIPE_FILE, LOG_FILE = "run.json", "recipe.yaml", "log.jsonl"
 RESULT_FILE, STOP_FILE, LOCK_FILE = "result.json", "stop", ".lock"
+MAX_LOG_BYTES = 16 << 30  # 10^7 lines of 1,600 characters
+LINE_LIMITS = JsonLimits(max_bytes=1 << 20, max_elements=10_000)
 # By which means, not what: another value gives the same run, but for the order in which numbers are added.
 FREE = {
     f"run.{key}"
@@ -75,14 +78,14 @@ def load_run(out: Path) -> tuple[RunFacts, TrainRecipe] | None:
     if not (out / RUN_FILE).exists():
         return None
     try:
-        raw = parse_json((out / RUN_FILE).read_text())
+        raw = read_json(out / RUN_FILE, limits=DOCUMENT)
         if int(raw["run_version"]) > VERSION:
             found = f"a run of version {raw['run_version']}, this eicorpus reads up to {VERSION}"
             raise ConfigError(f"{found}; install a newer eicorpus", where=str(out))
-        kept = parse_yaml((out / RECIPE_FILE).read_text())
+        kept = parse_yaml(read_regular(out / RECIPE_FILE, max_bytes=SETTINGS.max_bytes))
         recipe = TrainRecipe.model_validate(stored_recipe(kept))
         return RunFacts.model_validate(raw), recipe
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (SourceError, ValueError, KeyError, TypeError) as error:
         message = f"not a whole run ({reason(error)}); choose another --out, or remove this one"
         raise ConfigError(message, where=str(out)) from error
 
@@ -157,7 +160,8 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def write_run(out: Path, facts: RunFacts, recipe: TrainRecipe, manifest: Path) -> None:
     """Begin a run, or go on with one; `run.json` last, by which it is known."""
     make_folder(out)
-    write_durably(out / FACTS_FILE, (manifest / FACTS_FILE).read_bytes())
+    page = read_regular(manifest / FACTS_FILE, max_bytes=FACTS_LIMITS.max_bytes)
+    write_durably(out / FACTS_FILE, page)
     content = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_durably(out / RECIPE_FILE, content)
     write_durably(out / RUN_FILE, json.dumps(facts.model_dump(), indent=1, sort_keys=True))
@@ -168,21 +172,24 @@ def cut_log(out: Path, step: int) -> None:
     path = out / LOG_FILE
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True)
-    write_durably(path, "".join(line for line in lines if _step_of(line) <= step))
+    write_durably(path, (line for line in _lines(path) if _step_of(line) <= step))
 
 
 def logged(out: Path, step: int) -> dict[str, Any]:
     """The line of a step; nothing where there is none."""
     path = out / LOG_FILE
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = _lines(path) if path.exists() else iter(())
     return next((dict(parse_json(line)) for line in lines if _step_of(line) == step), {})
 
 
-def _step_of(line: str) -> float:
+def _lines(path: Path) -> Iterator[bytes]:
+    return lines_of_regular(path, max_bytes=MAX_LOG_BYTES, max_line_bytes=LINE_LIMITS.max_bytes)
+
+
+def _step_of(line: bytes) -> float:
     """A line that was cut by a power failure is of no step."""
     try:
-        return int(parse_json(line)["step"])
+        return int(parse_json(line, limits=LINE_LIMITS)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
 
@@ -200,7 +207,7 @@ def write_result(out: Path, told: dict[str, Any]) -> None:
 
 def load_result(out: Path) -> dict[str, Any]:
     """What was written last."""
-    return dict(parse_json((out / RESULT_FILE).read_text()))
+    return dict(read_json(out / RESULT_FILE, limits=DOCUMENT))
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ingest.curation.captions.chat import ChatRequest, Completion, NothingRecorded, Pass
 from schemas.document import DocumentError
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid
 from schemas.json_text import parse_json
+from schemas.regular_file import read_regular
 
 MAX_BYTES = 1_000_000_000
 
@@ -40,11 +41,9 @@ class ReplayChat:
     def __init__(self, path: Path) -> None:
         """Raises ConfigError: no such file, or a line that is not of the format, by its number."""
         try:
-            if path.stat().st_size > MAX_BYTES:
-                raise ConfigError(f"larger than {MAX_BYTES} bytes", where=str(path))
-            data = path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"no replay file: {error}", where=str(path)) from error
+            data = read_regular(path, max_bytes=MAX_BYTES)
+        except SourceError as error:
+            raise ConfigError(f"no replay file: {error.message}", where=str(path)) from error
         lines = [_parsed(line, number, path) for number, line in _lines(data)]
         self._texts = {
             (one.uid, one.start, one.end, one.which, one.sample, one.part): one.text

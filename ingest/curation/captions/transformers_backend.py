@@ -99,10 +99,10 @@ def _fingerprint(folder: Path) -> str:
 
 def _sampled(path: Path) -> bytes:
     size = path.stat().st_size
-    if size <= SMALL:
-        return hashlib.sha256(path.read_bytes()).digest()
-    sha = hashlib.sha256()
     with path.open("rb") as file:
+        if size <= SMALL:
+            return hashlib.sha256(file.read(SMALL)).digest()
+        sha = hashlib.sha256()
         for at in np.linspace(0, size - SAMPLE_BYTES, SAMPLES).astype(int).tolist():
             file.seek(at)
             sha.update(file.read(SAMPLE_BYTES))

@@ -18,8 +18,10 @@ from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
 from schemas.errors import Code, SourceError
 from schemas.parquet_file import open_parquet
+from schemas.regular_file import read_regular
 from schemas.trained_action import Named, trained_action
 
+MAX_DATA_BYTES = 1 << 30  # of the data file of one episode
 FEATURES = ("action", "action.valid", "observation.state", "observation.valid")
 PARTIAL = pa.schema(
     [
@@ -109,10 +111,8 @@ def _read(
     Raises:
         SourceError: the file is missing, lies elsewhere, or is not what was committed.
     """
-    try:
-        data = item_within(corpus, episode.path).read_bytes()
-    except OSError as error:
-        raise SourceError(Code.MISSING_FILE, str(error), where=episode.path) from error
+    file_path = item_within(corpus, episode.path)
+    data = read_regular(file_path, max_bytes=MAX_DATA_BYTES, where=episode.path)
     if hashlib.sha256(data).hexdigest() != episode.data_sha256:
         found = "not the file that was committed; run eicorpus verify"
         raise SourceError(Code.UNREADABLE, found, where=episode.path)
