@@ -10,15 +10,15 @@ import json
 import sys
 from pathlib import Path
 
+from ingest.executor import (
+    InlineExecutor,
+)  # has the disk of that commit, whatever its class is called
+from ingest.plan import Request, make_plan
+from ingest.process import Work, process
 from typer.testing import CliRunner
 
-from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
-from ingest.executors.inline import (
-    InlineExecutor,  # has the disk of that commit, whatever its class is called
-)
-from ingest.pipeline.plan import Request, make_plan
-from ingest.pipeline.process import Work, process
+from ingest import snapshot
+from ingest.corpus import Corpus
 from ingest.recipe import Recipe
 from jobs.cli import app
 from jobs.demo.raw import agibot_world, egodex, lerobot, oxe
