@@ -10,6 +10,7 @@ __all__ = [
     "dataset_info",
     "digest",
     "erasure",
+    "known_files",
     "layout",
     "ledger",
     "lerobot_meta",

@@ -148,7 +148,7 @@ def writer_lock(corpus: Corpus) -> Iterator[None]:
             file.seek(0)
             holder = file.read(100).strip() or "unknown"
             raise ConfigError(
-                f"another ingest is writing here (process {holder}); wait for it or stop it",
+                f"another eicorpus command is writing here (process {holder}); wait for it or stop it",
                 where=str(corpus.root),
             ) from error
         file.truncate(0)

@@ -25,6 +25,7 @@ from ingest.verify.accounting import accounting_findings
 from ingest.verify.catalog import blocks_the_rest, latest_snapshot, marker_findings, part_findings
 from ingest.verify.episode import EpisodeCheck
 from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.foreign_files import foreign_files
 from ingest.verify.latents import latents_findings
 from ingest.verify.meta import MetaComparison, extra_files
 from ingest.verify.numbering import Place, number, numbering_findings
@@ -105,6 +106,7 @@ class _Verification:
         for path, dataset in self.datasets.items():
             yield from self.meta[path].finish(dataset)
         yield from extra_files(self.root, self.datasets)
+        yield from foreign_files(self.root)
         yield from latents_findings(self.root, current, self.pool, deep=self.check.deep)
 
     def _describe(self, current: Snapshot) -> Iterator[Finding]:
@@ -190,5 +192,5 @@ def _refuse_while_written(corpus: Corpus) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            found = "an ingest is writing here; verify when it has ended"
+            found = "another eicorpus command is writing here; verify when it has ended"
             raise ConfigError(found, where=str(corpus.root)) from error

@@ -428,6 +428,59 @@ def extra_part(corpus: Path) -> Path:
     return Path(shutil.copy(path, path.with_name("part-00000000000000000000000000000000.parquet")))
 
 
+def foreign(relative: str) -> Damage:
+    """A file of nobody's, in the root or in a room."""
+
+    def damage(corpus: Path) -> Path:
+        path = corpus / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("buy milk")
+        return path
+
+    damage.__name__ = relative.replace("/", "_")
+    return damage
+
+
+FOREIGN = (
+    "notes.txt",
+    ".hidden",
+    "corpus.json.bak",
+    "backup/notes.txt",
+    "ledger/notes.txt",
+    "ledger/old/first.jsonl",
+    "quarantine/notes.txt",
+    "cache/notes.txt",
+    "cache/captions/notes.txt",
+    "cache/captions/00/notes.txt",
+    "manifests/notes.txt",
+    "manifests/train/notes.txt",
+    "manifests/train/old/manifest.json",
+    "staging/notes.txt",
+    "staging/backup/notes.txt",
+)
+HALVES = (".corpus.json.part", "ledger/.first.jsonl.part", "cache/captions/00/.a.json.part")
+OWN = (
+    ".writer",
+    ".unfinished",
+    ".nodes",
+    "ledger/second.jsonl",
+    "quarantine/second.jsonl",
+    "cache/captions/00/00aa.json",
+    "manifests/.builders",
+    "manifests/erased.json",
+    "manifests/train/manifest.json",
+    "manifests/train/manifest.parquet",
+    "manifests/train/redaction.json",
+    "manifests/.train.123.part/manifest.json",
+    "manifests/.erased.json.part",
+    "manifests/_cache/rep/0123456789abcdef/000000-00.parquet",
+    "manifests/_cache/training/.anchors-0.lock",
+    "staging/0-1-2.digest/staged.arrow",
+    "staging/.nodes.0123/nonce",
+    "staging/erase.first/intent.json.txt",
+)
+
+
 def truncated_snapshot(corpus: Path) -> Path:
     path = max((corpus / snapshot.FOLDER).iterdir())
     path.write_text(path.read_text()[:-20])
@@ -500,6 +553,8 @@ DAMAGE: list[tuple[Damage, Check]] = [
     (wrong_chunk, Check.FILE_EXTRA),
     (extra_dataset, Check.FILE_EXTRA),
     (half_a_file, Check.FILE_UNFINISHED),
+    *((foreign(name), Check.FILE_EXTRA) for name in FOREIGN),
+    *((foreign(name), Check.FILE_UNFINISHED) for name in HALVES),
     # the catalog itself
     (missing_part, Check.FILE_MISSING),
     (flipped_part, Check.CATALOG_FILE),
@@ -533,6 +588,12 @@ def test_damage_of_other_bodies_is_found_in_its_file_and_nowhere_else(
 ) -> None:
     corpus = Path(shutil.copytree(mixed, tmp_path / "corpus"))
     expect_only(corpus, damage(corpus), check)
+
+
+def test_what_commands_write_is_no_finding(corpus: Path) -> None:
+    for name in OWN:
+        foreign(name)(corpus)
+    assert verify(corpus) == []
 
 
 def expect_only(corpus: Path, path: Path, check: Check) -> None:
@@ -801,7 +862,7 @@ def test_a_corpus_that_nothing_was_committed_to_is_sound(tmp_path: Path) -> None
 def test_a_corpus_that_is_being_written_is_refused(corpus: Path) -> None:
     with (corpus / ".writer").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="an ingest is writing here"):
+        with pytest.raises(ConfigError, match="another eicorpus command is writing here"):
             verify(corpus)
 
 

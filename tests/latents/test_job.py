@@ -161,7 +161,7 @@ def test_mistakes_are_refused_before_any_work(corpus: Path, words: list[str], sa
 def test_one_writer_at_a_time(corpus: Path) -> None:
     with writer_lock(Corpus(corpus)):
         found = typed(corpus, *TINY)
-    assert "another ingest is writing here" in str(found.exception)
+    assert "another eicorpus command is writing here" in str(found.exception)
 
 
 def test_every_encoder_is_listed_with_its_licence() -> None:

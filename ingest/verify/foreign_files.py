@@ -1,0 +1,39 @@
+"""Files of a corpus that no command writes, in its root and in the rooms beside `catalog/` and `datasets/`, which have checks of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ingest.corpus.known_files import OWN_CHECK, is_known, is_let_be
+from ingest.storage.local import HALF_SUFFIX
+from ingest.verify.files import unreadable
+from ingest.verify.finding import Check, Finding, finding
+
+
+def foreign_files(corpus: Path) -> Iterator[Finding]:
+    """One finding for each such file, and for each file that a run that was stopped left half-written."""
+    refused: list[OSError] = []
+    for folder, below, names in os.walk(corpus, onerror=refused.append):
+        inside = Path(folder).relative_to(corpus)
+        below[:] = sorted(each for each in below if not _is_skipped((inside / each).as_posix()))
+        for name in sorted(names):
+            yield from _problem((inside / name).as_posix())
+    for error in refused:
+        yield unreadable(os.path.relpath(error.filename or corpus, corpus), error)
+
+
+def _is_skipped(folder: str) -> bool:
+    return folder in OWN_CHECK or is_let_be(folder)
+
+
+def _problem(path: str) -> Iterator[Finding]:
+    name = path.rpartition("/")[2]
+    # Half a file in manifests/ may be of a build at work, which takes no writer lock, and which sweeps there.
+    if name.startswith(".") and name.endswith(HALF_SUFFIX):
+        if not path.startswith("manifests/"):
+            what = "half a file, which a run that was stopped left"
+            yield finding(Check.FILE_UNFINISHED, path, what, "no run that is not finished")
+    elif not is_known(path):
+        yield finding(Check.FILE_EXTRA, path, "a file that no command writes", "only what one does")
