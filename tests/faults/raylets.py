@@ -1,4 +1,6 @@
-"""A Ray cluster of real raylets on this machine, each in a mount namespace of its own: what one of them sees is decided here.
+"""A Ray cluster of real raylets on this machine, each with a view of its own of some folders. It needs no rights.
+
+A process of a node, and the driver, works in the folder of its view. A link to `HERE / name` therefore leads each of them to something else.
 
 Own port, own folder, own token: other clusters of the machine are neither seen nor touched.
 """
@@ -7,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 import shutil
 import socket
 import subprocess
@@ -24,20 +25,20 @@ ROOT = Path(__file__).parents[2]
 MEMORY = 4_000_000_000  # bytes of a node: less than the default limit of an episode, as of a small cloud machine
 START_S = 120.0
 TRIES = 5  # at a node
-
-
-def may_mount() -> bool:
-    """Whether this process may give a child another view of the file system."""
-    if shutil.which("unshare") is None:
-        return False
-    probe = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /mnt"]
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+HERE = Path(
+    "/proc/self/cwd"
+)  # the kernel answers each process with its own; the workers of a raylet work where it does
 
 
 class Raylets:
-    """One head without CPUs, and as many nodes of one CPU as a test adds. Use as a context manager."""
+    """One head without CPUs, and as many nodes of one CPU as a test adds. Use as a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        view: the folder that the driver works in.
+    """
+
+    def __init__(self, view: Path) -> None:
+        self.view = view
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -70,25 +71,23 @@ class Raylets:
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add(self, *nodes: Sequence[Path]) -> None:
-        """A node for each list of folders, which look empty to it; returns when all have joined."""
+    def add(self, *views: Path) -> None:
+        """A node that works in each of these folders; returns when all have joined."""
         words = [f"--address={self.address}", "--num-cpus=1", f"--memory={MEMORY}"]
-        begun = [self._begin(words, hidden) for hidden in nodes]
-        for hidden, log in zip(nodes, begun, strict=True):
-            logs = chain([log], (self._begin(words, hidden) for _ in range(TRIES - 1)))
+        begun = [self._begin(words, view) for view in views]
+        for view, log in zip(views, begun, strict=True):
+            logs = chain([log], (self._begin(words, view) for _ in range(TRIES - 1)))
             assert any(map(self._has_started, logs)), f"a node ended: {log.read_text()}"
 
-    def _begin(self, words: Sequence[str], hidden: Sequence[Path] = ()) -> Path:
+    def _begin(self, words: Sequence[str], view: Path = ROOT) -> Path:
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *words]
         ray += ["--block", "--disable-usage-stats", "--object-store-memory=100000000"]
-        mounts = [f"mount -t tmpfs none {shlex.quote(str(folder))}" for folder in hidden]
-        script = " && ".join([*mounts, f"exec {shlex.join(ray)}"])
         path = self.folder / f"{len(self.started)}.log"
         with path.open("wb") as log:
             self.started.append(
                 subprocess.Popen(
-                    ["unshare", "-m", "sh", "-c", script],
-                    cwd=ROOT,
+                    ray,
+                    cwd=view,
                     env=self.env,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -115,7 +114,7 @@ class Raylets:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*words),
-            cwd=ROOT,
+            cwd=self.view,
             env=self.env,
             capture_output=True,
             text=True,

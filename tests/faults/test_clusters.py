@@ -16,16 +16,12 @@ from typing import Any
 
 import pytest
 
-from tests.faults.raylets import ROOT, Raylets, kill_tree, may_mount
+from tests.faults.raylets import HERE, ROOT, Raylets, kill_tree
 from tests.faults.runs import TOY, facts, run, tree
 from tests.faults.toy import DEEP, GATE, write_toy
 from tests.generators.lerobot_set import write_small
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.ray,
-    pytest.mark.skipif(not may_mount(), reason="NOT RUN: needs root, for mount namespaces"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 PATIENCE_S = 180.0
 KINDS = {"h0": "deep", "h1": "deep", "h2": "deep", "nowhere": "deep"}
 
@@ -35,10 +31,35 @@ class Place:
     """Folders of the tests, and a cluster of which no node sees all of them."""
 
     cluster: Raylets
+    views: Path  # a folder for each: `driver`, `first`, `second`, `newcomer`
     lerobot: Path  # its videos/ look empty to the second node
     deep: Path  # DEEP looks empty to both
     local: Path  # looks empty to both: storage of the driver alone
     late: Path  # looks empty to a node that joins later
+
+
+SEEN = {
+    "first": {"videos", "late"},
+    "second": {"late"},
+    "newcomer": {"videos"},
+}  # of what is shared
+
+
+def shared(path: Path, views: Path, name: str) -> None:
+    """What lies at `path` goes to the driver's view, and a link leads each process to its own: another way to it, or an empty folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    views.joinpath("driver").mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        path.rename(views / "driver" / name)
+    else:
+        (views / "driver" / name).mkdir()
+    path.symlink_to(HERE / name)
+    for node, names in SEEN.items():
+        (views / node).mkdir(exist_ok=True)
+        if name in names:
+            (views / node / name).symlink_to(views / "driver" / name)
+        else:
+            (views / node / name).mkdir()
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +68,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     write_small(root / "lerobot")
     write_toy(root / "deep", KINDS)
     write_toy(root / "late", {"g0": "gated", "g1": "gated", "a": "good", "b": "good"})
-    (root / "deep" / DEEP).mkdir(parents=True)
+    views = root / "lerobot" / "views"  # inside, because links of raw data must not lead out
+    folders = {name: root / name for name in ("lerobot", "deep", "local", "late")}
+    shared(root / "lerobot" / "videos", views, "videos")
+    shared(root / "deep" / DEEP, views, "deep")
+    shared(root / "local", views, "local")
+    shared(root / "late", views, "late")
     for name in set(KINDS) - {"nowhere"}:
-        (root / "deep" / DEEP / name).write_bytes(b"here")
-    (root / "local").mkdir()
-    hidden = [root / "deep" / DEEP, root / "local"]
-    with Raylets() as cluster:
-        cluster.add(hidden, [*hidden, root / "lerobot" / "videos"])
-        folders = {name: root / name for name in ("lerobot", "deep", "local", "late")}
-        yield Place(cluster=cluster, **folders)
+        (views / "driver" / "deep" / name).write_bytes(b"here")
+    with Raylets(views / "driver") as cluster:
+        cluster.add(views / "first", views / "second")
+        yield Place(cluster=cluster, views=views, **folders)
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -72,7 +95,7 @@ def until(is_so: Callable[[], object], what: str) -> None:
 
 
 def test_default_limits_fit_small_nodes_and_a_node_without_videos_loses_nothing(
-    place: Place, tmp_path: Path
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S1: 4096 MiB are asked of nodes of 4.0e9 bytes. S2: `videos/` is not mounted on one of them. A folder above the corpus is a link."""
     (tmp_path / "disk").mkdir()
@@ -86,6 +109,7 @@ def test_default_limits_fit_small_nodes_and_a_node_without_videos_loses_nothing(
     [excluded] = found["excluded_nodes"]
     assert f"{place.lerobot}/videos/" in excluded
     assert "nodes left: 1" in done.stderr.replace("\n", " ")
+    monkeypatch.chdir(place.views / "driver")
     run(place.lerobot, tmp_path / "wanted", source="lerobot")
     assert tree(tmp_path / "data/out/datasets") == tree(tmp_path / "wanted/datasets")
 
@@ -142,7 +166,7 @@ def test_a_node_that_joins_later_proves_itself_first(place: Place, tmp_path: Pat
     with log.open("wb") as stderr:
         driver = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=place.cluster.view,
             env=place.cluster.env,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -150,9 +174,9 @@ def test_a_node_that_joins_later_proves_itself_first(place: Place, tmp_path: Pat
         )
         try:
             until(lambda: len(list(out.glob("staging/.nodes.*/watch.*"))) == 2, "two at work")
-            place.cluster.add([place.late, place.deep / DEEP, place.local])
+            place.cluster.add(place.views / "newcomer")
             until(lambda: "episodes.json cannot be read there" in log.read_text(), "excluded")
-            (place.late / GATE).touch()
+            (place.views / "driver" / "late" / GATE).touch()
             stdout, _ = driver.communicate(timeout=PATIENCE_S)
         finally:
             kill_tree(driver)
