@@ -1,4 +1,7 @@
-"""The last lines of a test run: how many tests it left out by marker, and what runs them. A run that is green by omission says so."""
+"""The last lines of a test run: how many tests it left out by marker and what runs them, and how many it skipped, and why.
+
+A run that is green by omission names what it omitted.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,17 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = Counter(map(_reason, terminalreporter.stats.get("skipped", [])))
+    for reason, count in sorted(skipped.items()):
+        terminalreporter.write_line(f"skipped: {count}, {reason}")
     counts = terminalreporter.config.stash[COUNTS]
     if counts:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
         terminalreporter.write_line(f"left out: {kinds}; make test-all runs all but gpu")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Why a test, or a whole file, was skipped, as `pytest.skip` was called."""
+    where = report.longrepr
+    reason = where[2] if isinstance(where, tuple) else str(where)
+    return reason.removeprefix("Skipped: ")
