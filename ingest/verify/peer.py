@@ -87,7 +87,8 @@ def _answers(
 ) -> Iterator[tuple[str, Report | Finding]]:
     """One process for some datasets; when it ends too early the rest are findings with its last words."""
     # -E: our PYTHONPATH is not for it.
-    folders = [corpus.resolve() / path for path in datasets]
+    root = corpus.resolve()
+    folders = [within(root, path) for path in datasets]
     command = [str(part) for part in (peer.python, "-E", peer.script, *folders)]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
