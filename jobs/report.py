@@ -18,6 +18,7 @@ from ingest.report.overview import Asked
 from ingest.report.page import report
 from jobs.output import answer_json, outside, stdout
 from schemas.errors import ConfigError
+from schemas.system_error import system_error_text
 
 LIMITS = Limits(timeout_s=600.0, memory_mb=8192)
 
@@ -52,7 +53,9 @@ def command(
     try:
         html.write_bytes(data)
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error}", where=str(html)) from error
+        raise ConfigError(
+            f"cannot be written: {system_error_text(error, str(html))}", where=str(html)
+        ) from error
     if as_json:
         answer_json({"html": str(html), "num_bytes": len(data), "snapshot": current.number})
     else:

@@ -23,6 +23,7 @@ from jobs.options import (
 from jobs.output import stderr
 from jobs.train import check_installed
 from schemas.errors import ConfigError
+from schemas.system_error import system_error_text
 
 if TYPE_CHECKING:
     from training.policy.policy import Policy
@@ -104,7 +105,9 @@ def _token(path: Path) -> str:
         with path.open("rb") as file:
             token = file.read(MAX_TOKEN_BYTES + 1).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=f"--token-file {path}") from error
+        raise ConfigError(
+            f"cannot be read: {system_error_text(error, str(path))}", where=f"--token-file {path}"
+        ) from error
     if not token or len(token) > MAX_TOKEN_BYTES:
         raise ConfigError("expected one line with a token", where=f"--token-file {path}")
     return token
@@ -120,7 +123,9 @@ async def _serve(policy: Policy, settings: ServerSettings) -> None:
     try:
         server = await made.start()
     except OSError as error:
-        raise ConfigError(str(error), where=f"--host {settings.host} --port") from error
+        raise ConfigError(
+            system_error_text(error), where=f"--host {settings.host} --port"
+        ) from error
     host, port = next(iter(server.sockets)).getsockname()[:2]
     stderr.print(policy_text(policy))
     stderr.print(f"serving ws://{host}:{port}, health at http://{host}:{port}/healthz; Ctrl-C ends")

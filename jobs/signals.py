@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from schemas.system_error import system_error_text
+
 
 class StopRequest:
     """The first SIGINT or SIGTERM asks to stop after the step, and is `told` to whom it concerns; the second is not asking."""
@@ -36,4 +38,6 @@ class StopRequest:
         try:
             self._told()
         except OSError as error:  # a full disk, of all moments: in a handler it would end the command, unasked and unsaved
-            sys.stderr.write(f"the wish to stop could not be handed on: {error}\n")
+            sys.stderr.write(
+                f"the wish to stop could not be handed on: {system_error_text(error)}\n"
+            )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from schemas.errors import Code, SourceError, TransientError
+from schemas.system_error import system_error_text
 
 LFS_HEAD = b"version https://git-lfs"
 LFS_MAX_BYTES = 1024  # the specification of git-LFS: a pointer is shorter
@@ -84,7 +85,9 @@ def read_regular(
             error.add_note(f"reading {path}")
             raise
         except OSError as error:
-            raise TransientError(f"reading failed: {error}", where=where) from error
+            raise TransientError(
+                f"reading failed: {system_error_text(error, where)}", where=where
+            ) from error
 
 
 def lines_of_regular(
@@ -108,7 +111,9 @@ def lines_of_regular(
                     raise SourceError(Code.TOO_LARGE, longer, where=where)
                 yield line
         except OSError as error:
-            raise TransientError(f"reading failed: {error}", where=where) from error
+            raise TransientError(
+                f"reading failed: {system_error_text(error, where)}", where=where
+            ) from error
 
 
 def blocks_of_regular(path: Path) -> Iterator[bytes]:

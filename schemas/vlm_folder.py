@@ -8,6 +8,7 @@ from typing import Any
 
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import DOCUMENT, read_json
+from schemas.system_error import system_error_text
 
 SUFFIX = ".safetensors"
 # How `transformers` is asked for anything of it: nothing is fetched, no code of the folder runs, nothing is unpickled.
@@ -62,7 +63,9 @@ def model_sha256(folder: Path) -> str:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
                 sha.update(f"{path.name} {digest}\n".encode())
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(folder)) from error
+        raise ConfigError(
+            f"cannot be read: {system_error_text(error, str(folder))}", where=str(folder)
+        ) from error
     return sha.hexdigest()
 
 

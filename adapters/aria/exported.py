@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from adapters.containers.video_probe import probe_video
 from schemas.errors import Code, SourceError
+from schemas.system_error import system_error_text
 from schemas.video_opening import open_video
 
 TAG = "description"
@@ -68,7 +69,11 @@ def _times(path: Path) -> npt.NDArray[np.int64] | None:
         with open_video(path) as container:
             text = container.metadata.get(TAG, "")
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(Code.CORRUPT_VIDEO, f"not readable: {error}", where=path.name) from error
+        raise SourceError(
+            Code.CORRUPT_VIDEO,
+            f"not a readable video: {system_error_text(error, path.name)}; fetch the file again",
+            where=path.name,
+        ) from error
     if len(text) > MAX_TAG_CHARS or not _TIMES.fullmatch(text):
         return None
     return np.array([int(t) for t in text.strip("[] ").split(",")], dtype=np.int64)

@@ -9,6 +9,7 @@ from typing import cast
 
 from schemas.errors import Code, SourceError, TransientError
 from schemas.regular_file import open_regular
+from schemas.system_error import system_error_text
 
 
 class RangeReader(io.RawIOBase):
@@ -55,7 +56,9 @@ class RangeReader(io.RawIOBase):
             self._file.seek(self._start + self._at)
             count = self._file.readinto(view)
         except OSError as error:
-            raise TransientError(f"reading failed: {error}", where=self._where) from error
+            raise TransientError(
+                f"reading failed: {system_error_text(error, self._where)}", where=self._where
+            ) from error
         self._at += count or 0
         return count or 0
 

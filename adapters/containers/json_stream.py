@@ -15,6 +15,7 @@ from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import scan_json
 from schemas.regular_file import open_regular
+from schemas.system_error import system_error_text
 
 CHUNK_CHARS = 1 << 20
 LONGEST_MEMBER_CHARS = 256 << 20  # a member beyond this is no annotation
@@ -41,7 +42,8 @@ def members(
         raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"cannot be read as UTF-8 text: {error}; download it again", where=str(path)
+            f"cannot be read as UTF-8 text: {system_error_text(error, str(path))}; download it again",
+            where=str(path),
         ) from error
 
 

@@ -26,6 +26,7 @@ from schemas.errors import Code, SourceError
 from schemas.invalid import invalid
 from schemas.rate import rate_from
 from schemas.regular_file import check_regular, open_regular, read_regular
+from schemas.system_error import system_error_text
 
 MAX_JSON_BYTES = (
     json_text.DOCUMENT.max_bytes
@@ -281,7 +282,7 @@ def lines_of(path: Path, where: str) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(Code.UNREADABLE, str(error), where=where) from error
+        raise SourceError(Code.UNREADABLE, system_error_text(error, where), where=where) from error
 
 
 def first_line(error: Exception) -> str:

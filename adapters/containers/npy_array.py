@@ -11,6 +11,7 @@ from numpy.lib import format as npy_format
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
 from schemas.regular_file import check_regular
+from schemas.system_error import system_error_text
 
 MAX_BYTES = 512 << 20
 # numpy reads the header as a Python literal: each parser has its own way to fail.
@@ -35,7 +36,9 @@ def npy_array(path: Path, where: str, *, max_bytes: int = MAX_BYTES) -> Array:
             raise SourceError(Code.CORRUPT_RECORD, found, where=where)
         return np.array(mapped, dtype=np.float64)
     except OSError as error:
-        raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=where) from error
+        raise SourceError(
+            Code.UNREADABLE, f"cannot be read: {system_error_text(error, where)}", where=where
+        ) from error
     except _BROKEN as error:
         found = f"not a .npy file of numbers: {str(error)[:200]}; fetch it again"
         raise SourceError(Code.CORRUPT_RECORD, found, where=where) from error

@@ -12,6 +12,7 @@ from adapters.containers.byte_range import RangeReader
 from schemas.episode import RawFile
 from schemas.errors import Code, SourceError
 from schemas.regular_file import open_regular
+from schemas.system_error import system_error_text
 
 MIB = 1 << 20
 WHOLE_LIMIT_BYTES = 64 * MIB
@@ -38,7 +39,9 @@ def raw_file_of(path: Path, root: Path) -> RawFile:
             size = os.fstat(file.fileno()).st_size
             return RawFile(path=name, num_bytes=size, digest=_digest(file, size))
     except OSError as error:
-        raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=name) from error
+        raise SourceError(
+            Code.UNREADABLE, f"cannot be read: {system_error_text(error, name)}", where=name
+        ) from error
 
 
 def raw_part_of(path: Path, root: Path, byte_range: tuple[int, int], name: str) -> RawFile:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from schemas.errors import Code, SourceError
 from schemas.regular_file import open_regular
+from schemas.system_error import system_error_text
 
 BLOCK = 512
 MAX_MEMBERS = 1_000_000
@@ -84,7 +85,11 @@ def tar_members(path: Path) -> Iterator[TarMember]:
                 raise SourceError(Code.UNKNOWN_LAYOUT, found, where=path.name)
             yield from _members(walk)
     except OSError as error:
-        raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=path.name) from error
+        raise SourceError(
+            Code.UNREADABLE,
+            f"cannot be read: {system_error_text(error, path.name)}",
+            where=path.name,
+        ) from error
 
 
 def _members(walk: _Walk) -> Iterator[TarMember]:

@@ -18,6 +18,7 @@ import google_crc32c
 
 from schemas.errors import Code, SourceError
 from schemas.regular_file import open_regular
+from schemas.system_error import system_error_text
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
@@ -57,7 +58,11 @@ def walk(path: Path) -> Iterator[Record]:
         with open_regular(path) as file:
             yield from _headers(file, os.fstat(file.fileno()).st_size)
     except OSError as error:
-        raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=path.name) from error
+        raise SourceError(
+            Code.UNREADABLE,
+            f"cannot be read: {system_error_text(error, path.name)}",
+            where=path.name,
+        ) from error
 
 
 def _headers(file: BinaryIO, size: int) -> Iterator[Record]:
@@ -106,7 +111,9 @@ def read_record(path: Path, offset: int, num_bytes: int) -> bytes:
             size = os.fstat(file.fileno()).st_size
             return _payload(file, size, offset, num_bytes, where)
     except OSError as error:
-        raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=where) from error
+        raise SourceError(
+            Code.UNREADABLE, f"cannot be read: {system_error_text(error, where)}", where=where
+        ) from error
 
 
 def _payload(file: BinaryIO, size: int, offset: int, num_bytes: int, where: str) -> bytes:

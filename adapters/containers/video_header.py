@@ -15,6 +15,7 @@ import av
 
 from adapters.containers.byte_range import RangeReader
 from schemas.errors import Code, SourceError
+from schemas.system_error import system_error_text
 from schemas.video_opening import open_video
 
 MICROSECONDS_PER_S = 1_000_000
@@ -47,7 +48,9 @@ def video_header(path: Path, byte_range: tuple[int, int] | None = None) -> Video
             start, length, whole = stream.start_time, stream.duration, container.duration
     except (av.FFmpegError, OSError) as error:
         raise SourceError(
-            Code.CORRUPT_VIDEO, f"not a readable video: {error}", where=path.name
+            Code.CORRUPT_VIDEO,
+            f"not a readable video: {system_error_text(error, path.name)}; fetch the file again",
+            where=path.name,
         ) from error
     if base is None or not rate or (length is None and whole is None):
         found = f"time base {base}, rate {rate}, duration {length}; expected all three"

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import Code, SourceError
+from schemas.system_error import system_error_text
 from schemas.video_opening import open_video
 
 if TYPE_CHECKING:
@@ -107,5 +108,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
             yield container
     except (av.FFmpegError, OSError) as error:
         raise SourceError(
-            Code.CORRUPT_VIDEO, f"not a readable video: {error}", where=path.name
+            Code.CORRUPT_VIDEO,
+            f"not a readable video: {system_error_text(error, path.name)}; fetch the file again",
+            where=path.name,
         ) from error

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from schemas.errors import ConfigError, SourceError
 from schemas.regular_file import open_regular
+from schemas.system_error import system_error_text
 
 FILES = {
     "train": "EPIC_100_train.csv",
@@ -60,7 +61,8 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(
-            f"no readable CSV: {error}; download it again", where=str(path)
+            f"no readable CSV: {system_error_text(error, str(path))}; download it again",
+            where=str(path),
         ) from error
 
 

@@ -22,6 +22,7 @@ from pyarrow import csv
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
 from schemas.regular_file import open_regular
+from schemas.system_error import system_error_text
 
 NS_PER_TICK = 100
 TICKS_PER_S = 10_000_000
@@ -61,7 +62,11 @@ def rows_between(path: Path, start: int, end: int, num_columns: tuple[int, ...])
             file.seek(first)
             data = file.read(last - first)
     except OSError as error:
-        raise SourceError(Code.UNREADABLE, f"cannot be read: {error}", where=path.name) from error
+        raise SourceError(
+            Code.UNREADABLE,
+            f"cannot be read: {system_error_text(error, path.name)}",
+            where=path.name,
+        ) from error
     if not data.strip():
         nothing = np.zeros(0, dtype=np.int64)
         return SyncRows(ticks=nothing, values=np.zeros((0, columns - 2)), num_repeated=0)

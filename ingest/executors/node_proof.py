@@ -29,6 +29,7 @@ from ingest.storage.local import LocalStorage
 from ingest.storage.lock_file import held_with_others
 from schemas.errors import PipelineError
 from schemas.regular_file import open_regular
+from schemas.system_error import system_error_text
 
 PREFIX = ".nodes."  # of the folder of a run, in the corpus' staging
 LOCK = ".nodes"  # in the corpus; held while a run has such a folder
@@ -169,9 +170,7 @@ def _of_corpus(view: SharedView, node_id: str) -> str:
         # Rooted in the corpus: links above it are the caller's and are followed, as in a local run.
         LocalStorage(folder.parent).write(folder / node_id, view.nonce.encode(), is_durable=True)
     except (OSError, PipelineError) as error:
-        return (
-            f"the corpus is not the driver's ({error}); it must be on storage that all nodes share"
-        )
+        return f"the corpus is not the driver's ({system_error_text(error)}); it must be on storage that all nodes share"
     return ""
 
 

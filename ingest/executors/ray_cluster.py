@@ -9,6 +9,7 @@ from typing import Any
 
 from ingest.executors.node_requests import Node, nodes_of
 from schemas.errors import ClusterLost, ConfigError
+from schemas.system_error import system_error_text
 
 CONNECT_S = 10.0  # to reach a cluster
 REFRESH_S = 1.0  # between two looks
@@ -62,7 +63,7 @@ class Cluster:
             if self._silent_since is None:
                 self._silent_since = now_s
             if now_s - self._silent_since >= HEAD_S:
-                self.lose(f"has not answered for {HEAD_S:g} s ({error})")
+                self.lose(f"has not answered for {HEAD_S:g} s ({system_error_text(error)})")
 
     def lose(self, reason: str) -> None:
         """
@@ -106,6 +107,6 @@ def connect(address: str | None, num_cpus: int | None) -> bool:
             ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **quiet)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"no Ray cluster answers: {error}", where=f"--address {address}"
+            f"no Ray cluster answers: {system_error_text(error)}", where=f"--address {address}"
         ) from error
     return True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError, TransientError
+from schemas.system_error import system_error_text
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -50,7 +51,9 @@ def open_folder(folder: Path, name: str, namespace: str) -> Warehouse:
         disk = LocalStorage(folder)
         disk.make_dir(folder)
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error}", where=str(folder)) from error
+        raise ConfigError(
+            f"cannot be written: {system_error_text(error, str(folder))}", where=str(folder)
+        ) from error
     with told(str(folder)):
         catalog = sql.SqlCatalog(name, uri=f"sqlite:///{folder / FILE}", warehouse=str(folder))
         _synchronise_before_commits(catalog, disk, folder / namespace)

@@ -22,6 +22,7 @@ from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
 from schemas.errors import Code, PipelineError, SourceError, TransientError
 from schemas.latents import LatentFacts, Preprocessing
+from schemas.system_error import system_error_text
 
 PIECE_PICTURES = 128  # decoded at once: 19 MB at 224 px
 Pictures = npt.NDArray[np.uint8]  # [n, S, S, 3]
@@ -94,7 +95,9 @@ def decode_chunk(piece: FrameChunk, disk: LocalStorage) -> Decoded:
     except PipelineError as error:
         return Decoded(error=f"{type(error).__name__}: {error}")
     except OSError as error:
-        return Decoded(error=f"io_error: {piece.file.video}: {error}")
+        return Decoded(
+            error=f"io_error: {piece.file.video}: {system_error_text(error, str(piece.file.video))}"
+        )
     except MemoryError as error:
         return Decoded(error=f"{Code.OUT_OF_MEMORY.value}: {piece.file.video}: {error}")
 

@@ -22,6 +22,7 @@ from ingest.latents.resize import Picture
 from ingest.video.source import Video, open_video, pts_of, span_packets
 from schemas.errors import Code, SourceError
 from schemas.rate import NS_PER_S
+from schemas.system_error import system_error_text
 
 H264_SLICES = range(1, 6)  # nal_unit_type of ITU-T H.264 table 7-1
 
@@ -58,7 +59,7 @@ def _frames(video: Video, wanted: list[int], *, first_ns: int) -> Iterator[Video
                     num_done += 1
                     yield frame
     except av.FFmpegError as error:
-        found = f"libav: {error}; run eicorpus verify"
+        found = f"{system_error_text(error, video.path)}; run eicorpus verify"
         raise SourceError(Code.CORRUPT_VIDEO, found, where=video.path) from error
     if num_done < len(wanted):
         at_s = float(wanted[num_done] * video.time_base)

@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError, TransientError
+from schemas.system_error import system_error_text
 
 MAX_WHEEL_BYTES = 128 << 20  # the real one has 35.6 MB
 MAX_MEMBER_BYTES = 32 << 20  # the larger one has 5.5 MB
@@ -125,7 +126,9 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_WHEEL_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+        raise ConfigError(
+            f"cannot be read: {system_error_text(error, str(path))}", where=str(path)
+        ) from error
     if len(data) > MAX_WHEEL_BYTES:
         raise ConfigError(f"more than {MAX_WHEEL_BYTES} bytes", where=path.name)
     return data
@@ -156,5 +159,5 @@ def write_task(data: bytes, path: Path, disk: LocalStorage) -> None:
         disk.write(path, data, is_durable=True)
     except OSError as error:
         path.with_name(f".{path.name}.part").unlink(missing_ok=True)
-        told = f"cannot be written: {error}; make room there, or name another place with --out"
+        told = f"cannot be written: {system_error_text(error)}; make room there, or name another place with --out"
         raise TransientError(told, where=str(path)) from error

@@ -22,6 +22,7 @@ from adapters.containers.pickle_machine import Budget, Maker, Pending
 from adapters.containers.restricted_pickle import MIB, loads
 from schemas.errors import ConfigError, SourceError
 from schemas.geometry import Array
+from schemas.system_error import system_error_text
 
 PARENTS16 = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 MIDDLE_MCP16 = 4  # MANO's fourth joint after the wrist: middle1
@@ -77,7 +78,9 @@ def read_mano(path: Path, side: str) -> ManoModel:
             data = file.read(MAX_FILE_BYTES + 1)
         content = loads(data, where=path.name, extra=_MAKERS, max_bytes=MAX_FILE_BYTES)
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error}", where=path.name) from error
+        raise ConfigError(
+            f"cannot be read: {system_error_text(error, path.name)}", where=path.name
+        ) from error
     except SourceError as error:
         found = f"not a MANO model file: {error.message}; download it again from the MANO page"
         raise ConfigError(found, where=path.name) from error

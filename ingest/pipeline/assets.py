@@ -80,7 +80,7 @@ def _content(files: Iterable[Path]) -> str:
             sha256.update(block)
         return sha256.hexdigest()
     except (OSError, PipelineError) as error:
-        raise ConfigError(f"cannot be read: {error}") from error
+        raise ConfigError(f"cannot be read: {system_error_text(error)}") from error
 
 
 def _listing(folder: Path) -> str:

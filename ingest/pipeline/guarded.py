@@ -15,6 +15,7 @@ from ingest.pipeline.process import Work, process
 from ingest.storage.local import LocalStorage
 from schemas.errors import Code, ConfigError, PipelineError, TransientError
 from schemas.outcome import Outcome, State
+from schemas.system_error import system_error_text
 
 DISK_FULL, IO_ERROR, INTERNAL_ERROR = "disk_full", "io_error", "internal_error"
 TRIES = 3  # of one attempt at an episode, when storage hiccups
@@ -39,7 +40,7 @@ def guarded(work: Work, disk: LocalStorage) -> Outcome:
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         code = DISK_FULL if is_full else IO_ERROR
-        return Outcome(uid=uid, state=State.FAILED, code=code, message=str(error))
+        return Outcome(uid=uid, state=State.FAILED, code=code, message=system_error_text(error))
     except PipelineError as error:
         return Outcome(uid=uid, state=State.FAILED, code=type(error).__name__, message=str(error))
     except Exception as error:  # noqa: BLE001  an unknown crash is counted with its address, not lost

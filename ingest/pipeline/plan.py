@@ -24,6 +24,7 @@ from ingest.recipe import Recipe
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.local_path import check_local
+from schemas.system_error import system_error_text
 
 SAMPLED_EPISODES = 32  # of a plan, whose files every node must see
 
@@ -131,7 +132,9 @@ def _unusable_set(root: Path) -> Iterator[None]:
         message = f"the set cannot be used: {error}; fetch this file again, or leave its set out"
         raise ConfigError(message, where=str(root)) from error
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(root)) from error
+        raise ConfigError(
+            f"cannot be read: {system_error_text(error, str(root))}", where=str(root)
+        ) from error
 
 
 def _renamed(ref: EpisodeRef, seen: set[str]) -> EpisodeRef:

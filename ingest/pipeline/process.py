@@ -31,6 +31,7 @@ from schemas.errors import Code, ConfigError, SourceError, TransientError
 from schemas.fact import Certainty, fact
 from schemas.outcome import Outcome, State
 from schemas.rate import instants_ns
+from schemas.system_error import system_error_text
 
 TOO_SHORT = "too_short"  # the one verdict of the spine itself; curation adds its own
 
@@ -144,8 +145,10 @@ def _load(adapter: Adapter, ref: EpisodeRef) -> Episode:
         return adapter.load(ref)
     except OSError as error:
         if error.errno in _HICCUPS:
-            raise TransientError(str(error), where=ref.episode_id) from error
-        found = f"{error}; check that the file is there and may be read"
+            raise TransientError(
+                system_error_text(error, ref.episode_id), where=ref.episode_id
+            ) from error
+        found = f"{system_error_text(error, ref.episode_id)}; check that the file is there and may be read"
         raise SourceError(Code.UNREADABLE, found, where=ref.episode_id) from error
 
 

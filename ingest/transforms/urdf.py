@@ -16,6 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from schemas.errors import ConfigError
+from schemas.system_error import system_error_text
 
 MAX_BYTES = 32 << 20
 MAX_JOINTS = 10_000
@@ -122,7 +123,9 @@ def read_urdf(path: Path) -> Urdf:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+        raise ConfigError(
+            f"cannot be read: {system_error_text(error, str(path))}", where=str(path)
+        ) from error
     if len(data) > MAX_BYTES:
         raise ConfigError(f"over {MAX_BYTES} bytes; a URDF has no such size", where=where)
     try:

@@ -22,6 +22,7 @@ from ingest.video.encode import close_output, open_output, rebase
 from ingest.video.range import VideoFile
 from ingest.video.source import Times, Video, open_video, pts_of, span_packets
 from schemas.errors import TransientError
+from schemas.system_error import system_error_text
 
 _IDR = 5  # nal_unit_type of ITU-T H.264 table 7-1
 
@@ -91,7 +92,9 @@ def copy_packets(
                 container.mux(rebase(packet, stream, pts=rank, dts=dts, tick_s=1 / rate_hz))
                 num_done += 1
     except av.error.FFmpegError as error:
-        raise TransientError(f"writing failed: {error}", where=str(out)) from error
+        raise TransientError(
+            f"writing failed: {system_error_text(error, str(out))}", where=str(out)
+        ) from error
     finally:
         close_output(container, out, is_done=num_done == len(plan.ranks))
     if num_done != len(plan.ranks):

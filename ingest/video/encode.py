@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from ingest.video.scale import Colour
 from schemas.errors import TransientError
+from schemas.system_error import system_error_text
 
 MUXER_OPTIONS = {"fflags": "+bitexact"}
 _BT601_OR_709_LIMITED = 1  # AVCOL_RANGE_MPEG
@@ -81,7 +82,9 @@ class Encoder:
         try:
             self._container.mux(self._stream.encode(frame))
         except av.error.FFmpegError as error:
-            raise TransientError(f"writing failed: {error}", where=str(self._out)) from error
+            raise TransientError(
+                f"writing failed: {system_error_text(error, str(self._out))}", where=str(self._out)
+            ) from error
 
 
 def x264_options(*, crf: int, preset: str, gop: int) -> dict[str, str]:
@@ -108,7 +111,9 @@ def close_output(container: av.container.OutputContainer, out: Path, *, is_done:
     except av.error.FFmpegError as error:
         out.unlink(missing_ok=True)
         if is_done:
-            raise TransientError(f"closing failed: {error}", where=str(out)) from error
+            raise TransientError(
+                f"closing failed: {system_error_text(error, str(out))}", where=str(out)
+            ) from error
     if not is_done:
         out.unlink(missing_ok=True)
 

@@ -16,6 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from schemas.errors import Code, SourceError
+from schemas.system_error import system_error_text
 from schemas.video_opening import DECODER_OPTIONS, MAX_PIXELS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -79,7 +80,11 @@ def _decoded(decoder: VideoCodecContext, data: bytes, where: str) -> VideoFrame:
     try:
         frames = decoder.decode(packet)
     except av.error.FFmpegError as error:
-        raise SourceError(Code.CORRUPT_IMAGE, f"libav: {error}", where=where) from error
+        raise SourceError(
+            Code.CORRUPT_IMAGE,
+            f"{system_error_text(error, where)}; fetch the file again",
+            where=where,
+        ) from error
     if len(frames) != 1 or frames[0].is_corrupt:
         found = f"{len(frames)} pictures decoded, or a damaged one; expected 1"
         raise SourceError(Code.CORRUPT_IMAGE, found, where=where)

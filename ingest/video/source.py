@@ -34,6 +34,7 @@ from schemas import video_opening
 from schemas.errors import Code, SourceError, TransientError
 from schemas.rate import NS_PER_S
 from schemas.regular_file import check_regular
+from schemas.system_error import system_error_text
 from schemas.video_opening import DECODER_OPTIONS, MAX_PIXELS
 
 # 5.5 h at 30 Hz: episodes are capped at 1000 s, this only bounds a hostile count
@@ -139,7 +140,9 @@ def window_times(video: Video, start_ns: int, end_ns: int) -> Times:
             is_at_end = False
             break
     if is_at_end and video.file.is_truncated():
-        raise _broken(video.file, f"the file is cut after {len(pts)} pictures of the window")
+        raise _broken(
+            video.file, f"the file is cut after {len(pts)} pictures of the window; fetch it again"
+        )
     if not pts:
         found = f"no picture between {start_ns / 1e9:.3f} and {end_ns / 1e9:.3f} s"
         raise SourceError(Code.EMPTY_EPISODE, found, where=video.path)
@@ -373,7 +376,9 @@ def _check_count(video: Video, count: int) -> None:
 
 def _too_few(video: Video, found: int, needed: int) -> SourceError:
     if video.file.is_truncated():
-        return _broken(video.file, f"the file is cut after {found} of {needed} pictures")
+        return _broken(
+            video.file, f"the file is cut after {found} of {needed} pictures; fetch it again"
+        )
     message = f"{found} pictures in the file, {needed} expected"
     return SourceError(Code.FRAME_COUNT, message, where=video.path)
 
@@ -386,7 +391,7 @@ def _broken(file: VideoFile, message: str) -> SourceError:
 
 def _check_file(path: str) -> None:
     if check_regular(Path(path), where=path, missing=Code.MISSING_VIDEO) == 0:
-        raise SourceError(Code.TRUNCATED, "an empty file", where=path)
+        raise SourceError(Code.TRUNCATED, "an empty file; fetch it again", where=path)
 
 
 def _picture_stream(container: InputContainer, file: VideoFile) -> VideoStream:
@@ -412,7 +417,13 @@ def _reading(file: VideoFile) -> Iterator[None]:
         yield
     except av.error.FFmpegError as error:
         if isinstance(error, MemoryError):
-            raise SourceError(Code.OUT_OF_MEMORY, str(error), where=file.path) from error
+            raise SourceError(
+                Code.OUT_OF_MEMORY, system_error_text(error, file.path), where=file.path
+            ) from error
         if isinstance(error, OSError) and error.errno in _STORAGE_TROUBLE:
-            raise TransientError(f"reading failed: {error}", where=file.path) from error
-        raise _broken(file, f"libav: {error}") from error
+            raise TransientError(
+                f"reading failed: {system_error_text(error, file.path)}", where=file.path
+            ) from error
+        raise _broken(
+            file, f"{system_error_text(error, file.path)}; fetch the file again"
+        ) from error

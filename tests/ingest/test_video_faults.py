@@ -91,6 +91,15 @@ def test_file_cut_short(tmp_path, name, share):
     assert code_of(span(path, 0, 60), tmp_path) is Code.TRUNCATED
 
 
+def test_the_message_of_a_cut_file_is_a_sentence_with_a_remedy(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "in", 60)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(SourceError) as caught:
+        frame_clock(window(path))
+    reason = "the data is damaged or cut short; fetch the file again"
+    assert str(caught.value) == f"[truncated] {path}: {reason}"
+
+
 @pytest.mark.parametrize("name", sorted(set(CODECS) - {"h264_ts"}))
 def test_file_that_lost_its_last_bytes(tmp_path, name):
     """All pictures may still be there; a window that runs to the end cannot know."""

@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from schemas.errors import ConfigError
 from schemas.latent_header import Held, read_tensors
 from schemas.manifest import Latent, Manifest, ManifestRow
+from schemas.system_error import system_error_text
 from schemas.text_features import (
     FEATURES,
     NO_PICTURE,
@@ -133,7 +134,7 @@ class CachedReader:
         try:
             return file.tokens(file.facts.texts.index(row.text), now)
         except OSError as error:
-            raise file.file.damaged(str(error)) from error
+            raise file.file.damaged(system_error_text(error)) from error
 
     def _named(self, row: ManifestRow) -> Latent:
         for latent in row.latents:
@@ -149,7 +150,7 @@ class CachedReader:
         try:
             return patiently(partial(self._opened_now, uid, latent))
         except OSError as error:
-            found = f"cannot be read ({error}); {_again(self.corpus)}"
+            found = f"cannot be read ({system_error_text(error)}); {_again(self.corpus)}"
             raise ConfigError(found, where=latent.path) from error
 
     def _opened_now(self, uid: str, latent: Latent) -> _OpenFile:

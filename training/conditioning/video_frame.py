@@ -16,6 +16,7 @@ from schemas.errors import ConfigError, SourceError
 from schemas.json_text import read_json
 from schemas.lerobot import CHUNK_SIZE, INFO_LIMITS, MOST_FPS, VIDEO_PATH
 from schemas.manifest import ManifestRow
+from schemas.system_error import system_error_text
 from schemas.video_opening import DECODER_OPTIONS, open_video
 from schemas.vlm_chat import Picture
 from training.data.broken import broken_sample
@@ -63,7 +64,9 @@ def picture_at(path: Path, at_s: float) -> Picture:
                 if frame.pts is None or frame.pts > wanted:
                     break
     except (av.FFmpegError, OSError, IndexError, SourceError) as error:
-        raise ConfigError(f"{error}; {_VERIFY}", where=str(path)) from error
+        raise ConfigError(
+            f"{system_error_text(error, str(path))}; {_VERIFY}", where=str(path)
+        ) from error
     raise ConfigError(f"no picture at {at_s:.3f} s; {_VERIFY}", where=str(path))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
+from schemas.system_error import system_error_text
 from schemas.within import within
 from training.durable import make_durable
 
@@ -37,7 +38,7 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> None:
             if not folder.is_dir():
                 _make(folder, make)
     except OSError as error:
-        found = f"cannot be written ({error}); name another place by --cache DIR"
+        found = f"cannot be written ({system_error_text(error)}); name another place by --cache DIR"
         raise ConfigError(found, where=str(folder.parent)) from error
 
 

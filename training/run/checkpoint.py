@@ -32,6 +32,7 @@ from torch.optim import AdamW
 
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import DOCUMENT, read_json
+from schemas.system_error import system_error_text
 from schemas.text_features import FeatureSettings
 from training.durable import make_durable, make_folder
 from training.model.settings import ModelSettings
@@ -106,7 +107,7 @@ class Checkpoint:
             with safe_open(path, "pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            found = f"cannot be read ({error}); remove this checkpoint, the one before it is used"
+            found = f"cannot be read ({system_error_text(error)}); remove this checkpoint, the one before it is used"
             raise ConfigError(found, where=str(path)) from error
 
 

@@ -26,6 +26,7 @@ from schemas.invalid import reason
 from schemas.json_text import DOCUMENT, JsonLimits, parse_json, read_json
 from schemas.manifest import FACTS_FILE, FACTS_LIMITS
 from schemas.regular_file import lines_of_regular, read_regular
+from schemas.system_error import system_error_text
 from schemas.yaml_text import SETTINGS, parse_yaml
 from training.durable import make_folder, write_durably
 from training.recipe import TrainRecipe, stored_recipe
@@ -222,7 +223,7 @@ def held(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            found = f"another process trains into it ({error}); wait for it, or `touch {out / STOP_FILE}`"
+            found = f"another process trains into it ({system_error_text(error)}); wait for it, or `touch {out / STOP_FILE}`"
             raise ConfigError(found, where=str(out)) from error
         yield
 

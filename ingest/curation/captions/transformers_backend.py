@@ -16,6 +16,7 @@ import numpy as np
 from ingest.curation.captions.chat import ChatRequest, Completion, Finish, TransportFailed, Turn
 from ingest.models.vlm import LocalVlm, Message
 from schemas.errors import ConfigError
+from schemas.system_error import system_error_text
 
 SAMPLES, SAMPLE_BYTES = 256, 1 << 14  # of each file of weights
 SMALL = 1 << 25  # a file that is hashed whole
@@ -93,7 +94,9 @@ def _fingerprint(folder: Path) -> str:
                 sha.update(f"{path.name} {path.stat().st_size}\n".encode())
                 sha.update(_sampled(path))
     except OSError as error:
-        raise ConfigError(f"no model here: {error}", where=str(folder)) from error
+        raise ConfigError(
+            f"no model here: {system_error_text(error, str(folder))}", where=str(folder)
+        ) from error
     return sha.hexdigest()[:12]
 
 

@@ -22,6 +22,7 @@ from av.video.reformatter import VideoReformatter
 
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
+from schemas.system_error import system_error_text
 from schemas.video_opening import open_video
 
 THUMB_WIDTH, THUMB_HEIGHT = 64, 48
@@ -75,7 +76,9 @@ def look_at(path: Path, length: int, watcher: Watcher | None = None) -> PictureF
         return facts_of(_lumas(path, watcher), length)
     except (av.FFmpegError, IndexError, OSError) as error:
         raise SourceError(
-            Code.CORRUPT_VIDEO, f"{error}; run eicorpus verify", where=str(path)
+            Code.CORRUPT_VIDEO,
+            f"{system_error_text(error, str(path))}; run eicorpus verify",
+            where=str(path),
         ) from error
     except _OtherLengthError as error:
         found = f"{error} pictures, the catalog says {length}; run eicorpus verify"

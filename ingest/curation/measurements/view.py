@@ -25,6 +25,7 @@ from schemas.episode import SIDES
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, rotmat_from_rot6d_cols
 from schemas.parquet_file import DamagedParquet, read_table
+from schemas.system_error import system_error_text
 
 Mask = npt.NDArray[np.bool_]
 PERSON = "human"  # what the embodiments of people begin with: human_hands, human_video
@@ -135,7 +136,9 @@ def open_view(
         raise SourceError(Code.UNREADABLE, error.message, where=error.where) from error
     except OSError as error:
         raise SourceError(
-            Code.UNREADABLE, f"{error}; run eicorpus verify", where=str(path)
+            Code.UNREADABLE,
+            f"{system_error_text(error, str(path))}; run eicorpus verify",
+            where=str(path),
         ) from error
     if len(table) != row["length"]:
         found = f"{len(table)} rows, the catalog says {row['length']}; run eicorpus verify"
