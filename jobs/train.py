@@ -73,13 +73,15 @@ def command(
     from jobs.without_latents import refuse_without_latents  # polars: not for `--help`
 
     refuse_without_latents(manifest)
+    changes = changes_from(set_ or [], steps=steps, workers=workers)
+    # A mistake in it is found before torch is imported, which takes seconds.
+    resolved = _recipe(recipe, changes, init_from, out)
     from jobs.train_run import dry, run_here  # torch: the base install works without it
     from training.run.session import TrainRequest
 
-    changes = changes_from(set_ or [], steps=steps, workers=workers)
     request = TrainRequest(
         manifest=manifest,
-        recipe=_recipe(recipe, changes, init_from, out),
+        recipe=resolved,
         out=out,
         device=device,
         until=until,
@@ -146,11 +148,12 @@ def _recipe(name: str, changes: dict[str, Any], init_from: Path | None, out: Pat
     A run that has weights of its own goes on though those it began with are gone: its own recipe has what they said.
     """
     from training.recipe import load_recipe, stored_recipe
-    from training.run.checkpoint import checkpoint_of
-    from training.run.run_folder import load_run
 
     if init_from is None:
         return load_recipe(name, changes)
+    from training.run.checkpoint import checkpoint_of  # torch
+    from training.run.run_folder import load_run
+
     try:
         base = stored_recipe(checkpoint_of(init_from).state.recipe)
     except ConfigError:

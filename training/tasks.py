@@ -13,11 +13,13 @@ Names are those of `schemas/supervision.py`. A task is an index into TASKS in ev
 from __future__ import annotations
 
 from functools import reduce
-
-import torch
-from torch import Tensor
+from operator import or_
+from typing import TYPE_CHECKING
 
 from schemas.supervision import Task
+
+if TYPE_CHECKING:  # a recipe is read, and refused, without torch
+    from torch import Tensor
 
 TASKS = (Task.POLICY, Task.INVERSE_DYNAMICS, Task.FORWARD_DYNAMICS, Task.VISUAL_FORECASTING)
 INDEX = {task: index for index, task in enumerate(TASKS)}
@@ -27,7 +29,7 @@ _NOISY_FUTURE = (Task.FORWARD_DYNAMICS, Task.VISUAL_FORECASTING)
 
 def is_any(task: Tensor, *which: Task) -> Tensor:
     """[B] task indices to [B] bool. Compared with numbers of the program: a tensor of them would make a GPU wait."""
-    return reduce(torch.logical_or, [task == INDEX[each] for each in which])
+    return reduce(or_, [task == INDEX[each] for each in which])
 
 
 def scores_action(task: Tensor) -> Tensor:

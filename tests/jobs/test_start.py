@@ -10,6 +10,7 @@ import pytest
 from benchmarks.start import COMMAND, cost_of, cost_of_worker
 from jobs.commands import COMMANDS
 from tests.generators.corpus import write_catalog
+from tests.training.corpus import make
 
 HEAVY = frozenset(
     [
@@ -45,6 +46,15 @@ def test_a_query_imports_no_library_of_pictures_or_learning(tmp_path: Path) -> N
     cost = cost_of(COMMAND, "query", "SHOW TABLES", "--corpus", str(tmp_path / "corpus"))
     assert cost.exit_code == 0
     assert cost.packages() & {"av", "cv2", "h5py", "polars", "ray", "scipy", "torch"} == frozenset()
+
+
+def test_a_mistake_in_a_recipe_is_refused_without_torch(tmp_path: Path) -> None:
+    manifest = make(tmp_path).manifest
+    words = ["train", "--manifest", str(manifest), "--out", str(tmp_path / "run")]
+    cost = cost_of(COMMAND, *words, "--set", "run.eval_every=0", "--json")
+    assert cost.exit_code == 2
+    assert "run.eval_every: 0; expected at least 1" in cost.stdout
+    assert "torch" not in cost.packages()
 
 
 @pytest.mark.parametrize("source", ["video_folder", "robomimic", "lerobot"])
