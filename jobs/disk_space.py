@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from jobs.output import gigabytes
+from jobs.output import size_text
 from schemas.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ def refuse_without_room(corpus: Path, num_bytes: int, ways: str) -> None:
     free = free_bytes(corpus)
     if num_bytes > free:
         found = (
-            f"the plan writes {gigabytes(num_bytes)}, its file system has {gigabytes(free)} free"
+            f"the plan writes {size_text(num_bytes)}, its file system has {size_text(free)} free"
         )
-        lacking = gigabytes(num_bytes - free)
+        lacking = size_text(num_bytes - free)
         raise ConfigError(f"{found}: make room for {lacking} more, or {ways}", where=str(corpus))

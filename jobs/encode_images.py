@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 
-import typer
-
 from ingest.corpus import snapshot
 from ingest.corpus.layout import Corpus
 from ingest.corpus.snapshot import Snapshot
@@ -28,7 +26,7 @@ from jobs.disk_space import refuse_without_room
 from jobs.ingest import limits_from
 from jobs.latents_plan import Place, Plan, show_plan
 from jobs.latents_report import Live, show_report
-from jobs.output import gigabytes, warn
+from jobs.output import exit_1, size_text, warn
 from jobs.ray_token import require_token
 from jobs.run_context import new_run_id
 
@@ -64,8 +62,11 @@ def encode(corpus: Corpus, request: PicturesRequest, *, dry_run: bool, as_json: 
         place = _on(actors)
     else:
         making, place = _local(held, workers), _here(held, workers)
-    if _run(corpus, held, making, request, place, as_json=as_json).failed:
-        raise typer.Exit(1)
+    tally = _run(corpus, held, making, request, place, as_json=as_json)
+    if tally.failed:
+        exit_1(
+            f"{tally.failed:,} of {tally.discovered:,} videos failed; run the command again to try them again"
+        )
 
 
 def _workers(request: PicturesRequest, held: ImageEncoder) -> int:
@@ -153,5 +154,5 @@ def _run(
 
 def _ways(plan: Plan) -> str:
     """To write less."""
-    eight = gigabytes(bytes_of(plan.encoder.choice, plan.num_pictures, "int8"))
+    eight = size_text(bytes_of(plan.encoder.choice, plan.num_pictures, "int8"))
     return f"encode less with --camera NAME, --where SQL or a larger --stride; --dtype int8 would take {eight}"

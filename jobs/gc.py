@@ -15,7 +15,7 @@ from ingest.corpus.tombstones import tombstones
 from ingest.corpus.writing import writing
 from ingest.maintenance.gc import Garbage, collect_garbage, plan_gc
 from ingest.storage.local import LocalStorage
-from jobs.output import answer_json, gigabytes, stdout, table
+from jobs.output import answer_json, size_text, stdout, table
 
 S_PER_DAY = 86_400.0
 
@@ -68,6 +68,6 @@ def _show(found: Garbage, answer: dict[str, Any]) -> None:
         stdout.print(line, markup=False)
     verb = "removed" if answer["removed"] else "would remove"
     stdout.print(
-        f"{verb} {len(found.gone)} snapshots, {len(found.parts)} parts ({gigabytes(found.num_bytes)}), "
+        f"{verb} {len(found.gone)} snapshots, {len(found.parts)} parts ({size_text(found.num_bytes)}), "
         f"{len(found.staging)} staged episodes"
     )

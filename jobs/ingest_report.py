@@ -9,7 +9,7 @@ from typing import Any
 
 from ingest.pipeline.plan import Plan
 from ingest.pipeline.run import Tally
-from jobs.output import duration, gigabytes, stderr, stdout, table
+from jobs.output import duration, size_text, stderr, stdout, table
 from jobs.progress import ProgressLine
 
 # Hours of recording that one worker core brings in per hour, one 640x480 camera at 30 Hz: a guess from the order of
@@ -44,12 +44,17 @@ def estimated_s(plan: Plan, workers: int) -> float:
     return plan.hours * 3600 / (HOURS_PER_CORE_HOUR * max(workers, 1))
 
 
+def _estimate(seconds: float) -> str:
+    """A minute is what the guess does not resolve: the start of the workers is not part of it."""
+    return f"about {duration(seconds)}" if seconds >= 60 else "less than a minute"
+
+
 def show_plan(plan: Plan, workers: int) -> None:
     """The plan on stderr, before any work."""
     seconds = estimated_s(plan, workers)
-    known = f"{plan.hours:.3f} h" if plan.hours else "length not stated"
-    size = gigabytes(plan.num_bytes) if plan.num_bytes else "size not stated"
-    guess = f", about {duration(seconds)} on {max(workers, 1)} cores" if seconds else ""
+    known = f"{duration(plan.hours * 3600)} of recording" if plan.hours else "length not stated"
+    size = size_text(plan.num_bytes) if plan.num_bytes else "size not stated"
+    guess = f", {_estimate(seconds)} on {max(workers, 1)} cores" if seconds else ""
     stderr.print(
         f"[bold]plan[/bold] {plan.info.dataset}: {len(plan.todo)} of {plan.discovered} episodes to do, "
         f"{known}, {size}{guess}"

@@ -10,7 +10,7 @@ from ingest.latents.cost_estimate import STORAGES, CostEstimate, bytes_of
 from ingest.latents.plan import Todo
 from ingest.models.encoder import ImageEncoder
 from jobs.disk_space import free_bytes
-from jobs.output import answer_json, duration, gigabytes, stderr, stdout
+from jobs.output import answer_json, duration, size_text, stderr, stdout
 
 SHOWN_CAMERAS = 12  # by name
 
@@ -120,12 +120,12 @@ def show_plan(plan: Plan, *, as_json: bool, is_all: bool = False) -> None:
 def plan_lines(plan: Plan) -> list[str]:
     """For people."""
     said = plan.as_json()
-    sizes = ", ".join(f"{gigabytes(count)} as {name}" for name, count in said["num_bytes"].items())
+    sizes = ", ".join(f"{size_text(count)} as {name}" for name, count in said["num_bytes"].items())
     return [
         f"plan {said['encoder_id']} on {said['device']}: {said['pictures']:,} pictures of {said['files']:,} videos in "
         f"{said['episodes']:,} episodes; {said['up_to_date']:,} videos are up to date",
         *_camera_lines(plan),
-        f"     {sizes}; {said['dtype']} is written, {gigabytes(said['free_bytes'])} are free",
+        f"     {sizes}; {said['dtype']} is written, {size_text(said['free_bytes'])} are free",
         *([] if plan.probe is None else _probe_lines(plan, plan.probe)),
     ]
 

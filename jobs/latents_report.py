@@ -8,7 +8,7 @@ from typing import Any
 
 from ingest.latents.run import LatentTally
 from jobs.latents_plan import Plan
-from jobs.output import answer_json, duration, gigabytes, stderr, stdout, table
+from jobs.output import answer_json, duration, size_text, stderr, stdout, table
 from jobs.progress import ProgressLine
 
 
@@ -74,5 +74,5 @@ def show_report(
         return
     for failure in tally.failures:
         stderr.print(f"failed {failure}", highlight=False, markup=False)
-    shown = told | {"num_bytes": gigabytes(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
+    shown = told | {"num_bytes": size_text(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
     stdout.print(table("latents", ["what", "value"], [[k, v] for k, v in shown.items()]))

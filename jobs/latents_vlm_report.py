@@ -9,7 +9,7 @@ from ingest.latents.text_encoding import TextEncoder, TextTally
 from ingest.latents.text_plan import Plan
 from ingest.models.vlm import LocalVlm
 from jobs.disk_space import free_bytes
-from jobs.output import answer_json, duration, gigabytes, stderr, stdout, table
+from jobs.output import answer_json, duration, size_text, stderr, stdout, table
 
 MEASURED_TEXTS = 200  # whose tokens are counted for the plan
 
@@ -46,9 +46,9 @@ def tell_plan(told: dict[str, Any], *, as_json: bool, is_all: bool = False) -> N
     lines = (
         f"plan {told['encoder_id']} on {told['device']}: {told['texts']:,} texts of {told['episodes']:,} episodes, "
         f"{told['moments']:,} moments, {told['with_picture']:,} of them with a picture; {told['up_to_date']:,} episodes are up to date",
-        f"     about {gigabytes(told['num_bytes_at_most'])}: {told['tokens_of_a_text']} tokens a text"
+        f"     about {size_text(told['num_bytes_at_most'])}: {told['tokens_of_a_text']} tokens a text"
         f"{', at most ' + str(told['settings']['max_picture_tokens']) + ' more a picture' if told['with_picture'] else ''}, "
-        f"{told['width']} bfloat16 numbers a token; {gigabytes(told['free_bytes'])} are free",
+        f"{told['width']} bfloat16 numbers a token; {size_text(told['free_bytes'])} are free",
     )
     for line in lines:
         (stdout if is_all else stderr).print(line, highlight=False, markup=False)
@@ -81,5 +81,5 @@ def report(
         return
     for failure in tally.failures:
         stderr.print(f"failed {failure}", highlight=False, markup=False)
-    shown = told | {"num_bytes": gigabytes(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
+    shown = told | {"num_bytes": size_text(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
     stdout.print(table("latents --vlm", ["what", "value"], [[k, v] for k, v in shown.items()]))

@@ -1,14 +1,19 @@
-"""Two ways to answer: rich text for people, one JSON object on standard output for programs. Progress goes to stderr."""
+"""Two ways to answer: rich text for people, one JSON object on standard output for programs. Progress goes to stderr.
+
+A console without a terminal is COLUMNS wide, or PIPE_WIDTH.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
+import typer
 from rich.console import Console
 
 from jobs.progress import ProgressLine, duration
@@ -18,18 +23,31 @@ from schemas.errors import ConfigError
 __all__ = [
     "answer_json",
     "duration",
-    "gigabytes",
+    "exit_1",
     "outside",
     "progress_of",
+    "size_text",
     "stderr",
     "stdout",
     "table",
 ]
 
-PIPE_WIDTH = 160  # columns when nobody's terminal says otherwise
+PIPE_WIDTH = (
+    160  # characters of a line where there is neither a terminal nor COLUMNS: docs/query.md
+)
+SIZES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
-stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-stderr = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else PIPE_WIDTH)
+
+def width_of(stream: TextIO) -> int | None:
+    """Characters of a line; None: rich measures the terminal."""
+    columns = os.environ.get("COLUMNS", "")
+    if stream.isatty():
+        return None
+    return int(columns) if columns.isdecimal() and int(columns) > 0 else PIPE_WIDTH
+
+
+stdout = Console(soft_wrap=True, width=width_of(sys.stdout))
+stderr = Console(stderr=True, soft_wrap=True, width=width_of(sys.stderr))
 
 
 def outside(corpus: Path, chosen: Path, option: str) -> None:
@@ -63,5 +81,23 @@ def progress_of(what: str, total: int | None = None) -> Iterator[Callable[[int],
         yield line.update
 
 
-def gigabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.3f} GB"
+def exit_1(reason: str) -> NoReturn:
+    """End a command that has printed its report, with the reason as the last line on standard error.
+
+    Raises:
+        typer.Exit: 1.
+    """
+    from rich.text import Text
+
+    sys.stdout.flush()  # the report comes first where both streams go to one file
+    stderr.print(Text.assemble(("exit 1: ", "bold red"), reason), highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def size_text(num_bytes: float) -> str:
+    """`41.5 MB`: three digits at least, in the largest unit that gives a number of 1 or more."""
+    for unit, size in SIZES:
+        if num_bytes >= size:
+            number = num_bytes / size
+            return f"{number:,.{2 if number < 10 else 1 if number < 100 else 0}f} {unit}"
+    return "1 byte" if num_bytes == 1 else f"{num_bytes:.0f} bytes"

@@ -16,14 +16,14 @@ from unicodedata import category
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
-from rich.console import Console
 
 from ingest.catalog.query_limits import Limits
 from ingest.catalog.query_process import answer
 from ingest.corpus.layout import open_corpus
-from jobs.output import answer_json, outside, stderr
-from jobs.tables import FittedTable, escaped, printable, rounded, vertical
+from jobs.output import answer_json, outside, stderr, stdout
+from jobs.tables import FittedTable, escaped, nested_text, printable, rounded, vertical
 from schemas.errors import ConfigError
+from schemas.system_error import system_error_text
 
 FORMULA_STARTS = (
     "=",
@@ -32,7 +32,7 @@ FORMULA_STARTS = (
     "@",
     "\t",
 )  # of a cell that spreadsheets run; a carriage return is escaped
-PIPE_COLUMNS = 10_000  # a pipe has no width: the table is as wide as its cells
+HINT = "--json, --csv and --parquet give everything"
 
 
 def query(
@@ -133,12 +133,11 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     try:
         pq.write_table(table, path, compression="zstd")
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(str(error), where=f"--parquet {path}") from error
+        raise ConfigError(system_error_text(error, str(path)), where=f"--parquet {path}") from error
 
 
 def show(table: pa.Table, limit_rows: int) -> None:
     """A table for people on stdout; what was left out is said."""
-    console = Console() if sys.stdout.isatty() else Console(width=PIPE_COLUMNS)
     rows = [[_shown(cell) for cell in row] for row in _rows(table.slice(0, limit_rows))]
     columns = [printable(name) for name in table.column_names]
     fitted = FittedTable(
@@ -147,10 +146,12 @@ def show(table: pa.Table, limit_rows: int) -> None:
         cells=rows,
         is_number=[_is_number(field.type) for field in table.schema],
         cuts_cells=True,
-        hint="--json, --csv and --parquet give everything",
+        hint=HINT,
     )
-    is_one_row = table.num_rows == 1 and not fitted.is_fitting(console.width)
-    console.print(vertical(columns, rows[0]) if is_one_row else fitted)
+    is_one_row = table.num_rows == 1 and not fitted.is_fitting(stdout.width)
+    stdout.print(vertical(columns, rows[0]) if is_one_row else fitted)
+    if any(pa.types.is_nested(field.type) for field in table.schema):
+        stderr.print(f"lists and structs may be shortened; {HINT}", highlight=False)
     if table.num_rows > limit_rows:
         stderr.print(
             f"{limit_rows} of {table.num_rows} rows shown; --limit-rows, --csv, --json and --parquet give more"
@@ -165,7 +166,13 @@ def _is_number(kind: pa.DataType) -> bool:
 
 def _shown(cell: Any) -> str:
     # a catalog holds strings of strangers, which may look like commands to a terminal
-    return rounded(cell) if isinstance(cell, float) else printable(_plain(cell))
+    if isinstance(cell, float):
+        return rounded(cell)
+    return printable(nested_text(json_value(cell)) if _is_nested(cell) else _plain(cell))
+
+
+def _is_nested(cell: Any) -> bool:
+    return isinstance(cell, dict | list | tuple)
 
 
 def _rows(table: pa.Table) -> Any:

@@ -13,7 +13,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.snapshot_list import SnapshotInfo, list_snapshots
 from ingest.maintenance.snapshot_diff import SnapshotDiff, snapshot_diff
-from jobs.output import answer_json, gigabytes, stdout, table
+from jobs.output import answer_json, size_text, stdout, table
 
 SHOWN = 50
 app = typer.Typer(no_args_is_help=True, help="The history of a catalog: list, diff.")
@@ -41,7 +41,7 @@ def _row(entry: SnapshotInfo) -> list[Any]:
         entry.episodes,
         entry.rows,
         entry.parts,
-        gigabytes(entry.num_bytes),
+        size_text(entry.num_bytes),
         ", ".join(entry.manifests),
     ]
 

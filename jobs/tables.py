@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ LEAST_WIDTH = (
 )
 SEPARATOR_WIDTH = 3
 SHOWN_DIGITS = 6
+SHOWN_ITEMS = 4  # of a list inside a cell
+SHOWN_NESTED = 200  # characters of a list or struct
 MOST_SHOWN = 10_000  # characters of a cell: folding a text of megabytes takes minutes
 
 
@@ -43,6 +46,24 @@ def rounded(value: float) -> str:
     places = max(SHOWN_DIGITS - 1 - math.floor(math.log10(size)), 1)
     text = f"{value:.{places}f}".rstrip("0")
     return f"{text}0" if text.endswith(".") else text
+
+
+def nested_text(value: Any) -> str:
+    """A list or struct of JSON values for people: `[0.333333, 2, 3, 4, … 12 more]`, at most SHOWN_NESTED characters."""
+    text = _nested(value)
+    return text if len(text) <= SHOWN_NESTED else f"{text[: SHOWN_NESTED - 1]}…"
+
+
+def _nested(value: Any) -> str:
+    if isinstance(value, float):
+        return rounded(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_nested(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        more = len(value) - SHOWN_ITEMS
+        items = [_nested(item) for item in value[:SHOWN_ITEMS]]
+        return f"[{', '.join([*items, *([f'… {more} more'] if more > 0 else [])])}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jobs.output import duration, gigabytes, stderr, stdout, table
+from jobs.output import duration, size_text, stderr, stdout, table
 from training.run.estimate import USUAL_SHARE, Estimate
 from training.run.session import Session
 
@@ -69,15 +69,15 @@ def _threads(session: Session) -> str:
 
 def _memory(bytes_of: dict[str, int]) -> str:
     parts = ", ".join(
-        f"{name} {gigabytes(num)}" for name, num in bytes_of.items() if name != "total"
+        f"{name} {size_text(num)}" for name, num in bytes_of.items() if name != "total"
     )
-    return f"about {gigabytes(bytes_of['total'])} (estimate): {parts}"
+    return f"about {size_text(bytes_of['total'])} (estimate): {parts}"
 
 
 def _by_parts(needs: Estimate) -> str:
     """Of a few numbers of parts what a rank needs: which GPU a run fits is decided there, not on this machine."""
     shown = [n for n in needs.memory_by_parts if n <= 16]
-    said = ", ".join(f"{n}: {gigabytes(needs.memory_by_parts[n])}" for n in shown)
+    said = ", ".join(f"{n}: {size_text(needs.memory_by_parts[n])}" for n in shown)
     return f"run.accumulate {needs.accumulate}; a rank needs {said}"
 
 

@@ -11,7 +11,16 @@ from rich.console import Console
 
 from ingest.catalog.catalog import Catalog
 from jobs import query
-from jobs.tables import MOST_SHOWN, fitted_widths, printable, rounded, table
+from jobs.output import PIPE_WIDTH, size_text, width_of
+from jobs.tables import (
+    MOST_SHOWN,
+    SHOWN_NESTED,
+    fitted_widths,
+    nested_text,
+    printable,
+    rounded,
+    table,
+)
 from tests.generators.corpus import write_catalog
 
 
@@ -33,9 +42,7 @@ def shown(
 ) -> list[str]:
     """What `eicorpus query` prints in a terminal of this width."""
     file = io.StringIO()
-    monkeypatch.setattr(
-        query, "Console", lambda **_: Console(file=file, width=width, color_system=None)
-    )
+    monkeypatch.setattr(query, "stdout", Console(file=file, width=width, color_system=None))
     query.show(rows, limit)
     return file.getvalue().splitlines()
 
@@ -121,3 +128,41 @@ def test_a_cell_of_megabytes_is_cut() -> None:
     """Rich looks at each character several times."""
     whole = table("", ["text"], [["x" * 1_000_000]])
     assert whole.cells == [["x" * MOST_SHOWN + "… (1,000,000 characters)"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"), [("120", 120), ("", PIPE_WIDTH), ("0", PIPE_WIDTH), ("wide", PIPE_WIDTH)]
+)
+def test_without_a_terminal_a_line_has_the_width_of_columns(
+    monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert width_of(io.StringIO()) == width
+
+
+def test_a_list_in_a_cell_is_short_and_its_numbers_are_rounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert nested_text([1 / 3, 2, None, "折", 5, 6]) == '[0.333333, 2, null, "折", … 2 more]'
+    assert nested_text({"K": [[1e9 / 7] * 3], "ok": True}) == (
+        "{K: [[142857142.9, 142857142.9, 142857142.9]], ok: true}"
+    )
+    assert len(nested_text(["word " * 100])) == SHOWN_NESTED
+    rows = pa.table({"n": [1, 2], "path": [[0.1234567891] * 9, [2.0]]})
+    assert "0.123457, … 5 more]" in "\n".join(shown(monkeypatch, rows, 120))
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (41_500, "41.5 kB"),
+        (2_345_678, "2.35 MB"),
+        (2e9, "2.00 GB"),
+        (1.5e15, "1,500 TB"),
+    ],
+)
+def test_a_size_is_in_a_unit_of_its_own_size(num_bytes: float, text: str) -> None:
+    assert size_text(num_bytes) == text
