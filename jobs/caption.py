@@ -23,9 +23,10 @@ from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.captions.work import sheets_of, work_of
 from ingest.storage.local import LocalStorage
 from jobs.caption_settings import key_of, settings_from, text_of
-from jobs.output import answer_json, outside, progress_of, stderr, stdout, table
+from jobs.output import answer_json, exit_1, outside, progress_of, stdout, table
 from jobs.run_context import new_run_id
 from schemas.errors import ConfigError
+from schemas.system_error import system_error_text
 
 
 def command(
@@ -66,7 +67,9 @@ def command(
     if audited is not None:
         found = result_of(text_of(audited), str(audited))
         _tell({"audit": found.verdict.value, "why": found.why}, as_json=as_json)
-        raise typer.Exit(1 if found.has_failed else 0)
+        if found.has_failed:
+            exit_1(f"the captions failed the audit: {found.why}")
+        return
     disk = LocalStorage(opened.root)
     asked = backend_for(settings, key=key_of(settings), cache=Cache.of(opened, disk))
     if dry_run:
@@ -93,9 +96,12 @@ def command(
     report = _report(tally, total, current.number, time.monotonic() - began_s)
     _tell({"backend": asked.id, "model": asked.model, **report}, as_json=as_json)
     if tally.stopped:
-        stderr.print(f"stopped: {tally.stopped}", highlight=False, markup=False)
-    if tally.stopped or tally.failed:
-        raise typer.Exit(1)
+        exit_1(f"stopped: {tally.stopped}")
+    if tally.failed:
+        reached = tally.captioned + tally.skipped + tally.failed
+        exit_1(
+            f"{tally.failed:,} of {reached:,} segments failed; run the command again to try them again"
+        )
 
 
 def _report(tally: CaptionTally, total: int, number: int, elapsed_s: float) -> dict[str, Any]:
@@ -132,7 +138,9 @@ def _write_audit(
         shown = list(zip(chosen, sheets_of(corpus, current, chosen, settings), strict=True))
         (folder / "audit.html").write_text(as_html(shown))
     except OSError as error:
-        raise ConfigError(f"cannot be written: {error}", where=str(folder)) from error
+        raise ConfigError(
+            f"cannot be written: {system_error_text(error, str(folder))}", where=str(folder)
+        ) from error
     return {"captions": len(chosen), "written": str(folder)}
 
 

@@ -31,7 +31,7 @@ from ingest.curation.duplicates.find import Copies, Side, find_copies, find_leak
 from ingest.curation.duplicates.leakage import REMEDIES
 from ingest.curation.duplicates.signatures import KINDS, Signatures, read_signatures
 from ingest.storage.local import LocalStorage
-from jobs.output import answer_json, duration, progress_of, stdout, table
+from jobs.output import answer_json, duration, exit_1, progress_of, stdout, table
 from jobs.run_context import new_run_id
 from schemas import manifest
 from schemas.errors import ConfigError
@@ -69,7 +69,9 @@ def command(
     answer["elapsed_s"] = round(time.monotonic() - started, 3)
     _tell(answer, opened.root, as_json=as_json)
     if against is not None and (answer["leaks"] or answer["unmeasured"]):
-        raise typer.Exit(1)
+        exit_1(
+            f"{answer['leaks']:,} episodes have a copy in {against}, {answer['unmeasured']:,} are not measured"
+        )
 
 
 def _copies(corpus: Corpus, disk: LocalStorage | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ingest.pipeline.plan import Request, assets_of, discover, survey
 from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
 from jobs.ingest import options_from, recipe_from
 from jobs.options import SOURCE_HELP
-from jobs.output import answer_json, progress_of, stderr, stdout, table
+from jobs.output import answer_json, exit_1, progress_of, stderr, stdout, table
 from jobs.tables import FittedTable
 from schemas.errors import ConfigError
 from schemas.outcome import State
@@ -77,25 +77,29 @@ def command(
     else:
         stdout.print(f"{info.dataset}: {len(refs)} episodes, {len(refs) - len(sound)} known broken")
         facts_rows = [[f.name, f.value, f.certainty.value, f.source] for f in info.facts]
-        stdout.print(table("facts", ["about", "value", "certainty", "source"], facts_rows))
+        if facts_rows:
+            stdout.print(table("facts", ["about", "value", "certainty", "source"], facts_rows))
         for one in examined:
             _show(one)
         if together := over_all(examined):
             stdout.print(_check_table("all episodes together", together))
     failed = sum(one.outcome.state is not State.STAGED for one in examined)
-    if sheet is not None:
-        _write_sheet(picture, sheet, failed=failed, examined=len(examined))
-    if failed or (sheet is not None and picture is None):
-        raise typer.Exit(1)
+    if sheet is not None and picture is not None:
+        _write_sheet(picture, sheet)
+    lacks_sheet = sheet is not None and picture is None
+    if failed or lacks_sheet:
+        exit_1(_reason(failed, len(examined), lacks_sheet=lacks_sheet))
 
 
-def _write_sheet(picture: Picture | None, path: Path, *, failed: int, examined: int) -> None:
-    """After the checks, so that a sheet that cannot be drawn hides no reason."""
-    if picture is None:
-        sound = examined - failed
-        why = f"{failed} of {examined} examined episodes failed, none of the other {sound} has a camera"
-        stderr.print(f"no contact sheet: {why}", highlight=False)
-        return
+def _reason(failed: int, examined: int, *, lacks_sheet: bool) -> str:
+    """Why the command exits with 1. It comes after the checks, so that a sheet that cannot be drawn hides no reason."""
+    parts = [f"{failed} of {examined} examined episodes failed"] if failed else []
+    if lacks_sheet and failed < examined:
+        parts.append(f"none of the {examined - failed} sound episodes has a camera")
+    return f"{'no contact sheet: ' if lacks_sheet else ''}{', '.join(parts)}"
+
+
+def _write_sheet(picture: Picture, path: Path) -> None:
     if not cv2.imwrite(str(path), picture):
         raise ConfigError("cannot be written; name a .png file in a folder", where=str(path))
     stderr.print(f"contact sheet: {path} {picture.shape[1]}x{picture.shape[0]}")

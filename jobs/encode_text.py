@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
 from pydantic import ValidationError
 
 from ingest.corpus import snapshot
@@ -19,7 +18,7 @@ from ingest.models.vlm import LocalVlm
 from ingest.storage.local import LocalStorage
 from jobs.disk_space import refuse_without_room
 from jobs.latents_vlm_report import plan_json, report, tell_plan
-from jobs.output import progress_of
+from jobs.output import exit_1, progress_of
 from jobs.run_context import new_run_id
 from schemas.errors import ConfigError
 from schemas.invalid import problem
@@ -73,7 +72,9 @@ def encode(corpus: Corpus, request: VlmRequest, *, dry_run: bool, as_json: bool)
         tally, current = _run(corpus, current, plan, encoder, disk)
     report(tally, encoder, current.number, time.monotonic() - started_s, told, as_json=as_json)
     if tally.failed:
-        raise typer.Exit(1)
+        exit_1(
+            f"{tally.failed:,} of {tally.discovered:,} episodes failed; run the command again to try them again"
+        )
 
 
 def _settings(request: VlmRequest, num_layers: int | None) -> FeatureSettings:

@@ -31,7 +31,7 @@ from jobs.options import (
     UsesAverages,
     VerifiesLatents,
 )
-from jobs.output import answer_json, stderr, stdout, table
+from jobs.output import answer_json, exit_1, stderr, stdout, table
 from jobs.train import check_installed
 from schemas.errors import ConfigError
 
@@ -181,8 +181,7 @@ def demand(names: Sequence[str], found: Mapping[str, Comparison], *, clearly: bo
         if not is_beaten(found[name], clearly=clearly)
     ]
     if lost:
-        stderr.print(f"not beaten: {', '.join(lost)}", highlight=False)
-        raise typer.Exit(1)
+        exit_1(f"not beaten: {', '.join(lost)}")
 
 
 def _manifest_of(run: Path) -> Path:

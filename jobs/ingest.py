@@ -17,14 +17,14 @@ from ingest.executors.inline import Executor, InlineExecutor
 from ingest.executors.local import LocalExecutor
 from ingest.executors.ray import RayExecutor
 from ingest.pipeline.plan import Request, make_plan
-from ingest.pipeline.run import Tally, ingest, is_within_allowance
+from ingest.pipeline.run import Tally, beyond_allowance, ingest
 from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
 from jobs.cores import usable_cores
 from jobs.ingest_report import Live, plan_as_json, report, show_plan, show_report
 from jobs.options import SOURCE_HELP
-from jobs.output import answer_json, warn
+from jobs.output import answer_json, exit_1, warn
 from jobs.ray_token import require_token
 from jobs.run_context import new_corpus_uid, new_run
 from schemas.errors import ConfigError
@@ -132,8 +132,8 @@ def command(
         limits, workers=count, use_ray=ray or address is not None, address=address
     )
     tally = run(request, out, executor, limits, workers=count, as_json=as_json)
-    if not is_within_allowance(tally, limits):
-        raise typer.Exit(1)
+    if reasons := beyond_allowance(tally, limits):
+        exit_1("; ".join(reasons))
 
 
 def refuse_nesting(root: Path, out: Path) -> None:

@@ -23,7 +23,7 @@ from jobs.manifest_report import (
     show_facts,
     show_statistics,
 )
-from jobs.output import answer_json, progress_of, stderr, stdout, table
+from jobs.output import answer_json, exit_1, progress_of, stderr, stdout, table
 from schemas.manifest import load, load_facts
 
 LIMITS = Limits(timeout_s=3600.0, memory_mb=4096)
@@ -111,7 +111,7 @@ def verify_command(
             f"{said}: {found.facts.num_rows:,} segments, {found.files:,} files", highlight=False
         )
     if found.flaws:
-        raise typer.Exit(1)
+        exit_1(f"{len(found.flaws):,} faults: the manifest does not fit the corpus")
 
 
 def _bar(stack: ExitStack) -> Callable[[int, int], None]:

@@ -18,7 +18,7 @@ from ingest.storage.local import LocalStorage
 from jobs.cores import usable_cores
 from jobs.ingest import executor_for, limits_from
 from jobs.models import HAND_LANDMARKER_ENV, HandLandmarkerFile
-from jobs.output import answer_json, duration, progress_of, stderr, stdout, table
+from jobs.output import answer_json, duration, exit_1, progress_of, stderr, stdout, table
 from jobs.run_context import new_run_id
 from schemas.errors import ConfigError
 
@@ -78,7 +78,7 @@ def command(
     told = _report(tally, current.number, time.monotonic() - started)
     _tell(told | _without_model(todo, wanted, models), as_json=as_json)
     if tally.failed:
-        raise typer.Exit(1)
+        exit_1(f"{tally.failed:,} of {tally.discovered:,} episodes failed; `errors` counts why")
 
 
 def _models(hand_landmarker: Path | None) -> dict[str, str]:

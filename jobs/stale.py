@@ -12,7 +12,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.latents.stale import encoder_states
 from jobs.ingest import recipe_from
-from jobs.output import answer_json, stdout, table
+from jobs.output import answer_json, exit_1, stdout, table
 
 _KEYS = ["source", "dataset", "adapter_version", "recipe_digest", "options_digest"]
 _LATENTS = ["encoder_id", "up_to_date", "stale", "lacking", "reason"]  # in videos
@@ -31,9 +31,10 @@ def command(
     root = open_corpus(corpus).root
     now = snapshot.load(root)
     rows = now.read(root, "episodes", _KEYS)
+    states = encoder_states(root, now)
     latents = [
         [state.encoder_id, state.up_to_date, state.stale, state.lacking, state.reason]
-        for state in encoder_states(root, now)
+        for state in states
     ]
     groups = rows.group_by(_KEYS).aggregate([([], "count_all")]).sort_by("dataset").to_pylist()
     known = {*ADAPTERS, *adapters_of_packages()}
@@ -58,5 +59,6 @@ def command(
         stdout.print(f"{stale} of {rows.num_rows} episodes are stale")
         if latents:
             stdout.print(table("", _LATENTS, latents))
-    if exit_code and (stale or any(row[2] for row in latents)):
-        raise typer.Exit(1)
+    num_latents = sum(state.stale for state in states)
+    if exit_code and (stale or num_latents):
+        exit_1(f"{stale:,} episodes and {num_latents:,} files of latents are stale (--exit-code)")

@@ -14,7 +14,7 @@ from ingest.verify.digest import digest
 from ingest.verify.finding import Finding
 from ingest.verify.peer import Peer, findings_of, peer_reports
 from jobs.cores import usable_cores
-from jobs.output import answer_json, stderr, stdout, table
+from jobs.output import answer_json, exit_1, stderr, stdout, table
 from jobs.peer import peer as reference_reader
 from jobs.progress import ProgressLine
 
@@ -67,7 +67,7 @@ def command(
     else:
         show(answer, findings)
     if findings:
-        raise typer.Exit(1)
+        exit_1(f"{len(findings):,} findings: the corpus is not what its snapshot says")
 
 
 def read_by_peer(

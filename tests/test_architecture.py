@@ -484,6 +484,33 @@ def texts_of(handler: ast.ExceptHandler) -> Iterator[int]:
             yield node.lineno
 
 
+SYSTEM_ERRORS = {"OSError", "av.FFmpegError", "av.error.FFmpegError"}
+
+
+@each_file
+def test_errors_of_the_system_are_reported_in_words_of_ours(path: Path) -> None:
+    """`schemas.system_error`: the text of an OSError or of libav has a number, and the path that the message names already."""
+    assert [line for handler in errors_of_the_system(path) for line in texts_of(handler)] == []
+
+
+def errors_of_the_system(path: Path) -> Iterator[ast.ExceptHandler]:
+    """Handlers of errors of the system and of nothing else."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ExceptHandler) and node.type is not None:
+            kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            names = {dotted(kind) for kind in kinds} - {"UnicodeDecodeError"}
+            if names and names <= SYSTEM_ERRORS:
+                yield node
+
+
+@each_file
+def test_a_command_that_exits_with_1_says_why(path: Path) -> None:
+    """`jobs.output.exit_1` prints the reason. A report that looks fine above an exit code of 1 explains nothing."""
+    if name_of(path) != "jobs/output.py":
+        exits = (node for name, node in calls(path) if name in ("typer.Exit", "sys.exit"))
+        assert [node.lineno for node in exits if ast.unparse(node).endswith("(1)")] == []
+
+
 @each_file
 def test_errors_of_pydantic_are_reported_in_words_of_ours(path: Path) -> None:
     """`schemas.invalid` makes the text: key, value, what is expected."""

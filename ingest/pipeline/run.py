@@ -354,14 +354,24 @@ def _run_row(
     }
 
 
-def is_within_allowance(tally: Tally, limits: Limits) -> bool:
-    """Whether what was lost stays within what the caller stated.
+def beyond_allowance(tally: Tally, limits: Limits) -> list[str]:
+    """Why a run has lost more than the caller allows; nothing where it has not.
 
     The allowance is for data that is THERE: a partial download is reported, and is no failure, unless nothing came in.
     """
-    present = max(tally.discovered - tally.absent, 1)
-    return (
-        (tally.committed + tally.filtered > 0 or tally.discovered == 0)
-        and (tally.quarantined - tally.absent) / present <= limits.max_quarantined_ratio
-        and tally.failed / present <= limits.max_failed_ratio
+    present = tally.discovered - tally.absent
+    lost = (
+        ("quarantined", tally.quarantined - tally.absent, limits.max_quarantined_ratio),
+        ("failed", tally.failed, limits.max_failed_ratio),
     )
+    reasons = [
+        f"{what}: {count:,} of {present:,} episodes present ({100 * count / present:.3g} %), "
+        f"--max-{what} allows {100 * ratio:.3g} %"
+        for what, count, ratio in lost
+        if count / max(present, 1) > ratio
+    ]
+    if tally.discovered and not tally.committed + tally.filtered:
+        reasons.append(
+            f"none of {tally.discovered:,} episodes came in; the files of {tally.absent:,} are not there"
+        )
+    return reasons

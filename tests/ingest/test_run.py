@@ -13,7 +13,7 @@ import pytest
 from ingest.corpus import snapshot
 from ingest.executors.inline import InlineExecutor
 from ingest.pipeline.process import Work
-from ingest.pipeline.run import Tally, is_within_allowance
+from ingest.pipeline.run import Tally, beyond_allowance
 from ingest.recipe import Limits
 from schemas.errors import Code, InvariantError, TransientError
 from schemas.outcome import Outcome, State, WorkerFailure
@@ -196,7 +196,20 @@ LOST_SHARD = Counter(missing_shard=25)  # a partial download is no failure
     ],
 )
 def test_what_may_be_lost(counts: dict[str, int], is_fine: bool) -> None:
-    assert is_within_allowance(Tally(**counts), Limits()) == is_fine
+    assert (not beyond_allowance(Tally(**counts), Limits())) == is_fine
+
+
+def test_what_was_lost_is_told_with_its_share_and_the_option() -> None:
+    limits = Limits(max_quarantined_ratio=0.05)
+    lost = Tally(discovered=5, committed=2, quarantined=3, codes=Counter(missing_file=2))
+    assert beyond_allowance(lost, limits) == [
+        "quarantined: 1 of 3 episodes present (33.3 %), --max-quarantined allows 5 %"
+    ]
+    failed = Tally(discovered=4, failed=4)
+    assert beyond_allowance(failed, limits) == [
+        "failed: 4 of 4 episodes present (100 %), --max-failed allows 0 %",
+        "none of 4 episodes came in; the files of 0 are not there",
+    ]
 
 
 def test_the_equation(tmp_path: Path) -> None:

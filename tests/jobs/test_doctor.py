@@ -155,7 +155,8 @@ def test_a_sheet_that_cannot_be_drawn_hides_no_reason(tmp_path: Path) -> None:
         assert one["code"]
         assert f"[{one['code']}]" in shown.stdout
     assert json.loads(reason.stdout)["sheet"] is None
-    assert "no contact sheet: 2 of 2 examined episodes failed" in shown.stderr
+    assert "exit 1: no contact sheet: 2 of 2 examined episodes failed" in shown.stderr
+    assert "facts" not in shown.stdout  # there are none
     assert not sheet.exists()
 
 
