@@ -12,11 +12,13 @@ from collections.abc import Collection
 from typing import Annotated, NoReturn
 
 import typer
+from typer.core import TyperArgument, TyperGroup
 from typer.exceptions import TyperException
 
 from jobs.commands import LazyGroup, option_names
 from jobs.cores import bound_thread_pools
 from schemas.errors import ClusterLost, PipelineError
+from schemas.system_error import system_error_text
 
 INTERRUPTED = 130
 
@@ -82,9 +84,31 @@ def stop_for(error: PipelineError) -> NoReturn:
 def usage_message(error: TyperException) -> str:
     """A wrong option, argument or command in words, and the help of the command that was meant."""
     context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "eicorpus"
     _translate(error)
-    return f"{error.format_message()}\nsee {command} --help"
+    if context is None:
+        return f"{error.format_message()}\nsee eicorpus --help"
+    name = getattr(error, "option_name", "").removeprefix("--")
+    is_argument = any(
+        isinstance(p, TyperArgument) and p.name == name for p in context.command.params
+    )
+    lines = [
+        f"{error.format_message()}{f'; {name.upper()} is an argument' if is_argument else ''}",
+        *([] if isinstance(context.command, TyperGroup) else [f"usage: {usage(context)}"]),
+        f"see {context.command_path} --help",
+    ]
+    return "\n".join(lines)
+
+
+def usage(context: typer.Context) -> str:
+    """`eicorpus query SQL --corpus CORPUS`: a command with everything that it requires."""
+    words = [context.command_path]
+    for each in context.command.params:
+        name = (each.name or "").upper()
+        if isinstance(each, TyperArgument):
+            words.append(name if each.required else f"[{name}]")
+        elif each.required:
+            words.append(f"{each.opts[0]} {name}")
+    return " ".join(words)
 
 
 def _translate(error: TyperException) -> None:
@@ -126,7 +150,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:  # the machine's refusal while writing: what is committed stays
-        fail(f"{error}; what is committed is safe, run the same command again when mended", 1)
+        fail(
+            f"{system_error_text(error)}; what is committed is safe, run the same command again when mended",
+            1,
+        )
     except Exception:  # noqa: BLE001  the last door: our bug, with its address
         traceback.print_exc()
         fail("this is a bug of eicorpus; nothing committed has changed; please report it", 3)

@@ -22,6 +22,7 @@ from schemas.hand import Mask
 from schemas.hand_track import ManoPose
 from schemas.kinematics import all_kinematics
 from schemas.regular_file import blocks_of_regular
+from schemas.system_error import system_error_text
 
 MANO = "mano"  # in an adapter's `needs`: its hands are MANO parameters and nothing else
 MANO_TERMS = (

@@ -113,3 +113,34 @@ def test_out_of_memory_says_while_reading_what_and_names_options_that_are_there(
         cli.main()
     assert caught.value.code == 1
     assert f"out of memory while reading {path}; {less}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (
+            ["explain", "X", "--corpus", "C"],
+            [
+                "No such option: --corpus; CORPUS is an argument",
+                "usage: eicorpus explain CORPUS EPISODE",
+            ],
+        ),
+        (
+            ["manifest", "verify", "N"],
+            ["--corpus", "usage: eicorpus manifest verify NAME --corpus CORPUS"],
+        ),
+        (["query", "C", "SELECT 1"], ["--corpus", "usage: eicorpus query SQL --corpus CORPUS"]),
+        (
+            ["snapshot", "list", "C"],
+            ["--corpus", "usage: eicorpus snapshot list --corpus CORPUS"],
+        ),
+    ],
+    ids=" ".join,
+)
+def test_an_argument_that_is_written_as_an_option_or_the_other_way_round_shows_the_form(
+    words: list[str], lines: list[str]
+) -> None:
+    done = ran(*words)
+    assert done.returncode == 2
+    for text, line in zip(lines, done.stderr.splitlines(), strict=False):
+        assert text in line
