@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from ingest.corpus import snapshot
+from ingest.corpus import erasure, snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import Corpus
 from ingest.corpus.recovery import recover
@@ -26,6 +26,7 @@ from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas import manifest
 from schemas.errors import ConfigError
+from schemas.json_text import JsonLimits
 from tests.curation.living import LATENT, annotate, build, publish_manifest, rows_of, uids
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy
@@ -285,6 +286,17 @@ def test_a_damaged_erasure_shows_as_such(corpus: Path) -> None:
     video_file(corpus, 1).write_bytes(video_file(corpus, 0).read_bytes())
     checks = {found.check.value for found in verify(corpus)}
     assert "file_changed" in checks
+
+
+def test_no_erasure_is_committed_whose_intent_is_more_than_its_reader_takes(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = rows_of(corpus, "episodes")[0]
+    before = snapshot.load(corpus)
+    monkeypatch.setattr(erasure, "INTENT_LIMITS", JsonLimits(max_bytes=100, max_elements=1000))
+    with pytest.raises(ConfigError, match="too many; run `eicorpus gc` first"):
+        forget(Corpus(corpus), LocalStorage(), [row["uid"]], reason="", run_id="x", erased_at=AT)
+    assert snapshot.load(corpus) == before
 
 
 def test_the_command(corpus: Path) -> None:
