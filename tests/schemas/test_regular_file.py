@@ -75,6 +75,11 @@ def test_a_git_lfs_pointer_is_not_the_file(tmp_path: Path) -> None:
     assert check_regular(tmp_path / "long") > 2000
 
 
+def test_reading_takes_the_memory_of_the_file_and_not_of_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"0123456789")
+    assert read_regular(tmp_path / "a", max_bytes=1 << 50) == b"0123456789"
+
+
 def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     with pytest.raises(SourceError) as caught:
