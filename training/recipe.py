@@ -19,7 +19,7 @@ from schemas.invalid import invalid
 from schemas.supervision import Task
 from schemas.yaml_text import YamlLimits, read_yaml
 from training.data.routing import RoutingSettings
-from training.model.settings import Architecture
+from training.model.settings import LARGEST, Architecture
 from training.tasks import TASKS
 
 MAX_BYTES = 1 << 20  # of a recipe file
@@ -52,8 +52,8 @@ class DataSettings(_Settings):
     cameras: tuple[str, ...] = Field(("*",), min_length=1)
     past_s: tuple[float, ...] = Field((-0.3, 0.0), min_length=1)
     future_s: float = Field(0.6, gt=0)
-    num_actions: int = Field(16, ge=1)
-    num_history: int = Field(4, ge=0)
+    num_actions: int = Field(16, ge=1, le=LARGEST)
+    num_history: int = Field(4, ge=0, le=LARGEST)
     with_state: bool = False
     without_missing: bool = False  # leave out rows without latents; else they are refused
     normalise: NormaliseSettings = NormaliseSettings()
@@ -75,9 +75,9 @@ class WordsText(_Settings):
     """A table of hashed words, trained with the network: for small runs and tests, where no language model is at hand."""
 
     kind: Literal["words"] = "words"
-    num_buckets: int = Field(4096, ge=2)
-    width: int = Field(64, ge=1)
-    num_words: int = Field(24, ge=1)  # a longer instruction is cut
+    num_buckets: int = Field(4096, ge=2, le=1 << 24)
+    width: int = Field(64, ge=1, le=LARGEST)
+    num_words: int = Field(24, ge=1, le=LARGEST)  # a longer instruction is cut
 
 
 class CachedText(_Settings):
@@ -186,10 +186,15 @@ class TrainRecipe(_Settings):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def stored_recipe(content: dict[str, Any]) -> dict[str, Any]:
-    """A whole recipe as a run or a checkpoint keeps it. One from before `routing.draw` was drawn segment first, and says so from here on."""
+def stored_recipe(content: Any) -> Any:
+    """A whole recipe as a run or a checkpoint keeps it. One from before `routing.draw` was drawn segment first, and says so from here on.
+
+    What is no mapping stays as it is, for `TrainRecipe` to refuse.
+    """
+    if not isinstance(content, dict):
+        return content
     routing = content.get("routing") or {}
-    if "draw" in routing:
+    if not isinstance(routing, dict) or "draw" in routing:
         return content
     return content | {"routing": routing | {"draw": "segment"}}
 

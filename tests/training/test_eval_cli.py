@@ -34,6 +34,7 @@ from jobs.serve_policy import latency_text, policy_text
 from schemas import manifest as manifests
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import Manifest
+from tests.hostile.sweep import bounded_memory
 from tests.training.corpus import Trainable, build_manifest
 from training.evaluation.evaluate_checkpoint import NUM_SAMPLES, EvaluationRequest, held_out
 from training.evaluation.figures import error_over_horizon
@@ -67,6 +68,24 @@ def run(trainable: Trainable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sets = [word for each in SETS for word in ("--set", each)]
     invoke("train", "--manifest", str(trainable.manifest), "--out", str(out), "--device", "cpu", "--json", *sets)  # fmt: skip
     return out
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("model", {"width": 1 << 16}, "another network"),
+        ("recipe", {"data": 3}, "data: 3; expected keys with values"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_before_it_takes_memory(
+    run: Path, tmp_path: Path, part: str, change: dict[str, object], message: str
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    path = next(copy.glob("checkpoints/*/state.json"))
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps(state | {part: state[part] | change}))
+    with bounded_memory(), pytest.raises(ConfigError, match=message):
+        invoke("eval", str(copy), "--device", "cpu")
 
 
 class Page(HTMLParser):

@@ -190,6 +190,26 @@ def test_a_checkpoint_keeps_it(manifest: Manifest) -> None:
         from_state(found.state() | {"representation": "delta_body_quat"})
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"slots": 3}, "slots: 3; expected a list"),
+        ({"clip": "wide"}, "clip"),
+        ({"scale": torch.zeros(1, 2)}, r"no scale of torch.float32 \[2, 172\]"),
+        ({"is_known": torch.zeros(2, ACTION_WIDTH)}, "no is_known of torch.bool"),
+    ],
+)
+def test_a_damaged_normaliser_of_a_checkpoint_is_refused(
+    manifest: Manifest, damage: dict[str, object], message: str
+) -> None:
+    state = normaliser(manifest).state()
+    with pytest.raises(ConfigError, match=message):
+        from_state(state | damage)
+    key = next(iter(damage))
+    with pytest.raises(ConfigError, match=key):
+        from_state({name: value for name, value in state.items() if name != key})
+
+
 def test_new_bodies_do_not_move_old_ones(manifest: Manifest) -> None:
     old = normaliser(manifest)
     wide = MADE.model_copy(update={"q99": (7.0, 0.25, 0.0, None)})

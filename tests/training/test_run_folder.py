@@ -20,8 +20,10 @@ from training.run.run_folder import (
     RunFacts,
     append_log,
     check_same,
+    cut_log,
     going_on,
     held,
+    load_run,
     logged,
     write_run,
 )
@@ -90,10 +92,12 @@ def test_the_line_of_a_step_is_found_beside_one_that_was_cut(tmp_path: Path) -> 
     assert logged(tmp_path, 3) == {}
     for step in (3, 6):
         append_log(tmp_path, {"step": step, "loss": step / 10})
-    with (tmp_path / LOG_FILE).open("a") as file:
-        file.write('{"step": 4, "lo')
+    with (tmp_path / LOG_FILE).open("ab") as file:
+        file.write(b'{"step": 5, "loss": "\xff"}\n{"step": 4, "lo')
     assert logged(tmp_path, 3) == {"step": 3, "loss": 0.3}
     assert logged(tmp_path, 4) == {}
+    cut_log(tmp_path, 5)
+    assert (tmp_path / LOG_FILE).read_bytes() == b'{"step": 3, "loss": 0.3}\n'
 
 
 def test_a_run_goes_on_though_what_it_began_with_is_gone(tmp_path: Path) -> None:
@@ -123,3 +127,11 @@ def test_a_checkpoint_from_before_tasks_were_drawn_first_keeps_its_weights() -> 
     found = TrainRecipe.model_validate(stored_recipe(kept))
     assert found.routing == RoutingSettings(draw="segment", weights={Task.POLICY: 8.0})
     assert stored_recipe(found.model_dump(mode="json")) == found.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("content", ["", "- a", "routing: 3"])
+def test_a_recipe_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    out = begun(tmp_path)
+    (out / RECIPE_FILE).write_text(content)
+    with pytest.raises(ConfigError, match="not a whole run"):
+        load_run(out)

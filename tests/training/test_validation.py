@@ -55,7 +55,7 @@ def test_a_run_that_was_not_evaluated_has_no_best(tmp_path: Path) -> None:
 
 
 def test_a_damaged_best_is_named(tmp_path: Path) -> None:
-    (tmp_path / "best.json").write_text("{")
+    (tmp_path / "best.json").write_bytes(b'{"step": "\xff"}')
     with pytest.raises(ConfigError, match=r"damaged .*remove it"):
         load_best(tmp_path)
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from schemas.errors import ConfigError
+from schemas.invalid import invalid
 from schemas.manifest import Manifest, Normalisation, Statistics
 from schemas.manifest_rebuild import rebuild_command
 from schemas.trained_action import REPRESENTATION
@@ -94,22 +96,40 @@ class Normaliser:
         return Normaliser(embodiments=names, clip=self.clip, **both)
 
 
-_ARRAYS = ("centre", "scale", "is_known")
+_ARRAYS = {"centre": torch.float32, "scale": torch.float32, "is_known": torch.bool}
+
+
+class _Stored(BaseModel):
+    """What of `Normaliser.state` is no tensor."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    representation: str
+    slots: tuple[str, ...]
+    embodiments: tuple[str, ...]
+    clip: float | None
 
 
 def from_state(state: Mapping[str, Any], *, where: str = "checkpoint") -> Normaliser:
     """
     Raises:
-        ConfigError: of another representation or another layout.
+        ConfigError: of another representation or another layout, or damaged.
     """
-    if state["representation"] != REPRESENTATION:
-        found = f"a normaliser of {state['representation']}, expected {REPRESENTATION}"
+    try:
+        stored = _Stored.model_validate({k: v for k, v in state.items() if k not in _ARRAYS})
+    except ValidationError as error:
+        raise ConfigError(f"normaliser: {invalid(error, _Stored)}", where=where) from error
+    if stored.representation != REPRESENTATION:
+        found = f"a normaliser of {stored.representation}, expected {REPRESENTATION}"
         raise ConfigError(f"{found}; train again with this eicorpus", where=where)
-    if tuple(state["slots"]) != slot_names():
-        found = f"{len(state['slots'])} slots of another layout, expected {ACTION_WIDTH}"
+    if stored.slots != slot_names():
+        found = f"{len(stored.slots)} slots of another layout, expected {ACTION_WIDTH}"
         raise ConfigError(f"{found}; use the eicorpus it was made with", where=where)
+    shape = (len(stored.embodiments), ACTION_WIDTH)
+    for name, dtype in _ARRAYS.items():
+        if name not in state or state[name].shape != shape or state[name].dtype != dtype:
+            raise ConfigError(f"normaliser: no {name} of {dtype} {list(shape)}", where=where)
     arrays = {name: state[name] for name in _ARRAYS}
-    return Normaliser(embodiments=tuple(state["embodiments"]), clip=state["clip"], **arrays)
+    return Normaliser(embodiments=stored.embodiments, clip=stored.clip, **arrays)
 
 
 def normaliser_of(

@@ -16,13 +16,14 @@ from schemas.supervision import Task
 from training.batch import Origin
 from training.conditioning.open import open_conditioner
 from training.data.loader import Loader
-from training.data.normalise import checked_statistics
+from training.data.normalise import Normaliser, checked_statistics
 from training.data.routing import RoutingSettings
 from training.evaluation.accumulate import Group
 from training.evaluation.draws import Sampler
 from training.evaluation.evaluate import Evaluation, means_of
 from training.evaluation.examples import Shown, shown_of
 from training.evaluation.summary import Comparison, Line, compared, lines
+from training.learner import Learner
 from training.policy.restored import recipe_of, restored
 from training.precision import Precision
 from training.recipe import CachedText, TextSettings, TrainRecipe
@@ -80,25 +81,28 @@ def check_manifest(manifest: Manifest, found: Checkpoint) -> None:
         raise ConfigError(f"{said}; {repair}", where=f"manifest {manifest.facts.name}")
 
 
-def held_out(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Opened:
+    """A checkpoint and the samples that it is asked about, before it is asked anything."""
+
+    recipe: TrainRecipe
+    learner: Learner
+    normaliser: Normaliser
+    loader: Loader
+
+
+def open_checkpoint(
     manifest: Manifest,
     found: Checkpoint,
     request: EvaluationRequest,
     *,
     device: torch.device,
     cache: Path | None = None,
-    progress: Callable[[str, int, int], None] = lambda task, done, whole: None,
-) -> Evaluated:
-    """Ask for every task that the recipe trains, at places of the split where it can be asked: all, or `request.max_samples` of them.
-
-    Which places these are does not depend on how the recipe weighs tasks, so runs of different recipes are scored on the same.
-
-    Args:
-        progress: told the task, how many of its samples are done, and how many there are.
-
+) -> Opened:
+    """
     Raises:
-        ConfigError: another manifest, latents or text of another encoder, an unknown body, or nothing held out.
-        SourceError: a sample cannot be read.
+        ConfigError: another manifest, latents or text of another encoder, an unknown body, or a damaged checkpoint.
+        SourceError: a file of latents or of text features cannot be read.
     """
     if not request.may_be_other_manifest:
         check_manifest(manifest, found)
@@ -122,16 +126,41 @@ def held_out(
         normaliser=ready.normaliser,
         verify_latents=request.verify_latents,
     )
+    return Opened(recipe=recipe, learner=ready.learner, normaliser=ready.normaliser, loader=loader)
+
+
+def held_out(
+    manifest: Manifest,
+    found: Checkpoint,
+    request: EvaluationRequest,
+    *,
+    device: torch.device,
+    cache: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda task, done, whole: None,
+) -> Evaluated:
+    """Ask for every task that the recipe trains, at places of the split where it can be asked: all, or `request.max_samples` of them.
+
+    Which places these are does not depend on how the recipe weighs tasks, so runs of different recipes are scored on the same.
+
+    Args:
+        progress: told the task, how many of its samples are done, and how many there are.
+
+    Raises:
+        ConfigError: another manifest, latents or text of another encoder, an unknown body, or nothing held out.
+        SourceError: a sample cannot be read.
+    """
+    opened = open_checkpoint(manifest, found, request, device=device, cache=cache)
+    recipe, loader = opened.recipe, opened.loader
     trained = recipe.routing.trained
     sampler = Sampler(
-        learner=ready.learner,
+        learner=opened.learner,
         precision=request.precision or recipe.run.precision,
         num_steps=request.num_steps or recipe.run.sampling_steps,
     )
     evaluation = Evaluation(
         sampler,
-        ready.normaliser,
-        means_of(checked_statistics(manifest), ready.normaliser.embodiments),
+        opened.normaliser,
+        means_of(checked_statistics(manifest), opened.normaliser.embodiments),
         seed=request.seed,
         trained=trained,
     )

@@ -6,6 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# Of any size: a larger number is a mistake or damage, and memory would be asked for it.
+LARGEST = 1 << 20
+DEEPEST = 1024
+
 
 class Architecture(BaseModel):
     """What a recipe chooses. The defaults are LDA-1B's 16 x 1536 x 32 (`models.md` 1.2, 1.6).
@@ -16,19 +20,21 @@ class Architecture(BaseModel):
     `gates`: "zero" is AdaLN-Zero, every block starts as the identity; "one" is for comparison with LDA's gates, which start at 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    width: int = Field(1536, ge=16)
-    num_layers: int = Field(16, ge=1)
-    num_heads: int = Field(32, ge=1)
-    ff_ratio: float = Field(4.0, gt=0)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    width: int = Field(1536, ge=16, le=LARGEST)
+    num_layers: int = Field(16, ge=1, le=DEEPEST)
+    num_heads: int = Field(32, ge=1, le=LARGEST)
+    ff_ratio: float = Field(4.0, gt=0, le=DEEPEST)
     dropout: float = Field(0.0, ge=0, lt=1)
-    num_registers: int = Field(32, ge=0)
+    num_registers: int = Field(32, ge=0, le=LARGEST)
     adaln: Literal["full", "shared"] = "full"
     text_kv: Literal["stream", "shared"] = "stream"
     gates: Literal["zero", "one"] = "zero"
     positions: Literal["learned", "rope"] = "learned"
     precondition: bool = True  # the network says what a linear guess misses (model/precondition.py); LDA's says all of it
-    adapter_width: int = Field(256, ge=1)  # of each embodiment's own layers; the rest is shared
+    adapter_width: int = Field(
+        256, ge=1, le=LARGEST
+    )  # of each embodiment's own layers; the rest is shared
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Architecture:
@@ -48,18 +54,18 @@ class Architecture(BaseModel):
 class ModelSettings(Architecture):
     """A whole network: the architecture, and the shapes that the data decides (`training/data/loader.py`)."""
 
-    latent_width: int = Field(384, ge=1)
-    num_patches: int = Field(196, ge=1)  # tokens N of one camera's picture
-    num_views: int = Field(1, ge=1)
-    num_past: int = Field(2, ge=1)  # pictures up to now; they share a token's channels
-    text_width: int = Field(2560, ge=1)
+    latent_width: int = Field(384, ge=1, le=LARGEST)
+    num_patches: int = Field(196, ge=1, le=LARGEST)  # tokens N of one camera's picture
+    num_views: int = Field(1, ge=1, le=LARGEST)
+    num_past: int = Field(2, ge=1, le=LARGEST)  # pictures up to now; they share a token's channels
+    text_width: int = Field(2560, ge=1, le=LARGEST)
     action_width: int = Field(
-        172, ge=1
+        172, ge=1, le=LARGEST
     )  # elements of the action layout (training/data/action_layout.py)
-    num_history: int = Field(4, ge=0)
-    num_actions: int = Field(16, ge=1)  # of a chunk
-    state_width: int = Field(0, ge=0)  # 0: no state token
-    num_embodiments: int = Field(64, ge=1)
+    num_history: int = Field(4, ge=0, le=LARGEST)
+    num_actions: int = Field(16, ge=1, le=LARGEST)  # of a chunk
+    state_width: int = Field(0, ge=0, le=LARGEST)  # 0: no state token
+    num_embodiments: int = Field(64, ge=1, le=LARGEST)
     # For the linear guess, measured before the first step (training/run/data_scale.py):
     action_std: float = Field(0.5, gt=0)  # of normalised actions
     change_std: float = Field(1.0, gt=0)  # of latents, from the last picture to the future one

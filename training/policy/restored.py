@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from pydantic import ValidationError
 
 from schemas.errors import ConfigError
+from schemas.invalid import invalid
 from training.conditioning.protocol import Conditioner
 from training.data.normalise import Normaliser, from_state
 from training.learner import Learner
 from training.model.network import Network
 from training.recipe import TrainRecipe, stored_recipe
-from training.run.checkpoint import AVERAGES, WEIGHTS, Checkpoint
+from training.run.checkpoint import AVERAGES, STATE, WEIGHTS, Checkpoint
 from training.run.restore import restore_weights
 
 
@@ -25,8 +27,15 @@ class Restored:
 
 
 def recipe_of(found: Checkpoint) -> TrainRecipe:
-    """The recipe of the run, as it was resolved."""
-    return TrainRecipe.model_validate(stored_recipe(found.state.recipe))
+    """The recipe of the run, as it was resolved.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    try:
+        return TrainRecipe.model_validate(stored_recipe(found.state.recipe))
+    except ValidationError as error:
+        raise ConfigError(invalid(error, TrainRecipe), where=str(found.folder / STATE)) from error
 
 
 def restored(
@@ -42,8 +51,11 @@ def restored(
     if use_averages and not found.has_averages:
         message = "no averaged weights in this checkpoint; the recipe needs optimiser.ema for them"
         raise ConfigError(message, where=str(found.folder))
-    learner = Learner(Network(found.state.model), conditioner)
     weights = found.tensors(AVERAGES if use_averages else WEIGHTS)
+    with torch.device("meta"):  # a damaged width is refused before memory is asked for it
+        shapes = Learner(Network(found.state.model), conditioner)
+    restore_weights(shapes, weights, where=str(found.folder))
+    learner = Learner(Network(found.state.model), conditioner)
     restore_weights(learner, weights, where=str(found.folder))
     normaliser = from_state(found.normaliser_state(), where=str(found.folder))
     return Restored(learner=learner.to(device).eval(), normaliser=normaliser)
