@@ -110,12 +110,17 @@ def is_video(path: Path) -> bool:
         return False
 
 
+def kind_of(name: str) -> str:
+    """Two files are of one kind when their paths differ in numbers, hex ids and sides only."""
+    return re.sub(r"[0-9a-f]{8,}|\d+|left|right", "#", name)
+
+
 def file_kinds(root: Path) -> dict[str, str]:
-    """One relative path of each kind of file; two are of one kind when their paths differ in numbers and hex ids only."""
+    """One relative path of each kind of file."""
     kinds: dict[str, str] = {}
     for path in sorted(p for p in root.rglob("*") if p.is_file()):
         name = path.relative_to(root).as_posix()
-        kinds.setdefault(re.sub(r"[0-9a-f]{8,}|\d+|left|right", "#", name), name)
+        kinds.setdefault(kind_of(name), name)
     return kinds
 
 

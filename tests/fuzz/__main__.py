@@ -8,7 +8,7 @@ import sys
 from tests.fuzz.raw_sets import FAMILIES
 from tests.fuzz.watch import fuzz
 
-ALL = (*FAMILIES, "corpus")
+ALL = (*FAMILIES, "corpus", "checkpoint")
 
 
 def main() -> int:
@@ -25,9 +25,7 @@ def main() -> int:
             family, seconds=given.seconds, seed=given.seed, first=given.first, most=given.most
         )
         has_violation |= bool(tally.violations)
-        count = f"{tally.mutations} mutations, {len(tally.violations)} violations"
-        shown = "".join(f"  {each}\n" for each in tally.violations[:20])
-        sys.stdout.write(f"{family}: {count}\n{shown}")
+        sys.stdout.write(f"{tally}\n")
         sys.stdout.flush()
     return int(has_violation)
 

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import random
-import resource
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.fuzz.checkpoints import try_checkpoint, written_run
 from tests.fuzz.corpora import try_corpus, written_corpus
+from tests.fuzz.mutations import Outcome
 from tests.fuzz.raw_sets import raw_sets, try_raw
+from tests.hostile.sweep import GIB, PEAK_BYTES, bounded_memory
 
-MAX_RSS_MB = 3000
-Trial = Callable[[random.Random], tuple[str, list[str]]]
+Trial = Callable[[random.Random], Outcome]
 
 
 def trial_of(family: str, folder: Path) -> Trial:
     if family == "corpus":
         corpus = written_corpus(folder)
         return lambda rng: try_corpus(corpus, rng)
+    if family == "checkpoint":
+        run = written_run(folder)
+        return lambda rng: try_checkpoint(run, rng)
     sets = raw_sets(family, folder)
     return lambda rng: try_raw(sets, rng)
 
@@ -33,18 +38,27 @@ def say(**line: object) -> None:
 
 def attempt(trial: Trial, family: str, seed: int, index: int) -> None:
     say(begins=index)
-    try:
-        what, told = trial(random.Random(f"{family} {seed} {index}"))
-    except Exception as error:  # noqa: BLE001  what a command would end with exit 3 for
-        place = error.__traceback__
-        while place and place.tb_next:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else ""
-        what, told = "", [f"{type(error).__name__}: {error}"[:300] + f" at {where}"]
-    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    if rss_mb > MAX_RSS_MB:
-        told.append(f"{rss_mb} MB of memory")
-    say(ends=index, what=what, told=told)
+    started_s = time.process_time()
+    with bounded_memory() as memory:
+        try:
+            outcome = trial(random.Random(f"{family} {seed} {index}"))
+        except Exception as error:  # noqa: BLE001  what a command would end with exit 3 for
+            outcome = Outcome("", "", "uncaught", [f"{_text(error)} at {_place(error)}"])
+    if memory.peak_bytes > PEAK_BYTES:
+        outcome.problems.append(f"{memory.peak_bytes / GIB:.1f} GiB of memory")
+    say(ends=index, cpu_s=time.process_time() - started_s, **vars(outcome))
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised."""
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    return f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else ""
 
 
 def main() -> None:

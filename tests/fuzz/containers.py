@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,7 +84,6 @@ def read_bag(path: Path) -> None:
 
 def read_lmdb(path: Path) -> None:
     if path.name != "data.mdb":
-        read_pickle(path)
         return
     folder = check_lmdb(path.parents[1], path.parent.name)
     with open_lmdb(folder, path.parent.name) as reader:
@@ -125,16 +125,23 @@ def read_zarr(path: Path) -> None:
         array.read(start, stop)
 
 
-# Families without an entry, and files that are no such container, are read by the adapter's survey and discovery.
-READERS: dict[str, tuple[Reader, tuple[str, ...]]] = {
-    "hdf5": (read_hdf5, (".hdf5", ".h5")),
-    "rlds": (read_tfrecord, tuple(f"-of-{n:05d}" for n in range(1, 9))),
-    "lerobot": (read_table, (".parquet",)),
-    "mp4": (read_video, (".mp4", ".webm")),
-    "tar": (read_tar, (".tar",)),
-    "zarr": (read_zarr, (".zip", ".zarray", *"0123456789")),
-    "pickle": (read_pickle, (".pickle", ".pkl", ".npy")),
-    "rosbag": (read_bag, (".bag",)),
-    "lmdb": (read_lmdb, (".mdb", ".pkl")),
-    "xlsx": (read_xlsx, (".xlsx",)),
+READERS: dict[str, Reader] = {
+    **dict.fromkeys((".hdf5", ".h5"), read_hdf5),
+    **dict.fromkeys((".mp4", ".webm"), read_video),
+    **dict.fromkeys((".pickle", ".pkl", ".npy"), read_pickle),
+    ".parquet": read_table,
+    ".tar": read_tar,
+    ".bag": read_bag,
+    ".mdb": read_lmdb,
+    ".xlsx": read_xlsx,
 }
+SHARD = re.compile(r"-of-\d{5}$")
+
+
+def reader_of(path: Path) -> Reader | None:
+    """None for a file that no container's reader opens, as a text or a picture: an adapter reads those."""
+    if SHARD.search(path.name):
+        return read_tfrecord
+    if path.name.endswith(".zarr.zip") or any(p.name.endswith(".zarr") for p in path.parents):
+        return read_zarr
+    return READERS.get(path.suffix)

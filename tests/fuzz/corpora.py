@@ -32,7 +32,7 @@ from schemas.errors import InvariantError, PipelineError
 from schemas.manifest import load_facts, load_redaction, load_rows
 from schemas.parquet_file import read_table
 from tests.curation.living import uids
-from tests.fuzz.mutations import mutated
+from tests.fuzz.mutations import Outcome, mutated
 from tests.hostile import commands
 from tests.hostile.corpora import World, make_world
 from training.data.latent_reader import LatentFile
@@ -40,17 +40,7 @@ from training.data.recording import feature_names
 from training.recipe import load_recipe
 
 COMMAND_SHARE = (
-    20  # one mutation in so many is seen by a command; the others by the reader of that file
-)
-NAMES = ("verify", "stale", "gc", "compact", "digest", "tier", "forget", "manifest verify", "query")
-NAMES += (
-    "manifest show",
-    "manifest diff",
-    "explain",
-    "snapshot list",
-    "dedup",
-    "report",
-    "measure",
+    5  # one mutation in so many is seen by a command; the others by the reader of that file
 )
 ROOT = Path(__file__).parents[2]
 
@@ -117,27 +107,27 @@ def written_corpus(folder: Path) -> Target:
     return Target(world=world, uid=uid, names=names, digest=digest_of(world.sound))
 
 
-def try_corpus(target: Target, rng: random.Random) -> tuple[str, list[str]]:
-    """(what was changed, what went wrong); the corpus is as before afterwards."""
+def try_corpus(target: Target, rng: random.Random) -> Outcome:
+    """The corpus is as before afterwards."""
     sound = target.world.sound
     kind = rng.choice(sorted({_kind(name) for name in target.names}))
     name = rng.choice([name for name in target.names if _kind(name) == kind])
     others = [(sound / rng.choice(target.names)).read_bytes()]
     changed = mutated((sound / name).read_bytes(), name, others, rng)
     if rng.randrange(COMMAND_SHARE) == 0 and kind != "settings":
-        return _by_command(target, name, changed, rng.choice(NAMES))
+        return _by_command(target, name, changed, rng.choice(list(commands.WORDS)))
     path, kept = sound / name, sound.parent / "kept"
     os.rename(path, kept)
     try:
         path.write_bytes(changed)
         _read(sound, path, name)
     except InvariantError as error:
-        return name, [f"InvariantError: {error}"]
+        return Outcome(kind, name, "reader", [f"InvariantError: {error}"])
     except PipelineError:
         pass
     finally:
         os.replace(kept, path)
-    return name, []
+    return Outcome(kind, name, "reader")
 
 
 def _kind(name: str) -> str:
@@ -188,20 +178,22 @@ SETTINGS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _by_command(target: Target, name: str, changed: bytes, command: str) -> tuple[str, list[str]]:
+def _by_command(target: Target, name: str, changed: bytes, command: str) -> Outcome:
     world = target.world
     shutil.rmtree(world.corpus)
+    shutil.rmtree(world.out, ignore_errors=True)  # what the command before wrote
+    world.out.with_suffix(".html").unlink(missing_ok=True)
     shutil.copytree(world.sound, world.corpus, copy_function=os.link)
     path = world.corpus / name
     path.unlink()
     path.write_bytes(changed)
     end = commands.run(command, world, target.uid)
-    told = []
+    problems = []
     if end.exit_code not in (0, 1, 2):
-        told.append(f"{command}: exit {end.exit_code}, {end.error!r}"[:400])
+        problems.append(f"{command}: exit {end.exit_code}, {end.error!r}"[:400])
     if digest_of(world.sound) != target.digest:
-        told.append(f"{command}: something outside changed")
-    return f"{name} ({command})", told
+        problems.append(f"{command}: something outside changed")
+    return Outcome(_kind(name), name, command, problems)
 
 
 def digest_of(folder: Path) -> str:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 NUMBER = re.compile(rb"-?\d+(\.\d+)?([eE][-+]?\d+)?")
 ODD_NUMBERS = (b"-1", b"0", b"9223372036854775808", b"1e999", b"NaN", b"4294967296", b"7" * 400)
 STRING = re.compile(rb'"[^"\\]{0,60}"')
 ODD_STRINGS = (b'""', b'"../../x"', b'"/etc/passwd"', b'"\\u0000"', b'"\\ud800"', b"null", b"[]")
 ODD_STRINGS += (b'{"a": 1}', b"true", b'"' + b"a" * 5000 + b'"')
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one mutation: whose file was damaged, which one, who looked at it, and what does not hold."""
+
+    source: str  # or the room of a corpus
+    file: str
+    check: str
+    problems: list[str] = field(default_factory=list)
 
 
 def flip_bits(data: bytes, rng: random.Random) -> bytes:

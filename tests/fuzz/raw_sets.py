@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,113 +15,137 @@ from jobs.demo.raw import Written
 from schemas.episode import EpisodeRef
 from schemas.errors import ConfigError, SourceError
 from tests import generators
-from tests.adapters.hostile_files import Seen, faults, look_at_pictures, seen_of
-from tests.fuzz.containers import READERS
+from tests.adapters.hostile_files import Seen, faults, kind_of, look_at_pictures, seen_of
+from tests.fuzz.containers import reader_of
 from tests.fuzz.corpora import run
-from tests.fuzz.mutations import mutated
+from tests.fuzz.mutations import Outcome, mutated
 
 LARGEST_BYTES = 4 << 20  # of a file that is mutated
-# Sources and endings of the files of each container family.
-FAMILIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "hdf5": (("aloha", "robomimic", "metaworld_hdf5", "robotwin"), (".hdf5", ".h5")),
-    "rlds": (("oxe",), ("",)),
-    "lerobot": (("lerobot", "galaxea"), (".parquet", ".json", ".jsonl")),
-    "mp4": (("video_folder", "ssv2"), (".mp4", ".webm")),
-    "tar": (("egocentric_10k", "hot3d_clips"), (".tar",)),
-    "zarr": (("umi",), ("",)),
-    "annotations": (("ego4d", "egome", "epic_kitchens", "ssv2"), (".json", ".csv", ".txt")),
-    "pickle": (("hoi4d", "oakink2", "vitra"), (".pickle", ".pkl", ".npy")),
-    "rosbag": (("let_kuavo",), (".bag",)),
-    "lmdb": (("interndata_a1_raw",), (".mdb", ".pkl")),
-    "xlsx": (("taste_rob",), (".xlsx",)),
+# Every source by the container that most of its data is in; all kinds of its files are mutated, texts and pictures too.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "hdf5": (
+        *("agibot_world", "aloha", "droid", "egodex", "metaworld_hdf5", "robomimic", "robomind"),
+        "robotwin",
+    ),
+    "rlds": ("oxe",),
+    "lerobot": (
+        *("behavior_1k", "galaxea", "humanoid_everyday_lerobot", "interndata_a1", "lerobot"),
+        *("robocasa_gr1", "robocoin"),
+    ),
+    "mp4": ("aria", "egome", "ssv2", "video_folder"),
+    "tar": ("egocentric_10k", "hot3d_clips"),
+    "zarr": ("umi",),
+    "annotations": (
+        *("ego4d", "ego_exo4d", "epic_kitchens", "holoassist", "hot3d", "humanoid_everyday"),
+    ),
+    "pickle": ("arctic", "hoi4d", "oakink2", "rh20t", "rh20t_human", "taco", "vitra"),
+    "rosbag": ("let_kuavo",),
+    "lmdb": ("interndata_a1_raw",),
+    "xlsx": ("taste_rob",),
 }
-
-
-WHOLE_SHARE = 50  # one mutation in so many is seen by the whole set,
-LOAD_SHARE = 10  # one in so many by an episode that reads the file,
-INGEST_SHARE = 500  # and one in so many by `ingest` and `verify`
+# One mutation in so many is followed by
+INGEST_SHARE = 100  # `ingest` and `verify`,
+WHOLE_SHARE = 10  # the whole set: survey, discovery, every load, every video,
+LOAD_SHARE = 3  # or an episode that reads the file.
 
 
 @dataclass(frozen=True)
 class RawSet:
     """A healthy set, what comes of it, and the files that are mutated."""
 
-    family: str
     source: str
     written: Written
     well: Seen
-    names: tuple[str, ...]
+    names: Mapping[str, tuple[str, ...]]  # kind of a file -> the files of that kind
     refs: Mapping[str, EpisodeRef]  # of its healthy episodes
     readers: Mapping[str, str]  # path of a file -> an episode that reads it
 
+    def drawn(self, rng: random.Random) -> str:
+        """Every kind of file is chosen as often, however many of it there are."""
+        return rng.choice(self.names[rng.choice(sorted(self.names))])
+
 
 def raw_sets(family: str, folder: Path) -> list[RawSet]:
-    sources, endings = FAMILIES[family]
-    found = []
-    for source in sources:
-        written = generators.write(source, folder / source / "raw")
-        files = sorted(p for p in written.root.rglob("*") if p.is_file())
-        small = [p for p in files if p.stat().st_size <= LARGEST_BYTES]
-        names = tuple(
-            p.relative_to(written.root).as_posix() for p in small if p.name.endswith(endings)
-        )
-        adapter = adapter_for(source)
-        well = seen_of(adapter, written)
-        assert names, f"{source} has no file of {endings}"
-        assert not well.refused
-        info = adapter.survey(written.root, written.options)
-        found.append(
-            RawSet(
-                family=family,
-                source=source,
-                written=written,
-                well=well,
-                names=names,
-                refs={ref.episode_id: ref for ref in adapter.discover(written.root, info)},
-                readers={f.path: i for i, e in well.episodes.items() for f in e.raw_files},
-            )
-        )
-    return found
+    return [raw_set(source, folder / source) for source in FAMILIES[family]]
 
 
-def try_raw(sets: list[RawSet], rng: random.Random) -> tuple[str, list[str]]:
-    """(what was changed, what went wrong); the set is as before afterwards."""
+def raw_set(source: str, folder: Path) -> RawSet:
+    written = generators.write(source, folder / "raw")
+    names: dict[str, list[str]] = {}
+    for path in sorted(p for p in written.root.rglob("*") if p.is_file()):
+        if path.stat().st_size <= LARGEST_BYTES:
+            name = path.relative_to(written.root).as_posix()
+            names.setdefault(kind_of(name), []).append(name)
+    adapter = adapter_for(source)
+    well = seen_of(adapter, written)
+    assert not well.refused
+    info = adapter.survey(written.root, written.options)
+    return RawSet(
+        source=source,
+        written=written,
+        well=well,
+        names={kind: tuple(same) for kind, same in names.items()},
+        refs={ref.episode_id: ref for ref in adapter.discover(written.root, info)},
+        readers={f.path: i for i, e in well.episodes.items() for f in e.raw_files},
+    )
+
+
+def try_raw(sets: list[RawSet], rng: random.Random) -> Outcome:
+    """The set is as before afterwards."""
     one = rng.choice(sets)
-    name = rng.choice(one.names)
+    name = one.drawn(rng)
     path, kept = one.written.root / name, one.written.root.parent / "kept"
     data = path.read_bytes()
-    others = [(one.written.root / rng.choice(one.names)).read_bytes()]
+    others = [(one.written.root / one.drawn(rng)).read_bytes()]
     os.rename(path, kept)
     try:
         path.write_bytes(mutated(data, name, others, rng))
-        return f"{one.source}/{name}", _look(one, name, rng)
+        check = _check(one, name, rng)
+        return Outcome(one.source, name, check, CHECKS[check](one, name))
     finally:
         os.replace(kept, path)
 
 
-def _look(one: RawSet, name: str, rng: random.Random) -> list[str]:
-    """How far a mutated file is followed is drawn with it."""
+def _check(one: RawSet, name: str, rng: random.Random) -> str:
+    """How far a mutated file is followed is drawn with it. What no container's reader opens goes to the adapter."""
     if rng.randrange(INGEST_SHARE) == 0:
-        return ingested(one)
+        return "ingest"
     if rng.randrange(WHOLE_SHARE) == 0:
-        return faults(one.well, seen_of(adapter_for(one.source), one.written), name, "mutated")
+        return "set"
+    has_reader = reader_of(one.written.root / name) is not None
+    if name in one.readers and (not has_reader or rng.randrange(LOAD_SHARE) == 0):
+        return "load"
+    return "reader" if has_reader else "discovery"
+
+
+def _discovered(one: RawSet, name: str) -> list[str]:
+    adapter, root = adapter_for(one.source), one.written.root
     with suppress(SourceError, ConfigError):
-        if rng.randrange(LOAD_SHARE) == 0 and name in one.readers:
-            look_at_pictures(adapter_for(one.source).load(one.refs[one.readers[name]]))
-            return []
-        read, endings = READERS.get(one.family, (None, ()))
-        if read is not None and name.endswith(endings):
-            read(one.written.root / name)
-        else:
-            adapter = adapter_for(one.source)
-            for _ in adapter.discover(
-                one.written.root, adapter.survey(one.written.root, one.written.options)
-            ):
-                pass
+        for _ in adapter.discover(root, adapter.survey(root, one.written.options)):
+            pass
     return []
 
 
-def ingested(one: RawSet) -> list[str]:
+def _loaded(one: RawSet, name: str) -> list[str]:
+    with suppress(SourceError, ConfigError):
+        look_at_pictures(adapter_for(one.source).load(one.refs[one.readers[name]]))
+    return []
+
+
+def _read(one: RawSet, name: str) -> list[str]:
+    path = one.written.root / name
+    read = reader_of(path)
+    assert read
+    with suppress(SourceError, ConfigError):
+        read(path)
+    return []
+
+
+def _whole(one: RawSet, name: str) -> list[str]:
+    return faults(one.well, seen_of(adapter_for(one.source), one.written), name, "mutated")
+
+
+def _ingested(one: RawSet, name: str) -> list[str]:
     """A run refuses the set (2), or ends (0 or 1) with a corpus that `verify` passes."""
     corpus = one.written.root.parent / "corpus"
     options = [f"--option={key}={value}" for key, value in one.written.options.items()]
@@ -135,3 +159,12 @@ def ingested(one: RawSet) -> list[str]:
         return [] if run(["verify", str(corpus)]) == 0 else ["verify is not clean after ingest"]
     finally:
         shutil.rmtree(corpus, ignore_errors=True)
+
+
+CHECKS: dict[str, Callable[[RawSet, str], list[str]]] = {
+    "reader": _read,
+    "discovery": _discovered,
+    "load": _loaded,
+    "set": _whole,
+    "ingest": _ingested,
+}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from adapters.registry import ADAPTERS
 from tests.fuzz import child, corpora, watch
-from tests.fuzz.mutations import BINARY, TEXT, mutated
-from tests.fuzz.raw_sets import FAMILIES, RawSet, raw_sets, try_raw
+from tests.fuzz.mutations import BINARY, TEXT, Outcome, mutated
+from tests.fuzz.raw_sets import FAMILIES, LARGEST_BYTES, RawSet, raw_set, try_raw
 
 SHORT_RUN = 40  # mutations of each family
 DATA = b'{"a": 12, "b": "text", "c": [1.5, -3]}' * 20
@@ -23,30 +24,58 @@ def test_a_mutation_follows_from_its_seed_alone() -> None:
     assert len(many) > 150
 
 
+def test_every_adapter_is_in_one_family() -> None:
+    assert sorted(source for family in FAMILIES.values() for source in family) == sorted(ADAPTERS)
+
+
 @pytest.fixture(scope="module")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> list[RawSet]:
-    return raw_sets("annotations", tmp_path_factory.mktemp("fuzz"))[:1]
+def one(tmp_path_factory: pytest.TempPathFactory) -> RawSet:
+    return raw_set("ego4d", tmp_path_factory.mktemp("fuzz"))
 
 
-def test_a_set_is_whole_again_after_each_mutation(sets: list[RawSet]) -> None:
-    before = {n: (sets[0].written.root / n).read_bytes() for n in sets[0].names}
+def test_every_file_of_a_set_is_mutated(one: RawSet) -> None:
+    files = [p for p in one.written.root.rglob("*") if p.is_file()]
+    small = {
+        p.relative_to(one.written.root).as_posix()
+        for p in files
+        if p.stat().st_size <= LARGEST_BYTES
+    }
+    assert {name for same in one.names.values() for name in same} == small
+    assert {one.drawn(random.Random(k)) for k in range(400)} == small
+
+
+def test_a_set_is_whole_again_after_each_mutation(one: RawSet) -> None:
+    names = [name for same in one.names.values() for name in same]
+    before = {n: (one.written.root / n).read_bytes() for n in names}
     for k in range(20):
-        assert try_raw(sets, random.Random(k))[1] == []
-    assert {n: (sets[0].written.root / n).read_bytes() for n in sets[0].names} == before
+        assert try_raw([one], random.Random(k)).problems == []
+    assert {n: (one.written.root / n).read_bytes() for n in names} == before
 
 
 def test_an_error_without_a_code_is_found(
-    sets: list[RawSet], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said: list[dict[str, object]] = []
-    monkeypatch.setattr(child, "say", lambda **line: said.append(line))
+    lines: list[dict[str, object]] = []
+    monkeypatch.setattr(child, "say", lambda **line: lines.append(line))
 
-    def broken(rng: random.Random) -> tuple[str, list[str]]:
+    def broken(rng: random.Random) -> Outcome:
         raise OverflowError("planted")
 
     child.attempt(broken, "hdf5", 0, 7)
-    assert said[0] == {"begins": 7}
-    assert "OverflowError: planted" in str(said[1]["told"])
+    assert lines[0] == {"begins": 7}
+    assert "OverflowError: planted" in str(lines[1]["problems"])
+
+
+def test_memory_beyond_the_limit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[dict[str, object]] = []
+    monkeypatch.setattr(child, "say", lambda **line: lines.append(line))
+    monkeypatch.setattr(child, "PEAK_BYTES", 64 << 20)
+
+    def greedy(rng: random.Random) -> Outcome:
+        return Outcome("s", str(len(b"x" * (rng.choice([128]) << 20))), "reader")
+
+    child.attempt(greedy, "hdf5", 0, 7)
+    assert "GiB of memory" in str(lines[1]["problems"])
 
 
 READY = "import os, time; print('{}', flush=True); "
@@ -81,13 +110,13 @@ def test_a_corpus_is_the_same_each_time_and_whole_after_each_mutation(tmp_path: 
         Path(name).suffix for name in one.names
     }
     for k in range(60):
-        drawn, again = (corpora.try_corpus(t, random.Random(f"t {k}"))[0] for t in (one, other))
+        drawn, again = (corpora.try_corpus(t, random.Random(f"t {k}")).file for t in (one, other))
         assert drawn == again or "catalog/sources/" in drawn
     assert corpora.digest_of(one.world.sound) == one.digest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [*FAMILIES, "corpus"])
+@pytest.mark.parametrize("family", [*FAMILIES, "corpus", "checkpoint"])
 def test_a_short_run_finds_nothing(family: str) -> None:
     """A number of mutations, always the same ones, however long they take; `python -m tests.fuzz` goes on for longer."""
     tally = watch.fuzz(family, seconds=math.inf, seed=0, most=SHORT_RUN)

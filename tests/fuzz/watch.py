@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 START_S = 600.0  # to generate the sets on a busy machine
@@ -23,6 +25,30 @@ class Tally:
     family: str
     mutations: int = 0
     violations: list[str] = field(default_factory=list)
+    checks: Counter[str] = field(default_factory=Counter)  # who looked, and how often
+    cpu_s: Counter[str] = field(default_factory=Counter)  # of each check
+    sources: Counter[str] = field(default_factory=Counter)  # whose files were damaged
+    endings: Counter[str] = field(default_factory=Counter)  # of those files
+
+    def add(self, seed: int, line: dict[str, Any]) -> None:
+        """One mutation, as the child tells it."""
+        self.mutations += 1
+        self.checks[line["check"]] += 1
+        self.cpu_s[line["check"]] += line["cpu_s"]
+        self.sources[line["source"]] += 1
+        self.endings[PurePath(line["file"]).suffix] += 1
+        where = f"seed {seed}, mutation {line['ends']}, {line['source']}/{line['file']}"
+        self.violations += [f"{where} ({line['check']}): {each}" for each in line["problems"]]
+
+    def __str__(self) -> str:
+        """The counts, then the violations."""
+        lines = [f"{self.family}: {self.mutations} mutations, {len(self.violations)} violations"]
+        each_ms = {name: 1000 * self.cpu_s[name] / num for name, num in self.checks.items()}
+        checks = [f"{name} {n} ({each_ms[name]:.0f} ms)" for name, n in self.checks.most_common()]
+        lines.append(f"  checks: {', '.join(checks)}")
+        for title, counts in (("sources", self.sources), ("endings", self.endings)):
+            lines.append(f"  {title}: {', '.join(f'{k} {n}' for k, n in counts.most_common())}")
+        return "\n".join([*lines, *(f"  {each}" for each in self.violations[:20])])
 
 
 def fuzz(family: str, *, seconds: float, seed: int, first: int = 0, most: int = 0) -> Tally:
@@ -65,10 +91,8 @@ def _one_child(tally: Tally, seed: int, index: int, left_s: float, most: int) ->
                     return index + 1, time.monotonic() - begun
                 line = json.loads(text)
                 if "ends" in line:
-                    tally.mutations += 1
+                    tally.add(seed, line)
                     index = line["ends"] + 1
-                    where = f"seed {seed}, mutation {line['ends']}, {line['what']}"
-                    tally.violations += [f"{where}: {told}" for told in line["told"]]
         except queue.Empty:
             tally.violations.append(f"seed {seed}, mutation {index}: hangs")
             index += 1

@@ -29,7 +29,9 @@ from tests.hostile.corpora import (
 KINDS = {"rooms": rooms, "json": json_fields, "columns": columns}
 GIB = 1 << 30
 ROOM_BYTES = 4 * GIB  # address space that a command may add; beyond it an allocation fails
-PEAK_BYTES = 1 * GIB  # resident memory that a command may add on a corpus of some hundred kilobytes
+# Resident memory that a command, or one mutation of the fuzzer, may add: the largest array that a container's reader allows
+# (512 MiB, whatever a file says of its size) and one copy of it.
+PEAK_BYTES = 1 * GIB
 
 
 @contextmanager
