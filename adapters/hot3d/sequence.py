@@ -239,7 +239,10 @@ def _mask_rows(text: str, where: str) -> Iterator[tuple[int, str, bool]]:
     try:
         for row in rows:
             value = {"True": True, "False": False}[row["mask"]]
-            yield int(row["timestamp[ns]"]), row["stream_id"], value
+            t_ns = int(row["timestamp[ns]"])
+            if abs(t_ns) >= 1 << 63:
+                raise ValueError(f"{t_ns} fits no 64 bits")
+            yield t_ns, row["stream_id"], value
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         found = f"no row of timestamp[ns], stream_id, mask: {error!r}"
         raise SourceError(Code.BAD_ANNOTATION, found, where=where) from error

@@ -234,6 +234,10 @@ BROKEN_FILES = {
     ("metadata.json", "[]"): Code.BAD_ANNOTATION,
     ("headset_trajectory.csv", "timestamp[ns]\n1\n"): Code.MISSING_CHANNEL,
     ("masks/mask_qa_pass.csv", "timestamp[ns],stream_id,mask\n1,214-1,yes"): Code.BAD_ANNOTATION,
+    (
+        "masks/mask_qa_pass.csv",
+        f"timestamp[ns],stream_id,mask\n{1 << 63},214-1,True",
+    ): Code.BAD_ANNOTATION,
     ("umetrack_hand_user_profile.json", "{}"): Code.BAD_ANNOTATION,
     ("camera_models.json", "{}"): Code.BAD_ANNOTATION,
 }
