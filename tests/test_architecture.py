@@ -608,6 +608,30 @@ def test_parquet_of_a_corpus_is_read_in_one_place(path: Path) -> None:
     assert bare == []
 
 
+@each_file
+def test_a_scan_of_parquet_is_given_a_checked_path(path: Path) -> None:
+    """Polars unpacks whatever a footer announces; `checked` refuses what is out of all proportion to the file."""
+    called = {name for name, _ in calls(path)}
+    assert "checked" in called or "pl.scan_parquet" not in called
+
+
+# What the owner of the machine has: folders of an installation, of a warehouse, of camera poses.
+NOT_OF_A_CORPUS = ("ingest/executors/node_proof.py", "ingest/pipeline/assets.py")
+
+
+@each_file
+def test_folders_of_a_corpus_are_walked_in_one_place(path: Path) -> None:
+    """`ingest.storage.file_tree`: Python's own walks recurse, and a thousand folders in each other end them."""
+    if not name_of(path).startswith(("ingest/", "jobs/")) or name_of(path) in NOT_OF_A_CORPUS:
+        return
+    bare = [
+        f"{node.lineno}: {name}"
+        for name, node in calls(path)
+        if name.endswith(".rglob") or name in ("os.walk", "os.fwalk")
+    ]
+    assert bare == []
+
+
 def names_in(node: ast.expr) -> set[str]:
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
 

@@ -30,7 +30,7 @@ from ingest.catalog.views import DERIVED, HISTORIES, connect, create_views, lock
 from ingest.corpus.snapshot import Part, Snapshot, load
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError, InvariantError
-from schemas.parquet_file import collect, read_footer
+from schemas.parquet_file import checked, collect
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,7 +48,7 @@ class Catalog:
         self._limits = limits
         self._registered: dict[str, pa.Table] = {}
         self._parts = {
-            name: [str(_part_path(corpus, part)) for part in snapshot.parts(name)]
+            name: [str(checked(_part_path(corpus, part))) for part in snapshot.parts(name)]
             for name in TABLES
         }
         self.corpus = corpus
@@ -59,8 +59,6 @@ class Catalog:
             lock_down(self._connection, corpus)
         except duckdb.Error as error:
             self._connection.close()
-            for path in (path for paths in self._parts.values() for path in paths):
-                read_footer(Path(path))  # DuckDB does not name the file whose footer is damaged
             raise ConfigError(f"the catalog cannot be read: {error}", where=str(corpus)) from error
 
     @staticmethod

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import polars as pl
+import pyarrow.compute as pc
 
 from ingest.catalog.next_command import next_command
 from ingest.corpus.snapshot import Snapshot
@@ -22,10 +24,24 @@ def find_uids(corpus: Path, current: Snapshot, names: list[str]) -> list[str]:
     Raises:
         ConfigError: nothing of that name is known, or several episodes are; the message lists them.
     """
+    only = _may_mean(names)
     known = pl.concat(
-        [pl.DataFrame(current.read(corpus, table, _COLUMNS)) for table in KNOWN_IN]
+        [pl.DataFrame(current.read(corpus, table, _COLUMNS, only=only)) for table in KNOWN_IN]
     ).unique("uid", keep="first", maintain_order=True)
     return [_find(corpus, current, known, name) for name in names]
+
+
+def _may_mean(names: list[str]) -> pc.Expression:
+    """Rows of all episodes that one of the names may mean: only they are kept in memory."""
+    uid, source, episode_id = (pc.field(name) for name in _COLUMNS)
+    whole = pc.binary_join_element_wise(source, episode_id, pc.scalar("/"))
+    begins = "|".join(re.escape(name.lower()) for name in names if name)
+    return (
+        uid.isin(names)
+        | episode_id.isin(names)
+        | whole.isin(names)
+        | pc.match_substring_regex(uid, f"^({begins})" if begins else "^$")
+    )
 
 
 def _find(corpus: Path, current: Snapshot, known: pl.DataFrame, name: str) -> str:

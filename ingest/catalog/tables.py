@@ -8,12 +8,13 @@ import polars as pl
 
 from ingest.corpus.snapshot import Snapshot
 from schemas.catalog import TABLES
+from schemas.parquet_file import checked
 
 
 def rows_of(corpus: Path, current: Snapshot, table: str) -> pl.LazyFrame:
     """All rows of a snapshot, in the order of its parts; columns that a part does not have are NULL."""
     empty = pl.DataFrame(TABLES[table].empty_table())
-    paths = [part.file(corpus) for part in current.parts(table)]
+    paths = [checked(part.file(corpus)) for part in current.parts(table)]
     if not paths:
         return empty.lazy()
     return pl.scan_parquet(

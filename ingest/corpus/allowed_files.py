@@ -6,11 +6,9 @@ folders take.
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 
+from ingest.storage.file_tree import entries_below
 from schemas.within import refused
 
 # Folders that are not looked into, by their depth below the corpus: `*` any name.
@@ -28,26 +26,11 @@ def check_rooms(root: Path) -> None:
     """Refuse a corpus in which a room is something else than a plain file or folder.
 
     Raises:
-        OutsideCorpus: a link, a pipe, a socket or a device.
+        OutsideCorpus: a link, a pipe, a socket or a device; or folders lie deeper in each other than any corpus has them.
     """
-    for path, mode in _entries(root, ""):
-        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-            raise refused(path, mode)
-
-
-def _entries(folder: Path, relative: str) -> Iterator[tuple[Path, int]]:
-    if _is_leaf(relative):
-        return
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda each: each.name)
-    for entry in entries:
-        path = folder / entry.name
-        if entry.is_file(follow_symlinks=False):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _entries(path, f"{relative}/{entry.name}" if relative else entry.name)
-        else:
-            yield path, entry.stat(follow_symlinks=False).st_mode
+    for entry in entries_below(root, _is_leaf):
+        if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+            raise refused(Path(entry.path), entry.stat(follow_symlinks=False).st_mode)
 
 
 def _is_leaf(relative: str) -> bool:

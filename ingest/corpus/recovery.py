@@ -11,6 +11,7 @@ from ingest.corpus.layout import Corpus
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import FOLDER, Snapshot
 from ingest.corpus.snapshot_list import load_all, named_parts
+from ingest.storage.file_tree import paths_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
 
 
@@ -42,7 +43,7 @@ def rebuild(corpus: Corpus, disk: LocalStorage, current: Snapshot, dataset: Data
 def _sweep_files(corpus: Corpus, disk: LocalStorage, datasets: dict[str, Dataset]) -> list[str]:
     """Files of episodes that were moved in but never committed."""
     done = []
-    for path in sorted((corpus.root / "datasets").rglob("*")):
+    for path in sorted(paths_below(corpus.root / "datasets")):
         if not path.is_file():
             continue
         relative = path.relative_to(corpus.root)
@@ -69,7 +70,7 @@ def _sweep_parts(corpus: Corpus, disk: LocalStorage) -> list[str]:
     except snapshot.DamagedSnapshot as error:
         return [f"kept all parts of the catalog: {error}"]  # what it named cannot be known
     done = []
-    for path in sorted((corpus.root / "catalog").rglob("*")):
+    for path in sorted(paths_below(corpus.root / "catalog")):
         relative = path.relative_to(corpus.root).as_posix()
         if not path.is_file() or (relative in named and not path.name.endswith(".part")):
             continue
@@ -83,7 +84,7 @@ def _sweep_halves(corpus: Corpus, disk: LocalStorage) -> list[str]:
     """Half-written files of what is no part of a snapshot. `manifests/` is swept by those who build there, who need no writer lock."""
     halves = [*corpus.root.glob(f".*{HALF_SUFFIX}")]
     for folder in (corpus.ledger, corpus.quarantine, corpus.root / "cache"):
-        halves += folder.rglob(f".*{HALF_SUFFIX}")
+        halves += paths_below(folder, f".*{HALF_SUFFIX}")
     done = []
     for path in sorted(path for path in halves if path.is_file()):
         disk.remove(path)

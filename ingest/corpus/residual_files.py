@@ -8,6 +8,7 @@ from pathlib import Path
 from ingest.corpus.layout import Corpus
 from ingest.corpus.ledger import lines_of_log
 from ingest.corpus.tombstones import Row
+from ingest.storage.file_tree import paths_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage, OutsideCorpus
 from schemas.json_text import JsonLimits, parse_json
 from schemas.manifest import FOLDER as MANIFESTS
@@ -26,7 +27,7 @@ def residual_files(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
     yield from _captions(corpus, {row["uid"] for row in rows})
     manifests = corpus.root / MANIFESTS
     for folder in (corpus.root / "cache", corpus.ledger, corpus.quarantine, manifests):
-        yield from sorted(p for p in folder.rglob(f".*{HALF_SUFFIX}") if p.is_file())
+        yield from sorted(p for p in paths_below(folder, f".*{HALF_SUFFIX}") if p.is_file())
 
 
 def derived(corpus: Corpus) -> list[Path]:
@@ -41,7 +42,7 @@ def _latents(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
     for row in erased:
         if row["dataset_path"] is not None:
             latents = corpus.path(f"{row['dataset_path']}/latents")
-            yield from sorted(latents.rglob(f"episode_{row['episode_index']:06d}.*"))
+            yield from sorted(paths_below(latents, f"episode_{row['episode_index']:06d}.*"))
 
 
 def _captions(corpus: Corpus, uids: set[str]) -> Iterator[Path]:

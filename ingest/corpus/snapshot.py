@@ -33,6 +33,7 @@ _FILE = re.compile(r"[0-9]{8,18}\.json")
 # Batches grow with the length of a run, so 10^7 episodes from a thousand runs have about 10^5 parts; a part has five elements.
 MAX_PARTS = 1 << 18
 LIMITS = JsonLimits(max_bytes=MAX_PARTS * 512, max_elements=MAX_PARTS * 5 + 100)
+MOST_ROWS_OF_EPISODE = 100_000  # in one table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,23 +78,28 @@ class Snapshot:
         columns: list[str] | None = None,
         *,
         only: pc.Expression | None = None,
+        most_rows: int | None = None,
     ) -> pa.Table:
         """Rows of a table, all or those for which `only` holds; columns that a part does not have read as NULL.
 
         Raises:
             OutsideCorpus: a row names a path outside the corpus.
-            DamagedCatalog: a number of a row is out of range.
+            DamagedCatalog: a number of a row is out of range, or they are more than `most_rows`.
             DamagedParquet: a part is missing, or not what was written.
         """
         schema = TABLES[table]
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns])
-        tables = []
+        tables: list[pa.Table] = []
+        left = None if most_rows is None else most_rows + 1
         for part in self.parts(table):
             path = part.file(corpus)
             have = read_schema(path).names
             wanted = [name for name in schema.names if name in have]
-            tables.append(read_table(path, wanted, filters=only))
+            tables.append(read_table(path, wanted, filters=only, most_rows=left))
+            if left is not None and (left := left - tables[-1].num_rows) <= 0:
+                message = f"more than {most_rows} rows of one episode; do not trust this corpus"
+                raise DamagedCatalog(message, where=f"table {table}")
         if not tables:
             return schema.empty_table()
         with reading(f"catalog/{table}"):
@@ -102,6 +108,12 @@ class Snapshot:
         check_paths(table, rows)
         check_numbers(table, rows)
         return rows
+
+
+def rows_of_episode(current: Snapshot, corpus: Path, table: str, uid: str) -> pa.Table:
+    """All rows of one uid; raises as `Snapshot.read`. Memory does not grow with the corpus."""
+    only = pc.field("uid") == uid
+    return current.read(corpus, table, only=only, most_rows=MOST_ROWS_OF_EPISODE)
 
 
 def numbers(corpus: Path) -> list[int]:
@@ -168,7 +180,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
         found = f"damaged ({type(error).__name__}: {error})"
         raise DamagedSnapshot(
-            f"{found}; remove it to go back to the snapshot before, then ingest again",
+            f"{found}; restore it from a copy of the corpus; without it the files of the episodes that only it names are removed",
             where=str(path),
         ) from error
 

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ingest.storage.file_tree import paths_below
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError, TransientError
 from schemas.system_error import system_error_text
@@ -66,7 +67,7 @@ def _synchronise_before_commits(catalog: SqlCatalog, disk: LocalStorage, tables:
     from sqlalchemy import event
 
     def synchronise(connection: Connection) -> None:
-        disk.adopt(path for path in tables.rglob("*") if path.is_file())
+        disk.adopt(path for path in paths_below(tables) if path.is_file())
         disk.sync()
 
     event.listen(catalog.engine, "commit", synchronise)

@@ -19,6 +19,7 @@ from ingest.corpus.snapshot_list import (
     snapshot_path,
 )
 from ingest.executors.node_proof import PREFIX
+from ingest.storage.file_tree import paths_below
 from ingest.storage.local import LocalStorage
 
 
@@ -96,7 +97,7 @@ def _abandoned(corpus: Corpus, before_s: float) -> Sequence[str]:
 
 
 def _touched_s(path: Path) -> float:
-    return max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
+    return max(each.lstat().st_mtime for each in (path, *paths_below(path)))
 
 
 def collect_garbage(corpus: Corpus, disk: LocalStorage, found: Garbage) -> None:

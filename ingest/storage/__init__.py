@@ -3,4 +3,4 @@
 `local.LocalStorage` is the door: it walks from the root of the corpus without following a link, writes atomically, and makes a change
 durable before another change relies on it. `docs/durability.md` and `docs/corpus_safety.md` say what it guarantees."""
 
-__all__ = ["local", "lock_file", "rooted", "write_refusal"]
+__all__ = ["file_tree", "local", "lock_file", "rooted", "write_refusal"]

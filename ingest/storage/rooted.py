@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ingest.storage.file_system import FileSystem
+from ingest.storage.file_tree import MAX_DEPTH, too_deep
 from schemas.errors import Code, SourceError
 from schemas.within import OutsideCorpus, refused, within
 
-MAX_DEPTH = 64  # folders in folders, of what is removed whole
 NO_LINK = os.O_NOFOLLOW | os.O_NONBLOCK  # and no waiting for the other end of a pipe
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK
@@ -148,8 +148,7 @@ class Rooted:
             OutsideCorpus: folders lie deeper in each other than any corpus has them.
         """
         if depth > MAX_DEPTH:
-            found = f"more than {MAX_DEPTH} folders in each other"
-            raise OutsideCorpus(f"{found}; look at it and remove it by hand", where=name)
+            raise too_deep(name)
         try:
             inner = self.system.open(name, _FOLDER | NO_LINK, dir_fd=folder)
         except OSError as error:

@@ -13,7 +13,8 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import MARKER, MARKER_LIMITS
 from ingest.corpus.snapshot import FOLDER, Part, Snapshot
 from ingest.corpus.snapshot_list import named_parts
-from ingest.verify.files import in_batches, measured, problem_opening, unreadable
+from ingest.storage.file_tree import paths_below
+from ingest.verify.files import difference, in_batches, problem_opening, unreadable
 from ingest.verify.finding import Check, Finding, finding
 from schemas.catalog import TABLES
 from schemas.json_text import read_json
@@ -82,10 +83,9 @@ def _part_findings(corpus: Path, table: str, part: Part) -> Iterator[Finding]:
     if problem is not None:
         yield problem
         return
-    num_bytes, sha256 = measured(part.file(corpus))
-    if (num_bytes, sha256) != (part.num_bytes, part.sha256):
+    if changed := difference(part.file(corpus), part.num_bytes, part.sha256):
         was = f"{part.num_bytes} bytes, sha256 {part.sha256}"
-        yield finding(Check.CATALOG_FILE, part.path, f"{num_bytes} bytes, sha256 {sha256}", was)
+        yield finding(Check.CATALOG_FILE, part.path, changed, was)
         return
     try:
         metadata = read_footer(part.file(corpus))
@@ -124,7 +124,7 @@ def _older(corpus: Path, current: Snapshot) -> set[str]:
 
 
 def _extra_findings(corpus: Path, named: set[str]) -> Iterator[Finding]:
-    for path in sorted((corpus / "catalog").rglob("*")):
+    for path in sorted(paths_below(corpus / "catalog")):
         relative = path.relative_to(corpus).as_posix()
         is_snapshot = relative.startswith(f"{FOLDER}/") and path.suffix == ".json"
         if not path.is_dir() and relative not in named and not is_snapshot:

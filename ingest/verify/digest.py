@@ -16,7 +16,7 @@ from ingest.corpus.committed_episodes import CommittedEpisode, committed_batches
 from ingest.corpus.digest import corpus_digest
 from ingest.corpus.layout import open_corpus
 from ingest.storage.local import within
-from ingest.verify.files import in_batches, measured, problem_opening
+from ingest.verify.files import in_batches, problem_opening, sha256_of
 from schemas.document import DocumentError
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.json_text import JsonLimits, parse_json
@@ -77,7 +77,9 @@ def _content(corpus: Path, stored: CommittedEpisode, tasks: Callable[[str], dict
     """The content digest of one episode, from its files."""
     videos = {}
     for camera in stored.cameras:
-        videos[camera] = measured(_file(corpus, stored.video_path(camera)))[1]
+        artifact = stored.artifact("video", camera) or {}
+        path = _file(corpus, stored.video_path(camera))
+        videos[camera] = sha256_of(path, artifact.get("num_bytes") or 0)
     with open_parquet(_file(corpus, stored.data_path)) as parquet:
         table = parquet.read()
     texts = tasks(stored.row["dataset_path"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from itertools import islice
@@ -11,6 +12,7 @@ from typing import Any
 
 from ingest.storage.local import OutsideCorpus, within
 from ingest.verify.finding import Check, Finding, finding
+from schemas.errors import Code, SourceError
 
 # Whole files are read up to this size, or four times what they should have: enough to say what is wrong with them.
 READ_LIMIT_BYTES = 64 * 2**20
@@ -40,24 +42,34 @@ def unreadable(path: str, error: OSError) -> Finding:
 
 def differs_from_catalog(corpus: Path, path: str, artifact: dict[str, Any]) -> list[Finding]:
     """Compare size and sha256 of a file with its `artifacts` row; the file is read once, in blocks."""
-    found, sha256 = measured(within(corpus, path))
-    if (found, sha256) == (artifact["num_bytes"], artifact["sha256"]):
-        return []
-    return [
-        finding(
-            Check.FILE_CHANGED,
-            path,
-            f"{found} bytes, sha256 {sha256}",
-            f"{artifact['num_bytes']} bytes, sha256 {artifact['sha256']} as committed",
-        )
-    ]
+    num_bytes, sha256 = artifact["num_bytes"], artifact["sha256"]
+    changed = difference(within(corpus, path), num_bytes, sha256)
+    expected = f"{num_bytes} bytes, sha256 {sha256} as committed"
+    return [finding(Check.FILE_CHANGED, path, changed, expected)] if changed else []
 
 
-def measured(path: Path) -> tuple[int, str]:
-    """(number of bytes, sha256 in hex)."""
+def difference(path: Path, num_bytes: int | None, sha256: str | None) -> str:
+    """How a file differs from what was written; "" for not at all. One of another size is not read: it may be of any size."""
     with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != num_bytes:
+            return f"{size} bytes"
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest
+    return "" if digest == sha256 else f"{size} bytes, sha256 {digest}"
+
+
+def sha256_of(path: Path, expected: int | None = None) -> str:
+    """In hex.
+
+    Raises:
+        SourceError: TOO_LARGE, where it is out of all proportion to the size that it should have.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if expected is not None and size > limit_bytes(expected):
+            message = f"{size} bytes where {expected} were committed; run eicorpus verify"
+            raise SourceError(Code.TOO_LARGE, message, where=str(path))
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def limit_bytes(expected: int) -> int:

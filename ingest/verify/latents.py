@@ -16,7 +16,7 @@ import polars as pl
 
 from ingest.corpus.snapshot import Snapshot
 from ingest.storage.local import within
-from ingest.verify.files import in_batches, measured, problem_opening
+from ingest.verify.files import difference, in_batches, problem_opening
 from ingest.verify.finding import Check, Finding, finding
 from schemas.errors import ConfigError
 from schemas.latent_header import Header, read_header, wanted_tensors
@@ -68,11 +68,9 @@ def _file_findings(corpus: Path, row: Row, *, deep: bool) -> list[Finding]:
         return [
             finding(Check.LATENTS_MISSING, path, "nothing there", "the file that the catalog names")
         ]
-    num_bytes, sha256 = measured(within(corpus, path))
-    if sha256 != row["sha256"]:
-        found = f"{num_bytes} bytes, sha256 {sha256}"
+    if changed := difference(within(corpus, path), row["num_bytes"], row["sha256"]):
         expected = f"{row['num_bytes']} bytes, sha256 {row['sha256']} as committed"
-        return [finding(Check.LATENTS_CHANGED, path, found, expected)]
+        return [finding(Check.LATENTS_CHANGED, path, changed, expected)]
     if is_of_text(row["encoder_id"]):
         return []
     try:

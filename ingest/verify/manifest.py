@@ -21,7 +21,7 @@ from ingest.corpus.manifest_folders import manifest_folder
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.manifests.issue import Issue, IssueKind
 from ingest.storage.local import within
-from ingest.verify.files import differs_from_catalog, in_batches, measured, problem_opening
+from ingest.verify.files import differs_from_catalog, in_batches, problem_opening, sha256_of
 from ingest.verify.finding import Check
 from ingest.verify.manifest_meta import meta_flaws
 from ingest.verify.manifest_page import page_flaws, unread_notes
@@ -178,7 +178,7 @@ def _file_flaws(root: Path, file: dict[str, Any], *, is_quick: bool) -> list[Iss
         fault = IssueKind.FILE_MISSING if is_missing else IssueKind.FILE_UNREADABLE
         return [Issue(what=path, fault=fault, message=problem.message)]
     if file["num_bytes"] is None:
-        found = "" if is_quick else measured(within(root, path))[1]
+        found = "" if is_quick else sha256_of(within(root, path))
         same = is_quick or found == file["sha256"]
         said = f"sha256 {found}, the manifest says {file['sha256']}"
         return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=said)]

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from ingest.corpus.layout import data_file, video_file
 from ingest.corpus.lerobot_meta import SIDECAR, Dataset, JsonlAppends, older_sidecar, whole_files
+from ingest.storage.file_tree import entries_below
 from ingest.storage.local import HALF_SUFFIX, within
 from ingest.verify.files import limit_bytes, problem_opening, unreadable
 from ingest.verify.finding import Check, Finding, excerpt, finding, first_differing
@@ -101,18 +102,17 @@ def _lines(data: bytes) -> list[str]:
 def extra_files(corpus: Path, datasets: Mapping[str, Dataset]) -> Iterator[Finding]:
     """Files below `datasets/` that belong to no episode of the catalog. Latents have their own table and are let be."""
     refused: list[OSError] = []
-    for folder, _, names in os.walk(corpus / "datasets", onerror=refused.append):
-        for name in sorted(names):
-            path = (Path(folder) / name).relative_to(corpus).as_posix()
-            if name.startswith(".") and name.endswith(HALF_SUFFIX):
-                what = "half a file, which a run that was stopped left"
-                yield finding(Check.FILE_UNFINISHED, path, what, "no run that is not finished")
-            elif not _is_expected(path, datasets):
-                what = "a file that no episode of the catalog has"
-                yield finding(Check.FILE_EXTRA, path, what, "only files of committed episodes")
-    for error in refused:
-        if isinstance(error, FileNotFoundError):  # no datasets yet
+    for entry in entries_below(corpus / "datasets", on_error=refused.append):
+        if entry.is_dir(follow_symlinks=False):
             continue
+        path = Path(entry.path).relative_to(corpus).as_posix()
+        if entry.name.startswith(".") and entry.name.endswith(HALF_SUFFIX):
+            what = "half a file, which a run that was stopped left"
+            yield finding(Check.FILE_UNFINISHED, path, what, "no run that is not finished")
+        elif not _is_expected(path, datasets):
+            what = "a file that no episode of the catalog has"
+            yield finding(Check.FILE_EXTRA, path, what, "only files of committed episodes")
+    for error in refused:
         yield unreadable(os.path.relpath(error.filename or corpus, corpus), error)
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -44,6 +45,9 @@ rules:
 otherwise: {code: fine, tier: high, text: the rest}
 """
 TRAINED_AS = "--recipe tiny --steps 1 --device cpu --set run.batch_size=8"
+DEEP = 1200  # folders in each other
+SPARSE_BYTES = 300 * 10**9
+BOMB_ROWS = 2_000_000
 SECRET = b"private-0d9f1c7be2"
 EPISODES = {"a": "good", "b": "quarantine", "c": "good", "e": "good"}
 AT = datetime(2026, 2, 3, tzinfo=UTC)
@@ -148,12 +152,29 @@ def holds_secret(world: World) -> list[str]:
     page = world.out.with_suffix(".html")
     paths = [page] if page.exists() else []
     for place in (world.corpus, world.out):
-        paths += [Path(folder) / name for folder, _, names in os.walk(place) for name in names]
+        paths += _files_below(place)
     return [
         str(path)
         for path in paths
-        if stat.S_ISREG(path.lstat().st_mode) and SECRET in path.read_bytes()
+        if path.lstat().st_size < SPARSE_BYTES and SECRET in path.read_bytes()
     ]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """`os.walk` and `Path.rglob` of Python 3.11 recurse, and scenarios have folders that lie deeper than that goes."""
+    waiting = [folder] if folder.is_dir() and not folder.is_symlink() else []
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    yield Path(entry.path)
+
+
+def remove_tree(folder: Path) -> None:
+    """`shutil.rmtree` recurses too; links are removed and not followed."""
+    subprocess.run(["rm", "-rf", "--", folder], check=True)
 
 
 @dataclass(frozen=True)
@@ -166,7 +187,10 @@ class Scenario:
 
 
 def rooms(made: World) -> Iterator[Scenario]:
-    """Every file and folder of the corpus as a link to its likeness outside, as a pipe, as a device."""
+    """Every file and folder of the corpus as a link to its likeness outside, as a pipe, as a device.
+
+    Every file grown to 300 GB that take no room, and every folder with a thousand folders in each other.
+    """
     locks = [".writer", ".unfinished", "manifests/.lock"]
     there = {p.relative_to(made.sound).as_posix() for p in made.sound.rglob("*")}
     for relative in sorted({*there, *locks}):
@@ -174,6 +198,11 @@ def rooms(made: World) -> Iterator[Scenario]:
         yield Scenario(f"pipe:{relative}", _Room(relative, _pipe))
         if not relative.endswith((".mp4", ".safetensors")):
             yield Scenario(f"device:{relative}", _Room(relative, _device))
+        path = made.sound / relative
+        if path.is_dir():
+            yield Scenario(f"deep:{relative}", _Deep(relative))
+        elif path.exists():
+            yield Scenario(f"sparse:{relative}", _Sparse(relative))
 
 
 @dataclass(frozen=True)
@@ -188,6 +217,25 @@ class _Room:
         else:
             path.unlink(missing_ok=True)
         self.put(path, target if target.exists() else world.victim / "f")
+
+
+@dataclass(frozen=True)
+class _Deep:
+    relative: str
+
+    def __call__(self, world: World) -> None:
+        path = str(world.corpus / self.relative)
+        for _ in range(DEEP):
+            path += "/d"
+            os.mkdir(path)
+
+
+@dataclass(frozen=True)
+class _Sparse:
+    relative: str
+
+    def __call__(self, world: World) -> None:
+        os.truncate(world.corpus / self.relative, SPARSE_BYTES)
 
 
 def _link(path: Path, target: Path) -> None:
@@ -307,6 +355,13 @@ def columns(made: World) -> Iterator[Scenario]:
                 yield Scenario(name, _Column(table, part, keys, label, is_list))
 
 
+def bombs(made: World) -> Iterator[Scenario]:
+    """Every part and manifest as a small file that unpacks to gigabytes: a row many times over, and long texts many times over."""
+    for table, part in _parts(made):
+        for label in ("rows", "bytes"):
+            yield Scenario(f"bomb:{table or part}:{label}", _Bomb(table, part, label))
+
+
 def _labels(kind: pa.DataType) -> list[str]:
     if pa.types.is_string(kind):
         return ["dots", "absolute", "long"]
@@ -350,7 +405,7 @@ class _Column:
         table = pa.Table.from_pylist(spoiled, schema=rows.schema)
         pq.write_table(table, path)
         if self.table:
-            self._name_in_snapshots(world, path)
+            name_in_snapshots(world, self.table, self.part)
         else:
             page = path.with_name(FACTS_FILE)
             raw = json.loads(page.read_text()) | {"rows_sha256": rows_sha256(table)}
@@ -374,12 +429,35 @@ class _Column:
         inside = value if "/" in value else "f"
         return f"../victim/{inside}" if self.label == "dots" else str(world.victim / inside)
 
-    def _name_in_snapshots(self, world: World, path: Path) -> None:
-        """The catalog is whole: sizes and digests are those of the spoiled part."""
-        data = path.read_bytes()
-        true = {"num_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for file in (world.corpus / "catalog/_snapshots").glob("*.json"):
-            whole = json.loads(file.read_text())
-            for part in whole["tables"][self.table]:
-                part.update(true if part["path"] == self.part else {})
-            file.write_text(json.dumps(whole))
+
+@dataclass(frozen=True)
+class _Bomb:
+    table: str
+    part: str
+    label: str
+
+    def __call__(self, world: World) -> None:
+        path = world.corpus / self.part
+        rows = pq.read_table(path)
+        rows = rows.take([0] * (BOMB_ROWS // 20 if self.label == "rows" else 100))
+        times, options = 20, {}
+        if self.label == "bytes":
+            text = next(i for i, f in enumerate(rows.schema) if pa.types.is_string(f.type))
+            rows = rows.set_column(text, rows.schema.field(text), pa.array([LONG] * len(rows)))
+            options = {"use_dictionary": False}
+        with pq.ParquetWriter(path, rows.schema, compression="zstd", **options) as writer:
+            for _ in range(times):
+                writer.write_table(rows)
+        if self.table:
+            name_in_snapshots(world, self.table, self.part, rows=times * len(rows))
+
+
+def name_in_snapshots(world: World, table: str, part: str, **also: int) -> None:
+    """The catalog is whole: sizes and digests are those of the spoiled part."""
+    data = (world.corpus / part).read_bytes()
+    true = {"num_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **also}
+    for file in (world.corpus / "catalog/_snapshots").glob("*.json"):
+        whole = json.loads(file.read_text())
+        for each in whole["tables"][table]:
+            each.update(true if each["path"] == part else {})
+        file.write_text(json.dumps(whole))

@@ -18,15 +18,17 @@ from tests.hostile.commands import PATIENCE_S, WORDS, StillRunningError, run
 from tests.hostile.corpora import (
     Scenario,
     World,
+    bombs,
     columns,
     holds_secret,
     json_fields,
     make_world,
+    remove_tree,
     rooms,
     state,
 )
 
-KINDS = {"rooms": rooms, "json": json_fields, "columns": columns}
+KINDS = {"rooms": rooms, "json": json_fields, "columns": columns, "bombs": bombs}
 GIB = 1 << 30
 ROOM_BYTES = 4 * GIB  # address space that a command may add; beyond it an allocation fails
 # Resident memory that a command, or one mutation of the fuzzer, may add: the largest array that a container's reader allows
@@ -65,7 +67,8 @@ def cases(made: World, kind: str, *, every: bool = False) -> list[Case]:
 
 def sampled(made: World, kind: str, count: int, seed: int) -> list[Case]:
     """Some of all scenarios times commands."""
-    return random.Random(seed).sample(cases(made, kind, every=True), count)
+    every = cases(made, kind, every=True)
+    return random.Random(seed).sample(every, min(count, len(every)))
 
 
 def status_bytes(field: str) -> int:
@@ -104,8 +107,8 @@ def spoil(made: World, scenario: Scenario) -> None:
     """The corpus anew, with this wrong; links are removed and not followed."""
     if made.corpus.is_symlink():
         made.corpus.unlink()
-    shutil.rmtree(made.corpus, ignore_errors=True)
-    shutil.rmtree(made.out, ignore_errors=True)
+    remove_tree(made.corpus)
+    remove_tree(made.out)
     made.out.with_suffix(".html").unlink(missing_ok=True)
     shutil.copytree(made.sound, made.corpus)
     scenario.spoil(made)

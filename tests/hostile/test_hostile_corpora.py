@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
+from ingest.corpus.snapshot import MOST_ROWS_OF_EPISODE
+from ingest.storage.file_tree import MAX_DEPTH
+from schemas.parquet_file import (
+    FREE_BYTES,
+    FREE_ROWS,
+    MOST_BYTES_PER_BYTE,
+    MOST_ROWS_PER_BYTE,
+)
 from tests.hostile.commands import OPEN_NONE, WORDS, commands, run
-from tests.hostile.corpora import Scenario, World, columns, rooms, state
+from tests.hostile.corpora import (
+    BOMB_ROWS,
+    DEEP,
+    SPARSE_BYTES,
+    Scenario,
+    World,
+    columns,
+    rooms,
+    state,
+)
 from tests.hostile.sweep import (
+    GIB,
     KINDS,
     PEAK_BYTES,
     ROOM_BYTES,
@@ -68,6 +88,27 @@ def test_every_command_works_on_the_sound_corpus(name: str, made: World, uid: st
     assert ended.error is None, ended
     assert ended.exit_code in (0, 1), ended.output
     assert state(made.victim) == before
+
+
+def test_the_page_has_the_numbers_of_the_code(made: World) -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs/corpus_safety.md").read_text().split())
+    counts = {kind: len(list(scenarios(made))) for kind, scenarios in KINDS.items()}
+    table = dict(re.findall(r"\| ([a-z]+) \| ([\d,]+) \|", page))
+    assert table == {kind: f"{count:,}" for kind, count in counts.items()}
+    for sentence in (
+        f"{len(WORDS)} commands open a corpus",
+        f"({SAMPLE} of each kind;",
+        f"add at most {PEAK_BYTES // GIB} GiB of resident memory",
+        f"allocation beyond {ROOM_BYTES // GIB} GiB fails",
+        f"a sparse one of {SPARSE_BYTES // 10**9} GB",
+        f"has {DEEP:,} folders in each other",
+        f"more than {MAX_DEPTH} folders in each other",
+        f"more than {FREE_ROWS:,} rows and {MOST_ROWS_PER_BYTE} rows a byte",
+        f"more than {FREE_BYTES >> 20} MiB and {MOST_BYTES_PER_BYTE} times its size",
+        f"more than {MOST_ROWS_OF_EPISODE:,} rows of one episode",
+        f"{BOMB_ROWS:,} equal rows",
+    ):
+        assert sentence in page, sentence
 
 
 FEW = (
@@ -149,6 +190,10 @@ def test_a_json_column_that_holds_none_is_no_bug_of_ours(name: str, made: World,
 
 
 ONCE_WRONG = [
+    *((f"deep:{room}", name) for room in ("manifests", "staging") for name in ("stale", "gc")),
+    *(("deep:datasets", name) for name in ("ingest", "verify", "query", "forget")),
+    *(("bomb:verdicts:rows", name) for name in ("explain", "verify", "report", "tier")),
+    *(("bomb:episodes:bytes", name) for name in ("query", "forget", "tier")),
     ("device:manifests/_cache/", "manifest build"),  # /dev/zero was read into memory
     ("device:manifests/_cache/", "train"),
     ("column:episodes.uid:dots", "gc"),
@@ -161,6 +206,6 @@ ONCE_WRONG = [
 
 @pytest.mark.parametrize(("begin", "name"), ONCE_WRONG)
 def test_what_was_wrong_once(begin: str, name: str, made: World, uid: str) -> None:
-    found = [s for kind in (rooms, columns) for s in kind(made) if s.name.startswith(begin)]
+    found = [s for kind in KINDS.values() for s in kind(made) if s.name.startswith(begin)]
     assert [bad for scenario in found for bad in problems(made, scenario, name, uid)] == []
     assert found

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.corpus import snapshot
+from ingest.corpus.number_columns import DamagedCatalog
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.storage.local import LocalStorage
 from schemas.catalog import FORMAT_VERSION, TABLES
@@ -53,6 +54,19 @@ def test_commits_add_up_and_old_ones_stay(tmp_path: Path) -> None:
     raw = json.loads((tmp_path / "catalog/_snapshots/00000002.json").read_text())
     assert (raw["snapshot"], raw["parent"], raw["format_version"]) == (2, 1, FORMAT_VERSION)
     assert sum(part["rows"] for part in raw["tables"]["segments"]) == 3
+
+
+def test_the_rows_of_one_episode_are_as_many_as_one_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They become Python objects; a row many times over would fill the memory."""
+    current = commit(tmp_path, commit(tmp_path, Snapshot(), "a", "b", "a"), "a")
+    monkeypatch.setattr(snapshot, "MOST_ROWS_OF_EPISODE", 3)
+    assert snapshot.rows_of_episode(current, tmp_path, "segments", "a").num_rows == 3
+    monkeypatch.setattr(snapshot, "MOST_ROWS_OF_EPISODE", 2)
+    assert snapshot.rows_of_episode(current, tmp_path, "segments", "b").num_rows == 1
+    with pytest.raises(DamagedCatalog, match="more than 2 rows of one episode"):
+        snapshot.rows_of_episode(current, tmp_path, "segments", "a")
 
 
 def test_the_second_of_two_writers_loses_and_destroys_nothing(tmp_path: Path) -> None:

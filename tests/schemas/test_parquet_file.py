@@ -8,12 +8,15 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import InvariantError
 from schemas.parquet_file import (
+    FREE_ROWS,
     DamagedParquet,
+    checked,
     collect,
     open_parquet,
     read_batches,
@@ -28,7 +31,7 @@ ROWS = pa.table({"a": list(range(5000)), "b": [f"text {n % 7}" for n in range(50
 
 
 def _scan(path: Path) -> pl.DataFrame:
-    return collect(pl.scan_parquet(path, glob=False), path)
+    return collect(pl.scan_parquet(checked(path), glob=False), path)
 
 
 def _whole(path: Path) -> pa.Table:
@@ -112,6 +115,45 @@ def test_a_column_that_is_absent_or_of_another_type(path: Path) -> None:
     with pytest.raises(DamagedParquet):
         read_table(path, ["b"], schema=pa.schema([("b", pa.int64())]))
     assert read_table(path, ["a"], schema=pa.schema([("a", pa.int32())])).num_rows == 5000
+
+
+def test_the_remedy_loses_no_episode(path: Path) -> None:
+    """To remove a snapshot would: recovery removes the files of episodes that no snapshot names."""
+    path.write_bytes(_magic(path.read_bytes()))
+    with pytest.raises(DamagedParquet) as caught:
+        read_table(path)
+    assert "restore it from a copy" in caught.value.message
+    assert "remove no snapshot" in caught.value.message
+
+
+def _many_rows(path: Path) -> None:
+    row = pa.table({"a": [7] * FREE_ROWS, "b": ["text"] * FREE_ROWS})
+    with pq.ParquetWriter(path, row.schema, compression="zstd") as writer:
+        for _ in range(20):
+            writer.write_table(row)
+
+
+def _long_texts(path: Path) -> None:
+    row = pa.table({"a": [7] * 10, "b": ["x" * 2**20] * 10})
+    with pq.ParquetWriter(path, row.schema, compression="zstd", use_dictionary=False) as writer:
+        for _ in range(20):
+            writer.write_table(row)
+
+
+@pytest.mark.parametrize("name", [*READS, *FOOTER_READS])
+@pytest.mark.parametrize("write", [_many_rows, _long_texts])
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(
+    path: Path, name: str, write: Callable[[Path], None]
+) -> None:
+    write(path)
+    with pytest.raises(DamagedParquet, match="do not trust this corpus"):
+        (READS | FOOTER_READS)[name](path)
+
+
+def test_reading_ends_after_so_many_rows(path: Path) -> None:
+    assert read_table(path, ["a"], most_rows=10)["a"].to_pylist() == list(range(10))
+    some = read_table(path, ["a"], filters=pc.field("b") == "text 3", most_rows=2)
+    assert some["a"].to_pylist() == [3, 10]
 
 
 def test_what_is_no_damage_passes_through() -> None:

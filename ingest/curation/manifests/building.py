@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from ingest.storage.file_tree import paths_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
 from ingest.storage.lock_file import held_with_others
 from schemas.manifest import FOLDER
@@ -33,5 +34,5 @@ def _sweep(folder: Path, disk: LocalStorage) -> None:
             disk.remove_tree(path)
         else:
             disk.remove(path)
-    for path in sorted((folder / "_cache").rglob(f".*{HALF_SUFFIX}")):
+    for path in sorted(paths_below(folder / "_cache", f".*{HALF_SUFFIX}")):
         disk.remove(path)

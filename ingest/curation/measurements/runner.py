@@ -29,7 +29,7 @@ from ingest.models.hand_detector import HAND_LANDMARKER, HandDetector, open_dete
 from ingest.storage.local import LocalStorage
 from schemas.errors import PipelineError
 from schemas.outcome import WorkerFailure
-from schemas.parquet_file import collect
+from schemas.parquet_file import checked, collect
 
 if TYPE_CHECKING:  # the driver's; workers measure without it
     import polars as pl
@@ -197,7 +197,7 @@ def _has_all(
     version = np.zeros((len(uids), len(names)), dtype=np.int16)
     for part in current.parts("measurements"):
         path = part.file(corpus.root)
-        scan = pl.scan_parquet(path, glob=False).select("uid", "name", "version")
+        scan = pl.scan_parquet(checked(path), glob=False).select("uid", "name", "version")
         rows = collect(scan.filter(pl.col("name").is_in(names)), path)
         row = places.of(rows["uid"])
         column = rows["name"].replace_strict(at, return_dtype=pl.Int64).to_numpy()

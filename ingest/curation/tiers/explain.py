@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isclose
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from ingest.catalog.episode_lookup import LIST
 from ingest.catalog.next_command import next_command
-from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot import Snapshot, rows_of_episode
 from ingest.corpus.tombstones import FORGOTTEN, tombstones
 from ingest.curation.measurements.runner import latest
 from ingest.curation.tiers.policy import Policy, load_policy, policy_from
@@ -48,9 +49,9 @@ def explain(corpus: Path, current: Snapshot, uid: str, policy: Policy) -> Explai
     Raises:
         ConfigError: the corpus knows no such uid.
     """
-    only = pc.field("uid") == uid
-    verdicts = current.read(corpus, "verdicts", only=only).to_pylist()
-    rows = current.read(corpus, "episodes", only=only).to_pylist()
+    rows_of = partial(rows_of_episode, current, corpus, uid=uid)
+    verdicts = rows_of("verdicts").to_pylist()
+    rows = rows_of("episodes").to_pylist()
     if not verdicts and not rows:
         return _forgotten(corpus, current, uid, policy)
     order = ("snapshot", "attempts", "run_id")
@@ -65,8 +66,8 @@ def explain(corpus: Path, current: Snapshot, uid: str, policy: Policy) -> Explai
         facts=_facts(rows[0]) if rows else {},
         policy=policy.title,
         segments=segments,
-        measurements=tuple(_measurements(corpus, current, only)),
-        stored=_stored(corpus, current, only, segments, policy),
+        measurements=tuple(_measurements(rows_of("measurements"))),
+        stored=_stored(rows_of("tiers").to_pylist(), segments, policy),
     )
 
 
@@ -128,21 +129,15 @@ def _segments(judged: Judged) -> list[dict[str, Any]]:
     return out
 
 
-def _measurements(corpus: Path, current: Snapshot, only: pc.Expression) -> list[dict[str, Any]]:
+def _measurements(table: pa.Table) -> list[dict[str, Any]]:
     """The newest rows, by name and time."""
-    table = current.read(corpus, "measurements", only=only)
     frame = latest(pl.DataFrame(table)).sort("name", "start", "end")
     return frame.drop("uid").to_dicts()
 
 
 def _stored(
-    corpus: Path,
-    current: Snapshot,
-    only: pc.Expression,
-    segments: tuple[Mapping[str, Any], ...],
-    policy: Policy,
+    rows: Sequence[Mapping[str, Any]], segments: tuple[Mapping[str, Any], ...], policy: Policy
 ) -> str:
-    rows = current.read(corpus, "tiers", only=only).to_pylist()
     newest = max((row["snapshot"] for row in rows), default=None)
     have = [row for row in rows if row["snapshot"] == newest]
     if not have:
