@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ingest.corpus.known_files import OWN_CHECK, is_known, is_let_be
+from ingest.storage.file_tree import entries_below
 from ingest.storage.local import HALF_SUFFIX
 from ingest.verify.files import unreadable
 from ingest.verify.finding import Check, Finding, finding
@@ -15,11 +16,9 @@ from ingest.verify.finding import Check, Finding, finding
 def foreign_files(corpus: Path) -> Iterator[Finding]:
     """One finding for each such file, and for each file that a run that was stopped left half-written."""
     refused: list[OSError] = []
-    for folder, below, names in os.walk(corpus, onerror=refused.append):
-        inside = Path(folder).relative_to(corpus)
-        below[:] = sorted(each for each in below if not _is_skipped((inside / each).as_posix()))
-        for name in sorted(names):
-            yield from _problem((inside / name).as_posix())
+    for entry in entries_below(corpus, _is_skipped, refused.append):
+        if not entry.is_dir(follow_symlinks=False):
+            yield from _problem(Path(entry.path).relative_to(corpus).as_posix())
     for error in refused:
         yield unreadable(os.path.relpath(error.filename or corpus, corpus), error)
 
