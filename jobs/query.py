@@ -149,7 +149,7 @@ def show(table: pa.Table, limit_rows: int) -> None:
         hint=HINT,
     )
     is_one_row = table.num_rows == 1 and not fitted.is_fitting(stdout.width)
-    stdout.print(vertical(columns, rows[0]) if is_one_row else fitted)
+    stdout.print(vertical(columns, rows[0]) if is_one_row else fitted, soft_wrap=False)
     if any(pa.types.is_nested(field.type) for field in table.schema):
         stderr.print(f"lists and structs may be shortened; {HINT}", highlight=False)
     if table.num_rows > limit_rows:
