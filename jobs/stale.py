@@ -31,7 +31,7 @@ def command(
     root = open_corpus(corpus).root
     now = snapshot.load(root)
     rows = now.read(root, "episodes", _KEYS)
-    states = encoder_states(root, now)
+    states = list(encoder_states(root, now))
     latents = [
         [state.encoder_id, state.up_to_date, state.stale, state.lacking, state.reason]
         for state in states

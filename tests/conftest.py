@@ -26,6 +26,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
+def wide_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are not folded: what a test looks for stands in one line."""
+    from jobs import output
+
+    monkeypatch.setattr(output.stdout, "width", 1000)
+
+
+@pytest.fixture
 def samples() -> Path:
     """The folder of real sample data beside the checkout; its tests are reported as not run without it."""
     if not SAMPLES.is_dir():

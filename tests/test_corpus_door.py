@@ -52,7 +52,6 @@ CHANGES_FILES = {
 }
 # Who else makes a path of something that is no constant, and why that cannot lead out.
 JOINS = {
-    "ingest/corpus/allowed_files.py: folder / entry.name": "the walk itself",
     "ingest/corpus/commit.py: folder / video['name']": "a video that a worker of this run staged, in its staging folder",
     "ingest/corpus/erasure.py: folder / name": "compared with the names that an erasure gives, just before",
     'ingest/corpus/erasure.py: f"{dataset}/': "compared with what a tombstone says, never opened",
@@ -76,9 +75,7 @@ JOINS = {
     "ingest/storage/local.py": "the storage itself",
     "ingest/storage/rooted.py": "the walk of a LocalStorage",
     "ingest/transforms/camera_poses.py": "a folder that the user names, by the path that raw data was found at",
-    "ingest/verify/foreign_files.py: inside /": "the walk itself, of names alone",
     "ingest/verify/lerobot_reader/": "a reader that knows nothing of eicorpus, of a folder that the user names",
-    "ingest/verify/meta.py: Path(folder) / name": "the walk itself, of names alone",
     "jobs/cores.py: cgroup /": "what the kernel says of this process",
     "jobs/demo/": "raw data and a folder of its own",
     "schemas/safe_path.py": "raw data, where links are followed as long as they stay inside",

@@ -190,12 +190,20 @@ def test_a_json_column_that_holds_none_is_no_bug_of_ours(name: str, made: World,
 
 
 ONCE_WRONG = [
-    *((f"deep:{room}", name) for room in ("manifests", "staging") for name in ("stale", "gc")),
-    *(("deep:datasets", name) for name in ("ingest", "verify", "query", "forget")),
+    ("deep:manifests", "stale"),
+    *(
+        pytest.param(f"deep:{room}", name, marks=pytest.mark.slow)
+        for room, names in {
+            "manifests": ["gc"],
+            "staging": ["stale", "gc"],
+            "datasets": ["ingest", "verify", "query", "forget"],
+        }.items()
+        for name in names
+    ),
     *(("bomb:verdicts:rows", name) for name in ("explain", "verify", "report", "tier")),
     *(("bomb:episodes:bytes", name) for name in ("query", "forget", "tier")),
     ("device:manifests/_cache/", "manifest build"),  # /dev/zero was read into memory
-    ("device:manifests/_cache/", "train"),
+    pytest.param("device:manifests/_cache/", "train", marks=pytest.mark.slow),
     ("column:episodes.uid:dots", "gc"),
     ("column:episodes.length:10^18", "manifest build"),
     ("column:episodes.duration_s:nan", "manifest build"),
