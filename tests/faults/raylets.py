@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -102,6 +104,9 @@ class Raylets:
         until = time.monotonic() + START_S
         while "Ray runtime started" not in log.read_text():
             if process.poll() is not None:
+                # What it has started may live on and join late: a node too many.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 return False
             assert time.monotonic() < until, f"a node has not started: {log.read_text()}"
             time.sleep(0.05)
