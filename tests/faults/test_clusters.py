@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,8 @@ def shared(path: Path, views: Path, name: str) -> None:
             (views / node / name).mkdir()
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    root = tmp_path_factory.mktemp("clusters")
+@contextmanager
+def placed(root: Path) -> Iterator[Place]:
     write_small(root / "lerobot")
     write_toy(root / "deep", KINDS)
     write_toy(root / "late", {"g0": "gated", "g1": "gated", "a": "good", "b": "good"})
@@ -79,6 +79,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with Raylets(views / "driver") as cluster:
         cluster.add(views / "first", views / "second")
         yield Place(cluster=cluster, views=views, **folders)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A cluster that no test changes, because tests come in any order."""
+    with placed(tmp_path_factory.mktemp("clusters")) as made:
+        yield made
+
+
+@pytest.fixture
+def own_place(tmp_path: Path) -> Iterator[Place]:
+    """A cluster of the test's own, which may add nodes and lose some."""
+    with placed(tmp_path / "cluster") as made:
+        yield made
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -159,24 +173,26 @@ def test_what_a_node_calls_absent_is_read_again_by_the_driver(place: Place, tmp_
     assert {row["episode_id"] for row in facts(tmp_path / "out", "episodes")} == {"h0", "h1", "h2"}
 
 
-def test_a_node_that_joins_later_proves_itself_first(place: Place, tmp_path: Path) -> None:
+def test_a_node_that_joins_later_proves_itself_first(own_place: Place, tmp_path: Path) -> None:
     """Both nodes are held by an episode each, so that the rest goes to the newcomer."""
     log, out = tmp_path / "stderr", tmp_path / "out"
-    command = place.cluster.command("ingest", TOY, str(place.late), "--out", str(out), "--json")
+    command = own_place.cluster.command(
+        "ingest", TOY, str(own_place.late), "--out", str(out), "--json"
+    )
     with log.open("wb") as stderr:
         driver = subprocess.Popen(
             command,
-            cwd=place.cluster.view,
-            env=place.cluster.env,
+            cwd=own_place.cluster.view,
+            env=own_place.cluster.env,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
         )
         try:
             until(lambda: len(list(out.glob("staging/.nodes.*/watch.*"))) == 2, "two at work")
-            place.cluster.add(place.views / "newcomer")
+            own_place.cluster.add(own_place.views / "newcomer")
             until(lambda: "episodes.json cannot be read there" in log.read_text(), "excluded")
-            (place.views / "driver" / "late" / GATE).touch()
+            (own_place.views / "driver" / "late" / GATE).touch()
             stdout, _ = driver.communicate(timeout=PATIENCE_S)
         finally:
             kill_tree(driver)
@@ -187,24 +203,24 @@ def test_a_node_that_joins_later_proves_itself_first(place: Place, tmp_path: Pat
     assert list(out.glob("staging/.nodes.*")) == []
 
 
-def test_a_lost_head_ends_the_command_with_how_to_resume(place: Place, tmp_path: Path) -> None:
-    """S5: SIGKILL of the head. The last test of this cluster."""
+def test_a_lost_head_ends_the_command_with_how_to_resume(own_place: Place, tmp_path: Path) -> None:
+    """S5: SIGKILL of the head."""
     raw, out = (
         write_toy(tmp_path / "raw", {"a": "good", "g": "gated", "z": "good"}),
         tmp_path / "out",
     )
     words = ["ingest", TOY, str(raw), "--out", str(out), "--json"]
     driver = subprocess.Popen(
-        place.cluster.command(*words, module="tests.faults.drive_cluster"),
+        own_place.cluster.command(*words, module="tests.faults.drive_cluster"),
         cwd=ROOT,
-        env=place.cluster.env,
+        env=own_place.cluster.env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
         until(lambda: list(out.glob("staging/.nodes.*/watch.*")), "at work")
-        kill_tree(place.cluster.started[0])
+        kill_tree(own_place.cluster.started[0])
         stdout, stderr = driver.communicate(timeout=PATIENCE_S)
     finally:
         kill_tree(driver)
