@@ -221,7 +221,7 @@ def test_planted_command_read_at_its_own_timestep(
     def off_by_one(episode: Any, body: Any, at: Any, following: Any, *rest: Any) -> Any:
         return real(episode, body, at, at, *rest)
 
-    monkeypatch.setattr(ingest.process, "canonical_vectors", off_by_one)
+    monkeypatch.setattr(ingest.pipeline.process, "canonical_vectors", off_by_one)
     worst = measured(without_pictures(no_mistake), tmp_path, monkeypatch)
     assert any("action" in fault for fault in worst.faults)
 
