@@ -25,9 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def wide_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables are not folded: what a test looks for stands in one line."""
+    """Tables are not folded: what a test looks for stands in one line, however long its temporary folder's name is."""
     from jobs import output
 
     monkeypatch.setattr(output.stdout, "width", 1000)

@@ -389,7 +389,6 @@ def test_what_if_touches_nothing_and_tier_commits_once(corpus: Path, tmp_path: P
     assert "nothing committed" in invoke("tier", str(corpus), "--policy", str(file))
 
 
-@pytest.mark.usefixtures("wide_tables")
 def test_explain_tells_people_and_programs(corpus: Path, policy: Policy) -> None:
     run(corpus, policy)
     shown = invoke("explain", str(corpus), uid_of(0))
@@ -460,7 +459,6 @@ def test_a_rule_whose_tier_is_capped_decides_nothing_and_the_tables_agree(
         assert rules + caps == whole, tier
 
 
-@pytest.mark.usefixtures("wide_tables")
 def test_the_lacking_measurement_is_named_with_its_segments(tmp_path: Path) -> None:
     root = write_corpus(
         tmp_path / "c", [Given(whole={"idle_share": 0.1}), Given(whole={"jump_z": 0.0})]

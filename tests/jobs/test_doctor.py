@@ -38,7 +38,6 @@ def verdicts(one: dict[str, Any]) -> dict[str, str]:
     return {check["name"]: check["verdict"] for check in one["checks"]}
 
 
-@pytest.mark.usefixtures("wide_tables")
 def test_checks_are_in_the_json_and_in_the_text(raw: Path) -> None:
     result = call("robomimic", str(raw), "--episodes", "2", "--json")
     assert result.exit_code == 0, result.output

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 from typer.testing import CliRunner
 
 from ingest.corpus import snapshot
@@ -18,7 +17,6 @@ from tests.ingest.verify_corpus import replace_part
 from tests.latents.corpora import encode, rows_of
 
 
-@pytest.mark.usefixtures("wide_tables")
 def test_latents_are_counted_by_what_has_become_of_their_video(
     corpus: Path, tiny: ImageEncoder
 ) -> None:

@@ -139,7 +139,6 @@ def test_what_must_be_beaten_and_is_not_fails(run: Path) -> None:
         invoke(*words, "--must-beat", "luck")
 
 
-@pytest.mark.usefixtures("wide_tables")
 def test_the_verdict_comes_first_and_details_on_request(run: Path) -> None:
     words = ("eval", str(run), "--max-samples", "4", "--steps", "2")
     done = CliRunner().invoke(app, [*words, "--must-beat", "copy_last_frame"])
