@@ -38,13 +38,17 @@ PEAK_BYTES = 1 * GIB
 
 @contextmanager
 def hostile_world(folder: Path) -> Iterator[tuple[World, str]]:
-    """The world, and the uid of an episode of its corpus."""
+    """The world, and the uid of an episode of its corpus; the folder goes with the block, because its owner would remove it by `shutil.rmtree`."""
     with pytest.MonkeyPatch.context() as patched:
         for name in ("fsync", "syncfs"):  # survival of a power cut is not tested here
             patched.setattr(FileSystem, name, lambda self, handle: None)
-        made = make_world(folder)
-        rows = snapshot.load(made.sound).read(made.sound, "episodes").to_pylist()
-        yield made, str(rows[0]["uid"])
+        try:
+            made = make_world(folder)
+            rows = snapshot.load(made.sound).read(made.sound, "episodes").to_pylist()
+            yield made, str(rows[0]["uid"])
+        finally:
+            for each in folder.iterdir():
+                remove_tree(each)
 
 
 @dataclass(frozen=True)
