@@ -15,7 +15,7 @@ from adapters.droid.adapter import Droid
 from jobs.demo.raw import droid as generator
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
-from schemas.episode import Episode, EpisodeRef, Stream
+from schemas.episode import Episode, EpisodeRef, Stream, VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
 
@@ -121,6 +121,8 @@ def test_cameras_by_name_with_their_own_times(tmp_path: Path) -> None:
     assert ext1.t_ns is not None
     assert ext1.t_ns[:2].tolist() == [0, 67_000_000]
     assert len(ext1.t_ns) == 9  # the picture that ended the episode has no row
+    assert isinstance(ext1.frames, VideoSpan)
+    assert (ext1.frames.first_frame, ext1.frames.num_frames) == (0, 9)
     assert wrist.K_cam is None
     np.testing.assert_allclose(ext1.K_cam, SMALL.K_cam)  # type: ignore[arg-type]
     assert ext1.K_size == (64, 48)

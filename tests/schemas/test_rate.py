@@ -80,7 +80,8 @@ def test_no_samples() -> None:
 
 def test_seconds_to_nanoseconds_rounds() -> None:
     assert ns_from_seconds([0.1, 1 / 3, -0.5]).tolist() == [100_000_000, 333_333_333, -500_000_000]
-    assert ns_from_seconds(0.29).dtype == np.int64  # 0.29 * 1e9 is 289999999.99999994
+    assert ns_from_seconds(8.2) == 8_200_000_000  # 8.2 * 1e9 is 8199999999.999999
+    assert ns_from_seconds(0.29).dtype == np.int64
 
 
 @given(st.fractions(min_value=Fraction(1, 10), max_value=1000), st.integers(0, 200))
