@@ -1,4 +1,4 @@
-"""A committed episode as arrays: state, action and masks by name, pictures by timestep, latents. For notebooks and readers of their own; docs/python.md.
+"""Committed episodes as arrays: state, action and masks by name, pictures by timestep, latents. For notebooks and programs; docs/python.md.
 
 The training loader (`training/data`) reads batches of many episodes; this reads one.
 """
@@ -121,22 +121,25 @@ class StoredEpisode:
         return read_latents(within(self.corpus, rows[-1]["path"]))
 
 
-def open_episode(catalog: Catalog, uid: str) -> StoredEpisode:
-    """An episode of the catalog's snapshot.
+class StoredCorpus(Catalog):
+    """One snapshot of a corpus: its tables by SQL (`Catalog`), its episodes as arrays. Programs know it as `eicorpus.Corpus`."""
 
-    Raises:
-        ConfigError: no episode has this uid, or its files are not where the catalog says.
-        SourceError: its rows cannot be read.
-    """
-    rows = catalog.arrow("FROM episodes WHERE uid = $uid", {"uid": uid}).to_pylist()
-    if len(rows) != 1:
-        raise ConfigError(
-            f"no episode {uid!r} in snapshot {catalog.snapshot}", where=str(catalog.corpus)
-        )
-    (row,) = rows
-    info = read_info(catalog.corpus, row["dataset_path"])
-    latents = catalog.arrow(
-        "FROM latents WHERE uid = $uid ORDER BY run_id", {"uid": uid}
-    ).to_pylist()
-    view = open_view(catalog.corpus, row, (), info.features, float(info.fps))
-    return StoredEpisode(corpus=catalog.corpus, row=row, latent_rows=latents, view=view)
+    def episode(self, uid: str) -> StoredEpisode:
+        """An episode of this snapshot.
+
+        Raises:
+            ConfigError: no episode has this uid, or its files are not where the catalog says.
+            SourceError: its rows cannot be read.
+        """
+        rows = self.arrow("FROM episodes WHERE uid = $uid", {"uid": uid}).to_pylist()
+        if len(rows) != 1:
+            raise ConfigError(
+                f"no episode {uid!r} in snapshot {self.snapshot}", where=str(self.corpus)
+            )
+        (row,) = rows
+        info = read_info(self.corpus, row["dataset_path"])
+        latents = self.arrow(
+            "FROM latents WHERE uid = $uid ORDER BY run_id", {"uid": uid}
+        ).to_pylist()
+        view = open_view(self.corpus, row, (), info.features, float(info.fps))
+        return StoredEpisode(corpus=self.corpus, row=row, latent_rows=latents, view=view)

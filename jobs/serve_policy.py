@@ -96,7 +96,7 @@ def _check_served() -> None:
         import msgpack  # noqa: F401
         import websockets  # noqa: F401
     except ModuleNotFoundError as error:
-        found = f"needs {error.name}; pip install 'eicorpus[serve,train]'"
+        found = f"needs {error.name}; pip install 'eicorpus[policy-server,train]'"
         raise ConfigError(found, where="eicorpus serve-policy") from error
 
 

@@ -240,6 +240,11 @@ class Manifest:
     rows: pa.Table  # ROW_SCHEMA
     num_erased: int = 0
 
+    @staticmethod
+    def load(folder: Path | str) -> Manifest:
+        """Read `CORPUS/manifests/NAME`; raises as the function `load`."""
+        return load(Path(folder))
+
     def __len__(self) -> int:
         return int(self.rows.num_rows)
 

@@ -9,6 +9,7 @@ import os
 import stat
 from pathlib import Path
 
+from schemas.doc_page import doc_page
 from schemas.errors import ConfigError
 
 
@@ -47,4 +48,5 @@ def refused(path: Path, mode: int) -> OutsideCorpus:
     """The error for something of this mode where a corpus has plain files and folders."""
     kind = "a link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
     expected = "a corpus has plain files and folders only, and this one was not followed"
-    return OutsideCorpus(f"is {kind}; {expected}; see docs/corpus_safety.md", where=str(path))
+    page = doc_page("corpus_safety.md")
+    return OutsideCorpus(f"is {kind}; {expected}; see {page}", where=str(path))

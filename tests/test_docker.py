@@ -82,6 +82,7 @@ def test_every_package_is_in_the_wheel_stage(path: Path) -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     copied = {rest.split()[0] for word, rest in stages(path)[0] if word == "COPY"}
     assert {package.split(".")[0] for package in tools["packages"]} <= copied
+    assert {place.split("/")[0] for place in tools["package-dir"].values()} <= copied
 
 
 @each_dockerfile
@@ -90,7 +91,7 @@ def test_packages_come_from_the_constraints_and_the_baked_wheel(path: Path) -> N
     assert len(installs) == 1
     assert "-c /tmp/constraints.txt" in installs[0]
     assert "/tmp/dist/*.whl" in installs[0]
-    extras = "[train,vlm,serve,wandb]"  # whatever a recipe that comes with it asks for
+    extras = "[train,vlm,policy-server,wandb]"  # whatever a recipe that comes with it asks for
     assert (extras in installs[0]) == (path.name == "Dockerfile.train")
 
 

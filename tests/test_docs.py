@@ -12,10 +12,13 @@ from typer.main import get_command
 from adapters.registry import ADAPTERS
 from jobs.cli import app
 from jobs.commands import COMMANDS as LISTED
+from schemas.doc_page import doc_page
 from schemas.errors import Code
+from tests.test_architecture import MAY_IMPORT
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOLDERS = ("docs", ".github")
+PAGES = [ROOT / "README.md", *(p for f in FOLDERS for p in sorted((ROOT / f).rglob("*.md")))]
 
 
 def commands_of(group: Any, *names: str) -> dict[tuple[str, ...], Any]:
@@ -69,6 +72,14 @@ def test_every_command_of_a_page_exists_with_its_options(page: Path) -> None:
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_page_that_a_message_names_exists() -> None:
+    files = (path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+    calls = [re.findall(r"doc_page\(([\"'])(.+?)\1\)", path.read_text()) for path in files]
+    names = {name for each in calls for _, name in each}
+    assert len(names) >= 3
+    assert [name for name in sorted(names) if not Path(doc_page(name)).is_file()] == []
 
 
 def test_every_file_the_readme_names_exists() -> None:

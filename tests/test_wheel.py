@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.peer.reader import PEER, PYTHON
-from tests.test_architecture import ROOT, project_files
+from tests.test_architecture import PYPROJECT, ROOT, project_files
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in project_files():
-        if not name.startswith(("tests/", "docs/", "benchmarks/")):
+        if not name.startswith(("tests/", "benchmarks/")):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, source / name)
     words = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(folder), "."]
@@ -33,6 +34,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
     shutil.rmtree(source)
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def editable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what `pip install -e` leaves in site-packages, without pip."""
+    folder = tmp_path_factory.mktemp("editable")
+    hook = f"from setuptools.build_meta import build_editable; build_editable({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", hook], cwd=ROOT, check=True, timeout=600)
+    (wheel,) = folder.glob("eicorpus-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
     return folder / "site"
 
 
@@ -73,6 +86,46 @@ def test_the_packages_are_the_wheels_and_not_the_checkouts(installed: Path, tmp_
         check=True,
     )
     assert Path(done.stdout.strip()).is_relative_to(installed)
+
+
+FACADE = """
+import site, sys
+site.addsitedir(sys.argv[1])
+import eicorpus, json
+from schemas.doc_page import doc_page
+about = {"file": eicorpus.__file__, "version": eicorpus.__version__, "corpus": eicorpus.Corpus.__module__}
+print(json.dumps(about | {"page": doc_page("query.md")}))
+"""
+
+
+@pytest.mark.parametrize("kind", ["installed", "editable"])
+def test_the_facade_and_the_pages_come_with_either_kind_of_installation(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    site: Path = request.getfixturevalue(kind)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-S",
+            "-P",
+            "-c",
+            FACADE,
+            str(site),
+        ],  # -S: without this checkout's own installation
+        env={"PYTHONPATH": f"{site}:{sysconfig.get_path('purelib')}", "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    about = json.loads(done.stdout)
+    home = site if kind == "installed" else ROOT
+    assert about["version"] == PYPROJECT["project"]["version"]
+    assert about["corpus"] == "ingest.stored_episode"
+    assert Path(about["file"]).is_relative_to(home)
+    assert Path(about["page"]).is_relative_to(home)
+    assert Path(about["page"]).is_file()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -29,6 +29,7 @@ from ingest.catalog.query_process import answer
 from ingest.catalog.views import DERIVED, HISTORIES, connect, create_views, lock_down
 from ingest.corpus.snapshot import Part, Snapshot, load
 from schemas.catalog import TABLES
+from schemas.doc_page import doc_page
 from schemas.errors import ConfigError, InvariantError
 from schemas.parquet_file import checked, collect
 
@@ -61,10 +62,10 @@ class Catalog:
             self._connection.close()
             raise ConfigError(f"the catalog cannot be read: {error}", where=str(corpus)) from error
 
-    @staticmethod
+    @classmethod
     def open(
-        corpus: Path | str, *, snapshot: int | None = None, limits: Limits | None = None
-    ) -> Catalog:
+        cls, corpus: Path | str, *, snapshot: int | None = None, limits: Limits | None = None
+    ) -> Self:
         """The latest snapshot of a corpus, or the one asked for; empty tables when nothing was committed yet.
 
         Raises:
@@ -75,9 +76,9 @@ class Catalog:
             raise ConfigError(
                 "no such folder; give the corpus that `ingest --out` wrote", where=str(root)
             )
-        return Catalog(root, load(root, snapshot), limits or Limits())
+        return cls(root, load(root, snapshot), limits or Limits())
 
-    def __enter__(self) -> Catalog:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -232,7 +233,7 @@ class Catalog:
     @property
     def _hint(self) -> str:
         tables = next_command('query "SHOW TABLES"', self.corpus)
-        return f"see what there is: {tables}; docs/query.md"
+        return f"see what there is: {tables}; {doc_page('query.md')}"
 
     @contextmanager
     def _time_limit(self) -> Iterator[None]:

@@ -15,12 +15,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
 from ingest.corpus.layout import data_file
 from ingest.latents.arrays import _E4M3FN, read_latents
 from ingest.storage.rooted import OutsideCorpus
-from ingest.stored_episode import StoredEpisode, open_episode
+from ingest.stored_episode import StoredCorpus, StoredEpisode
 from schemas.errors import ConfigError
 from schemas.latents import LATENTS, SCALE
 from tests.training.corpus import (
@@ -41,8 +40,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 
 @pytest.fixture(scope="module")
 def episode(trainable: Trainable) -> StoredEpisode:
-    with Catalog.open(trainable.corpus) as catalog:
-        return open_episode(catalog, trainable.uids[2])
+    with StoredCorpus.open(trainable.corpus) as corpus:
+        return corpus.episode(trainable.uids[2])
 
 
 def test_the_page_s_code_runs(trainable: Trainable) -> None:
@@ -156,10 +155,10 @@ def test_a_wrong_name_says_what_there_is(episode: StoredEpisode, wrong: Any, mes
 
 def test_an_unknown_episode_is_refused(trainable: Trainable) -> None:
     with (
-        Catalog.open(trainable.corpus) as catalog,
+        StoredCorpus.open(trainable.corpus) as corpus,
         pytest.raises(ConfigError, match="no episode 'x'"),
     ):
-        open_episode(catalog, "x")
+        corpus.episode("x")
 
 
 def test_a_path_that_leaves_the_corpus_is_refused(
