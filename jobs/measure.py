@@ -11,7 +11,12 @@ import typer
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.writing import writing
-from ingest.curation.measurements.registry import Measure, measures, select_measures
+from ingest.curation.measurements.registry import (
+    Measure,
+    measures,
+    measures_of_packages,
+    select_measures,
+)
 from ingest.curation.measurements.runner import MeasureTally, Todo, measure_corpus, missing
 from ingest.models.hand_detector import HAND_LANDMARKER, open_detector
 from ingest.storage.local import LocalStorage
@@ -135,6 +140,10 @@ def _list(*, as_json: bool) -> None:
         [gives.name, gives.unit, m.name, m.stored_version, _needs(m), gives.about]
         for m in measures().values()
         for gives in m.gives
+    ]
+    rows += [  # not imported before one is named
+        [name, "", name, None, "", f"an installed package's, {place}"]
+        for name, place in measures_of_packages().items()
     ]
     columns = ["name", "unit", "measure", "version", "needs", "about"]
     if as_json:

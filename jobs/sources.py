@@ -12,10 +12,13 @@ COLUMNS = ["source", "container", "what", "page"]
 def command(as_json: AsJson = False) -> None:
     """Every source that can be ingested, its container, and where its page is."""
     rows = []
-    for name in (*sorted(ADAPTERS), *adapters_of_packages()):
+    for name in sorted(ADAPTERS):
         adapter = adapter_for(name)
-        page = f"docs/sources/{name}.md" if name in ADAPTERS else adapters_of_packages()[name]
-        rows.append([name, adapter.container, adapter.about, page])
+        rows.append([name, adapter.container, adapter.about, f"docs/sources/{name}.md"])
+    # Those of installed packages are listed and not imported: that happens when one is named.
+    rows += [
+        [name, "", "an installed package's", at] for name, at in adapters_of_packages().items()
+    ]
     if as_json:
         answer_json({"sources": [dict(zip(COLUMNS, row, strict=True)) for row in rows]})
     else:

@@ -1,4 +1,4 @@
-"""docs/adding_a_source.md is true: both adapters on that page work as they stand."""
+"""docs/adding_a_source.md is true: both adapters and the measure on that page work as they stand."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "adding_a_source.md"
 
 @pytest.fixture
 def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The page's adapters, importable."""
-    names = ("toy_arm", "toy_hands")
+    """The page's adapters, and its measure, importable."""
+    names = ("toy_arm", "toy_hands", "toy_rise")
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     for name, code in zip(names, blocks, strict=True):
         (tmp_path / f"{name}.py").write_text(code)
@@ -178,20 +178,46 @@ def test_a_file_is_named_by_its_path(clean_folder: Path, source: str) -> None:
     assert "adds up" in shell(elsewhere, f"eicorpus ingest {source} {raw} --out {corpus}")
 
 
+def install(folder: Path, module: Path, name: str, entry_points: str) -> dict[str, str]:
+    """A distribution of one module, with the metadata that `pip install` leaves of its entry points; the environment that has it."""
+    site = folder / "site"
+    about = site / f"{name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    shutil.copy(module, site)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(entry_points)
+    return {"PYTHONPATH": str(site)}
+
+
 @pytest.mark.slow
 def test_a_package_names_its_adapters_by_an_entry_point(clean_folder: Path) -> None:
-    """The metadata that `pip install` leaves of `[project.entry-points."eicorpus.adapters"]`."""
-    site = clean_folder / "site"
-    about = site / "toy_arm_data-1.0.dist-info"
-    about.mkdir(parents=True)
-    (clean_folder / "toy_arm.py").rename(site / "toy_arm.py")
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-arm-data\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[eicorpus.adapters]\ntoy_arm = toy_arm:ToyArm\n")
-    environment = {"PYTHONPATH": str(site)}
+    module = (clean_folder / "toy_arm.py").rename(clean_folder.parent / "toy_arm.py")
+    points = "[eicorpus.adapters]\ntoy_arm = toy_arm:ToyArm\nnever_named = absent_module:Absent\n"
+    environment = install(clean_folder, module, "toy_arm_data", points)
     line = "eicorpus ingest toy_arm RAW --out CORPUS"
     assert "adds up" in shell(clean_folder, line, **environment)
     listed = json.loads(shell(clean_folder, "eicorpus sources --json", **environment))["sources"]
-    assert listed[-1]["source"] == "toy_arm"
+    assert [row["source"] for row in listed[-2:]] == ["never_named", "toy_arm"]
+
+
+@pytest.mark.slow
+def test_a_package_names_its_measures_by_an_entry_point(clean_folder: Path) -> None:
+    shell(clean_folder, "eicorpus ingest toy_arm:ToyArm RAW --out CORPUS")
+    points = (
+        "[eicorpus.measures]\ntoy_rise = toy_rise:MEASURE\nnever_named = absent_module:MEASURE\n"
+    )
+    module = clean_folder.parent / "toy_rise.py"
+    environment = install(clean_folder, module, "toy_measures", points)
+    everything = json.loads(shell(clean_folder, "eicorpus measure CORPUS --json", **environment))
+    assert (everything["measured"], everything["failed"]) == (
+        1,
+        0,
+    )  # neither of the two is imported
+    section = PAGE.read_text().partition("## 5. A measure")[2].partition("## 6.")[0]
+    measure, query = re.findall(r"^\$ (eicorpus .*)$", section, re.MULTILINE)
+    assert json.loads(shell(clean_folder, f"{measure} --json", **environment))["measured"] == 1
+    rows = json.loads(shell(clean_folder, f"{query} --json", **environment))["rows"]
+    assert rows == [[0.0, 11]]  # the arm of the page's raw data stands still
 
 
 @pytest.mark.slow

@@ -105,28 +105,68 @@ class Measure:
         return np.asarray((stored % 2 == 1) & (self.gains_from is not None))
 
 
+ENTRY_POINTS = "eicorpus.measures"  # the group in which installed packages name their measures
+
+
 @cache
 def measures() -> dict[str, Measure]:
-    """All measures by name."""
+    """All measures of eicorpus by name."""
     found = [import_module(f"ingest.curation.measurements.each.{m}").MEASURE for m in MODULES]
     return {measure.name: measure for measure in found}
 
 
+@cache
+def measures_of_packages() -> dict[str, str]:
+    """Name -> `module:OBJECT` of the measures that installed packages bring, none of them imported; a name of `measures` stays ours."""
+    from importlib.metadata import entry_points
+
+    points = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    return {name: points[name] for name in sorted(points) if name not in measures()}
+
+
+@cache
+def measure_of_package(name: str) -> Measure:
+    """A measure that an installed package brings, imported now.
+
+    Raises:
+        ConfigError: it cannot be imported, is no `Measure` of this name, or writes names that are not below its own.
+    """
+    place = measures_of_packages()[name]
+    module, _, attribute = place.partition(":")
+    try:
+        measure = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise ConfigError(f"measure {place!r} cannot be imported: {error}") from error
+    if not isinstance(measure, Measure) or measure.name != name:
+        raise ConfigError(f"{place!r} is no Measure with the name {name!r} of its entry point")
+    if odd := [each.name for each in measure.gives if package_measure_of(each.name) != name]:
+        raise ConfigError(f"{place!r} writes {odd}; expected {name!r}, or names below: {name}.…")
+    return measure
+
+
+def package_measure_of(output: str) -> str | None:
+    """The measure of a package that writes this name, as the name itself tells: `NAME`, or `NAME.` with something behind it."""
+    first = output.partition(".")[0]
+    return first if first in measures_of_packages() else None
+
+
 def output_names() -> dict[str, OutputField]:
-    """Everything that can be measured, by the name it has in the catalog."""
+    """Everything that the measures of eicorpus write, by the name it has in the catalog."""
     return {gives.name: gives for measure in measures().values() for gives in measure.gives}
 
 
 def select_measures(names: Iterable[str]) -> list[Measure]:
-    """The measures called `names`, or all.
+    """The measures called `names`, or all of eicorpus: one of an installed package is imported only when it is named.
 
     Raises:
         ConfigError: there is none of that name.
     """
     wanted = list(names)
-    if unknown := sorted(set(wanted) - set(measures())):
-        raise ConfigError(f"no measure {unknown}; there are {', '.join(sorted(measures()))}")
-    return [m for m in measures().values() if not wanted or m.name in wanted]
+    known = {*measures(), *measures_of_packages()}
+    if unknown := sorted(set(wanted) - known):
+        raise ConfigError(f"no measure {unknown}; there are {', '.join(sorted(known))}")
+    ours = [m for m in measures().values() if not wanted or m.name in wanted]
+    return ours + [measure_of_package(n) for n in sorted(set(wanted) - set(measures()))]
 
 
 def add_models(wanted: Iterable[Measure], models: Mapping[str, str]) -> list[Measure]:

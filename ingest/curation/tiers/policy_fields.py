@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from ingest.curation.measurements.registry import OutputField, measures, output_names
+from ingest.curation.measurements.registry import (
+    OutputField,
+    measure_of_package,
+    measures,
+    output_names,
+    package_measure_of,
+)
 from schemas.supervision import Task
 
 
@@ -108,9 +114,15 @@ INGESTED: tuple[OutputField, ...] = (
 )
 
 
-def measurements() -> dict[str, Column]:
-    """Every measurement by name."""
+def measurements(named: Iterable[str] = ()) -> dict[str, Column]:
+    """Every measurement by name.
+
+    Args:
+        named: names that a policy asks for; the measures of installed packages that write them are imported.
+    """
     known = {gives.name: gives for gives in INGESTED} | output_names()
+    for measure in {owner for name in named if (owner := package_measure_of(name))}:
+        known |= {gives.name: gives for gives in measure_of_package(measure).gives}
     return {name: _column(gives) for name, gives in known.items()}
 
 

@@ -28,7 +28,9 @@ WORDS = {
 
 def check(policy: Policy) -> Iterator[Problem]:
     """Every problem with its way in the file; none is a sound policy."""
-    known = measurements()
+    leaves = (condition.measurement for _, condition in policy.all_conditions())
+    edges = (edge.measurement for edge in policy.segments.edges)
+    known = measurements(name for name in (*leaves, *edges) if name)
     codes = [rule.code for rule in policy.rules]
     for index, code in enumerate(codes):
         if code in codes[:index] or code == policy.otherwise.code:
