@@ -35,7 +35,11 @@ def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         from importlib.metadata import version
 
+        from jobs.own_packages import foreign_packages
+
         typer.echo(f"eicorpus {version('eicorpus')}")
+        if foreign := foreign_packages():
+            typer.echo(foreign, err=True)
         raise typer.Exit
 
 

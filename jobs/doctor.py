@@ -18,6 +18,7 @@ from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
 from jobs.ingest import options_from, recipe_from
 from jobs.options import SOURCE_HELP
 from jobs.output import answer_json, exit_1, progress_of, stderr, stdout, table
+from jobs.own_packages import foreign_packages
 from jobs.tables import FittedTable
 from schemas.errors import ConfigError
 from schemas.outcome import State
@@ -42,6 +43,8 @@ def command(
     """Look before you ingest: facts and probe verdicts, ranges, acceptance tests, hands drawn into the pictures."""
     if sheet is not None and sheet.suffix != ".png":
         raise ConfigError("a contact sheet is a PNG; name a .png file", where=str(sheet))
+    if foreign := foreign_packages():
+        stderr.print(foreign, style="yellow", highlight=False, soft_wrap=True)
     source = resolved(source, Path.cwd())
     request = Request(
         source=source,
