@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint check test test-all fuzz power demo fidelity peer golden bench images
+.PHONY: help setup fmt rules lint check test test-all planted fuzz power demo fidelity peer golden guard bench installs images
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -11,8 +11,11 @@ FAST := not slow and not ray and not peer and not gpu
 SLOW := not ray and not gpu and not ($(FAST))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# A heading is a line that begins with `##@`, a command one that ends with `## what it does`.
 help:     ## list the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@sed -nE 's/^##@ (.*)/\n\1/p; s/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+##@ Start
 
 setup: .venv/.ready  ## build .venv with the eicorpus command in it; nothing else is needed
 
@@ -22,8 +25,26 @@ setup: .venv/.ready  ## build .venv with the eicorpus command in it; nothing els
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+demo: setup  ## seven raw sources become one corpus, a manifest, and a small policy
+	.venv/bin/eicorpus demo
+
+peer: setup  ## build .peer, where LeRobot 0.3.3 reads what we wrote
+	.venv/bin/eicorpus peer
+
+##@ Before a commit
+
 fmt: setup  ## rewrite code in house style
 	$(RUN) ruff check --fix . && $(RUN) ruff format .
+
+rules: .lint/.ready  ## style, and which package imports which: needs ruff and pytest alone, and less than a minute
+	.lint/bin/ruff format --check .
+	.lint/bin/ruff check .
+	.lint/bin/python -m pytest -q --noconftest -m import_table tests/test_architecture.py
+
+.lint/.ready: constraints.txt
+	$(PYTHON) -m venv .lint
+	.lint/bin/python -m pip install --quiet -c constraints.txt ruff pytest
+	touch $@
 
 lint: setup  ## style and types
 	$(RUN) ruff format --check .
@@ -42,8 +63,21 @@ test-all: setup peer  ## every test that needs no GPU, once
 	@# alone: Ray's workers want both cores, and the tests of kills the right moment
 	$(RUN) pytest -q -m "ray and not gpu" $$(grep -rlE 'mark\.ray\b' tests --include='*.py')
 
-demo: setup  ## seven raw sources become one corpus, a manifest, and a small policy
-	.venv/bin/eicorpus demo
+##@ What the tests are worth
+
+planted: setup  ## plant each mistake of tests/planted in a copy of the checkout: the test that is named must fail
+	$(RUN) tests.planted
+
+guard: setup  ## list the facts and the tests of hostile input again (tests/guard): what a change removes shows in the diff
+	$(RUN) tests.guard
+	git diff --stat tests/guard
+
+golden: setup  ## regenerate expected outputs; review the diff
+	$(RUN) pytest tests/adapters/test_contract.py --update-golden
+	git diff --stat tests/golden
+
+fidelity: setup  ## how exactly poses and pictures come back, against the generators' truth
+	$(RUN) tests.fidelity_report
 
 fuzz: setup  ## mutate raw data and corpora for 30 s a family (docs/fuzz.md); SECONDS_EACH=600 for longer
 	$(RUN) tests.fuzz --seconds $(SECONDS_EACH)
@@ -53,18 +87,22 @@ power: setup  ## cut the power of a real ext4 (needs root) and of a simulated di
 	$(RUN) tests.faults.power_cuts --telling --chances 1
 	$(RUN) tests.faults.interrupts --moments 50
 
-fidelity: setup  ## how exactly poses and pictures come back, against the generators' truth
-	$(RUN) tests.fidelity_report
-
-peer: setup  ## build .peer, where LeRobot 0.3.3 reads what we wrote
-	.venv/bin/eicorpus peer
-
-golden: setup  ## regenerate expected outputs; review the diff
-	$(RUN) pytest tests/adapters/test_contract.py --update-golden
-	git diff --stat tests/golden
+##@ Measure and ship
 
 bench: setup  ## run every benchmark, one JSON object each
 	@set -e; for file in $$(grep -l '"--json"' benchmarks/*.py); do $(RUN) benchmarks.$$(basename $$file .py) --json; done
+
+# pip's index is uv's too: uv does not read pip's configuration.
+installs:   ## build the wheel and install it with pip and with uv, each in an empty environment
+	rm -rf .installs && mkdir .installs
+	for tool in pip uv; do $(PYTHON) -m venv .installs/$$tool; done
+	.installs/pip/bin/python -m pip wheel --quiet --no-deps -w .installs .
+	.installs/pip/bin/python -m pip install --quiet -c constraints.txt .installs/*.whl
+	.installs/uv/bin/python -m pip install --quiet uv
+	index=$$(.installs/uv/bin/python -m pip config get global.index-url 2>/dev/null || echo "$$PIP_INDEX_URL"); \
+	  env $${index:+UV_DEFAULT_INDEX=$$index} .installs/uv/bin/uv pip install --quiet --python .installs/uv/bin/python -c constraints.txt .installs/*.whl
+	cd .installs && for tool in pip uv; do $$tool/bin/eicorpus --version && $$tool/bin/python -c "from eicorpus import Corpus"; done
+	rm -rf .installs
 
 images:   ## build docker/Dockerfile.ingest and docker/Dockerfile.train (needs a container engine)
 	docker build -f docker/Dockerfile.ingest -t eicorpus-ingest:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
