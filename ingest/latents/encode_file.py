@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -103,15 +104,20 @@ def decode_chunk(piece: FrameChunk, disk: LocalStorage) -> Decoded:
 
 
 def _check_video(path: Path, file: LatentFile) -> None:
-    """Latents of a video that is not the one the catalog names would be believed for ever."""
+    """Latents are kept with the digest of their video: a video that is not the committed one is refused. One of another size is not read."""
+    committed = f"{file.video_num_bytes} bytes with sha256 {file.video_sha256} were committed"
     try:
         with path.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
+            size = os.fstat(opened.fileno()).st_size
+            differs = f"{size} bytes" if size != file.video_num_bytes else ""
+            if not differs:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+                differs = f"sha256 {digest}" if digest != file.video_sha256 else ""
     except FileNotFoundError as error:
         where = file.video
         raise SourceError(Code.MISSING_VIDEO, "no such file", where=where) from error
-    if found != file.video_sha256:
-        message = f"sha256 {found}, committed with {file.video_sha256}; run eicorpus verify"
+    if differs:
+        message = f"{differs}, but {committed}; run eicorpus verify"
         raise SourceError(Code.CORRUPT_VIDEO, message, where=file.video)
 
 

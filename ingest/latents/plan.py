@@ -35,6 +35,7 @@ class LatentFile:
     episode_index: int
     length: int  # timesteps
     rate_hz: float
+    video_num_bytes: int
     video_sha256: str
 
     @property
@@ -128,14 +129,15 @@ def _wanted(
         each = each.filter(pl.col("camera").is_in(sorted(cameras)))
     only = pc.field("kind") == "video"
     videos = pl.DataFrame(
-        current.read(corpus.root, "artifacts", ["uid", "camera", "sha256"], only=only)
+        current.read(corpus.root, "artifacts", ["uid", "camera", "num_bytes", "sha256"], only=only)
     ).unique(["uid", "camera"], keep="last", maintain_order=True)
+    named = videos.rename({"num_bytes": "video_num_bytes", "sha256": "video_sha256"})
     rate = pl.col("dataset_path").replace_strict(rates, return_dtype=pl.Float64)
     # left: a camera whose video the catalog does not know fails later, and does not vanish here
     return (
         each.with_columns(rate_hz=rate)
-        .join(videos.rename({"sha256": "video_sha256"}), on=["uid", "camera"], how="left")
-        .with_columns(pl.col("video_sha256").fill_null(""))
+        .join(named, on=["uid", "camera"], how="left")
+        .with_columns(pl.col("video_num_bytes").fill_null(0), pl.col("video_sha256").fill_null(""))
     )
 
 

@@ -77,7 +77,7 @@ def verify_manifest(
     flaws += _taken_out(corpus.root, current, taken_out)
     frame = pl.DataFrame(rows.select(["uid", "dataset_path", "episode_index", "content_sha256"]))
     flaws += _episode_flaws(corpus.root, current, frame.unique("uid"))
-    files = [*_artifacts(corpus.root, current, frame), *_latents(rows)]
+    files = [*_artifacts(corpus.root, current, frame), *_latents(corpus.root, current, rows)]
     check = partial(_file_flaws, corpus.root, is_quick=is_quick)
     with ThreadPoolExecutor(workers) as pool:
         for done, found in enumerate(in_batches(pool, check, files), start=1):
@@ -154,17 +154,18 @@ def _artifacts(root: Path, current: Snapshot, frame: pl.DataFrame) -> list[dict[
     return mine.select("path", "num_bytes", "sha256").sort("path").to_dicts()
 
 
-def _latents(rows: Any) -> list[dict[str, Any]]:
-    """Files of latents; their size is not known."""
+def _latents(root: Path, current: Snapshot, rows: Any) -> list[dict[str, Any]]:
+    """Files of latents: path, sha256, and num_bytes, which is null for a file that the catalog does not name."""
     frame = pl.DataFrame(rows.select(["latents"])).explode("latents").drop_nulls()
     if not len(frame):
         return []
+    sizes = pl.DataFrame(current.read(root, "latents", ["path", "sha256", "num_bytes"]))
     return (
         frame.unnest("latents")
         .select("path", "sha256")
         .unique("path")
+        .join(sizes.unique(["path", "sha256"]), on=["path", "sha256"], how="left")
         .sort("path")
-        .with_columns(num_bytes=pl.lit(None, dtype=pl.Int64))
         .to_dicts()
     )
 

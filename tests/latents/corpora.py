@@ -40,6 +40,7 @@ def planned_file(
         episode_index=episode_index,
         length=length,
         rate_hz=10.0,
+        video_num_bytes=0,
         video_sha256="0" * 64,
     )
 
