@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt rules lint check test test-all planted fuzz power demo fidelity peer golden guard bench installs images
+.PHONY: help setup fmt rules lint check test test-all planted fuzz power demo fidelity peer golden guard reference site bench installs images
 SHELL := /bin/bash
 
 PYTHON ?= python3
@@ -79,15 +79,21 @@ golden: setup  ## regenerate expected outputs; review the diff
 fidelity: setup  ## how exactly poses and pictures come back, against the generators' truth
 	$(RUN) tests.fidelity_report
 
-fuzz: setup  ## mutate raw data and corpora for 30 s a family (docs/fuzz.md); SECONDS_EACH=600 for longer
+fuzz: setup  ## mutate raw data and corpora for 30 s a family (docs/results/fuzz.md); SECONDS_EACH=600 for longer
 	$(RUN) tests.fuzz --seconds $(SECONDS_EACH)
 
-power: setup  ## cut the power of a real ext4 (needs root) and of a simulated disk, and interrupt ingest, at many moments (docs/durability.md)
+power: setup  ## cut the power of a real ext4 (needs root) and of a simulated disk, and interrupt ingest, at many moments (docs/concepts/durability.md)
 	$(RUN) tests.faults.power_ext4 --cuts 7
 	$(RUN) tests.faults.power_cuts --telling --chances 1
 	$(RUN) tests.faults.interrupts --moments 50
 
 ##@ Measure and ship
+
+reference: setup  ## regenerate the pages of docs/reference/ that repeat what code knows
+	PYTHONPATH=. .venv/bin/python docs/site/reference.py
+
+site: setup  ## build the documentation as a site in build/site (needs the extra docs)
+	$(RUN) mkdocs build --strict -f docs/site/mkdocs.yml
 
 bench: setup  ## run every benchmark, one JSON object each
 	@set -e; for file in $$(grep -l '"--json"' benchmarks/*.py); do $(RUN) benchmarks.$$(basename $$file .py) --json; done

@@ -5,7 +5,7 @@
 
 H.265 in MP4, 1920x1080, 30 fps, about 180 s each (data card). A shard is never unpacked: a video is read where it lies,
 in equal windows of at most 60 s. The recipes that use this set caption it anew or use one constant sentence; none is made up
-here. See docs/sources/egocentric_10k.md.
+here. See docs/reference/sources/egocentric_10k.md.
 """
 
 from __future__ import annotations

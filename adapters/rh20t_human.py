@@ -5,7 +5,7 @@
 The views are third person, not egocentric. The tree, metadata, sentences, stamps and intrinsics are those of the robot part
 (adapters/rh20t/). INFERRED, for every public loader passes over these folders: that they hold cameras and metadata only, that
 finish_time cuts here too. UNVERIFIED, for no real file was at hand: that a camera of the robot's hand stands still, which is why
-no camera pose is given; that a folder may end in _human_2 (third party). Anything else fails: see docs/sources/rh20t_human.md.
+no camera pose is given; that a folder may end in _human_2 (third party). Anything else fails: see docs/reference/sources/rh20t_human.md.
 """
 
 from __future__ import annotations

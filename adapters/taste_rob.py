@@ -4,7 +4,7 @@
 
 (GAP-LAB-CUHK-SZ/TASTE-Rob:README.md, documented.) UNVERIFIED, for no real file was at hand: the headers `id`, `scene`,
 `caption` of the sheets as spelled here; that an id is unique within its hand and scene; that a scene's zip is to be unpacked into
-a folder of its name. Anything else fails: see docs/sources/taste_rob.md.
+a folder of its name. Anything else fails: see docs/reference/sources/taste_rob.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Writes synthetic catalogs (seeded) to a temporary folder, then asks them; writing and each of the three (`--only sql tier manifest`) run in
 processes of their own, so that the memory of one is not another's. SQL: the median of `--repeats` runs, the view and the bare scan of the
-same files in turns, so that both see the same machine. The keys are explained in docs/benchmarks.md.
+same files in turns, so that both see the same machine. The keys are explained in docs/results/benchmarks.md.
 """
 
 from __future__ import annotations

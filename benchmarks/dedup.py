@@ -2,7 +2,7 @@
 
 Writes a catalog with synthetic signatures (seeded) to a temporary folder, in a process of its own so that its memory is not ours,
 with copies planted in it; then does what `eicorpus dedup --what-if` does. The episodes are as alike as demonstrations of few tasks
-in few laboratories are, so that there are many near pairs that are no copies. The keys are explained in docs/benchmarks.md.
+in few laboratories are, so that there are many near pairs that are no copies. The keys are explained in docs/results/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SEED = 31
 COPIED = 0.05  # of the episodes of a part are copies of others of it
 CAMERAS = 2
 LABS, TASKS_PER_LAB = 200, 40
-# What a copy suffers; measured on re-encoded, cropped and resampled ones (docs/curation/duplicates.md).
+# What a copy suffers; measured on re-encoded, cropped and resampled ones (docs/how-to/duplicates.md).
 LOOK_NOISE, PATH_NOISE, OTHER_DEMO = 0.15, 0.01, 0.25
 
 

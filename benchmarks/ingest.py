@@ -4,7 +4,7 @@
 
 Every measurement is a fresh program that loads everything, says "ready", waits for the start signal and reports its own
 monotonic start and end; one for each core gives the figures for all cores. Rounds are interleaved (bare, ours, LeRobot,
-bare, ...) and medians are reported, so that a machine that slows down slows all three. `docs/benchmarks.md` names the keys.
+bare, ...) and medians are reported, so that a machine that slows down slows all three. `docs/results/benchmarks.md` names the keys.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The demonstrations that its thresholds were chosen on; three sets with faults from faint to gross (fresh, held out, and the one that the
 measures were worked on with); real episodes with faults put in (NOT RUN without the samples beside the checkout). Prints the Markdown of
-docs/fidelity.md, section "Tiers"; `--write` puts it there between its marks. Seeded: another run prints the same; `--seed` makes other
+docs/results/fidelity.md, section "Tiers"; `--write` puts it there between its marks. Seeded: another run prints the same; `--seed` makes other
 demonstrations of the fresh set.
 """
 
@@ -82,7 +82,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str
 
 
 def page(answer: Mapping[str, Any]) -> str:
-    """The part of docs/fidelity.md."""
+    """The part of docs/results/fidelity.md."""
     lines = [
         *_summary(answer),
         *_sweeps(answer["fresh"]),

@@ -1,4 +1,4 @@
-"""Committed episodes as arrays: state, action and masks by name, pictures by timestep, latents. For notebooks and programs; docs/python.md.
+"""Committed episodes as arrays: state, action and masks by name, pictures by timestep, latents. For notebooks and programs; docs/how-to/python.md.
 
 The training loader (`training/data`) reads batches of many episodes; this reads one.
 """

@@ -1,4 +1,4 @@
-"""`eicorpus eval`: how good a trained network is on held-out segments, beside doing nothing. The page: docs/training/evaluation.md."""
+"""`eicorpus eval`: how good a trained network is on held-out segments, beside doing nothing. The page: docs/how-to/evaluate.md."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from ingest.curation.tiers.policy import BUILT_IN, load_policy
 from jobs.options import EPISODE_HELP
 from jobs.output import answer_json, stdout, table
 from jobs.tier import POLICY_HELP
-from schemas.doc_page import doc_page
+from schemas.remedies import remedy_of
 
 
 def command(
@@ -45,7 +45,9 @@ def _show(found: Explained, root: Path) -> None:
     said = f"{found.uid}: {found.state}"
     if found.code:
         message = found.message.removeprefix(f"[{found.code}] ")
-        said += f" [{found.code}] {message}; what to do: {doc_page('quarantine.md')}"
+        said += f" [{found.code}] {message}"
+        if found.state != "filtered":
+            said += f". What to do: {remedy_of(found.code)}"
     elif found.message:
         said += f", {found.message}"
     stdout.print(said, highlight=False, markup=False)

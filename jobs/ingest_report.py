@@ -13,7 +13,7 @@ from jobs.output import duration, size_text, stderr, stdout, table
 from jobs.progress import ProgressLine
 
 # Hours of recording that one worker core brings in per hour, one 640x480 camera at 30 Hz: a guess from the order of
-# magnitude that `benchmarks/ingest.py` measures (docs/benchmarks.md).
+# magnitude that `benchmarks/ingest.py` measures (docs/results/benchmarks.md).
 # Only for the estimate before work starts; afterwards the measured speed decides.
 HOURS_PER_CORE_HOUR = 15.0
 

@@ -1,4 +1,4 @@
-"""`eicorpus manifest build | show | diff | verify`: what a training run sees. The page: docs/curation/manifests.md."""
+"""`eicorpus manifest build | show | diff | verify`: what a training run sees. The page: docs/how-to/manifests.md."""
 
 from __future__ import annotations
 

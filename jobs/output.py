@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 PIPE_WIDTH = (
-    160  # characters of a line where there is neither a terminal nor COLUMNS: docs/query.md
+    160  # characters of a line where there is neither a terminal nor COLUMNS: docs/how-to/query.md
 )
 SIZES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 

@@ -1,4 +1,4 @@
-"""`eicorpus query "SQL" --corpus CORPUS`: read-only SQL over one snapshot of the catalog. Worked examples: docs/query.md."""
+"""`eicorpus query "SQL" --corpus CORPUS`: read-only SQL over one snapshot of the catalog. Worked examples: docs/how-to/query.md."""
 
 from __future__ import annotations
 

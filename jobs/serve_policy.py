@@ -1,4 +1,4 @@
-"""`eicorpus serve-policy`: a trained policy behind a websocket. The page: docs/training/serving.md."""
+"""`eicorpus serve-policy`: a trained policy behind a websocket. The page: docs/how-to/serve.md."""
 
 from __future__ import annotations
 

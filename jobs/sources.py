@@ -14,7 +14,7 @@ def command(as_json: AsJson = False) -> None:
     rows = []
     for name in sorted(ADAPTERS):
         adapter = adapter_for(name)
-        rows.append([name, adapter.container, adapter.about, f"docs/sources/{name}.md"])
+        rows.append([name, adapter.container, adapter.about, f"docs/reference/sources/{name}.md"])
     # Those of installed packages are listed and not imported: that happens when one is named.
     rows += [
         [name, "", "an installed package's", at] for name, at in adapters_of_packages().items()

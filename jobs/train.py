@@ -1,4 +1,4 @@
-"""`eicorpus train`: a network from a manifest and a recipe. The page: docs/training/train.md."""
+"""`eicorpus train`: a network from a manifest and a recipe. The page: docs/how-to/train.md."""
 
 from __future__ import annotations
 

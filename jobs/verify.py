@@ -1,4 +1,4 @@
-"""`eicorpus verify CORPUS [--peer]` and `eicorpus digest CORPUS`. Every check and its remedy: docs/verify.md."""
+"""`eicorpus verify CORPUS [--peer]` and `eicorpus digest CORPUS`. Every check and its remedy: docs/how-to/verify.md."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Any
 
 
 class Code(StrEnum):
-    """Why an episode was set aside. Closed list: `docs/quarantine.md` explains each and its remedy."""
+    """Why an episode was set aside. Closed list: schemas/remedies.py explains each, with its remedy."""
 
     MISSING_FILE = "missing_file"
     MISSING_SHARD = "missing_shard"

@@ -29,7 +29,7 @@ REMEDY = (
 )
 Source = Path | bytes
 # What a file may unpack to, by its size. Some hundred rows of one uid compress best in an honest part: 5 * 10^6 episodes with 40
-# measurements each have 0.09 rows a byte (docs/curation/tiers.md), the same without one number 2 at most.
+# measurements each have 0.09 rows a byte (docs/how-to/quality-policy.md), the same without one number 2 at most.
 FREE_ROWS = 1 << 17
 MOST_ROWS_PER_BYTE = 4
 FREE_BYTES = 1 << 26

@@ -1,6 +1,6 @@
 """The split that a source itself publishes an episode in, in the words of this project.
 
-Held out by a source means held out here: a benchmark's own val and test stay out of training (docs/curation/manifests.md).
+Held out by a source means held out here: a benchmark's own val and test stay out of training (docs/how-to/manifests.md).
 """
 
 from __future__ import annotations

@@ -48,5 +48,5 @@ def refused(path: Path, mode: int) -> OutsideCorpus:
     """The error for something of this mode where a corpus has plain files and folders."""
     kind = "a link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
     expected = "a corpus has plain files and folders only, and this one was not followed"
-    page = doc_page("corpus_safety.md")
+    page = doc_page("results/corpus-safety.md")
     return OutsideCorpus(f"is {kind}; {expected}; see {page}", where=str(path))

@@ -1,4 +1,4 @@
-"""Prints the tables of docs/fidelity.md: `python -m tests.fidelity_report`. Exits 1 when something is out of bounds.
+"""Prints the tables of docs/results/fidelity.md: `python -m tests.fidelity_report`. Exits 1 when something is out of bounds.
 
 The first is of the generators, the second of real samples, which are not part of the project: without them it says so.
 """

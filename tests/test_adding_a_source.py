@@ -1,4 +1,4 @@
-"""docs/adding_a_source.md is true: both adapters and the measure on that page work as they stand."""
+"""docs/how-to/add-a-source.md is true: both adapters and the measure on that page work as they stand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from jobs.demo.raw.video_files import write_scene
 from schemas.errors import ConfigError
 from tests.faults.runs import facts, run
 
-PAGE = Path(__file__).parent.parent / "docs" / "adding_a_source.md"
+PAGE = Path(__file__).parent.parent / "docs/how-to/add-a-source.md"
 
 
 @pytest.fixture

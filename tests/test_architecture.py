@@ -903,7 +903,7 @@ def is_package_data(path: Path, patterns: Mapping[str, list[str]]) -> bool:
 
 
 def test_every_dependency_has_one_pin() -> None:
-    """One extra cannot live with constraints.txt, by its own pins; docs/deploy.md says how to install it."""
+    """One extra cannot live with constraints.txt, by its own pins; docs/how-to/run-on-ray.md says how to install it."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines)
     pins = [distribution_name(line) for line in lines]
@@ -919,6 +919,7 @@ def test_every_dependency_has_one_pin() -> None:
 # Not imported by name: what a library of the extra loads for us, and who.
 LOADED_BY_OTHERS = {
     "accelerate": "transformers, for device_map",
+    "mkdocs-material": "mkdocs, for make site",
     "pandas": "ray.train, for --ray",
     "pillow": "transformers, for pictures",
     "sqlalchemy": "pyiceberg's SQL catalog",

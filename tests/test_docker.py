@@ -1,4 +1,4 @@
-"""The container files, checked as text: there is no engine to run them on where these tests run (docs/deploy.md)."""
+"""The container files, checked as text: there is no engine to run them on where these tests run (docs/how-to/run-on-ray.md)."""
 
 from __future__ import annotations
 

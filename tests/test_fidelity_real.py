@@ -1,6 +1,6 @@
 """Real samples against what is said of them, row by row; and mistakes planted in how they are read, each of which shows in a row.
 
-The rows are printed by `make fidelity`, and the page docs/fidelity.md shows them.
+The rows are printed by `make fidelity`, and the page docs/results/fidelity.md shows them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.real import folders, hands, recordings
 from tests.real.glb import joint_poses
 from tests.real.rows import Row, line, number, table
 
-PAGE = Path(__file__).parents[1] / "docs" / "fidelity.md"
+PAGE = Path(__file__).parents[1] / "docs/results/fidelity.md"
 SLOW = folders.MEASURES.keys()  # the whole pipeline
 
 

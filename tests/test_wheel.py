@@ -94,7 +94,7 @@ site.addsitedir(sys.argv[1])
 import eicorpus, json
 from schemas.doc_page import doc_page
 about = {"file": eicorpus.__file__, "version": eicorpus.__version__, "corpus": eicorpus.Corpus.__module__}
-print(json.dumps(about | {"page": doc_page("query.md")}))
+print(json.dumps(about | {"page": doc_page("how-to/query.md")}))
 """
 
 

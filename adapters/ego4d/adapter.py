@@ -1,6 +1,6 @@
 """Ego4D v2 / v2.1: egocentric video with narrations, hand-object actions (FHO) and Goal-Step. No robot, no action.
 
-Layout, conventions and known defects: docs/sources/ego4d.md. One episode per annotated segment or window; everything
+Layout, conventions and known defects: docs/reference/sources/ego4d.md. One episode per annotated segment or window; everything
 is in seconds of the container's PTS, never in frames.
 """
 

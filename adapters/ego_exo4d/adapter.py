@@ -2,7 +2,7 @@
 
 takes.json, takes/<take_name>/frame_aligned_videos/*.mp4 (or downscaled/448/), annotations/{keystep,atomic_descriptions}_{train,val}.
 json and annotations/ego_pose/ (pose_files.py, hands.py) as the official `egoexo` command leaves them (EGO4D/Ego-Exo4D-docs:docs/
-download.md). Everything is in seconds of the take, the one clock of its videos. See docs/sources/ego_exo4d.md."""
+download.md). Everything is in seconds of the take, the one clock of its videos. See docs/reference/sources/ego_exo4d.md."""
 
 from __future__ import annotations
 

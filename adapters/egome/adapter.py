@@ -5,7 +5,7 @@
 
 Only the ego video of a pair shows the wearer's own hands at work; exo videos are not read. Files come after approval by the authors
 and no real one was at hand: keys are third party, where files lie is UNVERIFIED, and what is not as expected fails. Not
-read: eye gaze, IMU. See docs/sources/egome.md.
+read: eye gaze, IMU. See docs/reference/sources/egome.md.
 """
 
 from __future__ import annotations

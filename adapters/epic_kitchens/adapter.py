@@ -1,7 +1,7 @@
 """EPIC-KITCHENS-100: kitchen video from a head camera, every narrated action a segment. No robot, no action.
 
 ROOT[/EPIC-KITCHENS]/P01/videos/P01_01.MP4 as the official script leaves it (epic-kitchens/epic-kitchens-download-scripts:
-epic_downloader.py) and the CSV files of epic-kitchens/epic-kitchens-100-annotations; see docs/sources/epic_kitchens.md.
+epic_downloader.py) and the CSV files of epic-kitchens/epic-kitchens-100-annotations; see docs/reference/sources/epic_kitchens.md.
 Segments go by TIMESTAMP. The frame columns count extracted frames: sought in the video they lead up to 1.65 s astray.
 """
 

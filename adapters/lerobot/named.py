@@ -1,7 +1,7 @@
 """Sources that are LeRobot sets of a known layout: the `lerobot` reader with their declared mapping required.
 
 Each has a name, terms and mappings (mappings.yaml) of its own; a folder that fits none of those is refused. Options:
-`name` of the set. docs/sources/<name>.md say what is known of each.
+`name` of the set. docs/reference/sources/<name>.md say what is known of each.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Does routing by tier pay? Recorded, curated, trained three ways and rolled out in one command: docs/routing.md.
+"""Does routing by tier pay? Recorded, curated, trained three ways and rolled out in one command: docs/results/routing.md.
 
 `python -m benchmarks.routing --out RUN [--quick] [--until STEP] [--json]`. Stop it at any time; the same command goes on.
 """

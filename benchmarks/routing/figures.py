@@ -1,4 +1,4 @@
-"""The answer as pictures, for docs/routing.md: what the tiers make of each kind of play, and how the arms do seed by seed."""
+"""The answer as pictures, for docs/results/routing.md: what the tiers make of each kind of play, and how the arms do seed by seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer as Markdown, for docs/routing.md."""
+"""The answer as Markdown, for docs/results/routing.md."""
 
 from __future__ import annotations
 

@@ -233,7 +233,7 @@ class Catalog:
     @property
     def _hint(self) -> str:
         tables = next_command('query "SHOW TABLES"', self.corpus)
-        return f"see what there is: {tables}; {doc_page('query.md')}"
+        return f"see what there is: {tables}; {doc_page('how-to/query.md')}"
 
     @contextmanager
     def _time_limit(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The names of everything that commands write into a corpus outside `catalog/` and `datasets/`. docs/curation/catalog_life.md says what each is."""
+"""The names of everything that commands write into a corpus outside `catalog/` and `datasets/`. docs/how-to/erase.md says what each is."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStora
 def writer_lock(corpus: Corpus) -> Iterator[None]:
     """Hold the corpus for one writer on this machine; the kernel lets go when the process dies, however it dies.
 
-    It does not reach other machines: do not write to one corpus from two of them (docs/decisions.md, 20).
+    It does not reach other machines: do not write to one corpus from two of them (docs/adr/020-one-writer-per-corpus.md).
 
     Raises:
         ConfigError: another process is writing.

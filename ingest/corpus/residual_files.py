@@ -1,4 +1,4 @@
-"""Files outside the catalog that tell of an erased episode. docs/curation/catalog_life.md lists every folder of a corpus, and who empties it."""
+"""Files outside the catalog that tell of an erased episode. docs/how-to/erase.md lists every folder of a corpus, and who empties it."""
 
 from __future__ import annotations
 

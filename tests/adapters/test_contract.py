@@ -89,7 +89,7 @@ def test_it_is_small_and_documented(name: str) -> None:
     adapter = adapter_for(name)
     file = Path(inspect.getfile(type(adapter)))
     assert len(file.read_text().splitlines()) <= MAX_LINES, f"{file}: at most {MAX_LINES} lines"
-    assert (ROOT / "docs" / "sources" / f"{name}.md").is_file()
+    assert (ROOT / "docs/reference/sources" / f"{name}.md").is_file()
     assert find_spec(generators.module_of(name)) is not None
     assert adapter.name == name
     assert isinstance(adapter.version, int)
@@ -203,8 +203,7 @@ def test_the_splits_that_a_source_publishes_are_kept(source: Given) -> None:
 
 
 def test_the_page_of_sources_lists_who_publishes_splits() -> None:
-    page = (ROOT / "docs" / "sources.md").read_text()
-    table = page[page.index("## Splits that the sources publish") :].split("\n## ")[0]
+    table = (ROOT / "docs/reference/splits.md").read_text()
     assert set(re.findall(r"`([a-z0-9_]+)`(?=[^|\n]*\|[^|\n]*\|$)", table, re.M)) == set(
         SOURCE_SPLITS
     )
@@ -425,7 +424,7 @@ def episode_summary(episode: Episode) -> dict[str, Any]:
         "success": episode.success,
         "subject_id": episode.subject_id,
         "scene_id": episode.scene_id,
-        "facts": [[f.name, f.value, f.certainty.value] for f in episode.facts],
+        "facts": [[f.name, f.value, f.certainty.value, f.source] for f in episode.facts],
         "instructions": [[i.kind, i.start_ns, i.end_ns, i.text] for i in episode.instructions],
         "streams": {stream.name: stream_summary(stream) for stream in episode.streams},
         "cameras": {camera.name: camera_summary(camera) for camera in episode.cameras},

@@ -1,4 +1,4 @@
-"""The filter on real recordings and real narrations; its figures are those of docs/fidelity.md, "Hands and objects"."""
+"""The filter on real recordings and real narrations; its figures are those of docs/results/fidelity.md, "Hands and objects"."""
 
 from __future__ import annotations
 

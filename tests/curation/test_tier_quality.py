@@ -1,4 +1,4 @@
-"""Held-out demonstrations and real episodes with faults: floors under the figures of docs/fidelity.md, which
+"""Held-out demonstrations and real episodes with faults: floors under the figures of docs/results/fidelity.md, which
 `python -m benchmarks.tier_quality` makes from more of them."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.curation.held_out_scores import passes, report, tried
 from tests.curation.real_scores import DEFECT_CLASSES, defect_lists, real_report
 from tests.curation.scores import Outcome, per_tier
 
-PAGE = Path(__file__).parents[2] / "docs" / "fidelity.md"
+PAGE = Path(__file__).parents[2] / "docs/results/fidelity.md"
 CODES = {rule.code for rule in load_policy("ei30k")[0].rules}
 
 

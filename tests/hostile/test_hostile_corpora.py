@@ -91,7 +91,9 @@ def test_every_command_works_on_the_sound_corpus(name: str, made: World, uid: st
 
 
 def test_the_page_has_the_numbers_of_the_code(made: World) -> None:
-    page = " ".join((Path(__file__).parents[2] / "docs/corpus_safety.md").read_text().split())
+    page = " ".join(
+        (Path(__file__).parents[2] / "docs/results/corpus-safety.md").read_text().split()
+    )
     counts = {kind: len(list(scenarios(made))) for kind, scenarios in KINDS.items()}
     table = dict(re.findall(r"\| ([a-z]+) \| ([\d,]+) \|", page))
     assert table == {kind: f"{count:,}" for kind, count in counts.items()}

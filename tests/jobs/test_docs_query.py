@@ -1,4 +1,4 @@
-"""Every query of docs/query.md runs and answers something."""
+"""Every query of docs/how-to/query.md runs and answers something."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ingest.catalog.catalog import Catalog
 from schemas.catalog import TABLES
 from tests.generators.corpus import WrittenCatalog, write_catalog
 
-PAGE = Path(__file__).parents[2] / "docs" / "query.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/query.md"
 
 
 def blocks(language: str) -> list[str]:

@@ -131,7 +131,7 @@ def test_a_conversation_of_starvla() -> None:
     converse(talk)
 
 
-PAGE = Path(__file__).parents[2] / "docs/training/serving.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/serve.md"
 
 
 def test_the_client_of_the_page_is_understood() -> None:

@@ -1,4 +1,4 @@
-"""One episode as arrays: docs/python.md is executed, and every array equals what an independent reader finds."""
+"""One episode as arrays: docs/how-to/python.md is executed, and every array equals what an independent reader finds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.training.corpus import (
     write_latents,
 )
 
-PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/python.md"
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def prefetch(
     """Batches in the order of their numbers, whichever is done first, `PREFETCH` more than there are workers. With 0 workers here and now.
 
     Threads, not processes: what takes time is copying out of mapped files, outside the interpreter's lock. Handing batches over from processes
-    cost half the throughput (docs/benchmarks.md), and they need shared memory that containers are short of.
+    cost half the throughput (docs/results/benchmarks.md), and they need shared memory that containers are short of.
 
     Raises:
         SourceError: when the batch with the broken sample is due; those before it were given out.

@@ -1,4 +1,4 @@
-"""What a policy is shown and what it answers, as arrays without torch. The shape of what travels is in docs/training/serving.md."""
+"""What a policy is shown and what it answers, as arrays without torch. The shape of what travels is in docs/how-to/serve.md."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class IssueKind(StrEnum):
-    """Closed list: docs/curation/manifests.md has a row for each."""
+    """Closed list: docs/how-to/manifests.md has a row for each."""
 
     ROWS_CHANGED = "rows_changed"
     PAGE_CHANGED = "page_changed"

@@ -1,4 +1,4 @@
-"""What a mixture file may say. docs/curation/manifests.md shows one; `ingest/curation/manifests/mixture.py` does what it asks.
+"""What a mixture file may say. docs/how-to/manifests.md shows one; `ingest/curation/manifests/mixture.py` does what it asks.
 
 version: 1
 by: [source, tier]        # what makes a group: source, dataset, embodiment, tier, text, licence_class

@@ -3,7 +3,7 @@
 The table `measurements` is long: 200 million rows for 5 million episodes. Parts are read one after the other and scattered into the columns
 as they come, so that no more than a few of them are in memory: of each only the rows whose name is asked for, and of its uids only
 the first of each run of equal ones, since an episode's rows lie together. DuckDB's own GROUP BY of the same rows takes many
-times as long (docs/curation/tiers.md).
+times as long (docs/how-to/quality-policy.md).
 """
 
 from __future__ import annotations

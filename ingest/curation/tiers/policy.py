@@ -1,6 +1,6 @@
 """A tier policy: which segments of an episode are high, low, actionless or excluded, and why. YAML, read and checked before any work.
 
-The page docs/curation/tiers.md shows the format. A condition is true, false or unknown, as in SQL; a rule holds when its condition is
+The page docs/how-to/quality-policy.md shows the format. A condition is true, false or unknown, as in SQL; a rule holds when its condition is
 true, and the first rule that holds gives the tier. Thresholds carry their origin.
 """
 

@@ -1,7 +1,7 @@
 """Looks for hands in every second picture of a video while it is decoded for everything else, and at how they move.
 
 STEP 2 of 10 Hz: 5 pictures a second. hoi_filter.md §5 asks for at most 10 Hz; its shortest run of contact, 0.5 s, is then three
-pictures, and a second of video costs 0.1 s of CPU instead of 0.2 (docs/curation/interaction.md).
+pictures, and a second of video costs 0.1 s of CPU instead of 0.2 (docs/concepts/interaction.md).
 
 Motion: dense flow (Farnebäck 2003, OpenCV) between neighbouring analysed pictures, grey, shrunk to 160 px of width, the scale of
 hoi_filter.md §5. What the median of the whole picture does is the camera's; the hand's is the mean length of the rest in its box.

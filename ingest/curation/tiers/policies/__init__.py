@@ -1,1 +1,1 @@
-"""Built-in tier policies, one YAML file each: docs/curation/tiers.md."""
+"""Built-in tier policies, one YAML file each: docs/how-to/quality-policy.md."""
