@@ -19,6 +19,8 @@ from ingest.catalog.segmentation import (
     split_at,
 )
 from ingest.curation.tiers.overlap import Line, aggregate, covered_steps, touched
+from ingest.curation.tiers.policy import Edge
+from ingest.curation.tiers.tier import _in_bounds
 
 
 def spans(*of: tuple[int, int, int]) -> Spans:
@@ -167,3 +169,15 @@ def test_one_timestep_short_is_not_the_whole() -> None:
         lengths=lengths, segments=split_at(lengths, ints(1, 1, 1), edges((1, 5, 0), (2, 5, 0)))
     )
     assert covered_steps(line, runs).tolist() == [9, 4, 5, 5, 5]
+
+
+def test_bounds_of_an_edge_include_what_they_say() -> None:
+    value = np.array([1.4, 1.5, 1.6, np.nan])
+    for word, is_in in (
+        ("above", [False, False, True, False]),
+        ("at_least", [False, True, True, False]),
+        ("below", [True, False, False, False]),
+        ("at_most", [True, True, False, False]),
+    ):
+        edge = Edge.model_validate({"measurement": "pause_s", word: 1.5, "origin": "ours"})
+        assert _in_bounds(edge, value).tolist() == is_in

@@ -91,6 +91,13 @@ def test_slow_sources() -> None:
     assert intervals(jumped, "limits", "jump_z") == [(98, 101)]
 
 
+def test_rests_at_the_ends_are_in_seconds() -> None:
+    """At 10 Hz: 3 s of rest, 2 s of way, 4 s of rest."""
+    told = numbers(one(line((0, 0.0), (30, 0.0), (50, 0.4), (90, 0.4))), "motion")
+    assert told["idle_head_s"] == pytest.approx(3.0, abs=0.3)
+    assert told["idle_tail_s"] == pytest.approx(4.0, abs=0.3)
+
+
 def test_limits_by_hand() -> None:
     """40 cm in one step is 4 m/s; a quarter turn in one step 15.7 rad/s; 2 of 50 steps are over."""
     path = line((0, 0.0), (20, 0.0), (21, 0.4), (22, 0.8), (50, 0.8))

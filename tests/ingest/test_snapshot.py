@@ -19,6 +19,7 @@ from schemas.catalog import FORMAT_VERSION, TABLES
 from schemas.errors import ConfigError, InvariantError, TransientError
 from schemas.json_text import parse_json
 from tests.faults.runs import tree
+from tests.ingest.test_storage import Ordered
 
 DISK = LocalStorage()
 
@@ -79,6 +80,13 @@ def test_the_second_of_two_writers_loses_and_destroys_nothing(tmp_path: Path) ->
     assert uids(tmp_path) == ["a", "b"]
     commit(tmp_path, snapshot.load(tmp_path), "c")  # run again
     assert uids(tmp_path) == ["a", "b", "c"]
+
+
+def test_parts_are_durable_before_the_snapshot_that_names_them(tmp_path: Path) -> None:
+    part = snapshot.write_part(DISK, tmp_path, "segments", [row("a")])
+    disk = LocalStorage(tmp_path, Ordered([tmp_path / part.path]))
+    disk.adopt([tmp_path / part.path])
+    assert snapshot.publish(disk, tmp_path, Snapshot(), {"segments": part}, "run").number == 1
 
 
 def test_the_same_rows_cannot_count_twice(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -253,6 +253,22 @@ def test_sync_covers_files_and_every_folder_made_on_the_way(count: int, tmp_path
     system.synced.clear()
     storage.sync()
     assert system.synced == set()
+
+
+class Ordered(Recording):
+    """At the moment of a publication its own file is synchronised, and so is everything in `before`."""
+
+    def __init__(self, before: Iterable[Path] = ()) -> None:
+        super().__init__()
+        self.before = {path.stat().st_ino for path in before}
+
+    def link(self, old: str, new: str, *, old_dir: int, new_dir: int) -> None:
+        assert self.before | {os.stat(old, dir_fd=old_dir).st_ino} <= self.synced
+        super().link(old, new, old_dir=old_dir, new_dir=new_dir)
+
+
+def test_a_published_file_is_durable_before_it_has_its_name(tmp_path: Path) -> None:
+    assert LocalStorage(tmp_path, Ordered()).publish(tmp_path / "new", b"x")
 
 
 @pytest.mark.parametrize("way", ["publish", "publish_dir"])

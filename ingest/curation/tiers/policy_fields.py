@@ -121,8 +121,9 @@ def measurements(named: Iterable[str] = ()) -> dict[str, Column]:
         named: names that a policy asks for; the measures of installed packages that write them are imported.
     """
     known = {gives.name: gives for gives in INGESTED} | output_names()
-    for measure in {owner for name in named if (owner := package_measure_of(name))}:
-        known |= {gives.name: gives for gives in measure_of_package(measure).gives}
+    for name in named:
+        if name not in known and (measure := package_measure_of(name)):
+            known |= {gives.name: gives for gives in measure_of_package(measure).gives}
     return {name: _column(gives) for name, gives in known.items()}
 
 
