@@ -68,9 +68,9 @@ test-all: setup peer  ## every test that needs no GPU, once
 planted: setup  ## plant each mistake of tests/planted in a copy of the checkout: the test that is named must fail
 	$(RUN) tests.planted
 
-guard: setup  ## list the facts and the tests of hostile input again (tests/guard): what a change removes shows in the diff
-	$(RUN) tests.guard
-	git diff --stat tests/guard
+guard: setup  ## list every test that expects an error (tests/hostile/listing.tsv); the diff shows which refusals are not tested any more
+	$(RUN) tests.hostile.listing
+	git diff --stat tests/hostile/listing.tsv
 
 golden: setup  ## regenerate expected outputs; review the diff
 	$(RUN) pytest tests/adapters/test_contract.py --update-golden

@@ -88,6 +88,9 @@ def test_facts_that_bar_the_policy(corpus: Path, page: Page) -> None:
 def test_reasons_and_captions(page: Page) -> None:
     codes = {(tier, code): n for tier, code, n, _, _ in page.rows("reasons")}
     assert codes == {(t, f"because_{t}"): 8 for t in ("high", "low", "actionless", "excluded")}
+    hours = {tier: hours for tier, _, _, hours, _ in page.rows("reasons")}
+    by_tier = {name: hours for name, _, hours, _ in page.rows("hours_by_tier")}
+    assert hours == {name: pytest.approx(each, abs=1e-3) for name, each in by_tier.items()}
     assert page.rows("captions") == [["synthetic", "ok", 16, 0]]
 
 

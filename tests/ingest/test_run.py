@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.base import SourceInfo
 from ingest.corpus import snapshot
 from ingest.executors.inline import InlineExecutor
 from ingest.pipeline.process import Work
 from ingest.pipeline.run import Tally, beyond_allowance
 from ingest.recipe import Limits
+from schemas.episode import EpisodeRef
 from schemas.errors import Code, InvariantError, TransientError
 from schemas.outcome import Outcome, State, WorkerFailure
 from tests.faults.runs import LIMITS, facts, run, tree
-from tests.faults.toy import write_toy
+from tests.faults.toy import Toy, write_toy
 
 KINDS = {"a": "good", "b": "quarantine", "c": "good", "d": "short", "e": "crash", "f": "good"}
 
@@ -93,6 +96,23 @@ def test_every_episode_is_accounted_for(tmp_path: Path) -> None:
     assert (row["discovered"], row["committed"], row["filtered"]) == (6, 3, 1)
     assert (row["quarantined"], row["failed"], row["executor"]) == (1, 1, "inline")
     assert row["started_at"] == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Bundles(Toy):
+    """Its second reference is a missing shard in which three episodes were."""
+
+    def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
+        first, second = super().discover(root, info)
+        problem = (Code.MISSING_SHARD.value, "not there")
+        yield from (first, replace(second, problem=problem, stands_for=3))
+
+
+def test_a_reference_counts_as_the_episodes_that_it_stands_for(tmp_path: Path) -> None:
+    raw = write_toy(tmp_path / "raw", dict.fromkeys("ab", "good"))
+    tally = run(raw, tmp_path / "corpus", source=f"{__name__}:Bundles")
+    assert (tally.discovered, tally.committed, tally.quarantined) == (4, 1, 3)
+    (row,) = facts(tmp_path / "corpus", "runs")
+    assert (row["discovered"], row["quarantined"]) == (4, 3)
 
 
 def test_answers_in_any_order_make_the_same_corpus(tmp_path: Path) -> None:

@@ -161,6 +161,17 @@ def test_an_unknown_episode_is_refused(trainable: Trainable) -> None:
         corpus.episode("x")
 
 
+def test_the_newest_latents_of_an_encoder_count(episode: StoredEpisode) -> None:
+    newest = episode.latent_rows[-1]
+    camera, encoder_id = newest["camera"], newest["encoder_id"]
+    older = dict(newest) | {"path": "datasets/of/before.safetensors"}
+    twice = StoredEpisode(
+        corpus=episode.corpus, row=episode.row, latent_rows=[older, newest], view=episode.view
+    )
+    expected = episode.latents(camera, encoder_id).tokens
+    np.testing.assert_array_equal(twice.latents(camera, encoder_id).tokens, expected)
+
+
 def test_a_path_that_leaves_the_corpus_is_refused(
     trainable: Trainable, episode: StoredEpisode
 ) -> None:
