@@ -275,8 +275,11 @@ def project(
 def is_current(disk: LocalStorage, corpus: Path, dataset: Dataset) -> bool:
     """Whether `meta/` is whole, for exactly the episodes the catalog has and those it has erased; then `dataset` goes on from there.
 
-    All of it is read (0.6 s of CPU a GB): a file that lost its bytes to a power cut may have the size of before.
+    All of it is read (0.6 s of CPU a GB): a file that lost its bytes to a power cut may have the size of before. A file of another size
+    is not: it may be of any size.
     """
+    if not has_sizes(disk, corpus, dataset.path):
+        return False
     meta = within(corpus, f"{dataset.path}/meta")
     try:
         for name in LINE_FILES:
