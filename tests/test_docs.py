@@ -153,6 +153,19 @@ def test_every_file_the_readme_names_exists() -> None:
         assert (ROOT / folder).is_dir(), folder
 
 
+def test_the_readme_is_short_and_counts_the_sources() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120
+    assert re.findall(r"(\d+) (?:sources|adapters)", text) == [str(len(ADAPTERS))] * 2
+
+
+def test_the_glossary_has_at_most_forty_words() -> None:
+    _, _, glossary = (ROOT / "docs/concepts.md").read_text().partition("## Glossary")
+    words = re.findall(r"^\| (?!word|-)([^|]+) \|", glossary, re.MULTILINE)
+    assert 20 < len(words) <= 40
+    assert len(words) == len(set(words))
+
+
 def test_every_test_that_a_page_names_exists() -> None:
     named = {
         (path, name)
