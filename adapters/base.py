@@ -37,8 +37,8 @@ class Adapter(Protocol):
 
     name: ClassVar[str]
     version: ClassVar[int]  # raise it whenever `load` would return different values
-    container: ClassVar[str]  # for `eicorpus sources`
-    about: ClassVar[str]  # one line for `eicorpus sources`
+    container: ClassVar[str]  # for `eicorpus list sources`
+    about: ClassVar[str]  # one line for `eicorpus list sources`
 
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Look at metadata (and, for a probe, at the first few episodes) under `root`.

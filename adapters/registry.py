@@ -60,6 +60,9 @@ ADAPTERS = {
 }
 
 
+# Sources of many datasets: the function that finds the datasets a name may mean.
+_DATASETS_OF = {"oxe": "adapters.oxe.registry:sets_called"}
+
 ENTRY_POINTS = "eicorpus.adapters"  # the group in which installed packages name their adapters
 FOLDER_MARK = "::"
 
@@ -120,6 +123,17 @@ def adapter_for(source: str) -> Adapter:
     if not all(hasattr(adapter, name) for name in ("survey", "discover", "load", "version")):
         raise ConfigError(f"{where!r} is no adapter; expected the names of adapters/base.py")
     return adapter
+
+
+def dataset_owner(name: str) -> tuple[str, list[str]] | None:
+    """The source that reads a dataset called `name`, with the full names that may be meant; None for a source, or an unknown name."""
+    if ":" in name or name in ADAPTERS or name in adapters_of_packages():
+        return None
+    for source, place in _DATASETS_OF.items():
+        module, _, function = place.partition(":")
+        if datasets := getattr(import_module(module), function)(name):
+            return source, datasets
+    return None
 
 
 def _module_in(folder: Path, module: str) -> ModuleType:

@@ -1,7 +1,7 @@
 """Copies among many episodes: `python -m benchmarks.dedup [--episodes N] [--json]`.
 
 Writes a catalog with synthetic signatures (seeded) to a temporary folder, in a process of its own so that its memory is not ours,
-with copies planted in it; then does what `eicorpus dedup --what-if` does. The episodes are as alike as demonstrations of few tasks
+with copies planted in it; then does what `eicorpus dedup --dry-run` does. The episodes are as alike as demonstrations of few tasks
 in few laboratories are, so that there are many near pairs that are no copies. The keys are explained in docs/results/benchmarks.md.
 """
 

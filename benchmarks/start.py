@@ -136,7 +136,7 @@ def main(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clips = clips_s(folder)
-        sql = ["query", "select count(*) from episodes", "--corpus", str(folder / "corpus")]
+        sql = ["query", str(folder / "corpus"), "select count(*) from episodes"]
         cases = {
             "python": lambda: cost_of(NOTHING),
             "help": lambda: cost_of(COMMAND, "--help"),

@@ -1,7 +1,7 @@
 """The tier policy over millions of episodes; part of `python -m benchmarks.catalog`.
 
 The catalog has `--measurements` numbers for every episode, among them all that the built-in policy asks for, three pauses for every tenth
-episode, and one valid run each. Then: what `eicorpus tier --what-if` does (read, make wide, cut, decide, count), and the commit of the
+episode, and one valid run each. Then: what `eicorpus tier --dry-run` does (read, make wide, cut, decide, count), and the commit of the
 decisions. Files are in the page cache.
 """
 
@@ -132,7 +132,7 @@ def generate(root: Path, num_episodes: int, names: list[str]) -> None:
 
 
 def what_if(root: Path, threads: int, times: dict[str, list[float]]) -> Judged:
-    """What `eicorpus tier --what-if` does; its seconds are added to `times`. `_cpu_s` is of all cores together."""
+    """What `eicorpus tier --dry-run` does; its seconds are added to `times`. `_cpu_s` is of all cores together."""
     policy, _ = load_policy("ei30k")
     current = snapshot.load(root)
     cpu, started = time.process_time(), time.perf_counter()

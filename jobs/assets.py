@@ -14,19 +14,19 @@ MANO_ENV = "EICORPUS_MANO_DIR"
 ManoDir = Annotated[
     Path | None,
     typer.Option(
-        "--mano-dir", envvar=MANO_ENV, help="Folder of your licensed MANO_LEFT/RIGHT.pkl."
+        "--mano-dir", envvar=MANO_ENV, help="Folder with MANO_LEFT.pkl and MANO_RIGHT.pkl."
     ),
 ]
 ManoDevice = Annotated[
-    str, typer.Option("--mano-device", help="Where torch runs the hand model: cpu or cuda.")
+    str, typer.Option("--mano-device", help="Device of the hand model: cpu or cuda.")
 ]
 UrdfFile = Annotated[
     Path | None,
-    typer.Option("--urdf", help="Your robot's URDF: poses of sources that store only joints."),
+    typer.Option("--urdf", help="Robot URDF; computes poses of sources that store only joints."),
 ]
 CameraPoses = Annotated[
     Path | None,
-    typer.Option("--camera-poses", help="Folder of ViPE, MegaSAM or HaWoR camera poses."),
+    typer.Option("--camera-poses", help="Folder with camera poses of ViPE, MegaSAM or HaWoR."),
 ]
 
 

@@ -1,4 +1,4 @@
-"""`eicorpus caption CORPUS`: captions for segments that have none of this backend yet. Source texts stay as they are."""
+"""`eicorpus caption CORPUS`: captions for segments that have none of this backend. Source texts stay unchanged."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.captions.work import sheets_of, work_of
 from ingest.storage.local import LocalStorage
 from jobs.caption_settings import key_of, settings_from, text_of
+from jobs.options import AsJson, CorpusArgument, DryRun
 from jobs.output import answer_json, exit_1, outside, progress_of, stdout, table
 from jobs.run_context import new_run_id
 from schemas.errors import ConfigError
@@ -30,45 +31,65 @@ from schemas.system_error import system_error_text
 
 
 def command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
+    corpus: CorpusArgument,
     backend: Annotated[
-        str | None, typer.Option(help="rules (default), openai, transformers or replay.")
+        str | None,
+        typer.Option(
+            metavar="rules|openai|transformers|replay",
+            help="Backend that writes captions. Default: rules.",
+        ),
     ] = None,
     endpoint: Annotated[
         str | None,
-        typer.Option(envvar="EICORPUS_CAPTION_ENDPOINT", help="http://127.0.0.1:8000/v1, say."),
+        typer.Option(
+            metavar="URL",
+            envvar="EICORPUS_CAPTION_ENDPOINT",
+            help="OpenAI-compatible server, such as http://127.0.0.1:8000/v1.",
+        ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(envvar="EICORPUS_CAPTION_MODEL", help="Its name there; a folder."),
+        typer.Option(
+            envvar="EICORPUS_CAPTION_MODEL",
+            help="Model name (openai) or folder (transformers).",
+        ),
     ] = None,
-    replay: Annotated[Path | None, typer.Option(help="JSONL of --backend replay.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="YAML with all settings.")] = None,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSONL of captions for --backend replay.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file with caption settings.")
+    ] = None,
     only_missing: Annotated[
-        bool, typer.Option("--only-missing", help="Not what the source's text says well enough.")
+        bool,
+        typer.Option(
+            "--only-missing", help="Skip segments whose source text already passes the checks."
+        ),
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=0, help="At most so many segments.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only.")] = False,
+    limit: Annotated[int | None, typer.Option(min=0, help="Caption at most N segments.")] = None,
+    dry_run: DryRun = False,
     audit: Annotated[
-        Path | None, typer.Option(help="Write a sample for people to judge into this folder.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a sample of captions for human review."),
     ] = None,
-    audited: Annotated[Path | None, typer.Option(help="Judge an audit.csv filled in.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    audited: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Evaluate a completed audit.csv.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Caption what lacks a caption. Stop it at any time; run it again to go on."""
+    """Write captions for segments that have none. Run it again to resume."""
     given = {"backend": backend, "model": model, "replay_file": str(replay) if replay else None}
-    settings = settings_from(recipe, given | {"only_missing": only_missing or None}, endpoint)
+    settings = settings_from(config, given | {"only_missing": only_missing or None}, endpoint)
     opened = open_corpus(corpus)
     if audit is not None:
-        # of a folder the catalog has the digest too, which is not worth reading for this
+        # for a model folder the catalog also has a digest, which is not worth reading here
         only = {"backend": backend, "model": model if backend == "openai" else None}
         _tell(_write_audit(opened, settings, audit, only), as_json=as_json)
         return
     if audited is not None:
         found = result_of(text_of(audited), str(audited))
-        _tell({"audit": found.verdict.value, "why": found.why}, as_json=as_json)
-        if found.has_failed:
-            exit_1(f"the captions failed the audit: {found.why}")
+        failure = f"the captions failed the audit: {found.why}" if found.has_failed else ""
+        _tell({"audit": found.verdict.value, "why": found.why}, failure, as_json=as_json)
         return
     disk = LocalStorage(opened.root)
     asked = backend_for(settings, key=key_of(settings), cache=Cache.of(opened, disk))
@@ -80,7 +101,7 @@ def command(
     with writing(opened, disk):
         current = snapshot.load(opened.root)
         total = sum(1 for _ in work_of(opened, current, asked, settings))
-        # not for ever on: behind the last that lacks a caption there may be a million that have one
+        # stop there: after the last segment without a caption there may be a million with one
         most = total if limit is None else min(limit, total)
         with progress_of("caption", most) as advance:
             tally, current = caption_corpus(
@@ -94,14 +115,16 @@ def command(
                 progress=lambda tally: advance(tally.reached),
             )
     report = _report(tally, total, current.number, time.monotonic() - began_s)
-    _tell({"backend": asked.id, "model": asked.model, **report}, as_json=as_json)
+    _tell({"backend": asked.id, "model": asked.model, **report}, _failure(tally), as_json=as_json)
+
+
+def _failure(tally: CaptionTally) -> str:
+    """Why a run exits with 1, or nothing."""
     if tally.stopped:
-        exit_1(f"stopped: {tally.stopped}")
-    if tally.failed:
-        reached = tally.captioned + tally.skipped + tally.failed
-        exit_1(
-            f"{tally.failed:,} of {reached:,} segments failed; run the command again to try them again"
-        )
+        return f"stopped: {tally.stopped}"
+    reached = tally.captioned + tally.skipped + tally.failed
+    retry = "run the command again to retry them"
+    return f"{tally.failed:,} of {reached:,} segments failed; {retry}" if tally.failed else ""
 
 
 def _report(tally: CaptionTally, total: int, number: int, elapsed_s: float) -> dict[str, Any]:
@@ -158,13 +181,20 @@ def _drawn(
     return sample(whole.to_pylist(), count=100, seed=0)
 
 
-def _tell(found: dict[str, Any], *, as_json: bool) -> None:
+def _tell(found: dict[str, Any], failure: str = "", *, as_json: bool) -> None:
+    """Print the answer; exit with 1 if there is a failure."""
     if as_json:
-        answer_json(found)
-        return
+        answer_json(found, failure)
+    else:
+        _show(found)
+    if failure:
+        exit_1(failure)
+
+
+def _show(found: dict[str, Any]) -> None:
     rows = [
         [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value]
         for key, value in found.items()
         if value not in ({}, "")
     ]
-    stdout.print(table("caption", ["what", "value"], rows))
+    stdout.print(table("caption", ["item", "value"], rows))

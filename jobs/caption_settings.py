@@ -1,4 +1,4 @@
-"""What `eicorpus caption` was told: a YAML file, options over it, and a key out of the environment."""
+"""Settings of `eicorpus caption`: a YAML file, options that override it, and an API key from the environment."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ MAX_TEXT_BYTES = 256 << 20
 
 
 def settings_from(
-    recipe: Path | None, given: Mapping[str, object], endpoint: str | None = None
+    config: Path | None, given: Mapping[str, object], endpoint: str | None = None
 ) -> CaptionSettings:
     """The YAML file, and over it the options that are not None.
 
     Raises:
         ConfigError: no such file, no YAML, or a field that does not exist or fit.
     """
-    where = str(recipe or "options")
-    raw = read_yaml(recipe) or {} if recipe else {}
+    where = str(config or "options")
+    raw = read_yaml(config) or {} if config else {}
     if not isinstance(raw, dict) or not isinstance(raw.get("endpoint", {}), dict):
-        raise ConfigError("expected fields, and below endpoint fields too", where=where)
+        raise ConfigError(
+            "expected a mapping of settings, and a mapping at `endpoint`", where=where
+        )
     raw |= {name: value for name, value in given.items() if value is not None}
     if endpoint is not None:
         raw["endpoint"] = {**raw.get("endpoint", {}), "url": endpoint}
@@ -36,7 +38,7 @@ def settings_from(
         return CaptionSettings.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(
-            f"no caption settings: {invalid(error, CaptionSettings)}", where=where
+            f"invalid caption settings: {invalid(error, CaptionSettings)}", where=where
         ) from error
 
 
@@ -49,11 +51,13 @@ def text_of(path: Path) -> str:
 
 
 def key_of(settings: CaptionSettings) -> str:
-    """The secret, out of the variable that the recipe names and nowhere else; raises ConfigError when it is not set."""
+    """The API key, only from the variable that the settings name; raises ConfigError if it is not set."""
     name = settings.endpoint.api_key_env
     if name is None or settings.backend != "openai":
         return ""
     key = os.environ.get(name, "")
     if not key:
-        raise ConfigError(f"the environment has no {name}", where="endpoint.api_key_env")
+        raise ConfigError(
+            f"the environment variable {name} is not set", where="endpoint.api_key_env"
+        )
     return key

@@ -17,5 +17,5 @@ def step_from(given: str | None) -> int | Literal["best"] | None:
     if given == "best":
         return "best"
     if not given.isdecimal():
-        raise ConfigError(f"{given!r}; expected a step, or best", where="--checkpoint")
+        raise ConfigError(f"{given!r}; expected a step or `best`", where="--checkpoint")
     return int(given)

@@ -1,23 +1,28 @@
-"""The `eicorpus` command. Exit codes: 0 well, 1 done with failures or a check that does not hold, 2 the caller's
-mistake, 3 our bug, 130 interrupted and resumable."""
+"""The `eicorpus` command. Exit codes: 0 success, 1 finished with failures or a failed check, 2 wrong usage, 3 a bug of
+eicorpus, 130 interrupted and resumable."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Annotated, NoReturn
 
 import typer
-from typer.core import TyperArgument, TyperGroup
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from jobs.arguments import forms
 from jobs.commands import LazyGroup, option_names
 from jobs.cores import bound_thread_pools
-from schemas.errors import ClusterLost, PipelineError
+from jobs.envelope import Failure, envelope, failure_of
+from jobs.renamed import new_spelling
+from schemas.errors import ClusterLost, Code, PipelineError
 from schemas.system_error import system_error_text
 
 INTERRUPTED = 130
@@ -27,17 +32,18 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="One corpus from many bodies: raw robot and egocentric data to LeRobot v2.1 with SQL on top.",
+    help="Convert robot and egocentric video data to one LeRobot v2.1 corpus, curate it with SQL, and train on it.",
 )
 
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         from importlib.metadata import version
+        from platform import python_version
 
         from jobs.own_packages import foreign_packages
 
-        typer.echo(f"eicorpus {version('eicorpus')}")
+        typer.echo(f"eicorpus {version('eicorpus')} (Python {python_version()})")
         if foreign := foreign_packages():
             typer.echo(foreign, err=True)
         raise typer.Exit
@@ -55,68 +61,64 @@ def _options(
     """Options before the command."""
 
 
-def fail(message: str, exit_code: int) -> NoReturn:
-    """One line on standard error, with `--json` one object on standard output too, and out."""
-    announce(message, exit_code)
-    sys.exit(exit_code)
+def fail(failure: Failure) -> NoReturn:
+    """Print why a command failed and exit."""
+    announce(failure)
+    sys.exit(failure.exit_code)
 
 
-def announce(message: str, exit_code: int) -> None:
-    """As `fail`, and back."""
+def announce(failure: Failure) -> None:
+    """One line on standard error; with `--json` also one object on standard output."""
     from rich.text import Text
 
-    from jobs.output import answer_json, stderr
+    from jobs.output import print_json, stderr
 
     if "--json" in sys.argv:
-        answer_json({"error": message, "exit_code": exit_code})
-    stderr.print(Text.assemble(("error ", "bold red"), message), highlight=False, soft_wrap=True)
+        print_json(envelope(failure=failure))
+    code = f"[{failure.code}] " if failure.code in list(Code) else ""
+    text = Text.assemble(("error ", "bold red"), f"{code}{failure}")
+    stderr.print(text, highlight=False, soft_wrap=True)
 
 
 def stop_for(error: PipelineError) -> NoReturn:
-    """Our own errors say what to do; without its cluster this process cannot end in Ray's orderly way, which asks the head."""
+    """Exit for one of our own errors. A process that lost its Ray cluster ends at once: an orderly end would ask the head node."""
+    failure = failure_of(error)
     if not isinstance(error, ClusterLost):
-        fail(str(error), error.exit_code)
+        fail(failure)
     resume = shlex.join(["eicorpus", *sys.argv[1:]])
-    announce(
-        f"{error}; what is committed is safe; when the cluster is back, resume with: {resume}",
-        error.exit_code,
-    )
+    remedy = f"committed data is safe; when the cluster is back, resume with: {resume}"
+    announce(replace(failure, remedy=remedy))
     sys.stdout.flush()
     os._exit(error.exit_code)
 
 
-def usage_message(error: TyperException) -> str:
-    """A wrong option, argument or command in words, and the help of the command that was meant."""
+def usage_failure(error: TyperException) -> Failure:
+    """What is wrong with the options, arguments or command, the correct form, and where the help is."""
     context = getattr(error, "ctx", None)
     _translate(error)
     if context is None:
-        return f"{error.format_message()}\nsee eicorpus --help"
-    name = getattr(error, "option_name", "").removeprefix("--")
-    is_argument = any(
-        isinstance(p, TyperArgument) and p.name == name for p in context.command.params
-    )
-    lines = [
-        f"{error.format_message()}{f'; {name.upper()} is an argument' if is_argument else ''}",
-        *([] if isinstance(context.command, TyperGroup) else [f"usage: {usage(context)}"]),
-        f"see {context.command_path} --help",
-    ]
-    return "\n".join(lines)
+        message, lines = error.format_message(), ["", "see eicorpus --help"]
+    else:
+        message = _renamed(error, context) or error.format_message()
+        is_group = isinstance(context.command, TyperGroup)
+        lines = [*([""] if is_group else forms(context)), f"see {context.command_path} --help"]
+    return Failure(code="usage", message=message, exit_code=2, remedy="\n".join(lines))
 
 
-def usage(context: typer.Context) -> str:
-    """`eicorpus query SQL --corpus CORPUS`: a command with everything that it requires."""
-    words = [context.command_path]
-    for each in context.command.params:
-        name = (each.name or "").upper()
-        if isinstance(each, TyperArgument):
-            words.append(name if each.required else f"[{name}]")
-        elif each.required:
-            words.append(f"{each.opts[0]} {name}")
-    return " ".join(words)
+def _renamed(error: TyperException, context: typer.Context) -> str | None:
+    """The new spelling, if the error is about an option or a command of an earlier version."""
+    no_command = re.search(r"No such command '([^']*)'", error.message)
+    old = no_command[1] if no_command else getattr(error, "option_name", "")
+    params = context.command.params
+    has = {name for each in params for name in (*each.opts, (each.metavar or each.name).upper())}
+    new = old and new_spelling(context.command_path.partition(" ")[2], old, has)
+    if not new:
+        return None
+    return f"{old} is not valid here; use {f'the argument {new}' if new.isupper() else new}"
 
 
 def _translate(error: TyperException) -> None:
-    """typer hands pydantic's words on where a value does not fit its option."""
+    """Typer passes on the message of pydantic where a value does not fit its option: use ours."""
     from pydantic import ValidationError
 
     from schemas.invalid import problem
@@ -125,18 +127,20 @@ def _translate(error: TyperException) -> None:
         error.message = problem(error.__cause__.errors()[0])
 
 
-def out_of_memory(error: MemoryError, options: Collection[str]) -> str:
-    """What needed it, where its reader has noted that, and what needs less with these options."""
+def out_of_memory(error: MemoryError, options: Collection[str]) -> Failure:
+    """Where it happened, if the reader noted that, and how the command needs less memory."""
     notes = getattr(error, "__notes__", ())
     during = f" while {notes[0]}" if notes else ""
-    less = "fewer --workers need less" if "--workers" in options else "run it where more is free"
-    return f"out of memory{during}; {less}"
+    names = [name for name in ("--workers", "--threads") if name in options]
+    less = f"use fewer {names[0]}" if names else "run it on a machine with more memory"
+    message = f"out of memory{during}"
+    return Failure(code="out_of_memory", message=message, exit_code=1, remedy=less)
 
 
 def main() -> None:
     """Run a command; our errors become one clear line and an exit code."""
     bound_thread_pools()
-    # Kubernetes and batch systems say SIGTERM: the same orderly stop as Ctrl-C.
+    # Kubernetes and batch systems send SIGTERM: the same orderly stop as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         exit_code = app(standalone_mode=False)  # typer turns Ctrl-C into 130 by itself
@@ -147,22 +151,25 @@ def main() -> None:
     except TyperException as error:
         if not error.format_message():  # no command: typer has printed the help
             sys.exit(2)
-        fail(usage_message(error), 2)
+        fail(usage_failure(error))
     except MemoryError as error:
-        fail(out_of_memory(error, option_names(sys.argv[1:])), 1)
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        fail(out_of_memory(error, option_names(sys.argv[1:])))
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:  # the machine's refusal while writing: what is committed stays
-        fail(
-            f"{system_error_text(error)}; what is committed is safe, run the same command again when mended",
-            1,
-        )
+    except OSError as error:  # the machine refuses to write: committed data stays
+        remedy = "committed data is safe; fix the cause and run the same command again"
+        message = system_error_text(error)
+        fail(Failure(code="system", message=message, exit_code=1, remedy=remedy))
     except Exception:  # noqa: BLE001  the last door: our bug, with its address
         traceback.print_exc()
-        fail("this is a bug of eicorpus; nothing committed has changed; please report it", 3)
+        remedy = "committed data is unchanged; please report it"
+        fail(Failure(code="bug", message="this is a bug of eicorpus", exit_code=3, remedy=remedy))
     if exit_code == INTERRUPTED:
-        fail("interrupted; run the same command again to resume", INTERRUPTED)
+        remedy = "run the same command again to resume"
+        fail(
+            Failure(code="interrupted", message="interrupted", exit_code=INTERRUPTED, remedy=remedy)
+        )
     sys.exit(exit_code)
 
 

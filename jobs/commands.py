@@ -15,6 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from jobs.arguments import Command
 from jobs.local_paths import with_local_paths
 
 
@@ -24,104 +25,113 @@ class Listed:
 
     place: str  # "module:function", or "module:app" of a group of commands
     help: str  # equal to the command's own help: tests/test_docs.py compares them
+    panel: str  # of `eicorpus --help`
 
 
-def _listed(place: str, text: str) -> Listed:
-    return Listed(place=place, help=text)
-
-
+# Panel of `eicorpus --help`: name -> (place, help).
+_PANELS = {
+    "Ingest": {
+        "demo": (
+            "jobs.demo.command:command",
+            "Build a corpus, a manifest and a small policy from seven generated sources.",
+        ),
+        "list": (
+            "jobs.listing:app",
+            "List sources, measures, encoders, models, recipes, policies or manifests.",
+        ),
+        "doctor": (
+            "jobs.doctor:command",
+            "Check raw data before ingest: facts, value ranges, acceptance tests, contact sheet.",
+        ),
+        "ingest": (
+            "jobs.ingest:command",
+            "Convert raw data and add it to a corpus. Run it again to resume.",
+        ),
+        "verify": (
+            "jobs.verify:command",
+            "Check every file of a corpus against its latest snapshot.",
+        ),
+        "peer": (
+            "jobs.peer:command",
+            "Install LeRobot 0.3.3, the reference reader of `verify --peer` (1.4 GB).",
+        ),
+    },
+    "Curate": {
+        "query": ("jobs.query:query", "Run a read-only SQL query on the catalog."),
+        "measure": (
+            "jobs.measure:command",
+            "Compute missing or outdated measurements. Run it again to resume.",
+        ),
+        "models": ("jobs.models:app", "Download models that measurements need."),
+        "caption": (
+            "jobs.caption:command",
+            "Write captions for segments that have none. Run it again to resume.",
+        ),
+        "tier": (
+            "jobs.tier:command",
+            "Assign a tier to every segment: high, low, actionless or excluded. Uses stored measurements; run `measure` first.",
+        ),
+        "explain": (
+            "jobs.explain:command",
+            "Explain the tier of each segment of an episode, or why the episode was not committed.",
+        ),
+        "dedup": (
+            "jobs.dedup:command",
+            "Find duplicate recordings across sources and choose which to keep. Deletes nothing.",
+        ),
+        "report": (
+            "jobs.report:command",
+            "Write an HTML report: funnel, hours, histograms, best and worst segments, quarantine.",
+        ),
+        "manifest": (
+            "jobs.manifest:app",
+            "Build, show, compare and verify manifests, the input of training.",
+        ),
+    },
+    "Train": {
+        "latents": ("jobs.latents:app", "Encode images or instructions for training."),
+        "train": (
+            "jobs.train:command",
+            "Train a policy on a manifest. Run it again to resume. For several processes use torchrun or --ray.",
+        ),
+        "eval": (
+            "jobs.eval:command",
+            "Evaluate a run offline on held-out segments against simple baselines.",
+        ),
+        "serve-policy": (
+            "jobs.serve_policy:command",
+            "Serve a policy over a WebSocket to openpi and starVLA clients. Ctrl-C stops it.",
+        ),
+    },
+    "Maintain": {
+        "digest": (
+            "jobs.verify:digest_command",
+            "Print the content digest, computed from the files. Equal content has an equal digest.",
+        ),
+        "stale": (
+            "jobs.stale:command",
+            "Count episodes and latents written by another recipe or adapter version. Ingest into a new corpus to renew them.",
+        ),
+        "snapshot": ("jobs.snapshot:app", "List and compare snapshots of the catalog."),
+        "compact": (
+            "jobs.compact:command",
+            "Merge small catalog files so that queries open fewer. Rows stay the same; `gc` deletes the old files.",
+        ),
+        "gc": (
+            "jobs.gc:command",
+            "Delete old snapshots, unreferenced catalog files and abandoned staging. Keeps every episode.",
+        ),
+        "forget": (
+            "jobs.forget:command",
+            "Erase episodes from datasets, latents, tables and snapshots. Only `ingest --restore` from raw data can bring them back.",
+        ),
+        "export": ("jobs.export:app", "Export the catalog to other table formats."),
+    },
+}
 COMMANDS: dict[str, Listed] = {
-    "ingest": _listed(
-        "jobs.ingest:command",
-        "Bring raw data into a corpus. Run it again after any stop: it resumes.",
-    ),
-    "doctor": _listed(
-        "jobs.doctor:command",
-        "Look before you ingest: facts and probe verdicts, ranges, acceptance tests, hands drawn into the pictures.",
-    ),
-    "query": _listed("jobs.query:query", "Ask the catalog in SQL. It only reads."),
-    "measure": _listed(
-        "jobs.measure:command",
-        "Measure what is missing or was measured by an older version. Stop it at any time; run it again to go on.",
-    ),
-    "models": _listed("jobs.models:app", "Model files: list them, get one."),
-    "caption": _listed(
-        "jobs.caption:command",
-        "Caption what lacks a caption. Stop it at any time; run it again to go on.",
-    ),
-    "tier": _listed(
-        "jobs.tier:command",
-        "Give every segment its tier: high, low, actionless or excluded, with reasons. Numbers are only read, never made.",
-    ),
-    "explain": _listed(
-        "jobs.explain:command",
-        "Why each segment of an episode has its tier, or why the episode was never committed.",
-    ),
-    "dedup": _listed(
-        "jobs.dedup:command",
-        "Find copies of one recording across sources and releases, and say which to keep. Nothing is deleted.",
-    ),
-    "latents": _listed(
-        "jobs.latents:command",
-        "Encode what has no latents of this encoder yet. Stop it at any time; run it again to go on.",
-    ),
-    "manifest": _listed(
-        "jobs.manifest:app", "What a training run sees: build, show, diff, verify."
-    ),
-    "train": _listed(
-        "jobs.train:command",
-        "Train, or go on training: run the same command again after whatever stopped it. Several processes: torchrun, or --ray.",
-    ),
-    "eval": _listed(
-        "jobs.eval:command",
-        "Ask a trained network for actions and pictures of segments that it never saw, and compare with doing nothing.",
-    ),
-    "serve-policy": _listed(
-        "jobs.serve_policy:command",
-        "Answer observations with chunks of absolute targets, until Ctrl-C. Clients of openpi and starVLA can talk to it.",
-    ),
-    "report": _listed(
-        "jobs.report:command",
-        "Funnel, hours, histograms with thresholds, best and worst segments, captions, what was set aside: one HTML file.",
-    ),
-    "stale": _listed(
-        "jobs.stale:command",
-        "Count episodes written under another recipe or adapter version. They stay as they are; a new corpus renews them.",
-    ),
-    "snapshot": _listed("jobs.snapshot:app", "The history of a catalog: list, diff."),
-    "compact": _listed(
-        "jobs.compact:command",
-        "Merge small parts of the catalog, so that queries open fewer files. Not a row changes; `gc` removes the old parts.",
-    ),
-    "gc": _listed(
-        "jobs.gc:command",
-        "Remove old snapshots, parts that nobody names and staging that nobody came back for. Episodes are never touched.",
-    ),
-    "forget": _listed(
-        "jobs.forget:command",
-        "Erase episodes from datasets, latents, every table and every snapshot. The raw data is not touched; there is no way back but `ingest --restore` from it.",
-    ),
-    "export": _listed("jobs.export:app", "A corpus in the forms of others: iceberg."),
-    "verify": _listed(
-        "jobs.verify:command",
-        "Compare everything in a corpus with its latest snapshot. Exit 1 when anything does not hold.",
-    ),
-    "digest": _listed(
-        "jobs.verify:digest_command",
-        "Print the content digest, recomputed from the files: equal content, equal digest, whatever made it.",
-    ),
-    "demo": _listed(
-        "jobs.demo.command:command",
-        "Turn seven generated raw sources into a corpus, a manifest and a small trained policy.",
-    ),
-    "peer": _listed(
-        "jobs.peer:command",
-        "Build the environment in which LeRobot 0.3.3 reads a corpus (1.4 GB, about a minute).",
-    ),
-    "sources": _listed(
-        "jobs.sources:command",
-        "Every source that can be ingested, its container, and where its page is.",
-    ),
+    name: Listed(place=place, help=text, panel=panel)
+    for panel, commands in _PANELS.items()
+    for name, (place, text) in commands.items()
 }
 
 
@@ -134,9 +144,10 @@ def loaded(name: str) -> Any:
     if isinstance(target, typer.Typer):
         for info in target.registered_commands:
             info.callback = info.callback and with_local_paths(info.callback)
+            info.cls = Command
         outer.add_typer(target, name=name)
     else:
-        outer.command(name)(with_local_paths(target))
+        outer.command(name, cls=Command)(with_local_paths(target))
         outer.callback()(_group)  # of one command alone typer makes no group
     group = typer.main.get_command(outer)
     assert isinstance(group, TyperGroup)
@@ -167,7 +178,9 @@ class LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """What a list of commands needs: the name and one line."""
         listed = COMMANDS.get(cmd_name)
-        return listed and TyperCommand(name=cmd_name, help=listed.help, callback=None)
+        return listed and TyperCommand(
+            name=cmd_name, help=listed.help, rich_help_panel=listed.panel, callback=None
+        )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """What runs: the command itself."""

@@ -1,29 +1,21 @@
-"""`eicorpus compact CORPUS`: fewer, larger catalog parts under a new snapshot."""
+"""`eicorpus compact CORPUS`: fewer, larger catalog files in a new snapshot."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.writing import writing
 from ingest.maintenance.compact import compact, count_parts, plan_merges
 from ingest.storage.local import LocalStorage
+from jobs.options import AsJson, CorpusArgument, DryRun
 from jobs.output import answer_json, progress_of, stdout, table
 from jobs.run_context import new_run_id
 
 
-def command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
-    what_if: Annotated[bool, typer.Option("--what-if", help="Count only.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-) -> None:
-    """Merge small parts of the catalog, so that queries open fewer files. Not a row changes; `gc` removes the old parts."""
+def command(corpus: CorpusArgument, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Merge small catalog files so that queries open fewer. Rows stay the same; `gc` deletes the old files."""
     opened = open_corpus(corpus)
-    if what_if:
+    if dry_run:
         before = after = snapshot.load(opened.root)
         merges = plan_merges(opened.root, before)
     else:
@@ -39,5 +31,5 @@ def command(
         return
     columns = ["table", "rows", "parts", "parts_after"]
     stdout.print(table("", columns, [[row[column] for column in columns] for row in rows]))
-    said = f"snapshot {after.number}" if after != before else "nothing was touched"
-    stdout.print(said if merges else "there is nothing to merge")
+    said = f"snapshot {after.number}" if after != before else "dry run: nothing was changed"
+    stdout.print(said if merges else "nothing to merge")

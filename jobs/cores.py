@@ -32,7 +32,7 @@ def bound_thread_pools() -> None:
 
 
 def compute_threads() -> int:
-    """For torch: as the environment says, or what the machine leaves now."""
+    """Threads of torch: from the environment, or the cores that are idle now."""
     given = os.environ.get(VARIABLE, "").partition(",")[0]
     if given.isdigit() and int(given) > 0:
         return int(given)

@@ -1,4 +1,4 @@
-"""`eicorpus dedup CORPUS`: copies of one recording, which of them to keep; with --against, what of evaluation leaks into training."""
+"""`eicorpus dedup CORPUS`: duplicate recordings and which to keep; with --against, leakage of evaluation data into training."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from ingest.curation.duplicates.find import Copies, Side, find_copies, find_leak
 from ingest.curation.duplicates.leakage import REMEDIES
 from ingest.curation.duplicates.signatures import KINDS, Signatures, read_signatures
 from ingest.storage.local import LocalStorage
+from jobs.options import AsJson, CorpusArgument, DryRun
 from jobs.output import answer_json, duration, exit_1, progress_of, stdout, table
 from jobs.run_context import new_run_id
 from schemas import manifest
@@ -42,36 +43,38 @@ MEASURES = " ".join(f"--only {m.name}" for m in KINDS.values())
 
 
 def command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
+    corpus: CorpusArgument,
     against: Annotated[
         str | None,
         typer.Option(
-            help="val, test, a manifest, or MANIFEST:val, MANIFEST:test: list what has a copy in it. Exit 1 if any."
+            help="List training episodes with a duplicate in `val`, `test`, MANIFEST, MANIFEST:val or MANIFEST:test. Exit 1 if any."
         ),
     ] = None,
-    what_if: Annotated[
-        bool, typer.Option("--what-if", help="Show what would be said; touch nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Find copies of one recording across sources and releases, and say which to keep. Nothing is deleted."""
+    """Find duplicate recordings across sources and choose which to keep. Deletes nothing."""
     opened = open_corpus(corpus)
     started = time.monotonic()
     with progress_of("dedup"):
         if against is not None:
             answer = _leaks(opened, against)
-        elif what_if:
+        elif dry_run:
             answer = _copies(opened)
         else:
             disk = LocalStorage(opened.root)
             with writing(opened, disk):
                 answer = _copies(opened, disk)
     answer["elapsed_s"] = round(time.monotonic() - started, 3)
-    _tell(answer, opened.root, as_json=as_json)
+    failure = ""
     if against is not None and (answer["leaks"] or answer["unmeasured"]):
-        exit_1(
-            f"{answer['leaks']:,} episodes have a copy in {against}, {answer['unmeasured']:,} are not measured"
-        )
+        failure = f"{answer['leaks']:,} episodes have a duplicate in {against}, {answer['unmeasured']:,} are not measured"
+    if as_json:
+        answer_json(answer, failure)
+    else:
+        _tell(answer, opened.root)
+    if failure:
+        exit_1(failure)
 
 
 def _copies(corpus: Corpus, disk: LocalStorage | None = None) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def _signatures(corpus: Corpus, current: Snapshot) -> Signatures:
     found = read_signatures(corpus.root, current)
     if len(found) and not found.is_measured.any():
         raise ConfigError(
-            f"no episode has signatures yet; run {next_command(f'measure {MEASURES}', corpus.root)}",
+            f"no episode has signatures yet: run {next_command(f'measure {MEASURES}', corpus.root)}",
             where=str(corpus.root),
         )
     return found
@@ -155,7 +158,7 @@ def _leaks(corpus: Corpus, against: str) -> dict[str, Any]:
     ]
     if not is_reference.any():
         raise ConfigError(
-            f"no episode of {against} is in this corpus ({absent} are absent): there is nothing to compare with"
+            f"no episode of {against} is in this corpus ({absent} are missing): nothing to compare with"
         )
     return {
         **_counted(found, is_reference | is_checked),
@@ -174,7 +177,7 @@ def _sides(corpus: Corpus, found: Signatures, splits: Any, against: str) -> tupl
     """Which episodes are the reference, which are checked, and how many of a manifest are not in this corpus."""
     if against in SPLITS:
         if against == "train":
-            raise ConfigError("train is what is checked; name val, test or a manifest")
+            raise ConfigError("expected val, test or a manifest; train is what is checked")
         return (
             pc.equal(splits, against).to_numpy(zero_copy_only=False).astype(bool),
             pc.equal(splits, "train").to_numpy(zero_copy_only=False).astype(bool),
@@ -203,12 +206,9 @@ def _in_corpus(found: Signatures, rows: pa.Table) -> tuple[Side, int]:
     return is_named, len(uids) - int(is_named.sum())
 
 
-def _tell(answer: dict[str, Any], root: Path, *, as_json: bool) -> None:
-    if as_json:
-        answer_json(answer)
-        return
+def _tell(answer: dict[str, Any], root: Path) -> None:
     if not answer["episodes"]:
-        told = f"nothing to compare: no episode is committed in snapshot {answer['snapshot']}"
+        told = f"nothing to compare: snapshot {answer['snapshot']} has no episode"
         stdout.print(told, highlight=False)
         return
     lists = {name: value for name, value in answer.items() if isinstance(value, list)}
@@ -217,7 +217,7 @@ def _tell(answer: dict[str, Any], root: Path, *, as_json: bool) -> None:
         for name, value in answer.items()
         if name not in lists
     ]
-    stdout.print(table("dedup", ["what", "value"], plain))
+    stdout.print(table("dedup", ["item", "value"], plain))
     for name, rows in lists.items():
         if rows:
             columns = list(rows[0])
@@ -225,10 +225,12 @@ def _tell(answer: dict[str, Any], root: Path, *, as_json: bool) -> None:
             stdout.print(table(name, columns, cells))
     if answer.get("leaks"):
         build = next_command("manifest build NAME", root)
-        stdout.print(f"after {next_command('dedup', root)}, of {build}:\n{REMEDIES}", markup=False)
+        stdout.print(
+            f"run {next_command('dedup', root)}, then {build} with:\n{REMEDIES}", markup=False
+        )
     if answer["unmeasured"]:
         stdout.print(
-            f"{answer['unmeasured']} episodes were compared by bytes only or not at all; "
+            f"{answer['unmeasured']} episodes have no signatures and were compared by bytes at most; "
             f"run {next_command(f'measure {MEASURES}', root)}",
             markup=False,
         )

@@ -1,4 +1,4 @@
-"""Whether what a plan writes has room: a run that stops for want of it has cost hours, and filled a disk that others write to."""
+"""Refuse a plan that the disk has no space for: a run that fills a disk wastes hours and blocks other writers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from schemas.errors import ConfigError
 
 
 def free_bytes(corpus: Path) -> int:
-    """What may still be written to the file system of a corpus."""
+    """Free space of the file system of a corpus."""
     return shutil.disk_usage(corpus).free
 
 
 def refuse_without_room(corpus: Path, num_bytes: int, ways: str) -> None:
     """
     Args:
-        num_bytes: that a plan writes. ways: options with which it would write less.
+        num_bytes: what the plan writes. ways: options that reduce it.
 
     Raises:
         ConfigError: more than is free.
@@ -25,7 +25,7 @@ def refuse_without_room(corpus: Path, num_bytes: int, ways: str) -> None:
     free = free_bytes(corpus)
     if num_bytes > free:
         found = (
-            f"the plan writes {size_text(num_bytes)}, its file system has {size_text(free)} free"
+            f"the plan writes {size_text(num_bytes)}, the file system has {size_text(free)} free"
         )
         lacking = size_text(num_bytes - free)
-        raise ConfigError(f"{found}: make room for {lacking} more, or {ways}", where=str(corpus))
+        raise ConfigError(f"{found}: free another {lacking}, or {ways}", where=str(corpus))

@@ -1,4 +1,4 @@
-"""`eicorpus latents CORPUS --encoder NAME`: the encoder is opened, the plan told, and the work done here or on Ray."""
+"""`eicorpus latents images`: opens the encoder, prints the plan, and encodes on this machine or on Ray."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ingest.latents.backends import EncodeBackend, LocalBackend, RayBackend
 from ingest.latents.cost_estimate import bytes_of, estimate_cost
 from ingest.latents.encode_file import PIECE_PICTURES, LatentMaker
 from ingest.latents.plan import todo_of
-from ingest.latents.run import LatentTally, encode_corpus
+from ingest.latents.run import encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder, num_gpus
 from ingest.storage.local import LocalStorage
 from jobs.cores import usable_cores
@@ -32,8 +32,8 @@ from jobs.run_context import new_run_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PicturesRequest:
-    """What the options say. `workers` None: what suits the device."""
+class ImagesRequest:
+    """The options. `workers` None: depends on the device."""
 
     choice: EncoderChoice
     cameras: tuple[str, ...]
@@ -43,10 +43,10 @@ class PicturesRequest:
     address: str | None
 
 
-def encode(corpus: Corpus, request: PicturesRequest, *, dry_run: bool, as_json: bool) -> None:
-    """Tell the plan, then do it."""
+def encode(corpus: Corpus, request: ImagesRequest, *, dry_run: bool, as_json: bool) -> None:
+    """Print the plan, then encode."""
     choice = request.choice
-    # on Ray the GPUs are the actors': what this process needs of the encoder is its id and a probe
+    # on Ray the GPUs belong to the actors: this process needs the encoder for its id and a probe
     held = ImageEncoder.open(replace(choice, device="cpu") if request.is_on_ray else choice)
     workers = _workers(request, held)
     if dry_run:
@@ -62,14 +62,10 @@ def encode(corpus: Corpus, request: PicturesRequest, *, dry_run: bool, as_json: 
         place = _on(actors)
     else:
         making, place = _local(held, workers), _here(held, workers)
-    tally = _run(corpus, held, making, request, place, as_json=as_json)
-    if tally.failed:
-        exit_1(
-            f"{tally.failed:,} of {tally.discovered:,} videos failed; run the command again to try them again"
-        )
+    _run(corpus, held, making, request, place, as_json=as_json)
 
 
-def _workers(request: PicturesRequest, held: ImageEncoder) -> int:
+def _workers(request: ImagesRequest, held: ImageEncoder) -> int:
     """Decode processes. One keeps an encoder on a CPU busy, and more would take its cores."""
     if request.workers is not None:
         return request.workers
@@ -81,7 +77,7 @@ def _local(encoder: ImageEncoder, workers: int) -> LocalBackend:
     return LocalBackend(LatentMaker(encoder=encoder, monotonic_s=time.monotonic), executor)
 
 
-def _actors(request: PicturesRequest, workers: int) -> RayActors:
+def _actors(request: ImagesRequest, workers: int) -> RayActors:
     if request.address is None:
         require_token()
     actors = RayActors(
@@ -112,7 +108,7 @@ def _on_some_cluster() -> Place:
 
 
 def _plan(
-    corpus: Corpus, current: Snapshot, held: ImageEncoder, request: PicturesRequest, place: Place
+    corpus: Corpus, current: Snapshot, held: ImageEncoder, request: ImagesRequest, place: Place
 ) -> Plan:
     todo = todo_of(corpus, current, held.id, cameras=request.cameras, where=request.where)
     found = estimate_cost(todo, held, time.monotonic) if len(todo) else None
@@ -123,11 +119,11 @@ def _run(
     corpus: Corpus,
     held: ImageEncoder,
     making: EncodeBackend,
-    request: PicturesRequest,
+    request: ImagesRequest,
     place: Place,
     *,
     as_json: bool,
-) -> LatentTally:
+) -> None:
     disk = LocalStorage(corpus.root)
     with writing(corpus, disk):
         current = snapshot.load(corpus.root)
@@ -148,11 +144,15 @@ def _run(
                 progress=live.update,
             )
         elapsed_s = time.monotonic() - began_s
-    show_report(plan, tally, current.number, elapsed_s, as_json=as_json)
-    return tally
+    failure = ""
+    if tally.failed:
+        failure = f"{tally.failed:,} of {tally.discovered:,} videos failed; run the command again to retry them"
+    show_report(plan, tally, current.number, elapsed_s, failure, as_json=as_json)
+    if failure:
+        exit_1(failure)
 
 
 def _ways(plan: Plan) -> str:
     """To write less."""
     eight = size_text(bytes_of(plan.encoder.choice, plan.num_pictures, "int8"))
-    return f"encode less with --camera NAME, --where SQL or a larger --stride; --dtype int8 would take {eight}"
+    return f"encode less with --camera NAME, --where SQL or a larger --stride; --dtype int8 needs {eight}"

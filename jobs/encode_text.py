@@ -1,4 +1,4 @@
-"""`eicorpus latents CORPUS --vlm FOLDER`: what a frozen vision-language model makes of the instructions, for training with `text.kind: cached`."""
+"""`eicorpus latents text CORPUS --vlm FOLDER`: features of instructions from a frozen vision-language model, for `text.kind: cached`."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from schemas.invalid import problem
 from schemas.text_features import PREFIX, FeatureSettings
 from schemas.vlm_folder import model_sha256, model_type
 
-WAYS = "encode less with --where SQL or a larger --vlm-pictures"
+WAYS = "encode less with --where SQL or a larger --vlm-frame-every-s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VlmRequest:
-    """What the options say. `layer` -1: the last. `pictures`: "none", or seconds from one to the next."""
+    """The options. `layer` -1: the last. `frame_every_s` None: text only."""
 
     folder: Path
     layer: int
-    pictures: str
+    frame_every_s: float | None
     prompt: str
-    cameras: tuple[str, ...]
+    camera: str
     where: str
     device: str
     batch: int
 
 
 def encode(corpus: Corpus, request: VlmRequest, *, dry_run: bool, as_json: bool) -> None:
-    """Tell the plan, then do it."""
+    """Print the plan, then encode."""
     settings = _settings(request, num_layers=None)
     device = _device(request.device)
     vlm = LocalVlm.load(request.folder, device)
@@ -53,7 +53,7 @@ def encode(corpus: Corpus, request: VlmRequest, *, dry_run: bool, as_json: bool)
         model=f"{PREFIX}{model_type(request.folder)}",
         model_sha256=model_sha256(request.folder),
         settings=settings,
-        batch=request.batch or 8,
+        batch=request.batch,
     )
     if dry_run:
         current = snapshot.load(corpus.root)
@@ -70,40 +70,33 @@ def encode(corpus: Corpus, request: VlmRequest, *, dry_run: bool, as_json: bool)
             tell_plan(told, as_json=False)
         refuse_without_room(corpus.root, told["num_bytes_at_most"], WAYS)
         tally, current = _run(corpus, current, plan, encoder, disk)
-    report(tally, encoder, current.number, time.monotonic() - started_s, told, as_json=as_json)
+    failure = ""
     if tally.failed:
-        exit_1(
-            f"{tally.failed:,} of {tally.discovered:,} episodes failed; run the command again to try them again"
-        )
+        failure = f"{tally.failed:,} of {tally.discovered:,} episodes failed; run the command again to retry them"
+    elapsed_s = time.monotonic() - started_s
+    report(tally, encoder, current.number, elapsed_s, told, failure, as_json=as_json)
+    if failure:
+        exit_1(failure)
 
 
 def _settings(request: VlmRequest, num_layers: int | None) -> FeatureSettings:
-    """Checked before the model is loaded, as far as that goes; the last layer is named by its number."""
-    layer, every_s, camera = request.layer, None, "*"
+    """Checked as far as possible before the model is loaded. The last layer is stored by its number."""
+    layer = request.layer
     if num_layers is not None:
         if not -num_layers - 1 <= layer <= num_layers:
-            found = f"layer {layer}; the model has 0 to {num_layers}, -1 the last"
-            raise ConfigError(found, where="--vlm-layer")
+            message = f"{layer}; expected 0 to {num_layers}, or -1 for the last layer"
+            raise ConfigError(message, where="--vlm-layer")
         layer = layer % (num_layers + 1)
-    if request.pictures != "none":
-        try:
-            every_s = float(request.pictures)
-        except ValueError as error:
-            found = f"{request.pictures!r}; expected seconds, or none"
-            raise ConfigError(found, where="--vlm-pictures") from error
-        camera = (*request.cameras, "*")[0]
-    if len(request.cameras) > 1:
-        raise ConfigError("the model is shown one camera; name one, or a glob", where="--camera")
     try:
         return FeatureSettings(
             prompt=request.prompt,
             layer=max(layer, 0),
-            picture_every_s=every_s,
-            camera=camera,
+            picture_every_s=request.frame_every_s,
+            camera="*" if request.frame_every_s is None else request.camera,
         )
     except ValidationError as error:
         first = error.errors()[0]
-        where = f"--vlm-{'pictures' if 'picture_every_s' in first['loc'] else 'prompt'}"
+        where = f"--vlm-{'frame-every-s' if 'picture_every_s' in first['loc'] else 'prompt'}"
         raise ConfigError(problem(first), where=where) from error
 
 
@@ -118,7 +111,7 @@ def _run(
 ) -> tuple[TextTally, Snapshot]:
     tally = TextTally(discovered=len(plan.lacking) + plan.up_to_date, up_to_date=plan.up_to_date)
     works = texts_of_episodes(corpus, current, encoder.settings, plan.lacking)
-    with progress_of("latents --vlm", len(plan.lacking)) as advance:
+    with progress_of("latents text", len(plan.lacking)) as advance:
         current = encode_texts(
             corpus,
             current,

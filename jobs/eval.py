@@ -1,4 +1,4 @@
-"""`eicorpus eval`: how good a trained network is on held-out segments, beside doing nothing. The page: docs/how-to/evaluate.md."""
+"""`eicorpus eval RUN`: errors of a policy on held-out segments, and of simple baselines. The page: docs/how-to/evaluate.md."""
 
 from __future__ import annotations
 
@@ -44,43 +44,50 @@ if TYPE_CHECKING:
 def command(
     run: RunFolder,
     manifest: Annotated[
-        Path | None, typer.Option(help="CORPUS/manifests/NAME. Default: the run's own.")
+        Path | None,
+        typer.Option(
+            metavar="MANIFEST", help="Manifest folder. Default: the one the run was trained on."
+        ),
     ] = None,
     allow_other_manifest: Annotated[
         bool,
-        typer.Option("--allow-other-manifest", help="It may be another than was trained from."),
+        typer.Option(
+            "--allow-other-manifest", help="Allow a manifest other than the training one."
+        ),
     ] = False,
     checkpoint: CheckpointStep = None,
-    split: Annotated[Literal["val", "test", "train"], typer.Option(help="Which segments.")] = "val",
+    split: Annotated[
+        Literal["val", "test", "train"], typer.Option(help="Split to evaluate on.")
+    ] = "val",
     ema: UsesAverages = False,
     max_samples: Annotated[
-        int, typer.Option(min=0, help="Of each task, evenly spread over the split; 0: all.")
+        int, typer.Option(min=0, help="Samples per task, spread over the split. 0 uses all.")
     ] = 2000,
-    batch: Annotated[int, typer.Option(min=1, help="Samples at once.")] = 64,
-    steps: SamplingSteps = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples per batch.")] = 64,
+    sampling_steps: SamplingSteps = None,
     precision: ComputePrecision = "auto",
-    seed: Annotated[int, typer.Option(help="Of the noise and of the intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of sampling noise and bootstrap.")] = 0,
     device: Device = "auto",
     cache: ActionsCache = None,
     verify_latents: VerifiesLatents = False,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a page with drawings.")
+        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with figures.")
     ] = None,
     must_beat: Annotated[
         list[str] | None,
-        typer.Option(metavar="BASELINE", help="Exit 1 where it is not beaten; repeatable."),
+        typer.Option(metavar="BASELINE", help="Exit 1 if this baseline is not beaten; repeatable."),
     ] = None,
     clearly: Annotated[
         bool,
-        typer.Option("--clearly", help="Beaten is only what is better with its whole interval."),
+        typer.Option("--clearly", help="Require the 95 % interval to exclude zero."),
     ] = False,
     details: Annotated[
         bool,
-        typer.Option("--details", help="Also by body and tier, and every comparison's interval."),
+        typer.Option("--details", help="Also show results by embodiment and tier."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a trained network for actions and pictures of segments that it never saw, and compare with doing nothing."""
+    """Evaluate a run offline on held-out segments against simple baselines."""
     check_installed()
     from training.evaluation.evaluate_checkpoint import (
         EvaluationRequest,  # torch: the base works without it
@@ -92,7 +99,7 @@ def command(
         use_averages=ema,
         max_samples=max_samples or None,
         batch_size=batch,
-        num_steps=steps,
+        num_steps=sampling_steps,
         precision=None if precision == "auto" else precision,
         seed=seed,
         may_be_other_manifest=allow_other_manifest,
@@ -104,11 +111,13 @@ def command(
         from jobs.eval_page import write_page
 
         write_page(html, about, made)
+    failure = not_beaten(must_beat or [], made.comparisons, clearly=clearly)
     if as_json:
-        answer_json(about | _content(made))
+        answer_json(about | _content(made), failure)
     else:
         _show(about, made, must_beat or [], clearly=clearly, has_details=details)
-    demand(must_beat or [], made.comparisons, clearly=clearly)
+    if failure:
+        exit_1(failure)
 
 
 def _check_known(baselines: Sequence[str]) -> None:
@@ -116,7 +125,7 @@ def _check_known(baselines: Sequence[str]) -> None:
 
     if odd := sorted(set(baselines) - set(BASELINES)):
         known = ", ".join(BASELINES)
-        raise ConfigError(f"no baseline {odd[0]!r}; there are {known}", where="--must-beat")
+        raise ConfigError(f"no baseline {odd[0]!r}; expected one of {known}", where="--must-beat")
 
 
 def _evaluated(
@@ -128,7 +137,7 @@ def _evaluated(
     device: str,
     cache: Path | None,
 ) -> tuple[dict[str, Any], Evaluated]:
-    """What was asked of whom, for people and programs; and what came out."""
+    """A description of the evaluation, and its results."""
     from schemas import manifest as manifests
     from training.evaluation.evaluate_checkpoint import held_out
     from training.run.checkpoint import checkpoint_of
@@ -170,18 +179,14 @@ def _content(made: Evaluated) -> dict[str, Any]:
     }
 
 
-def demand(names: Sequence[str], found: Mapping[str, Comparison], *, clearly: bool) -> None:
-    """
-    Raises:
-        typer.Exit: 1, one of them is not beaten: by the mean, or clearly where that is asked for.
-    """
+def not_beaten(names: Sequence[str], found: Mapping[str, Comparison], *, clearly: bool) -> str:
+    """The baselines of `names` that are not beaten, by the mean or (`clearly`) by the whole interval; or nothing."""
     lost = [
         f"{name} ({found[name].answer})"
         for name in names
         if not is_beaten(found[name], clearly=clearly)
     ]
-    if lost:
-        exit_1(f"not beaten: {', '.join(lost)}")
+    return f"baselines not beaten: {', '.join(lost)}" if lost else ""
 
 
 def _manifest_of(run: Path) -> Path:
@@ -189,11 +194,11 @@ def _manifest_of(run: Path) -> Path:
 
     begun = load_run(run)
     if begun is None:
-        raise ConfigError("no run.json: not a run of `eicorpus train`", where=str(run))
+        raise ConfigError("no run.json: not a run directory of `eicorpus train`", where=str(run))
     folder = Path(begun[0].manifest)
     if not folder.is_dir():
-        found = f"the run was trained from {folder}, which is not there"
-        raise ConfigError(f"{found}; say --manifest CORPUS/manifests/NAME", where=str(run))
+        found = f"the run was trained on {folder}, which does not exist"
+        raise ConfigError(f"{found}; add --manifest CORPUS/manifests/NAME", where=str(run))
     return folder
 
 
@@ -214,11 +219,11 @@ def _show(
     whole = [line for line in made.lines if is_whole(line)]
     stdout.print(_errors("\nerrors", whole))
     if not has_details:
-        said = "\n--details: by body and tier, and the interval of every comparison"
+        said = "\nuse --details for results by embodiment and tier, and all intervals"
         stdout.print(said, markup=False, highlight=False)
         return
     parts = [line for line in made.lines if not is_whole(line)]
-    stdout.print(_errors("\nerrors by body and tier", parts))
+    stdout.print(_errors("\nerrors by embodiment and tier", parts))
     stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(made.comparisons)))
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation says, in the words that the terminal and the page share."""
+"""Texts of an evaluation that the terminal and the HTML page share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from training.evaluation.summary import Comparison, Estimate, Line
 
-COMPARED = ("baseline", "better by", "95 %", "episodes", "the network is")
+COMPARED = ("baseline", "improvement", "95 %", "episodes", "result")
 
 
 ALL = "all"  # the embodiment and tier of a line over everything
@@ -31,7 +31,7 @@ def headline(about: Mapping[str, Any], found: Mapping[str, Comparison]) -> str:
     clear = [name for name in better if compared[name].is_clear]
     lost = sorted(compared.keys() - set(better))
     said = f"step {about['step']} of {about['run']}, {about['split']} of {about['manifest']}, {about['precision']}: "
-    said += f"better than {len(better)} of {len(compared)} baselines, clearly than {len(clear)}"
+    said += f"better than {len(better)} of {len(compared)} baselines, {len(clear)} of them with an interval above zero"
     return said + (f"; not better than {', '.join(lost)}" if lost else "")
 
 

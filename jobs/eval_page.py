@@ -15,14 +15,14 @@ from training.evaluation.figures import error_over_horizon, latents_as_colours
 from training.evaluation.summary import Line
 
 ABOUT_SKILL = (
-    "Better by: 1 - error / error of the baseline. "
-    "Intervals come from drawing whole episodes again, the same for both: they are of the paired difference."
+    "Improvement: 1 - error / error of the baseline. "
+    "Intervals are a paired bootstrap over episodes."
 )
 ABOUT_METRICS = (
-    "Every metric is an error. Beside it the error of each baseline and by how much the network is better, in brackets where the 95 % interval holds 0 or there are too few episodes for one. "
+    "Every metric is an error; lower is better. Each baseline shows its error and the improvement over it, in brackets if the 95 % interval includes 0 or there are too few episodes. "
     "Motions are put one after the other, seen from the hand of now. Position: mean over three axes, m. Rotation: the angle of the turn between both, rad; of a parallel "
     "gripper the smaller of it and the one after half a turn about the approach. Latents: length of the difference of a token, and 1 - cosine similarity. "
-    "Inverse dynamics is scored up to the future picture. What an action is worth to a forecast is forward dynamics beside without_action."
+    "Inverse dynamics is scored up to the future image. Comparing forward dynamics with without_action shows what the action adds to a forecast."
 )
 ABOUT_COLOURS = (
     "Patches of the first camera. The three directions in which the true tokens differ most are red, green and blue: "
@@ -73,7 +73,7 @@ def _drawings(made: Evaluated) -> list[Markup]:
         if drawn is not None:
             out.append(section(f"horizon-{task}", title, _png(drawn, title)))
     if made.shown is not None:
-        title = "Future pictures, as their latents"
+        title = "Future images, shown as latents"
         drawn = latents_as_colours(made.shown)
         note = tag("p", ABOUT_COLOURS, class_="note")
         out.append(section("latents", title, _png(drawn, title), note))

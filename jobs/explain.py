@@ -1,4 +1,4 @@
-"""`eicorpus explain CORPUS EPISODE`: why each segment of an episode has its tier, or why there is no such episode."""
+"""`eicorpus explain CORPUS EPISODE`: why each segment has its tier, or why the episode was not committed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,18 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.curation.tiers.explain import Explained, explain, policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, load_policy
-from jobs.options import EPISODE_HELP
+from jobs.options import EPISODE_HELP, AsJson, CorpusArgument, PolicyName
 from jobs.output import answer_json, stdout, table
-from jobs.tier import POLICY_HELP
 from schemas.remedies import remedy_of
 
 
 def command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus; it is only read.")],
-    episode: Annotated[str, typer.Argument(help=EPISODE_HELP)],
-    policy: Annotated[
-        str | None, typer.Option("--policy", help=f"{POLICY_HELP} Default: that of the latest run.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    corpus: CorpusArgument,
+    episode: Annotated[str, typer.Argument(metavar="EPISODE", help=EPISODE_HELP)],
+    policy: PolicyName = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Why each segment of an episode has its tier, or why the episode was never committed."""
+    """Explain the tier of each segment of an episode, or why the episode was not committed."""
     root = open_corpus(corpus).root
     current = snapshot.load(root)
     chosen = load_policy(policy)[0] if policy else policy_in_force(root, current, BUILT_IN)
@@ -64,28 +61,28 @@ def _show(found: Explained, root: Path) -> None:
         ]
         for s in found.segments
     ]
-    stdout.print(table(f"\n{found.policy}", ["segment", "tier", "may teach", "because"], rows))
+    stdout.print(table(f"\n{found.policy}", ["segment", "tier", "tasks", "reasons"], rows))
     stored = {
-        "none": f"no policy run is committed for this episode: {next_command('tier', root)}",
-        "same": "the catalog says the same",
-        "differs": "the catalog says otherwise: it is of another policy or of older numbers",
+        "none": f"the catalog has no tiers for this episode: run {next_command('tier', root)}",
+        "same": "the catalog has the same tiers",
+        "differs": "the catalog has other tiers, from another policy or older measurements",
     }
     stdout.print(stored[found.stored])
     _show_measured(found.measurements)
 
 
 def _show_measured(measurements: Sequence[Mapping[str, Any]]) -> None:
-    """What is known, as a table; what was looked for and does not apply, by name: it may be half of everything."""
+    """Measurements as a table; those without a value by name, as they may be half of all."""
     numbers = [
         [m["name"], _plain(m["value"]), m["unit"], m["version"], _span(m)]
         for m in measurements
         if m["value"] is not None
     ]
     columns = ["measurement", "value", "unit", "version", "timesteps"]
-    stdout.print(table("\nmeasured", columns, numbers))
+    stdout.print(table("\nmeasurements", columns, numbers))
     unknown = sorted({m["name"] for m in measurements if m["value"] is None})
     if unknown:
-        said = f"\nlooked for, not applicable or not to be told: {', '.join(unknown)}"
+        said = f"\nmeasured, no value: {', '.join(unknown)}"
         stdout.print(said, highlight=False, markup=False)
 
 

@@ -1,4 +1,4 @@
-"""`eicorpus export iceberg CORPUS --warehouse DIR`: the catalog as tables that other engines read."""
+"""`eicorpus export iceberg CORPUS --warehouse DIR`: the catalog as Iceberg tables."""
 
 from __future__ import annotations
 
@@ -15,44 +15,47 @@ from ingest.export.iceberg import Exported, export
 from ingest.export.mark import Step
 from ingest.export.warehouse import DEFAULT_NAME, Warehouse, open_configured, open_folder
 from ingest.storage.local import LocalStorage
+from jobs.options import AsJson, CorpusArgument
 from jobs.output import answer_json, outside, progress_of, stdout, table
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="A corpus in the forms of others: iceberg.")
+app = typer.Typer(no_args_is_help=True, help="Export the catalog to other table formats.")
 SAID = {
-    Step.NOTHING: "was up to date",
+    Step.NOTHING: "up to date",
     Step.APPEND: "rows added",
     Step.REPLACE: "rows replaced",
-    Step.ANEW: "written anew",
+    Step.ANEW: "rewritten",
 }
 
 
 @app.callback()
 def _forms() -> None:
-    """A corpus in the forms of others."""
+    """Export the catalog to other table formats."""
 
 
 @app.command("iceberg")
 def iceberg_command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus; it is only read.")],
+    corpus: CorpusArgument,
     warehouse: Annotated[
         Path | None,
-        typer.Option(help="A folder for tables and an SQLite catalog of them.", metavar="DIR"),
+        typer.Option(metavar="DIR", help="Folder for the tables and their SQLite catalog."),
     ] = None,
     catalog: Annotated[
         str | None,
-        typer.Option(help="Without --warehouse: a catalog of pyiceberg's own configuration."),
+        typer.Option(metavar="NAME", help="Catalog of the pyiceberg configuration."),
     ] = None,
-    namespace: Annotated[str, typer.Option(help="Of the tables; one for each corpus.")] = "corpus",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    namespace: Annotated[
+        str, typer.Option(help="Namespace of the tables; use one for each corpus.")
+    ] = "corpus",
+    as_json: AsJson = False,
 ) -> None:
-    """Write the catalog's tables as Iceberg tables: what is new since the last export is added, what was forgotten goes."""
+    """Write the catalog as Iceberg tables. Later runs add new rows and delete erased ones."""
     opened = open_corpus(corpus)
     to = _warehouse(opened.root, warehouse, catalog, namespace)
     with writing(
         opened, LocalStorage(opened.root)
-    ):  # it only reads, and no writer may remove what it reads
+    ):  # it only reads; the lock keeps writers from deleting what it reads
         current = snapshot.load(opened.root)
         with progress_of("tables", len(TABLES)) as progress:
             done = export(opened.root, uid_of(opened), current, to, progress)
@@ -65,17 +68,17 @@ def iceberg_command(
 def _warehouse(corpus: Path, folder: Path | None, name: str | None, namespace: str) -> Warehouse:
     if not namespace.replace("_", "").isalnum():
         raise ConfigError(
-            f"{namespace!r}: letters, digits and underscores only", where="--namespace"
+            f"{namespace!r}: expected letters, digits and underscores", where="--namespace"
         )
     if folder is not None:
         outside(corpus, folder, "--warehouse")
         return open_folder(folder, name or DEFAULT_NAME, namespace)
     if name is None:
-        raise ConfigError("name a folder (--warehouse DIR) or a configured catalog (--catalog)")
+        raise ConfigError("expected --warehouse DIR or --catalog NAME")
     return open_configured(name, namespace)
 
 
 def _show(done: list[Exported], number: int) -> None:
     rows = [[each.table, each.rows, each.written, SAID[each.step]] for each in done]
-    stdout.print(table("", ["table", "rows", "written", ""], rows))
+    stdout.print(table("", ["table", "rows", "written", "change"], rows))
     stdout.print(f"snapshot {number}", highlight=False)

@@ -1,4 +1,4 @@
-"""`eicorpus forget CORPUS UID...`: erase episodes for good, and remember only that they were."""
+"""`eicorpus forget CORPUS EPISODE...`: erase episodes and keep only a tombstone of each."""
 
 from __future__ import annotations
 
@@ -16,22 +16,21 @@ from ingest.corpus.writing import writing
 from ingest.maintenance.erase import forget
 from ingest.maintenance.erasure_plan import ErasurePreview, erasure_preview
 from ingest.storage.local import LocalStorage
-from jobs.options import EPISODE_HELP
+from jobs.options import EPISODE_HELP, AsJson, CorpusArgument, DryRun
 from jobs.output import answer_json, stdout, table
 from jobs.run_context import new_run_id
 
 
 def command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
-    episode: Annotated[list[str], typer.Argument(help=EPISODE_HELP)],
-    reason: Annotated[str, typer.Option(help="Kept with the tombstone.")] = "",
-    what_if: Annotated[bool, typer.Option("--what-if", help="Count only; touch nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    corpus: CorpusArgument,
+    episode: Annotated[list[str], typer.Argument(metavar="EPISODE...", help=EPISODE_HELP)],
+    reason: Annotated[str, typer.Option(help="Reason, stored with the tombstone.")] = "",
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Erase episodes from datasets, latents, every table and every snapshot. The raw data is not touched; there is no way back but
-    `ingest --restore` from it."""
+    """Erase episodes from datasets, latents, tables and snapshots. Only `ingest --restore` from raw data can bring them back."""
     opened = open_corpus(corpus)
-    if what_if:
+    if dry_run:
         before = snapshot.load(opened.root)
         uid = find_uids(opened.root, before, episode)
         looked, number = erasure_preview(opened, before, uid), before.number
@@ -48,7 +47,7 @@ def command(
                 erased_at=datetime.now(UTC),
             )
             number = made.number
-    answer = _answer(looked, number, is_done=not what_if)
+    answer = _answer(looked, number, is_done=not dry_run)
     if as_json:
         answer_json(answer)
     else:
@@ -72,18 +71,18 @@ def _show(looked: ErasurePreview, answer: dict[str, Any], root: Path) -> None:
     rows: list[list[Any]] = [[name, count] for name, count in looked.rows.items()]
     if rows:
         stdout.print(table("", ["table", "rows"], rows))
-    verb = "forgot" if answer["forgotten"] else "would forget"
-    known = f"; {len(answer['already'])} were forgotten before" if answer["already"] else ""
+    verb = "erased" if answer["forgotten"] else "would erase"
+    known = f"; {len(answer['already'])} were erased before" if answer["already"] else ""
     stdout.print(
-        f"{verb} {len(looked.found.uids)} episodes{known}; {looked.snapshots} snapshots without them"
+        f"{verb} {len(looked.found.uids)} episodes{known}; {looked.snapshots} snapshots rewritten"
     )
     if looked.manifests:
         stdout.print(
-            f"taken out of the manifests {', '.join(looked.manifests)}, whose digest stays their name; `manifest verify` says so; "
-            "build new ones",
+            f"removed from the manifests {', '.join(looked.manifests)}, which keep their digest; "
+            "`manifest verify` reports this; build new manifests",
             markup=False,
         )
     if looked.undecided:
         again = next_command("dedup", root)
-        said = f"{len(looked.undecided)} copies have no decision now: run {again}"
+        said = f"{len(looked.undecided)} duplicates need a new decision: run {again}"
         stdout.print(said, markup=False, highlight=False)

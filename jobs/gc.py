@@ -1,9 +1,8 @@
-"""`eicorpus gc CORPUS`: remove what no kept snapshot and no published manifest needs."""
+"""`eicorpus gc CORPUS`: delete what no kept snapshot and no published manifest needs."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,26 +14,27 @@ from ingest.corpus.tombstones import tombstones
 from ingest.corpus.writing import writing
 from ingest.maintenance.gc import Garbage, collect_garbage, plan_gc
 from ingest.storage.local import LocalStorage
+from jobs.options import AsJson, CorpusArgument, DryRun
 from jobs.output import answer_json, size_text, stdout, table
 
 S_PER_DAY = 86_400.0
 
 
 def command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
-    keep: Annotated[int, typer.Option(min=1, help="So many newest snapshots stay.")] = 10,
+    corpus: CorpusArgument,
+    keep: Annotated[int, typer.Option(min=1, help="Keep the newest N snapshots.")] = 10,
     older_than: Annotated[
-        float, typer.Option(min=0, help="Days; what is younger stays.", metavar="DAYS")
+        float, typer.Option(min=0, metavar="DAYS", help="Delete only what is older.")
     ] = 7.0,
-    what_if: Annotated[bool, typer.Option("--what-if", help="List only; touch nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Remove old snapshots, parts that nobody names and staging that nobody came back for. Episodes are never touched."""
+    """Delete old snapshots, unreferenced catalog files and abandoned staging. Keeps every episode."""
     opened = open_corpus(corpus)
     disk = LocalStorage(opened.root)
     done: list[str] = []
     older_than_s, now_s = older_than * S_PER_DAY, time.time()
-    if what_if:
+    if dry_run:
         found = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
     else:
         with writing(opened, disk, always_recovers=True) as done:
@@ -42,7 +42,7 @@ def command(
             redact_published_manifests(opened, disk, tombstones(opened.root, current))
             found = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
             collect_garbage(opened, disk, found)
-    answer = _answer(found, done, is_done=not what_if)
+    answer = _answer(found, done, is_done=not dry_run)
     if as_json:
         answer_json(answer)
     else:
@@ -62,12 +62,12 @@ def _answer(found: Garbage, done: list[str], *, is_done: bool) -> dict[str, Any]
 
 
 def _show(found: Garbage, answer: dict[str, Any]) -> None:
-    rows = [[each.entry.number, each.why or "goes"] for each in found.snapshots]
-    stdout.print(table("", ["snapshot", "stays because"], rows))
+    rows = [[each.entry.number, each.why or "(deleted)"] for each in found.snapshots]
+    stdout.print(table("", ["snapshot", "kept because"], rows))
     for line in answer["recovered"]:
         stdout.print(line, markup=False)
-    verb = "removed" if answer["removed"] else "would remove"
+    verb = "deleted" if answer["removed"] else "would delete"
     stdout.print(
-        f"{verb} {len(found.gone)} snapshots, {len(found.parts)} parts ({size_text(found.num_bytes)}), "
+        f"{verb} {len(found.gone)} snapshots, {len(found.parts)} catalog files ({size_text(found.num_bytes)}), "
         f"{len(found.staging)} staged episodes"
     )

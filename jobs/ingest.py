@@ -1,4 +1,4 @@
-"""`eicorpus ingest SOURCE PATH --out CORPUS`: plan, run with live progress, and a report that adds up."""
+"""`eicorpus ingest [SOURCE] PATH --out CORPUS`: plan, run with live progress, and print a report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from adapters.registry import resolved
 from ingest.corpus import snapshot
 from ingest.corpus.layout import MARKER, open_corpus, open_or_create
 from ingest.corpus.writing import writing
@@ -17,26 +16,39 @@ from ingest.executors.inline import Executor, InlineExecutor
 from ingest.executors.local import LocalExecutor
 from ingest.executors.ray import RayExecutor
 from ingest.pipeline.plan import Request, make_plan
-from ingest.pipeline.run import Tally, beyond_allowance, ingest
+from ingest.pipeline.run import beyond_allowance, ingest
 from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
 from jobs.cores import usable_cores
 from jobs.ingest_report import Live, plan_as_json, report, show_plan, show_report
-from jobs.options import SOURCE_HELP
+from jobs.options import (
+    CORPUS_ENV,
+    AdapterOptions,
+    AsJson,
+    DatasetName,
+    DryRun,
+    IngestConfig,
+    OnRay,
+    RawPath,
+    RayAddress,
+    SourceArgument,
+    Workers,
+)
 from jobs.output import answer_json, exit_1, warn
 from jobs.ray_token import require_token
 from jobs.run_context import new_corpus_uid, new_run
+from jobs.source import source_at
 from schemas.errors import ConfigError
 from schemas.invalid import invalid
 from schemas.yaml_text import read_yaml
 
 
 def recipe_from(path: Path | None) -> Recipe:
-    """The default recipe with what a YAML file changes.
+    """The default recipe with the changes of a YAML file.
 
     Raises:
-        ConfigError: no such file, no YAML, or a field that does not exist or fit.
+        ConfigError: the file is missing or is not YAML, or a field is unknown or invalid.
     """
     if path is None:
         return Recipe()
@@ -46,9 +58,9 @@ def recipe_from(path: Path | None) -> Recipe:
         raise ConfigError(f"not a recipe: {invalid(error, Recipe)}", where=str(path)) from error
 
 
-def options_from(pairs: list[str]) -> dict[str, str]:
-    """`key=value` pairs of `--option`."""
-    out = {}
+def options_from(pairs: list[str], dataset: str | None) -> dict[str, str]:
+    """`key=value` pairs of `--option`, and the name of `--dataset`."""
+    out = {"set": dataset} if dataset else {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator:
@@ -58,57 +70,63 @@ def options_from(pairs: list[str]) -> dict[str, str]:
 
 
 def command(
-    source: Annotated[str, typer.Argument(help=SOURCE_HELP)],
-    path: Annotated[Path, typer.Argument(help="Where the raw data is.")],
-    out: Annotated[Path, typer.Option("--out", help="The corpus; made when absent.")],
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; 0 works inline. Default: all cores.")
+    source: SourceArgument,
+    path: RawPath,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", metavar="CORPUS", envvar=CORPUS_ENV, help="Corpus folder; created if missing."
+        ),
+    ],
+    workers: Workers = None,
+    ray: OnRay = False,
+    address: RayAddress = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Ingest at most N episodes.")] = None,
+    select: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Ingest only matching episode ids.")
     ] = None,
-    ray: Annotated[bool, typer.Option("--ray", help="Run on Ray instead.")] = False,
-    address: Annotated[
-        str | None, typer.Option(help="Join this Ray cluster (`auto` inside one).")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many episodes.")] = None,
-    select: Annotated[str | None, typer.Option(help="Glob on the episode id.")] = None,
-    set_name: Annotated[
-        str | None, typer.Option("--set", help="Set within the source (oxe), if its metadata lies.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="Option of the adapter, key=value; repeatable.")
-    ] = None,
-    recipe: Annotated[Path | None, typer.Option(help="YAML that changes the recipe.")] = None,
+    dataset: DatasetName = None,
+    option: AdapterOptions = None,
+    config: IngestConfig = None,
     mano_dir: ManoDir = None,
     mano_device: ManoDevice = "cpu",
     urdf: UrdfFile = None,
     camera_poses: CameraPoses = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan only; touch nothing.")] = False,
+    dry_run: DryRun = False,
     retry_poison: Annotated[
-        bool, typer.Option("--retry-poison", help="Try episodes that killed a worker again.")
+        bool, typer.Option("--retry-poison", help="Retry episodes that crashed a worker.")
     ] = False,
     restore: Annotated[
-        bool, typer.Option("--restore", help="Bring back what `eicorpus forget` erased.")
+        bool, typer.Option("--restore", help="Ingest episodes again that `forget` erased.")
     ] = False,
-    time_limit: Annotated[float, typer.Option(help="Seconds one episode may take.")] = 1800.0,
-    memory_limit: Annotated[int, typer.Option(help="MiB one worker may use.")] = 4096,
+    time_limit_s: Annotated[
+        float, typer.Option("--time-limit-s", help="Time limit of one episode.")
+    ] = 1800.0,
+    memory_limit_mb: Annotated[
+        int, typer.Option("--memory-limit-mb", help="Memory limit of one worker, in MiB.")
+    ] = 4096,
     max_quarantined: Annotated[
-        float, typer.Option(help="Share of the episodes present that may be quarantined, exit 0.")
+        float,
+        typer.Option(help="Exit 1 if more than this share of available episodes is quarantined."),
     ] = 0.2,
     max_failed: Annotated[
-        float, typer.Option(help="Share of the episodes present that may fail, exit 0.")
+        float, typer.Option(help="Exit 1 if more than this share of available episodes fails.")
     ] = 0.0,
     moved: Annotated[
-        bool, typer.Option("--moved", help="The same raw data, now in another place.")
+        bool, typer.Option("--moved", help="The raw data has moved to PATH since the last run.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Decoder threads of an episode.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    decoder_threads: Annotated[
+        int, typer.Option(min=1, help="Video decoder threads of one episode.")
+    ] = 1,
+    as_json: AsJson = False,
 ) -> None:
-    """Bring raw data into a corpus. Run it again after any stop: it resumes."""
-    options = options_from(option or []) | ({"set": set_name} if set_name else {})
+    """Convert raw data and add it to a corpus. Run it again to resume."""
+    options = options_from(option or [], dataset)
     request = Request(
-        source=resolved(source, Path.cwd()),
+        source=source_at(source, path, options, "ingest", "--out", str(out)),
         root=path.absolute(),
         options=options,
-        recipe=recipe_from(recipe),
+        recipe=recipe_from(config),
         limit=limit,
         select=select,
         retry_poison=retry_poison,
@@ -118,11 +136,11 @@ def command(
     )
     refuse_nesting(request.root, out.absolute())
     limits = limits_from(
-        time_limit_s=time_limit,
-        memory_limit_mib=memory_limit,
+        time_limit_s=time_limit_s,
+        memory_limit_mib=memory_limit_mb,
         max_quarantined_ratio=max_quarantined,
         max_failed_ratio=max_failed,
-        threads_per_episode=threads,
+        threads_per_episode=decoder_threads,
     )
     count = usable_cores() if workers is None else workers
     if dry_run:
@@ -131,16 +149,17 @@ def command(
     executor = executor_for(
         limits, workers=count, use_ray=ray or address is not None, address=address
     )
-    tally = run(request, out, executor, limits, workers=count, as_json=as_json)
-    if reasons := beyond_allowance(tally, limits):
-        exit_1("; ".join(reasons))
+    run(request, out, executor, limits, workers=count, as_json=as_json)
 
 
 def refuse_nesting(root: Path, out: Path) -> None:
-    """A corpus inside the raw data would be found as raw data by the next run, and the other way round."""
+    """A corpus inside the raw data would be read as raw data by the next run, and the other way round."""
     root, out = root.resolve(), out.resolve()
     if root == out or root in out.parents or out in root.parents:
-        raise ConfigError("raw data and corpus must not lie inside each other", where=str(out))
+        raise ConfigError(
+            "the corpus must not be inside the raw data, nor the raw data inside the corpus",
+            where=str(out),
+        )
 
 
 def limits_from(**values: float) -> Limits:
@@ -152,7 +171,7 @@ def limits_from(**values: float) -> Limits:
 
 
 def executor_for(limits: Limits, *, workers: int, use_ray: bool, address: str | None) -> Executor:
-    """Ray when asked for, else processes, else (0 workers) this very process."""
+    """Ray if requested, else worker processes, else (0 workers) this process."""
     if use_ray:
         if address is None:
             require_token()
@@ -164,10 +183,10 @@ def executor_for(limits: Limits, *, workers: int, use_ray: bool, address: str | 
 
 def run(
     request: Request, out: Path, executor: Executor, limits: Limits, *, workers: int, as_json: bool
-) -> Tally:
-    """Plan and run against the corpus at `out`, telling people on the way; prints the closing report."""
+) -> None:
+    """Plan and run against the corpus at `out`, show progress, print the report, and exit with 1 beyond the allowance."""
     disk = LocalStorage(out.absolute())
-    # A wrong source or path must leave nothing behind, so a new corpus is made only for a plan that stands.
+    # A wrong source or path must leave nothing behind: a new corpus is created only for a valid plan.
     plan = None if (out / MARKER).is_file() else make_plan(request, None, snapshot.Snapshot())
     corpus = open_or_create(
         out.absolute(), uid=new_corpus_uid(), recipe_digest=request.recipe.digest, disk=disk
@@ -191,13 +210,14 @@ def run(
                 disk=disk,
             )
         elapsed_s = time.monotonic() - started
+    failure = "; ".join(beyond_allowance(tally, limits))
     if as_json:
-        answer_json(
-            report(tally, plan, out, elapsed_s) | {"excluded_nodes": excluded_nodes(executor)}
-        )
+        excluded = {"excluded_nodes": excluded_nodes(executor)}
+        answer_json(report(tally, plan, out, elapsed_s) | excluded, failure)
     else:
         show_report(tally, out, elapsed_s)
-    return tally
+    if failure:
+        exit_1(failure)
 
 
 def excluded_nodes(executor: Executor) -> list[str]:

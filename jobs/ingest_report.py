@@ -1,10 +1,11 @@
-"""What people see of an ingest run: the plan before, one line during, a report that adds up after."""
+"""The output of `ingest`: the plan, the progress line and the report."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ingest.pipeline.plan import Plan
@@ -52,19 +53,19 @@ def _estimate(seconds: float) -> str:
 def show_plan(plan: Plan, workers: int) -> None:
     """The plan on stderr, before any work."""
     seconds = estimated_s(plan, workers)
-    known = f"{duration(plan.hours * 3600)} of recording" if plan.hours else "length not stated"
-    size = size_text(plan.num_bytes) if plan.num_bytes else "size not stated"
+    known = f"{duration(plan.hours * 3600)} of recordings" if plan.hours else "duration unknown"
+    size = size_text(plan.num_bytes) if plan.num_bytes else "size unknown"
     guess = f", {_estimate(seconds)} on {max(workers, 1)} cores" if seconds else ""
     stderr.print(
-        f"[bold]plan[/bold] {plan.info.dataset}: {len(plan.todo)} of {plan.discovered} episodes to do, "
+        f"[bold]plan[/bold] {plan.info.dataset}: {len(plan.todo)} of {plan.discovered} episodes to ingest, "
         f"{known}, {size}{guess}"
     )
     for what, count in (
         ("known to be broken", plan.known_broken),
-        ("committed before", plan.done),
-        ("committed under another recipe or adapter version, kept", plan.stale),
-        ("took a worker with them before (--retry-poison)", len(plan.poisoned)),
-        ("forgotten, left out (--restore)", len(plan.forgotten)),
+        ("already committed", plan.done),
+        ("committed with another recipe or adapter version, kept", plan.stale),
+        ("crashed a worker in an earlier run, skipped (--retry-poison)", len(plan.poisoned)),
+        ("erased by `forget`, skipped (--restore)", len(plan.forgotten)),
     ):
         if count:
             stderr.print(f"     {count} {what}")
@@ -120,22 +121,26 @@ def report(tally: Tally, plan: Plan, out: Path, elapsed_s: float) -> dict[str, A
 
 
 def show_report(tally: Tally, out: Path, elapsed_s: float) -> None:
-    lacking = [["  of them without a camera", tally.lacks_cameras, "missing_cameras: keep"]]
+    lacking = [["  without a camera", tally.lacks_cameras, "missing_cameras: keep"]]
     rows: list[list[Any]] = [
-        ["committed", tally.committed, f"{tally.committed_before} of them by earlier runs"],
+        ["committed", tally.committed, f"{tally.committed_before} in earlier runs"],
         *(lacking if tally.lacks_cameras else []),
         ["filtered", tally.filtered, ""],
         ["quarantined", tally.quarantined, _told(tally.codes - tally.failures)],
-        ["  of them absent", tally.absent, "a partial download" if tally.absent else ""],
+        ["  not downloaded", tally.absent, "a partial download" if tally.absent else ""],
         ["failed", tally.failed, _told(tally.failures)],
-        ["= discovered", tally.discovered, "adds up" if tally.adds_up else "DOES NOT ADD UP"],
+        [
+            "= discovered",
+            tally.discovered,
+            "OK" if tally.adds_up else "MISMATCH: please report this bug",
+        ],
     ]
     stdout.print(table("", ["episodes", "count", ""], rows))
     speed = f"{tally.timesteps / max(elapsed_s, 1e-9):,.0f} timesteps/s"
     stdout.print(f"{tally.timesteps:,} timesteps in {duration(elapsed_s)} ({speed}) -> {out}")
     if tally.quarantined or tally.failed:
         stdout.print(
-            f'why: eicorpus query "select code, message, episode_id from quarantine" --corpus {out}'
+            f'reasons: eicorpus query {quote(str(out))} "select code, message, episode_id from quarantine"'
         )
 
 

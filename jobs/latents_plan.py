@@ -1,4 +1,4 @@
-"""The plan of `eicorpus latents`: what will be made, where, how large it is, and how long it may take."""
+"""The plan of `eicorpus latents images`: the work, the device, the size on disk and the estimated time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN_CAMERAS = 12  # by name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the work is done. `workers`: that decode at once, and `encoders`; None on a cluster that nobody asked yet.
+    """Where the work is done. `workers`: that decode at once, and `encoders`; None on a cluster that is not connected yet.
 
     is_measured: whether encoders are on what the probe is on. On Ray they are not: it is on a CPU of this machine.
     idle_gpus: of this machine.
@@ -51,7 +51,7 @@ class Plan:
 
     @property
     def estimated_s(self) -> float | None:
-        """None where nobody measured an encoder of that place."""
+        """None where the speed of the encoder is unknown."""
         if not self.place.is_measured or self.place.encoders is None:
             return None
         return self._seconds(self.place.encoders)
@@ -118,14 +118,14 @@ def show_plan(plan: Plan, *, as_json: bool, is_all: bool = False) -> None:
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """For people."""
+    """The plan as text."""
     said = plan.as_json()
     sizes = ", ".join(f"{size_text(count)} as {name}" for name, count in said["num_bytes"].items())
     return [
-        f"plan {said['encoder_id']} on {said['device']}: {said['pictures']:,} pictures of {said['files']:,} videos in "
+        f"plan {said['encoder_id']} on {said['device']}: {said['pictures']:,} images of {said['files']:,} videos in "
         f"{said['episodes']:,} episodes; {said['up_to_date']:,} videos are up to date",
         *_camera_lines(plan),
-        f"     {sizes}; {said['dtype']} is written, {size_text(said['free_bytes'])} are free",
+        f"     {sizes}; stored as {said['dtype']}; {size_text(said['free_bytes'])} free on disk",
         *([] if plan.probe is None else _probe_lines(plan, plan.probe)),
     ]
 
@@ -137,34 +137,34 @@ def _camera_lines(plan: Plan) -> list[str]:
     shown = ", ".join(f"{name} {count:,}" for name, count in list(counts.items())[:SHOWN_CAMERAS])
     if len(counts) > SHOWN_CAMERAS:
         shown += f" and {len(counts) - SHOWN_CAMERAS} more"
-    all_of_them = (
-        "cameras" if plan.cameras else "every camera is encoded, only some with --camera NAME"
-    )
+    all_of_them = "cameras" if plan.cameras else "every camera (select some with --camera NAME)"
     return [f"     {all_of_them}: {shown}"]
 
 
 def _probe_lines(plan: Plan, found: CostEstimate) -> list[str]:
-    measured = f"{found.num_pictures} pictures on the {plan.encoder.device} of this machine"
-    rates = f"{found.encode_per_s:,.1f} encoded by one encoder, {found.decode_per_s:,.0f} decoded by one worker a second"
+    measured = f"{found.num_pictures} images on the {plan.encoder.device} of this machine"
+    rates = f"{found.encode_per_s:,.1f} images/s per encoder, {found.decode_per_s:,.0f} images/s per decoder process"
     lines = [
         f"     {_time_line(plan)}: an estimate from {measured} ({rates})",
         f"     against float32: 1 - cosine of a token {found.stored_error[0]:.1e} on average, {found.stored_error[1]:.1e} at "
-        f"worst; of the storage alone {found.storage_error[0]:.1e}, {found.storage_error[1]:.1e}",
+        f"worst; from the number format alone {found.storage_error[0]:.1e}, {found.storage_error[1]:.1e}",
     ]
     if idle := plan.place.idle_gpus:
-        lines.append(f"     {idle} of {idle + 1} GPUs here stay idle: --ray has an encoder on each")
+        lines.append(
+            f"     {idle} of {idle + 1} GPUs of this machine stay idle; --ray runs an encoder on each"
+        )
     return lines
 
 
 def _time_line(plan: Plan) -> str:
     place = plan.place
     if plan.estimated_s is not None:
-        return f"about {duration(plan.estimated_s)} with {_encoders(place)} and {place.workers} to decode"
-    unknown = "how long it takes is not known, as nobody measured the GPUs of the cluster"
+        return f"about {duration(plan.estimated_s)} with {_encoders(place)} and {place.workers} decoder processes"
+    unknown = "duration unknown: the GPUs of the cluster are not measured"
     if plan.decoding_s is None:
-        return f"{unknown} or counted its CPUs"
+        return unknown
     return (
-        f"{unknown}; with {_encoders(place)} there and {place.workers} to decode, decoding alone takes "
+        f"{unknown}; with {_encoders(place)} and {place.workers} decoder processes, decoding takes "
         f"about {duration(plan.decoding_s)}"
     )
 

@@ -1,4 +1,4 @@
-"""What people see of `eicorpus latents` besides the plan: one line during the run, a report that adds up after."""
+"""Text output of `eicorpus latents images` besides the plan: the progress line and the report."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Live:
         elapsed_s = self._monotonic_s() - self._began_s
         shares = shares_of(tally, elapsed_s)
         failed = f", {tally.failed} failed" if tally.failed else ""
-        told = f"{shares['pictures_per_s']:,.1f} pictures/s, encoder busy {shares['encoder_busy_share']:.0%}, "
-        told += f"waits {shares['decode_wait_share']:.0%}, for the disk {shares['write_wait_share']:.0%}{failed}"
+        told = f"{shares['pictures_per_s']:,.1f} images/s, encoder busy {shares['encoder_busy_share']:.0%}, "
+        told += f"waits for images {shares['decode_wait_share']:.0%}, for the disk {shares['write_wait_share']:.0%}{failed}"
         self._line.update(tally.encoded + tally.failed, note=told)
 
     def __enter__(self) -> Live:
@@ -52,7 +52,13 @@ def shares_of(tally: LatentTally, elapsed_s: float) -> dict[str, float]:
 
 
 def show_report(
-    plan: Plan, tally: LatentTally, number: int, elapsed_s: float, *, as_json: bool
+    plan: Plan,
+    tally: LatentTally,
+    number: int,
+    elapsed_s: float,
+    failure: str,
+    *,
+    as_json: bool,
 ) -> None:
     """discovered = encoded + up_to_date + failed, in videos."""
     told: dict[str, Any] = {
@@ -70,9 +76,9 @@ def show_report(
         "elapsed_s": round(elapsed_s, 3),
     }
     if as_json:
-        answer_json(told | {"failures": tally.failures, "plan": plan.as_json()})
+        answer_json(told | {"failures": tally.failures, "plan": plan.as_json()}, failure)
         return
     for failure in tally.failures:
         stderr.print(f"failed {failure}", highlight=False, markup=False)
     shown = told | {"num_bytes": size_text(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
-    stdout.print(table("latents", ["what", "value"], [[k, v] for k, v in shown.items()]))
+    stdout.print(table("latents images", ["item", "value"], [[k, v] for k, v in shown.items()]))

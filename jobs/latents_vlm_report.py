@@ -1,4 +1,4 @@
-"""What people see of `eicorpus latents --vlm`: the plan before, a report that adds up after."""
+"""Text output of `eicorpus latents text`: the plan and the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEASURED_TEXTS = 200  # whose tokens are counted for the plan
 def plan_json(
     corpus: Path, plan: Plan, encoder: TextEncoder, vlm: LocalVlm, device: str
 ) -> dict[str, Any]:
-    """What will be told to the model, and how large the answer is."""
+    """The prompts, and the size of the features."""
     some = sorted(plan.texts)[:MEASURED_TEXTS]
     mean = sum(vlm.num_tokens(encoder.told(text)) for text in some) / max(len(some), 1)
     settings = encoder.settings
@@ -45,10 +45,10 @@ def tell_plan(told: dict[str, Any], *, as_json: bool, is_all: bool = False) -> N
         return
     lines = (
         f"plan {told['encoder_id']} on {told['device']}: {told['texts']:,} texts of {told['episodes']:,} episodes, "
-        f"{told['moments']:,} moments, {told['with_picture']:,} of them with a picture; {told['up_to_date']:,} episodes are up to date",
+        f"{told['moments']:,} prompts, {told['with_picture']:,} of them with a frame; {told['up_to_date']:,} episodes are up to date",
         f"     about {size_text(told['num_bytes_at_most'])}: {told['tokens_of_a_text']} tokens a text"
-        f"{', at most ' + str(told['settings']['max_picture_tokens']) + ' more a picture' if told['with_picture'] else ''}, "
-        f"{told['width']} bfloat16 numbers a token; {size_text(told['free_bytes'])} are free",
+        f"{', at most ' + str(told['settings']['max_picture_tokens']) + ' more a frame' if told['with_picture'] else ''}, "
+        f"{told['width']} bfloat16 numbers a token; {size_text(told['free_bytes'])} free on disk",
     )
     for line in lines:
         (stdout if is_all else stderr).print(line, highlight=False, markup=False)
@@ -60,6 +60,7 @@ def report(
     number: int,
     elapsed_s: float,
     plan: dict[str, Any],
+    failure: str,
     *,
     as_json: bool,
 ) -> None:
@@ -77,9 +78,9 @@ def report(
         "elapsed_s": round(elapsed_s, 3),
     }
     if as_json:
-        answer_json(told | {"failures": tally.failures, "plan": plan})
+        answer_json(told | {"failures": tally.failures, "plan": plan}, failure)
         return
     for failure in tally.failures:
         stderr.print(f"failed {failure}", highlight=False, markup=False)
     shown = told | {"num_bytes": size_text(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
-    stdout.print(table("latents --vlm", ["what", "value"], [[k, v] for k, v in shown.items()]))
+    stdout.print(table("latents text", ["item", "value"], [[k, v] for k, v in shown.items()]))

@@ -1,4 +1,4 @@
-"""`eicorpus manifest build | show | diff | verify`: what a training run sees. The page: docs/how-to/manifests.md."""
+"""`eicorpus manifest build | show | diff | verify`: the input of training. The page: docs/how-to/manifests.md."""
 
 from __future__ import annotations
 
@@ -27,13 +27,22 @@ from jobs.cores import usable_cores
 from jobs.ingest import executor_for, limits_from
 from jobs.manifest_look import (
     LIMITS,
-    CorpusOption,
-    Json,
     diff_command,
     show_command,
     verify_command,
 )
 from jobs.manifest_report import as_object, show_facts
+from jobs.options import (
+    AsJson,
+    CorpusArgument,
+    DryRun,
+    ManifestName,
+    OnRay,
+    PolicyName,
+    RayAddress,
+    Snapshot,
+    Workers,
+)
 from jobs.output import answer_json, progress_of, stdout
 from jobs.without_latents import warn_of_no_latents
 from schemas.errors import ConfigError
@@ -42,52 +51,54 @@ from schemas.split import Shares
 
 FEW_SEGMENTS = 500  # at 3 ms each: processes would take longer to start
 
-app = typer.Typer(no_args_is_help=True, help="What a training run sees: build, show, diff, verify.")
+app = typer.Typer(
+    no_args_is_help=True, help="Build, show, compare and verify manifests, the input of training."
+)
 
 
 @app.command("build")
 def build_command(
-    name: Annotated[str, typer.Argument(help="Of the new manifest; never overwritten.")],
-    corpus: CorpusOption,
+    corpus: CorpusArgument,
+    name: ManifestName,
     where: Annotated[
-        str, typer.Option("--where", help="SQL expression over episodes, tier, start, end.")
+        str,
+        typer.Option(
+            "--where",
+            metavar="SQL",
+            help="SQL expression over episodes, tier, start and end that selects segments.",
+        ),
     ] = "",
-    policy: Annotated[
-        str | None, typer.Option("--policy", help="Tier policy. Default: the one applied last.")
-    ] = None,
+    policy: PolicyName = None,
     mixture: Annotated[
-        Path | None, typer.Option("--mixture", help="YAML: how often to draw from what.")
+        Path | None,
+        typer.Option("--mixture", metavar="YAML", help="File with sampling weights of groups."),
     ] = None,
     split_by: Annotated[
-        SplitBy, typer.Option("--split-by", help="What no split cuts through.")
+        SplitBy, typer.Option("--split-by", help="Keep each of these groups within one split.")
     ] = SplitBy.AUTO,
-    val: Annotated[float, typer.Option(help="Share of the groups that validate.")] = 0.02,
-    test: Annotated[float, typer.Option(help="Share of the groups that test.")] = 0.02,
+    val: Annotated[float, typer.Option(help="Share of groups used for validation.")] = 0.02,
+    test: Annotated[float, typer.Option(help="Share of groups used for testing.")] = 0.02,
     keep_source_splits: Annotated[
         bool,
         typer.Option(
             "--keep-source-splits/--ignore-source-splits",
-            help="Whether a source's own val and test stay out of train. Default: keep.",
+            help="Keep the val and test splits of a source out of train.",
         ),
     ] = True,
-    text: Annotated[TextPolicy, typer.Option(help="Whose words: the source's, a caption's.")] = (
-        TextPolicy.BEST
-    ),
-    with_snapshot: Annotated[
-        int | None, typer.Option("--snapshot", min=1, help="Default: the latest.")
-    ] = None,
-    stats: Annotated[bool, typer.Option(help="Normalisation statistics.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show; touch nothing.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; 0 works inline. Default: all cores.")
-    ] = None,
-    ray: Annotated[bool, typer.Option("--ray", help="Run on Ray instead.")] = False,
-    address: Annotated[str | None, typer.Option(help="Join this Ray cluster.")] = None,
-    as_json: Json = False,
+    text: Annotated[
+        TextPolicy, typer.Option(help="Instruction text: from the source, or a caption.")
+    ] = TextPolicy.BEST,
+    with_snapshot: Snapshot = None,
+    stats: Annotated[bool, typer.Option(help="Compute normalisation statistics.")] = True,
+    dry_run: DryRun = False,
+    workers: Workers = None,
+    ray: OnRay = False,
+    address: RayAddress = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Choose segments, deal splits, weigh them, and write it down for ever. The same question gives the same digest."""
+    """Select segments, assign splits and weights, and save an immutable manifest. Same inputs, same digest."""
     if split_by is SplitBy.SOURCE and not keep_source_splits:
-        raise ConfigError("--split-by source and --ignore-source-splits contradict each other")
+        raise ConfigError("--split-by source cannot be combined with --ignore-source-splits")
     request = ManifestRequest(
         name=name,
         where=where,
@@ -99,7 +110,7 @@ def build_command(
         text_policy=text,
     )
     opened = open_corpus(corpus)
-    manifest_folder(opened.root, name)  # a name that is none is told before any work
+    manifest_folder(opened.root, name)  # an invalid name is refused before any work
     started = time.monotonic()
     with Catalog.open(opened.root, snapshot=with_snapshot, limits=LIMITS) as catalog:
         built = build(catalog, request, uid_of(opened))
@@ -108,8 +119,8 @@ def build_command(
     if not dry_run:
         there = existing(opened.root, facts)
         if stats and there is not None and there.statistics is None:
-            found = f"{name} was published without statistics, and a manifest is never rewritten"
-            raise ConfigError(f"{found}: choose another name, or say --no-stats")
+            found = f"{name} was published without statistics, and manifests are immutable"
+            raise ConfigError(f"{found}: choose another name, or add --no-stats")
         is_new = there is None
 
         def executor_of(num_segments: int) -> Executor:
@@ -135,7 +146,7 @@ def build_command(
         answer_json(answer)
         return
     show_facts(facts, opened.root)
-    said = "nothing was touched" if dry_run else "published" if is_new else "it was there already"
+    said = "dry run: nothing was changed" if dry_run else "published" if is_new else "unchanged"
     stdout.print(f"\n{said}: {facts.rows_sha256}", highlight=False)
     stdout.print(shared.says(opened.root), markup=False, highlight=False)
 

@@ -1,58 +1,44 @@
-"""`eicorpus manifest show | diff | verify`: the half that only reads."""
+"""`eicorpus manifest show | diff | verify`: the commands that only read."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ingest.catalog.query_limits import Limits
 from ingest.corpus.layout import open_corpus, uid_of
-from ingest.corpus.manifest_folders import manifest_folder, manifest_names
+from ingest.corpus.manifest_folders import manifest_folder
 from ingest.curation.manifests.diff import compare
 from ingest.verify.manifest import verify_manifest
 from jobs.cores import usable_cores
 from jobs.manifest_report import (
-    as_object,
     difference_as_object,
     show_difference,
     show_facts,
     show_statistics,
 )
+from jobs.options import AsJson, CorpusArgument, ManifestName, Threads
 from jobs.output import answer_json, exit_1, progress_of, stderr, stdout, table
-from schemas.manifest import load, load_facts
+from schemas.manifest import load
 
 LIMITS = Limits(timeout_s=3600.0, memory_mb=4096)
 SHOWN_FLAWS = 200
-CorpusOption = Annotated[Path, typer.Option("--corpus", help="The corpus.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
 def show_command(
-    name: Annotated[str | None, typer.Argument(help="A manifest; without one, all names.")] = None,
-    *,
-    corpus: CorpusOption,
+    corpus: CorpusArgument,
+    name: ManifestName,
     statistics: Annotated[
-        bool, typer.Option("--statistics", help="Normalisation, element by element.")
+        bool, typer.Option("--statistics", help="Also print the normalisation statistics.")
     ] = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """What a manifest holds: hours, mixture, statistics. Its rows are checked against its digest."""
+    """Show the hours, mixture and statistics of a manifest. Checks its rows against its digest."""
     root = open_corpus(corpus).root
-    if name is None:
-        facts = [load_facts(manifest_folder(root, each)) for each in manifest_names(root)]
-        if as_json:
-            answer_json({"manifests": [as_object(each) for each in facts]})
-            return
-        rows = [
-            [f.name, f.snapshot, f.policy.name, f.num_rows, f.hours["all"]["all"]] for f in facts
-        ]
-        stdout.print(table("", ["manifest", "snapshot", "policy", "segments", "hours"], rows))
-        return
     found = load(manifest_folder(root, name)).facts
     if as_json:
         answer_json(found.model_dump(mode="json"))
@@ -63,13 +49,13 @@ def show_command(
 
 
 def diff_command(
-    a: Annotated[str, typer.Argument(help="The manifest before.")],
-    b: Annotated[str, typer.Argument(help="The manifest after.")],
-    corpus: CorpusOption,
-    limit_rows: Annotated[int, typer.Option(min=0, help="Rows that are shown.")] = 20,
-    as_json: Json = False,
+    corpus: CorpusArgument,
+    a: Annotated[str, typer.Argument(metavar="A", help="Name of the first manifest.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Name of the second manifest.")],
+    limit_rows: Annotated[int, typer.Option(min=0, help="Maximum rows to print.")] = 20,
+    as_json: AsJson = False,
 ) -> None:
-    """What came, what went, what changed from A to B, and why."""
+    """Compare two manifests: segments added, removed and changed, with the reason."""
     root = open_corpus(corpus).root
     before, after = (load(manifest_folder(root, each)) for each in (a, b))
     found = compare(before, after, limits=LIMITS)
@@ -80,13 +66,13 @@ def diff_command(
 
 
 def verify_command(
-    name: Annotated[str, typer.Argument(help="The manifest.")],
-    corpus: CorpusOption,
-    quick: Annotated[bool, typer.Option("--quick", help="Sizes of files only.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read files.")] = None,
-    as_json: Json = False,
+    corpus: CorpusArgument,
+    name: ManifestName,
+    quick: Annotated[bool, typer.Option("--quick", help="Check file sizes only.")] = False,
+    threads: Threads = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Compare a manifest with the corpus: every file, every episode, its own rows. Exit 1 when anything does not hold."""
+    """Check the rows of a manifest and every file and episode that it names. Exit 1 on any fault."""
     opened = open_corpus(corpus)
     with ExitStack() as stack:
         found = verify_manifest(
@@ -94,24 +80,28 @@ def verify_command(
             uid_of(opened),
             name,
             is_quick=quick,
-            workers=workers or usable_cores(),
+            workers=threads or usable_cores(),
             progress=_bar(stack),
         )
+    count = len(found.flaws)
+    failure = f"{count:,} faults: the manifest does not match the corpus" if count else ""
     if as_json:
         flaws = [asdict(flaw) for flaw in found.flaws]
-        answer_json({"ok": not flaws, "flaws": flaws, "notes": found.notes, "files": found.files})
+        answer_json(
+            {"ok": not flaws, "flaws": flaws, "notes": found.notes, "files": found.files}, failure
+        )
     else:
         for note in found.notes:
             stderr.print(note, markup=False, highlight=False)
         rows = [[flaw.what, flaw.fault.value, flaw.message] for flaw in found.flaws[:SHOWN_FLAWS]]
         if rows:
-            stdout.print(table("", ["what", "fault", "message"], rows))
-        said = f"{len(found.flaws)} faults" if found.flaws else "all well"
+            stdout.print(table("", ["item", "fault", "message"], rows))
+        said = f"{len(found.flaws)} faults" if found.flaws else "OK"
         stdout.print(
             f"{said}: {found.facts.num_rows:,} segments, {found.files:,} files", highlight=False
         )
-    if found.flaws:
-        exit_1(f"{len(found.flaws):,} faults: the manifest does not fit the corpus")
+    if failure:
+        exit_1(failure)
 
 
 def _bar(stack: ExitStack) -> Callable[[int, int], None]:

@@ -1,4 +1,4 @@
-"""How a manifest and a difference of two are told."""
+"""How a manifest, and the difference of two, are printed."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def show_facts(facts: ManifestFacts, corpus: Path) -> None:
     ]
     lines += [f"where {facts.where}"] if facts.where else []
     if facts.num_serving_nothing:
-        lines.append(f"left out: {facts.num_serving_nothing:,} segments that may supervise nothing")
+        lines.append(f"left out: {facts.num_serving_nothing:,} segments that supervise no task")
     for line in lines:
         stdout.print(line, markup=False, highlight=False)
     _show_source_splits(facts)
     rows = [[by, key, hours] for by, found in facts.hours.items() for key, hours in found.items()]
-    stdout.print(table("", ["by", "which", "hours"], rows))
+    stdout.print(table("", ["by", "group", "hours"], rows))
     groups = sorted(facts.mixture.groups, key=lambda g: -g.share)
     shown = [
         [", ".join(g.group.values()) or "all", g.hours, g.share, g.epochs, g.rule]
         for g in groups[:SHOWN_GROUPS]
     ]
-    title = f"\nmixture: {facts.mixture.draw_hours:,.3f} h drawn from train"
-    stdout.print(table(title, ["group", "hours", "share", "epochs", "stopped by"], shown))
+    title = f"\nmixture: {facts.mixture.draw_hours:,.3f} h sampled from train"
+    stdout.print(table(title, ["group", "hours", "share", "epochs", "limited by"], shown))
     if len(groups) > SHOWN_GROUPS:
         stdout.print(f"and {len(groups) - SHOWN_GROUPS} more groups; --json lists all")
     if facts.statistics is not None:
@@ -65,13 +65,13 @@ def _show_source_splits(facts: ManifestFacts) -> None:
         [c.source_split or "(none)", c.split, c.episodes, c.segments, c.hours]
         for c in facts.source_splits
     ]
-    columns = ["the source publishes", "split here", "episodes", "segments", "hours"]
-    stdout.print(table("\nsplits that the sources publish", columns, rows))
+    columns = ["source split", "split", "episodes", "segments", "hours"]
+    stdout.print(table("\nsource splits", columns, rows))
     trained = sum(
         c.episodes for c in facts.source_splits if c.source_split in HELD_OUT and c.split == "train"
     )
     if trained:
-        said = f"{trained:,} episodes that their source holds out are in train (--ignore-source-splits)"
+        said = f"{trained:,} episodes of a source's val or test split are in train (--ignore-source-splits)"
         stdout.print(said, markup=False, highlight=False)
 
 
@@ -86,15 +86,13 @@ def _count_statistics(statistics: Statistics, more: str) -> None:
 
 def show_statistics(statistics: Statistics) -> None:
     """Every element of every embodiment, but those of hand keypoints."""
-    for body, found in statistics.embodiments.items():
-        title = f"\n{body}: {statistics.representation}, {found.segments:,} segments"
+    for embodiment, found in statistics.embodiments.items():
+        title = f"\n{embodiment}: {statistics.representation}, {found.segments:,} segments"
         values = zip(
             found.names, found.count, found.mean, found.std, found.q01, found.q99, strict=True
         )
         cells = [[name, n, *map(_short, rest)] for name, n, *rest in values]
-        kept = [
-            row for row in cells if "hand_" not in row[0]
-        ]  # 63 numbers a hand tell nobody anything
+        kept = [row for row in cells if "hand_" not in row[0]]  # 63 numbers a hand are not readable
         stdout.print(table(title, ["element", "count", "mean", "std", "q01", "q99"], kept))
 
 
@@ -118,7 +116,7 @@ def show_difference(found: ManifestDiff, limit_rows: int) -> None:
             f"{name}: {before or '(none)'} -> {after or '(none)'}", markup=False, highlight=False
         )
     if not len(found.rows):
-        stdout.print(f"the same {found.same:,} segments")
+        stdout.print(f"no difference: {found.same:,} segments")
         return
     summary = found.summary()
     stdout.print(table("", summary.columns, [list(row) for row in summary.iter_rows()]))
@@ -128,5 +126,5 @@ def show_difference(found: ManifestDiff, limit_rows: int) -> None:
     ]
     stdout.print(table("", found.rows.columns, rows))
     stdout.print(
-        f"{len(rows)} of {len(found.rows):,} rows shown; {found.same:,} segments are the same"
+        f"{len(rows)} of {len(found.rows):,} rows shown; {found.same:,} segments are equal"
     )

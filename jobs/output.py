@@ -1,4 +1,4 @@
-"""Two ways to answer: rich text for people, one JSON object on standard output for programs. Progress goes to stderr.
+"""Two kinds of output: text for people, one JSON object on standard output for programs. Progress goes to stderr.
 
 A console without a terminal is COLUMNS wide, or PIPE_WIDTH.
 """
@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TextIO
 import typer
 from rich.console import Console
 
+from jobs.envelope import Failure, envelope
 from jobs.progress import ProgressLine, duration
 from jobs.tables import table
 from schemas.errors import ConfigError
@@ -25,6 +26,7 @@ __all__ = [
     "duration",
     "exit_1",
     "outside",
+    "print_json",
     "progress_of",
     "size_text",
     "stderr",
@@ -51,13 +53,15 @@ stderr = Console(stderr=True, soft_wrap=True, width=width_of(sys.stderr))
 
 
 def outside(corpus: Path, chosen: Path, option: str) -> None:
-    """What a command writes for people does not belong into a corpus: `verify` would call it a stranger.
+    """Refuse to write other files into a corpus: `verify` would report them.
 
     Raises:
         ConfigError: `chosen` is inside.
     """
     if chosen.resolve().is_relative_to(corpus.resolve()):
-        raise ConfigError("inside the corpus; name a place elsewhere", where=f"{option} {chosen}")
+        raise ConfigError(
+            "is inside the corpus; expected a path outside of it", where=f"{option} {chosen}"
+        )
 
 
 def warn(message: str) -> None:
@@ -69,14 +73,20 @@ def warn(message: str) -> None:
     )
 
 
-def answer_json(value: Any) -> None:
-    """The one JSON object of `--json`."""
+def answer_json(result: Any, failure: str = "") -> None:
+    """The one JSON object of `--json`. `failure`: why the command ends with `exit_1`."""
+    failed = Failure(code="check_failed", message=failure, exit_code=1) if failure else None
+    print_json(envelope(result, failed))
+
+
+def print_json(value: Any) -> None:
+    """An envelope, as one line on standard output."""
     sys.stdout.write(json.dumps(value, allow_nan=False, default=str) + "\n")
 
 
 @contextmanager
 def progress_of(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Progress on stderr; call what it gives with how many are done. Without `total` it says that the command is at work."""
+    """Progress on stderr; yields a function that takes the number done. Without `total` it only shows that the command works."""
     with ProgressLine(stderr, what, total) as line:
         yield line.update
 

@@ -1,4 +1,4 @@
-"""`eicorpus peer`: builds the environment of the reference reader, and finds it for `eicorpus verify --peer`."""
+"""`eicorpus peer`: installs the reference reader, and finds it for `eicorpus verify --peer`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from ingest.verify.peer import Peer
 from ingest.verify.peer_environment import CHECK, build, is_built, python_of
+from jobs.options import AsJson
 from jobs.output import answer_json, stderr
 from schemas.errors import ConfigError, TransientError
 
@@ -21,18 +22,25 @@ _CHECKOUT = Path(__file__).absolute().parents[1]
 def command(
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where to build. Default: .peer of a checkout, else the cache folder."),
+        typer.Option(
+            metavar="DIR",
+            help="Install folder. Default: .peer of a source checkout, else the user's cache.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Build the environment in which LeRobot 0.3.3 reads a corpus (1.4 GB, about a minute)."""
+    """Install LeRobot 0.3.3, the reference reader of `verify --peer` (1.4 GB)."""
     target = (folder or default_folder()).absolute()
     is_new = not is_built(target)
     if is_new:
         if target.is_dir() and any(target.iterdir()) and not (target / "pyvenv.cfg").is_file():
-            message = "holds files that are no virtual environment; name an empty or a new folder"
+            message = (
+                "contains files that are not a virtual environment; expected an empty or new folder"
+            )
             raise ConfigError(message, where=str(target))
-        stderr.print(f"building {target} (about a minute, 1.4 GB)", markup=False, soft_wrap=True)
+        stderr.print(
+            f"installing into {target} (about a minute, 1.4 GB)", markup=False, soft_wrap=True
+        )
         try:
             build(target)
         except subprocess.CalledProcessError as error:

@@ -49,8 +49,8 @@ def encoder_for(
     )
     if choice is None:
         found = f"weights {opened.weights_sha256[:12]} of {model} are not those of {wanted}"
-        repair = "give the weights that `eicorpus latents` was given"
-        raise ConfigError(f"{found}; {repair}", where="--encoder-weights")
+        repair = "pass the weights that `eicorpus latents images` used"
+        raise ConfigError(f"{found}; {repair}", where="--weights")
     encoder = ImageEncoder.open(choice)
 
     def encode(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
@@ -62,7 +62,7 @@ def encoder_for(
 
 
 def model_of(wanted: str) -> tuple[str, int | None]:
-    """Registry name of an encoder id, and the seed where nobody trained it."""
+    """Registry name of an encoder id, and the seed if its weights are random."""
     name = wanted.partition("-")[0]
     model, mark, seed = name.rpartition(f"_{UNTRAINED}")
     return (model, int(seed)) if mark and seed.isdigit() else (name, None)

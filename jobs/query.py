@@ -1,4 +1,4 @@
-"""`eicorpus query "SQL" --corpus CORPUS`: read-only SQL over one snapshot of the catalog. Worked examples: docs/how-to/query.md."""
+"""`eicorpus query CORPUS "SQL"`: read-only SQL over one snapshot of the catalog. Worked examples: docs/how-to/query.md."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import typer
 from ingest.catalog.query_limits import Limits
 from ingest.catalog.query_process import answer
 from ingest.corpus.layout import open_corpus
+from jobs.options import AsJson, CorpusArgument, Snapshot
 from jobs.output import answer_json, outside, stderr, stdout
 from jobs.tables import FittedTable, escaped, nested_text, printable, rounded, vertical
 from schemas.errors import ConfigError
@@ -32,43 +33,50 @@ FORMULA_STARTS = (
     "@",
     "\t",
 )  # of a cell that spreadsheets run; a carriage return is escaped
-HINT = "--json, --csv and --parquet give everything"
+HINT = "use --json, --csv or --parquet for everything"
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help='One SELECT, "SHOW TABLES" or "DESCRIBE episodes".')],
-    corpus: Annotated[Path, typer.Option("--corpus", help="The corpus.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV on standard output.")] = False,
+    corpus: CorpusArgument,
+    sql: Annotated[
+        str,
+        typer.Argument(metavar="SQL", help='A SELECT, "SHOW TABLES" or "DESCRIBE episodes".'),
+    ],
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     raw: Annotated[
-        bool, typer.Option("--raw", help="With --csv: text as it is stored, formulas and all.")
+        bool,
+        typer.Option(
+            "--raw", help="With --csv: do not escape control characters and spreadsheet formulas."
+        ),
     ] = False,
     parquet: Annotated[
-        Path | None, typer.Option("--parquet", help="Write a Parquet file instead.")
+        Path | None, typer.Option("--parquet", metavar="FILE", help="Write a Parquet file.")
     ] = None,
-    snapshot: Annotated[
-        int | None, typer.Option(min=1, help="Ask this snapshot. Default: the latest.")
-    ] = None,
-    limit_rows: Annotated[int, typer.Option(min=1, help="Rows that the table shows.")] = 200,
-    timeout_s: Annotated[float, typer.Option("--timeout-s", help="Stop after so long.")] = 60.0,
-    memory_mb: Annotated[
-        int, typer.Option("--memory-mb", min=1, help="Of the work, and of the result.")
+    snapshot: Snapshot = None,
+    limit_rows: Annotated[int, typer.Option(min=1, help="Maximum rows of the table.")] = 200,
+    time_limit_s: Annotated[float, typer.Option("--time-limit-s", help="Time limit.")] = 60.0,
+    memory_limit_mb: Annotated[
+        int,
+        typer.Option("--memory-limit-mb", min=1, help="Memory limit of the work and the result."),
     ] = 4096,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: all usable cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of DuckDB. Default: one per core.")
+    ] = None,
 ) -> None:
-    """Ask the catalog in SQL. It only reads."""
+    """Run a read-only SQL query on the catalog."""
     if as_csv and (as_json or parquet):
-        raise ConfigError("--csv does not go with --json or --parquet; choose one")
+        raise ConfigError("--csv cannot be combined with --json or --parquet")
     if raw and not as_csv:
-        raise ConfigError("--raw goes with --csv; --json and --parquet keep text as it is stored")
+        raise ConfigError("--raw needs --csv; --json and --parquet never escape text")
     if parquet:
         outside(corpus, parquet, "--parquet")
     root = open_corpus(corpus).root
-    limits = Limits(timeout_s=timeout_s, memory_mb=memory_mb, threads=threads)
+    limits = Limits(timeout_s=time_limit_s, memory_mb=memory_limit_mb, threads=threads)
     found = answer(root, sql, snapshot=snapshot, limits=limits)
     table, number = found.table, found.snapshot
     if number == 0:
-        stderr.print("nothing was committed to this corpus yet: all tables are empty")
+        stderr.print("this corpus has no snapshot yet: all tables are empty")
     if parquet:
         write_parquet(table, parquet)
         stderr.print(f"{table.num_rows} rows -> {parquet}", highlight=False, markup=False)
@@ -137,7 +145,7 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 
 def show(table: pa.Table, limit_rows: int) -> None:
-    """A table for people on stdout; what was left out is said."""
+    """A table on stdout, with a note on what was left out."""
     rows = [[_shown(cell) for cell in row] for row in _rows(table.slice(0, limit_rows))]
     columns = [printable(name) for name in table.column_names]
     fitted = FittedTable(
@@ -154,7 +162,7 @@ def show(table: pa.Table, limit_rows: int) -> None:
         stderr.print(f"lists and structs may be shortened; {HINT}", highlight=False)
     if table.num_rows > limit_rows:
         stderr.print(
-            f"{limit_rows} of {table.num_rows} rows shown; --limit-rows, --csv, --json and --parquet give more"
+            f"{limit_rows} of {table.num_rows} rows shown; raise --limit-rows, or use --json, --csv or --parquet"
         )
 
 

@@ -13,7 +13,7 @@ SINCE = (2, 52)  # Ray that knows tokens
 
 
 def require_token() -> None:
-    """Give the Ray that this process starts a random token of its own, so that nobody else on the network may use it.
+    """Give the Ray that this process starts a random token of its own, so that no other machine on the network can use it.
 
     What the user has set stays. Ray on Linux listens on every address of the machine, whatever it is told: the token is what protects it.
     """
@@ -21,11 +21,11 @@ def require_token() -> None:
     if tuple(map(int, version.split(".")[:2])) < SINCE:
         least = ".".join(map(str, SINCE))
         warn(
-            f"Ray {version} has no token authentication: who reaches this machine's ports may run code; install Ray {least}"
+            f"Ray {version} has no token authentication: anyone who can reach this machine can run code; install Ray {least} or newer"
         )
         return
     os.environ.setdefault(MODE, "token")
     if os.environ[MODE] != "token":
-        warn(f"{MODE}={os.environ[MODE]}: who reaches this machine's ports may run code")
+        warn(f"{MODE}={os.environ[MODE]}: anyone who can reach this machine can run code")
     elif not os.environ.keys() & {TOKEN, TOKEN_PATH}:
         os.environ[TOKEN] = secrets.token_hex(32)

@@ -1,7 +1,8 @@
-"""`eicorpus report CORPUS --html F`: what is in a corpus, on one page that needs nothing else."""
+"""`eicorpus report CORPUS`: the content of a corpus in one self-contained HTML file."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +12,14 @@ import typer
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.query_limits import Limits
 from ingest.corpus import snapshot
-from ingest.corpus.layout import open_corpus, uid_of
+from ingest.corpus.layout import REPORT, Corpus, open_corpus, uid_of
+from ingest.corpus.writing import writing
 from ingest.curation.tiers.explain import policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, load_policy
 from ingest.report.overview import Asked
 from ingest.report.page import report
+from ingest.storage.local import LocalStorage
+from jobs.options import AsJson, CorpusArgument, Snapshot
 from jobs.output import answer_json, outside, stdout
 from schemas.errors import ConfigError
 from schemas.system_error import system_error_text
@@ -24,22 +28,43 @@ LIMITS = Limits(timeout_s=600.0, memory_mb=8192)
 
 
 def command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus; it is only read.")],
-    html: Annotated[Path, typer.Option("--html", help="The file to write.")],
+    corpus: CorpusArgument,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Output file. Default: CORPUS/report.html."),
+    ] = None,
     policy: Annotated[
         str | None,
         typer.Option(
-            "--policy", help="Whose thresholds to draw. Default: applied last, else ei30k."
+            "--policy", help="Quality policy whose thresholds are drawn. Default: the last used."
         ),
     ] = None,
-    with_snapshot: Annotated[
-        int | None, typer.Option("--snapshot", min=1, help="Default: the latest.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    with_snapshot: Snapshot = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Funnel, hours, histograms with thresholds, best and worst segments, captions, what was set aside: one HTML file."""
+    """Write an HTML report: funnel, hours, histograms, best and worst segments, quarantine."""
     opened = open_corpus(corpus)
-    outside(opened.root, html, "--html")
+    with ExitStack() as stack:
+        if html is None:
+            # `forget` deletes this file: nothing may be erased between reading the snapshot and writing it.
+            disk = LocalStorage(opened.root)
+            stack.enter_context(writing(opened, disk))
+            path = opened.root / REPORT
+            data, number = _page(opened, policy, with_snapshot)
+            disk.write(path, data)
+        else:
+            path = html
+            outside(opened.root, html, "--html")
+            data, number = _page(opened, policy, with_snapshot)
+            _write(html, data)
+    if as_json:
+        answer_json({"html": str(path), "num_bytes": len(data), "snapshot": number})
+    else:
+        stdout.print(f"{path}: {len(data):,} bytes, snapshot {number}", highlight=False)
+
+
+def _page(opened: Corpus, policy: str | None, with_snapshot: int | None) -> tuple[bytes, int]:
+    """The page, and the number of its snapshot."""
     current = snapshot.load(opened.root, with_snapshot)
     chosen = load_policy(policy)[0] if policy else policy_in_force(opened.root, current, BUILT_IN)
     asked = Asked(
@@ -49,14 +74,13 @@ def command(
         made_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
     with Catalog.open(opened.root, snapshot=with_snapshot, limits=LIMITS) as catalog:
-        data = report(catalog, asked).encode()
+        return report(catalog, asked).encode(), current.number
+
+
+def _write(path: Path, data: bytes) -> None:
     try:
-        html.write_bytes(data)
+        path.write_bytes(data)
     except OSError as error:
         raise ConfigError(
-            f"cannot be written: {system_error_text(error, str(html))}", where=str(html)
+            f"cannot be written: {system_error_text(error, str(path))}", where=f"--html {path}"
         ) from error
-    if as_json:
-        answer_json({"html": str(html), "num_bytes": len(data), "snapshot": current.number})
-    else:
-        stdout.print(f"{html}: {len(data):,} bytes, snapshot {current.number}", highlight=False)

@@ -1,4 +1,4 @@
-"""`eicorpus serve-policy`: a trained policy behind a websocket. The page: docs/how-to/serve.md."""
+"""`eicorpus serve-policy RUN`: a WebSocket server for a trained policy. The page: docs/how-to/serve.md."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from jobs.options import (
     CheckpointStep,
     ComputePrecision,
     Device,
+    HubId,
     RunFolder,
     SamplingSteps,
     UsesAverages,
+    WeightsFolder,
 )
 from jobs.output import stderr
 from jobs.train import check_installed
@@ -34,34 +36,32 @@ MAX_TOKEN_BYTES = 4096
 
 def command(
     run: RunFolder,
-    encoder_weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Of the image encoder; without it: latents only."),
-    ] = None,
-    encoder_hub_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="The same, from the Hugging Face hub.")
-    ] = None,
+    weights: WeightsFolder = None,
+    hub_id: HubId = None,
     vlm: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Of the model that `latents --vlm` was given."),
+        typer.Option(metavar="FOLDER", help="Folder of the model of `latents text --vlm`."),
     ] = None,
     checkpoint: CheckpointStep = None,
     ema: UsesAverages = False,
-    steps: SamplingSteps = None,
+    sampling_steps: SamplingSteps = None,
     precision: ComputePrecision = "auto",
-    seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling noise.")] = 0,
     device: Device = "auto",
-    host: Annotated[str, typer.Option(help="Others than this machine need --token-file.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; other machines need --token-file.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on. 0 picks a free port.")
+    ] = 8000,
     token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What clients must say as Api-Key.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File with the API key that clients must send."),
     ] = None,
-    max_message_mb: Annotated[int, typer.Option(min=1, help="A larger one is refused.")] = 32,
-    max_clients: Annotated[int, typer.Option(min=1, help="More are told to go.")] = 16,
+    max_message_mb: Annotated[int, typer.Option(min=1, help="Refuse larger messages.")] = 32,
+    max_clients: Annotated[int, typer.Option(min=1, help="Refuse further connections (503).")] = 16,
 ) -> None:
-    """Answer observations with chunks of absolute targets, until Ctrl-C. Clients of openpi and starVLA can talk to it."""
+    """Serve a policy over a WebSocket to openpi and starVLA clients. Ctrl-C stops it."""
     check_installed()
     _check_served()
     from jobs.policy_encoder import encoder_for
@@ -73,7 +73,7 @@ def command(
     asked = PolicySettings(
         step=step,
         use_averages=ema,
-        num_steps=steps,
+        num_steps=sampling_steps,
         precision=None if precision == "auto" else precision,
         seed=seed,
     )
@@ -85,7 +85,7 @@ def command(
         max_clients=max_clients,
     )
     wanted = checkpoint_of(run, step).state.encoder_id
-    encode = encoder_for(wanted, weights=encoder_weights, hub_id=encoder_hub_id, device=device)
+    encode = encoder_for(wanted, weights=weights, hub_id=hub_id, device=device)
     policy = Policy.load(run, encode, asked, vlm=vlm, device=device)
     asyncio.run(_serve(policy, served))
 
@@ -109,7 +109,7 @@ def _token(path: Path) -> str:
             f"cannot be read: {system_error_text(error, str(path))}", where=f"--token-file {path}"
         ) from error
     if not token or len(token) > MAX_TOKEN_BYTES:
-        raise ConfigError("expected one line with a token", where=f"--token-file {path}")
+        raise ConfigError("expected one line with the API key", where=f"--token-file {path}")
     return token
 
 
@@ -128,7 +128,9 @@ async def _serve(policy: Policy, settings: ServerSettings) -> None:
         ) from error
     host, port = next(iter(server.sockets)).getsockname()[:2]
     stderr.print(policy_text(policy))
-    stderr.print(f"serving ws://{host}:{port}, health at http://{host}:{port}/healthz; Ctrl-C ends")
+    stderr.print(
+        f"serving ws://{host}:{port}, health check http://{host}:{port}/healthz; Ctrl-C stops"
+    )
     await stop.wait()
     server.close()
     await server.wait_closed()
@@ -139,16 +141,16 @@ def policy_text(policy: Policy) -> str:
     """What is served."""
     said = f"step {policy.step} of {policy.recipe.name}, computed in {policy.sampler.precision}"
     if policy.encode is None:
-        said += "; no encoder: clients must send observation/latents/<camera>"
+        said += "; no image encoder: clients must send observation/latents/<camera>"
     return said
 
 
 def latency_text(infer_s: list[float], num_refused: int) -> str:
     """How long inference took, of the last ones."""
     if not infer_s:
-        return f"nothing was asked, {num_refused} refused"
+        return f"no requests, {num_refused} connections refused"
     ordered = sorted(infer_s)
     late = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
     middle = statistics.median(ordered)
-    count = f"{len(ordered):,} answers"
-    return f"{count}, median {middle * 1e3:.1f} ms, 95 % within {late * 1e3:.1f} ms, {num_refused} refused"
+    count = f"{len(ordered):,} requests"
+    return f"{count}, median {middle * 1e3:.1f} ms, 95th percentile {late * 1e3:.1f} ms, {num_refused} connections refused"

@@ -12,7 +12,7 @@ from schemas.system_error import system_error_text
 
 
 class StopRequest:
-    """The first SIGINT or SIGTERM asks to stop after the step, and is `told` to whom it concerns; the second is not asking."""
+    """The first SIGINT or SIGTERM requests a stop after the current step and calls `told`. The second stops at once."""
 
     def __init__(self, told: Callable[[], None] = lambda: None) -> None:
         self.is_asked, self._told = False, told
@@ -37,7 +37,7 @@ class StopRequest:
         self.is_asked = True
         try:
             self._told()
-        except OSError as error:  # a full disk, of all moments: in a handler it would end the command, unasked and unsaved
+        except OSError as error:  # such as a full disk: raised in a handler it would end the command without a checkpoint
             sys.stderr.write(
-                f"the wish to stop could not be handed on: {system_error_text(error)}\n"
+                f"warning: the stop request could not be passed on: {system_error_text(error)}\n"
             )

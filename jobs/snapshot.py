@@ -1,4 +1,4 @@
-"""`eicorpus snapshot list | diff A B`: the history of a catalog."""
+"""`eicorpus snapshot list | diff`: the history of a catalog."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.snapshot_list import SnapshotInfo, list_snapshots
 from ingest.maintenance.snapshot_diff import SnapshotDiff, snapshot_diff
+from jobs.options import AsJson, CorpusArgument
 from jobs.output import answer_json, size_text, stdout, table
 
 SHOWN = 50
-app = typer.Typer(no_args_is_help=True, help="The history of a catalog: list, diff.")
-CorpusOption = Annotated[Path, typer.Option("--corpus", help="The corpus; it is only read.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+app = typer.Typer(no_args_is_help=True, help="List and compare snapshots of the catalog.")
 
 
 @app.command("list")
-def list_command(corpus: CorpusOption, as_json: Json = False) -> None:
-    """Every snapshot that is still there, and the manifests that were built from it."""
+def list_command(corpus: CorpusArgument, as_json: AsJson = False) -> None:
+    """List the snapshots of a corpus and the manifests built from each."""
     found = list_snapshots(open_corpus(corpus).root)
     if as_json:
         answer_json({"snapshots": [asdict(entry) for entry in found]})
@@ -48,12 +47,14 @@ def _row(entry: SnapshotInfo) -> list[Any]:
 
 @app.command("diff")
 def diff_command(
-    a: Annotated[int, typer.Argument(min=0, help="A snapshot; 0 is the empty corpus.")],
-    b: Annotated[int, typer.Argument(min=0, help="Another one.")],
-    corpus: CorpusOption,
-    as_json: Json = False,
+    corpus: CorpusArgument,
+    a: Annotated[
+        int, typer.Argument(metavar="A", min=0, help="First snapshot; 0 is the empty corpus.")
+    ],
+    b: Annotated[int, typer.Argument(metavar="B", min=0, help="Second snapshot.")],
+    as_json: AsJson = False,
 ) -> None:
-    """Rows of each table that came and went from A to B. Compaction changes none."""
+    """Count the rows that each table gained and lost between two snapshots. `compact` changes none."""
     root = open_corpus(corpus).root
     found = snapshot_diff(root, _snapshot(root, a), _snapshot(root, b))
     if as_json:
@@ -69,7 +70,7 @@ def _snapshot(root: Path, number: int) -> snapshot.Snapshot:
 def _show(found: SnapshotDiff) -> None:
     changed = [t for t in found.tables if t.added or t.removed]
     if not changed:
-        stdout.print("not a row differs")
+        stdout.print("no row differs")
         return
     rows: list[list[Any]] = [[t.table, t.rows_a, t.rows_b, t.added, t.removed] for t in changed]
     stdout.print(table("", ["table", "rows of A", "rows of B", "added", "removed"], rows))

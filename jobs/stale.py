@@ -1,4 +1,4 @@
-"""`eicorpus stale CORPUS`: episodes that this eicorpus, or another recipe, would write differently today; latents of other videos."""
+"""`eicorpus stale CORPUS`: episodes that this version or another recipe would write differently; latents of other videos."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.latents.stale import encoder_states
 from jobs.ingest import recipe_from
+from jobs.options import AsJson, CorpusArgument
 from jobs.output import answer_json, exit_1, stdout, table
 
 _KEYS = ["source", "dataset", "adapter_version", "recipe_digest", "options_digest"]
@@ -19,15 +20,18 @@ _LATENTS = ["encoder_id", "up_to_date", "stale", "lacking", "reason"]  # in vide
 
 
 def command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus; it is only read.")],
-    recipe: Annotated[
-        Path | None, typer.Option(help="Compare with this recipe instead of the default one.")
+    corpus: CorpusArgument,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Recipe YAML to compare with. Default: the default recipe."),
     ] = None,
-    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit 1 when any is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit 1 if anything is stale.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Count episodes written under another recipe or adapter version. They stay as they are; a new corpus renews them."""
-    wanted = recipe_from(recipe).digest
+    """Count episodes and latents written by another recipe or adapter version. Ingest into a new corpus to renew them."""
+    wanted = recipe_from(config).digest
     root = open_corpus(corpus).root
     now = snapshot.load(root)
     rows = now.read(root, "episodes", _KEYS)
@@ -44,21 +48,25 @@ def command(
         current = adapter_for(source).version if source in known else version
         reasons = [f"adapter version {version}, now {current}"] if version != current else []
         if group["recipe_digest"] != wanted:
-            reasons.append(f"recipe {group['recipe_digest']}, asked for {wanted}")
+            reasons.append(f"recipe {group['recipe_digest']}, expected {wanted}")
         found.append([source, group["dataset"], group["count_all"], "; ".join(reasons)])
     stale = sum(count for _, _, count, reason in found if reason)
+    num_latents = sum(state.stale for state in states)
+    failure = ""
+    if exit_code and (stale or num_latents):
+        failure = f"{stale:,} episodes and {num_latents:,} latent files are stale (--exit-code)"
     if as_json:
         columns = ["source", "dataset", "episodes", "reason"]
         entries = [dict(zip(columns, row, strict=True)) for row in found]
         encoders = [dict(zip(_LATENTS, row, strict=True)) for row in latents]
         answer_json(
-            {"episodes": rows.num_rows, "stale": stale, "groups": entries, "latents": encoders}
+            {"episodes": rows.num_rows, "stale": stale, "groups": entries, "latents": encoders},
+            failure,
         )
     else:
-        stdout.print(table("", ["source", "dataset", "episodes", "stale because"], found))
+        stdout.print(table("", ["source", "dataset", "episodes", "reason"], found))
         stdout.print(f"{stale} of {rows.num_rows} episodes are stale")
         if latents:
             stdout.print(table("", _LATENTS, latents))
-    num_latents = sum(state.stale for state in states)
-    if exit_code and (stale or num_latents):
-        exit_1(f"{stale:,} episodes and {num_latents:,} files of latents are stale (--exit-code)")
+    if failure:
+        exit_1(failure)

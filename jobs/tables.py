@@ -1,4 +1,4 @@
-"""Tables for people, fitted to the width they are printed at. What does not fit is said, never squeezed to a letter a line."""
+"""Tables fitted to the width of the terminal. A note names the columns that do not fit."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rounded(value: float) -> str:
 
 
 def nested_text(value: Any) -> str:
-    """A list or struct of JSON values for people: `[0.333333, 2, 3, 4, … 12 more]`, at most SHOWN_NESTED characters."""
+    """A list or struct of JSON values as short text: `[0.333333, 2, 3, 4, … 12 more]`, at most SHOWN_NESTED characters."""
     text = _nested(value)
     return text if len(text) <= SHOWN_NESTED else f"{text[: SHOWN_NESTED - 1]}…"
 
@@ -68,7 +68,7 @@ def _nested(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittedTable:
-    """A table that drops its last columns, and says so, where the console has no room for them."""
+    """A table that leaves out its last columns, with a note, if the console is too narrow."""
 
     title: str
     columns: Sequence[str]
@@ -128,7 +128,7 @@ class FittedTable:
             shown, total = len(self.columns) - len(left_out), len(self.columns)
             said.append(f"{shown} of {total} columns shown; not shown: {', '.join(left_out)}")
         if was_cut:
-            said.append("long cells end in …")
+            said.append("long cells are cut (…)")
         return "; ".join([*said, *([self.hint] if self.hint else [])])
 
 

@@ -1,11 +1,10 @@
-"""`eicorpus tier CORPUS`: which segments may teach what, by a policy."""
+"""`eicorpus tier CORPUS`: apply a quality policy to every segment."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,26 +26,26 @@ from ingest.curation.tiers.policy import BUILT_IN, Policy, load_policy
 from ingest.curation.tiers.policy_sql import TIERS
 from ingest.curation.tiers.tier import Judged, commit, is_up_to_date, judge
 from ingest.storage.local import LocalStorage
+from jobs.options import AsJson, CorpusArgument, DryRun
 from jobs.output import answer_json, progress_of, stdout, table
 from jobs.run_context import new_run_id
 
 LACKS_SHOWN = 3
-POLICY_HELP = "A built-in policy by name, or a YAML file."
 
 
 def command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus.")],
-    policy: Annotated[str, typer.Option("--policy", help=POLICY_HELP)] = BUILT_IN,
-    what_if: Annotated[
-        bool, typer.Option("--what-if", help="Show before and after; touch nothing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    corpus: CorpusArgument,
+    policy: Annotated[
+        str, typer.Option("--policy", help="Quality policy: a name or a YAML file.")
+    ] = BUILT_IN,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Give every segment its tier: high, low, actionless or excluded, with reasons. Numbers are only read, never made."""
+    """Assign a tier to every segment: high, low, actionless or excluded. Uses stored measurements; run `measure` first."""
     chosen, text = load_policy(policy)
     opened = open_corpus(corpus)
     started = time.monotonic()
-    if what_if:
+    if dry_run:
         current = snapshot.load(opened.root)
         judged, before = _judged(opened, current, chosen)
         answer = _answer(judged, before, current, started) | {"committed": False}
@@ -121,25 +120,25 @@ def _tell(answer: Mapping[str, Any], policy: Policy, *, as_json: bool) -> None:
         if rule["segments"]
     ]
     stdout.print(
-        table("\nrule that decides", ["rule", "tier", "segments", "hours", "because"], decided)
+        table("\ndeciding rules", ["rule", "tier", "segments", "hours", "reason"], decided)
     )
     _tell_capped(answer["capped"])
     if silent := [rule["code"] for rule in answer["rules"] if not rule["segments"]]:
-        stdout.print(f"decide no segment: {', '.join(silent)}", highlight=False)
+        stdout.print(f"rules that matched no segment: {', '.join(silent)}", highlight=False)
     if answer["committed"]:
         end = f"committed as snapshot {answer['snapshot']}"
     elif answer["up_to_date"]:
-        end = f"this policy already ran on all that snapshot {answer['snapshot']} holds: nothing committed"
+        end = f"up to date: snapshot {answer['snapshot']} already has the tiers of this policy"
     else:
-        end = "what if: nothing was touched"
+        end = "dry run: nothing was changed"
     stdout.print(f"\n{end}", highlight=False)
 
 
 def _because(rule: Mapping[str, Any]) -> str:
-    """Its text; where numbers lack, the first that was never taken and for how many segments."""
+    """The rule's text, and the first missing measurements with the number of segments that lack them."""
     lacks = [f"{name} ({count:,})" for name, count in list(rule["lacks"].items())[:LACKS_SHOWN]]
     more = ", ..." if len(rule["lacks"]) > LACKS_SHOWN else ""
-    lacking = f"; never taken first: {', '.join(lacks)}{more}" if lacks else ""
+    lacking = f"; missing measurements: {', '.join(lacks)}{more}" if lacks else ""
     return f"{rule['text']}{lacking}"
 
 
@@ -150,5 +149,7 @@ def _tell_capped(capped: Sequence[Mapping[str, Any]]) -> None:
         [c["tier"], c["segments"], c["hours"], c["text"], f"{c['rule']} ({c['rule_tier']})"]
         for c in capped
     ]
-    columns = ["tier", "segments", "hours", "because", "instead of the rule"]
-    stdout.print(table("\nlowered by the episode's own facts (eicorpus explain)", columns, rows))
+    columns = ["tier", "segments", "hours", "reason", "tier by rule"]
+    stdout.print(
+        table("\nlowered because of facts about the episode (see eicorpus explain)", columns, rows)
+    )

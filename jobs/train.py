@@ -1,4 +1,4 @@
-"""`eicorpus train`: a network from a manifest and a recipe. The page: docs/how-to/train.md."""
+"""`eicorpus train MANIFEST`: train a policy by a recipe. The page: docs/how-to/train.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cores import compute_threads, usable_cores
-from jobs.options import ActionsCache, AsJson, Device, RayAddress, VerifiesLatents
+from jobs.options import ActionsCache, AsJson, Device, OnRay, RayAddress, VerifiesLatents
 from schemas.document import DocumentError
 from schemas.errors import ConfigError
 from schemas.local_path import check_local
@@ -20,61 +20,77 @@ if TYPE_CHECKING:
 
 
 RecipeKeys = Annotated[
-    list[str] | None, typer.Option("--set", help="Recipe key: run.batch_size=96; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Recipe value, such as run.batch_size=96; repeatable."
+    ),
 ]
 LastStep = Annotated[
-    int | None, typer.Option(min=1, help="Stop after this step; the schedule stays.")
+    int | None, typer.Option(min=1, help="Stop after this step without changing the schedule.")
 ]
 InitFrom = Annotated[
-    Path | None, typer.Option(help="Fine-tune: begin with the weights of this run.")
+    Path | None, typer.Option(metavar="RUN", help="Fine-tune the weights of this run.")
 ]
 LoaderWorkers = Annotated[
-    int | None, typer.Option(min=0, help="As --set run.num_workers=N: of the loader.")
+    int | None,
+    typer.Option("--loader-workers", min=0, help="Data loader threads; sets run.num_workers."),
 ]
 OtherManifest = Annotated[
-    bool, typer.Option("--allow-other-manifest", help="Go on with another manifest.")
+    bool, typer.Option("--allow-other-manifest", help="Resume with a different manifest.")
 ]
 OtherRecipe = Annotated[
-    bool, typer.Option("--allow-other-recipe", help="Go on with another recipe.")
+    bool, typer.Option("--allow-other-recipe", help="Resume with a different recipe.")
 ]
 WandbProject = Annotated[
-    str | None, typer.Option(metavar="PROJECT", help="Log to Weights & Biases too.")
+    str | None, typer.Option(metavar="PROJECT", help="Also log to Weights & Biases.")
 ]
-DryRun = Annotated[
+PlanOnly = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show; writes no run, only the cache of derived actions."),
+    typer.Option("--dry-run", help="Show what would be done; writes only the actions cache."),
 ]
 
 
 def command(
-    manifest: Annotated[Path, typer.Option(help="Folder: CORPUS/manifests/NAME.")],
-    out: Annotated[Path, typer.Option(help="The run; an unfinished one is gone on with.")],
-    recipe: Annotated[str, typer.Option(help="A name, or a .yaml file.")] = "tiny",
+    manifest: Annotated[
+        Path, typer.Argument(metavar="MANIFEST", help="Manifest folder: CORPUS/manifests/NAME.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="RUN", help="Run directory. An unfinished run in it is resumed."),
+    ],
+    recipe: Annotated[
+        str,
+        typer.Option(help="Training recipe: a name from `eicorpus list recipes` or a YAML file."),
+    ] = "tiny",
     set_: RecipeKeys = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="As --set run.num_steps=N.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps; sets run.num_steps.")
+    ] = None,
     until: LastStep = None,
     init_from: InitFrom = None,
     device: Device = "auto",
-    workers: LoaderWorkers = None,
+    loader_workers: LoaderWorkers = None,
     cache: ActionsCache = None,
     verify_latents: VerifiesLatents = False,
     allow_other_manifest: OtherManifest = False,
     allow_other_recipe: OtherRecipe = False,
-    ray: Annotated[bool, typer.Option("--ray", help="Run on Ray Train.")] = False,
+    ray: OnRay = False,
     address: RayAddress = None,
-    num_workers: Annotated[int, typer.Option(min=1, help="With --ray: processes.")] = 1,
+    ray_workers: Annotated[
+        int, typer.Option("--ray-workers", min=1, help="With --ray: number of ranks.")
+    ] = 1,
     wandb: WandbProject = None,
-    dry_run: DryRun = False,
+    dry_run: PlanOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, or go on training: run the same command again after whatever stopped it. Several processes: torchrun, or --ray."""
+    """Train a policy on a manifest. Run it again to resume. For several processes use torchrun or --ray."""
     check_installed()
     check_local(Path(recipe), "--recipe")
     from jobs.without_latents import refuse_without_latents  # polars: not for `--help`
 
     refuse_without_latents(manifest)
-    changes = changes_from(set_ or [], steps=steps, workers=workers)
-    # A mistake in it is found before torch is imported, which takes seconds.
+    changes = changes_from(set_ or [], steps=steps, workers=loader_workers)
+    # An invalid recipe is refused before torch is imported, which takes seconds.
     resolved = _recipe(recipe, changes, init_from, out)
     from jobs.train_run import dry, run_here  # torch: the base install works without it
     from training.run.session import TrainRequest
@@ -98,9 +114,9 @@ def command(
     elif ray or address is not None:
         try:
             from jobs.train_ray import run_on_ray
-        except ImportError as error:  # what ray.train itself asks for
+        except ImportError as error:  # a requirement of ray.train
             raise ConfigError(f"{error}; pip install 'eicorpus[train]'", where="--ray") from error
-        run_on_ray(request, num_workers, address=address, wandb=wandb, as_json=as_json)
+        run_on_ray(request, ray_workers, address=address, wandb=wandb, as_json=as_json)
     else:
         run_here(request, wandb=wandb, as_json=as_json)
 
@@ -127,7 +143,7 @@ def changes_from(given: list[str], *, steps: int | None, workers: int | None) ->
         for name in path:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"{key} lies in {name}, which is set as a whole", where="--set")
+                raise ConfigError(f"{key}: {name} is set as a whole", where="--set")
         place[last] = value
     return out
 
@@ -143,9 +159,9 @@ def _pair(given: str) -> tuple[str, Any]:
 
 
 def _recipe(name: str, changes: dict[str, Any], init_from: Path | None, out: Path) -> TrainRecipe:
-    """A run that begins with the weights of another has its network, too: what the recipe does not say is as there.
+    """A run that is fine-tuned from another uses its recipe as the base of its own.
 
-    A run that has weights of its own goes on though those it began with are gone: its own recipe has what they said.
+    A run that has checkpoints resumes even if the run it was fine-tuned from was deleted: its own recipe holds the values.
     """
     from training.recipe import load_recipe, stored_recipe
 

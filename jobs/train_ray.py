@@ -1,6 +1,6 @@
 """A training run on Ray Train: the same loop in every worker, on whatever machines the cluster has.
 
-Every worker must see the corpus and the run's folder under the same path. A worker that dies ends the run; the same command goes on with it.
+Every worker must see the corpus and the run's folder under the same path. A worker that dies ends the run; the same command resumes it.
 A signal to the command asks the first worker to stop through a file in the run's folder, because Ray hands none on.
 """
 
@@ -105,9 +105,9 @@ def _has_gpus(num_workers: int) -> bool:
     """
     num = int(ray.cluster_resources().get("GPU", 0))
     if 0 < num < num_workers:
-        found = f"{num_workers} workers, and the cluster has {num} GPU(s) now"
-        repair = f"say --num-workers {num}, or --device cuda to wait for more, or --device cpu"
-        raise ConfigError(f"{found}; {repair}", where="--num-workers")
+        found = f"{num_workers} workers need a GPU each, and the cluster has {num} now"
+        repair = f"use --ray-workers {num}, or --device cuda to wait for more, or --device cpu"
+        raise ConfigError(f"{found}; {repair}", where="--ray-workers")
     return num > 0
 
 
@@ -118,8 +118,8 @@ def _check_cpus(num_workers: int) -> None:
     """
     num = int(ray.cluster_resources().get("CPU", 0))
     if 0 < num < num_workers:
-        lack = f"{num_workers} workers ask for a CPU each, and the cluster lends {num} now"
-        raise ConfigError(f"{lack}; say --num-workers {num}, or add nodes", where="--num-workers")
+        lack = f"{num_workers} workers need a CPU each, and the cluster has {num} now"
+        raise ConfigError(f"{lack}; use --ray-workers {num}, or add nodes", where="--ray-workers")
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -135,7 +135,7 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _of_worker(error: TrainingFailedError) -> PipelineError:
-    """What the first worker that failed said."""
+    """The error of the first worker that failed."""
     failures = error.worker_failures if isinstance(error, WorkerGroupError) else {}
     for _, failure in sorted(failures.items()):
         cause: BaseException | None = failure
@@ -143,5 +143,5 @@ def _of_worker(error: TrainingFailedError) -> PipelineError:
             if isinstance(cause, PipelineError):
                 return cause
             cause = getattr(cause, "_base_exc", None) or cause.__cause__
-    message = f"a worker failed: {error}; run the same command again to go on"
+    message = f"a worker failed: {error}; run the same command again to resume"
     return TransientError(message, where="eicorpus train --ray")

@@ -1,4 +1,4 @@
-"""What `eicorpus train` shows to people, on standard error while it runs."""
+"""Text output of `eicorpus train`, on standard error while it runs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from jobs.output import duration, size_text, stderr, stdout, table
 from training.run.estimate import USUAL_SHARE, Estimate
 from training.run.session import Session
 
-BLIND = "the language model saw no picture: text features were made without --vlm-pictures, so only the latents carry what the cameras see"
+BLIND = "the text features contain no images: they were encoded without --vlm-frame-every-s, so images enter through the latents only"
 
 
 def progress_note(line: dict[str, Any]) -> str:
     """What the progress line shows of a line of the log: loss, samples a second, MFU, share of time waited for data."""
     return (
         f"loss {line['loss']:.4f} · {line['samples_per_s']:,.0f} samples/s · "
-        f"MFU {line['mfu']:.1%} · waited {line['data_wait_share']:.0%}"
+        f"MFU {line['mfu']:.1%} · waiting for data {line['data_wait_share']:.0%}"
     )
 
 
@@ -30,11 +30,11 @@ def show_plan(session: Session, *, is_all: bool) -> None:
         [r.embodiment, r.tier, r.segments, r.anchors, f"{r.share:.1%}", *r.by_task.values()]
         for r in counts.rows
     ]
-    columns = ["embodiment", "tier", "segments", "samples", "of draws", *tasks]
-    console.print(table("samples that each task is possible at", columns, rows))
+    columns = ["embodiment", "tier", "segments", "samples", "sampling share", *tasks]
+    console.print(table("samples available per task", columns, rows))
     if counts.per_batch:
         said = ", ".join(f"{task} {number:,}" for task, number in counts.per_batch.items())
-        console.print(f"samples in every global batch: {said}", highlight=False)
+        console.print(f"samples per global batch: {said}", highlight=False)
     for said in _warnings(asdict(counts)):
         console.print(said, style="yellow", highlight=False)
     told_by = session.learner.conditioner.text_settings
@@ -42,24 +42,24 @@ def show_plan(session: Session, *, is_all: bool) -> None:
         console.print(BLIND, style="bold yellow", highlight=False)
     recipe, ranks = session.request.recipe, session.ranks
     console.print(
-        f"computes on {session.device} in {recipe.run.precision}, processes: {ranks.world_size}{_threads(session)}",
+        f"device: {session.device}, precision: {recipe.run.precision}, processes: {ranks.world_size}{_threads(session)}",
         highlight=False,
     )
     parts = [[name, number] for name, number in needs.parameters.items()]
-    console.print(table("parameters", ["part", "number"], parts))
+    console.print(table("parameters", ["part", "parameters"], parts))
     if not is_all:
         return
     facts = [
-        ["tokens of a sample", ", ".join(f"{k} {v}" for k, v in needs.tokens.items())],
-        ["steps", f"{session.first_step:,} of {session.end:,} are done"],
+        ["tokens per sample", ", ".join(f"{k} {v}" for k, v in needs.tokens.items())],
+        ["steps", f"{session.first_step:,} of {session.end:,} done"],
         ["epochs", f"{session.end / needs.steps_per_epoch:.2f} of {needs.samples_per_epoch:,} samples"],
-        ["a sample costs", f"{needs.flops_per_sample / 1e9:,.2f} GFLOP, forward and backward"],
-        ["matmul peak of this device", f"{needs.peak_flops / 1e12:,.3f} TFLOP/s ({recipe.run.precision})"],
-        ["memory of a rank", _memory(needs.memory)],
-        ["in parts of a batch", _by_parts(needs)],
+        ["compute per sample", f"{needs.flops_per_sample / 1e9:,.2f} GFLOP (forward and backward)"],
+        ["peak of this device", f"{needs.peak_flops / 1e12:,.3f} TFLOP/s ({recipe.run.precision})"],
+        ["memory per rank", _memory(needs.memory)],
+        ["gradient accumulation", _by_parts(needs)],
         ["time", f"about {needs.hours:,.2f} h at {USUAL_SHARE:.0%} of that peak (estimate)"],
     ]  # fmt: skip
-    console.print(table("run", ["what", "value"], facts))
+    console.print(table("run", ["item", "value"], facts))
 
 
 def _threads(session: Session) -> str:
@@ -78,21 +78,19 @@ def _by_parts(needs: Estimate) -> str:
     """Of a few numbers of parts what a rank needs: which GPU a run fits is decided there, not on this machine."""
     shown = [n for n in needs.memory_by_parts if n <= 16]
     said = ", ".join(f"{n}: {size_text(needs.memory_by_parts[n])}" for n in shown)
-    return f"run.accumulate {needs.accumulate}; a rank needs {said}"
+    return f"run.accumulate {needs.accumulate}; memory per rank by number of parts: {said}"
 
 
 def _warnings(counts: dict[str, Any]) -> list[str]:
     out = []
     if counts["shortfalls"]:
-        to_others = (
-            "; their share of every batch goes to the other tasks" if counts["per_batch"] else ""
-        )
-        out.append(f"no segment can serve {', '.join(counts['shortfalls'])}{to_others}")
+        to_others = "; the other tasks get their share of each batch" if counts["per_batch"] else ""
+        out.append(f"no segment is usable for {', '.join(counts['shortfalls'])}{to_others}")
     left = counts["unseen"] + counts["too_short"]
     if left:
-        share = f"{counts['lost_weight']:.1%} of the weight goes to others"
+        share = f"{counts['lost_weight']:.1%} of the sampling weight moves to other segments"
         out.append(
-            f"{left:,} of {counts['segments']:,} segments are left out: {counts['unseen']:,} without latents, "
+            f"{left:,} of {counts['segments']:,} segments are skipped: {counts['unseen']:,} without latents, "
             f"{counts['too_short']:,} too short for a window; {share}"
         )
     return out
@@ -103,7 +101,7 @@ def show_idle_gpus(num_gpus: int, words: Sequence[str]) -> None:
     # 900 s for a step and a checkpoint, by the environment because older torchruns refuse the option.
     torchrun = f"TORCH_ELASTIC_SHUTDOWN_TIMEOUT=900 torchrun --nproc-per-node {num_gpus}"
     command = f"{torchrun} -m jobs {shlex.join(words)}"
-    said = f"1 of {num_gpus} GPUs is used; for all of them: {command}"
+    said = f"1 of {num_gpus} GPUs is used; to use all, run: {command}"
     stderr.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -112,4 +110,4 @@ def show_done(told: dict[str, Any]) -> None:
     names = ("run", "step", "loss", "samples_per_s", "mfu", "data_wait_share", "checkpoint")
     rows = [[name, told[name]] for name in names if told.get(name) is not None]
     rows.append(["elapsed_s", duration(told["elapsed_s"])])
-    stdout.print(table("train", ["what", "value"], rows))
+    stdout.print(table("train", ["item", "value"], rows))

@@ -23,10 +23,10 @@ from training.run.session import RunHooks, TrainRequest
 
 
 def ranks_from() -> Ranks:
-    """Which process this is, as torchrun says; alone without it.
+    """Rank and world size from the environment of torchrun; one process without it.
 
     Raises:
-        ConfigError: it says nonsense.
+        ConfigError: a variable is not a number.
     """
     try:
         found = {
@@ -55,7 +55,7 @@ def run_here(request: TrainRequest, *, wandb: str | None, as_json: bool) -> None
 
 
 def _is_restart() -> bool:
-    """Whether torchrun began this process again after one ended: whoever asked for a stop before that still means it."""
+    """Whether torchrun restarted this process: an earlier stop request stays valid then."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 

@@ -14,6 +14,7 @@ from ingest.verify.digest import digest
 from ingest.verify.finding import Finding
 from ingest.verify.peer import Peer, findings_of, peer_reports
 from jobs.cores import usable_cores
+from jobs.options import AsJson, CorpusArgument, Threads
 from jobs.output import answer_json, exit_1, stderr, stdout, table
 from jobs.peer import peer as reference_reader
 from jobs.progress import ProgressLine
@@ -22,22 +23,20 @@ SHOWN_FINDINGS = 200
 
 
 def command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus; it is only read.")],
+    corpus: CorpusArgument,
     peer: Annotated[
         bool,
         typer.Option(
-            "--peer", help="Also read every dataset with LeRobot 0.3.3 (see eicorpus peer)."
+            "--peer", help="Also read every episode with LeRobot 0.3.3 (see `eicorpus peer`)."
         ),
     ] = False,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Decode every picture, not only first and last.")
+        bool, typer.Option("--deep", help="Decode every frame instead of the first and the last.")
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read files. Default: all cores.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    threads: Threads = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Compare everything in a corpus with its latest snapshot. Exit 1 when anything does not hold."""
+    """Check every file of a corpus against its latest snapshot."""
     reader = reference_reader() if peer else None
     seen = Seen()
     with ProgressLine(stderr, "verify") as line:
@@ -47,7 +46,7 @@ def command(
             seen = now
             line.update(now.episodes, total=now.total)
 
-        findings = verify(corpus, progress=look, workers=workers or usable_cores(), deep=deep)
+        findings = verify(corpus, progress=look, workers=threads or usable_cores(), deep=deep)
     summary = None
     if reader is not None:
         found, summary = read_by_peer(corpus, seen.datasets, reader)
@@ -62,18 +61,20 @@ def command(
         "findings": [asdict(each) for each in findings],
         "peer": summary,
     }
+    count = len(findings)
+    failure = f"{count:,} findings: the corpus differs from its snapshot" if count else ""
     if as_json:
-        answer_json(answer)
+        answer_json(answer, failure)
     else:
         show(answer, findings)
-    if findings:
-        exit_1(f"{len(findings):,} findings: the corpus is not what its snapshot says")
+    if failure:
+        exit_1(failure)
 
 
 def read_by_peer(
     corpus: Path, datasets: list[str], peer: Peer
 ) -> tuple[list[Finding], dict[str, Any]]:
-    """What the independent reader finds wrong, and how much it read."""
+    """Findings of the reference reader, and how much it read."""
     findings: list[Finding] = []
     episodes = frames = 0
     reader = ""
@@ -94,7 +95,7 @@ def read_by_peer(
 
 
 def show(answer: dict[str, Any], findings: list[Finding]) -> None:
-    """A table of what does not hold and what to do about it, or one line."""
+    """A table of findings with their remedies, or one line."""
     size = (
         f"{answer['episodes']:,} episodes, {answer['frames']:,} timesteps, "
         f"{answer['datasets']:,} datasets of snapshot {answer['snapshot']}"
@@ -102,10 +103,10 @@ def show(answer: dict[str, Any], findings: list[Finding]) -> None:
     if answer["peer"]:
         size += f"; {answer['peer']['episodes']:,} episodes read by {answer['peer']['reader']}"
     if not findings:
-        stdout.print(f"all well: {size}", highlight=False, soft_wrap=True)
+        stdout.print(f"OK: {size}", highlight=False, soft_wrap=True)
         return
     rows = [[f.path, f.check.value, f.message] for f in findings]
-    stdout.print(table("", ["file", "check", "what"], rows[:SHOWN_FINDINGS]))
+    stdout.print(table("", ["file", "check", "finding"], rows[:SHOWN_FINDINGS]))
     if len(rows) > SHOWN_FINDINGS:
         stdout.print(f"and {len(rows) - SHOWN_FINDINGS} more; --json lists all")
     remedies = {f.check: f.remedy for f in findings}
@@ -116,19 +117,15 @@ def show(answer: dict[str, Any], findings: list[Finding]) -> None:
 
 
 def digest_command(
-    corpus: Annotated[Path, typer.Argument(help="The corpus; it is only read.")],
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that read files. Default: all cores.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    corpus: CorpusArgument, threads: Threads = None, as_json: AsJson = False
 ) -> None:
-    """Print the content digest, recomputed from the files: equal content, equal digest, whatever made it."""
+    """Print the content digest, computed from the files. Equal content has an equal digest."""
     with ProgressLine(stderr, "digest") as line:
-        found = digest(corpus, progress=line.update, workers=workers or usable_cores())
+        found = digest(corpus, progress=line.update, workers=threads or usable_cores())
     if found.changed:
         stderr.print(
-            f"{found.changed} of {found.episodes} episodes are not what was committed; "
-            f"eicorpus verify {corpus} says what changed",
+            f"{found.changed} of {found.episodes} episodes changed after their commit; "
+            f"run eicorpus verify {corpus} for the list",
             markup=False,
         )
     if as_json:

@@ -1,4 +1,4 @@
-"""A manifest that was built before `eicorpus latents` ran has none and never gets any: what is said of it, with the commands that help."""
+"""A manifest that was built before `eicorpus latents` ran never gets latents: messages with the commands that help."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schemas.manifest_rebuild import MIXTURE_FILE, rebuild_command
 
 def warn_of_no_latents(facts: ManifestFacts, corpus: Path) -> None:
     """On standard error, when the manifest is built."""
-    found = "no segment has latents, so `eicorpus train` will refuse this manifest"
+    found = "no segment has latents, so `eicorpus train` refuses this manifest"
     warn(f"{found}; to train, {_repair(facts, corpus)}")
 
 
@@ -27,7 +27,7 @@ def refuse_without_latents(folder: Path) -> None:
     """
     facts = load_facts(folder)
     if not has_latents(load_rows(folder, ["latents"])):
-        found = "no row has latents of pictures: it was built before there were any, and a manifest is never rewritten"
+        found = "no segment has image latents: the manifest was built before they existed, and manifests are immutable"
         repair = _repair(facts, folder.absolute().parent.parent)
         raise ConfigError(f"{found}; {repair}", where=f"manifest {facts.name}")
 
@@ -41,7 +41,7 @@ def _repair(facts: ManifestFacts, corpus: Path) -> str:
     states = encoder_states(corpus, snapshot.load(corpus))
     encoders = [each.encoder_id for each in states if not (each.lacking or each.other_video)]
     if encoders:
-        return f"run {rebuild}: the corpus has latents of {' and '.join(encoders)} by now"
-    encode = next_command("latents --encoder dinov3_vits16 --weights FOLDER", corpus)
-    others = "FOLDER is of the downloaded model; `eicorpus latents --list` has other encoders"
+        return f"run {rebuild}: the corpus now has latents of {' and '.join(encoders)}"
+    encode = next_command("latents images --encoder dinov3_vits16 --weights FOLDER", corpus)
+    others = "FOLDER holds the downloaded model; `eicorpus list encoders` lists other encoders"
     return f"run `{encode}` ({others}), then {rebuild}"

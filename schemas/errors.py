@@ -58,13 +58,15 @@ class PipelineError(Exception):
 
     exit_code = 3
 
-    def __init__(self, message: str, *, where: str = "") -> None:
+    def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.where = where
+        self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.message}" if self.where else self.message
+        text = f"{self.message}; {self.remedy}" if self.remedy else self.message
+        return f"{self.where}: {text}" if self.where else text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, dict(self.__dict__))

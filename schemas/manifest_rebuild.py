@@ -12,13 +12,12 @@ MIXTURE_FILE = "MIXTURE.yaml"  # the page keeps the text of a mixture, and not w
 
 
 def rebuild_command(facts: ManifestFacts, corpus: Path, *, name: str) -> str:
-    """`eicorpus manifest build NAME --corpus CORPUS ...`, to be pasted.
+    """`eicorpus manifest build CORPUS NAME ...`, to be pasted.
 
     Options at their defaults are left out. The tier policy is the one that `eicorpus tier` applied last.
     """
     split = facts.split
     options = {
-        "--corpus": str(corpus),
         "--where": facts.where,
         "--mixture": MIXTURE_FILE if facts.mixture.text else "",
         "--split-by": "" if split.by == "auto" else split.by,
@@ -26,7 +25,7 @@ def rebuild_command(facts: ManifestFacts, corpus: Path, *, name: str) -> str:
         "--test": "" if split.test == DEFAULT_SHARES.test else str(split.test),
         "--text": "" if facts.text_policy == "best" else facts.text_policy,
     }
-    words = ["eicorpus", "manifest", "build", name]
+    words = ["eicorpus", "manifest", "build", str(corpus), name]
     words += [word for option, value in options.items() if value for word in (option, value)]
     words += [] if split.keeps_source_splits else ["--ignore-source-splits"]
     return " ".join(map(quote, words))

@@ -135,6 +135,6 @@ def text_facts_of(metadata: Mapping[str, str] | None, *, where: str) -> TextFact
         TextFacts,
         version=("text_features_version", VERSION),
         what="text features",
-        repair="eicorpus latents CORPUS --vlm FOLDER",
+        repair="eicorpus latents text CORPUS --vlm FOLDER",
         where=where,
     )

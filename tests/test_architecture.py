@@ -123,7 +123,7 @@ def test_imports_follow_the_rules(path: Path) -> None:
 def test_a_named_adapter_is_known_only_to_adapters_and_recipes(path: Path) -> None:
     if name_of(path).startswith(("adapters/", "jobs/recipes")):
         return
-    open_doors = ("adapters.base", "adapters.registry", "adapters.containers")
+    open_doors = ("adapters.base", "adapters.containers", "adapters.detect", "adapters.registry")
     strangers = {m for m, _ in imports(path) if m.startswith("adapters")} - {"adapters"}
     assert not {m for m in strangers if not m.startswith(open_doors)}
     # "lerobot" is also the name of the format we write, so it may be said anywhere.
@@ -572,6 +572,8 @@ OPENS |= {"load", "fromfile", "loadtxt", "genfromtxt", "read_csv", "read_table",
 OF_MEMORY = {"archive.open", "pl.read_csv", "csv.read_csv", "reader.open"}
 OWN = {"read_parquet", "tables.read_text"}  # functions of adapters with such a name
 # A store is a folder or a zip: which of the two is asked before one is opened.
+# The registry looks for modules, and detection calls `load` of adapters.
+NO_ADAPTER = {"adapters/detect.py", "adapters/registry.py"}
 ASKS_FILE_OR_FOLDER = {"adapters/containers/zarr_store.py", "adapters/umi/stores.py"}
 TAKE_PATHS = {
     "h5py.File",
@@ -586,8 +588,8 @@ CHECKS = {"open_regular", "check_regular", "read_regular", "file_stamp"}
 @each_file
 def test_raw_files_are_opened_in_one_place(path: Path) -> None:
     """Adapters open by `schemas.regular_file`: a bare open waits for a FIFO, and a bare stat ends a run at a dangling link."""
-    if not name_of(path).startswith("adapters/") or name_of(path) == "adapters/registry.py":
-        return  # the registry looks for modules
+    if not name_of(path).startswith("adapters/") or name_of(path) in NO_ADAPTER:
+        return
     bare = []
     for name, node in calls(path):
         last = name.rpartition(".")[2]

@@ -85,7 +85,7 @@ def eicorpus(*words: str | Path, exit_code: int = 0) -> Result:
 def resume(released: Released, source: str) -> dict[str, Any]:
     words = ("--out", released.corpus, "--workers", "0", "--max-quarantined", "1", "--json")
     done = eicorpus("ingest", source, released.told["raw"][source], *words)
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout)["result"]
     return answer
 
 
@@ -98,13 +98,13 @@ def test_it_opens_and_every_table_answers(released: Released) -> None:
 
 
 def test_it_verifies_and_has_the_same_content(released: Released) -> None:
-    assert json.loads(eicorpus("verify", released.corpus, "--json").stdout)["ok"]
-    said = json.loads(eicorpus("digest", released.corpus, "--json").stdout)
+    assert json.loads(eicorpus("verify", released.corpus, "--json").stdout)["result"]["ok"]
+    said = json.loads(eicorpus("digest", released.corpus, "--json").stdout)["result"]
     assert said["digest"] == released.told["digest"]
 
 
 def test_its_manifest_is_still_one(released: Released) -> None:
-    eicorpus("manifest", "verify", "before", "--corpus", released.corpus)
+    eicorpus("manifest", "verify", released.corpus, "before")
     assert load(released.corpus / "manifests" / "before").rows.num_rows
 
 
@@ -114,7 +114,7 @@ def test_it_resumes_and_verifies_again(released: Released) -> None:
     assert (toy["committed"], toy["committed_before"], toy["adds_up"]) == (4, 2, True), toy
     for source in set(released.told["raw"]) - {TOY}:
         assert resume(released, source)["adds_up"]
-    assert json.loads(eicorpus("verify", released.corpus, "--json").stdout)["ok"]
+    assert json.loads(eicorpus("verify", released.corpus, "--json").stdout)["result"]["ok"]
     ids = snapshot.load(released.corpus).read(released.corpus, "episodes", ["episode_id"])
     assert {"a", "c", "e", "f"} <= set(ids["episode_id"].to_pylist())
 
@@ -123,7 +123,7 @@ def test_it_is_curated_further(released: Released) -> None:
     resume(released, TOY)
     eicorpus("measure", released.corpus, "--workers", "0")
     eicorpus("tier", released.corpus)
-    eicorpus("manifest", "build", "after", "--corpus", released.corpus, "--workers", "0")
-    eicorpus("manifest", "verify", "after", "--corpus", released.corpus)
+    eicorpus("manifest", "build", released.corpus, "after", "--workers", "0")
+    eicorpus("manifest", "verify", released.corpus, "after")
     eicorpus("stale", released.corpus)
-    assert json.loads(eicorpus("verify", released.corpus, "--json").stdout)["ok"]
+    assert json.loads(eicorpus("verify", released.corpus, "--json").stdout)["result"]["ok"]

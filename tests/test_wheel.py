@@ -146,7 +146,7 @@ def corpus(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_demo_makes_a_sound_corpus(installed: Path, corpus: Path, tmp_path: Path) -> None:
     done = eicorpus(installed, tmp_path / "home", "verify", str(corpus), "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["episodes"] == 2
+    assert json.loads(done.stdout)["result"]["episodes"] == 2
 
 
 class TestWithLeRobot:
@@ -156,7 +156,7 @@ class TestWithLeRobot:
         words = ("verify", str(corpus), "--peer", "--json")
         done = eicorpus(installed, tmp_path / "home", *words, EICORPUS_PEER_PYTHON=str(PYTHON))
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["peer"]["episodes"] == 2
+        assert json.loads(done.stdout)["result"]["peer"]["episodes"] == 2
 
 
 def test_the_reference_reader_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:

@@ -81,9 +81,9 @@ class WordsText(_Settings):
 
 
 class CachedText(_Settings):
-    """Features that `eicorpus latents --vlm` stored. `encoder`: their id, or its part before the dash.
+    """Features that `eicorpus latents text` stored. `encoder`: their id, or its part before the dash.
 
-    `needs_pictures`: refuse features of the text alone, for which the language model saw no picture (`--vlm-pictures`).
+    `needs_pictures`: refuse features of the text alone, for which the language model saw no picture (`--vlm-frame-every-s`).
     """
 
     kind: Literal["cached"] = "cached"

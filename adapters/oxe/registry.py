@@ -213,6 +213,17 @@ def oxe_sets() -> dict[str, OxeSet]:
     return sets_from(files("adapters.oxe").joinpath("registry.yaml").read_text(encoding="utf-8"))
 
 
+def sets_called(name: str) -> list[str]:
+    """The sets that `name` may mean: `bridge` is bridge_dataset, bridge_oxe or bridge_orig, and `droid_100` is droid."""
+    return [
+        each.name
+        for each in oxe_sets().values()
+        if name in (each.name, each.tfds_name)
+        or each.name.startswith(f"{name}_")
+        or name.startswith(f"{each.name}_")
+    ]
+
+
 def oxe_set(name: str) -> OxeSet:
     """The entry called `name` here, else the one whose TFDS name it is.
 
@@ -227,4 +238,6 @@ def oxe_set(name: str) -> OxeSet:
         return same[0]
     near = get_close_matches(name, sets, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise ConfigError(f"no Open X-Embodiment set is called {name!r}{hint} Name it with --set NAME")
+    raise ConfigError(
+        f"no Open X-Embodiment set is called {name!r}{hint} Name it with --dataset NAME"
+    )

@@ -41,7 +41,7 @@ def eicorpus(
     if done.returncode != 0:
         found = f"`eicorpus {' '.join(arguments)}` ended with {done.returncode}: {text[-500:]}"
         raise ConfigError(f"{found}; see {log}", where=step)
-    answer = json.loads(text.splitlines()[-1]) if text else {}
+    answer = json.loads(text.splitlines()[-1])["result"] if text else {}
     return answer if isinstance(answer, dict) else {"answer": answer}
 
 
@@ -62,7 +62,10 @@ def tier(places: Places) -> dict[str, Any]:
 def latents(places: Places, settings: Settings) -> dict[str, Any]:
     given = () if settings.weights is None else ("--weights", settings.weights)
     return eicorpus(
-        places, "latents", "latents", str(places.corpus), "--encoder", settings.encoder, *given
+        places,
+        "latents",
+        *("latents", "images", str(places.corpus)),
+        *("--encoder", settings.encoder, *given),
     )
 
 
@@ -75,7 +78,7 @@ def manifest(
     return eicorpus(
         places,
         f"manifest-{name}",
-        *("manifest", "build", name, "--corpus", str(places.corpus), "--where", where),
+        *("manifest", "build", str(places.corpus), name, "--where", where),
         *(*chosen, *shares, "--workers", str(workers)),
     )
 
@@ -122,7 +125,7 @@ def train(places: Places, settings: Settings, arm: Arm, seed: int) -> dict[str, 
     num_steps = num_steps_of(places, settings, arm, seed)
     recipe.write_text(recipe_text(settings, arm, seed, num_steps))
     manifest_folder = places.corpus / "manifests" / arm.manifest
-    given = ("--manifest", str(manifest_folder), "--recipe", str(recipe))
+    given = (str(manifest_folder), "--recipe", str(recipe))
     out = ("--out", str(places.run(arm.name, seed)))
     return eicorpus(places, f"train-{arm.name}-{seed}", "train", *given, *out, has_one_thread=True)
 

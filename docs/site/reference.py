@@ -12,7 +12,7 @@ import json
 import re
 import textwrap
 import tokenize
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType, UnionType
@@ -30,6 +30,7 @@ import training.recipe as train_recipe
 from adapters.registry import ADAPTERS, adapter_for
 from ingest.curation.measurements.registry import measures
 from ingest.verify.finding import REMEDIES, RULES
+from jobs import envelope
 from jobs.cli import app
 from schemas.errors import Code
 from schemas.fact import Certainty
@@ -93,10 +94,28 @@ class Comments:
 # --- pages --------------------------------------------------------------------------------------------------------------
 
 
+ARGUMENTS = """
+`eicorpus ingest --help` prints the same for one command. A command that writes to a corpus can be interrupted and run again. [Exit codes and `--json`](json.md) are the same for
+every command.
+
+CORPUS is the first argument of every command that opens a corpus. If it is left out, `EICORPUS_CORPUS` names the corpus:
+
+```console
+$ eicorpus query CORPUS "select count(*) from episodes"
+$ export EICORPUS_CORPUS=CORPUS
+$ eicorpus query "select count(*) from episodes"
+```
+
+`forget` with several episodes needs CORPUS on the command line. `ingest` and `doctor` take PATH or SOURCE PATH. Without SOURCE they detect it from the data, and print it with its
+certainty. If several sources match, they print a command for each and exit with 2. `--dry-run` shows what a command would do and changes nothing. A unit is part of the name of an
+option (`--time-limit-s`). Option names of earlier versions are refused with the new name.
+"""
+
+
 def command_line() -> str:
     parts = [
         "# Command line",
-        "`eicorpus ingest --help` prints the same for one command. A command that writes to a corpus can be interrupted and run again.",
+        ARGUMENTS,
     ]
     for words, command in commands_of(get_command(app)):
         context = typer.Context(command)
@@ -192,7 +211,7 @@ def ingest_page() -> str:
     models = [ingest_recipe.Recipe, ingest_recipe.VideoSettings, ingest_recipe.HandSettings]
     return page(
         "# Ingest recipe",
-        "`eicorpus ingest --recipe FILE` reads a YAML file with these keys. The recipe decides the bytes of a corpus; its digest "
+        "`eicorpus ingest --config FILE` reads a YAML file with these keys. The recipe decides the bytes of a corpus; its digest "
         "is stored with every episode. `Limits` protects the machine and is not part of the digest.",
         *settings([*models, ingest_recipe.Limits], ingest_recipe),
     )
@@ -305,6 +324,24 @@ def codes_page() -> str:
     )
 
 
+def json_page() -> str:
+    def codes(table_of: Mapping[Any, str]) -> str:
+        return table(["code", "meaning"], [[code(key), text] for key, text in table_of.items()])
+
+    return page(
+        "# Exit codes and JSON output",
+        "## Exit codes",
+        codes(envelope.EXIT_CODES),
+        "## JSON output",
+        "With `--json` a command prints one JSON object on standard output, and progress and messages on standard error. An error is printed in the same "
+        "form. A command that finishes with a failed check has both a `result` and an `error`.",
+        f"```json\n{json.dumps(envelope.SCHEMA, indent=2)}\n```",
+        "## Error codes",
+        "`error.code` is one of these, or a [quarantine code](codes.md) if a file of the raw data is the cause.",
+        codes(envelope.ERROR_CODES),
+    )
+
+
 def measurements_page() -> str:
     parts = [
         "# Measurements",
@@ -345,7 +382,7 @@ def sources_page() -> str:
         )
     return page(
         "# Sources",
-        "`eicorpus sources` prints the first columns. The last one states on what evidence the adapter rests. The conventions of each "
+        "`eicorpus list sources` prints the first columns. The last one states on what evidence the adapter rests. The conventions of each "
         "source with their certainty: [facts](facts.md). Splits that sources publish: [splits](splits.md).",
         table(["source", "what", "container", "embodiments of the tests", "evidence"], rows),
     )
@@ -416,6 +453,7 @@ def page(title: str, *parts: str) -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": command_line,
+    "json.md": json_page,
     "recipe.md": ingest_page,
     "policy.md": policy_page,
     "training-recipe.md": train_page,

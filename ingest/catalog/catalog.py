@@ -156,7 +156,7 @@ class Catalog:
             num_bytes += batch.nbytes
             if num_bytes > limit_mb * 1_000_000:
                 raise ConfigError(
-                    f"the result is larger than {limit_mb} MB; aggregate it, add LIMIT or raise --memory-mb",
+                    f"the result is larger than {limit_mb} MB; aggregate it, add LIMIT or raise --memory-limit-mb",
                     where="query",
                 )
             yield batch

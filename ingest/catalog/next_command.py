@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from shlex import quote
 
-BY_OPTION = frozenset(
-    {"query", "manifest", "snapshot"}
-)  # the others take the corpus as first argument
+GROUPS = frozenset({"export", "latents", "list", "manifest", "snapshot"})  # of commands
 
 
 def next_command(words: str, corpus: Path) -> str:
-    """`eicorpus tier /data/c` for "tier", `eicorpus query "SHOW TABLES" --corpus /data/c` for 'query "SHOW TABLES"'."""
+    """`eicorpus tier CORPUS` for "tier", `eicorpus manifest build CORPUS NAME` for "manifest build NAME"."""
     name, _, rest = words.partition(" ")
-    if name in BY_OPTION:
-        return f"eicorpus {words} --corpus {quote(str(corpus))}"
+    if name in GROUPS:
+        command, _, rest = rest.partition(" ")
+        name = f"{name} {command}"
     return f"eicorpus {name} {quote(str(corpus))} {rest}".rstrip()

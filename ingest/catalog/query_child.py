@@ -40,9 +40,7 @@ def main() -> None:
     except PipelineError as error:
         _send(reply, {"error": name_of(error), "message": error.message, "where": error.where})
     except MemoryError:
-        message = (
-            f"more than {question['limits']['memory_mb']} MB; narrow the query or raise --memory-mb"
-        )
+        message = f"more than {question['limits']['memory_mb']} MB; narrow the query or raise --memory-limit-mb"
         _send(reply, {"error": ConfigError.__name__, "message": message, "where": "query"})
     os._exit(0)  # DuckDB's own end takes seconds where a result is large
 

@@ -28,7 +28,7 @@ class Limits:
 
     @property
     def timeout_message(self) -> str:
-        return f"stopped after {self.timeout_s:g} s; narrow the query or raise --timeout-s"
+        return f"stopped after {self.timeout_s:g} s; narrow the query or raise --time-limit-s"
 
     @property
     def start_message(self) -> str:

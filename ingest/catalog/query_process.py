@@ -115,7 +115,8 @@ def _ended(returncode: int, complaint: str, limits: Limits, *, has_begun: bool) 
         name = signal.Signals(-returncode).name
         found = f"ended by {name}, most likely for want of memory"
         return ConfigError(
-            f"{found}; narrow the query or change --memory-mb ({limits.memory_mb})", where="query"
+            f"{found}; narrow the query or change --memory-limit-mb ({limits.memory_mb})",
+            where="query",
         )
     last = complaint.strip().splitlines()[-1:] or ["no message"]
     return InvariantError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from ingest.corpus.layout import LOCK, MARKER
+from ingest.corpus.layout import LOCK, MARKER, REPORT
 from schemas.manifest import ERASED_FILE, FACTS_FILE, FOLDER, REDACTION_FILE, ROWS_FILE
 
 OWN_CHECK = frozenset(["catalog", "datasets"])  # rooms that `verify` compares with a snapshot
@@ -12,6 +12,7 @@ OWN_CHECK = frozenset(["catalog", "datasets"])  # rooms that `verify` compares w
 _FILES = (
     MARKER,
     LOCK,
+    REPORT,
     ".unfinished",  # ingest/corpus/writing.py
     ".nodes",  # ingest/executors/node_proof.py
     "ledger/*.jsonl",

@@ -22,6 +22,7 @@ from schemas.lerobot import CHUNK_SIZE, DATA_PATH, VIDEO_PATH
 
 MARKER = "corpus.json"
 LOCK = ".writer"
+REPORT = "report.html"  # of `eicorpus report`; `forget` deletes it
 MARKER_LIMITS = JsonLimits(max_bytes=1 << 16, max_elements=100)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import REPORT, Corpus
 from ingest.corpus.ledger import lines_of_log
 from ingest.corpus.tombstones import Row
 from ingest.storage.file_tree import paths_below
@@ -17,7 +17,7 @@ ANSWER_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=10_000)  # of a kept 
 
 
 def residual_files(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
-    """Files that are of these episodes alone, or of who knows whom: latents, kept answers of captioning, halves of files.
+    """Files that may show these episodes: latents, cached answers of captioning, the report, partial files.
 
     Args:
         erased: tombstones.
@@ -25,6 +25,8 @@ def residual_files(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
     rows = list(erased)
     yield from _latents(corpus, rows)
     yield from _captions(corpus, {row["uid"] for row in rows})
+    if (corpus.root / REPORT).is_file():
+        yield corpus.root / REPORT
     manifests = corpus.root / MANIFESTS
     for folder in (corpus.root / "cache", corpus.ledger, corpus.quarantine, manifests):
         yield from sorted(p for p in paths_below(folder, f".*{HALF_SUFFIX}") if p.is_file())

@@ -37,8 +37,8 @@ def shortage(limit_mib: int) -> str:
         return ""
     advice = math.ceil(needed / STEP_MIB) * STEP_MIB
     return (
-        f"--memory-limit {limit_mib} MiB is too low: a worker process uses {idle_mib()} MiB before its first episode "
-        f"and needs {EPISODE_MIB} MiB for an episode; use --memory-limit {advice} or more"
+        f"--memory-limit-mb {limit_mib} MiB is too low: a worker process uses {idle_mib()} MiB before its first episode "
+        f"and needs {EPISODE_MIB} MiB for an episode; use --memory-limit-mb {advice} or more"
     )
 
 

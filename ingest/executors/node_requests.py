@@ -75,7 +75,7 @@ def _lack(nodes: Sequence[Node], cpus: int, least_mib: int) -> str:
     asked = f"an episode asks for {cpus} CPUs and {least_mib} MiB of one node"
     if most_cpus < cpus:
         has = f"the largest of {len(lenders)} nodes lends {most_cpus:g} CPUs"
-        return f"{asked}; {has}; use --threads {max(int(most_cpus), 1)} or larger nodes"
+        return f"{asked}; {has}; use --decoder-threads {max(int(most_cpus), 1)} or larger nodes"
     most_mib = max(n.memory_mib for n in lenders if n.cpus >= cpus)
     has = f"the largest of {len(lenders)} nodes lends {most_mib:.0f} MiB"
     return f"{asked}; {has}, {1 - SHARE:.0%} of it kept free; use nodes with more memory"

@@ -55,7 +55,7 @@ class Vlm(Protocol):
 
 @dataclass(kw_only=True, eq=False)
 class TextEncoder:
-    """A model with its settings: `eicorpus latents --vlm`. `batch`: pictures at once."""
+    """A model with its settings: `eicorpus latents text --vlm`. `batch`: pictures at once."""
 
     vlm: Vlm
     model: str  # text_<family>

@@ -33,7 +33,7 @@ def guarded(work: Work, disk: LocalStorage) -> Outcome:
     try:
         return retrying(process, work, disk)
     except MemoryError as error:
-        found = f"out of memory: {error}; raise --memory-limit or cut the recording"
+        found = f"out of memory: {error}; raise --memory-limit-mb or cut the recording"
         return Outcome(
             uid=uid, state=State.QUARANTINED, code=Code.OUT_OF_MEMORY.value, message=found
         )

@@ -21,6 +21,7 @@ from typing import Annotated
 import typer
 
 from jobs.demo.raw import SOURCES, Written
+from jobs.options import AsJson
 from jobs.output import answer_json, stdout, table
 from schemas.errors import ConfigError, PipelineError
 
@@ -57,11 +58,11 @@ class Step:
 
 def command(
     out: Annotated[
-        Path, typer.Option(help="Folder of the demo. The demo replaces one that it made before.")
+        Path, typer.Option(metavar="DIR", help="Output folder. An earlier demo there is replaced.")
     ] = Path("demo"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Turn seven generated raw sources into a corpus, a manifest and a small trained policy."""
+    """Build a corpus, a manifest and a small policy from seven generated sources."""
     if importlib.util.find_spec("torch") is None:
         raise ConfigError("the demo trains a policy; pip install 'eicorpus[train]'", where="torch")
     claim(out)
@@ -81,7 +82,7 @@ def command(
         return
     rows = [[title, f"{took_s:.1f}"] for title, took_s in seconds.items()]
     stdout.print(table("", ["step", "seconds"], [*rows, ["all", f"{total_s:.1f}"]]))
-    stdout.print(f"look at {out / 'report.html'} and {out / 'eval.html'} in a browser")
+    stdout.print(f"open {out / 'report.html'} and {out / 'eval.html'} in a browser")
 
 
 def claim(out: Path) -> None:
@@ -92,7 +93,9 @@ def claim(out: Path) -> None:
     """
     if out.exists() and not (out / MARKER).is_file():
         if not out.is_dir() or any(out.iterdir()):
-            raise ConfigError("was not made by a demo; name a new folder", where=f"--out {out}")
+            raise ConfigError(
+                "is not the output of an earlier demo; choose a new folder", where=f"--out {out}"
+            )
     elif out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -129,7 +132,7 @@ def steps(out: Path) -> Iterator[Step]:
     yield Step(
         title="query the catalog, verify every file, print the content digest",
         commands=(
-            ("query", QUERY, "--corpus", str(corpus)),
+            ("query", str(corpus), QUERY),
             ("verify", str(corpus)),
             ("digest", str(corpus)),
         ),
@@ -156,7 +159,7 @@ def curation_steps(corpus: Path, report: Path) -> Iterator[Step]:
         commands=(
             ("measure", folder),
             ("tier", folder),
-            ("query", TIERS, "--corpus", folder),
+            ("query", folder, TIERS),
         ),
     )
     yield Step(
@@ -165,16 +168,16 @@ def curation_steps(corpus: Path, report: Path) -> Iterator[Step]:
     )
     yield Step(
         title="encode images once (an untrained DINOv3 stands in for the gated weights)",
-        commands=(("latents", folder, "--encoder", "dinov3_tiny", "--untrained", "0"),),
+        commands=(("latents", "images", folder, "--encoder", "dinov3_tiny", "--untrained", "0"),),
     )
     # The corpus is small: a fifth of the episodes is held out.
     split = ("--split-by", "episode", "--val", "0.2")
-    build = ("manifest", "build", MANIFEST, "--corpus", folder, "--where", WITHOUT_COPIES, *split)
+    build = ("manifest", "build", folder, MANIFEST, "--where", WITHOUT_COPIES, *split)
     yield Step(
         title="build and verify a manifest, write a report",
         commands=(
             build,
-            ("manifest", "verify", MANIFEST, "--corpus", folder),
+            ("manifest", "verify", folder, MANIFEST),
             ("report", folder, "--html", str(report)),
         ),
     )
@@ -185,7 +188,7 @@ def training_steps(corpus: Path, trained: Path, page: Path) -> Iterator[Step]:
     manifest = str(corpus / "manifests" / MANIFEST)
     yield Step(
         title="train a small policy",
-        commands=(("train", "--manifest", manifest, "--recipe", "tiny", "--out", str(trained)),),
+        commands=(("train", manifest, "--recipe", "tiny", "--out", str(trained)),),
     )
     must_beat = ("--must-beat", "copy_last_frame", "--must-beat", "zero_action")
     yield Step(

@@ -135,5 +135,5 @@ def test_it_is_ingested_and_verifies(raw: Path, tmp_path: Path) -> None:
     assert (tally.discovered, tally.committed) == (2, 2)
     rows = snapshot.load(tmp_path / "corpus").read(tmp_path / "corpus", "episodes").to_pylist()
     assert all("policy" in row["supervises"] for row in rows), rows[0]["supervision_limits"]
-    answer = json.loads(invoke("verify", str(tmp_path / "corpus"), "--json").stdout)
+    answer = json.loads(invoke("verify", str(tmp_path / "corpus"), "--json").stdout)["result"]
     assert answer["findings"] == []

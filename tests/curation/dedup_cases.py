@@ -98,7 +98,7 @@ def numbered(index: int) -> list[dict[str, Any]]:
 def told(*words: str, code: int = 0) -> dict[str, Any]:
     result = CliRunner().invoke(app, ["dedup", *words, "--json"])
     assert result.exit_code == code, result.output
-    answer: dict[str, Any] = json.loads(result.stdout)
+    answer: dict[str, Any] = json.loads(result.stdout)["result"]
     return answer
 
 

@@ -34,11 +34,11 @@ def invoke(*words: str) -> Result:
 
 def build(corpus: Path, name: str, *words: str) -> Result:
     shares = ("--val", "0", "--test", "0", "--workers", "0")
-    return invoke("manifest", "build", name, "--corpus", str(corpus), *shares, *words)
+    return invoke("manifest", "build", str(corpus), name, *shares, *words)
 
 
-def ask(corpus: Path, *words: str) -> dict[str, Any]:
+def ask(corpus: Path, command: str, *words: str) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(
-        invoke("manifest", *words, "--corpus", str(corpus), "--json").stdout
-    )
+        invoke("manifest", command, str(corpus), *words, "--json").stdout
+    )["result"]
     return answer

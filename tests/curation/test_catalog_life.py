@@ -178,12 +178,12 @@ def test_diff_counts_what_came(corpus: Path) -> None:
 def test_list_says_which_manifest_needs_what(corpus: Path) -> None:
     publish_manifest(corpus)
     answer = json.loads(
-        CliRunner().invoke(app, ["snapshot", "list", "--corpus", str(corpus), "--json"]).stdout
-    )
+        CliRunner().invoke(app, ["snapshot", "list", str(corpus), "--json"]).stdout
+    )["result"]
     latest = answer["snapshots"][-1]
     assert (latest["number"], latest["episodes"], latest["manifests"]) == (10, 5, ["m"])
     assert [entry["manifests"] for entry in answer["snapshots"][:-1]] == [[]] * 9
-    words = ["snapshot", "diff", "1", "10", "--corpus", str(corpus)]
+    words = ["snapshot", "diff", str(corpus), "1", "10"]
     assert "episodes added" in CliRunner().invoke(app, words).stdout
 
 
@@ -260,17 +260,19 @@ def test_gc_leaves_the_folder_of_a_run_on_ray(corpus: Path) -> None:
 def test_what_if_touches_nothing(corpus: Path) -> None:
     before = tree(corpus)
     for words in (["gc", "--keep", "1", "--older-than", "0"], ["compact"]):
-        result = CliRunner().invoke(app, [words[0], str(corpus), "--what-if", "--json", *words[1:]])
+        result = CliRunner().invoke(app, [words[0], str(corpus), "--dry-run", "--json", *words[1:]])
         assert result.exit_code == 0
-        assert json.loads(result.stdout)
+        assert json.loads(result.stdout)["result"]
     assert tree(corpus) == before
 
 
 def test_the_commands_do_what_they_say(corpus: Path) -> None:
-    answer = json.loads(CliRunner().invoke(app, ["compact", str(corpus), "--json"]).stdout)
+    answer = json.loads(CliRunner().invoke(app, ["compact", str(corpus), "--json"]).stdout)[
+        "result"
+    ]
     assert (answer["snapshot"], answer["committed"]) == (11, True)
     words = ["gc", str(corpus), "--keep", "2", "--older-than", "0", "--json"]
-    answer = json.loads(CliRunner().invoke(app, words).stdout)
+    answer = json.loads(CliRunner().invoke(app, words).stdout)["result"]
     assert answer["snapshots"] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert answer["kept"] == {"10": "among the newest", "11": "among the newest"}
 

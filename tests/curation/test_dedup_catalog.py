@@ -132,7 +132,7 @@ def test_the_best_copy_stays_and_a_second_run_says_nothing_new(tmp_path: Path) -
         row["cameras"] = row["cameras"] * (2 if row["uid"] == uid_of(3) else 1)
 
     root = corpus(tmp_path, [1, 2, 5, 1, 2, 1], episodes=licences)
-    preview = told(str(root), "--what-if")
+    preview = told(str(root), "--dry-run")
     assert (preview["clusters"], preview["exact"], preview["near"]) == (2, 0, 3)
     assert not preview["committed"]
     assert facts(root, "FROM duplicates") == []

@@ -22,10 +22,10 @@ SEEDS = (1, 2, 1, 2, 3, 1)  # `splits`: 2 validates, 3 tests, the others train
 
 
 def built(root: Path, name: str, *words: str) -> dict[str, Any]:
-    command = ["manifest", "build", name, "--corpus", str(root), "--no-stats", "--json", *words]
+    command = ["manifest", "build", str(root), name, "--no-stats", "--json", *words]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, (result.output, result.exception)
-    answer: dict[str, Any] = json.loads(result.stdout)
+    answer: dict[str, Any] = json.loads(result.stdout)["result"]
     return answer
 
 
@@ -75,7 +75,6 @@ def test_a_manifest_leaves_redundant_copies_out(tmp_path: Path) -> None:
     ] == len(set(SEEDS))
 
 
-@pytest.mark.slow
 def test_a_manifests_own_evaluation_is_checked_against_its_training(tmp_path: Path) -> None:
     root = corpus(tmp_path, SEEDS, episodes=splits)
     told(str(root))
@@ -129,7 +128,6 @@ def test_groups_that_share_a_recording_become_one(tmp_path: Path, *, reverse: bo
     assert found["elsewhere"] == "lone"
 
 
-@pytest.mark.slow
 def test_build_tells_of_copies_on_both_sides_and_can_keep_them_together(tmp_path: Path) -> None:
     def alone(row: dict[str, Any]) -> None:
         splits(row)

@@ -277,7 +277,7 @@ def test_the_command(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     to = str(corpus.parent / "ware house")
     words = ["export", "iceberg", str(corpus), "--warehouse", to, "--json"]
     result = CliRunner().invoke(app, words)
-    answer = json.loads(result.stdout)
+    answer = json.loads(result.stdout)["result"]
     assert answer["snapshot"] == 2
     assert {each["table"]: each["written"] for each in answer["tables"]}["episodes"] == 16
     with writer_lock(Corpus(corpus)):

@@ -303,14 +303,14 @@ def test_the_command(corpus: Path) -> None:
     known = uids(corpus)
     before = tree(corpus)
     ask = ["forget", str(corpus), known["c"], "--json"]
-    answer = json.loads(CliRunner().invoke(app, [*ask, "--what-if"]).stdout)
+    answer = json.loads(CliRunner().invoke(app, [*ask, "--dry-run"]).stdout)["result"]
     assert tree(corpus) == before
     assert answer["would_forget"] == [known["c"]]
     # by hand: the toy episode has a data file and a video
     assert (answer["rows"]["artifacts"], answer["rows"]["episodes"]) == (2, 1)
-    answer = json.loads(CliRunner().invoke(app, [*ask, "--reason", "law"]).stdout)
+    answer = json.loads(CliRunner().invoke(app, [*ask, "--reason", "law"]).stdout)["result"]
     assert (answer["forgotten"], answer["undecided"]) == ([known["c"]], [])
-    again = json.loads(CliRunner().invoke(app, ask).stdout)
+    again = json.loads(CliRunner().invoke(app, ask).stdout)["result"]
     assert (again["forgotten"], again["already"]) == ([], [known["c"]])
     assert again["snapshot"] == answer["snapshot"]
 

@@ -148,7 +148,7 @@ def test_the_evidence_travels_from_the_source_to_the_measure(tmp_path: Path) -> 
     ):
         result = CliRunner().invoke(app, [*words, "--json"])
         assert result.exit_code == 0, (result.output, result.exception)
-        json.loads(result.stdout)
+        json.loads(result.stdout)["result"]
     with Catalog.open(out) as catalog:
         repeats = catalog.sql("SELECT source_repeats FROM episodes ORDER BY episode_id").to_series()
         spans = catalog.sql(

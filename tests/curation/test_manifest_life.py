@@ -195,7 +195,7 @@ def test_a_manifest_is_written_once(corpus: Path) -> None:
     before = tree(corpus / "manifests/whole")
     again = build(corpus, "whole")
     assert again.exit_code == 0
-    assert "it was there already" in again.stdout
+    assert "unchanged: " in again.stdout
     other = build(corpus, "whole", "--where", "length > 10")
     assert "it differs in where" in str(other.exception)
     assert tree(corpus / "manifests/whole") == before
@@ -224,9 +224,7 @@ def test_rows_that_were_touched_are_refused(corpus: Path) -> None:
     rows = pq.read_table(path)
     weight = pa.array([0.7, 0.1, 0.1, 0.1])
     pq.write_table(rows.set_column(rows.column_names.index("weight"), "weight", weight), path)
-    assert "published with" in str(
-        invoke("manifest", "show", "whole", "--corpus", str(corpus)).exception
-    )
+    assert "published with" in str(invoke("manifest", "show", str(corpus), "whole").exception)
     flaws = ask(corpus, "verify", "whole")["flaws"]
     assert [flaw["fault"] for flaw in flaws] == ["rows_changed"]
 
@@ -245,8 +243,8 @@ def test_a_row_as_a_trainer_sees_it(made: Path) -> None:
 
 def test_all_names_are_listed(corpus: Path) -> None:
     assert build(corpus, "b", "--no-stats").exit_code == 0
-    shown = invoke("manifest", "show", "--corpus", str(corpus), "--json")
-    assert [m["name"] for m in json.loads(shown.stdout)["manifests"]] == ["b", "whole"]
+    shown = invoke("list", "manifests", str(corpus), "--json")
+    assert [m["name"] for m in json.loads(shown.stdout)["result"]["manifests"]] == ["b", "whole"]
     assert ask(corpus, "show", "b")["statistics"] is None
 
 
@@ -311,7 +309,6 @@ def summary(corpus: Path, a: str, b: str) -> dict[tuple[str, str], int]:
     return {(row["change"], row["why"]): row["segments"] for row in found["summary"]}
 
 
-@pytest.mark.slow
 def test_the_difference_says_why(corpus: Path, tmp_path: Path) -> None:
     """The toy's episodes have 9, 10, 10 and 12 timesteps of 0.1 s; over 1 s is high."""
     assert sorted(row["end"] for row in manifest(corpus).rows.to_pylist()) == [9, 10, 10, 12]
@@ -358,7 +355,6 @@ def test_the_same_is_the_same(corpus: Path) -> None:
     assert (found["summary"], found["same"], found["built_from"]) == ([], 4, {})
 
 
-@pytest.mark.slow
 def test_a_page_without_statistics_does_not_pass_for_one_with(corpus: Path) -> None:
     assert build(corpus, "bare", "--no-stats").exit_code == 0
     again = build(corpus, "bare")

@@ -44,7 +44,7 @@ def test_the_harness_is_a_sound_policy() -> None:
 # (condition, what is said, where it is: line 10 is that of `when:`, in column 5)
 BAD_CONDITIONS = [
     ("{measurement: idle_shares, above: 0.5, origin: x}", "did you mean idle_share", "10:12"),
-    ("{measurement: qqqqqq, above: 0.5, origin: x}", "eicorpus measure --list", "10:12"),
+    ("{measurement: qqqqqq, above: 0.5, origin: x}", "eicorpus list measures", "10:12"),
     ("{fact: colour, is: red}", "no fact 'colour'", "10:12"),
     ("{condition: nowhere}", "no condition 'nowhere'; there are none", "10:12"),
     ("{measurement: idle_share, above: high, origin: x}", "expected a number", "10:37"),

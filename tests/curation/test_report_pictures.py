@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ingest.catalog.catalog import Catalog
+from ingest.corpus.layout import REPORT
 from ingest.report import pictures
 from ingest.report.style import STYLE
+from ingest.verify.corpus import verify
 from jobs.cli import app
+from schemas.errors import ConfigError
 from tests.curation.living import build
 from tests.curation.report_cases import Page, assert_inert, page_of
 
@@ -65,13 +69,26 @@ def test_a_video_that_is_gone_says_so(toy: Path, tmp_path: Path) -> None:
 def test_the_command(toy: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.html"
     result = CliRunner().invoke(app, ["report", str(toy), "--html", str(out), "--json"])
-    answer = json.loads(result.stdout)
+    answer = json.loads(result.stdout)["result"]
     assert answer["num_bytes"] == out.stat().st_size < 20 * 2**20
     assert_inert(out.read_text())
     assert STYLE in out.read_text()
 
 
-def test_a_report_is_no_part_of_the_corpus(toy: Path) -> None:
-    result = CliRunner().invoke(app, ["report", str(toy), "--html", str(toy / "report.html")])
-    assert result.exit_code != 0
-    assert not (toy / "report.html").exists()
+def test_a_report_may_not_lie_just_anywhere_in_the_corpus(toy: Path) -> None:
+    result = CliRunner().invoke(app, ["report", str(toy), "--html", str(toy / "mine.html")])
+    assert isinstance(result.exception, ConfigError)
+    assert not (toy / "mine.html").exists()
+
+
+def test_the_report_of_a_corpus_is_known_to_verify_and_goes_with_an_erased_episode(
+    toy: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(toy, tmp_path / "corpus"))
+    assert CliRunner().invoke(app, ["report", str(root)]).exit_code == 0
+    assert (root / REPORT).is_file()
+    assert [each for each in verify(root) if REPORT in each.path] == []
+    with Catalog.open(root) as catalog:
+        uid = catalog.sql("SELECT uid FROM episodes ORDER BY uid").to_series()[0]
+    assert CliRunner().invoke(app, ["forget", str(root), uid]).exit_code == 0
+    assert not (root / REPORT).exists()

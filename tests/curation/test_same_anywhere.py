@@ -26,7 +26,7 @@ def told(*words: str | Path) -> dict[str, Any]:
     """What a command says in JSON."""
     result = CliRunner().invoke(app, [*map(str, words), "--json"])
     assert result.exit_code == 0, (words, result.output, result.exception)
-    found: dict[str, Any] = json.loads(result.stdout)
+    found: dict[str, Any] = json.loads(result.stdout)["result"]
     return found
 
 
@@ -40,7 +40,7 @@ def curated(corpus: Path, raw: list[Raw], way: str) -> dict[str, Any]:
     tiers = told("tier", corpus)
     captions = told("caption", corpus, "--backend", "rules")
     told("dedup", corpus)
-    manifest = told("manifest", "build", "first", "--corpus", corpus, "--where", NO_COPIES, *on)
+    manifest = told("manifest", "build", corpus, "first", "--where", NO_COPIES, *on)
     page = corpus.parent / f"{way}.html"
     assert CliRunner().invoke(app, ["report", str(corpus), "--html", str(page)]).exit_code == 0
     facts = json.loads((corpus / "manifests/first/manifest.json").read_text())

@@ -32,12 +32,12 @@ TRAINING = Shares(val=0.0, test=0.0)  # every draw is train
 def invoke(*words: str, code: int = 0) -> Any:
     result = CliRunner().invoke(app, [*words, "--json"])
     assert result.exit_code == code, (result.output, result.exception)
-    return json.loads(result.stdout)
+    return json.loads(result.stdout)["result"]
 
 
 def build(root: Path, name: str, *words: str) -> dict[str, Any]:
     answer: dict[str, Any] = invoke(
-        *("manifest", "build", name, "--corpus", str(root), "--no-stats"),
+        *("manifest", "build", str(root), name, "--no-stats"),
         *("--policy", policy(root.parent), *words),
     )
     return answer
@@ -101,7 +101,6 @@ def published(root: Path) -> Path:
     return write_corpus(root, [Given(row=row) for row in rows])
 
 
-@pytest.mark.slow
 def test_a_manifest_keeps_them_counts_them_and_may_be_told_not_to(tmp_path: Path) -> None:
     root = published(tmp_path / "c")
     wanted = {uid_of(k): name for k, name in enumerate(("train", "val", "test", "train", "train"))}
@@ -121,22 +120,21 @@ def test_a_manifest_keeps_them_counts_them_and_may_be_told_not_to(tmp_path: Path
     told_not_to = build(root, "ignored", *shares, "--ignore-source-splits")
     assert set(splits_in(root, "ignored").values()) == {"train"}
     assert told_not_to["split"]["keeps_source_splits"] is False
-    shown = CliRunner().invoke(app, ["manifest", "show", "ignored", "--corpus", str(root)]).output
-    assert "2 episodes that their source holds out are in train" in shown
-    differ = invoke("manifest", "diff", "regrouped", "ignored", "--corpus", str(root))
+    shown = CliRunner().invoke(app, ["manifest", "show", str(root), "ignored"]).output
+    assert "2 episodes of a source's val or test split are in train" in shown
+    differ = invoke("manifest", "diff", str(root), "regrouped", "ignored")
     assert "source splits ignored" in differ["built_from"]["split"][1]
 
 
 def test_the_source_cannot_decide_and_be_ignored(tmp_path: Path) -> None:
     root = published(tmp_path / "c")
-    command = ["manifest", "build", "m", "--corpus", str(root), "--split-by", "source"]
+    command = ["manifest", "build", str(root), "m", "--split-by", "source"]
     result = CliRunner().invoke(
         app, [*command, "--ignore-source-splits", "--policy", policy(tmp_path)]
     )
-    assert "contradict" in str(result.exception)
+    assert "cannot be combined" in str(result.exception)
 
 
-@pytest.mark.slow
 def test_a_corpus_from_before_the_column_builds_the_same_manifest(tmp_path: Path) -> None:
     """The part is written again without the column, as version 4caf94b wrote it."""
     root = write_corpus(tmp_path / "c", [Given(row={"split": s}) for s in ("train", "val", "test")])
@@ -198,7 +196,7 @@ def test_copies_of_a_held_out_episode_are_held_out_with_it(tmp_path: Path) -> No
         held = held_out_together(catalog, pl.DataFrame(rows)).to_list()
     assert held == ["test", "test", "test", "train", None, None]
     options = ("--split-by", "copies", "--val", "0", "--test", "0", "--no-stats")
-    answer = invoke("manifest", "build", "m", "--corpus", str(root), *options)
+    answer = invoke("manifest", "build", str(root), "m", *options)
     assert answer["shared_recordings"]["episodes"] == 0
     found = splits_in(root, "m")
     assert [found[uid_of(k)] for k in range(6)] == ["test"] * 3 + ["train"] * 3

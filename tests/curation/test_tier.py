@@ -372,31 +372,35 @@ def test_what_if_touches_nothing_and_tier_commits_once(corpus: Path, tmp_path: P
     file = tmp_path / "mine.yaml"
     file.write_text(TEXT)
     before = tree(corpus)
-    answer = json.loads(invoke("tier", str(corpus), "--policy", str(file), "--what-if", "--json"))
+    answer = json.loads(invoke("tier", str(corpus), "--policy", str(file), "--dry-run", "--json"))[
+        "result"
+    ]
     assert tree(corpus) == before
     assert answer["committed"] is False
     cells = {(row["source"], row["tier"]): row for row in answer["tiers"]}
     assert cells["oxe", "none"]["before"]["episodes"] == 2
     assert cells["oxe", "none"]["after"]["episodes"] == 0
     assert cells["egodex", "high"]["after"]["segments"] == 2
-    assert "what if: nothing was touched" in invoke(
-        "tier", str(corpus), "--policy", str(file), "--what-if"
+    assert "dry run: nothing was changed" in invoke(
+        "tier", str(corpus), "--policy", str(file), "--dry-run"
     )
-    first = json.loads(invoke("tier", str(corpus), "--policy", str(file), "--json"))
-    again = json.loads(invoke("tier", str(corpus), "--policy", str(file), "--json"))
+    first = json.loads(invoke("tier", str(corpus), "--policy", str(file), "--json"))["result"]
+    again = json.loads(invoke("tier", str(corpus), "--policy", str(file), "--json"))["result"]
     assert (first["committed"], again["committed"], again["up_to_date"]) == (True, False, True)
     assert first["snapshot"] == again["snapshot"] == snapshot.load(corpus).number
-    assert "nothing committed" in invoke("tier", str(corpus), "--policy", str(file))
+    assert "up to date: snapshot" in invoke("tier", str(corpus), "--policy", str(file))
 
 
 def test_explain_tells_people_and_programs(corpus: Path, policy: Policy) -> None:
     run(corpus, policy)
     shown = invoke("explain", str(corpus), uid_of(0))
     assert "a second try: share of regrasp at_least 0.5 (measured 1)" in shown
-    assert "the catalog says the same" in shown
-    answer = json.loads(invoke("explain", str(corpus), uid_of(0), "--json"))
+    assert "the catalog has the same tiers" in shown
+    answer = json.loads(invoke("explain", str(corpus), uid_of(0), "--json"))["result"]
     assert [s["tier"] for s in answer["segments"]] == ["high", "low", "high"]
-    other = json.loads(invoke("explain", str(corpus), uid_of(0), "--policy", "ei30k", "--json"))
+    other = json.loads(invoke("explain", str(corpus), uid_of(0), "--policy", "ei30k", "--json"))[
+        "result"
+    ]
     assert other["policy"] == "ei30k v1"
     assert other["stored"] == "differs"
 
@@ -407,13 +411,13 @@ def test_from_raw_recordings_to_tiers(tmp_path: Path) -> None:
     written = oxe.write(tmp_path / "raw")
     run_ingest(written.root, tmp_path / "corpus", source="oxe")
     invoke("measure", str(tmp_path / "corpus"), "--only", "motion", "--workers", "0")
-    answer = json.loads(invoke("tier", str(tmp_path / "corpus"), "--what-if", "--json"))
+    answer = json.loads(invoke("tier", str(tmp_path / "corpus"), "--dry-run", "--json"))["result"]
     assert {row["tier"]: row["after"]["episodes"] for row in answer["tiers"]} == {
         "none": 0,
         "low": 3,  # jumps, video and the rest were never looked at
     }
     invoke("measure", str(tmp_path / "corpus"), "--workers", "0")
-    answer = json.loads(invoke("tier", str(tmp_path / "corpus"), "--json"))
+    answer = json.loads(invoke("tier", str(tmp_path / "corpus"), "--json"))["result"]
     assert answer["committed"] is True
     assert {row["tier"]: row["after"]["episodes"] for row in answer["tiers"]} == {
         "none": 0,
@@ -469,6 +473,6 @@ def test_the_lacking_measurement_is_named_with_its_segments(tmp_path: Path) -> N
     assert (last.code, last.segments) == ("unproven", 2)
     assert sum(last.lacks.values()) == 2
     assert set(last.lacks) <= set(names)
-    shown = CliRunner().invoke(app, ["tier", str(root), "--what-if"]).output
-    assert "never taken first" in shown
+    shown = CliRunner().invoke(app, ["tier", str(root), "--dry-run"]).output
+    assert "missing measurements" in shown
     assert next(iter(last.lacks)) in "".join(shown.split())

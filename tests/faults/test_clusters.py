@@ -96,9 +96,14 @@ def own_place(tmp_path: Path) -> Iterator[Place]:
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The one JSON object of a command."""
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    """The result of a command with `--json`."""
+    result: dict[str, Any] = json.loads(done.stdout)["result"]
+    return result
+
+
+def error_message(stdout: str) -> str:
+    """The message of a command with `--json` that failed."""
+    return str(json.loads(stdout)["error"]["message"])
 
 
 def until(is_so: Callable[[], object], what: str) -> None:
@@ -134,29 +139,38 @@ def test_a_corpus_that_the_nodes_do_not_share_is_refused(place: Place) -> None:
         "ingest", TOY, str(place.late), "--out", f"{place.local}/out", "--json"
     )
     assert done.returncode == 2, done.stderr
-    assert answer(done)["error"].count("the corpus is not the driver's") == 2
-    assert str(place.local) in answer(done)["error"]
+    assert error_message(done.stdout).count("the corpus is not the driver's") == 2
+    assert str(place.local) in error_message(done.stdout)
 
 
 def test_a_memory_limit_below_what_a_worker_needs_is_refused(place: Place, tmp_path: Path) -> None:
     """S4: with the numbers, and not as another version of eicorpus."""
-    words = ["ingest", TOY, str(place.deep), "--out", f"{tmp_path}/out", "--memory-limit", "256"]
+    words = ["ingest", TOY, str(place.deep), "--out", f"{tmp_path}/out", "--memory-limit-mb", "256"]
     done = place.cluster.run(*words, "--json")
     assert done.returncode == 2, done.stderr
-    error = answer(done)["error"]
-    assert "--memory-limit 256 MiB is too low: a worker process uses " in error
-    assert "use --memory-limit " in error
+    error = error_message(done.stdout)
+    assert "--memory-limit-mb 256 MiB is too low: a worker process uses " in error
+    assert "use --memory-limit-mb " in error
     assert "install" not in error
 
 
 def test_more_threads_than_any_node_has_are_refused(place: Place, tmp_path: Path) -> None:
     """S1: what no node can give is said at once, with the numbers, and nothing is made."""
     done = place.cluster.run(
-        "ingest", TOY, str(place.deep), "--out", f"{tmp_path}/out", "--threads", "3", "--json"
+        "ingest",
+        TOY,
+        str(place.deep),
+        "--out",
+        f"{tmp_path}/out",
+        "--decoder-threads",
+        "3",
+        "--json",
     )
     assert done.returncode == 2, done.stderr
-    assert "asks for 3 CPUs" in answer(done)["error"]
-    assert "the largest of 2 nodes lends 1 CPUs; use --threads 1" in answer(done)["error"]
+    assert "asks for 3 CPUs" in error_message(done.stdout)
+    assert "the largest of 2 nodes lends 1 CPUs; use --decoder-threads 1" in error_message(
+        done.stdout
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -197,7 +211,7 @@ def test_a_node_that_joins_later_proves_itself_first(own_place: Place, tmp_path:
         finally:
             kill_tree(driver)
     assert driver.returncode == 0, log.read_text()
-    found = json.loads(stdout)
+    found = json.loads(stdout)["result"]
     assert (found["committed"], found["quarantined"], found["failed"]) == (4, 0, 0)
     assert len(found["excluded_nodes"]) == 1
     assert list(out.glob("staging/.nodes.*")) == []
@@ -225,13 +239,13 @@ def test_a_lost_head_ends_the_command_with_how_to_resume(own_place: Place, tmp_p
     finally:
         kill_tree(driver)
     assert driver.returncode == 1, stderr
-    found = json.loads(stdout)
-    assert found["exit_code"] == 1
-    assert "the head of the Ray cluster" in found["error"]
-    assert f"resume with: eicorpus ingest {TOY} {raw} --out {out} --json --ray" in found["error"]
+    found = json.loads(stdout)["error"]
+    assert (found["code"], found["exit_code"]) == ("cluster_lost", 1)
+    assert "the head of the Ray cluster" in found["message"]
+    assert f"resume with: eicorpus ingest {TOY} {raw} --out {out} --json --ray" in found["remedy"]
     (raw / GATE).touch()
     again = [sys.executable, "-m", "jobs", *words, "--workers", "1"]
     done = subprocess.run(
         again, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True
     )
-    assert json.loads(done.stdout)["committed"] == 3
+    assert json.loads(done.stdout)["result"]["committed"] == 3

@@ -121,10 +121,20 @@ WRITERS: dict[str, Writer] = {
     "caption": Writer(words=["caption", "{corpus}", "--backend", "rules"], prepare=ingested),
     "dedup": Writer(words=["dedup", "{corpus}"], prepare=measured),
     "manifest": Writer(
-        words=["manifest", "build", "m", "--corpus", "{corpus}", "--workers", "0"], prepare=tiered
+        words=["manifest", "build", "{corpus}", "m", "--workers", "0"], prepare=tiered
     ),
     "latents": Writer(
-        words=["latents", "{corpus}", "--encoder", "patch_dct", "--workers", "0", "--batch", "8"],
+        words=[
+            "latents",
+            "images",
+            "{corpus}",
+            "--encoder",
+            "patch_dct",
+            "--workers",
+            "0",
+            "--batch",
+            "8",
+        ],
         prepare=ingested,
     ),
     "compact": Writer(words=["compact", "{corpus}"], prepare=living),
@@ -136,5 +146,6 @@ WRITERS: dict[str, Writer] = {
 }
 if find_spec("transformers") is not None:  # else NOT RUN: no extra `vlm`
     WRITERS["text_features"] = Writer(
-        words=["latents", "{corpus}", "--vlm", "{qwen}", "--device", "cpu"], prepare=ingested
+        words=["latents", "text", "{corpus}", "--vlm", "{qwen}", "--device", "cpu"],
+        prepare=ingested,
     )

@@ -19,7 +19,7 @@ PATIENCE_S = 120  # a command that waits for a pipe waits for ever
 # {corpus} {raw} {run} {out} {uid} are filled in.
 WORDS = {
     "ingest": "tests.faults.toy:Toy {raw} --out {corpus} --workers 0 --max-quarantined 1",
-    "query": "SELECT * FROM episodes --corpus {corpus} --json",
+    "query": "{corpus} SELECT * FROM episodes --json",
     "measure": "{corpus} --workers 0",
     "caption": "{corpus}",
     "tier": "{corpus}",
@@ -32,15 +32,16 @@ WORDS = {
     "forget": "{corpus} {uid}",
     "verify": "{corpus}",
     "digest": "{corpus}",
-    "manifest build": "new --corpus {corpus} --workers 0",
-    "manifest show": "m --corpus {corpus}",
-    "manifest diff": "m m --corpus {corpus}",
-    "manifest verify": "built --corpus {corpus}",
-    "snapshot list": "--corpus {corpus}",
-    "snapshot diff": "1 2 --corpus {corpus}",
+    "manifest build": "{corpus} new --workers 0",
+    "manifest show": "{corpus} m",
+    "manifest diff": "{corpus} m m",
+    "manifest verify": "{corpus} built",
+    "list manifests": "{corpus}",
+    "snapshot list": "{corpus}",
+    "snapshot diff": "{corpus} 1 2",
     "export iceberg": "{corpus} --warehouse {out}",
-    "latents": "{corpus} --encoder patch_dct --workers 0 --device cpu",
-    "train": f"--manifest {{corpus}}/manifests/built --out {{out}} {TRAINED_AS}",
+    "latents images": "{corpus} --encoder patch_dct --workers 0 --device cpu",
+    "train": f"{{corpus}}/manifests/built --out {{out}} {TRAINED_AS}",
     "eval": "{run} --manifest {corpus}/manifests/built --split train --max-samples 1 --device cpu",
 }
 # Why each of them is not run here.
@@ -48,10 +49,16 @@ OPEN_NONE = {
     "doctor": "raw data",
     "peer": "an environment",
     "demo": "a corpus of its own, by the commands above",
-    "sources": "nothing",
-    "models list": "nothing",
+    **dict.fromkeys(
+        [
+            f"list {what}"
+            for what in ("sources", "measures", "encoders", "models", "recipes", "policies")
+        ],
+        "nothing",
+    ),
     "models get": "a download",
     "serve-policy": "a run",
+    "latents text": "a vision-language model",
 }
 
 
@@ -102,7 +109,8 @@ def run(name: str, world: World, uid: str) -> Ended:
 
 def _split(words: str) -> list[str]:
     """By spaces; a query is one word."""
-    if words.startswith("SELECT"):
-        query, _, rest = words.partition(" --")
-        return [query, *f"--{rest}".split()]
-    return words.split()
+    corpus, select, rest = words.partition(" SELECT")
+    if not select:
+        return words.split()
+    query, _, options = rest.partition(" --")
+    return [corpus, f"SELECT{query}", *f"--{options}".split()]

@@ -107,7 +107,7 @@ def make_world(root: Path) -> World:
         ["tier", str(corpus), "--policy", str(policy)],
         ["dedup", str(corpus)],
         ["caption", str(corpus)],
-        ["manifest", "build", "built", "--corpus", str(corpus), "--workers", "0"],
+        ["manifest", "build", str(corpus), "built", "--workers", "0"],
     ):
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, (words, done.output, done.exception)
@@ -116,8 +116,8 @@ def make_world(root: Path) -> World:
     with contextlib.suppress(StoppedError):
         forget(Corpus(corpus), Stopping(), [of["e"]], reason="", run_id="half", erased_at=AT)
     # Last: an erasure removes what was derived, and this is to be there too.
-    again = ["manifest", "build", "again", "--corpus", str(corpus), "--workers", "0"]
-    trained = ["train", "--manifest", str(corpus / "manifests/built"), "--out", str(world.run)]
+    again = ["manifest", "build", str(corpus), "again", "--workers", "0"]
+    trained = ["train", str(corpus / "manifests/built"), "--out", str(world.run)]
     for words in (again, [*trained, *TRAINED_AS.split()]):
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, (words, done.output, done.exception)

@@ -128,14 +128,14 @@ def test_the_catalog_says_that_the_gripper_is_not_measured(corpus: Path) -> None
 def test_verify_finds_nothing_and_notices_a_state_that_nobody_measured(
     corpus: Path, tmp_path: Path
 ) -> None:
-    answer = json.loads(invoke("verify", str(corpus), "--json").stdout)
+    answer = json.loads(invoke("verify", str(corpus), "--json").stdout)["result"]
     assert answer["findings"] == []
     damaged = tmp_path / "corpus"
     shutil.copytree(corpus, damaged)
     [dataset] = (damaged / "datasets/told").iterdir()
     file = dataset / "data/chunk-000/episode_000000.parquet"
     rewrite_column(file, "observation.valid", np.ones_like)
-    answer = json.loads(invoke("verify", str(damaged), "--json").stdout)
+    answer = json.loads(invoke("verify", str(damaged), "--json").stdout)["result"]
     assert "which is commanded only" in str(answer["findings"])
 
 

@@ -22,9 +22,9 @@ def nothing(work: int, disk: LocalStorage) -> int:
 def test_a_limit_below_what_a_process_needs_is_refused_with_the_numbers() -> None:
     """A real worker: its own need is what it measures, whatever that is on this machine."""
     works = iter([1, 2])
-    with pytest.raises(ConfigError, match=r"--memory-limit 256 MiB is too low") as caught:
+    with pytest.raises(ConfigError, match=r"--memory-limit-mb 256 MiB is too low") as caught:
         list(LocalExecutor(1, Limits(memory_limit_mib=256)).run(lambda: next(works, None), nothing))
-    advised = int(str(caught.value).split("use --memory-limit ")[1].split()[0])
+    advised = int(str(caught.value).split("use --memory-limit-mb ")[1].split()[0])
     assert advised > 256 + 1
     assert caught.value.exit_code == 2
     works = iter([1, 2])

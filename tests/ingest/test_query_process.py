@@ -127,7 +127,7 @@ ALARM = "lambda *_, **__: os.kill(os.getpid(), signal.SIGALRM)"
     ("change", "message"),
     [
         (f"CATALOG.open = {ALARM}", r"did not open within 120 s, before the query began"),
-        (f"CATALOG.write_arrow = {ALARM}", r"stopped after 7 s; .* --timeout-s"),
+        (f"CATALOG.write_arrow = {ALARM}", r"stopped after 7 s; .* --time-limit-s"),
     ],
 )
 def test_an_alarm_names_the_limit_that_was_reached(
@@ -136,7 +136,7 @@ def test_an_alarm_names_the_limit_that_was_reached(
     monkeypatch.setattr(query_process, "PROGRAM", CHANGED.format(change=change))
     with pytest.raises(ConfigError, match=message) as caught:
         answer(root, "SELECT 1", snapshot=None, limits=Limits(timeout_s=7))
-    assert ("--timeout-s" in caught.value.message) == ("write_arrow" in change)
+    assert ("--time-limit-s" in caught.value.message) == ("write_arrow" in change)
 
 
 def test_the_kernel_ends_a_snapshot_that_does_not_open(
@@ -148,7 +148,6 @@ def test_the_kernel_ends_a_snapshot_that_does_not_open(
         answer(root, "SELECT 1", snapshot=None, limits=Limits(timeout_s=3600))
 
 
-@pytest.mark.slow
 def test_memory_that_duckdb_does_not_count_is_limited_too(root: Path) -> None:
     """One text is outside of DuckDB's own limit, which is 10 MB here; the kernel's is `SLACK_MB` more."""
     sql = "SELECT strlen(repeat(repeat('x', 1000000), 700)) AS n"

@@ -13,7 +13,7 @@ from schemas.errors import ConfigError
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("months of work")
-    with pytest.raises(ConfigError, match="not made by a demo") as error:
+    with pytest.raises(ConfigError, match="not the output of an earlier demo") as error:
         demo.claim(tmp_path)
     assert error.value.exit_code == 2
     assert (tmp_path / "thesis.tex").read_text() == "months of work"
@@ -22,7 +22,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
     target = tmp_path / "demo"
     target.write_text("a file")
-    with pytest.raises(ConfigError, match="name a new folder"):
+    with pytest.raises(ConfigError, match="choose a new folder"):
         demo.claim(target)
     assert target.read_text() == "a file"
 
@@ -42,7 +42,7 @@ def test_a_failing_step_ends_the_demo_and_is_named(
         missing = str(tmp_path / "absent")
         return [
             demo.Step(title="fails", commands=(("verify", missing),)),
-            demo.Step(title="never starts", commands=(("sources",),)),
+            demo.Step(title="never starts", commands=(("list", "sources"),)),
         ]
 
     monkeypatch.setattr(demo, "steps", steps)
@@ -64,7 +64,6 @@ def test_without_torch_the_caller_reads_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 def test_every_source_of_the_demo_can_be_generated(tmp_path: Path) -> None:
     for name in demo.SOURCES:
         written = demo.raw_of(name, tmp_path / name)

@@ -32,9 +32,7 @@ def test_worked_query_answers(written: WrittenCatalog, sql: str) -> None:
 
 
 def test_commands_of_the_page_answer(written: WrittenCatalog) -> None:
-    commands = re.findall(
-        r'^eicorpus query "(.*)" --corpus CORPUS$', PAGE.read_text(), re.MULTILINE
-    )
+    commands = re.findall(r'^eicorpus query CORPUS "(.*)"$', PAGE.read_text(), re.MULTILINE)
     assert len(commands) == 3
     with Catalog.open(written.root) as catalog:
         assert all(catalog.arrow(sql).num_rows > 0 for sql in commands)

@@ -41,7 +41,7 @@ def verdicts(one: dict[str, Any]) -> dict[str, str]:
 def test_checks_are_in_the_json_and_in_the_text(raw: Path) -> None:
     result = call("robomimic", str(raw), "--episodes", "2", "--json")
     assert result.exit_code == 0, result.output
-    answer = json.loads(result.stdout)
+    answer = json.loads(result.stdout)["result"]
     assert len(answer["examined"]) == 2
     for one in answer["examined"]:
         found = verdicts(one)
@@ -59,7 +59,7 @@ def test_checks_are_in_the_json_and_in_the_text(raw: Path) -> None:
 def test_a_persons_hand_is_checked_too(tmp_path: Path) -> None:
     written = egodex.write(tmp_path / "raw")
     result = call("egodex", str(written.root), "--episodes", "1", "--json")
-    (one,) = json.loads(result.stdout)["examined"]
+    (one,) = json.loads(result.stdout)["result"]["examined"]
     found = verdicts(one)
     assert found["curl"] == found["bones"] == found["palm_against_wrist"] == "pass"
     assert found["frames_in_view"] == "pass"
@@ -151,10 +151,10 @@ def test_a_sheet_that_cannot_be_drawn_hides_no_reason(tmp_path: Path) -> None:
     shown = call(*command)
     assert shown.exit_code == 1, shown.output
     reason = call(*command, "--json")
-    for one in json.loads(reason.stdout)["examined"]:
+    for one in json.loads(reason.stdout)["result"]["examined"]:
         assert one["code"]
         assert f"[{one['code']}]" in shown.stdout
-    assert json.loads(reason.stdout)["sheet"] is None
+    assert json.loads(reason.stdout)["result"]["sheet"] is None
     assert "exit 1: no contact sheet: 2 of 2 examined episodes failed" in shown.stderr
     assert "facts" not in shown.stdout  # there are none
     assert not sheet.exists()
@@ -162,4 +162,4 @@ def test_a_sheet_that_cannot_be_drawn_hides_no_reason(tmp_path: Path) -> None:
 
 def test_a_sheet_under_a_wrong_name_is_refused_before_any_work(tmp_path: Path) -> None:
     refused = call("no_such_source", str(tmp_path), "--sheet", str(tmp_path / "sheet.jpg"))
-    assert "name a .png file" in str(refused.exception)
+    assert "expected the name of a .png file" in str(refused.exception)

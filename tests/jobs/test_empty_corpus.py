@@ -31,14 +31,16 @@ CASES: dict[str, tuple[list[str], int]] = {
     "measure": (["--workers", "0"], WELL),
     "caption": ([], WELL),
     "tier": ([], WELL),
-    "tier --what-if": (["--what-if"], WELL),
+    "tier --dry-run": (["--dry-run"], WELL),
     "explain": (["{uid}"], WELL),
     "dedup": ([], WELL),
-    "dedup --what-if": (["--what-if"], WELL),
+    "dedup --dry-run": (["--dry-run"], WELL),
     "dedup --against val": (["--against", "val"], REFUSED),
-    "latents": (["--encoder", "patch_dct", "--workers", "0"], WELL),
+    "latents images": (["--encoder", "patch_dct", "--workers", "0"], WELL),
+    "latents text": (["--vlm", "nowhere"], REFUSED),
+    "list manifests": ([], WELL),
     "manifest build": (["m"], REFUSED),
-    "manifest show": ([], WELL),
+    "manifest show": (["m"], REFUSED),
     "manifest diff": (["a", "b"], REFUSED),
     "manifest verify": (["m"], REFUSED),
     "report": (["--html", "{out}.html"], WELL),
@@ -47,7 +49,7 @@ CASES: dict[str, tuple[list[str], int]] = {
     "snapshot diff": (["1", "1"], WELL),
     "compact": ([], WELL),
     "gc": ([], WELL),
-    "forget": (["{uid}", "--what-if"], WELL),
+    "forget": (["{uid}", "--dry-run"], WELL),
     "export iceberg": (["--warehouse", "{out}"], WELL),
     "verify": ([], WELL),
     "digest": ([], WELL),
@@ -62,14 +64,11 @@ def leaves(command: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, command
 
 
-def of_corpus() -> dict[str, bool]:
-    """Every command that opens a corpus -> whether the corpus is positional."""
+def of_corpus() -> set[str]:
+    """Every command whose first argument is a corpus."""
     found = (leaf for name in COMMANDS for leaf in leaves(loaded(name), name))
     return {
-        name: parameter.param_type_name == "argument"
-        for name, command in found
-        for parameter in command.params
-        if parameter.name == "corpus"
+        name for name, command in found if command.params and command.params[0].name == "corpus"
     }
 
 
@@ -96,8 +95,8 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         done = CliRunner().invoke(cli.app, words)
         assert done.exit_code in (0, 1), done.output
         if why == "forgotten":
-            words = ["query", "SELECT uid FROM episodes", "--corpus", str(out), "--json"]
-            rows = json.loads(CliRunner().invoke(cli.app, words).stdout)["rows"]
+            words = ["query", str(out), "SELECT uid FROM episodes", "--json"]
+            rows = json.loads(CliRunner().invoke(cli.app, words).stdout)["result"]["rows"]
             assert CliRunner().invoke(cli.app, ["forget", str(out), *_uids(rows)]).exit_code == 0
         made[why] = out
     return made
@@ -108,7 +107,7 @@ def _uids(rows: list[Any]) -> list[str]:
 
 
 def test_every_command_that_opens_a_corpus_is_tried() -> None:
-    assert {name.partition(" --")[0] for name in CASES} == set(of_corpus())
+    assert {name.partition(" --")[0] for name in CASES} == of_corpus()
 
 
 @pytest.mark.parametrize("why", EMPTY)
@@ -126,8 +125,7 @@ def test_an_empty_corpus_is_no_bug_of_ours(
     root = Path(shutil.copytree(corpora[why], tmp_path / "corpus"))
     uid = _known_uid(root)
     given = [word.format(uid=uid, out=tmp_path / "out") for word in words]
-    place = [str(root)] if of_corpus()[name] else ["--corpus", str(root)]
-    code, out, err = run([*name.split(), *place, *given], capsys, monkeypatch)
+    code, out, err = run([*name.split(), str(root), *given], capsys, monkeypatch)
     assert "Traceback" not in err, err
     assert code == wanted, (out, err)
 
@@ -145,4 +143,4 @@ def test_dedup_says_that_there_is_nothing_to_compare(
 ) -> None:
     code, out, _ = run(["dedup", str(corpora["quarantined"])], capsys, monkeypatch)
     assert code == 0
-    assert "nothing to compare: no episode is committed" in out
+    assert "nothing to compare: snapshot" in out

@@ -122,7 +122,7 @@ def test_an_option_that_is_no_path_may_be_a_url(tmp_path: Path) -> None:
 def test_a_recipe_and_the_model_that_it_names_are_of_this_machine(
     words: list[str], where: str, trainable: Trainable, tmp_path: Path
 ) -> None:
-    given = ["train", "--manifest", str(trainable.manifest), "--out", str(tmp_path / "run"), "--dry-run"]  # fmt: skip
+    given = ["train", str(trainable.manifest), "--out", str(tmp_path / "run"), "--dry-run"]  # fmt: skip
     done = CliRunner().invoke(app, [*given, *words])
     assert isinstance(done.exception, ConfigError)
     assert str(done.exception).startswith(f"{where}: s3://b/")

@@ -82,7 +82,7 @@ def test_get_writes_the_two_networks_stored(
 ) -> None:
     monkeypatch.setenv("EICORPUS_CACHE", str(tmp_path / "cache"))
     done = CliRunner().invoke(app, ["models", "get", "hand-landmarker", "--json"])
-    told = json.loads(done.stdout)
+    told = json.loads(done.stdout)["result"]
     path = tmp_path / "cache/models/hand_landmarker.task"
     assert (done.exit_code, told["file"], told["licence"]) == (0, str(path), "Apache-2.0")
     assert told["sha256"] == sha256(path.read_bytes())
@@ -93,7 +93,7 @@ def test_get_writes_the_two_networks_stored(
         assert {i.compress_type for i in archive.infolist()} == {zipfile.ZIP_STORED}
         assert {i.date_time[0] for i in archive.infolist()} == {1980}  # the same bytes every day
     assert read_task_file(path)[1] == int(sha256(b"".join(NETWORKS.values()))[:12], 16)
-    listed = json.loads(CliRunner().invoke(app, ["models", "list", "--json"]).stdout)
+    listed = json.loads(CliRunner().invoke(app, ["list", "models", "--json"]).stdout)["result"]
     assert listed["models"][0]["file"] == str(path)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 

@@ -36,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ask(root: Path, sql: str, *options: str) -> Any:
     app = typer.Typer()
     app.command()(query)
-    result = CliRunner().invoke(app, [sql, "--corpus", str(root), *options])
+    result = CliRunner().invoke(app, [str(root), sql, *options])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
@@ -46,7 +46,7 @@ def test_json_is_one_valid_object_with_nested_values(root: Path) -> None:
     def no_constants(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    answer = json.loads(ask(root, TRICKY, "--json").stdout, parse_constant=no_constants)
+    answer = json.loads(ask(root, TRICKY, "--json").stdout, parse_constant=no_constants)["result"]
     assert answer["columns"][-2:] == ["twin", "twin"]
     (row,) = answer["rows"]
     assert row[:6] == [None, None, None, [1, None], {"a": 1, "b": [{"c": 0.5}]}, [["k", 1]]]
@@ -57,7 +57,7 @@ def test_json_is_one_valid_object_with_nested_values(root: Path) -> None:
 
 
 def test_json_of_whole_episodes(root: Path) -> None:
-    answer = json.loads(ask(root, "FROM episodes", "--json").stdout)
+    answer = json.loads(ask(root, "FROM episodes", "--json").stdout)["result"]
     assert answer["num_rows"] == len(answer["rows"]) == 13
     row = dict(zip(answer["columns"], answer["rows"][4], strict=True))
     assert row["worst_image_skew_ms"] is None  # NaN
@@ -66,7 +66,9 @@ def test_json_of_whole_episodes(root: Path) -> None:
 
 
 def test_json_without_rows(root: Path) -> None:
-    answer = json.loads(ask(root, "SELECT uid FROM episodes WHERE false", "--json").stdout)
+    answer = json.loads(ask(root, "SELECT uid FROM episodes WHERE false", "--json").stdout)[
+        "result"
+    ]
     assert answer == {"columns": ["uid"], "rows": [], "num_rows": 0, "snapshot": 2}
 
 
@@ -108,15 +110,15 @@ def test_parquet_keeps_types(root: Path, tmp_path: Path) -> None:
     assert pq.read_schema(file).field("cameras").type.value_type.field("width").type == "int32"
     assert result.stdout == ""
     assert "13 rows" in result.stderr
-    answer = json.loads(ask(root, "FROM runs", "--parquet", str(file), "--json").stdout)
+    answer = json.loads(ask(root, "FROM runs", "--parquet", str(file), "--json").stdout)["result"]
     assert (answer["rows"], answer["num_rows"], answer["parquet"]) == ([], 1, str(file))
 
 
 def test_a_snapshot_can_be_named(root: Path) -> None:
     sql = "SELECT count(*) AS n FROM episodes"
-    first = json.loads(ask(root, sql, "--json", "--snapshot", "1").stdout)
+    first = json.loads(ask(root, sql, "--json", "--snapshot", "1").stdout)["result"]
     assert (first["rows"], first["snapshot"]) == ([[12]], 1)
-    assert json.loads(ask(root, sql, "--json").stdout)["rows"] == [[13]]
+    assert json.loads(ask(root, sql, "--json").stdout)["result"]["rows"] == [[13]]
 
 
 def test_the_table_says_what_it_left_out(root: Path) -> None:
@@ -141,8 +143,8 @@ def test_the_table_shows_strings_of_strangers_as_they_are(root: Path) -> None:
 def test_empty_corpus_says_so(tmp_path: Path) -> None:
     (tmp_path / "corpus.json").write_text('{"format_version": 1}')
     result = ask(tmp_path, "SELECT count(*) FROM episodes", "--json")
-    assert json.loads(result.stdout)["rows"] == [[0]]
-    assert "nothing was committed" in result.stderr
+    assert json.loads(result.stdout)["result"]["rows"] == [[0]]
+    assert "this corpus has no snapshot yet" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -150,14 +152,14 @@ def test_empty_corpus_says_so(tmp_path: Path) -> None:
     [
         ("SELECT nope FROM episodes", [], "Candidate bindings"),
         ("DROP VIEW episodes", [], "not allowed"),
-        ("SELECT 1", ["--csv", "--json"], "choose one"),
-        ("SELECT 1", ["--raw"], "goes with --csv"),
+        ("SELECT 1", ["--csv", "--json"], "cannot be combined"),
+        ("SELECT 1", ["--raw"], "--raw needs --csv"),
         ("SELECT 1", ["--snapshot", "7"], "no snapshot 7"),
         ("SELECT 1", ["--parquet", "/no/such/folder/x.parquet"], "/no/such/folder"),
         ("SELECT 1", ["--parquet", "{root}/catalog/x.parquet"], "inside the corpus"),
         ("SELECT union_value(a := 1) AS u", ["--parquet", "{tmp}/x.parquet"], "x.parquet"),
-        ("SELECT 1", ["--timeout-s", "0"], "positive"),
-        ("SELECT count(*) FROM range(1000000000000)", ["--timeout-s", "0.1"], "stopped after"),
+        ("SELECT 1", ["--time-limit-s", "0"], "positive"),
+        ("SELECT count(*) FROM range(1000000000000)", ["--time-limit-s", "0.1"], "stopped after"),
     ],
 )
 def test_mistakes_are_the_callers(
@@ -180,7 +182,7 @@ def test_an_endless_query_ends_when_it_is_asked_to(root: Path, signum: int) -> N
     sql = "SELECT count(*) FROM range(1000000000000) a, range(100) b WHERE a.range % 7 = b.range"
     code = "import sys; from jobs.cli import main; print('up', flush=True); sys.argv = ['eicorpus', *sys.argv[1:]]; main()"
     with subprocess.Popen(
-        [sys.executable, "-c", code, "query", sql, "--corpus", str(root), "--timeout-s", "600"],
+        [sys.executable, "-c", code, "query", str(root), sql, "--time-limit-s", "600"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as process:

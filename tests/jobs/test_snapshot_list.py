@@ -30,7 +30,7 @@ def test_each_snapshot_names_its_command(tmp_path: Path) -> None:
     ):
         invoked(*words)
     invoked("compact", str(corpus))
-    listed = json.loads(invoked("snapshot", "list", "--corpus", str(corpus), "--json"))["snapshots"]
+    listed = json.loads(invoked("snapshot", "list", str(corpus), "--json"))["snapshots"]
     commands = list(dict.fromkeys(entry["command"] for entry in listed))
     assert commands[0] == "test"  # what the run recorded of itself
     assert commands[1:] == [
@@ -39,5 +39,5 @@ def test_each_snapshot_names_its_command(tmp_path: Path) -> None:
         "eicorpus dedup",
         "eicorpus compact",
     ]
-    shown = invoked("snapshot", "list", "--corpus", str(corpus))
+    shown = invoked("snapshot", "list", str(corpus))
     assert "eicorpus measure" in shown

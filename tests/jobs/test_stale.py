@@ -26,15 +26,15 @@ def call(*words: str) -> typer.testing.Result:
 
 
 def test_nothing_is_stale_under_the_recipe_it_was_made_with(corpus: Path) -> None:
-    answer = json.loads(call(str(corpus), "--json", "--exit-code").stdout)
+    answer = json.loads(call(str(corpus), "--json", "--exit-code").stdout)["result"]
     assert (answer["episodes"], answer["stale"]) == (3, 0)
 
 
 def test_another_recipe_makes_everything_stale(corpus: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("video: {crf: 30}")
-    result = call(str(corpus), "--recipe", str(recipe), "--json", "--exit-code")
+    result = call(str(corpus), "--config", str(recipe), "--json", "--exit-code")
     assert result.exit_code == 1
-    answer = json.loads(result.stdout)
+    answer = json.loads(result.stdout)["result"]
     assert answer["stale"] == 3
     assert answer["groups"][0]["reason"].startswith("recipe ")

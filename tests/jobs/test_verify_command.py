@@ -58,13 +58,13 @@ def call(*words: str) -> int:
 
 def answer_of(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """Standard output must be one JSON object and nothing else."""
-    out: dict[str, Any] = json.loads(capsys.readouterr().out)
+    out: dict[str, Any] = json.loads(capsys.readouterr().out)["result"]
     return out
 
 
 def test_a_sound_corpus_is_well(sound: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("verify", str(sound)) == 0
-    assert "all well: 4 episodes, 41 timesteps, 1 datasets" in capsys.readouterr().out
+    assert "OK: 4 episodes, 41 timesteps, 1 datasets" in capsys.readouterr().out
     assert call("verify", str(sound), "--json") == 0
     answer = answer_of(capsys)
     assert answer["ok"] is True
@@ -125,7 +125,7 @@ def test_digest_warns_of_content_that_changed(
 ) -> None:
     video_file(corpus).write_bytes(b"other")
     assert call("digest", str(corpus)) == 0
-    assert "1 of 4 episodes are not what was committed" in capsys.readouterr().err
+    assert "1 of 4 episodes changed after their commit" in capsys.readouterr().err
     video_file(corpus).unlink()
     with pytest.raises(SourceError) as error:
         call("digest", str(corpus))

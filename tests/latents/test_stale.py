@@ -31,6 +31,6 @@ def test_latents_are_counted_by_what_has_become_of_their_video(
     assert (state.up_to_date, state.other_video, state.gone, state.lacking) == (0, 1, 1, 2)
     found = CliRunner().invoke(app, ["stale", str(corpus), "--json", "--exit-code"])
     assert found.exit_code == 1
-    [said] = json.loads(found.stdout)["latents"]
+    [said] = json.loads(found.stdout)["result"]["latents"]
     assert (said["stale"], said["reason"].split(" ")[0]) == (2, "1")
     assert "of an episode that is gone" in CliRunner().invoke(app, ["stale", str(corpus)]).stdout

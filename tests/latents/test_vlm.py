@@ -94,7 +94,7 @@ def encoder_of(
 
 
 def encode(root: Path, encoder: TextEncoder, where: str = "", run_id: str = "vlm-1") -> TextTally:
-    """`eicorpus latents --vlm` without the command."""
+    """`eicorpus latents text` without the command."""
     corpus, current = open_corpus(root), snapshot.load(root)
     plan = plan_of(corpus, current, encoder.encoder_id, encoder.settings, where=where)
     works = texts_of_episodes(corpus, current, encoder.settings, plan.lacking)
@@ -373,29 +373,26 @@ def test_the_command_plans_encodes_and_goes_on(folder: Path, told: Path, tmp_pat
 
     def said(*more: str) -> Any:
         done = CliRunner().invoke(
-            app, ["latents", str(root), "--vlm", str(folder), "--json", *more]
+            app, ["latents", "text", str(root), "--vlm", str(folder), "--json", *more]
         )
         assert done.exit_code == 0, done.output
-        return json.loads(done.stdout)
+        return json.loads(done.stdout)["result"]
 
-    plan = said("--vlm-layer", "1", "--vlm-pictures", "2", "--dry-run")["plan"]
+    plan = said("--vlm-layer", "1", "--vlm-frame-every-s", "2", "--dry-run")["plan"]
     assert (plan["episodes"], plan["texts"], plan["moments"], plan["with_picture"]) == (3, 2, 12, 8)
     assert plan["num_bytes_at_most"] >= plan["moments"] * plan["tokens_of_a_text"] * 64 * 2
-    made = said("--vlm-layer", "1", "--vlm-pictures", "2")
+    made = said("--vlm-layer", "1", "--vlm-frame-every-s", "2")
     assert (made["encoder_id"], made["encoded"], made["moments"]) == (plan["encoder_id"], 3, 12)
     assert made["num_bytes"] < plan["num_bytes_at_most"] + 3 * 4096
     assert (
-        said("--vlm-layer", "-2", "--vlm-pictures", "2.0")["up_to_date"] == 3
+        said("--vlm-layer", "-2", "--vlm-frame-every-s", "2.0")["up_to_date"] == 3
     )  # -2 of 0 to 2 is 1
 
     def refused(*more: str) -> str:
-        done = CliRunner().invoke(app, ["latents", str(root), "--vlm", str(folder), *more])
+        done = CliRunner().invoke(app, ["latents", "text", str(root), "--vlm", str(folder), *more])
         assert isinstance(done.exception, ConfigError)
         return str(done.exception)
 
-    assert "the model has 0 to 2" in refused("--vlm-layer", "7")
-    assert "expected seconds, or none" in refused("--vlm-pictures", "often")
-    assert refused("--vlm-pictures", "0").startswith("--vlm-pictures")
+    assert "expected 0 to 2" in refused("--vlm-layer", "7")
+    assert refused("--vlm-frame-every-s", "0").startswith("--vlm-frame-every-s")
     assert refused("--vlm-prompt", "Do it").startswith("--vlm-prompt")
-    assert "--ray" in refused("--ray")
-    assert "one camera" in refused("--camera", "a", "--camera", "b")

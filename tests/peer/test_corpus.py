@@ -40,7 +40,7 @@ def told(*words: str | Path) -> dict[str, Any]:
     """What a command says in JSON."""
     result = CliRunner().invoke(app, [*map(str, words), "--json"])
     assert result.exit_code == 0, (words, result.output, result.exception)
-    answer: dict[str, Any] = json.loads(result.stdout)
+    answer: dict[str, Any] = json.loads(result.stdout)["result"]
     return answer
 
 

@@ -209,7 +209,7 @@ def test_damaged_and_other_files_stop_with_their_name_and_the_command(tmp_path: 
         reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
         with pytest.raises(SourceError, match=match) as found:
             reader.read([given], np.array([7]))
-        assert f"eicorpus latents {tmp_path} --vlm FOLDER" in str(found.value)
+        assert f"eicorpus latents text {tmp_path} --vlm FOLDER" in str(found.value)
         assert found.value.where == f"{latent.path}, episode {given.uid} [0, 9), timestep 7"
 
     mine = row("u", TEXTS[0], (latent,))
@@ -304,7 +304,7 @@ def test_segments_without_features_are_refused_before_any_step(tmp_path: Path) -
         ConfigError, match=r"1 of 3 segments have no features .* c for one"
     ) as found:
         chosen_encoder(partly, ENCODER)
-    assert f"eicorpus latents {tmp_path} --vlm FOLDER" in str(found.value)
+    assert f"eicorpus latents text {tmp_path} --vlm FOLDER" in str(found.value)
     for wanted in ("dinov3_vits16", "text_other", other.encoder_id):
         with pytest.raises(ConfigError, match=f"no text features are '{wanted}'.*{ENCODER}"):
             chosen_encoder(manifest_of(tmp_path, full), wanted)

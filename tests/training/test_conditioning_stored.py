@@ -29,8 +29,6 @@ from training.conditioning.open import open_conditioner
 from training.data.camera_views import encoder_of
 from training.recipe import CachedText
 
-pytestmark = pytest.mark.slow
-
 VIDEOS = "embodiment = 'human_video'"
 ROBOTS = "embodiment = 'umi'"
 WIDTH = 4
@@ -98,7 +96,7 @@ def test_features_reach_the_step_through_a_manifest(trainable: Trainable, tmp_pa
     everything = load(build_manifest(root, "all", with_statistics=False))
     with pytest.raises(ConfigError, match="segments have no features of text_echo") as refused:
         open_conditioner(CachedText(encoder="text_echo"), everything)
-    assert f"eicorpus latents {root} --vlm FOLDER" in str(refused.value)
+    assert f"eicorpus latents text {root} --vlm FOLDER" in str(refused.value)
     half_a_copy_is_refused(manifest)
 
 
@@ -133,7 +131,9 @@ def half_a_copy_is_refused(manifest: Manifest) -> None:
     *_, last = needed = [path for split, path in named if split == "train"]
     (manifest.corpus / last).unlink()
     counted = f"text features missing: 1 of {len(needed)} files .* {last} first; copy them, or run"
-    with pytest.raises(ConfigError, match=f"{counted} `eicorpus latents {manifest.corpus} --vlm"):
+    with pytest.raises(
+        ConfigError, match=f"{counted} `eicorpus latents text {manifest.corpus} --vlm"
+    ):
         open_conditioner(CachedText(encoder="text_echo"), manifest)
 
 
@@ -230,7 +230,7 @@ def test_features_without_pictures_are_refused_where_a_recipe_needs_them(
         load(build_manifest(root, name, where=VIDEOS, with_statistics=False))
         for name, root in corpora.items()
     )
-    message = r"saw no picture.*latents .* --vlm FOLDER --vlm-pictures.*text.needs_pictures=false"
+    message = r"saw no picture.*latents text .* --vlm FOLDER --vlm-frame-every-s.*text.needs_pictures=false"
     with pytest.raises(ConfigError, match=message):
         open_conditioner(needs, blind)
     open_conditioner(CachedText(encoder="text_echo"), blind)

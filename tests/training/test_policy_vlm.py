@@ -95,7 +95,7 @@ def stored(corpus: Path, encoder: TextEncoder, picture: Pixels | None) -> tuple[
 
 
 def encoder_of(folder: Path, settings: FeatureSettings) -> TextEncoder:
-    """That of `eicorpus latents --vlm`."""
+    """That of `eicorpus latents text`."""
     vlm, digest = LocalVlm.load(folder), model_sha256(folder)
     return TextEncoder(vlm=vlm, model="text_qwen3_vl", model_sha256=digest, settings=settings)
 

@@ -88,10 +88,8 @@ def test_a_manifest_without_latents_is_refused_before_torch_is_imported(
 ) -> None:
     mine = trainable.copied(tmp_path / "corpus")
     folder = without_latents(mine)
-    encode = f"`eicorpus latents {mine.corpus} --encoder dinov3_vits16 --weights FOLDER`"
-    rebuild = (
-        f"`eicorpus manifest build m_with_latents --corpus {mine.corpus} --val 0.2 --test 0.1`"
-    )
+    encode = f"`eicorpus latents images {mine.corpus} --encoder dinov3_vits16 --weights FOLDER`"
+    rebuild = f"`eicorpus manifest build {mine.corpus} m_with_latents --val 0.2 --test 0.1`"
     with pytest.raises(ConfigError, match=f"run {encode} .*, then {rebuild}"):
         refuse_without_latents(folder)
     code = (
@@ -118,7 +116,7 @@ def test_the_commands_that_the_refusal_names_lead_to_a_run(
     tables = {t: [] if t == "latents" else now.parts(t) for t in TABLES if now.parts(t)}
     snapshot.publish_tables(disk, mine.corpus, now, tables, "none")
     options = ["--where", "embodiment <> 'human_video'", "--text", "source", "--val", "0.3"]
-    words = ["manifest", "build", "early", "--corpus", str(mine.corpus), *options]
+    words = ["manifest", "build", str(mine.corpus), "early", *options]
     built = CliRunner().invoke(app, words)
     assert built.exit_code == 0, built.output
     out = tmp_path / "run"
@@ -161,7 +159,7 @@ def test_a_manifest_that_is_built_before_latents_says_so(
 ) -> None:
     if not has:
         monkeypatch.setattr("jobs.manifest.has_latents", lambda rows: False)
-    words = ["manifest", "build", "new", "--corpus", str(trainable.corpus), "--dry-run", "--json"]
+    words = ["manifest", "build", str(trainable.corpus), "new", "--dry-run", "--json"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0
     assert ("no segment has latents" in done.stderr) != has

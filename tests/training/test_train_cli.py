@@ -35,8 +35,6 @@ from training.run.event_log import scalars
 from training.run.run_folder import LOG_FILE, RunFacts, ask_to_stop, load_result, load_run
 from training.run.session import TrainRequest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "architecture.width=16", "architecture.num_layers=1", "architecture.num_heads=2", "text.width=8",
@@ -47,7 +45,7 @@ SMALL = (
 
 def words(manifest: Path, out: Path, *more: str, small: tuple[str, ...] = SMALL) -> list[str]:
     sets = [word for each in small for word in ("--set", each)]
-    return ["train", "--manifest", str(manifest), "--out", str(out), "--device", "cpu", "--json", *sets, *more]  # fmt: skip
+    return ["train", str(manifest), "--out", str(out), "--device", "cpu", "--json", *sets, *more]  # fmt: skip
 
 
 def train(manifest: Path, out: Path, *more: str) -> dict[str, Any]:
@@ -55,7 +53,7 @@ def train(manifest: Path, out: Path, *more: str) -> dict[str, Any]:
     done = CliRunner().invoke(app, words(manifest, out, *more), standalone_mode=False)
     if done.exception is not None:
         raise done.exception
-    return dict(json.loads(done.stdout))
+    return dict(json.loads(done.stdout)["result"])
 
 
 def weights_of(run: Path) -> bytes:
@@ -76,7 +74,7 @@ def test_a_log_has_steps_and_loss(
     monkeypatch.setattr(train_run, "stderr", Console(file=log, force_terminal=False))
     answer = train(trainable.manifest, tmp_path / "run")
     line = re.fullmatch(
-        r"train 6/6 \(100%\) after [0-9:]+ · loss ([0-9.]+) · [0-9,]+ samples/s · MFU [0-9.]+% · waited [0-9]+%",
+        r"train 6/6 \(100%\) after [0-9:]+ · loss ([0-9.]+) · [0-9,]+ samples/s · MFU [0-9.]+% · waiting for data [0-9]+%",
         log.getvalue().splitlines()[-1],
     )
     assert line is not None, log.getvalue()
@@ -87,7 +85,9 @@ def test_a_run_that_is_gone_on_with_is_the_run_in_one(trainable: Trainable, tmp_
     whole = train(trainable.manifest, tmp_path / "one")
     assert (whole["step"], whole["resumed_from"], whole["interrupted"]) == (6, 0, False)
     train(trainable.manifest, tmp_path / "two", "--until", "3")
-    rest = train(trainable.manifest, tmp_path / "two", "--set", "run.log_every=2", "--workers", "0")
+    rest = train(
+        trainable.manifest, tmp_path / "two", "--set", "run.log_every=2", "--loader-workers", "0"
+    )
     assert (rest["step"], rest["resumed_from"]) == (6, 3)
     names = [path.name for path in sorted(checkpoint_of(tmp_path / "one").folder.iterdir())]
     for name in names:
@@ -123,7 +123,6 @@ def test_a_checkpoint_says_which_of_the_state_was_measured(
     assert checkpoint_of(tmp_path / "run").state.measured_state == measured
 
 
-@pytest.mark.smoke
 def test_the_log_has_every_step_once(trainable: Trainable, tmp_path: Path) -> None:
     train(trainable.manifest, tmp_path, "--until", "3")
     log = tmp_path / LOG_FILE
@@ -180,6 +179,7 @@ def test_a_file_in_the_run_stops_it_as_a_signal_does_and_a_start_forgets_it(
     assert checkpoint_of(tmp_path / "run").state.step == 3
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
     trainable: Trainable, tmp_path: Path
 ) -> None:
@@ -302,7 +302,7 @@ def spoil_statistics(made: Trainable) -> None:
         (spoil_statistics, (), r"absolute_0; expected delta_body_rotvec_1; run `eicorpus manifest"),
         (None, ("--set", "data.encoder=siglip2_base"), r"siglip2_base.*eicorpus latents"),
         (None, ("--set", "data.future_s=0.5"), r"0.5 s is off the grid .*say 0.3 or 0.6"),
-        (None, ("--set", "text={kind: cached, encoder: qwen}"), r"eicorpus latents .* --vlm FOLDER"),
+        (None, ("--set", "text={kind: cached, encoder: qwen}"), r"eicorpus latents text .* --vlm FOLDER"),
         (None, ("--set", "run.accumulate=16"), r"8 does not divide by 16"),
         (None, ("--recipe", "huge"), r"no recipe 'huge'; there are finetune, lda_0p5b"),
         (None, ("--init-from", "nowhere"), r"no whole checkpoint; there are: none"),
@@ -367,7 +367,7 @@ def test_one_process_on_many_gpus_is_told_the_command_for_all(
     monkeypatch.setattr(output.stderr, "print", lambda said, **style: told.append(said))
     train_run.run_here(request, wandb=None, as_json=True)
     command = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT=900 torchrun --nproc-per-node 4 -m jobs train --out 'my run'"
-    assert told == ([f"1 of 4 GPUs is used; for all of them: {command}"] if is_told else [])
+    assert told == ([f"1 of 4 GPUs is used; to use all, run: {command}"] if is_told else [])
 
 
 def test_a_folder_is_one_run_of_wandb_and_another_folder_another(

@@ -88,14 +88,16 @@ def test_workers_get_gpus_where_there_is_one_for_each(
 def test_fewer_gpus_than_workers_are_not_left_idle_in_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_gpus: int
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"4 workers, .* {num_gpus} GPU.* --num-workers {num_gpus},"):  # fmt: skip
+    with pytest.raises(ConfigError, match=rf"4 workers need a GPU each, .* has {num_gpus} now.* --ray-workers {num_gpus},"):  # fmt: skip
         fitted_with(tmp_path, monkeypatch, "auto", num_gpus)
 
 
 def test_fewer_cpus_than_workers_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=r"4 workers ask .* lends 2 now; say --num-workers 2"):
+    with pytest.raises(
+        ConfigError, match=r"4 workers need a CPU .* has 2 now; use --ray-workers 2"
+    ):
         fitted_with(tmp_path, monkeypatch, "cpu", 0, num_cpus=2)
     assert fitted_with(tmp_path, monkeypatch, "cpu", 0, num_cpus=4)["scaling_config"]
 

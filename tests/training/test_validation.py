@@ -27,8 +27,6 @@ from training.run.parallel import Ranks
 from training.run.run_folder import LOG_FILE
 from training.run.validation import Validated, Validation
 
-pytestmark = pytest.mark.slow
-
 
 def steps_of(run: Path) -> list[int]:
     return [each.state.step for each in checkpoints(run)]
@@ -179,7 +177,7 @@ def test_a_manifest_that_holds_nothing_out_is_refused(
 
 def test_what_names_a_checkpoint() -> None:
     assert [step_from(each) for each in (None, "best", "12")] == [None, "best", 12]
-    with pytest.raises(ConfigError, match="expected a step, or best"):
+    with pytest.raises(ConfigError, match="expected a step or `best`"):
         step_from("newest")
 
 

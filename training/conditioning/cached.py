@@ -1,4 +1,4 @@
-"""Text features that `eicorpus latents --vlm` stored, read where samples are loaded. Nothing of them is trained.
+"""Text features that `eicorpus latents text` stored, read where samples are loaded. Nothing of them is trained.
 
 A file is opened once and checked then: what it says of itself against the manifest's row, its sizes, and its digest where it is small or
 `with_digest` asks for it. `eicorpus manifest verify` reads all of all files.
@@ -52,8 +52,8 @@ MAX_HEADER_BYTES = 64 << 20  # it holds every text of the episode
 
 def _again(corpus: Path) -> str:
     return (
-        f"run `eicorpus latents {corpus} --vlm FOLDER`, then build the manifest anew, which names them: "
-        f"`eicorpus manifest build NEW_NAME --corpus {corpus}`"
+        f"run `eicorpus latents text {corpus} --vlm FOLDER`, then build the manifest anew, which names them: "
+        f"`eicorpus manifest build {corpus} NEW_NAME`"
     )
 
 

@@ -99,7 +99,7 @@ def _by_sample(made: Inputs, has_picture: Sequence[bool]) -> dict[str, Tensor]:
 
 
 class OnlineConditioner(Conditioner):
-    """Hidden states of a layer, rounded to bfloat16 as `eicorpus latents --vlm` stores them."""
+    """Hidden states of a layer, rounded to bfloat16 as `eicorpus latents text` stores them."""
 
     def __init__(self, folder: Path, layer: int) -> None:
         super().__init__()

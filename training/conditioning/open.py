@@ -68,6 +68,8 @@ def open_conditioner(
 
 def _without_pictures(manifest: Manifest, encoder_id: str) -> ConfigError:
     found = f"{encoder_id} are features of the text alone: the language model saw no picture, and this recipe conditions on what it sees"
-    command = f'eicorpus latents {manifest.corpus} --vlm FOLDER --vlm-pictures 0.5 --camera "*"'
+    command = (
+        f'eicorpus latents text {manifest.corpus} --vlm FOLDER --vlm-frame-every-s 0.5 --camera "*"'
+    )
     repair = f"run `{command}`, build the manifest anew and name its id by --set text.encoder=ID; or train without by --set text.needs_pictures=false"
     return ConfigError(f"{found}; {repair}", where="recipe key text.needs_pictures")

@@ -37,7 +37,7 @@ def asked_as(settings: FeatureSettings, folder: Path) -> OnlineText:
 
 
 def settings_of(text: OnlineText, num_layers: int, rate_hz: float) -> FeatureSettings:
-    """What a recipe asks in the step, as `eicorpus latents --vlm` would say it: where the numbers are the same, so is the id.
+    """What a recipe asks in the step, as `eicorpus latents text` would say it: where the numbers are the same, so is the id.
 
     Args:
         num_layers: of the model, by which -1 is named. rate_hz: of timesteps, each of which has its own picture in the step.

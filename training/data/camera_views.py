@@ -23,7 +23,11 @@ from training.recipe import DataSettings
 def repair_of(corpus: Path, encoder_id: str = "") -> str:
     """The command that makes what is lacking, of one encoder where it is known."""
     model = encoder_id.partition("-")[0].partition(f"_{UNTRAINED}")[0]
-    return f"eicorpus latents {corpus} --encoder {model}" if model else f"eicorpus latents {corpus}"
+    return (
+        f"eicorpus latents images {corpus} --encoder {model}"
+        if model
+        else f"eicorpus latents images {corpus}"
+    )
 
 
 def again(manifest: Manifest, encoder_id: str = "") -> str:

@@ -139,7 +139,9 @@ class _Opening:
 
     def other(self, wrong: str, path: str) -> ConfigError:
         found = f"latents of something else ({wrong})"
-        return ConfigError(f"{found}; run `eicorpus latents {self.corpus}` again", where=path)
+        return ConfigError(
+            f"{found}; run `eicorpus latents images {self.corpus}` again", where=path
+        )
 
     def __call__(
         self, path: str, sha256: str, camera: str, encoder_id: str, uid: str
@@ -162,7 +164,9 @@ class _Opening:
             raise self.other("; ".join(wrong), path)
         if self.with_digest and (digest := self.compared.other_digest(real, sha256)):
             message = f"its digest is {digest}, the manifest says {sha256}"
-            raise ConfigError(f"{message}; run `eicorpus latents {self.corpus}` again", where=path)
+            raise ConfigError(
+                f"{message}; run `eicorpus latents images {self.corpus}` again", where=path
+            )
         return file
 
 

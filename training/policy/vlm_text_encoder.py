@@ -1,7 +1,7 @@
-"""What a frozen vision-language model makes of observations: the features that `eicorpus latents --vlm` would have stored, made when asked.
+"""What a frozen vision-language model makes of observations: the features that `eicorpus latents text` would have stored, made when asked.
 
 Of the same text they are those stored, to the bit on the same machine, as both are told alone. With pictures the model is shown that
-of now, where `latents --vlm-pictures S` shows one that is up to S seconds old; the server keeps none from one message to the next.
+of now, where `latents text --vlm-frame-every-s S` shows one that is up to S seconds old; the server keeps none from one message to the next.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def model_of(
         folder = folder_of(text.model)
     else:
         said = f"trained on stored features {was or text.encoder} of instructions, and a new one has none"
-        repair = "say --vlm FOLDER, that of the model which `eicorpus latents --vlm` was given"
+        repair = "say --vlm FOLDER, that of the model which `eicorpus latents text` was given"
         raise ConfigError(f"{said}; {repair}", where=str(found.folder))
     if settings is not None:
         if (now := text_id_of(folder, settings)) != was:

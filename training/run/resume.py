@@ -97,4 +97,4 @@ def _at(run: Path | None, step: int | None) -> Checkpoint | None:
     return None if run is None or step is None else checkpoint_of(run, step)
 
 
-_REPAIR = "every process must see the same --out, --manifest and --init-from: a folder that all machines share"
+_REPAIR = "every process must see the same MANIFEST, --out and --init-from: a folder that all machines share"

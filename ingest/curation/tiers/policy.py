@@ -217,17 +217,21 @@ class Policy(_Part):
             stack.extend(((*way, *rest), part) for rest, part in reversed(condition.parts))
 
 
+def known_policies() -> list[str]:
+    """The names of the policies that come with eicorpus."""
+    names = [entry.name for entry in files("ingest.curation.tiers.policies").iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
 def load_policy(name_or_path: str) -> tuple[Policy, str]:
     """A built-in policy by name, or one from a file; and its text.
 
     Raises:
         ConfigError: there is none, or it is not sound; every problem with its line and column.
     """
-    folder = files("ingest.curation.tiers.policies")
-    names = [entry.name for entry in folder.iterdir()]
-    built_in = sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+    built_in = known_policies()
     if name_or_path in built_in:
-        text = (folder / f"{name_or_path}.yaml").read_text()
+        text = (files("ingest.curation.tiers.policies") / f"{name_or_path}.yaml").read_text()
         return policy_from(parse_policy_text(text, f"{name_or_path}.yaml")), text
     path = Path(name_or_path)
     if not path.is_file():

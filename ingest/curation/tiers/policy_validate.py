@@ -59,7 +59,7 @@ def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:
     if near:
         return f"no {what} {name!r}; did you mean {', '.join(near)}?"
     listed = ", ".join(sorted(known)) or "none"
-    hint = "see `eicorpus measure --list`" if what == "measurement" else f"there are {listed}"
+    hint = "see `eicorpus list measures`" if what == "measurement" else f"there are {listed}"
     return f"no {what} {name!r}; {hint}"
 
 

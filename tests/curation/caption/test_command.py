@@ -26,9 +26,9 @@ def command(*words: str, **env: str) -> Result:
 
 def test_the_command_counts_captions_and_audits(corpus: Corpus, tmp_path: Path) -> None:
     at = str(corpus.root)
-    assert json.loads(command(at, "--dry-run", "--json").stdout)["to_do"] == NUM
+    assert json.loads(command(at, "--dry-run", "--json").stdout)["result"]["to_do"] == NUM
     found = command(at, "--json", "--limit", "2")
-    told = json.loads(found.stdout)
+    told = json.loads(found.stdout)["result"]
     assert (found.exit_code, told["captioned"], told["left"]) == (0, 2, 1)
     assert command(at).exit_code == 0
     found = command(at, "--audit", str(tmp_path / "audit"))
@@ -38,12 +38,12 @@ def test_the_command_counts_captions_and_audits(corpus: Corpus, tmp_path: Path) 
     csv = tmp_path / "audit" / "audit.csv"
     csv.write_text(csv.read_text().replace(",\n", ",yes\n"))
     found = command(at, "--audited", str(csv), "--json")
-    assert json.loads(found.stdout)["why"].startswith(f"{NUM} of {NUM} correct")
+    assert json.loads(found.stdout)["result"]["why"].startswith(f"{NUM} of {NUM} correct")
     assert found.exit_code == 1  # three of three are not yet four fifths
     found = command(at, "--audit", str(tmp_path / "b"), "--backend", "replay", "--json")
-    assert json.loads(found.stdout)["captions"] == 0  # of that backend there are none
+    assert json.loads(found.stdout)["result"]["captions"] == 0  # of that backend there are none
     told = command(at, "--only-missing", "--dry-run", "--json", "--backend", "openai", *ASKED)
-    assert json.loads(told.stdout)["to_do"] == 0
+    assert json.loads(told.stdout)["result"]["to_do"] == 0
     inside = command(at, "--audit", str(corpus.root / "x"))
     assert isinstance(inside.exception, ConfigError)
 
@@ -56,9 +56,9 @@ def test_the_command_fails_with_a_dead_endpoint_and_never_shows_the_key(
         recipe.write_text(
             f"backend: openai\nmodel: tiny\nendpoint: {{url: '{fake.url}', api_key_env: MY_KEY, tries: 1, failures_to_stop: 1, concurrency: 1}}\n"
         )
-        found = command(str(corpus.root), "--recipe", str(recipe), "--json", MY_KEY="s3cret")
+        found = command(str(corpus.root), "--config", str(recipe), "--json", MY_KEY="s3cret")
     assert found.exit_code == 1
-    assert json.loads(found.stdout)["stopped"]
+    assert json.loads(found.stdout)["result"]["stopped"]
     assert "s3cret" not in found.output
     assert fake.headers[0]["Authorization"] == "Bearer s3cret"
     assert not any(b"s3cret" in p.read_bytes() for p in corpus.root.rglob("*") if p.is_file())
@@ -73,7 +73,7 @@ def test_the_command_fails_with_a_dead_endpoint_and_never_shows_the_key(
         (["--backend", "replay", "--replay", "absent.jsonl"], "no replay file"),
         (["--backend", "transformers", "--model", "absent"], "no model here"),
         (["--backend", "gpt"], "backend: 'gpt'; expected"),
-        (["--recipe", "absent.yaml"], "cannot be read"),
+        (["--config", "absent.yaml"], "cannot be read"),
     ],
 )
 def test_what_is_not_said_is_asked_for(corpus: Corpus, words: list[str], message: str) -> None:
@@ -87,8 +87,8 @@ def test_what_is_not_said_is_asked_for(corpus: Corpus, words: list[str], message
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1]", "expected fields"),
-        ("endpoint: x", "expected fields"),
+        ("[1]", "expected a mapping"),
+        ("endpoint: x", "expected a mapping"),
         ("a: {", "no YAML"),
         ("api_key: abc", "api_key: unknown key"),
         ("sheet: {max_frames: 1000}", "sheet.max_frames"),
@@ -101,7 +101,7 @@ def test_what_is_not_said_is_asked_for(corpus: Corpus, words: list[str], message
 def test_a_wrong_recipe_is_named(corpus: Corpus, tmp_path: Path, text: str, message: str) -> None:
     recipe = tmp_path / "caption.yaml"
     recipe.write_text(text)
-    found = command(str(corpus.root), "--recipe", str(recipe))
+    found = command(str(corpus.root), "--config", str(recipe))
     assert isinstance(found.exception, ConfigError)
     assert message in str(found.exception)
 
@@ -118,7 +118,7 @@ def test_a_line_that_is_no_record_is_named(corpus: Corpus, tmp_path: Path) -> No
 def test_an_interrupt_is_heard_while_a_server_is_silent(corpus: Corpus, tmp_path: Path) -> None:
     told = "endpoint: {timeout_s: 60}\n"
     (tmp_path / "caption.yaml").write_text(told)
-    words = ("--backend", "openai", "--model", "m", "--recipe", str(tmp_path / "caption.yaml"))
+    words = ("--backend", "openai", "--model", "m", "--config", str(tmp_path / "caption.yaml"))
     with endpoint(then="hang") as fake:
         code = (
             "import sys; from jobs.cli import main; sys.argv = ['eicorpus', *sys.argv[1:]]; main()"

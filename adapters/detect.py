@@ -1,0 +1,68 @@
+"""Which sources can read a folder. Adapters decide: `survey` refuses another layout, and `load` another content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from adapters.base import Adapter, SourceInfo
+from adapters.registry import ADAPTERS, adapter_for
+from schemas.episode import EpisodeRef
+from schemas.errors import PipelineError
+
+# They read a file format, whoever recorded the data. Any other source that matches knows more; the first knows more than the second.
+GENERAL = ("lerobot", "video_folder")
+TRIED_EPISODES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """A source that can read the data at a root."""
+
+    source: str
+    dataset: str
+    container: str
+
+
+def matches(root: Path, options: Mapping[str, str]) -> list[Match]:
+    """The sources that fit best. Episodes are loaded only where several layouts fit. Adapters of other packages are left out."""
+    surveys = (_surveyed(name, root, options) for name in sorted(ADAPTERS))
+    fitting = [pair for pair in surveys if pair is not None]
+    specific = [pair for pair in fitting if pair[0].name not in GENERAL]
+    if len(specific) > 1:
+        specific = [pair for pair in specific if _reads(*pair, root)] or specific
+    best = specific or sorted(fitting, key=lambda pair: GENERAL.index(pair[0].name))[:1]
+    return [
+        Match(source=adapter.name, dataset=info.dataset, container=adapter.container)
+        for adapter, info in best
+    ]
+
+
+def _surveyed(
+    name: str, root: Path, options: Mapping[str, str]
+) -> tuple[Adapter, SourceInfo] | None:
+    """None where the layout is another one, or the adapter needs a package that is not installed."""
+    try:
+        adapter = adapter_for(name)
+        return adapter, adapter.survey(root, options)
+    except (PipelineError, OSError):
+        return None
+
+
+def _reads(adapter: Adapter, info: SourceInfo, root: Path) -> bool:
+    """Whether one of the first episodes can be loaded."""
+    try:
+        refs = list(islice(adapter.discover(root, info), TRIED_EPISODES))
+    except (PipelineError, OSError):
+        return False
+    return any(ref.problem is None and _loads(adapter, ref) for ref in refs)
+
+
+def _loads(adapter: Adapter, ref: EpisodeRef) -> bool:
+    try:
+        adapter.load(ref)
+    except (PipelineError, OSError):
+        return False
+    return True

@@ -1,0 +1,61 @@
+"""Commands whose first argument may be left out: CORPUS comes from the environment then, SOURCE is detected."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import typer
+from typer.core import TyperArgument, TyperCommand
+
+from jobs.envelope import Running
+from jobs.options import CORPUS_ENV, DETECT
+
+
+class Command(TyperCommand):
+    """A command that counts its arguments: one less than it requires means that the first is left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        Running.command = ctx.command_path.partition(" ")[2]
+        rest: list[str] = super().parse_args(ctx, self._with_first(ctx, args))
+        return rest
+
+    def _with_first(self, ctx: Any, args: list[str]) -> list[str]:
+        required = [p for p in self.params if isinstance(p, TyperArgument) and p.required]
+        if ctx.resilient_parsing or not required or required[0].name not in ("corpus", "source"):
+            return args
+        values, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        num_missing = sum(values.get(each.name) in (None, ()) for each in required)
+        if num_missing == 0:
+            return args
+        if required[0].name == "source":
+            return [DETECT, *args]
+        if corpus := os.environ.get(CORPUS_ENV):
+            return [corpus, *args]
+        if num_missing == 1:
+            ctx.fail("CORPUS is missing")
+        return args
+
+
+def usage(context: typer.Context, *, without_corpus: bool = False) -> str:
+    """`eicorpus query CORPUS SQL`: a command with everything that it requires."""
+    words = [context.command_path]
+    for each in context.command.params:
+        if without_corpus and each.envvar == CORPUS_ENV:
+            continue
+        name = (each.metavar or each.name or "").upper()
+        if isinstance(each, TyperArgument):
+            is_optional = not each.required or each.name == "source"
+            words.append(f"[{name}]" if is_optional else name)
+        elif each.required:
+            words.append(f"{each.opts[0]} {name}")
+    return " ".join(words)
+
+
+def forms(context: typer.Context) -> list[str]:
+    """How to write a command; with CORPUS, also how to write it without."""
+    lines = [f"usage: {usage(context)}"]
+    if any(each.envvar == CORPUS_ENV for each in context.command.params):
+        short = usage(context, without_corpus=True)
+        lines.append(f"   or: export {CORPUS_ENV}=CORPUS; {short}")
+    return lines
