@@ -92,7 +92,8 @@ power: setup  ## cut the power of a real ext4 (needs root) and of a simulated di
 reference: setup  ## regenerate the pages of docs/reference/ that repeat what code knows
 	PYTHONPATH=. .venv/bin/python docs/site/reference.py
 
-site: setup  ## build the documentation as a site in build/site (needs the extra docs)
+site: setup  ## build the documentation as a site in build/site
+	$(RUN) pip install --quiet -c constraints.txt -e '.[docs]'
 	$(RUN) mkdocs build --strict -f docs/site/mkdocs.yml
 
 bench: setup  ## run every benchmark, one JSON object each
