@@ -200,7 +200,7 @@ def test_every_quarantine_code_is_explained() -> None:
 def test_a_page_that_code_knows_is_as_the_code_writes_it(name: str) -> None:
     written = REFERENCE["PAGES"][name]()
     assert (ROOT / "docs/reference" / name).read_text() == written, (
-        "run `make reference` and commit"
+        "run `make reference` (PYTHONPATH=. python docs/site/reference.py)"
     )
 
 
