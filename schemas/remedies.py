@@ -96,11 +96,11 @@ EXPLANATIONS: dict[Code, Explanation] = {
         "read the message, remove the cause, and run `ingest` with `--retry-poison`",
     ),
     Code.TIME_LIMIT: Explanation(
-        "the episode exceeded `--time-limit` twice",
+        "the episode exceeded `--time-limit-s` twice",
         "raise the limit and use `--retry-poison`, or cut the recording",
     ),
     Code.OUT_OF_MEMORY: Explanation(
-        "the episode exceeded `--memory-limit` twice",
+        "the episode exceeded `--memory-limit-mb` twice",
         "raise the limit and use `--retry-poison`, or cut the recording",
     ),
 }

@@ -73,6 +73,18 @@ def test_every_command_of_a_page_exists_with_its_options(page: Path) -> None:
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line.partition(" # ")[0])) <= known, line
 
 
+# Options of other programs.
+FOREIGN = {"--help", "--no-deps", "--num-cpus", "--working-dir"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_option_that_prose_names_exists(page: Path) -> None:
+    """Outside of results/, whose pages name options of benchmarks."""
+    known = {o for c in COMMANDS.values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
+    if "results" not in page.parts and page.is_relative_to(ROOT / "docs"):
+        assert set(re.findall(r"`(--[a-z][a-z-]*)", page.read_text())) - known - FOREIGN == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     """To a file, and to a heading of it; a page of docs/ links only to docs/, else the site would have dead links."""
