@@ -11,9 +11,18 @@ from typer.core import TyperArgument, TyperCommand
 from jobs.envelope import Running
 from jobs.options import CORPUS_ENV, DETECT
 
+FIRST = ("corpus", "source")  # arguments that may be left out where they come first
+
 
 class Command(TyperCommand):
-    """A command that counts its arguments: one less than it requires means that the first is left out."""
+    """A command that counts its arguments: one less than it needs means that the first is left out."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._needed = [p for p in self.params if isinstance(p, TyperArgument) and p.required]
+        self._is_counted = bool(self._needed) and self._needed[0].name in FIRST
+        if self._is_counted:
+            self._needed[0].required = False  # in the help too
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         Running.command = ctx.command_path.partition(" ")[2]
@@ -21,14 +30,13 @@ class Command(TyperCommand):
         return rest
 
     def _with_first(self, ctx: Any, args: list[str]) -> list[str]:
-        required = [p for p in self.params if isinstance(p, TyperArgument) and p.required]
-        if ctx.resilient_parsing or not required or required[0].name not in ("corpus", "source"):
+        if ctx.resilient_parsing or not self._is_counted:
             return args
         values, _, _ = self.make_parser(ctx).parse_args(args=list(args))
-        num_missing = sum(values.get(each.name) in (None, ()) for each in required)
-        if num_missing == 0:
+        num_missing = sum(values.get(each.name) in (None, ()) for each in self._needed)
+        if num_missing == 0 or values.get("help"):
             return args
-        if required[0].name == "source":
+        if self._needed[0].name == "source":
             return [DETECT, *args]
         if corpus := os.environ.get(CORPUS_ENV):
             return [corpus, *args]
@@ -45,7 +53,7 @@ def usage(context: typer.Context, *, without_corpus: bool = False) -> str:
             continue
         name = (each.metavar or each.name or "").upper()
         if isinstance(each, TyperArgument):
-            is_optional = not each.required or each.name == "source"
+            is_optional = not each.required and each.name != "corpus"
             words.append(f"[{name}]" if is_optional else name)
         elif each.required:
             words.append(f"{each.opts[0]} {name}")

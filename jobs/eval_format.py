@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from training.evaluation.summary import Comparison, Estimate, Line
 
-COMPARED = ("baseline", "improvement", "95 %", "episodes", "result")
+COMPARED = ("baseline", "better by", "95 %", "episodes", "result")
 
 
 ALL = "all"  # the embodiment and tier of a line over everything

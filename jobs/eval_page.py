@@ -15,8 +15,7 @@ from training.evaluation.figures import error_over_horizon, latents_as_colours
 from training.evaluation.summary import Line
 
 ABOUT_SKILL = (
-    "Improvement: 1 - error / error of the baseline. "
-    "Intervals are a paired bootstrap over episodes."
+    "Better by: 1 - error / error of the baseline. Intervals are a paired bootstrap over episodes."
 )
 ABOUT_METRICS = (
     "Every metric is an error; lower is better. Each baseline shows its error and the improvement over it, in brackets if the 95 % interval includes 0 or there are too few episodes. "

@@ -149,6 +149,16 @@ def test_without_corpus_and_environment_both_forms_are_shown(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_needs_no_argument(name: str, option: str) -> None:
+    done = ran(*name.split(), option, EICORPUS_CORPUS="", COLUMNS="200")
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = f" Usage: eicorpus {name} [OPTIONS] "
+    first = "[SOURCE] {PATH}" if name == "ingest" else "[CORPUS]"
+    assert f"{shown}{first}" in done.stdout
+
+
+@pytest.mark.parametrize("name", FORMS)
 def test_the_environment_names_the_corpus(name: str, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     words = [str(tmp_path) if word == "raw" else word for word in WITHOUT_CORPUS[name]]
