@@ -14,7 +14,7 @@ import pytest
 
 from schemas.errors import InvariantError
 from schemas.parquet_file import (
-    FREE_ROWS,
+    FREE_VALUES,
     DamagedParquet,
     checked,
     collect,
@@ -127,9 +127,18 @@ def test_the_remedy_loses_no_episode(path: Path) -> None:
 
 
 def _many_rows(path: Path) -> None:
-    row = pa.table({"a": [7] * FREE_ROWS, "b": ["text"] * FREE_ROWS})
+    some = FREE_VALUES // 16
+    row = pa.table({"a": [7] * some, "b": ["text"] * some})
     with pq.ParquetWriter(path, row.schema, compression="zstd") as writer:
-        for _ in range(20):
+        for _ in range(10):
+            writer.write_table(row)
+
+
+def _long_lists(path: Path) -> None:
+    """Few rows, of many values each."""
+    row = pa.table({"a": [7], "b": [["text"] * (FREE_VALUES // 4)]})
+    with pq.ParquetWriter(path, row.schema, compression="zstd") as writer:
+        for _ in range(5):
             writer.write_table(row)
 
 
@@ -141,7 +150,7 @@ def _long_texts(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [*READS, *FOOTER_READS])
-@pytest.mark.parametrize("write", [_many_rows, _long_texts])
+@pytest.mark.parametrize("write", [_many_rows, _long_lists, _long_texts])
 def test_a_small_file_that_unpacks_to_gigabytes_is_refused(
     path: Path, name: str, write: Callable[[Path], None]
 ) -> None:
