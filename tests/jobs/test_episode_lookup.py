@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ingest.catalog.catalog import Catalog
 from ingest.catalog.episode_lookup import find_uids
 from ingest.catalog.next_command import GROUPS, next_command
 from ingest.corpus import snapshot
 from jobs.cli import app
-from schemas.errors import ConfigError
+from schemas.errors import Code, ConfigError
+from schemas.remedies import EXPLANATIONS
 from tests.curation.tier_corpus import Given, write_corpus
-from tests.generators.corpus import episode, uid_of
+from tests.generators.corpus import episode, uid_of, write_catalog
 from tests.jobs.test_empty_corpus import of_corpus
 
 
@@ -77,3 +79,12 @@ def test_a_command_names_the_corpus_where_its_command_line_wants_it() -> None:
     assert next_command("measure --only look", Path("c")) == "eicorpus measure c --only look"
     assert next_command('query "SHOW TABLES"', Path("c")) == 'eicorpus query c "SHOW TABLES"'
     assert next_command("manifest build m", Path("c")) == "eicorpus manifest build c m"
+
+
+def test_explain_gives_the_remedy_of_a_quarantined_episode(tmp_path: Path) -> None:
+    root = write_catalog(tmp_path / "corpus", num_quarantined=1).root
+    with Catalog.open(root) as catalog:
+        uid, code = catalog.sql("SELECT uid, code FROM quarantine").row(0)
+    shown = CliRunner().invoke(app, ["explain", str(root), uid, "--policy", "ei30k"])
+    assert shown.exit_code == 0, shown.output
+    assert f"What to do: {EXPLANATIONS[Code(code)].remedy}" in " ".join(shown.output.split())
