@@ -198,7 +198,7 @@ def _manifest_of(run: Path) -> Path:
     folder = Path(begun[0].manifest)
     if not folder.is_dir():
         found = f"the run was trained on {folder}, which does not exist"
-        raise ConfigError(f"{found}; add --manifest CORPUS/manifests/NAME", where=str(run))
+        raise ConfigError(found, remedy="add --manifest CORPUS/manifests/NAME", where=str(run))
     return folder
 
 

@@ -50,7 +50,7 @@ def encoder_for(
     if choice is None:
         found = f"weights {opened.weights_sha256[:12]} of {model} are not those of {wanted}"
         repair = "pass the weights that `eicorpus latents images` used"
-        raise ConfigError(f"{found}; {repair}", where="--weights")
+        raise ConfigError(found, remedy=repair, where="--weights")
     encoder = ImageEncoder.open(choice)
 
     def encode(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:

@@ -107,7 +107,7 @@ def _has_gpus(num_workers: int) -> bool:
     if 0 < num < num_workers:
         found = f"{num_workers} workers need a GPU each, and the cluster has {num} now"
         repair = f"use --ray-workers {num}, or --device cuda to wait for more, or --device cpu"
-        raise ConfigError(f"{found}; {repair}", where="--ray-workers")
+        raise ConfigError(found, remedy=repair, where="--ray-workers")
     return num > 0
 
 
@@ -119,7 +119,9 @@ def _check_cpus(num_workers: int) -> None:
     num = int(ray.cluster_resources().get("CPU", 0))
     if 0 < num < num_workers:
         lack = f"{num_workers} workers need a CPU each, and the cluster has {num} now"
-        raise ConfigError(f"{lack}; use --ray-workers {num}, or add nodes", where="--ray-workers")
+        raise ConfigError(
+            lack, remedy=f"use --ray-workers {num}, or add nodes", where="--ray-workers"
+        )
 
 
 def _worker(config: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def refuse_without_latents(folder: Path) -> None:
     if not has_latents(load_rows(folder, ["latents"])):
         found = "no segment has image latents: the manifest was built before they existed, and manifests are immutable"
         repair = _repair(facts, folder.absolute().parent.parent)
-        raise ConfigError(f"{found}; {repair}", where=f"manifest {facts.name}")
+        raise ConfigError(found, remedy=repair, where=f"manifest {facts.name}")
 
 
 def _repair(facts: ManifestFacts, corpus: Path) -> str:

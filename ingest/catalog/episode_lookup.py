@@ -56,7 +56,9 @@ def _find(corpus: Path, current: Snapshot, known: pl.DataFrame, name: str) -> st
     where = str(corpus)
     if not len(found):
         message = f"no episode {name!r} in snapshot {current.number}: give a uid, the beginning of one, or source/episode_id"
-        raise ConfigError(f"{message}; list some with: {next_command(LIST, corpus)}", where=where)
+        raise ConfigError(
+            message, remedy=f"list some with: {next_command(LIST, corpus)}", where=where
+        )
     rows = found.sort("source", "episode_id", "uid").head(SHOWN).rows()
     lines = [f"  {uid}  {source}/{episode}" for uid, source, episode in rows]
     more = [f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else []

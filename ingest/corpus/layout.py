@@ -123,7 +123,7 @@ def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStora
         disk.make_dir(path)
         if any(not entry.name.startswith(".") for entry in path.iterdir()):
             found = f"holds other things and no {MARKER}"
-            raise ConfigError(f"{found}; name an empty or a new folder", where=str(path))
+            raise ConfigError(found, remedy="name an empty or a new folder", where=str(path))
         made = {"format_version": FORMAT_VERSION, "uid": uid, "created_by_recipe": recipe_digest}
         text = json.dumps(made, indent=2) + "\n"
         # Nobody could go on from a corpus whose marker a power cut has emptied.

@@ -154,7 +154,7 @@ def open_backend(
     if encoder.id != encoder_id:
         found = f"is {encoder.id} on a machine of the cluster, {encoder_id} where the command runs"
         repair = "give all of them the same weights and the same eicorpus"
-        raise ConfigError(f"{found}; {repair}", where=f"--encoder {choice.model}")
+        raise ConfigError(found, remedy=repair, where=f"--encoder {choice.model}")
     return LatentMaker(encoder=encoder, monotonic_s=monotonic_s)
 
 

@@ -106,7 +106,7 @@ def _tasks(corpus: Path, dataset_path: str) -> dict[int, str]:
                 texts[index] = text
     except (DocumentError, SourceError) as error:
         found = error.message if isinstance(error, SourceError) else str(error)
-        raise ConfigError(f"{found}; run eicorpus verify", where=path) from error
+        raise ConfigError(found, remedy="run eicorpus verify", where=path) from error
     return texts
 
 

@@ -72,4 +72,4 @@ def _without_pictures(manifest: Manifest, encoder_id: str) -> ConfigError:
         f'eicorpus latents text {manifest.corpus} --vlm FOLDER --vlm-frame-every-s 0.5 --camera "*"'
     )
     repair = f"run `{command}`, build the manifest anew and name its id by --set text.encoder=ID; or train without by --set text.needs_pictures=false"
-    return ConfigError(f"{found}; {repair}", where="recipe key text.needs_pictures")
+    return ConfigError(found, remedy=repair, where="recipe key text.needs_pictures")

@@ -34,7 +34,9 @@ def folder_of(model: str) -> Path:
             folder = Path(cached_file(model, "config.json", local_files_only=True)).parent
         except (OSError, ValueError) as error:
             found = f"no folder {model!r}, and no such model was downloaded"
-            raise ConfigError(f"{found}; run `hf download {model}`", where="text.model") from error
+            raise ConfigError(
+                found, remedy=f"run `hf download {model}`", where="text.model"
+            ) from error
     refuse_what_is_no_model(folder)
     return folder
 

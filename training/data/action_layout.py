@@ -70,7 +70,7 @@ def slots_of(names: Sequence[str], *, where: str) -> npt.NDArray[np.int64]:
         joints = [n for n in names if n == f"{side}.{_JOINTS}" or n.startswith(f"{side}.{_JOINTS}.")]  # fmt: skip
         if len(joints) > MAX_HAND_JOINTS:
             found = f"{len(joints)} joints of the {side} hand; expected at most {MAX_HAND_JOINTS}"
-            raise ConfigError(f"{found}; {leave}", where=where)
+            raise ConfigError(found, remedy=leave, where=where)
     odd = [name for name in names if name not in _slots()]
     if odd:
         found = f"{len(odd)} action elements without a slot, {odd[0]!r} first"

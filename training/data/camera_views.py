@@ -60,7 +60,7 @@ def encoder_of(manifest: Manifest, wanted: str) -> str:
     if not fitting:
         found = f"latents from another encoder: {there}; the recipe wants {wanted}"
         repair = f"say `--set data.encoder={ids[0]}`, or {again(manifest)}"
-        raise ConfigError(f"{found}; {repair}", where=where)
+        raise ConfigError(found, remedy=repair, where=where)
     if len(fitting) > 1:
         repair = f"say which by `--set data.encoder={fitting[0]}`"
         raise ConfigError(f"several encoders fit {wanted!r}: {there}; {repair}", where=where)

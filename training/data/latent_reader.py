@@ -140,7 +140,7 @@ class _Opening:
     def other(self, wrong: str, path: str) -> ConfigError:
         found = f"latents of something else ({wrong})"
         return ConfigError(
-            f"{found}; run `eicorpus latents images {self.corpus}` again", where=path
+            found, remedy=f"run `eicorpus latents images {self.corpus}` again", where=path
         )
 
     def __call__(
@@ -165,7 +165,7 @@ class _Opening:
         if self.with_digest and (digest := self.compared.other_digest(real, sha256)):
             message = f"its digest is {digest}, the manifest says {sha256}"
             raise ConfigError(
-                f"{message}; run `eicorpus latents images {self.corpus}` again", where=path
+                message, remedy=f"run `eicorpus latents images {self.corpus}` again", where=path
             )
         return file
 

@@ -123,7 +123,7 @@ def from_state(state: Mapping[str, Any], *, where: str = "checkpoint") -> Normal
         raise ConfigError(f"{found}; train again with this eicorpus", where=where)
     if stored.slots != slot_names():
         found = f"{len(stored.slots)} slots of another layout, expected {ACTION_WIDTH}"
-        raise ConfigError(f"{found}; use the eicorpus it was made with", where=where)
+        raise ConfigError(found, remedy="use the eicorpus it was made with", where=where)
     shape = (len(stored.embodiments), ACTION_WIDTH)
     for name, dtype in _ARRAYS.items():
         if name not in state or state[name].shape != shape or state[name].dtype != dtype:
@@ -162,7 +162,7 @@ def checked_statistics(manifest: Manifest) -> Statistics:
     again = f"`{rebuild_command(facts, manifest.corpus, name=name)}`"
     if statistics is None:
         found = "published without statistics (--no-stats), and actions are normalised by them"
-        raise ConfigError(f"{found}; run {again}", where=where)
+        raise ConfigError(found, remedy=f"run {again}", where=where)
     if statistics.representation != REPRESENTATION:
         found = f"stats from another representation, {statistics.representation}"
         raise ConfigError(f"{found}; expected {REPRESENTATION}; run {again}", where=where)

@@ -81,7 +81,7 @@ def read_features(corpus: Path, path: str, names: Mapping[str, Sequence[str]]) -
     for name, values in found.items():
         if values.shape[1] != len(names[name]):
             message = f"{name} has {values.shape[1]} elements, {INFO} names {len(names[name])}"
-            raise ConfigError(f"{message}; run `eicorpus verify {corpus}`", where=path)
+            raise ConfigError(message, remedy=f"run `eicorpus verify {corpus}`", where=path)
     return {name: Named(values=v, names=tuple(names[name])) for name, v in found.items()}
 
 

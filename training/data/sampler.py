@@ -75,7 +75,7 @@ class Draws:
         if self.routing.draw == "task" and least and self.batch_size < served:
             found = f"a global batch of {self.batch_size} has no room for {served} tasks"
             repair = f"set run.batch_size to {served} or more, or give fewer tasks a share"
-            raise ConfigError(f"{found}; {repair}", where="recipe key run.batch_size")
+            raise ConfigError(found, remedy=repair, where="recipe key run.batch_size")
         return counts_of_batch(shares, self.batch_size, least)
 
     @property

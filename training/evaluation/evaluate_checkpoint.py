@@ -78,7 +78,7 @@ def check_manifest(manifest: Manifest, found: Checkpoint) -> None:
         repair = (
             "give that manifest; or, if nothing of it was trained on, say --allow-other-manifest"
         )
-        raise ConfigError(f"{said}; {repair}", where=f"manifest {manifest.facts.name}")
+        raise ConfigError(said, remedy=repair, where=f"manifest {manifest.facts.name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -96,15 +96,15 @@ def model_of(
     else:
         said = f"trained on stored features {was or text.encoder} of instructions, and a new one has none"
         repair = "say --vlm FOLDER, that of the model which `eicorpus latents text` was given"
-        raise ConfigError(f"{said}; {repair}", where=str(found.folder))
+        raise ConfigError(said, remedy=repair, where=str(found.folder))
     if settings is not None:
         if (now := text_id_of(folder, settings)) != was:
             said = f"asked as this run was, its model makes features {now}; {found.folder} was trained on {was}"
             repair = "say --vlm FOLDER of the model, with its tokenizer and image processor, whose features those are"
-            raise ConfigError(f"{said}; {repair}", where=str(folder))
+            raise ConfigError(said, remedy=repair, where=str(folder))
         return folder, asked_as(settings, folder)
     if isinstance(text, OnlineText):
         return folder, text
     said = f"trained on stored features {text.encoder}, and does not say how they were made: an older eicorpus wrote it"
     repair = "go on with `eicorpus train` for a step, whose checkpoint does"
-    raise ConfigError(f"{said}; {repair}", where=str(found.folder))
+    raise ConfigError(said, remedy=repair, where=str(found.folder))

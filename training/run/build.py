@@ -163,7 +163,7 @@ def _validation(
     if not len(manifest.of_split(HELD_OUT)):
         found = f"no segment of split {HELD_OUT}, and the recipe evaluates every {recipe.run.eval_every} steps"
         repair = "build the manifest with --val SHARE, or train with --set run.eval_every=null"
-        raise ConfigError(f"{found}; {repair}", where=f"manifest {manifest.facts.name}")
+        raise ConfigError(found, remedy=repair, where=f"manifest {manifest.facts.name}")
     reader, _ = open_conditioner(
         recipe.text,
         manifest,

@@ -249,7 +249,7 @@ def refuse_broken(run: Path) -> None:
         names = ", ".join(path.name for path in broken)
         there = ", ".join(str(each.state.step) for each in checkpoints(run)) or "none"
         found = f"damaged: {names}; whole steps: {there}"
-        raise ConfigError(f"{found}; remove what is damaged to go on from there", where=str(run / FOLDER))  # fmt: skip
+        raise ConfigError(found, remedy="remove what is damaged to go on from there", where=str(run / FOLDER))  # fmt: skip
 
 
 def checkpoint_of(run: Path, step: int | Literal["best"] | None = None) -> Checkpoint:
@@ -263,7 +263,7 @@ def checkpoint_of(run: Path, step: int | Literal["best"] | None = None) -> Check
         if best is None:
             said = "no best checkpoint: the run was not evaluated while it was trained"
             repair = "name a step, or train with --set run.eval_every=N"
-            raise ConfigError(f"{said}; {repair}", where=str(run))
+            raise ConfigError(said, remedy=repair, where=str(run))
         step = best.step
     named = checkpoints(run) if step is None else [_opened(run / FOLDER / _name(step))]
     found = next(reversed(named), None)

@@ -16,7 +16,7 @@ def check_encoder(begun: Checkpoint, encoder_id: str) -> None:
     if was != encoder_id:
         found = f"latents of {encoder_id}; {begun.folder} was trained on those of {was}"
         repair = f"say --set data.encoder={was}, after `eicorpus latents` with it"
-        raise ConfigError(f"{found}; {repair}", where="recipe key data.encoder")
+        raise ConfigError(found, remedy=repair, where="recipe key data.encoder")
 
 
 def check_text(begun: Checkpoint, text_id: str) -> None:
@@ -31,7 +31,7 @@ def check_text(begun: Checkpoint, text_id: str) -> None:
     found = f"text told by {text_id or 'no language model'}; {begun.folder} was trained on that of {was}"
     how = "" if asked is None else f", asked {asked.model_dump_json(exclude_defaults=True)}"
     repair = f"say --set text.encoder={was} where it is stored, or --set text.model=FOLDER of that model{how}"
-    raise ConfigError(f"{found}; {repair}", where="recipe key text")
+    raise ConfigError(found, remedy=repair, where="recipe key text")
 
 
 def check_same_text(text_id: str, ranks: Ranks) -> None:
@@ -44,4 +44,4 @@ def check_same_text(text_id: str, ranks: Ranks) -> None:
     if len(set(told)) > 1:
         found = f"ranks are told their text by {', '.join(text or 'no model' for text in told)}"
         repair = "give every machine the same folder of it"
-        raise ConfigError(f"{found}; {repair}", where="recipe key text.model")
+        raise ConfigError(found, remedy=repair, where="recipe key text.model")

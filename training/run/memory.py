@@ -137,7 +137,7 @@ def parts_that_fit(by_parts: dict[int, Memory], device_bytes: int) -> int:
         f"{least.state / 1e9:.1f}, batch {least.batch / 1e9:.1f}, activations {least.activations / 1e9:.1f}); the device has {device_bytes / 1e9:.1f} GB"
     )
     repair = "use more ranks with --set run.parallel=fsdp2, --set run.checkpoint_activations=true, a smaller batch or a smaller network"
-    raise ConfigError(f"{found}; {repair}", where="recipe key run")
+    raise ConfigError(found, remedy=repair, where="recipe key run")
 
 
 def _per_sample(

@@ -161,4 +161,4 @@ def _lines(text: str, kind: type[Line], path: Path) -> list[Line]:
         key, problem = next(each_problem(error, kind))
         found = f"damaged ({key}: {problem})"
         repair = "restore it: without its lines the run would be trained on other samples"
-        raise ConfigError(f"{found}; {repair}", where=str(path)) from error
+        raise ConfigError(found, remedy=repair, where=str(path)) from error

@@ -82,14 +82,14 @@ def _opened(request: TrainRequest, facts: RunFacts, first: ResumeDigest) -> Resu
     later = [each.state.step for each in checkpoints(request.out)]
     if max(later, default=0) > (first.step or 0):
         found = f"has step {max(later)} here, step {first.step or 0} at the first rank"
-        raise ConfigError(f"{found}; {_REPAIR}", where=str(request.out))
+        raise ConfigError(found, remedy=_REPAIR, where=str(request.out))
     begun = ResumePoint(
         found=_at(request.out, first.step), base=_at(request.init_from, first.base_step)
     )
     mine, theirs = ResumeDigest.of(begun, facts).model_dump(), first.model_dump()
     if odd := [name for name, value in mine.items() if value != theirs[name]]:
         found = f"another {', '.join(odd)} here than at the first rank"
-        raise ConfigError(f"{found}; {_REPAIR}", where=str(request.out))
+        raise ConfigError(found, remedy=_REPAIR, where=str(request.out))
     return begun
 
 

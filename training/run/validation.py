@@ -74,7 +74,7 @@ class Validation:
             message = f"no sample of split {loader.split} can be evaluated"
             repair = "build the manifest with --val SHARE, or train with --set run.eval_every=null"
             raise ConfigError(
-                f"{message}; {repair}", where=f"manifest {loader.manifest.facts.name}"
+                message, remedy=repair, where=f"manifest {loader.manifest.facts.name}"
             )
 
     def _share(self, task: Task) -> Share:

@@ -55,7 +55,9 @@ class ServerSettings:
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.token:
             found = f"{self.host} lets others than this machine ask the policy"
-            raise ConfigError(f"{found}; say --token-file FILE, or serve 127.0.0.1", where="--host")
+            raise ConfigError(
+                found, remedy="say --token-file FILE, or serve 127.0.0.1", where="--host"
+            )
 
 
 class PolicyServer:

@@ -172,7 +172,7 @@ class OpenAiChat:
         found = f"HTTP {answer.status}: {one_line_of(said[:300])[:200]}"
         if answer.status in FOR_GOOD:
             hint = "check the URL (it ends in /v1), the model's name and the key"
-            raise ConfigError(f"{found}; {hint}", where=repr(self.endpoint))
+            raise ConfigError(found, remedy=hint, where=repr(self.endpoint))
         if answer.status in (408, 409, 425, 429) or answer.status >= 500:
             raise _Again(found, answer.retry_after_s)
         raise TransportFailed(found)
