@@ -120,7 +120,7 @@ def test_the_commands_that_the_refusal_names_lead_to_a_run(
     built = CliRunner().invoke(app, words)
     assert built.exit_code == 0, built.output
     out = tmp_path / "run"
-    with pytest.raises(ConfigError, match="no row has latents of pictures") as refused:
+    with pytest.raises(ConfigError, match="no segment has image latents") as refused:
         train(mine.corpus / "manifests/early", out)
     commands = re.findall("`(eicorpus [^`]*my corpus[^`]*)`", str(refused.value))
     encode, rebuild = (shlex.split(command)[1:] for command in commands)
@@ -131,7 +131,7 @@ def test_the_commands_that_the_refusal_names_lead_to_a_run(
         app, [*encode[:at], "--encoder", "dinov3_tiny", "--untrained", "0"]
     )
     assert untrained.exit_code == 0, untrained.output
-    by_now = f"run `{re.escape(commands[1])}`: the corpus has latents of dinov3_tiny"
+    by_now = f"run `{re.escape(commands[1])}`: the corpus now has latents of dinov3_tiny"
     with pytest.raises(ConfigError, match=by_now):
         refuse_without_latents(mine.corpus / "manifests/early")
     rebuilt = CliRunner().invoke(app, rebuild)
