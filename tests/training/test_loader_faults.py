@@ -154,7 +154,7 @@ def test_a_broken_sample_stops_the_run_with_its_address(
     assert f"episode {uid}" in said
     assert "timestep" in said
     if fault == "gone":
-        assert f"run `eicorpus latents {mine.corpus} --encoder tiny_vit`" in said
+        assert f"run `eicorpus latents images {mine.corpus} --encoder tiny_vit`" in said
 
 
 @pytest.mark.parametrize("without_missing", [False, True])
@@ -179,7 +179,7 @@ def test_half_a_copy_is_refused_before_the_first_step(
     needed = [path for path, place in named.items() if place == ("train", "front")]
     for path in needed[1:4]:
         (mine.corpus / path).unlink()
-    repair = f"`eicorpus latents {mine.corpus} --encoder tiny_vit`.*`eicorpus manifest build"
+    repair = f"`eicorpus latents images {mine.corpus} --encoder tiny_vit`.*`eicorpus manifest build"
     said = f"latents missing: 3 of {len(needed)} files .* {needed[1]} first; copy them, or run {repair}"
     with pytest.raises(ConfigError, match=said):
         loader(manifest, one)
