@@ -2,6 +2,9 @@
 
 The copy is made of what git tracks, in a temporary folder; the checkout is only read. First all named tests run without any
 mistake: a test that fails anyway catches nothing. Exit 1 where a mistake survives its test.
+
+Run on 22 November 2026: caught 101 of 101 (schemas and adapters 25, ingest 54, training and jobs 22) in 45 minutes, in three pieces on two
+cores that four other jobs shared. Before that, 8 of the mistakes survived the test files that should catch them; these files got a test.
 """
 
 from __future__ import annotations
