@@ -30,7 +30,7 @@ def test_each_snapshot_names_its_command(tmp_path: Path) -> None:
     ):
         invoked(*words)
     invoked("compact", str(corpus))
-    listed = json.loads(invoked("snapshot", "list", str(corpus), "--json"))["snapshots"]
+    listed = json.loads(invoked("snapshot", "list", str(corpus), "--json"))["result"]["snapshots"]
     commands = list(dict.fromkeys(entry["command"] for entry in listed))
     assert commands[0] == "test"  # what the run recorded of itself
     assert commands[1:] == [
