@@ -49,6 +49,7 @@ rules: .lint/.ready  ## style, and which package imports which: needs ruff and p
 lint: setup  ## style and types
 	$(RUN) ruff format --check .
 	$(RUN) ruff check .
+	$(RUN) tests.word_lint
 	$(RUN) mypy
 
 check: lint  ## style, types and fast tests: cheapest failure first

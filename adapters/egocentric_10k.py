@@ -122,8 +122,8 @@ def _shards(root: Path) -> list[Path]:
     """ROOT may be the set, a factory, its workers, or one worker."""
     steps = ("factory_*", "workers", "worker_*", "*.tar")
     depths = ("/".join(steps[k:]) for k in range(len(steps)))
-    found = {path for depth in depths for path in root.glob(depth) if is_there(path)}
-    return sorted(found)
+    shards = {path for depth in depths for path in root.glob(depth) if is_there(path)}
+    return sorted(shards)
 
 
 def _word(stated: Mapping[str, Any], key: str, where: str) -> str:

@@ -37,7 +37,7 @@ ADAPTERS = {
     "humanoid_everyday": "adapters.humanoid_everyday.adapter:HumanoidEveryday",
     "interndata_a1_raw": "adapters.interndata_a1_raw.adapter:InternDataA1Raw",
     "galaxea": "adapters.lerobot.named:Galaxea",
-    "humanoid_everyday_lerobot": "adapters.lerobot.named:HumanoidEveryday",
+    "humanoid_everyday_lerobot": "adapters.lerobot.named:HumanoidEverydayLeRobot",
     "interndata_a1": "adapters.lerobot.named:InternDataA1",
     "lerobot": "adapters.lerobot.adapter:LeRobot",
     "let_kuavo": "adapters.let_kuavo.adapter:LetKuavo",
@@ -72,8 +72,8 @@ def adapters_of_packages() -> dict[str, str]:
     """Source name -> `module:Class` of the adapters that installed packages bring; a name of `ADAPTERS` stays ours."""
     from importlib.metadata import entry_points
 
-    found = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
-    return {name: found[name] for name in sorted(found) if name not in ADAPTERS}
+    declared = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    return {name: declared[name] for name in sorted(declared) if name not in ADAPTERS}
 
 
 def resolved(source: str, folder: Path) -> str:

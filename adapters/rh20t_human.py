@@ -23,7 +23,7 @@ from adapters.rh20t.cameras import camera_of, read_cameras
 from adapters.rh20t.scenes import (
     LICENCE,
     RATE_HZ,
-    Scene,
+    Rh20tScene,
     instructions_of,
     metadata_facts,
     read_metadata,
@@ -89,10 +89,10 @@ class Rh20tHuman:
         )
 
 
-def _refuse_robot_data(root: Path, scene: Scene) -> None:
+def _refuse_robot_data(root: Path, scene: Rh20tScene) -> None:
     """That there is none is inferred: a folder which has it is not what this page describes."""
     if is_there_inside(root, scene.folder, "transformed"):
-        found = (
+        problem = (
             "a human scene with transformed/; expected cameras and metadata only. Please report it"
         )
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=scene.folder)
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=scene.folder)

@@ -19,7 +19,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from adapters.base import SourceInfo
-from adapters.containers.json_rows import Broken, Row, Text, parse
+from adapters.containers.json_rows import Broken, JsonRow, Text, parse
 from adapters.containers.json_stream import members
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose
 from adapters.ssv2_splits import source_splits
@@ -41,7 +41,7 @@ REST = "unlabelled"  # the fourth word of option "splits": videos that no chosen
 KINDS = ((r"pretending|failing|trying", "not_achieved"), (r".*\bcamera\b", "camera"))
 
 
-class Label(Row):
+class Ssv2Label(JsonRow):
     id: Annotated[str, Field(pattern=r"^\d{1,9}$")]
     label: Text = ""
     template: Text = ""
@@ -63,14 +63,14 @@ class SomethingSomethingV2:
         asked = options.get("splits", ",".join((*SPLITS, REST))).split(",")
         if wrong := sorted(set(asked) - {*SPLITS, REST}):
             raise ConfigError(f"splits: {wrong}; known: {', '.join((*SPLITS, REST))}")
-        found = {name: path for name in SPLITS if (path := _file(root, options, name))}
-        lacking = sorted(set(asked) - set(found) - {REST}) if "splits" in options else []
-        if lacking or ("labels" in options and not found):
-            raise ConfigError(f"no JSON file for {lacking or SPLITS}", where=str(root))
+        files = {name: path for name in SPLITS if (path := _file(root, options, name))}
+        missing = sorted(set(asked) - set(files) - {REST}) if "splits" in options else []
+        if missing or ("labels" in options and not files):
+            raise ConfigError(f"no JSON file for {missing or SPLITS}", where=str(root))
         videos = _videos(root)
-        if not videos and not found:
+        if not videos and not files:
             raise ConfigError("neither <id>.webm nor train.json under it", where=str(root))
-        chosen = [s for s in (*SPLITS, REST) if s in asked and (s in found or s == REST)]
+        chosen = [s for s in (*SPLITS, REST) if s in asked and (s in files or s == REST)]
         details = {"splits": ",".join(chosen), "labels": options.get("labels", "")}
         return SourceInfo(
             source=self.name,
@@ -90,7 +90,7 @@ class SomethingSomethingV2:
         for split in splits:
             path = _file(root, options, split) if split != REST else None
             for where, raw in members(path, inside=()) if path else ():
-                label = parse(Label, raw)
+                label = parse(Ssv2Label, raw)
                 facts = FACTS if isinstance(label, Broken) else (*FACTS, *_facts(label, classes))
                 clip = _clip(label, videos, f"{split}/{where[-1]}", seen)
                 seen.add(clip.episode_id)
@@ -110,7 +110,7 @@ class SomethingSomethingV2:
         return replace(load_clip(ref, LICENCE), success=False if kind == "not_achieved" else None)
 
 
-def _clip(label: Label | Broken, videos: Mapping[str, str], where: str, seen: set[str]) -> Clip:
+def _clip(label: Ssv2Label | Broken, videos: Mapping[str, str], where: str, seen: set[str]) -> Clip:
     if isinstance(label, Broken):
         return Clip(episode_id=where).broken(Code.BAD_ANNOTATION, label.why)
     if label.id in seen:
@@ -119,7 +119,7 @@ def _clip(label: Label | Broken, videos: Mapping[str, str], where: str, seen: se
     return clip if clip.path else clip.broken(Code.MISSING_VIDEO, f"no {label.id}.webm; unpack it")
 
 
-def _facts(label: Label, classes: Mapping[str, str]) -> Iterator[Fact]:
+def _facts(label: Ssv2Label, classes: Mapping[str, str]) -> Iterator[Fact]:
     """What kind of thing the label says, and its class: `labels.json` by the template without brackets, never by rank.
 
     A list sorted WITH brackets (category.txt, as handed around) mislabels more than half of the rows (verified, video.md §4).

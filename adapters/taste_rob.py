@@ -90,16 +90,16 @@ def _clips(base: Path) -> Iterator[Clip]:
             clip = clip.broken(Code.BAD_ANNOTATION, "captions.xlsx has two captions for it")
         yield clip
     for path in _packed(base):
-        found = "a scene still packed; unzip it into a folder of its name"
+        message = "a scene still packed; unzip it into a folder of its name"
         name = path.relative_to(base).as_posix()
-        yield Clip(episode_id=name).broken(Code.UNKNOWN_LAYOUT, found)
+        yield Clip(episode_id=name).broken(Code.UNKNOWN_LAYOUT, message)
     packed = {(path.parent.name, _plain(path.stem)) for path in _packed(base)}
     lost = sorted({(hand, scene) for hand, scene, _ in captions} - packed)
     for hand, scene in lost:
         count = sum(key[:2] == (hand, scene) for key in captions)
-        found = f"{count} captions of scene {scene!r} have no clip; download them"
+        message = f"{count} captions of scene {scene!r} have no clip; download them"
         clip = Clip(episode_id=f"{hand}/{scene}/clips")
-        yield clip.broken(Code.MISSING_VIDEO, found, stands_for=count)
+        yield clip.broken(Code.MISSING_VIDEO, message, stands_for=count)
 
 
 def _captions(base: Path) -> Iterator[tuple[Key, str]]:
@@ -109,8 +109,8 @@ def _captions(base: Path) -> Iterator[tuple[Key, str]]:
         rows = sheet_rows(path, sheet)
         head = {text.strip().lower(): column for column, text in next(rows, {}).items()}
         if missing := [name for name in COLUMNS if name not in head]:
-            found = f"sheet {sheet!r} has columns {sorted(head)}; expected {missing} too"
-            raise ConfigError(found, where=str(path))
+            problem = f"sheet {sheet!r} has columns {sorted(head)}; expected {missing} too"
+            raise ConfigError(problem, where=str(path))
         for row in rows:
             number, scene, caption = (row.get(head[name], "").strip() for name in COLUMNS)
             number = number.removesuffix(".0")  # numbers may be stored as such

@@ -65,8 +65,8 @@ class VideoFolder:
                 named = replace(clip, episode_id=f"{info.dataset}/{clip.episode_id}")
                 more = {key: info.details[key] for key in ("licence", "caption_key")}
                 for part in windowed(root, named, longest_s=longest_s):
-                    found = {"caption": caption, **more}
-                    yield clip_ref(self.name, info.dataset, root, part, FACTS, found)
+                    details = {"caption": caption, **more}
+                    yield clip_ref(self.name, info.dataset, root, part, FACTS, details)
 
     def load(self, ref: EpisodeRef) -> Episode:
         """One window, with the caption of its video. Raises as `load_clip`, `read_sidecar`, `json_object`."""
@@ -120,8 +120,8 @@ def _members(shard: str, sample: Sample) -> Iterator[tuple[Clip, Sidecar | None]
 
 def _files(root: Path) -> list[Path]:
     """Videos and shards under `root` in order of their paths."""
-    found = (p for p in root.rglob("*") if _suffix(p) in (*VIDEOS, "tar") and is_there(p))
-    seen = (p for p in found if not any(x[0] == "." for x in p.relative_to(root).parts))
+    paths = (p for p in root.rglob("*") if _suffix(p) in (*VIDEOS, "tar") and is_there(p))
+    seen = (p for p in paths if not any(x[0] == "." for x in p.relative_to(root).parts))
     return sorted(seen, key=lambda p: natural_key(p.relative_to(root).as_posix()))
 
 
@@ -142,6 +142,6 @@ def _window_s(options: Mapping[str, str]) -> float:
 def _from_json(text: str, key: str, where: str) -> str:
     value = json_object(text, where).get(key)
     if not isinstance(value, str):
-        found = f"no text under {key!r}; name the key with --option caption_key="
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        problem = f"no text under {key!r}; name the key with --option caption_key="
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return value

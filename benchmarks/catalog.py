@@ -32,7 +32,7 @@ from benchmarks.synthetic import (
     seconds,
 )
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.corpus.snapshot import Part, write_tables
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
@@ -82,7 +82,7 @@ def _agree(one: pa.Table, other: pa.Table) -> bool:
 
 def measure(root: Path, repeats: int, threads: int) -> dict[str, float]:
     """All figures over the corpus at `root`; the first run of everything is a warm-up."""
-    limits = Limits(threads=threads)
+    limits = QueryLimits(threads=threads)
     open_s = [seconds(lambda: Catalog.open(root, limits=limits).close()) for _ in range(repeats)]
     times: dict[str, list[float]] = {}
     with Catalog.open(root, limits=limits) as catalog, duckdb.connect() as bare:
@@ -104,7 +104,7 @@ def measure(root: Path, repeats: int, threads: int) -> dict[str, float]:
         for _ in range(repeats + 1):
             for name, work in ask.items():
                 times.setdefault(name, []).append(seconds(work))
-    figures = {name: statistics.median(given[1:]) for name, given in times.items()}
+    figures = {name: statistics.median(all_seconds[1:]) for name, all_seconds in times.items()}
     figures["view_over_bare_scan_ratio"] = figures["filter_group_by_s"] / figures["bare_scan_s"]
     return {"open_s": statistics.median(open_s), **figures, "peak_rss_mib": peak_rss_mib()}
 
@@ -149,9 +149,11 @@ def main() -> None:
             answer |= part(Path(folder).resolve(), args)
     else:
         for name in args.only:
-            found = alone(name)
-            loads = {f"{name}_{when}": found.pop(when) for when in ("load_before", "load_after")}
-            answer |= found | loads
+            measuredalone = alone(name)
+            loads = {
+                f"{name}_{when}": measuredalone.pop(when) for when in ("load_before", "load_after")
+            }
+            answer |= measuredalone | loads
     answer["load_after"] = os.getloadavg()[0]
     if args.json:
         print(json.dumps(answer))

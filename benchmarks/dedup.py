@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.synthetic import declared, episodes, publish
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.corpus import snapshot
 from ingest.corpus.snapshot import Part, write_tables
 from ingest.curation.duplicates.cluster import decide
@@ -129,25 +129,25 @@ def generate(root: Path, num_episodes: int, part_rows: int) -> None:
         table = table.set_column(
             table.column_names.index("licence_class"), "licence_class", licence
         )
-        made = signatures(rng, count)
+        drawn = signatures(rng, count)
         seconds = table["duration_s"].to_numpy().copy()
-        copies = len(made["of"])
-        seconds[count - copies :] = seconds[made["of"]] * rng.uniform(0.97, 1.03, copies)
+        copies = len(drawn["of"])
+        seconds[count - copies :] = seconds[drawn["of"]] * rng.uniform(0.97, 1.03, copies)
         at = table.column_names.index("duration_s")
         table = table.set_column(at, "duration_s", pa.array(seconds))
         uids = table["uid"].to_numpy()
-        planted += [*zip(uids[count - copies :], uids[made["of"]], strict=True)]
+        planted += [*zip(uids[count - copies :], uids[drawn["of"]], strict=True)]
         parts["episodes"].append(write_tables(disk, root, "episodes", [table]))
-        parts["signatures"].append(write_tables(disk, root, "signatures", [_vectors(table, made)]))
+        parts["signatures"].append(write_tables(disk, root, "signatures", [_vectors(table, drawn)]))
         parts["measurements"].append(write_tables(disk, root, "measurements", [_numbers(table)]))
     np.savez(root / "planted.npz", pairs=np.array(planted).astype("U36"))
     (root / "corpus.json").write_text('{"format_version": 1}')
     publish(disk, root, parts)
 
 
-def _vectors(table: pa.Table, made: dict[str, np.ndarray]) -> pa.Table:
+def _vectors(table: pa.Table, drawn: dict[str, np.ndarray]) -> pa.Table:
     both = []
-    for kind, values in (("pictures", made["pictures"]), ("trajectory", made["path"])):
+    for kind, values in (("pictures", drawn["pictures"]), ("trajectory", drawn["path"])):
         flat = np.round(values.reshape(len(values), -1) * 1024).astype(np.float32) / 1024
         offsets = np.arange(len(flat) + 1, dtype=np.int32) * flat.shape[1]
         columns = {
@@ -168,7 +168,7 @@ def _numbers(table: pa.Table) -> pa.Table:
             "measurements",
             {
                 "uid": table["uid"],
-                "name": pa.array([measure.gives[0].name] * count),
+                "name": pa.array([measure.outputs[0].name] * count),
                 "version": pa.array(np.full(count, measure.version, np.int32)),
             },
             count,
@@ -182,25 +182,25 @@ def measure(root: Path, threads: int) -> dict[str, float]:
     """Read, search and decide once."""
     started, started_cpu = time.perf_counter(), time.process_time()
     current = snapshot.load(root)
-    found = read_signatures(root, current)
+    stored = read_signatures(root, current)
     read_s = time.perf_counter() - started
-    copies = find_copies(root, current, found, Thresholds())
+    copies = find_copies(root, current, stored, Thresholds())
     find_s = time.perf_counter() - started - read_s
-    with Catalog.open(root, limits=Limits(threads=threads)) as catalog:
-        decided = decide(catalog, found, copies, Thresholds())
+    with Catalog.open(root, limits=QueryLimits(threads=threads)) as catalog:
+        decided = decide(catalog, stored, copies, Thresholds())
     total_s = time.perf_counter() - started
     cpu_s = time.process_time() - started_cpu
-    number = {uid: place for place, uid in enumerate(found.uids)}
+    number = {uid: place for place, uid in enumerate(stored.uids)}
     planted = np.load(root / "planted.npz")["pairs"]
     one, other = (np.array([number[u] for u in planted[:, k]]) for k in range(2))
     joined = copies.cluster[one] == copies.cluster[other]
-    said = sum(row["kind"] != "kept" for row in decided.rows)
+    num_copies = sum(row["kind"] != "kept" for row in decided.rows)
     return {
-        "measured": int(found.is_measured.sum()),
+        "measured": int(stored.is_measured.sum()),
         "planted": len(planted),
         "recall": float(joined.mean()),
-        "said": said,
-        "precision": float(joined.sum() / max(said, 1)),
+        "said": num_copies,
+        "precision": float(joined.sum() / max(num_copies, 1)),
         "candidates": copies.candidates,
         "crowded": copies.crowded,
         "read_s": read_s,

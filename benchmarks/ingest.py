@@ -155,12 +155,12 @@ def measure(bench: Bench, case: Case, num_workers: int, num_rounds: int) -> dict
             cpu_s[name].append(result["cpu_s"])
     fps = {name: median(values) for name, values in rounds.items()}
     ratios = [bare / ours for bare, ours in zip(rounds["bare"], rounds["ours"], strict=True)]
-    found = {f"{name}_fps": round(value, 1) for name, value in fps.items()}
-    found["ours_over_bare_time_ratio"] = round(median(ratios), 3)
-    found["ours_over_bare_cpu_ratio"] = round(median(cpu_s["ours"]) / median(cpu_s["bare"]), 3)
+    figures = {f"{name}_fps": round(value, 1) for name, value in fps.items()}
+    figures["ours_over_bare_time_ratio"] = round(median(ratios), 3)
+    figures["ours_over_bare_cpu_ratio"] = round(median(cpu_s["ours"]) / median(cpu_s["bare"]), 3)
     if "lerobot" in fps:
-        found["ours_over_lerobot_speed_ratio"] = round(fps["ours"] / fps["lerobot"], 2)
-    return found
+        figures["ours_over_lerobot_speed_ratio"] = round(fps["ours"] / fps["lerobot"], 2)
+    return figures
 
 
 def measure_memory(bench: Bench) -> dict[str, float]:
@@ -213,20 +213,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round, not to be quoted")
     args = parser.parse_args()
     num_rounds = 1 if args.quick else 3
-    found: dict[str, Any] = {"machine": machine(), "rounds": num_rounds, "not_run": []}
+    figures: dict[str, Any] = {"machine": machine(), "rounds": num_rounds, "not_run": []}
     if not PEER_PYTHON.exists():
-        found["not_run"].append("lerobot: no .peer environment; `eicorpus peer` builds it")
+        figures["not_run"].append("lerobot: no .peer environment; `eicorpus peer` builds it")
     with tempfile.TemporaryDirectory(prefix="eicorpus-bench-") as folder:
         bench = Bench(Path(folder))
         for case in map(quick, CASES) if args.quick else CASES:
-            for suffix, num_workers in (("", 1), ("_all_cores", found["machine"]["cores"])):
+            for suffix, num_workers in (("", 1), ("_all_cores", figures["machine"]["cores"])):
                 values = measure(bench, case, num_workers, num_rounds)
-                found |= {f"{key}_{case.name}{suffix}": value for key, value in values.items()}
-        found |= measure_memory(bench)
+                figures |= {f"{key}_{case.name}{suffix}": value for key, value in values.items()}
+        figures |= measure_memory(bench)
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
     else:
-        print("\n".join(f"{key:48} {value}" for key, value in found.items()))
+        print("\n".join(f"{key:48} {value}" for key, value in figures.items()))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from ingest.executors.inline import InlineExecutor
 from ingest.executors.local import LocalExecutor
 from ingest.latents.backends import LocalBackend
 from ingest.latents.encode_file import LatentMaker, decode_chunk, frame_chunks_of
-from ingest.latents.plan import Todo, todo_of
+from ingest.latents.plan import LatentTodo, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
@@ -94,16 +94,16 @@ def bare_per_s(encoder: ImageEncoder) -> float:
     return encoder.batch / seconds_of(lambda: encoder.encode(pictures), encoder.device, 3)
 
 
-def decoded_per_s(todo: Todo, encoder: ImageEncoder) -> float:
+def decoded_per_s(todo: LatentTodo, encoder: ImageEncoder) -> float:
     """One worker: decode, scale, letterbox; seconds of CPU."""
     began_s = time.process_time()
     count = 0
     for file in todo.files():
         for piece in frame_chunks_of(file, encoder.choice, encoder.batch):
-            found = decode_chunk(piece, LocalStorage())
-            if found.pictures is None:
-                raise SystemExit(found.error)
-            count += len(found.pictures)
+            decoded = decode_chunk(piece, LocalStorage())
+            if decoded.pictures is None:
+                raise SystemExit(decoded.error)
+            count += len(decoded.pictures)
     return count / (time.process_time() - began_s)
 
 
@@ -153,8 +153,10 @@ def measured(
         root = build(Path(folder), episodes, seconds)
         todo = todo_of(open_corpus(root), snapshot.load(root), encoder.id)
         decoded = decoded_per_s(todo, encoder)
-        found = list(rounds_of(root, encoder, workers, rounds))
-    out: dict[str, Any] = {key: round(median(each[key] for each in found), 3) for key in found[0]}
+        rounds_run = list(rounds_of(root, encoder, workers, rounds))
+    out: dict[str, Any] = {
+        key: round(median(each[key] for each in rounds_run), 3) for key in rounds_run[0]
+    }
     peak = matmul_peak(torch.device(encoder.device), torch.bfloat16, time.perf_counter)
     flop = flop_per_picture(encoder)
     return out | {
@@ -193,11 +195,11 @@ def main(
         batch=batch,
         is_compiled=is_compiled,
     )
-    found = machine() | measured(choice, episodes, seconds, workers, rounds)
+    figures = machine() | measured(choice, episodes, seconds, workers, rounds)
     if as_json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        sys.stdout.write(json.dumps(figures) + "\n")
     else:
-        sys.stdout.write("".join(f"{key}: {value}\n" for key, value in found.items()))
+        sys.stdout.write("".join(f"{key}: {value}\n" for key, value in figures.items()))
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def pictures(rng: np.random.Generator) -> Iterator[bytes]:
         yield cv2.imencode(".jpg", noisy)[1].tobytes()
 
 
-def made(root: Path, num_episodes: int) -> Manifest:
+def write_manifest(root: Path, num_episodes: int) -> Manifest:
     """The corpus with its manifest."""
     (root / "raw").mkdir()
     (root / "raw" / "episodes").write_text(str(num_episodes))
@@ -156,8 +156,8 @@ def facts_of(episode: Mapping[str, Any]) -> LatentFacts:
 
 
 def loader_of(manifest: Manifest, num_workers: int, batch_size: int) -> Loader:
-    given = {"name": "bench", "run": {"batch_size": batch_size, "num_workers": num_workers}}
-    recipe = TrainRecipe.model_validate(given)
+    settings = {"name": "bench", "run": {"batch_size": batch_size, "num_workers": num_workers}}
+    recipe = TrainRecipe.model_validate(settings)
     return Loader(manifest, recipe, reader=WordsReader(num_buckets=1024, num_words=16))
 
 
@@ -188,8 +188,8 @@ def memory(manifest: Manifest, batch_size: int, num_epochs: int) -> list[float]:
     for epoch in range(num_epochs):
         for step in range(epoch * steps, (epoch + 1) * steps):
             loader.batch(step)
-        found = process.memory_info()
-        out.append((found.rss - found.shared) / 2**20)
+        usage = process.memory_info()
+        out.append((usage.rss - usage.shared) / 2**20)
     return out
 
 
@@ -202,10 +202,10 @@ def lerobot(
         scratch: where it keeps its copy of the data set, which one that is killed does not remove.
     """
     script = Path(__file__).with_name("lerobot_loader.py")
-    given = map(str, (dataset, num_workers, batch_size, int(budget_s)))
+    arguments = map(str, (dataset, num_workers, batch_size, int(budget_s)))
     try:
         done = subprocess.run(
-            [str(PEER), str(script), *given],
+            [str(PEER), str(script), *arguments],
             env={**os.environ, "TMPDIR": str(scratch)},
             capture_output=True,
             text=True,
@@ -216,8 +216,8 @@ def lerobot(
         return None
     if done.returncode:
         raise SystemExit(done.stderr)
-    found = json.loads(done.stdout.splitlines()[-1])
-    return Rate(**{name: found[name] for name in Rate.__dataclass_fields__})
+    figures = json.loads(done.stdout.splitlines()[-1])
+    return Rate(**{name: figures[name] for name in Rate.__dataclass_fields__})
 
 
 def main(
@@ -236,23 +236,23 @@ def main(
     out: dict[str, Any] = {"machine": machine(), "rounds": rounds, "seconds": seconds}
     out |= {"episodes": episodes, "workers": workers, "batch_size": batch_size, "not_run": []}
     with tempfile.TemporaryDirectory() as folder:
-        manifest = made(Path(folder), episodes)
+        manifest = write_manifest(Path(folder), episodes)
         theirs: dict[str, Path] = {}
         if PEER.is_file():
             dataset = manifest.corpus / manifest.row(0).dataset_path
             as_feature = with_latents(manifest, dataset, Path(folder) / "feature", 4)
             theirs = {"lerobot": dataset, "lerobot_latents": as_feature}
-        found = measured(manifest, rounds, seconds, workers, batch_size, theirs)
-        if found.get("lerobot_cpu_ms_per_sample"):
-            on_the_fly = median(found["lerobot_cpu_ms_per_sample"]) + NUM_PICTURES * encoder_ms()
+        figures = measured(manifest, rounds, seconds, workers, batch_size, theirs)
+        if figures.get("lerobot_cpu_ms_per_sample"):
+            on_the_fly = median(figures["lerobot_cpu_ms_per_sample"]) + NUM_PICTURES * encoder_ms()
             out["on_the_fly_cpu_ms_per_sample"] = round(
                 on_the_fly, 1
             )  # a sum: decoding as measured, and the encoder
         mib = memory(manifest, batch_size, 2 if quick else 6)
-    out |= {name: round(median(values), 3) for name, values in found.items() if values}
+    out |= {name: round(median(values), 3) for name, values in figures.items() if values}
     if not PEER.is_file():
         out["not_run"].append("lerobot: no .peer, run `eicorpus peer`")
-    late = (side for side in theirs if not found.get(f"{side}_samples_per_s"))
+    late = (side for side in theirs if not figures.get(f"{side}_samples_per_s"))
     out["not_run"] += [f"{side}: no figure within {LIMIT_S} s" for side in late]
     out["rss_mib_by_epoch"] = [round(x, 1) for x in mib]
     out["rss_last_over_second_epoch_ratio"] = round(mib[-1] / mib[min(1, len(mib) - 1)], 3)
@@ -269,11 +269,11 @@ def encoder_ms() -> float:
     encoder = ImageEncoder.open(
         EncoderChoice(model="dinov3_vits16", source=source, device="cpu", batch=8)
     )
-    given = np.random.default_rng(0).integers(0, 255, (8, 224, 224, 3), dtype=np.uint8)
-    encoder.encode(given)
+    pictures = np.random.default_rng(0).integers(0, 255, (8, 224, 224, 3), dtype=np.uint8)
+    encoder.encode(pictures)
     before = time.process_time()
     for _ in range(2):
-        encoder.encode(given)
+        encoder.encode(pictures)
     return 1000 * (time.process_time() - before) / 16
 
 
@@ -288,19 +288,19 @@ def measured(
     """Each side in each round, rounds interleaved, and the ratios. theirs: the data sets that LeRobot reads, by the name of the row."""
     out: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        found = {
+        by_side = {
             "ours_inline": ours(manifest, 0, batch_size, seconds),
             "ours": ours(manifest, workers, batch_size, seconds),
         }
         for side, dataset in theirs.items():
             scratch = manifest.corpus.parent
             if (rate := lerobot(dataset, scratch, workers, batch_size, seconds)) is not None:
-                found[side] = rate
-                cpu_ratio = rate.cpu_ms_per_sample / found["ours"].cpu_ms_per_sample
-                speed_ratio = found["ours"].samples_per_s / rate.samples_per_s
+                by_side[side] = rate
+                cpu_ratio = rate.cpu_ms_per_sample / by_side["ours"].cpu_ms_per_sample
+                speed_ratio = by_side["ours"].samples_per_s / rate.samples_per_s
                 out[f"{side}_over_ours_cpu_ratio"].append(cpu_ratio)
                 out[f"ours_over_{side}_speed_ratio"].append(speed_ratio)
-        for side, rate in found.items():
+        for side, rate in by_side.items():
             out[f"{side}_samples_per_s"].append(rate.samples_per_s)
             out[f"{side}_cpu_ms_per_sample"].append(rate.cpu_ms_per_sample)
     return out

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from benchmarks.synthetic import declared, in_own_process, peak_rss_mib, seconds
 from benchmarks.synthetic import episodes as episode_rows
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.corpus import snapshot
 from ingest.corpus.lerobot_writer import arrow_column, parquet_bytes
 from ingest.corpus.manifest_folders import publish
@@ -69,8 +69,8 @@ def whole_episodes(rng: np.random.Generator, count: int, first: int) -> pa.Table
     tasks = pa.ListArray.from_arrays(
         np.concatenate([[0], lengths.cumsum()]).astype(np.int32), texts
     )
-    given = {"split": pa.array(split), "split_group": group, "tasks": tasks}
-    for name, array in given.items():
+    columns = {"split": pa.array(split), "split_group": group, "tasks": tasks}
+    for name, array in columns.items():
         table = table.set_column(
             table.schema.get_field_index(name), table.schema.field(name), array
         )
@@ -212,8 +212,8 @@ def generate_data(root: Path, num_episodes: int, length: int) -> None:
     (root / "corpus.json").write_text('{"format_version": 1, "uid": "benchmark"}')
     artifacts = []
     features = {
-        name: vector_feature("bool" if name.endswith("valid") else "float32", given)
-        for name, given in names.items()
+        name: vector_feature("bool" if name.endswith("valid") else "float32", element_names)
+        for name, element_names in names.items()
     }
     detail = {"robot_type": "two_arms", "fps": 10, "features": features, "spec": []}
     nothing = {"camera": "", "num_bytes": 0, "sha256": "", "num_frames": 0}
@@ -280,7 +280,7 @@ def statistics_figures(root: Path, length: int) -> dict[str, float]:
 
 
 def measure(root: Path, threads: int) -> dict[str, float]:
-    limits = Limits(timeout_s=3600, memory_mb=4096, threads=threads)
+    limits = QueryLimits(timeout_s=3600, memory_mb=4096, threads=threads)
     request = ManifestRequest(name="plain")
     mixed = replace(request, name="mixed", where=WHERE, mixture=mixture_from(MIXTURE, "mixture"))
     figures: dict[str, float] = {}
@@ -311,8 +311,8 @@ def figures(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     catalog, data = folder / "catalog", folder / "data"
     in_own_process(generate, catalog, args.segments, args.part_rows)
     in_own_process(generate_data, data, args.stats_episodes, STATS_LENGTH)
-    found = measure(catalog, args.threads)
-    found |= statistics_figures(data, STATS_LENGTH)
+    measured = measure(catalog, args.threads)
+    measured |= statistics_figures(data, STATS_LENGTH)
     return {"manifest_segments": args.segments} | {
-        f"manifest_{name}": value for name, value in found.items()
+        f"manifest_{name}": value for name, value in measured.items()
     }

@@ -49,9 +49,9 @@ def times_real_time(work: Sequence[MeasureWork], names: tuple[str, ...]) -> floa
     """Seconds of recording a second of CPU, one process."""
     started = time.process_time()
     for each in work:
-        found = measure_episode(replace(each, names=names), LocalStorage())
-        if found.error:
-            raise SystemExit(found.error)
+        result = measure_episode(replace(each, names=names), LocalStorage())
+        if result.error:
+            raise SystemExit(result.error)
     return sum(each.row["duration_s"] for each in work) / (time.process_time() - started)
 
 
@@ -68,7 +68,7 @@ def main(
         without = tuple(m.name for m in runnable if not m.needs_video)
         every = tuple(m.name for m in runnable)
         times_real_time(work[:1], every)  # imports, first allocations
-        found = {
+        figures = {
             "cameras": len(work[0].row["cameras"]),
             "times_real_time_without_video": round(
                 median(times_real_time(work, without) for _ in range(rounds)), 1
@@ -80,9 +80,9 @@ def main(
             "peak_rss_mib": peak_rss_mib(),
         }
     if as_json:
-        sys.stdout.write(json.dumps(machine() | found) + "\n")
+        sys.stdout.write(json.dumps(machine() | figures) + "\n")
     else:
-        sys.stdout.write("".join(f"{key}: {value}\n" for key, value in found.items()))
+        sys.stdout.write("".join(f"{key}: {value}\n" for key, value in figures.items()))
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def in_own_process(work: Callable[..., Any], *given: Any) -> Any:
+def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
     """What it returns, from a fresh process: so that its memory is not that of what comes next.
 
     Raises:
@@ -126,7 +126,7 @@ def in_own_process(work: Callable[..., Any], *given: Any) -> Any:
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(work, *given).result()
+            return pool.submit(work, *arguments).result()
         except BrokenProcessPool as error:
             raise SystemExit(f"{work.__name__} was killed: out of memory?") from error
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from benchmarks.synthetic import declared, episodes, in_own_process, peak_rss_mib, publish, seconds
 from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Part
 from ingest.curation.tiers.count import judged_counts, stored_counts
 from ingest.curation.tiers.policy import load_policy
@@ -143,14 +143,14 @@ def what_if(root: Path, threads: int, times: dict[str, list[float]]) -> Judged:
     with Catalog.open(root) as catalog:
         stored_counts(catalog)
     ended = time.perf_counter()
-    found = {
+    figures = {
         "tier_what_if_s": ended - started,
         "tier_what_if_cpu_s": time.process_time() - cpu,
         "tier_gather_s": gathered - started,
         "tier_policy_sql_s": counted - gathered,
         "tier_stored_counts_s": ended - counted,
     }
-    for name, value in found.items():
+    for name, value in figures.items():
         times.setdefault(name, []).append(value)
     return judged
 
@@ -164,11 +164,11 @@ def measure(root: Path, threads: int, repeats: int) -> dict[str, float]:
     figures: dict[str, float] = {
         "tier_segments": len(judged.segments),
         "tier_what_if_first_s": times["tier_what_if_s"][0],
-        **{name: min(given) for name, given in times.items()},
+        **{name: min(all_seconds) for name, all_seconds in times.items()},
         "tier_what_if_peak_rss_mib": peak_rss_mib(),
     }
     current, text = snapshot.load(root), load_policy("ei30k")[1]
-    corpus = Corpus(root)
+    corpus = CorpusLayout(root)
     figures["tier_commit_s"] = seconds(
         lambda: commit(corpus, current, judged, text, run_id="benchmark", disk=LocalStorage())
     )

@@ -36,10 +36,10 @@ BEGIN, END = "<!-- tier_quality begins -->", "<!-- tier_quality ends -->"
 
 def tuning(root: Path) -> dict[str, Any]:
     """The demonstrations that the thresholds were chosen on."""
-    made = list(demonstrations(8, 4))
-    done = outcome(root, made)
+    episodes = list(demonstrations(8, 4))
+    done = outcome(root, episodes)
     return {
-        "episodes": len(made),
+        "episodes": len(episodes),
         "auroc": auroc(done),
         "faults": {name: list(v) for name, v in per_fault(done).items()},
         "tiers": {name: list(v) for name, v in per_tier(done).items()},
@@ -120,23 +120,23 @@ def _three(values: Iterable[float]) -> Iterator[str]:
     return (f"{value:.3f}" for value in values)
 
 
-def _of_bodies(found: Mapping[str, float]) -> str:
-    return ", ".join(f"`{name}` {value:.3f}" for name, value in found.items())
+def _of_bodies(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"`{name}` {value:.3f}" for name, value in figures.items())
 
 
 def _sweeps(held: Mapping[str, Any]) -> Iterator[str]:
     rows = []
-    for name, found in held["faults"].items():
-        sizes = ", ".join(f"{s}: {h}/{n}" for s, (h, n) in found["by_size"].items())
-        given = ", ".join(f"{t} {n}" for t, n in found["wrong_timesteps_given"].items())
+    for name, fault in held["faults"].items():
+        sizes = ", ".join(f"{s}: {h}/{n}" for s, (h, n) in fault["by_size"].items())
+        wrong_counts = ", ".join(f"{t} {n}" for t, n in fault["wrong_timesteps_given"].items())
         rows.append(
             [
-                f"{name}, {found['unit']}",
+                f"{name}, {fault['unit']}",
                 sizes,
-                found["half_from"],
-                found["most_from"],
-                f"{found['counts_from']:g}",
-                given,
+                fault["half_from"],
+                fault["most_from"],
+                f"{fault['counts_from']:g}",
+                wrong_counts,
             ]
         )
     head = ["fault, fresh set", "found, by size", "half found", "nine in ten", "counts from"]
@@ -146,11 +146,11 @@ def _sweeps(held: Mapping[str, Any]) -> Iterator[str]:
 def _beside(answer: Mapping[str, Any]) -> Iterator[str]:
     rows = []
     for name in answer["fresh"]["faults"]:
-        found = [answer[each]["faults"].get(name) for each in SETS]
-        said = [
-            f"{f['precision']:.2f} / {f['recall']:.2f} of {f['of']}" if f else "–" for f in found
+        faults = [answer[each]["faults"].get(name) for each in SETS]
+        cells = [
+            f"{f['precision']:.2f} / {f['recall']:.2f} of {f['of']}" if f else "–" for f in faults
         ]
-        rows.append([name, *said])
+        rows.append([name, *cells])
     yield from table(["fault, sizes that count (precision / recall)", *SETS.values()], rows)
 
 
@@ -173,11 +173,11 @@ def _styles(held: Mapping[str, Any]) -> Iterator[str]:
     rows = [
         [
             style,
-            f"{found['alarmed']} of {found['of']}",
-            f"{found['lost_share']:.2f}",
-            ", ".join(f"{code} {n}" for code, n in found["rules"].items()) or "–",
+            f"{figures['alarmed']} of {figures['of']}",
+            f"{figures['lost_share']:.2f}",
+            ", ".join(f"{code} {n}" for code, n in figures["rules"].items()) or "–",
         ]
-        for style, found in held["styles"].items()
+        for style, figures in held["styles"].items()
     ]
     head = ["sound, fresh set", "with a segment wrongly not high", "share of time", "rules"]
     yield from table(head, rows)
@@ -188,18 +188,18 @@ def _real(real: Mapping[str, Any]) -> Iterator[str]:
     by_fault: dict[str, dict[str, list[str]]] = {}
     for row in real["faults"]:
         cells = by_fault.setdefault(row["fault"], {})
-        said = f"{row['size']:g}: {row['found']}/{row['of']}"
-        cells.setdefault(row["source"], []).append(said)
+        cell = f"{row['size']:g}: {row['found']}/{row['of']}"
+        cells.setdefault(row["source"], []).append(cell)
     rows = [[f, *(", ".join(c.get(s, ["–"])) for s in sources)] for f, c in by_fault.items()]
     yield from table(["real episodes, fault put in (size: found)", *sources], rows)
     rows = [
         [
             source,
-            found["of"],
-            ", ".join(f"{code} {n}" for code, n in found["rules"].items()) or "–",
-            ", ".join(f"{tier} {n}" for tier, n in found["timesteps"].items()),
+            figures["of"],
+            ", ".join(f"{code} {n}" for code, n in figures["rules"].items()) or "–",
+            ", ".join(f"{tier} {n}" for tier, n in figures["timesteps"].items()),
         ]
-        for source, found in real["untouched"].items()
+        for source, figures in real["untouched"].items()
     ]
     yield from table(["real, as they came", "episodes", "rules (episodes)", "timesteps"], rows)
     lists = [

@@ -27,7 +27,7 @@ from training.batch import Batch, Origin
 from training.conditioning.protocol import Conditioner
 from training.learner import Learner
 from training.model.attention import kernels_of
-from training.model.network import Known, Network, Text
+from training.model.network import KnownInputs, Network, Text
 from training.model.settings import Architecture, ModelSettings
 from training.recipe import TrainRecipe, load_recipe
 from training.run.compile_blocks import prepare_blocks
@@ -85,7 +85,7 @@ def batch_of(case: Case) -> Batch:
     index = torch.arange(size, device=case.device)
     length = NUM_TEXT // 2 + index % (NUM_TEXT // 2 + 1)
     return Batch(
-        known=Known(
+        known=KnownInputs(
             past=normal(s.num_past, s.num_image_tokens, s.latent_width),
             has_past=ones(s.num_past, s.num_views),
             history=normal(s.num_history, s.action_width),
@@ -143,7 +143,7 @@ def measured(case: Case) -> dict[str, Any]:
     step_s = median(seconds[2:])
     rate = case.batch_size / step_s
     flops = flops_per_sample(case.settings, NUM_TEXT)
-    found = {
+    figures = {
         "first_step_s": seconds[0],
         "step_s": step_s,
         "samples_per_s": rate,
@@ -152,8 +152,8 @@ def measured(case: Case) -> dict[str, Any]:
         "peak_rss_mib": peak_rss_mib() - before_mib,
     }
     if device.type == "cuda":
-        found["peak_gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
-    return {key: round(value, 4) for key, value in found.items()}
+        figures["peak_gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
+    return {key: round(value, 4) for key, value in figures.items()}
 
 
 def kernels(case: Case) -> dict[str, int]:
@@ -188,7 +188,7 @@ def main(
         batch_size=batch or (128 if chosen == "cuda" else 8),
         num_steps=1 if quick else steps,
     )
-    found: dict[str, Any] = machine() | {
+    figures: dict[str, Any] = machine() | {
         "device": torch.cuda.get_device_name() if chosen == "cuda" else "cpu",
         "torch": torch.__version__,
         "batch_size": case.batch_size,
@@ -203,15 +203,15 @@ def main(
         "bf16_checkpointed": dataclasses.replace(case, is_checkpointed=True),
     }
     for name, each in cases.items():
-        found |= {f"{key}_{name}": v for key, v in in_own_process(measured, each).items()}
-    found["compiled_over_eager_speed_ratio"] = round(found["step_s_bf16"] / found["step_s_bf16_compiled"], 3)  # fmt: skip
+        figures |= {f"{key}_{name}": v for key, v in in_own_process(measured, each).items()}
+    figures["compiled_over_eager_speed_ratio"] = round(figures["step_s_bf16"] / figures["step_s_bf16_compiled"], 3)  # fmt: skip
     for width in HEAD_WIDTHS:
         heads = architecture.model_copy(update={"num_heads": architecture.width // width})
         other = dataclasses.replace(case, architecture=heads)
-        found[f"kernels_{width}"] = in_own_process(kernels, other)
+        figures[f"kernels_{width}"] = in_own_process(kernels, other)
         of_width = in_own_process(measured, other)
-        found |= {f"{key}_heads_{width}": of_width[key] for key in ("step_s", "mfu_ratio")}
-    print(json.dumps(found) if as_json else json.dumps(found, indent=1))
+        figures |= {f"{key}_heads_{width}": of_width[key] for key in ("step_s", "mfu_ratio")}
+    print(json.dumps(figures) if as_json else json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One thing that `doctor` looked at: what was measured, what was wanted, and the verdict."""
+"""One thing that `doctor` looked at: what was measured, what was expected, and the verdict."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Check:
     side: str  # left | right | "" for the whole episode
     value: float | None  # in `unit`; None where nothing was measured
     unit: str
-    wanted: str
+    expected: str
     verdict: Verdict
     explanation: str
 
@@ -36,7 +36,7 @@ class Check:
             "side": self.side,
             "value": self.value,
             "unit": self.unit,
-            "wanted": self.wanted,
+            "wanted": self.expected,
             "verdict": self.verdict.value,
             "explanation": self.explanation,
         }
@@ -48,7 +48,7 @@ def judged(
     value: float,
     *,
     unit: str,
-    wanted: str,
+    expected: str,
     is_well: bool | None,
     explanation: str,
 ) -> Check:
@@ -59,20 +59,20 @@ def judged(
         side=side,
         value=float(value),
         unit=unit,
-        wanted=wanted,
+        expected=expected,
         verdict=verdicts[is_well],
         explanation=explanation,
     )
 
 
-def unmeasured(name: str, side: str, *, unit: str, wanted: str, explanation: str) -> Check:
+def unmeasured(name: str, side: str, *, unit: str, expected: str, explanation: str) -> Check:
     """A check that could not be made, and why."""
     return Check(
         name=name,
         side=side,
         value=None,
         unit=unit,
-        wanted=wanted,
+        expected=expected,
         verdict=Verdict.NOT_MEASURABLE,
         explanation=explanation,
     )

@@ -61,11 +61,11 @@ class StoredEpisode:
         """
         if feature not in self.view.columns:
             raise ConfigError(f"no feature {feature!r}; there are {', '.join(self.features)}")
-        found = self.view.columns[feature] if part is None else self.view.part(feature, part)
-        if found is None:
+        column = self.view.columns[feature] if part is None else self.view.part(feature, part)
+        if column is None:
             names = ", ".join(self.features[feature])
             raise ConfigError(f"{feature} has no slice {part!r}; its elements are {names}")
-        return found.astype(np.float32)
+        return column.astype(np.float32)
 
     def valid(self, feature: str, part: str) -> npt.NDArray[np.bool_]:
         """[K] whether the slice `part` of `observation.state` or `action` may be believed."""
@@ -90,19 +90,19 @@ class StoredEpisode:
             ConfigError: no such camera, or a timestep outside the episode.
             SourceError: the video is missing or damaged.
         """
-        wanted = list(range(self.length)) if timesteps is None else list(timesteps)
+        steps = list(range(self.length)) if timesteps is None else list(timesteps)
         if camera not in self.view.videos:
             raise ConfigError(
                 f"no camera {camera!r}; there are {', '.join(self.cameras) or 'none'}"
             )
-        if any(b <= a for a, b in pairwise(wanted)):
+        if any(b <= a for a, b in pairwise(steps)):
             raise ConfigError("timesteps must ascend")
-        if wanted and not (wanted[0] >= 0 and wanted[-1] < self.length):
+        if steps and not (steps[0] >= 0 and steps[-1] < self.length):
             raise ConfigError(f"timesteps must lie in [0, {self.length})")
-        if not wanted:
+        if not steps:
             return iter(())
         path = within(self.corpus, self.view.videos[camera].relative_to(self.corpus).as_posix())
-        return pictures_at(path, wanted, self.rate_hz)
+        return pictures_at(path, steps, self.rate_hz)
 
     def latents(self, camera: str, encoder_id: str | None = None) -> Latents:
         """The stored latents of a camera; `encoder_id` may be left out where one encoder made all there are.

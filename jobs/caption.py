@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import typer
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.writing import writing
 from ingest.curation.captions.audit import as_csv, as_html, result_of, sample
@@ -149,7 +149,7 @@ def _report(tally: CaptionTally, total: int, number: int, elapsed_s: float) -> d
 
 
 def _write_audit(
-    corpus: Corpus, settings: CaptionSettings, folder: Path, only: dict[str, str | None]
+    corpus: CorpusLayout, settings: CaptionSettings, folder: Path, only: dict[str, str | None]
 ) -> dict[str, Any]:
     """A sample of all captions, or of those of a backend and model."""
     outside(corpus.root, folder, "--audit")
@@ -168,7 +168,7 @@ def _write_audit(
 
 
 def _drawn(
-    corpus: Corpus, current: Snapshot, only: dict[str, str | None]
+    corpus: CorpusLayout, current: Snapshot, only: dict[str, str | None]
 ) -> list[Mapping[str, Any]]:
     """By few columns first: a million captions with their descriptions are gigabytes."""
     rows = current.read(corpus.root, "captions", ["caption_id", "outcome", "backend", "model"])

@@ -20,7 +20,7 @@ from jobs.local_paths import with_local_paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listed:
+class CommandHelp:
     """A command before its module is imported."""
 
     place: str  # "module:function", or "module:app" of a group of commands
@@ -128,8 +128,8 @@ _PANELS = {
         "export": ("jobs.export:app", "Export the catalog to other table formats."),
     },
 }
-COMMANDS: dict[str, Listed] = {
-    name: Listed(place=place, help=text, panel=panel)
+COMMANDS: dict[str, CommandHelp] = {
+    name: CommandHelp(place=place, help=text, panel=panel)
     for panel, commands in _PANELS.items()
     for name, (place, text) in commands.items()
 }

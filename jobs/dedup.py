@@ -15,7 +15,7 @@ import typer
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.next_command import next_command
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.writing import writing
 from ingest.curation.duplicates.cluster import (
@@ -77,7 +77,7 @@ def command(
         exit_1(failure)
 
 
-def _copies(corpus: Corpus, disk: LocalStorage | None = None) -> dict[str, Any]:
+def _copies(corpus: CorpusLayout, disk: LocalStorage | None = None) -> dict[str, Any]:
     """Without a disk nothing is written."""
     current = snapshot.load(corpus.root)
     found = _signatures(corpus, current)
@@ -101,7 +101,7 @@ def _copies(corpus: Corpus, disk: LocalStorage | None = None) -> dict[str, Any]:
     }
 
 
-def _signatures(corpus: Corpus, current: Snapshot) -> Signatures:
+def _signatures(corpus: CorpusLayout, current: Snapshot) -> Signatures:
     found = read_signatures(corpus.root, current)
     if len(found) and not found.is_measured.any():
         raise ConfigError(
@@ -137,7 +137,7 @@ def _clusters(copies: Copies, decided: Clusters) -> dict[str, Any]:
     }
 
 
-def _leaks(corpus: Corpus, against: str) -> dict[str, Any]:
+def _leaks(corpus: CorpusLayout, against: str) -> dict[str, Any]:
     current = snapshot.load(corpus.root)
     found = _signatures(corpus, current)
     splits = current.read(corpus.root, "episodes", ["uid", "split"]).sort_by("uid")["split"]
@@ -173,7 +173,9 @@ def _leaks(corpus: Corpus, against: str) -> dict[str, Any]:
     }
 
 
-def _sides(corpus: Corpus, found: Signatures, splits: Any, against: str) -> tuple[Side, Side, int]:
+def _sides(
+    corpus: CorpusLayout, found: Signatures, splits: Any, against: str
+) -> tuple[Side, Side, int]:
     """Which episodes are the reference, which are checked, and how many of a manifest are not in this corpus."""
     if against in SPLITS:
         if against == "train":

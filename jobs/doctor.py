@@ -165,7 +165,7 @@ def _check_table(title: str, checks: Sequence[Check]) -> FittedTable:
                 check.name,
                 check.side,
                 measured,
-                check.wanted,
+                check.expected,
                 _MARKS[check.verdict],
                 check.explanation,
             ]

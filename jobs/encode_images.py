@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.writing import writing
 from ingest.executors.inline import InlineExecutor
@@ -24,8 +24,8 @@ from ingest.storage.local import LocalStorage
 from jobs.cores import usable_cores
 from jobs.disk_space import refuse_without_room
 from jobs.ingest import limits_from
-from jobs.latents_plan import Place, Plan, show_plan
-from jobs.latents_report import Live, show_report
+from jobs.latents_plan import EncodePlace, LatentsPlan, show_plan
+from jobs.latents_report import LatentsProgress, show_report
 from jobs.output import exit_1, size_text, warn
 from jobs.ray_token import require_token
 from jobs.run_context import new_run_id
@@ -43,7 +43,7 @@ class ImagesRequest:
     address: str | None
 
 
-def encode(corpus: Corpus, request: ImagesRequest, *, dry_run: bool, as_json: bool) -> None:
+def encode(corpus: CorpusLayout, request: ImagesRequest, *, dry_run: bool, as_json: bool) -> None:
     """Print the plan, then encode."""
     choice = request.choice
     # on Ray the GPUs belong to the actors: this process needs the encoder for its id and a probe
@@ -91,36 +91,42 @@ def _actors(request: ImagesRequest, workers: int) -> RayActors:
     return actors
 
 
-def _here(encoder: ImageEncoder, workers: int) -> Place:
+def _here(encoder: ImageEncoder, workers: int) -> EncodePlace:
     idle = num_gpus() - 1 if encoder.device == "cuda" else 0
-    return Place(name=encoder.device, workers=max(workers, 1), idle_gpus=max(idle, 0))
+    return EncodePlace(name=encoder.device, workers=max(workers, 1), idle_gpus=max(idle, 0))
 
 
-def _on(actors: RayActors) -> Place:
+def _on(actors: RayActors) -> EncodePlace:
     count, gpu_share = actors.planned()
     workers = actors.num_tasks()
-    return Place(name="Ray", workers=workers, encoders=count, is_measured=gpu_share == 0)
+    return EncodePlace(name="Ray", workers=workers, encoders=count, is_measured=gpu_share == 0)
 
 
-def _on_some_cluster() -> Place:
+def _on_some_cluster() -> EncodePlace:
     """A dry run starts and joins none."""
-    return Place(name="Ray", workers=None, encoders=None, is_measured=False)
+    return EncodePlace(name="Ray", workers=None, encoders=None, is_measured=False)
 
 
 def _plan(
-    corpus: Corpus, current: Snapshot, held: ImageEncoder, request: ImagesRequest, place: Place
-) -> Plan:
+    corpus: CorpusLayout,
+    current: Snapshot,
+    held: ImageEncoder,
+    request: ImagesRequest,
+    place: EncodePlace,
+) -> LatentsPlan:
     todo = todo_of(corpus, current, held.id, cameras=request.cameras, where=request.where)
-    found = estimate_cost(todo, held, time.monotonic) if len(todo) else None
-    return Plan(todo=todo, encoder=held, probe=found, place=place, cameras=request.cameras)
+    estimate = estimate_cost(todo, held, time.monotonic) if len(todo) else None
+    return LatentsPlan(
+        todo=todo, encoder=held, probe=estimate, place=place, cameras=request.cameras
+    )
 
 
 def _run(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     held: ImageEncoder,
     making: EncodeBackend,
     request: ImagesRequest,
-    place: Place,
+    place: EncodePlace,
     *,
     as_json: bool,
 ) -> None:
@@ -134,7 +140,10 @@ def _run(
         began_s = time.monotonic()
         files = partial(sampled_files, corpus.root / "datasets")
         executor = making.actors if isinstance(making, RayBackend) else InlineExecutor()
-        with Live(plan, time.monotonic) as live, shared(executor, corpus, disk, files=files):
+        with (
+            LatentsProgress(plan, time.monotonic) as live,
+            shared(executor, corpus, disk, files=files),
+        ):
             tally, current = encode_corpus(
                 plan.todo,
                 current,
@@ -152,7 +161,7 @@ def _run(
         exit_1(failure)
 
 
-def _ways(plan: Plan) -> str:
+def _ways(plan: LatentsPlan) -> str:
     """To write less."""
     eight = size_text(bytes_of(plan.encoder.choice, plan.num_pictures, "int8"))
     return f"encode less with --camera NAME, --where SQL or a larger --stride; --dtype int8 needs {eight}"

@@ -9,11 +9,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.writing import writing
 from ingest.latents.text_encoding import TextEncoder, TextTally, encode_texts
-from ingest.latents.text_plan import Plan, plan_of, texts_of_episodes
+from ingest.latents.text_plan import TextPlan, plan_of, texts_of_episodes
 from ingest.models.vlm import LocalVlm
 from ingest.storage.local import LocalStorage
 from jobs.disk_space import refuse_without_room
@@ -42,7 +42,7 @@ class VlmRequest:
     batch: int
 
 
-def encode(corpus: Corpus, request: VlmRequest, *, dry_run: bool, as_json: bool) -> None:
+def encode(corpus: CorpusLayout, request: VlmRequest, *, dry_run: bool, as_json: bool) -> None:
     """Print the plan, then encode."""
     settings = _settings(request, num_layers=None)
     device = _device(request.device)
@@ -58,23 +58,23 @@ def encode(corpus: Corpus, request: VlmRequest, *, dry_run: bool, as_json: bool)
     if dry_run:
         current = snapshot.load(corpus.root)
         plan = plan_of(corpus, current, encoder.encoder_id, settings, where=request.where)
-        told = plan_json(corpus.root, plan, encoder, vlm, device)
-        tell_plan(told, as_json=as_json, is_all=True)
+        plan_page = plan_json(corpus.root, plan, encoder, vlm, device)
+        tell_plan(plan_page, as_json=as_json, is_all=True)
         return
     started_s, disk = time.monotonic(), LocalStorage(corpus.root)
     with writing(corpus, disk):
         current = snapshot.load(corpus.root)
         plan = plan_of(corpus, current, encoder.encoder_id, settings, where=request.where)
-        told = plan_json(corpus.root, plan, encoder, vlm, device)
+        plan_page = plan_json(corpus.root, plan, encoder, vlm, device)
         if not as_json:
-            tell_plan(told, as_json=False)
-        refuse_without_room(corpus.root, told["num_bytes_at_most"], WAYS)
+            tell_plan(plan_page, as_json=False)
+        refuse_without_room(corpus.root, plan_page["num_bytes_at_most"], WAYS)
         tally, current = _run(corpus, current, plan, encoder, disk)
     failure = ""
     if tally.failed:
         failure = f"{tally.failed:,} of {tally.discovered:,} episodes failed; run the command again to retry them"
     elapsed_s = time.monotonic() - started_s
-    report(tally, encoder, current.number, elapsed_s, told, failure, as_json=as_json)
+    report(tally, encoder, current.number, elapsed_s, plan_page, failure, as_json=as_json)
     if failure:
         exit_1(failure)
 
@@ -107,11 +107,15 @@ def _device(asked: str) -> str:
 
 
 def _run(
-    corpus: Corpus, current: Snapshot, plan: Plan, encoder: TextEncoder, disk: LocalStorage
+    corpus: CorpusLayout,
+    current: Snapshot,
+    plan: TextPlan,
+    encoder: TextEncoder,
+    disk: LocalStorage,
 ) -> tuple[TextTally, Snapshot]:
-    tally = TextTally(discovered=len(plan.lacking) + plan.up_to_date, up_to_date=plan.up_to_date)
-    works = texts_of_episodes(corpus, current, encoder.settings, plan.lacking)
-    with progress_of("latents text", len(plan.lacking)) as advance:
+    tally = TextTally(discovered=len(plan.due) + plan.up_to_date, up_to_date=plan.up_to_date)
+    works = texts_of_episodes(corpus, current, encoder.settings, plan.due)
+    with progress_of("latents text", len(plan.due)) as advance:
         current = encode_texts(
             corpus,
             current,

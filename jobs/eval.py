@@ -38,7 +38,7 @@ from schemas.errors import ConfigError
 if TYPE_CHECKING:
     from jobs.tables import FittedTable
     from training.evaluation.evaluate_checkpoint import Evaluated, EvaluationRequest
-    from training.evaluation.summary import Comparison, Line
+    from training.evaluation.summary import Comparison, MetricLine
 
 
 def command(
@@ -227,7 +227,7 @@ def _show(
     stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(made.comparisons)))
 
 
-def _errors(title: str, lines: Sequence[Line]) -> FittedTable:
+def _errors(title: str, lines: Sequence[MetricLine]) -> FittedTable:
     columns = ["task", "embodiment", "tier", "metric", "episodes", "error", "95 %", "better by"]
     rows = [
         [

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.evaluation.summary import Comparison, Estimate, Line
+    from training.evaluation.summary import Comparison, IntervalEstimate, MetricLine
 
 COMPARED = ("baseline", "better by", "95 %", "episodes", "result")
 
@@ -14,7 +14,7 @@ COMPARED = ("baseline", "better by", "95 %", "episodes", "result")
 ALL = "all"  # the embodiment and tier of a line over everything
 
 
-def is_whole(line: Line) -> bool:
+def is_whole(line: MetricLine) -> bool:
     """Over all bodies and tiers."""
     return line.embodiment == line.tier == ALL
 
@@ -57,14 +57,14 @@ def comparison_rows(found: Mapping[str, Comparison]) -> list[list[str | int]]:
     ]
 
 
-def interval_text(estimate: Estimate) -> str:
+def interval_text(estimate: IntervalEstimate) -> str:
     """Its two ends, or nothing."""
     if estimate.low is None or estimate.high is None:
         return ""
     return f"{estimate.low:.4g} .. {estimate.high:.4g}"
 
 
-def skills_text(line: Line, *, with_intervals: bool = False) -> str:
+def skills_text(line: MetricLine, *, with_intervals: bool = False) -> str:
     """By how much it is better than each baseline; in brackets where the interval holds 0 or there is none."""
     said = []
     for name, skill in line.skill.items():
@@ -75,7 +75,7 @@ def skills_text(line: Line, *, with_intervals: bool = False) -> str:
     return ", ".join(said)
 
 
-def percents(estimate: Estimate) -> str:
+def percents(estimate: IntervalEstimate) -> str:
     """The two ends of a share, or nothing."""
     if estimate.low is None or estimate.high is None:
         return ""

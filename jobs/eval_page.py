@@ -12,7 +12,7 @@ from jobs.eval_format import COMPARED, comparison_rows, headline, interval_text,
 from schemas.supervision import Task
 from training.evaluation.evaluate_checkpoint import Evaluated
 from training.evaluation.figures import error_over_horizon, latents_as_colours
-from training.evaluation.summary import Line
+from training.evaluation.summary import MetricLine
 
 ABOUT_SKILL = (
     "Better by: 1 - error / error of the baseline. Intervals are a paired bootstrap over episodes."
@@ -117,7 +117,7 @@ def _errors(made: Evaluated) -> Markup:
     return Markup("".join(out))
 
 
-def _beside(line: Line, name: str) -> str:
+def _beside(line: MetricLine, name: str) -> str:
     """The baseline's error and by how much the network is better; in brackets where that is not clear."""
     error, skill = line.baselines.get(name), line.skill.get(name)
     if error is None:

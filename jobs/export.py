@@ -12,7 +12,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus, uid_of
 from ingest.corpus.writing import writing
 from ingest.export.iceberg import Exported, export
-from ingest.export.mark import Step
+from ingest.export.mark import ExportStep
 from ingest.export.warehouse import DEFAULT_NAME, Warehouse, open_configured, open_folder
 from ingest.storage.local import LocalStorage
 from jobs.options import AsJson, CorpusArgument
@@ -22,10 +22,10 @@ from schemas.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Export the catalog to other table formats.")
 SAID = {
-    Step.NOTHING: "up to date",
-    Step.APPEND: "rows added",
-    Step.REPLACE: "rows replaced",
-    Step.ANEW: "rewritten",
+    ExportStep.NOTHING: "up to date",
+    ExportStep.APPEND: "rows added",
+    ExportStep.REPLACE: "rows replaced",
+    ExportStep.ANEW: "rewritten",
 }
 
 

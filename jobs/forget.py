@@ -38,7 +38,7 @@ def command(
         disk = LocalStorage(opened.root)
         with writing(opened, disk, block_recovers=True):
             uid = find_uids(opened.root, snapshot.load(opened.root), episode)
-            looked, made = forget(
+            looked, published = forget(
                 opened,
                 disk,
                 uid,
@@ -46,7 +46,7 @@ def command(
                 run_id=new_run_id(),
                 erased_at=datetime.now(UTC),
             )
-            number = made.number
+            number = published.number
     answer = _answer(looked, number, is_done=not dry_run)
     if as_json:
         answer_json(answer)
@@ -56,9 +56,9 @@ def command(
 
 def _answer(looked: ErasurePreview, number: int, *, is_done: bool) -> dict[str, Any]:
     return {
-        "forgotten": list(looked.found.uids) if is_done else [],
-        "would_forget": [] if is_done else list(looked.found.uids),
-        "already": list(looked.found.already),
+        "forgotten": list(looked.selection.uids) if is_done else [],
+        "would_forget": [] if is_done else list(looked.selection.uids),
+        "already": list(looked.selection.already),
         "rows": dict(looked.rows),
         "snapshots_rewritten": looked.snapshots,
         "manifests": list(looked.manifests),
@@ -74,7 +74,7 @@ def _show(looked: ErasurePreview, answer: dict[str, Any], root: Path) -> None:
     verb = "erased" if answer["forgotten"] else "would erase"
     known = f"; {len(answer['already'])} were erased before" if answer["already"] else ""
     stdout.print(
-        f"{verb} {len(looked.found.uids)} episodes{known}; {looked.snapshots} snapshots rewritten"
+        f"{verb} {len(looked.selection.uids)} episodes{known}; {looked.snapshots} snapshots rewritten"
     )
     if looked.manifests:
         stdout.print(
@@ -84,5 +84,5 @@ def _show(looked: ErasurePreview, answer: dict[str, Any], root: Path) -> None:
         )
     if looked.undecided:
         again = next_command("dedup", root)
-        said = f"{len(looked.undecided)} duplicates need a new decision: run {again}"
-        stdout.print(said, markup=False, highlight=False)
+        note = f"{len(looked.undecided)} duplicates need a new decision: run {again}"
+        stdout.print(note, markup=False, highlight=False)

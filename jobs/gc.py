@@ -35,39 +35,39 @@ def command(
     done: list[str] = []
     older_than_s, now_s = older_than * S_PER_DAY, time.time()
     if dry_run:
-        found = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
+        garbage = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
     else:
         with writing(opened, disk, always_recovers=True) as done:
             current = snapshot.load(opened.root)
             redact_published_manifests(opened, disk, tombstones(opened.root, current))
-            found = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
-            collect_garbage(opened, disk, found)
-    answer = _answer(found, done, is_done=not dry_run)
+            garbage = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
+            collect_garbage(opened, disk, garbage)
+    answer = _answer(garbage, done, is_done=not dry_run)
     if as_json:
         answer_json(answer)
     else:
-        _show(found, answer)
+        _show(garbage, answer)
 
 
-def _answer(found: Garbage, done: list[str], *, is_done: bool) -> dict[str, Any]:
+def _answer(garbage: Garbage, done: list[str], *, is_done: bool) -> dict[str, Any]:
     return {
         "removed": is_done,
-        "snapshots": found.gone,
-        "kept": {each.entry.number: each.why for each in found.snapshots if each.why},
-        "parts": list(found.parts),
-        "num_bytes": found.num_bytes,
-        "staging": list(found.staging),
+        "snapshots": garbage.to_remove,
+        "kept": {each.entry.number: each.why for each in garbage.snapshots if each.why},
+        "parts": list(garbage.parts),
+        "num_bytes": garbage.num_bytes,
+        "staging": list(garbage.staging),
         "recovered": done,
     }
 
 
-def _show(found: Garbage, answer: dict[str, Any]) -> None:
-    rows = [[each.entry.number, each.why or "(deleted)"] for each in found.snapshots]
+def _show(garbage: Garbage, answer: dict[str, Any]) -> None:
+    rows = [[each.entry.number, each.why or "(deleted)"] for each in garbage.snapshots]
     stdout.print(table("", ["snapshot", "kept because"], rows))
     for line in answer["recovered"]:
         stdout.print(line, markup=False)
     verb = "deleted" if answer["removed"] else "would delete"
     stdout.print(
-        f"{verb} {len(found.gone)} snapshots, {len(found.parts)} catalog files ({size_text(found.num_bytes)}), "
-        f"{len(found.staging)} staged episodes"
+        f"{verb} {len(garbage.to_remove)} snapshots, {len(garbage.parts)} catalog files ({size_text(garbage.num_bytes)}), "
+        f"{len(garbage.staging)} staged episodes"
     )

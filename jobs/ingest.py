@@ -21,7 +21,7 @@ from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
 from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
 from jobs.cores import usable_cores
-from jobs.ingest_report import Live, plan_as_json, report, show_plan, show_report
+from jobs.ingest_report import IngestProgress, plan_as_json, report, show_plan, show_report
 from jobs.options import (
     CORPUS_ENV,
     AdapterOptions,
@@ -198,7 +198,7 @@ def run(
         if not as_json:
             show_plan(plan, workers)
         started = time.monotonic()
-        with Live(plan) as live:
+        with IngestProgress(plan) as live:
             tally = ingest(
                 request,
                 plan,

@@ -73,7 +73,7 @@ def show_plan(plan: Plan, workers: int) -> None:
         stderr.print(f"     note: {note}", highlight=False)
 
 
-class Live:
+class IngestProgress:
     """One progress line on stderr: episodes, speed in hours of video per second, ETA, quarantine by code."""
 
     def __init__(self, plan: Plan) -> None:
@@ -81,7 +81,7 @@ class Live:
         self.skipped = plan.discovered - len(plan.todo)
         self.started = time.monotonic()
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> IngestProgress:
         self.line.__enter__()
         return self
 

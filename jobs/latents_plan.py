@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ingest.latents.cost_estimate import STORAGES, CostEstimate, bytes_of
-from ingest.latents.plan import Todo
+from ingest.latents.plan import LatentTodo
 from ingest.models.encoder import ImageEncoder
 from jobs.disk_space import free_bytes
 from jobs.output import answer_json, duration, size_text, stderr, stdout
@@ -16,7 +16,7 @@ SHOWN_CAMERAS = 12  # by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class EncodePlace:
     """Where the work is done. `workers`: that decode at once, and `encoders`; None on a cluster that is not connected yet.
 
     is_measured: whether encoders are on what the probe is on. On Ray they are not: it is on a CPU of this machine.
@@ -31,13 +31,13 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Plan:
+class LatentsPlan:
     """What will be done, with what. `probe` is None when there is nothing to do or nothing can be decoded. `cameras`: asked for."""
 
-    todo: Todo
+    todo: LatentTodo
     encoder: ImageEncoder
     probe: CostEstimate | None
-    place: Place
+    place: EncodePlace
     cameras: tuple[str, ...] = ()
 
     @property
@@ -107,7 +107,7 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
 
 
-def show_plan(plan: Plan, *, as_json: bool, is_all: bool = False) -> None:
+def show_plan(plan: LatentsPlan, *, as_json: bool, is_all: bool = False) -> None:
     """The plan: on stderr before any work, on stdout when it `is_all` that was asked for."""
     if as_json:
         answer_json({"plan": plan.as_json()})
@@ -117,20 +117,20 @@ def show_plan(plan: Plan, *, as_json: bool, is_all: bool = False) -> None:
         out.print(line, highlight=False, markup=False)
 
 
-def plan_lines(plan: Plan) -> list[str]:
+def plan_lines(plan: LatentsPlan) -> list[str]:
     """The plan as text."""
-    said = plan.as_json()
-    sizes = ", ".join(f"{size_text(count)} as {name}" for name, count in said["num_bytes"].items())
+    page = plan.as_json()
+    sizes = ", ".join(f"{size_text(count)} as {name}" for name, count in page["num_bytes"].items())
     return [
-        f"plan {said['encoder_id']} on {said['device']}: {said['pictures']:,} images of {said['files']:,} videos in "
-        f"{said['episodes']:,} episodes; {said['up_to_date']:,} videos are up to date",
+        f"plan {page['encoder_id']} on {page['device']}: {page['pictures']:,} images of {page['files']:,} videos in "
+        f"{page['episodes']:,} episodes; {page['up_to_date']:,} videos are up to date",
         *_camera_lines(plan),
-        f"     {sizes}; stored as {said['dtype']}; {size_text(said['free_bytes'])} free on disk",
+        f"     {sizes}; stored as {page['dtype']}; {size_text(page['free_bytes'])} free on disk",
         *([] if plan.probe is None else _probe_lines(plan, plan.probe)),
     ]
 
 
-def _camera_lines(plan: Plan) -> list[str]:
+def _camera_lines(plan: LatentsPlan) -> list[str]:
     counts = plan.todo.cameras()
     if not counts:
         return []
@@ -141,13 +141,13 @@ def _camera_lines(plan: Plan) -> list[str]:
     return [f"     {all_of_them}: {shown}"]
 
 
-def _probe_lines(plan: Plan, found: CostEstimate) -> list[str]:
-    measured = f"{found.num_pictures} images on the {plan.encoder.device} of this machine"
-    rates = f"{found.encode_per_s:,.1f} images/s per encoder, {found.decode_per_s:,.0f} images/s per decoder process"
+def _probe_lines(plan: LatentsPlan, estimate: CostEstimate) -> list[str]:
+    measured = f"{estimate.num_pictures} images on the {plan.encoder.device} of this machine"
+    rates = f"{estimate.encode_per_s:,.1f} images/s per encoder, {estimate.decode_per_s:,.0f} images/s per decoder process"
     lines = [
         f"     {_time_line(plan)}: an estimate from {measured} ({rates})",
-        f"     against float32: 1 - cosine of a token {found.stored_error[0]:.1e} on average, {found.stored_error[1]:.1e} at "
-        f"worst; from the number format alone {found.storage_error[0]:.1e}, {found.storage_error[1]:.1e}",
+        f"     against float32: 1 - cosine of a token {estimate.stored_error[0]:.1e} on average, {estimate.stored_error[1]:.1e} at "
+        f"worst; from the number format alone {estimate.storage_error[0]:.1e}, {estimate.storage_error[1]:.1e}",
     ]
     if idle := plan.place.idle_gpus:
         lines.append(
@@ -156,7 +156,7 @@ def _probe_lines(plan: Plan, found: CostEstimate) -> list[str]:
     return lines
 
 
-def _time_line(plan: Plan) -> str:
+def _time_line(plan: LatentsPlan) -> str:
     place = plan.place
     if plan.estimated_s is not None:
         return f"about {duration(plan.estimated_s)} with {_encoders(place)} and {place.workers} decoder processes"
@@ -169,5 +169,5 @@ def _time_line(plan: Plan) -> str:
     )
 
 
-def _encoders(place: Place) -> str:
+def _encoders(place: EncodePlace) -> str:
     return "1 encoder" if place.encoders == 1 else f"{place.encoders} encoders"

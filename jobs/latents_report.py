@@ -7,15 +7,15 @@ from types import TracebackType
 from typing import Any
 
 from ingest.latents.run import LatentTally
-from jobs.latents_plan import Plan
+from jobs.latents_plan import LatentsPlan
 from jobs.output import answer_json, duration, size_text, stderr, stdout, table
 from jobs.progress import ProgressLine
 
 
-class Live:
+class LatentsProgress:
     """One progress line on stderr: videos, pictures a second, how busy the encoder is, how long it has no pictures and waits for the disk."""
 
-    def __init__(self, plan: Plan, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, plan: LatentsPlan, monotonic_s: Callable[[], float]) -> None:
         self._monotonic_s, self._began_s = monotonic_s, monotonic_s()
         self._line = ProgressLine(stderr, "latents", len(plan.todo))
 
@@ -27,7 +27,7 @@ class Live:
         told += f"waits for images {shares['decode_wait_share']:.0%}, for the disk {shares['write_wait_share']:.0%}{failed}"
         self._line.update(tally.encoded + tally.failed, note=told)
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> LatentsProgress:
         self._line.__enter__()
         return self
 
@@ -52,7 +52,7 @@ def shares_of(tally: LatentTally, elapsed_s: float) -> dict[str, float]:
 
 
 def show_report(
-    plan: Plan,
+    plan: LatentsPlan,
     tally: LatentTally,
     number: int,
     elapsed_s: float,
@@ -61,7 +61,7 @@ def show_report(
     as_json: bool,
 ) -> None:
     """discovered = encoded + up_to_date + failed, in videos."""
-    told: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "encoder_id": plan.encoder.id,
         "discovered": tally.discovered,
         "up_to_date": tally.up_to_date,
@@ -76,9 +76,9 @@ def show_report(
         "elapsed_s": round(elapsed_s, 3),
     }
     if as_json:
-        answer_json(told | {"failures": tally.failures, "plan": plan.as_json()}, failure)
+        answer_json(answer | {"failures": tally.failures, "plan": plan.as_json()}, failure)
         return
     for failure in tally.failures:
         stderr.print(f"failed {failure}", highlight=False, markup=False)
-    shown = told | {"num_bytes": size_text(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
+    shown = answer | {"num_bytes": size_text(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
     stdout.print(table("latents images", ["item", "value"], [[k, v] for k, v in shown.items()]))

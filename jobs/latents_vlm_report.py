@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.latents.text_encoding import TextEncoder, TextTally
-from ingest.latents.text_plan import Plan
+from ingest.latents.text_plan import TextPlan
 from ingest.models.vlm import LocalVlm
 from jobs.disk_space import free_bytes
 from jobs.output import answer_json, duration, size_text, stderr, stdout, table
@@ -15,18 +15,18 @@ MEASURED_TEXTS = 200  # whose tokens are counted for the plan
 
 
 def plan_json(
-    corpus: Path, plan: Plan, encoder: TextEncoder, vlm: LocalVlm, device: str
+    corpus: Path, plan: TextPlan, encoder: TextEncoder, vlm: LocalVlm, device: str
 ) -> dict[str, Any]:
     """The prompts, and the size of the features."""
     some = sorted(plan.texts)[:MEASURED_TEXTS]
-    mean = sum(vlm.num_tokens(encoder.told(text)) for text in some) / max(len(some), 1)
+    mean = sum(vlm.num_tokens(encoder.messages(text)) for text in some) / max(len(some), 1)
     settings = encoder.settings
     return {
         "encoder_id": encoder.encoder_id,
         "model_sha256": encoder.model_sha256,
         "device": device,
         "settings": settings.model_dump(mode="json"),
-        "episodes": len(plan.lacking),
+        "episodes": len(plan.due),
         "up_to_date": plan.up_to_date,
         "texts": len(plan.texts),
         "moments": plan.num_moments,

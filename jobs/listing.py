@@ -48,7 +48,7 @@ def measures_command(as_json: AsJson = False) -> None:
         needs += [measure.needs_model] if measure.needs_model else []
         rows += [
             [each.name, each.unit, measure.name, measure.stored_version, ", ".join(needs), each.about]
-            for each in measure.gives
+            for each in measure.outputs
         ]  # fmt: skip
     # The measure of another package is imported only when it is named.
     rows += [

@@ -11,7 +11,7 @@ import typer
 
 from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus, open_corpus, uid_of
+from ingest.corpus.layout import CorpusLayout, open_corpus, uid_of
 from ingest.corpus.manifest_folders import existing, manifest_folder, publish
 from ingest.curation.captions.select import TextPolicy
 from ingest.curation.duplicates.leakage import leakage_report
@@ -148,7 +148,7 @@ def build_command(
     show_facts(facts, opened.root)
     said = "dry run: nothing was changed" if dry_run else "published" if is_new else "unchanged"
     stdout.print(f"\n{said}: {facts.rows_sha256}", highlight=False)
-    stdout.print(shared.says(opened.root), markup=False, highlight=False)
+    stdout.print(shared.note(opened.root), markup=False, highlight=False)
 
 
 def shares_from(val: float, test: float) -> Shares:
@@ -159,7 +159,9 @@ def shares_from(val: float, test: float) -> Shares:
         raise ConfigError(str(error), where="--val, --test") from error
 
 
-def _published(corpus: Corpus, built: Built, on: Callable[[int], Executor] | None) -> ManifestFacts:
+def _published(
+    corpus: CorpusLayout, built: Built, on: Callable[[int], Executor] | None
+) -> ManifestFacts:
     facts, disk = built.facts, LocalStorage(corpus.root)
     with building(corpus.root, disk):
         if on is not None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.corpus.layout import open_corpus, uid_of
 from ingest.corpus.manifest_folders import manifest_folder
 from ingest.curation.manifests.diff import compare
@@ -25,7 +25,7 @@ from jobs.options import AsJson, CorpusArgument, ManifestName, Threads
 from jobs.output import answer_json, exit_1, progress_of, stderr, stdout, table
 from schemas.manifest import load
 
-LIMITS = Limits(timeout_s=3600.0, memory_mb=4096)
+LIMITS = QueryLimits(timeout_s=3600.0, memory_mb=4096)
 SHOWN_FLAWS = 200
 
 

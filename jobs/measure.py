@@ -12,7 +12,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.writing import writing
 from ingest.curation.measurements.registry import Measure, select_measures
-from ingest.curation.measurements.runner import MeasureTally, Todo, measure_corpus, missing
+from ingest.curation.measurements.runner import MeasureTally, MeasureTodo, measure_corpus, missing
 from ingest.models.hand_detector import HAND_LANDMARKER, open_detector
 from ingest.storage.local import LocalStorage
 from jobs.cores import usable_cores
@@ -44,12 +44,12 @@ def command(
 ) -> None:
     """Compute missing or outdated measurements. Run it again to resume."""
     opened = open_corpus(corpus)
-    wanted, models = select_measures(only or []), _models(hand_landmarker)
-    _check_needs(wanted, models, is_named=bool(only))
+    selected, models = select_measures(only or []), _models(hand_landmarker)
+    _check_needs(selected, models, is_named=bool(only))
     if dry_run:
-        todo = missing(opened, snapshot.load(opened.root), wanted, models)
+        todo = missing(opened, snapshot.load(opened.root), selected, models)
         counts = {"to_do": len(todo.lacks), "up_to_date": todo.up_to_date}
-        _tell(counts | _without_model(todo, wanted, models), as_json=as_json)
+        _tell(counts | _without_model(todo, selected, models), as_json=as_json)
         return
     limits = limits_from()
     count = usable_cores() if workers is None else workers
@@ -59,7 +59,7 @@ def command(
     started, disk = time.monotonic(), LocalStorage(opened.root)
     with writing(opened, disk):
         current = snapshot.load(opened.root)
-        todo = missing(opened, current, wanted, models)
+        todo = missing(opened, current, selected, models)
         with progress_of("measure", len(todo.lacks)) as advance:
             tally, current = measure_corpus(
                 opened,
@@ -77,7 +77,7 @@ def command(
         failure = (
             f"{tally.failed:,} of {tally.discovered:,} episodes failed; see `errors` for the causes"
         )
-    _tell(report | _without_model(todo, wanted, models), failure, as_json=as_json)
+    _tell(report | _without_model(todo, selected, models), failure, as_json=as_json)
     if failure:
         exit_1(failure)
 
@@ -91,21 +91,23 @@ def _models(hand_landmarker: Path | None) -> dict[str, str]:
     return {HAND_LANDMARKER: path}
 
 
-def _check_needs(wanted: list[Measure], models: dict[str, str], *, is_named: bool) -> None:
+def _check_needs(selected: list[Measure], models: dict[str, str], *, is_named: bool) -> None:
     """Raises ConfigError if a measure was named that cannot run."""
-    lacking = [m.name for m in wanted if m.needs_model not in (None, *models)]
-    if is_named and lacking:
-        raise ConfigError(f"{', '.join(lacking)}: {_HOW}")
+    unmeasurable = [m.name for m in selected if m.needs_model not in (None, *models)]
+    if is_named and unmeasurable:
+        raise ConfigError(f"{', '.join(unmeasurable)}: {_HOW}")
 
 
-def _without_model(todo: Todo, wanted: list[Measure], models: dict[str, str]) -> dict[str, int]:
+def _without_model(
+    todo: MeasureTodo, selected: list[Measure], models: dict[str, str]
+) -> dict[str, int]:
     """How many episodes lack hand detections because the model is missing; also printed on standard error."""
     if HAND_LANDMARKER in models:
         return {}
     if todo.waiting:
-        names = ", ".join(m.name for m in wanted if m.needs_model == HAND_LANDMARKER)
-        told = f"{names or 'the detector'}: skipped for {todo.waiting:,} episodes of people: {_HOW}"
-        stderr.print(told, highlight=False, markup=False)
+        names = ", ".join(m.name for m in selected if m.needs_model == HAND_LANDMARKER)
+        note = f"{names or 'the detector'}: skipped for {todo.waiting:,} episodes of people: {_HOW}"
+        stderr.print(note, highlight=False, markup=False)
     return {"without_hand_landmarker": todo.waiting}
 
 
@@ -123,9 +125,11 @@ def _report(tally: MeasureTally, number: int, elapsed_s: float) -> dict[str, Any
     }
 
 
-def _tell(found: dict[str, Any], failure: str = "", *, as_json: bool) -> None:
+def _tell(answer: dict[str, Any], failure: str = "", *, as_json: bool) -> None:
     if as_json:
-        answer_json(found, failure)
+        answer_json(answer, failure)
         return
-    rows = [[key, duration(value) if key == "elapsed_s" else value] for key, value in found.items()]
+    rows = [
+        [key, duration(value) if key == "elapsed_s" else value] for key, value in answer.items()
+    ]
     stdout.print(table("measure", ["item", "value"], rows))

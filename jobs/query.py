@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.catalog.query_process import answer
 from ingest.corpus.layout import open_corpus
 from jobs.options import AsJson, CorpusArgument, Snapshot
@@ -72,9 +72,9 @@ def query(
     if parquet:
         outside(corpus, parquet, "--parquet")
     root = open_corpus(corpus).root
-    limits = Limits(timeout_s=time_limit_s, memory_mb=memory_limit_mb, threads=threads)
-    found = answer(root, sql, snapshot=snapshot, limits=limits)
-    table, number = found.table, found.snapshot
+    limits = QueryLimits(timeout_s=time_limit_s, memory_mb=memory_limit_mb, threads=threads)
+    result = answer(root, sql, snapshot=snapshot, limits=limits)
+    table, number = result.table, result.snapshot
     if number == 0:
         stderr.print("this corpus has no snapshot yet: all tables are empty")
     if parquet:

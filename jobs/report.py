@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.corpus import snapshot
-from ingest.corpus.layout import REPORT, Corpus, open_corpus, uid_of
+from ingest.corpus.layout import REPORT, CorpusLayout, open_corpus, uid_of
 from ingest.corpus.writing import writing
 from ingest.curation.tiers.explain import policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, load_policy
@@ -24,7 +24,7 @@ from jobs.output import answer_json, outside, stdout
 from schemas.errors import ConfigError
 from schemas.system_error import system_error_text
 
-LIMITS = Limits(timeout_s=600.0, memory_mb=8192)
+LIMITS = QueryLimits(timeout_s=600.0, memory_mb=8192)
 
 
 def command(
@@ -63,7 +63,7 @@ def command(
         stdout.print(f"{path}: {len(data):,} bytes, snapshot {number}", highlight=False)
 
 
-def _page(opened: Corpus, policy: str | None, with_snapshot: int | None) -> tuple[bytes, int]:
+def _page(opened: CorpusLayout, policy: str | None, with_snapshot: int | None) -> tuple[bytes, int]:
     """The page, and the number of its snapshot."""
     current = snapshot.load(opened.root, with_snapshot)
     chosen = load_policy(policy)[0] if policy else policy_in_force(opened.root, current, BUILT_IN)

@@ -14,8 +14,8 @@ from schemas.system_error import system_error_text
 class StopRequest:
     """The first SIGINT or SIGTERM requests a stop after the current step and calls `told`. The second stops at once."""
 
-    def __init__(self, told: Callable[[], None] = lambda: None) -> None:
-        self.is_asked, self._told = False, told
+    def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
+        self.is_asked, self._on_stop = False, on_stop
 
     def __call__(self) -> bool:
         return self.is_asked
@@ -36,7 +36,7 @@ class StopRequest:
             raise KeyboardInterrupt
         self.is_asked = True
         try:
-            self._told()
+            self._on_stop()
         except OSError as error:  # such as a full disk: raised in a handler it would end the command without a checkpoint
             sys.stderr.write(
                 f"warning: the stop request could not be passed on: {system_error_text(error)}\n"

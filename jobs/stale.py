@@ -37,7 +37,7 @@ def command(
     rows = now.read(root, "episodes", _KEYS)
     states = list(encoder_states(root, now))
     latents = [
-        [state.encoder_id, state.up_to_date, state.stale, state.lacking, state.reason]
+        [state.encoder_id, state.up_to_date, state.stale, state.missing, state.reason]
         for state in states
     ]
     groups = rows.group_by(_KEYS).aggregate([([], "count_all")]).sort_by("dataset").to_pylist()

@@ -11,7 +11,7 @@ import typer
 
 from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.writing import writing
 from ingest.curation.tiers.count import (
@@ -22,7 +22,7 @@ from ingest.curation.tiers.count import (
     rule_counts,
     stored_counts,
 )
-from ingest.curation.tiers.policy import BUILT_IN, Policy, load_policy
+from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy, load_policy
 from ingest.curation.tiers.policy_sql import TIERS
 from ingest.curation.tiers.tier import Judged, commit, is_up_to_date, judge
 from ingest.storage.local import LocalStorage
@@ -56,7 +56,9 @@ def command(
     _tell(answer, chosen, as_json=as_json)
 
 
-def _judged(corpus: Corpus, current: Snapshot, policy: Policy) -> tuple[Judged, Counts]:
+def _judged(
+    corpus: CorpusLayout, current: Snapshot, policy: QualityPolicy
+) -> tuple[Judged, Counts]:
     with progress_of("tier"):
         judged = judge(corpus.root, current, policy)
     with Catalog.open(corpus.root, snapshot=current.number or None) as catalog:
@@ -64,7 +66,7 @@ def _judged(corpus: Corpus, current: Snapshot, policy: Policy) -> tuple[Judged, 
 
 
 def _committed(
-    corpus: Corpus, policy: Policy, text: str, started: float, disk: LocalStorage
+    corpus: CorpusLayout, policy: QualityPolicy, text: str, started: float, disk: LocalStorage
 ) -> dict[str, Any]:
     current = snapshot.load(corpus.root)
     judged, before = _judged(corpus, current, policy)
@@ -103,7 +105,7 @@ def _answer(judged: Judged, before: Counts, current: Snapshot, started: float) -
     }
 
 
-def _tell(answer: Mapping[str, Any], policy: Policy, *, as_json: bool) -> None:
+def _tell(answer: Mapping[str, Any], policy: QualityPolicy, *, as_json: bool) -> None:
     if as_json:
         answer_json(answer)
         return

@@ -51,7 +51,7 @@ def run_on_ray(
     executor = RayExecutor(limits_from(), address=address, workers=workers)
     executor.connect()
     forget_stop(request.out)
-    stop = StopRequest(told=partial(ask_to_stop, request.out))
+    stop = StopRequest(on_stop=partial(ask_to_stop, request.out))
     try:
         with stop.listening():
             told = _aside(partial(_fit, request, num_workers, wandb))

@@ -29,7 +29,7 @@ def ranks_from() -> Ranks:
         ConfigError: a variable is not a number.
     """
     try:
-        found = {
+        from_environment = {
             name: int(os.environ.get(variable, default))
             for name, variable, default in (
                 ("rank", "RANK", "0"),
@@ -39,7 +39,7 @@ def ranks_from() -> Ranks:
         }
     except ValueError as error:
         raise ConfigError(f"not a number: {error}", where="RANK, WORLD_SIZE, LOCAL_RANK") from error
-    return Ranks(**found)
+    return Ranks(**from_environment)
 
 
 def run_here(request: TrainRequest, *, wandb: str | None, as_json: bool) -> None:
@@ -50,8 +50,8 @@ def run_here(request: TrainRequest, *, wandb: str | None, as_json: bool) -> None
         show_idle_gpus(num, sys.argv[1:])
     stop = StopRequest()
     with joined(ranks, device), stop.listening():
-        told = train(request, ranks, stop, wandb=wandb, forgets_stop=not _is_restart())
-    answer(told, as_json=as_json, is_shown=ranks.is_first)
+        result = train(request, ranks, stop, wandb=wandb, forgets_stop=not _is_restart())
+    answer(result, as_json=as_json, is_shown=ranks.is_first)
 
 
 def _is_restart() -> bool:
@@ -59,13 +59,13 @@ def _is_restart() -> bool:
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
-def answer(told: dict[str, Any], *, as_json: bool, is_shown: bool = True) -> None:
+def answer(result: dict[str, Any], *, as_json: bool, is_shown: bool = True) -> None:
     """Raises KeyboardInterrupt when it was asked to stop: there is nothing to answer then."""
-    if is_shown and as_json and not told["interrupted"]:
-        answer_json(told)
+    if is_shown and as_json and not result["interrupted"]:
+        answer_json(result)
     elif is_shown and not as_json:
-        show_done(told)
-    if told["interrupted"]:
+        show_done(result)
+    if result["interrupted"]:
         raise KeyboardInterrupt
 
 
@@ -103,7 +103,7 @@ def train(
                 forget_stop(request.out)
             sinks = sinks_of(session, wandb, stack) if ranks.is_first else []
 
-            def told(line: dict[str, Any]) -> None:
+            def on_log(line: dict[str, Any]) -> None:
                 line = line | {"elapsed_s": round(time.monotonic() - started, 3)}
                 last.update(line)
                 for sink in sinks:
@@ -114,7 +114,10 @@ def train(
             shown.update(first, first=first, total=end, what="train", note="")
             done = session.run(
                 RunHooks(
-                    clock_s=time.perf_counter, should_stop=is_asked, told=told, stepped=shown.update
+                    clock_s=time.perf_counter,
+                    should_stop=is_asked,
+                    on_log=on_log,
+                    stepped=shown.update,
                 )
             )
     result = {
@@ -142,8 +145,8 @@ def _opening(shown: ProgressLine) -> RunHooks:
 
 
 def _newest(out: Path) -> str | None:
-    found = checkpoints(out)
-    return str(found[-1].folder) if found else None
+    saved = checkpoints(out)
+    return str(saved[-1].folder) if saved else None
 
 
 def dry(request: TrainRequest, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.verify.corpus import Seen, verify
+from ingest.verify.corpus import VerifyProgress, verify
 from ingest.verify.digest import digest
 from ingest.verify.finding import Finding
 from ingest.verify.peer import Peer, findings_of, peer_reports
@@ -38,10 +38,10 @@ def command(
 ) -> None:
     """Check every file of a corpus against its latest snapshot."""
     reader = reference_reader() if peer else None
-    seen = Seen()
+    seen = VerifyProgress()
     with ProgressLine(stderr, "verify") as line:
 
-        def look(now: Seen) -> None:
+        def look(now: VerifyProgress) -> None:
             nonlocal seen
             seen = now
             line.update(now.episodes, total=now.total)

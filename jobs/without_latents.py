@@ -39,7 +39,7 @@ def _repair(facts: ManifestFacts, corpus: Path) -> str:
     if facts.mixture.text:
         rebuild += f" ({MIXTURE_FILE}: the text at `mixture.text` of {facts.name}'s manifest.json)"
     states = encoder_states(corpus, snapshot.load(corpus))
-    encoders = [each.encoder_id for each in states if not (each.lacking or each.other_video)]
+    encoders = [each.encoder_id for each in states if not (each.missing or each.other_video)]
     if encoders:
         return f"run {rebuild}: the corpus now has latents of {' and '.join(encoders)}"
     encode = next_command("latents images --encoder dinov3_vits16 --weights FOLDER", corpus)

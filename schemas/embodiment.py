@@ -75,8 +75,8 @@ class EefConvention(BaseModel):
     @property
     def base_axes(self) -> dict[str, int]:
         """What is known of the base's axes: word (forward, left, right, up) -> 0, 1 or 2 for x, y, z."""
-        found = re.findall(r"([xyz]) (forward|left|right|up)", str(self.base.get("axes", "")))
-        return {word: "xyz".index(axis) for axis, word in found}
+        axes = re.findall(r"([xyz]) (forward|left|right|up)", str(self.base.get("axes", "")))
+        return {word: "xyz".index(axis) for axis, word in axes}
 
     def facts(self, side: str) -> tuple[Fact, ...]:
         """What the supervision rule must know about this frame.

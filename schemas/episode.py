@@ -128,16 +128,16 @@ class Stream:
         if t_ns.dtype != np.int64:
             raise TypeError(f"{where}: t_ns must be int64 nanoseconds, found {t_ns.dtype}")
         if values.shape != (len(t_ns), *self.spec.shape) or valid.shape != t_ns.shape:
-            found = f"values {values.shape}, t_ns {t_ns.shape}, valid {valid.shape}"
-            wanted = f"[N, {', '.join(map(str, self.spec.shape))}]"
-            raise SourceError(Code.SHAPE_MISMATCH, f"{found}; expected {wanted}", where=where)
+            problem = f"values {values.shape}, t_ns {t_ns.shape}, valid {valid.shape}"
+            expected = f"[N, {', '.join(map(str, self.spec.shape))}]"
+            raise SourceError(Code.SHAPE_MISMATCH, f"{problem}; expected {expected}", where=where)
         if len(t_ns) == 0:
             raise SourceError(Code.EMPTY_EPISODE, "no samples", where=where)
         steps = np.diff(t_ns)
         if np.any(steps <= 0):
             at = int(np.flatnonzero(steps <= 0)[0])
-            found = f"time goes from {t_ns[at]} to {t_ns[at + 1]} ns at sample {at + 1}"
-            raise SourceError(Code.CLOCK_NOT_INCREASING, found, where=where)
+            problem = f"time goes from {t_ns[at]} to {t_ns[at + 1]} ns at sample {at + 1}"
+            raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
         finite = np.asarray(np.isfinite(values).reshape(len(t_ns), -1).all(axis=1))
         if not finite[valid].all():
             at = int(np.flatnonzero(~finite & valid)[0])
@@ -146,8 +146,10 @@ class Stream:
         if self.spec.unit is Unit.POSE and valid.any():
             worst = float(rotation_error(values[valid][:, :3, :3]).max())
             if worst > ROTATION_TOLERANCE:
-                found = f"rotation part is off by {worst:.2g}, expected below {ROTATION_TOLERANCE}"
-                raise SourceError(Code.NOT_A_ROTATION, found, where=where)
+                problem = (
+                    f"rotation part is off by {worst:.2g}, expected below {ROTATION_TOLERANCE}"
+                )
+                raise SourceError(Code.NOT_A_ROTATION, problem, where=where)
         for name, array in (("values", values), ("t_ns", t_ns), ("valid", valid)):
             array.flags.writeable = False
             object.__setattr__(self, name, array)
@@ -195,8 +197,8 @@ class VideoWindow:
     def __post_init__(self) -> None:
         _check_range(self.byte_range, self.path)
         if not 0.0 <= self.start_s < self.end_s < math.inf:
-            found = f"window [{self.start_s}, {self.end_s}) s"
-            raise SourceError(Code.BAD_ANNOTATION, found, where=self.path)
+            problem = f"window [{self.start_s}, {self.end_s}) s"
+            raise SourceError(Code.BAD_ANNOTATION, problem, where=self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,9 +269,9 @@ class Camera:
             else self.frames.num_frames
         )
         if self.t_ns is None or len(self.t_ns) != expected or expected == 0:
-            found = "no clock" if self.t_ns is None else f"{len(self.t_ns)} instants"
+            problem = "no clock" if self.t_ns is None else f"{len(self.t_ns)} instants"
             raise SourceError(
-                Code.FRAME_COUNT, f"{found} for {expected} frames", where=f"camera {self.name}"
+                Code.FRAME_COUNT, f"{problem} for {expected} frames", where=f"camera {self.name}"
             )
         if np.any(np.diff(self.t_ns) <= 0):
             raise SourceError(Code.CLOCK_NOT_INCREASING, "frame times", where=f"camera {self.name}")
@@ -288,8 +290,8 @@ class Instruction:
         if self.kind not in ("task", "subtask", "summary"):
             raise ValueError(f"instruction kind {self.kind!r}")
         if self.end_ns is not None and self.end_ns <= self.start_ns:
-            found = f"instruction from {self.start_ns} to {self.end_ns} ns"
-            raise SourceError(Code.BAD_ANNOTATION, found, where=self.text[:60])
+            problem = f"instruction from {self.start_ns} to {self.end_ns} ns"
+            raise SourceError(Code.BAD_ANNOTATION, problem, where=self.text[:60])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

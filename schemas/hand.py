@@ -43,10 +43,10 @@ class Layout(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Layout:
-        there = [i for i in self.to21 if i is not None]
-        if len(self.to21) != NUM_JOINTS or len(set(there)) != len(there):
+        indices = [i for i in self.to21 if i is not None]
+        if len(self.to21) != NUM_JOINTS or len(set(indices)) != len(indices):
             raise ValueError("to21 has 21 entries and no source joint twice")
-        if not all(0 <= i < self.count for i in there) or (
+        if not all(0 <= i < self.count for i in indices) or (
             self.names and len(self.names) != self.count
         ):
             raise ValueError(f"indices and names must fit {self.count} joints")

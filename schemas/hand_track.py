@@ -58,26 +58,26 @@ class ManoPose:
         if len(forms) != 1:
             raise ValueError("give exactly one form of the finger pose")
         N = len(self.trans_m)
-        wanted = {"global_orient": (N, 3, 3), "trans_m": (N, 3), "betas": (10,)}
+        shapes = {"global_orient": (N, 3, 3), "trans_m": (N, 3), "betas": (10,)}
         if self.hand_axis_angle_rad is not None:
-            wanted["hand_axis_angle_rad"] = (N, 45)
+            shapes["hand_axis_angle_rad"] = (N, 45)
         if self.hand_rotmat is not None:
-            wanted["hand_rotmat"] = (N, 15, 3, 3)
+            shapes["hand_rotmat"] = (N, 15, 3, 3)
         if self.hand_pca is not None:
-            wanted["hand_pca"] = (N, min(np.shape(self.hand_pca)[-1], 45))
-        for name, shape in wanted.items():
+            shapes["hand_pca"] = (N, min(np.shape(self.hand_pca)[-1], 45))
+        for name, shape in shapes.items():
             if np.shape(getattr(self, name)) != shape:
-                found = f"{np.shape(getattr(self, name))}; expected {shape}"
-                raise SourceError(Code.SHAPE_MISMATCH, found, where=f"MANO {name}")
-        for name in wanted:
+                problem = f"{np.shape(getattr(self, name))}; expected {shape}"
+                raise SourceError(Code.SHAPE_MISMATCH, problem, where=f"MANO {name}")
+        for name in shapes:
             object.__setattr__(self, name, _frozen(getattr(self, name)))
 
     def only(self, rows: npt.NDArray[np.bool_]) -> ManoPose:
         """The parameters of the samples where `rows` [N] is True."""
         forms = ("hand_axis_angle_rad", "hand_pca", "hand_rotmat")
-        given = {f: getattr(self, f)[rows] for f in forms if getattr(self, f) is not None}
+        parameters = {f: getattr(self, f)[rows] for f in forms if getattr(self, f) is not None}
         return replace(
-            self, global_orient=self.global_orient[rows], trans_m=self.trans_m[rows], **given
+            self, global_orient=self.global_orient[rows], trans_m=self.trans_m[rows], **parameters
         )
 
 
@@ -132,17 +132,17 @@ class HandTrack:
         ):
             value = getattr(self, name)
             if value is not None and np.shape(value) != shape:
-                found = f"{np.shape(value)}; expected {shape}"
-                raise SourceError(Code.SHAPE_MISMATCH, found, where=f"{where} {name}")
+                problem = f"{np.shape(value)}; expected {shape}"
+                raise SourceError(Code.SHAPE_MISMATCH, problem, where=f"{where} {name}")
         if self.mano is not None and len(self.mano.trans_m) != N:
-            found = f"{len(self.mano.trans_m)} MANO samples for {N} instants"
-            raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+            problem = f"{len(self.mano.trans_m)} MANO samples for {N} instants"
+            raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
         if N == 0:
             raise SourceError(Code.EMPTY_EPISODE, "no samples", where=where)
         if np.any(np.diff(self.t_ns) <= 0):
             at = int(np.flatnonzero(np.diff(self.t_ns) <= 0)[0])
-            found = f"time goes from {self.t_ns[at]} to {self.t_ns[at + 1]} ns at sample {at + 1}"
-            raise SourceError(Code.CLOCK_NOT_INCREASING, found, where=where)
+            problem = f"time goes from {self.t_ns[at]} to {self.t_ns[at + 1]} ns at sample {at + 1}"
+            raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
         self._freeze(where)
 
     def _freeze(self, where: str) -> None:
@@ -157,12 +157,12 @@ class HandTrack:
             finite = np.isfinite(value).reshape(len(value), -1).all(axis=1)
             if not finite[present].all():
                 at = int(np.flatnonzero(present & ~finite)[0])
-                found = f"NaN or infinity at sample {at}, which is marked present"
-                raise SourceError(Code.NOT_FINITE, found, where=f"{where} {name}")
+                problem = f"NaN or infinity at sample {at}, which is marked present"
+                raise SourceError(Code.NOT_FINITE, problem, where=f"{where} {name}")
             value[~present] = empty
             object.__setattr__(self, name, _frozen(value))
         if self.T_frame_wrist is not None:
             worst = float(np.max(rotation_error(self.T_frame_wrist[:, :3, :3])))
             if worst > ROTATION_TOLERANCE:
-                found = f"rotation is off by {worst:.2g}, expected below {ROTATION_TOLERANCE}"
-                raise SourceError(Code.NOT_A_ROTATION, found, where=where)
+                problem = f"rotation is off by {worst:.2g}, expected below {ROTATION_TOLERANCE}"
+                raise SourceError(Code.NOT_A_ROTATION, problem, where=where)

@@ -111,7 +111,7 @@ def _keys(path: Sequence[int | str], model: type[BaseModel] | None) -> list[str]
     for step in path:
         fields = [each.model_fields[step] for each in models if step in each.model_fields]
         if fields:
-            models = [found for field in fields for found in _models(field.annotation)]
+            models = [inner for field in fields for inner in _models(field.annotation)]
     return sorted(
         {field.alias or name for each in models for name, field in each.model_fields.items()}
     )

@@ -76,13 +76,13 @@ class Kinematics(BaseModel):
     def indices(self, side: str, names: tuple[str, ...], width: int) -> dict[str, int]:
         """URDF joint -> element of the stream, for every joint of that side that the stream holds."""
         arm = self.arms[side]
-        found = {
+        index_of = {
             joint: names.index(name)
             for joint, spellings in self.body.items()
             for name in spellings
             if name in names
         }
-        return found | dict(zip(arm.joints, arm.indices(names, width) or (), strict=False))
+        return index_of | dict(zip(arm.joints, arm.indices(names, width) or (), strict=False))
 
 
 def kinematics_from(text: str) -> dict[str, Kinematics]:
@@ -108,6 +108,6 @@ def kinematics_of(embodiment: str) -> Kinematics:
     """Raises ConfigError: nothing is registered for that body."""
     known = all_kinematics()
     if embodiment not in known:
-        found = f"no kinematics for {embodiment!r}; there are {', '.join(sorted(known))}"
-        raise ConfigError(f"{found}; add an entry to schemas/kinematics.yaml")
+        problem = f"no kinematics for {embodiment!r}; there are {', '.join(sorted(known))}"
+        raise ConfigError(f"{problem}; add an entry to schemas/kinematics.yaml")
     return known[embodiment]

@@ -68,17 +68,17 @@ def read_tensors(
     try:
         raw = parse_json(text)
         metadata = raw.pop("__metadata__", None)
-        tensors = {name: _held(given, 8 + length) for name, given in raw.items()}
+        tensors = {name: _held(entry, 8 + length) for name, entry in raw.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"no safetensors header: {error!r}", where=str(path)) from error
     _check_fits(tensors, 8 + length, num_bytes, path)
     return tensors, metadata
 
 
-def _held(given: Mapping[str, Any], base: int) -> Held:
-    start, end = (int(each) for each in given["data_offsets"])
-    shape = tuple(int(each) for each in given["shape"])
-    held = Held(dtype=str(given["dtype"]), shape=shape, start=base + start, end=base + end)
+def _held(entry: Mapping[str, Any], base: int) -> Held:
+    start, end = (int(each) for each in entry["data_offsets"])
+    shape = tuple(int(each) for each in entry["shape"])
+    held = Held(dtype=str(entry["dtype"]), shape=shape, start=base + start, end=base + end)
     if min(shape, default=0) < 0 or prod(shape) * NUM_BYTES[held.dtype] != end - start:
         raise ValueError(f"{end - start} bytes for {held.dtype} {list(shape)}")
     return held
@@ -97,13 +97,13 @@ def _check_fits(tensors: Mapping[str, Held], start: int, num_bytes: int, path: P
 def wanted_tensors(facts: LatentFacts) -> dict[str, tuple[str, tuple[int, ...]]]:
     """dtype and shape of each tensor that a file with these facts holds."""
     N, T = facts.num_frames, facts.num_tokens
-    wanted: dict[str, tuple[str, tuple[int, ...]]] = {
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {
         LATENTS: (STORED_AS[facts.dtype], (N, T, facts.width)),
         FRAME_INDEX: ("I64", (N,)),
     }
     if facts.dtype != "bf16":
-        wanted[SCALE] = ("F32", (N, T))
-    return wanted
+        tensors[SCALE] = ("F32", (N, T))
+    return tensors
 
 
 def header_of(facts: LatentFacts) -> tuple[bytes, Header]:
@@ -111,15 +111,15 @@ def header_of(facts: LatentFacts) -> tuple[bytes, Header]:
 
     Tensors go by the size of an element, the largest first, then by name (CODE: huggingface/safetensors, `prepare`).
     """
-    wanted = wanted_tensors(facts)
-    said: dict[str, Any] = {"__metadata__": facts.metadata()}
+    declared = wanted_tensors(facts)
+    header: dict[str, Any] = {"__metadata__": facts.metadata()}
     at = 0
-    for name in sorted(wanted, key=lambda each: (-NUM_BYTES[wanted[each][0]], each)):
-        dtype, shape = wanted[name]
+    for name in sorted(declared, key=lambda each: (-NUM_BYTES[declared[each][0]], each)):
+        dtype, shape = declared[name]
         end = at + prod(shape) * NUM_BYTES[dtype]
-        said[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
         at = end
-    text = json.dumps(said, separators=(",", ":")).encode()
+    text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
-    tensors = {name: _held(said[name], 8 + len(text)) for name in wanted}
+    tensors = {name: _held(header[name], 8 + len(text)) for name in declared}
     return len(text).to_bytes(8, "little") + text, Header(tensors=tensors, facts=facts)

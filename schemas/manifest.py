@@ -270,8 +270,8 @@ def load(folder: Path) -> Manifest:
     facts = load_facts(folder)
     rows = load_rows(folder)
     redaction = load_redaction(folder)
-    if (found := rows_sha256(rows)) not in {facts.rows_sha256, *redaction.rows_sha256}:
-        message = f"its rows have the digest {found}, it was published with {facts.rows_sha256}"
+    if (digest := rows_sha256(rows)) not in {facts.rows_sha256, *redaction.rows_sha256}:
+        message = f"its rows have the digest {digest}, it was published with {facts.rows_sha256}"
         raise ConfigError(f"{message}; {how_to_mend(folder.name)}", where=str(folder))
     if wrong := odd_num_rows(facts, rows.num_rows, redaction):
         raise ConfigError(f"{wrong}; {how_to_mend(folder.name)}", where=str(folder))
@@ -291,8 +291,8 @@ def _check_numbers(rows: pa.Table, folder: Path) -> None:
         least, largest = (pc.min_max(rows[name])[key].as_py() for key in ("min", "max"))
         if least is not None and (least < 0 or (most is not None and largest > most)):
             bad = least if least < 0 else largest
-            found = f"column {name} has {bad}, which no episode has"
-            raise ConfigError(f"{found}; {how_to_mend(folder.name)}", where=str(folder))
+            problem = f"column {name} has {bad}, which no episode has"
+            raise ConfigError(f"{problem}; {how_to_mend(folder.name)}", where=str(folder))
 
 
 def _without_erased(rows: pa.Table, manifests: Path) -> pa.Table:
@@ -346,23 +346,23 @@ def read_page(folder: Path) -> tuple[ManifestFacts, str]:
     """
     path = within(folder, FACTS_FILE)
     if not path.is_file():
-        found = f"no {FACTS_FILE}; expected a folder made by `eicorpus manifest build`"
-        raise ConfigError(found, where=str(folder))
+        actual = f"no {FACTS_FILE}; expected a folder made by `eicorpus manifest build`"
+        raise ConfigError(actual, where=str(folder))
     try:
         raw = read_json(path, limits=FACTS_LIMITS)
         version = int(raw["manifest_version"])
     except (SourceError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"damaged ({error!r}); build it again", where=str(path)) from error
     if version > VERSION:
-        found = f"manifest version {version}, this eicorpus reads up to {VERSION}"
-        raise ConfigError(f"{found}; install a newer eicorpus", where=str(path))
-    said = raw.pop(PAGE_DIGEST, None)
-    found = page_sha256(raw)
-    wrong = f"the page has the digest {found}, it was published with {said}"
-    if said is None:
+        actual = f"manifest version {version}, this eicorpus reads up to {VERSION}"
+        raise ConfigError(f"{actual}; install a newer eicorpus", where=str(path))
+    stated = raw.pop(PAGE_DIGEST, None)
+    actual = page_sha256(raw)
+    wrong = f"the page has the digest {actual}, it was published with {stated}"
+    if stated is None:
         wrong = f"the page has no {PAGE_DIGEST}: it was changed, or is from before there was one"
     try:
-        return ManifestFacts.model_validate(raw), "" if said == found else wrong
+        return ManifestFacts.model_validate(raw), "" if stated == actual else wrong
     except ValidationError as error:
         raise ConfigError(f"damaged ({invalid(error)}); build it again", where=str(path)) from error
 

@@ -88,8 +88,8 @@ def reading(where: Path | str, remedy: str = REMEDY) -> Iterator[None]:
 
 def damage(error: BaseException, where: Path | str, remedy: str = REMEDY) -> DamagedParquet:
     """The error for a file of which a library says `error`."""
-    said = " ".join(str(error).split())[:300] or type(error).__name__
-    return DamagedParquet(f"damaged Parquet ({said}); {remedy}", where=str(where))
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    return DamagedParquet(f"damaged Parquet ({text}); {remedy}", where=str(where))
 
 
 @contextmanager

@@ -155,8 +155,8 @@ def file_stamp(
     Raises as `open_regular`.
     """
     with open_regular(path, where=where, missing=missing, buffering=0) as file:
-        found = os.fstat(file.fileno())
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        status = os.fstat(file.fileno())
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def bytes_hint(*paths: Path) -> int:
@@ -164,10 +164,10 @@ def bytes_hint(*paths: Path) -> int:
     total = 0
     for path in paths:
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except (OSError, ValueError):
             continue
-        total += found.st_size if stat.S_ISREG(found.st_mode) else 0
+        total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total
 
 
@@ -177,12 +177,12 @@ def is_lfs_pointer(head: bytes) -> bool:
 
 
 def _check(handle: int, where: str, missing: Code) -> None:
-    found = os.fstat(handle)
-    if not stat.S_ISREG(found.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a special file")
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
         message = f"{kind}; expected a regular file"
         raise SourceError(Code.UNREADABLE, message, where=where)
-    if found.st_size <= LFS_MAX_BYTES and is_lfs_pointer(os.pread(handle, len(LFS_HEAD), 0)):
+    if status.st_size <= LFS_MAX_BYTES and is_lfs_pointer(os.pread(handle, len(LFS_HEAD), 0)):
         message = "a git-LFS pointer, not the file itself; run `git lfs pull`"
         raise SourceError(missing, message, where=where)
 
@@ -195,11 +195,11 @@ def _refused(path: Path, where: str, missing: Code, error: OSError | ValueError)
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         if not path.is_symlink():
             return SourceError(missing, "the file is not there", where=where)
-        found = f"a link to {os.readlink(path)}, which is not there; fetch the file"
-        return SourceError(missing, found, where=where)
+        problem = f"a link to {os.readlink(path)}, which is not there; fetch the file"
+        return SourceError(missing, problem, where=where)
     if error.errno == errno.ELOOP:
-        found = "a link that leads back to itself; expected a regular file"
-        return SourceError(Code.UNREADABLE, found, where=where)
+        problem = "a link that leads back to itself; expected a regular file"
+        return SourceError(Code.UNREADABLE, problem, where=where)
     if error.errno == errno.ENAMETOOLONG:
         return SourceError(Code.UNSAFE_PATH, "its name is too long", where=where)
     return SourceError(Code.UNREADABLE, f"cannot be opened: {error.strerror}", where=where)

@@ -20,6 +20,6 @@ def contained(root: Path, *parts: str) -> Path:
     except (ValueError, OSError, RuntimeError) as error:  # NUL byte, name too long, link loop
         raise ValueError(f"no usable path: {error}") from error
     if not path.is_relative_to(base):
-        found = f"leads to {path}, outside {base}; a path from data must stay under the root"
-        raise ValueError(found)
+        problem = f"leads to {path}, outside {base}; a path from data must stay under the root"
+        raise ValueError(problem)
     return path

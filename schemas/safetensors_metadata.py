@@ -40,8 +40,8 @@ def page_of(
     key, highest = version
     try:
         raw: Any = parse_json((metadata or {})[METADATA])
-        if (found := int(raw[key])) > highest:
-            message = f"{what} of version {found}, this eicorpus reads up to {highest}"
+        if (stored := int(raw[key])) > highest:
+            message = f"{what} of version {stored}, this eicorpus reads up to {highest}"
             raise ConfigError(f"{message}; install a newer eicorpus", where=where)
         return kind.model_validate(raw)
     except (KeyError, TypeError, ValueError) as error:

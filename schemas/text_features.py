@@ -108,10 +108,10 @@ def source_sha256(spans: Mapping[str, tuple[Span, ...]], length: int, video_sha2
 
 def picture_timesteps(spans: tuple[Span, ...], stride: int) -> list[int]:
     """Which pictures a text is told with: every `stride`-th of the episode while it holds, from the last at or before its start."""
-    found: set[int] = set()
+    timesteps: set[int] = set()
     for start, end in spans:
-        found.update(range(start // stride * stride, end, stride))
-    return sorted(found)
+        timesteps.update(range(start // stride * stride, end, stride))
+    return sorted(timesteps)
 
 
 def moment_of(text_index: Int64, timestep: Int64, text: int, now: int) -> int:

@@ -55,8 +55,8 @@ def chat_inputs(
     pads: list[int] = []
     if pictures:
         size = _size(image_processor, max_picture_tokens)
-        found = image_processor(images=pictures, return_tensors="np", **size)
-        seen = {name: np.asarray(found[name]) for name in ("pixel_values", "image_grid_thw")}
+        processed = image_processor(images=pictures, return_tensors="np", **size)
+        seen = {name: np.asarray(processed[name]) for name in ("pixel_values", "image_grid_thw")}
         pads = (seen["image_grid_thw"].prod(axis=1) // image_processor.merge_size**2).tolist()
     counts = iter(pads)
     texts = [_rendered(tokenizer, messages, counts) for messages in chats]

@@ -29,8 +29,8 @@ SETTING_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat
 def refuse_what_is_no_model(folder: Path) -> None:
     """Raises ConfigError: no model, or one whose weights would have to be unpickled."""
     if not (folder / "config.json").is_file():
-        found = "no config.json; give the folder of a downloaded Qwen-VL model"
-        raise ConfigError(found, where=str(folder))
+        problem = "no config.json; give the folder of a downloaded Qwen-VL model"
+        raise ConfigError(problem, where=str(folder))
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return  # one file, which the library finds by its name
@@ -77,7 +77,7 @@ def model_type(folder: Path) -> str:
     """
     path = folder / "config.json"
     try:
-        found = read_json(path, limits=DOCUMENT)["model_type"]
+        stated = read_json(path, limits=DOCUMENT)["model_type"]
     except (SourceError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"names no model_type ({error!r})", where=str(path)) from error
-    return str(found)
+    return str(stated)

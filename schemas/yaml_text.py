@@ -48,8 +48,8 @@ class _Loader(_Safe):  # type: ignore[misc]
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if (key.tag, key.value) in seen:
-                    found = f"the key {shortened(key.value)!r} is given twice"
-                    raise DocumentError(found, _place(key.start_mark))
+                    problem = f"the key {shortened(key.value)!r} is given twice"
+                    raise DocumentError(problem, _place(key.start_mark))
                 seen.add((key.tag, key.value))
         return dict(super().construct_mapping(node, deep=deep))
 
@@ -142,8 +142,8 @@ class _Size:
 def _check_scalar(event: yaml.ScalarEvent, at: tuple[int, int], limits: YamlLimits) -> None:
     value = event.value
     if len(value) > limits.max_scalar_chars:
-        found = f"a scalar of {len(value)} characters; expected at most {limits.max_scalar_chars}"
-        raise DocumentError(found, at)
+        problem = f"a scalar of {len(value)} characters; expected at most {limits.max_scalar_chars}"
+        raise DocumentError(problem, at)
     if not event.implicit[0] and event.tag is None:  # quoted: a text
         return
     try:

@@ -309,8 +309,8 @@ ELSEWHERE = "ingest/verify/lerobot_reader/"  # runs in an environment without th
 
 @each_file
 def test_a_video_is_opened_in_one_place(path: Path) -> None:
-    """`schemas.video_opening.open_video`: a FIFO hangs a bare `av.open`, a Latin-1 tag raises in it, a playlist leads elsewhere."""
-    if name_of(path) in ("schemas/video_opening.py", "ingest/video/encode.py"):  # the second writes
+    """`schemas.av_options.open_video`: a FIFO hangs a bare `av.open`, a Latin-1 tag raises in it, a playlist leads elsewhere."""
+    if name_of(path) in ("schemas/av_options.py", "ingest/video/encode.py"):  # the second writes
         return
     opened = (node for name, node in calls(path) if name == "av.open")
     assert [node.lineno for node in opened if not is_written(node)] == []

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from training.data.broken import BadSample
-from training.model.network import Known
+from training.model.network import KnownInputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,7 +32,7 @@ class Batch:
     stored, for who measures in their units: an element that never changed in training is its constant after normalising and back.
     """
 
-    known: Known
+    known: KnownInputs
     action: Tensor
     has_action: Tensor
     asked: Tensor
@@ -51,7 +51,7 @@ def of_samples(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     known = batch.known
     changed = {
         field.name: change(value)
-        for field in fields(Known)
+        for field in fields(KnownInputs)
         if (value := getattr(known, field.name)) is not None
     }
     return replace(

@@ -122,8 +122,8 @@ def scored_actions(batch: Batch) -> Tensor:
     task = batch.known.task
     in_reach = batch.action_t_s <= batch.future_t_s + 1e-6
     is_inverse = is_any(task, Task.INVERSE_DYNAMICS)
-    wanted = scores_action(task)[:, None] & (in_reach | ~is_inverse[:, None])
-    return batch.has_action & wanted[..., None]
+    is_scored = scores_action(task)[:, None] & (in_reach | ~is_inverse[:, None])
+    return batch.has_action & is_scored[..., None]
 
 
 def num_scored(batch: Batch, loss_over: LossOver = "elements") -> Tensor:

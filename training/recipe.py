@@ -240,8 +240,8 @@ def _read(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         if name not in known_recipes():
-            found = f"no recipe {name!r}; there are {', '.join(known_recipes())}, or a .yaml file"
-            raise ConfigError(found, where="--recipe")
+            problem = f"no recipe {name!r}; there are {', '.join(known_recipes())}, or a .yaml file"
+            raise ConfigError(problem, where="--recipe")
         path = Path(str(resources.files("training.recipes") / f"{name}.yaml"))
     content = read_yaml(path, limits=YamlLimits(max_bytes=MAX_BYTES))
     if not isinstance(content, dict):

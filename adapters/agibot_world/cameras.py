@@ -79,7 +79,7 @@ _FRAMES = TypeAdapter(tuple[ExtrinsicFrame, ...])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cameras:
+class AgibotCameras:
     """What `read_cameras` found; `paths` are the files that were read."""
 
     cameras: tuple[Camera, ...]
@@ -88,20 +88,20 @@ class Cameras:
     paths: tuple[Path, ...]
 
 
-def read_cameras(root: Path, task: str, episode: str, t_ns: npt.NDArray[np.int64]) -> Cameras:
+def read_cameras(root: Path, task: str, episode: str, t_ns: npt.NDArray[np.int64]) -> AgibotCameras:
     """Every known camera of one episode. Calibration that is missing or wrong is left out, with a fact.
 
     Raises:
         SourceError: MISSING_VIDEO (no head camera), CORRUPT_VIDEO, FRAME_COUNT (pictures and rows differ), UNSAFE_PATH.
     """
     videos = inside(root, "observations", task, episode, "videos")
-    there = sorted(p.name.removesuffix(SUFFIX) for p in videos.glob(f"*{SUFFIX}"))
+    names = sorted(p.name.removesuffix(SUFFIX) for p in videos.glob(f"*{SUFFIX}"))
     where = f"observations/{task}/{episode}/videos"
-    if REQUIRED not in there:
-        raise SourceError(Code.MISSING_VIDEO, f"no head{SUFFIX}, only {there}", where=where)
-    facts = [_left_out("cameras", text) for text in _absent(there)]
+    if REQUIRED not in names:
+        raise SourceError(Code.MISSING_VIDEO, f"no head{SUFFIX}, only {names}", where=where)
+    facts = [_left_out("cameras", text) for text in _absent(names)]
     cameras, streams, paths = [], [], []
-    for name in [n for n in there if n in NAMES]:
+    for name in [n for n in names if n in NAMES]:
         path = inside(root, *where.split("/"), f"{name}{SUFFIX}")
         paths.append(path)
         params = _parameters(root, task, episode, name)
@@ -115,7 +115,7 @@ def read_cameras(root: Path, task: str, episode: str, t_ns: npt.NDArray[np.int64
     if streams:
         value = "T_base_cam, OpenCV axes, base_link"
         facts.append(fact("extrinsic_direction", value, Certainty.VERIFIED, PROJECTION))
-    return Cameras(
+    return AgibotCameras(
         cameras=tuple(cameras), streams=tuple(streams), facts=tuple(facts), paths=tuple(paths)
     )
 
@@ -124,10 +124,10 @@ def _left_out(name: str, why: str) -> Fact:
     return fact(name, f"left out: {why}", Certainty.UNKNOWN, "files of this episode")
 
 
-def _absent(there: list[str]) -> list[str]:
+def _absent(present: list[str]) -> list[str]:
     """Sentences on cameras that are expected and absent, and on videos of no known camera."""
-    missing = [group[0] for group in KNOWN if not set(group) & set(there)]
-    unknown = [name for name in there if name not in NAMES]
+    missing = [group[0] for group in KNOWN if not set(group) & set(present)]
+    unknown = [name for name in present if name not in NAMES]
     return [
         f"{what} {names}"
         for what, names in (("no video of", missing), ("unknown camera", unknown))
@@ -140,8 +140,8 @@ def _camera(
 ) -> Camera:
     video = probe_video(path)
     if video.num_frames != len(t_ns):
-        found = f"{video.num_frames} pictures, {len(t_ns)} rows; expected one per row"
-        raise SourceError(Code.FRAME_COUNT, found, where=where)
+        problem = f"{video.num_frames} pictures, {len(t_ns)} rows; expected one per row"
+        raise SourceError(Code.FRAME_COUNT, problem, where=where)
     return Camera(
         name=name,
         frames=VideoSpan(path=str(path), first_frame=0, num_frames=len(t_ns)),

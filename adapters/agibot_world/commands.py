@@ -20,7 +20,7 @@ from adapters.agibot_world.proprio import (
     DOC,
     JOINTS,
     RATE_HZ,
-    State,
+    AgibotState,
     effector_streams,
     fact,
     pose_streams,
@@ -49,7 +49,7 @@ class _Rows:
     valid: npt.NDArray[np.bool_]
 
 
-def read_commands(file: Hdf5File, state: State) -> tuple[list[Stream], list[Fact]]:
+def read_commands(file: Hdf5File, state: AgibotState) -> tuple[list[Stream], list[Fact]]:
     """`command.*` (stamped one period after issue, when due) and `raw_command` (at issue), with what was found.
 
     Raises:
@@ -92,11 +92,13 @@ def _action(file: Hdf5File, name: str, state: Array, base: Array | None) -> _Row
     stored = file.array(key).astype(np.float64)
     where = f"{file.where}:{key}"
     if stored.ndim == 0 or len(stored) > len(state):
-        found = f"action {stored.shape[:1]} rows, state {len(state)}: known corrupt, nothing to do"
-        raise SourceError(Code.FRAME_COUNT, found, where=where)
+        problem = (
+            f"action {stored.shape[:1]} rows, state {len(state)}: known corrupt, nothing to do"
+        )
+        raise SourceError(Code.FRAME_COUNT, problem, where=where)
     if stored.shape[1:] != state.shape[1:]:
-        found = f"{stored.shape}; expected {(len(state), *state.shape[1:])}"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+        problem = f"{stored.shape}; expected {(len(state), *state.shape[1:])}"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     if len(stored) == len(state):
         is_copy = np.array_equal(stored, state)
         everywhere = np.ones(len(state), dtype=bool)
@@ -125,22 +127,22 @@ def _index(file: Hdf5File, group: str, num_stored: int, num_rows: int) -> npt.ND
         at = file.array("action/joint/index")
     is_whole = at.dtype.kind in "iu" and at.shape == (num_stored,)
     if not is_whole or np.any(at < 0) or np.any(at >= num_rows) or np.any(np.diff(at) <= 0):
-        found = f"{at.dtype}{at.shape} for {num_stored} action rows; expected increasing rows below {num_rows}"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=f"{file.where}:action/{group}/index")
+        problem = f"{at.dtype}{at.shape} for {num_stored} action rows; expected increasing rows below {num_rows}"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=f"{file.where}:action/{group}/index")
     return at.astype(np.int64)
 
 
 def _found(group: str, num_rows: int, *parts: _Rows | None) -> Fact:
     """Whether this group of action arrays is a command, in words."""
-    there = [p for p in parts if p]
-    if len(there) < len(parts):
+    present = [p for p in parts if p]
+    if len(present) < len(parts):
         value = "achieved: no usable action rows"
-    elif all(p.is_copy for p in there):
+    elif all(p.is_copy for p in present):
         value = "achieved: action rows equal the state bit by bit"
-    elif all(p.num_stored == num_rows for p in there):
+    elif all(p.num_stored == num_rows for p in present):
         value = "commanded"
     else:
-        value = f"commanded in {min(p.num_stored for p in there)} of {num_rows} rows, else the next state"
+        value = f"commanded in {min(p.num_stored for p in present)} of {num_rows} rows, else the next state"
     return fact(f"action_source.{group}", value, Certainty.VERIFIED, "compared in this episode")
 
 

@@ -42,7 +42,7 @@ def fact(name: str, value: str, how: Certainty, source: str, *, for_actions: boo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class State:
+class AgibotState:
     """The measured rows. `effector` is as stored; `effector_in_action_units` is [N, 2] 0 open .. 1 closed or [N, 12] rad.
 
     It is None when the readings belong to no known gripper scale.
@@ -62,7 +62,7 @@ class State:
         return len(self.t_ns)
 
 
-def read_state(file: Hdf5File) -> State:
+def read_state(file: Hdf5File) -> AgibotState:
     """The measured rows of an open proprio_stats.h5.
 
     Raises:
@@ -75,7 +75,7 @@ def read_state(file: Hdf5File) -> State:
     effector = _rows(file, "state/effector/position", num_rows=num_rows)
     t_ns, clock = _clock(file, num_rows)
     embodiment, in_action_units, facts = _effector(effector, file.where)
-    return State(
+    return AgibotState(
         t_ns=t_ns,
         joints_rad=joints,
         xyz_m=xyz,
@@ -93,7 +93,7 @@ def read_state(file: Hdf5File) -> State:
     )
 
 
-def state_streams(state: State, where: str) -> list[Stream]:
+def state_streams(state: AgibotState, where: str) -> list[Stream]:
     """Joints, both arms' link7 poses, and grippers or hands.
 
     Raises:
@@ -121,8 +121,8 @@ def pose_streams(
         raise SourceError(Code.NOT_FINITE, f"{prefix}end/orientation", where=where)
     worst = float(np.abs(np.linalg.norm(quat_xyzw, axis=-1) - 1).max())
     if worst > QUAT_NORM_TOLERANCE:
-        found = f"{prefix}end/orientation: a quaternion norm is off 1 by {worst:.3g}"
-        raise SourceError(Code.NOT_A_ROTATION, found, where=where)
+        problem = f"{prefix}end/orientation: a quaternion norm is off 1 by {worst:.3g}"
+        raise SourceError(Code.NOT_A_ROTATION, problem, where=where)
     T_base_link7 = transform(rotmat_from_quat_xyzw(quat_xyzw), xyz_m)
     is_valid = np.ones(len(t_ns), dtype=bool) if valid is None else valid
     return [
@@ -174,9 +174,9 @@ def _rows(file: Hdf5File, key: str, *shape: int, num_rows: int | None = None) ->
         raise SourceError(Code.MISSING_CHANNEL, "there, but unused: shape (0,)", where=where)
     if len(values) == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no rows", where=where)
-    wanted = (num_rows or len(values), *(shape or values.shape[1:2]))
-    if values.shape != wanted:
-        raise SourceError(Code.SHAPE_MISMATCH, f"{values.shape}; expected {wanted}", where=where)
+    expected = (num_rows or len(values), *(shape or values.shape[1:2]))
+    if values.shape != expected:
+        raise SourceError(Code.SHAPE_MISMATCH, f"{values.shape}; expected {expected}", where=where)
     return values.astype(np.float64)
 
 
@@ -187,8 +187,8 @@ def _clock(file: Hdf5File, num_rows: int) -> tuple[npt.NDArray[np.int64], Fact]:
         nominal = fact("clock", "nominal 30 Hz: timestamp unused", Certainty.DOCUMENTED, DOC)
         return instants_ns(num_rows, RATE_HZ), nominal
     if stamps.shape != (num_rows,) or stamps.dtype.kind not in "iu":
-        found = f"{stamps.dtype}{stamps.shape}; expected int64 ({num_rows},)"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=f"{file.where}:timestamp")
+        problem = f"{stamps.dtype}{stamps.shape}; expected int64 ({num_rows},)"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=f"{file.where}:timestamp")
     t_ns = stamps.astype(np.int64) - np.int64(stamps[0])
     return t_ns, fact("clock", "timestamp in ns", Certainty.DOCUMENTED, DOC)
 
@@ -205,16 +205,16 @@ def _effector(raw: Array, where: str) -> tuple[str, Array | None, tuple[Fact, ..
         )
         return "agibot_g1_dexhand", raw, (order,)
     if raw.shape[1] != 2:
-        found = f"{raw.shape}; expected (N, 2) for grippers or (N, 12) for hands"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=f"{where}:state/effector/position")
+        value = f"{raw.shape}; expected (N, 2) for grippers or (N, 12) for hands"
+        raise SourceError(Code.SHAPE_MISMATCH, value, where=f"{where}:state/effector/position")
     if not np.isfinite(raw).all():
         raise SourceError(Code.NOT_FINITE, "a reading", where=f"{where}:state/effector/position")
     low, high = float(raw.min()), float(raw.max())
     is_beta = low > BETA_ABOVE
     embodiment = "agibot_g1_gripper" if is_beta else "agibot_g1_omnipicker"
     if low < GRIPPER_RANGE[0] or high > GRIPPER_RANGE[1]:
-        found = f"readings {low:g} .. {high:g} fit neither 35 .. 120 nor 0 .. 118: left out"
-        unknown = fact("gripper_scale", found, Certainty.UNKNOWN, where, for_actions=True)
+        value = f"readings {low:g} .. {high:g} fit neither 35 .. 120 nor 0 .. 118: left out"
+        unknown = fact("gripper_scale", value, Certainty.UNKNOWN, where, for_actions=True)
         return embodiment, None, (unknown,)
     closed = (raw - 35.0) / 85.0 if is_beta else raw / 118.0
     scale = "35 open .. 120 closed" if is_beta else "0 open .. 118 closed"

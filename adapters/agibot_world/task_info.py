@@ -99,8 +99,8 @@ def _task_info(path: Path, stamp: tuple[int, ...]) -> TaskInfo:
     """`stamp` only keys the cache."""
     raw = read_json(path)
     if not isinstance(raw, list):
-        found = f"a {type(raw).__name__}; expected a list of episodes"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=path.name)
+        problem = f"a {type(raw).__name__}; expected a list of episodes"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=path.name)
     entries: dict[int, dict[str, Any]] = {}
     faults: dict[str, str] = {}
     for at, entry in enumerate(raw):
@@ -145,8 +145,8 @@ def instructions_of(
     for k, step in enumerate(info.label_info.action_config):
         span = f"step {k} [{step.start_frame}, {step.end_frame})"
         if step.end_frame < step.start_frame:
-            found = f"{span} ends before it starts"
-            raise SourceError(Code.BAD_ANNOTATION, found, where=f"episode {info.episode_id}")
+            problem = f"{span} ends before it starts"
+            raise SourceError(Code.BAD_ANNOTATION, problem, where=f"episode {info.episode_id}")
         start, end = max(step.start_frame, 0), min(step.end_frame, num_rows)
         if start >= end or not step.text:
             notes.append(f"{span} left out: {'no row' if step.text else 'no text'}")

@@ -20,7 +20,7 @@ from typing import ClassVar
 from adapters.aloha.joints import read_rows, streams_of
 from adapters.base import SourceInfo
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.hdf5_camera import Colour, hdf5_camera
+from adapters.containers.hdf5_camera import StorageOrder, hdf5_camera
 from adapters.containers.natural_order import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
@@ -33,7 +33,7 @@ LICENCE = Licence(name="unknown")  # the code is MIT; nobody states terms for re
 FILE = re.compile(r"episode_[0-9]+\.hdf5")
 OPTIONS = ("embodiment", "instruction", "rate_hz")
 # OpenCV compressed RGB arrays as if they were BGR: every other decoder shows blue for red.
-COLOUR = Colour(encoded_is_bgr=True)
+COLOUR = StorageOrder(encoded_is_bgr=True)
 
 
 class Aloha:
@@ -78,10 +78,10 @@ class Aloha:
             )
 
     def load(self, ref: EpisodeRef) -> Episode:
-        given = dict(ref.locator)
-        path = inside(Path(ref.root), given["file"])
-        with Hdf5File(path, where=given["file"]) as file:
-            rows = read_rows(file, given)
+        locator = dict(ref.locator)
+        path = inside(Path(ref.root), locator["file"])
+        with Hdf5File(path, where=locator["file"]) as file:
+            rows = read_rows(file, locator)
             cameras = tuple(
                 hdf5_camera(file, f"observations/images/{name}", name, rows.t_ns, colour=COLOUR)
                 for name in file.children("observations/images")
@@ -92,7 +92,7 @@ class Aloha:
             rate_hz=rows.rate_hz,
             streams=tuple(streams_of(rows)),
             cameras=cameras,
-            instructions=_instructions(given),
+            instructions=_instructions(locator),
             facts=(*ref.facts, *rows.facts),
             licence=LICENCE,
             raw_files=(raw_file_of(path, Path(ref.root)),),
@@ -101,12 +101,12 @@ class Aloha:
 
 def _files(root: Path) -> list[str]:
     """Episode files below `root`, relative, unsorted."""
-    found = (path for path in root.rglob("episode_*.hdf5") if FILE.fullmatch(path.name))
-    return [path.relative_to(root).as_posix() for path in found]
+    paths = (path for path in root.rglob("episode_*.hdf5") if FILE.fullmatch(path.name))
+    return [path.relative_to(root).as_posix() for path in paths]
 
 
-def _instructions(given: Mapping[str, str]) -> tuple[Instruction, ...]:
+def _instructions(locator: Mapping[str, str]) -> tuple[Instruction, ...]:
     """The caller's text, else the name of the task folder below the root (ACT names folders after tasks)."""
-    folder = given["file"].rpartition("/")[0].rpartition("/")[2]
-    text = given.get("instruction", folder.replace("_", " ")).strip()
+    folder = locator["file"].rpartition("/")[0].rpartition("/")[2]
+    text = locator.get("instruction", folder.replace("_", " ")).strip()
     return (Instruction(text=text),) if text else ()

@@ -34,7 +34,7 @@ CALLER = "the caller's option"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Rows:
+class JointRows:
     """One file's numbers: `qpos` and `action` [T, 14], `base` [T, 2] of a mobile base or None."""
 
     qpos: Array
@@ -49,7 +49,7 @@ class Rows:
         return instants_ns(len(self.qpos), self.rate_hz)
 
 
-def read_rows(file: Hdf5File, options: Mapping[str, Any]) -> Rows:
+def read_rows(file: Hdf5File, options: Mapping[str, Any]) -> JointRows:
     """Raises SourceError: MISSING_CHANNEL, SHAPE_MISMATCH (not two arms of 6 + 1, or unequal lengths), EMPTY_EPISODE."""
     qpos = file.rows("observations/qpos", 14)
     action = file.rows("action", 14, num_rows=len(qpos))
@@ -58,7 +58,7 @@ def read_rows(file: Hdf5File, options: Mapping[str, Any]) -> Rows:
     is_open = "embodiment" not in options and (
         base is not None or file.has_attribute("", "compress")
     )
-    return Rows(
+    return JointRows(
         qpos=qpos,
         action=action,
         base=base,
@@ -71,7 +71,7 @@ def read_rows(file: Hdf5File, options: Mapping[str, Any]) -> Rows:
     )
 
 
-def streams_of(rows: Rows) -> Iterator[Stream]:
+def streams_of(rows: JointRows) -> Iterator[Stream]:
     """Joints, both grippers with their commands where the scale is known, and the action as it is stored.
 
     Raises:
@@ -123,10 +123,10 @@ def _gripper_fact(readings: Array, options: Mapping[str, Any], *, is_open: bool)
     """How sure the scale of the grippers is; UNKNOWN keeps them out of the canonical channels."""
     low, high = float(np.nanmin(readings)), float(np.nanmax(readings))
     if options.get("embodiment", BODY) != BODY:
-        found = f"{low:g} .. {high:g} on another robot than ALOHA's: kept as source_state"
-        return fact("gripper_scale", found, Certainty.UNKNOWN, CALLER, for_actions=True)
+        value = f"{low:g} .. {high:g} on another robot than ALOHA's: kept as source_state"
+        return fact("gripper_scale", value, Certainty.UNKNOWN, CALLER, for_actions=True)
     if not (GRIPPER_RANGE[0] <= low and high <= GRIPPER_RANGE[1]):
-        found = f"{low:g} .. {high:g}, expected 0 closed .. 1 open: kept as source_state"
-        return fact("gripper_scale", found, Certainty.UNKNOWN, CODE, for_actions=True)
+        value = f"{low:g} .. {high:g}, expected 0 closed .. 1 open: kept as source_state"
+        return fact("gripper_scale", value, Certainty.UNKNOWN, CODE, for_actions=True)
     how = Certainty.INFERRED if is_open else Certainty.CODE
     return fact("gripper_scale", "0 closed .. 1 open", how, CODE, for_actions=True)

@@ -103,7 +103,7 @@ class Arctic:
         egocam = egocam_of(ego, len(t_ns), f"{name}{EGOCAM}")
         subject, raw_misc = subject_of(root, name)
         camera = camera_of(root, name, egocam, subject, t_ns)
-        said = "view 0" if camera else "none are here"
+        value = "view 0" if camera else "none are here"
         view = camera.name if camera else None
         return Episode(
             ref=ref,
@@ -115,7 +115,7 @@ class Arctic:
             instructions=(Instruction(text=text_of(name)),),
             facts=(
                 *(*ref.facts, *name_facts(name)),
-                fact("pictures", said, Certainty.VERIFIED, "this folder"),
+                fact("pictures", value, Certainty.VERIFIED, "this folder"),
             ),
             licence=LICENCE,
             raw_files=(raw_file_of(mano, root), raw_file_of(ego, root), raw_misc),

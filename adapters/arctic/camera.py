@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from adapters.arctic.tree import EGOCAM, MISC, RAW
-from adapters.containers.json_rows import Broken, Row, parse
+from adapters.containers.json_rows import Broken, JsonRow, parse
 from adapters.containers.lazy_pictures import LazyPictures, PictureFolder
 from adapters.containers.pickled_numbers import mapping, numbers
 from adapters.containers.restricted_pickle import load_npy_object
@@ -35,7 +35,7 @@ LIMIT_BYTES = 256 << 20
 MAX_DIGITS = 9
 
 
-class Subject(Row):
+class Subject(JsonRow):
     """Of misc.json; sizes are (width, height) of the nine views at full size."""
 
     ioi_offset: int = Field(ge=0, le=1_000_000)
@@ -67,8 +67,8 @@ def egocam_of(path: Path, count: int, where: str) -> Egocam:
         "dist8": (8,),
     }
     if missing := [key for key in shapes if key not in values]:
-        found = f"no {missing} in {sorted(map(str, values))[:20]}"
-        raise SourceError(Code.MISSING_CHANNEL, found, where=where)
+        problem = f"no {missing} in {sorted(map(str, values))[:20]}"
+        raise SourceError(Code.MISSING_CHANNEL, problem, where=where)
     R, p, K_cam, dist = (numbers(values[k], s, f"{where}:{k}") for k, s in shapes.items())
     for key, value in (
         ("R_k_cam_np", R),
@@ -94,10 +94,10 @@ def subject_of(root: Path, name: str) -> tuple[Subject, RawFile]:
     key = name.partition("/")[0]
     if key not in subjects:
         raise SourceError(Code.MISSING_META, f"nothing of subject {key}", where=MISC)
-    found = parse(Subject, subjects[key])
-    if isinstance(found, Broken):
-        raise SourceError(Code.BAD_ANNOTATION, f"{key}: {found.why}", where=MISC)
-    return found, raw
+    subject = parse(Subject, subjects[key])
+    if isinstance(subject, Broken):
+        raise SourceError(Code.BAD_ANNOTATION, f"{key}: {subject.why}", where=MISC)
+    return subject, raw
 
 
 def camera_of(
@@ -115,8 +115,8 @@ def camera_of(
     path = inside(root, where)
     rows = {row: file for row, file in _rows(path, subject.ioi_offset) if 0 <= row < len(t_ns)}
     if not rows:
-        found = f"no picture of rows 0 to {len(t_ns) - 1} (ioi_offset {subject.ioi_offset})"
-        raise SourceError(Code.FRAME_COUNT, found, where=where)
+        problem = f"no picture of rows 0 to {len(t_ns) - 1} (ioi_offset {subject.ioi_offset})"
+        raise SourceError(Code.FRAME_COUNT, problem, where=where)
     order = sorted(rows)
     for row in order:
         inside(root, where, rows[row])  # a link must not lead out

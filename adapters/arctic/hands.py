@@ -44,8 +44,8 @@ def parameters_of(path: Path, where: str) -> dict[str, dict[str, Array]]:
     sides = {side: mapping(content.get(side, {}), f"{where}:{side}") for side in SIDES}
     for side, values in sides.items():
         if missing := [key for key in KEYS if key not in values]:
-            found = f"no {missing} in {sorted(map(str, values))[:20]}"
-            raise SourceError(Code.MISSING_CHANNEL, found, where=f"{where}:{side}")
+            problem = f"no {missing} in {sorted(map(str, values))[:20]}"
+            raise SourceError(Code.MISSING_CHANNEL, problem, where=f"{where}:{side}")
     count = np.size(sides["right"]["rot"]) // 3
     if count == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no rows", where=where)

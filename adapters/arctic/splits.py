@@ -26,9 +26,9 @@ def source_splits(root: Path) -> dict[str, str]:
     Raises:
         ConfigError: a file that is no JSON.
     """
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for path in (root / name for name in PROTOCOLS if is_there(root / name)):
         for where, sequence in members(path, inside=SPLITS):
             if len(where) == 2 and isinstance(sequence, str):
-                found[sequence] = strictest((found.get(sequence, ""), where[0]))
-    return found
+                splits[sequence] = strictest((splits.get(sequence, ""), where[0]))
+    return splits

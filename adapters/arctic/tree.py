@@ -29,12 +29,12 @@ WORDS = {
 
 def sequences(root: Path) -> Iterator[str]:
     """`<subject>/<sequence>` of everything with hands or a head camera, in no order."""
-    found = {
+    names = {
         path.relative_to(root / RAW).as_posix().removesuffix(suffix)
         for suffix in (MANO, EGOCAM)
         for path in (root / RAW).glob(f"s*/*{suffix}")
     }
-    yield from (name for name in found if SEQUENCE.fullmatch(name))
+    yield from (name for name in names if SEQUENCE.fullmatch(name))
 
 
 def text_of(name: str) -> str:

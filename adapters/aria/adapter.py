@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from adapters.aria.calibration import camera_name
 from adapters.aria.parts import read_parts
-from adapters.aria.tree import Recording, recordings
+from adapters.aria.tree import AriaRecording, recordings
 from adapters.aria.vrs import RGB
 from adapters.base import SourceInfo
 from schemas.episode import Episode, EpisodeRef, Licence
@@ -59,9 +59,9 @@ class Aria:
         """Count what there is; nothing is opened."""
         if options:
             raise ConfigError(f"aria has no option {sorted(options)}")
-        found = list(recordings(root))
+        listed = list(recordings(root))
         kinds = ("hands", "trajectory", "calibration", "vrs", "video")
-        details = {k: str(sum(bool(getattr(r, k)) for r in found)) for k in kinds}
+        details = {k: str(sum(bool(getattr(r, k)) for r in listed)) for k in kinds}
         return SourceInfo(
             source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, details=details
         )
@@ -87,18 +87,18 @@ class Aria:
             SourceError: as `read_parts`; EMPTY_EPISODE (neither hands nor pictures), MISSING_CHANNEL (hands without a pose
                 of the headset at that time and without pictures: in a moving frame they say nothing).
         """
-        parts = read_parts(Path(ref.root), Recording(**dict(ref.locator)))
+        parts = read_parts(Path(ref.root), AriaRecording(**dict(ref.locator)))
         clocks = [h.t_ns for h in parts.hands] + (
             [] if parts.times_ns is None else [parts.times_ns]
         )
         if not clocks:
-            found = "neither tracked hands nor readable pictures"
-            raise SourceError(Code.EMPTY_EPISODE, found, where=ref.episode_id)
+            problem = "neither tracked hands nor readable pictures"
+            raise SourceError(Code.EMPTY_EPISODE, problem, where=ref.episode_id)
         zero_ns, end_ns = min(int(t[0]) for t in clocks), max(int(t[-1]) for t in clocks)
         path = parts.trajectory.within(zero_ns, end_ns) if parts.trajectory else None
         if parts.hands and path is None and parts.frames is None:
-            found = "hands in the device's frame, no trajectory of that time, no pictures"
-            raise SourceError(Code.MISSING_CHANNEL, found, where=ref.episode_id)
+            problem = "hands in the device's frame, no trajectory of that time, no pictures"
+            raise SourceError(Code.MISSING_CHANNEL, problem, where=ref.episode_id)
         zero_ns = min(zero_ns, int(path.t_ns[0])) if path else zero_ns
         cameras = parts.cameras(CAMERA, zero_ns)
         return Episode(

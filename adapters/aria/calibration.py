@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field
 
 from adapters.containers.fisheye_camera import FisheyeCamera, fisheye_camera, rigid
-from adapters.containers.json_rows import Broken, Row, parse
+from adapters.containers.json_rows import Broken, JsonRow, parse
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.sidecar import json_object
 from schemas.episode import RawFile
@@ -28,23 +28,23 @@ GEN1_CAMERA = "camera-slam-left"  # Gen2 calls its own slam-front-left
 MIN_FIT = 0.4  # of width or height: where a principal point has to lie for a size to be believed
 
 
-class _Projection(Row):
+class _Projection(JsonRow):
     name: str = Field(alias="Name")
     params: tuple[float, ...] = Field(alias="Params", max_length=32)
 
 
-class _Pose(Row):
+class _Pose(JsonRow):
     translation: tuple[float, float, float] = Field(alias="Translation")
     unit_quat_wxyz: tuple[float, tuple[float, float, float]] = Field(alias="UnitQuaternion")
 
 
-class _Camera(Row):
+class _Camera(JsonRow):
     label: str = Field(alias="Label", max_length=100)
     projection: _Projection = Field(alias="Projection")
     T_device_cam: _Pose = Field(alias="T_Device_Camera")
 
 
-class _Line(Row):
+class _Line(JsonRow):
     t_us: int = Field(alias="tracking_timestamp_us")
     cameras: tuple[_Camera, ...] = Field(alias="CameraCalibrations", max_length=16)
     sizes: tuple[tuple[int, int], ...] = Field(alias="ImageSizes", default=())
@@ -70,8 +70,8 @@ def online_calibration(
     cameras = {}
     for k, stated in enumerate(line.cameras):
         if stated.projection.name != FISHEYE624:
-            found = f"{stated.label}: lens {stated.projection.name!r}; expected {FISHEYE624}"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+            problem = f"{stated.label}: lens {stated.projection.name!r}; expected {FISHEYE624}"
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
         w, xyz = stated.T_device_cam.unit_quat_wxyz
         T_device_cam = rigid((w, *xyz), stated.T_device_cam.translation, where)
         size = line.sizes[k] if k < len(line.sizes) else None

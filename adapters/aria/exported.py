@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.video_probe import probe_video
+from schemas.av_options import open_video
 from schemas.errors import Code, SourceError
 from schemas.system_error import system_error_text
-from schemas.video_opening import open_video
 
 TAG = "description"
 MAX_TAG_CHARS = 64 << 20
@@ -49,8 +49,8 @@ def exported_video(path: Path) -> ExportedVideo:
     num_repeated = 0
     if times is not None:
         if len(times) != probe.num_frames:
-            found = f"{len(times)} times for {probe.num_frames} pictures; export it again"
-            raise SourceError(Code.FRAME_COUNT, found, where=path.name)
+            problem = f"{len(times)} times for {probe.num_frames} pictures; export it again"
+            raise SourceError(Code.FRAME_COUNT, problem, where=path.name)
         if np.any(np.diff(times) < 0):
             raise SourceError(Code.CLOCK_NOT_INCREASING, "a time goes back", where=path.name)
         num_repeated = int((np.diff(times) == 0).sum())

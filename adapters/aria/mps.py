@@ -69,22 +69,22 @@ def read_hands(path: Path, where: str) -> tuple[tuple[DeviceHand, ...], RawFile]
     Raises:
         SourceError: as `csv_columns` and `poses_of_rows`; BAD_ANNOTATION for a confidence that is neither -1 nor in 0..1.
     """
-    wanted: dict[str, Any] = {TIME: INT}
+    columns: dict[str, Any] = {TIME: INT}
     optional: dict[str, Any] = {}
     for side in SIDES:
-        wanted |= dict.fromkeys([f"{side}_tracking_confidence", *_landmark_columns(side)], FLOAT)
+        columns |= dict.fromkeys([f"{side}_tracking_confidence", *_landmark_columns(side)], FLOAT)
         optional |= dict.fromkeys(_wrist_columns(side), FLOAT)
-    table, raw = csv_columns(path, where, wanted, optional=optional)
+    table, raw = csv_columns(path, where, columns, optional=optional)
     return tuple(_hand(table, side, where) for side in SIDES), raw
 
 
 def _hand(table: dict[str, npt.NDArray[Any]], side: str, where: str) -> DeviceHand:
     confidence = table[f"{side}_tracking_confidence"]
     if not ((confidence == -1) | ((confidence >= 0) & (confidence <= 1))).all():
-        found = (
+        problem = (
             f"{side} confidence from {confidence.min()} to {confidence.max()}; expected -1 or 0..1"
         )
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     points = np.stack([table[name] for name in _landmark_columns(side)], axis=1)
     T_wrist = None
     if all(name in table for name in _wrist_columns(side)):
@@ -140,9 +140,9 @@ def read_trajectory(path: Path, where: str) -> tuple[DeviceTrajectory, RawFile]:
     """
     poses = [f"{name}_world_device" for name in ("tx", "ty", "tz", "qx", "qy", "qz", "qw")]
     gravity = [f"gravity_{axis}_world" for axis in "xyz"]
-    wanted = {TIME: INT} | dict.fromkeys(poses, FLOAT)
+    columns = {TIME: INT} | dict.fromkeys(poses, FLOAT)
     optional = {"graph_uid": TEXT} | dict.fromkeys(gravity, FLOAT)
-    table, raw = csv_columns(path, where, wanted, optional=optional)
+    table, raw = csv_columns(path, where, columns, optional=optional)
     rows = np.stack([table[name] for name in poses], axis=1)
     valid = np.ones(len(rows), dtype=bool)
     if "graph_uid" in table:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from adapters.aria.calibration import fits, online_calibration
 from adapters.aria.exported import ExportedVideo, exported_video
 from adapters.aria.mps import DeviceHand, DeviceTrajectory, read_hands, read_trajectory
-from adapters.aria.tree import Recording
+from adapters.aria.tree import AriaRecording
 from adapters.aria.vrs import ADVICE, RGB, VrsFile, is_readable, open_vrs, shown_camera
 from adapters.containers.fisheye_camera import FisheyeCamera
 from adapters.containers.raw_file import raw_file_of
@@ -29,7 +29,7 @@ NS_PER_US = 1000
 
 
 @dataclass(slots=True, kw_only=True)
-class Parts:
+class RecordingParts:
     """`camera` is the RGB camera as `frames` show it; `times_ns` [N] is when they were taken."""
 
     hands: tuple[DeviceHand, ...] = ()
@@ -68,13 +68,13 @@ class Parts:
         return tuple(hand.in_camera(T, name, zero_ns, view) for hand in self.hands)
 
 
-def read_parts(root: Path, recording: Recording) -> Parts:
+def read_parts(root: Path, recording: AriaRecording) -> RecordingParts:
     """Tables win over what the device made on board, an exported video over the VRS file (it is cheaper to read).
 
     Raises:
         SourceError: whatever is there and cannot be read; MISSING_META (hands or poses without any calibration).
     """
-    parts = Parts()
+    parts = RecordingParts()
     if recording.hands:
         parts.hands, raw = read_hands(inside(root, recording.hands), recording.hands)
         parts.raw_files.append(raw)
@@ -98,12 +98,12 @@ def read_parts(root: Path, recording: Recording) -> Parts:
     return parts
 
 
-def _middle_us(parts: Parts) -> int | None:
+def _middle_us(parts: RecordingParts) -> int | None:
     clocks = [h.t_ns for h in parts.hands] or [t.t_ns for t in (parts.trajectory,) if t is not None]
     return int(clocks[0][len(clocks[0]) // 2]) // NS_PER_US if clocks else None
 
 
-def _vrs(parts: Parts, root: Path, recording: Recording) -> VrsFile | None:
+def _vrs(parts: RecordingParts, root: Path, recording: AriaRecording) -> VrsFile | None:
     """The recording itself; a fact where it is there and the extra is not."""
     if not recording.vrs:
         return None
@@ -121,23 +121,23 @@ def _vrs(parts: Parts, root: Path, recording: Recording) -> VrsFile | None:
 
 
 def _pictures(
-    parts: Parts,
+    parts: RecordingParts,
     root: Path,
-    recording: Recording,
+    recording: AriaRecording,
     vrs: VrsFile | None,
     video: ExportedVideo | None,
 ) -> None:
     if video is not None:
         if video.t_ns is None:
-            found = "no device times in its description tag; export it with vrs_to_mp4"
-            raise SourceError(Code.MISSING_CHANNEL, found, where=recording.video)
+            problem = "no device times in its description tag; export it with vrs_to_mp4"
+            raise SourceError(Code.MISSING_CHANNEL, problem, where=recording.video)
         parts.raw_files.append(raw_file_of(video.path, root))
         parts.frames = VideoSpan(path=str(video.path), first_frame=0, num_frames=video.num_frames)
         parts.times_ns = video.t_ns
         if video.num_repeated:
-            found = f"{video.num_repeated} of {video.num_frames}, each 1 ns after the first"
+            problem = f"{video.num_repeated} of {video.num_frames}, each 1 ns after the first"
             parts.facts.append(
-                fact("repeated_pictures", found, Certainty.VERIFIED, "times in the file")
+                fact("repeated_pictures", problem, Certainty.VERIFIED, "times in the file")
             )
     elif vrs is not None and vrs.has(RGB):
         _, is_turned = shown_camera(vrs.cameras(), RGB) if RGB in vrs.cameras() else (None, False)
@@ -146,7 +146,7 @@ def _pictures(
 
 
 def _camera(
-    parts: Parts,
+    parts: RecordingParts,
     cameras: dict[str, FisheyeCamera],
     vrs: VrsFile | None,
     video: ExportedVideo | None,
@@ -154,8 +154,8 @@ def _camera(
     """The RGB camera of the pictures, upright; without pictures as the sensor has it."""
     if RGB not in cameras:
         if parts.hands or parts.trajectory is not None:
-            found = "no calibration of camera-rgb: hands and poses of the device cannot be placed"
-            raise SourceError(Code.MISSING_META, f"{found}; fetch online_calibration.jsonl")
+            problem = "no calibration of camera-rgb: hands and poses of the device cannot be placed"
+            raise SourceError(Code.MISSING_META, f"{problem}; fetch online_calibration.jsonl")
         return
     sized = dict(cameras)
     sized[RGB] = _sized(cameras[RGB], vrs, video)

@@ -22,7 +22,7 @@ _MPS_OF = re.compile(r"mps_(.+)_vrs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recording:
+class AriaRecording:
     """Paths relative to the root, "" where there is no such file."""
 
     name: str
@@ -33,19 +33,19 @@ class Recording:
     video: str = ""
 
 
-def recordings(root: Path) -> Iterator[Recording]:
+def recordings(root: Path) -> Iterator[AriaRecording]:
     """Every recording below `root`, in order of its name; nothing is opened.
 
     Raises:
         ConfigError: there is none.
     """
-    found = {r.name: r for r in (*_of_services(root), *_alone(root))}
-    if not found:
+    by_name = {r.name: r for r in (*_of_services(root), *_alone(root))}
+    if not by_name:
         raise ConfigError(f"no {HANDS}, {TRAJECTORY} or *.vrs below it", where=str(root))
-    yield from (found[name] for name in sorted(found))
+    yield from (by_name[name] for name in sorted(by_name))
 
 
-def _of_services(root: Path) -> Iterator[Recording]:
+def _of_services(root: Path) -> Iterator[AriaRecording]:
     """One recording a folder of outputs; one for each table where somebody kept several versions of it."""
     for folder in sorted(_output_folders(root)):
         home = folder.parent if folder.name == "mps" or _MPS_OF.fullmatch(folder.name) else folder
@@ -62,18 +62,18 @@ def _of_services(root: Path) -> Iterator[Recording]:
         name = root.resolve().name if name == "." else name
         tables = sorted((*folder.glob(HANDS), *folder.glob(f"hand_tracking/{HANDS}")))
         if not tables:
-            yield Recording(name=name, **shared)
+            yield AriaRecording(name=name, **shared)
         for table in tables:
             own = f"{name}/{table.stem}" if len(tables) > 1 else name
-            yield Recording(name=own, hands=table.relative_to(root).as_posix(), **shared)
+            yield AriaRecording(name=own, hands=table.relative_to(root).as_posix(), **shared)
 
 
-def _alone(root: Path) -> Iterator[Recording]:
+def _alone(root: Path) -> Iterator[AriaRecording]:
     claimed = {r.vrs for r in _of_services(root)}
     for path in sorted(root.rglob("*.vrs")):
         if (vrs := path.relative_to(root).as_posix()) not in claimed:
             video = _only(root, path.parent, ".mp4", path.stem)
-            yield Recording(name=vrs.removesuffix(".vrs"), vrs=vrs, video=video)
+            yield AriaRecording(name=vrs.removesuffix(".vrs"), vrs=vrs, video=video)
 
 
 def _output_folders(root: Path) -> set[Path]:

@@ -84,7 +84,7 @@ class VrsFile:
         """Label -> camera by the factory's calibration, as the sensor sees."""
         calibration = _provider(self.path).get_device_calibration()
         labels = [] if calibration is None else calibration.get_camera_labels()
-        found = {label: calibration.get_camera_calib(label) for label in labels}
+        by_label = {label: calibration.get_camera_calib(label) for label in labels}
         return {
             label: fisheye_camera(
                 label,
@@ -92,7 +92,7 @@ class VrsFile:
                 np.asarray(camera.get_transform_device_camera().to_matrix()),
                 (int(camera.get_image_size()[0]), int(camera.get_image_size()[1])),
             )
-            for label, camera in found.items()
+            for label, camera in by_label.items()
             if camera is not None and len(camera.get_projection_params()) in (15, 16)
         }
 
@@ -157,8 +157,8 @@ def open_vrs(path: Path) -> VrsFile:
         SourceError: UNREADABLE (the extra is not installed, or no VRS file).
     """
     if not is_readable():
-        found = f"a VRS file, which needs the extra `aria`; {ADVICE}"
-        raise SourceError(Code.UNREADABLE, found, where=path.name)
+        problem = f"a VRS file, which needs the extra `aria`; {ADVICE}"
+        raise SourceError(Code.UNREADABLE, problem, where=path.name)
     _provider(str(path))
     return VrsFile(str(path))
 
@@ -190,8 +190,8 @@ def _stream(provider: Any, label: str) -> Any:
 def _count(provider: Any, stream: Any) -> int:
     count = int(provider.get_num_data(stream))
     if count > MAX_RECORDS:
-        found = f"{count} records; expected at most {MAX_RECORDS}"
-        raise SourceError(Code.TOO_LONG, found, where=str(stream))
+        problem = f"{count} records; expected at most {MAX_RECORDS}"
+        raise SourceError(Code.TOO_LONG, problem, where=str(stream))
     return count
 
 

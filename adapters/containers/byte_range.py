@@ -27,8 +27,8 @@ class RangeReader(io.RawIOBase):
         size = os.fstat(self._file.fileno()).st_size
         if not 0 <= start <= end <= size:
             self._file.close()
-            found = f"the file has {size} bytes; fetch it again"
-            raise SourceError(Code.TRUNCATED, found, where=where)
+            problem = f"the file has {size} bytes; fetch it again"
+            raise SourceError(Code.TRUNCATED, problem, where=where)
         self._start, self._size, self._at, self._where = start, end - start, 0, where
 
     def readable(self) -> bool:
@@ -75,7 +75,7 @@ def read_range(path: Path, start: int, end: int, *, limit: int) -> bytes:
         SourceError: TOO_LARGE over `limit` bytes, else as `RangeReader`.
     """
     if end - start > limit:
-        found = f"{end - start} bytes; expected at most {limit}"
-        raise SourceError(Code.TOO_LARGE, found, where=f"{path.name}:{start}-{end}")
+        problem = f"{end - start} bytes; expected at most {limit}"
+        raise SourceError(Code.TOO_LARGE, problem, where=f"{path.name}:{start}-{end}")
     with RangeReader(path, start, end) as reader:
         return io.BufferedReader(reader).read(end - start)

@@ -20,9 +20,9 @@ INT, FLOAT, TEXT = pl.Int64, pl.Float64, pl.String
 
 
 def csv_columns(
-    path: Path, where: str, wanted: Mapping[str, Any], *, optional: Mapping[str, Any] | None = None
+    path: Path, where: str, columns: Mapping[str, Any], *, optional: Mapping[str, Any] | None = None
 ) -> tuple[dict[str, npt.NDArray[Any]], RawFile]:
-    """The `wanted` columns (name -> INT, FLOAT or TEXT), those of `optional` that are there, and the file's fingerprint.
+    """The `columns` (name -> INT, FLOAT or TEXT), those of `optional` that are there, and the file's fingerprint.
 
     Times are read as int64: ns since boot do not fit a float. Other columns are not parsed.
 
@@ -32,14 +32,14 @@ def csv_columns(
     """
     data = read_regular(path, max_bytes=LIMIT_BYTES, where=where)
     header = data.partition(b"\n")[0].decode("utf-8", "replace").strip().split(",")
-    if missing := [name for name in wanted if name not in header]:
+    if missing := [name for name in columns if name not in header]:
         raise SourceError(Code.MISSING_CHANNEL, f"no column {missing} in its header", where=where)
-    types = {k: v for k, v in {**(optional or {}), **wanted}.items() if k in header}
+    types = {k: v for k, v in {**(optional or {}), **columns}.items() if k in header}
     try:
         table = pl.read_csv(data, columns=list(types), schema_overrides=types)
     except (pl.exceptions.PolarsError, ValueError) as error:
-        found = f"a row that does not fit its header: {str(error).splitlines()[0][:200]}"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=where) from error
+        problem = f"a row that does not fit its header: {str(error).splitlines()[0][:200]}"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=where) from error
     if table.height == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no rows", where=where)
     if any(table[name].null_count() for name in types):

@@ -44,8 +44,8 @@ def fisheye_camera(
     """
     values = np.asarray(params, dtype=np.float64)
     if values.shape not in ((NUM_SHARED_F,), (NUM_TWO_F,)):
-        found = f"{len(params)} parameters; FISHEYE624 has {NUM_SHARED_F} or {NUM_TWO_F}"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=label)
+        problem = f"{len(params)} parameters; FISHEYE624 has {NUM_SHARED_F} or {NUM_TWO_F}"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=label)
     if not np.isfinite(values).all():
         raise SourceError(Code.NOT_FINITE, "NaN or infinity among the parameters", where=label)
     fx, fy, cx, cy = values[[0, 0, 1, 2]] if len(values) == NUM_SHARED_F else values[:4]
@@ -61,8 +61,8 @@ def fisheye_camera(
 def rigid(quat_wxyz: Sequence[float], translation_m: Sequence[float], where: str) -> Array:
     """[4, 4] from a scalar-first quaternion and metres; raises as `poses_of_rows`."""
     if len(quat_wxyz) != 4 or len(translation_m) != 3:
-        found = f"{len(quat_wxyz)} + {len(translation_m)} numbers; a pose has 4 + 3"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+        problem = f"{len(quat_wxyz)} + {len(translation_m)} numbers; a pose has 4 + 3"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     return np.asarray(poses_of_rows([[*translation_m, *quat_wxyz]], "quat_wxyz", where)[0])
 
 
@@ -73,8 +73,8 @@ def turned_clockwise(camera: FisheyeCamera) -> FisheyeCamera:
     projectaria-tools).
     """
     if camera.size is None:
-        found = "a camera of unknown picture size cannot be turned; name the size"
-        raise SourceError(Code.MISSING_META, found, where=camera.label)
+        problem = "a camera of unknown picture size cannot be turned; name the size"
+        raise SourceError(Code.MISSING_META, problem, where=camera.label)
     k, (p0, p1), (s0, s1, s2, s3) = (
         camera.lens.params[:6],
         camera.lens.params[6:8],

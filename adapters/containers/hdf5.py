@@ -52,8 +52,8 @@ class Hdf5File:
         except (OSError, RuntimeError, ValueError) as error:
             is_cut = "truncated" in str(error) or size == 0
             code = Code.TRUNCATED if is_cut else Code.UNREADABLE
-            found = f"not a whole HDF5 file: {str(error)[:300]}; fetch it again"
-            raise SourceError(code, found, where=self.where) from error
+            problem = f"not a whole HDF5 file: {str(error)[:300]}; fetch it again"
+            raise SourceError(code, problem, where=self.where) from error
         return self
 
     def __exit__(
@@ -71,14 +71,14 @@ class Hdf5File:
 
     def keys(self) -> tuple[str, ...]:
         """Every dataset in the file, sorted; links are not followed."""
-        found: list[str] = []
+        keys_found: list[str] = []
         seen = 0
 
         def note(name: str, node: Any) -> bool | None:
             nonlocal seen
             seen += 1
             if isinstance(node, h5py.Dataset):
-                found.append(name)
+                keys_found.append(name)
             return True if seen > MAX_OBJECTS else None
 
         with self._reading("/"):
@@ -87,7 +87,7 @@ class Hdf5File:
             message = f"more than {MAX_OBJECTS} objects in one file"
             raise SourceError(Code.TOO_LARGE, message, where=self.where)
         with self._reading("/"):
-            return tuple(sorted(found))
+            return tuple(sorted(keys_found))
 
     def children(self, key: str) -> tuple[str, ...]:
         """Names directly in the group `key` ("" is the file), sorted; empty when it is not there or no group."""
@@ -129,21 +129,21 @@ class Hdf5File:
         Raises:
             SourceError: also EMPTY_EPISODE (no rows) and SHAPE_MISMATCH.
         """
-        found = self.shape(key)
+        stored = self.shape(key)
         where = f"{self.where}:{key}"
-        if found[:1] == (0,):
+        if stored[:1] == (0,):
             raise SourceError(Code.EMPTY_EPISODE, "no rows", where=where)
-        if found != ((num_rows or found[0]) if found else 0, *shape):
-            wanted = f"[{num_rows or 'N'}{''.join(f', {n}' for n in shape)}]"
+        if stored != ((num_rows or stored[0]) if stored else 0, *shape):
+            expected = f"[{num_rows or 'N'}{''.join(f', {n}' for n in shape)}]"
             raise SourceError(
-                Code.SHAPE_MISMATCH, f"shape {list(found)}; expected {wanted}", where=where
+                Code.SHAPE_MISMATCH, f"shape {list(stored)}; expected {expected}", where=where
             )
         return self.array(key).astype(np.float64)
 
     def pictures(
-        self, key: str, wanted: Sequence[int], *, max_bytes: int = MAX_BLOCK_BYTES
+        self, key: str, indices: Sequence[int], *, max_bytes: int = MAX_BLOCK_BYTES
     ) -> Iterator[npt.NDArray[np.uint8]]:
-        """Rows `wanted` (ascending) of a [N, H, W, 3] uint8 dataset, or of flat ones, one at a time.
+        """Rows `indices` (ascending) of a [N, H, W, 3] uint8 dataset, or of flat ones, one at a time.
 
         Memory is bounded by one block: as many rows as a storage chunk spans, at most `max_bytes`.
 
@@ -154,21 +154,21 @@ class Hdf5File:
         where = f"{self.where}:{key}"
         shape = self.picture_shape(key)
         if node.ndim == 1 and len(shape) == 4:
-            yield from self._flat_pictures(key, wanted, shape)
+            yield from self._flat_pictures(key, indices, shape)
             return
         if node.dtype != np.uint8 or node.ndim != 4 or node.shape[3] != 3:
-            found = f"{node.dtype} {list(node.shape)}; expected uint8 [N, H, W, 3]"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
-        if wanted and wanted[-1] >= node.shape[0]:
-            found = f"{node.shape[0]} pictures; picture {wanted[-1]} is asked for"
-            raise SourceError(Code.FRAME_COUNT, found, where=where)
+            problem = f"{node.dtype} {list(node.shape)}; expected uint8 [N, H, W, 3]"
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
+        if indices and indices[-1] >= node.shape[0]:
+            problem = f"{node.shape[0]} pictures; picture {indices[-1]} is asked for"
+            raise SourceError(Code.FRAME_COUNT, problem, where=where)
         one = int(np.prod([int(n) for n in node.shape[1:]], dtype=object))
         per_chunk = int(node.chunks[0]) if node.chunks else 1
         if one * per_chunk > max_bytes:
-            found = f"{per_chunk} pictures of {one} bytes in one piece; at most {max_bytes} bytes"
-            raise SourceError(Code.TOO_LARGE, found, where=where)
+            problem = f"{per_chunk} pictures of {one} bytes in one piece; at most {max_bytes} bytes"
+            raise SourceError(Code.TOO_LARGE, problem, where=where)
         start, block = -1, np.zeros((0,), np.uint8)
-        for index in wanted:
+        for index in indices:
             if start != index - index % per_chunk:
                 start = index - index % per_chunk
                 with self._reading(key):
@@ -176,19 +176,19 @@ class Hdf5File:
             yield block[index - start]
 
     def _flat_pictures(
-        self, key: str, wanted: Sequence[int], shape: tuple[int, ...]
+        self, key: str, indices: Sequence[int], shape: tuple[int, ...]
     ) -> Iterator[npt.NDArray[np.uint8]]:
         """Rows of a dataset of flat buffers, each as a picture of the size of row 0."""
         node = self._dataset(key)
-        for index in wanted:
+        for index in indices:
             if index >= shape[0]:
-                found = f"{shape[0]} pictures; picture {index} is asked for"
-                raise SourceError(Code.FRAME_COUNT, found, where=f"{self.where}:{key}")
+                problem = f"{shape[0]} pictures; picture {index} is asked for"
+                raise SourceError(Code.FRAME_COUNT, problem, where=f"{self.where}:{key}")
             with self._reading(key):
                 row = np.asarray(node[index], np.uint8)
             if row.size != shape[1] * shape[2] * 3:
-                found = f"row {index} has {row.size} bytes; expected {shape[1] * shape[2] * 3}"
-                raise SourceError(Code.CORRUPT_IMAGE, found, where=f"{self.where}:{key}")
+                problem = f"row {index} has {row.size} bytes; expected {shape[1] * shape[2] * 3}"
+                raise SourceError(Code.CORRUPT_IMAGE, problem, where=f"{self.where}:{key}")
             yield row.reshape(shape[1:])
 
     def array(self, key: str, *, max_bytes: int = MAX_DATASET_BYTES) -> npt.NDArray[Any]:
@@ -196,8 +196,8 @@ class Hdf5File:
         node = self._dataset(key)
         where = f"{self.where}:{key}"
         if node.dtype.kind not in "biuf":
-            found = f"dtype {node.dtype}; expected numbers"
-            raise SourceError(Code.UNSAFE_CONTENT, found, where=where)
+            problem = f"dtype {node.dtype}; expected numbers"
+            raise SourceError(Code.UNSAFE_CONTENT, problem, where=where)
         self._check_bytes(node, max_bytes, where)
         with self._reading(key):
             return np.asarray(node[()])
@@ -216,8 +216,8 @@ class Hdf5File:
         is_text = node.dtype.kind == "S" or h5py.check_string_dtype(node.dtype) is not None
         inner = h5py.check_vlen_dtype(node.dtype)
         if not (is_text or node.dtype == np.uint8 or inner == np.uint8):
-            found = f"dtype {node.dtype}; expected strings or bytes"
-            raise SourceError(Code.UNSAFE_CONTENT, found, where=where)
+            problem = f"dtype {node.dtype}; expected strings or bytes"
+            raise SourceError(Code.UNSAFE_CONTENT, problem, where=where)
         self._check_bytes(node, max_bytes, where)
         out: list[bytes] = []
         total = 0
@@ -227,8 +227,8 @@ class Hdf5File:
                 data = bytes(row) if isinstance(row, bytes) else np.asarray(row, np.uint8).tobytes()
                 total += len(data)
                 if total > max_bytes:
-                    found = f"more than {max_bytes} bytes in {len(out) + 1} rows"
-                    raise SourceError(Code.TOO_LARGE, found, where=where)
+                    problem = f"more than {max_bytes} bytes in {len(out) + 1} rows"
+                    raise SourceError(Code.TOO_LARGE, problem, where=where)
                 out.append(data)
         return tuple(out)
 
@@ -270,8 +270,8 @@ class Hdf5File:
         try:
             yield
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            found = f"cannot be read back: {str(error)[:300]}"
-            raise SourceError(Code.CORRUPT_RECORD, found, where=f"{self.where}:{key}") from error
+            problem = f"cannot be read back: {str(error)[:300]}"
+            raise SourceError(Code.CORRUPT_RECORD, problem, where=f"{self.where}:{key}") from error
 
     def _find(self, key: str) -> h5py.Dataset | h5py.Group | None:
         """The object at `key`, checking the link of each step; None when a step is not there."""
@@ -289,8 +289,8 @@ class Hdf5File:
                 raise SourceError(Code.UNSAFE_CONTENT, message, where=f"{self.where}:{key}")
             with self._reading(key):
                 node = node[part]
-        found: h5py.Dataset | h5py.Group | None = node
-        return found
+        member: h5py.Dataset | h5py.Group | None = node
+        return member
 
     def _dataset(self, key: str) -> h5py.Dataset:
         node = self._find(key)
@@ -331,5 +331,7 @@ class Hdf5File:
             for n in shape:
                 num_bytes *= int(n)  # Python integers: a hostile shape must not overflow
             if num_bytes > max_bytes:
-                found = f"{what} {tuple(shape)} is {num_bytes} bytes; at most {max_bytes} are read"
-                raise SourceError(Code.TOO_LARGE, found, where=where)
+                problem = (
+                    f"{what} {tuple(shape)} is {num_bytes} bytes; at most {max_bytes} are read"
+                )
+                raise SourceError(Code.TOO_LARGE, problem, where=where)

@@ -24,7 +24,7 @@ _NO_NAME = re.compile(r"[^a-z0-9_]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Colour:
+class StorageOrder:
     """Which of the two storage forms has blue where red belongs, and whether rows are bottom first."""
 
     array_is_bgr: bool = False
@@ -46,7 +46,7 @@ def hdf5_camera(
     name: str,
     t_ns: npt.NDArray[np.int64],
     *,
-    colour: Colour,
+    colour: StorageOrder,
     K_cam: Array | None = None,
 ) -> Camera:
     """The dataset `key` as a camera whose picture k belongs to `t_ns[k]`; `K_cam` is in pixels of its pictures.
@@ -57,11 +57,11 @@ def hdf5_camera(
     shape = file.picture_shape(key)
     where = f"{file.where}:{key}"
     if len(shape) not in (1, 2, 4):
-        found = f"shape {list(shape)}; expected [N, H, W, 3] pictures or N compressed ones"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+        problem = f"shape {list(shape)}; expected [N, H, W, 3] pictures or N compressed ones"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     if shape[0] != len(t_ns):
-        found = f"{shape[0]} pictures, {len(t_ns)} rows; expected one per row"
-        raise SourceError(Code.FRAME_COUNT, found, where=where)
+        problem = f"{shape[0]} pictures, {len(t_ns)} rows; expected one per row"
+        raise SourceError(Code.FRAME_COUNT, problem, where=where)
     if len(shape) == 4:
         size = (shape[2], shape[1])
         frames: ArrayFrames | EncodedImages = ArrayFrames(

@@ -32,8 +32,8 @@ def check_heaps(path: Path, where: str) -> None:
     """
     offset = _first_broken(path, file_stamp(path, where=where))
     if offset is not None:
-        found = f"the global heap at byte {offset} is damaged; fetch the file again"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=where)
+        problem = f"the global heap at byte {offset} is damaged; fetch the file again"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
 
 
 @lru_cache(maxsize=256)

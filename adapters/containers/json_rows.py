@@ -23,7 +23,7 @@ Uid = Annotated[str, Field(min_length=1, max_length=LONGEST_UID)]
 Text = Annotated[str, Field(max_length=20_000)]
 
 
-class Row(BaseModel):
+class JsonRow(BaseModel):
     """Keys that are not named are ignored: releases add some."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -36,7 +36,7 @@ class Broken:
     why: str
 
 
-Model = TypeVar("Model", bound=Row)
+Model = TypeVar("Model", bound=JsonRow)
 
 
 def parse(model: type[Model], raw: Any) -> Model | Broken:

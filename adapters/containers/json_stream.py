@@ -92,9 +92,9 @@ class _Reader:
 
     def expect(self, character: str, where: tuple[str, ...]) -> None:
         """Consume that character; the empty one stands for the end of the file."""
-        found = self.peek()
-        if found != character:
-            raise self._broken(f"found {found!r}, expected {character!r}", where)
+        actual = self.peek()
+        if actual != character:
+            raise self._broken(f"found {actual!r}, expected {character!r}", where)
         self._at += len(character)
 
     def value(self, where: tuple[str, ...]) -> Any:
@@ -122,6 +122,6 @@ class _Reader:
         self._ended = not more
         self._text, self._at = kept + more, 0
 
-    def _broken(self, found: str, where: tuple[str, ...]) -> ConfigError:
+    def _broken(self, problem: str, where: tuple[str, ...]) -> ConfigError:
         at = f"{self._name}:{'/'.join(where)[:200]}"
-        return ConfigError(f"no whole JSON: {found}; download the file again", where=at)
+        return ConfigError(f"no whole JSON: {problem}; download the file again", where=at)

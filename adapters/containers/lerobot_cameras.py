@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.lerobot_episodes import EpisodeMeta
-from adapters.containers.lerobot_meta import Feature, Info, Modality
+from adapters.containers.lerobot_meta import Modality, SetInfo, SourceFeature
 from adapters.containers.lerobot_paths import video_path
-from adapters.containers.lerobot_table import Rows
+from adapters.containers.lerobot_table import TableRows
 from adapters.containers.safe_path import inside, is_there_inside
 from schemas.episode import Camera, EncodedImages, VideoSpan
 from schemas.errors import Code, SourceError
@@ -54,7 +54,7 @@ def camera_name(key: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", short.lower()).strip("_") or "camera"
 
 
-def why_not_rgb(key: str, feature: Feature) -> str | None:
+def why_not_rgb(key: str, feature: SourceFeature) -> str | None:
     """The reason why a picture feature is no colour camera, or None."""
     if feature.info.get("video.is_depth_map") or feature.info.get("is_depth_map"):
         return "info.json says it is a depth map"
@@ -66,7 +66,7 @@ def why_not_rgb(key: str, feature: Feature) -> str | None:
 
 
 def rgb_cameras(
-    root: Path, info: Info, modality: Modality, episodes: list[EpisodeMeta]
+    root: Path, info: SetInfo, modality: Modality, episodes: list[EpisodeMeta]
 ) -> RgbCameras:
     """The colour cameras of a set, under modality.json's names where it has them."""
     names = {p.original_key: n for n, p in modality.video.items() if p.original_key}
@@ -90,7 +90,7 @@ def rgb_cameras(
     return RgbCameras(videos=videos, images=images, facts=tuple(facts))
 
 
-def _has_video(root: Path, info: Info, episode: EpisodeMeta, key: str) -> bool:
+def _has_video(root: Path, info: SetInfo, episode: EpisodeMeta, key: str) -> bool:
     try:
         path = video_path(info, episode, key)
         return path is not None and is_there_inside(root, path)
@@ -105,11 +105,13 @@ def check_distinct(places: list[CameraPlace]) -> None:
         ("name", [p.name for p in places]),
     ):
         if len(set(values)) < len(values):
-            found = f"several cameras {[p.key for p in places]} have one {what}"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where="meta/info.json")
+            problem = f"several cameras {[p.key for p in places]} have one {what}"
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where="meta/info.json")
 
 
-def camera_of(place: CameraPlace, rows: Rows, t_ns: npt.NDArray[np.int64], root: Path) -> Camera:
+def camera_of(
+    place: CameraPlace, rows: TableRows, t_ns: npt.NDArray[np.int64], root: Path
+) -> Camera:
     """The camera of an episode: frame k of its video, from `first_frame`, belongs to row k at t_ns[k].
 
     Raises:

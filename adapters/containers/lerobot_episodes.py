@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from adapters.containers.lerobot_meta import (
-    Info,
+    SetInfo,
     lines_of,
     open_parquet,
     parse_json,
@@ -83,11 +83,11 @@ def read_tasks(root: Path, major: int, text: str = "task") -> dict[int, str]:
             for r in rows
         }
     except (KeyError, StopIteration, TypeError, ValueError) as error:
-        found = f"{error!r}; expected task_index and task (or __index_level_0__) in each row"
-        raise SourceError(Code.UNREADABLE, found, where=name) from error
+        problem = f"{error!r}; expected task_index and task (or __index_level_0__) in each row"
+        raise SourceError(Code.UNREADABLE, problem, where=name) from error
 
 
-def read_episodes(root: Path, info: Info) -> Iterator[EpisodeMeta | BadEntry]:
+def read_episodes(root: Path, info: SetInfo) -> Iterator[EpisodeMeta | BadEntry]:
     """The episode table in the order it is stored, torn and repeated entries included as `BadEntry`."""
     seen: set[int] = set()
     for where, entry in _v3_entries(root) if info.major == 3 else _v2_entries(root, info):
@@ -123,7 +123,7 @@ class _Line(BaseModel):
 _Entries = Iterator[tuple[str, EpisodeMeta | BadEntry]]
 
 
-def _v2_entries(root: Path, info: Info) -> _Entries:
+def _v2_entries(root: Path, info: SetInfo) -> _Entries:
     name = "meta/episodes.jsonl"
     path = inside(root, name)
     if not is_there_inside(root, name):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from adapters.containers.lerobot_cameras import CameraPlace, RgbCameras, check_distinct, rgb_cameras
 from adapters.containers.lerobot_episodes import BadEntry, EpisodeMeta, read_episodes
-from adapters.containers.lerobot_meta import INFO, Info, read_info, read_modality
+from adapters.containers.lerobot_meta import INFO, SetInfo, read_info, read_modality
 from adapters.containers.lerobot_paths import FirstFrame, data_path, first_frames, video_path
 from adapters.containers.safe_path import inside
 from schemas.errors import Code, ConfigError, SourceError
@@ -73,11 +73,11 @@ def check_video_folder(root: Path) -> None:
         return  # listed with its reason
     if (root / expected.split("/")[0]).is_dir():
         return
-    if (found := next(root.rglob("*.mp4"), None)) is not None:
-        there = found.relative_to(root).as_posix()
-        wanted = f"{INFO} places the first one at {expected}, and {there} is there"
+    if (video := next(root.rglob("*.mp4"), None)) is not None:
+        relative = video.relative_to(root).as_posix()
+        mismatch = f"{INFO} places the first one at {expected}, and {relative} is there"
         raise ConfigError(
-            f"the videos are in another folder: {wanted}; rename the folder or correct video_path",
+            f"the videos are in another folder: {mismatch}; rename the folder or correct video_path",
             where=str(root),
         )
 
@@ -114,7 +114,7 @@ def list_episodes(root: Path) -> Iterator[Listed]:
 
 def _listed(
     root: Path,
-    info: Info,
+    info: SetInfo,
     episode: EpisodeMeta,
     cameras: RgbCameras,
     starts: dict[str, dict[int, FirstFrame]],

@@ -58,7 +58,7 @@ def _flat_names(names: Any) -> tuple[str, ...]:
     return ()
 
 
-class Feature(BaseModel):
+class SourceFeature(BaseModel):
     """One column or camera as info.json declares it; `info` is what the writer noted about a video."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -91,7 +91,7 @@ class Feature(BaseModel):
         return self.dtype.startswith(("float", "int", "uint", "bool"))
 
 
-class Info(BaseModel):
+class SetInfo(BaseModel):
     """meta/info.json, the parts that are used."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -104,7 +104,7 @@ class Info(BaseModel):
     video_path: str | None = None
     annotation_path: str | None = None  # BEHAVIOR-1K only: skills of an episode
     splits: dict[str, Any] = Field(default_factory=dict)  # lerobot_splits.py reads the ranges
-    features: dict[str, Feature]
+    features: dict[str, SourceFeature]
 
     @field_validator("splits", mode="before")
     @classmethod
@@ -143,7 +143,7 @@ def _major(version: str) -> int | None:
     return {"2.0": 2, "2.1": 2, "3.0": 3}.get(".".join(parts[:2]))
 
 
-class Span(BaseModel):
+class ColumnSpan(BaseModel):
     """An entry of modality.json: [start, end) of a column, how its rotation is written, absolute or not.
 
     Source: `getting_started/LeRobot_compatible_data_schema.md` of NVIDIA/Isaac-GR00T.
@@ -157,7 +157,7 @@ class Span(BaseModel):
     absolute: bool | None = None
 
     @model_validator(mode="after")
-    def _forward(self) -> Span:
+    def _forward(self) -> ColumnSpan:
         if self.end <= self.start:
             raise ValueError(f"slice [{self.start}, {self.end}) is empty")
         return self
@@ -174,8 +174,8 @@ class Modality(BaseModel):
     """meta/modality.json; empty where the set has none."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
-    state: dict[str, Span] = {}
-    action: dict[str, Span] = {}
+    state: dict[str, ColumnSpan] = {}
+    action: dict[str, ColumnSpan] = {}
     video: dict[str, Pointer] = {}
     annotation: dict[str, Pointer] = {}
 
@@ -192,7 +192,7 @@ def read_json(path: Path, where: str) -> Any:
     return parse_json(text, where)
 
 
-def read_info(root: Path) -> Info:
+def read_info(root: Path) -> SetInfo:
     """meta/info.json.
 
     Raises:
@@ -200,7 +200,7 @@ def read_info(root: Path) -> Info:
     """
     raw = read_json(inside(root, INFO), INFO)
     try:
-        return Info.model_validate(raw)
+        return SetInfo.model_validate(raw)
     except ValidationError as error:
         raise SourceError(Code.UNREADABLE, invalid(error), where=INFO) from error
 

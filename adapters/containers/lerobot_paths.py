@@ -13,7 +13,7 @@ from fractions import Fraction
 from string import Formatter
 
 from adapters.containers.lerobot_episodes import EpisodeMeta
-from adapters.containers.lerobot_meta import INFO, Info
+from adapters.containers.lerobot_meta import INFO, SetInfo
 from schemas.errors import Code, SourceError
 
 _NUMBERS = ("episode_chunk", "episode_index", "chunk_index", "file_index")
@@ -40,15 +40,15 @@ def format_path(template: str, fields: Mapping[str, int | str]) -> str:
             continue
         allowed = name in fields and not conversion and _WIDTH.fullmatch(spec or "")
         if not allowed or (spec and name not in _NUMBERS):
-            found = (
+            problem = (
                 f"path template {template!r} asks for {{{name}:{spec}}}; known are {sorted(fields)}"
             )
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=INFO)
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=INFO)
         out.append(format(fields[name], spec or ""))
     return "".join(out)
 
 
-def data_path(info: Info, episode: EpisodeMeta) -> str:
+def data_path(info: SetInfo, episode: EpisodeMeta) -> str:
     """The data file of an episode, relative to the root.
 
     Raises:
@@ -59,7 +59,7 @@ def data_path(info: Info, episode: EpisodeMeta) -> str:
     )
 
 
-def annotation_path(info: Info, index: int) -> str | None:
+def annotation_path(info: SetInfo, index: int) -> str | None:
     """The annotation file of episode `index` (BEHAVIOR-1K), relative to the root; None when the set has none.
 
     Raises:
@@ -70,7 +70,7 @@ def annotation_path(info: Info, index: int) -> str | None:
     return format_path(info.annotation_path, _fields(info, index, index // info.chunks_size, 0))
 
 
-def video_path(info: Info, episode: EpisodeMeta, key: str) -> str | None:
+def video_path(info: SetInfo, episode: EpisodeMeta, key: str) -> str | None:
     """The video of camera `key`, relative to the root; None when the metadata name none for this episode.
 
     Raises:
@@ -87,7 +87,7 @@ def video_path(info: Info, episode: EpisodeMeta, key: str) -> str | None:
     return format_path(info.video_path, {**fields, "video_key": key})
 
 
-def _fields(info: Info, index: int, chunk: int, file: int) -> dict[str, int | str]:
+def _fields(info: SetInfo, index: int, chunk: int, file: int) -> dict[str, int | str]:
     if info.major == 3:
         return {"chunk_index": chunk, "file_index": file}
     # Some v2.1 sets write {chunk_index} where LeRobot writes {episode_chunk}.

@@ -40,9 +40,9 @@ def split_ranges(root: Path) -> SplitRanges:
     for name, text in splits.items():
         split = source_split_of(name)
         parts = [_RANGE.fullmatch(part) for part in str(text).split(",")]
-        found = [(split, int(m[1]), int(m[2])) for m in parts if m is not None]
-        if split and len(found) == len(parts):
-            ranges += found
+        parsed = [(split, int(m[1]), int(m[2])) for m in parts if m is not None]
+        if split and len(parsed) == len(parts):
+            ranges += parsed
         else:
             why = "is no range FROM:TO" if split else "is none of train, val, test"
             notes.append(f"{INFO}: split {name[:40]!r}: {str(text)[:40]!r} {why}; it is not used")

@@ -34,7 +34,7 @@ GAP_PERIODS = Fraction(3, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Rows:
+class TableRows:
     """The rows of one episode in stored order. `unopened` are columns of the file that were left alone."""
 
     where: str
@@ -66,8 +66,8 @@ class Rows:
         """
         values = self.matrix(name)
         if values.shape[1] != 1 or np.any(values != np.round(values)):
-            found = f"shape {values.shape}; expected one whole number a row"
-            raise SourceError(Code.SHAPE_MISMATCH, found, where=self._at(name))
+            problem = f"shape {values.shape}; expected one whole number a row"
+            raise SourceError(Code.SHAPE_MISMATCH, problem, where=self._at(name))
         return values[:, 0].astype(np.int64)
 
     def pictures(self, name: str) -> tuple[bytes, ...]:
@@ -78,12 +78,12 @@ class Rows:
         """
         column = self._column(name)
         if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
-            found = f"{column.type}; expected struct<bytes, path>"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=self._at(name))
+            problem = f"{column.type}; expected struct<bytes, path>"
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=self._at(name))
         images = pc.struct_field(column, "bytes").to_pylist()
         if any(not image for image in images):
-            found = "a row has no picture bytes, only a path; such files are not followed"
-            raise SourceError(Code.CORRUPT_IMAGE, found, where=self._at(name))
+            problem = "a row has no picture bytes, only a path; such files are not followed"
+            raise SourceError(Code.CORRUPT_IMAGE, problem, where=self._at(name))
         return tuple(images)
 
     def _at(self, name: str) -> str:
@@ -91,8 +91,8 @@ class Rows:
 
     def _column(self, name: str) -> pa.Array:
         if not self.has(name):
-            found = f"no column {name!r} in {sorted(self.table.column_names)}"
-            raise SourceError(Code.MISSING_CHANNEL, found, where=self.where)
+            problem = f"no column {name!r} in {sorted(self.table.column_names)}"
+            raise SourceError(Code.MISSING_CHANNEL, problem, where=self.where)
         column = self.table.column(name)
         return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
@@ -109,19 +109,19 @@ class Rows:
             if not pa.types.is_fixed_size_list(array.type):
                 widths = pc.min_max(pc.list_value_length(array)).as_py()
                 if widths["min"] != widths["max"]:
-                    found = (
+                    problem = (
                         f"rows of {widths['min']} to {widths['max']} elements; expected one width"
                     )
-                    raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+                    raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
             array = array.flatten()
         if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
-            found = "binary where numbers belong, perhaps a pickle; it is not opened"
-            raise SourceError(Code.UNSAFE_CONTENT, found, where=where)
+            problem = "binary where numbers belong, perhaps a pickle; it is not opened"
+            raise SourceError(Code.UNSAFE_CONTENT, problem, where=where)
         if not any(is_kind(array.type) for is_kind in _NUMBERS):
             raise SourceError(Code.SHAPE_MISMATCH, f"{array.type} is no number", where=where)
         if len(array) > self.num_rows * MAX_WIDTH or len(array) % max(self.num_rows, 1):
-            found = f"{len(array)} elements in {self.num_rows} rows; at most {MAX_WIDTH} a row"
-            raise SourceError(Code.TOO_LARGE, found, where=where)
+            problem = f"{len(array)} elements in {self.num_rows} rows; at most {MAX_WIDTH} a row"
+            raise SourceError(Code.TOO_LARGE, problem, where=where)
         return array
 
 
@@ -133,7 +133,7 @@ def read_rows(
     episode: int | None,
     if_integers: Iterable[str] = (),
     if_numbers: Iterable[str] = (),
-) -> Rows:
+) -> TableRows:
     """The rows of one episode, of those of `columns` that the file has. No other column is opened.
 
     Args:
@@ -150,20 +150,20 @@ def read_rows(
         schema = file.schema_arrow
         names = set(schema.names)
         if episode is not None and "episode_index" not in names:
-            found = f"no episode_index in {sorted(names)}"
-            raise SourceError(Code.MISSING_CHANNEL, found, where=where)
+            problem = f"no episode_index in {sorted(names)}"
+            raise SourceError(Code.MISSING_CHANNEL, problem, where=where)
         safe = [n for n in if_integers if n in names and _holds(schema, n, pa.types.is_integer)]
         safe += [n for n in if_numbers if n in names and _holds(schema, n, *_NUMBERS)]
-        wanted = [n for n in dict.fromkeys([*columns, *safe, "episode_index"]) if n in names]
-        groups = _groups(file, wanted, where, episode)
+        read_columns = [n for n in dict.fromkeys([*columns, *safe, "episode_index"]) if n in names]
+        groups = _groups(file, read_columns, where, episode)
         try:
-            table = _gather(file, groups, wanted, where, episode)
+            table = _gather(file, groups, read_columns, where, episode)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise SourceError(
                 Code.UNREADABLE, f"cannot be decoded: {error}", where=where
             ) from error
-    unopened = tuple(sorted(names - set(wanted)))
-    rows = Rows(where=where, table=table, unopened=unopened)
+    unopened = tuple(sorted(names - set(read_columns)))
+    rows = TableRows(where=where, table=table, unopened=unopened)
     if rows.num_rows == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no rows of this episode", where=where)
     if episode is None and rows.has("episode_index"):
@@ -189,7 +189,7 @@ def _holds(schema: pa.Schema, name: str, *kinds: Callable[[pa.DataType], bool]) 
 
 
 def row_clock(
-    rows: Rows, rate_hz: Fraction
+    rows: TableRows, rate_hz: Fraction
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Fact]:
     """When each row was taken, when what it commands is due, both [N] ns from the first row, and which clock that is.
 
@@ -205,8 +205,8 @@ def row_clock(
         k = k - k[0]
         _check_increasing(k, f"{rows.where}:frame_index")
         if k[-1] > MAX_ROWS:
-            found = f"frame_index runs over {k[-1]} frames; at most {MAX_ROWS}"
-            raise SourceError(Code.TOO_LONG, found, where=rows.where)
+            problem = f"frame_index runs over {k[-1]} frames; at most {MAX_ROWS}"
+            raise SourceError(Code.TOO_LONG, problem, where=rows.where)
     grid_ns = instants_ns(int(k[-1]) + 2, rate_hz)
     fact = Fact(
         name="clock",
@@ -235,7 +235,7 @@ def row_clock(
     return grid_ns[k], grid_ns[k + 1], fact
 
 
-def length_facts(rows: Rows, declared: int) -> tuple[Fact, ...]:
+def length_facts(rows: TableRows, declared: int) -> tuple[Fact, ...]:
     """That the episode table declares another length than the rows have; 0 declares nothing."""
     if declared in (0, rows.num_rows):
         return ()
@@ -259,20 +259,20 @@ def _check_increasing(values: npt.NDArray[np.int64] | npt.NDArray[np.float64], w
     steps = np.diff(values)
     if np.any(steps <= 0):
         at = int(np.flatnonzero(steps <= 0)[0])
-        found = f"goes from {values[at]} to {values[at + 1]} at row {at + 1}"
-        raise SourceError(Code.CLOCK_NOT_INCREASING, found, where=where)
+        problem = f"goes from {values[at]} to {values[at + 1]} at row {at + 1}"
+        raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
 
 
-def _groups(file: pq.ParquetFile, wanted: list[str], where: str, episode: int | None) -> list[int]:
+def _groups(file: pq.ParquetFile, columns: list[str], where: str, episode: int | None) -> list[int]:
     """Row groups that can hold the episode by their statistics, each checked against the size bounds."""
     out = []
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
         chunks = [group.column(i) for i in range(group.num_columns)]
         for chunk in chunks:
-            if chunk.path_in_schema.split(".list.")[0] in wanted and chunk.num_values > MAX_VALUES:
-                found = f"{chunk.num_values} values of {chunk.path_in_schema} in one row group"
-                raise SourceError(Code.TOO_LARGE, found, where=where)
+            if chunk.path_in_schema.split(".list.")[0] in columns and chunk.num_values > MAX_VALUES:
+                problem = f"{chunk.num_values} values of {chunk.path_in_schema} in one row group"
+                raise SourceError(Code.TOO_LARGE, problem, where=where)
         ids = next((c for c in chunks if c.path_in_schema == "episode_index"), None)
         stats = ids.statistics if ids is not None else None
         if (
@@ -286,19 +286,19 @@ def _groups(file: pq.ParquetFile, wanted: list[str], where: str, episode: int | 
 
 
 def _gather(
-    file: pq.ParquetFile, groups: list[int], wanted: list[str], where: str, episode: int | None
+    file: pq.ParquetFile, groups: list[int], columns: list[str], where: str, episode: int | None
 ) -> pa.Table:
     kept: list[pa.Table] = []
     num_rows = num_bytes = 0
     # By place and not by name: for the name "a" Arrow decodes a column "a.b" too.
-    leaves = _leaves(file.schema_arrow, wanted)
+    leaves = _leaves(file.schema_arrow, columns)
     batches = (
         file.reader.iter_batches(BATCH_ROWS, row_groups=groups, column_indices=leaves)
         if groups
         else ()
     )
     for batch in batches:
-        table = pa.Table.from_batches([batch]).select(wanted)
+        table = pa.Table.from_batches([batch]).select(columns)
         if episode is not None:
             table = table.filter(pc.equal(table["episode_index"], episode))
         num_rows += table.num_rows
@@ -308,16 +308,16 @@ def _gather(
         if num_bytes > MAX_BYTES:
             raise SourceError(Code.TOO_LARGE, f"more than {MAX_BYTES} bytes of rows", where=where)
         kept.append(table)
-    return pa.concat_tables(kept) if kept else file.schema_arrow.empty_table().select(wanted)
+    return pa.concat_tables(kept) if kept else file.schema_arrow.empty_table().select(columns)
 
 
-def _leaves(schema: pa.Schema, wanted: list[str]) -> list[int]:
-    """Places of the Parquet columns that make up the top-level columns `wanted`."""
+def _leaves(schema: pa.Schema, columns: list[str]) -> list[int]:
+    """Places of the Parquet columns that make up the top-level `columns`."""
     out: list[int] = []
     start = 0
     for field in schema:
         end = start + _num_leaves(field.type)
-        if field.name in wanted:
+        if field.name in columns:
             out += range(start, end)
         start = end
     return out

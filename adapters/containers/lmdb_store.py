@@ -36,8 +36,8 @@ class LmdbReader:
         if value is None:
             raise SourceError(Code.MISSING_CHANNEL, "no such key", where=f"{self.where}:{key}")
         if len(value) > limit:
-            found = f"{len(value)} bytes; at most {limit} are read"
-            raise SourceError(Code.TOO_LARGE, found, where=f"{self.where}:{key}")
+            problem = f"{len(value)} bytes; at most {limit} are read"
+            raise SourceError(Code.TOO_LARGE, problem, where=f"{self.where}:{key}")
         return bytes(value)
 
     def __contains__(self, key: str) -> bool:
@@ -53,8 +53,8 @@ def check_lmdb(root: Path, folder: str) -> Path:
     """
     path, where = inside(root, folder, DATA), f"{folder}/{DATA}"
     if (size := check_regular(path, where=where)) > MAX_FILE_BYTES:
-        found = f"{size} bytes; at most {MAX_FILE_BYTES} are mapped"
-        raise SourceError(Code.TOO_LARGE, found, where=where)
+        message = f"{size} bytes; at most {MAX_FILE_BYTES} are mapped"
+        raise SourceError(Code.TOO_LARGE, message, where=where)
     verifier = _package("lmdb.verify")
     try:
         problems = verifier.verify(str(path))
@@ -62,8 +62,8 @@ def check_lmdb(root: Path, folder: str) -> Path:
         raise SourceError(Code.CORRUPT_RECORD, f"no LMDB: {error}", where=where) from error
     if problems:
         is_cut = any("EOF" in problem for problem in problems)
-        found = f"{len(problems)} faults, the first: {problems[0]}; fetch the file again"
-        raise SourceError(Code.TRUNCATED if is_cut else Code.CORRUPT_RECORD, found, where=where)
+        message = f"{len(problems)} faults, the first: {problems[0]}; fetch the file again"
+        raise SourceError(Code.TRUNCATED if is_cut else Code.CORRUPT_RECORD, message, where=where)
     return path.parent
 
 

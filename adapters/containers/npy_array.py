@@ -27,18 +27,18 @@ def npy_array(path: Path, where: str, *, max_bytes: int = MAX_BYTES) -> Array:
     try:
         size = check_regular(path, where=where)
         if size > max_bytes:
-            found = f"{size} bytes; expected at most {max_bytes}"
-            raise SourceError(Code.TOO_LARGE, found, where=where)
+            problem = f"{size} bytes; expected at most {max_bytes}"
+            raise SourceError(Code.TOO_LARGE, problem, where=where)
         # Mapped, not read: a header that claims more than the file holds fails before anything is allocated.
         mapped = npy_format.open_memmap(path, mode="r")
         if mapped.dtype.kind not in "fiu":
-            found = f"holds {mapped.dtype}; expected numbers"
-            raise SourceError(Code.CORRUPT_RECORD, found, where=where)
+            problem = f"holds {mapped.dtype}; expected numbers"
+            raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
         return np.array(mapped, dtype=np.float64)
     except OSError as error:
         raise SourceError(
             Code.UNREADABLE, f"cannot be read: {system_error_text(error, where)}", where=where
         ) from error
     except _BROKEN as error:
-        found = f"not a .npy file of numbers: {str(error)[:200]}; fetch it again"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=where) from error
+        problem = f"not a .npy file of numbers: {str(error)[:200]}; fetch it again"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=where) from error

@@ -95,7 +95,7 @@ def _empty(kind: type[Any]) -> Maker:
 
 def builtin_makers() -> dict[str, Maker]:
     """Makers by the names that Python 2 and Python 3 write."""
-    made = {
+    makers = {
         "collections.OrderedDict": Maker(name="collections.OrderedDict", make=_ordered_dict),
         "collections.defaultdict": Maker(name="collections.defaultdict", make=_default_dict),
         "_codecs.encode": Maker(name="_codecs.encode", make=_encode),
@@ -111,7 +111,7 @@ def builtin_makers() -> dict[str, Maker]:
     }
     for module in ("builtins", "__builtin__"):
         for name, make in calls.items():
-            made[f"{module}.{name}"] = Maker(name=name, make=make)
+            makers[f"{module}.{name}"] = Maker(name=name, make=make)
         for kind in (list, dict, tuple, str, int, float, bool):
-            made[f"{module}.{kind.__name__}"] = _empty(kind)
-    return made
+            makers[f"{module}.{kind.__name__}"] = _empty(kind)
+    return makers

@@ -33,14 +33,14 @@ class Budget:
         """Take `count` bytes. Raises SourceError(TOO_LARGE) when the pickle makes far more than it holds."""
         self._left -= count
         if self._left < 0:
-            found = "the pickle makes far more data than it holds; it is not read"
-            raise SourceError(Code.TOO_LARGE, found, where=self.where)
+            problem = "the pickle makes far more data than it holds; it is not read"
+            raise SourceError(Code.TOO_LARGE, problem, where=self.where)
 
-    def unsafe(self, found: str) -> SourceError:
-        return SourceError(Code.UNSAFE_CONTENT, found, where=self.where)
+    def unsafe(self, problem: str) -> SourceError:
+        return SourceError(Code.UNSAFE_CONTENT, problem, where=self.where)
 
-    def corrupt(self, found: str) -> SourceError:
-        return SourceError(Code.CORRUPT_RECORD, found, where=self.where)
+    def corrupt(self, problem: str) -> SourceError:
+        return SourceError(Code.CORRUPT_RECORD, problem, where=self.where)
 
 
 Make = Callable[[tuple[Any, ...], Budget], Any]
@@ -100,30 +100,30 @@ class Machine:
                     return self._stack.pop()
                 self._operation(opcode)(self)
         except (ArithmeticError, LookupError, TypeError, ValueError, struct.error) as error:
-            found = f"not a whole pickle: {type(error).__name__} at byte {at}; fetch it again"
-            raise self._budget.corrupt(found) from error
-        found = f"more than {MAX_OPS} pickle operations"
-        raise SourceError(Code.TOO_LARGE, found, where=self._budget.where)
+            problem = f"not a whole pickle: {type(error).__name__} at byte {at}; fetch it again"
+            raise self._budget.corrupt(problem) from error
+        problem = f"more than {MAX_OPS} pickle operations"
+        raise SourceError(Code.TOO_LARGE, problem, where=self._budget.where)
 
     def _operation(self, opcode: bytes) -> Callable[[Machine], None]:
         known = _OPERATIONS.get(opcode)
         if known is not None:
             return known
         if opcode in _REFUSED:
-            found = f"pickle operation {_REFUSED[opcode]} is refused: plain data does not need it"
-            raise self._budget.unsafe(found)
-        found = (
+            problem = f"pickle operation {_REFUSED[opcode]} is refused: plain data does not need it"
+            raise self._budget.unsafe(problem)
+        problem = (
             f"byte {opcode!r} at {self.position - 1} is no pickle operation; fetch the file again"
         )
-        raise self._budget.corrupt(found)
+        raise self._budget.corrupt(problem)
 
     # -- bytes ---------------------------------------------------------------------------------------------------
 
     def _take(self, count: int) -> bytes:
         end = self.position + count
         if count < 0 or end > len(self._data):
-            found = f"the pickle ends inside a value, at byte {len(self._data)}; fetch it again"
-            raise SourceError(Code.TRUNCATED, found, where=self._budget.where)
+            problem = f"the pickle ends inside a value, at byte {len(self._data)}; fetch it again"
+            raise SourceError(Code.TRUNCATED, problem, where=self._budget.where)
         part = self._data[self.position : end]
         self.position = end
         return part
@@ -214,11 +214,11 @@ class Machine:
     # -- globals -------------------------------------------------------------------------------------------------
 
     def _global(self, module: Any, name: Any) -> None:
-        wanted = f"{shown(module)}.{shown(name)}"
-        maker = self._makers.get(wanted)
+        qualified_name = f"{shown(module)}.{shown(name)}"
+        maker = self._makers.get(qualified_name)
         if maker is None or type(module) is not str or type(name) is not str:
-            found = f"the pickle asks for {wanted}, which is not on the list of plain data types"
-            raise self._budget.unsafe(found)
+            problem = f"the pickle asks for {qualified_name}, which is not on the list of plain data types"
+            raise self._budget.unsafe(problem)
         self.push(maker)
 
     def _global_by_line(self) -> None:

@@ -56,10 +56,10 @@ def _dtype(args: tuple[Any, ...], budget: Budget) -> Pending:
         order = state[1].decode("latin-1") if isinstance(state[1], bytes) else state[1]
         if order not in ("<", ">", "|", "="):
             raise budget.corrupt(f"byte order {shown(order)!r}")
-        made: np.dtype[Any] = np.dtype("O" if name[0] == "O" else name)
-        if made.hasobject or order in ("|", "="):
-            return made
-        return made.newbyteorder("<" if order == "<" else ">")
+        dtype: np.dtype[Any] = np.dtype("O" if name[0] == "O" else name)
+        if dtype.hasobject or order in ("|", "="):
+            return dtype
+        return dtype.newbyteorder("<" if order == "<" else ">")
 
     return Pending(name="numpy.dtype", build=build)
 
@@ -77,14 +77,14 @@ def _from_buffer(
         raise budget.unsafe("an array of objects given as raw memory")
     data = buffer(raw, budget)
     if len(data) != math.prod(shape) * dtype.itemsize:
-        found = f"{len(data)} bytes for an array {shape} of {dtype}; fetch the file again"
-        raise budget.corrupt(found)
+        problem = f"{len(data)} bytes for an array {shape} of {dtype}; fetch the file again"
+        raise budget.corrupt(problem)
     if not data:
         return np.zeros(shape, dtype=dtype)
-    made: Array = np.frombuffer(data, dtype=dtype).reshape(
+    array: Array = np.frombuffer(data, dtype=dtype).reshape(
         shape, order="F" if order == "F" else "C"
     )
-    return made
+    return array
 
 
 def _from_objects(items: Any, shape: tuple[int, ...], order: str, budget: Budget) -> Array:
@@ -121,9 +121,9 @@ def _frombuffer(args: tuple[Any, ...], budget: Budget) -> Array:
     checked, kind = checked_shape(shape, budget), _want_dtype(dtype, budget)
     if order not in ("C", "F", "K"):
         raise budget.corrupt(f"array order {shown(order)!r}")
-    made = _from_buffer(raw, kind, checked, order, budget)
+    array = _from_buffer(raw, kind, checked, order, budget)
     axes = args[4] if order == "K" and len(args) > 4 else None
-    return made if axes is None else made.transpose(checked_shape(axes, budget))
+    return array if axes is None else array.transpose(checked_shape(axes, budget))
 
 
 def _scalar(args: tuple[Any, ...], budget: Budget) -> Any:
@@ -140,12 +140,12 @@ def _no_call(name: str) -> Maker:
 
 def numpy_makers() -> dict[str, Maker]:
     """Makers by the names that numpy 1 and numpy 2 write."""
-    made = {
+    makers = {
         "numpy.ndarray": _no_call("numpy.ndarray"),
         "numpy.dtype": Maker(name="numpy.dtype", make=_dtype),
     }
     for core in ("numpy.core", "numpy._core"):
-        made[f"{core}.multiarray._reconstruct"] = Maker(name="_reconstruct", make=_reconstruct)
-        made[f"{core}.multiarray.scalar"] = Maker(name="scalar", make=_scalar)
-        made[f"{core}.numeric._frombuffer"] = Maker(name="_frombuffer", make=_frombuffer)
-    return made
+        makers[f"{core}.multiarray._reconstruct"] = Maker(name="_reconstruct", make=_reconstruct)
+        makers[f"{core}.multiarray.scalar"] = Maker(name="scalar", make=_scalar)
+        makers[f"{core}.numeric._frombuffer"] = Maker(name="_frombuffer", make=_frombuffer)
+    return makers

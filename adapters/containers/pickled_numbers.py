@@ -18,11 +18,11 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
         SourceError: CORRUPT_RECORD for what is no array of numbers, SHAPE_MISMATCH.
     """
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        found = f"holds {_kind(value)}; expected an array of numbers"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=where)
+        problem = f"holds {_kind(value)}; expected an array of numbers"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
     if [n for n in value.shape if n != 1] != [n for n in shape if n != 1]:
-        found = f"has the shape {list(value.shape)}; expected {list(shape)}"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+        problem = f"has the shape {list(value.shape)}; expected {list(shape)}"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     assert value.size == math.prod(shape)
     return np.asarray(value, dtype=np.float64).reshape(shape)
 

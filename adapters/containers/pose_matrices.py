@@ -28,9 +28,9 @@ def rigid_matrices(
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0])
         worst = np.abs(T[at, ..., 3, :] - LAST_ROW).max(axis=-1).argmax()
-        found = f"sample {at} has the last row {T[at, ..., 3, :].reshape(-1, 4)[worst].tolist()}"
+        problem = f"sample {at} has the last row {T[at, ..., 3, :].reshape(-1, 4)[worst].tolist()}"
         raise SourceError(
-            Code.NOT_A_ROTATION, f"{found}; expected 0 0 0 1 (transposed?)", where=where
+            Code.NOT_A_ROTATION, f"{problem}; expected 0 0 0 1 (transposed?)", where=where
         )
     if np.isinf(T if used is None else T[used]).any():  # NaN may stand for "not tracked"
         raise SourceError(Code.NOT_FINITE, "infinity in a pose", where=where)

@@ -59,8 +59,8 @@ def loads(
             bytes that are no whole pickle; TOO_LARGE for one that is too long, or that makes far more than it holds.
     """
     if len(data) > max_bytes:
-        found = f"a pickle of {len(data)} bytes; at most {max_bytes} are read"
-        raise SourceError(Code.TOO_LARGE, found, where=where)
+        problem = f"a pickle of {len(data)} bytes; at most {max_bytes} are read"
+        raise SourceError(Code.TOO_LARGE, problem, where=where)
     budget = Budget(GROWTH * len(data) + HEADROOM_BYTES, where)
     value = Machine(data, {**_MAKERS, **(extra or {})}, budget).run()
     _check_plain(value, budget)
@@ -85,10 +85,10 @@ def load_npy_object(path: Path, *, max_bytes: int = MAX_PICKLE_BYTES) -> Any:
     start = _npy_data_start(path, data)
     array = loads(data[start:], where=path.name, max_bytes=max_bytes)
     if not isinstance(array, np.ndarray) or array.shape != () or array.dtype != object:
-        found = (
+        problem = (
             f"the pickle holds a {type(array).__name__}; a numpy array of one object was expected"
         )
-        raise SourceError(Code.CORRUPT_RECORD, found, where=path.name)
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=path.name)
     return array[()]
 
 
@@ -102,13 +102,13 @@ def _npy_data_start(path: Path, data: bytes) -> int:
         }[version]
         shape, _, dtype = read(stream)
     except _HEADER_ERRORS as error:
-        found = f"not a .npy file: {str(error)[:200]}; fetch it again"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=path.name) from error
+        problem = f"not a .npy file: {str(error)[:200]}; fetch it again"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=path.name) from error
     if shape != () or dtype != np.dtype(object):
-        found = (
+        problem = (
             f"an array {shape} of {dtype}; one pickled object (dtype object, shape ()) was expected"
         )
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=path.name)
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=path.name)
     return stream.tell()
 
 
@@ -164,6 +164,6 @@ def _children(node: Any, budget: Budget) -> list[Any]:
     elif isinstance(node, np.ndarray):
         inner = node.ravel().tolist()
     else:
-        found = getattr(node, "name", type(node).__name__)
-        raise budget.unsafe(f"{found} as a value; plain data was expected")
+        name = getattr(node, "name", type(node).__name__)
+        raise budget.unsafe(f"{name} as a value; plain data was expected")
     return [child for child in inner if not _is_leaf(child)]

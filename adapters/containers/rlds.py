@@ -98,8 +98,8 @@ def read_info(directory: Path) -> DatasetInfo:
             where=str(path),
         ) from error
     if info.file_format != "tfrecord":
-        found = f"fileFormat {info.file_format!r}; only tfrecord is read, convert the set first"
-        raise ConfigError(found, where=str(path))
+        problem = f"fileFormat {info.file_format!r}; only tfrecord is read, convert the set first"
+        raise ConfigError(problem, where=str(path))
     return info
 
 

@@ -46,14 +46,16 @@ def find_version_dir(root: Path) -> Path:
         raise ConfigError(
             "is no directory; name the one that holds dataset_info.json", where=str(root)
         )
-    found = sorted(_version_dirs(root, MAX_NESTING))
-    if len(found) == 1:
-        return found[0]
-    wanted = f"{' and '.join(METADATA)} in it or at most {MAX_NESTING} levels below"
-    if not found:
-        raise ConfigError(f"no directory with {wanted}", where=str(root))
-    names = ", ".join(str(path.relative_to(root)) for path in found[:20])
-    raise ConfigError(f"{len(found)} sets below it ({names}); name one of them", where=str(root))
+    directories = sorted(_version_dirs(root, MAX_NESTING))
+    if len(directories) == 1:
+        return directories[0]
+    expected = f"{' and '.join(METADATA)} in it or at most {MAX_NESTING} levels below"
+    if not directories:
+        raise ConfigError(f"no directory with {expected}", where=str(root))
+    names = ", ".join(str(path.relative_to(root)) for path in directories[:20])
+    raise ConfigError(
+        f"{len(directories)} sets below it ({names}); name one of them", where=str(root)
+    )
 
 
 def _version_dirs(path: Path, levels: int) -> Iterator[Path]:
@@ -114,17 +116,17 @@ def records_of(directory: Path, shard: Shard) -> Iterator[tuple[int, Record]]:
 def _unreadable(error: SourceError, shard: Shard) -> Record:
     is_missing = error.code is Code.MISSING_FILE
     code = Code.MISSING_SHARD if is_missing else error.code
-    found = "the shard is not there" if is_missing else error.message
+    reason = "the shard is not there" if is_missing else error.message
     message = (
-        f"{shard.name}: {found}; {shard.num_declared} episodes were declared in it, fetch it again"
+        f"{shard.name}: {reason}; {shard.num_declared} episodes were declared in it, fetch it again"
     )
     return Record(offset=0, num_bytes=0, problem=(code, message), is_rest=True)
 
 
 def _lost(record: Record, shard: Shard, count: int) -> Record:
-    code, found = record.problem or (Code.TRUNCATED, "")
+    code, reason = record.problem or (Code.TRUNCATED, "")
     lost = max(shard.num_declared - count, 0)
-    message = f"{shard.name}: {found}; {lost} of {shard.num_declared} declared records are lost"
+    message = f"{shard.name}: {reason}; {lost} of {shard.num_declared} declared records are lost"
     return Record(
         offset=record.offset, num_bytes=record.num_bytes, problem=(code, message), is_rest=True
     )

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from adapters.containers.image_header import image_header
 from adapters.containers.rlds import Leaf
-from adapters.containers.tf_example import Feature, Kind
+from adapters.containers.tf_example import FeatureKind, TfFeature
 from schemas.errors import Code, SourceError
 
 MAX_TENSOR_BYTES = 256 << 20
@@ -32,7 +32,7 @@ Array = npt.NDArray[Any]
 class Steps:
     """Keys are relative to `steps/`, e.g. `observation/state`; T is `num_steps`."""
 
-    features: Mapping[str, Feature]
+    features: Mapping[str, TfFeature]
     leaves: Mapping[str, Leaf]
     num_steps: int
 
@@ -47,8 +47,8 @@ class Steps:
         """What features.json says of it. Raises SourceError MISSING_CHANNEL."""
         if STEPS + key not in self.leaves:
             near = [k.removeprefix(STEPS) for k in self.leaves if k.startswith(STEPS)]
-            found = f"not in features.json; it has {', '.join(sorted(near)[:30])}"
-            raise SourceError(Code.MISSING_CHANNEL, found, where=key)
+            problem = f"not in features.json; it has {', '.join(sorted(near)[:30])}"
+            raise SourceError(Code.MISSING_CHANNEL, problem, where=key)
         return self.leaves[STEPS + key]
 
     def numbers(self, key: str) -> Array:
@@ -82,8 +82,8 @@ class Steps:
         counts = self._row_counts(leaf, name, key)
         is_bounded = counts.max(initial=0) <= len(rows)  # so that the sum cannot wrap around
         if len(counts) != self.num_steps or not is_bounded or counts.sum() != len(rows):
-            found = f"{len(counts)} rows summing to {counts.sum()}, {len(rows)} values, T {self.num_steps}"
-            raise SourceError(Code.SHAPE_MISMATCH, found, where=key)
+            problem = f"{len(counts)} rows summing to {counts.sum()}, {len(rows)} values, T {self.num_steps}"
+            raise SourceError(Code.SHAPE_MISMATCH, problem, where=key)
         return np.split(rows, np.cumsum(counts)[:-1])
 
     def _row_counts(self, leaf: Leaf, name: str, key: str) -> npt.NDArray[np.int64]:
@@ -111,7 +111,7 @@ class Steps:
         if shapes.min(initial=0) < 0:
             raise SourceError(Code.SHAPE_MISMATCH, "a negative dimension", where=key)
         value = self._feature(f"{name}/value")
-        if value.kind is Kind.BYTES:
+        if value.kind is FeatureKind.BYTES:
             blobs = self._blobs(f"{name}/value", key)
             return [
                 _unpack(b, leaf, tuple(map(int, s)), key)
@@ -120,8 +120,8 @@ class Steps:
         flat = _flat(value, leaf)
         sizes = [prod(map(int, s)) for s in shapes]
         if sum(sizes) != len(flat):
-            found = f"shapes ask for {sum(sizes)} values, there are {len(flat)}"
-            raise SourceError(Code.SHAPE_MISMATCH, found, where=key)
+            problem = f"shapes ask for {sum(sizes)} values, there are {len(flat)}"
+            raise SourceError(Code.SHAPE_MISMATCH, problem, where=key)
         parts = np.split(flat, np.cumsum(sizes)[:-1])
         return [part.reshape(tuple(map(int, s))) for part, s in zip(parts, shapes, strict=True)]
 
@@ -157,21 +157,21 @@ class Steps:
         is_float = self.leaf(key).dtype == "float32"
         return _stack([_depth(data, key, is_float=is_float) for data in self.images(key)], key)
 
-    def _feature(self, name: str) -> Feature:
+    def _feature(self, name: str) -> TfFeature:
         if name not in self.features:
-            found = "declared in features.json but not in this record"
-            raise SourceError(Code.MISSING_CHANNEL, found, where=name)
+            problem = "declared in features.json but not in this record"
+            raise SourceError(Code.MISSING_CHANNEL, problem, where=name)
         return self.features[name]
 
     def _blobs(self, name: str, key: str) -> list[memoryview]:
         blobs = self._feature(name).blobs()
         if len(blobs) != self.num_steps:
-            found = f"{len(blobs)} entries for {self.num_steps} steps"
-            raise SourceError(Code.FRAME_COUNT, found, where=key)
+            problem = f"{len(blobs)} entries for {self.num_steps} steps"
+            raise SourceError(Code.FRAME_COUNT, problem, where=key)
         return blobs
 
 
-def steps_of(features: Mapping[str, Feature], leaves: Mapping[str, Leaf]) -> Steps:
+def steps_of(features: Mapping[str, TfFeature], leaves: Mapping[str, Leaf]) -> Steps:
     """The steps of a parsed record; T comes from a scalar leaf such as `steps/is_first`.
 
     Raises:
@@ -189,8 +189,8 @@ def steps_of(features: Mapping[str, Feature], leaves: Mapping[str, Leaf]) -> Ste
         and leaf.key in features
     ]
     if not scalars:
-        found = "no scalar leaf such as steps/is_first; T is unknown"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where="steps")
+        problem = "no scalar leaf such as steps/is_first; T is unknown"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where="steps")
     chosen = [key for key in preferred if key in scalars] or sorted(scalars)
     counts = {key: _flat(features[key], leaves[key]).size for key in chosen}
     if len(set(counts.values())) > 1:
@@ -200,9 +200,9 @@ def steps_of(features: Mapping[str, Feature], leaves: Mapping[str, Leaf]) -> Ste
     return Steps(features, leaves, counts[chosen[0]])
 
 
-def _flat(feature: Feature, leaf: Leaf) -> Array:
+def _flat(feature: TfFeature, leaf: Leaf) -> Array:
     """The flat values in the declared dtype."""
-    if feature.kind is Kind.FLOAT:
+    if feature.kind is FeatureKind.FLOAT:
         dtype = "float64" if leaf.dtype == "float64" else "float32"
         return feature.floats().astype(dtype)
     values = feature.ints()
@@ -210,7 +210,7 @@ def _flat(feature: Feature, leaf: Leaf) -> Array:
         return np.not_equal(values, 0)
     if leaf.dtype == "uint64":
         return values.view(np.uint64)
-    return values.astype(_dtype(leaf)) if feature.kind is Kind.INT64 else values
+    return values.astype(_dtype(leaf)) if feature.kind is FeatureKind.INT64 else values
 
 
 def _dtype(leaf: Leaf) -> np.dtype[Any]:
@@ -231,8 +231,8 @@ def _reshape(flat: Array, shape: tuple[int | None, ...], key: str) -> Array:
         or (free == 0 and flat.size != known)
         or (free and (not known or flat.size % known))
     ):
-        found = f"{flat.size} values do not make shape {shape}"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=key)
+        problem = f"{flat.size} values do not make shape {shape}"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=key)
     return flat.reshape([-1 if d is None else d for d in shape])
 
 
@@ -246,8 +246,8 @@ def _unpack(blob: memoryview, leaf: Leaf, shape: tuple[int | None, ...], key: st
         raise SourceError(Code.TOO_LARGE, f"a tensor of {limit} bytes per step", where=key)
     data = bytes(blob) if leaf.encoding != "zlib" else _inflate(blob, limit, key)
     if len(data) > limit or (not is_open and len(data) != expected) or len(data) % dtype.itemsize:
-        found = f"{len(data)} bytes for shape {shape} of {dtype}"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=key)
+        problem = f"{len(data)} bytes for shape {shape} of {dtype}"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=key)
     return _reshape(np.frombuffer(data, dtype), shape, key)
 
 
@@ -270,20 +270,20 @@ def _depth(data: bytes, key: str, *, is_float: bool) -> Array:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise SourceError(Code.CORRUPT_IMAGE, f"does not decode: {error}", where=key) from error
-    wanted = (3, "uint8") if is_float else (2, "uint16")
-    if picture is None or (picture.ndim, picture.dtype.name) != wanted:
+    expected = (3, "uint8") if is_float else (2, "uint16")
+    if picture is None or (picture.ndim, picture.dtype.name) != expected:
         raise SourceError(Code.CORRUPT_IMAGE, "is no depth picture of its kind", where=key)
     if not is_float:
         return picture
     if picture.shape[2] != 4:
-        found = f"{picture.shape[2]} channels, expected the 4 bytes of a float32"
-        raise SourceError(Code.CORRUPT_IMAGE, found, where=key)
+        problem = f"{picture.shape[2]} channels, expected the 4 bytes of a float32"
+        raise SourceError(Code.CORRUPT_IMAGE, problem, where=key)
     rgba = np.ascontiguousarray(picture[..., [2, 1, 0, 3]])  # OpenCV hands over blue first
     return rgba.view("<f4")[..., 0]
 
 
 def _stack(parts: list[Array], key: str) -> Array:
     if len({part.shape for part in parts}) > 1:
-        found = f"steps of different sizes, {sorted({p.shape for p in parts})[:5]}"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=key)
+        problem = f"steps of different sizes, {sorted({p.shape for p in parts})[:5]}"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=key)
     return np.stack(parts)

@@ -51,8 +51,10 @@ class Bag:
     def __init__(self, reader: Any, where: str) -> None:
         self._reader, self._where = reader, where
         self._stores: dict[int, Any] = {}
-        said = [c for c in reader.connections if c.msgcount]
-        self.topics: dict[str, str] = {c.topic: c.msgtype.replace("/msg/", "/") for c in said}
+        connections = [c for c in reader.connections if c.msgcount]
+        self.topics: dict[str, str] = {
+            c.topic: c.msgtype.replace("/msg/", "/") for c in connections
+        }
         self.start_ns: int = reader.start_time
         self.end_ns: int = (
             reader.end_time - 1
@@ -73,16 +75,16 @@ class Bag:
                 store = self._store(connection)
                 yield connection.topic, t_ns, store.deserialize_ros1(raw, connection.msgtype)
         except damage as error:
-            found = f"a message does not decode: {type(error).__name__}: {error}"
-            raise SourceError(Code.CORRUPT_RECORD, found[:300], where=self._where) from error
+            problem = f"a message does not decode: {type(error).__name__}: {error}"
+            raise SourceError(Code.CORRUPT_RECORD, problem[:300], where=self._where) from error
 
     def _store(self, connection: Any) -> Any:
         """The types of one connection; each has its own store, so that two versions of a message can be side by side."""
         if connection.id not in self._stores:
             where = f"{self._where}:{connection.topic}"
             if not _TYPE.fullmatch(connection.msgtype):
-                found = f"message type {connection.msgtype[:80]!r}"
-                raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+                problem = f"message type {connection.msgtype[:80]!r}"
+                raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
             text = _plain_definition(connection.msgdef.data, where)
             self._stores[connection.id] = _store_of(text, connection.msgtype)
         return self._stores[connection.id]
@@ -115,8 +117,10 @@ def open_bag(path: Path, where: str) -> Iterator[Bag]:
     except damage as error:
         if reader.bio is not None:
             reader.close()
-        found = f"the index is damaged or cut: {type(error).__name__}: {error}; fetch the bag again"
-        raise SourceError(Code.CORRUPT_RECORD, found[:300], where=where) from error
+        problem = (
+            f"the index is damaged or cut: {type(error).__name__}: {error}; fetch the bag again"
+        )
+        raise SourceError(Code.CORRUPT_RECORD, problem[:300], where=where) from error
     try:
         yield bag
     finally:
@@ -152,8 +156,8 @@ def _check_head(path: Path, where: str) -> None:
     at = head.find(b"index_pos=")
     index_at = int.from_bytes(head[at + 10 : at + 18], "little") if at >= 0 else 0
     if not 0 < index_at < size:
-        found = f"no index at byte {index_at} of {size}: recording or download was cut off"
-        raise SourceError(Code.TRUNCATED, f"{found}; fetch it again, or reindex it", where=where)
+        problem = f"no index at byte {index_at} of {size}: recording or download was cut off"
+        raise SourceError(Code.TRUNCATED, f"{problem}; fetch it again, or reindex it", where=where)
 
 
 def _plain_definition(text: str, where: str) -> str:
@@ -169,8 +173,8 @@ def _plain_definition(text: str, where: str) -> str:
             continue
         is_type = words.startswith("MSG: ") and _TYPE.fullmatch(words[5:])
         if not (is_type or words == _RULE or _FIELD.fullmatch(words)):
-            found = f"{line[:80]!r} is no line of a message definition"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+            problem = f"{line[:80]!r} is no line of a message definition"
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
         kept.append(words)
     return "\n".join(kept) + "\n"
 
@@ -181,8 +185,8 @@ def _bound_chunks(reader: Any, where: str) -> None:
     for at, chunk in reader.chunks.items():
         name = next(n for n, unpack in named.items() if unpack is chunk.decompressor)
         if chunk.datasize > MAX_CHUNK_BYTES:
-            found = f"a chunk of {chunk.datasize} bytes, at most {MAX_CHUNK_BYTES}"
-            raise SourceError(Code.TOO_LARGE, found, where=where)
+            problem = f"a chunk of {chunk.datasize} bytes, at most {MAX_CHUNK_BYTES}"
+            raise SourceError(Code.TOO_LARGE, problem, where=where)
         if name != "none":
             reader.chunks[at] = chunk._replace(decompressor=_Unpack(name, where))
 
@@ -201,11 +205,11 @@ class _Unpack:
                 unpacker = import_module("lz4.frame").LZ4FrameDecompressor()
             out: bytes = unpacker.decompress(data, max_length=MAX_CHUNK_BYTES)
         except (OSError, RuntimeError, EOFError, ValueError) as error:
-            found = f"a {self._name} chunk does not unpack: {error}"
-            raise SourceError(Code.CORRUPT_RECORD, found, where=self._where) from error
+            problem = f"a {self._name} chunk does not unpack: {error}"
+            raise SourceError(Code.CORRUPT_RECORD, problem, where=self._where) from error
         if not unpacker.eof:
             is_bomb = len(out) >= MAX_CHUNK_BYTES
-            found = f"a {self._name} chunk gives {len(out)} bytes and does not end"
+            problem = f"a {self._name} chunk gives {len(out)} bytes and does not end"
             code = Code.TOO_LARGE if is_bomb else Code.CORRUPT_RECORD
-            raise SourceError(code, found, where=self._where)
+            raise SourceError(code, problem, where=self._where)
         return out

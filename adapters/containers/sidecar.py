@@ -57,6 +57,6 @@ def json_object(text: str, where: str) -> dict[str, Any]:
     except DocumentError as error:
         raise SourceError(Code.BAD_ANNOTATION, str(error), where=where) from error
     if not isinstance(value, dict):
-        found = f"a {type(value).__name__}; expected an object"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        problem = f"a {type(value).__name__}; expected an object"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return value

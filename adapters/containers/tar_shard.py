@@ -81,8 +81,8 @@ def tar_members(path: Path) -> Iterator[TarMember]:
             walk = _Walk(file=file, size=os.fstat(file.fileno()).st_size)
             first = walk.block()
             if any(first) and not _is_sound(first):
-                found = "no tar header at its start; expected an uncompressed tar"
-                raise SourceError(Code.UNKNOWN_LAYOUT, found, where=path.name)
+                problem = "no tar header at its start; expected an uncompressed tar"
+                raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=path.name)
             yield from _members(walk)
     except OSError as error:
         raise SourceError(
@@ -116,8 +116,8 @@ def _members(walk: _Walk) -> Iterator[TarMember]:
         walk.at = start + -(-size // BLOCK) * BLOCK
         if is_extension:
             if size > MAX_EXTENSION_BYTES:
-                found = f"a name record of {size} bytes at byte {start}"
-                yield _stop(Code.UNSAFE_CONTENT, found)
+                problem = f"a name record of {size} bytes at byte {start}"
+                yield _stop(Code.UNSAFE_CONTENT, problem)
                 return
             walk.file.seek(start)
             _extend(extension, kind, walk.file.read(size))

@@ -21,7 +21,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZE = {_FIXED64: 8, _FIXED32: 4}
 
 
-class Kind(IntEnum):
+class FeatureKind(IntEnum):
     """Which list a Feature holds; the value is its field number."""
 
     EMPTY = 0
@@ -31,11 +31,11 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feature:
+class TfFeature:
     """One named list, still encoded: `bodies` are the list messages (more than one is lawful: they add up)."""
 
     name: str
-    kind: Kind
+    kind: FeatureKind
     bodies: tuple[memoryview, ...] = ()
 
     def blobs(self) -> list[memoryview]:
@@ -44,7 +44,7 @@ class Feature:
         Raises:
             SourceError: CORRUPT_RECORD, for another kind of list too.
         """
-        self._must_be(Kind.BYTES)
+        self._must_be(FeatureKind.BYTES)
         return [
             value
             for body in self.bodies
@@ -54,29 +54,29 @@ class Feature:
 
     def floats(self) -> npt.NDArray[np.float32]:
         """The float32 values [N]. Raises SourceError CORRUPT_RECORD."""
-        self._must_be(Kind.FLOAT)
+        self._must_be(FeatureKind.FLOAT)
         parts = [_floats(body, self.name) for body in self.bodies]
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def ints(self) -> npt.NDArray[np.int64]:
         """The int64 values [N]. Raises SourceError CORRUPT_RECORD."""
-        self._must_be(Kind.INT64)
+        self._must_be(FeatureKind.INT64)
         parts = [_ints(body, self.name) for body in self.bodies]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
-    def _must_be(self, kind: Kind) -> None:
-        if self.kind not in (kind, Kind.EMPTY):
-            found = f"a {self.kind.name.lower()} list, expected {kind.name.lower()}"
-            raise SourceError(Code.CORRUPT_RECORD, found, where=self.name)
+    def _must_be(self, kind: FeatureKind) -> None:
+        if self.kind not in (kind, FeatureKind.EMPTY):
+            problem = f"a {self.kind.name.lower()} list, expected {kind.name.lower()}"
+            raise SourceError(Code.CORRUPT_RECORD, problem, where=self.name)
 
 
-def parse_example(data: bytes) -> dict[str, Feature]:
+def parse_example(data: bytes) -> dict[str, TfFeature]:
     """The features of a serialised Example by name; a name given twice keeps its last value, as protobuf does.
 
     Raises:
         SourceError: CORRUPT_RECORD when the bytes are no Example.
     """
-    out: dict[str, Feature] = {}
+    out: dict[str, TfFeature] = {}
     for field, features in _fields(memoryview(data), "Example"):
         if field != 1:
             continue
@@ -87,22 +87,22 @@ def parse_example(data: bytes) -> dict[str, Feature]:
     return out
 
 
-def _map_entry(body: memoryview) -> Feature:
+def _map_entry(body: memoryview) -> TfFeature:
     name, feature = "", memoryview(b"")
     for field, value in _fields(body, "Features"):
         if field == 1:
             name = _text(_message(value, "Features"))
         elif field == 2:
             feature = _message(value, name)
-    kind = Kind.EMPTY
+    kind = FeatureKind.EMPTY
     bodies: list[memoryview] = []
     for field, value in _fields(feature, name):
         if field not in (1, 2, 3):
             continue
-        if Kind(field) is not kind:  # a oneof: the last kind wins
-            kind, bodies = Kind(field), []
+        if FeatureKind(field) is not kind:  # a oneof: the last kind wins
+            kind, bodies = FeatureKind(field), []
         bodies.append(_message(value, name))
-    return Feature(name=name, kind=kind, bodies=tuple(bodies))
+    return TfFeature(name=name, kind=kind, bodies=tuple(bodies))
 
 
 def _text(value: memoryview) -> str:
@@ -118,8 +118,8 @@ def _message(value: memoryview | int, where: str) -> memoryview:
     return value
 
 
-def _corrupt(found: str, where: str) -> SourceError:
-    return SourceError(Code.CORRUPT_RECORD, f"{found}; not a valid tf.Example", where=where)
+def _corrupt(problem: str, where: str) -> SourceError:
+    return SourceError(Code.CORRUPT_RECORD, f"{problem}; not a valid tf.Example", where=where)
 
 
 def _varint(buffer: memoryview, at: int, where: str) -> tuple[int, int]:

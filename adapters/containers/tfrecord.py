@@ -77,8 +77,8 @@ def _headers(file: BinaryIO, size: int) -> Iterator[Record]:
         num_bytes = int(HEADER.unpack(header)[0])
         too_large = None
         if num_bytes > MAX_RECORD_BYTES:
-            found = f"a record of {num_bytes} bytes at byte {offset}; at most {MAX_RECORD_BYTES}"
-            too_large = Code.TOO_LARGE, found
+            message = f"a record of {num_bytes} bytes at byte {offset}; at most {MAX_RECORD_BYTES}"
+            too_large = Code.TOO_LARGE, message
         yield Record(offset=offset, num_bytes=num_bytes, problem=too_large)
         offset += HEADER.size + num_bytes + FOOTER.size
 
@@ -88,12 +88,12 @@ def _header_problem(header: bytes, offset: int, size: int) -> tuple[Code, str] |
         return Code.TRUNCATED, f"the file ends inside a record header at byte {offset}"
     num_bytes, crc = HEADER.unpack(header)
     if masked_crc(header[:8]) != crc:
-        found = f"the length at byte {offset} fails its checksum: no later record can be found"
-        return Code.WRONG_CRC, found
+        message = f"the length at byte {offset} fails its checksum: no later record can be found"
+        return Code.WRONG_CRC, message
     end = offset + HEADER.size + num_bytes + FOOTER.size
     if end > size:
-        found = f"the record at byte {offset} needs {end} bytes of file, there are {size}"
-        return Code.TRUNCATED, found
+        message = f"the record at byte {offset} needs {end} bytes of file, there are {size}"
+        return Code.TRUNCATED, message
     return None
 
 
@@ -121,12 +121,12 @@ def _payload(file: BinaryIO, size: int, offset: int, num_bytes: int, where: str)
     problem = _header_problem(header, offset, size)
     if problem is not None:
         raise SourceError(*problem, where=where)
-    found = int(HEADER.unpack(header)[0])
-    if found != num_bytes:
-        message = f"a record of {found} bytes, {num_bytes} at discovery: the file was changed"
+    stored = int(HEADER.unpack(header)[0])
+    if stored != num_bytes:
+        message = f"a record of {stored} bytes, {num_bytes} at discovery: the file was changed"
         raise SourceError(Code.CORRUPT_RECORD, message, where=where)
-    if found > MAX_RECORD_BYTES:
-        message = f"a record of {found} bytes; at most {MAX_RECORD_BYTES}"
+    if stored > MAX_RECORD_BYTES:
+        message = f"a record of {stored} bytes; at most {MAX_RECORD_BYTES}"
         raise SourceError(Code.TOO_LARGE, message, where=where)
     data = file.read(num_bytes)
     footer = file.read(FOOTER.size)

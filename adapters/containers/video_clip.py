@@ -98,8 +98,8 @@ def windowed(root: Path, clip: Clip, *, longest_s: float) -> Iterator[Clip]:
         header = video_header(inside(root, clip.path), clip.byte_range)
         spans = windows(_start(header), float(header.end_s), longest_s=longest_s)
         if len(spans) > MAX_WINDOWS:
-            found = f"its header states {float(header.end_s):.0f} s: {len(spans)} windows"
-            raise SourceError(Code.CORRUPT_VIDEO, found)
+            problem = f"its header states {float(header.end_s):.0f} s: {len(spans)} windows"
+            raise SourceError(Code.CORRUPT_VIDEO, problem)
     except SourceError as error:
         yield clip.broken(error.code, error.message)
         return
@@ -180,12 +180,12 @@ def _start(header: VideoHeader) -> float:
 
 def _window(path: Path, clip: Clip, header: VideoHeader) -> tuple[VideoWindow, str]:
     """The clip within what the file holds, and in words what was cut off, if anything worth the word."""
-    wanted = (clip.start_s, float(header.end_s) if clip.end_s is None else clip.end_s)
-    start, end = max(wanted[0], _start(header)), min(wanted[1], float(header.end_s))
-    span, held = f"[{wanted[0]}, {wanted[1]}) s", f"[{_start(header)}, {float(header.end_s)}) s"
+    stated = (clip.start_s, float(header.end_s) if clip.end_s is None else clip.end_s)
+    start, end = max(stated[0], _start(header)), min(stated[1], float(header.end_s))
+    span, held = f"[{stated[0]}, {stated[1]}) s", f"[{_start(header)}, {float(header.end_s)}) s"
     if start >= end:
-        found = f"segment {span}; the file holds {held}"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=clip.path)
+        problem = f"segment {span}; the file holds {held}"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=clip.path)
     window = VideoWindow(path=str(path), start_s=start, end_s=end, byte_range=clip.byte_range)
     is_cut = clip.end_s is not None and clip.end_s - end > ROUNDING_S
     return window, f"{span} ends where the file does: {held}" if is_cut else ""

@@ -14,9 +14,9 @@ from pathlib import Path
 import av
 
 from adapters.containers.byte_range import RangeReader
+from schemas.av_options import open_video
 from schemas.errors import Code, SourceError
 from schemas.system_error import system_error_text
-from schemas.video_opening import open_video
 
 MICROSECONDS_PER_S = 1_000_000
 # libavformat decodes the first pictures of every file it opens (43 ms for 1080p) unless no codec may look.
@@ -53,8 +53,8 @@ def video_header(path: Path, byte_range: tuple[int, int] | None = None) -> Video
             where=path.name,
         ) from error
     if base is None or not rate or (length is None and whole is None):
-        found = f"time base {base}, rate {rate}, duration {length}; expected all three"
-        raise SourceError(Code.CORRUPT_VIDEO, found, where=path.name)
+        problem = f"time base {base}, rate {rate}, duration {length}; expected all three"
+        raise SourceError(Code.CORRUPT_VIDEO, problem, where=path.name)
     start_s = Fraction((start or 0) * base)
     seconds = Fraction(whole or 0, MICROSECONDS_PER_S) if length is None else length * base
     if seconds <= 0:

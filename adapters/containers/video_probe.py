@@ -16,9 +16,9 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from schemas.av_options import open_video
 from schemas.errors import Code, SourceError
 from schemas.system_error import system_error_text
-from schemas.video_opening import open_video
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -85,15 +85,15 @@ def _shown(path: Path, container: InputContainer, max_frames: int) -> list[int |
             continue
         total += 1
         if total > max_frames:
-            found = f"more than {max_frames} frames"
-            raise SourceError(Code.TOO_LONG, found, where=path.name)
+            problem = f"more than {max_frames} frames"
+            raise SourceError(Code.TOO_LONG, problem, where=path.name)
         if not packet.is_discard:
             shown.append(packet.pts)
     if total < stream.frames:
-        found = (
+        problem = (
             f"{total} packets where the header promises {stream.frames}: cut off; fetch it again"
         )
-        raise SourceError(Code.CORRUPT_VIDEO, found, where=path.name)
+        raise SourceError(Code.CORRUPT_VIDEO, problem, where=path.name)
     if not shown:
         raise SourceError(Code.CORRUPT_VIDEO, "no picture", where=path.name)
     return shown

@@ -31,7 +31,7 @@ def samples(shard: Path) -> Iterator[Sample]:
     A shard that breaks off gives its whole members, then one sample named "" with problem `truncated`; one that is no
     tar gives only that sample, with the code of `tar_members`.
     """
-    found: dict[str, dict[str, TarMember]] = {}
+    members: dict[str, dict[str, TarMember]] = {}
     broken: list[TarMember] = []
     try:
         for member in tar_members(shard):
@@ -39,10 +39,10 @@ def samples(shard: Path) -> Iterator[Sample]:
             if member.problem:
                 broken.append(member)
             elif match:
-                found.setdefault(match[1], {})[match[2].lower()] = member
+                members.setdefault(match[1], {})[match[2].lower()] = member
     except SourceError as error:
         broken.append(TarMember(name="", problem=(error.code.value, error.message)))
-    for key, files in found.items():
+    for key, files in members.items():
         yield Sample(key=key, files=files)
     for member in broken:
         yield Sample(key=member.name, problem=member.problem)

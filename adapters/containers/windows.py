@@ -34,12 +34,12 @@ def windows(
     if end_s <= start_s:
         return ()
     edges = sorted({start_s, end_s, *(b for b in breaks_s if start_s < b < end_s)})
-    found: list[tuple[float, float]] = []
+    spans: list[tuple[float, float]] = []
     for first, last in pairwise(edges):
         count = math.ceil((last - first) / longest_s)
         cuts = [first + (last - first) * k / count for k in range(count)] + [last]
-        found += pairwise(cuts)
-    return tuple(found)
+        spans += pairwise(cuts)
+    return tuple(spans)
 
 
 def parts(start_s: float, end_s: float) -> tuple[tuple[float, float], ...]:

@@ -81,13 +81,13 @@ def _sheets(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
 def _texts(archive: zipfile.ZipFile, part: str, element: str) -> Iterator[str]:
     """The text of each `element`, all its runs together."""
     if part in archive.namelist():
-        found: list[str] = []
+        texts: list[str] = []
         for name, _, text in _elements(archive, part):
             if name == "t":
-                found.append(text)
+                texts.append(text)
             elif name == element:
-                yield "".join(found)
-                found = []
+                yield "".join(texts)
+                texts = []
 
 
 def _rows(archive: zipfile.ZipFile, part: str) -> Iterator[list[tuple[str, str, str]]]:

@@ -80,8 +80,8 @@ class ZarrArray:
             SourceError: SHAPE_MISMATCH (rows beyond the end), TOO_LARGE, MISSING_FILE (a chunk), CORRUPT_RECORD.
         """
         if not 0 <= start <= stop <= self.shape[0]:
-            found = f"rows {start} to {stop} of {self.shape[0]}"
-            raise SourceError(Code.SHAPE_MISMATCH, found, where=self.where)
+            problem = f"rows {start} to {stop} of {self.shape[0]}"
+            raise SourceError(Code.SHAPE_MISMATCH, problem, where=self.where)
         self._bound((stop - start, *self.shape[1:]), MAX_READ_BYTES)
         out = np.zeros((stop - start, *self.shape[1:]), self.dtype)
         tall = self.chunks[0]
@@ -96,13 +96,13 @@ class ZarrArray:
                 target[...] = block[(slice(first - row * tall, last - row * tall), *inner)]
         return out
 
-    def pictures(self, wanted: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
-        """Rows `wanted` (ascending) of a [N, H, W, 3] uint8 array, one at a time; raises as `read`, or UNKNOWN_LAYOUT."""
+    def pictures(self, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
+        """Rows `indices` (ascending) of a [N, H, W, 3] uint8 array, one at a time; raises as `read`, or UNKNOWN_LAYOUT."""
         if self.dtype != np.uint8 or len(self.shape) != 4 or self.shape[3] != 3:
-            found = f"{self.dtype} {list(self.shape)}; expected uint8 [N, H, W, 3]"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=self.where)
+            problem = f"{self.dtype} {list(self.shape)}; expected uint8 [N, H, W, 3]"
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=self.where)
         start, block = -1, np.zeros((0,), np.uint8)
-        for index in wanted:
+        for index in indices:
             if start != index - index % self.chunks[0]:
                 start = index - index % self.chunks[0]
                 block = self.read(start, min(start + self.chunks[0], self.shape[0]))
@@ -121,16 +121,16 @@ class ZarrArray:
                 self.chunks
             )
         except (ValueError, RuntimeError, zlib.error) as error:
-            found = f"{self.codec or 'raw'} chunk does not decode: {str(error)[:200]}"
-            raise SourceError(Code.CORRUPT_RECORD, found, where=where) from error
+            problem = f"{self.codec or 'raw'} chunk does not decode: {str(error)[:200]}"
+            raise SourceError(Code.CORRUPT_RECORD, problem, where=where) from error
 
     def _bound(self, shape: tuple[int, ...], limit: int) -> int:
         size = self.dtype.itemsize
         for n in shape:
             size *= n  # Python integers: a hostile shape must not overflow
         if size > limit:
-            found = f"{list(shape)} is {size} bytes; at most {limit}"
-            raise SourceError(Code.TOO_LARGE, found, where=self.where)
+            problem = f"{list(shape)} is {size} bytes; at most {limit}"
+            raise SourceError(Code.TOO_LARGE, problem, where=self.where)
         return size
 
 
@@ -147,12 +147,12 @@ def zarr_array(store: ZarrStore, key: str) -> ZarrArray:
     try:
         meta = _Meta.model_validate(parse_json(text, allow_nan=True))
     except (ValueError, RecursionError) as error:
-        found = f"{reason(error)}; expected a plain Zarr v2 array"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where) from error
+        problem = f"{reason(error)}; expected a plain Zarr v2 array"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where) from error
     codec = meta.compressor.id if meta.compressor else ""
     if codec not in _DECODERS:
-        found = f"codec {codec[:40]!r}; known are {sorted(filter(None, _DECODERS))}"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+        problem = f"codec {codec[:40]!r}; known are {sorted(filter(None, _DECODERS))}"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     return ZarrArray(
         store=store,
         key=key,
@@ -189,9 +189,9 @@ def _inflate(data: bytes, chunks: tuple[int, ...], size: int) -> bytes:
 
 def _blosc(data: bytes, chunks: tuple[int, ...], size: int) -> bytes:
     """A Blosc 1 header says the size it will take (bytes 4 to 8) and its own (12 to 16); the decoder does not compare."""
-    said = (int.from_bytes(data[4:8], "little"), int.from_bytes(data[12:16], "little"))
-    if said != (size, len(data)):
-        raise ValueError(f"the header promises {said}, not {(size, len(data))}")
+    sizes = (int.from_bytes(data[4:8], "little"), int.from_bytes(data[12:16], "little"))
+    if sizes != (size, len(data)):
+        raise ValueError(f"the header promises {sizes}, not {(size, len(data))}")
     return _raw(_imagecodecs().blosc_decode(data), chunks, size)
 
 

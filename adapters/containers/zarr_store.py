@@ -65,8 +65,8 @@ class ZarrStore:
         if info is None:
             return None
         if info.file_size > max_bytes:
-            found = f"{info.file_size} bytes; at most {max_bytes} are read"
-            raise SourceError(Code.TOO_LARGE, found, where=where)
+            problem = f"{info.file_size} bytes; at most {max_bytes} are read"
+            raise SourceError(Code.TOO_LARGE, problem, where=where)
         try:
             with archive.open(info) as member:
                 data = member.read(max_bytes + 1)  # the index may lie; this does not
@@ -78,11 +78,11 @@ class ZarrStore:
             RuntimeError,
             ValueError,
         ) as error:
-            found = f"cannot be read back: {str(error)[:200]}"
-            raise SourceError(Code.CORRUPT_RECORD, found, where=where) from error
+            problem = f"cannot be read back: {str(error)[:200]}"
+            raise SourceError(Code.CORRUPT_RECORD, problem, where=where) from error
         if len(data) != info.file_size:
-            found = f"{len(data)} bytes where the index says {info.file_size}"
-            raise SourceError(Code.CORRUPT_RECORD, found, where=where)
+            problem = f"{len(data)} bytes where the index says {info.file_size}"
+            raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
         return data
 
 
@@ -93,9 +93,9 @@ def _zip(path: Path, stamp: tuple[int, ...], where: str) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        found = f"no whole zip: {str(error)[:200]}; fetch it again"
-        raise SourceError(Code.UNREADABLE, found, where=where) from error
+        problem = f"no whole zip: {str(error)[:200]}; fetch it again"
+        raise SourceError(Code.UNREADABLE, problem, where=where) from error
     if len(archive.NameToInfo) > MAX_MEMBERS:
-        found = f"{len(archive.NameToInfo)} members; at most {MAX_MEMBERS}"
-        raise SourceError(Code.TOO_LARGE, found, where=where)
+        problem = f"{len(archive.NameToInfo)} members; at most {MAX_MEMBERS}"
+        raise SourceError(Code.TOO_LARGE, problem, where=where)
     return archive

@@ -107,12 +107,12 @@ def _absent(folder: Path, name: str) -> tuple[str, str] | None:
 
 def _metadata(root: Path, folder: str) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """The metadata and its fingerprint; nothing when there is no such file (the attributes then have to do)."""
-    found = sorted(inside(root, folder).glob("metadata_*.json"))
-    if len(found) > 1:
-        raise SourceError(Code.BAD_ANNOTATION, f"{len(found)} metadata files", where=folder)
-    if not found:
+    files = sorted(inside(root, folder).glob("metadata_*.json"))
+    if len(files) > 1:
+        raise SourceError(Code.BAD_ANNOTATION, f"{len(files)} metadata files", where=folder)
+    if not files:
         return {}, ()
-    sidecar = Sidecar(path=f"{folder}/{found[0].name}")
+    sidecar = Sidecar(path=f"{folder}/{files[0].name}")
     text, raw = read_sidecar(root, sidecar)
     return json_object(text, sidecar.name), (raw,)
 
@@ -120,8 +120,8 @@ def _metadata(root: Path, folder: str) -> tuple[dict[str, Any], tuple[Any, ...]]
 def _check_length(metadata: Mapping[str, Any], num_rows: int, folder: str) -> None:
     promised = metadata.get("trajectory_length", num_rows)
     if promised != num_rows:
-        found = f"{num_rows} rows where trajectory_length promises {promised}"
-        raise SourceError(Code.FRAME_COUNT, found, where=folder)
+        problem = f"{num_rows} rows where trajectory_length promises {promised}"
+        raise SourceError(Code.FRAME_COUNT, problem, where=folder)
 
 
 def _attribute(file: Hdf5File, name: str) -> Any:
@@ -136,8 +136,8 @@ def _success(folder: str, attribute: Any) -> tuple[bool | None, list[Fact]]:
         return success, []
     if success is None:
         return bool(attribute), []
-    said = f"the folder says {success}, the attribute {bool(attribute)}"
-    return success, [fact("success_conflict", said, Certainty.VERIFIED, "compared in this episode")]
+    text = f"the folder says {success}, the attribute {bool(attribute)}"
+    return success, [fact("success_conflict", text, Certainty.VERIFIED, "compared in this episode")]
 
 
 def _text(metadata: Mapping[str, Any], key: str) -> str | None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from adapters.containers.hdf5 import Hdf5File
 from adapters.containers.safe_path import inside, is_there_inside
 from adapters.containers.video_probe import probe_video
-from adapters.droid.motion import NS_PER_MS, Clock, read_T_base
+from adapters.droid.motion import NS_PER_MS, DroidClock, read_T_base
 from schemas.episode import Camera, Stream, VideoSpan, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
@@ -34,7 +34,7 @@ READER = "rerun-io/python-example-droid-dataset:src/raw.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cameras:
+class DroidCameras:
     cameras: tuple[Camera, ...]
     streams: tuple[Stream, ...]
     facts: tuple[Fact, ...]
@@ -53,8 +53,8 @@ def missing_pictures(folder: Path) -> str:
 
 
 def read_cameras(
-    file: Hdf5File, root: Path, folder: str, serials: dict[str, str], clock: Clock
-) -> Cameras:
+    file: Hdf5File, root: Path, folder: str, serials: dict[str, str], clock: DroidClock
+) -> DroidCameras:
     """The cameras that have an MP4. `serials` maps wrist, ext1, ext2 to serial numbers.
 
     Raises:
@@ -70,8 +70,8 @@ def read_cameras(
         video = probe_video(path)
         num_rows = len(clock.t_ns)
         if not num_rows <= video.num_frames <= num_rows + EXTRA_PICTURES:
-            found = f"{video.num_frames} pictures, {num_rows} rows; expected one per row"
-            raise SourceError(Code.FRAME_COUNT, found, where=f"{folder}/{serial}.mp4")
+            problem = f"{video.num_frames} pictures, {num_rows} rows; expected one per row"
+            raise SourceError(Code.FRAME_COUNT, problem, where=f"{folder}/{serial}.mp4")
         K = _K_cam(file, serial, (video.width_px, video.height_px))
         t_ns, timing = _instants(file, name, serial, clock)
         frames = VideoSpan(path=str(path), first_frame=0, num_frames=num_rows)
@@ -91,7 +91,7 @@ def read_cameras(
         facts.append(
             fact("extrinsics", what, Certainty.UNVERIFIED, "droid-dataset/droid issues 10, 61, 64")
         )
-    return Cameras(
+    return DroidCameras(
         cameras=tuple(cameras), streams=tuple(streams), facts=tuple(facts), paths=tuple(paths)
     )
 
@@ -103,24 +103,24 @@ def serials_of(file: Hdf5File, metadata: dict[str, object]) -> dict[str, str]:
         SourceError: BAD_ANNOTATION when a serial number is none (it becomes a file name).
     """
     named = {name: metadata.get(f"{name}_cam_serial") for name in ("wrist", "ext1", "ext2")}
-    found = {name: str(serial) for name, serial in named.items() if serial is not None}
-    if not found:
+    serial_of_name = {name: str(serial) for name, serial in named.items() if serial is not None}
+    if not serial_of_name:
         serials = file.children("observation/camera_type")
         types = {s: int(file.rows(f"observation/camera_type/{s}").ravel()[0]) for s in serials}
         others = (s for s in serials if types[s] != 0)
-        found = {f"ext{k}": s for k, s in enumerate(others, start=1)}
-        found |= dict([("wrist", s) for s in serials if types[s] == 0][:1])
-    for serial in found.values():
+        serial_of_name = {f"ext{k}": s for k, s in enumerate(others, start=1)}
+        serial_of_name |= dict([("wrist", s) for s in serials if types[s] == 0][:1])
+    for serial in serial_of_name.values():
         if not (serial.isascii() and serial.isalnum()):
             raise SourceError(
                 Code.BAD_ANNOTATION, f"camera serial {serial[:40]!r}", where=file.where
             )
-    return found
+    return serial_of_name
 
 
 def since_first_sample(
-    file: Hdf5File, root: Path, folder: str, serials: dict[str, str], clock: Clock
-) -> Clock:
+    file: Hdf5File, root: Path, folder: str, serials: dict[str, str], clock: DroidClock
+) -> DroidClock:
     """The clock with its zero at the earliest picture or row: pictures are taken before the row that holds them."""
     captures = (
         _captured(file, serial, clock)
@@ -134,7 +134,7 @@ def since_first_sample(
     return replace(clock, t_ns=clock.t_ns - first_ns, start_ms=start_ms)
 
 
-def _captured(file: Hdf5File, serial: str, clock: Clock) -> npt.NDArray[np.int64] | None:
+def _captured(file: Hdf5File, serial: str, clock: DroidClock) -> npt.NDArray[np.int64] | None:
     """When each picture was taken by the camera's own estimate, or None where that is not usable."""
     key = f"observation/timestamp/cameras/{serial}_estimated_capture"
     if clock.start_ms is None or key not in file or file.shape(key) != clock.t_ns.shape:
@@ -145,7 +145,7 @@ def _captured(file: Hdf5File, serial: str, clock: Clock) -> npt.NDArray[np.int64
 
 
 def _instants(
-    file: Hdf5File, name: str, serial: str, clock: Clock
+    file: Hdf5File, name: str, serial: str, clock: DroidClock
 ) -> tuple[npt.NDArray[np.int64], Fact]:
     t_ns, topic = _captured(file, serial, clock), f"camera_clock.{name}"
     if t_ns is not None:
@@ -153,7 +153,7 @@ def _instants(
     return clock.t_ns, fact(topic, "the row's time", Certainty.INFERRED, "no usable capture times")
 
 
-def _T_base_cam(file: Hdf5File, name: str, serial: str, clock: Clock) -> list[Stream]:
+def _T_base_cam(file: Hdf5File, name: str, serial: str, clock: DroidClock) -> list[Stream]:
     """The left eye's pose on the rows' clock; a wrong one spoils no action, so it is only left out."""
     key = f"observation/camera_extrinsics/{serial}_left"
     if key not in file or file.shape(key) != (len(clock.t_ns), 6):

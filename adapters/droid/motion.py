@@ -42,7 +42,7 @@ RAW = (  # every action that a file may hold, with the width of its rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
+class DroidClock:
     """Row times, and where they come from."""
 
     t_ns: npt.NDArray[np.int64]
@@ -52,7 +52,7 @@ class Clock:
     fact: Fact
 
 
-def read_clock(file: Hdf5File) -> Clock:
+def read_clock(file: Hdf5File) -> DroidClock:
     """Rows by the workstation's clock, which the cameras share; by number at 15 Hz where it is absent.
 
     Raises:
@@ -61,17 +61,17 @@ def read_clock(file: Hdf5File) -> Clock:
     num_rows = len(file.rows(f"{STATE}/cartesian_position", 6))
     key = "observation/timestamp/robot_state/read_start"
     if key not in file:
-        found = fact("clock", "nominal 15 Hz: no read_start", Certainty.CODE, "control_hz = 15")
-        return Clock(t_ns=instants_ns(num_rows, RATE_HZ), start_ms=None, fact=found)
+        nominal = fact("clock", "nominal 15 Hz: no read_start", Certainty.CODE, "control_hz = 15")
+        return DroidClock(t_ns=instants_ns(num_rows, RATE_HZ), start_ms=None, fact=nominal)
     stamps_ms = np.round(file.rows(key, num_rows=num_rows)).astype(np.int64)
-    return Clock(
+    return DroidClock(
         t_ns=(stamps_ms - stamps_ms[0]) * NS_PER_MS,
         start_ms=int(stamps_ms[0]),
         fact=fact("clock", "read_start, ms of the workstation", Certainty.CODE, "robot_env.py"),
     )
 
 
-def motion_streams(file: Hdf5File, clock: Clock) -> Iterator[Stream]:
+def motion_streams(file: Hdf5File, clock: DroidClock) -> Iterator[Stream]:
     """Raises SourceError: MISSING_CHANNEL, SHAPE_MISMATCH, NOT_FINITE, CLOCK_NOT_INCREASING."""
     t_ns, num_rows = clock.t_ns, len(clock.t_ns)
     T = read_T_base(file, f"{STATE}/cartesian_position", num_rows)
@@ -80,15 +80,15 @@ def motion_streams(file: Hdf5File, clock: Clock) -> Iterator[Stream]:
     joints = vector_channel("joint_position_rad", 7, Unit.RADIAN)
     values = file.rows(f"{STATE}/joint_positions", 7, num_rows=num_rows)
     yield Stream(spec=joints, t_ns=t_ns, values=values)
-    told = _told(file, num_rows)
+    has_command = _told(file, num_rows)
     due_ns = t_ns + PERIOD_NS
     if "action/cartesian_position" in file:
         T = read_T_base(file, "action/cartesian_position", num_rows)
         yield Stream(
-            spec=pose_channel("command.left.T_base_eef"), t_ns=due_ns, values=T, valid=told
+            spec=pose_channel("command.left.T_base_eef"), t_ns=due_ns, values=T, valid=has_command
         )
     if "action/gripper_position" in file:
-        yield _opening(file, "command.", "action/gripper_position", due_ns, told)
+        yield _opening(file, "command.", "action/gripper_position", due_ns, has_command)
     yield from _raw(file, t_ns)
 
 
@@ -140,18 +140,18 @@ def _told(file: Hdf5File, num_rows: int) -> npt.NDArray[np.bool_]:
 
 
 def _raw(file: Hdf5File, t_ns: npt.NDArray[np.int64]) -> Iterator[Stream]:
-    there = [(name, width) for name, width in RAW if f"action/{name}" in file]
-    if not there:
+    present = [(name, width) for name, width in RAW if f"action/{name}" in file]
+    if not present:
         return
     parts = [
         _column(file, f"action/{name}", len(t_ns))
         if width == 1
         else file.rows(f"action/{name}", width, num_rows=len(t_ns))
-        for name, width in there
+        for name, width in present
     ]
     names = tuple(
         name if width == 1 else f"{name}.{_XYZRPY[k] if width == 6 else k + 1}"
-        for name, width in there
+        for name, width in present
         for k in range(width)
     )
     spec = vector_channel("raw_command", len(names), Unit.SOURCE, names=names, hold=True)

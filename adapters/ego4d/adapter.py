@@ -15,7 +15,7 @@ from adapters.base import SourceInfo
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose
 from adapters.ego4d.listing import Placed, counted, metadata_of, placed
 from adapters.ego4d.splits import source_splits
-from adapters.ego4d.tree import WINDOWS, Tree, tree_at
+from adapters.ego4d.tree import WINDOWS, Ego4dTree, tree_at
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.fact import Certainty, Fact
 from schemas.rate import rate_from
@@ -97,7 +97,7 @@ class Ego4D:
         return load_clip(ref, LICENCE)
 
 
-def _ref(tree: Tree, one: Placed, source_split: str) -> EpisodeRef:
+def _ref(tree: Ego4dTree, one: Placed, source_split: str) -> EpisodeRef:
     video, segment, fps = one.video, one.segment, one.video.video_metadata.fps
     clip = Clip(
         episode_id=one.episode_id,

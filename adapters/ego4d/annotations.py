@@ -19,8 +19,8 @@ from pydantic import AliasChoices, Field
 from adapters.containers.json_rows import (
     LONGEST_UID,
     Broken,
+    JsonRow,
     Model,
-    Row,
     Seconds,
     Text,
     Uid,
@@ -30,18 +30,18 @@ from adapters.containers.json_rows import (
 from adapters.containers.json_stream import members
 
 
-class Span(Row):
+class Ego4dSpan(JsonRow):
     start_sec: Seconds
     end_sec: Seconds
 
 
-class VideoMetadata(Row):
+class VideoMetadata(JsonRow):
     fps: Seconds | None = None
     video_start_sec: Seconds | None = None
     video_duration_sec: Seconds | None = None
 
 
-class Video(Row):
+class Ego4dVideo(JsonRow):
     """One entry of ego4d.json `videos`."""
 
     video_uid: Uid
@@ -50,7 +50,7 @@ class Video(Row):
     fb_participant_id: int | str | None = None
     physical_setting_name: Text | None = None
     is_stereo: bool = False
-    redacted_intervals: tuple[Span, ...] | None = None
+    redacted_intervals: tuple[Ego4dSpan, ...] | None = None
     split_em: Any = None  # of each benchmark: a word, or null; splits.py
     split_av: Any = None
     split_fho: Any = None
@@ -70,7 +70,7 @@ class Video(Row):
         return tuple((float(s.start_sec), float(s.end_sec)) for s in self.redacted_intervals or ())
 
 
-class Clip(Row):
+class Ego4dClip(JsonRow):
     """One entry of ego4d.json `clips`: clips/<clip_uid>.mp4 shows [start, end) of its video."""
 
     clip_uid: Uid
@@ -79,7 +79,7 @@ class Clip(Row):
     video_end_sec: Seconds
 
 
-class Narration(Row):
+class Narration(JsonRow):
     """A sentence about one instant. The second spelling is that of all_narrations_redacted.json."""
 
     time_s: Seconds = Field(validation_alias=AliasChoices("timestamp_sec", "time"))
@@ -91,7 +91,7 @@ class Narration(Row):
     )
 
 
-class NarratedAction(Row):
+class NarratedAction(JsonRow):
     start_sec: Seconds
     end_sec: Seconds
     narration_text: Text | None = None
@@ -100,17 +100,17 @@ class NarratedAction(Row):
     is_invalid_annotation: bool = False
 
 
-class AnnotatedInterval(Row):
+class AnnotatedInterval(JsonRow):
     redacted: bool = False
     narrated_actions: list[Any] | None = None
 
 
-class FhoVideo(Row):
+class FhoVideo(JsonRow):
     video_uid: Uid
     annotated_intervals: list[Any] | None = None
 
 
-class Step(Row):
+class Ego4dStep(JsonRow):
     """A step or substep of Goal-Step; one real step lacks the three is_* keys."""
 
     start_time: Seconds
@@ -122,7 +122,7 @@ class Step(Row):
     segments: list[Any] = Field(default_factory=list)
 
 
-class GoalStepVideo(Row):
+class GoalStepVideo(JsonRow):
     """The test split has neither times nor segments."""
 
     video_uid: Uid
@@ -145,12 +145,12 @@ def video_entries(path: Path, model: type[Model]) -> Iterator[tuple[str, Model |
             yield "/".join(where), parse(model, raw)
 
 
-def metadata_entries(path: Path) -> Iterator[tuple[str, Video | Clip | Broken]]:
+def metadata_entries(path: Path) -> Iterator[tuple[str, Ego4dVideo | Ego4dClip | Broken]]:
     """(where, row) of each of the `videos` and `clips` of ego4d.json."""
     for where, raw in members(path, inside=("videos", "clips")):
         if len(where) == 2:
             at = "/".join(where)
-            yield at, parse(Video, raw) if where[0] == "videos" else parse(Clip, raw)
+            yield at, parse(Ego4dVideo, raw) if where[0] == "videos" else parse(Ego4dClip, raw)
 
 
 def narration_entries(path: Path) -> Iterator[tuple[str, tuple[NarrationPass, ...] | Broken]]:

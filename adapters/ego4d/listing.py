@@ -11,19 +11,19 @@ from pathlib import Path
 from adapters.containers.json_rows import Broken
 from adapters.containers.video_header import video_header
 from adapters.ego4d.annotations import (
-    Clip,
+    Ego4dClip,
+    Ego4dVideo,
     FhoVideo,
     GoalStepVideo,
-    Video,
     metadata_entries,
     narration_entries,
     video_entries,
 )
 from adapters.ego4d.segments import (
     ROUNDING_S,
+    AnnotatedSegments,
     Bounds,
-    Found,
-    Segment,
+    Ego4dSegment,
     cut_long,
     fho_segments,
     goalstep_segments,
@@ -31,7 +31,7 @@ from adapters.ego4d.segments import (
     narration_segments,
     window_segments,
 )
-from adapters.ego4d.tree import WINDOWS, Tree
+from adapters.ego4d.tree import WINDOWS, Ego4dTree
 from schemas.errors import Code, SourceError
 
 
@@ -39,12 +39,12 @@ from schemas.errors import Code, SourceError
 class Metadata:
     """ego4d.json, or nothing where it is absent: then files and annotations speak for themselves."""
 
-    videos: dict[str, Video] = field(default_factory=dict)
-    clips: dict[str, list[Clip]] = field(default_factory=dict)  # by video, in order of start
+    videos: dict[str, Ego4dVideo] = field(default_factory=dict)
+    clips: dict[str, list[Ego4dClip]] = field(default_factory=dict)  # by video, in order of start
     broken: tuple[tuple[str, Broken], ...] = ()
 
-    def video(self, uid: str) -> Video:
-        return self.videos.get(uid) or Video(video_uid=uid or "unknown")
+    def video(self, uid: str) -> Ego4dVideo:
+        return self.videos.get(uid) or Ego4dVideo(video_uid=uid or "unknown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,8 @@ class Placed:
     """A segment and where to see it: file seconds are video seconds minus `offset_s`."""
 
     episode_id: str
-    video: Video
-    segment: Segment
+    video: Ego4dVideo
+    segment: Ego4dSegment
     path: str = ""  # relative to the root; empty with a problem
     offset_s: float = 0.0
     stands_for: int = 1  # segments that are lost with an unusable video
@@ -61,13 +61,13 @@ class Placed:
 
 def metadata_of(path: Path | None) -> Metadata:
     """Read ego4d.json."""
-    videos: dict[str, Video] = {}
-    clips: dict[str, list[Clip]] = {}
+    videos: dict[str, Ego4dVideo] = {}
+    clips: dict[str, list[Ego4dClip]] = {}
     broken: list[tuple[str, Broken]] = []
     for where, row in metadata_entries(path) if path else ():
-        if isinstance(row, Video):
+        if isinstance(row, Ego4dVideo):
             videos[row.video_uid] = row
-        elif isinstance(row, Clip):
+        elif isinstance(row, Ego4dClip):
             clips.setdefault(row.video_uid, []).append(row)
         else:
             broken.append((where, row))
@@ -76,35 +76,35 @@ def metadata_of(path: Path | None) -> Metadata:
     return Metadata(videos=videos, clips=clips, broken=tuple(broken))
 
 
-def annotated(tree: Tree, metadata: Metadata) -> Iterator[tuple[str, str, Found]]:
+def annotated(tree: Ego4dTree, metadata: Metadata) -> Iterator[tuple[str, str, AnnotatedSegments]]:
     """(kind, video uid, what was found) for each video of each chosen annotation file, in file order."""
     seen: set[tuple[str, str]] = set()
     for kind, path in tree.annotations:
-        for uid, found in _entries(kind, path, metadata):
+        for uid, annotation in _entries(kind, path, metadata):
             if uid and (kind, uid) in seen:  # the same video in two splits, or twice in a file
                 repeats = {f"{kind}_repeated_videos": 1}
-                yield kind, uid, Found(faults=repeats)
+                yield kind, uid, AnnotatedSegments(faults=repeats)
                 continue
             seen.add((kind, uid))
             redacted = metadata.video(uid).redacted_s
-            whole = (part for segment in found.segments for part in cut_long(segment))
+            whole = (part for segment in annotation.segments for part in cut_long(segment))
             yield (
                 kind,
                 uid,
-                replace(found, segments=tuple(mark_redacted(s, redacted) for s in whole)),
+                replace(annotation, segments=tuple(mark_redacted(s, redacted) for s in whole)),
             )
 
 
-def placed(tree: Tree, metadata: Metadata) -> Iterator[Placed]:
+def placed(tree: Ego4dTree, metadata: Metadata) -> Iterator[Placed]:
     """Every episode: segments in file order, then windows of unannotated videos, then unusable videos."""
     for where, row in metadata.broken:
         yield _broken(f"ego4d.json/{where}", row.why)
     lost: Counter[str] = Counter()
     with_rows: set[str] = set()
-    for kind, uid, found in annotated(tree, metadata):
-        if found.segments or found.left_out:
+    for kind, uid, annotation in annotated(tree, metadata):
+        if annotation.segments or annotation.left_out:
             with_rows.add(uid)
-        yield from _of_video(tree, metadata, uid, found.segments, lost, kind)
+        yield from _of_video(tree, metadata, uid, annotation.segments, lost, kind)
     if WINDOWS in tree.kinds:
         for uid in _unannotated(tree, metadata, with_rows):
             segments = _windows_of(tree, metadata, uid)
@@ -112,28 +112,28 @@ def placed(tree: Tree, metadata: Metadata) -> Iterator[Placed]:
     for uid in sorted(lost):
         code, why = why_unusable(tree, metadata, uid) or _not_in_a_clip()
         message = f"{why}; {lost[uid]} segments are not listed one by one"
-        segment = Segment(key="video", start_s=0.0, end_s=0.0, problem=(code.value, message))
+        segment = Ego4dSegment(key="video", start_s=0.0, end_s=0.0, problem=(code.value, message))
         video = metadata.video(uid)
         yield Placed(
             episode_id=f"{uid}/video", video=video, segment=segment, stands_for=max(lost[uid], 1)
         )
 
 
-def counted(tree: Tree, metadata: Metadata) -> tuple[Counter[str], Counter[str]]:
+def counted(tree: Ego4dTree, metadata: Metadata) -> tuple[Counter[str], Counter[str]]:
     """Counts of segments and irregularities, and of rows that are no segment, by reason."""
     counts: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
-    for kind, uid, found in annotated(tree, metadata):
+    for kind, uid, annotation in annotated(tree, metadata):
         counts[f"{kind}_videos"] += 1
-        counts[f"{kind}_segments"] += len(found.segments)
-        counts.update(found.faults)
-        left_out.update(found.left_out)
+        counts[f"{kind}_segments"] += len(annotation.segments)
+        counts.update(annotation.faults)
+        left_out.update(annotation.left_out)
         if uid and why_unusable(tree, metadata, uid):
-            counts[f"{kind}_segments_of_unusable_videos"] += len(found.segments)
+            counts[f"{kind}_segments_of_unusable_videos"] += len(annotation.segments)
     return counts, left_out
 
 
-def why_unusable(tree: Tree, metadata: Metadata, uid: str) -> tuple[Code, str] | None:
+def why_unusable(tree: Ego4dTree, metadata: Metadata, uid: str) -> tuple[Code, str] | None:
     """What keeps a whole video from being used; None when it is there and single-eyed."""
     if metadata.video(uid).is_stereo:
         return Code.KNOWN_DEFECT, "is_stereo: two pictures in one frame"
@@ -143,10 +143,10 @@ def why_unusable(tree: Tree, metadata: Metadata, uid: str) -> tuple[Code, str] |
 
 
 def _of_video(
-    tree: Tree,
+    tree: Ego4dTree,
     metadata: Metadata,
     uid: str,
-    segments: tuple[Segment, ...],
+    segments: tuple[Ego4dSegment, ...],
     lost: Counter[str],
     kind: str,
 ) -> Iterator[Placed]:
@@ -170,7 +170,7 @@ def _of_video(
         yield Placed(episode_id=name, video=video, segment=segment, path=at[0], offset_s=at[1])
 
 
-def _files_of(tree: Tree, metadata: Metadata, uid: str) -> list[tuple[str, float, Bounds]]:
+def _files_of(tree: Ego4dTree, metadata: Metadata, uid: str) -> list[tuple[str, float, Bounds]]:
     """(file, offset, the part of the video that it shows) of each file that shows part of a video.
 
     Clip seconds are video seconds minus the clip's start (verified on real rows, video.md §0).
@@ -188,16 +188,16 @@ def _files_of(tree: Tree, metadata: Metadata, uid: str) -> list[tuple[str, float
     ]
 
 
-def _holds(part: Bounds, segment: Segment) -> bool:
+def _holds(part: Bounds, segment: Ego4dSegment) -> bool:
     return part[0] - ROUNDING_S <= segment.start_s and segment.end_s <= part[1] + ROUNDING_S
 
 
-def _unannotated(tree: Tree, metadata: Metadata, with_rows: set[str]) -> list[str]:
+def _unannotated(tree: Ego4dTree, metadata: Metadata, with_rows: set[str]) -> list[str]:
     on_disk = set(tree.files) if tree.folder != "clips" else set()
     return sorted((set(metadata.videos) | on_disk) - with_rows)
 
 
-def _windows_of(tree: Tree, metadata: Metadata, uid: str) -> tuple[Segment, ...]:
+def _windows_of(tree: Ego4dTree, metadata: Metadata, uid: str) -> tuple[Ego4dSegment, ...]:
     """Windows over a video, cut where it is redacted and where a clip begins or ends."""
     if why_unusable(tree, metadata, uid):
         return ()
@@ -212,13 +212,13 @@ def _windows_of(tree: Tree, metadata: Metadata, uid: str) -> tuple[Segment, ...]
             bounds = bounds[0], max(part[1] for _, _, part in files)
     except SourceError as error:
         problem = (error.code.value, error.message)
-        return (Segment(key="window/0000", start_s=0.0, end_s=0.0, problem=problem),)
+        return (Ego4dSegment(key="window/0000", start_s=0.0, end_s=0.0, problem=problem),)
     breaks = [t for span in (*video.redacted_s, *(part for _, _, part in files)) for t in span]
     segments = window_segments(bounds, breaks)
     return tuple(mark_redacted(segment, video.redacted_s) for segment in segments)
 
 
-def _entries(kind: str, path: Path, metadata: Metadata) -> Iterator[tuple[str, Found]]:
+def _entries(kind: str, path: Path, metadata: Metadata) -> Iterator[tuple[str, AnnotatedSegments]]:
     """(video uid, found) of each entry of one file; the uid is empty where the entry is broken."""
     if kind == "narrations":
         for uid, passes in narration_entries(path):
@@ -241,16 +241,18 @@ def _entries(kind: str, path: Path, metadata: Metadata) -> Iterator[tuple[str, F
                 yield goal.video_uid, goalstep_segments(goal, bounds)
 
 
-def _unnamed(name: str, row: Broken) -> Found:
+def _unnamed(name: str, row: Broken) -> AnnotatedSegments:
     """What an entry gives that does not even name its video."""
     problem = (Code.BAD_ANNOTATION.value, row.why)
-    return Found(segments=(Segment(key=name, start_s=0.0, end_s=0.0, problem=problem),))
+    return AnnotatedSegments(
+        segments=(Ego4dSegment(key=name, start_s=0.0, end_s=0.0, problem=problem),)
+    )
 
 
 def _broken(name: str, why: str) -> Placed:
     problem = (Code.BAD_ANNOTATION.value, why)
-    segment = Segment(key="", start_s=0.0, end_s=0.0, problem=problem)
-    return Placed(episode_id=name, video=Video(video_uid="unknown"), segment=segment)
+    segment = Ego4dSegment(key="", start_s=0.0, end_s=0.0, problem=problem)
+    return Placed(episode_id=name, video=Ego4dVideo(video_uid="unknown"), segment=segment)
 
 
 def _not_in_a_clip() -> tuple[Code, str]:

@@ -15,12 +15,12 @@ from adapters.containers.json_rows import Broken, parse, parse_rows
 from adapters.containers.windows import LONGEST_WHOLE_S, parts, windows
 from adapters.ego4d.annotations import (
     AnnotatedInterval,
+    Ego4dStep,
     FhoVideo,
     GoalStepVideo,
     NarratedAction,
     Narration,
     NarrationPass,
-    Step,
 )
 from schemas.errors import Code
 
@@ -42,7 +42,7 @@ _SUMMARY = re.compile(r"\s*#\s*summary", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class Ego4dSegment:
     """[start_s, end_s) of a video with its raw text; `key` is its id within the video."""
 
     key: str
@@ -53,10 +53,10 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class AnnotatedSegments:
     """What the annotations of one video gave."""
 
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[Ego4dSegment, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)  # rows that are no segment, by reason
     faults: Mapping[str, int] = field(default_factory=dict)  # known irregularities, all dealt with
 
@@ -96,9 +96,9 @@ def why_no_instruction(row: Narration) -> str | None:
     return "other_person" if _OTHER_PERSON.match(row.text) else "untagged"
 
 
-def narration_segments(passes: Iterable[NarrationPass], bounds: Bounds) -> Found:
+def narration_segments(passes: Iterable[NarrationPass], bounds: Bounds) -> AnnotatedSegments:
     """One segment per narration of the camera wearer; beta and the next narration from ALL of its pass."""
-    segments: list[Segment] = []
+    segments: list[Ego4dSegment] = []
     left_out: Counter[str] = Counter()
     for one in passes:
         times = sorted(
@@ -116,14 +116,14 @@ def narration_segments(passes: Iterable[NarrationPass], bounds: Bounds) -> Found
                 left_out[f"narrations_{why}"] += 1
             else:
                 start, end = narration_interval(row.time_s, beta, following.get(row.time_s))
-                found = Segment(key=key, start_s=start, end_s=end, text=row.text)
-                segments.append(_within(found, bounds))
-    return Found(segments=tuple(segments), left_out=left_out)
+                segment = Ego4dSegment(key=key, start_s=start, end_s=end, text=row.text)
+                segments.append(_within(segment, bounds))
+    return AnnotatedSegments(segments=tuple(segments), left_out=left_out)
 
 
-def fho_segments(video: FhoVideo, bounds: Bounds) -> Found:
+def fho_segments(video: FhoVideo, bounds: Bounds) -> AnnotatedSegments:
     """The 8 s windows [start_sec, end_sec) of the narrated actions that FHO itself counts as valid."""
-    segments: list[Segment] = []
+    segments: list[Ego4dSegment] = []
     left_out: Counter[str] = Counter()
     for i, interval in enumerate(parse_rows(AnnotatedInterval, video.annotated_intervals)):
         if isinstance(interval, Broken):
@@ -137,28 +137,35 @@ def fho_segments(video: FhoVideo, bounds: Bounds) -> Found:
                 left_out[f"fho_{why}"] += 1
             else:
                 text = action.narration_text or ""
-                found = Segment(key=key, start_s=action.start_sec, end_s=action.end_sec, text=text)
-                segments.append(_within(found, bounds))
-    return Found(segments=tuple(segments), left_out=left_out)
+                segment = Ego4dSegment(
+                    key=key, start_s=action.start_sec, end_s=action.end_sec, text=text
+                )
+                segments.append(_within(segment, bounds))
+    return AnnotatedSegments(segments=tuple(segments), left_out=left_out)
 
 
-def goalstep_segments(video: GoalStepVideo, bounds: Bounds) -> Found:
+def goalstep_segments(video: GoalStepVideo, bounds: Bounds) -> AnnotatedSegments:
     """Steps `goalstep/i` and substeps `goalstep/i.j`, clamped to the video.
 
     Overlapping and out-of-order neighbours are kept as they are: each is a segment of its own.
     """
-    segments: list[Segment] = []
-    for i, step in enumerate(parse_rows(Step, video.segments)):
+    segments: list[Ego4dSegment] = []
+    for i, step in enumerate(parse_rows(Ego4dStep, video.segments)):
         segments.append(_step(f"goalstep/{i}", step, bounds))
-        for j, raw in enumerate(step.segments if isinstance(step, Step) else ()):
-            segments.append(_step(f"goalstep/{i}.{j}", parse(Step, raw), bounds))
-    return Found(segments=tuple(segments), faults=goalstep_faults(video))
+        for j, raw in enumerate(step.segments if isinstance(step, Ego4dStep) else ()):
+            segments.append(_step(f"goalstep/{i}.{j}", parse(Ego4dStep, raw), bounds))
+    return AnnotatedSegments(segments=tuple(segments), faults=goalstep_faults(video))
 
 
 def goalstep_faults(video: GoalStepVideo) -> Counter[str]:
     """Counts of the known irregularities of Goal-Step, for the survey (format page video.md §2)."""
-    steps = [s for s in parse_rows(Step, video.segments) if isinstance(s, Step)]
-    substeps = [s for step in steps for s in parse_rows(Step, step.segments) if isinstance(s, Step)]
+    steps = [s for s in parse_rows(Ego4dStep, video.segments) if isinstance(s, Ego4dStep)]
+    substeps = [
+        s
+        for step in steps
+        for s in parse_rows(Ego4dStep, step.segments)
+        if isinstance(s, Ego4dStep)
+    ]
     start = video.start_time if video.start_time is not None else 0.0
     end = video.end_time if video.end_time is not None else float("inf")
     pairs = list(pairwise(steps))
@@ -180,15 +187,15 @@ def goalstep_faults(video: GoalStepVideo) -> Counter[str]:
     return +counts
 
 
-def window_segments(bounds: Bounds, breaks_s: Iterable[float] = ()) -> tuple[Segment, ...]:
+def window_segments(bounds: Bounds, breaks_s: Iterable[float] = ()) -> tuple[Ego4dSegment, ...]:
     """`window/0000` ... over a video that nobody annotated."""
     return tuple(
-        Segment(key=f"window/{k:04d}", start_s=start, end_s=end)
+        Ego4dSegment(key=f"window/{k:04d}", start_s=start, end_s=end)
         for k, (start, end) in enumerate(windows(*bounds, breaks_s=breaks_s))
     )
 
 
-def cut_long(segment: Segment) -> tuple[Segment, ...]:
+def cut_long(segment: Ego4dSegment) -> tuple[Ego4dSegment, ...]:
     """The segment itself up to 300 s, else windows of at most 60 s with its text and `/0000` ... on its key."""
     spans = parts(segment.start_s, segment.end_s)
     if segment.problem or len(spans) == 1:
@@ -199,12 +206,12 @@ def cut_long(segment: Segment) -> tuple[Segment, ...]:
     )
 
 
-def mark_redacted(segment: Segment, redacted_s: Iterable[Bounds]) -> Segment:
+def mark_redacted(segment: Ego4dSegment, redacted_s: Iterable[Bounds]) -> Ego4dSegment:
     """The segment with a problem when it meets a redacted interval: those frames are blank (documented)."""
     for start, end in redacted_s if segment.problem is None else ():
         if segment.start_s < end and segment.end_s > start:
-            found = f"[{segment.start_s:.3f}, {segment.end_s:.3f}) s meets redacted [{start:.3f}, {end:.3f}) s"
-            return replace(segment, problem=(Code.REDACTED.value, found))
+            message = f"[{segment.start_s:.3f}, {segment.end_s:.3f}) s meets redacted [{start:.3f}, {end:.3f}) s"
+            return replace(segment, problem=(Code.REDACTED.value, message))
     return segment
 
 
@@ -220,16 +227,16 @@ def _why_not_kept(interval: AnnotatedInterval, action: NarratedAction) -> str | 
     return None
 
 
-def _step(key: str, step: Step | Broken, bounds: Bounds) -> Segment:
+def _step(key: str, step: Ego4dStep | Broken, bounds: Bounds) -> Ego4dSegment:
     if isinstance(step, Broken):
         return _broken(key, step)
-    found = Segment(
+    segment = Ego4dSegment(
         key=key, start_s=step.start_time, end_s=step.end_time, text=step.step_description
     )
-    return _within(found, bounds)
+    return _within(segment, bounds)
 
 
-def _within(segment: Segment, bounds: Bounds) -> Segment:
+def _within(segment: Ego4dSegment, bounds: Bounds) -> Ego4dSegment:
     """Clamped to the video; with a problem when nothing is left, or there was nothing to begin with."""
     start, end = max(segment.start_s, bounds[0]), min(segment.end_s, bounds[1])
     if start < end:
@@ -243,5 +250,7 @@ def _within(segment: Segment, bounds: Bounds) -> Segment:
     return replace(segment, problem=(Code.BAD_ANNOTATION.value, why))
 
 
-def _broken(key: str, row: Broken) -> Segment:
-    return Segment(key=key, start_s=0.0, end_s=0.0, problem=(Code.BAD_ANNOTATION.value, row.why))
+def _broken(key: str, row: Broken) -> Ego4dSegment:
+    return Ego4dSegment(
+        key=key, start_s=0.0, end_s=0.0, problem=(Code.BAD_ANNOTATION.value, row.why)
+    )

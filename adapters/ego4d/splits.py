@@ -11,15 +11,15 @@ from typing import Any
 from adapters.containers.json_rows import Broken
 from adapters.ego4d.annotations import GoalStepVideo, video_entries
 from adapters.ego4d.listing import Metadata
-from adapters.ego4d.tree import Tree
+from adapters.ego4d.tree import Ego4dTree
 from schemas.source_split import source_split_of, strictest
 
 MULTI = "multi"  # clips of one video are in several splits; which, the metadata of the video do not say (UNVERIFIED)
 
 
-def source_splits(tree: Tree, metadata: Metadata) -> dict[str, str]:
+def source_splits(tree: Ego4dTree, metadata: Metadata) -> dict[str, str]:
     """Split by video uid; a video that nothing lists is not in it."""
-    found = {
+    splits = {
         uid: strictest(map(_split, (video.split_em, video.split_av, video.split_fho)))
         for uid, video in metadata.videos.items()
     }
@@ -27,8 +27,8 @@ def source_splits(tree: Tree, metadata: Metadata) -> dict[str, str]:
         split = source_split_of(path.stem.removeprefix("goalstep_"))
         for _, row in video_entries(path, GoalStepVideo):
             if not isinstance(row, Broken):
-                found[row.video_uid] = strictest((found.get(row.video_uid, ""), split))
-    return found
+                splits[row.video_uid] = strictest((splits.get(row.video_uid, ""), split))
+    return splits
 
 
 def _split(word: Any) -> str:

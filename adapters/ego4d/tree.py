@@ -32,7 +32,7 @@ KINDS = (*ANNOTATION_FILES, WINDOWS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class Ego4dTree:
     """One download, as far as it is there."""
 
     root: Path
@@ -48,7 +48,7 @@ class Tree:
         return inside(self.root, relative)
 
 
-def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
+def tree_at(root: Path, options: Mapping[str, str]) -> Ego4dTree:
     """Find the parts of the download under `root`.
 
     Options: `annotations`, a comma list of narrations, fho, goalstep, windows (default: whatever is there);
@@ -62,8 +62,8 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
         raise ConfigError(f"ego4d has no option {unknown}; known: annotations, videos")
     base = next((b for b in (root / "v2", root / "v1", root) if _is_base(b)), None)
     if base is None:
-        wanted = "ego4d.json, v2/annotations or v2/full_scale"
-        raise ConfigError(f"no Ego4D download: expected {wanted} under it", where=str(root))
+        expected = "ego4d.json, v2/annotations or v2/full_scale"
+        raise ConfigError(f"no Ego4D download: expected {expected} under it", where=str(root))
     metadata = next((p for p in (root / "ego4d.json", base / "ego4d.json") if is_there(p)), None)
     folder = _folder(base, options.get("videos"), has_metadata=metadata is not None)
     asked = options.get("annotations")
@@ -72,12 +72,12 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
     if wrong or not kinds:
         raise ConfigError(f"annotations={asked!r}: choose from {', '.join(KINDS)}")
     annotations = _annotation_files(base / "annotations", kinds)
-    lacking = sorted(set(kinds) - {kind for kind, _ in annotations} - {WINDOWS})
-    if asked is not None and lacking:
+    missing = sorted(set(kinds) - {kind for kind, _ in annotations} - {WINDOWS})
+    if asked is not None and missing:
         raise ConfigError(
-            f"annotations={asked!r}: no file for {lacking}", where=str(base / "annotations")
+            f"annotations={asked!r}: no file for {missing}", where=str(base / "annotations")
         )
-    return Tree(
+    return Ego4dTree(
         root=root,
         metadata=metadata,
         annotations=annotations,
@@ -97,23 +97,23 @@ def _folder(base: Path, asked: str | None, *, has_metadata: bool) -> str:
     """The folder of videos to read; with none there at all the annotations still count what is missing."""
     if asked not in (None, *VIDEO_FOLDERS):
         raise ConfigError(f"videos={asked!r}: choose from {', '.join(VIDEO_FOLDERS)}")
-    there = [name for name in VIDEO_FOLDERS if (base / name).is_dir()]
-    folder = asked or next(iter(there), VIDEO_FOLDERS[0])
-    if there and folder not in there:
-        raise ConfigError(f"videos={asked!r}: no such folder, but {there}", where=str(base))
+    folders = [name for name in VIDEO_FOLDERS if (base / name).is_dir()]
+    folder = asked or next(iter(folders), VIDEO_FOLDERS[0])
+    if folders and folder not in folders:
+        raise ConfigError(f"videos={asked!r}: no such folder, but {folders}", where=str(base))
     if folder == "clips" and not has_metadata:
         raise ConfigError("clips need ego4d.json, which says what each shows", where=str(base))
     return folder
 
 
 def _annotation_files(folder: Path, kinds: tuple[str, ...]) -> tuple[tuple[str, Path], ...]:
-    found = []
+    files = []
     for kind, sets in ANNOTATION_FILES.items():
         for names in sets if kind in kinds else ():
             path = next((folder / name for name in names if is_there(folder / name)), None)
             if path is not None:
-                found.append((kind, path))
-    return tuple(found)
+                files.append((kind, path))
+    return tuple(files)
 
 
 def _video_files(root: Path, folder: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ from adapters.containers.windows import LONGEST_WINDOW_S
 from adapters.ego_exo4d.choice import OPTIONS, WINDOWS, Choice, chosen_from
 from adapters.ego_exo4d.hands import with_hands
 from adapters.ego_exo4d.pose_files import pose_files
-from adapters.ego_exo4d.segments import Segment, annotated
+from adapters.ego_exo4d.segments import EgoExo4dSegment, annotated
 from adapters.ego_exo4d.splits import source_splits
 from adapters.ego_exo4d.takes import SMALL, Take, ego_file, small, takes_in, video_file
 from schemas.episode import Episode, EpisodeRef, Licence
@@ -86,7 +86,7 @@ class EgoExo4D:
 
 
 def _clips(chosen: Choice) -> Iterator[Clip]:
-    of_take: dict[str, list[Segment]] = {}
+    of_take: dict[str, list[EgoExo4dSegment]] = {}
     for kind, path in chosen.files:
         for uid, segments, _ in annotated(kind, path):
             of_take.setdefault(uid, []).extend(segments)
@@ -96,12 +96,12 @@ def _clips(chosen: Choice) -> Iterator[Clip]:
         else:
             yield from _of_take(chosen, take, of_take.pop(take.take_uid, None))
     for uid, segments in sorted(of_take.items()):
-        found = f"{len(segments)} segments of a take that takes.json does not list"
+        message = f"{len(segments)} segments of a take that takes.json does not list"
         clip = Clip(episode_id=f"{uid}/take")
-        yield clip.broken(Code.MISSING_META, found, stands_for=len(segments))
+        yield clip.broken(Code.MISSING_META, message, stands_for=len(segments))
 
 
-def _of_take(chosen: Choice, take: Take, segments: list[Segment] | None) -> Iterator[Clip]:
+def _of_take(chosen: Choice, take: Take, segments: list[EgoExo4dSegment] | None) -> Iterator[Clip]:
     whole = Clip(
         episode_id=take.take_uid,
         subject_id=None if take.participant_uid is None else str(take.participant_uid),
@@ -126,7 +126,7 @@ def _of_take(chosen: Choice, take: Take, segments: list[Segment] | None) -> Iter
         yield from cut(_clip(whole, segment))
 
 
-def _clip(whole: Clip, segment: Segment) -> Clip:
+def _clip(whole: Clip, segment: EgoExo4dSegment) -> Clip:
     name = f"{whole.episode_id}/{segment.key}"
     if segment.why:
         return Clip(episode_id=name).broken(Code.BAD_ANNOTATION, segment.why)

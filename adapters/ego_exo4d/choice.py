@@ -37,10 +37,10 @@ def chosen_from(root: Path, options: Mapping[str, str]) -> Choice:
         raise ConfigError(f"annotations: {wrong}; known: {', '.join(KINDS)}")
     paths = [(k, root / "annotations" / f"{k}_{s}.json") for k in KINDS for s in ("train", "val")]
     files = tuple((kind, path) for kind, path in paths if kind in asked and is_there(path))
-    if lacking := sorted(
+    if missing := sorted(
         set(asked) - {WINDOWS} - set(dict(files)) if "annotations" in options else ()
     ):
-        raise ConfigError(f"no annotations/ file for {lacking}", where=str(root))
+        raise ConfigError(f"no annotations/ file for {missing}", where=str(root))
     exo = tuple(name for name in options.get("cameras", "").split(",") if name)
     hands = options.get("hands", ",".join(HAND_KINDS))
     kinds = () if hands == "none" else tuple(hands.split(","))

@@ -138,6 +138,6 @@ def _facts(name: str, posed: Posed) -> tuple[Fact, ...]:
     kind = name.split("/")[-2]
     out = [fact("hand_labels", kind, Certainty.DOCUMENTED, DOCS)]
     if posed.num_broken:
-        found = f"{posed.num_broken} frames of the take could not be read and are left out"
-        out.append(fact("hand_frames_broken", found, Certainty.VERIFIED, "the file"))
+        value = f"{posed.num_broken} frames of the take could not be read and are left out"
+        out.append(fact("hand_frames_broken", value, Certainty.VERIFIED, "the file"))
     return tuple(out)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from adapters.containers.json_rows import Broken, Row, parse
+from adapters.containers.json_rows import Broken, JsonRow, parse
 from adapters.containers.json_stream import members
 from schemas.episode import SIDES
 from schemas.errors import Code, ConfigError, SourceError
@@ -49,7 +49,7 @@ class Posed:
     num_broken: int
 
 
-class _Joint(Row):
+class _Joint(JsonRow):
     x: Finite | None = None
     y: Finite | None = None
     z: Finite | None = None
@@ -61,11 +61,11 @@ class _Joint(Row):
         return self.x, self.y, self.z
 
 
-class _Frame(Row):
+class _Frame(JsonRow):
     joints: dict[str, _Joint | None] = Field(default_factory=dict, validation_alias="annotation3D")
 
 
-class _Camera(Row):
+class _Camera(JsonRow):
     T_cam_world: list[list[Finite]] = Field(validation_alias="camera_extrinsics")
 
 
@@ -77,12 +77,12 @@ def pose_files(root: Path, take_uid: str, kinds: tuple[str, ...]) -> dict[str, s
         "hands": [f"{s}/hand/{kind}" for kind in kinds for s in SPLITS],
         "camera_pose": [f"{s}/camera_pose" for s in SPLITS],
     }
-    found = {}
+    by_kind = {}
     for what, folders in names.items():
         files = [f"{FOLDER}/{folder}/{take_uid}.json" for folder in folders]
-        if there := next((f for f in files if is_there(root / f)), None):
-            found[what] = there
-    return found if "hands" in found else {}
+        if present := next((f for f in files if is_there(root / f)), None):
+            by_kind[what] = present
+    return by_kind if "hands" in by_kind else {}
 
 
 def hand_joints(path: Path) -> Posed:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BeforeValidator, Field
 
-from adapters.containers.json_rows import Broken, Row, Seconds, Text, parse, parse_rows
+from adapters.containers.json_rows import Broken, JsonRow, Seconds, Text, parse, parse_rows
 from adapters.containers.json_stream import members
 
 # A description is a point, late or early by 1 to 2 s: half a gap to each side, within these.
@@ -34,18 +34,18 @@ def _flag(value: Any) -> Any:
 Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
-class Keystep(Row):
+class Keystep(JsonRow):
     start_time: Seconds
     end_time: Seconds
     step_name: Text | None = None
     step_description: Text | None = None
 
 
-class KeystepTake(Row):
+class KeystepTake(JsonRow):
     segments: list[Any] = Field(default_factory=list)
 
 
-class Description(Row):
+class AtomicDescription(JsonRow):
     time_s: Seconds = Field(validation_alias="timestamp")
     text: Text
     subject: Text | None = Field(
@@ -55,13 +55,13 @@ class Description(Row):
     unsure: Flag | None = False
 
 
-class Annotator(Row):
+class Annotator(JsonRow):
     rejected: Flag | None = False
     descriptions: list[Any] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class EgoExo4dSegment:
     """[start_s, end_s) of a take with its text, or `why` it is none."""
 
     key: str
@@ -71,68 +71,70 @@ class Segment:
     why: str = ""
 
 
-def annotated(kind: str, path: Path) -> Iterator[tuple[str, list[Segment], Counter[str]]]:
+def annotated(kind: str, path: Path) -> Iterator[tuple[str, list[EgoExo4dSegment], Counter[str]]]:
     """(take uid, segments, rows left out by reason) of each take of a file."""
     seen: set[str] = set()
     for number, (where, raw) in enumerate(members(path, inside=("annotations",))):
         if where[0] != "annotations" or len(where) != 2:
             continue
         if where[1] in seen:
-            again = Segment(
+            again = EgoExo4dSegment(
                 key=f"{kind}/again_{number}", why="the take is listed twice in one file"
             )
             yield where[1][:200], [again], Counter()
             continue
         seen.add(where[1])
-        found = keysteps(raw) if kind == "keystep" else descriptions(raw)
-        yield where[1][:200], *found
+        parsed = keysteps(raw) if kind == "keystep" else descriptions(raw)
+        yield where[1][:200], *parsed
 
 
-def keysteps(raw: Any) -> tuple[list[Segment], Counter[str]]:
+def keysteps(raw: Any) -> tuple[list[EgoExo4dSegment], Counter[str]]:
     """`keystep/i` for each segment: the description, else the name of its step."""
     take = parse(KeystepTake, raw)
     if isinstance(take, Broken):
-        return [Segment(key="keystep", why=take.why)], Counter()
-    found = []
+        return [EgoExo4dSegment(key="keystep", why=take.why)], Counter()
+    segments = []
     for i, row in enumerate(parse_rows(Keystep, take.segments)):
         key = f"keystep/{i}"
         if isinstance(row, Broken):
-            found.append(Segment(key=key, why=row.why))
+            segments.append(EgoExo4dSegment(key=key, why=row.why))
         elif row.end_time <= row.start_time:
-            found.append(Segment(key=key, why=f"from {row.start_time} to {row.end_time} s"))
+            segments.append(
+                EgoExo4dSegment(key=key, why=f"from {row.start_time} to {row.end_time} s")
+            )
         else:
             text = row.step_description or row.step_name or ""
             start, end = float(row.start_time), float(row.end_time)
-            found.append(Segment(key=key, start_s=start, end_s=end, text=text))
-    return found, Counter()
+            segments.append(EgoExo4dSegment(key=key, start_s=start, end_s=end, text=text))
+    return segments, Counter()
 
 
-def descriptions(raw: Any) -> tuple[list[Segment], Counter[str]]:
+def descriptions(raw: Any) -> tuple[list[EgoExo4dSegment], Counter[str]]:
     """`atomic/i.j` for description j of annotator i: what the wearer visibly and surely does."""
-    found: list[Segment] = []
+    segments: list[EgoExo4dSegment] = []
     left_out: Counter[str] = Counter()
     for i, annotator in enumerate(parse_rows(Annotator, raw if isinstance(raw, list) else [raw])):
         if isinstance(annotator, Broken):
-            found.append(Segment(key=f"atomic/{i}", why=annotator.why))
+            segments.append(EgoExo4dSegment(key=f"atomic/{i}", why=annotator.why))
             continue
-        rows = parse_rows(Description, annotator.descriptions)
+        rows = parse_rows(AtomicDescription, annotator.descriptions)
         if annotator.rejected:
             left_out["atomic_rejected"] += len(rows)
             continue
-        times = sorted({float(r.time_s) for r in rows if isinstance(r, Description)})
+        times = sorted({float(r.time_s) for r in rows if isinstance(r, AtomicDescription)})
         for j, row in enumerate(rows):
             key = f"atomic/{i}.{j}"
             if isinstance(row, Broken):
-                found.append(Segment(key=key, why=row.why))
+                segments.append(EgoExo4dSegment(key=key, why=row.why))
             elif why := why_left_out(row):
                 left_out[why] += 1
             else:
                 start, end = interval(float(row.time_s), times)
-                found.append(Segment(key=key, start_s=start, end_s=end, text=row.text))
-    return found, left_out
+                segments.append(EgoExo4dSegment(key=key, start_s=start, end_s=end, text=row.text))
+    return segments, left_out
 
 
-def why_left_out(row: Description) -> str | None:
+def why_left_out(row: AtomicDescription) -> str | None:
     if row.subject is not None and row.subject != WEARER:
         return "atomic_other_person"
     if row.unsure:

@@ -21,10 +21,10 @@ ANNOTATED = ("keystep", "atomic_descriptions")
 
 def source_splits(root: Path) -> dict[str, str]:
     """Split by take uid, from every file of the download that names one."""
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
 
     def note(uid: str, split: str) -> None:
-        found[uid] = strictest((found.get(uid, ""), split))
+        splits[uid] = strictest((splits.get(uid, ""), split))
 
     path = root / SPLITS_FILE
     for where, raw in members(path, inside=(BY_TAKE,)) if is_there(path) else ():
@@ -38,4 +38,4 @@ def source_splits(root: Path) -> dict[str, str]:
                     note(where[1], split)
         for pose in (root / FOLDER / split).glob("*/**/*.json"):
             note(pose.stem, split)
-    return found
+    return splits

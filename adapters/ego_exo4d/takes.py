@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from adapters.containers.json_rows import Broken, Row, Text, Uid, parse
+from adapters.containers.json_rows import Broken, JsonRow, Text, Uid, parse
 from adapters.containers.json_stream import members
 from adapters.containers.safe_path import is_there_inside
 from schemas.errors import Code, SourceError
@@ -21,20 +21,20 @@ SMALL = "downscaled/448"
 _CAMERA = re.compile(r"[a-z0-9][a-z0-9_]{0,40}")
 
 
-class FrameAligned(Row):
+class FrameAligned(JsonRow):
     relative_path: Text
 
 
-class RigCamera(Row):
+class RigCamera(JsonRow):
     cam_id: Uid
     is_ego: bool = False
 
 
-class Capture(Row):
+class Capture(JsonRow):
     cameras: list[RigCamera] = Field(default_factory=list)
 
 
-class Take(Row):
+class Take(JsonRow):
     """One take. Its `task_start_sec` and `task_end_sec` may be null and are not used."""
 
     take_uid: Uid
@@ -77,8 +77,8 @@ def ego_file(root: Path, take: Take) -> str:
     where = take.take_name[:100]
     listed = take.video(take.ego) if take.ego else None
     if listed is None:
-        found = f"takes.json lists no {RGB} video of an ego camera"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+        problem = f"takes.json lists no {RGB} video of an ego camera"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     for name in (video_file(take, listed), video_file(take, small(listed))):
         if is_there_inside(root, name):
             return name

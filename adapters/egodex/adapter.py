@@ -53,7 +53,7 @@ class EgoDex:
         """ConfigError: an option, or no `<task>/<number>.hdf5` with a video beside it."""
         if options:
             raise ConfigError(f"unknown options {sorted(options)}; there are none")
-        if not any(there >= {".hdf5", ".mp4"} for there in _files(root).values()):
+        if not any(suffixes >= {".hdf5", ".mp4"} for suffixes in _files(root).values()):
             raise ConfigError(f"{root}: no <task>/<number>.hdf5 with its .mp4: not EgoDex")
         notes = ("derived corpora must not be passed on (ND)", "only hands and camera are read")
         return SourceInfo(
@@ -62,11 +62,11 @@ class EgoDex:
 
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By part, task and number; half a pair is yielded with its problem."""
-        for name, there in sorted(_files(root).items(), key=lambda item: natural_key(item[0])):
+        for name, suffixes in sorted(_files(root).items(), key=lambda item: natural_key(item[0])):
             problem = None
-            if ".hdf5" not in there:
+            if ".hdf5" not in suffixes:
                 problem = (Code.MISSING_FILE.value, f"{name}.mp4 has no .hdf5; fetch it again")
-            elif ".mp4" not in there:
+            elif ".mp4" not in suffixes:
                 problem = (Code.MISSING_VIDEO.value, f"{name}.hdf5 has no .mp4; fetch it again")
             yield EpisodeRef(
                 source=self.name,
@@ -74,7 +74,7 @@ class EgoDex:
                 episode_id=name,
                 root=str(root),
                 facts=info.facts,
-                bytes_hint=bytes_hint(*(root / (name + suffix) for suffix in there)),
+                bytes_hint=bytes_hint(*(root / (name + suffix) for suffix in suffixes)),
                 problem=problem,
                 source_split=_source_split(root, name),
             )
@@ -115,7 +115,7 @@ def _source_split(root: Path, name: str) -> str:
 
 def _files(root: Path) -> dict[str, set[str]]:
     """Path without suffix, relative to `root` -> which of the two files are there."""
-    found: dict[str, set[str]] = {}
+    files: dict[str, set[str]] = {}
     for suffix in (".hdf5", ".mp4"):
         for path in root.rglob(f"*{suffix}"):
             if (
@@ -125,5 +125,5 @@ def _files(root: Path) -> dict[str, set[str]]:
                 and path.parent != root
             ):
                 name = path.with_suffix("").relative_to(root).as_posix()
-                found.setdefault(name, set()).add(suffix)
-    return found
+                files.setdefault(name, set()).add(suffix)
+    return files

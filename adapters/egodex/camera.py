@@ -49,5 +49,5 @@ def camera_pose(file: Hdf5File, t_ns: npt.NDArray[np.int64]) -> Stream:
 def clamped(num_rows: int, num_frames: int) -> Iterator[Fact]:
     """The fact that one of the two files is longer."""
     if num_rows != num_frames:
-        found = f"{num_rows} rows, {num_frames} frames: the shorter counts"
-        yield fact("length_clamped", found, Certainty.VERIFIED, "the two files")
+        value = f"{num_rows} rows, {num_frames} frames: the shorter counts"
+        yield fact("length_clamped", value, Certainty.VERIFIED, "the two files")

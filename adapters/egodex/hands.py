@@ -42,8 +42,8 @@ def confidence_facts(file: Hdf5File) -> Iterator[Fact]:
     """Which hand has no confidences: unknown is not the same as certain."""
     for side in SIDES:
         if not _has_confidence(file, side):
-            found = "this file has none for some joints: unknown"
-            yield fact(f"hand_confidence.{side}", found, Certainty.VERIFIED, "the file's keys")
+            value = "this file has none for some joints: unknown"
+            yield fact(f"hand_confidence.{side}", value, Certainty.VERIFIED, "the file's keys")
 
 
 def _hand(file: Hdf5File, side: str, t_ns: npt.NDArray[np.int64]) -> HandTrack:

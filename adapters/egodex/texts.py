@@ -22,9 +22,9 @@ def instruction_of(file: Hdf5File, task: str) -> Instruction:
 
 def setting_facts(file: Hdf5File) -> tuple[Fact, ...]:
     """What the file says of the table, the posture and the hand in use, in its own words."""
-    said = text_of(file, "environment")
+    environment = text_of(file, "environment")
     source = "attribute environment"
-    return (fact("environment", said, Certainty.DOCUMENTED, source),) if said else ()
+    return (fact("environment", environment, Certainty.DOCUMENTED, source),) if environment else ()
 
 
 def text_of(file: Hdf5File, name: str) -> str:

@@ -21,7 +21,7 @@ from adapters.containers.natural_order import natural_key
 from adapters.containers.safe_path import inside
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose
 from adapters.containers.video_header import video_header
-from adapters.egome.annotations import Video, annotation_files, videos
+from adapters.egome.annotations import EgomeVideo, annotation_files, videos
 from adapters.egome.clips import clip_for, video_files
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
@@ -93,28 +93,28 @@ class EgoMe:
         header = video_header(inside(Path(ref.root), ref.at("path")))
         held_s = float(header.end_s) - max(float(header.start_s), 0.0)
         if abs(held_s - stated_s) > max(MAX_OFF_S, MAX_OFF_SHARE * stated_s):
-            found = f"Duration {stated_s:g} for a video of {held_s:g} s: no seconds, or cut off"
-            raise SourceError(Code.BAD_ANNOTATION, found, where=ref.at("path"))
+            problem = f"Duration {stated_s:g} for a video of {held_s:g} s: no seconds, or cut off"
+            raise SourceError(Code.BAD_ANNOTATION, problem, where=ref.at("path"))
         steps = tuple(_instructions(ref, held_s))
         instructions = (*episode.instructions, *steps)
         return replace(episode, instructions=instructions, success=bool(ref.at("is_right")))
 
 
-def _source_splits(listed: Iterable[Video]) -> dict[str, str]:
+def _source_splits(listed: Iterable[EgomeVideo]) -> dict[str, str]:
     """Split by video: the strictest one where several files list it, "" where only total.json does."""
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for video in listed:
-        known = found.get(video.name, "")
-        found[video.name] = strictest((known, source_split_of(video.split)))
-    return found
+        known = splits.get(video.name, "")
+        splits[video.name] = strictest((known, source_split_of(video.split)))
+    return splits
 
 
-def _more(video: Video) -> dict[str, object]:
+def _more(video: EgomeVideo) -> dict[str, object]:
     """What the locator carries beside the clip."""
     return {"duration_s": video.duration_s, "steps": video.steps, "is_right": video.is_right}
 
 
-def _facts(video: Video) -> tuple[Fact, ...]:
+def _facts(video: EgomeVideo) -> tuple[Fact, ...]:
     own = {"split": video.split, "step_verdicts": " ".join(step[3] for step in video.steps)}
     if video.left_out:
         own["steps_left_out"] = f"{video.left_out} without text or length"

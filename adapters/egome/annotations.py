@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from adapters.containers.json_rows import LONGEST_UID, Broken, Row, Seconds, Text, parse
+from adapters.containers.json_rows import LONGEST_UID, Broken, JsonRow, Seconds, Text, parse
 from adapters.containers.json_stream import members
 from schemas.errors import ConfigError
 from schemas.regular_file import is_there
@@ -32,13 +32,13 @@ MAX_STEPS = 1_000
 SLACK_S = 1.0  # a step may end this much after the stated duration: rounding
 
 
-class Step(Row):
+class EgomeStep(JsonRow):
     order: int | float = Field(default=0, validation_alias="Step order")
     span_s: tuple[Seconds, Seconds] = Field(validation_alias="Step timestamp")
     text: Text = Field(validation_alias="Step discription")
 
 
-class Entry(Row):
+class Entry(JsonRow):
     view: Annotated[str, Field(max_length=20)] = Field(validation_alias="View")
     duration_s: Seconds = Field(validation_alias="Duration")
     coarse: Text = Field(default="", validation_alias="Coarse-level")
@@ -48,7 +48,7 @@ class Entry(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Video:
+class EgomeVideo:
     """One entry; `why` is set where it does not hold. `steps` are (start_s, end_s, text, verdict T, F or -)."""
 
     name: str
@@ -77,21 +77,21 @@ def annotation_files(root: Path, options: Mapping[str, str]) -> dict[str, Path]:
         ConfigError: none of them.
     """
     folders = (options["annotations"],) if "annotations" in options else FOLDERS
-    found = {
+    files = {
         split: path
         for split in (*SPLITS, WHOLE)
         for folder in reversed(folders)
         if is_there(path := root / folder / f"{split}.json")
     }
-    if not found:
+    if not files:
         where = " or ".join(f"{folder}/" if folder else "it" for folder in folders)
         raise ConfigError(
             f"no train.json, val.json, test.json or total.json in {where}", where=str(root)
         )
-    return {s: found[s] for s in SPLITS if s in found} or found
+    return {s: files[s] for s in SPLITS if s in files} or files
 
 
-def videos(split: str, path: Path) -> Iterator[Video]:
+def videos(split: str, path: Path) -> Iterator[EgomeVideo]:
     """Every entry of a file, of both views, in file order.
 
     Raises:
@@ -107,22 +107,22 @@ def videos(split: str, path: Path) -> Iterator[Video]:
             count += 1
             yield _video(split, where[1], raw)
     if count == 0:
-        found = f"top-level keys {others[:8]}; expected annotations with an entry for each video"
-        raise ConfigError(found, where=str(path))
+        problem = f"top-level keys {others[:8]}; expected annotations with an entry for each video"
+        raise ConfigError(problem, where=str(path))
 
 
-def _video(split: str, key: str, raw: Any) -> Video:
+def _video(split: str, key: str, raw: Any) -> EgomeVideo:
     name = PurePosixPath(key).stem[:LONGEST_UID] or "unnamed"
     entry = parse(Entry, raw)
     if isinstance(entry, Broken):
-        return Video(name=name, split=split, why=entry.why)
+        return EgomeVideo(name=name, split=split, why=entry.why)
     view = entry.view.strip().lower()
     if view not in ("ego", "exo"):
-        return Video(name=name, split=split, why=f"View {entry.view!r}; expected Ego or Exo")
+        return EgomeVideo(name=name, split=split, why=f"View {entry.view!r}; expected Ego or Exo")
     if entry.duration_s <= 0:
-        return Video(name=name, split=split, why=f"Duration {entry.duration_s}")
+        return EgomeVideo(name=name, split=split, why=f"Duration {entry.duration_s}")
     steps, left_out, why = _steps(entry)
-    return Video(
+    return EgomeVideo(
         name=name,
         split=split,
         view=view,
@@ -136,11 +136,13 @@ def _video(split: str, key: str, raw: Any) -> Video:
 
 def _steps(entry: Entry) -> tuple[tuple[tuple[float, float, str, str], ...], int, str]:
     """Steps in their order, how many have no text or no length, and why they do not hold, if they do not."""
-    rows = [parse(Step, raw) for raw in entry.fine]
+    rows = [parse(EgomeStep, raw) for raw in entry.fine]
     if broken := [row for row in rows if isinstance(row, Broken)]:
         return (), 0, f"Fine-level: {broken[0].why}"
-    found, left_out = [], 0
-    for row in sorted((row for row in rows if isinstance(row, Step)), key=lambda row: row.order):
+    steps, left_out = [], 0
+    for row in sorted(
+        (row for row in rows if isinstance(row, EgomeStep)), key=lambda row: row.order
+    ):
         start, end = map(float, row.span_s)
         if not 0 <= start <= end <= entry.duration_s + SLACK_S:
             return (), 0, f"step from {start} to {end} s of {entry.duration_s} s"
@@ -150,8 +152,8 @@ def _steps(entry: Entry) -> tuple[tuple[tuple[float, float, str, str], ...], int
         if not text or start == end:
             left_out += 1
         else:
-            found.append((start, end, text, verdict))
-    return tuple(found), left_out, ""
+            steps.append((start, end, text, verdict))
+    return tuple(steps), left_out, ""
 
 
 def _verdict(text: str) -> tuple[str, str, str]:

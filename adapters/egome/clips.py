@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adapters.containers.video_clip import Clip
-from adapters.egome.annotations import Video
+from adapters.egome.annotations import EgomeVideo
 from schemas.errors import Code
 from schemas.regular_file import is_there
 
@@ -21,25 +21,25 @@ SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 
 def video_files(root: Path) -> dict[str, list[str]]:
     """Stem -> videos below the root, but for those in a folder called Exo."""
-    found: dict[str, list[str]] = defaultdict(list)
+    paths: dict[str, list[str]] = defaultdict(list)
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.suffix.lower() in SUFFIXES and is_there(path) and not _is_in(name, "exo"):
-            found[path.stem].append(name)
-    return dict(found)
+            paths[path.stem].append(name)
+    return dict(paths)
 
 
-def clip_for(video: Video, files: Mapping[str, list[str]]) -> Clip:
+def clip_for(video: EgomeVideo, files: Mapping[str, list[str]]) -> Clip:
     """The whole video of an entry, or what is wrong with it."""
     clip = Clip(episode_id=video.name, text=video.text)
     if video.why:
         return clip.broken(Code.BAD_ANNOTATION, video.why)
-    found = files.get(video.name, []) or [p for p in files.get(video.base, []) if _is_in(p, "ego")]
-    if not found:
+    paths = files.get(video.name, []) or [p for p in files.get(video.base, []) if _is_in(p, "ego")]
+    if not paths:
         return clip.broken(Code.MISSING_VIDEO, f"no video called {video.name} below the root")
-    if len(found) > 1:
-        return clip.broken(Code.UNKNOWN_LAYOUT, f"{found[:4]} are all called {video.name}")
-    return replace(clip, path=found[0])
+    if len(paths) > 1:
+        return clip.broken(Code.UNKNOWN_LAYOUT, f"{paths[:4]} are all called {video.name}")
+    return replace(clip, path=paths[0])
 
 
 def _is_in(path: str, folder: str) -> bool:

@@ -23,8 +23,8 @@ from adapters.containers.video_clip import (
     windowed,
 )
 from adapters.containers.windows import LONGEST_WINDOW_S
-from adapters.epic_kitchens.rows import Row, is_extension, read_rows
-from adapters.epic_kitchens.tree import OPTIONS, WINDOWS, Tree, tree_at
+from adapters.epic_kitchens.rows import EpicRow, is_extension, read_rows
+from adapters.epic_kitchens.tree import OPTIONS, WINDOWS, EpicTree, tree_at
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code
 from schemas.fact import Certainty, fact
@@ -87,14 +87,14 @@ class EpicKitchens:
         return load_clip(ref, LICENCE)
 
 
-def _source_splits(tree: Tree) -> dict[str, str]:
+def _source_splits(tree: EpicTree) -> dict[str, str]:
     """Split by video, which the CSV files never divide: the strictest one where they disagree."""
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for split, path in tree.all_rows:
         for row in read_rows(path):
-            known = found.get(row.video_id, "")
-            found[row.video_id] = strictest((known, source_split_of(split)))
-    return found
+            known = splits.get(row.video_id, "")
+            splits[row.video_id] = strictest((known, source_split_of(split)))
+    return splits
 
 
 def _video_of(clip: Clip) -> str:
@@ -102,7 +102,7 @@ def _video_of(clip: Clip) -> str:
     return Path(clip.path).stem if clip.path else clip.episode_id.partition("/")[0]
 
 
-def _clips(tree: Tree) -> Iterator[Clip]:
+def _clips(tree: EpicTree) -> Iterator[Clip]:
     lost: Counter[str] = Counter()
     seen: Counter[str] = Counter()
     with_rows: set[str] = set()
@@ -119,16 +119,16 @@ def _clips(tree: Tree) -> Iterator[Clip]:
             else:
                 lost[row.video_id] += 1
     for video_id, count in sorted(lost.items()):
-        found = f"no P??/videos/{video_id}.MP4, which {count} segments need; download it"
+        message = f"no P??/videos/{video_id}.MP4, which {count} segments need; download it"
         clip = Clip(episode_id=f"{video_id}/video")
-        yield clip.broken(Code.MISSING_VIDEO, found, stands_for=count)
+        yield clip.broken(Code.MISSING_VIDEO, message, stands_for=count)
     for video_id in sorted(tree.videos.keys() - with_rows if tree.has_windows else ()):
         person = video_id.partition("_")[0]
         whole = Clip(episode_id=video_id, path=tree.videos[video_id], subject_id=person)
         yield from windowed(tree.root, whole, longest_s=LONGEST_WINDOW_S)
 
 
-def _clip(tree: Tree, row: Row) -> Clip:
+def _clip(tree: EpicTree, row: EpicRow) -> Clip:
     return Clip(
         episode_id=row.narration_id,
         path=tree.videos[row.video_id],

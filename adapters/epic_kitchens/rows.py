@@ -31,7 +31,7 @@ _TIME = re.compile(r"(\d{1,2}):([0-5]\d):([0-5]\d(?:\.\d{1,6})?)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class EpicRow:
     """One narrated action, [start_s, stop_s) of a video; `why` says what is wrong with it."""
 
     narration_id: str
@@ -43,7 +43,7 @@ class Row:
     why: str = ""
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[EpicRow]:
     """Every row of a file, in order; a row that does not hold comes with `why`, never not at all.
 
     Raises:
@@ -79,7 +79,7 @@ def is_extension(name: str) -> bool:
     return re.match(r"P\d{2}_1\d{2}(_|/|$)", name) is not None
 
 
-def _row(fields: dict[str, str | None], number: int) -> Row:
+def _row(fields: dict[str, str | None], number: int) -> EpicRow:
     text = {name: fields.get(name) or "" for name in (*COLUMNS, "narration")}
     start, stop = seconds(text["start_timestamp"]), seconds(text["stop_timestamp"])
     why = ""
@@ -95,8 +95,8 @@ def _row(fields: dict[str, str | None], number: int) -> Row:
         why = f"a narration of {len(text['narration'])} characters"
     if why:
         name = text["narration_id"][:60] if not why.startswith("narration_id") else ""
-        return Row(narration_id=name or f"row {number}", video_id="", why=why)
-    return Row(
+        return EpicRow(narration_id=name or f"row {number}", video_id="", why=why)
+    return EpicRow(
         narration_id=text["narration_id"],
         video_id=text["video_id"],
         participant_id=text["participant_id"][:60],

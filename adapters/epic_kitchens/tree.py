@@ -17,7 +17,7 @@ ANNOTATION_FOLDERS = ("", "annotations", "epic-kitchens-100-annotations")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class EpicTree:
     """One download, as far as it is there."""
 
     root: Path
@@ -27,7 +27,7 @@ class Tree:
     all_rows: tuple[tuple[str, Path], ...] = ()  # (split, file) of every file there, chosen or not
 
 
-def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
+def tree_at(root: Path, options: Mapping[str, str]) -> EpicTree:
     """Find ROOT[/EPIC-KITCHENS]/P01/videos/*.MP4 and the CSV files.
 
     Options: `splits`, a comma list of train, validation, test, windows (default: whatever is there); `annotations`, the
@@ -44,21 +44,21 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
     bases = (root / "EPIC-KITCHENS", root)
     named = "annotations" in options
     folders = [root / options["annotations"]] if named else _looked_in(bases)
-    there = {s: p for s in FILES for f in folders if is_there(p := f / FILES[s])}
-    rows = {split: path for split, path in there.items() if split in asked}
+    present = {s: p for s in FILES for f in folders if is_there(p := f / FILES[s])}
+    rows = {split: path for split, path in present.items() if split in asked}
     videos = _videos(root, bases)
     if named and not rows:
         raise ConfigError(f"none of {', '.join(FILES.values())}", where=str(folders[0]))
-    if lacking := sorted(set(asked) - {WINDOWS} - set(rows) if "splits" in options else ()):
-        raise ConfigError(f"splits={options['splits']!r}: no CSV for {lacking}", where=str(root))
+    if missing := sorted(set(asked) - {WINDOWS} - set(rows) if "splits" in options else ()):
+        raise ConfigError(f"splits={options['splits']!r}: no CSV for {missing}", where=str(root))
     if not videos and not rows:
         raise ConfigError("no P??/videos/*.MP4 and no annotations under it", where=str(root))
-    return Tree(
+    return EpicTree(
         root=root,
         videos=videos,
         rows=tuple(rows.items()),
         has_windows=WINDOWS in asked,
-        all_rows=tuple(there.items()),
+        all_rows=tuple(present.items()),
     )
 
 
@@ -70,5 +70,5 @@ def _looked_in(bases: tuple[Path, ...]) -> list[Path]:
 def _videos(root: Path, bases: tuple[Path, ...]) -> dict[str, str]:
     """Looking an id up here never builds a path from it."""
     files = sorted(path for base in bases for path in base.glob("P??/videos/*"))
-    found = {p.stem: p.relative_to(root).as_posix() for p in files if p.suffix.lower() == ".mp4"}
-    return {name: path for name, path in sorted(found.items()) if VIDEO_ID.fullmatch(name)}
+    paths = {p.stem: p.relative_to(root).as_posix() for p in files if p.suffix.lower() == ".mp4"}
+    return {name: path for name, path in sorted(paths.items()) if VIDEO_ID.fullmatch(name)}

@@ -52,8 +52,8 @@ class Hoi4D:
         if not here:
             raise ConfigError(f"{root}: no [HOI4D_release/]ZY*/H*/C*/N*/S*/s*/T*: not HOI4D")
         if not has_hands(root):
-            found = "no [handpose/]refinehandpose_right: unpack the hand poses beside the videos"
-            raise ConfigError(f"{root}: {found} (for videos alone there is `video_folder`)")
+            problem = "no [handpose/]refinehandpose_right: unpack the hand poses beside the videos"
+            raise ConfigError(f"{root}: {problem} (for videos alone there is `video_folder`)")
         notes = []
         if not is_there(root / TASKS):
             notes.append(f"no task sentences: put {TASKS} of github.com/{AUTHORS} here")

@@ -51,8 +51,8 @@ def camera_of(root: Path, name: str, video: Path) -> tuple[Camera, Said]:
         K_cam = _intrinsics(path, params)
         raw_files.append(raw_file_of(path, root))
     else:
-        found = f"{params} is not there: the in-view test cannot be made"
-        facts.append(fact("intrinsics", found, Certainty.UNKNOWN, "this folder"))
+        value = f"{params} is not there: the in-view test cannot be made"
+        facts.append(fact("intrinsics", value, Certainty.UNKNOWN, "this folder"))
     camera = Camera(
         name=CAMERA,
         frames=VideoSpan(path=str(video), first_frame=0, num_frames=len(times)),
@@ -66,8 +66,10 @@ def camera_of(root: Path, name: str, video: Path) -> tuple[Camera, Said]:
 def _intrinsics(path: Path, where: str) -> Array:
     K_cam = npy_array(path, where)
     if K_cam.shape != (3, 3) or not np.isfinite(K_cam).all():
-        found = f"has the shape {list(K_cam.shape)}, or no finite numbers; expected a 3 x 3 matrix"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        problem = (
+            f"has the shape {list(K_cam.shape)}, or no finite numbers; expected a 3 x 3 matrix"
+        )
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return K_cam
 
 
@@ -89,14 +91,14 @@ def camera_pose(root: Path, log: str, t_ns: npt.NDArray[np.int64]) -> tuple[list
         SourceError: CORRUPT_RECORD, TRUNCATED, NOT_A_ROTATION (transposed, or no pose).
     """
     if not is_there(root / log):
-        found = f"{log} is not there: the hands stay in the camera"
-        return [], ([], [fact("camera_pose_file", found, Certainty.UNKNOWN, "this folder")])
+        value = f"{log} is not there: the hands stay in the camera"
+        return [], ([], [fact("camera_pose_file", value, Certainty.UNKNOWN, "this folder")])
     text, raw = read_sidecar(root, Sidecar(path=log))
     T = rigid_matrices(_matrices(text, log), log)
     facts = []
     if len(T) != len(t_ns):
-        found = f"{len(T)} poses, {len(t_ns)} frames at 15 Hz: the shorter counts"
-        facts.append(fact("camera_poses_clamped", found, Certainty.VERIFIED, "the two files"))
+        value = f"{len(T)} poses, {len(t_ns)} frames at 15 Hz: the shorter counts"
+        facts.append(fact("camera_poses_clamped", value, Certainty.VERIFIED, "the two files"))
     T, t_ns = T[: len(t_ns)], t_ns[: len(T)]
     stream = Stream(spec=pose_channel(f"T_world_cam.{CAMERA}"), t_ns=t_ns, values=T)
     return [stream], ([raw], facts)
@@ -106,13 +108,13 @@ def _matrices(text: str, where: str) -> Array:
     """[N, 4, 4] of a Redwood log; lines that begin with # are no part of it."""
     lines = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
     if not lines or len(lines) % LINES:
-        found = f"{len(lines)} lines; expected five a pose: cut off? Fetch it again"
-        raise SourceError(Code.TRUNCATED, found, where=where)
+        problem = f"{len(lines)} lines; expected five a pose: cut off? Fetch it again"
+        raise SourceError(Code.TRUNCATED, problem, where=where)
     heads = lines[::LINES]
     rows = [line for k, line in enumerate(lines) if k % LINES]
     if any(len(head) != 3 for head in heads) or any(len(row) != 4 for row in rows):
-        found = "not three integers and four rows of four numbers a pose"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=where)
+        problem = "not three integers and four rows of four numbers a pose"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
     try:
         return np.array(rows, dtype=np.float64).reshape(-1, 4, 4)
     except ValueError as error:

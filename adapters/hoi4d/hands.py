@@ -64,8 +64,8 @@ def _add(hands: Hands, root: Path, folder: str, side: str, t_ns: npt.NDArray[np.
     files = _files(root / folder, folder)
     beyond = [frame for frame in files if frame >= len(t_ns)]
     if beyond and max(beyond) >= len(t_ns) + MAX_BEYOND:
-        found = f"a hand at frame {max(beyond)}; the video has {len(t_ns)} frames at 15 Hz"
-        raise SourceError(Code.FRAME_COUNT, f"{found}: another video?", where=folder)
+        problem = f"a hand at frame {max(beyond)}; the video has {len(t_ns)} frames at 15 Hz"
+        raise SourceError(Code.FRAME_COUNT, f"{problem}: another video?", where=folder)
     frames = [frame for frame in files if frame < len(t_ns)]
     if not frames:
         return
@@ -79,13 +79,13 @@ def _add(hands: Hands, root: Path, folder: str, side: str, t_ns: npt.NDArray[np.
 
 def _files(folder: Path, where: str) -> dict[int, str]:
     """Frame -> file name, by frame."""
-    found: dict[int, str] = {}
+    name_of_number: dict[int, str] = {}
     for path in folder.iterdir():
         match = _FRAME.fullmatch(path.name)
-        if match and found.setdefault(int(match[1]), path.name) != path.name:
-            names = f"{path.name} and {found[int(match[1])]}"
+        if match and name_of_number.setdefault(int(match[1]), path.name) != path.name:
+            names = f"{path.name} and {name_of_number[int(match[1])]}"
             raise SourceError(Code.UNKNOWN_LAYOUT, f"two files of a frame: {names}", where=where)
-    return dict(sorted(found.items()))
+    return dict(sorted(name_of_number.items()))
 
 
 def _bytes(root: Path, name: str) -> bytes:
@@ -95,8 +95,8 @@ def _bytes(root: Path, name: str) -> bytes:
 def _row(data: bytes, where: str) -> dict[str, Array]:
     values = mapping(loads(data, where=where, max_bytes=LIMIT_BYTES), where)
     if missing := [key for key in WIDTHS if key not in values]:
-        found = f"no {missing} in {sorted(map(str, values))[:20]}"
-        raise SourceError(Code.MISSING_CHANNEL, found, where=where)
+        problem = f"no {missing} in {sorted(map(str, values))[:20]}"
+        raise SourceError(Code.MISSING_CHANNEL, problem, where=where)
     row = {key: numbers(values[key], (width,), f"{where}:{key}") for key, width in WIDTHS.items()}
     if not all(np.isfinite(vector).all() for vector in row.values()):
         raise SourceError(Code.NOT_FINITE, "NaN or infinity", where=where)
@@ -131,15 +131,15 @@ def _track(
 
 def _facts(side: str, rows: list[dict[str, Array]], num_beyond: int) -> Iterator[Fact]:
     if side == "left":
-        found, source = (
+        value, source = (
             "manopth's left model, shape directions not mended",
             "the README shows the right",
         )
-        yield fact("mano_left", found, Certainty.INFERRED, source, for_actions=True)
+        yield fact("mano_left", value, Certainty.INFERRED, source, for_actions=True)
     spread = float(np.ptp([row["beta"] for row in rows], axis=0).max())
     if spread > SAME_BETA:
-        found = f"betas vary by {spread:.3g} within the sequence: their median counts"
-        yield fact(f"hand_shape.{side}", found, Certainty.VERIFIED, "the pickles")
+        value = f"betas vary by {spread:.3g} within the sequence: their median counts"
+        yield fact(f"hand_shape.{side}", value, Certainty.VERIFIED, "the pickles")
     if num_beyond:
-        found = f"{num_beyond} frames after the end of the video are left out"
-        yield fact(f"length_clamped.{side}", found, Certainty.VERIFIED, "the two")
+        value = f"{num_beyond} frames after the end of the video are left out"
+        yield fact(f"length_clamped.{side}", value, Certainty.VERIFIED, "the two")

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import AliasChoices, AliasPath, Field
 
-from adapters.containers.json_rows import Broken, Row, Seconds, Text, parse, parse_rows
+from adapters.containers.json_rows import Broken, JsonRow, Seconds, Text, parse, parse_rows
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
 from adapters.hoi4d.tree import TASKS, Said
 from schemas.episode import Instruction
@@ -32,7 +32,7 @@ TILES = 0.1  # of the video's length: how near to its end the last event of an u
 READERS = "public readers of HOI4D that handle it; no real file was at hand"
 
 
-class Event(Row):
+class Hoi4dEvent(JsonRow):
     """[start_s, end_s) on the clock of the file."""
 
     event: Text
@@ -40,12 +40,12 @@ class Event(Row):
     end_s: Seconds = Field(validation_alias=AliasChoices("endTime", "hdTimeEnd"))
 
 
-class Info(Row):
+class Hoi4dInfo(JsonRow):
     duration_s: Seconds | None = Field(None, validation_alias=AliasChoices("duration", "Duration"))
 
 
-class Actions(Row):
-    info: Info = Info()
+class Actions(JsonRow):
+    info: Hoi4dInfo = Hoi4dInfo()
     events: list[Any] = Field(
         default_factory=list,
         validation_alias=AliasChoices("events", AliasPath("markResult", "marks")),
@@ -76,8 +76,8 @@ def _tasks(text: str) -> list[dict[str, str]]:
     except csv.Error as error:
         raise SourceError(Code.BAD_ANNOTATION, f"no table: {error}", where=TASKS) from error
     if missing := [k for k in ("Category ID", "Category") if any(k not in row for row in rows)]:
-        found = f"no column {missing}; expected Category ID, Category, T1 .. T6"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=TASKS)
+        problem = f"no column {missing}; expected Category ID, Category, T1 .. T6"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=TASKS)
     return [{k: v.strip() for k, v in row.items() if isinstance(v, str)} for row in rows]
 
 
@@ -95,9 +95,11 @@ def events_of(root: Path, path: str, length_ns: int) -> tuple[list[Instruction],
     actions = parse(Actions, json_object(text, path))
     if isinstance(actions, Broken):
         raise SourceError(Code.BAD_ANNOTATION, actions.why, where=path)
-    rows = parse_rows(Event, actions.events)
+    rows = parse_rows(Hoi4dEvent, actions.events)
     events = [
-        r for r in rows if isinstance(r, Event) and 0 <= r.start_s < r.end_s and r.event.strip()
+        r
+        for r in rows
+        if isinstance(r, Hoi4dEvent) and 0 <= r.start_s < r.end_s and r.event.strip()
     ]
     length_s = length_ns / NS_PER_S
     scale, facts = _clock(actions.info.duration_s, events, length_s)
@@ -116,21 +118,21 @@ def events_of(root: Path, path: str, length_ns: int) -> tuple[list[Instruction],
 
 
 def _clock(
-    duration_s: float | None, events: list[Event], length_s: float
+    duration_s: float | None, events: list[Hoi4dEvent], length_s: float
 ) -> tuple[float | None, list[Fact]]:
     """By how much times are stretched, None when that cannot be told."""
     if duration_s is not None and duration_s > 0:
-        said = f"{duration_s:g} s of labels over {length_s:.3f} s of video"
-        return length_s / duration_s, [fact("event_clock", said, Certainty.THIRD_PARTY, READERS)]
+        value = f"{duration_s:g} s of labels over {length_s:.3f} s of video"
+        return length_s / duration_s, [fact("event_clock", value, Certainty.THIRD_PARTY, READERS)]
     last_s = max((e.end_s for e in events), default=0.0)
     if abs(last_s - length_s) <= TILES * length_s:
-        said = "no duration; seconds, because the last event ends with the video"
-        return 1.0, [fact("event_clock", said, Certainty.UNVERIFIED, READERS)]
-    said = f"no duration, and events end at {last_s:g} s of {length_s:.3f}: left out"
-    return None, [fact("event_clock", said, Certainty.UNKNOWN, READERS)]
+        value = "no duration; seconds, because the last event ends with the video"
+        return 1.0, [fact("event_clock", value, Certainty.UNVERIFIED, READERS)]
+    value = f"no duration, and events end at {last_s:g} s of {length_s:.3f}: left out"
+    return None, [fact("event_clock", value, Certainty.UNKNOWN, READERS)]
 
 
 def _left_out(num_rows: int, num_events: int) -> Iterator[Fact]:
     if num_rows != num_events:
-        found = f"{num_rows - num_events} of {num_rows} are no span with a name"
-        yield fact("events_left_out", found, Certainty.VERIFIED, "the file")
+        value = f"{num_rows - num_events} of {num_rows} are no span with a name"
+        yield fact("events_left_out", value, Certainty.VERIFIED, "the file")

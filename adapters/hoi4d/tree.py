@@ -49,14 +49,14 @@ def sequences(root: Path) -> Iterator[str]:
 def part(root: Path, name: str, file: str) -> str:
     """`file` (VIDEO, POSES, ACTIONS) of a sequence relative to `root`, where it is or should be."""
     bases = RELEASES if file == VIDEO else ANNOTATIONS
-    there = (f"{base}/{name}/{file}".lstrip("/") for base in bases)
-    return next((p for p in there if is_there(root / p)), f"{name}/{file}")
+    candidates = (f"{base}/{name}/{file}".lstrip("/") for base in bases)
+    return next((p for p in candidates if is_there(root / p)), f"{name}/{file}")
 
 
 def hand_folder(root: Path, name: str, side: str) -> str | None:
     """The folder of one hand's pickles relative to `root`; None when there is none."""
-    there = (f"{base}refinehandpose_{side}/{name}" for base in HANDS)
-    return next((p for p in there if (root / p).is_dir()), None)
+    candidates = (f"{base}refinehandpose_{side}/{name}" for base in HANDS)
+    return next((p for p in candidates if (root / p).is_dir()), None)
 
 
 def has_hands(root: Path) -> bool:

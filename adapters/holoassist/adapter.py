@@ -62,7 +62,7 @@ class HoloAssist:
         for segment, folder in segments_in(tree, info.details["segments"]):
             session = Path(folder).name or segment.clip.episode_id.partition("/")[0]
             clip = replace(segment.clip, source_split=published.get(session, ""))
-            more = {"folder": folder, "told": segment.told, "success": segment.success}
+            more = {"folder": folder, "told": segment.texts, "success": segment.success}
             facts = (*FACTS, *segment.facts)
             yield clip_ref(self.name, self.name, root, clip, facts, more)
 

@@ -38,5 +38,5 @@ FACTS = (
 def lens_fact(*, has_distortion: bool) -> Iterator[Fact]:
     """Said where Intrinsics.txt states distortion: psi's direction and order of it are not settled, so it is not applied."""
     if has_distortion:
-        found = "distortion is stated and not applied, as in public readers"
-        yield fact("lens", found, Certainty.UNVERIFIED, f"Intrinsics.txt; {PY}")
+        value = "distortion is stated and not applied, as in public readers"
+        yield fact("lens", value, Certainty.UNVERIFIED, f"Intrinsics.txt; {PY}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from adapters.containers.json_rows import Broken, Row, Seconds, Text, Uid, parse, parse_rows
+from adapters.containers.json_rows import Broken, JsonRow, Seconds, Text, Uid, parse, parse_rows
 from adapters.containers.json_stream import members
 
 NARRATION, COARSE, FINE = "Narration", "Coarse grained action", "Fine grained action"
@@ -23,7 +23,7 @@ CORRECT, OTHERWISE = "Correct Action", "otherwise"
 _NONE = re.compile(r"\W*\w?(none\W*)+\w?\W*", re.IGNORECASE)
 
 
-class Event(Row):
+class HoloAssistEvent(JsonRow):
     """Something that lasts from `start` to `end`, seconds."""
 
     id: int | Uid
@@ -40,7 +40,7 @@ class Event(Row):
     def span(self) -> str:
         return f"{self.start:.3f} to {self.end:.3f} s"
 
-    def said(self, key: str) -> str:
+    def attribute(self, key: str) -> str:
         """An attribute as stripped text, underscores as spaces; "" where it is absent, empty or none."""
         value = self.attributes.get(key)
         if not isinstance(value, str) or _NONE.fullmatch(value):
@@ -48,7 +48,7 @@ class Event(Row):
         return value.replace("_", " ").strip()[:20_000]
 
 
-class Session(Row):
+class HoloAssistSession(JsonRow):
     """One recording's labels."""
 
     video_name: Uid
@@ -57,19 +57,19 @@ class Session(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labels:
+class HoloAssistLabels:
     """The events of a session in file order; a row that is no event is a `Broken` with its position."""
 
     session: str
     task: str
     narration: str
-    coarse: tuple[Event, ...]
-    fine: tuple[Event, ...]
+    coarse: tuple[HoloAssistEvent, ...]
+    fine: tuple[HoloAssistEvent, ...]
     broken: tuple[tuple[int, str], ...]
     num_events: int
 
 
-def labels_in(path: Path) -> Iterator[Labels | Broken]:
+def labels_in(path: Path) -> Iterator[HoloAssistLabels | Broken]:
     """Every session of a file: a list of them, an object of them, or a single one.
 
     Raises:
@@ -87,18 +87,18 @@ def labels_in(path: Path) -> Iterator[Labels | Broken]:
         yield Broken(f"{len(single)} entries without a video_name")
 
 
-def labels_of(raw: Any) -> Labels | Broken:
+def labels_of(raw: Any) -> HoloAssistLabels | Broken:
     """One session, checked row by row."""
-    session = parse(Session, raw)
+    session = parse(HoloAssistSession, raw)
     if isinstance(session, Broken):
         return session
-    rows = parse_rows(Event, session.events)
-    events = [row for row in rows if isinstance(row, Event)]
-    told = [e.said("Long form description") for e in events if e.label == NARRATION]
-    return Labels(
+    rows = parse_rows(HoloAssistEvent, session.events)
+    events = [row for row in rows if isinstance(row, HoloAssistEvent)]
+    narrations = [e.attribute("Long form description") for e in events if e.label == NARRATION]
+    return HoloAssistLabels(
         session=session.video_name,
         task=session.task,
-        narration=" ".join(text for text in told if text),
+        narration=" ".join(text for text in narrations if text),
         coarse=tuple(e for e in events if e.label == COARSE),
         fine=tuple(e for e in events if e.label == FINE),
         broken=tuple((k, row.why) for k, row in enumerate(rows) if isinstance(row, Broken)),
@@ -106,15 +106,15 @@ def labels_of(raw: Any) -> Labels | Broken:
     )
 
 
-def sentence(event: Event) -> str:
+def sentence(event: HoloAssistEvent) -> str:
     """The sentence of a coarse action, else verb, adjective, noun and adverbial of an action, as far as they are said."""
-    words = (event.said(key) for key in ("Verb", "Adjective", "Noun", "adverbial"))
-    return event.said("Action sentence") or " ".join(word for word in words if word)
+    words = (event.attribute(key) for key in ("Verb", "Adjective", "Noun", "adverbial"))
+    return event.attribute("Action sentence") or " ".join(word for word in words if word)
 
 
-def correctness(event: Event) -> bool | None:
+def correctness(event: HoloAssistEvent) -> bool | None:
     """Whether a fine action was right; None where the annotators say neither."""
-    told = event.said("Action Correctness")
-    if told == CORRECT:
+    correctness_text = event.attribute("Action Correctness")
+    if correctness_text == CORRECT:
         return True
-    return False if told.startswith("Wrong Action") else None
+    return False if correctness_text.startswith("Wrong Action") else None

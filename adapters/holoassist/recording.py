@@ -42,7 +42,7 @@ T_PSI_CV = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]], 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Intrinsics:
+class HoloAssistIntrinsics:
     """K [3, 3] in pixels of a picture of `size`; whether distortion is stated, which public readers do not apply."""
 
     K_cam: Array
@@ -51,18 +51,18 @@ class Intrinsics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Recording:
+class HoloAssistRecording:
     """A segment. Its zero is the first camera pose, `start_s` seconds into the video."""
 
     start_s: float
     camera_motion: Stream
     hands: tuple[HandTrack, ...]
-    intrinsics: Intrinsics
+    intrinsics: HoloAssistIntrinsics
     facts: tuple[Fact, ...]
     raw_files: tuple[RawFile, ...]
 
 
-def recording_of(root: Path, folder: str, start_s: float, end_s: float) -> Recording:
+def recording_of(root: Path, folder: str, start_s: float, end_s: float) -> HoloAssistRecording:
     """[start_s, end_s) of the video of the session in `folder`.
 
     Raises:
@@ -75,14 +75,14 @@ def recording_of(root: Path, folder: str, start_s: float, end_s: float) -> Recor
     paths = {name: inside(root, folder, name) for name in (POSES, *HANDS.values())}
     poses = rows_between(paths[POSES], start, end, POSE_COLUMNS)
     if not len(poses.ticks):
-        found = f"no camera pose between {start_s:.3f} and {end_s:.3f} s of the video"
-        raise SourceError(Code.NO_COMMON_TIME, found, where=f"{folder}/{POSES}")
+        problem = f"no camera pose between {start_s:.3f} and {end_s:.3f} s of the video"
+        raise SourceError(Code.NO_COMMON_TIME, problem, where=f"{folder}/{POSES}")
     zero = int(poses.ticks[0])
     rows = {
         side: rows_between(paths[name], zero, end, HAND_COLUMNS) for side, name in HANDS.items()
     }
     text, intrinsics_file = read_sidecar(root, Sidecar(path=f"{folder}/{INTRINSICS}"))
-    return Recording(
+    return HoloAssistRecording(
         start_s=(zero - first_tick) / TICKS_PER_S,
         camera_motion=_camera_pose(poses, zero),
         hands=tuple(_hand(side, r, zero) for side, r in rows.items() if len(r.ticks)),
@@ -95,7 +95,7 @@ def recording_of(root: Path, folder: str, start_s: float, end_s: float) -> Recor
     )
 
 
-def intrinsics_of(text: str) -> Intrinsics:
+def intrinsics_of(text: str) -> HoloAssistIntrinsics:
     """Raises SourceError: UNKNOWN_LAYOUT, when it is no intrinsics matrix with a size."""
     try:
         values = np.array([float(word) for word in text.split()])
@@ -104,18 +104,20 @@ def intrinsics_of(text: str) -> Intrinsics:
         raise SourceError(Code.UNKNOWN_LAYOUT, f"no numbers: {error}", where=INTRINSICS) from error
     is_K = K_cam[2].tolist() == [0, 0, 1] and K_cam[1, 0] == 0 and min(K_cam[0, 0], K_cam[1, 1]) > 0
     if len(values) < 11 or not is_K or not ((size >= 1) & (size <= 1 << 15)).all():
-        found = f"{len(values)} numbers that begin {values[:9].tolist()}; expected K, ..., width, height"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=INTRINSICS)
+        problem = f"{len(values)} numbers that begin {values[:9].tolist()}; expected K, ..., width, height"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=INTRINSICS)
     has_distortion = len(values) >= 19 and bool(values[9:17].any())
-    return Intrinsics(K_cam=K_cam, size=(int(size[0]), int(size[1])), has_distortion=has_distortion)
+    return HoloAssistIntrinsics(
+        K_cam=K_cam, size=(int(size[0]), int(size[1])), has_distortion=has_distortion
+    )
 
 
 def _first_tick(text: str) -> int:
     """PTS 0 of the video, in ticks."""
     words = text.split()
     if len(words) != 2 or not all(word.isascii() and word.isdigit() for word in words):
-        found = f"{text[:60]!r}; expected the ticks of the first and the last instant"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=TIMING)
+        problem = f"{text[:60]!r}; expected the ticks of the first and the last instant"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=TIMING)
     return int(words[0])
 
 
@@ -154,14 +156,14 @@ def _facts(poses: SyncRows, hands: Mapping[str, SyncRows]) -> Iterator[Fact]:
     """What was left out of these files, or is not there, and which version they are."""
     for name, rows in ((CAMERA, poses), *hands.items()):
         if rows.num_repeated:
-            found = f"{rows.num_repeated} rows repeat the tick before them: padding, left out"
-            yield fact(f"padding.{name}", found, Certainty.VERIFIED, "ticks of the rows")
+            value = f"{rows.num_repeated} rows repeat the tick before them: padding, left out"
+            yield fact(f"padding.{name}", value, Certainty.VERIFIED, "ticks of the rows")
     for side, rows in hands.items():
         if not len(rows.ticks):
-            found = "no row in this segment"
-            yield fact(f"hand_missing.{side}", found, Certainty.VERIFIED, HANDS[side])
+            value = "no row in this segment"
+            yield fact(f"hand_missing.{side}", value, Certainty.VERIFIED, HANDS[side])
         elif rows.values.shape[1] + 2 == HAND_COLUMNS[1]:
-            found = "473 columns: the one before the joints is taken for the active flag"
+            value = "473 columns: the one before the joints is taken for the active flag"
             yield fact(
-                f"hand_layout.{side}", found, Certainty.UNVERIFIED, "PyHoloAssist: version 2"
+                f"hand_layout.{side}", value, Certainty.UNVERIFIED, "PyHoloAssist: version 2"
             )

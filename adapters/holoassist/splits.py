@@ -19,9 +19,9 @@ def source_splits(root: Path) -> dict[str, str]:
     Raises:
         ConfigError: a split file that is no text, or too large for one.
     """
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for split in SPLITS:
         for path in sorted(p for f in FOLDERS for p in (root / f).glob(f"{split}-v*.txt")):
             for session in list_lines(path):
-                found[session] = strictest((found.get(session, ""), split))
-    return found
+                splits[session] = strictest((splits.get(session, ""), split))
+    return splits

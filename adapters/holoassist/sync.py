@@ -51,14 +51,14 @@ def rows_between(path: Path, start: int, end: int, num_columns: tuple[int, ...])
         with open_regular(path) as file:
             columns = len(_line(file, path.name).split())
             if columns not in num_columns:
-                found = f"{columns} columns; expected one of {list(num_columns)}"
-                raise SourceError(Code.UNKNOWN_LAYOUT, found, where=path.name)
+                problem = f"{columns} columns; expected one of {list(num_columns)}"
+                raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=path.name)
             size = os.fstat(file.fileno()).st_size
             first = _offset_of(file, start, size, path.name)
             last = _offset_of(file, end, size, path.name)
             if last - first > MAX_SLICE_BYTES:
-                found = f"{last - first} bytes for one segment; at most {MAX_SLICE_BYTES}"
-                raise SourceError(Code.TOO_LARGE, found, where=path.name)
+                problem = f"{last - first} bytes for one segment; at most {MAX_SLICE_BYTES}"
+                raise SourceError(Code.TOO_LARGE, problem, where=path.name)
             file.seek(first)
             data = file.read(last - first)
     except OSError as error:
@@ -85,8 +85,8 @@ def _offset_of(file: BinaryIO, tick: int, size: int, where: str) -> int:
     low, high = 0, size
     while low < high:
         middle = (low + high) // 2
-        begin, found = _tick_after(file, middle, where)
-        low, high = (low, middle) if found >= tick else (begin + 1, high)
+        begin, tick_after = _tick_after(file, middle, where)
+        low, high = (low, middle) if tick_after >= tick else (begin + 1, high)
     return _tick_after(file, low, where)[0]
 
 
@@ -102,8 +102,8 @@ def _tick_after(file: BinaryIO, offset: int, where: str) -> tuple[int, int]:
     try:
         return begin, int(fields[TICK_COLUMN])
     except (IndexError, ValueError) as error:
-        found = f"no ticks in the line at byte {begin}"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=where) from error
+        problem = f"no ticks in the line at byte {begin}"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=where) from error
 
 
 def _parsed(data: bytes, columns: int, where: str) -> tuple[npt.NDArray[np.int64], Array]:
@@ -130,7 +130,7 @@ def _distinct(ticks: npt.NDArray[np.int64], values: Array, *, where: str) -> Syn
     steps = np.diff(ticks)
     if (steps < 0).any():
         at = int(np.flatnonzero(steps < 0)[0])
-        found = f"ticks go from {ticks[at]} to {ticks[at + 1]}"
-        raise SourceError(Code.CLOCK_NOT_INCREASING, found, where=where)
+        problem = f"ticks go from {ticks[at]} to {ticks[at + 1]}"
+        raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
     is_new = np.concatenate([[True], steps > 0])
     return SyncRows(ticks=ticks[is_new], values=values[is_new], num_repeated=int((~is_new).sum()))

@@ -22,7 +22,7 @@ NEEDED = (VIDEO, POSES, TIMING, INTRINSICS, *HANDS.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class HoloAssistTree:
     """`sessions`: name -> its folder, relative to root; `labels`: the files of labels in a fixed order."""
 
     root: Path
@@ -34,14 +34,14 @@ class Tree:
         if session not in self.sessions:
             return Code.MISSING_VIDEO, f"no {session}/{EXPORT}; download it"
         folder = self.root / self.sessions[session]
-        lacking = [name for name in NEEDED if not is_there(folder / name)]
-        if not lacking:
+        missing = [name for name in NEEDED if not is_there(folder / name)]
+        if not missing:
             return None
-        code = Code.MISSING_VIDEO if VIDEO in lacking else Code.MISSING_FILE
-        return code, f"{session} has no {', '.join(lacking)}; download it"
+        code = Code.MISSING_VIDEO if VIDEO in missing else Code.MISSING_FILE
+        return code, f"{session} has no {', '.join(missing)}; download it"
 
 
-def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
+def tree_at(root: Path, options: Mapping[str, str]) -> HoloAssistTree:
     """Find ROOT[/raw_data | /videos | /data/videos]/<session>/Export_py and the labels.
 
     Option `annotations`: the JSON file, or the folder of one JSON file a session, absolute or below `root`; by default
@@ -69,4 +69,4 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Tree:
             raise ConfigError("no JSON file of labels", where=str(place))
     if not sessions and not labels:
         raise ConfigError("no <session>/Export_py and no labels under it", where=str(root))
-    return Tree(root=root, sessions=dict(sorted(sessions.items())), labels=tuple(labels))
+    return HoloAssistTree(root=root, sessions=dict(sorted(sessions.items())), labels=tuple(labels))

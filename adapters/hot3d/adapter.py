@@ -83,8 +83,8 @@ class Hot3D:
             name = folder if folder != "." else root.resolve().name
             problem = None
             if not is_there(root / folder / tables.METADATA):
-                found = f"{folder}/{tables.METADATA} is not there; fetch it"
-                problem = (Code.MISSING_META.value, found)
+                message = f"{folder}/{tables.METADATA} is not there; fetch it"
+                problem = (Code.MISSING_META.value, message)
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,
@@ -103,22 +103,22 @@ class Hot3D:
         """
         root, folder = Path(ref.root), str(ref.at("folder"))
         video = Path(ref.at("video")) if ref.at("video") else None
-        found = read_sequence(root, inside(root, folder), video)
+        sequence = read_sequence(root, inside(root, folder), video)
         return Episode(
             ref=ref,
-            embodiment="human_hands" if found.hands else "human_video",
+            embodiment="human_hands" if sequence.hands else "human_video",
             rate_hz=RATE_HZ,
-            streams=found.streams,
-            cameras=tuple(found.views.cameras),
-            hands=found.hands,
-            world_up=WORLD_UP.get(found.about.headset),
-            facts=(*ref.facts, *found.facts, *found.views.facts),
+            streams=sequence.streams,
+            cameras=tuple(sequence.views.cameras),
+            hands=sequence.hands,
+            world_up=WORLD_UP.get(sequence.about.headset),
+            facts=(*ref.facts, *sequence.facts, *sequence.views.facts),
             licence=LICENCE,
-            raw_files=tuple(found.views.raw_files),
-            subject_id=found.about.participant_id,
+            raw_files=tuple(sequence.views.raw_files),
+            subject_id=sequence.about.participant_id,
         )
 
 
 def _sequences(root: Path) -> list[str]:
-    found = {path.parent for mark in MARKS for path in entries_named(root, mark)}
-    return sorted(path.relative_to(root).as_posix() for path in found)
+    folders = {path.parent for mark in MARKS for path in entries_named(root, mark)}
+    return sorted(path.relative_to(root).as_posix() for path in folders)

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from adapters.containers.byte_range import read_range
 from adapters.containers.fisheye_camera import FisheyeCamera, fisheye_camera, rigid
-from adapters.containers.json_rows import Broken, Row, parse
+from adapters.containers.json_rows import Broken, JsonRow, parse
 from adapters.containers.lazy_pictures import LIMIT_BYTES, LazyPictures
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.sidecar import json_object
@@ -36,15 +36,15 @@ HAND_SHAPES = "__hand_shapes.json__"
 JSON_LIMIT_BYTES = 8 << 20
 MAX_FRAMES = 100_000
 VIEWS = ("rgb", "slam_left", "slam_right")
-_Model = TypeVar("_Model", bound=Row)
+_Model = TypeVar("_Model", bound=JsonRow)
 
 
-class _Pose(Row):
+class _Pose(JsonRow):
     quat_wxyz: tuple[float, ...] = Field(alias="quaternion_wxyz", max_length=4)
     translation_xyz: tuple[float, ...] = Field(max_length=3)
 
 
-class _Calibration(Row):
+class _Calibration(JsonRow):
     label: str = Field(max_length=100)
     image_width: int = Field(gt=0, lt=20_000)
     image_height: int = Field(gt=0, lt=20_000)
@@ -53,28 +53,28 @@ class _Calibration(Row):
     T_device_from_camera: _Pose
 
 
-class _Camera(Row):
+class _Camera(JsonRow):
     calibration: _Calibration
     T_world_from_camera: _Pose
 
 
-class _Mano(Row):
+class _Mano(JsonRow):
     thetas: tuple[float, ...] = Field(max_length=64)
     wrist_xform: tuple[float, float, float, float, float, float]
 
 
-class _UmeTrack(Row):
+class _UmeTrack(JsonRow):
     joint_angles: tuple[float, ...] = Field(max_length=64)
     T_world_from_wrist: _Pose | None = None
     wrist_xform: Any = None
 
 
-class _Hand(Row):
+class _Hand(JsonRow):
     umetrack_pose: _UmeTrack | None = None
     mano_pose: _Mano | None = None
 
 
-class _Info(Row):
+class _Info(JsonRow):
     image_timestamps_ns: dict[str, int]
     device: str = Field(default="", max_length=100)
     participant_id: str | None = Field(default=None, max_length=100)
@@ -82,7 +82,7 @@ class _Info(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clip:
+class Hot3DClip:
     device: str
     participant_id: str | None
     sequence_id: str | None
@@ -126,9 +126,9 @@ class _Tar:
         if not keys or len(keys) > MAX_FRAMES:
             code = Code.TOO_LONG if keys else Code.EMPTY_EPISODE
             raise SourceError(code, f"{len(keys)} frames with info.json", where=self.path.name)
-        if lacking := [key for key in keys if f"{key}.cameras.json" not in self.members]:
-            found = f"{len(lacking)} frames without cameras.json, the first is {lacking[0]}"
-            raise SourceError(Code.FRAME_COUNT, found, where=self.path.name)
+        if missing := [key for key in keys if f"{key}.cameras.json" not in self.members]:
+            problem = f"{len(missing)} frames without cameras.json, the first is {missing[0]}"
+            raise SourceError(Code.FRAME_COUNT, problem, where=self.path.name)
         return keys
 
     def json(self, name: str) -> dict[str, Any]:
@@ -137,20 +137,20 @@ class _Tar:
         try:
             return json_object(data.decode("utf-8"), f"{self.path.name}:{name}")
         except UnicodeDecodeError as error:
-            found = f"no UTF-8: {error}"
+            problem = f"no UTF-8: {error}"
             raise SourceError(
-                Code.BAD_ANNOTATION, found, where=f"{self.path.name}:{name}"
+                Code.BAD_ANNOTATION, problem, where=f"{self.path.name}:{name}"
             ) from error
 
     def row(self, model: type[_Model], name: str, raw: Any = None) -> _Model:
         """A member, or a part of one, as `model`."""
-        found = parse(model, self.json(name) if raw is None else raw)
-        if isinstance(found, Broken):
-            raise SourceError(Code.BAD_ANNOTATION, found.why, where=f"{self.path.name}:{name}")
-        return found
+        parsed = parse(model, self.json(name) if raw is None else raw)
+        if isinstance(parsed, Broken):
+            raise SourceError(Code.BAD_ANNOTATION, parsed.why, where=f"{self.path.name}:{name}")
+        return parsed
 
 
-def read_clip(path: Path, root: Path) -> Clip:
+def read_clip(path: Path, root: Path) -> Hot3DClip:
     """Every stream of a clip, and the hands.
 
     Raises:
@@ -162,17 +162,17 @@ def read_clip(path: Path, root: Path) -> Clip:
     infos = [tar.row(_Info, f"{key}.info.json") for key in keys]
     streams = [s for s in CAMERA_OF if s in infos[0].image_timestamps_ns]
     if not streams:
-        found = (
+        problem = (
             f"streams {sorted(infos[0].image_timestamps_ns)}; expected some of {list(CAMERA_OF)}"
         )
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=path.name)
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=path.name)
     times = {s: _times(infos, s, path.name) for s in streams}
     zero_ns = min(int(t[0]) for t in times.values())
     views = [_view(tar, keys, s, times[s] - zero_ns) for s in streams]
     view = min((camera.name for camera, _ in views), key=VIEWS.index)
     stream = next(s for s in streams if CAMERA_OF[s] == view)
     hands, facts = _hands(tar, keys, times[stream] - zero_ns, view)
-    return Clip(
+    return Hot3DClip(
         device=infos[0].device,
         participant_id=infos[0].participant_id,
         sequence_id=infos[0].sequence_id,
@@ -185,19 +185,19 @@ def read_clip(path: Path, root: Path) -> Clip:
 
 
 def _times(infos: Sequence[_Info], stream: str, where: str) -> Instants:
-    lacking = [k for k, info in enumerate(infos) if stream not in info.image_timestamps_ns]
-    if lacking:
-        found = f"frame {lacking[0]} has no instant of {stream}"
-        raise SourceError(Code.FRAME_COUNT, found, where=where)
+    missing = [k for k, info in enumerate(infos) if stream not in info.image_timestamps_ns]
+    if missing:
+        problem = f"frame {missing[0]} has no instant of {stream}"
+        raise SourceError(Code.FRAME_COUNT, problem, where=where)
     return np.array([info.image_timestamps_ns[stream] for info in infos], dtype=np.int64)
 
 
 def _view(tar: _Tar, keys: Sequence[str], stream: str, t_ns: Instants) -> tuple[Camera, Stream]:
     """Pictures and pose of one stream; its lens is that of the first frame, the calibration is the clip's."""
     names = [f"{key}.image_{stream}.jpg" for key in keys]
-    if lacking := [name for name in names if name not in tar.members]:
-        found = f"{len(lacking)} pictures are not there, the first is {lacking[0]}"
-        raise SourceError(Code.FRAME_COUNT, found, where=tar.path.name)
+    if missing := [name for name in names if name not in tar.members]:
+        problem = f"{len(missing)} pictures are not there, the first is {missing[0]}"
+        raise SourceError(Code.FRAME_COUNT, problem, where=tar.path.name)
     poses, where = [], f"{tar.path.name}:{stream}"
     stated = [
         tar.row(_Camera, name, tar.json(name).get(stream) or {})
@@ -237,8 +237,8 @@ def _hands(
 ) -> tuple[tuple[HandTrack, ...], tuple[Fact, ...]]:
     """Both hands at the instants of the viewing camera; none in a test clip."""
     if not any(f"{key}.hands.json" in tar.members for key in keys):
-        found = "none published: a test clip"
-        return (), (fact("hands", found, Certainty.VERIFIED, "no hands.json in this clip"),)
+        value = "none published: a test clip"
+        return (), (fact("hands", value, Certainty.VERIFIED, "no hands.json in this clip"),)
     rows = {side: HandRows(side=side) for side in SIDES}
     for key in keys:
         name = f"{key}.hands.json"
@@ -251,9 +251,9 @@ def _hands(
     usable = np.ones(len(keys), dtype=bool)
     tracks, facts = [], []
     for side in SIDES:
-        track, said = rows[side].track(t_ns, usable, profile, shapes.get("mano"), view)
+        track, track_facts = rows[side].track(t_ns, usable, profile, shapes.get("mano"), view)
         tracks += [track] if track else []
-        facts += said
+        facts += track_facts
     return tuple(tracks), tuple(facts)
 
 
@@ -282,8 +282,8 @@ def _wrist(stated: _UmeTrack, where: str) -> tuple[float, ...]:
     except (TypeError, ValueError) as error:
         raise SourceError(Code.BAD_ANNOTATION, f"wrist_xform: {error}", where=where) from error
     if T.shape != (4, 4) or not np.isfinite(T).all():
-        found = "neither T_world_from_wrist nor a 4 x 4 wrist_xform"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        problem = "neither T_world_from_wrist nor a 4 x 4 wrist_xform"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     if float(rotation_error(T[:3, :3])) > ROTATION_TOLERANCE:
         raise SourceError(Code.NOT_A_ROTATION, "wrist_xform is no rotation", where=where)
     x, y, z, w = quat_xyzw_from_rotmat(T[:3, :3])

@@ -83,20 +83,20 @@ class Hot3DClips:
             SourceError: as `read_clip`.
         """
         root = Path(ref.root)
-        found = read_clip(inside(root, str(ref.at("clip"))), root)
+        clip = read_clip(inside(root, str(ref.at("clip"))), root)
         return Episode(
             ref=ref,
-            embodiment="human_hands" if found.hands else "human_video",
+            embodiment="human_hands" if clip.hands else "human_video",
             rate_hz=RATE_HZ,
-            streams=found.streams,
-            cameras=found.cameras,
-            hands=found.hands,
-            world_up=WORLD_UP.get(found.device),
-            facts=(*ref.facts, *found.facts),
+            streams=clip.streams,
+            cameras=clip.cameras,
+            hands=clip.hands,
+            world_up=WORLD_UP.get(clip.device),
+            facts=(*ref.facts, *clip.facts),
             licence=LICENCE,
-            raw_files=(found.raw_file,),
-            subject_id=found.participant_id,
-            scene_id=found.sequence_id,
+            raw_files=(clip.raw_file,),
+            subject_id=clip.participant_id,
+            scene_id=clip.sequence_id,
         )
 
 

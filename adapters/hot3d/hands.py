@@ -80,8 +80,8 @@ class HandRows:
         if not has_wrist.any():
             mano = self._mano(has_mano, betas)
             if mano is None:
-                found = "MANO poses without betas, and no UmeTrack poses"
-                raise SourceError(Code.MISSING_META, found, where=self.side)
+                message = "MANO poses without betas, and no UmeTrack poses"
+                raise SourceError(Code.MISSING_META, message, where=self.side)
             present = has_mano & usable
             return HandTrack(side=self.side, t_ns=t_ns, present=present, mano=mano, view=view), []
         present = has_wrist & usable
@@ -103,9 +103,9 @@ class HandRows:
             mano=None if lost else self._mano(has_mano, betas),
             view=view,
         )
-        found = f"left out: {lost} of {int(present.sum())} frames have none"
+        message = f"left out: {lost} of {int(present.sum())} frames have none"
         name = f"mano.{self.side}"
-        return track, [fact(name, found, Certainty.VERIFIED, "this recording")] if lost else []
+        return track, [fact(name, message, Certainty.VERIFIED, "this recording")] if lost else []
 
     def _filled(self, name: str, has: npt.NDArray[np.bool_], width: int) -> Any:
         """[N, width], zeros where the hand was not fitted; fewer than 22 angles (clips say 20) are followed by zeros."""
@@ -114,9 +114,9 @@ class HandRows:
             values = getattr(self.rows[k], name)
             least = 20 if name == "angles_rad" else width
             if values is None or not least <= len(values) <= width:
-                found = f"{0 if values is None else len(values)} values; expected {width}"
+                problem = f"{0 if values is None else len(values)} values; expected {width}"
                 raise SourceError(
-                    Code.SHAPE_MISMATCH, found, where=f"{self.side} {name}, frame {k}"
+                    Code.SHAPE_MISMATCH, problem, where=f"{self.side} {name}, frame {k}"
                 )
             out[k, : len(values)] = values
         return out

@@ -63,14 +63,14 @@ class Views:
 
 def aria_models(folder: Path, root: Path, views: Views) -> None:
     """The cameras of an Aria by its online calibration, else by its VRS file; none of them is no error."""
-    found: dict[str, FisheyeCamera] = {}
+    models: dict[str, FisheyeCamera] = {}
     path = next((folder / name for name in CALIBRATION if is_there(folder / name)), None)
     if path is not None:
-        found, raw = online_calibration(path, root)
+        models, raw = online_calibration(path, root)
         views.raw_files.append(raw)
     elif is_there(folder / VRS) and is_readable():
-        found = open_vrs(folder / VRS).cameras()
-    for label, camera in found.items():
+        models = open_vrs(folder / VRS).cameras()
+    for label, camera in models.items():
         name = camera_name(label)
         size = camera.size or ARIA_SIZES.get(name, ARIA_MONO_SIZE)
         views.models[name] = replace(camera, size=size)
@@ -135,8 +135,8 @@ def _add_folder(path: Path, stream: str, name: str, masks: Masks, views: Views) 
 def _frame_times(masks: Masks, stream: str, count: int, where: str) -> npt.NDArray[np.int64]:
     times = masks.times_ns(stream)
     if len(times) != count:
-        found = f"{count} pictures, {len(times)} frames of {stream} in the masks"
-        raise SourceError(Code.FRAME_COUNT, f"{found}; export one picture a frame", where=where)
+        problem = f"{count} pictures, {len(times)} frames of {stream} in the masks"
+        raise SourceError(Code.FRAME_COUNT, f"{problem}; export one picture a frame", where=where)
     return times
 
 

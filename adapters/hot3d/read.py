@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from adapters.containers.json_rows import Broken, Row, parse
+from adapters.containers.json_rows import Broken, JsonRow, parse
 from adapters.containers.safe_path import inside
 from adapters.containers.sidecar import json_object
 from adapters.hot3d import sequence as tables
@@ -29,7 +29,7 @@ VIEWS = (
 FIRST_STREAM = {"Aria": "214-1", "Quest3": "1201-1"}
 
 
-class About(Row):
+class About(JsonRow):
     """`metadata.json`."""
 
     headset: str = Field(max_length=100)
@@ -77,8 +77,8 @@ def _read_hands(folder: Path, root: Path, masks: tables.Masks, out: Sequence) ->
     if len(t_ns) == 0:
         out.facts.append(fact("hands", "none published", Certainty.VERIFIED, "no pose tables"))
         return
-    there = [camera.name for camera in out.views.cameras]
-    view = next((name for name in VIEWS if name in there), None)
+    cameras = [camera.name for camera in out.views.cameras]
+    view = next((name for name in VIEWS if name in cameras), None)
     stream = _stream_of(view, out.about.headset, masks)
     usable = masks.usable(stream, t_ns)
     profile = _profile(folder, root, out)
@@ -86,11 +86,11 @@ def _read_hands(folder: Path, root: Path, masks: tables.Masks, out: Sequence) ->
         track, facts = hand.track(t_ns, usable, profile, table.betas, view)
         out.hands += (track,) if track else ()
         out.facts += facts
-    found = f"{int((~usable).sum())} of {len(t_ns)} hand samples by {', '.join(masks.names) or 'no mask'} of {stream}"
-    out.facts.append(fact("masked_out", found, Certainty.VERIFIED, "masks/"))
+    value = f"{int((~usable).sum())} of {len(t_ns)} hand samples by {', '.join(masks.names) or 'no mask'} of {stream}"
+    out.facts.append(fact("masked_out", value, Certainty.VERIFIED, "masks/"))
     if second := table.num_read - len(t_ns):
-        found = f"{second} of {table.num_read} rows, within 1 ms of the row before, are left out"
-        out.facts.append(fact("second_exposures", found, Certainty.VERIFIED, "this sequence"))
+        value = f"{second} of {table.num_read} rows, within 1 ms of the row before, are left out"
+        out.facts.append(fact("second_exposures", value, Certainty.VERIFIED, "this sequence"))
 
 
 def _stream_of(view: str | None, headset: str, masks: tables.Masks) -> str:
@@ -103,8 +103,8 @@ def _stream_of(view: str | None, headset: str, masks: tables.Masks) -> str:
 def _profile(folder: Path, root: Path, out: Sequence) -> HandProfile | None:
     text = _optional(folder / tables.PROFILE, root, out.views)
     if not text:
-        found = f"none: {tables.PROFILE} is not there"
-        out.facts.append(fact("landmarks", found, Certainty.VERIFIED, "this sequence"))
+        value = f"none: {tables.PROFILE} is not there"
+        out.facts.append(fact("landmarks", value, Certainty.VERIFIED, "this sequence"))
         return None
     model = json_object(text, tables.PROFILE).get("hand_model")
     if not isinstance(model, dict):
@@ -124,8 +124,8 @@ def _read_headset(folder: Path, root: Path, masks: tables.Masks, out: Sequence) 
     out.views.raw_files.append(raw)
     stream = _stream_of(None, out.about.headset, masks)
     if not out.views.models:
-        found = "none: no calibration of the cameras"
-        out.facts.append(fact("camera_pose", found, Certainty.VERIFIED, "this sequence"))
+        value = "none: no calibration of the cameras"
+        out.facts.append(fact("camera_pose", value, Certainty.VERIFIED, "this sequence"))
     out.streams = tuple(
         Stream(
             spec=pose_channel(f"T_world_cam.{name}"),

@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from adapters.containers.csv_columns import FLOAT, INT, csv_columns
 from adapters.containers.fisheye_camera import FisheyeCamera, fisheye_camera, rigid
-from adapters.containers.json_rows import Broken, Row, parse
+from adapters.containers.json_rows import Broken, JsonRow, parse
 from adapters.containers.pose_rows import poses_of_rows
 from adapters.containers.raw_file import raw_record
 from adapters.containers.sidecar import json_object
@@ -53,29 +53,29 @@ SAME_FRAME_NS = 1_000_000  # exposures of one frame are 0.1 ms apart, frames 33 
 NEAR_NS = 20_000_000  # a mask row counts for hand samples within this: the exposures of a frame are 0.1 ms apart
 
 
-class _Xform(Row):
+class _Xform(JsonRow):
     t_xyz: tuple[float, float, float]
     q_wxyz: tuple[float, float, float, float]
 
 
-class _Hand(Row):
+class _Hand(JsonRow):
     wrist_xform: _Xform
     joint_angles: tuple[float, ...] | None = Field(default=None, max_length=64)
     mano_theta: tuple[float, ...] | None = Field(alias="pose", default=None, max_length=64)
     betas: tuple[float, ...] | None = Field(default=None, max_length=64)
 
 
-class _Frame(Row):
+class _Frame(JsonRow):
     timestamp_ns: int = Field(ge=0, le=2**62)
     hand_poses: dict[str, _Hand]
 
 
-class _CameraPose(Row):
+class _CameraPose(JsonRow):
     quat_wxyz: tuple[float, ...] = Field(alias="quaternion_wxyz")
     translation_xyz: tuple[float, ...]
 
 
-class _CameraModel(Row):
+class _CameraModel(JsonRow):
     T_Device_Camera: _CameraPose
     image_width: int = Field(alias="imageWidth", gt=0, lt=20_000)
     image_height: int = Field(alias="imageHeight", gt=0, lt=20_000)
@@ -99,12 +99,12 @@ def _frames(text: str, where: str) -> Iterator[_Frame]:
     before = ""
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and line != before:
-            found = parse(_Frame, json_object(line, f"{where}:{number}"))
-            if isinstance(found, Broken):
-                raise SourceError(Code.BAD_ANNOTATION, found.why, where=f"{where}:{number}")
-            if wrong := sorted(found.hand_poses.keys() - SIDE_OF.keys()):
+            frame = parse(_Frame, json_object(line, f"{where}:{number}"))
+            if isinstance(frame, Broken):
+                raise SourceError(Code.BAD_ANNOTATION, frame.why, where=f"{where}:{number}")
+            if wrong := sorted(frame.hand_poses.keys() - SIDE_OF.keys()):
                 raise SourceError(Code.BAD_ANNOTATION, f"hand {wrong}", where=f"{where}:{number}")
-            yield found
+            yield frame
         before = line
 
 
@@ -172,8 +172,8 @@ def first_exposures(t_ns: Instants) -> Flags:
 def headset(path: Path, where: str) -> tuple[Instants, Array, RawFile]:
     """Instants [N] and T_world_device [N, 4, 4] of `headset_trajectory.csv`, one row a frame."""
     poses = [f"t_wo_{a}[m]" for a in "xyz"] + [f"q_wo_{a}" for a in "wxyz"]
-    wanted = {"timestamp[ns]": INT} | dict.fromkeys(poses, FLOAT)
-    table, raw = csv_columns(path, where, wanted)
+    columns = {"timestamp[ns]": INT} | dict.fromkeys(poses, FLOAT)
+    table, raw = csv_columns(path, where, columns)
     keep = first_exposures(table["timestamp[ns]"])
     rows = np.stack([table[name] for name in poses], axis=1)[keep]
     return table["timestamp[ns]"][keep], poses_of_rows(rows, "quat_wxyz", where), raw
@@ -185,8 +185,8 @@ def camera_models(text: str, where: str) -> dict[str, FisheyeCamera]:
         raw = parse_json(text, allow_nan=True)
         stated = TypeAdapter(tuple[_CameraModel, ...]).validate_python(raw)
     except (DocumentError, ValidationError) as error:
-        found = f"no list of camera models: {reason(error)}"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where) from error
+        problem = f"no list of camera models: {reason(error)}"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where) from error
     if wrong := [c.model for c in stated if c.model != FISHEYE624]:
         raise SourceError(Code.UNKNOWN_LAYOUT, f"lens {wrong[0]!r}", where=where)
     return {
@@ -244,5 +244,5 @@ def _mask_rows(text: str, where: str) -> Iterator[tuple[int, str, bool]]:
                 raise ValueError(f"{t_ns} fits no 64 bits")
             yield t_ns, row["stream_id"], value
     except (csv.Error, KeyError, TypeError, ValueError) as error:
-        found = f"no row of timestamp[ns], stream_id, mask: {error!r}"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where) from error
+        problem = f"no row of timestamp[ns], stream_id, mask: {error!r}"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where) from error

@@ -53,12 +53,14 @@ def hand_profile(model: Mapping[str, Any], where: str) -> HandProfile:
     except (KeyError, TypeError, ValueError) as error:
         raise SourceError(Code.BAD_ANNOTATION, f"no hand model: {error!r}", where=where) from error
     if not axes.shape == rest.shape == landmarks.shape == (20, 3) or bones.shape != weights.shape:
-        found = f"axes {axes.shape}, rest {rest.shape}, landmarks {landmarks.shape}"
-        raise SourceError(Code.BAD_ANNOTATION, f"{found}; expected 20 or more rows", where=where)
+        problem = f"axes {axes.shape}, rest {rest.shape}, landmarks {landmarks.shape}"
+        raise SourceError(Code.BAD_ANNOTATION, f"{problem}; expected 20 or more rows", where=where)
     reach_mm = float(np.nan_to_num(np.abs(landmarks), nan=np.inf).max())
     if not SMALLEST_MM < reach_mm < LARGEST_MM or scale != 1.0:  # the authors' code ignores a scale
-        found = f"a hand of {reach_mm:.3g} mm, hand_scale {scale}; expected millimetres and scale 1"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        problem = (
+            f"a hand of {reach_mm:.3g} mm, hand_scale {scale}; expected millimetres and scale 1"
+        )
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     dense = np.zeros((NUM_LANDMARKS, NUM_BONES))
     used = weights != 0
     if bones.dtype.kind not in "iu" or not ((bones[used] >= 0) & (bones[used] < NUM_BONES)).all():
@@ -67,8 +69,8 @@ def hand_profile(model: Mapping[str, Any], where: str) -> HandProfile:
     dense[rows[used], bones[used]] = weights[used]
     norm = np.linalg.norm(axes, axis=1)
     if not np.allclose(norm, 1.0, atol=1e-2) or not np.allclose(dense.sum(axis=1), 1.0, atol=1e-3):
-        found = "hinge axes are not of length 1, or a landmark's weights do not sum to 1"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        problem = "hinge axes are not of length 1, or a landmark's weights do not sum to 1"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return HandProfile(
         hinge_axes=axes,
         hinge_rest_m=rest / MM_PER_M,

@@ -107,15 +107,15 @@ class HumanoidEveryday:
 def _episodes(root: Path) -> Iterator[str]:
     """Episode folders below `root`, relative, unsorted; their thousands of pictures are not listed."""
     for folder, names, _ in os.walk(root):
-        found = [name for name in names if EPISODE.fullmatch(name)]
-        names[:] = [name for name in names if name not in found]
-        yield from (Path(folder, name).relative_to(root).as_posix() for name in found)
+        episodes = [name for name in names if EPISODE.fullmatch(name)]
+        names[:] = [name for name in names if name not in episodes]
+        yield from (Path(folder, name).relative_to(root).as_posix() for name in episodes)
 
 
 def _pictures(root: Path, folder: str, names: tuple[str, ...]) -> LazyPictures:
     """Raises SourceError: UNSAFE_PATH (a name that leads out of the root), MISSING_FILE."""
     for name in names:
         if not is_there_inside(root, folder, name):
-            found = "the picture is not there; fetch the episode again"
-            raise SourceError(Code.MISSING_FILE, found, where=f"{folder}/{name}")
+            problem = "the picture is not there; fetch the episode again"
+            raise SourceError(Code.MISSING_FILE, problem, where=f"{folder}/{name}")
     return LazyPictures(names, PictureFolder(folder=inside(root, folder), where=folder))

@@ -14,8 +14,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from adapters.humanoid_everyday.robots import G1, H1_2, Robot
-from adapters.humanoid_everyday.steps import Column, Steps
+from adapters.humanoid_everyday.robots import G1, H1_2, HumanoidRobot
+from adapters.humanoid_everyday.steps import HumanoidSteps, StepColumn
 from schemas.episode import SIDES, Stream, Unit, vector_channel
 from schemas.errors import Code, SourceError
 from schemas.rate import instants_ns, ns_from_seconds
@@ -32,10 +32,10 @@ STATE = (  # kept in the source's own units beside the joints
     "states.imu.gyroscope",
 )
 COMMAND = ("sol_q", "left_angles", "right_angles", "left_pose", "right_pose", "head_rmat")
-_Part = tuple[Column, tuple[str, ...]]
+_Part = tuple[StepColumn, tuple[str, ...]]
 
 
-def robot_of(steps: Steps) -> Robot:
+def robot_of(steps: HumanoidSteps) -> HumanoidRobot:
     """The robot: robot_type is written for G1 only, none means H1 (README).
 
     Raises:
@@ -44,15 +44,15 @@ def robot_of(steps: Steps) -> Robot:
     stated = steps.robot_type or "h1"
     robot = G1 if stated.startswith("g1") else H1_2 if stated.startswith("h1") else None
     if robot is None:
-        found = f"robot_type {stated!r}; expected G1, H1 or none"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=steps.where)
+        problem = f"robot_type {stated!r}; expected G1, H1 or none"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=steps.where)
     if "states.arm_state" not in steps.columns:
-        found = "no step has states.arm_state"
-        raise SourceError(Code.MISSING_CHANNEL, found, where=steps.where)
+        problem = "no step has states.arm_state"
+        raise SourceError(Code.MISSING_CHANNEL, problem, where=steps.where)
     return robot
 
 
-def clock_of(steps: Steps) -> npt.NDArray[np.int64]:
+def clock_of(steps: HumanoidSteps) -> npt.NDArray[np.int64]:
     """[N] ns since the first step, by the recorded times; microseconds survive in a float of UNIX seconds.
 
     Raises:
@@ -62,12 +62,14 @@ def clock_of(steps: Steps) -> npt.NDArray[np.int64]:
     if not np.isfinite(since_s).all():
         raise SourceError(Code.NOT_FINITE, "NaN or infinity", where=f"{steps.where}:time")
     if np.abs(since_s).max() > 1e6:
-        found = f"times {np.abs(since_s).max():g} s apart; expected UNIX seconds"
-        raise SourceError(Code.TOO_LONG, found, where=f"{steps.where}:time")
+        problem = f"times {np.abs(since_s).max():g} s apart; expected UNIX seconds"
+        raise SourceError(Code.TOO_LONG, problem, where=f"{steps.where}:time")
     return ns_from_seconds(since_s)
 
 
-def streams_of(steps: Steps, robot: Robot, t_ns: npt.NDArray[np.int64]) -> Iterator[Stream]:
+def streams_of(
+    steps: HumanoidSteps, robot: HumanoidRobot, t_ns: npt.NDArray[np.int64]
+) -> Iterator[Stream]:
     """Raises SourceError: CLOCK_NOT_INCREASING, NOT_FINITE, SHAPE_MISMATCH (the joints of another robot), UNKNOWN_LAYOUT (joints
     that are no radians)."""
     hand = _parts(steps, [("states.hand_state", robot.hand)])
@@ -76,7 +78,7 @@ def streams_of(steps: Steps, robot: Robot, t_ns: npt.NDArray[np.int64]) -> Itera
         yield _stream("joint_position_rad", [*joints, *hand], t_ns)
         for k, side in enumerate(SIDES if hand else ()):
             half = slice(7 * k, 7 * k + 7)
-            part = Column(values=hand[0][0].values[:, half], present=hand[0][0].present)
+            part = StepColumn(values=hand[0][0].values[:, half], present=hand[0][0].present)
             yield _stream(f"{side}.hand_joints_rad", [(part, robot.hand[half])], t_ns)
     else:
         yield _stream("joint_position_rad", joints, t_ns)
@@ -84,16 +86,16 @@ def streams_of(steps: Steps, robot: Robot, t_ns: npt.NDArray[np.int64]) -> Itera
     if kept := [*state, *([] if robot.has_hand_radians else hand)]:
         yield _stream("source_state", kept, t_ns, unit=Unit.SOURCE)
     due_ns = t_ns + PERIOD_NS
-    if told := _parts(steps, [("actions.sol_q", robot.arm)]):
-        yield _stream("command.joint_position_rad", told, due_ns)
+    if commanded := _parts(steps, [("actions.sol_q", robot.arm)]):
+        yield _stream("command.joint_position_rad", commanded, due_ns)
     if raw := _parts(steps, [(f"actions.{name}", ()) for name in COMMAND]):
         yield _stream("raw_command", raw, t_ns, unit=Unit.SOURCE, hold=True)
 
 
-def _parts(steps: Steps, wanted: Sequence[tuple[str, tuple[str, ...]]]) -> list[_Part]:
+def _parts(steps: HumanoidSteps, columns: Sequence[tuple[str, tuple[str, ...]]]) -> list[_Part]:
     """The wanted columns that are there, with names of their elements, numbered where nobody names them."""
-    found: list[_Part] = []
-    for key, names in wanted:
+    parts: list[_Part] = []
+    for key, names in columns:
         if (column := steps.columns.get(key)) is not None:
             width = column.values.shape[1]
             short = key.partition(".")[2]
@@ -102,8 +104,8 @@ def _parts(steps: Steps, wanted: Sequence[tuple[str, tuple[str, ...]]]) -> list[
                     f"{width} numbers; expected {len(names)}: is it the robot that robot_type says?"
                 )
                 raise SourceError(Code.SHAPE_MISMATCH, what, where=f"{steps.where}:{key}")
-            found.append((column, names or tuple(f"{short}.{k}" for k in range(width))))
-    return found
+            parts.append((column, names or tuple(f"{short}.{k}" for k in range(width))))
+    return parts
 
 
 def _stream(
@@ -118,8 +120,8 @@ def _stream(
     values = np.concatenate([column.values for column, _ in parts], axis=1)
     valid = np.logical_and.reduce([column.present for column, _ in parts])
     if unit is Unit.RADIAN and np.abs(values).max(initial=0.0) > LARGEST_RAD:
-        found = f"up to {np.abs(values).max():g}; expected radians"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=name)
+        problem = f"up to {np.abs(values).max():g}; expected radians"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=name)
     names = tuple(n for _, part in parts for n in part)
     spec = vector_channel(name, len(names), unit, names=names, hold=hold)
     return Stream(spec=spec, t_ns=t_ns, values=values, valid=valid)

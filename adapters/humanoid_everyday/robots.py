@@ -33,7 +33,7 @@ CALIBRATED_PX = (640, 480)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Robot:
+class HumanoidRobot:
     """`hand` joints are radians for Dex3; nobody states the unit of Inspire's state."""
 
     embodiment: str
@@ -55,7 +55,7 @@ def _both(template: str, parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(template.format(side=side, part=part) for side in SIDES for part in parts)
 
 
-G1 = Robot(
+G1 = HumanoidRobot(
     embodiment="unitree_g1",
     arm=_both("{side}_{part}_joint", _ARM),
     leg=(
@@ -68,7 +68,7 @@ G1 = Robot(
     has_hand_radians=True,
     fx_fy_cx_cy_px=(606.2996826171875, 606.292236328125, 330.7660217285156, 252.64605712890625),
 )
-H1_2 = Robot(
+H1_2 = HumanoidRobot(
     embodiment="unitree_h1_2_inspire",
     arm=_both("{side}_{part}", _ARM),
     leg=(*_both("{side}_{part}", _LEG_H1), "waist_yaw"),

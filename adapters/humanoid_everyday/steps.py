@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from adapters.containers.json_rows import Broken, Row, parse
+from adapters.containers.json_rows import Broken, JsonRow, parse
 from adapters.containers.json_stream import members
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.geometry import Array
@@ -30,19 +30,19 @@ _Matrix = Annotated[list[Annotated[list[float], Field(max_length=4)]], Field(max
 _Name = Annotated[str, Field(min_length=1, max_length=300)]
 
 
-class _Imu(Row):
+class _Imu(JsonRow):
     quat_wxyz: _Vector | None = Field(default=None, alias="quaternion")
     accelerometer: _Vector | None = None
     gyroscope: _Vector | None = None
 
 
-class _Odometry(Row):
+class _Odometry(JsonRow):
     position: _Vector | None = None
     velocity: _Vector | None = None
     quat_wxyz: _Vector | None = Field(default=None, alias="quat")
 
 
-class _States(Row):
+class _States(JsonRow):
     robot_type: _Name | None = None
     arm_state: _Vector | None = None
     leg_state: _Vector | None = None
@@ -51,7 +51,7 @@ class _States(Row):
     odometry: _Odometry | None = None
 
 
-class _Actions(Row):
+class _Actions(JsonRow):
     sol_q: _Vector | None = None
     left_angles: _Vector | None = None
     right_angles: _Vector | None = None
@@ -60,7 +60,7 @@ class _Actions(Row):
     head_rmat: _Matrix | None = None
 
 
-class Step(Row):
+class HumanoidStep(JsonRow):
     """One step; members that the corpus has no use for are passed over."""
 
     time: float
@@ -71,7 +71,7 @@ class Step(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Column:
+class StepColumn:
     """One field over the steps: `values` [N, W], zero where `present` [N] is False."""
 
     values: Array
@@ -79,17 +79,17 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Steps:
+class HumanoidSteps:
     """`columns` by dotted name, e.g. `states.arm_state`; only those that some step has."""
 
     time_s: Array
     images: tuple[str, ...]
     robot_type: str | None
-    columns: dict[str, Column]
+    columns: dict[str, StepColumn]
     where: str
 
 
-def read_steps(path: Path, where: str) -> Steps:
+def read_steps(path: Path, where: str) -> HumanoidSteps:
     """Raises SourceError: CORRUPT_RECORD (broken or cut JSON), BAD_ANNOTATION (a step that is none), EMPTY_EPISODE, TOO_LONG,
     SHAPE_MISMATCH (a field that changes its width), UNKNOWN_LAYOUT (robot_type changes)."""
     times: list[float] = []
@@ -109,7 +109,7 @@ def read_steps(path: Path, where: str) -> Steps:
     stated = {robot.lower() for robot in robots if robot is not None}
     if len(stated) > 1:
         raise SourceError(Code.UNKNOWN_LAYOUT, f"robots {sorted(stated)} in one file", where=where)
-    return Steps(
+    return HumanoidSteps(
         time_s=np.array(times, dtype=np.float64),
         images=tuple(images),
         robot_type=next(iter(stated), None),
@@ -118,29 +118,29 @@ def read_steps(path: Path, where: str) -> Steps:
     )
 
 
-def _parsed(path: Path, where: str) -> Iterator[Step]:
+def _parsed(path: Path, where: str) -> Iterator[HumanoidStep]:
     try:
         for number, (_, raw) in enumerate(members(path, inside=())):
-            step = parse(Step, raw)
+            step = parse(HumanoidStep, raw)
             if isinstance(step, Broken):
-                found = f"step {number}: {step.why}"
-                raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+                problem = f"step {number}: {step.why}"
+                raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
             if number >= MAX_STEPS:
-                found = f"more than {MAX_STEPS} steps; is it one episode?"
-                raise SourceError(Code.TOO_LONG, found, where=where)
+                problem = f"more than {MAX_STEPS} steps; is it one episode?"
+                raise SourceError(Code.TOO_LONG, problem, where=where)
             yield step
     except ConfigError as error:  # to the streaming reader a broken file is the caller's mistake
         raise SourceError(Code.CORRUPT_RECORD, error.message, where=where) from error
 
 
-def _vectors(step: Step) -> Iterator[tuple[str, list[float]]]:
+def _vectors(step: HumanoidStep) -> Iterator[tuple[str, list[float]]]:
     """Every array of numbers of a step, matrices row by row."""
     for group, part in (("states", step.states), ("actions", step.actions)):
         yield from _flat(group, part)
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, list[float]]]:
-    if isinstance(value, Row):
+    if isinstance(value, JsonRow):
         for key in type(value).model_fields:
             yield from _flat(f"{name}.{key}", getattr(value, key))
     elif isinstance(value, list) and value:
@@ -148,15 +148,15 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, list[float]]]:
         yield name, [x for row in value for x in row] if nested else value
 
 
-def _column(rows: Sequence[list[float] | None], num_steps: int, where: str) -> Column:
+def _column(rows: Sequence[list[float] | None], num_steps: int, where: str) -> StepColumn:
     filled = [*rows, *([None] * (num_steps - len(rows)))]
     widths = {len(row) for row in filled if row is not None}
     if len(widths) != 1:
-        found = f"widths {sorted(widths)}; expected one"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+        problem = f"widths {sorted(widths)}; expected one"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     (width,) = widths
     blank = [0.0] * width
-    return Column(
+    return StepColumn(
         values=np.array([blank if row is None else row for row in filled], dtype=np.float64),
         present=np.array([row is not None for row in filled], dtype=bool),
     )

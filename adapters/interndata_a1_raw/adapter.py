@@ -64,8 +64,8 @@ class InternDataA1Raw:
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By folder; one that lacks the pickle or the LMDB is listed as broken."""
         for name in sorted(_episodes(root), key=natural_key):
-            lacking = [f for f in (META, f"lmdb/{DATA}") if not is_there(root / name / f)]
-            why = (Code.MISSING_FILE.value, f"{name}: no {' and no '.join(lacking)}; fetch it")
+            missing = [f for f in (META, f"lmdb/{DATA}") if not is_there(root / name / f)]
+            why = (Code.MISSING_FILE.value, f"{name}: no {' and no '.join(missing)}; fetch it")
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,
@@ -73,19 +73,19 @@ class InternDataA1Raw:
                 root=str(root),
                 locator=(("folder", name), *info.details.items()),
                 bytes_hint=bytes_hint(root / name / "lmdb" / DATA),
-                problem=why if lacking else None,
+                problem=why if missing else None,
             )
 
     def load(self, ref: EpisodeRef) -> Episode:
-        root, given = Path(ref.root), dict(ref.locator)
-        name = str(given["folder"])
+        root, locator = Path(ref.root), dict(ref.locator)
+        name = str(locator["folder"])
         episode_name = ref.episode_id.rpartition("/")[2]
-        key = given.get("robot") or robot_in([*name.split("/"), root.name])
+        key = locator.get("robot") or robot_in([*name.split("/"), root.name])
         if not key:
-            found = (
+            problem = (
                 f"no robot in the folders' names; say which with --option robot= {sorted(ROBOTS)}"
             )
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=name)
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=name)
         robot = ROBOTS[key]
         meta = read_meta(inside(root, name, META), f"{name}/{META}")
         t_ns = instants_ns(meta.num_steps, RATE_HZ)
@@ -97,7 +97,7 @@ class InternDataA1Raw:
                 *camera_poses(reader, meta, t_ns),
             )
             posed = has_poses(reader, robot, episode_name)
-        said = "the caller's option" if "robot" in given else f"folder names, {key}"
+        origin = "the caller's option" if "robot" in locator else f"folder names, {key}"
         return Episode(
             ref=ref,
             embodiment=robot.embodiment,
@@ -105,7 +105,7 @@ class InternDataA1Raw:
             streams=streams,
             cameras=cameras,
             instructions=meta.instructions,
-            facts=(*ref.facts, *facts_of(robot, said, has_poses=posed)),
+            facts=(*ref.facts, *facts_of(robot, origin, has_poses=posed)),
             licence=LICENCE,
             raw_files=tuple(raw_file_of(p, root) for p in (folder.parent / META, folder / DATA)),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.interndata_a1_raw.robots import Robot
+from adapters.interndata_a1_raw.robots import InternDataRobot
 from schemas.fact import Certainty, Fact, fact
 
 ENGINE = "InternRobotics/InternDataEngine"
@@ -10,7 +10,7 @@ LOGGER = f"{ENGINE}:workflows/simbox/core/loggers"
 CONVERTER = f"{ENGINE}:policy/lmdb2lerobotv21"
 
 
-def facts_of(robot: Robot, robot_source: str, *, has_poses: bool) -> list[Fact]:
+def facts_of(robot: InternDataRobot, robot_source: str, *, has_poses: bool) -> list[Fact]:
     code = Certainty.CODE
     is_single = "" in robot.joints
     scale = f"{robot.open_at:g} is open"

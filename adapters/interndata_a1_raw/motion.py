@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.lmdb_store import LmdbReader
-from adapters.interndata_a1_raw.record import column, wanted
-from adapters.interndata_a1_raw.robots import Robot, T_robot_arm_of
+from adapters.interndata_a1_raw.record import column, required_column
+from adapters.interndata_a1_raw.robots import InternDataRobot, T_robot_arm_of
 from schemas.episode import Stream, Unit, gripper_channel, pose_channel, vector_channel
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, rotmat_from_euler, transform
@@ -31,7 +31,7 @@ Times = npt.NDArray[np.int64]
 
 
 def streams_of(
-    reader: LmdbReader, robot: Robot, episode_name: str, t_ns: Times
+    reader: LmdbReader, robot: InternDataRobot, episode_name: str, t_ns: Times
 ) -> Iterator[Stream]:
     """Raises SourceError: MISSING_CHANNEL, SHAPE_MISMATCH, NOT_FINITE, NOT_A_ROTATION, UNKNOWN_LAYOUT (no radians)."""
     due_ns = t_ns + PERIOD_NS
@@ -48,7 +48,7 @@ def streams_of(
     yield _raw(reader, robot, t_ns)
 
 
-def has_poses(reader: LmdbReader, robot: Robot, episode_name: str) -> bool:
+def has_poses(reader: LmdbReader, robot: InternDataRobot, episode_name: str) -> bool:
     """Whether every arm's pose is stored in the robot's base, or can be moved there."""
     return all(
         ("states.gripper.pose" if prefix == "" else _EE[prefix]) in reader
@@ -58,11 +58,11 @@ def has_poses(reader: LmdbReader, robot: Robot, episode_name: str) -> bool:
 
 
 def _poses(
-    reader: LmdbReader, robot: Robot, prefix: str, episode_name: str, t_ns: Times
+    reader: LmdbReader, robot: InternDataRobot, prefix: str, episode_name: str, t_ns: Times
 ) -> Iterator[Stream]:
     side, T_robot_arm = robot.side(prefix), T_robot_arm_of(robot, prefix, episode_name)
     if prefix and T_robot_arm is not None and has_poses(reader, robot, episode_name):
-        values = T_robot_arm @ wanted(reader, _EE[prefix], (4, 4), len(t_ns))
+        values = T_robot_arm @ required_column(reader, _EE[prefix], (4, 4), len(t_ns))
         yield Stream(spec=pose_channel(f"{side}.T_base_eef"), t_ns=t_ns, values=values)
     if prefix:
         return
@@ -78,30 +78,32 @@ def _poses(
         yield Stream(spec=pose_channel(f"{name}{side}.T_base_eef"), t_ns=at_ns, values=values)
 
 
-def _grippers(reader: LmdbReader, robot: Robot, prefix: str, t_ns: Times) -> Iterator[Stream]:
+def _grippers(
+    reader: LmdbReader, robot: InternDataRobot, prefix: str, t_ns: Times
+) -> Iterator[Stream]:
     """The opening, and the command: openness is 1 open, 0 closed, of the target that the step applies."""
     side = robot.side(prefix)
-    stored = wanted(reader, f"states.{prefix}gripper.position", (1,), len(t_ns))
+    stored = required_column(reader, f"states.{prefix}gripper.position", (1,), len(t_ns))
     spec = gripper_channel(f"{side}.gripper_opening", binary=robot.has_binary_state)
     yield Stream(spec=spec, t_ns=t_ns, values=np.clip(stored / robot.open_at, 0.0, 1.0))
-    told = wanted(reader, f"master_actions.{prefix}gripper.openness", (1,), len(t_ns))
+    commanded = required_column(reader, f"master_actions.{prefix}gripper.openness", (1,), len(t_ns))
     spec = gripper_channel(f"command.{side}.gripper_opening", binary=True)
-    yield Stream(spec=spec, t_ns=t_ns + PERIOD_NS, values=np.clip(told, 0.0, 1.0))
+    yield Stream(spec=spec, t_ns=t_ns + PERIOD_NS, values=np.clip(commanded, 0.0, 1.0))
 
 
-def _joints(reader: LmdbReader, robot: Robot, source: str, num_rows: int) -> Array:
+def _joints(reader: LmdbReader, robot: InternDataRobot, source: str, num_rows: int) -> Array:
     parts = []
     for prefix, names in robot.joints.items():
         key = f"{source}.{prefix}joint.position"
-        rows = wanted(reader, key, (len(names),), num_rows)
+        rows = required_column(reader, key, (len(names),), num_rows)
         if np.abs(rows).max() > LARGEST_RAD:
-            found = f"up to {np.abs(rows).max():g}; expected radians"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=f"{reader.where}:{key}")
+            problem = f"up to {np.abs(rows).max():g}; expected radians"
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=f"{reader.where}:{key}")
         parts.append(rows)
     return np.concatenate(parts, axis=1)
 
 
-def _raw(reader: LmdbReader, robot: Robot, t_ns: Times) -> Stream:
+def _raw(reader: LmdbReader, robot: InternDataRobot, t_ns: Times) -> Stream:
     """Everything that was commanded, as it is stored; gripper.position is the width one step later."""
     parts, names = [], []
     for prefix, joints in robot.joints.items():

@@ -58,8 +58,8 @@ def read_meta(path: Path, where: str) -> Meta:
     meta = load_pickle_file(path, max_bytes=MAX_META_BYTES)
     keys = meta.get("keys") if isinstance(meta, dict) else None
     if not isinstance(keys, dict):
-        found = "no dictionary with `keys`; expected what the engine's LmdbLogger writes"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        problem = "no dictionary with `keys`; expected what the engine's LmdbLogger writes"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     num_steps = meta.get("num_steps")
     if not isinstance(num_steps, int) or not 0 < num_steps <= MAX_STEPS:
         code = Code.EMPTY_EPISODE if num_steps == 0 else Code.BAD_ANNOTATION
@@ -82,17 +82,17 @@ def _steps(names: Any, num_steps: int, where: str) -> tuple[int, ...]:
     Raises:
         SourceError: BAD_ANNOTATION (no such key), FRAME_COUNT (beyond the last step, or not increasing).
     """
-    found = []
+    steps = []
     for name in names if isinstance(names, list) else [names]:
         text = name.decode("latin-1") if isinstance(name, bytes) else str(name)
         match = _KEY.fullmatch(text)
         if match is None:
             raise SourceError(Code.BAD_ANNOTATION, f"picture key {text[:60]!r}", where=where)
-        found.append(int(match[1]))
-    if any(b <= a for a, b in pairwise(found)) or max(found, default=0) >= num_steps:
-        what = f"pictures up to step {max(found)} for {num_steps} steps; expected increasing ones"
+        steps.append(int(match[1]))
+    if any(b <= a for a, b in pairwise(steps)) or max(steps, default=0) >= num_steps:
+        what = f"pictures up to step {max(steps)} for {num_steps} steps; expected increasing ones"
         raise SourceError(Code.FRAME_COUNT, what, where=where)
-    return tuple(found)
+    return tuple(steps)
 
 
 def column(reader: LmdbReader, key: str, shape: tuple[int, ...], num_rows: int) -> Array | None:
@@ -112,17 +112,17 @@ def column(reader: LmdbReader, key: str, shape: tuple[int, ...], num_rows: int) 
     if rows.shape == (num_rows,) and shape == (1,):
         rows = rows[:, None]
     if rows.shape != (num_rows, *shape):
-        found = f"{list(rows.shape)}; expected {[num_rows, *shape]}"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+        problem = f"{list(rows.shape)}; expected {[num_rows, *shape]}"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     return rows
 
 
-def wanted(reader: LmdbReader, key: str, shape: tuple[int, ...], num_rows: int) -> Array:
+def required_column(reader: LmdbReader, key: str, shape: tuple[int, ...], num_rows: int) -> Array:
     """As `column`; raises SourceError MISSING_CHANNEL when there is no such key."""
     rows = column(reader, key, shape, num_rows)
     if rows is None:
-        found = "no such key; expected what the engine's LmdbLogger writes"
-        raise SourceError(Code.MISSING_CHANNEL, found, where=f"{reader.where}:{key}")
+        problem = "no such key; expected what the engine's LmdbLogger writes"
+        raise SourceError(Code.MISSING_CHANNEL, problem, where=f"{reader.where}:{key}")
     return rows
 
 
@@ -148,8 +148,8 @@ def picture(reader: LmdbReader, key: str) -> bytes:
         return value.tobytes()
     if isinstance(value, bytes):
         return value
-    found = f"a pickled {type(value).__name__}; expected the bytes of a JPEG"
-    raise SourceError(Code.CORRUPT_IMAGE, found, where=where)
+    problem = f"a pickled {type(value).__name__}; expected the bytes of a JPEG"
+    raise SourceError(Code.CORRUPT_IMAGE, problem, where=where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ PANDA = tuple(f"panda_joint{k}" for k in range(1, 8))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Robot:
+class InternDataRobot:
     """`joints` by prefix of the key ("" for a single arm, which is `left`); `open_at` is the gripper position that is open.
 
     `T_robot_arm` by prefix: the arm's own base in the robot's; None where the robot's body moves it.
@@ -53,15 +53,15 @@ def _level(left_xyz_m: list[float], right_xyz_m: list[float]) -> dict[str, Array
 
 
 ROBOTS = {
-    "franka": Robot(embodiment="panda_link8", joints={"": PANDA}, open_at=0.08),
-    "frankarobotiq": Robot(
+    "franka": InternDataRobot(embodiment="panda_link8", joints={"": PANDA}, open_at=0.08),
+    "frankarobotiq": InternDataRobot(
         embodiment="interndata_franka_robotiq",
         joints={"": PANDA},
         open_at=1.0,
         has_binary_state=True,
         scale_source="workflows/simbox/core/robots/franka_robotiq85.py: 1 open, 0 closed",
     ),
-    "lift2": Robot(
+    "lift2": InternDataRobot(
         embodiment="interndata_lift2_arx",
         joints=_dual("fl_joint{k}", "fr_joint{k}", 6),
         open_at=0.088,
@@ -69,7 +69,7 @@ ROBOTS = {
             [0.163030156, 0.248420062, 0.694000185], [0.163030139, -0.248420087, 0.694000185]
         ),
     ),
-    "split_aloha": Robot(
+    "split_aloha": InternDataRobot(
         embodiment="agilex_piper",
         joints=_dual("fl_joint{k}", "fr_joint{k}", 6),
         open_at=0.10,
@@ -77,7 +77,7 @@ ROBOTS = {
             [0.3684792, 0.30600064, 0.65270409], [0.36847978, -0.30599953, 0.65270409]
         ),
     ),
-    "genie1": Robot(
+    "genie1": InternDataRobot(
         embodiment="interndata_genie1",
         joints=_dual("idx{i}_arm_l_joint{k}", "idx{i}_arm_r_joint{k}", 7, (20, 60)),
         open_at=2.0,
@@ -93,7 +93,7 @@ GENIE_BODY: dict[str, tuple[float, list[float]]] = {  # sine of the pitch, posit
 }
 
 
-def T_robot_arm_of(robot: Robot, prefix: str, episode_name: str) -> Array | None:
+def T_robot_arm_of(robot: InternDataRobot, prefix: str, episode_name: str) -> Array | None:
     """[4, 4] the arm's base in the robot's; None where nobody says (a Genie episode of another kind of name)."""
     if prefix == "":
         return np.eye(4)  # armbase_to_robot_pose of both Franka converters

@@ -95,11 +95,11 @@ class LeRobot:
             with_intrinsics(camera_of(c, rows, t_ns, root), c.key, rows, info, mapping)
             for c in places
         ]
-        there = (c.path for c in places if c.path and is_there_inside(root, c.path))
-        files = [ref.at("data"), *there]
+        videos = (c.path for c in places if c.path and is_there_inside(root, c.path))
+        files = [ref.at("data"), *videos]
         if skills and is_there_inside(root, skills):
             files.append(skills)
-        camera_facts = [f for _, found in cameras for f in found]
+        camera_facts = [f for _, of_camera in cameras for f in of_camera]
         own = (
             clock,
             *length_facts(rows, ref.at("length")),

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.lerobot_meta import Info
-from adapters.containers.lerobot_table import Rows
+from adapters.containers.lerobot_meta import SetInfo
+from adapters.containers.lerobot_table import TableRows
 from adapters.lerobot.mapping import AnyChannel, GripperChannel, JointChannel, PoseChannel
 from adapters.lerobot.places import (
     SetMeta,
@@ -49,7 +49,7 @@ class _Built:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Motion:
+class LeRobotMotion:
     """The streams of an episode, the facts about them, and what the set declares of its numbers."""
 
     streams: tuple[Stream, ...]
@@ -60,11 +60,11 @@ class Motion:
 def needed_columns(meta: SetMeta) -> tuple[str, ...]:
     """Every column that `motion_of` may read."""
     parts = [p for c in (meta.mapping.channels if meta.mapping else ()) for p in parts_of(c)]
-    found = [where.column for p in parts if (where := resolve(meta, p))]
-    return tuple(dict.fromkeys([*state_columns(meta), *action_columns(meta), *found]))
+    columns = [where.column for p in parts if (where := resolve(meta, p))]
+    return tuple(dict.fromkeys([*state_columns(meta), *action_columns(meta), *columns]))
 
 
-def motion_of(rows: Rows, t_ns: Clock, due_ns: Clock, meta: SetMeta) -> Motion:
+def motion_of(rows: TableRows, t_ns: Clock, due_ns: Clock, meta: SetMeta) -> LeRobotMotion:
     """What moves in an episode.
 
     Args:
@@ -94,7 +94,7 @@ def motion_of(rows: Rows, t_ns: Clock, due_ns: Clock, meta: SetMeta) -> Motion:
             )
         )
     raw = raw_vectors(rows, meta).without(used=built.used, copied=copied)
-    return Motion(
+    return LeRobotMotion(
         streams=(*built.streams.values(), *raw.streams(rows, t_ns)),
         facts=_weakest(built.facts),
         declared=declared_of(meta, raw, used=built.used, copied=copied),
@@ -102,59 +102,61 @@ def motion_of(rows: Rows, t_ns: Clock, due_ns: Clock, meta: SetMeta) -> Motion:
 
 
 def _add(
-    built: _Built, channel: AnyChannel, rows: Rows, t_ns: Clock, due_ns: Clock, meta: SetMeta
+    built: _Built, channel: AnyChannel, rows: TableRows, t_ns: Clock, due_ns: Clock, meta: SetMeta
 ) -> None:
     """Put the stream of `channel` into `built`, or the reason why not."""
     if channel.channel in built.streams:
         return
     places = [resolve(meta, part) for part in parts_of(channel)]
-    found = [p for p in places if p is not None]
-    if len(found) < len(places):
+    present = [p for p in places if p is not None]
+    if len(present) < len(places):
         if channel.optional:
             return
         missing = [p for p, place in zip(parts_of(channel), places, strict=True) if place is None]
         message = f"no {missing} for {channel.channel}; info.json has {sorted(meta.info.features)}"
         raise SourceError(Code.MISSING_CHANNEL, message, where=rows.where)
-    if not _applies(channel, found):
+    if not _applies(channel, present):
         return
     if channel.certainty is Certainty.UNKNOWN:
         built.facts.append(_fact_of(channel))
         return
     if channel.channel.startswith("command."):
-        kind = _action_kind(channel, found)
+        kind = _action_kind(channel, present)
         built.facts.append(kind)
         if kind.value == "delta":
             return
-    raw = np.concatenate([_take(rows, p) for p in found], axis=1)
+    raw = np.concatenate([_take(rows, p) for p in present], axis=1)
     clock = due_ns if channel.channel.startswith("command.") else t_ns
-    built.streams[channel.channel] = _stream(channel, found, raw, clock, rows.where)
+    built.streams[channel.channel] = _stream(channel, present, raw, clock, rows.where)
     built.raw[channel.channel] = raw
-    elements = {(p.column, i) for p in found for i in p.indices}
+    elements = {(p.column, i) for p in present for i in p.indices}
     built.used |= elements
     if channel.channel.startswith("command."):
         built.commanded |= elements
     built.facts.append(_fact_of(channel))
 
 
-def _applies(channel: AnyChannel, found: list[Where]) -> bool:
+def _applies(channel: AnyChannel, places: list[Where]) -> bool:
     if isinstance(channel, PoseChannel):
-        span = found[1].span
+        span = places[1].span
         is_type = channel.rotation_type is None or (
             span is not None and span.rotation_type == channel.rotation_type
         )
-        return is_type and channel.names_match(found[1].names)
-    return channel.names_match(tuple(n for p in found for n in p.names))
+        return is_type and channel.names_match(places[1].names)
+    return channel.names_match(tuple(n for p in places for n in p.names))
 
 
-def _take(rows: Rows, where: Where) -> Array:
+def _take(rows: TableRows, where: Where) -> Array:
     values = rows.matrix(where.column)
     if max(where.indices) >= values.shape[1]:
-        found = f"{where.column} has {values.shape[1]} elements; expected at least {max(where.indices) + 1}"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=rows.where)
+        problem = f"{where.column} has {values.shape[1]} elements; expected at least {max(where.indices) + 1}"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=rows.where)
     return values[:, list(where.indices)]
 
 
-def _stream(channel: AnyChannel, found: list[Where], raw: Array, t_ns: Clock, where: str) -> Stream:
+def _stream(
+    channel: AnyChannel, places: list[Where], raw: Array, t_ns: Clock, where: str
+) -> Stream:
     at = f"{where}:{channel.channel}"
     if isinstance(channel, PoseChannel):
         return Stream(
@@ -168,10 +170,10 @@ def _stream(channel: AnyChannel, found: list[Where], raw: Array, t_ns: Clock, wh
         values = np.clip(channel.scale * x + channel.offset, 0.0, 1.0)
         spec = gripper_channel(channel.channel, binary=channel.binary)
         return Stream(spec=spec, t_ns=t_ns, values=values)
-    return _joints(channel, found, raw, t_ns, at)
+    return _joints(channel, places, raw, t_ns, at)
 
 
-def _joints(channel: JointChannel, found: list[Where], raw: Array, t_ns: Clock, at: str) -> Stream:
+def _joints(channel: JointChannel, places: list[Where], raw: Array, t_ns: Clock, at: str) -> Stream:
     if channel.joints and len(channel.joints) != raw.shape[1]:
         message = f"{raw.shape[1]} numbers; the mapping names {len(channel.joints)} joints"
         raise SourceError(Code.SHAPE_MISMATCH, message, where=at)
@@ -179,7 +181,7 @@ def _joints(channel: JointChannel, found: list[Where], raw: Array, t_ns: Clock, 
     # A modality key says more than "motor_7".
     labels = [
         tuple(f"{key}.{i}" for i in range(len(p.indices))) if p.span else p.labels(key)
-        for key, p in zip(keys, found, strict=True)
+        for key, p in zip(keys, places, strict=True)
     ]
     names = channel.joints or tuple(n for part in labels for n in part)
     spec = vector_channel(channel.channel, raw.shape[1], Unit.RADIAN, names=names)
@@ -189,10 +191,10 @@ def _joints(channel: JointChannel, found: list[Where], raw: Array, t_ns: Clock, 
 def _poses(channel: PoseChannel, raw: Array, at: str) -> Array:
     """[N, 3 + k] position and rotation to [N, 4, 4]; NaN is left for the stream to report."""
     if raw.shape[1] != 3 + channel.rotation_width:
-        found = (
+        problem = (
             f"{raw.shape[1]} numbers; expected 3 and {channel.rotation_width} for {channel.form}"
         )
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=at)
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=at)
     if not np.isfinite(raw).all():
         row = int(np.flatnonzero(~np.isfinite(raw).all(axis=1))[0])
         raise SourceError(Code.NOT_FINITE, f"NaN or infinity in row {row}", where=at)
@@ -200,12 +202,14 @@ def _poses(channel: PoseChannel, raw: Array, at: str) -> Array:
     if channel.form.startswith("quat"):
         off = np.abs(np.linalg.norm(rotation, axis=1) - 1.0)
         if off.max() > QUAT_NORM_TOLERANCE:
-            found = f"norm {1 + off.max():.3g} or its mirror in row {int(off.argmax())}; expected 1"
-            raise SourceError(Code.NOT_A_ROTATION, f"quaternion of {found}", where=at)
+            problem = (
+                f"norm {1 + off.max():.3g} or its mirror in row {int(off.argmax())}; expected 1"
+            )
+            raise SourceError(Code.NOT_A_ROTATION, f"quaternion of {problem}", where=at)
     return transform(ROTMAT_FROM[channel.form](rotation), raw[:, :3] * channel.metres_per_unit)
 
 
-def _copied(built: _Built, rows: Rows, meta: SetMeta) -> set[Place]:
+def _copied(built: _Built, rows: TableRows, meta: SetMeta) -> set[Place]:
     """Elements of the action that are the state again, bit for bit: of the whole vector, or of every commanded channel.
 
     A robot that stands still proves nothing, so something must have moved.
@@ -241,7 +245,7 @@ def _weakest(facts: Iterable[Fact]) -> tuple[Fact, ...]:
     return tuple(out.values())
 
 
-def _unknown_layout(info: Info) -> Fact:
+def _unknown_layout(info: SetInfo) -> Fact:
     return Fact(
         name="action_layout",
         value="unknown",
@@ -250,8 +254,8 @@ def _unknown_layout(info: Info) -> Fact:
     )
 
 
-def _action_kind(channel: AnyChannel, found: list[Where]) -> Fact:
-    spans = [p.span for p in found if p.span is not None]
+def _action_kind(channel: AnyChannel, places: list[Where]) -> Fact:
+    spans = [p.span for p in places if p.span is not None]
     if any(s.absolute is False for s in spans):
         return Fact(
             name="action_kind",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from adapters.containers.lerobot_cameras import CameraPlace
-from adapters.containers.lerobot_table import Rows, read_rows
+from adapters.containers.lerobot_table import TableRows, read_rows
 from adapters.containers.safe_path import inside
 from adapters.lerobot.channels import needed_columns
 from adapters.lerobot.places import SetMeta
@@ -25,7 +25,7 @@ def places_of(ref: EpisodeRef) -> list[CameraPlace]:
     ]
 
 
-def rows_of(root: Path, ref: EpisodeRef, meta: SetMeta, places: list[CameraPlace]) -> Rows:
+def rows_of(root: Path, ref: EpisodeRef, meta: SetMeta, places: list[CameraPlace]) -> TableRows:
     """The rows that channels, texts, the clock and pictures in the rows need. Raises SourceError as `read_rows`."""
     columns = (
         *needed_columns(meta),
@@ -43,7 +43,7 @@ def rows_of(root: Path, ref: EpisodeRef, meta: SetMeta, places: list[CameraPlace
     )
 
 
-def unopened_facts(rows: Rows) -> tuple[Fact, ...]:
+def unopened_facts(rows: TableRows) -> tuple[Fact, ...]:
     """That the file has columns which no channel, text, clock or camera needs; they were not opened."""
     others = [name for name in rows.unopened if name not in _NUMBERING]
     if not others:

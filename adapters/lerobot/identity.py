@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from adapters.containers.lerobot_meta import Info, Modality, read_info, read_modality
+from adapters.containers.lerobot_meta import Modality, SetInfo, read_info, read_modality
 from adapters.lerobot.mapping import Mapping, mapping_for
 from schemas.errors import ConfigError, SourceError
 
@@ -15,7 +15,7 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "unnamed"
 
 
-def body_of(info: Info, mapping: Mapping | None) -> str:
+def body_of(info: SetInfo, mapping: Mapping | None) -> str:
     """The embodiment: as the mapping says, else the robot_type of info.json."""
     robot = slug(info.robot_type or "unknown_robot")
     declared = mapping.embodiment if mapping else None
@@ -32,13 +32,13 @@ def required_mapping(root: Path, source: str, only: tuple[str, ...]) -> Mapping:
         info, modality = read_info(root), read_modality(root)
     except SourceError as error:
         raise ConfigError(f"{root} cannot be told to be {source}: {error}") from error
-    found = mapping_for(info, modality, only=only)
-    if found is None:
+    mapping = mapping_for(info, modality, only=only)
+    if mapping is None:
         raise ConfigError(
             f"{root} is no {source} set: robot_type {info.robot_type!r} with columns "
             f"{sorted(info.features)} fits none of {list(only)}; another set is read by `lerobot`"
         )
-    return found
+    return mapping
 
 
 def notes_of(root: Path, mapping_file: str, only: tuple[str, ...]) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ def notes_of(root: Path, mapping_file: str, only: tuple[str, ...]) -> tuple[str,
     return f"{info.codebase_version}, {info.robot_type}, {info.fps} Hz", known
 
 
-def meta_for(root: Path, robot_type: str | None) -> tuple[Info, Modality]:
+def meta_for(root: Path, robot_type: str | None) -> tuple[SetInfo, Modality]:
     """The metadata of an episode: of its set, with the robot of this episode where the table names one."""
     info = read_info(root)
     if robot_type:

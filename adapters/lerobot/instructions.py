@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.lerobot_meta import Modality
-from adapters.containers.lerobot_table import Rows
+from adapters.containers.lerobot_table import TableRows
 from schemas.episode import Instruction
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
@@ -34,7 +34,7 @@ def instruction_columns(declared: tuple[str, ...], modality: Modality) -> tuple[
 
 
 def instructions_of(
-    rows: Rows,
+    rows: TableRows,
     t_ns: npt.NDArray[np.int64],
     columns: tuple[str, ...],
     tasks: Mapping[int, str],
@@ -59,21 +59,21 @@ def instructions_of(
     out: list[Instruction] = []
     for column in dict.fromkeys(chosen):
         out += _runs(rows, column, t_ns, tasks)
-    said = {i.text for i in out}
-    if texts and not said & set(texts):
-        found = f"rows say {sorted(said)}; the episode table says {sorted(set(texts))}"
-        return tuple(dict.fromkeys(out)), (_fact("contradiction, the rows are used", found),)
+    texts_of_rows = {i.text for i in out}
+    if texts and not texts_of_rows & set(texts):
+        value = f"rows say {sorted(texts_of_rows)}; the episode table says {sorted(set(texts))}"
+        return tuple(dict.fromkeys(out)), (_fact("contradiction, the rows are used", value),)
     return tuple(dict.fromkeys(out)), ()
 
 
 def _runs(
-    rows: Rows, column: str, t_ns: npt.NDArray[np.int64], tasks: Mapping[int, str]
+    rows: TableRows, column: str, t_ns: npt.NDArray[np.int64], tasks: Mapping[int, str]
 ) -> list[Instruction]:
     """One instruction per run of equal indices; a single run is the task of the whole episode."""
     index = rows.integers(column)
     if unknown := sorted(set(np.unique(index).tolist()) - set(tasks)):
-        found = f"task indices {unknown[:5]} are not in the task table of {len(tasks)}"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=f"{rows.where}:{column}")
+        problem = f"task indices {unknown[:5]} are not in the task table of {len(tasks)}"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=f"{rows.where}:{column}")
     starts = np.concatenate([[0], np.flatnonzero(np.diff(index)) + 1])
     kind = "task" if len(starts) == 1 else "subtask"
     ends = [*(int(t_ns[s]) for s in starts[1:]), None]
@@ -91,8 +91,8 @@ def _stated_only(texts: tuple[str, ...]) -> tuple[tuple[Instruction, ...], tuple
         return (Instruction(text=texts[0]),), ()
     if not texts:
         return (), ()
-    found = f"the rows point to no task and the episode table has {len(texts)}: {list(texts)[:3]}"
-    return (), (_fact("left out", found),)
+    value = f"the rows point to no task and the episode table has {len(texts)}: {list(texts)[:3]}"
+    return (), (_fact("left out", value),)
 
 
 def _fact(value: str, source: str) -> Fact:

@@ -10,15 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from adapters.containers.lerobot_meta import Info
-from adapters.containers.lerobot_table import Rows
+from adapters.containers.lerobot_meta import SetInfo
+from adapters.containers.lerobot_table import TableRows
 from adapters.lerobot.mapping import Intrinsics, Mapping
 from schemas.episode import Camera
 from schemas.fact import Certainty, Fact, fact
 
 
 def with_intrinsics(
-    camera: Camera, key: str, rows: Rows, info: Info, mapping: Mapping | None
+    camera: Camera, key: str, rows: TableRows, info: SetInfo, mapping: Mapping | None
 ) -> tuple[Camera, tuple[Fact, ...]]:
     """`camera` with what the mapping declares for its feature `key`, or as it is with the reason why not."""
     declared = [i for i in (mapping.intrinsics if mapping else ()) if i.camera == key]
@@ -39,7 +39,7 @@ def with_intrinsics(
     return replace(camera, K_cam=K_cam, K_size=(width, height)), ()
 
 
-def _numbers(declared: Intrinsics, rows: Rows) -> tuple[np.ndarray, str | None]:
+def _numbers(declared: Intrinsics, rows: TableRows) -> tuple[np.ndarray, str | None]:
     if declared.px is not None:
         return np.array(declared.px), None
     column = declared.column or ""

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.json_rows import Broken, Row, Text, parse_rows
+from adapters.containers.json_rows import Broken, JsonRow, Text, parse_rows
 from adapters.containers.lerobot_meta import lines_of, parse_json, read_json
-from adapters.containers.lerobot_table import Rows
+from adapters.containers.lerobot_table import TableRows
 from adapters.containers.safe_path import inside, is_there_inside
 from adapters.lerobot.mapping import Label, Mapping
 from schemas.episode import Instruction
@@ -30,13 +30,13 @@ Clock = npt.NDArray[np.int64]
 Found = tuple[list[Instruction], list[Fact]]
 
 
-class _Skill(Row):
+class _Skill(JsonRow):
     skill_description: tuple[Text, ...]
     object_id: tuple[Any, ...] = ()
     frame_duration: tuple[int, int] | tuple[tuple[int, int], ...]
 
 
-def labelled(rows: Rows, t_ns: Clock, root: Path, mapping: Mapping) -> Found:
+def labelled(rows: TableRows, t_ns: Clock, root: Path, mapping: Mapping) -> Found:
     """A subtask for every run of rows in which a label of the mapping's columns is on.
 
     Raises:
@@ -94,16 +94,18 @@ def _table(root: Path, label: Label) -> dict[int, str]:
         rows = [parse_json(line, f"{label.table}:{i}") for i, line in lines]
         return {int(r[label.key]): str(r[label.text]) for r in rows}
     except (KeyError, TypeError, ValueError) as error:
-        found = f"{error!r}; expected {label.key} and {label.text} in each row"
-        raise SourceError(Code.UNREADABLE, found, where=label.table) from error
+        problem = f"{error!r}; expected {label.key} and {label.text} in each row"
+        raise SourceError(Code.UNREADABLE, problem, where=label.table) from error
 
 
-def _label_runs(rows: Rows, t_ns: Clock, label: Label, texts: dict[int, str]) -> list[Instruction]:
+def _label_runs(
+    rows: TableRows, t_ns: Clock, label: Label, texts: dict[int, str]
+) -> list[Instruction]:
     entries = rows.matrix(label.column)
     on = {int(i) for i in np.unique(entries) if i >= 0}
     if unknown := sorted(on - set(texts)):
-        found = f"entries {unknown[:5]} are not in {label.table} of {len(texts)}"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=f"{rows.where}:{label.column}")
+        problem = f"entries {unknown[:5]} are not in {label.table} of {len(texts)}"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=f"{rows.where}:{label.column}")
     by_text: dict[str, list[int]] = {}
     for index in sorted(on):
         by_text.setdefault(texts[index], []).append(index)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from adapters.containers.lerobot_meta import Info, Modality
+from adapters.containers.lerobot_meta import Modality, SetInfo
 from schemas.document import DocumentError
 from schemas.episode import SIDES
 from schemas.errors import ConfigError, SourceError
@@ -34,7 +34,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Part(_Strict):
+class ChannelPart(_Strict):
     """Some elements of one column: a modality.json key ("state.left_arm"), or a column with a slice or element names."""
 
     modality: str | None = None
@@ -44,7 +44,7 @@ class Part(_Strict):
     elements: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _one_way(self) -> Part:
+    def _one_way(self) -> ChannelPart:
         if (self.modality is None) == (self.column is None):
             raise ValueError("give exactly one of modality and column")
         sliced = self.start is not None or self.end is not None
@@ -71,12 +71,12 @@ class _Channel(_Strict):
             re.compile(pattern)
         return names
 
-    def names_match(self, found: tuple[str, ...]) -> bool:
+    def names_match(self, names: tuple[str, ...]) -> bool:
         """Whether the element names of the column say what this entry needs them to say."""
         return not self.names or (
-            len(found) == len(self.names)
+            len(names) == len(self.names)
             and all(
-                re.fullmatch(p, n, re.IGNORECASE) for p, n in zip(self.names, found, strict=True)
+                re.fullmatch(p, n, re.IGNORECASE) for p, n in zip(self.names, names, strict=True)
             )
         )
 
@@ -86,8 +86,8 @@ class PoseChannel(_Channel):
 
     kind: Literal["pose"]
     channel: str = Field(pattern=r"^(command\.)?(left|right)\.T_base_eef$")
-    position: Part
-    rotation: Part
+    position: ChannelPart
+    rotation: ChannelPart
     form: str
     rotation_type: str | None = None
     metres_per_unit: float = Field(default=1.0, gt=0)
@@ -112,7 +112,7 @@ class GripperChannel(_Channel):
 
     kind: Literal["gripper"]
     channel: str = Field(pattern=r"^(command\.)?(left|right)\.gripper_opening$")
-    at: Part
+    at: ChannelPart
     scale: float = 1.0
     offset: float = 0.0
     binary: bool = False
@@ -129,7 +129,7 @@ class JointChannel(_Channel):
     channel: str = Field(
         pattern=r"^(command\.)?(joint_position_rad|(left|right)\.hand_joints_rad)$"
     )
-    parts: tuple[Part, ...] = Field(min_length=1)
+    parts: tuple[ChannelPart, ...] = Field(min_length=1)
     joints: tuple[str, ...] = ()
     radians_per_unit: float = Field(default=1.0, gt=0)
 
@@ -163,7 +163,7 @@ class Intrinsics(_Strict):
         return self
 
 
-class Match(_Strict):
+class MappingMatch(_Strict):
     """When a mapping applies: everything stated must hold; nothing stated matches every set.
 
     `robot_types`: any of them, case ignored. `columns`: each is there, with that width unless null.
@@ -175,10 +175,10 @@ class Match(_Strict):
     modality: tuple[str, ...] = ()
     elements: dict[str, tuple[str, ...]] = {}
 
-    def holds(self, info: Info, modality: Modality) -> bool:
+    def holds(self, info: SetInfo, modality: Modality) -> bool:
         """Whether the set described by `info` and `modality` is meant."""
-        wanted = {r.lower() for r in self.robot_types}
-        if wanted and (info.robot_type or "").lower() not in wanted:
+        robot_types = {r.lower() for r in self.robot_types}
+        if robot_types and (info.robot_type or "").lower() not in robot_types:
             return False
         known = {f"state.{k}" for k in modality.state} | {f"action.{k}" for k in modality.action}
         return (
@@ -191,7 +191,7 @@ class Match(_Strict):
         )
 
 
-def _has_width(info: Info, name: str, width: int | None) -> bool:
+def _has_width(info: SetInfo, name: str, width: int | None) -> bool:
     feature = info.features.get(name)
     return feature is not None and (width is None or _width(feature.shape) == width)
 
@@ -217,7 +217,7 @@ class Mapping(_Strict):
 
     name: str
     source: str
-    match: Match = Match()
+    match: MappingMatch = MappingMatch()
     embodiment: str | None = None
     channels: tuple[AnyChannel, ...] = ()
     state: tuple[str, ...] = ()
@@ -282,7 +282,7 @@ def shipped_mappings() -> tuple[Mapping, ...]:
 
 
 def mapping_for(
-    info: Info, modality: Modality, user_file: str = "", only: tuple[str, ...] = ()
+    info: SetInfo, modality: Modality, user_file: str = "", only: tuple[str, ...] = ()
 ) -> Mapping | None:
     """The first mapping that holds, a user's file before the shipped ones; None when nobody declared this set.
 
@@ -292,14 +292,14 @@ def mapping_for(
         ConfigError: the user's file cannot be read, or none of its mappings holds for this set.
     """
     if user_file:
-        found = _first(read_mappings(Path(user_file)), info, modality)
-        if found is None:
+        mapping = _first(read_mappings(Path(user_file)), info, modality)
+        if mapping is None:
             columns = sorted(info.features)
             raise ConfigError(
                 f"no mapping in it matches robot_type {info.robot_type!r} with columns {columns}",
                 where=user_file,
             )
-        return found
+        return mapping
     allowed = tuple(m for m in shipped_mappings() if not only or m.name in only)
     return _first(allowed, info, modality)
 
@@ -317,5 +317,5 @@ def read_mappings(path: Path) -> tuple[Mapping, ...]:
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
 
 
-def _first(mappings: tuple[Mapping, ...], info: Info, modality: Modality) -> Mapping | None:
+def _first(mappings: tuple[Mapping, ...], info: SetInfo, modality: Modality) -> Mapping | None:
     return next((m for m in mappings if m.match.holds(info, modality)), None)

@@ -77,7 +77,7 @@ class RoboCasaGr1(_Named):
     licence: ClassVar[Licence] = Licence(name="unknown (the demonstration set is Apache-2.0)")
 
 
-class HumanoidEveryday(_Named):
+class HumanoidEverydayLeRobot(_Named):
     """Adapter for `humanoid_everyday_lerobot`. Terms: README of physical-superintelligence-lab/Humanoid-Everyday."""
 
     name: ClassVar[str] = "humanoid_everyday_lerobot"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adapters.containers.lerobot_meta import Info, Modality, Span
-from adapters.lerobot.mapping import AnyChannel, GripperChannel, Mapping, Part, PoseChannel
+from adapters.containers.lerobot_meta import ColumnSpan, Modality, SetInfo
+from adapters.lerobot.mapping import AnyChannel, ChannelPart, GripperChannel, Mapping, PoseChannel
 
 STATE = ("observation.state", "states", "state")
 ACTION = ("action", "actions")
@@ -18,7 +18,7 @@ ACTION = ("action", "actions")
 class SetMeta:
     """What the columns of a set are called and what they mean."""
 
-    info: Info
+    info: SetInfo
     modality: Modality
     mapping: Mapping | None
 
@@ -30,7 +30,7 @@ class Where:
     column: str
     indices: tuple[int, ...]
     names: tuple[str, ...]  # as info.json has them; () when it has none
-    span: Span | None = None
+    span: ColumnSpan | None = None
 
     def labels(self, key: str) -> tuple[str, ...]:
         """One name per element, made up from `key` where the source has none."""
@@ -50,17 +50,17 @@ def action_columns(meta: SetMeta) -> tuple[str, ...]:
 def mapped_places(meta: SetMeta) -> Iterator[tuple[str, list[Where]]]:
     """Every channel of the mapping of which this set has some column, with where the found parts are."""
     for channel in meta.mapping.channels if meta.mapping else ():
-        if found := [where for part in parts_of(channel) if (where := resolve(meta, part))]:
-            yield channel.channel, found
+        if places := [where for part in parts_of(channel) if (where := resolve(meta, part))]:
+            yield channel.channel, places
 
 
 def spans_of(meta: SetMeta, group: str) -> Iterator[tuple[str, Where | None]]:
     """Every key of modality.json's `state` or `action`, and where it is; None when the set has no such column."""
     for key in meta.modality.state if group == "state" else meta.modality.action:
-        yield key, resolve(meta, Part(modality=f"{group}.{key}"))
+        yield key, resolve(meta, ChannelPart(modality=f"{group}.{key}"))
 
 
-def resolve(meta: SetMeta, part: Part) -> Where | None:
+def resolve(meta: SetMeta, part: ChannelPart) -> Where | None:
     """Where `part` lies in this set; None when the set has no such column, element or modality key."""
     start, end, span = part.start, part.end, None
     if part.modality:
@@ -92,9 +92,9 @@ def resolve(meta: SetMeta, part: Part) -> Where | None:
     return Where(column=column, indices=indices, names=named, span=span)
 
 
-def _declared(meta: SetMeta, names: tuple[str, ...], said: tuple[str, ...]) -> tuple[str, ...]:
-    if said:
-        return tuple(c for c in said if c in meta.info.features)
+def _declared(meta: SetMeta, names: tuple[str, ...], declared: tuple[str, ...]) -> tuple[str, ...]:
+    if declared:
+        return tuple(c for c in declared if c in meta.info.features)
     info = meta.info
     for name in names:
         if name in info.features:
@@ -103,7 +103,7 @@ def _declared(meta: SetMeta, names: tuple[str, ...], said: tuple[str, ...]) -> t
     return tuple(n for n, f in info.features.items() if n.startswith(prefixes) and f.is_numeric)
 
 
-def parts_of(channel: AnyChannel) -> tuple[Part, ...]:
+def parts_of(channel: AnyChannel) -> tuple[ChannelPart, ...]:
     """The parts of the columns that a channel is made of."""
     if isinstance(channel, PoseChannel):
         return channel.position, channel.rotation

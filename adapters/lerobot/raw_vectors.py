@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.lerobot_table import Rows
+from adapters.containers.lerobot_table import TableRows
 from adapters.lerobot.places import (
     SetMeta,
     Where,
@@ -42,7 +42,7 @@ class RawVectors:
             action={place: name for place, name in self.action.items() if place not in copied},
         )
 
-    def streams(self, rows: Rows, t_ns: npt.NDArray[np.int64]) -> Iterator[Stream]:
+    def streams(self, rows: TableRows, t_ns: npt.NDArray[np.int64]) -> Iterator[Stream]:
         """`source_state` and `raw_command`, those that have elements."""
         for name, elements in (("source_state", self.state), ("raw_command", self.action)):
             if elements:
@@ -51,26 +51,26 @@ class RawVectors:
     def names_of(self, places: Collection[Place], *, is_command: bool) -> tuple[str, ...]:
         """Their names in the raw vector; () when one of them is not in it."""
         elements = self.action if is_command else self.state
-        found = tuple(elements[place] for place in places if place in elements)
-        return found if len(found) == len(places) else ()
+        names = tuple(elements[place] for place in places if place in elements)
+        return names if len(names) == len(places) else ()
 
 
 def extra_vector_columns(meta: SetMeta) -> tuple[str, ...]:
     """Columns of numbers that only the mapping's channels or modality.json name, beside the source's own vectors."""
     usual = {*state_columns(meta), *action_columns(meta)}
-    found = [where for _, places in mapped_places(meta) for where in places]
+    spans = [where for _, places in mapped_places(meta) for where in places]
     for group in ("state", "action"):
-        found += [where for _, where in spans_of(meta, group) if where is not None]
+        spans += [where for _, where in spans_of(meta, group) if where is not None]
     return tuple(
         dict.fromkeys(
             where.column
-            for where in found
+            for where in spans
             if where.column not in usual and meta.info.features[where.column].is_numeric
         )
     )
 
 
-def raw_vectors(rows: Rows, meta: SetMeta) -> RawVectors:
+def raw_vectors(rows: TableRows, meta: SetMeta) -> RawVectors:
     """Every element of the source's state and action.
 
     Raises:
@@ -87,15 +87,15 @@ def declared_of(
 ) -> tuple[Declared, ...]:
     """What the mapping and modality.json declare, less what is verified to be a copy of the state."""
     out: dict[str, Declared] = {}
-    for channel, found in mapped_places(meta):
-        left = [place for place in _places(found) if place not in copied]
+    for channel, places_of_channel in mapped_places(meta):
+        left = [place for place in _places(places_of_channel) if place not in copied]
         if left:
             names = raw.names_of(left, is_command=channel.startswith("command."))
             out.setdefault(channel, Declared(channel=channel, raw=names))
     for group in ("state", "action"):
         for key, where in spans_of(meta, group):
-            gone = copied if group == "action" else used
-            left = [p for p in (_places([where]) if where is not None else []) if p not in gone]
+            excluded = copied if group == "action" else used
+            left = [p for p in (_places([where]) if where is not None else []) if p not in excluded]
             if left:
                 name = f"modality.{group}.{key}"
                 names = raw.names_of(left, is_command=group == "action")
@@ -103,12 +103,12 @@ def declared_of(
     return tuple(out.values())
 
 
-def _places(found: list[Where]) -> list[Place]:
-    return [(where.column, i) for where in found for i in where.indices]
+def _places(spans: list[Where]) -> list[Place]:
+    return [(where.column, i) for where in spans for i in where.indices]
 
 
 def _elements(
-    rows: Rows, meta: SetMeta, columns: tuple[str, ...], *, commands: bool
+    rows: TableRows, meta: SetMeta, columns: tuple[str, ...], *, commands: bool
 ) -> dict[Place, str]:
     """All elements of `columns`, then those of other columns that are declared and can be read."""
     out: dict[Place, str] = {}
@@ -128,15 +128,15 @@ def _elements(
 
 
 def _declared_places(meta: SetMeta, *, commands: bool) -> Iterator[Where]:
-    for channel, found in mapped_places(meta):
+    for channel, places in mapped_places(meta):
         if channel.startswith("command.") == commands:
-            yield from found
+            yield from places
     for _, where in spans_of(meta, "action" if commands else "state"):
         if where is not None:
             yield where
 
 
-def _readable_width(rows: Rows, meta: SetMeta, column: str) -> int:
+def _readable_width(rows: TableRows, meta: SetMeta, column: str) -> int:
     """Numbers in a row of a column; 0 for one that is no column of finite numbers, of which nothing is handed on."""
     if not rows.has(column) or not meta.info.features[column].is_numeric:
         return 0
@@ -158,7 +158,7 @@ def _name(meta: SetMeta, column: str, index: int, width: int) -> str:
 def _stream(
     name: str,
     elements: dict[Place, str],
-    rows: Rows,
+    rows: TableRows,
     t_ns: npt.NDArray[np.int64],
     *,
     hold: bool,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.lerobot_episodes import read_tasks
-from adapters.containers.lerobot_table import Rows
+from adapters.containers.lerobot_table import TableRows
 from adapters.lerobot.instructions import instruction_columns, instructions_of
 from adapters.lerobot.labels import labelled, skills_of
 from adapters.lerobot.places import SetMeta
@@ -20,8 +20,8 @@ def extra_columns(meta: SetMeta) -> tuple[str, ...]:
     """The columns beside states and actions that declared texts and intrinsics are in."""
     labels = [label.column for label in meta.mapping.labels] if meta.mapping else []
     cameras = [i.column for i in meta.mapping.intrinsics if i.column] if meta.mapping else []
-    told = () if annotation_columns(meta) else _index_columns(meta)
-    return (*told, *labels, *cameras)
+    instruction_columns = () if annotation_columns(meta) else _index_columns(meta)
+    return (*instruction_columns, *labels, *cameras)
 
 
 def annotation_columns(meta: SetMeta) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def annotation_columns(meta: SetMeta) -> tuple[str, ...]:
 
 
 def texts_of(
-    rows: Rows,
+    rows: TableRows,
     t_ns: npt.NDArray[np.int64],
     root: Path,
     meta: SetMeta,
@@ -50,12 +50,12 @@ def texts_of(
     """
     mapping = meta.mapping
     tasks = read_tasks(root, meta.info.major or 2, mapping.task_text if mapping else "task")
-    told, facts = instructions_of(rows, t_ns, _index_columns(meta), tasks, stated)
+    instructions, facts = instructions_of(rows, t_ns, _index_columns(meta), tasks, stated)
     if mapping is None:
-        return told, facts
+        return instructions, facts
     more, more_facts = labelled(rows, t_ns, root, mapping)
     done, done_facts = skills_of(skills, t_ns, root) if skills else ([], [])
-    kept = [i for i in (*told, *more, *done) if i.text not in mapping.no_text]
+    kept = [i for i in (*instructions, *more, *done) if i.text not in mapping.no_text]
     return tuple(kept), (*facts, *more_facts, *done_facts)
 
 

@@ -24,7 +24,7 @@ from adapters.containers.raw_file import raw_file_of
 from adapters.containers.rosbag1 import rosbags
 from adapters.containers.safe_path import inside, is_there_inside
 from adapters.let_kuavo.facts import facts_of
-from adapters.let_kuavo.labels import Labels, read_labels
+from adapters.let_kuavo.labels import LetKuavoLabels, read_labels
 from adapters.let_kuavo.recording import read_recording
 from adapters.let_kuavo.streams import RATE_HZ, raw_streams
 from schemas.episode import Camera, EncodedImages, Episode, EpisodeRef, Instruction, Licence, Stream
@@ -64,8 +64,8 @@ class LetKuavo:
 
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By folder, then number; the folder is part of the id."""
-        found = (path.relative_to(root).as_posix() for path in root.rglob("*.bag"))
-        for name in sorted(found, key=natural_key):
+        names = (path.relative_to(root).as_posix() for path in root.rglob("*.bag"))
+        for name in sorted(names, key=natural_key):
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,
@@ -76,14 +76,14 @@ class LetKuavo:
             )
 
     def load(self, ref: EpisodeRef) -> Episode:
-        given, root = dict(ref.locator), Path(ref.root)
-        path = inside(root, given["file"])
-        bag = read_recording(path, given["file"])
+        locator, root = dict(ref.locator), Path(ref.root)
+        path = inside(root, locator["file"])
+        bag = read_recording(path, locator["file"])
         raw = list(raw_streams(bag))
         clocks = [t_ns for _, t_ns, _ in raw] + [t_ns for t_ns, _ in bag.pictures.values()]
         zero_ns = min((int(t_ns[0]) for t_ns in clocks), default=bag.start_ns)
-        beside = given["file"].removesuffix(".bag") + ".json"
-        labels, files = Labels(), [raw_file_of(path, root)]
+        beside = locator["file"].removesuffix(".bag") + ".json"
+        labels, files = LetKuavoLabels(), [raw_file_of(path, root)]
         if is_there_inside(root, beside):
             labels, label_file = read_labels(root, beside)
             files.append(label_file)
@@ -97,7 +97,7 @@ class LetKuavo:
                 for name, (t_ns, images) in bag.pictures.items()
             ),
             instructions=(
-                *_task(labels, given),
+                *_task(labels, locator),
                 *labels.parts(zero_ns, bag.end_ns, beside),
             ),
             facts=(*ref.facts, *facts_of(bag, is_labelled=len(files) > 1)),
@@ -107,9 +107,9 @@ class LetKuavo:
         )
 
 
-def _task(labels: Labels, given: Mapping[str, str]) -> tuple[Instruction, ...]:
+def _task(labels: LetKuavoLabels, locator: Mapping[str, str]) -> tuple[Instruction, ...]:
     """What the labels say, else the caller, else the folder `<task>-P4-<tool>`; nothing otherwise."""
-    folder = TASK.fullmatch(given["file"].rpartition("/")[0].rpartition("/")[2])
+    folder = TASK.fullmatch(locator["file"].rpartition("/")[0].rpartition("/")[2])
     named = folder["task"].replace("_", " ") if folder else ""
-    text = labels.task or given.get("instruction", named).strip()
+    text = labels.task or locator.get("instruction", named).strip()
     return (Instruction(text=text),) if text else ()

@@ -14,7 +14,7 @@ from adapters.let_kuavo.recording import (
     HAND_COMMAND,
     HAND_STATE,
     JOINT_CMD,
-    Recording,
+    KuavoRecording,
     Series,
 )
 from adapters.let_kuavo.streams import GRIPPERS, is_on_scale
@@ -28,7 +28,7 @@ SWAPPED_DAY = (
 )
 
 
-def facts_of(bag: Recording, *, is_labelled: bool) -> Iterator[Fact]:
+def facts_of(bag: KuavoRecording, *, is_labelled: bool) -> Iterator[Fact]:
     """All facts of one bag."""
     yield fact("embodiment", "Kuavo 4 Pro, or its wheel edition", Certainty.DOCUMENTED, README)
     yield _camera_fact(bag.start_ns)
@@ -38,10 +38,12 @@ def facts_of(bag: Recording, *, is_labelled: bool) -> Iterator[Fact]:
     yield fact("clock", "record time of the bag, as the converter takes it", Certainty.CODE, CODE)
     order = "legs 6 + 6, arms 7 + 7, head 2, left first; rad"
     yield fact("joint_order", order, Certainty.DOCUMENTED, README, for_actions=True)
-    told = bag.first_of(ARM_SYNCED, ARM, JOINT_CMD)
-    if told is not None:
-        kind = "absolute joint targets, " + ("rad" if told[0] == JOINT_CMD else "degrees")
-        yield fact("action_kind", f"{kind} ({told[0]})", Certainty.CODE, CODE, for_actions=True)
+    commanded = bag.first_of(ARM_SYNCED, ARM, JOINT_CMD)
+    if commanded is not None:
+        kind = "absolute joint targets, " + ("rad" if commanded[0] == JOINT_CMD else "degrees")
+        yield fact(
+            "action_kind", f"{kind} ({commanded[0]})", Certainty.CODE, CODE, for_actions=True
+        )
     for state, command in GRIPPERS:
         for topic, closed in (state, command):
             if topic in bag.numbers:
@@ -55,8 +57,8 @@ def _gripper_fact(topic: str, series: Series, closed: float) -> Fact:
     name = f"gripper_polarity.{topic.strip('/')}"
     if not is_on_scale(series, closed):
         low, high = series.values.min(), series.values.max()
-        found = f"{low:g} .. {high:g}, expected 0 open .. {closed:g} closed: left out"
-        return fact(name, found, Certainty.UNKNOWN, README, for_actions=True)
+        off_scale = f"{low:g} .. {high:g}, expected 0 open .. {closed:g} closed: left out"
+        return fact(name, off_scale, Certainty.UNKNOWN, README, for_actions=True)
     against = (
         "; the comment in kuavo_msgs/lejuClawCommand says the opposite, the SDK's close() sends 100"
     )
@@ -68,7 +70,7 @@ def _gripper_fact(topic: str, series: Series, closed: float) -> Fact:
 def _camera_fact(start_ns: int) -> Fact:
     day = datetime.fromtimestamp(start_ns // NS_PER_S, tz=UTC).astimezone(ZONE).date().isoformat()
     if day == SWAPPED_DAY:
-        found = f"recorded on {day}: cam_r is said to be the LEFT wrist's; look at a picture"
-        return fact("camera_sides", found, Certainty.UNVERIFIED, CODE)
+        value = f"recorded on {day}: cam_r is said to be the LEFT wrist's; look at a picture"
+        return fact("camera_sides", value, Certainty.UNVERIFIED, CODE)
     sides = "cam_l is the left wrist's, cam_r the right one's"
     return fact("camera_sides", sides, Certainty.DOCUMENTED, README)

@@ -24,7 +24,7 @@ from schemas.rate import NS_PER_S
 ZONE = timezone(timedelta(hours=8))
 
 
-class Mark(BaseModel):
+class LabelMark(BaseModel):
     """One annotated part. `markStart` looks like "2025-07-22 9:18:39.640"."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -42,14 +42,14 @@ class Mark(BaseModel):
         return start_ns, start_ns + round(self.duration * NS_PER_S)
 
 
-class Labels(BaseModel):
+class LetKuavoLabels(BaseModel):
     """One file."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
     taskPrompt: str | None = None  # noqa: N815
     taskGroupCode: str | None = None  # noqa: N815
     tertiarySceneCode: str | None = None  # noqa: N815
-    marks: tuple[Mark, ...] = Field(default=(), max_length=10_000)
+    marks: tuple[LabelMark, ...] = Field(default=(), max_length=10_000)
 
     @property
     def task(self) -> str:
@@ -70,16 +70,16 @@ class Labels(BaseModel):
                 raise SourceError(Code.BAD_ANNOTATION, str(error), where=at) from error
             if not text or stop_ns <= zero_ns or start_ns >= end_ns:
                 seconds = [(t - zero_ns) / NS_PER_S for t in (start_ns, stop_ns, end_ns)]
-                found = (
+                problem = (
                     f"{text!r} from {seconds[0]:.3f} to {seconds[1]:.3f} s of {seconds[2]:.3f} s"
                 )
                 todo = "expected a text within the bag; is the file of another bag, or of another time zone?"
-                raise SourceError(Code.BAD_ANNOTATION, f"{found}; {todo}", where=at)
+                raise SourceError(Code.BAD_ANNOTATION, f"{problem}; {todo}", where=at)
             begin = max(start_ns - zero_ns, 0)
             yield Instruction(text=text, start_ns=begin, end_ns=stop_ns - zero_ns, kind="subtask")
 
 
-def read_labels(root: Path, name: str) -> tuple[Labels, RawFile]:
+def read_labels(root: Path, name: str) -> tuple[LetKuavoLabels, RawFile]:
     """The labels at `name` below `root`, and the file's fingerprint.
 
     Raises:
@@ -87,6 +87,8 @@ def read_labels(root: Path, name: str) -> tuple[Labels, RawFile]:
     """
     text, raw = read_sidecar(root, Sidecar(path=name))
     try:
-        return Labels.model_validate(json_object(text, name)), raw
+        return LetKuavoLabels.model_validate(json_object(text, name)), raw
     except ValidationError as error:
-        raise SourceError(Code.BAD_ANNOTATION, invalid(error, Labels), where=name) from error
+        raise SourceError(
+            Code.BAD_ANNOTATION, invalid(error, LetKuavoLabels), where=name
+        ) from error

@@ -56,7 +56,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Recording:
+class KuavoRecording:
     """One bag. Times are ns since 1970."""
 
     start_ns: int
@@ -69,7 +69,7 @@ class Recording:
         return next(((t, self.numbers[t]) for t in topics if t in self.numbers), None)
 
 
-def read_recording(path: Path, where: str) -> Recording:
+def read_recording(path: Path, where: str) -> KuavoRecording:
     """Read what is used of a bag, in one pass.
 
     Raises:
@@ -77,38 +77,38 @@ def read_recording(path: Path, where: str) -> Recording:
             NOT_FINITE, CORRUPT_IMAGE (neither JPEG nor PNG), TOO_LARGE (over 1 GiB of pictures), EMPTY_EPISODE (none of the topics).
     """
     times: dict[str, list[int]] = {}
-    found: dict[str, list[Any]] = {}
+    values: dict[str, list[Any]] = {}
     num_bytes = 0
     with open_bag(path, where) as bag:
-        wanted = {t for t in (*NUMBERS, *CAMERAS) if t in bag.topics}
-        if wanted & {ARM, ARM_SYNCED}:
-            wanted -= {JOINT_CMD}  # 500 Hz of what the arm trajectory says better
-        if not wanted:
-            there = ", ".join(sorted(bag.topics)[:20]) or "none"
-            raise SourceError(Code.EMPTY_EPISODE, f"no LET topic; there are {there}", where=where)
-        for topic, t_ns, message in bag.messages(wanted):
+        topics = {t for t in (*NUMBERS, *CAMERAS) if t in bag.topics}
+        if topics & {ARM, ARM_SYNCED}:
+            topics -= {JOINT_CMD}  # 500 Hz of what the arm trajectory says better
+        if not topics:
+            listed = ", ".join(sorted(bag.topics)[:20]) or "none"
+            raise SourceError(Code.EMPTY_EPISODE, f"no LET topic; there are {listed}", where=where)
+        for topic, t_ns, message in bag.messages(topics):
             value = _picture if topic in CAMERAS else _numbers
-            at = f"{where}:{topic}#{len(found.get(topic, ()))}"
-            found.setdefault(topic, []).append(value(topic, message, at))
+            at = f"{where}:{topic}#{len(values.get(topic, ()))}"
+            values.setdefault(topic, []).append(value(topic, message, at))
             times.setdefault(topic, []).append(t_ns)
-            num_bytes += len(found[topic][-1]) if topic in CAMERAS else 0
+            num_bytes += len(values[topic][-1]) if topic in CAMERAS else 0
             if num_bytes > MAX_PICTURE_BYTES:
-                said = f"over {MAX_PICTURE_BYTES} bytes of pictures; cut the bag into episodes"
-                raise SourceError(Code.TOO_LARGE, said, where=where)
+                problem = f"over {MAX_PICTURE_BYTES} bytes of pictures; cut the bag into episodes"
+                raise SourceError(Code.TOO_LARGE, problem, where=where)
         start_ns, end_ns = bag.start_ns, bag.end_ns
     clocks = {topic: np.array(t, dtype=np.int64) for topic, t in times.items()}
-    return Recording(
+    return KuavoRecording(
         start_ns=start_ns,
         end_ns=end_ns,
         numbers={
-            topic: Series(t_ns=clocks[topic], values=np.array(found[topic]))
+            topic: Series(t_ns=clocks[topic], values=np.array(values[topic]))
             for topic in NUMBERS
-            if topic in found
+            if topic in values
         },
         pictures={
-            name: (clocks[topic], tuple(found[topic]))
+            name: (clocks[topic], tuple(values[topic]))
             for topic, name in CAMERAS.items()
-            if topic in found
+            if topic in values
         },
     )
 
@@ -120,8 +120,8 @@ def _numbers(topic: str, message: Any, where: str) -> Array:
     except (AttributeError, TypeError, ValueError) as error:
         raise SourceError(Code.UNKNOWN_LAYOUT, f"not as expected: {error}", where=where) from error
     if values.shape != (width,):
-        found = f"{values.shape} numbers; expected ({width},)"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+        problem = f"{values.shape} numbers; expected ({width},)"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     if not np.isfinite(values).all():
         raise SourceError(Code.NOT_FINITE, "NaN or infinity", where=where)
     return values

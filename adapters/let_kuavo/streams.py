@@ -24,7 +24,7 @@ from adapters.let_kuavo.recording import (
     JOINTS,
     SIM_COMMAND,
     SIM_STATE,
-    Recording,
+    KuavoRecording,
     Series,
 )
 from schemas.episode import SIDES, ChannelSpec, Unit, gripper_channel, vector_channel
@@ -44,7 +44,7 @@ SLACK = 0.1  # of the range; readings further outside belong to no known scale
 Raw = tuple[ChannelSpec, npt.NDArray[np.int64], Array]  # times since 1970
 
 
-def raw_streams(bag: Recording) -> Iterator[Raw]:
+def raw_streams(bag: KuavoRecording) -> Iterator[Raw]:
     """Spec, record times and values of every stream but the pictures."""
     if JOINTS in bag.numbers:
         spec = vector_channel("joint_position_rad", 28, Unit.RADIAN, names=LEGS + ARMS + HEAD)
@@ -53,16 +53,16 @@ def raw_streams(bag: Recording) -> Iterator[Raw]:
         spec = vector_channel("source_state", 12, Unit.SOURCE, names=FINGERS)
         yield spec, bag.numbers[HAND_STATE].t_ns, bag.numbers[HAND_STATE].values
     yield from _openings(bag)
-    told = bag.first_of(ARM_SYNCED, ARM, JOINT_CMD)
-    if told is not None:
-        topic, series = told
+    command = bag.first_of(ARM_SYNCED, ARM, JOINT_CMD)
+    if command is not None:
+        topic, series = command
         radians = series.values[:, 12:26] if topic == JOINT_CMD else np.deg2rad(series.values)
         spec = vector_channel("command.joint_position_rad", 14, Unit.RADIAN, names=ARMS)
         yield spec, series.t_ns + PERIOD_NS, radians
     yield from _raw_command(bag)
 
 
-def _openings(bag: Recording) -> Iterator[Raw]:
+def _openings(bag: KuavoRecording) -> Iterator[Raw]:
     """Both grippers and their commands, 1 open and 0 closed, where the readings are of the documented scale."""
     for state, command in GRIPPERS:
         for prefix, (topic, closed), delay_ns in (
@@ -86,7 +86,7 @@ def is_on_scale(series: Series, closed: float) -> bool:
     return bool(((values >= -SLACK) & (values <= 1 + SLACK)).all())
 
 
-def _raw_command(bag: Recording) -> Iterator[Raw]:
+def _raw_command(bag: KuavoRecording) -> Iterator[Raw]:
     """After every command message what each joint was last told: exact, because commands are held until the next one.
 
     It begins when everything has been told once. Arms in degrees (the trajectory) or all joints in radians (joint_cmd).

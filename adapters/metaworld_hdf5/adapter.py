@@ -58,10 +58,10 @@ class MetaWorldHdf5:
 
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By task and number; half a pair is yielded with its problem."""
-        for name, there in sorted(_files(root).items(), key=lambda item: natural_key(item[0])):
+        for name, suffixes in sorted(_files(root).items(), key=lambda item: natural_key(item[0])):
             problem = None
-            if there != set(SUFFIXES):
-                lost = next(s for s in SUFFIXES if s not in there)
+            if suffixes != set(SUFFIXES):
+                lost = next(s for s in SUFFIXES if s not in suffixes)
                 code = Code.MISSING_VIDEO if lost == ".mp4" else Code.MISSING_FILE
                 problem = (code.value, f"{name} has no {lost}; record it again")
             yield EpisodeRef(
@@ -69,7 +69,7 @@ class MetaWorldHdf5:
                 dataset=self.name,
                 episode_id=name,
                 root=str(root),
-                bytes_hint=bytes_hint(*(root / f"{name}{suffix}" for suffix in there)),
+                bytes_hint=bytes_hint(*(root / f"{name}{suffix}" for suffix in suffixes)),
                 problem=problem,
             )
 
@@ -78,18 +78,18 @@ class MetaWorldHdf5:
         root, name = Path(ref.root), ref.episode_id
         path, video = inside(root, f"{name}.hdf5"), inside(root, f"{name}.mp4")
         with Hdf5File(path, where=f"{name}.hdf5") as file:
-            said = str(file.attribute("", "layout"))
-            if said != LAYOUT:
-                found = f"layout {said!r}; expected {LAYOUT!r}"
-                raise SourceError(Code.UNKNOWN_LAYOUT, found, where=file.where)
+            layout = str(file.attribute("", "layout"))
+            if layout != LAYOUT:
+                problem = f"layout {layout!r}; expected {LAYOUT!r}"
+                raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=file.where)
             clock = clock_of(file)
             streams = tuple(motion_streams(file, clock)) if has_motion(file) else ()
             facts = tuple(motion_facts(clock, has_actions=bool(streams)))
             text = str(file.attribute("", "instruction")).strip()
         num_frames, num_rows = probe_video(video).num_frames, len(clock.t_ns)
         if num_frames != num_rows:
-            found = f"{num_frames} pictures for {num_rows} rows; record it again"
-            raise SourceError(Code.FRAME_COUNT, found, where=f"{name}.mp4")
+            problem = f"{num_frames} pictures for {num_rows} rows; record it again"
+            raise SourceError(Code.FRAME_COUNT, problem, where=f"{name}.mp4")
         frames = VideoSpan(path=str(video), first_frame=0, num_frames=num_frames)
         return Episode(
             ref=ref,
@@ -106,13 +106,13 @@ class MetaWorldHdf5:
 
 def _files(root: Path) -> dict[str, set[str]]:
     """`<task>/<number>` -> which of its two files are there."""
-    found: dict[str, set[str]] = {}
+    suffixes: dict[str, set[str]] = {}
     for suffix in SUFFIXES:
         for path in root.glob(f"*/*{suffix}"):
             if path.stem.isascii() and path.stem.isdigit() and is_there(path):
                 name = path.with_suffix("").relative_to(root).as_posix()
-                found.setdefault(name, set()).add(suffix)
-    return found
+                suffixes.setdefault(name, set()).add(suffix)
+    return suffixes
 
 
 def _is_ours(path: Path) -> bool:

@@ -36,7 +36,7 @@ MODEL = "Farama-Foundation/Metaworld:metaworld/assets/objects/assets/xyz_base.xm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
+class MetaworldClock:
     """When rows were seen, and when the command of each is due: one period later."""
 
     rate_hz: Fraction
@@ -44,7 +44,7 @@ class Clock:
     due_ns: npt.NDArray[np.int64]
 
 
-def clock_of(file: Hdf5File) -> Clock:
+def clock_of(file: Hdf5File) -> MetaworldClock:
     """Raises SourceError: MISSING_CHANNEL, EMPTY_EPISODE, SHAPE_MISMATCH, NOT_FINITE, BAD_ANNOTATION (no rate)."""
     time_s = file.rows("time_s")
     _check_finite(time_s, f"{file.where}:time_s")
@@ -54,7 +54,7 @@ def clock_of(file: Hdf5File) -> Clock:
         raise SourceError(Code.BAD_ANNOTATION, f"rate_hz: {error}", where=file.where) from error
     t_ns = ns_from_seconds(time_s - time_s[0])
     period_ns = int(instants_ns(2, rate_hz)[1])
-    return Clock(rate_hz=rate_hz, t_ns=t_ns, due_ns=t_ns + period_ns)
+    return MetaworldClock(rate_hz=rate_hz, t_ns=t_ns, due_ns=t_ns + period_ns)
 
 
 def has_motion(file: Hdf5File) -> bool:
@@ -62,7 +62,7 @@ def has_motion(file: Hdf5File) -> bool:
     return bool(file.children("hand") or file.children("command"))
 
 
-def motion_streams(file: Hdf5File, clock: Clock) -> Iterator[Stream]:
+def motion_streams(file: Hdf5File, clock: MetaworldClock) -> Iterator[Stream]:
     """Raises SourceError: MISSING_CHANNEL, SHAPE_MISMATCH, NOT_FINITE, NOT_A_ROTATION, CLOCK_NOT_INCREASING."""
     num_rows = len(clock.t_ns)
     T = _poses(file, "hand", num_rows)
@@ -87,7 +87,7 @@ def opening_of(gap_m: npt.ArrayLike) -> Array:
     return np.clip((gap - SHUT_GAP_M) / (OPEN_GAP_M - SHUT_GAP_M), 0.0, 1.0)
 
 
-def motion_facts(clock: Clock, *, has_actions: bool) -> Iterator[Fact]:
+def motion_facts(clock: MetaworldClock, *, has_actions: bool) -> Iterator[Fact]:
     """What is known of the conventions; the embodiment's own facts (axes, grasp centre) are added later."""
     held = f"{clock.rate_hz} Hz: each action held for 8 control steps of 12.5 ms"
     yield fact("rate", held, Certainty.VERIFIED, "counted by the recorder", for_actions=True)
@@ -114,8 +114,8 @@ def _poses(file: Hdf5File, group: str, num_rows: int) -> Array:
     quat = file.rows(key, 4, num_rows=num_rows)
     _check_finite(quat, f"{file.where}:{key}")
     if np.abs(np.linalg.norm(quat, axis=1) - 1).max() > 1e-2:
-        found = "a quaternion whose norm is not 1"
-        raise SourceError(Code.NOT_A_ROTATION, found, where=f"{file.where}:{key}")
+        problem = "a quaternion whose norm is not 1"
+        raise SourceError(Code.NOT_A_ROTATION, problem, where=f"{file.where}:{key}")
     return transform(rotmat_from_quat_wxyz(quat), xyz_m)
 
 

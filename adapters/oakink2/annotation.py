@@ -30,7 +30,7 @@ Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Annotation:
+class OakInk2Annotation:
     """`cameras`: name -> serial. `frame_ids` [F] and `mocap_ids` [N] increase strictly."""
 
     where: str
@@ -47,7 +47,7 @@ class Annotation:
         return np.asarray((2 * NS_PER_S * since + MOCAP_HZ) // (2 * MOCAP_HZ))
 
 
-def read_annotation(path: Path) -> Annotation:
+def read_annotation(path: Path) -> OakInk2Annotation:
     """The parts that are read, checked as far as all of them need it.
 
     Raises:
@@ -55,7 +55,7 @@ def read_annotation(path: Path) -> Annotation:
     """
     where = path.name
     content = mapping(load_pickle_file(path), where)
-    return Annotation(
+    return OakInk2Annotation(
         where=where,
         cameras=_cameras(content, where),
         frame_ids=_ids(_part(content, "frame_id_list", where), f"{where}:frame_id_list"),
@@ -71,8 +71,8 @@ def read_annotation(path: Path) -> Annotation:
 
 def _part(content: dict[Any, Any], key: str, where: str) -> Any:
     if key not in content:
-        found = f"no {key}; there are {sorted(map(str, content))[:20]}"
-        raise SourceError(Code.MISSING_CHANNEL, found, where=where)
+        problem = f"no {key}; there are {sorted(map(str, content))[:20]}"
+        raise SourceError(Code.MISSING_CHANNEL, problem, where=where)
     return content[key]
 
 
@@ -84,12 +84,12 @@ def _cameras(content: dict[Any, Any], where: str) -> dict[str, str]:
     if not isinstance(selection, (list, tuple)) or not set(map(str, selection)) <= set(
         map(str, by_name)
     ):
-        found = f"cam_selection {str(selection)[:100]} and cam_def {str(serials)[:100]}"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+        problem = f"cam_selection {str(selection)[:100]} and cam_def {str(serials)[:100]}"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     for name in selection:
         if not CAMERA_NAME.fullmatch(str(name)) or not isinstance(by_name.get(name), str):
-            found = f"camera {str(name)[:40]!r}; expected names like egocentric"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+            problem = f"camera {str(name)[:40]!r}; expected names like egocentric"
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     return {name: by_name[name] for name in selection}
 
 
@@ -101,11 +101,11 @@ def _ids(value: Any, where: str) -> Ids:
     if len(value) == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no frames", where=where)
     if value.min() < 0 or value.max() >= MAX_FRAME_ID:
-        found = f"frame ids from {value.min()} to {value.max()}"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+        problem = f"frame ids from {value.min()} to {value.max()}"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     ids = value.astype(np.int64)
     if np.any(np.diff(ids) <= 0):
         at = int(np.flatnonzero(np.diff(ids) <= 0)[0])
-        found = f"frame id {ids[at]}, then {ids[at + 1]}"
-        raise SourceError(Code.CLOCK_NOT_INCREASING, found, where=where)
+        problem = f"frame id {ids[at]}, then {ids[at + 1]}"
+        raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
     return ids

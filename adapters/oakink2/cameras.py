@@ -19,7 +19,7 @@ from adapters.containers.lazy_pictures import LazyPictures, PictureFolder
 from adapters.containers.pickled_numbers import mapping, numbers
 from adapters.containers.pose_matrices import rigid_matrices
 from adapters.containers.safe_path import inside
-from adapters.oakink2.annotation import Annotation, Ids
+from adapters.oakink2.annotation import Ids, OakInk2Annotation
 from schemas.episode import Camera, EncodedImages, Stream, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, inverse
@@ -29,7 +29,7 @@ MAX_CHANGE_PX = 0.5
 
 
 def camera_of(
-    root: Path, sequence: str, annotation: Annotation, name: str
+    root: Path, sequence: str, annotation: OakInk2Annotation, name: str
 ) -> tuple[Camera, Stream]:
     """One camera at the frames of the annotation, and its pose where there is one.
 
@@ -58,8 +58,8 @@ def _pictures(root: Path, sequence: str, serial: str, frame_ids: Ids) -> LazyPic
     try:
         files = os.listdir(folder)
     except OSError as error:
-        found = "the folder of pictures cannot be read; unpack the sequence's tar again"
-        raise SourceError(Code.MISSING_FILE, found, where=where) from error
+        problem = "the folder of pictures cannot be read; unpack the sequence's tar again"
+        raise SourceError(Code.MISSING_FILE, problem, where=where) from error
     by_id = {}
     for file in files:
         stem, suffix = os.path.splitext(file)
@@ -67,44 +67,48 @@ def _pictures(root: Path, sequence: str, serial: str, frame_ids: Ids) -> LazyPic
             by_id[int(stem)] = file
     missing = [int(fid) for fid in frame_ids if int(fid) not in by_id]
     if missing:
-        found = f"{len(missing)} of {len(frame_ids)} pictures are not there, first {missing[0]:06d}"
-        raise SourceError(Code.MISSING_FILE, f"{found}; unpack the tar again", where=where)
+        problem = (
+            f"{len(missing)} of {len(frame_ids)} pictures are not there, first {missing[0]:06d}"
+        )
+        raise SourceError(Code.MISSING_FILE, f"{problem}; unpack the tar again", where=where)
     names = [by_id[int(fid)] for fid in frame_ids]
     for file in names:
         inside(root, "data", sequence, serial, file)  # a link may lead out of the root
     return LazyPictures(names, PictureFolder(folder=folder, where=where))
 
 
-def _intrinsics(annotation: Annotation, name: str) -> Array:
+def _intrinsics(annotation: OakInk2Annotation, name: str) -> Array:
     """[3, 3] the one matrix of all frames."""
-    given, where = _of_camera(annotation, "cam_intr", name)
+    by_frame, where = _of_camera(annotation, "cam_intr", name)
     matrices = [
-        numbers(given[fid], (3, 3), where) for fid in map(int, annotation.frame_ids) if fid in given
+        numbers(by_frame[fid], (3, 3), where)
+        for fid in map(int, annotation.frame_ids)
+        if fid in by_frame
     ]
     if not matrices or not np.isfinite(matrices).all():
         raise SourceError(Code.MISSING_CHANNEL, "no intrinsics at these frames", where=where)
     change_px = float(np.ptp(matrices, axis=0).max())
     if change_px > MAX_CHANGE_PX:
-        found = f"the intrinsics change by {change_px:.1f} px; expected one matrix for all frames"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        problem = f"the intrinsics change by {change_px:.1f} px; expected one matrix for all frames"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return np.median(matrices, axis=0)
 
 
-def _poses(annotation: Annotation, name: str) -> tuple[Array, np.ndarray]:
+def _poses(annotation: OakInk2Annotation, name: str) -> tuple[Array, np.ndarray]:
     """[F, 4, 4] world to camera, the identity where a frame has none, and where there is one [F]."""
-    given, where = _of_camera(annotation, "cam_extr", name)
-    valid = np.array([int(fid) in given for fid in annotation.frame_ids])
+    by_frame, where = _of_camera(annotation, "cam_extr", name)
+    valid = np.array([int(fid) in by_frame for fid in annotation.frame_ids])
     if not valid.any():
         raise SourceError(Code.MISSING_CHANNEL, "no camera pose at these frames", where=where)
     T = np.tile(np.eye(4), (len(valid), 1, 1))
-    T[valid] = [numbers(given[int(fid)], (4, 4), where) for fid in annotation.frame_ids[valid]]
+    T[valid] = [numbers(by_frame[int(fid)], (4, 4), where) for fid in annotation.frame_ids[valid]]
     return rigid_matrices(T, where), valid
 
 
-def _of_camera(annotation: Annotation, key: str, name: str) -> tuple[dict[Any, Any], str]:
+def _of_camera(annotation: OakInk2Annotation, key: str, name: str) -> tuple[dict[Any, Any], str]:
     where = f"{annotation.where}:{key}/{name}"
     table = getattr(annotation, key)
     if name not in table:
-        found = f"nothing for this camera; there are {sorted(map(str, table))[:8]}"
-        raise SourceError(Code.MISSING_CHANNEL, found, where=where)
+        problem = f"nothing for this camera; there are {sorted(map(str, table))[:8]}"
+        raise SourceError(Code.MISSING_CHANNEL, problem, where=where)
     return mapping(table[name], where), where

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from adapters.containers.pickled_numbers import mapping, numbers
-from adapters.oakink2.annotation import Annotation
+from adapters.oakink2.annotation import OakInk2Annotation
 from schemas.episode import SIDES
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, rotmat_from_quat_wxyz
@@ -25,7 +25,7 @@ SHAPES = {"pose_coeffs": (16, 4), "tsl": (3,), "betas": (10,)}
 UNIT_NORM_TOLERANCE = 1e-2
 
 
-def hands_of(annotation: Annotation, view: str | None) -> tuple[HandTrack, ...]:
+def hands_of(annotation: OakInk2Annotation, view: str | None) -> tuple[HandTrack, ...]:
     """The hands that are there, at every motion capture frame; `view` is the camera that sees them.
 
     Raises:
@@ -34,24 +34,24 @@ def hands_of(annotation: Annotation, view: str | None) -> tuple[HandTrack, ...]:
     """
     tracks = tuple(track for side in SIDES if (track := _hand(annotation, side, view)) is not None)
     if not tracks:
-        found = "no lh__ or rh__ parameters in any frame of mocap_frame_id_list"
-        raise SourceError(Code.MISSING_CHANNEL, found, where=f"{annotation.where}:raw_mano")
+        problem = "no lh__ or rh__ parameters in any frame of mocap_frame_id_list"
+        raise SourceError(Code.MISSING_CHANNEL, problem, where=f"{annotation.where}:raw_mano")
     return tracks
 
 
-def _hand(annotation: Annotation, side: str, view: str | None) -> HandTrack | None:
+def _hand(annotation: OakInk2Annotation, side: str, view: str | None) -> HandTrack | None:
     """One hand, or None when no frame has it. Its shape is the median over the sequence."""
     where = f"{annotation.where}:raw_mano"
     ids = annotation.mocap_ids
-    found = [_row(annotation.raw_mano.get(int(fid)), side, f"{where}/{fid}") for fid in ids]
-    present = np.array([values is not None for values in found])
-    there = [values for values in found if values is not None]
-    if not there:
+    rows = [_row(annotation.raw_mano.get(int(fid)), side, f"{where}/{fid}") for fid in ids]
+    present = np.array([values is not None for values in rows])
+    present_rows = [values for values in rows if values is not None]
+    if not present_rows:
         return None
     quat_wxyz = np.tile([1.0, 0.0, 0.0, 0.0], (len(ids), 16, 1))
     trans_m = np.zeros((len(ids), 3))
-    quat_wxyz[present] = [values["pose_coeffs"] for values in there]
-    trans_m[present] = [values["tsl"] for values in there]
+    quat_wxyz[present] = [values["pose_coeffs"] for values in present_rows]
+    trans_m[present] = [values["tsl"] for values in present_rows]
     _check(quat_wxyz, trans_m, annotation, f"{where} {PREFIX[side]}")
     rotmat = rotmat_from_quat_wxyz(quat_wxyz)
     return HandTrack(
@@ -63,7 +63,7 @@ def _hand(annotation: Annotation, side: str, view: str | None) -> HandTrack | No
             hand_rotmat=rotmat[:, 1:],
             trans_m=trans_m,
             trans_is="wrist",
-            betas=np.median([values["betas"] for values in there], axis=0),
+            betas=np.median([values["betas"] for values in present_rows], axis=0),
             is_flat_hand_mean=True,
             has_shapedirs_fix=False,
         ),
@@ -76,15 +76,15 @@ def _row(row: Any, side: str, where: str) -> dict[str, Array] | None:
     if row is None:
         return None
     keys = {name: f"{PREFIX[side]}__{name}" for name in SHAPES}
-    given = mapping(row, where)
-    if not any(key in given for key in keys.values()):
+    fields = mapping(row, where)
+    if not any(key in fields for key in keys.values()):
         return None
     return {
-        name: numbers(given.get(key), SHAPES[name], f"{where}/{key}") for name, key in keys.items()
+        name: numbers(fields.get(key), SHAPES[name], f"{where}/{key}") for name, key in keys.items()
     }
 
 
-def _check(quat_wxyz: Array, trans_m: Array, annotation: Annotation, where: str) -> None:
+def _check(quat_wxyz: Array, trans_m: Array, annotation: OakInk2Annotation, where: str) -> None:
     finite = np.isfinite(quat_wxyz).all(axis=(1, 2)) & np.isfinite(trans_m).all(axis=1)
     if not finite.all():
         fid = annotation.mocap_ids[int(np.flatnonzero(~finite)[0])]
@@ -92,5 +92,5 @@ def _check(quat_wxyz: Array, trans_m: Array, annotation: Annotation, where: str)
     off = np.abs(np.linalg.norm(quat_wxyz, axis=2) - 1).max(axis=1)
     if off.max() > UNIT_NORM_TOLERANCE:
         at = int(off.argmax())
-        found = f"frame {annotation.mocap_ids[at]}: a quaternion's norm is {off[at]:.3g} from 1"
-        raise SourceError(Code.NOT_A_ROTATION, found, where=where)
+        problem = f"frame {annotation.mocap_ids[at]}: a quaternion's norm is {off[at]:.3g} from 1"
+        raise SourceError(Code.NOT_A_ROTATION, problem, where=where)

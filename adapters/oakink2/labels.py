@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
-from adapters.oakink2.annotation import Annotation
+from adapters.oakink2.annotation import OakInk2Annotation
 from schemas.episode import Instruction, RawFile
 from schemas.fact import Certainty, Fact, fact
 from schemas.regular_file import is_there
@@ -26,13 +26,13 @@ LONGEST_KEY, LONGEST_TEXT = 200, 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labels:
+class OakInk2Labels:
     instructions: tuple[Instruction, ...]
     facts: tuple[Fact, ...]
     raw_files: tuple[RawFile, ...]
 
 
-def labels_of(root: Path, sequence: str, annotation: Annotation) -> Labels:
+def labels_of(root: Path, sequence: str, annotation: OakInk2Annotation) -> OakInk2Labels:
     """Task and primitives; a file that is not there is a fact, and so are labels that do not hold.
 
     Raises:
@@ -44,8 +44,8 @@ def labels_of(root: Path, sequence: str, annotation: Annotation) -> Labels:
     broken: list[str] = []
     for path in (TARGETS, f"{DESCRIPTIONS}/{sequence}.json"):
         if not is_there(root / path):
-            found = "not there: no texts from it; unpack program.tar"
-            facts.append(fact(f"labels.{Path(path).parent.name}", found, Certainty.VERIFIED, path))
+            absent = "not there: no texts from it; unpack program.tar"
+            facts.append(fact(f"labels.{Path(path).parent.name}", absent, Certainty.VERIFIED, path))
             continue
         text, raw = read_sidecar(root, Sidecar(path=path))
         content = json_object(text, path)
@@ -60,10 +60,12 @@ def labels_of(root: Path, sequence: str, annotation: Annotation) -> Labels:
             else:
                 broken.append(label)
     if broken:
-        found = f"{len(broken)} left out; first: {broken[0]}"
-        facts.append(fact("labels.broken", found, Certainty.VERIFIED, DESCRIPTIONS))
+        left_out = f"{len(broken)} left out; first: {broken[0]}"
+        facts.append(fact("labels.broken", left_out, Certainty.VERIFIED, DESCRIPTIONS))
     instructions.sort(key=lambda label: (label.kind != "task", label.start_ns))
-    return Labels(instructions=tuple(instructions), facts=tuple(facts), raw_files=tuple(raw_files))
+    return OakInk2Labels(
+        instructions=tuple(instructions), facts=tuple(facts), raw_files=tuple(raw_files)
+    )
 
 
 def _task(value: Any) -> Iterator[Instruction]:
@@ -72,7 +74,7 @@ def _task(value: Any) -> Iterator[Instruction]:
         yield Instruction(text=text)
 
 
-def _primitive(key: str, value: Any, annotation: Annotation) -> Instruction | str:
+def _primitive(key: str, value: Any, annotation: OakInk2Annotation) -> Instruction | str:
     """The label, or why there is none."""
     text = _text(value.get("seg_desc")) if isinstance(value, dict) else ""
     span = frames_of(key)

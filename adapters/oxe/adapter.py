@@ -26,7 +26,7 @@ from adapters.containers.rlds_dir import (
 )
 from adapters.containers.rlds_steps import steps_of
 from adapters.containers.safe_path import inside
-from adapters.containers.tf_example import Feature, parse_example
+from adapters.containers.tf_example import TfFeature, parse_example
 from adapters.containers.tfrecord import Record, read_record
 from adapters.oxe.cameras import cameras_of
 from adapters.oxe.declared import declared_of
@@ -138,7 +138,7 @@ def _reopened(ref: EpisodeRef) -> RldsDir:
 
 
 def _success(
-    features: Mapping[str, Feature], leaves: Mapping[str, Leaf], entry: OxeSet
+    features: Mapping[str, TfFeature], leaves: Mapping[str, Leaf], entry: OxeSet
 ) -> bool | None:
     key = entry.success_key
     if key is None or key not in leaves or key not in features:

@@ -28,17 +28,17 @@ class HueStatistic:
 
     def add(self, pictures: dict[str, tuple[bytes, bool]]) -> None:
         """`pictures` has one compressed picture and its claimed `is_bgr` per camera. Raises SourceError CORRUPT_IMAGE."""
-        found = {}
+        histograms = {}
         for name, (data, is_bgr) in pictures.items():
             stored = decoded(data, name)  # BGR for OpenCV, if the file holds RGB as it should
             claimed = stored[..., ::-1] if is_bgr else stored
-            found[name] = (_histogram(claimed), _histogram(claimed[..., ::-1]))
-        self.episodes.append(found)
+            histograms[name] = (_histogram(claimed), _histogram(claimed[..., ::-1]))
+        self.episodes.append(histograms)
 
     def contradictions(self) -> dict[tuple[str, str], str]:
         """Evidence for each pair of cameras whose claimed orders cannot both hold."""
         names = sorted({name for episode in self.episodes for name in episode})
-        found = {}
+        pairs_of_cameras = {}
         for a, b in combinations(names, 2):
             both = [(e[a], e[b]) for e in self.episodes if a in e and b in e]
             if len(both) < MIN_EPISODES:
@@ -48,11 +48,11 @@ class HueStatistic:
                 np.mean([(_alike(x[1], y[0]) + _alike(x[0], y[1])) / 2 for x, y in both])
             )
             if one_flipped - as_claimed > STRONG:
-                found[a, b] = (
+                pairs_of_cameras[a, b] = (
                     f"hues of {a} and {b} correlate {as_claimed:.2f} as claimed and {one_flipped:.2f} with one of "
                     f"them flipped, over {len(both)} episodes"
                 )
-        return found
+        return pairs_of_cameras
 
 
 def _histogram(bgr: npt.NDArray[np.uint8]) -> Histogram:

@@ -111,8 +111,8 @@ def _names_of(
     out: list[str] = []
     for slot in slots:
         width = leaf_width(steps, slot.key)
-        found = element_names(slot.key, width, names)[slot.start : slot.stop : slot.step]
-        if not found:
+        elements = element_names(slot.key, width, names)[slot.start : slot.stop : slot.step]
+        if not elements:
             return ()
-        out += found
+        out += elements
     return tuple(out)

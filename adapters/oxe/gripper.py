@@ -28,14 +28,14 @@ def rel2abs(pulses: Array) -> Array:
     return _latched(wants_open)
 
 
-def _latched(wanted: Array) -> Array:
+def _latched(targets: Array) -> Array:
     """The latest decided value at each step; before the first one its opposite; open when none is decided."""
-    decided = np.flatnonzero(~np.isnan(wanted))
+    decided = np.flatnonzero(~np.isnan(targets))
     if len(decided) == 0:
-        return np.ones_like(wanted)
-    latest = np.searchsorted(decided, np.arange(len(wanted)), side="right") - 1
-    held = wanted[decided[np.maximum(latest, 0)]]
-    return np.where(latest < 0, 1.0 - wanted[decided[0]], held)
+        return np.ones_like(targets)
+    latest = np.searchsorted(decided, np.arange(len(targets)), side="right") - 1
+    held = targets[decided[np.maximum(latest, 0)]]
+    return np.where(latest < 0, 1.0 - targets[decided[0]], held)
 
 
 def binarize(opening: Array) -> Array:

@@ -41,8 +41,8 @@ def slot_values(steps: Steps, slot: Slot) -> Array:
     part = flat[:, slot.start : slot.stop : slot.step]
     needed = 1 if slot.stop is None or slot.stop <= 0 else slot.stop
     if flat.shape[1] < needed or part.shape[1] == 0:
-        found = f"{flat.shape[1]} values a step, the registry asks for [{slot.start}:{slot.stop}]"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=slot.key)
+        problem = f"{flat.shape[1]} values a step, the registry asks for [{slot.start}:{slot.stop}]"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=slot.key)
     return part
 
 
@@ -75,8 +75,8 @@ def _values(steps: Steps, slot: Slot | None) -> Array | None:
 
 def _weighted(values: Array, weights: tuple[float, ...], key: str) -> Array:
     if values.shape[1] < len(weights):
-        found = f"{values.shape[1]} gripper values, the registry weighs {len(weights)}"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=key)
+        problem = f"{values.shape[1]} gripper values, the registry weighs {len(weights)}"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=key)
     return np.asarray(values[:, : len(weights)] @ np.array(weights))
 
 
@@ -98,10 +98,10 @@ def poses(position: Array | None, rotation: Array, form: str, *, where: str) -> 
     if form in MATRIX_FORMS:
         return _matrices(rotation, form, where)
     if position is None or position.shape[1] != 3:
-        found = (
+        problem = (
             f"positions of shape {None if position is None else position.shape}, expected [T, 3]"
         )
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     if not np.isfinite(position).all():
         raise SourceError(Code.NOT_FINITE, "NaN or infinity in a position", where=where)
     return transform(rotmats(rotation, form, where=where), position)
@@ -111,15 +111,15 @@ def rotmats(rotation: Array, form: str, *, where: str) -> Array:
     """[T, 3, 3] from [T, n] of a form of `ROTMAT_FROM`. Raises SourceError NOT_FINITE, NOT_A_ROTATION, SHAPE_MISMATCH."""
     if not np.isfinite(rotation).all():
         raise SourceError(Code.NOT_FINITE, "NaN or infinity in a rotation", where=where)
-    wanted = 4 if form.startswith("quat") else 3
-    if form != "rotmat" and form != "rot6d_cols" and rotation.shape[1] != wanted:
-        found = f"{rotation.shape[1]} rotation values, {form} has {wanted}"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+    width = 4 if form.startswith("quat") else 3
+    if form != "rotmat" and form != "rot6d_cols" and rotation.shape[1] != width:
+        problem = f"{rotation.shape[1]} rotation values, {form} has {width}"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     if form.startswith("quat"):
         worst = float(np.abs(np.linalg.norm(rotation, axis=1) - 1.0).max())
         if worst > QUAT_TOLERANCE:
-            found = f"a quaternion norm is off by {worst:.3g}, expected below {QUAT_TOLERANCE}"
-            raise SourceError(Code.NOT_A_ROTATION, found, where=where)
+            problem = f"a quaternion norm is off by {worst:.3g}, expected below {QUAT_TOLERANCE}"
+            raise SourceError(Code.NOT_A_ROTATION, problem, where=where)
     return ROTMAT_FROM[form](rotation)
 
 
@@ -133,8 +133,8 @@ def _matrices(values: Array, form: str, where: str) -> Array:
     T = values.reshape(-1, 4, 4)
     T = np.swapaxes(T, 1, 2) if form == "matrix4x4_col_major" else T
     if np.abs(T[:, 3] - BOTTOM).max() > 1e-3 or rotation_error(T[:, :3, :3]).max() > 1e-2:
-        found = f"is no rigid 4x4 transform in {form}"
-        raise SourceError(Code.NOT_A_ROTATION, found, where=where)
+        problem = f"is no rigid 4x4 transform in {form}"
+        raise SourceError(Code.NOT_A_ROTATION, problem, where=where)
     return T
 
 

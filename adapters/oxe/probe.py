@@ -40,11 +40,11 @@ def probe(
     hues = HueStatistic()
     for steps in episodes:
         try:
-            found = {side: read_arm(steps, entry.arms[side]) for side in arms}
+            by_side = {side: read_arm(steps, entry.arms[side]) for side in arms}
             hues.add(_middle_pictures(steps, entry))
         except SourceError:  # not lost: it is quarantined when it is loaded
             continue
-        for side, arrays_of_side in found.items():
+        for side, arrays_of_side in by_side.items():
             arms[side].append(arrays_of_side)
     revised = {fact.name: fact for fact in facts}
     for side, arrays in arms.items():
@@ -59,12 +59,12 @@ def probe(
 
 def _middle_pictures(steps: Steps, entry: OxeSet) -> dict[str, tuple[bytes, bool]]:
     cameras, _ = cameras_of(steps, entry, instants_ns(steps.num_steps, Fraction(1)))
-    found = {}
+    by_camera = {}
     for camera in cameras:
         if isinstance(camera.frames, EncodedImages):
             pictures = camera.frames.images
-            found[camera.name] = (pictures[len(pictures) // 2], camera.frames.is_bgr)
-    return found
+            by_camera[camera.name] = (pictures[len(pictures) // 2], camera.frames.is_bgr)
+    return by_camera
 
 
 def _probe_arm(

@@ -15,7 +15,7 @@ from adapters.oxe.probe_rotation import (
     turning,
 )
 from adapters.oxe.registry import ArmEntry
-from schemas.command_probe import SAME_DIRECTION, Motion, is_clear, within_factor
+from schemas.action_probe import SAME_DIRECTION, Motion, is_clear, within_factor
 from schemas.fact import Fact
 
 # Rotation forms that differ less than this (1.1 degrees, 99th percentile) on the actions seen are one form for our purpose:
@@ -98,27 +98,27 @@ def _delta_form(
 ) -> Fact:
     """Settle the rotation form of a delta, where the forms can be told apart or hardly differ."""
     scale = arm.command.rotation_scale_rad if arm.command else 1.0
-    found = {
+    by_form = {
         form: result
         for form in candidates
         if (result := turning(episodes, state, form, frame, scale)) is not None
     }
-    text = ", ".join(f"{f} {r.cosine:.3f} (x{r.ratio:.2f})" for f, r in found.items())
-    ranked = sorted(found, key=lambda form: -found[form].cosine)
+    text = ", ".join(f"{f} {r.cosine:.3f} (x{r.ratio:.2f})" for f, r in by_form.items())
+    ranked = sorted(by_form, key=lambda form: -by_form[form].cosine)
     evidence = f"cosine of commanded and achieved turns in {frame} axes: {text or 'too few turns'}"
     if not ranked:
         return noted(fact, evidence)
     claimed = book([fact]).value(fact.name)
     best = claimed or ranked[0]
-    if best in found and found[best].cosine < -SAME_DIRECTION:
+    if best in by_form and by_form[best].cosine < -SAME_DIRECTION:
         return contradicted(fact, f"{evidence}: it turns the other way")
-    if found[ranked[0]].cosine < SAME_DIRECTION:
+    if by_form[ranked[0]].cosine < SAME_DIRECTION:
         if degrees := _in_degrees(episodes, state, candidates, frame):
             return contradicted(fact, f"{evidence}; {degrees}")
         return noted(fact, evidence)
-    top = found[ranked[0]].cosine
-    rivals = [f for f in ranked if f == ranked[0] or not is_clear(top, found[f].cosine)]
-    if not within_factor(found[ranked[0]].ratio):
+    top = by_form[ranked[0]].cosine
+    rivals = [f for f in ranked if f == ranked[0] or not is_clear(top, by_form[f].cosine)]
+    if not within_factor(by_form[ranked[0]].ratio):
         return contradicted(fact, f"{evidence}: not radians")
     if len(rivals) == 1:
         return _settle(fact, rivals[0], evidence)

@@ -9,7 +9,7 @@ import numpy as np
 from adapters.oxe.facts import contradicted, noted, range_of, range_text
 from adapters.oxe.gripper import opening_from_command
 from adapters.oxe.motion import ArmArrays, Array
-from schemas.command_probe import DECIDES, opening_correlation
+from schemas.action_probe import DECIDES, opening_correlation
 from schemas.fact import Fact
 
 INVERSE_OP = {"identity": "invert", "pm1_to_01": "pm1_to_01_invert"}

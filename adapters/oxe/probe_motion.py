@@ -7,7 +7,7 @@ import numpy as np
 from adapters.oxe.motion import ArmArrays, Array
 from adapters.oxe.probe_rotation import state_rotations
 from adapters.oxe.registry import ArmEntry
-from schemas.command_probe import Motion, compare
+from schemas.action_probe import Motion, compare
 
 
 def measure_motion(

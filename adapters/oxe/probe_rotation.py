@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from adapters.oxe.motion import BOTTOM, ArmArrays, Array, poses, rotmats
 from adapters.oxe.registry import MATRIX_FORMS, CopyEntry
-from schemas.command_probe import is_clear
+from schemas.action_probe import is_clear
 from schemas.errors import SourceError
 from schemas.geometry import geodesic_rad, rotvec_from_rotmat
 
@@ -38,7 +38,7 @@ AGREES = 0.8  # cosine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class RotationVerdict:
     """`form` is what the measurement decided (None: undecided); `against` that it rules the claimed form out."""
 
     form: str | None
@@ -51,14 +51,14 @@ def state_form(
     candidates: tuple[str, ...],
     copy: CopyEntry | None,
     delta_forms: tuple[str, ...],
-) -> Verdict:
+) -> RotationVerdict:
     """Which of `candidates` the eef state uses; `delta_forms` are the forms its action may have."""
     width = _width(episodes)
     if width == 16:
         return _matrix_order(episodes)
     if width == 4 and (off := _norm_error(episodes)) > 0.05:
-        found = f"median norm error {off:.3g}: these four values are no quaternion"
-        return Verdict(form=None, evidence=found, against=True)
+        evidence = f"median norm error {off:.3g}: these four values are no quaternion"
+        return RotationVerdict(form=None, evidence=evidence, against=True)
     if copy is not None:
         verdict = _by_copy(episodes, candidates, copy.candidates)
         if verdict.form is not None:
@@ -76,20 +76,20 @@ def _norm_error(episodes: list[ArmArrays]) -> float:
     return float(np.median(np.abs(np.concatenate(norms) - 1.0))) if norms else 0.0
 
 
-def _matrix_order(episodes: list[ArmArrays]) -> Verdict:
+def _matrix_order(episodes: list[ArmArrays]) -> RotationVerdict:
     T = np.concatenate([e.rotation for e in episodes if e.rotation is not None]).reshape(-1, 4, 4)
     off_row = float(np.abs(T[:, 3] - BOTTOM).max())
     off_column = float(np.abs(T[:, :, 3] - BOTTOM).max())
-    found = f"0,0,0,1 off by {off_row:.3g} in the last row, {off_column:.3g} in the last column"
+    evidence = f"0,0,0,1 off by {off_row:.3g} in the last row, {off_column:.3g} in the last column"
     if (off_row < 1e-3) == (off_column < 1e-3):
-        return Verdict(form=None, evidence=found)
+        return RotationVerdict(form=None, evidence=evidence)
     form = "matrix4x4_row_major" if off_row < off_column else "matrix4x4_col_major"
-    return Verdict(form=form, evidence=found)
+    return RotationVerdict(form=form, evidence=evidence)
 
 
 def _by_copy(
     episodes: list[ArmArrays], candidates: tuple[str, ...], copies: tuple[str, ...]
-) -> Verdict:
+) -> RotationVerdict:
     """The candidate that agrees with a second record of the same rotation; only if no other candidate does."""
     worst: dict[str, float] = {}
     for form, other in product(candidates, copies):
@@ -102,11 +102,11 @@ def _by_copy(
         if errors:
             off = float(np.quantile(np.concatenate(errors), 0.99))
             worst[form] = min(off, worst.get(form, np.inf))
-    found = "copy of the rotation differs by " + ", ".join(
+    evidence = "copy of the rotation differs by " + ", ".join(
         f"{off:.3g} rad in {form}" for form, off in sorted(worst.items())
     )
     same = [form for form, off in worst.items() if off < SAME_RAD]
-    return Verdict(form=same[0] if len(same) == 1 else None, evidence=found)
+    return RotationVerdict(form=same[0] if len(same) == 1 else None, evidence=evidence)
 
 
 def _rotations(values: Array | None, form: str) -> Array | None:
@@ -130,7 +130,7 @@ def state_rotations(episode: ArmArrays, form: str) -> Array | None:
 
 def _by_turning(
     episodes: list[ArmArrays], candidates: tuple[str, ...], delta_forms: tuple[str, ...]
-) -> Verdict:
+) -> RotationVerdict:
     """The state form whose turns between steps are best explained by the rotations the action asks for.
 
     The action's form must be held to what the registry allows: with both forms free, a relabelling of the axes in
@@ -138,22 +138,22 @@ def _by_turning(
     """
     cosines: dict[str, float] = {}
     for form in candidates:
-        found = [
+        agreements = [
             result.cosine
             for frame in ("state", "eef")
             for delta in delta_forms
             if (result := turning(episodes, form, delta, frame)) is not None
         ]
-        if found:
-            cosines[form] = max(found)
+        if agreements:
+            cosines[form] = max(agreements)
     text = ", ".join(f"{form} {cosine:.3f}" for form, cosine in sorted(cosines.items()))
     evidence = f"cosine of commanded and achieved turns: {text or 'too few turning steps'}"
     ranked = sorted(cosines, key=lambda form: -cosines[form])
     if not ranked or cosines[ranked[0]] < AGREES:
-        return Verdict(form=None, evidence=evidence)
+        return RotationVerdict(form=None, evidence=evidence)
     if len(ranked) > 1 and not is_clear(cosines[ranked[0]], cosines[ranked[1]]):
-        return Verdict(form=None, evidence=evidence + " (not told apart)")
-    return Verdict(form=ranked[0], evidence=evidence)
+        return RotationVerdict(form=None, evidence=evidence + " (not told apart)")
+    return RotationVerdict(form=ranked[0], evidence=evidence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +224,9 @@ def forms_differ_rad(episodes: list[ArmArrays], forms: tuple[str, ...]) -> float
     )
 
 
-def absolute_form(episodes: list[ArmArrays], form: str, candidates: tuple[str, ...]) -> Verdict:
+def absolute_form(
+    episodes: list[ArmArrays], form: str, candidates: tuple[str, ...]
+) -> RotationVerdict:
     """Which form an absolute action uses, given that the state is in `form`: it must come close to the next state."""
     errors: dict[str, float] = {}
     for candidate in candidates:
@@ -241,4 +243,4 @@ def absolute_form(episodes: list[ArmArrays], form: str, candidates: tuple[str, .
     is_close = bool(ranked) and errors[ranked[0]] < 0.15
     is_alone = len(ranked) < 2 or errors[ranked[1]] > max(2 * errors[ranked[0]], 0.05)
     evidence = f"median angle between action and next state: {text or 'nothing to compare'}"
-    return Verdict(form=ranked[0] if is_close and is_alone else None, evidence=evidence)
+    return RotationVerdict(form=ranked[0] if is_close and is_alone else None, evidence=evidence)

@@ -83,7 +83,7 @@ def _notes(directory: RldsDir, entry: OxeSet) -> tuple[str, ...]:
     stale = undeclared_files(directory)
     if stale:
         notes.append(f"{len(stale)} undeclared tfrecord files are not read, e.g. {stale[0]}")
-    found = directory.info.version
-    if entry.version not in (None, found):
-        notes.append(f"version {found} found, the registry describes {entry.version}")
+    version = directory.info.version
+    if entry.version not in (None, version):
+        notes.append(f"version {version} found, the registry describes {entry.version}")
     return tuple(notes)

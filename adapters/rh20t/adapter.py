@@ -23,7 +23,7 @@ from adapters.rh20t.calibration import camera_frames, find_calibration
 from adapters.rh20t.cameras import Recordings, camera_of, read_cameras
 from adapters.rh20t.configurations import CONFIGURATIONS, Configuration
 from adapters.rh20t.facts import camera_poses_fact, motion_facts
-from adapters.rh20t.motion import FILES, Motion, motion_streams, read_motion
+from adapters.rh20t.motion import FILES, Rh20tMotion, motion_streams, read_motion
 from adapters.rh20t.npy import NS_PER_MS
 from adapters.rh20t.scenes import (
     LICENCE,
@@ -101,7 +101,7 @@ class Rh20t:
 
 def _camera_streams(
     recordings: Recordings,
-    motion: Motion,
+    motion: Rh20tMotion,
     setup: Configuration,
     frames: Mapping[str, Array],
     zero_ms: int,

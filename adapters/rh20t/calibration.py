@@ -106,8 +106,8 @@ class Calibration:
         except (TypeError, ValueError) as error:
             raise self._broken(f"no numbers: {error}", name) from error
 
-    def _broken(self, found: str, name: str) -> SourceError:
-        return SourceError(Code.CORRUPT_RECORD, found, where=f"{self.where}/{name}")
+    def _broken(self, problem: str, name: str) -> SourceError:
+        return SourceError(Code.CORRUPT_RECORD, problem, where=f"{self.where}/{name}")
 
 
 def find_calibration(root: Path, scene_folder: str, stated: int) -> tuple[Calibration | None, Fact]:
@@ -118,8 +118,8 @@ def find_calibration(root: Path, scene_folder: str, stated: int) -> tuple[Calibr
     """
     base = f"{scene_folder.rpartition('/')[0]}/calib".lstrip("/")
     folder = inside(root, base)
-    there = [int(p.name) for p in folder.glob("*") if p.name.isascii() and p.name.isdigit()]
-    earlier = [number for number in there if number <= stated]
+    numbers = [int(p.name) for p in folder.glob("*") if p.name.isascii() and p.name.isdigit()]
+    earlier = [number for number in numbers if number <= stated]
     if not earlier:
         why = f"metadata.json names {stated}; none of calib/ is that or earlier"
         return None, fact("calibration", f"none: {why}", Certainty.VERIFIED, "files of this set")
@@ -127,7 +127,7 @@ def find_calibration(root: Path, scene_folder: str, stated: int) -> tuple[Calibr
     path = inside(root, base, str(number))
     for name in FILES:
         inside(root, base, str(number), name)  # a link may lead out
-    found = Calibration(
+    calibration = Calibration(
         folder=path,
         where=f"{base}/{number}",
         is_named=number == stated,
@@ -135,10 +135,10 @@ def find_calibration(root: Path, scene_folder: str, stated: int) -> tuple[Calibr
     )
     text = (
         f"{number}"
-        if found.is_named
+        if calibration.is_named
         else f"{number}, the nearest earlier one: {stated} is not there"
     )
-    return found, fact("calibration", text, found.certainty, API)
+    return calibration, fact("calibration", text, calibration.certainty, API)
 
 
 def camera_frames(calibration: Calibration, setup: Configuration) -> dict[str, Array]:

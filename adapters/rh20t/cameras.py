@@ -19,7 +19,7 @@ from adapters.containers.safe_path import inside
 from adapters.containers.video_probe import probe_video
 from adapters.rh20t.calibration import Calibration
 from adapters.rh20t.npy import NS_PER_MS, load_dict, stamps_ms
-from adapters.rh20t.scenes import Scene
+from adapters.rh20t.scenes import Rh20tScene
 from schemas.episode import Camera, VideoSpan
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
@@ -61,7 +61,7 @@ class Recordings:
         return tuple(path for camera in self.cameras for path in (camera.video, camera.stamps))
 
 
-def read_cameras(root: Path, scene: Scene, finish_ms: int | None) -> Recordings:
+def read_cameras(root: Path, scene: Rh20tScene, finish_ms: int | None) -> Recordings:
     """Up to `finish_ms`. A camera without pictures is left out, with a fact.
 
     Raises:
@@ -70,8 +70,8 @@ def read_cameras(root: Path, scene: Scene, finish_ms: int | None) -> Recordings:
     """
     folders = sorted(inside(root, scene.folder).glob("cam_*"), key=lambda p: natural_key(p.name))
     if len(folders) > MAX_CAMERAS:
-        found = f"{len(folders)} cameras; expected at most {MAX_CAMERAS}"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=scene.folder)
+        problem = f"{len(folders)} cameras; expected at most {MAX_CAMERAS}"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=scene.folder)
     cameras, facts = [], []
     for folder in folders:
         camera = _read(root, scene, folder.name, finish_ms)
@@ -80,13 +80,13 @@ def read_cameras(root: Path, scene: Scene, finish_ms: int | None) -> Recordings:
         else:
             facts.append(fact(f"camera.{folder.name}", camera, Certainty.VERIFIED, "its files"))
     if not cameras:
-        found = f"no camera shows anything: {[f.value for f in facts]}"
+        problem = f"no camera shows anything: {[f.value for f in facts]}"
         code = Code.EMPTY_EPISODE if folders and finish_ms is not None else Code.MISSING_VIDEO
-        raise SourceError(code, found, where=scene.folder)
+        raise SourceError(code, problem, where=scene.folder)
     return Recordings(cameras=tuple(cameras), facts=tuple(facts))
 
 
-def _read(root: Path, scene: Scene, name: str, finish_ms: int | None) -> Recorded | str:
+def _read(root: Path, scene: Rh20tScene, name: str, finish_ms: int | None) -> Recorded | str:
     """One camera, or why it is left out."""
     where = f"{scene.folder}/{name}"
     match = FOLDER.fullmatch(name)
@@ -99,12 +99,12 @@ def _read(root: Path, scene: Scene, name: str, finish_ms: int | None) -> Recorde
     if not len(ms):
         return "left out: no picture has a stamp"
     if np.any(np.diff(ms) <= 0):
-        found = "color stamps stand still or go back"
-        raise SourceError(Code.CLOCK_NOT_INCREASING, found, where=where)
+        problem = "color stamps stand still or go back"
+        raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
     probe = probe_video(video)
     if probe.num_frames != len(ms):
-        found = f"{probe.num_frames} pictures for {len(ms)} stamps; expected one for each"
-        raise SourceError(Code.FRAME_COUNT, found, where=where)
+        problem = f"{probe.num_frames} pictures for {len(ms)} stamps; expected one for each"
+        raise SourceError(Code.FRAME_COUNT, problem, where=where)
     kept = ms if finish_ms is None else ms[ms <= finish_ms]
     if not len(kept):
         return f"left out: its first picture, {ms[0]} ms, comes after the finish at {finish_ms} ms"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from adapters.rh20t.calibration import Calibration
 from adapters.rh20t.configurations import Configuration
-from adapters.rh20t.npy import Samples
+from adapters.rh20t.npy import StampedSamples
 from schemas.fact import Certainty, Fact, fact
 
 REPO = "rh20t/rh20t_api"
 LEARNER = "rh20t/act_baseline:dataset/rh20t.py"
 
 
-def motion_facts(number: int, setup: Configuration, joints: Samples | str) -> list[Fact]:
+def motion_facts(number: int, setup: Configuration, joints: StampedSamples | str) -> list[Fact]:
     """Of the arm and its gripper; `joints` is the reason where there are none."""
     frame = f"inv(align_mat_base) T align_mat_tcp of configuration {number}"
     scale = f"width mm / {setup.max_width_mm:g}"

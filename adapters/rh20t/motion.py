@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from adapters.containers.safe_path import inside
 from adapters.rh20t.configurations import Configuration
-from adapters.rh20t.npy import NS_PER_MS, Samples, load_dict, samples_of
+from adapters.rh20t.npy import NS_PER_MS, StampedSamples, load_dict, samples_of
 from schemas.episode import Stream, Unit, gripper_channel, pose_channel, vector_channel
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, inverse, rotmat_from_quat_wxyz, transform
@@ -34,23 +34,25 @@ MAX_JOINT_RAD = 4 * np.pi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Motion:
+class Rh20tMotion:
     """Everything up to the finish. `T_base_eef` [N, 4, 4] is aligned; `pose_valid` [N]; widths in mm, joints in radians."""
 
-    tcp: Samples  # rows of xyz and wxyz, not aligned
+    tcp: StampedSamples  # rows of xyz and wxyz, not aligned
     T_base_eef: Array
     pose_valid: npt.NDArray[np.bool_]
-    width: Samples
-    commanded_width: Samples
-    joints: Samples | str  # or why there are none
+    width: StampedSamples
+    commanded_width: StampedSamples
+    joints: StampedSamples | str  # or why there are none
 
     @property
     def first_ms(self) -> int:
         parts = (self.tcp, self.width, self.commanded_width, self.joints)
-        return min(int(part.ms[0]) for part in parts if isinstance(part, Samples))
+        return min(int(part.ms[0]) for part in parts if isinstance(part, StampedSamples))
 
 
-def read_motion(folder: Path, where: str, setup: Configuration, finish_ms: int | None) -> Motion:
+def read_motion(
+    folder: Path, where: str, setup: Configuration, finish_ms: int | None
+) -> Rh20tMotion:
     """Read `folder`, the scene's transformed/; `where` names it in errors.
 
     Raises:
@@ -65,7 +67,7 @@ def read_motion(folder: Path, where: str, setup: Configuration, finish_ms: int |
         _widths(gripper, key, f"{where}/gripper.npy", finish_ms)
         for key in ("gripper_info", "gripper_command")
     )
-    return Motion(
+    return Rh20tMotion(
         tcp=tcp,
         T_base_eef=T_base_eef,
         pose_valid=pose_valid,
@@ -75,7 +77,7 @@ def read_motion(folder: Path, where: str, setup: Configuration, finish_ms: int |
     )
 
 
-def motion_streams(motion: Motion, setup: Configuration, zero_ms: int) -> Iterator[Stream]:
+def motion_streams(motion: Rh20tMotion, setup: Configuration, zero_ms: int) -> Iterator[Stream]:
     """Pose, measured and commanded opening, joints; times from `zero_ms`."""
     yield Stream(
         spec=pose_channel("left.T_base_eef"),
@@ -94,7 +96,7 @@ def motion_streams(motion: Motion, setup: Configuration, zero_ms: int) -> Iterat
             values=np.clip(samples.values / setup.max_width_mm, 0.0, 1.0),
             valid=_is_finite(samples),
         )
-    if isinstance(motion.joints, Samples):
+    if isinstance(motion.joints, StampedSamples):
         yield Stream(
             spec=vector_channel("joint_position_rad", setup.num_joints, Unit.RADIAN),
             t_ns=(motion.joints.ms - zero_ms) * NS_PER_MS,
@@ -103,16 +105,16 @@ def motion_streams(motion: Motion, setup: Configuration, zero_ms: int) -> Iterat
         )
 
 
-def _is_finite(samples: Samples) -> npt.NDArray[np.bool_]:
+def _is_finite(samples: StampedSamples) -> npt.NDArray[np.bool_]:
     return np.asarray(np.isfinite(samples.values).all(axis=1), dtype=bool)
 
 
-def _tcp(path: Path, where: str, finish_ms: int | None) -> Samples:
+def _tcp(path: Path, where: str, finish_ms: int | None) -> StampedSamples:
     return samples_of(_tcp_rows(load_dict(path, where), where), 7, where).until(finish_ms, where)
 
 
 def _aligned(
-    samples: Samples, setup: Configuration, where: str
+    samples: StampedSamples, setup: Configuration, where: str
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
     """T_base_eef [N, 4, 4], and which rows hold: the API passes over NaN and all-zero poses as well."""
     poses = samples.values
@@ -121,25 +123,29 @@ def _aligned(
         raise SourceError(Code.EMPTY_EPISODE, "every pose is NaN or zero", where=where)
     worst = float(np.abs(np.linalg.norm(poses[valid, 3:], axis=1) - 1.0).max())
     if worst > NORM_TOLERANCE:
-        found = f"quaternions are off unit length by {worst:.2g}; expected xyz and then wxyz"
-        raise SourceError(Code.NOT_A_ROTATION, found, where=where)
+        problem = f"quaternions are off unit length by {worst:.2g}; expected xyz and then wxyz"
+        raise SourceError(Code.NOT_A_ROTATION, problem, where=where)
     T = np.tile(np.eye(4), (len(poses), 1, 1))
     T_raw = transform(rotmat_from_quat_wxyz(poses[valid, 3:]), poses[valid, :3])
     T[valid] = inverse(setup.T_base_aligned) @ T_raw @ setup.T_tcp_aligned
     return T, np.asarray(valid, dtype=bool)
 
 
-def _widths(gripper: Mapping[Any, Any], key: str, where: str, finish_ms: int | None) -> Samples:
+def _widths(
+    gripper: Mapping[Any, Any], key: str, where: str, finish_ms: int | None
+) -> StampedSamples:
     """Width in mm [N, 1]."""
     samples = samples_of(_gripper_rows(gripper, key, where), 1, where).until(finish_ms, where)
     worst = float(np.nanmax(np.abs(samples.values), initial=0.0))
     if worst > MAX_WIDTH_MM:
-        found = f"{key} up to {worst:g}; expected millimetres, at most {MAX_WIDTH_MM:g}"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+        problem = f"{key} up to {worst:g}; expected millimetres, at most {MAX_WIDTH_MM:g}"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     return samples
 
 
-def _joints(path: Path, where: str, setup: Configuration, finish_ms: int | None) -> Samples | str:
+def _joints(
+    path: Path, where: str, setup: Configuration, finish_ms: int | None
+) -> StampedSamples | str:
     if not is_there(path):
         return "left out: no joint.npy, which is a download of its own"
     rows = (row for rows in _by_serial(load_dict(path, where), dict, where) for row in rows.items())
@@ -171,11 +177,15 @@ def _by_serial(by_serial: Mapping[Any, Any], kind: type, where: str) -> Iterator
     for serial in sorted(by_serial, key=str):
         rows = by_serial[serial]
         if not isinstance(rows, kind):
-            found = f"{str(serial)[:40]} holds a {type(rows).__name__}; expected a {kind.__name__}"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+            problem = (
+                f"{str(serial)[:40]} holds a {type(rows).__name__}; expected a {kind.__name__}"
+            )
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
         yield rows
 
 
-def _lacking(row: Any, wanted: str, where: str) -> SourceError:
-    found = sorted(map(str, row))[:8] if isinstance(row, dict) else type(row).__name__
-    return SourceError(Code.MISSING_CHANNEL, f"a row has {found}; expected {wanted}", where=where)
+def _lacking(row: Any, expected: str, where: str) -> SourceError:
+    actual = sorted(map(str, row))[:8] if isinstance(row, dict) else type(row).__name__
+    return SourceError(
+        Code.MISSING_CHANNEL, f"a row has {actual}; expected {expected}", where=where
+    )

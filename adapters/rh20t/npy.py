@@ -21,13 +21,13 @@ MAX_ROWS = 1_000_000  # a day of ten cameras
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Samples:
+class StampedSamples:
     """`ms` [N] int64 epoch milliseconds, strictly increasing; `values` [N, width] float64, NaN allowed."""
 
     ms: npt.NDArray[np.int64]
     values: Array
 
-    def until(self, finish_ms: int | None, where: str) -> Samples:
+    def until(self, finish_ms: int | None, where: str) -> StampedSamples:
         """What was recorded up to and with `finish_ms`; all of it when nobody states one.
 
         Raises:
@@ -37,9 +37,9 @@ class Samples:
             return self
         kept = self.ms <= finish_ms
         if not kept.any():
-            found = f"its first row, {self.ms[0]} ms, comes after the finish at {finish_ms} ms"
-            raise SourceError(Code.EMPTY_EPISODE, found, where=where)
-        return Samples(ms=self.ms[kept], values=self.values[kept])
+            problem = f"its first row, {self.ms[0]} ms, comes after the finish at {finish_ms} ms"
+            raise SourceError(Code.EMPTY_EPISODE, problem, where=where)
+        return StampedSamples(ms=self.ms[kept], values=self.values[kept])
 
 
 def load_dict(path: Path, where: str) -> dict[Any, Any]:
@@ -52,8 +52,8 @@ def load_dict(path: Path, where: str) -> dict[Any, Any]:
         raise SourceError(Code.MISSING_FILE, "it is not there; fetch it", where=where)
     value = load_npy_object(path)
     if not isinstance(value, dict):
-        found = f"holds a {type(value).__name__}; expected a dict"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+        problem = f"holds a {type(value).__name__}; expected a dict"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     return value
 
 
@@ -64,22 +64,22 @@ def stamps_ms(stamps: Any, where: str) -> npt.NDArray[np.int64]:
         SourceError: CORRUPT_RECORD (no whole numbers), UNKNOWN_LAYOUT (not in milliseconds), TOO_LARGE.
     """
     if not isinstance(stamps, (list, tuple, np.ndarray)) or len(stamps) > MAX_ROWS:
-        found = f"stamps are a {type(stamps).__name__}; expected a list of at most {MAX_ROWS}"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=where)
+        problem = f"stamps are a {type(stamps).__name__}; expected a list of at most {MAX_ROWS}"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
     try:
         ms = np.asarray(stamps if len(stamps) else np.zeros(0, dtype=np.int64))
     except ValueError as error:
         raise SourceError(Code.CORRUPT_RECORD, f"stamps: {error}", where=where) from error
     if ms.ndim != 1 or ms.dtype.kind not in "iuf" or not np.array_equal(ms, np.round(ms)):
-        found = f"stamps are {ms.dtype} {list(ms.shape)}; expected whole milliseconds"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=where)
+        problem = f"stamps are {ms.dtype} {list(ms.shape)}; expected whole milliseconds"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
     if ms.size and not EARLIEST_MS <= ms.min() <= ms.max() < LATEST_MS:
-        found = f"stamps from {ms.min()} to {ms.max()}; expected milliseconds since 1970"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+        problem = f"stamps from {ms.min()} to {ms.max()}; expected milliseconds since 1970"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     return ms.astype(np.int64)
 
 
-def samples_of(rows: Iterable[tuple[Any, Any]], width: int, where: str) -> Samples:
+def samples_of(rows: Iterable[tuple[Any, Any]], width: int, where: str) -> StampedSamples:
     """(stamp, values) of all cameras on one clock; of rows with one stamp the first is kept, as the robot has one state.
 
     `values` may have more than `width` elements: those beyond are not read.
@@ -96,7 +96,7 @@ def samples_of(rows: Iterable[tuple[Any, Any]], width: int, where: str) -> Sampl
     except (ValueError, TypeError, IndexError) as error:
         raise SourceError(Code.CORRUPT_RECORD, f"rows: {error}", where=where) from error
     if values.shape != (len(ms), width):
-        found = f"rows are {list(values.shape)}; expected [{len(ms)}, at least {width}]"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+        problem = f"rows are {list(values.shape)}; expected [{len(ms)}, at least {width}]"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     unique, first = np.unique(ms, return_index=True)
-    return Samples(ms=unique, values=values[first])
+    return StampedSamples(ms=unique, values=values[first])

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.base import SourceInfo
-from adapters.containers.json_rows import Broken, Row, Text, parse
+from adapters.containers.json_rows import Broken, JsonRow, Text, parse
 from adapters.containers.json_stream import members
 from adapters.containers.natural_order import natural_key
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
@@ -38,19 +38,19 @@ Kind = Literal["robot", "human"]
 BYTES_PER_SCENE = 20 << 20
 
 
-class Metadata(Row):
+class SceneMetadata(JsonRow):
     calib: int = -1
     calib_quality: int | None = None
     finish_time: int | None = None
     rating: int | None = None
 
 
-class Description(Row):
+class TaskDescription(JsonRow):
     task_description_english: Text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class Rh20tScene:
     """What a folder's name says. `folder` is relative to the root."""
 
     folder: str
@@ -65,29 +65,31 @@ class Scene:
         return self.folder.rpartition("/")[2] or self.folder
 
 
-def scene_of(folder: str) -> Scene | None:
+def scene_of(folder: str) -> Rh20tScene | None:
     """The scene in that folder, or None when it is none: calib, say."""
     match = SCENE.fullmatch(folder.rpartition("/")[2])
     if match is None:
         return None
     task, user, place, number, human = match.groups()
     kind: Kind = "human" if human else "robot"
-    return Scene(folder=folder, task=task, user=user, place=place, number=int(number), kind=kind)
+    return Rh20tScene(
+        folder=folder, task=task, user=user, place=place, number=int(number), kind=kind
+    )
 
 
-def scenes(root: Path, kind: Kind) -> list[Scene]:
+def scenes(root: Path, kind: Kind) -> list[Rh20tScene]:
     """Those of one kind, by name; `root` is the folder of one configuration, of all, or the one above RH20T/."""
     folders = [root]
     for prefix in CFG_FOLDERS:
         folders += [root / f"{prefix}RH20T_cfg{number}" for number in CONFIGURATIONS]
-    found = (
+    all_scenes = (
         scene_of(path.relative_to(root).as_posix())
         for folder in folders
         for path in folder.glob("task_*")
         if path.is_dir()
     )
-    mine = (scene for scene in found if scene is not None and scene.kind == kind)
-    return sorted(mine, key=lambda s: (natural_key(s.name), s.folder))
+    of_kind = (scene for scene in all_scenes if scene is not None and scene.kind == kind)
+    return sorted(of_kind, key=lambda s: (natural_key(s.name), s.folder))
 
 
 def survey_scenes(source: str, root: Path, kind: Kind, options: Mapping[str, str]) -> SourceInfo:
@@ -98,19 +100,19 @@ def survey_scenes(source: str, root: Path, kind: Kind, options: Mapping[str, str
     """
     if unknown := sorted(set(options) - {"task_description"}):
         raise ConfigError(f"unknown options {unknown}; there is task_description (a JSON file)")
-    found = scenes(root, kind)
-    if not found:
+    listed = scenes(root, kind)
+    if not listed:
         name = "task_XXXX_user_XXXX_scene_XXXX_cfg_000N" + ("_human" if kind == "human" else "")
         raise ConfigError(f"{root}: no folder {name} and no RH20T_cfgN of them: not RH20T")
     texts = task_texts(root, options)
-    lacking = sorted({scene.task for scene in found} - set(texts))
-    notes = [f"no sentence for {len(lacking)} tasks: name the web site's file by task_description"]
+    untitled = sorted({scene.task for scene in listed} - set(texts))
+    notes = [f"no sentence for {len(untitled)} tasks: name the web site's file by task_description"]
     return SourceInfo(
         source=source,
         dataset=source,
         licence=LICENCE,
-        notes=tuple(notes if lacking else ()),
-        details={"scenes": str(len(found)), **options},
+        notes=tuple(notes if untitled else ()),
+        details={"scenes": str(len(listed)), **options},
     )
 
 
@@ -122,14 +124,14 @@ def task_texts(root: Path, options: Mapping[str, str]) -> dict[str, str]:
         if named:
             raise ConfigError(f"task_description: no file {named}")
         return {}
-    rows = {where[0]: parse(Description, raw) for where, raw in members(path, inside=())}
+    rows = {where[0]: parse(TaskDescription, raw) for where, raw in members(path, inside=())}
     for key, row in rows.items():
         if isinstance(row, Broken):
             raise ConfigError(f"{key[:40]}: {row.why}", where=str(path))
     return {
         key: row.task_description_english.strip()
         for key, row in rows.items()
-        if isinstance(row, Description)
+        if isinstance(row, TaskDescription)
     }
 
 
@@ -153,7 +155,7 @@ def scene_refs(root: Path, kind: Kind, info: SourceInfo) -> Iterator[EpisodeRef]
         )
 
 
-def _problem(folder: Path, scene: Scene) -> tuple[str, str] | None:
+def _problem(folder: Path, scene: Rh20tScene) -> tuple[str, str] | None:
     """A partial download, seen without opening anything."""
     needed = ["metadata.json"]
     if scene.kind == "robot":
@@ -166,7 +168,7 @@ def _problem(folder: Path, scene: Scene) -> tuple[str, str] | None:
     return None
 
 
-def scene_at(ref: EpisodeRef) -> Scene:
+def scene_at(ref: EpisodeRef) -> Rh20tScene:
     """The scene of a ref that `scene_refs` made."""
     scene = scene_of(str(ref.at("folder")))
     if scene is None:
@@ -174,17 +176,17 @@ def scene_at(ref: EpisodeRef) -> Scene:
     return scene
 
 
-def read_metadata(root: Path, scene: Scene) -> tuple[Metadata, RawFile]:
+def read_metadata(root: Path, scene: Rh20tScene) -> tuple[SceneMetadata, RawFile]:
     """Raises SourceError as `read_sidecar`, or BAD_ANNOTATION."""
     sidecar = Sidecar(path=f"{scene.folder}/metadata.json")
     text, raw = read_sidecar(root, sidecar)
-    row = parse(Metadata, json_object(text, sidecar.name))
+    row = parse(SceneMetadata, json_object(text, sidecar.name))
     if isinstance(row, Broken):
         raise SourceError(Code.BAD_ANNOTATION, row.why, where=sidecar.name)
     return row, raw
 
 
-def metadata_facts(metadata: Metadata) -> list[Fact]:
+def metadata_facts(metadata: SceneMetadata) -> list[Fact]:
     """Grade and quality of calibration as the set has them."""
     source = "metadata.json; rh20t/act_baseline:dataset/rh20t.py"
     cut = "not cut" if metadata.finish_time is None else f"cut after {metadata.finish_time} ms"

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from adapters.base import SourceInfo
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.hdf5_camera import Colour, hdf5_camera
+from adapters.containers.hdf5_camera import StorageOrder, hdf5_camera
 from adapters.containers.natural_order import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
@@ -73,18 +73,18 @@ class Robomimic:
                 )
 
     def load(self, ref: EpisodeRef) -> Episode:
-        given = dict(ref.locator)
-        path = inside(Path(ref.root), given["file"])
-        group = f"data/{given['demo']}"
-        with Hdf5File(path, where=given["file"]) as file:
+        locator = dict(ref.locator)
+        path = inside(Path(ref.root), locator["file"])
+        group = f"data/{locator['demo']}"
+        with Hdf5File(path, where=locator["file"]) as file:
             num_robots = robots_in(file, group)
             env = read_environment(file, is_libero="ee_ori" in file.children(f"{group}/obs"))
             streams = tuple(demo_streams(file, group, env))
             _check_count(file, group)
             cameras = _cameras(file, group, env)
-            facts = facts_of(file, given["demo"], env, num_robots)
+            facts = facts_of(file, locator["demo"], env, num_robots)
             success = success_of(file, group, env)
-        text = str(given.get("instruction", env.language))
+        text = str(locator.get("instruction", env.language))
         return Episode(
             ref=ref,
             embodiment=_embodiment(env, num_robots),
@@ -126,13 +126,13 @@ def _check_count(file: Hdf5File, group: str) -> None:
     if file.has_attribute(group, "num_samples"):
         num_rows, promised = file.shape(f"{group}/actions")[0], file.attribute(group, "num_samples")
         if num_rows != promised:
-            found = f"{num_rows} actions where num_samples promises {promised}"
-            raise SourceError(Code.FRAME_COUNT, found, where=f"{file.where}:{group}")
+            problem = f"{num_rows} actions where num_samples promises {promised}"
+            raise SourceError(Code.FRAME_COUNT, problem, where=f"{file.where}:{group}")
 
 
 def _cameras(file: Hdf5File, group: str, env: Environment) -> tuple[Camera, ...]:
     """robomimic turns pictures upright before it stores them; LIBERO stores them as OpenGL gives them."""
-    colour = Colour(is_upside_down=env.is_libero and env.image_convention != "opencv")
+    colour = StorageOrder(is_upside_down=env.is_libero and env.image_convention != "opencv")
     t_ns = clock_of(env, file.shape(f"{group}/actions")[0]).t_ns
     names = [(key, s) for key in file.children(f"{group}/obs") for s in SUFFIXES if key.endswith(s)]
     return tuple(

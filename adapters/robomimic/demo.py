@@ -29,7 +29,7 @@ OSC = ("dx", "dy", "dz", "drx", "dry", "drz", "gripper")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
+class DemoClock:
     """Row instants: when rows were observed, and when their actions were issued and due."""
 
     t_ns: npt.NDArray[np.int64]
@@ -37,11 +37,11 @@ class Clock:
     due_ns: npt.NDArray[np.int64]
 
 
-def clock_of(env: Environment, num_rows: int) -> Clock:
+def clock_of(env: Environment, num_rows: int) -> DemoClock:
     """robomimic rows hold what was seen before the action; LIBERO's own rows what was seen after it."""
     ticks = instants_ns(num_rows + 1, env.rate_hz)
     seen = ticks[1:] if env.is_libero_original else ticks[:-1]
-    return Clock(t_ns=seen, issue_ns=ticks[:-1], due_ns=ticks[1:])
+    return DemoClock(t_ns=seen, issue_ns=ticks[:-1], due_ns=ticks[1:])
 
 
 def robots_in(file: Hdf5File, group: str) -> int:
@@ -56,11 +56,11 @@ def robots_in(file: Hdf5File, group: str) -> int:
     count = sum(f"robot{k}_eef_pos" in names for k in range(3))
     if count in (1, 2):
         return count
-    found = "no robot0_eef_pos and no ee_pos" if count == 0 else f"{count} robots"
+    problem = "no robot0_eef_pos and no ee_pos" if count == 0 else f"{count} robots"
     todo = "expected one or two arms; simulator states alone must be replayed into observations"
     raise SourceError(
         Code.UNKNOWN_LAYOUT,
-        f"{found} in {sorted(names)[:40]}; {todo}",
+        f"{problem} in {sorted(names)[:40]}; {todo}",
         where=f"{file.where}:{group}/obs",
     )
 
@@ -71,8 +71,8 @@ def demo_streams(file: Hdf5File, group: str, env: Environment) -> Iterator[Strea
     shape = file.shape(f"{group}/actions")
     actions = file.rows(f"{group}/actions", *shape[1:2])
     if len(shape) != 2 or shape[1] % num_robots:
-        found = f"{list(shape)} for {num_robots} robots"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=f"{file.where}:{group}/actions")
+        problem = f"{list(shape)} for {num_robots} robots"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=f"{file.where}:{group}/actions")
     clock = clock_of(env, len(actions))
     joints = []
     for k in range(num_robots):
@@ -91,7 +91,7 @@ def demo_streams(file: Hdf5File, group: str, env: Environment) -> Iterator[Strea
     yield Stream(spec=spec, t_ns=clock.issue_ns, values=actions)
 
 
-def _pose(file: Hdf5File, group: str, k: int, clock: Clock, *, is_libero: bool) -> Stream:
+def _pose(file: Hdf5File, group: str, k: int, clock: DemoClock, *, is_libero: bool) -> Stream:
     num_rows = len(clock.t_ns)
     if is_libero:
         xyz_m = file.rows(f"{group}/obs/ee_pos", 3, num_rows=num_rows)
@@ -104,14 +104,16 @@ def _pose(file: Hdf5File, group: str, k: int, clock: Clock, *, is_libero: bool) 
         quat = file.rows(key, 4, num_rows=num_rows)
         _check_finite(quat, f"{file.where}:{key}")
         if np.abs(np.linalg.norm(quat, axis=1) - 1).max() > 1e-2:
-            found = "a quaternion whose norm is not 1"
-            raise SourceError(Code.NOT_A_ROTATION, found, where=f"{file.where}:{key}")
+            problem = "a quaternion whose norm is not 1"
+            raise SourceError(Code.NOT_A_ROTATION, problem, where=f"{file.where}:{key}")
         R = rotmat_from_quat_xyzw(quat)
     spec = pose_channel(f"{SIDES[k]}.T_base_eef")
     return Stream(spec=spec, t_ns=clock.t_ns, values=transform(R, xyz_m))
 
 
-def _gripper(file: Hdf5File, group: str, k: int, clock: Clock, told: Array) -> Iterator[Stream]:
+def _gripper(
+    file: Hdf5File, group: str, k: int, clock: DemoClock, commands: Array
+) -> Iterator[Stream]:
     """Opening from both finger joints, and the command: +1 closes, -1 opens, 0 leaves the target where it was."""
     key = (
         "gripper_states"
@@ -122,10 +124,10 @@ def _gripper(file: Hdf5File, group: str, k: int, clock: Clock, told: Array) -> I
     opening = np.clip((qpos[:, :1] - qpos[:, 1:]) / OPEN_WIDTH_M, 0.0, 1.0)
     spec = gripper_channel(f"{SIDES[k]}.gripper_opening", binary=False)
     yield Stream(spec=spec, t_ns=clock.t_ns, values=opening)
-    at = np.where(told != 0, np.arange(len(told)), -1)
+    at = np.where(commands != 0, np.arange(len(commands)), -1)
     last = np.maximum.accumulate(at)
     spec = gripper_channel(f"command.{SIDES[k]}.gripper_opening", binary=True)
-    target = (told[np.maximum(last, 0)] < 0).astype(np.float64)[:, None]
+    target = (commands[np.maximum(last, 0)] < 0).astype(np.float64)[:, None]
     yield Stream(spec=spec, t_ns=clock.due_ns, values=target, valid=last >= 0)
 
 

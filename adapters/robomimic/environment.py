@@ -96,8 +96,8 @@ def read_environment(file: Hdf5File, *, is_libero: bool) -> Environment:
 def _language(file: Hdf5File, env_name: str, *, is_libero: bool) -> str:
     if not is_libero:
         return env_name
-    said = _parsed(file, "problem_info", _ProblemInfo).language_instruction
-    text = said if isinstance(said, str) else " ".join(said)
+    language = _parsed(file, "problem_info", _ProblemInfo).language_instruction
+    text = language if isinstance(language, str) else " ".join(language)
     if text.strip(' "'):
         return text.strip(' "')
     name = file.path.stem.removesuffix("_demo")

@@ -59,15 +59,15 @@ def source_splits(root: Path, name: str) -> dict[str, str]:
 
     A mask that cannot be read publishes nothing here; `load` fails on the same file and says why.
     """
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     try:
         with Hdf5File(inside(root, name), where=name) as file:
             for key in sorted(SPLIT_KEYS.keys() & set(file.children("mask"))):
                 for demo in file.texts(f"mask/{key}", max_bytes=MAX_MASK_BYTES):
-                    found[demo] = strictest((found.get(demo, ""), SPLIT_KEYS[key]))
+                    splits[demo] = strictest((splits.get(demo, ""), SPLIT_KEYS[key]))
     except SourceError:
         return {}
-    return found
+    return splits
 
 
 def success_of(file: Hdf5File, group: str, env: Environment) -> bool | None:

@@ -24,7 +24,7 @@ from adapters.robomind.bodies import BODIES
 from adapters.robomind.cameras import read_cameras
 from adapters.robomind.facts import general_facts, motion_facts
 from adapters.robomind.language import instructions_of, read_list, read_steps
-from adapters.robomind.motion import Motion, num_rows_of, read_motion
+from adapters.robomind.motion import RobomindMotion, num_rows_of, read_motion
 from adapters.robomind.tree import END, SUCCESS, body_of, files_below, split_folder
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
@@ -74,40 +74,43 @@ class RoboMind:
             body, episode = body_of(root, name, info.details), folder.rpartition("/")[2]
             before = f"{root.resolve().name}/{folder}".rpartition(f"/{SUCCESS}/")[0]
             task = before.rpartition("/")[2]
-            told = {"instruction": texts.get(task, ""), "steps": steps.get((task, episode), "")}
+            texts_of_episode = {
+                "instruction": texts.get(task, ""),
+                "steps": steps.get((task, episode), ""),
+            }
             where = {
                 "file": name,
                 "body": body,
                 "task": task,
-                **{k: v for k, v in told.items() if v},
+                **{k: v for k, v in texts_of_episode.items() if v},
             }
-            given = {k: v for k, v in info.details.items() if k != "body"}
+            stated = {k: v for k, v in info.details.items() if k != "body"}
             unknown = f"{name}: body {body!r}; there are {', '.join(BODIES)}"
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,
                 episode_id=folder,
                 root=str(root),
-                locator=(*where.items(), *sorted(given.items())),
+                locator=(*where.items(), *sorted(stated.items())),
                 bytes_hint=bytes_hint(root / name),
                 problem=None if body in BODIES else (Code.UNKNOWN_LAYOUT.value, unknown),
                 source_split=source_split_of(split_folder(name)),
             )
 
     def load(self, ref: EpisodeRef) -> Episode:
-        root, given = Path(ref.root), dict(ref.locator)
-        path, body = inside(root, given["file"]), BODIES[given["body"]]
-        rate, is_told = settings.rate_of(given["body"], given)
-        scale = settings.gripper_of(given["body"], given)
+        root, locator = Path(ref.root), dict(ref.locator)
+        path, body = inside(root, locator["file"]), BODIES[locator["body"]]
+        rate, is_told = settings.rate_of(locator["body"], locator)
+        scale = settings.gripper_of(locator["body"], locator)
         facts = list(general_facts(body, str(rate), is_told=is_told))
-        motion = Motion(streams=(), stuck=(), has_command=False)
-        with Hdf5File(path, where=given["file"]) as file:
+        motion = RobomindMotion(streams=(), stuck=(), has_command=False)
+        with Hdf5File(path, where=locator["file"]) as file:
             count = num_rows_of(file, body) if body.arms and body.rows_per_picture == 1 else None
             if body.arms:
                 motion = read_motion(file, body, rate * body.rows_per_picture, scale)
                 facts += motion_facts(body, motion, scale)
             cameras, seen, t_ns = read_cameras(file, body, rate, count)
-        instructions, spoken = instructions_of(given, t_ns)
+        instructions, spoken = instructions_of(locator, t_ns)
         return Episode(
             ref=ref,
             embodiment=body.embodiment,

@@ -19,7 +19,7 @@ Lens = tuple[tuple[int, int], float, float, float, float]  # size (width, height
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
+class RobomindArm:
     """One arm's columns. `gripper` is the column of a closure of unknown scale; None for a hand of its own."""
 
     side: str
@@ -34,7 +34,7 @@ class Arm:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
     embodiment: str  # in schemas/embodiments.yaml
-    arms: tuple[Arm, ...] = ()
+    arms: tuple[RobomindArm, ...] = ()
     rotation_form: str = ""
     pose_width: int = 6
     state: str = "puppet"
@@ -47,9 +47,11 @@ class Body:
     lenses: Mapping[str, Lens] = field(default_factory=dict)
 
 
-def _arm(side: str, count: int, *, first: int = 0, eef_key: str = "", pose_first: int = 0) -> Arm:
+def _arm(
+    side: str, count: int, *, first: int = 0, eef_key: str = "", pose_first: int = 0
+) -> RobomindArm:
     """Joints, then the gripper, of a dataset for all arms."""
-    return Arm(
+    return RobomindArm(
         side=side,
         joints="joint_position",
         first=first,
@@ -60,9 +62,9 @@ def _arm(side: str, count: int, *, first: int = 0, eef_key: str = "", pose_first
     )
 
 
-def _own(side: str) -> Arm:
+def _own(side: str) -> RobomindArm:
     """An arm with datasets of its own (AgileX)."""
-    return Arm(
+    return RobomindArm(
         side=side,
         joints=f"joint_position_{side}",
         first=0,
@@ -77,7 +79,7 @@ _FRANKA_FRAME = "panda_hand in panda_link0 taken for it; the hand's TCP is as li
 _FRANKA_ARM = (_arm("left", 7, eef_key=_EEF),)
 _TIENKUNG_ARMS = (_arm("left", 7), _arm("right", 7, first=8))
 _XSENS_ARMS = tuple(
-    Arm(side=side, joints="joint_position", first=first, num_joints=7, gripper=None)
+    RobomindArm(side=side, joints="joint_position", first=first, num_joints=7, gripper=None)
     for side, first in (("left", 0), ("right", 7))
 )
 _GELLO = Body(

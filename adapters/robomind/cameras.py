@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.hdf5_camera import Colour, hdf5_camera
+from adapters.containers.hdf5_camera import StorageOrder, hdf5_camera
 from adapters.containers.image_header import image_header
 from adapters.robomind.bodies import Body, Lens
 from adapters.robomind.facts import SITE
@@ -34,7 +34,7 @@ def read_cameras(
     Raises:
         SourceError: MISSING_CHANNEL (none at all), EMPTY_EPISODE, FRAME_COUNT, CORRUPT_IMAGE, TOO_LARGE.
     """
-    colour = Colour(array_is_bgr=body.is_bgr, encoded_is_bgr=not body.is_bgr)
+    colour = StorageOrder(array_is_bgr=body.is_bgr, encoded_is_bgr=not body.is_bgr)
     cameras, facts, clocks = [], [], []
     for name in file.children(GROUP):
         key = f"{GROUP}/{name}"
@@ -44,8 +44,8 @@ def read_cameras(
         clocks.append(t_ns)
         camera = hdf5_camera(file, key, name, t_ns, colour=colour)
         if name in body.lenses:
-            camera, found = _with_intrinsics(file, key, camera, body.lenses[name])
-            facts.append(found)
+            camera, lens = _with_intrinsics(file, key, camera, body.lenses[name])
+            facts.append(lens)
         cameras.append(camera)
     if not cameras:
         raise SourceError(Code.MISSING_CHANNEL, "no camera", where=f"{file.where}:{GROUP}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from adapters.robomind.bodies import QUAT, Body
-from adapters.robomind.motion import Motion
+from adapters.robomind.motion import RobomindMotion
 from schemas.fact import Certainty, Fact, fact
 
 SITE = "x-humanoid-robomind.github.io"
@@ -31,7 +31,9 @@ def general_facts(body: Body, rate: str, *, is_told: bool) -> Iterator[Fact]:
         yield fact("state_clock", why, Certainty.UNKNOWN, INFO, for_actions=True)
 
 
-def motion_facts(body: Body, motion: Motion, scale: tuple[float, float] | None) -> Iterator[Fact]:
+def motion_facts(
+    body: Body, motion: RobomindMotion, scale: tuple[float, float] | None
+) -> Iterator[Fact]:
     """Of what was read; `scale` is the caller's word."""
     yield fact("joint_unit", "rad", DOCUMENTED, INFO, for_actions=True)
     if motion.has_command:
@@ -52,7 +54,7 @@ def motion_facts(body: Body, motion: Motion, scale: tuple[float, float] | None) 
     yield from _pose_facts(body, motion)
 
 
-def _pose_facts(body: Body, motion: Motion) -> Iterator[Fact]:
+def _pose_facts(body: Body, motion: RobomindMotion) -> Iterator[Fact]:
     if motion.stuck:
         value = f"stands still while the arm moves, left out: {', '.join(motion.stuck)}"
         yield fact("recorded_pose", value, Certainty.VERIFIED, f"range, as in {UTILS}")

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from adapters.containers.json_rows import Broken, Row, Text, parse
+from adapters.containers.json_rows import Broken, JsonRow, Text, parse
 from adapters.containers.safe_path import inside
 from schemas.document import DocumentError
 from schemas.episode import Instruction
@@ -65,18 +65,18 @@ WRONG: Mapping[str, str] = {
 }
 
 
-class _Step(Row):
+class _Step(JsonRow):
     step_description: Text
     start_frame: Text
     end_frame: Text
 
 
-class _Response(Row):
+class _Response(JsonRow):
     task_summary: Text = ""
     steps: Annotated[tuple[_Step, ...], Field(max_length=MAX_STEPS)] = ()
 
 
-class _Annotated(Row):
+class _Annotated(JsonRow):
     id: Text
     response: _Response
 
@@ -87,15 +87,15 @@ def read_list(root: Path) -> dict[str, str]:
     Raises:
         ConfigError: a list without the columns task and instruction.
     """
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for path in sorted([*root.glob(LIST), *root.glob(f"*/{LIST}")]):
         rows = csv.DictReader(io.StringIO(_text(root, path), newline=""))
         if not {"task", "instruction"} <= set(rows.fieldnames or ()):
             raise ConfigError(
                 f"columns {rows.fieldnames}; expected task, instruction", where=path.name
             )
-        found |= {row["task"]: " ".join((row["instruction"] or "").split()) for row in rows}
-    return found
+        texts |= {row["task"]: " ".join((row["instruction"] or "").split()) for row in rows}
+    return texts
 
 
 def read_steps(root: Path) -> dict[tuple[str, str], str]:
@@ -104,7 +104,7 @@ def read_steps(root: Path) -> dict[tuple[str, str], str]:
     Raises:
         ConfigError: a file that is no JSON list. Rows that do not fit are passed over: others must not suffer.
     """
-    found: dict[tuple[str, str], str] = {}
+    texts: dict[tuple[str, str], str] = {}
     for path in sorted([*root.glob(f"{FOLDER}/*.json"), *root.glob(f"*/{FOLDER}/*.json")]):
         try:
             rows = parse_json(_text(root, path), allow_nan=True)
@@ -119,21 +119,21 @@ def read_steps(root: Path) -> dict[tuple[str, str], str]:
             ):  # h5_x/task/success_episodes/train/episode/data
                 text = json.dumps(row.response.model_dump(), separators=(",", ":"))
                 if len(text) < 8000:
-                    found[parts[-5], parts[-2]] = text
-    return found
+                    texts[parts[-5], parts[-2]] = text
+    return texts
 
 
 def instructions_of(
-    given: Mapping[str, Any], t_ns: npt.NDArray[np.int64]
+    locator: Mapping[str, Any], t_ns: npt.NDArray[np.int64]
 ) -> tuple[list[Instruction], list[Fact]]:
     """The task's text over the whole episode unless it is known to be wrong, the summary, and the steps by row."""
     out: list[Instruction] = []
     facts: list[Fact] = []
-    if why := WRONG.get(given["task"]):
+    if why := WRONG.get(locator["task"]):
         facts.append(fact("instruction", f"left out: {why}", Certainty.THIRD_PARTY, README))
-    elif given.get("instruction"):
-        out.append(Instruction(text=given["instruction"]))
-    response = _Response.model_validate(parse_json(given.get("steps", "{}")))
+    elif locator.get("instruction"):
+        out.append(Instruction(text=locator["instruction"]))
+    response = _Response.model_validate(parse_json(locator.get("steps", "{}")))
     if response.task_summary.strip():
         out.append(Instruction(text=response.task_summary.strip(), kind="summary"))
     steps = list(_placed(response.steps, t_ns))

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from adapters.containers.hdf5 import Hdf5File
 from adapters.containers.pose_rows import poses_of_rows
-from adapters.robomind.bodies import FINGERS, Arm, Body
+from adapters.robomind.bodies import FINGERS, Body, RobomindArm
 from schemas.episode import SIDES, Stream, Unit, gripper_channel, pose_channel, vector_channel
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
@@ -28,7 +28,7 @@ Times = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Motion:
+class RobomindMotion:
     """What was read: the streams, and the names of the poses that are stuck."""
 
     streams: tuple[Stream, ...]
@@ -46,7 +46,7 @@ def num_rows_of(file: Hdf5File, body: Body) -> int:
 
 def read_motion(
     file: Hdf5File, body: Body, rate_hz: Fraction, scale: tuple[float, float] | None
-) -> Motion:
+) -> RobomindMotion:
     """`rate_hz` is that of the rows; `scale` holds the stored values of a closed and an open gripper, where known.
 
     Raises:
@@ -79,7 +79,7 @@ def read_motion(
             streams += _unknown(tables, body, t_ns, with_grippers=scale is None)
         else:
             streams.append(_raw(tables, body, ticks[:-1]))
-    return Motion(streams=tuple(streams), stuck=tuple(stuck), has_command=has_command)
+    return RobomindMotion(streams=tuple(streams), stuck=tuple(stuck), has_command=has_command)
 
 
 def _tables(file: Hdf5File, body: Body, group: str, num_rows: int) -> dict[str, Array]:
@@ -96,11 +96,11 @@ def _tables(file: Hdf5File, body: Body, group: str, num_rows: int) -> dict[str, 
     return {n: file.rows(f"{group}/{n}", width, num_rows=num_rows) for n, width in widths.items()}
 
 
-def _pose_rows(tables: Mapping[str, Array], arm: Arm, body: Body) -> Array:
+def _pose_rows(tables: Mapping[str, Array], arm: RobomindArm, body: Body) -> Array:
     return tables[arm.eef_key][:, arm.pose_first : arm.pose_first + body.pose_width]
 
 
-def _joints(tables: Mapping[str, Array], arm: Arm) -> Array:
+def _joints(tables: Mapping[str, Array], arm: RobomindArm) -> Array:
     return tables[arm.joints][:, arm.first : arm.first + arm.num_joints]
 
 
@@ -144,12 +144,12 @@ def _columns(tables: Mapping[str, Array], body: Body) -> Iterator[tuple[str, Arr
 def _unknown(
     tables: Mapping[str, Array], body: Body, t_ns: Times, *, with_grippers: bool
 ) -> Iterator[Stream]:
-    found = [c for c in _columns(tables, body) if with_grippers or not c[0].endswith("_gripper")]
-    if found:
+    columns = [c for c in _columns(tables, body) if with_grippers or not c[0].endswith("_gripper")]
+    if columns:
         spec = vector_channel(
-            "source_state", len(found), Unit.SOURCE, names=tuple(name for name, _ in found)
+            "source_state", len(columns), Unit.SOURCE, names=tuple(name for name, _ in columns)
         )
-        yield Stream(spec=spec, t_ns=t_ns, values=np.column_stack([v for _, v in found]))
+        yield Stream(spec=spec, t_ns=t_ns, values=np.column_stack([v for _, v in columns]))
 
 
 def _raw(tables: Mapping[str, Array], body: Body, t_ns: Times) -> Stream:

@@ -54,11 +54,11 @@ def gripper_of(body: str, options: Mapping[str, str]) -> tuple[float, float] | N
 
 def _for(body: str, text: str, option: str) -> str:
     """The part of a comma list that is for `body`; one without a name is for all others."""
-    found = ""
+    chosen = ""
     for part in text.split(",") if text else ():
         name, is_named, value = part.rpartition(":")
         if is_named and name not in BODIES:
             raise ConfigError(f"{option}: no body {name!r}; there are {list(BODIES)}")
-        if name == body or not (is_named or found):
-            found = value
-    return found
+        if name == body or not (is_named or chosen):
+            chosen = value
+    return chosen

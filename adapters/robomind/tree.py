@@ -13,8 +13,8 @@ SUCCESS = "success_episodes"
 
 def files_below(root: Path) -> list[str]:
     """Paths relative to `root`, in no order."""
-    found = (path.relative_to(root).as_posix() for path in entries_named(root, "trajectory.hdf5"))
-    return [name for name in found if name.endswith(END) and f"/{SUCCESS}/" in f"/{name}"]
+    names = (path.relative_to(root).as_posix() for path in entries_named(root, "trajectory.hdf5"))
+    return [name for name in names if name.endswith(END) and f"/{SUCCESS}/" in f"/{name}"]
 
 
 def split_folder(name: str) -> str:
@@ -26,5 +26,5 @@ def split_folder(name: str) -> str:
 def body_of(root: Path, name: str, options: Mapping[str, str]) -> str:
     """From the option, else from the last folder named h5_<body>, the root itself among them; "" for none."""
     parts = (root.resolve().name, *name.split("/"))
-    found = [part.removeprefix("h5_") for part in parts if part.startswith("h5_")]
-    return options.get("body", found[-1] if found else "")
+    bodies = [part.removeprefix("h5_") for part in parts if part.startswith("h5_")]
+    return options.get("body", bodies[-1] if bodies else "")

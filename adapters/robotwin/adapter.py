@@ -56,10 +56,10 @@ class RoboTwin:
             raise ConfigError(f"rate_hz: {error}") from error
         files = sorted(_files(root), key=natural_key)
         if not any(_may_be_ours(root, name) for name in files[:LOOKED_AT]):
-            wanted = (
+            expected = (
                 "data/episode<k>.hdf5 with joint_action and observation, or state, action, vision"
             )
-            raise ConfigError(f"{root}: {len(files)} such files, none fits; expected {wanted}")
+            raise ConfigError(f"{root}: {len(files)} such files, none fits; expected {expected}")
         return SourceInfo(
             source=self.name,
             dataset=self.name,
@@ -85,15 +85,15 @@ class RoboTwin:
             )
 
     def load(self, ref: EpisodeRef) -> Episode:
-        root, given = Path(ref.root), dict(ref.locator)
-        path = inside(root, given["file"])
-        with Hdf5File(path, where=given["file"]) as file:
+        root, locator = Path(ref.root), dict(ref.locator)
+        path = inside(root, locator["file"])
+        with Hdf5File(path, where=locator["file"]) as file:
             layout = generation_of(file)
-            rate, rate_fact = rate_of(file, given)
+            rate, rate_fact = rate_of(file, locator)
             t_ns = instants_ns(num_rows_of(file, layout), rate)
             streams = tuple(motion_streams(file, layout, t_ns))
             cameras, poses, seen = read_cameras(file, layout, t_ns)
-            instructions, texts = read_instructions(file, root, given)
+            instructions, texts = read_instructions(file, root, locator)
         has_pose = any(s.name.endswith("T_base_eef") for s in streams)
         return Episode(
             ref=ref,
@@ -110,8 +110,8 @@ class RoboTwin:
 
 
 def _files(root: Path) -> list[str]:
-    found = (path.relative_to(root).as_posix() for path in root.rglob("episode*.hdf5"))
-    return [name for name in found if FILE.fullmatch(name)]
+    names = (path.relative_to(root).as_posix() for path in root.rglob("episode*.hdf5"))
+    return [name for name in names if FILE.fullmatch(name)]
 
 
 def _may_be_ours(root: Path, name: str) -> bool:

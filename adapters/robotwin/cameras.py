@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.hdf5_camera import Colour, camera_name, hdf5_camera
+from adapters.containers.hdf5_camera import StorageOrder, camera_name, hdf5_camera
 from adapters.robotwin.generations import REPO, Generation
 from schemas.episode import Camera, Stream, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import ROTATION_TOLERANCE, Array, inverse, rotation_error
 
-COLOUR = Colour(encoded_is_bgr=True)
+COLOUR = StorageOrder(encoded_is_bgr=True)
 CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])  # the same camera with y down and z forward
 MAX_DIFFERENCE = 1e-3  # metres or matrix entries, between the two ways that a legacy file says it
 SOURCE = f"{REPO}:envs/camera/camera.py"
@@ -47,8 +47,8 @@ def read_cameras(
         K = _K_cam(file, f"{group}/{layout.intrinsics}")
         key = f"{group}/{layout.picture}"
         cameras.append(hdf5_camera(file, key, name, t_ns, colour=COLOUR, K_cam=K))
-        for T, found in _poses(file, layout, group, len(t_ns)):
-            facts.append(found)
+        for T, pose_fact in _poses(file, layout, group, len(t_ns)):
+            facts.append(pose_fact)
             if T is not None:
                 spec = pose_channel(f"T_base_cam.{camera_name(name)}")
                 streams.append(Stream(spec=spec, t_ns=t_ns, values=T))
@@ -88,19 +88,19 @@ def _poses(
         why = "left out: cam2world_gl and extrinsic_cv disagree"
         yield None, fact(name, why, Certainty.UNKNOWN, "compared in this episode")
     else:
-        said = "OpenGL axes, turned to OpenCV; extrinsic_cv agrees"
-        yield T_world_cam, fact(name, said, Certainty.VERIFIED, "compared in this episode")
+        value = "OpenGL axes, turned to OpenCV; extrinsic_cv agrees"
+        yield T_world_cam, fact(name, value, Certainty.VERIFIED, "compared in this episode")
 
 
 def _matrices(file: Hdf5File, key: str, num_rows: int) -> Array | None:
     """[N, 4, 4] from [N, 4, 4], [N, 3, 4] or one of them; None when they are no rigid transforms."""
     if key not in file or file.shape(key)[-2:] not in ((3, 4), (4, 4)):
         return None
-    given = file.array(key).astype(np.float64)
-    given = given.reshape(-1, *given.shape[-2:])
-    if len(given) not in (1, num_rows):
+    matrices = file.array(key).astype(np.float64)
+    matrices = matrices.reshape(-1, *matrices.shape[-2:])
+    if len(matrices) not in (1, num_rows):
         return None
     T = np.tile(np.eye(4), (num_rows, 1, 1))
-    T[:, :3] = given[:, :3]
+    T[:, :3] = matrices[:, :3]
     is_rigid = np.isfinite(T).all() and rotation_error(T[:, :3, :3]).max() <= ROTATION_TOLERANCE
     return T if is_rigid else None

@@ -82,9 +82,9 @@ def generation_of(file: Hdf5File) -> Generation:
     for generation in (LEGACY, CURRENT):
         if generation.keys <= have:
             return generation
-    wanted = " or ".join(str(sorted(g.keys)) for g in (LEGACY, CURRENT))
-    found = f"the file holds {sorted(have)[:20]}; expected {wanted}"
-    raise SourceError(Code.UNKNOWN_LAYOUT, found, where=file.where)
+    layouts = " or ".join(str(sorted(g.keys)) for g in (LEGACY, CURRENT))
+    problem = f"the file holds {sorted(have)[:20]}; expected {layouts}"
+    raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=file.where)
 
 
 def rate_of(file: Hdf5File, options: Mapping[str, str]) -> tuple[Fraction, Fact]:
@@ -98,11 +98,11 @@ def rate_of(file: Hdf5File, options: Mapping[str, str]) -> tuple[Fraction, Fact]
         return rate, fact("rate", f"{rate} Hz", Certainty.DOCUMENTED, CALLER, for_actions=True)
     key, steps, how, says = "additional_info/frequency", STEPS_PER_ROW, Certainty.CODE, "save_freq"
     if key in file:
-        given = float(file.array(key, max_bytes=8).ravel()[0])
-        if not (1 <= given <= PHYSICS_HZ and given == int(given)):
-            found = f"{given:g}; expected physics steps per row, 1 .. {PHYSICS_HZ}"
-            raise SourceError(Code.BAD_ANNOTATION, found, where=f"{file.where}:{key}")
-        steps, says = int(given), "additional_info/frequency"
+        frequency = float(file.array(key, max_bytes=8).ravel()[0])
+        if not (1 <= frequency <= PHYSICS_HZ and frequency == int(frequency)):
+            problem = f"{frequency:g}; expected physics steps per row, 1 .. {PHYSICS_HZ}"
+            raise SourceError(Code.BAD_ANNOTATION, problem, where=f"{file.where}:{key}")
+        steps, says = int(frequency), "additional_info/frequency"
         if not file.has_attribute("", "source_format"):  # another writer may have meant Hz
             how = Certainty.INFERRED
     rate = Fraction(PHYSICS_HZ, steps)
@@ -147,8 +147,8 @@ def _opening(file: Hdf5File, layout: Generation, side: str, num_rows: int) -> Ar
     key = next((key for key in keys if key in file), keys[0])
     values = _columns(file, key, num_rows)[:, :1]
     if np.abs(values - 0.5).max() > 0.5 + OPENING_TOLERANCE:
-        found = f"{values.min():g} .. {values.max():g}; expected 0 closed .. 1 open"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=f"{file.where}:{key}")
+        problem = f"{values.min():g} .. {values.max():g}; expected 0 closed .. 1 open"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=f"{file.where}:{key}")
     return np.clip(values, 0.0, 1.0)
 
 

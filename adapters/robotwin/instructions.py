@@ -26,19 +26,19 @@ LONGEST = 2000  # characters; wordings have some hundred at most
 
 
 def read_instructions(
-    file: Hdf5File, root: Path, given: Mapping[str, str]
+    file: Hdf5File, root: Path, locator: Mapping[str, str]
 ) -> tuple[tuple[Instruction, ...], tuple[RawFile, ...]]:
     """The first wording of the split that is asked for (default seen), and the file that it came from.
 
     Raises:
         SourceError: BAD_ANNOTATION.
     """
-    split = given.get("split", "seen")
-    if "instruction" in given:
-        return _texts([given["instruction"]], "option"), ()
+    split = locator.get("split", "seen")
+    if "instruction" in locator:
+        return _texts([locator["instruction"]], "option"), ()
     if split == "seen" and (inside_file := _stored(file)):
         return _texts(inside_file, file.where), ()
-    config, _, name = f"/{given['file']}".rpartition("/data/")
+    config, _, name = f"/{locator['file']}".rpartition("/data/")
     for folder in FOLDERS:
         path = f"{config}/{folder}/{name.removesuffix('.hdf5')}.json".lstrip("/")
         if is_there_inside(root, path):
@@ -68,8 +68,8 @@ def _parsed(text: str, where: str) -> list[Any]:
     return value
 
 
-def _texts(found: Any, where: str) -> tuple[Instruction, ...]:
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+def _texts(texts_read: Any, where: str) -> tuple[Instruction, ...]:
+    if not isinstance(texts_read, list) or not all(isinstance(text, str) for text in texts_read):
         raise SourceError(Code.BAD_ANNOTATION, "expected a list of strings", where=where)
-    texts = [text.strip()[:LONGEST] for text in found if text.strip()]
+    texts = [text.strip()[:LONGEST] for text in texts_read if text.strip()]
     return (Instruction(text=texts[0]),) if texts else ()

@@ -43,8 +43,8 @@ def T_world_cam_of(root: Path, sequence: str) -> Array:
     name = path.relative_to(root.resolve()).as_posix()
     T_cam_world = npy_array(path, name)
     if T_cam_world.ndim != 3 or T_cam_world.shape[1:] != (4, 4):
-        found = f"has the shape {list(T_cam_world.shape)}; expected [N, 4, 4]"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=name)
+        problem = f"has the shape {list(T_cam_world.shape)}; expected [N, 4, 4]"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=name)
     if len(T_cam_world) == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no camera poses", where=name)
     return inverse(rigid_matrices(T_cam_world, name))
@@ -66,8 +66,8 @@ def camera_of(
     video = video_of(root, sequence)
     probe = probe_video(video)
     if probe.num_frames != len(T_world_cam):
-        found = f"{probe.num_frames} frames and {len(T_world_cam)} poses; frames were lost, nobody says which"
-        raise SourceError(Code.FRAME_COUNT, found, where=f"{sequence}/color.mp4")
+        problem = f"{probe.num_frames} frames and {len(T_world_cam)} poses; frames were lost, nobody says which"
+        raise SourceError(Code.FRAME_COUNT, problem, where=f"{sequence}/color.mp4")
     K_cam, raw = _intrinsics(root, sequence)
     camera = Camera(
         name=CAMERA,
@@ -90,8 +90,8 @@ def _intrinsics(root: Path, sequence: str) -> tuple[Array, RawFile]:
     except ValueError as error:
         raise SourceError(Code.BAD_ANNOTATION, f"no numbers: {error}", where=raw.path) from error
     if K_cam.shape != (9,) or not np.isfinite(K_cam).all():
-        found = f"{K_cam.size} numbers; expected a 3 x 3 matrix"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=raw.path)
+        problem = f"{K_cam.size} numbers; expected a 3 x 3 matrix"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=raw.path)
     return K_cam.reshape(3, 3), raw
 
 
@@ -103,5 +103,5 @@ def _size_of(K_cam: Array, probe: VideoProbe, where: str) -> tuple[int, int]:
     for size in ((probe.width_px, probe.height_px), FULL_SIZE_PX):
         if all(abs(K_cam[i, 2] / size[i] - 0.5) < 0.25 for i in (0, 1)):
             return size
-    found = f"principal point {K_cam[:2, 2].tolist()} is not of pictures of {FULL_SIZE_PX}"
-    raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+    problem = f"principal point {K_cam[:2, 2].tolist()} is not of pictures of {FULL_SIZE_PX}"
+    raise SourceError(Code.BAD_ANNOTATION, problem, where=where)

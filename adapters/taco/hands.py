@@ -69,18 +69,18 @@ def _rows(value: Any, count: int, where: str) -> tuple[Array, npt.NDArray[np.boo
     rows, present = np.zeros((count, POSE + TRANS)), np.zeros(count, dtype=bool)
     for key, content in mapping(value, where).items():
         if not isinstance(key, str) or not KEY.fullmatch(key) or int(key) < 1:
-            found = f"key {str(key)[:40]!r}; expected '00001' and so on"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+            problem = f"key {str(key)[:40]!r}; expected '00001' and so on"
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
         at = int(key) - 1
         if at >= count:
-            found = f"frame {key}, and the camera has {count} poses"
-            raise SourceError(Code.FRAME_COUNT, found, where=where)
+            problem = f"frame {key}, and the camera has {count} poses"
+            raise SourceError(Code.FRAME_COUNT, problem, where=where)
         row = mapping(content, f"{where}:{key}")
         pose = numbers(row.get("hand_pose"), (POSE,), f"{where}:{key}/hand_pose")
         trans = numbers(row.get("hand_trans"), (TRANS,), f"{where}:{key}/hand_trans")
         rows[at], present[at] = np.concatenate([pose, trans]), True
     if not np.isfinite(rows).all():
         at = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        found = f"NaN or infinity in frame {at + 1:05d}"
-        raise SourceError(Code.NOT_FINITE, found, where=where)
+        problem = f"NaN or infinity in frame {at + 1:05d}"
+        raise SourceError(Code.NOT_FINITE, problem, where=where)
     return rows, present

@@ -29,8 +29,8 @@ def source_splits(root: Path) -> dict[str, str]:
         ConfigError: the list is no text.
     """
     path = split_list(root)
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for line in list_lines(path) if path is not None else ():
         sequence, _, split = line.partition(",")
-        found[sequence] = strictest((found.get(sequence, ""), source_split_of(split)))
-    return found
+        splits[sequence] = strictest((splits.get(sequence, ""), source_split_of(split)))
+    return splits

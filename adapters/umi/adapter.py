@@ -16,7 +16,7 @@ from typing import ClassVar
 from adapters.base import SourceInfo
 from adapters.umi.buffer import (
     RATE_HZ,
-    Rows,
+    BufferRows,
     cameras_of,
     episode_ends,
     motion_streams,
@@ -89,14 +89,14 @@ class Umi:
                 )
 
     def load(self, ref: EpisodeRef) -> Episode:
-        given = dict(ref.locator)
-        store = store_at(Path(ref.root), given["store"])
-        rate_hz = rate_from(given.get("rate_hz", RATE_HZ))
-        start, stop = int(given["start"]), int(given["stop"])
+        locator = dict(ref.locator)
+        store = store_at(Path(ref.root), locator["store"])
+        rate_hz = rate_from(locator.get("rate_hz", RATE_HZ))
+        start, stop = int(locator["start"]), int(locator["stop"])
         t_ns = instants_ns(stop - start, rate_hz)
-        rows = Rows(store=store, start=start, stop=stop, t_ns=t_ns)
+        rows = BufferRows(store=store, start=start, stop=stop, t_ns=t_ns)
         sides = sides_of(store)
-        text = str(given.get("instruction", "")).strip()
+        text = str(locator.get("instruction", "")).strip()
         return Episode(
             ref=ref,
             embodiment="umi" if len(sides) == 1 else "umi_bimanual",
@@ -104,7 +104,7 @@ class Umi:
             streams=tuple(motion_streams(rows, sides)),
             cameras=tuple(cameras_of(rows)),
             instructions=(Instruction(text=text),) if text else (),
-            facts=(*ref.facts, *facts_of(store, sides, given)),
+            facts=(*ref.facts, *facts_of(store, sides, locator)),
             licence=LICENCE,
             raw_files=(raw_file_of_store(store, Path(ref.root)),),
         )

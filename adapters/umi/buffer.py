@@ -32,7 +32,7 @@ WIDTH = "data/robot{}_gripper_width"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class BufferRows:
     """Rows [start, stop) of a store."""
 
     store: ZarrStore
@@ -49,13 +49,13 @@ def episode_ends(store: ZarrStore) -> npt.NDArray[np.int64]:
     """
     array = zarr_array(store, "meta/episode_ends")
     if array.dtype.kind not in "iu" or len(array.shape) != 1:
-        found = f"{array.dtype} {list(array.shape)}; expected [E] integers"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=array.where)
+        problem = f"{array.dtype} {list(array.shape)}; expected [E] integers"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=array.where)
     ends = array.read(0, array.shape[0]).astype(np.int64)
     num_rows = zarr_array(store, "data/robot0_eef_pos").shape[0]
     if np.any(np.diff(ends, prepend=0) <= 0) or (len(ends) and ends[-1] > num_rows):
-        found = f"{len(ends)} ends up to {ends.max(initial=0)} for {num_rows} rows; expected increasing ones"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=array.where)
+        problem = f"{len(ends)} ends up to {ends.max(initial=0)} for {num_rows} rows; expected increasing ones"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=array.where)
     return np.asarray(ends, dtype=np.int64)
 
 
@@ -69,12 +69,12 @@ def sides_of(store: ZarrStore) -> dict[str, int]:
         store.get(f"data/robot{k}_eef_pos/.zarray", max_bytes=MIB) is not None for k in range(3)
     )
     if count not in (1, 2):
-        found = f"{count} of robot0 .. robot2 have eef_pos; expected one or two grippers"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=store.where)
+        problem = f"{count} of robot0 .. robot2 have eef_pos; expected one or two grippers"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=store.where)
     return {"left": 0} if count == 1 else {"left": 1, "right": 0}
 
 
-def motion_streams(rows: Rows, sides: dict[str, int]) -> Iterator[Stream]:
+def motion_streams(rows: BufferRows, sides: dict[str, int]) -> Iterator[Stream]:
     """Pose and opening of each gripper; raises SourceError as `_read`, NOT_FINITE, UNKNOWN_LAYOUT (no width in metres)."""
     for side, robot in sides.items():
         xyz_m = _read(rows, f"data/robot{robot}_eef_pos", 3)
@@ -108,12 +108,12 @@ def _max_width_m(store: ZarrStore, robot: int, stamp: tuple[int, ...]) -> float:
     array = zarr_array(store, WIDTH.format(robot))
     width_m = float(np.nanmax(array.read(0, array.shape[0]), initial=0.0))
     if not 0.0 < width_m <= MAX_WIDTH_M:
-        found = f"widest {width_m:g}; expected metres"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=array.where)
+        problem = f"widest {width_m:g}; expected metres"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=array.where)
     return width_m
 
 
-def cameras_of(rows: Rows) -> Iterator[Camera]:
+def cameras_of(rows: BufferRows) -> Iterator[Camera]:
     """`camera<i>` by its number in the store; raises SourceError FRAME_COUNT, UNKNOWN_LAYOUT (another codec)."""
     for number in range(MAX_CAMERAS):
         key = f"data/camera{number}_rgb"
@@ -121,8 +121,8 @@ def cameras_of(rows: Rows) -> Iterator[Camera]:
             continue
         array = zarr_array(rows.store, key)
         if array.shape[0] < rows.stop:
-            found = f"{array.shape[0]} pictures; the episode ends at row {rows.stop}"
-            raise SourceError(Code.FRAME_COUNT, found, where=array.where)
+            problem = f"{array.shape[0]} pictures; the episode ends at row {rows.stop}"
+            raise SourceError(Code.FRAME_COUNT, problem, where=array.where)
         frames = ArrayFrames(
             path=str(rows.store.path),
             key=key,
@@ -133,12 +133,12 @@ def cameras_of(rows: Rows) -> Iterator[Camera]:
         yield Camera(name=f"camera{number}", frames=frames, t_ns=rows.t_ns)
 
 
-def _read(rows: Rows, key: str, width: int) -> Array:
+def _read(rows: BufferRows, key: str, width: int) -> Array:
     """[T, width] float64; SourceError as `zarr_array` and `ZarrArray.read`, or SHAPE_MISMATCH."""
     array = zarr_array(rows.store, key)
     if array.shape[1:] != (width,) or array.shape[0] < rows.stop or array.dtype.kind != "f":
-        found = (
+        problem = (
             f"{array.dtype} {list(array.shape)}; expected floats [at least {rows.stop}, {width}]"
         )
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=array.where)
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=array.where)
     return array.read(rows.start, rows.stop).astype(np.float64)

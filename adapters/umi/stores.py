@@ -17,13 +17,13 @@ def store_names(root: Path) -> list[str]:
     """Stores at or below `root`, relative, in natural order; a store's own folders are not walked."""
     if is_store(root):
         return ["."]
-    found = []
+    store_paths = []
     for folder, names, files in os.walk(root):
         stores = [n for n in names if n.endswith(SUFFIXES) and looks_like_store(Path(folder, n))]
         names[:] = [n for n in names if n not in stores]
         stores += [n for n in files if n.endswith(".zarr.zip")]
-        found += [Path(folder, n).relative_to(root).as_posix() for n in stores]
-    return sorted(found, key=natural_key)
+        store_paths += [Path(folder, n).relative_to(root).as_posix() for n in stores]
+    return sorted(store_paths, key=natural_key)
 
 
 def store_at(root: Path, name: str) -> ZarrStore:

@@ -21,7 +21,7 @@ from adapters.vitra.hands import absent_hands, hands_of
 from adapters.vitra.origins import LICENCE, origin_of
 from adapters.vitra.pictures import pictures_of
 from adapters.vitra.texts import instructions_of
-from adapters.vitra.tree import Tree, parts_of, tree_at
+from adapters.vitra.tree import VitraTree, parts_of, tree_at
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.regular_file import bytes_hint
@@ -83,8 +83,8 @@ class Vitra:
         annotation = read_annotation(path, where)
         set_name, video_name = parts_of(ref.episode_id) or ("", "")
         if annotation.video_name != video_name:
-            found = f"it is about video {annotation.video_name[:100]!r}, its name says otherwise"
-            raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+            problem = f"it is about video {annotation.video_name[:100]!r}, its name says otherwise"
+            raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
         pictures, origin = pictures_of(annotation, video), origin_of(set_name)
         hands = hands_of(annotation, pictures.t_ns)
         return Episode(
@@ -103,16 +103,20 @@ class Vitra:
         )
 
 
-def _video_of(tree: Tree, episode: str) -> tuple[str, tuple[str, str] | None]:
+def _video_of(tree: VitraTree, episode: str) -> tuple[str, tuple[str, str] | None]:
     """The file of an episode's video, and what is wrong when there is not exactly one."""
     parts = parts_of(episode)
     if parts is None:
         return "", (Code.UNKNOWN_LAYOUT.value, "its name is not <set>_<video>_ep_<number>")
     files = tree.videos.get(parts[1], [])
     if not files:
-        found = f"no video {parts[1]}; fetch it (and undistort it), or name its folder: videos=..."
-        return "", (Code.MISSING_VIDEO.value, found)
+        message = (
+            f"no video {parts[1]}; fetch it (and undistort it), or name its folder: videos=..."
+        )
+        return "", (Code.MISSING_VIDEO.value, message)
     if len(files) > 1:
-        found = f"{len(files)} videos {parts[1]}: {sorted(files)[:3]}; name one folder: videos=..."
-        return "", (Code.UNKNOWN_LAYOUT.value, found)
+        message = (
+            f"{len(files)} videos {parts[1]}: {sorted(files)[:3]}; name one folder: videos=..."
+        )
+        return "", (Code.UNKNOWN_LAYOUT.value, message)
     return files[0], None

@@ -42,7 +42,7 @@ class HandRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Annotation:
+class VitraAnnotation:
     """What is read of one file; `frames` [T] are indices into the whole original video."""
 
     video_name: str
@@ -54,7 +54,7 @@ class Annotation:
     text_rephrase: Any
 
 
-def read_annotation(path: Path, where: str) -> Annotation:
+def read_annotation(path: Path, where: str) -> VitraAnnotation:
     """The annotation in a file.
 
     Raises:
@@ -67,9 +67,9 @@ def read_annotation(path: Path, where: str) -> Annotation:
     T = len(frames)
     name = fields.get("video_name")
     if not isinstance(name, str):
-        found = f"video_name is a {type(name).__name__}; expected text"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=where)
-    return Annotation(
+        problem = f"video_name is a {type(name).__name__}; expected text"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
+    return VitraAnnotation(
         video_name=name,
         frames=frames,
         T_cam_world=rigid_matrices(fields.numbers("extrinsics", T, 4, 4), f"{where}:extrinsics"),
@@ -85,22 +85,22 @@ class _Fields:
 
     def __init__(self, values: Any, where: str) -> None:
         if not isinstance(values, dict):
-            found = f"holds a {type(values).__name__}; expected a dict: no VITRA episode"
-            raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+            problem = f"holds a {type(values).__name__}; expected a dict: no VITRA episode"
+            raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
         self.values, self.where = values, where
 
     def get(self, key: str) -> Any:
         if key not in self.values:
-            found = f"no {key}; there are {sorted(map(str, self.values))[:20]}"
-            raise SourceError(Code.MISSING_CHANNEL, found, where=self.where)
+            problem = f"no {key}; there are {sorted(map(str, self.values))[:20]}"
+            raise SourceError(Code.MISSING_CHANNEL, problem, where=self.where)
         return self.values[key]
 
     def numbers(self, key: str, *shape: int) -> Array:
         """float64 of that shape; NaN is let through."""
         values = self._array(key)
         if values.shape != shape:
-            found = f"{list(values.shape)}; expected {list(shape)}"
-            raise SourceError(Code.SHAPE_MISMATCH, found, where=f"{self.where}:{key}")
+            problem = f"{list(values.shape)}; expected {list(shape)}"
+            raise SourceError(Code.SHAPE_MISMATCH, problem, where=f"{self.where}:{key}")
         return values.astype(np.float64)
 
     def frames(self, key: str) -> npt.NDArray[np.int64]:
@@ -109,12 +109,12 @@ class _Fields:
         if values.size == 0:
             raise SourceError(Code.EMPTY_EPISODE, "no frames", where=where)
         if values.ndim != 1 or values.size > MAX_FRAMES or values.dtype.kind not in "iu":
-            found = f"{values.dtype} {list(values.shape)}; expected whole numbers [T]"
-            raise SourceError(Code.SHAPE_MISMATCH, found, where=where)
+            problem = f"{values.dtype} {list(values.shape)}; expected whole numbers [T]"
+            raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
         frames = values.astype(np.int64)
         if frames[0] < 0 or np.any(np.diff(frames) <= 0):
-            found = f"frame numbers from {frames[0]} that do not increase"
-            raise SourceError(Code.CLOCK_NOT_INCREASING, found, where=where)
+            problem = f"frame numbers from {frames[0]} that do not increase"
+            raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
         return frames
 
     def _array(self, key: str) -> npt.NDArray[Any]:
@@ -132,8 +132,8 @@ def _intrinsics(fields: _Fields) -> Array:
     K = fields.numbers("intrinsics", 3, 3)
     is_pinhole = K[0, 0] > 0 and K[1, 1] > 0 and np.array_equal(K[2], [0, 0, 1])
     if not (np.isfinite(K).all() and is_pinhole and K[0, 2] > 0 and K[1, 2] > 0):
-        found = f"{K.tolist()}: no camera matrix"
-        raise SourceError(Code.CORRUPT_RECORD, found, where=f"{fields.where}:intrinsics")
+        problem = f"{K.tolist()}: no camera matrix"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=f"{fields.where}:intrinsics")
     return K
 
 

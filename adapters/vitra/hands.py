@@ -12,29 +12,29 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from adapters.vitra.annotation import Annotation, HandRecord
+from adapters.vitra.annotation import HandRecord, VitraAnnotation
 from adapters.vitra.pictures import CAMERA
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import transform
 from schemas.hand_track import HandTrack, ManoPose
 
 
-def hands_of(annotation: Annotation, t_ns: npt.NDArray[np.int64]) -> tuple[HandTrack, ...]:
+def hands_of(annotation: VitraAnnotation, t_ns: npt.NDArray[np.int64]) -> tuple[HandTrack, ...]:
     """The hands that are kept in some frame; present where kept.
 
     Raises:
         SourceError: NOT_FINITE or NOT_A_ROTATION in a kept frame.
     """
-    there = [(side, hand) for side, hand in annotation.hands.items() if hand.kept.any()]
-    return tuple(_track(side, hand, t_ns) for side, hand in there)
+    annotated = [(side, hand) for side, hand in annotation.hands.items() if hand.kept.any()]
+    return tuple(_track(side, hand, t_ns) for side, hand in annotated)
 
 
-def absent_hands(annotation: Annotation) -> Iterator[Fact]:
+def absent_hands(annotation: VitraAnnotation) -> Iterator[Fact]:
     """Which hand was never reconstructed."""
     for side, hand in annotation.hands.items():
         if not hand.kept.any():
-            found = "kept in no frame: not handed over"
-            yield fact(f"hand_absent.{side}", found, Certainty.VERIFIED, "kept_frames")
+            value = "kept in no frame: not handed over"
+            yield fact(f"hand_absent.{side}", value, Certainty.VERIFIED, "kept_frames")
 
 
 def _track(side: str, hand: HandRecord, t_ns: npt.NDArray[np.int64]) -> HandTrack:

@@ -27,7 +27,7 @@ _AS_PUBLISHED = fact("picture_lens", "as published, a pinhole", Certainty.DOCUME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class VideoOrigin:
     """One set of videos."""
 
     licence: Licence
@@ -39,18 +39,18 @@ def _terms(pictures: str, **flags: bool) -> Licence:
     return Licence(name=f"MIT (annotations), {pictures} (pictures)", **flags)
 
 
-_SSV2 = Origin(
+_SSV2 = VideoOrigin(
     licence=_terms("Something-Something V2 licence", allows_redistribution=False),
     lens=_AS_PUBLISHED,
 )
 ORIGINS = {
-    "ego4d": Origin(
+    "ego4d": VideoOrigin(
         licence=_terms("Ego4D licence", allows_redistribution=False), lens=_UNDISTORTED
     ),
-    "egoexo4d": Origin(
+    "egoexo4d": VideoOrigin(
         licence=_terms("Ego-Exo4D licence", allows_redistribution=False), lens=_UNDISTORTED
     ),
-    "epic": Origin(
+    "epic": VideoOrigin(
         licence=_terms("CC BY-NC 4.0", allows_commercial=False, allows_redistribution=True),
         lens=_AS_PUBLISHED,
         names_start_with_subject=True,
@@ -58,9 +58,9 @@ ORIGINS = {
     "somethingsomethingv2": _SSV2,
     "ssv2": _SSV2,
 }
-OTHER = Origin(licence=_terms("unknown"), lens=_UNDISTORTED)
+OTHER = VideoOrigin(licence=_terms("unknown"), lens=_UNDISTORTED)
 
 
-def origin_of(name: str) -> Origin:
+def origin_of(name: str) -> VideoOrigin:
     """By the word before the first underscore of an episode's name, upper or lower case."""
     return ORIGINS.get(name.lower(), OTHER)

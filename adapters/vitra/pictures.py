@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from adapters.containers.video_header import video_header
 from adapters.containers.video_probe import frame_times_ns, probe_video
-from adapters.vitra.annotation import Annotation
+from adapters.vitra.annotation import VitraAnnotation
 from schemas.episode import Camera, Stream, VideoSpan, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
@@ -41,7 +41,7 @@ class Pictures:
     fact: Fact
 
 
-def pictures_of(annotation: Annotation, video: Path) -> Pictures:
+def pictures_of(annotation: VitraAnnotation, video: Path) -> Pictures:
     """The annotated frames of `video`.
 
     Raises:
@@ -77,12 +77,12 @@ def _frames_in(frames: _Times, num_frames: int, where: str) -> tuple[_Times, str
         return frames - first, f"the file is cut to frames {first} to {last}"
     if num_frames == len(frames):
         return np.arange(num_frames), f"the file is cut to the episode's {num_frames} frames"
-    found = f"{num_frames} frames; the episode is frames {first} to {last} of the original video"
+    problem = f"{num_frames} frames; the episode is frames {first} to {last} of the original video"
     advice = f"a file of more than {last} frames, or of exactly {last - first + 1}, is needed"
-    raise SourceError(Code.FRAME_COUNT, f"{found}: {advice}", where=where)
+    raise SourceError(Code.FRAME_COUNT, f"{problem}: {advice}", where=where)
 
 
-def _full_size(annotation: Annotation, width_px: int, height_px: int) -> tuple[int, int]:
+def _full_size(annotation: VitraAnnotation, width_px: int, height_px: int) -> tuple[int, int]:
     """The picture that K is for: the file's own where it differs by a pixel at most (a centre at w / 2 or (w - 1) / 2)."""
     full = 2 * annotation.K_cam[:2, 2]
     if np.abs(full - (width_px, height_px)).max() <= 1:

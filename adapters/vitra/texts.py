@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from adapters.vitra.annotation import Annotation
+from adapters.vitra.annotation import VitraAnnotation
 from schemas.episode import SIDES, Instruction
 from schemas.errors import Code, SourceError
 
@@ -26,7 +26,7 @@ Told = Mapping[
 
 
 def instructions_of(
-    annotation: Annotation, t_ns: npt.NDArray[np.int64], where: str
+    annotation: VitraAnnotation, t_ns: npt.NDArray[np.int64], where: str
 ) -> tuple[Instruction, ...]:
     """Rewordings first and the text itself last, which is the one that a timestep gets.
 
@@ -34,35 +34,35 @@ def instructions_of(
         SourceError: BAD_ANNOTATION.
     """
     T = len(annotation.frames)
-    told = _told(annotation.text, T, where)
+    texts = _told(annotation.text, T, where)
     reworded = _told_anew(annotation.text_rephrase, T, where)
-    out = dict.fromkeys(i for words in (told, *reworded) for i in _joined(words, T, t_ns))
+    out = dict.fromkeys(i for words in (texts, *reworded) for i in _joined(words, T, t_ns))
     return tuple(reversed(out))
 
 
-def _joined(told: Told, T: int, t_ns: npt.NDArray[np.int64]) -> Iterator[Instruction]:
+def _joined(texts: Told, T: int, t_ns: npt.NDArray[np.int64]) -> Iterator[Instruction]:
     """Stretch by stretch between the ends of all ranges: what is said of the hands then."""
-    edges = sorted({0, T, *(at for rows in told.values() for _, *span in rows for at in span)})
+    edges = sorted({0, T, *(at for rows in texts.values() for _, *span in rows for at in span)})
     for start, end in pairwise(edges):
-        said = {
-            side: " ".join(text for text, a, b in told.get(side, ()) if a <= start and end <= b)
+        by_side = {
+            side: " ".join(text for text, a, b in texts.get(side, ()) if a <= start and end <= b)
             for side in SIDES
         }
-        said = {side: text for side, text in said.items() if text}
-        if said:
+        by_side = {side: text for side, text in by_side.items() if text}
+        if by_side:
             yield Instruction(
-                text=_both(said),
+                text=_both(by_side),
                 start_ns=int(t_ns[start]),
                 end_ns=int(t_ns[end]) if end < T else None,
                 kind="task" if (start, end) == (0, T) else "subtask",
             )
 
 
-def _both(said: Mapping[str, str]) -> str:
-    if len(said) == 1:
-        return next(iter(said.values()))
+def _both(by_side: Mapping[str, str]) -> str:
+    if len(by_side) == 1:
+        return next(iter(by_side.values()))
     return " ".join(
-        f"{s.capitalize()} hand: {t if t.endswith('.') else t + '.'}" for s, t in said.items()
+        f"{s.capitalize()} hand: {t if t.endswith('.') else t + '.'}" for s, t in by_side.items()
     )
 
 
@@ -94,21 +94,21 @@ def _rows(raw: Any, side: str, T: int, where: str) -> list[tuple[Any, tuple[int,
         return []
     rows = raw.get(side, []) if isinstance(raw, dict) else None
     if not isinstance(rows, (list, tuple)) or len(rows) > MAX_ENTRIES:
-        found = f"texts of the {side} hand are a {type(rows).__name__}; expected a list"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        problem = f"texts of the {side} hand are a {type(rows).__name__}; expected a list"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     out = []
     for row in rows:
         match row:
             case (words, (int() | np.integer() as a, int() | np.integer() as b)) if 0 <= a <= b:
                 out += [(words, (int(a), min(int(b), T)))] if a < min(b, T) else []
             case _:
-                found = f"{str(row)[:200]}; expected (text, (first frame, end))"
-                raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+                problem = f"{str(row)[:200]}; expected (text, (first frame, end))"
+                raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return out
 
 
 def _text(words: Any, where: str) -> str:
     if not isinstance(words, str):
-        found = f"a {type(words).__name__} where a text was expected"
-        raise SourceError(Code.BAD_ANNOTATION, found, where=where)
+        problem = f"a {type(words).__name__} where a text was expected"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return words.strip()[:LONGEST_TEXT]

@@ -20,25 +20,25 @@ _NAME = re.compile(r"(?P<origin>[A-Za-z0-9-]+)_(?P<video>.+)_ep_[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
+class VitraTree:
     """`episodes` relative to the root without suffix, in order; `videos` name -> files relative to their folder."""
 
     episodes: tuple[str, ...]
     videos: dict[str, list[str]]
 
 
-def tree_at(root: Path, videos: Path) -> Tree:
+def tree_at(root: Path, videos: Path) -> VitraTree:
     """All episodes below `root` and all videos below `videos`."""
     episodes = [p.relative_to(root) for p in root.rglob("*_ep_*.npy") if is_there(p)]
-    found: dict[str, list[str]] = defaultdict(list)
+    videos_by_name: dict[str, list[str]] = defaultdict(list)
     for path in videos.rglob("*"):
         if path.suffix.lower() in VIDEO_SUFFIXES and is_there(path):
-            found[path.stem].append(path.relative_to(videos).as_posix())
+            videos_by_name[path.stem].append(path.relative_to(videos).as_posix())
     names = (path.with_suffix("").as_posix() for path in episodes)
-    return Tree(episodes=tuple(sorted(names, key=natural_key)), videos=dict(found))
+    return VitraTree(episodes=tuple(sorted(names, key=natural_key)), videos=dict(videos_by_name))
 
 
 def parts_of(episode: str) -> tuple[str, str] | None:
     """(set, video) that the name of an episode states; None when it states none."""
-    found = _NAME.fullmatch(episode.rpartition("/")[2])
-    return (found["origin"], found["video"]) if found else None
+    match = _NAME.fullmatch(episode.rpartition("/")[2])
+    return (match["origin"], match["video"]) if match else None

@@ -19,18 +19,20 @@ from schemas.errors import PipelineError
 
 
 def main() -> None:
-    given = Settings()
+    defaults = Settings()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.routing", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--quick", action="store_true", help="few episodes, one seed: no figures")
     parser.add_argument("--until", choices=STEPS, default=STEPS[-1], help="the last step to do")
     parser.add_argument("--seed", type=int, default=0, help="of scenes, noise and rollouts")
-    parser.add_argument("--seeds", type=int, default=given.num_seeds, help="trainings of each arm")
     parser.add_argument(
-        "--steps", type=int, default=given.num_steps, help="optimiser steps of each training"
+        "--seeds", type=int, default=defaults.num_seeds, help="trainings of each arm"
     )
     parser.add_argument(
-        "--rollouts", type=int, default=given.num_rollouts, help="of each task, arm and seed"
+        "--steps", type=int, default=defaults.num_steps, help="optimiser steps of each training"
+    )
+    parser.add_argument(
+        "--rollouts", type=int, default=defaults.num_rollouts, help="of each task, arm and seed"
     )
     parser.add_argument(
         "--arms",
@@ -38,8 +40,8 @@ def main() -> None:
         default=list(ARMS),
         help=f"also {', '.join(name for name in NAMES if name not in ARMS)}",
     )
-    parser.add_argument("--recipe", default=given.recipe, help="that the arms' recipes extend")
-    parser.add_argument("--encoder", default=given.encoder)
+    parser.add_argument("--recipe", default=defaults.recipe, help="that the arms' recipes extend")
+    parser.add_argument("--encoder", default=defaults.encoder)
     parser.add_argument("--weights", help="folder of its weights; untrained without")
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also draw SVG files there")

@@ -39,8 +39,8 @@ def eicorpus(
         errors.write(done.stdout)
     text = done.stdout.decode(errors="replace").strip()
     if done.returncode != 0:
-        found = f"`eicorpus {' '.join(arguments)}` ended with {done.returncode}: {text[-500:]}"
-        raise ConfigError(f"{found}; see {log}", where=step)
+        problem = f"`eicorpus {' '.join(arguments)}` ended with {done.returncode}: {text[-500:]}"
+        raise ConfigError(f"{problem}; see {log}", where=step)
     answer = json.loads(text.splitlines()[-1])["result"] if text else {}
     return answer if isinstance(answer, dict) else {"answer": answer}
 
@@ -60,12 +60,12 @@ def tier(places: Places) -> dict[str, Any]:
 
 
 def latents(places: Places, settings: Settings) -> dict[str, Any]:
-    given = () if settings.weights is None else ("--weights", settings.weights)
+    weights = () if settings.weights is None else ("--weights", settings.weights)
     return eicorpus(
         places,
         "latents",
         *("latents", "images", str(places.corpus)),
-        *("--encoder", settings.encoder, *given),
+        *("--encoder", settings.encoder, *weights),
     )
 
 
@@ -125,14 +125,20 @@ def train(places: Places, settings: Settings, arm: Arm, seed: int) -> dict[str, 
     num_steps = num_steps_of(places, settings, arm, seed)
     recipe.write_text(recipe_text(settings, arm, seed, num_steps))
     manifest_folder = places.corpus / "manifests" / arm.manifest
-    given = (str(manifest_folder), "--recipe", str(recipe))
+    inputs = (str(manifest_folder), "--recipe", str(recipe))
     out = ("--out", str(places.run(arm.name, seed)))
-    return eicorpus(places, f"train-{arm.name}-{seed}", "train", *given, *out, has_one_thread=True)
+    return eicorpus(places, f"train-{arm.name}-{seed}", "train", *inputs, *out, has_one_thread=True)
 
 
 def evaluate(places: Places, arm: Arm, seed: int) -> dict[str, Any]:
     """Open loop, on the val episodes of experts: the same for every arm."""
     run = str(places.run(arm.name, seed))
     held_out = ("--manifest", str(places.corpus / "manifests" / "held_out"))
-    given = (*held_out, "--allow-other-manifest", "--split", "val", "--ema")  # as it is rolled out
-    return eicorpus(places, f"eval-{arm.name}-{seed}", "eval", run, *given)
+    options = (
+        *held_out,
+        "--allow-other-manifest",
+        "--split",
+        "val",
+        "--ema",
+    )  # as it is rolled out
+    return eicorpus(places, f"eval-{arm.name}-{seed}", "eval", run, *options)

@@ -84,6 +84,6 @@ def _error_differences(errors: Answers, rng: np.random.Generator) -> dict[str, A
         for metric in sorted(by_arm[one].keys() & by_arm[other].keys()):
             a, b = by_arm[one][metric], by_arm[other][metric]
             seeds = [s for s in a if s in b]
-            found = paired_difference([a[s] for s in seeds], [b[s] for s in seeds], rng)
-            out[f"{one} - {other}, {metric}"] = found.as_dict()
+            difference = paired_difference([a[s] for s in seeds], [b[s] for s in seeds], rng)
+            out[f"{one} - {other}, {metric}"] = difference.as_dict()
     return out

@@ -14,12 +14,12 @@ COLOURS = {"high": "#2a7f62", "low": "#d98c2b", "actionless": "#7a7f87", "exclud
 def draw(answer: Mapping[str, Any], folder: Path) -> list[Path]:
     """SVG files of what there is; the same answer gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    paths = []
     if "judge" in answer:
-        made.append(_saved(tiers(answer["judge"]), folder / "routing_tiers.svg"))
+        paths.append(_saved(tiers(answer["judge"]), folder / "routing_tiers.svg"))
     if "compare" in answer:
-        made.append(_saved(arms(answer["compare"]), folder / "routing_arms.svg"))
-    return made
+        paths.append(_saved(arms(answer["compare"]), folder / "routing_arms.svg"))
+    return paths
 
 
 def tiers(judge: Mapping[str, Any]) -> Figure:

@@ -66,9 +66,9 @@ class Take:
 def takes(budget: Budget, seed: int) -> Iterator[Take]:
     """All episodes, task by task."""
     for index, task in enumerate(TASKS):
-        wanted = list(_wanted(task, budget))
-        numbers = np.random.default_rng([seed, index]).permutation(len(wanted))
-        for place, (play, sigma, has_actions) in enumerate(wanted):
+        planned = list(_wanted(task, budget))
+        numbers = np.random.default_rng([seed, index]).permutation(len(planned))
+        for place, (play, sigma, has_actions) in enumerate(planned):
             number = int(numbers[place])
             yield Take(
                 task=task.name,

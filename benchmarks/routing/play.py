@@ -65,12 +65,12 @@ def _length_of_expert(take: Take, world: World, expert: Expert) -> int:
     return count + AFTER
 
 
-def _beside(told: Array, aside_m: Array) -> Array:
+def _beside(observation: Array, aside_m: Array) -> Array:
     """The observation as if object and goal lay `aside_m` [3] from where they are."""
-    told = told.copy()
-    told[OBJECT] += aside_m
-    told[GOAL] += aside_m
-    return told
+    observation = observation.copy()
+    observation[OBJECT] += aside_m
+    observation[GOAL] += aside_m
+    return observation
 
 
 def _towards(place_m: Array, world: World) -> Array:

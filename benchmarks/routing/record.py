@@ -41,11 +41,11 @@ class Recording:
 
 
 def record_all(
-    root: Path, wanted: Sequence[Take], *, progress: Callable[[int, int], None]
+    root: Path, takes: Sequence[Take], *, progress: Callable[[int, int], None]
 ) -> dict[str, int]:
     """Record what is not there yet; returns counts of episodes recorded, kept, and timesteps recorded."""
-    missing = [take for take in wanted if not is_whole(root, take)]
-    counts = {"recorded": 0, "kept": len(wanted) - len(missing), "timesteps": 0}
+    missing = [take for take in takes if not is_whole(root, take)]
+    counts = {"recorded": 0, "kept": len(takes) - len(missing), "timesteps": 0}
     for name, group in groupby(missing, key=lambda take: take.task):
         with World(name) as world:
             for take in group:
@@ -53,7 +53,7 @@ def record_all(
                 write(root, take, recording)
                 counts["recorded"] += 1
                 counts["timesteps"] += len(recording.actions)
-                progress(counts["kept"] + counts["recorded"], len(wanted))
+                progress(counts["kept"] + counts["recorded"], len(takes))
     return counts
 
 

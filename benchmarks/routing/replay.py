@@ -123,10 +123,10 @@ class _Tally:
     by_task: dict[str, list[int]] = field(default_factory=dict)
 
 
-def summary(found: list[Replayed]) -> dict[str, Any]:
+def summary(replays: list[Replayed]) -> dict[str, Any]:
     """Success of the recording, of its raw replay, and of the replay by way of the corpus, in all and by task."""
     tally = _Tally()
-    for one in found:
+    for one in replays:
         tally.count += 1
         tally.was += one.was_success
         tally.raw += one.raw_success

@@ -88,9 +88,9 @@ class Outcome:
 def spec() -> ActionSpec:
     """The layout of Meta-World's actions in a corpus: position, rotation and opening of one hand."""
     parts = [(f"{SIDE}.position_m", 3), (f"{SIDE}.rot6d_cols", 6), (f"{SIDE}.gripper_opening", 1)]
-    found = action_spec(parts)
-    assert found is not None
-    return found
+    action = action_spec(parts)
+    assert action is not None
+    return action
 
 
 def T_body_hand() -> Array:

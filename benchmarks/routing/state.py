@@ -29,9 +29,9 @@ class State:
             before = json.loads(self._path.read_text())
             if before["settings"] != self._settings:
                 changed = [k for k, v in self._settings.items() if before["settings"].get(k) != v]
-                found = f"{out} holds a run with other {', '.join(changed) or 'settings'}"
+                problem = f"{out} holds a run with other {', '.join(changed) or 'settings'}"
                 raise ConfigError(
-                    f"{found}; give another --out, or the same options", where="--out"
+                    f"{problem}; give another --out, or the same options", where="--out"
                 )
             self.done = before["done"]
 

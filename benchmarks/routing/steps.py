@@ -69,8 +69,8 @@ def _timed(work: Callable[[], Answer]) -> Answer:
 
 def record(settings: Settings, places: Places, workers: int, say: Callable[[str], None]) -> Answer:
     """All takes; each process plays whole tasks, for a world is slow to make."""
-    wanted = list(takes(settings.budget, settings.seed))
-    groups = [list(group) for _, group in groupby(wanted, key=lambda take: take.task)]
+    planned = list(takes(settings.budget, settings.seed))
+    groups = [list(group) for _, group in groupby(planned, key=lambda take: take.task)]
     if workers > 1:
         with ProcessPoolExecutor(min(workers, len(groups)), get_context("spawn")) as pool:
             for counts in pool.map(partial(_record_quietly, places.raw), groups):
@@ -78,18 +78,18 @@ def record(settings: Settings, places: Places, workers: int, say: Callable[[str]
     else:
         for group in groups:
             say(f"recorded {_record_quietly(places.raw, group)}")
-    return {"episodes": len(wanted), "kinds": kinds(places.raw, wanted)}
+    return {"episodes": len(planned), "kinds": kinds(places.raw, planned)}
 
 
 def _record_quietly(raw: Path, group: list[Take]) -> dict[str, int]:
     return record_all(raw, group, progress=lambda done, whole: None)
 
 
-def kinds(raw: Path, wanted: list[Take]) -> list[Answer]:
+def kinds(raw: Path, recorded: list[Take]) -> list[Answer]:
     """Episodes and timesteps of each kind of play, and whether they succeeded."""
     episodes: Counter[tuple[str, bool]] = Counter()
     timesteps: Counter[tuple[str, bool]] = Counter()
-    for take in wanted:
+    for take in recorded:
         label = label_of(raw, take.name)
         name = take.play.value if take.has_actions else "video"
         key = (
@@ -156,8 +156,8 @@ def _train_these(
     pairs = [(name, seed) for seed in range(settings.num_seeds) for name in arms]
     missing = [pair for pair in pairs if "train {} {}".format(*pair) not in state.done]
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        made = pool.map(lambda p: _trained(settings, places, arm_named(p[0]), p[1]), missing)
-        for (name, seed), answer in zip(missing, made, strict=True):
+        results = pool.map(lambda p: _trained(settings, places, arm_named(p[0]), p[1]), missing)
+        for (name, seed), answer in zip(missing, results, strict=True):
             state.once(f"train {name} {seed}", partial(dict, answer))
 
 

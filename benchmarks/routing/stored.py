@@ -64,12 +64,12 @@ def label_of(raw: Path, episode_id: str) -> dict[str, Any]:
 
 def judged(corpus: Path, raw: Path) -> list[Judged]:
     """Every episode with what `eicorpus tier` said last, beside its label; sorted by id."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_episode: dict[str, list[dict[str, Any]]] = {}
     with Catalog.open(corpus) as catalog:
         for row in catalog.arrow(_TIERS).to_pylist():
-            found.setdefault(row["episode_id"], []).append(row)
+            by_episode.setdefault(row["episode_id"], []).append(row)
     out = []
-    for episode_id, rows in found.items():
+    for episode_id, rows in by_episode.items():
         steps: dict[str, int] = {}
         for row in rows:
             steps[row["tier"]] = steps.get(row["tier"], 0) + row["steps"]

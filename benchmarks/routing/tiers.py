@@ -13,12 +13,12 @@ from benchmarks.routing.statistics import auroc_estimate
 from benchmarks.routing.stored import Judged
 
 
-def report(found: Sequence[Judged], *, seed: int) -> dict[str, Any]:
+def report(judged: Sequence[Judged], *, seed: int) -> dict[str, Any]:
     """Of episodes with actions: AUROC of the share of timesteps that are high, against the success flag and against kinds of play.
 
     `expert_against`: only the expert's episodes and those of one kind; there the label is the kind, not whether it happened to succeed.
     """
-    acted = [one for one in found if one.label["has_actions"]]
+    acted = [one for one in judged if one.label["has_actions"]]
     rng = np.random.default_rng([seed, 2])
     experts = [one for one in acted if one.label["play"] == Play.EXPERT.value]
     kinds = {}
@@ -33,7 +33,7 @@ def report(found: Sequence[Judged], *, seed: int) -> dict[str, Any]:
     tasks = sorted({one.episode_id.partition("/")[0] for one in acted})
     return {
         "episodes": len(acted),
-        "videos": len(found) - len(acted),
+        "videos": len(judged) - len(acted),
         "success_auroc": auroc_estimate(scores, success, rng).as_dict(),
         "success_auroc_by_task": {
             task: auroc_estimate(
@@ -44,7 +44,7 @@ def report(found: Sequence[Judged], *, seed: int) -> dict[str, Any]:
             for task in tasks
         },
         "expert_against": kinds,
-        "counts": counts(found),
+        "counts": counts(judged),
     }
 
 
@@ -54,7 +54,7 @@ def kind_of(one: Judged) -> str:
     return f"{play} {sigma:g}" if sigma else str(play)
 
 
-def counts(found: Sequence[Judged]) -> list[dict[str, Any]]:
+def counts(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     """How many episodes of each kind got which tier, by which rules."""
     tally = Counter(
         (
@@ -63,7 +63,7 @@ def counts(found: Sequence[Judged]) -> list[dict[str, Any]]:
             one.tier,
             ", ".join(one.codes),
         )
-        for one in found
+        for one in judged
     )
     keys = ("play", "is_success", "tier", "rules")
     return [dict(zip(keys, key, strict=True)) | {"episodes": n} for key, n in sorted(tally.items())]

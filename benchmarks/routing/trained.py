@@ -31,9 +31,9 @@ def policy_of(run: Path, weights: Path | None) -> Acting:
     from training.policy.restored import recipe_of
     from training.run.checkpoint import checkpoint_of
 
-    found = checkpoint_of(run, None)
-    encode = encoder_for(found.state.encoder_id, weights=weights, hub_id=None, device="auto")
-    has_averages = recipe_of(found).optimiser.ema is not None
+    checkpoint = checkpoint_of(run, None)
+    encode = encoder_for(checkpoint.state.encoder_id, weights=weights, hub_id=None, device="auto")
+    has_averages = recipe_of(checkpoint).optimiser.ema is not None
     return Policy.load(run, encode, PolicySettings(use_averages=has_averages))
 
 
@@ -86,9 +86,9 @@ def rolled_out(
                 yield rollout(policy, world, task, scene, horizon)
 
 
-def rollout_report(found: Iterable[Outcome]) -> dict[str, Any]:
+def rollout_report(results: Iterable[Outcome]) -> dict[str, Any]:
     """Success in all and by task, and every rollout."""
-    outcomes = list(found)
+    outcomes = list(results)
     by_task: dict[str, list[Outcome]] = {}
     for one in outcomes:
         by_task.setdefault(one.task, []).append(one)

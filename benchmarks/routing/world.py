@@ -144,7 +144,7 @@ class Expert:
         self._policy = make()
         self._speed = speed
 
-    def act(self, told: Array, nudge: Array | None = None) -> Array:
+    def act(self, observation: Array, nudge: Array | None = None) -> Array:
         """[4] the action for what it is told; `nudge` [3] is added to the move before it is slowed down.
 
         The effort is made -1 or +1: the jaws are position actuators far beyond their range, so only its sign says where they go.
@@ -152,6 +152,8 @@ class Expert:
         with warnings.catch_warnings():
             # "Constant(s) may be too high": moves are clipped, and the experts rely on it.
             warnings.simplefilter("ignore")
-            wanted = np.clip(np.asarray(self._policy.get_action(told), dtype=np.float64), -1, 1)
-        move = wanted[:3] if nudge is None else np.clip(wanted[:3] + nudge, -1, 1)
-        return np.append(move * self._speed, SHUT if wanted[3] > 0 else OPEN)
+            action = np.clip(
+                np.asarray(self._policy.get_action(observation), dtype=np.float64), -1, 1
+            )
+        move = action[:3] if nudge is None else np.clip(action[:3] + nudge, -1, 1)
+        return np.append(move * self._speed, SHUT if action[3] > 0 else OPEN)

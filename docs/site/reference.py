@@ -218,7 +218,7 @@ def ingest_page() -> str:
 
 
 def policy_page() -> str:
-    names = ("Policy", "Cutting", "Edge", "Rule", "Otherwise", "Condition", "Bounds")
+    names = ("QualityPolicy", "Cutting", "Edge", "Rule", "Otherwise", "Condition", "Bounds")
     built_in, _ = tier_policy.load_policy(tier_policy.BUILT_IN)
     rules = [[code(r.code), r.tier.value, r.text] for r in (*built_in.rules, built_in.otherwise)]
     return page(
@@ -349,14 +349,16 @@ def measurements_page() -> str:
         "others one row per episode. No threshold is applied here: thresholds belong to the [quality policy](policy.md).",
     ]
     for measure in measures().values():
-        doc = inspect.getmodule(measure.of).__doc__ or ""
+        doc = inspect.getmodule(measure.compute).__doc__ or ""
         facts = [f"version {measure.version}"]
         facts += ["reads video"] if measure.needs_video else []
         facts += [f"needs the model `{measure.needs_model}`"] if measure.needs_model else []
-        facts += [f"better with the model `{measure.gains_from}`"] if measure.gains_from else []
+        facts += (
+            [f"better with the model `{measure.optional_model}`"] if measure.optional_model else []
+        )
         facts += ["only for episodes of people"] if measure.of_people else []
         rows = [
-            [code(g.name), g.unit, "yes" if g.is_interval else "", g.about] for g in measure.gives
+            [code(g.name), g.unit, "yes" if g.is_interval else "", g.about] for g in measure.outputs
         ]
         parts += [f"## {measure.name}", f"{paragraphs(doc).split(chr(10))[0]} ({', '.join(facts)})"]
         parts += [table(["name", "unit", "interval", ""], rows)] if rows else []

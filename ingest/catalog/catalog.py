@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from ingest.catalog import sql_guard
 from ingest.catalog.next_command import next_command
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.catalog.query_process import answer
 from ingest.catalog.views import DERIVED, HISTORIES, connect, create_views, lock_down
 from ingest.corpus.snapshot import Part, Snapshot, load
@@ -45,7 +45,7 @@ POLL_S = 0.1
 class Catalog:
     """One snapshot of a corpus as tables. For one thread at a time; open one per thread."""
 
-    def __init__(self, corpus: Path, snapshot: Snapshot, limits: Limits) -> None:
+    def __init__(self, corpus: Path, snapshot: Snapshot, limits: QueryLimits) -> None:
         self._limits = limits
         self._registered: dict[str, pa.Table] = {}
         self._parts = {
@@ -64,7 +64,7 @@ class Catalog:
 
     @classmethod
     def open(
-        cls, corpus: Path | str, *, snapshot: int | None = None, limits: Limits | None = None
+        cls, corpus: Path | str, *, snapshot: int | None = None, limits: QueryLimits | None = None
     ) -> Self:
         """The latest snapshot of a corpus, or the one asked for; empty tables when nothing was committed yet.
 
@@ -76,7 +76,7 @@ class Catalog:
             raise ConfigError(
                 "no such folder; give the corpus that `ingest --out` wrote", where=str(root)
             )
-        return cls(root, load(root, snapshot), limits or Limits())
+        return cls(root, load(root, snapshot), limits or QueryLimits())
 
     def __enter__(self) -> Self:
         return self
@@ -124,14 +124,14 @@ class Catalog:
 
         It sees the same snapshot, and the tables that were registered here.
         """
-        found = answer(
+        result = answer(
             self.corpus,
             text,
             snapshot=self.snapshot or None,
             limits=self._limits,
             tables=self._registered,
         )
-        return found.table
+        return result.table
 
     def _asked(
         self,

@@ -46,23 +46,23 @@ def _may_mean(names: list[str]) -> pc.Expression:
 
 def _find(corpus: Path, current: Snapshot, known: pl.DataFrame, name: str) -> str:
     whole = pl.format("{}/{}", "source", "episode_id")
-    found = known.filter(pl.col("uid") == name)
-    if not len(found):
-        found = known.filter((whole == name) | (pl.col("episode_id") == name))
-    if not len(found) and name:
-        found = known.filter(pl.col("uid").str.starts_with(name.lower()))
-    if len(found) == 1:
-        return str(found["uid"][0])
+    matches = known.filter(pl.col("uid") == name)
+    if not len(matches):
+        matches = known.filter((whole == name) | (pl.col("episode_id") == name))
+    if not len(matches) and name:
+        matches = known.filter(pl.col("uid").str.starts_with(name.lower()))
+    if len(matches) == 1:
+        return str(matches["uid"][0])
     where = str(corpus)
-    if not len(found):
+    if not len(matches):
         message = f"no episode {name!r} in snapshot {current.number}: give a uid, the beginning of one, or source/episode_id"
         raise ConfigError(
             message, remedy=f"list some with: {next_command(LIST, corpus)}", where=where
         )
-    rows = found.sort("source", "episode_id", "uid").head(SHOWN).rows()
+    rows = matches.sort("source", "episode_id", "uid").head(SHOWN).rows()
     lines = [f"  {uid}  {source}/{episode}" for uid, source, episode in rows]
-    more = [f"  and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+    more = [f"  and {len(matches) - SHOWN} more"] if len(matches) > SHOWN else []
     candidates = "\n".join([*lines, *more])
     raise ConfigError(
-        f"{name!r} names {len(found)} episodes; give one of:\n{candidates}", where=where
+        f"{name!r} names {len(matches)} episodes; give one of:\n{candidates}", where=where
     )

@@ -17,7 +17,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import START_S, Limits
+from ingest.catalog.query_limits import START_S, QueryLimits
 from ingest.catalog.query_process import name_of
 from schemas.errors import ConfigError, PipelineError
 
@@ -36,7 +36,7 @@ def main() -> None:
     _end_after(START_S)
     question = json.load(sys.stdin)
     try:
-        _answer(question, Limits(**question["limits"]), reply)
+        _answer(question, QueryLimits(**question["limits"]), reply)
     except PipelineError as error:
         _send(reply, {"error": name_of(error), "message": error.message, "where": error.where})
     except MemoryError:
@@ -45,12 +45,12 @@ def main() -> None:
     os._exit(0)  # DuckDB's own end takes seconds where a result is large
 
 
-def _answer(question: dict[str, Any], limits: Limits, reply: IO[str]) -> None:
+def _answer(question: dict[str, Any], limits: QueryLimits, reply: IO[str]) -> None:
     with Catalog.open(question["corpus"], snapshot=question["snapshot"], limits=limits) as catalog:
         _limit_memory(limits.memory_mb + SLACK_MB)
-        with os.fdopen(question["given"], "rb") as given:
+        with os.fdopen(question["given"], "rb") as tables:
             for name in question["tables"]:
-                catalog.register(name, pa.ipc.open_stream(given).read_all())
+                catalog.register(name, pa.ipc.open_stream(tables).read_all())
         _end_after(limits.timeout_s + GRACE_S)
         _send(reply, {"snapshot": catalog.snapshot})
         with os.fdopen(question["answer"], "wb") as answer:

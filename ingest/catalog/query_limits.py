@@ -10,7 +10,7 @@ START_S = 120.0  # to open a snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class QueryLimits:
     """DuckDB checks them between batches of rows. A single function call on one huge value can overstep them, so SQL that a user or a file
     gives runs in a process of its own (`ingest/catalog/query_process.py`), which is ended where DuckDB does not stop."""
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from schemas.errors import ConfigError, InvariantError, PipelineError, TransientError
 
 POLL_S = 0.1  # a signal that another thread received does not wake the main thread
@@ -47,7 +47,7 @@ def answer(
     sql: str,
     *,
     snapshot: int | None,
-    limits: Limits,
+    limits: QueryLimits,
     tables: Mapping[str, pa.Table] | None = None,
 ) -> Answer:
     """The rows of one reading query; `tables` can be selected from by name, beside those of the catalog.
@@ -56,26 +56,26 @@ def answer(
         ConfigError: the query is wrong, not allowed, or over a limit.
     """
     tables = tables or {}
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as rows:
+    with tempfile.TemporaryFile() as sent, tempfile.TemporaryFile() as rows:
         for table in tables.values():
-            with pa.ipc.new_stream(given, table.schema) as writer:
+            with pa.ipc.new_stream(sent, table.schema) as writer:
                 writer.write_table(table)
-        given.seek(0)
+        sent.seek(0)
         question = {
             "corpus": str(corpus),
             "sql": sql,
             "snapshot": snapshot,
             "limits": asdict(limits),
             "tables": list(tables),
-            "given": given.fileno(),
+            "given": sent.fileno(),
             "answer": rows.fileno(),
         }
-        reply = _reply(question, (given, rows), limits)
+        reply = _reply(question, (sent, rows), limits)
         rows.seek(0)
         return Answer(table=pa.ipc.open_stream(rows).read_all(), snapshot=reply["snapshot"])
 
 
-def _reply(question: dict[str, Any], files: tuple[IO[bytes], ...], limits: Limits) -> Any:
+def _reply(question: dict[str, Any], files: tuple[IO[bytes], ...], limits: QueryLimits) -> Any:
     with subprocess.Popen(
         [sys.executable, "-P", "-c", PROGRAM, *sys.path],
         stdin=subprocess.PIPE,
@@ -98,24 +98,26 @@ def _reply(question: dict[str, Any], files: tuple[IO[bytes], ...], limits: Limit
 
 
 def _communicate(process: subprocess.Popen[bytes], question: bytes) -> tuple[bytes, bytes]:
-    given: bytes | None = question
+    unsent: bytes | None = question
     while True:
         try:
-            return process.communicate(given, timeout=POLL_S)
+            return process.communicate(unsent, timeout=POLL_S)
         except subprocess.TimeoutExpired:
-            given = None  # it is on its way
+            unsent = None  # it is on its way
 
 
-def _ended(returncode: int, complaint: str, limits: Limits, *, has_begun: bool) -> PipelineError:
+def _ended(
+    returncode: int, complaint: str, limits: QueryLimits, *, has_begun: bool
+) -> PipelineError:
     """How a process ended that was killed or broke; `has_begun`: it had opened the snapshot."""
     if returncode == -signal.SIGALRM:
         message = limits.timeout_message if has_begun else limits.start_message
         return ConfigError(message, where="query")
     if returncode in (-signal.SIGKILL, -signal.SIGABRT):
         name = signal.Signals(-returncode).name
-        found = f"ended by {name}, most likely for want of memory"
+        problem = f"ended by {name}, most likely for want of memory"
         return ConfigError(
-            f"{found}; narrow the query or change --memory-limit-mb ({limits.memory_mb})",
+            f"{problem}; narrow the query or change --memory-limit-mb ({limits.memory_mb})",
             where="query",
         )
     last = complaint.strip().splitlines()[-1:] or ["no message"]

@@ -107,12 +107,12 @@ def gaps(runs: Spans, lengths: Ints) -> Spans:
     reached = np.zeros(len(lengths), dtype=np.int64)  # the end of the last run of each episode
     np.maximum.at(reached, row, end)
     others = np.flatnonzero(~is_whole)
-    found = Spans(
+    between = Spans(
         row=np.concatenate([row, others]),
         start=np.concatenate([before, reached[others]]),
         end=np.concatenate([start, lengths[others]]),
     )
-    return found.at(found.end > found.start)
+    return between.at(between.end > between.start)
 
 
 def split_at(lengths: Ints, min_steps: Ints, edges: CutPoints) -> Spans:

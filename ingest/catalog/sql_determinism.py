@@ -76,17 +76,17 @@ def changing_functions(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
     return frozenset(row[0] for row in rows)
 
 
-def depends_on(node: dict[str, Any], moody: frozenset[str]) -> str:
-    """What the answer of one object of a syntax tree depends on besides the snapshot, or ""; `moody`: `changing_functions`."""
+def depends_on(node: dict[str, Any], nondeterministic: frozenset[str]) -> str:
+    """What the answer of one object of a syntax tree depends on besides the snapshot, or ""; `nondeterministic`: `changing_functions`."""
     for rule in (_of_modifiers, _of_join, _of_window, _of_order):
-        if found := rule(node):
-            return f"{found}: the answer would depend on {_ROW_ORDER}; say ORDER BY"
+        if function := rule(node):
+            return f"{function}: the answer would depend on {_ROW_ORDER}; say ORDER BY"
     if node.get("sample"):
         return "the answer would depend on chance: a sample is another one next time"
-    if found := _of_clock(node, moody):
-        return f"{found}() gives another answer next time: it would depend on {_CLOCK}"
-    if found := _of_estimate(node):
-        return f"{found}() is an estimate: the answer would depend on chance and {_ROW_ORDER}"
+    if function := _of_clock(node, nondeterministic):
+        return f"{function}() gives another answer next time: it would depend on {_CLOCK}"
+    if function := _of_estimate(node):
+        return f"{function}() is an estimate: the answer would depend on chance and {_ROW_ORDER}"
     return ""
 
 
@@ -94,14 +94,14 @@ def _name(node: dict[str, Any]) -> str:
     return str(node.get("function_name", "")).lower()
 
 
-def _of_clock(node: dict[str, Any], moody: frozenset[str]) -> str:
+def _of_clock(node: dict[str, Any], nondeterministic: frozenset[str]) -> str:
     name = _name(node)
     if node.get("type") == "COLUMN_REF" and len(node["column_names"]) == 1:
         column = str(node["column_names"][0]).lower()
         name = column if column in CLOCK_WORDS else ""
     elif name == "age" and len(node["arguments"]) != 2:
         return "age of one argument, age"
-    is_named = name in moody or name in CLOCK_WORDS or name in _CLOCK_NAMES
+    is_named = name in nondeterministic or name in CLOCK_WORDS or name in _CLOCK_NAMES
     return name if is_named or name.startswith(_CLOCK_PREFIXES) else ""
 
 

@@ -116,15 +116,15 @@ def reading_expression(
         raise ConfigError("one expression, which is true or false for a row", where="--where")
     known = {name.lower() for name in (*tables, relation)}
     known |= {str(cte["key"]).lower() for o in objects(tree) for cte in _ctes(o)}
-    moody = changing_functions(connection)
+    nondeterministic = changing_functions(connection)
     for each in objects(node):
-        _check_constancy(each, known, moody)
+        _check_constancy(each, known, nondeterministic)
     return text
 
 
 def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:
-    found = node.get("cte_map")
-    return list(found["map"]) if isinstance(found, dict) else []
+    cte_map = node.get("cte_map")
+    return list(cte_map["map"]) if isinstance(cte_map, dict) else []
 
 
 def _check_brackets(text: str) -> None:
@@ -135,21 +135,23 @@ def _check_brackets(text: str) -> None:
         if kind == duckdb.token_type.operator:
             depth += (data[offset : offset + 1] == b"(") - (data[offset : offset + 1] == b")")
         if depth < 0:
-            found = f"a ) without its ( at character {offset + 1}"
-            raise ConfigError(f"{found}; give one expression", where="--where")
+            problem = f"a ) without its ( at character {offset + 1}"
+            raise ConfigError(f"{problem}; give one expression", where="--where")
 
 
-def _check_constancy(node: dict[str, Any], tables: set[str], moody: frozenset[str]) -> None:
+def _check_constancy(
+    node: dict[str, Any], tables: set[str], nondeterministic: frozenset[str]
+) -> None:
     kind = node.get("type")
-    found = depends_on(node, moody)
+    dependence = depends_on(node, nondeterministic)
     if kind == "TABLE_FUNCTION" and node["function"]["function_name"].lower() in FILE_READERS:
-        found = "a file is no part of the snapshot"
+        dependence = "a file is no part of the snapshot"
     elif kind == "BASE_TABLE" and node["table_name"].lower() not in tables:
-        found = f"no table {node['table_name']!r}; there are {', '.join(sorted(tables))}"
+        dependence = f"no table {node['table_name']!r}; there are {', '.join(sorted(tables))}"
     elif kind == "VALUE_PARAMETER":
-        found = "a parameter has no value here"
-    if found:
-        raise ConfigError(found, where="--where")
+        dependence = "a parameter has no value here"
+    if dependence:
+        raise ConfigError(dependence, where="--where")
 
 
 def _is_unicode(text: str) -> bool:
@@ -175,16 +177,16 @@ def _check_nesting(text: str) -> None:
         elif data[offset : offset + 4].lower() == b"with":
             has_with[-1] = True
         if len(has_with) > MAX_BRACKETS or sum(has_with) > MAX_NESTED_WITH:
-            found = f"more than {MAX_BRACKETS} nested brackets or {MAX_NESTED_WITH} nested WITH"
-            raise ConfigError(f"{found}; flatten the query", where="query")
+            problem = f"more than {MAX_BRACKETS} nested brackets or {MAX_NESTED_WITH} nested WITH"
+            raise ConfigError(f"{problem}; flatten the query", where="query")
 
 
 def _syntax_tree(connection: duckdb.DuckDBPyConnection, text: str) -> Any:
     try:
         rows = connection.execute("SELECT json_serialize_sql($1::VARCHAR)", [text]).fetchall()
         # DuckDB says "nowhere in the text" with the largest unsigned number, of what `FROM t` alone implies.
-        said = rows[0][0].replace(f'"query_location":{2**64 - 1}', '"query_location":null')
-        tree = parse_json(said, limits=replace(DOCUMENT, max_depth=MAX_TREE_DEPTH))
+        text_of_tree = rows[0][0].replace(f'"query_location":{2**64 - 1}', '"query_location":null')
+        tree = parse_json(text_of_tree, limits=replace(DOCUMENT, max_depth=MAX_TREE_DEPTH))
     except (duckdb.Error, DocumentError) as error:
         raise ConfigError(f"the query cannot be examined: {error}", where="query") from error
     if tree["error"]:

@@ -37,18 +37,18 @@ class UidIndex:
 
     def of(self, uids: pl.Series) -> Ints:
         """The row of each uid; -1 where it is not there."""
-        wanted, check = _hashes(uids, 0) >> self._row_bits, _hashes(uids, _CHECK_SEED)
-        at = self._first[self._slots(wanted)]
+        key, check = _hashes(uids, 0) >> self._row_bits, _hashes(uids, _CHECK_SEED)
+        at = self._first[self._slots(key)]
         out = np.full(len(uids), -1, dtype=np.int64)
         open_ = np.arange(len(uids))
         while True:  # a step along the rows of a slot, for all that are not done: a few
             open_ = open_[at[open_] < len(self)]
             here = at[open_]
-            near = self._hashes[here] <= wanted[open_]
+            near = self._hashes[here] <= key[open_]
             open_, here = open_[near], here[near]
             if not len(open_):
                 return out
-            is_it = (self._hashes[here] == wanted[open_]) & (self._check[here] == check[open_])
+            is_it = (self._hashes[here] == key[open_]) & (self._check[here] == check[open_])
             out[open_[is_it]] = self._row[here[is_it]]
             open_ = open_[~is_it]
             at[open_] += 1

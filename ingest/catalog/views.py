@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.catalog.sql_quoting import identifier, literals
 from schemas.catalog import TABLES
 
@@ -34,7 +34,7 @@ DERIVED = {
 }
 
 
-def connect(limits: Limits) -> duckdb.DuckDBPyConnection:
+def connect(limits: QueryLimits) -> duckdb.DuckDBPyConnection:
     config: dict[str, Any] = {
         "memory_limit": f"{limits.memory_mb}MB",
         "temp_directory": "",  # never spill: a query must not fill the disk

@@ -1,6 +1,6 @@
 """The corpus on disk: where everything lies, which snapshot is current, and how a batch of episodes is committed.
 
-`layout.Corpus` opens a corpus, `snapshot` names the catalog parts of one moment, `staging` holds episodes that are not yet
+`layout.CorpusLayout` opens a corpus, `snapshot` names the catalog parts of one moment, `staging` holds episodes that are not yet
 committed, `commit` numbers and publishes them, `recovery` completes or undoes what a stopped command left, and `writing` is how
 every command takes a corpus for writing. The content rules of LeRobot v2.1 are in `lerobot_writer` and `lerobot_meta`."""
 

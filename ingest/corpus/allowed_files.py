@@ -36,7 +36,7 @@ def check_rooms(root: Path) -> None:
 def _is_leaf(relative: str) -> bool:
     parts = relative.split("/")
     return any(
-        len(parts) == len(wanted)
-        and all(want in ("*", part) for want, part in zip(wanted, parts, strict=True))
-        for wanted in (leaf.split("/") for leaf in _LEAVES)
+        len(parts) == len(pattern)
+        and all(want in ("*", part) for want, part in zip(pattern, parts, strict=True))
+        for pattern in (leaf.split("/") for leaf in _LEAVES)
     )

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus import lerobot_meta, snapshot
-from ingest.corpus.layout import Corpus, data_file, video_file
+from ingest.corpus.layout import CorpusLayout, data_file, video_file
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends
 from ingest.corpus.lerobot_writer import data_schema, numbered, parquet_bytes
 from ingest.corpus.number_columns import DamagedCatalog
@@ -35,7 +35,7 @@ _QUARANTINE_COLUMNS = ("uid", "source", "episode_id", "code", "message")
 
 
 @dataclass(kw_only=True)
-class Pending:
+class PendingOutcome:
     """One outcome waiting for its batch, with the folder it is staged in."""
 
     outcome: Outcome
@@ -48,12 +48,12 @@ class Pending:
 class Committer:
     """Holds the numbering of every dataset of a corpus, and the snapshot it builds on."""
 
-    corpus: Corpus
+    corpus: CorpusLayout
     disk: LocalStorage
     run_id: str
     parent: Snapshot
     datasets: dict[str, Dataset] = field(default_factory=dict)
-    pending: list[Pending] = field(default_factory=list)
+    pending: list[PendingOutcome] = field(default_factory=list)
     is_broken_off: bool = (
         False  # a flush was left by an exception: this object must not be used again
     )
@@ -65,7 +65,7 @@ class Committer:
         self, outcome: Outcome, verdict: dict[str, Any], folder: Path, *, episodes: int = 1
     ) -> None:
         """Queue an outcome; nothing lasting happens before `flush`."""
-        waiting = Pending(outcome=outcome, verdict=verdict, folder=folder, episodes=episodes)
+        waiting = PendingOutcome(outcome=outcome, verdict=verdict, folder=folder, episodes=episodes)
         self.pending.append(waiting)
 
     def _list_quarantined(self) -> None:
@@ -99,7 +99,7 @@ class Committer:
         if snapshot.has_successor(self.corpus.root, self.parent):
             # Before anything is placed: our numbers are the other writer's by now, and so are the files of that name.
             raise snapshot.overtaken(self.parent.number + 1, self.corpus.root / snapshot.FOLDER)
-        rows: Rows = {name: list(given) for name, given in extra.items()}
+        rows: Rows = {name: list(table_rows) for name, table_rows in extra.items()}
         lines: dict[str, JsonlAppends] = {}
         for waiting in self.pending:
             if waiting.outcome.staged is not None:
@@ -107,9 +107,9 @@ class Committer:
             verdict = {**waiting.verdict, "snapshot": self.parent.number + 1}
             rows.setdefault("verdicts", []).append(verdict)
         parts = {
-            table: snapshot.write_part(self.disk, self.corpus.root, table, given)
-            for table, given in rows.items()
-            if given
+            table: snapshot.write_part(self.disk, self.corpus.root, table, table_rows)
+            for table, table_rows in rows.items()
+            if table_rows
         }
         self.parent = snapshot.publish(self.disk, self.corpus.root, self.parent, parts, self.run_id)
         grown = ((self.datasets[path], added) for path, added in lines.items())
@@ -213,7 +213,7 @@ class Committer:
         key = f"observation.images.{video['camera']}"
         path = f"{dataset.path}/{video_file(number, key)}"
         self._make_dir((self.corpus.path(path)).parent)
-        self.disk.place(folder / video["name"], self.corpus.path(path))
+        self.disk.hard_link_or_copy(folder / video["name"], self.corpus.path(path))
         return _artifact(
             uid=uid,
             kind="video",
@@ -253,8 +253,8 @@ def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
     for row in rows:
         dataset = _declared(datasets, row["dataset_path"])
         if row["episode_index"] != dataset.episodes:
-            found = f"episode {row['episode_index']} where {dataset.episodes} was expected"
-            raise InvariantError(found, where=dataset.path)
+            problem = f"episode {row['episode_index']} where {dataset.episodes} was expected"
+            raise InvariantError(problem, where=dataset.path)
         dataset.task_indices(row["tasks"])
         dataset.grow(row)
     return datasets
@@ -314,11 +314,11 @@ def stored_episodes(
     )
     for artifact in current.read(corpus, "artifacts", only=mine_only).to_pylist():
         detail = snapshot.json_of(artifact["detail_json"], where=artifact["path"])
-        mine = stats.setdefault(artifact["uid"], {})
+        own = stats.setdefault(artifact["uid"], {})
         if artifact["kind"] == "data":
-            stats[artifact["uid"]] = {**detail, **mine}
+            stats[artifact["uid"]] = {**detail, **own}
         elif artifact["kind"] == "video":
-            mine[f"observation.images.{artifact['camera']}"] = detail
+            own[f"observation.images.{artifact['camera']}"] = detail
     here = pc.field("dataset_path") == dataset_path
     rows = current.read(corpus, "episodes", only=here).sort_by("episode_index").to_pylist()
     if erased := places(tombstones(corpus, current), dataset_path):
@@ -326,6 +326,6 @@ def stored_episodes(
     for row in rows:
         tombstone = row.get("erased")
         if tombstone is None and row["uid"] not in stats:
-            found = f"episode {row['uid'][:80]!r} has no files in the catalog"
-            raise DamagedCatalog(f"{found}; run eicorpus verify", where=dataset_path)
+            problem = f"episode {row['uid'][:80]!r} has no files in the catalog"
+            raise DamagedCatalog(f"{problem}; run eicorpus verify", where=dataset_path)
         yield row, stats[row["uid"]] if tombstone is None else stats_of(tombstone)

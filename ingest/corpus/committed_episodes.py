@@ -54,8 +54,8 @@ class CommittedEpisode:
 
     def artifact(self, kind: str, camera: str | None = None) -> Row | None:
         """The row of its data file or of one video; None unless there is exactly one."""
-        found = [a for a in self.artifacts if a["kind"] == kind and a["camera"] == camera]
-        return found[0] if len(found) == 1 else None
+        matches = [a for a in self.artifacts if a["kind"] == kind and a["camera"] == camera]
+        return matches[0] if len(matches) == 1 else None
 
     @staticmethod
     def detail(artifact: Row) -> dict[str, Any]:
@@ -85,7 +85,9 @@ def committed_batches(corpus: Path, current: Snapshot) -> Iterator[list[Committe
             uids = [row["uid"] for row in rows]
             of = {name: table.rows(uids) for name, table in others.items()}
             yield [
-                CommittedEpisode(row=row, **{name: found[row["uid"]] for name, found in of.items()})
+                CommittedEpisode(
+                    row=row, **{name: by_uid[row["uid"]] for name, by_uid in of.items()}
+                )
                 for row in rows
             ]
 
@@ -99,8 +101,8 @@ def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
     datasets = {}
     for part in current.parts("artifacts"):
         columns, only = ["path", "detail_json"], pc.field("kind") == "features"
-        found = read_table(part.file(corpus), columns, filters=only)
-        for row in found.to_pylist():
+        rows = read_table(part.file(corpus), columns, filters=only)
+        for row in rows.to_pylist():
             datasets[row["path"]] = dataset_of(row)
     for path, texts in pinned_tasks(corpus, current).items():
         datasets[path].pin(texts)
@@ -163,15 +165,15 @@ class _ByUid:
         self._held: tuple[int, pa.Table] | None = None
 
     def rows(self, uids: list[str]) -> dict[str, list[Row]]:
-        wanted = pl.DataFrame({"uid": uids}, schema={"uid": pl.String}).unique()
+        frame = pl.DataFrame({"uid": uids}, schema={"uid": pl.String}).unique()
         by_part = defaultdict(list)
-        for uid, number in wanted.join(self._first, on="uid").iter_rows():
+        for uid, number in frame.join(self._first, on="uid").iter_rows():
             by_part[number].append(uid)
         out: dict[str, list[Row]] = defaultdict(list)
         for number in sorted(by_part):
             table = self._part(number)
-            mine = table.filter(pc.is_in(table["uid"], value_set=pa.array(by_part[number])))
-            for row in mine.to_pylist():
+            of_uids = table.filter(pc.is_in(table["uid"], value_set=pa.array(by_part[number])))
+            for row in of_uids.to_pylist():
                 out[row["uid"]].append(row)
         return out
 

@@ -28,5 +28,5 @@ def read_info(corpus: Path, dataset_path: str) -> Info:
     except ValidationError as error:
         raise ConfigError(f"{invalid(error)}; run eicorpus verify", where=str(path)) from error
     except (SourceError, DocumentError) as error:
-        found = f"cannot be read ({error}); run eicorpus verify {corpus}"
-        raise ConfigError(found, where=str(path)) from error
+        problem = f"cannot be read ({error}); run eicorpus verify {corpus}"
+        raise ConfigError(problem, where=str(path)) from error

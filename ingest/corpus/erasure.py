@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ingest.corpus.layout import Corpus, data_file, video_file
+from ingest.corpus.layout import CorpusLayout, data_file, video_file
 from ingest.corpus.redaction import redact_manifests
 from ingest.corpus.residual_files import derived, residual_files, scrub_logs
 from ingest.corpus.snapshot import Snapshot
@@ -53,9 +53,9 @@ class Intent:
         text = json.dumps(asdict(self))
         num_elements = 5 + len(self.files) + len(self.history)
         if len(text) > INTENT_LIMITS.max_bytes or num_elements > INTENT_LIMITS.max_elements:
-            found = f"{len(self.files)} files and {len(self.history)} older snapshots at once"
+            problem = f"{len(self.files)} files and {len(self.history)} older snapshots at once"
             remedy = "run `eicorpus gc` first, which removes older snapshots, or forget fewer episodes at once"
-            raise ConfigError(f"{found} are too many; {remedy}", where=self.run_id)
+            raise ConfigError(f"{problem} are too many; {remedy}", where=self.run_id)
         return text
 
     @staticmethod
@@ -80,24 +80,24 @@ class Intent:
         return intent
 
 
-def folder_of(corpus: Corpus, run_id: str) -> Path:
+def folder_of(corpus: CorpusLayout, run_id: str) -> Path:
     return corpus.path(f"staging/{PREFIX}{run_id}")
 
 
-def unfinished(corpus: Corpus, current: Snapshot) -> list[Path]:
+def unfinished(corpus: CorpusLayout, current: Snapshot) -> list[Path]:
     """Folders of erasures that are committed and not done."""
     runs: set[str] | None = None
-    found = []
+    folders = []
     for folder in sorted(corpus.staging.glob(f"{PREFIX}*")):
         intent = Intent.read(folder)
         if intent is not None and runs is None:
             runs = {row["run_id"] for row in tombstones(corpus.root, current)}
         if intent is not None and runs is not None and intent.run_id in runs:
-            found.append(folder)
-    return found
+            folders.append(folder)
+    return folders
 
 
-def finish_erasures(corpus: Corpus, disk: LocalStorage, current: Snapshot) -> list[str]:
+def finish_erasures(corpus: CorpusLayout, disk: LocalStorage, current: Snapshot) -> list[str]:
     """Do what stopped erasures left undone, and sweep those that were never committed; a line for each."""
     folders = sorted(corpus.staging.glob(f"{PREFIX}*"))
     if not folders:
@@ -117,21 +117,21 @@ def finish_erasures(corpus: Corpus, disk: LocalStorage, current: Snapshot) -> li
 
 
 def _finish(
-    corpus: Corpus, disk: LocalStorage, current: Snapshot, folder: Path, intent: Intent
+    corpus: CorpusLayout, disk: LocalStorage, current: Snapshot, folder: Path, intent: Intent
 ) -> None:
     buried = tombstones(corpus.root, current)
-    mine = [row for row in buried if row["run_id"] == intent.run_id]
-    uids = {row["uid"] for row in mine}
-    places_of_run = {each["path"] for row in mine for each in _files_there(row)}
+    rows = [row for row in buried if row["run_id"] == intent.run_id]
+    uids = {row["uid"] for row in rows}
+    places_of_run = {each["path"] for row in rows for each in _files_there(row)}
     for name, path in intent.files.items():
         if not _STAGED.fullmatch(name) or path not in places_of_run:
             raise _not_ours(folder / INTENT, f"places {name!r} at {path!r}")
-        disk.place(folder / name, corpus.path(path))
+        disk.hard_link_or_copy(folder / name, corpus.path(path))
     for number, text in intent.history.items():
         if (file := snapshot_path(corpus.root, number)).is_file():  # else it was collected
             disk.write(file, text.encode(), is_durable=True)
-    for told in residual_files(corpus, mine):
-        disk.remove(told)
+    for residual in residual_files(corpus, rows):
+        disk.remove(residual)
     scrub_logs(corpus, disk, uids)
     for staged in sorted(corpus.staging.iterdir()):
         if staged.name.partition(".")[0] in uids:
@@ -160,15 +160,17 @@ def _files_there(tombstone: Row) -> list[dict[str, str]]:
     ]
 
 
-def _not_ours(path: Path, found: str) -> ConfigError:
+def _not_ours(path: Path, path_text: str) -> ConfigError:
     expected = "expected what `eicorpus forget` leaves: files for the places of its own tombstones"
     return ConfigError(
-        f"{found}; {expected}; nothing was placed; remove the folder if you trust the rest of this corpus",
+        f"{path_text}; {expected}; nothing was placed; remove the folder if you trust the rest of this corpus",
         where=str(path),
     )
 
 
-def redact_published_manifests(corpus: Corpus, disk: LocalStorage, buried: Sequence[Row]) -> None:
+def redact_published_manifests(
+    corpus: CorpusLayout, disk: LocalStorage, buried: Sequence[Row]
+) -> None:
     """Readers of manifests know nothing of the catalog: list the places for them, and take their rows out.
 
     Of every erasure there was: a manifest may have been published from an older snapshot while one was under way.

@@ -27,7 +27,7 @@ MARKER_LIMITS = JsonLimits(max_bytes=1 << 16, max_elements=100)
 
 
 @dataclass(frozen=True, slots=True)
-class Corpus:
+class CorpusLayout:
     """Paths of one corpus."""
 
     root: Path
@@ -44,7 +44,7 @@ class Corpus:
     def quarantine(self) -> Path:
         return self.root / "quarantine"
 
-    def staged(self, uid: str, work_digest: str) -> Path:
+    def staging_dir(self, uid: str, work_digest: str) -> Path:
         """Where a worker puts an episode; the digest keeps two recipes apart."""
         return self.staging / f"{uid}.{work_digest}"
 
@@ -69,8 +69,8 @@ def video_file(episode_index: int, video_key: str) -> str:
     )
 
 
-def open_corpus(path: Path) -> Corpus:
-    """An existing corpus: the one door, which decides what is inside. Everything below takes its paths from the `Corpus`.
+def open_corpus(path: Path) -> CorpusLayout:
+    """An existing corpus: the one door, which decides what is inside. Everything below takes its paths from the `CorpusLayout`.
 
     Raises:
         ConfigError: `path` is no corpus, or one of a newer format.
@@ -87,12 +87,12 @@ def open_corpus(path: Path) -> Corpus:
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"cannot be read: {error!r}", where=str(marker)) from error
     if version > FORMAT_VERSION:
-        found = f"format {version}, this eicorpus reads up to {FORMAT_VERSION}"
-        raise ConfigError(f"{found}; install a newer eicorpus", where=str(marker))
-    return Corpus(path)
+        problem = f"format {version}, this eicorpus reads up to {FORMAT_VERSION}"
+        raise ConfigError(f"{problem}; install a newer eicorpus", where=str(marker))
+    return CorpusLayout(path)
 
 
-def uid_of(corpus: Corpus) -> str:
+def uid_of(corpus: CorpusLayout) -> str:
     """The identity of a corpus, by its marker; "" for one without.
 
     Raises:
@@ -110,7 +110,7 @@ def _made(root: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot be read: {error!r}", where=str(marker)) from error
 
 
-def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStorage) -> Corpus:
+def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStorage) -> CorpusLayout:
     """The corpus at `path`, made if the folder is absent or empty; `uid` names a new one.
 
     Raises:
@@ -122,19 +122,19 @@ def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStora
     try:
         disk.make_dir(path)
         if any(not entry.name.startswith(".") for entry in path.iterdir()):
-            found = f"holds other things and no {MARKER}"
-            raise ConfigError(found, remedy="name an empty or a new folder", where=str(path))
-        made = {"format_version": FORMAT_VERSION, "uid": uid, "created_by_recipe": recipe_digest}
-        text = json.dumps(made, indent=2) + "\n"
+            problem = f"holds other things and no {MARKER}"
+            raise ConfigError(problem, remedy="name an empty or a new folder", where=str(path))
+        marker = {"format_version": FORMAT_VERSION, "uid": uid, "created_by_recipe": recipe_digest}
+        text = json.dumps(marker, indent=2) + "\n"
         # Nobody could go on from a corpus whose marker a power cut has emptied.
         disk.write(path / MARKER, text.encode(), is_durable=True)
     except OSError as error:
         raise refused_write(error, path) from error
-    return Corpus(path)
+    return CorpusLayout(path)
 
 
 @contextmanager
-def writer_lock(corpus: Corpus) -> Iterator[None]:
+def writer_lock(corpus: CorpusLayout) -> Iterator[None]:
     """Hold the corpus for one writer on this machine; the kernel lets go when the process dies, however it dies.
 
     It does not reach other machines: do not write to one corpus from two of them (docs/adr/020-one-writer-per-corpus.md).

@@ -31,10 +31,10 @@ TASKS, EPISODES, STATS = LINE_FILES = ("tasks.jsonl", "episodes.jsonl", "episode
 class LineFile:
     """Size and digest of a JSON Lines file, which go on as it grows."""
 
-    def __init__(self, there: BinaryIO | None = None) -> None:
+    def __init__(self, existing: BinaryIO | None = None) -> None:
         """Of a file that is there, or of an empty one."""
         self._sha256, self.num_bytes = hashlib.sha256(), 0
-        while there is not None and (piece := there.read(2**20)):
+        while existing is not None and (piece := existing.read(2**20)):
             self._sha256.update(piece)
             self.num_bytes += len(piece)
 
@@ -213,9 +213,9 @@ def sidecar_of(dataset: Dataset) -> dict[str, Any]:
 
 def older_sidecar(own: bytes) -> bytes:
     """The bytes of `eicorpus.json` as they were before it had digests."""
-    said = parse_json(own, limits=WHOLE_LIMITS)
-    del said[LINES_KEY]
-    return _pretty(said)
+    sidecar = parse_json(own, limits=WHOLE_LIMITS)
+    del sidecar[LINES_KEY]
+    return _pretty(sidecar)
 
 
 def _pretty(value: Any) -> bytes:
@@ -297,10 +297,10 @@ def has_sizes(disk: LocalStorage, corpus: Path, dataset_path: str) -> bool:
     """Whether the JSON Lines files have the sizes that were vouched for: what a start can afford where nothing was left unfinished."""
     meta = within(corpus, f"{dataset_path}/meta")
     try:
-        said = parse_json(
+        sidecar = parse_json(
             disk.read(meta / SIDECAR, most=WHOLE_LIMITS.max_bytes + 1), limits=WHOLE_LIMITS
         )[LINES_KEY]
         sizes = {name: (meta / name).lstat().st_size for name in LINE_FILES}
-        return sizes == {name: row["num_bytes"] for name, row in said.items()}
+        return sizes == {name: row["num_bytes"] for name, row in sidecar.items()}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return False

@@ -49,10 +49,10 @@ def existing(corpus: Path, facts: ManifestFacts) -> ManifestFacts | None:
     folder = manifest_folder(corpus, facts.name)
     if not folder.exists():
         return None
-    there = load_facts(folder)
-    ours, theirs = _asked(facts), _asked(there)
+    existing_facts = load_facts(folder)
+    ours, theirs = _asked(facts), _asked(existing_facts)
     if ours == theirs:
-        return there
+        return existing_facts
     names = [name for name in ours if ours[name] != theirs[name]]
     raise ConfigError(
         f"there is another manifest of this name (it differs in {', '.join(names)}); "
@@ -76,7 +76,7 @@ def publish(corpus: Path, facts: ManifestFacts, rows: pa.Table, disk: LocalStora
     folder = manifest_folder(corpus, facts.name)
     disk.make_dir(folder.parent)
     files = {ROWS_FILE: rows_bytes(rows), FACTS_FILE: page_bytes(facts)}
-    if not disk.publish_dir(folder, files):
+    if not disk.put_dir_if_absent(folder, files):
         existing(corpus, facts)
     return folder
 

@@ -34,8 +34,8 @@ def check_numbers(table: str, rows: pa.Table) -> None:
             if least is not None and (least < 0 or (limit is not None and most > limit)):
                 bad = least if least < 0 else most
                 expected = "at least 0" if limit is None else f"0 to {limit}"
-                found = f"column {name} has {bad}, expected {expected}; run eicorpus verify"
-                raise DamagedCatalog(found, where=f"table {table}")
+                problem = f"column {name} has {bad}, expected {expected}; run eicorpus verify"
+                raise DamagedCatalog(problem, where=f"table {table}")
 
 
 def _check_durations(table: str, values: pa.ChunkedArray) -> None:
@@ -43,8 +43,8 @@ def _check_durations(table: str, values: pa.ChunkedArray) -> None:
     holds = pc.and_(pc.greater_equal(values, 0.0), pc.less_equal(values, float(MOST_SECONDS)))
     if pc.all(holds, min_count=0).as_py() is False:
         bad = values.filter(pc.invert(holds))[0].as_py()
-        found = f"column {_DURATION} has {bad}, expected 0 to {MOST_SECONDS}; run eicorpus verify"
-        raise DamagedCatalog(found, where=f"table {table}")
+        problem = f"column {_DURATION} has {bad}, expected 0 to {MOST_SECONDS}; run eicorpus verify"
+        raise DamagedCatalog(problem, where=f"table {table}")
 
 
 def _whole(column: str, values: pa.ChunkedArray) -> Iterator[tuple[str, pa.ChunkedArray]]:

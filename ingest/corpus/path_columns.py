@@ -69,5 +69,5 @@ def _check(table: str, name: str, values: pa.ChunkedArray) -> None:
     if pc.all(is_good, min_count=0).as_py() is not False:  # NULL names nothing
         return
     bad = values.filter(pc.invert(is_good))[0].as_py()
-    found = f"column {name} has {bad!r}, which is no place inside the corpus"
-    raise OutsideCorpus(f"{found}; do not trust this corpus", where=f"table {table}")
+    problem = f"column {name} has {bad!r}, which is no place inside the corpus"
+    raise OutsideCorpus(f"{problem}; do not trust this corpus", where=f"table {table}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from ingest.corpus import lerobot_meta, snapshot
 from ingest.corpus.commit import empty_datasets, stored_episodes
 from ingest.corpus.erasure import finish_erasures
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import FOLDER, Snapshot
 from ingest.corpus.snapshot_list import load_all, named_parts
@@ -16,14 +16,14 @@ from ingest.storage.local import HALF_SUFFIX, LocalStorage
 
 
 def recover(
-    corpus: Corpus, disk: LocalStorage, current: Snapshot, datasets: dict[str, Dataset]
+    corpus: CorpusLayout, disk: LocalStorage, current: Snapshot, datasets: dict[str, Dataset]
 ) -> list[str]:
     """Sweep what no snapshot names and rebuild projections that were cut short; returns what was done, a line each."""
     done = finish_erasures(corpus, disk, current)
-    done += _sweep_files(corpus, disk, datasets)
-    done += _sweep_parts(corpus, disk)
-    done += _sweep_halves(corpus, disk)
-    done += _sweep_staged(corpus, disk, current)
+    done += _remove_orphan_files(corpus, disk, datasets)
+    done += _remove_orphan_parts(corpus, disk)
+    done += _remove_half_files(corpus, disk)
+    done += _remove_orphan_staging(corpus, disk, current)
     for dataset in datasets.values():
         if not lerobot_meta.is_current(disk, corpus.root, dataset):
             rebuild(corpus, disk, current, dataset)
@@ -31,7 +31,7 @@ def recover(
     return done
 
 
-def rebuild(corpus: Corpus, disk: LocalStorage, current: Snapshot, dataset: Dataset) -> None:
+def rebuild(corpus: CorpusLayout, disk: LocalStorage, current: Snapshot, dataset: Dataset) -> None:
     """Write all of a dataset's `meta/` from the catalog."""
     empty = empty_datasets(corpus.root, current)[dataset.path]
     episodes = stored_episodes(corpus.root, current, dataset.path)
@@ -40,7 +40,9 @@ def rebuild(corpus: Corpus, disk: LocalStorage, current: Snapshot, dataset: Data
     dataset.files = empty.files
 
 
-def _sweep_files(corpus: Corpus, disk: LocalStorage, datasets: dict[str, Dataset]) -> list[str]:
+def _remove_orphan_files(
+    corpus: CorpusLayout, disk: LocalStorage, datasets: dict[str, Dataset]
+) -> list[str]:
     """Files of episodes that were moved in but never committed."""
     done = []
     for path in sorted(paths_below(corpus.root / "datasets")):
@@ -63,7 +65,7 @@ def _number(path: Path) -> int:
     return int(digits) if digits.isdigit() else -1
 
 
-def _sweep_parts(corpus: Corpus, disk: LocalStorage) -> list[str]:
+def _remove_orphan_parts(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
     """Catalog parts that were written but never published, and half-written files. What an older snapshot names stays."""
     try:
         named = named_parts(load_all(corpus.root))
@@ -80,7 +82,7 @@ def _sweep_parts(corpus: Corpus, disk: LocalStorage) -> list[str]:
     return done
 
 
-def _sweep_halves(corpus: Corpus, disk: LocalStorage) -> list[str]:
+def _remove_half_files(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
     """Half-written files of what is no part of a snapshot. `manifests/` is swept by those who build there, who need no writer lock."""
     halves = [*corpus.root.glob(f".*{HALF_SUFFIX}")]
     for folder in (corpus.ledger, corpus.quarantine, corpus.root / "cache"):
@@ -92,7 +94,9 @@ def _sweep_halves(corpus: Corpus, disk: LocalStorage) -> list[str]:
     return done
 
 
-def _sweep_staged(corpus: Corpus, disk: LocalStorage, current: Snapshot) -> list[str]:
+def _remove_orphan_staging(
+    corpus: CorpusLayout, disk: LocalStorage, current: Snapshot
+) -> list[str]:
     """Staging of episodes that were committed just before the stop."""
     if not corpus.staging.is_dir():
         return []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import manifest_names, page_bytes, rows_bytes
 from ingest.corpus.tombstones import ERASED_TASK
 from ingest.storage.local import LocalStorage, within
@@ -46,8 +46,8 @@ def naming(corpus: Path, uids: pa.Array) -> tuple[str, ...]:
 
 def _names_any(corpus: Path, name: str, uids: pa.Array) -> bool:
     folder = within(corpus, f"{FOLDER}/{name}")
-    found = _columns(folder, ["uid"])["uid"]
-    is_named = bool(pc.any(pc.is_in(found, value_set=uids)).as_py())
+    named = _columns(folder, ["uid"])["uid"]
+    is_named = bool(pc.any(pc.is_in(named, value_set=uids)).as_py())
     if is_named:
         load_facts(folder)  # a changed page must not get a digest that fits it
     return is_named
@@ -57,19 +57,21 @@ def _columns(folder: Path, columns: Sequence[str]) -> pa.Table:
     return read_table(folder / ROWS_FILE, columns, remedy="build it again, or remove its folder")
 
 
-def redact_manifests(corpus: Corpus, disk: LocalStorage, places: Iterable[Place]) -> list[str]:
+def redact_manifests(
+    corpus: CorpusLayout, disk: LocalStorage, places: Iterable[Place]
+) -> list[str]:
     """Take the rows of these places out of every manifest; the names of those that had any.
 
     Raises:
         ConfigError: a manifest cannot be read; run again when it is mended or removed.
     """
-    gone = set(places)
+    erased = set(places)
     done = []
-    for name in manifest_names(corpus.root) if gone else ():
+    for name in manifest_names(corpus.root) if erased else ():
         folder = corpus.path(f"{FOLDER}/{name}")
-        found = _columns(folder, ["dataset_path", "episode_index"])
-        pairs = zip(*(found[column].to_pylist() for column in found.column_names), strict=True)
-        if counted := Counter(pair for pair in pairs if pair in gone):
+        columns = _columns(folder, ["dataset_path", "episode_index"])
+        pairs = zip(*(columns[column].to_pylist() for column in columns.column_names), strict=True)
+        if counted := Counter(pair for pair in pairs if pair in erased):
             _redact(folder, disk, counted)
             done.append(name)
     return done
@@ -80,8 +82,8 @@ def _redact(folder: Path, disk: LocalStorage, counted: Counter[Place]) -> None:
     pairs = zip(rows["dataset_path"].to_pylist(), rows["episode_index"].to_pylist(), strict=True)
     is_left = pa.array([pair not in counted for pair in pairs], pa.bool_())
     left = rows.filter(is_left)
-    said = _said(load_redaction(folder), counted, rows_sha256(left))
-    page = f"{said.model_dump_json(indent=1)}\n".encode()
+    redaction = _said(load_redaction(folder), counted, rows_sha256(left))
+    page = f"{redaction.model_dump_json(indent=1)}\n".encode()
     disk.write(folder / REDACTION_FILE, page, is_durable=True)
     lost = set(rows["text"].to_pylist()) - set(left["text"].to_pylist())
     if (without := _without_texts(facts, lost)) != facts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ingest.corpus.layout import REPORT, Corpus
+from ingest.corpus.layout import REPORT, CorpusLayout
 from ingest.corpus.ledger import lines_of_log
 from ingest.corpus.tombstones import Row
 from ingest.storage.file_tree import paths_below
@@ -16,7 +16,7 @@ from schemas.manifest import FOLDER as MANIFESTS
 ANSWER_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=10_000)  # of a kept answer
 
 
-def residual_files(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
+def residual_files(corpus: CorpusLayout, erased: Iterable[Row]) -> Iterator[Path]:
     """Files that may show these episodes: latents, cached answers of captioning, the report, partial files.
 
     Args:
@@ -32,14 +32,14 @@ def residual_files(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
         yield from sorted(p for p in paths_below(folder, f".*{HALF_SUFFIX}") if p.is_file())
 
 
-def derived(corpus: Corpus) -> list[Path]:
+def derived(corpus: CorpusLayout) -> list[Path]:
     """Folders that hold something of many episodes and are made again when asked for: partial statistics, half a manifest."""
     manifests = corpus.root / MANIFESTS
     halves = sorted(path for path in manifests.glob(f".*{HALF_SUFFIX}") if path.is_dir())
     return [manifests / "_cache", *halves]
 
 
-def _latents(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
+def _latents(corpus: CorpusLayout, erased: Iterable[Row]) -> Iterator[Path]:
     """By the number of the place, whatever the catalog knew of them."""
     for row in erased:
         if row["dataset_path"] is not None:
@@ -47,7 +47,7 @@ def _latents(corpus: Corpus, erased: Iterable[Row]) -> Iterator[Path]:
             yield from sorted(paths_below(latents, f"episode_{row['episode_index']:06d}.*"))
 
 
-def _captions(corpus: Corpus, uids: set[str]) -> Iterator[Path]:
+def _captions(corpus: CorpusLayout, uids: set[str]) -> Iterator[Path]:
     """Kept answers about these episodes. A damaged one counts as no answer, and goes too."""
     storage = LocalStorage(corpus.root)
     for path in sorted((corpus.root / "cache" / "captions").glob("*/*.json")):
@@ -61,7 +61,7 @@ def _captions(corpus: Corpus, uids: set[str]) -> Iterator[Path]:
             yield path
 
 
-def scrub_logs(corpus: Corpus, disk: LocalStorage, uids: set[str]) -> None:
+def scrub_logs(corpus: CorpusLayout, disk: LocalStorage, uids: set[str]) -> None:
     """The plain lists of past runs, without the lines of these episodes.
 
     Raises:
@@ -70,7 +70,7 @@ def scrub_logs(corpus: Corpus, disk: LocalStorage, uids: set[str]) -> None:
     names = {uid.encode() for uid in uids}
     for path in sorted([*corpus.ledger.glob("*.jsonl"), *corpus.quarantine.glob("*.jsonl")]):
         if any(_uid_in(line) in names for line in lines_of_log(path)):
-            with disk.writing(path, is_durable=True) as file:
+            with disk.atomic_writer(path, is_durable=True) as file:
                 file.writelines(line for line in lines_of_log(path) if _uid_in(line) not in names)
 
 

@@ -95,8 +95,8 @@ class Snapshot:
         for part in self.parts(table):
             path = part.file(corpus)
             have = read_schema(path).names
-            wanted = [name for name in schema.names if name in have]
-            tables.append(read_table(path, wanted, filters=only, most_rows=left))
+            present = [name for name in schema.names if name in have]
+            tables.append(read_table(path, present, filters=only, most_rows=left))
             if left is not None and (left := left - tables[-1].num_rows) <= 0:
                 message = f"more than {most_rows} rows of one episode; do not trust this corpus"
                 raise DamagedCatalog(message, where=f"table {table}")
@@ -119,8 +119,8 @@ def rows_of_episode(current: Snapshot, corpus: Path, table: str, uid: str) -> pa
 def numbers(corpus: Path) -> list[int]:
     """Every snapshot there is, oldest first."""
     folder = within(corpus, FOLDER)
-    there = os.listdir(folder) if folder.is_dir() else []
-    return sorted(int(name.removesuffix(".json")) for name in there if _FILE.fullmatch(name))
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted(int(name.removesuffix(".json")) for name in names if _FILE.fullmatch(name))
 
 
 def load(corpus: Path, number: int | None = None) -> Snapshot:
@@ -129,22 +129,22 @@ def load(corpus: Path, number: int | None = None) -> Snapshot:
     Raises:
         ConfigError: no such snapshot, or one written by a newer format.
     """
-    folder, there = corpus / FOLDER, numbers(corpus)
+    folder, known = corpus / FOLDER, numbers(corpus)
     if number is None:
-        if not there:
+        if not known:
             return Snapshot()
-        number = there[-1]
+        number = known[-1]
     path = within(corpus, f"{FOLDER}/{number:08d}.json")
     if not path.is_file():
-        raise ConfigError(f"no snapshot {number}; there are {there or 'none'}", where=str(folder))
+        raise ConfigError(f"no snapshot {number}; there are {known or 'none'}", where=str(folder))
     raw = _parsed(path)
     if raw["snapshot"] != number:
         raise DamagedSnapshot(
             f"has the number {raw['snapshot']} inside; restore it", where=str(path)
         )
     if raw["format_version"] > FORMAT_VERSION:
-        found = f"format {raw['format_version']}, this eicorpus reads up to {FORMAT_VERSION}"
-        raise ConfigError(f"{found}; install a newer eicorpus", where=str(path))
+        problem = f"format {raw['format_version']}, this eicorpus reads up to {FORMAT_VERSION}"
+        raise ConfigError(f"{problem}; install a newer eicorpus", where=str(path))
     return Snapshot(number=raw["snapshot"], run_id=raw["run_id"], tables=raw["tables"])
 
 
@@ -161,8 +161,8 @@ def json_of(text: str | None, *, where: str) -> dict[str, Any]:
     try:
         return dict(parse_json(text or ""))
     except (ValueError, TypeError) as error:
-        found = f"a column of JSON holds no object ({error})"
-        raise DamagedCatalog(f"{found}; run eicorpus verify", where=where[:200]) from error
+        problem = f"a column of JSON holds no object ({error})"
+        raise DamagedCatalog(f"{problem}; run eicorpus verify", where=where[:200]) from error
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -178,9 +178,9 @@ def _parsed(path: Path) -> dict[str, Any]:
             "tables": tables,
         }
     except (ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
-        found = f"damaged ({type(error).__name__}: {error})"
+        problem = f"damaged ({type(error).__name__}: {error})"
         raise DamagedSnapshot(
-            f"{found}; restore it from a copy of the corpus; without it the files of the episodes that only it names are removed",
+            f"{problem}; restore it from a copy of the corpus; without it the files of the episodes that only it names are removed",
             where=str(path),
         ) from error
 
@@ -276,17 +276,17 @@ def publish_tables(
     """
     number = parent.number + 1
     if (num_parts := sum(map(len, tables.values()))) > MAX_PARTS:
-        found = f"{num_parts} parts; a snapshot has at most {MAX_PARTS}"
-        raise ConfigError(f"{found}; run `eicorpus compact` first", where=str(corpus))
-    made = Snapshot(
+        problem = f"{num_parts} parts; a snapshot has at most {MAX_PARTS}"
+        raise ConfigError(f"{problem}; run `eicorpus compact` first", where=str(corpus))
+    published = Snapshot(
         number=number, run_id=run_id, tables={name: tuple(parts) for name, parts in tables.items()}
     )
     folder = corpus / FOLDER
     disk.make_dir(folder)
     disk.sync()
-    if not disk.publish(folder / f"{number:08d}.json", text_of(made).encode()):
+    if not disk.put_if_absent(folder / f"{number:08d}.json", text_of(published).encode()):
         raise overtaken(number, folder)
-    return made
+    return published
 
 
 def text_of(snapshot: Snapshot) -> str:

@@ -40,12 +40,12 @@ def manifests_by_snapshot(corpus: Path) -> dict[int, list[str]]:
     Raises:
         ConfigError: a manifest cannot be read, so what it needs is not known.
     """
-    found: dict[int, list[str]] = {}
+    by_snapshot: dict[int, list[str]] = {}
     for name in manifest_names(corpus):
-        found.setdefault(load_facts(within(corpus, f"{MANIFESTS}/{name}")).snapshot, []).append(
-            name
-        )
-    return found
+        by_snapshot.setdefault(
+            load_facts(within(corpus, f"{MANIFESTS}/{name}")).snapshot, []
+        ).append(name)
+    return by_snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,8 +36,8 @@ def options_digest(options: Mapping[str, str]) -> str:
     """8 hex digits of the adapter's options and of the files they name; "" for none. A mapping that was edited is another."""
     if not options:
         return ""
-    told = {name: [value, _file_digest(Path(value))] for name, value in options.items()}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+    values = {name: [value, _file_digest(Path(value))] for name, value in options.items()}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _file_digest(path: Path) -> str:

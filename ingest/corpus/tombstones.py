@@ -28,12 +28,12 @@ def tombstones(corpus: Path, current: Snapshot) -> list[Row]:
 
 def places(rows: Sequence[Mapping[str, Any]], dataset_path: str | None = None) -> list[Row]:
     """Those that hold a place, of one dataset or of all, in their order, as rows of `episodes` that say nothing."""
-    mine = [
+    of_dataset = [
         as_episode(row)
         for row in rows
         if row["dataset_path"] is not None and dataset_path in (None, row["dataset_path"])
     ]
-    return sorted(mine, key=lambda row: (row["dataset_path"], row["episode_index"]))
+    return sorted(of_dataset, key=lambda row: (row["dataset_path"], row["episode_index"]))
 
 
 def as_episode(tombstone: Mapping[str, Any]) -> Row:
@@ -78,10 +78,10 @@ def pinned_tasks(corpus: Path, current: Snapshot) -> dict[str, list[str]]:
     Raises:
         InvariantError: it has two.
     """
-    found: dict[str, list[str]] = {}
+    tasks: dict[str, list[str]] = {}
     only = pc.field("kind") == "tasks"
     for row in current.read(corpus, "artifacts", ["path", "detail_json"], only=only).to_pylist():
-        if row["path"] in found:
+        if row["path"] in tasks:
             raise InvariantError("its tasks are pinned twice", where=row["path"])
-        found[row["path"]] = list(json_of(row["detail_json"], where=row["path"]).get("tasks", []))
-    return found
+        tasks[row["path"]] = list(json_of(row["detail_json"], where=row["path"]).get("tasks", []))
+    return tasks

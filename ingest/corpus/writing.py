@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 from ingest.corpus import lerobot_meta, snapshot
 from ingest.corpus.commit import datasets_of, empty_datasets
-from ingest.corpus.layout import Corpus, writer_lock
+from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.corpus.recovery import recover
 from ingest.storage.local import LocalStorage
 from ingest.storage.write_refusal import refused_write
@@ -23,7 +23,7 @@ UNFINISHED = ".unfinished"
 
 @contextmanager
 def writing(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     disk: LocalStorage,
     *,
     always_recovers: bool = False,
@@ -62,17 +62,17 @@ def writing(
         _end(corpus, disk)
 
 
-def _at_start(corpus: Corpus, disk: LocalStorage, *, is_due: bool) -> list[str]:
+def _at_start(corpus: CorpusLayout, disk: LocalStorage, *, is_due: bool) -> list[str]:
     return _recovered(corpus, disk) if is_due or not _has_meta(corpus, disk) else []
 
 
-def _has_meta(corpus: Corpus, disk: LocalStorage) -> bool:
+def _has_meta(corpus: CorpusLayout, disk: LocalStorage) -> bool:
     """Whether the `meta/` of every dataset has the sizes that it should."""
     datasets = empty_datasets(corpus.root, snapshot.load(corpus.root))
     return all(lerobot_meta.has_sizes(disk, corpus.root, path) for path in datasets)
 
 
-def _check(corpus: Corpus, disk: LocalStorage) -> None:
+def _check(corpus: CorpusLayout, disk: LocalStorage) -> None:
     """A commit must be possible before hours of work are done for it."""
     try:
         disk.check()
@@ -80,12 +80,12 @@ def _check(corpus: Corpus, disk: LocalStorage) -> None:
         raise refused_write(error, corpus.root) from error
 
 
-def _recovered(corpus: Corpus, disk: LocalStorage) -> list[str]:
+def _recovered(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
     current = snapshot.load(corpus.root)
     return recover(corpus, disk, current, datasets_of(corpus.root, current))
 
 
-def _end(corpus: Corpus, disk: LocalStorage) -> None:
+def _end(corpus: CorpusLayout, disk: LocalStorage) -> None:
     """Nothing that a cut of the power could take back is left: `.unfinished` may go."""
     disk.sync()
     disk.remove(corpus.root / UNFINISHED)

@@ -29,7 +29,7 @@ def grasps(opening: Array, valid: Mask) -> list[tuple[int, int]]:
     if high - low < MIN_OPENING_RANGE:
         return []
     share = (opening - low) / (high - low)
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     opened: int | None = None
     for k in np.flatnonzero(valid).tolist():
         if share[k] > OPEN_ABOVE and opened is None:
@@ -38,9 +38,9 @@ def grasps(opening: Array, valid: Mask) -> list[tuple[int, int]]:
             start = k
             while start > opened and share[start - 1] > share[start]:
                 start -= 1
-            found.append((opened, start))
+            spans.append((opened, start))
             opened = None
-    return found
+    return spans
 
 
 def approach_directions(columns: Columns, side: str) -> Array:
@@ -50,23 +50,23 @@ def approach_directions(columns: Columns, side: str) -> Array:
         return np.zeros((0, 3))
     valid = hand.valid & columns.valid(STATE, f"{side}.gripper_opening")
     R, p = hand.T[:, :3, :3], hand.T[:, :3, 3]
-    found = []
+    directions = []
     for opened, start in grasps(opening, valid):
         before = np.flatnonzero(
             np.linalg.norm(p[opened : start + 1] - p[start], axis=1) >= APPROACH_M
         )
         if len(before) and valid[opened + before[-1] : start + 1].all():
             way = R[start].T @ (p[start] - p[opened + before[-1]])
-            found.append(way / np.linalg.norm(way))
-    return np.array(found).reshape(-1, 3)
+            directions.append(way / np.linalg.norm(way))
+    return np.array(directions).reshape(-1, 3)
 
 
 def approach_check(directions: Array, side: str, *, has_axes: bool) -> Check:
     """(3) Toward a grasp the hand moves along +x_can more than along y and z: median over the grasps [G, 3]."""
-    wanted = f"above {MIN_ALONG:g} and above the share along y and z"
+    expected = f"above {MIN_ALONG:g} and above the share along y and z"
     if not len(directions):
         why = f"no grasp with {APPROACH_M * 100:.0f} cm of way before it"
-        return unmeasured("approach", side, unit="", wanted=wanted, explanation=why)
+        return unmeasured("approach", side, unit="", expected=expected, explanation=why)
     median = np.median(directions, axis=0)
     shares = np.stack([median, -median], axis=1).reshape(-1)
     best = int(np.argmax(shares))
@@ -74,11 +74,11 @@ def approach_check(directions: Array, side: str, *, has_axes: bool) -> Check:
     along = f"{count} along {_AXES[best]} by {shares[best]:.2f}"
     if not has_axes:
         why = f"{along} of the source's own axes, whose place in the hand nobody knows"
-        return unmeasured("approach", side, unit="", wanted=wanted, explanation=why)
+        return unmeasured("approach", side, unit="", expected=expected, explanation=why)
     is_well: bool | None = best == 0 and shares[0] > MIN_ALONG
     if not is_well and (best == 0 or len(directions) < MIN_GRASPS or shares[best] < OTHER_WAY):
         is_well = None
-    said = {
+    explanations = {
         True: "as fingers do",
         False: "another axis is the approach, or the gripper's ends are swapped",
         None: "too few, or in no clear direction",
@@ -88,17 +88,17 @@ def approach_check(directions: Array, side: str, *, has_axes: bool) -> Check:
         side,
         float(median[0]),
         unit="cosine",
-        wanted=wanted,
+        expected=expected,
         is_well=is_well,
-        explanation=f"{along}: {said}",
+        explanation=f"{along}: {explanations}",
     )
 
 
 def pooled_approach(directions: Iterable[tuple[str, Array, bool]]) -> Iterator[Check]:
     """(3) over several episodes: (side, [G, 3], whether the axes are known) of each."""
-    found: dict[tuple[str, bool], list[Array]] = {}
+    by_side: dict[tuple[str, bool], list[Array]] = {}
     for side, ways, has_axes in directions:
-        found.setdefault((side, has_axes), []).append(ways)
-    for (side, has_axes), several in sorted(found.items()):
+        by_side.setdefault((side, has_axes), []).append(ways)
+    for (side, has_axes), several in sorted(by_side.items()):
         if sum(len(ways) > 0 for ways in several) > 1:
             yield approach_check(np.concatenate(several), side, has_axes=has_axes)

@@ -31,11 +31,11 @@ from ingest.pipeline.process import Work, is_required, process
 from ingest.recipe import Recipe
 from ingest.storage.local import LocalStorage
 from ingest.video.camera_video import frame_clock
+from schemas.av_options import open_video
 from schemas.embodiment import embodiment_for
 from schemas.episode import SIDES, Episode, EpisodeRef
 from schemas.geometry import rotmat_from_rot6d_cols, transform
 from schemas.outcome import Outcome, StagedEpisode, State
-from schemas.video_opening import open_video
 
 Array = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.uint8]
@@ -210,12 +210,12 @@ def _is_believed(columns: Columns, side: str, k: int) -> bool:
     return hand is not None and bool(hand.valid[k])
 
 
-def _frames(path: Path, wanted: set[int]) -> list[Picture]:
+def _frames(path: Path, numbers: set[int]) -> list[Picture]:
     with open_video(path) as container:
         return [
             np.ascontiguousarray(frame.to_ndarray(format="bgr24"))
             for index, frame in enumerate(container.decode(video=0))
-            if index in wanted
+            if index in numbers
         ]
 
 

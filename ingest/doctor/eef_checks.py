@@ -60,21 +60,21 @@ def eef_checks(
 
 def rotation_check(arm: EefConvention, side: str) -> Check:
     """(1) The registry's axes are a proper rotation."""
-    wanted = "below 1e-6: R^T R = I, det R = +1"
+    expected = "below 1e-6: R^T R = I, det R = +1"
     if arm.R_src_to_can is None:
         why = f"nobody knows how the axes of {arm.source_frame} lie in the hand"
-        return unmeasured("axes_are_a_rotation", side, unit="", wanted=wanted, explanation=why)
+        return unmeasured("axes_are_a_rotation", side, unit="", expected=expected, explanation=why)
     error = float(rotation_error(arm.R_src_to_can))
     is_well = error < 1e-6
-    said = "are a rotation" if is_well else "are no rotation, or left-handed"
+    explanation = "are a rotation" if is_well else "are no rotation, or left-handed"
     return judged(
         "axes_are_a_rotation",
         side,
         error,
         unit="",
-        wanted=wanted,
+        expected=expected,
         is_well=is_well,
-        explanation=f"the axes of {arm.source_frame} {said}",
+        explanation=f"the axes of {arm.source_frame} {explanation}",
     )
 
 
@@ -91,15 +91,15 @@ def plausibility_checks(
         yield _reach_check(p[hand.valid], what, side, is_human=is_human)
         speed = worst_speed_m_s(p, hand.valid, rate_hz)
         is_well = speed < MAX_SPEED_M_S
-        said = "as an arm can" if is_well else "wrong rate, unit, or a jump"
+        explanation = "as an arm can" if is_well else "wrong rate, unit, or a jump"
         yield judged(
             f"{what}_speed",
             side,
             speed,
             unit="m/s",
-            wanted=f"below {MAX_SPEED_M_S:g}",
+            expected=f"below {MAX_SPEED_M_S:g}",
             is_well=is_well,
-            explanation=f"the {side} {what} moves at {speed:.2f} m/s at most: {said}",
+            explanation=f"the {side} {what} moves at {speed:.2f} m/s at most: {explanation}",
         )
 
 
@@ -116,15 +116,15 @@ def _reach_check(p: Array, what: str, side: str, *, is_human: bool) -> Check:
     is_well = low <= reach <= high
     place = "from where it starts" if is_human else "from the base"
     unit = "millimetres" if reach > high else "kilometres"
-    said = "plausible in metres" if is_well else f"{unit} read as metres, or another frame"
+    explanation = "plausible in metres" if is_well else f"{unit} read as metres, or another frame"
     return judged(
         f"{what}_reach",
         side,
         reach,
         unit="m",
-        wanted=f"{low:g} to {high:g}",
+        expected=f"{low:g} to {high:g}",
         is_well=is_well,
-        explanation=f"the {side} {what} gets {reach:.3g} m {place}: {said}",
+        explanation=f"the {side} {what} gets {reach:.3g} m {place}: {explanation}",
     )
 
 
@@ -139,33 +139,39 @@ def handshake_checks(
 ) -> Iterator[Check]:
     """(2) At the ready pose, the first valid timestep, the roll is about 0; over the episode z_can points up or ahead."""
     axes = arm.base_axes or ({"up": 2} if is_human and is_upright else {})
-    roll_wanted = f"within {MAX_ROLL_DEG:g} of 0" + (" or 180" if has_jaws else "")
+    roll_expected = f"within {MAX_ROLL_DEG:g} of 0" + (" or 180" if has_jaws else "")
     up = axes.get("up")
     if not hand.valid.any() or up != 2:
         why = "no valid pose" if up == 2 else "nobody says which axis of the base points up"
-        yield unmeasured("handshake_roll", side, unit="deg", wanted=roll_wanted, explanation=why)
-        yield unmeasured("handshake_z", side, unit="", wanted="above 0", explanation=why)
+        yield unmeasured(
+            "handshake_roll", side, unit="deg", expected=roll_expected, explanation=why
+        )
+        yield unmeasured("handshake_z", side, unit="", expected="above 0", explanation=why)
         return
     first = int(np.argmax(hand.valid))
     roll, pitch, yaw = roll_pitch_yaw_deg(hand.T[first, :3, :3])
     yaw -= 90.0 * axes.get("forward", 0)
-    told = f"at the first valid timestep roll {roll:.0f}, pitch {pitch:.0f}, yaw {yaw:.0f} deg"
+    explanation = (
+        f"at the first valid timestep roll {roll:.0f}, pitch {pitch:.0f}, yaw {yaw:.0f} deg"
+    )
     off = min(abs(roll), 180.0 - abs(roll)) if has_jaws else abs(roll)
     is_well: bool | None = off <= MAX_ROLL_DEG
     if is_human:
-        is_well, told = None, f"{told}; a person's hand starts in any pose"
+        is_well, explanation = None, f"{explanation}; a person's hand starts in any pose"
     elif abs(pitch) > POLE_DEG:
-        is_well, told = None, f"{told}; so near to the vertical roll and yaw are one"
+        is_well, explanation = None, f"{explanation}; so near to the vertical roll and yaw are one"
     elif not is_well:
-        told = f"{told}: the axes are a quarter turn off, or the arm starts turned over"
+        explanation = (
+            f"{explanation}: the axes are a quarter turn off, or the arm starts turned over"
+        )
     yield judged(
         "handshake_roll",
         side,
         roll,
         unit="deg",
-        wanted=roll_wanted,
+        expected=roll_expected,
         is_well=is_well,
-        explanation=told,
+        explanation=explanation,
     )
     yield _z_check(hand, axes, side)
 
@@ -176,7 +182,7 @@ def _z_check(hand: PoseColumn, axes: dict[str, int], side: str) -> Check:
     score = float(z_can[2] + (0.0 if forward is None else z_can[forward]))
     parts = "up" if forward is None else "up + forward"
     is_well = None if abs(score) <= UNDECIDED else score > 0
-    said = {
+    explanations = {
         True: "the thumb or camera side is up or ahead",
         False: "the hand is upside down: half a turn about x, or left for right",
         None: "too near to 0 to have a sign",
@@ -186,9 +192,9 @@ def _z_check(hand: PoseColumn, axes: dict[str, int], side: str) -> Check:
         side,
         score,
         unit="",
-        wanted="above 0",
+        expected="above 0",
         is_well=is_well,
-        explanation=f"z_can . ({parts}) is {score:+.2f} over the episode: {said}",
+        explanation=f"z_can . ({parts}) is {score:+.2f} over the episode: {explanations}",
     )
 
 
@@ -205,7 +211,7 @@ def wrist_camera_checks(
     hand: PoseColumn, cameras: dict[str, PoseColumn], side: str
 ) -> Iterator[Check]:
     """(4) A camera that rides on the hand looks along the fingers, from the z side."""
-    wanted = f"optical axis . x_can above {MIN_OPTICAL:g}"
+    expected = f"optical axis . x_can above {MIN_OPTICAL:g}"
     mounted = {
         name: T_hand_cam
         for name, camera in cameras.items()
@@ -213,7 +219,7 @@ def wrist_camera_checks(
     }
     if not mounted:
         why = "no camera with a pose rides on this hand"
-        yield unmeasured("wrist_camera_looks", side, unit="", wanted=wanted, explanation=why)
+        yield unmeasured("wrist_camera_looks", side, unit="", expected=expected, explanation=why)
     for name, T_hand_cam in mounted.items():
         along = float(T_hand_cam[0, 2])
         is_well = along > MIN_OPTICAL
@@ -222,7 +228,7 @@ def wrist_camera_checks(
             side,
             along,
             unit="cosine",
-            wanted=wanted,
+            expected=expected,
             is_well=is_well,
             explanation=f"{name} rides on the hand and looks {'along' if is_well else 'away from'} the fingers",
         )
@@ -232,7 +238,7 @@ def wrist_camera_checks(
             side,
             height * 1000,
             unit="mm",
-            wanted="above 0",
+            expected="above 0",
             is_well=height > 0,
             explanation=f"{name} sits on the {'+z' if height > 0 else '-z'} side of the hand",
         )

@@ -27,9 +27,9 @@ def hand_checks(
 ) -> Iterator[Check]:
     """(6) Every test of every hand; `measured` is the episode's measurements by name."""
     for side in columns.sides:
-        found = columns.keypoints(side)
-        if found is not None:
-            points = found[0][found[1]]
+        keypoints = columns.keypoints(side)
+        if keypoints is not None:
+            points = keypoints[0][keypoints[1]]
             yield curl_check(points, side)
             yield bones_check(points, side, settings)
         yield from palm_checks(measured, side, settings)
@@ -38,53 +38,57 @@ def hand_checks(
 
 def curl_check(points: Array, side: str) -> Check:
     """The tips of bent fingers are on the palm side of their knuckles: [N, 21, 3] metres, y towards the back."""
-    wanted = "below 0: on the palm side"
+    expected = "below 0: on the palm side"
     knuckles = np.array(MCPS)
     lengths = bone_lengths_m(points)[:, (knuckles[:, None] + np.arange(3)).reshape(-1)]
     reach = np.linalg.norm(points[:, knuckles + 3] - points[:, knuckles], axis=2)
     bent = reach < BENT * lengths.reshape(len(points), 4, 3).sum(axis=2)
     if bent.sum() < MIN_BENT:
         why = f"fingers are bent {int(bent.sum())} times only"
-        return unmeasured("curl", side, unit="mm", wanted=wanted, explanation=why)
+        return unmeasured("curl", side, unit="mm", expected=expected, explanation=why)
     height_mm = float(np.median((points[:, knuckles + 3, 1] - points[:, knuckles, 1])[bent]) * 1000)
     is_well = height_mm < 0
-    said = "to the palm" if is_well else "to the back of the hand: mirrored, or other wrist axes"
+    explanation = (
+        "to the palm" if is_well else "to the back of the hand: mirrored, or other wrist axes"
+    )
     return judged(
         "curl",
         side,
         height_mm,
         unit="mm",
-        wanted=wanted,
+        expected=expected,
         is_well=is_well,
-        explanation=f"fingers of the {side} hand curl {said}",
+        explanation=f"fingers of the {side} hand curl {explanation}",
     )
 
 
 def bones_check(points: Array, side: str, settings: HandSettings) -> Check:
     """How many of the 20 bones have a median length that no hand has."""
-    wanted = "0 of 20 bones outside of the recipe's limits"
+    expected = "0 of 20 bones outside of the recipe's limits"
     if not len(points):
         why = "no valid frame of this hand"
-        return unmeasured("bones", side, unit="bones", wanted=wanted, explanation=why)
+        return unmeasured("bones", side, unit="bones", expected=expected, explanation=why)
     median = np.median(bone_lengths_m(points), axis=0)
     is_palm = np.isin(np.arange(1, len(median) + 1), MCPS)
     low = np.where(is_palm, settings.wrist_to_mcp_m[0], settings.bone_m[0])
     high = np.where(is_palm, settings.wrist_to_mcp_m[1], settings.bone_m[1])
     odd = np.flatnonzero((median < low) | (median > high))
     names, parents = joint_names(), joint_parents()
-    told = ", ".join(
+    odd_bones = ", ".join(
         f"{names[parents[i + 1]]}-{names[i + 1]} {median[i] * 1000:.3g} mm" for i in odd[:3]
     )
     hand_mm = float(median[is_palm].mean() * 1000)
-    said = f"knuckles lie {hand_mm:.0f} mm from the wrist" + (f"; {told}" if told else "")
+    explanation = f"knuckles lie {hand_mm:.0f} mm from the wrist" + (
+        f"; {odd_bones}" if odd_bones else ""
+    )
     return judged(
         "bones",
         side,
         len(odd),
         unit="bones",
-        wanted=wanted,
+        expected=expected,
         is_well=not len(odd),
-        explanation=f"{said}{': no hand has these lengths' if len(odd) else ''}",
+        explanation=f"{explanation}{': no hand has these lengths' if len(odd) else ''}",
     )
 
 
@@ -95,41 +99,43 @@ def palm_checks(
     limit_deg = settings.wrist_disagreement_max_deg
     if (angle := measured.get(f"wrist_disagreement_deg.{side}")) is not None:
         is_well = angle <= limit_deg
-        said = "agrees with" if is_well else "does not agree with: other axes, or the other hand's,"
+        relation = (
+            "agrees with" if is_well else "does not agree with: other axes, or the other hand's,"
+        )
         yield judged(
             "palm_against_wrist",
             side,
             angle,
             unit="deg",
-            wanted=f"at most {limit_deg:g}",
+            expected=f"at most {limit_deg:g}",
             is_well=is_well,
-            explanation=f"the source's wrist frame {said} the frame of the palm",
+            explanation=f"the source's wrist frame {relation} the frame of the palm",
         )
     if (scale := measured.get(f"palm_scale.{side}")) is not None:
         low, high = settings.palm_scale
         is_well = low <= scale <= high
-        said = "of human size" if is_well else "of no human size: another unit, or other joints"
+        relation = "of human size" if is_well else "of no human size: another unit, or other joints"
         yield judged(
             "palm_scale",
             side,
             scale,
             unit="",
-            wanted=f"{low:g} to {high:g}",
+            expected=f"{low:g} to {high:g}",
             is_well=is_well,
-            explanation=f"the palm is {said}",
+            explanation=f"the palm is {relation}",
         )
     if (rms := measured.get(f"palm_fit_rms_mm.{side}")) is not None:
         limit_mm = settings.palm_unscaled_rms_max_m * 1000
         is_well = rms <= limit_mm
-        said = "has the shape of one" if is_well else "has not the shape of one: other joints"
+        relation = "has the shape of one" if is_well else "has not the shape of one: other joints"
         yield judged(
             "palm_fit",
             side,
             rms,
             unit="mm",
-            wanted=f"at most {limit_mm:g}",
+            expected=f"at most {limit_mm:g}",
             is_well=is_well,
-            explanation=f"what should be the palm {said}",
+            explanation=f"what should be the palm {relation}",
         )
 
 
@@ -141,15 +147,15 @@ def validity_checks(measured: Mapping[str, float], side: str) -> Iterator[Check]
     for bit, share in shares.items():
         among = share / present if present > 0 else 0.0
         is_well = None if bit == "present" or present == 0 else among >= MIN_SHARE
-        said = f"{share:.0%} of all frames"
+        explanation = f"{share:.0%} of all frames"
         if is_well is False:
-            said = f"only {among:.0%} of the frames with a {side} hand pass the test {bit!r}"
+            explanation = f"only {among:.0%} of the frames with a {side} hand pass the test {bit!r}"
         yield judged(
             f"frames_{bit}",
             side,
             share,
             unit="share",
-            wanted="-" if bit == "present" else f"at least {MIN_SHARE:g} of those present",
+            expected="-" if bit == "present" else f"at least {MIN_SHARE:g} of those present",
             is_well=is_well,
-            explanation=said,
+            explanation=explanation,
         )

@@ -17,7 +17,7 @@ from schemas.geometry import Array, geodesic_rad, inverse
 from schemas.kinematics import all_kinematics
 
 FK_M, FK_DEG, FK_MOTION_M = 1e-3, 0.1, 0.02
-WANTED = f"position below {FK_M * 1000:g} mm, rotation below {FK_DEG:g} deg"
+EXPECTED = f"position below {FK_M * 1000:g} mm, rotation below {FK_DEG:g} deg"
 
 
 def episode_kinematics(episode: Episode, robot: Robot | None, recipe: Recipe) -> Iterator[Check]:
@@ -42,13 +42,15 @@ def episode_kinematics(episode: Episode, robot: Robot | None, recipe: Recipe) ->
         return
     at = joints.t_ns[joints.valid]
     for side, stream in zip(sides, stored, strict=True):
-        found = resample(stream, at, gap_periods=recipe.gap_periods, gap_ms=recipe.gap_ms)
+        sampled = resample(stream, at, gap_periods=recipe.gap_periods, gap_ms=recipe.gap_ms)
         if side in T_fk:
-            yield from kinematics_checks(found.values[found.valid], T_fk[side][found.valid], side)
+            yield from kinematics_checks(
+                sampled.values[sampled.valid], T_fk[side][sampled.valid], side
+            )
 
 
 def _unmeasured(side: str, why: str) -> Check:
-    return unmeasured("kinematics", side, unit="mm", wanted=WANTED, explanation=why)
+    return unmeasured("kinematics", side, unit="mm", expected=EXPECTED, explanation=why)
 
 
 def kinematics_checks(T_stored: Array, T_fk: Array, side: str) -> Iterator[Check]:
@@ -70,20 +72,20 @@ def kinematics_checks(T_stored: Array, T_fk: Array, side: str) -> Iterator[Check
     shift_mm = np.linalg.norm(offset[:3, 3]) * 1000
     constant = f"a constant {shift_mm:.1f} mm and {turn_deg:.1f} deg at the {where}"
     if is_well:
-        said = f"stored poses are the URDF's kinematics up to {constant}"
+        explanation = f"stored poses are the URDF's kinematics up to {constant}"
     elif not is_moving(T_stored, FK_M):
-        said = "the stored pose stands still while the joints move: stuck"
+        explanation = "the stored pose stands still while the joints move: stuck"
     else:
-        said = f"stored poses are not the URDF's kinematics, even up to {constant}: stuck, late, or another frame"
+        explanation = f"stored poses are not the URDF's kinematics, even up to {constant}: stuck, late, or another frame"
     for name, value, unit in (("position", off_m * 1000, "mm"), ("rotation", off_deg, "deg")):
         yield judged(
             f"kinematics_{name}",
             side,
             value,
             unit=unit,
-            wanted=WANTED,
+            expected=EXPECTED,
             is_well=is_well,
-            explanation=said,
+            explanation=explanation,
         )
 
 

@@ -40,11 +40,11 @@ class Columns:
 
     def valid(self, feature: str, part: str) -> Mask:
         """[K] whether the slice `part` of `observation.state` or `action` is valid."""
-        found = self.element(_VALID.get(feature, "observation.valid"), part)
-        if found is None:
+        values = self.element(_VALID.get(feature, "observation.valid"), part)
+        if values is None:
             count = len(next(iter(self.values.values()), np.zeros((0, 1))))
             return np.ones(count, dtype=bool)
-        return found > 0.5
+        return values > 0.5
 
     def hand(self, side: str, feature: str = STATE) -> PoseColumn | None:
         """`hand_xfz` of a side in the base; None when the vector has none."""
@@ -65,8 +65,8 @@ class Columns:
         """Every camera whose pose is known, in the frame of the hands."""
         for feature in self.values:
             name = feature.removeprefix("observation.")
-            if name.startswith("camera_pose.") and (found := self._pose9(name)) is not None:
-                yield name.removeprefix("camera_pose."), found
+            if name.startswith("camera_pose.") and (pose := self._pose9(name)) is not None:
+                yield name.removeprefix("camera_pose."), pose
 
     def _pose9(self, name: str) -> PoseColumn | None:
         values = self.values.get(f"observation.{name}")

@@ -1,7 +1,7 @@
 """Clocks and commands of one episode as its source has them, before anything was resampled. Pure functions.
 
 Rates and gaps are what the instants themselves say. Commands are measured against the motion that follows them with the numbers
-of `schemas/command_probe.py`, as the probe of Open X-Embodiment does: absolute or a displacement, and which end of a gripper is open.
+of `schemas/action_probe.py`, as the probe of Open X-Embodiment does: absolute or a displacement, and which end of a gripper is open.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ingest.check import Check, judged, unmeasured
 from ingest.recipe import Recipe
 from ingest.transforms.resample import Mask, resample
 from ingest.transforms.time_grid import Instants, gap_limit_ns
-from schemas.command_probe import DECIDES, Motion, compare, opening_correlation
+from schemas.action_probe import DECIDES, Motion, compare, opening_correlation
 from schemas.episode import SIDES, Episode, Stream
 from schemas.geometry import Array
 
@@ -34,12 +34,12 @@ def clock_checks(
     for name, t_ns in clocks.items():
         if len(t_ns) > 1:
             merged.setdefault(t_ns.tobytes(), []).append(name)
-    told = {_called(names): clocks[names[0]] for names in merged.values()}
-    rates = {name: 1e9 / float(np.median(np.diff(t_ns))) for name, t_ns in told.items()}
+    merged_clocks = {_called(names): clocks[names[0]] for names in merged.values()}
+    rates = {name: 1e9 / float(np.median(np.diff(t_ns))) for name, t_ns in merged_clocks.items()}
     if rates:
         slowest = min(rates, key=lambda name: rates[name])
         yield _rate_check(slowest, rates[slowest], stated_hz)
-    for name, t_ns in told.items():
+    for name, t_ns in merged_clocks.items():
         yield _gap_check(name, t_ns, recipe)
 
 
@@ -49,17 +49,17 @@ def _called(names: list[str]) -> str:
 
 def _rate_check(name: str, rate_hz: float, stated_hz: float) -> Check:
     is_well = abs(rate_hz / stated_hz - 1) <= RATE_TOLERANCE
-    said = f"the slowest clock, {name}, has a median step of {1000 / rate_hz:.2f} ms"
+    explanation = f"the slowest clock, {name}, has a median step of {1000 / rate_hz:.2f} ms"
     return judged(
         "rate",
         "",
         rate_hz,
         unit="Hz",
-        wanted=f"{stated_hz:g} within {RATE_TOLERANCE:.0%}, as stated",
+        expected=f"{stated_hz:g} within {RATE_TOLERANCE:.0%}, as stated",
         is_well=is_well,
-        explanation=said
+        explanation=explanation
         if is_well
-        else f"{said}, which is {rate_hz:.3g} Hz and not the {stated_hz:g} stated",
+        else f"{explanation}, which is {rate_hz:.3g} Hz and not the {stated_hz:g} stated",
     )
 
 
@@ -73,7 +73,7 @@ def _gap_check(name: str, t_ns: Instants, recipe: Recipe) -> Check:
         "",
         count,
         unit="gaps",
-        wanted=f"0 longer than {limit / 1e9:.3g} s",
+        expected=f"0 longer than {limit / 1e9:.3g} s",
         is_well=count == 0,
         explanation=f"{name} has {count} gaps, the longest step is {longest_s:.3g} s",
     )
@@ -141,28 +141,33 @@ def _motion(asked: Array, before: Array, after: Array) -> Motion | None:
 
 def _absolute_check(name: str, side: str, motion: Motion | None, unit: str) -> Check:
     """A canonical command is an absolute target: the state goes where it says."""
-    wanted = "an absolute target that the next state comes near to"
+    expected = "an absolute target that the next state comes near to"
     if motion is None:
         why = "never commanded while the state is known"
-        return unmeasured(name, side, unit="correlation", wanted=wanted, explanation=why)
+        return unmeasured(name, side, unit="correlation", expected=expected, explanation=why)
     is_well: bool | None = None
-    said = "the command and the motion do not say: " + motion.text
+    explanation = "the command and the motion do not say: " + motion.text
     if motion.is_reached:
-        is_well, said = True, f"the state comes within {motion.off_next_m:.3g} {unit} of it"
+        is_well, explanation = True, f"the state comes within {motion.off_next_m:.3g} {unit} of it"
     elif motion.is_followed:
         is_well = False
-        said = f"{name} is followed, but {motion.off_next_m:.3g} {unit} away: another unit or frame"
+        explanation = (
+            f"{name} is followed, but {motion.off_next_m:.3g} {unit} away: another unit or frame"
+        )
     elif motion.kind(None) == "eef_delta":
-        is_well, said = False, f"{name} is a displacement and no absolute target: {motion.text}"
+        is_well, explanation = (
+            False,
+            f"{name} is a displacement and no absolute target: {motion.text}",
+        )
     value = motion.correlation_next
     return judged(
         name,
         side,
         value,
         unit="correlation",
-        wanted=wanted,
+        expected=expected,
         is_well=is_well,
-        explanation=said,
+        explanation=explanation,
     )
 
 
@@ -173,13 +178,13 @@ def _gripper_command(episode: Episode, side: str, recipe: Recipe) -> Iterator[Ch
     due = command.t_ns[command.valid]
     _, after, known = _around(state, due, _period(command.t_ns), recipe)
     r = opening_correlation(command.values[command.valid][known, 0], after[known, 0])
-    wanted = f"correlation of commanded and next opening above {DECIDES:g}"
+    expected = f"correlation of commanded and next opening above {DECIDES:g}"
     if r is None:
         why = "the gripper hardly moves"
-        yield unmeasured("gripper_polarity", side, unit="", wanted=wanted, explanation=why)
+        yield unmeasured("gripper_polarity", side, unit="", expected=expected, explanation=why)
         return
     is_well = None if abs(r) < DECIDES else r > 0
-    said = {
+    explanations = {
         True: "the gripper opens when it is told to",
         False: "the gripper closes when it is told to open: one of the two is upside down",
         None: "the gripper does not follow what it is told",
@@ -189,9 +194,9 @@ def _gripper_command(episode: Episode, side: str, recipe: Recipe) -> Iterator[Ch
         side,
         r,
         unit="correlation",
-        wanted=wanted,
+        expected=expected,
         is_well=is_well,
-        explanation=said,
+        explanation=explanations,
     )
 
 
@@ -204,24 +209,24 @@ def _raw_command(episode: Episode, side: str, recipe: Recipe) -> Iterator[Check]
     issued = raw.t_ns[raw.valid]
     before, after, known = _around(state, issued + period, period, recipe)
     values = raw.values[raw.valid][known]
-    found = {
+    by_triple = {
         triple: motion
         for triple in xyz_triples(raw.spec.names)
         if (motion := _motion(values[:, list(triple)], before[known], after[known])) is not None
     }
-    if not found:  # joint targets, say: no element is a position of this hand
+    if not by_triple:  # joint targets, say: no element is a position of this hand
         return
-    triple = max(found, key=lambda t: _strength(found[t]))
-    motion = found[triple]
+    triple = max(by_triple, key=lambda t: _strength(by_triple[t]))
+    motion = by_triple[triple]
     kind = motion.kind(episode.rate_hz)
     names = ", ".join(raw.spec.names[i] for i in triple)
     stated = _stated_kind(episode)
     is_well = (
         None if kind is None or stated is None else stated in kind.replace("velocity", "delta")
     )
-    said = f"{names} look like {kind or 'nothing that moves this hand'}"
+    explanation = f"{names} look like {kind or 'nothing that moves this hand'}"
     if is_well is False:
-        said += f", the facts say {stated}"
+        explanation += f", the facts say {stated}"
     yield judged(
         RAW,
         side,
@@ -229,9 +234,9 @@ def _raw_command(episode: Episode, side: str, recipe: Recipe) -> Iterator[Check]
         if motion.is_reached
         else max(motion.cosine_state, motion.cosine_eef),
         unit="cosine",
-        wanted=stated or "nobody states what it is",
+        expected=stated or "nobody states what it is",
         is_well=is_well,
-        explanation=f"{said}: {motion.text}",
+        explanation=f"{explanation}: {motion.text}",
     )
 
 
@@ -256,5 +261,5 @@ def xyz_triples(names: tuple[str, ...]) -> tuple[tuple[int, int, int], ...]:
 def _stated_kind(episode: Episode) -> str | None:
     """delta or absolute, as the fact `action_kind` says; None where it says neither, or both."""
     text = " ".join(f.value for f in episode.facts if f.name.partition(".")[0] == "action_kind")
-    said = [kind for kind in ("delta", "absolute") if kind in text]
-    return said[0] if len(said) == 1 else None
+    kinds = [kind for kind in ("delta", "absolute") if kind in text]
+    return kinds[0] if len(kinds) == 1 else None

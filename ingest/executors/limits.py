@@ -20,8 +20,8 @@ STEP_MIB = 64  # advice is rounded up to a multiple of this
 
 def data_mib() -> int:
     """Private writable memory of this process in MiB: what RLIMIT_DATA counts."""
-    found = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) // 1024 if found else 0
+    match = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match[1]) // 1024 if match else 0
 
 
 @cache

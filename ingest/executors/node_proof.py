@@ -23,7 +23,7 @@ import adapters
 import ingest
 import schemas
 from adapters.registry import adapter_for
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.executors.inline import Executor
 from ingest.storage.local import LocalStorage
 from ingest.storage.lock_file import held_with_others
@@ -87,7 +87,7 @@ def nothing_is_doubtful(work: Any, result: Any) -> bool:
 @contextmanager
 def shared(
     executor: Executor | Distributed,
-    corpus: Corpus,
+    corpus: CorpusLayout,
     disk: LocalStorage,
     *,
     files: Callable[[], Iterable[Path]] = tuple,
@@ -115,7 +115,7 @@ def shared(
 
 
 @contextmanager
-def _run_folder(corpus: Corpus, disk: LocalStorage) -> Iterator[Path]:
+def _run_folder(corpus: CorpusLayout, disk: LocalStorage) -> Iterator[Path]:
     """A folder for one run. Several runs may work on a corpus at a time: `manifest build` takes no writer lock."""
     disk.make_dir(corpus.staging)
     with held_with_others(corpus.root / LOCK, partial(_sweep_left, corpus, disk)):
@@ -127,7 +127,7 @@ def _run_folder(corpus: Corpus, disk: LocalStorage) -> Iterator[Path]:
             _sweep(folder, disk)
 
 
-def _sweep_left(corpus: Corpus, disk: LocalStorage) -> None:
+def _sweep_left(corpus: CorpusLayout, disk: LocalStorage) -> None:
     """Remove the folders of drivers that were killed."""
     for left in corpus.staging.glob(f"{PREFIX}*"):
         _sweep(left, disk)
@@ -164,8 +164,8 @@ def difference(view: SharedView, node_id: str) -> str:
 def _of_corpus(view: SharedView, node_id: str) -> str:
     folder = Path(view.folder)
     try:
-        found = _patiently(partial(_text, folder / "nonce"))
-        if found != view.nonce:
+        text = _patiently(partial(_text, folder / "nonce"))
+        if text != view.nonce:
             return f"{folder / 'nonce'} differs from the driver's; the corpus must be on storage that all nodes share"
         # Rooted in the corpus: links above it are the caller's and are followed, as in a local run.
         LocalStorage(folder.parent).write(folder / node_id, view.nonce.encode(), is_durable=True)
@@ -190,16 +190,14 @@ def _text(path: Path) -> str:
 
 
 def _of_files(view: SharedView) -> str:
-    differing = [
-        (mark, found) for mark in view.marks if (found := mark_of(Path(mark.path))) != mark
-    ]
+    differing = [(mark, seen) for mark in view.marks if (seen := mark_of(Path(mark.path))) != mark]
     if not differing:
         return ""
-    mark, found = differing[0]
-    if found is None:
+    mark, seen = differing[0]
+    if seen is None:
         what = "cannot be read there"
-    elif found.num_bytes != mark.num_bytes:
-        what = f"has {found.num_bytes} bytes there, {mark.num_bytes} on the driver"
+    elif seen.num_bytes != mark.num_bytes:
+        what = f"has {seen.num_bytes} bytes there, {mark.num_bytes} on the driver"
     else:
         what = "has other bytes there than on the driver"
     return f"{mark.path} {what} ({len(differing)} of {len(view.marks)} sampled files differ)"
@@ -269,8 +267,8 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 def _listed(folder: Path) -> list[tuple[Path, bool]]:
     """(path, is a folder) of regular files and folders; the first `LISTED` that the file system gives, by name."""
     try:
-        with os.scandir(folder) as found:
-            entries = sorted(islice(found, LISTED), key=lambda entry: entry.name)
+        with os.scandir(folder) as entries_of_folder:
+            entries = sorted(islice(entries_of_folder, LISTED), key=lambda entry: entry.name)
         return [(folder / e.name, e.is_dir()) for e in entries if e.is_dir() or e.is_file()]
     except OSError:
         return []

@@ -15,7 +15,7 @@ from ingest.executors.node_proof import SharedView, code_id, is_answered, nothin
 from ingest.executors.node_requests import MIB, Node, Offer, offer_of
 from ingest.executors.ray_cluster import Cluster, connect
 from ingest.executors.ray_run import TURN_S, Run
-from ingest.executors.ray_worker import Submit, Terms, entry, is_timed_out, packed
+from ingest.executors.ray_worker import RunTerms, Submit, entry, is_timed_out, packed
 from ingest.executors.second_look import SecondLook
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
@@ -246,7 +246,7 @@ class RayExecutor:
         }
         self._remote = self._remote or ray.remote(max_retries=0)(entry())
         remote = self._remote.options(**options)
-        terms = Terms(limits=self.limits, view=self._view)
+        terms = RunTerms(limits=self.limits, view=self._view)
         return Submit(remote=remote, code=code_id(), common=packed(terms))
 
     # --- work ----------------------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ class RayExecutor:
             self.close()
 
     def ended(self, reference: Any, waited_s: float) -> Any:
-        """(node id, its problem, result) of a task, or the `Death` of its process."""
+        """(node id, its problem, result) of a task, or the `WorkerFailure` of its process."""
         import ray
 
         try:

@@ -26,7 +26,7 @@ R = TypeVar("R")  # what an actor makes of a work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Parts(Generic[P, Q]):
+class TaskParts(Generic[P, Q]):
     """What tasks make of the parts of a work, in order, or how they ended.
 
     Those that have begun wait while the actor is at another work. Each that is asked for begins one of the `later`, so that a long work
@@ -55,7 +55,7 @@ class _Holder:
     def is_ready(self) -> bool:
         return True
 
-    def finish(self, body: Callable[..., Any], work: Any, parts: Parts[Any, Any]) -> Any:
+    def finish(self, body: Callable[..., Any], work: Any, parts: TaskParts[Any, Any]) -> Any:
         return body(self.held, work, iter(parts))
 
 
@@ -136,13 +136,13 @@ class RayActors:
         import ray
 
         self.count, share = self.planned()
-        made: Any = ray.remote(
+        actor_class: Any = ray.remote(
             num_cpus=0,
             num_gpus=share,
             max_restarts=self.RESTARTS,
             label_selector=self._tasks.selector(),
         )(_Holder)
-        actors = [made.remote(hold) for _ in range(self.count)]
+        actors = [actor_class.remote(hold) for _ in range(self.count)]
         waiting = {actor.is_ready.remote(): actor for actor in actors}
         ready, late = ray.wait(list(waiting), num_returns=len(actors), timeout=self.SAY_S)
         if late:
@@ -153,11 +153,13 @@ class RayActors:
         try:
             ray.get(ready)
         except ray.exceptions.RayError as error:
-            found = f"an actor cannot be made there: {str(error).splitlines()[-1]}"
-            raise ConfigError(found, where="ray") from error
+            problem = f"an actor cannot be made there: {str(error).splitlines()[-1]}"
+            raise ConfigError(problem, where="ray") from error
         if not ready:
-            found = f"no actor has begun in {self.START_S:g} s; are the GPUs of the cluster taken?"
-            raise ConfigError(found, where="ray")
+            problem = (
+                f"no actor has begun in {self.START_S:g} s; are the GPUs of the cluster taken?"
+            )
+            raise ConfigError(problem, where="ray")
         self.count = len(ready)  # others may hold the rest of the GPUs; what waits is let go
         return [waiting[reference] for reference in ready]
 
@@ -183,9 +185,9 @@ class RayActors:
                 parts = split(work)
                 begun = [begin(part) for part in parts[:ahead]]
                 later = parts[ahead:]
-                told = Parts(begun=begun, later=later, begin=begin, result=_task_result)
+                task_parts = TaskParts(begun=begun, later=later, begin=begin, result=_task_result)
                 at = load.index(min(load))
-                flying[actors[at].finish.remote(finish, work, told)] = (work, at, len(begun))
+                flying[actors[at].finish.remote(finish, work, task_parts)] = (work, at, len(begun))
                 load[at] += len(begun)
             if not flying:
                 break

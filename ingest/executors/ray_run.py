@@ -120,8 +120,8 @@ class Run:
         """What the driver found where a node called something absent: that counts, and a node that was wrong is excluded."""
         for work, node_id, claimed, result in self.second.done(wait_s):
             if not isinstance(result, WorkerFailure) and not self.is_doubtful(work, result):
-                said = f"{claimed.code}: {claimed.message}"
+                problem = f"{claimed.code}: {claimed.message}"
                 self.executor.exclude(
-                    node_id, f"it reports as absent what the driver reads ({said})"
+                    node_id, f"it reports as absent what the driver reads ({problem})"
                 )
             yield work, result

@@ -23,7 +23,7 @@ Body = Callable[[Any, LocalStorage], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class RunTerms:
     """What all tasks of a run have in common."""
 
     limits: Limits
@@ -31,14 +31,14 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class RayTask:
     """One task; without a body it only proves the node."""
 
     work: Any = None
     body: Body | None = None
 
 
-def packed(value: Terms | Task) -> bytes:
+def packed(value: RunTerms | RayTask) -> bytes:
     """For `run_packed`; in bytes, so that a node that cannot read it can still say why."""
     from ray import cloudpickle
 
@@ -55,7 +55,7 @@ class Submit:
     common: bytes  # packed Terms
 
     def __call__(self, work: Any, body: Body | None) -> Any:
-        return self.remote.remote(self.code, self.common, packed(Task(work=work, body=body)))
+        return self.remote.remote(self.code, self.common, packed(RayTask(work=work, body=body)))
 
 
 def run_packed(common: bytes, payload: bytes, node_id: str) -> tuple[str, Any]:
@@ -66,21 +66,21 @@ def run_packed(common: bytes, payload: bytes, node_id: str) -> tuple[str, Any]:
     problem = shortage(terms.limits.memory_limit_mib)
     if not problem and terms.view is not None:
         problem = difference(terms.view, node_id)
-    task: Task = cloudpickle.loads(payload)
+    task: RayTask = cloudpickle.loads(payload)
     if problem or task.body is None:
         return problem, None
     return "", _watched(task, terms)
 
 
 @cache
-def _terms(common: bytes) -> Terms:
+def _terms(common: bytes) -> RunTerms:
     from ray import cloudpickle
 
-    terms: Terms = cloudpickle.loads(common)
+    terms: RunTerms = cloudpickle.loads(common)
     return terms
 
 
-def _watched(task: Task, terms: Terms) -> Any:
+def _watched(task: RayTask, terms: RunTerms) -> Any:
     """The watchdog is faulthandler's: a C thread, which a stuck decoder cannot hold up. What it writes outlives the process."""
     import ray
 
@@ -124,7 +124,7 @@ def is_timed_out(view: SharedView | None, task_id: str) -> bool | None:
 def entry() -> Callable[[str, bytes, bytes], tuple[str, str, Any]]:
     """What is sent to Ray. It travels by value, because a node without this package must be able to say so."""
 
-    def _on_ray(wanted: str, common: bytes, payload: bytes) -> tuple[str, str, Any]:
+    def _on_ray(driver_code: str, common: bytes, payload: bytes) -> tuple[str, str, Any]:
         import ray
 
         node_id: str = ray.get_runtime_context().get_node_id()
@@ -132,9 +132,13 @@ def entry() -> Callable[[str, bytes, bytes], tuple[str, str, Any]]:
             from ingest.executors.node_proof import code_id
             from ingest.executors.ray_worker import run_packed
         except ImportError as error:
-            return node_id, f"eicorpus cannot be imported there ({error}); install {wanted}", None
-        if code_id() != wanted:
-            return node_id, f"eicorpus {code_id()} is installed there, not {wanted}", None
+            return (
+                node_id,
+                f"eicorpus cannot be imported there ({error}); install {driver_code}",
+                None,
+            )
+        if code_id() != driver_code:
+            return node_id, f"eicorpus {code_id()} is installed there, not {driver_code}", None
         return node_id, *run_packed(common, payload, node_id)
 
     return _on_ray

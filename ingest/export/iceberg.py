@@ -18,9 +18,9 @@ import pyarrow as pa
 from ingest.catalog.views import HISTORIES
 from ingest.corpus.snapshot import Snapshot
 from ingest.export.data_file import written
-from ingest.export.mark import Mark, Step, step_to
+from ingest.export.mark import ExportStep, Mark, step_to
 from ingest.export.pieces import pieces
-from ingest.export.warehouse import Warehouse, told
+from ingest.export.warehouse import Warehouse, warehouse_errors
 from schemas.catalog import TABLES
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Exported:
     """One table: what was done, how many rows were written for it, and how many it holds."""
 
     table: str
-    step: Step
+    step: ExportStep
     written: int
     rows: int
 
@@ -59,7 +59,7 @@ def export(
     done = []
     for number, table in enumerate(TABLES, start=1):
         name = exported_name(table)
-        with told(f"{to.namespace}.{name}"):
+        with warehouse_errors(f"{to.namespace}.{name}"):
             done.append(_export(corpus, table, Mark.of(corpus_uid, current, table), current, to))
         progress(number)
     return done
@@ -68,16 +68,19 @@ def export(
 def _export(corpus: Path, table: str, now: Mark, current: Snapshot, to: Warehouse) -> Exported:
     parts, name = current.parts(table), exported_name(table)
     was = _mark(to, name)
-    step = Step.ANEW if was is None else step_to(now, table, parts, was)
+    step = ExportStep.ANEW if was is None else step_to(now, table, parts, was)
     num_written = 0
-    if step is Step.ANEW:
+    if step is ExportStep.ANEW:
         _empty(table, now, to)
     if was != now:
-        wanted = to.catalog.load_table((to.namespace, name))
-        with wanted.update_schema() as update:
+        iceberg_table = to.catalog.load_table((to.namespace, name))
+        with iceberg_table.update_schema() as update:
             update.union_by_name(TABLES[table])
-        known = {Step.NOTHING: len(parts), Step.APPEND: was.num_parts if was else 0}.get(step, 0)
-        num_written = _write(wanted, pieces(corpus, table, parts[known:]), now, step)
+        known = {
+            ExportStep.NOTHING: len(parts),
+            ExportStep.APPEND: was.num_parts if was else 0,
+        }.get(step, 0)
+        num_written = _write(iceberg_table, pieces(corpus, table, parts[known:]), now, step)
     rows = sum(part.rows for part in parts)
     return Exported(table=name, step=step, written=num_written, rows=rows)
 
@@ -99,12 +102,12 @@ def _empty(table: str, now: Mark, to: Warehouse) -> None:
     to.catalog.create_table(where, schema=TABLES[table], properties=now.nothing.properties)
 
 
-def _write(table: Table, rows: Iterator[pa.Table], now: Mark, step: Step) -> int:
+def _write(table: Table, rows: Iterator[pa.Table], now: Mark, step: ExportStep) -> int:
     """Rows and properties in one commit; with rows, one Iceberg snapshot."""
     num_rows = 0
     first = next(rows, None)
     with table.transaction() as transaction:
-        old = _files(table) if step is Step.REPLACE else []
+        old = _files(table) if step is ExportStep.REPLACE else []
         if first is not None or old:
             update = transaction.update_snapshot(snapshot_properties=now.summary)
             with update.overwrite() if old else update.fast_append() as producer:

@@ -14,7 +14,7 @@ from schemas.errors import ConfigError
 PREFIX = "eicorpus."
 
 
-class Step(StrEnum):
+class ExportStep(StrEnum):
     """What becomes of a table."""
 
     NOTHING = "nothing"  # it holds this snapshot's rows
@@ -52,14 +52,14 @@ class Mark:
             ConfigError: the table is not one of ours.
         """
         try:
-            found = {name: properties[f"{PREFIX}{name}"] for name in Mark.__dataclass_fields__}
+            values = {name: properties[f"{PREFIX}{name}"] for name in Mark.__dataclass_fields__}
             return Mark(
-                corpus=found["corpus"],
-                snapshot=int(found["snapshot"]),
-                snapshot_sha256=found["snapshot_sha256"],
-                num_parts=int(found["num_parts"]),
-                parts_sha256=found["parts_sha256"],
-                erasures=int(found["erasures"]),
+                corpus=values["corpus"],
+                snapshot=int(values["snapshot"]),
+                snapshot_sha256=values["snapshot_sha256"],
+                num_parts=int(values["num_parts"]),
+                parts_sha256=values["parts_sha256"],
+                erasures=int(values["erasures"]),
             )
         except (KeyError, ValueError) as error:
             message = "a table of this name is there, and eicorpus did not write it; name another --namespace"
@@ -81,7 +81,7 @@ class Mark:
         return {f"{PREFIX}{name}": str(getattr(self, name)) for name in names}
 
 
-def step_to(now: Mark, table: str, parts: Sequence[Part], was: Mark) -> Step:
+def step_to(now: Mark, table: str, parts: Sequence[Part], was: Mark) -> ExportStep:
     """From what a table holds to what it shall hold.
 
     Raises:
@@ -92,11 +92,11 @@ def step_to(now: Mark, table: str, parts: Sequence[Part], was: Mark) -> Step:
         raise ConfigError(message, where=table)
     can_tell = "uid" in TABLES[table].names and table != "tombstones"
     if can_tell and was.erasures != now.erasures:
-        return Step.ANEW
+        return ExportStep.ANEW
     if (was.num_parts, was.parts_sha256) == (now.num_parts, now.parts_sha256):
-        return Step.NOTHING
+        return ExportStep.NOTHING
     is_start = was.num_parts <= len(parts) and _sha256(parts[: was.num_parts]) == was.parts_sha256
-    return Step.APPEND if is_start else Step.REPLACE
+    return ExportStep.APPEND if is_start else ExportStep.REPLACE
 
 
 def _sha256(parts: Sequence[Part]) -> str:

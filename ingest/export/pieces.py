@@ -40,10 +40,10 @@ def _rows(corpus: Path, table: str, part: Part) -> Iterator[pa.Table]:
     schema = TABLES[table]
     path = part.file(corpus)
     have = read_schema(path).names
-    wanted = [name for name in schema.names if name in have]
-    for batch in read_batches(path, BATCH_ROWS, wanted):
-        found = pa.Table.from_batches([batch])
+    columns = [name for name in schema.names if name in have]
+    for batch in read_batches(path, BATCH_ROWS, columns):
+        piece = pa.Table.from_batches([batch])
         with reading(path):
-            merged = pa.concat_tables([found, schema.empty_table()], promote_options="default")
+            merged = pa.concat_tables([piece, schema.empty_table()], promote_options="default")
             rows = merged.select(schema.names).cast(schema)
         yield rows

@@ -55,7 +55,7 @@ def open_folder(folder: Path, name: str, namespace: str) -> Warehouse:
         raise ConfigError(
             f"cannot be written: {system_error_text(error, str(folder))}", where=str(folder)
         ) from error
-    with told(str(folder)):
+    with warehouse_errors(str(folder)):
         catalog = sql.SqlCatalog(name, uri=f"sqlite:///{folder / FILE}", warehouse=str(folder))
         _synchronise_before_commits(catalog, disk, folder / namespace)
         catalog.create_namespace_if_not_exists(namespace)
@@ -81,7 +81,7 @@ def open_configured(name: str, namespace: str) -> Warehouse:
     """
     catalogs = _needed("pyiceberg.catalog")
     try:
-        with told(f"catalog {name}"):
+        with warehouse_errors(f"catalog {name}"):
             catalog = catalogs.load_catalog(name)
             catalog.create_namespace_if_not_exists(namespace)
     except ValueError as error:
@@ -94,12 +94,12 @@ def _needed(module: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        found = f"{error.name} is not installed; the export to Iceberg needs the extra: pip install 'eicorpus[iceberg]'"
-        raise ConfigError(found) from error
+        problem = f"{error.name} is not installed; the export to Iceberg needs the extra: pip install 'eicorpus[iceberg]'"
+        raise ConfigError(problem) from error
 
 
 @contextmanager
-def told(where: str) -> Iterator[None]:
+def warehouse_errors(where: str) -> Iterator[None]:
     """What an Iceberg catalog may refuse, as our errors.
 
     Raises:

@@ -20,7 +20,7 @@ from ingest.latents.encode_file import (
     decode_chunk,
     frame_chunks_of,
 )
-from ingest.latents.plan import LatentFile
+from ingest.latents.plan import PlannedLatentFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from schemas.errors import ConfigError
 from schemas.outcome import WorkerFailure
@@ -34,7 +34,9 @@ class EncodeBackend(Protocol):
     num_encoders: int
     wait_s: float
 
-    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, EncodeResult]]: ...
+    def make(
+        self, files: Iterator[PlannedLatentFile]
+    ) -> Iterator[tuple[PlannedLatentFile, EncodeResult]]: ...
 
 
 class LocalBackend:
@@ -46,7 +48,9 @@ class LocalBackend:
         self.maker, self.executor = maker, executor
         self.wait_s = 0.0
 
-    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, EncodeResult]]:
+    def make(
+        self, files: Iterator[PlannedLatentFile]
+    ) -> Iterator[tuple[PlannedLatentFile, EncodeResult]]:
         """Raises ConfigError (no memory for a batch) and OSError (a file cannot be written): the run stops, and no thread writes on."""
         with ThreadPoolExecutor(max_workers=1) as writer:
             files_begun = self._begun(files, writer)
@@ -60,18 +64,18 @@ class LocalBackend:
                 last = following
 
     def _begun(
-        self, files: Iterator[LatentFile], writer: ThreadPoolExecutor
+        self, files: Iterator[PlannedLatentFile], writer: ThreadPoolExecutor
     ) -> Iterator[PendingFile]:
-        ahead, mine = tee(files)
+        ahead, due = tee(files)
         stream = self._in_order(piece for file in ahead for piece in self._pieces(file))
-        for file in mine:
+        for file in due:
             own = self._timed(islice(stream, len(self._pieces(file))))
             begun = self.maker.begin(file, own, writer)
             for _ in own:  # what is left of a file that failed
                 pass
             yield begun
 
-    def _pieces(self, file: LatentFile) -> list[FrameChunk]:
+    def _pieces(self, file: PlannedLatentFile) -> list[FrameChunk]:
         return frame_chunks_of(file, self.maker.encoder.choice, self.maker.encoder.batch)
 
     def _timed(self, pieces: Iterator[Decoded]) -> Iterator[Decoded]:
@@ -119,7 +123,9 @@ class RayBackend:
         self.num_encoders = 1
         self.wait_s = 0.0
 
-    def make(self, files: Iterator[LatentFile]) -> Iterator[tuple[LatentFile, EncodeResult]]:
+    def make(
+        self, files: Iterator[PlannedLatentFile]
+    ) -> Iterator[tuple[PlannedLatentFile, EncodeResult]]:
         """Raises what `LocalMaking.make` does, and ConfigError when an actor cannot open the encoder."""
         if (first := next(files, None)) is None:
             return  # to begin an actor takes a GPU and a minute
@@ -129,16 +135,16 @@ class RayBackend:
         for file, result in self.actors.run(
             lambda: next(files, None), self._pieces, decode_chunk, hold, encode_from
         ):
-            made = (
+            encoded = (
                 EncodeResult(error=_death(result)) if isinstance(result, WorkerFailure) else result
             )
             self.num_encoders = self.actors.count
-            busy_s += made.busy_s + made.write_wait_s
+            busy_s += encoded.busy_s + encoded.write_wait_s
             taken_s = (self.monotonic_s() - began_s) * self.num_encoders
             self.wait_s = max(0.0, taken_s - busy_s)
-            yield file, made
+            yield file, encoded
 
-    def _pieces(self, file: LatentFile) -> list[FrameChunk]:
+    def _pieces(self, file: PlannedLatentFile) -> list[FrameChunk]:
         return frame_chunks_of(file, self.choice, self.batch)
 
 
@@ -152,20 +158,22 @@ def open_backend(
     """
     encoder = ImageEncoder.open(choice)
     if encoder.id != encoder_id:
-        found = f"is {encoder.id} on a machine of the cluster, {encoder_id} where the command runs"
+        problem = (
+            f"is {encoder.id} on a machine of the cluster, {encoder_id} where the command runs"
+        )
         repair = "give all of them the same weights and the same eicorpus"
-        raise ConfigError(found, remedy=repair, where=f"--encoder {choice.model}")
+        raise ConfigError(problem, remedy=repair, where=f"--encoder {choice.model}")
     return LatentMaker(encoder=encoder, monotonic_s=monotonic_s)
 
 
 def encode_from(
-    maker: LatentMaker, file: LatentFile, decoded: Iterator[Decoded | WorkerFailure]
+    maker: LatentMaker, file: PlannedLatentFile, decoded: Iterator[Decoded | WorkerFailure]
 ) -> EncodeResult:
     """What an actor does."""
     return maker.make(file, (_told(file, result) for result in decoded))
 
 
-def _told(file: LatentFile, result: Decoded | WorkerFailure) -> Decoded:
+def _told(file: PlannedLatentFile, result: Decoded | WorkerFailure) -> Decoded:
     if isinstance(result, WorkerFailure):
         return Decoded(error=f"{_death(result)} ({file.video})")
     return result

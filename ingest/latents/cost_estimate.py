@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ingest.latents.encode_file import Pictures, decode_chunk, frame_chunks_of
-from ingest.latents.plan import Todo
+from ingest.latents.plan import LatentTodo
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.storage.local import LocalStorage
 from schemas.latents import Storage
@@ -52,7 +52,7 @@ def bytes_of(choice: EncoderChoice, num_pictures: int, storage: Storage) -> int:
 
 
 def estimate_cost(
-    todo: Todo, encoder: ImageEncoder, monotonic_s: Callable[[], float]
+    todo: LatentTodo, encoder: ImageEncoder, monotonic_s: Callable[[], float]
 ) -> CostEstimate | None:
     """Encode the first pictures of the first files twice; None where nothing can be decoded."""
     began_s = monotonic_s()
@@ -81,15 +81,15 @@ def estimate_cost(
 
 
 def _mean_and_worst(errors: Any) -> tuple[float, float]:
-    found = np.asarray(errors)
-    return float(found.mean()), float(found.max())
+    values = np.asarray(errors)
+    return float(values.mean()), float(values.max())
 
 
-def _decoded(todo: Todo, encoder: ImageEncoder) -> list[Pictures]:
+def _decoded(todo: LatentTodo, encoder: ImageEncoder) -> list[Pictures]:
     """The beginning of the first files, without those that cannot be decoded."""
-    found = []
+    chunks = []
     for file in islice(todo.files(), PROBE_FILES):
         first = frame_chunks_of(file, encoder.choice, DECODED_EACH)[0]
         begun = replace(first, count=min(first.count, DECODED_EACH))
-        found.append(decode_chunk(begun, LocalStorage()).pictures)
-    return [each for each in found if each is not None]
+        chunks.append(decode_chunk(begun, LocalStorage()).pictures)
+    return [each for each in chunks if each is not None]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ingest.latents.background_writer import BackgroundWriter
 from ingest.latents.frame_grid import pictures_at
-from ingest.latents.plan import LatentFile
+from ingest.latents.plan import PlannedLatentFile
 from ingest.latents.resize import fitted
 from ingest.latents.token_file import TokenFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
@@ -34,7 +34,7 @@ _Stored = Mapping[str, memoryview]  # the bytes of a piece, by tensor
 class FrameChunk:
     """Pictures [first, first + count) of a file's grid. The first piece of a file also looks whether the video is the committed one."""
 
-    file: LatentFile
+    file: PlannedLatentFile
     first: int
     count: int
     grid_stride: int
@@ -66,7 +66,7 @@ class EncodeResult:
     write_wait_s: float = 0.0  # in which it waited for the file to be written
 
 
-def frame_chunks_of(file: LatentFile, choice: EncoderChoice, batch: int) -> list[FrameChunk]:
+def frame_chunks_of(file: PlannedLatentFile, choice: EncoderChoice, batch: int) -> list[FrameChunk]:
     """The pieces of a file; every one but the last is whole batches, so that batches do not depend on where it is cut."""
     total = file.num_pictures(choice.grid_stride)
     size = max(1, PIECE_PICTURES // batch) * batch
@@ -103,7 +103,7 @@ def decode_chunk(piece: FrameChunk, disk: LocalStorage) -> Decoded:
         return Decoded(error=f"{Code.OUT_OF_MEMORY.value}: {piece.file.video}: {error}")
 
 
-def _check_video(path: Path, file: LatentFile) -> None:
+def _check_video(path: Path, file: PlannedLatentFile) -> None:
     """Latents are kept with the digest of their video: a video that is not the committed one is refused. One of another size is not read."""
     committed = f"{file.video_num_bytes} bytes with sha256 {file.video_sha256} were committed"
     try:
@@ -124,8 +124,8 @@ def _check_video(path: Path, file: LatentFile) -> None:
 def _pictures(path: Path, piece: FrameChunk) -> Pictures:
     side = piece.preprocessing.size_px
     out = np.empty((piece.count, side, side, 3), np.uint8)
-    found = pictures_at(path, piece.timesteps, piece.file.rate_hz)
-    for slot, picture in zip(out, found, strict=True):
+    decoded = pictures_at(path, piece.timesteps, piece.file.rate_hz)
+    for slot, picture in zip(out, decoded, strict=True):
         slot[:] = fitted(picture, piece.preprocessing)
     return out
 
@@ -138,7 +138,7 @@ class _UnmadeError(Exception):
 class PendingFile:
     """A file that is encoded, while the last of it is still written."""
 
-    file: LatentFile
+    file: PlannedLatentFile
     written: Future[tuple[int, str]]  # its bytes and their sha256
     busy_s: float = 0.0  # of the encoder
     write_wait_s: float = 0.0
@@ -155,13 +155,13 @@ class LatentMaker:
     monotonic_s: Callable[[], float]
     disk: LocalStorage = field(default_factory=LocalStorage)
 
-    def make(self, file: LatentFile, decoded: Iterable[Decoded]) -> EncodeResult:
+    def make(self, file: PlannedLatentFile, decoded: Iterable[Decoded]) -> EncodeResult:
         """One file of latents out of its pieces, in order; raises what `begin` and `finished` do."""
         with ThreadPoolExecutor(max_workers=1) as writer:
             return self.finished(self.begin(file, decoded, writer))
 
     def begin(
-        self, file: LatentFile, decoded: Iterable[Decoded], writer: ThreadPoolExecutor
+        self, file: PlannedLatentFile, decoded: Iterable[Decoded], writer: ThreadPoolExecutor
     ) -> PendingFile:
         """Encode a file; `writer`, of one thread, is a piece behind and goes on. Tokens of two pieces at most are in memory.
 
@@ -219,14 +219,14 @@ class LatentMaker:
             tokens = self.encoder.encode(piece.pictures)
             kept = token_storage.stored(tokens, self.encoder.choice.storage)
             is_sound = token_storage.is_finite(kept)
-            found = token_storage.bytes_of(kept)
+            tensors = token_storage.bytes_of(kept)
             begun.busy_s += self.monotonic_s() - began_s
             if not is_sound:
                 wrong = "the encoder gives numbers that are none"
                 raise _UnmadeError(f"{Code.NOT_FINITE.value}: {begun.file.video}: {wrong}")
-            yield found
+            yield tensors
 
-    def _writing(self, file: LatentFile) -> Generator[None, _Stored | None, tuple[int, str]]:
+    def _writing(self, file: PlannedLatentFile) -> Generator[None, _Stored | None, tuple[int, str]]:
         """Takes what is stored of each piece, then None; then the file lies there, and its bytes and sha256 are told."""
         try:
             path = item_within(Path(file.corpus), file.target(self.encoder.id))
@@ -235,7 +235,7 @@ class LatentMaker:
         piece = yield  # most that fails does so before the first one, and leaves nothing behind
         try:
             self.disk.make_dir(path.parent)
-            with self.disk.writing(path, is_durable=True) as opened:
+            with self.disk.atomic_writer(path, is_durable=True) as opened:
                 filled = TokenFile(opened, self.facts(file))
                 while piece is not None:
                     filled.add(piece)
@@ -244,7 +244,7 @@ class LatentMaker:
         except OSError as error:  # a full disk does not say by itself where it is
             raise OSError(error.errno, error.strerror, str(path)) from error
 
-    def _row(self, file: LatentFile, num_bytes: int, sha256: str) -> dict[str, Any]:
+    def _row(self, file: PlannedLatentFile, num_bytes: int, sha256: str) -> dict[str, Any]:
         """Of the catalog, but for the run."""
         facts = self.facts(file)
         return {
@@ -259,7 +259,7 @@ class LatentMaker:
             "num_bytes": num_bytes,
         }
 
-    def facts(self, file: LatentFile) -> LatentFacts:
+    def facts(self, file: PlannedLatentFile) -> LatentFacts:
         """The page of a file."""
         choice = self.encoder.choice
         return LatentFacts(

@@ -39,45 +39,47 @@ def pictures_at(path: Path, timesteps: Sequence[int], rate_hz: float) -> Iterato
     # one for all pictures: making its context costs as much as decoding
     to_rgb = VideoReformatter()
     with open_video(str(path), num_threads=1) as video:
-        wanted = [video.pts(round(k * NS_PER_S / rate_hz)) for k in timesteps]
-        for frame in _frames(video, wanted, first_ns=round(timesteps[0] * NS_PER_S / rate_hz)):
+        pts_due = [video.pts(round(k * NS_PER_S / rate_hz)) for k in timesteps]
+        for frame in _frames(video, pts_due, first_ns=round(timesteps[0] * NS_PER_S / rate_hz)):
             rgb = to_rgb.reformat(frame, format="rgb24")
             yield np.asarray(rgb.to_ndarray(), dtype=np.uint8)
 
 
-def _frames(video: Video, wanted: list[int], *, first_ns: int) -> Iterator[VideoFrame]:
+def _frames(video: Video, pts_due: list[int], *, first_ns: int) -> Iterator[VideoFrame]:
     """The pictures with these time stamps, which ascend; none may be missing."""
     num_done = 0
     context = video.stream.codec_context
     try:
-        for packet in chain(_needed(video, wanted, first_ns), (None,)):
+        for packet in chain(_needed(video, pts_due, first_ns), (None,)):
             for frame in context.decode(packet):
                 if frame.is_corrupt:
-                    found = f"the picture at PTS {frame.pts} is damaged; run eicorpus verify"
-                    raise SourceError(Code.CORRUPT_VIDEO, found, where=video.path)
-                if num_done < len(wanted) and frame.pts == wanted[num_done]:
+                    problem = f"the picture at PTS {frame.pts} is damaged; run eicorpus verify"
+                    raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
+                if num_done < len(pts_due) and frame.pts == pts_due[num_done]:
                     num_done += 1
                     yield frame
     except av.FFmpegError as error:
-        found = f"{system_error_text(error, video.path)}; run eicorpus verify"
-        raise SourceError(Code.CORRUPT_VIDEO, found, where=video.path) from error
-    if num_done < len(wanted):
-        at_s = float(wanted[num_done] * video.time_base)
-        found = f"{num_done} of {len(wanted)} pictures, none at {at_s:.3f} s; run eicorpus verify"
-        raise SourceError(Code.FRAME_COUNT, found, where=video.path)
+        problem = f"{system_error_text(error, video.path)}; run eicorpus verify"
+        raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path) from error
+    if num_done < len(pts_due):
+        at_s = float(pts_due[num_done] * video.time_base)
+        problem = (
+            f"{num_done} of {len(pts_due)} pictures, none at {at_s:.3f} s; run eicorpus verify"
+        )
+        raise SourceError(Code.FRAME_COUNT, problem, where=video.path)
 
 
-def _needed(video: Video, wanted: list[int], first_ns: int) -> Iterator[Packet[VideoStream]]:
+def _needed(video: Video, pts_due: list[int], first_ns: int) -> Iterator[Packet[VideoStream]]:
     """The packets that the wanted pictures depend on, in decode order."""
-    left = set(wanted)
+    left = set(pts_due)
     length_size = _nal_length_size(video)
     for group in _groups(span_packets(video, first_ns)):
-        if pts_of(group[0]) > wanted[-1]:
+        if pts_of(group[0]) > pts_due[-1]:
             return
         if any(pts_of(packet) < pts_of(group[0]) for packet in group):
             # what was left out before it may be what its leading pictures refer to
-            found = "an open group of pictures; run eicorpus verify"
-            raise SourceError(Code.CORRUPT_VIDEO, found, where=video.path)
+            problem = "an open group of pictures; run eicorpus verify"
+            raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
         last = max((i for i, p in enumerate(group) if p.pts in left), default=-1)
         for packet in group[: last + 1]:
             if packet.pts in left or not length_size or _is_reference(packet, length_size):

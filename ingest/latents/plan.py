@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ingest.catalog.catalog import Catalog
 from ingest.corpus.commit import empty_datasets
-from ingest.corpus.layout import Corpus, video_file
+from ingest.corpus.layout import CorpusLayout, video_file
 from ingest.corpus.snapshot import Snapshot
 from schemas.errors import ConfigError
 from schemas.latents import latent_file
@@ -25,7 +25,7 @@ _ROWS = ["uid", "camera", "encoder_id", "path", "num_bytes", "video_sha256", "ru
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatentFile:
+class PlannedLatentFile:
     """One camera of one episode: what is read and where its latents go. Small enough to travel."""
 
     corpus: str
@@ -53,39 +53,39 @@ class LatentFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Todo:
-    """`lacking` has a row for each file to make: the fields of LatentFile but `corpus`, sorted by dataset, episode and camera."""
+class LatentTodo:
+    """`due` has a row for each file to make: the fields of PlannedLatentFile but `corpus`, sorted by dataset, episode and camera."""
 
-    corpus: Corpus
-    lacking: pl.DataFrame
+    corpus: CorpusLayout
+    due: pl.DataFrame
     up_to_date: int
     num_episodes: int  # that lack anything
 
     def __len__(self) -> int:
-        return len(self.lacking)
+        return len(self.due)
 
-    def files(self) -> Iterator[LatentFile]:
+    def files(self) -> Iterator[PlannedLatentFile]:
         root = str(self.corpus.root.absolute())
-        for row in self.lacking.iter_rows(named=True):
-            yield LatentFile(corpus=root, **row)
+        for row in self.due.iter_rows(named=True):
+            yield PlannedLatentFile(corpus=root, **row)
 
     def cameras(self) -> dict[str, int]:
         """Files to make, by camera."""
-        counts = self.lacking.group_by("camera").len().sort("camera")
+        counts = self.due.group_by("camera").len().sort("camera")
         return dict(counts.iter_rows())
 
     def num_pictures(self, grid_stride: int) -> int:
-        return int((-(-self.lacking["length"] // grid_stride)).sum()) if len(self) else 0
+        return int((-(-self.due["length"] // grid_stride)).sum()) if len(self) else 0
 
 
 def todo_of(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     current: Snapshot,
     encoder_id: str,
     *,
     cameras: Collection[str] = (),
     where: str = "",
-) -> Todo:
+) -> LatentTodo:
     """What is wanted and not there.
 
     Args:
@@ -95,19 +95,19 @@ def todo_of(
     Raises:
         ConfigError: no episode has one of the cameras, or the expression is none; the message says which there are.
     """
-    wanted = _wanted(corpus, current, cameras, where)
+    due = _wanted(corpus, current, cameras, where)
     fresh = _fresh(corpus, current, encoder_id)
-    lacking = wanted.join(fresh, on=["uid", "camera", "video_sha256"], how="anti")
-    return Todo(
+    to_encode = due.join(fresh, on=["uid", "camera", "video_sha256"], how="anti")
+    return LatentTodo(
         corpus=corpus,
-        lacking=lacking.sort("dataset_path", "episode_index", "camera"),
-        up_to_date=len(wanted) - len(lacking),
-        num_episodes=lacking["uid"].n_unique(),
+        due=to_encode.sort("dataset_path", "episode_index", "camera"),
+        up_to_date=len(due) - len(to_encode),
+        num_episodes=to_encode["uid"].n_unique(),
     )
 
 
 def _wanted(
-    corpus: Corpus, current: Snapshot, cameras: Collection[str], where: str
+    corpus: CorpusLayout, current: Snapshot, cameras: Collection[str], where: str
 ) -> pl.DataFrame:
     """One row for each camera of each episode asked for."""
     episodes = pl.DataFrame(current.read(corpus.root, "episodes", _EPISODES))
@@ -141,7 +141,7 @@ def _wanted(
     )
 
 
-def _chosen(corpus: Corpus, current: Snapshot, where: str) -> pl.DataFrame:
+def _chosen(corpus: CorpusLayout, current: Snapshot, where: str) -> pl.DataFrame:
     """uid of the episodes that the expression holds for."""
     with Catalog.open(corpus.root, snapshot=current.number) as catalog:
         try:
@@ -153,7 +153,7 @@ def _chosen(corpus: Corpus, current: Snapshot, where: str) -> pl.DataFrame:
             raise ConfigError(error.message, where="--where") from error
 
 
-def _fresh(corpus: Corpus, current: Snapshot, encoder_id: str) -> pl.DataFrame:
+def _fresh(corpus: CorpusLayout, current: Snapshot, encoder_id: str) -> pl.DataFrame:
     """uid, camera and video_sha256 of files that are there as they were written."""
     only = pc.field("encoder_id") == encoder_id
     rows = pl.DataFrame(current.read(corpus.root, "latents", _ROWS, only=only))

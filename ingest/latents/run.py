@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.latents.backends import EncodeBackend
 from ingest.latents.encode_file import EncodeResult
-from ingest.latents.plan import Todo
+from ingest.latents.plan import LatentTodo
 from ingest.storage.local import LocalStorage
 
 # To a snapshot, until a run has made twenty times that: a snapshot names every part.
@@ -43,7 +43,7 @@ class LatentTally:
 
 
 def encode_corpus(
-    todo: Todo,
+    todo: LatentTodo,
     current: Snapshot,
     making: EncodeBackend,
     *,
@@ -61,10 +61,10 @@ def encode_corpus(
     tally = LatentTally(discovered=len(todo) + todo.up_to_date, up_to_date=todo.up_to_date)
     rows: list[dict[str, Any]] = []
     try:
-        for _, made in making.make(todo.files()):
-            _count(tally, made, making)
-            if made.row is not None:
-                rows.append(made.row | {"run_id": run_id})
+        for _, result in making.make(todo.files()):
+            _count(tally, result, making)
+            if result.row is not None:
+                rows.append(result.row | {"run_id": run_id})
             if len(rows) >= max(BATCH_FILES, tally.encoded // 20):
                 rows, current = [], _flush(todo.corpus, current, rows, run_id, disk)
             progress(tally)
@@ -73,23 +73,27 @@ def encode_corpus(
     return tally, current
 
 
-def _count(tally: LatentTally, made: EncodeResult, making: EncodeBackend) -> None:
-    tally.busy_s += made.busy_s
-    tally.write_wait_s += made.write_wait_s
+def _count(tally: LatentTally, result: EncodeResult, making: EncodeBackend) -> None:
+    tally.busy_s += result.busy_s
+    tally.write_wait_s += result.write_wait_s
     tally.wait_s, tally.num_encoders = making.wait_s, making.num_encoders
-    if made.row is None:
+    if result.row is None:
         tally.failed += 1
-        tally.errors[made.error.split(":")[0]] += 1
+        tally.errors[result.error.split(":")[0]] += 1
         if len(tally.failures) < MAX_FAILURES:
-            tally.failures.append(made.error)
+            tally.failures.append(result.error)
         return
     tally.encoded += 1
-    tally.num_pictures += made.num_pictures
-    tally.num_bytes += made.num_bytes
+    tally.num_pictures += result.num_pictures
+    tally.num_bytes += result.num_bytes
 
 
 def _flush(
-    corpus: Corpus, parent: Snapshot, rows: list[dict[str, Any]], run_id: str, disk: LocalStorage
+    corpus: CorpusLayout,
+    parent: Snapshot,
+    rows: list[dict[str, Any]],
+    run_id: str,
+    disk: LocalStorage,
 ) -> Snapshot:
     """One part, in an order that does not depend on which worker was faster."""
     if not rows:

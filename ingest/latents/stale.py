@@ -17,25 +17,25 @@ _KEY = ["uid", "camera"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderState:
-    """In files, one for each camera of each episode. `lacking`: videos without latents of this encoder."""
+    """In files, one for each camera of each episode. `missing`: videos without latents of this encoder."""
 
     encoder_id: str
     up_to_date: int
     other_video: int
-    gone: int  # of an episode or a camera that is not in the corpus any more
-    lacking: int
+    orphaned: int  # of an episode or a camera that is not in the corpus any more
+    missing: int
 
     @property
     def stale(self) -> int:
-        return self.other_video + self.gone
+        return self.other_video + self.orphaned
 
     @property
     def reason(self) -> str:
-        said = {
+        counts = {
             "of another video than the one that is there": self.other_video,
-            "of an episode that is gone": self.gone,
+            "of an episode that is gone": self.orphaned,
         }
-        return "; ".join(f"{count} {what}" for what, count in said.items() if count)
+        return "; ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def encoder_states(corpus: Path, current: Snapshot) -> Iterator[EncoderState]:
@@ -50,14 +50,14 @@ def encoder_states(corpus: Path, current: Snapshot) -> Iterator[EncoderState]:
     for encoder_id in sorted(set(rows["encoder_id"])):
         if is_of_text(encoder_id):
             continue
-        mine = rows.filter(pl.col("encoder_id") == encoder_id).unique(_KEY, keep="last")
-        both = mine.join(videos, on=_KEY, how="left")
+        of_encoder = rows.filter(pl.col("encoder_id") == encoder_id).unique(_KEY, keep="last")
+        both = of_encoder.join(videos, on=_KEY, how="left")
         is_same = (both["video_sha256"] == both["sha256"]).fill_null(value=False)
-        gone = both["sha256"].null_count()
+        num_erased = both["sha256"].null_count()
         yield EncoderState(
             encoder_id=encoder_id,
             up_to_date=int(is_same.sum()),
-            other_video=len(both) - int(is_same.sum()) - gone,
-            gone=gone,
-            lacking=len(videos) - (len(both) - gone),
+            other_video=len(both) - int(is_same.sum()) - num_erased,
+            orphaned=num_erased,
+            missing=len(videos) - (len(both) - num_erased),
         )

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.latents.frame_grid import pictures_at
 from ingest.latents.text_of_episodes import EpisodeTexts
@@ -68,23 +68,25 @@ class TextEncoder:
     def encoder_id(self) -> str:
         return text_encoder_id(self.model, self.model_sha256, self.settings)
 
-    def told(self, text: str, picture: Picture | None = None) -> tuple[Message, ...]:
+    def messages(self, text: str, picture: Picture | None = None) -> tuple[Message, ...]:
         s = self.settings
         return self.vlm.instruction(s.prompt, text, picture, s.max_text_tokens)
 
     def of_text(self, text: str) -> Bits:
         """[T, width] features of a text alone."""
         if text not in self._known:
-            (self._known[text],) = self.vlm.features([self.told(text)], layer=self.settings.layer)
+            (self._known[text],) = self.vlm.features(
+                [self.messages(text)], layer=self.settings.layer
+            )
             while len(self._known) > KEPT_TEXTS:
                 self._known.popitem(last=False)
         self._known.move_to_end(text)
         return self._known[text]
 
-    def of_pictures(self, told: Sequence[tuple[str, Picture]]) -> list[Bits]:
+    def of_pictures(self, pairs: Sequence[tuple[str, Picture]]) -> list[Bits]:
         """[T, width] features of each text with its picture."""
         return self.vlm.features(
-            [self.told(*each) for each in told],
+            [self.messages(*each) for each in pairs],
             layer=self.settings.layer,
             max_picture_tokens=self.settings.max_picture_tokens,
         )
@@ -105,7 +107,7 @@ class TextTally:
 
 
 def encode_texts(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     current: Snapshot,
     works: Iterable[EpisodeTexts],
     encoder: TextEncoder,
@@ -152,12 +154,12 @@ def encode_texts(
 
 
 def _encoded(
-    corpus: Corpus, work: EpisodeTexts, encoder: TextEncoder, disk: LocalStorage
+    corpus: CorpusLayout, work: EpisodeTexts, encoder: TextEncoder, disk: LocalStorage
 ) -> dict[str, Any]:
     """Write the file of one episode; its row of `latents` but for the run."""
     moments = work.moments(encoder.settings)
-    made = _features(corpus, work, encoder, moments)
-    features = [made[moment] for moment in moments]
+    bits_of = _features(corpus, work, encoder, moments)
+    features = [bits_of[moment] for moment in moments]
     if not all(is_finite(each) for each in features):
         raise SourceError(
             Code.NOT_FINITE, "the model says what is no number", where=work.target("")
@@ -193,19 +195,24 @@ def _encoded(
 
 
 def _features(
-    corpus: Corpus, work: EpisodeTexts, encoder: TextEncoder, moments: Sequence[tuple[int, int]]
+    corpus: CorpusLayout,
+    work: EpisodeTexts,
+    encoder: TextEncoder,
+    moments: Sequence[tuple[int, int]],
 ) -> Mapping[tuple[int, int], Bits]:
     texts = list(work.spans)
-    found = {(text, t): encoder.of_text(texts[text]) for text, t in moments if t == NO_PICTURE}
+    bits_by_moment = {
+        (text, t): encoder.of_text(texts[text]) for text, t in moments if t == NO_PICTURE
+    }
     shown = _shown(corpus, work, moments)
     while some := list(islice(shown, encoder.batch)):
-        made = encoder.of_pictures([(texts[text], picture) for (text, _), picture in some])
-        found |= {moment: bits for (moment, _), bits in zip(some, made, strict=True)}
-    return found
+        encoded = encoder.of_pictures([(texts[text], picture) for (text, _), picture in some])
+        bits_by_moment |= {moment: bits for (moment, _), bits in zip(some, encoded, strict=True)}
+    return bits_by_moment
 
 
 def _shown(
-    corpus: Corpus, work: EpisodeTexts, moments: Sequence[tuple[int, int]]
+    corpus: CorpusLayout, work: EpisodeTexts, moments: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[tuple[int, int], Picture]]:
     """Every moment that has a picture, by time: the video is gone through once."""
     asked = sorted((t, text) for text, t in moments if t != NO_PICTURE)
@@ -213,9 +220,9 @@ def _shown(
         return
     timesteps = sorted({t for t, _ in asked})
     pictures = pictures_at(item_within(corpus.root, work.video), timesteps, work.rate_hz)
-    told: dict[int, list[int]] = {}
+    texts_at: dict[int, list[int]] = {}
     for t, text in asked:
-        told.setdefault(t, []).append(text)
+        texts_at.setdefault(t, []).append(text)
     for t, picture in zip(timesteps, pictures, strict=True):
-        for text in told[t]:
+        for text in texts_at[t]:
             yield (text, t), picture

@@ -54,13 +54,13 @@ class EpisodeTexts:
 
     def moments(self, settings: FeatureSettings) -> list[tuple[int, int]]:
         """[M] (text, timestep of the picture or NO_PICTURE), sorted."""
-        every_s, found = settings.picture_every_s, []
+        every_s, pairs = settings.picture_every_s, []
         for index, spans in enumerate(self.spans.values()):
-            found.append((index, NO_PICTURE))
+            pairs.append((index, NO_PICTURE))
             if every_s is not None and self.camera:
                 stride = max(1, round(every_s * self.rate_hz))
-                found += [(index, t) for t in picture_timesteps(spans, stride)]
-        return found
+                pairs += [(index, t) for t in picture_timesteps(spans, stride)]
+        return pairs
 
 
 def spans_of(
@@ -70,11 +70,11 @@ def spans_of(
 ) -> dict[str, tuple[Span, ...]]:
     """Text -> where it holds, from rows of `episodes`, `segments` and `captions`."""
     length = int(episode["length"])
-    found: dict[str, set[Span]] = {}
+    spans: dict[str, set[Span]] = {}
 
     def add(text: str | None, start: int, end: int) -> None:
         if text is not None and text.strip():
-            found.setdefault(text, set()).add((max(start, 0), min(end, length)))
+            spans.setdefault(text, set()).add((max(start, 0), min(end, length)))
 
     placed = [row for row in segments if row["kind"] in KINDS]
     for row in placed:
@@ -83,8 +83,8 @@ def spans_of(
     if tasks and (len(episode["tasks"]) == 1 or not placed):
         add(tasks[0], 0, length)
     elif tasks:
-        found.setdefault(tasks[0], set())  # what a segment gets that nothing else fits
+        spans.setdefault(tasks[0], set())  # what a segment gets that nothing else fits
     for row in captions:
         if is_usable(row):
             add(row["text"], row["start"], row["end"])
-    return {text: tuple(sorted(found[text])) for text in sorted(found)} or {"": ((0, length),)}
+    return {text: tuple(sorted(spans[text])) for text in sorted(spans)} or {"": ((0, length),)}

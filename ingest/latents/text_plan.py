@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from ingest.catalog.catalog import Catalog
 from ingest.corpus.commit import empty_datasets
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.latents.text_of_episodes import EpisodeTexts, spans_of
 from schemas.errors import ConfigError
@@ -31,10 +31,10 @@ _LATENTS = ["uid", "path", "num_bytes", "video_sha256", "run_id"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """`lacking`: uids in order. discovered = len(lacking) + up_to_date. Moments and texts are of what is lacking."""
+class TextPlan:
+    """`due`: uids in order. discovered = len(due) + up_to_date. Moments and texts are of what is due."""
 
-    lacking: tuple[str, ...]
+    due: tuple[str, ...]
     up_to_date: int
     num_moments: int
     num_with_picture: int
@@ -49,13 +49,13 @@ class Plan:
 
 
 def plan_of(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     current: Snapshot,
     encoder_id: str,
     settings: FeatureSettings,
     *,
     where: str = "",
-) -> Plan:
+) -> TextPlan:
     """What is wanted and not there.
 
     Args:
@@ -64,22 +64,22 @@ def plan_of(
     Raises:
         ConfigError: the expression is none.
     """
-    wanted = _wanted(corpus, current, where)
+    due = _wanted(corpus, current, where)
     fresh = _fresh(corpus, current, encoder_id)
-    lacking: list[str] = []
+    to_encode: list[str] = []
     texts: set[str] = set()
     num_moments = num_with_picture = 0
-    for work in texts_of_episodes(corpus, current, settings, wanted):
+    for work in texts_of_episodes(corpus, current, settings, due):
         if (work.uid, work.source_sha256) in fresh:
             continue
-        lacking.append(work.uid)
+        to_encode.append(work.uid)
         texts.update(work.spans)
         moments = work.moments(settings)
         num_moments += len(moments)
         num_with_picture += len(moments) - len(work.spans)
-    return Plan(
-        lacking=tuple(lacking),
-        up_to_date=len(wanted) - len(lacking),
+    return TextPlan(
+        due=tuple(to_encode),
+        up_to_date=len(due) - len(to_encode),
         num_moments=num_moments,
         num_with_picture=num_with_picture,
         texts=frozenset(texts),
@@ -87,7 +87,7 @@ def plan_of(
 
 
 def texts_of_episodes(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     current: Snapshot,
     settings: FeatureSettings,
     uids: Sequence[str],
@@ -125,7 +125,7 @@ def texts_of_episodes(
             )
 
 
-def _wanted(corpus: Corpus, current: Snapshot, where: str) -> list[str]:
+def _wanted(corpus: CorpusLayout, current: Snapshot, where: str) -> list[str]:
     """uids, in the order of their places."""
     episodes = pl.DataFrame(current.read(corpus.root, "episodes", _EPISODES[:3]))
     if where.strip():
@@ -141,7 +141,7 @@ def _wanted(corpus: Corpus, current: Snapshot, where: str) -> list[str]:
     return list(episodes.sort("dataset_path", "episode_index")["uid"])
 
 
-def _fresh(corpus: Corpus, current: Snapshot, encoder_id: str) -> set[tuple[str, str]]:
+def _fresh(corpus: CorpusLayout, current: Snapshot, encoder_id: str) -> set[tuple[str, str]]:
     """(uid, source_sha256) of the newest file of each episode, where it lies there as it was written."""
     only = pc.field("encoder_id") == encoder_id
     rows = current.read(corpus.root, "latents", _LATENTS, only=only).to_pylist()
@@ -161,17 +161,17 @@ def _size(path: Path) -> int:
 
 
 def _by_uid(
-    corpus: Corpus, current: Snapshot, table: str, columns: list[str], uids: Sequence[str]
+    corpus: CorpusLayout, current: Snapshot, table: str, columns: list[str], uids: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_uid: dict[str, list[dict[str, Any]]] = {}
     only = pc.field("uid").isin(list(uids))
     for row in current.read(corpus.root, table, columns, only=only).to_pylist():
-        found.setdefault(row["uid"], []).append(row)
-    return found
+        by_uid.setdefault(row["uid"], []).append(row)
+    return by_uid
 
 
 def _video_digests(
-    corpus: Corpus, current: Snapshot, uids: Sequence[str]
+    corpus: CorpusLayout, current: Snapshot, uids: Sequence[str]
 ) -> dict[tuple[str, str], str]:
     """sha256 of the video of each (uid, camera)."""
     only = (pc.field("kind") == "video") & pc.field("uid").isin(list(uids))

@@ -31,14 +31,14 @@ class ErasureScope:
 
     def mask(self, table: str, rows: pa.Table) -> pa.ChunkedArray:
         """Which of `rows` go; never NULL."""
-        found = pc.is_in(rows["uid"], value_set=self.uids)
+        affected = pc.is_in(rows["uid"], value_set=self.uids)
         if table == "duplicates":
-            found = pc.or_(found, pc.is_in(rows["uid"], value_set=self.copies))
+            affected = pc.or_(affected, pc.is_in(rows["uid"], value_set=self.copies))
         if table == "artifacts":
             is_pinned = pc.fill_null(pc.equal(rows["kind"], "tasks"), False)  # noqa: FBT003  pyarrow's own
             of_dataset = pc.is_in(rows["path"], value_set=self.datasets)
-            found = pc.or_(found, pc.and_(is_pinned, of_dataset))
-        return found
+            affected = pc.or_(affected, pc.and_(is_pinned, of_dataset))
+        return affected
 
 
 def tables_with_uid() -> list[str]:
@@ -49,14 +49,14 @@ def tables_with_uid() -> list[str]:
 
 def copies_of(corpus: Path, snapshots: Iterable[Snapshot], uids: pa.Array) -> pa.Array:
     """Episodes whose decision in `duplicates` names one of `uids`: it must be made again."""
-    found: set[str] = set()
+    copies: set[str] = set()
     for part in _parts(snapshots, "duplicates"):
         rows = read_table(part.file(corpus), ["uid", "cluster", "kept_uid"])
         names = pc.or_(
             pc.is_in(rows["cluster"], value_set=uids), pc.is_in(rows["kept_uid"], value_set=uids)
         )
-        found.update(rows.filter(names)["uid"].to_pylist())
-    return pa.array(sorted(found), pa.string())
+        copies.update(rows.filter(names)["uid"].to_pylist())
+    return pa.array(sorted(copies), pa.string())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,29 +75,29 @@ def affected_parts(
     """Every part of any snapshot that must be written again; only the deciding columns are read."""
     seen = list(snapshots)
     return [
-        found
+        affected
         for table in tables_with_uid()
         for part in _parts(seen, table)
-        if (found := _touched(corpus, table, part, doomed)) is not None
+        if (affected := _touched(corpus, table, part, doomed)) is not None
     ]
 
 
 def _touched(corpus: Path, table: str, part: Part, doomed: ErasureScope) -> AffectedPart | None:
     columns = ["uid", *_MORE.get(table, [])]
     rows = read_table(part.file(corpus), columns)
-    gone = rows.filter(doomed.mask(table, rows))
-    if not gone.num_rows:
+    erased = rows.filter(doomed.mask(table, rows))
+    if not erased.num_rows:
         return None
-    uids = frozenset(gone["uid"].to_pylist())
-    return AffectedPart(table=table, part=part, rows=gone.num_rows, uids=uids)
+    uids = frozenset(erased["uid"].to_pylist())
+    return AffectedPart(table=table, part=part, rows=erased.num_rows, uids=uids)
 
 
 def rewrite_parts(
-    disk: LocalStorage, corpus: Path, found: Iterable[AffectedPart], doomed: ErasureScope
+    disk: LocalStorage, corpus: Path, affected: Iterable[AffectedPart], doomed: ErasureScope
 ) -> dict[str, Part | None]:
     """Path of each part -> the part that takes its place; None where nothing is left. Columns stay as they were."""
     out: dict[str, Part | None] = {}
-    for each in found:
+    for each in affected:
         if each.rows == each.part.rows:
             out[each.part.path] = None
             continue

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ingest.corpus import snapshot
 from ingest.corpus.committed_episodes import uids_of
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
@@ -70,9 +70,9 @@ def _levels(corpus: Path, current: Snapshot, table: str) -> list[int]:
     next_level = np.zeros(frame["uid"].n_unique(), dtype=np.int64)
     levels = []
     for number in range(len(parts)):
-        mine = codes[(number,)]["code"].to_numpy() if (number,) in codes else np.zeros(0, np.int64)
-        level = int(next_level[mine].max(initial=0))
-        next_level[mine] = level + 1
+        own = codes[(number,)]["code"].to_numpy() if (number,) in codes else np.zeros(0, np.int64)
+        level = int(next_level[own].max(initial=0))
+        next_level[own] = level + 1
         levels.append(level)
     return levels
 
@@ -97,7 +97,11 @@ def _packed(corpus: Path, parts: Sequence[Part]) -> Iterator[tuple[Part, ...]]:
 
 
 def compact(
-    corpus: Corpus, disk: LocalStorage, current: Snapshot, merges: Sequence[Merge], run_id: str
+    corpus: CorpusLayout,
+    disk: LocalStorage,
+    current: Snapshot,
+    merges: Sequence[Merge],
+    run_id: str,
 ) -> Snapshot:
     """Write the merged parts and commit them. The caller holds the writer lock.
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.erasure import INTENT, Intent, folder_of
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.snapshot_list import load_all
@@ -32,7 +32,7 @@ from ingest.storage.local import LocalStorage
 
 
 def forget(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     disk: LocalStorage,
     uids: Sequence[str],
     *,
@@ -53,15 +53,15 @@ def forget(
     datasets = datasets_of(corpus.root, current)
     recover(corpus, disk, current, datasets)
     snapshots = load_all(corpus.root)
-    found = find_episodes(corpus, current, uids)
-    seen = erasure_impact(corpus, current, found, snapshots)
-    if not found.uids:
+    selection = find_episodes(corpus, current, uids)
+    seen = erasure_impact(corpus, current, selection, snapshots)
+    if not selection.uids:
         return seen.looked, current
     folder = folder_of(corpus, run_id)
     disk.make_dir(folder)
-    tasks = frozen_tasks(corpus.root, current, found, datasets)
+    tasks = frozen_tasks(corpus.root, current, selection, datasets)
     lying = write_placeholders(
-        corpus, disk, found, folder, {p: (datasets[p], tasks[p]) for p in tasks}
+        corpus, disk, selection, folder, {p: (datasets[p], tasks[p]) for p in tasks}
     )
     asked = ErasureRequest(reason=reason, run_id=run_id, at=erased_at)
     rewriting = SnapshotRewrite(
@@ -69,7 +69,9 @@ def forget(
         disk=disk,
         by=rewrite_parts(disk, corpus.root, seen.parts, seen.doomed),
         parts=seen.parts,
-        tombstones={uid: tombstone(uid, found, lying.get(uid, ()), asked) for uid in found.uids},
+        tombstones={
+            uid: tombstone(uid, selection, lying.get(uid, ()), asked) for uid in selection.uids
+        },
         pins={path: pinned_row(path, texts) for path, texts in tasks.items()},
     )
     intent = Intent(
@@ -77,8 +79,8 @@ def forget(
         files={each.name: each.row["path"] for some in lying.values() for each in some},
         history=rewriting.history(snapshots),
     )
-    tables = rewriting.tables(current, found.uids)
+    tables = rewriting.tables(current, selection.uids)
     disk.write(folder / INTENT, intent.to_json().encode(), is_durable=True)
-    made = snapshot.publish_tables(disk, corpus.root, current, tables, run_id)
-    recover(corpus, disk, made, datasets_of(corpus.root, made))
-    return seen.looked, made
+    published = snapshot.publish_tables(disk, corpus.root, current, tables, run_id)
+    recover(corpus, disk, published, datasets_of(corpus.root, published))
+    return seen.looked, published

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from ingest.catalog.episode_lookup import LIST
 from ingest.catalog.next_command import next_command
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.redaction import naming
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.snapshot_list import load_all
@@ -44,21 +44,21 @@ class EpisodeSelection:
 class ErasurePreview:
     """What an erasure takes away. `rows` by table, of the latest snapshot; `manifests` that name an episode of it."""
 
-    found: EpisodeSelection
+    selection: EpisodeSelection
     rows: Mapping[str, int]
     snapshots: int  # that are written again
     manifests: tuple[str, ...]
     undecided: tuple[str, ...]  # others, whose decision in `duplicates` goes with it
 
 
-def find_episodes(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> EpisodeSelection:
+def find_episodes(corpus: CorpusLayout, current: Snapshot, uids: Sequence[str]) -> EpisodeSelection:
     """Find the episodes, committed or not.
 
     Raises:
         ConfigError: the catalog knows nothing of one of them.
     """
-    wanted = tuple(dict.fromkeys(uids))
-    only = pc.field("uid").isin(wanted)
+    uids_once = tuple(dict.fromkeys(uids))
+    only = pc.field("uid").isin(uids_once)
     episodes = {
         row["uid"]: row for row in current.read(corpus.root, "episodes", only=only).to_pylist()
     }
@@ -66,15 +66,15 @@ def find_episodes(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> Epi
     for row in current.read(corpus.root, "verdicts", only=only).to_pylist():
         verdicts.setdefault(row["uid"], []).append(row)
     buried = {row["uid"] for row in tombstones(corpus.root, current)}
-    already = tuple(uid for uid in wanted if uid in buried and uid not in episodes)
-    unknown = [uid for uid in wanted if uid not in {*episodes, *verdicts, *buried}]
+    already = tuple(uid for uid in uids_once if uid in buried and uid not in episodes)
+    unknown = [uid for uid in uids_once if uid not in {*episodes, *verdicts, *buried}]
     if unknown:
         raise ConfigError(
             f"no episode {', '.join(unknown[:5])} in snapshot {current.number}; "
             f"list some with: {next_command(LIST, corpus.root)}",
             where=str(corpus.root),
         )
-    rest = tuple(uid for uid in wanted if uid not in already)
+    rest = tuple(uid for uid in uids_once if uid not in already)
     return EpisodeSelection(uids=rest, already=already, episodes=episodes, verdicts=verdicts)
 
 
@@ -87,7 +87,7 @@ class ErasureImpact:
     parts: Sequence[AffectedPart]
 
 
-def erasure_preview(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> ErasurePreview:
+def erasure_preview(corpus: CorpusLayout, current: Snapshot, uids: Sequence[str]) -> ErasurePreview:
     """What `forget` would take away. Touches nothing."""
     return erasure_impact(
         corpus, current, find_episodes(corpus, current, uids), load_all(corpus.root)
@@ -95,13 +95,16 @@ def erasure_preview(corpus: Corpus, current: Snapshot, uids: Sequence[str]) -> E
 
 
 def erasure_impact(
-    corpus: Corpus, current: Snapshot, found: EpisodeSelection, snapshots: Sequence[Snapshot]
+    corpus: CorpusLayout,
+    current: Snapshot,
+    selection: EpisodeSelection,
+    snapshots: Sequence[Snapshot],
 ) -> ErasureImpact:
     """Look through every part there is; only the deciding columns are read."""
-    mine = pa.array(found.uids, pa.string())
-    copies = copies_of(corpus.root, snapshots, mine)
-    datasets = pa.array(found.datasets, pa.string())
-    doomed = ErasureScope(uids=mine, copies=copies, datasets=datasets)
+    selected = pa.array(selection.uids, pa.string())
+    copies = copies_of(corpus.root, snapshots, selected)
+    datasets = pa.array(selection.datasets, pa.string())
+    doomed = ErasureScope(uids=selected, copies=copies, datasets=datasets)
     parts = affected_parts(corpus.root, snapshots, doomed)
     now = {part.path for table in current.tables for part in current.parts(table)}
     rows: Counter[str] = Counter()
@@ -109,10 +112,10 @@ def erasure_impact(
         rows[each.table] += each.rows if each.part.path in now else 0
     changed = {each.part.path for each in parts}
     looked = ErasurePreview(
-        found=found,
+        selection=selection,
         rows=dict(rows),
         snapshots=sum(not changed.isdisjoint(paths_of(each)) for each in snapshots),
-        manifests=naming(corpus.root, mine),
-        undecided=tuple(sorted(set(copies.to_pylist()) - set(found.uids))),
+        manifests=naming(corpus.root, selected),
+        undecided=tuple(sorted(set(copies.to_pylist()) - set(selection.uids))),
     )
     return ErasureImpact(looked=looked, doomed=doomed, parts=parts)

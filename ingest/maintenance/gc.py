@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot_list import (
     SnapshotInfo,
     list_snapshots,
@@ -41,11 +41,11 @@ class Garbage:
     num_bytes: int
 
     @property
-    def gone(self) -> list[int]:
+    def to_remove(self) -> list[int]:
         return [each.entry.number for each in self.snapshots if not each.why]
 
 
-def plan_gc(corpus: Corpus, *, keep: int, older_than_s: float, now_s: float) -> Garbage:
+def plan_gc(corpus: CorpusLayout, *, keep: int, older_than_s: float, now_s: float) -> Garbage:
     """What nobody needs. Touches nothing.
 
     Args:
@@ -85,7 +85,7 @@ def _why(entry: SnapshotInfo, newest: set[int], older_than_s: float, now_s: floa
     return "young" if now_s - entry.published_s < older_than_s else ""
 
 
-def _abandoned(corpus: Corpus, before_s: float) -> Sequence[str]:
+def _abandoned(corpus: CorpusLayout, before_s: float) -> Sequence[str]:
     """Staged episodes that no run has come back for; they would be ingested anew. Folders of `executor_probe` are swept there."""
     if not corpus.staging.is_dir():
         return []
@@ -100,12 +100,12 @@ def _touched_s(path: Path) -> float:
     return max(each.lstat().st_mtime for each in (path, *paths_below(path)))
 
 
-def collect_garbage(corpus: Corpus, disk: LocalStorage, found: Garbage) -> None:
+def collect_garbage(corpus: CorpusLayout, disk: LocalStorage, garbage: Garbage) -> None:
     """Remove it, oldest snapshot first. The caller holds the writer lock and has run `recover`."""
-    for number in found.gone:
+    for number in garbage.to_remove:
         disk.remove(snapshot_path(corpus.root, number))
     disk.sync()
-    for path in found.parts:
+    for path in garbage.parts:
         disk.remove(corpus.path(path))
-    for path in found.staging:
+    for path in garbage.staging:
         disk.remove_tree(corpus.path(path))

@@ -61,10 +61,10 @@ def write_placeholder(
     Raises:
         TransientError: a video could not be written.
     """
-    found = [_rows(hole, folder, stem, disk)]
+    files = [_rows(hole, folder, stem, disk)]
     for number, key in enumerate(hole.dataset.video_keys):
-        found.append(_video(hole, folder, f"{stem}.{number}.mp4", key))
-    return found
+        files.append(_video(hole, folder, f"{stem}.{number}.mp4", key))
+    return files
 
 
 def _rows(hole: EpisodeSlot, folder: Path, stem: str, disk: LocalStorage) -> PlaceholderFile:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.catalog.views import HISTORIES, connect, create_views
 from ingest.corpus.snapshot import Part, Snapshot
 from schemas.catalog import TABLES
@@ -36,18 +36,18 @@ class SnapshotDiff:
 
 
 def snapshot_diff(
-    corpus: Path, a: Snapshot, b: Snapshot, limits: Limits | None = None
+    corpus: Path, a: Snapshot, b: Snapshot, limits: QueryLimits | None = None
 ) -> SnapshotDiff:
     """Compare two snapshots. Only parts that are not in both are read.
 
     Raises:
         ConfigError: a part is missing or damaged, or the memory limit was reached.
     """
-    with connect(limits or Limits()) as connection:
+    with connect(limits or QueryLimits()) as connection:
         try:
-            for name, mine, other in (("a", a, b), ("b", b, a)):
+            for name, side, other in (("a", a, b), ("b", b, a)):
                 connection.execute(f"CREATE SCHEMA {name}; SET schema = '{name}'")
-                only = {t: _paths(corpus, _less(mine.parts(t), other.parts(t))) for t in TABLES}
+                only = {t: _paths(corpus, _less(side.parts(t), other.parts(t))) for t in TABLES}
                 create_views(connection, only)
             tables = tuple(_change(connection, table, a, b) for table in TABLES)
             return SnapshotDiff(

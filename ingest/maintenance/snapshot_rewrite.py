@@ -44,17 +44,17 @@ class SnapshotRewrite:
             paths = paths_of(each)
             if paths.isdisjoint(self.by):
                 continue
-            there = {
+            uids = {
                 uid
-                for found in self.parts
-                if found.table == "episodes" and found.part.path in paths
-                for uid in found.uids
+                for affected in self.parts
+                if affected.table == "episodes" and affected.part.path in paths
+                for uid in affected.uids
             }
-            tables = self.tables(each, [uid for uid in self.tombstones if uid in there])
-            made = Snapshot(
+            tables = self.tables(each, [uid for uid in self.tombstones if uid in uids])
+            rewritten = Snapshot(
                 number=each.number,
                 run_id=each.run_id,
                 tables={name: tuple(parts) for name, parts in tables.items()},
             )
-            out[each.number] = snapshot.text_of(made)
+            out[each.number] = snapshot.text_of(rewritten)
         return out

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.tombstones import ERASED_TASK, Row
@@ -33,16 +33,16 @@ class ErasureRequest:
 
 
 def frozen_tasks(
-    corpus: Path, current: Snapshot, found: EpisodeSelection, datasets: Mapping[str, Dataset]
+    corpus: Path, current: Snapshot, selection: EpisodeSelection, datasets: Mapping[str, Dataset]
 ) -> dict[str, list[str]]:
     """Task texts by number of each dataset that loses an episode: a text that no episode has any more goes, its number stays."""
-    left: dict[str, set[str]] = {path: set() for path in found.datasets}
-    only = pc.field("dataset_path").isin(pa.array(found.datasets, pa.string()))
+    left: dict[str, set[str]] = {path: set() for path in selection.datasets}
+    only = pc.field("dataset_path").isin(pa.array(selection.datasets, pa.string()))
     columns = ["uid", "dataset_path", "tasks"]
     for row in current.read(corpus, "episodes", columns, only=only).to_pylist():
-        if row["uid"] not in found.episodes:
+        if row["uid"] not in selection.episodes:
             left[row["dataset_path"]].update(row["tasks"])
-    return {path: _texts(datasets[path], left[path]) for path in found.datasets}
+    return {path: _texts(datasets[path], left[path]) for path in selection.datasets}
 
 
 def _texts(dataset: Dataset, left: Iterable[str]) -> list[str]:
@@ -64,9 +64,9 @@ def pinned_row(dataset_path: str, texts: Sequence[str]) -> Row:
 
 
 def write_placeholders(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     disk: LocalStorage,
-    found: EpisodeSelection,
+    selection: EpisodeSelection,
     folder: Path,
     datasets: Mapping[str, tuple[Dataset, Sequence[str]]],
 ) -> dict[str, list[PlaceholderFile]]:
@@ -79,7 +79,7 @@ def write_placeholders(
         ConfigError: a dataset lies outside the corpus.
     """
     out = {}
-    for number, (uid, row) in enumerate(sorted(found.episodes.items())):
+    for number, (uid, row) in enumerate(sorted(selection.episodes.items())):
         path = row["dataset_path"]
         corpus.path(path)
         dataset, texts = datasets[path]
@@ -95,11 +95,11 @@ def write_placeholders(
 
 
 def tombstone(
-    uid: str, found: EpisodeSelection, lying: Sequence[PlaceholderFile], asked: ErasureRequest
+    uid: str, selection: EpisodeSelection, lying: Sequence[PlaceholderFile], asked: ErasureRequest
 ) -> Row:
     """The row of `tombstones`; without a place when the episode was never committed."""
-    row = found.episodes.get(uid)
-    verdicts = found.verdicts.get(uid, ())
+    row = selection.episodes.get(uid)
+    verdicts = selection.verdicts.get(uid, ())
     known = row if row is not None else verdicts[-1]
     return {
         **{name: known[name] for name in _IDENTITY},

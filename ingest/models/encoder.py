@@ -61,7 +61,7 @@ class EncoderChoice:
 
 def encoder_id(choice: EncoderChoice, weights_sha256: str) -> str:
     """`<model>-<12 hex digits>` of all that decides what the numbers mean; `<model>_untrained<seed>-...` for seeded weights."""
-    said = {
+    identity = {
         "model": choice.model,
         "weights_sha256": weights_sha256,
         "preprocessing": choice.preprocessing.model_dump(mode="json"),
@@ -70,7 +70,7 @@ def encoder_id(choice: EncoderChoice, weights_sha256: str) -> str:
         "grid_stride": choice.grid_stride,
         "storage": choice.storage,
     }
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     seed = choice.source.untrained_seed
     return f"{choice.model}{'' if seed is None else f'_{UNTRAINED}{seed}'}-{digest}"
 
@@ -134,8 +134,8 @@ class ImageEncoder:
 
         side = self.choice.spec.size_px
         if pictures.shape[1:] != (side, side, 3) or pictures.dtype != np.uint8:
-            found = f"pictures {pictures.shape} of {pictures.dtype}"
-            raise ValueError(f"{found}; expected [n, {side}, {side}, 3] of uint8")
+            problem = f"pictures {pictures.shape} of {pictures.dtype}"
+            raise ValueError(f"{problem}; expected [n, {side}, {side}, 3] of uint8")
         parts = [
             self._encode_batch(pictures[at : at + self.batch])
             for at in range(0, len(pictures), self.batch)
@@ -146,18 +146,18 @@ class ImageEncoder:
         import torch
 
         size = next(each for each in self._sizes if each >= len(pictures))
-        given = torch.from_numpy(
+        batch = torch.from_numpy(
             np.require(pictures, requirements=["C", "W"])
         )  # Ray's are read-only
         try:
             with torch.inference_mode():
-                given = _sent(given, self.device)
+                batch = _sent(batch, self.device)
                 if size > len(pictures):
-                    filled = given.new_zeros(size, *given.shape[1:])
-                    filled[: len(pictures)] = given
-                    given = filled
+                    filled = batch.new_zeros(size, *batch.shape[1:])
+                    filled[: len(pictures)] = batch
+                    batch = filled
                 # [n, H, W, 3] seen as [n, 3, H, W] is channels-last already
-                x = given.permute(0, 3, 1, 2).float().mul_(self._gain).add_(self._offset)
+                x = batch.permute(0, 3, 1, 2).float().mul_(self._gain).add_(self._offset)
                 if self._has_graphs:
                     torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
                 out = self._network(pixel_values=x.to(self._dtype)).last_hidden_state
@@ -166,8 +166,8 @@ class ImageEncoder:
                 kept = out[: len(pictures), first:]
                 return kept.clone() if self._has_graphs else kept
         except torch.OutOfMemoryError as error:
-            found = f"the device's memory does not hold {size} pictures at once"
-            raise ConfigError(f"{found}; give a smaller --batch than {self.batch}") from error
+            problem = f"the device's memory does not hold {size} pictures at once"
+            raise ConfigError(f"{problem}; give a smaller --batch than {self.batch}") from error
 
 
 def _sent(pictures: Any, device: str) -> Any:

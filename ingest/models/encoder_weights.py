@@ -43,10 +43,10 @@ class WeightSource:
     untrained_seed: int | None = None
 
     def __post_init__(self) -> None:
-        given = [bool(self.folder), bool(self.hub_id), self.untrained_seed is not None]
-        if sum(given) > 1:
+        sources = [bool(self.folder), bool(self.hub_id), self.untrained_seed is not None]
+        if sum(sources) > 1:
             expected = "only one of --weights FOLDER, --hub-id OWNER/NAME, --untrained SEED"
-            raise ConfigError(f"{sum(given)} sources of weights; expected {expected}")
+            raise ConfigError(f"{sum(sources)} sources of weights; expected {expected}")
         if self.hub_id and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_id):
             raise ConfigError(f"{self.hub_id!r}; expected OWNER/NAME", where="--hub-id")
         if self.untrained_seed is not None and self.untrained_seed < 0:
@@ -64,8 +64,8 @@ def library() -> Any:
         import_module("safetensors")
         return import_module("transformers")
     except ModuleNotFoundError as error:
-        found = f"{error.name} is not installed; encoding needs the extra: pip install 'eicorpus[train]'"
-        raise ConfigError(found) from error
+        problem = f"{error.name} is not installed; encoding needs the extra: pip install 'eicorpus[train]'"
+        raise ConfigError(problem) from error
 
 
 def load_network(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]:
@@ -82,8 +82,8 @@ def load_network(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]:
     if source.untrained_seed is not None:
         return _seeded(spec, source.untrained_seed)
     if not spec.hub_id:
-        found = "has no trained weights; give --untrained SEED"
-        raise ConfigError(found, where=f"--encoder {spec.name}")
+        problem = "has no trained weights; give --untrained SEED"
+        raise ConfigError(problem, where=f"--encoder {spec.name}")
     folder = Path(source.folder) if source.folder else _from_hub(spec, source.hub_id)
     return _from_folder(spec, folder), weights_sha256(folder)
 
@@ -94,8 +94,8 @@ def _without_weights(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]
         raise ConfigError("has no weights; give none", where=f"--encoder {spec.name}")
     from ingest.models.patch_dct import PatchDct
 
-    said = json.dumps({"family": spec.family, **spec.config}, sort_keys=True)
-    return PatchDct(**spec.config).eval(), hashlib.sha256(said.encode()).hexdigest()
+    config_text = json.dumps({"family": spec.family, **spec.config}, sort_keys=True)
+    return PatchDct(**spec.config).eval(), hashlib.sha256(config_text.encode()).hexdigest()
 
 
 def weights_sha256(folder: Path) -> str:
@@ -128,14 +128,14 @@ def _weight_files(folder: Path) -> list[Path]:
         ConfigError: there is no model, or an index names something that is no safetensors file beside it.
     """
     if not (folder / "config.json").is_file():
-        found = "no config.json; give the folder of a downloaded model"
-        raise ConfigError(found, where=str(folder))
+        problem = "no config.json; give the folder of a downloaded model"
+        raise ConfigError(problem, where=str(folder))
     single, index = folder / "model.safetensors", folder / INDEX
     if single.is_file():
         return [single]
     if not index.is_file():
-        found = "no model.safetensors; pickled weights are not read, convert or download it"
-        raise ConfigError(found, where=str(folder))
+        problem = "no model.safetensors; pickled weights are not read, convert or download it"
+        raise ConfigError(problem, where=str(folder))
     try:
         names = sorted(set(read_json(index, limits=DOCUMENT)["weight_map"].values()))
     except (SourceError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -147,8 +147,8 @@ def _weight_files(folder: Path) -> list[Path]:
             or Path(name).name != name
             or not name.endswith(".safetensors")
         ):
-            found = f"names {str(name)[:80]!r}; expected .safetensors files"
-            raise ConfigError(found, where=str(index))
+            problem = f"names {str(name)[:80]!r}; expected .safetensors files"
+            raise ConfigError(problem, where=str(index))
         if not (folder / name).is_file():
             raise ConfigError(f"{name} is missing; download it again", where=str(folder))
     return [folder / name for name in names]
@@ -185,22 +185,22 @@ def _config_of(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         raw = read_json(path, limits=DOCUMENT)
-        said: dict[str, Any] = dict(raw.get("vision_config", raw))
+        config: dict[str, Any] = dict(raw.get("vision_config", raw))
     except (SourceError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"no configuration: {error!r}", where=str(path)) from error
-    return said
+    return config
 
 
-def _check_config(spec: EncoderSpec, said: Mapping[str, Any], folder: Path) -> None:
+def _check_config(spec: EncoderSpec, config: Mapping[str, Any], folder: Path) -> None:
     """Refuse another model; what a configuration does not say is the library's default."""
     odd = [
-        f"{key} {said[key]!r}, not {value!r}"
+        f"{key} {config[key]!r}, not {value!r}"
         for key, value in spec.config.items()
-        if key in said and key not in _OF_NO_WEIGHT and said[key] != value
+        if key in config and key not in _OF_NO_WEIGHT and config[key] != value
     ]
     if odd:
-        found = f"is not {spec.name}: {'; '.join(odd)}; give --encoder the name of what it is"
-        raise ConfigError(found, where=str(folder))
+        problem = f"is not {spec.name}: {'; '.join(odd)}; give --encoder the name of what it is"
+        raise ConfigError(problem, where=str(folder))
 
 
 def _check_whole(spec: EncoderSpec, report: Any, folder: Path) -> None:
@@ -209,8 +209,8 @@ def _check_whole(spec: EncoderSpec, report: Any, folder: Path) -> None:
     odd += [str(key) for key in report["mismatched_keys"]]
     odd = sorted(key for key in odd if not key.startswith(_HEAD))
     if odd:
-        found = f"{len(odd)} tensors are missing or of another shape ({', '.join(odd[:3])})"
-        raise ConfigError(f"{found}; expected all of {spec.name}", where=str(folder))
+        problem = f"{len(odd)} tensors are missing or of another shape ({', '.join(odd[:3])})"
+        raise ConfigError(f"{problem}; expected all of {spec.name}", where=str(folder))
 
 
 def _seeded(spec: EncoderSpec, seed: int) -> tuple[Any, str]:
@@ -263,8 +263,8 @@ def _from_hub(spec: EncoderSpec, hub_id: str) -> Path:
     except errors.GatedRepoError as error:
         raise ConfigError(_how_to_get(spec, hub_id), where=where) from error
     except errors.RepositoryNotFoundError as error:
-        found = f"the hub has no such model, or not for you; expected {spec.hub_id}"
-        raise ConfigError(f"{found}. {_how_to_get(spec, hub_id)}", where=where) from error
+        problem = f"the hub has no such model, or not for you; expected {spec.hub_id}"
+        raise ConfigError(f"{problem}. {_how_to_get(spec, hub_id)}", where=where) from error
     except (_http_error(errors), errors.OfflineModeIsEnabled, OSError, ValueError) as error:
         raise _unreachable(error, where) from error
 
@@ -286,9 +286,10 @@ def _in_cache(hub: Any, errors: Any, hub_id: str) -> Path | None:
 
 
 def _unreachable(error: Exception, where: str) -> ConfigError:
-    found = f"the hub does not answer ({type(error).__name__}: {str(error)[:200]})"
+    problem = f"the hub does not answer ({type(error).__name__}: {str(error)[:200]})"
     return ConfigError(
-        f"{found}; download the model elsewhere and give its folder: --weights FOLDER", where=where
+        f"{problem}; download the model elsewhere and give its folder: --weights FOLDER",
+        where=where,
     )
 
 

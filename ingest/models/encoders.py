@@ -53,8 +53,8 @@ class EncoderSpec:
 
     def __post_init__(self) -> None:
         if self.size_px % self.patch_px:
-            found = f"pictures of {self.size_px} px and patches of {self.patch_px} px"
-            raise ConfigError(f"{found}; expected a multiple", where=f"encoder {self.name}")
+            problem = f"pictures of {self.size_px} px and patches of {self.patch_px} px"
+            raise ConfigError(f"{problem}; expected a multiple", where=f"encoder {self.name}")
 
     @property
     def has_weights(self) -> bool:

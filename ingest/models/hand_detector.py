@@ -47,5 +47,5 @@ def open_detector(path: str) -> HandDetector:
     """
     from ingest.models.hand_landmarker import landmarker_of  # mediapipe takes a second
 
-    found: Any = landmarker_of(path)
-    return found  # type: ignore[no-any-return]
+    detector: Any = landmarker_of(path)
+    return detector  # type: ignore[no-any-return]

@@ -61,8 +61,8 @@ class HandLandmarker:
             import mediapipe
             from mediapipe.tasks.python import BaseOptions, vision
         except ModuleNotFoundError as error:
-            found = f"{error.name} is not installed; the detector needs the extra: pip install 'eicorpus[hoi]'"
-            raise ConfigError(found) from error
+            problem = f"{error.name} is not installed; the detector needs the extra: pip install 'eicorpus[hoi]'"
+            raise ConfigError(problem) from error
         options = vision.HandLandmarkerOptions(
             base_options=BaseOptions(model_asset_buffer=data),
             running_mode=vision.RunningMode.IMAGE,
@@ -85,10 +85,10 @@ class HandLandmarker:
         image = self._mediapipe.Image(
             image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(picture)
         )
-        found = self._model.detect(image)
+        detected = self._model.detect(image)
         return [
             FoundHand(points=np.array([[p.x, p.y] for p in points], dtype=np.float64))
-            for points in found.hand_landmarks
+            for points in detected.hand_landmarks
         ]
 
 

@@ -81,22 +81,22 @@ def fetch_task(wheel: Wheel = MEDIAPIPE, run: Run = run_quietly) -> bytes:
             done = run(command)
         except subprocess.TimeoutExpired as error:
             raise _not_fetched(wheel, f"pip was not done after {TIMEOUT_S:.0f} s") from error
-        found = sorted(Path(folder).glob("*.whl"))
-        if done.returncode or len(found) != 1:
+        wheels = sorted(Path(folder).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
             lines = [line for line in (done.stderr or "").splitlines() if line.strip()]
             why = (
-                lines[-1].strip() if lines else f"{len(found)} wheels, exit code {done.returncode}"
+                lines[-1].strip() if lines else f"{len(wheels)} wheels, exit code {done.returncode}"
             )
             raise _not_fetched(wheel, why)
-        return task_of_wheel(found[0], wheel)
+        return task_of_wheel(wheels[0], wheel)
 
 
 def _not_fetched(wheel: Wheel, why: str) -> TransientError:
-    told = (
+    message = (
         f"pip could not get {wheel.requirement}: {why}; try again where pip's index can be reached, "
         "or bring the wheel here and give it with --wheel"
     )
-    return TransientError(told)
+    return TransientError(message)
 
 
 def task_of_wheel(path: Path, wheel: Wheel = MEDIAPIPE) -> bytes:
@@ -106,10 +106,10 @@ def task_of_wheel(path: Path, wheel: Wheel = MEDIAPIPE) -> bytes:
         ConfigError: it cannot be read, is not the pinned wheel, or a member is missing, too large or another.
     """
     data = _read(path)
-    found = hashlib.sha256(data).hexdigest()
-    if found != wheel.sha256:
-        told = f"sha256 {found}, expected {wheel.sha256}: not the wheel of {wheel.requirement} for {wheel.platform}"
-        raise ConfigError(told, where=path.name)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != wheel.sha256:
+        problem = f"sha256 {digest}, expected {wheel.sha256}: not the wheel of {wheel.requirement} for {wheel.platform}"
+        raise ConfigError(problem, where=path.name)
     out = io.BytesIO()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(out, "w") as task:
@@ -142,9 +142,9 @@ def _member(archive: zipfile.ZipFile, name: str, sha256: str, where: str) -> byt
         raise ConfigError(f"{name} is not in it", where=where) from error
     if len(data) > MAX_MEMBER_BYTES:
         raise ConfigError(f"{name} has more than {MAX_MEMBER_BYTES} bytes", where=where)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ConfigError(f"{name} has sha256 {found}, expected {sha256}", where=where)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
+        raise ConfigError(f"{name} has sha256 {digest}, expected {sha256}", where=where)
     return data
 
 
@@ -159,5 +159,5 @@ def write_task(data: bytes, path: Path, disk: LocalStorage) -> None:
         disk.write(path, data, is_durable=True)
     except OSError as error:
         path.with_name(f".{path.name}.part").unlink(missing_ok=True)
-        told = f"cannot be written: {system_error_text(error)}; make room there, or name another place with --out"
-        raise TransientError(told, where=str(path)) from error
+        problem = f"cannot be written: {system_error_text(error)}; make room there, or name another place with --out"
+        raise TransientError(problem, where=str(path)) from error

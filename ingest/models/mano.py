@@ -52,10 +52,10 @@ def hand_layer(rig: HandRig, device: str = "cpu") -> Any:
         import torch
         from smplx.utils import Struct
     except ModuleNotFoundError as error:
-        found = (
+        problem = (
             f"{error.name} is not installed; MANO needs the extra: pip install 'eicorpus[hands]'"
         )
-        raise ConfigError(found) from error
+        raise ConfigError(problem) from error
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device {device!r}: torch sees no GPU here; use 'cpu'")
     data = Struct(
@@ -192,14 +192,14 @@ class ManoHands:
                 f"no {' and no '.join(missing)} here. {REGISTER}", where=str(mano_dir)
             )
         models = {side: read_mano(path, side) for side, path in paths.items()}
-        made = cls(
+        model = cls(
             models=models,
             fingertips=fingertips,
             left_shapedirs_fixed=left_shapedirs_fixed,
             device=device,
         )
-        made.hand("right")  # a missing extra or device is told now, not in the middle of a run
-        return made
+        model.hand("right")  # a missing extra or device is told now, not in the middle of a run
+        return model
 
     def hand(self, side: str, *, left_shapedirs_fixed: bool | None = None) -> ManoHand:
         """The side's own model. `left_shapedirs_fixed` None: as this was opened with."""
@@ -247,8 +247,8 @@ class ManoHands:
 def _check_radians(rotvec_rad: Array) -> None:
     turn_rad = np.linalg.norm(rotvec_rad.reshape(-1, 3), axis=1)
     if np.any(turn_rad > MAX_FINGER_RAD):
-        found = f"a finger joint turns by {np.nanmax(turn_rad):.0f} rad; radians were expected, are these degrees?"
-        raise SourceError(Code.BAD_ANNOTATION, found, where="MANO hand pose")
+        problem = f"a finger joint turns by {np.nanmax(turn_rad):.0f} rad; radians were expected, are these degrees?"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where="MANO hand pose")
 
 
 def _placed(keypoints: Array, rotmat: Array, wrist_m: Array) -> tuple[Array, Array]:

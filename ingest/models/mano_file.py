@@ -82,8 +82,8 @@ def read_mano(path: Path, side: str) -> ManoModel:
             f"cannot be read: {system_error_text(error, path.name)}", where=path.name
         ) from error
     except SourceError as error:
-        found = f"not a MANO model file: {error.message}; download it again from the MANO page"
-        raise ConfigError(found, where=path.name) from error
+        problem = f"not a MANO model file: {error.message}; download it again from the MANO page"
+        raise ConfigError(problem, where=path.name) from error
     if not isinstance(content, dict):
         raise ConfigError(f"holds a {type(content).__name__}; expected a dict", where=path.name)
     arrays = {name: _array(content, name, path.name) for name in _KEYS}
@@ -97,8 +97,8 @@ def _array(content: dict[Any, Any], name: str, where: str) -> Array:
     key, shape = _KEYS[name]
     value = content.get(key)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        found = f"{key} is a {type(value).__name__}; expected an array of numbers {shape}"
-        raise ConfigError(found, where=where)
+        problem = f"{key} is a {type(value).__name__}; expected an array of numbers {shape}"
+        raise ConfigError(problem, where=where)
     if value.shape != shape:
         raise ConfigError(f"{key} has shape {value.shape}; expected {shape}", where=where)
     out = np.array(value, dtype=np.float64)
@@ -124,11 +124,11 @@ def _check(arrays: dict[str, Array], side: str, where: str) -> None:
     toward_fingers = joints[MIDDLE_MCP16] - joints[0]
     length_m = float(np.linalg.norm(toward_fingers))
     if not 0.05 < length_m < 0.2:
-        found = f"wrist to middle knuckle is {length_m:.3g}; expected about 0.1 (metres)"
-        raise ConfigError(found, where=where)
+        problem = f"wrist to middle knuckle is {length_m:.3g}; expected about 0.1 (metres)"
+        raise ConfigError(problem, where=where)
     if (toward_fingers[0] < 0) != (side == "right"):
-        found = f"its fingers point to {'-' if toward_fingers[0] < 0 else '+'}x: not the {side} hand; are the files swapped?"
-        raise ConfigError(found, where=where)
+        problem = f"its fingers point to {'-' if toward_fingers[0] < 0 else '+'}x: not the {side} hand; are the files swapped?"
+        raise ConfigError(problem, where=where)
 
 
 # -- the types of other libraries that the files name ----------------------------------------------------------------

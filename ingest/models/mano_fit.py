@@ -57,25 +57,25 @@ def fit_mano(hand: ManoHand, points: Array, has: Mask, *, steps: int = STEPS) ->
     Raises:
         SourceError: BAD_ANNOTATION when a frame has too few palm points to start from.
     """
-    given = np.broadcast_to(has, points.shape[:2]) & np.isfinite(points).all(axis=2)
-    palm = fit_palm(points, given, hand.model.side)
+    usable = np.broadcast_to(has, points.shape[:2]) & np.isfinite(points).all(axis=2)
+    palm = fit_palm(points, usable, hand.model.side)
     if not palm.ok.all():
         at = int(np.flatnonzero(~palm.ok)[0])
-        found = (
+        problem = (
             f"frame {at} has too few palm points to fit a hand to; fit only frames that have them"
         )
-        raise SourceError(Code.BAD_ANNOTATION, found, where=f"{hand.model.side} hand")
-    seen = np.where(given[..., None], points, 0.0)
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=f"{hand.model.side} hand")
+    seen = np.where(usable[..., None], points, 0.0)
     with one_thread():
-        mano = _optimised(hand, seen, given, palm.T_ref_wrist, steps)
+        mano = _optimised(hand, seen, usable, palm.T_ref_wrist, steps)
     found_points, _ = hand.joints21_and_wrist(mano)
-    distance = np.where(given, np.linalg.norm(found_points - points, axis=2), 0.0)
-    mean_m = distance.sum(axis=1) / given.sum(axis=1)
+    distance = np.where(usable, np.linalg.norm(found_points - points, axis=2), 0.0)
+    mean_m = distance.sum(axis=1) / usable.sum(axis=1)
     return ManoFit(mano=mano, mean_m=mean_m, largest_m=distance.max(axis=1))
 
 
 def _optimised(
-    hand: ManoHand, points: Array, given: Mask, T_ref_wrist: Array, steps: int
+    hand: ManoHand, points: Array, usable: Mask, T_ref_wrist: Array, steps: int
 ) -> ManoPose:
     import torch
 
@@ -84,7 +84,7 @@ def _optimised(
     local_cm = CM * np.einsum("nba,njb->nja", R, points - p[:, None])
     target, valid = (
         torch.as_tensor(a, dtype=torch.float32, device=hand.device)
-        for a in (local_cm, given.astype(float))
+        for a in (local_cm, usable.astype(float))
     )
     N, B = len(points), hand.rig.shapedirs.shape[-1]
     sizes = {"fingers_rad": (N, 45), "turn_rad": (N, 3), "shift_cm": (N, 3), "betas": (B,)}
@@ -101,13 +101,13 @@ def _optimised(
         _loss(hand.layer, free, target, valid).backward()
         optimiser.step()
         schedule.step()
-    found = {name: value.detach().cpu().double().numpy() for name, value in free.items()}
+    fitted = {name: value.detach().cpu().double().numpy() for name, value in free.items()}
     return ManoPose(
-        global_orient=R @ rotmat_from_rotvec(found["turn_rad"]),
-        trans_m=p + np.einsum("nab,nb->na", R, found["shift_cm"] / CM),
+        global_orient=R @ rotmat_from_rotvec(fitted["turn_rad"]),
+        trans_m=p + np.einsum("nab,nb->na", R, fitted["shift_cm"] / CM),
         trans_is="wrist",
-        betas=found["betas"],
-        hand_axis_angle_rad=found["fingers_rad"],
+        betas=fitted["betas"],
+        hand_axis_angle_rad=fitted["fingers_rad"],
         is_flat_hand_mean=True,
         has_shapedirs_fix=True,
     )

@@ -46,8 +46,8 @@ class PatchDct(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> SimpleNamespace:
         kernel = self.kernel.to(pixel_values.dtype)
-        found = nn.functional.conv2d(pixel_values, kernel, stride=self.patch_px)
-        return SimpleNamespace(last_hidden_state=found.flatten(2).transpose(1, 2))
+        coefficients = nn.functional.conv2d(pixel_values, kernel, stride=self.patch_px)
+        return SimpleNamespace(last_hidden_state=coefficients.flatten(2).transpose(1, 2))
 
     def pictures(self, tokens: Tensor) -> Tensor:
         """What the kept frequencies say of the pixels: tokens [n, N, 3 k k] to [n, 3, S, S]. The rest is 0."""

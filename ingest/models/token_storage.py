@@ -37,34 +37,34 @@ def stored(tokens: Tensor, dtype: Storage) -> StoredTokens:
     return StoredTokens(latents=scaled.round().clamp(-127, 127).to(torch.int8), scale=scale)
 
 
-def read(given: StoredTokens) -> Tensor:
+def read(stored: StoredTokens) -> Tensor:
     """[n, T, D] float32: what a reader makes of what is stored."""
-    exact = given.latents.float()
-    return exact if given.scale is None else exact * given.scale[..., None]
+    exact = stored.latents.float()
+    return exact if stored.scale is None else exact * stored.scale[..., None]
 
 
-def is_finite(given: StoredTokens) -> bool:
+def is_finite(stored: StoredTokens) -> bool:
     """Whether every number is one. A NaN in a token is in its scale too."""
-    seen = given.latents if given.scale is None else given.scale
+    seen = stored.latents if stored.scale is None else stored.scale
     return bool(torch.isfinite(seen).all())
 
 
-def cosine_errors(given: Tensor, wanted: Tensor) -> Tensor:
+def cosine_errors(tokens: Tensor, reference: Tensor) -> Tensor:
     """[n, T] 1 - cosine of each token with what it should be; 0 where both are zeros."""
-    a, b = given.double(), wanted.double()
+    a, b = tokens.double(), reference.double()
     norms = a.norm(dim=-1) * b.norm(dim=-1)
     cosine = torch.where(norms > 0, (a * b).sum(-1) / norms.clamp_min(1e-300), 1.0)
     return (1.0 - cosine).clamp_min(0.0)  # a rounding may take it below
 
 
-def bytes_of(given: StoredTokens) -> dict[str, memoryview]:
+def bytes_of(stored: StoredTokens) -> dict[str, memoryview]:
     """What a file holds of them, by tensor. On a GPU this waits for them."""
-    tensors = {LATENTS: given.latents}
-    if given.scale is not None:
-        tensors[SCALE] = given.scale
+    tensors = {LATENTS: stored.latents}
+    if stored.scale is not None:
+        tensors[SCALE] = stored.scale
     here = {name: _copied_here(each) for name, each in tensors.items()}
-    if given.latents.is_cuda:
-        torch.cuda.current_stream(given.latents.device).synchronize()
+    if stored.latents.is_cuda:
+        torch.cuda.current_stream(stored.latents.device).synchronize()
     return {name: each.view(torch.uint8).numpy().reshape(-1).data for name, each in here.items()}
 
 

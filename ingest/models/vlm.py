@@ -57,8 +57,8 @@ class LocalVlm:
 
             library: Any = import_module("transformers")  # its types say less than it does
         except ModuleNotFoundError as error:
-            found = f"{error.name} is not installed; a local model needs the extra: pip install 'eicorpus[vlm]'"
-            raise ConfigError(found) from error
+            problem = f"{error.name} is not installed; a local model needs the extra: pip install 'eicorpus[vlm]'"
+            raise ConfigError(problem) from error
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"device {device!r}: torch sees no GPU here; use 'cpu'")
         try:
@@ -174,11 +174,11 @@ class LocalVlm:
         """[B, L] tokens, the shorter chats filled up, and the pixels of all pictures in order."""
         import torch
 
-        made = chat_inputs(
+        chat = chat_inputs(
             self._tokenizer,
             self._images,
             chats,
             padding_side=padding_side,
             max_picture_tokens=max_picture_tokens,
         )
-        return {name: torch.from_numpy(x).to(self._model.device) for name, x in made.items()}
+        return {name: torch.from_numpy(x).to(self._model.device) for name, x in chat.items()}

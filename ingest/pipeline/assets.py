@@ -45,7 +45,7 @@ class Assets:
         is_wanted = MANO in needs or MANO in uses
         return self if is_wanted else replace(self, mano_dir=None)
 
-    def told(self, needs: Container[str], settings: HandSettings) -> dict[str, str]:
+    def content_digests(self, needs: Container[str], settings: HandSettings) -> dict[str, str]:
         """What of these an episode is made from, by content; `used_by` comes first. The model is opened once, to see that it can be.
 
         Raises:
@@ -88,10 +88,10 @@ def _listing(folder: Path) -> str:
     """Names and the checksums that each archive carries: there may be a pose file for each of a million videos."""
     if not folder.is_dir():
         raise ConfigError("no such folder of camera poses", where=str(folder))
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in sorted(f for f in folder.rglob("*.npz") if f.is_file()):
-        told.update(f"{file.relative_to(folder).as_posix()} {_checksums(file)}\n".encode())
-    return told.hexdigest()
+        digest.update(f"{file.relative_to(folder).as_posix()} {_checksums(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def _checksums(file: Path) -> str:

@@ -135,16 +135,16 @@ def _group(episode: Episode, features: Mapping[str, Any]) -> str:
 
 def _measurements(canonical: ProcessedEpisode, seen: Mask) -> list[dict[str, Any]]:
     """What ingestion measured by the way; curation measures the rest."""
-    found = [
+    measured = [
         ("source_rate", float(canonical.episode.rate_hz), "Hz"),
         ("action_coverage", canonical.vectors.action_coverage, "share"),
         ("observed_coverage", float(np.mean(seen)), "share"),
     ]
     for hand in canonical.hands:
-        found += [(name, value, _unit_of(name)) for name, value in hand.measured.items()]
+        measured += [(name, value, _unit_of(name)) for name, value in hand.measured.items()]
     for name, facts in sorted(canonical.videos.items()):
-        found.append((f"worst_image_skew.{name}", facts.worst_skew_ms, "ms"))
-        found.append((f"repeated_frame_share.{name}", facts.repeated_share, "share"))
+        measured.append((f"worst_image_skew.{name}", facts.worst_skew_ms, "ms"))
+        measured.append((f"repeated_frame_share.{name}", facts.repeated_share, "share"))
     return [
         {
             "name": name,
@@ -155,7 +155,7 @@ def _measurements(canonical: ProcessedEpisode, seen: Mask) -> list[dict[str, Any
             "end": None,
             "denominator": len(seen),
         }
-        for name, value, unit in found
+        for name, value, unit in measured
     ]
 
 
@@ -188,7 +188,9 @@ def _episode_row(canonical: ProcessedEpisode, texts: list[str], seen: Mask) -> d
         "hours": duration_s / 3600,
         "tasks": tasks,
         "task_counts": [texts.count(task) for task in tasks],
-        "cameras": [_camera_row(episode, name, found) for name, found in videos.items()],
+        "cameras": [
+            _camera_row(episode, name, video_facts) for name, video_facts in videos.items()
+        ],
         "absent_cameras": list(canonical.absent_cameras),
         "eef_frame": vectors.eef_frame,
         "frames_verified": vectors.eef_frame == "hand_xfz"
@@ -209,8 +211,8 @@ def _episode_row(canonical: ProcessedEpisode, texts: list[str], seen: Mask) -> d
         "repeated_frame_share": max((v.repeated_share for v in videos.values()), default=None),
         "source_repeats": [
             {"camera": name, "start": r.start, "end": r.end, "luma": r.luma}
-            for name, found in sorted(videos.items())
-            for r in found.repeats
+            for name, video_facts in sorted(videos.items())
+            for r in video_facts.repeats
         ],
         "num_gaps": len(segment.runs(~seen)),
         "success": episode.success,

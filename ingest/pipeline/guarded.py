@@ -33,9 +33,9 @@ def guarded(work: Work, disk: LocalStorage) -> Outcome:
     try:
         return retrying(process, work, disk)
     except MemoryError as error:
-        found = f"out of memory: {error}; raise --memory-limit-mb or cut the recording"
+        message = f"out of memory: {error}; raise --memory-limit-mb or cut the recording"
         return Outcome(
-            uid=uid, state=State.QUARANTINED, code=Code.OUT_OF_MEMORY.value, message=found
+            uid=uid, state=State.QUARANTINED, code=Code.OUT_OF_MEMORY.value, message=message
         )
     except OSError as error:
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -45,8 +45,8 @@ def guarded(work: Work, disk: LocalStorage) -> Outcome:
         return Outcome(uid=uid, state=State.FAILED, code=type(error).__name__, message=str(error))
     except Exception as error:  # noqa: BLE001  an unknown crash is counted with its address, not lost
         at = traceback.extract_tb(error.__traceback__)[-1]
-        found = f"{error!r} at {os.path.basename(at.filename)}:{at.lineno} in {at.name}"
-        return Outcome(uid=uid, state=State.FAILED, code=INTERNAL_ERROR, message=found)
+        message = f"{error!r} at {os.path.basename(at.filename)}:{at.lineno} in {at.name}"
+        return Outcome(uid=uid, state=State.FAILED, code=INTERNAL_ERROR, message=message)
 
 
 def _names(kind: type[PipelineError]) -> set[str]:

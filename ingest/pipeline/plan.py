@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from adapters.base import SourceInfo
 from adapters.registry import adapter_for
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.ledger import History, read_history
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import digest_of, options_digest, work_digest
@@ -106,8 +106,8 @@ def discover(request: Request, info: SourceInfo) -> list[EpisodeRef]:
     refs: list[EpisodeRef] = []
     seen: set[str] = set()
     with _unusable_set(request.root):
-        for found in adapter.discover(request.root, info):
-            ref = _renamed(found, seen) if found.episode_id in seen else found
+        for ref_found in adapter.discover(request.root, info):
+            ref = _renamed(ref_found, seen) if ref_found.episode_id in seen else ref_found
             seen.add(ref.episode_id)
             if request.select is None or fnmatchcase(ref.episode_id, request.select):
                 refs.append(ref)
@@ -140,9 +140,9 @@ def _unusable_set(root: Path) -> Iterator[None]:
 def _renamed(ref: EpisodeRef, seen: set[str]) -> EpisodeRef:
     """A second episode of one name, set aside under a name of its own: nobody knows which of the two is meant."""
     number = next(n for n in range(2, len(seen) + 3) if f"{ref.episode_id}#{n}" not in seen)
-    found = f"another episode is called {ref.episode_id!r} too; give each its own name"
+    problem = f"another episode is called {ref.episode_id!r} too; give each its own name"
     name = f"{ref.episode_id}#{number}"
-    return replace(ref, episode_id=name, problem=(Code.BAD_ANNOTATION.value, found))
+    return replace(ref, episode_id=name, problem=(Code.BAD_ANNOTATION.value, problem))
 
 
 def _check_urdf(request: Request, refs: list[EpisodeRef]) -> None:
@@ -174,7 +174,7 @@ def assets_of(request: Request) -> tuple[Assets, dict[str, str]]:
     if request.recipe.hands.fit_mano:
         needs.add(MANO)
     assets = request.assets.used_by(needs, getattr(adapter, "uses", ()))
-    return assets, assets.told(needs, request.recipe.hands)
+    return assets, assets.content_digests(needs, request.recipe.hands)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ class _Known:
     roots: frozenset[str] = frozenset()
 
 
-def _known(corpus: Corpus, current: Snapshot, info: SourceInfo) -> _Known:
+def _known(corpus: CorpusLayout, current: Snapshot, info: SourceInfo) -> _Known:
     columns = ["uid", "adapter_version", "recipe_digest", "options_digest"]
     here = (pc.field("source") == info.source) & (pc.field("dataset") == info.dataset)
     rows = current.read(corpus.root, "episodes", columns, only=here).to_pylist()
@@ -211,8 +211,8 @@ def files_of(request: Request, todo: Sequence[EpisodeRef]) -> list[Path]:
     named = [Path(ref.root, value) for ref in refs for value in _texts(ref.locator)]
     assets = (request.assets.mano_dir, request.assets.urdf, request.assets.camera_poses)
     others = [Path(value) for value in (*request.options.values(), *assets) if value]
-    there = [path for path in (*named, *others) if path.exists()]
-    return [file for path in (request.root, *there) for file in sampled_files(path)]
+    existing = [path for path in (*named, *others) if path.exists()]
+    return [file for path in (request.root, *existing) for file in sampled_files(path)]
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -225,11 +225,11 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def make_plan(request: Request, corpus: Corpus | None, current: Snapshot) -> Plan:
+def make_plan(request: Request, corpus: CorpusLayout | None, current: Snapshot) -> Plan:
     """Survey, discover, and leave out what earlier runs finished; `corpus` None plans for an empty one."""
     info, version = survey(request)
-    assets, told = assets_of(request)
-    options = options_digest({**request.options, **told})
+    assets, digests = assets_of(request)
+    options = options_digest({**request.options, **digests})
     digest = work_digest(request.recipe, version, options)
     known = _Known() if corpus is None else _known(corpus, current, info)
     committed, history = known.committed, known.history
@@ -250,9 +250,9 @@ def make_plan(request: Request, corpus: Corpus | None, current: Snapshot) -> Pla
             todo.append(ref)
     others = tuple(sorted(known.roots - {str(request.root)}))
     if others and done + stale and not request.has_moved:
-        found = f"{done + stale} episodes of these names came from {' and '.join(others)}"
+        problem = f"{done + stale} episodes of these names came from {' and '.join(others)}"
         raise ConfigError(
-            f"{found}; the same data, moved? say --moved. Another set? --option name=... where the source has it",
+            f"{problem}; the same data, moved? say --moved. Another set? --option name=... where the source has it",
             where=str(request.root),
         )
     return Plan(

@@ -91,8 +91,8 @@ def _stage(work: Work, folder: Path, disk: LocalStorage) -> Outcome:
     required = [*clocks.values(), *(s.t_ns for s in episode.streams if is_required(s.name))]
     at = time_grid.grid(required, recipe.rate_hz, recipe.max_episode_s)
     if len(at) < recipe.min_timesteps:
-        found = f"{len(at)} timesteps, the recipe wants at least {recipe.min_timesteps}"
-        return Outcome(uid=ref.uid, state=State.FILTERED, code=TOO_SHORT, message=found)
+        message = f"{len(at)} timesteps, the recipe wants at least {recipe.min_timesteps}"
+        return Outcome(uid=ref.uid, state=State.FILTERED, code=TOO_SHORT, message=message)
     following = instants_ns(len(at) + 1, recipe.rate_hz, int(at[0]))[1:]
     body = embodiment_for(episode.embodiment)
     canonical = ProcessedEpisode(
@@ -127,8 +127,10 @@ def _with_poses_of_urdf(episode: Episode, assets: Assets) -> Episode:
     try:
         robot = robot_for(assets, episode.embodiment)
     except ConfigError as error:
-        told = fact("eef_pose_source", "none", Certainty.UNKNOWN, f"not this body's URDF: {error}")
-        return replace(episode, facts=(*episode.facts, told))
+        source = fact(
+            "eef_pose_source", "none", Certainty.UNKNOWN, f"not this body's URDF: {error}"
+        )
+        return replace(episode, facts=(*episode.facts, source))
     return episode if robot is None else with_forward_kinematics(episode, robot)
 
 
@@ -148,8 +150,8 @@ def _load(adapter: Adapter, ref: EpisodeRef) -> Episode:
             raise TransientError(
                 system_error_text(error, ref.episode_id), where=ref.episode_id
             ) from error
-        found = f"{system_error_text(error, ref.episode_id)}; check that the file is there and may be read"
-        raise SourceError(Code.UNREADABLE, found, where=ref.episode_id) from error
+        problem = f"{system_error_text(error, ref.episode_id)}; check that the file is there and may be read"
+        raise SourceError(Code.UNREADABLE, problem, where=ref.episode_id) from error
 
 
 def is_required(channel: str) -> bool:
@@ -160,8 +162,8 @@ def is_required(channel: str) -> bool:
 def _bounded(clocks: Mapping[str, time_grid.Instants], recipe: Recipe) -> None:
     for camera, instants in clocks.items():
         if len(instants) > recipe.max_source_frames:
-            found = f"{len(instants)} frames, at most {recipe.max_source_frames} allowed"
-            raise SourceError(Code.TOO_LONG, found, where=f"camera {camera}")
+            problem = f"{len(instants)} frames, at most {recipe.max_source_frames} allowed"
+            raise SourceError(Code.TOO_LONG, problem, where=f"camera {camera}")
 
 
 def _write_videos(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.corpus.commit import Committer, datasets_of
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.ledger import Ledger
 from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot import Snapshot
@@ -81,8 +81,10 @@ class Tally:
         if state is State.COMMITTED:
             self.timesteps += outcome.num_frames
             self.video_s += outcome.video_s
-            lacking = outcome.staged is not None and outcome.staged.episode.get("absent_cameras")
-            self.lacks_cameras += bool(lacking)
+            lacks_camera = outcome.staged is not None and outcome.staged.episode.get(
+                "absent_cameras"
+            )
+            self.lacks_cameras += bool(lacks_camera)
 
 
 Progress = Callable[[Tally], None]
@@ -104,7 +106,7 @@ def ingest(
     request: Request,
     plan: Plan,
     *,
-    corpus: Corpus,
+    corpus: CorpusLayout,
     current: Snapshot,
     executor: Executor,
     limits: Limits,
@@ -169,7 +171,7 @@ class _Run:
         self,
         request: Request,
         plan: Plan,
-        corpus: Corpus,
+        corpus: CorpusLayout,
         committer: Committer,
         limits: Limits,
         context: RunContext,
@@ -218,7 +220,7 @@ class _Run:
             ref=ref,
             adapter=self.request.source,
             recipe=self.request.recipe,
-            staging=str(self.corpus.staged(ref.uid, self.plan.digest)),
+            staging=str(self.corpus.staging_dir(ref.uid, self.plan.digest)),
             options_digest=self.plan.options_digest,
             assets=self.plan.assets,
             num_threads=self.limits.threads_per_episode,
@@ -306,7 +308,7 @@ def _ended(outcome: Outcome) -> State:
     return State.COMMITTED if outcome.state is State.STAGED else outcome.state
 
 
-def _is_known(corpus: Corpus, current: Snapshot, plan: Plan) -> bool:
+def _is_known(corpus: CorpusLayout, current: Snapshot, plan: Plan) -> bool:
     """Whether the sources table already says all this."""
     rows = current.read(corpus.root, "sources").to_pylist()
     facts = [fact.as_row() for fact in plan.info.facts]

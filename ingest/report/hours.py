@@ -15,18 +15,18 @@ MAX_BARS = 25
 def hours(catalog: Catalog) -> Markup:
     inside: list[Markup] = []
     for title, key in GROUPS.items():
-        found = rows(catalog, queries.HOURS.format(key=key))
-        if title != "source split" or any(row["name"] != "unknown" for row in found):
-            inside += _group(title, found)
+        hours_rows = rows(catalog, queries.HOURS.format(key=key))
+        if title != "source split" or any(row["name"] != "unknown" for row in hours_rows):
+            inside += _group(title, hours_rows)
     order = {"high": 0, "low": 1, "actionless": 2, "excluded": 3}
     tiers = rows(catalog, queries.TIERS)
     inside += _group("tier", sorted(tiers, key=lambda row: order.get(row["name"], 9)))
     return section("hours", "Hours", *inside)
 
 
-def _group(title: str, found: Sequence[Row]) -> list[Markup]:
-    kept = list(found[:MAX_BARS])
-    if rest := found[MAX_BARS:]:
+def _group(title: str, group: Sequence[Row]) -> list[Markup]:
+    kept = list(group[:MAX_BARS])
+    if rest := group[MAX_BARS:]:
         kept.append(
             {
                 "name": f"{len(rest)} others",

@@ -61,12 +61,12 @@ def number(value: float) -> str:
 
 def tag(name: str, *inside: Any, **attributes: Any) -> Markup:
     """An element. `class_` is class; an underscore in a name is a dash; None leaves an attribute out."""
-    said = "".join(
+    attributes_text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(_plain(str(value)))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup(f"<{name}{said}>{''.join(shown(each) for each in inside)}</{name}>")
+    return Markup(f"<{name}{attributes_text}>{''.join(shown(each) for each in inside)}</{name}>")
 
 
 def image(content: str, label: str, *, kind: str = "jpeg") -> Markup:

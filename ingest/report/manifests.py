@@ -15,9 +15,9 @@ MAX_MANIFESTS, MAX_GROUPS = 20, 25
 
 def manifests(corpus: Path, snapshot: int) -> Markup:
     """Those of this snapshot and of older ones, the newest first; of each its mixture."""
-    found, damaged = _read(corpus)
+    pages, damaged = _read(corpus)
     known = sorted(
-        (facts for facts in found if facts.snapshot <= snapshot),
+        (facts for facts in pages if facts.snapshot <= snapshot),
         key=lambda facts: (-facts.snapshot, facts.name),
     )
     cells = [
@@ -45,13 +45,13 @@ def manifests(corpus: Path, snapshot: int) -> Markup:
 
 def _read(corpus: Path) -> tuple[list[ManifestFacts], list[str]]:
     """(pages that can be read, names of the others)."""
-    found, damaged = [], []
+    pages, damaged = [], []
     for name in manifest_names(corpus):
         try:
-            found.append(load_facts(within(corpus, f"{FOLDER}/{name}")))
+            pages.append(load_facts(within(corpus, f"{FOLDER}/{name}")))
         except ConfigError:
             damaged.append(name)  # said on the page
-    return found, damaged
+    return pages, damaged
 
 
 def _mixture(facts: ManifestFacts) -> Markup:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest.catalog.catalog import Catalog
-from ingest.curation.tiers.policy import Policy
+from ingest.curation.tiers.policy import QualityPolicy
 from ingest.report import queries
 from ingest.report.html import Markup, bar, listed, number, section, shown, table, tag
 from ingest.report.queries import rows
@@ -26,7 +26,7 @@ class Asked:
 
     corpus: Path
     corpus_uid: str
-    policy: Policy
+    policy: QualityPolicy
     made_at: str
 
 
@@ -46,8 +46,8 @@ def head(catalog: Catalog, asked: Asked) -> Markup:
         "copies that another episode makes redundant": copies,
         "forgotten": forgotten,
     }
-    said = _headline(catalog, total["episodes"], total["hours"] or 0.0, total["sets"])
-    return Markup(tag("h1", "What is in this corpus") + said + listed(facts))
+    headline = _headline(catalog, total["episodes"], total["hours"] or 0.0, total["sets"])
+    return Markup(tag("h1", "What is in this corpus") + headline + listed(facts))
 
 
 def _headline(catalog: Catalog, episodes: int, hours: float, sets: int) -> Markup:
@@ -84,12 +84,12 @@ def funnel(catalog: Catalog) -> Markup:
 def _sum(ends: queries.Row) -> str:
     """The account, and what is wrong with it when it does not hold."""
     parts = " + ".join(f"{ends[name]:,} {name}" for name in ENDS)
-    said = f"{ends['discovered']:,} discovered = {parts}."
+    text = f"{ends['discovered']:,} discovered = {parts}."
     if sum(ends[name] for name in ENDS) != ends["discovered"]:
-        said = f"THIS DOES NOT ADD UP: {said} Run eicorpus verify."
+        text = f"THIS DOES NOT ADD UP: {text} Run eicorpus verify."
     if ends["committed"] != ends["episodes"]:
-        said += f" THE CATALOG HAS {ends['episodes']:,} EPISODES. Run eicorpus verify."
-    return said
+        text += f" THE CATALOG HAS {ends['episodes']:,} EPISODES. Run eicorpus verify."
+    return text
 
 
 def _hours_left(catalog: Catalog) -> list[Markup]:

@@ -31,16 +31,16 @@ def report(catalog: Catalog, asked: Asked) -> str:
     sheets = Sheets(corpus=asked.corpus)
     lines = thresholds(asked.policy)
     every = queries.sampled_every(rows(catalog, "SELECT count(*) AS n FROM episodes")[0]["n"])
-    found = queries.ranges(catalog, every)
-    drawn = chosen(found, lines)
+    ranges = queries.ranges(catalog, every)
+    drawn = chosen(ranges, lines)
     ends = bad_ends(lines)
-    worst, best = queries.extremes(catalog, found, ends, SHEETS)
+    worst, best = queries.extremes(catalog, ranges, ends, SHEETS)
     parts = [
         head(catalog, asked),
         funnel(catalog),
         hours(catalog),
         reasons(catalog, asked.policy),
-        measurements(queries.histograms(catalog, drawn, lines), lines, found, every),
+        measurements(queries.histograms(catalog, drawn, lines), lines, ranges, every),
         shown_segments("worst", "Worst segments, one for each reason", worst, sheets),
         shown_segments("best", "Best segments", best, sheets),
         captions(catalog, sheets),

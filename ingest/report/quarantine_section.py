@@ -9,26 +9,26 @@ from ingest.report.queries import rows
 
 
 def aside(catalog: Catalog) -> Markup:
-    found = rows(catalog, queries.ASIDE)
-    cells = [(r["state"], r["code"], r["source"], r["episodes"], r["example"]) for r in found]
+    excluded = rows(catalog, queries.ASIDE)
+    cells = [(r["state"], r["code"], r["source"], r["episodes"], r["example"]) for r in excluded]
     columns = ["state", "code", "source", "episodes", "for example"]
     return section("aside", "Set aside", table("aside", columns, cells))
 
 
 def copies(catalog: Catalog) -> Markup:
     """Recordings that are there more than once, by what `eicorpus dedup` said last."""
-    found = rows(catalog, queries.COPIES)
-    cells = [(r["kind"], r["evidence"], r["sources"], r["episodes"], r["hours"]) for r in found]
+    copied = rows(catalog, queries.COPIES)
+    cells = [(r["kind"], r["evidence"], r["sources"], r["episodes"], r["hours"]) for r in copied]
     columns = ["kind", "evidence", "sources", "episodes", "hours"]
     note = "Of each recording one copy is kept, the others are redundant. A copy of another source or release counts too."
-    if not found:
+    if not copied:
         note = "None were found, or nobody has looked yet: eicorpus dedup"
     return section("copies", "Copies of one recording", table("copies", columns, cells, note=note))
 
 
 def barred(catalog: Catalog) -> Markup:
-    found = rows(catalog, queries.BARRED)
-    cells = [(r["why"], r["source"], r["episodes"], float(r["hours"] or 0.0)) for r in found]
+    barred_rows = rows(catalog, queries.BARRED)
+    cells = [(r["why"], r["source"], r["episodes"], float(r["hours"] or 0.0)) for r in barred_rows]
     note = "Facts about the actions that are only inferred, unverified or unknown keep an episode from teaching a policy."
     columns = ["why", "source", "episodes", "hours"]
     return section(

@@ -126,21 +126,21 @@ def ranges(catalog: Catalog, every: int) -> list[Row]:
 
 
 def histograms(
-    catalog: Catalog, found: list[Row], lines: Sequence[Threshold] = ()
+    catalog: Catalog, measured: list[Row], lines: Sequence[Threshold] = ()
 ) -> list[Histogram]:
-    """One each, in the order of `found`; a threshold that is near widens the span, so that it is drawn at its place."""
+    """One each, in the order of `measured`; a threshold that is near widens the span, so that it is drawn at its place."""
     near: dict[str, list[float]] = {}
     for line in lines:
         near.setdefault(line.measurement, []).append(line.value)
-    spans = [_span(row["low"], row["high"], near.get(row["name"], ())) for row in found]
+    spans = [_span(row["low"], row["high"], near.get(row["name"], ())) for row in measured]
     columns = {
-        "name": pa.array([row["name"] for row in found], pa.string()),
+        "name": pa.array([row["name"] for row in measured], pa.string()),
         "low": pa.array([left for left, _ in spans], pa.float64()),
         "width": pa.array([(right - left) / BINS for left, right in spans], pa.float64()),
     }
     catalog.register("report_ranges", pa.table(columns))
-    counts = {row["name"]: [0] * BINS for row in found}
-    for row in rows(catalog, COUNTED) if found else ():
+    counts = {row["name"]: [0] * BINS for row in measured}
+    for row in rows(catalog, COUNTED) if measured else ():
         counts[row["name"]][row["bin"]] = row["episodes"]
     return [
         Histogram(
@@ -154,7 +154,7 @@ def histograms(
             right=right,
             counts=tuple(counts[row["name"]]),
         )
-        for row, (left, right) in zip(found, spans, strict=True)
+        for row, (left, right) in zip(measured, spans, strict=True)
     ]
 
 
@@ -170,10 +170,10 @@ def _span(low: float, high: float, near: Iterable[float]) -> tuple[float, float]
 
 
 def extremes(
-    catalog: Catalog, found: list[Row], ends: dict[str, Bad], count: int
+    catalog: Catalog, measured: list[Row], ends: dict[str, Bad], count: int
 ) -> tuple[list[Row], list[Row]]:
     """(worst, best) segments. Worst: for each tier below high and reason the one nearest to the bad end; best: of high, by body in turn."""
-    medians = {row["name"]: row["median"] for row in found}
+    medians = {row["name"]: row["median"] for row in measured}
     names = [name for name in ends if name in medians]
     columns = {
         "name": pa.array(names, pa.string()),

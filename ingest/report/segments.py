@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ingest.catalog.catalog import Catalog
-from ingest.curation.tiers.policy import Policy
+from ingest.curation.tiers.policy import QualityPolicy
 from ingest.report import queries
 from ingest.report.html import Markup, listed, number, section, table, tag
 from ingest.report.pictures import Sheets
 from ingest.report.queries import Row, rows
 
 
-def reasons(catalog: Catalog, policy: Policy) -> Markup:
-    found = rows(catalog, queries.REASONS)
+def reasons(catalog: Catalog, policy: QualityPolicy) -> Markup:
+    reason_rows = rows(catalog, queries.REASONS)
     cells = [
-        (r["tier"], r["code"], r["segments"], float(r["hours"] or 0.0), r["text"]) for r in found
+        (r["tier"], r["code"], r["segments"], float(r["hours"] or 0.0), r["text"])
+        for r in reason_rows
     ]
     columns = ["tier", "reason", "segments", "hours", "for example"]
     note = f"The first reason of each segment, by the latest run of a policy. The thresholds drawn below are those of {policy.title}."
@@ -24,12 +25,12 @@ def reasons(catalog: Catalog, policy: Policy) -> Markup:
     )
 
 
-def shown_segments(name: str, title: str, found: Sequence[Row], sheets: Sheets) -> Markup:
+def shown_segments(name: str, title: str, segments: Sequence[Row], sheets: Sheets) -> Markup:
     note = (
         "Ordered by the mean place of the episode among all, over the measurements that rules of the policy compare "
         "(0 best, 1 worst). One camera, at most 8 pictures of a segment."
     )
-    articles = [_article(row, sheets) for row in found] or [tag("p", "none", class_="none")]
+    articles = [_article(row, sheets) for row in segments] or [tag("p", "none", class_="none")]
     return section(name, title, tag("p", note, class_="note"), *articles)
 
 
@@ -47,10 +48,10 @@ def _article(row: Row, sheets: Sheets) -> Markup:
     return tag("article", sheets.sheet(row), listed(about))
 
 
-def why(given: Sequence[Row]) -> str:
+def why(held: Sequence[Row]) -> str:
     """Reasons by rule: its text once, then each condition that held."""
     rules: dict[str, list[str]] = {}
-    for each in given:
+    for each in held:
         text, _, condition = each["text"].partition(": ")
         value = "" if each["value"] is None else f" (measured {number(each['value'])})"
         rules.setdefault(f"{each['code']}: {text}", []).append(f"{condition}{value}".strip())

@@ -13,7 +13,7 @@ _LABELS, _LABEL_ROW = 4, 12  # rows of labels above the bins, and their height
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class ThresholdLine:
     """A threshold in a histogram."""
 
     at: float
@@ -21,7 +21,7 @@ class Line:
 
 
 def histogram(
-    counts: Sequence[int], low: float, high: float, lines: Sequence[Line], label: str
+    counts: Sequence[int], low: float, high: float, lines: Sequence[ThresholdLine], label: str
 ) -> Markup:
     """Bins of equal width over [low, high]; a threshold outside is drawn at the edge with an arrow."""
     most = max(counts, default=0)
@@ -46,7 +46,7 @@ def histogram(
     return _drawing(drawn, _H_WIDTH, floor + _H_FOOT, label)
 
 
-def _line(line: Line, low: float, high: float, place: int, floor: int) -> list[Markup]:
+def _line(line: ThresholdLine, low: float, high: float, place: int, floor: int) -> list[Markup]:
     share = 0.5 if high <= low else (line.at - low) / (high - low)
     arrow = "◂ " if share < 0 else "▸ " if share > 1 else ""
     x = min(max(share, 0.0), 1.0) * _H_WIDTH

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ingest.curation.tiers.policy import Condition, Policy, Tier
+from ingest.curation.tiers.policy import Condition, QualityPolicy, Tier
 
 
 class Bad(StrEnum):
@@ -28,18 +28,18 @@ class Threshold:
     bad: Bad | None
 
 
-def thresholds(policy: Policy) -> list[Threshold]:
+def thresholds(policy: QualityPolicy) -> list[Threshold]:
     """Every comparison of a measurement's own value; one `of` a stretch (its share, say) has another unit and is not here."""
     return [
-        found
+        threshold
         for way, condition in policy.all_conditions()
         if condition.measurement is not None and condition.of is None
-        for found in _thresholds(policy, way, condition)
+        for threshold in _thresholds(policy, way, condition)
     ]
 
 
 def _thresholds(
-    policy: Policy, way: tuple[str | int, ...], condition: Condition
+    policy: QualityPolicy, way: tuple[str | int, ...], condition: Condition
 ) -> Iterator[Threshold]:
     assert condition.measurement is not None  # asked for by the caller
     head, which = way[0], way[1]
@@ -56,10 +56,10 @@ def _thresholds(
         )
 
 
-def bad_ends(found: list[Threshold]) -> dict[str, Bad]:
+def bad_ends(lines: list[Threshold]) -> dict[str, Bad]:
     """Measurement -> the end that is bad; both where rules look at both."""
     ends: dict[str, Bad] = {}
-    for each in found:
+    for each in lines:
         if each.bad is not None:
             known = ends.setdefault(each.measurement, each.bad)
             ends[each.measurement] = known if known is each.bad else Bad.BOTH

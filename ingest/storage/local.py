@@ -72,7 +72,7 @@ class LocalStorage:
             file.write(data)
 
     @contextmanager
-    def writing(self, path: Path, *, is_durable: bool = False) -> Iterator[BufferedRandom]:
+    def atomic_writer(self, path: Path, *, is_durable: bool = False) -> Iterator[BufferedRandom]:
         """As `write`, for what memory should not hold at once: the file appears when the block ends, and never if it raises."""
         with self._writing(path, is_durable=is_durable) as file:
             yield file
@@ -97,7 +97,7 @@ class LocalStorage:
                 self.system.close(handle)
         self._changed(above, name)
 
-    def place(self, source: Path, target: Path) -> None:
+    def hard_link_or_copy(self, source: Path, target: Path) -> None:
         """Make `target` the same file as `source` (hard link; a copy where there are none), replacing what is there."""
         *from_above, from_name = self._rooted.parts(source)
         *above, name = self._rooted.parts(target)
@@ -122,7 +122,7 @@ class LocalStorage:
                 self._changed(above[:depth])
             self._changed(above, name)
 
-    def publish(self, path: Path, data: bytes) -> bool:
+    def put_if_absent(self, path: Path, data: bytes) -> bool:
         """Create `path` with `data` only if it does not exist; False when someone was first.
 
         The file is complete and durable before its name appears, and the name is durable when this returns.
@@ -145,7 +145,7 @@ class LocalStorage:
         self._unsynced.sync_above(self.root, above)
         return is_mine
 
-    def publish_dir(self, path: Path, files: Mapping[str, bytes]) -> bool:
+    def put_dir_if_absent(self, path: Path, files: Mapping[str, bytes]) -> bool:
         """Create the folder `path` with all its files only if there is nothing of that name; False when someone was first.
 
         Every file is complete and durable before the name appears, and the name appears at once: a folder cannot be renamed
@@ -304,8 +304,8 @@ class LocalStorage:
         try:
             self.system.make_dir(claim, dir_fd=new_dir)
         except FileExistsError as error:
-            found = f"another process publishes {name}, or was stopped while it did ({claim})"
-            raise TransientError(f"{found}; run `eicorpus gc` when no other runs") from error
+            problem = f"another process publishes {name}, or was stopped while it did ({claim})"
+            raise TransientError(f"{problem}; run `eicorpus gc` when no other runs") from error
         try:
             if name in os.listdir(new_dir):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)

@@ -43,7 +43,7 @@ _PARTS: dict[str, tuple[str, Callable[[Array], Array]]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Named:
+class NamedVector:
     """One numeric feature: `values` [K, n] float32 or bool with a name for each element."""
 
     values: np.ndarray[Any, np.dtype[Any]]
@@ -55,7 +55,7 @@ class Vectors:
     """The numeric half of a canonical episode."""
 
     spec: ActionSpec | None
-    features: dict[str, Named] = field(default_factory=dict)  # LeRobot feature name -> values
+    features: dict[str, NamedVector] = field(default_factory=dict)  # LeRobot feature name -> values
     observed: Mask  # [K] every observed slice is valid
     action_coverage: float  # share of timesteps whose whole action is valid
     action_source: str
@@ -130,20 +130,20 @@ def canonical_vectors(
         if (samples := reader.part(f"{side}.{part}", at)) is not None
     }
     state = {name: _as_hands_show(seen, name, hands, at) for name, seen in state.items()}
-    told = _commands(reader, following)
-    masked = {name: _filler(name, told[name]) for name in told if name not in state}
+    commands = _commands(reader, following)
+    masked = {name: _filler(name, commands[name]) for name in commands if name not in state}
     full = {**state, **masked}
     spec = action_spec((name, samples.values.shape[1]) for name, samples in full.items())
     extras = _extras(reader, at)
     raw = _raw_command(reader, at)
-    features: dict[str, Named] = {}
+    features: dict[str, NamedVector] = {}
     sources: set[str] = set()
     coverage = 0.0
     observed = {**state, **extras}
     if spec is not None:
         actions = {}
         for part in spec.slices:
-            target, source = _action(told.get(part.name), state.get(part.name))
+            target, source = _action(commands.get(part.name), state.get(part.name))
             actions[part.name] = _as_hands_allow(target, part.name, hands, at, following)
             sources.add(source)
         coverage = float(np.mean(np.all([s.valid for s in actions.values()], axis=0)))
@@ -243,11 +243,11 @@ def _as_hands_allow(
     return Samples(values=target.values, valid=target.valid & allowed)
 
 
-def _hand_bits(hands: tuple[CanonicalHand, ...], at: Instants) -> Named:
+def _hand_bits(hands: tuple[CanonicalHand, ...], at: Instants) -> NamedVector:
     """[K, 8 per hand] bool: each test at both samples around the timestep."""
-    found = [both_neighbours(hand.t_ns, hand.validity.bits, at) for hand in hands]
+    bits = [both_neighbours(hand.t_ns, hand.validity.bits, at) for hand in hands]
     names = tuple(f"{hand.side}.{bit}" for hand in hands for bit in BITS)
-    return Named(values=np.concatenate(found, axis=1), names=names)
+    return NamedVector(values=np.concatenate(bits, axis=1), names=names)
 
 
 def _source_poses(reader: _Reader) -> list[str]:
@@ -284,7 +284,7 @@ def _raw_command(reader: _Reader, at: Instants) -> dict[str, Samples]:
     return {} if stream is None else {"raw_command": reader.sample(stream, at)}
 
 
-def _named(reader: _Reader, extras: dict[str, Samples]) -> dict[str, Named]:
+def _named(reader: _Reader, extras: dict[str, Samples]) -> dict[str, NamedVector]:
     out = {}
     for name, samples in extras.items():
         stream = reader.episode.stream(name)
@@ -293,15 +293,17 @@ def _named(reader: _Reader, extras: dict[str, Samples]) -> dict[str, Named]:
             names = stream.spec.names or tuple(f"{name}.{i}" for i in range(width))
         else:
             names = tuple(f"{name}.{axis}" for axis in _POSE9_NAMES)
-        out[name] = Named(values=samples.values.astype(np.float32), names=names)
+        out[name] = NamedVector(values=samples.values.astype(np.float32), names=names)
     return out
 
 
-def _stack(spec: ActionSpec, parts: dict[str, Samples]) -> Named:
+def _stack(spec: ActionSpec, parts: dict[str, Samples]) -> NamedVector:
     values = np.concatenate([parts[s.name].values for s in spec.slices], axis=1)
-    return Named(values=values.astype(np.float32), names=spec.names)
+    return NamedVector(values=values.astype(np.float32), names=spec.names)
 
 
-def _masks(parts: dict[str, Samples]) -> Named:
+def _masks(parts: dict[str, Samples]) -> NamedVector:
     """One bool per slice; the order of the names is the order of the slices."""
-    return Named(values=np.stack([s.valid for s in parts.values()], axis=1), names=tuple(parts))
+    return NamedVector(
+        values=np.stack([s.valid for s in parts.values()], axis=1), names=tuple(parts)
+    )

@@ -115,16 +115,16 @@ def _named(video: Path, root: Path, folder: Path) -> tuple[str, Path]:
 def _check_length(poses: EstimatedPoses, video: Path) -> None:
     """A program that gives one pose a frame must give as many as there are frames: else it is another video's file."""
     if poses.is_every_frame and len(poses.index) != (count := count_frames(video)):
-        found = f"{len(poses.index)} poses for a video of {count} frames"
-        raise SourceError(Code.FRAME_COUNT, f"{found}; another video's file?", where=poses.path)
+        problem = f"{len(poses.index)} poses for a video of {count} frames"
+        raise SourceError(Code.FRAME_COUNT, f"{problem}; another video's file?", where=poses.path)
 
 
 def poses_of(video: str, folder: Path) -> EstimatedPoses | None:
     """What one of the three programs found for the video of that name, or None when there is no file."""
     vipe = folder / "pose" / f"{video}.npz"
     if vipe.is_file():
-        found = _members(vipe, ("data", "inds"))
-        return _checked("ViPE", vipe, found["data"], found["inds"])
+        arrays = _members(vipe, ("data", "inds"))
+        return _checked("ViPE", vipe, arrays["data"], arrays["inds"])
     mega = folder / f"{video}_droid.npz"
     if mega.is_file():
         poses = _members(mega, ("cam_c2w",))["cam_c2w"]
@@ -136,10 +136,10 @@ def poses_of(video: str, folder: Path) -> EstimatedPoses | None:
 
 
 def _hawor(path: Path) -> EstimatedPoses:
-    found = _members(path, ("traj", "scale", "tstamp"))
-    traj, scale, stamps = found["traj"], found["scale"].reshape(-1), found["tstamp"].reshape(-1)
+    arrays = _members(path, ("traj", "scale", "tstamp"))
+    traj, scale, stamps = arrays["traj"], arrays["scale"].reshape(-1), arrays["tstamp"].reshape(-1)
     if traj.ndim != 2 or traj.shape[1] != 7 or len(scale) != 1:
-        shapes = f"traj {traj.shape}, scale {found['scale'].shape}"
+        shapes = f"traj {traj.shape}, scale {arrays['scale'].shape}"
         raise SourceError(
             Code.SHAPE_MISMATCH, f"{shapes}; expected [N, 7] and one", where=str(path)
         )
@@ -161,8 +161,8 @@ def _members(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
         with zipfile.ZipFile(path) as archive:
             return {name: _member(archive, name, str(path)) for name in names}
     except KeyError as error:
-        found = f"no {error.args[0]}; expected {', '.join(names)}"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=str(path)) from error
+        problem = f"no {error.args[0]}; expected {', '.join(names)}"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=str(path)) from error
     except _BROKEN as error:
         raise SourceError(
             Code.CORRUPT_RECORD, f"not a pose file: {str(error)[:200]}", where=str(path)
@@ -172,8 +172,8 @@ def _members(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
 def _member(archive: zipfile.ZipFile, name: str, where: str) -> Array:
     """One array of plain numbers, no larger than its member, as float64."""
     if archive.getinfo(f"{name}.npy").file_size > MAX_MEMBER_BYTES:
-        found = f"{name} is larger than {MAX_MEMBER_BYTES} bytes"
-        raise SourceError(Code.TOO_LARGE, found, where=where)
+        problem = f"{name} is larger than {MAX_MEMBER_BYTES} bytes"
+        raise SourceError(Code.TOO_LARGE, problem, where=where)
     data = archive.read(f"{name}.npy")
     stream = io.BytesIO(data)
     read_header = {
@@ -187,8 +187,8 @@ def _member(archive: zipfile.ZipFile, name: str, where: str) -> Array:
         )
     body = data[stream.tell() :]
     if math.prod(shape) * dtype.itemsize != len(body):
-        found = f"{name} claims {shape} of {dtype}, which is not its {len(body)} bytes"
-        raise SourceError(Code.TRUNCATED, found, where=where)
+        problem = f"{name} claims {shape} of {dtype}, which is not its {len(body)} bytes"
+        raise SourceError(Code.TRUNCATED, problem, where=where)
     order: Literal["F", "C"] = "F" if is_fortran else "C"
     return np.frombuffer(body, dtype).reshape(shape, order=order).astype(np.float64)
 
@@ -199,9 +199,9 @@ def _checked(program: str, path: Path, poses: Array, index: Array | None) -> Est
         raise SourceError(
             Code.SHAPE_MISMATCH, f"poses {poses.shape}; expected [N, 4, 4]", where=str(path)
         )
-    found = np.arange(len(poses), dtype=np.float64) if index is None else index.reshape(-1)
-    frames = found.astype(np.int64)
-    if len(frames) != len(poses) or np.any(frames != found) or np.any(np.diff(frames) <= 0):
+    frame_numbers = np.arange(len(poses), dtype=np.float64) if index is None else index.reshape(-1)
+    frames = frame_numbers.astype(np.int64)
+    if len(frames) != len(poses) or np.any(frames != frame_numbers) or np.any(np.diff(frames) <= 0):
         raise SourceError(
             Code.CLOCK_NOT_INCREASING, "frame numbers are no increasing count", where=str(path)
         )
@@ -222,8 +222,8 @@ def _on_the_cameras_clock(name: str, poses: EstimatedPoses, camera: Camera) -> S
     number = poses.index - first
     shown = (number >= 0) & (number < len(times_ns))
     if not shown.any():
-        found = f"no pose for any of the {len(times_ns)} frames of the episode"
-        raise SourceError(Code.NO_COMMON_TIME, found, where=poses.path)
+        problem = f"no pose for any of the {len(times_ns)} frames of the episode"
+        raise SourceError(Code.NO_COMMON_TIME, problem, where=poses.path)
     return Stream(
         spec=pose_channel(name), t_ns=times_ns[number[shown]], values=poses.T_world_cam[shown]
     )

@@ -20,20 +20,20 @@ def with_cameras_there(episode: Episode, policy: str) -> tuple[Episode, tuple[st
     Raises:
         SourceError: MISSING_VIDEO, the recipe drops such an episode, or its hands are seen in a camera that is not there.
     """
-    gone = [camera for camera in episode.cameras if not _is_there(camera)]
-    if not gone or len(gone) == len(episode.cameras):
+    absent = [camera for camera in episode.cameras if not _is_there(camera)]
+    if not absent or len(absent) == len(episode.cameras):
         return episode, ()
-    names = tuple(camera.name for camera in gone)
+    names = tuple(camera.name for camera in absent)
     seen_in = {hand.view for hand in episode.hands} | {hand.frame for hand in episode.hands}
     if policy == DROP or seen_in & set(names):
         why = "missing_cameras: drop" if policy == DROP else "its hands are seen in it"
-        found = f"no file of camera {', '.join(names)}; fetch it ({why})"
-        raise SourceError(Code.MISSING_VIDEO, found, where=_path_of(gone[0]) or "")
+        problem = f"no file of camera {', '.join(names)}; fetch it ({why})"
+        raise SourceError(Code.MISSING_VIDEO, problem, where=_path_of(absent[0]) or "")
     facts = [
         fact(f"camera_absent.{camera.name}", "kept without it", Certainty.VERIFIED, _said(camera))
-        for camera in gone
+        for camera in absent
     ]
-    kept = tuple(camera for camera in episode.cameras if camera not in gone)
+    kept = tuple(camera for camera in episode.cameras if camera not in absent)
     return replace(episode, cameras=kept, facts=(*episode.facts, *facts)), names
 
 

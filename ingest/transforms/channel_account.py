@@ -50,15 +50,15 @@ def endings(
 def accounted(episode: Episode, vectors: Vectors) -> Vectors:
     """`vectors` with a fact for each declared channel that is lost, and for each part that its action lacks."""
     names = {feature: named.names for feature, named in vectors.features.items()}
-    found = endings(episode, vectors.spec, names)
-    lost = [_lost(name) for name, ending in found.items() if ending is Ending.LOST]
-    said = {f.name for f in vectors.facts if f.certainty is Certainty.UNKNOWN}
-    lacking = [
+    by_channel = endings(episode, vectors.spec, names)
+    lost = [_lost(name) for name, ending in by_channel.items() if ending is Ending.LOST]
+    unknown = {f.name for f in vectors.facts if f.certainty is Certainty.UNKNOWN}
+    absent = [
         _lacks(side, part)
-        for side, part in _lacking(vectors.spec, found)
-        if part != POSE or f"eef_axes.{side}" not in said  # the same limit, with its reason
+        for side, part in _lacking(vectors.spec, by_channel)
+        if part != POSE or f"eef_axes.{side}" not in unknown  # the same limit, with its reason
     ]
-    return replace(vectors, facts=(*vectors.facts, *lost, *lacking))
+    return replace(vectors, facts=(*vectors.facts, *lost, *absent))
 
 
 def _ending(
@@ -79,9 +79,9 @@ def _ending(
 
 
 def _is_sliced(channel: str, spec: ActionSpec | None) -> bool:
-    wanted = _slices_of(channel)
+    needed = _slices_of(channel)
     have = {part.name for part in spec.slices} if spec is not None else set()
-    return bool(wanted) and have.issuperset(wanted)
+    return bool(needed) and have.issuperset(needed)
 
 
 def _slices_of(channel: str) -> tuple[str, ...]:
@@ -99,18 +99,20 @@ def _features_of(channel: str) -> set[str]:
     return {"action.raw"} if channel == "raw_command" else {f"observation.{channel}"}
 
 
-def _lacking(spec: ActionSpec | None, found: Mapping[str, Ending]) -> Iterator[tuple[str, str]]:
+def _lacking(
+    spec: ActionSpec | None, by_channel: Mapping[str, Ending]
+) -> Iterator[tuple[str, str]]:
     """(side, channel of a side) of what the source declares, or must have, and the action does not."""
     if spec is None:
         return  # no action at all, which is a limit of its own
     have = {part.name for part in spec.slices}
-    declared = {name.removeprefix("command.") for name in found}
+    declared = {name.removeprefix("command.") for name in by_channel}
     for side in SIDES:
         rides = any(f"{side}.{part}" in have for part in _ON_AN_ARM)
         for part in _SLICES:
-            wanted = f"{side}.{part}"
-            is_wanted = wanted in declared or (part == POSE and rides)
-            if is_wanted and not have.issuperset(_slices_of(wanted)):
+            expected = f"{side}.{part}"
+            is_wanted = expected in declared or (part == POSE and rides)
+            if is_wanted and not have.issuperset(_slices_of(expected)):
                 yield side, part
 
 

@@ -72,11 +72,11 @@ class Robot:
         for side, arm in self.kinematics.arms.items():
             index = self.kinematics.indices(side, names, values.shape[1])
             if missing := [joint for joint in self.chains[side] if joint not in index]:
-                found = f"no element holds {', '.join(missing)}, which move {arm.tip}"
-                there = ", ".join(names) or f"{values.shape[1]} without names"
+                problem = f"no element holds {', '.join(missing)}, which move {arm.tip}"
+                elements = ", ".join(names) or f"{values.shape[1]} without names"
                 raise SourceError(
                     Code.MISSING_CHANNEL,
-                    f"{found} (elements: {there}); expected the names of schemas/kinematics.yaml",
+                    f"{problem} (elements: {elements}); expected the names of schemas/kinematics.yaml",
                     where="joint_position_rad",
                 )
             moved = {joint: values[:, index[joint]] for joint in self.chains[side]}
@@ -94,12 +94,12 @@ def _chain(tree: Urdf, kinematics: Kinematics, side: str) -> tuple[str, ...]:
     for name in arm.joints:
         if name not in names:
             why = "does not move" if name in every else "is no joint; it should move"
-            found = f"{name!r} {why} {arm.tip!r} in {kinematics.base!r} {nearest(name, names)}"
-            raise ConfigError(found, where=tree.name)
-    told = {*arm.joints, *kinematics.body}
-    if unheld := [_about(joint) for joint in moving if joint.name not in told]:
-        found = f"{arm.tip!r} is also moved by {', '.join(unheld)}"
-        raise ConfigError(f"{found}, which no element is known to hold", where=tree.name)
+            problem = f"{name!r} {why} {arm.tip!r} in {kinematics.base!r} {nearest(name, names)}"
+            raise ConfigError(problem, where=tree.name)
+    known = {*arm.joints, *kinematics.body}
+    if unheld := [_about(joint) for joint in moving if joint.name not in known]:
+        problem = f"{arm.tip!r} is also moved by {', '.join(unheld)}"
+        raise ConfigError(f"{problem}, which no element is known to hold", where=tree.name)
     if free := [joint.name for joint in moving if joint.kind in NO_LINE]:
         raise ConfigError(f"{free} have more than one degree of freedom", where=tree.name)
     return tuple(names)

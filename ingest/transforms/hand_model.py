@@ -55,12 +55,12 @@ def mano_angles(
     angles, accepted = np.zeros((N, MANO_ANGLES)), np.zeros(N, dtype=bool)
     measured = {}
     if usable.any():
-        found = model.fit(side, points[usable], has)
-        assert found.mano.hand_axis_angle_rad is not None  # what a fit gives
-        angles[usable], accepted[usable] = found.mano.hand_axis_angle_rad, found.accepted
+        fit = model.fit(side, points[usable], has)
+        assert fit.mano.hand_axis_angle_rad is not None  # what a fit gives
+        angles[usable], accepted[usable] = fit.mano.hand_axis_angle_rad, fit.accepted
         measured = {
-            f"mano_fit_mean_mm.{side}": float(found.mean_m.mean() * 1000),
-            f"mano_fit_accepted_share.{side}": float(found.accepted.mean()),
+            f"mano_fit_mean_mm.{side}": float(fit.mean_m.mean() * 1000),
+            f"mano_fit_accepted_share.{side}": float(fit.accepted.mean()),
         }
     spec = ChannelSpec(
         name=f"{side}.hand_joints_rad",

@@ -41,10 +41,10 @@ class Validity:
 
 def gathered(present: Mask, tests: dict[str, Mask | None]) -> Validity:
     """The bits of all tests; one that is None, or not there, is unknown and passes. Absent hands fail every known one."""
-    found = {"present": present, **tests}
+    by_bit = {"present": present, **tests}
     columns, known = [], []
     for bit in BITS:
-        test = found.get(bit)
+        test = by_bit.get(bit)
         known.append(test is not None)
         columns.append(np.ones(len(present), dtype=bool) if test is None else test)
     return Validity(bits=np.stack(columns, axis=1), known=np.array(known))

@@ -89,10 +89,10 @@ def canonical_hands(
         return episode, ()
     streams, hands, facts = list(episode.streams), [], list(episode.facts)
     for track in episode.hands:
-        found, hand, said = _canonical_hand(track, episode, T_up, recipe, model)
-        streams += found
+        hand_streams, hand, hand_facts = _canonical_hand(track, episode, T_up, recipe, model)
+        streams += hand_streams
         hands.append(hand)
-        facts += said
+        facts += hand_facts
     removed = all(hand.has_motion_removed for hand in hands)
     if not any(f.name == "camera_motion_removed" for f in facts):
         facts.append(_motion_fact(episode, is_removed=removed))
@@ -161,18 +161,18 @@ def _points_of(track: HandTrack, model: HandModel | None) -> _Points:
     if track.mano is not None and model is not None:
         points, T_mano = np.zeros((len(track.t_ns), NUM_JOINTS, 3)), _identities(len(track.t_ns))
         if track.present.any():
-            there = track.present
-            points[there], T_mano[there] = model.joints21_and_wrist(
-                track.side, track.mano.only(there)
+            present = track.present
+            points[present], T_mano[present] = model.joints21_and_wrist(
+                track.side, track.mano.only(present)
             )
         # The source's own wrist pose, where it has one, is not replaced by the model's.
         T_wrist = T_mano if T_native is None else T_native
         return _Points(points=points, has=np.ones(NUM_JOINTS, dtype=bool), T_native=T_wrist)
     if T_native is None:
-        found = (
+        problem = (
             "fingers and wrist are MANO parameters, and there is no MANO model to read them with"
         )
-        raise SourceError(Code.MISSING_CHANNEL, f"{found}; name its folder", where=track.side)
+        raise SourceError(Code.MISSING_CHANNEL, f"{problem}; name its folder", where=track.side)
     points = np.zeros((len(track.t_ns), NUM_JOINTS, 3))
     points[:, WRIST] = T_native[:, :3, 3]
     return _Points(points=points, has=np.arange(NUM_JOINTS) == WRIST, T_native=T_native)
@@ -270,7 +270,7 @@ def _streams(
 
 def _measured(raw: _Points, fit: PalmFit, track: HandTrack, validity: Validity) -> dict[str, float]:
     """Numbers about the hand that curation may want, over the samples where it is present."""
-    side, there = track.side, track.present & fit.ok
+    side, usable = track.side, track.present & fit.ok
     out = {f"hand_valid_share.{side}": float(validity.valid.mean())}
     for bit, known, column in zip(
         BITS,
@@ -280,11 +280,11 @@ def _measured(raw: _Points, fit: PalmFit, track: HandTrack, validity: Validity) 
     ):
         if known:
             out[f"hand_pass_share.{side}.{bit}"] = float(column.mean())
-    if there.any():
-        out[f"palm_fit_rms_mm.{side}"] = float(np.median(fit.rms_m[there]) * 1000)
-        out[f"palm_scale.{side}"] = float(np.median(fit.scale[there]))
+    if usable.any():
+        out[f"palm_fit_rms_mm.{side}"] = float(np.median(fit.rms_m[usable]) * 1000)
+        out[f"palm_scale.{side}"] = float(np.median(fit.scale[usable]))
         if raw.T_native is not None:
-            angle = geodesic_rad(fit.T_ref_wrist[there, :3, :3], raw.T_native[there, :3, :3])
+            angle = geodesic_rad(fit.T_ref_wrist[usable, :3, :3], raw.T_native[usable, :3, :3])
             out[f"wrist_disagreement_deg.{side}"] = float(np.rad2deg(np.median(angle)))
     return out
 

@@ -44,11 +44,11 @@ def segment_rows(
     valid: Mask, instructions: tuple[Instruction, ...], at: Instants, rate_hz: float
 ) -> list[dict[str, Any]]:
     """Rows of the `segments` table without uid: the valid runs first, then every instruction that covers a timestep."""
-    found = [("valid_run", start, end, "") for start, end in runs(valid)]
+    segments = [("valid_run", start, end, "") for start, end in runs(valid)]
     for instruction in instructions:
         start, end = span(instruction, at)
         if end > start:
-            found.append((instruction.kind, start, end, instruction.text))
+            segments.append((instruction.kind, start, end, instruction.text))
     return [
         {
             "segment_index": index,
@@ -59,5 +59,5 @@ def segment_rows(
             "end_s": end / rate_hz,
             "text": text,
         }
-        for index, (kind, start, end, text) in enumerate(found)
+        for index, (kind, start, end, text) in enumerate(segments)
     ]

@@ -50,11 +50,11 @@ class Urdf:
 
     def path(self, link: str) -> tuple[Joint, ...]:
         """Joints from the root down to `link`."""
-        found: list[Joint] = []
+        joints: list[Joint] = []
         while link in self.above:
-            found.append(self.above[link])
-            link = found[-1].parent
-        return tuple(reversed(found))
+            joints.append(self.above[link])
+            link = joints[-1].parent
+        return tuple(reversed(joints))
 
     def between(self, base: str, tip: str) -> tuple[Joint, ...]:
         """Joints that move `tip` in `base`, whichever is nearer to the root."""
@@ -70,8 +70,8 @@ class Urdf:
         """
         if name in self.links:
             return name
-        found = f"no link {name!r} ({what}) {nearest(name, self.links)}"
-        raise ConfigError(found, where=self.name)
+        problem = f"no link {name!r} ({what}) {nearest(name, self.links)}"
+        raise ConfigError(problem, where=self.name)
 
     def cut_to(self, links: Iterable[str]) -> str:
         """The URDF of the paths to `links` alone: geometry only, no limits, continuous joints as revolute ones."""
@@ -97,8 +97,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a message: the nearest of `known`, and all of them while they are few."""
     known = sorted(known)
     near = get_close_matches(name, known, n=3, cutoff=0.4)
-    there = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
-    return f"(nearest: {', '.join(near) or 'none'}; there are {there or 'none'})"
+    listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
+    return f"(nearest: {', '.join(near) or 'none'}; there are {listed or 'none'})"
 
 
 class _Declares(Exception):
@@ -141,13 +141,13 @@ def read_urdf(path: Path) -> Urdf:
     links = [link.get("name", "") for link in robot.findall("link")]
     nodes = robot.findall("joint")
     if len(set(links)) != len(links) or "" in links or not links or len(nodes) > MAX_JOINTS:
-        found = f"{len(links)} links, {len(set(links))} names, {len(nodes)} joints"
-        raise ConfigError(f"{found}; every link needs a name of its own", where=where)
+        problem = f"{len(links)} links, {len(set(links))} names, {len(nodes)} joints"
+        raise ConfigError(f"{problem}; every link needs a name of its own", where=where)
     above: dict[str, Joint] = {}
     for joint in (_joint(node, frozenset(links), where) for node in nodes):
         if joint.child in above:
-            found = f"link {joint.child!r} hangs on joints {above[joint.child].name!r} and {joint.name!r}"
-            raise ConfigError(f"{found}: not a tree", where=where)
+            problem = f"link {joint.child!r} hangs on joints {above[joint.child].name!r} and {joint.name!r}"
+            raise ConfigError(f"{problem}: not a tree", where=where)
         above[joint.child] = joint
     _check_tree(links, above, where)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -158,8 +158,8 @@ def _joint(node: ElementTree.Element, links: frozenset[str], where: str) -> Join
     name, kind = node.get("name", ""), node.get("type", "")
     ends = {}
     for end in ("parent", "child"):
-        found = node.find(end)
-        ends[end] = "" if found is None else found.get("link", "")
+        element = node.find(end)
+        ends[end] = "" if element is None else element.get("link", "")
         if ends[end] not in links:
             hint = nearest(ends[end], links)
             raise ConfigError(f"joint {name!r}: {end} {ends[end]!r} is no link {hint}", where=where)
@@ -187,8 +187,8 @@ def _triple(node: ElementTree.Element | None, key: str, default: str, where: str
         values = []
     is_zero_axis = default == AXIS_X and not any(values)
     if len(values) != 3 or not all(map(math.isfinite, values)) or is_zero_axis:
-        found = f"{key}={text[:80]!r}; expected three numbers"
-        raise ConfigError(f"{found} (a xacro must be expanded first)", where=where)
+        problem = f"{key}={text[:80]!r}; expected three numbers"
+        raise ConfigError(f"{problem} (a xacro must be expanded first)", where=where)
     return " ".join(repr(value) for value in values)
 
 
@@ -200,8 +200,8 @@ def _check_tree(links: list[str], above: dict[str, Joint], where: str) -> None:
         raise ConfigError(f"two joints are named {twice!r}", where=where)
     roots = [link for link in links if link not in above]
     if len(roots) != 1:
-        found = f"{len(roots)} root links {roots[:10]}"
-        raise ConfigError(f"{found}; expected one: not a tree", where=where)
+        problem = f"{len(roots)} root links {roots[:10]}"
+        raise ConfigError(f"{problem}; expected one: not a tree", where=where)
     below: dict[str, list[str]] = {}
     for joint in above.values():
         below.setdefault(joint.parent, []).append(joint.child)

@@ -11,7 +11,7 @@ import polars as pl
 from ingest.corpus.committed_episodes import uids_of
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.tombstones import tombstones
-from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.outcome import ENDS, State, unaccounted
 
 
@@ -38,33 +38,33 @@ def _run_findings(corpus: Path, current: Snapshot, verdicts: pl.DataFrame) -> It
     Committed and quarantined episodes of earlier runs are counted again without a new verdict, so these two may exceed
     the verdicts. A run that was killed has verdicts and no row.
     """
-    given = Counter(verdicts.select("run_id", "state").iter_rows())
+    by_run = Counter(verdicts.select("run_id", "state").iter_rows())
     for erased in tombstones(corpus, current):
-        given.update((end["run_id"], end["state"]) for end in erased["ends"])
+        by_run.update((end["run_id"], end["state"]) for end in erased["ends"])
     for row in current.read(corpus, "runs").to_pylist():
         ends = {state: row[state.value] for state in ENDS}
         path = f"catalog/runs: {row['run_id']}"
         if unaccounted(row):
-            found = f"discovered {row['discovered']}"
+            discovered = f"discovered {row['discovered']}"
             says = " + ".join(f"{count} {state.value}" for state, count in ends.items())
             yield finding(
-                Check.ACCOUNTING, path, found, f"{says} + {row['not_reached']} not reached"
+                CheckCode.ACCOUNTING, path, discovered, f"{says} + {row['not_reached']} not reached"
             )
         for state, count in ends.items():
-            verdict_count = given[row["run_id"], state.value]
+            verdict_count = by_run[row["run_id"], state.value]
             may_exceed = state in (State.COMMITTED, State.QUARANTINED)
             if verdict_count > count or (verdict_count != count and not may_exceed):
-                found = f"{verdict_count} verdicts `{state.value}`"
-                yield finding(Check.ACCOUNTING, path, found, f"{count} as the run counted")
+                discovered = f"{verdict_count} verdicts `{state.value}`"
+                yield finding(CheckCode.ACCOUNTING, path, discovered, f"{count} as the run counted")
 
 
 def _repeated(uids: pl.Series) -> pl.Series:
     return uids.filter(uids.is_duplicated()).unique()
 
 
-def _lacking(uids: pl.Series, there: pl.Series) -> pl.Series:
-    """Those of `uids` that are not `there`."""
-    left, right = pl.DataFrame({"uid": uids}), pl.DataFrame({"uid": there})
+def _lacking(uids: pl.Series, others: pl.Series) -> pl.Series:
+    """Those of `uids` that are not among `others`."""
+    left, right = pl.DataFrame({"uid": uids}), pl.DataFrame({"uid": others})
     return left.unique().join(right, on="uid", how="anti").get_column("uid")
 
 
@@ -72,4 +72,4 @@ def _unless_none(table: str, uids: pl.Series, what: str, expected: str) -> Itera
     if len(uids):
         some = ", ".join(uids.sort().head(3))
         more = f" and {len(uids) - 3} more" if len(uids) > 3 else ""
-        yield finding(Check.ACCOUNTING, f"catalog/{table}", f"{what} {some}{more}", expected)
+        yield finding(CheckCode.ACCOUNTING, f"catalog/{table}", f"{what} {some}{more}", expected)

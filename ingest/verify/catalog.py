@@ -15,7 +15,7 @@ from ingest.corpus.snapshot import FOLDER, Part, Snapshot
 from ingest.corpus.snapshot_list import named_parts
 from ingest.storage.file_tree import paths_below
 from ingest.verify.files import difference, in_batches, problem_opening, unreadable
-from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.catalog import TABLES
 from schemas.json_text import read_json
 from schemas.parquet_file import DamagedParquet, read_footer
@@ -27,11 +27,11 @@ _MARKER_KEYS = {"format_version": int, "uid": str, "created_by_recipe": str}
 
 def marker_findings(corpus: Path) -> list[Finding]:
     """`corpus.json` says what a corpus is; that it can be read and is not too new was checked on opening."""
-    made = read_json(corpus / MARKER, limits=MARKER_LIMITS)
-    wrong = [key for key, kind in _MARKER_KEYS.items() if not isinstance(made.get(key), kind)]
+    marker = read_json(corpus / MARKER, limits=MARKER_LIMITS)
+    wrong = [key for key, kind in _MARKER_KEYS.items() if not isinstance(marker.get(key), kind)]
     if not wrong:
         return []
-    return [finding(Check.CORPUS_MARKER, MARKER, f"no {', '.join(wrong)}", list(_MARKER_KEYS))]
+    return [finding(CheckCode.CORPUS_MARKER, MARKER, f"no {', '.join(wrong)}", list(_MARKER_KEYS))]
 
 
 def latest_snapshot(corpus: Path) -> tuple[Snapshot | None, list[Finding]]:
@@ -48,36 +48,38 @@ def latest_snapshot(corpus: Path) -> tuple[Snapshot | None, list[Finding]]:
     except OSError as error:
         return None, [unreadable(path, error)]
     except snapshot.DamagedSnapshot as error:
-        return None, [finding(Check.SNAPSHOT, path, error.message, whole)]
+        return None, [finding(CheckCode.SNAPSHOT, path, error.message, whole)]
     if current.number and path != f"{FOLDER}/{current.number:08d}.json":
-        return None, [finding(Check.SNAPSHOT, path, f"number {current.number} inside", whole)]
+        return None, [finding(CheckCode.SNAPSHOT, path, f"number {current.number} inside", whole)]
     return current, []
 
 
 def part_findings(corpus: Path, current: Snapshot, pool: Executor) -> list[Finding]:
     """Every part of every table, and what lies in `catalog/` without being one."""
     named = [(table, part) for table in TABLES for part in current.parts(table)]
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for problems in in_batches(pool, lambda item: list(_part_findings(corpus, *item)), named):
-        found += problems
+        findings += problems
     paths = [part.path for _, part in named]
     for path in sorted({path for path in paths if paths.count(path) > 1}):
-        found.append(finding(Check.CATALOG_CONTENT, path, "it named twice", "each part once"))
-    return found + list(_extra_findings(corpus, set(paths) | _older(corpus, current)))
+        findings.append(
+            finding(CheckCode.CATALOG_CONTENT, path, "it named twice", "each part once")
+        )
+    return findings + list(_extra_findings(corpus, set(paths) | _older(corpus, current)))
 
 
-def blocks_the_rest(found: list[Finding]) -> bool:
+def blocks_the_rest(findings: list[Finding]) -> bool:
     """Whether a table that all other checks need is damaged."""
-    damage = {Check.CATALOG_FILE, Check.CATALOG_SCHEMA, Check.FILE_MISSING}
-    damage |= {Check.FILE_UNREADABLE, Check.UNSAFE_PATH, Check.CATALOG_CONTENT}
+    damage = {CheckCode.CATALOG_FILE, CheckCode.CATALOG_SCHEMA, CheckCode.FILE_MISSING}
+    damage |= {CheckCode.FILE_UNREADABLE, CheckCode.UNSAFE_PATH, CheckCode.CATALOG_CONTENT}
     folders = tuple(f"catalog/{table}/" for table in NEEDED)
-    return any(f.check in damage and f.path.startswith(folders) for f in found)
+    return any(f.check in damage and f.path.startswith(folders) for f in findings)
 
 
 def _part_findings(corpus: Path, table: str, part: Part) -> Iterator[Finding]:
     if not part.path.startswith(f"catalog/{table}/"):
         what = f"a part at {part.path}"
-        yield finding(Check.CATALOG_CONTENT, f"catalog/{table}/", what, "its parts here")
+        yield finding(CheckCode.CATALOG_CONTENT, f"catalog/{table}/", what, "its parts here")
         return
     problem = problem_opening(corpus, part.path)
     if problem is not None:
@@ -85,42 +87,42 @@ def _part_findings(corpus: Path, table: str, part: Part) -> Iterator[Finding]:
         return
     if changed := difference(part.file(corpus), part.num_bytes, part.sha256):
         was = f"{part.num_bytes} bytes, sha256 {part.sha256}"
-        yield finding(Check.CATALOG_FILE, part.path, changed, was)
+        yield finding(CheckCode.CATALOG_FILE, part.path, changed, was)
         return
     try:
         metadata = read_footer(part.file(corpus))
         schema = metadata.schema.to_arrow_schema()
     except (DamagedParquet, pa.ArrowException) as error:
-        yield finding(Check.CATALOG_FILE, part.path, str(error), "a Parquet file")
+        yield finding(CheckCode.CATALOG_FILE, part.path, str(error), "a Parquet file")
         return
     if metadata.num_rows != part.rows:
-        yield finding(Check.CATALOG_FILE, part.path, f"{metadata.num_rows} rows", part.rows)
+        yield finding(CheckCode.CATALOG_FILE, part.path, f"{metadata.num_rows} rows", part.rows)
     yield from _schema_findings(schema, table, part.path)
 
 
-def _schema_findings(found: pa.Schema, table: str, path: str) -> Iterator[Finding]:
+def _schema_findings(schema: pa.Schema, table: str, path: str) -> Iterator[Finding]:
     """A part may lack columns that came later; it may not have others or of another type."""
     declared = TABLES[table]
-    for field in found:
+    for field in schema:
         if field.name not in declared.names:
             what = f"a column {field.name!r}"
-            yield finding(Check.CATALOG_SCHEMA, path, what, f"columns of the table {table}")
+            yield finding(CheckCode.CATALOG_SCHEMA, path, what, f"columns of the table {table}")
         elif field.type != declared.field(field.name).type:
             type_ = declared.field(field.name).type
             what = f"column {field.name!r} of type {field.type}"
-            yield finding(Check.CATALOG_SCHEMA, path, what, type_)
-    if table in NEEDED and "uid" in declared.names and "uid" not in found.names:
-        yield finding(Check.CATALOG_SCHEMA, path, "no column 'uid'", "one")
+            yield finding(CheckCode.CATALOG_SCHEMA, path, what, type_)
+    if table in NEEDED and "uid" in declared.names and "uid" not in schema.names:
+        yield finding(CheckCode.CATALOG_SCHEMA, path, "no column 'uid'", "one")
 
 
 def _older(corpus: Path, current: Snapshot) -> set[str]:
     """What older snapshots name stays until `eicorpus gc`. A damaged one is of no use, and no harm to the latest."""
-    found: set[str] = set()
+    parts: set[str] = set()
     for number in snapshot.numbers(corpus):
         if number != current.number:
             with suppress(snapshot.DamagedSnapshot):
-                found |= named_parts([snapshot.load(corpus, number)])
-    return found
+                parts |= named_parts([snapshot.load(corpus, number)])
+    return parts
 
 
 def _extra_findings(corpus: Path, named: set[str]) -> Iterator[Finding]:
@@ -129,4 +131,4 @@ def _extra_findings(corpus: Path, named: set[str]) -> Iterator[Finding]:
         is_snapshot = relative.startswith(f"{FOLDER}/") and path.suffix == ".json"
         if not path.is_dir() and relative not in named and not is_snapshot:
             what = "a file that no snapshot names"
-            yield finding(Check.CATALOG_EXTRA, relative, what, "only what one names")
+            yield finding(CheckCode.CATALOG_EXTRA, relative, what, "only what one names")

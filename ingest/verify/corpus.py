@@ -17,18 +17,18 @@ from ingest.corpus.committed_episodes import (
     in_order,
 )
 from ingest.corpus.erasure import unfinished
-from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends, info_of, task_lines
 from ingest.corpus.snapshot import Snapshot
 from ingest.recipe import Recipe
 from ingest.verify.accounting import accounting_findings
 from ingest.verify.catalog import blocks_the_rest, latest_snapshot, marker_findings, part_findings
 from ingest.verify.episode import EpisodeCheck
-from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.finding import CheckCode, Finding, finding
 from ingest.verify.foreign_files import foreign_files
 from ingest.verify.latents import latents_findings
 from ingest.verify.meta import MetaComparison, extra_files
-from ingest.verify.numbering import Place, number, numbering_findings
+from ingest.verify.numbering import EpisodePlace, number, numbering_findings
 from schemas.errors import ConfigError
 from schemas.invalid import reason
 from schemas.json_text import parse_json
@@ -37,7 +37,7 @@ MAX_GOP = 300  # what a recipe may ask for at most: the bound where a stopped ru
 
 
 @dataclass(kw_only=True)
-class Seen:
+class VerifyProgress:
     """How far it is, and in the end how much was looked at."""
 
     total: int = 0  # episodes
@@ -47,7 +47,7 @@ class Seen:
     snapshot: int = 0
 
 
-Progress = Callable[[Seen], None]
+Progress = Callable[[VerifyProgress], None]
 
 
 def verify(
@@ -82,7 +82,7 @@ class _Verification:
         self.datasets: dict[str, Dataset] = {}
         self.meta: dict[str, MetaComparison] = {}
         self.gops = {Recipe().digest: Recipe().video.gop}
-        self.seen = Seen()
+        self.seen = VerifyProgress()
 
     def findings(self) -> Iterator[Finding]:
         yield from marker_findings(self.root)
@@ -90,7 +90,7 @@ class _Verification:
         yield from problems
         if current is None:
             return
-        if half := unfinished(Corpus(self.root), current):
+        if half := unfinished(CorpusLayout(self.root), current):
             yield _half_done(half[0].relative_to(self.root).as_posix())
             return
         problems = part_findings(self.root, current, self.pool)
@@ -134,7 +134,7 @@ class _Verification:
 
     def _batch(self, batch: list[CommittedEpisode]) -> Iterator[Finding]:
         """Number the episodes in their order, compare `meta/`, and let threads look at the files."""
-        work: list[tuple[CommittedEpisode, Place]] = []
+        work: list[tuple[CommittedEpisode, EpisodePlace]] = []
         lines: dict[str, JsonlAppends] = {}
         for stored in batch:
             try:
@@ -148,14 +148,14 @@ class _Verification:
     def _place(
         self,
         stored: CommittedEpisode,
-        work: list[tuple[CommittedEpisode, Place]],
+        work: list[tuple[CommittedEpisode, EpisodePlace]],
         lines: dict[str, JsonlAppends],
     ) -> Iterator[Finding]:
         path = stored.row["dataset_path"]
         dataset = self.datasets.get(path)
         if dataset is None:
             what = f"episode {stored.row['uid']} of a dataset without features"
-            yield finding(Check.CATALOG_CONTENT, path, what, sorted(self.datasets))
+            yield finding(CheckCode.CATALOG_CONTENT, path, what, sorted(self.datasets))
             return
         expected_index = dataset.episodes
         gop = self.gops.get(stored.row["recipe_digest"], MAX_GOP)
@@ -163,26 +163,26 @@ class _Verification:
         yield from numbering_findings(stored, place, expected_index)
         work.append((stored, place))
 
-    def _files(self, work: list[tuple[CommittedEpisode, Place]]) -> Iterable[Finding]:
-        for (stored, _), found in zip(work, self.pool.map(self.check, work), strict=True):
+    def _files(self, work: list[tuple[CommittedEpisode, EpisodePlace]]) -> Iterable[Finding]:
+        for (stored, _), findings in zip(work, self.pool.map(self.check, work), strict=True):
             if stored.row.get("erased") is None:
                 self.seen.episodes += 1
                 self.seen.frames += stored.row["length"]
             self.progress(self.seen)
-            yield from found
+            yield from findings
 
 
 def _half_done(path: str) -> Finding:
     what = "an erasure that is committed and not finished"
-    return finding(Check.ERASURE_UNFINISHED, path, what, "nothing left of it")
+    return finding(CheckCode.ERASURE_UNFINISHED, path, what, "nothing left of it")
 
 
 def _bad_content(error: Exception) -> Finding:
-    found = f"{type(error).__name__}: {reason(error)}"
-    return finding(Check.CATALOG_CONTENT, "catalog", found, "rows as ingestion writes them")
+    problem = f"{type(error).__name__}: {reason(error)}"
+    return finding(CheckCode.CATALOG_CONTENT, "catalog", problem, "rows as ingestion writes them")
 
 
-def _refuse_while_written(corpus: Corpus) -> None:
+def _refuse_while_written(corpus: CorpusLayout) -> None:
     """Files of a batch appear before its snapshot, so a run at work would look like damage."""
     try:
         file = (corpus.root / ".writer").open("rb")
@@ -192,5 +192,5 @@ def _refuse_while_written(corpus: Corpus) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            found = "another eicorpus command is writing here; verify when it has ended"
-            raise ConfigError(found, where=str(corpus.root)) from error
+            problem = "another eicorpus command is writing here; verify when it has ended"
+            raise ConfigError(problem, where=str(corpus.root)) from error

@@ -105,8 +105,8 @@ def _tasks(corpus: Path, dataset_path: str) -> dict[int, str]:
                 index, text = _task(line, number)
                 texts[index] = text
     except (DocumentError, SourceError) as error:
-        found = error.message if isinstance(error, SourceError) else str(error)
-        raise ConfigError(found, remedy="run eicorpus verify", where=path) from error
+        problem = error.message if isinstance(error, SourceError) else str(error)
+        raise ConfigError(problem, remedy="run eicorpus verify", where=path) from error
     return texts
 
 
@@ -131,5 +131,5 @@ def _file(corpus: Path, path: str) -> Path:
 
 
 def _unreadable(path: str, error: Exception) -> SourceError:
-    found = f"{type(error).__name__}: {error}; `eicorpus verify` says what is damaged"
-    return SourceError(Code.UNREADABLE, found, where=path)
+    problem = f"{type(error).__name__}: {error}; `eicorpus verify` says what is damaged"
+    return SourceError(Code.UNREADABLE, problem, where=path)

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.verify.files import differs_from_catalog, problem_opening
-from ingest.verify.finding import Check, Finding, finding
-from ingest.verify.numbering import Place
+from ingest.verify.finding import CheckCode, Finding, finding
+from ingest.verify.numbering import EpisodePlace
 from ingest.verify.rows import columns_of, numbering_columns, read_rows, texts_of
 from ingest.verify.stats import stats_findings
 from ingest.verify.values import value_findings
@@ -25,20 +25,20 @@ class EpisodeCheck:
     corpus: Path
     deep: bool = False
 
-    def __call__(self, item: tuple[CommittedEpisode, Place]) -> list[Finding]:
+    def __call__(self, item: tuple[CommittedEpisode, EpisodePlace]) -> list[Finding]:
         stored, place = item
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for camera in stored.cameras:
             if f"observation.images.{camera}" in place.dataset.video_keys:
-                found += video_findings(self.corpus, stored, camera, place, deep=self.deep)
+                findings += video_findings(self.corpus, stored, camera, place, deep=self.deep)
         table, problems = self._rows(stored, place)
-        found += problems
+        findings += problems
         if table is not None:
-            found += self._table_findings(table, stored, place, is_sound=not found)
-        return found
+            findings += self._table_findings(table, stored, place, is_sound=not findings)
+        return findings
 
     def _rows(
-        self, stored: CommittedEpisode, place: Place
+        self, stored: CommittedEpisode, place: EpisodePlace
     ) -> tuple[pa.Table | None, list[Finding]]:
         problem = problem_opening(self.corpus, stored.data_path)
         if problem is not None:
@@ -49,7 +49,7 @@ class EpisodeCheck:
         return table, changed + problems
 
     def _table_findings(
-        self, table: pa.Table, stored: CommittedEpisode, place: Place, *, is_sound: bool
+        self, table: pa.Table, stored: CommittedEpisode, place: EpisodePlace, *, is_sound: bool
     ) -> Iterator[Finding]:
         columns, problems = columns_of(table, stored.data_path)
         yield from problems
@@ -63,4 +63,4 @@ class EpisodeCheck:
             content = stored.content_sha256(table, texts, videos)
             if content != stored.row["content_sha256"]:
                 what, was = f"content {content}", f"{stored.row['content_sha256']} as committed"
-                yield finding(Check.CONTENT_CHANGED, stored.data_path, what, was)
+                yield finding(CheckCode.CONTENT_CHANGED, stored.data_path, what, was)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.storage.local import OutsideCorpus, within
-from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.errors import Code, SourceError
 
 # Whole files are read up to this size, or four times what they should have: enough to say what is wrong with them.
@@ -23,13 +23,15 @@ def problem_opening(corpus: Path, path: str) -> Finding | None:
     try:
         full = within(corpus, path)
         if full.is_dir():
-            return finding(Check.FILE_UNREADABLE, path, "no regular file", "one")
+            return finding(CheckCode.FILE_UNREADABLE, path, "no regular file", "one")
         with full.open("rb") as file:
             file.read(1)
     except OutsideCorpus as error:
-        return finding(Check.UNSAFE_PATH, path, error.message, "a file of the corpus")
+        return finding(CheckCode.UNSAFE_PATH, path, error.message, "a file of the corpus")
     except (FileNotFoundError, NotADirectoryError):
-        return finding(Check.FILE_MISSING, path, "nothing there", "the file that the catalog names")
+        return finding(
+            CheckCode.FILE_MISSING, path, "nothing there", "the file that the catalog names"
+        )
     except OSError as error:
         return unreadable(path, error)
     return None
@@ -37,7 +39,9 @@ def problem_opening(corpus: Path, path: str) -> Finding | None:
 
 def unreadable(path: str, error: OSError) -> Finding:
     """The file system refused."""
-    return finding(Check.FILE_UNREADABLE, path, error.strerror or error, "a file that can be read")
+    return finding(
+        CheckCode.FILE_UNREADABLE, path, error.strerror or error, "a file that can be read"
+    )
 
 
 def differs_from_catalog(corpus: Path, path: str, artifact: dict[str, Any]) -> list[Finding]:
@@ -45,7 +49,7 @@ def differs_from_catalog(corpus: Path, path: str, artifact: dict[str, Any]) -> l
     num_bytes, sha256 = artifact["num_bytes"], artifact["sha256"]
     changed = difference(within(corpus, path), num_bytes, sha256)
     expected = f"{num_bytes} bytes, sha256 {sha256} as committed"
-    return [finding(Check.FILE_CHANGED, path, changed, expected)] if changed else []
+    return [finding(CheckCode.FILE_CHANGED, path, changed, expected)] if changed else []
 
 
 def difference(path: Path, num_bytes: int | None, sha256: str | None) -> str:

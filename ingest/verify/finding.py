@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Check(StrEnum):
+class CheckCode(StrEnum):
     """Everything that is checked. Closed list; each has an entry in `RULES` and in `REMEDIES`."""
 
     CORPUS_MARKER = "corpus_marker"
@@ -72,82 +72,82 @@ _ENCODE = "remove the file and run `eicorpus latents` again with the encoder and
 _PERMISSION = "give yourself permission to read it, and check the disk and the mount"
 
 _EXCEPTIONS = {
-    Check.SNAPSHOT: (
+    CheckCode.SNAPSHOT: (
         "remove this snapshot and run its `eicorpus ingest` again: the snapshot before it counts, and what was added "
         "since is ingested again"
     ),
-    Check.CATALOG_EXTRA: _SWEEP,
-    Check.NUMBERING: _REPORT,
-    Check.ACCOUNTING: _REPORT,
-    Check.META_MISSING: _REBUILD,
-    Check.META_DIFFERS: _REBUILD,
-    Check.FILE_UNREADABLE: _PERMISSION,
-    Check.FILE_EXTRA: _SWEEP,
-    Check.FILE_UNFINISHED: (
+    CheckCode.CATALOG_EXTRA: _SWEEP,
+    CheckCode.NUMBERING: _REPORT,
+    CheckCode.ACCOUNTING: _REPORT,
+    CheckCode.META_MISSING: _REBUILD,
+    CheckCode.META_DIFFERS: _REBUILD,
+    CheckCode.FILE_UNREADABLE: _PERMISSION,
+    CheckCode.FILE_EXTRA: _SWEEP,
+    CheckCode.FILE_UNFINISHED: (
         "run `eicorpus gc`, which removes it and finishes what the stopped run had begun; nothing that was committed is lost"
     ),
-    Check.LATENTS_MISSING: _ENCODE,
-    Check.LATENTS_CHANGED: _ENCODE,
-    Check.LATENTS_DIFFER: _ENCODE,
-    Check.LATENTS_NOT_FINITE: _ENCODE,
-    Check.UNSAFE_PATH: "replace the link by the file itself; a corpus holds all its files",
-    Check.CONTENT_CHANGED: (
+    CheckCode.LATENTS_MISSING: _ENCODE,
+    CheckCode.LATENTS_CHANGED: _ENCODE,
+    CheckCode.LATENTS_DIFFER: _ENCODE,
+    CheckCode.LATENTS_NOT_FINITE: _ENCODE,
+    CheckCode.UNSAFE_PATH: "replace the link by the file itself; a corpus holds all its files",
+    CheckCode.CONTENT_CHANGED: (
         "the catalog's rows of this episode are not those that were committed: restore catalog/ from a copy"
     ),
-    Check.ERASURE_UNFINISHED: "run `eicorpus gc`, which finishes it, and verify again",
-    Check.PEER: "mend the other findings first; if there are none, report it as a bug",
+    CheckCode.ERASURE_UNFINISHED: "run `eicorpus gc`, which finishes it, and verify again",
+    CheckCode.PEER: "mend the other findings first; if there are none, report it as a bug",
 }
 
 # What to do, by check. Damage of a file that cannot be made again from the catalog is the rule, the rest are exceptions.
-REMEDIES: dict[Check, str] = {check: _EXCEPTIONS.get(check, _RESTORE) for check in Check}
+REMEDIES: dict[CheckCode, str] = {check: _EXCEPTIONS.get(check, _RESTORE) for check in CheckCode}
 
 
 # What must hold, by check: docs/reference/codes.md is generated from this and from `REMEDIES`.
-RULES: dict[Check, str] = {
-    Check.CORPUS_MARKER: "`corpus.json` names the format, the corpus and the recipe that made it",
-    Check.SNAPSHOT: "the latest `catalog/_snapshots/<n>.json` is complete and contains its own number",
-    Check.CATALOG_FILE: "every part that the snapshot names has the size, sha256 and number of rows that the snapshot states",
-    Check.CATALOG_SCHEMA: "the columns of a part are declared ones with the declared types; later columns may be absent",
-    Check.CATALOG_CONTENT: "parts lie in their table's folder, each once; the rows describe datasets, recipes and episodes as ingestion writes them",
-    Check.CATALOG_EXTRA: "`catalog/` contains no other files",
-    Check.NUMBERING: "episode and frame numbers of a dataset have no gaps; task counts, files and cameras of an episode agree",
-    Check.ACCOUNTING: "each committed uid has one episode and one verdict, and no other uid has rows; for each run discovered = committed + filtered + quarantined + failed + not_reached, with as many verdicts",
-    Check.META_MISSING: "all six files of `meta/` exist",
-    Check.META_DIFFERS: "each file of `meta/` equals, byte for byte, what the catalog generates; the message names the first differing line",
-    Check.FILE_MISSING: "every file that the catalog names exists",
-    Check.FILE_UNREADABLE: "every file that the catalog names can be read",
-    Check.FILE_CHANGED: "size and sha256 of every data file and video are those committed",
-    Check.FILE_EXTRA: "`datasets/` holds nothing that no committed episode has (`latents/` is let be), and the root and every other folder only files that commands write",
-    Check.FILE_UNFINISHED: "`datasets/`, `ledger/`, `quarantine/`, `cache/` and the root contain no half-written `.<name>.part` of an interrupted run",
-    Check.UNSAFE_PATH: "no file of the corpus is a link",
-    Check.DATA_UNREADABLE: "a data file is complete Parquet, and not far larger than when committed",
-    Check.DATA_ROW_GROUPS: "a data file has one row group",
-    Check.DATA_COLUMNS: "the columns of a data file have the names, order, types and widths of the features",
-    Check.DATA_METADATA: "the `huggingface` metadata of a data file uses `Sequence`",
-    Check.DATA_LENGTH: "a data file has one row per timestep of its episode",
-    Check.DATA_NOT_FINITE: "a data file contains no null, NaN or infinity",
-    Check.DATA_FRAME_INDEX: "`frame_index` is 0, 1, 2, …",
-    Check.DATA_TIMESTAMP: "`timestamp` is exactly float32(frame_index / fps), and steps are within 1e-4 s of 1 / fps, as readers require",
-    Check.DATA_EPISODE_INDEX: "every row has the number of its episode",
-    Check.DATA_INDEX: "`index` increases by 1 through the whole dataset",
-    Check.DATA_TASK_INDEX: "`task_index` has the tasks of the episode, in the order and with the counts that the catalog states",
-    Check.DATA_ROTATION: "every valid `rot6d_cols` is two columns of a rotation, within 1e-3; camera and source poses too",
-    Check.DATA_GRIPPER: "every valid `gripper_opening` is in 0 … 1",
-    Check.DATA_ACTION: "an action is valid only where its state is; the valid share is the catalog's; an achieved action equals the next state, and the last row has none",
-    Check.STATS_INCOMPLETE: "statistics of every feature exist, with min, max, mean, std and count",
-    Check.STATS_DIFFER: "statistics equal those of the rows (mean and std within 1e-6); for images: shape (3, 1, 1), in 0 … 1, count by LeRobot's rule",
-    Check.VIDEO_UNREADABLE: "the packets can be listed; the first and last frame decode, with `--deep` all frames",
-    Check.VIDEO_FORMAT: "a video has one stream, H.264, yuv420p, with the size of the feature",
-    Check.VIDEO_FRAMES: "a video has one frame per row",
-    Check.VIDEO_TIMES: "frame k is at exactly k / fps",
-    Check.VIDEO_KEYFRAMES: "the first frame is a keyframe, keyframes are at most the recipe's `gop` apart, and each is an IDR (closed groups)",
-    Check.LATENTS_MISSING: "every latents file that the catalog names last for its episode, camera and encoder exists",
-    Check.LATENTS_CHANGED: "the sha256 of a latents file is the one in the catalog",
-    Check.LATENTS_DIFFER: "a latents file lies at the path of its encoder, camera and episode; its metadata agrees with the catalog, its tensors with its metadata, and its video with the stored one; with `--deep` its timesteps are the grid",
-    Check.LATENTS_NOT_FINITE: "with `--deep`: latents contain no NaN and no infinity",
-    Check.CONTENT_CHANGED: "rows, task texts, videos and catalog facts give the content digest that was committed",
-    Check.ERASURE_UNFINISHED: "no `eicorpus forget` was interrupted after its commit; other checks run only after it is finished",
-    Check.PEER: "with `--peer`: LeRobot 0.3.3 opens the dataset and returns every episode as stored",
+RULES: dict[CheckCode, str] = {
+    CheckCode.CORPUS_MARKER: "`corpus.json` names the format, the corpus and the recipe that made it",
+    CheckCode.SNAPSHOT: "the latest `catalog/_snapshots/<n>.json` is complete and contains its own number",
+    CheckCode.CATALOG_FILE: "every part that the snapshot names has the size, sha256 and number of rows that the snapshot states",
+    CheckCode.CATALOG_SCHEMA: "the columns of a part are declared ones with the declared types; later columns may be absent",
+    CheckCode.CATALOG_CONTENT: "parts lie in their table's folder, each once; the rows describe datasets, recipes and episodes as ingestion writes them",
+    CheckCode.CATALOG_EXTRA: "`catalog/` contains no other files",
+    CheckCode.NUMBERING: "episode and frame numbers of a dataset have no gaps; task counts, files and cameras of an episode agree",
+    CheckCode.ACCOUNTING: "each committed uid has one episode and one verdict, and no other uid has rows; for each run discovered = committed + filtered + quarantined + failed + not_reached, with as many verdicts",
+    CheckCode.META_MISSING: "all six files of `meta/` exist",
+    CheckCode.META_DIFFERS: "each file of `meta/` equals, byte for byte, what the catalog generates; the message names the first differing line",
+    CheckCode.FILE_MISSING: "every file that the catalog names exists",
+    CheckCode.FILE_UNREADABLE: "every file that the catalog names can be read",
+    CheckCode.FILE_CHANGED: "size and sha256 of every data file and video are those committed",
+    CheckCode.FILE_EXTRA: "`datasets/` holds nothing that no committed episode has (`latents/` is let be), and the root and every other folder only files that commands write",
+    CheckCode.FILE_UNFINISHED: "`datasets/`, `ledger/`, `quarantine/`, `cache/` and the root contain no half-written `.<name>.part` of an interrupted run",
+    CheckCode.UNSAFE_PATH: "no file of the corpus is a link",
+    CheckCode.DATA_UNREADABLE: "a data file is complete Parquet, and not far larger than when committed",
+    CheckCode.DATA_ROW_GROUPS: "a data file has one row group",
+    CheckCode.DATA_COLUMNS: "the columns of a data file have the names, order, types and widths of the features",
+    CheckCode.DATA_METADATA: "the `huggingface` metadata of a data file uses `Sequence`",
+    CheckCode.DATA_LENGTH: "a data file has one row per timestep of its episode",
+    CheckCode.DATA_NOT_FINITE: "a data file contains no null, NaN or infinity",
+    CheckCode.DATA_FRAME_INDEX: "`frame_index` is 0, 1, 2, …",
+    CheckCode.DATA_TIMESTAMP: "`timestamp` is exactly float32(frame_index / fps), and steps are within 1e-4 s of 1 / fps, as readers require",
+    CheckCode.DATA_EPISODE_INDEX: "every row has the number of its episode",
+    CheckCode.DATA_INDEX: "`index` increases by 1 through the whole dataset",
+    CheckCode.DATA_TASK_INDEX: "`task_index` has the tasks of the episode, in the order and with the counts that the catalog states",
+    CheckCode.DATA_ROTATION: "every valid `rot6d_cols` is two columns of a rotation, within 1e-3; camera and source poses too",
+    CheckCode.DATA_GRIPPER: "every valid `gripper_opening` is in 0 … 1",
+    CheckCode.DATA_ACTION: "an action is valid only where its state is; the valid share is the catalog's; an achieved action equals the next state, and the last row has none",
+    CheckCode.STATS_INCOMPLETE: "statistics of every feature exist, with min, max, mean, std and count",
+    CheckCode.STATS_DIFFER: "statistics equal those of the rows (mean and std within 1e-6); for images: shape (3, 1, 1), in 0 … 1, count by LeRobot's rule",
+    CheckCode.VIDEO_UNREADABLE: "the packets can be listed; the first and last frame decode, with `--deep` all frames",
+    CheckCode.VIDEO_FORMAT: "a video has one stream, H.264, yuv420p, with the size of the feature",
+    CheckCode.VIDEO_FRAMES: "a video has one frame per row",
+    CheckCode.VIDEO_TIMES: "frame k is at exactly k / fps",
+    CheckCode.VIDEO_KEYFRAMES: "the first frame is a keyframe, keyframes are at most the recipe's `gop` apart, and each is an IDR (closed groups)",
+    CheckCode.LATENTS_MISSING: "every latents file that the catalog names last for its episode, camera and encoder exists",
+    CheckCode.LATENTS_CHANGED: "the sha256 of a latents file is the one in the catalog",
+    CheckCode.LATENTS_DIFFER: "a latents file lies at the path of its encoder, camera and episode; its metadata agrees with the catalog, its tensors with its metadata, and its video with the stored one; with `--deep` its timesteps are the grid",
+    CheckCode.LATENTS_NOT_FINITE: "with `--deep`: latents contain no NaN and no infinity",
+    CheckCode.CONTENT_CHANGED: "rows, task texts, videos and catalog facts give the content digest that was committed",
+    CheckCode.ERASURE_UNFINISHED: "no `eicorpus forget` was interrupted after its commit; other checks run only after it is finished",
+    CheckCode.PEER: "with `--peer`: LeRobot 0.3.3 opens the dataset and returns every episode as stored",
 }
 
 
@@ -156,17 +156,17 @@ class Finding:
     """One thing that does not hold. `path` is relative to the corpus."""
 
     path: str
-    check: Check
+    check: CheckCode
     message: str
     remedy: str
 
 
-def finding(check: Check, path: str, found: object, expected: object) -> Finding:
+def finding(check: CheckCode, path: str, actual: object, expected: object) -> Finding:
     """A finding with its message in the house's form and its remedy."""
     return Finding(
         path=path,
         check=check,
-        message=f"found {found}; expected {expected}",
+        message=f"found {actual}; expected {expected}",
         remedy=REMEDIES[check],
     )
 

@@ -10,7 +10,7 @@ from ingest.corpus.known_files import OWN_CHECK, is_known, is_let_be
 from ingest.storage.file_tree import entries_below
 from ingest.storage.local import HALF_SUFFIX
 from ingest.verify.files import unreadable
-from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.finding import CheckCode, Finding, finding
 
 
 def foreign_files(corpus: Path) -> Iterator[Finding]:
@@ -33,6 +33,8 @@ def _problem(path: str) -> Iterator[Finding]:
     if name.startswith(".") and name.endswith(HALF_SUFFIX):
         if not path.startswith("manifests/"):
             what = "half a file, which a run that was stopped left"
-            yield finding(Check.FILE_UNFINISHED, path, what, "no run that is not finished")
+            yield finding(CheckCode.FILE_UNFINISHED, path, what, "no run that is not finished")
     elif not is_known(path):
-        yield finding(Check.FILE_EXTRA, path, "a file that no command writes", "only what one does")
+        yield finding(
+            CheckCode.FILE_EXTRA, path, "a file that no command writes", "only what one does"
+        )

@@ -17,7 +17,7 @@ import polars as pl
 from ingest.corpus.snapshot import Snapshot
 from ingest.storage.local import within
 from ingest.verify.files import difference, in_batches, problem_opening
-from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.errors import ConfigError
 from schemas.latent_header import Header, read_header, wanted_tensors
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, latent_file
@@ -32,10 +32,10 @@ def latents_findings(
     corpus: Path, current: Snapshot, pool: Executor, *, deep: bool
 ) -> Iterator[Finding]:
     """Everything about all files of latents that a snapshot names."""
-    for found in in_batches(
+    for findings in in_batches(
         pool, partial(_file_findings, corpus, deep=deep), _rows(corpus, current)
     ):
-        yield from found
+        yield from findings
 
 
 def _rows(corpus: Path, current: Snapshot) -> Iterator[Row]:
@@ -63,14 +63,16 @@ def _file_findings(corpus: Path, row: Row, *, deep: bool) -> list[Finding]:
     if path != (place := _place(row)):
         return [_differs(path, "latents there", f"them at {place}")]
     if problem := problem_opening(corpus, path):
-        if problem.check is not Check.FILE_MISSING:
+        if problem.check is not CheckCode.FILE_MISSING:
             return [problem]
         return [
-            finding(Check.LATENTS_MISSING, path, "nothing there", "the file that the catalog names")
+            finding(
+                CheckCode.LATENTS_MISSING, path, "nothing there", "the file that the catalog names"
+            )
         ]
     if changed := difference(within(corpus, path), row["num_bytes"], row["sha256"]):
         expected = f"{row['num_bytes']} bytes, sha256 {row['sha256']} as committed"
-        return [finding(Check.LATENTS_CHANGED, path, changed, expected)]
+        return [finding(CheckCode.LATENTS_CHANGED, path, changed, expected)]
     if is_of_text(row["encoder_id"]):
         return []
     try:
@@ -95,7 +97,7 @@ def _place(row: Row) -> str:
 def _header_findings(row: Row, header: Header) -> Iterator[Finding]:
     """The page against the catalog, the tensors against the page."""
     facts = header.facts
-    said = {
+    stated = {
         "encoder_id": facts.encoder_id,
         "uid": facts.uid,
         "camera": facts.camera,
@@ -104,15 +106,15 @@ def _header_findings(row: Row, header: Header) -> Iterator[Finding]:
         "num_frames": facts.num_frames,
         "video_sha256": facts.video_sha256,
     }
-    for key, found in said.items():
-        if found != row[key]:
-            yield _differs(row["path"], f"{key} {found}", f"{row[key]}, as the catalog says")
+    for key, value in stated.items():
+        if value != row[key]:
+            yield _differs(row["path"], f"{key} {value}", f"{row[key]}, as the catalog says")
     if row["video_now"] != row["video_sha256"]:
-        found = f"latents of a video with sha256 {row['video_sha256']}"
-        yield _differs(row["path"], found, f"of the one that is there, {row['video_now']}")
+        value = f"latents of a video with sha256 {row['video_sha256']}"
+        yield _differs(row["path"], value, f"of the one that is there, {row['video_now']}")
     held = {name: (each.dtype, each.shape) for name, each in header.tensors.items()}
-    if held != (wanted := wanted_tensors(facts)):
-        yield _differs(row["path"], f"tensors {held}", wanted)
+    if held != (expected := wanted_tensors(facts)):
+        yield _differs(row["path"], f"tensors {held}", expected)
 
 
 def _deep_findings(corpus: Path, path: str, header: Header) -> Iterator[Finding]:
@@ -121,10 +123,10 @@ def _deep_findings(corpus: Path, path: str, header: Header) -> Iterator[Finding]
         if (held := header.tensors.get(FRAME_INDEX)) is not None:
             file.seek(held.start)
             index = np.frombuffer(file.read(held.end - held.start), "<i8")
-            wanted = np.arange(len(index)) * header.facts.grid_stride
-            if not np.array_equal(index, wanted):
-                found = f"timesteps {index[:5].tolist()} …"
-                yield _differs(path, found, f"{wanted[:5].tolist()} …")
+            expected = np.arange(len(index)) * header.facts.grid_stride
+            if not np.array_equal(index, expected):
+                actual = f"timesteps {index[:5].tolist()} …"
+                yield _differs(path, actual, f"{expected[:5].tolist()} …")
         for name in (LATENTS, SCALE):
             held = header.tensors.get(name)
             if held is None:
@@ -136,8 +138,8 @@ def _deep_findings(corpus: Path, path: str, header: Header) -> Iterator[Finding]
                 left -= len(block)
                 num_bad += _num_not_finite(block, held.dtype)
             if num_bad:
-                found = f"{num_bad} numbers of {name} that are NaN or infinite"
-                yield finding(Check.LATENTS_NOT_FINITE, path, found, "none")
+                actual = f"{num_bad} numbers of {name} that are NaN or infinite"
+                yield finding(CheckCode.LATENTS_NOT_FINITE, path, actual, "none")
 
 
 def _num_not_finite(block: bytes, dtype: str) -> int:
@@ -151,5 +153,5 @@ def _num_not_finite(block: bytes, dtype: str) -> int:
     return 0
 
 
-def _differs(path: str, found: object, expected: object) -> Finding:
-    return finding(Check.LATENTS_DIFFER, path, found, expected)
+def _differs(path: str, actual: object, expected: object) -> Finding:
+    return finding(CheckCode.LATENTS_DIFFER, path, actual, expected)

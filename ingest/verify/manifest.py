@@ -16,13 +16,13 @@ import polars as pl
 import pyarrow.compute as pc
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import manifest_folder
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.manifests.issue import Issue, IssueKind
 from ingest.storage.local import within
 from ingest.verify.files import differs_from_catalog, in_batches, problem_opening, sha256_of
-from ingest.verify.finding import Check
+from ingest.verify.finding import CheckCode
 from ingest.verify.manifest_meta import meta_flaws
 from ingest.verify.manifest_page import page_flaws, unread_notes
 from schemas.manifest import (
@@ -49,7 +49,7 @@ class Verified:
 
 
 def verify_manifest(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     corpus_uid: str,
     name: str,
     *,
@@ -80,8 +80,8 @@ def verify_manifest(
     files = [*_artifacts(corpus.root, current, frame), *_latents(corpus.root, current, rows)]
     check = partial(_file_flaws, corpus.root, is_quick=is_quick)
     with ThreadPoolExecutor(workers) as pool:
-        for done, found in enumerate(in_batches(pool, check, files), start=1):
-            flaws += found
+        for done, flaws_of_file in enumerate(in_batches(pool, check, files), start=1):
+            flaws += flaws_of_file
             progress(done, len(files))
     notes = [] if odd_page else unread_notes(facts)
     if current.number > facts.snapshot:
@@ -95,7 +95,7 @@ def verify_manifest(
 
 
 def _whole_flaws(
-    corpus: Corpus, corpus_uid: str, facts: ManifestFacts, current: Snapshot, odd_sha256: str
+    corpus: CorpusLayout, corpus_uid: str, facts: ManifestFacts, current: Snapshot, odd_sha256: str
 ) -> Iterator[Issue]:
     folder = f"manifests/{facts.name}"
     if odd_sha256:
@@ -112,22 +112,22 @@ def _whole_flaws(
         yield Issue(what=folder, fault=IssueKind.SNAPSHOT_GONE, message=message)
 
 
-def _episode_flaws(root: Path, current: Snapshot, wanted: pl.DataFrame) -> Iterator[Issue]:
+def _episode_flaws(root: Path, current: Snapshot, named: pl.DataFrame) -> Iterator[Issue]:
     """Episodes that were forgotten, are gone, or are others now."""
     columns = ["uid", "dataset_path", "episode_index", "content_sha256"]
     have = pl.DataFrame(current.read(root, "episodes", columns))
     forgotten = set(current.read(root, "tombstones", ["uid"])["uid"].to_pylist())
-    for uid in wanted.join(have, on="uid", how="anti")["uid"].sort():
+    for uid in named.join(have, on="uid", how="anti")["uid"].sort():
         fault, message = IssueKind.EPISODE_GONE, f"not in snapshot {current.number}"
         if uid in forgotten:
             fault, message = IssueKind.FORGOTTEN, ERASED
         yield Issue(what=uid, fault=fault, message=message)
-    both = wanted.join(have, on="uid", suffix="_now")
+    both = named.join(have, on="uid", suffix="_now")
     is_other = pl.any_horizontal(pl.col(c) != pl.col(f"{c}_now") for c in columns[1:])
     for row in both.filter(is_other).sort("uid").iter_rows(named=True):
         changed = [c for c in columns[1:] if row[c] != row[f"{c}_now"]]
-        said = "; ".join(f"{c} was {row[c]}, is {row[f'{c}_now']}" for c in changed)
-        yield Issue(what=row["uid"], fault=IssueKind.EPISODE_CHANGED, message=said)
+        changes = "; ".join(f"{c} was {row[c]}, is {row[f'{c}_now']}" for c in changed)
+        yield Issue(what=row["uid"], fault=IssueKind.EPISODE_CHANGED, message=changes)
 
 
 def _taken_out(root: Path, current: Snapshot, done: Redaction) -> Iterator[Issue]:
@@ -150,8 +150,10 @@ def _artifacts(root: Path, current: Snapshot, frame: pl.DataFrame) -> list[dict[
     columns = ["uid", "kind", "path", "num_bytes", "sha256"]
     only = pc.field("kind").isin(["data", "video"])
     have = pl.DataFrame(current.read(root, "artifacts", columns, only=only))
-    mine = have.join(frame.select("uid").unique(), on="uid", how="semi").unique("path", keep="last")
-    return mine.select("path", "num_bytes", "sha256").sort("path").to_dicts()
+    latest = have.join(frame.select("uid").unique(), on="uid", how="semi").unique(
+        "path", keep="last"
+    )
+    return latest.select("path", "num_bytes", "sha256").sort("path").to_dicts()
 
 
 def _latents(root: Path, current: Snapshot, rows: Any) -> list[dict[str, Any]]:
@@ -175,19 +177,19 @@ def _file_flaws(root: Path, file: dict[str, Any], *, is_quick: bool) -> list[Iss
     path = file["path"]
     problem = problem_opening(root, path)
     if problem is not None:
-        is_missing = problem.check is Check.FILE_MISSING
+        is_missing = problem.check is CheckCode.FILE_MISSING
         fault = IssueKind.FILE_MISSING if is_missing else IssueKind.FILE_UNREADABLE
         return [Issue(what=path, fault=fault, message=problem.message)]
     if file["num_bytes"] is None:
-        found = "" if is_quick else sha256_of(within(root, path))
-        same = is_quick or found == file["sha256"]
-        said = f"sha256 {found}, the manifest says {file['sha256']}"
-        return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=said)]
+        digest = "" if is_quick else sha256_of(within(root, path))
+        same = is_quick or digest == file["sha256"]
+        message = f"sha256 {digest}, the manifest says {file['sha256']}"
+        return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=message)]
     size = within(root, path).stat().st_size
     if is_quick:
-        said = f"{size} bytes, committed with {file['num_bytes']}"
+        message = f"{size} bytes, committed with {file['num_bytes']}"
         same = size == file["num_bytes"]
-        return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=said)]
+        return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=message)]
     return [
         Issue(what=path, fault=IssueKind.FILE_CHANGED, message=each.message)
         for each in differs_from_catalog(root, path, file)

@@ -17,7 +17,7 @@ from ingest.corpus.snapshot import Snapshot
 from ingest.curation.manifests.issue import Issue, IssueKind
 from ingest.storage.local import within
 from ingest.verify.files import problem_opening
-from ingest.verify.finding import Check, excerpt
+from ingest.verify.finding import CheckCode, excerpt
 from schemas.errors import SourceError
 from schemas.json_text import parse_json, read_json
 
@@ -48,38 +48,38 @@ def meta_flaws(root: Path, current: Snapshot, dataset_paths: Iterable[str]) -> I
             )
 
 
-def _file_flaws(root: Path, path: str, wanted: Mapping[str, Any]) -> Iterator[Issue]:
+def _file_flaws(root: Path, path: str, expected: Mapping[str, Any]) -> Iterator[Issue]:
     problem = problem_opening(root, path)
     if problem is not None:
-        is_missing = problem.check is Check.FILE_MISSING
+        is_missing = problem.check is CheckCode.FILE_MISSING
         fault = IssueKind.FILE_MISSING if is_missing else IssueKind.FILE_UNREADABLE
         yield Issue(what=path, fault=fault, message=problem.message)
         return
     try:
-        found = dict(read_json(within(root, path), limits=WHOLE_LIMITS))
+        actual = dict(read_json(within(root, path), limits=WHOLE_LIMITS))
     except (SourceError, ValueError, TypeError) as error:
         yield Issue(what=path, fault=IssueKind.FILE_UNREADABLE, message=f"no JSON object: {error}")
         return
     places = [
         p
-        for k in sorted((wanted.keys() | found.keys()) - GROWING)
-        for p in _odd(k, found.get(k), wanted.get(k))
+        for k in sorted((expected.keys() | actual.keys()) - GROWING)
+        for p in _odd(k, actual.get(k), expected.get(k))
     ]
     if places:
         more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-        said = f"{'; '.join(places[:3])}{more}"
-        yield Issue(what=path, fault=IssueKind.META_CHANGED, message=f"{said}; {HOW}")
+        message = f"{'; '.join(places[:3])}{more}"
+        yield Issue(what=path, fault=IssueKind.META_CHANGED, message=f"{message}; {HOW}")
 
 
-def _odd(place: str, found: Any, wanted: Any) -> Iterator[str]:
+def _odd(place: str, actual: Any, expected: Any) -> Iterator[str]:
     """The innermost places where two JSON values differ."""
-    if found == wanted:
+    if actual == expected:
         return
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted(found.keys() | wanted.keys()):
-            yield from _odd(f"{place}.{key}", found.get(key), wanted.get(key))
-    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        for index, pair in enumerate(zip(found, wanted, strict=True)):
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        for key in sorted(actual.keys() | expected.keys()):
+            yield from _odd(f"{place}.{key}", actual.get(key), expected.get(key))
+    elif isinstance(actual, list) and isinstance(expected, list) and len(actual) == len(expected):
+        for index, pair in enumerate(zip(actual, expected, strict=True)):
             yield from _odd(f"{place}[{index}]", *pair)
     else:
-        yield f"{place} is {excerpt(json.dumps(found))}, the catalog says {excerpt(json.dumps(wanted))}"
+        yield f"{place} is {excerpt(json.dumps(actual))}, the catalog says {excerpt(json.dumps(expected))}"

@@ -15,16 +15,20 @@ from schemas.manifest import FACTS_FILE, FOLDER, ManifestFacts, how_to_mend
 def page_flaws(facts: ManifestFacts, odd_page: str, odd_num_rows: str) -> Iterator[Issue]:
     """`odd_*`: what `read_page` and `odd_num_rows` say. A changed page is told once: its texts are not looked at."""
     texts = {} if odd_page else _by_text(facts)
-    odd = [f"{name} {found}" for name, (found, is_read) in texts.items() if found and is_read]
+    odd = [
+        f"{name} {difference}"
+        for name, (difference, is_read) in texts.items()
+        if difference and is_read
+    ]
     for message in filter(None, [odd_page, odd_num_rows, *odd]):
-        said = f"{message}; {how_to_mend(facts.name)}"
+        problem = f"{message}; {how_to_mend(facts.name)}"
         what = f"{FOLDER}/{facts.name}/{FACTS_FILE}"
-        yield Issue(what=what, fault=IssueKind.PAGE_CHANGED, message=said)
+        yield Issue(what=what, fault=IssueKind.PAGE_CHANGED, message=problem)
 
 
 def unread_notes(facts: ManifestFacts) -> list[str]:
     """Texts of another version of the program, which have no digest here."""
-    return [f"{name} {found}" for name, (found, is_read) in _by_text(facts).items() if not is_read]
+    return [f"{name} {note}" for name, (note, is_read) in _by_text(facts).items() if not is_read]
 
 
 def _by_text(facts: ManifestFacts) -> dict[str, tuple[str, bool]]:
@@ -42,9 +46,9 @@ def _policy_digest(name: str, text: str) -> str:
     return policy_from(parse_policy_text(text, name)).digest
 
 
-def _compared(given: str, digest: Callable[[], str]) -> tuple[str, bool]:
+def _compared(stated: str, digest: Callable[[], str]) -> tuple[str, bool]:
     try:
-        found = digest()
+        actual = digest()
     except ConfigError as error:
         return f"cannot be read here, so its digest was not compared: {error}", False
-    return ("" if found == given else f"has the digest {found}, the page says {given}"), True
+    return ("" if actual == stated else f"has the digest {actual}, the page says {stated}"), True

@@ -16,7 +16,7 @@ from ingest.corpus.lerobot_meta import SIDECAR, Dataset, JsonlAppends, older_sid
 from ingest.storage.file_tree import entries_below
 from ingest.storage.local import HALF_SUFFIX, within
 from ingest.verify.files import limit_bytes, problem_opening, unreadable
-from ingest.verify.finding import Check, Finding, excerpt, finding, first_differing
+from ingest.verify.finding import CheckCode, Finding, excerpt, finding, first_differing
 
 
 class MetaComparison:
@@ -35,16 +35,14 @@ class MetaComparison:
             if not expected or name in self._broken:
                 continue
             offset, line = self._done[name]
-            found = self._read(name, offset, len(expected))
-            if isinstance(found, bytes) and found == expected:
+            data = self._read(name, offset, len(expected))
+            if isinstance(data, bytes) and data == expected:
                 self._done[name] = offset + len(expected), line + expected.count(b"\n")
                 continue
             self._broken.add(name)
             path = f"{self._meta}/{name}"
             yield (
-                found
-                if isinstance(found, Finding)
-                else first_difference(path, found, expected, line)
+                data if isinstance(data, Finding) else first_difference(path, data, expected, line)
             )
 
     def finish(self, dataset: Dataset) -> Iterator[Finding]:
@@ -52,24 +50,26 @@ class MetaComparison:
         for name, (offset, line) in self._done.items():
             if name in self._broken:
                 continue
-            found = self._read(name, offset, 1000)
-            if isinstance(found, Finding):
-                yield found
-            elif found:
-                yield first_difference(f"{self._meta}/{name}", found, b"", line)
+            data = self._read(name, offset, 1000)
+            if isinstance(data, Finding):
+                yield data
+            elif data:
+                yield first_difference(f"{self._meta}/{name}", data, b"", line)
         for name, expected in whole_files(dataset).items():
-            found = self._read(name, 0, limit_bytes(len(expected)))
-            if isinstance(found, Finding):
-                yield found
-            elif found not in (expected, *([older_sidecar(expected)] if name == SIDECAR else [])):
-                yield first_difference(f"{self._meta}/{name}", found, expected, 0)
+            data = self._read(name, 0, limit_bytes(len(expected)))
+            if isinstance(data, Finding):
+                yield data
+            elif data not in (expected, *([older_sidecar(expected)] if name == SIDECAR else [])):
+                yield first_difference(f"{self._meta}/{name}", data, expected, 0)
 
     def _read(self, name: str, offset: int, count: int) -> bytes | Finding:
         path = f"{self._meta}/{name}"
         problem = problem_opening(self._corpus, path)
         if problem is not None:
-            if problem.check is Check.FILE_MISSING:
-                return finding(Check.META_MISSING, path, "nothing there", "a part of every dataset")
+            if problem.check is CheckCode.FILE_MISSING:
+                return finding(
+                    CheckCode.META_MISSING, path, "nothing there", "a part of every dataset"
+                )
             return problem
         try:
             with within(self._corpus, path).open("rb") as file:
@@ -83,15 +83,15 @@ def _read_at(file: BinaryIO, offset: int, count: int) -> bytes:
     return file.read(count)
 
 
-def first_difference(path: str, found: bytes, expected: bytes, lines_before: int) -> Finding:
+def first_difference(path: str, actual: bytes, expected: bytes, lines_before: int) -> Finding:
     """Name the first line that differs and show both around the first differing character."""
-    lines = _lines(found), _lines(expected)
+    lines = _lines(actual), _lines(expected)
     number = first_differing(*lines)
     a, b = (each[number] if number < len(each) else "" for each in lines)
     at = first_differing(a, b)
     shown = [excerpt(text, at) if text else "the end of the file" for text in (a, b)]
     where = f"line {lines_before + number + 1}: {shown[0]}"
-    return finding(Check.META_DIFFERS, path, where, shown[1])
+    return finding(CheckCode.META_DIFFERS, path, where, shown[1])
 
 
 def _lines(data: bytes) -> list[str]:
@@ -108,10 +108,10 @@ def extra_files(corpus: Path, datasets: Mapping[str, Dataset]) -> Iterator[Findi
         path = Path(entry.path).relative_to(corpus).as_posix()
         if entry.name.startswith(".") and entry.name.endswith(HALF_SUFFIX):
             what = "half a file, which a run that was stopped left"
-            yield finding(Check.FILE_UNFINISHED, path, what, "no run that is not finished")
+            yield finding(CheckCode.FILE_UNFINISHED, path, what, "no run that is not finished")
         elif not _is_expected(path, datasets):
             what = "a file that no episode of the catalog has"
-            yield finding(Check.FILE_EXTRA, path, what, "only files of committed episodes")
+            yield finding(CheckCode.FILE_EXTRA, path, what, "only files of committed episodes")
     for error in refused:
         yield unreadable(os.path.relpath(error.filename or corpus, corpus), error)
 

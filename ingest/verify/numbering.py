@@ -8,11 +8,11 @@ from typing import Any
 
 from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends, add_episode
-from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.finding import CheckCode, Finding, finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class EpisodePlace:
     """What only the sequence of episodes tells about one of them. `tasks` maps the dataset's task index to its text."""
 
     dataset: Dataset
@@ -21,7 +21,9 @@ class Place:
     gop: int  # pictures between keyframes at most
 
 
-def number(stored: CommittedEpisode, dataset: Dataset, lines: JsonlAppends, gop: int) -> Place:
+def number(
+    stored: CommittedEpisode, dataset: Dataset, lines: JsonlAppends, gop: int
+) -> EpisodePlace:
     """Give an episode the next place in `dataset`, as the committer did; extends `dataset` and `lines`.
 
     Raises:
@@ -30,7 +32,7 @@ def number(stored: CommittedEpisode, dataset: Dataset, lines: JsonlAppends, gop:
     index_from = dataset.frames
     indices = add_episode(lines, dataset, stored.row, feature_stats(stored))
     tasks = dict(zip(indices, stored.row["tasks"], strict=True))
-    return Place(dataset=dataset, index_from=index_from, tasks=tasks, gop=gop)
+    return EpisodePlace(dataset=dataset, index_from=index_from, tasks=tasks, gop=gop)
 
 
 def feature_stats(stored: CommittedEpisode) -> dict[str, Any]:
@@ -45,26 +47,29 @@ def feature_stats(stored: CommittedEpisode) -> dict[str, Any]:
 
 
 def numbering_findings(
-    stored: CommittedEpisode, place: Place, episode_index: int
+    stored: CommittedEpisode, place: EpisodePlace, episode_index: int
 ) -> Iterator[Finding]:
     """Does the catalog itself number without gaps, and do the episode's rows agree with each other?"""
     row = stored.row
     for name, expected in (("episode_index", episode_index), ("index_from", place.index_from)):
         if row[name] != expected:
             what = f"{name} {row[name]} of {row['uid']}"
-            yield finding(Check.NUMBERING, row["dataset_path"], what, expected)
+            yield finding(CheckCode.NUMBERING, row["dataset_path"], what, expected)
     if row["length"] != sum(row["task_counts"]):
         what = f"{row['length']} timesteps of {row['uid']}"
         yield finding(
-            Check.NUMBERING, row["dataset_path"], what, f"{sum(row['task_counts'])}, by its tasks"
+            CheckCode.NUMBERING,
+            row["dataset_path"],
+            what,
+            f"{sum(row['task_counts'])}, by its tasks",
         )
     kinds = sorted((a["kind"], a["camera"] or "", a["path"]) for a in stored.artifacts)
     files = [("data", "", stored.data_path)]
     files += [("video", camera, stored.video_path(camera)) for camera in stored.cameras]
     if kinds != sorted(files):
         what = f"files {kinds} of {row['uid']}"
-        yield finding(Check.NUMBERING, row["dataset_path"], what, sorted(files))
+        yield finding(CheckCode.NUMBERING, row["dataset_path"], what, sorted(files))
     keys = sorted(f"observation.images.{camera}" for camera in stored.cameras)
     if keys != sorted(place.dataset.video_keys):
         what = f"cameras {keys} of {row['uid']}"
-        yield finding(Check.NUMBERING, row["dataset_path"], what, place.dataset.video_keys)
+        yield finding(CheckCode.NUMBERING, row["dataset_path"], what, place.dataset.video_keys)

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ingest.storage.local import within
-from ingest.verify.finding import Check, Finding, finding
+from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.errors import ConfigError
 from schemas.invalid import reason
 from schemas.json_text import parse_json
@@ -73,7 +73,10 @@ def peer_reports(
     """
     readable = [path for path in datasets if within(corpus, f"{path}/meta/info.json").is_file()]
     for path in sorted(set(datasets) - set(readable)):
-        yield path, finding(Check.PEER, path, "no meta/info.json", "a dataset that lerobot opens")
+        yield (
+            path,
+            finding(CheckCode.PEER, path, "no meta/info.json", "a dataset that lerobot opens"),
+        )
     done, left = len(datasets) - len(readable), iter(readable)
     while batch := list(islice(left, DATASETS_A_PROCESS)):
         for answer in _answers(corpus, batch, peer):
@@ -90,8 +93,8 @@ def _answers(
     root = corpus.resolve()
     folders = [within(root, path) for path in datasets]
     command = [str(part) for part in (peer.python, "-E", peer.script, *folders)]
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None  # asked for above
         left = iter(datasets)
         try:
@@ -102,13 +105,13 @@ def _answers(
             process.kill()
             process.wait()
             process.stdout.close()
-        said.seek(max(said.seek(0, os.SEEK_END) - 4 * _SAID_CHARACTERS, 0))
+        errors.seek(max(errors.seek(0, os.SEEK_END) - 4 * _SAID_CHARACTERS, 0))
         last = (
-            said.read(4 * _SAID_CHARACTERS).decode("utf-8", "replace").strip()[-_SAID_CHARACTERS:]
+            errors.read(4 * _SAID_CHARACTERS).decode("utf-8", "replace").strip()[-_SAID_CHARACTERS:]
         )
     for path in left:
         what = f"no answer, exit status {process.returncode}: {last}"
-        yield path, finding(Check.PEER, path, what, "one JSON object")
+        yield path, finding(CheckCode.PEER, path, what, "one JSON object")
 
 
 def _report(path: str, line: str) -> Report | Finding:
@@ -116,7 +119,7 @@ def _report(path: str, line: str) -> Report | Finding:
         return Report.model_validate(parse_json(line))
     except ValueError as error:
         what = f"{line[:200]!r} ({reason(error)})"
-        return finding(Check.PEER, path, what, "the peer's JSON object")
+        return finding(CheckCode.PEER, path, what, "the peer's JSON object")
 
 
 def findings_of(path: str, answer: Report | Finding) -> list[Finding]:
@@ -124,4 +127,4 @@ def findings_of(path: str, answer: Report | Finding) -> list[Finding]:
     if isinstance(answer, Finding):
         return [answer]
     problems = answer.problems or ([] if answer.ok else ["`ok` is false, and no problem is named"])
-    return [finding(Check.PEER, path, problem, "what the files hold") for problem in problems]
+    return [finding(CheckCode.PEER, path, problem, "what the files hold") for problem in problems]

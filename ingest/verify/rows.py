@@ -18,8 +18,8 @@ from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.corpus.lerobot_writer import arrow_schema
 from ingest.storage.local import within
 from ingest.verify.files import limit_bytes, unreadable
-from ingest.verify.finding import Check, Finding, excerpt, finding, first_differing
-from ingest.verify.numbering import Place
+from ingest.verify.finding import CheckCode, Finding, excerpt, finding, first_differing
+from ingest.verify.numbering import EpisodePlace
 from schemas.json_text import parse_json
 from schemas.lerobot import DEFAULT_FEATURES
 from schemas.parquet_file import DamagedParquet, open_parquet
@@ -29,7 +29,7 @@ Columns = Mapping[str, npt.NDArray[Any]]  # [K, n] by name
 
 
 def read_rows(
-    corpus: Path, stored: CommittedEpisode, place: Place
+    corpus: Path, stored: CommittedEpisode, place: EpisodePlace
 ) -> tuple[pa.Table | None, list[Finding]]:
     """The table, or None and why it cannot be compared any further."""
     path = stored.data_path
@@ -42,65 +42,67 @@ def read_rows(
         return None, [unreadable(path, error)]
     if len(data) > limit:
         what = f"more than {limit} bytes"
-        return None, [finding(Check.DATA_UNREADABLE, path, what, "the file as committed")]
+        return None, [finding(CheckCode.DATA_UNREADABLE, path, what, "the file as committed")]
     try:
         with open_parquet(data, path) as parquet:
-            found = list(_layout_findings(parquet, stored, place))
-            if any(f.check in (Check.DATA_COLUMNS, Check.DATA_LENGTH) for f in found):
-                return None, found
-            return parquet.read(), found
+            findings = list(_layout_findings(parquet, stored, place))
+            if any(f.check in (CheckCode.DATA_COLUMNS, CheckCode.DATA_LENGTH) for f in findings):
+                return None, findings
+            return parquet.read(), findings
     except DamagedParquet as error:
-        return None, [finding(Check.DATA_UNREADABLE, path, error.message, "a whole Parquet file")]
+        return None, [
+            finding(CheckCode.DATA_UNREADABLE, path, error.message, "a whole Parquet file")
+        ]
 
 
 def _layout_findings(
-    parquet: pq.ParquetFile, stored: CommittedEpisode, place: Place
+    parquet: pq.ParquetFile, stored: CommittedEpisode, place: EpisodePlace
 ) -> Iterator[Finding]:
     """Everything that the footer tells; nothing is decoded before columns and length are right."""
     path, schema = stored.data_path, parquet.schema_arrow
     expected = arrow_schema({**place.dataset.features, **DEFAULT_FEATURES})
     if schema.names != expected.names:
-        yield finding(Check.DATA_COLUMNS, path, f"columns {schema.names}", expected.names)
+        yield finding(CheckCode.DATA_COLUMNS, path, f"columns {schema.names}", expected.names)
     for field in expected:
         at = schema.get_field_index(field.name)
         if at >= 0 and schema.field(at).type != field.type:
             what = f"column {field.name!r} of type {schema.field(at).type}"
-            yield finding(Check.DATA_COLUMNS, path, what, field.type)
+            yield finding(CheckCode.DATA_COLUMNS, path, what, field.type)
     if parquet.metadata.num_rows != stored.row["length"]:
         what = f"{parquet.metadata.num_rows} rows"
-        yield finding(Check.DATA_LENGTH, path, what, stored.row["length"])
+        yield finding(CheckCode.DATA_LENGTH, path, what, stored.row["length"])
     if parquet.num_row_groups != 1:
-        yield finding(Check.DATA_ROW_GROUPS, path, f"{parquet.num_row_groups} row groups", 1)
+        yield finding(CheckCode.DATA_ROW_GROUPS, path, f"{parquet.num_row_groups} row groups", 1)
     yield from _metadata_findings(path, schema.metadata or {}, expected.metadata)
 
 
 def _metadata_findings(
-    path: str, found: Mapping[bytes, bytes], expected: Mapping[bytes, bytes]
+    path: str, actual: Mapping[bytes, bytes], expected: Mapping[bytes, bytes]
 ) -> Iterator[Finding]:
     """The Hugging Face description; with `List` instead of `Sequence` lerobot 0.3.3 refuses the file."""
-    said, wanted = (each.get(b"huggingface", b"") for each in (found, expected))
+    stated, declared = (each.get(b"huggingface", b"") for each in (actual, expected))
     try:
-        is_same = said == wanted or parse_json(said) == parse_json(wanted)
+        is_same = stated == declared or parse_json(stated) == parse_json(declared)
     except ValueError:
         is_same = False
     if not is_same:
-        a, b = said.decode("utf-8", "replace"), wanted.decode()
+        a, b = stated.decode("utf-8", "replace"), declared.decode()
         at = first_differing(a, b)
         shown = f"`huggingface` metadata {excerpt(a, at)}"
-        yield finding(Check.DATA_METADATA, path, shown, excerpt(b, at))
+        yield finding(CheckCode.DATA_METADATA, path, shown, excerpt(b, at))
 
 
 def columns_of(table: pa.Table, path: str) -> tuple[Columns, list[Finding]]:
     """Every column as [K, n] where it is whole and finite, and a finding for each that is not."""
     columns: dict[str, npt.NDArray[Any]] = {}
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for name in table.column_names:
         column = table.column(name).combine_chunks()
         is_list = pa.types.is_fixed_size_list(column.type)
         flat = column.flatten() if is_list else column
         if column.null_count or flat.null_count:
             what = f"null in column {name!r}"
-            found.append(finding(Check.DATA_NOT_FINITE, path, what, "a value everywhere"))
+            findings.append(finding(CheckCode.DATA_NOT_FINITE, path, what, "a value everywhere"))
             continue
         values = flat.to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
         odd = ~np.isfinite(values)
@@ -109,23 +111,23 @@ def columns_of(table: pa.Table, path: str) -> tuple[Columns, list[Finding]]:
             what = (
                 f"{values[k, n]} in column {name!r}, row {k}, element {n} ({odd.sum()} such values)"
             )
-            found.append(finding(Check.DATA_NOT_FINITE, path, what, "finite values"))
+            findings.append(finding(CheckCode.DATA_NOT_FINITE, path, what, "finite values"))
         columns[name] = values
-    return columns, found
+    return columns, findings
 
 
 def numbering_columns(
-    columns: Columns, stored: CommittedEpisode, place: Place
+    columns: Columns, stored: CommittedEpisode, place: EpisodePlace
 ) -> Iterator[Finding]:
     """frame_index, timestamp, episode_index, index and task_index of every row."""
     path, count = stored.data_path, stored.row["length"]
     frame = np.arange(count, dtype=np.int64)
     at_s = (frame / place.dataset.fps).astype(np.float32)
     number = np.full(count, stored.row["episode_index"], dtype=np.int64)
-    yield from _differs(Check.DATA_FRAME_INDEX, path, columns, "frame_index", frame)
-    yield from _differs(Check.DATA_TIMESTAMP, path, columns, "timestamp", at_s)
-    yield from _differs(Check.DATA_EPISODE_INDEX, path, columns, "episode_index", number)
-    yield from _differs(Check.DATA_INDEX, path, columns, "index", frame + place.index_from)
+    yield from _differs(CheckCode.DATA_FRAME_INDEX, path, columns, "frame_index", frame)
+    yield from _differs(CheckCode.DATA_TIMESTAMP, path, columns, "timestamp", at_s)
+    yield from _differs(CheckCode.DATA_EPISODE_INDEX, path, columns, "episode_index", number)
+    yield from _differs(CheckCode.DATA_INDEX, path, columns, "index", frame + place.index_from)
     if "timestamp" in columns:
         steps_s = np.diff(columns["timestamp"][:, 0])  # float32, as readers compute it
         off = np.abs(steps_s - 1 / place.dataset.fps) > TOLERANCE_S
@@ -133,12 +135,12 @@ def numbering_columns(
             k = int(np.argmax(off))
             what = f"{steps_s[k]} s between rows {k} and {k + 1}"
             expected = f"{1 / place.dataset.fps} s within {TOLERANCE_S}: readers refuse more"
-            yield finding(Check.DATA_TIMESTAMP, path, what, expected)
+            yield finding(CheckCode.DATA_TIMESTAMP, path, what, expected)
     yield from _task_findings(columns, stored, place)
 
 
 def _differs(
-    check: Check, path: str, columns: Columns, name: str, expected: npt.NDArray[Any]
+    check: CheckCode, path: str, columns: Columns, name: str, expected: npt.NDArray[Any]
 ) -> Iterator[Finding]:
     """Name the first row whose value is not the expected one."""
     if name in columns and not np.array_equal(columns[name][:, 0], expected):
@@ -148,19 +150,24 @@ def _differs(
         yield finding(check, path, what, expected[k])
 
 
-def _task_findings(columns: Columns, stored: CommittedEpisode, place: Place) -> Iterator[Finding]:
+def _task_findings(
+    columns: Columns, stored: CommittedEpisode, place: EpisodePlace
+) -> Iterator[Finding]:
     texts = texts_of(columns, place.tasks)
     if texts is None:
         if "task_index" in columns:
-            found = sorted(set(columns["task_index"][:, 0].tolist()))
-            what, mine = f"task_index {found}", f"only {sorted(place.tasks)}, the episode's tasks"
-            yield finding(Check.DATA_TASK_INDEX, stored.data_path, what, mine)
+            indices = sorted(set(columns["task_index"][:, 0].tolist()))
+            what, expected = (
+                f"task_index {indices}",
+                f"only {sorted(place.tasks)}, the episode's tasks",
+            )
+            yield finding(CheckCode.DATA_TASK_INDEX, stored.data_path, what, expected)
         return
     counts = {text: texts.count(text) for text in dict.fromkeys(texts)}
     declared = dict(zip(stored.row["tasks"], stored.row["task_counts"], strict=True))
     if list(counts.items()) != list(declared.items()):
         what = f"tasks in order with their rows {counts}"
-        yield finding(Check.DATA_TASK_INDEX, stored.data_path, what, declared)
+        yield finding(CheckCode.DATA_TASK_INDEX, stored.data_path, what, declared)
 
 
 def texts_of(columns: Columns, tasks: Mapping[int, str]) -> list[str] | None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.corpus.lerobot_writer import column_stats
-from ingest.verify.finding import Check, Finding, excerpt, finding
-from ingest.verify.numbering import Place
+from ingest.verify.finding import CheckCode, Finding, excerpt, finding
+from ingest.verify.numbering import EpisodePlace
 from ingest.verify.rows import Columns
 from ingest.video.stats import sampled_frames
 from schemas.lerobot import DEFAULT_FEATURES
@@ -19,7 +19,9 @@ _KINDS = {"min", "max", "mean", "std", "count"}
 _RELATIVE = 1e-6  # of mean and std: sums may be added up in another order elsewhere
 
 
-def stats_findings(columns: Columns, stored: CommittedEpisode, place: Place) -> Iterator[Finding]:
+def stats_findings(
+    columns: Columns, stored: CommittedEpisode, place: EpisodePlace
+) -> Iterator[Finding]:
     """The statistics that the catalog has, and `episodes_stats.jsonl` repeats, of one episode."""
     for artifact in stored.artifacts:
         detail = stored.detail(artifact)
@@ -31,44 +33,52 @@ def stats_findings(columns: Columns, stored: CommittedEpisode, place: Place) -> 
 
 
 def _numeric_findings(
-    columns: Columns, given: Mapping[str, Any], stored: CommittedEpisode, place: Place
+    columns: Columns, statistics: Mapping[str, Any], stored: CommittedEpisode, place: EpisodePlace
 ) -> Iterator[Finding]:
     features = {n for n, f in place.dataset.features.items() if f["dtype"] != "video"}
-    if given.keys() != features:
-        what = f"statistics of {sorted(given)}"
-        yield finding(Check.STATS_INCOMPLETE, stored.data_path, what, sorted(features))
-    for name in sorted(given.keys() & columns.keys() - DEFAULT_FEATURES.keys()):
+    if statistics.keys() != features:
+        what = f"statistics of {sorted(statistics)}"
+        yield finding(CheckCode.STATS_INCOMPLETE, stored.data_path, what, sorted(features))
+    for name in sorted(statistics.keys() & columns.keys() - DEFAULT_FEATURES.keys()):
         expected = column_stats(columns[name])
         for kind in sorted(_KINDS):
-            if not _is_same(kind, given[name].get(kind), expected[kind]):
+            if not _is_same(kind, statistics[name].get(kind), expected[kind]):
                 shown = excerpt(str(expected[kind]))
-                what = f"{kind} of {name!r} {excerpt(str(given[name].get(kind)))}"
-                yield finding(Check.STATS_DIFFER, stored.data_path, what, f"{shown} of its rows")
+                what = f"{kind} of {name!r} {excerpt(str(statistics[name].get(kind)))}"
+                yield finding(
+                    CheckCode.STATS_DIFFER, stored.data_path, what, f"{shown} of its rows"
+                )
 
 
-def _is_same(kind: str, found: Any, expected: list[Any]) -> bool:
+def _is_same(kind: str, actual: Any, expected: list[Any]) -> bool:
     if kind not in ("mean", "std"):
-        return bool(found == expected)
-    if np.shape(found) != np.shape(expected):
+        return bool(actual == expected)
+    if np.shape(actual) != np.shape(expected):
         return False
-    return bool(np.allclose(found, expected, rtol=_RELATIVE, atol=_RELATIVE**2))
+    return bool(np.allclose(actual, expected, rtol=_RELATIVE, atol=_RELATIVE**2))
 
 
-def picture_findings(path: str, given: Mapping[str, Any], length: int) -> Iterator[Finding]:
+def picture_findings(path: str, statistics: Mapping[str, Any], length: int) -> Iterator[Finding]:
     """min, max, mean, std of shape (3, 1, 1) in 0..1, and the count of sampled frames."""
-    if given.keys() != _KINDS:
-        yield finding(Check.STATS_INCOMPLETE, path, f"statistics {sorted(given)}", sorted(_KINDS))
+    if statistics.keys() != _KINDS:
+        yield finding(
+            CheckCode.STATS_INCOMPLETE, path, f"statistics {sorted(statistics)}", sorted(_KINDS)
+        )
         return
     count = [len(sampled_frames(length))]
-    if given["count"] != count:
-        yield finding(Check.STATS_DIFFER, path, f"count {given['count']}", f"{count} by the rule")
-    values = {kind: np.asarray(given[kind], dtype=np.float64) for kind in _KINDS - {"count"}}
+    if statistics["count"] != count:
+        yield finding(
+            CheckCode.STATS_DIFFER, path, f"count {statistics['count']}", f"{count} by the rule"
+        )
+    values = {kind: np.asarray(statistics[kind], dtype=np.float64) for kind in _KINDS - {"count"}}
     shapes = {kind: value.shape for kind, value in values.items() if value.shape != (3, 1, 1)}
     if shapes:
-        yield finding(Check.STATS_DIFFER, path, f"shapes {shapes}", (3, 1, 1))
+        yield finding(CheckCode.STATS_DIFFER, path, f"shapes {shapes}", (3, 1, 1))
         return
     low, middle, high = values["min"], values["mean"], values["max"]
     is_sound = np.all((low >= 0) & (low <= middle) & (middle <= high) & (high <= 1))
     if not (is_sound and np.all((values["std"] >= 0) & (values["std"] <= 0.5 + 1e-12))):
         shown = excerpt(str({kind: value.ravel().tolist() for kind, value in values.items()}))
-        yield finding(Check.STATS_DIFFER, path, shown, "0 <= min <= mean <= max <= 1, std <= 0.5")
+        yield finding(
+            CheckCode.STATS_DIFFER, path, shown, "0 <= min <= mean <= max <= 1, std <= 0.5"
+        )

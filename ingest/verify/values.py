@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.corpus.committed_episodes import CommittedEpisode
-from ingest.verify.finding import Check, Finding, finding
-from ingest.verify.numbering import Place
+from ingest.verify.finding import CheckCode, Finding, finding
+from ingest.verify.numbering import EpisodePlace
 from ingest.verify.rows import Columns
 from schemas.geometry import ROTATION_TOLERANCE
 
@@ -25,7 +25,9 @@ _POSES = (
 )  # [K, 9]: position, rot6d_cols
 
 
-def value_findings(columns: Columns, stored: CommittedEpisode, place: Place) -> Iterator[Finding]:
+def value_findings(
+    columns: Columns, stored: CommittedEpisode, place: EpisodePlace
+) -> Iterator[Finding]:
     """Every rule about vectors; a column with NaN or null is left to the check that says so."""
     path = stored.data_path
     valid = {
@@ -46,14 +48,14 @@ def value_findings(columns: Columns, stored: CommittedEpisode, place: Place) -> 
         yield from _action_findings(columns, stored, slices, valid[_STATE], valid[_ACTION])
 
 
-def _slices(place: Place) -> Iterator[tuple[str, slice]]:
+def _slices(place: EpisodePlace) -> Iterator[tuple[str, slice]]:
     start = 0
     for name, width, _ in place.dataset.spec:
         yield name, slice(start, start + width)
         start += width
 
 
-def _masks(columns: Columns, place: Place, name: str) -> dict[str, Mask]:
+def _masks(columns: Columns, place: EpisodePlace, name: str) -> dict[str, Mask]:
     """Validity by slice name; empty when the episode has no such column."""
     feature: Mapping[str, Any] = place.dataset.features.get(name, {})
     if name not in columns:
@@ -70,8 +72,8 @@ def _slice_findings(
         off = mask & ((values < 0) | (values > 1)).any(axis=1)
         if off.any():
             k = int(np.argmax(off))
-            found = f"{what} is {values[k, 0]} in row {k} ({off.sum()} such rows)"
-            yield finding(Check.DATA_GRIPPER, path, found, "0 (closed) to 1 (open)")
+            actual = f"{what} is {values[k, 0]} in row {k} ({off.sum()} such rows)"
+            yield finding(CheckCode.DATA_GRIPPER, path, actual, "0 (closed) to 1 (open)")
 
 
 def _rotation_findings(
@@ -84,9 +86,9 @@ def _rotation_findings(
     off = mask & (error > ROTATION_TOLERANCE)
     if off.any():
         k = int(np.argmax(off))
-        found = f"{what} is off by {error[k]:.3g} in row {k} ({off.sum()} such rows)"
+        actual = f"{what} is off by {error[k]:.3g} in row {k} ({off.sum()} such rows)"
         expected = f"two columns of a rotation within {ROTATION_TOLERANCE}"
-        yield finding(Check.DATA_ROTATION, path, found, expected)
+        yield finding(CheckCode.DATA_ROTATION, path, actual, expected)
 
 
 def _action_findings(
@@ -105,7 +107,7 @@ def _action_findings(
     coverage = float(np.mean(np.all([aimed[name] for name in slices], axis=0)))
     if coverage != row["action_coverage"]:
         what = f"{coverage} of the actions valid"
-        yield finding(Check.DATA_ACTION, path, what, f"{row['action_coverage']} by the catalog")
+        yield finding(CheckCode.DATA_ACTION, path, what, f"{row['action_coverage']} by the catalog")
     for name, span in slices.items():
         if name in command_only:
             yield from _unmeasured_findings(path, name, observed[name])
@@ -113,20 +115,22 @@ def _action_findings(
         odd = aimed[name] & ~observed[name]
         if odd.any():
             what = f"a valid action of {name} in row {int(np.argmax(odd))}, where its state is not"
-            yield finding(Check.DATA_ACTION, path, what, "actions only where the state is valid")
+            yield finding(
+                CheckCode.DATA_ACTION, path, what, "actions only where the state is valid"
+            )
         if row["action_source"] != "achieved":
             continue
         if aimed[name][-1]:
             what = f"a valid achieved action of {name} in the last row"
-            yield finding(Check.DATA_ACTION, path, what, "none: there is no next state")
+            yield finding(CheckCode.DATA_ACTION, path, what, "none: there is no next state")
         this, following = columns[_ACTION][:-1, span], columns[_STATE][1:, span]
         off = aimed[name][:-1] & (this != following).any(axis=1)
         if off.any():
             what = f"an achieved action of {name} in row {int(np.argmax(off))} that is not the next state"
-            yield finding(Check.DATA_ACTION, path, what, "the state of the next row")
+            yield finding(CheckCode.DATA_ACTION, path, what, "the state of the next row")
 
 
 def _unmeasured_findings(path: str, name: str, observed: Mask) -> Iterator[Finding]:
     if observed.any():
         what = f"a valid state of {name} in row {int(np.argmax(observed))}, which is commanded only"
-        yield finding(Check.DATA_ACTION, path, what, "no valid state, by `command_only`")
+        yield finding(CheckCode.DATA_ACTION, path, what, "no valid state, by `command_only`")

@@ -18,8 +18,8 @@ from av.video.stream import VideoStream
 from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.storage.local import within
 from ingest.verify.files import differs_from_catalog, problem_opening
-from ingest.verify.finding import Check, Finding, finding
-from ingest.verify.numbering import Place
+from ingest.verify.finding import CheckCode, Finding, finding
+from ingest.verify.numbering import EpisodePlace
 from ingest.video.source import Video, decoded, open_video, pts_of, span_packets
 from schemas.errors import SourceError, TransientError
 
@@ -43,7 +43,7 @@ class Listing:
 
 
 def video_findings(
-    corpus: Path, stored: CommittedEpisode, camera: str, place: Place, *, deep: bool
+    corpus: Path, stored: CommittedEpisode, camera: str, place: EpisodePlace, *, deep: bool
 ) -> Iterator[Finding]:
     """Everything about one camera of one episode."""
     path, length = stored.video_path(camera), stored.row["length"]
@@ -65,7 +65,9 @@ def video_findings(
             _decode(within(corpus, path), shown[:1])
             _decode(within(corpus, path), shown[-1:])
     except (SourceError, TransientError) as error:
-        yield finding(Check.VIDEO_UNREADABLE, path, error.message, "a video that can be decoded")
+        yield finding(
+            CheckCode.VIDEO_UNREADABLE, path, error.message, "a video that can be decoded"
+        )
 
 
 def listed(video: Video, *, at_most: int) -> Listing:
@@ -108,33 +110,35 @@ def slice_kinds(packet: Packet[VideoStream], length_size: int) -> set[int]:
 
 
 def listing_findings(
-    path: str, found: Listing, length: int, camera: str, place: Place
+    path: str, listing: Listing, length: int, camera: str, place: EpisodePlace
 ) -> Iterator[Finding]:
     """Compare a listing with the rules of design §3.1 and §4."""
     height, width, _ = place.dataset.features[f"observation.images.{camera}"]["shape"]
-    is_format = (found.num_streams, found.codec, found.pix_fmt, found.size)
-    wanted = (1, "h264", "yuv420p", (width, height))
-    if is_format != wanted:
+    is_format = (listing.num_streams, listing.codec, listing.pix_fmt, listing.size)
+    required = (1, "h264", "yuv420p", (width, height))
+    if is_format != required:
         what = f"streams, codec, pixel format and size {is_format}"
-        yield finding(Check.VIDEO_FORMAT, path, what, wanted)
-    if len(found.times_s) != length:
-        what = f"{len(found.times_s)} pictures"
-        yield finding(Check.VIDEO_FRAMES, path, what, f"{length}, one for each row")
+        yield finding(CheckCode.VIDEO_FORMAT, path, what, required)
+    if len(listing.times_s) != length:
+        what = f"{len(listing.times_s)} pictures"
+        yield finding(CheckCode.VIDEO_FRAMES, path, what, f"{length}, one for each row")
     wrong = (
-        (k, at_s) for k, at_s in enumerate(found.times_s) if at_s != Fraction(k, place.dataset.fps)
+        (k, at_s)
+        for k, at_s in enumerate(listing.times_s)
+        if at_s != Fraction(k, place.dataset.fps)
     )
     for k, at_s in islice(wrong, 1):
         what = f"picture {k} at {float(at_s):.6f} s"
         expected = f"{float(Fraction(k, place.dataset.fps)):.6f} s exactly"
-        yield finding(Check.VIDEO_TIMES, path, what, expected)
-    gaps = np.diff([*found.key_ranks, len(found.times_s)])
+        yield finding(CheckCode.VIDEO_TIMES, path, what, expected)
+    gaps = np.diff([*listing.key_ranks, len(listing.times_s)])
     worst = int(gaps.max(initial=0))
-    if worst > place.gop or (found.times_s and list(found.key_ranks[:1]) != [0]):
-        what = f"keyframes at {list(found.key_ranks[:5])} …, up to {worst} pictures apart"
-        yield finding(Check.VIDEO_KEYFRAMES, path, what, f"from 0, at most {place.gop} apart")
-    if found.num_open_keys and found.codec == "h264":
-        what = f"{found.num_open_keys} keyframes that are no IDR picture"
-        yield finding(Check.VIDEO_KEYFRAMES, path, what, "closed groups of pictures")
+    if worst > place.gop or (listing.times_s and list(listing.key_ranks[:1]) != [0]):
+        what = f"keyframes at {list(listing.key_ranks[:5])} …, up to {worst} pictures apart"
+        yield finding(CheckCode.VIDEO_KEYFRAMES, path, what, f"from 0, at most {place.gop} apart")
+    if listing.num_open_keys and listing.codec == "h264":
+        what = f"{listing.num_open_keys} keyframes that are no IDR picture"
+        yield finding(CheckCode.VIDEO_KEYFRAMES, path, what, "closed groups of pictures")
 
 
 def _decode(path: Path, instants_ns: Sequence[int]) -> None:

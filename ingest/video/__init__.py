@@ -1,5 +1,5 @@
 """Pictures of a camera: opened, decoded once, scaled, encoded on the canonical time grid, or copied where they already are.
 
-`camera_video.write_video` is what the pipeline calls. Every video is opened with the options of `schemas/video_opening.py`."""
+`camera_video.write_video` is what the pipeline calls. Every video is opened with the options of `schemas/av_options.py`."""
 
 __all__ = ["camera_video", "encode", "scale", "source", "stats"]

@@ -15,9 +15,9 @@ from av.video.frame import VideoFrame
 
 from adapters.containers.zarr_array import ZarrArray, zarr_array
 from adapters.containers.zarr_store import ZarrStore
+from schemas.av_options import MAX_PIXELS
 from schemas.episode import ArrayFrames
 from schemas.errors import Code, SourceError
-from schemas.video_opening import MAX_PIXELS
 
 if TYPE_CHECKING:
     from adapters.containers.hdf5 import Hdf5File
@@ -34,23 +34,23 @@ def check_array(frames: ArrayFrames) -> None:
     shape = _shape(frames)
     where = f"{frames.path}:{frames.key}"
     if len(shape) != 4 or shape[3] != 3:
-        found = f"array {list(shape)}; expected [N, H, W, 3]"
-        raise SourceError(Code.UNKNOWN_LAYOUT, found, where=where)
+        problem = f"array {list(shape)}; expected [N, H, W, 3]"
+        raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     if shape[0] < frames.first_frame + frames.num_frames:
-        found = (
+        problem = (
             f"{shape[0]} pictures; {frames.num_frames} are expected from {frames.first_frame} on"
         )
-        raise SourceError(Code.FRAME_COUNT, found, where=where)
+        raise SourceError(Code.FRAME_COUNT, problem, where=where)
     if not 0 < shape[1] * shape[2] <= MAX_PIXELS:
-        found = f"{shape[2]} x {shape[1]} pixels; at most {MAX_PIXELS} in all"
-        raise SourceError(Code.TOO_LARGE, found, where=where)
+        problem = f"{shape[2]} x {shape[1]} pixels; at most {MAX_PIXELS} in all"
+        raise SourceError(Code.TOO_LARGE, problem, where=where)
 
 
-def array_pictures(frames: ArrayFrames, wanted: Sequence[int]) -> Iterator[VideoFrame]:
-    """The pictures `wanted` (ascending, counted from `first_frame`), upright, one at a time; raises as `check_array`."""
+def array_pictures(frames: ArrayFrames, indices: Sequence[int]) -> Iterator[VideoFrame]:
+    """The pictures `indices` (ascending, counted from `first_frame`), upright, one at a time; raises as `check_array`."""
     check_array(frames)
     layout = "bgr24" if frames.is_bgr else "rgb24"
-    for picture in _rows(frames, [frames.first_frame + i for i in wanted]):
+    for picture in _rows(frames, [frames.first_frame + i for i in indices]):
         upright = picture[::-1] if frames.is_upside_down else picture
         yield VideoFrame.from_ndarray(np.ascontiguousarray(upright), format=layout)
 
@@ -73,9 +73,9 @@ def _shape(frames: ArrayFrames) -> tuple[int, ...]:
         return file.picture_shape(frames.key)
 
 
-def _rows(frames: ArrayFrames, wanted: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
+def _rows(frames: ArrayFrames, indices: Sequence[int]) -> Iterator[npt.NDArray[np.uint8]]:
     if frames.container == "zarr":
-        yield from _zarr(frames).pictures(wanted)
+        yield from _zarr(frames).pictures(indices)
         return
     with _hdf5(frames) as file:
-        yield from file.pictures(frames.key, wanted)
+        yield from file.pictures(frames.key, indices)

@@ -98,8 +98,8 @@ def copy_packets(
     finally:
         close_output(container, out, is_done=num_done == len(plan.ranks))
     if num_done != len(plan.ranks):
-        found = f"{num_done} of {len(plan.ranks)} packets; the file changed while it was read"
-        raise TransientError(found, where=file.path)
+        problem = f"{num_done} of {len(plan.ranks)} packets; the file changed while it was read"
+        raise TransientError(problem, where=file.path)
 
 
 def _from_first(video: Video, times_ns: Times) -> Iterator[Packet[VideoStream]]:

@@ -15,9 +15,9 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
+from schemas.av_options import DECODER_OPTIONS, MAX_PIXELS
 from schemas.errors import Code, SourceError
 from schemas.system_error import system_error_text
-from schemas.video_opening import DECODER_OPTIONS, MAX_PIXELS
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
@@ -51,21 +51,21 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
     if size is None or 0 in size:
         raise SourceError(Code.CORRUPT_IMAGE, "no picture size in its header", where=where)
     if size[0] * size[1] > MAX_PIXELS:
-        found = f"{size[0]} x {size[1]} pixels; at most {MAX_PIXELS} in all"
-        raise SourceError(Code.CORRUPT_IMAGE, found, where=where)
+        problem = f"{size[0]} x {size[1]} pixels; at most {MAX_PIXELS} in all"
+        raise SourceError(Code.CORRUPT_IMAGE, problem, where=where)
     return size
 
 
 def decoded_images(
-    images: Sequence[bytes], wanted: Sequence[int], camera: str
+    images: Sequence[bytes], indices: Sequence[int], camera: str
 ) -> Iterator[VideoFrame]:
-    """Decode `images[i]` for each i of `wanted`, one at a time.
+    """Decode `images[i]` for each i of `indices`, one at a time.
 
     Raises:
         SourceError: not a picture, cut or damaged, or depth (16-bit grey) instead of colour.
     """
     decoders: dict[str, VideoCodecContext] = {}
-    for i in wanted:
+    for i in indices:
         where = f"camera {camera}, picture {i}"
         image_size(images[i], where)
         name = image_codec(images[i], where)
@@ -86,13 +86,13 @@ def _decoded(decoder: VideoCodecContext, data: bytes, where: str) -> VideoFrame:
             where=where,
         ) from error
     if len(frames) != 1 or frames[0].is_corrupt:
-        found = f"{len(frames)} pictures decoded, or a damaged one; expected 1"
-        raise SourceError(Code.CORRUPT_IMAGE, found, where=where)
+        problem = f"{len(frames)} pictures decoded, or a damaged one; expected 1"
+        raise SourceError(Code.CORRUPT_IMAGE, problem, where=where)
     if frames[0].format.name.startswith(("gray1", "ya16")):
-        found = (
+        problem = (
             f"{frames[0].format.name}: 16-bit grey is depth, not a picture; leave this camera out"
         )
-        raise SourceError(Code.CORRUPT_IMAGE, found, where=where)
+        raise SourceError(Code.CORRUPT_IMAGE, problem, where=where)
     return frames[0]
 
 

@@ -28,7 +28,7 @@ class VideoFile:
 
     @contextmanager
     def opened(self) -> Iterator[Path | RangeReader]:
-        """What `schemas.video_opening.open_video` takes: the path of a plain file, or a bounded reader of a part."""
+        """What `schemas.av_options.open_video` takes: the path of a plain file, or a bounded reader of a part."""
         if self.byte_range is None:
             yield Path(self.path)
             return

@@ -86,8 +86,8 @@ def repeats_of(luma: npt.NDArray[np.float64]) -> tuple[Repeat, ...]:
     is_same |= between
     edges = np.flatnonzero(np.diff(np.concatenate([[False], is_same, [False]]).astype(np.int8)))
     ends = np.append(at + 1, len(luma) + 1)  # a source picture is shown until the next one comes
-    found = [
+    spans = [
         Repeat(start=int(at[i]) + 1, end=int(ends[j]), luma=float(value[i:j].max()))
         for i, j in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
     ]
-    return tuple(r for r in found if r.end - r.start >= MIN_TIMESTEPS)
+    return tuple(r for r in spans if r.end - r.start >= MIN_TIMESTEPS)

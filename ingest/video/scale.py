@@ -104,8 +104,8 @@ def quarter_turns(frame: VideoFrame, where: str) -> int:
     """
     degrees = int(frame.rotation)
     if degrees % 90:
-        found = f"display matrix turns by {degrees} degrees; only multiples of 90 are handled"
-        raise SourceError(Code.CORRUPT_VIDEO, found, where=where)
+        problem = f"display matrix turns by {degrees} degrees; only multiples of 90 are handled"
+        raise SourceError(Code.CORRUPT_VIDEO, problem, where=where)
     return degrees // 90 % 4
 
 
@@ -162,11 +162,11 @@ class Scaler:
 
     def _check(self, frame: VideoFrame) -> None:
         if (frame.width, frame.height) != self._source_size:
-            found = f"{frame.width} x {frame.height} after {self._source_size}: the size changes"
-            raise SourceError(Code.SHAPE_MISMATCH, found, where=self._where)
+            problem = f"{frame.width} x {frame.height} after {self._source_size}: the size changes"
+            raise SourceError(Code.SHAPE_MISMATCH, problem, where=self._where)
         if colour_of(frame, self._where) != self.colour:
-            found = f"the colour format changes to {frame.format.name} inside the episode"
-            raise SourceError(Code.CONTRACT_BROKEN, found, where=self._where)
+            problem = f"the colour format changes to {frame.format.name} inside the episode"
+            raise SourceError(Code.CONTRACT_BROKEN, problem, where=self._where)
 
     def _scaled(self, frame: VideoFrame) -> VideoFrame:
         return self._scale.reformat(

@@ -4,7 +4,7 @@ Times are int64 ns of the container's own presentation clock (PTS x time base, r
 listed without decoding; pictures are decoded once, from the keyframe before the first one wanted to the last.
 
 What is hostile or broken is refused here: only plain files and known containers are opened (no playlist, no
-network), pictures are bounded in pixels, and the decoder stops at damage (`schemas/video_opening.py`). Codecs carry
+network), pictures are bounded in pixels, and the decoder stops at damage (`schemas/av_options.py`). Codecs carry
 no checksums, so damage that leaves the syntax intact stays unseen: VP9 accepts nearly anything, and of six HEVC files
 damaged alike one decoded to wrong pictures without a word.
 """
@@ -30,12 +30,12 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ingest.video.range import VideoFile
-from schemas import video_opening
+from schemas import av_options
+from schemas.av_options import DECODER_OPTIONS, MAX_PIXELS
 from schemas.errors import Code, SourceError, TransientError
 from schemas.rate import NS_PER_S
 from schemas.regular_file import check_regular
 from schemas.system_error import system_error_text
-from schemas.video_opening import DECODER_OPTIONS, MAX_PIXELS
 
 # 5.5 h at 30 Hz: episodes are capped at 1000 s, this only bounds a hostile count
 MAX_FRAMES = 600_000
@@ -101,7 +101,7 @@ def open_video(
     with file.opened() as opened:
         with _reading(file):
             options = _PACKETS_ONLY if num_threads is None else {}
-            container = video_opening.open_video(opened, where=path, options=options)
+            container = av_options.open_video(opened, where=path, options=options)
         try:
             stream = _picture_stream(container, file)
             context = stream.codec_context
@@ -144,8 +144,8 @@ def window_times(video: Video, start_ns: int, end_ns: int) -> Times:
             video.file, f"the file is cut after {len(pts)} pictures of the window; fetch it again"
         )
     if not pts:
-        found = f"no picture between {start_ns / 1e9:.3f} and {end_ns / 1e9:.3f} s"
-        raise SourceError(Code.EMPTY_EPISODE, found, where=video.path)
+        problem = f"no picture between {start_ns / 1e9:.3f} and {end_ns / 1e9:.3f} s"
+        raise SourceError(Code.EMPTY_EPISODE, problem, where=video.path)
     return _times(video, pts)
 
 
@@ -196,13 +196,13 @@ def decoded(video: Video, wanted_ns: Times) -> Iterator[VideoFrame]:
     Raises:
         SourceError: the decoder reports damage, or one of the pictures does not come out.
     """
-    wanted, num_done = [int(t) for t in wanted_ns], 0
+    due_ns, num_done = [int(t) for t in wanted_ns], 0
     try:
-        for frame in _exactly(video, _packets_from(video, wanted[0]), wanted):
+        for frame in _exactly(video, _packets_from(video, due_ns[0]), due_ns):
             num_done += 1
             yield frame
     except SourceError as error:
-        if error.code is not Code.CORRUPT_VIDEO or _is_at_start(video, wanted[0]):
+        if error.code is not Code.CORRUPT_VIDEO or _is_at_start(video, due_ns[0]):
             raise
     else:
         return
@@ -212,32 +212,32 @@ def decoded(video: Video, wanted_ns: Times) -> Iterator[VideoFrame]:
         max_frames=video.max_frames,
         byte_range=video.file.byte_range,
     ) as again:
-        yield from _exactly(again, _demuxed(again), wanted[num_done:])
+        yield from _exactly(again, _demuxed(again), due_ns[num_done:])
 
 
 def _exactly(
-    video: Video, packets: Iterable[Packet[VideoStream]], wanted: Sequence[int]
+    video: Video, packets: Iterable[Packet[VideoStream]], due_ns: Sequence[int]
 ) -> Iterator[VideoFrame]:
-    """The pictures at the instants `wanted` out of what `packets` decode to; none may be missing."""
+    """The pictures at the instants `due_ns` out of what `packets` decode to; none may be missing."""
     num_done, last = 0, None
     for frame in _frames(video, _decodable(packets)):
         if frame.pts is None:
             raise SourceError(Code.CORRUPT_VIDEO, "a picture without a time", where=video.path)
         at = video.ns(frame.pts)
         if last is not None and at <= last:
-            found = f"picture times go from {last} to {at} ns; remux the file"
-            raise SourceError(Code.CORRUPT_VIDEO, found, where=video.path)
+            problem = f"picture times go from {last} to {at} ns; remux the file"
+            raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
         last = at
-        if at < wanted[num_done]:
+        if at < due_ns[num_done]:
             continue
-        if at > wanted[num_done]:
-            found = f"the picture at {wanted[num_done]} ns does not decode; next is {at} ns"
-            raise SourceError(Code.CORRUPT_VIDEO, found, where=video.path)
+        if at > due_ns[num_done]:
+            problem = f"the picture at {due_ns[num_done]} ns does not decode; next is {at} ns"
+            raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
         yield frame
         num_done += 1
-        if num_done == len(wanted):
+        if num_done == len(due_ns):
             return
-    raise _broken(video.file, f"decoding ended after {num_done} of {len(wanted)} pictures")
+    raise _broken(video.file, f"decoding ended after {num_done} of {len(due_ns)} pictures")
 
 
 def _is_at_start(video: Video, ns: int) -> bool:
@@ -262,8 +262,8 @@ def _frames(video: Video, packets: Iterable[Packet[VideoStream]]) -> Iterator[Vi
         for packet in chain(packets, (None,)):
             for frame in context.decode(packet):
                 if frame.is_corrupt:
-                    found = f"the picture at PTS {frame.pts} is damaged"
-                    raise SourceError(Code.CORRUPT_VIDEO, found, where=video.path)
+                    problem = f"the picture at PTS {frame.pts} is damaged"
+                    raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
                 yield frame
 
 
@@ -276,8 +276,8 @@ def _demuxed(video: Video) -> Iterator[Packet[VideoStream]]:
             if packet.is_corrupt:
                 raise _broken(video.file, f"the packet at PTS {packet.pts} is incomplete")
             if packet.pts is None:
-                found = "a packet without presentation time; remux the file to MP4 or Matroska"
-                raise SourceError(Code.CORRUPT_VIDEO, found, where=video.path)
+                problem = "a packet without presentation time; remux the file to MP4 or Matroska"
+                raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
             yield packet
 
 
@@ -313,8 +313,8 @@ def _packets_from(video: Video, ns: int) -> Iterator[Packet[VideoStream]]:
             yield from chain((key,), packets)
             return
         at, step = max(start, at - step), step * 2
-    found = f"no keyframe is found before {ns / 1e9:.3f} s"
-    raise SourceError(Code.CORRUPT_VIDEO, found, where=video.path)
+    problem = f"no keyframe is found before {ns / 1e9:.3f} s"
+    raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
 
 
 def _enter_by_count(video: Video, first: int) -> tuple[int, Iterator[Packet[VideoStream]]]:
@@ -370,16 +370,16 @@ def _times(video: Video, pts: Sequence[int]) -> Times:
 
 def _check_count(video: Video, count: int) -> None:
     if count > video.max_frames:
-        found = f"{count} frames or more; at most {video.max_frames}"
-        raise SourceError(Code.TOO_LONG, found, where=video.path)
+        problem = f"{count} frames or more; at most {video.max_frames}"
+        raise SourceError(Code.TOO_LONG, problem, where=video.path)
 
 
-def _too_few(video: Video, found: int, needed: int) -> SourceError:
+def _too_few(video: Video, num_read: int, needed: int) -> SourceError:
     if video.file.is_truncated():
         return _broken(
-            video.file, f"the file is cut after {found} of {needed} pictures; fetch it again"
+            video.file, f"the file is cut after {num_read} of {needed} pictures; fetch it again"
         )
-    message = f"{found} pictures in the file, {needed} expected"
+    message = f"{num_read} pictures in the file, {needed} expected"
     return SourceError(Code.FRAME_COUNT, message, where=video.path)
 
 
@@ -402,8 +402,8 @@ def _picture_stream(container: InputContainer, file: VideoFile) -> VideoStream:
     if moving[0].codec_context is None:
         raise _broken(file, "no decoder for its codec")
     if moving[0].width * moving[0].height > MAX_PIXELS:
-        found = f"{moving[0].width} x {moving[0].height} pixels; at most {MAX_PIXELS} in all"
-        raise SourceError(Code.TOO_LARGE, found, where=file.path)
+        problem = f"{moving[0].width} x {moving[0].height} pixels; at most {MAX_PIXELS} in all"
+        raise SourceError(Code.TOO_LARGE, problem, where=file.path)
     for stream in container.streams:
         if stream.index != moving[0].index:
             stream.discard = Discard.all

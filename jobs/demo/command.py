@@ -48,7 +48,7 @@ class DemoFailed(PipelineError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class DemoStep:
     """What a user would do next, why, and the commands that do it."""
 
     title: str
@@ -117,7 +117,7 @@ def run(words: tuple[str, ...], *, is_quiet: bool) -> None:
         raise DemoFailed(message, where=shlex.join(("eicorpus", *words)))
 
 
-def steps(out: Path) -> Iterator[Step]:
+def steps(out: Path) -> Iterator[DemoStep]:
     """All steps of a demo in the folder `out`, in order."""
     corpus, raw = out / "corpus", out / "raw"
 
@@ -125,11 +125,11 @@ def steps(out: Path) -> Iterator[Step]:
         for name in SOURCES:
             raw_of(name, raw / name)
 
-    yield Step(title="generate raw data of seven sources", prepare=generate)
+    yield DemoStep(title="generate raw data of seven sources", prepare=generate)
     for name in SOURCES:
         words = ("ingest", name, str(raw / name), "--out", str(corpus))
-        yield Step(title=f"ingest {name}", commands=(words,))
-    yield Step(
+        yield DemoStep(title=f"ingest {name}", commands=(words,))
+    yield DemoStep(
         title="query the catalog, verify every file, print the content digest",
         commands=(
             ("query", str(corpus), QUERY),
@@ -151,10 +151,10 @@ def raw_of(name: str, folder: Path) -> Written:
     return written
 
 
-def curation_steps(corpus: Path, report: Path) -> Iterator[Step]:
+def curation_steps(corpus: Path, report: Path) -> Iterator[DemoStep]:
     """From committed episodes to a manifest."""
     folder = str(corpus)
-    yield Step(
+    yield DemoStep(
         title="measure every episode and assign a tier to every segment",
         commands=(
             ("measure", folder),
@@ -162,18 +162,18 @@ def curation_steps(corpus: Path, report: Path) -> Iterator[Step]:
             ("query", folder, TIERS),
         ),
     )
-    yield Step(
+    yield DemoStep(
         title="caption segments by rules, find copies",
         commands=(("caption", folder, "--backend", "rules"), ("dedup", folder)),
     )
-    yield Step(
+    yield DemoStep(
         title="encode images once (an untrained DINOv3 stands in for the gated weights)",
         commands=(("latents", "images", folder, "--encoder", "dinov3_tiny", "--untrained", "0"),),
     )
     # The corpus is small: a fifth of the episodes is held out.
     split = ("--split-by", "episode", "--val", "0.2")
     build = ("manifest", "build", folder, MANIFEST, "--where", WITHOUT_COPIES, *split)
-    yield Step(
+    yield DemoStep(
         title="build and verify a manifest, write a report",
         commands=(
             build,
@@ -183,15 +183,15 @@ def curation_steps(corpus: Path, report: Path) -> Iterator[Step]:
     )
 
 
-def training_steps(corpus: Path, trained: Path, page: Path) -> Iterator[Step]:
+def training_steps(corpus: Path, trained: Path, page: Path) -> Iterator[DemoStep]:
     """A small policy, and its errors on held-out episodes."""
     manifest = str(corpus / "manifests" / MANIFEST)
-    yield Step(
+    yield DemoStep(
         title="train a small policy",
         commands=(("train", manifest, "--recipe", "tiny", "--out", str(trained)),),
     )
     must_beat = ("--must-beat", "copy_last_frame", "--must-beat", "zero_action")
-    yield Step(
+    yield DemoStep(
         title="evaluate it on held-out episodes",
         commands=(("eval", str(trained), "--ema", *must_beat, "--html", str(page)),),
     )

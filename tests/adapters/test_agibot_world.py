@@ -18,7 +18,7 @@ from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty
 from schemas.supervision import Task, allowed_tasks
 from tests.adapters.agibot_cases import ADAPTER, SIDES, fact_of, fails, load, one, refs_of, values
-from tests.travel import travelled
+from tests.pickling import travelled
 
 
 def test_discovery_is_in_numeric_order_and_picklable(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from tests.adapters.hostile_files import (
     time_limit,
 )
 from tests.faults.runs import tree
-from tests.travel import travelled
+from tests.pickling import travelled
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"

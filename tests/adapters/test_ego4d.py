@@ -21,7 +21,7 @@ from jobs.demo.raw.ego4d import GROUPED, LATE, SILENT
 from schemas.episode import EpisodeRef, VideoWindow
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.travel import travelled
+from tests.pickling import travelled
 
 
 @pytest.fixture(scope="module")

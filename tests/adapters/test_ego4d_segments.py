@@ -13,17 +13,17 @@ import pytest
 from adapters.containers.json_rows import Broken, parse
 from adapters.ego4d.annotations import (
     AnnotatedInterval,
-    Clip,
+    Ego4dClip,
+    Ego4dVideo,
     FhoVideo,
     GoalStepVideo,
     Narration,
-    Video,
     narration_entries,
     narration_passes,
     video_entries,
 )
 from adapters.ego4d.segments import (
-    Segment,
+    Ego4dSegment,
     cut_long,
     egovlp_interval,
     fho_segments,
@@ -48,7 +48,7 @@ def passes(*rows: tuple[float, str]) -> Any:
     return narration_passes({"narration_pass_1": {"narrations": narrations}})
 
 
-def spans(segments: tuple[Segment, ...]) -> list[tuple[str, float, float]]:
+def spans(segments: tuple[Ego4dSegment, ...]) -> list[tuple[str, float, float]]:
     return [(s.key, round(s.start_s, 6), round(s.end_s, 6)) for s in segments]
 
 
@@ -235,9 +235,9 @@ def test_goalstep_outside_the_video_or_inverted_is_a_bad_annotation() -> None:
 
 
 def test_long_steps_are_cut_and_keep_their_text() -> None:
-    whole = Segment(key="goalstep/3", start_s=10.0, end_s=310.0, text="knead")
+    whole = Ego4dSegment(key="goalstep/3", start_s=10.0, end_s=310.0, text="knead")
     assert cut_long(whole) == (whole,)
-    parts = cut_long(Segment(key="goalstep/3", start_s=0.0, end_s=330.0, text="knead"))
+    parts = cut_long(Ego4dSegment(key="goalstep/3", start_s=0.0, end_s=330.0, text="knead"))
     assert spans(parts) == [(f"goalstep/3/{k:04d}", 55.0 * k, 55.0 * (k + 1)) for k in range(6)]
     assert {p.text for p in parts} == {"knead"}
 
@@ -247,7 +247,7 @@ def test_long_steps_are_cut_and_keep_their_text() -> None:
     [(0.0, 5.0, False), (4.0, 5.5, True), (6.0, 7.0, True), (8.0, 9.0, False), (0.0, 99.0, True)],
 )
 def test_redaction_is_half_open(start_s: float, end_s: float, *, is_redacted: bool) -> None:
-    marked = mark_redacted(Segment(key="a", start_s=start_s, end_s=end_s), ((5.0, 8.0),))
+    marked = mark_redacted(Ego4dSegment(key="a", start_s=start_s, end_s=end_s), ((5.0, 8.0),))
     assert (marked.problem is not None) == is_redacted
     assert marked.problem is None or marked.problem[0] == "redacted"
 
@@ -260,7 +260,7 @@ def test_windows_of_a_video() -> None:
 
 def test_bounds_of_a_video() -> None:
     """README of Goal-Step: a video from 0.0210286458 s that ends at 510.1876953 s lasts 510.1666667 s."""
-    late = Video(
+    late = Ego4dVideo(
         video_uid="u",
         video_metadata={
             "video_start_sec": 0.0210286458333333,
@@ -268,14 +268,14 @@ def test_bounds_of_a_video() -> None:
         },
     )
     assert late.bounds_s == pytest.approx((0.0210286458, 510.1876953125), abs=1e-9)
-    assert Video(video_uid="u", duration_sec=12).bounds_s == (0.0, 12.0)
-    assert Video(video_uid="u").bounds_s == (0.0, math.inf)
+    assert Ego4dVideo(video_uid="u", duration_sec=12).bounds_s == (0.0, 12.0)
+    assert Ego4dVideo(video_uid="u").bounds_s == (0.0, math.inf)
 
 
 def test_hostile_numbers_and_ids_are_broken_rows() -> None:
     for seconds in (float("nan"), float("inf"), 10**400, "soon", -1e9):
         raw = {"clip_uid": "c", "video_uid": "v", "video_start_sec": seconds, "video_end_sec": 2}
-        assert isinstance(parse(Clip, raw), Broken)
+        assert isinstance(parse(Ego4dClip, raw), Broken)
     assert isinstance(parse(FhoVideo, {"video_uid": "x" * 201}), Broken)
     assert isinstance(parse(FhoVideo, {"video_uid": None}), Broken)
     nested: dict[str, Any] = {"start_time": 0, "end_time": 1, "segments": [3, None]}

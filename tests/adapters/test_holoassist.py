@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from adapters.holoassist.adapter import HoloAssist
-from adapters.holoassist.labels import Labels, labels_in, labels_of
+from adapters.holoassist.labels import HoloAssistLabels, labels_in, labels_of
 from adapters.holoassist.recording import POSE_COLUMNS, T_PSI_CV, intrinsics_of, recording_of
 from adapters.holoassist.segments import count, segments_of
 from adapters.holoassist.sync import rows_between
@@ -308,7 +308,7 @@ def test_a_long_action_becomes_windows(pristine: Written) -> None:
     raw = json.loads((pristine.root / LABELS).read_text())[0]
     raw["events"][1].update(start=10.0, end=400.0)
     labels = labels_of(raw)
-    assert isinstance(labels, Labels)
+    assert isinstance(labels, HoloAssistLabels)
     clips = [s.clip for s in segments_of(labels, "coarse", "v.mp4")]
     assert [c.episode_id for c in clips[:2]] == [
         f"{SESSION}/coarse/2/0000",
@@ -458,7 +458,7 @@ def test_the_real_labels(samples: Path) -> None:
     with gzip.open(samples / "holoassist" / "data-annotation-trainval.per_video.jsonl.gz") as file:
         for line in file:
             labels = labels_of(json.loads(line))
-            assert isinstance(labels, Labels)
+            assert isinstance(labels, HoloAssistLabels)
             totals += count(labels)
             for kind in ("coarse", "fine"):
                 for segment in segments_of(labels, kind, "v.mp4"):
@@ -466,7 +466,7 @@ def test_the_real_labels(samples: Path) -> None:
                     bad += [segment.clip.episode_id] if segment.clip.problem else []
                     totals["segments"] += 1
                     assert not any(
-                        "none" in t.text.split() for t in segment.told if t.kind == "subtask"
+                        "none" in t.text.split() for t in segment.texts if t.kind == "subtask"
                     )
     expected = {
         "sessions_labelled": 1_758,
@@ -496,5 +496,5 @@ def test_the_real_label_files_without_videos(samples: Path) -> None:
     folder = samples / "holoassist" / "labels"
     found = [labels for path in sorted(folder.glob("*.json")) for labels in labels_in(path)]
     assert sum(r.stands_for for r in refs[:21]) >= sum(
-        len(s.coarse) for s in found if isinstance(s, Labels)
+        len(s.coarse) for s in found if isinstance(s, HoloAssistLabels)
     )

@@ -18,7 +18,7 @@ from schemas.fact import Certainty
 from schemas.supervision import Task
 from tests.adapters.lerobot_cases import ADAPTER, facts_of, first_of, refs_of, stream_of, tasks_of
 from tests.generators.lerobot_set import write_ready, write_small
-from tests.travel import travelled
+from tests.pickling import travelled
 
 
 @pytest.mark.parametrize(

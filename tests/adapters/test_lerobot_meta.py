@@ -20,7 +20,7 @@ from adapters.containers.lerobot_episodes import (
     read_tasks,
 )
 from adapters.containers.lerobot_listing import list_episodes
-from adapters.containers.lerobot_meta import Feature, Info, read_info, read_modality
+from adapters.containers.lerobot_meta import SetInfo, SourceFeature, read_info, read_modality
 from adapters.containers.lerobot_paths import FirstFrame, data_path, first_frames, format_path
 from adapters.lerobot.adapter import LeRobot
 from jobs.demo.raw.lerobot import CAMERA
@@ -30,9 +30,9 @@ from tests.generators.lerobot_set import write_small
 ROBOCOIN = "lerobot_v21_robocoin_meta/examples/example_datas/example_dataset_1"
 
 
-def _info(**changes: object) -> Info:
+def _info(**changes: object) -> SetInfo:
     raw = {"codebase_version": "v2.1", "robot_type": None, "fps": 30, "features": {}}
-    return Info.model_validate({**raw, **changes})
+    return SetInfo.model_validate({**raw, **changes})
 
 
 def _edit(path: Path, **changes: object) -> None:
@@ -70,11 +70,14 @@ def test_versions(version: str, major: int | None) -> None:
     ],
 )
 def test_element_names_in_every_spelling(raw: dict[str, object]) -> None:
-    assert Feature.model_validate({"dtype": "float32", "shape": [2], **raw}).names == ("a", "b")
+    assert SourceFeature.model_validate({"dtype": "float32", "shape": [2], **raw}).names == (
+        "a",
+        "b",
+    )
 
 
 def test_feature_without_names_and_with_the_older_video_key() -> None:
-    feature = Feature.model_validate({"dtype": "video", "shape": 3, "video_info": {"x": 1}})
+    feature = SourceFeature.model_validate({"dtype": "video", "shape": 3, "video_info": {"x": 1}})
     assert (feature.names, feature.shape, feature.info) == ((), (3,), {"x": 1})
 
 
@@ -342,7 +345,7 @@ def test_real_gr1_metadata(samples: Path) -> None:
     [["a", "b", "c"], [["a", "b", "c"]], [["a"], ["b", "c"]], {"motors": [["a", "b"], "c"]}],
 )
 def test_element_names_are_flat_however_they_are_nested(names: object) -> None:
-    feature = Feature.model_validate({"dtype": "float32", "shape": [3], "names": names})
+    feature = SourceFeature.model_validate({"dtype": "float32", "shape": [3], "names": names})
     assert feature.names == ("a", "b", "c")
 
 

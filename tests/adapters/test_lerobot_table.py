@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from adapters.containers import lerobot_table
-from adapters.containers.lerobot_table import Rows, length_facts, read_rows, row_clock
+from adapters.containers.lerobot_table import TableRows, length_facts, read_rows, row_clock
 from schemas.errors import Code, SourceError
 
 HZ_30 = Fraction(30)
 
 
-def _rows(**columns: object) -> Rows:
-    return Rows(where="t.parquet", table=pa.table(columns))
+def _rows(**columns: object) -> TableRows:
+    return TableRows(where="t.parquet", table=pa.table(columns))
 
 
 def _saved(tmp_path: Path, **columns: object) -> Path:

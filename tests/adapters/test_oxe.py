@@ -28,7 +28,7 @@ from schemas.fact import Certainty
 from schemas.geometry import rotmat_from_euler, transform
 from schemas.supervision import Task, allowed_tasks
 from tests.adapters.oxe_cases import OXE, TINY, fact, load_all, refs_of, stream, tiny
-from tests.travel import travelled
+from tests.pickling import travelled
 
 # --- Bridge against the scene -------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from tests.generators import mano_model
 from tests.generators import taco as generator
 from tests.generators.mano_model import finger_rotvec
 from tests.generators.torch_pickle import Tensor, dumps
-from tests.travel import read_by_its_own_library
+from tests.pickling import read_by_its_own_library
 
 ADAPTER = Taco()
 FIRST, SECOND = generator.SEQUENCES

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.containers.tf_example import Kind, parse_example
+from adapters.containers.tf_example import FeatureKind, parse_example
 from jobs.demo.raw.oxe import example_bytes, feature_bytes, field, varint
 from schemas.errors import Code, SourceError
 
@@ -21,7 +21,9 @@ def entry(name: str, feature: bytes) -> bytes:
 
 def read_all(data: bytes) -> None:
     for found in parse_example(data).values():
-        {Kind.BYTES: found.blobs, Kind.FLOAT: found.floats}.get(found.kind, found.ints)()
+        {FeatureKind.BYTES: found.blobs, FeatureKind.FLOAT: found.floats}.get(
+            found.kind, found.ints
+        )()
 
 
 def test_a_message_worked_out_by_hand() -> None:
@@ -50,7 +52,7 @@ def test_packed_varints_equal_one_by_one(values: list[int]) -> None:
 
 def test_an_empty_feature_is_an_empty_list_of_any_kind() -> None:
     found = parse_example(example_bytes({"none": None, "no_floats": np.zeros(0, np.float32)}))
-    assert found["none"].kind is Kind.EMPTY
+    assert found["none"].kind is FeatureKind.EMPTY
     assert found["none"].ints().size == found["none"].floats().size == 0
     assert found["none"].blobs() == []
     assert found["no_floats"].floats().size == 0

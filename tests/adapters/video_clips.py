@@ -13,7 +13,7 @@ from jobs.demo.raw import Written
 from jobs.demo.raw.scene import Scene
 from schemas.episode import Episode, EpisodeRef, VideoWindow
 from schemas.supervision import Task, allowed_tasks
-from tests.travel import travelled
+from tests.pickling import travelled
 
 
 def refs_of(adapter: Adapter, root: Path, **options: str) -> list[EpisodeRef]:

@@ -90,7 +90,7 @@ def signed(index: int, vectors: dict[str, np.ndarray], version: int = 1) -> list
 def numbered(index: int) -> list[dict[str, Any]]:
     none = {"value": None, "unit": "", "start": None, "end": None, "denominator": 0}
     return [
-        {"uid": uid_of(index), "name": m.gives[0].name, "version": m.version, **none}
+        {"uid": uid_of(index), "name": m.outputs[0].name, "version": m.version, **none}
         for m in KINDS.values()
     ]
 

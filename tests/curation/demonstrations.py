@@ -19,7 +19,7 @@ from ingest.curation.measurements.view import EpisodeView
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.scene import Scene
 from tests.curation.arms import ArmPath, view_of
-from tests.curation.pictured import camera_row
+from tests.curation.video_corpus import camera_row
 
 RATE_HZ = 10
 Array = np.ndarray[Any, np.dtype[np.float64]]

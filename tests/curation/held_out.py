@@ -18,7 +18,7 @@ import numpy as np
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.scene import Scene, rigid_transform, rot_x, rot_y, rot_z
 from tests.curation.demonstrations import RATE_HZ, Array, Body, Demonstration, Recording, stored
-from tests.curation.pictured import PLAIN, texture
+from tests.curation.video_corpus import PLAIN, texture
 
 SEED = 900_000  # no seed of `demonstrations` is near it
 

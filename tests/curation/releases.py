@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus, open_corpus, writer_lock
+from ingest.corpus.layout import CorpusLayout, open_corpus, writer_lock
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.duplicates.signatures import KINDS
 from ingest.curation.measurements.registry import select_measures
@@ -101,7 +101,7 @@ def as_lerobot(root: Path, scenes: Sequence[Scene], width: int, height: int, fps
     return root
 
 
-def measured(out: Path) -> tuple[Corpus, Snapshot]:
+def measured(out: Path) -> tuple[CorpusLayout, Snapshot]:
     """The signatures of a corpus."""
     corpus = open_corpus(out)
     with writer_lock(corpus):

@@ -12,7 +12,7 @@ from ingest.curation.tiers.policy import load_policy
 from ingest.report.overview import Asked
 from ingest.report.page import report
 from ingest.report.style import GUARD
-from tests.curation.living import filled
+from tests.curation.lifecycle_corpus import filled
 from tests.generators.corpus import Rows
 
 ALLOWED = frozenset(

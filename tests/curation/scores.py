@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ingest.curation.tiers.policy import Condition, Policy, Tier, load_policy
+from ingest.curation.tiers.policy import Condition, QualityPolicy, Tier, load_policy
 from ingest.curation.tiers.policy_sql import column_name
 from ingest.curation.tiers.tier import Judged
 from tests.curation.demonstrations import FAULTS, Demonstration
@@ -103,7 +103,7 @@ def per_tier(
 # --- high against low as a score ------------------------------------------------------------------------------------------
 
 
-def margin(policy: Policy, condition: Condition, frame: dict[str, Any]) -> np.ndarray:
+def margin(policy: QualityPolicy, condition: Condition, frame: dict[str, Any]) -> np.ndarray:
     """[S] how far a condition is from not holding, in thresholds; negative where it does not hold. Unknown is -1."""
     if condition.condition is not None:
         return margin(policy, policy.conditions[condition.condition], frame)

@@ -11,7 +11,7 @@ import pytest
 from ingest.curation.measurements.each import alignment, camera, projection
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.scene import Scene
-from tests.curation.pictured import (
+from tests.curation.video_corpus import (
     Builder,
     Picture,
     before,
@@ -51,7 +51,7 @@ def test_a_shift_of_three_steps_is_found(tmp_path: Path, seed: int) -> None:
         shown = encode(tmp_path / f"{late}.mp4", pictures[3 - late : 123 - late])
         cut = Builder(120)
         cut.state = {name: values[3:123] for name, values in everything.state.items()}
-        found = values_of(alignment.of, cut.view({"front": shown}))
+        found = values_of(alignment.compute, cut.view({"front": shown}))
         assert found["alignment_lag_s"] == pytest.approx(late / 10, abs=0.1)
         assert found["alignment_correlation"] > 0.6
         if late:
@@ -63,7 +63,7 @@ def test_a_head_camera_with_a_pose_is_seen_through(tmp_path: Path, late: int) ->
     scene = HandScene(duration_s=K / 10, **WORN)
     pictures = [before(scene.picture(t), head_background(scene, t)) for t in times_s(K) - late / 10]
     videos = {"head": encode(tmp_path / "head.mp4", pictures)}
-    found = values_of(alignment.of, person(scene, K).view(videos, embodiment="human_hands"))
+    found = values_of(alignment.compute, person(scene, K).view(videos, embodiment="human_hands"))
     assert found["alignment_lag_s"] == pytest.approx(late / 10, abs=0.1)
     assert found["alignment_correlation"] > 0.6
 
@@ -73,16 +73,18 @@ def test_nothing_is_said_where_nothing_can_be(tmp_path: Path) -> None:
     videos = {"head": encode(tmp_path / "head.mp4", [scene.picture(t) for t in times_s(K)])}
     posed = person(scene, K)
     posed.beside.clear()
-    assert values_of(alignment.of, posed.view(videos, embodiment="human_hands")) == {}
+    assert values_of(alignment.compute, posed.view(videos, embodiment="human_hands")) == {}
     in_camera = posed.view(videos, embodiment="human_hands", camera_motion_removed=False)
-    assert values_of(alignment.of, in_camera) == {}
-    assert values_of(alignment.of, Builder(K).view(videos)) == {}  # no state
+    assert values_of(alignment.compute, in_camera) == {}
+    assert values_of(alignment.compute, Builder(K).view(videos)) == {}  # no state
     resting = Builder(K).arm("left", np.tile(np.eye(4), (K, 1, 1)))
-    assert values_of(alignment.of, resting.view(videos)) == {}
+    assert values_of(alignment.compute, resting.view(videos)) == {}
     still = {"head": encode(tmp_path / "still.mp4", [scene.picture(0.0)] * K)}
-    assert values_of(alignment.of, robot(Scene(), K).view(still)) == {}  # nothing is seen to move
+    assert (
+        values_of(alignment.compute, robot(Scene(), K).view(still)) == {}
+    )  # nothing is seen to move
     short = {"head": encode(tmp_path / "short.mp4", [scene.picture(t) for t in times_s(30)])}
-    assert values_of(alignment.of, robot(Scene(), 30).view(short)) == {}
+    assert values_of(alignment.compute, robot(Scene(), 30).view(short)) == {}
 
 
 def test_of_a_blind_and_a_seeing_camera_the_seeing_one_speaks(tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_of_a_blind_and_a_seeing_camera_the_seeing_one_speaks(tmp_path: Path) ->
         "blind": encode(tmp_path / "blind.mp4", jumping),
         "front": encode(tmp_path / "front.mp4", [scene.picture(t - 0.2) for t in times_s(K)]),
     }
-    found = values_of(alignment.of, robot(scene, K).view(videos))
+    found = values_of(alignment.compute, robot(scene, K).view(videos))
     assert found["alignment_lag_s"] == pytest.approx(0.2, abs=0.1)
 
 
@@ -107,19 +109,19 @@ def test_a_static_camera_and_a_head_camera(tmp_path: Path) -> None:
         tmp_path / "front.mp4", [before(scene.picture(t), background) for t in times_s(K)]
     )
     static = robot(scene, K).camera("front", np.tile(scene.T_base_cam, (K, 1, 1)))
-    found = values_of(camera.of, static.view({"front": front}))
+    found = values_of(camera.compute, static.view({"front": front}))
     assert found["camera_moving_share"] == 0.0
     assert found["camera_speed_p95_m_s"] == 0.0
     assert found["camera_energy_share"] < 0.1
     worn = HandScene(duration_s=K / 10, **WORN)
     alone = [head_background(worn, t) for t in times_s(K)]
     head = encode(tmp_path / "head.mp4", alone)
-    found = values_of(camera.of, person(worn, K).view({"head": head}))
+    found = values_of(camera.compute, person(worn, K).view({"head": head}))
     assert found["camera_moving_share"] > 0.8
     assert found["camera_energy_share"] > 0.5
     both = [before(worn.picture(t), picture) for t, picture in zip(times_s(K), alone, strict=True)]
     hands_too = encode(tmp_path / "both.mp4", both)
-    less = values_of(camera.of, person(worn, K).view({"head": hands_too}))
+    less = values_of(camera.compute, person(worn, K).view({"head": hands_too}))
     assert 0.2 < less["camera_energy_share"] < found["camera_energy_share"]
 
 
@@ -134,7 +136,7 @@ def test_speed_and_turn_of_a_camera_by_hand(tmp_path: Path) -> None:
     builder = Builder(41).camera("front", T)
     builder.invalid["camera_pose.front"] = [25]
     video = encode(tmp_path / "x.mp4", [texture(width=64, height=48)] * 41)
-    found = {m.name: m for m in camera.of(builder.view({"front": video}))}
+    found = {m.name: m for m in camera.compute(builder.view({"front": video}))}
     assert found["camera_moving_share"].value == pytest.approx(18 / 38)
     assert found["camera_moving_share"].denominator == 38
     assert found["camera_speed_p95_m_s"].value == pytest.approx(0.3)
@@ -147,7 +149,7 @@ def test_speed_and_turn_of_a_camera_by_hand(tmp_path: Path) -> None:
 def test_the_hands_of_the_scenes_are_in_the_picture() -> None:
     scene = Scene(sides=("left", "right"))
     static = robot(scene, 20).camera("front", np.tile(scene.T_base_cam, (20, 1, 1)))
-    found = values_of(projection.of, static.view(cameras=[camera_row("front", scene)]))
+    found = values_of(projection.compute, static.view(cameras=[camera_row("front", scene)]))
     assert found == {
         "eef_in_image_share": 1.0,
         "eef_in_image_share.left": 1.0,
@@ -155,7 +157,7 @@ def test_the_hands_of_the_scenes_are_in_the_picture() -> None:
     }
     worn = HandScene()
     view = person(worn, 20).view(cameras=[camera_row("head", worn)])
-    assert values_of(projection.of, view)["eef_in_image_share"] == 1.0
+    assert values_of(projection.compute, view)["eef_in_image_share"] == 1.0
 
 
 def posed_points(places: list[list[float]]) -> Builder:
@@ -182,21 +184,21 @@ def test_the_edges_of_the_picture_and_what_is_behind() -> None:
         [-0.499, 0, 1],
     ]
     builder = posed_points(places)
-    assert values_of(projection.of, builder.view(cameras=[row]))["eef_in_image_share"] == 0.5
+    assert values_of(projection.compute, builder.view(cameras=[row]))["eef_in_image_share"] == 0.5
     builder.invalid["left.position_m"] = [0, 2]
     builder.invalid["camera_pose.cam"] = [1]
-    found = next(iter(projection.of(builder.view(cameras=[row]))))
+    found = next(iter(projection.compute(builder.view(cameras=[row]))))
     assert (found.value, found.denominator) == (pytest.approx(1 / 3), 3)
-    assert values_of(projection.of, posed_points([[0, 0, 0]]).view(cameras=[row])) == {
+    assert values_of(projection.compute, posed_points([[0, 0, 0]]).view(cameras=[row])) == {
         "eef_in_image_share": 0.0,
         "eef_in_image_share.left": 0.0,
     }
     blind = row | {"name": "blind", "K_cam": None}
-    assert values_of(projection.of, builder.view(cameras=[blind])) == {}
+    assert values_of(projection.compute, builder.view(cameras=[blind])) == {}
     away = row | {"width": 10, "height": 10}
     builder.beside["camera_pose.away"] = builder.beside["camera_pose.cam"]
     both = builder.view(cameras=[away | {"name": "away"}, row])
-    assert values_of(projection.of, both)["eef_in_image_share"] == pytest.approx(1 / 3)
+    assert values_of(projection.compute, both)["eef_in_image_share"] == pytest.approx(1 / 3)
 
 
 def test_a_lens_that_folds_back_shows_nothing_beyond_its_edge() -> None:
@@ -207,7 +209,7 @@ def test_a_lens_that_folds_back_shows_nothing_beyond_its_edge() -> None:
         "lens_params": [-0.3, 0.0, 0.0, 0.0],
     }
     view = posed_points([[1.0, 0, 1], [1.6, 0, 1]]).view(cameras=[row])
-    assert values_of(projection.of, view)["eef_in_image_share"] == 0.5
+    assert values_of(projection.compute, view)["eef_in_image_share"] == 0.5
 
 
 def test_a_hand_that_stays_in_its_only_camera() -> None:
@@ -216,7 +218,7 @@ def test_a_hand_that_stays_in_its_only_camera() -> None:
     builder.beside.clear()
     row = camera_row("cam", scene)
     in_camera = builder.view(cameras=[row], camera_motion_removed=False)
-    assert values_of(projection.of, in_camera)["eef_in_image_share"] == 0.5
-    assert values_of(projection.of, builder.view(cameras=[row])) == {}
+    assert values_of(projection.compute, in_camera)["eef_in_image_share"] == 0.5
+    assert values_of(projection.compute, builder.view(cameras=[row])) == {}
     two = builder.view(cameras=[row, row | {"name": "other"}], camera_motion_removed=False)
-    assert values_of(projection.of, two) == {}
+    assert values_of(projection.compute, two) == {}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.snapshot_list import (
@@ -34,7 +34,7 @@ from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
-from tests.curation.living import annotate, build, publish_manifest, uids
+from tests.curation.lifecycle_corpus import annotate, build, publish_manifest, uids
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy
 from tests.generators import corpus as synthetic
@@ -56,16 +56,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measured(corpus: Path) -> None:
     current = snapshot.load(corpus)
-    todo = missing(Corpus(corpus), current, select_measures(["motion"]))
+    todo = missing(CorpusLayout(corpus), current, select_measures(["motion"]))
     measure_corpus(
-        Corpus(corpus), current, todo, InlineExecutor(), run_id="measured", disk=LocalStorage()
+        CorpusLayout(corpus),
+        current,
+        todo,
+        InlineExecutor(),
+        run_id="measured",
+        disk=LocalStorage(),
     )
 
 
 def merge(corpus: Path) -> Snapshot:
     current = snapshot.load(corpus)
     return compact(
-        Corpus(corpus), LocalStorage(), current, plan_merges(corpus, current), "compaction"
+        CorpusLayout(corpus), LocalStorage(), current, plan_merges(corpus, current), "compaction"
     )
 
 
@@ -196,7 +201,7 @@ def aged(corpus: Path, days: float) -> float:
 
 
 def sweep(corpus: Path, *, keep: int, days: float = 0.0, age: float = 1.0) -> Garbage:
-    root, disk = Corpus(corpus), LocalStorage()
+    root, disk = CorpusLayout(corpus), LocalStorage()
     current = snapshot.load(corpus)
     recover(root, disk, current, datasets_of(corpus, current))
     found = plan_gc(root, keep=keep, older_than_s=days * DAY_S, now_s=aged(corpus, age))
@@ -207,11 +212,11 @@ def sweep(corpus: Path, *, keep: int, days: float = 0.0, age: float = 1.0) -> Ga
 def test_gc_keeps_the_newest_the_young_and_what_a_manifest_names(corpus: Path) -> None:
     publish_manifest(corpus)  # of snapshot 10
     merge(corpus)
-    assert sweep(corpus, keep=1, days=2.0, age=1.0).gone == []
+    assert sweep(corpus, keep=1, days=2.0, age=1.0).to_remove == []
     found = sweep(corpus, keep=3, days=0.5, age=1.0)
-    assert found.gone == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert found.to_remove == [1, 2, 3, 4, 5, 6, 7, 8]
     found = sweep(corpus, keep=1)
-    assert (found.gone, snapshot.numbers(corpus)) == ([9], [10, 11])
+    assert (found.to_remove, snapshot.numbers(corpus)) == ([9], [10, 11])
     assert snapshot.load(corpus, 10).read(corpus, "episodes").num_rows == 5
     assert verify(corpus) == []
 
@@ -231,7 +236,7 @@ def test_gc_refuses_when_it_cannot_know_what_a_manifest_needs(corpus: Path) -> N
     (folder / "manifest.json").write_text("{")
     before = tree(corpus)
     with pytest.raises(ConfigError, match="damaged"):
-        plan_gc(Corpus(corpus), keep=1, older_than_s=0, now_s=aged(corpus, 1.0))
+        plan_gc(CorpusLayout(corpus), keep=1, older_than_s=0, now_s=aged(corpus, 1.0))
     assert tree(corpus) == before
 
 

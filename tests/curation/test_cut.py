@@ -18,7 +18,7 @@ from ingest.catalog.segmentation import (
     pad_to,
     split_at,
 )
-from ingest.curation.tiers.overlap import Line, aggregate, covered_steps, touched
+from ingest.curation.tiers.overlap import SegmentLine, aggregate, covered_steps, touched
 from ingest.curation.tiers.policy import Edge
 from ingest.curation.tiers.tier import _in_bounds
 
@@ -121,7 +121,7 @@ def test_gaps_of_runs_outside_the_episode_are_the_episode() -> None:
 
 # --- overlaps -----------------------------------------------------------------------------------------------------------
 
-LINE = Line(lengths=ints(100, 50), segments=spans((0, 0, 40), (0, 40, 100), (1, 0, 50)))
+LINE = SegmentLine(lengths=ints(100, 50), segments=spans((0, 0, 40), (0, 40, 100), (1, 0, 50)))
 
 
 def test_covered_steps_count_an_overlap_once() -> None:
@@ -165,7 +165,7 @@ def test_one_timestep_short_is_not_the_whole() -> None:
     lengths = ints(10, 10, 10)
     runs = spans((0, 0, 9), (1, 1, 10), (2, 0, 10))
     assert rows(gaps(runs, lengths)) == [(1, 0, 1), (0, 9, 10)]
-    line = Line(
+    line = SegmentLine(
         lengths=lengths, segments=split_at(lengths, ints(1, 1, 1), edges((1, 5, 0), (2, 5, 0)))
     )
     assert covered_steps(line, runs).tolist() == [9, 4, 5, 5, 5]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ingest.curation.duplicates import search
-from ingest.curation.duplicates.compare import Comparison, Thresholds, compare_pair, plausible
+from ingest.curation.duplicates.compare import PairComparison, Thresholds, compare_pair, plausible
 from ingest.curation.duplicates.find import find_leaks
 from ingest.curation.duplicates.retention import Standing, best, why
 from ingest.curation.duplicates.search import Pairs, near_pairs
@@ -92,7 +92,7 @@ def test_nothing_has_no_pairs() -> None:
 # --- the judge ----------------------------------------------------------------------------------------------------------
 
 
-def verdict(found: Signatures) -> Comparison:
+def verdict(found: Signatures) -> PairComparison:
     return compare_pair(found, Pairs(one=np.array([0]), other=np.array([1])), Thresholds())
 
 

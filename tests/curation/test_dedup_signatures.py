@@ -191,7 +191,7 @@ def test_rows_that_move_have_a_digest() -> None:
     assert digest.shape == (33,)
     assert (digest == row_hash.vectors(view(state.copy()))["rows"]).all()
     assert (digest != row_hash.vectors(view(state + 1e-3))["rows"]).any()
-    assert [m.value for m in row_hash.of(view(state))] == [12]
+    assert [m.value for m in row_hash.compute(view(state))] == [12]
 
 
 def test_rows_that_hardly_move_have_none() -> None:

@@ -41,7 +41,7 @@ def test_before_dedup_nobody_knows(tmp_path: Path) -> None:
     found = said(corpus(tmp_path, SEEDS), e0="train", e2="val")
     assert (found.has_run, found.episodes) == (False, 0)
     assert not found.is_clean
-    assert "eicorpus measure 'c d', then eicorpus dedup 'c d'" in found.says(Path("c d"))
+    assert "eicorpus measure 'c d', then eicorpus dedup 'c d'" in found.note(Path("c d"))
 
 
 def test_who_shares_a_recording_with_evaluation_is_counted(tmp_path: Path) -> None:
@@ -49,11 +49,11 @@ def test_who_shares_a_recording_with_evaluation_is_counted(tmp_path: Path) -> No
     told(str(root))
     found = said(root, e0="train", e1="train", e2="val", e3="test", e4="train", e5="train")
     assert found == LeakageReport(episodes=3, evaluated=2, has_run=True, unseen=0)
-    assert "3 train episodes are copies of 2 in val or test" in found.says(Path("c d"))
-    assert "NOT IN (SELECT uid FROM redundant)" in found.says(Path("c d"))
+    assert "3 train episodes are copies of 2 in val or test" in found.note(Path("c d"))
+    assert "NOT IN (SELECT uid FROM redundant)" in found.note(Path("c d"))
     clean = said(root, e0="train", e1="val", e2="train", e4="test", e5="train")
     assert clean.is_clean
-    assert "shares no recording" in clean.says(Path("c d"))
+    assert "shares no recording" in clean.note(Path("c d"))
     assert said(root, e2="val", e3="test", e0="val").is_clean  # nothing trains
 
 
@@ -63,7 +63,7 @@ def test_episodes_that_dedup_has_not_compared_are_told(tmp_path: Path) -> None:
     assert not told(str(root))["committed"]
     found = said(root, e0="train", e1="val", e2="train")
     assert (found.has_run, found.episodes, found.unseen) == (True, 0, 1)
-    assert "1 episodes of the corpus were not compared" in found.says(Path("c d"))
+    assert "1 episodes of the corpus were not compared" in found.note(Path("c d"))
 
 
 def test_a_manifest_leaves_redundant_copies_out(tmp_path: Path) -> None:

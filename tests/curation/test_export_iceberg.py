@@ -18,10 +18,10 @@ import pytest
 from typer.testing import CliRunner
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus, writer_lock
+from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.export import iceberg, pieces
 from ingest.export.iceberg import Exported, export, exported_name
-from ingest.export.mark import Step
+from ingest.export.mark import ExportStep
 from ingest.export.warehouse import Warehouse, open_folder
 from ingest.maintenance.compact import compact, plan_merges
 from ingest.maintenance.erase import forget
@@ -29,7 +29,7 @@ from ingest.storage.local import LocalStorage
 from jobs.cli import app
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
-from tests.curation.living import annotate, build, rows_of, uids
+from tests.curation.lifecycle_corpus import annotate, build, rows_of, uids
 from tests.generators import corpus as synthetic
 
 pytest.importorskip("pyiceberg.catalog.sql", reason="NOT RUN: the extra `iceberg` is not installed")
@@ -126,7 +126,7 @@ def test_the_same_snapshot_twice_adds_nothing_and_a_new_one_adds_its_rows(corpus
     exported(corpus)
     current = snapshot.load(corpus)
     before = {table: there(root, table).metadata_location for table in FEW}
-    assert {each.step for each in exported(corpus).values()} == {Step.NOTHING}
+    assert {each.step for each in exported(corpus).values()} == {ExportStep.NOTHING}
     assert {table: there(root, table).metadata_location for table in FEW} == before
     assert history(root, "episodes") == [("append", "2")]
     properties = there(root, "episodes").properties
@@ -138,11 +138,11 @@ def test_the_same_snapshot_twice_adds_nothing_and_a_new_one_adds_its_rows(corpus
     synthetic.commit(corpus, {"episodes": synthetic.rows_of(2, 0, first=16)["episodes"]})
     done = exported(corpus)
     assert (done["episodes"].step, done["episodes"].written, done["episodes"].rows) == (
-        Step.APPEND,
+        ExportStep.APPEND,
         2,
         18,
     )
-    assert done["runs"].step is Step.NOTHING
+    assert done["runs"].step is ExportStep.NOTHING
     assert history(root, "episodes") == [("append", "2"), ("append", "3")]
     assert there(root, "runs").properties["eicorpus.snapshot"] == "3"
     assert read(root, "episodes") == wanted(corpus, "episodes")
@@ -155,12 +155,14 @@ def test_the_same_snapshot_twice_adds_nothing_and_a_new_one_adds_its_rows(corpus
 def test_compaction_replaces_the_rows_in_one_snapshot(corpus: Path) -> None:
     exported(corpus)
     current = snapshot.load(corpus)
-    compact(Corpus(corpus), LocalStorage(), current, plan_merges(corpus, current), "compaction")
+    compact(
+        CorpusLayout(corpus), LocalStorage(), current, plan_merges(corpus, current), "compaction"
+    )
     done = exported(corpus)
-    assert done["episodes"].step is Step.REPLACE
+    assert done["episodes"].step is ExportStep.REPLACE
     assert history(corpus.parent, "episodes") == [("append", "2"), ("overwrite", "3")]
     assert read(corpus.parent, "episodes") == wanted(corpus, "episodes")
-    assert exported(corpus)["episodes"].step is Step.NOTHING
+    assert exported(corpus)["episodes"].step is ExportStep.NOTHING
 
 
 @pytest.mark.usefixtures("few")
@@ -173,10 +175,10 @@ def test_no_file_of_the_warehouse_tells_of_a_forgotten_episode(tmp_path: Path) -
     annotate(corpus, known, "curation-2")
     exported(corpus, "corpus")
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    forget(Corpus(corpus), LocalStorage(), [known["c"]], reason="", run_id="x", erased_at=at)
+    forget(CorpusLayout(corpus), LocalStorage(), [known["c"]], reason="", run_id="x", erased_at=at)
     done = exported(corpus, "corpus")
-    assert done["episodes"].step is Step.ANEW
-    assert done["runs"].step is Step.NOTHING
+    assert done["episodes"].step is ExportStep.ANEW
+    assert done["runs"].step is ExportStep.NOTHING
     for table in FEW:
         assert read(tmp_path, table) == wanted(corpus, table), table
     for needle in needles:
@@ -216,7 +218,7 @@ def test_an_export_that_was_stopped_goes_on(corpus: Path, monkeypatch: pytest.Mo
     assert calls == ["episodes", "tiers"]
     assert there(corpus.parent, "tiers").metadata.snapshots == []
     done = exported(corpus)
-    assert (done["episodes"].step, done["tiers_all"].written) == (Step.NOTHING, 13)
+    assert (done["episodes"].step, done["tiers_all"].written) == (ExportStep.NOTHING, 13)
     for table in FEW:
         assert read(corpus.parent, table) == wanted(corpus, table)
     left = corpus.parent / "ware house/corpus/tiers_all/data"
@@ -280,7 +282,7 @@ def test_the_command(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = json.loads(result.stdout)["result"]
     assert answer["snapshot"] == 2
     assert {each["table"]: each["written"] for each in answer["tables"]}["episodes"] == 16
-    with writer_lock(Corpus(corpus)):
+    with writer_lock(CorpusLayout(corpus)):
         assert "is writing here" in str(CliRunner().invoke(app, words).exception)
     inside = ["export", "iceberg", str(corpus), "--warehouse", str(corpus / "x")]
     assert "inside the corpus" in str(CliRunner().invoke(app, inside).exception)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from ingest.corpus import erasure, snapshot
 from ingest.corpus.commit import datasets_of
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot import Snapshot
 from ingest.maintenance.affected_parts import tables_with_uid
@@ -27,7 +27,7 @@ from jobs.cli import app
 from schemas import manifest
 from schemas.errors import ConfigError
 from schemas.json_text import JsonLimits
-from tests.curation.living import LATENT, annotate, build, publish_manifest, rows_of, uids
+from tests.curation.lifecycle_corpus import LATENT, annotate, build, publish_manifest, rows_of, uids
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy
 from tests.ingest.verify_corpus import TOY_EPISODES, data_file, dataset, video_file
@@ -45,7 +45,9 @@ def erase(corpus: Path, *names: str, run_id: str = "erasure") -> Snapshot:
     known = uids(corpus)
     wanted = [known[name] for name in names]
     disk = LocalStorage()
-    _, found = forget(Corpus(corpus), disk, wanted, reason="asked", run_id=run_id, erased_at=AT)
+    _, found = forget(
+        CorpusLayout(corpus), disk, wanted, reason="asked", run_id=run_id, erased_at=AT
+    )
     return found
 
 
@@ -172,7 +174,7 @@ def test_meta_is_rebuilt_to_the_byte(corpus: Path) -> None:
     wanted = tree(meta)
     shutil.rmtree(meta)
     current = snapshot.load(corpus)
-    recover(Corpus(corpus), LocalStorage(), current, datasets_of(corpus, current))
+    recover(CorpusLayout(corpus), LocalStorage(), current, datasets_of(corpus, current))
     assert tree(meta) == wanted
 
 
@@ -215,7 +217,7 @@ def test_restore_brings_it_back_at_a_new_place(corpus: Path, tmp_path: Path) -> 
 
 def test_copies_lose_the_decision_that_rested_on_it(corpus: Path) -> None:
     known = uids(corpus)
-    looked = erasure_preview(Corpus(corpus), snapshot.load(corpus), [known["a"]])
+    looked = erasure_preview(CorpusLayout(corpus), snapshot.load(corpus), [known["a"]])
     assert looked.undecided == (known["c"],)
     erase(corpus, "a")
     assert rows_of(corpus, "duplicates") == []
@@ -264,7 +266,7 @@ def test_damaged_rows_of_a_manifest_stop_it_before_anything_is_touched(corpus: P
 
 def test_only_quarantined_episodes_can_be_forgotten_too(corpus: Path) -> None:
     [row] = [row for row in rows_of(corpus, "verdicts") if row["episode_id"] == "b"]
-    disk, root = LocalStorage(), Corpus(corpus)
+    disk, root = LocalStorage(), CorpusLayout(corpus)
     forget(root, disk, [row["uid"]], reason="", run_id="x", erased_at=AT)
     [tombstone] = rows_of(corpus, "tombstones")
     assert (tombstone["dataset_path"], tombstone["files"]) == (None, [])
@@ -276,7 +278,7 @@ def test_a_list_of_quarantine_that_is_no_text_hides_no_episode(corpus: Path) -> 
     [row] = [row for row in rows_of(corpus, "verdicts") if row["episode_id"] == "b"]
     path = corpus / "quarantine/first.jsonl"
     path.write_bytes(b"\xff\xfe\n" + path.read_bytes())
-    forget(Corpus(corpus), LocalStorage(), [row["uid"]], reason="", run_id="x", erased_at=AT)
+    forget(CorpusLayout(corpus), LocalStorage(), [row["uid"]], reason="", run_id="x", erased_at=AT)
     assert row["uid"].encode() not in path.read_bytes()
     assert path.read_bytes().startswith(b"\xff\xfe\n")
 
@@ -295,7 +297,9 @@ def test_no_erasure_is_committed_whose_intent_is_more_than_its_reader_takes(
     before = snapshot.load(corpus)
     monkeypatch.setattr(erasure, "INTENT_LIMITS", JsonLimits(max_bytes=100, max_elements=1000))
     with pytest.raises(ConfigError, match="too many; run `eicorpus gc` first"):
-        forget(Corpus(corpus), LocalStorage(), [row["uid"]], reason="", run_id="x", erased_at=AT)
+        forget(
+            CorpusLayout(corpus), LocalStorage(), [row["uid"]], reason="", run_id="x", erased_at=AT
+        )
     assert snapshot.load(corpus) == before
 
 
@@ -318,7 +322,9 @@ def test_the_command(corpus: Path) -> None:
 def test_an_unknown_uid_touches_nothing(corpus: Path) -> None:
     before = tree(corpus)
     with pytest.raises(ConfigError, match="no episode nobody"):
-        forget(Corpus(corpus), LocalStorage(), ["nobody"], reason="", run_id="x", erased_at=AT)
+        forget(
+            CorpusLayout(corpus), LocalStorage(), ["nobody"], reason="", run_id="x", erased_at=AT
+        )
     assert tree(corpus) == before
 
 

@@ -16,7 +16,7 @@ from ingest.curation.measurements.view import EpisodeView
 from jobs.cli import app
 from jobs.demo.raw.oxe import BRIDGE, bridge_episode, jpeg, write_set
 from jobs.demo.raw.scene import Scene
-from tests.curation.pictured import Builder, Picture, camera_row, encode, spans_of, texture
+from tests.curation.video_corpus import Builder, Picture, camera_row, encode, spans_of, texture
 
 K, WIDTH, HEIGHT, BLOCK = 60, 320, 240, 60
 OUT = (20, 40)  # timesteps in which the block is left of the picture
@@ -73,7 +73,7 @@ def test_a_live_view_that_the_arm_has_left_is_not_frozen(
         "no visible change in storage"
     )
     for name in ("frozen_video", "frozen_camera", "frozen_source_luma"):
-        assert spans_of(video.of, view, name) == []
+        assert spans_of(video.compute, view, name) == []
 
 
 FROZEN: dict[str, dict[str, Any]] = {
@@ -90,8 +90,10 @@ def test_a_camera_that_stops_while_the_arm_is_in_view_is_frozen(
     index = np.arange(K)
     index[5:16] = 5
     view = view_of(tmp_path / "x.mp4", walked(index, is_noisy=False), **row)
-    assert spans_of(video.of, view, "frozen_video") == [(6, 16)]
-    said = [(m.value, m.start, m.end) for m in video.of(view) if m.name == "frozen_source_luma"]
+    assert spans_of(video.compute, view, "frozen_video") == [(6, 16)]
+    said = [
+        (m.value, m.start, m.end) for m in video.compute(view) if m.name == "frozen_source_luma"
+    ]
     assert said == [(r["luma"], 6, 16) for r in row.get("source_repeats", ())]
 
 
@@ -102,11 +104,12 @@ def test_single_pictures_that_are_bit_equal_prove_it_also_where_nothing_is_seen_
     calm_span = (OUT[0] + 1, OUT[1])
     said = {"source_repeats": [repeat(*calm_span, 0.0)]}
     calm = walked(is_noisy=False)
-    assert spans_of(video.of, view_of(tmp_path / "x.mp4", calm, "png", **said), "frozen_video") == [
-        calm_span
-    ]
+    assert spans_of(
+        video.compute, view_of(tmp_path / "x.mp4", calm, "png", **said), "frozen_video"
+    ) == [calm_span]
     assert (
-        spans_of(video.of, view_of(tmp_path / "y.mp4", calm, "h264", **said), "frozen_video") == []
+        spans_of(video.compute, view_of(tmp_path / "y.mp4", calm, "h264", **said), "frozen_video")
+        == []
     )
 
 
@@ -117,13 +120,13 @@ def test_a_source_below_10_hz_repeats_nothing(tmp_path: Path, *, is_compared: bo
     row: dict[str, Any] = {"source_rate_hz": 1.0} | ({"source_repeats": []} if is_compared else {})
     view = view_of(tmp_path / "x.mp4", walked(index, is_noisy=False), **row)
     assert view.pictures["front"].repeated.mean() > 0.8
-    assert spans_of(video.of, view, "frozen_camera") == []
+    assert spans_of(video.compute, view, "frozen_camera") == []
 
 
 def test_a_camera_that_dies_is_frozen_to_the_end(tmp_path: Path) -> None:
     index = np.minimum(np.arange(K), 10)
     view = view_of(tmp_path / "x.mp4", walked(index, is_noisy=False))
-    assert spans_of(video.of, view, "frozen_video") == [(11, K)]
+    assert spans_of(video.compute, view, "frozen_video") == [(11, K)]
 
 
 def test_the_evidence_travels_from_the_source_to_the_measure(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from ingest.curation.measurements.each import hands
 from ingest.curation.measurements.view import EpisodeView
 from ingest.transforms.hand_validity import BITS
 from jobs.demo.raw.hand_scene import bent_hand
-from tests.curation.pictured import Builder, spans_of, values_of
+from tests.curation.video_corpus import Builder, spans_of, values_of
 
 K = 40
 
@@ -42,18 +42,18 @@ def test_a_hand_that_closes_once() -> None:
     """Flat, then bent by 60 degrees within timesteps 10 to 14, and so kept."""
     curl = np.interp(np.arange(K), [10, 14], [0.0, 60.0])
     view = handled(curl)
-    found = values_of(hands.of, view)
+    found = values_of(hands.compute, view)
     assert found["both_hands_share"] == 0.5
     assert found["hand_present_share"] == 1.0
     assert found["hand_run_max_s"] == 4.0
     assert found["hand_aperture_p10"] == pytest.approx(aperture(60.0))
     assert found["hand_aperture_range"] == pytest.approx(aperture(0.0) - aperture(60.0))
     assert found["hand_closings_per_min"] == pytest.approx(15.0)
-    ((start, end),) = spans_of(hands.of, view, "hand_closing")
+    ((start, end),) = spans_of(hands.compute, view, "hand_closing")
     # the first timestep from which enough of the fall lies within half a second, to the lowest
     assert start in range(6, 12)
     assert end == 15
-    assert values_of(hands.of, handled(curl, size=0.7)) == pytest.approx(found)
+    assert values_of(hands.compute, handled(curl, size=0.7)) == pytest.approx(found)
 
 
 def test_slow_closing_opening_and_unseen_closing_are_none() -> None:
@@ -61,10 +61,10 @@ def test_slow_closing_opening_and_unseen_closing_are_none() -> None:
     opens = np.interp(np.arange(K), [10, 14], [60.0, 0.0])
     unseen = handled(np.interp(np.arange(K), [10, 14], [0.0, 60.0]), invalid=(11, 12, 13))
     for view in (handled(slow), handled(opens), unseen):
-        assert values_of(hands.of, view)["hand_closings_per_min"] == 0.0
-    assert values_of(hands.of, unseen)["hand_present_share"] == pytest.approx(37 / K)
-    assert values_of(hands.of, unseen)["hand_run_max_s"] == pytest.approx(2.6)
+        assert values_of(hands.compute, view)["hand_closings_per_min"] == 0.0
+    assert values_of(hands.compute, unseen)["hand_present_share"] == pytest.approx(37 / K)
+    assert values_of(hands.compute, unseen)["hand_run_max_s"] == pytest.approx(2.6)
 
 
 def test_a_robot_has_no_hands() -> None:
-    assert list(hands.of(Builder(5).view())) == []
+    assert list(hands.compute(Builder(5).view())) == []

@@ -44,9 +44,9 @@ from ingest.curation.tiers.tier import judge
 from ingest.executors.inline import InlineExecutor
 from ingest.models.hand_detector import HAND_LANDMARKER, FoundHand
 from ingest.storage.local import LocalStorage
-from tests.curation.pictured import Builder, encode, texture
 from tests.curation.tier_corpus import Given as GivenEpisode
 from tests.curation.tier_corpus import decisions, write_corpus
+from tests.curation.video_corpus import Builder, encode, texture
 from tests.faults.runs import run
 from tests.generators import epic_kitchens, robomimic
 
@@ -378,7 +378,7 @@ def test_a_model_that_comes_later_makes_verdicts_anew(
     tally, current = do_measure(out, {})
     assert (tally.failed, tally.measured) == (0, people)
     version = hoi.MEASURE.stored_version
-    assert set(newest(current, out)) == {g.name for g in hoi.MEASURE.gives}
+    assert set(newest(current, out)) == {g.name for g in hoi.MEASURE.outputs}
     assert missing(corpus, current, both).waiting == people
     looks.clear()
     tally, current = do_measure(out, {HAND_LANDMARKER: "model.task"})

@@ -20,7 +20,7 @@ from ingest.curation.measurements.hoi.decide import Reason
 from ingest.curation.measurements.hoi.labels import TextEvidence, text_evidence
 from ingest.curation.measurements.registry import compute
 from ingest.models.hand_landmarker import HandLandmarker, landmarker_of
-from tests.curation.pictured import Builder, encode
+from tests.curation.video_corpus import Builder, encode
 from tests.faults.runs import run
 
 pytestmark = pytest.mark.real

@@ -10,7 +10,7 @@ from ingest.curation.measurements.each import fact_certainty, label, language
 from ingest.curation.measurements.english import is_english, is_placeholder, verb_of, words_of
 from schemas.fact import Certainty, Fact, fact
 from schemas.supervision import allowed_tasks
-from tests.curation.pictured import Builder, values_of
+from tests.curation.video_corpus import Builder, values_of
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def told(
         task_counts=[count for _, count in tasks],
         segments=segments,
     )
-    return values_of(language.of, view)
+    return values_of(language.compute, view)
 
 
 def test_shares_are_of_timesteps() -> None:
@@ -117,20 +117,20 @@ GUESSED = fact("success_rule", "some reward is positive", Certainty.INFERRED, "t
 def test_success_is_what_the_source_says(
     success: bool | None, stated: tuple[Fact, ...], expected: dict[str, int]
 ) -> None:
-    assert values_of(label.of, Builder(5).view(**row(*stated, success=success))) == expected
+    assert values_of(label.compute, Builder(5).view(**row(*stated, success=success))) == expected
 
 
 @pytest.mark.parametrize(("value", "rating"), [("7", 7.0), ("2.5", 2.5), ("good", None)])
 def test_a_rating_is_kept_as_it_is(value: str, rating: float | None) -> None:
     stated = row(fact("rating", value, Certainty.CODE, "test"))
-    assert values_of(label.of, Builder(5).view(**stated)).get("rating") == rating
+    assert values_of(label.compute, Builder(5).view(**stated)).get("rating") == rating
 
 
 @pytest.mark.parametrize(("comment", "marked"), [("Failure recovery", 1.0), ("grasp", 0.0)])
 def test_a_marked_recovery(comment: str, marked: float) -> None:
     text = str([{"start": 3, "end": 9, "comment": comment}])
     stated = row(fact("key_frame", text, Certainty.UNVERIFIED, "test"))
-    assert values_of(label.of, Builder(5).view(**stated))["recovery_marked"] == marked
+    assert values_of(label.compute, Builder(5).view(**stated))["recovery_marked"] == marked
 
 
 def test_facts_that_keep_actions_from_the_policy_are_counted() -> None:
@@ -142,7 +142,7 @@ def test_facts_that_keep_actions_from_the_policy_are_counted() -> None:
     ]
     _, limits = allowed_tasks(facts=stated, has_camera=False, action_coverage=0.0)
     found = values_of(
-        fact_certainty.of, Builder(5).view(**row(*stated, supervision_limits=list(limits)))
+        fact_certainty.compute, Builder(5).view(**row(*stated, supervision_limits=list(limits)))
     )
     assert found == {
         "unsettled_action_facts": 2.0,

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.curation.captions.select import TextPolicy, choose_text, covering
 from ingest.curation.manifests.manifest import Built, ManifestRequest, build
 from ingest.curation.manifests.mixture_text import mixture_from
@@ -40,7 +40,7 @@ rules:
   - {code: tiny, tier: excluded, text: tiny, when: {fact: duration_s, below: 5, origin: ours}}
 otherwise: {code: rest, tier: low, text: rest}
 """
-LIMITS = Limits(threads=2, timeout_s=60)
+LIMITS = QueryLimits(threads=2, timeout_s=60)
 GIVEN = [
     Given(length=200, row={"split": "train"}),
     Given(length=100, subtasks=[(0, 40), (40, 100)], row={"split": "train"}),
@@ -137,12 +137,12 @@ def test_the_digest_is_of_the_question_not_of_the_machine(root: Path, tmp_path: 
     asked = ManifestRequest(name="m", policy=(policy_of(POLICY), POLICY))
     digests = set()
     for threads in (1, 4):
-        with Catalog.open(root, limits=Limits(threads=threads)) as catalog:
+        with Catalog.open(root, limits=QueryLimits(threads=threads)) as catalog:
             digests.add(build(catalog, asked, "synthetic").facts.rows_sha256)
     other = write_corpus(tmp_path / "c", GIVEN)
     current = snapshot.load(other)
     found = judged(other, policy_of(POLICY))
-    commit_tiers(Corpus(other), current, found, POLICY, run_id="r", disk=LocalStorage())
+    commit_tiers(CorpusLayout(other), current, found, POLICY, run_id="r", disk=LocalStorage())
     for policy in (asked.policy, None):
         with Catalog.open(other, limits=LIMITS) as catalog:
             digests.add(build(catalog, replace(asked, policy=policy), "x").facts.rows_sha256)

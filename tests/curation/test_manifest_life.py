@@ -205,8 +205,8 @@ def test_a_manifest_is_written_once(corpus: Path) -> None:
 
 def test_of_two_who_publish_one_is_told(tmp_path: Path) -> None:
     disk, folder = LocalStorage(), tmp_path / "m"
-    assert disk.publish_dir(folder, {"a": b"first", "b": b""})
-    assert not disk.publish_dir(folder, {"a": b"second"})
+    assert disk.put_dir_if_absent(folder, {"a": b"first", "b": b""})
+    assert not disk.put_dir_if_absent(folder, {"a": b"second"})
     assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["m", "a", "b"]
     assert (folder / "a").read_bytes() == b"first"
 

@@ -15,7 +15,7 @@ from tests.curation.tier_corpus import policy_of
 
 MEASURE = """
 from ingest.curation.measurements.registry import Measure, OutputField
-MEASURE = Measure(name={name!r}, version=1, gives=(OutputField(name={output!r}, unit="m", about="x"),), of=lambda view: ())
+MEASURE = Measure(name={name!r}, version=1, outputs=(OutputField(name={output!r}, unit="m", about="x"),), of=lambda view: ())
 """
 
 
@@ -51,7 +51,7 @@ def test_without_a_name_only_ours_run_and_nothing_is_imported(site: Path) -> Non
 
 def test_a_named_one_is_imported_and_no_other(site: Path) -> None:
     (measure,) = registry.select_measures(["rise"])
-    assert [gives.name for gives in measure.gives] == ["rise.max_m"]
+    assert [gives.name for gives in measure.outputs] == ["rise.max_m"]
     assert "toy_trap" not in sys.modules
 
 

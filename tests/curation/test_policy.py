@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ingest.curation.tiers.policy import TASKS, Policy, Tier, load_policy, policy_from
+from ingest.curation.tiers.policy import TASKS, QualityPolicy, Tier, load_policy, policy_from
 from ingest.curation.tiers.policy_fields import FACTS, INGESTED, measurements
 from ingest.curation.tiers.policy_loader import MAX_BYTES, parse_policy_text
 from schemas.errors import ConfigError
@@ -230,7 +230,7 @@ def test_the_digest_is_of_the_content_not_of_the_comments() -> None:
 def test_a_condition_survives_its_own_json() -> None:
     policy = load_policy("ei30k")[0]
     raw: Any = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
-    assert Policy.model_validate(raw) == policy
+    assert QualityPolicy.model_validate(raw) == policy
 
 
 def test_tasks_are_those_of_the_design() -> None:

@@ -16,9 +16,9 @@ from ingest.curation.tiers.policy_loader import parse_policy_text
 from ingest.report import queries
 from ingest.report.queries import BINS
 from ingest.report.segments import why
-from ingest.report.svg import Line, histogram
+from ingest.report.svg import ThresholdLine, histogram
 from ingest.report.thresholds import Bad, bad_ends, thresholds
-from tests.curation.living import build, filled, publish_manifest
+from tests.curation.lifecycle_corpus import build, filled, publish_manifest
 from tests.curation.report_cases import Page, assert_inert, html_of, idle, page_of, tiers_of
 from tests.generators import corpus as synthetic
 
@@ -252,7 +252,11 @@ def test_copies_and_manifests(tmp_path: Path) -> None:
 
 def test_a_threshold_is_drawn_where_its_value_is() -> None:
     """By hand: 340 px from 0 to 2; 0.5 is a quarter, 3 is off to the right, -1 to the left."""
-    marks = [Line(at=0.5, label="a"), Line(at=3.0, label="b"), Line(at=-1.0, label="c")]
+    marks = [
+        ThresholdLine(at=0.5, label="a"),
+        ThresholdLine(at=3.0, label="b"),
+        ThresholdLine(at=-1.0, label="c"),
+    ]
     page = Page(histogram([1, 2, 3], 0.0, 2.0, marks, "h"))
     drawn = [a["x1"] for tag_, a in page.tags if tag_ == "line" and a["class"] == "threshold"]
     assert drawn == ["85.0", "340.0", "0.0"]

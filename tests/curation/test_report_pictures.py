@@ -21,7 +21,7 @@ from ingest.report.style import STYLE
 from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas.errors import ConfigError
-from tests.curation.living import build
+from tests.curation.lifecycle_corpus import build
 from tests.curation.report_cases import Page, assert_inert, page_of
 
 

@@ -15,7 +15,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.curation.tiers.count import Count, cap_counts, judged_counts, rule_counts, stored_counts
 from ingest.curation.tiers.explain import explain, policy_in_force
-from ingest.curation.tiers.policy import Policy, load_policy
+from ingest.curation.tiers.policy import QualityPolicy, load_policy
 from ingest.curation.tiers.policy_sql import required
 from ingest.curation.tiers.tier import commit, is_up_to_date, judge
 from ingest.storage.local import LocalStorage
@@ -41,22 +41,22 @@ from tests.generators.corpus import uid_of, verdict
 
 
 @pytest.fixture
-def policy() -> Policy:
+def policy() -> QualityPolicy:
     return policy_of(TEXT)
 
 
-def tiers_of(root: Path, policy: Policy) -> list[list[tuple[int, int, str]]]:
+def tiers_of(root: Path, policy: QualityPolicy) -> list[list[tuple[int, int, str]]]:
     found = decisions(judged(root, policy))
     return [[(s["start"], s["end"], s["tier"]) for s in segments] for segments in found]
 
 
-def only(root: Path, policy: Policy) -> dict[str, Any]:
+def only(root: Path, policy: QualityPolicy) -> dict[str, Any]:
     ((segment,),) = decisions(judged(root, policy))
     return segment
 
 
 def test_an_expert_with_a_failed_try_in_the_middle_is_high_low_high(
-    tmp_path: Path, policy: Policy
+    tmp_path: Path, policy: QualityPolicy
 ) -> None:
     expert = Given(whole=FINE, stretches={"regrasp": [(40, 62, 2.2)], "pause_s": []})
     root = write_corpus(tmp_path / "c", [expert])
@@ -74,7 +74,7 @@ def test_an_expert_with_a_failed_try_in_the_middle_is_high_low_high(
     assert segments[0]["tasks"] == list(ALL_TASKS)
 
 
-def test_a_short_failed_try_is_set_apart_not_diluted(tmp_path: Path, policy: Policy) -> None:
+def test_a_short_failed_try_is_set_apart_not_diluted(tmp_path: Path, policy: QualityPolicy) -> None:
     """1.2 s in a policy of at least 2 s: widened to [46, 66), of which it is 60 %."""
     expert = Given(whole=FINE, stretches={"regrasp": [(50, 62, 1.2)]})
     root = write_corpus(tmp_path / "c", [expert])
@@ -82,14 +82,14 @@ def test_a_short_failed_try_is_set_apart_not_diluted(tmp_path: Path, policy: Pol
 
 
 def test_an_interval_below_the_bounds_of_its_edge_does_not_cut(
-    tmp_path: Path, policy: Policy
+    tmp_path: Path, policy: QualityPolicy
 ) -> None:
     root = write_corpus(tmp_path / "c", [Given(whole=FINE, stretches={"pause_s": [(40, 54, 1.4)]})])
     assert tiers_of(root, policy) == [[(0, 100, "high")]]
 
 
 def test_what_is_not_observed_is_cut_out_and_short_gaps_are_not(
-    tmp_path: Path, policy: Policy
+    tmp_path: Path, policy: QualityPolicy
 ) -> None:
     given = [
         Given(whole=FINE, valid=[(0, 30), (60, 100)]),
@@ -104,18 +104,18 @@ def test_what_is_not_observed_is_cut_out_and_short_gaps_are_not(
     ]
 
 
-def test_annotated_subtasks_cut(tmp_path: Path, policy: Policy) -> None:
+def test_annotated_subtasks_cut(tmp_path: Path, policy: QualityPolicy) -> None:
     root = write_corpus(tmp_path / "c", [Given(whole=FINE, subtasks=[(0, 35), (35, 90)])])
     assert tiers_of(root, policy) == [[(0, 35, "high"), (35, 100, "high")]]
 
 
-def test_a_threshold_itself_is_not_above_itself(tmp_path: Path, policy: Policy) -> None:
+def test_a_threshold_itself_is_not_above_itself(tmp_path: Path, policy: QualityPolicy) -> None:
     given = [Given(whole=FINE | {"idle_share": v}) for v in (0.5, 0.5000001)]
     root = write_corpus(tmp_path / "c", given)
     assert tiers_of(root, policy) == [[(0, 100, "high")], [(0, 100, "low")]]
 
 
-def test_what_was_never_measured_is_not_high(tmp_path: Path, policy: Policy) -> None:
+def test_what_was_never_measured_is_not_high(tmp_path: Path, policy: QualityPolicy) -> None:
     given = [Given(), Given(whole={"idle_share": None}), Given(whole={"idle_share": 0.1})]
     root = write_corpus(tmp_path / "c", given)
     assert tiers_of(root, policy) == [[(0, 100, "low")], [(0, 100, "low")], [(0, 100, "high")]]
@@ -123,7 +123,7 @@ def test_what_was_never_measured_is_not_high(tmp_path: Path, policy: Policy) -> 
     assert [r["code"] for r in found[0][0]["reasons"]] == ["rest"]
 
 
-def test_the_first_rule_that_holds_decides(tmp_path: Path, policy: Policy) -> None:
+def test_the_first_rule_that_holds_decides(tmp_path: Path, policy: QualityPolicy) -> None:
     bad = {"idle_share": 0.9, "unusable_share.best": 0.9}
     root = write_corpus(tmp_path / "c", [Given(whole=bad)])
     segment = only(root, policy)
@@ -132,7 +132,7 @@ def test_the_first_rule_that_holds_decides(tmp_path: Path, policy: Policy) -> No
 
 
 def test_every_rule_of_the_tier_is_a_reason_and_of_an_any_only_what_holds(
-    tmp_path: Path, policy: Policy
+    tmp_path: Path, policy: QualityPolicy
 ) -> None:
     stretches = {"regrasp": [(0, 100, 3.0)], "pause_s": [(0, 100, 1.0)]}  # long, yet max is 1 only
     root = write_corpus(tmp_path / "c", [Given(whole={"idle_share": 0.8}, stretches=stretches)])
@@ -156,7 +156,7 @@ def test_every_rule_of_the_tier_is_a_reason_and_of_an_any_only_what_holds(
     ],
 )
 def test_nothing_makes_an_episode_teach_more_than_its_facts_carry(
-    tmp_path: Path, policy: Policy, supervises: list[str], tier: str, tasks: list[str]
+    tmp_path: Path, policy: QualityPolicy, supervises: list[str], tier: str, tasks: list[str]
 ) -> None:
     root = write_corpus(tmp_path / "c", [Given(whole=FINE, row={"supervises": supervises})])
     segment = only(root, policy)
@@ -165,7 +165,7 @@ def test_nothing_makes_an_episode_teach_more_than_its_facts_carry(
     assert {r["code"] for r in segment["reasons"]} == {expected}
 
 
-def test_a_rule_may_say_worse_than_the_facts(tmp_path: Path, policy: Policy) -> None:
+def test_a_rule_may_say_worse_than_the_facts(tmp_path: Path, policy: QualityPolicy) -> None:
     """Low by its facts, excluded by a rule: the rule is the reason."""
     bad = Given(whole={"unusable_share.best": 1.0}, row={"supervises": list(ALL_TASKS[1:])})
     segment = only(write_corpus(tmp_path / "c", [bad]), policy)
@@ -236,7 +236,7 @@ def corpus(tmp_path: Path) -> Path:
     return write_corpus(tmp_path / "corpus", given)
 
 
-def test_counts_by_source_and_tier(corpus: Path, policy: Policy) -> None:
+def test_counts_by_source_and_tier(corpus: Path, policy: QualityPolicy) -> None:
     found = judge(corpus, snapshot.load(corpus), policy)
     expected = {
         ("egodex", "high"): Count(episodes=1, segments=2, hours=78 / 36000),
@@ -271,7 +271,7 @@ def test_before_any_run_everything_is_in_no_tier(corpus: Path) -> None:
     assert counted["oxe", "none"] == Count(episodes=2, segments=0, hours=pytest.approx(460 / 36000))
 
 
-def test_the_latest_run_is_what_holds_and_none_is_lost(corpus: Path, policy: Policy) -> None:
+def test_the_latest_run_is_what_holds_and_none_is_lost(corpus: Path, policy: QualityPolicy) -> None:
     before = snapshot.load(corpus).read(corpus, "episodes")
     first = run(corpus, policy)
     stricter = policy_of(TEXT.replace("at_most: 0.5", "at_most: 0.05"))
@@ -298,7 +298,9 @@ def test_the_latest_run_is_what_holds_and_none_is_lost(corpus: Path, policy: Pol
     assert snapshot.load(corpus).read(corpus, "episodes").equals(before)
 
 
-def test_a_run_is_renewed_when_numbers_or_the_policy_change(corpus: Path, policy: Policy) -> None:
+def test_a_run_is_renewed_when_numbers_or_the_policy_change(
+    corpus: Path, policy: QualityPolicy
+) -> None:
     def fresh() -> bool:
         return is_up_to_date(corpus, snapshot.load(corpus), policy)
 
@@ -311,7 +313,9 @@ def test_a_run_is_renewed_when_numbers_or_the_policy_change(corpus: Path, policy
     assert tiers_of(corpus, policy)[1] == [(0, 360, "low")]
 
 
-def test_the_same_run_writes_the_same_rows(corpus: Path, policy: Policy, tmp_path: Path) -> None:
+def test_the_same_run_writes_the_same_rows(
+    corpus: Path, policy: QualityPolicy, tmp_path: Path
+) -> None:
     current = snapshot.load(corpus)
     parts = []
     for threads in (1, 2):
@@ -327,7 +331,9 @@ def test_the_same_run_writes_the_same_rows(corpus: Path, policy: Policy, tmp_pat
 # --- explain ------------------------------------------------------------------------------------------------------------
 
 
-def test_explain_says_rule_numbers_thresholds_and_facts(corpus: Path, policy: Policy) -> None:
+def test_explain_says_rule_numbers_thresholds_and_facts(
+    corpus: Path, policy: QualityPolicy
+) -> None:
     run(corpus, policy)
     current = snapshot.load(corpus)
     found = explain(corpus, current, uid_of(0), policy_in_force(corpus, current, "ei30k"))
@@ -348,7 +354,7 @@ def test_explain_says_rule_numbers_thresholds_and_facts(corpus: Path, policy: Po
     assert explain(corpus, snapshot.load(corpus), uid_of(0), policy).stored == "differs"
 
 
-def test_explain_of_what_was_never_committed(corpus: Path, policy: Policy) -> None:
+def test_explain_of_what_was_never_committed(corpus: Path, policy: QualityPolicy) -> None:
     append(corpus, {"verdicts": [verdict(9, "quarantined", 2)]})
     found = explain(corpus, snapshot.load(corpus), uid_of(9), policy)
     assert (found.state, found.code) == ("quarantined", "corrupt_video")
@@ -391,7 +397,7 @@ def test_what_if_touches_nothing_and_tier_commits_once(corpus: Path, tmp_path: P
     assert "up to date: snapshot" in invoke("tier", str(corpus), "--policy", str(file))
 
 
-def test_explain_tells_people_and_programs(corpus: Path, policy: Policy) -> None:
+def test_explain_tells_people_and_programs(corpus: Path, policy: QualityPolicy) -> None:
     run(corpus, policy)
     shown = invoke("explain", str(corpus), uid_of(0))
     assert "a second try: share of regrasp at_least 0.5 (measured 1)" in shown
@@ -428,7 +434,7 @@ def test_from_raw_recordings_to_tiers(tmp_path: Path) -> None:
     assert "sound: true actions" in invoke("explain", str(tmp_path / "corpus"), uid)
 
 
-def test_an_empty_corpus_has_no_tiers(tmp_path: Path, policy: Policy) -> None:
+def test_an_empty_corpus_has_no_tiers(tmp_path: Path, policy: QualityPolicy) -> None:
     root = write_corpus(tmp_path / "c", [])
     assert decisions(judged(root, policy)) == []
     run(root, policy)
@@ -440,7 +446,7 @@ def test_an_empty_corpus_has_no_tiers(tmp_path: Path, policy: Policy) -> None:
 
 
 def test_a_rule_whose_tier_is_capped_decides_nothing_and_the_tables_agree(
-    tmp_path: Path, policy: Policy
+    tmp_path: Path, policy: QualityPolicy
 ) -> None:
     """Two episodes without actions, one of which would be high, one low; a third is low by its own rule."""
     seen = {"supervises": ["visual_forecasting"]}

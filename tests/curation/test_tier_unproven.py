@@ -10,7 +10,7 @@ import pytest
 from ingest.corpus import snapshot
 from ingest.curation.measurements.registry import output_names
 from ingest.curation.tiers.explain import explain
-from ingest.curation.tiers.policy import Policy, load_policy
+from ingest.curation.tiers.policy import QualityPolicy, load_policy
 from ingest.curation.tiers.policy_sql import required
 from ingest.curation.tiers.tier import judge
 from tests.curation.tier_corpus import (
@@ -30,7 +30,7 @@ from tests.generators.corpus import uid_of
 
 
 @pytest.fixture
-def policy() -> Policy:
+def policy() -> QualityPolicy:
     return policy_of(TEXT)
 
 
@@ -89,7 +89,7 @@ def test_measured_in_a_later_part_is_measured(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_does_not_ask_what_was_never_measured_asks_for_nothing(
-    policy: Policy,
+    policy: QualityPolicy,
 ) -> None:
     assert required(policy) == ()
 
@@ -111,7 +111,7 @@ def test_facts_that_bar_policy_are_the_reason_not_a_lack_of_numbers(tmp_path: Pa
 
 
 def test_a_cap_is_named_beside_what_otherwise_says_and_high_is_no_cap(
-    tmp_path: Path, policy: Policy
+    tmp_path: Path, policy: QualityPolicy
 ) -> None:
     """A policy that does not count numbers cannot say that they are all there: both reasons."""
     given = [Given(row={"supervises": FACTS_ONLY_LOW}), Given()]
@@ -182,7 +182,7 @@ NOT_FAILED = {
     ids=["tasks", "none", "which", "a number", "no number", "a code", "a text", "tier"],
 )
 def test_the_catalog_says_the_same_only_if_all_of_it_does(
-    corpus: Path, policy: Policy, change: dict[str, Any]
+    corpus: Path, policy: QualityPolicy, change: dict[str, Any]
 ) -> None:
     after = run(corpus, policy)
     rows = [r for r in after.read(corpus, "tiers").to_pylist() if r["uid"] == uid_of(1)]

@@ -14,7 +14,7 @@ from ingest.curation.measurements.pictures import facts_of, look_at
 from ingest.curation.measurements.registry import compute, measures
 from jobs.demo.raw.scene import Scene
 from schemas.errors import Code, SourceError
-from tests.curation.pictured import (
+from tests.curation.video_corpus import (
     Builder,
     Picture,
     before,
@@ -45,12 +45,12 @@ def seen(tmp_path: Path, pictures: list[Picture], **more: list[Picture]) -> view
 
 def test_nothing_is_wrong_with_good_pictures(tmp_path: Path, good: list[Picture]) -> None:
     view = seen(tmp_path, good)
-    found = values_of(video.of, view)
+    found = values_of(video.compute, view)
     bad = {
         name: value for name, value in found.items() if name.endswith(("share", "cuts", ".best"))
     }
     assert set(bad.values()) == {0.0}
-    assert not [m for m in video.of(view) if m.start is not None]
+    assert not [m for m in video.compute(view) if m.start is not None]
     assert found["worst_camera"] == 0.0
     luma = cv2.cvtColor(good[0], cv2.COLOR_RGB2GRAY)
     assert found["luma_p10"] == pytest.approx(luma.mean(), abs=3.0)
@@ -76,7 +76,7 @@ def test_a_flat_stretch_is_called_by_its_level(
 ) -> None:
     flat = np.full_like(good[0], level)
     found = values_of(
-        video.of, seen(tmp_path, [flat if 10 <= k < 14 else p for k, p in enumerate(good)])
+        video.compute, seen(tmp_path, [flat if 10 <= k < 14 else p for k, p in enumerate(good)])
     )
     levels = ("black_", "dark_", "overexposed_", "low_contrast_", "blurred_")
     shares = {n: v for n, v in found.items() if n.startswith(levels) and v}
@@ -103,7 +103,7 @@ def test_sharpness_of_noise_blurred_by_a_known_sigma(tmp_path: Path, sigma_px: f
 
 def test_of_two_cameras_the_worse_counts_and_is_named(tmp_path: Path, good: list[Picture]) -> None:
     black = [np.zeros_like(p) if k < 20 else p for k, p in enumerate(good)]
-    found = values_of(video.of, seen(tmp_path, good, wrist=black))
+    found = values_of(video.compute, seen(tmp_path, good, wrist=black))
     assert found["black_share"] == 0.5
     assert found["worst_camera"] == 1.0
     assert found["unusable_share"] == pytest.approx(0.5)
@@ -113,9 +113,9 @@ def test_of_two_cameras_the_worse_counts_and_is_named(tmp_path: Path, good: list
 def test_a_frozen_stretch_is_found_to_the_timestep(tmp_path: Path, good: list[Picture]) -> None:
     """Timesteps 12 to 24 repeat the picture of 11, through two keyframes of the codec."""
     view = seen(tmp_path, [good[11] if 12 <= k < 25 else p for k, p in enumerate(good)])
-    assert spans_of(video.of, view, "frozen_video") == [(12, 25)]
-    assert spans_of(video.of, view, "frozen_camera") == [(12, 25)]
-    found = values_of(video.of, view)
+    assert spans_of(video.compute, view, "frozen_video") == [(12, 25)]
+    assert spans_of(video.compute, view, "frozen_camera") == [(12, 25)]
+    found = values_of(video.compute, view)
     assert found["frozen_share"] == pytest.approx(13 / K)
     assert found["repeated_picture_share"] == pytest.approx(13 / (K - 1))
 
@@ -124,15 +124,15 @@ def test_a_stretch_below_half_a_second_is_only_repeated(
     tmp_path: Path, good: list[Picture]
 ) -> None:
     view = seen(tmp_path, [good[11] if 12 <= k < 16 else p for k, p in enumerate(good)])
-    found = values_of(video.of, view)
+    found = values_of(video.compute, view)
     assert found["frozen_share"] == 0.0
     assert found["repeated_picture_share"] == pytest.approx(4 / (K - 1))
 
 
 def test_one_frozen_camera_of_two_is_no_frozen_video(tmp_path: Path, good: list[Picture]) -> None:
     view = seen(tmp_path, good, wrist=[good[0]] * K)
-    assert spans_of(video.of, view, "frozen_video") == []
-    assert spans_of(video.of, view, "frozen_camera") == [(1, K)]
+    assert spans_of(video.compute, view, "frozen_video") == []
+    assert spans_of(video.compute, view, "frozen_camera") == [(1, K)]
 
 
 def test_a_pause_is_not_frozen(tmp_path: Path, good: list[Picture]) -> None:
@@ -141,11 +141,11 @@ def test_a_pause_is_not_frozen(tmp_path: Path, good: list[Picture]) -> None:
     path = encode(tmp_path / "front.mp4", [good[k] for k in at])
     builder = robot(SCENE, K)
     builder.state = {name: values[at] for name, values in builder.state.items()}
-    assert spans_of(video.of, builder.view({"front": path}), "frozen_video") == []
-    assert spans_of(video.of, Builder(K).view({"front": path}), "frozen_video") == [(12, 25)]
+    assert spans_of(video.compute, builder.view({"front": path}), "frozen_video") == []
+    assert spans_of(video.compute, Builder(K).view({"front": path}), "frozen_video") == [(12, 25)]
     joints = Builder(K)
     joints.beside["joint_position_rad"] = np.zeros((K, 6))
-    assert spans_of(video.of, joints.view({"front": path}), "frozen_video") == []
+    assert spans_of(video.compute, joints.view({"front": path}), "frozen_video") == []
 
 
 def test_static_pictures_with_sensor_noise_are_not_black_cut_or_moving(tmp_path: Path) -> None:
@@ -165,10 +165,10 @@ def test_a_cut_is_found_to_the_timestep_and_a_fast_pan_is_none(tmp_path: Path) -
         np.roll(there, k, axis=1) for k in range(23)
     ]
     view = seen(tmp_path, moved)
-    assert spans_of(video.of, view, "scene_cut") == [(17, 18)]
-    assert values_of(video.of, view)["scene_cuts"] == 1.0
+    assert spans_of(video.compute, view, "scene_cut") == [(17, 18)]
+    assert values_of(video.compute, view)["scene_cuts"] == 1.0
     pan = [np.roll(here, 25 * max(0, min(k - 10, 12)), axis=1) for k in range(K)]
-    assert values_of(video.of, seen(tmp_path, pan))["scene_cuts"] == 0.0
+    assert values_of(video.compute, seen(tmp_path, pan))["scene_cuts"] == 0.0
 
 
 def test_another_number_of_pictures_than_the_catalog_says(

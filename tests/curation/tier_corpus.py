@@ -11,7 +11,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.curation.measurements.registry import compute, measures, output_names
 from ingest.curation.measurements.view import EpisodeView
-from ingest.curation.tiers.policy import Policy, policy_from
+from ingest.curation.tiers.policy import QualityPolicy, policy_from
 from ingest.curation.tiers.policy_loader import parse_policy_text
 from ingest.curation.tiers.tier import Judged, judge
 from ingest.curation.tiers.tier import commit as commit_tiers
@@ -173,11 +173,11 @@ def of_view(view: EpisodeView, **row: Any) -> Given:
     return Given(length=view.length, whole=whole, stretches=stretches, row=kept | row)
 
 
-def policy_of(text: str) -> Policy:
+def policy_of(text: str) -> QualityPolicy:
     return policy_from(parse_policy_text(text, "policy.yaml"))
 
 
-def judged(root: Path, policy: Policy) -> Judged:
+def judged(root: Path, policy: QualityPolicy) -> Judged:
     return judge(root, snapshot.load(root), policy, threads=1)
 
 
@@ -190,7 +190,7 @@ def decisions(found: Judged) -> list[list[dict[str, Any]]]:
     return out
 
 
-def run(corpus: Path, policy: Policy, text: str = TEXT) -> snapshot.Snapshot:
+def run(corpus: Path, policy: QualityPolicy, text: str = TEXT) -> snapshot.Snapshot:
     """Judge the corpus and store what was found."""
     current = snapshot.load(corpus)
     found = judge(corpus, current, policy)

@@ -72,10 +72,10 @@ class CuttingDisk(QuickDisk):
         super().write(path, data, **how)
 
     @contextmanager
-    def writing(self, path: Path, **how: bool) -> Iterator[BufferedRandom]:
+    def atomic_writer(self, path: Path, **how: bool) -> Iterator[BufferedRandom]:
         part = path.with_name(f".{path.name}.part")
         self._count(lambda: part.write_bytes(b"torn"))
-        with super().writing(path, **how) as file:
+        with super().atomic_writer(path, **how) as file:
             yield file
 
     def create(self, path: Path, data: bytes) -> None:
@@ -86,14 +86,14 @@ class CuttingDisk(QuickDisk):
         self._count(lambda: LocalStorage().append(path, data[: len(data) // 2]))
         super().append(path, data)
 
-    def publish(self, path: Path, data: bytes) -> bool:
+    def put_if_absent(self, path: Path, data: bytes) -> bool:
         part = path.with_name(f".{path.name}.0.part")
         self._count(lambda: part.write_bytes(data[: len(data) // 2]))
-        return super().publish(path, data)
+        return super().put_if_absent(path, data)
 
-    def publish_dir(self, path: Path, files: Mapping[str, bytes]) -> bool:
+    def put_dir_if_absent(self, path: Path, files: Mapping[str, bytes]) -> bool:
         self._count()  # before its name appears; the files in it are counted one by one
-        return super().publish_dir(path, files)
+        return super().put_dir_if_absent(path, files)
 
     def remove_tree(self, path: Path) -> None:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.exists() else []
@@ -104,9 +104,9 @@ class CuttingDisk(QuickDisk):
         self._count()
         super().make_dir(path)
 
-    def place(self, source: Path, target: Path) -> None:
+    def hard_link_or_copy(self, source: Path, target: Path) -> None:
         self._count()
-        super().place(source, target)
+        super().hard_link_or_copy(source, target)
 
     def remove(self, path: Path) -> None:
         self._count()

@@ -20,7 +20,7 @@ from ingest.corpus.snapshot_list import named_parts
 from ingest.storage.local import LocalStorage
 from ingest.verify.catalog import latest_snapshot, part_findings
 from ingest.verify.corpus import verify
-from ingest.verify.finding import Check
+from ingest.verify.finding import CheckCode
 from schemas import manifest
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
@@ -83,7 +83,7 @@ class Recorded:
 
 @contextmanager
 def _acknowledging(journal: Journal) -> Iterator[None]:
-    real, real_dir = LocalStorage.publish, LocalStorage.publish_dir
+    real, real_dir = LocalStorage.put_if_absent, LocalStorage.put_dir_if_absent
 
     def publish(self: LocalStorage, path: Path, data: bytes) -> bool:
         is_mine = real(self, path, data)
@@ -95,7 +95,7 @@ def _acknowledging(journal: Journal) -> Iterator[None]:
         journal.note(str(path.relative_to(journal.home)))
         return is_mine
 
-    with patch.object(LocalStorage, "publish", publish), patch.object(LocalStorage, "publish_dir", publish_dir):  # fmt: skip
+    with patch.object(LocalStorage, "put_if_absent", publish), patch.object(LocalStorage, "put_dir_if_absent", publish_dir):  # fmt: skip
         yield
 
 
@@ -193,7 +193,7 @@ def _before(corpus: Path, acknowledged: list[str]) -> Iterator[str]:
         current, problems = latest_snapshot(corpus)
         with ThreadPoolExecutor(1) as pool:
             problems += part_findings(corpus, current, pool) if current is not None else []
-        yield from (f"{f.path}: {f.message}" for f in problems if f.check is not Check.CATALOG_EXTRA)  # fmt: skip
+        yield from (f"{f.path}: {f.message}" for f in problems if f.check is not CheckCode.CATALOG_EXTRA)  # fmt: skip
     for name in manifest_names(corpus):
         try:
             manifest.load(corpus / manifest.FOLDER / name)

@@ -24,7 +24,7 @@ BEYOND = {
     "ingest/executors/node_proof.py:_of_corpus:0": "read by another machine, whose view of a shared folder is not modelled",
     "ingest/models/hand_landmarker_file.py:write_task:0": "a file outside a corpus",
     "ingest/latents/encode_file.py:_writing:0": "on a cluster another machine writes the file, and the driver's sync does not reach it",
-    "ingest/storage/local.py:publish:2": "snapshots synchronise just before; of `publish` alone: tests/ingest/test_storage.py",
+    "ingest/storage/local.py:put_if_absent:2": "snapshots synchronise just before; of `put_if_absent` alone: tests/ingest/test_storage.py",
 }
 APART = ("ingest/export/", "training/")  # test_export_power.py, tests/training/test_run_power.py
 CHANCES = 3  # fates by chance of each moment

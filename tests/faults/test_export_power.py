@@ -17,10 +17,10 @@ import pytest
 from ingest.corpus import snapshot
 from ingest.export import iceberg
 from ingest.export.iceberg import Exported, export, exported_name
-from ingest.export.mark import Mark, Step
+from ingest.export.mark import ExportStep, Mark
 from ingest.export.warehouse import FILE, Warehouse, open_folder
 from schemas.catalog import TABLES
-from tests.curation.living import rows_of
+from tests.curation.lifecycle_corpus import rows_of
 from tests.faults.call_sites import CallSite, asked_at, call_sites
 from tests.faults.journal import Journal, journal_of, unwatched
 from tests.faults.power import FATES, KEPT, Disk, Fate, Tree, by_chance, materialise
@@ -163,7 +163,9 @@ def test_an_export_that_a_power_cut_ended_is_told_from_a_whole_one_and_goes_on(
                 for name in done:
                     assert read(to, name) == whole[name], (moment, fate.name)
                 again = {each.table: each.step for each in exported(run.corpus, to)}
-                assert {name for name in FEW if again[exported_name(name)] is Step.NOTHING} == done
+                assert {
+                    name for name in FEW if again[exported_name(name)] is ExportStep.NOTHING
+                } == done
                 assert says_whole(run.corpus, to) == set(FEW)
                 assert {name: read(to, name) for name in FEW} == whole, (moment, fate.name)
                 to.catalog.engine.dispose()  # type: ignore[attr-defined]

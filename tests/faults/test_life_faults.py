@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ingest.corpus.layout import Corpus, writer_lock
+from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.maintenance.erase import forget
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas.errors import ConfigError
-from tests.curation.living import build, merge, publish_manifest, rows_of, uids
+from tests.curation.lifecycle_corpus import build, merge, publish_manifest, rows_of, uids
 from tests.faults.runs import tree
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,7 @@ def test_a_second_writer_is_turned_away(name: str, corpus: Path, tmp_path: Path)
     filled = {"UID": uids(corpus)["c"], "WAREHOUSE": str(tmp_path / "w")}
     words = [name, *(["iceberg"] if name == "export" else []), str(corpus)]
     before = tree(corpus)
-    with writer_lock(Corpus(corpus)):
+    with writer_lock(CorpusLayout(corpus)):
         result = CliRunner().invoke(app, [*words, *(filled.get(w, w) for w in COMMANDS[name])])
     assert isinstance(result.exception, ConfigError)
     assert "is writing here" in str(result.exception)
@@ -85,7 +85,7 @@ class FullDisk(LocalStorage):
 def erase(corpus: Path, disk: LocalStorage, run_id: str) -> None:
     wanted = [row["uid"] for row in rows_of(corpus, "verdicts") if row["episode_id"] == "c"]
     wanted += [row["uid"] for row in rows_of(corpus, "tombstones")]
-    forget(Corpus(corpus), disk, wanted, reason="", run_id=run_id, erased_at=AT)
+    forget(CorpusLayout(corpus), disk, wanted, reason="", run_id=run_id, erased_at=AT)
 
 
 @pytest.mark.parametrize(("act", "room"), [(erase, 1), (erase, 9), (erase, 24), (merge, 2)])
@@ -115,7 +115,7 @@ from jobs.cli import main
 def killed(self, source, target):
     os.kill(os.getpid(), signal.SIGKILL)
 
-LocalStorage.place = killed
+LocalStorage.hard_link_or_copy = killed
 sys.argv = ["eicorpus", "forget", sys.argv[1], sys.argv[2]]
 main()
 """

@@ -14,7 +14,7 @@ import pytest
 
 from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot_list import load_all
 from ingest.maintenance.erase import forget
@@ -23,7 +23,7 @@ from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from schemas import manifest
 from schemas.catalog import TABLES
-from tests.curation.living import build, merge, publish_manifest, rows_of
+from tests.curation.lifecycle_corpus import build, merge, publish_manifest, rows_of
 from tests.faults.disks import CuttingDisk, PowerCut, QuickDisk
 from tests.faults.runs import facts, tree
 
@@ -42,14 +42,16 @@ Act = Callable[[Path, LocalStorage, str], None]
 def erase(corpus: Path, disk: LocalStorage, run_id: str) -> None:
     at = datetime(2026, 2, 3, tzinfo=UTC)
     wanted = [NAMED["c"], NAMED["b"]]  # one that is committed, one that is quarantined
-    forget(Corpus(corpus), disk, wanted, reason="asked", run_id=run_id, erased_at=at)
+    forget(CorpusLayout(corpus), disk, wanted, reason="asked", run_id=run_id, erased_at=at)
 
 
 def sweep(corpus: Path, disk: LocalStorage, run_id: str) -> None:
     current = snapshot.load(corpus)
-    recover(Corpus(corpus), disk, current, datasets_of(corpus, current))
+    recover(CorpusLayout(corpus), disk, current, datasets_of(corpus, current))
     collect_garbage(
-        Corpus(corpus), disk, plan_gc(Corpus(corpus), keep=1, older_than_s=0, now_s=1e12)
+        CorpusLayout(corpus),
+        disk,
+        plan_gc(CorpusLayout(corpus), keep=1, older_than_s=0, now_s=1e12),
     )
 
 

@@ -24,11 +24,11 @@ from tests.faults.zygote import Zygote
 
 ROOT = Path(__file__).parents[2]
 # What a command calls after it has written what nobody names yet, and before that is named.
-KILL_AT = dict.fromkeys(WRITERS, ("publish", 1)) | {
-    "manifest": ("publish_dir", 1),
+KILL_AT = dict.fromkeys(WRITERS, ("put_if_absent", 1)) | {
+    "manifest": ("put_dir_if_absent", 1),
     "gc": ("sync", 2),
     "gc_parts": ("sync", 2),
-    "forget": ("place", 1),
+    "forget": ("hard_link_or_copy", 1),
 }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from typer.main import get_command
 
 from jobs.cli import app
-from tests.curation.living import build, publish_manifest, uids
+from tests.curation.lifecycle_corpus import build, publish_manifest, uids
 from tests.faults.toy import write_toy
 
 TOY = {"a": "good", "b": "quarantine", "c": "good"}

@@ -31,7 +31,7 @@ from schemas.catalog import TABLES
 from schemas.errors import InvariantError, PipelineError
 from schemas.manifest import load_facts, load_redaction, load_rows
 from schemas.parquet_file import read_table
-from tests.curation.living import uids
+from tests.curation.lifecycle_corpus import uids
 from tests.fuzz.mutations import Outcome, mutated
 from tests.hostile import commands
 from tests.hostile.corpora import World, make_world

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
-from adapters.lerobot.mapping import AnyChannel, JointChannel, Mapping, Part, PoseChannel
+from adapters.lerobot.mapping import AnyChannel, ChannelPart, JointChannel, Mapping, PoseChannel
 from adapters.lerobot.places import parts_of
 from jobs.demo.raw.lerobot_files import write_json, write_lines, write_parquet
 
@@ -102,7 +102,7 @@ def _squeeze(out: _Columns, column: str, width: int) -> None:
     out.widths[column] = width
 
 
-def _add(out: _Columns, part: Part, default: int) -> None:
+def _add(out: _Columns, part: ChannelPart, default: int) -> None:
     if part.modality:
         _place(out, part.modality, default)
     elif part.elements:
@@ -128,7 +128,9 @@ def _place(out: _Columns, key: str, width: int) -> None:
     out.widths[column] = max(out.widths.get(column, 0), used + width)
 
 
-def _slice(columns: _Columns, part: Part, values: dict[str, np.ndarray]) -> np.ndarray | None:
+def _slice(
+    columns: _Columns, part: ChannelPart, values: dict[str, np.ndarray]
+) -> np.ndarray | None:
     if part.modality:
         column, start, end = columns.keys[part.modality]
         return values[column][:, start:end]
@@ -161,7 +163,9 @@ def _turn(
         columns.names[column] = (*known[:start], *names, *known[end:])
 
 
-def _store(values: dict[str, np.ndarray], columns: _Columns, part: Part, new: np.ndarray) -> None:
+def _store(
+    values: dict[str, np.ndarray], columns: _Columns, part: ChannelPart, new: np.ndarray
+) -> None:
     if part.modality:
         column, start, end = columns.keys[part.modality]
         values[column][:, start:end] = new

@@ -24,12 +24,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from typer.testing import CliRunner
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.maintenance.erase import forget
 from ingest.storage.local import LocalStorage
 from jobs.cli import app
 from schemas.manifest import FACTS_FILE, PAGE_DIGEST, page_sha256, rows_sha256
-from tests.curation.living import build, publish_manifest, uids
+from tests.curation.lifecycle_corpus import build, publish_manifest, uids
 from tests.faults.toy import write_toy
 
 POLICY = """
@@ -58,7 +58,7 @@ class StoppedError(Exception):
 
 
 class Stopping(LocalStorage):
-    def place(self, source: Path, target: Path) -> None:
+    def hard_link_or_copy(self, source: Path, target: Path) -> None:
         raise StoppedError
 
 
@@ -112,9 +112,9 @@ def make_world(root: Path) -> World:
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, (words, done.output, done.exception)
     of = uids(corpus)
-    forget(Corpus(corpus), LocalStorage(), [of["c"]], reason="", run_id="done", erased_at=AT)
+    forget(CorpusLayout(corpus), LocalStorage(), [of["c"]], reason="", run_id="done", erased_at=AT)
     with contextlib.suppress(StoppedError):
-        forget(Corpus(corpus), Stopping(), [of["e"]], reason="", run_id="half", erased_at=AT)
+        forget(CorpusLayout(corpus), Stopping(), [of["e"]], reason="", run_id="half", erased_at=AT)
     # Last: an erasure removes what was derived, and this is to be there too.
     again = ["manifest", "build", str(corpus), "again", "--workers", "0"]
     trained = ["train", str(corpus / "manifests/built"), "--out", str(world.run)]

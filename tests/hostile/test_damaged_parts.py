@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.curation.living import uids
+from tests.curation.lifecycle_corpus import uids
 from tests.hostile.commands import WORDS, run
 from tests.hostile.corpora import World, make_world
 

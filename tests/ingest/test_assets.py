@@ -47,7 +47,7 @@ def test_a_model_is_part_of_the_work_only_where_it_can_change_it(
 def test_the_place_is_no_part_of_it_and_the_content_is(mano: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(mano, moved)
-    told = [Assets(mano_dir=str(p)).told({"mano"}, SETTINGS) for p in (mano, moved)]
+    told = [Assets(mano_dir=str(p)).content_digests({"mano"}, SETTINGS) for p in (mano, moved)]
     assert told[0] == told[1]
 
 
@@ -81,12 +81,12 @@ def test_changed_camera_poses_are_other_work(tmp_path: Path) -> None:
     (poses / "a").mkdir(parents=True)
     named = Assets(camera_poses=str(poses))
     np.savez(poses / "a" / "v_droid.npz", cam_c2w=np.zeros((8, 4, 4)))
-    first = named.told((), SETTINGS)
-    assert first == named.told((), SETTINGS)
+    first = named.content_digests((), SETTINGS)
+    assert first == named.content_digests((), SETTINGS)
     np.savez(poses / "a" / "v_droid.npz", cam_c2w=np.ones((8, 4, 4)))
-    assert named.told((), SETTINGS) != first
+    assert named.content_digests((), SETTINGS) != first
     (poses / "a" / "v_droid.npz").write_bytes(b"no archive")
-    assert named.told((), SETTINGS) != first
+    assert named.content_digests((), SETTINGS) != first
 
 
 def test_a_plan_carries_what_its_workers_need(mano: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.catalog.views import HISTORIES
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
@@ -256,7 +256,7 @@ def test_a_wrong_name_in_python_is_the_callers_mistake(written: WrittenCatalog) 
     with pytest.raises(ConfigError, match="no such folder"):
         Catalog.open(written.root / "nope")
     with pytest.raises(ConfigError, match="must be positive"):
-        Limits(timeout_s=0)
+        QueryLimits(timeout_s=0)
 
 
 def test_a_missing_or_cut_part_is_said_at_once(written: WrittenCatalog) -> None:

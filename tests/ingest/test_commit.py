@@ -17,7 +17,7 @@ import pytest
 from ingest.corpus import snapshot
 from ingest.corpus.commit import Committer, datasets_of, stored_episodes
 from ingest.corpus.digest import content_digest, rows_digest
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_writer import column_stats
 from ingest.corpus.snapshot import Snapshot
 from ingest.executors.inline import InlineExecutor
@@ -231,7 +231,7 @@ def staged(tmp_path: Path, number: int) -> tuple[Any, Path]:
 
 
 def committer(tmp_path: Path) -> Committer:
-    corpus = Corpus(tmp_path / "corpus")
+    corpus = CorpusLayout(tmp_path / "corpus")
     return Committer(corpus=corpus, disk=LocalStorage(), run_id="r", parent=Snapshot())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest.corpus.layout import (
-    Corpus,
+    CorpusLayout,
     data_file,
     open_corpus,
     open_or_create,
@@ -25,7 +25,7 @@ from tests.faults.runs import tree
 ROOT = Path(__file__).parents[2]
 
 
-def create(path: Path, uid: str = "u1") -> Corpus:
+def create(path: Path, uid: str = "u1") -> CorpusLayout:
     return open_or_create(path, uid=uid, recipe_digest="0" * 16, disk=LocalStorage())
 
 
@@ -89,7 +89,7 @@ def test_no_corpus_is_named(tmp_path: Path) -> None:
 
 
 def test_paths_by_hand() -> None:
-    corpus = Corpus(Path("/c"))
+    corpus = CorpusLayout(Path("/c"))
     assert data_file(0) == "data/chunk-000/episode_000000.parquet"
     assert data_file(999) == "data/chunk-000/episode_000999.parquet"
     assert data_file(1000) == "data/chunk-001/episode_001000.parquet"
@@ -97,8 +97,8 @@ def test_paths_by_hand() -> None:
         video_file(2001, "observation.images.head")
         == "videos/chunk-002/observation.images.head/episode_002001.mp4"
     )
-    assert corpus.staged("u", "a-v1") != corpus.staged("u", "a-v2")
-    assert corpus.staged("u", "a-v1").is_relative_to(corpus.staging)
+    assert corpus.staging_dir("u", "a-v1") != corpus.staging_dir("u", "a-v2")
+    assert corpus.staging_dir("u", "a-v1").is_relative_to(corpus.staging)
 
 
 # --- one writer ---------------------------------------------------------------------------------------------------------
@@ -106,8 +106,8 @@ def test_paths_by_hand() -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from ingest.corpus.layout import Corpus, writer_lock
-with writer_lock(Corpus(Path(sys.argv[1]))):
+from ingest.corpus.layout import CorpusLayout, writer_lock
+with writer_lock(CorpusLayout(Path(sys.argv[1]))):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ingest.executors.ray_actors import Parts
+from ingest.executors.ray_actors import TaskParts
 
 
 def test_a_long_work_has_no_more_parts_under_way_than_a_short_one() -> None:
@@ -19,7 +19,7 @@ def test_a_long_work_has_no_more_parts_under_way_than_a_short_one() -> None:
         under_way.remove(part)
         return 10 * part
 
-    parts = Parts(begun=[0, 1, 2], later=range(3, 9), begin=begin, result=result)
+    parts = TaskParts(begun=[0, 1, 2], later=range(3, 9), begin=begin, result=result)
     found = []
     for part in parts:
         assert len(under_way) <= 3
@@ -27,4 +27,4 @@ def test_a_long_work_has_no_more_parts_under_way_than_a_short_one() -> None:
     assert found == [10 * part for part in range(9)]
     assert most == [4] * 6 + [3, 2, 1]
     under_way |= {0, 1}
-    assert list(Parts(begun=[0, 1], later=[], begin=begin, result=result)) == [0, 10]
+    assert list(TaskParts(begun=[0, 1], later=[], begin=begin, result=result)) == [0, 10]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.executors import node_proof
 from ingest.executors.inline import InlineExecutor
 from ingest.executors.node_proof import (
@@ -169,7 +169,7 @@ class Witness:
 
 
 def test_what_is_shared_goes_with_the_run(raw: Path, tmp_path: Path) -> None:
-    corpus, witness = Corpus(tmp_path / "corpus"), Witness()
+    corpus, witness = CorpusLayout(tmp_path / "corpus"), Witness()
     left = corpus.staging / f"{PREFIX}killed"
     left.mkdir(parents=True)
     with shared(witness, corpus, LocalStorage(), files=lambda: sampled_files(raw)):
@@ -181,7 +181,7 @@ def test_what_is_shared_goes_with_the_run(raw: Path, tmp_path: Path) -> None:
 
 
 def test_one_machine_shares_nothing(tmp_path: Path) -> None:
-    with shared(InlineExecutor(), Corpus(tmp_path / "corpus"), LocalStorage()):
+    with shared(InlineExecutor(), CorpusLayout(tmp_path / "corpus"), LocalStorage()):
         assert not (tmp_path / "corpus").exists()
 
 
@@ -221,7 +221,7 @@ def test_a_link_in_the_corpus_is_a_difference(raw: Path, tmp_path: Path) -> None
 
 def test_a_second_run_leaves_the_folder_of_the_first(tmp_path: Path) -> None:
     """`manifest build --ray` takes no writer lock, so it may begin while `ingest --ray` runs."""
-    corpus, first, second = Corpus(tmp_path / "corpus"), Witness(), Witness()
+    corpus, first, second = CorpusLayout(tmp_path / "corpus"), Witness(), Witness()
     with shared(first, corpus, LocalStorage()):
         with shared(second, corpus, LocalStorage()):
             assert len(list(corpus.staging.glob(f"{PREFIX}*"))) == 2

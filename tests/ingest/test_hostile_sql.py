@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from schemas.errors import ConfigError
 from tests.generators.corpus import write_catalog
 
@@ -39,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def catalog(root: Path) -> Iterator[Catalog]:
-    with Catalog.open(root, limits=Limits(timeout_s=20, memory_mb=500, threads=2)) as catalog:
+    with Catalog.open(root, limits=QueryLimits(timeout_s=20, memory_mb=500, threads=2)) as catalog:
         yield catalog
 
 
@@ -243,7 +243,7 @@ def test_what_reads_is_not_refused(catalog: Catalog, sql: str, expected: int) ->
     ],
 )
 def test_a_runaway_query_is_stopped(root: Path, sql: str) -> None:
-    with Catalog.open(root, limits=Limits(timeout_s=0.3, threads=1)) as catalog:
+    with Catalog.open(root, limits=QueryLimits(timeout_s=0.3, threads=1)) as catalog:
         started = time.monotonic()
         with pytest.raises(ConfigError, match=r"stopped after 0\.3 s"):
             catalog.arrow(sql)
@@ -252,7 +252,7 @@ def test_a_runaway_query_is_stopped(root: Path, sql: str) -> None:
 
 
 def test_memory_is_bounded_while_working_and_in_the_result(root: Path) -> None:
-    with Catalog.open(root, limits=Limits(memory_mb=50, threads=1)) as catalog:
+    with Catalog.open(root, limits=QueryLimits(memory_mb=50, threads=1)) as catalog:
         with pytest.raises(ConfigError, match="Out of Memory"):
             catalog.arrow("SELECT len(list(range)) FROM range(100000000)")
         with pytest.raises(ConfigError, match="larger than 50 MB"):

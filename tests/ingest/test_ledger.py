@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.ledger import EVENT_LIMITS, Ledger, read_history
 from ingest.corpus.residual_files import scrub_logs
 from ingest.storage.local import LocalStorage
@@ -105,7 +105,7 @@ def test_what_is_larger_than_any_run_writes_is_named_and_not_held(
     os.truncate(path, num_bytes)
     for read in (
         lambda: read_history(path.parent),
-        lambda: scrub_logs(Corpus(tmp_path), LocalStorage(tmp_path), {"b"}),
+        lambda: scrub_logs(CorpusLayout(tmp_path), LocalStorage(tmp_path), {"b"}),
     ):
         with pytest.raises(ConfigError, match=r"zz\.jsonl.*move it out"):
             read()
@@ -116,6 +116,6 @@ def test_lines_of_an_erased_episode_go_and_no_others(tmp_path: Path) -> None:
     lines = [b'{"uid": "%s"}\n' % (uid * 36) for uid in (b"a", b"b", b"c")]
     for name, content in (("r1", [*lines, b"\xff\n", b'{"ui']), ("r2", lines[1:])):
         (tmp_path / "ledger" / f"{name}.jsonl").write_bytes(b"".join(content))
-    scrub_logs(Corpus(tmp_path), LocalStorage(tmp_path), {"a" * 36})
+    scrub_logs(CorpusLayout(tmp_path), LocalStorage(tmp_path), {"a" * 36})
     left = [path.read_bytes() for path in sorted((tmp_path / "ledger").iterdir())]
     assert left == [b"".join([*lines[1:], b"\xff\n", b'{"ui']), b"".join(lines[1:])]

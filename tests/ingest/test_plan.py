@@ -13,7 +13,7 @@ import pytest
 from adapters.base import SourceInfo
 from adapters.registry import ADAPTERS, adapter_for
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.snapshot import Snapshot
 from ingest.pipeline.plan import Plan, Request, discover, make_plan, survey
 from ingest.recipe import Recipe
@@ -200,7 +200,7 @@ def test_poison_is_set_aside_unless_asked(raw: Path, tmp_path: Path) -> None:
     uid = plan_for(request(raw, select="b/1")).todo[0].uid
     event = {"event": "end", "uid": uid, "state": "quarantined", "code": "worker_died"}
     line = json.dumps(event | {"message": "SIGSEGV"})
-    (Corpus(out).ledger / "0.jsonl").write_text(line + "\n")
+    (CorpusLayout(out).ledger / "0.jsonl").write_text(line + "\n")
     plan = plan_for(request(raw), out)
     assert ids(plan.todo) == ["a/2", "b/10"]
     assert [(ref.episode_id, code) for ref, code, _ in plan.poisoned] == [("b/1", "worker_died")]

@@ -15,7 +15,7 @@ import pytest
 
 from ingest.catalog import query_process
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.catalog.query_process import answer
 from ingest.catalog.sql_guard import reading_statement
 from schemas.errors import ConfigError, InvariantError
@@ -28,7 +28,7 @@ UNINTERRUPTED = {
     "a number of two billion digits": "SELECT length(format('{:2000000000d}', 1))",
     "one long list": "SELECT len(string_split(repeat('a,', 400000000), ','))",
 }
-SHORT = Limits(timeout_s=0.5, memory_mb=2000, threads=1)
+SHORT = QueryLimits(timeout_s=0.5, memory_mb=2000, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +54,23 @@ def test_a_call_that_duckdb_does_not_interrupt_ends_at_the_limit(root: Path, nam
 
 def test_the_answer_is_that_of_the_catalog(root: Path) -> None:
     sql = "SELECT uid, cameras, hours FROM episodes ORDER BY uid"
-    found = answer(root, sql, snapshot=None, limits=Limits())
+    found = answer(root, sql, snapshot=None, limits=QueryLimits())
     with Catalog.open(root) as catalog:
         assert found.table.equals(catalog.arrow(sql))
         assert found.snapshot == catalog.snapshot
 
 
 def test_an_empty_answer_keeps_its_columns(root: Path) -> None:
-    found = answer(root, "SELECT uid FROM episodes WHERE false", snapshot=None, limits=Limits())
+    found = answer(
+        root, "SELECT uid FROM episodes WHERE false", snapshot=None, limits=QueryLimits()
+    )
     assert (found.table.column_names, found.table.num_rows) == (["uid"], 0)
 
 
 def test_tables_that_are_given_can_be_selected_from(root: Path) -> None:
     tables = {"mine": pa.table({"a": [1, 2]}), "yours": pa.table({"b": ["x"]})}
     sql = "SELECT sum(a) AS a, (SELECT b FROM yours) AS b FROM mine"
-    found = answer(root, sql, snapshot=None, limits=Limits(), tables=tables)
+    found = answer(root, sql, snapshot=None, limits=QueryLimits(), tables=tables)
     assert found.table.to_pylist() == [{"a": 3, "b": "x"}]
 
 
@@ -83,7 +85,7 @@ def test_tables_that_are_given_can_be_selected_from(root: Path) -> None:
 )
 def test_errors_arrive_as_they_were_raised(root: Path, sql: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        answer(root, sql, snapshot=None, limits=Limits(memory_mb=50, threads=1))
+        answer(root, sql, snapshot=None, limits=QueryLimits(memory_mb=50, threads=1))
     assert caught.value.where == "query"
 
 
@@ -92,7 +94,7 @@ def test_a_module_of_the_current_folder_is_not_imported(
 ) -> None:
     (tmp_path / "duckdb.py").write_text("raise SystemExit(7)")
     monkeypatch.chdir(tmp_path)
-    assert answer(root, "SELECT 1 AS a", snapshot=None, limits=Limits()).table.num_rows == 1
+    assert answer(root, "SELECT 1 AS a", snapshot=None, limits=QueryLimits()).table.num_rows == 1
 
 
 def test_a_process_that_breaks_is_our_bug_with_its_last_line(
@@ -100,7 +102,7 @@ def test_a_process_that_breaks_is_our_bug_with_its_last_line(
 ) -> None:
     monkeypatch.setattr(query_process, "PROGRAM", "raise ValueError('broken inside')")
     with pytest.raises(InvariantError, match="broken inside"):
-        answer(root, "SELECT 1", snapshot=None, limits=Limits())
+        answer(root, "SELECT 1", snapshot=None, limits=QueryLimits())
 
 
 def test_a_process_that_the_kernel_kills_lacked_memory(
@@ -108,7 +110,7 @@ def test_a_process_that_the_kernel_kills_lacked_memory(
 ) -> None:
     monkeypatch.setattr(query_process, "PROGRAM", "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(ConfigError, match="SIGKILL, most likely for want of memory"):
-        answer(root, "SELECT 1", snapshot=None, limits=Limits())
+        answer(root, "SELECT 1", snapshot=None, limits=QueryLimits())
 
 
 # The program of the child, a line of Python before its `main`; CATALOG is the class that it opens.
@@ -135,7 +137,7 @@ def test_an_alarm_names_the_limit_that_was_reached(
 ) -> None:
     monkeypatch.setattr(query_process, "PROGRAM", CHANGED.format(change=change))
     with pytest.raises(ConfigError, match=message) as caught:
-        answer(root, "SELECT 1", snapshot=None, limits=Limits(timeout_s=7))
+        answer(root, "SELECT 1", snapshot=None, limits=QueryLimits(timeout_s=7))
     assert ("--time-limit-s" in caught.value.message) == ("write_arrow" in change)
 
 
@@ -145,15 +147,15 @@ def test_the_kernel_ends_a_snapshot_that_does_not_open(
     change = "query_child.START_S, CATALOG.open = 0.01, lambda *_, **__: signal.pause()"
     monkeypatch.setattr(query_process, "PROGRAM", CHANGED.format(change=change))
     with pytest.raises(ConfigError, match="did not open"):
-        answer(root, "SELECT 1", snapshot=None, limits=Limits(timeout_s=3600))
+        answer(root, "SELECT 1", snapshot=None, limits=QueryLimits(timeout_s=3600))
 
 
 def test_memory_that_duckdb_does_not_count_is_limited_too(root: Path) -> None:
     """One text is outside of DuckDB's own limit, which is 10 MB here; the kernel's is `SLACK_MB` more."""
     sql = "SELECT strlen(repeat(repeat('x', 1000000), 700)) AS n"
     with pytest.raises(ConfigError, match=r"Out of Memory|memory-mb"):
-        answer(root, sql, snapshot=None, limits=Limits(memory_mb=10, threads=1))
-    enough = answer(root, sql, snapshot=None, limits=Limits(memory_mb=1000, threads=1))
+        answer(root, sql, snapshot=None, limits=QueryLimits(memory_mb=10, threads=1))
+    enough = answer(root, sql, snapshot=None, limits=QueryLimits(memory_mb=1000, threads=1))
     assert enough.table["n"].to_pylist() == [700000000]
 
 
@@ -173,8 +175,8 @@ def test_where_of_a_manifest_ends_at_the_limit_too(root: Path) -> None:
 def test_an_orphan_ends_at_its_limit(root: Path, tmp_path: Path) -> None:
     """The driver is killed: the kernel's alarm ends the query without it."""
     code = (
-        "import sys; from pathlib import Path; from ingest.catalog.query_limits import Limits; from ingest.catalog.query_process import answer;"
-        "answer(Path(sys.argv[1]), sys.argv[2], snapshot=None, limits=Limits(timeout_s=5, memory_mb=1000, threads=1))"
+        "import sys; from pathlib import Path; from ingest.catalog.query_limits import QueryLimits; from ingest.catalog.query_process import answer;"
+        "answer(Path(sys.argv[1]), sys.argv[2], snapshot=None, limits=QueryLimits(timeout_s=5, memory_mb=1000, threads=1))"
     )
     sql = "SELECT levenshtein(repeat('x', 500000), repeat('y', 500000))"
     with subprocess.Popen([sys.executable, "-c", code, str(root), sql]) as driver:

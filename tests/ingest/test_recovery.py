@@ -11,7 +11,7 @@ import pytest
 
 from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.recovery import rebuild, recover
 from ingest.corpus.writing import writing
 from ingest.storage.local import LocalStorage
@@ -35,7 +35,7 @@ def corpus(made: Path, tmp_path: Path) -> Path:
 
 def recovered(corpus: Path) -> list[str]:
     current = snapshot.load(corpus)
-    return recover(Corpus(corpus), LocalStorage(), current, datasets_of(corpus, current))
+    return recover(CorpusLayout(corpus), LocalStorage(), current, datasets_of(corpus, current))
 
 
 def the_dataset(corpus: Path) -> Path:
@@ -146,10 +146,10 @@ def test_any_writer_sees_a_size_that_is_not_vouched_for(corpus: Path, name: str)
     before = tree(corpus)
     path = the_dataset(corpus) / "meta" / name
     path.write_bytes(path.read_bytes()[:-1])
-    with writing(Corpus(corpus), LocalStorage()) as done:
+    with writing(CorpusLayout(corpus), LocalStorage()) as done:
         assert [line.partition(" ")[0] for line in done] == ["rebuilt"]
     assert tree(corpus) == before
-    with writing(Corpus(corpus), LocalStorage()) as done:
+    with writing(CorpusLayout(corpus), LocalStorage()) as done:
         assert done == []
 
 
@@ -167,5 +167,5 @@ def test_appending_and_rebuilding_write_the_same_meta(corpus: Path) -> None:
     before = tree(corpus)
     current = snapshot.load(corpus)
     for dataset in datasets_of(corpus, current).values():
-        rebuild(Corpus(corpus), LocalStorage(), current, dataset)
+        rebuild(CorpusLayout(corpus), LocalStorage(), current, dataset)
     assert tree(corpus) == before

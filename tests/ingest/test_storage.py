@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.writing import writing
 from ingest.storage.local import FileSystem, LocalStorage, OutsideCorpus
 from schemas.errors import ConfigError, TransientError
@@ -45,8 +45,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_publish_is_put_if_absent(tmp_path: Path) -> None:
-    assert DISK.publish(tmp_path / "00000001.json", b"mine")
-    assert not DISK.publish(tmp_path / "00000001.json", b"theirs")
+    assert DISK.put_if_absent(tmp_path / "00000001.json", b"mine")
+    assert not DISK.put_if_absent(tmp_path / "00000001.json", b"theirs")
     assert (tmp_path / "00000001.json").read_bytes() == b"mine"
     assert names(tmp_path) == ["00000001.json"]  # the loser's part is gone too
 
@@ -64,7 +64,7 @@ def test_place_shares_the_bytes_and_survives_the_source(tmp_path: Path) -> None:
     source.write_bytes(b"video")
     target.write_bytes(b"left over")
     (tmp_path / ".episode_000000.mp4.part").write_bytes(b"half")
-    DISK.place(source, target)
+    DISK.hard_link_or_copy(source, target)
     assert source.samefile(target)
     DISK.remove(source)
     assert target.read_bytes() == b"video"
@@ -74,8 +74,8 @@ def test_place_shares_the_bytes_and_survives_the_source(tmp_path: Path) -> None:
 def test_place_twice_changes_nothing(tmp_path: Path) -> None:
     source, target = tmp_path / "a", tmp_path / "b"
     source.write_bytes(b"video")
-    DISK.place(source, target)
-    DISK.place(source, target)
+    DISK.hard_link_or_copy(source, target)
+    DISK.hard_link_or_copy(source, target)
     assert target.read_bytes() == b"video"
     # rename(2) of two names of ONE file does nothing, so the part may stay: recovery sweeps it
     assert set(names(tmp_path)) - {".b.part"} == {"a", "b"}
@@ -99,7 +99,7 @@ class Linkless(FileSystem):
 @pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV])
 def test_place_copies_where_there_are_no_links(code: int, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"video")
-    LocalStorage(tmp_path, Linkless(code=code)).place(tmp_path / "a", tmp_path / "b")
+    LocalStorage(tmp_path, Linkless(code=code)).hard_link_or_copy(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").read_bytes() == b"video"
     assert not (tmp_path / "a").samefile(tmp_path / "b")
 
@@ -116,8 +116,8 @@ def test_a_probe_of_a_killed_process_with_our_number_is_in_nobodys_way(tmp_path:
 def test_publish_is_put_if_absent_without_links_too(lacks: tuple[str, ...], tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path, Linkless(*lacks))
     storage.check()
-    assert storage.publish(tmp_path / "1.json", b"mine")
-    assert not storage.publish(tmp_path / "1.json", b"theirs")
+    assert storage.put_if_absent(tmp_path / "1.json", b"mine")
+    assert not storage.put_if_absent(tmp_path / "1.json", b"theirs")
     assert (tmp_path / "1.json").read_bytes() == b"mine"
     assert names(tmp_path) == ["1.json"]
 
@@ -130,7 +130,7 @@ def test_a_file_system_that_cannot_publish_is_known_before_any_work(tmp_path: Pa
             self.rename(old, new, old_dir=old_dir, new_dir=new_dir)
 
     (tmp_path / "corpus").mkdir()
-    corpus = Corpus(tmp_path / "corpus")
+    corpus = CorpusLayout(tmp_path / "corpus")
     with (
         pytest.raises(ConfigError, match="another file system"),
         writing(corpus, LocalStorage(corpus.root, Blind())),
@@ -143,7 +143,7 @@ def test_a_claim_that_a_stopped_process_left_is_named(tmp_path: Path) -> None:
     (tmp_path / ".1.json.claim.part").mkdir()
     storage = LocalStorage(tmp_path, Linkless("rename_new"))
     with pytest.raises(TransientError, match="eicorpus gc"):
-        storage.publish(tmp_path / "1.json", b"mine")
+        storage.put_if_absent(tmp_path / "1.json", b"mine")
     assert names(tmp_path) == [".1.json.claim.part"]
 
 
@@ -154,13 +154,13 @@ def test_a_claim_that_a_stopped_process_left_is_named(tmp_path: Path) -> None:
         lambda storage, path: storage.write(path / "f", b"theirs"),
         lambda storage, path: storage.create(path / "f", b"theirs"),
         lambda storage, path: storage.append(path / "f", b"theirs"),
-        lambda storage, path: storage.publish(path / "g", b"theirs"),
-        lambda storage, path: storage.publish_dir(path / "g", {"f": b"theirs"}),
+        lambda storage, path: storage.put_if_absent(path / "g", b"theirs"),
+        lambda storage, path: storage.put_dir_if_absent(path / "g", {"f": b"theirs"}),
         lambda storage, path: storage.truncate(path / "f", 0),
         lambda storage, path: storage.remove(path / "f"),
         lambda storage, path: storage.remove_tree(path / "inner"),
-        lambda storage, path: storage.place(storage.root / "own", path / "f"),
-        lambda storage, path: storage.place(path / "f", storage.root / "own"),
+        lambda storage, path: storage.hard_link_or_copy(storage.root / "own", path / "f"),
+        lambda storage, path: storage.hard_link_or_copy(path / "f", storage.root / "own"),
         lambda storage, path: storage.read(path / "f", most=1),
     ],
 )
@@ -268,16 +268,16 @@ class Ordered(Recording):
 
 
 def test_a_published_file_is_durable_before_it_has_its_name(tmp_path: Path) -> None:
-    assert LocalStorage(tmp_path, Ordered()).publish(tmp_path / "new", b"x")
+    assert LocalStorage(tmp_path, Ordered()).put_if_absent(tmp_path / "new", b"x")
 
 
-@pytest.mark.parametrize("way", ["publish", "publish_dir"])
+@pytest.mark.parametrize("way", ["put_if_absent", "put_dir_if_absent"])
 def test_what_is_published_has_durable_folders_above_it(way: str, tmp_path: Path) -> None:
     system = Recording()
     storage = LocalStorage(tmp_path, system)
     folder = tmp_path / "a" / "b"
     storage.make_dir(folder)
-    content = b"x" if way == "publish" else {"f": b"x"}
+    content = b"x" if way == "put_if_absent" else {"f": b"x"}
     assert getattr(storage, way)(folder / "new", content)
     above = [folder, folder.parent, tmp_path]
     assert {path.stat().st_ino for path in above} <= system.synced

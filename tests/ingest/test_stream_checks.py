@@ -10,7 +10,7 @@ import pytest
 from ingest.check import Check, Verdict
 from ingest.doctor.stream_checks import clock_checks, command_checks, xyz_triples
 from ingest.recipe import Recipe
-from schemas.command_probe import Motion, compare, opening_correlation
+from schemas.action_probe import Motion, compare, opening_correlation
 from schemas.episode import (
     Episode,
     EpisodeRef,

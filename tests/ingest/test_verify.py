@@ -17,12 +17,12 @@ import pytest
 
 from ingest.corpus import committed_episodes, snapshot
 from ingest.corpus.commit import datasets_of, stored_episodes
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_meta import SIDECAR, Dataset, older_sidecar, project, whole_files
 from ingest.corpus.recovery import recover
 from ingest.storage.local import LocalStorage
-from ingest.verify.corpus import Seen, verify
-from ingest.verify.finding import REMEDIES, RULES, Check, Finding, excerpt, finding
+from ingest.verify.corpus import VerifyProgress, verify
+from ingest.verify.finding import REMEDIES, RULES, CheckCode, Finding, excerpt, finding
 from ingest.verify.meta import first_difference
 from schemas.errors import ConfigError
 from tests.faults.runs import run
@@ -68,9 +68,9 @@ def corpus(sound: Path, tmp_path: Path) -> Path:
 
 
 def test_a_sound_corpus_has_no_findings_and_all_of_it_was_looked_at(mixed: Path) -> None:
-    seen = Seen()
+    seen = VerifyProgress()
 
-    def look(now: Seen) -> None:
+    def look(now: VerifyProgress) -> None:
         nonlocal seen
         seen = now
 
@@ -497,76 +497,76 @@ def wrong_marker(corpus: Path) -> Path:
     return path
 
 
-DAMAGE: list[tuple[Damage, Check]] = [
+DAMAGE: list[tuple[Damage, CheckCode]] = [
     # the ten planted faults of practice/env.md, and one in two variants
-    (wrong_total_frames, Check.META_DIFFERS),
-    (wrong_length_line, Check.META_DIFFERS),
-    (slow_timestamps, Check.DATA_TIMESTAMP),
-    (late_timestamps, Check.DATA_TIMESTAMP),
-    (shifted_index, Check.DATA_INDEX),
-    (nan_in_action, Check.DATA_NOT_FINITE),
-    (missing_video, Check.FILE_MISSING),
-    (short_video, Check.VIDEO_FRAMES),
-    (task_index_out_of_range, Check.DATA_TASK_INDEX),
-    (narrow_action, Check.DATA_COLUMNS),
-    (missing_stats_line, Check.META_DIFFERS),
+    (wrong_total_frames, CheckCode.META_DIFFERS),
+    (wrong_length_line, CheckCode.META_DIFFERS),
+    (slow_timestamps, CheckCode.DATA_TIMESTAMP),
+    (late_timestamps, CheckCode.DATA_TIMESTAMP),
+    (shifted_index, CheckCode.DATA_INDEX),
+    (nan_in_action, CheckCode.DATA_NOT_FINITE),
+    (missing_video, CheckCode.FILE_MISSING),
+    (short_video, CheckCode.VIDEO_FRAMES),
+    (task_index_out_of_range, CheckCode.DATA_TASK_INDEX),
+    (narrow_action, CheckCode.DATA_COLUMNS),
+    (missing_stats_line, CheckCode.META_DIFFERS),
     # meta/
-    (missing_last_stats_line, Check.META_DIFFERS),
-    (stats_of_other_values, Check.META_DIFFERS),
-    (edited_task, Check.META_DIFFERS),
-    (blank_line_at_the_end, Check.META_DIFFERS),
-    (no_modality, Check.META_MISSING),
-    (extra_meta, Check.FILE_EXTRA),
+    (missing_last_stats_line, CheckCode.META_DIFFERS),
+    (stats_of_other_values, CheckCode.META_DIFFERS),
+    (edited_task, CheckCode.META_DIFFERS),
+    (blank_line_at_the_end, CheckCode.META_DIFFERS),
+    (no_modality, CheckCode.META_MISSING),
+    (extra_meta, CheckCode.FILE_EXTRA),
     # data/
-    (frame_index_from_1, Check.DATA_FRAME_INDEX),
-    (other_episode_index, Check.DATA_EPISODE_INDEX),
-    (null_in_action, Check.DATA_NOT_FINITE),
-    (task_of_another_episode, Check.DATA_TASK_INDEX),
-    (doubles, Check.DATA_COLUMNS),
-    (number_masks, Check.DATA_COLUMNS),
-    (no_action_column, Check.DATA_COLUMNS),
-    (a_row_less, Check.DATA_LENGTH),
-    (two_row_groups, Check.DATA_ROW_GROUPS),
-    (list_in_metadata, Check.DATA_METADATA),
-    (scaled_rotation, Check.DATA_ROTATION),
-    (wide_open_gripper, Check.DATA_GRIPPER),
-    (valid_last_action, Check.DATA_ACTION),
-    (action_one_row_late, Check.DATA_ACTION),
-    (truncated_rows, Check.DATA_UNREADABLE),
-    (enlarged_rows, Check.DATA_UNREADABLE),
-    (missing_rows, Check.FILE_MISSING),
-    (a_folder_instead, Check.FILE_UNREADABLE),
-    (a_link_out, Check.UNSAFE_PATH),
+    (frame_index_from_1, CheckCode.DATA_FRAME_INDEX),
+    (other_episode_index, CheckCode.DATA_EPISODE_INDEX),
+    (null_in_action, CheckCode.DATA_NOT_FINITE),
+    (task_of_another_episode, CheckCode.DATA_TASK_INDEX),
+    (doubles, CheckCode.DATA_COLUMNS),
+    (number_masks, CheckCode.DATA_COLUMNS),
+    (no_action_column, CheckCode.DATA_COLUMNS),
+    (a_row_less, CheckCode.DATA_LENGTH),
+    (two_row_groups, CheckCode.DATA_ROW_GROUPS),
+    (list_in_metadata, CheckCode.DATA_METADATA),
+    (scaled_rotation, CheckCode.DATA_ROTATION),
+    (wide_open_gripper, CheckCode.DATA_GRIPPER),
+    (valid_last_action, CheckCode.DATA_ACTION),
+    (action_one_row_late, CheckCode.DATA_ACTION),
+    (truncated_rows, CheckCode.DATA_UNREADABLE),
+    (enlarged_rows, CheckCode.DATA_UNREADABLE),
+    (missing_rows, CheckCode.FILE_MISSING),
+    (a_folder_instead, CheckCode.FILE_UNREADABLE),
+    (a_link_out, CheckCode.UNSAFE_PATH),
     # videos/
-    (cut_video, Check.VIDEO_UNREADABLE),
-    (late_pictures, Check.VIDEO_TIMES),
-    (other_codec, Check.VIDEO_FORMAT),
-    (other_size, Check.VIDEO_FORMAT),
-    (other_pixels, Check.VIDEO_FORMAT),
-    (one_long_group, Check.VIDEO_KEYFRAMES),
-    (open_groups, Check.VIDEO_KEYFRAMES),
-    (flipped_picture_byte, Check.FILE_CHANGED),
+    (cut_video, CheckCode.VIDEO_UNREADABLE),
+    (late_pictures, CheckCode.VIDEO_TIMES),
+    (other_codec, CheckCode.VIDEO_FORMAT),
+    (other_size, CheckCode.VIDEO_FORMAT),
+    (other_pixels, CheckCode.VIDEO_FORMAT),
+    (one_long_group, CheckCode.VIDEO_KEYFRAMES),
+    (open_groups, CheckCode.VIDEO_KEYFRAMES),
+    (flipped_picture_byte, CheckCode.FILE_CHANGED),
     # what should not be there
-    (extra_data_file, Check.FILE_EXTRA),
-    (extra_camera, Check.FILE_EXTRA),
-    (wrong_chunk, Check.FILE_EXTRA),
-    (extra_dataset, Check.FILE_EXTRA),
-    (half_a_file, Check.FILE_UNFINISHED),
-    *((foreign(name), Check.FILE_EXTRA) for name in FOREIGN),
-    *((foreign(name), Check.FILE_UNFINISHED) for name in HALVES),
+    (extra_data_file, CheckCode.FILE_EXTRA),
+    (extra_camera, CheckCode.FILE_EXTRA),
+    (wrong_chunk, CheckCode.FILE_EXTRA),
+    (extra_dataset, CheckCode.FILE_EXTRA),
+    (half_a_file, CheckCode.FILE_UNFINISHED),
+    *((foreign(name), CheckCode.FILE_EXTRA) for name in FOREIGN),
+    *((foreign(name), CheckCode.FILE_UNFINISHED) for name in HALVES),
     # the catalog itself
-    (missing_part, Check.FILE_MISSING),
-    (flipped_part, Check.CATALOG_FILE),
-    (extra_part, Check.CATALOG_EXTRA),
-    (truncated_snapshot, Check.SNAPSHOT),
-    (renumbered_snapshot, Check.SNAPSHOT),
-    (wrong_marker, Check.CORPUS_MARKER),
+    (missing_part, CheckCode.FILE_MISSING),
+    (flipped_part, CheckCode.CATALOG_FILE),
+    (extra_part, CheckCode.CATALOG_EXTRA),
+    (truncated_snapshot, CheckCode.SNAPSHOT),
+    (renumbered_snapshot, CheckCode.SNAPSHOT),
+    (wrong_marker, CheckCode.CORPUS_MARKER),
 ]
-DAMAGE_OF_MIXED: list[tuple[Damage, Check]] = [
-    (skewed_camera_pose, Check.DATA_ROTATION),
-    (action_without_state, Check.DATA_ACTION),
-    (other_values, Check.FILE_CHANGED),
-    (other_values, Check.STATS_DIFFER),
+DAMAGE_OF_MIXED: list[tuple[Damage, CheckCode]] = [
+    (skewed_camera_pose, CheckCode.DATA_ROTATION),
+    (action_without_state, CheckCode.DATA_ACTION),
+    (other_values, CheckCode.FILE_CHANGED),
+    (other_values, CheckCode.STATS_DIFFER),
 ]
 
 
@@ -576,14 +576,14 @@ def name_of(value: Any) -> str:
 
 @pytest.mark.parametrize(("damage", "check"), DAMAGE, ids=name_of)
 def test_damage_is_found_in_its_file_and_nowhere_else(
-    corpus: Path, damage: Damage, check: Check
+    corpus: Path, damage: Damage, check: CheckCode
 ) -> None:
     expect_only(corpus, damage(corpus), check)
 
 
 @pytest.mark.parametrize(("damage", "check"), DAMAGE_OF_MIXED, ids=name_of)
 def test_damage_of_other_bodies_is_found_in_its_file_and_nowhere_else(
-    mixed: Path, tmp_path: Path, damage: Damage, check: Check
+    mixed: Path, tmp_path: Path, damage: Damage, check: CheckCode
 ) -> None:
     corpus = Path(shutil.copytree(mixed, tmp_path / "corpus"))
     expect_only(corpus, damage(corpus), check)
@@ -595,7 +595,7 @@ def test_what_commands_write_is_no_finding(corpus: Path) -> None:
     assert verify(corpus) == []
 
 
-def expect_only(corpus: Path, path: Path, check: Check) -> None:
+def expect_only(corpus: Path, path: Path, check: CheckCode) -> None:
     findings = verify(corpus)
     assert {f.path for f in findings} == {path.relative_to(corpus).as_posix()}
     assert check in {f.check for f in findings}
@@ -613,12 +613,12 @@ def test_fillers_where_nothing_is_valid_may_be_anything(corpus: Path) -> None:
         return values
 
     rewrite_column(data_file(corpus), "action", change)
-    assert {f.check for f in verify(corpus)} == {Check.FILE_CHANGED, Check.STATS_DIFFER}
+    assert {f.check for f in verify(corpus)} == {CheckCode.FILE_CHANGED, CheckCode.STATS_DIFFER}
 
 
 def test_each_rule_about_actions_is_said_of_each_slice(corpus: Path) -> None:
     valid_last_action(corpus)
-    said = [f.message for f in verify(corpus) if f.check is Check.DATA_ACTION]
+    said = [f.message for f in verify(corpus) if f.check is CheckCode.DATA_ACTION]
     assert sum("of left." in message and "in the last row" in message for message in said) == 3
     assert sum("1.0 of the actions valid" in message for message in said) == 1
 
@@ -626,8 +626,8 @@ def test_each_rule_about_actions_is_said_of_each_slice(corpus: Path) -> None:
 def test_swapped_videos_are_both_found(corpus: Path) -> None:
     swapped_videos(corpus)
     assert [(f.path[-18:], f.check) for f in verify(corpus)] == [
-        ("episode_000000.mp4", Check.FILE_CHANGED),
-        ("episode_000003.mp4", Check.FILE_CHANGED),
+        ("episode_000000.mp4", CheckCode.FILE_CHANGED),
+        ("episode_000003.mp4", CheckCode.FILE_CHANGED),
     ]
 
 
@@ -640,8 +640,8 @@ def test_only_deep_finds_a_picture_in_the_middle_that_does_not_decode(corpus: Pa
     path.write_bytes(data)
     quick = {f.check for f in verify(corpus)}
     deep = {f.check for f in verify(corpus, deep=True)}
-    assert Check.FILE_CHANGED in quick
-    assert Check.VIDEO_UNREADABLE in deep
+    assert CheckCode.FILE_CHANGED in quick
+    assert CheckCode.VIDEO_UNREADABLE in deep
 
 
 def test_a_file_that_may_not_be_read_is_a_finding(
@@ -658,7 +658,7 @@ def test_a_file_that_may_not_be_read_is_a_finding(
     monkeypatch.setattr(Path, "open", refuse)
     [found] = verify(corpus)
     assert (found.check, found.path) == (
-        Check.FILE_UNREADABLE,
+        CheckCode.FILE_UNREADABLE,
         forbidden.relative_to(corpus).as_posix(),
     )
     assert "Permission denied" in found.message
@@ -673,35 +673,35 @@ def changed(**values: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, An
 
 
 TOY, ONE_MORE = "datasets/toy/", lambda rows: [*rows, rows[0]]
-CATALOG_DAMAGE: list[tuple[str, Any, int, Check, str]] = [
-    ("episodes", changed(scene_id="kitchen"), 2, Check.CONTENT_CHANGED, "episode_000003.parquet"),
-    ("episodes", changed(content_sha256="0"), 2, Check.CONTENT_CHANGED, "episode_000003.parquet"),
-    ("segments", changed(text="other"), 2, Check.CONTENT_CHANGED, "episode_000002.parquet"),
-    ("measurements", changed(value=0.5), 2, Check.CONTENT_CHANGED, "episode_000002.parquet"),
-    ("episodes", changed(index_from=3), 2, Check.NUMBERING, TOY),
-    ("episodes", changed(episode_index=7), 2, Check.NUMBERING, TOY),
-    ("episodes", changed(task_counts=[99]), 2, Check.NUMBERING, TOY),
-    ("episodes", changed(task_counts=[99]), 2, Check.DATA_TASK_INDEX, "episode_000003.parquet"),
-    ("episodes", changed(action_coverage=0.5), 2, Check.DATA_ACTION, "episode_000003.parquet"),
-    ("episodes", changed(dataset_path="datasets/x/y"), 2, Check.CATALOG_CONTENT, "datasets/x/y"),
-    ("episodes", changed(cameras=[]), 2, Check.NUMBERING, TOY),
-    ("episodes", lambda rows: rows[:1], 2, Check.ACCOUNTING, "catalog/episodes"),
-    ("episodes", ONE_MORE, 2, Check.ACCOUNTING, "catalog/episodes"),
-    ("verdicts", lambda rows: rows[1:], 2, Check.ACCOUNTING, "catalog/verdicts"),
-    ("verdicts", ONE_MORE, 2, Check.ACCOUNTING, "catalog/verdicts"),
-    ("verdicts", changed(state="failed"), 2, Check.ACCOUNTING, "catalog/runs: first"),
-    ("runs", lambda rows: [rows[0] | {"discovered": 9}], 0, Check.ACCOUNTING, "catalog/runs: first"),
-    ("runs", lambda rows: [rows[0] | {"recipe_json": "{"}], 0, Check.CATALOG_CONTENT, "catalog"),
-    ("artifacts", lambda rows: rows[:-1], 2, Check.NUMBERING, TOY),
-    ("artifacts", lambda rows: rows[1:], 0, Check.CATALOG_CONTENT, TOY),
-    ("artifacts", changed(detail_json="{"), 2, Check.CATALOG_CONTENT, "catalog"),
-    ("segments", lambda rows: [*rows, rows[0] | {"uid": "z"}], 2, Check.ACCOUNTING, "catalog/segments"),
+CATALOG_DAMAGE: list[tuple[str, Any, int, CheckCode, str]] = [
+    ("episodes", changed(scene_id="kitchen"), 2, CheckCode.CONTENT_CHANGED, "episode_000003.parquet"),
+    ("episodes", changed(content_sha256="0"), 2, CheckCode.CONTENT_CHANGED, "episode_000003.parquet"),
+    ("segments", changed(text="other"), 2, CheckCode.CONTENT_CHANGED, "episode_000002.parquet"),
+    ("measurements", changed(value=0.5), 2, CheckCode.CONTENT_CHANGED, "episode_000002.parquet"),
+    ("episodes", changed(index_from=3), 2, CheckCode.NUMBERING, TOY),
+    ("episodes", changed(episode_index=7), 2, CheckCode.NUMBERING, TOY),
+    ("episodes", changed(task_counts=[99]), 2, CheckCode.NUMBERING, TOY),
+    ("episodes", changed(task_counts=[99]), 2, CheckCode.DATA_TASK_INDEX, "episode_000003.parquet"),
+    ("episodes", changed(action_coverage=0.5), 2, CheckCode.DATA_ACTION, "episode_000003.parquet"),
+    ("episodes", changed(dataset_path="datasets/x/y"), 2, CheckCode.CATALOG_CONTENT, "datasets/x/y"),
+    ("episodes", changed(cameras=[]), 2, CheckCode.NUMBERING, TOY),
+    ("episodes", lambda rows: rows[:1], 2, CheckCode.ACCOUNTING, "catalog/episodes"),
+    ("episodes", ONE_MORE, 2, CheckCode.ACCOUNTING, "catalog/episodes"),
+    ("verdicts", lambda rows: rows[1:], 2, CheckCode.ACCOUNTING, "catalog/verdicts"),
+    ("verdicts", ONE_MORE, 2, CheckCode.ACCOUNTING, "catalog/verdicts"),
+    ("verdicts", changed(state="failed"), 2, CheckCode.ACCOUNTING, "catalog/runs: first"),
+    ("runs", lambda rows: [rows[0] | {"discovered": 9}], 0, CheckCode.ACCOUNTING, "catalog/runs: first"),
+    ("runs", lambda rows: [rows[0] | {"recipe_json": "{"}], 0, CheckCode.CATALOG_CONTENT, "catalog"),
+    ("artifacts", lambda rows: rows[:-1], 2, CheckCode.NUMBERING, TOY),
+    ("artifacts", lambda rows: rows[1:], 0, CheckCode.CATALOG_CONTENT, TOY),
+    ("artifacts", changed(detail_json="{"), 2, CheckCode.CATALOG_CONTENT, "catalog"),
+    ("segments", lambda rows: [*rows, rows[0] | {"uid": "z"}], 2, CheckCode.ACCOUNTING, "catalog/segments"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("table", "change", "part", "check", "where"), CATALOG_DAMAGE)
 def test_rows_that_a_wrong_writer_would_commit_are_found(
-    corpus: Path, table: str, change: Any, part: int, check: Check, where: str
+    corpus: Path, table: str, change: Any, part: int, check: CheckCode, where: str
 ) -> None:
     rewrite_table(corpus, table, change, part)
     findings = verify(corpus)
@@ -721,12 +721,12 @@ def test_changed_statistics_are_found(corpus: Path) -> None:
     rewrite_table(corpus, "artifacts", change)
     said = [(f.check, Path(f.path).name) for f in verify(corpus)]
     assert said == [
-        (Check.STATS_DIFFER, "episode_000002.parquet"),
-        (Check.STATS_INCOMPLETE, "episode_000002.parquet"),
-        (Check.META_DIFFERS, "eicorpus.json"),  # which has the digest of the next one
-        (Check.META_DIFFERS, "episodes_stats.jsonl"),
-        (Check.STATS_DIFFER, "episode_000002.mp4"),
-        (Check.STATS_DIFFER, "episode_000002.mp4"),
+        (CheckCode.STATS_DIFFER, "episode_000002.parquet"),
+        (CheckCode.STATS_INCOMPLETE, "episode_000002.parquet"),
+        (CheckCode.META_DIFFERS, "eicorpus.json"),  # which has the digest of the next one
+        (CheckCode.META_DIFFERS, "episodes_stats.jsonl"),
+        (CheckCode.STATS_DIFFER, "episode_000002.mp4"),
+        (CheckCode.STATS_DIFFER, "episode_000002.mp4"),
     ]
 
 
@@ -737,7 +737,7 @@ def test_least_and_greatest_values_are_exact(corpus: Path) -> None:
         return [rows[0] | {"detail_json": json.dumps(detail)}, *rows[1:]]
 
     rewrite_table(corpus, "artifacts", change)
-    [found] = [f for f in verify(corpus) if f.check is Check.STATS_DIFFER]
+    [found] = [f for f in verify(corpus) if f.check is CheckCode.STATS_DIFFER]
     assert "min of 'action'" in found.message
 
 
@@ -756,7 +756,7 @@ def test_a_part_with_other_rows_than_the_snapshot_says_is_found(corpus: Path) ->
     raw["tables"]["episodes"][0]["rows"] += 1
     path.write_text(json.dumps(raw))
     [found] = verify(corpus)
-    assert (found.check, found.message) == (Check.CATALOG_FILE, "found 1 rows; expected 2")
+    assert (found.check, found.message) == (CheckCode.CATALOG_FILE, "found 1 rows; expected 2")
 
 
 def test_columns_of_another_type_are_found(corpus: Path) -> None:
@@ -765,7 +765,7 @@ def test_columns_of_another_type_are_found(corpus: Path) -> None:
     at = table.schema.get_field_index("length")
     other = table.set_column(at, "length", table.column("length").cast(pa.int32()))
     replace_part(corpus, "episodes", other.append_column("colour", pa.nulls(2, pa.string())))
-    assert [f.check for f in verify(corpus)] == [Check.CATALOG_SCHEMA] * 2
+    assert [f.check for f in verify(corpus)] == [CheckCode.CATALOG_SCHEMA] * 2
 
 
 def test_a_part_from_before_a_column_existed_is_sound(corpus: Path) -> None:
@@ -773,7 +773,9 @@ def test_a_part_from_before_a_column_existed_is_sound(corpus: Path) -> None:
     path = corpus / snapshot.load(corpus).parts("episodes")[2].path
     table = pq.read_table(path, partitioning=None).drop_columns(["scene_id"])
     replace_part(corpus, "episodes", table)
-    assert [f.check for f in verify(corpus)] == [Check.CONTENT_CHANGED] * 2  # it was not so then
+    assert [f.check for f in verify(corpus)] == [
+        CheckCode.CONTENT_CHANGED
+    ] * 2  # it was not so then
     texts = []
     for batch in committed_episodes.committed_batches(corpus, snapshot.load(corpus)):
         texts += [set(each.row) for each in batch]
@@ -792,7 +794,7 @@ def test_rows_that_curation_appends_are_no_change_of_content(corpus: Path) -> No
 def test_nothing_else_is_compared_with_a_damaged_catalog(corpus: Path) -> None:
     flipped_part(corpus)
     shutil.rmtree(corpus / "datasets")
-    assert [f.check for f in verify(corpus)] == [Check.CATALOG_FILE]
+    assert [f.check for f in verify(corpus)] == [CheckCode.CATALOG_FILE]
 
 
 # --- remedies do what they say ----------------------------------------------------------------------------------------
@@ -802,7 +804,7 @@ def test_meta_is_rebuilt_by_its_remedy(corpus: Path) -> None:
     edited_task(corpus)
     (dataset(corpus) / "meta/eicorpus.json").unlink()
     current = snapshot.load(corpus)
-    recover(Corpus(corpus), LocalStorage(), current, datasets_of(corpus, current))
+    recover(CorpusLayout(corpus), LocalStorage(), current, datasets_of(corpus, current))
     assert verify(corpus) == []
 
 
@@ -830,8 +832,8 @@ def test_parts_of_a_snapshot_lie_in_the_folder_of_their_table_once(corpus: Path)
     tables["captions"].append(tables["runs"][0])
     path.write_text(json.dumps(raw))
     assert [(f.check, f.path.split("/")[1]) for f in verify(corpus)] == [
-        (Check.CATALOG_CONTENT, "captions"),
-        (Check.CATALOG_CONTENT, "runs"),
+        (CheckCode.CATALOG_CONTENT, "captions"),
+        (CheckCode.CATALOG_CONTENT, "runs"),
     ]
 
 
@@ -840,7 +842,7 @@ def test_a_snapshot_whose_part_lies_outside_is_refused_whole(corpus: Path) -> No
     raw = json.loads(path.read_text())
     raw["tables"]["captions"].append(raw["tables"]["runs"][0] | {"path": "../../elsewhere"})
     path.write_text(json.dumps(raw))
-    assert [f.check for f in verify(corpus)] == [Check.SNAPSHOT]
+    assert [f.check for f in verify(corpus)] == [CheckCode.SNAPSHOT]
 
 
 # --- the edges --------------------------------------------------------------------------------------------------------
@@ -871,7 +873,7 @@ def test_meta_of_before_it_had_digests_is_sound_and_is_given_them(corpus: Path) 
     path.write_bytes(older_sidecar(now))
     assert verify(corpus) == []
     current = snapshot.load(corpus)
-    assert recover(Corpus(corpus), LocalStorage(), current, datasets_of(corpus, current))
+    assert recover(CorpusLayout(corpus), LocalStorage(), current, datasets_of(corpus, current))
     assert path.read_bytes() == now
 
 
@@ -912,13 +914,16 @@ def test_an_excerpt_shows_the_place_and_is_short() -> None:
 
 
 def test_findings_sort_by_file_and_name_their_remedy() -> None:
-    a = finding(Check.PEER, "a", 1, 2)
+    a = finding(CheckCode.PEER, "a", 1, 2)
     assert a == Finding(
-        check=Check.PEER, path="a", message="found 1; expected 2", remedy=REMEDIES[Check.PEER]
+        check=CheckCode.PEER,
+        path="a",
+        message="found 1; expected 2",
+        remedy=REMEDIES[CheckCode.PEER],
     )
-    assert sorted([finding(Check.CATALOG_FILE, "b", 1, 2), a])[0] is a
+    assert sorted([finding(CheckCode.CATALOG_FILE, "b", 1, 2), a])[0] is a
 
 
 def test_every_check_has_its_rule_and_its_remedy() -> None:
     """docs/reference/codes.md is generated from both (tests/test_docs.py)."""
-    assert set(RULES) == set(REMEDIES) == set(Check)
+    assert set(RULES) == set(REMEDIES) == set(CheckCode)

@@ -15,7 +15,7 @@ from ingest.video.camera_video import frame_clock, write_video
 from ingest.video.repeats import Repeat, luma_difference, repeats_of
 from jobs.demo.raw.oxe import jpeg
 from schemas.episode import Camera, EncodedImages, VideoSpan
-from tests.curation.pictured import Picture, texture
+from tests.curation.video_corpus import Picture, texture
 
 NAN = np.nan
 LIVE, SAME = 0.5, 0.0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingest.corpus import recovery
-from ingest.corpus.layout import Corpus, open_or_create
+from ingest.corpus.layout import CorpusLayout, open_or_create
 from ingest.corpus.writing import UNFINISHED, writing
 from ingest.storage.file_system import FileSystem
 from ingest.storage.local import LocalStorage
@@ -48,7 +48,10 @@ REFUSALS = {
 def test_a_refused_write_says_what_to_do(number: int, tmp_path: Path) -> None:
     kind, message = REFUSALS[number]
     disk = LocalStorage(tmp_path, Refusing(number))
-    with pytest.raises(PipelineError, match=message) as taken, writing(Corpus(tmp_path), disk):
+    with (
+        pytest.raises(PipelineError, match=message) as taken,
+        writing(CorpusLayout(tmp_path), disk),
+    ):
         raise AssertionError("no work may begin")
     with pytest.raises(PipelineError, match=message) as made:
         open_or_create(tmp_path, uid="corpus", recipe_digest="", disk=disk)
@@ -60,7 +63,7 @@ def test_a_lock_file_that_cannot_be_made_says_it_too(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, message = REFUSALS[number]
-    corpus, disk = Corpus(tmp_path), LocalStorage(tmp_path)
+    corpus, disk = CorpusLayout(tmp_path), LocalStorage(tmp_path)
 
     def refuse(*given: object, **how: object) -> int:
         raise OSError(number, os.strerror(number))
@@ -88,7 +91,7 @@ class Lossy(FileSystem):
 def test_a_failed_synchronisation_leaves_the_mark_for_the_next_writer(
     count: int, tmp_path: Path
 ) -> None:
-    corpus, system = Corpus(tmp_path), Lossy()
+    corpus, system = CorpusLayout(tmp_path), Lossy()
     disk = LocalStorage(tmp_path, system)
 
     def work() -> None:
@@ -106,7 +109,7 @@ def test_a_failed_synchronisation_leaves_the_mark_for_the_next_writer(
     assert not (tmp_path / UNFINISHED).exists()
 
 
-@pytest.mark.parametrize("way", ["write", "publish", "publish_dir"])
+@pytest.mark.parametrize("way", ["write", "put_if_absent", "put_dir_if_absent"])
 def test_a_storage_that_lost_a_write_never_again_says_that_all_is_there(
     way: str, tmp_path: Path
 ) -> None:
@@ -114,8 +117,8 @@ def test_a_storage_that_lost_a_write_never_again_says_that_all_is_there(
     disk = LocalStorage(tmp_path, system)
     acts = {
         "write": lambda: disk.write(tmp_path / "a", b"x", is_durable=True),
-        "publish": lambda: disk.publish(tmp_path / "a", b"x"),
-        "publish_dir": lambda: disk.publish_dir(tmp_path / "a", {"b": b"x"}),
+        "put_if_absent": lambda: disk.put_if_absent(tmp_path / "a", b"x"),
+        "put_dir_if_absent": lambda: disk.put_dir_if_absent(tmp_path / "a", {"b": b"x"}),
     }
     system.fails = True
     with pytest.raises(OSError, match="Input/output"):
@@ -133,12 +136,12 @@ def test_a_command_recovers_once(
     argv = WRITERS[name].argv(tmp_path)
     (tmp_path / "corpus").mkdir(exist_ok=True)
     (tmp_path / "corpus" / UNFINISHED).touch()
-    real, calls = recovery._sweep_parts, []
+    real, calls = recovery._remove_orphan_parts, []
 
     def counted(*given: Any) -> list[str]:
         calls.append(name)
         return real(*given)
 
-    monkeypatch.setattr(recovery, "_sweep_parts", counted)
+    monkeypatch.setattr(recovery, "_remove_orphan_parts", counted)
     do(argv)
     assert len(calls) == times

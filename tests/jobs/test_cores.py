@@ -70,8 +70,8 @@ try:
 finally:
     import polars, pyarrow
     from ingest.catalog.views import connect
-    from ingest.catalog.query_limits import Limits
-    threads = connect(Limits()).execute("SELECT current_setting('threads')").fetchone()[0]
+    from ingest.catalog.query_limits import QueryLimits
+    threads = connect(QueryLimits()).execute("SELECT current_setting('threads')").fetchone()[0]
     sys.stdout.write(f"{polars.thread_pool_size()} {pyarrow.cpu_count()} {threads}\\n")
 """
 

@@ -38,11 +38,11 @@ def test_a_demo_replaces_the_one_before(tmp_path: Path) -> None:
 def test_a_failing_step_ends_the_demo_and_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def steps(out: Path) -> list[demo.Step]:
+    def steps(out: Path) -> list[demo.DemoStep]:
         missing = str(tmp_path / "absent")
         return [
-            demo.Step(title="fails", commands=(("verify", missing),)),
-            demo.Step(title="never starts", commands=(("list", "sources"),)),
+            demo.DemoStep(title="fails", commands=(("verify", missing),)),
+            demo.DemoStep(title="never starts", commands=(("list", "sources"),)),
         ]
 
     monkeypatch.setattr(demo, "steps", steps)

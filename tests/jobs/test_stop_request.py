@@ -13,7 +13,7 @@ def test_a_full_disk_does_not_end_the_command_at_once(capsys: pytest.CaptureFixt
     def full() -> None:
         raise OSError(28, "No space left on device")
 
-    stop = StopRequest(told=full)
+    stop = StopRequest(on_stop=full)
     with stop.listening():
         signal.raise_signal(signal.SIGTERM)
         assert stop.is_asked

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from ingest.verify.digest import digest
-from ingest.verify.finding import Check
+from ingest.verify.finding import CheckCode
 from ingest.verify.peer import Peer
 from jobs import verify as job
 from jobs.peer import PYTHON_VARIABLE
@@ -102,7 +102,7 @@ def test_an_unreadable_catalog_is_a_finding_too(
     max((corpus / "catalog/_snapshots").iterdir()).write_text('{"snapshot": 4,')
     assert call("verify", str(corpus), "--json") == 1
     [found] = answer_of(capsys)["findings"]
-    assert found["check"] == Check.SNAPSHOT
+    assert found["check"] == CheckCode.SNAPSHOT
 
 
 @pytest.mark.parametrize("command", ["verify", "digest"])

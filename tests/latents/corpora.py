@@ -9,11 +9,11 @@ import av
 import numpy as np
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.executors.inline import Executor, InlineExecutor
 from ingest.latents.backends import LocalBackend
 from ingest.latents.encode_file import LatentMaker
-from ingest.latents.plan import LatentFile, todo_of
+from ingest.latents.plan import PlannedLatentFile, todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
@@ -30,9 +30,9 @@ TINY = EncoderChoice(
 
 def planned_file(
     length: int, *, root: str | Path = "nowhere", episode_index: int = 0
-) -> LatentFile:
+) -> PlannedLatentFile:
     """A file to be made for an episode of `length` timesteps, of which every third has a picture."""
-    return LatentFile(
+    return PlannedLatentFile(
         corpus=str(root),
         uid=f"u{episode_index}",
         camera="c",
@@ -66,7 +66,7 @@ def encode(
     **only: Any,
 ) -> LatentTally:
     """`eicorpus latents` without the command, in this process."""
-    corpus: Corpus = open_corpus(root)
+    corpus: CorpusLayout = open_corpus(root)
     current = snapshot.load(root)
     disk = disk or LocalStorage()
     maker = LatentMaker(encoder=encoder, monotonic_s=_no_clock, disk=disk)

@@ -11,7 +11,7 @@ import pytest
 from ingest.latents import frame_grid
 from ingest.latents.frame_grid import pictures_at
 from schemas.errors import Code, SourceError
-from tests.curation.pictured import encode, texture
+from tests.curation.video_corpus import encode, texture
 from tests.ingest.verify_corpus import remux
 from tests.latents.corpora import all_pictures, videos_of
 
@@ -72,7 +72,7 @@ def test_another_clock_is_an_error(built: Path) -> None:
 
 def test_open_groups_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "tests.curation.pictured.X264",
+        "tests.curation.video_corpus.X264",
         {"crf": "23", "g": "10", "bf": "3", "x264-params": "open-gop=1:scenecut=0:b-adapt=0"},
     )
     path = encode(tmp_path / "open.mp4", [texture(k, width=64, height=48) for k in range(32)])

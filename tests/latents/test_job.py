@@ -10,13 +10,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus, open_corpus, writer_lock
+from ingest.corpus.layout import CorpusLayout, open_corpus, writer_lock
 from ingest.latents.cost_estimate import CostEstimate
 from ingest.latents.plan import todo_of
 from ingest.latents.run import LatentTally
 from ingest.models.encoder import ImageEncoder
 from jobs.cli import app
-from jobs.latents_plan import Place, Plan, plan_lines
+from jobs.latents_plan import EncodePlace, LatentsPlan, plan_lines
 from jobs.latents_report import shares_of
 from schemas.errors import ConfigError
 from tests.faults.runs import tree
@@ -91,7 +91,7 @@ def test_what_has_no_room_is_refused(
         assert tree(corpus) == before
 
 
-def plan_on(corpus: Path, tiny: ImageEncoder, place: Place) -> Plan:
+def plan_on(corpus: Path, tiny: ImageEncoder, place: EncodePlace) -> LatentsPlan:
     """26 pictures; one encoder does 2 of them a second, one worker decodes 4."""
     found = CostEstimate(
         num_pictures=3,
@@ -101,12 +101,12 @@ def plan_on(corpus: Path, tiny: ImageEncoder, place: Place) -> Plan:
         storage_error=(0.0, 0.0),
     )
     todo = todo_of(open_corpus(corpus), snapshot.load(corpus), tiny.id)
-    return Plan(todo=todo, encoder=tiny, probe=found, place=place)
+    return LatentsPlan(todo=todo, encoder=tiny, probe=found, place=place)
 
 
 def test_an_estimate_is_of_what_was_measured_only(corpus: Path, tiny: ImageEncoder) -> None:
     """Nobody measured the GPUs of a cluster; how long its CPUs decode at least is known."""
-    gpus = plan_on(corpus, tiny, Place(name="Ray", workers=2, encoders=4, is_measured=False))
+    gpus = plan_on(corpus, tiny, EncodePlace(name="Ray", workers=2, encoders=4, is_measured=False))
     assert gpus.estimated_s is None
     assert gpus.decoding_s == pytest.approx(26 / (2 * 4))
     said = "\n".join(plan_lines(gpus))
@@ -114,9 +114,9 @@ def test_an_estimate_is_of_what_was_measured_only(corpus: Path, tiny: ImageEncod
         "the GPUs of the cluster are not measured; with 4 encoders and 2 decoder processes" in said
     )
     assert "3 images on the cpu of this machine (2.0 images/s per encoder, 4" in said
-    cpus = plan_on(corpus, tiny, Place(name="Ray", workers=8, encoders=3))
+    cpus = plan_on(corpus, tiny, EncodePlace(name="Ray", workers=8, encoders=3))
     assert cpus.estimated_s == pytest.approx(26 / (3 * 2))
-    here = plan_on(corpus, tiny, Place(name="cuda", workers=1, idle_gpus=7))
+    here = plan_on(corpus, tiny, EncodePlace(name="cuda", workers=1, idle_gpus=7))
     assert here.estimated_s == pytest.approx(26 / 2)
     assert "7 of 8 GPUs of this machine stay idle; --ray" in "\n".join(plan_lines(here))
 
@@ -161,7 +161,7 @@ def test_mistakes_are_refused_before_any_work(corpus: Path, words: list[str], sa
 
 
 def test_one_writer_at_a_time(corpus: Path) -> None:
-    with writer_lock(Corpus(corpus)):
+    with writer_lock(CorpusLayout(corpus)):
         found = typed(corpus, *TINY)
     assert "another eicorpus command is writing here" in str(found.exception)
 

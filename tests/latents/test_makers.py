@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingest.latents.backends import RayBackend, encode_from, open_backend
-from ingest.latents.plan import LatentFile
+from ingest.latents.plan import PlannedLatentFile
 from ingest.models.encoder import ImageEncoder
 from schemas.errors import Code, ConfigError
 from schemas.outcome import WorkerFailure
@@ -21,9 +21,9 @@ class Pool:
     count = 1
 
     def __init__(self) -> None:
-        self.given: list[LatentFile] = []
+        self.given: list[PlannedLatentFile] = []
 
-    def run(self, next_work: Any, *how: Any) -> Iterator[tuple[LatentFile, WorkerFailure]]:
+    def run(self, next_work: Any, *how: Any) -> Iterator[tuple[PlannedLatentFile, WorkerFailure]]:
         self.given += iter(next_work, None)
         return iter([(file, WorkerFailure(code=Code.WORKER_DIED, how="x")) for file in self.given])
 

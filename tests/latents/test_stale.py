@@ -23,12 +23,12 @@ def test_latents_are_counted_by_what_has_become_of_their_video(
     assert list(encoder_states(corpus, snapshot.load(corpus))) == []
     encode(corpus, tiny, where="length < 40")
     [state] = encoder_states(corpus, snapshot.load(corpus))
-    assert (state.encoder_id, state.up_to_date, state.stale, state.lacking) == (tiny.id, 2, 0, 1)
+    assert (state.encoder_id, state.up_to_date, state.stale, state.missing) == (tiny.id, 2, 0, 1)
     rows = rows_of(corpus)
     rows[0]["video_sha256"], rows[1]["uid"] = "0" * 64, "gone"
     replace_part(corpus, "latents", pa.Table.from_pylist(rows, schema=TABLES["latents"]), part=0)
     [state] = encoder_states(corpus, snapshot.load(corpus))
-    assert (state.up_to_date, state.other_video, state.gone, state.lacking) == (0, 1, 1, 2)
+    assert (state.up_to_date, state.other_video, state.orphaned, state.missing) == (0, 1, 1, 2)
     found = CliRunner().invoke(app, ["stale", str(corpus), "--json", "--exit-code"])
     assert found.exit_code == 1
     [said] = json.loads(found.stdout)["result"]["latents"]

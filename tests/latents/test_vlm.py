@@ -33,9 +33,9 @@ from schemas.text_features import FeatureSettings
 from schemas.vlm_folder import model_sha256
 from tests.curation.caption.tiny_qwen import write_tiny_qwen
 from tests.latents.corpora import all_pictures, build, rows_of, videos_of
+from tests.pickling import travelled
 from tests.training.test_conditioning import manifest_of, row
 from tests.training.tiny import batch, network, noise_of
-from tests.travel import travelled
 from training.conditioning.cached import CachedReader
 from training.conditioning.online import OnlineConditioner, OnlineReader
 from training.conditioning.open import open_conditioner
@@ -97,8 +97,8 @@ def encode(root: Path, encoder: TextEncoder, where: str = "", run_id: str = "vlm
     """`eicorpus latents text` without the command."""
     corpus, current = open_corpus(root), snapshot.load(root)
     plan = plan_of(corpus, current, encoder.encoder_id, encoder.settings, where=where)
-    works = texts_of_episodes(corpus, current, encoder.settings, plan.lacking)
-    tally = TextTally(discovered=len(plan.lacking) + plan.up_to_date, up_to_date=plan.up_to_date)
+    works = texts_of_episodes(corpus, current, encoder.settings, plan.due)
+    tally = TextTally(discovered=len(plan.due) + plan.up_to_date, up_to_date=plan.up_to_date)
     encode_texts(corpus, current, works, encoder, tally, run_id=run_id, disk=LocalStorage())
     assert tally.discovered == tally.encoded + tally.up_to_date + tally.failed
     return tally

@@ -20,7 +20,7 @@ from ingest.latents import encode_file
 from ingest.latents.backends import LocalBackend
 from ingest.latents.background_writer import BackgroundWriter
 from ingest.latents.encode_file import Decoded, LatentMaker
-from ingest.latents.plan import LatentFile
+from ingest.latents.plan import PlannedLatentFile
 from ingest.latents.token_file import TokenFile
 from ingest.models.encoder import ImageEncoder
 from ingest.storage.local import LocalStorage
@@ -117,7 +117,7 @@ def four_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode_file, "PIECE_PICTURES", 4)
 
 
-def file_in(root: Path, *, length: int = 36, episode_index: int = 0) -> LatentFile:
+def file_in(root: Path, *, length: int = 36, episode_index: int = 0) -> PlannedLatentFile:
     """12 pictures, three pieces."""
     return planned_file(length, root=root, episode_index=episode_index)
 
@@ -140,8 +140,8 @@ class SlowDisk(LocalStorage):
         self.may_end, self.is_full = Event(), Event()
 
     @contextmanager
-    def writing(self, path: Path, **how: bool) -> Iterator[BufferedRandom]:
-        with super().writing(path) as file:
+    def atomic_writer(self, path: Path, **how: bool) -> Iterator[BufferedRandom]:
+        with super().atomic_writer(path) as file:
             yield file
             self.is_full.set()
             assert self.may_end.wait(PATIENCE_S)

@@ -34,7 +34,7 @@ from schemas.episode import (
     vector_channel,
 )
 from schemas.errors import Code, ConfigError, SourceError
-from tests.travel import travelled
+from tests.pickling import travelled
 
 GRIPPER = gripper_channel("left.gripper_opening", binary=False)
 POSE = pose_channel("left.T_base_eef")

@@ -15,7 +15,7 @@ from schemas.errors import (
     SourceError,
     TransientError,
 )
-from tests.travel import travelled
+from tests.pickling import travelled
 
 PLAIN = (PipelineError, ConfigError, TransientError, InvariantError)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from schemas.outcome import Outcome, StagedEpisode, State
-from tests.travel import travelled
+from tests.pickling import travelled
 
 
 def staged() -> StagedEpisode:

@@ -8,8 +8,8 @@ from pathlib import Path
 import av
 import pytest
 
+from schemas.av_options import open_video
 from schemas.system_error import DAMAGED, system_error_text
-from schemas.video_opening import open_video
 
 
 def test_a_damaged_video_is_a_sentence_without_number_and_path(tmp_path: Path) -> None:

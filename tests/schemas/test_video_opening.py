@@ -12,8 +12,8 @@ import pytest
 from adapters.containers.video_header import video_header
 from adapters.containers.video_probe import probe_video
 from ingest.video.source import open_video as open_source_video
+from schemas.av_options import open_video
 from schemas.errors import Code, SourceError
-from schemas.video_opening import open_video
 
 TITLE = b"Gr\xfc\xdfe"  # Latin-1, no UTF-8
 

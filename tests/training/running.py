@@ -15,7 +15,7 @@ from training.conditioning.protocol import Conditioner
 from training.learner import Learner
 from training.model.network import Network, Text
 from training.recipe import TrainRecipe
-from training.run.checkpoint import CheckpointState, Snapshot, snapshot
+from training.run.checkpoint import CheckpointSnapshot, CheckpointState, snapshot
 from training.run.micro_batch import parts
 from training.run.optimiser import EMA, adamw
 from training.run.parallel import Ranks, wrapped
@@ -97,7 +97,7 @@ def batches(first: int, ranks: Ranks | None = None) -> Iterator[Batch]:
         step += 1
 
 
-def snapshot_of(made: Trainer, step: int) -> Snapshot | None:
+def snapshot_of(made: Trainer, step: int) -> CheckpointSnapshot | None:
     """None on ranks other than the first."""
     state = CheckpointState(
         step=step,

@@ -75,11 +75,13 @@ def begun_with(
 def test_all_ranks_open_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, base, new = run_with(tmp_path / "run", 2, 4), run_with(tmp_path / "base", 7), tmp_path
     ours, theirs = checkpoint_of(out, 4), checkpoint_of(base, 7)
-    assert begun_with(monkeypatch, out, out, base=base) == [ResumePoint(found=ours, base=None)] * 2
     assert (
-        begun_with(monkeypatch, new, new, base=base) == [ResumePoint(found=None, base=theirs)] * 2
+        begun_with(monkeypatch, out, out, base=base) == [ResumePoint(resumed=ours, base=None)] * 2
     )
-    assert begun_with(monkeypatch, new, new) == [ResumePoint(found=None, base=None)] * 2
+    assert (
+        begun_with(monkeypatch, new, new, base=base) == [ResumePoint(resumed=None, base=theirs)] * 2
+    )
+    assert begun_with(monkeypatch, new, new) == [ResumePoint(resumed=None, base=None)] * 2
 
 
 def test_a_rank_whose_listing_is_older_opens_what_the_first_chose(
@@ -93,7 +95,7 @@ def test_a_rank_whose_listing_is_older_opens_what_the_first_chose(
 
     monkeypatch.setattr(resume, "checkpoints", seen)
     found = begun_with(monkeypatch, out, late)
-    assert [each.found.state.step for each in found if isinstance(each, ResumePoint) and each.found] == [4, 4]  # fmt: skip
+    assert [each.resumed.state.step for each in found if isinstance(each, ResumePoint) and each.resumed] == [4, 4]  # fmt: skip
 
 
 @pytest.mark.parametrize(

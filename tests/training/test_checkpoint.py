@@ -21,8 +21,8 @@ from training.run.checkpoint import (
     OPTIMISER,
     STATE,
     WEIGHTS,
+    CheckpointSnapshot,
     CheckpointWriter,
-    Snapshot,
     checkpoint_of,
     checkpoints,
     refuse_broken,
@@ -33,7 +33,7 @@ from training.run.restore import restore, restore_weights
 from training.run.trainer import Trainer
 
 
-def taken(made: Trainer, step: int) -> Snapshot:
+def taken(made: Trainer, step: int) -> CheckpointSnapshot:
     found = snapshot_of(made, step)
     assert found is not None
     return found
@@ -171,7 +171,7 @@ def test_the_next_is_made_when_the_one_before_is_written(
     """Two of them in memory at once would be 32 bytes a parameter."""
     kept, may_end, written = taken(trainer(recipe()), 1), threading.Event(), threading.Event()
 
-    def slowly(folder: Path, made: Snapshot, *, keep: int, best: Best | None) -> Path:
+    def slowly(folder: Path, made: CheckpointSnapshot, *, keep: int, best: Best | None) -> Path:
         assert may_end.wait(30)
         written.set()
         return folder

@@ -25,8 +25,8 @@ from schemas.text_features import (
     text_encoder_id,
     text_feature_file,
 )
+from tests.pickling import travelled
 from tests.training.tiny import batch, network, noise_of
-from tests.travel import travelled
 from training.conditioning.cached import CachedConditioner, CachedReader, chosen_encoder
 from training.conditioning.hashed_words import WordsConditioner, WordsReader, word_ids
 from training.conditioning.none import NoTextConditioner, NoTextReader

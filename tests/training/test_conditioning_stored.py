@@ -70,8 +70,8 @@ def encoder(**settings: Any) -> TextEncoder:
 def encode(root: Path, made: TextEncoder, disk: LocalStorage, where: str = VIDEOS) -> TextTally:
     corpus, current = open_corpus(root), snapshot.load(root)
     plan = plan_of(corpus, current, made.encoder_id, made.settings, where=where)
-    tally = TextTally(discovered=len(plan.lacking) + plan.up_to_date, up_to_date=plan.up_to_date)
-    works = texts_of_episodes(corpus, current, made.settings, plan.lacking)
+    tally = TextTally(discovered=len(plan.due) + plan.up_to_date, up_to_date=plan.up_to_date)
+    works = texts_of_episodes(corpus, current, made.settings, plan.due)
     encode_texts(corpus, current, works, made, tally, run_id="vlm", disk=disk)
     return tally
 

@@ -37,7 +37,7 @@ from tests.hostile.sweep import bounded_memory
 from tests.training.corpus import Trainable, build_manifest
 from training.evaluation.evaluate_checkpoint import NUM_SAMPLES, EvaluationRequest, held_out
 from training.evaluation.figures import error_over_horizon
-from training.evaluation.summary import BASELINES, Comparison, Estimate
+from training.evaluation.summary import BASELINES, Comparison, IntervalEstimate
 from training.model.network import Network
 from training.policy.observation import Observation
 from training.policy.policy import Policy, PolicySettings
@@ -157,9 +157,12 @@ def test_the_verdict_comes_first_and_details_on_request(run: Path) -> None:
 
 def test_beaten_by_the_mean_or_clearly() -> None:
     """What is asked for decides; what is said is the same."""
-    sure, unsure = Estimate(value=0.4, low=0.3, high=0.5), Estimate(value=0.4, low=-0.1, high=0.9)
-    few = Estimate(value=0.4, low=None, high=None)
-    worse = Estimate(value=-0.4, low=-0.5, high=-0.3)
+    sure, unsure = (
+        IntervalEstimate(value=0.4, low=0.3, high=0.5),
+        IntervalEstimate(value=0.4, low=-0.1, high=0.9),
+    )
+    few = IntervalEstimate(value=0.4, low=None, high=None)
+    worse = IntervalEstimate(value=-0.4, low=-0.5, high=-0.3)
     given = {"sure": sure, "unsure": unsure, "few": few, "worse": worse, "none": None}
     found = {name: Comparison(skill=skill, num_episodes=6) for name, skill in given.items()}
     assert not_beaten(["sure", "unsure", "few"], found, clearly=False) == ""

@@ -29,7 +29,7 @@ from training.evaluation.pictures import picture_errors
 from training.evaluation.summary import EVERY, compared, lines
 from training.flow import sampled
 from training.learner import Learner
-from training.model.network import Known, Text
+from training.model.network import KnownInputs, Text
 from training.recipe import TrainRecipe
 from training.tasks import INDEX, TASKS
 
@@ -45,11 +45,11 @@ class Knowing(nn.Module):
         super().__init__()
         self.batch: Batch | None = None
         self.sign = sign
-        self.asked: list[Known] = []
+        self.asked: list[KnownInputs] = []
 
     def forward(
         self,
-        known: Known,
+        known: KnownInputs,
         text: Text,
         action: Tensor,
         has_action: Tensor,

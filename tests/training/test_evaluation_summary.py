@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from training.evaluation.accumulate import FEWEST, Error, ErrorTable, Group
-from training.evaluation.summary import Comparison, Line, compared, lines
+from training.evaluation.summary import Comparison, MetricLine, compared, lines
 
 EACH = 1000  # samples of an episode: they are alike, and make nothing surer
 
 
-def by_episode(model: list[float], copy: list[float], *, each: int = EACH) -> list[Line]:
+def by_episode(model: list[float], copy: list[float], *, each: int = EACH) -> list[MetricLine]:
     """Forecasts of episodes whose samples all have these errors."""
     tally = ErrorTable()
     for number, errors in enumerate(zip(model, copy, strict=True)):

@@ -12,7 +12,7 @@ from schemas.supervision import Task
 from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
 from training.model.attention import attend, kernels_of
 from training.model.block import Block
-from training.model.network import Known, Text, num_parameters
+from training.model.network import KnownInputs, Text, num_parameters
 from training.model.positions import rotate, rotations, timestep_features, token_places
 from training.model.settings import ModelSettings
 from training.model.text import Words
@@ -30,9 +30,9 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-def permuted(known: Known, order: torch.Tensor) -> Known:
-    fields: dict[str, Any] = {name: getattr(known, name) for name in Known.__slots__}
-    return Known(**{name: None if v is None else v[order] for name, v in fields.items()})
+def permuted(known: KnownInputs, order: torch.Tensor) -> KnownInputs:
+    fields: dict[str, Any] = {name: getattr(known, name) for name in KnownInputs.__slots__}
+    return KnownInputs(**{name: None if v is None else v[order] for name, v in fields.items()})
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)

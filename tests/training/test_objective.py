@@ -12,7 +12,7 @@ from tests.training.tiny import batch, network, noise_of, text_of
 from training.data.action_layout import part_of_slots, part_slots
 from training.learner import Learner
 from training.loss import LossOver, action_weights, loss_of, num_scored, scored_actions, weighted
-from training.model.network import Known, Text
+from training.model.network import KnownInputs, Text
 from training.tasks import INDEX, TASKS
 
 ALL = dict.fromkeys(TASKS, 1.0)
@@ -33,12 +33,12 @@ def test_a_task_scores_the_same_beside_others_as_alone() -> None:
     made, b = network(), batch()
     t, action_noise, future_noise = noise_of(b)
     together = loss_of(made, b, text_of(b), t, action_noise, future_noise)
-    names = [name for name in Known.__slots__ if name != "state"]
+    names = [name for name in KnownInputs.__slots__ if name != "state"]
     for i in range(4):
         one = slice(i, i + 1)
         part = replace(
             b,
-            known=Known(**{name: getattr(b.known, name)[one] for name in names}),
+            known=KnownInputs(**{name: getattr(b.known, name)[one] for name in names}),
             action=b.action[one],
             has_action=b.has_action[one],
             asked=b.asked[one],

@@ -32,7 +32,7 @@ from training.batch import Batch
 from training.conditioning.none import NoTextConditioner, NoTextReader
 from training.data.loader import Loader
 from training.learner import Learner
-from training.model.network import Known, Text
+from training.model.network import KnownInputs, Text
 from training.model.settings import ModelSettings
 from training.policy.embodiments import bodies_of
 from training.policy.observation import Observation
@@ -50,11 +50,11 @@ class Answering(nn.Module):
         self.settings = settings
         self.place = nn.Parameter(torch.zeros(1))
         self.chunk = torch.zeros(0)
-        self.known: Known | None = None
+        self.known: KnownInputs | None = None
 
     def forward(
         self,
-        known: Known,
+        known: KnownInputs,
         text: Text,
         action: Tensor,
         has_action: Tensor,

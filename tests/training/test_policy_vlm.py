@@ -40,8 +40,8 @@ from training.model.network import Network, Text
 from training.model.settings import ModelSettings
 from training.policy.observation import Observation, Pixels
 from training.policy.policy import Policy
-from training.policy.text_encoder import open_telling
-from training.policy.vlm_text_encoder import VlmTelling, picture_shown
+from training.policy.text_encoder import open_text_encoder
+from training.policy.vlm_text_encoder import VlmTextEncoder, picture_shown
 from training.recipe import TrainRecipe
 from training.run.checkpoint import CheckpointState, checkpoint_of, snapshot, write
 from training.run.optimiser import adamw
@@ -164,7 +164,7 @@ def test_it_answers_as_it_would_with_what_was_stored(folder: Path, tmp_path: Pat
 def test_it_is_shown_what_was_shown_when_features_were_stored(folder: Path, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (96, 160, 3), dtype=np.uint8)
     reader, mine = stored(tmp_path, encoder_of(folder, SHOWN), picture)
-    telling = VlmTelling(folder, asked_as(SHOWN, folder), CPU)
+    telling = VlmTextEncoder(folder, asked_as(SHOWN, folder), CPU)
     cameras = {"wrist": picture[None] * 0, "front": np.stack([picture * 0, picture])}
     seen = [Observation(text=text, embodiment="umi", pictures=cameras) for text in TEXTS]
     found = telling(seen)
@@ -180,7 +180,7 @@ def test_it_is_shown_what_was_shown_when_features_were_stored(folder: Path, tmp_
 def test_the_model_is_asked_once_for_an_instruction_that_is_repeated(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    telling = VlmTelling(folder, asked_as(ALONE, folder), CPU)
+    telling = VlmTextEncoder(folder, asked_as(ALONE, folder), CPU)
     calls: list[Tensor] = []
     was = OnlineConditioner.forward
 
@@ -230,7 +230,7 @@ def test_what_a_run_does_not_say_is_not_guessed(tmp_path: Path) -> None:
         Policy.load(old, vlm=weightless(tmp_path / "model", b""))
     words = run_of(tmp_path / "words", {"kind": "words"})
     with pytest.raises(ConfigError, match=r"--vlm: no language model told .*text\.kind words"):
-        open_telling(checkpoint_of(words), vlm=tmp_path, device=CPU)
+        open_text_encoder(checkpoint_of(words), vlm=tmp_path, device=CPU)
 
 
 def test_how_it_was_asked_there_and_back() -> None:

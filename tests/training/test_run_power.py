@@ -22,8 +22,8 @@ from training.run.checkpoint import (
     NORMALISER,
     OPTIMISER,
     WEIGHTS,
+    CheckpointSnapshot,
     CheckpointState,
-    Snapshot,
     checkpoints,
     refuse_broken,
     sweep,
@@ -60,7 +60,7 @@ class Case:
 CASES = {"new": Case(), "early": Case(skipped=(0,)), "begun": Case(begun=2)}
 
 
-def snapshot_of(step: int) -> Snapshot:
+def snapshot_of(step: int) -> CheckpointSnapshot:
     state = CheckpointState(
         step=step,
         recipe={},
@@ -71,7 +71,9 @@ def snapshot_of(step: int) -> Snapshot:
         embodiments=("umi",),
     )
     tensors = {"x": torch.full((300,), float(step))}
-    return Snapshot(state=state, files=dict.fromkeys((WEIGHTS, OPTIMISER, NORMALISER), tensors))
+    return CheckpointSnapshot(
+        state=state, files=dict.fromkeys((WEIGHTS, OPTIMISER, NORMALISER), tensors)
+    )
 
 
 def fill(folder: Path) -> None:

@@ -36,7 +36,7 @@ def loop(made: Trainer, told: list[dict[str, Any]], saved: list[int], **hooks: A
     ticks = iter(range(10**6))
     groupings = {"tier": Grouping.of(["high", "low"] * (GLOBAL_BATCH // 2))}
     given = {"clock_s": lambda: float(next(ticks)), "should_stop": lambda: False}
-    both = {"told": told.append, "save": saved.append, **given, **hooks}
+    both = {"on_log": told.append, "save": saved.append, **given, **hooks}
     return Loop(
         trainer=made, losses=Losses(groupings), flops_per_sample=2.0, peak=4.0, hooks=Hooks(**both)
     )
@@ -228,7 +228,7 @@ def test_the_fewest_samples_of_a_task_are_those_of_a_batch_of_all_ranks(
 
 def test_pace_by_hand() -> None:
     pace = Throughput(began_s=10.0, waited_s=0.5, num_steps=4, num_samples=20)
-    found = pace.told(12.0, flops_per_sample=3.0, peak=60.0)
+    found = pace.summary(12.0, flops_per_sample=3.0, peak=60.0)
     assert found == {"step_s": 0.5, "samples_per_s": 10.0, "data_wait_share": 0.25, "mfu": 0.5}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from training.batch import Batch, Origin
-from training.model.network import Known, Network, Text
+from training.model.network import KnownInputs, Network, Text
 from training.model.settings import ModelSettings
 from training.tasks import TASKS
 
@@ -43,7 +43,7 @@ def batch(
     def chance(*shape: int) -> torch.Tensor:
         return torch.rand(size, *shape, generator=g) < 0.7
 
-    known = Known(
+    known = KnownInputs(
         past=normal(s.num_past, s.num_image_tokens, s.latent_width),
         has_past=chance(s.num_past, s.num_views),
         history=normal(s.num_history, s.action_width),

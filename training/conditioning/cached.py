@@ -95,13 +95,13 @@ class CachedReader:
         )  # threads share it, which a dict of ours would not bear
 
     def __reduce__(self) -> tuple[Any, ...]:
-        made = partial(
+        opener = partial(
             CachedReader,
             corpus=self.corpus,
             encoder_id=self.encoder_id,
             with_digest=self.with_digest,
         )
-        return made, ()
+        return opener, ()
 
     def read(
         self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
@@ -129,8 +129,8 @@ class CachedReader:
     def _tokens(self, row: ManifestRow, now: int, latent: Latent) -> Tensor:
         file = self._file(row, latent)
         if row.text not in file.facts.texts:
-            found = f"has no features of {row.text[:80]!r}, the text of {row.uid} from timestep {row.start}"
-            raise ConfigError(f"{found}; {_again(self.corpus)}", where=latent.path)
+            problem = f"has no features of {row.text[:80]!r}, the text of {row.uid} from timestep {row.start}"
+            raise ConfigError(f"{problem}; {_again(self.corpus)}", where=latent.path)
         try:
             return file.tokens(file.facts.texts.index(row.text), now)
         except OSError as error:
@@ -140,8 +140,8 @@ class CachedReader:
         for latent in row.latents:
             if latent.encoder_id == self.encoder_id:
                 return latent
-        found = f"{row.uid} has no features of {self.encoder_id}"
-        raise ConfigError(f"{found}; {_again(self.corpus)}", where="manifest")
+        problem = f"{row.uid} has no features of {self.encoder_id}"
+        raise ConfigError(f"{problem}; {_again(self.corpus)}", where="manifest")
 
     def _file(self, row: ManifestRow, latent: Latent) -> _OpenFile:
         return self._open(row.uid, latent)
@@ -150,8 +150,8 @@ class CachedReader:
         try:
             return patiently(partial(self._opened_now, uid, latent))
         except OSError as error:
-            found = f"cannot be read ({system_error_text(error)}); {_again(self.corpus)}"
-            raise ConfigError(found, where=latent.path) from error
+            problem = f"cannot be read ({system_error_text(error)}); {_again(self.corpus)}"
+            raise ConfigError(problem, where=latent.path) from error
 
     def _opened_now(self, uid: str, latent: Latent) -> _OpenFile:
         """Raises OSError where the machine cannot read now."""
@@ -161,9 +161,9 @@ class CachedReader:
         return _opened(self.corpus, path, uid, latent)
 
     def _check_digest(self, path: Path, latent: Latent) -> None:
-        if found := self._compared.other_digest(path, latent.sha256):
-            said = f"sha256 {found}, the manifest says {latent.sha256}"
-            raise ConfigError(f"{said}; {_again(self.corpus)}", where=latent.path)
+        if digest := self._compared.other_digest(path, latent.sha256):
+            problem = f"sha256 {digest}, the manifest says {latent.sha256}"
+            raise ConfigError(f"{problem}; {_again(self.corpus)}", where=latent.path)
 
 
 def _opened(corpus: Path, path: Path, uid: str, latent: Latent) -> _OpenFile:
@@ -242,8 +242,8 @@ class CachedConditioner(Conditioner):
         return Text(values=inputs["features"].float(), has=inputs["has_feature"])
 
 
-def chosen_encoder(manifest: Manifest, wanted: str) -> str:
-    """The one id of text features that `wanted`, an id or the name before its dash, means; every row has features of it.
+def chosen_encoder(manifest: Manifest, encoder: str) -> str:
+    """The one id of text features that `encoder`, an id or the name before its dash, means; every row has features of it.
 
     Raises:
         ConfigError: there is none, there are several, or segments lack them.
@@ -251,19 +251,21 @@ def chosen_encoder(manifest: Manifest, wanted: str) -> str:
     where = f"manifest {manifest.facts.name}"
     lists = manifest.rows["latents"].combine_chunks()
     ids = lists.flatten().field("encoder_id")
-    there: list[str] = sorted(id_ for id_ in pc.unique(ids).to_pylist() if is_of_text(id_))
-    found: list[str] = [id_ for id_ in there if wanted in (id_, id_.partition("-")[0])]
-    if len(found) != 1:
-        have = ", ".join(there) or "none"
-        said = f"{len(found) or 'no'} text features are {wanted!r}; there are {have}"
-        raise ConfigError(f"{said}: name one of them, or {_again(manifest.corpus)}", where=where)
-    mine = pc.list_parent_indices(lists).filter(pc.equal(ids, found[0]))
-    has = pc.is_in(pa.array(np.arange(len(manifest))), value_set=pc.unique(mine).cast(pa.int64()))
+    encoders: list[str] = sorted(id_ for id_ in pc.unique(ids).to_pylist() if is_of_text(id_))
+    matches: list[str] = [id_ for id_ in encoders if encoder in (id_, id_.partition("-")[0])]
+    if len(matches) != 1:
+        have = ", ".join(encoders) or "none"
+        problem = f"{len(matches) or 'no'} text features are {encoder!r}; there are {have}"
+        raise ConfigError(f"{problem}: name one of them, or {_again(manifest.corpus)}", where=where)
+    row_of_match = pc.list_parent_indices(lists).filter(pc.equal(ids, matches[0]))
+    has = pc.is_in(
+        pa.array(np.arange(len(manifest))), value_set=pc.unique(row_of_match).cast(pa.int64())
+    )
     if num_missing := len(manifest) - (pc.sum(has).as_py() or 0):
         uid = manifest.rows["uid"].filter(pc.invert(has))[0].as_py()
-        said = f"{num_missing} of {len(manifest)} segments have no features of {found[0]}, {uid} for one"
-        raise ConfigError(f"{said}; {_again(manifest.corpus)}", where=where)
-    return found[0]
+        problem = f"{num_missing} of {len(manifest)} segments have no features of {matches[0]}, {uid} for one"
+        raise ConfigError(f"{problem}; {_again(manifest.corpus)}", where=where)
+    return matches[0]
 
 
 def refuse_absent_features(manifest: Manifest, encoder_id: str) -> None:

@@ -50,8 +50,8 @@ class WordsReader:
         """Of texts that are in no manifest."""
         ids = torch.full((len(texts), self.num_words), PADDING, dtype=torch.long)
         for row, text in zip(ids, texts, strict=True):
-            found = word_ids(text, self.num_buckets)[: self.num_words]
-            row[: len(found)] = torch.tensor(found, dtype=torch.long)
+            bucket_ids = word_ids(text, self.num_buckets)[: self.num_words]
+            row[: len(bucket_ids)] = torch.tensor(bucket_ids, dtype=torch.long)
         return {"word_ids": ids}
 
 

@@ -43,8 +43,10 @@ class OnlineReader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A worker loads its own."""
-        made = partial(OnlineReader, corpus=self.corpus, folder=self.folder, settings=self.settings)
-        return made, ()
+        opener = partial(
+            OnlineReader, corpus=self.corpus, folder=self.folder, settings=self.settings
+        )
+        return opener, ()
 
     def read(
         self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
@@ -58,7 +60,7 @@ class OnlineReader:
         if getattr(self._own, "parts", None) is None:
             self._own.parts = readers_of(self.folder)
         s, (tokenizer, images) = self.settings, self._own.parts
-        made = chat_inputs(
+        chat = chat_inputs(
             tokenizer,
             images,
             [
@@ -68,14 +70,14 @@ class OnlineReader:
             padding_side="right",
             max_picture_tokens=s.max_picture_tokens,
         )
-        told = {
-            "token_ids": torch.from_numpy(made["input_ids"]),
-            "has_token": torch.from_numpy(made["attention_mask"]).bool(),
+        inputs = {
+            "token_ids": torch.from_numpy(chat["input_ids"]),
+            "has_token": torch.from_numpy(chat["attention_mask"]).bool(),
         }
-        if "pixel_values" in made:
-            told |= _by_sample(made, [picture is not None for picture in pictures])
-            told["is_picture"] = torch.from_numpy(made["mm_token_type_ids"])
-        return told
+        if "pixel_values" in chat:
+            inputs |= _by_sample(chat, [picture is not None for picture in pictures])
+            inputs["is_picture"] = torch.from_numpy(chat["mm_token_type_ids"])
+        return inputs
 
     def _picture(self, row: ManifestRow, now: int) -> Picture | None:
         if not self.settings.with_pictures:
@@ -85,11 +87,11 @@ class OnlineReader:
         return None if shown is None else picture_of(self.corpus, row, shown, now)
 
 
-def _by_sample(made: Inputs, has_picture: Sequence[bool]) -> dict[str, Tensor]:
+def _by_sample(chat: Inputs, has_picture: Sequence[bool]) -> dict[str, Tensor]:
     """Patches of all pictures end to end, as [B, ...]."""
-    grids = torch.from_numpy(made["image_grid_thw"])
+    grids = torch.from_numpy(chat["image_grid_thw"])
     counts = grids.prod(dim=1).tolist()
-    pixels = torch.from_numpy(made["pixel_values"])
+    pixels = torch.from_numpy(chat["pixel_values"])
     out = pixels.new_zeros(len(has_picture), max(counts), pixels.shape[1])
     grid = grids.new_zeros(len(has_picture), 3)
     at = [b for b, has in enumerate(has_picture) if has]
@@ -106,8 +108,8 @@ class OnlineConditioner(Conditioner):
         model = weights_of(folder)
         config = model.config.get_text_config()
         if not -config.num_hidden_layers - 1 <= layer <= config.num_hidden_layers:
-            found = f"layer {layer}; the model has 0 to {config.num_hidden_layers}, -1 the last"
-            raise ConfigError(found, where="text.layer")
+            problem = f"layer {layer}; the model has 0 to {config.num_hidden_layers}, -1 the last"
+            raise ConfigError(problem, where="text.layer")
         self.width, self.layer = int(config.hidden_size), layer
         self.num_layers = int(config.num_hidden_layers)
         self._frozen = [model]  # in a list, so that torch does not count it as a part
@@ -127,7 +129,7 @@ class OnlineConditioner(Conditioner):
                 "mm_token_type_ids": inputs["is_picture"],
             }
         with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-            told = {"input_ids": ids, "attention_mask": has.long(), **seen}
-            found = model(**told, output_hidden_states=True, use_cache=False)
-        values = found.hidden_states[self.layer].to(torch.bfloat16).float()
+            arguments = {"input_ids": ids, "attention_mask": has.long(), **seen}
+            output = model(**arguments, output_hidden_states=True, use_cache=False)
+        values = output.hidden_states[self.layer].to(torch.bfloat16).float()
         return Text(values=values, has=has)

@@ -46,12 +46,12 @@ def open_conditioner(
         )
     if isinstance(text, CachedText):
         encoder_id = chosen_encoder(manifest, text.encoder)
-        mine = manifest.of_split(split)
-        refuse_absent_features(mine, encoder_id)
+        rows_of_split = manifest.of_split(split)
+        refuse_absent_features(rows_of_split, encoder_id)
         stored = CachedReader(
             corpus=manifest.corpus, encoder_id=encoder_id, with_digest=verify_latents
         )
-        of = mine if len(mine) else manifest
+        of = rows_of_split if len(rows_of_split) else manifest
         facts = first_readable(of, range(len(of)), stored.facts_of, max_bad=max_bad)
         if text.needs_pictures and facts.settings.picture_every_s is None:
             raise _without_pictures(manifest, encoder_id)
@@ -67,9 +67,9 @@ def open_conditioner(
 
 
 def _without_pictures(manifest: Manifest, encoder_id: str) -> ConfigError:
-    found = f"{encoder_id} are features of the text alone: the language model saw no picture, and this recipe conditions on what it sees"
+    problem = f"{encoder_id} are features of the text alone: the language model saw no picture, and this recipe conditions on what it sees"
     command = (
         f'eicorpus latents text {manifest.corpus} --vlm FOLDER --vlm-frame-every-s 0.5 --camera "*"'
     )
     repair = f"run `{command}`, build the manifest anew and name its id by --set text.encoder=ID; or train without by --set text.needs_pictures=false"
-    return ConfigError(found, remedy=repair, where="recipe key text.needs_pictures")
+    return ConfigError(problem, remedy=repair, where="recipe key text.needs_pictures")

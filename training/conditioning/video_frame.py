@@ -1,7 +1,7 @@
 """One picture of an episode's video, as it is stored.
 
 `ingest/latents/frame_grid.py` is no second one: it goes through many pictures and leaves out what none of them needs; here one is
-sought. What both must agree on, what is opened and what is damage, is `schemas/video_opening.py`.
+sought. What both must agree on, what is opened and what is damage, is `schemas/av_options.py`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 import av
 import numpy as np
 
+from schemas.av_options import DECODER_OPTIONS, open_video
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import read_json
 from schemas.lerobot import CHUNK_SIZE, INFO_LIMITS, MOST_FPS, VIDEO_PATH
 from schemas.manifest import ManifestRow
 from schemas.system_error import system_error_text
-from schemas.video_opening import DECODER_OPTIONS, open_video
 from schemas.vlm_chat import Picture
 from training.data.broken import broken_sample
 from training.data.recording import inside
@@ -56,12 +56,12 @@ def picture_at(path: Path, at_s: float) -> Picture:
             stream.codec_context.options = dict(DECODER_OPTIONS)
             stream.thread_count = 1  # loader workers are threads already
             assert stream.time_base is not None
-            wanted = (stream.start_time or 0) + round(at_s / stream.time_base)
-            container.seek(wanted, stream=stream, backward=True)
+            pts = (stream.start_time or 0) + round(at_s / stream.time_base)
+            container.seek(pts, stream=stream, backward=True)
             for frame in container.decode(stream):
-                if frame.pts == wanted:
+                if frame.pts == pts:
                     return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-                if frame.pts is None or frame.pts > wanted:
+                if frame.pts is None or frame.pts > pts:
                     break
     except (av.FFmpegError, OSError, IndexError, SourceError) as error:
         raise ConfigError(

@@ -33,9 +33,9 @@ def folder_of(model: str) -> Path:
             cached_file: Any = _library("transformers.utils").cached_file
             folder = Path(cached_file(model, "config.json", local_files_only=True)).parent
         except (OSError, ValueError) as error:
-            found = f"no folder {model!r}, and no such model was downloaded"
+            problem = f"no folder {model!r}, and no such model was downloaded"
             raise ConfigError(
-                found, remedy=f"run `hf download {model}`", where="text.model"
+                problem, remedy=f"run `hf download {model}`", where="text.model"
             ) from error
     refuse_what_is_no_model(folder)
     return folder
@@ -78,5 +78,5 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)  # its types say less than it does
     except ModuleNotFoundError as error:
-        found = f"{error.name} is not installed; pip install 'eicorpus[vlm]'"
-        raise ConfigError(found) from error
+        problem = f"{error.name} is not installed; pip install 'eicorpus[vlm]'"
+        raise ConfigError(problem) from error

@@ -129,8 +129,8 @@ def write_part(work: PartWork) -> None:
         if path != (path := data_path(work.dataset_path, episode_index)):
             features = read_features(work.corpus, path, names)
         if len(features["action"].values) < end:
-            found = f"{len(features['action'].values)} rows, row {row} of the manifest ends at {end}"  # fmt: skip
-            raise ConfigError(found, remedy=f"run `eicorpus verify {work.corpus}`", where=path)
+            problem = f"{len(features['action'].values)} rows, row {row} of the manifest ends at {end}"  # fmt: skip
+            raise ConfigError(problem, remedy=f"run `eicorpus verify {work.corpus}`", where=path)
         cut = {name: type(f)(values=f.values[start:end], names=f.names) for name, f in features.items()}  # fmt: skip
         action, action_valid, state, state_valid = (cut[name] for name in names)
         found_action = trained_action(

@@ -37,10 +37,10 @@ def slot_names() -> tuple[str, ...]:
 
 @cache
 def _slots() -> Mapping[str, int]:
-    found = {name: slot for slot, name in enumerate(slot_names())}
+    slots = {name: slot for slot, name in enumerate(slot_names())}
     for side in SIDES:  # a slice of one element has no number
-        found[f"{side}.{_JOINTS}"] = found[f"{side}.{_JOINTS}.0"]
-    return MappingProxyType(found)
+        slots[f"{side}.{_JOINTS}"] = slots[f"{side}.{_JOINTS}.0"]
+    return MappingProxyType(slots)
 
 
 def part_slots(part: str) -> npt.NDArray[np.int64]:
@@ -69,12 +69,12 @@ def slots_of(names: Sequence[str], *, where: str) -> npt.NDArray[np.int64]:
     for side in SIDES:
         joints = [n for n in names if n == f"{side}.{_JOINTS}" or n.startswith(f"{side}.{_JOINTS}.")]  # fmt: skip
         if len(joints) > MAX_HAND_JOINTS:
-            found = f"{len(joints)} joints of the {side} hand; expected at most {MAX_HAND_JOINTS}"
-            raise ConfigError(found, remedy=leave, where=where)
+            problem = f"{len(joints)} joints of the {side} hand; expected at most {MAX_HAND_JOINTS}"
+            raise ConfigError(problem, remedy=leave, where=where)
     odd = [name for name in names if name not in _slots()]
     if odd:
-        found = f"{len(odd)} action elements without a slot, {odd[0]!r} first"
+        problem = f"{len(odd)} action elements without a slot, {odd[0]!r} first"
         raise ConfigError(
-            f"{found}; expected those of training/data/action_layout.py; {leave}", where=where
+            f"{problem}; expected those of training/data/action_layout.py; {leave}", where=where
         )
     return np.array([_slots()[name] for name in names], dtype=np.int64)

@@ -37,7 +37,7 @@ STORE_VERSION = 2  # higher whenever the same rows would be stored otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Part:
+class ActionPart:
     """R rows of E elements, of one data set. `slots` [E]: where they belong in the vector of all bodies; `measured`: slices of
     `observation.valid` that hold in any of the rows."""
 
@@ -78,7 +78,7 @@ class ActionStore:
     def num_parts(self) -> int:
         return int(self.part_of.max(initial=-1)) + 1
 
-    def _opened(self, number: int) -> Part:
+    def _opened(self, number: int) -> ActionPart:
         name = part_name(number)
         try:
             with pa.memory_map(str(within(self.folder, name))) as source:
@@ -89,7 +89,7 @@ class ActionStore:
             measured = frozenset(filter(None, metadata[MEASURED].decode().split("\n")))
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise damaged(self.folder, name, error) from error
-        return Part(
+        return ActionPart(
             names=names,
             slots=slots_of(names, where=str(self.folder / name)),
             values=columns[VALUES],

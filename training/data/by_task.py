@@ -55,10 +55,10 @@ class TaskPlaces:
 
     def _anchors(self, segment: Ints, nth: Ints) -> Ints:
         """[B] the nth anchor of each segment that serves the task. Only where they have gaps is a segment's table looked through."""
-        found = self.anchors.segments[segment]
-        out = found["first"] + found["first_serving"][:, INDEX[self.task]] + nth
-        for b in np.flatnonzero((found["is_run"] & BIT[self.task]) == 0):
-            first, num = int(found["first"][b]), int(found["num_anchors"][b])
+        segments = self.anchors.segments[segment]
+        out = segments["first"] + segments["first_serving"][:, INDEX[self.task]] + nth
+        for b in np.flatnonzero((segments["is_run"] & BIT[self.task]) == 0):
+            first, num = int(segments["first"][b]), int(segments["num_anchors"][b])
             serving = np.flatnonzero(self.anchors.serves[first : first + num] & BIT[self.task])
             out[b] = first + serving[nth[b]]
         return np.asarray(out, dtype=np.int64)

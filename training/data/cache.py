@@ -38,8 +38,10 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> None:
             if not folder.is_dir():
                 _make(folder, make)
     except OSError as error:
-        found = f"cannot be written ({system_error_text(error)}); name another place by --cache DIR"
-        raise ConfigError(found, where=str(folder.parent)) from error
+        problem = (
+            f"cannot be written ({system_error_text(error)}); name another place by --cache DIR"
+        )
+        raise ConfigError(problem, where=str(folder.parent)) from error
 
 
 def _make(folder: Path, make: Callable[[Path], None]) -> None:
@@ -77,5 +79,5 @@ def mapped(folder: Path, name: str) -> npt.NDArray[Any]:
 
 def damaged(folder: Path, name: str, error: Exception) -> ConfigError:
     """What is said of a table there that cannot be read."""
-    found = f"damaged ({error}); remove {folder}, it is made again"
-    return ConfigError(found, where=str(folder / name))
+    problem = f"damaged ({error}); remove {folder}, it is made again"
+    return ConfigError(problem, where=str(folder / name))

@@ -40,11 +40,11 @@ def again(manifest: Manifest, encoder_id: str = "") -> str:
     )
 
 
-def encoder_of(manifest: Manifest, wanted: str) -> str:
+def encoder_of(manifest: Manifest, encoder: str) -> str:
     """The id of the encoder that is meant. Latents without a camera are of texts, and not meant.
 
     Args:
-        wanted: an id, the name of a model, or nothing where there is only one.
+        encoder: an id, the name of a model, or nothing where there is only one.
 
     Raises:
         ConfigError: none, or several, fit.
@@ -55,15 +55,15 @@ def encoder_of(manifest: Manifest, wanted: str) -> str:
     ids = sorted(pc.unique(pc.struct_field(flat, "encoder_id").filter(has_camera)).to_pylist())
     if not ids:
         raise ConfigError(f"latents missing: no row has any; {again(manifest)}", where=where)
-    fitting = [i for i in ids if wanted in ("", i, i.partition("-")[0])]
-    there = f"the manifest has {', '.join(ids)}"
+    fitting = [i for i in ids if encoder in ("", i, i.partition("-")[0])]
+    present = f"the manifest has {', '.join(ids)}"
     if not fitting:
-        found = f"latents from another encoder: {there}; the recipe wants {wanted}"
+        problem = f"latents from another encoder: {present}; the recipe wants {encoder}"
         repair = f"say `--set data.encoder={ids[0]}`, or {again(manifest)}"
-        raise ConfigError(found, remedy=repair, where=where)
+        raise ConfigError(problem, remedy=repair, where=where)
     if len(fitting) > 1:
         repair = f"say which by `--set data.encoder={fitting[0]}`"
-        raise ConfigError(f"several encoders fit {wanted!r}: {there}; {repair}", where=where)
+        raise ConfigError(f"several encoders fit {encoder!r}: {present}; {repair}", where=where)
     return str(fitting[0])
 
 
@@ -130,9 +130,9 @@ def refuse_missing(
     if not len(missing) or (settings.without_missing and is_seen.any()):
         return
     row = manifest.row(int(missing[0]))
-    found = f"latents missing: {len(missing)} of {len(manifest)} rows have none of {encoder_id} of a camera like {' or '.join(settings.cameras)}"
+    problem = f"latents missing: {len(missing)} of {len(manifest)} rows have none of {encoder_id} of a camera like {' or '.join(settings.cameras)}"
     first = f"{row.uid} first"
     repair = (
         f"{again(manifest, encoder_id)}; or leave these rows out: `--set data.without_missing=true`"
     )
-    raise ConfigError(f"{found}, {first}; {repair}", where=f"manifest {manifest.facts.name}")
+    raise ConfigError(f"{problem}, {first}; {repair}", where=f"manifest {manifest.facts.name}")

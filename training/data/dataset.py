@@ -58,10 +58,10 @@ class ManifestDataset(Dataset[dict[str, Any]]):
         recipe = TrainRecipe(
             name="dataset", data=data or DataSettings(), routing=RoutingSettings(min_per_batch=0)
         )
-        made = Loader(load(folder), recipe, reader=NoTextReader(), split=split, cache=cache)
-        self.embodiments, self.rate_hz = made.embodiments, made.window.rate_hz
-        self._anchors = made.anchors
-        self._source = made.stored_source
+        loader = Loader(load(folder), recipe, reader=NoTextReader(), split=split, cache=cache)
+        self.embodiments, self.rate_hz = loader.embodiments, loader.window.rate_hz
+        self._anchors = loader.anchors
+        self._source = loader.stored_source
 
     def __len__(self) -> int:
         return len(self._anchors.timestep)
@@ -78,11 +78,11 @@ class ManifestDataset(Dataset[dict[str, Any]]):
         segment = np.searchsorted(self._anchors.segments["first"], at, side="right") - 1
         now = np.asarray(self._anchors.timestep[at], dtype=np.int64)
         task = np.full(1, INDEX[TASKS[0]])  # of no consequence for what is read
-        batch = self._source.made(Drawn(segment=segment, now=now, task=task))
+        batch = self._source.load(Drawn(segment=segment, now=now, task=task))
         assert batch.stored is not None
         (row,) = self._anchors.rows(batch.origin.row)
-        found = self._anchors.segments[segment]
-        can = from_bits(np.asarray(self._anchors.serves[at] & found["may"]))
+        segments = self._anchors.segments[segment]
+        can = from_bits(np.asarray(self._anchors.serves[at] & segments["may"]))
         return {
             "past": batch.known.past[0].float(),
             "has_past": batch.known.has_past[0],
@@ -95,7 +95,7 @@ class ManifestDataset(Dataset[dict[str, Any]]):
             "has_history": batch.known.has_history[0],
             "embodiment": int(batch.known.embodiment[0]),
             "may": can[0],
-            "weight": float(found["weight"][0]),
+            "weight": float(segments["weight"][0]),
             "text": row.text,
             "uid": row.uid,
             "timestep": int(now[0]),

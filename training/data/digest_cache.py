@@ -25,9 +25,9 @@ class VerifiedFiles:
         if self._has(key):
             return ""
         with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != sha256:
-            return found
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != sha256:
+            return digest
         with self._lock:
             self._seen.insert(bisect_left(self._seen, key), key)
         return ""

@@ -13,17 +13,17 @@ def embodiments_of(manifest: Manifest) -> tuple[str, ...]:
     return tuple(sorted(manifest.rows["embodiment"].unique().to_pylist()))
 
 
-def grown(saved: Sequence[str], found: Iterable[str]) -> tuple[str, ...]:
+def grown(saved: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
     """A saved list with new bodies behind it: fine-tuning adds, and moves nobody."""
-    return (*saved, *sorted(set(found) - set(saved)))
+    return (*saved, *sorted(set(names) - set(saved)))
 
 
-def check_known(saved: Sequence[str], found: Iterable[str], *, where: str) -> None:
+def check_known(saved: Sequence[str], names: Iterable[str], *, where: str) -> None:
     """
     Raises:
         ConfigError: a body that a checkpoint has no adapter for.
     """
-    strangers = sorted(set(found) - set(saved))
+    strangers = sorted(set(names) - set(saved))
     if strangers:
         known = f"the checkpoint knows {', '.join(saved)}"
         repair = "add it by `eicorpus train --recipe finetune --init-from RUN`"

@@ -38,16 +38,16 @@ def refuse_absent(corpus: Path, paths: pa.Array, *, what: str, repair: str) -> N
     ends = np.cumsum(np.bincount(number, minlength=len(folders.dictionary)))
     is_there = np.zeros(len(paths), dtype=bool)
     by_folder = zip(folders.dictionary.to_pylist(), np.split(order, ends)[:-1], strict=True)
-    for folder, mine in by_folder:
-        there = _listed(corpus, folder.removesuffix("/"))
-        is_there[mine] = [name in there for name in names.take(pa.array(mine)).to_pylist()]
+    for folder, rows in by_folder:
+        listed = _listed(corpus, folder.removesuffix("/"))
+        is_there[rows] = [name in listed for name in names.take(pa.array(rows)).to_pylist()]
     if is_there.all():
         return
     absent = np.flatnonzero(~is_there)
-    found = (
+    problem = (
         f"{what} missing: {len(absent)} of {len(paths)} files that the manifest names are not there"
     )
-    raise ConfigError(f"{found}, {paths[int(absent[0])]} first; {repair}", where=str(corpus))
+    raise ConfigError(f"{problem}, {paths[int(absent[0])]} first; {repair}", where=str(corpus))
 
 
 def _listed(corpus: Path, folder: str) -> set[str]:

@@ -138,9 +138,9 @@ class _Opening:
     compared: VerifiedFiles = field(default_factory=VerifiedFiles)
 
     def other(self, wrong: str, path: str) -> ConfigError:
-        found = f"latents of something else ({wrong})"
+        problem = f"latents of something else ({wrong})"
         return ConfigError(
-            found, remedy=f"run `eicorpus latents images {self.corpus}` again", where=path
+            problem, remedy=f"run `eicorpus latents images {self.corpus}` again", where=path
         )
 
     def __call__(
@@ -150,13 +150,13 @@ class _Opening:
         file = LatentFile(real, path)
         facts = file.facts
         wrong = [
-            f"{what} {found}, the manifest says {said}"
-            for what, found, said in (
+            f"{what} {actual}, the manifest says {expected}"
+            for what, actual, expected in (
                 ("episode", facts.uid, uid),
                 ("camera", facts.camera, camera),
                 ("encoder", facts.encoder_id, encoder_id),
             )
-            if found != said
+            if actual != expected
         ]
         if self.shape is not None and shape_of(facts) != self.shape:
             wrong.append(f"{shape_of(facts)}, the others have {self.shape}")
@@ -184,8 +184,8 @@ class LatentReader:
         return self._opening.shape
 
     def __reduce__(self) -> tuple[Any, ...]:
-        made = self._opening
-        return _reader, (made.corpus, made.shape, made.with_digest)
+        opening = self._opening
+        return _reader, (opening.corpus, opening.shape, opening.with_digest)
 
     def open(self, latent: Latent, uid: str, end: int) -> LatentFile:
         """The file of a row whose segment ends at `end`.
@@ -196,8 +196,8 @@ class LatentReader:
         """
         file = self._open(latent.path, latent.sha256, latent.camera, latent.encoder_id, uid)
         if file.facts.length < end:
-            found = f"{file.facts.length} timesteps, the segment ends at {end}"
-            raise self._opening.other(found, latent.path)
+            problem = f"{file.facts.length} timesteps, the segment ends at {end}"
+            raise self._opening.other(problem, latent.path)
         return file
 
 

@@ -38,7 +38,7 @@ from training.data.prefetch import BatchSource, prefetch
 from training.data.replaced import Attempts, Replacer
 from training.data.rng_keys import Ints
 from training.data.sample_index import SampleIndexRequest, open_sample_index
-from training.data.sampler import Drawn, Draws, check_lottery
+from training.data.sampler import Drawn, Draws, check_low_policy_share
 from training.data.samples import Assembler
 from training.data.state import STATE_WIDTH
 from training.data.windows import Mask, window_of
@@ -270,11 +270,11 @@ class Loader:
         """Batches of these places in their order, with actions as they are stored; the last may be smaller. `num_workers` threads make them ahead."""
         source = self.stored_source
 
-        def made(first: int) -> Batch:
-            return source.made(places.part(slice(first, first + batch_size)))
+        def batch_from(first: int) -> Batch:
+            return source.load(places.part(slice(first, first + batch_size)))
 
         firsts = range(0, len(places.now), batch_size)
-        yield from prefetch(made, firsts, num_workers, pin_memory=pin_memory)
+        yield from prefetch(batch_from, firsts, num_workers, pin_memory=pin_memory)
 
     def replaced_at(
         self, drawn: Drawn, step: int, places: Ints, *, batch_size: int, num_workers: int = 0
@@ -285,18 +285,18 @@ class Loader:
             SourceError: more samples of a batch cannot be read than `run.max_bad_samples`.
         """
 
-        def made(first: int) -> Batch:
+        def batch_from(first: int) -> Batch:
             part = slice(first, first + batch_size)
-            return self.replacer.made(drawn.part(part), step, places[part])
+            return self.replacer.load(drawn.part(part), step, places[part])
 
-        yield from prefetch(made, range(0, len(drawn.now), batch_size), num_workers)
+        yield from prefetch(batch_from, range(0, len(drawn.now), batch_size), num_workers)
 
 
 def _check_recipe(recipe: TrainRecipe, world_size: int) -> None:
     if recipe.run.batch_size % world_size:
-        found = f"a global batch of {recipe.run.batch_size} does not divide by {world_size} ranks"
-        raise ConfigError(found, where="recipe key run.batch_size")
-    check_lottery(recipe.routing)
+        problem = f"a global batch of {recipe.run.batch_size} does not divide by {world_size} ranks"
+        raise ConfigError(problem, where="recipe key run.batch_size")
+    check_low_policy_share(recipe.routing)
 
 
 def _bodies(manifest: Manifest, known: Sequence[str]) -> tuple[str, ...]:

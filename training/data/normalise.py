@@ -119,11 +119,11 @@ def from_state(state: Mapping[str, Any], *, where: str = "checkpoint") -> Normal
     except ValidationError as error:
         raise ConfigError(f"normaliser: {invalid(error, _Stored)}", where=where) from error
     if stored.representation != REPRESENTATION:
-        found = f"a normaliser of {stored.representation}, expected {REPRESENTATION}"
-        raise ConfigError(f"{found}; train again with this eicorpus", where=where)
+        problem = f"a normaliser of {stored.representation}, expected {REPRESENTATION}"
+        raise ConfigError(f"{problem}; train again with this eicorpus", where=where)
     if stored.slots != slot_names():
-        found = f"{len(stored.slots)} slots of another layout, expected {ACTION_WIDTH}"
-        raise ConfigError(found, remedy="use the eicorpus it was made with", where=where)
+        problem = f"{len(stored.slots)} slots of another layout, expected {ACTION_WIDTH}"
+        raise ConfigError(problem, remedy="use the eicorpus it was made with", where=where)
     shape = (len(stored.embodiments), ACTION_WIDTH)
     for name, dtype in _ARRAYS.items():
         if name not in state or state[name].shape != shape or state[name].dtype != dtype:
@@ -161,40 +161,42 @@ def checked_statistics(manifest: Manifest) -> Statistics:
     statistics, name = facts.statistics, f"{facts.name}_with_statistics"
     again = f"`{rebuild_command(facts, manifest.corpus, name=name)}`"
     if statistics is None:
-        found = "published without statistics (--no-stats), and actions are normalised by them"
-        raise ConfigError(found, remedy=f"run {again}", where=where)
+        problem = "published without statistics (--no-stats), and actions are normalised by them"
+        raise ConfigError(problem, remedy=f"run {again}", where=where)
     if statistics.representation != REPRESENTATION:
-        found = f"stats from another representation, {statistics.representation}"
-        raise ConfigError(f"{found}; expected {REPRESENTATION}; run {again}", where=where)
+        problem = f"stats from another representation, {statistics.representation}"
+        raise ConfigError(f"{problem}; expected {REPRESENTATION}; run {again}", where=where)
     return statistics
 
 
 def _of_body(
-    found: Normalisation | None, name: str, settings: NormaliseSettings
+    statistics: Normalisation | None, name: str, settings: NormaliseSettings
 ) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
     """[172] centre, scale, and what is known."""
     centre, scale = np.zeros(ACTION_WIDTH), np.zeros(ACTION_WIDTH)
     known = np.zeros(ACTION_WIDTH, dtype=bool)
-    if found is None:
+    if statistics is None:
         return centre, scale, known
-    at = slots_of(found.names, where=f"embodiment {name}")
-    has = np.array(found.count) > 0
-    middle, half = _centre_and_scale(found, settings)
+    at = slots_of(statistics.names, where=f"embodiment {name}")
+    has = np.array(statistics.count) > 0
+    middle, half = _centre_and_scale(statistics, settings)
     centre[at], scale[at], known[at] = np.where(has, middle, 0), np.where(has, half, 0), has
     return centre, scale, known
 
 
-def _centre_and_scale(found: Normalisation, settings: NormaliseSettings) -> tuple[Array, Array]:
+def _centre_and_scale(
+    statistics: Normalisation, settings: NormaliseSettings
+) -> tuple[Array, Array]:
     """[E], NaN where there are no samples. Quantiles that meet while the extremes do not give way to the extremes: then nothing
     that is usual can be squeezed.
     """
-    low, high, std = found.array("min"), found.array("max"), found.array("std")
+    low, high, std = statistics.array("min"), statistics.array("max"), statistics.array("std")
     if settings.mode == "mean_std":
-        centre, scale = found.array("mean"), std
+        centre, scale = statistics.array("mean"), std
         changes = 2 * scale > SMALLEST_RANGE
     else:
         if settings.mode == "q99":
-            q_low, q_high = found.array("q01"), found.array("q99")
+            q_low, q_high = statistics.array("q01"), statistics.array("q99")
             is_flat = q_high - q_low <= SMALLEST_RANGE
             low, high = np.where(is_flat, low, q_low), np.where(is_flat, high, q_high)
         centre = (low + high) / 2

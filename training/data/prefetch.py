@@ -31,7 +31,7 @@ class BatchSource:
     rank: int
     world_size: int
 
-    def made(self, drawn: Drawn) -> Batch:
+    def load(self, drawn: Drawn) -> Batch:
         return self.assembler.batch(*self._of(drawn), drawn.now, drawn.task)
 
     def actions(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
@@ -67,19 +67,19 @@ def prefetch(
         SourceError: when the batch with the broken sample is due; those before it were given out.
     """
 
-    def made(number: int) -> Batch:
+    def make_pinned(number: int) -> Batch:
         batch = make(number)
         return tensors_mapped(batch, Tensor.pin_memory) if pin_memory else batch
 
     if not num_workers:
-        yield from map(made, numbers)
+        yield from map(make_pinned, numbers)
         return
     pool, left = ThreadPoolExecutor(num_workers, thread_name_prefix="loader"), iter(numbers)
     try:
-        waiting = deque(pool.submit(made, n) for n in islice(left, num_workers + PREFETCH))
+        waiting = deque(pool.submit(make_pinned, n) for n in islice(left, num_workers + PREFETCH))
         while waiting:
             batch = waiting.popleft().result()
-            waiting.extend(pool.submit(made, n) for n in islice(left, 1))
+            waiting.extend(pool.submit(make_pinned, n) for n in islice(left, 1))
             yield batch
     finally:  # also when nobody asks any more
         pool.shutdown(wait=True, cancel_futures=True)
@@ -92,6 +92,6 @@ def tensors_mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, dict):
         return {key: tensors_mapped(each, change) for key, each in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        found = {f.name: getattr(value, f.name) for f in fields(value)}
-        return replace(value, **{k: tensors_mapped(v, change) for k, v in found.items()})
+        values = {f.name: getattr(value, f.name) for f in fields(value)}
+        return replace(value, **{k: tensors_mapped(v, change) for k, v in values.items()})
     return value

@@ -38,8 +38,8 @@ def inside(root: Path, relative: str, *, repair: str = "") -> Path:
     except OSError as error:
         if is_hiccup(error):
             raise
-        found = f"missing ({error.strerror}); run `{repair or f'eicorpus verify {root}'}`"
-        raise ConfigError(found, where=relative) from error
+        problem = f"missing ({error.strerror}); run `{repair or f'eicorpus verify {root}'}`"
+        raise ConfigError(problem, where=relative) from error
     return path
 
 
@@ -56,8 +56,8 @@ def feature_names(corpus: Path, dataset_path: str) -> Mapping[str, tuple[str, ..
             return {}
         return {name: tuple(map(str, features[name]["names"])) for name in FEATURES}
     except (SourceError, OSError, ValueError, KeyError, TypeError) as error:
-        found = f"damaged ({error!r}); run `eicorpus verify {corpus}`"
-        raise ConfigError(found, where=relative) from error
+        problem = f"damaged ({error!r}); run `eicorpus verify {corpus}`"
+        raise ConfigError(problem, where=relative) from error
 
 
 def data_path(dataset_path: str, episode_index: int) -> str:
@@ -75,14 +75,14 @@ def read_features(corpus: Path, path: str, names: Mapping[str, Sequence[str]]) -
     remedy = f"run `eicorpus verify {corpus}`"
     table = read_table(inside(corpus, path), [*names], use_threads=False, remedy=remedy)
     try:
-        found = {name: _matrix(table[name]) for name in names}
+        features = {name: _matrix(table[name]) for name in names}
     except (ValueError, pa.ArrowException) as error:
         raise ConfigError(f"damaged ({error}); {remedy}", where=path) from error
-    for name, values in found.items():
+    for name, values in features.items():
         if values.shape[1] != len(names[name]):
             message = f"{name} has {values.shape[1]} elements, {INFO} names {len(names[name])}"
             raise ConfigError(message, remedy=f"run `eicorpus verify {corpus}`", where=path)
-    return {name: Named(values=v, names=tuple(names[name])) for name, v in found.items()}
+    return {name: Named(values=v, names=tuple(names[name])) for name, v in features.items()}
 
 
 def _matrix(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[Any]]:

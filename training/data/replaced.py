@@ -41,9 +41,9 @@ class Replacer:
         source = self.source
         drawn = source.draws.of_step(step, source.rank, source.world_size)
         first = source.rank * len(drawn.now)
-        return self.made(drawn, step, np.arange(first, first + len(drawn.now)))
+        return self.load(drawn, step, np.arange(first, first + len(drawn.now)))
 
-    def made(self, drawn: Drawn, step: int, places: Ints) -> Batch:
+    def load(self, drawn: Drawn, step: int, places: Ints) -> Batch:
         """
         Args:
             places: [B] of the samples in global batch `step`.
@@ -59,17 +59,17 @@ class Replacer:
         num_tries = 0
         while True:
             try:
-                return replace(source.made(drawn), replaced=tuple(bad.values()))
+                return replace(source.load(drawn), replaced=tuple(bad.values()))
             except SourceError as error:
                 num_tries += 1
                 if not self.max_bad:
                     raise with_repair(error, self.max_bad) from error
-                found = self._unreadable(drawn)
-                at = {b: (step, int(places[b]), attempts.get(b, 0)) for b in found}
+                unreadable = self._unreadable(drawn)
+                at = {b: (step, int(places[b]), attempts.get(b, 0)) for b in unreadable}
                 is_over = len({*bad, *at.values()}) > self.max_bad
-                if is_over or (not found and num_tries >= _TRIES):
+                if is_over or (not unreadable and num_tries >= _TRIES):
                     raise with_repair(error, self.max_bad) from error
-            for b, why in found.items():
+            for b, why in unreadable.items():
                 bad[at[b]] = self._bad_sample(drawn, b, at[b], why)
                 drawn = self._redrawn(drawn, b, step, places, attempts)
 
@@ -82,13 +82,13 @@ class Replacer:
 
     def _unreadable(self, drawn: Drawn) -> dict[int, SourceError]:
         """Which samples cannot be read, and why: each is read by itself."""
-        found = {}
+        errors = {}
         for b in range(len(drawn.now)):
             try:
-                self.source.made(drawn.part(slice(b, b + 1)))
+                self.source.load(drawn.part(slice(b, b + 1)))
             except SourceError as error:
-                found[b] = error
-        return found
+                errors[b] = error
+        return errors
 
     def _bad_sample(self, drawn: Drawn, b: int, address: _Address, why: SourceError) -> BadSample:
         step, place, attempt = address

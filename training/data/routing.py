@@ -43,11 +43,11 @@ class RoutingSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_idle_shares(cls, given: Any) -> Any:
+    def _without_idle_shares(cls, settings: Any) -> Any:
         """A recipe that says `draw: segment` may extend one that has shares."""
-        if isinstance(given, dict) and given.get("draw") == "segment":
-            return {key: value for key, value in given.items() if key != "shares"}
-        return given
+        if isinstance(settings, dict) and settings.get("draw") == "segment":
+            return {key: value for key, value in settings.items() if key != "shares"}
+        return settings
 
     @model_validator(mode="after")
     def _some_task(self) -> RoutingSettings:

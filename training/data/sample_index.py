@@ -76,13 +76,13 @@ class SampleIndex:
 
     def rows(self, index: Ints) -> list[ManifestRow]:
         """Rows of the manifest. Those read last are kept, for to make them costs as much as to read a sample's actions."""
-        wanted, kept = index.tolist(), self._kept
-        if absent := sorted(set(wanted) - kept.keys()):
+        indices, kept = index.tolist(), self._kept
+        if absent := sorted(set(indices) - kept.keys()):
             if len(kept) + len(absent) > _KEPT_ROWS:
                 kept = self._kept = {}  # another thread goes on with what it holds
-                absent = sorted(set(wanted))
+                absent = sorted(set(indices))
             kept |= zip(absent, rows_at(self._rows, np.array(absent)), strict=True)
-        return [kept[row] for row in wanted]
+        return [kept[row] for row in indices]
 
 
 def allowed(anchors: SampleIndex) -> Iterator[tuple[Ints, Ints, Bytes]]:
@@ -114,8 +114,8 @@ class SampleIndexRequest:
     @property
     def key(self) -> str:
         sha = hashlib.sha256(self.store.folder.name.encode())
-        wanted = (int(weighted_bits(self.routing)), teaches_low(self.routing))
-        for part in (TABLE_VERSION, self.split, self.embodiments, self.window, wanted):
+        routing = (int(weighted_bits(self.routing)), teaches_low(self.routing))
+        for part in (TABLE_VERSION, self.split, self.embodiments, self.window, routing):
             sha.update(repr(part).encode())
         sha.update(self.normaliser.is_known.numpy().tobytes())
         sha.update(self.is_seen.tobytes())
@@ -146,7 +146,7 @@ def build_sample_index(work: SampleIndexRequest) -> tuple[Records, npt.NDArray[n
     """Segments of the split, timesteps of their anchors, and what each can serve."""
     segments = _segments(work)
     _, count = work.window.grid(segments["start"], segments["end"])
-    wanted = wanted_bits(segments, work.routing)
+    bits_of_rows = wanted_bits(segments, work.routing)
     timesteps: list[npt.NDArray[np.int32]] = []
     serves: list[Bytes] = []
     num_anchors = np.zeros(len(segments), dtype=np.int64)
@@ -156,7 +156,7 @@ def build_sample_index(work: SampleIndexRequest) -> tuple[Records, npt.NDArray[n
         part = segments[block]
         known = _known_before(work, int(part["part"][0]), int(part["embodiment"][0]))
         segment, now, bits = _of_block(work, part, known)
-        keep = (bits & wanted[block][segment]) > 0
+        keep = (bits & bits_of_rows[block][segment]) > 0
         num_anchors[block] = np.bincount(segment[keep], minlength=len(block))
         segments[block] = with_serving(part, segment[keep], bits[keep])
         timesteps.append(now[keep].astype(np.int32))

@@ -73,9 +73,9 @@ class Draws:
             shares[INDEX[task]] *= places.num_draws > 0
         served, least = int((shares > 0).sum()), self.routing.min_per_batch
         if self.routing.draw == "task" and least and self.batch_size < served:
-            found = f"a global batch of {self.batch_size} has no room for {served} tasks"
+            problem = f"a global batch of {self.batch_size} has no room for {served} tasks"
             repair = f"set run.batch_size to {served} or more, or give fewer tasks a share"
-            raise ConfigError(found, remedy=repair, where="recipe key run.batch_size")
+            raise ConfigError(problem, remedy=repair, where="recipe key run.batch_size")
         return counts_of_batch(shares, self.batch_size, least)
 
     @property
@@ -96,10 +96,10 @@ class Draws:
     def of_step(self, step: int, rank: int = 0, world_size: int = 1) -> Drawn:
         """What a rank takes of global batch `step`; one rank of one takes it whole."""
         share = self.batch_size // world_size
-        mine = np.arange(rank * share, (rank + 1) * share)
+        own = np.arange(rank * share, (rank + 1) * share)
         if self.routing.draw == "task":
-            return self._by_task(step, mine)
-        return self._by_segment(step).part(mine)
+            return self._by_task(step, own)
+        return self._by_segment(step).part(own)
 
     def _by_task(self, step: int, place: Ints) -> Drawn:
         """Tasks are mixed over the batch, so that ranks and parts have about as much of each."""
@@ -154,19 +154,19 @@ class Draws:
         counts = [int(np.count_nonzero(b & BIT[task])) for _, _, b in allowed(self.anchors)]
         whole = sum(counts)
         num = whole if num_samples is None else min(num_samples, whole)
-        wanted = np.arange(num) * whole // num  # of those that fit, numbered
-        segment, anchor = np.empty_like(wanted), np.empty_like(wanted)
+        positions = np.arange(num) * whole // num  # of those that fit, numbered
+        segment, anchor = np.empty_like(positions), np.empty_like(positions)
         before = 0
         for count, (of_segment, at, bits) in zip(counts, allowed(self.anchors), strict=True):
-            here = slice(*np.searchsorted(wanted, [before, before + count]))
-            fitting = np.flatnonzero(bits & BIT[task])[wanted[here] - before]
+            here = slice(*np.searchsorted(positions, [before, before + count]))
+            fitting = np.flatnonzero(bits & BIT[task])[positions[here] - before]
             segment[here], anchor[here] = of_segment[fitting], at[fitting]
             before += count
         now = np.asarray(self.anchors.timestep[anchor], dtype=np.int64)
         return Drawn(segment=segment, now=now, task=np.full(num, INDEX[task]))
 
 
-def check_lottery(routing: RoutingSettings) -> None:
+def check_low_policy_share(routing: RoutingSettings) -> None:
     """
     Raises:
         ConfigError: low segments may teach the policy by lottery, and nothing else when they lose.
@@ -177,6 +177,6 @@ def check_lottery(routing: RoutingSettings) -> None:
         return
     others = [t for t in TASKS if t is not Task.POLICY and routing.weights.get(t, 0.0) > 0]
     if 0 < routing.low_policy_share < 1 and not others:
-        found = f"low_policy_share {routing.low_policy_share} with no task but policy"
+        problem = f"low_policy_share {routing.low_policy_share} with no task but policy"
         repair = "a low sample that loses the draw has nothing to teach: say 0 or 1, or give another task a weight"
-        raise ConfigError(f"{found}: {repair}", where="recipe key routing.low_policy_share")
+        raise ConfigError(f"{problem}: {repair}", where="recipe key routing.low_policy_share")

@@ -23,7 +23,7 @@ from training.data.normalise import Normaliser
 from training.data.sample_index import Records
 from training.data.state import STATE_WIDTH
 from training.data.windows import Ints, Mask, Window
-from training.model.network import Known
+from training.model.network import KnownInputs
 
 Floats = npt.NDArray[np.float32]
 
@@ -61,7 +61,7 @@ class Assembler:
             for part in np.split(array, [self.window.num_history], axis=1)
         )
         return Batch(
-            known=Known(
+            known=KnownInputs(
                 past=pictures[:, :-1],
                 has_past=has_pictures[:, :-1],
                 history=history,

@@ -42,7 +42,7 @@ class Chunks:
 
 
 def action_errors(
-    said: Array,
+    predicted: Array,
     true: Chunks,
     sides: Sequence[SidePlaces],
     *,
@@ -55,32 +55,32 @@ def action_errors(
     gripper_l1: of the opening in [0, 1]; keypoint_m: distance of a point of the hand; hand_joint_l1_rad: of a joint.
 
     Args:
-        said: [B, K, E]. is_parallel: [B, S] of `parallel_grippers`. in_reach: [K] steps that are scored; None is all.
+        predicted: [B, K, E]. is_parallel: [B, S] of `parallel_grippers`. in_reach: [K] steps that are scored; None is all.
     """
-    steps = np.ones(said.shape[1], dtype=bool) if in_reach is None else in_reach
+    steps = np.ones(predicted.shape[1], dtype=bool) if in_reach is None else in_reach
     out: dict[str, Error] = {}
     for number, side in enumerate(sides):
-        for name, error in _side_errors(said, true, side, is_parallel[:, number]).items():
+        for name, error in _side_errors(predicted, true, side, is_parallel[:, number]).items():
             scored = Error(total=error.total * steps, count=error.count * steps)
             out[name] = out[name].plus(scored) if name in out else scored
     return {name: error for name, error in out.items() if error.count.any()}
 
 
 def _side_errors(
-    said: Array, true: Chunks, side: SidePlaces, is_symmetric: Mask
+    predicted: Array, true: Chunks, side: SidePlaces, is_symmetric: Mask
 ) -> Mapping[str, Error]:
     known = unbroken(np.asarray(true.valid[..., side.motion].all(axis=-1)))
     still = np.where(known[..., None], true.values[..., side.motion], 0.0)
     T_true = integrated(still)
-    T_said = integrated(np.where(known[..., None], said[..., side.motion], 0.0))
+    T_said = integrated(np.where(known[..., None], predicted[..., side.motion], 0.0))
     return {
         POSITION: _error(position_error_m(T_said, T_true), known),
         ROTATION: _error(
             rotation_error_rad(T_said, T_true, is_symmetric=is_symmetric[:, None]), known
         ),
-        GRIPPER: _spread(said, true, side.gripper),
-        KEYPOINTS: _points(said, true, side.keypoints),
-        JOINTS: _spread(said, true, side.joints),
+        GRIPPER: _spread(predicted, true, side.gripper),
+        KEYPOINTS: _points(predicted, true, side.keypoints),
+        JOINTS: _spread(predicted, true, side.joints),
     }
 
 
@@ -90,28 +90,28 @@ def parallel_grippers(has: Mask, sides: Sequence[SidePlaces]) -> Mask:
     def any_of(places: slice) -> Mask:
         return np.asarray(has[:, places].any(axis=1))
 
-    found = [any_of(s.gripper) & ~any_of(s.keypoints) & ~any_of(s.joints) for s in sides]
-    return np.stack(found, axis=1)
+    flags = [any_of(s.gripper) & ~any_of(s.keypoints) & ~any_of(s.joints) for s in sides]
+    return np.stack(flags, axis=1)
 
 
 def _error(error: Array, known: Mask) -> Error:
     return Error(total=np.where(known, error, 0.0), count=known.astype(np.float64))
 
 
-def _spread(said: Array, true: Chunks, places: slice) -> Error:
+def _spread(predicted: Array, true: Chunks, places: slice) -> Error:
     """Every element for itself."""
     known = true.valid[..., places]
-    error = np.abs(said[..., places] - true.values[..., places])
+    error = np.abs(predicted[..., places] - true.values[..., places])
     return Error(
         total=np.where(known, error, 0.0).sum(axis=-1), count=known.sum(axis=-1).astype(np.float64)
     )
 
 
-def _points(said: Array, true: Chunks, places: slice) -> Error:
+def _points(predicted: Array, true: Chunks, places: slice) -> Error:
     """Every point of three elements for itself."""
-    shape = (*said.shape[:2], -1, 3)
+    shape = (*predicted.shape[:2], -1, 3)
     known = true.valid[..., places].reshape(shape).all(axis=-1)
-    apart = (said[..., places] - true.values[..., places]).reshape(shape)
+    apart = (predicted[..., places] - true.values[..., places]).reshape(shape)
     error = np.linalg.norm(apart, axis=-1)
     return Error(
         total=np.where(known, error, 0.0).sum(axis=-1), count=known.sum(axis=-1).astype(np.float64)
@@ -135,8 +135,8 @@ def baselines(
     held = np.where(is_motion, 0.0, mean)
     if history.values.shape[1]:
         held = np.where(history.valid[:, -1], history.values[:, -1], held)
-    found = {"stay": np.where(is_motion, 0.0, held), "repeat": held, "mean": mean}
-    return {name: np.repeat(values[:, None], num_steps, axis=1) for name, values in found.items()}
+    by_name = {"stay": np.where(is_motion, 0.0, held), "repeat": held, "mean": mean}
+    return {name: np.repeat(values[:, None], num_steps, axis=1) for name, values in by_name.items()}
 
 
 def side_places() -> tuple[SidePlaces, ...]:

@@ -18,7 +18,7 @@ from training.batch import Origin
 from training.data.rng_keys import key_of
 from training.flow import sampled
 from training.learner import Learner
-from training.model.network import Known, Text
+from training.model.network import KnownInputs, Text
 from training.precision import Precision, computing
 from training.tasks import INDEX
 
@@ -39,7 +39,7 @@ def noise_of(origin: Origin, shape: tuple[int, ...], *, seed: int, place: int) -
     return out
 
 
-def asked(known: Known, task: Task) -> Known:
+def asked(known: KnownInputs, task: Task) -> KnownInputs:
     """The same samples, of another task."""
     return dataclasses.replace(known, task=torch.full_like(known.task, INDEX[task]))
 
@@ -55,7 +55,7 @@ class Sampler:
     precision: Precision
     num_steps: int
 
-    def told(self, text_inputs: dict[str, Tensor]) -> Text:
+    def encode_text(self, text_inputs: dict[str, Tensor]) -> Text:
         """The instructions of B samples."""
         device = next(iter(text_inputs.values())).device
         with computing(self.precision, device):
@@ -63,22 +63,22 @@ class Sampler:
         return text
 
     def action(
-        self, known: Known, text: Text, *, future: Tensor, wanted: Tensor, noise: Tensor
+        self, known: KnownInputs, text: Text, *, future: Tensor, scored: Tensor, noise: Tensor
     ) -> Tensor:
         """[B, K, E] normalised chunk; `known.task` is a task that says actions. `future` counts only where the task sees it.
 
         Args:
-            wanted: [B, K, E] bool, all that the body has: nobody knows beforehand what of it will be seen. noise: the same shape.
+            scored: [B, K, E] bool, all that the body has: nobody knows beforehand what of it will be seen. noise: the same shape.
         """
 
         def velocity_at(x: Tensor, t: Tensor) -> Tensor:
-            said = self.learner.network(known, text, x, wanted, future, t)[0]
-            return torch.where(wanted, said.float(), 0.0)
+            velocity = self.learner.network(known, text, x, scored, future, t)[0]
+            return torch.where(scored, velocity.float(), 0.0)
 
-        return self._sampled(torch.where(wanted, noise, 0.0), velocity_at)
+        return self._sampled(torch.where(scored, noise, 0.0), velocity_at)
 
     def future(
-        self, known: Known, text: Text, *, action: Tensor, has_action: Tensor, noise: Tensor
+        self, known: KnownInputs, text: Text, *, action: Tensor, has_action: Tensor, noise: Tensor
     ) -> Tensor:
         """[B, V * N, D] latents; `known.task` is a task that says pictures. `action` [B, K, E] counts only where the task knows it."""
 

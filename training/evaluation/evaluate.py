@@ -44,10 +44,10 @@ def means_of(statistics: Statistics, embodiments: Sequence[str]) -> Array:
     """[M, 172] the manifest's mean of every element; 0 where it has none."""
     out = np.zeros((len(embodiments), ACTION_WIDTH))
     for number, name in enumerate(embodiments):
-        found = statistics.embodiments.get(name)
-        if found is not None:
-            at = slots_of(found.names, where=f"embodiment {name}")
-            out[number, at] = np.nan_to_num(found.array("mean"))
+        statistics_of_body = statistics.embodiments.get(name)
+        if statistics_of_body is not None:
+            at = slots_of(statistics_of_body.names, where=f"embodiment {name}")
+            out[number, at] = np.nan_to_num(statistics_of_body.array("mean"))
     return out
 
 
@@ -74,14 +74,14 @@ class Evaluation:
     @torch.no_grad()
     def add(self, batch: Batch, groups: Sequence[Group], task: Task) -> None:
         """Score samples that may serve this task and can (`Loader.every`); `groups` of the B samples."""
-        text = self.sampler.told(batch.text_inputs)
+        text = self.sampler.encode_text(batch.text_inputs)
         if task in (Task.POLICY, Task.INVERSE_DYNAMICS):
-            found = self._actions(batch, text, task)
+            errors = self._actions(batch, text, task)
         else:
-            found = self._pictures(batch, text, task)
+            errors = self._pictures(batch, text, task)
         named = {
             f"{task}/{who}/{metric}": error
-            for who, by_metric in found.items()
+            for who, by_metric in errors.items()
             for metric, error in by_metric.items()
         }
         self.tally.add(groups, named)
@@ -92,7 +92,7 @@ class Evaluation:
             asked(batch.known, task),
             text,
             future=batch.future,
-            wanted=batch.asked[:, None].expand_as(batch.has_action),
+            scored=batch.asked[:, None].expand_as(batch.has_action),
             noise=self._noise(batch, like=batch.action, place=_ACTION),
         )
 
@@ -139,12 +139,12 @@ class Evaluation:
         )
         history = Chunks(values=raw(known.history), valid=known.has_history.cpu().numpy())
         body = known.embodiment.cpu().numpy()
-        said = self.chunk(batch, text, task)
-        by_rule = baselines(history, self.means[body], self.sides, said.shape[1])
-        units = {MODEL: raw(said), **by_rule}
-        plain = {MODEL: said} | {
+        predicted = self.chunk(batch, text, task)
+        by_rule = baselines(history, self.means[body], self.sides, predicted.shape[1])
+        units = {MODEL: raw(predicted), **by_rule}
+        plain = {MODEL: predicted} | {
             name: self.normaliser.encode(
-                torch.from_numpy(value).to(said.device), known.embodiment
+                torch.from_numpy(value).to(predicted.device), known.embodiment
             ).float()
             for name, value in by_rule.items()
         }
@@ -157,12 +157,12 @@ class Evaluation:
         return out
 
 
-def _plain_error(said: Tensor, batch: Batch, in_reach: Mask | None) -> Error:
+def _plain_error(predicted: Tensor, batch: Batch, in_reach: Mask | None) -> Error:
     """Of every element that counts."""
     known = batch.has_action
     if in_reach is not None:
         known = known & torch.from_numpy(in_reach).to(known.device)[:, None]
-    error = torch.where(known, (said - batch.action).abs(), 0.0).double()
+    error = torch.where(known, (predicted - batch.action).abs(), 0.0).double()
     return Error(
         total=error.sum(dim=2).cpu().numpy(), count=known.sum(dim=2).double().cpu().numpy()
     )

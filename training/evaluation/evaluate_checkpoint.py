@@ -22,7 +22,7 @@ from training.evaluation.accumulate import Group
 from training.evaluation.draws import Sampler
 from training.evaluation.evaluate import Evaluation, means_of
 from training.evaluation.examples import Shown, shown_of
-from training.evaluation.summary import Comparison, Line, compared, lines
+from training.evaluation.summary import Comparison, MetricLine, compared, lines
 from training.learner import Learner
 from training.policy.restored import recipe_of, restored
 from training.precision import Precision
@@ -55,7 +55,7 @@ class EvaluationRequest:
 class Evaluated:
     """What came out. num_samples: of each task; action_t_s [K]: when each step of a chunk is reached; precision: computed in."""
 
-    lines: list[Line]
+    lines: list[MetricLine]
     num_samples: dict[Task, int]
     action_t_s: npt.NDArray[np.float64]
     precision: Precision
@@ -67,18 +67,18 @@ class Evaluated:
         return compared(self.lines)
 
 
-def check_manifest(manifest: Manifest, found: Checkpoint) -> None:
+def check_manifest(manifest: Manifest, checkpoint: Checkpoint) -> None:
     """
     Raises:
         ConfigError: it is not the manifest that the run was trained from: what is held out there may have been trained on.
     """
-    there, wanted = rows_sha256(manifest.rows), found.state.manifest_sha256
-    if there != wanted:
-        said = f"manifest digest {there}, the run was trained from {found.state.manifest_name} {wanted}"
+    digest, trained_digest = rows_sha256(manifest.rows), checkpoint.state.manifest_sha256
+    if digest != trained_digest:
+        problem = f"manifest digest {digest}, the run was trained from {checkpoint.state.manifest_name} {trained_digest}"
         repair = (
             "give that manifest; or, if nothing of it was trained on, say --allow-other-manifest"
         )
-        raise ConfigError(said, remedy=repair, where=f"manifest {manifest.facts.name}")
+        raise ConfigError(problem, remedy=repair, where=f"manifest {manifest.facts.name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,7 +93,7 @@ class Opened:
 
 def open_checkpoint(
     manifest: Manifest,
-    found: Checkpoint,
+    checkpoint: Checkpoint,
     request: EvaluationRequest,
     *,
     device: torch.device,
@@ -105,24 +105,26 @@ def open_checkpoint(
         SourceError: a file of latents or of text features cannot be read.
     """
     if not request.may_be_other_manifest:
-        check_manifest(manifest, found)
-    recipe = recipe_of(found)
+        check_manifest(manifest, checkpoint)
+    recipe = recipe_of(checkpoint)
     reader, conditioner = open_conditioner(
-        _text_of(recipe, found),
+        _text_of(recipe, checkpoint),
         manifest,
         split=request.split,
         verify_latents=request.verify_latents,
     )
-    check_text(found, conditioner.text_id)
-    ready = restored(found, conditioner, use_averages=request.use_averages, device=device)
-    data = recipe.data.model_copy(update={"encoder": found.state.encoder_id or recipe.data.encoder})
+    check_text(checkpoint, conditioner.text_id)
+    ready = restored(checkpoint, conditioner, use_averages=request.use_averages, device=device)
+    data = recipe.data.model_copy(
+        update={"encoder": checkpoint.state.encoder_id or recipe.data.encoder}
+    )
     loader = Loader(
         manifest,
         recipe.model_copy(update={"data": data, "routing": RoutingSettings(min_per_batch=0)}),
         reader=reader,
         split=request.split,
         cache=cache,
-        embodiments=found.state.embodiments,
+        embodiments=checkpoint.state.embodiments,
         normaliser=ready.normaliser,
         verify_latents=request.verify_latents,
     )
@@ -131,7 +133,7 @@ def open_checkpoint(
 
 def held_out(
     manifest: Manifest,
-    found: Checkpoint,
+    checkpoint: Checkpoint,
     request: EvaluationRequest,
     *,
     device: torch.device,
@@ -149,7 +151,7 @@ def held_out(
         ConfigError: another manifest, latents or text of another encoder, an unknown body, or nothing held out.
         SourceError: a sample cannot be read.
     """
-    opened = open_checkpoint(manifest, found, request, device=device, cache=cache)
+    opened = open_checkpoint(manifest, checkpoint, request, device=device, cache=cache)
     recipe, loader = opened.recipe, opened.loader
     trained = recipe.routing.trained
     sampler = Sampler(
@@ -176,10 +178,10 @@ def held_out(
     )
 
 
-def _text_of(recipe: TrainRecipe, found: Checkpoint) -> TextSettings:
+def _text_of(recipe: TrainRecipe, checkpoint: Checkpoint) -> TextSettings:
     """Of stored features the very ones: a recipe may have said only the name of a model, of which a manifest now has two."""
-    if isinstance(recipe.text, CachedText) and found.state.text_id:
-        return recipe.text.model_copy(update={"encoder": found.state.text_id})
+    if isinstance(recipe.text, CachedText) and checkpoint.state.text_id:
+        return recipe.text.model_copy(update={"encoder": checkpoint.state.text_id})
     return recipe.text
 
 

@@ -44,12 +44,12 @@ def shown_of(
     if batch is None:
         return None
     batch = moved(batch, device)
-    text = evaluation.sampler.told(batch.text_inputs)
-    found = {NOW: last_picture(batch), TRUE: batch.future}
+    text = evaluation.sampler.encode_text(batch.text_inputs)
+    tokens_by_name = {NOW: last_picture(batch), TRUE: batch.future}
     if Task.VISUAL_FORECASTING in trained:
-        found[FORECAST] = evaluation.picture(batch, text, Task.VISUAL_FORECASTING)
+        tokens_by_name[FORECAST] = evaluation.picture(batch, text, Task.VISUAL_FORECASTING)
     if task is Task.FORWARD_DYNAMICS:
-        found[KNOWING] = evaluation.picture(batch, text, task)
+        tokens_by_name[KNOWING] = evaluation.picture(batch, text, task)
     shape = loader.latent_shape
     first_view = slice(0, shape.num_patches)
 
@@ -60,7 +60,7 @@ def shown_of(
     rows = loader.manifest.rows["uid"].take(batch.origin.row).to_pylist()
     at = zip(rows, batch.origin.timestep.tolist(), strict=True)
     return Shown(
-        patches={name: on_grid(tokens) for name, tokens in found.items()},
+        patches={name: on_grid(tokens) for name, tokens in tokens_by_name.items()},
         names=[f"{uid[:12]} timestep {timestep}" for uid, timestep in at],
     )
 

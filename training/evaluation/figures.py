@@ -12,7 +12,7 @@ import numpy.typing as npt
 from schemas.supervision import Task
 from training.evaluation.evaluate import MODEL
 from training.evaluation.examples import TRUE, Shown, colours
-from training.evaluation.summary import EVERY, Line
+from training.evaluation.summary import EVERY, MetricLine
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,12 +29,12 @@ LABELS = {
 
 
 def error_over_horizon(
-    found: Sequence[Line], action_t_s: npt.NDArray[np.float64], task: Task = Task.POLICY
+    lines: Sequence[MetricLine], action_t_s: npt.NDArray[np.float64], task: Task = Task.POLICY
 ) -> bytes | None:
     """The policy's error at each step of the chunk beside the baselines', one panel a metric; None without any."""
     drawn = [
         line
-        for line in found
+        for line in lines
         if (line.task, line.embodiment, line.tier) == (task, EVERY, EVERY)
         and line.metric in LABELS
         and len(line.by_step[MODEL]) == len(action_t_s)
@@ -64,12 +64,12 @@ def error_over_horizon(
 
 def latents_as_colours(shown: Shown) -> bytes:
     """One row a sample, one column for now, the true future and what was expected."""
-    found = colours(shown)
+    columns = colours(shown)
     height, width = shown.patches[TRUE].shape[1:3]
     tall = 2.1 * height / width * len(shown.names)
-    figure = _figure(2.1 * len(found) + 0.3, tall + 0.4)
-    panels = figure.subplots(len(shown.names), len(found), squeeze=False)
-    for column, (name, pictures) in enumerate(found.items()):
+    figure = _figure(2.1 * len(columns) + 0.3, tall + 0.4)
+    panels = figure.subplots(len(shown.names), len(columns), squeeze=False)
+    for column, (name, pictures) in enumerate(columns.items()):
         panels[0, column].set_title(name, fontsize=9)
         for row, picture in enumerate(pictures):
             panels[row, column].imshow(picture, interpolation="nearest")

@@ -26,14 +26,14 @@ def last_picture(batch: Batch) -> Tensor:
     return batch.known.past[:, -1]
 
 
-def picture_errors(said: Tensor, batch: Batch) -> dict[str, Error]:
+def picture_errors(predicted: Tensor, batch: Batch) -> dict[str, Error]:
     """By metric, [B, 1]: over the tokens of the views that are scored."""
-    said, true = said.float(), batch.future.float()
+    predicted, true = predicted.float(), batch.future.float()
     views = scored_views(batch)
     known = views.repeat_interleave(true.shape[1] // views.shape[1], dim=1)
-    found = {
-        COSINE: 1 - fn.cosine_similarity(said, true, dim=-1),
-        L2: torch.linalg.vector_norm(said - true, dim=-1),
+    errors = {
+        COSINE: 1 - fn.cosine_similarity(predicted, true, dim=-1),
+        L2: torch.linalg.vector_norm(predicted - true, dim=-1),
     }
     count = known.sum(dim=1, keepdim=True).double().cpu().numpy()
     return {
@@ -41,5 +41,5 @@ def picture_errors(said: Tensor, batch: Batch) -> dict[str, Error]:
             total=torch.where(known, value, 0.0).double().sum(dim=1, keepdim=True).cpu().numpy(),
             count=count,
         )
-        for name, value in found.items()
+        for name, value in errors.items()
     }

@@ -33,7 +33,7 @@ NEGLIGIBLE = 1e-5  # error of a baseline (m, rad, ...) that leaves nothing to be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class IntervalEstimate:
     """`low` and `high` hold 95 %; None where there are too few episodes to say."""
 
     value: float
@@ -56,7 +56,7 @@ class Estimate:
 class Comparison:
     """The network beside one baseline, over all bodies. `skill` is None where there is nothing to compare."""
 
-    skill: Estimate | None
+    skill: IntervalEstimate | None
     num_episodes: int
 
     @property
@@ -89,7 +89,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Line:
+class MetricLine:
     """One metric of one task over some segments. `num` is how many things were scored, by_step their mean at each step of the chunk."""
 
     task: str
@@ -98,9 +98,9 @@ class Line:
     metric: str
     num_episodes: int
     num: int
-    model: Estimate
+    model: IntervalEstimate
     baselines: dict[str, float]
-    skill: dict[str, Estimate]
+    skill: dict[str, IntervalEstimate]
     by_step: dict[str, list[float | None]]
 
     def as_object(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Line:
         }
 
 
-def lines(tally: ErrorTable, *, seed: int = 0) -> list[Line]:
+def lines(tally: ErrorTable, *, seed: int = 0) -> list[MetricLine]:
     """Over everything first, then by body, then by tier; tasks and metrics in the order in which they were met."""
     bodies = sorted({group.embodiment for group in tally.groups})
     tiers = sorted({group.tier for group in tally.groups})
@@ -122,17 +122,17 @@ def lines(tally: ErrorTable, *, seed: int = 0) -> list[Line]:
     shares += [(body, None) for body in bodies] + [(None, tier) for tier in tiers]
     names = [name.split("/") for name in tally.columns]
     asked = [(task, metric) for task, who, metric in names if who == MODEL]
-    found = [
+    all_lines = [
         _line(tally, task, metric, body, tier, seed)
         for task, metric in asked
         for body, tier in shares
     ]
-    return [line for line in found if line is not None]
+    return [line for line in all_lines if line is not None]
 
 
 def _line(
     tally: ErrorTable, task: str, metric: str, body: str | None, tier: str | None, seed: int
-) -> Line | None:
+) -> MetricLine | None:
     by_who = {
         name.split("/")[1]: tally.of(name, embodiment=body, tier=tier)
         for name in tally.columns
@@ -144,7 +144,7 @@ def _line(
         return None
     draws = model.resampled(seed=seed)
     others = {who: value for who, each in by_who.items() if (value := each.mean()) is not None}
-    return Line(
+    return MetricLine(
         task=task,
         embodiment=body or EVERY,
         tier=tier or EVERY,
@@ -162,19 +162,19 @@ def _line(
     )
 
 
-def _skill(mean: float, draws: Any, other: ByEpisode, seed: int) -> Estimate:
+def _skill(mean: float, draws: Any, other: ByEpisode, seed: int) -> IntervalEstimate:
     """Both means of the same draws of episodes: what makes an episode hard is hard for both."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = draws / other.resampled(seed=seed)
     return _estimate(1 - mean / (other.mean() or np.nan), 1 - ratio)
 
 
-def _estimate(value: float, draws: Any) -> Estimate:
+def _estimate(value: float, draws: Any) -> IntervalEstimate:
     low, high = interval(draws) or (None, None)
-    return Estimate(value=value, low=low, high=high)
+    return IntervalEstimate(value=value, low=low, high=high)
 
 
-def compared(found: Sequence[Line]) -> dict[str, Comparison]:
+def compared(all_lines: Sequence[MetricLine]) -> dict[str, Comparison]:
     """Over all bodies: is the forecast nearer (L2) than a copy of the picture of now, and the hand nearer to where it went than without any
     motion, going on as before, or by the mean motion.
 
@@ -182,7 +182,7 @@ def compared(found: Sequence[Line]) -> dict[str, Comparison]:
     """
     over_all = {
         (line.task, line.metric): line
-        for line in found
+        for line in all_lines
         if line.embodiment == EVERY and line.tier == EVERY
     }
     out: dict[str, Comparison] = {}

@@ -40,8 +40,8 @@ class Modulation(nn.Module):
             offset.view(STREAMS, NUM_MODULATIONS, -1)[:, [2, 5]] = 1.0
 
     def forward(self, condition: Tensor, shared: Tensor | None) -> Tensor:
-        found = self.linear(condition) if shared is None else shared + self.offset
-        return found.view(-1, STREAMS, NUM_MODULATIONS, self.settings.width)
+        modulation = self.linear(condition) if shared is None else shared + self.offset
+        return modulation.view(-1, STREAMS, NUM_MODULATIONS, self.settings.width)
 
 
 class StreamPart(nn.Module):
@@ -108,8 +108,10 @@ class Block(nn.Module):
         angle: Tensor | None,
     ) -> list[Tensor]:
         """`words` may be of fewer samples: each then has several draws, beside each other. `angle` of RoPE, or None."""
-        found = self.modulation(condition, shared)
-        mods = [found[:, s].unsqueeze(2).unbind(1) for s in range(STREAMS)]  # six of [B, 1, width]
+        modulation = self.modulation(condition, shared)
+        mods = [
+            modulation[:, s].unsqueeze(2).unbind(1) for s in range(STREAMS)
+        ]  # six of [B, 1, width]
         streams = self._joint(streams, mods, angle)
         streams = self._text(streams, words)
         out = []
@@ -138,10 +140,12 @@ class Block(nn.Module):
         ]
 
     def _text(self, streams: list[Tensor], words: Words) -> list[Tensor]:
-        told = [each(words.values) for each in self.text]
+        key_values = [each(words.values) for each in self.text]
         out = []
         for s, (part, x) in enumerate(zip(self.streams, streams, strict=True)):
             query = part.text_query(fn.layer_norm(x, (self.width,)))  # type: ignore[operator]
-            found = attend_text(query, told[s % len(told)], words, self.num_heads, self.varlen)
-            out.append(x + part.text_out(found))  # type: ignore[operator]
+            attended = attend_text(
+                query, key_values[s % len(key_values)], words, self.num_heads, self.varlen
+            )
+            out.append(x + part.text_out(attended))  # type: ignore[operator]
         return out

@@ -46,10 +46,10 @@ def is_for_kernels(query: Tensor) -> bool:
 
 def flash_kernel() -> Flash | None:
     """That of the installed package, for joint attention."""
-    found = installed_package()
-    if found is None:
+    package = installed_package()
+    if package is None:
         return None
-    name, module = found
+    name, module = package
     return Flash(name=name, run=unseen(turned(name, module.flash_attn_func)))
 
 
@@ -78,13 +78,13 @@ def turned(name: str, kernel: Callable[..., Any]) -> Callable[[Tensor, Tensor, T
 
     def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         with record_function(name):
-            found = kernel(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-        return attended(found).transpose(1, 2)
+            output = kernel(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        return attended(output).transpose(1, 2)
 
     return run
 
 
-def attended(found: Any) -> Tensor:
+def attended(output: Any) -> Tensor:
     """Some releases answer with what they attended to and its normaliser, others with the first alone."""
-    out: Tensor = found[0] if isinstance(found, tuple) else found
+    out: Tensor = output[0] if isinstance(output, tuple) else output
     return out

@@ -27,7 +27,7 @@ TIME_FEATURES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Known:
+class KnownInputs:
     """What is known of B samples. Masks are bool, True where there is something; values elsewhere are finite and mean nothing.
 
     past: [B, P, V * N, D] latents up to now, oldest first, V cameras of N tokens. has_past: [B, P, V].
@@ -113,7 +113,7 @@ class Network(nn.Module):
 
     def forward(
         self,
-        known: Known,
+        known: KnownInputs,
         text: Text,
         action: Tensor,
         has_action: Tensor,
@@ -156,7 +156,7 @@ class Network(nn.Module):
 
     def _with_guess(
         self,
-        known: Known,
+        known: KnownInputs,
         said_action: Tensor,
         action: Tensor,
         said_future: Tensor,
@@ -174,16 +174,16 @@ class Network(nn.Module):
             torch.where(says_future[:, None, None], seeing, said_future),
         )
 
-    def _last_picture(self, known: Known) -> Tensor:
+    def _last_picture(self, known: KnownInputs) -> Tensor:
         """[B, V * N, D] the latents of now, 0 where there are none."""
         has_now = known.has_past[:, -1].repeat_interleave(self.settings.num_patches, dim=1)
         return torch.where(has_now[..., None], known.past[:, -1], 0.0)
 
     def _last(self, streams: list[Tensor], condition: Tensor) -> list[Tensor]:
         """Both streams normalised, then scaled and shifted by the condition."""
-        found = self.out_modulation(condition).view(-1, STREAMS, 2, 1, self.settings.width)
+        modulation = self.out_modulation(condition).view(-1, STREAMS, 2, 1, self.settings.width)
         return [
-            norm(x) * (1 + found[:, s, 0]) + found[:, s, 1]
+            norm(x) * (1 + modulation[:, s, 0]) + modulation[:, s, 1]
             for s, (norm, x) in enumerate(zip(self.out_norms, streams, strict=True))
         ]
 
@@ -197,7 +197,7 @@ class Network(nn.Module):
         is_packed = self.has_varlen and is_for_varlen(values, self.settings.head_width)
         return end_to_end(values, has) if is_packed else Words(values, has)
 
-    def _image_tokens(self, known: Known, future: Tensor) -> Tensor:
+    def _image_tokens(self, known: KnownInputs, future: Tensor) -> Tensor:
         has_past = known.has_past.repeat_interleave(self.settings.num_patches, dim=2)
         past = torch.where(has_past[..., None], known.past, self.missing_past)
         is_blind = is_any(known.task, Task.POLICY)
@@ -209,7 +209,9 @@ class Network(nn.Module):
         registers = self.registers.expand(len(tokens), -1, -1).to(tokens.dtype)
         return torch.cat([registers, tokens], dim=1)
 
-    def _action_tokens(self, known: Known, action: Tensor, has_action: Tensor, t: Tensor) -> Tensor:
+    def _action_tokens(
+        self, known: KnownInputs, action: Tensor, has_action: Tensor, t: Tensor
+    ) -> Tensor:
         batch, steps = action.shape[:2]
         is_noisy = scores_action(known.task)
         time = torch.where(is_noisy, t, 1.0)[:, None].expand(batch, steps)
@@ -226,7 +228,7 @@ class Network(nn.Module):
             tokens = tokens + self.places[self.settings.num_image_tokens :]
         return tokens
 
-    def _history_tokens(self, known: Known) -> Tensor:
+    def _history_tokens(self, known: KnownInputs) -> Tensor:
         shown = _shown(known.history, known.has_history)
         tokens = self.action_in(
             shown, known.embodiment, torch.ones(shown.shape[:2], device=shown.device)

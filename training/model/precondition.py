@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 
-def velocity_from(said: Tensor, noisy: Tensor, mean: Tensor, t: Tensor, std: float) -> Tensor:
-    """[B, L, n] velocities, in the precision of `t` whatever that of `said` is: in bf16 there is no time between 0.996 and 1.
+def velocity_from(output: Tensor, noisy: Tensor, mean: Tensor, t: Tensor, std: float) -> Tensor:
+    """[B, L, n] velocities, in the precision of `t` whatever that of `output` is: in bf16 there is no time between 0.996 and 1.
 
     Args:
-        said: [B, L, n] what the network says. noisy: x_t, mean: m, both like it. t: [B] flow times. std: s.
+        output: [B, L, n] what the network says. noisy: x_t, mean: m, both like it. t: [B] flow times. std: s.
     """
     t = t.view(-1, 1, 1)
     spread = _spread(t, std)
     skip, out = (t * std**2 - (1 - t)) / spread, std * torch.rsqrt(spread)
-    return mean + skip * (noisy - t * mean) + out * said
+    return mean + skip * (noisy - t * mean) + out * output
 
 
 def error_weight(t: Tensor, std: float) -> Tensor:

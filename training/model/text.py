@@ -72,8 +72,8 @@ def attend_text(
     num_queries = query.shape[0] * query.shape[1] // num_samples
     starts = torch.arange(num_samples + 1, dtype=torch.int32, device=query.device) * num_queries
     # zeros where nothing is: a kernel's gradient there may be anything, and must reach no weight
-    told = torch.where(words.has, key_value, 0.0)
-    key, value = told.view(-1, 2, num_heads, query.shape[-1] // num_heads).unbind(1)
+    present = torch.where(words.has, key_value, 0.0)
+    key, value = present.view(-1, 2, num_heads, query.shape[-1] // num_heads).unbind(1)
     out = varlen(
         query.reshape(-1, *key.shape[1:]),
         key,

@@ -52,10 +52,10 @@ def varlen_kernel() -> Varlen | None:
         ("flash_attn", "flash_attn_varlen_func"),
     ):
         try:
-            found: Varlen = getattr(import_module(place), function)
+            function_found: Varlen = getattr(import_module(place), function)
         except (ImportError, AttributeError):  # of version 4 alone `flash_attn` is a bare folder
             continue
-        return found  # both take these seven in this order
+        return function_found  # both take these seven in this order
     return None
 
 
@@ -70,7 +70,7 @@ def named(name: str, kernel: Callable[..., Any]) -> Varlen:
 
     def run(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> Tensor:
         with record_function(name):
-            found = kernel(query, key, value, **dict(zip(NAMES, others, strict=True)))
-        return attended(found)
+            output = kernel(query, key, value, **dict(zip(NAMES, others, strict=True)))
+        return attended(output)
 
     return run

@@ -35,7 +35,7 @@ _MAX_VALUE = 1e6  # of a metre, a radian: what is larger is no reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class PolicyEmbodiment:
     """An embodiment that acts. `number`: of its adapter; `spec`: the layout of its absolute vectors; `not_measured`: slices of it that are
     masked in a state, because training never saw them measured (`episodes.command_only`)."""
 
@@ -44,43 +44,43 @@ class Body:
     spec: ActionSpec
     not_measured: frozenset[str] = frozenset()
 
-    def history(self, given: npt.NDArray[Any] | None, length: int) -> tuple[Array, Mask]:
+    def history(self, commands: npt.NDArray[Any] | None, length: int) -> tuple[Array, Mask]:
         """[length, 172] motions and targets that lead to now, and which of them are known.
 
         Args:
-            given: [h, A] absolute targets, the last in force now; h - 1 rows come of them.
+            commands: [h, A] absolute targets, the last in force now; h - 1 rows come of them.
 
         Raises:
             ConfigError: another width, or not finite.
         """
         values, valid = np.zeros((length, ACTION_WIDTH)), np.zeros((length, ACTION_WIDTH), bool)
-        targets = self.checked(given, "history")
+        targets = self.checked(commands, "history")
         if targets is None or length == 0 or len(targets) < 2:
             return values, valid
         targets = targets[-length - 1 :]
-        found = trained_action(
+        target = trained_action(
             action=Named(values=targets[1:], names=self.spec.names),
             action_valid=self._all_valid(len(targets) - 1),
             state=Named(values=targets[:-1], names=self.spec.names),
             state_valid=self._all_valid(len(targets) - 1),
         )
-        at = slots_of(found.names, where=f"embodiment {self.name}")
-        values[-len(found.values) :, at], valid[-len(found.values) :, at] = (
-            found.values,
-            found.valid,
+        at = slots_of(target.names, where=f"embodiment {self.name}")
+        values[-len(target.values) :, at], valid[-len(target.values) :, at] = (
+            target.values,
+            target.valid,
         )
         return values, valid
 
-    def state(self, given: npt.NDArray[Any] | None) -> npt.NDArray[np.float32]:
+    def state(self, values: npt.NDArray[Any] | None) -> npt.NDArray[np.float32]:
         """[52] of `training/data/state.py`; slices that are `not_measured` are 0, as in training.
 
         Raises:
             ConfigError: none is given, and the network was trained with one.
         """
-        measured = self.checked(given, "state", unread=self.not_measured)
+        measured = self.checked(values, "state", unread=self.not_measured)
         if measured is None:
-            found = "no state, and the network was trained with one"
-            raise ConfigError(f"{found}; expected [{self.spec.width}] as measured", where=_WHERE)
+            problem = "no state, and the network was trained with one"
+            raise ConfigError(f"{problem}; expected [{self.spec.width}] as measured", where=_WHERE)
         now = Named(values=measured[-1:], names=self.spec.names)
         return np.asarray(state_vector(now, self._all_valid(1))[0])
 
@@ -105,7 +105,7 @@ class Body:
 
     def checked(
         self,
-        given: npt.NDArray[Any] | None,
+        rows: npt.NDArray[Any] | None,
         what: str,
         *,
         unread: frozenset[str] = frozenset(),
@@ -118,13 +118,13 @@ class Body:
         Raises:
             ConfigError: another width, not finite, or a rotation that is none.
         """
-        if given is None or not np.size(given):
+        if rows is None or not np.size(rows):
             return None
-        values = np.atleast_2d(np.asarray(given))
+        values = np.atleast_2d(np.asarray(rows))
         if values.dtype.kind not in "fiu" or values.ndim != 2 or values.shape[1] != self.spec.width:
-            found = f"{what} {values.dtype} {list(values.shape)}"
-            wanted = f"[h, {self.spec.width}] of {', '.join(s.name for s in self.spec.slices)}"
-            raise ConfigError(f"{found}; expected numbers {wanted}", where=_WHERE)
+            problem = f"{what} {values.dtype} {list(values.shape)}"
+            expected = f"[h, {self.spec.width}] of {', '.join(s.name for s in self.spec.slices)}"
+            raise ConfigError(f"{problem}; expected numbers {expected}", where=_WHERE)
         values = values.astype(np.float64)
         for name in unread:
             values[:, self.spec.slice(name)] = 0
@@ -138,8 +138,8 @@ class Body:
     def _check_turns(self, turns: Array, what: str) -> None:
         x, y = turns[:, :3], turns[:, 3:]
         if (np.linalg.norm(np.cross(x, y), axis=1) < 0.1).any():
-            found = f"{what} is no rotation: two columns of a matrix of length 1 at right angles"
-            raise ConfigError(f"{found} are expected", where=_WHERE)
+            problem = f"{what} is no rotation: two columns of a matrix of length 1 at right angles"
+            raise ConfigError(f"{problem} are expected", where=_WHERE)
 
     def _pose(self, vector: Array, side: str) -> Array:
         rotmat = rotmat_from_rot6d_cols(vector[self.spec.slice(f"{side}.rot6d_cols")])
@@ -158,7 +158,7 @@ def _motion_slots(side: str) -> npt.NDArray[np.int64]:
 
 def bodies_of(
     normaliser: Normaliser, measured_state: Mapping[str, Sequence[str]]
-) -> dict[str, Body]:
+) -> dict[str, PolicyEmbodiment]:
     """The bodies that a policy can act for: those of whose actions the manifest had statistics.
 
     Args:
@@ -170,7 +170,7 @@ def bodies_of(
         if spec is not None:
             slices = {part.name for part in spec.slices}
             not_measured = slices.difference(measured_state.get(name, slices))
-            out[name] = Body(
+            out[name] = PolicyEmbodiment(
                 name=name, number=number, spec=spec, not_measured=frozenset(not_measured)
             )
     return out

@@ -67,7 +67,7 @@ def checked_pictures(pictures: Pixels, camera: str) -> Pixels:
     is_some = pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[-1] == 3
     sides = pictures.shape[1:3]
     if not is_some or 0 in pictures.shape or max(sides) > MAX_ASPECT * min(sides):
-        found = f"pictures of camera {camera!r:.80} are {pictures.dtype} {list(pictures.shape)}"
-        wanted = f"uint8 [p, height, width, 3], at most {MAX_ASPECT} times as long as wide"
-        raise ConfigError(f"{found}; expected {wanted}", where="observation")
+        problem = f"pictures of camera {camera!r:.80} are {pictures.dtype} {list(pictures.shape)}"
+        expected = f"uint8 [p, height, width, 3], at most {MAX_ASPECT} times as long as wide"
+        raise ConfigError(f"{problem}; expected {expected}", where="observation")
     return pictures

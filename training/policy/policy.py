@@ -29,11 +29,11 @@ from training.data.normalise import Normaliser
 from training.data.rng_keys import key_of
 from training.evaluation.draws import Sampler
 from training.learner import Learner
-from training.model.network import Known
-from training.policy.embodiments import Body, bodies_of
+from training.model.network import KnownInputs
+from training.policy.embodiments import PolicyEmbodiment, bodies_of
 from training.policy.observation import ActionChunk, Observation, Pixels, checked_pictures
 from training.policy.restored import recipe_of, restored
-from training.policy.text_encoder import Tell, open_telling
+from training.policy.text_encoder import Tell, open_text_encoder
 from training.precision import Precision
 from training.recipe import TrainRecipe
 from training.run.checkpoint import checkpoint_of
@@ -105,19 +105,19 @@ class Policy:
         Raises:
             ConfigError: no whole checkpoint, or not the language model that told it its instructions.
         """
-        found = checkpoint_of(run, settings.step)
-        recipe, here = recipe_of(found), device_for(Ranks(), device)
-        tell, conditioner = open_telling(found, vlm=vlm, device=here)
-        ready = restored(found, conditioner, use_averages=settings.use_averages, device=here)
+        checkpoint = checkpoint_of(run, settings.step)
+        recipe, here = recipe_of(checkpoint), device_for(Ranks(), device)
+        tell, conditioner = open_text_encoder(checkpoint, vlm=vlm, device=here)
+        ready = restored(checkpoint, conditioner, use_averages=settings.use_averages, device=here)
         return cls(
             ready.learner,
             tell,
             ready.normaliser,
             recipe,
             encode=encode,
-            measured_state=found.state.measured_state,
-            rate_hz=found.state.rate_hz,
-            step=found.state.step,
+            measured_state=checkpoint.state.measured_state,
+            rate_hz=checkpoint.state.rate_hz,
+            step=checkpoint.state.step,
             num_steps=settings.num_steps,
             precision=settings.precision,
             seed=settings.seed,
@@ -168,33 +168,35 @@ class Policy:
         bodies = [self._body(each.embodiment) for each in observations]
         known = self._known(observations, bodies)
         inputs = {name: x.to(self._device) for name, x in self.tell(observations).items()}
-        text = self.sampler.told(inputs)
+        text = self.sampler.encode_text(inputs)
         size, steps = len(observations), self._noise.shape[1]
-        wanted = self.normaliser.is_known.to(self._device)[known.embodiment]
+        scored = self.normaliser.is_known.to(self._device)[known.embodiment]
         settings = self.learner.network.settings
         blind = known.past.new_zeros(size, settings.num_image_tokens, settings.latent_width)
-        said = self.sampler.action(
+        predicted = self.sampler.action(
             known,
             text,
             future=blind,
-            wanted=wanted[:, None].expand(-1, steps, -1),
+            scored=scored[:, None].expand(-1, steps, -1),
             noise=self._noise.to(self._device).expand(size, -1, -1),
         )
-        raw = self.normaliser.decode(said.double(), known.embodiment).cpu().numpy()
+        raw = self.normaliser.decode(predicted.double(), known.embodiment).cpu().numpy()
         t_s = (np.arange(steps) + 1) / self.rate_hz
         return [
             ActionChunk(spec=body.spec, targets=body.absolute(values, each.history), t_s=t_s)
             for body, values, each in zip(bodies, raw, observations, strict=True)
         ]
 
-    def _body(self, embodiment: str) -> Body:
+    def _body(self, embodiment: str) -> PolicyEmbodiment:
         if embodiment not in self.bodies:
-            there = ", ".join(self.embodiments) or "none"
-            found = f"unknown embodiment {embodiment!r:.80}; the policy acts for {there}"
-            raise ConfigError(found, where="observation")
+            known = ", ".join(self.embodiments) or "none"
+            problem = f"unknown embodiment {embodiment!r:.80}; the policy acts for {known}"
+            raise ConfigError(problem, where="observation")
         return self.bodies[embodiment]
 
-    def _known(self, observations: Sequence[Observation], bodies: Sequence[Body]) -> Known:
+    def _known(
+        self, observations: Sequence[Observation], bodies: Sequence[PolicyEmbodiment]
+    ) -> KnownInputs:
         pictures = [self._past(each) for each in observations]
         number = torch.tensor([body.number for body in bodies], device=self._device)
         length = self.learner.network.settings.num_history
@@ -205,9 +207,9 @@ class Policy:
         encoded = self.normaliser.encode(history, number).float()
         state = None
         if self.recipe.data.with_state:
-            found = [b.state(o.state) for b, o in zip(bodies, observations, strict=True)]
-            state = torch.from_numpy(np.stack(found)).to(self._device)
-        return Known(
+            states = [b.state(o.state) for b, o in zip(bodies, observations, strict=True)]
+            state = torch.from_numpy(np.stack(states)).to(self._device)
+        return KnownInputs(
             past=torch.stack([past for past, _ in pictures]),
             has_past=torch.stack([has for _, has in pictures]),
             history=torch.where(has_history, encoded, 0.0),
@@ -225,9 +227,9 @@ class Policy:
         names = sorted({*observation.pictures, *observation.latents})
         views = views_of(names, self.recipe.data.cameras)
         if all(view is None for view in views):
-            wanted = " or ".join(self.recipe.data.cameras)
-            found = f"pictures of {', '.join(names) or 'no camera'}; expected one like {wanted}"
-            raise ConfigError(found, where="observation")
+            cameras = " or ".join(self.recipe.data.cameras)
+            problem = f"pictures of {', '.join(names) or 'no camera'}; expected one like {cameras}"
+            raise ConfigError(problem, where="observation")
         for v, view in enumerate(views):
             if view is not None:
                 tokens = self._tokens(observation, names[view])
@@ -237,23 +239,23 @@ class Policy:
     def _tokens(self, observation: Observation, camera: str) -> Tensor:
         """[p, N, D] of one camera, oldest first, now last."""
         s = self.learner.network.settings
-        given: npt.NDArray[Any] | None = observation.latents.get(camera)
-        if given is None:
-            given = self._encoded(
+        latents: npt.NDArray[Any] | None = observation.latents.get(camera)
+        if latents is None:
+            latents = self._encoded(
                 checked_pictures(observation.pictures[camera], camera)[-s.num_past :]
             )
-        tokens = torch.as_tensor(np.asarray(given, dtype=np.float32))
+        tokens = torch.as_tensor(np.asarray(latents, dtype=np.float32))
         if tokens.dim() != 3 or not len(tokens) or tokens.shape[2] != s.latent_width:
-            found = f"latents {list(tokens.shape)} of camera {camera!r:.80}"
-            wanted = f"[p, {s.num_patches}, {s.latent_width}] with p from 1"
-            raise ConfigError(f"{found}; expected {wanted}", where="observation")
+            problem = f"latents {list(tokens.shape)} of camera {camera!r:.80}"
+            expected = f"[p, {s.num_patches}, {s.latent_width}] with p from 1"
+            raise ConfigError(f"{problem}; expected {expected}", where="observation")
         if tokens.shape[1] < s.num_patches or not tokens.isfinite().all():
-            found = f"{tokens.shape[1]} tokens of camera {camera!r:.80}, or some not finite"
-            raise ConfigError(f"{found}; expected {s.num_patches}", where="observation")
+            problem = f"{tokens.shape[1]} tokens of camera {camera!r:.80}, or some not finite"
+            raise ConfigError(f"{problem}; expected {s.num_patches}", where="observation")
         return tokens[-s.num_past :, -s.num_patches :]  # CLS and registers come first
 
     def _encoded(self, pictures: Pixels) -> npt.NDArray[Any]:
         if self.encode is None:
-            found = "pictures, and this policy has no encoder; give it one, or give latents"
-            raise ConfigError(found, where="observation")
+            problem = "pictures, and this policy has no encoder; give it one, or give latents"
+            raise ConfigError(problem, where="observation")
         return self.encode(pictures)

@@ -30,11 +30,11 @@ def integrated(motions: npt.ArrayLike, T_now: npt.ArrayLike | None = None) -> Ar
     Returns:
         [..., K, 4, 4] pose after each motion.
     """
-    said = np.asarray(motions, dtype=np.float64)
-    dT_body = transform(rotmat_from_rotvec(said[..., 3:]), said[..., :3])
+    steps = np.asarray(motions, dtype=np.float64)
+    dT_body = transform(rotmat_from_rotvec(steps[..., 3:]), steps[..., :3])
     out = np.empty_like(dT_body)
     T = np.eye(4) if T_now is None else np.asarray(T_now, dtype=np.float64)
-    for k in range(said.shape[-2]):
+    for k in range(steps.shape[-2]):
         T = T @ dT_body[..., k, :, :]
         out[..., k, :, :] = T
     return out

@@ -26,20 +26,22 @@ class Restored:
     normaliser: Normaliser
 
 
-def recipe_of(found: Checkpoint) -> TrainRecipe:
+def recipe_of(checkpoint: Checkpoint) -> TrainRecipe:
     """The recipe of the run, as it was resolved.
 
     Raises:
         ConfigError: it is damaged.
     """
     try:
-        return TrainRecipe.model_validate(stored_recipe(found.state.recipe))
+        return TrainRecipe.model_validate(stored_recipe(checkpoint.state.recipe))
     except ValidationError as error:
-        raise ConfigError(invalid(error, TrainRecipe), where=str(found.folder / STATE)) from error
+        raise ConfigError(
+            invalid(error, TrainRecipe), where=str(checkpoint.folder / STATE)
+        ) from error
 
 
 def restored(
-    found: Checkpoint, conditioner: Conditioner, *, use_averages: bool, device: torch.device
+    checkpoint: Checkpoint, conditioner: Conditioner, *, use_averages: bool, device: torch.device
 ) -> Restored:
     """
     Args:
@@ -48,14 +50,14 @@ def restored(
     Raises:
         ConfigError: the checkpoint has no averaged weights, cannot be read, or is of another network.
     """
-    if use_averages and not found.has_averages:
+    if use_averages and not checkpoint.has_averages:
         message = "no averaged weights in this checkpoint; the recipe needs optimiser.ema for them"
-        raise ConfigError(message, where=str(found.folder))
-    weights = found.tensors(AVERAGES if use_averages else WEIGHTS)
+        raise ConfigError(message, where=str(checkpoint.folder))
+    weights = checkpoint.tensors(AVERAGES if use_averages else WEIGHTS)
     with torch.device("meta"):  # a damaged width is refused before memory is asked for it
-        shapes = Learner(Network(found.state.model), conditioner)
-    restore_weights(shapes, weights, where=str(found.folder))
-    learner = Learner(Network(found.state.model), conditioner)
-    restore_weights(learner, weights, where=str(found.folder))
-    normaliser = from_state(found.normaliser_state(), where=str(found.folder))
+        shapes = Learner(Network(checkpoint.state.model), conditioner)
+    restore_weights(shapes, weights, where=str(checkpoint.folder))
+    learner = Learner(Network(checkpoint.state.model), conditioner)
+    restore_weights(learner, weights, where=str(checkpoint.folder))
+    normaliser = from_state(checkpoint.normaliser_state(), where=str(checkpoint.folder))
     return Restored(learner=learner.to(device).eval(), normaliser=normaliser)

@@ -15,15 +15,15 @@ from training.conditioning.none import NoTextConditioner
 from training.conditioning.protocol import Conditioner
 from training.policy.observation import Observation
 from training.policy.restored import recipe_of
-from training.policy.vlm_text_encoder import VlmTelling, model_of
+from training.policy.vlm_text_encoder import VlmTextEncoder, model_of
 from training.recipe import CachedText, OnlineText, WordsText
 from training.run.checkpoint import Checkpoint
 
 Tell = Callable[[Sequence[Observation]], dict[str, Tensor]]
 
 
-def open_telling(
-    found: Checkpoint, *, vlm: Path | None = None, device: torch.device
+def open_text_encoder(
+    checkpoint: Checkpoint, *, vlm: Path | None = None, device: torch.device
 ) -> tuple[Tell, Conditioner]:
     """What tells the conditioner of observations, and the conditioner.
 
@@ -33,13 +33,15 @@ def open_telling(
     Raises:
         ConfigError: the run was told by another model than that of the folder, or by none, or there is no such model.
     """
-    text = recipe_of(found).text
+    text = recipe_of(checkpoint).text
     if isinstance(text, CachedText | OnlineText):
-        telling = VlmTelling(*model_of(found, text, vlm), device)
+        telling = VlmTextEncoder(*model_of(checkpoint, text, vlm), device)
         return telling, CachedConditioner(telling.width)
     if vlm is not None:
-        said = f"no language model told {found.folder} its instructions (text.kind {text.kind})"
-        raise ConfigError(f"{said}; leave it out", where="--vlm")
+        problem = (
+            f"no language model told {checkpoint.folder} its instructions (text.kind {text.kind})"
+        )
+        raise ConfigError(f"{problem}; leave it out", where="--vlm")
     if isinstance(text, WordsText):
         words = WordsReader(num_buckets=text.num_buckets, num_words=text.num_words)
         conditioner = WordsConditioner(text.num_buckets, text.num_words, text.width)

@@ -30,7 +30,7 @@ KEPT_TEXTS = (
 )
 
 
-class VlmTelling:
+class VlmTextEncoder:
     """A `Tell` for `CachedConditioner`. `folder`: of the model; `asked`: what, and whether with a picture.
 
     Raises:
@@ -49,8 +49,8 @@ class VlmTelling:
         if not self._asked.with_pictures:
             return side_by_side([self._of_text(each.text) for each in seen])
         shown = [picture_shown(each, self._asked.camera) for each in seen]
-        told = self._told([each.text for each in seen], shown)
-        return side_by_side([x[has] for x, has in zip(told.values, told.has, strict=True)])
+        text = self._told([each.text for each in seen], shown)
+        return side_by_side([x[has] for x, has in zip(text.values, text.has, strict=True)])
 
     def _alone(self, text: str) -> Tensor:
         """[T, C]: in a batch with others the last bit could differ."""
@@ -58,8 +58,8 @@ class VlmTelling:
 
     def _told(self, texts: Sequence[str], pictures: Sequence[Pixels | None]) -> Text:
         inputs = self._reader.of(texts, pictures)
-        said: Text = self._model({name: x.to(self._device) for name, x in inputs.items()})
-        return said
+        features: Text = self._model({name: x.to(self._device) for name, x in inputs.items()})
+        return features
 
 
 def picture_shown(observation: Observation, camera: str) -> Pixels:
@@ -70,41 +70,41 @@ def picture_shown(observation: Observation, camera: str) -> Pixels:
     """
     name = next((each for each in sorted(observation.pictures) if fnmatchcase(each, camera)), None)
     if name is None:
-        found = f"no picture of a camera like {camera}, which the language model is shown"
-        raise ConfigError(f"{found}; send one, beside latents too", where="observation")
+        problem = f"no picture of a camera like {camera}, which the language model is shown"
+        raise ConfigError(f"{problem}; send one, beside latents too", where="observation")
     now: Pixels = checked_pictures(observation.pictures[name], name)[-1]
     return now
 
 
 def model_of(
-    found: Checkpoint, text: CachedText | OnlineText, given: Path | None
+    checkpoint: Checkpoint, text: CachedText | OnlineText, model_folder: Path | None
 ) -> tuple[Path, OnlineText]:
     """The folder of the model that told a run its instructions, and how it is asked.
 
     Args:
-        given: a folder that holds it; None: where the recipe says, which of stored features it does not.
+        model_folder: a folder that holds it; None: where the recipe says, which of stored features it does not.
 
     Raises:
         ConfigError: nobody says where it is or how it was asked, or the folder holds another.
     """
-    was, settings = found.state.text_id, found.state.text_settings
-    if given is not None:
-        folder = given
+    was, settings = checkpoint.state.text_id, checkpoint.state.text_settings
+    if model_folder is not None:
+        folder = model_folder
         refuse_what_is_no_model(folder)
     elif isinstance(text, OnlineText):
         folder = folder_of(text.model)
     else:
-        said = f"trained on stored features {was or text.encoder} of instructions, and a new one has none"
+        problem = f"trained on stored features {was or text.encoder} of instructions, and a new one has none"
         repair = "say --vlm FOLDER, that of the model which `eicorpus latents text` was given"
-        raise ConfigError(said, remedy=repair, where=str(found.folder))
+        raise ConfigError(problem, remedy=repair, where=str(checkpoint.folder))
     if settings is not None:
         if (now := text_id_of(folder, settings)) != was:
-            said = f"asked as this run was, its model makes features {now}; {found.folder} was trained on {was}"
+            problem = f"asked as this run was, its model makes features {now}; {checkpoint.folder} was trained on {was}"
             repair = "say --vlm FOLDER of the model, with its tokenizer and image processor, whose features those are"
-            raise ConfigError(said, remedy=repair, where=str(folder))
+            raise ConfigError(problem, remedy=repair, where=str(folder))
         return folder, asked_as(settings, folder)
     if isinstance(text, OnlineText):
         return folder, text
-    said = f"trained on stored features {text.encoder}, and does not say how they were made: an older eicorpus wrote it"
+    problem = f"trained on stored features {text.encoder}, and does not say how they were made: an older eicorpus wrote it"
     repair = "go on with `eicorpus train` for a step, whose checkpoint does"
-    raise ConfigError(said, remedy=repair, where=str(found.folder))
+    raise ConfigError(problem, remedy=repair, where=str(checkpoint.folder))

@@ -97,11 +97,11 @@ def open_session(
         request=replace(request, recipe=recipe),
         ranks=ranks,
         device=device,
-        facts=facts if begun.found is None else going_on(request.out, facts),
+        facts=facts if begun.resumed is None else going_on(request.out, facts),
         loader=loader,
         learner=learner,
         settings=settings,
-        found=begun.found,
+        resumed=begun.resumed,
         measured_state=_measured_state(begun, loader),
         mishaps=mishaps,
         validation=validation,
@@ -161,9 +161,9 @@ def _validation(
     if recipe.run.eval_every is None:
         return None
     if not len(manifest.of_split(HELD_OUT)):
-        found = f"no segment of split {HELD_OUT}, and the recipe evaluates every {recipe.run.eval_every} steps"
+        problem = f"no segment of split {HELD_OUT}, and the recipe evaluates every {recipe.run.eval_every} steps"
         repair = "build the manifest with --val SHARE, or train with --set run.eval_every=null"
-        raise ConfigError(found, remedy=repair, where=f"manifest {manifest.facts.name}")
+        raise ConfigError(problem, remedy=repair, where=f"manifest {manifest.facts.name}")
     reader, _ = open_conditioner(
         recipe.text,
         manifest,
@@ -192,9 +192,9 @@ def _bodies(
     begun: ResumePoint, manifest: Manifest, recipe: TrainRecipe
 ) -> tuple[tuple[str, ...], Normaliser | None]:
     """Embodiments in the order of their layers, and how their actions are scaled: as a checkpoint has it; a base grows by new bodies."""
-    found, base = begun.found, begun.base
-    if found is not None:
-        return found.state.embodiments, from_state(found.normaliser_state())
+    resumed, base = begun.resumed, begun.base
+    if resumed is not None:
+        return resumed.state.embodiments, from_state(resumed.normaliser_state())
     if base is None:
         return (), None
     embodiments = grown(base.state.embodiments, embodiments_of(manifest))
@@ -211,8 +211,8 @@ def _measured_state(begun: ResumePoint, loader: Loader) -> dict[str, tuple[str, 
 def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:
     share = recipe.run.batch_size // ranks.world_size
     if share % recipe.run.num_parts:
-        found = f"a rank's {share} samples do not divide into {recipe.run.num_parts} parts"
-        raise ConfigError(found, where="recipe key run.accumulate")
+        problem = f"a rank's {share} samples do not divide into {recipe.run.num_parts} parts"
+        raise ConfigError(problem, where="recipe key run.accumulate")
 
 
 def _settings(
@@ -247,11 +247,11 @@ def _by_parts(
 ) -> dict[int, Memory]:
     """For every number of parts that divides a rank's share."""
     run, share = recipe.run, recipe.run.batch_size // ranks.world_size
-    found = footprint_of(settings, num_text, run.num_draws, run.precision)
+    footprint = footprint_of(settings, num_text, run.num_draws, run.precision)
     block = learner.network.blocks[0]
     return {
         number: memory_of(
-            found,
+            footprint,
             recipe,
             num_layers=settings.num_layers,
             num_parameters=sum(p.numel() for p in trained(learner).values()),

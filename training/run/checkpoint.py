@@ -74,7 +74,7 @@ class CheckpointState(BaseModel):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Snapshot:
+class CheckpointSnapshot:
     """Tensors on the CPU that nothing else changes, ready to be written."""
 
     state: CheckpointState
@@ -107,8 +107,8 @@ class Checkpoint:
             with safe_open(path, "pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            found = f"cannot be read ({system_error_text(error)}); remove this checkpoint, the one before it is used"
-            raise ConfigError(found, where=str(path)) from error
+            problem = f"cannot be read ({system_error_text(error)}); remove this checkpoint, the one before it is used"
+            raise ConfigError(problem, where=str(path)) from error
 
 
 def snapshot(
@@ -118,7 +118,7 @@ def snapshot(
     state: CheckpointState,
     ranks: Ranks,
     normaliser: Mapping[str, Any],
-) -> Snapshot | None:
+) -> CheckpointSnapshot | None:
     """A copy of everything, gathered from all ranks: every rank must call this, and only the first gets it.
 
     Args:
@@ -140,9 +140,9 @@ def snapshot(
     if averages is not None:
         files[AVERAGES] = copied(iter(averages.values.items()))
     files[NORMALISER] = copied((k, v) for k, v in normaliser.items() if isinstance(v, Tensor))
-    said = {k: v for k, v in normaliser.items() if not isinstance(v, Tensor)}
-    state = state.model_copy(update={"normaliser": said})
-    return Snapshot(state=state, files=files) if ranks.is_first else None
+    values = {k: v for k, v in normaliser.items() if not isinstance(v, Tensor)}
+    state = state.model_copy(update={"normaliser": values})
+    return CheckpointSnapshot(state=state, files=files) if ranks.is_first else None
 
 
 class CheckpointWriter:
@@ -153,7 +153,7 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._last: Future[Path] | None = None
 
-    def save(self, make: Callable[[], Snapshot | None], best: Best | None = None) -> None:
+    def save(self, make: Callable[[], CheckpointSnapshot | None], best: Best | None = None) -> None:
         """Wait for the one before, whose memory is free then, make the next and begin to write it; `make` gives None on other ranks.
 
         Args:
@@ -163,9 +163,11 @@ class CheckpointWriter:
             OSError: the one before could not be written.
         """
         self.wait()
-        made = make()
-        if made is not None:
-            self._last = self._thread.submit(write, self.folder, made, keep=self.keep, best=best)
+        snapshot = make()
+        if snapshot is not None:
+            self._last = self._thread.submit(
+                write, self.folder, snapshot, keep=self.keep, best=best
+            )
 
     def wait(self) -> None:
         """Until what was begun is on disk.
@@ -185,25 +187,27 @@ class CheckpointWriter:
             self._thread.shutdown()
 
 
-def write(folder: Path, made: Snapshot, *, keep: int, best: Best | None = None) -> Path:
+def write(
+    folder: Path, snapshot: CheckpointSnapshot, *, keep: int, best: Best | None = None
+) -> Path:
     """Write one, whole or not at all, then remove all but the newest `keep` and the best.
 
     Raises:
         OSError: the disk is full, or refuses.
     """
-    target = folder / _name(made.state.step)
+    target = folder / _name(snapshot.state.step)
     part = folder / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     make_folder(folder)
     part.mkdir()
     sizes = {}
-    for name, tensors in made.files.items():
+    for name, tensors in snapshot.files.items():
         try:
             save_file(tensors, part / name)
         except SafetensorError as error:  # in which safetensors hides what the disk says
             raise OSError(f"{part / name}: {error}") from error
         sizes[name] = (part / name).stat().st_size
-    state = made.state.model_copy(update={"num_bytes": sizes})
+    state = snapshot.state.model_copy(update={"num_bytes": sizes})
     (part / STATE).write_text(json.dumps(state.model_dump(mode="json"), indent=1, sort_keys=True))
     for name in sizes:
         shutil.copymode(part / STATE, part / name)  # safetensors lets only the owner read
@@ -235,7 +239,9 @@ def sweep(run: Path) -> None:
 
 def checkpoints(run: Path) -> list[Checkpoint]:
     """The whole ones of a run, oldest first."""
-    return [found for _, path in _named(run / FOLDER) if (found := _opened(path)) is not None]
+    return [
+        checkpoint for _, path in _named(run / FOLDER) if (checkpoint := _opened(path)) is not None
+    ]
 
 
 def refuse_broken(run: Path) -> None:
@@ -247,9 +253,9 @@ def refuse_broken(run: Path) -> None:
     broken = [path for _, path in _named(run / FOLDER) if _opened(path) is None]
     if broken:
         names = ", ".join(path.name for path in broken)
-        there = ", ".join(str(each.state.step) for each in checkpoints(run)) or "none"
-        found = f"damaged: {names}; whole steps: {there}"
-        raise ConfigError(found, remedy="remove what is damaged to go on from there", where=str(run / FOLDER))  # fmt: skip
+        steps = ", ".join(str(each.state.step) for each in checkpoints(run)) or "none"
+        problem = f"damaged: {names}; whole steps: {steps}"
+        raise ConfigError(problem, remedy="remove what is damaged to go on from there", where=str(run / FOLDER))  # fmt: skip
 
 
 def checkpoint_of(run: Path, step: int | Literal["best"] | None = None) -> Checkpoint:
@@ -261,17 +267,17 @@ def checkpoint_of(run: Path, step: int | Literal["best"] | None = None) -> Check
     if step == "best":
         best = load_best(run / FOLDER)
         if best is None:
-            said = "no best checkpoint: the run was not evaluated while it was trained"
+            problem = "no best checkpoint: the run was not evaluated while it was trained"
             repair = "name a step, or train with --set run.eval_every=N"
-            raise ConfigError(said, remedy=repair, where=str(run))
+            raise ConfigError(problem, remedy=repair, where=str(run))
         step = best.step
     named = checkpoints(run) if step is None else [_opened(run / FOLDER / _name(step))]
-    found = next(reversed(named), None)
-    if found is None:
-        there = ", ".join(str(each.state.step) for each in checkpoints(run)) or "none"
-        wanted = "whole checkpoint" if step is None else f"checkpoint of step {step}"
-        raise ConfigError(f"no {wanted}; there are: {there}", where=str(run / FOLDER))
-    return found
+    newest = next(reversed(named), None)
+    if newest is None:
+        steps = ", ".join(str(each.state.step) for each in checkpoints(run)) or "none"
+        expected = "whole checkpoint" if step is None else f"checkpoint of step {step}"
+        raise ConfigError(f"no {expected}; there are: {steps}", where=str(run / FOLDER))
+    return newest
 
 
 def _name(step: int) -> str:
@@ -281,8 +287,8 @@ def _name(step: int) -> str:
 def _named(folder: Path) -> list[tuple[int, Path]]:
     if not folder.is_dir():
         return []
-    found = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
-    return sorted((int(match[1]), path) for match, path in found if match)
+    entries = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
+    return sorted((int(match[1]), path) for match, path in entries if match)
 
 
 def _opened(folder: Path) -> Checkpoint | None:
@@ -291,8 +297,8 @@ def _opened(folder: Path) -> Checkpoint | None:
         raw = read_json(folder / STATE, limits=DOCUMENT)
         version = int(raw["checkpoint_version"])
         if version > VERSION:
-            found = f"a checkpoint of version {version}, this eicorpus reads up to {VERSION}"
-            raise ConfigError(f"{found}; install a newer eicorpus", where=str(folder))
+            problem = f"a checkpoint of version {version}, this eicorpus reads up to {VERSION}"
+            raise ConfigError(f"{problem}; install a newer eicorpus", where=str(folder))
         state = CheckpointState.model_validate(raw)
         sizes = {name: (folder / name).stat().st_size for name in state.num_bytes}
     except (SourceError, OSError, ValueError, KeyError, TypeError, ValidationError):
@@ -302,7 +308,7 @@ def _opened(folder: Path) -> Checkpoint | None:
 
 def _remove(folder: Path) -> None:
     """By a name that nobody lists first: half of a checkpoint is none."""
-    gone = folder.with_name(f".{folder.name}.gone.part")  # beside that of one being written
-    folder.rename(gone)
+    doomed = folder.with_name(f".{folder.name}.gone.part")  # beside that of one being written
+    folder.rename(doomed)
     make_durable(folder.parent)  # or a power cut may leave half of it under its old name
-    shutil.rmtree(gone)
+    shutil.rmtree(doomed)

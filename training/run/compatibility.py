@@ -14,9 +14,9 @@ def check_encoder(begun: Checkpoint, encoder_id: str) -> None:
     """
     was = begun.state.encoder_id
     if was != encoder_id:
-        found = f"latents of {encoder_id}; {begun.folder} was trained on those of {was}"
+        problem = f"latents of {encoder_id}; {begun.folder} was trained on those of {was}"
         repair = f"say --set data.encoder={was}, after `eicorpus latents` with it"
-        raise ConfigError(found, remedy=repair, where="recipe key data.encoder")
+        raise ConfigError(problem, remedy=repair, where="recipe key data.encoder")
 
 
 def check_text(begun: Checkpoint, text_id: str) -> None:
@@ -28,10 +28,10 @@ def check_text(begun: Checkpoint, text_id: str) -> None:
     was, asked = begun.state.text_id, begun.state.text_settings
     if was in ("", text_id):
         return
-    found = f"text told by {text_id or 'no language model'}; {begun.folder} was trained on that of {was}"
+    problem = f"text told by {text_id or 'no language model'}; {begun.folder} was trained on that of {was}"
     how = "" if asked is None else f", asked {asked.model_dump_json(exclude_defaults=True)}"
     repair = f"say --set text.encoder={was} where it is stored, or --set text.model=FOLDER of that model{how}"
-    raise ConfigError(found, remedy=repair, where="recipe key text")
+    raise ConfigError(problem, remedy=repair, where="recipe key text")
 
 
 def check_same_text(text_id: str, ranks: Ranks) -> None:
@@ -40,8 +40,8 @@ def check_same_text(text_id: str, ranks: Ranks) -> None:
     Raises:
         ConfigError: ranks are told their text by different ones.
     """
-    told = all_gather_str(text_id, ranks)
-    if len(set(told)) > 1:
-        found = f"ranks are told their text by {', '.join(text or 'no model' for text in told)}"
+    ids = all_gather_str(text_id, ranks)
+    if len(set(ids)) > 1:
+        problem = f"ranks are told their text by {', '.join(text or 'no model' for text in ids)}"
         repair = "give every machine the same folder of it"
-        raise ConfigError(found, remedy=repair, where="recipe key text.model")
+        raise ConfigError(problem, remedy=repair, where="recipe key text.model")

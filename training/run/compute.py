@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.model.network import Known, Network, Text
+from training.model.network import KnownInputs, Network, Text
 from training.model.settings import ModelSettings
 from training.tasks import TASKS
 
@@ -25,7 +25,7 @@ def flops_per_sample(settings: ModelSettings, num_text: int, num_draws: int = 1)
     size = num_samples * num_draws
     ones = torch.ones
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        known = Known(
+        known = KnownInputs(
             past=ones(size, s.num_past, s.num_image_tokens, s.latent_width),
             has_past=ones(size, s.num_past, s.num_views, dtype=torch.bool),
             history=ones(size, s.num_history, s.action_width),
@@ -41,8 +41,8 @@ def flops_per_sample(settings: ModelSettings, num_text: int, num_draws: int = 1)
         action = ones(size, s.num_actions, s.action_width)
         has_action = torch.ones_like(action, dtype=torch.bool)
         future = ones(size, s.num_image_tokens, s.latent_width)
-        said = Network(s)(known, text, action, has_action, future, ones(size))
-        (said[0].sum() + said[1].sum()).backward()
+        outputs = Network(s)(known, text, action, has_action, future, ones(size))
+        (outputs[0].sum() + outputs[1].sum()).backward()
     return int(counter.get_total_flops()) // num_samples
 
 

@@ -58,14 +58,14 @@ def _std(
     """Three digits, so that sums in another order agree."""
     for task in tasks:
         places = loader.places(task, NUM_SAMPLES)
-        told = torch.zeros(2, dtype=torch.float64)
+        sums = torch.zeros(2, dtype=torch.float64)
         with raise_on_any_rank(ranks):
             for first in range(0, len(places.now), _AT_ONCE):
-                for found in _readable(loader, read, places.part(slice(first, first + _AT_ONCE))):
-                    told += torch.stack(
-                        [found.square().sum(), torch.tensor(found.numel()).double()]
+                for values in _readable(loader, read, places.part(slice(first, first + _AT_ONCE))):
+                    sums += torch.stack(
+                        [values.square().sum(), torch.tensor(values.numel()).double()]
                     )
-        whole, num = sum_over(told.to(device), ranks).tolist()
+        whole, num = sum_over(sums.to(device), ranks).tolist()
         if num:
             return float(f"{(whole / num) ** 0.5:.3g}") if whole > 0 else _UNKNOWN
     return _UNKNOWN

@@ -29,8 +29,8 @@ def culprits(
     where = torch.stack([torch.as_tensor(origin.row), torch.as_tensor(origin.timestep)], dim=1)
     is_bad = (~sample_sums.isfinite()).long()
     table = torch.cat([where.to(device), task[:, None], is_bad[:, None]], dim=1)
-    found = all_gather_rows(table, ranks).tolist()
-    return [(row, timestep, index) for row, timestep, index, bad in found if bad]
+    rows = all_gather_rows(table, ranks).tolist()
+    return [(row, timestep, index) for row, timestep, index, bad in rows if bad]
 
 
 def diverged(step: int, named: Sequence[tuple[str, int, int]]) -> Diverged:
@@ -39,12 +39,12 @@ def diverged(step: int, named: Sequence[tuple[str, int, int]]) -> Diverged:
         named: (uid, timestep, task) of each sample to blame.
     """
     if not named:
-        found = "a gradient is not finite, though the loss of every sample is"
-        return Diverged(f"{found}; try a smaller lr or clip_norm", where=f"step {step}")
+        problem = "a gradient is not finite, though the loss of every sample is"
+        return Diverged(f"{problem}; try a smaller lr or clip_norm", where=f"step {step}")
     listed = "; ".join(
         f"{uid} at timestep {t}, {TASKS[i].value}" for uid, t, i in named[:MAX_NAMED]
     )
     more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
-    found = f"the loss is not finite for {listed}{more}"
+    problem = f"the loss is not finite for {listed}{more}"
     remedy = "look at these samples (`eicorpus explain CORPUS UID`), or try a smaller lr"
-    return Diverged(f"{found}; {remedy}", where=f"step {step}")
+    return Diverged(f"{problem}; {remedy}", where=f"step {step}")

@@ -37,8 +37,8 @@ class Estimate:
 def parameters_of(learner: Learner) -> dict[str, int]:
     """Trained parameters by part; the conditioner beside those of the network."""
     parts = num_parameters(learner.network)
-    told = sum(p.numel() for p in trained(learner.conditioner).values())
-    return {k: v for k, v in parts.items() if k != "total"} | {"conditioner": told, "total": parts["total"] + told}  # fmt: skip
+    conditioner = sum(p.numel() for p in trained(learner.conditioner).values())
+    return {k: v for k, v in parts.items() if k != "total"} | {"conditioner": conditioner, "total": parts["total"] + conditioner}  # fmt: skip
 
 
 def tokens_of(settings: ModelSettings, num_text: int) -> dict[str, int]:

@@ -18,7 +18,7 @@ from schemas.errors import ConfigError
 from training.batch import Batch, Origin
 from training.data.prefetch import tensors_mapped
 from training.loss import loss_of
-from training.model.network import Known, Network, Text
+from training.model.network import KnownInputs, Network, Text
 from training.model.settings import ModelSettings
 from training.precision import Precision, computing
 from training.recipe import TrainRecipe
@@ -85,7 +85,7 @@ def footprint_of(
 
 
 def memory_of(
-    found: Footprint,
+    footprint: Footprint,
     recipe: TrainRecipe,
     *,
     num_layers: int,
@@ -102,9 +102,9 @@ def memory_of(
     run = recipe.run
     share = -(-run.batch_size // world_size)
     at_once = -(-share // num_parts)
-    blocks = num_layers * found.block
+    blocks = num_layers * footprint.block
     if run.checkpoint_activations:
-        blocks = num_layers * found.stream + found.block
+        blocks = num_layers * footprint.stream + footprint.block
     is_sharded = run.parallel == "fsdp2"
     each = 16 + (4 if recipe.optimiser.ema is not None else 0)
     cast = 0
@@ -113,8 +113,8 @@ def memory_of(
     return Memory(
         state=num_parameters * each // (world_size if is_sharded else 1),
         cast=cast,
-        batch=share * found.batch,
-        activations=at_once * (blocks + found.rest),
+        batch=share * footprint.batch,
+        activations=at_once * (blocks + footprint.rest),
     )
 
 
@@ -132,12 +132,12 @@ def parts_that_fit(by_parts: dict[int, Memory], device_bytes: int) -> int:
         if by_parts[num_parts].total <= usable:
             return num_parts
     least = by_parts[max(by_parts)]
-    found = (
+    problem = (
         f"a rank needs about {least.total / 1e9:.1f} GB even for one sample at a time (weights, gradients and optimiser "
         f"{least.state / 1e9:.1f}, batch {least.batch / 1e9:.1f}, activations {least.activations / 1e9:.1f}); the device has {device_bytes / 1e9:.1f} GB"
     )
     repair = "use more ranks with --set run.parallel=fsdp2, --set run.checkpoint_activations=true, a smaller batch or a smaller network"
-    raise ConfigError(found, remedy=repair, where="recipe key run")
+    raise ConfigError(problem, remedy=repair, where="recipe key run")
 
 
 def _per_sample(
@@ -176,7 +176,7 @@ def _batch(s: ModelSettings, size: int, num_text: int) -> Batch:
     """Ones, in the shapes of a batch on the device."""
     ones = torch.ones
     action = ones(size, s.num_actions, s.action_width)
-    known = Known(
+    known = KnownInputs(
         past=ones(size, s.num_past, s.num_image_tokens, s.latent_width),
         has_past=ones(size, s.num_past, s.num_views, dtype=torch.bool),
         history=ones(size, s.num_history, s.action_width),

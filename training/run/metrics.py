@@ -65,15 +65,15 @@ class Losses:
         tables = {name: sum_over(table, ranks) for name, table in self._tables.items()}
         whole = tables.pop("task")
         least = sum_over(torch.stack(self._num_by_step), ranks).amin(0)
-        found: dict[str, Any] = {
+        line: dict[str, Any] = {
             "loss_by_task": _by_task(whole[:, 0]),
             "num_by_task": {t.value: int(n) for t, n in zip(TASKS, whole[2, 0], strict=True)},
             "least_by_task": {t.value: int(n) for t, n in zip(TASKS, least, strict=True)},
         }
         for name, table in tables.items():
             named = zip(self._groupings[name].names, table.unbind(1), strict=True)
-            found[f"loss_by_{name}"] = {each: by for each, t in named if (by := _by_task(t))}
-        return found
+            line[f"loss_by_{name}"] = {each: by for each, t in named if (by := _by_task(t))}
+        return line
 
 
 def _by_task(table: Tensor) -> dict[str, float]:
@@ -91,7 +91,7 @@ class Throughput:
     num_steps: int = 0
     num_samples: int = 0
 
-    def told(self, now_s: float, flops_per_sample: float, peak: float) -> dict[str, float]:
+    def summary(self, now_s: float, flops_per_sample: float, peak: float) -> dict[str, float]:
         """Samples a second of this rank, share of time waited for data, share of the device's peak."""
         elapsed_s = max(now_s - self.began_s, 1e-9)
         rate = self.num_samples / elapsed_s

@@ -13,9 +13,9 @@ from training.data.prefetch import tensors_mapped
 
 def moved(batch: Batch, device: torch.device) -> Batch:
     """The same on `device`, with pictures in float32, whatever they were stored as; it does not wait where the batch lies in pinned memory."""
-    found: Batch = tensors_mapped(batch, lambda x: x.to(device, non_blocking=True))
-    known = dataclasses.replace(found.known, past=found.known.past.float())
-    return dataclasses.replace(found, known=known, future=found.future.float())
+    copied: Batch = tensors_mapped(batch, lambda x: x.to(device, non_blocking=True))
+    known = dataclasses.replace(copied.known, past=copied.known.past.float())
+    return dataclasses.replace(copied, known=known, future=copied.future.float())
 
 
 def parts(batch: Batch, num: int) -> Iterator[Batch]:

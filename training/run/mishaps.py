@@ -67,7 +67,7 @@ class Mishaps:
     def was_skipped(self, step: int) -> bool:
         return step in self._was_skipped
 
-    def replaced(self, mine: Sequence[BadSample]) -> None:
+    def replaced(self, bad_samples: Sequence[BadSample]) -> None:
         """Every rank calls this with what it replaced in a batch, before the batch changes anything.
 
         Raises:
@@ -75,8 +75,8 @@ class Mishaps:
         """
         if not self._settings.max_bad_samples:
             return
-        told = all_gather_str(json.dumps([each.model_dump() for each in mine]), self._ranks)
-        every = [BadSample.model_validate(each) for text in told for each in parse_json(text)]
+        texts = all_gather_str(json.dumps([each.model_dump() for each in bad_samples]), self._ranks)
+        every = [BadSample.model_validate(each) for text in texts for each in parse_json(text)]
         by_place = {_place_of(each): each for each in every}  # the last ranks may repeat a sample
         fresh = [each for place, each in by_place.items() if place not in self._was_bad]
         if not fresh:
@@ -84,9 +84,11 @@ class Mishaps:
         self._was_bad |= {_place_of(each) for each in fresh}
         self._write(BAD_FILE, fresh)
         if len(self._was_bad) > self._settings.max_bad_samples:
-            found = f"{len(self._was_bad)} samples cannot be read, run.max_bad_samples is {self._settings.max_bad_samples}"
+            problem = f"{len(self._was_bad)} samples cannot be read, run.max_bad_samples is {self._settings.max_bad_samples}"
             repair = f"the last is {fresh[-1].error}; all are in {self._out / BAD_FILE}; repair the files, or set a higher number"
-            raise SourceError(Code.UNREADABLE, f"{found}; {repair}", where=f"step {fresh[-1].step}")
+            raise SourceError(
+                Code.UNREADABLE, f"{problem}; {repair}", where=f"step {fresh[-1].step}"
+            )
 
     def skipped(self, step: int, error: Diverged) -> None:
         """Every rank calls this for a step that was not finite, which all of them see.
@@ -124,8 +126,8 @@ def open_mishaps(out: Path, settings: RunSettings, ranks: Ranks) -> Mishaps:
     Raises:
         ConfigError: a line is damaged.
     """
-    mine = [_text(out / name) for name in (BAD_FILE, SKIPPED_FILE)]
-    bad, skipped = parse_json(all_gather_str(json.dumps(mine), ranks)[0])
+    pages = [_text(out / name) for name in (BAD_FILE, SKIPPED_FILE)]
+    bad, skipped = parse_json(all_gather_str(json.dumps(pages), ranks)[0])
     return Mishaps(
         out,
         settings,
@@ -159,6 +161,6 @@ def _lines(text: str, kind: type[Line], path: Path) -> list[Line]:
         raise ConfigError(f"damaged ({error})", where=str(path)) from error
     except ValidationError as error:
         key, problem = next(each_problem(error, kind))
-        found = f"damaged ({key}: {problem})"
+        message = f"damaged ({key}: {problem})"
         repair = "restore it: without its lines the run would be trained on other samples"
-        raise ConfigError(found, remedy=repair, where=str(path)) from error
+        raise ConfigError(message, remedy=repair, where=str(path)) from error

@@ -77,6 +77,6 @@ class EMA:
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """After a step of the optimiser."""
-        mine = [own_shard(value) for value in self.values.values()]
+        averaged = [own_shard(value) for value in self.values.values()]
         now = [own_shard(p.detach()) for p in trained(module).values()]
-        torch._foreach_lerp_(mine, now, 1.0 - self.decay)
+        torch._foreach_lerp_(averaged, now, 1.0 - self.decay)

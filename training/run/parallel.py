@@ -55,17 +55,17 @@ def device_for(ranks: Ranks, name: str = "auto") -> torch.device:
     Raises:
         ConfigError: there is none of that kind.
     """
-    wanted = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda":
-        wanted = f"cuda:{ranks.local_rank}"
+    kind = name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda":
+        kind = f"cuda:{ranks.local_rank}"
     try:
-        device = torch.device(wanted)
+        device = torch.device(kind)
         if device.type not in ("cpu", "cuda"):
             raise RuntimeError("not a kind that was tried")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        found = f"no device {name!r} ({str(error).splitlines()[0]}); expected auto, cpu or cuda"
-        raise ConfigError(found, where="--device") from error
+        problem = f"no device {name!r} ({str(error).splitlines()[0]}); expected auto, cpu or cuda"
+        raise ConfigError(problem, where="--device") from error
     return device
 
 
@@ -81,8 +81,8 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
 
     Its threads have ended afterwards, also after an error.
     """
-    mine = not ranks.is_alone and not dist.is_initialized()
-    if mine:
+    is_ours = not ranks.is_alone and not dist.is_initialized()
+    if is_ours:
         backend = BACKENDS[device.type]
         dist.init_process_group(backend, rank=ranks.rank, world_size=ranks.world_size)
     if device.type == "cuda":
@@ -93,7 +93,7 @@ def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
         _clear_frames(error)
         raise
     finally:
-        if mine:
+        if is_ours:
             dist.destroy_process_group()
         _release_groups()
 
@@ -190,16 +190,16 @@ def all_gather_rows(x: Tensor, ranks: Ranks) -> Tensor:
     """[B, ...] of every rank, one after the other: [world_size * B, ...]."""
     if ranks.is_alone:
         return x
-    found = [torch.empty_like(x) for _ in range(ranks.world_size)]
-    dist.all_gather(found, x.contiguous())
-    return torch.cat(found)
+    by_rank = [torch.empty_like(x) for _ in range(ranks.world_size)]
+    dist.all_gather(by_rank, x.contiguous())
+    return torch.cat(by_rank)
 
 
 def all_gather_str(text: str, ranks: Ranks) -> list[str]:
     """What each rank says, in their order; the same on every rank."""
-    said = text.encode()
-    sizes = all_gather_rows(torch.tensor([len(said)]), ranks).tolist()
-    padded = torch.tensor([*said, *bytes(max(sizes) + 1 - len(said))], dtype=torch.uint8)
+    data = text.encode()
+    sizes = all_gather_rows(torch.tensor([len(data)]), ranks).tolist()
+    padded = torch.tensor([*data, *bytes(max(sizes) + 1 - len(data))], dtype=torch.uint8)
     rows = all_gather_rows(padded[None], ranks).tolist()
     return [bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)]
 
@@ -216,10 +216,10 @@ def raise_on_any_rank(ranks: Ranks) -> Iterator[None]:
         yield
     except PipelineError as error:
         refused = error
-    told = all_gather_str("" if refused is None else str(refused), ranks)
+    messages = all_gather_str("" if refused is None else str(refused), ranks)
     if refused is not None:
         raise refused
-    for rank, text in enumerate(told):
+    for rank, text in enumerate(messages):
         if text:
             raise ConfigError(text, where=f"rank {rank} of {ranks.world_size}")
 

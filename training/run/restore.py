@@ -14,17 +14,19 @@ from training.run.optimiser import EMA, MOMENTS, trained
 from training.run.parallel import full_tensor, shard_like
 
 
-def restore(learner: nn.Module, optimiser: AdamW, averages: EMA | None, found: Checkpoint) -> None:
+def restore(
+    learner: nn.Module, optimiser: AdamW, averages: EMA | None, checkpoint: Checkpoint
+) -> None:
     """Everything, exactly.
 
     Raises:
         ConfigError: the checkpoint is of another network.
     """
-    restore_weights(learner, found.tensors(WEIGHTS), where=str(found.folder))
-    _restore_moments(learner, optimiser, found.tensors(OPTIMISER))
+    restore_weights(learner, checkpoint.tensors(WEIGHTS), where=str(checkpoint.folder))
+    _restore_moments(learner, optimiser, checkpoint.tensors(OPTIMISER))
     if averages is not None:
         # A run that begins to average late does so from the weights it has.
-        kept = found.tensors(AVERAGES if found.has_averages else WEIGHTS)
+        kept = checkpoint.tensors(AVERAGES if checkpoint.has_averages else WEIGHTS)
         for name, value in averages.values.items():
             fill(value, kept[name])
 
@@ -50,18 +52,18 @@ def restore_weights(
     if odd := sorted(parameters.keys() ^ weights.keys()):
         raise ConfigError(f"another network: {', '.join(odd[:3])} in only one of them", where=where)
     for name, parameter in parameters.items():
-        given = weights[name]
-        if may_grow and name in banks and given.shape[1:] == parameter.shape[1:]:
-            given = _grown(full_tensor(parameter), given)
-        if given.shape != parameter.shape:
-            found = f"{name} is {list(given.shape)}, this network's {list(parameter.shape)}"
-            raise ConfigError(f"another network: {found}", where=where)
-        fill(parameter, given)
+        value = weights[name]
+        if may_grow and name in banks and value.shape[1:] == parameter.shape[1:]:
+            value = _grown(full_tensor(parameter), value)
+        if value.shape != parameter.shape:
+            problem = f"{name} is {list(value.shape)}, this network's {list(parameter.shape)}"
+            raise ConfigError(f"another network: {problem}", where=where)
+        fill(parameter, value)
 
 
-def _grown(fresh: Tensor, given: Tensor) -> Tensor:
-    """Rows of `given` first, then what `fresh` has more."""
-    return torch.cat([given, fresh[len(given) :].to(given)])
+def _grown(fresh: Tensor, stored: Tensor) -> Tensor:
+    """Rows of `stored` first, then what `fresh` has more."""
+    return torch.cat([stored, fresh[len(stored) :].to(stored)])
 
 
 @torch.no_grad()

@@ -22,14 +22,14 @@ from training.run.session import TrainRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumePoint:
-    """What has weights already, of which there is one at most: `found` of this run, to go on from; `base` of another, to begin with."""
+    """What has weights already, of which there is one at most: `resumed`, of this run, to go on from; `base` of another, to begin with."""
 
-    found: Checkpoint | None
+    resumed: Checkpoint | None
     base: Checkpoint | None
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        return self.found or self.base
+        return self.resumed or self.base
 
 
 class ResumeDigest(BaseModel):
@@ -44,10 +44,10 @@ class ResumeDigest(BaseModel):
 
     @classmethod
     def of(cls, begun: ResumePoint, facts: RunFacts) -> ResumeDigest:
-        found, base, either = begun.found, begun.base, begun.checkpoint
+        resumed, base, either = begun.resumed, begun.base, begun.checkpoint
         state = "" if either is None else either.state.model_dump_json()
         return cls(
-            step=None if found is None else found.state.step,
+            step=None if resumed is None else resumed.state.step,
             base_step=None if base is None else base.state.step,
             checkpoint=hashlib.sha256(state.encode()).hexdigest(),
             manifest=facts.manifest_sha256,
@@ -61,35 +61,35 @@ def resume_on_all_ranks(request: TrainRequest, facts: RunFacts, ranks: Ranks) ->
     Raises:
         ConfigError: on every rank, where one of them sees what another does not, or a checkpoint is damaged.
     """
-    none = ResumePoint(found=None, base=None)
+    none = ResumePoint(resumed=None, base=None)
     with raise_on_any_rank(ranks):
         refuse_broken(request.out)
-        mine = _newest(request) if ranks.is_first else none
-    told = all_gather_str(ResumeDigest.of(mine, facts).model_dump_json(), ranks)
+        point = _newest(request) if ranks.is_first else none
+    digests = all_gather_str(ResumeDigest.of(point, facts).model_dump_json(), ranks)
     with raise_on_any_rank(ranks):
-        return _opened(request, facts, ResumeDigest.model_validate(parse_json(told[0])))
+        return _opened(request, facts, ResumeDigest.model_validate(parse_json(digests[0])))
 
 
 def _newest(request: TrainRequest) -> ResumePoint:
-    found = next(reversed(checkpoints(request.out)), None)
-    if found is not None or request.init_from is None:
-        return ResumePoint(found=found, base=None)
-    return ResumePoint(found=None, base=checkpoint_of(request.init_from))
+    newest = next(reversed(checkpoints(request.out)), None)
+    if newest is not None or request.init_from is None:
+        return ResumePoint(resumed=newest, base=None)
+    return ResumePoint(resumed=None, base=checkpoint_of(request.init_from))
 
 
 def _opened(request: TrainRequest, facts: RunFacts, first: ResumeDigest) -> ResumePoint:
     """What the first rank chose, as this one sees it."""
     later = [each.state.step for each in checkpoints(request.out)]
     if max(later, default=0) > (first.step or 0):
-        found = f"has step {max(later)} here, step {first.step or 0} at the first rank"
-        raise ConfigError(found, remedy=_REPAIR, where=str(request.out))
+        problem = f"has step {max(later)} here, step {first.step or 0} at the first rank"
+        raise ConfigError(problem, remedy=_REPAIR, where=str(request.out))
     begun = ResumePoint(
-        found=_at(request.out, first.step), base=_at(request.init_from, first.base_step)
+        resumed=_at(request.out, first.step), base=_at(request.init_from, first.base_step)
     )
-    mine, theirs = ResumeDigest.of(begun, facts).model_dump(), first.model_dump()
-    if odd := [name for name, value in mine.items() if value != theirs[name]]:
-        found = f"another {', '.join(odd)} here than at the first rank"
-        raise ConfigError(found, remedy=_REPAIR, where=str(request.out))
+    own, theirs = ResumeDigest.of(begun, facts).model_dump(), first.model_dump()
+    if odd := [name for name, value in own.items() if value != theirs[name]]:
+        problem = f"another {', '.join(odd)} here than at the first rank"
+        raise ConfigError(problem, remedy=_REPAIR, where=str(request.out))
     return begun
 
 

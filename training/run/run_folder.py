@@ -81,8 +81,8 @@ def load_run(out: Path) -> tuple[RunFacts, TrainRecipe] | None:
     try:
         raw = read_json(out / RUN_FILE, limits=DOCUMENT)
         if int(raw["run_version"]) > VERSION:
-            found = f"a run of version {raw['run_version']}, this eicorpus reads up to {VERSION}"
-            raise ConfigError(f"{found}; install a newer eicorpus", where=str(out))
+            problem = f"a run of version {raw['run_version']}, this eicorpus reads up to {VERSION}"
+            raise ConfigError(f"{problem}; install a newer eicorpus", where=str(out))
         kept = parse_yaml(read_regular(out / RECIPE_FILE, max_bytes=SETTINGS.max_bytes))
         recipe = TrainRecipe.model_validate(stored_recipe(kept))
         return RunFacts.model_validate(raw), recipe
@@ -109,20 +109,20 @@ def check_same(
         return
     was, old = begun
     other = f"choose another --out, or say {{}} to go on with it in {out}"
-    if not may_change_recipe and (found := _other_base(was.init_from, facts.init_from)):
-        raise ConfigError(f"{found}; {other.format('--allow-other-recipe')}", where=str(out))
+    if not may_change_recipe and (problem := _other_base(was.init_from, facts.init_from)):
+        raise ConfigError(f"{problem}; {other.format('--allow-other-recipe')}", where=str(out))
     if was.manifest_sha256 != facts.manifest_sha256 and not may_change_manifest:
-        found = f"begun with manifest {was.manifest_name} ({was.manifest_sha256[:12]}), now {facts.manifest_name} ({facts.manifest_sha256[:12]})"
-        raise ConfigError(f"{found}; {other.format('--allow-other-manifest')}", where=str(out))
+        problem = f"begun with manifest {was.manifest_name} ({was.manifest_sha256[:12]}), now {facts.manifest_name} ({facts.manifest_sha256[:12]})"
+        raise ConfigError(f"{problem}; {other.format('--allow-other-manifest')}", where=str(out))
     odd = [line for key, line in differences(old, recipe) if key not in FREE]
     if odd and not may_change_recipe:
         more = f" and {len(odd) - 6} more" if len(odd) > 6 else ""
-        found = f"begun with another recipe: {', '.join(odd[:6])}{more}"
+        problem = f"begun with another recipe: {', '.join(odd[:6])}{more}"
         if (
             old.routing.draw != recipe.routing.draw
         ):  # the default of runs from before `routing.draw` was another
-            found += f"; add --set routing.draw={old.routing.draw} to draw as it began"
-        raise ConfigError(f"{found}; {other.format('--allow-other-recipe')}", where=str(out))
+            problem += f"; add --set routing.draw={old.routing.draw} to draw as it began"
+        raise ConfigError(f"{problem}; {other.format('--allow-other-recipe')}", where=str(out))
 
 
 def going_on(out: Path, facts: RunFacts) -> RunFacts:
@@ -201,9 +201,9 @@ def append_log(out: Path, line: dict[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def write_result(out: Path, told: dict[str, Any]) -> None:
+def write_result(out: Path, result: dict[str, Any]) -> None:
     """What came of it."""
-    write_durably(out / RESULT_FILE, json.dumps(told, indent=1))
+    write_durably(out / RESULT_FILE, json.dumps(result, indent=1))
 
 
 def load_result(out: Path) -> dict[str, Any]:
@@ -223,8 +223,8 @@ def held(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            found = f"another process trains into it ({system_error_text(error)}); wait for it, or `touch {out / STOP_FILE}`"
-            raise ConfigError(found, where=str(out)) from error
+            problem = f"another process trains into it ({system_error_text(error)}); wait for it, or `touch {out / STOP_FILE}`"
+            raise ConfigError(problem, where=str(out)) from error
         yield
 
 

@@ -65,7 +65,7 @@ class RunHooks:
 
     clock_s: Callable[[], float]
     should_stop: Callable[[], bool] = lambda: False
-    told: Callable[[dict[str, Any]], None] = lambda line: None
+    on_log: Callable[[dict[str, Any]], None] = lambda line: None
     stepped: Callable[[int], None] = lambda done: None  # after every step: how many are done
     progress: Callable[[int, int], None] = field(default=lambda done, whole: None)
 
@@ -81,7 +81,7 @@ class Session:
     loader: Loader
     learner: Learner
     settings: ModelSettings
-    found: Checkpoint | None  # of this run, to go on from
+    resumed: Checkpoint | None  # of this run, to go on from
     measured_state: Mapping[str, tuple[str, ...]]  # `CheckpointState` keeps it
     mishaps: Mishaps
     validation: Validation | None
@@ -92,7 +92,7 @@ class Session:
 
     @property
     def first_step(self) -> int:
-        return 0 if self.found is None else self.found.state.step
+        return 0 if self.resumed is None else self.resumed.state.step
 
     @property
     def end(self) -> int:
@@ -142,7 +142,7 @@ class Session:
             hooks=Hooks(
                 clock_s=world.clock_s,
                 should_stop=world.should_stop,
-                told=world.told,
+                on_log=world.on_log,
                 stepped=world.stepped,
                 save=partial(self._save, trainer, writer),
                 validate=self._validate_with(trainer),
@@ -166,8 +166,8 @@ class Session:
         optimiser = adamw(self.learner, recipe.optimiser)
         ema = recipe.optimiser.ema
         averages = None if ema is None else EMA(self.learner, ema)
-        if self.found is not None:
-            restore(self.learner, optimiser, averages, self.found)
+        if self.resumed is not None:
+            restore(self.learner, optimiser, averages, self.resumed)
         return Trainer(
             learner=self.learner,
             model=model.train(),

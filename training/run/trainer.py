@@ -105,7 +105,7 @@ class Trainer:
         run = self.recipe.run
         size = len(batch.known.task) // run.num_parts
         first = self.ranks.rank * len(batch.known.task)
-        found = []
+        by_part = []
         for index, part in enumerate(parts(batch, run.num_parts)):
             noise = noise_for(
                 part,
@@ -120,18 +120,18 @@ class Trainer:
                 # Both wrappers take the mean over ranks where the sum is wanted.
                 loss = weighted(terms.sums, counts, run.loss_weights) * self.ranks.world_size
                 loss.backward()  # type: ignore[no-untyped-call]
-            found.append((terms.sample_sums, terms.sample_counts))
-        sums, numbers = zip(*found, strict=True)
+            by_part.append((terms.sample_sums, terms.sample_counts))
+        sums, numbers = zip(*by_part, strict=True)
         return torch.cat(sums), torch.cat(numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """What a loop is given of the world outside. On ranks other than the first, `told` gets nothing."""
+    """What a loop is given of the world outside. On ranks other than the first, `on_log` gets nothing."""
 
     clock_s: Callable[[], float]
     should_stop: Callable[[], bool]
-    told: Callable[[dict[str, Any]], None]
+    on_log: Callable[[dict[str, Any]], None]
     save: Callable[[int], None]  # how many steps are done
     stepped: Callable[[int], None] = lambda done: None  # how many are done; on every rank
     validate: Callable[[], Validated] | None = None  # None: never
@@ -193,9 +193,9 @@ class Loop:
         if self.hooks.validate is None or every is None or done % every:
             return None
         began_s = self.hooks.clock_s()
-        found = self.hooks.validate()
+        validated = self.hooks.validate()
         pace.began_s += self.hooks.clock_s() - began_s
-        return found
+        return validated
 
     def _is_late(self, saved_s: float) -> bool:
         """Whether a kill would cost more than the recipe says, by the clock of this rank."""
@@ -249,7 +249,7 @@ class Loop:
         }
         if self.hooks.mishaps is not None:
             line |= self.hooks.mishaps.counts
-        paced = pace.told(self.hooks.clock_s(), self.flops_per_sample, self.peak)
+        paced = pace.summary(self.hooks.clock_s(), self.flops_per_sample, self.peak)
         paced["samples_per_s"] *= trainer.ranks.world_size
         if trainer.ranks.is_first:
-            self.hooks.told(line | paced | means | more)
+            self.hooks.on_log(line | paced | means | more)

@@ -166,11 +166,11 @@ def _averaged(learner: Learner, averages: EMA) -> Iterator[None]:
     pairs = [
         (own_shard(p.detach()), own_shard(averages.values[n])) for n, p in trained(learner).items()
     ]
-    kept = [mine.clone() for mine, _ in pairs]
+    kept = [weight.clone() for weight, _ in pairs]
     try:
-        for mine, average in pairs:
-            mine.copy_(average)
+        for weight, average in pairs:
+            weight.copy_(average)
         yield
     finally:
-        for (mine, _), was in zip(pairs, kept, strict=True):
-            mine.copy_(was)
+        for (weight, _), was in zip(pairs, kept, strict=True):
+            weight.copy_(was)

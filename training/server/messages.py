@@ -42,26 +42,26 @@ def observation_of(message: Mapping[str, Any], embodiments: tuple[str, ...]) -> 
     content = _content(message)
     text = content.pop("prompt", "")
     if not isinstance(text, str) or len(text) > MAX_PROMPT:
-        found = f"{len(text)} letters" if isinstance(text, str) else f"a {type(text).__name__}"
-        wanted = f"expected text of at most {MAX_PROMPT} letters"
-        raise ConfigError(f"prompt is {found}; {wanted}", where=_WHERE)
+        problem = f"{len(text)} letters" if isinstance(text, str) else f"a {type(text).__name__}"
+        expected = f"expected text of at most {MAX_PROMPT} letters"
+        raise ConfigError(f"prompt is {problem}; {expected}", where=_WHERE)
     body = content.pop("embodiment", embodiments[0] if len(embodiments) == 1 else None)
     if not isinstance(body, str) or body not in embodiments:
-        found = f"embodiment {body!r:.80}; expected one of {', '.join(embodiments)}"
-        raise ConfigError(found, where=_WHERE)
+        problem = f"embodiment {body!r:.80}; expected one of {', '.join(embodiments)}"
+        raise ConfigError(problem, where=_WHERE)
     pictures, latents = {}, {}
     vectors: dict[str, Any] = {}
     for name, value in content.items():
-        said = name.removeprefix(OBSERVATION)
-        if said == name or not isinstance(value, np.ndarray):
+        key = name.removeprefix(OBSERVATION)
+        if key == name or not isinstance(value, np.ndarray):
             raise ConfigError(f"{name!r:.80} is not understood; {_known()}", where=_WHERE)
-        if said in (HISTORY, STATE):
-            vectors[said] = _numbers(name, value)
-        elif said.startswith(LATENTS):
+        if key in (HISTORY, STATE):
+            vectors[key] = _numbers(name, value)
+        elif key.startswith(LATENTS):
             with np.errstate(over="ignore"):  # what becomes infinite, the policy refuses
-                latents[said.removeprefix(LATENTS)] = _numbers(name, value).astype(np.float32)
+                latents[key.removeprefix(LATENTS)] = _numbers(name, value).astype(np.float32)
         else:
-            pictures[said.removeprefix("images/")] = _picture(name, value)
+            pictures[key.removeprefix("images/")] = _picture(name, value)
     return Observation(
         text=text,
         embodiment=body,
@@ -89,8 +89,8 @@ def refused(request: Mapping[str, Any], error: str) -> dict[str, Any]:
 
 
 def _id_of(request: Mapping[str, Any]) -> str | int:
-    said = request.get("request_id", "default")
-    return said if isinstance(said, str | int) else "default"
+    request_id = request.get("request_id", "default")
+    return request_id if isinstance(request_id, str | int) else "default"
 
 
 def _content(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,28 +98,28 @@ def _content(message: Mapping[str, Any]) -> dict[str, Any]:
         return dict(message)
     payload = message.get("payload", {})
     if not isinstance(payload, dict) or not all(isinstance(key, str) for key in payload):
-        found = f"payload is a {type(payload).__name__}"
-        raise ConfigError(f"{found}; expected a map of names", where=_WHERE)
+        problem = f"payload is a {type(payload).__name__}"
+        raise ConfigError(f"{problem}; expected a map of names", where=_WHERE)
     return {k: v for k, v in message.items() if k not in _ENVELOPE} | payload
 
 
 def _known() -> str:
     names = ("<camera>", f"{LATENTS}<camera>", HISTORY, STATE)
-    said = ", ".join(OBSERVATION + name for name in names)
-    return f"expected prompt, embodiment, and arrays {said}"
+    known = ", ".join(OBSERVATION + name for name in names)
+    return f"expected prompt, embodiment, and arrays {known}"
 
 
 def _picture(name: str, value: np.ndarray[Any, Any]) -> Any:
     if value.dtype != np.uint8 or value.ndim not in (3, 4) or value.shape[-1] != 3:
-        found = f"{name:.80} is {value.dtype} {list(value.shape)}"
+        problem = f"{name:.80} is {value.dtype} {list(value.shape)}"
         raise ConfigError(
-            f"{found}; expected uint8 [height, width, 3], or several of them", where=_WHERE
+            f"{problem}; expected uint8 [height, width, 3], or several of them", where=_WHERE
         )
     return value[None] if value.ndim == 3 else value
 
 
 def _numbers(name: str, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if value.dtype.kind != "f" or not np.isfinite(value).all():
-        found = f"{name:.80} is {value.dtype} {list(value.shape)}"
-        raise ConfigError(f"{found}; expected finite floating-point numbers", where=_WHERE)
+        problem = f"{name:.80} is {value.dtype} {list(value.shape)}"
+        raise ConfigError(f"{problem}; expected finite floating-point numbers", where=_WHERE)
     return value

@@ -54,9 +54,9 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.token:
-            found = f"{self.host} lets others than this machine ask the policy"
+            problem = f"{self.host} lets others than this machine ask the policy"
             raise ConfigError(
-                found, remedy="say --token-file FILE, or serve 127.0.0.1", where="--host"
+                problem, remedy="say --token-file FILE, or serve 127.0.0.1", where="--host"
             )
 
 
@@ -94,8 +94,8 @@ class PolicyServer:
         if request.path == HEALTH:
             return connection.respond(http.HTTPStatus.OK, "OK\n")
         if self.settings.token is not None:
-            said = request.headers.get("Authorization", "").partition(" ")[2]
-            if not hmac.compare_digest(said.encode(), self.settings.token.encode()):
+            token = request.headers.get("Authorization", "").partition(" ")[2]
+            if not hmac.compare_digest(token.encode(), self.settings.token.encode()):
                 return connection.respond(http.HTTPStatus.UNAUTHORIZED, "Authorization: Api-Key\n")
         if len(self._clients) >= self.settings.max_clients:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")

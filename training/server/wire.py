@@ -96,35 +96,35 @@ class _Budget:
             raise ConfigError(f"more than {MAX_ITEMS} parts", where=_WHERE)
 
 
-def _dtype(said: Any) -> np.dtype[Any]:
-    said = said.decode(errors="replace") if isinstance(said, bytes) else said
-    if not isinstance(said, str) or _DTYPE.fullmatch(said) is None:
-        raise ConfigError(f"dtype {said!r:.80}; expected numbers, '<f4' say", where=_WHERE)
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    dtype = dtype.decode(errors="replace") if isinstance(dtype, bytes) else dtype
+    if not isinstance(dtype, str) or _DTYPE.fullmatch(dtype) is None:
+        raise ConfigError(f"dtype {dtype!r:.80}; expected numbers, '<f4' say", where=_WHERE)
     try:
-        return np.dtype(said)
+        return np.dtype(dtype)
     except TypeError as error:  # "f1"
-        raise ConfigError(f"dtype {said!r}: {error}", where=_WHERE) from error
+        raise ConfigError(f"dtype {dtype!r}: {error}", where=_WHERE) from error
 
 
-def _array(said: dict[str, Any]) -> npt.NDArray[Any]:
-    dtype, data, shape = _dtype(said.get("dtype")), said.get("data"), said.get("shape")
+def _array(packed: dict[str, Any]) -> npt.NDArray[Any]:
+    dtype, data, shape = _dtype(packed.get("dtype")), packed.get("data"), packed.get("shape")
     if not isinstance(data, bytes) or not isinstance(shape, list | tuple):
         raise ConfigError("an array without its data or shape", where=_WHERE)
     if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
         raise ConfigError(f"an array of shape {shape!s:.80}", where=_WHERE)
     if math.prod(shape) * dtype.itemsize != len(data):
-        found = f"{len(data)} bytes for an array of {dtype.str} {shape!s:.80}"
-        raise ConfigError(found, where=_WHERE)
+        problem = f"{len(data)} bytes for an array of {dtype.str} {shape!s:.80}"
+        raise ConfigError(problem, where=_WHERE)
     array = np.frombuffer(data, dtype).reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _scalar(said: dict[str, Any]) -> np.generic:
-    value = said.get("data")
+def _scalar(scalar: dict[str, Any]) -> np.generic:
+    value = scalar.get("data")
     if not isinstance(value, bool | int | float):
         raise ConfigError(f"a scalar of {type(value).__name__}", where=_WHERE)
     try:
-        out: np.generic = _dtype(said.get("dtype")).type(value)
+        out: np.generic = _dtype(scalar.get("dtype")).type(value)
     except OverflowError as error:
         raise ConfigError(f"a scalar out of its range: {error}", where=_WHERE) from error
     return out

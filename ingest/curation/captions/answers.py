@@ -100,13 +100,13 @@ def parsed(text: str, model: type[AnswerModel]) -> AnswerModel:
     plain = _THINKING.sub("", text[:MAX_TEXT].rpartition("</think>")[2]).strip()
     if match := _FENCE.search(plain):
         plain = match[1].strip()
-    found = _first_object(plain)
-    if found is None:
+    answer = _first_object(plain)
+    if answer is None:
         if _REFUSES.search(plain):
             raise Refusal(plain[:200])
         raise AnswerError(f"no JSON object in {plain[:120]!r}")
     try:
-        return model.model_validate(found)
+        return model.model_validate(answer)
     except ValidationError as error:
         raise AnswerError(invalid(error, model)) from error
 
@@ -117,11 +117,11 @@ def _first_object(text: str) -> dict[str, Any] | None:
     tried = 0
     while at >= 0 and tried < 50:
         try:
-            found, _ = decoder.raw_decode(text, at)
+            value, _ = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, dict):
-            return found
+            value = None
+        if isinstance(value, dict):
+            return value
         at = text.find("{", at + 1)
         tried += 1
     return None

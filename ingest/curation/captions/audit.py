@@ -87,9 +87,9 @@ def result_of(text: str, where: str) -> CheckResult:
         raise ConfigError(
             "expected the CSV that --audit wrote, with its verdict column", where=where
         )
-    given = [(row["verdict"] or "").strip().lower() for row in rows]
-    for line, verdict in enumerate(given, start=2):
+    verdicts = [(row["verdict"] or "").strip().lower() for row in rows]
+    for line, verdict in enumerate(verdicts, start=2):
         if verdict not in (*VERDICTS, ""):
             raise ConfigError(f"line {line}: verdict {verdict[:20]!r}; yes or no", where=where)
-    judged = [VERDICTS[verdict] for verdict in given if verdict]
+    judged = [VERDICTS[verdict] for verdict in verdicts if verdict]
     return audit_accuracy(sum(judged), len(judged))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.storage.local import LocalStorage, OutsideCorpus
 from schemas.json_text import JsonLimits, parse_json
 
@@ -34,7 +34,7 @@ class Cache:
         self._lock = threading.Lock()
 
     @staticmethod
-    def of(corpus: Corpus, disk: LocalStorage) -> Cache:
+    def of(corpus: CorpusLayout, disk: LocalStorage) -> Cache:
         return Cache(corpus.root / "cache" / "captions", disk)
 
     def get(self, key: str) -> str | None:

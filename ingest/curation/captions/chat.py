@@ -22,9 +22,9 @@ from ingest.curation.captions.answers import (
 from ingest.curation.captions.cache import Cache, cache_key
 from ingest.curation.captions.normalize import one_line_of, plain_text, unmarked
 from ingest.curation.captions.protocol import (
+    CaptionOutcome,
     DescribeRequest,
     InstructRequest,
-    Outcome,
     Reply,
     Segment,
 )
@@ -173,14 +173,14 @@ class ChatBackend:
     ) -> Reply[AnswerModel]:
         key = self._key(request, sheet_sha256)
         if (kept := self._kept(key, model)) is not None:
-            return Reply(outcome=Outcome.OK, value=kept, cache_key=key, was_cached=True)
+            return Reply(outcome=CaptionOutcome.OK, value=kept, cache_key=key, was_cached=True)
         began_s = self._monotonic_s()
         try:
             reply = self._answered(request, model, key, sheet_sha256)
         except TransportFailed as error:
-            reply = Reply(outcome=Outcome.TRANSPORT_ERROR, detail=one_line_of(str(error)))
+            reply = Reply(outcome=CaptionOutcome.TRANSPORT_ERROR, detail=one_line_of(str(error)))
         except NothingRecorded as error:
-            reply = Reply(outcome=Outcome.SKIPPED, detail=one_line_of(str(error)))
+            reply = Reply(outcome=CaptionOutcome.SKIPPED, detail=one_line_of(str(error)))
         return replace(reply, cache_key=key, latency_s=self._monotonic_s() - began_s)
 
     def _answered(
@@ -191,21 +191,23 @@ class ChatBackend:
         for _ in range(2):
             completion = self._whole(request)
             if completion.finish is Finish.BLOCKED:
-                return Reply(outcome=Outcome.BLOCKED, detail=one_line_of(completion.text)[:200])
+                return Reply(
+                    outcome=CaptionOutcome.BLOCKED, detail=one_line_of(completion.text)[:200]
+                )
             if completion.finish is Finish.LENGTH:
-                found = f"no end within {2 * request.max_tokens} tokens"
-                return Reply(outcome=Outcome.TRUNCATED, detail=found)
+                detail = f"no end within {2 * request.max_tokens} tokens"
+                return Reply(outcome=CaptionOutcome.TRUNCATED, detail=detail)
             try:
                 value = parsed(completion.text, model)
             except Refusal as error:
-                return Reply(outcome=Outcome.BLOCKED, detail=one_line_of(str(error)))
+                return Reply(outcome=CaptionOutcome.BLOCKED, detail=one_line_of(str(error)))
             except AnswerError as error:
                 why = one_line_of(str(error))
                 request = _corrected(request, completion.text, why)
                 continue
             self._keep(key, completion.text, request, sheet_sha256)
-            return Reply(outcome=Outcome.OK, value=value)
-        return Reply(outcome=Outcome.PARSE_ERROR, detail=why)
+            return Reply(outcome=CaptionOutcome.OK, value=value)
+        return Reply(outcome=CaptionOutcome.PARSE_ERROR, detail=why)
 
     def _whole(self, request: ChatRequest) -> Completion:
         """A completion; one that was cut off is asked for once more with twice the room."""
@@ -252,10 +254,10 @@ class ChatBackend:
         self.cache.put(key, text, about)
 
 
-def _corrected(request: ChatRequest, said: str, why: str) -> ChatRequest:
+def _corrected(request: ChatRequest, answer: str, why: str) -> ChatRequest:
     turns = (
         *request.turns,
-        Turn(role="assistant", text=unmarked(plain_text(said[:4000]))),
+        Turn(role="assistant", text=unmarked(plain_text(answer[:4000]))),
         Turn(role="user", text=prompts.correction_text(why)),
     )
     return replace(request, turns=turns)

@@ -76,8 +76,8 @@ class CheckResult:
 
 
 def _verdict(name: str, complaints: Iterable[str]) -> CheckResult:
-    said = "; ".join(complaints)
-    return CheckResult(name=name, verdict=Verdict.FAIL if said else Verdict.PASS, why=said)
+    why = "; ".join(complaints)
+    return CheckResult(name=name, verdict=Verdict.FAIL if why else Verdict.PASS, why=why)
 
 
 def _silent(name: str, why: str) -> CheckResult:
@@ -135,11 +135,13 @@ def cross_pass(description: Description | None, instruction: Instruction) -> Che
     """3: the verb and the object of the instruction occur in the description."""
     if description is None:
         return _silent("cross_pass", "no description")
-    told = " ".join([*description.objects, *(f"{e.action} {e.object}" for e in description.events)])
+    described = " ".join(
+        [*description.objects, *(f"{e.action} {e.object}" for e in description.events)]
+    )
     complaints = []
-    if not _shares_noun(instruction.object, told):
+    if not _shares_noun(instruction.object, described):
         complaints.append(f"unsupported_object: {instruction.object or 'none'!r} is not described")
-    verbs = {v for word in words_of(told) if (v := base_verb(word))}
+    verbs = {v for word in words_of(described) if (v := base_verb(word))}
     verb = next((v for word in words_of(instruction.verb) if (v := base_verb(word))), None)
     if verb is None or not any(_same_verb(verb, other) for other in verbs):
         complaints.append(f"unsupported_verb: {instruction.verb or 'none'!r} is not described")
@@ -160,15 +162,15 @@ def source_agreement(instruction: Instruction, texts: Sequence[str]) -> CheckRes
 
 def _disagreement(instruction: Instruction, source: str) -> str:
     """ "" when the instruction can be the same thing said otherwise."""
-    said = f"{instruction.instruction} {instruction.verb} {instruction.object}"
-    verbs = {v for word in words_of(said) if (v := base_verb(word))}
+    text = f"{instruction.instruction} {instruction.verb} {instruction.object}"
+    verbs = {v for word in words_of(text) if (v := base_verb(word))}
     first, *rest = words_of(source)
     # "pick up cup and put it on shelf" may be called either
     firsts = [first, *(w for before, w in pairwise(rest) if before in ("and", "then"))]
     if not any(_same_verb(one, verb) for one in firsts for verb in verbs):
         return f"the source says {source[:80]!r}, another action"
     nouns = {_singular(w) for w in rest if _is_noun(w)}
-    if nouns and not nouns & {_singular(w) for w in words_of(said)}:
+    if nouns and not nouns & {_singular(w) for w in words_of(text)}:
         return f"the source says {source[:80]!r}, of other things"
     return ""
 
@@ -182,16 +184,16 @@ def hand_agreement(
     """
     if description is None or not shares:
         return _silent("hand_agreement", "no tracked hands")
-    told = {"both": {"left", "right"}, "none": set()}.get(
+    named = {"both": {"left", "right"}, "none": set()}.get(
         description.visible_hands, {description.visible_hands}
     )
-    told |= {s for s, text in (("left", instruction.left), ("right", instruction.right)) if text}
+    named |= {s for s, text in (("left", instruction.left), ("right", instruction.right)) if text}
     complaints = [
         f"the {side} hand is told of, but tracked in {shares.get(side, 0.0):.0%} of the time"
-        for side in sorted(told)
+        for side in sorted(named)
         if shares.get(side, 0.0) < HAND_ABSENT
     ]
-    if not told and (seen := sorted(s for s, share in shares.items() if share >= HAND_SEEN)):
+    if not named and (seen := sorted(s for s, share in shares.items() if share >= HAND_SEEN)):
         complaints.append(f"no hand is told of, but tracked: {', '.join(seen)}")
     return _verdict("hand_agreement", complaints)
 
@@ -260,9 +262,9 @@ def audit_accuracy(correct: int, total: int) -> CheckResult:
     if not total:
         return _silent("audit_accuracy", "nothing was audited")
     low, high = wilson(correct, total)
-    said = f"{correct} of {total} correct, 95 % interval {low:.2f} to {high:.2f}"
+    why = f"{correct} of {total} correct, 95 % interval {low:.2f} to {high:.2f}"
     verdict = Verdict.PASS if low >= AUDIT_MIN else Verdict.FAIL
-    return CheckResult(name="audit_accuracy", verdict=verdict, why=said)
+    return CheckResult(name="audit_accuracy", verdict=verdict, why=why)
 
 
 def wilson(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
@@ -286,10 +288,10 @@ def _is_noun(word: str) -> bool:
     return not is_side and not is_small and verb_of(word) is None
 
 
-def _shares_noun(name: str, told: str) -> bool:
+def _shares_noun(name: str, text: str) -> bool:
     """The last noun of a name is the thing: a red bowl is no red cup."""
     nouns = [_singular(w) for w in words_of(name) if w not in FUNCTION_WORDS and len(w) > 1]
-    return bool(nouns) and nouns[-1] in {_singular(w) for w in words_of(told)}
+    return bool(nouns) and nouns[-1] in {_singular(w) for w in words_of(text)}
 
 
 def _singular(word: str) -> str:

@@ -17,9 +17,9 @@ from ingest.curation.captions.normalize import one_line_of
 from ingest.curation.captions.protocol import (
     UNSAID,
     Backend,
+    CaptionOutcome,
     DescribeRequest,
     InstructRequest,
-    Outcome,
     Reply,
     Segment,
 )
@@ -67,14 +67,18 @@ class Seen:
 class Captioned:
     """`row` None: nothing was said, the segment is still to do."""
 
-    outcome: Outcome
+    outcome: CaptionOutcome
     row: dict[str, Any] | None = None
     detail: str = ""
     was_cached: bool = False
 
     @property
     def is_usable(self) -> bool:
-        return self.row is not None and self.outcome is Outcome.OK and not self.row["checks_failed"]
+        return (
+            self.row is not None
+            and self.outcome is CaptionOutcome.OK
+            and not self.row["checks_failed"]
+        )
 
 
 def caption_segment(
@@ -88,14 +92,14 @@ def caption_segment(
     seen = Seen()
     if backend.needs_pictures:
         try:
-            found = look(work, settings)
+            looked = look(work, settings)
         except SourceError as error:
-            return Captioned(outcome=Outcome.SKIPPED, detail=f"video: {error}")
-        if found is None:
-            return Captioned(outcome=Outcome.SKIPPED, detail="no camera")
-        seen = found
+            return Captioned(outcome=CaptionOutcome.SKIPPED, detail=f"video: {error}")
+        if looked is None:
+            return Captioned(outcome=CaptionOutcome.SKIPPED, detail="no camera")
+        seen = looked
         if seen.is_blank:
-            blank: Reply[Description] = Reply(outcome=Outcome.UNCLEAR, detail=BLANK)
+            blank: Reply[Description] = Reply(outcome=CaptionOutcome.UNCLEAR, detail=BLANK)
             return _ended(work, seen, backend, run_id, blank, None)
     return caption_of(work, seen, backend, settings, run_id)
 
@@ -121,10 +125,10 @@ def look(work: CaptionWork, settings: CaptionSettings) -> Seen | None:
     return Seen(sheets=sheets, pictures=pictures, camera=camera, hand_shares=_hand_shares(work))
 
 
-def _camera(row: Mapping[str, Any], wanted: str | None) -> str | None:
+def _camera(row: Mapping[str, Any], asked: str | None) -> str | None:
     names = [camera["name"] for camera in row["cameras"]]
-    if wanted is not None:
-        return wanted if wanted in names else None
+    if asked is not None:
+        return asked if asked in names else None
     return next((name for name in names if "wrist" not in name), names[0] if names else None)
 
 
@@ -137,9 +141,9 @@ def _hand_shares(work: CaptionWork) -> dict[str, float]:
     span = slice(work.segment.start, work.segment.end)
     bits = {side: view.part(HAND_VALIDITY, side) for side in SIDES}
     return {
-        side: float(found[span].astype(bool).all(axis=1).mean())
-        for side, found in bits.items()
-        if found is not None
+        side: float(seen[span].astype(bool).all(axis=1).mean())
+        for side, seen in bits.items()
+        if seen is not None
     }
 
 
@@ -150,7 +154,7 @@ def caption_of(
     described: Reply[Description] | None = None
     if backend.needs_pictures:
         described = _described(work.segment, seen.sheets, backend)
-        if described.outcome is not Outcome.OK:
+        if described.outcome is not CaptionOutcome.OK:
             return _ended(work, seen, backend, run_id, described, None)
     request = InstructRequest(
         segment=work.segment,
@@ -163,8 +167,8 @@ def caption_of(
     samples: list[Instruction | None] = [instructed.value]
     if backend.needs_pictures and _is_sampled(work.segment, instructed.value, settings):
         samples += _more_samples(request, backend)
-    found = _checked(work, seen, request.description, instructed.value, samples)
-    return _ended(work, seen, backend, run_id, described, instructed, found)
+    results = _checked(work, seen, request.description, instructed.value, samples)
+    return _ended(work, seen, backend, run_id, described, instructed, results)
 
 
 def _described(segment: Segment, sheets: Sequence[Sheet], backend: Backend) -> Reply[Description]:
@@ -172,7 +176,7 @@ def _described(segment: Segment, sheets: Sequence[Sheet], backend: Backend) -> R
     replies: list[Reply[Description]] = []
     for part, sheet in enumerate(sheets):
         replies.append(backend.describe(DescribeRequest(segment=segment, sheet=sheet, part=part)))
-        if replies[-1].outcome is not Outcome.OK:
+        if replies[-1].outcome is not CaptionOutcome.OK:
             return replies[-1]
     values = [reply.value for reply in replies if reply.value is not None]
     return replace(
@@ -193,12 +197,12 @@ def _is_sampled(segment: Segment, answer: Instruction, settings: CaptionSettings
 
 
 def _more_samples(request: InstructRequest, backend: Backend) -> list[Instruction | None]:
-    found = []
+    answers = []
     for sample in range(1, SAMPLES):
         reply = backend.instruct(replace(request, sample=sample))
         if reply.outcome not in UNSAID:  # who does not answer does not disagree
-            found.append(reply.value)
-    return found
+            answers.append(reply.value)
+    return answers
 
 
 def _checked(
@@ -229,7 +233,7 @@ def _ended(
     run_id: str,
     described: Reply[Description] | None,
     instructed: Reply[Instruction] | None,
-    found: Sequence[CheckResult] = (),
+    results: Sequence[CheckResult] = (),
 ) -> Captioned:
     last: Reply[Any] | None = instructed or described
     assert last is not None
@@ -237,17 +241,17 @@ def _ended(
         return Captioned(outcome=last.outcome, detail=last.detail)
     outcome, detail = last.outcome, last.detail
     if instructed is not None and instructed.value is not None:
-        outcome = Outcome(instructed.value.status)
-    complaints = [f"{check.name}: {check.why}" for check in found if check.has_failed]
-    if any(check.name == "self_consistency" and check.has_failed for check in found):
-        outcome = Outcome.UNCLEAR  # captioning.md §3, 6
+        outcome = CaptionOutcome(instructed.value.status)
+    complaints = [f"{check.name}: {check.why}" for check in results if check.has_failed]
+    if any(check.name == "self_consistency" and check.has_failed for check in results):
+        outcome = CaptionOutcome.UNCLEAR  # captioning.md §3, 6
     row = {
         **_identity(work, backend, run_id),
         **_said(instructed.value if instructed else None),
         "outcome": outcome.value,
         "source_text": work.segment.texts[-1] if work.segment.texts else None,
-        "checks_failed": [check.name for check in found if check.has_failed],
-        "checks_silent": [c.name for c in found if c.verdict is Verdict.NOT_MEASURABLE],
+        "checks_failed": [check.name for check in results if check.has_failed],
+        "checks_silent": [c.name for c in results if c.verdict is Verdict.NOT_MEASURABLE],
         "detail": one_line_of("; ".join([*([detail] if detail else []), *complaints]))[:2000],
         "description_json": _json_of(described),
         "camera": seen.camera,
@@ -282,7 +286,7 @@ def _said(answer: Instruction | None) -> dict[str, Any]:
     if answer is None:
         return {"text": "", "language": None, "rephrasings": [], "confidence": None}
     text = _tidy(answer.instruction)
-    others = [said for one in answer.rephrasings if not checks.form(said := _tidy(one)).has_failed]
+    others = [tidy for one in answer.rephrasings if not checks.form(tidy := _tidy(one)).has_failed]
     return {
         "text": text,
         "language": "en" if is_english(text) else None,

@@ -156,10 +156,10 @@ def post_json(
             return answer
     except (OSError, http.client.HTTPException, ValueError) as error:
         is_late = watch.has_fired or isinstance(error, TimeoutError)
-        found = (
+        message = (
             f"no answer within {timeout_s:g} s" if is_late else f"{type(error).__name__}: {error}"
         )
-        raise NoAnswer(one_line_of(endpoint.scrubbed(found))[:300]) from error
+        raise NoAnswer(one_line_of(endpoint.scrubbed(message))[:300]) from error
     finally:
         connection.close()
 

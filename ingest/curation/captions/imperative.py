@@ -93,10 +93,10 @@ def _of_both(left: str, right: str) -> Imperative:
     return Imperative(text=f"{a.text} with left hand and {b.text} with right hand")
 
 
-def _with_hand(found: Imperative, side: str) -> Imperative:
-    if found.problem or f"{side} hand" in found.text:
-        return found
-    return Imperative(text=f"{found.text} with {side} hand")
+def _with_hand(command: Imperative, side: str) -> Imperative:
+    if command.problem or f"{side} hand" in command.text:
+        return command
+    return Imperative(text=f"{command.text} with {side} hand")
 
 
 def _sentence(plain: str) -> Imperative:
@@ -123,9 +123,9 @@ def base_verb(word: str, *, is_after_subject: bool = False) -> str | None:
     """The base form of a known verb; right after a subject any "-s" is a verb's."""
     if word in MORE_VERBS:
         return word
-    found = IRREGULAR.get(word) or verb_of(word)
-    if found is not None:
-        return found
+    verb = IRREGULAR.get(word) or verb_of(word)
+    if verb is not None:
+        return verb
     for ending, instead in (
         ("ies", "y"),
         ("es", "e"),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ingest.curation.captions.describe_then_summarize import CaptionWork, Seen, caption_of, look
-from ingest.curation.captions.protocol import Backend, Outcome
+from ingest.curation.captions.protocol import Backend, CaptionOutcome
 from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.captions.sheet import Picture, sheets_of
 from schemas.errors import SourceError
@@ -39,10 +39,14 @@ def false_captions(
                 continue
             times = [time_s for sheet in own.sheets for time_s in sheet.times_s][: len(pictures)]
             wrong = Seen(sheets=sheets_of(pictures, times, settings.sheet.plan), camera=own.camera)
-            made = caption_of(work, wrong, backend, settings, run_id="")
-            if made.row is not None:  # an answer, of whatever kind
+            captioned = caption_of(work, wrong, backend, settings, run_id="")
+            if captioned.row is not None:  # an answer, of whatever kind
                 asked, false = counts[kind]
-                is_false = made.outcome is Outcome.OK if kind == "black" else made.is_usable
+                is_false = (
+                    captioned.outcome is CaptionOutcome.OK
+                    if kind == "black"
+                    else captioned.is_usable
+                )
                 counts[kind] = (asked + 1, false + is_false)
     return counts
 
@@ -52,11 +56,11 @@ def _seen(
 ) -> Iterator[tuple[CaptionWork, Seen]]:
     for work in works:
         try:
-            found = look(work, settings)
+            seen = look(work, settings)
         except SourceError:  # counted as skipped where it was captioned
             continue
-        if found is not None:
-            yield work, found
+        if seen is not None:
+            yield work, seen
 
 
 def _pictures(kind: str, own: Sequence[Picture], other: Sequence[Picture]) -> list[Picture] | None:

@@ -166,16 +166,16 @@ class OpenAiChat:
 
     def _completion(self, answer: HttpAnswer) -> Completion:
         # scrubbed before anything is cut: the cut may go through the key
-        said = self.endpoint.scrubbed(answer.body.decode(errors="replace"))
+        body = self.endpoint.scrubbed(answer.body.decode(errors="replace"))
         if answer.status == 200:
-            return _completion_in(said)
-        found = f"HTTP {answer.status}: {one_line_of(said[:300])[:200]}"
+            return _completion_in(body)
+        problem = f"HTTP {answer.status}: {one_line_of(body[:300])[:200]}"
         if answer.status in FOR_GOOD:
             hint = "check the URL (it ends in /v1), the model's name and the key"
-            raise ConfigError(found, remedy=hint, where=repr(self.endpoint))
+            raise ConfigError(problem, remedy=hint, where=repr(self.endpoint))
         if answer.status in (408, 409, 425, 429) or answer.status >= 500:
-            raise _Again(found, answer.retry_after_s)
-        raise TransportFailed(found)
+            raise _Again(problem, answer.retry_after_s)
+        raise TransportFailed(problem)
 
 
 def _completion_in(body: str) -> Completion:

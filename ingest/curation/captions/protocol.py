@@ -17,7 +17,7 @@ from schemas.errors import TransientError
 Value = TypeVar("Value", Description, Instruction)
 
 
-class Outcome(StrEnum):
+class CaptionOutcome(StrEnum):
     """How one attempt at a caption ended (captioning.md §2)."""
 
     OK = "ok"
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 
 # Nothing was said about the segment: no row, so that the next run finds it missing.
-UNSAID = frozenset({Outcome.TRANSPORT_ERROR, Outcome.SKIPPED})
+UNSAID = frozenset({CaptionOutcome.TRANSPORT_ERROR, CaptionOutcome.SKIPPED})
 
 
 class EndpointDown(TransientError):
@@ -77,7 +77,7 @@ class InstructRequest:
 class Reply(Generic[Value]):
     """`value` is there when the outcome is OK; `detail` says why when it is not. `latency_s` None: nobody was asked."""
 
-    outcome: Outcome
+    outcome: CaptionOutcome
     value: Value | None = None
     detail: str = ""
     cache_key: str = ""

@@ -75,8 +75,8 @@ def _parsed(line: bytes, number: int, path: Path) -> _Line:
     try:
         return _Line.model_validate(parse_json(line))
     except DocumentError as error:
-        found = f"line {number}: {error}"
-        raise ConfigError(f"no line of a replay file, {found}", where=str(path)) from error
+        problem = f"line {number}: {error}"
+        raise ConfigError(f"no line of a replay file, {problem}", where=str(path)) from error
     except ValidationError as error:
-        found = f"line {number}: {invalid(error, _Line)}"
-        raise ConfigError(f"no line of a replay file, {found}", where=str(path)) from error
+        problem = f"line {number}: {invalid(error, _Line)}"
+        raise ConfigError(f"no line of a replay file, {problem}", where=str(path)) from error

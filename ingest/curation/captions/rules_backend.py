@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from ingest.curation.captions.answers import Description, Instruction
 from ingest.curation.captions.imperative import imperative
-from ingest.curation.captions.protocol import DescribeRequest, InstructRequest, Outcome, Reply
+from ingest.curation.captions.protocol import (
+    CaptionOutcome,
+    DescribeRequest,
+    InstructRequest,
+    Reply,
+)
 from ingest.curation.measurements.english import verb_of
 
 VERSION = "1"  # of the rules; raise it when any text would come out differently
@@ -22,27 +27,29 @@ class RulesBackend:
 
     def describe(self, request: DescribeRequest) -> Reply[Description]:
         """Nothing is looked at."""
-        return Reply(outcome=Outcome.SKIPPED, detail="rules see no pictures")
+        return Reply(outcome=CaptionOutcome.SKIPPED, detail="rules see no pictures")
 
     def instruct(self, request: InstructRequest) -> Reply[Instruction]:
         texts = request.segment.texts
         if not texts:
-            return Reply(outcome=Outcome.SKIPPED, detail="no text")
-        found = [imperative(text) for text in reversed(texts)]  # the one that a timestep gets first
-        said = list(dict.fromkeys(one.text for one in found if not one.problem))
-        if not said:
-            return Reply(outcome=Outcome.UNCLEAR, detail=found[0].problem)
-        return Reply(outcome=Outcome.OK, value=_instruction(said))
+            return Reply(outcome=CaptionOutcome.SKIPPED, detail="no text")
+        candidates = [
+            imperative(text) for text in reversed(texts)
+        ]  # the one that a timestep gets first
+        commands = list(dict.fromkeys(one.text for one in candidates if not one.problem))
+        if not commands:
+            return Reply(outcome=CaptionOutcome.UNCLEAR, detail=candidates[0].problem)
+        return Reply(outcome=CaptionOutcome.OK, value=_instruction(commands))
 
     def stop(self) -> None:
         """Nobody waits here."""
 
 
-def _instruction(said: list[str]) -> Instruction:
-    first = said[0].split()[0]
+def _instruction(commands: list[str]) -> Instruction:
+    first = commands[0].split()[0]
     return Instruction.model_construct(
         status="ok",
-        instruction=said[0],
+        instruction=commands[0],
         left=None,
         right=None,
         verb=verb_of(first) or first,
@@ -51,5 +58,5 @@ def _instruction(said: list[str]) -> Instruction:
         agrees_with_source="yes",
         evidence_s=[],
         confidence=1.0,
-        rephrasings=said[1:6],
+        rephrasings=commands[1:6],
     )

@@ -13,12 +13,12 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.captions.checks import CheckResult, collapse, negative_controls
 from ingest.curation.captions.describe_then_summarize import Captioned, CaptionWork, caption_segment
 from ingest.curation.captions.negative_controls import false_captions
-from ingest.curation.captions.protocol import Backend, EndpointDown, Outcome
+from ingest.curation.captions.protocol import Backend, CaptionOutcome, EndpointDown
 from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.captions.work import work_of
 from ingest.storage.local import LocalStorage
@@ -53,17 +53,17 @@ class CaptionTally:
 
     def run_checks(self) -> list[CheckResult]:
         """Checks 7 and 8: of the run as a whole, and of each source."""
-        found = [negative_controls(self.false_captions)] if self.false_captions else []
+        results = [negative_controls(self.false_captions)] if self.false_captions else []
         for source, texts in sorted(self.texts.items()):
             check = collapse(texts, self.source_texts[source])
-            found.append(
+            results.append(
                 CheckResult(name=f"collapse {source}", verdict=check.verdict, why=check.why)
             )
-        return found
+        return results
 
 
 def caption_corpus(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     current: Snapshot,
     backend: Backend,
     settings: CaptionSettings,
@@ -97,12 +97,12 @@ def caption_corpus(
     local = 2 * settings.batch if settings.batch > 1 else 1
     count = {"openai": settings.endpoint.concurrency, "transformers": local}.get(backend.id, 1)
     try:
-        for work, made in _results(
+        for work, captioned in _results(
             works, lambda w: caption_segment(w, backend, settings, run_id), count, backend.stop
         ):
-            _count(tally, work, made)
-            if made.row is not None:
-                batch.append(made.row)
+            _count(tally, work, captioned)
+            if captioned.row is not None:
+                batch.append(captioned.row)
                 first += [work] if len(first) < settings.controls else []
             if len(batch) >= size:
                 current = flush(current)
@@ -151,24 +151,24 @@ def _results(
         raise stopping
 
 
-def _count(tally: CaptionTally, work: CaptionWork, made: Captioned) -> None:
+def _count(tally: CaptionTally, work: CaptionWork, captioned: Captioned) -> None:
     tally.reached += 1
-    tally.outcomes[made.outcome.value] += 1
-    if made.row is None:
-        has_failed = made.outcome is Outcome.TRANSPORT_ERROR
+    tally.outcomes[captioned.outcome.value] += 1
+    if captioned.row is None:
+        has_failed = captioned.outcome is CaptionOutcome.TRANSPORT_ERROR
         tally.failed += has_failed
         tally.skipped += not has_failed
-        tally.reasons[_reason(made.detail, tally.reasons)] += 1
+        tally.reasons[_reason(captioned.detail, tally.reasons)] += 1
         return
     tally.captioned += 1
-    tally.cached += made.was_cached
-    tally.checks_failed.update(made.row["checks_failed"])
-    if made.outcome is Outcome.OK:
+    tally.cached += captioned.was_cached
+    tally.checks_failed.update(captioned.row["checks_failed"])
+    if captioned.outcome is CaptionOutcome.OK:
         source = work.row["source"]
-        tally.texts.setdefault(source, Counter())[made.row["text"]] += 1
+        tally.texts.setdefault(source, Counter())[captioned.row["text"]] += 1
         tally.source_texts.setdefault(source, Counter())
-        if made.row["source_text"]:
-            tally.source_texts[source][made.row["source_text"]] += 1
+        if captioned.row["source_text"]:
+            tally.source_texts[source][captioned.row["source_text"]] += 1
 
 
 def _reason(detail: str, known: Mapping[str, int]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ingest.curation.captions.protocol import Outcome
+from ingest.curation.captions.protocol import CaptionOutcome
 from ingest.curation.captions.rules_backend import RulesBackend
 
 ADVISORY = frozenset({"hand_agreement"})  # trackers swap sides: it is told, and decides nothing
@@ -59,7 +59,7 @@ def choose_text(
 def is_usable(row: Mapping[str, Any]) -> bool:
     """A caption that may be trained on: the backend was sure, and no check but an advisory one failed."""
     failed = set(row["checks_failed"] or ()) - ADVISORY
-    return row["outcome"] == Outcome.OK and bool((row["text"] or "").strip()) and not failed
+    return row["outcome"] == CaptionOutcome.OK and bool((row["text"] or "").strip()) and not failed
 
 
 def covering(
@@ -70,6 +70,6 @@ def covering(
     def overlap(row: Mapping[str, Any]) -> int:
         return max(min(int(row["end"]), end) - max(int(row["start"]), start), 0)
 
-    found = [row for row in captions if overlap(row) >= MIN_OVERLAP * (end - start)]
-    newest = sorted(found, key=lambda row: (row["run_id"], row["caption_id"]), reverse=True)
+    overlapping = [row for row in captions if overlap(row) >= MIN_OVERLAP * (end - start)]
+    newest = sorted(overlapping, key=lambda row: (row["run_id"], row["caption_id"]), reverse=True)
     return sorted(newest, key=lambda row: (-overlap(row), row["end"] - row["start"]))

@@ -49,8 +49,8 @@ class Sheet:
 
 def timesteps_of(start: int, end: int, rate_hz: float, plan: SheetPlan) -> list[int]:
     """Timesteps of [start, end) to show: first and last always, the rest uniform between them, none twice."""
-    wanted = math.ceil((end - start) / rate_hz * plan.rate_hz)
-    count = min(max(wanted, MIN_FRAMES), plan.max_frames * plan.max_sheets, end - start)
+    num_due = math.ceil((end - start) / rate_hz * plan.rate_hz)
+    count = min(max(num_due, MIN_FRAMES), plan.max_frames * plan.max_sheets, end - start)
     spread = np.linspace(start, end - 1, count).round().astype(int)
     return [int(k) for k in np.unique(spread)]
 

@@ -25,7 +25,7 @@ SMALL = 1 << 25  # a file that is hashed whole
 @dataclass(kw_only=True, eq=False)
 class _Waiting:
     request: ChatRequest
-    made: Completion | None = None
+    completion: Completion | None = None
 
     @property
     def kind(self) -> tuple[int, float, int]:
@@ -51,19 +51,19 @@ class TransformersChat:
         self._is_stopped = True
 
     def complete(self, request: ChatRequest) -> Completion:
-        mine = _Waiting(request=request)
+        own = _Waiting(request=request)
         with self._few:
-            self._waiting.append(mine)
+            self._waiting.append(own)
         with self._model:
-            if mine.made is None:  # nobody took it along
-                self._answer(self._with_its_like(mine))
-        assert mine.made is not None
-        return mine.made
+            if own.completion is None:  # nobody took it along
+                self._answer(self._with_its_like(own))
+        assert own.completion is not None
+        return own.completion
 
-    def _with_its_like(self, mine: _Waiting) -> list[_Waiting]:
+    def _with_its_like(self, own: _Waiting) -> list[_Waiting]:
         with self._few:
-            like = [w for w in self._waiting if w is not mine and w.kind == mine.kind]
-            taken = [mine, *like[: self._batch - 1]]
+            like = [w for w in self._waiting if w is not own and w.kind == own.kind]
+            taken = [own, *like[: self._batch - 1]]
             self._waiting = [w for w in self._waiting if w not in taken]
         return taken
 
@@ -73,15 +73,15 @@ class TransformersChat:
         if self._vlm is None:
             self._vlm = LocalVlm.load(self._folder, self._device)
         max_tokens, temperature, seed = taken[0].kind
-        made = self._vlm.generate(
+        generated = self._vlm.generate(
             [[_message(turn) for turn in one.request.turns] for one in taken],
             max_tokens=max_tokens,
             temperature=temperature,
             seed=seed,
         )
-        for one, found in zip(taken, made, strict=True):
-            finish = Finish.STOP if found.is_whole else Finish.LENGTH
-            one.made = Completion(text=found.text, finish=finish)
+        for one, result in zip(taken, generated, strict=True):
+            finish = Finish.STOP if result.is_whole else Finish.LENGTH
+            one.completion = Completion(text=result.text, finish=finish)
 
 
 def _fingerprint(folder: Path) -> str:

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus.dataset_info import read_info
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.captions.checks import form
 from ingest.curation.captions.describe_then_summarize import CaptionWork, look
 from ingest.curation.captions.imperative import imperative
-from ingest.curation.captions.protocol import Backend, Outcome, Segment
+from ingest.curation.captions.protocol import Backend, CaptionOutcome, Segment
 from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.measurements.english import is_placeholder
 from ingest.transforms.segment import runs
@@ -28,7 +28,7 @@ from schemas.lerobot import Info
 
 CHUNK_EPISODES = 5000
 # More room or another temperature may end these well: they are asked again when the parameters are others.
-MAY_CHANGE = (Outcome.TRUNCATED, Outcome.PARSE_ERROR, Outcome.BLOCKED)
+MAY_CHANGE = (CaptionOutcome.TRUNCATED, CaptionOutcome.PARSE_ERROR, CaptionOutcome.BLOCKED)
 
 
 def segments_of(
@@ -68,7 +68,7 @@ def segments_of(
 
 
 def work_of(
-    corpus: Corpus, current: Snapshot, backend: Backend, settings: CaptionSettings
+    corpus: CorpusLayout, current: Snapshot, backend: Backend, settings: CaptionSettings
 ) -> Iterator[CaptionWork]:
     """Segments without a caption of this backend, model and prompt version, a few thousand episodes in memory at a time."""
     infos: dict[str, Info] = {}
@@ -77,17 +77,17 @@ def work_of(
     for at in range(0, len(uids), CHUNK_EPISODES):
         chunk = uids[at : at + CHUNK_EPISODES]
         only = pc.field("uid").isin(chunk)
-        told: dict[str, list[dict[str, Any]]] = {}
+        segments_by_uid: dict[str, list[dict[str, Any]]] = {}
         for segment in current.read(corpus.root, "segments", only=only).to_pylist():
-            told.setdefault(segment["uid"], []).append(segment)
-        mine = done.filter(pc.is_in(done["uid"], chunk)).to_pydict()
-        have = set(zip(mine["uid"], mine["start"], mine["end"], strict=True))
+            segments_by_uid.setdefault(segment["uid"], []).append(segment)
+        captioned = done.filter(pc.is_in(done["uid"], chunk)).to_pydict()
+        have = set(zip(captioned["uid"], captioned["start"], captioned["end"], strict=True))
         for row in current.read(corpus.root, "episodes", only=only).to_pylist():
             path = row["dataset_path"]
             if path not in infos:
                 infos[path] = read_info(corpus.root, path)
             rate_hz = float(infos[path].fps)
-            for segment in segments_of(row, told.get(row["uid"], ()), rate_hz, settings):
+            for segment in segments_of(row, segments_by_uid.get(row["uid"], ()), rate_hz, settings):
                 is_left_out = settings.only_missing and is_told(segment)
                 if (segment.uid, segment.start, segment.end) not in have and not is_left_out:
                     yield CaptionWork(
@@ -101,31 +101,31 @@ def work_of(
 
 def is_told(segment: Segment) -> bool:
     """The source says it well enough: the rules make a sound instruction of one of its texts."""
-    said = (imperative(text).text for text in segment.texts)
-    return any(text and not form(text).has_failed for text in said)
+    commands = (imperative(text).text for text in segment.texts)
+    return any(text and not form(text).has_failed for text in commands)
 
 
-def _captioned(corpus: Corpus, current: Snapshot, backend: Backend) -> pa.Table:
+def _captioned(corpus: CorpusLayout, current: Snapshot, backend: Backend) -> pa.Table:
     """[N] uid, start, end of what is done; 80 bytes each."""
     columns = ["uid", "start", "end", "backend", "model", "prompt_version", "outcome"]
     # filtered here and not in the reading: an older part has no `model`
     rows = current.read(corpus.root, "captions", [*columns, "params_json"])
-    mine = pc.is_in(rows["outcome"], pa.array([one.value for one in Outcome]))
+    is_captioned = pc.is_in(rows["outcome"], pa.array([one.value for one in CaptionOutcome]))
     names = {
         "backend": backend.id,
         "model": backend.model,
         "prompt_version": backend.prompt_version,
     }
     for name, value in names.items():
-        mine = pc.and_(mine, pc.equal(rows[name], value))
+        is_captioned = pc.and_(is_captioned, pc.equal(rows[name], value))
     same = pc.equal(rows["params_json"], backend.params_json)
     may_change = pc.is_in(rows["outcome"], pa.array(MAY_CHANGE, pa.string()))
-    mine = pc.and_(mine, pc.or_(pc.invert(may_change), same))
-    return rows.filter(mine).select(["uid", "start", "end"])
+    is_captioned = pc.and_(is_captioned, pc.or_(pc.invert(may_change), same))
+    return rows.filter(is_captioned).select(["uid", "start", "end"])
 
 
 def sheets_of(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     current: Snapshot,
     captions: Sequence[Mapping[str, Any]],
     settings: CaptionSettings,

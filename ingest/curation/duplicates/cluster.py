@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
-from ingest.curation.duplicates.compare import Comparison, Thresholds, compare_pair
+from ingest.curation.duplicates.compare import PairComparison, Thresholds, compare_pair
 from ingest.curation.duplicates.find import Copies
 from ingest.curation.duplicates.retention import Standing, rank, why
 from ingest.curation.duplicates.search import Indices, Pairs
@@ -42,21 +42,23 @@ class Clusters:
     rows: list[dict[str, Any]]
 
 
-def decide(catalog: Catalog, found: Signatures, copies: Copies, limits: Thresholds) -> Clusters:
+def decide(
+    catalog: Catalog, signatures: Signatures, copies: Copies, limits: Thresholds
+) -> Clusters:
     """The rule applied to every cluster of two and more (chosen.py, keep.py); rows in order of uid."""
     order = np.argsort(copies.cluster, kind="stable")
     size = np.bincount(copies.cluster, minlength=1)
     member = order[size[copies.cluster[order]] > 1]
     edges = np.flatnonzero(np.diff(copies.cluster[member], prepend=-1, append=-1))
-    standing = _standings(catalog, found, member)
+    standing = _standings(catalog, signatures, member)
     place = {m: n for n, m in enumerate(sorted(standing, key=lambda m: rank(standing[m])))}
     ranks = np.array([place[m] for m in member.tolist()], dtype=np.intp)
-    kept = kept_instead(found, copies, member, ranks, limits)
-    stays_for = np.bincount(kept, minlength=len(found))
-    judged = compare_pair(found, Pairs(one=member, other=kept), limits)
+    kept = kept_instead(signatures, copies, member, ranks, limits)
+    stays_for = np.bincount(kept, minlength=len(signatures))
+    judged = compare_pair(signatures, Pairs(one=member, other=kept), limits)
     first = np.repeat(member[edges[:-1]], np.diff(edges))  # an episode's number follows its uid
     rows = [
-        _row(found, copies, judged, standing, place, int(m), int(k), int(f))
+        _row(signatures, copies, judged, standing, place, int(m), int(k), int(f))
         | ({"reason": ALONE} if stays_for[m] == 1 else {})
         for place, (m, k, f) in enumerate(zip(member, kept, first, strict=True))
     ]
@@ -64,9 +66,9 @@ def decide(catalog: Catalog, found: Signatures, copies: Copies, limits: Threshol
 
 
 def _row(
-    found: Signatures,
+    signatures: Signatures,
     copies: Copies,
-    judged: Comparison,
+    judged: PairComparison,
     standing: dict[int, Standing],
     place: int,
     member: int,
@@ -79,9 +81,9 @@ def _row(
     evidence = evidence_of(judged, place, is_exact=is_exact)
     better = "" if is_kept else why(standing[kept], standing[member])
     return {
-        "uid": found.uids[member],
-        "cluster": found.uids[first],
-        "kept_uid": found.uids[kept],
+        "uid": signatures.uids[member],
+        "cluster": signatures.uids[first],
+        "kept_uid": signatures.uids[kept],
         "kind": "kept" if is_kept else "exact" if is_exact else "near",
         "evidence": "" if is_kept else evidence,
         **numbers_of(judged, place),
@@ -89,14 +91,14 @@ def _row(
     }
 
 
-def evidence_of(judged: Comparison, place: int, *, is_exact: bool) -> str:
+def evidence_of(judged: PairComparison, place: int, *, is_exact: bool) -> str:
     """What says that two are copies."""
     if is_exact:
         return "bytes"
     return "motion and pictures" if judged.by_path[place] else "pictures"
 
 
-def numbers_of(judged: Comparison, place: int) -> dict[str, float | None]:
+def numbers_of(judged: PairComparison, place: int) -> dict[str, float | None]:
     """The distances of a pair, None where there was nothing to compare."""
     values = {
         "path_distance": judged.path[place],
@@ -107,8 +109,8 @@ def numbers_of(judged: Comparison, place: int) -> dict[str, float | None]:
     return {n: None if np.isnan(v) else round(float(v), 4) for n, v in values.items()}
 
 
-def _standings(catalog: Catalog, found: Signatures, member: Indices) -> dict[int, Standing]:
-    uids = found.uids[member].tolist()
+def _standings(catalog: Catalog, signatures: Signatures, member: Indices) -> dict[int, Standing]:
+    uids = signatures.uids[member].tolist()
     tiers = dict(catalog.sql(_TIER).iter_rows()) if uids else {}
     facts = catalog.sql(_STANDING, {"uids": uids}) if uids else pl.DataFrame()
     number = dict(zip(uids, member.tolist(), strict=True))
@@ -127,7 +129,7 @@ def _standings(catalog: Catalog, found: Signatures, member: Indices) -> dict[int
 
 
 def commit(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     current: Snapshot,
     catalog: Catalog,
     decided: Clusters,
@@ -147,9 +149,9 @@ def commit(
     """
     before = {row["uid"]: row for row in catalog.arrow("FROM duplicates").to_pylist()}
     now = {row["uid"]: row for row in decided.rows}
-    gone = sorted(before.keys() - now.keys())
+    dissolved = sorted(before.keys() - now.keys())
     changed = [row for uid, row in now.items() if _facts(before.get(uid, {})) != row]
-    changed += [dict.fromkeys(before[uid], None) | {"uid": uid} for uid in gone]
+    changed += [dict.fromkeys(before[uid], None) | {"uid": uid} for uid in dissolved]
     seen = {
         "episodes": sum(part.rows for part in current.parts("episodes")),
         "measured": measured,

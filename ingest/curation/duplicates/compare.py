@@ -43,7 +43,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Comparison:
+class PairComparison:
     """[n] of n pairs of episodes; a distance is NaN where one of the two has nothing to compare."""
 
     path: Array
@@ -53,19 +53,19 @@ class Comparison:
     is_same: npt.NDArray[np.bool_]
     by_path: npt.NDArray[np.bool_]  # the motions were compared too
 
-    def at(self, chosen: Indices) -> Comparison:
+    def at(self, chosen: Indices) -> PairComparison:
         """Those of some of the pairs."""
-        return Comparison(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+        return PairComparison(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
 
-def plausible(found: Signatures, pairs: Pairs) -> Pairs:
+def plausible(signatures: Signatures, pairs: Pairs) -> Pairs:
     """Without the pairs whose motions are far apart already by the vectors they were searched by: ten times as fast as to judge."""
-    vectors = coarse_vectors(found.paths)
+    vectors = coarse_vectors(signatures.paths)
     keep = np.ones(len(pairs.one), dtype=bool)
     for start in range(0, len(keep), CHUNK):
         some = slice(start, start + CHUNK)
         pair, a, b = _combined(
-            found.first_path, found.num_paths, pairs.one[some], pairs.other[some]
+            signatures.first_path, signatures.num_paths, pairs.one[some], pairs.other[some]
         )
         apart = np.linalg.norm(vectors[a] - vectors[b], axis=1)
         least = np.full(len(keep[some]), np.inf)
@@ -74,30 +74,30 @@ def plausible(found: Signatures, pairs: Pairs) -> Pairs:
     return Pairs(one=pairs.one[keep], other=pairs.other[keep], crowded=pairs.crowded)
 
 
-def compare_pair(found: Signatures, pairs: Pairs, limits: Thresholds) -> Comparison:
+def compare_pair(signatures: Signatures, pairs: Pairs, limits: Thresholds) -> PairComparison:
     """Compare pairs of episodes exactly; the pictures first, the motions of those that these leave.
 
     Which of the two comes first changes nothing: it is the lower number.
     """
     count = len(pairs.one)
     pairs = Pairs(one=np.minimum(pairs.one, pairs.other), other=np.maximum(pairs.one, pairs.other))
-    one_s, other_s = found.duration_s[pairs.one], found.duration_s[pairs.other]
+    one_s, other_s = signatures.duration_s[pairs.one], signatures.duration_s[pairs.other]
     ratio = np.maximum(one_s, other_s) / np.maximum(np.minimum(one_s, other_s), 1e-9)
-    by_path = (found.num_paths[pairs.one] > 0) & (found.num_paths[pairs.other] > 0)
+    by_path = (signatures.num_paths[pairs.one] > 0) & (signatures.num_paths[pairs.other] > 0)
     look, path, opening = (np.full(count, np.nan) for _ in range(3))
     for start in range(0, count, CHUNK):
         some = slice(start, start + CHUNK)
-        look[some] = _look(found, pairs.one[some], pairs.other[some])
+        look[some] = _look(signatures, pairs.one[some], pairs.other[some])
     looks_alike = look <= np.where(by_path, limits.look_with_path, limits.look_alone)
     todo = np.flatnonzero(by_path & looks_alike & (ratio <= limits.duration_ratio))
     for start in range(0, len(todo), CHUNK):
         at = todo[start : start + CHUNK]
-        path[at], opening[at] = _path(found, pairs.one[at], pairs.other[at], limits.path)
+        path[at], opening[at] = _path(signatures, pairs.one[at], pairs.other[at], limits.path)
     together = np.hypot(
         np.hypot(path / limits.path, opening / limits.opening), look / limits.look_with_path
     )
     alone = ~by_path & (ratio <= limits.duration_ratio_alone)
-    return Comparison(
+    return PairComparison(
         path=path,
         opening=opening,
         look=look,
@@ -107,24 +107,26 @@ def compare_pair(found: Signatures, pairs: Pairs, limits: Thresholds) -> Compari
     )
 
 
-def _look(found: Signatures, one: Indices, other: Indices) -> Array:
+def _look(signatures: Signatures, one: Indices, other: Indices) -> Array:
     """[n] distance of the two cameras that are most alike, NaN without any to compare."""
-    pair, a, b = _combined(found.first_look, found.num_looks, one, other)
-    distance = look_distances(found.looks, a, b)
+    pair, a, b = _combined(signatures.first_look, signatures.num_looks, one, other)
+    distance = look_distances(signatures.looks, a, b)
     best = np.full(len(one), np.inf)
     np.minimum.at(best, pair, distance)
     return np.where(np.isinf(best), np.nan, best)
 
 
-def _path(found: Signatures, one: Indices, other: Indices, enough: float) -> tuple[Array, Array]:
+def _path(
+    signatures: Signatures, one: Indices, other: Indices, enough: float
+) -> tuple[Array, Array]:
     """[n] distance of the arms, paired as fits best (sides may be named otherwise); every arm that both have must fit."""
-    pair, a, b = _combined(found.first_path, found.num_paths, one, other)
-    shortest_s = np.minimum(found.duration_s[one], found.duration_s[other])
+    pair, a, b = _combined(signatures.first_path, signatures.num_paths, one, other)
+    shortest_s = np.minimum(signatures.duration_s[one], signatures.duration_s[other])
     most_shift = MOST_SHIFT_S / np.maximum(shortest_s, MOST_SHIFT_S)[pair]
-    distance, opening = path_distances(found.paths[a], found.paths[b], most_shift, enough)
-    two = ((found.num_paths[one] == 2) & (found.num_paths[other] == 2))[pair]
+    distance, opening = path_distances(signatures.paths[a], signatures.paths[b], most_shift, enough)
+    two = ((signatures.num_paths[one] == 2) & (signatures.num_paths[other] == 2))[pair]
     # Two arms each: straight pairs arm 0 with 0 and 1 with 1, crossed the others. Else any arm that fits the only one.
-    crossed = (a - found.first_path[one][pair]) != (b - found.first_path[other][pair])
+    crossed = (a - signatures.first_path[one][pair]) != (b - signatures.first_path[other][pair])
     way = np.where(two, crossed, 0).astype(np.intp)
     worst = np.full((len(one), 2), np.inf)
     worst[pair[two]] = -np.inf

@@ -16,9 +16,9 @@ from ingest.curation.duplicates.search import Indices
 from ingest.curation.duplicates.signatures import Signatures
 
 
-def exact_pairs(corpus: Path, current: Snapshot, found: Signatures) -> tuple[Indices, Indices]:
+def exact_pairs(corpus: Path, current: Snapshot, signatures: Signatures) -> tuple[Indices, Indices]:
     """Chains of episodes that are exact copies of one another: (one, other) of each link."""
-    facts = _facts(corpus, current, found)
+    facts = _facts(corpus, current, signatures)
     has_rows = pl.col("rows") != b""
     ways = (
         facts.select("at", "content"),
@@ -33,14 +33,14 @@ def exact_pairs(corpus: Path, current: Snapshot, found: Signatures) -> tuple[Ind
     return np.concatenate([a for a, _ in links]), np.concatenate([b for _, b in links])
 
 
-def equal_rows(found: Signatures) -> tuple[Indices, Indices]:
+def equal_rows(signatures: Signatures) -> tuple[Indices, Indices]:
     """Chains of episodes with the same state and action bit for bit, whatever they look like."""
-    facts = pl.DataFrame({"at": np.arange(len(found)), "rows": _digests(found)})
+    facts = pl.DataFrame({"at": np.arange(len(signatures)), "rows": _digests(signatures)})
     return _links(facts.filter(pl.col("rows") != b""))
 
 
-def _facts(corpus: Path, current: Snapshot, found: Signatures) -> pl.DataFrame:
-    """One row per episode in the order of `found`: digests of its content, rows, raw files and videos ("" for none)."""
+def _facts(corpus: Path, current: Snapshot, signatures: Signatures) -> pl.DataFrame:
+    """One row per episode in the order of `signatures`: digests of its content, rows, raw files and videos ("" for none)."""
     episodes = pl.DataFrame(
         current.read(corpus, "episodes", ["uid", "length", "content_sha256", "raw_files"])
     )
@@ -63,15 +63,15 @@ def _facts(corpus: Path, current: Snapshot, found: Signatures) -> pl.DataFrame:
             pl.col("videos").fill_null(""),
         )
         .with_columns(
-            _digests(found),
-            pl.Series("is_lively", found.num_looks > 0),
+            _digests(signatures),
+            pl.Series("is_lively", signatures.num_looks > 0),
         )
     )
 
 
-def _digests(found: Signatures) -> pl.Series:
+def _digests(signatures: Signatures) -> pl.Series:
     """`rows`: the digest of each episode's numbers, with a type of its own also where there is no episode."""
-    return pl.Series("rows", found.digest.tolist(), dtype=pl.Binary)
+    return pl.Series("rows", signatures.digest.tolist(), dtype=pl.Binary)
 
 
 def _links(keyed: pl.DataFrame) -> tuple[Indices, Indices]:

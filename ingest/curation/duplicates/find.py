@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.duplicates import image_distance, trajectory_distance
-from ingest.curation.duplicates.compare import Comparison, Thresholds, compare_pair, plausible
+from ingest.curation.duplicates.compare import PairComparison, Thresholds, compare_pair, plausible
 from ingest.curation.duplicates.exact import equal_rows, exact_pairs
 from ingest.curation.duplicates.search import Indices, Pairs, joined, near_pairs, of_owners
 from ingest.curation.duplicates.signatures import Signatures
@@ -30,40 +30,42 @@ class Copies:
     crowded: int  # vectors with more neighbours than were kept
 
 
-def candidates(found: Signatures, *, side: Side | None = None) -> Pairs:
+def candidates(signatures: Signatures, *, side: Side | None = None) -> Pairs:
     """Pairs of episodes that are near by motion, by pictures, or have equal numbers; each once."""
-    count = len(found)
-    of_look = np.repeat(np.arange(count), found.num_looks)
-    of_path = np.repeat(np.arange(count), found.num_paths)
+    count = len(signatures)
+    of_look = np.repeat(np.arange(count), signatures.num_looks)
+    of_path = np.repeat(np.arange(count), signatures.num_paths)
     by_look = near_pairs(
-        image_distance.coarse_vectors(found.looks),
+        image_distance.coarse_vectors(signatures.looks),
         of_look,
         image_distance.COARSE_RADIUS,
         side=None if side is None else side[of_look],
     )
     by_path = near_pairs(
-        trajectory_distance.coarse_vectors(found.paths),
+        trajectory_distance.coarse_vectors(signatures.paths),
         of_path,
         trajectory_distance.COARSE_RADIUS,
         side=None if side is None else side[of_path],
     )
-    one, other = equal_rows(found)
+    one, other = equal_rows(signatures)
     if side is not None:
         one, other = _across(components(count, one, other), side)
     by_rows = Pairs(one=np.minimum(one, other), other=np.maximum(one, other))
     pairs = joined(count, of_owners(by_look, of_look), of_owners(by_path, of_path), by_rows)
-    return plausible(found, pairs)
+    return plausible(signatures, pairs)
 
 
-def find_copies(corpus: Path, current: Snapshot, found: Signatures, limits: Thresholds) -> Copies:
+def find_copies(
+    corpus: Path, current: Snapshot, signatures: Signatures, limits: Thresholds
+) -> Copies:
     """Every cluster of copies."""
-    one, other = exact_pairs(corpus, current, found)
-    pairs = candidates(found)
-    is_same = compare_pair(found, pairs, limits).is_same
+    one, other = exact_pairs(corpus, current, signatures)
+    pairs = candidates(signatures)
+    is_same = compare_pair(signatures, pairs, limits).is_same
     links = np.append(one, pairs.one[is_same]), np.append(other, pairs.other[is_same])
     return Copies(
-        cluster=components(len(found), *links),
-        exact=components(len(found), one, other),
+        cluster=components(len(signatures), *links),
+        exact=components(len(signatures), one, other),
         links=links,
         candidates=len(pairs.one),
         crowded=pairs.crowded,
@@ -77,21 +79,21 @@ class Leaks:
     checked: Indices
     reference: Indices
     is_exact: npt.NDArray[np.bool_]
-    judged: Comparison
+    judged: PairComparison
     crowded: int
 
 
 def find_leaks(
-    corpus: Path, current: Snapshot, found: Signatures, is_reference: Side, limits: Thresholds
+    corpus: Path, current: Snapshot, signatures: Signatures, is_reference: Side, limits: Thresholds
 ) -> Leaks:
     """Pairs of copies across: one among the episodes where `is_reference`, the other not."""
-    exact = components(len(found), *exact_pairs(corpus, current, found))
+    exact = components(len(signatures), *exact_pairs(corpus, current, signatures))
     one, other = _across(exact, is_reference)
-    pairs = candidates(found, side=is_reference)
+    pairs = candidates(signatures, side=is_reference)
     both = joined(
-        len(found), pairs, Pairs(one=np.minimum(one, other), other=np.maximum(one, other))
+        len(signatures), pairs, Pairs(one=np.minimum(one, other), other=np.maximum(one, other))
     )
-    judged = compare_pair(found, both, limits)
+    judged = compare_pair(signatures, both, limits)
     is_exact = exact[both.one] == exact[both.other]
     kept = np.flatnonzero(is_exact | judged.is_same)
     swap = is_reference[both.one[kept]]

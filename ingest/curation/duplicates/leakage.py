@@ -37,7 +37,7 @@ class LeakageReport:
     def as_object(self) -> dict[str, bool | int]:
         return asdict(self)
 
-    def says(self, corpus: Path) -> str:
+    def note(self, corpus: Path) -> str:
         """What to tell, with the commands that help."""
         measure, dedup = (next_command(name, corpus) for name in ("measure", "dedup"))
         if not self.has_run:

@@ -30,7 +30,7 @@ class _Criterion:
     """One thing to prefer by: the lowest `rank` is best."""
 
     rank: Callable[[Standing], Any]
-    says: Callable[[Standing, Standing], str]
+    text: Callable[[Standing, Standing], str]
 
 
 def _place(value: str, best_first: tuple[str, ...]) -> int:
@@ -87,4 +87,4 @@ def rank(standing: Standing) -> tuple[Any, ...]:
 
 def why(kept: Standing, other: Standing) -> str:
     """What `kept` is better by: the first criterion in which the two differ."""
-    return next(c.says(kept, other) for c in _CRITERIA if c.rank(kept) != c.rank(other))
+    return next(c.text(kept, other) for c in _CRITERIA if c.rank(kept) != c.rank(other))

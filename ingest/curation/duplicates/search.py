@@ -54,8 +54,8 @@ def near_pairs(
         for one, other, was_crowded in _compared(vectors, home, visitors, radius, owner, side):
             keys.append(np.minimum(one, other) * np.int64(count) + np.maximum(one, other))
             crowded += was_crowded
-    found = np.unique(np.concatenate(keys))
-    return Pairs(one=found // max(count, 1), other=found % max(count, 1), crowded=crowded)
+    keys_once = np.unique(np.concatenate(keys))
+    return Pairs(one=keys_once // max(count, 1), other=keys_once % max(count, 1), crowded=crowded)
 
 
 def of_owners(pairs: Pairs, owner: Indices) -> Pairs:
@@ -135,10 +135,10 @@ def _compared(
             # Minus half the squared distance, in one product.
             nearness = left @ _with_norm(vectors[columns], is_left=False).T
             at, to = np.divmod(np.flatnonzero(nearness >= -(radius**2) / 2), len(columns))
-            wanted = owner[rows[at]] != owner[columns[to]]
+            is_pair = owner[rows[at]] != owner[columns[to]]
             if side is not None:
-                wanted &= side[rows[at]] != side[columns[to]]
-            at, to = at[wanted], to[wanted]
+                is_pair &= side[rows[at]] != side[columns[to]]
+            at, to = at[is_pair], to[is_pair]
             kept, crowded = _nearest(at, nearness[at, to])
             yield rows[at[kept]], columns[to[kept]], crowded
 

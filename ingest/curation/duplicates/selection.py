@@ -17,7 +17,7 @@ ROUNDS = 8  # in which the best is compared with all of its cluster; after them 
 
 
 def kept_instead(
-    found: Signatures, copies: Copies, member: Indices, rank: Indices, limits: Thresholds
+    signatures: Signatures, copies: Copies, member: Indices, rank: Indices, limits: Thresholds
 ) -> Indices:
     """[n] the episode that stays instead of each member (itself, when it stays).
 
@@ -26,7 +26,7 @@ def kept_instead(
         rank: [n] their places when all are ordered, the best first.
     """
     order = np.lexsort((rank, copies.cluster[member]))
-    kept = np.full(len(found), -1, dtype=np.intp)
+    kept = np.full(len(signatures), -1, dtype=np.intp)
     open_ = member[order]
     for _ in range(ROUNDS):
         cluster = copies.cluster[open_]
@@ -35,11 +35,11 @@ def kept_instead(
         is_same = (copies.exact[open_] == copies.exact[centre]) | (open_ == centre)
         todo = np.flatnonzero(~is_same)
         is_same[todo] = compare_pair(
-            found, Pairs(one=open_[todo], other=centre[todo]), limits
+            signatures, Pairs(one=open_[todo], other=centre[todo]), limits
         ).is_same
         kept[open_[is_same]] = centre[is_same]
         open_ = open_[~is_same]
-    _by_links(copies, open_[np.argsort(_placed(member, rank, len(found))[open_])], kept)
+    _by_links(copies, open_[np.argsort(_placed(member, rank, len(signatures))[open_])], kept)
     return kept[member]
 
 
@@ -52,8 +52,8 @@ def _placed(member: Indices, rank: Indices, count: int) -> Indices:
 def _by_links(copies: Copies, best_first: Indices, kept: Indices) -> None:
     """Each that is still open stays, for those of its direct copies that are open too."""
     one, other = (np.append(*ends) for ends in (copies.links, copies.links[::-1]))
-    wanted = (kept[one] < 0) & (kept[other] < 0)
-    one, other = one[wanted], other[wanted]
+    is_open = (kept[one] < 0) & (kept[other] < 0)
+    one, other = one[is_open], other[is_open]
     order = np.argsort(one, kind="stable")
     one, other = one[order], other[order]
     for centre in best_first.tolist():

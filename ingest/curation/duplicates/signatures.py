@@ -110,7 +110,7 @@ def _read(
                 episode, values, bad = _of_batch(rows_of_kind, uids, seen[name], kind)
                 parts[name].append(kind.pack(episode, values))
                 is_unusable[bad] = True
-    return {kind: _by_episode(given) for kind, given in parts.items()}, is_unusable
+    return {kind: _by_episode(tables) for kind, tables in parts.items()}, is_unusable
 
 
 def _by_episode(parts: list[tuple[Any, ...]]) -> list[Any]:
@@ -171,15 +171,15 @@ def _by_arm(episode: Indices, values: Values) -> Values:
 
 
 def _of_batch(
-    found: pa.Table, uids: pa.Array, seen: npt.NDArray[np.bool_], kind: _Kind
+    vectors: pa.Table, uids: pa.Array, seen: npt.NDArray[np.bool_], kind: _Kind
 ) -> tuple[Indices, Values, Indices]:
     """(episode, [n, width]) of what was not seen yet, those of one vector together and in its order; and episodes whose vector is none."""
-    at = pc.fill_null(pc.index_in(found["uid"], value_set=uids), -1).to_numpy()
+    at = pc.fill_null(pc.index_in(vectors["uid"], value_set=uids), -1).to_numpy()
     episode, first = np.unique(at, return_index=True)
     rows_at = np.sort(first[(episode >= 0) & ~seen[episode]])
     at = at[rows_at].astype(np.intp)
     seen[at] = True
-    vector = found["vector"].combine_chunks().take(pa.array(rows_at, pa.int64()))
+    vector = vectors["vector"].combine_chunks().take(pa.array(rows_at, pa.int64()))
     is_good = _good(vector, kind)
     vector = vector.filter(pa.array(is_good))
     number = pc.list_value_length(vector).to_numpy(zero_copy_only=False) // kind.width
@@ -202,9 +202,9 @@ def _measured(corpus: Path, current: Snapshot, uids: pa.Array) -> npt.NDArray[np
     """[N] every measure has been there: some of its numbers are in the catalog."""
     every = np.ones(len(uids), dtype=bool)
     for measure in KINDS.values():
-        wanted = (pc.field("name") == measure.gives[0].name) & (
+        is_measured = (pc.field("name") == measure.outputs[0].name) & (
             pc.field("version") == measure.stored_version
         )
-        have = current.read(corpus, "measurements", ["uid"], only=wanted)["uid"]
+        have = current.read(corpus, "measurements", ["uid"], only=is_measured)["uid"]
         every &= pc.is_in(uids, value_set=have).to_numpy(zero_copy_only=False)
     return every

@@ -67,9 +67,9 @@ def path_distances(
         for number, at in _around(by[todo], step):
             some = todo[at]
             some = some[most_shift[some] > shifts[number].largest - SHIFT_STEP / 2]
-            found = _turned_distance(one[some, :, :3], other[some, :, :3], shifts[number])
-            is_better = found < best[some]
-            best[some[is_better]] = found[is_better]
+            distance = _turned_distance(one[some, :, :3], other[some, :, :3], shifts[number])
+            is_better = distance < best[some]
+            best[some[is_better]] = distance[is_better]
             by[some[is_better]] = number
     opening = np.zeros(len(one))
     for number in np.unique(by):
@@ -117,15 +117,15 @@ def _made(pairs: list[tuple[int, int]]) -> Iterator[_Shift]:
     at = np.linspace(0.0, 1.0, POINTS)
     for pair in pairs:
         first, last = SHIFT_STEP * pair[0], SHIFT_STEP * pair[1]
-        wanted = first + at * (1 + last - first)
-        shared = np.flatnonzero((wanted >= -1e-9) & (wanted <= 1 + 1e-9))
+        shifted = first + at * (1 + last - first)
+        shared = np.flatnonzero((shifted >= -1e-9) & (shifted <= 1 + 1e-9))
         if len(shared) >= LEAST_SHARED * POINTS:
             yield _Shift(
                 shared=shared,
                 largest=max(abs(first), abs(last)),
                 steps=pair,
                 to_other=np.stack(
-                    [np.interp(wanted[shared], at, unit) for unit in np.eye(POINTS)]
+                    [np.interp(shifted[shared], at, unit) for unit in np.eye(POINTS)]
                 ).T,
             )
 

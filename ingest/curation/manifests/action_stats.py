@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus.committed_episodes import empty_datasets
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.manifests.action_stats_cache import (
@@ -82,7 +82,7 @@ def selection(corpus: Path, current: Snapshot, rows: pa.Table) -> Selection:
         if all(name in dataset.features for name in FEATURES) and _names(dataset)
     }
     names = ["uid", "start", "end", "embodiment", "dataset_path", "episode_index", "split", "tasks"]
-    wanted = pl.DataFrame(rows.select(names)).filter(
+    segments = pl.DataFrame(rows.select(names)).filter(
         (pl.col("split") == "train")
         & pl.any_horizontal(pl.col("tasks").list.contains(task.value) for task in ACTION_TASKS)
         & pl.col("dataset_path").is_in(list(datasets))
@@ -92,7 +92,7 @@ def selection(corpus: Path, current: Snapshot, rows: pa.Table) -> Selection:
         current.read(corpus, "artifacts", [*columns, "kind"], only=pc.field("kind") == "data")
     ).select("uid", "path", data_sha256="sha256", length="num_frames")
     frame = (
-        wanted.join(data.unique("uid", keep="last"), on="uid", how="inner")
+        segments.join(data.unique("uid", keep="last"), on="uid", how="inner")
         .with_columns(block=pl.col("episode_index") // BLOCK_EPISODES)
         .select("embodiment", "dataset_path", "block", *KEY, "path", "length")
         .sort("dataset_path", "block", "uid", "start")
@@ -117,8 +117,8 @@ def statistics(
     if errors := _make_missing(chosen, executor, disk, progress):
         shown = "\n".join(errors[:SHOWN_ERRORS])
         more = f"\nand {len(errors) - SHOWN_ERRORS} more" if len(errors) > SHOWN_ERRORS else ""
-        found = f"{len(errors)} episodes have no statistics; run eicorpus verify, or build with --no-stats"
-        raise SourceError(Code.UNREADABLE, f"{found}\n{shown}{more}", where=str(chosen.corpus))
+        problem = f"{len(errors)} episodes have no statistics; run eicorpus verify, or build with --no-stats"
+        raise SourceError(Code.UNREADABLE, f"{problem}\n{shown}{more}", where=str(chosen.corpus))
     found_statistics = Statistics(
         representation=REPRESENTATION,
         quantile_error=QUANTILE_ERROR,
@@ -141,8 +141,8 @@ def _wholes(chosen: Selection) -> Iterator[tuple[str, Whole]]:
         names = _names(chosen.datasets[block[0]])
         have = cached(chosen.corpus, block)
         rows = frame.join(have, on=list(KEY), how="inner", maintain_order="left")
-        for (embodiment,), mine in rows.group_by("embodiment", maintain_order=True):
-            yield str(embodiment), whole_of(names, mine)
+        for (embodiment,), rows_of_body in rows.group_by("embodiment", maintain_order=True):
+            yield str(embodiment), whole_of(names, rows_of_body)
 
 
 def _names(dataset: Dataset) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ def _work_of(chosen: Selection) -> Iterator[DeltaWork]:
 def _make_missing(
     chosen: Selection, executor: Executor, disk: LocalStorage, progress: Callable[[int], None]
 ) -> list[str]:
-    """Compute and file what is not cached; what went wrong, in the order it was found."""
+    """Compute and file what is not cached; what went wrong, in the order it was partial_result."""
     errors: list[str] = []
     rows: dict[Block, list[pa.Table]] = defaultdict(list)
     done = 0
@@ -199,11 +199,11 @@ def _make_missing(
     work = _work_of(chosen)
     data_files = partial(sampled_files, chosen.corpus / "datasets")
     try:
-        with shared(executor, Corpus(chosen.corpus), disk, files=data_files):
+        with shared(executor, CorpusLayout(chosen.corpus), disk, files=data_files):
             for one, result in executor.run(lambda: next(work, None), partials):
-                found = _told(one, result)
-                errors += found.errors
-                rows[one.block].append(found.rows)
+                partial_result = _told(one, result)
+                errors += partial_result.errors
+                rows[one.block].append(partial_result.rows)
                 done += len(one.episodes)
                 progress(done)
                 # Blocks come in order and few episodes are under way, so one before the last is complete, or
@@ -219,6 +219,6 @@ def _make_missing(
 def _told(work: DeltaWork, result: DeltaResult | WorkerFailure) -> DeltaResult:
     if isinstance(result, WorkerFailure):
         first = work.episodes[0].path
-        found = f"{result.code.value}: {result.how}; among {len(work.episodes)} from {first}"
-        return DeltaResult(rows=pa.table([]), errors=(found,))
+        problem = f"{result.code.value}: {result.how}; among {len(work.episodes)} from {first}"
+        return DeltaResult(rows=pa.table([]), errors=(problem,))
     return result

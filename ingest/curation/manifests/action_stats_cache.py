@@ -74,10 +74,10 @@ def cached_result(corpus: Path, digest: str) -> Statistics | None:
         return None  # absent or damaged: made again
 
 
-def keep_result(corpus: Path, digest: str, found: Statistics, disk: LocalStorage) -> None:
+def keep_result(corpus: Path, digest: str, statistics: Statistics, disk: LocalStorage) -> None:
     path = _result(corpus, digest)
     disk.make_dir(path.parent)
-    disk.write(path, found.model_dump_json().encode())
+    disk.write(path, statistics.model_dump_json().encode())
 
 
 def _result(corpus: Path, digest: str) -> Path:

@@ -40,7 +40,7 @@ def by_embodiment(parts: Iterable[tuple[str, Whole]]) -> dict[str, Normalisation
         of_body[embodiment].append(part)
         if len(of_body[embodiment]) > DENSE_PARTS:
             of_body[embodiment] = [joined(of_body[embodiment])]
-    return {body: _normalisation(joined(found)) for body, found in sorted(of_body.items())}
+    return {body: _normalisation(joined(wholes)) for body, wholes in sorted(of_body.items())}
 
 
 def whole_of(names: tuple[str, ...], rows: pl.DataFrame) -> Whole:
@@ -90,11 +90,11 @@ def joined(parts: list[Whole]) -> Whole:
 
 
 def _normalisation(whole: Whole) -> Normalisation:
-    found = whole.moments
-    low, high = found.low, found.high
+    moments = whole.moments
+    low, high = moments.low, moments.high
     values = {
-        "mean": found.mean,
-        "std": found.std,
+        "mean": moments.mean,
+        "std": moments.std,
         "q01": quantile(whole.counts, 0.01, low, high),
         "q99": quantile(whole.counts, 0.99, low, high),
         "min": low,
@@ -102,9 +102,9 @@ def _normalisation(whole: Whole) -> Normalisation:
     }
     return Normalisation(
         names=whole.names,
-        count=tuple(int(n) for n in found.count),
+        count=tuple(int(n) for n in moments.count),
         segments=whole.segments,
-        **{name: _listed(each, found.count) for name, each in values.items()},
+        **{name: _listed(each, moments.count) for name, each in values.items()},
     )
 
 

@@ -87,11 +87,11 @@ def _rows(work: DeltaWork, episode: EpisodeSpans) -> Iterator[dict[str, object]]
         action, action_valid, state, state_valid = (
             Named(values=feature.values[start:end], names=feature.names) for feature in features
         )
-        found = trained_action(
+        target = trained_action(
             action=action, action_valid=action_valid, state=state, state_valid=state_valid
         )
-        whole = running_stats(found.values, found.valid)
-        bins, counts = histogram(found.values, found.valid)
+        whole = running_stats(target.values, target.valid)
+        bins, counts = histogram(target.values, target.valid)
         yield {
             "uid": episode.uid,
             "start": start,
@@ -114,16 +114,16 @@ def _read(
     file_path = item_within(corpus, episode.path)
     data = read_regular(file_path, max_bytes=MAX_DATA_BYTES, where=episode.path)
     if hashlib.sha256(data).hexdigest() != episode.data_sha256:
-        found = "not the file that was committed; run eicorpus verify"
-        raise SourceError(Code.UNREADABLE, found, where=episode.path)
+        problem = "not the file that was committed; run eicorpus verify"
+        raise SourceError(Code.UNREADABLE, problem, where=episode.path)
     with open_parquet(data, episode.path) as file:
         table = file.read(columns=[*FEATURES], use_threads=False)
     if len(table) != episode.length:
-        found = f"{len(table)} rows, the catalog says {episode.length}; run eicorpus verify"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=episode.path)
+        problem = f"{len(table)} rows, the catalog says {episode.length}; run eicorpus verify"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=episode.path)
     return tuple(
-        Named(values=_matrix(table[name]), names=given)
-        for name, given in zip(FEATURES, names, strict=True)
+        Named(values=_matrix(table[name]), names=element_names)
+        for name, element_names in zip(FEATURES, names, strict=True)
     )
 
 

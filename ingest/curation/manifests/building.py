@@ -23,11 +23,11 @@ def building(corpus: Path, disk: LocalStorage) -> Iterator[None]:
     """Hold `manifests/` while a manifest is built and published."""
     folder = corpus / FOLDER
     disk.make_dir(folder)
-    with held_with_others(folder / LOCK, partial(_sweep, folder, disk)):
+    with held_with_others(folder / LOCK, partial(_remove_abandoned, folder, disk)):
         yield
 
 
-def _sweep(folder: Path, disk: LocalStorage) -> None:
+def _remove_abandoned(folder: Path, disk: LocalStorage) -> None:
     """Half a manifest, and halves of kept statistics."""
     for path in sorted(folder.glob(f".*{HALF_SUFFIX}")):
         if path.is_dir() and not path.is_symlink():

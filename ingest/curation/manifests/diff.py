@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import Limits
+from ingest.catalog.query_limits import QueryLimits
 from ingest.corpus import snapshot
 from ingest.curation.manifests.sql import chosen
 from ingest.curation.manifests.tier_rows import TIER_ROWS, tier_rows
@@ -39,7 +39,7 @@ class ManifestDiff:
         return grouped.sort("change", "segments", "why", descending=[False, True, False])
 
 
-def compare(a: Manifest, b: Manifest, *, limits: Limits | None = None) -> ManifestDiff:
+def compare(a: Manifest, b: Manifest, *, limits: QueryLimits | None = None) -> ManifestDiff:
     """From `a` to `b`, two manifests of one corpus."""
     before, after = _frame(a), _frame(b)
     added = after.join(before, on=KEY, how="anti")
@@ -75,7 +75,7 @@ def _frame(manifest: Manifest) -> pl.DataFrame:
 
 
 def _facts(a: Manifest, b: Manifest) -> dict[str, tuple[str, str]]:
-    def said(facts: ManifestFacts) -> dict[str, str]:
+    def as_text(facts: ManifestFacts) -> dict[str, str]:
         split = facts.split
         return {
             "corpus": facts.corpus_uid,
@@ -87,7 +87,7 @@ def _facts(a: Manifest, b: Manifest) -> dict[str, tuple[str, str]]:
             "text": facts.text_policy,
         }
 
-    one, other = said(a.facts), said(b.facts)
+    one, other = as_text(a.facts), as_text(b.facts)
     return {name: (one[name], other[name]) for name in one if one[name] != other[name]}
 
 
@@ -167,12 +167,16 @@ def _why_weight(before: ManifestFacts, after: ManifestFacts) -> str:
 
 
 def _come_or_gone(
-    change: str, rows: pl.DataFrame, other: pl.DataFrame, lacking: Manifest, limits: Limits | None
+    change: str,
+    rows: pl.DataFrame,
+    other: pl.DataFrame,
+    absent_from: Manifest,
+    limits: QueryLimits | None,
 ) -> pl.DataFrame:
-    """Why `lacking` has not these rows; `other` are those it has."""
+    """Why `absent_from` has not these rows; `other` are those it has."""
     if not len(rows):
         return _NOTHING
-    why = _why_absent(rows, other, lacking, limits)
+    why = _why_absent(rows, other, absent_from, limits)
     shown = pl.col("tier") + " " + pl.col("split")
     none = pl.lit(None, dtype=pl.String)
     return rows.with_columns(why).select(
@@ -185,12 +189,12 @@ def _come_or_gone(
 
 
 def _why_absent(
-    rows: pl.DataFrame, other: pl.DataFrame, lacking: Manifest, limits: Limits | None
+    rows: pl.DataFrame, other: pl.DataFrame, absent_from: Manifest, limits: QueryLimits | None
 ) -> pl.Series:
     """In this order: the snapshot has no such episode, its policy cuts it elsewhere or excludes it or lets it serve nothing, its WHERE leaves it out."""
-    number = lacking.facts.snapshot
+    number = absent_from.facts.snapshot
     try:
-        known = _known(lacking, limits)
+        known = _known(absent_from, limits)
     except ConfigError as error:
         return pl.repeat(f"unknown: {error}", len(rows), eager=True).alias("why")
     uids, tiers, fitting = known
@@ -226,14 +230,14 @@ def _why_absent(
 
 
 def _known(
-    manifest: Manifest, limits: Limits | None
+    manifest: Manifest, limits: QueryLimits | None
 ) -> tuple[pl.Series, pl.DataFrame, pl.DataFrame]:
     """Of its snapshot: the uids, every segment of its policy, and those that its WHERE chooses."""
     facts = manifest.facts
     snapshot.load(manifest.corpus, facts.snapshot)
     policy = policy_from(parse_policy_text(facts.policy.text, facts.policy.name))
     with Catalog.open(manifest.corpus, snapshot=facts.snapshot, limits=limits) as catalog:
-        found = tier_rows(catalog, (policy, facts.policy.text), with_excluded=True).rows
+        judged = tier_rows(catalog, (policy, facts.policy.text), with_excluded=True).rows
         uids = catalog.episodes(["uid"])["uid"]
-        fitting = pl.DataFrame(chosen(catalog, found, facts.where).rows.select(KEY))
-    return uids, pl.DataFrame(found.select(TIER_ROWS.names)), fitting
+        fitting = pl.DataFrame(chosen(catalog, judged, facts.where).rows.select(KEY))
+    return uids, pl.DataFrame(judged.select(TIER_ROWS.names)), fitting

@@ -22,7 +22,7 @@ from ingest.curation.manifests.mixture_text import MixtureText
 from ingest.curation.manifests.splits import SplitBy, assign_splits, split_groups, whole_tasks
 from ingest.curation.manifests.sql import Chosen, chosen, latent_files, latents_of, taken, texts_of
 from ingest.curation.manifests.tier_rows import tier_rows
-from ingest.curation.tiers.policy import Policy
+from ingest.curation.tiers.policy import QualityPolicy
 from schemas.errors import ConfigError
 from schemas.manifest import (
     ROW_SCHEMA,
@@ -49,7 +49,7 @@ class ManifestRequest:
 
     name: str
     where: str = ""
-    policy: tuple[Policy, str] | None = None
+    policy: tuple[QualityPolicy, str] | None = None
     mixture: MixtureText = field(default_factory=MixtureText)
     split_by: SplitBy = SplitBy.AUTO
     shares: Shares = DEFAULT_SHARES
@@ -72,19 +72,19 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
         ConfigError: the WHERE is no expression, nothing is left, or no mixture can do what the rules ask.
     """
     policy, choice = _found(catalog, request)
-    found, lists = choice.rows, choice.lists
-    order = pl.DataFrame(found.select(["uid", "start"])).select(pl.arg_sort_by("uid", "start"))
-    found = taken(found, order.to_series().to_arrow())
-    files = latent_files(catalog, found)
+    selected, lists = choice.rows, choice.lists
+    order = pl.DataFrame(selected.select(["uid", "start"])).select(pl.arg_sort_by("uid", "start"))
+    selected = taken(selected, order.to_series().to_arrow())
+    files = latent_files(catalog, selected)
     with ThreadPoolExecutor(1) as pool:  # latents take longest, and DuckDB is not asked for them
-        waiting = pool.submit(latents_of, found, files)
-        text, caption_id = texts_of(catalog, found, request.text_policy)
+        waiting = pool.submit(latents_of, selected, files)
+        text, caption_id = texts_of(catalog, selected, request.text_policy)
         latents = waiting.result()
     del files, waiting  # 150 MB for a million segments, before the next step makes more
-    narrow = _narrow(catalog, request, found, text)
+    narrow = _narrow(catalog, request, selected, text)
     weight, dealt_groups = _weighed(request.mixture, narrow)
     columns = {
-        **{name: lists[name].take(found[name].combine_chunks()) for name in lists},
+        **{name: lists[name].take(selected[name].combine_chunks()) for name in lists},
         "split": narrow["split"].to_arrow(),
         "weight": weight.to_arrow(),
         "text": text,
@@ -94,7 +94,7 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
     }
     arrays = [columns.get(name) for name in ROW_SCHEMA.names]
     arrays = [
-        found[name] if array is None else array
+        selected[name] if array is None else array
         for name, array in zip(ROW_SCHEMA.names, arrays, strict=True)
     ]
     rows = pa.table(arrays, names=ROW_SCHEMA.names).cast(ROW_SCHEMA)
@@ -127,18 +127,18 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
 def _found(catalog: Catalog, request: ManifestRequest) -> tuple[PolicyFacts, Chosen]:
     """The policy, and the rows that it and the WHERE leave."""
     tiered = tier_rows(catalog, request.policy)
-    found = chosen(catalog, tiered.rows, request.where)
-    if not len(found.rows):
-        there = f"{len(tiered.rows)} segments are in a tier of {tiered.policy.name}"
-        idle = found.num_serving_nothing
+    selected = chosen(catalog, tiered.rows, request.where)
+    if not len(selected.rows):
+        problem = f"{len(tiered.rows)} segments are in a tier of {tiered.policy.name}"
+        idle = selected.num_serving_nothing
         why = f"{idle} fit --where {request.where!r}, and may supervise nothing"
         why = why if idle else f"none fits --where {request.where!r}"
-        raise ConfigError(f"no segment is left: {there}, and {why}")
-    return tiered.policy, found
+        raise ConfigError(f"no segment is left: {problem}, and {why}")
+    return tiered.policy, selected
 
 
 def _narrow(
-    catalog: Catalog, request: ManifestRequest, found: pa.Table, text: pa.Array
+    catalog: Catalog, request: ManifestRequest, rows: pa.Table, text: pa.Array
 ) -> pl.DataFrame:
     """What the arithmetic needs of each row, in their order: `ns`, how long it lasts, and what groups are made of.
 
@@ -148,7 +148,7 @@ def _narrow(
     names = ["uid", "source", "dataset", "embodiment", "tier", "tasks", "licence_class", "split"]
     names += ["source_split"]
     sizes = ["start", "end", "length", "duration_s"]
-    frame = pl.DataFrame(found.select([*names, *sizes])).with_columns(
+    frame = pl.DataFrame(rows.select([*names, *sizes])).with_columns(
         pl.Series("text", text),
         pl.col("licence_class").fill_null("unknown"),
         ns=_part(
@@ -158,8 +158,8 @@ def _narrow(
         ),
     )
     if len(odd := frame.filter((pl.col("ns") > 0).not_())):
-        found = f"a segment of episode {odd['uid'][0]!r} takes no time"
-        raise DamagedCatalog(f"{found}; run eicorpus verify", where="table episodes")
+        rows = f"a segment of episode {odd['uid'][0]!r} takes no time"
+        raise DamagedCatalog(f"{rows}; run eicorpus verify", where="table episodes")
     return frame.with_columns(_splits(catalog, request, frame)).drop(sizes)
 
 
@@ -266,8 +266,8 @@ def _source_splits(frame: pl.DataFrame) -> tuple[SourceSplitCount, ...]:
     order: dict[str, Any] = {name: place for place, name in enumerate(("", *SPLITS))}
     for name in ("source_split", "split"):
         if odd := sorted(set(counts[name]) - order.keys()):
-            found = f"column {name} has {odd[0][:80]!r}, which no split is called"
-            raise DamagedCatalog(f"{found}; run eicorpus verify", where="table episodes")
+            problem = f"column {name} has {odd[0][:80]!r}, which no split is called"
+            raise DamagedCatalog(f"{problem}; run eicorpus verify", where="table episodes")
     rows = sorted(
         counts.iter_rows(named=True), key=lambda r: (order[r["source_split"]], order[r["split"]])
     )

@@ -48,13 +48,13 @@ def allocate(mixture: Mixture, hours_ns: Mapping[Group, int]) -> tuple[GroupShar
         return ()
     total_ns = sum(hours_ns.values())
     draw_ns = total_ns if mixture.draw_hours is None else mixture.draw_hours * HOUR_NS
-    cells = [_cell(mixture, group, hours_ns[group], draw_ns) for group in groups]
+    cells = [_bounds(mixture, group, hours_ns[group], draw_ns) for group in groups]
     shares: dict[Group, float] = {}
     stopped: dict[Group, str] = {}
-    for name, share, members in _pots(mixture, cells):
-        found = _poured(members, share, name)
-        shares |= {cell.group: value for cell, (value, _) in zip(members, found, strict=True)}
-        stopped |= {c.group: why or name for c, (_, why) in zip(members, found, strict=True)}
+    for name, share, members in _buckets(mixture, cells):
+        allocated = _allocate_within_bounds(members, share, name)
+        shares |= {cell.group: value for cell, (value, _) in zip(members, allocated, strict=True)}
+        stopped |= {c.group: why or name for c, (_, why) in zip(members, allocated, strict=True)}
     return tuple(
         GroupShare(
             group=cell.group,
@@ -73,19 +73,19 @@ def draw_hours(mixture: Mixture, hours_ns: Mapping[Group, int]) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Cell:
+class _Bounds:
     """A group with its bounds; `why_*` names the rule behind a bound."""
 
     group: Group
     num_ns: int
-    pull: float  # hours ** temperature: what it gets of is proportional to this, between the bounds
+    weight: float  # hours ** temperature: its share is proportional to this, between the bounds
     low: float
     high: float
     why_low: str
     why_high: str
 
 
-def _cell(mixture: Mixture, group: Group, num_ns: int, draw_ns: float) -> _Cell:
+def _bounds(mixture: Mixture, group: Group, num_ns: int, draw_ns: float) -> _Bounds:
     """Bounds of a group, as shares of all draws: the tightest of every rule that matches."""
     an_epoch = num_ns / draw_ns
     low, why_low, high, why_high = 0.0, "", math.inf, ""
@@ -107,13 +107,13 @@ def _cell(mixture: Mixture, group: Group, num_ns: int, draw_ns: float) -> _Cell:
             if value is not None and value * factor < high:
                 high, why_high = value * factor, f"{word} {value:g} of rule {rule.title!r}"
     if _is_more(low, high):
-        found = f"{_shown(mixture, group)} cannot have both {why_low} and {why_high}"
+        problem = f"{_shown(mixture, group)} cannot have both {why_low} and {why_high}"
         hours = f"it has {num_ns / HOUR_NS:.3g} h of {draw_ns / HOUR_NS:.3g} h to draw"
-        raise ConfigError(f"{found}: {hours}; change one of them", where="mixture")
-    return _Cell(
+        raise ConfigError(f"{problem}: {hours}; change one of them", where="mixture")
+    return _Bounds(
         group=group,
         num_ns=num_ns,
-        pull=_power(num_ns, mixture.temperature),
+        weight=_power(num_ns, mixture.temperature),
         low=low,
         high=max(low, high),
         why_low=why_low,
@@ -126,14 +126,14 @@ def _is_more(one: float, other: float) -> bool:
     return one > other and one - other > SLACK * one
 
 
-def _pots(mixture: Mixture, cells: Sequence[_Cell]) -> list[tuple[str, float, list[_Cell]]]:
-    """Who divides which share: one pot for each rule with a share, one for the groups that are left.
+def _buckets(mixture: Mixture, cells: Sequence[_Bounds]) -> list[tuple[str, float, list[_Bounds]]]:
+    """Who divides which share: one bucket for each rule with a share, one for the groups that are left.
 
     Raises:
         ConfigError: a rule matches nothing, two shares claim one group, shares add up to more or to less than there is.
     """
     taken: dict[Group, str] = {}
-    pots: list[tuple[str, float, list[_Cell]]] = []
+    buckets: list[tuple[str, float, list[_Bounds]]] = []
     for rule in mixture.rules:
         members = [cell for cell in cells if _is_of(mixture, rule, cell.group)]
         if not members:
@@ -144,28 +144,28 @@ def _pots(mixture: Mixture, cells: Sequence[_Cell]) -> list[tuple[str, float, li
             continue
         for cell in members:
             if cell.group in taken:
-                found = f"rules {taken[cell.group]!r} and {rule.title!r} both give a share to"
-                raise ConfigError(f"{found} {_shown(mixture, cell.group)}", where="mixture")
+                problem = f"rules {taken[cell.group]!r} and {rule.title!r} both give a share to"
+                raise ConfigError(f"{problem} {_shown(mixture, cell.group)}", where="mixture")
             taken[cell.group] = rule.title
-        pots.append((f"share {rule.share:g} of rule {rule.title!r}", rule.share, members))
-    given = math.fsum(share for _, share, _ in pots)
+        buckets.append((f"share {rule.share:g} of rule {rule.title!r}", rule.share, members))
+    stated = math.fsum(share for _, share, _ in buckets)
     left = [cell for cell in cells if cell.group not in taken]
-    if _is_more(given, 1):
-        found = f"the shares of {', '.join(name for name, _, _ in pots)} add up to {given:g}"
-        raise ConfigError(f"{found}; at most 1", where="mixture")
-    if not left and _is_more(1, given):
-        found = f"every group has a share, and they add up to {given:g}"
-        raise ConfigError(f"{found}; make it 1, or leave a group without", where="mixture")
+    if _is_more(stated, 1):
+        problem = f"the shares of {', '.join(name for name, _, _ in buckets)} add up to {stated:g}"
+        raise ConfigError(f"{problem}; at most 1", where="mixture")
+    if not left and _is_more(1, stated):
+        problem = f"every group has a share, and they add up to {stated:g}"
+        raise ConfigError(f"{problem}; make it 1, or leave a group without", where="mixture")
     if left:
-        pots.append(("", max(1 - given, 0.0), left))
-    return pots
+        buckets.append(("", max(1 - stated, 0.0), left))
+    return buckets
 
 
-def _nothing(mixture: Mixture, rule: MixtureRule, cells: Sequence[_Cell]) -> str:
+def _nothing(mixture: Mixture, rule: MixtureRule, cells: Sequence[_Bounds]) -> str:
     """Why a rule matches no group: a value that is not there, or no such combination."""
-    for word, wanted in rule.groups.items():
+    for word, values in rule.groups.items():
         have = sorted({cell.group[mixture.by.index(word)] for cell in cells})
-        names = (wanted,) if isinstance(wanted, str) else wanted
+        names = (values,) if isinstance(values, str) else values
         if not set(names) & set(have):
             return (
                 f"no train segment has {word} {', '.join(names)}; there are {', '.join(have[:30])}"
@@ -174,9 +174,9 @@ def _nothing(mixture: Mixture, rule: MixtureRule, cells: Sequence[_Cell]) -> str
 
 
 def _is_of(mixture: Mixture, rule: MixtureRule, group: Group) -> bool:
-    for word, wanted in rule.groups.items():
+    for word, values in rule.groups.items():
         value = group[mixture.by.index(word)]
-        if value != wanted if isinstance(wanted, str) else value not in wanted:
+        if value != values if isinstance(values, str) else value not in values:
             return False
     return True
 
@@ -195,10 +195,12 @@ def _power(num_ns: int, temperature: float) -> float:
         return float((Decimal(num_ns) / HOUR_NS) ** Decimal(temperature))
 
 
-def _poured(cells: Sequence[_Cell], share: float, pot: str) -> list[tuple[float, str]]:
-    """Divide `share` by pull, no cell below its low or above its high; each with the bound that stopped it.
+def _allocate_within_bounds(
+    cells: Sequence[_Bounds], share: float, bucket: str
+) -> list[tuple[float, str]]:
+    """Divide `share` by weight, no cell below its low or above its high; each with the bound that stopped it.
 
-    Those that the pull alone would put out of bounds are fixed at the bound on the side that counts more, and the rest is divided
+    Those that the weight alone would put out of bounds are fixed at the bound on the side that counts more, and the rest is divided
     again (as CSS lays out flexible boxes), which ends at the one division with a common factor.
 
     Raises:
@@ -208,13 +210,13 @@ def _poured(cells: Sequence[_Cell], share: float, pot: str) -> list[tuple[float,
     if _is_more(least, share):
         why = _why(cells, "low")
         raise ConfigError(
-            f"{pot or 'what the shares leave'} is {share:.4g} of the draws, but {why} need {least:.4g}",
+            f"{bucket or 'what the shares leave'} is {share:.4g} of the draws, but {why} need {least:.4g}",
             where="mixture",
         )
     if _is_more(share, most):
         why = _why(cells, "high")
         raise ConfigError(
-            f"{pot or 'what the shares leave'} is {share:.4g} of the draws, but {why} allow {most:.4g}; "
+            f"{bucket or 'what the shares leave'} is {share:.4g} of the draws, but {why} allow {most:.4g}; "
             "lower the share or draw_hours, or allow more epochs",
             where="mixture",
         )
@@ -222,8 +224,8 @@ def _poured(cells: Sequence[_Cell], share: float, pot: str) -> list[tuple[float,
     while len(fixed) < len(cells):
         free = [i for i in range(len(cells)) if i not in fixed]
         room = share - math.fsum(value for value, _ in fixed.values())
-        pull = math.fsum(cells[i].pull for i in free)
-        offered = {i: room * (cells[i].pull / pull) for i in free}
+        weight = math.fsum(cells[i].weight for i in free)
+        offered = {i: room * (cells[i].weight / weight) for i in free}
         short = {i: cells[i].low - v for i, v in offered.items() if v < cells[i].low}
         over = {i: v - cells[i].high for i, v in offered.items() if v > cells[i].high}
         if not short and not over:
@@ -235,9 +237,9 @@ def _poured(cells: Sequence[_Cell], share: float, pot: str) -> list[tuple[float,
     return [fixed[i] for i in range(len(cells))]
 
 
-def _why(cells: Sequence[_Cell], side: str) -> str:
-    """The rules behind the bounds of a pot, each once."""
-    found = dict.fromkeys(
+def _why(cells: Sequence[_Bounds], side: str) -> str:
+    """The rules behind the bounds of a bucket, each once."""
+    reasons = dict.fromkeys(
         (cell.why_low if side == "low" else cell.why_high) or "no limit" for cell in cells
     )
-    return ", ".join(name for name in list(found)[:5] if name != "no limit")
+    return ", ".join(name for name in list(reasons)[:5] if name != "no limit")

@@ -91,20 +91,20 @@ def split_groups(episodes: pl.DataFrame, by: SplitBy) -> pl.Series:
 
 def _task_groups(episodes: pl.DataFrame) -> pl.Series:
     """Connected components of episodes and instructions, each named by its first instruction in the alphabet."""
-    said = (
+    stated = (
         episodes.select(pl.int_range(pl.len()).alias("row"), pl.col("texts").alias("task"))
         .explode("task")
         .with_columns(pl.col("task").str.to_lowercase().str.replace_all(r"[\s.!]+", " "))
         .with_columns(pl.col("task").str.strip_chars())
         .filter(pl.col("task").is_not_null() & (pl.col("task") != ""))
     )
-    tasks = said["task"].unique().sort()
-    at = said["task"].replace_strict(tasks, pl.int_range(len(tasks), eager=True)).to_numpy()
-    component = components(len(tasks) + len(episodes), said["row"].to_numpy() + len(tasks), at)
+    tasks = stated["task"].unique().sort()
+    at = stated["task"].replace_strict(tasks, pl.int_range(len(tasks), eager=True)).to_numpy()
+    component = components(len(tasks) + len(episodes), stated["row"].to_numpy() + len(tasks), at)
     # The first task of a component is its name: tasks are sorted, so it is where the component is seen first.
     seen, first = np.unique(component[: len(tasks)], return_index=True)
     names = pl.Series("name", tasks.gather(first), dtype=pl.String)
     of_component = pl.DataFrame({"component": seen, "name": "task:" + names})
-    mine = episodes.select("own", component=pl.Series(component[len(tasks) :]))
-    joined = mine.join(of_component, on="component", how="left", maintain_order="left")
+    own = episodes.select("own", component=pl.Series(component[len(tasks) :]))
+    joined = own.join(of_component, on="component", how="left", maintain_order="left")
     return joined.select(pl.coalesce("name", "own")).to_series()

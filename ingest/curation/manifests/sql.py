@@ -121,14 +121,14 @@ def texts_of(catalog: Catalog, rows: pa.Table, policy: TextPolicy) -> tuple[pa.A
         text = _placed(catalog.arrow(_SOURCE_TEXT), "text", text)
     if policy is TextPolicy.SOURCE:
         return text, none
-    given = {
+    tables = {
         "rules": RulesBackend.id,
         "rules_first": policy is TextPolicy.BEST,
         "share": MIN_OVERLAP,
         "advisory": sorted(ADVISORY),
     }
-    found = catalog.arrow(_CAPTION, given)
-    return _placed(found, "text", text), _placed(found, "caption_id", none)
+    captions = catalog.arrow(_CAPTION, tables)
+    return _placed(captions, "text", text), _placed(captions, "caption_id", none)
 
 
 def latent_files(catalog: Catalog, rows: pa.Table) -> pa.Table:
@@ -172,8 +172,8 @@ def _newest(kind: pl.DataFrame, files: pa.Table) -> pl.DataFrame:
     is_first = is_first.fill_null(value=True)
     ordered = ranked.sort(key)
     if not ordered.select(is_first.all()).item():
-        made = pl.DataFrame(files.select(["run_id", "path"]))
-        ordered = pl.concat([ranked, made], how="horizontal").sort(
+        files_made = pl.DataFrame(files.select(["run_id", "path"]))
+        ordered = pl.concat([ranked, files_made], how="horizontal").sort(
             *key, "run_id", "path", descending=[False] * 3 + [True] * 2
         )
     return ordered.filter(is_first).select("row", "episode")
@@ -202,11 +202,11 @@ def _keys(rows: pa.Table) -> pa.Table:
     return pa.table([number, *(rows[name] for name in names)], names=["n", *names])
 
 
-def _placed(found: pa.Table, column: str, default: pa.Array) -> pa.Array:
+def _placed(rows: pa.Table, column: str, default: pa.Array) -> pa.Array:
     """[S] `column` of the rows that were found where they belong, `default` elsewhere."""
-    if not len(found):
+    if not len(rows):
         return default
     at = np.full(len(default), -1, dtype=np.int64)
-    at[found["n"].to_numpy()] = np.arange(len(found))
-    values = found[column].combine_chunks().cast(default.type)
+    at[rows["n"].to_numpy()] = np.arange(len(rows))
+    values = rows[column].combine_chunks().cast(default.type)
     return pc.if_else(pa.array(at >= 0), values.take(pa.array(at, mask=at < 0)), default)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.next_command import next_command
 from ingest.corpus import snapshot
-from ingest.curation.tiers.policy import Policy, Tier
+from ingest.curation.tiers.policy import QualityPolicy, Tier
 from ingest.curation.tiers.tier import is_up_to_date, judge
 from schemas.errors import ConfigError
 from schemas.manifest import PolicyFacts
@@ -40,7 +40,7 @@ class Tiered:
 
 
 def tier_rows(
-    catalog: Catalog, policy: tuple[Policy, str] | None, *, with_excluded: bool = False
+    catalog: Catalog, policy: tuple[QualityPolicy, str] | None, *, with_excluded: bool = False
 ) -> Tiered:
     """The segments of a snapshot that may teach something, or all.
 
@@ -51,12 +51,12 @@ def tier_rows(
         ConfigError: none was asked for, and none was ever applied.
     """
     if policy is not None:
-        given, text = policy
-        facts = PolicyFacts(name=given.title, digest=given.digest, text=text)
+        parsed, text = policy
+        facts = PolicyFacts(name=parsed.title, digest=parsed.digest, text=text)
         current = snapshot.load(catalog.corpus, catalog.snapshot)
-        if is_up_to_date(catalog.corpus, current, given):
+        if is_up_to_date(catalog.corpus, current, parsed):
             return Tiered(policy=facts, rows=_stored(catalog, with_excluded=with_excluded))
-        rows = _judged(catalog, current, given, with_excluded=with_excluded)
+        rows = _judged(catalog, current, parsed, with_excluded=with_excluded)
         return Tiered(policy=facts, rows=rows)
     latest = catalog.arrow(_LATEST).to_pylist()
     if not latest:
@@ -75,7 +75,7 @@ def _stored(catalog: Catalog, *, with_excluded: bool) -> pa.Table:
 
 
 def _judged(
-    catalog: Catalog, current: snapshot.Snapshot, policy: Policy, *, with_excluded: bool
+    catalog: Catalog, current: snapshot.Snapshot, policy: QualityPolicy, *, with_excluded: bool
 ) -> pa.Table:
     """What the policy gives now; nothing is written."""
     judged = judge(catalog.corpus, current, policy)

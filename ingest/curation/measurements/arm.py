@@ -28,7 +28,7 @@ MIN_PATH_M = 0.05  # smoothness is scale-free: a motionless arm scores like a mo
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Arm:
+class ArmTrack:
     """`position_m` [K, 3], `rotmat` [K, 3, 3], `valid` [K]; `opening` [K] and where it is valid, None without a gripper."""
 
     side: str
@@ -107,7 +107,7 @@ class Arm:
         return runs(self.valid)
 
     @cached_property
-    def thinned(self) -> Arm:
+    def thinned(self) -> ArmTrack:
         """The arm at its source's pace, for what takes derivatives; itself for a source of 5 Hz and above.
 
         A slower source (RT-1 at 3 Hz) stands on the grid as straight lines whose kinks `calm_m` does not remove, and kinks are all jerk.
@@ -115,7 +115,7 @@ class Arm:
         if self.stride <= 2:
             return self
         n = self.stride
-        return Arm(
+        return ArmTrack(
             side=self.side,
             rate_hz=self.rate_hz / n,
             position_m=self.position_m[::n],
@@ -129,18 +129,18 @@ class Arm:
         return self.path_m > MIN_PATH_M
 
 
-def arms_of(view: EpisodeView) -> tuple[Arm, ...]:
+def arms_of(view: EpisodeView) -> tuple[ArmTrack, ...]:
     """The arms with at least one known step; none when a hand is seen by a moving camera whose pose nobody knows.
 
     Such poses are in the camera's frame: their motion is the camera's too.
     """
     if not view.row.get("camera_motion_removed", True):
         return ()
-    found = [_arm(view, side) for side in SIDES]
-    return tuple(arm for arm in found if arm is not None and arm.known.any())
+    arms = [_arm(view, side) for side in SIDES]
+    return tuple(arm for arm in arms if arm is not None and arm.known.any())
 
 
-def _arm(view: EpisodeView, side: str) -> Arm | None:
+def _arm(view: EpisodeView, side: str) -> ArmTrack | None:
     position = view.part("observation.state", f"{side}.position_m")
     rot6d = view.part("observation.state", f"{side}.rot6d_cols")
     valid = view.valid("observation.state", f"{side}.position_m")
@@ -152,7 +152,7 @@ def _arm(view: EpisodeView, side: str) -> Arm | None:
         position, rot6d = pose[:, :3], pose[:, 3:]
         valid = view.valid("observation.state", name)
     opening, opening_valid, is_commanded = _opening(view, side)
-    return Arm(
+    return ArmTrack(
         side=side,
         rate_hz=view.rate_hz,
         stride=_stride(view),
@@ -171,11 +171,11 @@ def _opening(view: EpisodeView, side: str) -> tuple[Array | None, Mask, bool]:
     name = f"{side}.gripper_opening"
     is_commanded = name in view.command_only
     feature = "action" if is_commanded else "observation.state"
-    found, valid = view.part(feature, name), view.valid(feature, name)
-    if found is None or not is_commanded:
-        return None if found is None else found[:, 0], valid, False
+    values, valid = view.part(feature, name), view.valid(feature, name)
+    if values is None or not is_commanded:
+        return None if values is None else values[:, 0], valid, False
     # action[k] is due at timestep k + 1; nothing is due at the first timestep.
-    due = np.concatenate([found[:1, 0], found[:-1, 0]])
+    due = np.concatenate([values[:1, 0], values[:-1, 0]])
     return due, np.concatenate([[False], valid[:-1]]), True
 
 
@@ -189,14 +189,14 @@ def switches(level: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.intp], npt.NDA
 
     A 0 before the first sign is no sign, so leaving it is no switch.
     """
-    said = np.flatnonzero(level)
-    signs = level[said]
+    known = np.flatnonzero(level)
+    signs = level[known]
     changed = np.flatnonzero(signs[1:] != signs[:-1]) + 1
-    return said[changed], signs[changed]
+    return known[changed], signs[changed]
 
 
-def worst(found: list[tuple[float, int]], *, largest: bool = True) -> tuple[float, int] | None:
+def worst(values: list[tuple[float, int]], *, largest: bool = True) -> tuple[float, int] | None:
     """Of (value, denominator) per arm the worst value with its own denominator; None of nothing."""
-    if not found:
+    if not values:
         return None
-    return max(found, key=lambda f: f[0]) if largest else min(found, key=lambda f: f[0])
+    return max(values, key=lambda f: f[0]) if largest else min(values, key=lambda f: f[0])

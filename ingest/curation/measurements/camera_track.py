@@ -51,11 +51,11 @@ class CameraTrack:
 def camera_track(view: EpisodeView, camera: str) -> CameraTrack | None:
     """The track of `camera`, or None when the source gives no pose."""
     name = f"camera_pose.{camera}"
-    found = view.part(f"observation.{name}", name)
-    if found is None:
+    pose = view.part(f"observation.{name}", name)
+    if pose is None:
         return None
     return CameraTrack(
-        position_m=found[:, :3],
-        rotmat=rotmat_from_rot6d_cols(found[:, 3:]),
+        position_m=pose[:, :3],
+        rotmat=rotmat_from_rot6d_cols(pose[:, 3:]),
         valid=view.valid(f"observation.{name}", name),
     )

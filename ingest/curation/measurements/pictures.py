@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
+from schemas.av_options import open_video
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
 from schemas.system_error import system_error_text
-from schemas.video_opening import open_video
 
 THUMB_WIDTH, THUMB_HEIGHT = 64, 48
 NOISE_LUMA = 3.0  # a change of a cell up to this is no motion
@@ -81,8 +81,8 @@ def look_at(path: Path, length: int, watcher: Watcher | None = None) -> PictureF
             where=str(path),
         ) from error
     except _OtherLengthError as error:
-        found = f"{error} pictures, the catalog says {length}; run eicorpus verify"
-        raise SourceError(Code.FRAME_COUNT, found, where=str(path)) from error
+        problem = f"{error} pictures, the catalog says {length}; run eicorpus verify"
+        raise SourceError(Code.FRAME_COUNT, problem, where=str(path)) from error
 
 
 class _OtherLengthError(Exception):

@@ -55,7 +55,7 @@ class OutputField:
     about: str  # one line: what it is, and its source
     is_interval: bool = False  # rows with start and end instead of one for the episode
 
-    def says(
+    def row(
         self, value: float, denominator: int, span: tuple[int, int] | None = None
     ) -> Measurement:
         """One row of this name: of the whole episode, or of timesteps [start, end)."""
@@ -77,18 +77,18 @@ class Measure:
     `vectors` gives what is no number, by kind, for the `signatures` table: it is computed and committed together with the
     measure's numbers, so what has these at this version has those too.
 
-    `needs_model`: it is not run without that model. `gains_from`: it is run without, but the model makes its numbers better; `has_model`: it is
+    `needs_model`: it is not run without that model. `optional_model`: it is run without, but the model makes its numbers better; `has_model`: it is
     there. `of_people`: of episodes that show a person only; robots get no rows, not even empty ones.
     """
 
     name: str
     version: int
-    gives: tuple[OutputField, ...]
-    of: Callable[[EpisodeView], Iterable[Measurement]]
+    outputs: tuple[OutputField, ...]
+    compute: Callable[[EpisodeView], Iterable[Measurement]]
     needs_video: bool = False
     vectors: Callable[[EpisodeView], Mapping[str, Array]] | None = None  # kind -> [n]
     needs_model: str | None = None
-    gains_from: str | None = None
+    optional_model: str | None = None
     has_model: bool = False  # `with_models` says so
     of_people: bool = False
 
@@ -98,11 +98,11 @@ class Measure:
 
         Where a model is gained from each version has two of them, without the model and above it with, so that what is better is read.
         """
-        return self.version if self.gains_from is None else 2 * self.version + self.has_model
+        return self.version if self.optional_model is None else 2 * self.version + self.has_model
 
     def gained(self, stored: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.bool_]:
         """Whether rows of these stored versions (0: none) were made with the model that is gained from."""
-        return np.asarray((stored % 2 == 1) & (self.gains_from is not None))
+        return np.asarray((stored % 2 == 1) & (self.optional_model is not None))
 
 
 ENTRY_POINTS = "eicorpus.measures"  # the group in which installed packages name their measures
@@ -111,8 +111,8 @@ ENTRY_POINTS = "eicorpus.measures"  # the group in which installed packages name
 @cache
 def measures() -> dict[str, Measure]:
     """All measures of eicorpus by name."""
-    found = [import_module(f"ingest.curation.measurements.each.{m}").MEASURE for m in MODULES]
-    return {measure.name: measure for measure in found}
+    declared = [import_module(f"ingest.curation.measurements.each.{m}").MEASURE for m in MODULES]
+    return {measure.name: measure for measure in declared}
 
 
 @cache
@@ -139,7 +139,7 @@ def measure_of_package(name: str) -> Measure:
         raise ConfigError(f"measure {place!r} cannot be imported: {error}") from error
     if not isinstance(measure, Measure) or measure.name != name:
         raise ConfigError(f"{place!r} is no Measure with the name {name!r} of its entry point")
-    if odd := [each.name for each in measure.gives if package_measure_of(each.name) != name]:
+    if odd := [each.name for each in measure.outputs if package_measure_of(each.name) != name]:
         raise ConfigError(f"{place!r} writes {odd}; expected {name!r}, or names below: {name}.…")
     return measure
 
@@ -152,7 +152,7 @@ def package_measure_of(output: str) -> str | None:
 
 def output_names() -> dict[str, OutputField]:
     """Everything that the measures of eicorpus write, by the name it has in the catalog."""
-    return {gives.name: gives for measure in measures().values() for gives in measure.gives}
+    return {output.name: output for measure in measures().values() for output in measure.outputs}
 
 
 def select_measures(names: Iterable[str]) -> list[Measure]:
@@ -161,19 +161,19 @@ def select_measures(names: Iterable[str]) -> list[Measure]:
     Raises:
         ConfigError: there is none of that name.
     """
-    wanted = list(names)
+    selected = list(names)
     known = {*measures(), *measures_of_packages()}
-    if unknown := sorted(set(wanted) - known):
+    if unknown := sorted(set(selected) - known):
         raise ConfigError(f"no measure {unknown}; there are {', '.join(sorted(known))}")
-    ours = [m for m in measures().values() if not wanted or m.name in wanted]
-    return ours + [measure_of_package(n) for n in sorted(set(wanted) - set(measures()))]
+    ours = [m for m in measures().values() if not selected or m.name in selected]
+    return ours + [measure_of_package(n) for n in sorted(set(selected) - set(measures()))]
 
 
-def add_models(wanted: Iterable[Measure], models: Mapping[str, str]) -> list[Measure]:
+def add_models(selected: Iterable[Measure], models: Mapping[str, str]) -> list[Measure]:
     """Those that can be run with the models that are there, and which of them gain from one. `models`: name -> file."""
     return [
-        replace(measure, has_model=measure.gains_from in models)
-        for measure in wanted
+        replace(measure, has_model=measure.optional_model in models)
+        for measure in selected
         if measure.needs_model is None or measure.needs_model in models
     ]
 
@@ -183,13 +183,13 @@ def compute(measure: Measure, view: EpisodeView) -> Iterator[Measurement]:
 
     So a name that is not in the catalog was never measured, and one without a value was, in vain.
     """
-    declared = {gives.name for gives in measure.gives}
-    said = set()
-    for found in measure.of(view):
-        if found.name not in declared:
-            raise ValueError(f"{measure.name} gives {found.name}, which it does not declare")
-        said.add(found.name)
-        yield found
-    for gives in measure.gives:
-        if gives.name not in said:
-            yield Measurement(name=gives.name, value=None, unit=gives.unit, denominator=0)
+    declared = {output.name for output in measure.outputs}
+    yielded = set()
+    for measurement in measure.compute(view):
+        if measurement.name not in declared:
+            raise ValueError(f"{measure.name} gives {measurement.name}, which it does not declare")
+        yielded.add(measurement.name)
+        yield measurement
+    for output in measure.outputs:
+        if output.name not in yielded:
+            yield Measurement(name=output.name, value=None, unit=output.unit, denominator=0)

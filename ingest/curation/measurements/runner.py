@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from ingest.corpus import snapshot
 from ingest.corpus.dataset_info import read_info
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.curation.measurements.registry import Measure, add_models, compute, select_measures
 from ingest.curation.measurements.view import PERSON, EpisodeView, open_view
@@ -82,46 +82,46 @@ def measure_episode(work: MeasureWork, disk: LocalStorage) -> Measured:
     rows: list[dict[str, Any]] = []
     vectors: list[dict[str, Any]] = []
     try:
-        wanted = add_models(select_measures(work.names), work.models)
+        selected = add_models(select_measures(work.names), work.models)
         view = open_view(
             Path(work.corpus),
             work.row,
             work.segments,
             work.features,
             work.rate_hz,
-            hand_detector=_detector_for(work, wanted),
+            hand_detector=_detector_for(work, selected),
         )
-        for measure in wanted:
-            rows += [_row(uid, measure, found) for found in compute(measure, view)]
+        for measure in selected:
+            rows += [_row(uid, measure, measurement) for measurement in compute(measure, view)]
             vectors += _signature_rows(uid, measure, view)
     except PipelineError as error:
         return Measured(uid=uid, error=str(error))
     return Measured(uid=uid, rows=tuple(rows), vectors=tuple(vectors))
 
 
-def _detector_for(work: MeasureWork, wanted: Sequence[Measure]) -> HandDetector | None:
+def _detector_for(work: MeasureWork, selected: Sequence[Measure]) -> HandDetector | None:
     """Only where a measure asks for it and a person is recorded: it costs as much as everything else together."""
-    asks = any(HAND_LANDMARKER in (m.needs_model, m.gains_from) for m in wanted)
+    asks = any(HAND_LANDMARKER in (m.needs_model, m.optional_model) for m in selected)
     is_person = str(work.row["embodiment"] or "").startswith(PERSON)
     path = work.models.get(HAND_LANDMARKER)
     return open_detector(path) if path is not None and asks and is_person else None
 
 
-def _row(uid: str, measure: Measure, found: Any) -> dict[str, Any]:
+def _row(uid: str, measure: Measure, measurement: Any) -> dict[str, Any]:
     return {
         "uid": uid,
-        "name": found.name,
+        "name": measurement.name,
         "version": measure.stored_version,
-        "value": found.value,
-        "unit": found.unit,
-        "start": found.start,
-        "end": found.end,
-        "denominator": found.denominator,
+        "value": measurement.value,
+        "unit": measurement.unit,
+        "start": measurement.start,
+        "end": measurement.end,
+        "denominator": measurement.denominator,
     }
 
 
 def _signature_rows(uid: str, measure: Measure, view: EpisodeView) -> list[dict[str, Any]]:
-    found = measure.vectors(view) if measure.vectors else {}
+    vectors = measure.vectors(view) if measure.vectors else {}
     return [
         {
             "uid": uid,
@@ -129,12 +129,12 @@ def _signature_rows(uid: str, measure: Measure, view: EpisodeView) -> list[dict[
             "version": measure.stored_version,
             "vector": vector.astype(np.float32),  # an array is a tenth of a list to send
         }
-        for kind, vector in found.items()
+        for kind, vector in vectors.items()
     ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Todo:
+class MeasureTodo:
     """Which measures each episode lacks: `lacks` has a row for each episode with something to do."""
 
     lacks: pl.DataFrame  # uid, and one bool column for each wanted measure that can be run
@@ -145,21 +145,21 @@ class Todo:
 
 
 def missing(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     current: Snapshot,
-    wanted: Sequence[Measure],
+    selected: Sequence[Measure],
     models: Mapping[str, str] | None = None,
-) -> Todo:
+) -> MeasureTodo:
     """What is not in the catalog at its present version; one pass over `measurements`, a part at a time.
 
     Memory is a byte for each episode and name that is asked for, whatever the number of rows.
     """
     models = models or {}
-    runnable = add_models(wanted, models)
-    every = dict.fromkeys(m.needs_model or m.gains_from or "" for m in wanted)
+    runnable = add_models(selected, models)
+    every = dict.fromkeys(m.needs_model or m.optional_model or "" for m in selected)
     absent = [name for name in every if name and name not in models]
     if_given = add_models(
-        [m for m in wanted if {m.needs_model, m.gains_from} & set(absent)],
+        [m for m in selected if {m.needs_model, m.optional_model} & set(absent)],
         dict.fromkeys(absent, ""),
     )
     import polars as pl
@@ -167,21 +167,21 @@ def missing(
     episodes = pl.DataFrame(current.read(corpus.root, "episodes", ["uid", "embodiment"]))
     fresh = _has_all(corpus, current, episodes["uid"], [*runnable, *if_given])
     is_person = episodes["embodiment"].fill_null("").str.starts_with(PERSON).to_numpy()
-    lacking = [
+    is_missing = [
         ~has & (is_person if m.of_people else True) for m, has in zip(runnable, fresh, strict=False)
     ]
     waits = np.zeros(len(episodes), dtype=bool)
     for measure, has in zip(if_given, fresh[len(runnable) :], strict=True):
         waits |= ~has & (is_person if measure.of_people else True)
     lacks = episodes.select("uid").with_columns(
-        *(pl.Series(m.name, row) for m, row in zip(runnable, lacking, strict=True))
+        *(pl.Series(m.name, row) for m, row in zip(runnable, is_missing, strict=True))
     )
     todo = lacks.filter(pl.any_horizontal(m.name for m in runnable)) if runnable else lacks.clear()
-    return Todo(lacks=todo, up_to_date=len(episodes) - len(todo), waiting=int(waits.sum()))
+    return MeasureTodo(lacks=todo, up_to_date=len(episodes) - len(todo), waiting=int(waits.sum()))
 
 
 def _has_all(
-    corpus: Corpus, current: Snapshot, uids: pl.Series, wanted: Sequence[Measure]
+    corpus: CorpusLayout, current: Snapshot, uids: pl.Series, selected: Sequence[Measure]
 ) -> list[npt.NDArray[np.bool_]]:
     """For each measure [N] whether the episode has every name of it at its version or a later one.
 
@@ -192,7 +192,7 @@ def _has_all(
     from ingest.catalog.uid_index import UidIndex
 
     places = UidIndex(uids)
-    names = sorted({gives.name for measure in wanted for gives in measure.gives})
+    names = sorted({output.name for measure in selected for output in measure.outputs})
     at = {name: i for i, name in enumerate(names)}
     version = np.zeros((len(uids), len(names)), dtype=np.int16)
     for part in current.parts("measurements"):
@@ -202,11 +202,11 @@ def _has_all(
         row = places.of(rows["uid"])
         column = rows["name"].replace_strict(at, return_dtype=pl.Int64).to_numpy()
         known = row >= 0
-        found = rows["version"].to_numpy().astype(np.int16)
-        np.maximum.at(version, (row[known], column[known]), found[known])
+        versions = rows["version"].to_numpy().astype(np.int16)
+        np.maximum.at(version, (row[known], column[known]), versions[known])
     out = []
-    for measure in wanted:
-        columns = [at[gives.name] for gives in measure.gives]
+    for measure in selected:
+        columns = [at[output.name] for output in measure.outputs]
         is_fresh = version[:, columns] >= measure.stored_version
         if not measure.has_model:
             is_fresh |= measure.gained(version[:, columns])
@@ -215,7 +215,10 @@ def _has_all(
 
 
 def work_of(
-    corpus: Corpus, current: Snapshot, todo: Todo, models: Mapping[str, str] | None = None
+    corpus: CorpusLayout,
+    current: Snapshot,
+    todo: MeasureTodo,
+    models: Mapping[str, str] | None = None,
 ) -> Iterator[MeasureWork]:
     """The episodes to measure with what a worker needs of the catalog, a few thousand in memory at a time."""
     infos = cache(partial(read_info, corpus.root))
@@ -226,7 +229,7 @@ def work_of(
         segments: dict[str, list[dict[str, Any]]] = {}
         for row in current.read(corpus.root, "segments", only=only).to_pylist():
             segments.setdefault(row["uid"], []).append(row)
-        lacking = {row["uid"]: tuple(n for n in names if row[n]) for row in chunk.to_dicts()}
+        missing_names = {row["uid"]: tuple(n for n in names if row[n]) for row in chunk.to_dicts()}
         for row in current.read(corpus.root, "episodes", only=only).to_pylist():
             info = infos(row["dataset_path"])
             yield MeasureWork(
@@ -235,15 +238,15 @@ def work_of(
                 segments=tuple(segments.get(row["uid"], ())),
                 features=info.features,
                 rate_hz=float(info.fps),
-                names=lacking[row["uid"]],
+                names=missing_names[row["uid"]],
                 models=models or {},
             )
 
 
 def measure_corpus(
-    corpus: Corpus,
+    corpus: CorpusLayout,
     current: Snapshot,
-    todo: Todo,
+    todo: MeasureTodo,
     executor: Executor,
     *,
     run_id: str,
@@ -273,14 +276,14 @@ def measure_corpus(
     try:
         with shared(executor, corpus, disk, files=partial(sampled_files, corpus.root / "datasets")):
             for one, result in executor.run(lambda: next(work, None), measure_episode):
-                found = _told(one, result)
-                tally.failed += bool(found.error)
-                tally.measured += not found.error
-                tally.errors[found.error.split(":")[0]] += bool(found.error)
-                tally.rows += len(found.rows)
-                tally.seconds += one.row["duration_s"] if not found.error else 0.0
-                batch += found.rows
-                vectors += found.vectors
+                measured = _told(one, result)
+                tally.failed += bool(measured.error)
+                tally.measured += not measured.error
+                tally.errors[measured.error.split(":")[0]] += bool(measured.error)
+                tally.rows += len(measured.rows)
+                tally.seconds += one.row["duration_s"] if not measured.error else 0.0
+                batch += measured.rows
+                vectors += measured.vectors
                 waiting += 1
                 if waiting >= max(BATCH_EPISODES, tally.measured // 20):
                     current = flush(current)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ingest.curation.measurements.arm import IDLE_M_S, IDLE_OPENING_S, IDLE_RAD_S, Arm
+from ingest.curation.measurements.arm import IDLE_M_S, IDLE_OPENING_S, IDLE_RAD_S, ArmTrack
 from ingest.curation.measurements.view import Mask
 from schemas.geometry import Array, rotvec_from_rotmat
 
@@ -21,12 +21,12 @@ DEVIATIONS = 3.0
 QUARTER = 1.10 * 6**0.5
 
 
-def is_stationary(arm: Arm) -> Mask:
+def is_stationary(arm: ArmTrack) -> Mask:
     """[K - 1] steps at which it stays and neither opens, closes nor bends a finger."""
     return stays_stationary(arm) & _jaws_rest(arm)
 
 
-def stays_stationary(arm: Arm) -> Mask:
+def stays_stationary(arm: ArmTrack) -> Mask:
     """[K - 1] steps that are at rest, or lie in a window of half a second throughout which the wrist is; the jaws may work."""
     width = round(WINDOW_S * arm.rate_hz)
     out = (arm.metres * arm.rate_hz < IDLE_M_S) & (arm.radians * arm.rate_hz < IDLE_RAD_S)
@@ -49,7 +49,7 @@ def error(place: Array, valid: Mask) -> float:
     return float(np.quantile(sizes, 0.25)) / QUARTER if len(sizes) else 0.0
 
 
-def _turned(arm: Arm) -> Array:
+def _turned(arm: ArmTrack) -> Array:
     """[K, 3] rotation vectors added up step by step; steps of a gap are none."""
     step = np.zeros((len(arm.valid), 3))
     known = np.flatnonzero(arm.known)
@@ -70,7 +70,7 @@ def _limit(least: float, place: Array, valid: Mask) -> float:
     return min(least + DEVIATIONS * error(place, valid), 2 * least)
 
 
-def _jaws_rest(arm: Arm) -> Mask:
+def _jaws_rest(arm: ArmTrack) -> Mask:
     """[K - 1] the gripper and the fingers, as in `Arm.is_idle`."""
     out = np.ones(len(arm.known), dtype=bool)
     if arm.opening is not None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest.corpus.layout import data_file, video_file
-from ingest.curation.measurements.arm import Arm, arms_of
+from ingest.curation.measurements.arm import ArmTrack, arms_of
 from ingest.curation.measurements.hoi.hand_observer import HandObserver, SeenHands
 from ingest.curation.measurements.pictures import PictureFacts, look_at
 from ingest.models.hand_detector import HandDetector
@@ -74,10 +74,10 @@ class EpisodeView:
     def valid(self, feature: str, name: str) -> Mask:
         """[K] whether the slice may be believed: `observation.valid` or `action.valid`; all False when it is not there."""
         masks = "action.valid" if feature == "action" else "observation.valid"
-        found = self.part(masks, name)
-        if found is None:
+        mask = self.part(masks, name)
+        if mask is None:
             return np.zeros(self.length, dtype=bool)
-        return found[:, 0].astype(bool)
+        return mask[:, 0].astype(bool)
 
     def rotmat(self, feature: str, side: str) -> Array | None:
         """[K, 3, 3] rotation of an end-effector."""
@@ -85,7 +85,7 @@ class EpisodeView:
         return None if rot6d is None else rotmat_from_rot6d_cols(rot6d)
 
     @cached_property
-    def arms(self) -> tuple[Arm, ...]:
+    def arms(self) -> tuple[ArmTrack, ...]:
         """Every end-effector whose motion is its own, not a camera's."""
         return arms_of(self)
 
@@ -141,8 +141,8 @@ def open_view(
             where=str(path),
         ) from error
     if len(table) != row["length"]:
-        found = f"{len(table)} rows, the catalog says {row['length']}; run eicorpus verify"
-        raise SourceError(Code.SHAPE_MISMATCH, found, where=str(path))
+        problem = f"{len(table)} rows, the catalog says {row['length']}; run eicorpus verify"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=str(path))
     columns = {}
     for name in numeric:
         column = table.column(name).combine_chunks()

@@ -49,18 +49,18 @@ def group_facts(
         embodiments: bodies of the episodes; None when `places` are all episodes of the snapshot, in their order.
         wide: of the episodes of `places`, with what `measured_for(names)` says.
     """
-    wanted = set(names)
-    lengths = [name for name in LENGTH_NAMES if name in wanted]
-    deviations = [name for name in DEVIATION_FACTS if name in wanted]
-    ends = sorted(measured_for(wanted))
+    requested = set(names)
+    lengths = [name for name in LENGTH_NAMES if name in requested]
+    deviations = [name for name in DEVIATION_FACTS if name in requested]
+    ends = sorted(measured_for(requested))
     if not lengths and not deviations and not ends:
         return {}
     grouped = _grouped(corpus, current, places, embodiments, with_uid=bool(deviations))
     if embodiments is not None:
         grouped = grouped.with_columns(place=places.of(grouped["uid"]))
-    found = []
+    tables = []
     if lengths:
-        found.append((lengths, length_outliers(grouped, _GROUP, lengths)))
+        tables.append((lengths, length_outliers(grouped, _GROUP, lengths)))
     if ends:
         speed = wide.values[END_SPEED][grouped["place"].to_numpy()]
         if embodiments is not None:  # the others of the group too
@@ -68,17 +68,17 @@ def group_facts(
             speed = read_matrix(corpus, current, others, names=ends, interval_names=[]).values[
                 END_SPEED
             ]
-        told = grouped.with_columns(pl.Series(END_SPEED, speed).fill_nan(None))
-        found.append(([END_FENCE], end_outliers(told, _GROUP)))
+        speeds = grouped.with_columns(pl.Series(END_SPEED, speed).fill_nan(None))
+        tables.append(([END_FENCE], end_outliers(speeds, _GROUP)))
     if deviations:
         kind = pc.field("kind") == "trajectory"
         vectors = pl.DataFrame(current.read(corpus, "signatures", only=kind))
         newest = vectors.filter(pl.col("version") == pl.col("version").max().over("uid"))
         joined = newest.select("uid", "vector").join(grouped, on="uid")
         deviating = task_deviation(joined, _GROUP).join(grouped.select("uid", "place"), on="uid")
-        found.append((deviations, deviating))
+        tables.append((deviations, deviating))
     out = {}
-    for facts, frame in found:
+    for facts, frame in tables:
         place = frame["place"].to_numpy()
         for name in facts:
             values = np.full(len(places), np.nan)
@@ -109,11 +109,11 @@ def _grouped(
     chosen = rows.select(
         pl.col("place").cast(pl.Int64), *uid, "embodiment", task, "duration_s", "length"
     )
-    told = _whole_tasks(corpus, current)
-    if len(told):
+    whole_tasks = _whole_tasks(corpus, current)
+    if len(whole_tasks):
         frame = collect(chosen, "catalog/episodes")
         chosen = _with_whole_tasks(
-            frame, told, places if embodiments is None else UidIndex(frame["uid"])
+            frame, whole_tasks, places if embodiments is None else UidIndex(frame["uid"])
         ).lazy()
     named = chosen.filter(pl.col("task").is_not_null() & (pl.col("task") != ""))
     codes = [
@@ -132,13 +132,17 @@ def _whole_tasks(corpus: Path, current: Snapshot) -> pl.DataFrame:
     return collect(rows.select("uid", "end", "text"), "catalog/segments")
 
 
-def _with_whole_tasks(frame: pl.DataFrame, told: pl.DataFrame, places: UidIndex) -> pl.DataFrame:
-    """`frame`, its `task` replaced where one of `told` covers the episode; of several the first. `places` are its rows."""
-    row = places.of(told["uid"])
+def _with_whole_tasks(
+    frame: pl.DataFrame, whole_tasks: pl.DataFrame, places: UidIndex
+) -> pl.DataFrame:
+    """`frame`, its `task` replaced where one of `whole_tasks` covers the episode; of several the first. `places` are its rows."""
+    row = places.of(whole_tasks["uid"])
     length = frame["length"].to_numpy()
-    covers = np.flatnonzero((row >= 0) & (told["end"].to_numpy() >= length[row] - EDGE_STEPS))
+    covers = np.flatnonzero(
+        (row >= 0) & (whole_tasks["end"].to_numpy() >= length[row] - EDGE_STEPS)
+    )
     at, first = np.unique(row[covers], return_index=True)
-    whole = pl.DataFrame({"at": at, "whole": told["text"].gather(covers[first])})
+    whole = pl.DataFrame({"at": at, "whole": whole_tasks["text"].gather(covers[first])})
     joined = frame.with_columns(at=pl.int_range(pl.len())).join(
         whole, on="at", how="left", maintain_order="left"
     )

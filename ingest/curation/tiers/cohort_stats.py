@@ -53,8 +53,8 @@ def length_outliers(
     )
     rows = rows.join(groups, on=by, how="left", maintain_order="left", nulls_equal=True)
     enough = pl.col("group_size") >= MIN_GROUP
-    found = {"length_robust_z": _robust_z, "length_fence": _fence, "length_ratio": _ratio}
-    numbers = [pl.when(enough).then(found[name](by)).alias(name) for name in names]
+    statistics = {"length_robust_z": _robust_z, "length_fence": _fence, "length_ratio": _ratio}
+    numbers = [pl.when(enough).then(statistics[name](by)).alias(name) for name in names]
     return rows.with_columns(numbers).drop("_log", "_low", "_middle", "_high")
 
 
@@ -105,11 +105,11 @@ def task_deviation(signatures: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
         median of the group) and `group_size`; the first two NULL in groups of less than 5.
     """
     keyed = signatures.with_columns(pl.col("vector").list.len().alias("_length")).sort("uid")
-    found = [
+    deviations = [
         _deviations(group).select("uid", "task_deviation_m", "task_deviation_ratio", "group_size")
         for group in keyed.partition_by([*by, "_length"], maintain_order=True)
     ]
-    return pl.concat(found) if found else _deviations(keyed.clear())
+    return pl.concat(deviations) if deviations else _deviations(keyed.clear())
 
 
 def _deviations(group: pl.DataFrame) -> pl.DataFrame:

@@ -129,16 +129,16 @@ def cap_counts(judged: Judged) -> list[CapCount]:
     rules = _rules(judged)
     rule, tier, hours = _decided(judged)
     out = []
-    for number, given in reversed(list(enumerate(TIERS))):
+    for number, tier_of_rule in reversed(list(enumerate(TIERS))):
         for i, each in enumerate(rules):
-            is_capped = (tier == number) & (rule == i) & (each.tier is not given)
+            is_capped = (tier == number) & (rule == i) & (each.tier is not tier_of_rule)
             if is_capped.any():
                 out.append(
                     CapCount(
-                        tier=given.value,
+                        tier=tier_of_rule.value,
                         rule=each.code,
                         rule_tier=each.tier.value,
-                        text=CAP_TEXT[given],
+                        text=CAP_TEXT[tier_of_rule],
                         segments=int(is_capped.sum()),
                         hours=float(hours[is_capped].sum()),
                     )

@@ -17,7 +17,7 @@ from ingest.catalog.next_command import next_command
 from ingest.corpus.snapshot import Snapshot, rows_of_episode
 from ingest.corpus.tombstones import FORGOTTEN, tombstones
 from ingest.curation.measurements.runner import latest
-from ingest.curation.tiers.policy import Policy, load_policy, policy_from
+from ingest.curation.tiers.policy import QualityPolicy, load_policy, policy_from
 from ingest.curation.tiers.policy_fields import EPISODE_FACTS
 from ingest.curation.tiers.policy_loader import parse_policy_text
 from ingest.curation.tiers.policy_sql import TIERS
@@ -43,7 +43,7 @@ class Explained:
     stored: str  # none | same | differs: the decisions in the catalog against these
 
 
-def explain(corpus: Path, current: Snapshot, uid: str, policy: Policy) -> Explained:
+def explain(corpus: Path, current: Snapshot, uid: str, policy: QualityPolicy) -> Explained:
     """Of one uid, under a policy.
 
     Raises:
@@ -71,7 +71,7 @@ def explain(corpus: Path, current: Snapshot, uid: str, policy: Policy) -> Explai
     )
 
 
-def _forgotten(corpus: Path, current: Snapshot, uid: str, policy: Policy) -> Explained:
+def _forgotten(corpus: Path, current: Snapshot, uid: str, policy: QualityPolicy) -> Explained:
     """What a tombstone still says of an episode."""
     buried = [row for row in tombstones(corpus, current) if row["uid"] == uid]
     if not buried:
@@ -92,7 +92,7 @@ def _forgotten(corpus: Path, current: Snapshot, uid: str, policy: Policy) -> Exp
     )
 
 
-def policy_in_force(corpus: Path, current: Snapshot, built_in: str) -> Policy:
+def policy_in_force(corpus: Path, current: Snapshot, built_in: str) -> QualityPolicy:
     """The policy of the latest run, from its text in the catalog; the built-in one before any ran."""
     runs = current.read(corpus, "policies").to_pylist()
     if not runs:
@@ -136,7 +136,9 @@ def _measurements(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _stored(
-    rows: Sequence[Mapping[str, Any]], segments: tuple[Mapping[str, Any], ...], policy: Policy
+    rows: Sequence[Mapping[str, Any]],
+    segments: tuple[Mapping[str, Any], ...],
+    policy: QualityPolicy,
 ) -> str:
     newest = max((row["snapshot"] for row in rows), default=None)
     have = [row for row in rows if row["snapshot"] == newest]
@@ -152,11 +154,11 @@ def _stored(
 
 def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two decisions about a segment agree, reasons and their numbers included."""
-    mine, others = one["reasons"], other["reasons"]
+    own, others = one["reasons"], other["reasons"]
     return (
         all(one[name] == other[name] for name in DECIDED)
-        and len(mine) == len(others)
-        and all(_is_same_reason(a, b) for a, b in zip(mine, others, strict=True))
+        and len(own) == len(others)
+        and all(_is_same_reason(a, b) for a, b in zip(own, others, strict=True))
     )
 
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from ingest.catalog.segmentation import Ints, Spans
 from ingest.curation.tiers.measurement_matrix import IntervalRows, MeasurementMatrix
-from ingest.curation.tiers.overlap import Line, aggregate, covered_steps
-from ingest.curation.tiers.policy import Policy
+from ingest.curation.tiers.overlap import SegmentLine, aggregate, covered_steps
+from ingest.curation.tiers.policy import QualityPolicy
 from ingest.curation.tiers.policy_fields import EPISODE_FACTS
 from ingest.curation.tiers.policy_sql import (
     FIRST_UNMEASURED,
@@ -36,50 +36,53 @@ class Gathered:
 
     episodes: pl.DataFrame  # facts in their rows
     rate_hz: Array  # [N] timesteps a second
-    line: Line
+    line: SegmentLine
     wide: MeasurementMatrix
     runs: Spans  # in which everything observed is valid
     among: Mapping[str, Array]  # group facts, [N] each
 
 
-def frame_of(policy: Policy, given: Gathered) -> pa.Table:
+def frame_of(policy: QualityPolicy, gathered: Gathered) -> pa.Table:
     """[S] the columns of `policy.sql`."""
-    segments = given.line.segments
+    segments = gathered.line.segments
     places = {"row": segments.row, "start": segments.start, "end": segments.end}
-    makers = [*_facts(policy, given), *_numbers(policy, given)]
+    makers = [*_facts(policy, gathered), *_numbers(policy, gathered)]
     with ThreadPoolExecutor(WORKERS) as pool:
-        made = pool.map(lambda maker: maker[1](), makers)
-        columns = dict(zip((name for name, _ in makers), made, strict=True))
+        columns_made = pool.map(lambda maker: maker[1](), makers)
+        columns = dict(zip((name for name, _ in makers), columns_made, strict=True))
     return pa.table({name: pa.array(array) for name, array in places.items()} | columns)
 
 
-def _facts(policy: Policy, given: Gathered) -> Iterator[Column]:
-    segments, row = given.line.segments, given.line.segments.row
+def _facts(policy: QualityPolicy, gathered: Gathered) -> Iterator[Column]:
+    segments, row = gathered.line.segments, gathered.line.segments.row
     size = segments.end - segments.start
     facts, _, _ = used(policy)
-    yield "supervises", partial(_taken, given.episodes["supervises"], row)
+    yield "supervises", partial(_taken, gathered.episodes["supervises"], row)
     for name in sorted(facts & set(EPISODE_FACTS) - {"supervises"}):
-        yield f"fact {name}", partial(_taken, given.episodes[name], row)
+        yield f"fact {name}", partial(_taken, gathered.episodes[name], row)
     if "segment_s" in facts:
-        yield "fact segment_s", lambda: pa.array(size / given.rate_hz[row])
+        yield "fact segment_s", lambda: pa.array(size / gathered.rate_hz[row])
     if "valid_share" in facts:
-        yield "fact valid_share", lambda: pa.array(covered_steps(given.line, given.runs) / size)
+        yield (
+            "fact valid_share",
+            lambda: pa.array(covered_steps(gathered.line, gathered.runs) / size),
+        )
     if UNMEASURED in facts:
-        lacking = given.wide.lacking
-        yield f"fact {UNMEASURED}", lambda: pa.array(lacking.count[row])
-        yield FIRST_UNMEASURED, lambda: pa.array(lacking.first[row])
-    for name, value in sorted(given.among.items()):
+        missing = gathered.wide.missing
+        yield f"fact {UNMEASURED}", lambda: pa.array(missing.count[row])
+        yield FIRST_UNMEASURED, lambda: pa.array(missing.first[row])
+    for name, value in sorted(gathered.among.items()):
         yield f"fact {name}", partial(_number, value, row)
 
 
-def _numbers(policy: Policy, given: Gathered) -> Iterator[Column]:
+def _numbers(policy: QualityPolicy, gathered: Gathered) -> Iterator[Column]:
     _, whole, _ = used(policy)
     for name in sorted(whole):
-        values = given.wide.values[name]
-        yield measurement_column(name), partial(_number, values, given.line.segments.row)
+        values = gathered.wide.values[name]
+        yield measurement_column(name), partial(_number, values, gathered.line.segments.row)
     for name, of in sorted(aggregates(policy)):
-        found = given.wide.intervals[name]
-        yield measurement_column(name, of), partial(_of_intervals, given, found, of)
+        interval_rows = gathered.wide.intervals[name]
+        yield measurement_column(name, of), partial(_of_intervals, gathered, interval_rows, of)
 
 
 def _taken(values: pl.Series, row: Ints) -> pa.Array:
@@ -91,15 +94,17 @@ def _number(values: Array, row: Ints) -> pa.Array:
     return _nullable(values[row])
 
 
-def _of_intervals(given: Gathered, found: IntervalRows, of: str) -> pa.Array:
+def _of_intervals(gathered: Gathered, interval_rows: IntervalRows, of: str) -> pa.Array:
     """[S] NULL where it was not measured."""
-    segments = given.line.segments
+    segments = gathered.line.segments
     is_seconds = of == "seconds"
-    value = aggregate(given.line, found.spans, found.value, "share" if is_seconds else of)
+    value = aggregate(
+        gathered.line, interval_rows.spans, interval_rows.value, "share" if is_seconds else of
+    )
     if is_seconds:
-        value = value * (segments.end - segments.start) / given.rate_hz[segments.row]
-    if not found.is_measured.all():
-        value = np.where(found.is_measured[segments.row], value, np.nan)
+        value = value * (segments.end - segments.start) / gathered.rate_hz[segments.row]
+    if not interval_rows.is_measured.all():
+        value = np.where(interval_rows.is_measured[segments.row], value, np.nan)
     return _nullable(value)
 
 

@@ -57,11 +57,11 @@ class MeasurementMatrix:
 
     values: Mapping[str, Array]  # [N] each
     intervals: Mapping[str, IntervalRows]
-    lacking: MissingMeasurements
+    missing: MissingMeasurements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Stretches:
+class _VersionedIntervals:
     """Rows of stretches, of any names and versions."""
 
     spans: Spans
@@ -69,8 +69,8 @@ class _Stretches:
     version: Versions
     value: Array
 
-    def at(self, chosen: Ints) -> _Stretches:
-        return _Stretches(
+    def at(self, chosen: Ints) -> _VersionedIntervals:
+        return _VersionedIntervals(
             spans=self.spans.at(chosen),
             column=self.column[chosen],
             version=self.version[chosen],
@@ -87,7 +87,7 @@ class _Rows:
     version: Versions
     value: Array
     is_whole: Mask | None  # not of a stretch; None for all
-    stretches: _Stretches | None
+    stretches: _VersionedIntervals | None
 
 
 def read_matrix(
@@ -114,15 +114,17 @@ def read_matrix(
         _scatter(rows, values, versions)
         if rows.stretches is not None:
             stretches.append(rows.stretches)
-    found = _newest(stretches, versions)
+    newest = _newest(stretches, versions)
     return MeasurementMatrix(
         values=dict(zip(of_episodes, values, strict=True)),
-        intervals={name: _intervals(found, columns.index(name), versions) for name in of_stretches},
-        lacking=_lacking([columns.index(name) for name in required], versions),
+        intervals={
+            name: _intervals(newest, columns.index(name), versions) for name in of_stretches
+        },
+        missing=_missing([columns.index(name) for name in required], versions),
     )
 
 
-def _lacking(required: Sequence[int], versions: Versions) -> MissingMeasurements:
+def _missing(required: Sequence[int], versions: Versions) -> MissingMeasurements:
     """A name at a time, so that two numbers an episode are all there is in memory."""
     count, first = (np.zeros(versions.shape[1], dtype=np.int16) for _ in range(2))
     for place, column in reversed(list(enumerate(required, start=1))):
@@ -148,8 +150,8 @@ def _read(path: Path, names: Sequence[str], places: UidIndex) -> _Rows:
     with open_parquet(path, read_dictionary=["name"]) as file:
         has_spans = _has_spans(file.metadata)
         column = _columns(file.read(columns=["name"], use_threads=False)["name"], names)
-    wanted = ["uid", "version", "value", *(["start", "end"] if has_spans else [])]
-    table = read_frame(path, wanted)
+    columns = ["uid", "version", "value", *(["start", "end"] if has_spans else [])]
+    table = read_frame(path, columns)
     kept = np.flatnonzero(column >= 0)
     if len(kept) < len(column):
         table, column = table[kept], column[kept]
@@ -163,7 +165,7 @@ def _read(path: Path, names: Sequence[str], places: UidIndex) -> _Rows:
         is_whole = table["start"].is_null().to_numpy()
         at = np.flatnonzero(~is_whole)
         start, end = (table[name].gather(at).to_numpy() for name in ("start", "end"))
-        stretches = _Stretches(
+        stretches = _VersionedIntervals(
             spans=Spans(row=row[at], start=start, end=end),
             column=column[at].astype(np.int64),
             version=version[at],
@@ -213,8 +215,8 @@ def _rows(uids: pl.Series, places: UidIndex) -> Ints:
     if not len(uids):
         return np.zeros(0, dtype=np.int64)
     is_first = (uids != uids.shift(1)).fill_null(value=True).to_numpy()
-    found = places.of(uids.filter(pl.Series(is_first)))
-    return np.asarray(found[np.cumsum(is_first) - 1])
+    rows = places.of(uids.filter(pl.Series(is_first)))
+    return np.asarray(rows[np.cumsum(is_first) - 1])
 
 
 def _scatter(rows: _Rows, values: Array, versions: Versions) -> None:
@@ -235,9 +237,9 @@ def _scatter(rows: _Rows, values: Array, versions: Versions) -> None:
     all_values[flat[is_in]] = rows.value[is_in]
 
 
-def _newest(stretches: Sequence[_Stretches], versions: Versions) -> _Stretches:
+def _newest(stretches: Sequence[_VersionedIntervals], versions: Versions) -> _VersionedIntervals:
     """Those of the newest version of their (episode, name), in the order of their parts."""
-    none = _Stretches(
+    none = _VersionedIntervals(
         spans=Spans(
             row=np.zeros(0, np.int64), start=np.zeros(0, np.int64), end=np.zeros(0, np.int64)
         ),
@@ -246,7 +248,7 @@ def _newest(stretches: Sequence[_Stretches], versions: Versions) -> _Stretches:
         value=np.zeros(0),
     )
     parts = [none, *stretches]
-    found = _Stretches(
+    all_rows = _VersionedIntervals(
         spans=Spans(
             row=np.concatenate([p.spans.row for p in parts]),
             start=np.concatenate([p.spans.start for p in parts]),
@@ -256,12 +258,16 @@ def _newest(stretches: Sequence[_Stretches], versions: Versions) -> _Stretches:
         version=np.concatenate([p.version for p in parts]),
         value=np.concatenate([p.value for p in parts]),
     )
-    return found.at(np.flatnonzero(found.version == versions[found.column, found.spans.row]))
+    return all_rows.at(
+        np.flatnonzero(all_rows.version == versions[all_rows.column, all_rows.spans.row])
+    )
 
 
-def _intervals(found: _Stretches, column: int, versions: Versions) -> IntervalRows:
-    mine = found.at(np.flatnonzero(found.column == column))
-    return IntervalRows(spans=mine.spans, value=mine.value, is_measured=versions[column] > 0)
+def _intervals(rows: _VersionedIntervals, column: int, versions: Versions) -> IntervalRows:
+    of_column = rows.at(np.flatnonzero(rows.column == column))
+    return IntervalRows(
+        spans=of_column.spans, value=of_column.value, is_measured=versions[column] > 0
+    )
 
 
 def read_spans(

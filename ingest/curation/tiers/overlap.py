@@ -12,7 +12,7 @@ from schemas.geometry import Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Line:
+class SegmentLine:
     """All episodes one after the other: S segments that tile them, in order of row and time."""
 
     lengths: Ints  # [N] timesteps of each episode
@@ -42,7 +42,7 @@ class Line:
         return np.asarray(self.offsets[self.segments.row] + self.segments.start)
 
 
-def covered_steps(line: Line, spans: Spans) -> Ints:
+def covered_steps(line: SegmentLine, spans: Spans) -> Ints:
     """[S] timesteps of each segment that any of the spans covers; overlapping spans count once."""
     is_whole = is_covered(spans, line.lengths)
     out = np.zeros(len(line.segments), dtype=np.int64)
@@ -67,7 +67,7 @@ def covered_steps(line: Line, spans: Spans) -> Ints:
     return out
 
 
-def touched(line: Line, spans: Spans) -> tuple[Ints, Ints]:
+def touched(line: SegmentLine, spans: Spans) -> tuple[Ints, Ints]:
     """Every pair of a span and a segment that overlap: number of the segment, number of the span."""
     length = line.lengths[spans.row]
     start, end = np.clip(spans.start, 0, length), np.clip(spans.end, 0, length)
@@ -81,7 +81,7 @@ def touched(line: Line, spans: Spans) -> tuple[Ints, Ints]:
     return first[span] + step, span
 
 
-def aggregate(line: Line, spans: Spans, value: Array, of: str) -> Array:
+def aggregate(line: SegmentLine, spans: Spans, value: Array, of: str) -> Array:
     """[S] one number of the spans that overlap each segment; NaN where there is none to say.
 
     `of`: share of its timesteps that they cover, how many there are (count), or the max or min of their `value`.

@@ -70,8 +70,8 @@ class Bounds(_Part):
     @property
     def thresholds(self) -> dict[str, float]:
         """The bounds that are given, by word."""
-        given = {word: getattr(self, word) for word in ("above", "at_least", "below", "at_most")}
-        return {word: value for word, value in given.items() if value is not None}
+        limits = {word: getattr(self, word) for word in ("above", "at_least", "below", "at_most")}
+        return {word: value for word, value in limits.items() if value is not None}
 
     @model_validator(mode="after")
     def _has_an_origin(self) -> Bounds:
@@ -121,7 +121,7 @@ class Condition(Bounds):
     def comparisons(self) -> tuple[str, ...]:
         """The words with which the value is compared."""
         words = {"is": self.is_, "in": self.in_, "has": self.has, "known": self.known}
-        return (*self.thresholds, *(word for word, given in words.items() if given is not None))
+        return (*self.thresholds, *(word for word, value in words.items() if value is not None))
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Condition:
@@ -133,11 +133,11 @@ class Condition(Bounds):
             "measurement": self.measurement,
             "fact": self.fact,
         }
-        given = [word for word, value in heads.items() if value is not None]
-        if len(given) != 1:
-            raise ValueError(f"exactly one of {', '.join(heads)}; found {given or 'none'}")
+        stated = [word for word, value in heads.items() if value is not None]
+        if len(stated) != 1:
+            raise ValueError(f"exactly one of {', '.join(heads)}; found {stated or 'none'}")
         if self.name is None and (self.comparisons or self.of or self.when_unknown is not None):
-            raise ValueError(f"only a measurement or a fact is compared, not `{given[0]}`")
+            raise ValueError(f"only a measurement or a fact is compared, not `{stated[0]}`")
         if self.name is not None and not self.comparisons:
             raise ValueError("a comparison: above, at_least, below, at_most, is, in, has or known")
         return self
@@ -181,7 +181,7 @@ class Otherwise(_Part):
     text: Line
 
 
-class Policy(_Part):
+class QualityPolicy(_Part):
     """A whole policy, sound in itself: every name known, no cycle, no range that nothing can be in."""
 
     policy: Word
@@ -223,7 +223,7 @@ def known_policies() -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
-def load_policy(name_or_path: str) -> tuple[Policy, str]:
+def load_policy(name_or_path: str) -> tuple[QualityPolicy, str]:
     """A built-in policy by name, or one from a file; and its text.
 
     Raises:
@@ -235,22 +235,22 @@ def load_policy(name_or_path: str) -> tuple[Policy, str]:
         return policy_from(parse_policy_text(text, f"{name_or_path}.yaml")), text
     path = Path(name_or_path)
     if not path.is_file():
-        found = (
+        problem = (
             f"no such file, and no built-in policy of that name; there are {', '.join(built_in)}"
         )
-        raise ConfigError(found, where=name_or_path)
+        raise ConfigError(problem, where=name_or_path)
     read = read_policy_text(path)
     return policy_from(read), read.text
 
 
-def policy_from(read: PolicyText) -> Policy:
+def policy_from(read: PolicyText) -> QualityPolicy:
     """The policy that a text is.
 
     Raises:
         ConfigError: it is not sound; every problem with its line and column.
     """
     try:
-        policy = Policy.model_validate(read.data)
+        policy = QualityPolicy.model_validate(read.data)
     except ValidationError as error:
         raise _told(read, _said(error)) from error
     if problems := list(check(policy)):
@@ -260,17 +260,17 @@ def policy_from(read: PolicyText) -> Policy:
 
 def _said(error: ValidationError) -> list[tuple[Key, str]]:
     """Pydantic's problems; not that a list is too short because what it holds is wrong."""
-    found = [(tuple(e["loc"]), e) for e in error.errors()]
+    errors = [(tuple(e["loc"]), e) for e in error.errors()]
     return [
-        (way, problem(e, Policy))
-        for way, e in found
+        (way, problem(e, QualityPolicy))
+        for way, e in errors
         if e["type"] != "too_short"
-        or not any(len(other) > len(way) and other[: len(way)] == way for other, _ in found)
+        or not any(len(other) > len(way) and other[: len(way)] == way for other, _ in errors)
     ]
 
 
 def _told(read: PolicyText, problems: list[tuple[Key, str]]) -> ConfigError:
-    lines = [f"{read.place(way)}: {said}{_named(way)}" for way, said in problems]
+    lines = [f"{read.place(way)}: {message}{_named(way)}" for way, message in problems]
     more = len(lines) - MAX_PROBLEMS
     rest = [f"and {more} more"] if more > 0 else []
     return ConfigError("\n".join([*lines[:MAX_PROBLEMS], *rest]))

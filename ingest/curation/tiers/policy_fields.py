@@ -120,10 +120,10 @@ def measurements(named: Iterable[str] = ()) -> dict[str, Column]:
     Args:
         named: names that a policy asks for; the measures of installed packages that write them are imported.
     """
-    known = {gives.name: gives for gives in INGESTED} | output_names()
+    known = {output.name: output for output in INGESTED} | output_names()
     for name in named:
         if name not in known and (measure := package_measure_of(name)):
-            known |= {gives.name: gives for gives in measure_of_package(measure).gives}
+            known |= {output.name: output for output in measure_of_package(measure).outputs}
     return {name: _column(gives) for name, gives in known.items()}
 
 
@@ -133,18 +133,18 @@ def always_measured() -> frozenset[str]:
     Not what needs a model that may be absent, not what is of people only, and not what ingestion wrote for some sources.
     """
     return frozenset(
-        gives.name
+        output.name
         for measure in measures().values()
         if measure.needs_model is None and not measure.of_people
-        for gives in measure.gives
+        for output in measure.outputs
     )
 
 
-def _column(gives: OutputField) -> Column:
-    if gives.is_interval:
+def _column(output: OutputField) -> Column:
+    if output.is_interval:
         return Column(kind=Kind.NUMBER, is_interval=True)
-    if gives.unit in ("share", "bool"):
+    if output.unit in ("share", "bool"):
         return SHARE
-    if gives.unit == "correlation":
+    if output.unit == "correlation":
         return Column(kind=Kind.NUMBER, low=-1.0, high=1.0)
-    return AT_LEAST_0 if gives.unit in NEVER_NEGATIVE else Column(kind=Kind.NUMBER)
+    return AT_LEAST_0 if output.unit in NEVER_NEGATIVE else Column(kind=Kind.NUMBER)

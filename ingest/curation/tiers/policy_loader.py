@@ -95,11 +95,13 @@ def _check_events(text: str, where: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            found = f"more than {MAX_DEPTH} levels; give parts a name under `conditions`"
-            raise ConfigError(found, where=place)
+            problem = f"more than {MAX_DEPTH} levels; give parts a name under `conditions`"
+            raise ConfigError(problem, where=place)
         if isinstance(event, yaml.AliasEvent):
-            found = f"an alias *{event.anchor}; give it a name under `conditions` and refer to that"
-            raise ConfigError(found, where=place)
+            problem = (
+                f"an alias *{event.anchor}; give it a name under `conditions` and refer to that"
+            )
+            raise ConfigError(problem, where=place)
 
 
 def _value(node: yaml.Node, way: Key, marks: dict[Key, tuple[int, int]], where: str) -> Any:

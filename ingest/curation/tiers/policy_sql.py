@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ingest.catalog.sql_quoting import identifier, literal
-from ingest.curation.tiers.policy import TASKS, Condition, Edge, Policy, Tier
+from ingest.curation.tiers.policy import TASKS, Condition, Edge, QualityPolicy, Tier
 from ingest.curation.tiers.policy_fields import always_measured
 from schemas.supervision import Task
 
@@ -48,18 +48,20 @@ class Compiled:
     reasons: str  # over `rule`, `tier` and the frame
 
 
-def compiled(policy: Policy) -> Compiled:
+def compiled(policy: QualityPolicy) -> Compiled:
     """The policy's SQL. Its names are checked and its texts quoted, so that nothing in it is more than a value."""
     whens = tuple(truth(policy, rule.when) for rule in policy.rules)
     cases = " ".join(f"WHEN {when} THEN {index}" for index, when in enumerate(whens))
     tiers = [*(rule.tier for rule in policy.rules), policy.otherwise.tier]
-    given = " ".join(f"WHEN {index} THEN {TIERS.index(tier)}" for index, tier in enumerate(tiers))
+    tiers_of_rules = " ".join(
+        f"WHEN {index} THEN {TIERS.index(tier)}" for index, tier in enumerate(tiers)
+    )
     caps = " ".join(
         f"WHEN (supervises & {TASK_BITS[task]}) <> 0 THEN {TIERS.index(tier)}"
         for task, tier in _CAPS
     )
     cap = f"CASE {caps} ELSE {TIERS.index(Tier.EXCLUDED)} END"
-    by_rule = f"CASE rule {given} END"
+    by_rule = f"CASE rule {tiers_of_rules} END"
     return Compiled(
         rules=whens,
         rule=f"CASE {cases} ELSE {len(whens)} END",
@@ -70,7 +72,7 @@ def compiled(policy: Policy) -> Compiled:
     )
 
 
-def used(policy: Policy) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+def used(policy: QualityPolicy) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     """Names of the facts, of the measurements of episodes, and of those of stretches, edges included."""
     leaves = [condition for _, condition in policy.all_conditions() if condition.name is not None]
     facts = {leaf.fact for leaf in leaves if leaf.fact is not None}
@@ -80,7 +82,7 @@ def used(policy: Policy) -> tuple[frozenset[str], frozenset[str], frozenset[str]
     return frozenset(facts), frozenset(whole), frozenset(stretches | edges)
 
 
-def required(policy: Policy) -> tuple[str, ...]:
+def required(policy: QualityPolicy) -> tuple[str, ...]:
     """The names that the fact `unmeasured` counts, in order; none when the policy does not ask for it."""
     leaves = [condition for _, condition in policy.all_conditions()]
     if all(leaf.fact != UNMEASURED for leaf in leaves):
@@ -89,10 +91,10 @@ def required(policy: Policy) -> tuple[str, ...]:
     return tuple(sorted(asked & always_measured()))
 
 
-def aggregates(policy: Policy) -> frozenset[tuple[str, str]]:
+def aggregates(policy: QualityPolicy) -> frozenset[tuple[str, str]]:
     """(measurement of stretches, which number of them) that conditions ask for."""
-    found = (condition for _, condition in policy.all_conditions())
-    return frozenset((c.measurement, c.of) for c in found if c.measurement and c.of)
+    conditions = (condition for _, condition in policy.all_conditions())
+    return frozenset((c.measurement, c.of) for c in conditions if c.measurement and c.of)
 
 
 def column_name(leaf: Condition) -> str:
@@ -112,7 +114,7 @@ def bounds_hold(bounds: Edge | Condition, column: str) -> str:
     return " AND ".join(parts) or "TRUE"
 
 
-def truth(policy: Policy, condition: Condition) -> str:
+def truth(policy: QualityPolicy, condition: Condition) -> str:
     """SQL of a condition, references written out."""
     if condition.condition is not None:
         return truth(policy, policy.conditions[condition.condition])
@@ -146,7 +148,7 @@ def _comparison(leaf: Condition) -> str:
 # --- reasons ------------------------------------------------------------------------------------------------------------
 
 
-def _reasons(policy: Policy, whens: tuple[str, ...], by_rule: str, by_cap: str) -> str:
+def _reasons(policy: QualityPolicy, whens: tuple[str, ...], by_rule: str, by_cap: str) -> str:
     """Every comparison that made a rule of the given tier hold. A cap that is worse than the rules is the only reason.
 
     Where no rule holds, a cap that is the tier of `otherwise` is a reason too, and the first.
@@ -173,7 +175,7 @@ def _reasons(policy: Policy, whens: tuple[str, ...], by_rule: str, by_cap: str) 
     return f"CAST(CASE WHEN tier > {by_rule} THEN CASE tier {capped} END ELSE {by_tier} END AS {REASON_TYPE})"
 
 
-def _of_otherwise(policy: Policy, decides: str, cap: str) -> Iterator[str]:
+def _of_otherwise(policy: QualityPolicy, decides: str, cap: str) -> Iterator[str]:
     """The cap where it is that very tier; and what `otherwise` says, unless all was measured and the cap says enough."""
     own = policy.otherwise
     names = required(policy)
@@ -191,7 +193,7 @@ def _of_otherwise(policy: Policy, decides: str, cap: str) -> Iterator[str]:
     yield f"CASE WHEN {says} THEN {plain} END"
 
 
-def _told_unmeasured(policy: Policy, names: tuple[str, ...]) -> str:
+def _told_unmeasured(policy: QualityPolicy, names: tuple[str, ...]) -> str:
     """`otherwise` with how many of the names were never measured, and the first of them."""
     count = identifier(f"fact {UNMEASURED}")
     listed = ", ".join(literal(name) for name in names)
@@ -199,14 +201,14 @@ def _told_unmeasured(policy: Policy, names: tuple[str, ...]) -> str:
     after = literal(f" of {len(names)} measurements never taken: ")
     first = f"[{listed}][{identifier(FIRST_UNMEASURED)}]"
     more = f"CASE WHEN {count} > 1 THEN ', ...' ELSE '' END"
-    said = f"{before} || CAST({count} AS VARCHAR) || {after} || {first} || {more}"
+    sentence = f"{before} || CAST({count} AS VARCHAR) || {after} || {first} || {more}"
     return (
-        f"{{'code': {literal(policy.otherwise.code)}, 'text': {said}, "
+        f"{{'code': {literal(policy.otherwise.code)}, 'text': {sentence}, "
         f"'value': CAST({count} AS DOUBLE), 'threshold': CAST(0 AS DOUBLE)}}"
     )
 
 
-def _of_rule(policy: Policy, index: int, when: str) -> Iterator[str]:
+def _of_rule(policy: QualityPolicy, index: int, when: str) -> Iterator[str]:
     rule = policy.rules[index]
     seen = set()
     for guards, leaf, is_negated in _leaves(policy, rule.when, (), is_negated=False):
@@ -220,7 +222,7 @@ def _of_rule(policy: Policy, index: int, when: str) -> Iterator[str]:
 
 
 def _leaves(
-    policy: Policy, condition: Condition, guards: tuple[str, ...], *, is_negated: bool
+    policy: QualityPolicy, condition: Condition, guards: tuple[str, ...], *, is_negated: bool
 ) -> Iterator[tuple[tuple[str, ...], Condition, bool]]:
     """Comparisons with what must hold around them: of an `any` only the branches that hold are reasons."""
     if condition.condition is not None:

@@ -12,7 +12,7 @@ from ingest.curation.tiers.policy_fields import AT_LEAST_0, FACTS, SHARE, Column
 from ingest.curation.tiers.policy_loader import Key
 
 if TYPE_CHECKING:
-    from ingest.curation.tiers.policy import Bounds, Condition, Edge, Policy
+    from ingest.curation.tiers.policy import Bounds, Condition, Edge, QualityPolicy
 
 MAX_LEAVES = 2000  # comparisons of a policy, with every reference written out
 MAX_REFERENCES = 16  # one inside the other
@@ -26,7 +26,7 @@ WORDS = {
 }
 
 
-def check(policy: Policy) -> Iterator[Problem]:
+def check(policy: QualityPolicy) -> Iterator[Problem]:
     """Every problem with its way in the file; none is a sound policy."""
     leaves = (condition.measurement for _, condition in policy.all_conditions())
     edges = (edge.measurement for edge in policy.segments.edges)
@@ -36,21 +36,21 @@ def check(policy: Policy) -> Iterator[Problem]:
         if code in codes[:index] or code == policy.otherwise.code:
             yield ("rules", index, "code"), f"another rule has the code {code!r}"
     for index, edge in enumerate(policy.segments.edges):
-        for way, said in _of_edge(edge, known):
-            yield ("segments", "edges", index, *way), said
+        for way, message in _of_edge(edge, known):
+            yield ("segments", "edges", index, *way), message
     problems = list(_of_conditions(policy, known))
     yield from problems
     if not problems:  # only then do all names and references lead somewhere
         yield from _of_ranges(policy, known)
 
 
-def _of_conditions(policy: Policy, known: Mapping[str, Column]) -> Iterator[Problem]:
+def _of_conditions(policy: QualityPolicy, known: Mapping[str, Column]) -> Iterator[Problem]:
     for way, condition in policy.all_conditions():
         if condition.condition is not None and condition.condition not in policy.conditions:
-            said = _unknown("condition", condition.condition, policy.conditions)
-            yield (*way, "condition"), said
+            message = _unknown("condition", condition.condition, policy.conditions)
+            yield (*way, "condition"), message
         if condition.name is not None:
-            yield from (((*way, *rest), said) for rest, said in _of_leaf(condition, known))
+            yield from (((*way, *rest), message) for rest, message in _of_leaf(condition, known))
     yield from _of_cycles(policy)
 
 
@@ -84,16 +84,16 @@ def _of_leaf(leaf: Condition, known: Mapping[str, Column]) -> Iterator[Problem]:
             yield ("fact",), _unknown("fact", name, FACTS)
         return
     if column.is_interval and leaf.of is None:
-        said = f"{leaf.name} has rows for stretches: say `of`: share, seconds, count, max or min"
-        yield ("measurement",), said
+        message = f"{leaf.name} has rows for stretches: say `of`: share, seconds, count, max or min"
+        yield ("measurement",), message
         return
     if leaf.of is not None and not _is_interval(leaf, known):
         yield ("of",), f"{leaf.name} is one number an episode; `of` is for stretches"
     fitting = WORDS[column.kind] | {"known"}
     for word in leaf.comparisons:
         if word not in fitting:
-            said = f"{leaf.name} is a {column.kind.value}; compare it with {', '.join(sorted(fitting))}"
-            yield (word,), said
+            message = f"{leaf.name} is a {column.kind.value}; compare it with {', '.join(sorted(fitting))}"
+            yield (word,), message
     yield from _of_values(leaf, column)
     if column.kind is Kind.NUMBER and _range(leaf, column).is_empty:
         yield (), _impossible(leaf, column)
@@ -101,15 +101,17 @@ def _of_leaf(leaf: Condition, known: Mapping[str, Column]) -> Iterator[Problem]:
 
 def _of_values(leaf: Condition, column: Column) -> Iterator[Problem]:
     if leaf.is_ is not None and column.kind in (Kind.FLAG, Kind.TEXT):
-        wanted = bool if column.kind is Kind.FLAG else str
-        if not isinstance(leaf.is_, wanted):
+        kind = bool if column.kind is Kind.FLAG else str
+        if not isinstance(leaf.is_, kind):
             yield ("is",), f"{leaf.name} is a {column.kind.value}, not {leaf.is_!r}"
-    given = {"is": (leaf.is_,), "in": leaf.in_ or (), "has": (leaf.has,)}
-    for word, values in given.items():
+    values_by_word = {"is": (leaf.is_,), "in": leaf.in_ or (), "has": (leaf.has,)}
+    for word, values in values_by_word.items():
         for value in values:
             if isinstance(value, str) and column.values is not None and value not in column.values:
-                said = f"{leaf.name} is never {value!r}; it is {', '.join(sorted(column.values))}"
-                yield (word,), said
+                message = (
+                    f"{leaf.name} is never {value!r}; it is {', '.join(sorted(column.values))}"
+                )
+                yield (word,), message
 
 
 def _is_interval(leaf: Condition, known: Mapping[str, Column]) -> bool:
@@ -142,7 +144,7 @@ class _Size:
         return _Size(self.leaves + part.leaves, references, self.problem or part.problem)
 
 
-def _of_cycles(policy: Policy) -> Iterator[Problem]:
+def _of_cycles(policy: QualityPolicy) -> Iterator[Problem]:
     """Each condition that leads back to itself, at the reference that closes the circle; and a policy that is too large."""
     known: dict[str, _Size] = {}
     total = 0
@@ -159,7 +161,11 @@ def _of_cycles(policy: Policy) -> Iterator[Problem]:
 
 
 def _size(
-    policy: Policy, way: Key, condition: Condition, path: tuple[str, ...], known: dict[str, _Size]
+    policy: QualityPolicy,
+    way: Key,
+    condition: Condition,
+    path: tuple[str, ...],
+    known: dict[str, _Size],
 ) -> _Size:
     """Of a condition inside of the named ones in `path`."""
     name = condition.condition
@@ -178,8 +184,8 @@ def _size(
         return _Size(problem=(here, f"references more than {MAX_REFERENCES} deep"))
     if name not in known:
         inner = policy.conditions[name]
-        found = _size(policy, ("conditions", name), inner, (*path, name), known)
-        known[name] = _Size(found.leaves, found.references + 1, found.problem)
+        inner_size = _size(policy, ("conditions", name), inner, (*path, name), known)
+        known[name] = _Size(inner_size.leaves, inner_size.references + 1, inner_size.problem)
     if known[name].references > MAX_REFERENCES:
         return _Size(problem=(here, f"references more than {MAX_REFERENCES} deep"))
     return known[name]
@@ -227,25 +233,27 @@ def _impossible(leaf: Bounds, column: Column) -> str:
     return f"no number is {asked}{bounds}"
 
 
-def _of_ranges(policy: Policy, known: Mapping[str, Column]) -> Iterator[Problem]:
+def _of_ranges(policy: QualityPolicy, known: Mapping[str, Column]) -> Iterator[Problem]:
     """Bounds of an `all`, its own and those of what it refers to, that no number satisfies together."""
     for way, condition in policy.all_conditions():
         if condition.all_ is None:
             continue
-        found: dict[tuple[str | None, str | None, bool], _Range] = {}
+        ranges: dict[tuple[str | None, str | None, bool], _Range] = {}
         for part_way, leaf in _conjuncts(policy, condition, way):
             column = column_of(leaf, known)
             if column is None or column.kind is not Kind.NUMBER:
                 continue
             key = (leaf.name, leaf.of, leaf.fact is None)
-            both = _range(leaf, column).within(found.get(key, _Range()))
+            both = _range(leaf, column).within(ranges.get(key, _Range()))
             if both.is_empty:
                 yield part_way, f"with the other bounds of this `all` {leaf.name} can have no value"
                 return
-            found[key] = both
+            ranges[key] = both
 
 
-def _conjuncts(policy: Policy, condition: Condition, way: Key) -> Iterator[tuple[Key, Condition]]:
+def _conjuncts(
+    policy: QualityPolicy, condition: Condition, way: Key
+) -> Iterator[tuple[Key, Condition]]:
     """The leaves that must all hold for `condition` to hold."""
     if condition.condition is not None:
         name = condition.condition

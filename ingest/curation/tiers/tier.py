@@ -31,13 +31,13 @@ from ingest.catalog.segmentation import (
 from ingest.catalog.tables import rows_of
 from ingest.catalog.uid_index import UidIndex
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.tiers.cohort_features import group_facts, measured_for
 from ingest.curation.tiers.frame import Gathered, frame_of
 from ingest.curation.tiers.measurement_matrix import IntervalRows, read_matrix, read_spans
-from ingest.curation.tiers.overlap import Line
-from ingest.curation.tiers.policy import Edge, Policy
+from ingest.curation.tiers.overlap import SegmentLine
+from ingest.curation.tiers.policy import Edge, QualityPolicy
 from ingest.curation.tiers.policy_fields import EPISODE_FACTS
 from ingest.curation.tiers.policy_sql import TASK_BITS, TIERS, Compiled, compiled, required, used
 from ingest.storage.local import LocalStorage, within
@@ -54,7 +54,7 @@ SCRATCH: dict[str, Any] = {"temp_directory": "", "python_enable_replacements": "
 class Judged:
     """Every segment of N episodes, and what decides its tier."""
 
-    policy: Policy
+    policy: QualityPolicy
     sql: Compiled
     # [N] uid, source, length, duration_s, supervises (bits of TASK_BITS) and the facts that the policy names
     episodes: pl.DataFrame
@@ -71,8 +71,8 @@ class Judged:
     def decided(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """[S] number of the rule, and of the tier."""
         with self._connect() as connection:
-            found = self._ruled(connection).select("rule, tier").to_arrow_table()
-        rule, tier = (found[name].to_numpy().astype(np.int64) for name in ("rule", "tier"))
+            table = self._ruled(connection).select("rule, tier").to_arrow_table()
+        rule, tier = (table[name].to_numpy().astype(np.int64) for name in ("rule", "tier"))
         return rule, tier
 
     def rules_hold(self) -> pa.Table:
@@ -107,7 +107,7 @@ class Judged:
 def judge(
     corpus: Path,
     current: Snapshot,
-    policy: Policy,
+    policy: QualityPolicy,
     *,
     uid: str | None = None,
     threads: int | None = None,
@@ -127,17 +127,17 @@ def judge(
     )
     lengths = episodes["length"].to_numpy()
     kinds = {edge.segments for edge in policy.segments.edges if edge.segments} | {"valid_run"}
-    given = read_spans(corpus, current, places, sorted(kinds))
-    runs = given["valid_run"]
-    given["valid_run"] = gaps(runs, lengths)
+    spans_by_kind = read_spans(corpus, current, places, sorted(kinds))
+    runs = spans_by_kind["valid_run"]
+    spans_by_kind["valid_run"] = gaps(runs, lengths)
     steps = np.ceil(policy.segments.min_length_s * _rate_hz(episodes) - 1e-6).astype(np.int64)
-    edges = _edges(policy, given, wide.intervals, lengths, np.maximum(steps, 1))
+    edges = _edges(policy, spans_by_kind, wide.intervals, lengths, np.maximum(steps, 1))
     segments = split_at(lengths, np.maximum(steps, 1), edges)
     bodies = None if uid is None else episodes["embodiment"]
     gathered = Gathered(
         episodes=episodes,
         rate_hz=_rate_hz(episodes),
-        line=Line(lengths=lengths, segments=segments),
+        line=SegmentLine(lengths=lengths, segments=segments),
         wide=wide,
         runs=runs,
         among=group_facts(corpus, current, places, bodies, facts, wide),
@@ -173,8 +173,8 @@ def _rate_hz(episodes: pl.DataFrame) -> Array:
 
 
 def _edges(
-    policy: Policy,
-    given: Mapping[str, Spans],
+    policy: QualityPolicy,
+    spans_by_kind: Mapping[str, Spans],
     intervals: Mapping[str, IntervalRows],
     lengths: Ints,
     steps: Ints,
@@ -183,11 +183,11 @@ def _edges(
     parts = []
     for rank, edge in enumerate(policy.segments.edges):
         if edge.measurement is not None:
-            found = intervals[edge.measurement]
-            spans = found.spans.at(_in_bounds(edge, found.value))
+            interval_rows = intervals[edge.measurement]
+            spans = interval_rows.spans.at(_in_bounds(edge, interval_rows.value))
             spans = pad_to(spans, lengths, steps)
         else:
-            spans = given[edge.segments or ""]
+            spans = spans_by_kind[edge.segments or ""]
             if edge.segments == "valid_run":  # a short gap is for the masks, not for a segment
                 spans = spans.at(spans.end - spans.start >= steps[spans.row])
         parts.append(cut_points_of(spans, rank))
@@ -211,7 +211,13 @@ def _in_bounds(edge: Edge, value: Array) -> npt.NDArray[np.bool_]:
 
 
 def commit(
-    corpus: Corpus, current: Snapshot, judged: Judged, text: str, *, run_id: str, disk: LocalStorage
+    corpus: CorpusLayout,
+    current: Snapshot,
+    judged: Judged,
+    text: str,
+    *,
+    run_id: str,
+    disk: LocalStorage,
 ) -> Snapshot:
     """Append the decisions. The caller holds the writer lock.
 
@@ -259,7 +265,7 @@ def _rows(judged: Judged, run_id: str, number: int) -> Iterator[pa.Table]:
         yield pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
 
 
-def is_up_to_date(corpus: Path, current: Snapshot, policy: Policy) -> bool:
+def is_up_to_date(corpus: Path, current: Snapshot, policy: QualityPolicy) -> bool:
     """Whether the latest run was of this very policy, and nothing that it read has changed since."""
     runs = current.read(corpus, "policies", ["policy_digest", "snapshot"]).to_pylist()
     if not runs:

@@ -85,10 +85,10 @@ class Report:
     max_abs_diff: int = 0
     reader: str = "lerobot 0.3.3"
 
-    def expect(self, found: object, expected: object, what: str) -> None:
-        """Note a problem unless `found` equals `expected`."""
-        if found != expected:
-            self.problems.append(f"{what}: lerobot gives {found!r}, the files hold {expected!r}")
+    def expect(self, actual: object, expected: object, what: str) -> None:
+        """Note a problem unless `actual` equals `expected`."""
+        if actual != expected:
+            self.problems.append(f"{what}: lerobot gives {actual!r}, the files hold {expected!r}")
 
     @contextmanager
     def guard(self, what: str) -> Iterator[None]:
@@ -198,10 +198,10 @@ def check_columns(
     for name in files.keys(video=False):
         expected = np.asarray(table[name].to_pylist())
         values = seen[name]
-        found = np.asarray(torch.stack(values) if torch.is_tensor(values[0]) else values)
-        if found.shape != expected.shape:
-            report.expect(found.shape, expected.shape, f"{where} {name} shape")
-        elif not np.array_equal(found, expected, equal_nan=expected.dtype.kind == "f"):
+        actual = np.asarray(torch.stack(values) if torch.is_tensor(values[0]) else values)
+        if actual.shape != expected.shape:
+            report.expect(actual.shape, expected.shape, f"{where} {name} shape")
+        elif not np.array_equal(actual, expected, equal_nan=expected.dtype.kind == "f"):
             report.problems.append(f"{where} {name}: values differ from the Parquet file")
         report.values_compared += int(expected.size)
 
@@ -255,8 +255,8 @@ def check_video(
                 f"{where}: frame {row} at {time_s} s, its row at {times_s[row]} s"
             )
         if row in seen:
-            found = (seen[row] * 255).round().numpy().transpose(1, 2, 0).astype(np.int16)
-            compare_frames(found, frame.to_ndarray(format="rgb24"), f"{where} frame {row}", report)
+            actual = (seen[row] * 255).round().numpy().transpose(1, 2, 0).astype(np.int16)
+            compare_frames(actual, frame.to_ndarray(format="rgb24"), f"{where} frame {row}", report)
     if count != len(times_s):
         report.problems.append(f"{where}: {count} frames in the video for {len(times_s)} rows")
 
@@ -270,12 +270,12 @@ def frames_in_order(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
 
 
 def compare_frames(
-    found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], where: str, report: Report
+    actual: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], where: str, report: Report
 ) -> None:
-    if found.shape != expected.shape:
-        report.expect(found.shape, expected.shape, f"{where} shape")
+    if actual.shape != expected.shape:
+        report.expect(actual.shape, expected.shape, f"{where} shape")
         return
-    worst = int(np.abs(found - expected.astype(np.int16)).max())
+    worst = int(np.abs(actual - expected.astype(np.int16)).max())
     report.frames_compared += 1
     report.max_abs_diff = max(report.max_abs_diff, worst)
     if worst > 1:  # 1: the float round trip of LeRobot's 0..1 pictures
@@ -308,9 +308,9 @@ def check_window(
     item: dict[str, Any], table: pa.Table, row: int, keys: list[str], report: Report, where: str
 ) -> None:
     """One window: clamped rows, padding flags, and as many pictures as rows."""
-    wanted = [row + step for step in WINDOW]
-    clamped = [min(max(r, 0), table.num_rows - 1) for r in wanted]
-    padding = [r != c for r, c in zip(wanted, clamped, strict=True)]
+    rows = [row + step for step in WINDOW]
+    clamped = [min(max(r, 0), table.num_rows - 1) for r in rows]
+    padding = [r != c for r, c in zip(rows, clamped, strict=True)]
     for key in keys:
         report.expect(item[f"{key}_is_pad"].tolist(), padding, f"{where} {key}_is_pad")
         if key not in table.column_names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.curation.captions.backends import backend_for
 from ingest.curation.captions.cache import Cache
 from ingest.curation.captions.run import CaptionTally, caption_corpus
@@ -67,7 +67,7 @@ def settings(fake: Fake | None = None, **change: Any) -> CaptionSettings:
     )
 
 
-def caption(corpus: Corpus, asked: CaptionSettings, **more: Any) -> CaptionTally:
+def caption(corpus: CorpusLayout, asked: CaptionSettings, **more: Any) -> CaptionTally:
     backend = backend_for(asked, key="", cache=Cache.of(corpus, LocalStorage()))
     current = snapshot.load(corpus.root)
     tally, _ = caption_corpus(
@@ -76,6 +76,6 @@ def caption(corpus: Corpus, asked: CaptionSettings, **more: Any) -> CaptionTally
     return tally
 
 
-def rows_of(corpus: Corpus) -> list[dict[str, Any]]:
+def rows_of(corpus: CorpusLayout) -> list[dict[str, Any]]:
     rows = snapshot.load(corpus.root).read(corpus.root, "captions").to_pylist()
     return sorted(rows, key=lambda row: (row["uid"], row["start"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.layout import CorpusLayout, open_corpus
 from jobs.demo.raw import egodex
 from tests.faults.runs import run as ingest
 
@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def corpus(made: Path, tmp_path: Path) -> Corpus:
+def corpus(made: Path, tmp_path: Path) -> CorpusLayout:
     """A copy to caption."""
     shutil.copytree(made, tmp_path / "corpus")
     return open_corpus(tmp_path / "corpus")

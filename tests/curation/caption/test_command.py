@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.curation.caption.cases import NUM
@@ -24,7 +24,7 @@ def command(*words: str, **env: str) -> Result:
     return CliRunner().invoke(app, ["caption", *words], env=env)
 
 
-def test_the_command_counts_captions_and_audits(corpus: Corpus, tmp_path: Path) -> None:
+def test_the_command_counts_captions_and_audits(corpus: CorpusLayout, tmp_path: Path) -> None:
     at = str(corpus.root)
     assert json.loads(command(at, "--dry-run", "--json").stdout)["result"]["to_do"] == NUM
     found = command(at, "--json", "--limit", "2")
@@ -49,7 +49,7 @@ def test_the_command_counts_captions_and_audits(corpus: Corpus, tmp_path: Path) 
 
 
 def test_the_command_fails_with_a_dead_endpoint_and_never_shows_the_key(
-    corpus: Corpus, tmp_path: Path
+    corpus: CorpusLayout, tmp_path: Path
 ) -> None:
     with endpoint(then="echo") as fake:
         recipe = tmp_path / "caption.yaml"
@@ -76,7 +76,9 @@ def test_the_command_fails_with_a_dead_endpoint_and_never_shows_the_key(
         (["--config", "absent.yaml"], "cannot be read"),
     ],
 )
-def test_what_is_not_said_is_asked_for(corpus: Corpus, words: list[str], message: str) -> None:
+def test_what_is_not_said_is_asked_for(
+    corpus: CorpusLayout, words: list[str], message: str
+) -> None:
     found = command(
         str(corpus.root), *words, EICORPUS_CAPTION_ENDPOINT="", EICORPUS_CAPTION_MODEL=""
     )
@@ -98,7 +100,9 @@ def test_what_is_not_said_is_asked_for(corpus: Corpus, words: list[str], message
         ),
     ],
 )
-def test_a_wrong_recipe_is_named(corpus: Corpus, tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_recipe_is_named(
+    corpus: CorpusLayout, tmp_path: Path, text: str, message: str
+) -> None:
     recipe = tmp_path / "caption.yaml"
     recipe.write_text(text)
     found = command(str(corpus.root), "--config", str(recipe))
@@ -106,7 +110,7 @@ def test_a_wrong_recipe_is_named(corpus: Corpus, tmp_path: Path, text: str, mess
     assert message in str(found.exception)
 
 
-def test_a_line_that_is_no_record_is_named(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_line_that_is_no_record_is_named(corpus: CorpusLayout, tmp_path: Path) -> None:
     replay = tmp_path / "replay.jsonl"
     good = {"uid": "u", "start": 0, "end": 1, "pass": "describe", "text": "{}"}
     replay.write_text(f"{json.dumps(good)}\n\n{{}}\n")
@@ -115,7 +119,9 @@ def test_a_line_that_is_no_record_is_named(corpus: Corpus, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_an_interrupt_is_heard_while_a_server_is_silent(corpus: Corpus, tmp_path: Path) -> None:
+def test_an_interrupt_is_heard_while_a_server_is_silent(
+    corpus: CorpusLayout, tmp_path: Path
+) -> None:
     told = "endpoint: {timeout_s: 60}\n"
     (tmp_path / "caption.yaml").write_text(told)
     words = ("--backend", "openai", "--model", "m", "--config", str(tmp_path / "caption.yaml"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from tests.curation.caption.cases import NUM, SEEN, caption, rows_of, settings
 from tests.curation.caption.fake_endpoint import endpoint
 
 
-def test_answers_that_change_with_the_sample_are_unclear(corpus: Corpus) -> None:
+def test_answers_that_change_with_the_sample_are_unclear(corpus: CorpusLayout) -> None:
     def other(verb: str) -> str:
         return json.dumps({**SEEN["instruction"], "verb": verb, "object": verb})
 
@@ -22,14 +22,14 @@ def test_answers_that_change_with_the_sample_are_unclear(corpus: Corpus) -> None
     assert [r["temperature"] for r in fake.requests] == [0.3, 0.0, 0.7, 0.7]
 
 
-def test_only_the_unsure_and_a_share_are_sampled(corpus: Corpus) -> None:
+def test_only_the_unsure_and_a_share_are_sampled(corpus: CorpusLayout) -> None:
     unsure = {**SEEN["instruction"], "confidence": 0.2}
     with endpoint(description=SEEN["description"], instruction=unsure) as fake:
         tally = caption(corpus, settings(fake), limit=1)
     assert (tally.outcomes, len(fake.requests)) == ({"ok": 1}, 4)
 
 
-def test_a_model_that_does_not_look_is_found_out(corpus: Corpus) -> None:
+def test_a_model_that_does_not_look_is_found_out(corpus: CorpusLayout) -> None:
     """It says the same whatever it is shown, black pictures too."""
     with endpoint(**SEEN) as fake:
         tally = caption(corpus, settings(fake, controls=2))
@@ -45,7 +45,7 @@ def test_a_model_that_does_not_look_is_found_out(corpus: Corpus) -> None:
     assert len(rows_of(corpus)) == 2 * NUM  # controls leave no rows
 
 
-def test_a_model_that_sees_nothing_on_black_passes_its_control(corpus: Corpus) -> None:
+def test_a_model_that_sees_nothing_on_black_passes_its_control(corpus: CorpusLayout) -> None:
     nothing = {**SEEN["instruction"], "status": "no_action", "instruction": ""}
     script = ["good", json.dumps(SEEN["instruction"])]
     with endpoint(script=script, description=SEEN["description"], instruction=nothing) as fake:

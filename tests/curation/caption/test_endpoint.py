@@ -18,10 +18,10 @@ from ingest.curation.captions.chat import ChatBackend
 from ingest.curation.captions.endpoint import Endpoint, endpoint_at
 from ingest.curation.captions.openai_backend import OpenAiChat
 from ingest.curation.captions.protocol import (
+    CaptionOutcome,
     DescribeRequest,
     EndpointDown,
     InstructRequest,
-    Outcome,
     Reply,
     Segment,
 )
@@ -89,7 +89,7 @@ def test_both_passes_arrive_as_they_were_sent() -> None:
 )
 def test_a_passing_trouble_is_tried_again(act: str) -> None:
     with endpoint(script=[act, act]) as fake:
-        assert describe(fake).outcome is Outcome.OK
+        assert describe(fake).outcome is CaptionOutcome.OK
     assert len(fake.requests) == 3
 
 
@@ -99,7 +99,7 @@ def test_a_whole_answer_has_one_time_limit(act: str) -> None:
     with endpoint(then=act) as fake:
         reply = describe(fake, timeout_s=0.15, tries=2)
         assert time.monotonic() - began < 60
-    assert reply.outcome is Outcome.TRANSPORT_ERROR
+    assert reply.outcome is CaptionOutcome.TRANSPORT_ERROR
     assert reply.detail == "no answer within 0.15 s"
 
 
@@ -107,7 +107,7 @@ def test_nobody_there_is_a_transport_error() -> None:
     with endpoint() as fake:
         pass
     reply = describe(fake, tries=2)
-    assert reply.outcome is Outcome.TRANSPORT_ERROR
+    assert reply.outcome is CaptionOutcome.TRANSPORT_ERROR
     assert "ConnectionRefused" in reply.detail
 
 
@@ -120,7 +120,7 @@ def test_waits_as_long_as_the_server_asks_but_not_for_ever() -> None:
 
 def test_tries_are_counted() -> None:
     with endpoint(then="500") as fake:
-        assert describe(fake, tries=3).outcome is Outcome.TRANSPORT_ERROR
+        assert describe(fake, tries=3).outcome is CaptionOutcome.TRANSPORT_ERROR
     assert len(fake.requests) == 3
 
 
@@ -134,7 +134,7 @@ def test_a_refusal_for_good_stops_the_run_at_once(act: str) -> None:
 def test_a_request_that_is_refused_is_not_repeated() -> None:
     with endpoint(then="400") as fake:
         reply = describe(fake)
-    assert reply.outcome is Outcome.TRANSPORT_ERROR
+    assert reply.outcome is CaptionOutcome.TRANSPORT_ERROR
     assert len(fake.requests) == 3  # once in each format, no more
 
 
@@ -143,7 +143,7 @@ def test_structured_output_is_asked_for_as_far_as_it_is_understood() -> None:
         asked, _ = backend(fake)
         for _ in range(2):
             reply = asked.describe(DescribeRequest(segment=SEGMENT, sheet=SHEET))
-            assert reply.outcome is Outcome.OK
+            assert reply.outcome is CaptionOutcome.OK
     kinds = [r.get("response_format", {}).get("type") for r in fake.requests]
     assert kinds == ["json_schema", "json_object", None, None]  # and remembered
 
@@ -168,29 +168,29 @@ def test_what_is_around_an_answer_does_not_matter(act: str) -> None:
 )
 def test_no_answer_is_corrected_once(act: str) -> None:
     with endpoint(script=[act]) as fake:
-        assert describe(fake).outcome is Outcome.OK
+        assert describe(fake).outcome is CaptionOutcome.OK
     assert len(fake.requests) == 2
     assert "not an answer of the schema" in fake.requests[1]["messages"][-1]["content"]
     with endpoint(then=act) as fake:
         reply = describe(fake)
-    assert reply.outcome is Outcome.PARSE_ERROR
+    assert reply.outcome is CaptionOutcome.PARSE_ERROR
     assert reply.detail
     assert len(fake.requests) == 2
 
 
 def test_a_cut_answer_gets_twice_the_room_once() -> None:
     with endpoint(script=["length"]) as fake:
-        assert describe(fake).outcome is Outcome.OK
+        assert describe(fake).outcome is CaptionOutcome.OK
     assert [r["max_tokens"] for r in fake.requests] == [512, 1024]
     with endpoint(then="length") as fake:
-        assert describe(fake).outcome is Outcome.TRUNCATED
+        assert describe(fake).outcome is CaptionOutcome.TRUNCATED
     assert len(fake.requests) == 2
 
 
 @pytest.mark.parametrize("act", ["refusal", "sorry", "content_filter"])
 def test_a_refusal_is_blocked_and_not_argued_with(act: str) -> None:
     with endpoint(then=act) as fake:
-        assert describe(fake).outcome is Outcome.BLOCKED
+        assert describe(fake).outcome is CaptionOutcome.BLOCKED
     assert len(fake.requests) == 1
 
 
@@ -199,7 +199,7 @@ def test_after_so_many_failures_in_a_row_nobody_is_asked() -> None:
         asked, _ = backend(fake, tries=1, failures_to_stop=3)
         request = DescribeRequest(segment=SEGMENT, sheet=SHEET)
         outcomes = [asked.describe(request).outcome for _ in range(4)]
-        assert outcomes == [Outcome.OK] + [Outcome.TRANSPORT_ERROR] * 3
+        assert outcomes == [CaptionOutcome.OK] + [CaptionOutcome.TRANSPORT_ERROR] * 3
         with pytest.raises(
             EndpointDown, match="3 requests in a row got no answer, the last: HTTP 500"
         ):
@@ -212,7 +212,7 @@ def test_a_success_between_failures_keeps_it_going() -> None:
         asked, _ = backend(fake, tries=1, failures_to_stop=3)
         request = DescribeRequest(segment=SEGMENT, sheet=SHEET)
         outcomes = [asked.describe(request).outcome for _ in range(6)]
-    assert outcomes.count(Outcome.OK) == 2
+    assert outcomes.count(CaptionOutcome.OK) == 2
 
 
 def test_the_key_goes_into_one_header_and_into_no_message() -> None:
@@ -230,7 +230,11 @@ def test_no_part_of_a_key_comes_back(act: str) -> None:
     with endpoint(then=act) as fake:
         asked, _ = backend(fake, key="s3cretkey", tries=1)
         reply = asked.describe(DescribeRequest(segment=SEGMENT, sheet=SHEET))
-    assert reply.outcome in (Outcome.TRANSPORT_ERROR, Outcome.BLOCKED, Outcome.PARSE_ERROR)
+    assert reply.outcome in (
+        CaptionOutcome.TRANSPORT_ERROR,
+        CaptionOutcome.BLOCKED,
+        CaptionOutcome.PARSE_ERROR,
+    )
     assert "s3c" not in reply.detail
 
 
@@ -252,7 +256,7 @@ def test_who_waits_is_let_go_when_the_run_is_interrupted() -> None:
             replies = [pool.submit(asked.describe, request) for _ in range(3)]
             fake.wait_for(3)
             asked.stop()
-            assert {r.result().outcome for r in replies} == {Outcome.TRANSPORT_ERROR}
+            assert {r.result().outcome for r in replies} == {CaptionOutcome.TRANSPORT_ERROR}
     assert time.monotonic() - began < 60
 
 
@@ -262,7 +266,7 @@ def test_after_an_interrupt_nobody_is_asked_any_more() -> None:
         asked, _ = backend(fake, timeout_s=300.0)
         asked.stop()
         reply = asked.describe(DescribeRequest(segment=SEGMENT, sheet=SHEET))
-    assert reply.outcome is Outcome.TRANSPORT_ERROR
+    assert reply.outcome is CaptionOutcome.TRANSPORT_ERROR
     assert time.monotonic() - began < 60
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.corpus.layout import Corpus, open_corpus
+from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.curation.captions.cache import Cache
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
@@ -15,7 +15,9 @@ from tests.curation.caption.cases import NUM, SEEN, caption, rows_of, settings
 from tests.curation.caption.fake_endpoint import endpoint
 
 
-def test_more_room_asks_again_for_what_was_cut_off_and_for_nothing_else(corpus: Corpus) -> None:
+def test_more_room_asks_again_for_what_was_cut_off_and_for_nothing_else(
+    corpus: CorpusLayout,
+) -> None:
     with endpoint(script=["good", "good"], then="length", **SEEN) as fake:
         caption(corpus, settings(fake))
         fake.then = "good"
@@ -25,7 +27,9 @@ def test_more_room_asks_again_for_what_was_cut_off_and_for_nothing_else(corpus: 
     assert len(rows) == len({row["caption_id"] for row in rows}) == 2 * NUM - 1
 
 
-def test_answers_are_kept_by_content_and_make_a_replay(corpus: Corpus, tmp_path: Path) -> None:
+def test_answers_are_kept_by_content_and_make_a_replay(
+    corpus: CorpusLayout, tmp_path: Path
+) -> None:
     fresh = tmp_path / "fresh"
     shutil.copytree(corpus.root, fresh)
     with endpoint(**SEEN) as fake:
@@ -50,7 +54,7 @@ def test_answers_are_kept_by_content_and_make_a_replay(corpus: Corpus, tmp_path:
     assert (tally.captioned, tally.skipped) == (0, NUM)  # another file captions anew
 
 
-def test_a_damaged_cache_file_is_asked_for_again(corpus: Corpus) -> None:
+def test_a_damaged_cache_file_is_asked_for_again(corpus: CorpusLayout) -> None:
     cache = Cache(corpus.root / "cache", LocalStorage())
     cache.put("a" * 64, "text", {})
     assert cache.get("a" * 64) == "text"
@@ -61,7 +65,7 @@ def test_a_damaged_cache_file_is_asked_for_again(corpus: Corpus) -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 2])
 def test_a_dead_endpoint_keeps_what_there_is_and_the_next_run_does_the_rest(
-    corpus: Corpus, concurrency: int
+    corpus: CorpusLayout, concurrency: int
 ) -> None:
     change = {"endpoint": {"failures_to_stop": 1, "concurrency": concurrency}}
     with endpoint(script=["good", "good"], then="500", **SEEN) as fake:
@@ -76,7 +80,7 @@ def test_a_dead_endpoint_keeps_what_there_is_and_the_next_run_does_the_rest(
     assert len(rows) == NUM == len({row["caption_id"] for row in rows})
 
 
-def test_a_refusal_for_good_keeps_what_there_is(corpus: Corpus) -> None:
+def test_a_refusal_for_good_keeps_what_there_is(corpus: CorpusLayout) -> None:
     refuses = pytest.raises(ConfigError, match="HTTP 401")
     with endpoint(script=["good", "good"], then="401", **SEEN) as fake, refuses:
         caption(corpus, settings(fake))

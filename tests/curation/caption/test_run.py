@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ingest.corpus import snapshot
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.curation.captions.describe_then_summarize import CaptionWork, Seen, caption_of
 from ingest.curation.captions.protocol import Segment
 from ingest.curation.captions.rules_backend import RulesBackend
@@ -22,7 +22,7 @@ from tests.curation.caption.fake_endpoint import endpoint
 from tests.ingest.video_files import write_source
 
 
-def test_rules_caption_once_and_leave_the_source_alone(corpus: Corpus) -> None:
+def test_rules_caption_once_and_leave_the_source_alone(corpus: CorpusLayout) -> None:
     before = snapshot.load(corpus.root)
     assert caption(corpus, settings()).captioned == NUM
     rows = rows_of(corpus)
@@ -50,7 +50,7 @@ def test_the_source_text_of_a_row_is_the_one_that_a_timestep_has() -> None:
     assert row["rephrasings"] == ["grab cup"]
 
 
-def test_a_model_captions_with_all_its_provenance(corpus: Corpus) -> None:
+def test_a_model_captions_with_all_its_provenance(corpus: CorpusLayout) -> None:
     with endpoint(**SEEN) as fake:
         tally = caption(corpus, settings(fake, endpoint={"concurrency": 3}))
     assert (tally.captioned, tally.outcomes) == (NUM, {"ok": NUM})
@@ -67,14 +67,14 @@ def test_a_model_captions_with_all_its_provenance(corpus: Corpus) -> None:
     assert "hand_agreement" not in row["checks_silent"]  # the tracked hands were compared
 
 
-def test_hands_that_were_not_tracked_are_told(corpus: Corpus) -> None:
+def test_hands_that_were_not_tracked_are_told(corpus: CorpusLayout) -> None:
     silent = {**SEEN["description"], "visible_hands": "none"}
     with endpoint(description=silent, instruction=SEEN["instruction"]) as fake:
         tally = caption(corpus, settings(fake))
     assert tally.checks_failed == {"hand_agreement": NUM}
 
 
-def test_what_fails_a_check_is_kept_and_named(corpus: Corpus) -> None:
+def test_what_fails_a_check_is_kept_and_named(corpus: CorpusLayout) -> None:
     wrong = {
         **SEEN["instruction"],
         "instruction": "pour the milk",
@@ -90,7 +90,7 @@ def test_what_fails_a_check_is_kept_and_named(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize("status", ["no_action", "unclear"])
-def test_a_backend_may_see_nothing(corpus: Corpus, status: str) -> None:
+def test_a_backend_may_see_nothing(corpus: CorpusLayout, status: str) -> None:
     empty = {**SEEN["instruction"], "status": status, "instruction": "", "verb": "", "object": ""}
     with endpoint(description=SEEN["description"], instruction=empty) as fake:
         assert caption(corpus, settings(fake)).outcomes == {status: NUM}
@@ -103,7 +103,7 @@ def test_a_backend_may_see_nothing(corpus: Corpus, status: str) -> None:
     [("wrong_schema", "parse_error"), ("length", "truncated"), ("sorry", "blocked")],
 )
 def test_an_ending_without_an_answer_is_an_answer_too(
-    corpus: Corpus, act: str, outcome: str
+    corpus: CorpusLayout, act: str, outcome: str
 ) -> None:
     with endpoint(then=act) as fake:
         assert caption(corpus, settings(fake)).outcomes == {outcome: NUM}
@@ -113,7 +113,7 @@ def test_an_ending_without_an_answer_is_an_answer_too(
     assert rows_of(corpus)[0]["description_json"] is None
 
 
-def test_a_long_segment_is_described_sheet_by_sheet(corpus: Corpus) -> None:
+def test_a_long_segment_is_described_sheet_by_sheet(corpus: CorpusLayout) -> None:
     sheets = {"max_frames": 4, "max_sheets": 2, "rate_hz": 10}
     with endpoint(**SEEN) as fake:
         caption(corpus, settings(fake, sheet=sheets), limit=1)
@@ -134,7 +134,7 @@ def test_a_long_segment_is_described_sheet_by_sheet(corpus: Corpus) -> None:
     assert caption(corpus, asked).captioned == 1
 
 
-def test_of_pictures_of_one_colour_nobody_is_asked(corpus: Corpus) -> None:
+def test_of_pictures_of_one_colour_nobody_is_asked(corpus: CorpusLayout) -> None:
     video = next(corpus.root.rglob("*.mp4"))
     black = [np.zeros((48, 64, 3), np.uint8)] * 15
     write_source(video, black, codec="libx264", rate=Fraction(10))
@@ -146,7 +146,7 @@ def test_of_pictures_of_one_colour_nobody_is_asked(corpus: Corpus) -> None:
     assert row["detail"] == "the pictures are of one colour"
 
 
-def test_only_what_lacks_a_sound_text_may_be_asked_for(corpus: Corpus) -> None:
+def test_only_what_lacks_a_sound_text_may_be_asked_for(corpus: CorpusLayout) -> None:
     with endpoint(**SEEN) as fake:
         assert caption(corpus, settings(fake, only_missing=True)).reached == 0
     found = [
@@ -156,14 +156,14 @@ def test_only_what_lacks_a_sound_text_may_be_asked_for(corpus: Corpus) -> None:
     assert found == [False, True, False, True, False]
 
 
-def test_hostile_words_of_a_server_do_not_cost_the_batch(corpus: Corpus) -> None:
+def test_hostile_words_of_a_server_do_not_cost_the_batch(corpus: CorpusLayout) -> None:
     with endpoint(script=["half_character"], **SEEN) as fake:
         tally = caption(corpus, settings(fake))
     assert tally.outcomes == {"transport_error": 1, "ok": NUM - 1}  # half a character is no JSON
     assert all(row["detail"].isprintable() for row in rows_of(corpus))
 
 
-def test_a_video_that_is_gone_skips_its_segment_only(corpus: Corpus) -> None:
+def test_a_video_that_is_gone_skips_its_segment_only(corpus: CorpusLayout) -> None:
     next(corpus.root.rglob("*.mp4")).unlink()
     with endpoint(**SEEN) as fake:
         tally = caption(corpus, settings(fake))
@@ -171,7 +171,7 @@ def test_a_video_that_is_gone_skips_its_segment_only(corpus: Corpus) -> None:
     assert tally.reasons == {"video": 1}  # and not its place
 
 
-def test_a_camera_that_is_not_there_captions_nothing(corpus: Corpus) -> None:
+def test_a_camera_that_is_not_there_captions_nothing(corpus: CorpusLayout) -> None:
     with endpoint(**SEEN) as fake:
         tally = caption(corpus, settings(fake, sheet={"camera": "head"}))
     assert (tally.skipped, tally.reasons, fake.requests) == (NUM, {"no camera": NUM}, [])

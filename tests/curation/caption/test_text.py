@@ -24,7 +24,7 @@ from ingest.curation.captions.answers import (
 from ingest.curation.captions.audit import as_csv, as_html, result_of, sample
 from ingest.curation.captions.imperative import imperative
 from ingest.curation.captions.normalize import plain_text
-from ingest.curation.captions.protocol import InstructRequest, Outcome, Segment
+from ingest.curation.captions.protocol import CaptionOutcome, InstructRequest, Segment
 from ingest.curation.captions.rules_backend import RulesBackend
 from ingest.curation.captions.select import TextPolicy, choose_text, covering
 from schemas.errors import ConfigError
@@ -111,7 +111,7 @@ def test_rules_say_the_held_text_first_and_the_others_as_rephrasings() -> None:
     assert (value.instruction, value.rephrasings) == ("take cup", ["grab cup"])
     foreign = Segment(uid="u", start=0, end=10, duration_s=1.0, texts=("倒水",))
     reply = RulesBackend().instruct(_asked(foreign))
-    assert (reply.outcome, reply.detail) == (Outcome.UNCLEAR, "not English")
+    assert (reply.outcome, reply.detail) == (CaptionOutcome.UNCLEAR, "not English")
 
 
 def _asked(segment: Segment) -> InstructRequest:

@@ -19,7 +19,12 @@ import pytest
 from ingest.curation.captions import transformers_backend
 from ingest.curation.captions.answers import Description
 from ingest.curation.captions.chat import ChatBackend, ChatRequest, Turn
-from ingest.curation.captions.protocol import DescribeRequest, InstructRequest, Outcome, Segment
+from ingest.curation.captions.protocol import (
+    CaptionOutcome,
+    DescribeRequest,
+    InstructRequest,
+    Segment,
+)
 from ingest.curation.captions.settings import AskSettings
 from ingest.curation.captions.sheet import Sheet, SheetPlan, sheet_of
 from ingest.curation.captions.transformers_backend import TransformersChat
@@ -82,7 +87,7 @@ def test_the_true_path_generates_from_pictures_and_text(folder: Path) -> None:
 def test_random_weights_say_nothing_and_are_told_so(folder: Path) -> None:
     backend = ChatBackend(TransformersChat(folder), AskSettings(max_tokens=16))
     assert backend.model.startswith(f"{folder.name}@")
-    outcomes = {Outcome.PARSE_ERROR, Outcome.TRUNCATED}
+    outcomes = {CaptionOutcome.PARSE_ERROR, CaptionOutcome.TRUNCATED}
     described = backend.describe(DescribeRequest(segment=SEGMENT, sheet=sheet(100)))
     assert described.outcome in outcomes
     instructed = backend.instruct(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.curation.measurements.arm import Arm
+from ingest.curation.measurements.arm import ArmTrack
 from ingest.curation.measurements.camera_track import CameraTrack, camera_track
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
@@ -59,15 +59,15 @@ class _Fit:
     pairs: int
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Lag and correlation of the best camera; nothing for what does not move or is too short."""
     fits = [fit for camera in view.videos if (fit := _fit(view, camera)) is not None]
     if not fits:
         return
     best = max(fits, key=lambda fit: fit.correlation)
-    yield LAG.says(best.lag / view.rate_hz, best.pairs)
-    yield CORRELATION.says(best.correlation, best.pairs)
-    yield AT_ZERO.says(best.at_zero, best.pairs)
+    yield LAG.row(best.lag / view.rate_hz, best.pairs)
+    yield CORRELATION.row(best.correlation, best.pairs)
+    yield AT_ZERO.row(best.at_zero, best.pairs)
 
 
 def _fit(view: EpisodeView, camera: str) -> _Fit | None:
@@ -114,15 +114,15 @@ def _speeds(view: EpisodeView, camera: str) -> tuple[Array, Mask] | None:
 
 def _distance_m(view: EpisodeView, track: CameraTrack) -> float:
     """Of the hands from the camera, within reason; a metre when there are none."""
-    found = [
+    distances = [
         np.linalg.norm(arm.position_m - track.position_m, axis=1)[arm.valid & track.valid]
         for arm in view.arms
     ]
-    together = np.concatenate(found) if found else np.ones(1)
+    together = np.concatenate(distances) if distances else np.ones(1)
     return float(np.clip(np.median(together), *DISTANCE_M)) if len(together) else 1.0
 
 
-def _arm_columns(view: EpisodeView, arm: Arm) -> Iterator[Array]:
+def _arm_columns(view: EpisodeView, arm: ArmTrack) -> Iterator[Array]:
     """[K - 1] metres of each step: of the hand, of its turn on a lever, of its jaws or fingers."""
     yield arm.metres
     yield TURN_LEVER_M * arm.radians
@@ -170,5 +170,9 @@ def _vertex(scores: Array, at: int) -> float:
 
 
 MEASURE = Measure(
-    name="alignment", version=1, needs_video=True, gives=(LAG, CORRELATION, AT_ZERO), of=of
+    name="alignment",
+    version=1,
+    needs_video=True,
+    outputs=(LAG, CORRELATION, AT_ZERO),
+    compute=compute,
 )

@@ -25,7 +25,7 @@ SWAPPED = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Below 0 where commands move their own arm, above where they move the other one, within -2..2; nothing of a single arm."""
     pairs = pairs_of(view)
     reach = round(MAX_LEAD_S * view.rate_hz)
@@ -37,7 +37,7 @@ def of(view: EpisodeView) -> Iterator[Measurement]:
     other = [_correlation(pairs, pairs[::-1], ahead) for ahead in aheads]
     count = min(count for _, count in own)
     if count >= MIN_STEPS:
-        yield SWAPPED.says(max(other)[0] - max(own)[0], count)
+        yield SWAPPED.row(max(other)[0] - max(own)[0], count)
 
 
 def _correlation(commands: list[Pair], motions: list[Pair], ahead: int) -> tuple[float, int]:
@@ -52,4 +52,4 @@ def _correlation(commands: list[Pair], motions: list[Pair], ahead: int) -> tuple
     return (float((asked * moved).sum()) / scale if scale else 0.0), int(known.sum())
 
 
-MEASURE = Measure(name="swap", version=1, gives=(SWAPPED,), of=of)
+MEASURE = Measure(name="swap", version=1, outputs=(SWAPPED,), compute=compute)

@@ -45,19 +45,19 @@ ENERGY = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """By pose for cameras with one, by pictures for those that change at all."""
     tracks = [camera_track(view, camera) for camera in view.videos]
     moving = [track for track in tracks if track is not None and track.known.any()]
     if moving:
         most = max(moving, key=lambda track: float(_moves(track, view.rate_hz).mean()))
         steps = int(most.known.sum())
-        yield MOVING.says(_moves(most, view.rate_hz).mean(), steps)
-        yield SPEED.says(np.percentile(most.metres[most.known] * view.rate_hz, 95), steps)
-        yield TURN.says(np.percentile(most.radians[most.known] * view.rate_hz, 95), steps)
+        yield MOVING.row(_moves(most, view.rate_hz).mean(), steps)
+        yield SPEED.row(np.percentile(most.metres[most.known] * view.rate_hz, 95), steps)
+        yield TURN.row(np.percentile(most.radians[most.known] * view.rate_hz, 95), steps)
     shares = [share for seen in view.pictures.values() if (share := _shift_share(seen)) is not None]
     if shares:
-        yield ENERGY.says(max(shares), view.length - 1)
+        yield ENERGY.row(max(shares), view.length - 1)
 
 
 def _moves(track: CameraTrack, rate_hz: float) -> Mask:
@@ -97,5 +97,9 @@ def _energy(before: Cells, after: Cells) -> float:
 
 
 MEASURE = Measure(
-    name="camera", version=1, needs_video=True, gives=(MOVING, SPEED, TURN, ENERGY), of=of
+    name="camera",
+    version=1,
+    needs_video=True,
+    outputs=(MOVING, SPEED, TURN, ENERGY),
+    compute=compute,
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.curation.measurements.arm import Arm, worst
+from ingest.curation.measurements.arm import ArmTrack, worst
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from schemas.geometry import Array, geodesic_rad, rotmat_from_rot6d_cols
@@ -46,7 +46,7 @@ NEXT = OutputField(
 class Pair:
     """An arm's command beside its motion: [K] each, and where both are valid."""
 
-    arm: Arm
+    arm: ArmTrack
     position_m: Array
     rotmat: Array
     valid: Mask
@@ -59,7 +59,7 @@ def pairs_of(view: EpisodeView) -> list[Pair]:
     return [pair for arm in view.arms if (pair := _pair(view, arm)) is not None]
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Lead and errors; the lead farthest from one timestep, and the largest errors."""
     leads, metres, radians, openings = [], [], [], []
     pairs = pairs_of(view)
@@ -75,14 +75,14 @@ def of(view: EpisodeView) -> Iterator[Measurement]:
         if (opening := _opening_error(pair)) is not None:
             openings.append(opening)
     if leads:
-        steps, count = max(leads, key=lambda found: abs(found[0] - 1))
-        yield LEAD.says(steps / view.rate_hz, count)
-    for gives, found in ((ERROR_M, metres), (ERROR_RAD, radians), (ERROR_OPENING, openings)):
-        if bad := worst(found):
-            yield gives.says(*bad)
-    for gives, ahead in ((COPY, 0), (NEXT, 1)):
+        steps, count = max(leads, key=lambda lead: abs(lead[0] - 1))
+        yield LEAD.row(steps / view.rate_hz, count)
+    for output, errors in ((ERROR_M, metres), (ERROR_RAD, radians), (ERROR_OPENING, openings)):
+        if bad := worst(errors):
+            yield output.row(*bad)
+    for output, ahead in ((COPY, 0), (NEXT, 1)):
         if bad := worst([f for pair in pairs if (f := _equal(pair, ahead)) is not None]):
-            yield gives.says(*bad)
+            yield output.row(*bad)
 
 
 def shifted(length: int, ahead: int) -> tuple[slice, slice]:
@@ -93,7 +93,7 @@ def shifted(length: int, ahead: int) -> tuple[slice, slice]:
     )
 
 
-def _pair(view: EpisodeView, arm: Arm) -> Pair | None:
+def _pair(view: EpisodeView, arm: ArmTrack) -> Pair | None:
     position = view.part("action", f"{arm.side}.position_m")
     rot6d = view.part("action", f"{arm.side}.rot6d_cols")
     if position is None or rot6d is None:
@@ -173,5 +173,8 @@ def _equal(pair: Pair, ahead: int) -> tuple[float, int] | None:
 
 
 MEASURE = Measure(
-    name="command", version=1, gives=(LEAD, ERROR_M, ERROR_RAD, ERROR_OPENING, COPY, NEXT), of=of
+    name="command",
+    version=1,
+    outputs=(LEAD, ERROR_M, ERROR_RAD, ERROR_OPENING, COPY, NEXT),
+    compute=compute,
 )

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ingest.curation.measurements.arm import MIN_PATH_M, Arm, worst
+from ingest.curation.measurements.arm import MIN_PATH_M, ArmTrack, worst
 from ingest.curation.measurements.each.gripper import toggles
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.stationary import DEVIATIONS, error
@@ -35,30 +35,30 @@ SPREAD_RAD = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Efficiency, edges and spread."""
-    found = [f for arm in view.arms if (f := _efficiency(arm)) is not None]
-    if bad := worst(found, largest=False):
-        yield STRAIGHT.says(*bad)
+    efficiencies = [f for arm in view.arms if (f := _efficiency(arm)) is not None]
+    if bad := worst(efficiencies, largest=False):
+        yield STRAIGHT.row(*bad)
     last = round(END_S * view.rate_hz)
-    for gives, is_end in ((START, False), (END, True)):
+    for output, is_end in ((START, False), (END, True)):
         if bad := worst([f for arm in view.arms if (f := _speed(arm, is_end=is_end)) is not None]):
-            yield gives.says(*bad)
+            yield output.row(*bad)
     spreads = [
         (float(np.sqrt(seen.var(axis=0).sum())), len(seen))
         for arm in view.arms
         if len(seen := arm.position_m[-last:][arm.valid[-last:]]) > 1
     ]
     if bad := worst(spreads):
-        yield SPREAD_M.says(*bad)
+        yield SPREAD_M.row(*bad)
     joints = view.columns.get("observation.joint_position_rad")
     if joints is not None:
         seen = joints[-last:][view.valid("observation", "joint_position_rad")[-last:]]
         if len(seen) > 1:
-            yield SPREAD_RAD.says(seen.std(axis=0).max(), len(seen))
+            yield SPREAD_RAD.row(seen.std(axis=0).max(), len(seen))
 
 
-def _efficiency(arm: Arm) -> tuple[float, int] | None:
+def _efficiency(arm: ArmTrack) -> tuple[float, int] | None:
     """None where the gripper never toggles: then the stretch is the episode."""
     toggled = toggles(arm)
     if toggled is None or not len(toggled.at):
@@ -70,12 +70,18 @@ def _efficiency(arm: Arm) -> tuple[float, int] | None:
         way = arm.metres[start:end][arm.known[start:end]].sum()
         if way > MIN_PATH_M:
             # Over a gap the way is not known, but no shorter than straight.
-            gone = float(np.linalg.norm(arm.position_m[seen[-1]] - arm.position_m[seen[0]]))
-            straight, path, steps = straight + gone, path + max(way, gone), steps + end - start
+            displacement_m = float(
+                np.linalg.norm(arm.position_m[seen[-1]] - arm.position_m[seen[0]])
+            )
+            straight, path, steps = (
+                straight + displacement_m,
+                path + max(way, displacement_m),
+                steps + end - start,
+            )
     return (straight / path, int(steps)) if path else None
 
 
-def _speed(arm: Arm, *, is_end: bool) -> tuple[float, int] | None:
+def _speed(arm: ArmTrack, *, is_end: bool) -> tuple[float, int] | None:
     """None where the arm is not seen throughout."""
     steps = max(round(EDGE_S * arm.rate_hz), arm.stride)
     part = slice(-steps - 1, None) if is_end else slice(0, steps + 1)
@@ -83,10 +89,13 @@ def _speed(arm: Arm, *, is_end: bool) -> tuple[float, int] | None:
     if len(place) <= steps or not arm.valid[part].all():
         return None
     blur = DEVIATIONS * 2**0.5 * error(arm.position_m, arm.valid)
-    gone = max(0.0, float(np.linalg.norm(place[-1] - place[0])) - blur)
-    return gone * arm.rate_hz / steps, steps
+    displacement_m = max(0.0, float(np.linalg.norm(place[-1] - place[0])) - blur)
+    return displacement_m * arm.rate_hz / steps, steps
 
 
 MEASURE = Measure(
-    name="endpoints", version=2, gives=(STRAIGHT, START, END, SPREAD_M, SPREAD_RAD), of=of
+    name="endpoints",
+    version=2,
+    outputs=(STRAIGHT, START, END, SPREAD_M, SPREAD_RAD),
+    compute=compute,
 )

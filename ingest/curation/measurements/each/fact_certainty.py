@@ -28,17 +28,17 @@ SHARE = OutputField(
 _UNSETTLED = tuple(f" is {c.value}" for c in Certainty if not c.is_settled)
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Counts of limits and of facts."""
     limits = view.row["supervision_limits"] or ()
     facts = view.row["facts"] or ()
     asked = max(len(facts), 1)
-    yield UNSETTLED.says(sum(limit.endswith(_UNSETTLED) for limit in limits), asked)
+    yield UNSETTLED.row(sum(limit.endswith(_UNSETTLED) for limit in limits), asked)
     unknown = f" is {Certainty.UNKNOWN.value}"
-    yield UNKNOWN.says(sum(limit.endswith(unknown) for limit in limits), asked)
+    yield UNKNOWN.row(sum(limit.endswith(unknown) for limit in limits), asked)
     if facts:
         settled = sum(Certainty(fact["certainty"]).is_settled for fact in facts)
-        yield SHARE.says(settled / len(facts), len(facts))
+        yield SHARE.row(settled / len(facts), len(facts))
 
 
-MEASURE = Measure(name="facts", version=1, gives=(UNSETTLED, UNKNOWN, SHARE), of=of)
+MEASURE = Measure(name="facts", version=1, outputs=(UNSETTLED, UNKNOWN, SHARE), compute=compute)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.curation.measurements.arm import Arm
+from ingest.curation.measurements.arm import ArmTrack
 from ingest.curation.measurements.pictures import PictureFacts
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.segment import runs
@@ -106,7 +106,7 @@ def _may_move(view: EpisodeView, at: slice) -> bool:
     return not len(turned) or bool(turned.sum(axis=0).max() >= TURN_RAD)
 
 
-def _travels(arm: Arm, at: slice) -> bool:
+def _travels(arm: ArmTrack, at: slice) -> bool:
     known = arm.known[at]
     if arm.metres[at][known].sum() >= TRAVEL_M or arm.radians[at][known].sum() >= TURN_RAD:
         return True

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ingest.curation.measurements.arm import Arm, switches
+from ingest.curation.measurements.arm import ArmTrack, switches
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from ingest.transforms.segment import runs
@@ -52,7 +52,7 @@ class Toggles:
     num_valid: int
 
 
-def toggles(arm: Arm) -> Toggles | None:
+def toggles(arm: ArmTrack) -> Toggles | None:
     """None without a gripper or a valid opening."""
     if arm.opening is None or arm.opening_valid is None or not arm.opening_valid.any():
         return None
@@ -67,29 +67,29 @@ def toggles(arm: Arm) -> Toggles | None:
     return Toggles(at=seen[at], to=to, num_valid=len(seen))
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Rates and range of the worst arm; intervals of every arm."""
-    found = [(arm, toggled) for arm in view.arms if (toggled := toggles(arm)) is not None]
-    if not found:
+    toggled_arms = [(arm, toggled) for arm in view.arms if (toggled := toggles(arm)) is not None]
+    if not toggled_arms:
         return
-    rates = [(len(t.at) / (t.num_valid / view.rate_hz), t.num_valid) for _, t in found]
-    yield RATE.says(*max(rates, key=lambda r: r[0]))
-    valid = max(t.num_valid for _, t in found)
-    yield RANGE.says(max(_range(arm) for arm, _ in found), valid)
-    regrasps = [r for arm, toggled in found for r in _regrasps(arm, toggled)]
-    yield REGRASPS.says(len(regrasps), valid)
+    rates = [(len(t.at) / (t.num_valid / view.rate_hz), t.num_valid) for _, t in toggled_arms]
+    yield RATE.row(*max(rates, key=lambda r: r[0]))
+    valid = max(t.num_valid for _, t in toggled_arms)
+    yield RANGE.row(max(_range(arm) for arm, _ in toggled_arms), valid)
+    regrasps = [r for arm, toggled in toggled_arms for r in _regrasps(arm, toggled)]
+    yield REGRASPS.row(len(regrasps), valid)
     for start, end in regrasps:
-        yield REGRASP.says((end - 1 - start) / view.rate_hz, end - start, (start, end))
-    for _, toggled in found:
+        yield REGRASP.row((end - 1 - start) / view.rate_hz, end - start, (start, end))
+    for _, toggled in toggled_arms:
         yield from _chatter(toggled.at, view)
 
 
-def _range(arm: Arm) -> float:
+def _range(arm: ArmTrack) -> float:
     opening: Array = np.empty(0) if arm.opening is None else arm.opening[arm.opening_valid]
     return float(np.ptp(opening))
 
 
-def _regrasps(arm: Arm, toggled: Toggles) -> Iterator[tuple[int, int]]:
+def _regrasps(arm: ArmTrack, toggled: Toggles) -> Iterator[tuple[int, int]]:
     """Timesteps [start, end). Toggles alternate: after a closing comes its opening, then the next closing."""
     closings = np.flatnonzero(toggled.to < 0)
     for index, following in pairwise(closings):
@@ -105,13 +105,13 @@ def _regrasps(arm: Arm, toggled: Toggles) -> Iterator[tuple[int, int]]:
             yield int(first), int(second) + 1
 
 
-def _away(arm: Arm, start: int, at: slice | int) -> Array:
+def _away(arm: ArmTrack, start: int, at: slice | int) -> Array:
     """Distance from where the arm was at `start`; 0 where it is not known."""
-    gone = np.linalg.norm(arm.position_m[at] - arm.position_m[start], axis=-1)
-    return np.asarray(np.where(arm.valid[at], gone, 0.0))
+    displacement_m = np.linalg.norm(arm.position_m[at] - arm.position_m[start], axis=-1)
+    return np.asarray(np.where(arm.valid[at], displacement_m, 0.0))
 
 
-def _least(arm: Arm, start: int, end: int) -> float:
+def _least(arm: ArmTrack, start: int, end: int) -> float:
     """The smallest opening in the timesteps [start, end)."""
     assert arm.opening is not None
     assert arm.opening_valid is not None
@@ -127,7 +127,9 @@ def _chatter(at: npt.NDArray[np.intp], view: EpisodeView) -> Iterator[Measuremen
             covered[first : third + 1] = True
     for start, end in runs(covered):
         count = int(((at >= start) & (at < end)).sum())
-        yield CHATTER.says(count / ((end - start) / view.rate_hz), end - start, (start, end))
+        yield CHATTER.row(count / ((end - start) / view.rate_hz), end - start, (start, end))
 
 
-MEASURE = Measure(name="gripper", version=2, gives=(RATE, RANGE, CHATTER, REGRASPS, REGRASP), of=of)
+MEASURE = Measure(
+    name="gripper", version=2, outputs=(RATE, RANGE, CHATTER, REGRASPS, REGRASP), compute=compute
+)

@@ -38,26 +38,26 @@ MODEL = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """What the detector saw; nothing of robots, or where it did not look."""
     if not view.seen_hands:
         return
     cameras = list(view.seen_hands.values())
     shares = [(float((seen.count > 0).mean()), len(seen.at)) for seen in cameras]
-    yield HAND_SHARE.says(*max(shares))
+    yield HAND_SHARE.row(*max(shares))
     mask = seen_anywhere(view)
-    found = runs(mask) if mask is not None else []
-    longest = max((end - start for start, end in found), default=0)
-    yield HAND_RUN.says(longest / view.rate_hz, view.length)
-    for start, end in found:
+    spans = runs(mask) if mask is not None else []
+    longest = max((end - start for start, end in spans), default=0)
+    yield HAND_RUN.row(longest / view.rate_hz, view.length)
+    for start, end in spans:
         counts = [_mean_count(seen, start, end) for seen in cameras]
-        yield HAND_SEEN.says(max(counts), end - start, (start, end))
+        yield HAND_SEEN.row(max(counts), end - start, (start, end))
     moved = [seen.motion_px_s[np.isfinite(seen.motion_px_s)] for seen in cameras]
     medians = [(float(np.median(values)), len(values)) for values in moved if len(values)]
     if medians:
-        yield HAND_MOTION.says(*max(medians))
+        yield HAND_MOTION.row(*max(medians))
     if view.hand_detector is not None:
-        yield MODEL.says(view.hand_detector.identity, 1)
+        yield MODEL.row(view.hand_detector.identity, 1)
 
 
 def _mean_count(seen: SeenHands, start: int, end: int) -> float:
@@ -68,15 +68,15 @@ def _mean_count(seen: SeenHands, start: int, end: int) -> float:
 
 def seen_anywhere(view: EpisodeView) -> Mask | None:
     """[K] a hand is seen in any camera; None when no detector looked."""
-    found = [seen_mask(s, view.length, view.rate_hz) for s in view.seen_hands.values()]
-    return np.logical_or.reduce(found) if found else None
+    masks = [seen_mask(s, view.length, view.rate_hz) for s in view.seen_hands.values()]
+    return np.logical_or.reduce(masks) if masks else None
 
 
 MEASURE = Measure(
     name="hand_detections",
     version=1,
-    gives=(HAND_SHARE, HAND_RUN, HAND_SEEN, HAND_MOTION, MODEL),
-    of=of,
+    outputs=(HAND_SHARE, HAND_RUN, HAND_SEEN, HAND_MOTION, MODEL),
+    compute=compute,
     needs_video=True,
     of_people=True,
     needs_model=HAND_LANDMARKER,

@@ -38,7 +38,7 @@ CLOSING_RUN = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Nothing for robots and for videos without tracked hands."""
     bits = {side: view.part("observation.hand_validity", side) for side in SIDES}
     tracked = {side: b.astype(bool) for side, b in bits.items() if b is not None}
@@ -48,26 +48,28 @@ def of(view: EpisodeView) -> Iterator[Measurement]:
     anywhere = np.logical_or.reduce(list(valid.values()))
     both = np.logical_and.reduce(list(valid.values())) & (len(valid) == 2)
     present = np.logical_or.reduce([b[:, 0] for b in tracked.values()])
-    yield BOTH.says(both.mean(), view.length)
-    yield PRESENT.says(present.mean(), view.length)
+    yield BOTH.row(both.mean(), view.length)
+    yield PRESENT.row(present.mean(), view.length)
     longest = max((end - start for start, end in runs(anywhere)), default=0)
-    yield RUN.says(longest / view.rate_hz, view.length)
+    yield RUN.row(longest / view.rate_hz, view.length)
     yield from _apertures(view)
 
 
 def _apertures(view: EpisodeView) -> Iterator[Measurement]:
-    found = [aperture for side in SIDES if (aperture := _aperture(view, side)) is not None]
-    if not found:
+    apertures = [aperture for side in SIDES if (aperture := _aperture(view, side)) is not None]
+    if not apertures:
         return
-    samples = min(int(known.sum()) for _, known in found)
-    spans = [np.percentile(values[known], [5, 10, 95]) for values, known in found]
-    yield RANGE.says(max(high - low for low, _, high in spans), samples)
-    yield LOW.says(min(p10 for _, p10, _ in spans), samples)
-    closings = [span for values, known in found for span in _closings(values, known, view.rate_hz)]
-    minutes = max(int(known.sum()) for _, known in found) / view.rate_hz / 60
-    yield CLOSINGS.says(len(closings) / minutes, samples)
+    samples = min(int(known.sum()) for _, known in apertures)
+    spans = [np.percentile(values[known], [5, 10, 95]) for values, known in apertures]
+    yield RANGE.row(max(high - low for low, _, high in spans), samples)
+    yield LOW.row(min(p10 for _, p10, _ in spans), samples)
+    closings = [
+        span for values, known in apertures for span in _closings(values, known, view.rate_hz)
+    ]
+    minutes = max(int(known.sum()) for _, known in apertures) / view.rate_hz / 60
+    yield CLOSINGS.row(len(closings) / minutes, samples)
     for start, end, fall in closings:
-        yield CLOSING_RUN.says(fall, end - start, (start, end))
+        yield CLOSING_RUN.row(fall, end - start, (start, end))
 
 
 def _aperture(view: EpisodeView, side: str) -> tuple[Array, Mask] | None:
@@ -103,6 +105,6 @@ def _closings(values: Array, known: Mask, rate_hz: float) -> Iterator[tuple[int,
 MEASURE = Measure(
     name="hands",
     version=1,
-    gives=(BOTH, PRESENT, RUN, RANGE, LOW, CLOSINGS, CLOSING_RUN),
-    of=of,
+    outputs=(BOTH, PRESENT, RUN, RANGE, LOW, CLOSINGS, CLOSING_RUN),
+    compute=compute,
 )

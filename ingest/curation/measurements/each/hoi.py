@@ -39,7 +39,7 @@ SPANS = {
 }
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """The verdicts of an episode that shows a person."""
     if not view.is_person or not view.length:
         return
@@ -47,10 +47,10 @@ def of(view: EpisodeView) -> Iterator[Measurement]:
     verdicts = decide(evidence, edges_of(view.segments, evidence.blank))
     for state in InteractionState:
         judged = sum(v.end - v.start for v in verdicts if v.state is state)
-        yield SHARES[state].says(judged / view.length, view.length)
+        yield SHARES[state].row(judged / view.length, view.length)
     for verdict in verdicts:
         span = (verdict.start, verdict.end)
-        yield SPANS[verdict.state].says(verdict.reason, verdict.end - verdict.start, span)
+        yield SPANS[verdict.state].row(verdict.reason, verdict.end - verdict.start, span)
 
 
 def evidence_of(view: EpisodeView) -> Evidence:
@@ -75,15 +75,15 @@ def _tracked(view: EpisodeView) -> Mask | None:
 
 def _closing(view: EpisodeView) -> Mask:
     mask = np.zeros(view.length, dtype=bool)
-    for row in aperture.of(view):
+    for row in aperture.compute(view):
         if row.name == aperture.CLOSING_RUN.name:
             mask[row.start : row.end] = True
     return mask
 
 
 def _blank(view: EpisodeView) -> Mask | None:
-    found = [(s.mean < BLACK_LUMA) | (s.contrast < FLAT_LUMA) for s in view.pictures.values()]
-    return np.logical_and.reduce(found) if found else None
+    masks = [(s.mean < BLACK_LUMA) | (s.contrast < FLAT_LUMA) for s in view.pictures.values()]
+    return np.logical_and.reduce(masks) if masks else None
 
 
 def _moving(view: EpisodeView) -> Mask | None:
@@ -98,9 +98,9 @@ def _moving(view: EpisodeView) -> Mask | None:
 MEASURE = Measure(
     name="hoi",
     version=VERSION,
-    gives=(*SHARES.values(), *SPANS.values()),
-    of=of,
+    outputs=(*SHARES.values(), *SPANS.values()),
+    compute=compute,
     needs_video=True,
     of_people=True,
-    gains_from=HAND_LANDMARKER,
+    optional_model=HAND_LANDMARKER,
 )

@@ -36,10 +36,10 @@ CHANGE = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Below about half a luma there is nothing to recognise a motion by."""
     if view.videos:
-        yield CHANGE.says(max(look[0] for look in _looks(view)), view.length)
+        yield CHANGE.row(max(look[0] for look in _looks(view)), view.length)
 
 
 def vectors(view: EpisodeView) -> Mapping[str, Array]:
@@ -64,8 +64,10 @@ def look_of(pictures: PictureFacts) -> Array:
 def _coefficients(thumbs: Luma) -> Array:
     """[K, 35] cosine coefficients of [K, 48, 64] thumbnails; sqrt(sum of squares) is at most the contrast in luma."""
     rows, columns = _cosines(THUMB_HEIGHT), _cosines(THUMB_WIDTH)
-    found = np.einsum("vy,kyx,ux->kvu", rows, thumbs.astype(np.float32), columns, optimize=True)
-    return np.asarray(found.reshape(len(thumbs), -1)[:, 1:], dtype=np.float64)
+    coefficients = np.einsum(
+        "vy,kyx,ux->kvu", rows, thumbs.astype(np.float32), columns, optimize=True
+    )
+    return np.asarray(coefficients.reshape(len(thumbs), -1)[:, 1:], dtype=np.float64)
 
 
 def _cosines(size: int) -> Array:
@@ -100,4 +102,6 @@ def _parts(coefficients: Array, span: tuple[float, float]) -> Array:
     return np.asarray(np.diff(at_edges, axis=0) / np.diff(edges)[:, None])
 
 
-MEASURE = Measure(name="look", version=1, gives=(CHANGE,), of=of, needs_video=True, vectors=vectors)
+MEASURE = Measure(
+    name="look", version=1, outputs=(CHANGE,), compute=compute, needs_video=True, vectors=vectors
+)

@@ -33,22 +33,22 @@ RECOVERY = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """From the episode's row and its facts."""
     facts = {fact["name"]: fact for fact in view.row["facts"] or ()}
     success = view.row["success"]
-    yield CONFLICT.says("success_conflict" in facts, 1)
+    yield CONFLICT.row("success_conflict" in facts, 1)
     if success is not None:
         rule = facts.get("success_rule")
         is_ruled = rule is None or Certainty(rule["certainty"]).is_settled
-        yield SUCCESS.says(success, 1)
-        yield SETTLED.says(is_ruled and "success_conflict" not in facts, 1)
+        yield SUCCESS.row(success, 1)
+        yield SETTLED.row(is_ruled and "success_conflict" not in facts, 1)
     rating = _number(facts["rating"]["value"]) if "rating" in facts else None
     if rating is not None:
-        yield RATING.says(rating, 1)
+        yield RATING.row(rating, 1)
     if "key_frame" in facts:  # AgiBot alpha: issues 33 and 76 there
         text = facts["key_frame"]["value"].lower()
-        yield RECOVERY.says("recover" in text, 1)
+        yield RECOVERY.row("recover" in text, 1)
 
 
 def _number(text: str) -> float | None:
@@ -56,5 +56,5 @@ def _number(text: str) -> float | None:
 
 
 MEASURE = Measure(
-    name="label", version=1, gives=(SUCCESS, SETTLED, CONFLICT, RATING, RECOVERY), of=of
+    name="label", version=1, outputs=(SUCCESS, SETTLED, CONFLICT, RATING, RECOVERY), compute=compute
 )

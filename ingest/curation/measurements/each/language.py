@@ -66,33 +66,35 @@ def wording(text: str) -> Wording:
     )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Presence always; the rest where there is a text."""
     counted = list(zip(view.row["tasks"], view.row["task_counts"], strict=True))
-    told = [(wording(text), count) for text, count in counted if not is_placeholder(text)]
-    timesteps = sum(count for _, count in told)
-    yield PRESENT.says(timesteps / view.length, view.length)
+    wordings = [(wording(text), count) for text, count in counted if not is_placeholder(text)]
+    timesteps = sum(count for _, count in wordings)
+    yield PRESENT.row(timesteps / view.length, view.length)
     parts = {s["text"] for s in view.segments if s["text"]} | {text for text, _ in counted}
     distinct = {" ".join(words_of(text)) for text in parts if not is_placeholder(text)}
-    yield TEXTS.says(len(distinct), view.length)
+    yield TEXTS.row(len(distinct), view.length)
     if not timesteps:
         return
-    yield WORDS.says(sum(t.words * n for t, n in told) / timesteps, timesteps)
-    share = sum(t.content / t.words * n for t, n in told) / timesteps
-    yield CONTENT.says(share, timesteps)
-    sure = sum(n for t, n in told if t.english is not None)
+    yield WORDS.row(sum(t.words * n for t, n in wordings) / timesteps, timesteps)
+    share = sum(t.content / t.words * n for t, n in wordings) / timesteps
+    yield CONTENT.row(share, timesteps)
+    sure = sum(n for t, n in wordings if t.english is not None)
     if sure:
-        english = sum(n for t, n in told if t.english)
-        yield ENGLISH.says(english / sure, sure)
+        english = sum(n for t, n in wordings if t.english)
+        yield ENGLISH.row(english / sure, sure)
         if english:
-            yield VERB.says(sum(n for t, n in told if t.english and t.has_verb) / english, english)
-            named = sum(n for t, n in told if t.english and t.has_object)
-            yield OBJECT.says(named / english, english)
+            yield VERB.row(
+                sum(n for t, n in wordings if t.english and t.has_verb) / english, english
+            )
+            named = sum(n for t, n in wordings if t.english and t.has_object)
+            yield OBJECT.row(named / english, english)
 
 
 MEASURE = Measure(
     name="language",
     version=1,
-    gives=(PRESENT, TEXTS, WORDS, CONTENT, VERB, OBJECT, ENGLISH),
-    of=of,
+    outputs=(PRESENT, TEXTS, WORDS, CONTENT, VERB, OBJECT, ENGLISH),
+    compute=compute,
 )

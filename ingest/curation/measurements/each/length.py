@@ -11,9 +11,9 @@ from schemas.measurement import Measurement
 DURATION = OutputField(name="duration_s", unit="s", about="timesteps over the rate")
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """The same number as `episodes.duration_s`, under a name that policies can use."""
-    yield DURATION.says(view.length / view.rate_hz, view.length)
+    yield DURATION.row(view.length / view.rate_hz, view.length)
 
 
-MEASURE = Measure(name="length", version=1, gives=(DURATION,), of=of)
+MEASURE = Measure(name="length", version=1, outputs=(DURATION,), compute=compute)

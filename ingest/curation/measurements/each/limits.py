@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ingest.curation.measurements.arm import Arm, worst
+from ingest.curation.measurements.arm import ArmTrack, worst
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.segment import runs
@@ -46,26 +46,26 @@ JUMP = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Maxima, the share over the limits, and the jumps."""
     yield from _joints(view)
     if not view.arms:
         return
     rate_hz = view.rate_hz
-    yield TURN.says(*_worst(view, lambda arm: float(arm.radians[arm.known].max()) * rate_hz))
-    yield FAST.says(*_worst(view, _fast_share))
+    yield TURN.row(*_worst(view, lambda arm: float(arm.radians[arm.known].max()) * rate_hz))
+    yield FAST.row(*_worst(view, _fast_share))
     accelerations = [arm.thinned.acceleration_m_s2 for arm in view.arms]
     if bad := worst([(float(a.max()), len(a)) for a in accelerations if len(a)]):
-        yield ACC.says(*bad)
+        yield ACC.row(*bad)
     scores = np.max([jump_z(arm) for arm in view.arms], axis=0)
     steps = int(np.logical_or.reduce([arm.known for arm in view.arms]).sum())
-    yield TOP_Z.says(scores.max(), steps)
-    yield COUNT.says((scores > JUMP_Z).sum(), steps)
+    yield TOP_Z.row(scores.max(), steps)
+    yield COUNT.row((scores > JUMP_Z).sum(), steps)
     for start, end in runs(scores > JUMP_Z):
-        yield JUMP.says(scores[start:end].max(), end - start, (start, end + 1))
+        yield JUMP.row(scores[start:end].max(), end - start, (start, end + 1))
 
 
-def jump_z(arm: Arm) -> Array:
+def jump_z(arm: ArmTrack) -> Array:
     """[K - 1] mean |z| of each step's excess in way and turn; 0 where it is not known."""
     turn = np.zeros_like(arm.step_m)
     # In the world's axes, where equal turns stay equal whatever the pose: R_next @ R.T.
@@ -127,11 +127,11 @@ def _z(excess: Array, known: Mask, least: float) -> Array:
     return excess / max(1.4826 * typical, least)
 
 
-def _worst(view: EpisodeView, value: Callable[[Arm], float]) -> tuple[float, int]:
+def _worst(view: EpisodeView, value: Callable[[ArmTrack], float]) -> tuple[float, int]:
     return max(((value(arm), int(arm.known.sum())) for arm in view.arms), key=lambda f: f[0])
 
 
-def _fast_share(arm: Arm) -> float:
+def _fast_share(arm: ArmTrack) -> float:
     fast = (arm.metres * arm.rate_hz > FAST_M_S) | (arm.radians * arm.rate_hz > FAST_RAD_S)
     return float(fast[arm.known].mean())
 
@@ -142,9 +142,9 @@ def _joints(view: EpisodeView) -> Iterator[Measurement]:
     known = valid[:-1] & valid[1:]
     if joints is not None and known.any():
         steps = np.abs(np.diff(joints, axis=0))[known]
-        yield JOINT.says(steps.max() * view.rate_hz, len(steps))
+        yield JOINT.row(steps.max() * view.rate_hz, len(steps))
 
 
 MEASURE = Measure(
-    name="limits", version=2, gives=(TURN, ACC, JOINT, FAST, TOP_Z, COUNT, JUMP), of=of
+    name="limits", version=2, outputs=(TURN, ACC, JOINT, FAST, TOP_Z, COUNT, JUMP), compute=compute
 )

@@ -53,16 +53,16 @@ PATH = OutputField(name="path_length_m", unit="m", about="way of all end-effecto
 SPEED = OutputField(name="speed_max_m_s", unit="m/s", about="fastest step of any end-effector")
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Idle share, head, tail and pauses; path length and top speed over all arms."""
-    found = _rest(view)
-    if found is not None:
-        yield from _idle(*found, _usual_s(view), rate_hz=view.rate_hz)
+    rest = _rest(view)
+    if rest is not None:
+        yield from _idle(*rest, _usual_s(view), rate_hz=view.rate_hz)
     if view.arms:
         steps = int(np.logical_or.reduce([arm.known for arm in view.arms]).sum())
         top = max(float(arm.metres[arm.known].max()) for arm in view.arms) * view.rate_hz
-        yield PATH.says(sum(arm.path_m for arm in view.arms), steps)
-        yield SPEED.says(top, steps)
+        yield PATH.row(sum(arm.path_m for arm in view.arms), steps)
+        yield SPEED.row(top, steps)
 
 
 def _rest(view: EpisodeView) -> tuple[Mask, Mask, Mask] | None:
@@ -86,11 +86,11 @@ def _idle(
     steps = int(known.sum())
     if not steps:
         return
-    yield IDLE.says(is_idle[known].mean(), steps)
+    yield IDLE.row(is_idle[known].mean(), steps)
     moving = np.flatnonzero(~is_stop & known)
     head, tail = (moving[0], len(known) - 1 - moving[-1]) if len(moving) else (len(known), 0)
-    yield HEAD.says(head / rate_hz, steps)
-    yield TAIL.says(tail / rate_hz, steps)
+    yield HEAD.row(head / rate_hz, steps)
+    yield TAIL.row(tail / rate_hz, steps)
     between = known.copy()
     for start, end in runs(is_stop & known):
         is_inner = start > head and end < len(known) - tail
@@ -98,11 +98,11 @@ def _idle(
         if seconds >= LONG_PAUSE_S:
             between[start:end] = False
         if seconds >= MIN_PAUSE_S:
-            yield (PAUSE if is_inner else REST).says(seconds, end - start, (start, end))
+            yield (PAUSE if is_inner else REST).row(seconds, end - start, (start, end))
         if seconds >= usual_s + BEYOND_S - 1e-9:
-            yield (DEAD if is_inner else DEAD_END).says(seconds, end - start, (start, end))
+            yield (DEAD if is_inner else DEAD_END).row(seconds, end - start, (start, end))
     if between.any():
-        yield BETWEEN.says(is_idle[between].mean(), int(between.sum()))
+        yield BETWEEN.row(is_idle[between].mean(), int(between.sum()))
 
 
 def _usual_s(view: EpisodeView) -> float:
@@ -121,6 +121,6 @@ def _usual_s(view: EpisodeView) -> float:
 MEASURE = Measure(
     name="motion",
     version=4,
-    gives=(IDLE, BETWEEN, HEAD, TAIL, PAUSE, REST, DEAD, DEAD_END, PATH, SPEED),
-    of=of,
+    outputs=(IDLE, BETWEEN, HEAD, TAIL, PAUSE, REST, DEAD, DEAD_END, PATH, SPEED),
+    compute=compute,
 )

@@ -33,19 +33,21 @@ SIDE = {
 }
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """One share over both hands and one for each, over the timesteps in which hand and camera are valid."""
-    seen = [found for camera in view.row["cameras"] if (found := _seen_by(view, camera))]
+    seen = [
+        masks_by_side for camera in view.row["cameras"] if (masks_by_side := _seen_by(view, camera))
+    ]
     if not seen:
         return
-    both = [np.concatenate(list(found.values())) for found in seen]
+    both = [np.concatenate(list(masks_by_side.values())) for masks_by_side in seen]
     best = max(both, key=_share)
-    yield SHARE.says(_share(best), len(best))
-    for side, gives in SIDE.items():
-        masks = [found[side] for found in seen if side in found]
+    yield SHARE.row(_share(best), len(best))
+    for side, output in SIDE.items():
+        masks = [masks_by_side[side] for masks_by_side in seen if side in masks_by_side]
         if masks:
             best = max(masks, key=_share)
-            yield gives.says(_share(best), len(best))
+            yield output.row(_share(best), len(best))
 
 
 def _share(mask: Mask) -> float:
@@ -56,7 +58,7 @@ def _seen_by(view: EpisodeView, camera: Mapping[str, Any]) -> dict[str, Mask]:
     """For each side, whether its hand is in the picture, at the timesteps in which that can be told."""
     if camera["K_cam"] is None:
         return {}
-    found = {}
+    masks = {}
     for side in view.sides:
         position = view.part("observation.state", f"{side}.position_m")
         if position is None:
@@ -64,8 +66,8 @@ def _seen_by(view: EpisodeView, camera: Mapping[str, Any]) -> dict[str, Mask]:
         p_cam_m, known = _in_camera(view, camera["name"], position)
         known = known & view.valid("observation.state", f"{side}.position_m")
         if known.any():
-            found[side] = _in_picture(p_cam_m[known], camera)
-    return found
+            masks[side] = _in_picture(p_cam_m[known], camera)
+    return masks
 
 
 def _in_camera(view: EpisodeView, camera: str, position_m: Array) -> tuple[Array, Mask]:
@@ -96,4 +98,4 @@ def _widest_rad(lens: Lens) -> float:
     return float(angle_rad[folds[0]]) if len(folds) else float(np.pi / 2)
 
 
-MEASURE = Measure(name="projection", version=1, gives=(SHARE, *SIDE.values()), of=of)
+MEASURE = Measure(name="projection", version=1, outputs=(SHARE, *SIDE.values()), compute=compute)

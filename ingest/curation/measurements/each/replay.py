@@ -31,17 +31,17 @@ REPEAT = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Shares of state and action, and where either repeats."""
     width = round(WINDOW_S * view.rate_hz)
     repeats = np.zeros(view.length, dtype=bool)
-    for gives, feature in ((STATE, "observation.state"), (ACTION, "action")):
+    for output, feature in ((STATE, "observation.state"), (ACTION, "action")):
         if feature in view.columns and view.length >= 2 * width:
-            found = repeated(view.columns[feature], width)
-            repeats |= found
-            yield gives.says(found.mean(), view.length)
+            is_repeated = repeated(view.columns[feature], width)
+            repeats |= is_repeated
+            yield output.row(is_repeated.mean(), view.length)
     for start, end in runs(repeats):
-        yield REPEAT.says((end - start) / view.rate_hz, end - start, (start, end))
+        yield REPEAT.row((end - start) / view.rate_hz, end - start, (start, end))
 
 
 def repeated(rows: Array, width: int) -> Mask:
@@ -52,10 +52,10 @@ def repeated(rows: Array, width: int) -> Mask:
     starts = np.arange(len(windows))
     is_later = first[window_id] <= starts - width
     changes = sliding_window_view(np.diff(row_id) != 0, width - 1).sum(axis=1)
-    found = np.zeros(len(rows), dtype=bool)
+    mask = np.zeros(len(rows), dtype=bool)
     for start in starts[is_later & (changes >= width // 2)]:
-        found[start : start + width] = True
-    return found
+        mask[start : start + width] = True
+    return mask
 
 
 def _ids(rows: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
@@ -65,4 +65,4 @@ def _ids(rows: npt.NDArray[np.generic]) -> npt.NDArray[np.intp]:
     return np.asarray(np.unique(whole, return_inverse=True)[1])
 
 
-MEASURE = Measure(name="replay", version=1, gives=(STATE, ACTION, REPEAT), of=of)
+MEASURE = Measure(name="replay", version=1, outputs=(STATE, ACTION, REPEAT), compute=compute)

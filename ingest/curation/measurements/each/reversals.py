@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ingest.curation.measurements.arm import IDLE_M_S, Arm, switches, worst
+from ingest.curation.measurements.arm import IDLE_M_S, ArmTrack, switches, worst
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.measurement import Measurement
@@ -20,13 +20,13 @@ RATE = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Of the arm that turns back most often."""
-    if found := worst([_reversals(arm) for arm in view.arms if arm.moves]):
-        yield RATE.says(*found)
+    if highest := worst([_reversals(arm) for arm in view.arms if arm.moves]):
+        yield RATE.row(*highest)
 
 
-def _reversals(arm: Arm) -> tuple[float, int]:
+def _reversals(arm: ArmTrack) -> tuple[float, int]:
     velocity = arm.step_m[arm.known] * arm.rate_hz
     _, axes = np.linalg.eigh(velocity.T @ velocity)
     along = velocity @ axes[:, -1]
@@ -34,4 +34,4 @@ def _reversals(arm: Arm) -> tuple[float, int]:
     return len(at) / (len(velocity) / arm.rate_hz), len(velocity)
 
 
-MEASURE = Measure(name="reversals", version=1, gives=(RATE,), of=of)
+MEASURE = Measure(name="reversals", version=1, outputs=(RATE,), compute=compute)

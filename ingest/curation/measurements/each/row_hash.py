@@ -25,10 +25,10 @@ DISTINCT = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """How many different rows there are; nothing of an episode without state and action."""
     if table := _table(view):
-        yield DISTINCT.says(_distinct(table), view.length)
+        yield DISTINCT.row(_distinct(table), view.length)
 
 
 def vectors(view: EpisodeView) -> Mapping[str, Array]:
@@ -53,4 +53,4 @@ def _distinct(table: Mapping[str, Array]) -> int:
     return len(np.unique(np.concatenate(list(table.values()), axis=1), axis=0))
 
 
-MEASURE = Measure(name="rows", version=1, gives=(DISTINCT,), of=of, vectors=vectors)
+MEASURE = Measure(name="rows", version=1, outputs=(DISTINCT,), compute=compute, vectors=vectors)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ingest.curation.measurements.arm import MIN_PATH_M, Arm, worst
+from ingest.curation.measurements.arm import MIN_PATH_M, ArmTrack, worst
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from schemas.geometry import Array
@@ -35,18 +35,18 @@ ACC = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """The four numbers, each of the arm that it is worst for."""
     arms = [arm.thinned for arm in view.arms if arm.moves]
-    for gives, measure, largest in (
+    for output, measure, largest in (
         (SPARC, _sparc, False),
         (SPARC_4S, _sparc_4s, False),
         (LDLJ_4S, _ldlj_4s, False),
         (ACC, _acceleration, True),
     ):
-        found = worst([f for arm in arms if (f := measure(arm)) is not None], largest=largest)
-        if found is not None:
-            yield gives.says(*found)
+        extreme = worst([f for arm in arms if (f := measure(arm)) is not None], largest=largest)
+        if extreme is not None:
+            yield output.row(*extreme)
 
 
 def spectral_arc_length(speed: Array, rate_hz: float, cut_off_hz: float = CUT_OFF_HZ) -> Array:
@@ -71,7 +71,7 @@ def log_dimensionless_jerk(jerk: Array, speed: Array, rate_hz: float) -> Array:
     return np.asarray(-np.log(jerks))
 
 
-def _sparc(arm: Arm) -> tuple[float, int] | None:
+def _sparc(arm: ArmTrack) -> tuple[float, int] | None:
     """Of each stretch without a gap, weighted by its length."""
     values, weights = [], []
     for start, end in _stretches(arm):
@@ -82,17 +82,17 @@ def _sparc(arm: Arm) -> tuple[float, int] | None:
     return (float(np.average(values, weights=weights)), sum(weights)) if values else None
 
 
-def _sparc_4s(arm: Arm) -> tuple[float, int] | None:
-    found = []
+def _sparc_4s(arm: ArmTrack) -> tuple[float, int] | None:
+    lengths = []
     for start, end in _stretches(arm):
         speeds, moving = _windows(arm.metres[start : end - 1] * arm.rate_hz, arm.rate_hz)
         if moving.any():
-            found.append(spectral_arc_length(speeds[moving], arm.rate_hz))
-    return _median(found)
+            lengths.append(spectral_arc_length(speeds[moving], arm.rate_hz))
+    return _median(lengths)
 
 
-def _ldlj_4s(arm: Arm) -> tuple[float, int] | None:
-    found = []
+def _ldlj_4s(arm: ArmTrack) -> tuple[float, int] | None:
+    jerks_of_runs = []
     for start, end in _stretches(arm):
         calm = arm.calm_m[start : end - 2]
         speed = np.linalg.norm(np.diff(calm, axis=0), axis=1) * arm.rate_hz
@@ -100,11 +100,11 @@ def _ldlj_4s(arm: Arm) -> tuple[float, int] | None:
         speeds, moving = _windows(speed, arm.rate_hz)
         jerks = _slices(jerk, speeds.shape[1] - 2, arm.rate_hz)[: len(speeds)]
         if moving.any():
-            found.append(log_dimensionless_jerk(jerks[moving], speeds[moving], arm.rate_hz))
-    return _median(found)
+            jerks_of_runs.append(log_dimensionless_jerk(jerks[moving], speeds[moving], arm.rate_hz))
+    return _median(jerks_of_runs)
 
 
-def _stretches(arm: Arm) -> list[tuple[int, int]]:
+def _stretches(arm: ArmTrack) -> list[tuple[int, int]]:
     """Timesteps [start, end) without a gap, long enough; eight, for a source of 2.5 Hz, leave three jerks."""
     least = max(MIN_RUN_S * arm.rate_hz, 8)
     return [(start, end) for start, end in arm.runs if end - start >= least]
@@ -112,22 +112,26 @@ def _stretches(arm: Arm) -> list[tuple[int, int]]:
 
 def _windows(speed: Array, rate_hz: float) -> tuple[Array, Mask]:
     """[n] -> [W, w] windows of 4 s, or the whole when it is shorter, and [W] which of them move over 5 cm."""
-    found = _slices(speed, min(len(speed), round(WINDOW_S * rate_hz)), rate_hz)
-    return found, np.asarray(found.sum(axis=1) / rate_hz > MIN_PATH_M)
+    windows = _slices(speed, min(len(speed), round(WINDOW_S * rate_hz)), rate_hz)
+    return windows, np.asarray(windows.sum(axis=1) / rate_hz > MIN_PATH_M)
 
 
 def _slices(values: Array, width: int, rate_hz: float) -> Array:
     return sliding_window_view(values, width)[:: round(HOP_S * rate_hz)]
 
 
-def _median(found: list[Array]) -> tuple[float, int] | None:
-    values = np.concatenate(found) if found else np.empty(0)
+def _median(values_of_runs: list[Array]) -> tuple[float, int] | None:
+    values = np.concatenate(values_of_runs) if values_of_runs else np.empty(0)
     return (float(np.median(values)), len(values)) if len(values) else None
 
 
-def _acceleration(arm: Arm) -> tuple[float, int] | None:
-    found = arm.acceleration_m_s2
-    return (float(np.sqrt((found**2).mean())), len(found)) if len(found) else None
+def _acceleration(arm: ArmTrack) -> tuple[float, int] | None:
+    acceleration = arm.acceleration_m_s2
+    return (
+        (float(np.sqrt((acceleration**2).mean())), len(acceleration)) if len(acceleration) else None
+    )
 
 
-MEASURE = Measure(name="smoothness", version=1, gives=(SPARC, SPARC_4S, LDLJ_4S, ACC), of=of)
+MEASURE = Measure(
+    name="smoothness", version=1, outputs=(SPARC, SPARC_4S, LDLJ_4S, ACC), compute=compute
+)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ingest.curation.measurements.arm import Arm
+from ingest.curation.measurements.arm import ArmTrack
 from ingest.curation.measurements.each.command import pairs_of
 from ingest.curation.measurements.each.validity import whole_valid
 from ingest.curation.measurements.registry import Measure, OutputField
@@ -46,14 +46,14 @@ RAW_COPY = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """State and joints, then the raw command."""
     seen = [
         values for values in (_state(view), _joints(view)) if values is not None and len(values)
     ]
     if seen:
         constant = sum(int((np.ptp(values, axis=0) < CONSTANT).sum()) for values in seen)
-        yield CONSTANTS.says(constant, max(len(values) for values in seen))
+        yield CONSTANTS.row(constant, max(len(values) for values in seen))
     yield from _stuck(view)
     raw = view.columns.get("action.raw")
     if raw is not None and view.valid("action", "raw_command").any():
@@ -93,12 +93,12 @@ def _stuck(view: EpisodeView) -> Iterator[Measurement]:
     covered = np.zeros(view.length, dtype=bool)
     for start, end in steps:
         covered[start : end + 1] = True
-    yield STUCK_SHARE.says(covered.mean(), view.length)
+    yield STUCK_SHARE.row(covered.mean(), view.length)
     for start, end in runs(covered):
-        yield STUCK.says((end - start) / view.rate_hz, end - start, (start, end))
+        yield STUCK.row((end - start) / view.rate_hz, end - start, (start, end))
 
 
-def _stuck_steps(view: EpisodeView, arm: Arm) -> Iterator[tuple[int, int]]:
+def _stuck_steps(view: EpisodeView, arm: ArmTrack) -> Iterator[tuple[int, int]]:
     """Steps [start, end) in which a coordinate, or the whole pose, does not change by a bit."""
     same = arm.step_m == 0.0
     moved = np.where(arm.known, arm.metres, 0.0)
@@ -141,7 +141,7 @@ def _command(raw: Array, view: EpisodeView) -> Iterator[Measurement]:
     analogue = num_values > FEW_VALUES
     if analogue.any():
         shares = [_clipped(column) for column in values[:, analogue].T]
-        yield CLIPPED.says(max(shares), len(values))
+        yield CLIPPED.row(max(shares), len(values))
     states = [view.columns[name] for name in _BESIDE if name in view.columns]
     varying = np.flatnonzero(num_values > 1)
     if states and len(varying):
@@ -152,7 +152,7 @@ def _command(raw: Array, view: EpisodeView) -> Iterator[Measurement]:
             for moved in [np.flatnonzero(changes[:, i]) + 1]
             if len(moved)
         ]
-        yield RAW_COPY.says(float(np.median(shares)), len(values))
+        yield RAW_COPY.row(float(np.median(shares)), len(values))
 
 
 def _clipped(column: Array) -> float:
@@ -162,5 +162,8 @@ def _clipped(column: Array) -> float:
 
 
 MEASURE = Measure(
-    name="columns", version=1, gives=(CONSTANTS, STUCK_SHARE, STUCK, CLIPPED, RAW_COPY), of=of
+    name="columns",
+    version=1,
+    outputs=(CONSTANTS, STUCK_SHARE, STUCK, CLIPPED, RAW_COPY),
+    compute=compute,
 )

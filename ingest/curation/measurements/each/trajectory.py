@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ingest.curation.measurements.arm import Arm
+from ingest.curation.measurements.arm import ArmTrack
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.geometry import Array
@@ -24,11 +24,11 @@ EXTENT = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """How far any arm gets: the scale of the signature."""
     if view.arms:
         reach = np.linalg.norm(_shape(view)[..., :3], axis=2).max()
-        yield EXTENT.says(reach, max(int(arm.valid.sum()) for arm in view.arms))
+        yield EXTENT.row(reach, max(int(arm.valid.sum()) for arm in view.arms))
 
 
 def vectors(view: EpisodeView) -> Mapping[str, Array]:
@@ -44,7 +44,7 @@ def _shape(view: EpisodeView) -> Array:
     return np.stack([_points(arm, at) for arm in view.arms], axis=1)
 
 
-def _points(arm: Arm, at: Array) -> Array:
+def _points(arm: ArmTrack, at: Array) -> Array:
     """[32, 4] of one arm."""
     seen = np.flatnonzero(arm.valid)
     position = np.stack([np.interp(at, seen, arm.position_m[seen, i]) for i in range(3)], axis=1)
@@ -55,4 +55,4 @@ def _points(arm: Arm, at: Array) -> Array:
     return np.concatenate([position - position[0], opening[:, None]], axis=1)
 
 
-MEASURE = Measure(name="trajectory", version=1, gives=(EXTENT,), of=of, vectors=vectors)
+MEASURE = Measure(name="trajectory", version=1, outputs=(EXTENT,), compute=compute, vectors=vectors)

@@ -35,16 +35,16 @@ BIT = OutputField(
 )
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """State and action when the episode has them; hands when it has hands."""
     whole = whole_valid(view, "observation.valid")
     if whole is not None:
-        yield STATE.says(whole.mean(), view.length)
+        yield STATE.row(whole.mean(), view.length)
         longest = max((end - start for start, end in runs(~whole)), default=0)
-        yield GAP.says(longest / view.rate_hz, view.length)
+        yield GAP.row(longest / view.rate_hz, view.length)
     action = whole_valid(view, "action.valid")
     if action is not None:
-        yield ACTION.says(action.mean(), view.length)
+        yield ACTION.row(action.mean(), view.length)
     yield from _hands(view)
 
 
@@ -56,24 +56,24 @@ def whole_valid(view: EpisodeView, masks: str) -> Mask | None:
     unmeasured = view.command_only if masks == "observation.valid" else ()
     sides = tuple(f"{side}." for side in SIDES)
     names = [n for n in view.names.get(masks, ()) if n.startswith(sides) and n not in unmeasured]
-    found = [part for name in names if (part := view.part(masks, name)) is not None]
-    return np.asarray(np.concatenate(found, axis=1).all(axis=1)) if found else None
+    parts = [part for name in names if (part := view.part(masks, name)) is not None]
+    return np.asarray(np.concatenate(parts, axis=1).all(axis=1)) if parts else None
 
 
 def _hands(view: EpisodeView) -> Iterator[Measurement]:
-    found = [view.part("observation.hand_validity", side) for side in SIDES]
-    hands = [bits.astype(bool) for bits in found if bits is not None]
+    bits_by_hand = [view.part("observation.hand_validity", side) for side in SIDES]
+    hands = [bits.astype(bool) for bits in bits_by_hand if bits is not None]
     if not hands:
         return
     valid = np.stack([bits.all(axis=1) for bits in hands])
-    yield HAND.says(valid.any(axis=0).mean(), view.length)
-    yield HAND_WORST.says(valid.mean(axis=1).min(), view.length)
+    yield HAND.row(valid.any(axis=0).mean(), view.length)
+    yield HAND_WORST.row(valid.mean(axis=1).min(), view.length)
     seen = [bits[bits[:, BITS.index("present")]] for bits in hands]
     ratios = [(float(bits.mean(axis=0).min()), len(bits)) for bits in seen if len(bits)]
     if ratios:
-        yield BIT.says(*min(ratios))
+        yield BIT.row(*min(ratios))
 
 
 MEASURE = Measure(
-    name="validity", version=1, gives=(STATE, ACTION, GAP, HAND, HAND_WORST, BIT), of=of
+    name="validity", version=1, outputs=(STATE, ACTION, GAP, HAND, HAND_WORST, BIT), compute=compute
 )

@@ -31,50 +31,50 @@ CUT_RATIO, CUT_LUMA, CUT_CORRELATION = 3.0, 15.0, 0.5
 SOURCE_LUMA = "largest difference of the source's pictures in a frozen run; 0 bit-equal"
 
 
-def _gives(name: str, about: str, unit: str = "share", *, interval: bool = False) -> OutputField:
+def _output(name: str, about: str, unit: str = "share", *, interval: bool = False) -> OutputField:
     return OutputField(name=name, unit=unit, about=about, is_interval=interval)
 
 
-GIVES = {
-    gives.name: gives
-    for gives in (
-        _gives("black_share", "pictures with a mean luma below 10, worst camera"),
-        _gives("dark_share", "pictures with a mean luma below 50, worst camera"),
-        _gives("overexposed_share", "pictures burnt out on a quarter of their area, worst camera"),
-        _gives("low_contrast_share", "pictures with a luma deviation below 5, worst camera"),
-        _gives("blurred_share", "pictures whose Laplacian varies by less than 20, worst camera"),
-        _gives("luma_p10", "10th percentile of the mean luma, lowest camera", "luma"),
-        _gives("contrast_p10", "10th percentile of the luma deviation, lowest camera", "luma"),
-        _gives("sharpness_p10", "10th percentile of the Laplacian's variance, lowest", "luma2"),
-        _gives("sharpness_p50", "median of the Laplacian's variance, lowest camera", "luma2"),
-        _gives("repeated_picture_share", "steps without a visible change, worst camera"),
-        _gives("frozen_share", "timesteps in a frozen run of 0.5 s or more, worst camera"),
-        _gives(
+OUTPUTS = {
+    output.name: output
+    for output in (
+        _output("black_share", "pictures with a mean luma below 10, worst camera"),
+        _output("dark_share", "pictures with a mean luma below 50, worst camera"),
+        _output("overexposed_share", "pictures burnt out on a quarter of their area, worst camera"),
+        _output("low_contrast_share", "pictures with a luma deviation below 5, worst camera"),
+        _output("blurred_share", "pictures whose Laplacian varies by less than 20, worst camera"),
+        _output("luma_p10", "10th percentile of the mean luma, lowest camera", "luma"),
+        _output("contrast_p10", "10th percentile of the luma deviation, lowest camera", "luma"),
+        _output("sharpness_p10", "10th percentile of the Laplacian's variance, lowest", "luma2"),
+        _output("sharpness_p50", "median of the Laplacian's variance, lowest camera", "luma2"),
+        _output("repeated_picture_share", "steps without a visible change, worst camera"),
+        _output("frozen_share", "timesteps in a frozen run of 0.5 s or more, worst camera"),
+        _output(
             "frozen_video", "every camera repeats its picture, an arm moves", "s", interval=True
         ),
-        _gives(
+        _output(
             "frozen_camera", "some camera repeats its picture, an arm moves", "s", interval=True
         ),
-        _gives("frozen_source_luma", SOURCE_LUMA, "luma", interval=True),
-        _gives("scene_cuts", "number of cuts in any camera", "count"),
-        _gives("scene_cut", "first timestep of another scene, mean change", "luma", interval=True),
-        _gives("unusable_share", "black, burnt out or frozen, worst camera"),
-        _gives("unusable_share.best", "the same of the best camera"),
-        _gives("worst_camera", "its place among the episode's cameras", "index"),
+        _output("frozen_source_luma", SOURCE_LUMA, "luma", interval=True),
+        _output("scene_cuts", "number of cuts in any camera", "count"),
+        _output("scene_cut", "first timestep of another scene, mean change", "luma", interval=True),
+        _output("unusable_share", "black, burnt out or frozen, worst camera"),
+        _output("unusable_share.best", "the same of the best camera"),
+        _output("worst_camera", "its place among the episode's cameras", "index"),
     )
 }
 
 
-def of(view: EpisodeView) -> Iterator[Measurement]:
+def compute(view: EpisodeView) -> Iterator[Measurement]:
     """Shares over the pictures of the worst camera, percentiles of the worst camera, intervals of any."""
     cameras = view.pictures
     if not cameras:
         return
-    found = {name: frozen_runs(name, seen, view) for name, seen in cameras.items()}
-    frozen = {name: _mask(runs_, view.length) for name, runs_ in found.items()}
+    runs_by_camera = {name: frozen_runs(name, seen, view) for name, seen in cameras.items()}
+    frozen = {name: _mask(runs_, view.length) for name, runs_ in runs_by_camera.items()}
     yield from _levels(cameras)
     yield from _standing(cameras, frozen, view)
-    yield from _evidence(found)
+    yield from _evidence(runs_by_camera)
     yield from _cuts(cameras)
     unusable = {
         name: float((frozen[name] | (seen.mean < BLACK_LUMA) | (seen.bright > BURNT_SHARE)).mean())
@@ -82,9 +82,9 @@ def of(view: EpisodeView) -> Iterator[Measurement]:
     }
     order = [camera["name"] for camera in view.row["cameras"]]
     worst = max(unusable, key=lambda name: unusable[name])
-    yield GIVES["unusable_share"].says(unusable[worst], view.length)
-    yield GIVES["unusable_share.best"].says(min(unusable.values()), view.length)
-    yield GIVES["worst_camera"].says(float(order.index(worst)), view.length)
+    yield OUTPUTS["unusable_share"].row(unusable[worst], view.length)
+    yield OUTPUTS["unusable_share.best"].row(min(unusable.values()), view.length)
+    yield OUTPUTS["worst_camera"].row(float(order.index(worst)), view.length)
 
 
 def _levels(cameras: Mapping[str, PictureFacts]) -> Iterator[Measurement]:
@@ -97,20 +97,20 @@ def _levels(cameras: Mapping[str, PictureFacts]) -> Iterator[Measurement]:
         "low_contrast_share": [seen.contrast < FLAT_LUMA for seen in every],
     }
     for name, masks in shares.items():
-        yield GIVES[name].says(max(mask.mean() for mask in masks), length)
+        yield OUTPUTS[name].row(max(mask.mean() for mask in masks), length)
     lowest = {"luma_p10": [s.mean for s in every], "contrast_p10": [s.contrast for s in every]}
     for name, values in lowest.items():
         low = min(float(np.percentile(value, 10)) for value in values)
-        yield GIVES[name].says(low, length)
+        yield OUTPUTS[name].row(low, length)
     lit = [seen.sharpness[seen.mean >= BLACK_LUMA] for seen in every]  # black is not blurred
     lit = [sharpness for sharpness in lit if len(sharpness)]
     if lit:
         samples = min(len(sharpness) for sharpness in lit)
         blurred = max(float((sharpness < BLURRED).mean()) for sharpness in lit)
-        yield GIVES["blurred_share"].says(blurred, samples)
+        yield OUTPUTS["blurred_share"].row(blurred, samples)
         for percent in (10, 50):
             low = min(float(np.percentile(sharpness, percent)) for sharpness in lit)
-            yield GIVES[f"sharpness_p{percent}"].says(low, samples)
+            yield OUTPUTS[f"sharpness_p{percent}"].row(low, samples)
 
 
 def _standing(
@@ -119,46 +119,46 @@ def _standing(
     if view.length < 2:
         return
     repeated = [float(s.repeated.mean()) for s in cameras.values()]
-    yield GIVES["repeated_picture_share"].says(max(repeated), view.length - 1)
+    yield OUTPUTS["repeated_picture_share"].row(max(repeated), view.length - 1)
     worst = max(float(mask.mean()) for mask in frozen.values())
-    yield GIVES["frozen_share"].says(worst, view.length)
+    yield OUTPUTS["frozen_share"].row(worst, view.length)
     everywhere = np.logical_and.reduce(list(frozen.values()))
     anywhere = np.logical_or.reduce(list(frozen.values()))
     for name, mask in (("frozen_video", everywhere), ("frozen_camera", anywhere)):
         for start, end in runs(mask):
-            yield GIVES[name].says((end - start) / view.rate_hz, end - start, (start, end))
+            yield OUTPUTS[name].row((end - start) / view.rate_hz, end - start, (start, end))
 
 
-def _mask(found: Sequence[Frozen], length: int) -> Mask:
+def _mask(frozen: Sequence[Frozen], length: int) -> Mask:
     out = np.zeros(length, dtype=bool)
-    for run in found:
+    for run in frozen:
         out[run.start : run.end] = True
     return out
 
 
-def _evidence(found: Mapping[str, Sequence[Frozen]]) -> Iterator[Measurement]:
+def _evidence(runs_by_camera: Mapping[str, Sequence[Frozen]]) -> Iterator[Measurement]:
     """How alike the source's pictures are in each frozen run, where ingestion compared them; of several cameras the least alike."""
     by_span: dict[tuple[int, int], float] = {}
-    for run in (run for of_camera in found.values() for run in of_camera):
+    for run in (run for of_camera in runs_by_camera.values() for run in of_camera):
         if run.source_luma is not None:
             span = (run.start, run.end)
             by_span[span] = max(by_span.get(span, 0.0), run.source_luma)
     for span, luma in sorted(by_span.items()):
-        yield GIVES["frozen_source_luma"].says(luma, span[1] - span[0], span)
+        yield OUTPUTS["frozen_source_luma"].row(luma, span[1] - span[0], span)
 
 
 def _cuts(cameras: Mapping[str, PictureFacts]) -> Iterator[Measurement]:
-    found: dict[int, float] = {}
+    strengths: dict[int, float] = {}
     length = 0
     for seen in cameras.values():
         length = len(seen.mean)
         for step in _cut_steps(seen):
-            found[step] = max(found.get(step, 0.0), float(seen.change[step]))
+            strengths[step] = max(strengths.get(step, 0.0), float(seen.change[step]))
     if length < 2:
         return
-    yield GIVES["scene_cuts"].says(float(len(found)), length - 1)
-    for step, strength in sorted(found.items()):
-        yield GIVES["scene_cut"].says(strength, 1, (step + 1, step + 2))
+    yield OUTPUTS["scene_cuts"].row(float(len(strengths)), length - 1)
+    for step, strength in sorted(strengths.items()):
+        yield OUTPUTS["scene_cut"].row(strength, 1, (step + 1, step + 2))
 
 
 def _cut_steps(seen: PictureFacts) -> list[int]:
@@ -181,4 +181,6 @@ def _correlation(before: np.ndarray, after: np.ndarray) -> float:
     return float((a * b).sum()) / scale if scale else 0.0
 
 
-MEASURE = Measure(name="video", version=2, needs_video=True, gives=tuple(GIVES.values()), of=of)
+MEASURE = Measure(
+    name="video", version=2, needs_video=True, outputs=tuple(OUTPUTS.values()), compute=compute
+)

@@ -100,7 +100,7 @@ def decide(
     limits = limits or InteractionLimits()
     at = windows(edges, len(evidence), limits.min_run_s * evidence.rate_hz)
     reasons, shares = _reasons(evidence, at, limits)
-    found: list[InteractionVerdict] = []
+    verdicts: list[InteractionVerdict] = []
     for start, end, reason, share in zip(at[:-1], at[1:], reasons, shares, strict=True):
         whole = InteractionVerdict(
             start=int(start),
@@ -108,8 +108,8 @@ def decide(
             reason=Reason(int(reason)),
             hand_share=None if np.isnan(share) else float(share),
         )
-        found += _trimmed(whole, evidence, limits)
-    return found
+        verdicts += _trimmed(whole, evidence, limits)
+    return verdicts
 
 
 def windows(edges: Iterable[int], length: int, shortest: float) -> Ints:
@@ -127,9 +127,9 @@ def _reasons(e: Evidence, at: Ints, limits: InteractionLimits) -> tuple[Ints, Ar
     hand = _share(e.hand, at, unknown=np.nan)
     blank = _share(e.blank, at, unknown=0.0)
     moving = _share(e.moving, at, unknown=1.0)
-    said = {kind: _share(e.says == kind, at, unknown=0.0) for kind in TextEvidence}
-    handling = said[TextEvidence.HANDLING] > 0.5
-    without = said[TextEvidence.NO_HANDS] > 0.5
+    shares = {kind: _share(e.says == kind, at, unknown=0.0) for kind in TextEvidence}
+    handling = shares[TextEvidence.HANDLING] > 0.5
+    without = shares[TextEvidence.NO_HANDS] > 0.5
     has_run = _longest(e.hand, at) >= limits.min_run_s * e.rate_hz
     has_hand = has_run & (hand >= limits.min_hand_share)  # NaN compares false
     no_hand = hand < limits.no_hand_share
@@ -137,7 +137,7 @@ def _reasons(e: Evidence, at: Ints, limits: InteractionLimits) -> tuple[Ints, Ar
     rules: list[tuple[Mask | bool, Reason]] = [
         (is_short, Reason.TOO_SHORT),
         (blank >= limits.blank_share, Reason.BLANK),
-        (said[TextEvidence.CAMERA_ONLY] > 0.5, Reason.CAMERA_LABEL),
+        (shares[TextEvidence.CAMERA_ONLY] > 0.5, Reason.CAMERA_LABEL),
         (without & no_hand, Reason.LABEL_WITHOUT_HANDS),
         (without & is_looked_at, Reason.LABELS_DISAGREE),
         ((handling | without) & (not is_looked_at), Reason.LABEL_NOT_LOOKED_AT),

@@ -50,9 +50,9 @@ class Evidence:
 def seen_mask(seen: SeenHands, length: int, rate_hz: float) -> Mask:
     """[K] timesteps with a hand: each find stands for its STEP timesteps, gaps are filled, short tracks dropped."""
     mask = np.zeros(length, dtype=bool)
-    found = seen.at[seen.count > 0]
+    timesteps = seen.at[seen.count > 0]
     for offset in range(STEP):
-        mask[np.minimum(found + offset, length - 1)] = True
+        mask[np.minimum(timesteps + offset, length - 1)] = True
     return without_short(filled(mask, HAND_GAP_S * rate_hz), MIN_TRACK_S * rate_hz)
 
 
@@ -83,12 +83,12 @@ def says_of(segments: Sequence[Mapping[str, Any]], length: int) -> Ints:
     out = np.full(length, int(TextEvidence.NOTHING), dtype=np.int64)
     for kind in ("task", "subtask"):
         rows = sorted((r for r in segments if r["kind"] == kind), key=lambda r: int(r["start"]))
-        told = np.full(length, int(TextEvidence.NOTHING), dtype=np.int64)
+        by_text = np.full(length, int(TextEvidence.NOTHING), dtype=np.int64)
         for row in rows:
-            said = text_evidence(row["text"] or "")
-            part = told[row["start"] : row["end"]]
-            part[part != TextEvidence.HANDLING] = int(said)
-        out = np.where(told != TextEvidence.NOTHING, told, out)
+            evidence = text_evidence(row["text"] or "")
+            part = by_text[row["start"] : row["end"]]
+            part[part != TextEvidence.HANDLING] = int(evidence)
+        out = np.where(by_text != TextEvidence.NOTHING, by_text, out)
     return out
 
 

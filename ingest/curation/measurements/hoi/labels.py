@@ -101,12 +101,12 @@ def _handles(words: list[str], at: int) -> bool:
 
 def _has_object(after: list[str]) -> bool:
     """Said of "the cup", "on the tap", "around the meat"; not of "around", "to the left", "his head"."""
-    told = [word for word in after if word not in EMPTY]
+    content = [word for word in after if word not in EMPTY]
     if len(after) > 1 and after[0] in AROUND and after[1] in ("a", "an", "the"):
-        told = told[1:]
-    if told and told[0] in PARTICLES:
-        told = told[1:]
-    return bool(told) and told[0] not in BODY
+        content = content[1:]
+    if content and content[0] in PARTICLES:
+        content = content[1:]
+    return bool(content) and content[0] not in BODY
 
 
 def _begins_without_hands(words: list[str]) -> bool:
@@ -119,6 +119,6 @@ def _begins_without_hands(words: list[str]) -> bool:
         return not (after and after[0] in LOOKING_FOR)
     if verb is not None:
         return True
-    told = [word for word in after if word not in EMPTY]
-    is_turn = base_of(words[0], TURNING) is not None and bool(told) and told[0] in AROUND
-    return is_turn and all(word in BODY for word in told)  # "move around meat" is no turn
+    content = [word for word in after if word not in EMPTY]
+    is_turn = base_of(words[0], TURNING) is not None and bool(content) and content[0] in AROUND
+    return is_turn and all(word in BODY for word in content)  # "move around meat" is no turn

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
-from ingest.corpus.layout import Corpus
+from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import page_bytes
 from ingest.corpus.recovery import recover
 from ingest.maintenance.compact import compact, plan_merges
@@ -174,8 +174,8 @@ def rows_of(corpus: Path, table: str, number: int | None = None) -> list[Row]:
 def merge(corpus: Path, disk: LocalStorage, run_id: str) -> None:
     """Compact, as the command does."""
     current = snapshot.load(corpus)
-    recover(Corpus(corpus), disk, current, datasets_of(corpus, current))
-    compact(Corpus(corpus), disk, current, plan_merges(corpus, current), run_id)
+    recover(CorpusLayout(corpus), disk, current, datasets_of(corpus, current))
+    compact(CorpusLayout(corpus), disk, current, plan_merges(corpus, current), run_id)
 
 
 def publish_manifest(corpus: Path) -> Path:
