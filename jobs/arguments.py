@@ -25,7 +25,7 @@ class Command(TyperCommand):
             self._needed[0].required = False  # in the help too
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        Running.command = ctx.command_path.partition(" ")[2]
+        Running.command = words_of(ctx)
         rest: list[str] = super().parse_args(ctx, self._with_first(ctx, args))
         return rest
 
@@ -43,6 +43,11 @@ class Command(TyperCommand):
         if num_missing == 1:
             ctx.fail("CORPUS is missing")
         return args
+
+
+def words_of(context: typer.Context) -> str:
+    """`manifest build`, however the program was started: `eicorpus`, or `python -m jobs`."""
+    return context.command_path.removeprefix(context.find_root().command_path).strip()
 
 
 def usage(context: typer.Context, *, without_corpus: bool = False) -> str:

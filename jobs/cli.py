@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from jobs.arguments import forms
+from jobs.arguments import forms, words_of
 from jobs.commands import LazyGroup, option_names
 from jobs.cores import bound_thread_pools
 from jobs.envelope import Failure, envelope, failure_of
@@ -111,7 +111,7 @@ def _renamed(error: TyperException, context: typer.Context) -> str | None:
     old = no_command[1] if no_command else getattr(error, "option_name", "")
     params = context.command.params
     has = {name for each in params for name in (*each.opts, (each.metavar or each.name).upper())}
-    new = old and new_spelling(context.command_path.partition(" ")[2], old, has)
+    new = old and new_spelling(words_of(context), old, has)
     if not new:
         return None
     return f"{old} is not valid here; use {f'the argument {new}' if new.isupper() else new}"

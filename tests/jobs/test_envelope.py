@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -137,3 +138,11 @@ def test_a_command_prints_one_object_and_nothing_else(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli.app, ["list", "policies", "--json"])
     assert len(done.stdout.splitlines()) == 1
     assert check(json.loads(done.stdout))["command"] == "list policies"
+
+
+def test_the_command_has_its_name_under_python_m_too() -> None:
+    words = [sys.executable, "-m", "jobs", "latents", "images", "nowhere", "--what-if", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    answer = check(json.loads(done.stdout))
+    assert answer["command"] == "latents images"
+    assert answer["error"]["message"] == "--what-if is not valid here; use --dry-run"
