@@ -97,11 +97,11 @@ def usage_failure(error: TyperException) -> Failure:
     context = getattr(error, "ctx", None)
     _translate(error)
     if context is None:
-        message, lines = error.format_message(), ["", "see eicorpus --help"]
+        message, lines = error.format_message(), ["see eicorpus --help"]
     else:
         message = _renamed(error, context) or error.format_message()
         is_group = isinstance(context.command, TyperGroup)
-        lines = [*([""] if is_group else forms(context)), f"see {context.command_path} --help"]
+        lines = [*([] if is_group else forms(context)), f"see {context.command_path} --help"]
     return Failure(code="usage", message=message, exit_code=2, remedy="\n".join(lines))
 
 

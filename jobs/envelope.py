@@ -77,7 +77,7 @@ class Failure:
 
     def __str__(self) -> str:
         where = f"{self.where}: " if self.where else ""
-        separator = "\n" if "\n" in self.remedy else "; "
+        separator = "\n" if self.remedy.startswith(("usage: ", "see ")) else "; "
         return f"{where}{self.message}{separator if self.remedy else ''}{self.remedy}"
 
     def as_object(self) -> dict[str, Any]:

@@ -71,10 +71,10 @@ def test_a_failed_check_has_a_result_and_an_error(
     ("words", "command", "where", "remedy"),
     [
         (["tier", "{nowhere}"], "tier", "{nowhere}", None),
-        (["tier", "{nowhere}", "--what-if"], "tier", None, "usage: eicorpus tier CORPUS"),
+        (["tier", "{nowhere}", "--what-if"], "tier", None, " tier CORPUS\n   or: "),
         (["manifest", "show", "--json", "m"], "manifest show", None, "EICORPUS_CORPUS"),
-        (["snapshot", "lst"], "", None, "see eicorpus snapshot --help"),
-        (["no-such-command"], "", None, "see eicorpus --help"),
+        (["snapshot", "lst"], "", None, " snapshot --help"),
+        (["no-such-command"], "", None, " --help"),
     ],
 )
 def test_an_error_of_the_caller_is_in_the_envelope(
@@ -96,6 +96,7 @@ def test_an_error_of_the_caller_is_in_the_envelope(
     assert (error["code"], error["exit_code"]) == ("usage", 2)
     assert error["where"] == (where and where.format(nowhere=nowhere))
     assert (remedy or "") in (error["remedy"] or "")
+    assert error["remedy"] is None or error["remedy"] == error["remedy"].strip()
     assert error["message"] in err
 
 
