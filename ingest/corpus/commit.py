@@ -244,7 +244,11 @@ def feature_stats(staged: StagedEpisode) -> dict[str, Any]:
 
 
 def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
-    """Every dataset of a snapshot with its numbering, ready to be continued."""
+    """Every dataset of a snapshot with its numbering, ready to be continued.
+
+    Raises:
+        DamagedCatalog: its episodes and tombstones do not number it from 0 without a gap.
+    """
     datasets = empty_datasets(corpus, current)
     columns = ["dataset_path", "episode_index", "length", "tasks"]
     rows = current.read(corpus, "episodes", columns).sort_by("episode_index").to_pylist()
@@ -254,7 +258,7 @@ def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
         dataset = _declared(datasets, row["dataset_path"])
         if row["episode_index"] != dataset.episodes:
             problem = f"episode {row['episode_index']} where {dataset.episodes} was expected"
-            raise InvariantError(problem, where=dataset.path)
+            raise DamagedCatalog(f"{problem}; run eicorpus verify", where=dataset.path)
         dataset.task_indices(row["tasks"])
         dataset.grow(row)
     return datasets

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from ingest.corpus.number_columns import DamagedCatalog
 from ingest.corpus.snapshot import Snapshot, json_of
-from schemas.errors import InvariantError
 
 ERASED_TASK = "[erased]"
 FORGOTTEN = "forgotten"  # the code under which ingestion leaves such an episode out
@@ -76,12 +76,13 @@ def pinned_tasks(corpus: Path, current: Snapshot) -> dict[str, list[str]]:
     A dataset has one such row; what is numbered after it goes on from there.
 
     Raises:
-        InvariantError: it has two.
+        DamagedCatalog: it has two.
     """
     tasks: dict[str, list[str]] = {}
     only = pc.field("kind") == "tasks"
     for row in current.read(corpus, "artifacts", ["path", "detail_json"], only=only).to_pylist():
         if row["path"] in tasks:
-            raise InvariantError("its tasks are pinned twice", where=row["path"])
+            message = "its tasks are pinned twice; run eicorpus verify"
+            raise DamagedCatalog(message, where=row["path"][:200])
         tasks[row["path"]] = list(json_of(row["detail_json"], where=row["path"]).get("tasks", []))
     return tasks

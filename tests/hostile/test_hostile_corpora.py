@@ -214,6 +214,7 @@ ONCE_WRONG = [
         for name in ("latents images", "manifest verify", "tier")
     ),
     ("column:episodes.uid:dots", "gc"),
+    ("column:tombstones.episode_index:10^18", "ingest"),
     ("column:episodes.length:10^18", "manifest build"),
     ("column:episodes.duration_s:nan", "manifest build"),
     ("column:episodes.source_split:absolute", "manifest build"),

@@ -19,6 +19,7 @@ from ingest.corpus.commit import Committer, datasets_of, stored_episodes
 from ingest.corpus.digest import content_digest, rows_digest
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_writer import column_stats
+from ingest.corpus.number_columns import DamagedCatalog
 from ingest.corpus.snapshot import Snapshot
 from ingest.executors.inline import InlineExecutor
 from ingest.pipeline.process import Work, process
@@ -258,5 +259,5 @@ def test_a_hole_in_the_numbering_is_noticed(corpus: Path, tmp_path: Path) -> Non
     current = snapshot.load(corpus)
     parts = current.parts("episodes")
     broken = Snapshot(number=9, tables={**current.tables, "episodes": parts[1:]})
-    with pytest.raises(InvariantError, match="was expected"):
+    with pytest.raises(DamagedCatalog, match="was expected"):
         datasets_of(corpus, broken)
