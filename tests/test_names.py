@@ -74,7 +74,7 @@ def test_prose_is_measured_without_code_and_tables() -> None:
 
 
 def test_prose_over_a_bound_is_seen() -> None:
-    worse = ["nobody " * (MOST["docs"].denied_words + 1) + "; " * 30]
+    worse = ["nobody " * (MOST["docs"].denied_words + 1) + "word " * 40 + "; " * 30]
     wrong = list(prose_problems("docs", worse))
     assert [text.split()[1] for text in wrong] == [
         "denied_words",

@@ -89,9 +89,9 @@ class Measured:
 
 # Kind of prose -> the most of each. Lower a bound when the prose got better; never raise one.
 MOST = {
-    "docs": Measured(77, 16.0, 5.0),
-    "help": Measured(4, 32.0, 1.0),
-    "docstrings": Measured(198, 17.0, 1.6),
+    "docs": Measured(1, 15.0, 1.6),
+    "help": Measured(0, 16.5, 0.0),
+    "docstrings": Measured(183, 16.6, 1.5),
 }
 
 
