@@ -78,8 +78,8 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Write captions for segments that have none. Run it again to resume."""
-    given = {"backend": backend, "model": model, "replay_file": str(replay) if replay else None}
-    settings = settings_from(config, given | {"only_missing": only_missing or None}, endpoint)
+    options = {"backend": backend, "model": model, "replay_file": str(replay) if replay else None}
+    settings = settings_from(config, options | {"only_missing": only_missing or None}, endpoint)
     opened = open_corpus(corpus)
     if audit is not None:
         # for a model folder the catalog also has a digest, which is not worth reading here
@@ -87,9 +87,9 @@ def command(
         _tell(_write_audit(opened, settings, audit, only), as_json=as_json)
         return
     if audited is not None:
-        found = result_of(text_of(audited), str(audited))
-        failure = f"the captions failed the audit: {found.why}" if found.has_failed else ""
-        _tell({"audit": found.verdict.value, "why": found.why}, failure, as_json=as_json)
+        result = result_of(text_of(audited), str(audited))
+        failure = f"the captions failed the audit: {result.why}" if result.has_failed else ""
+        _tell({"audit": result.verdict.value, "why": result.why}, failure, as_json=as_json)
         return
     disk = LocalStorage(opened.root)
     asked = backend_for(settings, key=key_of(settings), cache=Cache.of(opened, disk))
@@ -181,20 +181,20 @@ def _drawn(
     return sample(whole.to_pylist(), count=100, seed=0)
 
 
-def _tell(found: dict[str, Any], failure: str = "", *, as_json: bool) -> None:
+def _tell(answer: dict[str, Any], failure: str = "", *, as_json: bool) -> None:
     """Print the answer; exit with 1 if there is a failure."""
     if as_json:
-        answer_json(found, failure)
+        answer_json(answer, failure)
     else:
-        _show(found)
+        _show(answer)
     if failure:
         exit_1(failure)
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(answer: dict[str, Any]) -> None:
     rows = [
         [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value]
-        for key, value in found.items()
+        for key, value in answer.items()
         if value not in ({}, "")
     ]
     stdout.print(table("caption", ["item", "value"], rows))

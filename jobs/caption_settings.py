@@ -18,7 +18,7 @@ MAX_TEXT_BYTES = 256 << 20
 
 
 def settings_from(
-    config: Path | None, given: Mapping[str, object], endpoint: str | None = None
+    config: Path | None, options: Mapping[str, object], endpoint: str | None = None
 ) -> CaptionSettings:
     """The YAML file, and over it the options that are not None.
 
@@ -31,7 +31,7 @@ def settings_from(
         raise ConfigError(
             "expected a mapping of settings, and a mapping at `endpoint`", where=where
         )
-    raw |= {name: value for name, value in given.items() if value is not None}
+    raw |= {name: value for name, value in options.items() if value is not None}
     if endpoint is not None:
         raw["endpoint"] = {**raw.get("endpoint", {}), "url": endpoint}
     try:

@@ -7,15 +7,15 @@ from typing import Literal
 from schemas.errors import ConfigError
 
 
-def step_from(given: str | None) -> int | Literal["best"] | None:
+def step_from(text: str | None) -> int | Literal["best"] | None:
     """
     Raises:
         ConfigError: neither a step nor "best".
     """
-    if given is None:
+    if text is None:
         return None
-    if given == "best":
+    if text == "best":
         return "best"
-    if not given.isdecimal():
-        raise ConfigError(f"{given!r}; expected a step or `best`", where="--checkpoint")
-    return int(given)
+    if not text.isdecimal():
+        raise ConfigError(f"{text!r}; expected a step or `best`", where="--checkpoint")
+    return int(text)

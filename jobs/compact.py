@@ -31,5 +31,5 @@ def command(corpus: CorpusArgument, dry_run: DryRun = False, as_json: AsJson = F
         return
     columns = ["table", "rows", "parts", "parts_after"]
     stdout.print(table("", columns, [[row[column] for column in columns] for row in rows]))
-    said = f"snapshot {after.number}" if after != before else "dry run: nothing was changed"
-    stdout.print(said if merges else "nothing to merge")
+    outcome = f"snapshot {after.number}" if after != before else "dry run: nothing was changed"
+    stdout.print(outcome if merges else "nothing to merge")

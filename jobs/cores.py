@@ -33,16 +33,16 @@ def bound_thread_pools() -> None:
 
 def compute_threads() -> int:
     """Threads of torch: from the environment, or the cores that are idle now."""
-    given = os.environ.get(VARIABLE, "").partition(",")[0]
-    if given.isdigit() and int(given) > 0:
-        return int(given)
+    limit = os.environ.get(VARIABLE, "").partition(",")[0]
+    if limit.isdigit() and int(limit) > 0:
+        return int(limit)
     return threads_for(usable_cores(), os.getloadavg()[0], quota_cores=quota_cores())
 
 
 def quota_cores(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> float | None:
     """The least of the quotas of this process's cgroup and those above it (`cpu.max`, or version 1); None without one."""
-    found = [_quota(*pair) for pair in _pairs(cgroup, membership)]
-    return min((quota for quota in found if quota is not None), default=None)
+    quotas = [_quota(*pair) for pair in _pairs(cgroup, membership)]
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _pairs(cgroup: Path, membership: Path) -> Iterator[tuple[str, str]]:

@@ -80,19 +80,19 @@ def command(
 def _copies(corpus: CorpusLayout, disk: LocalStorage | None = None) -> dict[str, Any]:
     """Without a disk nothing is written."""
     current = snapshot.load(corpus.root)
-    found = _signatures(corpus, current)
+    signatures = _signatures(corpus, current)
     limits = Thresholds()
-    copies = find_copies(corpus.root, current, found, limits)
+    copies = find_copies(corpus.root, current, signatures, limits)
     with Catalog.open(corpus.root, snapshot=current.number or None) as catalog:
-        decided = decide(catalog, found, copies, limits)
+        decided = decide(catalog, signatures, copies, limits)
         by_source = summary(catalog, decided).to_pylist()
         after = current
         if disk is not None:
             run_id = new_run_id()
-            measured = int(found.is_measured.sum())
+            measured = int(signatures.is_measured.sum())
             after = commit(corpus, current, catalog, decided, run_id, measured=measured, disk=disk)
     return {
-        **_counted(found, np.ones(len(found), dtype=bool)),
+        **_counted(signatures, np.ones(len(signatures), dtype=bool)),
         **_clusters(copies, decided),
         "by_source": by_source,
         "duplicates": decided.rows[:SHOWN],
@@ -102,26 +102,26 @@ def _copies(corpus: CorpusLayout, disk: LocalStorage | None = None) -> dict[str,
 
 
 def _signatures(corpus: CorpusLayout, current: Snapshot) -> Signatures:
-    found = read_signatures(corpus.root, current)
-    if len(found) and not found.is_measured.any():
+    signatures = read_signatures(corpus.root, current)
+    if len(signatures) and not signatures.is_measured.any():
         raise ConfigError(
             f"no episode has signatures yet: run {next_command(f'measure {MEASURES}', corpus.root)}",
             where=str(corpus.root),
         )
-    return found
+    return signatures
 
 
-def _counted(found: Signatures, some: Side) -> dict[str, Any]:
+def _counted(signatures: Signatures, some: Side) -> dict[str, Any]:
     """Of `some`: episodes = measured + unmeasured, `unusable` of these; `without_pictures` have none in which anything moves, and
     are found only by bytes."""
-    is_measured = found.is_measured & some
+    is_measured = signatures.is_measured & some
     return {
         "episodes": int(some.sum()),
         "measured": int(is_measured.sum()),
-        "unmeasured": int((~found.is_measured & some).sum()),
-        "unusable": int((found.is_unusable & some).sum()),
-        "without_pictures": int((is_measured & (found.num_looks == 0)).sum()),
-        "without_motion": int((is_measured & (found.num_paths == 0)).sum()),
+        "unmeasured": int((~signatures.is_measured & some).sum()),
+        "unusable": int((signatures.is_unusable & some).sum()),
+        "without_pictures": int((is_measured & (signatures.num_looks == 0)).sum()),
+        "without_motion": int((is_measured & (signatures.num_paths == 0)).sum()),
     }
 
 
@@ -139,14 +139,14 @@ def _clusters(copies: Copies, decided: Clusters) -> dict[str, Any]:
 
 def _leaks(corpus: CorpusLayout, against: str) -> dict[str, Any]:
     current = snapshot.load(corpus.root)
-    found = _signatures(corpus, current)
+    signatures = _signatures(corpus, current)
     splits = current.read(corpus.root, "episodes", ["uid", "split"]).sort_by("uid")["split"]
-    is_reference, is_checked, absent = _sides(corpus, found, splits, against)
-    leaks = find_leaks(corpus.root, current, found, is_reference, Thresholds())
+    is_reference, is_checked, absent = _sides(corpus, signatures, splits, against)
+    leaks = find_leaks(corpus.root, current, signatures, is_reference, Thresholds())
     rows = [
         {
-            "uid": found.uids[checked],
-            "of": found.uids[reference],
+            "uid": signatures.uids[checked],
+            "of": signatures.uids[reference],
             "split": splits[int(checked)].as_py(),
             "evidence": evidence_of(leaks.judged, place, is_exact=bool(leaks.is_exact[place])),
             **numbers_of(leaks.judged, place),
@@ -161,7 +161,7 @@ def _leaks(corpus: CorpusLayout, against: str) -> dict[str, Any]:
             f"no episode of {against} is in this corpus ({absent} are missing): nothing to compare with"
         )
     return {
-        **_counted(found, is_reference | is_checked),
+        **_counted(signatures, is_reference | is_checked),
         "against": against,
         "reference": int(is_reference.sum()),
         "reference_absent": absent,
@@ -174,7 +174,7 @@ def _leaks(corpus: CorpusLayout, against: str) -> dict[str, Any]:
 
 
 def _sides(
-    corpus: CorpusLayout, found: Signatures, splits: Any, against: str
+    corpus: CorpusLayout, signatures: Signatures, splits: Any, against: str
 ) -> tuple[Side, Side, int]:
     """Which episodes are the reference, which are checked, and how many of a manifest are not in this corpus."""
     if against in SPLITS:
@@ -193,25 +193,25 @@ def _sides(
     name, split = matched.groups()
     rows = manifest.load(corpus.path(f"manifests/{name}")).rows.select(["uid", "split"])
     named = rows.filter(pc.equal(rows["split"], split)) if split else rows
-    is_reference, absent = _in_corpus(found, named)
+    is_reference, absent = _in_corpus(signatures, named)
     if split is None:
         return is_reference, ~is_reference, absent
-    is_checked, _ = _in_corpus(found, rows.filter(pc.equal(rows["split"], "train")))
+    is_checked, _ = _in_corpus(signatures, rows.filter(pc.equal(rows["split"], "train")))
     return is_reference, is_checked, absent
 
 
-def _in_corpus(found: Signatures, rows: pa.Table) -> tuple[Side, int]:
+def _in_corpus(signatures: Signatures, rows: pa.Table) -> tuple[Side, int]:
     """[N] which episodes the rows name, and how many of those are not in this corpus."""
     uids = pc.unique(rows["uid"])
-    given = pa.array(found.uids, pa.string())
-    is_named = pc.is_in(given, value_set=uids).to_numpy(zero_copy_only=False)
+    all_uids = pa.array(signatures.uids, pa.string())
+    is_named = pc.is_in(all_uids, value_set=uids).to_numpy(zero_copy_only=False)
     return is_named, len(uids) - int(is_named.sum())
 
 
 def _tell(answer: dict[str, Any], root: Path) -> None:
     if not answer["episodes"]:
-        told = f"nothing to compare: snapshot {answer['snapshot']} has no episode"
-        stdout.print(told, highlight=False)
+        note = f"nothing to compare: snapshot {answer['snapshot']} has no episode"
+        stdout.print(note, highlight=False)
         return
     lists = {name: value for name, value in answer.items() if isinstance(value, list)}
     plain = [

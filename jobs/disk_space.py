@@ -24,8 +24,8 @@ def refuse_without_room(corpus: Path, num_bytes: int, ways: str) -> None:
     """
     free = free_bytes(corpus)
     if num_bytes > free:
-        found = (
+        problem = (
             f"the plan writes {size_text(num_bytes)}, the file system has {size_text(free)} free"
         )
-        lacking = size_text(num_bytes - free)
-        raise ConfigError(f"{found}: free another {lacking}, or {ways}", where=str(corpus))
+        shortfall = size_text(num_bytes - free)
+        raise ConfigError(f"{problem}: free another {shortfall}, or {ways}", where=str(corpus))

@@ -129,14 +129,14 @@ def _write_sheet(picture: Picture | None, path: Path) -> bool:
 
 def _keypoint_rows(one: Examined) -> list[list[object]]:
     """The 63 numbers of a hand as one row for each axis; --json lists them all."""
-    found: dict[tuple[str, str], list[float]] = {}
+    ranges: dict[tuple[str, str], list[float]] = {}
     for r in one.ranges:
         part, _, rest = r.name.partition("hand_keypoints_m.")
         if rest:
             axis = f"{part}hand_keypoints_m.*.{rest.rsplit('.', 1)[-1]}"
-            low, high = found.get((r.feature, axis), [r.low, r.high])
-            found[r.feature, axis] = [min(low, r.low), max(high, r.high)]
-    return [[feature, axis, low, high] for (feature, axis), (low, high) in found.items()]
+            low, high = ranges.get((r.feature, axis), [r.low, r.high])
+            ranges[r.feature, axis] = [min(low, r.low), max(high, r.high)]
+    return [[feature, axis, low, high] for (feature, axis), (low, high) in ranges.items()]
 
 
 def _show(one: Examined) -> None:

@@ -106,16 +106,16 @@ def command(
         num_shown=4 if html else 0,
         verify_latents=verify_latents,
     )
-    about, made = _evaluated(run, checkpoint, manifest, request, device=device, cache=cache)
+    about, evaluated = _evaluated(run, checkpoint, manifest, request, device=device, cache=cache)
     if html is not None:
         from jobs.eval_page import write_page
 
-        write_page(html, about, made)
-    failure = not_beaten(must_beat or [], made.comparisons, clearly=clearly)
+        write_page(html, about, evaluated)
+    failure = not_beaten(must_beat or [], evaluated.comparisons, clearly=clearly)
     if as_json:
-        answer_json(about | _content(made), failure)
+        answer_json(about | _content(evaluated), failure)
     else:
-        _show(about, made, must_beat or [], clearly=clearly, has_details=details)
+        _show(about, evaluated, must_beat or [], clearly=clearly, has_details=details)
     if failure:
         exit_1(failure)
 
@@ -143,12 +143,12 @@ def _evaluated(
     from training.run.checkpoint import checkpoint_of
     from training.run.parallel import Ranks, device_for
 
-    found = checkpoint_of(run, step_from(checkpoint))
+    opened = checkpoint_of(run, step_from(checkpoint))
     started = time.monotonic()
     with stderr.status("evaluating") as status:
-        made = held_out(
+        evaluated = held_out(
             manifests.load(manifest or _manifest_of(run)),
-            found,
+            opened,
             request,
             device=device_for(Ranks(), device),
             cache=cache,
@@ -158,33 +158,35 @@ def _evaluated(
         )
     about = {
         "run": str(run),
-        "step": found.state.step,
+        "step": opened.state.step,
         "averaged": request.use_averages,
-        "precision": made.precision,
-        "manifest": found.state.manifest_name,
+        "precision": evaluated.precision,
+        "manifest": opened.state.manifest_name,
         "split": request.split,
         "max_samples": request.max_samples,
-        "num_samples": {task.value: num for task, num in made.num_samples.items()},
+        "num_samples": {task.value: num for task, num in evaluated.num_samples.items()},
         "elapsed_s": round(time.monotonic() - started, 3),
     }
-    return about, made
+    return about, evaluated
 
 
-def _content(made: Evaluated) -> dict[str, Any]:
+def _content(evaluated: Evaluated) -> dict[str, Any]:
     """For JSON."""
     return {
-        "comparisons": {name: each.as_object() for name, each in made.comparisons.items()},
-        "action_t_s": made.action_t_s.tolist(),
-        "lines": [line.as_object() for line in made.lines],
+        "comparisons": {name: each.as_object() for name, each in evaluated.comparisons.items()},
+        "action_t_s": evaluated.action_t_s.tolist(),
+        "lines": [line.as_object() for line in evaluated.lines],
     }
 
 
-def not_beaten(names: Sequence[str], found: Mapping[str, Comparison], *, clearly: bool) -> str:
+def not_beaten(
+    names: Sequence[str], comparisons: Mapping[str, Comparison], *, clearly: bool
+) -> str:
     """The baselines of `names` that are not beaten, by the mean or (`clearly`) by the whole interval; or nothing."""
     lost = [
-        f"{name} ({found[name].answer})"
+        f"{name} ({comparisons[name].answer})"
         for name in names
-        if not is_beaten(found[name], clearly=clearly)
+        if not is_beaten(comparisons[name], clearly=clearly)
     ]
     return f"baselines not beaten: {', '.join(lost)}" if lost else ""
 
@@ -197,14 +199,14 @@ def _manifest_of(run: Path) -> Path:
         raise ConfigError("no run.json: not a run directory of `eicorpus train`", where=str(run))
     folder = Path(begun[0].manifest)
     if not folder.is_dir():
-        found = f"the run was trained on {folder}, which does not exist"
-        raise ConfigError(found, remedy="add --manifest CORPUS/manifests/NAME", where=str(run))
+        problem = f"the run was trained on {folder}, which does not exist"
+        raise ConfigError(problem, remedy="add --manifest CORPUS/manifests/NAME", where=str(run))
     return folder
 
 
 def _show(
     about: dict[str, Any],
-    made: Evaluated,
+    evaluated: Evaluated,
     must_beat: Sequence[str],
     *,
     clearly: bool,
@@ -212,19 +214,19 @@ def _show(
 ) -> None:
     """The verdict, then one line for each task and metric; the rest where it is asked for."""
     for line in [
-        headline(about, made.comparisons),
-        *verdicts(must_beat, made.comparisons, clearly),
+        headline(about, evaluated.comparisons),
+        *verdicts(must_beat, evaluated.comparisons, clearly),
     ]:
         stdout.print(line, markup=False, highlight=False)
-    whole = [line for line in made.lines if is_whole(line)]
+    whole = [line for line in evaluated.lines if is_whole(line)]
     stdout.print(_errors("\nerrors", whole))
     if not has_details:
-        said = "\nuse --details for results by embodiment and tier, and all intervals"
-        stdout.print(said, markup=False, highlight=False)
+        heading = "\nuse --details for results by embodiment and tier, and all intervals"
+        stdout.print(heading, markup=False, highlight=False)
         return
-    parts = [line for line in made.lines if not is_whole(line)]
+    parts = [line for line in evaluated.lines if not is_whole(line)]
     stdout.print(_errors("\nerrors by embodiment and tier", parts))
-    stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(made.comparisons)))
+    stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(evaluated.comparisons)))
 
 
 def _errors(title: str, lines: Sequence[MetricLine]) -> FittedTable:

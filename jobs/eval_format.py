@@ -19,31 +19,33 @@ def is_whole(line: MetricLine) -> bool:
     return line.embodiment == line.tier == ALL
 
 
-def is_beaten(found: Comparison, *, clearly: bool) -> bool:
+def is_beaten(comparison: Comparison, *, clearly: bool) -> bool:
     """By the mean, or with its whole interval where that is asked for."""
-    return bool(found.is_better) and (bool(found.is_clear) or not clearly)
+    return bool(comparison.is_better) and (bool(comparison.is_clear) or not clearly)
 
 
-def headline(about: Mapping[str, Any], found: Mapping[str, Comparison]) -> str:
+def headline(about: Mapping[str, Any], comparisons: Mapping[str, Comparison]) -> str:
     """What was evaluated, and how many baselines it beats."""
-    compared = {name: each for name, each in found.items() if each.skill is not None}
+    compared = {name: each for name, each in comparisons.items() if each.skill is not None}
     better = [name for name, each in compared.items() if each.is_better]
     clear = [name for name in better if compared[name].is_clear]
     lost = sorted(compared.keys() - set(better))
-    said = f"step {about['step']} of {about['run']}, {about['split']} of {about['manifest']}, {about['precision']}: "
-    said += f"better than {len(better)} of {len(compared)} baselines, {len(clear)} of them with an interval above zero"
-    return said + (f"; not better than {', '.join(lost)}" if lost else "")
+    text = f"step {about['step']} of {about['run']}, {about['split']} of {about['manifest']}, {about['precision']}: "
+    text += f"better than {len(better)} of {len(compared)} baselines, {len(clear)} of them with an interval above zero"
+    return text + (f"; not better than {', '.join(lost)}" if lost else "")
 
 
-def verdicts(names: Sequence[str], found: Mapping[str, Comparison], clearly: bool) -> list[str]:
+def verdicts(
+    names: Sequence[str], comparisons: Mapping[str, Comparison], clearly: bool
+) -> list[str]:
     """A line for each baseline that must be beaten."""
     return [
-        f"must beat {name}: {'beaten' if is_beaten(found[name], clearly=clearly) else 'NOT BEATEN'} ({found[name].answer})"
+        f"must beat {name}: {'beaten' if is_beaten(comparisons[name], clearly=clearly) else 'NOT BEATEN'} ({comparisons[name].answer})"
         for name in names
     ]
 
 
-def comparison_rows(found: Mapping[str, Comparison]) -> list[list[str | int]]:
+def comparison_rows(comparisons: Mapping[str, Comparison]) -> list[list[str | int]]:
     """One for each baseline, in the columns of `COMPARED`."""
     return [
         [
@@ -53,7 +55,7 @@ def comparison_rows(found: Mapping[str, Comparison]) -> list[list[str | int]]:
             each.num_episodes,
             each.answer,
         ]
-        for name, each in found.items()
+        for name, each in comparisons.items()
     ]
 
 
@@ -66,13 +68,13 @@ def interval_text(estimate: IntervalEstimate) -> str:
 
 def skills_text(line: MetricLine, *, with_intervals: bool = False) -> str:
     """By how much it is better than each baseline; in brackets where the interval holds 0 or there is none."""
-    said = []
+    parts = []
     for name, skill in line.skill.items():
         plain = percent(skill.value, digits=0)
-        told = plain if skill.is_clear else f"({plain})"
+        part = plain if skill.is_clear else f"({plain})"
         ends = percents(skill) if with_intervals else ""
-        said.append(f"{name} {told}" + (f" [{ends}]" if ends else ""))
-    return ", ".join(said)
+        parts.append(f"{name} {part}" + (f" [{ends}]" if ends else ""))
+    return ", ".join(parts)
 
 
 def percents(estimate: IntervalEstimate) -> str:

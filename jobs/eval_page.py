@@ -29,23 +29,25 @@ ABOUT_COLOURS = (
 )
 
 
-def write_page(path: Path, about: dict[str, Any], made: Evaluated) -> None:
+def write_page(path: Path, about: dict[str, Any], evaluated: Evaluated) -> None:
     """Raises OSError where it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(about, made))
+    path.write_text(page(about, evaluated))
 
 
-def page(about: dict[str, Any], made: Evaluated) -> str:
+def page(about: dict[str, Any], evaluated: Evaluated) -> str:
     """The whole of it."""
     title = f"step {about['step']} on {about['split']} of {about['manifest']}"
-    said = {key: value for key, value in about.items() if key != "num_samples"}
+    facts = {key: value for key, value in about.items() if key != "num_samples"}
     parts = [
         tag("h1", title),
-        tag("p", headline(about, made.comparisons), class_="headline"),
-        listed(said | {f"samples, {task}": num for task, num in about["num_samples"].items()}),
-        section("baselines", "Baselines", _baselines(made), tag("p", ABOUT_SKILL, class_="note")),
-        *_drawings(made),
-        section("errors", "Errors", _errors(made), tag("p", ABOUT_METRICS, class_="note")),
+        tag("p", headline(about, evaluated.comparisons), class_="headline"),
+        listed(facts | {f"samples, {task}": num for task, num in about["num_samples"].items()}),
+        section(
+            "baselines", "Baselines", _baselines(evaluated), tag("p", ABOUT_SKILL, class_="note")
+        ),
+        *_drawings(evaluated),
+        section("errors", "Errors", _errors(evaluated), tag("p", ABOUT_METRICS, class_="note")),
     ]
     head = (
         '<meta charset="utf-8">'
@@ -58,22 +60,22 @@ def page(about: dict[str, Any], made: Evaluated) -> str:
     )
 
 
-def _baselines(made: Evaluated) -> Markup:
-    return table("baselines", COMPARED, comparison_rows(made.comparisons))
+def _baselines(evaluated: Evaluated) -> Markup:
+    return table("baselines", COMPARED, comparison_rows(evaluated.comparisons))
 
 
-def _drawings(made: Evaluated) -> list[Markup]:
+def _drawings(evaluated: Evaluated) -> list[Markup]:
     out = []
     for task, title in (
         (Task.POLICY, "Policy: error over the horizon"),
         (Task.INVERSE_DYNAMICS, "Inverse dynamics: error over the horizon"),
     ):
-        drawn = error_over_horizon(made.lines, made.action_t_s, task)
+        drawn = error_over_horizon(evaluated.lines, evaluated.action_t_s, task)
         if drawn is not None:
             out.append(section(f"horizon-{task}", title, _png(drawn, title)))
-    if made.shown is not None:
+    if evaluated.shown is not None:
         title = "Future images, shown as latents"
-        drawn = latents_as_colours(made.shown)
+        drawn = latents_as_colours(evaluated.shown)
         note = tag("p", ABOUT_COLOURS, class_="note")
         out.append(section("latents", title, _png(drawn, title), note))
     return out
@@ -83,11 +85,11 @@ def _png(content: bytes, label: str) -> Markup:
     return image(base64.b64encode(content).decode(), label, kind="png")
 
 
-def _errors(made: Evaluated) -> Markup:
+def _errors(evaluated: Evaluated) -> Markup:
     """A table for each task, so that no row has columns of baselines that its task has not."""
     out = []
-    for task in dict.fromkeys(line.task for line in made.lines):
-        lines = [line for line in made.lines if line.task == task]
+    for task in dict.fromkeys(line.task for line in evaluated.lines):
+        lines = [line for line in evaluated.lines if line.task == task]
         baselines = list(dict.fromkeys(name for line in lines for name in line.baselines))
         columns = [
             "metric",
@@ -122,6 +124,6 @@ def _beside(line: MetricLine, name: str) -> str:
     error, skill = line.baselines.get(name), line.skill.get(name)
     if error is None:
         return ""
-    told = "" if skill is None else percent(skill.value, digits=0)
-    told = told if skill is None or skill.is_clear else f"({told})"
-    return f"{error:.4g} {told}".strip()
+    text = "" if skill is None else percent(skill.value, digits=0)
+    text = text if skill is None or skill.is_clear else f"({text})"
+    return f"{error:.4g} {text}".strip()

@@ -31,26 +31,26 @@ def command(
     current = snapshot.load(root)
     chosen = load_policy(policy)[0] if policy else policy_in_force(root, current, BUILT_IN)
     (uid,) = find_uids(root, current, [episode])
-    found = explain(root, current, uid, chosen)
+    explained = explain(root, current, uid, chosen)
     if as_json:
-        answer_json(asdict(found))
+        answer_json(asdict(explained))
     else:
-        _show(found, root)
+        _show(explained, root)
 
 
-def _show(found: Explained, root: Path) -> None:
-    said = f"{found.uid}: {found.state}"
-    if found.code:
-        message = found.message.removeprefix(f"[{found.code}] ")
-        said += f" [{found.code}] {message}"
-        if found.state != "filtered":
-            said += f". What to do: {remedy_of(found.code)}"
-    elif found.message:
-        said += f", {found.message}"
-    stdout.print(said, highlight=False, markup=False)
-    if not found.facts:
+def _show(explained: Explained, root: Path) -> None:
+    heading = f"{explained.uid}: {explained.state}"
+    if explained.code:
+        message = explained.message.removeprefix(f"[{explained.code}] ")
+        heading += f" [{explained.code}] {message}"
+        if explained.state != "filtered":
+            heading += f". What to do: {remedy_of(explained.code)}"
+    elif explained.message:
+        heading += f", {explained.message}"
+    stdout.print(heading, highlight=False, markup=False)
+    if not explained.facts:
         return
-    facts = [[name, _plain(value)] for name, value in found.facts.items()]
+    facts = [[name, _plain(value)] for name, value in explained.facts.items()]
     stdout.print(table("\nfacts", ["fact", "value"], facts))
     rows = [
         [
@@ -59,16 +59,16 @@ def _show(found: Explained, root: Path) -> None:
             ", ".join(s["tasks"]) or "none",
             "\n".join(_reason(r) for r in s["reasons"]),
         ]
-        for s in found.segments
+        for s in explained.segments
     ]
-    stdout.print(table(f"\n{found.policy}", ["segment", "tier", "tasks", "reasons"], rows))
+    stdout.print(table(f"\n{explained.policy}", ["segment", "tier", "tasks", "reasons"], rows))
     stored = {
         "none": f"the catalog has no tiers for this episode: run {next_command('tier', root)}",
         "same": "the catalog has the same tiers",
         "differs": "the catalog has other tiers, from another policy or older measurements",
     }
-    stdout.print(stored[found.stored])
-    _show_measured(found.measurements)
+    stdout.print(stored[explained.stored])
+    _show_measured(explained.measurements)
 
 
 def _show_measured(measurements: Sequence[Mapping[str, Any]]) -> None:
@@ -82,8 +82,8 @@ def _show_measured(measurements: Sequence[Mapping[str, Any]]) -> None:
     stdout.print(table("\nmeasurements", columns, numbers))
     unknown = sorted({m["name"] for m in measurements if m["value"] is None})
     if unknown:
-        said = f"\nmeasured, no value: {', '.join(unknown)}"
-        stdout.print(said, highlight=False, markup=False)
+        note = f"\nmeasured, no value: {', '.join(unknown)}"
+        stdout.print(note, highlight=False, markup=False)
 
 
 def _reason(reason: Mapping[str, Any]) -> str:

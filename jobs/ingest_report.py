@@ -121,14 +121,14 @@ def report(tally: Tally, plan: Plan, out: Path, elapsed_s: float) -> dict[str, A
 
 
 def show_report(tally: Tally, out: Path, elapsed_s: float) -> None:
-    lacking = [["  without a camera", tally.lacks_cameras, "missing_cameras: keep"]]
+    camera_rows = [["  without a camera", tally.lacks_cameras, "missing_cameras: keep"]]
     rows: list[list[Any]] = [
         ["committed", tally.committed, f"{tally.committed_before} in earlier runs"],
-        *(lacking if tally.lacks_cameras else []),
+        *(camera_rows if tally.lacks_cameras else []),
         ["filtered", tally.filtered, ""],
-        ["quarantined", tally.quarantined, _told(tally.codes - tally.failures)],
+        ["quarantined", tally.quarantined, _counts_text(tally.codes - tally.failures)],
         ["  not downloaded", tally.absent, "a partial download" if tally.absent else ""],
-        ["failed", tally.failed, _told(tally.failures)],
+        ["failed", tally.failed, _counts_text(tally.failures)],
         [
             "= discovered",
             tally.discovered,
@@ -144,5 +144,5 @@ def show_report(tally: Tally, out: Path, elapsed_s: float) -> None:
         )
 
 
-def _told(codes: Counter[str]) -> str:
+def _counts_text(codes: Counter[str]) -> str:
     return ", ".join(f"{count} {code}" for code, count in codes.most_common() if count)

@@ -68,7 +68,7 @@ class LatentsPlan:
         return 3600.0 * self.probe.hours(self.num_pictures, workers=workers, num_encoders=encoders)
 
     def as_json(self) -> dict[str, Any]:
-        choice, found, place = self.encoder.choice, self.probe, self.place
+        choice, probe, place = self.encoder.choice, self.probe, self.place
         sizes = {name: bytes_of(choice, self.num_pictures, name) for name in STORAGES}
         out: dict[str, Any] = {
             "encoder_id": self.encoder.id,
@@ -89,16 +89,16 @@ class LatentsPlan:
             "estimated_s": _rounded(self.estimated_s),
             "decoding_s": _rounded(self.decoding_s),
         }
-        if found is not None:
+        if probe is not None:
             out["probe"] = {
                 "measured_on": f"{self.encoder.device} of this machine",
-                "pictures": found.num_pictures,
-                "encode_per_s": round(found.encode_per_s, 2),
-                "decode_per_s": round(found.decode_per_s, 1),
-                "cosine_error_mean": found.stored_error[0],
-                "cosine_error_worst": found.stored_error[1],
-                "storage_cosine_error_mean": found.storage_error[0],
-                "storage_cosine_error_worst": found.storage_error[1],
+                "pictures": probe.num_pictures,
+                "encode_per_s": round(probe.encode_per_s, 2),
+                "decode_per_s": round(probe.decode_per_s, 1),
+                "cosine_error_mean": probe.stored_error[0],
+                "cosine_error_worst": probe.stored_error[1],
+                "storage_cosine_error_mean": probe.storage_error[0],
+                "storage_cosine_error_worst": probe.storage_error[1],
             }
         return out
 

@@ -23,9 +23,9 @@ class LatentsProgress:
         elapsed_s = self._monotonic_s() - self._began_s
         shares = shares_of(tally, elapsed_s)
         failed = f", {tally.failed} failed" if tally.failed else ""
-        told = f"{shares['pictures_per_s']:,.1f} images/s, encoder busy {shares['encoder_busy_share']:.0%}, "
-        told += f"waits for images {shares['decode_wait_share']:.0%}, for the disk {shares['write_wait_share']:.0%}{failed}"
-        self._line.update(tally.encoded + tally.failed, note=told)
+        note = f"{shares['pictures_per_s']:,.1f} images/s, encoder busy {shares['encoder_busy_share']:.0%}, "
+        note += f"waits for images {shares['decode_wait_share']:.0%}, for the disk {shares['write_wait_share']:.0%}{failed}"
+        self._line.update(tally.encoded + tally.failed, note=note)
 
     def __enter__(self) -> LatentsProgress:
         self._line.__enter__()

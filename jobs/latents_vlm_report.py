@@ -38,17 +38,17 @@ def plan_json(
     }
 
 
-def tell_plan(told: dict[str, Any], *, as_json: bool, is_all: bool = False) -> None:
+def tell_plan(page: dict[str, Any], *, as_json: bool, is_all: bool = False) -> None:
     """The plan: on stderr before any work, on stdout when it `is_all` that was asked for."""
     if as_json:
-        answer_json({"plan": told})
+        answer_json({"plan": page})
         return
     lines = (
-        f"plan {told['encoder_id']} on {told['device']}: {told['texts']:,} texts of {told['episodes']:,} episodes, "
-        f"{told['moments']:,} prompts, {told['with_picture']:,} of them with a frame; {told['up_to_date']:,} episodes are up to date",
-        f"     about {size_text(told['num_bytes_at_most'])}: {told['tokens_of_a_text']} tokens a text"
-        f"{', at most ' + str(told['settings']['max_picture_tokens']) + ' more a frame' if told['with_picture'] else ''}, "
-        f"{told['width']} bfloat16 numbers a token; {size_text(told['free_bytes'])} free on disk",
+        f"plan {page['encoder_id']} on {page['device']}: {page['texts']:,} texts of {page['episodes']:,} episodes, "
+        f"{page['moments']:,} prompts, {page['with_picture']:,} of them with a frame; {page['up_to_date']:,} episodes are up to date",
+        f"     about {size_text(page['num_bytes_at_most'])}: {page['tokens_of_a_text']} tokens a text"
+        f"{', at most ' + str(page['settings']['max_picture_tokens']) + ' more a frame' if page['with_picture'] else ''}, "
+        f"{page['width']} bfloat16 numbers a token; {size_text(page['free_bytes'])} free on disk",
     )
     for line in lines:
         (stdout if is_all else stderr).print(line, highlight=False, markup=False)
@@ -65,7 +65,7 @@ def report(
     as_json: bool,
 ) -> None:
     """discovered = encoded + up_to_date + failed, in episodes."""
-    told: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "encoder_id": encoder.encoder_id,
         "discovered": tally.discovered,
         "up_to_date": tally.up_to_date,
@@ -78,9 +78,9 @@ def report(
         "elapsed_s": round(elapsed_s, 3),
     }
     if as_json:
-        answer_json(told | {"failures": tally.failures, "plan": plan}, failure)
+        answer_json(answer | {"failures": tally.failures, "plan": plan}, failure)
         return
     for failure in tally.failures:
         stderr.print(f"failed {failure}", highlight=False, markup=False)
-    shown = told | {"num_bytes": size_text(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
+    shown = answer | {"num_bytes": size_text(tally.num_bytes), "elapsed_s": duration(elapsed_s)}
     stdout.print(table("latents text", ["item", "value"], [[k, v] for k, v in shown.items()]))

@@ -113,8 +113,8 @@ def policies(as_json: AsJson = False) -> None:
     """List the quality policies that `tier --policy` takes by name."""
     from ingest.curation.tiers.policy import known_policies, load_policy
 
-    found = [load_policy(name)[0] for name in known_policies()]
-    rows = [[each.policy, each.version, len(each.rules), each.about] for each in found]
+    available = [load_policy(name)[0] for name in known_policies()]
+    rows = [[each.policy, each.version, len(each.rules), each.about] for each in available]
     _show("policies", ["policy", "version", "rules", "about"], rows, as_json=as_json)
 
 

@@ -17,11 +17,11 @@ def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(command)
-    def checked(*args: Any, **given: Any) -> Any:
-        for name, value in given.items():
+    def checked(*args: Any, **options: Any) -> Any:
+        for name, value in options.items():
             for path in _paths(value):
                 check_local(path, f"--{name.replace('_', '-')}")
-        return command(*args, **given)
+        return command(*args, **options)
 
     return checked
 

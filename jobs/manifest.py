@@ -117,11 +117,11 @@ def build_command(
         shared = leakage_report(catalog, built.rows)
     facts, is_new = built.facts, False
     if not dry_run:
-        there = existing(opened.root, facts)
-        if stats and there is not None and there.statistics is None:
-            found = f"{name} was published without statistics, and manifests are immutable"
-            raise ConfigError(f"{found}: choose another name, or add --no-stats")
-        is_new = there is None
+        published = existing(opened.root, facts)
+        if stats and published is not None and published.statistics is None:
+            problem = f"{name} was published without statistics, and manifests are immutable"
+            raise ConfigError(f"{problem}: choose another name, or add --no-stats")
+        is_new = published is None
 
         def executor_of(num_segments: int) -> Executor:
             use_ray = ray or address is not None
@@ -133,7 +133,7 @@ def build_command(
                 address=address,
             )
 
-        facts = there or _published(opened, built, executor_of if stats else None)
+        facts = published or _published(opened, built, executor_of if stats else None)
     answer = as_object(facts) | {
         "folder": None if dry_run else str(manifest_folder(opened.root, name)),
         "published": is_new,
@@ -146,8 +146,8 @@ def build_command(
         answer_json(answer)
         return
     show_facts(facts, opened.root)
-    said = "dry run: nothing was changed" if dry_run else "published" if is_new else "unchanged"
-    stdout.print(f"\n{said}: {facts.rows_sha256}", highlight=False)
+    outcome = "dry run: nothing was changed" if dry_run else "published" if is_new else "unchanged"
+    stdout.print(f"\n{outcome}: {facts.rows_sha256}", highlight=False)
     stdout.print(shared.note(opened.root), markup=False, highlight=False)
 
 

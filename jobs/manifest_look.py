@@ -39,13 +39,13 @@ def show_command(
 ) -> None:
     """Show the hours, mixture and statistics of a manifest. Checks its rows against its digest."""
     root = open_corpus(corpus).root
-    found = load(manifest_folder(root, name)).facts
+    page = load(manifest_folder(root, name)).facts
     if as_json:
-        answer_json(found.model_dump(mode="json"))
+        answer_json(page.model_dump(mode="json"))
     else:
-        show_facts(found, root)
-        if statistics and found.statistics is not None:
-            show_statistics(found.statistics)
+        show_facts(page, root)
+        if statistics and page.statistics is not None:
+            show_statistics(page.statistics)
 
 
 def diff_command(
@@ -58,11 +58,11 @@ def diff_command(
     """Compare two manifests: segments added, removed and changed, with the reason."""
     root = open_corpus(corpus).root
     before, after = (load(manifest_folder(root, each)) for each in (a, b))
-    found = compare(before, after, limits=LIMITS)
+    difference = compare(before, after, limits=LIMITS)
     if as_json:
-        answer_json(difference_as_object(found, limit_rows))
+        answer_json(difference_as_object(difference, limit_rows))
     else:
-        show_difference(found, limit_rows)
+        show_difference(difference, limit_rows)
 
 
 def verify_command(
@@ -75,7 +75,7 @@ def verify_command(
     """Check the rows of a manifest and every file and episode that it names. Exit 1 on any fault."""
     opened = open_corpus(corpus)
     with ExitStack() as stack:
-        found = verify_manifest(
+        verification = verify_manifest(
             opened,
             uid_of(opened),
             name,
@@ -83,22 +83,31 @@ def verify_command(
             workers=threads or usable_cores(),
             progress=_bar(stack),
         )
-    count = len(found.flaws)
+    count = len(verification.flaws)
     failure = f"{count:,} faults: the manifest does not match the corpus" if count else ""
     if as_json:
-        flaws = [asdict(flaw) for flaw in found.flaws]
+        flaws = [asdict(flaw) for flaw in verification.flaws]
         answer_json(
-            {"ok": not flaws, "flaws": flaws, "notes": found.notes, "files": found.files}, failure
+            {
+                "ok": not flaws,
+                "flaws": flaws,
+                "notes": verification.notes,
+                "files": verification.files,
+            },
+            failure,
         )
     else:
-        for note in found.notes:
+        for note in verification.notes:
             stderr.print(note, markup=False, highlight=False)
-        rows = [[flaw.what, flaw.fault.value, flaw.message] for flaw in found.flaws[:SHOWN_FLAWS]]
+        rows = [
+            [flaw.what, flaw.fault.value, flaw.message] for flaw in verification.flaws[:SHOWN_FLAWS]
+        ]
         if rows:
             stdout.print(table("", ["item", "fault", "message"], rows))
-        said = f"{len(found.flaws)} faults" if found.flaws else "OK"
+        outcome = f"{len(verification.flaws)} faults" if verification.flaws else "OK"
         stdout.print(
-            f"{said}: {found.facts.num_rows:,} segments, {found.files:,} files", highlight=False
+            f"{outcome}: {verification.facts.num_rows:,} segments, {verification.files:,} files",
+            highlight=False,
         )
     if failure:
         exit_1(failure)

@@ -22,8 +22,8 @@ def as_object(facts: ManifestFacts) -> dict[str, Any]:
         "policy": {"name": facts.policy.name, "digest": facts.policy.digest},
         "statistics": statistics
         and {
-            body: {"segments": found.segments, "elements": len(found.names)}
-            for body, found in statistics.embodiments.items()
+            body: {"segments": normalisation.segments, "elements": len(normalisation.names)}
+            for body, normalisation in statistics.embodiments.items()
         },
     }
 
@@ -40,7 +40,7 @@ def show_facts(facts: ManifestFacts, corpus: Path) -> None:
     for line in lines:
         stdout.print(line, markup=False, highlight=False)
     _show_source_splits(facts)
-    rows = [[by, key, hours] for by, found in facts.hours.items() for key, hours in found.items()]
+    rows = [[by, key, hours] for by, by_key in facts.hours.items() for key, hours in by_key.items()]
     stdout.print(table("", ["by", "group", "hours"], rows))
     groups = sorted(facts.mixture.groups, key=lambda g: -g.share)
     shown = [
@@ -71,25 +71,36 @@ def _show_source_splits(facts: ManifestFacts) -> None:
         c.episodes for c in facts.source_splits if c.source_split in HELD_OUT and c.split == "train"
     )
     if trained:
-        said = f"{trained:,} episodes of a source's val or test split are in train (--ignore-source-splits)"
-        stdout.print(said, markup=False, highlight=False)
+        note = f"{trained:,} episodes of a source's val or test split are in train (--ignore-source-splits)"
+        stdout.print(note, markup=False, highlight=False)
 
 
 def _count_statistics(statistics: Statistics, more: str) -> None:
     title = f"\nnormalisation of {statistics.representation}: {more}"
     rows = [
-        [body, found.segments, max(found.count, default=0), len(found.names)]
-        for body, found in statistics.embodiments.items()
+        [
+            body,
+            normalisation.segments,
+            max(normalisation.count, default=0),
+            len(normalisation.names),
+        ]
+        for body, normalisation in statistics.embodiments.items()
     ]
     stdout.print(table(title, ["embodiment", "segments", "timesteps", "elements"], rows))
 
 
 def show_statistics(statistics: Statistics) -> None:
     """Every element of every embodiment, but those of hand keypoints."""
-    for embodiment, found in statistics.embodiments.items():
-        title = f"\n{embodiment}: {statistics.representation}, {found.segments:,} segments"
+    for embodiment, normalisation in statistics.embodiments.items():
+        title = f"\n{embodiment}: {statistics.representation}, {normalisation.segments:,} segments"
         values = zip(
-            found.names, found.count, found.mean, found.std, found.q01, found.q99, strict=True
+            normalisation.names,
+            normalisation.count,
+            normalisation.mean,
+            normalisation.std,
+            normalisation.q01,
+            normalisation.q99,
+            strict=True,
         )
         cells = [[name, n, *map(_short, rest)] for name, n, *rest in values]
         kept = [row for row in cells if "hand_" not in row[0]]  # 63 numbers a hand are not readable
@@ -100,31 +111,31 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def difference_as_object(found: ManifestDiff, limit_rows: int) -> dict[str, Any]:
+def difference_as_object(difference: ManifestDiff, limit_rows: int) -> dict[str, Any]:
     return {
-        "same": found.same,
-        "built_from": {name: list(pair) for name, pair in found.facts.items()},
-        "summary": found.summary().to_dicts(),
-        "num_rows": len(found.rows),
-        "rows": found.rows.head(limit_rows).to_dicts(),
+        "same": difference.same,
+        "built_from": {name: list(pair) for name, pair in difference.facts.items()},
+        "summary": difference.summary().to_dicts(),
+        "num_rows": len(difference.rows),
+        "rows": difference.rows.head(limit_rows).to_dicts(),
     }
 
 
-def show_difference(found: ManifestDiff, limit_rows: int) -> None:
-    for name, (before, after) in found.facts.items():
+def show_difference(difference: ManifestDiff, limit_rows: int) -> None:
+    for name, (before, after) in difference.facts.items():
         stdout.print(
             f"{name}: {before or '(none)'} -> {after or '(none)'}", markup=False, highlight=False
         )
-    if not len(found.rows):
-        stdout.print(f"no difference: {found.same:,} segments")
+    if not len(difference.rows):
+        stdout.print(f"no difference: {difference.same:,} segments")
         return
-    summary = found.summary()
+    summary = difference.summary()
     stdout.print(table("", summary.columns, [list(row) for row in summary.iter_rows()]))
     rows = [
         [cell if cell is not None else "" for cell in row]
-        for row in found.rows.head(limit_rows).iter_rows()
+        for row in difference.rows.head(limit_rows).iter_rows()
     ]
-    stdout.print(table("", found.rows.columns, rows))
+    stdout.print(table("", difference.rows.columns, rows))
     stdout.print(
-        f"{len(rows)} of {len(found.rows):,} rows shown; {found.same:,} segments are equal"
+        f"{len(rows)} of {len(difference.rows):,} rows shown; {difference.same:,} segments are equal"
     )

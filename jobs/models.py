@@ -69,7 +69,7 @@ def get(
     if path.is_dir():
         raise ConfigError("is a folder; expected a file name", where=str(path))
     write_task(data, path, LocalStorage(path.parent))
-    told: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "model": name,
         "file": str(path),
         "bytes": len(data),
@@ -79,6 +79,6 @@ def get(
         "next": f"eicorpus measure CORPUS --hand-landmarker {path}",
     }
     if as_json:
-        answer_json(told)
+        answer_json(answer)
     else:
-        stdout.print(table("models get", ["what", "value"], [[k, v] for k, v in told.items()]))
+        stdout.print(table("models get", ["what", "value"], [[k, v] for k, v in answer.items()]))

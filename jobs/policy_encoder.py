@@ -23,7 +23,7 @@ Encode = Callable[[npt.NDArray[np.uint8]], npt.NDArray[Any]]
 
 
 def encoder_for(
-    wanted: str,
+    id_wanted: str,
     *,
     weights: Path | None,
     hub_id: str | None,
@@ -34,7 +34,7 @@ def encoder_for(
     Raises:
         ConfigError: the weights are others than those of the id.
     """
-    model, seed = model_of(wanted)
+    model, seed = model_of(id_wanted)
     has_none = seed is None and weights is None and hub_id is None
     if has_none and encoder_spec(model).has_weights:
         return None
@@ -45,25 +45,26 @@ def encoder_for(
     )
     opened = ImageEncoder.open(EncoderChoice(model=model, source=source, device=device))
     choice = next(
-        (c for c in _choices(opened.choice) if encoder_id(c, opened.weights_sha256) == wanted), None
+        (c for c in _choices(opened.choice) if encoder_id(c, opened.weights_sha256) == id_wanted),
+        None,
     )
     if choice is None:
-        found = f"weights {opened.weights_sha256[:12]} of {model} are not those of {wanted}"
+        problem = f"weights {opened.weights_sha256[:12]} of {model} are not those of {id_wanted}"
         repair = "pass the weights that `eicorpus latents images` used"
-        raise ConfigError(found, remedy=repair, where="--weights")
+        raise ConfigError(problem, remedy=repair, where="--weights")
     encoder = ImageEncoder.open(choice)
 
     def encode(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         square = np.stack([fitted(picture, choice.preprocessing) for picture in pictures])
-        found: npt.NDArray[Any] = encoder.encode(square).float().cpu().numpy()
-        return found
+        tokens: npt.NDArray[Any] = encoder.encode(square).float().cpu().numpy()
+        return tokens
 
     return encode
 
 
-def model_of(wanted: str) -> tuple[str, int | None]:
+def model_of(encoder: str) -> tuple[str, int | None]:
     """Registry name of an encoder id, and the seed if its weights are random."""
-    name = wanted.partition("-")[0]
+    name = encoder.partition("-")[0]
     model, mark, seed = name.rpartition(f"_{UNTRAINED}")
     return (model, int(seed)) if mark and seed.isdigit() else (name, None)
 

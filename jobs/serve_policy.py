@@ -84,8 +84,8 @@ def command(
         max_message_bytes=max_message_mb << 20,
         max_clients=max_clients,
     )
-    wanted = checkpoint_of(run, step).state.encoder_id
-    encode = encoder_for(wanted, weights=weights, hub_id=hub_id, device=device)
+    encoder = checkpoint_of(run, step).state.encoder_id
+    encode = encoder_for(encoder, weights=weights, hub_id=hub_id, device=device)
     policy = Policy.load(run, encode, asked, vlm=vlm, device=device)
     asyncio.run(_serve(policy, served))
 
@@ -96,8 +96,8 @@ def _check_served() -> None:
         import msgpack  # noqa: F401
         import websockets  # noqa: F401
     except ModuleNotFoundError as error:
-        found = f"needs {error.name}; pip install 'eicorpus[policy-server,train]'"
-        raise ConfigError(found, where="eicorpus serve-policy") from error
+        problem = f"needs {error.name}; pip install 'eicorpus[policy-server,train]'"
+        raise ConfigError(problem, where="eicorpus serve-policy") from error
 
 
 def _token(path: Path) -> str:
@@ -116,12 +116,12 @@ def _token(path: Path) -> str:
 async def _serve(policy: Policy, settings: ServerSettings) -> None:
     from training.server.server import PolicyServer
 
-    made = PolicyServer(policy, settings, monotonic_s=time.monotonic)
+    policy_server = PolicyServer(policy, settings, monotonic_s=time.monotonic)
     stop = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     try:
-        server = await made.start()
+        server = await policy_server.start()
     except OSError as error:
         raise ConfigError(
             system_error_text(error), where=f"--host {settings.host} --port"
@@ -134,15 +134,15 @@ async def _serve(policy: Policy, settings: ServerSettings) -> None:
     await stop.wait()
     server.close()
     await server.wait_closed()
-    stderr.print(latency_text(list(made.infer_s), made.num_refused))
+    stderr.print(latency_text(list(policy_server.infer_s), policy_server.num_refused))
 
 
 def policy_text(policy: Policy) -> str:
     """What is served."""
-    said = f"step {policy.step} of {policy.recipe.name}, computed in {policy.sampler.precision}"
+    text = f"step {policy.step} of {policy.recipe.name}, computed in {policy.sampler.precision}"
     if policy.encode is None:
-        said += "; no image encoder: clients must send observation/latents/<camera>"
-    return said
+        text += "; no image encoder: clients must send observation/latents/<camera>"
+    return text
 
 
 def latency_text(infer_s: list[float], num_refused: int) -> str:

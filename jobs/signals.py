@@ -12,7 +12,7 @@ from schemas.system_error import system_error_text
 
 
 class StopRequest:
-    """The first SIGINT or SIGTERM requests a stop after the current step and calls `told`. The second stops at once."""
+    """The first SIGINT or SIGTERM requests a stop after the current step and calls `on_stop`. The second stops at once."""
 
     def __init__(self, on_stop: Callable[[], None] = lambda: None) -> None:
         self.is_asked, self._on_stop = False, on_stop

@@ -23,12 +23,12 @@ app = typer.Typer(no_args_is_help=True, help="List and compare snapshots of the 
 @app.command("list")
 def list_command(corpus: CorpusArgument, as_json: AsJson = False) -> None:
     """List the snapshots of a corpus and the manifests built from each."""
-    found = list_snapshots(open_corpus(corpus).root)
+    snapshots = list_snapshots(open_corpus(corpus).root)
     if as_json:
-        answer_json({"snapshots": [asdict(entry) for entry in found]})
+        answer_json({"snapshots": [asdict(entry) for entry in snapshots]})
         return
     columns = ["snapshot", "published", "command", "episodes", "rows", "parts", "size", "manifests"]
-    stdout.print(table("", columns, [_row(entry) for entry in found]))
+    stdout.print(table("", columns, [_row(entry) for entry in snapshots]))
 
 
 def _row(entry: SnapshotInfo) -> list[Any]:
@@ -56,25 +56,28 @@ def diff_command(
 ) -> None:
     """Count the rows that each table gained and lost between two snapshots. `compact` changes none."""
     root = open_corpus(corpus).root
-    found = snapshot_diff(root, _snapshot(root, a), _snapshot(root, b))
+    difference = snapshot_diff(root, _snapshot(root, a), _snapshot(root, b))
     if as_json:
-        answer_json({"a": a, "b": b, **asdict(found)})
+        answer_json({"a": a, "b": b, **asdict(difference)})
     else:
-        _show(found)
+        _show(difference)
 
 
 def _snapshot(root: Path, number: int) -> snapshot.Snapshot:
     return snapshot.load(root, number) if number else snapshot.Snapshot()
 
 
-def _show(found: SnapshotDiff) -> None:
-    changed = [t for t in found.tables if t.added or t.removed]
+def _show(difference: SnapshotDiff) -> None:
+    changed = [t for t in difference.tables if t.added or t.removed]
     if not changed:
         stdout.print("no row differs")
         return
     rows: list[list[Any]] = [[t.table, t.rows_a, t.rows_b, t.added, t.removed] for t in changed]
     stdout.print(table("", ["table", "rows of A", "rows of B", "added", "removed"], rows))
-    for title, episodes in (("episodes added", found.added), ("episodes removed", found.removed)):
+    for title, episodes in (
+        ("episodes added", difference.added),
+        ("episodes removed", difference.removed),
+    ):
         if episodes:
             shown = [list(each) for each in episodes[:SHOWN]]
             stdout.print(table(f"\n{title}", ["uid", "source", "episode"], shown))

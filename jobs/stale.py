@@ -31,7 +31,7 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Count episodes and latents written by another recipe or adapter version. Ingest into a new corpus to renew them."""
-    wanted = recipe_from(config).digest
+    digest = recipe_from(config).digest
     root = open_corpus(corpus).root
     now = snapshot.load(root)
     rows = now.read(root, "episodes", _KEYS)
@@ -42,29 +42,29 @@ def command(
     ]
     groups = rows.group_by(_KEYS).aggregate([([], "count_all")]).sort_by("dataset").to_pylist()
     known = {*ADAPTERS, *adapters_of_packages()}
-    found = []
+    stale_rows = []
     for group in groups:
         source, version = group["source"], group["adapter_version"]
         current = adapter_for(source).version if source in known else version
         reasons = [f"adapter version {version}, now {current}"] if version != current else []
-        if group["recipe_digest"] != wanted:
-            reasons.append(f"recipe {group['recipe_digest']}, expected {wanted}")
-        found.append([source, group["dataset"], group["count_all"], "; ".join(reasons)])
-    stale = sum(count for _, _, count, reason in found if reason)
+        if group["recipe_digest"] != digest:
+            reasons.append(f"recipe {group['recipe_digest']}, expected {digest}")
+        stale_rows.append([source, group["dataset"], group["count_all"], "; ".join(reasons)])
+    stale = sum(count for _, _, count, reason in stale_rows if reason)
     num_latents = sum(state.stale for state in states)
     failure = ""
     if exit_code and (stale or num_latents):
         failure = f"{stale:,} episodes and {num_latents:,} latent files are stale (--exit-code)"
     if as_json:
         columns = ["source", "dataset", "episodes", "reason"]
-        entries = [dict(zip(columns, row, strict=True)) for row in found]
+        entries = [dict(zip(columns, row, strict=True)) for row in stale_rows]
         encoders = [dict(zip(_LATENTS, row, strict=True)) for row in latents]
         answer_json(
             {"episodes": rows.num_rows, "stale": stale, "groups": entries, "latents": encoders},
             failure,
         )
     else:
-        stdout.print(table("", ["source", "dataset", "episodes", "reason"], found))
+        stdout.print(table("", ["source", "dataset", "episodes", "reason"], stale_rows))
         stdout.print(f"{stale} of {rows.num_rows} episodes are stale")
         if latents:
             stdout.print(table("", _LATENTS, latents))

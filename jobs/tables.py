@@ -123,13 +123,13 @@ class FittedTable:
         return out
 
     def _note(self, left_out: list[str], was_cut: bool) -> str:
-        said = []
+        notes = []
         if left_out:
             shown, total = len(self.columns) - len(left_out), len(self.columns)
-            said.append(f"{shown} of {total} columns shown; not shown: {', '.join(left_out)}")
+            notes.append(f"{shown} of {total} columns shown; not shown: {', '.join(left_out)}")
         if was_cut:
-            said.append("long cells are cut (…)")
-        return "; ".join([*said, *([self.hint] if self.hint else [])])
+            notes.append("long cells are cut (…)")
+        return "; ".join([*notes, *([self.hint] if self.hint else [])])
 
 
 def fitted_widths(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:

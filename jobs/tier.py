@@ -140,8 +140,8 @@ def _because(rule: Mapping[str, Any]) -> str:
     """The rule's text, and the first missing measurements with the number of segments that lack them."""
     lacks = [f"{name} ({count:,})" for name, count in list(rule["lacks"].items())[:LACKS_SHOWN]]
     more = ", ..." if len(rule["lacks"]) > LACKS_SHOWN else ""
-    lacking = f"; missing measurements: {', '.join(lacks)}{more}" if lacks else ""
-    return f"{rule['text']}{lacking}"
+    unmeasured = f"; missing measurements: {', '.join(lacks)}{more}" if lacks else ""
+    return f"{rule['text']}{unmeasured}"
 
 
 def _tell_capped(capped: Sequence[Mapping[str, Any]]) -> None:

@@ -124,11 +124,11 @@ def command(
 def check_installed() -> None:
     """Raises ConfigError where the extra is missing."""
     if find_spec("torch") is None:
-        found = "needs torch; pip install 'eicorpus[train]'"
-        raise ConfigError(found, where="eicorpus train")
+        problem = "needs torch; pip install 'eicorpus[train]'"
+        raise ConfigError(problem, where="eicorpus train")
 
 
-def changes_from(given: list[str], *, steps: int | None, workers: int | None) -> dict[str, Any]:
+def changes_from(settings: list[str], *, steps: int | None, workers: int | None) -> dict[str, Any]:
     """`["run.batch_size=96"]` to `{"run": {"batch_size": 96}}`; values are YAML.
 
     Raises:
@@ -136,7 +136,7 @@ def changes_from(given: list[str], *, steps: int | None, workers: int | None) ->
     """
     shorthand = {"run.num_steps": steps, "run.num_workers": workers}
     out: dict[str, Any] = {}
-    pairs = [_pair(each) for each in given]
+    pairs = [_pair(each) for each in settings]
     for key, value in [*pairs, *((k, v) for k, v in shorthand.items() if v is not None)]:
         *path, last = key.split(".")
         place = out
@@ -148,14 +148,14 @@ def changes_from(given: list[str], *, steps: int | None, workers: int | None) ->
     return out
 
 
-def _pair(given: str) -> tuple[str, Any]:
-    key, equals, value = given.partition("=")
+def _pair(setting: str) -> tuple[str, Any]:
+    key, equals, value = setting.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f"{given!r}; expected KEY=VALUE, as run.batch_size=96", where="--set")
+        raise ConfigError(f"{setting!r}; expected KEY=VALUE, as run.batch_size=96", where="--set")
     try:
         return key, parse_yaml(value)
     except DocumentError as error:
-        raise ConfigError(f"{given!r}: {error}", where="--set") from error
+        raise ConfigError(f"{setting!r}: {error}", where="--set") from error
 
 
 def _recipe(name: str, changes: dict[str, Any], init_from: Path | None, out: Path) -> TrainRecipe:

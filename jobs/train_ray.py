@@ -54,11 +54,11 @@ def run_on_ray(
     stop = StopRequest(on_stop=partial(ask_to_stop, request.out))
     try:
         with stop.listening():
-            told = _aside(partial(_fit, request, num_workers, wandb))
+            result = _aside(partial(_fit, request, num_workers, wandb))
     finally:
         if executor.is_ours:
             ray.shutdown()
-    answer(told, as_json=as_json)
+    answer(result, as_json=as_json)
 
 
 def _absolute(request: TrainRequest) -> TrainRequest:
@@ -105,9 +105,9 @@ def _has_gpus(num_workers: int) -> bool:
     """
     num = int(ray.cluster_resources().get("GPU", 0))
     if 0 < num < num_workers:
-        found = f"{num_workers} workers need a GPU each, and the cluster has {num} now"
+        problem = f"{num_workers} workers need a GPU each, and the cluster has {num} now"
         repair = f"use --ray-workers {num}, or --device cuda to wait for more, or --device cpu"
-        raise ConfigError(found, remedy=repair, where="--ray-workers")
+        raise ConfigError(problem, remedy=repair, where="--ray-workers")
     return num > 0
 
 

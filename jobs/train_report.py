@@ -33,10 +33,10 @@ def show_plan(session: Session, *, is_all: bool) -> None:
     columns = ["embodiment", "tier", "segments", "samples", "sampling share", *tasks]
     console.print(table("samples available per task", columns, rows))
     if counts.per_batch:
-        said = ", ".join(f"{task} {number:,}" for task, number in counts.per_batch.items())
-        console.print(f"samples per global batch: {said}", highlight=False)
-    for said in _warnings(asdict(counts)):
-        console.print(said, style="yellow", highlight=False)
+        warning = ", ".join(f"{task} {number:,}" for task, number in counts.per_batch.items())
+        console.print(f"samples per global batch: {warning}", highlight=False)
+    for warning in _warnings(asdict(counts)):
+        console.print(warning, style="yellow", highlight=False)
     told_by = session.learner.conditioner.text_settings
     if told_by is not None and told_by.picture_every_s is None:
         console.print(BLIND, style="bold yellow", highlight=False)
@@ -77,8 +77,8 @@ def _memory(bytes_of: dict[str, int]) -> str:
 def _by_parts(needs: Estimate) -> str:
     """Of a few numbers of parts what a rank needs: which GPU a run fits is decided there, not on this machine."""
     shown = [n for n in needs.memory_by_parts if n <= 16]
-    said = ", ".join(f"{n}: {size_text(needs.memory_by_parts[n])}" for n in shown)
-    return f"run.accumulate {needs.accumulate}; memory per rank by number of parts: {said}"
+    parts = ", ".join(f"{n}: {size_text(needs.memory_by_parts[n])}" for n in shown)
+    return f"run.accumulate {needs.accumulate}; memory per rank by number of parts: {parts}"
 
 
 def _warnings(counts: dict[str, Any]) -> list[str]:
@@ -101,13 +101,13 @@ def show_idle_gpus(num_gpus: int, words: Sequence[str]) -> None:
     # 900 s for a step and a checkpoint, by the environment because older torchruns refuse the option.
     torchrun = f"TORCH_ELASTIC_SHUTDOWN_TIMEOUT=900 torchrun --nproc-per-node {num_gpus}"
     command = f"{torchrun} -m jobs {shlex.join(words)}"
-    said = f"1 of {num_gpus} GPUs is used; to use all, run: {command}"
-    stderr.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    note = f"1 of {num_gpus} GPUs is used; to use all, run: {command}"
+    stderr.print(note, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-def show_done(told: dict[str, Any]) -> None:
+def show_done(result: dict[str, Any]) -> None:
     """A table of what came of it."""
     names = ("run", "step", "loss", "samples_per_s", "mfu", "data_wait_share", "checkpoint")
-    rows = [[name, told[name]] for name in names if told.get(name) is not None]
-    rows.append(["elapsed_s", duration(told["elapsed_s"])])
+    rows = [[name, result[name]] for name in names if result.get(name) is not None]
+    rows.append(["elapsed_s", duration(result["elapsed_s"])])
     stdout.print(table("train", ["item", "value"], rows))

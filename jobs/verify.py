@@ -49,8 +49,8 @@ def command(
         findings = verify(corpus, progress=look, workers=threads or usable_cores(), deep=deep)
     summary = None
     if reader is not None:
-        found, summary = read_by_peer(corpus, seen.datasets, reader)
-        findings += found
+        of_reader, summary = read_by_peer(corpus, seen.datasets, reader)
+        findings += of_reader
     answer = {
         "ok": not findings,
         "corpus": str(corpus),
@@ -121,14 +121,16 @@ def digest_command(
 ) -> None:
     """Print the content digest, computed from the files. Equal content has an equal digest."""
     with ProgressLine(stderr, "digest") as line:
-        found = digest(corpus, progress=line.update, workers=threads or usable_cores())
-    if found.changed:
+        digested = digest(corpus, progress=line.update, workers=threads or usable_cores())
+    if digested.changed:
         stderr.print(
-            f"{found.changed} of {found.episodes} episodes changed after their commit; "
+            f"{digested.changed} of {digested.episodes} episodes changed after their commit; "
             f"run eicorpus verify {corpus} for the list",
             markup=False,
         )
     if as_json:
-        answer_json({"digest": found.sha256, "episodes": found.episodes, "changed": found.changed})
+        answer_json(
+            {"digest": digested.sha256, "episodes": digested.episodes, "changed": digested.changed}
+        )
     else:
-        typer.echo(found.sha256)
+        typer.echo(digested.sha256)

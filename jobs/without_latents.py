@@ -15,8 +15,8 @@ from schemas.manifest_rebuild import MIXTURE_FILE, rebuild_command
 
 def warn_of_no_latents(facts: ManifestFacts, corpus: Path) -> None:
     """On standard error, when the manifest is built."""
-    found = "no segment has latents, so `eicorpus train` refuses this manifest"
-    warn(f"{found}; to train, {_repair(facts, corpus)}")
+    problem = "no segment has latents, so `eicorpus train` refuses this manifest"
+    warn(f"{problem}; to train, {_repair(facts, corpus)}")
 
 
 def refuse_without_latents(folder: Path) -> None:
@@ -27,9 +27,9 @@ def refuse_without_latents(folder: Path) -> None:
     """
     facts = load_facts(folder)
     if not has_latents(load_rows(folder, ["latents"])):
-        found = "no segment has image latents: the manifest was built before they existed, and manifests are immutable"
+        problem = "no segment has image latents: the manifest was built before they existed, and manifests are immutable"
         repair = _repair(facts, folder.absolute().parent.parent)
-        raise ConfigError(found, remedy=repair, where=f"manifest {facts.name}")
+        raise ConfigError(problem, remedy=repair, where=f"manifest {facts.name}")
 
 
 def _repair(facts: ManifestFacts, corpus: Path) -> str:

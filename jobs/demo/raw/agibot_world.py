@@ -77,9 +77,9 @@ def write_episode(
     h5_path = root / "proprio_stats" / str(task) / str(episode) / "proprio_stats.h5"
     h5_path.parent.mkdir(parents=True)
     now = rows(scene, t_s, effector)
-    told = rows(scene, t_s + 1 / RATE_HZ, effector, is_action=True) if commands else now
+    commanded = rows(scene, t_s + 1 / RATE_HZ, effector, is_action=True) if commands else now
     with h5py.File(h5_path, "w") as file:
-        fill(file, now, told, START_NS + np.round(t_s * 1e9).astype(np.int64))
+        fill(file, now, commanded, START_NS + np.round(t_s * 1e9).astype(np.int64))
     videos = root / "observations" / str(task) / str(episode) / "videos"
     videos.mkdir(parents=True)
     params = root / "parameters" / str(task) / str(episode)

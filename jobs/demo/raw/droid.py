@@ -85,14 +85,14 @@ def write_episode(
 
 def fill(file: h5py.File, scene: Scene, t_s: np.ndarray, capture_ms: int) -> None:
     next_s = t_s + 1 / RATE_HZ
-    state, told = xyzrpy(scene, t_s), xyzrpy(scene, next_s)
+    state, commanded = xyzrpy(scene, t_s), xyzrpy(scene, next_s)
     opening = np.array([scene.gripper_opening(t) for t in t_s])
     now_ms = START_MS + np.round(t_s * 1000).astype(np.int64)
     robot = "observation/robot_state"
     file[f"{robot}/cartesian_position"] = state
     file[f"{robot}/gripper_position"] = 1 - opening
     file[f"{robot}/joint_positions"] = 0.5 * np.sin(t_s[:, None] + np.arange(7))
-    file["action/cartesian_position"] = told
+    file["action/cartesian_position"] = commanded
     file["action/cartesian_velocity"] = np.tile(0.1 * np.arange(6), (len(t_s), 1))
     file["action/gripper_position"] = np.array([1 - scene.gripper_opening(t) for t in next_s])
     file["action/gripper_velocity"] = np.zeros(len(t_s))

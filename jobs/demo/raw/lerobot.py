@@ -152,10 +152,10 @@ def _write_v2(root: Path, q: Quirks, scenes: Sequence[Scene], tables: list[pa.Ta
             write_video(
                 root / video.format(video_key=CAMERA, **places), [scene], fps=q.fps, gop=q.gop
             )
-        said: list[object] = [TASKS[i] for i in sorted(set(table["task_index"].to_pylist()))]
-        said = [0] if q.int_tasks else ["task_stack_basket"] if q.other_tasks else said
+        task_names: list[object] = [TASKS[i] for i in sorted(set(table["task_index"].to_pylist()))]
+        task_names = [0] if q.int_tasks else ["task_stack_basket"] if q.other_tasks else task_names
         length = table.num_rows + 5 * q.wrong_counts
-        lines.append({"episode_index": number, "tasks": said, "length": length})
+        lines.append({"episode_index": number, "tasks": task_names, "length": length})
     write_lines(root / "meta/episodes.jsonl", lines, is_blank=q.blank_lines)
     tasks = [{"task_index": i, "task": text} for i, text in enumerate(TASKS)]
     write_lines(root / "meta/tasks.jsonl", tasks, is_blank=q.blank_lines)
