@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 TESTS = """
 import pytest
@@ -44,6 +46,7 @@ def last_lines(folder: Path, *words: str) -> list[str]:
     return [line for line in done.stdout.splitlines() if line.startswith(("skipped:", "left out:"))]
 
 
+@pytest.mark.slow
 def test_what_was_skipped_is_counted_by_its_reason(tmp_path: Path) -> None:
     expected = [
         "skipped: 2, NOT RUN: needs root",

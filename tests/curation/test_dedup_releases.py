@@ -69,6 +69,7 @@ def others(scenes: Sequence[Scene]) -> list[Scene]:
     ]
 
 
+@pytest.mark.slow
 def test_an_episode_of_an_rlds_set_is_found_in_its_lerobot_port(tmp_path: Path) -> None:
     scenes = [replace(scene(k), duration_s=3.0) for k in range(2)]
     found = answer(

@@ -75,6 +75,7 @@ def test_a_manifest_leaves_redundant_copies_out(tmp_path: Path) -> None:
     ] == len(set(SEEDS))
 
 
+@pytest.mark.slow
 def test_a_manifests_own_evaluation_is_checked_against_its_training(tmp_path: Path) -> None:
     root = corpus(tmp_path, SEEDS, episodes=splits)
     told(str(root))
@@ -128,6 +129,7 @@ def test_groups_that_share_a_recording_become_one(tmp_path: Path, *, reverse: bo
     assert found["elsewhere"] == "lone"
 
 
+@pytest.mark.slow
 def test_build_tells_of_copies_on_both_sides_and_can_keep_them_together(tmp_path: Path) -> None:
     def alone(row: dict[str, Any]) -> None:
         splits(row)

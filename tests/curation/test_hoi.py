@@ -358,6 +358,7 @@ def newest(current: Snapshot, out: Path) -> dict[str, set[int]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_model_that_comes_later_makes_verdicts_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

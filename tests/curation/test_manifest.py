@@ -132,6 +132,7 @@ def test_a_mixture_moves_the_weights_of_train_only(root: Path) -> None:
     assert groups == {"high": (0.6, 0.5), "low": (3.0, 0.5)}
 
 
+@pytest.mark.slow
 def test_the_digest_is_of_the_question_not_of_the_machine(root: Path, tmp_path: Path) -> None:
     """Other threads, another order of parts, tiers stored or judged anew: the same rows."""
     asked = ManifestRequest(name="m", policy=(policy_of(POLICY), POLICY))

@@ -309,6 +309,7 @@ def summary(corpus: Path, a: str, b: str) -> dict[tuple[str, str], int]:
     return {(row["change"], row["why"]): row["segments"] for row in found["summary"]}
 
 
+@pytest.mark.slow
 def test_the_difference_says_why(corpus: Path, tmp_path: Path) -> None:
     """The toy's episodes have 9, 10, 10 and 12 timesteps of 0.1 s; over 1 s is high."""
     assert sorted(row["end"] for row in manifest(corpus).rows.to_pylist()) == [9, 10, 10, 12]
@@ -355,6 +356,7 @@ def test_the_same_is_the_same(corpus: Path) -> None:
     assert (found["summary"], found["same"], found["built_from"]) == ([], 4, {})
 
 
+@pytest.mark.slow
 def test_a_page_without_statistics_does_not_pass_for_one_with(corpus: Path) -> None:
     assert build(corpus, "bare", "--no-stats").exit_code == 0
     again = build(corpus, "bare")

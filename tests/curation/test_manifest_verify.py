@@ -159,6 +159,7 @@ def test_a_missing_or_damaged_info_is_told(corpus: Path) -> None:
     assert [f["fault"] for f in flaws(corpus)] == ["file_missing", "file_unreadable"]
 
 
+@pytest.mark.slow
 def test_a_comment_makes_no_other_manifest(corpus: Path, tmp_path: Path) -> None:
     before = tree(corpus / "manifests")
     commented = tmp_path / "p.yaml"

@@ -15,7 +15,7 @@ from tests.curation.tier_corpus import policy_of
 
 MEASURE = """
 from ingest.curation.measurements.registry import Measure, OutputField
-MEASURE = Measure(name={name!r}, version=1, outputs=(OutputField(name={output!r}, unit="m", about="x"),), of=lambda view: ())
+MEASURE = Measure(name={name!r}, version=1, outputs=(OutputField(name={output!r}, unit="m", about="x"),), compute=lambda view: ())
 """
 
 

@@ -229,6 +229,7 @@ def test_where_the_bins_are(
     assert queries._span(low, high, near) == wanted
 
 
+@pytest.mark.slow
 def test_copies_and_manifests(tmp_path: Path) -> None:
     """By hand: `c` is a copy of `a`; the manifest draws from four episodes, two groups of its mixture named by their task."""
     corpus = build(tmp_path)

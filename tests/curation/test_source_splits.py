@@ -101,6 +101,7 @@ def published(root: Path) -> Path:
     return write_corpus(root, [Given(row=row) for row in rows])
 
 
+@pytest.mark.slow
 def test_a_manifest_keeps_them_counts_them_and_may_be_told_not_to(tmp_path: Path) -> None:
     root = published(tmp_path / "c")
     wanted = {uid_of(k): name for k, name in enumerate(("train", "val", "test", "train", "train"))}
@@ -135,6 +136,7 @@ def test_the_source_cannot_decide_and_be_ignored(tmp_path: Path) -> None:
     assert "cannot be combined" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_a_corpus_from_before_the_column_builds_the_same_manifest(tmp_path: Path) -> None:
     """The part is written again without the column, as version 4caf94b wrote it."""
     root = write_corpus(tmp_path / "c", [Given(row={"split": s}) for s in ("train", "val", "test")])

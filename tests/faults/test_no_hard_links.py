@@ -14,6 +14,8 @@ from ingest.verify.corpus import verify
 from tests.hostile.commands import run
 from tests.hostile.corpora import World, make_world
 
+pytestmark = pytest.mark.slow
+
 # Each of these writes to the corpus.
 WRITING = ("ingest", "measure", "tier", "compact", "gc", "forget", "manifest build")
 

@@ -469,6 +469,7 @@ def test_planted_degrees() -> None:
     assert hand.validity.valid.mean() < 0.2  # now and then a palm agrees by chance
 
 
+@pytest.mark.slow
 def test_a_fit_gives_finger_angles_and_its_residual(tmp_path: Path) -> None:
     """On 46 samples of a hand that the generated model can be exactly: the bend of the index finger comes back."""
     pytest.importorskip("smplx")

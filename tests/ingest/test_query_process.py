@@ -150,6 +150,7 @@ def test_the_kernel_ends_a_snapshot_that_does_not_open(
         answer(root, "SELECT 1", snapshot=None, limits=QueryLimits(timeout_s=3600))
 
 
+@pytest.mark.slow
 def test_memory_that_duckdb_does_not_count_is_limited_too(root: Path) -> None:
     """One text is outside of DuckDB's own limit, which is 10 MB here; the kernel's is `SLACK_MB` more."""
     sql = "SELECT strlen(repeat(repeat('x', 1000000), 700)) AS n"

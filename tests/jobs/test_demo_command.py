@@ -64,6 +64,7 @@ def test_without_torch_the_caller_reads_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_every_source_of_the_demo_can_be_generated(tmp_path: Path) -> None:
     for name in demo.SOURCES:
         written = demo.raw_of(name, tmp_path / name)

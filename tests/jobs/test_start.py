@@ -49,6 +49,7 @@ def test_a_query_imports_no_library_of_pictures_or_learning(tmp_path: Path) -> N
     assert cost.packages() & {"av", "cv2", "h5py", "polars", "ray", "scipy", "torch"} == frozenset()
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_recipe_is_refused_without_torch(tmp_path: Path) -> None:
     manifest = make(tmp_path).manifest
     words = ["train", str(manifest), "--out", str(tmp_path / "run")]

@@ -29,6 +29,8 @@ from training.conditioning.open import open_conditioner
 from training.data.camera_views import encoder_of
 from training.recipe import CachedText
 
+pytestmark = pytest.mark.slow
+
 VIDEOS = "embodiment = 'human_video'"
 ROBOTS = "embodiment = 'umi'"
 WIDTH = 4

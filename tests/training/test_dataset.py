@@ -52,6 +52,7 @@ def test_what_a_sample_may_teach_is_what_places_say(trainable: Trainable) -> Non
     assert not may[:, INDEX[Task.POLICY]].all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_workers_of_a_data_loader_give_the_same(trainable: Trainable, context: str) -> None:
     found = ManifestDataset(trainable.manifest, data=DATA, split="val")

@@ -35,6 +35,8 @@ from training.run.event_log import scalars
 from training.run.run_folder import LOG_FILE, RunFacts, ask_to_stop, load_result, load_run
 from training.run.session import TrainRequest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "architecture.width=16", "architecture.num_layers=1", "architecture.num_heads=2", "text.width=8",
@@ -123,6 +125,7 @@ def test_a_checkpoint_says_which_of_the_state_was_measured(
     assert checkpoint_of(tmp_path / "run").state.measured_state == measured
 
 
+@pytest.mark.smoke
 def test_the_log_has_every_step_once(trainable: Trainable, tmp_path: Path) -> None:
     train(trainable.manifest, tmp_path, "--until", "3")
     log = tmp_path / LOG_FILE
@@ -179,7 +182,6 @@ def test_a_file_in_the_run_stops_it_as_a_signal_does_and_a_start_forgets_it(
     assert checkpoint_of(tmp_path / "run").state.step == 3
 
 
-@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(
     trainable: Trainable, tmp_path: Path
 ) -> None:

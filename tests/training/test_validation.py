@@ -27,6 +27,8 @@ from training.run.parallel import Ranks
 from training.run.run_folder import LOG_FILE
 from training.run.validation import Validated, Validation
 
+pytestmark = pytest.mark.slow
+
 
 def steps_of(run: Path) -> list[int]:
     return [each.state.step for each in checkpoints(run)]
