@@ -13,7 +13,7 @@ from schemas.rate import rate_from
 
 
 class VideoSettings(BaseModel):
-    """How canonical video is written (design §3.1)."""
+    """How canonical video is written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     short_side_px: int = Field(256, ge=16, le=4096)
@@ -25,13 +25,11 @@ class VideoSettings(BaseModel):
 
 
 class HandSettings(BaseModel):
-    """How human hands become canonical, and when a frame of one is believed (formats: hands.md §9, §11)."""
+    """How human hands become canonical, and when a frame of one is valid."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     fingertips: Literal["smplx", "manopth"] = "smplx"
-    fit_mano: bool = (
-        False  # 45 finger angles of MANO beside the points, by optimisation (hands.md §9.2): slow
-    )
+    fit_mano: bool = False  # 45 finger angles of MANO beside the points, by optimisation: slow
     palm_template: Literal["mano", "webxr"] = "mano"
     confidence_min: float = Field(0.1, ge=0, le=1)  # EgoDex: the floor of untracked joints is 0.003
     confident_joints_min: int = Field(15, ge=1, le=21)
@@ -61,7 +59,7 @@ class Recipe(BaseModel):
     # a 60 Hz stream are one lost packet, and 250 ms is less than one period of a 3 Hz source.
     gap_periods: int = Field(2, ge=1)
     gap_ms: int = Field(250, ge=1)
-    # float32 timestamps break LeRobot's own check beyond about 1024 s (formats: LeRobot v2.1, §1.7)
+    # float32 timestamps break LeRobot's own check beyond about 1024 s
     max_episode_s: int = Field(1000, ge=1, le=1000)
     min_timesteps: int = Field(2, ge=1)
     max_source_frames: int = Field(600_000, ge=1)

@@ -116,7 +116,7 @@ class StoredEpisode:
             raise ConfigError(f"several encoders; name one of {', '.join(encoders)}")
         rows = [row for row in rows if encoder_id in (None, row["encoder_id"])]
         if not rows:
-            have = ", ".join(encoders) or "none; run `eicorpus latents`"
+            have = ", ".join(encoders) or "none; run `eicorpus latents images`"
             raise ConfigError(f"no latents of camera {camera!r} by {encoder_id}; there are: {have}")
         return read_latents(within(self.corpus, rows[-1]["path"]))
 

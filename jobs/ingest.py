@@ -93,8 +93,12 @@ def command(
     urdf: UrdfFile = None,
     camera_poses: CameraPoses = None,
     dry_run: DryRun = False,
-    retry_poison: Annotated[
-        bool, typer.Option("--retry-poison", help="Retry episodes that crashed a worker.")
+    retry_crash_looping: Annotated[
+        bool,
+        typer.Option(
+            "--retry-crash-looping",
+            help="Retry episodes quarantined as worker_died, time_limit or out_of_memory.",
+        ),
     ] = False,
     restore: Annotated[
         bool, typer.Option("--restore", help="Ingest episodes again that `forget` erased.")
@@ -129,7 +133,7 @@ def command(
         recipe=recipe_from(config),
         limit=limit,
         select=select,
-        retry_poison=retry_poison,
+        retry_crash_looping=retry_crash_looping,
         restore=restore,
         has_moved=moved,
         assets=assets_from(mano_dir, mano_device, urdf, camera_poses),

@@ -64,7 +64,7 @@ def show_plan(plan: Plan, workers: int) -> None:
         ("known to be broken", plan.known_broken),
         ("already committed", plan.done),
         ("committed with another recipe or adapter version, kept", plan.stale),
-        ("crashed a worker in an earlier run, skipped (--retry-poison)", len(plan.poisoned)),
+        ("crashed a worker in an earlier run, skipped (--retry-crash-looping)", len(plan.poisoned)),
         ("erased by `forget`, skipped (--restore)", len(plan.forgotten)),
     ):
         if count:

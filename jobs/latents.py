@@ -66,7 +66,7 @@ def images(
     where: Where = "",
     device: Device = "auto",
     batch: Annotated[
-        int, typer.Option(min=0, help="Images per batch. Default: depends on the device.")
+        int, typer.Option(min=0, help="Images per batch. 0 chooses by the device.")
     ] = 0,
     compile_: Annotated[
         bool, typer.Option("--compile", help="Use torch.compile (about a minute at the start).")

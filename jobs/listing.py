@@ -64,7 +64,7 @@ def encoders(as_json: AsJson = False) -> None:
     """List the image encoders of `latents images`, with their tokens, weights and licence."""
     from ingest.models.encoders import ENCODERS
 
-    columns = ["encoder", "picture_px", "patches", "width", "prefix", "hub_id", "licence", "gated"]
+    columns = ["encoder", "image_px", "patches", "width", "prefix", "hub_id", "licence", "gated"]
     rows = [
         [
             spec.name,

@@ -38,7 +38,10 @@ PolicyName = Annotated[
 # Where work runs.
 Workers = Annotated[
     int | None,
-    typer.Option(min=0, help="Worker processes. 0 uses this process. Default: one per core."),
+    typer.Option(
+        min=0,
+        help="Worker processes. 0 uses this process, without time and memory limits. Default: one per core.",
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads that read files. Default: one per core.")

@@ -58,7 +58,11 @@ def query(
     time_limit_s: Annotated[float, typer.Option("--time-limit-s", help="Time limit.")] = 60.0,
     memory_limit_mb: Annotated[
         int,
-        typer.Option("--memory-limit-mb", min=1, help="Memory limit of the work and the result."),
+        typer.Option(
+            "--memory-limit-mb",
+            min=1,
+            help="Memory limit of the query and, again, of its result, in MB (10^6 bytes).",
+        ),
     ] = 4096,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of DuckDB. Default: one per core.")

@@ -22,6 +22,7 @@ RENAMED = {
     (ANY, "--num-gpus"): "--gpus-per-encoder",
     (ANY, "--vlm-pictures"): "--vlm-frame-every-s",
     ("ingest", "--threads"): "--decoder-threads",
+    ("ingest", "--retry-poison"): "--retry-crash-looping",
     ("verify", "--workers"): "--threads",
     ("digest", "--workers"): "--threads",
     ("manifest verify", "--workers"): "--threads",

@@ -58,7 +58,9 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="File with the API key that clients must send."),
     ] = None,
-    max_message_mb: Annotated[int, typer.Option(min=1, help="Refuse larger messages.")] = 32,
+    max_message_mb: Annotated[
+        int, typer.Option(min=1, help="Refuse messages above this size, in MiB.")
+    ] = 32,
     max_clients: Annotated[int, typer.Option(min=1, help="Refuse further connections (503).")] = 16,
 ) -> None:
     """Serve a policy over a WebSocket to openpi and starVLA clients. Ctrl-C stops it."""

@@ -93,15 +93,15 @@ EXPLANATIONS: dict[Code, Explanation] = {
     ),
     Code.WORKER_DIED: Explanation(
         "the worker process crashed on this episode twice",
-        "read the message, remove the cause, and run `ingest` with `--retry-poison`",
+        "read the message, remove the cause, and run `ingest` with `--retry-crash-looping`",
     ),
     Code.TIME_LIMIT: Explanation(
         "the episode exceeded `--time-limit-s` twice",
-        "raise the limit and use `--retry-poison`, or cut the recording",
+        "raise the limit and use `--retry-crash-looping`, or cut the recording",
     ),
     Code.OUT_OF_MEMORY: Explanation(
         "the episode exceeded `--memory-limit-mb` twice",
-        "raise the limit and use `--retry-poison`, or cut the recording",
+        "raise the limit and use `--retry-crash-looping`, or cut the recording",
     ),
 }
 

@@ -66,7 +66,7 @@ class DataSettings(_Settings):
 
 
 class NoText(_Settings):
-    """The network is told nothing."""
+    """No text input."""
 
     kind: Literal["none"] = "none"
 
@@ -111,7 +111,7 @@ TextSettings = Annotated[NoText | WordsText | CachedText | OnlineText, Field(dis
 
 
 class OptimiserSettings(_Settings):
-    """AdamW, linear warm-up, cosine to `min_lr` (`models.md` 1.10, the paper's column)."""
+    """AdamW, linear warm-up, cosine to `min_lr` (values of the LDA-1B paper)."""
 
     lr: float = Field(1e-4, gt=0)
     min_lr: float = Field(5e-7, ge=0)
@@ -141,9 +141,9 @@ class RunSettings(_Settings):
     checkpoint_minutes: float | None = Field(30.0, gt=0)  # since the last one, whatever the steps
     keep_checkpoints: int = Field(3, ge=1)
     log_every: int = Field(20, ge=1)
-    # Steps between two looks at the loss of held-out samples (split val), of each task this many; the checkpoint with the least is kept.
+    # Steps between two measurements of the loss on held-out samples (split val); the checkpoint with the lowest is kept.
     eval_every: int | None = Field(None, ge=1)
-    eval_samples: int = Field(512, ge=1)
+    eval_samples: int = Field(512, ge=1)  # of each task
     keep_best: bool = True
     num_workers: int = Field(8, ge=0)  # threads of a rank that load
     # Of the whole run and all ranks: samples that cannot be read and are replaced by others of the same task, and steps whose numbers are not
@@ -151,7 +151,7 @@ class RunSettings(_Settings):
     max_bad_samples: int = Field(0, ge=0)
     max_skipped_steps: int = Field(0, ge=0)
     loss_weights: dict[Task, float] = Field(default_factory=lambda: dict.fromkeys(TASKS, 1.0))
-    # What L_policy and L_inverse are means over (`training/loss.py`, action_weights):
+    # What the policy and inverse losses are means over: `action_weights` in `training/loss.py`.
     loss_over: Literal["elements", "samples", "parts"] = "elements"
     sampling_steps: int = Field(4, ge=1)  # of Euler's method
 

@@ -212,7 +212,8 @@ def ingest_page() -> str:
     return page(
         "# Ingest recipe",
         "`eicorpus ingest --config FILE` reads a YAML file with these keys. The recipe decides the bytes of a corpus; its digest "
-        "is stored with every episode. `Limits` protects the machine and is not part of the digest.",
+        "is stored with every episode. `Limits` protects the machine and is not part of the digest; its values are options of `ingest` "
+        "(`--time-limit-s`, `--memory-limit-mb`, `--decoder-threads`, `--max-quarantined`, `--max-failed`) and no keys of the file.",
         *settings([*models, ingest_recipe.Limits], ingest_recipe),
     )
 
@@ -297,19 +298,9 @@ def arrow_type(kind: pa.DataType) -> str:
 
 
 def codes_page() -> str:
-    exits = [
-        [0, "success"],
-        [
-            1,
-            "the command ran and the result is negative: `verify` found damage, too many episodes are quarantined, the run was stopped",
-        ],
-        [2, "a wrong option, file or configuration; nothing was changed"],
-        [3, "a bug of eicorpus: report it"],
-    ]
     return page(
         "# Codes and remedies",
-        "## Exit codes",
-        table(["exit code", "meaning"], exits),
+        "Exit codes are on the page of [JSON output](json.md).",
         "## Quarantine codes",
         "An episode with one of these codes is not in the corpus. `eicorpus explain CORPUS EPISODE` prints the same remedy.",
         table(

@@ -115,7 +115,7 @@ def _ended(
         return ConfigError(message, where="query")
     if returncode in (-signal.SIGKILL, -signal.SIGABRT):
         name = signal.Signals(-returncode).name
-        problem = f"ended by {name}, most likely for want of memory"
+        problem = f"ended by {name}, most likely out of memory"
         return ConfigError(
             f"{problem}; narrow the query or change --memory-limit-mb ({limits.memory_mb})",
             where="query",

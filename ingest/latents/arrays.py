@@ -48,7 +48,9 @@ def read_latents(path: Path) -> Latents:
         held = header.tensors.get(name)
         if held is None or (held.dtype, held.shape) != (dtype, shape):
             problem = f"tensor {name!r} is {held}, its metadata says {dtype} {list(shape)}"
-            raise ConfigError(problem, remedy="run `eicorpus latents` again", where=str(path))
+            raise ConfigError(
+                problem, remedy="run `eicorpus latents images` again", where=str(path)
+            )
     arrays = {name: _array(path, header.tensors[name]) for name in wanted_tensors(header.facts)}
     tokens = _float32(arrays[LATENTS], header.facts.dtype)
     if SCALE in arrays:

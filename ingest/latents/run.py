@@ -1,4 +1,4 @@
-"""`eicorpus latents`: files that are missing are made, in batches that are committed as they come.
+"""`eicorpus latents images`: files that are missing are made, in batches that are committed as they come.
 
 A batch is one part of `latents` under a new snapshot, so a run that is stopped keeps what it has and the next one does the rest. Every
 file is durable before a snapshot names it.

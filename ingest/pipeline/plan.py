@@ -39,7 +39,7 @@ class Request:
     recipe: Recipe
     limit: int | None = None
     select: str | None = None  # glob on the episode id
-    retry_poison: bool = False
+    retry_crash_looping: bool = False
     restore: bool = False  # bring back what was forgotten
     has_moved: bool = False  # the raw data lies elsewhere than when earlier runs read it
     assets: Assets = NO_ASSETS
@@ -244,7 +244,7 @@ def make_plan(request: Request, corpus: CorpusLayout | None, current: Snapshot) 
             stale += committed[uid] != digest
         elif uid in known.forgotten and not request.restore:
             forgotten.append(ref)
-        elif uid in history.poisoned and not request.retry_poison:
+        elif uid in history.poisoned and not request.retry_crash_looping:
             poisoned.append((ref, *history.poisoned[uid]))
         else:
             todo.append(ref)
@@ -252,7 +252,7 @@ def make_plan(request: Request, corpus: CorpusLayout | None, current: Snapshot) 
     if others and done + stale and not request.has_moved:
         problem = f"{done + stale} episodes of these names came from {' and '.join(others)}"
         raise ConfigError(
-            f"{problem}; the same data, moved? say --moved. Another set? --option name=... where the source has it",
+            f"{problem}; add --moved if the data was moved; for another set add --option name=... where the source has it",
             where=str(request.root),
         )
     return Plan(

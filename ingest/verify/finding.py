@@ -68,7 +68,7 @@ _SWEEP = (
     "remove by hand what remains"
 )
 _REPORT = "no damage explains this: report it as a bug with the output of `eicorpus verify --json`"
-_ENCODE = "remove the file and run `eicorpus latents` again with the encoder and the options of its folder's name: it is made anew"
+_ENCODE = "remove the file and run `eicorpus latents images` again with the encoder and the options of its folder's name: it is written again"
 _PERMISSION = "give yourself permission to read it, and check the disk and the mount"
 
 _EXCEPTIONS = {
@@ -95,7 +95,7 @@ _EXCEPTIONS = {
         "the catalog's rows of this episode are not those that were committed: restore catalog/ from a copy"
     ),
     CheckCode.ERASURE_UNFINISHED: "run `eicorpus gc`, which finishes it, and verify again",
-    CheckCode.PEER: "mend the other findings first; if there are none, report it as a bug",
+    CheckCode.PEER: "fix the other findings first; if there are none, report it as a bug",
 }
 
 # What to do, by check. Damage of a file that cannot be made again from the catalog is the rule, the rest are exceptions.
@@ -117,7 +117,7 @@ RULES: dict[CheckCode, str] = {
     CheckCode.FILE_MISSING: "every file that the catalog names exists",
     CheckCode.FILE_UNREADABLE: "every file that the catalog names can be read",
     CheckCode.FILE_CHANGED: "size and sha256 of every data file and video are those committed",
-    CheckCode.FILE_EXTRA: "`datasets/` holds nothing that no committed episode has (`latents/` is let be), and the root and every other folder only files that commands write",
+    CheckCode.FILE_EXTRA: "`datasets/` holds nothing that no committed episode has (`latents/` is not checked), and the root and every other folder only files that commands write",
     CheckCode.FILE_UNFINISHED: "`datasets/`, `ledger/`, `quarantine/`, `cache/` and the root contain no half-written `.<name>.part` of an interrupted run",
     CheckCode.UNSAFE_PATH: "no file of the corpus is a link",
     CheckCode.DATA_UNREADABLE: "a data file is complete Parquet, and not far larger than when committed",

@@ -89,7 +89,12 @@ def test_poison_is_not_tried_again_unless_asked(tmp_path: Path) -> None:
     assert (again.committed_before, again.quarantined, again.codes["worker_died"]) == (1, 1, 1)
     write_toy(raw, {"a": "good", "b": "good"})  # mended
     mended = run(
-        raw, tmp_path / "corpus", executor=make(), limits=LIMITS, run_id="3", retry_poison=True
+        raw,
+        tmp_path / "corpus",
+        executor=make(),
+        limits=LIMITS,
+        run_id="3",
+        retry_crash_looping=True,
     )
     assert (mended.committed, mended.quarantined) == (2, 0)
 

@@ -205,7 +205,7 @@ def test_poison_is_set_aside_unless_asked(raw: Path, tmp_path: Path) -> None:
     assert ids(plan.todo) == ["a/2", "b/10"]
     assert [(ref.episode_id, code) for ref, code, _ in plan.poisoned] == [("b/1", "worker_died")]
     assert plan.discovered == len(plan.todo) + plan.done + plan.stale + len(plan.poisoned) == 4
-    assert ids(plan_for(request(raw, retry_poison=True), out).todo) == ["a/2", "b/1", "b/10"]
+    assert ids(plan_for(request(raw, retry_crash_looping=True), out).todo) == ["a/2", "b/1", "b/10"]
 
 
 def test_a_set_that_has_moved_is_still_the_same_set(raw: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_process_that_the_kernel_kills_lacked_memory(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(query_process, "PROGRAM", "import os; os.kill(os.getpid(), 9)")
-    with pytest.raises(ConfigError, match="SIGKILL, most likely for want of memory"):
+    with pytest.raises(ConfigError, match="SIGKILL, most likely out of memory"):
         answer(root, "SELECT 1", snapshot=None, limits=QueryLimits())
 
 

@@ -27,7 +27,7 @@ from training.data.positional import PositionalFile
 from training.data.recording import inside
 
 OPEN_FILES = 512
-REPAIR = "remove it and run `eicorpus latents` again"
+REPAIR = "remove it and run `eicorpus latents images` again"
 Memory = npt.NDArray[np.unsignedinteger[Any]]  # of floats, as numbers of as many bits
 
 

@@ -35,7 +35,7 @@ class RoutingSettings(BaseModel):
     draw: Literal["task", "segment"] = "task"
     shares: dict[Task, float] = Field(default_factory=_alike)
     weights: dict[Task, float] = Field(default_factory=_alike)
-    # Of every task with a share or weight. With `draw: segment` only where enough samples allow it; the log has the fewest (`least_by_task`):
+    # Samples of every task with a share or weight. With `draw: segment` only where enough samples allow it: see `least_by_task` in the log.
     min_per_batch: int = Field(1, ge=0)
     # How often a low segment is drawn for the policy, relative to a high one of the same weight; for post-training. With `draw: segment`: the
     # share of low samples that may teach the policy.

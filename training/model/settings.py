@@ -12,7 +12,7 @@ DEEPEST = 1024
 
 
 class Architecture(BaseModel):
-    """What a recipe chooses. The defaults are LDA-1B's 16 x 1536 x 32 (`models.md` 1.2, 1.6).
+    """What a recipe chooses. The defaults are LDA-1B's 16 x 1536 x 32.
 
     `adaln`: "full" is a linear layer of each block, as in DiT (Peebles & Xie 2023) and LDA; "shared" is one for all blocks plus an
     offset of each, as in PixArt-alpha (Chen et al. 2023, adaLN-single), which saves 0.43 B of 1.77 B.

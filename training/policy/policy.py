@@ -5,7 +5,7 @@
     chunk.T_ref_hand("right")        # [K, 4, 4], reached chunk.t_s seconds from now
 
 The image encoder comes from outside as a function, because training knows none: `encode` takes [n, H, W, 3] uint8 RGB and gives [n, T, D]
-tokens as `eicorpus latents` stores them, patches last. The noise is drawn once, so the same observation gives the same chunk.
+tokens as `eicorpus latents images` stores them, patches last. The noise is drawn once, so the same observation gives the same chunk.
 """
 
 from __future__ import annotations

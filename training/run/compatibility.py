@@ -15,7 +15,7 @@ def check_encoder(begun: Checkpoint, encoder_id: str) -> None:
     was = begun.state.encoder_id
     if was != encoder_id:
         problem = f"latents of {encoder_id}; {begun.folder} was trained on those of {was}"
-        repair = f"say --set data.encoder={was}, after `eicorpus latents` with it"
+        repair = f"use --set data.encoder={was}, after `eicorpus latents images` with it"
         raise ConfigError(problem, remedy=repair, where="recipe key data.encoder")
 
 
