@@ -103,7 +103,7 @@ def facts_of(metadata: dict[str, str] | None, *, where: str) -> LatentFacts:
         LatentFacts,
         version=("latents_version", VERSION),
         what="latents",
-        repair="eicorpus latents",
+        repair="eicorpus latents images",
         where=where,
     )
 
