@@ -19,6 +19,7 @@ from schemas.json_text import parse_json
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, STORED_AS, LatentFacts, facts_of
 
 MAX_HEADER_BYTES = 1 << 20  # ours have a thousand
+MAX_TEXT_HEADER_BYTES = 64 << 20  # of text features: it holds every text of the episode
 ALIGNMENT = 8  # of the first tensor, by spaces after the JSON
 NUM_BYTES = {"BF16": 2, "F8_E4M3": 1, "I8": 1, "F32": 4, "I64": 8}
 

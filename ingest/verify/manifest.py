@@ -25,6 +25,8 @@ from ingest.verify.files import differs_from_catalog, in_batches, problem_openin
 from ingest.verify.finding import CheckCode
 from ingest.verify.manifest_meta import meta_flaws
 from ingest.verify.manifest_page import page_flaws, unread_notes
+from schemas.errors import ConfigError
+from schemas.latent_header import MAX_TEXT_HEADER_BYTES, read_tensors
 from schemas.manifest import (
     ManifestFacts,
     Redaction,
@@ -181,6 +183,10 @@ def _file_flaws(root: Path, file: dict[str, Any], *, is_quick: bool) -> list[Iss
         fault = IssueKind.FILE_MISSING if is_missing else IssueKind.FILE_UNREADABLE
         return [Issue(what=path, fault=fault, message=problem.message)]
     if file["num_bytes"] is None:
+        try:  # its own header has its size: what is of another size is not read
+            read_tensors(within(root, path), max_bytes=MAX_TEXT_HEADER_BYTES)
+        except ConfigError as error:
+            return [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=error.message)]
         digest = "" if is_quick else sha256_of(within(root, path))
         same = is_quick or digest == file["sha256"]
         message = f"sha256 {digest}, the manifest says {file['sha256']}"

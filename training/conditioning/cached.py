@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from schemas.errors import ConfigError
-from schemas.latent_header import Held, read_tensors
+from schemas.latent_header import MAX_TEXT_HEADER_BYTES, Held, read_tensors
 from schemas.manifest import Latent, Manifest, ManifestRow
 from schemas.system_error import system_error_text
 from schemas.text_features import (
@@ -47,7 +47,6 @@ from training.model.network import Text
 
 MAX_OPEN = 256  # files of a worker
 SMALL_BYTES = 4 << 20  # a file whose digest is always checked before it is used
-MAX_HEADER_BYTES = 64 << 20  # it holds every text of the episode
 
 
 def _again(corpus: Path) -> str:
@@ -169,7 +168,7 @@ class CachedReader:
 def _opened(corpus: Path, path: Path, uid: str, latent: Latent) -> _OpenFile:
     file = PositionalFile(path, where=latent.path, repair=_again(corpus))
     try:
-        tensors, metadata = read_tensors(path, max_bytes=MAX_HEADER_BYTES)
+        tensors, metadata = read_tensors(path, max_bytes=MAX_TEXT_HEADER_BYTES)
         facts = text_facts_of(metadata, where=latent.path)
     except ConfigError as error:
         raise file.damaged(str(error)) from error
