@@ -12,7 +12,7 @@ from adapters.registry import ADAPTERS, adapter_for
 from schemas.episode import EpisodeRef
 from schemas.errors import PipelineError
 
-# They read a file format, whoever recorded the data. Any other source that matches knows more; the first knows more than the second.
+# These read a file format of any origin. Any other source that matches is more specific; the first is more specific than the second.
 GENERAL = ("lerobot", "video_folder")
 TRIED_EPISODES = 3
 

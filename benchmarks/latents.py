@@ -4,7 +4,7 @@
 
 A fresh corpus of generated demonstrations; weights are seeded, which is as fast as trained ones. Rounds are interleaved and medians
 reported. The peak is the best of a few square bf16 products on the same device in the same run, and the encoder's operations are
-counted by torch itself, so that `mfu_ratio` needs nobody's data sheet. `docs/results/benchmarks.md` names the keys.
+counted by torch itself, so that `mfu_ratio` needs no data sheet. `docs/results/benchmarks.md` names the keys.
 """
 
 from __future__ import annotations

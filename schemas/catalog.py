@@ -267,7 +267,7 @@ TABLES: dict[str, pa.Schema] = {
             ("sheet_sha256", pa.string()),
             ("frames_s", pa.list_(pa.float64())),  # pictures shown, from the segment's start
             ("cache_key", pa.string()),
-            ("latency_s", pa.float64()),  # of both passes; NULL when nobody was asked
+            ("latency_s", pa.float64()),  # of both passes; NULL when no model was called
         ]
     ),
     "latents": pa.schema(

@@ -160,7 +160,7 @@ class Hdf5File:
             problem = f"{node.dtype} {list(node.shape)}; expected uint8 [N, H, W, 3]"
             raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
         if indices and indices[-1] >= node.shape[0]:
-            problem = f"{node.shape[0]} pictures; picture {indices[-1]} is asked for"
+            problem = f"{node.shape[0]} images, expected at least {indices[-1] + 1}"
             raise SourceError(Code.FRAME_COUNT, problem, where=where)
         one = int(np.prod([int(n) for n in node.shape[1:]], dtype=object))
         per_chunk = int(node.chunks[0]) if node.chunks else 1
@@ -182,7 +182,7 @@ class Hdf5File:
         node = self._dataset(key)
         for index in indices:
             if index >= shape[0]:
-                problem = f"{shape[0]} pictures; picture {index} is asked for"
+                problem = f"{shape[0]} images, expected at least {index + 1}"
                 raise SourceError(Code.FRAME_COUNT, problem, where=f"{self.where}:{key}")
             with self._reading(key):
                 row = np.asarray(node[index], np.uint8)

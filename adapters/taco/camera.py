@@ -66,7 +66,7 @@ def camera_of(
     video = video_of(root, sequence)
     probe = probe_video(video)
     if probe.num_frames != len(T_world_cam):
-        problem = f"{probe.num_frames} frames and {len(T_world_cam)} poses; frames were lost, nobody says which"
+        problem = f"{probe.num_frames} frames and {len(T_world_cam)} poses; frames were lost and it is unknown which"
         raise SourceError(Code.FRAME_COUNT, problem, where=f"{sequence}/color.mp4")
     K_cam, raw = _intrinsics(root, sequence)
     camera = Camera(

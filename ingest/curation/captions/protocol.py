@@ -75,7 +75,7 @@ class InstructRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply(Generic[Value]):
-    """`value` is there when the outcome is OK; `detail` says why when it is not. `latency_s` None: nobody was asked."""
+    """`value` is there when the outcome is OK; `detail` says why when it is not. `latency_s` None: no model was called."""
 
     outcome: CaptionOutcome
     value: Value | None = None
