@@ -1,7 +1,7 @@
 """Ego4D v2 / v2.1: egocentric video with narrations, hand-object actions (FHO) and Goal-Step. No robot, no action.
 
-Layout, conventions and known defects: docs/reference/sources/ego4d.md. One episode per annotated segment or window; everything
-is in seconds of the container's PTS, never in frames.
+Layout: tree.py; annotations: annotations.py, segments.py. One episode per annotated segment or window; everything is in seconds of
+the container's PTS, never in frames.
 """
 
 from __future__ import annotations
