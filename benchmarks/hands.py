@@ -22,6 +22,7 @@ from adapters.base import SourceInfo
 from adapters.containers.video_probe import probe_video
 from adapters.registry import adapter_for
 from benchmarks.ingest import machine, write_source
+from benchmarks.raw import mano_model, taco_sequence
 from ingest.pipeline.assets import Assets
 from ingest.pipeline.process import Work, process
 from ingest.recipe import Recipe
@@ -31,7 +32,6 @@ from jobs.demo.raw.hand_scene import HandScene
 from schemas.episode import Camera, Episode, EpisodeRef, Licence, VideoSpan
 from schemas.outcome import State
 from schemas.rate import instants_ns
-from tests.generators import mano_model, taco
 
 SOURCES = ("egodex", "taco")
 RATE_HZ = Fraction(30)
@@ -65,7 +65,7 @@ def written(source: str, root: Path, seconds: float) -> Path:
     if source == "egodex":
         egodex.write_episode(root / "part1/task/0", scene)
     else:
-        taco.write_sequence(root, "(stir, spoon, bowl)/20230917_004", scene)
+        taco_sequence.write_sequence(root, "(stir, spoon, bowl)/20230917_004", scene)
     # Over the drawn scene, which decodes several times faster than anything a camera records: texture with sensor noise.
     video = next(root.rglob("*.mp4"))
     write_source(video, scene.width, scene.height, probe_video(video).num_frames)

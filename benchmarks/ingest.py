@@ -72,6 +72,14 @@ def write_source(path: Path, width: int, height: int, num_frames: int) -> None:
         container.mux(stream.encode(None))
 
 
+def ingest_by_command(source: str, raw: Path, corpus: Path) -> None:
+    """A fresh corpus of raw data, made as a user makes it, in a process of its own."""
+    words = ["ingest", source, str(raw), "--out", str(corpus), "--workers", "0"]
+    subprocess.run(
+        [sys.executable, "-m", "jobs", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+    )
+
+
 def run_together(commands: list[list[str]]) -> dict[str, float]:
     """Start all programs, release them at once; pictures a second over the whole span, CPU time, largest peak memory."""
     running = [

@@ -25,7 +25,7 @@ import typer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ingest import machine
+from benchmarks.ingest import ingest_by_command, machine
 from benchmarks.synthetic import peak_rss_mib
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus, writer_lock
@@ -42,7 +42,6 @@ from ingest.storage.local import LocalStorage
 from jobs.demo.raw import lerobot
 from jobs.demo.raw.scene import Scene
 from jobs.latents_report import shares_of
-from tests.faults.runs import run
 from training.run.compute import matmul_peak
 
 SIZE_PX = (342, 256)
@@ -54,7 +53,8 @@ def build(root: Path, num_episodes: int, seconds: float) -> Path:
         Scene(seed=seed, duration_s=seconds, width=SIZE_PX[0], height=SIZE_PX[1])
         for seed in range(num_episodes)
     ]
-    run(lerobot.write(root / "raw", scenes=scenes).root, root / "corpus", source="lerobot")
+    written = lerobot.write(root / "raw", scenes=scenes)
+    ingest_by_command("lerobot", written.root, root / "corpus")
     return root / "corpus"
 
 

@@ -25,7 +25,7 @@ os.environ |= {
     "HF_HOME": SCRATCH.name,
     "SVT_LOG": "1",
 }
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "peer"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "ingest" / "verify" / "lerobot_reader"))
 
 import numpy as np  # noqa: E402
 import shim  # noqa: E402

@@ -29,7 +29,8 @@ import torch
 import typer
 
 from adapters.base import SourceInfo
-from benchmarks.ingest import machine
+from benchmarks.annotated_corpus import annotate, build_manifest, tier_row, write_latent_file
+from benchmarks.ingest import ingest_by_command, machine
 from benchmarks.lerobot_latents import with_latents
 from ingest.corpus import snapshot
 from ingest.models.encoder import EncoderChoice, ImageEncoder
@@ -48,8 +49,6 @@ from schemas.episode import (
 from schemas.latents import FRAME_INDEX, LATENTS, LatentFacts, Preprocessing
 from schemas.manifest import Manifest, load
 from schemas.rate import instants_ns
-from tests.faults.runs import run
-from tests.training.corpus import annotate, build_manifest, tier_row, write_latent_file
 from training.conditioning.hashed_words import WordsReader
 from training.data.loader import Loader
 from training.recipe import TrainRecipe
@@ -122,7 +121,7 @@ def write_manifest(root: Path, num_episodes: int) -> Manifest:
     (root / "raw").mkdir()
     (root / "raw" / "episodes").write_text(str(num_episodes))
     corpus = root / "corpus"
-    run(root / "raw", corpus, source="benchmarks.loader:Moving", run_id="bench")
+    ingest_by_command("benchmarks.loader:Moving", root / "raw", corpus)
     tiers, latents = [], []
     for row in snapshot.load(corpus).read(corpus, "episodes").to_pylist():
         tiers.append(tier_row(row["uid"], 0, 0, row["length"], "high"))

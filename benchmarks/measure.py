@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.ingest import machine
+from benchmarks.ingest import ingest_by_command, machine
 from benchmarks.synthetic import peak_rss_mib
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
@@ -27,7 +27,6 @@ from ingest.curation.measurements.runner import MeasureWork, measure_episode, mi
 from ingest.storage.local import LocalStorage
 from jobs.demo.raw import lerobot
 from jobs.demo.raw.scene import Scene
-from tests.faults.runs import run
 
 SIZE_PX = (342, 256)
 
@@ -38,7 +37,8 @@ def works(root: Path, num_episodes: int, seconds: float) -> list[MeasureWork]:
         Scene(seed=seed, duration_s=seconds, width=SIZE_PX[0], height=SIZE_PX[1])
         for seed in range(num_episodes)
     ]
-    run(lerobot.write(root / "raw", scenes=scenes).root, root / "corpus", source="lerobot")
+    written = lerobot.write(root / "raw", scenes=scenes)
+    ingest_by_command("lerobot", written.root, root / "corpus")
     corpus = open_corpus(root / "corpus")
     current = snapshot.load(corpus.root)
     todo = missing(corpus, current, list(measures().values()))

@@ -961,6 +961,14 @@ def test_what_a_benchmark_imports_is_there() -> None:
     assert [absent for path in files for absent in absent_imports(path)] == []
 
 
+@import_table
+def test_benchmarks_import_no_tests() -> None:
+    """What both need lies in benchmarks/ or jobs/demo."""
+    files = (ROOT / "benchmarks").rglob("*.py")
+    imported = [(name_of(path), module) for path in files for module, _ in imports(path)]
+    assert [pair for pair in imported if pair[1].split(".")[0] == "tests"] == []
+
+
 IMPORTED_AS = {"pin": "pinocchio"}  # installed below cmeel.prefix
 
 

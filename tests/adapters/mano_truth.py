@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.raw.mano_model import finger_rotvec, made_model
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import Episode
 from schemas.geometry import inverse, transform
 from schemas.hand_track import WORLD, HandTrack
-from tests.generators.mano_model import finger_rotvec, made_model
 
 NEAR, NEAR_PX = 2e-6, 0.01  # float32 and texts of eight decimals
 

@@ -18,6 +18,7 @@ from adapters.hot3d.adapter import Hot3D
 from adapters.hot3d.pictures import Views, aria_models
 from adapters.hot3d.sequence import CAMERA_OF, camera_models
 from adapters.hot3d.umetrack import hand_profile, landmarks_m
+from benchmarks.raw.mano_model import MIRROR, WRIST_AT_REST
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import EncodedImages, Episode
@@ -27,7 +28,6 @@ from tests.adapters.hand_truth import assert_hands_are_true
 from tests.adapters.video_clips import problems, refs_of
 from tests.generators import hot3d as generator
 from tests.generators.headset_hand import hand_model
-from tests.generators.mano_model import MIRROR, WRIST_AT_REST
 
 ADAPTER = Hot3D()
 SCENE = HandScene(seed=9, duration_s=0.5)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from adapters.hot3d.clips import Hot3DClips
+from benchmarks.raw.mano_model import MIRROR, WRIST_AT_REST
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.episode import EncodedImages, Episode
 from schemas.errors import Code, ConfigError, SourceError
@@ -19,7 +20,6 @@ from tests.adapters.hand_truth import assert_hands_are_true
 from tests.adapters.video_clips import problems, refs_of
 from tests.generators import hot3d_clips as generator
 from tests.generators.hot3d import T_ZUP_YUP
-from tests.generators.mano_model import MIRROR, WRIST_AT_REST
 from tests.generators.tar_shards import write_tar
 
 ADAPTER = Hot3DClips()

@@ -17,6 +17,9 @@ from scipy.spatial.transform import Rotation
 
 from adapters.oakink2.adapter import OakInk2
 from adapters.oakink2.labels import frames_of
+from benchmarks.raw import mano_model
+from benchmarks.raw.mano_model import finger_rotvec
+from benchmarks.raw.torch_pickle import Tensor, dumps
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
@@ -24,10 +27,7 @@ from schemas.episode import EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from schemas.hand_track import WORLD
-from tests.generators import mano_model
 from tests.generators import oakink2 as generator
-from tests.generators.mano_model import finger_rotvec
-from tests.generators.torch_pickle import Tensor, dumps
 
 ADAPTER = OakInk2()
 FIRST, SECOND = generator.SEQUENCES

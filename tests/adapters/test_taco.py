@@ -14,6 +14,10 @@ import pytest
 
 from adapters.containers.pickled_numbers import numbers
 from adapters.taco.adapter import Taco
+from benchmarks.raw import mano_model
+from benchmarks.raw.mano_model import finger_rotvec
+from benchmarks.raw.taco_sequence import frame
+from benchmarks.raw.torch_pickle import Tensor, dumps
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.video_files import write_scene
@@ -21,10 +25,7 @@ from schemas.camera_model import project
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.hand_track import WORLD
-from tests.generators import mano_model
 from tests.generators import taco as generator
-from tests.generators.mano_model import finger_rotvec
-from tests.generators.torch_pickle import Tensor, dumps
 from tests.pickling import read_by_its_own_library
 
 ADAPTER = Taco()
@@ -139,9 +140,7 @@ def edited(change: Callable[[Rows], None]) -> Callable[[Path], None]:
 
     def apply(root: Path) -> None:
         scene = HandScene(seed=0, duration_s=1.5)
-        rows: Rows = {
-            f"{k + 1:05d}": dict(generator.frame(scene, k / 30, "right")) for k in range(45)
-        }
+        rows: Rows = {f"{k + 1:05d}": dict(frame(scene, k / 30, "right")) for k in range(45)}
         change(rows)
         hand_file(root).write_bytes(dumps(rows))
 

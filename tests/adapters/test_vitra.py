@@ -14,13 +14,13 @@ import pytest
 
 from adapters.containers.restricted_pickle import load_npy_object
 from adapters.vitra.adapter import Vitra
+from benchmarks.raw import mano_model
 from jobs.demo.raw import Written
 from schemas.camera_model import project
 from schemas.episode import Episode, EpisodeRef, VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.geometry import inverse
 from schemas.hand_track import WORLD, HandTrack
-from tests.generators import mano_model
 from tests.generators import vitra as generator
 from tests.generators.vitra import CUT, EPIC, FIRST, LONG, SECOND, STRETCHED, WHOLE
 

@@ -30,7 +30,7 @@ def test_faults_of_motion_and_action_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_labelled_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A part of what `python -m benchmarks.tier_quality` measures for docs/results/fidelity.md; shown with `pytest -s`.
+    """A part of what `python -m tests.tier_quality_report` measures for docs/results/fidelity.md; shown with `pytest -s`.
 
     With pictures are those whose fault is in them, and one sound one of each body.
     """

@@ -1,5 +1,5 @@
 """Held-out demonstrations and real episodes with faults: floors under the figures of docs/results/fidelity.md, which
-`python -m benchmarks.tier_quality` makes from more of them."""
+`python -m tests.tier_quality_report` makes from more of them."""
 
 from __future__ import annotations
 

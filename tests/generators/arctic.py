@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from benchmarks.raw.mano_model import finger_rotvec, made_model
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
-from tests.generators.mano_model import finger_rotvec, made_model
 
 RATE_HZ = 30
 SMALL = 0.3  # cropped_images of view 0 are not cropped but made smaller

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from benchmarks.raw.mano_model import finger_rotvec, made_model
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.video_files import write_scene
-from tests.generators.mano_model import finger_rotvec, made_model
 
 RATE_HZ = 15
 ONE, TWO = "ZY20210800001/H1/C1/N19/S100/s02/T3", "ZY20210800004/H4/C12/N14/S71/s03/T2"

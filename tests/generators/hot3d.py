@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.raw.mano_model import MIRROR, WRIST_AT_REST
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.scene import rigid_transform, rot_x, rot_y, rot_z
@@ -18,7 +19,6 @@ from tests.generators.headset_hand import (
     joint_angles,
     quat_wxyz,
 )
-from tests.generators.mano_model import MIRROR, WRIST_AT_REST
 
 SCENES = {"P0003_c701bd11": HandScene(seed=31), "P0014_8254f925": HandScene(seed=32)}
 HEADSETS = {"P0003_c701bd11": "Aria", "P0014_8254f925": "Quest3"}

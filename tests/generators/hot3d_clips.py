@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.raw.mano_model import MIRROR, WRIST_AT_REST
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from tests.generators.headset_hand import (
@@ -27,7 +28,6 @@ from tests.generators.hot3d import (
     THETAS,
     to_source_world,
 )
-from tests.generators.mano_model import MIRROR, WRIST_AT_REST
 from tests.generators.tar_shards import write_tar
 
 CLIPS = {

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from benchmarks.raw.mano_model import finger_rotvec
+from benchmarks.raw.torch_pickle import Tensor, dumps
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
-from tests.generators.mano_model import finger_rotvec
-from tests.generators.torch_pickle import Tensor, dumps
 
 MOCAP_HZ, STEP = 120, 4
 FIRST_ID = {0: 480, 1: 0}  # of each sequence

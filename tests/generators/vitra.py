@@ -14,10 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.raw.mano_model import finger_rotvec
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.video_files import write_scene
-from tests.generators.mano_model import finger_rotvec
 
 RATE_HZ = 30
 FULL = 3  # times the width of the stored picture

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.raw import mano_model
 from ingest.corpus.snapshot import Snapshot
 from ingest.pipeline.assets import NO_ASSETS, Assets
 from ingest.pipeline.plan import Request, assets_of, make_plan
 from ingest.recipe import HandSettings, Recipe
 from jobs.demo.raw import egodex
 from schemas.errors import ConfigError
-from tests.generators import mano_model, taco
+from tests.generators import taco
 
 SETTINGS = HandSettings()
 

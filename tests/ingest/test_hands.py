@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from benchmarks.raw import mano_model
 from ingest.pipeline.assets import Assets, hand_model_for
 from ingest.recipe import HandSettings, Recipe
 from ingest.transforms.action_vector import canonical_vectors
@@ -26,7 +27,6 @@ from schemas.geometry import geodesic_rad, inverse
 from schemas.hand import wrist_axes
 from schemas.hand_track import HandTrack, ManoPose
 from schemas.rate import instants_ns
-from tests.generators import mano_model
 
 RATE_HZ = 30
 SCENE = HandScene(duration_s=1.5)

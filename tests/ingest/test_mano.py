@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.raw import mano_model as generator
+from benchmarks.raw.mano_model import MadeModel, finger_rotvec
 from ingest.models.hand_kinematics import HandRig, canonical21
 from ingest.models.mano import ManoHands
 from jobs.demo.raw.hand_scene import HandScene, bent_hand
 from schemas.errors import ConfigError, SourceError
 from schemas.hand import fit_palm
 from schemas.hand_track import ManoPose
-from tests.generators import mano_model as generator
-from tests.generators.mano_model import MadeModel, finger_rotvec
 
 pytest.importorskip("smplx")
 pytest.importorskip("torch")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.raw import mano_model as generator
+from benchmarks.raw.mano_model import Instance
 from ingest.models.mano_file import read_mano
 from schemas.errors import ConfigError
-from tests.generators import mano_model as generator
-from tests.generators.mano_model import Instance
 
 FIELDS = (
     "v_template",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.raw import mano_model as generator
+from benchmarks.raw.mano_model import finger_rotvec
 from ingest.models.mano import ManoHand, ManoHands
 from ingest.models.mano_fit import ManoFit, fit_mano
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.errors import SourceError
 from schemas.geometry import geodesic_rad
 from schemas.hand_track import ManoPose
-from tests.generators import mano_model as generator
-from tests.generators.mano_model import finger_rotvec
 
 pytest.importorskip("smplx")
 ALL = np.ones(21, dtype=bool)

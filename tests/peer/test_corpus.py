@@ -16,11 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from adapters.registry import ADAPTERS
+from benchmarks.raw import mano_model
 from ingest.verify import peer
 from jobs.cli import app
 from tests import generators
 from tests.faults.runs import facts
-from tests.generators import mano_model
 from tests.peer.reader import PEER
 
 pytestmark = PEER

@@ -7,7 +7,6 @@ Everything is a function of the episode's number: a test can say what it must fi
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,18 +18,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 from adapters.base import SourceInfo
-from ingest.catalog.catalog import Catalog
+from benchmarks.annotated_corpus import annotate, build_manifest, tier_row, write_latent_file
 from ingest.corpus import snapshot
-from ingest.corpus.manifest_folders import manifest_folder, publish
-from ingest.curation.manifests.action_stats import selection, statistics
-from ingest.curation.manifests.manifest import ManifestRequest, build
-from ingest.executors.inline import InlineExecutor
-from ingest.storage.local import LocalStorage
-from schemas.catalog import TABLES
 from schemas.episode import (
     Camera,
     EncodedImages,
@@ -49,10 +41,8 @@ from schemas.latents import (
     LatentFacts,
     Preprocessing,
     Storage,
-    latent_file,
 )
 from schemas.rate import instants_ns
-from schemas.split import Shares
 from tests.faults.runs import run
 
 SOURCE = "tests.training.corpus:Play"
@@ -63,16 +53,8 @@ NUM_PATCHES = GRID_HEIGHT * GRID_WIDTH
 GRID_STRIDE = 3  # timesteps: 0.3 s at 10 Hz
 NUM_ROBOT, NUM_PAIR, NUM_VIDEO = 10, 6, 4  # episodes 0-9, 10-15, 16-19
 NUM_EPISODES = NUM_ROBOT + NUM_PAIR + NUM_VIDEO
-SHARES = Shares(val=0.2, test=0.1)
 STILL = (9, 15)  # timesteps of episode 1 in which nothing moves: true zero actions
 UNSEEN = (20, 23)  # timesteps of episode 2 whose pose nobody believes
-TASKS_OF_TIER = {
-    "high": ["forward_dynamics", "inverse_dynamics", "policy", "visual_forecasting"],
-    "low": ["forward_dynamics", "inverse_dynamics", "visual_forecasting"],
-    "actionless": ["visual_forecasting"],
-}
-POLICY_TEXT = "policy: by_hand\n"
-_POLICY = {"policy": "by_hand", "policy_digest": "d" * 64, "run_id": "tiers", "snapshot": 2}
 Array = npt.NDArray[np.float64]
 
 
@@ -253,21 +235,6 @@ def make(root: Path) -> Trainable:
     return Trainable(corpus=corpus, manifest=folder, uids=uids)
 
 
-def build_manifest(
-    corpus: Path, name: str, *, where: str = "", with_statistics: bool = True
-) -> Path:
-    """As `eicorpus manifest build` does it."""
-    disk = LocalStorage()
-    with Catalog.open(corpus) as catalog:
-        built = build(catalog, ManifestRequest(name=name, where=where, shares=SHARES), "corpus")
-    facts = built.facts
-    if with_statistics:
-        chosen = selection(corpus, snapshot.load(corpus), built.rows)
-        facts = facts.model_copy(update={"statistics": statistics(chosen, InlineExecutor(disk), disk)})  # fmt: skip
-    publish(corpus, facts, built.rows, disk)
-    return manifest_folder(corpus, name)
-
-
 def write_latents(
     corpus: Path,
     episode: Mapping[str, Any],
@@ -300,29 +267,6 @@ def write_latents(
     return write_latent_file(corpus, episode, facts, tensors)
 
 
-def write_latent_file(
-    corpus: Path, episode: Mapping[str, Any], facts: LatentFacts, tensors: dict[str, torch.Tensor]
-) -> dict[str, Any]:
-    """The file where it belongs, and its row of the catalog."""
-    inner = latent_file(facts.encoder_id, facts.camera, episode["episode_index"])
-    relative = f"{episode['dataset_path']}/{inner}"
-    path = corpus / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata=facts.metadata())
-    said = {
-        "uid": facts.uid,
-        "camera": facts.camera,
-        "encoder_id": facts.encoder_id,
-        "path": relative,
-        "num_frames": facts.num_frames,
-        "dtype": facts.dtype,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "video_sha256": facts.video_sha256,
-        "run_id": "tiers",
-    }
-    return _filled("latents", said)
-
-
 def stored(values: torch.Tensor, dtype: Storage) -> dict[str, torch.Tensor]:
     """[N, T, D] as a file of that storage holds them."""
     if dtype == "bf16":
@@ -332,31 +276,3 @@ def stored(values: torch.Tensor, dtype: Storage) -> dict[str, torch.Tensor]:
     scaled = values / scale[..., None]
     kept = scaled.to(torch.float8_e4m3fn) if dtype == "fp8" else scaled.round().to(torch.int8)
     return {LATENTS: kept, SCALE: scale.float()}
-
-
-def tier_row(uid: str, index: int, start: int, end: int, tier: str) -> dict[str, Any]:
-    """One segment of the catalog's table."""
-    reason = {"code": "by_hand", "text": "", "value": None, "threshold": None}
-    said = {
-        "uid": uid,
-        "segment_index": index,
-        "start": start,
-        "end": end,
-        "tier": tier,
-        "tasks": TASKS_OF_TIER[tier],
-        "reasons": [reason],
-    }
-    return _filled("tiers", said | _POLICY)
-
-
-def annotate(corpus: Path, tiers: list[dict[str, Any]], latents: list[dict[str, Any]]) -> None:
-    """Publish these rows, and the policy that they are of."""
-    policy = _filled("policies", {**_POLICY, "version": 1, "text": POLICY_TEXT})
-    rows = {"tiers": tiers, "latents": latents, "policies": [policy]}
-    disk = LocalStorage()
-    parts = {t: snapshot.write_part(disk, corpus, t, given) for t, given in rows.items() if given}
-    snapshot.publish(disk, corpus, snapshot.load(corpus), parts, "tiers")
-
-
-def _filled(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row.get(name) for name in TABLES[table].names}

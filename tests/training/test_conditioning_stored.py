@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from benchmarks.annotated_corpus import build_manifest
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.latents.text_encoding import TextEncoder, TextTally, encode_texts
@@ -24,7 +25,7 @@ from schemas.manifest import Manifest, load
 from schemas.text_features import FeatureSettings
 from schemas.vlm_chat import Message, Picture
 from tests.faults.disks import QuickDisk
-from tests.training.corpus import ENCODER, NUM_VIDEO, Trainable, build_manifest
+from tests.training.corpus import ENCODER, NUM_VIDEO, Trainable
 from training.conditioning.open import open_conditioner
 from training.data.camera_views import encoder_of
 from training.recipe import CachedText

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 from websockets.asyncio.client import connect
 
+from benchmarks.annotated_corpus import build_manifest
 from ingest.latents.resize import fitted
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
@@ -34,7 +35,7 @@ from schemas import manifest as manifests
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import Manifest
 from tests.hostile.sweep import bounded_memory
-from tests.training.corpus import Trainable, build_manifest
+from tests.training.corpus import Trainable
 from training.evaluation.evaluate_checkpoint import NUM_SAMPLES, EvaluationRequest, held_out
 from training.evaluation.figures import error_over_horizon
 from training.evaluation.summary import BASELINES, Comparison, IntervalEstimate

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.annotated_corpus import build_manifest
 from ingest.corpus import snapshot
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError, SourceError
@@ -23,7 +24,6 @@ from tests.training.corpus import (
     ENCODER,
     OTHER_ENCODER,
     Trainable,
-    build_manifest,
 )
 from tests.training.loader_cases import (
     ALL,

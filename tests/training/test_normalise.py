@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.annotated_corpus import build_manifest
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest, Normalisation, load
-from tests.training.corpus import Trainable, build_manifest
+from tests.training.corpus import Trainable
 from training.data.action_layout import ACTION_WIDTH, slot_names
 from training.data.normalise import Normaliser, from_state, normaliser_of
 from training.recipe import NormaliseSettings

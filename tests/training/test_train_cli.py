@@ -20,12 +20,13 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
+from benchmarks.annotated_corpus import build_manifest
 from jobs import output, train_log, train_run
 from jobs.cli import app
 from jobs.train import changes_from
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import load
-from tests.training.corpus import ENCODER, Trainable, build_manifest
+from tests.training.corpus import ENCODER, Trainable
 from training.conditioning.hashed_words import WordsConditioner
 from training.policy.policy import Policy
 from training.recipe import load_recipe

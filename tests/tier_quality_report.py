@@ -1,4 +1,4 @@
-"""How well the built-in tier policy tells good demonstrations from bad: `python -m benchmarks.tier_quality [--json] [--write PAGE]`.
+"""How well the built-in tier policy tells good demonstrations from bad: `python -m tests.tier_quality_report [--json] [--write PAGE]`.
 
 The demonstrations that its thresholds were chosen on; three sets with faults from faint to gross (fresh, held out, and the one that the
 measures were worked on with); real episodes with faults put in (NOT RUN without the samples beside the checkout). Prints the Markdown of
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -224,7 +225,7 @@ def main() -> None:
         if not mark:
             raise SystemExit(f"{args.write} has no {BEGIN} ... {END}; put both where the part goes")
         args.write.write_text(f"{before}{BEGIN}\n{page(answer)}{END}{after}")
-    print(json.dumps(answer) if args.json else page(answer))
+    sys.stdout.write(f"{json.dumps(answer) if args.json else page(answer)}\n")
 
 
 if __name__ == "__main__":
