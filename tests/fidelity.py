@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from adapters.registry import ADAPTERS
+from benchmarks.raw import mano_model
 from ingest.pipeline.assets import NO_ASSETS, Assets
 from jobs.demo.raw import Written, agibot_world, ego4d, lerobot, metaworld_hdf5, oxe
 from jobs.demo.raw.hand_scene import HandScene
@@ -35,7 +36,6 @@ from tests.generators import (
     aloha,
     interndata_a1,
     interndata_a1_raw,
-    mano_model,
     robomimic,
     video_folder,
 )
