@@ -40,7 +40,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "typer": ("jobs/",),
     "click": ("jobs/",),
     "lerobot": (),  # its pins cannot share our environment: OTHER_INTERPRETER
-    "pickle": (),  # raw data is hostile; the restricted unpickler would get its own line here
+    "pickle": ("adapters/containers/pickle_machine.py",),  # raw data is hostile
 }
 # Scripts that another interpreter runs, the one that has LeRobot: data of the wheel, never imported.
 OTHER_INTERPRETER = ROOT / "ingest" / "verify" / "lerobot_reader"
@@ -570,7 +570,11 @@ OPENS = {
 OPENS |= {"load", "fromfile", "loadtxt", "genfromtxt", "read_csv", "read_table", "read_parquet"}
 # Reading bytes that are in memory, members of what is open, and files of the package itself.
 OF_MEMORY = {"archive.open", "pl.read_csv", "csv.read_csv", "reader.open"}
-OWN = {"read_parquet", "tables.read_text"}  # functions of adapters with such a name
+OWN = {
+    "read_parquet",
+    "tables.read_text",
+    "self.load",
+}  # functions of adapters and unpicklers with such a name
 # A store is a folder or a zip: which of the two is asked before one is opened.
 # The registry looks for modules, and detection calls `load` of adapters.
 NO_ADAPTER = {"adapters/detect.py", "adapters/registry.py"}

@@ -1,4 +1,4 @@
-"""Pickles from outside, without `pickle`: plain containers, NumPy arrays and scalars, torch tensors (as NumPy arrays).
+"""Pickles from outside: plain containers, NumPy arrays and scalars, torch tensors (as NumPy arrays).
 
 Nothing that a pickle names is imported or called: names are looked up in a fixed table of our own makers (`pickle_machine.py`),
 anything else is refused. Memory is bounded by the length of the file: at most `GROWTH` times it, plus a little.

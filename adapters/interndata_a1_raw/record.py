@@ -1,4 +1,4 @@
-"""One episode's LMDB as columns and picture keys. Every value is a pickle and is read without `pickle`.
+"""One episode's LMDB as columns and picture keys. Every value is a pickle of plain data.
 
     meta_info.pkl    {num_steps, keys: {"images.rgb.<camera>": [b"images.rgb.<camera>/0000", ...], ...}, language_instruction,
                       detailed_language_instruction, ...}

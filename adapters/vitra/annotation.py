@@ -1,4 +1,4 @@
-"""The annotation of one VITRA episode: a pickled dict in a .npy file, read without pickle, every array checked.
+"""The annotation of one VITRA episode: a pickled dict in a .npy file, every array checked.
 
     video_name, video_decode_frame [T]    which frames of which video
     extrinsics [T, 4, 4] world -> cam, intrinsics [3, 3] for the picture at full size
