@@ -22,7 +22,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from benchmarks import manifest, tier
+from benchmarks import manifest, result, tier
 from benchmarks.synthetic import (
     declared,
     episodes,
@@ -36,6 +36,22 @@ from ingest.catalog.query_limits import QueryLimits
 from ingest.corpus.snapshot import Part, write_tables
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
+
+# Figure -> what it is, for docs/results/benchmarks.md.
+KEYS = {
+    "episodes": "Rows of `episodes` and of `verdicts`.",
+    "parts": "Parquet parts of both tables.",
+    "num_bytes": "Their bytes.",
+    "generate_s": "Writing the catalog (no budget).",
+    "open_s": "`Catalog.open`: check every part, create the views, lock down.",
+    "filter_group_by_s": "Three filters and a group-by with count, sum and mean over all episodes. Budget: below 1 for 5 million on 2 cores.",
+    "bare_scan_s": "The same query in a plain DuckDB over the same files.",
+    "view_over_bare_scan_ratio": "Their ratio: the cost of the catalog's views and guard.",
+    "count_s": "`SELECT count(*) FROM episodes`.",
+    "point_lookup_s": "All columns of one episode by uid; every part is searched.",
+    "quarantine_by_code_s": "`quarantine` by code: the latest of 5 million verdicts first.",
+    "peak_rss_mib": "Peak memory of the querying process.",
+}
 
 PARTS = ("sql", "tier", "manifest")
 SEED = 20_000
@@ -125,7 +141,7 @@ def alone(part: str) -> dict[str, Any]:
     """The figures of one part, from a program of its own: this one with the same options."""
     words = [sys.executable, "-m", "benchmarks.catalog", *sys.argv[1:], "--only", part, "--json"]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE)
-    return dict(json.loads(done.stdout))
+    return dict(json.loads(done.stdout)["figures"])
 
 
 def main() -> None:
@@ -143,6 +159,7 @@ def main() -> None:
     args = parser.parse_args()
     answer: dict[str, Any] = {"episodes": args.episodes, "threads": args.threads}
     answer["load_before"] = os.getloadavg()[0]
+    measured_on = result.machine()
     if len(args.only) == 1:
         part = {"sql": figures, "tier": tier.figures, "manifest": manifest.figures}[args.only[0]]
         with tempfile.TemporaryDirectory(prefix="eicorpus-benchmark-", dir=args.folder) as folder:
@@ -156,7 +173,7 @@ def main() -> None:
             answer |= measuredalone | loads
     answer["load_after"] = os.getloadavg()[0]
     if args.json:
-        print(json.dumps(answer))
+        print(result.as_json("catalog", measured_on, answer))
     else:
         print("\n".join(f"{name:32} {value:,.4g}" for name, value in answer.items()))
 

@@ -8,7 +8,6 @@ in few laboratories are, so that there are many near pairs that are no copies. T
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import resource
@@ -21,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
+from benchmarks import result
 from benchmarks.synthetic import declared, episodes, publish
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.query_limits import QueryLimits
@@ -34,6 +34,21 @@ from ingest.curation.measurements.each.image_signature import COEFFICIENTS, PART
 from ingest.curation.measurements.each.trajectory import POINTS
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
+
+# Figure -> what it is, for docs/results/benchmarks.md.
+KEYS = {
+    "episodes": "Episodes; one in twenty is a copy with another frame, noise and camera order.",
+    "total_s": "Everything that `eicorpus dedup --dry-run` does. Budget: below 60 for 100,000 on 2 cores.",
+    "cpu_s": "CPU time of all threads.",
+    "read_s": "Of it: reading the signatures.",
+    "find_s": "Of it: candidates and comparison.",
+    "decide_s": "Of it: the rule.",
+    "recall": "Share of the planted copies that are in one cluster with their original.",
+    "precision": "Planted pairs over episodes left out. The rest are demonstrations of one task within the thresholds.",
+    "candidates": "Pairs that were compared.",
+    "crowded": "Vectors with more neighbours than are kept.",
+    "peak_rss_mib": "Peak memory.",
+}
 
 SEED = 31
 COPIED = 0.05  # of the episodes of a part are copies of others of it
@@ -218,6 +233,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    measured_on = result.machine()
     with tempfile.TemporaryDirectory(prefix="eicorpus-benchmark-") as folder:
         root = Path(folder).resolve()
         spawn = multiprocessing.get_context("spawn")
@@ -237,7 +253,7 @@ def main() -> None:
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     if args.json:
-        print(json.dumps(answer))
+        print(result.as_json("dedup", measured_on, answer))
     else:
         print("\n".join(f"{name:16} {value:,.4g}" for name, value in answer.items()))
 

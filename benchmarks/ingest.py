@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,6 +24,22 @@ import av
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
+
+from benchmarks import result
+
+# Figure -> what it is, for docs/results/benchmarks.md.
+KEYS = {
+    "bare_fps_*": "Frames a second of the smallest PyAV loop: decode, scale every third frame, encode.",
+    "ours_fps_*": "Frames a second of the whole ingest of the same file.",
+    "lerobot_fps_*": "Frames a second of LeRobot 0.3.3's writer on the same frames, already decoded.",
+    "ours_over_bare_time_ratio_*": "Time of `ours` over `bare`, median of the rounds. Budget: at most 1.15.",
+    "ours_over_bare_cpu_ratio_*": "The same with CPU time.",
+    "ours_over_lerobot_speed_ratio_*": "Frames a second of `ours` over `lerobot`. Budget: at least 10 at `256`, at least 6 at `1080p_full`.",
+    "ours_peak_rss_mib_short_1080p": "Peak memory of one worker on 3 s of 1080p.",
+    "ours_peak_rss_mib_long_1080p": "Peak memory of one worker on 30 s of 1080p.",
+    "ours_peak_rss_long_over_short_ratio": "Their ratio; 1 means that memory does not depend on length.",
+    "rounds": "Rounds, of which medians are reported.",
+}
 
 ROOT = Path(__file__).parent.parent
 PEER_PYTHON = ROOT / ".peer" / "bin" / "python"
@@ -158,9 +172,9 @@ def measure(bench: Bench, case: Case, num_workers: int, num_rounds: int) -> dict
     cpu_s: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(num_rounds):
         for name, command in methods.items():
-            result = run_together([command() for _ in range(num_workers)])
-            rounds[name].append(result["fps"])
-            cpu_s[name].append(result["cpu_s"])
+            reported = run_together([command() for _ in range(num_workers)])
+            rounds[name].append(reported["fps"])
+            cpu_s[name].append(reported["cpu_s"])
     fps = {name: median(values) for name, values in rounds.items()}
     ratios = [bare / ours for bare, ours in zip(rounds["bare"], rounds["ours"], strict=True)]
     figures = {f"{name}_fps": round(value, 1) for name, value in fps.items()}
@@ -191,20 +205,6 @@ def measure_memory(bench: Bench) -> dict[str, float]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    info = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in info if line.startswith("model name")), "")
-    return {
-        "cpu": model or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "pyav": av.__version__,
-        "ffmpeg": av.ffmpeg_version_info,
-    }
-
-
 def quick(case: Case) -> Case:
     """A few seconds instead of minutes: enough to see that everything runs, not to quote."""
     return replace(
@@ -221,18 +221,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one short round, not to be quoted")
     args = parser.parse_args()
     num_rounds = 1 if args.quick else 3
-    figures: dict[str, Any] = {"machine": machine(), "rounds": num_rounds, "not_run": []}
+    measured_on = result.machine()
+    figures: dict[str, Any] = {"rounds": num_rounds, "not_run": []}
     if not PEER_PYTHON.exists():
         figures["not_run"].append("lerobot: no .peer environment; `eicorpus peer` builds it")
     with tempfile.TemporaryDirectory(prefix="eicorpus-bench-") as folder:
         bench = Bench(Path(folder))
         for case in map(quick, CASES) if args.quick else CASES:
-            for suffix, num_workers in (("", 1), ("_all_cores", figures["machine"]["cores"])):
+            for suffix, num_workers in (("", 1), ("_all_cores", measured_on["cores"])):
                 values = measure(bench, case, num_workers, num_rounds)
                 figures |= {f"{key}_{case.name}{suffix}": value for key, value in values.items()}
         figures |= measure_memory(bench)
     if args.json:
-        print(json.dumps(figures))
+        print(result.as_json("ingest", measured_on, figures))
     else:
         print("\n".join(f"{key:48} {value}" for key, value in figures.items()))
 

@@ -9,7 +9,6 @@ counted by torch itself, so that `mfu_ratio` needs no data sheet. `docs/results/
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -25,7 +24,8 @@ import typer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ingest import ingest_by_command, machine
+from benchmarks import result
+from benchmarks.ingest import ingest_by_command
 from benchmarks.synthetic import peak_rss_mib
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus, writer_lock
@@ -43,6 +43,18 @@ from jobs.demo.raw import lerobot
 from jobs.demo.raw.scene import Scene
 from jobs.latents_report import shares_of
 from training.run.compute import matmul_peak
+
+# Figure -> what it is, for docs/results/benchmarks.md.
+KEYS = {
+    "bare_pictures_per_s": "The encoder alone, on whole batches in memory.",
+    "decode_pictures_per_s_per_core": "One decode worker, for a second of CPU.",
+    "end_to_end_over_bare_ratio": "The whole run (decoding, encoding, writing, catalog) over the encoder alone; 1 means that nothing else takes time.",
+    "gflop_per_picture": "Of one forward pass, counted by torch.",
+    "mfu_ratio": "Arithmetic of the encoder over the best square product of the same run. Target on a GPU: at least 0.4.",
+    "peak_rss_mib": "Peak memory.",
+    "batch": "Images in a batch.",
+    "pictures": "Images encoded.",
+}
 
 SIZE_PX = (342, 256)
 
@@ -195,9 +207,10 @@ def main(
         batch=batch,
         is_compiled=is_compiled,
     )
-    figures = machine() | measured(choice, episodes, seconds, workers, rounds)
+    measured_on = result.machine()
+    figures = measured(choice, episodes, seconds, workers, rounds)
     if as_json:
-        sys.stdout.write(json.dumps(figures) + "\n")
+        sys.stdout.write(result.as_json("latents", measured_on, figures) + "\n")
     else:
         sys.stdout.write("".join(f"{key}: {value}\n" for key, value in figures.items()))
 

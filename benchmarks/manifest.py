@@ -39,6 +39,27 @@ from schemas.lerobot import vector_feature
 from schemas.manifest import load
 from schemas.split import Shares
 
+# Figure -> what it is, for docs/results/benchmarks.md.
+KEYS = {
+    "manifest_build_plain_s": "Every segment, no mixture, digest included. Budget: below 5 for a million on 2 cores.",
+    "manifest_build_plain_cpu_s": "The same in CPU time.",
+    "manifest_build_mixed_s": "A WHERE that leaves 60 %, a mixture by source and tier.",
+    "manifest_build_mixed_cpu_s": "The same in CPU time.",
+    "manifest_build_other_split_s": "Shares other than ingestion's: half a million groups are hashed.",
+    "manifest_publish_plain_s": "Parquet and page written, synchronised, renamed.",
+    "manifest_publish_mixed_s": "The same of the mixture.",
+    "manifest_rows_plain": "Rows of the first manifest.",
+    "manifest_rows_mixed": "Rows of the second.",
+    "manifest_num_bytes": "Bytes of the first.",
+    "manifest_peak_rss_mib": "Peak memory up to here, two builds and two publications. Budget: below 2048.",
+    "manifest_load_s": "Reading a manifest and checking its digest.",
+    "manifest_stats_ms_per_episode": "Partial statistics of an episode, nothing cached.",
+    "manifest_stats_times_real_time": "The same against 10 Hz recording.",
+    "manifest_stats_again_s": "The same selection again.",
+    "manifest_stats_merge_ms_per_episode": "Another selection of the same segments: only merging.",
+    "manifest_stats_cache_bytes_per_segment": "Bytes kept on disk.",
+}
+
 SEED = 40_000
 STATS_LENGTH = 250
 MIXTURE = """

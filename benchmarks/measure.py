@@ -6,7 +6,6 @@ video, and all of them. Budgets (issue 4): at least 20 times real time without, 
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -18,7 +17,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.ingest import ingest_by_command, machine
+from benchmarks import result
+from benchmarks.ingest import ingest_by_command
 from benchmarks.synthetic import peak_rss_mib
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
@@ -27,6 +27,15 @@ from ingest.curation.measurements.runner import MeasureWork, measure_episode, mi
 from ingest.storage.local import LocalStorage
 from jobs.demo.raw import lerobot
 from jobs.demo.raw.scene import Scene
+
+# Figure -> what it is, for docs/results/benchmarks.md.
+KEYS = {
+    "times_real_time_without_video": "Speed against the recording, CPU time of one process. Budget: at least 20.",
+    "times_real_time_with_video": "The same with one camera. Budget: at least 5.",
+    "cameras": "Cameras of an episode.",
+    "measures": "Measures without a model.",
+    "peak_rss_mib": "Peak memory.",
+}
 
 SIZE_PX = (342, 256)
 
@@ -62,6 +71,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Measure how fast measuring is."""
+    measured_on = result.machine()
     with tempfile.TemporaryDirectory() as folder:
         work = works(Path(folder), episodes, seconds)
         runnable = [m for m in measures().values() if m.needs_model is None]
@@ -80,7 +90,7 @@ def main(
             "peak_rss_mib": peak_rss_mib(),
         }
     if as_json:
-        sys.stdout.write(json.dumps(machine() | figures) + "\n")
+        sys.stdout.write(result.as_json("measure", measured_on, figures) + "\n")
     else:
         sys.stdout.write("".join(f"{key}: {value}\n" for key, value in figures.items()))
 

@@ -19,6 +19,20 @@ from typing import Annotated, Any
 
 import typer
 
+# Figure -> what it is, for docs/results/benchmarks.md.
+KEYS = {
+    "help_modules": "Modules that `eicorpus --help` imports.",
+    "help_cpu_s": "CPU seconds of `eicorpus --help`. Budget: 0.4.",
+    "query_modules": "Modules of one `eicorpus query` over a small corpus.",
+    "query_cpu_s": "Its CPU seconds.",
+    "worker_video_folder_modules": "Modules of a worker process with the adapter `video_folder`.",
+    "worker_video_folder_cpu_s": "Its CPU seconds. Budget: 1.",
+    "worker_oxe_modules": "Modules of a worker process with the adapter `oxe`.",
+    "worker_oxe_cpu_s": "Its CPU seconds. Budget: 1.",
+    "three_clips_s": "`eicorpus ingest` of three clips of 5 s (640 × 480), start to end. Budget: 5.",
+    "three_clips_cpu_s": "Its CPU seconds.",
+}
+
 NOTHING = ""
 COMMAND = "import sys; from jobs.cli import main; sys.argv = ['eicorpus', *sys.argv[1:]]; main()"
 # What the installed `eicorpus` script is to a worker that is spawned: a main module that imports the command line.
@@ -133,6 +147,9 @@ def main(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Modules and CPU seconds of `--help`, `query`, a worker of two sources, and three clips from start to end."""
+    from benchmarks import result  # here: the workers that are measured import this module
+
+    measured_on = result.machine()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clips = clips_s(folder)
@@ -147,7 +164,7 @@ def main(
         }
         costs = {case: [run() for _ in range(rounds)] for case, run in cases.items()}
     cpu_s = {case: median(cost.cpu_s for cost in each) for case, each in costs.items()}
-    result: dict[str, float] = {
+    figures: dict[str, float] = {
         **{f"{case}_modules": len(each[0].modules) for case, each in costs.items()},
         **{f"{case}_cpu_s": seconds for case, seconds in cpu_s.items()},
         **{
@@ -158,9 +175,9 @@ def main(
         **clips,
     }
     if as_json:
-        print(json.dumps(result))
+        print(result.as_json("start", measured_on, figures))
     else:
-        for key, value in result.items():
+        for key, value in figures.items():
             print(f"{key:40} {value:.3f}")
 
 

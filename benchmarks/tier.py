@@ -27,6 +27,18 @@ from ingest.curation.tiers.tier import Judged, commit, judge
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 
+# Figure -> what it is, for docs/results/benchmarks.md.
+KEYS = {
+    "tier_what_if_s": "Everything that `eicorpus tier --dry-run` does, best of 3 runs. Budget: below 10.",
+    "tier_what_if_first_s": "The first run.",
+    "tier_what_if_cpu_s": "CPU seconds of all cores.",
+    "tier_gather_s": "Of it: reading and cutting.",
+    "tier_policy_sql_s": "Of it: the policy in SQL, and counting.",
+    "tier_stored_counts_s": "Of it: counting what the catalog holds.",
+    "tier_commit_s": "Writing the decisions.",
+    "tier_peak_rss_mib": "Peak memory with that.",
+}
+
 SEED = 30_000
 PART_EPISODES = 25_000  # a part of a million measurements, as after compaction
 TASKS = ("policy", "forward_dynamics", "inverse_dynamics", "visual_forecasting")

@@ -21,7 +21,7 @@ import torch
 import typer
 from torch import Tensor
 
-from benchmarks.ingest import machine
+from benchmarks import result
 from benchmarks.synthetic import in_own_process, peak_rss_mib
 from training.batch import Batch, Origin
 from training.conditioning.protocol import Conditioner
@@ -36,6 +36,19 @@ from training.run.optimiser import adamw
 from training.run.parallel import Ranks
 from training.run.trainer import Trainer
 from training.tasks import TASKS
+
+# Figure -> what it is, for docs/results/benchmarks.md.
+KEYS = {
+    "step_s_*": "Median of `--steps` whole training steps after two.",
+    "first_step_s_*": "The first step, with compilation.",
+    "samples_per_s_*": "Samples a second.",
+    "matmul_peak_tflops_*": "Best of 6 square matrix products of that precision in the same process.",
+    "mfu_ratio_*": "Arithmetic of the network over that peak. Target on a GPU: at least 0.4.",
+    "peak_rss_mib_*": "Memory of the case above the imports.",
+    "gflop_per_sample": "Arithmetic of a sample, counted.",
+    "tokens": "Tokens of a sample.",
+    "batch_size": "Samples of a batch.",
+}
 
 SMALL = Architecture(width=384, num_layers=4, num_heads=8)
 HEAD_WIDTHS = (48, 64, 128)
@@ -188,7 +201,8 @@ def main(
         batch_size=batch or (128 if chosen == "cuda" else 8),
         num_steps=1 if quick else steps,
     )
-    figures: dict[str, Any] = machine() | {
+    measured_on = result.machine()
+    figures: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if chosen == "cuda" else "cpu",
         "torch": torch.__version__,
         "batch_size": case.batch_size,
@@ -211,7 +225,8 @@ def main(
         figures[f"kernels_{width}"] = in_own_process(kernels, other)
         of_width = in_own_process(measured, other)
         figures |= {f"{key}_heads_{width}": of_width[key] for key in ("step_s", "mfu_ratio")}
-    print(json.dumps(figures) if as_json else json.dumps(figures, indent=1))
+    document = result.as_json("train_step", measured_on, figures)
+    print(document if as_json else json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Real samples against what is said of them, row by row; and mistakes planted in how they are read, each of which shows in a row.
 
-The rows are printed by `make fidelity`, and the page docs/results/fidelity.md shows them.
+The rows are printed by `make fidelity`, and docs/results/fidelity.md shows them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tests import fidelity_real, fidelity_report
 from tests.fidelity_real import MEASURES, rows_of
 from tests.real import folders, hands, recordings
 from tests.real.glb import joint_poses
-from tests.real.rows import Row, line, number, table
+from tests.real.rows import Row, cells, number
 
-PAGE = Path(__file__).parents[1] / "docs/results/fidelity.md"
+DATA = Path(__file__).parents[1] / "docs/results/data/fidelity.json"
 SLOW = folders.MEASURES.keys()  # the whole pipeline
 
 
@@ -31,11 +31,11 @@ SLOW = folders.MEASURES.keys()  # the whole pipeline
 def test_a_real_sample_is_as_expected_and_as_the_page_shows_it(name: str, samples: Path) -> None:
     rows = rows_of(name, samples)
     assert rows
-    assert [line(name, row) for row in rows if row.is_fault] == []
-    shown = PAGE.read_text().splitlines()
+    assert [cells(name, row) for row in rows if row.is_fault] == []
+    shown = json.loads(DATA.read_text())[-1]["tables"]["real"]["rows"]
     if any(row.holds is None for row in rows):  # the page was made where the extra is
         rows = [row for row in rows if row.holds is not None]
-    assert [wanted for row in rows if (wanted := line(name, row)) not in shown] == []
+    assert [cells(name, row) for row in rows if cells(name, row) not in shown] == []
 
 
 # --- planted mistakes ---------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_a_folder_that_gives_something_else_is_a_fault(source: str, tmp_path: Pa
     row = folders.ingested(folder, tmp_path, tmp_path / "scratch")
     assert row.is_fault
     assert row.value.startswith({"lerobot": "0 committed; 1 missing", "umi": "refused"}[source])
-    assert line("set", row).endswith("| 1 committed, 9 timesteps (so) | DIFFERS |")
+    assert cells("set", row)[3:] == ["1 committed, 9 timesteps (so)", "DIFFERS"]
 
 
 def test_a_rig_by_hand(tmp_path: Path) -> None:
@@ -161,12 +161,11 @@ def test_verdicts(value: float, known: str, verdict: str, is_fault: bool) -> Non
     assert row.value == f"1, {value:.2g} mm"
 
 
-def test_without_the_samples_the_report_says_so(tmp_path: Path) -> None:
-    lines, found = fidelity_report.of_real_data(tmp_path / "none")
-    assert (lines[0][:7], len(lines), found) == ("NOT RUN", 1, [])
+def test_without_the_samples_the_report_has_no_rows(tmp_path: Path) -> None:
+    assert fidelity_report.of_real_data(tmp_path / "none") == ([], [])
     row = Row(what="x", value="the extra is not installed", expected="1", holds=None)
     assert (row.verdict, row.is_fault) == ("NOT RUN", False)
-    assert table([("s", row)])[2] == "| s | x | the extra is not installed | 1 | NOT RUN |"
+    assert cells("s", row) == ["s", "x", "the extra is not installed", "1", "NOT RUN"]
 
 
 def test_the_report_names_a_row_that_is_a_fault(
@@ -177,6 +176,6 @@ def test_the_report_names_a_row_that_is_a_fault(
 
     for module in (fidelity_real, fidelity_report):
         monkeypatch.setattr(module, "MEASURES", {"toy": measure})
-    lines, found = fidelity_report.of_real_data(tmp_path)
-    assert lines[2:] == ["| toy | x | 3 mm | 1 to 2 (page) | DIFFERS |"]
+    rows, found = fidelity_report.of_real_data(tmp_path)
+    assert rows == [["toy", "x", "3 mm", "1 to 2 (page)", "DIFFERS"]]
     assert found == ["toy: x: 3 mm; expected 1 to 2 (page)"]

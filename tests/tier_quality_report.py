@@ -1,15 +1,14 @@
-"""How well the built-in tier policy tells good demonstrations from bad: `python -m tests.tier_quality_report [--json] [--write PAGE]`.
+"""How well the built-in tier policy tells good demonstrations from bad: `python -m tests.tier_quality_report [--json]`.
 
 The demonstrations that its thresholds were chosen on; three sets with faults from faint to gross (fresh, held out, and the one that the
-measures were worked on with); real episodes with faults put in (NOT RUN without the samples beside the checkout). Prints the Markdown of
-docs/results/fidelity.md, section "Tiers"; `--write` puts it there between its marks. Seeded: another run prints the same; `--seed` makes other
-demonstrations of the fresh set.
+measures were worked on with); real episodes with faults put in (NOT RUN without the samples beside the checkout). Prints the tables of
+docs/results/fidelity.md, section "Tiers"; with `--json` as one object of docs/results/data/tier_quality.json. Seeded: another run prints the
+same; `--seed` makes other demonstrations of the fresh set.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks import result
 from tests.conftest import SAMPLES
 from tests.curation.demonstrations import demonstrations
 from tests.curation.held_out import LOOKED_AT_ONCE, WORKED_ON
@@ -32,7 +32,6 @@ SETS = {
     "worked_on": "worked on",
 }
 SOUND, FAULTY = 4, 3  # held-out demonstrations of each body: of a style, of a fault's size
-BEGIN, END = "<!-- tier_quality begins -->", "<!-- tier_quality ends -->"
 
 
 def tuning(root: Path) -> dict[str, Any]:
@@ -71,31 +70,34 @@ def measured(seed: int) -> dict[str, Any]:
     return answer | {"cpu_s": time.process_time() - started}
 
 
-# --- as a page ----------------------------------------------------------------------------------------------------------
+# --- as tables ----------------------------------------------------------------------------------------------------------
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(str(cell) for cell in row)} |"
-    yield ""
+Table = dict[str, Any]  # columns: names, rows: lists of texts
 
 
-def page(answer: Mapping[str, Any]) -> str:
-    """The part of docs/results/fidelity.md."""
-    lines = [
-        *_summary(answer),
-        *_sweeps(answer["fresh"]),
-        *_beside(answer),
-        *_tiers(answer),
-        *_styles(answer["fresh"]),
-        *(_real(answer["real"]) if answer["real"] else ["NOT RUN: no real sample data.", ""]),
-    ]
-    return "\n".join(lines)
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    return {"columns": list(head), "rows": [[str(cell) for cell in row] for row in rows]}
 
 
-def _summary(answer: Mapping[str, Any]) -> Iterator[str]:
+def tables(answer: Mapping[str, Any]) -> dict[str, Table]:
+    """The tables of docs/results/fidelity.md by their names there."""
+    chosen = answer["chosen_on"]
+    return {
+        "auroc": _summary(answer),
+        "chosen_on": table(
+            ["demonstrations that thresholds were chosen on", "AUROC"],
+            [[chosen["episodes"], f"{chosen['auroc']:.3f}"]],
+        ),
+        "sweeps": _sweeps(answer["fresh"]),
+        "precision_recall": _beside(answer),
+        "tiers": _tiers(answer),
+        "styles": _styles(answer["fresh"]),
+        **(_real(answer["real"]) if answer["real"] else {}),
+    }
+
+
+def _summary(answer: Mapping[str, Any]) -> Table:
     sets = [answer[name] for name in SETS]
     rows = [
         ["episodes", *(each["episodes"] for each in sets)],
@@ -111,10 +113,7 @@ def _summary(answer: Mapping[str, Any]) -> Iterator[str]:
         ),
         ["bodies", *(_of_bodies(each["auroc_by_body"]) for each in sets)],
     ]
-    chosen = answer["chosen_on"]
-    yield from table(["high against low, by timestep: AUROC", *SETS.values()], rows)
-    yield f"On the {chosen['episodes']} that thresholds were chosen on it is {chosen['auroc']:.3f}."
-    yield ""
+    return table(["high against low, by timestep: AUROC", *SETS.values()], rows)
 
 
 def _three(values: Iterable[float]) -> Iterator[str]:
@@ -125,7 +124,7 @@ def _of_bodies(figures: Mapping[str, float]) -> str:
     return ", ".join(f"`{name}` {value:.3f}" for name, value in figures.items())
 
 
-def _sweeps(held: Mapping[str, Any]) -> Iterator[str]:
+def _sweeps(held: Mapping[str, Any]) -> Table:
     rows = []
     for name, fault in held["faults"].items():
         sizes = ", ".join(f"{s}: {h}/{n}" for s, (h, n) in fault["by_size"].items())
@@ -141,10 +140,10 @@ def _sweeps(held: Mapping[str, Any]) -> Iterator[str]:
             ]
         )
     head = ["fault, fresh set", "found, by size", "half found", "nine in ten", "counts from"]
-    yield from table([*head, "tiers its timesteps got"], rows)
+    return table([*head, "tiers its timesteps got"], rows)
 
 
-def _beside(answer: Mapping[str, Any]) -> Iterator[str]:
+def _beside(answer: Mapping[str, Any]) -> Table:
     rows = []
     for name in answer["fresh"]["faults"]:
         faults = [answer[each]["faults"].get(name) for each in SETS]
@@ -152,10 +151,10 @@ def _beside(answer: Mapping[str, Any]) -> Iterator[str]:
             f"{f['precision']:.2f} / {f['recall']:.2f} of {f['of']}" if f else "–" for f in faults
         ]
         rows.append([name, *cells])
-    yield from table(["fault, sizes that count (precision / recall)", *SETS.values()], rows)
+    return table(["fault, sizes that count (precision / recall)", *SETS.values()], rows)
 
 
-def _tiers(answer: Mapping[str, Any]) -> Iterator[str]:
+def _tiers(answer: Mapping[str, Any]) -> Table:
     rows = []
     for tier, (precision, recall, count) in answer["chosen_on"]["tiers"].items():
         others = [answer[name]["tiers"][tier] for name in SETS]
@@ -167,10 +166,10 @@ def _tiers(answer: Mapping[str, Any]) -> Iterator[str]:
             ]
         )
     head = ["tier, by timestep (precision / recall)", *SETS.values(), "chosen on"]
-    yield from table(head, rows)
+    return table(head, rows)
 
 
-def _styles(held: Mapping[str, Any]) -> Iterator[str]:
+def _styles(held: Mapping[str, Any]) -> Table:
     rows = [
         [
             style,
@@ -181,10 +180,10 @@ def _styles(held: Mapping[str, Any]) -> Iterator[str]:
         for style, figures in held["styles"].items()
     ]
     head = ["sound, fresh set", "with a segment wrongly not high", "share of time", "rules"]
-    yield from table(head, rows)
+    return table(head, rows)
 
 
-def _real(real: Mapping[str, Any]) -> Iterator[str]:
+def _real(real: Mapping[str, Any]) -> dict[str, Table]:
     sources = list(real["untouched"])
     by_fault: dict[str, dict[str, list[str]]] = {}
     for row in real["faults"]:
@@ -192,7 +191,7 @@ def _real(real: Mapping[str, Any]) -> Iterator[str]:
         cell = f"{row['size']:g}: {row['found']}/{row['of']}"
         cells.setdefault(row["source"], []).append(cell)
     rows = [[f, *(", ".join(c.get(s, ["–"])) for s in sources)] for f, c in by_fault.items()]
-    yield from table(["real episodes, fault put in (size: found)", *sources], rows)
+    faults = table(["real episodes, fault put in (size: found)", *sources], rows)
     rows = [
         [
             source,
@@ -202,30 +201,34 @@ def _real(real: Mapping[str, Any]) -> Iterator[str]:
         ]
         for source, figures in real["untouched"].items()
     ]
-    yield from table(["real, as they came", "episodes", "rules (episodes)", "timesteps"], rows)
+    untouched = table(["real, as they came", "episodes", "rules (episodes)", "timesteps"], rows)
     lists = [
         [f"`{d['class']}`", d["of"], d["known_defect"], d["seen_as"], d["unseen"]]
         for d in real["defect_lists"]
     ]
     head = ["AgiBot's defect lists", "episodes", "`known_defect`", "without the list we see"]
-    yield from table([*head, "unseen"], lists)
+    return {
+        "real_faults": faults,
+        "real_untouched": untouched,
+        "defect_lists": table([*head, "unseen"], lists),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="replace the part of a page")
     parser.add_argument("--seed", type=int, default=FRESH_SEED, help="of the fresh set")
     args = parser.parse_args()
-    answer = measured(args.seed)
-    if args.write:
-        text = args.write.read_text()
-        before, _, rest = text.partition(BEGIN)
-        _, mark, after = rest.partition(END)
-        if not mark:
-            raise SystemExit(f"{args.write} has no {BEGIN} ... {END}; put both where the part goes")
-        args.write.write_text(f"{before}{BEGIN}\n{page(answer)}{END}{after}")
-    sys.stdout.write(f"{json.dumps(answer) if args.json else page(answer)}\n")
+    measured_on = result.machine()
+    named = tables(measured(args.seed))
+    if args.json:
+        sys.stdout.write(result.as_json("tier_quality", measured_on, tables=named) + "\n")
+        return
+    if not SAMPLES.is_dir():
+        sys.stdout.write("NOT RUN: no real sample data.\n")
+    for each in named.values():
+        lines = [" | ".join(row) for row in (each["columns"], *each["rows"], [])]
+        sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import schemas.catalog as catalog
 import training.recipe as train_recipe
 from adapters.registry import ADAPTERS
 from docs.site.markdown import DOCS, code, page, paragraphs, table
+from docs.site.results import filled
 from docs.site.source_pages import facts_page, source_page, sources_page
 from ingest.curation.measurements.registry import measures
 from ingest.verify.finding import REMEDIES, RULES
@@ -329,6 +330,7 @@ def measurements_page() -> str:
     return page(*parts)
 
 
+RESULTS = ("benchmarks.md", "corpus-safety.md", "fidelity.md", "fuzz.md", "routing.md")
 # Page below docs/ -> what writes it.
 PAGES: dict[str, Callable[[], str]] = {
     "reference/cli.md": command_line,
@@ -341,6 +343,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/measurements.md": measurements_page,
     "reference/sources.md": sources_page,
     "reference/facts.md": facts_page,
+    **{f"results/{name}": partial(filled, name) for name in RESULTS},
     **{f"reference/sources/{name}.md": partial(source_page, name) for name in sorted(ADAPTERS)},
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +64,9 @@ def shown(value: float) -> str:
     return "0" if abs(value) < 1e-9 else f"{value:.2g}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def table(rows: Sequence[tuple[str, Row]]) -> list[str]:
-    """Markdown lines of (sample, row)."""
-    head = ("| real sample | what | measured | expected | verdict |", "|---|---|---|---|---|")
-    return [*head, *(line(sample, row) for sample, row in rows)]
+REAL_COLUMNS = ("real sample", "what", "measured", "expected", "verdict")
 
 
-def line(sample: str, row: Row) -> str:
-    return f"| {sample} | {row.what} | {row.value} | {row.expected} | {row.verdict} |"
+def cells(sample: str, row: Row) -> list[str]:
+    """A row of the table of real data."""
+    return [sample, row.what, row.value, row.expected, row.verdict]
