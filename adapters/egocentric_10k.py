@@ -47,7 +47,7 @@ class Egocentric10K:
             raise ConfigError(f"egocentric_10k has no option {sorted(options)}")
         shards = _shards(root)
         if not shards:
-            raise ConfigError("no factory_*/workers/worker_*/*.tar under it", where=str(root))
+            raise ConfigError("no factory_*/workers/worker_*/*.tar below it", where=str(root))
         details = {
             "shards": str(len(shards)),
             "workers": str(len({shard.parent for shard in shards})),
@@ -64,7 +64,7 @@ class Egocentric10K:
             one = clip
             if clip.episode_id in seen:
                 again = replace(clip, episode_id=f"{clip.path}/{clip.episode_id}")
-                one = again.broken(Code.UNSAFE_CONTENT, "another shard has this video too")
+                one = again.broken(Code.UNSAFE_CONTENT, "another shard contains the same video")
             seen.add(one.episode_id)
             for part in windowed(root, one, longest_s=LONGEST_WINDOW_S):
                 yield clip_ref(self.name, self.name, root, part, FACTS, {"sidecar": sidecar})
@@ -105,14 +105,14 @@ def _clips(shard: str, sample: Sample) -> Iterator[tuple[Clip, Sidecar | None]]:
     elif video is None:
         if about is not None:
             clip = Clip(episode_id=key, path=shard)
-            yield clip.broken(Code.MISSING_VIDEO, "a JSON without its mp4; fetch the shard"), None
+            yield clip.broken(Code.MISSING_VIDEO, "a JSON without its mp4; download it"), None
     else:
         size = video.end - video.start
         clip = Clip(episode_id=key, path=shard, member=video.name, num_bytes=size)
         if about is None:
-            yield clip.broken(Code.MISSING_META, "an mp4 without its JSON; fetch the shard"), None
+            yield clip.broken(Code.MISSING_META, "an mp4 without its JSON; download it"), None
         elif size == 0:
-            yield clip.broken(Code.TRUNCATED, "an empty member; fetch the shard again"), None
+            yield clip.broken(Code.TRUNCATED, "the member is empty; download the shard again"), None
         else:
             sidecar = Sidecar(path=shard, member=about.name, byte_range=about.byte_range)
             yield replace(clip, byte_range=video.byte_range), sidecar

@@ -121,7 +121,9 @@ def adapter_for(source: str) -> Adapter:
     except (ImportError, AttributeError, TypeError, SyntaxError) as error:
         raise ConfigError(f"adapter {where!r} cannot be imported: {error}") from error
     if not all(hasattr(adapter, name) for name in ("survey", "discover", "load", "version")):
-        raise ConfigError(f"{where!r} is no adapter; expected the names of adapters/base.py")
+        raise ConfigError(
+            f"{where!r} is not an adapter; it must define the attributes and methods of adapters/base.py"
+        )
     return adapter
 
 
@@ -144,7 +146,9 @@ def _module_in(folder: Path, module: str) -> ModuleType:
     file = Path(loaded.__file__ or "")
     if not file.resolve().is_relative_to(folder.resolve()):
         raise ConfigError(
-            f"the module name {module!r} is taken by {file}; rename yours", where=str(folder)
+            f"the module name {module!r} is already used by {file}",
+            remedy="rename your file",
+            where=str(folder),
         )
     return loaded
 
@@ -154,5 +158,5 @@ def _unknown(source: str) -> ConfigError:
     near = get_close_matches(source, known, n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return ConfigError(
-        f"no source named {source!r}{hint} (known: {', '.join(known)}; your own: FILE.py:Class)"
+        f"no source named {source!r}{hint} (known: {', '.join(known)}; for your own adapter use FILE.py:Class)"
     )

@@ -92,7 +92,5 @@ class Rh20tHuman:
 def _refuse_robot_data(root: Path, scene: Rh20tScene) -> None:
     """That there is none is inferred: a folder which has it is not what this page describes."""
     if is_there_inside(root, scene.folder, "transformed"):
-        problem = (
-            "a human scene with transformed/; expected cameras and metadata only. Please report it"
-        )
+        problem = "a human scene with transformed/; expected cameras and metadata only; please report this"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=scene.folder)

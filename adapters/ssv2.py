@@ -59,17 +59,17 @@ class SomethingSomethingV2:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Look for the files. ConfigError: neither videos nor labels, or an option that does not hold."""
         if unknown := sorted(set(options) - {"splits", "labels"}):
-            raise ConfigError(f"unknown options {unknown}; known: splits, labels")
+            raise ConfigError(f"unknown options {unknown}; expected splits, labels")
         asked = options.get("splits", ",".join((*SPLITS, REST))).split(",")
         if wrong := sorted(set(asked) - {*SPLITS, REST}):
-            raise ConfigError(f"splits: {wrong}; known: {', '.join((*SPLITS, REST))}")
+            raise ConfigError(f"splits: {wrong}; expected one of {', '.join((*SPLITS, REST))}")
         files = {name: path for name in SPLITS if (path := _file(root, options, name))}
         missing = sorted(set(asked) - set(files) - {REST}) if "splits" in options else []
         if missing or ("labels" in options and not files):
             raise ConfigError(f"no JSON file for {missing or SPLITS}", where=str(root))
         videos = _videos(root)
         if not videos and not files:
-            raise ConfigError("neither <id>.webm nor train.json under it", where=str(root))
+            raise ConfigError("neither <id>.webm nor train.json below it", where=str(root))
         chosen = [s for s in (*SPLITS, REST) if s in asked and (s in files or s == REST)]
         details = {"splits": ",".join(chosen), "labels": options.get("labels", "")}
         return SourceInfo(
@@ -114,7 +114,7 @@ def _clip(label: Ssv2Label | Broken, videos: Mapping[str, str], where: str, seen
     if isinstance(label, Broken):
         return Clip(episode_id=where).broken(Code.BAD_ANNOTATION, label.why)
     if label.id in seen:
-        return Clip(episode_id=where).broken(Code.BAD_ANNOTATION, f"{label.id} was there before")
+        return Clip(episode_id=where).broken(Code.BAD_ANNOTATION, f"a second entry of {label.id}")
     clip = Clip(episode_id=label.id, path=videos.get(label.id, ""), text=label.label)
     return clip if clip.path else clip.broken(Code.MISSING_VIDEO, f"no {label.id}.webm; unpack it")
 

@@ -81,23 +81,23 @@ def _clips(base: Path) -> Iterator[Clip]:
         key = (hand, _plain(scene), number)
         name = f"{hand}/{scene}/{number}"
         if name in seen:
-            yield Clip(episode_id=file).broken(Code.UNKNOWN_LAYOUT, f"another file is {name} too")
+            yield Clip(episode_id=file).broken(Code.UNKNOWN_LAYOUT, f"duplicate clip {name}")
             continue
         seen.add(name)
         clip = Clip(episode_id=name, path=file, text=captions.get(key, ""), scene_id=scene)
         captions.pop(key, None)
         if key in repeated:
-            clip = clip.broken(Code.BAD_ANNOTATION, "captions.xlsx has two captions for it")
+            clip = clip.broken(Code.BAD_ANNOTATION, "captions.xlsx has two captions for this clip")
         yield clip
     for path in _packed(base):
-        message = "a scene still packed; unzip it into a folder of its name"
+        message = "the scene is still packed; unzip it into a folder of its name"
         name = path.relative_to(base).as_posix()
         yield Clip(episode_id=name).broken(Code.UNKNOWN_LAYOUT, message)
     packed = {(path.parent.name, _plain(path.stem)) for path in _packed(base)}
     lost = sorted({(hand, scene) for hand, scene, _ in captions} - packed)
     for hand, scene in lost:
         count = sum(key[:2] == (hand, scene) for key in captions)
-        message = f"{count} captions of scene {scene!r} have no clip; download them"
+        message = f"the clips of {count} captions of scene {scene!r} are missing; download them"
         clip = Clip(episode_id=f"{hand}/{scene}/clips")
         yield clip.broken(Code.MISSING_VIDEO, message, stands_for=count)
 
@@ -109,7 +109,7 @@ def _captions(base: Path) -> Iterator[tuple[Key, str]]:
         rows = sheet_rows(path, sheet)
         head = {text.strip().lower(): column for column, text in next(rows, {}).items()}
         if missing := [name for name in COLUMNS if name not in head]:
-            problem = f"sheet {sheet!r} has columns {sorted(head)}; expected {missing} too"
+            problem = f"sheet {sheet!r} has columns {sorted(head)}; {missing} is missing"
             raise ConfigError(problem, where=str(path))
         for row in rows:
             number, scene, caption = (row.get(head[name], "").strip() for name in COLUMNS)
@@ -138,7 +138,7 @@ def _base(root: Path) -> Path:
     for base in (root / "TASTE_Rob", root):
         if any((base / hand).is_dir() for hand in HANDS):
             return base
-    raise ConfigError(f"none of {', '.join(HANDS)} under it: no TASTE-Rob", where=str(root))
+    raise ConfigError(f"none of {', '.join(HANDS)} below it", where=str(root))
 
 
 def _plain(scene: str) -> str:

@@ -41,12 +41,12 @@ class VideoFolder:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Count the files. ConfigError: nothing to read there, or an option that does not hold."""
         if unknown := sorted(set(options) - {"name", *DEFAULTS}):
-            raise ConfigError(f"unknown options {unknown}; known: name, {', '.join(DEFAULTS)}")
+            raise ConfigError(f"unknown options {unknown}; expected name, {', '.join(DEFAULTS)}")
         details = DEFAULTS | {"name": root.resolve().name} | dict(options)
         _window_s(details)
         files = list(_files(root))
         if not files:
-            raise ConfigError("no video and no .tar under it", where=str(root))
+            raise ConfigError("no video and no .tar file below it", where=str(root))
         num_shards = sum(_suffix(path) == "tar" for path in files)
         counts = {"videos": str(len(files) - num_shards), "shards": str(num_shards)}
         return SourceInfo(
@@ -87,7 +87,7 @@ def _videos(root: Path, path: Path) -> Iterator[tuple[Clip, Sidecar | None]]:
     shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if shown != name:
         clip = Clip(episode_id=shown)
-        yield clip.broken(Code.UNSAFE_PATH, "its name is no UTF-8; rename it"), None
+        yield clip.broken(Code.UNSAFE_PATH, "its file name is not UTF-8; rename the file"), None
     elif _suffix(path) != "tar":
         beside = (path.with_suffix(f".{kind}") for kind in CAPTIONS)
         captions = [Sidecar(path=p.relative_to(root).as_posix()) for p in beside if is_there(p)]
@@ -114,7 +114,7 @@ def _members(shard: str, sample: Sample) -> Iterator[tuple[Clip, Sidecar | None]
                 num_bytes=member.end - member.start,
             )
             if member.start == member.end:
-                clip = clip.broken(Code.TRUNCATED, "an empty member")
+                clip = clip.broken(Code.TRUNCATED, "the member is empty")
             yield clip, next(iter(captions), None)
 
 
@@ -135,13 +135,15 @@ def _window_s(options: Mapping[str, str]) -> float:
     except ValueError:
         value = 0.0
     if not 1.0 <= value <= LONGEST_WINDOW_S:
-        raise ConfigError(f"window_s={options['window_s']!r}: expected 1 to {LONGEST_WINDOW_S:.0f}")
+        raise ConfigError(
+            f"option window_s={options['window_s']!r}: expected 1 to {LONGEST_WINDOW_S:.0f}"
+        )
     return value
 
 
 def _from_json(text: str, key: str, where: str) -> str:
     value = json_object(text, where).get(key)
     if not isinstance(value, str):
-        problem = f"no text under {key!r}; name the key with --option caption_key="
+        problem = f"no text under key {key!r}; pass the key with --option caption_key=KEY"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return value

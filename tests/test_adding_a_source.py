@@ -246,7 +246,7 @@ def test_a_mistaken_name_says_what_a_source_may_be(tmp_path: Path) -> None:
 
 def test_a_file_that_is_called_like_an_installed_module_is_refused(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("class Mine: ...")
-    with pytest.raises(ConfigError, match=r"'json' is taken by .*rename yours"):
+    with pytest.raises(ConfigError, match=r"'json' is already used by .*rename your file"):
         adapter_for(resolved("./json.py:Mine", tmp_path))
 
 

@@ -85,9 +85,9 @@ class Measured:
 
 # Kind of prose -> the most of each. Lower a bound when the prose got better; never raise one.
 MOST = {
-    "docs": Measured(1, 15.0, 1.6),
+    "docs": Measured(0, 8.0, 1.1),
     "help": Measured(0, 16.5, 0.0),
-    "docstrings": Measured(183, 16.6, 1.5),
+    "docstrings": Measured(136, 16.5, 1.5),
 }
 
 

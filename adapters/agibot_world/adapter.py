@@ -46,9 +46,9 @@ class AgiBotWorld:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Options: `defects`, a folder of community defect lists (*.jsonl)."""
         if unknown := sorted(set(options) - {"defects"}):
-            raise ConfigError(f"unknown options {unknown}; there is only `defects`")
+            raise ConfigError(f"unknown options {unknown}; expected only `defects`")
         if not (root / "task_info").is_dir() and not (root / "proprio_stats").is_dir():
-            raise ConfigError(f"{root}: neither task_info/ nor proprio_stats/: not AgiBot World")
+            raise ConfigError(f"{root}: not AgiBot World: expected task_info/ and proprio_stats/")
         if "defects" in options:
             read_defects(Path(options["defects"]))
         return SourceInfo(
@@ -141,7 +141,7 @@ def _absent(root: Path, task: str, episode: str) -> tuple[str, str] | None:
     )
     for code, name in needed:
         if not is_there(root / name):
-            return code.value, f"{name} is not there; fetch it"
+            return code.value, f"{name} is missing; download it"
     return None
 
 

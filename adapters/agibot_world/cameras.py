@@ -140,7 +140,7 @@ def _camera(
 ) -> Camera:
     video = probe_video(path)
     if video.num_frames != len(t_ns):
-        problem = f"{video.num_frames} pictures, {len(t_ns)} rows; expected one per row"
+        problem = f"{video.num_frames} images for {len(t_ns)} rows; expected one per row"
         raise SourceError(Code.FRAME_COUNT, problem, where=where)
     return Camera(
         name=name,

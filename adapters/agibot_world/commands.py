@@ -1,4 +1,4 @@
-"""AgiBot World proprio_stats.h5, the commanded half: what the controller was told, where it differs from the state.
+"""AgiBot World proprio_stats.h5, the commanded half: the commands, where they differ from the state.
 
     action/joint/position [N, 14] · action/end/{position [N, 2, 3], orientation [N, 2, 4]} · action/effector/position
     [N, 2] 0 open .. 1 closed, or [N, 12] rad: as the state of the same name
@@ -93,7 +93,7 @@ def _action(file: Hdf5File, name: str, state: Array, base: Array | None) -> _Row
     where = f"{file.where}:{key}"
     if stored.ndim == 0 or len(stored) > len(state):
         problem = (
-            f"action {stored.shape[:1]} rows, state {len(state)}: known corrupt, nothing to do"
+            f"action {stored.shape[:1]} rows, state {len(state)}: a known defect of the release"
         )
         raise SourceError(Code.FRAME_COUNT, problem, where=where)
     if stored.shape[1:] != state.shape[1:]:

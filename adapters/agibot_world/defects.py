@@ -39,7 +39,7 @@ def read_defects(folder: Path) -> dict[tuple[str, str], tuple[str | None, tuple[
     """
     lists = sorted(folder.glob("*.jsonl"))
     if not lists:
-        raise ConfigError(f"no *.jsonl defect list in {folder}")
+        raise ConfigError(f"no defect list (*.jsonl) in {folder}")
     out: dict[tuple[str, str], tuple[str | None, tuple[Fact, ...]]] = {}
     for path in lists:
         for number, line in enumerate(_text(path).splitlines(), 1):

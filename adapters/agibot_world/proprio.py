@@ -37,7 +37,7 @@ PICTURES = "AgibotTech/Genie-Envisioner:gesim_video_gen_examples, pictures again
 
 
 def fact(name: str, value: str, how: Certainty, source: str, *, for_actions: bool = False) -> Fact:
-    """A Fact that does not touch actions unless told so."""
+    """A Fact that does not affect actions by default."""
     return Fact(name=name, value=value, certainty=how, source=source, is_for_actions=for_actions)
 
 

@@ -99,7 +99,7 @@ def _task_info(path: Path, stamp: tuple[int, ...]) -> TaskInfo:
     """`stamp` only keys the cache."""
     raw = read_json(path)
     if not isinstance(raw, list):
-        problem = f"a {type(raw).__name__}; expected a list of episodes"
+        problem = f"found a {type(raw).__name__}; expected a list of episodes"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=path.name)
     entries: dict[int, dict[str, Any]] = {}
     faults: dict[str, str] = {}
@@ -121,7 +121,7 @@ def episode_info(path: Path, episode: int) -> EpisodeInfo:
     entry = task_info(path).entries.get(episode)
     where = f"{path.name}#{episode}"
     if entry is None:
-        raise SourceError(Code.MISSING_META, "the episode is not listed", where=where)
+        raise SourceError(Code.MISSING_META, "task_info does not list this episode", where=where)
     try:
         return EpisodeInfo.model_validate(entry)
     except ValidationError as error:
@@ -145,7 +145,7 @@ def instructions_of(
     for k, step in enumerate(info.label_info.action_config):
         span = f"step {k} [{step.start_frame}, {step.end_frame})"
         if step.end_frame < step.start_frame:
-            problem = f"{span} ends before it starts"
+            problem = f"the step {span} ends before it starts"
             raise SourceError(Code.BAD_ANNOTATION, problem, where=f"episode {info.episode_id}")
         start, end = max(step.start_frame, 0), min(step.end_frame, num_rows)
         if start >= end or not step.text:

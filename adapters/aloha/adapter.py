@@ -47,15 +47,15 @@ class Aloha:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Options: `instruction` (the task's text), `rate_hz` (50), `embodiment` (other arms in this layout)."""
         if unknown := sorted(set(options) - set(OPTIONS)):
-            raise ConfigError(f"unknown options {unknown}; there are {list(OPTIONS)}")
+            raise ConfigError(f"unknown options {unknown}; expected {list(OPTIONS)}")
         if not _files(root):
-            raise ConfigError(f"{root}: no episode_<number>.hdf5 below it: not ALOHA")
+            raise ConfigError(f"{root}: not ALOHA: expected files episode_<number>.hdf5 below it")
         try:
             rate_from(options.get("rate_hz", "50"))
         except ValueError as error:
             raise ConfigError(f"rate_hz: {error}") from error
         if not re.fullmatch(r"[a-z0-9_]+", options.get("embodiment", "aloha")):
-            raise ConfigError("embodiment: lower case letters, digits and _ only")
+            raise ConfigError("option embodiment: expected only lower-case letters, digits and _")
         notes = ("joints only: no end-effector pose", "qvel and effort are not read")
         return SourceInfo(
             source=self.name,

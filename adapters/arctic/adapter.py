@@ -59,11 +59,15 @@ class Arctic:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """ConfigError: an option, no sequence, or no meta/misc.json."""
         if options:
-            raise ConfigError(f"unknown options {sorted(options)}; there are none")
+            raise ConfigError(f"unknown options {sorted(options)}; this source has no options")
         if next(sequences(root), None) is None:
-            raise ConfigError(f"{root}: no {RAW}/s01/<object>_<grab|use>_01{MANO}: not ARCTIC")
+            raise ConfigError(
+                f"{root}: not ARCTIC: expected {RAW}/s01/<object>_<grab|use>_01{MANO}"
+            )
         if not is_there(root / MISC):
-            raise ConfigError(f"{root}: no {MISC}, which tells the first picture; unpack meta.zip")
+            raise ConfigError(
+                f"{root}: {MISC} is missing, which states the first frame", remedy="unpack meta.zip"
+            )
         notes = [
             "the licence forbids passing on and commercial use, also of what is made of it",
             "the first and last ten pictures, of which some are black, stay",
@@ -82,7 +86,7 @@ class Arctic:
         for name in sorted(sequences(root), key=natural_key):
             files = [root / RAW / f"{name}{suffix}" for suffix in (MANO, EGOCAM)]
             missing = [f.name for f in files if not is_there(f)]
-            why = (Code.MISSING_FILE.value, f"no {' and no '.join(missing)}; fetch it")
+            why = (Code.MISSING_FILE.value, f"no {' and no '.join(missing)}; download it")
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,

@@ -93,7 +93,7 @@ def subject_of(root: Path, name: str) -> tuple[Subject, RawFile]:
     subjects = json_object(text, MISC)
     key = name.partition("/")[0]
     if key not in subjects:
-        raise SourceError(Code.MISSING_META, f"nothing of subject {key}", where=MISC)
+        raise SourceError(Code.MISSING_META, f"no entry for subject {key}", where=MISC)
     subject = parse(Subject, subjects[key])
     if isinstance(subject, Broken):
         raise SourceError(Code.BAD_ANNOTATION, f"{key}: {subject.why}", where=MISC)
@@ -115,7 +115,7 @@ def camera_of(
     path = inside(root, where)
     rows = {row: file for row, file in _rows(path, subject.ioi_offset) if 0 <= row < len(t_ns)}
     if not rows:
-        problem = f"no picture of rows 0 to {len(t_ns) - 1} (ioi_offset {subject.ioi_offset})"
+        problem = f"no image for rows 0 to {len(t_ns) - 1} (ioi_offset {subject.ioi_offset})"
         raise SourceError(Code.FRAME_COUNT, problem, where=where)
     order = sorted(rows)
     for row in order:

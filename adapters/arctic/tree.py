@@ -41,7 +41,7 @@ def text_of(name: str) -> str:
     """ "use the espresso machine": made of the sequence's name, the only words there are."""
     match = SEQUENCE.fullmatch(name)
     if match is None:
-        raise ValueError(f"{name!r} is no sequence of ARCTIC")
+        raise ValueError(f"{name!r} is not a sequence of ARCTIC")
     return f"{match[2]} the {WORDS.get(match[1], match[1])}"
 
 

@@ -92,12 +92,12 @@ class Aria:
             [] if parts.times_ns is None else [parts.times_ns]
         )
         if not clocks:
-            problem = "neither tracked hands nor readable pictures"
+            problem = "neither tracked hands nor readable images"
             raise SourceError(Code.EMPTY_EPISODE, problem, where=ref.episode_id)
         zero_ns, end_ns = min(int(t[0]) for t in clocks), max(int(t[-1]) for t in clocks)
         path = parts.trajectory.within(zero_ns, end_ns) if parts.trajectory else None
         if parts.hands and path is None and parts.frames is None:
-            problem = "hands in the device's frame, no trajectory of that time, no pictures"
+            problem = "hands are in the device's frame, and there is neither a trajectory of that time nor images"
             raise SourceError(Code.MISSING_CHANNEL, problem, where=ref.episode_id)
         zero_ns = min(zero_ns, int(path.t_ns[0])) if path else zero_ns
         cameras = parts.cameras(CAMERA, zero_ns)

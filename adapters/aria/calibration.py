@@ -62,7 +62,7 @@ def online_calibration(
     raw = raw_file_of(path, root)
     times = [parsed.t_us for parsed in _lines(path, where)]
     if not times:
-        raise SourceError(Code.BAD_ANNOTATION, "no line", where=where)
+        raise SourceError(Code.BAD_ANNOTATION, "the file has no line", where=where)
     at = len(times) // 2
     if near_us is not None:
         at = min(range(len(times)), key=lambda k: abs(times[k] - near_us))
@@ -91,7 +91,7 @@ def _lines(path: Path, where: str) -> Iterator[_Line]:
                         raise SourceError(Code.BAD_ANNOTATION, parsed.why, where=where)
                     yield parsed
     except UnicodeDecodeError as error:
-        raise SourceError(Code.BAD_ANNOTATION, f"no UTF-8: {error}", where=where) from error
+        raise SourceError(Code.BAD_ANNOTATION, f"not UTF-8 text: {error}", where=where) from error
 
 
 def is_gen1(cameras: Mapping[str, FisheyeCamera]) -> bool:

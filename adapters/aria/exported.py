@@ -49,10 +49,12 @@ def exported_video(path: Path) -> ExportedVideo:
     num_repeated = 0
     if times is not None:
         if len(times) != probe.num_frames:
-            problem = f"{len(times)} times for {probe.num_frames} pictures; export it again"
+            problem = (
+                f"{len(times)} timestamps for {probe.num_frames} frames; export the video again"
+            )
             raise SourceError(Code.FRAME_COUNT, problem, where=path.name)
         if np.any(np.diff(times) < 0):
-            raise SourceError(Code.CLOCK_NOT_INCREASING, "a time goes back", where=path.name)
+            raise SourceError(Code.CLOCK_NOT_INCREASING, "timestamps decrease", where=path.name)
         num_repeated = int((np.diff(times) == 0).sum())
         times = _increasing(times)
     return ExportedVideo(
@@ -71,7 +73,7 @@ def _times(path: Path) -> npt.NDArray[np.int64] | None:
     except (av.FFmpegError, OSError) as error:
         raise SourceError(
             Code.CORRUPT_VIDEO,
-            f"not a readable video: {system_error_text(error, path.name)}; fetch the file again",
+            f"not a readable video: {system_error_text(error, path.name)}; download the file again",
             where=path.name,
         ) from error
     if len(text) > MAX_TAG_CHARS or not _TIMES.fullmatch(text):

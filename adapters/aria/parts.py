@@ -129,7 +129,7 @@ def _pictures(
 ) -> None:
     if video is not None:
         if video.t_ns is None:
-            problem = "no device times in its description tag; export it with vrs_to_mp4"
+            problem = "its description tag has no device times; export the video with vrs_to_mp4"
             raise SourceError(Code.MISSING_CHANNEL, problem, where=recording.video)
         parts.raw_files.append(raw_file_of(video.path, root))
         parts.frames = VideoSpan(path=str(video.path), first_frame=0, num_frames=video.num_frames)
@@ -154,8 +154,8 @@ def _camera(
     """The RGB camera of the pictures, upright; without pictures as the sensor has it."""
     if RGB not in cameras:
         if parts.hands or parts.trajectory is not None:
-            problem = "no calibration of camera-rgb: hands and poses of the device cannot be placed"
-            raise SourceError(Code.MISSING_META, f"{problem}; fetch online_calibration.jsonl")
+            problem = "no calibration of camera-rgb, which places the hands and the device"
+            raise SourceError(Code.MISSING_META, f"{problem}; download online_calibration.jsonl")
         return
     sized = dict(cameras)
     sized[RGB] = _sized(cameras[RGB], vrs, video)

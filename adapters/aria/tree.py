@@ -46,7 +46,7 @@ def recordings(root: Path) -> Iterator[AriaRecording]:
 
 
 def _of_services(root: Path) -> Iterator[AriaRecording]:
-    """One recording a folder of outputs; one for each table where somebody kept several versions of it."""
+    """One recording a folder of outputs; one for each version of a table."""
     for folder in sorted(_output_folders(root)):
         home = folder.parent if folder.name == "mps" or _MPS_OF.fullmatch(folder.name) else folder
         match = _MPS_OF.fullmatch(folder.name)
@@ -87,7 +87,7 @@ def _first(root: Path, paths: Iterator[Path]) -> str:
 
 
 def _only(root: Path, home: Path, suffix: str, stem: str | None) -> str:
-    """The file of that name, or the only one there is: of several nobody knows which."""
+    """The file of that name, or the only one; several are ambiguous."""
     files = [home / f"{stem}{suffix}"] if stem else sorted(home.glob(f"*{suffix}"))
     files = [path for path in files if is_there(path)]
     return files[0].relative_to(root).as_posix() if len(files) == 1 else ""

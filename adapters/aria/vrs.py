@@ -53,7 +53,7 @@ class VrsPicture:
         try:
             data, _ = provider.get_image_data_by_index(_stream(provider, self.label), int(number))
             if not data.is_valid():
-                raise SourceError(Code.CORRUPT_VIDEO, f"picture {number} is empty", where=where)
+                raise SourceError(Code.CORRUPT_VIDEO, f"image {number} is empty", where=where)
             picture = np.asarray(data.to_numpy_array())
         except (RuntimeError, ValueError) as error:
             raise SourceError(
@@ -65,7 +65,7 @@ class VrsPicture:
             ".jpg", np.ascontiguousarray(picture), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         )
         if not is_done:
-            raise SourceError(Code.CORRUPT_VIDEO, f"picture {number}: not encodable", where=where)
+            raise SourceError(Code.CORRUPT_VIDEO, f"image {number} cannot be encoded", where=where)
         return encoded.tobytes()
 
 
@@ -107,7 +107,7 @@ class VrsFile:
         except (RuntimeError, ValueError) as error:
             where = f"{Path(self.path).name}:{label}"
             raise SourceError(
-                Code.MISSING_CHANNEL, f"no such clock: {error}", where=where
+                Code.MISSING_CHANNEL, f"the recording has no such clock: {error}", where=where
             ) from error
         return np.array(times, dtype=np.int64)
 
@@ -157,7 +157,7 @@ def open_vrs(path: Path) -> VrsFile:
         SourceError: UNREADABLE (the extra is not installed, or no VRS file).
     """
     if not is_readable():
-        problem = f"a VRS file, which needs the extra `aria`; {ADVICE}"
+        problem = f"reading VRS files needs the extra `aria`; {ADVICE}"
         raise SourceError(Code.UNREADABLE, problem, where=path.name)
     _provider(str(path))
     return VrsFile(str(path))
@@ -176,7 +176,9 @@ def _provider(path: str) -> Any:
 
     provider = data_provider.create_vrs_data_provider(path)
     if provider is None:
-        raise SourceError(Code.UNREADABLE, "projectaria_tools opens no VRS file here", where=path)
+        raise SourceError(
+            Code.UNREADABLE, "projectaria_tools cannot open VRS files on this platform", where=path
+        )
     return provider
 
 

@@ -27,7 +27,7 @@ class RangeReader(io.RawIOBase):
         size = os.fstat(self._file.fileno()).st_size
         if not 0 <= start <= end <= size:
             self._file.close()
-            problem = f"the file has {size} bytes; fetch it again"
+            problem = f"the file has {size} bytes; download it again"
             raise SourceError(Code.TRUNCATED, problem, where=where)
         self._start, self._size, self._at, self._where = start, end - start, 0, where
 

@@ -33,15 +33,15 @@ def csv_columns(
     data = read_regular(path, max_bytes=LIMIT_BYTES, where=where)
     header = data.partition(b"\n")[0].decode("utf-8", "replace").strip().split(",")
     if missing := [name for name in columns if name not in header]:
-        raise SourceError(Code.MISSING_CHANNEL, f"no column {missing} in its header", where=where)
+        raise SourceError(Code.MISSING_CHANNEL, f"the header has no column {missing}", where=where)
     types = {k: v for k, v in {**(optional or {}), **columns}.items() if k in header}
     try:
         table = pl.read_csv(data, columns=list(types), schema_overrides=types)
     except (pl.exceptions.PolarsError, ValueError) as error:
-        problem = f"a row that does not fit its header: {str(error).splitlines()[0][:200]}"
+        problem = f"a row does not match the header: {str(error).splitlines()[0][:200]}"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=where) from error
     if table.height == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no rows", where=where)
     if any(table[name].null_count() for name in types):
-        raise SourceError(Code.TRUNCATED, "an empty field: the file is cut off", where=where)
+        raise SourceError(Code.TRUNCATED, "an empty field: the file is truncated", where=where)
     return {name: np.asarray(table[name].to_numpy()) for name in types}, raw_record(where, data)

@@ -73,7 +73,7 @@ def turned_clockwise(camera: FisheyeCamera) -> FisheyeCamera:
     projectaria-tools).
     """
     if camera.size is None:
-        problem = "a camera of unknown picture size cannot be turned; name the size"
+        problem = "a camera of unknown image size cannot be rotated; state the size"
         raise SourceError(Code.MISSING_META, problem, where=camera.label)
     k, (p0, p1), (s0, s1, s2, s3) = (
         camera.lens.params[:6],

@@ -52,7 +52,7 @@ class Hdf5File:
         except (OSError, RuntimeError, ValueError) as error:
             is_cut = "truncated" in str(error) or size == 0
             code = Code.TRUNCATED if is_cut else Code.UNREADABLE
-            problem = f"not a whole HDF5 file: {str(error)[:300]}; fetch it again"
+            problem = f"not a complete HDF5 file: {str(error)[:300]}; download it again"
             raise SourceError(code, problem, where=self.where) from error
         return self
 
@@ -165,7 +165,7 @@ class Hdf5File:
         one = int(np.prod([int(n) for n in node.shape[1:]], dtype=object))
         per_chunk = int(node.chunks[0]) if node.chunks else 1
         if one * per_chunk > max_bytes:
-            problem = f"{per_chunk} pictures of {one} bytes in one piece; at most {max_bytes} bytes"
+            problem = f"{per_chunk} images of {one} bytes in one chunk; expected at most {max_bytes} bytes"
             raise SourceError(Code.TOO_LARGE, problem, where=where)
         start, block = -1, np.zeros((0,), np.uint8)
         for index in indices:
@@ -245,7 +245,7 @@ class Hdf5File:
             have = [] if node is None or not is_absent else sorted(islice(node.attrs, 50))
         if node is None or is_absent:
             raise SourceError(
-                Code.MISSING_CHANNEL, f"no such attribute; there is {have}", where=where
+                Code.MISSING_CHANNEL, f"no such attribute; available: {have}", where=where
             )
         with self._reading(key):
             stored = node.attrs.get_id(name)
@@ -261,7 +261,7 @@ class Hdf5File:
 
     def _open(self) -> h5py.File:
         if self._file is None:
-            raise ValueError(f"{self.where}: not open; use `with`")
+            raise ValueError(f"{self.where}: the file is not open; use `with`")
         return self._file
 
     @contextmanager
@@ -285,7 +285,7 @@ class Hdf5File:
                 return None
             if not isinstance(link, h5py.HardLink):
                 leads = f"{type(link).__name__} to {getattr(link, 'filename', '')}{link.path}"
-                message = f"{leads}; links are refused: store the data itself"
+                message = f"{leads}; links are refused; store the data itself"
                 raise SourceError(Code.UNSAFE_CONTENT, message, where=f"{self.where}:{key}")
             with self._reading(key):
                 node = node[part]
@@ -301,9 +301,11 @@ class Hdf5File:
             has_shape, is_elsewhere = node.shape is not None, node.is_virtual or node.external
             self._check_heaps(node.dtype)
         if not has_shape:
-            raise SourceError(Code.MISSING_CHANNEL, "the dataset holds nothing", where=where)
+            raise SourceError(Code.MISSING_CHANNEL, "the dataset is empty", where=where)
         if is_elsewhere:
-            message = "the dataset takes its bytes from other files (virtual or external storage)"
+            message = (
+                "the dataset reads other files (virtual or external storage), which is refused"
+            )
             raise SourceError(Code.UNSAFE_CONTENT, message, where=where)
         return node
 
@@ -320,7 +322,7 @@ class Hdf5File:
             if isinstance(node, h5py.Group):
                 place = "/".join(parts[:depth]) or "the file"
                 with self._reading(key):
-                    return f"no such dataset; {place} holds {sorted(islice(node, 50))}"
+                    return f"no such dataset; {place} contains {sorted(islice(node, 50))}"
         return "no such dataset"
 
     def _check_bytes(self, node: h5py.Dataset, max_bytes: int, where: str) -> None:
@@ -332,6 +334,6 @@ class Hdf5File:
                 num_bytes *= int(n)  # Python integers: a hostile shape must not overflow
             if num_bytes > max_bytes:
                 problem = (
-                    f"{what} {tuple(shape)} is {num_bytes} bytes; at most {max_bytes} are read"
+                    f"{what} {tuple(shape)} has {num_bytes} bytes; expected at most {max_bytes}"
                 )
                 raise SourceError(Code.TOO_LARGE, problem, where=where)

@@ -36,7 +36,7 @@ def camera_name(text: str) -> str:
     """`text` in lower case letters, digits and _; SourceError UNKNOWN_LAYOUT when nothing is left."""
     name = _NO_NAME.sub("_", text.lower()).strip("_")
     if not name:
-        raise SourceError(Code.UNKNOWN_LAYOUT, f"no camera can be named {text[:60]!r}")
+        raise SourceError(Code.UNKNOWN_LAYOUT, f"{text[:60]!r} is not a valid camera name")
     return name
 
 
@@ -57,10 +57,10 @@ def hdf5_camera(
     shape = file.picture_shape(key)
     where = f"{file.where}:{key}"
     if len(shape) not in (1, 2, 4):
-        problem = f"shape {list(shape)}; expected [N, H, W, 3] pictures or N compressed ones"
+        problem = f"shape {list(shape)}; expected images [N, H, W, 3] or N compressed images"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     if shape[0] != len(t_ns):
-        problem = f"{shape[0]} pictures, {len(t_ns)} rows; expected one per row"
+        problem = f"{shape[0]} images for {len(t_ns)} rows; expected one per row"
         raise SourceError(Code.FRAME_COUNT, problem, where=where)
     if len(shape) == 4:
         size = (shape[2], shape[1])

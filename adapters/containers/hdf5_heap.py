@@ -1,4 +1,4 @@
-"""Global heaps of an HDF5 file, where values of variable length lie: damage in one makes libhdf5 2.0 loop for ever.
+"""Global heaps of an HDF5 file, where values of variable length lie: damage in one makes libhdf5 2.0 loop endlessly.
 
 Source of the form: The HDF Group, "HDF5 File Format Specification" §III.E (Global Heap). The library walks the objects of
 a collection by their sizes; an object of free space with the size zero never ends. So the sizes are walked here before a
@@ -32,7 +32,7 @@ def check_heaps(path: Path, where: str) -> None:
     """
     offset = _first_broken(path, file_stamp(path, where=where))
     if offset is not None:
-        problem = f"the global heap at byte {offset} is damaged; fetch the file again"
+        problem = f"the global heap at byte {offset} is damaged; download the file again"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
 
 

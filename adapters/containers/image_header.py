@@ -38,12 +38,12 @@ def image_header(data: bytes | memoryview, where: str = "picture") -> ImageHeade
     elif head[:3] == JPEG_MAGIC:
         kind, size = "jpeg", _jpeg_size(data)
     else:
-        problem = f"{len(data)} bytes starting with {head.hex() or 'nothing'}, neither PNG nor JPEG"
+        problem = f"{len(data)} bytes starting with {head.hex() or 'nothing'}: neither PNG nor JPEG"
         raise SourceError(Code.CORRUPT_IMAGE, problem, where=where)
     if size is None or size[0] == 0 or size[1] == 0:
         raise SourceError(Code.CORRUPT_IMAGE, f"a {kind} without a size", where=where)
     if size[0] * size[1] > MAX_PIXELS:
-        problem = f"{size[0]} x {size[1]} pixels, at most {MAX_PIXELS}"
+        problem = f"{size[0]} x {size[1]} pixels; expected at most {MAX_PIXELS} pixels"
         raise SourceError(Code.TOO_LARGE, problem, where=where)
     return ImageHeader(format=kind, width_px=size[0], height_px=size[1])
 

@@ -42,7 +42,8 @@ def members(
         raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"cannot be read as UTF-8 text: {system_error_text(error, str(path))}; download it again",
+            f"cannot be read as UTF-8 text: {system_error_text(error, str(path))}",
+            remedy="download it again",
             where=str(path),
         ) from error
 
@@ -117,11 +118,15 @@ class _Reader:
         """Read on; as much again as is kept, so that retries cost no more than one more pass."""
         kept = self._text[self._at :]
         if len(kept) > LONGEST_MEMBER_CHARS:
-            raise self._broken(f"one member has over {LONGEST_MEMBER_CHARS} characters", where)
+            raise self._broken(
+                f"one JSON member is longer than {LONGEST_MEMBER_CHARS} characters", where
+            )
         more = self._file.read(max(CHUNK_CHARS, len(kept)))
         self._ended = not more
         self._text, self._at = kept + more, 0
 
     def _broken(self, problem: str, where: tuple[str, ...]) -> ConfigError:
         at = f"{self._name}:{'/'.join(where)[:200]}"
-        return ConfigError(f"no whole JSON: {problem}; download the file again", where=at)
+        return ConfigError(
+            f"incomplete JSON: {problem}", remedy="download the file again", where=at
+        )

@@ -48,7 +48,7 @@ class LazyPictures(Sequence[bytes]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureFolder:
-    """Reads a picture file of `folder` by its name, which whoever made the sequence has checked against the root."""
+    """Reads an image file of `folder` by its name. The caller has checked the name against the root."""
 
     folder: Path
     where: str  # names the folder in errors

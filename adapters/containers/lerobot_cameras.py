@@ -99,7 +99,7 @@ def _has_video(root: Path, info: SetInfo, episode: EpisodeMeta, key: str) -> boo
 
 
 def check_distinct(places: list[CameraPlace]) -> None:
-    """A template without {video_key} (Humanoid Everyday) gives all cameras one file: then nobody knows whose it is."""
+    """A template without {video_key} (Humanoid Everyday) gives all cameras one file, so its camera is unknown."""
     for what, values in (
         ("file", [p.path for p in places if p.path]),
         ("name", [p.name for p in places]),

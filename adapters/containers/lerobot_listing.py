@@ -41,18 +41,22 @@ def set_root(root: Path) -> Path:
         ConfigError: no folder, a folder of several sets, or neither usable metadata nor a data file.
     """
     if not root.is_dir():
-        raise ConfigError(f"{root} is no folder")
+        raise ConfigError(f"{root} is not a folder")
     folders = (p.parent for n in ("*", "*/*", "*/*/*") for p in root.glob(f"{n}/meta"))
     sets = sorted(folder for folder in folders if is_there(folder / INFO))
     if len(sets) == 1 and not is_there(root / INFO):
         return sets[0]
     if sets and not is_there(root / INFO):
-        raise ConfigError(f"{root} holds {len(sets)} sets; name one of them, e.g. {sets[0]}")
+        raise ConfigError(
+            f"{root} contains {len(sets)} datasets", remedy=f"pass one of them, such as {sets[0]}"
+        )
     if next(root.rglob("*.parquet"), None) is None:
         try:
             read_info(root)  # metadata without any data is a set of which everything is missing
         except SourceError as error:
-            raise ConfigError(f"{root}: {error}; and no parquet file: no LeRobot set") from error
+            raise ConfigError(
+                f"{root}: not a LeRobot dataset: {error}, and no Parquet file"
+            ) from error
     return root
 
 
@@ -75,9 +79,10 @@ def check_video_folder(root: Path) -> None:
         return
     if (video := next(root.rglob("*.mp4"), None)) is not None:
         relative = video.relative_to(root).as_posix()
-        mismatch = f"{INFO} places the first one at {expected}, and {relative} is there"
+        mismatch = f"{INFO} places the first one at {expected}, but it is at {relative}"
         raise ConfigError(
-            f"the videos are in another folder: {mismatch}; rename the folder or correct video_path",
+            f"the videos are in a different folder: {mismatch}",
+            remedy="rename the folder or correct video_path",
             where=str(root),
         )
 
@@ -91,7 +96,7 @@ def list_episodes(root: Path) -> Iterator[Listed]:
         info = read_info(root)
         modality = read_modality(root)
         if info.major is None:
-            message = f"codebase_version {info.codebase_version!r}; v2.0, v2.1 and v3.0 are known"
+            message = f"codebase_version {info.codebase_version!r}; expected v2.0, v2.1 or v3.0"
             raise SourceError(Code.UNKNOWN_VERSION, message, where="meta/info.json")
         entries = list(read_episodes(root, info))
     except SourceError as error:
@@ -108,7 +113,7 @@ def list_episodes(root: Path) -> Iterator[Listed]:
     for entry in entries:
         if isinstance(entry, BadEntry):
             yield Listed(name=entry.where, problem=(entry.code.value, entry.message))
-    unlisted = (Code.MISSING_META.value, "a data file that the episode table does not mention")
+    unlisted = (Code.MISSING_META.value, "the episode table does not list this data file")
     yield from _strays(root, claimed, unlisted)
 
 

@@ -133,7 +133,7 @@ class SetInfo(BaseModel):
 
     @property
     def major(self) -> int | None:
-        """2 (one file per episode), 3 (shared files), or None for a version that nobody here knows."""
+        """2 (one file per episode), 3 (shared files), or None for an unknown version."""
         return _major(self.codebase_version)
 
 
@@ -188,7 +188,7 @@ def read_json(path: Path, where: str) -> Any:
     """
     text = _text(path, where)
     if not text.strip():
-        raise SourceError(Code.UNREADABLE, "the file is empty; fetch it again", where=where)
+        raise SourceError(Code.UNREADABLE, "the file is empty; download it again", where=where)
     return parse_json(text, where)
 
 

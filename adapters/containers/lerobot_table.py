@@ -66,7 +66,7 @@ class TableRows:
         """
         values = self.matrix(name)
         if values.shape[1] != 1 or np.any(values != np.round(values)):
-            problem = f"shape {values.shape}; expected one whole number a row"
+            problem = f"shape {values.shape}; expected one integer per row"
             raise SourceError(Code.SHAPE_MISMATCH, problem, where=self._at(name))
         return values[:, 0].astype(np.int64)
 
@@ -82,7 +82,7 @@ class TableRows:
             raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=self._at(name))
         images = pc.struct_field(column, "bytes").to_pylist()
         if any(not image for image in images):
-            problem = "a row has no picture bytes, only a path; such files are not followed"
+            problem = "a row has only an image path and no image bytes; paths are not followed"
             raise SourceError(Code.CORRUPT_IMAGE, problem, where=self._at(name))
         return tuple(images)
 
@@ -109,18 +109,18 @@ class TableRows:
             if not pa.types.is_fixed_size_list(array.type):
                 widths = pc.min_max(pc.list_value_length(array)).as_py()
                 if widths["min"] != widths["max"]:
-                    problem = (
-                        f"rows of {widths['min']} to {widths['max']} elements; expected one width"
-                    )
+                    problem = f"rows have {widths['min']} to {widths['max']} elements; expected the same width in all rows"
                     raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
             array = array.flatten()
         if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
-            problem = "binary where numbers belong, perhaps a pickle; it is not opened"
+            problem = "binary data instead of numbers, possibly a pickle; it is not opened"
             raise SourceError(Code.UNSAFE_CONTENT, problem, where=where)
         if not any(is_kind(array.type) for is_kind in _NUMBERS):
-            raise SourceError(Code.SHAPE_MISMATCH, f"{array.type} is no number", where=where)
+            raise SourceError(
+                Code.SHAPE_MISMATCH, f"{array.type} is not a numeric type", where=where
+            )
         if len(array) > self.num_rows * MAX_WIDTH or len(array) % max(self.num_rows, 1):
-            problem = f"{len(array)} elements in {self.num_rows} rows; at most {MAX_WIDTH} a row"
+            problem = f"{len(array)} elements in {self.num_rows} rows; expected at most {MAX_WIDTH} per row"
             raise SourceError(Code.TOO_LARGE, problem, where=where)
         return array
 
@@ -165,11 +165,11 @@ def read_rows(
     unopened = tuple(sorted(names - set(read_columns)))
     rows = TableRows(where=where, table=table, unopened=unopened)
     if rows.num_rows == 0:
-        raise SourceError(Code.EMPTY_EPISODE, "no rows of this episode", where=where)
+        raise SourceError(Code.EMPTY_EPISODE, "the file has no rows of this episode", where=where)
     if episode is None and rows.has("episode_index"):
         present = np.unique(rows.integers("episode_index"))
         if len(present) > 1:
-            message = f"rows of episodes {present[:5].tolist()} in the file of one episode"
+            message = f"the file of one episode has rows of episodes {present[:5].tolist()}"
             raise SourceError(Code.CORRUPT_RECORD, message, where=where)
     return rows
 
@@ -205,7 +205,7 @@ def row_clock(
         k = k - k[0]
         _check_increasing(k, f"{rows.where}:frame_index")
         if k[-1] > MAX_ROWS:
-            problem = f"frame_index runs over {k[-1]} frames; at most {MAX_ROWS}"
+            problem = f"frame_index covers {k[-1]} frames; expected at most {MAX_ROWS}"
             raise SourceError(Code.TOO_LONG, problem, where=rows.where)
     grid_ns = instants_ns(int(k[-1]) + 2, rate_hz)
     fact = Fact(
@@ -259,7 +259,7 @@ def _check_increasing(values: npt.NDArray[np.int64] | npt.NDArray[np.float64], w
     steps = np.diff(values)
     if np.any(steps <= 0):
         at = int(np.flatnonzero(steps <= 0)[0])
-        problem = f"goes from {values[at]} to {values[at + 1]} at row {at + 1}"
+        problem = f"values must increase, but row {at + 1} has {values[at + 1]} after {values[at]}"
         raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
 
 

@@ -20,4 +20,4 @@ def list_lines(path: Path) -> list[str]:
         data = read_regular(path, max_bytes=MAX_BYTES)
         return [line.strip() for line in data.decode().splitlines() if line.strip()]
     except (SourceError, UnicodeDecodeError) as error:
-        raise ConfigError(f"no list of names: {error}", where=str(path)) from error
+        raise ConfigError(f"not a list of names: {error}", where=str(path)) from error

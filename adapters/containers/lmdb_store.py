@@ -36,7 +36,7 @@ class LmdbReader:
         if value is None:
             raise SourceError(Code.MISSING_CHANNEL, "no such key", where=f"{self.where}:{key}")
         if len(value) > limit:
-            problem = f"{len(value)} bytes; at most {limit} are read"
+            problem = f"{len(value)} bytes; expected at most {limit}"
             raise SourceError(Code.TOO_LARGE, problem, where=f"{self.where}:{key}")
         return bytes(value)
 
@@ -53,16 +53,16 @@ def check_lmdb(root: Path, folder: str) -> Path:
     """
     path, where = inside(root, folder, DATA), f"{folder}/{DATA}"
     if (size := check_regular(path, where=where)) > MAX_FILE_BYTES:
-        message = f"{size} bytes; at most {MAX_FILE_BYTES} are mapped"
+        message = f"{size} bytes; expected at most {MAX_FILE_BYTES}"
         raise SourceError(Code.TOO_LARGE, message, where=where)
     verifier = _package("lmdb.verify")
     try:
         problems = verifier.verify(str(path))
     except (verifier.VerifyError, OSError) as error:
-        raise SourceError(Code.CORRUPT_RECORD, f"no LMDB: {error}", where=where) from error
+        raise SourceError(Code.CORRUPT_RECORD, f"not an LMDB file: {error}", where=where) from error
     if problems:
         is_cut = any("EOF" in problem for problem in problems)
-        message = f"{len(problems)} faults, the first: {problems[0]}; fetch the file again"
+        message = f"{len(problems)} faults; the first is: {problems[0]}; download the file again"
         raise SourceError(Code.TRUNCATED if is_cut else Code.CORRUPT_RECORD, message, where=where)
     return path.parent
 
@@ -100,4 +100,6 @@ def _package(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise ConfigError("LMDB needs py-lmdb 3: pip install 'eicorpus[lmdb]'") from error
+        raise ConfigError(
+            "reading LMDB needs py-lmdb 3", remedy="pip install 'eicorpus[lmdb]'"
+        ) from error

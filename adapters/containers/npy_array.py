@@ -32,7 +32,7 @@ def npy_array(path: Path, where: str, *, max_bytes: int = MAX_BYTES) -> Array:
         # Mapped, not read: a header that claims more than the file holds fails before anything is allocated.
         mapped = npy_format.open_memmap(path, mode="r")
         if mapped.dtype.kind not in "fiu":
-            problem = f"holds {mapped.dtype}; expected numbers"
+            problem = f"the file contains {mapped.dtype}; expected numbers"
             raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
         return np.array(mapped, dtype=np.float64)
     except OSError as error:
@@ -40,5 +40,5 @@ def npy_array(path: Path, where: str, *, max_bytes: int = MAX_BYTES) -> Array:
             Code.UNREADABLE, f"cannot be read: {system_error_text(error, where)}", where=where
         ) from error
     except _BROKEN as error:
-        problem = f"not a .npy file of numbers: {str(error)[:200]}; fetch it again"
+        problem = f"not a .npy file of numbers: {str(error)[:200]}; download it again"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=where) from error

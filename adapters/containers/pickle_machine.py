@@ -33,7 +33,9 @@ class Budget:
         """Take `count` bytes. Raises SourceError(TOO_LARGE) when the pickle makes far more than it holds."""
         self._left -= count
         if self._left < 0:
-            problem = "the pickle makes far more data than it holds; it is not read"
+            problem = (
+                "the pickle would expand to far more data than the file contains, so it is refused"
+            )
             raise SourceError(Code.TOO_LARGE, problem, where=self.where)
 
     def unsafe(self, problem: str) -> SourceError:
@@ -82,7 +84,7 @@ class _Source(BytesIO):
         return line if line.endswith(b"\n") else self._cut()
 
     def _cut(self) -> bytes:
-        problem = f"the pickle ends inside a value, at byte {self.tell()}; fetch it again"
+        problem = f"the pickle ends inside a value, at byte {self.tell()}; download it again"
         raise SourceError(Code.TRUNCATED, problem, where=self._where)
 
 
@@ -135,14 +137,14 @@ class Machine(pickle._Unpickler):
         try:
             return self.load()
         except _DAMAGE as error:
-            problem = f"not a whole pickle: {type(error).__name__} before byte {self.position}; fetch it again"
+            problem = f"not a whole pickle: {type(error).__name__} before byte {self.position}; download it again"
             raise self._budget.corrupt(problem) from error
 
     def find_class(self, module: str, name: str) -> Maker:
         """The maker that stands for a global; `pickle` calls this for GLOBAL and STACK_GLOBAL."""
         qualified_name = f"{module}.{name}"
         if qualified_name not in self._makers:
-            problem = f"the pickle asks for {qualified_name[:200]}, which is not on the list of plain data types"
+            problem = f"the pickle loads {qualified_name[:200]}, which is not an allowed data type"
             raise self._budget.unsafe(problem)
         return self._makers[qualified_name]
 
@@ -215,9 +217,13 @@ class _Operations(dict[int, Callable[[Any], None]]):
 
     def __missing__(self, opcode: int) -> Callable[[Any], None]:
         if opcode in Machine.dispatch:
-            problem = f"pickle operation {chr(opcode)!r} is refused: plain data does not need it"
+            problem = (
+                f"pickle operation {chr(opcode)!r} is refused, because plain data does not need it"
+            )
             raise self.budget.unsafe(problem)
-        raise self.budget.corrupt(f"byte {opcode:#x} is no pickle operation; fetch the file again")
+        raise self.budget.corrupt(
+            f"byte {opcode:#x} is no pickle operation; download the file again"
+        )
 
 
 class _CountedOperations(_Operations):
@@ -265,7 +271,7 @@ def check_key(key: Any, budget: Budget, depth: int = 0) -> None:
     if key is None or isinstance(key, (str, bytes, int, float, np.generic)):
         return
     if type(key) is not tuple or len(key) > MAX_KEY_ITEMS or depth >= MAX_KEY_DEPTH:
-        raise budget.unsafe(f"a {type(key).__name__} as a key; plain keys were expected")
+        raise budget.unsafe(f"found a {type(key).__name__} as a key; expected plain keys")
     for item in key:
         check_key(item, budget, depth + 1)
 

@@ -29,7 +29,7 @@ def buffer(value: Any, budget: Budget) -> bytes | bytearray:
         return value.encode("latin-1")
     if isinstance(value, (bytes, bytearray)):
         return value
-    raise budget.unsafe(f"a {type(value).__name__} where bytes were expected")
+    raise budget.unsafe(f"found a {type(value).__name__}; expected bytes")
 
 
 def _sizes(value: Any) -> str:
@@ -41,7 +41,7 @@ def checked_shape(value: Any, budget: Budget) -> tuple[int, ...]:
     """Sizes of the axes: at most 32 whole numbers, none negative."""
     is_plain = isinstance(value, (tuple, list)) and len(value) <= MAX_DIMENSIONS
     if not is_plain or not all(type(size) is int and 0 <= size < 1 << 40 for size in value):
-        raise budget.corrupt(f"an array shape of {_sizes(value)}")
+        raise budget.corrupt(f"array shape {_sizes(value)}")
     return tuple(value)
 
 
@@ -66,7 +66,7 @@ def _dtype(args: tuple[Any, ...], budget: Budget) -> Pending:
 
 def _want_dtype(value: Any, budget: Budget) -> np.dtype[Any]:
     if not isinstance(value, np.dtype) or value.itemsize == 0:
-        raise budget.corrupt(f"a {type(value).__name__} where a numpy dtype was expected")
+        raise budget.corrupt(f"found a {type(value).__name__}; expected a numpy dtype")
     return value
 
 
@@ -74,10 +74,10 @@ def _from_buffer(
     raw: Any, dtype: np.dtype[Any], shape: tuple[int, ...], order: str, budget: Budget
 ) -> Array:
     if dtype.hasobject:
-        raise budget.unsafe("an array of objects given as raw memory")
+        raise budget.unsafe("an object array stored as raw memory")
     data = buffer(raw, budget)
     if len(data) != math.prod(shape) * dtype.itemsize:
-        problem = f"{len(data)} bytes for an array {shape} of {dtype}; fetch the file again"
+        problem = f"{len(data)} bytes for an array {shape} of {dtype}; download the file again"
         raise budget.corrupt(problem)
     if not data:
         return np.zeros(shape, dtype=dtype)
@@ -89,7 +89,7 @@ def _from_buffer(
 
 def _from_objects(items: Any, shape: tuple[int, ...], order: str, budget: Budget) -> Array:
     if type(items) is not list:
-        raise budget.unsafe("an array of objects given as raw memory")
+        raise budget.unsafe("an object array stored as raw memory")
     if len(items) != math.prod(shape):
         raise budget.corrupt(f"an array of objects {shape} without that many objects")
     budget.spend(8 * len(items))

@@ -93,7 +93,7 @@ def _elements(data: bytes, position: int, promise: _Promise, budget: Budget) -> 
     (count,) = struct.unpack_from("<q", data, position)
     start = position + 8
     if count != promise.count or count < 0 or count * promise.dtype.itemsize != len(data) - start:
-        problem = f"a torch storage of {promise.count} elements with {len(data) - start} bytes; fetch the file again"
+        problem = f"a torch storage of {promise.count} elements with {len(data) - start} bytes; download the file again"
         raise budget.corrupt(problem)
     return np.frombuffer(data, dtype=promise.dtype, offset=start, count=count)
 

@@ -1,4 +1,4 @@
-"""Numbers out of a pickle of somebody else's: they are checked for being numbers, and as many as expected."""
+"""Numbers from a pickle of a source: type and count are checked."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
         SourceError: CORRUPT_RECORD for what is no array of numbers, SHAPE_MISMATCH.
     """
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        problem = f"holds {_kind(value)}; expected an array of numbers"
+        problem = f"the file contains {_kind(value)}; expected a numeric array"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
     if [n for n in value.shape if n != 1] != [n for n in shape if n != 1]:
-        problem = f"has the shape {list(value.shape)}; expected {list(shape)}"
+        problem = f"the array has shape {list(value.shape)}; expected {list(shape)}"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     assert value.size == math.prod(shape)
     return np.asarray(value, dtype=np.float64).reshape(shape)
@@ -35,7 +35,7 @@ def mapping(value: Any, where: str) -> dict[Any, Any]:
     """
     if not isinstance(value, dict):
         raise SourceError(
-            Code.UNKNOWN_LAYOUT, f"holds {_kind(value)}; expected a dict", where=where
+            Code.UNKNOWN_LAYOUT, f"the file contains {_kind(value)}; expected a dict", where=where
         )
     return value
 

@@ -1,4 +1,4 @@
-"""Homogeneous 4 x 4 matrices as sources store them: told from transposed ones before they are taken for poses."""
+"""Homogeneous 4 x 4 matrices as sources store them: transposed ones are detected before they are used as poses."""
 
 from __future__ import annotations
 

@@ -25,6 +25,6 @@ def poses_of_rows(rows: npt.ArrayLike, rotation_form: str, where: str) -> Array:
         norm = np.linalg.norm(values[:, 3:7], axis=1)
         at = int(np.argmax(np.abs(norm - 1)))
         if abs(norm[at] - 1) > QUATERNION_TOLERANCE:
-            problem = f"row {at}: a quaternion of norm {norm[at]:.3g}; expected 1"
+            problem = f"row {at}: quaternion norm {norm[at]:.3g}; expected 1"
             raise SourceError(Code.NOT_A_ROTATION, problem, where=where)
     return transform(ROTMAT_FROM[rotation_form](values[:, 3:]), values[:, :3])

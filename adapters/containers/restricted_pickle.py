@@ -59,7 +59,7 @@ def loads(
             bytes that are no whole pickle; TOO_LARGE for one that is too long, or that makes far more than it holds.
     """
     if len(data) > max_bytes:
-        problem = f"a pickle of {len(data)} bytes; at most {max_bytes} are read"
+        problem = f"a pickle of {len(data)} bytes; expected at most {max_bytes}"
         raise SourceError(Code.TOO_LARGE, problem, where=where)
     budget = Budget(GROWTH * len(data) + HEADROOM_BYTES, where)
     value = Machine(data, {**_MAKERS, **(extra or {})}, budget).run()
@@ -86,7 +86,7 @@ def load_npy_object(path: Path, *, max_bytes: int = MAX_PICKLE_BYTES) -> Any:
     array = loads(data[start:], where=path.name, max_bytes=max_bytes)
     if not isinstance(array, np.ndarray) or array.shape != () or array.dtype != object:
         problem = (
-            f"the pickle holds a {type(array).__name__}; a numpy array of one object was expected"
+            f"the pickle contains a {type(array).__name__}; expected a numpy array of one object"
         )
         raise SourceError(Code.CORRUPT_RECORD, problem, where=path.name)
     return array[()]
@@ -102,11 +102,11 @@ def _npy_data_start(path: Path, data: bytes) -> int:
         }[version]
         shape, _, dtype = read(stream)
     except _HEADER_ERRORS as error:
-        problem = f"not a .npy file: {str(error)[:200]}; fetch it again"
+        problem = f"not a .npy file: {str(error)[:200]}; download it again"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=path.name) from error
     if shape != () or dtype != np.dtype(object):
         problem = (
-            f"an array {shape} of {dtype}; one pickled object (dtype object, shape ()) was expected"
+            f"an array {shape} of {dtype}; expected one pickled object (dtype object, shape ())"
         )
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=path.name)
     return stream.tell()
@@ -136,10 +136,10 @@ def _check_plain(value: Any, budget: Budget) -> None:
             open_ids.discard(id(node))
             heights[id(node)] = 1 + max((heights.get(id(c), 0) for c in children), default=0)
             if heights[id(node)] > MAX_DEPTH:
-                raise budget.unsafe(f"containers nested more than {MAX_DEPTH} deep")
+                raise budget.unsafe(f"containers are nested more than {MAX_DEPTH} levels deep")
             continue
         if id(node) in open_ids:
-            raise budget.unsafe("a container that holds itself")
+            raise budget.unsafe("a container contains itself")
         open_ids.add(id(node))
         todo.append((node, True))
         todo.extend((child, False) for child in children)
@@ -165,5 +165,5 @@ def _children(node: Any, budget: Budget) -> list[Any]:
         inner = node.ravel().tolist()
     else:
         name = getattr(node, "name", type(node).__name__)
-        raise budget.unsafe(f"{name} as a value; plain data was expected")
+        raise budget.unsafe(f"a value of type {name}; expected plain data")
     return [child for child in inner if not _is_leaf(child)]

@@ -98,8 +98,8 @@ def read_info(directory: Path) -> DatasetInfo:
             where=str(path),
         ) from error
     if info.file_format != "tfrecord":
-        problem = f"fileFormat {info.file_format!r}; only tfrecord is read, convert the set first"
-        raise ConfigError(problem, where=str(path))
+        problem = f"fileFormat {info.file_format!r}; only tfrecord is supported"
+        raise ConfigError(problem, remedy="convert the dataset first", where=str(path))
     return info
 
 
@@ -124,7 +124,7 @@ def _json(path: Path) -> Any:
 
 def _leaves(node: Any, key: str, rank: int, depth: int) -> Iterator[Leaf]:
     if depth > MAX_DEPTH or not isinstance(node, dict):
-        raise ConfigError(f"features.json: node {key!r} is no feature, or nested too deep")
+        raise ConfigError(f"features.json: node {key!r} is not a feature, or is nested too deeply")
     kind, body = _kind_and_body(node)
     if kind == "featuresDict":
         children = body.get("features", body)

@@ -44,17 +44,21 @@ def find_version_dir(root: Path) -> Path:
     """
     if not root.is_dir():
         raise ConfigError(
-            "is no directory; name the one that holds dataset_info.json", where=str(root)
+            "not a folder",
+            remedy="pass the folder that contains dataset_info.json",
+            where=str(root),
         )
     directories = sorted(_version_dirs(root, MAX_NESTING))
     if len(directories) == 1:
         return directories[0]
     expected = f"{' and '.join(METADATA)} in it or at most {MAX_NESTING} levels below"
     if not directories:
-        raise ConfigError(f"no directory with {expected}", where=str(root))
+        raise ConfigError(f"no folder contains {expected}", where=str(root))
     names = ", ".join(str(path.relative_to(root)) for path in directories[:20])
     raise ConfigError(
-        f"{len(directories)} sets below it ({names}); name one of them", where=str(root)
+        f"{len(directories)} datasets below it ({names})",
+        remedy="pass one of them",
+        where=str(root),
     )
 
 
@@ -116,17 +120,15 @@ def records_of(directory: Path, shard: Shard) -> Iterator[tuple[int, Record]]:
 def _unreadable(error: SourceError, shard: Shard) -> Record:
     is_missing = error.code is Code.MISSING_FILE
     code = Code.MISSING_SHARD if is_missing else error.code
-    reason = "the shard is not there" if is_missing else error.message
-    message = (
-        f"{shard.name}: {reason}; {shard.num_declared} episodes were declared in it, fetch it again"
-    )
+    reason = "the shard is missing" if is_missing else error.message
+    message = f"{shard.name}: {reason}; it should contain {shard.num_declared} episodes; download it again"
     return Record(offset=0, num_bytes=0, problem=(code, message), is_rest=True)
 
 
 def _lost(record: Record, shard: Shard, count: int) -> Record:
     code, reason = record.problem or (Code.TRUNCATED, "")
     lost = max(shard.num_declared - count, 0)
-    message = f"{shard.name}: {reason}; {lost} of {shard.num_declared} declared records are lost"
+    message = f"{shard.name}: {reason}; {lost} of {shard.num_declared} declared records are missing"
     return Record(
         offset=record.offset, num_bytes=record.num_bytes, problem=(code, message), is_rest=True
     )

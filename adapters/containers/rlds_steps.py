@@ -92,7 +92,9 @@ class Steps:
             self._feature(f"{name}/ragged_row_lengths_{i}").ints() for i in range(leaf.rank - 1)
         ]
         if not levels:
-            raise SourceError(Code.SHAPE_MISMATCH, "ragged values of a leaf that is not", where=key)
+            raise SourceError(
+                Code.SHAPE_MISMATCH, "ragged values in a leaf that is not ragged", where=key
+            )
         counts = levels[-1]
         for outer in reversed(levels[:-1]):
             is_bounded = outer.min(initial=0) >= 0 and outer.max(initial=0) <= len(counts)
@@ -109,7 +111,7 @@ class Steps:
         ndim = max(len(leaf.shape), 1)
         shapes = _reshape(self._feature(f"{name}/shape").ints(), (self.num_steps, ndim), key)
         if shapes.min(initial=0) < 0:
-            raise SourceError(Code.SHAPE_MISMATCH, "a negative dimension", where=key)
+            raise SourceError(Code.SHAPE_MISMATCH, "a dimension is negative", where=key)
         value = self._feature(f"{name}/value")
         if value.kind is FeatureKind.BYTES:
             blobs = self._blobs(f"{name}/value", key)
@@ -120,7 +122,7 @@ class Steps:
         flat = _flat(value, leaf)
         sizes = [prod(map(int, s)) for s in shapes]
         if sum(sizes) != len(flat):
-            problem = f"shapes ask for {sum(sizes)} values, there are {len(flat)}"
+            problem = f"the shapes need {sum(sizes)} values; the record has {len(flat)}"
             raise SourceError(Code.SHAPE_MISMATCH, problem, where=key)
         parts = np.split(flat, np.cumsum(sizes)[:-1])
         return [part.reshape(tuple(map(int, s))) for part, s in zip(parts, shapes, strict=True)]
@@ -189,12 +191,14 @@ def steps_of(features: Mapping[str, TfFeature], leaves: Mapping[str, Leaf]) -> S
         and leaf.key in features
     ]
     if not scalars:
-        problem = "no scalar leaf such as steps/is_first; T is unknown"
+        problem = "no scalar leaf such as steps/is_first, so the number of steps T is unknown"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where="steps")
     chosen = [key for key in preferred if key in scalars] or sorted(scalars)
     counts = {key: _flat(features[key], leaves[key]).size for key in chosen}
     if len(set(counts.values())) > 1:
-        raise SourceError(Code.SHAPE_MISMATCH, f"scalar leaves disagree on T: {counts}")
+        raise SourceError(
+            Code.SHAPE_MISMATCH, f"scalar leaves have different numbers of steps: {counts}"
+        )
     if counts[chosen[0]] == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no steps", where=chosen[0])
     return Steps(features, leaves, counts[chosen[0]])
@@ -231,7 +235,7 @@ def _reshape(flat: Array, shape: tuple[int | None, ...], key: str) -> Array:
         or (free == 0 and flat.size != known)
         or (free and (not known or flat.size % known))
     ):
-        problem = f"{flat.size} values do not make shape {shape}"
+        problem = f"{flat.size} values do not fill shape {shape}"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=key)
     return flat.reshape([-1 if d is None else d for d in shape])
 
@@ -243,7 +247,9 @@ def _unpack(blob: memoryview, leaf: Leaf, shape: tuple[int | None, ...], key: st
     is_open = any(d is None for d in shape)
     limit = MAX_TENSOR_BYTES if is_open else expected
     if limit > MAX_TENSOR_BYTES:
-        raise SourceError(Code.TOO_LARGE, f"a tensor of {limit} bytes per step", where=key)
+        raise SourceError(
+            Code.TOO_LARGE, f"a tensor has more than {limit} bytes per step", where=key
+        )
     data = bytes(blob) if leaf.encoding != "zlib" else _inflate(blob, limit, key)
     if len(data) > limit or (not is_open and len(data) != expected) or len(data) % dtype.itemsize:
         problem = f"{len(data)} bytes for shape {shape} of {dtype}"
@@ -258,9 +264,9 @@ def _inflate(blob: memoryview, limit: int, key: str) -> bytes:
     except zlib.error as error:
         raise SourceError(Code.CORRUPT_RECORD, f"zlib: {error}", where=key) from error
     if len(data) > limit:
-        raise SourceError(Code.TOO_LARGE, f"inflates beyond {limit} bytes", where=key)
+        raise SourceError(Code.TOO_LARGE, f"decompresses to more than {limit} bytes", where=key)
     if not inflater.eof:
-        raise SourceError(Code.CORRUPT_RECORD, "zlib stream breaks off", where=key)
+        raise SourceError(Code.CORRUPT_RECORD, "the zlib stream is truncated", where=key)
     return data
 
 
@@ -272,7 +278,7 @@ def _depth(data: bytes, key: str, *, is_float: bool) -> Array:
         raise SourceError(Code.CORRUPT_IMAGE, f"does not decode: {error}", where=key) from error
     expected = (3, "uint8") if is_float else (2, "uint16")
     if picture is None or (picture.ndim, picture.dtype.name) != expected:
-        raise SourceError(Code.CORRUPT_IMAGE, "is no depth picture of its kind", where=key)
+        raise SourceError(Code.CORRUPT_IMAGE, "not a depth image of the declared format", where=key)
     if not is_float:
         return picture
     if picture.shape[2] != 4:
@@ -284,6 +290,6 @@ def _depth(data: bytes, key: str, *, is_float: bool) -> Array:
 
 def _stack(parts: list[Array], key: str) -> Array:
     if len({part.shape for part in parts}) > 1:
-        problem = f"steps of different sizes, {sorted({p.shape for p in parts})[:5]}"
+        problem = f"images of different sizes: {sorted({p.shape for p in parts})[:5]}"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=key)
     return np.stack(parts)

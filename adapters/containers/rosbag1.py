@@ -117,9 +117,7 @@ def open_bag(path: Path, where: str) -> Iterator[Bag]:
     except damage as error:
         if reader.bio is not None:
             reader.close()
-        problem = (
-            f"the index is damaged or cut: {type(error).__name__}: {error}; fetch the bag again"
-        )
+        problem = f"the index is damaged or truncated: {type(error).__name__}: {error}; download the bag again"
         raise SourceError(Code.CORRUPT_RECORD, problem[:300], where=where) from error
     try:
         yield bag
@@ -137,7 +135,7 @@ def rosbags() -> Any:
         return import_module("rosbags.rosbag1")
     except ImportError as error:
         todo = "pip install 'eicorpus[ros]'"
-        raise ConfigError(f"ROS bags need rosbags ({error}): {todo}") from error
+        raise ConfigError(f"reading ROS bags needs rosbags ({error})", remedy=todo) from error
 
 
 def _library_errors() -> tuple[type[Exception], ...]:
@@ -156,8 +154,12 @@ def _check_head(path: Path, where: str) -> None:
     at = head.find(b"index_pos=")
     index_at = int.from_bytes(head[at + 10 : at + 18], "little") if at >= 0 else 0
     if not 0 < index_at < size:
-        problem = f"no index at byte {index_at} of {size}: recording or download was cut off"
-        raise SourceError(Code.TRUNCATED, f"{problem}; fetch it again, or reindex it", where=where)
+        problem = (
+            f"no index at byte {index_at} of {size}: the recording or download was interrupted"
+        )
+        raise SourceError(
+            Code.TRUNCATED, f"{problem}; download it again, or reindex it", where=where
+        )
 
 
 def _plain_definition(text: str, where: str) -> str:
@@ -173,7 +175,7 @@ def _plain_definition(text: str, where: str) -> str:
             continue
         is_type = words.startswith("MSG: ") and _TYPE.fullmatch(words[5:])
         if not (is_type or words == _RULE or _FIELD.fullmatch(words)):
-            problem = f"{line[:80]!r} is no line of a message definition"
+            problem = f"{line[:80]!r} is not a valid line of a message definition"
             raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
         kept.append(words)
     return "\n".join(kept) + "\n"
@@ -185,7 +187,7 @@ def _bound_chunks(reader: Any, where: str) -> None:
     for at, chunk in reader.chunks.items():
         name = next(n for n, unpack in named.items() if unpack is chunk.decompressor)
         if chunk.datasize > MAX_CHUNK_BYTES:
-            problem = f"a chunk of {chunk.datasize} bytes, at most {MAX_CHUNK_BYTES}"
+            problem = f"a chunk of {chunk.datasize} bytes; expected at most {MAX_CHUNK_BYTES}"
             raise SourceError(Code.TOO_LARGE, problem, where=where)
         if name != "none":
             reader.chunks[at] = chunk._replace(decompressor=_Unpack(name, where))
@@ -205,11 +207,11 @@ class _Unpack:
                 unpacker = import_module("lz4.frame").LZ4FrameDecompressor()
             out: bytes = unpacker.decompress(data, max_length=MAX_CHUNK_BYTES)
         except (OSError, RuntimeError, EOFError, ValueError) as error:
-            problem = f"a {self._name} chunk does not unpack: {error}"
+            problem = f"a {self._name} chunk does not decompress: {error}"
             raise SourceError(Code.CORRUPT_RECORD, problem, where=self._where) from error
         if not unpacker.eof:
             is_bomb = len(out) >= MAX_CHUNK_BYTES
-            problem = f"a {self._name} chunk gives {len(out)} bytes and does not end"
+            problem = f"a {self._name} chunk decompresses to more than {len(out)} bytes"
             code = Code.TOO_LARGE if is_bomb else Code.CORRUPT_RECORD
             raise SourceError(code, problem, where=self._where)
         return out

@@ -43,7 +43,9 @@ def read_sidecar(root: Path, sidecar: Sidecar) -> tuple[str, RawFile]:
     try:
         return data.decode("utf-8"), raw_record(sidecar.name, data)
     except UnicodeDecodeError as error:
-        raise SourceError(Code.BAD_ANNOTATION, f"no UTF-8: {error}", where=sidecar.name) from error
+        raise SourceError(
+            Code.BAD_ANNOTATION, f"not UTF-8 text: {error}", where=sidecar.name
+        ) from error
 
 
 def json_object(text: str, where: str) -> dict[str, Any]:

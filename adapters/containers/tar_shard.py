@@ -81,7 +81,7 @@ def tar_members(path: Path) -> Iterator[TarMember]:
             walk = _Walk(file=file, size=os.fstat(file.fileno()).st_size)
             first = walk.block()
             if any(first) and not _is_sound(first):
-                problem = "no tar header at its start; expected an uncompressed tar"
+                problem = "not an uncompressed tar file: it has no tar header"
                 raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=path.name)
             yield from _members(walk)
     except OSError as error:
@@ -99,11 +99,13 @@ def _members(walk: _Walk) -> Iterator[TarMember]:
         if len(header) == BLOCK and not any(header):
             return  # the end mark
         if len(header) < BLOCK:
-            yield _stop(Code.TRUNCATED, f"the shard is cut at byte {walk.size}; fetch it again")
+            yield _stop(
+                Code.TRUNCATED, f"the shard is truncated at byte {walk.size}; download it again"
+            )
             return
         size = _number(header[124:136]) if _is_sound(header) else None
         if size is None:
-            yield _stop(Code.CORRUPT_RECORD, f"the header at byte {walk.at} does not add up")
+            yield _stop(Code.CORRUPT_RECORD, f"the header at byte {walk.at} has a wrong checksum")
             return
         kind, start = header[156:157], walk.at + BLOCK
         is_extension = kind in _PAX_LOCAL + _PAX_GLOBAL + _GNU_LONG_NAME + _GNU_LONG_LINK
@@ -111,7 +113,9 @@ def _members(walk: _Walk) -> Iterator[TarMember]:
             size = extension.size
         if start + size > walk.size:
             name = _name(header, extension)[:LONGEST_NAME]
-            yield _stop(Code.TRUNCATED, f"the shard is cut within {name!r}; fetch it again")
+            yield _stop(
+                Code.TRUNCATED, f"the shard is truncated within {name!r}; download it again"
+            )
             return
         walk.at = start + -(-size // BLOCK) * BLOCK
         if is_extension:
@@ -133,11 +137,11 @@ def _member(walk: _Walk, name: str, start: int, size: int, why: str | None) -> T
     """One member with what is wrong with it; its own name twice is refused, because tar means "the last one counts"."""
     problem, short = None, name[:LONGEST_NAME]
     if why is not None:
-        problem = (Code.UNSAFE_CONTENT.value, f"{short!r} is {why}; only plain files are read")
+        problem = (Code.UNSAFE_CONTENT.value, f"{short!r} is {why}; expected only regular files")
     elif _is_path_unsafe(name):
-        problem = (Code.UNSAFE_PATH.value, f"{short!r} is no path within the shard")
+        problem = (Code.UNSAFE_PATH.value, f"{short!r} is not a path within the shard")
     elif name in walk.seen:
-        problem = (Code.UNSAFE_CONTENT.value, f"{short!r} is there twice; which one counts?")
+        problem = (Code.UNSAFE_CONTENT.value, f"{short!r} is in the shard twice")
     walk.seen.add(name)
     if problem:
         return TarMember(name=short, problem=problem)

@@ -114,7 +114,7 @@ def _text(value: memoryview) -> str:
 
 def _message(value: memoryview | int, where: str) -> memoryview:
     if isinstance(value, int):
-        raise _corrupt("a number where a message belongs", where)
+        raise _corrupt("a number where a message was expected", where)
     return value
 
 
@@ -126,7 +126,7 @@ def _varint(buffer: memoryview, at: int, where: str) -> tuple[int, int]:
     value = 0
     for i in range(10):
         if at + i >= len(buffer):
-            raise _corrupt(f"a varint breaks off at byte {at}", where)
+            raise _corrupt(f"a varint is truncated at byte {at}", where)
         byte = buffer[at + i]
         value |= (byte & 0x7F) << (7 * i)
         if byte < 0x80:
@@ -187,7 +187,7 @@ def _packed_varints(blob: memoryview, where: str) -> npt.NDArray[np.int64]:
     if is_end.all():  # numbers below 128, the common case: flags and bool lists
         return groups.astype(np.int64)
     if not is_end[-1]:
-        raise _corrupt("a varint breaks off at the end of a packed list", where)
+        raise _corrupt("a varint is truncated at the end of a packed list", where)
     ends = np.flatnonzero(is_end)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1

@@ -77,7 +77,7 @@ def _headers(file: BinaryIO, size: int) -> Iterator[Record]:
         num_bytes = int(HEADER.unpack(header)[0])
         too_large = None
         if num_bytes > MAX_RECORD_BYTES:
-            message = f"a record of {num_bytes} bytes at byte {offset}; at most {MAX_RECORD_BYTES}"
+            message = f"a record of {num_bytes} bytes at byte {offset}; expected at most {MAX_RECORD_BYTES}"
             too_large = Code.TOO_LARGE, message
         yield Record(offset=offset, num_bytes=num_bytes, problem=too_large)
         offset += HEADER.size + num_bytes + FOOTER.size
@@ -88,11 +88,13 @@ def _header_problem(header: bytes, offset: int, size: int) -> tuple[Code, str] |
         return Code.TRUNCATED, f"the file ends inside a record header at byte {offset}"
     num_bytes, crc = HEADER.unpack(header)
     if masked_crc(header[:8]) != crc:
-        message = f"the length at byte {offset} fails its checksum: no later record can be found"
+        message = (
+            f"the length at byte {offset} has a wrong checksum, so later records cannot be located"
+        )
         return Code.WRONG_CRC, message
     end = offset + HEADER.size + num_bytes + FOOTER.size
     if end > size:
-        message = f"the record at byte {offset} needs {end} bytes of file, there are {size}"
+        message = f"the record at byte {offset} needs a file of {end} bytes; it has {size}"
         return Code.TRUNCATED, message
     return None
 
@@ -123,16 +125,16 @@ def _payload(file: BinaryIO, size: int, offset: int, num_bytes: int, where: str)
         raise SourceError(*problem, where=where)
     stored = int(HEADER.unpack(header)[0])
     if stored != num_bytes:
-        message = f"a record of {stored} bytes, {num_bytes} at discovery: the file was changed"
+        message = f"a record of {stored} bytes, but {num_bytes} at discovery: the file was changed"
         raise SourceError(Code.CORRUPT_RECORD, message, where=where)
     if stored > MAX_RECORD_BYTES:
-        message = f"a record of {stored} bytes; at most {MAX_RECORD_BYTES}"
+        message = f"a record of {stored} bytes; expected at most {MAX_RECORD_BYTES}"
         raise SourceError(Code.TOO_LARGE, message, where=where)
     data = file.read(num_bytes)
     footer = file.read(FOOTER.size)
     if len(data) + len(footer) != num_bytes + FOOTER.size:
         raise SourceError(Code.TRUNCATED, "the file ends inside the record", where=where)
     if masked_crc(data) != FOOTER.unpack(footer)[0]:
-        message = "the payload fails its checksum; fetch this shard again"
+        message = "the payload has a wrong checksum; download this shard again"
         raise SourceError(Code.WRONG_CRC, message, where=where)
     return data

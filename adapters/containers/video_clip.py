@@ -69,7 +69,7 @@ class Clip:
 
 
 def no_camera_pose(source: str, certainty: Certainty = Certainty.DOCUMENTED) -> Fact:
-    """The fact that bars every task but forecasting from being meaningful here: the head moves, nobody says how."""
+    """The fact that excludes every task but forecasting: the head moves and its pose is unknown."""
     return Fact(
         name="camera_motion_removed",
         value="false",
@@ -184,7 +184,7 @@ def _window(path: Path, clip: Clip, header: VideoHeader) -> tuple[VideoWindow, s
     start, end = max(stated[0], _start(header)), min(stated[1], float(header.end_s))
     span, held = f"[{stated[0]}, {stated[1]}) s", f"[{_start(header)}, {float(header.end_s)}) s"
     if start >= end:
-        problem = f"segment {span}; the file holds {held}"
+        problem = f"segment {span} is outside the file, which covers {held}"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=clip.path)
     window = VideoWindow(path=str(path), start_s=start, end_s=end, byte_range=clip.byte_range)
     is_cut = clip.end_s is not None and clip.end_s - end > ROUNDING_S

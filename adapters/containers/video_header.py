@@ -42,21 +42,23 @@ def video_header(path: Path, byte_range: tuple[int, int] | None = None) -> Video
         part = RangeReader(path, *byte_range) if byte_range else nullcontext(path)
         with part as opened, open_video(opened, options=NO_CODEC) as container:
             if not container.streams.video:
-                raise SourceError(Code.CORRUPT_VIDEO, "no video stream", where=path.name)
+                raise SourceError(
+                    Code.CORRUPT_VIDEO, "the file has no video stream", where=path.name
+                )
             stream = container.streams.video[0]
             base, rate = stream.time_base, stream.average_rate
             start, length, whole = stream.start_time, stream.duration, container.duration
     except (av.FFmpegError, OSError) as error:
         raise SourceError(
             Code.CORRUPT_VIDEO,
-            f"not a readable video: {system_error_text(error, path.name)}; fetch the file again",
+            f"not a readable video: {system_error_text(error, path.name)}; download the file again",
             where=path.name,
         ) from error
     if base is None or not rate or (length is None and whole is None):
-        problem = f"time base {base}, rate {rate}, duration {length}; expected all three"
+        problem = f"the header states time base {base}, rate {rate} and duration {length}; expected all three"
         raise SourceError(Code.CORRUPT_VIDEO, problem, where=path.name)
     start_s = Fraction((start or 0) * base)
     seconds = Fraction(whole or 0, MICROSECONDS_PER_S) if length is None else length * base
     if seconds <= 0:
-        raise SourceError(Code.CORRUPT_VIDEO, "a video of no duration", where=path.name)
+        raise SourceError(Code.CORRUPT_VIDEO, "the video has no duration", where=path.name)
     return VideoHeader(start_s=start_s, end_s=start_s + seconds, rate_hz=Fraction(rate))

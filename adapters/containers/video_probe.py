@@ -47,7 +47,9 @@ def probe_video(path: Path, *, max_frames: int = MAX_FRAMES) -> VideoProbe:
         stream = container.streams.video[0]
         count = len(_shown(path, container, max_frames))
         if not stream.width or not stream.height:
-            raise SourceError(Code.CORRUPT_VIDEO, "the stream has no size", where=path.name)
+            raise SourceError(
+                Code.CORRUPT_VIDEO, "the video stream has no frame size", where=path.name
+            )
         return VideoProbe(num_frames=count, width_px=stream.width, height_px=stream.height)
 
 
@@ -66,12 +68,12 @@ def frame_times_ns(path: Path, *, max_frames: int = MAX_FRAMES) -> npt.NDArray[n
         pts = _shown(path, container, max_frames)
         base = container.streams.video[0].time_base
     if base is None or any(p is None for p in pts):
-        raise SourceError(Code.CORRUPT_VIDEO, "pictures without presentation time", where=path.name)
+        raise SourceError(Code.CORRUPT_VIDEO, "a frame has no presentation time", where=path.name)
     num, den = base.numerator * NS_PER_S, base.denominator
     times = sorted((2 * p * num + den) // (2 * den) for p in pts if p is not None)
     out = np.array(times, dtype=np.int64)
     if np.any(np.diff(out) <= 0):
-        raise SourceError(Code.CORRUPT_VIDEO, "two pictures at the same time", where=path.name)
+        raise SourceError(Code.CORRUPT_VIDEO, "two frames have the same timestamp", where=path.name)
     return out
 
 
@@ -91,11 +93,11 @@ def _shown(path: Path, container: InputContainer, max_frames: int) -> list[int |
             shown.append(packet.pts)
     if total < stream.frames:
         problem = (
-            f"{total} packets where the header promises {stream.frames}: cut off; fetch it again"
+            f"{total} packets; the header states {stream.frames}: truncated; download it again"
         )
         raise SourceError(Code.CORRUPT_VIDEO, problem, where=path.name)
     if not shown:
-        raise SourceError(Code.CORRUPT_VIDEO, "no picture", where=path.name)
+        raise SourceError(Code.CORRUPT_VIDEO, "the file has no frame", where=path.name)
     return shown
 
 
@@ -104,11 +106,13 @@ def _opened(path: Path) -> Iterator[InputContainer]:
     try:
         with open_video(path) as container:
             if not container.streams.video:
-                raise SourceError(Code.CORRUPT_VIDEO, "no video stream", where=path.name)
+                raise SourceError(
+                    Code.CORRUPT_VIDEO, "the file has no video stream", where=path.name
+                )
             yield container
     except (av.FFmpegError, OSError) as error:
         raise SourceError(
             Code.CORRUPT_VIDEO,
-            f"not a readable video: {system_error_text(error, path.name)}; fetch the file again",
+            f"not a readable video: {system_error_text(error, path.name)}; download the file again",
             where=path.name,
         ) from error

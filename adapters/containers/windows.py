@@ -1,4 +1,4 @@
-"""Cut a stretch of video that nobody annotated into windows of bounded length.
+"""Cut an unannotated interval of video into windows of bounded length.
 
 Source of the 60 s bound: design §3 ("windows of at most 60 s on scene and validity breaks").
 """

@@ -57,7 +57,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except SourceError as error:
         raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
     except _DAMAGE as error:
-        raise ConfigError(f"no readable spreadsheet: {error}", where=str(path)) from error
+        raise ConfigError(f"not a readable spreadsheet: {error}", where=str(path)) from error
 
 
 def _part_of(archive: zipfile.ZipFile, sheet: str, path: Path) -> str:
@@ -67,7 +67,7 @@ def _part_of(archive: zipfile.ZipFile, sheet: str, path: Path) -> str:
             targets[attributes.get("Id", "")] = attributes.get("Target", "")
     sheets = dict(_sheets(archive))
     if sheet not in sheets:
-        raise ConfigError(f"no sheet {sheet!r}, but {list(sheets)}", where=str(path))
+        raise ConfigError(f"no sheet {sheet!r}; available: {list(sheets)}", where=str(path))
     target = targets.get(sheets[sheet], "")
     return target.removeprefix("/") if target.startswith("/") else f"xl/{target}"
 
@@ -100,7 +100,7 @@ def _rows(archive: zipfile.ZipFile, part: str) -> Iterator[list[tuple[str, str, 
         elif name == "c":
             match = _CELL.fullmatch(attributes.get("r", ""))
             if match is None:
-                raise ValueError(f"a cell without a place: {attributes}")
+                raise ValueError(f"a cell without a reference: {attributes}")
             row.append((match[1], attributes.get("t", "n"), value))
             value = ""
         elif name == "row":
@@ -123,7 +123,7 @@ def _elements(archive: zipfile.ZipFile, part: str) -> Iterator[tuple[str, Mappin
         done.append((name, attributes, "".join(text)))
 
     def refuse(*_: object) -> None:
-        raise ValueError("a document type, which no spreadsheet needs")
+        raise ValueError("an XML document type, which is refused")
 
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = start, end
@@ -134,7 +134,7 @@ def _elements(archive: zipfile.ZipFile, part: str) -> Iterator[tuple[str, Mappin
         while data := file.read(CHUNK_BYTES):
             total += len(data)
             if total > MAX_PART_BYTES:
-                raise ValueError(f"{part} unpacks to over {MAX_PART_BYTES} bytes")
+                raise ValueError(f"{part} decompresses to more than {MAX_PART_BYTES} bytes")
             parser.Parse(data)
             yield from done
             done.clear()

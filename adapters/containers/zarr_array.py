@@ -49,9 +49,9 @@ class _Meta(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> _Meta:
         if self.zarr_format != 2 or self.order != "C" or self.filters:
-            raise ValueError("only format 2, order C and no filters are read")
+            raise ValueError("expected format 2, order C and no filters")
         if self.dtype not in DTYPES or self.dimension_separator not in "./":
-            raise ValueError(f"dtype {self.dtype[:20]!r}; plain little-endian numbers are read")
+            raise ValueError(f"dtype {self.dtype[:20]!r}; expected little-endian numbers")
         if len(self.shape) != len(self.chunks) or min(self.chunks) < 1 or min(self.shape) < 0:
             raise ValueError(f"chunks {self.chunks} of shape {self.shape}")
         return self
@@ -114,14 +114,14 @@ class ZarrArray:
         size = self._bound(self.chunks, MAX_MEMBER_BYTES)
         data = self.store.get(name)
         if data is None:
-            raise SourceError(Code.MISSING_FILE, "the chunk is not there; fetch it", where=where)
+            raise SourceError(Code.MISSING_FILE, "the chunk is missing; download it", where=where)
         try:
             values = _DECODERS[self.codec](data, self.chunks, size)
             return np.frombuffer(values, self.dtype, count=size // self.dtype.itemsize).reshape(
                 self.chunks
             )
         except (ValueError, RuntimeError, zlib.error) as error:
-            problem = f"{self.codec or 'raw'} chunk does not decode: {str(error)[:200]}"
+            problem = f"a {self.codec or 'raw'} chunk does not decode: {str(error)[:200]}"
             raise SourceError(Code.CORRUPT_RECORD, problem, where=where) from error
 
     def _bound(self, shape: tuple[int, ...], limit: int) -> int:
@@ -129,7 +129,7 @@ class ZarrArray:
         for n in shape:
             size *= n  # Python integers: a hostile shape must not overflow
         if size > limit:
-            problem = f"{list(shape)} is {size} bytes; at most {limit}"
+            problem = f"{list(shape)} has {size} bytes; expected at most {limit}"
             raise SourceError(Code.TOO_LARGE, problem, where=self.where)
         return size
 
@@ -151,7 +151,7 @@ def zarr_array(store: ZarrStore, key: str) -> ZarrArray:
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where) from error
     codec = meta.compressor.id if meta.compressor else ""
     if codec not in _DECODERS:
-        problem = f"codec {codec[:40]!r}; known are {sorted(filter(None, _DECODERS))}"
+        problem = f"codec {codec[:40]!r}; expected one of {sorted(filter(None, _DECODERS))}"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     return ZarrArray(
         store=store,
@@ -169,7 +169,7 @@ def _imagecodecs() -> Any:
         return import_module("imagecodecs")
     except ImportError as error:
         raise ConfigError(
-            "compressed Zarr needs imagecodecs: pip install 'eicorpus[zarr]'"
+            "reading compressed Zarr needs imagecodecs", remedy="pip install 'eicorpus[zarr]'"
         ) from error
 
 
@@ -183,7 +183,7 @@ def _inflate(data: bytes, chunks: tuple[int, ...], size: int) -> bytes:
     worker = zlib.decompressobj(wbits=47)  # zlib or gzip, told by the header
     out = worker.decompress(data, size + 1)
     if not worker.eof:
-        raise ValueError("cut off, or larger than it should be")
+        raise ValueError("truncated, or larger than the header states")
     return _raw(out, chunks, size)
 
 
@@ -191,7 +191,7 @@ def _blosc(data: bytes, chunks: tuple[int, ...], size: int) -> bytes:
     """A Blosc 1 header says the size it will take (bytes 4 to 8) and its own (12 to 16); the decoder does not compare."""
     sizes = (int.from_bytes(data[4:8], "little"), int.from_bytes(data[12:16], "little"))
     if sizes != (size, len(data)):
-        raise ValueError(f"the header promises {sizes}, not {(size, len(data))}")
+        raise ValueError(f"the header states {sizes}; found {(size, len(data))}")
     return _raw(_imagecodecs().blosc_decode(data), chunks, size)
 
 

@@ -65,7 +65,7 @@ class ZarrStore:
         if info is None:
             return None
         if info.file_size > max_bytes:
-            problem = f"{info.file_size} bytes; at most {max_bytes} are read"
+            problem = f"{info.file_size} bytes; expected at most {max_bytes}"
             raise SourceError(Code.TOO_LARGE, problem, where=where)
         try:
             with archive.open(info) as member:
@@ -81,7 +81,7 @@ class ZarrStore:
             problem = f"cannot be read back: {str(error)[:200]}"
             raise SourceError(Code.CORRUPT_RECORD, problem, where=where) from error
         if len(data) != info.file_size:
-            problem = f"{len(data)} bytes where the index says {info.file_size}"
+            problem = f"{len(data)} bytes; the index states {info.file_size}"
             raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
         return data
 
@@ -93,9 +93,9 @@ def _zip(path: Path, stamp: tuple[int, ...], where: str) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        problem = f"no whole zip: {str(error)[:200]}; fetch it again"
+        problem = f"incomplete zip file: {str(error)[:200]}; download it again"
         raise SourceError(Code.UNREADABLE, problem, where=where) from error
     if len(archive.NameToInfo) > MAX_MEMBERS:
-        problem = f"{len(archive.NameToInfo)} members; at most {MAX_MEMBERS}"
+        problem = f"{len(archive.NameToInfo)} members; expected at most {MAX_MEMBERS}"
         raise SourceError(Code.TOO_LARGE, problem, where=where)
     return archive

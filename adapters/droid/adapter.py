@@ -44,9 +44,9 @@ class Droid:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """There are no options."""
         if options:
-            raise ConfigError(f"unknown options {sorted(options)}; there are none")
+            raise ConfigError(f"unknown options {sorted(options)}; this source has no options")
         if next(entries_named(root, TRAJECTORY), None) is None:
-            raise ConfigError(f"{root}: no {TRAJECTORY} below it: not DROID raw")
+            raise ConfigError(f"{root}: not DROID raw: expected {TRAJECTORY} below it")
         notes = (
             "the licence is not verified: read the terms before passing data on",
             "SVO recordings, depth and right pictures are not read",
@@ -100,7 +100,7 @@ class Droid:
 def _absent(folder: Path, name: str) -> tuple[str, str] | None:
     """A partial download, seen without opening anything."""
     if not is_there(folder / TRAJECTORY):
-        return Code.MISSING_FILE.value, f"{name}/{TRAJECTORY} is not there; fetch it"
+        return Code.MISSING_FILE.value, f"{name}/{TRAJECTORY} is missing; download it"
     why = missing_pictures(folder)
     return (Code.MISSING_VIDEO.value, f"{name}: {why}") if why else None
 
@@ -120,7 +120,7 @@ def _metadata(root: Path, folder: str) -> tuple[dict[str, Any], tuple[Any, ...]]
 def _check_length(metadata: Mapping[str, Any], num_rows: int, folder: str) -> None:
     promised = metadata.get("trajectory_length", num_rows)
     if promised != num_rows:
-        problem = f"{num_rows} rows where trajectory_length promises {promised}"
+        problem = f"{num_rows} rows; trajectory_length states {promised}"
         raise SourceError(Code.FRAME_COUNT, problem, where=folder)
 
 

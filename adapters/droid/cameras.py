@@ -46,10 +46,12 @@ def missing_pictures(folder: Path) -> str:
     if any((folder / "recordings/MP4").glob("*[0-9].mp4")):
         return ""
     if any((folder / "recordings").rglob("*.svo")):
-        return "only SVO recordings, which need ZED's SDK: convert them to MP4 first"
+        return "only SVO recordings, which need the ZED SDK; convert them to MP4 first"
     if any((folder / "recordings").rglob("*-stereo.mp4")):
-        return "only stereo MP4, two pictures side by side: fetch the plain ones"
-    return "no recordings/MP4/<serial>.mp4: fetch them"
+        return (
+            "only stereo MP4 files with two images side by side; download the single-image videos"
+        )
+    return "no recordings/MP4/<serial>.mp4; download them"
 
 
 def read_cameras(
@@ -70,7 +72,7 @@ def read_cameras(
         video = probe_video(path)
         num_rows = len(clock.t_ns)
         if not num_rows <= video.num_frames <= num_rows + EXTRA_PICTURES:
-            problem = f"{video.num_frames} pictures, {num_rows} rows; expected one per row"
+            problem = f"{video.num_frames} images for {num_rows} rows; expected one per row"
             raise SourceError(Code.FRAME_COUNT, problem, where=f"{folder}/{serial}.mp4")
         K = _K_cam(file, serial, (video.width_px, video.height_px))
         t_ns, timing = _instants(file, name, serial, clock)

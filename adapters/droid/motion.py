@@ -3,7 +3,7 @@
     observation/robot_state/{cartesian_position [N, 6], joint_positions [N, 7], gripper_position [N]}
     action/{cartesian_position [N, 6], gripper_position [N], cartesian_velocity [N, 6], gripper_velocity [N], ...}
     observation/timestamp/robot_state/{read_start, read_end} [N] ms of the workstation; robot_timestamp_* is the robot's own clock
-    observation/controller_info/movement_enabled [N]   False: the step was recorded, but the robot was not told
+    observation/controller_info/movement_enabled [N]   False: the step was recorded, but no command was sent
 Poses are xyz m and Euler angles rad, scipy's extrinsic "xyz", of panda_link8 in panda_link0 (config ee_link_name). Gripper: 0
 open, 1 closed, = 1 - width / max. `action/cartesian_position` is the absolute target: the pose at issue plus a bounded delta.
 Source: `droid-dataset/droid:droid/{robot_env.py,franka/robot.py,trajectory_utils/misc.py}`.

@@ -157,18 +157,21 @@ def narration_entries(path: Path) -> Iterator[tuple[str, tuple[NarrationPass, ..
     """(video uid, its passes) from narration.json (keyed by uid) or all_narrations_redacted.json ("videos")."""
     for where, raw in members(path):
         if len(where[-1]) > LONGEST_UID:
-            yield where[-1][:LONGEST_UID], Broken("the key is too long for a video uid")
+            yield where[-1][:LONGEST_UID], Broken("the key is too long to be a video uid")
         elif isinstance(raw, dict):
             yield where[-1], narration_passes(raw)
         elif where[-1] not in ("version", "date", "description"):
-            yield where[-1], Broken(f"a {type(raw).__name__} where a video's passes belong")
+            yield (
+                where[-1],
+                Broken(f"found a {type(raw).__name__}; expected the annotation passes of a video"),
+            )
 
 
 def narration_passes(entry: dict[str, Any]) -> tuple[NarrationPass, ...]:
     """The passes of one video's entry; either of the two passes of narration.json may be missing.
 
     Keys are `pass_1/00000` by position in the file. In the other form rows of several annotators lie in one list;
-    their key is `all/00000` and they are told apart by `annotation_uid`.
+    their key is `all/00000` and `annotation_uid` distinguishes them.
     """
     if "narrations" in entry:
         by_annotator: dict[str, list[tuple[str, Narration | Broken]]] = {}

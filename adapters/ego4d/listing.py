@@ -111,7 +111,7 @@ def placed(tree: Ego4dTree, metadata: Metadata) -> Iterator[Placed]:
             yield from _of_video(tree, metadata, uid, segments, lost, WINDOWS)
     for uid in sorted(lost):
         code, why = why_unusable(tree, metadata, uid) or _not_in_a_clip()
-        message = f"{why}; {lost[uid]} segments are not listed one by one"
+        message = f"{why}; {lost[uid]} segments are not listed individually"
         segment = Ego4dSegment(key="video", start_s=0.0, end_s=0.0, problem=(code.value, message))
         video = metadata.video(uid)
         yield Placed(
@@ -136,10 +136,10 @@ def counted(tree: Ego4dTree, metadata: Metadata) -> tuple[Counter[str], Counter[
 def why_unusable(tree: Ego4dTree, metadata: Metadata, uid: str) -> tuple[Code, str] | None:
     """What keeps a whole video from being used; None when it is there and single-eyed."""
     if metadata.video(uid).is_stereo:
-        return Code.KNOWN_DEFECT, "is_stereo: two pictures in one frame"
+        return Code.KNOWN_DEFECT, "is_stereo: two images in one frame"
     if _files_of(tree, metadata, uid):
         return None
-    return Code.MISSING_VIDEO, f"no file in {tree.folder} shows it; download it"
+    return Code.MISSING_VIDEO, f"no file in {tree.folder} contains it; download it"
 
 
 def _of_video(
@@ -256,4 +256,4 @@ def _broken(name: str, why: str) -> Placed:
 
 
 def _not_in_a_clip() -> tuple[Code, str]:
-    return Code.MISSING_VIDEO, "no clip on disk shows all of a segment; take full_scale"
+    return Code.MISSING_VIDEO, "no local clip contains the whole segment; use full_scale videos"

@@ -188,7 +188,7 @@ def goalstep_faults(video: GoalStepVideo) -> Counter[str]:
 
 
 def window_segments(bounds: Bounds, breaks_s: Iterable[float] = ()) -> tuple[Ego4dSegment, ...]:
-    """`window/0000` ... over a video that nobody annotated."""
+    """`window/0000` ... over a video without annotations."""
     return tuple(
         Ego4dSegment(key=f"window/{k:04d}", start_s=start, end_s=end)
         for k, (start, end) in enumerate(windows(*bounds, breaks_s=breaks_s))
@@ -243,9 +243,9 @@ def _within(segment: Ego4dSegment, bounds: Bounds) -> Ego4dSegment:
         return replace(segment, start_s=float(start), end_s=float(end))
     span = f"[{segment.start_s}, {segment.end_s}) s"
     why = (
-        f"{span} does not end after it starts"
+        f"the segment {span} does not end after it starts"
         if segment.end_s <= segment.start_s
-        else f"{span} lies outside the video's [{bounds[0]}, {bounds[1]}) s"
+        else f"the segment {span} is outside the video, [{bounds[0]}, {bounds[1]}) s"
     )
     return replace(segment, problem=(Code.BAD_ANNOTATION.value, why))
 

@@ -59,23 +59,23 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Ego4dTree:
     """
     unknown = sorted(set(options) - {"annotations", "videos"})
     if unknown:
-        raise ConfigError(f"ego4d has no option {unknown}; known: annotations, videos")
+        raise ConfigError(f"ego4d has no option {unknown}; expected annotations or videos")
     base = next((b for b in (root / "v2", root / "v1", root) if _is_base(b)), None)
     if base is None:
         expected = "ego4d.json, v2/annotations or v2/full_scale"
-        raise ConfigError(f"no Ego4D download: expected {expected} under it", where=str(root))
+        raise ConfigError(f"not an Ego4D download: expected {expected} below it", where=str(root))
     metadata = next((p for p in (root / "ego4d.json", base / "ego4d.json") if is_there(p)), None)
     folder = _folder(base, options.get("videos"), has_metadata=metadata is not None)
     asked = options.get("annotations")
     kinds = KINDS if asked is None else tuple(w.strip() for w in asked.split(",") if w.strip())
     wrong = sorted(set(kinds) - set(KINDS))
     if wrong or not kinds:
-        raise ConfigError(f"annotations={asked!r}: choose from {', '.join(KINDS)}")
+        raise ConfigError(f"option annotations={asked!r}: expected {', '.join(KINDS)}")
     annotations = _annotation_files(base / "annotations", kinds)
     missing = sorted(set(kinds) - {kind for kind, _ in annotations} - {WINDOWS})
     if asked is not None and missing:
         raise ConfigError(
-            f"annotations={asked!r}: no file for {missing}", where=str(base / "annotations")
+            f"option annotations={asked!r}: no file for {missing}", where=str(base / "annotations")
         )
     return Ego4dTree(
         root=root,
@@ -96,13 +96,19 @@ def _is_base(path: Path) -> bool:
 def _folder(base: Path, asked: str | None, *, has_metadata: bool) -> str:
     """The folder of videos to read; with none there at all the annotations still count what is missing."""
     if asked not in (None, *VIDEO_FOLDERS):
-        raise ConfigError(f"videos={asked!r}: choose from {', '.join(VIDEO_FOLDERS)}")
+        raise ConfigError(f"option videos={asked!r}: expected {', '.join(VIDEO_FOLDERS)}")
     folders = [name for name in VIDEO_FOLDERS if (base / name).is_dir()]
     folder = asked or next(iter(folders), VIDEO_FOLDERS[0])
     if folders and folder not in folders:
-        raise ConfigError(f"videos={asked!r}: no such folder, but {folders}", where=str(base))
+        raise ConfigError(
+            f"option videos={asked!r}: no such folder; available: {folders}", where=str(base)
+        )
     if folder == "clips" and not has_metadata:
-        raise ConfigError("clips need ego4d.json, which says what each shows", where=str(base))
+        raise ConfigError(
+            "clips need ego4d.json, which states their time range",
+            remedy="download it",
+            where=str(base),
+        )
     return folder
 
 

@@ -96,7 +96,7 @@ def _clips(chosen: Choice) -> Iterator[Clip]:
         else:
             yield from _of_take(chosen, take, of_take.pop(take.take_uid, None))
     for uid, segments in sorted(of_take.items()):
-        message = f"{len(segments)} segments of a take that takes.json does not list"
+        message = f"takes.json does not list the take of {len(segments)} segments"
         clip = Clip(episode_id=f"{uid}/take")
         yield clip.broken(Code.MISSING_META, message, stands_for=len(segments))
 
@@ -109,7 +109,7 @@ def _of_take(chosen: Choice, take: Take, segments: list[EgoExo4dSegment] | None)
     lost = "" if segments is None else f"; {len(segments)} segments are lost"
     try:
         if take.is_dropped:
-            raise SourceError(Code.KNOWN_DEFECT, "takes.json says that it is dropped")
+            raise SourceError(Code.KNOWN_DEFECT, "takes.json marks the take as dropped")
         whole = replace(whole, path=ego_file(chosen.root, take))
     except SourceError as error:
         if segments or chosen.has_windows:

@@ -29,21 +29,21 @@ class Choice:
 def chosen_from(root: Path, options: Mapping[str, str]) -> Choice:
     """ConfigError: no takes.json at `root`, or an option that does not hold."""
     if unknown := sorted(set(options) - set(OPTIONS)):
-        raise ConfigError(f"unknown options {unknown}; known: {', '.join(OPTIONS)}")
+        raise ConfigError(f"unknown options {unknown}; expected {', '.join(OPTIONS)}")
     if not is_there(root / "takes.json"):
-        raise ConfigError("no takes.json: no Ego-Exo4D download", where=str(root))
+        raise ConfigError("not an Ego-Exo4D download: takes.json is missing", where=str(root))
     asked = options.get("annotations", ",".join(KINDS)).split(",")
     if wrong := sorted(set(asked) - set(KINDS)):
-        raise ConfigError(f"annotations: {wrong}; known: {', '.join(KINDS)}")
+        raise ConfigError(f"annotations: {wrong}; expected one of {', '.join(KINDS)}")
     paths = [(k, root / "annotations" / f"{k}_{s}.json") for k in KINDS for s in ("train", "val")]
     files = tuple((kind, path) for kind, path in paths if kind in asked and is_there(path))
     if missing := sorted(
         set(asked) - {WINDOWS} - set(dict(files)) if "annotations" in options else ()
     ):
-        raise ConfigError(f"no annotations/ file for {missing}", where=str(root))
+        raise ConfigError(f"no file in annotations/ for {missing}", where=str(root))
     exo = tuple(name for name in options.get("cameras", "").split(",") if name)
     hands = options.get("hands", ",".join(HAND_KINDS))
     kinds = () if hands == "none" else tuple(hands.split(","))
     if wrong := sorted(set(kinds) - set(HAND_KINDS)):
-        raise ConfigError(f"hands: {wrong}; known: none, {', '.join(HAND_KINDS)}")
+        raise ConfigError(f"option hands={wrong}: expected none or {', '.join(HAND_KINDS)}")
     return Choice(root=root, files=files, has_windows=WINDOWS in asked, exo=exo, hands=kinds)

@@ -2,7 +2,7 @@
 
 Annotated frames further apart than 100 ms are not joined: a sample that is not present stands between them. The joints are in the
 world of the take (Aria's MPS: metres, gravity along -z). K is left out: camera_pose has it for an undistorted 512 x 512 landscape
-picture, and the mp4 is the fisheye picture turned upright; so nobody tests whether a joint is in view. camera_pose is the pose of the
+picture, and the mp4 is the fisheye picture turned upright, so no test checks whether a joint is in view. camera_pose is the pose of the
 landscape camera; a quarter turn about the optical axis makes it that of the upright picture (u', v' = H - 1 - v, u).
 Sources: `EGO4D/Ego-Exo4D-docs:docs/annotations/ego_pose.md`, `EGO4D/ego-exo4d-egopose:handpose/data_preparation/utils/utils.py`.
 """

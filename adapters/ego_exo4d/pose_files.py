@@ -115,11 +115,11 @@ def _whole(path: Path, of_frame: Callable[[Any], Array | None], _stamp: tuple[in
             else:
                 rows[int(number)] = value
             if len(rows) > MAX_FRAMES:
-                raise SourceError(Code.TOO_LARGE, f"over {MAX_FRAMES} frames", where=path.name)
+                raise SourceError(Code.TOO_LARGE, f"more than {MAX_FRAMES} frames", where=path.name)
     except ConfigError as error:
         raise SourceError(Code.CORRUPT_RECORD, error.message, where=path.name) from error
     if not rows:
-        raise SourceError(Code.EMPTY_EPISODE, "no frame can be read", where=path.name)
+        raise SourceError(Code.EMPTY_EPISODE, "no frame could be read", where=path.name)
     frames = np.array(sorted(rows), dtype=np.int64)
     values = np.stack([rows[int(frame)] for frame in frames])
     return Posed(frames=frames, values=values, num_broken=num_broken)

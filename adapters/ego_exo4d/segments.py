@@ -79,7 +79,7 @@ def annotated(kind: str, path: Path) -> Iterator[tuple[str, list[EgoExo4dSegment
             continue
         if where[1] in seen:
             again = EgoExo4dSegment(
-                key=f"{kind}/again_{number}", why="the take is listed twice in one file"
+                key=f"{kind}/again_{number}", why="one file lists the take twice"
             )
             yield where[1][:200], [again], Counter()
             continue

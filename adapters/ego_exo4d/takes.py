@@ -77,7 +77,7 @@ def ego_file(root: Path, take: Take) -> str:
     where = take.take_name[:100]
     listed = take.video(take.ego) if take.ego else None
     if listed is None:
-        problem = f"takes.json lists no {RGB} video of an ego camera"
+        problem = f"takes.json lists no {RGB} video of an egocentric camera"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     for name in (video_file(take, listed), video_file(take, small(listed))):
         if is_there_inside(root, name):

@@ -52,9 +52,11 @@ class EgoDex:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """ConfigError: an option, or no `<task>/<number>.hdf5` with a video beside it."""
         if options:
-            raise ConfigError(f"unknown options {sorted(options)}; there are none")
+            raise ConfigError(f"unknown options {sorted(options)}; this source has no options")
         if not any(suffixes >= {".hdf5", ".mp4"} for suffixes in _files(root).values()):
-            raise ConfigError(f"{root}: no <task>/<number>.hdf5 with its .mp4: not EgoDex")
+            raise ConfigError(
+                f"{root}: not EgoDex: expected <task>/<number>.hdf5 with an .mp4 beside it"
+            )
         notes = ("derived corpora must not be passed on (ND)", "only hands and camera are read")
         return SourceInfo(
             source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, notes=notes
@@ -65,9 +67,9 @@ class EgoDex:
         for name, suffixes in sorted(_files(root).items(), key=lambda item: natural_key(item[0])):
             problem = None
             if ".hdf5" not in suffixes:
-                problem = (Code.MISSING_FILE.value, f"{name}.mp4 has no .hdf5; fetch it again")
+                problem = (Code.MISSING_FILE.value, f"{name}.mp4 has no .hdf5; download it again")
             elif ".mp4" not in suffixes:
-                problem = (Code.MISSING_VIDEO.value, f"{name}.hdf5 has no .mp4; fetch it again")
+                problem = (Code.MISSING_VIDEO.value, f"{name}.hdf5 has no .mp4; download it again")
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,

@@ -30,7 +30,7 @@ UNTRACKED_MAX = 0.004
 
 
 def hands_of(file: Hdf5File, t_ns: npt.NDArray[np.int64]) -> tuple[HandTrack, ...]:
-    """Both hands over the first len(t_ns) rows; a hand is present where its wrist is tracked, or nobody says.
+    """Both hands over the first len(t_ns) rows; a hand is present where its wrist is tracked or its tracking is not stated.
 
     Raises:
         SourceError: MISSING_CHANNEL, SHAPE_MISMATCH, NOT_A_ROTATION, NOT_FINITE.

@@ -52,7 +52,7 @@ class EgoMe:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Option: `annotations` (the folder of the JSON files, below the root). ConfigError: no or another layout."""
         if unknown := sorted(set(options) - {"annotations"}):
-            raise ConfigError(f"unknown options {unknown}; there is annotations (a folder)")
+            raise ConfigError(f"unknown options {unknown}; expected annotations=FOLDER")
         counts = Counter(files=sum(map(len, video_files(root).values())))
         for split, path in annotation_files(root, options).items():
             for video in videos(split, path):
@@ -78,13 +78,13 @@ class EgoMe:
             clip = clip_for(video, files)
             if again := seen[video.name]:
                 clip = Clip(episode_id=f"{video.name}/again/{again}")
-                clip = clip.broken(Code.BAD_ANNOTATION, f"{video.name} was there before")
+                clip = clip.broken(Code.BAD_ANNOTATION, f"a second entry of {video.name}")
             seen[video.name] += 1
             clip = replace(clip, source_split=published[video.name])
             yield clip_ref(self.name, self.name, root, clip, _facts(video), _more(video))
         for stem in sorted(set(files) - {n for v in listed for n in (v.name, v.base)}):
             for path in files[stem]:
-                clip = Clip(episode_id=path).broken(Code.MISSING_META, "no annotation names it")
+                clip = Clip(episode_id=path).broken(Code.MISSING_META, "no annotation refers to it")
                 yield clip_ref(self.name, self.name, root, clip, FACTS)
 
     def load(self, ref: EpisodeRef) -> Episode:
@@ -93,7 +93,7 @@ class EgoMe:
         header = video_header(inside(Path(ref.root), ref.at("path")))
         held_s = float(header.end_s) - max(float(header.start_s), 0.0)
         if abs(held_s - stated_s) > max(MAX_OFF_S, MAX_OFF_SHARE * stated_s):
-            problem = f"Duration {stated_s:g} for a video of {held_s:g} s: no seconds, or cut off"
+            problem = f"Duration {stated_s:g} for a video of {held_s:g} s; the unit is not seconds, or the video is truncated"
             raise SourceError(Code.BAD_ANNOTATION, problem, where=ref.at("path"))
         steps = tuple(_instructions(ref, held_s))
         instructions = (*episode.instructions, *steps)

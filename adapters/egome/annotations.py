@@ -86,7 +86,7 @@ def annotation_files(root: Path, options: Mapping[str, str]) -> dict[str, Path]:
     if not files:
         where = " or ".join(f"{folder}/" if folder else "it" for folder in folders)
         raise ConfigError(
-            f"no train.json, val.json, test.json or total.json in {where}", where=str(root)
+            f"expected train.json, val.json, test.json or total.json in {where}", where=str(root)
         )
     return {s: files[s] for s in SPLITS if s in files} or files
 

@@ -36,9 +36,11 @@ def clip_for(video: EgomeVideo, files: Mapping[str, list[str]]) -> Clip:
         return clip.broken(Code.BAD_ANNOTATION, video.why)
     paths = files.get(video.name, []) or [p for p in files.get(video.base, []) if _is_in(p, "ego")]
     if not paths:
-        return clip.broken(Code.MISSING_VIDEO, f"no video called {video.name} below the root")
+        return clip.broken(Code.MISSING_VIDEO, f"no video {video.name} below the root")
     if len(paths) > 1:
-        return clip.broken(Code.UNKNOWN_LAYOUT, f"{paths[:4]} are all called {video.name}")
+        return clip.broken(
+            Code.UNKNOWN_LAYOUT, f"several files are called {video.name}: {paths[:4]}"
+        )
     return replace(clip, path=paths[0])
 
 

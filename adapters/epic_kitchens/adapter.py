@@ -112,14 +112,14 @@ def _clips(tree: EpicTree) -> Iterator[Clip]:
             with_rows.add(row.video_id)
             if row.why or seen[row.narration_id] > 1:
                 name = f"{row.narration_id} (row {sum(seen.values())})"
-                why = row.why or "an action of that id was there before"
+                why = row.why or "a second action with this id"
                 yield Clip(episode_id=name).broken(Code.BAD_ANNOTATION, why)
             elif row.video_id in tree.videos:
                 yield from cut(_clip(tree, row))
             else:
                 lost[row.video_id] += 1
     for video_id, count in sorted(lost.items()):
-        message = f"no P??/videos/{video_id}.MP4, which {count} segments need; download it"
+        message = f"P??/videos/{video_id}.MP4 is missing, which {count} segments need; download it"
         clip = Clip(episode_id=f"{video_id}/video")
         yield clip.broken(Code.MISSING_VIDEO, message, stands_for=count)
     for video_id in sorted(tree.videos.keys() - with_rows if tree.has_windows else ()):

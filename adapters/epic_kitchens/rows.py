@@ -54,14 +54,17 @@ def read_rows(path: Path) -> Iterator[EpicRow]:
             reader = csv.DictReader(file, strict=True)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
-                raise ConfigError(f"no column {missing}; download it again", where=str(path))
+                raise ConfigError(
+                    f"the file has no column {missing}", remedy="download it again", where=str(path)
+                )
             for number, fields in enumerate(reader, start=1):
                 yield _row(fields, number)
     except SourceError as error:
         raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(
-            f"no readable CSV: {system_error_text(error, str(path))}; download it again",
+            f"not a readable CSV file: {system_error_text(error, str(path))}",
+            remedy="download it again",
             where=str(path),
         ) from error
 
@@ -90,9 +93,9 @@ def _row(fields: dict[str, str | None], number: int) -> EpicRow:
     elif start is None or stop is None:
         why = f"from {text['start_timestamp'][:60]!r} to {text['stop_timestamp'][:60]!r}"
     elif stop <= start:
-        why = f"from {start} to {stop} s: it does not end after it starts"
+        why = f"the segment from {start} to {stop} s does not end after it starts"
     elif len(text["narration"]) > LONGEST_TEXT:
-        why = f"a narration of {len(text['narration'])} characters"
+        why = f"a narration of {len(text['narration'])} characters, which is too long"
     if why:
         name = text["narration_id"][:60] if not why.startswith("narration_id") else ""
         return EpicRow(narration_id=name or f"row {number}", video_id="", why=why)

@@ -37,10 +37,12 @@ def tree_at(root: Path, options: Mapping[str, str]) -> EpicTree:
         ConfigError: nothing of the kind is there, or an option that does not hold.
     """
     if unknown := sorted(set(options) - set(OPTIONS)):
-        raise ConfigError(f"unknown options {unknown}; known: {', '.join(OPTIONS)}")
+        raise ConfigError(f"unknown options {unknown}; expected {', '.join(OPTIONS)}")
     asked = tuple(options["splits"].split(",")) if "splits" in options else SPLITS
     if wrong := sorted(set(asked) - set(SPLITS)):
-        raise ConfigError(f"splits={options['splits']!r}: {wrong}; known: {', '.join(SPLITS)}")
+        raise ConfigError(
+            f"splits={options['splits']!r}: {wrong}; expected one of {', '.join(SPLITS)}"
+        )
     bases = (root / "EPIC-KITCHENS", root)
     named = "annotations" in options
     folders = [root / options["annotations"]] if named else _looked_in(bases)
@@ -52,7 +54,9 @@ def tree_at(root: Path, options: Mapping[str, str]) -> EpicTree:
     if missing := sorted(set(asked) - {WINDOWS} - set(rows) if "splits" in options else ()):
         raise ConfigError(f"splits={options['splits']!r}: no CSV for {missing}", where=str(root))
     if not videos and not rows:
-        raise ConfigError("no P??/videos/*.MP4 and no annotations under it", where=str(root))
+        raise ConfigError(
+            "not EPIC-KITCHENS: expected P??/videos/*.MP4 or annotations below it", where=str(root)
+        )
     return EpicTree(
         root=root,
         videos=videos,

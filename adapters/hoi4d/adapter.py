@@ -47,13 +47,13 @@ class Hoi4D:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """ConfigError: an option, no sequences, or no hand poses at all."""
         if options:
-            raise ConfigError(f"unknown options {sorted(options)}; there are none")
+            raise ConfigError(f"unknown options {sorted(options)}; this source has no options")
         here = set(sequences(root))
         if not here:
-            raise ConfigError(f"{root}: no [HOI4D_release/]ZY*/H*/C*/N*/S*/s*/T*: not HOI4D")
+            raise ConfigError(f"{root}: not HOI4D: expected [HOI4D_release/]ZY*/H*/C*/N*/S*/s*/T*")
         if not has_hands(root):
-            problem = "no [handpose/]refinehandpose_right: unpack the hand poses beside the videos"
-            raise ConfigError(f"{root}: {problem} (for videos alone there is `video_folder`)")
+            problem = "[handpose/]refinehandpose_right is missing; unpack the hand poses next to the videos"
+            raise ConfigError(f"{root}: {problem} (source `video_folder` reads the videos only)")
         notes = []
         if not is_there(root / TASKS):
             notes.append(f"no task sentences: put {TASKS} of github.com/{AUTHORS} here")
@@ -71,7 +71,7 @@ class Hoi4D:
         for name in sorted(sequences(root), key=natural_key):
             video = root / part(root, name, VIDEO)
             has_video = is_there(video)
-            why = (Code.MISSING_VIDEO.value, f"no {name}/{VIDEO}; fetch it")
+            why = (Code.MISSING_VIDEO.value, f"{name}/{VIDEO} is missing; download it")
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,

@@ -6,7 +6,7 @@
 Sources: `leolyliu/HOI4D-Instructions:{README.md,utils/decode.py}` (doc, code). Camera to world: the authors' `prepare_4Dseg/
 scene2frame.py` takes Open3D's `extrinsic` for world to camera, and `isl-org/Open3D:cpp/open3d/io/file_format/FileLOG.cpp` inverts
 what it reads to get it; `RchalYang/EgoVLA_Release:human_plan/dataset_preprocessing/hoi4d/utils.py` agrees (code). Poses count by
-their place in the file, as in all three. The world is the reconstruction's: which way is up nobody says.
+their place in the file, as in all three. The world is the reconstruction's; its up direction is not documented.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ def camera_of(root: Path, name: str, video: Path) -> tuple[Camera, Said]:
 def _intrinsics(path: Path, where: str) -> Array:
     K_cam = npy_array(path, where)
     if K_cam.shape != (3, 3) or not np.isfinite(K_cam).all():
-        problem = (
-            f"has the shape {list(K_cam.shape)}, or no finite numbers; expected a 3 x 3 matrix"
-        )
+        problem = f"the matrix has shape {list(K_cam.shape)} or non-finite values; expected 3 x 3"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return K_cam
 
@@ -108,14 +106,14 @@ def _matrices(text: str, where: str) -> Array:
     """[N, 4, 4] of a Redwood log; lines that begin with # are no part of it."""
     lines = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
     if not lines or len(lines) % LINES:
-        problem = f"{len(lines)} lines; expected five a pose: cut off? Fetch it again"
+        problem = f"{len(lines)} lines; expected five per pose; the file may be truncated; download it again"
         raise SourceError(Code.TRUNCATED, problem, where=where)
     heads = lines[::LINES]
     rows = [line for k, line in enumerate(lines) if k % LINES]
     if any(len(head) != 3 for head in heads) or any(len(row) != 4 for row in rows):
-        problem = "not three integers and four rows of four numbers a pose"
+        problem = "expected three integers and four rows of four numbers per pose"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
     try:
         return np.array(rows, dtype=np.float64).reshape(-1, 4, 4)
     except ValueError as error:
-        raise SourceError(Code.CORRUPT_RECORD, f"no number: {error}", where=where) from error
+        raise SourceError(Code.CORRUPT_RECORD, f"not a number: {error}", where=where) from error

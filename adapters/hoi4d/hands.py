@@ -64,8 +64,12 @@ def _add(hands: Hands, root: Path, folder: str, side: str, t_ns: npt.NDArray[np.
     files = _files(root / folder, folder)
     beyond = [frame for frame in files if frame >= len(t_ns)]
     if beyond and max(beyond) >= len(t_ns) + MAX_BEYOND:
-        problem = f"a hand at frame {max(beyond)}; the video has {len(t_ns)} frames at 15 Hz"
-        raise SourceError(Code.FRAME_COUNT, f"{problem}: another video?", where=folder)
+        problem = (
+            f"a hand pose at frame {max(beyond)}; the video has only {len(t_ns)} frames at 15 Hz"
+        )
+        raise SourceError(
+            Code.FRAME_COUNT, f"{problem}; the poses may belong to another video", where=folder
+        )
     frames = [frame for frame in files if frame < len(t_ns)]
     if not frames:
         return
@@ -84,7 +88,7 @@ def _files(folder: Path, where: str) -> dict[int, str]:
         match = _FRAME.fullmatch(path.name)
         if match and name_of_number.setdefault(int(match[1]), path.name) != path.name:
             names = f"{path.name} and {name_of_number[int(match[1])]}"
-            raise SourceError(Code.UNKNOWN_LAYOUT, f"two files of a frame: {names}", where=where)
+            raise SourceError(Code.UNKNOWN_LAYOUT, f"two files for one frame: {names}", where=where)
     return dict(sorted(name_of_number.items()))
 
 

@@ -74,7 +74,7 @@ def _tasks(text: str) -> list[dict[str, str]]:
     try:
         rows = list(csv.DictReader(text.lstrip("\ufeff").splitlines(), restkey="more", restval=""))
     except csv.Error as error:
-        raise SourceError(Code.BAD_ANNOTATION, f"no table: {error}", where=TASKS) from error
+        raise SourceError(Code.BAD_ANNOTATION, f"not a table: {error}", where=TASKS) from error
     if missing := [k for k in ("Category ID", "Category") if any(k not in row for row in rows)]:
         problem = f"no column {missing}; expected Category ID, Category, T1 .. T6"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=TASKS)
@@ -120,7 +120,7 @@ def events_of(root: Path, path: str, length_ns: int) -> tuple[list[Instruction],
 def _clock(
     duration_s: float | None, events: list[Hoi4dEvent], length_s: float
 ) -> tuple[float | None, list[Fact]]:
-    """By how much times are stretched, None when that cannot be told."""
+    """The factor by which times are stretched, None if it is unknown."""
     if duration_s is not None and duration_s > 0:
         value = f"{duration_s:g} s of labels over {length_s:.3f} s of video"
         return length_s / duration_s, [fact("event_clock", value, Certainty.THIRD_PARTY, READERS)]

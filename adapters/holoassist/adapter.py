@@ -1,4 +1,4 @@
-"""HoloAssist: people who assemble, repair and operate things, told how by another; HoloLens 2 with both hands. MP4 and text, 30 Hz.
+"""HoloAssist: people who assemble, repair and operate things under spoken instruction; HoloLens 2 with both hands. MP4 and text, 30 Hz.
 
     <session>/Export_py/{Video_pitchshift.mp4, Video/*.txt, Hands/*_sync.txt}     recording.py, sync.py
     data-annotation-trainval-v1_1.json, or labels/<session>.json                  labels.py, segments.py
@@ -104,5 +104,5 @@ class HoloAssist:
 def _kind(options: Mapping[str, str]) -> str:
     kind = options.get("segments", KINDS[0])
     if kind not in KINDS:
-        raise ConfigError(f"segments={kind!r}; known: {', '.join(KINDS)}")
+        raise ConfigError(f"segments={kind!r}; expected one of {', '.join(KINDS)}")
     return kind

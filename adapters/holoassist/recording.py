@@ -101,7 +101,7 @@ def intrinsics_of(text: str) -> HoloAssistIntrinsics:
         values = np.array([float(word) for word in text.split()])
         K_cam, size = values[:9].reshape(3, 3), values[-2:]
     except ValueError as error:
-        raise SourceError(Code.UNKNOWN_LAYOUT, f"no numbers: {error}", where=INTRINSICS) from error
+        raise SourceError(Code.UNKNOWN_LAYOUT, f"not numbers: {error}", where=INTRINSICS) from error
     is_K = K_cam[2].tolist() == [0, 0, 1] and K_cam[1, 0] == 0 and min(K_cam[0, 0], K_cam[1, 1]) > 0
     if len(values) < 11 or not is_K or not ((size >= 1) & (size <= 1 << 15)).all():
         problem = f"{len(values)} numbers that begin {values[:9].tolist()}; expected K, ..., width, height"
@@ -131,7 +131,7 @@ def _camera_pose(rows: SyncRows, zero: int) -> Stream:
 
 
 def _hand(side: str, rows: SyncRows, zero: int) -> HandTrack:
-    """Present: active, and every joint told. A joint's confidence is 1 where it is valid and tracked, not inferred, else 0."""
+    """Present: active, and every joint stored. A joint's confidence is 1 where it is valid and tracked, not inferred, else 0."""
     lead = rows.values.shape[1] - NUM_JOINTS * 18
     active = rows.values[:, lead - 1] == 1
     joints = rows.values[:, lead : lead + NUM_JOINTS * 16].reshape(-1, NUM_JOINTS, 4, 4)

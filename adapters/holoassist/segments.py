@@ -52,7 +52,7 @@ def segments_of(labels: HoloAssistLabels, kind: str, path: str) -> Iterator[Holo
         seen[name] += 1
         name += f".{seen[name]}" if seen[name] > 1 else ""  # z031-june-22-22-espresso has 147 twice
         if not event.holds:
-            message = f"{event.label} from {event.span}: it does not end after it starts"
+            message = f"{event.label} from {event.span} does not end after it starts"
             yield HoloAssistSegment(clip=Clip(episode_id=name).broken(Code.BAD_ANNOTATION, message))
             continue
         start, end = float(event.start), float(event.end)

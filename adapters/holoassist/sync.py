@@ -57,7 +57,9 @@ def rows_between(path: Path, start: int, end: int, num_columns: tuple[int, ...])
             first = _offset_of(file, start, size, path.name)
             last = _offset_of(file, end, size, path.name)
             if last - first > MAX_SLICE_BYTES:
-                problem = f"{last - first} bytes for one segment; at most {MAX_SLICE_BYTES}"
+                problem = (
+                    f"{last - first} bytes for one segment; expected at most {MAX_SLICE_BYTES}"
+                )
                 raise SourceError(Code.TOO_LARGE, problem, where=path.name)
             file.seek(first)
             data = file.read(last - first)
@@ -76,7 +78,9 @@ def rows_between(path: Path, start: int, end: int, num_columns: tuple[int, ...])
 def _line(file: BinaryIO, where: str) -> bytes:
     line = file.readline(MAX_LINE_BYTES)
     if len(line) == MAX_LINE_BYTES:
-        raise SourceError(Code.UNKNOWN_LAYOUT, "a line without end: no such table", where=where)
+        raise SourceError(
+            Code.UNKNOWN_LAYOUT, "a line without end; expected a text table", where=where
+        )
     return line
 
 
@@ -102,7 +106,7 @@ def _tick_after(file: BinaryIO, offset: int, where: str) -> tuple[int, int]:
     try:
         return begin, int(fields[TICK_COLUMN])
     except (IndexError, ValueError) as error:
-        problem = f"no ticks in the line at byte {begin}"
+        problem = f"the line at byte {begin} has no ticks"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=where) from error
 
 
@@ -121,7 +125,9 @@ def _parsed(data: bytes, columns: int, where: str) -> tuple[npt.NDArray[np.int64
         code = Code.TRUNCATED if is_cut else Code.CORRUPT_RECORD
         raise SourceError(code, f"not a table of numbers: {error}", where=where) from error
     if table.num_columns != columns or table.column(TICK_COLUMN).null_count:
-        raise SourceError(Code.CORRUPT_RECORD, "a row of another width, or no tick", where=where)
+        raise SourceError(
+            Code.CORRUPT_RECORD, "a row has a different width or no tick", where=where
+        )
     ticks, *rest = [table.column(k).to_numpy() for k in range(TICK_COLUMN, columns)]
     return ticks.astype(np.int64), np.column_stack(rest)
 
@@ -130,7 +136,7 @@ def _distinct(ticks: npt.NDArray[np.int64], values: Array, *, where: str) -> Syn
     steps = np.diff(ticks)
     if (steps < 0).any():
         at = int(np.flatnonzero(steps < 0)[0])
-        problem = f"ticks go from {ticks[at]} to {ticks[at + 1]}"
+        problem = f"ticks must increase, but {ticks[at + 1]} follows {ticks[at]}"
         raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
     is_new = np.concatenate([[True], steps > 0])
     return SyncRows(ticks=ticks[is_new], values=values[is_new], num_repeated=int((~is_new).sum()))

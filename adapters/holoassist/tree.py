@@ -32,13 +32,13 @@ class HoloAssistTree:
     def problem(self, session: str) -> tuple[Code, str] | None:
         """Why no episode of this session can be read, if a file that each needs is not there."""
         if session not in self.sessions:
-            return Code.MISSING_VIDEO, f"no {session}/{EXPORT}; download it"
+            return Code.MISSING_VIDEO, f"{session}/{EXPORT} is missing; download it"
         folder = self.root / self.sessions[session]
         missing = [name for name in NEEDED if not is_there(folder / name)]
         if not missing:
             return None
         code = Code.MISSING_VIDEO if VIDEO in missing else Code.MISSING_FILE
-        return code, f"{session} has no {', '.join(missing)}; download it"
+        return code, f"{session} has no {', '.join(missing)}; download them"
 
 
 def tree_at(root: Path, options: Mapping[str, str]) -> HoloAssistTree:
@@ -51,7 +51,7 @@ def tree_at(root: Path, options: Mapping[str, str]) -> HoloAssistTree:
         ConfigError: an unknown option, no labels where they were named, or nothing of the kind.
     """
     if unknown := sorted(set(options) - set(OPTIONS)):
-        raise ConfigError(f"unknown options {unknown}; known: {', '.join(OPTIONS)}")
+        raise ConfigError(f"unknown options {unknown}; expected {', '.join(OPTIONS)}")
     sessions: dict[str, str] = {}
     for base in BASES:
         for path in sorted((root / base).glob(f"*/{EXPORT}")):
@@ -66,7 +66,9 @@ def tree_at(root: Path, options: Mapping[str, str]) -> HoloAssistTree:
         place = root / named
         labels = sorted(place.glob("*.json")) if place.is_dir() else [place]
         if not labels or not is_there(labels[0]):
-            raise ConfigError("no JSON file of labels", where=str(place))
+            raise ConfigError("no JSON file with labels", where=str(place))
     if not sessions and not labels:
-        raise ConfigError("no <session>/Export_py and no labels under it", where=str(root))
+        raise ConfigError(
+            "not HoloAssist: expected <session>/Export_py or labels below it", where=str(root)
+        )
     return HoloAssistTree(root=root, sessions=dict(sorted(sessions.items())), labels=tuple(labels))

@@ -61,7 +61,7 @@ class Hot3D:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Count the sequences; nothing is opened. ConfigError: there is none, or an unknown option."""
         if unknown := sorted(set(options) - {"video"}):
-            raise ConfigError(f"unknown options {unknown}; known: video")
+            raise ConfigError(f"unknown options {unknown}; expected video=...")
         video = options.get("video", "")
         if video and not Path(video).is_dir():
             raise ConfigError("no such folder", where=f"video={video}")
@@ -83,7 +83,7 @@ class Hot3D:
             name = folder if folder != "." else root.resolve().name
             problem = None
             if not is_there(root / folder / tables.METADATA):
-                message = f"{folder}/{tables.METADATA} is not there; fetch it"
+                message = f"{folder}/{tables.METADATA} is missing; download it"
                 problem = (Code.MISSING_META.value, message)
             yield EpisodeRef(
                 source=self.name,

@@ -125,9 +125,13 @@ class _Tar:
         keys = sorted((key for key in keys if key.isascii() and key.isdigit()), key=int)
         if not keys or len(keys) > MAX_FRAMES:
             code = Code.TOO_LONG if keys else Code.EMPTY_EPISODE
-            raise SourceError(code, f"{len(keys)} frames with info.json", where=self.path.name)
+            raise SourceError(
+                code,
+                f"{len(keys)} frames have an info.json; expected at least one",
+                where=self.path.name,
+            )
         if missing := [key for key in keys if f"{key}.cameras.json" not in self.members]:
-            problem = f"{len(missing)} frames without cameras.json, the first is {missing[0]}"
+            problem = f"{len(missing)} frames have no cameras.json; the first is {missing[0]}"
             raise SourceError(Code.FRAME_COUNT, problem, where=self.path.name)
         return keys
 
@@ -137,7 +141,7 @@ class _Tar:
         try:
             return json_object(data.decode("utf-8"), f"{self.path.name}:{name}")
         except UnicodeDecodeError as error:
-            problem = f"no UTF-8: {error}"
+            problem = f"not UTF-8 text: {error}"
             raise SourceError(
                 Code.BAD_ANNOTATION, problem, where=f"{self.path.name}:{name}"
             ) from error
@@ -187,7 +191,7 @@ def read_clip(path: Path, root: Path) -> Hot3DClip:
 def _times(infos: Sequence[_Info], stream: str, where: str) -> Instants:
     missing = [k for k, info in enumerate(infos) if stream not in info.image_timestamps_ns]
     if missing:
-        problem = f"frame {missing[0]} has no instant of {stream}"
+        problem = f"frame {missing[0]} has no timestamp of {stream}"
         raise SourceError(Code.FRAME_COUNT, problem, where=where)
     return np.array([info.image_timestamps_ns[stream] for info in infos], dtype=np.int64)
 
@@ -196,7 +200,7 @@ def _view(tar: _Tar, keys: Sequence[str], stream: str, t_ns: Instants) -> tuple[
     """Pictures and pose of one stream; its lens is that of the first frame, the calibration is the clip's."""
     names = [f"{key}.image_{stream}.jpg" for key in keys]
     if missing := [name for name in names if name not in tar.members]:
-        problem = f"{len(missing)} pictures are not there, the first is {missing[0]}"
+        problem = f"{len(missing)} images are missing; the first is {missing[0]}"
         raise SourceError(Code.FRAME_COUNT, problem, where=tar.path.name)
     poses, where = [], f"{tar.path.name}:{stream}"
     stated = [
@@ -222,7 +226,9 @@ def _view(tar: _Tar, keys: Sequence[str], stream: str, t_ns: Instants) -> tuple[
 
 def _model(stated: _Calibration, where: str) -> FisheyeCamera:
     if stated.model != FISHEYE624:
-        raise SourceError(Code.UNKNOWN_LAYOUT, f"lens {stated.model!r}", where=where)
+        raise SourceError(
+            Code.UNKNOWN_LAYOUT, f"unknown camera model {stated.model!r}", where=where
+        )
     device = stated.T_device_from_camera
     return fisheye_camera(
         stated.label,
@@ -275,7 +281,7 @@ def _wrist(stated: _UmeTrack, where: str) -> tuple[float, ...]:
     """t x y z, q w x y z, from either spelling."""
     if (pose := stated.T_world_from_wrist) is not None:
         if (len(pose.translation_xyz), len(pose.quat_wxyz)) != (3, 4):
-            raise SourceError(Code.SHAPE_MISMATCH, "a wrist is 3 + 4 numbers", where=where)
+            raise SourceError(Code.SHAPE_MISMATCH, "a wrist pose needs 3 + 4 numbers", where=where)
         return (*pose.translation_xyz, *pose.quat_wxyz)
     try:
         T = np.array(stated.wrist_xform, dtype=np.float64)
@@ -285,6 +291,6 @@ def _wrist(stated: _UmeTrack, where: str) -> tuple[float, ...]:
         problem = "neither T_world_from_wrist nor a 4 x 4 wrist_xform"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     if float(rotation_error(T[:3, :3])) > ROTATION_TOLERANCE:
-        raise SourceError(Code.NOT_A_ROTATION, "wrist_xform is no rotation", where=where)
+        raise SourceError(Code.NOT_A_ROTATION, "wrist_xform is not a rotation", where=where)
     x, y, z, w = quat_xyzw_from_rotmat(T[:3, :3])
     return tuple(map(float, (*T[:3, 3], w, x, y, z)))

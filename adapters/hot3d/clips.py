@@ -55,7 +55,7 @@ class Hot3DClips:
             raise ConfigError(f"hot3d_clips has no option {sorted(options)}")
         clips = _clips(root)
         if not clips:
-            raise ConfigError("no clip-*.tar below it", where=str(root))
+            raise ConfigError("not HOT3D-Clips: expected clip-*.tar below it", where=str(root))
         details = {"clips": str(len(clips))}
         return SourceInfo(
             source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, details=details

@@ -80,7 +80,7 @@ class HandRows:
         if not has_wrist.any():
             mano = self._mano(has_mano, betas)
             if mano is None:
-                message = "MANO poses without betas, and no UmeTrack poses"
+                message = "MANO poses have no betas, and there are no UmeTrack poses"
                 raise SourceError(Code.MISSING_META, message, where=self.side)
             present = has_mano & usable
             return HandTrack(side=self.side, t_ns=t_ns, present=present, mano=mano, view=view), []

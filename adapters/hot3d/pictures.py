@@ -135,8 +135,8 @@ def _add_folder(path: Path, stream: str, name: str, masks: Masks, views: Views) 
 def _frame_times(masks: Masks, stream: str, count: int, where: str) -> npt.NDArray[np.int64]:
     times = masks.times_ns(stream)
     if len(times) != count:
-        problem = f"{count} pictures, {len(times)} frames of {stream} in the masks"
-        raise SourceError(Code.FRAME_COUNT, f"{problem}; export one picture a frame", where=where)
+        problem = f"{count} frames in the video, {len(times)} frames of {stream} in the masks"
+        raise SourceError(Code.FRAME_COUNT, f"{problem}; export one image per frame", where=where)
     return times
 
 

@@ -108,7 +108,7 @@ def _profile(folder: Path, root: Path, out: Sequence) -> HandProfile | None:
         return None
     model = json_object(text, tables.PROFILE).get("hand_model")
     if not isinstance(model, dict):
-        raise SourceError(Code.BAD_ANNOTATION, "no object hand_model", where=tables.PROFILE)
+        raise SourceError(Code.BAD_ANNOTATION, "no JSON object hand_model", where=tables.PROFILE)
     return hand_profile(model, tables.PROFILE)
 
 
@@ -174,7 +174,7 @@ def _optional(path: Path, root: Path, views: Views) -> str:
         return ""
     text, raw = tables.read_text(inside(root, _where(path, root)), _where(path, root))
     if not text:
-        raise SourceError(Code.TRUNCATED, "an empty file; fetch it again", where=raw.path)
+        raise SourceError(Code.TRUNCATED, "an empty file; download it again", where=raw.path)
     views.raw_files.append(raw)
     return text
 

@@ -91,7 +91,7 @@ def read_text(path: Path, where: str) -> tuple[str, RawFile]:
     try:
         return data.decode("utf-8"), raw_record(where, data)
     except UnicodeDecodeError as error:
-        raise SourceError(Code.BAD_ANNOTATION, f"no UTF-8: {error}", where=where) from error
+        raise SourceError(Code.BAD_ANNOTATION, f"not UTF-8 text: {error}", where=where) from error
 
 
 def _frames(text: str, where: str) -> Iterator[_Frame]:
@@ -138,7 +138,7 @@ def hand_rows(umetrack: tuple[str, str], mano: tuple[str, str]) -> HandTable:
             rows[side].rows.append(_observed(hand, fitted))
     betas = [h.betas for f in poses.values() for h in f.hand_poses.values() if h.betas is not None]
     if len({len(b) for b in betas}) > 1:
-        raise SourceError(Code.SHAPE_MISMATCH, "betas of several lengths", where=mano[1])
+        raise SourceError(Code.SHAPE_MISMATCH, "betas have different lengths", where=mano[1])
     median = tuple(np.median(np.array(betas), axis=0).tolist()) if betas else None
     t_ns = np.array([f.timestamp_ns for f in frames], dtype=np.int64)
     return HandTable(t_ns=t_ns, rows=rows, betas=median, num_read=num_read)
@@ -185,10 +185,10 @@ def camera_models(text: str, where: str) -> dict[str, FisheyeCamera]:
         raw = parse_json(text, allow_nan=True)
         stated = TypeAdapter(tuple[_CameraModel, ...]).validate_python(raw)
     except (DocumentError, ValidationError) as error:
-        problem = f"no list of camera models: {reason(error)}"
+        problem = f"not a list of camera models: {reason(error)}"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=where) from error
     if wrong := [c.model for c in stated if c.model != FISHEYE624]:
-        raise SourceError(Code.UNKNOWN_LAYOUT, f"lens {wrong[0]!r}", where=where)
+        raise SourceError(Code.UNKNOWN_LAYOUT, f"unknown camera model {wrong[0]!r}", where=where)
     return {
         c.stream_id: fisheye_camera(
             c.label,
@@ -244,5 +244,5 @@ def _mask_rows(text: str, where: str) -> Iterator[tuple[int, str, bool]]:
                 raise ValueError(f"{t_ns} fits no 64 bits")
             yield t_ns, row["stream_id"], value
     except (csv.Error, KeyError, TypeError, ValueError) as error:
-        problem = f"no row of timestamp[ns], stream_id, mask: {error!r}"
+        problem = f"not a row of timestamp[ns], stream_id, mask: {error!r}"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=where) from error

@@ -51,25 +51,25 @@ def hand_profile(model: Mapping[str, Any], where: str) -> HandProfile:
         weights = np.array(model["landmark_rest_bone_weights"], dtype=np.float64)[:NUM_LANDMARKS]
         scale = float(np.max(model.get("hand_scale", 1.0)))
     except (KeyError, TypeError, ValueError) as error:
-        raise SourceError(Code.BAD_ANNOTATION, f"no hand model: {error!r}", where=where) from error
+        raise SourceError(
+            Code.BAD_ANNOTATION, f"not a hand model: {error!r}", where=where
+        ) from error
     if not axes.shape == rest.shape == landmarks.shape == (20, 3) or bones.shape != weights.shape:
         problem = f"axes {axes.shape}, rest {rest.shape}, landmarks {landmarks.shape}"
-        raise SourceError(Code.BAD_ANNOTATION, f"{problem}; expected 20 or more rows", where=where)
+        raise SourceError(Code.BAD_ANNOTATION, f"{problem}; expected at least 20 rows", where=where)
     reach_mm = float(np.nan_to_num(np.abs(landmarks), nan=np.inf).max())
     if not SMALLEST_MM < reach_mm < LARGEST_MM or scale != 1.0:  # the authors' code ignores a scale
-        problem = (
-            f"a hand of {reach_mm:.3g} mm, hand_scale {scale}; expected millimetres and scale 1"
-        )
+        problem = f"the hand is {reach_mm:.3g} mm long with hand_scale {scale}; expected millimetres and scale 1"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     dense = np.zeros((NUM_LANDMARKS, NUM_BONES))
     used = weights != 0
     if bones.dtype.kind not in "iu" or not ((bones[used] >= 0) & (bones[used] < NUM_BONES)).all():
-        raise SourceError(Code.BAD_ANNOTATION, "a bone that is not one of 17", where=where)
+        raise SourceError(Code.BAD_ANNOTATION, "a bone index outside the 17 bones", where=where)
     rows = np.broadcast_to(np.arange(NUM_LANDMARKS)[:, None], bones.shape)
     dense[rows[used], bones[used]] = weights[used]
     norm = np.linalg.norm(axes, axis=1)
     if not np.allclose(norm, 1.0, atol=1e-2) or not np.allclose(dense.sum(axis=1), 1.0, atol=1e-3):
-        problem = "hinge axes are not of length 1, or a landmark's weights do not sum to 1"
+        problem = "a hinge axis is not of length 1, or the weights of a landmark do not sum to 1"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return HandProfile(
         hinge_axes=axes,

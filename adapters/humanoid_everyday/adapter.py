@@ -50,10 +50,11 @@ class HumanoidEveryday:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """There are no options."""
         if options:
-            raise ConfigError(f"unknown options {sorted(options)}; there are none")
+            raise ConfigError(f"unknown options {sorted(options)}; this source has no options")
         if next(_episodes(root), None) is None:
             raise ConfigError(
-                f"{root}: no episode_<n> folder below it: not Humanoid Everyday; unpack its zip archives"
+                f"{root}: not Humanoid Everyday: expected folders episode_<n> below it",
+                remedy="unpack its zip archives",
             )
         return SourceInfo(
             source=self.name,
@@ -67,7 +68,7 @@ class HumanoidEveryday:
         for name in sorted(_episodes(root), key=natural_key):
             data = root / name / "data.json"
             has_data = is_there(data)
-            why = (Code.MISSING_FILE.value, f"{name}/data.json is not there; fetch it")
+            why = (Code.MISSING_FILE.value, f"{name}/data.json is missing; download it")
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,
@@ -116,6 +117,6 @@ def _pictures(root: Path, folder: str, names: tuple[str, ...]) -> LazyPictures:
     """Raises SourceError: UNSAFE_PATH (a name that leads out of the root), MISSING_FILE."""
     for name in names:
         if not is_there_inside(root, folder, name):
-            problem = "the picture is not there; fetch the episode again"
+            problem = "the image is missing; download the episode again"
             raise SourceError(Code.MISSING_FILE, problem, where=f"{folder}/{name}")
     return LazyPictures(names, PictureFolder(folder=inside(root, folder), where=folder))

@@ -47,7 +47,7 @@ def robot_of(steps: HumanoidSteps) -> HumanoidRobot:
         problem = f"robot_type {stated!r}; expected G1, H1 or none"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=steps.where)
     if "states.arm_state" not in steps.columns:
-        problem = "no step has states.arm_state"
+        problem = "no step contains states.arm_state"
         raise SourceError(Code.MISSING_CHANNEL, problem, where=steps.where)
     return robot
 
@@ -62,7 +62,7 @@ def clock_of(steps: HumanoidSteps) -> npt.NDArray[np.int64]:
     if not np.isfinite(since_s).all():
         raise SourceError(Code.NOT_FINITE, "NaN or infinity", where=f"{steps.where}:time")
     if np.abs(since_s).max() > 1e6:
-        problem = f"times {np.abs(since_s).max():g} s apart; expected UNIX seconds"
+        problem = f"timestamps are {np.abs(since_s).max():g} s apart; expected UNIX seconds"
         raise SourceError(Code.TOO_LONG, problem, where=f"{steps.where}:time")
     return ns_from_seconds(since_s)
 
@@ -93,16 +93,14 @@ def streams_of(
 
 
 def _parts(steps: HumanoidSteps, columns: Sequence[tuple[str, tuple[str, ...]]]) -> list[_Part]:
-    """The wanted columns that are there, with names of their elements, numbered where nobody names them."""
+    """The wanted columns that are there, with names of their elements, numbered where the source does not name them."""
     parts: list[_Part] = []
     for key, names in columns:
         if (column := steps.columns.get(key)) is not None:
             width = column.values.shape[1]
             short = key.partition(".")[2]
             if names and len(names) != width:
-                what = (
-                    f"{width} numbers; expected {len(names)}: is it the robot that robot_type says?"
-                )
+                what = f"{width} numbers; expected {len(names)}; check robot_type"
                 raise SourceError(Code.SHAPE_MISMATCH, what, where=f"{steps.where}:{key}")
             parts.append((column, names or tuple(f"{short}.{k}" for k in range(width))))
     return parts

@@ -34,7 +34,7 @@ CALIBRATED_PX = (640, 480)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanoidRobot:
-    """`hand` joints are radians for Dex3; nobody states the unit of Inspire's state."""
+    """`hand` joints are radians for Dex3; the unit of Inspire's state is not documented."""
 
     embodiment: str
     arm: tuple[str, ...]  # 14, left then right

@@ -108,7 +108,9 @@ def read_steps(path: Path, where: str) -> HumanoidSteps:
         raise SourceError(Code.EMPTY_EPISODE, "no steps", where=where)
     stated = {robot.lower() for robot in robots if robot is not None}
     if len(stated) > 1:
-        raise SourceError(Code.UNKNOWN_LAYOUT, f"robots {sorted(stated)} in one file", where=where)
+        raise SourceError(
+            Code.UNKNOWN_LAYOUT, f"several robots in one file: {sorted(stated)}", where=where
+        )
     return HumanoidSteps(
         time_s=np.array(times, dtype=np.float64),
         images=tuple(images),
@@ -126,7 +128,7 @@ def _parsed(path: Path, where: str) -> Iterator[HumanoidStep]:
                 problem = f"step {number}: {step.why}"
                 raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
             if number >= MAX_STEPS:
-                problem = f"more than {MAX_STEPS} steps; is it one episode?"
+                problem = f"more than {MAX_STEPS} steps; the file may contain several episodes"
                 raise SourceError(Code.TOO_LONG, problem, where=where)
             yield step
     except ConfigError as error:  # to the streaming reader a broken file is the caller's mistake

@@ -48,11 +48,13 @@ class InternDataA1Raw:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Option: `robot`, one of robots.ROBOTS, for folders that do not name it."""
         if unknown := sorted(set(options) - {"robot"}):
-            raise ConfigError(f"unknown options {unknown}; there is robot")
+            raise ConfigError(f"unknown options {unknown}; expected robot=NAME")
         if options.get("robot", "franka") not in ROBOTS:
-            raise ConfigError(f"robot {options['robot']!r}; there are {', '.join(ROBOTS)}")
+            raise ConfigError(f"robot {options['robot']!r}; expected one of {', '.join(ROBOTS)}")
         if next(_episodes(root), None) is None:
-            raise ConfigError(f"{root}: no folder with {META} or lmdb/{DATA}: not InternData-A1")
+            raise ConfigError(
+                f"{root}: not InternData-A1: expected folders with {META} or lmdb/{DATA}"
+            )
         return SourceInfo(
             source=self.name,
             dataset=self.name,
@@ -65,7 +67,7 @@ class InternDataA1Raw:
         """By folder; one that lacks the pickle or the LMDB is listed as broken."""
         for name in sorted(_episodes(root), key=natural_key):
             missing = [f for f in (META, f"lmdb/{DATA}") if not is_there(root / name / f)]
-            why = (Code.MISSING_FILE.value, f"{name}: no {' and no '.join(missing)}; fetch it")
+            why = (Code.MISSING_FILE.value, f"{name}: no {' and no '.join(missing)}; download it")
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,
@@ -82,9 +84,7 @@ class InternDataA1Raw:
         episode_name = ref.episode_id.rpartition("/")[2]
         key = locator.get("robot") or robot_in([*name.split("/"), root.name])
         if not key:
-            problem = (
-                f"no robot in the folders' names; say which with --option robot= {sorted(ROBOTS)}"
-            )
+            problem = f"the folder names do not state the robot; add --option robot=NAME, one of {sorted(ROBOTS)}"
             raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=name)
         robot = ROBOTS[key]
         meta = read_meta(inside(root, name, META), f"{name}/{META}")

@@ -40,12 +40,10 @@ def cameras_of(
         for key in keys:
             if key not in reader:
                 raise SourceError(
-                    Code.MISSING_CHANNEL, "no such picture", where=f"{reader.where}:{key}"
+                    Code.MISSING_CHANNEL, "no such image", where=f"{reader.where}:{key}"
                 )
         if not keys:
-            raise SourceError(
-                Code.FRAME_COUNT, "no pictures", where=f"{reader.where}:{IMAGES}{name}"
-            )
+            raise SourceError(Code.FRAME_COUNT, "no images", where=f"{reader.where}:{IMAGES}{name}")
         head = image_header(picture(reader, keys[0]), f"{reader.where}:{keys[0]}")
         K, K_size = _intrinsics(params, name, (head.width_px, head.height_px))
         images = LazyPictures(keys, StoredPicture(folder=folder, where=reader.where))

@@ -58,12 +58,12 @@ def read_meta(path: Path, where: str) -> Meta:
     meta = load_pickle_file(path, max_bytes=MAX_META_BYTES)
     keys = meta.get("keys") if isinstance(meta, dict) else None
     if not isinstance(keys, dict):
-        problem = "no dictionary with `keys`; expected what the engine's LmdbLogger writes"
+        problem = "no dictionary with `keys`; expected a file of the engine's LmdbLogger"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     num_steps = meta.get("num_steps")
     if not isinstance(num_steps, int) or not 0 < num_steps <= MAX_STEPS:
         code = Code.EMPTY_EPISODE if num_steps == 0 else Code.BAD_ANNOTATION
-        raise SourceError(code, f"num_steps {str(num_steps)[:40]}", where=where)
+        raise SourceError(code, f"invalid num_steps {str(num_steps)[:40]}", where=where)
     return Meta(
         num_steps=num_steps,
         pictures={
@@ -87,10 +87,12 @@ def _steps(names: Any, num_steps: int, where: str) -> tuple[int, ...]:
         text = name.decode("latin-1") if isinstance(name, bytes) else str(name)
         match = _KEY.fullmatch(text)
         if match is None:
-            raise SourceError(Code.BAD_ANNOTATION, f"picture key {text[:60]!r}", where=where)
+            raise SourceError(
+                Code.BAD_ANNOTATION, f"unexpected image key {text[:60]!r}", where=where
+            )
         steps.append(int(match[1]))
     if any(b <= a for a, b in pairwise(steps)) or max(steps, default=0) >= num_steps:
-        what = f"pictures up to step {max(steps)} for {num_steps} steps; expected increasing ones"
+        what = f"images up to step {max(steps)} for {num_steps} steps; expected increasing step numbers"
         raise SourceError(Code.FRAME_COUNT, what, where=where)
     return tuple(steps)
 
@@ -108,7 +110,7 @@ def column(reader: LmdbReader, key: str, shape: tuple[int, ...], num_rows: int) 
     try:
         rows = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise SourceError(Code.SHAPE_MISMATCH, f"no table: {error}", where=where) from error
+        raise SourceError(Code.SHAPE_MISMATCH, f"not a table: {error}", where=where) from error
     if rows.shape == (num_rows,) and shape == (1,):
         rows = rows[:, None]
     if rows.shape != (num_rows, *shape):
@@ -121,7 +123,7 @@ def required_column(reader: LmdbReader, key: str, shape: tuple[int, ...], num_ro
     """As `column`; raises SourceError MISSING_CHANNEL when there is no such key."""
     rows = column(reader, key, shape, num_rows)
     if rows is None:
-        problem = "no such key; expected what the engine's LmdbLogger writes"
+        problem = "no such key; expected a file of the engine's LmdbLogger"
         raise SourceError(Code.MISSING_CHANNEL, problem, where=f"{reader.where}:{key}")
     return rows
 
@@ -148,7 +150,7 @@ def picture(reader: LmdbReader, key: str) -> bytes:
         return value.tobytes()
     if isinstance(value, bytes):
         return value
-    problem = f"a pickled {type(value).__name__}; expected the bytes of a JPEG"
+    problem = f"a pickled {type(value).__name__}; expected JPEG bytes"
     raise SourceError(Code.CORRUPT_IMAGE, problem, where=where)
 
 

@@ -94,7 +94,7 @@ GENIE_BODY: dict[str, tuple[float, list[float]]] = {  # sine of the pitch, posit
 
 
 def T_robot_arm_of(robot: InternDataRobot, prefix: str, episode_name: str) -> Array | None:
-    """[4, 4] the arm's base in the robot's; None where nobody says (a Genie episode of another kind of name)."""
+    """[4, 4] the arm's base in the robot's; None if unknown (a Genie episode with a different kind of name)."""
     if prefix == "":
         return np.eye(4)  # armbase_to_robot_pose of both Franka converters
     if robot.T_robot_arm is not None:

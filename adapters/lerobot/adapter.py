@@ -56,7 +56,7 @@ class LeRobot:
             ConfigError: as `set_root`; an unknown option; a mapping that does not fit.
         """
         if unknown := sorted(set(options) - set(self.options)):
-            raise ConfigError(f"unknown options {unknown}; known are {sorted(self.options)}")
+            raise ConfigError(f"unknown options {unknown}; expected {sorted(self.options)}")
         root = set_root(root)
         check_video_folder(root)
         if "mapping" in options:

@@ -113,7 +113,7 @@ def _add(
         if channel.optional:
             return
         missing = [p for p, place in zip(parts_of(channel), places, strict=True) if place is None]
-        message = f"no {missing} for {channel.channel}; info.json has {sorted(meta.info.features)}"
+        message = f"column {missing} for {channel.channel} is missing; info.json has {sorted(meta.info.features)}"
         raise SourceError(Code.MISSING_CHANNEL, message, where=rows.where)
     if not _applies(channel, present):
         return
@@ -175,7 +175,7 @@ def _stream(
 
 def _joints(channel: JointChannel, places: list[Where], raw: Array, t_ns: Clock, at: str) -> Stream:
     if channel.joints and len(channel.joints) != raw.shape[1]:
-        message = f"{raw.shape[1]} numbers; the mapping names {len(channel.joints)} joints"
+        message = f"{raw.shape[1]} numbers; the mapping lists {len(channel.joints)} joints"
         raise SourceError(Code.SHAPE_MISMATCH, message, where=at)
     keys = [part.modality or part.column or "" for part in channel.parts]
     # A modality key says more than "motor_7".

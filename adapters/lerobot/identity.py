@@ -31,12 +31,12 @@ def required_mapping(root: Path, source: str, only: tuple[str, ...]) -> Mapping:
     try:
         info, modality = read_info(root), read_modality(root)
     except SourceError as error:
-        raise ConfigError(f"{root} cannot be told to be {source}: {error}") from error
+        raise ConfigError(f"{root} cannot be identified as {source}: {error}") from error
     mapping = mapping_for(info, modality, only=only)
     if mapping is None:
         raise ConfigError(
-            f"{root} is no {source} set: robot_type {info.robot_type!r} with columns "
-            f"{sorted(info.features)} fits none of {list(only)}; another set is read by `lerobot`"
+            f"{root} is not a {source} dataset: robot_type {info.robot_type!r} with columns "
+            f"{sorted(info.features)} matches none of {list(only)}; use source `lerobot` for other datasets"
         )
     return mapping
 

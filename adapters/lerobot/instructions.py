@@ -1,4 +1,4 @@
-"""What a LeRobot episode was told to do: integer columns that point into the task table, row by row.
+"""Instructions of a LeRobot episode: integer columns that refer to the task table, row by row.
 
 The rows decide. tasks.jsonl and episodes.jsonl may name different tasks (RoboCOIN), or hold integers where texts belong
 (Humanoid Everyday); what they say is compared, and a contradiction becomes a fact.
@@ -72,7 +72,9 @@ def _runs(
     """One instruction per run of equal indices; a single run is the task of the whole episode."""
     index = rows.integers(column)
     if unknown := sorted(set(np.unique(index).tolist()) - set(tasks)):
-        problem = f"task indices {unknown[:5]} are not in the task table of {len(tasks)}"
+        problem = (
+            f"task indices {unknown[:5]} are not in the task table, which has {len(tasks)} entries"
+        )
         raise SourceError(Code.BAD_ANNOTATION, problem, where=f"{rows.where}:{column}")
     starts = np.concatenate([[0], np.flatnonzero(np.diff(index)) + 1])
     kind = "task" if len(starts) == 1 else "subtask"

@@ -46,10 +46,10 @@ class ChannelPart(_Strict):
     @model_validator(mode="after")
     def _one_way(self) -> ChannelPart:
         if (self.modality is None) == (self.column is None):
-            raise ValueError("give exactly one of modality and column")
+            raise ValueError("expected exactly one of modality and column")
         sliced = self.start is not None or self.end is not None
         if sliced and (self.modality is not None or self.elements):
-            raise ValueError("start and end go with a column and without elements")
+            raise ValueError("start and end need a column and exclude elements")
         if self.modality and self.modality.partition(".")[0] not in ("state", "action"):
             raise ValueError(f"modality key {self.modality!r} must start with state. or action.")
         return self
@@ -159,7 +159,7 @@ class Intrinsics(_Strict):
     @model_validator(mode="after")
     def _one_way(self) -> Intrinsics:
         if (self.px is None) == (self.column is None):
-            raise ValueError("give exactly one of px and column")
+            raise ValueError("expected exactly one of px and column")
         return self
 
 
@@ -271,7 +271,9 @@ def mappings_from(text: str, where: str) -> tuple[Mapping, ...]:
     except ValidationError as error:
         raise ConfigError(f"mapping: {invalid(error, _File)}", where=where) from error
     except re.error as error:
-        raise ConfigError(f"mapping: no regular expression: {error}", where=where) from error
+        raise ConfigError(
+            f"mapping: not a valid regular expression: {error}", where=where
+        ) from error
 
 
 @cache
@@ -284,7 +286,7 @@ def shipped_mappings() -> tuple[Mapping, ...]:
 def mapping_for(
     info: SetInfo, modality: Modality, user_file: str = "", only: tuple[str, ...] = ()
 ) -> Mapping | None:
-    """The first mapping that holds, a user's file before the shipped ones; None when nobody declared this set.
+    """The first mapping that holds, a user's file before the shipped ones; None if no mapping declares this dataset.
 
     `only` are the names of the shipped mappings that may be used; all of them without it.
 
@@ -296,7 +298,7 @@ def mapping_for(
         if mapping is None:
             columns = sorted(info.features)
             raise ConfigError(
-                f"no mapping in it matches robot_type {info.robot_type!r} with columns {columns}",
+                f"no mapping matches robot_type {info.robot_type!r} with columns {columns}",
                 where=user_file,
             )
         return mapping

@@ -1,4 +1,4 @@
-"""Everything an episode was told to do: the task table, label columns and skills, as its mapping declares them."""
+"""All instructions of an episode: the task table, label columns and skills, as its mapping declares them."""
 
 from __future__ import annotations
 

@@ -46,10 +46,10 @@ class LetKuavo:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Options: `instruction`, the task's text where neither label file nor folder says it."""
         if unknown := sorted(set(options) - {"instruction"}):
-            raise ConfigError(f"unknown options {unknown}; there is instruction")
+            raise ConfigError(f"unknown options {unknown}; expected instruction=TEXT")
         rosbags()
         if next(root.rglob("*.bag"), None) is None:
-            raise ConfigError(f"{root}: no .bag file below it: not LET")
+            raise ConfigError(f"{root}: not LET: expected .bag files below it")
         notes = (
             "joints only: a pose takes forward kinematics of a URDF",
             "depth, IMU and base commands are not read",

@@ -70,10 +70,8 @@ class LetKuavoLabels(BaseModel):
                 raise SourceError(Code.BAD_ANNOTATION, str(error), where=at) from error
             if not text or stop_ns <= zero_ns or start_ns >= end_ns:
                 seconds = [(t - zero_ns) / NS_PER_S for t in (start_ns, stop_ns, end_ns)]
-                problem = (
-                    f"{text!r} from {seconds[0]:.3f} to {seconds[1]:.3f} s of {seconds[2]:.3f} s"
-                )
-                todo = "expected a text within the bag; is the file of another bag, or of another time zone?"
+                problem = f"the label {text!r} covers {seconds[0]:.3f} to {seconds[1]:.3f} s of a recording of {seconds[2]:.3f} s"
+                todo = "expected a label within the bag; the label file may belong to another bag or time zone"
                 raise SourceError(Code.BAD_ANNOTATION, f"{problem}; {todo}", where=at)
             begin = max(start_ns - zero_ns, 0)
             yield Instruction(text=text, start_ns=begin, end_ns=stop_ns - zero_ns, kind="subtask")

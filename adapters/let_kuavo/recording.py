@@ -85,7 +85,9 @@ def read_recording(path: Path, where: str) -> KuavoRecording:
             topics -= {JOINT_CMD}  # 500 Hz of what the arm trajectory says better
         if not topics:
             listed = ", ".join(sorted(bag.topics)[:20]) or "none"
-            raise SourceError(Code.EMPTY_EPISODE, f"no LET topic; there are {listed}", where=where)
+            raise SourceError(
+                Code.EMPTY_EPISODE, f"no topic of LET; the bag has {listed}", where=where
+            )
         for topic, t_ns, message in bag.messages(topics):
             value = _picture if topic in CAMERAS else _numbers
             at = f"{where}:{topic}#{len(values.get(topic, ()))}"
@@ -93,7 +95,9 @@ def read_recording(path: Path, where: str) -> KuavoRecording:
             times.setdefault(topic, []).append(t_ns)
             num_bytes += len(values[topic][-1]) if topic in CAMERAS else 0
             if num_bytes > MAX_PICTURE_BYTES:
-                problem = f"over {MAX_PICTURE_BYTES} bytes of pictures; cut the bag into episodes"
+                problem = (
+                    f"more than {MAX_PICTURE_BYTES} bytes of images; cut the bag into episodes"
+                )
                 raise SourceError(Code.TOO_LARGE, problem, where=where)
         start_ns, end_ns = bag.start_ns, bag.end_ns
     clocks = {topic: np.array(t, dtype=np.int64) for topic, t in times.items()}
@@ -118,7 +122,9 @@ def _numbers(topic: str, message: Any, where: str) -> Array:
     try:
         values = np.asarray(read(message), dtype=np.float64)
     except (AttributeError, TypeError, ValueError) as error:
-        raise SourceError(Code.UNKNOWN_LAYOUT, f"not as expected: {error}", where=where) from error
+        raise SourceError(
+            Code.UNKNOWN_LAYOUT, f"unexpected content: {error}", where=where
+        ) from error
     if values.shape != (width,):
         problem = f"{values.shape} numbers; expected ({width},)"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
@@ -131,6 +137,8 @@ def _picture(_: str, message: Any, where: str) -> bytes:
     try:
         data = bytes(message.data)
     except (AttributeError, TypeError, ValueError) as error:
-        raise SourceError(Code.UNKNOWN_LAYOUT, f"not as expected: {error}", where=where) from error
+        raise SourceError(
+            Code.UNKNOWN_LAYOUT, f"unexpected content: {error}", where=where
+        ) from error
     image_header(data, where)
     return data

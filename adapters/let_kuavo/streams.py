@@ -87,9 +87,9 @@ def is_on_scale(series: Series, closed: float) -> bool:
 
 
 def _raw_command(bag: KuavoRecording) -> Iterator[Raw]:
-    """After every command message what each joint was last told: exact, because commands are held until the next one.
+    """The latest command of each joint after every command message: exact, because commands are held until the next one.
 
-    It begins when everything has been told once. Arms in degrees (the trajectory) or all joints in radians (joint_cmd).
+    It begins when every joint has had a command. Arms in degrees (the trajectory) or all joints in radians (joint_cmd).
     """
     arms = bag.first_of(ARM_SYNCED, ARM, JOINT_CMD)
     tools = bag.first_of(CLAW_COMMAND, HAND_COMMAND, SIM_COMMAND)

@@ -43,11 +43,11 @@ class MetaWorldHdf5:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """ConfigError: an option, or no `<task>/<number>.hdf5` that says it is of this layout."""
         if options:
-            raise ConfigError(f"unknown options {sorted(options)}; there are none")
+            raise ConfigError(f"unknown options {sorted(options)}; this source has no options")
         if not any(_is_ours(root / f"{name}.hdf5") for name in _files(root)):
-            todo = "record some with `python -m benchmarks.routing --out DIR --until record`"
+            todo = "record episodes with `python -m benchmarks.routing --out DIR --until record`"
             raise ConfigError(
-                f"{root}: no <task>/<number>.hdf5 with layout {LAYOUT!r}: not ours; {todo}"
+                f"{root}: expected <task>/<number>.hdf5 with layout {LAYOUT!r}", remedy=todo
             )
         return SourceInfo(
             source=self.name,
@@ -88,7 +88,7 @@ class MetaWorldHdf5:
             text = str(file.attribute("", "instruction")).strip()
         num_frames, num_rows = probe_video(video).num_frames, len(clock.t_ns)
         if num_frames != num_rows:
-            problem = f"{num_frames} pictures for {num_rows} rows; record it again"
+            problem = f"{num_frames} frames for {num_rows} rows; record it again"
             raise SourceError(Code.FRAME_COUNT, problem, where=f"{name}.mp4")
         frames = VideoSpan(path=str(video), first_frame=0, num_frames=num_frames)
         return Episode(

@@ -1,4 +1,4 @@
-"""One recorded episode of Meta-World's Sawyer as canonical streams: what the hand did, and what it was told.
+"""One recorded episode of Meta-World's Sawyer as canonical streams: motion and commands of the hand.
 
     @rate_hz                        attribute, 10: rows a second
     time_s [N]                      seconds from the episode's start; row k was seen before command k was given
@@ -114,7 +114,7 @@ def _poses(file: Hdf5File, group: str, num_rows: int) -> Array:
     quat = file.rows(key, 4, num_rows=num_rows)
     _check_finite(quat, f"{file.where}:{key}")
     if np.abs(np.linalg.norm(quat, axis=1) - 1).max() > 1e-2:
-        problem = "a quaternion whose norm is not 1"
+        problem = "a quaternion does not have norm 1"
         raise SourceError(Code.NOT_A_ROTATION, problem, where=f"{file.where}:{key}")
     return transform(rotmat_from_quat_wxyz(quat), xyz_m)
 

@@ -46,9 +46,9 @@ class OakInk2:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """ConfigError: an option, or no annotation file."""
         if options:
-            raise ConfigError(f"unknown options {sorted(options)}; there are none")
+            raise ConfigError(f"unknown options {sorted(options)}; this source has no options")
         if not any((root / ANNOTATIONS).glob("*.pkl")):
-            raise ConfigError(f"{root}: no {ANNOTATIONS}/<sequence>.pkl: not OakInk2")
+            raise ConfigError(f"{root}: not OakInk2: expected {ANNOTATIONS}/<sequence>.pkl")
         notes = ("hands are MANO parameters: name a model", "objects and bodies are not read")
         return SourceInfo(
             source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, notes=notes
@@ -59,7 +59,7 @@ class OakInk2:
         names = {path.stem: path for path in (root / ANNOTATIONS).glob("*.pkl")}
         for name in sorted(names, key=natural_key):
             has_pictures = (root / "data" / name).is_dir()
-            why = f"no folder data/{name}; fetch its tar file and unpack it"
+            why = f"the folder data/{name} is missing; download its tar file and unpack it"
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,

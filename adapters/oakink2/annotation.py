@@ -71,7 +71,7 @@ def read_annotation(path: Path) -> OakInk2Annotation:
 
 def _part(content: dict[Any, Any], key: str, where: str) -> Any:
     if key not in content:
-        problem = f"no {key}; there are {sorted(map(str, content))[:20]}"
+        problem = f"key {key} is missing; the file has {sorted(map(str, content))[:20]}"
         raise SourceError(Code.MISSING_CHANNEL, problem, where=where)
     return content[key]
 
@@ -97,7 +97,7 @@ def _ids(value: Any, where: str) -> Ids:
     if isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
         value = np.array([min(max(item, -1), MAX_FRAME_ID) for item in value], dtype=np.int64)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu" or value.ndim != 1:
-        raise SourceError(Code.UNKNOWN_LAYOUT, "no list of frame ids", where=where)
+        raise SourceError(Code.UNKNOWN_LAYOUT, "not a list of frame ids", where=where)
     if len(value) == 0:
         raise SourceError(Code.EMPTY_EPISODE, "no frames", where=where)
     if value.min() < 0 or value.max() >= MAX_FRAME_ID:
@@ -106,6 +106,6 @@ def _ids(value: Any, where: str) -> Ids:
     ids = value.astype(np.int64)
     if np.any(np.diff(ids) <= 0):
         at = int(np.flatnonzero(np.diff(ids) <= 0)[0])
-        problem = f"frame id {ids[at]}, then {ids[at + 1]}"
+        problem = f"frame ids must increase, but {ids[at + 1]} follows {ids[at]}"
         raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
     return ids

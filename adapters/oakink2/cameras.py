@@ -58,7 +58,7 @@ def _pictures(root: Path, sequence: str, serial: str, frame_ids: Ids) -> LazyPic
     try:
         files = os.listdir(folder)
     except OSError as error:
-        problem = "the folder of pictures cannot be read; unpack the sequence's tar again"
+        problem = "the image folder cannot be read; unpack the sequence's tar file again"
         raise SourceError(Code.MISSING_FILE, problem, where=where) from error
     by_id = {}
     for file in files:
@@ -68,9 +68,9 @@ def _pictures(root: Path, sequence: str, serial: str, frame_ids: Ids) -> LazyPic
     missing = [int(fid) for fid in frame_ids if int(fid) not in by_id]
     if missing:
         problem = (
-            f"{len(missing)} of {len(frame_ids)} pictures are not there, first {missing[0]:06d}"
+            f"{len(missing)} of {len(frame_ids)} images are missing; the first is {missing[0]:06d}"
         )
-        raise SourceError(Code.MISSING_FILE, f"{problem}; unpack the tar again", where=where)
+        raise SourceError(Code.MISSING_FILE, f"{problem}; unpack the tar file again", where=where)
     names = [by_id[int(fid)] for fid in frame_ids]
     for file in names:
         inside(root, "data", sequence, serial, file)  # a link may lead out of the root
@@ -109,6 +109,6 @@ def _of_camera(annotation: OakInk2Annotation, key: str, name: str) -> tuple[dict
     where = f"{annotation.where}:{key}/{name}"
     table = getattr(annotation, key)
     if name not in table:
-        problem = f"nothing for this camera; there are {sorted(map(str, table))[:8]}"
+        problem = f"no entry for this camera; the file has {sorted(map(str, table))[:8]}"
         raise SourceError(Code.MISSING_CHANNEL, problem, where=where)
     return mapping(table[name], where), where

@@ -34,7 +34,7 @@ def hands_of(annotation: OakInk2Annotation, view: str | None) -> tuple[HandTrack
     """
     tracks = tuple(track for side in SIDES if (track := _hand(annotation, side, view)) is not None)
     if not tracks:
-        problem = "no lh__ or rh__ parameters in any frame of mocap_frame_id_list"
+        problem = "no frame of mocap_frame_id_list has lh__ or rh__ parameters"
         raise SourceError(Code.MISSING_CHANNEL, problem, where=f"{annotation.where}:raw_mano")
     return tracks
 
@@ -92,5 +92,5 @@ def _check(quat_wxyz: Array, trans_m: Array, annotation: OakInk2Annotation, wher
     off = np.abs(np.linalg.norm(quat_wxyz, axis=2) - 1).max(axis=1)
     if off.max() > UNIT_NORM_TOLERANCE:
         at = int(off.argmax())
-        problem = f"frame {annotation.mocap_ids[at]}: a quaternion's norm is {off[at]:.3g} from 1"
+        problem = f"frame {annotation.mocap_ids[at]}: the norm of a quaternion differs from 1 by {off[at]:.3g}"
         raise SourceError(Code.NOT_A_ROTATION, problem, where=where)

@@ -46,7 +46,7 @@ NO_RATE = "no control rate is stated anywhere; give one with the option rate_hz"
 
 @dataclass(frozen=True, slots=True)
 class OpenXEmbodiment:
-    """Adapter `oxe`. Options: `set` names the set, `rate_hz` gives a rate where nobody states one."""
+    """Adapter `oxe`. Options: `set` names the set, `rate_hz` gives a rate where none is documented."""
 
     name: ClassVar[str] = "oxe"
     version: ClassVar[int] = 3

@@ -72,7 +72,9 @@ def decoded(data: bytes, where: str) -> npt.NDArray[np.uint8]:
     except cv2.error as error:
         raise SourceError(Code.CORRUPT_IMAGE, f"does not decode: {error}", where=where) from error
     if picture is None:
-        raise SourceError(Code.CORRUPT_IMAGE, f"{len(data)} bytes do not decode", where=where)
+        raise SourceError(
+            Code.CORRUPT_IMAGE, f"an image of {len(data)} bytes does not decode", where=where
+        )
     return np.asarray(picture, dtype=np.uint8)
 
 

@@ -1,7 +1,7 @@
 """What the registry claims of a set, as facts; and how a numeric probe may revise them.
 
 The values of these facts drive `load`: a stream is emitted only when every fact it rests on has a usable value. A fact
-that nobody states and no probe settles keeps the value "unstated" and what rests on it is left out.
+that is not documented and no probe settles keeps the value "unstated" and what rests on it is left out.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def range_of(text: str) -> tuple[float, float]:
 
 
 def rate_of(facts: Iterable[Fact]) -> Fraction | None:
-    """The rate to place steps at; None when nobody states one.
+    """The rate to place steps at; None if none is documented.
 
     A contradicted rate still orders the steps: its fact is UNKNOWN, so it supervises no action.
     """

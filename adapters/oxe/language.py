@@ -48,6 +48,6 @@ def _points(steps: Steps, key: str) -> list[str]:
         or points.min(initial=0) < 0
         or points.max(initial=0) > 0x10FFFF
     ):
-        problem = f"{points.dtype} values up to {points.max(initial=0)} are no Unicode code points"
+        problem = f"{points.dtype} values up to {points.max(initial=0)} are not Unicode code points"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=key)
     return ["".join(map(chr, row[row != 0])) for row in points]

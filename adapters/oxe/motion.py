@@ -41,7 +41,7 @@ def slot_values(steps: Steps, slot: Slot) -> Array:
     part = flat[:, slot.start : slot.stop : slot.step]
     needed = 1 if slot.stop is None or slot.stop <= 0 else slot.stop
     if flat.shape[1] < needed or part.shape[1] == 0:
-        problem = f"{flat.shape[1]} values a step, the registry asks for [{slot.start}:{slot.stop}]"
+        problem = f"{flat.shape[1]} values per step; the registry needs [{slot.start}:{slot.stop}]"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=slot.key)
     return part
 
@@ -75,7 +75,7 @@ def _values(steps: Steps, slot: Slot | None) -> Array | None:
 
 def _weighted(values: Array, weights: tuple[float, ...], key: str) -> Array:
     if values.shape[1] < len(weights):
-        problem = f"{values.shape[1]} gripper values, the registry weighs {len(weights)}"
+        problem = f"{values.shape[1]} gripper values; the registry has weights for {len(weights)}"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=key)
     return np.asarray(values[:, : len(weights)] @ np.array(weights))
 
@@ -113,12 +113,14 @@ def rotmats(rotation: Array, form: str, *, where: str) -> Array:
         raise SourceError(Code.NOT_FINITE, "NaN or infinity in a rotation", where=where)
     width = 4 if form.startswith("quat") else 3
     if form != "rotmat" and form != "rot6d_cols" and rotation.shape[1] != width:
-        problem = f"{rotation.shape[1]} rotation values, {form} has {width}"
+        problem = f"{rotation.shape[1]} rotation values; {form} needs {width}"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     if form.startswith("quat"):
         worst = float(np.abs(np.linalg.norm(rotation, axis=1) - 1.0).max())
         if worst > QUAT_TOLERANCE:
-            problem = f"a quaternion norm is off by {worst:.3g}, expected below {QUAT_TOLERANCE}"
+            problem = (
+                f"a quaternion norm differs from 1 by {worst:.3g}; expected below {QUAT_TOLERANCE}"
+            )
             raise SourceError(Code.NOT_A_ROTATION, problem, where=where)
     return ROTMAT_FROM[form](rotation)
 
@@ -133,7 +135,7 @@ def _matrices(values: Array, form: str, where: str) -> Array:
     T = values.reshape(-1, 4, 4)
     T = np.swapaxes(T, 1, 2) if form == "matrix4x4_col_major" else T
     if np.abs(T[:, 3] - BOTTOM).max() > 1e-3 or rotation_error(T[:, :3, :3]).max() > 1e-2:
-        problem = f"is no rigid 4x4 transform in {form}"
+        problem = f"not a rigid 4x4 transform in {form}"
         raise SourceError(Code.NOT_A_ROTATION, problem, where=where)
     return T
 
@@ -141,7 +143,9 @@ def _matrices(values: Array, form: str, where: str) -> Array:
 def eef_poses(arrays: ArmArrays, form: str, *, where: str) -> Array:
     """[T, 4, 4] T_base_eef in the source's own eef frame, the robot's base divided out where it is stored."""
     if arrays.rotation is None:
-        raise SourceError(Code.MISSING_CHANNEL, "no eef rotation", where=where)
+        raise SourceError(
+            Code.MISSING_CHANNEL, "the registry declares no end-effector rotation", where=where
+        )
     T = poses(arrays.position, arrays.rotation, form, where=where)
     return T if arrays.T_state_base is None else inverse(arrays.T_state_base) @ T
 
@@ -165,7 +169,7 @@ def delta_targets(
     quaternion delta of zero norm is no command.
     """
     if arrays.command_position is None:
-        raise SourceError(Code.MISSING_CHANNEL, "no position in the action", where=where)
+        raise SourceError(Code.MISSING_CHANNEL, "the action has no position", where=where)
     R, p = T_base_eef[:, :3, :3], T_base_eef[:, :3, 3]
     dp = arrays.command_position * how.scale_m
     dR, valid = _delta_rotations(arrays.command_rotation, how, len(p), where)

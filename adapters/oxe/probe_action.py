@@ -96,7 +96,7 @@ def _delta_form(
     frame: str,
     arm: ArmEntry,
 ) -> Fact:
-    """Settle the rotation form of a delta, where the forms can be told apart or hardly differ."""
+    """Settle the rotation form of a delta, where the forms can be distinguished or hardly differ."""
     scale = arm.command.rotation_scale_rad if arm.command else 1.0
     by_form = {
         form: result

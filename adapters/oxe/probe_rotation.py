@@ -1,4 +1,4 @@
-"""Which rotation form a set really uses, measured on its first episodes; what cannot be told apart is left open.
+"""Which rotation form a set really uses, measured on its first episodes; what cannot be distinguished is left open.
 
 Three tests. A 4x4 matrix shows its order by where the row 0,0,0,1 lies. A second copy of the same rotation must agree with
 the right pair of forms, and only with that. The rotation that the action asks for must turn the way the state turns.

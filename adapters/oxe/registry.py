@@ -45,7 +45,7 @@ class Slot(_Entry):
 
 
 class Rate(_Entry):
-    """Control rate in Hz as the decimal text its sources use; None when nobody states one."""
+    """Control rate in Hz as the decimal text its sources use; None if none is documented."""
 
     hz: str | None
     certainty: Certainty
@@ -239,5 +239,5 @@ def oxe_set(name: str) -> OxeSet:
     near = get_close_matches(name, sets, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise ConfigError(
-        f"no Open X-Embodiment set is called {name!r}{hint} Name it with --dataset NAME"
+        f"unknown Open X-Embodiment dataset {name!r}{hint} Pass it with --dataset NAME"
     )

@@ -29,7 +29,7 @@ def survey_dir(directory: RldsDir, options: Mapping[str, str]) -> SourceInfo:
     """
     unknown = sorted(set(options) - set(OPTIONS))
     if unknown:
-        raise ConfigError(f"oxe has no option {', '.join(unknown)}; it has {', '.join(OPTIONS)}")
+        raise ConfigError(f"oxe has no option {', '.join(unknown)}; expected {', '.join(OPTIONS)}")
     name = options.get("set") or directory.info.name
     entry = oxe_set(name)
     keys = [key.removeprefix(STEPS) for key in directory.leaves if key.startswith(STEPS)]

@@ -55,9 +55,9 @@ class Calibration:
             return None
         K = self._array(self.intrinsics[serial], f"intrinsics.npy:{serial}")
         if K.shape not in ((3, 4), (3, 3)) or not np.array_equal(K[2, :3], [0, 0, 1]):
-            raise self._broken("no camera matrix", f"intrinsics.npy:{serial}")
+            raise self._broken("not a camera matrix", f"intrinsics.npy:{serial}")
         if not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
-            raise self._broken("no focal length", f"intrinsics.npy:{serial}")
+            raise self._broken("the camera matrix has no focal length", f"intrinsics.npy:{serial}")
         return K[:, :3]
 
     def T_cam_marker(self) -> dict[str, Array]:
@@ -80,7 +80,7 @@ class Calibration:
         if robot == "KUKA iiwa":  # millimetres, static x y z angles
             return transform(rotmat_from_euler(raw[3:], "xyz"), raw[:3] / 1000.0)
         if np.linalg.norm(raw[3:]) < ROTATION_TOLERANCE:
-            raise self._broken("a quaternion of no length", "tcp.npy")
+            raise self._broken("a quaternion of length 0", "tcp.npy")
         return transform(rotmat_from_quat_wxyz(raw[3:]), raw[:3])
 
     @property
@@ -97,14 +97,14 @@ class Calibration:
         if T.shape != (4, 4) or not np.isfinite(T).all():
             raise self._broken(f"{T.shape}; expected [4, 4]", f"extrinsics.npy:{serial}")
         if rotation_error(T[:3, :3]) > ROTATION_TOLERANCE:
-            raise self._broken("no rotation", f"extrinsics.npy:{serial}")
+            raise self._broken("not a rotation", f"extrinsics.npy:{serial}")
         return T
 
     def _array(self, value: Any, name: str) -> Array:
         try:
             return np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError) as error:
-            raise self._broken(f"no numbers: {error}", name) from error
+            raise self._broken(f"not numbers: {error}", name) from error
 
     def _broken(self, problem: str, name: str) -> SourceError:
         return SourceError(Code.CORRUPT_RECORD, problem, where=f"{self.where}/{name}")

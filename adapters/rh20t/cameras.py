@@ -80,7 +80,7 @@ def read_cameras(root: Path, scene: Rh20tScene, finish_ms: int | None) -> Record
         else:
             facts.append(fact(f"camera.{folder.name}", camera, Certainty.VERIFIED, "its files"))
     if not cameras:
-        problem = f"no camera shows anything: {[f.value for f in facts]}"
+        problem = f"no camera has images: {[f.value for f in facts]}"
         code = Code.EMPTY_EPISODE if folders and finish_ms is not None else Code.MISSING_VIDEO
         raise SourceError(code, problem, where=scene.folder)
     return Recordings(cameras=tuple(cameras), facts=tuple(facts))
@@ -99,11 +99,11 @@ def _read(root: Path, scene: Rh20tScene, name: str, finish_ms: int | None) -> Re
     if not len(ms):
         return "left out: no picture has a stamp"
     if np.any(np.diff(ms) <= 0):
-        problem = "color stamps stand still or go back"
+        problem = "timestamps of the colour images repeat or decrease"
         raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
     probe = probe_video(video)
     if probe.num_frames != len(ms):
-        problem = f"{probe.num_frames} pictures for {len(ms)} stamps; expected one for each"
+        problem = f"{probe.num_frames} images for {len(ms)} timestamps; expected one for each"
         raise SourceError(Code.FRAME_COUNT, problem, where=where)
     kept = ms if finish_ms is None else ms[ms <= finish_ms]
     if not len(kept):

@@ -123,7 +123,7 @@ def _aligned(
         raise SourceError(Code.EMPTY_EPISODE, "every pose is NaN or zero", where=where)
     worst = float(np.abs(np.linalg.norm(poses[valid, 3:], axis=1) - 1.0).max())
     if worst > NORM_TOLERANCE:
-        problem = f"quaternions are off unit length by {worst:.2g}; expected xyz and then wxyz"
+        problem = f"quaternion norms differ from 1 by {worst:.2g}; expected xyz and then wxyz"
         raise SourceError(Code.NOT_A_ROTATION, problem, where=where)
     T = np.tile(np.eye(4), (len(poses), 1, 1))
     T_raw = transform(rotmat_from_quat_wxyz(poses[valid, 3:]), poses[valid, :3])

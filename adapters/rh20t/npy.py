@@ -28,7 +28,7 @@ class StampedSamples:
     values: Array
 
     def until(self, finish_ms: int | None, where: str) -> StampedSamples:
-        """What was recorded up to and with `finish_ms`; all of it when nobody states one.
+        """What was recorded up to and with `finish_ms`; all of it if none is stated.
 
         Raises:
             SourceError: EMPTY_EPISODE.
@@ -37,7 +37,7 @@ class StampedSamples:
             return self
         kept = self.ms <= finish_ms
         if not kept.any():
-            problem = f"its first row, {self.ms[0]} ms, comes after the finish at {finish_ms} ms"
+            problem = f"its first row, at {self.ms[0]} ms, is after the end of the scene at {finish_ms} ms"
             raise SourceError(Code.EMPTY_EPISODE, problem, where=where)
         return StampedSamples(ms=self.ms[kept], values=self.values[kept])
 
@@ -49,10 +49,10 @@ def load_dict(path: Path, where: str) -> dict[Any, Any]:
         SourceError: MISSING_FILE, UNKNOWN_LAYOUT (something else than a dict), or as `load_npy_object`.
     """
     if not is_there(path):
-        raise SourceError(Code.MISSING_FILE, "it is not there; fetch it", where=where)
+        raise SourceError(Code.MISSING_FILE, "it is missing; download it", where=where)
     value = load_npy_object(path)
     if not isinstance(value, dict):
-        problem = f"holds a {type(value).__name__}; expected a dict"
+        problem = f"the file contains a {type(value).__name__}; expected a dict"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     return value
 
@@ -64,17 +64,17 @@ def stamps_ms(stamps: Any, where: str) -> npt.NDArray[np.int64]:
         SourceError: CORRUPT_RECORD (no whole numbers), UNKNOWN_LAYOUT (not in milliseconds), TOO_LARGE.
     """
     if not isinstance(stamps, (list, tuple, np.ndarray)) or len(stamps) > MAX_ROWS:
-        problem = f"stamps are a {type(stamps).__name__}; expected a list of at most {MAX_ROWS}"
+        problem = f"timestamps are a {type(stamps).__name__}; expected a list of at most {MAX_ROWS}"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
     try:
         ms = np.asarray(stamps if len(stamps) else np.zeros(0, dtype=np.int64))
     except ValueError as error:
         raise SourceError(Code.CORRUPT_RECORD, f"stamps: {error}", where=where) from error
     if ms.ndim != 1 or ms.dtype.kind not in "iuf" or not np.array_equal(ms, np.round(ms)):
-        problem = f"stamps are {ms.dtype} {list(ms.shape)}; expected whole milliseconds"
+        problem = f"timestamps are {ms.dtype} {list(ms.shape)}; expected integer milliseconds"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
     if ms.size and not EARLIEST_MS <= ms.min() <= ms.max() < LATEST_MS:
-        problem = f"stamps from {ms.min()} to {ms.max()}; expected milliseconds since 1970"
+        problem = f"timestamps from {ms.min()} to {ms.max()}; expected milliseconds since 1970"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     return ms.astype(np.int64)
 
@@ -96,7 +96,7 @@ def samples_of(rows: Iterable[tuple[Any, Any]], width: int, where: str) -> Stamp
     except (ValueError, TypeError, IndexError) as error:
         raise SourceError(Code.CORRUPT_RECORD, f"rows: {error}", where=where) from error
     if values.shape != (len(ms), width):
-        problem = f"rows are {list(values.shape)}; expected [{len(ms)}, at least {width}]"
+        problem = f"rows have shape {list(values.shape)}; expected [{len(ms)}, at least {width}]"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
     unique, first = np.unique(ms, return_index=True)
     return StampedSamples(ms=unique, values=values[first])

@@ -99,11 +99,13 @@ def survey_scenes(source: str, root: Path, kind: Kind, options: Mapping[str, str
         ConfigError: no such scene, an option other than `task_description`, or a file of sentences that does not hold.
     """
     if unknown := sorted(set(options) - {"task_description"}):
-        raise ConfigError(f"unknown options {unknown}; there is task_description (a JSON file)")
+        raise ConfigError(f"unknown options {unknown}; expected task_description=FILE.json")
     listed = scenes(root, kind)
     if not listed:
         name = "task_XXXX_user_XXXX_scene_XXXX_cfg_000N" + ("_human" if kind == "human" else "")
-        raise ConfigError(f"{root}: no folder {name} and no RH20T_cfgN of them: not RH20T")
+        raise ConfigError(
+            f"{root}: not RH20T: expected folders {name}, or folders RH20T_cfgN with them"
+        )
     texts = task_texts(root, options)
     untitled = sorted({scene.task for scene in listed} - set(texts))
     notes = [f"no sentence for {len(untitled)} tasks: name the web site's file by task_description"]
@@ -122,7 +124,7 @@ def task_texts(root: Path, options: Mapping[str, str]) -> dict[str, str]:
     path = Path(named) if named else root / DESCRIPTIONS
     if not is_there(path):
         if named:
-            raise ConfigError(f"task_description: no file {named}")
+            raise ConfigError(f"option task_description: no file {named}")
         return {}
     rows = {where[0]: parse(TaskDescription, raw) for where, raw in members(path, inside=())}
     for key, row in rows.items():
@@ -142,7 +144,7 @@ def scene_refs(root: Path, kind: Kind, info: SourceInfo) -> Iterator[EpisodeRef]
     for scene in scenes(root, kind):
         is_second, problem = scene.name in seen, _problem(root / scene.folder, scene)
         if is_second:
-            problem = (Code.UNKNOWN_LAYOUT.value, f"another folder is {scene.name} too")
+            problem = (Code.UNKNOWN_LAYOUT.value, f"another folder is also the scene {scene.name}")
         seen.add(scene.name)
         yield EpisodeRef(
             source=info.source,
@@ -162,9 +164,9 @@ def _problem(folder: Path, scene: Rh20tScene) -> tuple[str, str] | None:
         needed += ["transformed/tcp_base.npy", "transformed/gripper.npy"]
     for name in needed:
         if not is_there(folder / name):
-            return Code.MISSING_FILE.value, f"{scene.folder}/{name} is not there; fetch it"
+            return Code.MISSING_FILE.value, f"{scene.folder}/{name} is missing; download it"
     if not any(is_there(camera / "color.mp4") for camera in folder.glob("cam_*")):
-        return Code.MISSING_VIDEO.value, f"{scene.folder}: no cam_*/color.mp4; fetch them"
+        return Code.MISSING_VIDEO.value, f"{scene.folder}: no cam_*/color.mp4; download them"
     return None
 
 
@@ -172,7 +174,7 @@ def scene_at(ref: EpisodeRef) -> Rh20tScene:
     """The scene of a ref that `scene_refs` made."""
     scene = scene_of(str(ref.at("folder")))
     if scene is None:
-        raise SourceError(Code.UNKNOWN_LAYOUT, "no name of a scene", where=ref.episode_id)
+        raise SourceError(Code.UNKNOWN_LAYOUT, "not the name of a scene", where=ref.episode_id)
     return scene
 
 

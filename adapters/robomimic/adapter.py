@@ -42,10 +42,10 @@ class Robomimic:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Options: `instruction`, the task's text for every demonstration."""
         if unknown := sorted(set(options) - {"instruction"}):
-            raise ConfigError(f"unknown options {unknown}; there is only `instruction`")
+            raise ConfigError(f"unknown options {unknown}; expected only `instruction`")
         if not any(_demos(root, name)[0] for name in _files(root)):
             raise ConfigError(
-                f"{root}: no HDF5 file with data/demo_<k>: neither robomimic nor LIBERO"
+                f"{root}: neither robomimic nor LIBERO: expected HDF5 files with data/demo_<k>"
             )
         return SourceInfo(
             source=self.name,
@@ -111,7 +111,7 @@ def _demos(root: Path, name: str) -> tuple[tuple[str, ...], tuple[str, str] | No
             demos = tuple(d for d in file.children("data") if file.children(f"data/{d}"))
     except SourceError as error:
         return (), (error.code.value, str(error))
-    return demos, None if demos else (Code.UNKNOWN_LAYOUT.value, f"{name}: no data/demo_<k>")
+    return demos, None if demos else (Code.UNKNOWN_LAYOUT.value, f"{name} has no data/demo_<k>")
 
 
 def _embodiment(env: Environment, num_robots: int) -> str:
@@ -126,7 +126,7 @@ def _check_count(file: Hdf5File, group: str) -> None:
     if file.has_attribute(group, "num_samples"):
         num_rows, promised = file.shape(f"{group}/actions")[0], file.attribute(group, "num_samples")
         if num_rows != promised:
-            problem = f"{num_rows} actions where num_samples promises {promised}"
+            problem = f"{num_rows} actions; num_samples states {promised}"
             raise SourceError(Code.FRAME_COUNT, problem, where=f"{file.where}:{group}")
 
 

@@ -56,8 +56,8 @@ def robots_in(file: Hdf5File, group: str) -> int:
     count = sum(f"robot{k}_eef_pos" in names for k in range(3))
     if count in (1, 2):
         return count
-    problem = "no robot0_eef_pos and no ee_pos" if count == 0 else f"{count} robots"
-    todo = "expected one or two arms; simulator states alone must be replayed into observations"
+    problem = "neither robot0_eef_pos nor ee_pos" if count == 0 else f"{count} robots"
+    todo = "expected one or two arms; replay simulator states into observations first"
     raise SourceError(
         Code.UNKNOWN_LAYOUT,
         f"{problem} in {sorted(names)[:40]}; {todo}",
@@ -104,7 +104,7 @@ def _pose(file: Hdf5File, group: str, k: int, clock: DemoClock, *, is_libero: bo
         quat = file.rows(key, 4, num_rows=num_rows)
         _check_finite(quat, f"{file.where}:{key}")
         if np.abs(np.linalg.norm(quat, axis=1) - 1).max() > 1e-2:
-            problem = "a quaternion whose norm is not 1"
+            problem = "a quaternion does not have norm 1"
             raise SourceError(Code.NOT_A_ROTATION, problem, where=f"{file.where}:{key}")
         R = rotmat_from_quat_xyzw(quat)
     spec = pose_channel(f"{SIDES[k]}.T_base_eef")

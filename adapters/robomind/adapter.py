@@ -3,7 +3,7 @@
     [benchmark1_{0,1,2}_release/]h5_<body>/<task>/success_episodes/{train,val}/<episode>/data/trajectory.hdf5
         puppet/*    follower: the state         master/*    leader: the command         observations/rgb_images/<camera>
     language_description_annotation_json/*.json, RoboMIND_v1_2_instr.csv                 language.py
-Which columns hold what is in bodies.py, numbers in motion.py, pictures in cameras.py, what nobody states in facts.py. Sources:
+Which columns hold what is in bodies.py, numbers in motion.py, pictures in cameras.py, what is not documented in facts.py. Sources:
 `x-humanoid-robomind.github.io:README.md, static/`, `Open-X-Humanoid/RoboMIND-dataset-utils`, `Tavish9/any4lerobot:robomind2lerobot`.
 Not read: depth, velocities, efforts, sim_time_seq (whose length fits neither the states nor the pictures).
 """
@@ -48,9 +48,11 @@ class RoboMind:
         """Options: `body` (for a folder below h5_<body>), `rate_hz`, `gripper` (see settings.py)."""
         settings.check(options)
         if not (files := files_below(root)):
-            raise ConfigError(f"{root}: no {SUCCESS}/*{END} below it: not RoboMIND")
+            raise ConfigError(f"{root}: not RoboMIND: expected {SUCCESS}/*{END} below it")
         if not any(body_of(root, name, options) in BODIES for name in files):
-            raise ConfigError(f"{root}: no folder h5_<body> leads there; option body=... names it")
+            raise ConfigError(
+                f"{root}: no parent folder h5_<embodiment>", remedy="add --option body=NAME"
+            )
         texts = read_list(root)
         return SourceInfo(
             source=self.name,
@@ -85,7 +87,7 @@ class RoboMind:
                 **{k: v for k, v in texts_of_episode.items() if v},
             }
             stated = {k: v for k, v in info.details.items() if k != "body"}
-            unknown = f"{name}: body {body!r}; there are {', '.join(BODIES)}"
+            unknown = f"{name}: unknown embodiment {body!r}; expected one of {', '.join(BODIES)}"
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,

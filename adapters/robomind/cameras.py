@@ -39,7 +39,7 @@ def read_cameras(
     for name in file.children(GROUP):
         key = f"{GROUP}/{name}"
         if not (shape := file.shape(key)) or not shape[0]:
-            raise SourceError(Code.EMPTY_EPISODE, "no pictures", where=f"{file.where}:{key}")
+            raise SourceError(Code.EMPTY_EPISODE, "no images", where=f"{file.where}:{key}")
         t_ns = instants_ns(num_rows or shape[0], rate_hz)
         clocks.append(t_ns)
         camera = hdf5_camera(file, key, name, t_ns, colour=colour)

@@ -132,7 +132,7 @@ def _openings(
 
 
 def _columns(tables: Mapping[str, Array], body: Body) -> Iterator[tuple[str, Array]]:
-    """Grippers and fingers by name, [N] each: nobody states their unit."""
+    """Grippers and fingers by name, [N] each: their unit is not documented."""
     for arm in body.arms:
         if arm.gripper is not None:
             yield f"{arm.side}_gripper", tables[arm.joints][:, arm.gripper]

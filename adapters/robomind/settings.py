@@ -21,9 +21,9 @@ RATE_HZ = Fraction(30)  # what the one public converter assumes; nothing in the 
 def check(options: Mapping[str, str]) -> None:
     """Raises ConfigError for an option that is unknown or does not hold for every body it names."""
     if unknown := sorted(set(options) - set(OPTIONS)):
-        raise ConfigError(f"unknown options {unknown}; there are {list(OPTIONS)}")
+        raise ConfigError(f"unknown options {unknown}; expected {list(OPTIONS)}")
     if options.get("body", "simulation") not in BODIES:
-        raise ConfigError(f"body={options['body']!r}; there are {list(BODIES)}")
+        raise ConfigError(f"body={options['body']!r}; expected one of {list(BODIES)}")
     for body in BODIES:
         rate_of(body, options)
         gripper_of(body, options)
@@ -46,9 +46,13 @@ def gripper_of(body: str, options: Mapping[str, str]) -> tuple[float, float] | N
     try:
         closed, opened = (float(part) for part in text.split(".."))
     except ValueError as error:
-        raise ConfigError(f"gripper={text!r}: expected closed..open, such as 0..0.08") from error
+        raise ConfigError(
+            f"option gripper={text!r}: expected CLOSED..OPEN, such as 0..0.08"
+        ) from error
     if closed == opened or not (math.isfinite(closed) and math.isfinite(opened)):
-        raise ConfigError(f"gripper={text!r}: closed and open must be two finite numbers")
+        raise ConfigError(
+            f"option gripper={text!r}: closed and open must be two different finite numbers"
+        )
     return closed, opened
 
 
@@ -58,7 +62,9 @@ def _for(body: str, text: str, option: str) -> str:
     for part in text.split(",") if text else ():
         name, is_named, value = part.rpartition(":")
         if is_named and name not in BODIES:
-            raise ConfigError(f"{option}: no body {name!r}; there are {list(BODIES)}")
+            raise ConfigError(
+                f"{option}: unknown embodiment {name!r}; expected one of {list(BODIES)}"
+            )
         if name == body or not (is_named or chosen):
             chosen = value
     return chosen

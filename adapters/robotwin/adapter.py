@@ -47,9 +47,9 @@ class RoboTwin:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Options: `split` (wordings: seen or unseen), `instruction` (one text for all), `rate_hz` (from the file, 50/3)."""
         if unknown := sorted(set(options) - set(OPTIONS)):
-            raise ConfigError(f"unknown options {unknown}; there are {list(OPTIONS)}")
+            raise ConfigError(f"unknown options {unknown}; expected {list(OPTIONS)}")
         if options.get("split", "seen") not in SPLITS:
-            raise ConfigError(f"split={options['split']!r}; there are {list(SPLITS)}")
+            raise ConfigError(f"split={options['split']!r}; expected one of {list(SPLITS)}")
         try:
             rate_from(options.get("rate_hz", 1))
         except ValueError as error:
@@ -59,7 +59,7 @@ class RoboTwin:
             expected = (
                 "data/episode<k>.hdf5 with joint_action and observation, or state, action, vision"
             )
-            raise ConfigError(f"{root}: {len(files)} such files, none fits; expected {expected}")
+            raise ConfigError(f"{root}: none of {len(files)} HDF5 files fits; expected {expected}")
         return SourceInfo(
             source=self.name,
             dataset=self.name,

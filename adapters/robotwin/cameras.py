@@ -53,7 +53,9 @@ def read_cameras(
                 spec = pose_channel(f"T_base_cam.{camera_name(name)}")
                 streams.append(Stream(spec=spec, t_ns=t_ns, values=T))
     if not cameras:
-        found_names = f"no camera with {layout.picture!r} in {list(file.children(layout.vision))}"
+        found_names = (
+            f"no camera with {layout.picture!r} among {list(file.children(layout.vision))}"
+        )
         raise SourceError(Code.MISSING_CHANNEL, found_names, where=f"{file.where}:{layout.vision}")
     return cameras, streams, facts
 

@@ -1,4 +1,4 @@
-"""The two layouts of a RoboTwin 2.0 file, told apart by its root keys, as one set of streams.
+"""The two layouts of a RoboTwin 2.0 file, distinguished by its root keys, as one set of streams.
 
     legacy     joint_action/{left,right}_{arm [N, 6 or 7], gripper [N]}, endpose/<side>_{endpose [N, 7], gripper [N]}
     current    state|action/<side>_{arm_joint_states, ee_joint_states [N, 1], ee_poses [N, 7]}, data_format_version
@@ -83,7 +83,7 @@ def generation_of(file: Hdf5File) -> Generation:
         if generation.keys <= have:
             return generation
     layouts = " or ".join(str(sorted(g.keys)) for g in (LEGACY, CURRENT))
-    problem = f"the file holds {sorted(have)[:20]}; expected {layouts}"
+    problem = f"the file contains {sorted(have)[:20]}; expected {layouts}"
     raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=file.where)
 
 

@@ -56,10 +56,11 @@ class Taco:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """ConfigError: an option, or no sequence in Hand_Poses."""
         if options:
-            raise ConfigError(f"unknown options {sorted(options)}; there are none")
+            raise ConfigError(f"unknown options {sorted(options)}; this source has no options")
         if next(_sequences(root), None) is None:
             raise ConfigError(
-                f"{root}: no Hand_Poses/<(verb, tool, object)>/<sequence>: not TACO; unpack its zip archives"
+                f"{root}: not TACO: expected Hand_Poses/<(verb, tool, object)>/<sequence>",
+                remedy="unpack its zip archives",
             )
         notes = [
             "hands are MANO parameters: name a model",
@@ -77,7 +78,7 @@ class Taco:
         for sequence in sorted(_sequences(root), key=natural_key):
             video = root / "Egocentric_RGB_Videos" / sequence / "color.mp4"
             has_video = is_there(video)
-            why = "no Egocentric_RGB_Videos of it (105 of the 2,317 have none); else fetch it"
+            why = "Egocentric_RGB_Videos has no video of it (105 of 2,317 sequences have none); otherwise download it"
             yield EpisodeRef(
                 source=self.name,
                 dataset=self.name,

@@ -46,7 +46,7 @@ def T_world_cam_of(root: Path, sequence: str) -> Array:
         problem = f"has the shape {list(T_cam_world.shape)}; expected [N, 4, 4]"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=name)
     if len(T_cam_world) == 0:
-        raise SourceError(Code.EMPTY_EPISODE, "no camera poses", where=name)
+        raise SourceError(Code.EMPTY_EPISODE, "the file has no camera poses", where=name)
     return inverse(rigid_matrices(T_cam_world, name))
 
 
@@ -60,13 +60,13 @@ def camera_of(
     """The camera and its pose at every frame of the video, and the fingerprints of its files.
 
     Raises:
-        SourceError: FRAME_COUNT: frames were lost in recording, as the authors say of some videos, and nobody says which;
+        SourceError: FRAME_COUNT: frames were lost in recording, as the authors say of some videos, and it is unknown which;
             MISSING_VIDEO, CORRUPT_VIDEO, MISSING_FILE, BAD_ANNOTATION.
     """
     video = video_of(root, sequence)
     probe = probe_video(video)
     if probe.num_frames != len(T_world_cam):
-        problem = f"{probe.num_frames} frames and {len(T_world_cam)} poses; frames were lost and it is unknown which"
+        problem = f"{probe.num_frames} frames for {len(T_world_cam)} poses; it is unknown which frames are missing"
         raise SourceError(Code.FRAME_COUNT, problem, where=f"{sequence}/color.mp4")
     K_cam, raw = _intrinsics(root, sequence)
     camera = Camera(
@@ -88,7 +88,7 @@ def _intrinsics(root: Path, sequence: str) -> tuple[Array, RawFile]:
     try:
         K_cam = np.array([float(word) for word in text.split()])
     except ValueError as error:
-        raise SourceError(Code.BAD_ANNOTATION, f"no numbers: {error}", where=raw.path) from error
+        raise SourceError(Code.BAD_ANNOTATION, f"not numbers: {error}", where=raw.path) from error
     if K_cam.shape != (9,) or not np.isfinite(K_cam).all():
         problem = f"{K_cam.size} numbers; expected a 3 x 3 matrix"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=raw.path)
@@ -98,10 +98,10 @@ def _intrinsics(root: Path, sequence: str) -> tuple[Array, RawFile]:
 def _size_of(K_cam: Array, probe: VideoProbe, where: str) -> tuple[int, int]:
     """The pictures that K is for: the video's own, or those of the release where this is a smaller copy of it.
 
-    They are told apart by the principal point, which lies near the middle.
+    The principal point distinguishes them, which lies near the middle.
     """
     for size in ((probe.width_px, probe.height_px), FULL_SIZE_PX):
         if all(abs(K_cam[i, 2] / size[i] - 0.5) < 0.25 for i in (0, 1)):
             return size
-    problem = f"principal point {K_cam[:2, 2].tolist()} is not of pictures of {FULL_SIZE_PX}"
+    problem = f"the principal point {K_cam[:2, 2].tolist()} does not fit images of {FULL_SIZE_PX}"
     raise SourceError(Code.BAD_ANNOTATION, problem, where=where)

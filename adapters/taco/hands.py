@@ -73,7 +73,7 @@ def _rows(value: Any, count: int, where: str) -> tuple[Array, npt.NDArray[np.boo
             raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
         at = int(key) - 1
         if at >= count:
-            problem = f"frame {key}, and the camera has {count} poses"
+            problem = f"frame {key}; the camera has only {count} poses"
             raise SourceError(Code.FRAME_COUNT, problem, where=where)
         row = mapping(content, f"{where}:{key}")
         pose = numbers(row.get("hand_pose"), (POSE,), f"{where}:{key}/hand_pose")

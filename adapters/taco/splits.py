@@ -18,7 +18,7 @@ PLACES = (LIST, Path(LIST).name)
 
 
 def split_list(root: Path) -> Path | None:
-    """The list below `root`; None where nobody put it there."""
+    """The list below `root`; None if it is missing."""
     return next((root / place for place in PLACES if is_there(root / place)), None)
 
 

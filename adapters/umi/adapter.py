@@ -43,12 +43,12 @@ class Umi:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Options: `instruction` (the task's text), `rate_hz` (59.94)."""
         if unknown := sorted(set(options) - set(OPTIONS)):
-            raise ConfigError(f"unknown options {unknown}; there are {list(OPTIONS)}")
+            raise ConfigError(f"unknown options {unknown}; expected {list(OPTIONS)}")
         stores = [store_at(root, name) for name in store_names(root)]
         if not stores:
-            raise ConfigError(f"{root}: no .zarr.zip and no .zarr folder: not UMI")
+            raise ConfigError(f"{root}: not UMI: expected a .zarr.zip file or a .zarr folder")
         if not any(is_umi(store) for store in stores):
-            raise ConfigError(f"{root}: no data/robot0_eef_pos in {stores[0].where}: not UMI")
+            raise ConfigError(f"{root}: not UMI: {stores[0].where} has no data/robot0_eef_pos")
         try:
             rate_from(options.get("rate_hz", RATE_HZ))
         except ValueError as error:

@@ -54,7 +54,7 @@ def episode_ends(store: ZarrStore) -> npt.NDArray[np.int64]:
     ends = array.read(0, array.shape[0]).astype(np.int64)
     num_rows = zarr_array(store, "data/robot0_eef_pos").shape[0]
     if np.any(np.diff(ends, prepend=0) <= 0) or (len(ends) and ends[-1] > num_rows):
-        problem = f"{len(ends)} ends up to {ends.max(initial=0)} for {num_rows} rows; expected increasing ones"
+        problem = f"{len(ends)} episode ends up to {ends.max(initial=0)} for {num_rows} rows; expected increasing ends"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=array.where)
     return np.asarray(ends, dtype=np.int64)
 
@@ -69,7 +69,7 @@ def sides_of(store: ZarrStore) -> dict[str, int]:
         store.get(f"data/robot{k}_eef_pos/.zarray", max_bytes=MIB) is not None for k in range(3)
     )
     if count not in (1, 2):
-        problem = f"{count} of robot0 .. robot2 have eef_pos; expected one or two grippers"
+        problem = f"{count} of robot0 .. robot2 have eef_pos; expected one or two"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=store.where)
     return {"left": 0} if count == 1 else {"left": 1, "right": 0}
 
@@ -108,7 +108,7 @@ def _max_width_m(store: ZarrStore, robot: int, stamp: tuple[int, ...]) -> float:
     array = zarr_array(store, WIDTH.format(robot))
     width_m = float(np.nanmax(array.read(0, array.shape[0]), initial=0.0))
     if not 0.0 < width_m <= MAX_WIDTH_M:
-        problem = f"widest {width_m:g}; expected metres"
+        problem = f"the widest opening is {width_m:g}; expected metres"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=array.where)
     return width_m
 
@@ -121,7 +121,7 @@ def cameras_of(rows: BufferRows) -> Iterator[Camera]:
             continue
         array = zarr_array(rows.store, key)
         if array.shape[0] < rows.stop:
-            problem = f"{array.shape[0]} pictures; the episode ends at row {rows.stop}"
+            problem = f"{array.shape[0]} images; the episode ends at row {rows.stop}"
             raise SourceError(Code.FRAME_COUNT, problem, where=array.where)
         frames = ArrayFrames(
             path=str(rows.store.path),

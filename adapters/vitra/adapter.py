@@ -42,13 +42,15 @@ class Vitra:
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
         """Count the episodes of each set. ConfigError: none, an unknown option, or no such folder of videos."""
         if unknown := sorted(set(options) - {"videos"}):
-            raise ConfigError(f"unknown options {unknown}; known: videos")
+            raise ConfigError(f"unknown options {unknown}; expected videos=FOLDER")
         folder = Path(options.get("videos", root))
         if not folder.is_dir():
-            raise ConfigError("no such folder of videos", where=str(folder))
+            raise ConfigError("no such video folder", where=str(folder))
         tree = tree_at(root, folder)
         if not tree.episodes:
-            raise ConfigError("no <set>_<video>_ep_<number>.npy below it", where=str(root))
+            raise ConfigError(
+                "not VITRA: expected <set>_<video>_ep_<number>.npy below it", where=str(root)
+            )
         counts = Counter((parts_of(name) or ("unnamed", ""))[0] for name in tree.episodes)
         details = {f"episodes_of_{name}": str(count) for name, count in sorted(counts.items())}
         return SourceInfo(
@@ -83,7 +85,7 @@ class Vitra:
         annotation = read_annotation(path, where)
         set_name, video_name = parts_of(ref.episode_id) or ("", "")
         if annotation.video_name != video_name:
-            problem = f"it is about video {annotation.video_name[:100]!r}, its name says otherwise"
+            problem = f"it belongs to video {annotation.video_name[:100]!r}, which contradicts the file name"
             raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
         pictures, origin = pictures_of(annotation, video), origin_of(set_name)
         hands = hands_of(annotation, pictures.t_ns)
@@ -107,16 +109,12 @@ def _video_of(tree: VitraTree, episode: str) -> tuple[str, tuple[str, str] | Non
     """The file of an episode's video, and what is wrong when there is not exactly one."""
     parts = parts_of(episode)
     if parts is None:
-        return "", (Code.UNKNOWN_LAYOUT.value, "its name is not <set>_<video>_ep_<number>")
+        return "", (Code.UNKNOWN_LAYOUT.value, "the file name is not <set>_<video>_ep_<number>")
     files = tree.videos.get(parts[1], [])
     if not files:
-        message = (
-            f"no video {parts[1]}; fetch it (and undistort it), or name its folder: videos=..."
-        )
+        message = f"video {parts[1]} is missing; download it (and undistort it), or pass its folder with --option videos=FOLDER"
         return "", (Code.MISSING_VIDEO.value, message)
     if len(files) > 1:
-        message = (
-            f"{len(files)} videos {parts[1]}: {sorted(files)[:3]}; name one folder: videos=..."
-        )
+        message = f"{len(files)} videos are called {parts[1]}: {sorted(files)[:3]}; pass one folder with --option videos=FOLDER"
         return "", (Code.UNKNOWN_LAYOUT.value, message)
     return files[0], None

@@ -85,13 +85,15 @@ class _Fields:
 
     def __init__(self, values: Any, where: str) -> None:
         if not isinstance(values, dict):
-            problem = f"holds a {type(values).__name__}; expected a dict: no VITRA episode"
+            problem = (
+                f"not a VITRA episode: the file contains a {type(values).__name__}; expected a dict"
+            )
             raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
         self.values, self.where = values, where
 
     def get(self, key: str) -> Any:
         if key not in self.values:
-            problem = f"no {key}; there are {sorted(map(str, self.values))[:20]}"
+            problem = f"key {key} is missing; the file has {sorted(map(str, self.values))[:20]}"
             raise SourceError(Code.MISSING_CHANNEL, problem, where=self.where)
         return self.values[key]
 
@@ -113,7 +115,7 @@ class _Fields:
             raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
         frames = values.astype(np.int64)
         if frames[0] < 0 or np.any(np.diff(frames) <= 0):
-            problem = f"frame numbers from {frames[0]} that do not increase"
+            problem = f"frame numbers, from {frames[0]} on, do not increase"
             raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
         return frames
 
@@ -124,7 +126,7 @@ class _Fields:
         except ValueError as error:
             raise SourceError(Code.SHAPE_MISMATCH, f"ragged: {error}", where=where) from error
         if values.dtype.kind not in "biuf":
-            raise SourceError(Code.CORRUPT_RECORD, f"{values.dtype}, not numbers", where=where)
+            raise SourceError(Code.CORRUPT_RECORD, f"{values.dtype}; expected numbers", where=where)
         return values
 
 
@@ -132,7 +134,7 @@ def _intrinsics(fields: _Fields) -> Array:
     K = fields.numbers("intrinsics", 3, 3)
     is_pinhole = K[0, 0] > 0 and K[1, 1] > 0 and np.array_equal(K[2], [0, 0, 1])
     if not (np.isfinite(K).all() and is_pinhole and K[0, 2] > 0 and K[1, 2] > 0):
-        problem = f"{K.tolist()}: no camera matrix"
+        problem = f"{K.tolist()}: not a camera matrix"
         raise SourceError(Code.CORRUPT_RECORD, problem, where=f"{fields.where}:intrinsics")
     return K
 

@@ -1,7 +1,7 @@
 """The pictures of one VITRA episode: which frames of which file, on which clock, and the camera that took them.
 
 `video_decode_frame` counts frames of the whole original video. A file with that many frames is the original; one with as many
-frames as the episode was cut to it (as the example clip was); of anything else nobody says which frames it holds.
+frames as the episode was cut to it (as the example clip was); of any other file the frames are unknown.
 Intrinsics are for the picture at full size, 2 cx by 2 cy, and shrink with each side on its own: `visualization/visualize_core.py`
 does so, and the example clip (480 x 368 of 1440 x 1080) is stretched, not padded: over the static background the epipolar error
 has its minimum at fy x 0.3405, which is 368 / 1080 and not 480 / 1440.
@@ -77,8 +77,8 @@ def _frames_in(frames: _Times, num_frames: int, where: str) -> tuple[_Times, str
         return frames - first, f"the file is cut to frames {first} to {last}"
     if num_frames == len(frames):
         return np.arange(num_frames), f"the file is cut to the episode's {num_frames} frames"
-    problem = f"{num_frames} frames; the episode is frames {first} to {last} of the original video"
-    advice = f"a file of more than {last} frames, or of exactly {last - first + 1}, is needed"
+    problem = f"the file has {num_frames} frames; the episode is frames {first} to {last} of the original video"
+    advice = f"expected more than {last} frames, or exactly {last - first + 1}"
     raise SourceError(Code.FRAME_COUNT, f"{problem}: {advice}", where=where)
 
 

@@ -94,7 +94,7 @@ def _rows(raw: Any, side: str, T: int, where: str) -> list[tuple[Any, tuple[int,
         return []
     rows = raw.get(side, []) if isinstance(raw, dict) else None
     if not isinstance(rows, (list, tuple)) or len(rows) > MAX_ENTRIES:
-        problem = f"texts of the {side} hand are a {type(rows).__name__}; expected a list"
+        problem = f"the texts of the {side} hand are a {type(rows).__name__}; expected a list"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     out = []
     for row in rows:
@@ -109,6 +109,6 @@ def _rows(raw: Any, side: str, T: int, where: str) -> list[tuple[Any, tuple[int,
 
 def _text(words: Any, where: str) -> str:
     if not isinstance(words, str):
-        problem = f"a {type(words).__name__} where a text was expected"
+        problem = f"found a {type(words).__name__}; expected text"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=where)
     return words.strip()[:LONGEST_TEXT]

@@ -45,7 +45,7 @@ def test_videos_that_do_not_fit(tmp_path: Path, code: Code) -> None:
         head.unlink()
         assert refs_of(tmp_path)[0].problem == (
             "missing_video",
-            "observations/327/7/videos/head_color.mp4 is not there; fetch it",
+            "observations/327/7/videos/head_color.mp4 is missing; download it",
         )
         with pytest.raises(SourceError) as caught:  # gone between plan and load
             ADAPTER.load(ref)
@@ -54,7 +54,7 @@ def test_videos_that_do_not_fit(tmp_path: Path, code: Code) -> None:
     error = fails(tmp_path)
     assert error.code is code
     if code is Code.FRAME_COUNT:
-        assert "14 pictures, 15 rows" in str(error)
+        assert "14 images for 15 rows" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_truncated_and_missing_h5(tmp_path: Path) -> None:
     h5.unlink()
     assert refs_of(tmp_path)[0].problem == (
         "missing_file",
-        "proprio_stats/327/7/proprio_stats.h5 is not there; fetch it",
+        "proprio_stats/327/7/proprio_stats.h5 is missing; download it",
     )
     with pytest.raises(SourceError) as caught:
         ADAPTER.load(ref)

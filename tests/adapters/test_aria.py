@@ -252,7 +252,7 @@ def test_the_real_gen1_sample_is_of_two_times(samples: Path) -> None:
     refs = refs_of(ADAPTER, root)
     assert len(refs) == 2
     for ref in refs:
-        with pytest.raises(SourceError, match="no trajectory of that time"):
+        with pytest.raises(SourceError, match="neither a trajectory of that time nor images"):
             ADAPTER.load(ref)
 
 

@@ -191,10 +191,10 @@ STATE = "observation/robot_state"
 @pytest.mark.parametrize(
     ("change", "code", "text"),
     [
-        (_only_svo, Code.MISSING_VIDEO, "SVO recordings, which need ZED's SDK"),
+        (_only_svo, Code.MISSING_VIDEO, "SVO recordings, which need the ZED SDK"),
         (_cut, Code.CORRUPT_VIDEO, ""),
-        (lambda folder: (folder / "trajectory.h5").unlink(), Code.MISSING_FILE, "fetch it"),
-        (_metadata(trajectory_length=10), Code.FRAME_COUNT, "promises 10"),
+        (lambda folder: (folder / "trajectory.h5").unlink(), Code.MISSING_FILE, "download it"),
+        (_metadata(trajectory_length=10), Code.FRAME_COUNT, "trajectory_length states 10"),
         (_metadata(ext1_cam_serial="../../x"), Code.BAD_ANNOTATION, "camera serial"),
         (
             lambda f: (f / "metadata_2.json").write_text("{}"),

@@ -164,7 +164,7 @@ def test_wrong_options_stop_before_any_work(pristine: Written, options: dict[str
 
 
 def test_a_root_that_is_something_else(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no Ego4D download"):
+    with pytest.raises(ConfigError, match="not an Ego4D download"):
         Ego4D().survey(tmp_path, {})
 
 
@@ -251,7 +251,7 @@ def test_a_step_outside_the_video_is_a_bad_annotation(root: Path) -> None:
     (root / "ego4d.json").unlink()  # now only the file knows where it ends
     ref = by_id(refs_of(root))[f"{GROUPED}/goalstep/3"]
     assert ref.problem is None
-    with pytest.raises(SourceError, match="the file holds") as caught:
+    with pytest.raises(SourceError, match="is outside the file") as caught:
         Ego4D().load(ref)
     assert caught.value.code is Code.BAD_ANNOTATION
 
@@ -301,7 +301,7 @@ def test_clips_shift_the_clock(root: Path) -> None:
     assert (window.start_s, window.end_s) == (pytest.approx(0.1), 2.0)  # the clip file ends there
     code, message = refs[f"{LATE}/video"].problem or ("", "")
     assert code == Code.MISSING_VIDEO  # the narration at 0.2 s begins before the clip
-    assert "no clip on disk" in message
+    assert "no local clip" in message
     assert "1 segments" in message
     assert {name for name, ref in refs.items() if ref.problem} == {
         f"{uid}/video" for uid in (LATE, GROUPED, SILENT)

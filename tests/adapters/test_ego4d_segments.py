@@ -230,7 +230,7 @@ def test_goalstep_outside_the_video_or_inverted_is_a_bad_annotation() -> None:
     segments = goalstep_segments(video, (0.021, 30.0)).segments
     assert (segments[0].start_s, segments[0].end_s, segments[0].problem) == (0.021, 5.0, None)
     assert [s.problem[0] for s in segments[1:] if s.problem] == ["bad_annotation"] * 4
-    assert "lies outside" in str(segments[1].problem)
+    assert "is outside the video" in str(segments[1].problem)
     assert "does not end after" in str(segments[3].problem)
 
 

@@ -70,7 +70,7 @@ def test_total_is_read_only_without_splits(root: Path) -> None:
     (folder / "val.json").unlink()
     refs = refs_of(ADAPTER, root, annotations="EgoMe_Annotation")
     assert problems(refs) == {f"Ego/{DRAWER}.mp4": "missing_meta"}
-    assert by_id(refs)[f"Ego/{DRAWER}.mp4"].problem[1] == "no annotation names it"
+    assert by_id(refs)[f"Ego/{DRAWER}.mp4"].problem[1] == "no annotation refers to it"
 
 
 def test_where_videos_lie(root: Path) -> None:
@@ -110,7 +110,7 @@ def _step(**fields: Any) -> Callable[[dict[str, Any]], None]:
         (_entry(View=None), "View"),
         (_entry(Duration="long"), "Duration"),
         (_entry(Duration=0), "Duration 0"),
-        (_entry(Duration=2000), "no seconds, or cut off"),
+        (_entry(Duration=2000), "the unit is not seconds"),
         (_entry(**{"Fine-level": [{"Step timestamp": [0, 1]}]}), "Step discription"),
         (_step(Step_timestamp=[1.0]), "Step timestamp"),
         (_step(Step_timestamp=[1.5, 0.5]), "step from 1.5 to 0.5 s"),

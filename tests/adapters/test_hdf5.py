@@ -54,7 +54,7 @@ def test_values_shapes_and_keys(path: Path) -> None:
 def test_missing_key_names_what_is_there(path: Path) -> None:
     code, text = code_of(path, "state/end/position")
     assert code is Code.MISSING_CHANNEL
-    assert "state holds ['flag', 'x']" in text
+    assert "state contains ['flag', 'x']" in text
     assert code_of(path, "state")[0] is Code.MISSING_CHANNEL  # a group is no data set
     with Hdf5File(path) as file, pytest.raises(SourceError, match="there is \\['rate', 'sim'\\]"):
         file.attribute("state", "hz")

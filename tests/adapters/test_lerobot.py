@@ -243,7 +243,7 @@ def test_options_and_roots(tmp_path: Path) -> None:
             ADAPTER.survey(root, options)
     assert ADAPTER.survey(tmp_path, {}).dataset == "some_set"  # the only one below it
     write_small(tmp_path / "Another")
-    with pytest.raises(ConfigError, match="2 sets; name one of them"):
+    with pytest.raises(ConfigError, match="2 datasets; pass one of them"):
         ADAPTER.survey(tmp_path, {})
 
 

@@ -353,7 +353,7 @@ def test_element_names_are_flat_however_they_are_nested(names: object) -> None:
 def test_an_empty_info_json_is_said_to_be_empty(tmp_path: Path, text: str) -> None:
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta/info.json").write_text(text)
-    with pytest.raises(SourceError, match=r"info\.json: the file is empty; fetch it again"):
+    with pytest.raises(SourceError, match=r"info\.json: the file is empty; download it again"):
         read_info(tmp_path)
 
 
@@ -364,7 +364,7 @@ def test_videos_in_another_folder_are_one_message_and_not_one_per_episode(tmp_pa
         LeRobot().survey(root, {})
     found = str(caught.value)
     assert "meta/info.json places the first one at videos/chunk-000/" in found
-    assert "and video/chunk-000/" in found
+    assert "but it is at video/chunk-000/" in found
     assert "rename the folder or correct video_path" in found
 
 

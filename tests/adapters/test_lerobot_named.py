@@ -164,7 +164,7 @@ def test_sets_of_others_are_refused(tmp_path: Path) -> None:
     (torn / "meta/info.json").write_text("{")
     (torn / "data/a.parquet").write_bytes(b"PAR1")
     for source in MODULES:
-        with pytest.raises(ConfigError, match=f"no {source} set"):
+        with pytest.raises(ConfigError, match=f"is not a {source} dataset"):
             adapter_for(source).survey(other, {})
         with pytest.raises(ConfigError, match="cannot be told"):
             adapter_for(source).survey(torn, {})

@@ -349,7 +349,7 @@ def test_a_definition_of_anything_but_names(tmp_path: Path, line: str) -> None:
     data, old = path.read_bytes(), b"int8[] state # 0: left; 1: right"
     path.write_bytes(data.replace(old, line.encode().ljust(len(old), b" ")))
     code, said = refused(tmp_path)
-    assert (code, "no line of a message definition" in said) == (Code.UNKNOWN_LAYOUT, True)
+    assert (code, "not a valid line of a message definition" in said) == (Code.UNKNOWN_LAYOUT, True)
 
 
 def test_links_and_wrong_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

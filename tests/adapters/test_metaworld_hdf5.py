@@ -193,7 +193,7 @@ def test_what_is_broken_is_named(root: Path, change: Callable[[h5py.File], None]
 
 def test_a_picture_too_many(root: Path) -> None:
     generator.write_episode(root / FIRST, Scene(width=96, height=72), extra_frames=1)
-    with pytest.raises(SourceError, match="21 pictures for 20 rows") as caught:
+    with pytest.raises(SourceError, match="21 frames for 20 rows") as caught:
         load(root)
     assert caught.value.code is Code.FRAME_COUNT
 

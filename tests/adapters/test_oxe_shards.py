@@ -57,7 +57,7 @@ def test_several_sets_below_the_root_are_listed(tmp_path: Path) -> None:
 
 
 def test_roots_that_are_no_set(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no directory with"):
+    with pytest.raises(ConfigError, match="no folder contains"):
         OXE.survey(tmp_path, {})
     with pytest.raises(ConfigError, match="is no directory"):
         OXE.survey(tmp_path / "gone", {})
@@ -79,7 +79,7 @@ def test_missing_shard_is_one_ref_that_says_how_many(tmp_path: Path) -> None:
     assert [r.problem is None for r in refs] == [True, True, False, True]
     assert refs[2].problem is not None
     assert refs[2].problem[0] == Code.MISSING_SHARD.value
-    assert "2 episodes were declared" in refs[2].problem[1]
+    assert "it should contain 2 episodes" in refs[2].problem[1]
     assert refs[2].episode_id.endswith("train-00001/000000" + REST)
 
 
@@ -101,7 +101,7 @@ def test_truncated_shard_says_how_many_are_lost(tmp_path: Path, keep: float) -> 
     assert len(refs) == 5
     assert refs[1].problem is not None
     assert refs[1].problem[0] == Code.TRUNCATED.value
-    assert "1 of 2 declared records are lost" in refs[1].problem[1]
+    assert "1 of 2 declared records are missing" in refs[1].problem[1]
     assert OXE.load(refs[0]).stream("left.T_base_eef") is not None
 
 

@@ -278,7 +278,7 @@ def _thousandfold(tcp: Any) -> Any:
 
 
 DEFECTS: list[tuple[Callable[[Path], object], Code, str]] = [
-    (lambda f: (f / "metadata.json").unlink(), Code.MISSING_FILE, "fetch it"),
+    (lambda f: (f / "metadata.json").unlink(), Code.MISSING_FILE, "download it"),
     (lambda f: (f / "transformed/tcp_base.npy").unlink(), Code.MISSING_FILE, "tcp_base.npy"),
     (lambda f: (f / f"cam_{FIXED}/timestamps.npy").unlink(), Code.MISSING_FILE, "timestamps.npy"),
     (lambda f: [p.unlink() for p in f.rglob("color.mp4")], Code.MISSING_VIDEO, "color.mp4"),
@@ -289,12 +289,12 @@ DEFECTS: list[tuple[Callable[[Path], object], Code, str]] = [
     (_link_out(f"cam_{FIXED}"), Code.UNSAFE_PATH, "outside"),
     (_link_out("transformed/tcp_base.npy"), Code.UNSAFE_PATH, "outside"),
     (_link_out(f"../calib/{CALIB_MS}/tcp.npy"), Code.UNSAFE_PATH, "outside"),
-    (_stamps(lambda ms: ms[:-1]), Code.FRAME_COUNT, "9 pictures for 8 stamps"),
-    (_stamps(lambda ms: [ms[1], *ms[1:]]), Code.CLOCK_NOT_INCREASING, "go back"),
-    (_stamps(lambda ms: [t / 1000 for t in ms]), Code.CORRUPT_RECORD, "whole milliseconds"),
+    (_stamps(lambda ms: ms[:-1]), Code.FRAME_COUNT, "9 images for 8 timestamps"),
+    (_stamps(lambda ms: [ms[1], *ms[1:]]), Code.CLOCK_NOT_INCREASING, "repeat or decrease"),
+    (_stamps(lambda ms: [t / 1000 for t in ms]), Code.CORRUPT_RECORD, "integer milliseconds"),
     (_stamps(lambda ms: [t // 1000 for t in ms]), Code.UNKNOWN_LAYOUT, "milliseconds since 1970"),
     (_stamps(lambda ms: ["now"] * len(ms)), Code.CORRUPT_RECORD, "stamps"),
-    (_npy("transformed/tcp_base.npy", _thousandfold), Code.NOT_A_ROTATION, "unit length"),
+    (_npy("transformed/tcp_base.npy", _thousandfold), Code.NOT_A_ROTATION, "quaternion norms"),
     (_npy("transformed/tcp_base.npy", lambda d: {"a": 3}), Code.UNKNOWN_LAYOUT, "expected a list"),
     (_rows("tcp_base", {"tcp": np.zeros(7)}), Code.EMPTY_EPISODE, "every pose"),
     (_rows("tcp_base", {"tcp": np.ones(6)}), Code.SHAPE_MISMATCH, "at least 7"),
@@ -306,8 +306,8 @@ DEFECTS: list[tuple[Callable[[Path], object], Code, str]] = [
     (lambda f: (f / "transformed/gripper.npy").write_bytes(b"no npy"), Code.CORRUPT_RECORD, ""),
     (lambda f: np.save(f.parent / f"calib/{CALIB_MS}/tcp.npy", np.ones(6)), Code.CORRUPT_RECORD, "expected 7"),
     (lambda f: save(f.parent / f"calib/{CALIB_MS}/tcp.npy", {"a": 1}), Code.CORRUPT_RECORD, "not a .npy file of numbers"),
-    (lambda f: save(f.parent / f"calib/{CALIB_MS}/extrinsics.npy", {FIXED: [np.ones((4, 4))]}), Code.CORRUPT_RECORD, "no rotation"),
-    (lambda f: save(f.parent / f"calib/{CALIB_MS}/intrinsics.npy", {FIXED: np.ones((3, 4))}), Code.CORRUPT_RECORD, "no camera matrix"),
+    (lambda f: save(f.parent / f"calib/{CALIB_MS}/extrinsics.npy", {FIXED: [np.ones((4, 4))]}), Code.CORRUPT_RECORD, "not a rotation"),
+    (lambda f: save(f.parent / f"calib/{CALIB_MS}/intrinsics.npy", {FIXED: np.ones((3, 4))}), Code.CORRUPT_RECORD, "not a camera matrix"),
 ]  # fmt: skip
 
 

@@ -228,7 +228,7 @@ def test_broken_files_are_found_and_others_are_not_ours(tmp_path: Path) -> None:
     other.parent.mkdir(parents=True)
     with h5py.File(other, "w") as file:
         file["action"] = np.zeros((3, 14))
-    with pytest.raises(ConfigError, match="none fits"):
+    with pytest.raises(ConfigError, match="none of 1 HDF5 files fits"):
         ADAPTER.survey(tmp_path / "other", {})
     for bad in ({"split": "all"}, {"rate_hz": "0"}, {"fps": "3"}):
         with pytest.raises(ConfigError):

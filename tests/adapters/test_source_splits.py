@@ -236,5 +236,5 @@ def test_a_list_that_is_no_text_ends_the_run_before_it_begins(
 ) -> None:
     root = raw(source, tmp_path)
     next(root.rglob(name)).write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="no list of names"):
+    with pytest.raises(ConfigError, match="not a list of names"):
         splits_of(source, root)
