@@ -56,7 +56,7 @@ def test_missing_key_names_what_is_there(path: Path) -> None:
     assert code is Code.MISSING_CHANNEL
     assert "state contains ['flag', 'x']" in text
     assert code_of(path, "state")[0] is Code.MISSING_CHANNEL  # a group is no data set
-    with Hdf5File(path) as file, pytest.raises(SourceError, match="there is \\['rate', 'sim'\\]"):
+    with Hdf5File(path) as file, pytest.raises(SourceError, match="available: \\['rate', 'sim'\\]"):
         file.attribute("state", "hz")
 
 

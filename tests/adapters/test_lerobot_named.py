@@ -166,7 +166,7 @@ def test_sets_of_others_are_refused(tmp_path: Path) -> None:
     for source in MODULES:
         with pytest.raises(ConfigError, match=f"is not a {source} dataset"):
             adapter_for(source).survey(other, {})
-        with pytest.raises(ConfigError, match="cannot be told"):
+        with pytest.raises(ConfigError, match="cannot be identified"):
             adapter_for(source).survey(torn, {})
         with pytest.raises(ConfigError, match="mapping"):
             adapter_for(source).survey(other, {"mapping": "m.yaml"})

@@ -59,7 +59,7 @@ def test_several_sets_below_the_root_are_listed(tmp_path: Path) -> None:
 def test_roots_that_are_no_set(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no folder contains"):
         OXE.survey(tmp_path, {})
-    with pytest.raises(ConfigError, match="is no directory"):
+    with pytest.raises(ConfigError, match="not a folder"):
         OXE.survey(tmp_path / "gone", {})
 
 
