@@ -32,7 +32,7 @@ from benchmarks.synthetic import (
     seconds,
 )
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import QueryLimits
+from ingest.catalog.query_process import QueryLimits
 from ingest.corpus.snapshot import Part, write_tables
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES

@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 from benchmarks import result
 from benchmarks.synthetic import declared, episodes, publish
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import QueryLimits
+from ingest.catalog.query_process import QueryLimits
 from ingest.corpus import snapshot
 from ingest.corpus.snapshot import Part, write_tables
 from ingest.curation.duplicates.cluster import decide

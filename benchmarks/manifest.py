@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from benchmarks.synthetic import declared, in_own_process, peak_rss_mib, seconds
 from benchmarks.synthetic import episodes as episode_rows
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import QueryLimits
+from ingest.catalog.query_process import QueryLimits
 from ingest.corpus import snapshot
 from ingest.corpus.lerobot_writer import arrow_column, parquet_bytes
 from ingest.corpus.manifest_folders import publish

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from ingest.catalog.catalog import Catalog
 from ingest.corpus.dataset_info import read_info
 from ingest.curation.measurements.view import EpisodeView, open_view
-from ingest.latents.arrays import Latents, read_latents
 from ingest.latents.frame_grid import pictures_at
+from ingest.latents.token_file import Latents, read_latents
 from ingest.storage.local import within
 from schemas.errors import ConfigError
 

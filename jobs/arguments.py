@@ -1,8 +1,9 @@
-"""Commands whose first argument may be left out: CORPUS comes from the environment then, SOURCE is detected."""
+"""Argument parsing of commands: CORPUS may come from the environment, SOURCE may be detected, and spellings of earlier versions are refused with the new one."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Any
 
 import typer
@@ -10,6 +11,54 @@ from typer.core import TyperArgument, TyperCommand
 
 from jobs.envelope import Running
 from jobs.options import CORPUS_ENV, DETECT
+
+ANY = "*"  # every command that has the new option
+_IMAGES_OR_TEXT = "eicorpus latents images CORPUS, or eicorpus latents text CORPUS --vlm FOLDER"
+# (command, old word): new words. An argument is written in capitals.
+RENAMED = {
+    (ANY, "--corpus"): "CORPUS",
+    (ANY, "--what-if"): "--dry-run",
+    (ANY, "--set"): "--dataset",
+    (ANY, "--recipe"): "--config",
+    (ANY, "--time-limit"): "--time-limit-s",
+    (ANY, "--timeout-s"): "--time-limit-s",
+    (ANY, "--memory-limit"): "--memory-limit-mb",
+    (ANY, "--memory-mb"): "--memory-limit-mb",
+    (ANY, "--steps"): "--sampling-steps",
+    (ANY, "--encoder-weights"): "--weights",
+    (ANY, "--encoder-hub-id"): "--hub-id",
+    (ANY, "--num-gpus"): "--gpus-per-encoder",
+    (ANY, "--vlm-pictures"): "--vlm-frame-every-s",
+    ("ingest", "--threads"): "--decoder-threads",
+    ("ingest", "--retry-poison"): "--retry-crash-looping",
+    ("verify", "--workers"): "--threads",
+    ("digest", "--workers"): "--threads",
+    ("manifest verify", "--workers"): "--threads",
+    ("train", "--manifest"): "MANIFEST",
+    ("train", "--workers"): "--loader-workers",
+    ("train", "--num-workers"): "--ray-workers",
+    ("measure", "--list"): "eicorpus list measures",
+    ("latents", "--list"): "eicorpus list encoders",
+    ("latents", ANY): _IMAGES_OR_TEXT,
+    ("models", "list"): "eicorpus list models",
+    ("", "sources"): "eicorpus list sources",
+}
+
+
+def new_spelling(command: str, old: str, has: Collection[str]) -> str | None:
+    """What replaced an option or a command; None if nothing did.
+
+    Args:
+        command: "manifest verify"; empty for `eicorpus` itself.
+        has: the options and arguments of the command: {"--dry-run", "CORPUS"}.
+    """
+    general = RENAMED.get((ANY, old))
+    return (
+        RENAMED.get((command, old))
+        or RENAMED.get((command, ANY))
+        or (general if general in has else None)
+    )
+
 
 FIRST = ("corpus", "source")  # arguments that may be left out where they come first
 

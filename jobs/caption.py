@@ -1,7 +1,8 @@
-"""`eicorpus caption CORPUS`: captions for segments that have none of this backend. Source texts stay unchanged."""
+"""`eicorpus caption CORPUS`: writes captions for segments that have none of this backend. Source texts stay."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Annotated, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
+from pydantic import ValidationError
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.curation.captions.audit import as_csv, as_html, result_of, sample
 from ingest.curation.captions.backends import backend_for
 from ingest.curation.captions.cache import Cache
@@ -22,12 +24,61 @@ from ingest.curation.captions.run import CaptionTally, caption_corpus
 from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.captions.work import sheets_of, work_of
 from ingest.storage.local import LocalStorage
-from jobs.caption_settings import key_of, settings_from, text_of
 from jobs.options import AsJson, CorpusArgument, DryRun
 from jobs.output import answer_json, exit_1, outside, progress_of, stdout, table
 from jobs.run_context import new_run_id
-from schemas.errors import ConfigError
-from schemas.system_error import system_error_text
+from schemas.errors import ConfigError, SourceError, system_error_text
+from schemas.invalid import invalid
+from schemas.regular_file import read_regular
+from schemas.yaml_text import read_yaml
+
+MAX_TEXT_BYTES = 256 << 20
+
+
+def settings_from(
+    config: Path | None, options: Mapping[str, object], endpoint: str | None = None
+) -> CaptionSettings:
+    """The YAML file, and over it the options that are not None.
+
+    Raises:
+        ConfigError: no such file, no YAML, or a field that does not exist or fit.
+    """
+    where = str(config or "options")
+    raw = read_yaml(config) or {} if config else {}
+    if not isinstance(raw, dict) or not isinstance(raw.get("endpoint", {}), dict):
+        raise ConfigError(
+            "expected a mapping of settings, and a mapping at `endpoint`", where=where
+        )
+    raw |= {name: value for name, value in options.items() if value is not None}
+    if endpoint is not None:
+        raw["endpoint"] = {**raw.get("endpoint", {}), "url": endpoint}
+    try:
+        return CaptionSettings.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(
+            f"invalid caption settings: {invalid(error, CaptionSettings)}", where=where
+        ) from error
+
+
+def text_of(path: Path) -> str:
+    """A file that the user named; raises ConfigError."""
+    try:
+        return read_regular(path, max_bytes=MAX_TEXT_BYTES).decode("utf-8")
+    except (SourceError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+
+
+def key_of(settings: CaptionSettings) -> str:
+    """The API key, only from the variable that the settings name; raises ConfigError if it is not set."""
+    name = settings.endpoint.api_key_env
+    if name is None or settings.backend != "openai":
+        return ""
+    key = os.environ.get(name, "")
+    if not key:
+        raise ConfigError(
+            f"the environment variable {name} is not set", where="endpoint.api_key_env"
+        )
+    return key
 
 
 def command(

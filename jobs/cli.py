@@ -17,13 +17,11 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from jobs.arguments import forms, words_of
+from jobs.arguments import forms, new_spelling, words_of
 from jobs.commands import LazyGroup, option_names
-from jobs.cores import bound_thread_pools
 from jobs.envelope import Failure, envelope, failure_of
-from jobs.renamed import new_spelling
-from schemas.errors import ClusterLost, Code, PipelineError
-from schemas.system_error import system_error_text
+from jobs.machine import bound_thread_pools
+from schemas.errors import ClusterLost, Code, PipelineError, system_error_text
 
 INTERRUPTED = 130
 

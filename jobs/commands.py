@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from jobs.arguments import Command
-from jobs.local_paths import with_local_paths
+from jobs.options import with_local_paths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.maintenance.compact import compact, count_parts, plan_merges
 from ingest.storage.local import LocalStorage
 from jobs.options import AsJson, CorpusArgument, DryRun

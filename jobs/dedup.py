@@ -17,7 +17,7 @@ from ingest.catalog.next_command import next_command
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.curation.duplicates.cluster import (
     Clusters,
     commit,

@@ -14,15 +14,19 @@ from adapters.base import SourceInfo
 from ingest.check import Check, Verdict
 from ingest.doctor.doctor import Examined, Picture, as_json, contact_sheet, examine, over_all
 from ingest.pipeline.plan import Request, assets_of, discover, survey
-from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
 from jobs.ingest import options_from, recipe_from
 from jobs.options import (
     AdapterOptions,
     AsJson,
+    CameraPoses,
     DatasetName,
     IngestConfig,
+    ManoDevice,
+    ManoDir,
     RawPath,
     SourceArgument,
+    UrdfFile,
+    assets_from,
 )
 from jobs.output import answer_json, exit_1, progress_of, stderr, stdout, table
 from jobs.own_packages import foreign_packages

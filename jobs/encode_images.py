@@ -9,7 +9,7 @@ from functools import partial
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.executors.inline import InlineExecutor
 from ingest.executors.local import LocalExecutor
 from ingest.executors.node_proof import sampled_files, shared
@@ -21,11 +21,10 @@ from ingest.latents.plan import todo_of
 from ingest.latents.run import encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder, num_gpus
 from ingest.storage.local import LocalStorage
-from jobs.cores import usable_cores
-from jobs.disk_space import refuse_without_room
 from jobs.ingest import limits_from
 from jobs.latents_plan import EncodePlace, LatentsPlan, show_plan
 from jobs.latents_report import LatentsProgress, show_report
+from jobs.machine import refuse_without_room, usable_cores
 from jobs.output import exit_1, size_text, warn
 from jobs.ray_token import require_token
 from jobs.run_context import new_run_id

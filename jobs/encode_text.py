@@ -11,19 +11,19 @@ from pydantic import ValidationError
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.latents.text_encoding import TextEncoder, TextTally, encode_texts
 from ingest.latents.text_plan import TextPlan, plan_of, texts_of_episodes
 from ingest.models.vlm import LocalVlm
 from ingest.storage.local import LocalStorage
-from jobs.disk_space import refuse_without_room
-from jobs.latents_vlm_report import plan_json, report, tell_plan
+from jobs.latents_report import plan_json, report, tell_plan
+from jobs.machine import refuse_without_room
 from jobs.output import exit_1, progress_of
 from jobs.run_context import new_run_id
 from schemas.errors import ConfigError
 from schemas.invalid import problem
 from schemas.text_features import PREFIX, FeatureSettings
-from schemas.vlm_folder import model_sha256, model_type
+from schemas.vlm import model_sha256, model_type
 
 WAYS = "encode less with --where SQL or a larger --vlm-frame-every-s"
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from jobs.checkpoint_option import step_from
-from jobs.eval_format import (
+from jobs.eval_page import (
     COMPARED,
     comparison_rows,
     headline,
@@ -30,6 +29,7 @@ from jobs.options import (
     SamplingSteps,
     UsesAverages,
     VerifiesLatents,
+    step_from,
 )
 from jobs.output import answer_json, exit_1, stderr, stdout, table
 from jobs.train import check_installed

@@ -10,10 +10,15 @@ import typer
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus, uid_of
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.export.iceberg import Exported, export
-from ingest.export.mark import ExportStep
-from ingest.export.warehouse import DEFAULT_NAME, Warehouse, open_configured, open_folder
+from ingest.export.warehouse import (
+    DEFAULT_NAME,
+    ExportStep,
+    Warehouse,
+    open_configured,
+    open_folder,
+)
 from ingest.storage.local import LocalStorage
 from jobs.options import AsJson, CorpusArgument
 from jobs.output import answer_json, outside, progress_of, stdout, table

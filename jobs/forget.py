@@ -12,7 +12,7 @@ from ingest.catalog.episode_lookup import find_uids
 from ingest.catalog.next_command import next_command
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.maintenance.erase import forget
 from ingest.maintenance.erasure_plan import ErasurePreview, erasure_preview
 from ingest.storage.local import LocalStorage

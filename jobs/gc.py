@@ -11,7 +11,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.erasure import redact_published_manifests
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.tombstones import tombstones
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.maintenance.gc import Garbage, collect_garbage, plan_gc
 from ingest.storage.local import LocalStorage
 from jobs.options import AsJson, CorpusArgument, DryRun

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import MARKER, open_corpus, open_or_create
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.executors.inline import Executor, InlineExecutor
 from ingest.executors.local import LocalExecutor
 from ingest.executors.ray import RayExecutor
@@ -19,21 +19,25 @@ from ingest.pipeline.plan import Request, make_plan
 from ingest.pipeline.run import beyond_allowance, ingest
 from ingest.recipe import Limits, Recipe
 from ingest.storage.local import LocalStorage
-from jobs.assets import CameraPoses, ManoDevice, ManoDir, UrdfFile, assets_from
-from jobs.cores import usable_cores
 from jobs.ingest_report import IngestProgress, plan_as_json, report, show_plan, show_report
+from jobs.machine import usable_cores
 from jobs.options import (
     CORPUS_ENV,
     AdapterOptions,
     AsJson,
+    CameraPoses,
     DatasetName,
     DryRun,
     IngestConfig,
+    ManoDevice,
+    ManoDir,
     OnRay,
     RawPath,
     RayAddress,
     SourceArgument,
+    UrdfFile,
     Workers,
+    assets_from,
 )
 from jobs.output import answer_json, exit_1, warn
 from jobs.ray_token import require_token

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ingest.latents.cost_estimate import STORAGES, CostEstimate, bytes_of
 from ingest.latents.plan import LatentTodo
 from ingest.models.encoder import ImageEncoder
-from jobs.disk_space import free_bytes
+from jobs.machine import free_bytes
 from jobs.output import answer_json, duration, size_text, stderr, stdout
 
 SHOWN_CAMERAS = 12  # by name

@@ -84,7 +84,7 @@ def encoders(as_json: AsJson = False) -> None:
 @app.command("models")
 def models(as_json: AsJson = False) -> None:
     """List the models that `models get` downloads, with their licence and local file."""
-    from ingest.models.hand_detector import HAND_LANDMARKER
+    from ingest.models.hand_landmarker import HAND_LANDMARKER
     from ingest.models.hand_landmarker_file import MEDIAPIPE
     from jobs.models import kept_at
 

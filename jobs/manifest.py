@@ -23,15 +23,15 @@ from ingest.curation.manifests.splits import SplitBy
 from ingest.curation.tiers.policy import load_policy
 from ingest.executors.inline import Executor
 from ingest.storage.local import LocalStorage
-from jobs.cores import usable_cores
 from jobs.ingest import executor_for, limits_from
+from jobs.machine import usable_cores
 from jobs.manifest_look import (
     LIMITS,
     diff_command,
     show_command,
     verify_command,
 )
-from jobs.manifest_report import as_object, show_facts
+from jobs.manifest_report import as_object, show_facts, warn_of_no_latents
 from jobs.options import (
     AsJson,
     CorpusArgument,
@@ -44,7 +44,6 @@ from jobs.options import (
     Workers,
 )
 from jobs.output import answer_json, progress_of, stdout
-from jobs.without_latents import warn_of_no_latents
 from schemas.errors import ConfigError
 from schemas.manifest import ManifestFacts, has_latents
 from schemas.split import Shares

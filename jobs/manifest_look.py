@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from ingest.catalog.query_limits import QueryLimits
+from ingest.catalog.query_process import QueryLimits
 from ingest.corpus.layout import open_corpus, uid_of
 from ingest.corpus.manifest_folders import manifest_folder
 from ingest.curation.manifests.diff import compare
 from ingest.verify.manifest import verify_manifest
-from jobs.cores import usable_cores
+from jobs.machine import usable_cores
 from jobs.manifest_report import (
     difference_as_object,
     show_difference,

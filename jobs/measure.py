@@ -10,13 +10,13 @@ import typer
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.curation.measurements.registry import Measure, select_measures
 from ingest.curation.measurements.runner import MeasureTally, MeasureTodo, measure_corpus, missing
-from ingest.models.hand_detector import HAND_LANDMARKER, open_detector
+from ingest.models.hand_landmarker import HAND_LANDMARKER, open_detector
 from ingest.storage.local import LocalStorage
-from jobs.cores import usable_cores
 from jobs.ingest import executor_for, limits_from
+from jobs.machine import usable_cores
 from jobs.models import HAND_LANDMARKER_ENV, HandLandmarkerFile
 from jobs.options import AsJson, CorpusArgument, DryRun, OnRay, RayAddress, Workers
 from jobs.output import answer_json, duration, exit_1, progress_of, stderr, stdout, table

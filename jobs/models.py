@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.models.hand_detector import HAND_LANDMARKER
+from ingest.models.hand_landmarker import HAND_LANDMARKER
 from ingest.models.hand_landmarker_file import MEDIAPIPE, fetch_task, task_of_wheel, write_task
 from ingest.storage.local import LocalStorage
 from jobs.options import AsJson

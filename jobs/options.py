@@ -1,11 +1,17 @@
-"""Arguments and options that several commands share: one name and one help text for one meaning."""
+"""Arguments and options that several commands share: one name and one help text for each meaning. All paths are local."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+
+from ingest.pipeline.assets import Assets
+from schemas.errors import ConfigError
+from schemas.paths import check_local
 
 CORPUS_ENV = "EICORPUS_CORPUS"
 DETECT = "detect"  # SOURCE where none is named
@@ -102,3 +108,82 @@ ComputePrecision = Annotated[
     Literal["auto", "bf16", "fp32"],
     typer.Option(help="Compute precision. `auto` is the precision of training."),
 ]
+
+
+MANO_ENV = "EICORPUS_MANO_DIR"
+ManoDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--mano-dir", envvar=MANO_ENV, help="Folder with MANO_LEFT.pkl and MANO_RIGHT.pkl."
+    ),
+]
+ManoDevice = Annotated[
+    str, typer.Option("--mano-device", help="Device of the hand model: cpu or cuda.")
+]
+UrdfFile = Annotated[
+    Path | None,
+    typer.Option("--urdf", help="Robot URDF; computes poses of sources that store only joints."),
+]
+CameraPoses = Annotated[
+    Path | None,
+    typer.Option("--camera-poses", help="Folder with camera poses of ViPE, MegaSAM or HaWoR."),
+]
+
+
+def assets_from(
+    mano_dir: Path | None, mano_device: str, urdf: Path | None, camera_poses: Path | None
+) -> Assets:
+    """The assets named on the command line, as absolute paths.
+
+    Raises:
+        ConfigError: one of them is not there.
+    """
+    for path, what in (
+        (mano_dir, "--mano-dir"),
+        (urdf, "--urdf"),
+        (camera_poses, "--camera-poses"),
+    ):
+        if path is not None and not path.exists():
+            raise ConfigError(f"{what}: no such file or folder", where=str(path))
+    return Assets(
+        mano_dir=None if mano_dir is None else str(mano_dir.absolute()),
+        mano_device=mano_device,
+        urdf=None if urdf is None else str(urdf.absolute()),
+        camera_poses=None if camera_poses is None else str(camera_poses.absolute()),
+    )
+
+
+def step_from(text: str | None) -> int | Literal["best"] | None:
+    """
+    Raises:
+        ConfigError: neither a step nor "best".
+    """
+    if text is None:
+        return None
+    if text == "best":
+        return "best"
+    if not text.isdecimal():
+        raise ConfigError(f"{text!r}; expected a step or `best`", where="--checkpoint")
+    return int(text)
+
+
+def with_local_paths(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same command, which refuses `scheme://` for any parameter that is a path, before it does anything.
+
+    `--out s3://bucket/c` would otherwise make a local folder of the name `s3:`.
+    """
+
+    @wraps(command)
+    def checked(*args: Any, **options: Any) -> Any:
+        for name, value in options.items():
+            for path in _paths(value):
+                check_local(path, f"--{name.replace('_', '-')}")
+        return command(*args, **options)
+
+    return checked
+
+
+def _paths(value: Any) -> Iterable[Path]:
+    if isinstance(value, Path):
+        return (value,)
+    return [v for v in value if isinstance(v, Path)] if isinstance(value, list | tuple) else ()

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ingest.verify.peer import Peer
-from ingest.verify.peer_environment import CHECK, build, is_built, python_of
+from ingest.verify.peer import CHECK, Peer, build, is_built, python_of
 from jobs.options import AsJson
 from jobs.output import answer_json, stderr
 from schemas.errors import ConfigError, TransientError

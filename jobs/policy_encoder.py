@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ingest.latents.resize import fitted
+from ingest.latents.frame_grid import fitted
 from ingest.models.encoder import EncoderChoice, ImageEncoder, encoder_id
 from ingest.models.encoder_weights import WeightSource
 from ingest.models.encoders import Fit, encoder_spec

@@ -17,14 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 
-from ingest.catalog.query_limits import QueryLimits
-from ingest.catalog.query_process import answer
+from ingest.catalog.query_process import QueryLimits, answer
 from ingest.corpus.layout import open_corpus
 from jobs.options import AsJson, CorpusArgument, Snapshot
 from jobs.output import answer_json, outside, stderr, stdout
 from jobs.tables import FittedTable, escaped, nested_text, printable, rounded, vertical
-from schemas.errors import ConfigError
-from schemas.system_error import system_error_text
+from schemas.errors import ConfigError, system_error_text
 
 FORMULA_STARTS = (
     "=",

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import QueryLimits
+from ingest.catalog.query_process import QueryLimits
 from ingest.corpus import snapshot
 from ingest.corpus.layout import REPORT, CorpusLayout, open_corpus, uid_of
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.curation.tiers.explain import policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, load_policy
 from ingest.report.overview import Asked
@@ -21,8 +21,7 @@ from ingest.report.page import report
 from ingest.storage.local import LocalStorage
 from jobs.options import AsJson, CorpusArgument, Snapshot
 from jobs.output import answer_json, outside, stdout
-from schemas.errors import ConfigError
-from schemas.system_error import system_error_text
+from schemas.errors import ConfigError, system_error_text
 
 LIMITS = QueryLimits(timeout_s=600.0, memory_mb=8192)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.checkpoint_option import step_from
 from jobs.options import (
     CheckpointStep,
     ComputePrecision,
@@ -21,11 +20,11 @@ from jobs.options import (
     SamplingSteps,
     UsesAverages,
     WeightsFolder,
+    step_from,
 )
 from jobs.output import stderr
 from jobs.train import check_installed
-from schemas.errors import ConfigError
-from schemas.system_error import system_error_text
+from schemas.errors import ConfigError, system_error_text
 
 if TYPE_CHECKING:
     from training.policy.policy import Policy

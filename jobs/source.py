@@ -11,7 +11,7 @@ from adapters.registry import dataset_owner, resolved
 from jobs.options import DETECT
 from jobs.output import progress_of, stderr
 from schemas.errors import ConfigError
-from schemas.local_path import check_local
+from schemas.paths import check_local
 
 
 def source_at(source: str, path: Path, options: Mapping[str, str], command: str, *more: str) -> str:

@@ -10,7 +10,7 @@ import typer
 from adapters.registry import ADAPTERS, adapter_for, adapters_of_packages
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
-from ingest.latents.stale import encoder_states
+from ingest.latents.plan import encoder_states
 from jobs.ingest import recipe_from
 from jobs.options import AsJson, CorpusArgument
 from jobs.output import answer_json, exit_1, stdout, table

@@ -13,7 +13,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.curation.tiers.count import (
     Count,
     Counts,

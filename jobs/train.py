@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.cores import compute_threads, usable_cores
+from jobs.machine import compute_threads, usable_cores
 from jobs.options import ActionsCache, AsJson, Device, OnRay, RayAddress, VerifiesLatents
-from schemas.document import DocumentError
 from schemas.errors import ConfigError
-from schemas.local_path import check_local
+from schemas.json_text import DocumentError
+from schemas.paths import check_local
 from schemas.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def command(
     """Train a policy on a manifest. Run it again to resume. For several processes use torchrun or --ray."""
     check_installed()
     check_local(Path(recipe), "--recipe")
-    from jobs.without_latents import refuse_without_latents  # polars: not for `--help`
+    from jobs.manifest_report import refuse_without_latents  # polars: not for `--help`
 
     refuse_without_latents(manifest)
     changes = changes_from(set_ or [], steps=steps, workers=loader_workers)

@@ -18,10 +18,10 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from ingest.executors.ray import RayExecutor
-from jobs.cores import usable_cores
 from jobs.ingest import limits_from
+from jobs.machine import usable_cores
 from jobs.ray_token import require_token
-from jobs.signals import StopRequest
+from jobs.run_context import StopRequest
 from jobs.train_run import answer, train
 from schemas.errors import ConfigError, PipelineError, TransientError
 from training.run.parallel import BACKENDS, Ranks

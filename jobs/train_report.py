@@ -1,14 +1,21 @@
-"""Text output of `eicorpus train`, on standard error while it runs."""
+"""Output of `eicorpus train`: text on standard error, the log of the run, TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
+import secrets
 import shlex
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from jobs.output import duration, size_text, stderr, stdout, table
-from training.run.estimate import USUAL_SHARE, Estimate
+from schemas.errors import ConfigError
+from schemas.regular_file import read_regular
+from training.run.compute import USUAL_SHARE, Estimate
+from training.run.metrics import EventLog, scalars
+from training.run.run_folder import append_log
 from training.run.session import Session
 
 BLIND = "the text features contain no images: they were encoded without --vlm-frame-every-s, so images enter through the latents only"
@@ -111,3 +118,50 @@ def show_done(result: dict[str, Any]) -> None:
     rows = [[name, result[name]] for name in names if result.get(name) is not None]
     rows.append(["elapsed_s", duration(result["elapsed_s"])])
     stdout.print(table("train", ["item", "value"], rows))
+
+
+WANDB_ID = "wandb_id"  # in a run: which run of W&B has its lines
+
+
+def sinks_of(session: Session, wandb: str | None, stack: ExitStack) -> list[Any]:
+    """Where lines go: the run's log, TensorBoard where it is installed, W&B where it is asked for."""
+    out = session.request.out
+    sinks: list[Any] = [lambda line: append_log(out, line)]
+    try:
+        events = EventLog(out, session.first_step)
+    except ModuleNotFoundError:  # of the extra only tensorboard may be left out
+        pass
+    else:
+        stack.callback(events.close)
+        sinks.append(events.add)
+    if wandb is not None:
+        sinks.append(_to_wandb(session, wandb, stack))
+    return sinks
+
+
+def _to_wandb(session: Session, project: str, stack: ExitStack) -> Any:
+    """Raises ConfigError where the extra is missing."""
+    try:
+        import wandb
+    except ModuleNotFoundError as error:
+        raise ConfigError("pip install 'eicorpus[wandb]'", where="--wandb") from error
+    request = session.request
+    run = wandb.init(
+        project=project,
+        name=request.out.name,
+        id=_wandb_id(request.out),
+        resume="allow",
+        config=request.recipe.model_dump(mode="json"),
+        dir=str(request.out),
+    )
+    stack.callback(run.finish)
+    return lambda line: run.log(dict(scalars(line)), step=line["step"])
+
+
+def _wandb_id(out: Path) -> str:
+    """Drawn once for a folder, and then its own: another folder is another run, though its recipe and manifest be the same. A copy of it takes it along."""
+    path = out / WANDB_ID
+    kept = read_regular(path, max_bytes=100).decode() if path.exists() else ""
+    if not kept:  # or empty where power went as it was written
+        path.write_text(kept := secrets.token_hex(8))
+    return kept

@@ -11,9 +11,8 @@ from typing import Any
 
 from jobs.output import answer_json, stderr
 from jobs.progress import ProgressLine
-from jobs.signals import StopRequest
-from jobs.train_log import sinks_of
-from jobs.train_report import progress_note, show_done, show_idle_gpus, show_plan
+from jobs.run_context import StopRequest
+from jobs.train_report import progress_note, show_done, show_idle_gpus, show_plan, sinks_of
 from schemas.errors import ConfigError
 from training.run.build import open_session
 from training.run.checkpoint import checkpoints

@@ -13,7 +13,7 @@ from ingest.verify.corpus import VerifyProgress, verify
 from ingest.verify.digest import digest
 from ingest.verify.finding import Finding
 from ingest.verify.peer import Peer, findings_of, peer_reports
-from jobs.cores import usable_cores
+from jobs.machine import usable_cores
 from jobs.options import AsJson, CorpusArgument, Threads
 from jobs.output import answer_json, exit_1, stderr, stdout, table
 from jobs.peer import peer as reference_reader

@@ -120,7 +120,7 @@ TABLES: dict[str, pa.Schema] = {
             ("source_rate", pa.string()),  # the exact fraction, "30000/1001"
             ("worst_image_skew_ms", pa.float64()),
             ("repeated_frame_share", pa.float64()),
-            # Where source pictures repeat the one before: ingest/video/repeats.py; NULL: they were not compared.
+            # Where source pictures repeat the one before: ingest/video/stats.py; NULL: they were not compared.
             ("source_repeats", pa.list_(_REPEAT)),
             ("num_gaps", pa.int32()),
             ("success", pa.bool_()),

@@ -1,19 +1,9 @@
-"""The error tree: the type decides what happens next, the code is what gets counted.
-
-    PipelineError
-    |-- ConfigError       the caller's mistake           stop before any work      exit 2
-    |-- SourceError       one episode is unusable        quarantine with its code
-    |-- TransientError    storage or worker hiccup       retry with backoff, then the episode fails
-    |   `-- ClusterLost   the Ray cluster is gone        stop, the same command resumes       exit 1
-    `-- InvariantError    our bug                        stop the job              exit 3
-
-A message reads *where: what was found, what was expected, what to do*. Every error survives
-pickling, because it travels from a worker to the driver.
-"""
+"""The exception tree: the type decides what happens next, the code is counted. Errors of the operating system and libav as text for the user."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 
@@ -116,3 +106,25 @@ def _rebuild(cls: type[PipelineError], message: str, state: dict[str, Any]) -> P
 
 def _rebuild_source(code: Code, message: str, where: str) -> SourceError:
     return SourceError(code, message, where=where)
+
+
+# AVERROR_INVALIDDATA (libavutil/error.h): libav's one answer to bytes that are damaged and to a file that is cut short.
+INVALID_DATA = int.from_bytes(b"INDA", "little")
+DAMAGED = "the data is damaged or cut short"
+
+
+def system_error_text(error: BaseException, where: str = "") -> str:
+    """The reason alone: "Permission denied", DAMAGED, or what libav reports; of any other error its message.
+
+    Args:
+        where: what the new message names already; a path whose file name is in it is not repeated.
+    """
+    number, reason, name = (getattr(error, key, None) for key in ("errno", "strerror", "filename"))
+    if not reason:
+        return str(error)
+    if number == INVALID_DATA:
+        reason = DAMAGED
+    elif not isinstance(error, OSError):
+        reason = f"libav reports: {reason}"
+    path = str(name or "").removeprefix("file:")
+    return str(reason) if not path or Path(path).name in where else f"{path}: {reason}"

@@ -1,24 +1,55 @@
-"""A file of latents: what an encoder says of the pictures of one camera of one episode (design 4.4).
-
-`datasets/<source>/<set>/latents/<encoder-id>/chunk-000/<camera>/episode_000000.safetensors` holds
-
-    latents      [N, T, D]  bfloat16, float8_e4m3fn or int8: T tokens of width D of each of N pictures
-    frame_index  [N] int64  their timesteps: every `grid_stride`-th of the episode, from the first
-    scale        [N, T] float32, where `dtype` is fp8 or int8: a token is its latents times its scale
-
-and `LatentFacts` as the file's metadata. Tokens: `num_prefix` of CLS and registers, then patches row by row.
-"""
+"""A file of latents: tokens of one camera of one episode and the metadata that identifies encoder, video and frames (design §5)."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.errors import ConfigError
+from schemas.invalid import reason
+from schemas.json_text import parse_json
 from schemas.lerobot import CHUNK_SIZE
-from schemas.safetensors_metadata import metadata_of, page_of
+
+METADATA = "eicorpus"  # the one key of a file's metadata
+Page = TypeVar("Page", bound=BaseModel)
+
+
+def metadata_of(page: BaseModel) -> dict[str, str]:
+    """As safetensors keeps it: text by text."""
+    return {METADATA: json.dumps(page.model_dump(mode="json"), sort_keys=True)}
+
+
+def page_of(
+    metadata: Mapping[str, str] | None,
+    kind: type[Page],
+    *,
+    version: tuple[str, int],
+    what: str,
+    repair: str,
+    where: str,
+) -> Page:
+    """
+    Args:
+        version: the key of the page's version, and the highest that is read. what: the file is, in words. repair: the command that makes it.
+
+    Raises:
+        ConfigError: it says nothing that is understood, or is of a newer version.
+    """
+    key, highest = version
+    try:
+        raw: Any = parse_json((metadata or {})[METADATA])
+        if (stored := int(raw[key])) > highest:
+            message = f"{what} of version {stored}, this eicorpus reads up to {highest}"
+            raise ConfigError(f"{message}; install a newer eicorpus", where=where)
+        return kind.model_validate(raw)
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"no {what} of eicorpus ({reason(error, kind)}); run `{repair}` again"
+        raise ConfigError(message, where=where) from error
+
 
 VERSION = 1  # a reader refuses a higher one
 FOLDER = "latents"  # in a dataset

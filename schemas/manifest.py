@@ -31,9 +31,8 @@ from schemas.catalog import MOST_FRAMES
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid, reason
 from schemas.json_text import JsonLimits, read_json
-from schemas.parquet_file import read_table
-from schemas.table_digest import columns_sha256
-from schemas.within import within
+from schemas.parquet_file import columns_sha256, read_table
+from schemas.paths import within
 
 VERSION = 1  # a reader refuses a higher one
 FOLDER = "manifests"

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from schemas.errors import Code, SourceError, TransientError
-from schemas.system_error import system_error_text
+from schemas.errors import Code, SourceError, TransientError, system_error_text
 
 LFS_HEAD = b"version https://git-lfs"
 LFS_MAX_BYTES = 1024  # the specification of git-LFS: a pointer is shorter

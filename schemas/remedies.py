@@ -1,10 +1,19 @@
-"""What each quarantine code means and what to do about it. `eicorpus explain` prints it, docs/reference/codes.md is generated from it."""
+"""What each quarantine code means and what to do about it, and where the documentation pages lie that messages name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from schemas.errors import Code
+
+_PACKAGES = Path(__file__).parents[1]
+
+
+def doc_page(name: str) -> str:
+    """The path of `docs/NAME`: beside the packages in a checkout; a wheel has the pages in `jobs/docs` (pyproject.toml)."""
+    installed = _PACKAGES / "jobs" / "docs" / name
+    return str(installed if installed.is_file() else _PACKAGES / "docs" / name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.latents import latent_file
-from schemas.safetensors_metadata import metadata_of, page_of
-from schemas.vlm_chat import TEXT_SLOT
+from schemas.latents import latent_file, metadata_of, page_of
+from schemas.vlm import TEXT_SLOT
 
 VERSION = 1  # a reader refuses a higher one
 FEATURES, OFFSETS, TEXT_INDEX, TIMESTEP = "features", "offsets", "text_index", "timestep"
@@ -60,7 +59,7 @@ class TextFacts(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     text_features_version: int = VERSION
     encoder_id: str
-    model_sha256: str  # of weights, tokenizer and image processor: schemas/vlm_folder.py
+    model_sha256: str  # of weights, tokenizer and image processor: schemas/vlm.py
     settings: FeatureSettings
     width: int = Field(ge=1)
     uid: str

@@ -1,4 +1,4 @@
-"""How many threads a process computes with beside others: arithmetic; who reads the machine is `jobs/cores.py`."""
+"""How many threads a process computes with beside others: arithmetic; who reads the machine is `jobs/machine.py`."""
 
 from __future__ import annotations
 

@@ -399,10 +399,10 @@ def test_what_parses_nothing_is_let_be(text: str) -> None:
 READS_WHOLE = {
     "ingest/catalog/query_child.py": "/proc",
     "ingest/curation/tiers/policy.py": "policies of the package",
-    "ingest/executors/limits.py": "/proc",
+    "ingest/executors/inline.py": "/proc",
     "ingest/executors/node_proof.py": "/proc, and the code of the package",
-    "ingest/verify/peer_environment.py": "lists of the package, and the stamp of an environment of ours",
-    "jobs/cores.py": "/sys",
+    "ingest/verify/peer.py": "lists of the package, and the stamp of an environment of ours",
+    "jobs/machine.py": "/sys",
     "jobs/demo/raw/agibot_world.py": "goes on with a file that it has written",
 }
 WHOLE = {"read_bytes", "read_text", "readlines"}
@@ -507,7 +507,7 @@ SYSTEM_ERRORS = {"OSError", "av.FFmpegError", "av.error.FFmpegError"}
 
 @each_file
 def test_errors_of_the_system_are_reported_in_words_of_ours(path: Path) -> None:
-    """`schemas.system_error`: the text of an OSError or of libav has a number, and the path that the message names already."""
+    """`schemas.errors`: the text of an OSError or of libav has a number, and the path that the message names already."""
     assert [line for handler in errors_of_the_system(path) for line in texts_of(handler)] == []
 
 

@@ -14,9 +14,8 @@ from typer.main import get_command
 from adapters.registry import ADAPTERS
 from jobs.cli import app
 from jobs.commands import COMMANDS as LISTED
-from schemas.doc_page import doc_page
 from schemas.errors import Code
-from schemas.remedies import EXPLANATIONS, FAILED, remedy_of
+from schemas.remedies import EXPLANATIONS, FAILED, doc_page, remedy_of
 from tests.test_architecture import MAY_IMPORT, project_files
 
 ROOT = Path(__file__).parent.parent

@@ -42,8 +42,8 @@ from benchmarks.routing.world import Felt
 from ingest.curation.tiers.policy import load_policy
 from schemas.errors import ConfigError
 from schemas.geometry import rotmat_from_rotvec, transform
+from training.policy.embodiments import integrated
 from training.policy.observation import ActionChunk, Observation
-from training.policy.poses import integrated
 
 DOWN_WXYZ = np.array([0.5**0.5, 0.0, 0.5**0.5, 0.0])
 TASK = Task(name="toy", instruction="go there")

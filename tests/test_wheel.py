@@ -92,7 +92,7 @@ FACADE = """
 import site, sys
 site.addsitedir(sys.argv[1])
 import eicorpus, json
-from schemas.doc_page import doc_page
+from schemas.remedies import doc_page
 about = {"file": eicorpus.__file__, "version": eicorpus.__version__, "corpus": eicorpus.Corpus.__module__}
 print(json.dumps(about | {"page": doc_page("how-to/query.md")}))
 """

@@ -17,8 +17,7 @@ import numpy.typing as npt
 
 from adapters.containers.video_probe import probe_video
 from schemas.av_options import open_video
-from schemas.errors import Code, SourceError
-from schemas.system_error import system_error_text
+from schemas.errors import Code, SourceError, system_error_text
 
 TAG = "description"
 MAX_TAG_CHARS = 64 << 20

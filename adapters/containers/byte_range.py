@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 from typing import cast
 
-from schemas.errors import Code, SourceError, TransientError
+from schemas.errors import Code, SourceError, TransientError, system_error_text
 from schemas.regular_file import open_regular
-from schemas.system_error import system_error_text
 
 
 class RangeReader(io.RawIOBase):

@@ -11,11 +11,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
-from schemas.document import DocumentError
-from schemas.errors import ConfigError, SourceError
-from schemas.json_text import scan_json
+from schemas.errors import ConfigError, SourceError, system_error_text
+from schemas.json_text import DocumentError, scan_json
 from schemas.regular_file import open_regular
-from schemas.system_error import system_error_text
 
 CHUNK_CHARS = 1 << 20
 LONGEST_MEMBER_CHARS = 256 << 20  # a member beyond this is no annotation

@@ -8,10 +8,9 @@ from tokenize import TokenError
 import numpy as np
 from numpy.lib import format as npy_format
 
-from schemas.errors import Code, SourceError
+from schemas.errors import Code, SourceError, system_error_text
 from schemas.geometry import Array
 from schemas.regular_file import check_regular
-from schemas.system_error import system_error_text
 
 MAX_BYTES = 512 << 20
 # numpy reads the header as a Python literal: each parser has its own way to fail.

@@ -10,9 +10,8 @@ from typing import Any, BinaryIO
 
 from adapters.containers.byte_range import RangeReader
 from schemas.episode import RawFile
-from schemas.errors import Code, SourceError
+from schemas.errors import Code, SourceError, system_error_text
 from schemas.regular_file import open_regular
-from schemas.system_error import system_error_text
 
 MIB = 1 << 20
 WHOLE_LIMIT_BYTES = 64 * MIB

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from schemas.errors import Code, SourceError
+from schemas.paths import contained
 from schemas.regular_file import is_there
-from schemas.safe_path import contained
 
 
 def inside(root: Path, *parts: str) -> Path:

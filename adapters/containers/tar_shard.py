@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from schemas.errors import Code, SourceError
+from schemas.errors import Code, SourceError, system_error_text
 from schemas.regular_file import open_regular
-from schemas.system_error import system_error_text
 
 BLOCK = 512
 MAX_MEMBERS = 1_000_000

@@ -16,9 +16,8 @@ from typing import BinaryIO
 
 import google_crc32c
 
-from schemas.errors import Code, SourceError
+from schemas.errors import Code, SourceError, system_error_text
 from schemas.regular_file import open_regular
-from schemas.system_error import system_error_text
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")

@@ -15,8 +15,7 @@ import av
 
 from adapters.containers.byte_range import RangeReader
 from schemas.av_options import open_video
-from schemas.errors import Code, SourceError
-from schemas.system_error import system_error_text
+from schemas.errors import Code, SourceError, system_error_text
 
 MICROSECONDS_PER_S = 1_000_000
 # libavformat decodes the first pictures of every file it opens (43 ms for 1080p) unless no codec may look.

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.av_options import open_video
-from schemas.errors import Code, SourceError
-from schemas.system_error import system_error_text
+from schemas.errors import Code, SourceError, system_error_text
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 
-from schemas.errors import ConfigError, SourceError
+from schemas.errors import ConfigError, SourceError, system_error_text
 from schemas.regular_file import open_regular
-from schemas.system_error import system_error_text
 
 FILES = {
     "train": "EPIC_100_train.csv",

@@ -19,10 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
-from schemas.errors import Code, SourceError
+from schemas.errors import Code, SourceError, system_error_text
 from schemas.geometry import Array
 from schemas.regular_file import open_regular
-from schemas.system_error import system_error_text
 
 NS_PER_TICK = 100
 TICKS_PER_S = 10_000_000

@@ -1,7 +1,7 @@
 """The oracle: recorded commands, played back open loop, raw and by way of the corpus. It needs no network.
 
 `raw` gives the simulator the very actions of the HDF5 file. `corpus` reads the episode's action column, derives `delta_body_rotvec_1` as
-a trainer does, puts the motions one after the other again from where the hand stands (`training/policy/poses.py`), hands them out in chunks through the
+a trainer does, puts the motions one after the other again from where the hand stands (`training/policy/embodiments.py`), hands them out in chunks through the
 same `rollout` that a trained policy goes through, and lets that turn them into Meta-World's actions. Both start in the scene of the
 label's seed. If anything on the way had another sign, frame, unit or timestep, the second would fail where the first does not.
 """
@@ -24,8 +24,8 @@ from benchmarks.routing.statistics import wilson
 from benchmarks.routing.stored import Stored, label_of, stored
 from benchmarks.routing.world import Picture, World
 from schemas.geometry import Array, rotmat_from_rot6d_cols, transform
+from training.policy.embodiments import integrated
 from training.policy.observation import ActionChunk, Observation
-from training.policy.poses import integrated
 
 NUM_ACTIONS = 16
 

@@ -24,14 +24,13 @@ import pyarrow as pa
 
 from ingest.catalog import sql_guard
 from ingest.catalog.next_command import next_command
-from ingest.catalog.query_limits import QueryLimits
-from ingest.catalog.query_process import answer
+from ingest.catalog.query_process import QueryLimits, answer
 from ingest.catalog.views import DERIVED, HISTORIES, connect, create_views, lock_down
 from ingest.corpus.snapshot import Part, Snapshot, load
 from schemas.catalog import TABLES
-from schemas.doc_page import doc_page
 from schemas.errors import ConfigError, InvariantError
 from schemas.parquet_file import checked, collect
+from schemas.remedies import doc_page
 
 if TYPE_CHECKING:
     import polars as pl

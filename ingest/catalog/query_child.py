@@ -17,8 +17,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import START_S, QueryLimits
-from ingest.catalog.query_process import name_of
+from ingest.catalog.query_process import START_S, QueryLimits, name_of
 from schemas.errors import ConfigError, PipelineError
 
 GRACE_S = 1.0  # for DuckDB to stop by itself

@@ -1,17 +1,32 @@
-"""An in-memory DuckDB with one view per catalog table, locked down for user SQL. Used by `ingest/catalog/catalog.py`."""
+"""An in-memory DuckDB with one view per catalog table, locked down for SQL of the user, and the quoting of values and names in SQL."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from ingest.catalog.query_limits import QueryLimits
-from ingest.catalog.sql_quoting import identifier, literals
+from ingest.catalog.query_process import QueryLimits
 from schemas.catalog import TABLES
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def literals(texts: Iterable[str]) -> str:
+    """Texts as a list in SQL has them, without its brackets."""
+    return ", ".join(map(literal, texts))
+
+
+def identifier(text: str) -> str:
+    """The name of a column or view, whatever characters are in it."""
+    return '"' + text.replace('"', '""') + '"'
+
 
 READABLE = ("catalog", "datasets", "manifests")  # what consumers may read, design.md §4
 # Tables that keep every decision ever made, as `<name>_all`; the view `<name>` is what holds now.

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus import lerobot_meta, snapshot
+from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.layout import CorpusLayout, data_file, video_file
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends
 from ingest.corpus.lerobot_writer import data_schema, numbered, parquet_bytes
-from ingest.corpus.number_columns import DamagedCatalog
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.staging import staged_rows_of
 from ingest.corpus.tombstones import pinned_tasks, places, stats_of, tombstones
@@ -64,7 +64,7 @@ class Committer:
     def add(
         self, outcome: Outcome, verdict: dict[str, Any], folder: Path, *, episodes: int = 1
     ) -> None:
-        """Queue an outcome; nothing lasting happens before `flush`."""
+        """Queue an outcome. Nothing lasting happens before `flush`."""
         waiting = PendingOutcome(outcome=outcome, verdict=verdict, folder=folder, episodes=episodes)
         self.pending.append(waiting)
 
@@ -81,7 +81,7 @@ class Committer:
             self.disk.append(self.corpus.path(f"quarantine/{self.run_id}.jsonl"), text.encode())
 
     def flush(self, extra: Mapping[str, list[dict[str, Any]]] | None = None) -> list[Outcome]:
-        """Commit the queue, and `extra` rows with it; returns the outcomes that are now lasting.
+        """Commit the queue, and `extra` rows with it. Returns the outcomes that are now lasting.
 
         Raises:
             TransientError: another writer was first.
@@ -265,7 +265,7 @@ def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
 
 
 def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
-    """Every dataset of a snapshot before its first episode; tasks that an erasure pinned are numbered."""
+    """Every dataset of a snapshot before its first episode. Tasks that an erasure pinned are numbered."""
     datasets: dict[str, Dataset] = {}
     features = current.read(
         corpus, "artifacts", ["path", "detail_json"], only=pc.field("kind") == "features"
@@ -307,7 +307,7 @@ def _declared(datasets: Mapping[str, Dataset], path: str) -> Dataset:
 def stored_episodes(
     corpus: Path, current: Snapshot, dataset_path: str
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(episode row, statistics by feature) of one dataset in episode order, from the catalog; erased places among them.
+    """(episode row, statistics by feature) of one dataset in episode order, from the catalog. Erased places among them.
 
     Raises:
         DamagedCatalog: an episode has no files.

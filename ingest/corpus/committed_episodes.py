@@ -125,7 +125,7 @@ def erased_places(corpus: Path, current: Snapshot) -> list[CommittedEpisode]:
 def in_order(
     batches: Iterator[list[CommittedEpisode]], erased: Sequence[CommittedEpisode]
 ) -> Iterator[list[CommittedEpisode]]:
-    """The same batches with every erased place before the episode that follows it in its dataset; the last ones at the end."""
+    """The same batches with every erased place before the episode that follows it in its dataset. The last ones at the end."""
     holes = {(each.row["dataset_path"], each.row["episode_index"]): each for each in erased}
     following: dict[str, int] = defaultdict(int)
 
@@ -147,7 +147,7 @@ def in_order(
 
 
 def uids_of(corpus: Path, current: Snapshot, table: str, *, distinct: bool = True) -> pl.DataFrame:
-    """The uids of a table with the number of the part that each is in; once a part when `distinct`."""
+    """The uids of a table with the number of the part that each is in. Once a part when `distinct`."""
     frames = [pl.DataFrame(schema={"uid": pl.String, "part": pl.Int32})]
     for number, part in enumerate(current.parts(table)):
         read = pl.DataFrame(read_table(part.file(corpus), ["uid"]))

@@ -1,30 +1,92 @@
-"""The second half of an erasure: after its snapshot is published, every file that still tells of the episode goes.
-
-The first half (ingest/maintenance/erase.py) leaves `staging/erase.<run>/`: what shall lie in the erased places, and `intent.json`, which says
-what to do with it. Where each file goes is said by the tombstones alone: a folder in staging is no authority over the rest of a corpus. The snapshot is the commit: a folder whose run has no tombstone was never committed and is swept; one whose run has is
-done, from the start and as often as it takes. The intent goes last.
-"""
+"""The second half of an erasure. After its snapshot is published, every file that still holds data of the episode is deleted or rewritten."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ingest.corpus.layout import CorpusLayout, data_file, video_file
-from ingest.corpus.redaction import redact_manifests
-from ingest.corpus.residual_files import derived, residual_files, scrub_logs
+from ingest.corpus.layout import REPORT, CorpusLayout, data_file, video_file
+from ingest.corpus.ledger import lines_of_log
+from ingest.corpus.manifest_folders import redact_manifests
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.snapshot_list import snapshot_path
 from ingest.corpus.tombstones import Row, places, tombstones
-from ingest.storage.local import LocalStorage, within
+from ingest.storage.file_tree import paths_below
+from ingest.storage.local import HALF_SUFFIX, LocalStorage, OutsideCorpus, within
 from schemas.errors import ConfigError, SourceError
-from schemas.json_text import JsonLimits, read_json
+from schemas.json_text import JsonLimits, parse_json, read_json
 from schemas.manifest import ERASED_FILE
 from schemas.manifest import FOLDER as MANIFESTS
 from schemas.regular_file import read_regular
+
+ANSWER_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=10_000)  # of a kept answer
+
+
+def residual_files(corpus: CorpusLayout, erased: Iterable[Row]) -> Iterator[Path]:
+    """Files that may show these episodes: latents, cached answers of captioning, the report, partial files.
+
+    Args:
+        erased: tombstones.
+    """
+    rows = list(erased)
+    yield from _latents(corpus, rows)
+    yield from _captions(corpus, {row["uid"] for row in rows})
+    if (corpus.root / REPORT).is_file():
+        yield corpus.root / REPORT
+    manifests = corpus.root / MANIFESTS
+    for folder in (corpus.root / "cache", corpus.ledger, corpus.quarantine, manifests):
+        yield from sorted(p for p in paths_below(folder, f".*{HALF_SUFFIX}") if p.is_file())
+
+
+def derived(corpus: CorpusLayout) -> list[Path]:
+    """Folders that hold something of many episodes and are made again when asked for: partial statistics, half a manifest."""
+    manifests = corpus.root / MANIFESTS
+    halves = sorted(path for path in manifests.glob(f".*{HALF_SUFFIX}") if path.is_dir())
+    return [manifests / "_cache", *halves]
+
+
+def _latents(corpus: CorpusLayout, erased: Iterable[Row]) -> Iterator[Path]:
+    """By the number of the place, whatever the catalog knew of them."""
+    for row in erased:
+        if row["dataset_path"] is not None:
+            latents = corpus.path(f"{row['dataset_path']}/latents")
+            yield from sorted(paths_below(latents, f"episode_{row['episode_index']:06d}.*"))
+
+
+def _captions(corpus: CorpusLayout, uids: set[str]) -> Iterator[Path]:
+    """Kept answers about these episodes. A damaged one counts as no answer, and goes too."""
+    storage = LocalStorage(corpus.root)
+    for path in sorted((corpus.root / "cache" / "captions").glob("*/*.json")):
+        try:
+            kept = storage.read(path, most=ANSWER_LIMITS.max_bytes)
+            about = parse_json(kept, limits=ANSWER_LIMITS)["uid"]
+        except (OutsideCorpus, ValueError, KeyError, TypeError):
+            yield path
+            continue
+        if about in uids:
+            yield path
+
+
+def scrub_logs(corpus: CorpusLayout, disk: LocalStorage, uids: set[str]) -> None:
+    """The plain lists of past runs, without the lines of these episodes.
+
+    Raises:
+        ConfigError: one of them is larger than any run writes.
+    """
+    names = {uid.encode() for uid in uids}
+    for path in sorted([*corpus.ledger.glob("*.jsonl"), *corpus.quarantine.glob("*.jsonl")]):
+        if any(_uid_in(line) in names for line in lines_of_log(path)):
+            with disk.atomic_writer(path, is_durable=True) as file:
+                file.writelines(line for line in lines_of_log(path) if _uid_in(line) not in names)
+
+
+def _uid_in(line: bytes) -> bytes:
+    """As bytes: a line that a disk or a stranger damaged is no text, and names no episode."""
+    return line.partition(b'"uid": "')[2][:36]
+
 
 PREFIX = "erase."
 INTENT = "intent.json"
@@ -32,7 +94,7 @@ INTENT = "intent.json"
 INTENT_LIMITS = JsonLimits(max_bytes=1 << 30, max_elements=1 << 22)
 _STAGED = re.compile(
     r"[0-9]{6}(\.[0-9]+\.mp4|\.parquet)"
-)  # as ingest/maintenance/placeholder.py names them
+)  # as ingest/maintenance/tombstone_writer.py names them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +160,7 @@ def unfinished(corpus: CorpusLayout, current: Snapshot) -> list[Path]:
 
 
 def finish_erasures(corpus: CorpusLayout, disk: LocalStorage, current: Snapshot) -> list[str]:
-    """Do what stopped erasures left undone, and sweep those that were never committed; a line for each."""
+    """Do what stopped erasures left undone, and sweep those that were never committed. A line for each."""
     folders = sorted(corpus.staging.glob(f"{PREFIX}*"))
     if not folders:
         return []
@@ -145,7 +207,7 @@ def _finish(
 
 
 def _files_there(tombstone: Row) -> list[dict[str, str]]:
-    """The files of a tombstone that lie where an episode of its number has them; others are none of an erasure."""
+    """The files of a tombstone that lie where an episode of its number has them. Others are none of an erasure."""
     dataset, index = tombstone["dataset_path"], tombstone["episode_index"]
     if dataset is None:
         return []

@@ -1,4 +1,4 @@
-"""Where everything lies in a corpus folder (design §4), and who may write to it."""
+"""Where every file of a corpus lies (design §4), which files commands write, and what else may lie there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ingest.corpus.allowed_files import check_rooms
+from ingest.storage.file_tree import entries_below
 from ingest.storage.local import LocalStorage, within
 from ingest.storage.lock_file import open_lock
 from ingest.storage.write_refusal import refused_write
@@ -19,6 +20,8 @@ from schemas.catalog import FORMAT_VERSION
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import JsonLimits, read_json
 from schemas.lerobot import CHUNK_SIZE, DATA_PATH, VIDEO_PATH
+from schemas.manifest import ERASED_FILE, FACTS_FILE, FOLDER, REDACTION_FILE, ROWS_FILE
+from schemas.paths import refused
 
 MARKER = "corpus.json"
 LOCK = ".writer"
@@ -45,11 +48,11 @@ class CorpusLayout:
         return self.root / "quarantine"
 
     def staging_dir(self, uid: str, work_digest: str) -> Path:
-        """Where a worker puts an episode; the digest keeps two recipes apart."""
+        """Where a worker puts an episode. The digest keeps two recipes apart."""
         return self.staging / f"{uid}.{work_digest}"
 
     def path(self, relative: str) -> Path:
-        """Where something lies that a catalog, a manifest or a folder's list names; looked at now, so use it now.
+        """Where something lies that a catalog, a manifest or a folder's list names. Looked at now, so use it now.
 
         Raises:
             OutsideCorpus: it leads out of the corpus.
@@ -135,7 +138,7 @@ def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStora
 
 @contextmanager
 def writer_lock(corpus: CorpusLayout) -> Iterator[None]:
-    """Hold the corpus for one writer on this machine; the kernel lets go when the process dies, however it dies.
+    """Hold the corpus for one writer on this machine. The kernel lets go when the process dies, however it dies.
 
     It does not reach other machines: do not write to one corpus from two of them (docs/adr/020-one-writer-per-corpus.md).
 
@@ -156,3 +159,72 @@ def writer_lock(corpus: CorpusLayout) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+OWN_CHECK = frozenset(["catalog", "datasets"])  # rooms that `verify` compares with a snapshot
+# `*` any name, part by part.
+_FILES = (
+    MARKER,
+    LOCK,
+    REPORT,
+    ".unfinished",  # ingest/corpus/writer.py
+    ".nodes",  # ingest/executors/node_proof.py
+    "ledger/*.jsonl",
+    "quarantine/*.jsonl",
+    "cache/captions/*/*.json",
+    f"{FOLDER}/.builders",  # ingest/curation/manifests/building.py
+    f"{FOLDER}/{ERASED_FILE}",
+    *(f"{FOLDER}/[a-z0-9]*/{name}" for name in (FACTS_FILE, ROWS_FILE, REDACTION_FILE)),
+)
+# Folders whose content is of no account: removed or made again when asked for.
+_LET_BE = (f"{FOLDER}/_cache", f"{FOLDER}/.*.part", "staging/*.*")
+
+
+def is_known(path: str) -> bool:
+    """Whether a command writes a file of this name. `path` is relative to the corpus."""
+    return _matches(path, _FILES)
+
+
+def is_let_be(folder: str) -> bool:
+    """Whether everything may lie below this folder: staged episodes, caches, half a manifest."""
+    return _matches(folder, _LET_BE)
+
+
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    parts = path.split("/")
+    return any(
+        len(parts) == len(pattern)
+        and all(fnmatchcase(part, each) for part, each in zip(parts, pattern, strict=True))
+        for pattern in (each.split("/") for each in patterns)
+    )
+
+
+# Folders that are not looked into, by their depth below the corpus: `*` any name.
+_LEAVES = (
+    "datasets/*/*/data/*",
+    "datasets/*/*/videos/*/*",
+    "datasets/*/*/latents/*/*/*",
+    "staging/*",
+    "cache/*/*",
+    "manifests/_cache/*/*",
+)
+
+
+def check_rooms(root: Path) -> None:
+    """Refuse a corpus in which a room is something else than a plain file or folder.
+
+    Raises:
+        OutsideCorpus: a link, a pipe, a socket or a device; or folders lie deeper in each other than any corpus has them.
+    """
+    for entry in entries_below(root, _is_leaf):
+        if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+            raise refused(Path(entry.path), entry.stat(follow_symlinks=False).st_mode)
+
+
+def _is_leaf(relative: str) -> bool:
+    parts = relative.split("/")
+    return any(
+        len(parts) == len(pattern)
+        and all(want in ("*", part) for want, part in zip(pattern, parts, strict=True))
+        for pattern in (leaf.split("/") for leaf in _LEAVES)
+    )

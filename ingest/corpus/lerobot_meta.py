@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ingest.corpus.column_checks import check_place
 from ingest.corpus.lerobot_writer import default_stats
-from ingest.corpus.path_columns import check_place
 from ingest.storage.local import LocalStorage, within
 from schemas.catalog import FORMAT_VERSION
 from schemas.json_text import JsonLimits, parse_json
@@ -78,7 +78,7 @@ class Dataset:
         return [name for name, feature in self.features.items() if feature["dtype"] == "video"]
 
     def task_indices(self, texts: Sequence[str]) -> list[int]:
-        """The dataset's numbers of an episode's tasks; new texts get the next ones."""
+        """The dataset's numbers of an episode's tasks. New texts get the next ones."""
         return [self.tasks.setdefault(text, len(self.tasks)) for text in texts]
 
     def pin(self, texts: Sequence[str]) -> None:
@@ -120,7 +120,7 @@ def _json(value: Any) -> str:
 def add_episode(
     lines: JsonlAppends, dataset: Dataset, row: Mapping[str, Any], stats: Mapping[str, Any]
 ) -> list[int]:
-    """Number one episode: extend `lines` and `dataset`; returns the dataset's task indices of its tasks.
+    """Number one episode: extend `lines` and `dataset`. Returns the dataset's task indices of its tasks.
 
     `row` is its `episodes` row; `stats` the statistics of its numeric columns and videos by feature name.
     """
@@ -193,7 +193,7 @@ def modality_of(dataset: Dataset) -> dict[str, Any]:
 
 
 def sidecar_of(dataset: Dataset) -> dict[str, Any]:
-    """`meta/eicorpus.json`: what LeRobot has no word for; the hand frame is null where no hand has a pose."""
+    """`meta/eicorpus.json`: what LeRobot has no word for. The hand frame is null where no hand has a pose."""
     has_hand = any(name.endswith(".position_m") for name, _, _ in dataset.spec)
     erased = {ERASED_KEY: dataset.erased} if dataset.erased else {}
     return {
@@ -234,7 +234,7 @@ def whole_files(dataset: Dataset) -> dict[str, bytes]:
 
 
 def append(disk: LocalStorage, corpus: Path, grown: Iterable[tuple[Dataset, JsonlAppends]]) -> None:
-    """Project a commit: append lines and rewrite the rest; what vouches for it last, when it is durable."""
+    """Project a commit: append lines and rewrite the rest. What vouches for it last, when it is durable."""
     vouching = {}
     for dataset, lines in grown:
         meta = within(corpus, f"{dataset.path}/meta")
@@ -273,7 +273,7 @@ def project(
 
 
 def is_current(disk: LocalStorage, corpus: Path, dataset: Dataset) -> bool:
-    """Whether `meta/` is whole, for exactly the episodes the catalog has and those it has erased; then `dataset` goes on from there.
+    """Whether `meta/` is whole, for exactly the episodes the catalog has and those it has erased. Then `dataset` goes on from there.
 
     All of it is read (0.6 s of CPU a GB): a file that lost its bytes to a power cut may have the size of before. A file of another size
     is not: it may be of any size.

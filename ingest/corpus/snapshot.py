@@ -19,8 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ingest.corpus.number_columns import DamagedCatalog, check_numbers
-from ingest.corpus.path_columns import check_paths
+from ingest.corpus.column_checks import DamagedCatalog, check_numbers, check_paths
 from ingest.storage.local import LocalStorage, within
 from schemas.catalog import FORMAT_VERSION, TABLES, table_from_rows
 from schemas.errors import ConfigError, InvariantError, SourceError, TransientError
@@ -80,7 +79,7 @@ class Snapshot:
         only: pc.Expression | None = None,
         most_rows: int | None = None,
     ) -> pa.Table:
-        """Rows of a table, all or those for which `only` holds; columns that a part does not have read as NULL.
+        """Rows of a table, all or those for which `only` holds. Columns that a part does not have read as NULL.
 
         Raises:
             OutsideCorpus: a row names a path outside the corpus.
@@ -111,7 +110,7 @@ class Snapshot:
 
 
 def rows_of_episode(current: Snapshot, corpus: Path, table: str, uid: str) -> pa.Table:
-    """All rows of one uid; raises as `Snapshot.read`. Memory does not grow with the corpus."""
+    """All rows of one uid. Raises as `Snapshot.read`. Memory does not grow with the corpus."""
     only = pc.field("uid") == uid
     return current.read(corpus, table, only=only, most_rows=MOST_ROWS_OF_EPISODE)
 
@@ -124,7 +123,7 @@ def numbers(corpus: Path) -> list[int]:
 
 
 def load(corpus: Path, number: int | None = None) -> Snapshot:
-    """The latest snapshot of a corpus, or the one asked for; the empty one when nothing was ever committed.
+    """The latest snapshot of a corpus, or the one asked for. The empty one when nothing was ever committed.
 
     Raises:
         ConfigError: no such snapshot, or one written by a newer format.

@@ -2,7 +2,7 @@
 
 LeRobot v2.1 numbers episodes and timesteps without gaps, and manifests, latents and files of later episodes carry those numbers. So an
 erased episode leaves its place, filled with as many timesteps of nothing: zeros that no mask calls valid, black pictures, the task text
-ERASED_TASK. Only the table `tombstones` and LeRobot's `meta/` know of it; it is no row of `episodes`.
+ERASED_TASK. Only the table `tombstones` and LeRobot's `meta/` know of it. It is no row of `episodes`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from ingest.corpus.number_columns import DamagedCatalog
+from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.snapshot import Snapshot, json_of
 
 ERASED_TASK = "[erased]"
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def tombstones(corpus: Path, current: Snapshot) -> list[Row]:
-    """Every erasure of a snapshot; a uid that was restored and erased again has two."""
+    """Every erasure of a snapshot. A uid that was restored and erased again has two."""
     return list(current.read(corpus, "tombstones").to_pylist())
 
 
@@ -73,7 +73,7 @@ def stats_of(tombstone: Mapping[str, Any]) -> Row:
 def pinned_tasks(corpus: Path, current: Snapshot) -> dict[str, list[str]]:
     """Task texts by index, for datasets in which an erasure was: the order of first appearance no longer tells them.
 
-    A dataset has one such row; what is numbered after it goes on from there.
+    A dataset has one such row. What is numbered after it goes on from there.
 
     Raises:
         DamagedCatalog: it has two.

@@ -19,9 +19,8 @@ import numpy.typing as npt
 from adapters.registry import adapter_for
 from ingest.check import Check
 from ingest.corpus.staging import staged_rows_of
-from ingest.doctor.approach_check import approach_directions, pooled_approach
 from ingest.doctor.eef_checks import eef_checks, worst_speed_m_s
-from ingest.doctor.hand_checks import hand_checks
+from ingest.doctor.hand_checks import approach_directions, hand_checks, pooled_approach
 from ingest.doctor.hand_drawing import View, draw_hands, enlarged, scale_of, titled
 from ingest.doctor.kinematics_checks import episode_kinematics
 from ingest.doctor.staged_columns import ACTION, STATE, Columns, columns_of

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ingest.check import Check, judged, unmeasured
-from ingest.doctor.approach_check import approach_check, approach_directions
+from ingest.doctor.hand_checks import approach_check, approach_directions
 from ingest.doctor.staged_columns import ACTION, STATE, Columns, PoseColumn
 from ingest.transforms.resample import Mask
 from schemas.embodiment import UNKNOWN_EEF, EefConvention, Embodiment

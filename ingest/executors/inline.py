@@ -1,16 +1,78 @@
-"""What runs the worker body: the contract, and the executor that runs it inline. The same body, the same bytes everywhere.
-
-An executor pulls work while it has room and yields results as they end, in any order. A worker that vanishes is a
-`WorkerFailure`, and only the driver decides what two of them mean. Processes are in `ingest/executors/local.py`, Ray in `ingest/executors/ray.py`.
-"""
+"""The executor contract, the executor that runs the worker body in this process, and the memory limit of worker processes."""
 
 from __future__ import annotations
 
+import math
+import re
+import resource
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ingest.storage.local import LocalStorage
+from schemas.errors import ConfigError
 from schemas.outcome import WorkerFailure
+
+MIB = 1024 * 1024
+EPISODE_MIB = 256  # the least that is left for an episode
+STEP_MIB = 64  # advice is rounded up to a multiple of this
+
+
+def data_mib() -> int:
+    """Private writable memory of this process in MiB: what RLIMIT_DATA counts."""
+    match = re.search(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match[1]) // 1024 if match else 0
+
+
+@cache
+def idle_mib() -> int:
+    """`data_mib` of this process before its first episode."""
+    return data_mib()
+
+
+def shortage(limit_mib: int) -> str:
+    """Why no episode fits into `limit_mib` in this process; "" when one does."""
+    needed = idle_mib() + EPISODE_MIB
+    if limit_mib >= needed:
+        return ""
+    advice = math.ceil(needed / STEP_MIB) * STEP_MIB
+    return (
+        f"--memory-limit-mb {limit_mib} MiB is too low: a worker process uses {idle_mib()} MiB before its first episode "
+        f"and needs {EPISODE_MIB} MiB for an episode; use --memory-limit-mb {advice} or more"
+    )
+
+
+@contextmanager
+def memory_limit(mib: int) -> Iterator[None]:
+    """Bound private memory while an episode is processed, and only then: what surrounds the episode never runs short.
+
+    RLIMIT_DATA, not RLIMIT_AS: the latter counts Ray's shared object store too.
+
+    Raises:
+        ConfigError: the process needs more than `mib` for itself.
+    """
+    problem = shortage(mib)
+    if problem:
+        raise ConfigError(problem)
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (mib * MIB, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
+
+
+def exit_reason(exit_code: int) -> str:
+    """How a process ended, by its exit code as `multiprocessing` gives it."""
+    if exit_code >= 0:
+        return f"worker process ended with exit code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    hint = " (often the kernel, out of memory)" if -exit_code == signal.SIGKILL else ""
+    return f"worker process was killed by {name}{hint}"
+
 
 W = TypeVar("W")
 R = TypeVar("R")

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from ingest.executors.limits import exit_reason, memory_limit
+from ingest.executors.inline import exit_reason, memory_limit
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
 from schemas.errors import Code, TransientError

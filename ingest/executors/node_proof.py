@@ -27,9 +27,8 @@ from ingest.corpus.layout import CorpusLayout
 from ingest.executors.inline import Executor
 from ingest.storage.local import LocalStorage
 from ingest.storage.lock_file import held_with_others
-from schemas.errors import PipelineError
+from schemas.errors import PipelineError, system_error_text
 from schemas.regular_file import open_regular
-from schemas.system_error import system_error_text
 
 PREFIX = ".nodes."  # of the folder of a run, in the corpus' staging
 LOCK = ".nodes"  # in the corpus; held while a run has such a folder

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ingest.executors.node_proof import SharedView, code_id, is_answered, nothing_is_doubtful
-from ingest.executors.node_requests import MIB, Node, Offer, offer_of
-from ingest.executors.ray_cluster import Cluster, connect
+from ingest.executors.ray_cluster import MIB, Cluster, Node, Offer, connect, offer_of
 from ingest.executors.ray_run import TURN_S, Run
 from ingest.executors.ray_worker import RunTerms, Submit, entry, is_timed_out, packed
 from ingest.executors.second_look import SecondLook

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ingest.executors.local import LISTEN_S
-from ingest.executors.node_requests import Offer
+from ingest.executors.ray_cluster import Offer
 from ingest.executors.ray_worker import Body, Submit
 from ingest.executors.second_look import SecondLook
 from schemas.outcome import WorkerFailure

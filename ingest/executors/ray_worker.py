@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-from ingest.executors.limits import memory_limit, shortage
+from ingest.executors.inline import memory_limit, shortage
 from ingest.executors.node_proof import SharedView, difference
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage

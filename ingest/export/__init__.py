@@ -1,3 +1,6 @@
 """The catalog for other engines: an Iceberg table over the same Parquet files."""
 
-__all__ = ["iceberg", "mark", "warehouse"]
+__all__ = [
+    "iceberg",
+    "warehouse",
+]

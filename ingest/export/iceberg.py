@@ -17,10 +17,8 @@ import pyarrow as pa
 
 from ingest.catalog.views import HISTORIES
 from ingest.corpus.snapshot import Snapshot
-from ingest.export.data_file import written
-from ingest.export.mark import ExportStep, Mark, step_to
-from ingest.export.pieces import pieces
-from ingest.export.warehouse import Warehouse, warehouse_errors
+from ingest.export.data_file import pieces, written
+from ingest.export.warehouse import ExportStep, Mark, Warehouse, step_to, warehouse_errors
 from schemas.catalog import TABLES
 
 if TYPE_CHECKING:

@@ -13,17 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.latents.background_writer import BackgroundWriter
-from ingest.latents.frame_grid import pictures_at
+from ingest.latents.frame_grid import fitted, pictures_at
 from ingest.latents.plan import PlannedLatentFile
-from ingest.latents.resize import fitted
-from ingest.latents.token_file import TokenFile
+from ingest.latents.token_file import BackgroundWriter, TokenFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
-from schemas.errors import Code, PipelineError, SourceError, TransientError
+from schemas.errors import Code, PipelineError, SourceError, TransientError, system_error_text
 from schemas.latents import LatentFacts, Preprocessing
-from schemas.system_error import system_error_text
 
 PIECE_PICTURES = 128  # decoded at once: 19 MB at 224 px
 Pictures = npt.NDArray[np.uint8]  # [n, S, S, 3]

@@ -19,13 +19,13 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.latents.frame_grid import pictures_at
-from ingest.latents.text_of_episodes import EpisodeTexts
+from ingest.latents.text_plan import EpisodeTexts
 from ingest.models.text_feature_file import file_bytes, is_finite
 from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
 from schemas.errors import Code, SourceError
 from schemas.text_features import NO_CAMERA, NO_PICTURE, FeatureSettings, TextFacts, text_encoder_id
-from schemas.vlm_chat import Message, Picture
+from schemas.vlm import Message, Picture
 
 BATCH_EPISODES = (
     100  # to a snapshot, until a run has done twenty times that: a snapshot names every part

@@ -1,3 +1,9 @@
 """Keeping a corpus small and lawful: compaction, garbage collection, differences between snapshots, erasure of episodes."""
 
-__all__ = ["compact", "erase", "erasure_plan", "gc", "snapshot_diff"]
+__all__ = [
+    "compact",
+    "erase",
+    "erasure_plan",
+    "gc",
+    "snapshot_diff",
+]

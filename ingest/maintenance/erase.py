@@ -1,26 +1,29 @@
-"""`eicorpus forget`: an episode is erased from datasets, latents and every table of every snapshot; a tombstone keeps its place.
-
-    look -> parts without its rows, and what shall lie in its place, staged -> snapshot (THE COMMIT) -> ingest/corpus/erasure.py
-
-Before the snapshot nothing that anybody reads has changed; after it `recover` finishes, in this run or in the next. No other episode's
-files change, nor its number. Older snapshots are written again without the rows: the one case in which history changes, and its point.
-"""
+"""`eicorpus forget`: erases an episode from datasets, latents and every table of every snapshot. The snapshots are rewritten without it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.erasure import INTENT, Intent, folder_of
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.recovery import recover
-from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.snapshot_list import load_all
-from ingest.maintenance.affected_parts import rewrite_parts
-from ingest.maintenance.erasure_plan import ErasurePreview, erasure_impact, find_episodes
-from ingest.maintenance.snapshot_rewrite import SnapshotRewrite
+from ingest.corpus.tombstones import Row, tombstones
+from ingest.corpus.writer import recover
+from ingest.maintenance.erasure_plan import (
+    AffectedPart,
+    ErasurePreview,
+    erasure_impact,
+    find_episodes,
+    paths_of,
+    replace_parts,
+    rewrite_parts,
+)
 from ingest.maintenance.tombstone_writer import (
     ErasureRequest,
     frozen_tasks,
@@ -29,6 +32,53 @@ from ingest.maintenance.tombstone_writer import (
     write_placeholders,
 )
 from ingest.storage.local import LocalStorage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRewrite:
+    """Snapshots with the rows gone: `by` says which part takes the place of which, `parts` which uids each had."""
+
+    corpus: Path
+    disk: LocalStorage
+    by: Mapping[str, Part | None]
+    parts: Sequence[AffectedPart]
+    tombstones: Mapping[str, Row]
+    pins: Mapping[str, Row]
+
+    def tables(self, of: Snapshot, uids: Sequence[str]) -> dict[str, list[Part]]:
+        """Parts of a snapshot in which the episodes `uids` were."""
+        tables = replace_parts(of, self.by)
+        rows = [self.tombstones[uid] for uid in uids]
+        holes = {row["dataset_path"] for row in [*rows, *tombstones(self.corpus, of)]}
+        for name, added in (
+            ("tombstones", rows),
+            ("artifacts", [row for path, row in self.pins.items() if path in holes]),
+        ):
+            if added:
+                tables[name].append(snapshot.write_part(self.disk, self.corpus, name, added))
+        return tables
+
+    def history(self, snapshots: Sequence[Snapshot]) -> dict[int, str]:
+        """The new text of every snapshot there is that has such rows."""
+        out = {}
+        for each in snapshots:
+            paths = paths_of(each)
+            if paths.isdisjoint(self.by):
+                continue
+            uids = {
+                uid
+                for affected in self.parts
+                if affected.table == "episodes" and affected.part.path in paths
+                for uid in affected.uids
+            }
+            tables = self.tables(each, [uid for uid in self.tombstones if uid in uids])
+            rewritten = Snapshot(
+                number=each.number,
+                run_id=each.run_id,
+                tables={name: tuple(parts) for name, parts in tables.items()},
+            )
+            out[each.number] = snapshot.text_of(rewritten)
+        return out
 
 
 def forget(

@@ -1,29 +1,144 @@
-"""What an erasure would take away: the episodes as the catalog knows them, and every part of every snapshot with a row of them."""
+"""What an erasure removes: the episodes, and the rows of every catalog part in every snapshot that hold them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.catalog.episode_lookup import LIST
 from ingest.catalog.next_command import next_command
+from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.redaction import naming
-from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.manifest_folders import naming
+from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.snapshot_list import load_all
 from ingest.corpus.tombstones import Row, tombstones
-from ingest.maintenance.affected_parts import (
-    AffectedPart,
-    ErasureScope,
-    affected_parts,
-    copies_of,
-    paths_of,
-)
+from ingest.storage.local import LocalStorage
+from schemas.catalog import TABLES
 from schemas.errors import ConfigError
+from schemas.parquet_file import read_batches, read_schema, read_table
+
+BATCH_ROWS = 131_072
+# What columns of a table decide; every other table that has a uid goes by it alone. Tombstones stay: they are what is left.
+_MORE = {"duplicates": ["cluster", "kept_uid"], "artifacts": ["kind", "path"]}
+_UNTOUCHED = ("tombstones",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureScope:
+    """Rows of `uids`; rows of `copies` in `duplicates`, whose decision rests on an erased one; pinned tasks of `datasets`."""
+
+    uids: pa.Array
+    copies: pa.Array
+    datasets: pa.Array
+
+    def mask(self, table: str, rows: pa.Table) -> pa.ChunkedArray:
+        """Which of `rows` go; never NULL."""
+        affected = pc.is_in(rows["uid"], value_set=self.uids)
+        if table == "duplicates":
+            affected = pc.or_(affected, pc.is_in(rows["uid"], value_set=self.copies))
+        if table == "artifacts":
+            is_pinned = pc.fill_null(pc.equal(rows["kind"], "tasks"), False)  # noqa: FBT003  pyarrow's own
+            of_dataset = pc.is_in(rows["path"], value_set=self.datasets)
+            affected = pc.or_(affected, pc.and_(is_pinned, of_dataset))
+        return affected
+
+
+def tables_with_uid() -> list[str]:
+    return [
+        name for name, schema in TABLES.items() if "uid" in schema.names and name not in _UNTOUCHED
+    ]
+
+
+def copies_of(corpus: Path, snapshots: Iterable[Snapshot], uids: pa.Array) -> pa.Array:
+    """Episodes whose decision in `duplicates` names one of `uids`: it must be made again."""
+    copies: set[str] = set()
+    for part in _parts(snapshots, "duplicates"):
+        rows = read_table(part.file(corpus), ["uid", "cluster", "kept_uid"])
+        names = pc.or_(
+            pc.is_in(rows["cluster"], value_set=uids), pc.is_in(rows["kept_uid"], value_set=uids)
+        )
+        copies.update(rows.filter(names)["uid"].to_pylist())
+    return pa.array(sorted(copies), pa.string())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffectedPart:
+    """A part with rows that go: how many of which table, and which of the uids it has."""
+
+    table: str
+    part: Part
+    rows: int
+    uids: frozenset[str]
+
+
+def affected_parts(
+    corpus: Path, snapshots: Iterable[Snapshot], doomed: ErasureScope
+) -> list[AffectedPart]:
+    """Every part of any snapshot that must be written again; only the deciding columns are read."""
+    seen = list(snapshots)
+    return [
+        affected
+        for table in tables_with_uid()
+        for part in _parts(seen, table)
+        if (affected := _touched(corpus, table, part, doomed)) is not None
+    ]
+
+
+def _touched(corpus: Path, table: str, part: Part, doomed: ErasureScope) -> AffectedPart | None:
+    columns = ["uid", *_MORE.get(table, [])]
+    rows = read_table(part.file(corpus), columns)
+    erased = rows.filter(doomed.mask(table, rows))
+    if not erased.num_rows:
+        return None
+    uids = frozenset(erased["uid"].to_pylist())
+    return AffectedPart(table=table, part=part, rows=erased.num_rows, uids=uids)
+
+
+def rewrite_parts(
+    disk: LocalStorage, corpus: Path, affected: Iterable[AffectedPart], doomed: ErasureScope
+) -> dict[str, Part | None]:
+    """Path of each part -> the part that takes its place; None where nothing is left. Columns stay as they were."""
+    out: dict[str, Part | None] = {}
+    for each in affected:
+        if each.rows == each.part.rows:
+            out[each.part.path] = None
+            continue
+        path = each.part.file(corpus)
+        kept = _kept(path, each.table, doomed)
+        out[each.part.path] = snapshot.write_tables(
+            disk, corpus, each.table, kept, schema=read_schema(path)
+        )
+    return out
+
+
+def _kept(path: Path, table: str, doomed: ErasureScope) -> Iterator[pa.Table]:
+    for batch in read_batches(path, BATCH_ROWS):
+        rows = pa.Table.from_batches([batch])
+        yield rows.filter(pc.invert(doomed.mask(table, rows)))
+
+
+def replace_parts(each: Snapshot, by: Mapping[str, Part | None]) -> dict[str, list[Part]]:
+    """The parts of a snapshot with those of `by` in their places."""
+    return {
+        table: [new for part in each.parts(table) if (new := by.get(part.path, part)) is not None]
+        for table in TABLES
+    }
+
+
+def paths_of(each: Snapshot) -> set[str]:
+    """Every part that a snapshot names."""
+    return {part.path for table in each.tables for part in each.parts(table)}
+
+
+def _parts(snapshots: Iterable[Snapshot], table: str) -> list[Part]:
+    """Each part once, in the order of first mention."""
+    return list({part.path: part for each in snapshots for part in each.parts(table)}.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

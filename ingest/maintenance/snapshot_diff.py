@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from ingest.catalog.query_limits import QueryLimits
+from ingest.catalog.query_process import QueryLimits
 from ingest.catalog.views import HISTORIES, connect, create_views
 from ingest.corpus.snapshot import Part, Snapshot
 from schemas.catalog import TABLES

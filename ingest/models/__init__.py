@@ -4,7 +4,7 @@ __all__ = [
     "encoder",
     "encoder_weights",
     "encoders",
-    "hand_detector",
+    "hand_landmarker",
     "hand_landmarker_file",
     "mano",
     "text_feature_file",

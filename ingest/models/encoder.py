@@ -21,7 +21,7 @@ from schemas.errors import ConfigError
 from schemas.latents import UNTRAINED, Preprocessing, Storage
 
 Pictures = npt.NDArray[np.uint8]  # [n, H, W, 3] RGB
-PREPROCESSING_VERSION = 1  # raise it whenever `ingest/latents/resize.py` gives other pixels
+PREPROCESSING_VERSION = 1  # raise it whenever `ingest/latents/frame_grid.py` gives other pixels
 NUM_SIZES = 4  # of batches: the whole, a half, a quarter, an eighth
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -123,7 +123,7 @@ class ImageEncoder:
         return ImageEncoder(choice, network, sha256, is_exact=is_exact)
 
     def encode(self, pictures: Pictures) -> Any:
-        """Tokens [n, T, D] of pictures [n, S, S, 3] as `ingest/latents/resize.py` makes them, on the device.
+        """Tokens [n, T, D] of pictures [n, S, S, 3] as `ingest/latents/frame_grid.py` makes them, on the device.
 
         bfloat16 (float32 where exact); on a GPU they may still be in the making when this returns.
 

@@ -1,9 +1,4 @@
-"""MediaPipe's hand landmarker (Tasks API, CPU) as a detector for the hand–object filter, without state and without a network.
-
-MediaPipe 1.2.2 brings no model: it runs a `.task` file, which is a stored zip of two networks. `eicorpus models get hand-landmarker`
-makes one out of the last release that carried them (ingest/models/hand_landmarker_file.py). Picture by picture (RunningMode.IMAGE): tracking finds
-.58 of the hands instead of .55 (hoi_filter.md §2) but would make an answer depend on what was asked before, so on which worker and when.
-"""
+"""The interface of a hand detector, and MediaPipe's hand landmarker (Tasks API, CPU) as its implementation."""
 
 from __future__ import annotations
 
@@ -11,15 +6,54 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from ingest.models.hand_detector import FoundHand, Picture
 from schemas.errors import ConfigError
+from schemas.geometry import Array
+
+Picture = npt.NDArray[np.uint8]  # [H, W, 3] RGB
+HAND_LANDMARKER = "hand-landmarker"  # the model's name on the command line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FoundHand:
+    """`points`: [21, 2] x and y over the picture's width and height, which a hand may leave.
+
+    No side and no score: MediaPipe's side is wrong at .985 on a true ego hand (hoi_filter.md §2), and the only score that its Tasks API
+    gives is that of the side.
+    """
+
+    points: Array
+
+
+class HandDetector(Protocol):
+    """Stateless: the same picture gives the same hands, whatever was asked before and on whichever worker."""
+
+    @property
+    def identity(self) -> int:
+        """First 48 bits of the sha256 of the model: whole as a float64."""
+        ...
+
+    def find(self, picture: Picture) -> Sequence[FoundHand]:
+        """All hands of a picture."""
+        ...
+
+
+def open_detector(path: str) -> HandDetector:
+    """The detector of a model file, one for each process.
+
+    Raises:
+        ConfigError: the extra `hoi` is not installed, or the file is no hand landmarker.
+    """
+    return landmarker_of(path)
+
 
 MEMBERS = ("hand_detector.tflite", "hand_landmarks_detector.tflite")
 MAX_FILE_BYTES = 64 << 20  # the real one has 7.8 MB

@@ -18,8 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ingest.storage.local import LocalStorage
-from schemas.errors import ConfigError, TransientError
-from schemas.system_error import system_error_text
+from schemas.errors import ConfigError, TransientError, system_error_text
 
 MAX_WHEEL_BYTES = 128 << 20  # the real one has 35.6 MB
 MAX_MEMBER_BYTES = 32 << 20  # the larger one has 5.5 MB

@@ -20,9 +20,8 @@ import numpy.typing as npt
 
 from adapters.containers.pickle_machine import Budget, Maker, Pending
 from adapters.containers.restricted_pickle import MIB, loads
-from schemas.errors import ConfigError, SourceError
+from schemas.errors import ConfigError, SourceError, system_error_text
 from schemas.geometry import Array
-from schemas.system_error import system_error_text
 
 PARENTS16 = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 MIDDLE_MCP16 = 4  # MANO's fourth joint after the wrist: middle1

@@ -1,6 +1,6 @@
 """A local vision-language model of the Qwen-VL family through `transformers`, without torchvision and without a network.
 
-What it is given is made in `schemas/vlm_chat.py`, for training too.
+What it is given is made in `schemas/vlm.py`, for training too.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError
-from schemas.vlm_chat import IMAGE_PAD, Message, Picture, chat_inputs, instruction_chat
-from schemas.vlm_folder import (
+from schemas.vlm import (
     FROM_HERE,
+    IMAGE_PAD,
     LOAD_ERRORS,
     WEIGHTS_FROM_HERE,
+    Message,
+    Picture,
+    chat_inputs,
+    instruction_chat,
     refuse_what_is_no_model,
 )
 
@@ -128,7 +132,7 @@ class LocalVlm:
     def instruction(
         self, prompt: str, text: str, picture: Picture | None, max_tokens: int
     ) -> tuple[Message, ...]:
-        """`schemas.vlm_chat.instruction_chat` by this tokenizer."""
+        """`schemas.vlm.instruction_chat` by this tokenizer."""
         return instruction_chat(self._tokenizer, prompt, text, picture, max_tokens)
 
     def num_tokens(self, messages: Sequence[Message]) -> int:

@@ -1,6 +1,11 @@
 """One ingestion run: plan the episodes of a source, process each one, commit them in plan order, account for all of them.
 
-`process.process` is the worker body: one episode reference in, one staged episode out. `guarded` turns every way in which it can
-end into an outcome."""
+`process.process` is the worker body: one episode reference in, one staged episode or an outcome with a code
+out."""
 
-__all__ = ["assets", "plan", "process", "run"]
+__all__ = [
+    "assets",
+    "plan",
+    "process",
+    "run",
+]

@@ -16,13 +16,12 @@ from pathlib import Path
 from ingest.recipe import HandSettings
 from ingest.transforms.forward_kinematics import Robot
 from ingest.transforms.hand_model import HandFit, HandModel
-from schemas.errors import ConfigError, PipelineError
+from schemas.errors import ConfigError, PipelineError, system_error_text
 from schemas.geometry import Array
 from schemas.hand import Mask
 from schemas.hand_track import ManoPose
 from schemas.kinematics import all_kinematics
 from schemas.regular_file import blocks_of_regular
-from schemas.system_error import system_error_text
 
 MANO = "mano"  # in an adapter's `needs`: its hands are MANO parameters and nothing else
 MANO_TERMS = (

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ingest.corpus.digest import content_digest, rows_digest
 from ingest.corpus.lerobot_writer import TASK_COLUMN, column_stats, staged_table
 from ingest.recipe import Recipe
-from ingest.transforms import segment, time_grid
+from ingest.transforms import resample, time_grid
 from ingest.transforms.action_vector import Vectors
 from ingest.transforms.hands import CanonicalHand
 from ingest.transforms.resample import Mask
@@ -48,7 +48,7 @@ class ProcessedEpisode:
     @property
     def texts(self) -> list[str]:
         """The task text of each timestep."""
-        return segment.task_of_timesteps(self.episode.instructions, self.at)
+        return resample.task_of_timesteps(self.episode.instructions, self.at)
 
     @property
     def seen(self) -> Mask:
@@ -77,7 +77,7 @@ def describe(canonical: ProcessedEpisode, table: pa.Table) -> StagedEpisode:
     texts, seen = canonical.texts, canonical.seen
     features = _features(canonical)
     rate_hz = float(canonical.recipe.rate_hz)
-    segments = segment.segment_rows(seen, episode.instructions, canonical.at, rate_hz)
+    segments = resample.segment_rows(seen, episode.instructions, canonical.at, rate_hz)
     measurements = _measurements(canonical, seen)
     # Through the table and back, so that the digest sees the types the row will be read back with.
     row = table_from_rows("episodes", [_episode_row(canonical, texts, seen)]).to_pylist()[0]
@@ -214,7 +214,7 @@ def _episode_row(canonical: ProcessedEpisode, texts: list[str], seen: Mask) -> d
             for name, video_facts in sorted(videos.items())
             for r in video_facts.repeats
         ],
-        "num_gaps": len(segment.runs(~seen)),
+        "num_gaps": len(resample.runs(~seen)),
         "success": episode.success,
         "subject_id": episode.subject_id,
         "scene_id": episode.scene_id,

@@ -22,9 +22,8 @@ from ingest.executors.node_proof import sampled_files, spread
 from ingest.pipeline.assets import MANO, NO_ASSETS, Assets, robot_for
 from ingest.recipe import Recipe
 from schemas.episode import EpisodeRef
-from schemas.errors import Code, ConfigError, SourceError
-from schemas.local_path import check_local
-from schemas.system_error import system_error_text
+from schemas.errors import Code, ConfigError, SourceError, system_error_text
+from schemas.paths import check_local
 
 SAMPLED_EPISODES = 32  # of a plan, whose files every node must see
 

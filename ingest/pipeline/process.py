@@ -1,14 +1,15 @@
-"""The worker body: one reference in, one staged episode and one small outcome out. Plain Python, no Ray.
-
-read -> resample and align -> videos into the episode's staging folder -> `staged.arrow` last (`ingest/corpus/staging.py`).
-"""
+"""The worker body: one episode reference in, one staged episode and one small outcome out. Every exception becomes an outcome."""
 
 from __future__ import annotations
 
 import errno
+import os
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from adapters.base import Adapter
 from adapters.registry import adapter_for
@@ -20,18 +21,23 @@ from ingest.storage.local import LocalStorage
 from ingest.transforms import time_grid
 from ingest.transforms.action_vector import canonical_vectors
 from ingest.transforms.camera_poses import with_camera_poses
-from ingest.transforms.camera_presence import with_cameras_there
-from ingest.transforms.channel_account import accounted
+from ingest.transforms.channel_account import accounted, with_cameras_there
+from ingest.transforms.forward_kinematics import with_forward_kinematics
 from ingest.transforms.hands import canonical_hands
-from ingest.transforms.joint_poses import with_forward_kinematics
 from ingest.video.camera_video import VideoFacts, frame_clock, write_video
 from schemas.embodiment import embodiment_for
 from schemas.episode import Episode, EpisodeRef
-from schemas.errors import Code, ConfigError, SourceError, TransientError
+from schemas.errors import (
+    Code,
+    ConfigError,
+    PipelineError,
+    SourceError,
+    TransientError,
+    system_error_text,
+)
 from schemas.fact import Certainty, fact
 from schemas.outcome import Outcome, State
 from schemas.rate import instants_ns
-from schemas.system_error import system_error_text
 
 TOO_SHORT = "too_short"  # the one verdict of the spine itself; curation adds its own
 
@@ -185,3 +191,56 @@ def _write_videos(
         )
         for camera in episode.cameras
     }
+
+
+DISK_FULL, IO_ERROR, INTERNAL_ERROR = "disk_full", "io_error", "internal_error"
+TRIES = 3  # of one attempt at an episode, when storage hiccups
+
+
+def guarded(work: Work, disk: LocalStorage) -> Outcome:
+    """The worker body with every ending turned into an outcome."""
+    retrying = Retrying(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_attempt(TRIES),
+        wait=wait_random_exponential(multiplier=0.2, max=5),
+        reraise=True,
+    )
+    uid = work.ref.uid
+    try:
+        return retrying(process, work, disk)
+    except MemoryError as error:
+        message = f"out of memory: {error}; raise --memory-limit-mb or cut the recording"
+        return Outcome(
+            uid=uid, state=State.QUARANTINED, code=Code.OUT_OF_MEMORY.value, message=message
+        )
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = DISK_FULL if is_full else IO_ERROR
+        return Outcome(uid=uid, state=State.FAILED, code=code, message=system_error_text(error))
+    except PipelineError as error:
+        return Outcome(uid=uid, state=State.FAILED, code=type(error).__name__, message=str(error))
+    except Exception as error:  # noqa: BLE001  an unknown crash is counted with its address, not lost
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{error!r} at {os.path.basename(at.filename)}:{at.lineno} in {at.name}"
+        return Outcome(uid=uid, state=State.FAILED, code=INTERNAL_ERROR, message=message)
+
+
+def _names(kind: type[PipelineError]) -> set[str]:
+    """What `guarded` calls errors of a kind: each has the name of its own class."""
+    return {kind.__name__}.union(*map(_names, kind.__subclasses__()))
+
+
+# What a node says that does not see the raw data, the assets or the corpus as the driver does.
+_ABSENCES = frozenset(
+    {
+        *(Code.MISSING_FILE, Code.MISSING_SHARD, Code.MISSING_VIDEO, Code.MISSING_META),
+        *(Code.UNREADABLE, IO_ERROR),
+    }
+)
+
+
+def is_doubtful(work: Work, outcome: Outcome) -> bool:
+    """Whether an outcome says that something is absent which was there when the run was planned."""
+    return work.ref.problem is None and (
+        outcome.code in _ABSENCES or outcome.code in _names(ConfigError)
+    )

@@ -16,14 +16,13 @@ from typing import Any
 from ingest.corpus.commit import Committer, datasets_of
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.ledger import Ledger
-from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.tombstones import FORGOTTEN
+from ingest.corpus.writer import recover
 from ingest.executors.inline import Executor
 from ingest.executors.node_proof import shared
-from ingest.pipeline.guarded import DISK_FULL, guarded, is_doubtful
 from ingest.pipeline.plan import Plan, Request, files_of
-from ingest.pipeline.process import Work
+from ingest.pipeline.process import DISK_FULL, Work, guarded, is_doubtful
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
 from schemas.episode import EpisodeRef

@@ -12,7 +12,7 @@ from ingest.corpus.layout import video_file
 from ingest.curation.captions.sheet import SheetPlan, segment_sheet
 from ingest.report.html import Markup, image, tag
 from schemas.errors import SourceError, TransientError
-from schemas.within import OutsideCorpus, within
+from schemas.paths import OutsideCorpus, within
 
 PLAN = SheetPlan(max_frames=8, tile_px=160, columns=8, jpeg_quality=72)
 BUDGET_BYTES = 12 * 2**20  # of all pictures, as they stand in the page

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from schemas.within import OutsideCorpus
+from schemas.paths import OutsideCorpus
 
 MAX_DEPTH = 64  # folders in each other
 

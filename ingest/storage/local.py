@@ -21,7 +21,7 @@ from ingest.storage.file_system import FileSystem
 from ingest.storage.rooted import Rooted
 from ingest.storage.unsynced import Unsynced
 from schemas.errors import TransientError
-from schemas.within import OutsideCorpus, within
+from schemas.paths import OutsideCorpus, within
 
 __all__ = ["HALF_SUFFIX", "FileSystem", "LocalStorage", "OutsideCorpus", "within"]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ingest.storage.write_refusal import refused_write
-from schemas.within import OutsideCorpus
+from schemas.paths import OutsideCorpus
 
 
 def open_lock(path: Path) -> int:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from ingest.storage.file_system import FileSystem
 from ingest.storage.file_tree import MAX_DEPTH, too_deep
 from schemas.errors import Code, SourceError
-from schemas.within import OutsideCorpus, refused, within
+from schemas.paths import OutsideCorpus, refused, within
 
 NO_LINK = os.O_NOFOLLOW | os.O_NONBLOCK  # and no waiting for the other end of a pipe
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY

@@ -5,14 +5,11 @@ Pure functions of arrays. No file is read except a robot's URDF and camera poses
 __all__ = [
     "action_vector",
     "camera_poses",
-    "camera_presence",
     "channel_account",
     "forward_kinematics",
     "hand_model",
     "hand_validity",
     "hands",
-    "joint_poses",
     "resample",
-    "segment",
     "time_grid",
 ]

@@ -1,13 +1,9 @@
-"""End-effector poses from joint positions, by forward kinematics (pinocchio) of a URDF that the user names.
-
-Only the geometry of the chains is read from the URDF (`ingest.transforms.urdf`); links, joints and the elements that hold their
-positions come from `schemas/kinematics.yaml`.
-"""
+"""End-effector poses from joint positions by forward kinematics (pinocchio) of a URDF, and the pipeline stage that applies it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.transforms.urdf import NO_LINE, Joint, Urdf, nearest, read_urdf
+from schemas.episode import Episode, Stream, pose_channel
 from schemas.errors import Code, ConfigError, SourceError
+from schemas.fact import Fact
 from schemas.geometry import Array
 from schemas.kinematics import Kinematics, kinematics_of
 
@@ -137,3 +135,55 @@ def _forward(xml: str, base: str, tip: str, moved: Mapping[str, Array], count: i
         T_root_tip = pin.updateFramePlacement(model, data, tip_id)
         out[k] = T_root_base.actInv(T_root_tip).homogeneous
     return out
+
+
+def with_forward_kinematics(episode: Episode, robot: Robot) -> Episode:
+    """Add `<side>.T_base_eef` where the episode has `joint_position_rad` and no pose of that side.
+
+    From `command.joint_position_rad` comes `command.<side>.T_base_eef` in the same way, but only for a side whose measured
+    pose was computed too: the two must be of one frame. Poses are valid where the joints are. An episode of another body,
+    or without joints, comes back as it is.
+
+    Raises:
+        SourceError: MISSING_CHANNEL, a joint that moves an end-effector is not recorded.
+    """
+    arms = robot.kinematics.arms
+    if episode.embodiment != robot.embodiment or all(
+        episode.stream(f"{side}.T_base_eef") is not None for side in arms
+    ):  # where every pose is stored, joints may be without what they would need (a waist)
+        return episode
+    measured = _poses(episode, robot, "")
+    added = {name: stream for name, stream in measured if episode.stream(name) is None}
+    if not added:
+        return episode
+    for name, stream in _poses(episode, robot, "command."):
+        if name.removeprefix("command.") in added and episode.stream(name) is None:
+            added[name] = stream
+    return replace(
+        episode,
+        streams=(*episode.streams, *added.values()),
+        facts=(*episode.facts, _fact(robot)),
+    )
+
+
+def _poses(episode: Episode, robot: Robot, prefix: str) -> Iterator[tuple[str, Stream]]:
+    """(channel, stream) of every side, from `<prefix>joint_position_rad`."""
+    joints = episode.stream(f"{prefix}joint_position_rad")
+    if joints is None:
+        return
+    for side, T_base_eef in robot.T_base_tip(joints.values, joints.spec.names).items():
+        name = f"{prefix}{side}.T_base_eef"
+        spec = pose_channel(name)
+        yield name, Stream(spec=spec, t_ns=joints.t_ns, values=T_base_eef, valid=joints.valid)
+
+
+def _fact(robot: Robot) -> Fact:
+    known = robot.kinematics
+    tips = ", ".join(arm.tip for arm in known.arms.values())
+    how = f"schemas/kinematics.yaml: {tips} in {known.base}; {'; '.join(known.sources[:2])}"
+    return Fact(
+        name="eef_pose_source",
+        value=f"forward kinematics of {robot.urdf_name} {robot.urdf_digest}",
+        certainty=known.certainty,
+        source=f"{how}. {known.note}" if known.note else how,
+    )

@@ -15,8 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from xml.etree import ElementTree
 
-from schemas.errors import ConfigError
-from schemas.system_error import system_error_text
+from schemas.errors import ConfigError, system_error_text
 
 MAX_BYTES = 32 << 20
 MAX_JOINTS = 10_000

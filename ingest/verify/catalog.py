@@ -26,7 +26,7 @@ _MARKER_KEYS = {"format_version": int, "uid": str, "created_by_recipe": str}
 
 
 def marker_findings(corpus: Path) -> list[Finding]:
-    """`corpus.json` says what a corpus is; that it can be read and is not too new was checked on opening."""
+    """`corpus.json` says what a corpus is. That it can be read and is not too new was checked on opening."""
     marker = read_json(corpus / MARKER, limits=MARKER_LIMITS)
     wrong = [key for key, kind in _MARKER_KEYS.items() if not isinstance(marker.get(key), kind)]
     if not wrong:
@@ -101,7 +101,7 @@ def _part_findings(corpus: Path, table: str, part: Part) -> Iterator[Finding]:
 
 
 def _schema_findings(schema: pa.Schema, table: str, path: str) -> Iterator[Finding]:
-    """A part may lack columns that came later; it may not have others or of another type."""
+    """A part may lack columns that came later. It may not have others or of another type."""
     declared = TABLES[table]
     for field in schema:
         if field.name not in declared.names:

@@ -1,4 +1,4 @@
-"""Verify a whole corpus against its latest snapshot, episode by episode, with memory that does not grow with it."""
+"""Verifies a corpus against its latest snapshot, episode by episode in threads, with bounded memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pyarrow as pa
 
 from ingest.corpus.committed_episodes import (
     CommittedEpisode,
@@ -21,17 +23,75 @@ from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends, info_of, task_lines
 from ingest.corpus.snapshot import Snapshot
 from ingest.recipe import Recipe
-from ingest.verify.accounting import accounting_findings
+from ingest.verify.accounting import accounting_findings, foreign_files
 from ingest.verify.catalog import blocks_the_rest, latest_snapshot, marker_findings, part_findings
-from ingest.verify.episode import EpisodeCheck
+from ingest.verify.files import differs_from_catalog, problem_opening
 from ingest.verify.finding import CheckCode, Finding, finding
-from ingest.verify.foreign_files import foreign_files
 from ingest.verify.latents import latents_findings
 from ingest.verify.meta import MetaComparison, extra_files
-from ingest.verify.numbering import EpisodePlace, number, numbering_findings
+from ingest.verify.rows import (
+    EpisodePlace,
+    columns_of,
+    number,
+    numbering_columns,
+    numbering_findings,
+    read_rows,
+    texts_of,
+)
+from ingest.verify.values import stats_findings, value_findings
+from ingest.verify.video import video_findings
 from schemas.errors import ConfigError
 from schemas.invalid import reason
 from schemas.json_text import parse_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeCheck:
+    """Settings of `__call__`, the same for every episode."""
+
+    corpus: Path
+    deep: bool = False
+
+    def __call__(self, item: tuple[CommittedEpisode, EpisodePlace]) -> list[Finding]:
+        stored, place = item
+        findings: list[Finding] = []
+        for camera in stored.cameras:
+            if f"observation.images.{camera}" in place.dataset.video_keys:
+                findings += video_findings(self.corpus, stored, camera, place, deep=self.deep)
+        table, problems = self._rows(stored, place)
+        findings += problems
+        if table is not None:
+            findings += self._table_findings(table, stored, place, is_sound=not findings)
+        return findings
+
+    def _rows(
+        self, stored: CommittedEpisode, place: EpisodePlace
+    ) -> tuple[pa.Table | None, list[Finding]]:
+        problem = problem_opening(self.corpus, stored.data_path)
+        if problem is not None:
+            return None, [problem]
+        artifact = stored.artifact("data")
+        changed = differs_from_catalog(self.corpus, stored.data_path, artifact) if artifact else []
+        table, problems = read_rows(self.corpus, stored, place)
+        return table, changed + problems
+
+    def _table_findings(
+        self, table: pa.Table, stored: CommittedEpisode, place: EpisodePlace, *, is_sound: bool
+    ) -> Iterator[Finding]:
+        columns, problems = columns_of(table, stored.data_path)
+        yield from problems
+        yield from numbering_columns(columns, stored, place)
+        yield from value_findings(columns, stored, place)
+        yield from stats_findings(columns, stored, place)
+        texts = texts_of(columns, place.tasks)
+        # Once files differ from what was committed that has been said; here the question is the catalog's own rows.
+        if is_sound and texts is not None and stored.row.get("erased") is None:
+            videos = {a["camera"]: a["sha256"] for a in stored.artifacts if a["kind"] == "video"}
+            content = stored.content_sha256(table, texts, videos)
+            if content != stored.row["content_sha256"]:
+                what, was = f"content {content}", f"{stored.row['content_sha256']} as committed"
+                yield finding(CheckCode.CONTENT_CHANGED, stored.data_path, what, was)
+
 
 MAX_GOP = 300  # what a recipe may ask for at most: the bound where a stopped run left no row with its recipe
 
@@ -53,7 +113,7 @@ Progress = Callable[[VerifyProgress], None]
 def verify(
     path: Path, *, progress: Progress = lambda seen: None, workers: int = 2, deep: bool = False
 ) -> list[Finding]:
-    """Everything that does not hold, sorted by path; empty when all is well.
+    """Everything that does not hold, sorted by path. Empty when all is well.
 
     Args:
         path: the corpus; it is only read.
@@ -75,7 +135,7 @@ def verify(
 
 
 class _Verification:
-    """One pass over a corpus: the order of episodes decides numbering, so it is followed here; files go to threads."""
+    """One pass over a corpus: the order of episodes decides numbering, so it is followed here. Files go to threads."""
 
     def __init__(self, root: Path, pool: Executor, progress: Progress, check: EpisodeCheck) -> None:
         self.root, self.pool, self.progress, self.check = root, pool, progress, check

@@ -45,7 +45,7 @@ def unreadable(path: str, error: OSError) -> Finding:
 
 
 def differs_from_catalog(corpus: Path, path: str, artifact: dict[str, Any]) -> list[Finding]:
-    """Compare size and sha256 of a file with its `artifacts` row; the file is read once, in blocks."""
+    """Compare size and sha256 of a file with its `artifacts` row. The file is read once, in blocks."""
     num_bytes, sha256 = artifact["num_bytes"], artifact["sha256"]
     changed = difference(within(corpus, path), num_bytes, sha256)
     expected = f"{num_bytes} bytes, sha256 {sha256} as committed"

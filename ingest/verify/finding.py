@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class CheckCode(StrEnum):
-    """Everything that is checked. Closed list; each has an entry in `RULES` and in `REMEDIES`."""
+    """Everything that is checked. Closed list. Each has an entry in `RULES` and in `REMEDIES`."""
 
     CORPUS_MARKER = "corpus_marker"
     SNAPSHOT = "snapshot"
@@ -179,6 +179,6 @@ def excerpt(text: str, at: int = 0, width: int = 100) -> str:
 
 
 def first_differing(a: Sequence[str], b: Sequence[str]) -> int:
-    """The first position where two texts, or two lists of lines, differ; the shorter length when one starts the other."""
+    """The first position where two texts, or two lists of lines, differ. The shorter length when one starts the other."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))

@@ -1,7 +1,4 @@
-"""Is a manifest still what it was published as, and does the corpus still hold what it names? Only reads.
-
-Files are compared with the `artifacts` of the latest snapshot and with the digests of latents in the rows; episodes with their content digest.
-"""
+"""Checks that a manifest is what was published and that the corpus still holds what it names."""
 
 from __future__ import annotations
 
@@ -20,22 +17,70 @@ from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import manifest_folder
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.manifests.issue import Issue, IssueKind
+from ingest.curation.manifests.mixture_text import mixture_from
+from ingest.curation.tiers.policy import policy_from
+from ingest.curation.tiers.policy_loader import parse_policy_text
 from ingest.storage.local import within
 from ingest.verify.files import differs_from_catalog, in_batches, problem_opening, sha256_of
 from ingest.verify.finding import CheckCode
-from ingest.verify.manifest_meta import meta_flaws
-from ingest.verify.manifest_page import page_flaws, unread_notes
+from ingest.verify.meta import meta_flaws
 from schemas.errors import ConfigError
 from schemas.latent_header import MAX_TEXT_HEADER_BYTES, read_tensors
 from schemas.manifest import (
+    FACTS_FILE,
+    FOLDER,
     ManifestFacts,
     Redaction,
+    how_to_mend,
     load_redaction,
     load_rows,
     odd_num_rows,
     read_page,
     rows_sha256,
 )
+
+
+def page_flaws(facts: ManifestFacts, odd_page: str, odd_num_rows: str) -> Iterator[Issue]:
+    """`odd_*`: what `read_page` and `odd_num_rows` say. A changed page is told once: its texts are not looked at."""
+    texts = {} if odd_page else _by_text(facts)
+    odd = [
+        f"{name} {difference}"
+        for name, (difference, is_read) in texts.items()
+        if difference and is_read
+    ]
+    for message in filter(None, [odd_page, odd_num_rows, *odd]):
+        problem = f"{message}; {how_to_mend(facts.name)}"
+        what = f"{FOLDER}/{facts.name}/{FACTS_FILE}"
+        yield Issue(what=what, fault=IssueKind.PAGE_CHANGED, message=problem)
+
+
+def unread_notes(facts: ManifestFacts) -> list[str]:
+    """Texts of another version of the program, which have no digest here."""
+    return [f"{name} {note}" for name, (note, is_read) in _by_text(facts).items() if not is_read]
+
+
+def _by_text(facts: ManifestFacts) -> dict[str, tuple[str, bool]]:
+    """What is wrong with each text, or "", and whether it could be read at all."""
+    policy, mixture = facts.policy, facts.mixture
+    return {
+        "policy.text": _compared(policy.digest, lambda: _policy_digest(policy.name, policy.text)),
+        "mixture.text": _compared(
+            mixture.digest, lambda: mixture_from(mixture.text, "mixture.text").digest
+        ),
+    }
+
+
+def _policy_digest(name: str, text: str) -> str:
+    return policy_from(parse_policy_text(text, name)).digest
+
+
+def _compared(stated: str, digest: Callable[[], str]) -> tuple[str, bool]:
+    try:
+        actual = digest()
+    except ConfigError as error:
+        return f"cannot be read here, so its digest was not compared: {error}", False
+    return ("" if actual == stated else f"has the digest {actual}, the page says {stated}"), True
+
 
 ERASED = "erased; readers leave it out, build a new manifest"
 

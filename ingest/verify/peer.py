@@ -1,13 +1,13 @@
-"""An independent reader: LeRobot 0.3.3 in an environment of its own reads every dataset, by `lerobot_reader/check.py`.
-
-Its pins cannot share our environment, so it is another process; it prints one JSON object a dataset.
-"""
+"""The reference reader: LeRobot 0.3.3 in a virtual environment of its own reads every dataset and compares it with the catalog."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
+import sys
 import tempfile
+import venv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +20,42 @@ from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.errors import ConfigError
 from schemas.invalid import reason
 from schemas.json_text import parse_json
+
+SCRIPTS = Path(__file__).resolve().parent / "lerobot_reader"
+CHECK = SCRIPTS / "check.py"
+_REQUIREMENTS = SCRIPTS / "requirements.txt"
+_WITHOUT_DEPENDENCIES = SCRIPTS / "requirements-nodeps.txt"
+_STAMP = "ready"
+
+
+def python_of(folder: Path) -> Path:
+    """The interpreter of the environment in `folder`, whether or not it exists."""
+    return folder / "bin" / "python"
+
+
+def is_built(folder: Path) -> bool:
+    """Whether `folder` holds an environment made whole from the present requirement files and this Python."""
+    stamp = folder / _STAMP
+    return stamp.is_file() and stamp.read_text() == _requirements_digest()
+
+
+def build(folder: Path) -> None:
+    """Make the environment from nothing, replacing what is in `folder`. The stamp is written last.
+
+    Raises:
+        subprocess.CalledProcessError: pip could not install a package. Its own message is on standard error.
+    """
+    venv.create(folder, clear=True, with_pip=True)
+    install = [str(python_of(folder)), "-m", "pip", "install", "--quiet"]
+    subprocess.run([*install, "-r", str(_REQUIREMENTS)], check=True)
+    subprocess.run([*install, "--no-deps", "-r", str(_WITHOUT_DEPENDENCIES)], check=True)
+    (folder / _STAMP).write_text(_requirements_digest())
+
+
+def _requirements_digest() -> str:
+    files = _REQUIREMENTS.read_bytes() + _WITHOUT_DEPENDENCIES.read_bytes()
+    return hashlib.sha256(files + sys.version.encode()).hexdigest()
+
 
 DATASETS_A_PROCESS = 50  # starting it takes seconds; the length of a command line is bounded
 _SAID_CHARACTERS = 500  # of its standard error, when it dies
@@ -66,7 +102,7 @@ def peer_reports(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[tuple[str, Report | Finding]]:
-    """Read each dataset (a path relative to the corpus) with the peer; a Finding where it could not answer.
+    """Read each dataset (a path relative to the corpus) with the peer. A Finding where it could not answer.
 
     Args:
         progress: told how many datasets are done.
@@ -88,7 +124,7 @@ def peer_reports(
 def _answers(
     corpus: Path, datasets: Sequence[str], peer: Peer
 ) -> Iterator[tuple[str, Report | Finding]]:
-    """One process for some datasets; when it ends too early the rest are findings with its last words."""
+    """One process for some datasets. When it ends too early the rest are findings with its last words."""
     # -E: our PYTHONPATH is not for it.
     root = corpus.resolve()
     folders = [within(root, path) for path in datasets]

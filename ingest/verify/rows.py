@@ -1,11 +1,9 @@
-"""Is a data file the Parquet that LeRobot v2.1 wants, and are the five numbering columns what they must be?
-
-Rules: huggingface/lerobot v0.3.3 `src/lerobot/datasets/utils.py` (format page for LeRobot v2.1, §1.2, §1.4, §1.7).
-"""
+"""Checks that a data file is the Parquet that LeRobot v2.1 expects and that its five numbering columns are right."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,79 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest.corpus.committed_episodes import CommittedEpisode
+from ingest.corpus.lerobot_meta import Dataset, JsonlAppends, add_episode
 from ingest.corpus.lerobot_writer import arrow_schema
 from ingest.storage.local import within
 from ingest.verify.files import limit_bytes, unreadable
 from ingest.verify.finding import CheckCode, Finding, excerpt, finding, first_differing
-from ingest.verify.numbering import EpisodePlace
 from schemas.json_text import parse_json
 from schemas.lerobot import DEFAULT_FEATURES
 from schemas.parquet_file import DamagedParquet, open_parquet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodePlace:
+    """What only the sequence of episodes tells about one of them. `tasks` maps the dataset's task index to its text."""
+
+    dataset: Dataset
+    index_from: int
+    tasks: Mapping[int, str]
+    gop: int  # pictures between keyframes at most
+
+
+def number(
+    stored: CommittedEpisode, dataset: Dataset, lines: JsonlAppends, gop: int
+) -> EpisodePlace:
+    """Give an episode the next place in `dataset`, as the committer did. Extends `dataset` and `lines`.
+
+    Raises:
+        ValueError, KeyError, TypeError: its rows lack what numbering needs.
+    """
+    index_from = dataset.frames
+    indices = add_episode(lines, dataset, stored.row, feature_stats(stored))
+    tasks = dict(zip(indices, stored.row["tasks"], strict=True))
+    return EpisodePlace(dataset=dataset, index_from=index_from, tasks=tasks, gop=gop)
+
+
+def feature_stats(stored: CommittedEpisode) -> dict[str, Any]:
+    """Statistics by feature as `episodes_stats.jsonl` has them: numeric columns, then videos."""
+    out: dict[str, Any] = {}
+    for artifact in sorted(stored.artifacts, key=lambda a: a["kind"]):  # data before video
+        if artifact["kind"] == "data":
+            out |= stored.detail(artifact)
+        elif artifact["kind"] == "video":
+            out[f"observation.images.{artifact['camera']}"] = stored.detail(artifact)
+    return out
+
+
+def numbering_findings(
+    stored: CommittedEpisode, place: EpisodePlace, episode_index: int
+) -> Iterator[Finding]:
+    """Does the catalog itself number without gaps, and do the episode's rows agree with each other?"""
+    row = stored.row
+    for name, expected in (("episode_index", episode_index), ("index_from", place.index_from)):
+        if row[name] != expected:
+            what = f"{name} {row[name]} of {row['uid']}"
+            yield finding(CheckCode.NUMBERING, row["dataset_path"], what, expected)
+    if row["length"] != sum(row["task_counts"]):
+        what = f"{row['length']} timesteps of {row['uid']}"
+        yield finding(
+            CheckCode.NUMBERING,
+            row["dataset_path"],
+            what,
+            f"{sum(row['task_counts'])}, by its tasks",
+        )
+    kinds = sorted((a["kind"], a["camera"] or "", a["path"]) for a in stored.artifacts)
+    files = [("data", "", stored.data_path)]
+    files += [("video", camera, stored.video_path(camera)) for camera in stored.cameras]
+    if kinds != sorted(files):
+        what = f"files {kinds} of {row['uid']}"
+        yield finding(CheckCode.NUMBERING, row["dataset_path"], what, sorted(files))
+    keys = sorted(f"observation.images.{camera}" for camera in stored.cameras)
+    if keys != sorted(place.dataset.video_keys):
+        what = f"cameras {keys} of {row['uid']}"
+        yield finding(CheckCode.NUMBERING, row["dataset_path"], what, place.dataset.video_keys)
+
 
 TOLERANCE_S = 1e-4  # of readers, on the difference of neighbouring timestamps
 Columns = Mapping[str, npt.NDArray[Any]]  # [K, n] by name
@@ -58,7 +121,7 @@ def read_rows(
 def _layout_findings(
     parquet: pq.ParquetFile, stored: CommittedEpisode, place: EpisodePlace
 ) -> Iterator[Finding]:
-    """Everything that the footer tells; nothing is decoded before columns and length are right."""
+    """Everything that the footer tells. Nothing is decoded before columns and length are right."""
     path, schema = stored.data_path, parquet.schema_arrow
     expected = arrow_schema({**place.dataset.features, **DEFAULT_FEATURES})
     if schema.names != expected.names:
@@ -79,7 +142,7 @@ def _layout_findings(
 def _metadata_findings(
     path: str, actual: Mapping[bytes, bytes], expected: Mapping[bytes, bytes]
 ) -> Iterator[Finding]:
-    """The Hugging Face description; with `List` instead of `Sequence` lerobot 0.3.3 refuses the file."""
+    """The Hugging Face description. With `List` instead of `Sequence` lerobot 0.3.3 refuses the file."""
     stated, declared = (each.get(b"huggingface", b"") for each in (actual, expected))
     try:
         is_same = stated == declared or parse_json(stated) == parse_json(declared)

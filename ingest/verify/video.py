@@ -19,7 +19,7 @@ from ingest.corpus.committed_episodes import CommittedEpisode
 from ingest.storage.local import within
 from ingest.verify.files import differs_from_catalog, problem_opening
 from ingest.verify.finding import CheckCode, Finding, finding
-from ingest.verify.numbering import EpisodePlace
+from ingest.verify.rows import EpisodePlace
 from ingest.video.source import Video, decoded, open_video, pts_of, span_packets
 from schemas.errors import SourceError, TransientError
 

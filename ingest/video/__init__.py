@@ -2,4 +2,10 @@
 
 `camera_video.write_video` is what the pipeline calls. Every video is opened with the options of `schemas/av_options.py`."""
 
-__all__ = ["camera_video", "encode", "scale", "source", "stats"]
+__all__ = [
+    "camera_video",
+    "encode",
+    "scale",
+    "source",
+    "stats",
+]

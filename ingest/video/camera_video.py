@@ -19,11 +19,9 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 
 from ingest.recipe import VideoSettings
-from ingest.video.arrays import CODEC, array_pictures, check_array
 from ingest.video.copy import copy_packets, copy_plan
 from ingest.video.encode import Encoder, seal, x264_options
-from ingest.video.images import decoded_images, image_codec
-from ingest.video.repeats import Repeat, SourceSteps
+from ingest.video.images import CODEC, array_pictures, check_array, decoded_images, image_codec
 from ingest.video.scale import Scaler
 from ingest.video.source import (
     MAX_FRAMES,
@@ -35,7 +33,7 @@ from ingest.video.source import (
     span_times,
     window_times,
 )
-from ingest.video.stats import ImageStatistics, sampled_frames
+from ingest.video.stats import ImageStatistics, Repeat, SourceSteps, sampled_frames
 from schemas.episode import ArrayFrames, Camera, EncodedImages, VideoSpan, VideoWindow
 from schemas.errors import Code, SourceError
 from schemas.rate import ns_from_seconds

@@ -19,10 +19,9 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ingest.video.encode import close_output, open_output, rebase
-from ingest.video.range import VideoFile
 from ingest.video.source import Times, Video, open_video, pts_of, span_packets
-from schemas.errors import TransientError
-from schemas.system_error import system_error_text
+from ingest.video.truncation import VideoFile
+from schemas.errors import TransientError, system_error_text
 
 _IDR = 5  # nal_unit_type of ITU-T H.264 table 7-1
 

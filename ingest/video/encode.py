@@ -21,8 +21,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from ingest.video.scale import Colour
-from schemas.errors import TransientError
-from schemas.system_error import system_error_text
+from schemas.errors import TransientError, system_error_text
 
 MUXER_OPTIONS = {"fflags": "+bitexact"}
 _BT601_OR_709_LIMITED = 1  # AVCOL_RANGE_MPEG

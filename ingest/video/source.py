@@ -29,13 +29,12 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ingest.video.range import VideoFile
+from ingest.video.truncation import VideoFile
 from schemas import av_options
 from schemas.av_options import DECODER_OPTIONS, MAX_PIXELS
-from schemas.errors import Code, SourceError, TransientError
+from schemas.errors import Code, SourceError, TransientError, system_error_text
 from schemas.rate import NS_PER_S
 from schemas.regular_file import check_regular
-from schemas.system_error import system_error_text
 
 # 5.5 h at 30 Hz: episodes are capped at 1000 s, this only bounds a hostile count
 MAX_FRAMES = 600_000

@@ -1,17 +1,49 @@
-"""Is a video file shorter than it says? Decides between `truncated` and `corrupt_video` once reading has failed.
-
-Demuxers stop quietly at the end of a cut Matroska file and report "invalid data" for a cut MP4. The outermost
-structure of each container states its own length, so a few header reads settle it.
-"""
+"""A video that is a file or a byte range of one, and whether it is shorter than its container says (`truncated`) or damaged (`corrupt_video`)."""
 
 from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from schemas.regular_file import open_regular
+from adapters.containers.byte_range import RangeReader
+from schemas.errors import Code
+from schemas.regular_file import check_regular, open_regular
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFile:
+    """The file at `path`, or only its bytes [start, end) where `byte_range` says so."""
+
+    path: str
+    byte_range: tuple[int, int] | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        if self.byte_range is None:
+            return check_regular(Path(self.path), where=self.path, missing=Code.MISSING_VIDEO)
+        return self.byte_range[1] - self.byte_range[0]
+
+    @contextmanager
+    def opened(self) -> Iterator[Path | RangeReader]:
+        """What `schemas.av_options.open_video` takes: the path of a plain file, or a bounded reader of a part."""
+        if self.byte_range is None:
+            yield Path(self.path)
+            return
+        with RangeReader(Path(self.path), *self.byte_range) as reader:
+            yield reader
+
+    def is_truncated(self) -> bool:
+        """True when the video promises more bytes than there are (`ingest.video.truncation`)."""
+        if self.byte_range is None:
+            return is_truncated(Path(self.path))
+        with RangeReader(Path(self.path), *self.byte_range) as reader:
+            return is_truncated(reader)
+
 
 _EBML_HEADER, _EBML_SEGMENT = 0x1A45DFA3, 0x18538067
 _MAX_BOXES = 100_000  # a fragmented MP4 has a few per second; a hostile one must not keep us here

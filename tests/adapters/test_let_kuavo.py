@@ -14,8 +14,7 @@ import pytest
 from adapters.containers import rosbag1
 from adapters.let_kuavo import recording
 from adapters.let_kuavo.adapter import LetKuavo
-from ingest.transforms.forward_kinematics import Robot
-from ingest.transforms.joint_poses import with_forward_kinematics
+from ingest.transforms.forward_kinematics import Robot, with_forward_kinematics
 from jobs.demo.raw.scene import Scene
 from schemas.episode import EncodedImages, Episode, EpisodeRef, Stream
 from schemas.errors import Code, ConfigError, SourceError

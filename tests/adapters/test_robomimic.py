@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from adapters.robomimic.adapter import Robomimic
-from ingest.video.arrays import array_pictures
+from ingest.video.images import array_pictures
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import ArrayFrames, Episode, EpisodeRef

@@ -10,8 +10,8 @@ import pytest
 
 from adapters.umi.adapter import Umi
 from ingest.recipe import VideoSettings
-from ingest.video.arrays import array_pictures
 from ingest.video.camera_video import frame_clock, write_video
+from ingest.video.images import array_pictures
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import ArrayFrames, Episode, EpisodeRef, Stream

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from typer.testing import CliRunner
 
-from ingest.curation.duplicates import image_distance
+from ingest.curation.duplicates import distances
 from ingest.curation.duplicates.signatures import KINDS, Signatures
 from ingest.curation.measurements.each.image_signature import WIDTH
 from ingest.curation.measurements.each.trajectory import POINTS
@@ -45,7 +45,7 @@ def signatures(
         uids=np.array([f"{k:04d}" for k in range(len(paths))], dtype=object),
         duration_s=np.array(duration_s or [10.0] * len(paths)),
         is_measured=np.ones(len(paths), dtype=bool),
-        looks=image_distance.looks_from(*image_distance.packed(np.array(flat).reshape(-1, WIDTH))),
+        looks=distances.looks_from(*distances.packed(np.array(flat).reshape(-1, WIDTH))),
         first_look=np.cumsum(num_looks) - num_looks,
         num_looks=num_looks,
         paths=np.array(arms).reshape(-1, POINTS, 4).astype(np.float16),

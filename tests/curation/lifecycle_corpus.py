@@ -15,7 +15,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import page_bytes
-from ingest.corpus.recovery import recover
+from ingest.corpus.writer import recover
 from ingest.maintenance.compact import compact, plan_merges
 from ingest.storage.local import LocalStorage
 from schemas import manifest

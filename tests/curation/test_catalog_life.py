@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.snapshot_list import (
     list_snapshots,
@@ -21,6 +20,7 @@ from ingest.corpus.snapshot_list import (
     named_parts,
     snapshot_path,
 )
+from ingest.corpus.writer import recover
 from ingest.curation.measurements.registry import select_measures
 from ingest.curation.measurements.runner import measure_corpus, missing
 from ingest.executors.inline import InlineExecutor

@@ -18,7 +18,7 @@ from ingest.catalog.segmentation import (
     pad_to,
     split_at,
 )
-from ingest.curation.tiers.overlap import SegmentLine, aggregate, covered_steps, touched
+from ingest.curation.tiers.frame import SegmentLine, aggregate, covered_steps, touched
 from ingest.curation.tiers.policy import Edge
 from ingest.curation.tiers.tier import _in_bounds
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
-from ingest.curation.duplicates.exact import exact_pairs
+from ingest.curation.duplicates.find import exact_pairs
 from ingest.curation.duplicates.signatures import KINDS, read_signatures
 from ingest.curation.measurements.each.trajectory import POINTS
 from jobs.cli import app

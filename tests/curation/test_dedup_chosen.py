@@ -10,8 +10,8 @@ import pytest
 from ingest.curation.duplicates import find, search
 from ingest.curation.duplicates.compare import Thresholds, compare_pair
 from ingest.curation.duplicates.find import Copies, find_copies
+from ingest.curation.duplicates.retention import ROUNDS, kept_instead
 from ingest.curation.duplicates.search import Pairs
-from ingest.curation.duplicates.selection import ROUNDS, kept_instead
 from ingest.curation.duplicates.signatures import Signatures
 from tests.curation.dedup_cases import arm, look, signatures
 

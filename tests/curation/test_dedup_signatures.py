@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ingest.curation.duplicates import image_distance, trajectory_distance
+from ingest.curation.duplicates import distances
 from ingest.curation.measurements.each import row_hash
 from ingest.curation.measurements.each.image_signature import COEFFICIENTS, PARTS, WIDTH, look_of
 from ingest.curation.measurements.each.trajectory import POINTS
@@ -35,9 +35,9 @@ def look(pictures: np.ndarray) -> np.ndarray:
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
-    scene, motion = image_distance.packed(np.stack([one, other]))
-    found = image_distance.look_distances(
-        image_distance.looks_from(scene, motion), np.array([0]), np.array([1])
+    scene, motion = distances.packed(np.stack([one, other]))
+    found = distances.look_distances(
+        distances.looks_from(scene, motion), np.array([0]), np.array([1])
     )
     return float(found[0])
 
@@ -87,7 +87,7 @@ def test_another_film_does_not(name: str) -> None:
 
 def test_where_nothing_moves_there_is_nothing_to_compare() -> None:
     still = film()[:1].repeat(30, 0)
-    assert look(still)[0] == 0 < image_distance.MIN_CHANGE_LUMA < look(film())[0]
+    assert look(still)[0] == 0 < distances.MIN_CHANGE_LUMA < look(film())[0]
     assert np.isfinite(look(still)).all()
 
 
@@ -95,13 +95,13 @@ def test_projected_looks_are_as_far_apart_as_the_looks() -> None:
     rng = np.random.default_rng(0)
     made = rng.normal(0, 5, (400, WIDTH))
     made[200:] = made[:200] + rng.normal(0, 1.5, (200, WIDTH))
-    vectors = image_distance.coarse_vectors(image_distance.looks_from(*image_distance.packed(made)))
+    vectors = distances.coarse_image_vectors(distances.looks_from(*distances.packed(made)))
     near = np.linalg.norm(vectors[:200] - vectors[200:], axis=1)
     far = np.linalg.norm(vectors[:200] - np.roll(vectors[:200], 1, axis=0), axis=1)
     # Both cosines are 0.958 for the near, 0 for the far: distances sqrt((1 + 0.25) * 2 * 0.042) and sqrt(2.5).
     assert np.median(near) == pytest.approx(0.325, rel=0.1)
     assert np.median(far) == pytest.approx(1.58, rel=0.1)
-    assert near.max() < image_distance.COARSE_RADIUS < far.min()
+    assert near.max() < distances.COARSE_RADIUS < far.min()
 
 
 # --- paths --------------------------------------------------------------------------------------------------------------
@@ -115,9 +115,7 @@ def path(start: float = 0.0, end: float = 1.0) -> np.ndarray:
 
 
 def path_distance(one: np.ndarray, other: np.ndarray, shift: float = 0.0) -> tuple[float, float]:
-    found, opening = trajectory_distance.path_distances(
-        one[None], other[None], NO_SHIFT + shift, 1.0
-    )
+    found, opening = distances.path_distances(one[None], other[None], NO_SHIFT + shift, 1.0)
     return float(found[0]), float(opening[0])
 
 
@@ -132,7 +130,7 @@ MIRROR = np.array([1, -1, 1, 1])
 
 def test_the_base_frame_does_not_count() -> None:
     assert path_distance(path(), turned(path()))[0] < 2e-3  # computed in float32
-    one, other = trajectory_distance.coarse_vectors(np.stack([path(), turned(path())]))
+    one, other = distances.coarse_motion_vectors(np.stack([path(), turned(path())]))
     assert np.linalg.norm(one - other) < 1e-4
 
 
@@ -140,7 +138,7 @@ def test_mirrored_reversed_and_scaled_paths_are_others() -> None:
     assert path_distance(path(), path() * MIRROR)[0] > 0.15
     assert path_distance(path(), path()[::-1])[0] > 0.15
     assert path_distance(path(), path() * 1.5)[0] > 0.15
-    one, other = trajectory_distance.coarse_vectors(np.stack([path(), path() * MIRROR]))
+    one, other = distances.coarse_motion_vectors(np.stack([path(), path() * MIRROR]))
     assert np.linalg.norm(one - other) < 1e-4  # found, and turned down by the distance
 
 

@@ -19,10 +19,9 @@ from typer.testing import CliRunner
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, writer_lock
-from ingest.export import iceberg, pieces
+from ingest.export import data_file, iceberg
 from ingest.export.iceberg import Exported, export, exported_name
-from ingest.export.mark import ExportStep
-from ingest.export.warehouse import Warehouse, open_folder
+from ingest.export.warehouse import ExportStep, Warehouse, open_folder
 from ingest.maintenance.compact import compact, plan_merges
 from ingest.maintenance.erase import forget
 from ingest.storage.local import LocalStorage
@@ -236,7 +235,7 @@ def test_a_piece_is_on_the_disk_before_the_next_is_read(
     files: list[int] = []
 
     def counted(root: Path, table: str, parts: Any) -> Iterator[pa.Table]:
-        for piece in pieces.pieces(root, table, parts, num_bytes=1):
+        for piece in data_file.pieces(root, table, parts, num_bytes=1):
             if table == "episodes":
                 files.append(
                     len(list((root.parent / "ware house/corpus/episodes").rglob("*.parquet")))

@@ -16,11 +16,10 @@ from typer.testing import CliRunner
 from ingest.corpus import erasure, snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot import Snapshot
-from ingest.maintenance.affected_parts import tables_with_uid
+from ingest.corpus.writer import recover
 from ingest.maintenance.erase import forget
-from ingest.maintenance.erasure_plan import erasure_preview
+from ingest.maintenance.erasure_plan import erasure_preview, tables_with_uid
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from jobs.cli import app

@@ -42,7 +42,7 @@ from ingest.curation.measurements.view import EpisodeView
 from ingest.curation.tiers.policy import load_policy
 from ingest.curation.tiers.tier import judge
 from ingest.executors.inline import InlineExecutor
-from ingest.models.hand_detector import HAND_LANDMARKER, FoundHand
+from ingest.models.hand_landmarker import HAND_LANDMARKER, FoundHand
 from ingest.storage.local import LocalStorage
 from tests.curation.tier_corpus import Given as GivenEpisode
 from tests.curation.tier_corpus import decisions, write_corpus

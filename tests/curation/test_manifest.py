@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import QueryLimits
+from ingest.catalog.query_process import QueryLimits
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.curation.captions.select import TextPolicy, choose_text, covering

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from ingest.corpus import snapshot
 from ingest.curation.manifests import action_stats
 from ingest.curation.manifests.action_stats import num_missing, selection, statistics
-from ingest.curation.manifests.action_stats_cache import cache_folder
+from ingest.curation.manifests.action_stats_partial import cache_folder
 from ingest.curation.manifests.running_stats import QUANTILE_ERROR, SCALE
 from ingest.executors.inline import InlineExecutor
 from ingest.executors.local import LocalExecutor

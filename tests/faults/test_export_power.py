@@ -17,8 +17,7 @@ import pytest
 from ingest.corpus import snapshot
 from ingest.export import iceberg
 from ingest.export.iceberg import Exported, export, exported_name
-from ingest.export.mark import ExportStep, Mark
-from ingest.export.warehouse import FILE, Warehouse, open_folder
+from ingest.export.warehouse import FILE, ExportStep, Mark, Warehouse, open_folder
 from schemas.catalog import TABLES
 from tests.curation.lifecycle_corpus import rows_of
 from tests.faults.call_sites import CallSite, asked_at, call_sites

@@ -15,8 +15,8 @@ import pytest
 from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.recovery import recover
 from ingest.corpus.snapshot_list import load_all
+from ingest.corpus.writer import recover
 from ingest.maintenance.erase import forget
 from ingest.maintenance.gc import collect_garbage, plan_gc
 from ingest.storage.local import LocalStorage

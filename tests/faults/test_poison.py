@@ -13,8 +13,7 @@ import pytest
 from ingest.executors.inline import Executor, InlineExecutor
 from ingest.executors.local import LocalExecutor
 from ingest.executors.ray import RayExecutor
-from ingest.pipeline.guarded import guarded
-from ingest.pipeline.process import Work
+from ingest.pipeline.process import Work, guarded
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
 from schemas.errors import Code, TransientError

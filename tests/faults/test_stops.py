@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.corpus.writing import UNFINISHED
+from ingest.corpus.writer import UNFINISHED
 from ingest.verify.corpus import verify
 from tests.faults.runs import tree
 from tests.faults.toy import GATE, write_toy
@@ -98,5 +98,5 @@ def paths_of(corpus: Path) -> set[str]:
 def test_jobs_take_a_corpus_for_writing_by_one_door() -> None:
     for path in (ROOT / "jobs").glob("*.py"):
         assert "writer_lock" not in path.read_text(), (
-            f"{path.name}: use ingest.corpus.writing.writing"
+            f"{path.name}: use ingest.corpus.writer.writing"
         )

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import QueryLimits
+from ingest.catalog.query_process import QueryLimits
 from ingest.catalog.views import HISTORIES
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError

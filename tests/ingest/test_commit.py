@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.corpus import snapshot
+from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.commit import Committer, datasets_of, stored_episodes
 from ingest.corpus.digest import content_digest, rows_digest
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_writer import column_stats
-from ingest.corpus.number_columns import DamagedCatalog
 from ingest.corpus.snapshot import Snapshot
 from ingest.executors.inline import InlineExecutor
 from ingest.pipeline.process import Work, process

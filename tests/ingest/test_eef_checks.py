@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.check import Check, Verdict
-from ingest.doctor.approach_check import approach_directions, grasps, pooled_approach
 from ingest.doctor.eef_checks import (
     eef_checks,
     plausibility_checks,
@@ -17,6 +16,7 @@ from ingest.doctor.eef_checks import (
     rotation_check,
     worst_speed_m_s,
 )
+from ingest.doctor.hand_checks import approach_directions, grasps, pooled_approach
 from ingest.doctor.kinematics_checks import kinematics_checks
 from ingest.doctor.staged_columns import Columns
 from ingest.transforms.forward_kinematics import Robot

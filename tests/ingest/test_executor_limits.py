@@ -7,8 +7,8 @@ import signal
 
 import pytest
 
-from ingest.executors import limits
-from ingest.executors.limits import EPISODE_MIB, MIB, data_mib, exit_reason, memory_limit
+from ingest.executors import inline
+from ingest.executors.inline import EPISODE_MIB, MIB, data_mib, exit_reason, memory_limit
 from ingest.executors.local import LocalExecutor
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
@@ -34,7 +34,7 @@ def test_a_limit_below_what_a_process_needs_is_refused_with_the_numbers() -> Non
 
 def test_the_limit_ends_with_the_episode(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker does between episodes has no limit: its watchdog and its answer never run short."""
-    monkeypatch.setattr(limits, "idle_mib", lambda: 1)
+    monkeypatch.setattr(inline, "idle_mib", lambda: 1)
     before = resource.getrlimit(resource.RLIMIT_DATA)
     limit_mib = data_mib() + EPISODE_MIB + 64
     with memory_limit(limit_mib):

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.executors.node_requests import LEAST_MIB, MIB, Node, nodes_of, offer_of
+from ingest.executors.ray_cluster import LEAST_MIB, MIB, Node, nodes_of, offer_of
 
 
 def node(cpus: float, memory_mib: float, name: str = "n") -> Node:

@@ -23,8 +23,7 @@ from ingest.executors.node_proof import (
     shared,
     spread,
 )
-from ingest.pipeline.guarded import guarded, is_doubtful
-from ingest.pipeline.process import Work
+from ingest.pipeline.process import Work, guarded, is_doubtful
 from ingest.recipe import Recipe
 from ingest.storage.local import LocalStorage, OutsideCorpus
 from schemas.episode import EpisodeRef
@@ -238,7 +237,7 @@ def test_what_the_corpus_refuses_to_a_node_is_doubted(
     def refuse(work: Work, disk: LocalStorage) -> Outcome:
         raise OutsideCorpus("is a link", where=work.staging)
 
-    monkeypatch.setattr("ingest.pipeline.guarded.process", refuse)
+    monkeypatch.setattr("ingest.pipeline.process.process", refuse)
     ref = EpisodeRef(source="s", dataset="d", episode_id="e", root="/raw")
     work = Work(ref=ref, adapter="s", recipe=Recipe(), staging="/staging")
     assert is_doubtful(work, guarded(work, LocalStorage(tmp_path)))

@@ -11,8 +11,8 @@ import pytest
 import ray
 
 from ingest.executors.node_proof import SharedView, nothing_is_doubtful
-from ingest.executors.node_requests import Node
 from ingest.executors.ray import PROBES, RayExecutor
+from ingest.executors.ray_cluster import Node
 from ingest.recipe import Limits
 from schemas.errors import Code, ConfigError, TransientError
 from schemas.outcome import WorkerFailure

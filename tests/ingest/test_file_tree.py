@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ingest.storage.file_tree import MAX_DEPTH, entries_below, paths_below
-from schemas.within import OutsideCorpus
+from schemas.paths import OutsideCorpus
 
 
 def test_everything_by_name_but_what_lies_in_leaves(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import QueryLimits
+from ingest.catalog.query_process import QueryLimits
 from schemas.errors import ConfigError
 from tests.generators.corpus import write_catalog
 

@@ -12,8 +12,7 @@ import pytest
 
 from ingest.transforms import forward_kinematics as module
 from ingest.transforms import urdf as urdf_module
-from ingest.transforms.forward_kinematics import Robot
-from ingest.transforms.joint_poses import with_forward_kinematics
+from ingest.transforms.forward_kinematics import Robot, with_forward_kinematics
 from ingest.transforms.urdf import read_urdf
 from schemas.embodiment import embodiments
 from schemas.episode import (

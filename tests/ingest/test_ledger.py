@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest.corpus.erasure import scrub_logs
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.ledger import EVENT_LIMITS, Ledger, read_history
-from ingest.corpus.residual_files import scrub_logs
 from ingest.storage.local import LocalStorage
 from schemas.errors import Code, ConfigError
 from schemas.outcome import Outcome, State, WorkerFailure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from ingest.corpus.number_columns import DamagedCatalog, check_numbers
+from ingest.corpus.column_checks import DamagedCatalog, check_numbers
 from schemas.catalog import MOST_FRAMES
 
 

@@ -15,8 +15,7 @@ import pytest
 
 from ingest.catalog import query_process
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import QueryLimits
-from ingest.catalog.query_process import answer
+from ingest.catalog.query_process import QueryLimits, answer
 from ingest.catalog.sql_guard import reading_statement
 from schemas.errors import ConfigError, InvariantError
 from tests.generators.corpus import write_catalog
@@ -176,7 +175,7 @@ def test_where_of_a_manifest_ends_at_the_limit_too(root: Path) -> None:
 def test_an_orphan_ends_at_its_limit(root: Path, tmp_path: Path) -> None:
     """The driver is killed: the kernel's alarm ends the query without it."""
     code = (
-        "import sys; from pathlib import Path; from ingest.catalog.query_limits import QueryLimits; from ingest.catalog.query_process import answer;"
+        "import sys; from pathlib import Path; from ingest.catalog.query_process import QueryLimits; from ingest.catalog.query_process import answer;"
         "answer(Path(sys.argv[1]), sys.argv[2], snapshot=None, limits=QueryLimits(timeout_s=5, memory_mb=1000, threads=1))"
     )
     sql = "SELECT levenshtein(repeat('x', 500000), repeat('y', 500000))"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from ingest.catalog.sql_quoting import identifier, literal, literals
+from ingest.catalog.views import identifier, literal, literals
 
 HOSTILE = (
     "",

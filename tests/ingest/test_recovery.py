@@ -12,8 +12,7 @@ import pytest
 from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.recovery import rebuild, recover
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import rebuild, recover, writing
 from ingest.storage.local import LocalStorage
 from tests.faults.runs import run, tree
 from tests.faults.toy import write_toy

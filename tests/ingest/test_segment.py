@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.transforms.segment import runs, segment_rows, span, task_of_timesteps
+from ingest.transforms.resample import runs, segment_rows, span, task_of_timesteps
 from schemas.episode import Instruction
 
 MS = 1_000_000

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ingest.corpus import snapshot
-from ingest.corpus.number_columns import DamagedCatalog
+from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.storage.local import LocalStorage
 from schemas.catalog import FORMAT_VERSION, TABLES

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.writing import writing
+from ingest.corpus.writer import writing
 from ingest.storage.local import FileSystem, LocalStorage, OutsideCorpus
 from schemas.errors import ConfigError, TransientError
 

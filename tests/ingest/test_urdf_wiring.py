@@ -16,8 +16,7 @@ from ingest.corpus.layout import open_corpus
 from ingest.pipeline.assets import Assets
 from ingest.pipeline.plan import Plan, Request, make_plan
 from ingest.recipe import Recipe
-from ingest.transforms.forward_kinematics import Robot
-from ingest.transforms.joint_poses import with_forward_kinematics
+from ingest.transforms.forward_kinematics import Robot, with_forward_kinematics
 from jobs.cli import app
 from schemas.episode import Episode, EpisodeRef, Stream, Unit, pose_channel, vector_channel
 from schemas.errors import ConfigError

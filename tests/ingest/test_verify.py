@@ -19,7 +19,7 @@ from ingest.corpus import committed_episodes, snapshot
 from ingest.corpus.commit import datasets_of, stored_episodes
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_meta import SIDECAR, Dataset, older_sidecar, project, whole_files
-from ingest.corpus.recovery import recover
+from ingest.corpus.writer import recover
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import VerifyProgress, verify
 from ingest.verify.finding import REMEDIES, RULES, CheckCode, Finding, excerpt, finding

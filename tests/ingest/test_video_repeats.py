@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 
 from ingest.recipe import VideoSettings
 from ingest.video.camera_video import frame_clock, write_video
-from ingest.video.repeats import Repeat, luma_difference, repeats_of
+from ingest.video.stats import Repeat, luma_difference, repeats_of
 from jobs.demo.raw.oxe import jpeg
 from schemas.episode import Camera, EncodedImages, VideoSpan
 from tests.curation.video_corpus import Picture, texture

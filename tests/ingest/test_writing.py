@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ingest.corpus import recovery
+from ingest.corpus import writer
 from ingest.corpus.layout import CorpusLayout, open_or_create
-from ingest.corpus.writing import UNFINISHED, writing
+from ingest.corpus.writer import UNFINISHED, writing
 from ingest.storage.file_system import FileSystem
 from ingest.storage.local import LocalStorage
 from ingest.storage.unsynced import FEW
@@ -136,12 +136,12 @@ def test_a_command_recovers_once(
     argv = WRITERS[name].argv(tmp_path)
     (tmp_path / "corpus").mkdir(exist_ok=True)
     (tmp_path / "corpus" / UNFINISHED).touch()
-    real, calls = recovery._remove_orphan_parts, []
+    real, calls = writer._remove_orphan_parts, []
 
     def counted(*given: Any) -> list[str]:
         calls.append(name)
         return real(*given)
 
-    monkeypatch.setattr(recovery, "_remove_orphan_parts", counted)
+    monkeypatch.setattr(writer, "_remove_orphan_parts", counted)
     do(argv)
     assert len(calls) == times

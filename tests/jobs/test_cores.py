@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import cores
+from jobs import machine
 
 
 def write(path: Path, text: str) -> None:
@@ -21,14 +21,14 @@ def write(path: Path, text: str) -> None:
 def test_the_least_quota_of_a_cgroup_and_those_above_it_counts(tmp_path: Path) -> None:
     membership, root = tmp_path / "cgroup", tmp_path / "sys"
     membership.write_text("0::/pod/box\n")
-    assert cores.quota_cores(root, membership) is None
+    assert machine.quota_cores(root, membership) is None
     write(root / "pod" / "box" / "cpu.max", "max 100000\n")
     write(root / "pod" / "cpu.max", "300000 100000\n")
     write(root / "cpu.max", "800000 100000\n")
     write(tmp_path / "cpu.max", "1 100000\n")  # not a cgroup
-    assert cores.quota_cores(root, membership) == 3.0
+    assert machine.quota_cores(root, membership) == 3.0
     write(root / "pod" / "box" / "cpu.max", "150000 100000\n")
-    assert cores.quota_cores(root, membership) == 1.5
+    assert machine.quota_cores(root, membership) == 1.5
 
 
 def test_quotas_of_version_1_count(tmp_path: Path) -> None:
@@ -36,25 +36,25 @@ def test_quotas_of_version_1_count(tmp_path: Path) -> None:
     membership.write_text("5:cpu,cpuacct:/docker/1\n4:memory:/docker/1\n")
     write(root / "cpu" / "cpu.cfs_quota_us", "-1\n")
     write(root / "cpu" / "cpu.cfs_period_us", "100000\n")
-    assert cores.quota_cores(root, membership) is None
+    assert machine.quota_cores(root, membership) is None
     write(root / "cpu" / "docker" / "1" / "cpu.cfs_quota_us", "250000\n")
     write(root / "cpu" / "docker" / "1" / "cpu.cfs_period_us", "100000\n")
-    assert cores.quota_cores(root, membership) == 2.5
+    assert machine.quota_cores(root, membership) == 2.5
 
 
 @pytest.mark.parametrize("text", ["", "max", "x y", "1", "1 0", "0 100000", "-1 100000"])
 def test_what_is_no_quota_limits_nothing(tmp_path: Path, text: str) -> None:
     write(tmp_path / "sys" / "cpu.max", text)
-    assert cores.quota_cores(tmp_path / "sys", tmp_path / "none") is None
+    assert machine.quota_cores(tmp_path / "sys", tmp_path / "none") is None
 
 
 @pytest.mark.parametrize(("quota", "usable"), [(None, 8), (2.0, 2), (1.5, 2), (0.2, 1), (64.0, 8)])
 def test_usable_cores_are_the_least_of_affinity_and_quota(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, usable: int
 ) -> None:
-    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(8)))
-    monkeypatch.setattr(cores, "quota_cores", lambda: quota)
-    assert cores.usable_cores() == usable
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(machine, "quota_cores", lambda: quota)
+    assert machine.usable_cores() == usable
 
 
 # The command itself, and what its libraries would work with at its end.
@@ -70,7 +70,7 @@ try:
 finally:
     import polars, pyarrow
     from ingest.catalog.views import connect
-    from ingest.catalog.query_limits import QueryLimits
+    from ingest.catalog.query_process import QueryLimits
     threads = connect(QueryLimits()).execute("SELECT current_setting('threads')").fetchone()[0]
     sys.stdout.write(f"{polars.thread_pool_size()} {pyarrow.cpu_count()} {threads}\\n")
 """

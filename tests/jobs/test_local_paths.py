@@ -16,7 +16,7 @@ from adapters.registry import ADAPTERS, adapter_for
 from jobs.cli import app
 from jobs.commands import COMMANDS, loaded
 from schemas.errors import ConfigError
-from schemas.local_path import check_local
+from schemas.paths import check_local
 from tests.training.corpus import Trainable, make
 
 

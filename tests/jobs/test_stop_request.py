@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from jobs.signals import StopRequest
+from jobs.run_context import StopRequest
 
 
 def test_a_full_disk_does_not_end_the_command_at_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.latents.resize import fill_colour, fitted, inner_size
+from ingest.latents.frame_grid import fill_colour, fitted, inner_size
 from schemas.latents import Preprocessing
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -77,7 +77,7 @@ def test_what_has_no_room_is_refused(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, free: int, is_enough: bool
 ) -> None:
     """To the byte, before any work, with what would be less."""
-    monkeypatch.setattr("jobs.disk_space.free_bytes", lambda root: free)
+    monkeypatch.setattr("jobs.machine.free_bytes", lambda root: free)
     before = tree(corpus)
     found = typed(corpus, *TINY)
     assert (found.exit_code == 0) == is_enough

@@ -9,7 +9,7 @@ import pyarrow as pa
 from typer.testing import CliRunner
 
 from ingest.corpus import snapshot
-from ingest.latents.stale import encoder_states
+from ingest.latents.plan import encoder_states
 from ingest.models.encoder import ImageEncoder
 from jobs.cli import app
 from schemas.catalog import TABLES

@@ -30,7 +30,7 @@ from schemas.catalog import TABLES
 from schemas.errors import ConfigError, SourceError
 from schemas.manifest import Latent, ManifestRow
 from schemas.text_features import FeatureSettings
-from schemas.vlm_folder import model_sha256
+from schemas.vlm import model_sha256
 from tests.curation.caption.tiny_qwen import write_tiny_qwen
 from tests.latents.corpora import all_pictures, build, rows_of, videos_of
 from tests.pickling import travelled

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest.latents.text_of_episodes import EpisodeTexts, spans_of
+from ingest.latents.text_plan import EpisodeTexts, spans_of
 from schemas.errors import ConfigError
 from schemas.text_features import (
     FeatureSettings,
@@ -21,7 +21,7 @@ from schemas.text_features import (
     text_facts_of,
     text_feature_file,
 )
-from schemas.vlm_folder import model_sha256, model_type
+from schemas.vlm import model_sha256, model_type
 
 LAST = FeatureSettings(layer=2)
 

@@ -18,10 +18,9 @@ import pytest
 from ingest.executors.inline import InlineExecutor
 from ingest.latents import encode_file
 from ingest.latents.backends import LocalBackend
-from ingest.latents.background_writer import BackgroundWriter
 from ingest.latents.encode_file import Decoded, LatentMaker
 from ingest.latents.plan import PlannedLatentFile
-from ingest.latents.token_file import TokenFile
+from ingest.latents.token_file import BackgroundWriter, TokenFile
 from ingest.models.encoder import ImageEncoder
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError

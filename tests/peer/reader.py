@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.verify.peer_environment import CHECK
+from ingest.verify.peer import CHECK
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("EICORPUS_PEER_PYTHON", ROOT / ".peer" / "bin" / "python"))

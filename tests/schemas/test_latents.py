@@ -8,8 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.errors import ConfigError
-from schemas.latents import LatentFacts, Preprocessing, facts_of, latent_file
-from schemas.safetensors_metadata import METADATA
+from schemas.latents import METADATA, LatentFacts, Preprocessing, facts_of, latent_file
 
 
 def facts(**changed: Any) -> LatentFacts:

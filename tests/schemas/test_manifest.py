@@ -26,8 +26,8 @@ from schemas.manifest import (
     page_sha256,
     rows_sha256,
 )
-from schemas.table_digest import columns_sha256
-from schemas.within import OutsideCorpus
+from schemas.parquet_file import columns_sha256
+from schemas.paths import OutsideCorpus
 
 
 def row(uid: str = "a", **changes: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import av
 import pytest
 
 from schemas.av_options import open_video
-from schemas.system_error import DAMAGED, system_error_text
+from schemas.errors import DAMAGED, system_error_text
 
 
 def test_a_damaged_video_is_a_sentence_without_number_and_path(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.transform import Rotation
 
+from ingest.corpus.erasure import derived
 from ingest.corpus.layout import open_corpus
-from ingest.corpus.residual_files import derived
 from schemas.action import action_spec
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest, load

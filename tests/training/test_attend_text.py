@@ -13,9 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from tests.training.tiny import batch, network, noise_of, text_of
 from training.loss import loss_of
 from training.model import network as network_module
-from training.model.attention import kernels_of
+from training.model.attention import Varlen, kernels_of, varlen_kernel
 from training.model.text import Words, attend_text, end_to_end, is_for_varlen
-from training.model.varlen import Varlen, varlen_kernel
 
 B, R, H, Q, T, W = (
     3,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import ConfigError
-from schemas.within import OutsideCorpus
+from schemas.paths import OutsideCorpus
 from training.data.actions import default_cache
 from training.data.cache import made_once, mapped
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.digest_cache import VerifiedFiles
+from training.data.file_check import VerifiedFiles
 
 
 def test_a_file_is_read_once_and_another_digest_is_another_question(

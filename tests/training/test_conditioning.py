@@ -28,8 +28,13 @@ from schemas.text_features import (
 from tests.pickling import travelled
 from tests.training.tiny import batch, network, noise_of
 from training.conditioning.cached import CachedConditioner, CachedReader, chosen_encoder
-from training.conditioning.hashed_words import WordsConditioner, WordsReader, word_ids
-from training.conditioning.none import NoTextConditioner, NoTextReader
+from training.conditioning.hashed_words import (
+    NoTextConditioner,
+    NoTextReader,
+    WordsConditioner,
+    WordsReader,
+    word_ids,
+)
 from training.conditioning.protocol import Conditioner, TextReader
 from training.learner import Learner
 

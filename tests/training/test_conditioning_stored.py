@@ -23,7 +23,7 @@ from ingest.verify.manifest import verify_manifest
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest, load
 from schemas.text_features import FeatureSettings
-from schemas.vlm_chat import Message, Picture
+from schemas.vlm import Message, Picture
 from tests.faults.disks import QuickDisk
 from tests.training.corpus import ENCODER, NUM_VIDEO, Trainable
 from training.conditioning.open import open_conditioner

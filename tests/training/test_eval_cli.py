@@ -23,12 +23,12 @@ from typer.testing import CliRunner
 from websockets.asyncio.client import connect
 
 from benchmarks.annotated_corpus import build_manifest
-from ingest.latents.resize import fitted
+from ingest.latents.frame_grid import fitted
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
 from jobs.cli import app
 from jobs.eval import not_beaten
-from jobs.eval_format import comparison_rows
+from jobs.eval_page import comparison_rows
 from jobs.policy_encoder import encoder_for, model_of
 from jobs.serve_policy import latency_text, policy_text
 from schemas import manifest as manifests
@@ -37,7 +37,7 @@ from schemas.manifest import Manifest
 from tests.hostile.sweep import bounded_memory
 from tests.training.corpus import Trainable
 from training.evaluation.evaluate_checkpoint import NUM_SAMPLES, EvaluationRequest, held_out
-from training.evaluation.figures import error_over_horizon
+from training.evaluation.examples import error_over_horizon
 from training.evaluation.summary import BASELINES, Comparison, IntervalEstimate
 from training.model.network import Network
 from training.policy.observation import Observation

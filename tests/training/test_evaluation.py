@@ -18,14 +18,14 @@ from schemas.errors import ConfigError
 from schemas.supervision import Task
 from tests.training.corpus import Trainable, body_of, poses_of, tokens_of
 from training.batch import Batch
-from training.conditioning.none import NoTextConditioner, NoTextReader
+from training.conditioning.hashed_words import NoTextConditioner, NoTextReader
 from training.data.action_layout import slot_names
 from training.data.loader import Loader
 from training.evaluation import draws
 from training.evaluation.accumulate import Group
+from training.evaluation.errors import picture_errors
 from training.evaluation.evaluate import Evaluation, means_of
 from training.evaluation.examples import FORECAST, KNOWING, NOW, TRUE, Shown, colours, shown_of
-from training.evaluation.pictures import picture_errors
 from training.evaluation.summary import EVERY, compared, lines
 from training.flow import sampled
 from training.learner import Learner

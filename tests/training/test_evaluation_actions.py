@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from training.evaluation.actions import (
+from training.evaluation.errors import (
     GRIPPER,
     JOINTS,
     KEYPOINTS,
@@ -18,7 +18,7 @@ from training.evaluation.actions import (
     baselines,
     parallel_grippers,
 )
-from training.policy.poses import integrated, position_error_m, rotation_error_rad, unbroken
+from training.policy.embodiments import integrated, position_error_m, rotation_error_rad, unbroken
 
 LEFT = SidePlaces(motion=slice(0, 6), gripper=slice(6, 7), keypoints=slice(7, 13), joints=slice(13, 15))  # fmt: skip
 RIGHT = SidePlaces(motion=slice(15, 21), gripper=slice(21, 22), keypoints=slice(22, 28), joints=slice(28, 30))  # fmt: skip

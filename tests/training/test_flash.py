@@ -13,9 +13,15 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.training import test_attend_text as of_text
-from training.model.attention import attend, kernels_of
-from training.model.flash import PACKAGES, WIDEST, Flash, flash_kernel
-from training.model.varlen import varlen_kernel
+from training.model.attention import (
+    PACKAGES,
+    WIDEST,
+    Flash,
+    attend,
+    flash_kernel,
+    kernels_of,
+    varlen_kernel,
+)
 
 B, H, L, W = 2, 3, 5, 8
 FA3, FA4 = PACKAGES

@@ -7,8 +7,14 @@ import pytest
 from schemas.action import action_spec
 from schemas.errors import ConfigError
 from schemas.trained_action import trained_names
-from training.data.action_layout import ACTION_WIDTH, part_slots, slot_names, slots_of
-from training.data.embodiments import check_known, grown
+from training.data.action_layout import (
+    ACTION_WIDTH,
+    check_known,
+    grown,
+    part_slots,
+    slot_names,
+    slots_of,
+)
 
 
 def names_of(*parts: tuple[str, int]) -> tuple[str, ...]:

@@ -16,10 +16,9 @@ from benchmarks.annotated_corpus import build_manifest
 from ingest.corpus import snapshot
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError, SourceError
-from schemas.latents import LATENTS
+from schemas.latents import LATENTS, METADATA
 from schemas.manifest import Manifest, load
-from schemas.safetensors_metadata import METADATA
-from schemas.within import OutsideCorpus
+from schemas.paths import OutsideCorpus
 from tests.training.corpus import (
     ENCODER,
     OTHER_ENCODER,

@@ -11,9 +11,8 @@ import torch
 from schemas.supervision import Task
 from tests.training.tiny import SETTINGS, batch, network, noise_of, text_of
 from training.model.attention import attend, kernels_of
-from training.model.block import Block
+from training.model.block import Block, rotate, rotations, timestep_features, token_places
 from training.model.network import KnownInputs, Text, num_parameters
-from training.model.positions import rotate, rotations, timestep_features, token_places
 from training.model.settings import ModelSettings
 from training.model.text import Words
 from training.tasks import INDEX

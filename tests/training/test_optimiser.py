@@ -11,8 +11,7 @@ from torch import nn
 from tests.training.running import learner
 from training.model.adapters import Bank
 from training.recipe import OptimiserSettings
-from training.run.optimiser import EMA, adamw, clip, decaying, gradient_norm, set_lr, trained
-from training.run.schedule import lr_at
+from training.run.optimiser import EMA, adamw, clip, decaying, gradient_norm, lr_at, set_lr, trained
 
 SCHEDULE = OptimiserSettings(lr=1.0, min_lr=0.1, warmup_steps=4)
 

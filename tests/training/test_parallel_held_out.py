@@ -18,7 +18,7 @@ from tests.training.corpus import ENCODER, Trainable
 from tests.training.test_loader_faults import spoil
 from tests.training.test_parallel import ROOT, free_port
 from tests.training.test_train_cli import SMALL, train, words
-from training.conditioning.none import NoTextReader
+from training.conditioning.hashed_words import NoTextReader
 from training.data.loader import Loader
 from training.recipe import load_recipe
 from training.run.mishaps import BAD_FILE

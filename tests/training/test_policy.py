@@ -29,7 +29,7 @@ from tests.training.corpus import (
     tokens_of,
 )
 from training.batch import Batch
-from training.conditioning.none import NoTextConditioner, NoTextReader
+from training.conditioning.hashed_words import NoTextConditioner, NoTextReader
 from training.data.loader import Loader
 from training.learner import Learner
 from training.model.network import KnownInputs, Text

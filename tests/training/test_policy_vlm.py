@@ -27,7 +27,7 @@ from schemas.text_features import (
     TextFacts,
     text_feature_file,
 )
-from schemas.vlm_folder import model_sha256
+from schemas.vlm import model_sha256
 from tests.curation.caption.tiny_qwen import write_tiny_qwen
 from tests.training.test_conditioning import row
 from training.conditioning.cached import CachedConditioner, CachedReader
@@ -40,8 +40,7 @@ from training.model.network import Network, Text
 from training.model.settings import ModelSettings
 from training.policy.observation import Observation, Pixels
 from training.policy.policy import Policy
-from training.policy.text_encoder import open_text_encoder
-from training.policy.vlm_text_encoder import VlmTextEncoder, picture_shown
+from training.policy.text_encoder import VlmTextEncoder, open_text_encoder, picture_shown
 from training.recipe import TrainRecipe
 from training.run.checkpoint import CheckpointState, checkpoint_of, snapshot, write
 from training.run.optimiser import adamw

@@ -26,8 +26,7 @@ from training.batch import Batch
 from training.data import broken
 from training.data.broken import BadSample
 from training.data.latent_reader import LatentFile
-from training.run.divergence import Diverged
-from training.run.mishaps import BAD_FILE, SKIPPED_FILE, Mishaps, open_mishaps
+from training.run.mishaps import BAD_FILE, SKIPPED_FILE, Diverged, Mishaps, open_mishaps
 from training.run.parallel import Ranks
 
 STEPS = 12

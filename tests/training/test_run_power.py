@@ -29,8 +29,7 @@ from training.run.checkpoint import (
     sweep,
     write,
 )
-from training.run.divergence import Diverged
-from training.run.mishaps import Mishaps, open_mishaps
+from training.run.mishaps import Diverged, Mishaps, open_mishaps
 from training.run.parallel import Ranks
 from training.run.run_folder import (
     RunFacts,

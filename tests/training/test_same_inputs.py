@@ -13,8 +13,8 @@ from tests.training.tiny import SETTINGS
 from training.conditioning.text_model import settings_of
 from training.recipe import OnlineText
 from training.run.checkpoint import Checkpoint, CheckpointState
-from training.run.compatibility import check_encoder, check_same_text, check_text
 from training.run.parallel import Ranks
+from training.run.resume import check_encoder, check_same_text, check_text
 
 
 def checkpoint(**said: Any) -> Checkpoint:
@@ -57,7 +57,7 @@ def test_ranks_that_are_told_by_different_models_are_refused(
         said.append(mine)
         return said
 
-    monkeypatch.setattr("training.run.compatibility.all_gather_str", gathered)
+    monkeypatch.setattr("training.run.resume.all_gather_str", gathered)
     for rank in (0, 1):
         check_same_text("text_x-0", Ranks(rank=rank, world_size=3))
     with pytest.raises(ConfigError, match="told their text by text_x-0, text_x-0, text_x-1; give"):

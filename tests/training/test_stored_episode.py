@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import data_file
-from ingest.latents.arrays import _E4M3FN, read_latents
+from ingest.latents.token_file import _E4M3FN, read_latents
 from ingest.storage.rooted import OutsideCorpus
 from ingest.stored_episode import StoredCorpus, StoredEpisode
 from schemas.errors import ConfigError
@@ -115,7 +115,7 @@ def test_all_numbers_of_eight_bits_are_those_of_torch() -> None:
 
 def test_latents_are_read_without_torch(trainable: Trainable) -> None:
     code = (
-        "import sys; from pathlib import Path; from ingest.latents.arrays import read_latents;"
+        "import sys; from pathlib import Path; from ingest.latents.token_file import read_latents;"
         "print(read_latents(Path(sys.argv[1])).tokens.shape); assert 'torch' not in sys.modules"
     )
     path = next(trainable.corpus.rglob("*.safetensors"))

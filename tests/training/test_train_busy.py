@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from ingest.corpus import snapshot
 from ingest.storage.local import LocalStorage
-from jobs import cores
+from jobs import machine
 from jobs.cli import app
-from jobs.without_latents import refuse_without_latents
+from jobs.manifest_report import refuse_without_latents
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 from schemas.manifest import ROW_SCHEMA, ROWS_FILE, load_facts
@@ -61,17 +61,17 @@ def test_the_quota_of_a_container(
     (tmp_path / "cpu").mkdir()
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    assert cores.quota_cores(tmp_path) == wanted
+    assert machine.quota_cores(tmp_path) == wanted
 
 
 def test_whoever_sets_the_number_of_threads_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cores.VARIABLE, "7")
-    assert cores.compute_threads() == 7
-    monkeypatch.setenv(cores.VARIABLE, "many")
-    monkeypatch.setattr(cores, "usable_cores", lambda: 4)
-    monkeypatch.setattr(cores, "quota_cores", lambda: None)
+    monkeypatch.setenv(machine.VARIABLE, "7")
+    assert machine.compute_threads() == 7
+    monkeypatch.setenv(machine.VARIABLE, "many")
+    monkeypatch.setattr(machine, "usable_cores", lambda: 4)
+    monkeypatch.setattr(machine, "quota_cores", lambda: None)
     monkeypatch.setattr("os.getloadavg", lambda: (2.0, 0.0, 0.0))
-    assert cores.compute_threads() == 2
+    assert machine.compute_threads() == 2
 
 
 def without_latents(mine: Trainable) -> Path:

@@ -21,7 +21,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.annotated_corpus import build_manifest
-from jobs import output, train_log, train_run
+from jobs import output, train_report, train_run
 from jobs.cli import app
 from jobs.train import changes_from
 from schemas.errors import ConfigError, PipelineError, SourceError
@@ -31,8 +31,8 @@ from training.conditioning.hashed_words import WordsConditioner
 from training.policy.policy import Policy
 from training.recipe import load_recipe
 from training.run.checkpoint import WEIGHTS, checkpoint_of, checkpoints
-from training.run.divergence import Diverged
-from training.run.event_log import scalars
+from training.run.metrics import scalars
+from training.run.mishaps import Diverged
 from training.run.run_folder import LOG_FILE, RunFacts, ask_to_stop, load_result, load_run
 from training.run.session import TrainRequest
 
@@ -155,7 +155,7 @@ def test_a_signal_finishes_the_step_saves_and_goes_on_later(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_log, "append_log", stop)
+        patch.setattr(train_report, "append_log", stop)
         command = words(trainable.manifest, tmp_path / "two")
         stopped = CliRunner().invoke(app, command, standalone_mode=False)
     assert stopped.return_value == 130
@@ -170,7 +170,7 @@ def test_a_file_in_the_run_stops_it_as_a_signal_does_and_a_start_forgets_it(
 ) -> None:
     ask_to_stop(tmp_path / "run")  # of the run before, as it were
     with monkeypatch.context() as patch:
-        patch.setattr(train_log, "append_log", lambda out, line: ask_to_stop(out))
+        patch.setattr(train_report, "append_log", lambda out, line: ask_to_stop(out))
         command = words(trainable.manifest, tmp_path / "run")
         stopped = CliRunner().invoke(app, command, standalone_mode=False)
     assert stopped.return_value == 130
@@ -386,11 +386,11 @@ def test_a_folder_is_one_run_of_wandb_and_another_folder_another(
     for name in ("a", "b", "a"):
         (tmp_path / name).mkdir(exist_ok=True)
         if name == "b":  # power went as it was written
-            (tmp_path / name / train_log.WANDB_ID).touch()
+            (tmp_path / name / train_report.WANDB_ID).touch()
         request = TrainRequest(manifest=tmp_path, recipe=load_recipe("tiny"), out=tmp_path / name)
         session: Any = SimpleNamespace(request=request, first_step=0)
         with ExitStack() as stack:
-            train_log.sinks_of(session, "project", stack)
+            train_report.sinks_of(session, "project", stack)
     assert begun[0] == begun[2] != begun[1]
     assert len(begun[0]) == len(begun[1]) == 16
 

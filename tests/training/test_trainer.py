@@ -23,9 +23,9 @@ from training.batch import Batch
 from training.learner import Learner
 from training.loss import num_scored, weighted
 from training.run import metrics
-from training.run.divergence import Diverged
 from training.run.metrics import Grouping, Losses, Throughput
 from training.run.micro_batch import parts
+from training.run.mishaps import Diverged
 from training.run.noise import noise_for
 from training.run.parallel import Ranks
 from training.run.trainer import Hooks, Loop, Trainer

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, system_error_text
 from schemas.latent_header import MAX_TEXT_HEADER_BYTES, Held, read_tensors
 from schemas.manifest import Latent, Manifest, ManifestRow
-from schemas.system_error import system_error_text
+from schemas.paths import within
 from schemas.text_features import (
     FEATURES,
     NO_PICTURE,
@@ -37,12 +37,10 @@ from schemas.text_features import (
     moment_of,
     text_facts_of,
 )
-from schemas.within import within
 from training.conditioning.protocol import Conditioner
 from training.data.broken import broken_sample, patiently
-from training.data.digest_cache import VerifiedFiles
-from training.data.file_check import refuse_absent
-from training.data.positional import PositionalFile
+from training.data.file_check import VerifiedFiles, refuse_absent
+from training.data.recording import PositionalFile
 from training.model.network import Text
 
 MAX_OPEN = 256  # files of a worker

@@ -1,7 +1,4 @@
-"""A table of hashed words, trained with the network: instructions without a language model.
-
-A word is a run of letters, digits and underscores, NFKC-normalised and in lower case. Two words of one bucket are one word to the network.
-"""
+"""Conditioning without a language model: no text, or a table of hashed words that is trained with the network."""
 
 from __future__ import annotations
 
@@ -19,6 +16,26 @@ from torch import Tensor, nn
 from schemas.manifest import ManifestRow
 from training.conditioning.protocol import Conditioner
 from training.model.network import Text
+
+
+class NoTextReader:
+    """Tells how many samples there are, and nothing else."""
+
+    def read(
+        self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        return {"nothing": torch.zeros(len(rows), 0)}
+
+
+class NoTextConditioner(Conditioner):
+    """[B, 0, 1]."""
+
+    width = 1
+
+    def forward(self, inputs: dict[str, Tensor]) -> Text:
+        values = inputs["nothing"].unsqueeze(-1)
+        return Text(values=values, has=torch.zeros_like(inputs["nothing"], dtype=torch.bool))
+
 
 PADDING = 0  # the bucket of no word
 _WORD = re.compile(r"\w+")

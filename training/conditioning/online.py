@@ -22,7 +22,7 @@ from torch import Tensor
 from schemas.errors import ConfigError
 from schemas.manifest import ManifestRow
 from schemas.text_features import is_of_text
-from schemas.vlm_chat import Inputs, Picture, chat_inputs, instruction_chat
+from schemas.vlm import Inputs, Picture, chat_inputs, instruction_chat
 from training.conditioning.protocol import Conditioner
 from training.conditioning.video_frame import picture_of
 from training.conditioning.vlm_parts import readers_of, weights_of

@@ -10,8 +10,12 @@ from training.conditioning.cached import (
     chosen_encoder,
     refuse_absent_features,
 )
-from training.conditioning.hashed_words import WordsConditioner, WordsReader
-from training.conditioning.none import NoTextConditioner, NoTextReader
+from training.conditioning.hashed_words import (
+    NoTextConditioner,
+    NoTextReader,
+    WordsConditioner,
+    WordsReader,
+)
 from training.conditioning.online import OnlineConditioner, OnlineReader
 from training.conditioning.protocol import Conditioner, TextReader
 from training.conditioning.text_model import settings_of, text_id_of

@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.errors import ConfigError
 from schemas.text_features import PREFIX, FeatureSettings, text_encoder_id
-from schemas.vlm_folder import model_sha256, model_type
+from schemas.vlm import model_sha256, model_type
 from training.recipe import OnlineText
 
 

@@ -13,12 +13,11 @@ import av
 import numpy as np
 
 from schemas.av_options import DECODER_OPTIONS, open_video
-from schemas.errors import ConfigError, SourceError
+from schemas.errors import ConfigError, SourceError, system_error_text
 from schemas.json_text import read_json
 from schemas.lerobot import CHUNK_SIZE, INFO_LIMITS, MOST_FPS, VIDEO_PATH
 from schemas.manifest import ManifestRow
-from schemas.system_error import system_error_text
-from schemas.vlm_chat import Picture
+from schemas.vlm import Picture
 from training.data.broken import broken_sample
 from training.data.recording import inside
 

@@ -9,10 +9,10 @@ from typing import Any
 from safetensors import SafetensorError
 
 from schemas.errors import ConfigError
-from schemas.local_path import check_local
-from schemas.vlm_chat import IMAGE_PAD
-from schemas.vlm_folder import (
+from schemas.paths import check_local
+from schemas.vlm import (
     FROM_HERE,
+    IMAGE_PAD,
     LOAD_ERRORS,
     WEIGHTS_FROM_HERE,
     refuse_what_is_no_model,

@@ -20,8 +20,13 @@ import pyarrow.compute as pc
 from schemas.errors import ConfigError
 from schemas.trained_action import trained_action
 from training.data.action_layout import slots_of
-from training.data.recording import data_path, feature_names, read_features
-from training.data.state import measured_slices, state_vector
+from training.data.recording import (
+    data_path,
+    feature_names,
+    measured_slices,
+    read_features,
+    state_vector,
+)
 
 INDEX_FILE = "index.npy"
 INDEX = np.dtype([("part", np.int32), ("offset", np.int64)])  # of each row of the manifest

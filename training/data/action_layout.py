@@ -1,12 +1,8 @@
-"""Where each named element of a trained action lies in the one vector that all bodies share.
-
-172 = 2 x 86 slots: for left, then right, `delta_position_m` 3, `delta_rotvec_rad` 3, `gripper_opening` 1, `hand_keypoints_m` 63,
-`hand_joints_rad` 16. What a body does not have is masked there, so a batch may mix bodies.
-"""
+"""Embodiment numbers, which never change within a run, and the place of each named action element in the one vector that all embodiments share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
 
@@ -16,6 +12,30 @@ import numpy.typing as npt
 from schemas.episode import SIDES
 from schemas.errors import ConfigError
 from schemas.hand import joint_names
+from schemas.manifest import Manifest
+
+
+def embodiments_of(manifest: Manifest) -> tuple[str, ...]:
+    """Every body of a manifest, all splits, sorted."""
+    return tuple(sorted(manifest.rows["embodiment"].unique().to_pylist()))
+
+
+def grown(saved: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
+    """A saved list with new bodies behind it: fine-tuning adds, and moves nobody."""
+    return (*saved, *sorted(set(names) - set(saved)))
+
+
+def check_known(saved: Sequence[str], names: Iterable[str], *, where: str) -> None:
+    """
+    Raises:
+        ConfigError: a body that a checkpoint has no adapter for.
+    """
+    strangers = sorted(set(names) - set(saved))
+    if strangers:
+        known = f"the checkpoint knows {', '.join(saved)}"
+        repair = "add it by `eicorpus train --recipe finetune --init-from RUN`"
+        raise ConfigError(f"unknown embodiment {strangers[0]}; {known}; {repair}", where=where)
+
 
 MAX_HAND_JOINTS = 16  # the most of a robot hand in `schemas/embodiments.yaml`'s data sets
 NUM_KEYPOINT_VALUES = 63

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.manifest import FOLDER, Manifest, rows_sha256
+from schemas.paths import within
 from schemas.trained_action import REPRESENTATION
-from schemas.within import within
 from training.data.action_build import (
     INDEX_FILE,
     MEASURED,

@@ -12,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import ConfigError
-from schemas.system_error import system_error_text
-from schemas.within import within
+from schemas.errors import ConfigError, system_error_text
+from schemas.paths import within
 from training.durable import make_durable
 
 _SMALL = 4096  # bytes of a file

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from schemas.manifest import load
-from training.conditioning.none import NoTextReader
+from training.conditioning.hashed_words import NoTextReader
 from training.data.loader import Loader
 from training.data.routing import RoutingSettings
 from training.data.sampler import Drawn

@@ -22,9 +22,8 @@ from schemas.latent_header import Held, read_header, wanted_tensors
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage
 from schemas.manifest import Latent
 from training.data.camera_views import repair_of
-from training.data.digest_cache import VerifiedFiles
-from training.data.positional import PositionalFile
-from training.data.recording import inside
+from training.data.file_check import VerifiedFiles
+from training.data.recording import PositionalFile, inside
 
 OPEN_FILES = 512
 REPAIR = "remove it and run `eicorpus latents images` again"

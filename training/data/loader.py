@@ -19,7 +19,7 @@ from schemas.manifest import Manifest, ManifestRow
 from schemas.supervision import Task
 from training.batch import Batch
 from training.conditioning.protocol import TextReader
-from training.data.action_layout import ACTION_WIDTH
+from training.data.action_layout import ACTION_WIDTH, check_known, embodiments_of
 from training.data.actions import ActionStore, default_cache, open_actions
 from training.data.broken import first_readable
 from training.data.camera_views import (
@@ -30,17 +30,16 @@ from training.data.camera_views import (
     refuse_missing,
 )
 from training.data.counts import Counts, counts_of
-from training.data.embodiments import check_known, embodiments_of
 from training.data.file_check import refuse_absent
 from training.data.latent_reader import LatentReader, LatentShape, common_shape
 from training.data.normalise import Normaliser, normaliser_of
 from training.data.prefetch import BatchSource, prefetch
+from training.data.recording import STATE_WIDTH
 from training.data.replaced import Attempts, Replacer
 from training.data.rng_keys import Ints
 from training.data.sample_index import SampleIndexRequest, open_sample_index
 from training.data.sampler import Drawn, Draws, check_low_policy_share
 from training.data.samples import Assembler
-from training.data.state import STATE_WIDTH
 from training.data.windows import Mask, window_of
 from training.recipe import TrainRecipe
 

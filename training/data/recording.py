@@ -1,21 +1,58 @@
-"""The numbers of committed episodes, as a trainer reads them: named columns of the data Parquet, and nothing of the videos."""
+"""Named columns of an episode's data Parquet, read by position (pread), so that a failing disk or a truncated file is an error and not a crash. The measured pose as a state token."""
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from schemas.episode import SIDES
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import read_json
 from schemas.lerobot import CHUNK_SIZE, DATA_PATH, INFO_LIMITS
 from schemas.parquet_file import read_table
+from schemas.paths import within
 from schemas.trained_action import Named
-from schemas.within import within
+from training.data.action_layout import MAX_HAND_JOINTS
 from training.data.broken import is_hiccup
+
+
+class PositionalFile:
+    """One open file; closed with the last who has it. `where` names it in errors, `repair` is what to do about damage."""
+
+    def __init__(self, path: Path, *, where: str, repair: str) -> None:
+        """
+        Raises:
+            OSError: it cannot be opened now.
+        """
+        self.where, self.repair = where, repair
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)  # of several threads the last one lets go
+
+    def damaged(self, why: str) -> ConfigError:
+        """The error for a file that is not what was written."""
+        return ConfigError(f"damaged ({why}); {self.repair}", where=self.where)
+
+    def fill(self, out: npt.NDArray[Any], start: int) -> None:
+        """All of `out`, which is contiguous, with the bytes of the file from `start` on. The interpreter's lock is free meanwhile.
+
+        Raises:
+            ConfigError: it ends before that.
+            OSError: it cannot be read now.
+        """
+        left = memoryview(out.reshape(-1).view(np.uint8).data)
+        while len(left):
+            num = os.preadv(self._file, [left], start)
+            if not num:
+                raise self.damaged(f"it ends at byte {start}")
+            left, start = left[num:], start + num
+
 
 FEATURES = ("action", "action.valid", "observation.state", "observation.valid")
 INFO = "meta/info.json"
@@ -90,3 +127,32 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[Any]]:
     array = column.combine_chunks()
     flat = array.flatten() if pa.types.is_nested(array.type) else array
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(array), -1)
+
+
+PARTS = (
+    ("position_m", 3),
+    ("rot6d_cols", 6),
+    ("gripper_opening", 1),
+    ("hand_joints_rad", MAX_HAND_JOINTS),
+)
+STATE_WIDTH = len(SIDES) * sum(width for _, width in PARTS)
+
+
+def measured_slices(state_valid: Named) -> frozenset[str]:
+    """The slices of `observation.valid` that hold at any timestep."""
+    is_measured = (state_valid.values.astype(np.float64) > 0.5).any(axis=0)
+    return frozenset(np.array(state_valid.names, dtype=np.str_)[is_measured].tolist())
+
+
+def state_vector(state: Named, state_valid: Named) -> npt.NDArray[np.float32]:
+    """[K, 52] of `observation.state` and `observation.valid`."""
+    out = np.zeros((len(state.values), STATE_WIDTH), dtype=np.float32)
+    first = 0
+    for side in SIDES:
+        for part, width in PARTS:
+            values = state.part(f"{side}.{part}")
+            if values is not None:
+                seen = state_valid.is_set(f"{side}.{part}")
+                out[:, first : first + values.shape[1]] = np.where(seen[:, None], values, 0)
+            first += width
+    return out

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.manifest import Manifest, ManifestRow, rows_at
+from schemas.paths import within
 from schemas.supervision import Task
-from schemas.within import within
 from training.data.actions import ActionStore
 from training.data.cache import damaged, made_once, mapped
 from training.data.normalise import Normaliser

@@ -1,8 +1,4 @@
-"""Which samples a global batch has, and what each is trained on. Pure arithmetic on small tables; nothing is read.
-
-With `routing.draw: task` (the default) every batch has a fixed number of samples of each task, and each task draws from places of its own
-(`by_task.py`). With `segment`, places are drawn first and tasks follow from what the places allow (`routing.py`).
-"""
+"""Which samples a global batch has, which task each one trains, and how segments and timesteps are drawn. Arithmetic on small tables, no reads."""
 
 from __future__ import annotations
 
@@ -14,12 +10,70 @@ import numpy.typing as npt
 from schemas.errors import ConfigError, InvariantError
 from schemas.supervision import Task
 from training.data.broken import REDRAWN
-from training.data.by_task import TaskPlaces
 from training.data.rng_keys import Order, endless, key_of, uniform
 from training.data.routing import RoutingSettings, counts_of_batch, routed
 from training.data.sample_index import Records, SampleIndex, allowed
 from training.data.windows import BIT, Ints, from_bits
 from training.tasks import INDEX, TASKS
+
+PURPOSE = 10  # of the keys: order, routing, weights, noise, dropout and evaluation have 0 to 9
+
+
+class TaskPlaces:
+    """An endless run of draws of one task; `num_draws` to an epoch, as many as there are anchors that serve it."""
+
+    def __init__(
+        self, anchors: SampleIndex, task: Task, *, low_policy_share: float, seed: int
+    ) -> None:
+        self.anchors, self.task = anchors, task
+        self.weights = _weights(anchors.segments, task, low_policy_share)
+        self.num = np.where(self.weights > 0, anchors.segments["num_serving"][:, INDEX[task]], 0)
+        self.num_draws = int(self.num.sum())
+        self._order: Order | None = None
+        if self.num_draws:
+            self._order = Order(
+                weights=self.weights,
+                num_anchors=self.num,
+                num_draws=self.num_draws,
+                seed=int(key_of(seed, 0, PURPOSE, INDEX[task])),
+            )
+
+    def at(self, index: Ints) -> tuple[Ints, Ints]:
+        """[B] segment and anchor of draws of the endless run. Raises ValueError where nothing serves the task."""
+        order = self._order
+        if order is None:
+            raise ValueError(f"nothing serves {self.task}")
+        segment, nth = endless(order, index)
+        return segment, self._anchors(segment, nth)
+
+    def by_key(self, key: np.uint64) -> tuple[int, int]:
+        """Segment and anchor of one draw outside of the run."""
+        line = np.cumsum(self.weights)
+        last = int(np.searchsorted(line, line[-1]))
+        point = uniform(key, 0) * line[-1]
+        segment = min(int(np.searchsorted(line, point, side="right")), last)
+        nth = int(uniform(key, 1) * self.num[segment])
+        return segment, int(self._anchors(np.array([segment]), np.array([nth]))[0])
+
+    def _anchors(self, segment: Ints, nth: Ints) -> Ints:
+        """[B] the nth anchor of each segment that serves the task. Only where they have gaps is a segment's table looked through."""
+        segments = self.anchors.segments[segment]
+        out = segments["first"] + segments["first_serving"][:, INDEX[self.task]] + nth
+        for b in np.flatnonzero((segments["is_run"] & BIT[self.task]) == 0):
+            first, num = int(segments["first"][b]), int(segments["num_anchors"][b])
+            serving = np.flatnonzero(self.anchors.serves[first : first + num] & BIT[self.task])
+            out[b] = first + serving[nth[b]]
+        return np.asarray(out, dtype=np.int64)
+
+
+def _weights(segments: Records, task: Task, low_policy_share: float) -> npt.NDArray[np.float64]:
+    """[S] of those that may serve the task and can."""
+    may = ((segments["may"] & BIT[task]) > 0).astype(np.float64)
+    if task is Task.POLICY:
+        may = np.where(segments["is_low"], np.maximum(may, low_policy_share), may)
+    can = segments["num_serving"][:, INDEX[task]] > 0
+    return np.where(can, segments["weight"] * may, 0.0)
+
 
 MIXED = 11  # purpose of the key by which tasks are mixed over a batch
 

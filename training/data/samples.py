@@ -20,8 +20,8 @@ from training.data.broken import broken_sample, patiently
 from training.data.camera_views import latents_of_views
 from training.data.latent_reader import LatentReader, Memory, is_finite
 from training.data.normalise import Normaliser
+from training.data.recording import STATE_WIDTH
 from training.data.sample_index import Records
-from training.data.state import STATE_WIDTH
 from training.data.windows import Ints, Mask, Window
 from training.model.network import KnownInputs
 

@@ -20,15 +20,16 @@ from training.batch import Batch
 from training.data.action_layout import ACTION_WIDTH, slots_of
 from training.data.normalise import Normaliser
 from training.evaluation.accumulate import Array, Error, ErrorTable, Group
-from training.evaluation.actions import (
+from training.evaluation.draws import Sampler, asked, noise_of
+from training.evaluation.errors import (
     Chunks,
     action_errors,
     baselines,
+    last_picture,
     parallel_grippers,
+    picture_errors,
     side_places,
 )
-from training.evaluation.draws import Sampler, asked, noise_of
-from training.evaluation.pictures import last_picture, picture_errors
 from training.model.network import Text
 from training.tasks import TASKS
 

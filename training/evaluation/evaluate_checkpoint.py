@@ -28,8 +28,8 @@ from training.policy.restored import recipe_of, restored
 from training.precision import Precision
 from training.recipe import CachedText, TextSettings, TrainRecipe
 from training.run.checkpoint import Checkpoint
-from training.run.compatibility import check_text
 from training.run.micro_batch import moved
+from training.run.resume import check_text
 
 # Of each task, where nobody says otherwise: minutes on a CPU, and its mean is within 1 / sqrt(2000), 2 %, of a sample's spread
 NUM_SAMPLES = 2000

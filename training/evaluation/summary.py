@@ -14,9 +14,8 @@ import numpy as np
 
 from schemas.supervision import Task
 from training.evaluation.accumulate import ByEpisode, ErrorTable, interval
-from training.evaluation.actions import POSITION, ROTATION
+from training.evaluation.errors import L2, POSITION, ROTATION
 from training.evaluation.evaluate import COPY, MODEL, WITHOUT_ACTION
-from training.evaluation.pictures import L2
 
 EVERY = "all"
 BASELINES = {

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from training.model.positions import timestep_features
+from training.model.block import timestep_features
 
 FEW = 16  # elements that an embodiment usually has of those of all: between 7 of a gripper and 69 of a hand
 

@@ -1,22 +1,152 @@
-"""Attention through torch's kernels, in an order that is stated, or through an installed package's, and a report of which one ran.
-
-Masks are bool, True where a key may be attended to (a float mask of 0 and 1 is added to the logits: padding is then attended,
-`models.md` 1.12 bug 11). Joint attention takes no mask at all: with one, the flash kernels refuse. Attention to text is in `text.py`.
-"""
+"""Attention kernels: PyTorch's in a stated order, or FlashAttention 3 and 4 where installed, also for sequences of different lengths laid end to end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
+from typing import Any, ParamSpec, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as fn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
-from training.model.flash import PACKAGES, Flash
-from training.model.varlen import REPORTED
+P = ParamSpec("P")
+HALF = (torch.float16, torch.bfloat16)
+WIDEST = 128  # of a head, a multiple of 8: what all of them take, forwards and backwards
+# By name: the module, and the major compute capabilities that it is tried on. Hopper (9) takes what was written for it first.
+PACKAGES = {
+    "flash-attn 3": ("flash_attn_interface", (9,)),
+    "flash-attn 4": ("flash_attn.cute", (9, 10)),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flash:
+    """Attention of everything to everything by a package; `name` is that of `PACKAGES` and is what a profiler sees."""
+
+    name: str
+    run: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    def takes(self, query: Tensor) -> bool:
+        """[B, H, L, W]."""
+        return is_for_kernels(query)
+
+
+def is_for_kernels(query: Tensor) -> bool:
+    """[..., W] on a GPU, in half precision, of a width that all of them have."""
+    width = query.shape[-1]
+    return query.is_cuda and query.dtype in HALF and width % 8 == 0 and width <= WIDEST
+
+
+def flash_kernel() -> Flash | None:
+    """That of the installed package, for joint attention."""
+    package = installed_package()
+    if package is None:
+        return None
+    name, module = package
+    return Flash(name=name, run=unseen(turned(name, module.flash_attn_func)))
+
+
+def installed_package() -> tuple[str, Any] | None:
+    """Name and module of the first of `PACKAGES` for this GPU that can be imported."""
+    if not torch.cuda.is_available():
+        return None
+    major, _ = torch.cuda.get_device_capability()
+    for name, (module, majors) in PACKAGES.items():
+        if major not in majors:
+            continue
+        try:
+            return name, import_module(module)
+        except ImportError:
+            continue
+    return None
+
+
+def unseen(run: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """torch.compile cannot look into kernels that are built as they are called: the graph has a seam there."""
+    return torch.compiler.disable(run)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def turned(name: str, kernel: Callable[..., Any]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A kernel of [B, L, H, W] as one of [B, H, L, W]."""
+
+    def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        with record_function(name):
+            output = kernel(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        return attended(output).transpose(1, 2)
+
+    return run
+
+
+def attended(output: Any) -> Tensor:
+    """Some releases answer with what they attended to and its normaliser, others with the first alone."""
+    out: Tensor = output[0] if isinstance(output, tuple) else output
+    return out
+
+
+# Of the last four of `Varlen`, in its order.
+NAMES = ("cu_seqlens_q", "cu_seqlens_k", "max_seqlen_q", "max_seqlen_k")
+# What a profiler sees of those that are called by us, by package.
+REPORTED = {name: f"varlen ({name})" for name in PACKAGES}
+
+
+class Varlen(Protocol):
+    """The n-th sequence has rows starts[n]:starts[n + 1]; rows after the last belong to none."""
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        query_starts: Tensor,
+        key_starts: Tensor,
+        max_queries: int,
+        max_keys: int,
+        /,
+    ) -> Tensor:
+        """query [B * Q, H, W], key and value [rows, H, W], starts [B + 1] int32; answers [B * Q, H, W]."""
+        ...
+
+
+def varlen_kernel() -> Varlen | None:
+    """For CUDA, in half precision (`is_for_kernels`). None where nothing of the kind is installed: torch has one since 2.10."""
+    if (package := installed_package()) is not None:
+        name, module = package
+        kernel = getattr(module, "flash_attn_varlen_func", None)
+        if kernel is not None and _goes_both_ways(name, kernel):
+            return unseen(named(REPORTED[name], kernel))
+    for place, function in (
+        ("torch.nn.attention.varlen", "varlen_attn"),
+        ("flash_attn", "flash_attn_varlen_func"),
+    ):
+        try:
+            function_found: Varlen = getattr(import_module(place), function)
+        except (ImportError, AttributeError):  # of version 4 alone `flash_attn` is a bare folder
+            continue
+        return function_found  # both take these seven in this order
+    return None
+
+
+def _goes_both_ways(name: str, kernel: Callable[..., Any]) -> bool:
+    """Of version 4, betas before the fifth refuse the backward pass on Hopper, and what flash-attn 2.8.3 brings of it has no lengths and no backward."""
+    is_young = name == "flash-attn 4" and torch.cuda.get_device_capability()[0] < 10
+    return not is_young and all(each in signature(kernel).parameters for each in NAMES)
+
+
+def named(name: str, kernel: Callable[..., Any]) -> Varlen:
+    """A kernel of a package. Releases of version 4 have other places for these arguments than version 3, but the same names (`NAMES`)."""
+
+    def run(query: Tensor, key: Tensor, value: Tensor, *others: Any) -> Tensor:
+        with record_function(name):
+            output = kernel(query, key, value, **dict(zip(NAMES, others, strict=True)))
+        return attended(output)
+
+    return run
+
 
 # Hopper: cuDNN is fastest where it takes the shape; then flash, which takes no mask; then what takes everything.
 PRIORITY = (

@@ -15,12 +15,18 @@ from torch.nn import functional as fn
 
 from schemas.supervision import Task
 from training.model.adapters import VectorDecoder, VectorEncoder
-from training.model.block import NUM_MODULATIONS, STREAMS, Block
-from training.model.positions import rotations, timestep_features, token_places
+from training.model.attention import varlen_kernel
+from training.model.block import (
+    NUM_MODULATIONS,
+    STREAMS,
+    Block,
+    rotations,
+    timestep_features,
+    token_places,
+)
 from training.model.precondition import velocity_from
 from training.model.settings import ModelSettings
 from training.model.text import Words, end_to_end, is_for_varlen
-from training.model.varlen import varlen_kernel
 from training.tasks import TASKS, is_any, scores_action, scores_future
 
 TIME_FEATURES = 256

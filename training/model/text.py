@@ -12,9 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as fn
 
-from training.model.attention import attend, join_heads, refuse_numbers, split_heads
-from training.model.flash import is_for_kernels
-from training.model.varlen import Varlen
+from training.model.attention import (
+    Varlen,
+    attend,
+    is_for_kernels,
+    join_heads,
+    refuse_numbers,
+    split_heads,
+)
 
 
 class Words(NamedTuple):

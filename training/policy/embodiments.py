@@ -1,7 +1,4 @@
-"""Between the vectors of a corpus, absolute and in the body's own layout, and the trained representation in the layout of all bodies.
-
-One way is `schemas/trained_action.py`, which alone derives motions; the other puts them one after the other again.
-"""
+"""Conversion between a corpus' absolute vectors in an embodiment's layout and the trained representation, and from predicted motions to poses."""
 
 from __future__ import annotations
 
@@ -17,17 +14,64 @@ from schemas.episode import SIDES
 from schemas.errors import ConfigError
 from schemas.geometry import (
     Array,
+    geodesic_rad,
     position_of,
     rot6d_cols_from_rotmat,
     rotmat_from_rot6d_cols,
+    rotmat_from_rotvec,
     rotmat_of,
     transform,
 )
 from schemas.trained_action import AS_STORED, Named, trained_action
 from training.data.action_layout import ACTION_WIDTH, part_slots, slots_of
 from training.data.normalise import Normaliser
-from training.data.state import state_vector
-from training.policy.poses import integrated
+from training.data.recording import state_vector
+
+_HALF_TURN = np.diag([1.0, -1.0, -1.0])  # about x, the approach of `hand_xfz`
+
+
+def integrated(motions: npt.ArrayLike, T_now: npt.ArrayLike | None = None) -> Array:
+    """Where K motions lead, one after the other.
+
+    Args:
+        motions: [..., K, 6] position in metres and rotation vector in radians of each, seen from the hand before it.
+        T_now: [..., 4, 4] pose that the first starts from; None is the identity, so that poses are seen from the hand of now.
+
+    Returns:
+        [..., K, 4, 4] pose after each motion.
+    """
+    steps = np.asarray(motions, dtype=np.float64)
+    dT_body = transform(rotmat_from_rotvec(steps[..., 3:]), steps[..., :3])
+    out = np.empty_like(dT_body)
+    T = np.eye(4) if T_now is None else np.asarray(T_now, dtype=np.float64)
+    for k in range(steps.shape[-2]):
+        T = T @ dT_body[..., k, :, :]
+        out[..., k, :, :] = T
+    return out
+
+
+def unbroken(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """[..., K] up to which motion a pose can be told: behind an unknown one it cannot, even where motions are known again."""
+    return np.logical_and.accumulate(valid, axis=-1)
+
+
+def position_error_m(T_a: Array, T_b: Array) -> Array:
+    """[...] mean over the three axes of the absolute difference of positions [..., 4, 4], metres."""
+    return np.asarray(np.abs(position_of(T_a) - position_of(T_b)).mean(axis=-1))
+
+
+def rotation_error_rad(T_a: Array, T_b: Array, *, is_symmetric: npt.ArrayLike = False) -> Array:
+    """[...] angle between poses [..., 4, 4], radians in [0, pi].
+
+    Args:
+        is_symmetric: [...] bool, or one for all: a parallel gripper that is turned by half a turn about its approach (x of
+            `hand_xfz`) grasps the same. The smaller of the two angles counts then, which is at most pi / 2 about x.
+    """
+    R_a, R_b = rotmat_of(T_a), rotmat_of(T_b)
+    plain = geodesic_rad(R_a, R_b)
+    turned = geodesic_rad(R_a @ _HALF_TURN, R_b)
+    return np.where(np.asarray(is_symmetric, dtype=bool), np.minimum(plain, turned), plain)
+
 
 Mask = npt.NDArray[np.bool_]
 _WHERE = "observation"
@@ -72,7 +116,7 @@ class PolicyEmbodiment:
         return values, valid
 
     def state(self, values: npt.NDArray[Any] | None) -> npt.NDArray[np.float32]:
-        """[52] of `training/data/state.py`; slices that are `not_measured` are 0, as in training.
+        """[52] of `training/data/recording.py`; slices that are `not_measured` are 0, as in training.
 
         Raises:
             ConfigError: none is given, and the network was trained with one.

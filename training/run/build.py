@@ -12,7 +12,7 @@ from schemas.manifest import Manifest
 from training.batch import Batch
 from training.conditioning.open import open_conditioner
 from training.conditioning.protocol import Conditioner, TextReader
-from training.data.embodiments import embodiments_of, grown
+from training.data.action_layout import embodiments_of, grown
 from training.data.loader import Loader
 from training.data.normalise import Normaliser, from_state, normaliser_of
 from training.data.rng_keys import key_of
@@ -21,7 +21,6 @@ from training.learner import Learner
 from training.model.network import Network
 from training.model.settings import ModelSettings
 from training.recipe import TrainRecipe
-from training.run.compatibility import check_encoder, check_same_text, check_text
 from training.run.compute import flops_per_sample, matmul_peak
 from training.run.data_scale import measured_spreads
 from training.run.memory import Memory, footprint_of, memory_of, parts_that_fit
@@ -30,7 +29,13 @@ from training.run.mishaps import Mishaps, open_mishaps
 from training.run.optimiser import trained
 from training.run.parallel import Ranks, max_over_ranks, raise_on_any_rank
 from training.run.restore import restore_weights
-from training.run.resume import ResumePoint, resume_on_all_ranks
+from training.run.resume import (
+    ResumePoint,
+    check_encoder,
+    check_same_text,
+    check_text,
+    resume_on_all_ranks,
+)
 from training.run.run_folder import RunFacts, check_same, going_on
 from training.run.session import RunHooks, Session, TrainRequest
 from training.run.validation import Validation
@@ -46,7 +51,7 @@ def open_session(
 
     Raises:
         ConfigError: the manifest is not what it was published as, lacks latents or statistics, does not fit the recipe, or the
-            folder has a run of something else; or another rank sees other files.
+            folder has a run of something else. Or another rank sees other files.
     """
     recipe = request.recipe
     if request.num_threads is not None:
@@ -191,7 +196,7 @@ def _validation(
 def _bodies(
     begun: ResumePoint, manifest: Manifest, recipe: TrainRecipe
 ) -> tuple[tuple[str, ...], Normaliser | None]:
-    """Embodiments in the order of their layers, and how their actions are scaled: as a checkpoint has it; a base grows by new bodies."""
+    """Embodiments in the order of their layers, and how their actions are scaled: as a checkpoint has it. A base grows by new bodies."""
     resumed, base = begun.resumed, begun.base
     if resumed is not None:
         return resumed.state.embodiments, from_state(resumed.normaliser_state())
@@ -233,7 +238,7 @@ def _settings(
 def _learner(
     settings: ModelSettings, conditioner: Conditioner, begun: ResumePoint, recipe: TrainRecipe
 ) -> Learner:
-    """With the weights of a base; those of this run come with its optimiser, later."""
+    """With the weights of a base. Those of this run come with its optimiser, later."""
     torch.manual_seed(int(key_of(recipe.seed, INITIAL, 1)) >> 1)
     learner = Learner(Network(settings), conditioner, recipe.run.loss_over)
     if begun.base is not None:

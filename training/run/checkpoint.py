@@ -7,7 +7,7 @@
     state.json              CheckpointState: where the loader is, the recipe, the manifest, the embodiments
 
 Chance is a function of (seed, step), so the generators' state is these two numbers. `torch.distributed.checkpoint` is not used: it
-keeps its index as a pickle, which nobody should open from a stranger; these files are opened by any safetensors reader. The price is that
+keeps its index as a pickle, which nobody should open from a stranger. These files are opened by any safetensors reader. The price is that
 rank 0 holds all of it in memory while a thread writes: 12 bytes a parameter, 16 with averages (28 GB for 1.77 B), and never two of them.
 
 A folder is written beside its name, made durable and renamed: what is listed is whole.
@@ -30,9 +30,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from schemas.errors import ConfigError, SourceError
+from schemas.errors import ConfigError, SourceError, system_error_text
 from schemas.json_text import DOCUMENT, read_json
-from schemas.system_error import system_error_text
 from schemas.text_features import FeatureSettings
 from training.durable import make_durable, make_folder
 from training.model.settings import ModelSettings
@@ -146,7 +145,7 @@ def snapshot(
 
 
 class CheckpointWriter:
-    """Writes in a thread, one at a time; training goes on meanwhile. The newest `keep` stay."""
+    """Writes in a thread, one at a time. Training goes on meanwhile. The newest `keep` stay."""
 
     def __init__(self, run: Path, keep: int) -> None:
         self.folder, self.keep = run / FOLDER, keep
@@ -292,7 +291,7 @@ def _named(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _opened(folder: Path) -> Checkpoint | None:
-    """None for a folder in which something is missing; that of a newer version raises ConfigError."""
+    """None for a folder in which something is missing. That of a newer version raises ConfigError."""
     try:
         raw = read_json(folder / STATE, limits=DOCUMENT)
         version = int(raw["checkpoint_version"])

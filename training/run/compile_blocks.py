@@ -12,7 +12,7 @@ from training.learner import Learner
 
 
 def prepare_blocks(learner: Learner, *, checkpointed: bool, compiled: bool) -> None:
-    """Block by block, before any wrapper: not keep its activations but compute them again; compile it. Names of parameters stay."""
+    """Block by block, before any wrapper: not keep its activations but compute them again. Compile it. Names of parameters stay."""
     for block in learner.network.blocks:
         assert isinstance(block, nn.Module)
         if checkpointed:

@@ -34,7 +34,7 @@ class Spreads:
 
 
 def measured_spreads(loader: Loader, ranks: Ranks, device: torch.device) -> Spreads:
-    """Of samples evenly spread over the split; every rank reads its stretch of them.
+    """Of samples evenly spread over the split. Every rank reads its stretch of them.
 
     An anchor counts once, however often it is drawn: what weights could change is little, for actions are normalised for each body and
     pictures are of one encoder, and the network says what the guess misses.
@@ -74,7 +74,7 @@ def _std(
 def _readable(
     loader: Loader, read: Callable[[BatchSource, Drawn], Tensor], places: Drawn
 ) -> Iterator[Tensor]:
-    """What is read of these places; where some may be left out, without those that cannot be read."""
+    """What is read of these places. Where some may be left out, without those that cannot be read."""
     try:
         yield read(loader.source, places)
     except SourceError:

@@ -150,7 +150,7 @@ def _per_sample(
 def _kept(
     settings: ModelSettings, size: int, num_text: int, num_draws: int, precision: Precision
 ) -> int:
-    """Bytes that the backward pass of `size` samples needs; tensors that share memory once, parameters not."""
+    """Bytes that the backward pass of `size` samples needs. Tensors that share memory once, parameters not."""
     kept: dict[int, Any] = {}
 
     def pack(x: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""What a run says of itself every so many steps: losses by task, tier and embodiment, and how well the machine is used."""
+"""Metrics of a run at intervals: losses by task, tier and embodiment and the use of the machine, also as TensorBoard scalars."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Grouping:
 
 
 class Losses:
-    """Sums and counts of squared errors over some steps, by task and in each way to group; and how many samples each step had of a task."""
+    """Sums and counts of squared errors over some steps, by task and in each way to group. And how many samples each step had of a task."""
 
     def __init__(self, groupings: Mapping[str, Grouping]) -> None:
         self._groupings = groupings
@@ -84,7 +85,7 @@ def _by_task(table: Tensor) -> dict[str, float]:
 
 @dataclass(slots=True, kw_only=True)
 class Throughput:
-    """Seconds since the last line, of which `waited_s` for data; and what they were used for. Of this rank."""
+    """Seconds since the last line, of which `waited_s` for data. And what they were used for. Of this rank."""
 
     began_s: float
     waited_s: float = 0.0
@@ -101,3 +102,34 @@ class Throughput:
             "data_wait_share": self.waited_s / elapsed_s,
             "mfu": rate * flops_per_sample / peak,
         }
+
+
+FOLDER = "tensorboard"  # in a run
+
+
+class EventLog:
+    """Writes RUN/tensorboard. Lines that a run does again after a restart hide those that were there."""
+
+    def __init__(self, out: Path, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        self._writer: Any = SummaryWriter(str(out / FOLDER), purge_step=first_step + 1)
+
+    def add(self, line: dict[str, Any]) -> None:
+        """A line of the log. Nested names are joined by a slash."""
+        for name, value in scalars(line):
+            self._writer.add_scalar(name, value, line["step"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def scalars(line: dict[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a line but its step, by its path: `loss_by_task/policy`."""
+    for key, value in line.items():
+        name = f"{path}/{key}" if path else key
+        if isinstance(value, dict):
+            yield from scalars(value, name)
+        elif isinstance(value, int | float) and name != "step":
+            yield name, float(value)

@@ -12,7 +12,7 @@ from training.data.prefetch import tensors_mapped
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
-    """The same on `device`, with pictures in float32, whatever they were stored as; it does not wait where the batch lies in pinned memory."""
+    """The same on `device`, with pictures in float32, whatever they were stored as. It does not wait where the batch lies in pinned memory."""
     copied: Batch = tensors_mapped(batch, lambda x: x.to(device, non_blocking=True))
     known = dataclasses.replace(copied.known, past=copied.known.past.float())
     return dataclasses.replace(copied, known=known, future=copied.future.float())

@@ -1,10 +1,4 @@
-"""What a run left out: samples that could not be read, steps that were not finite. Counted over all ranks, bounded, and written down first.
-
-RUN/bad.jsonl      a BadSample a line: another sample of its task was drawn in its place
-RUN/skipped.jsonl  a SkippedStep a line: the step changed nothing
-
-A run that goes on reads both and leaves out the same again, so its steps are those of the run before.
-"""
+"""Samples that could not be read and steps that were not finite: counted over all ranks, bounded, and the stop of a run that diverges."""
 
 from __future__ import annotations
 
@@ -14,18 +8,58 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
 
-from schemas.document import DocumentError
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, ConfigError, PipelineError, SourceError
 from schemas.invalid import each_problem
-from schemas.json_text import DOCUMENT, parse_json
+from schemas.json_text import DOCUMENT, DocumentError, parse_json
 from schemas.regular_file import read_regular
+from training.batch import Origin
 from training.data.broken import BadSample
 from training.durable import make_durable, make_folder
 from training.recipe import RunSettings
-from training.run.divergence import Diverged
-from training.run.parallel import Ranks, all_gather_str
+from training.run.parallel import Ranks, all_gather_rows, all_gather_str
+from training.tasks import TASKS
+
+MAX_NAMED = 8
+
+
+class Diverged(PipelineError):
+    """A loss or a gradient is not finite. The weights are those before the step. Nothing was written."""
+
+    exit_code = 1
+
+
+def culprits(
+    origin: Origin, task: Tensor, sample_sums: Tensor, ranks: Ranks
+) -> list[tuple[int, int, int]]:
+    """(row, timestep, task) of the samples of all ranks whose own loss is not finite. Every rank must call this."""
+    device = sample_sums.device
+    where = torch.stack([torch.as_tensor(origin.row), torch.as_tensor(origin.timestep)], dim=1)
+    is_bad = (~sample_sums.isfinite()).long()
+    table = torch.cat([where.to(device), task[:, None], is_bad[:, None]], dim=1)
+    rows = all_gather_rows(table, ranks).tolist()
+    return [(row, timestep, index) for row, timestep, index, bad in rows if bad]
+
+
+def diverged(step: int, named: Sequence[tuple[str, int, int]]) -> Diverged:
+    """
+    Args:
+        named: (uid, timestep, task) of each sample to blame.
+    """
+    if not named:
+        problem = "a gradient is not finite, though the loss of every sample is"
+        return Diverged(f"{problem}; try a smaller lr or clip_norm", where=f"step {step}")
+    listed = "; ".join(
+        f"{uid} at timestep {t}, {TASKS[i].value}" for uid, t, i in named[:MAX_NAMED]
+    )
+    more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+    problem = f"the loss is not finite for {listed}{more}"
+    remedy = "look at these samples (`eicorpus explain CORPUS UID`), or try a smaller lr"
+    return Diverged(f"{problem}; {remedy}", where=f"step {step}")
+
 
 BAD_FILE, SKIPPED_FILE = "bad.jsonl", "skipped.jsonl"
 Line = TypeVar("Line", bound=BaseModel)

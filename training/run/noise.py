@@ -1,7 +1,7 @@
 """Flow times and noise of a batch: a pure function of (seed, step, place of the sample in the global batch).
 
 So they do not depend on how many ranks share a batch or in how many parts a rank takes its share. Each sample has a key of its own
-(`order.key_of`), with which the generator of the device is seeded anew; kinds of devices draw different numbers from the same key.
+(`order.key_of`), with which the generator of the device is seeded anew. Kinds of devices draw different numbers from the same key.
 (The CPU's generator takes 32 bits of a key: over a long run some samples share their noise with another, steps away. That is no harm.)
 """
 

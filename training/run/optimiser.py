@@ -1,10 +1,8 @@
-"""AdamW over two groups: matrices decay, everything else does not (`models.md` 1.10).
-
-What decays is the weight of a linear layer, shared or of an embodiment. Norms, biases, tables of embeddings, positions and placeholders are
-where something is, not how strongly it is mixed: pulling them to zero says nothing.
-"""
+"""AdamW with two parameter groups (only matrices decay) and the learning-rate schedule: linear warm-up, then half a cosine."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +13,26 @@ from training.model.adapters import Bank
 from training.recipe import OptimiserSettings
 from training.run.parallel import own_shard
 
+
+def lr_at(step: int, settings: OptimiserSettings, num_steps: int) -> float:
+    """The rate with which step `step` (from 0) changes the weights. A function of it alone, so there is nothing to save.
+
+    Step `warmup_steps - 1` is the first at full rate, and the last step is nearly at `min_lr`. A warm-up longer than the run never ends.
+    """
+    warmup = settings.warmup_steps
+    if step < warmup:
+        return settings.lr * (step + 1) / warmup
+    share = min(1.0, (step - warmup) / max(1, num_steps - warmup))
+    down = 0.5 * (1.0 + math.cos(math.pi * share))
+    return settings.min_lr + (settings.lr - settings.min_lr) * down
+
+
 MATRICES = (nn.Linear, Bank)  # whose `weight` decays
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def trained(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name; what is frozen is in no optimiser and in no checkpoint."""
+    """The parameters that are trained, by name. What is frozen is in no optimiser and in no checkpoint."""
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
@@ -34,7 +46,7 @@ def decaying(module: nn.Module) -> set[str]:
 
 
 def adamw(module: nn.Module, settings: OptimiserSettings) -> AdamW:
-    """Over `trained(module)`, its rate still to be set; the kernels for all parameters at once ("fused") where there are any."""
+    """Over `trained(module)`, its rate still to be set. The kernels for all parameters at once ("fused") where there are any."""
     parameters, decays = trained(module), decaying(module)
     groups = [
         {

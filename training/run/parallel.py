@@ -34,7 +34,7 @@ _MESHES: list[DeviceMesh] = []  # of this process, until it leaves the group
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """Which of how many processes this is, and which of its machine; alone by default."""
+    """Which of how many processes this is, and which of its machine. Alone by default."""
 
     rank: int = 0
     world_size: int = 1
@@ -77,7 +77,7 @@ def gpus_in_reach(ranks: Ranks, device: torch.device) -> int:
 
 @contextmanager
 def joined(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """A process group over all ranks, where there are several and nobody (Ray Train) has made one; found by what torchrun set.
+    """A process group over all ranks, where there are several and nobody (Ray Train) has made one. Found by what torchrun set.
 
     Its threads have ended afterwards, also after an error.
     """
@@ -118,7 +118,7 @@ def _clear_frames(error: BaseException | None) -> None:
 
 
 def wrapped(learner: Learner, how: Wrapper, ranks: Ranks, precision: str) -> nn.Module:
-    """What is called in place of the learner. Its parameters stay those of `learner`, so names do not change; it is on its device already."""
+    """What is called in place of the learner. Its parameters stay those of `learner`, so names do not change. It is on its device already."""
     if ranks.is_alone:
         return learner
     if how == "ddp":
@@ -176,13 +176,13 @@ def sum_over(x: Tensor, ranks: Ranks) -> Tensor:
 
 
 def any_rank(ranks: Ranks, *asked: bool) -> list[bool]:
-    """Of each thing whether any rank asks for it; the same on every rank."""
+    """Of each thing whether any rank asks for it. The same on every rank."""
     flags = torch.tensor(asked, dtype=torch.int64)  # on the CPU: nobody waits for a GPU
     return [number > 0 for number in sum_over(flags, ranks).tolist()]
 
 
 def max_over_ranks(number: int, ranks: Ranks) -> int:
-    """The largest number of any rank; the same on every rank."""
+    """The largest number of any rank. The same on every rank."""
     return int(all_gather_rows(torch.tensor([number]), ranks).max())
 
 
@@ -196,7 +196,7 @@ def all_gather_rows(x: Tensor, ranks: Ranks) -> Tensor:
 
 
 def all_gather_str(text: str, ranks: Ranks) -> list[str]:
-    """What each rank says, in their order; the same on every rank."""
+    """What each rank says, in their order. The same on every rank."""
     data = text.encode()
     sizes = all_gather_rows(torch.tensor([len(data)]), ranks).tolist()
     padded = torch.tensor([*data, *bytes(max(sizes) + 1 - len(data))], dtype=torch.uint8)
@@ -225,7 +225,7 @@ def raise_on_any_rank(ranks: Ranks) -> Iterator[None]:
 
 
 def full_tensor(x: Tensor) -> Tensor:
-    """A tensor as it would be on one process; every rank must ask, in the same order."""
+    """A tensor as it would be on one process. Every rank must ask, in the same order."""
     x = x.detach()
     return x.full_tensor() if isinstance(x, DTensor) else x
 

@@ -5,7 +5,7 @@ manifest.json  the page of the manifest, as it was
 recipe.yaml    the recipe, resolved
 log.jsonl      one object a line
 bad.jsonl      samples that could not be read, in whose place others were drawn; skipped.jsonl: steps that were not finite
-stop           where it is there, the run stops after its step, as at a signal; the next start removes it
+stop           where it is there, the run stops after its step, as at a signal. The next start removes it
 .lock          held by the process that trains here
 """
 
@@ -21,12 +21,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from schemas.errors import ConfigError, SourceError
+from schemas.errors import ConfigError, SourceError, system_error_text
 from schemas.invalid import reason
 from schemas.json_text import DOCUMENT, JsonLimits, parse_json, read_json
 from schemas.manifest import FACTS_FILE, FACTS_LIMITS
 from schemas.regular_file import lines_of_regular, read_regular
-from schemas.system_error import system_error_text
 from schemas.yaml_text import SETTINGS, parse_yaml
 from training.durable import make_folder, write_durably
 from training.recipe import TrainRecipe, stored_recipe
@@ -177,7 +176,7 @@ def cut_log(out: Path, step: int) -> None:
 
 
 def logged(out: Path, step: int) -> dict[str, Any]:
-    """The line of a step; nothing where there is none."""
+    """The line of a step. Nothing where there is none."""
     path = out / LOG_FILE
     lines = _lines(path) if path.exists() else iter(())
     return next((dict(parse_json(line)) for line in lines if _step_of(line) == step), {})
@@ -213,7 +212,7 @@ def load_result(out: Path) -> dict[str, Any]:
 
 @contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Nobody else of this machine trains into it; the kernel lets go when the process dies, however it dies.
+    """Nobody else of this machine trains into it. The kernel lets go when the process dies, however it dies.
 
     Raises:
         ConfigError: somebody does.

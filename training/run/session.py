@@ -24,12 +24,7 @@ from training.run.checkpoint import (
     sweep,
 )
 from training.run.compile_blocks import prepare_blocks
-from training.run.estimate import (
-    Estimate,
-    hours_of,
-    parameters_of,
-    tokens_of,
-)
+from training.run.compute import Estimate, hours_of, parameters_of, tokens_of
 from training.run.memory import Memory
 from training.run.metrics import Grouping, Losses
 from training.run.mishaps import Mishaps

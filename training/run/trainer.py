@@ -19,14 +19,12 @@ from training.loss import num_scored, weighted
 from training.precision import computing
 from training.recipe import TrainRecipe
 from training.run.best import Best
-from training.run.divergence import Diverged, culprits, diverged
 from training.run.metrics import Losses, Throughput
 from training.run.micro_batch import moved, parts
-from training.run.mishaps import Mishaps
+from training.run.mishaps import Diverged, Mishaps, culprits, diverged
 from training.run.noise import noise_for
-from training.run.optimiser import EMA, clip, gradient_norm, set_lr
+from training.run.optimiser import EMA, clip, gradient_norm, lr_at, set_lr
 from training.run.parallel import Ranks, any_rank, no_sync, raise_on_any_rank, sum_over
-from training.run.schedule import lr_at
 from training.run.validation import Validated
 
 DROPOUT = 8  # purpose of a key, beside that of the noise
@@ -223,7 +221,7 @@ class Loop:
         return stepped
 
     def _next(self, batches: Iterator[Batch], step: int) -> Batch:
-        """Where samples may be left out, ranks agree on which; else what one cannot read ends it alone, and torchrun the others."""
+        """Where samples may be left out, ranks agree on which. Else what one cannot read ends it alone, and torchrun the others."""
         mishaps, ranks = self.hooks.mishaps, self.trainer.ranks
         is_bounded = self.trainer.recipe.run.max_bad_samples > 0
         with raise_on_any_rank(ranks) if is_bounded else nullcontext():
@@ -237,7 +235,7 @@ class Loop:
     def _tell(
         self, done: int, stepped: StepResult, pace: Throughput, more: dict[str, object]
     ) -> None:
-        """`loss` and `gradient_norm` are of the last step; all else of the steps since the line before."""
+        """`loss` and `gradient_norm` are of the last step. All else of the steps since the line before."""
         trainer = self.trainer
         means = self.losses.means(trainer.ranks)
         self.losses.reset()

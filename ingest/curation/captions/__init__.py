@@ -4,7 +4,7 @@ __all__ = [
     "audit",
     "backends",
     "cache",
-    "rules_backend",
+    "offline_backends",
     "run",
     "select",
     "settings",

@@ -1,20 +1,38 @@
-"""What the two passes answer, and how it is got out of the text of a model. Everything in it is untrusted.
-
-Fields: captioning.md §2. All lengths and counts are bounded here, and not in the schema that a server gets: constrained decoders refuse
-some of those words (INFERRED from their documentation), and a server that refuses a schema is asked without one.
-"""
+"""Answers of the two prompts, parsed from a model's text. Everything in them is untrusted and is normalised first."""
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ingest.curation.captions.normalize import plain_text
 from schemas.invalid import invalid
+
+# Controls, format marks (among them those that turn the writing direction) and halves of surrogate pairs, which are no UTF-8.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_KEPT = "\n\t"
+_MARK = re.compile(r"<(?=[|/A-Za-z])")
+
+
+def plain_text(text: str) -> str:
+    """Without characters that are not seen; each becomes a blank, so that what stood on its two sides stays apart."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in _KEPT or unicodedata.category(c) not in _UNSEEN else " " for c in text)
+
+
+def one_line_of(text: str) -> str:
+    """`plain_text` in one line."""
+    return " ".join(plain_text(text).split())
+
+
+def unmarked(text: str) -> str:
+    """Without marks of a chat's own format: servers read "<|im_end|>", "</s>" or "<image>" anywhere in a message."""
+    return _MARK.sub("< ", text)
 
 
 def _seen(value: object) -> object:

@@ -7,10 +7,9 @@ from pathlib import Path
 from ingest.curation.captions.cache import Cache
 from ingest.curation.captions.chat import Chat, ChatBackend
 from ingest.curation.captions.endpoint import endpoint_at
+from ingest.curation.captions.offline_backends import ReplayChat, RulesBackend
 from ingest.curation.captions.openai_backend import OpenAiChat
 from ingest.curation.captions.protocol import Backend
-from ingest.curation.captions.replay_backend import ReplayChat
-from ingest.curation.captions.rules_backend import RulesBackend
 from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.captions.transformers_backend import TransformersChat
 from schemas.errors import ConfigError

@@ -17,10 +17,12 @@ from ingest.curation.captions.answers import (
     Instruction,
     Refusal,
     json_schema,
+    one_line_of,
     parsed,
+    plain_text,
+    unmarked,
 )
 from ingest.curation.captions.cache import Cache, cache_key
-from ingest.curation.captions.normalize import one_line_of, plain_text, unmarked
 from ingest.curation.captions.protocol import (
     CaptionOutcome,
     DescribeRequest,

@@ -11,9 +11,8 @@ from typing import Any
 from ingest.check import Verdict
 from ingest.corpus.layout import video_file
 from ingest.curation.captions import checks
-from ingest.curation.captions.answers import Description, Instruction, joined
+from ingest.curation.captions.answers import Description, Instruction, joined, one_line_of
 from ingest.curation.captions.checks import CheckResult
-from ingest.curation.captions.normalize import one_line_of
 from ingest.curation.captions.protocol import (
     UNSAID,
     Backend,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ingest.curation.captions.normalize import one_line_of
+from ingest.curation.captions.answers import one_line_of
 from schemas.errors import ConfigError
 
 MAX_BYTES = 4 << 20  # of an answer

@@ -21,9 +21,9 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from ingest.curation.captions.answers import one_line_of
 from ingest.curation.captions.chat import ChatRequest, Completion, Finish, TransportFailed, Turn
 from ingest.curation.captions.endpoint import Endpoint, HttpAnswer, NoAnswer, Stop, post_json
-from ingest.curation.captions.normalize import one_line_of
 from ingest.curation.captions.protocol import EndpointDown
 from ingest.curation.captions.settings import EndpointSettings
 from schemas.errors import ConfigError

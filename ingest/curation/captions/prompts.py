@@ -12,8 +12,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from ingest.curation.captions.answers import Description, Instruction, json_schema
-from ingest.curation.captions.normalize import one_line_of, unmarked
+from ingest.curation.captions.answers import (
+    Description,
+    Instruction,
+    json_schema,
+    one_line_of,
+    unmarked,
+)
 
 VERSION = "1"
 MAX_HINTS, MAX_HINT_CHARACTERS = 8, 300

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from ingest.curation.captions.offline_backends import RulesBackend
 from ingest.curation.captions.protocol import CaptionOutcome
-from ingest.curation.captions.rules_backend import RulesBackend
 
 ADVISORY = frozenset({"hand_agreement"})  # trackers swap sides: it is told, and decides nothing
 MIN_OVERLAP = 0.5

@@ -15,8 +15,7 @@ import numpy as np
 
 from ingest.curation.captions.chat import ChatRequest, Completion, Finish, TransportFailed, Turn
 from ingest.models.vlm import LocalVlm, Message
-from schemas.errors import ConfigError
-from schemas.system_error import system_error_text
+from schemas.errors import ConfigError, system_error_text
 
 SAMPLES, SAMPLE_BYTES = 256, 1 << 14  # of each file of weights
 SMALL = 1 << 25  # a file that is hashed whole

@@ -22,7 +22,7 @@ from ingest.curation.captions.imperative import imperative
 from ingest.curation.captions.protocol import Backend, CaptionOutcome, Segment
 from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.measurements.english import is_placeholder
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 from schemas.errors import SourceError
 from schemas.lerobot import Info
 

@@ -1,3 +1,9 @@
 """Episodes that are copies of each other, exact and near, and pairs that would leak from one split into another."""
 
-__all__ = ["cluster", "compare", "find", "leakage", "signatures"]
+__all__ = [
+    "cluster",
+    "compare",
+    "find",
+    "leakage",
+    "signatures",
+]

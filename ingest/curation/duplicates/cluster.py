@@ -15,9 +15,8 @@ from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.duplicates.compare import PairComparison, Thresholds, compare_pair
 from ingest.curation.duplicates.find import Copies
-from ingest.curation.duplicates.retention import Standing, rank, why
+from ingest.curation.duplicates.retention import Standing, kept_instead, rank, why
 from ingest.curation.duplicates.search import Indices, Pairs
-from ingest.curation.duplicates.selection import kept_instead
 from ingest.curation.duplicates.signatures import Signatures
 from ingest.storage.local import LocalStorage
 from schemas.fact import Certainty

@@ -13,10 +13,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from ingest.curation.duplicates.image_distance import look_distances
+from ingest.curation.duplicates.distances import (
+    coarse_motion_vectors,
+    look_distances,
+    path_distances,
+)
 from ingest.curation.duplicates.search import Indices, Pairs
 from ingest.curation.duplicates.signatures import Signatures
-from ingest.curation.duplicates.trajectory_distance import coarse_vectors, path_distances
 from schemas.geometry import Array
 
 CHUNK = 20_000
@@ -60,7 +63,7 @@ class PairComparison:
 
 def plausible(signatures: Signatures, pairs: Pairs) -> Pairs:
     """Without the pairs whose motions are far apart already by the vectors they were searched by: ten times as fast as to judge."""
-    vectors = coarse_vectors(signatures.paths)
+    vectors = coarse_motion_vectors(signatures.paths)
     keep = np.ones(len(pairs.one), dtype=bool)
     for start in range(0, len(keep), CHUNK):
         some = slice(start, start + CHUNK)

@@ -1,4 +1,4 @@
-"""Finds the copies in a corpus: exact links, candidates by motion and by pictures, the judge's word on each, clusters, leaks."""
+"""Finds duplicates in a corpus: equal content first, then candidates by motion and images, a comparison of each pair, and clusters."""
 
 from __future__ import annotations
 
@@ -7,14 +7,81 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from ingest.corpus.snapshot import Snapshot
-from ingest.curation.duplicates import image_distance, trajectory_distance
+from ingest.curation.duplicates import distances
 from ingest.curation.duplicates.compare import PairComparison, Thresholds, compare_pair, plausible
-from ingest.curation.duplicates.exact import equal_rows, exact_pairs
 from ingest.curation.duplicates.search import Indices, Pairs, joined, near_pairs, of_owners
 from ingest.curation.duplicates.signatures import Signatures
 from ingest.curation.measurements.components import components
+
+
+def exact_pairs(corpus: Path, current: Snapshot, signatures: Signatures) -> tuple[Indices, Indices]:
+    """Chains of episodes that are exact copies of one another: (one, other) of each link."""
+    facts = _facts(corpus, current, signatures)
+    has_rows = pl.col("rows") != b""
+    ways = (
+        facts.select("at", "content"),
+        facts.filter(has_rows & (pl.col("raw") != "")).select("at", "rows", "raw"),
+        facts.filter(has_rows & (pl.col("videos") != "")).select("at", "rows", "videos"),
+        # Without numbers to compare: pictures in which something moves, and which are the same bytes.
+        facts.filter(~has_rows & pl.col("is_lively") & (pl.col("videos") != "")).select(
+            "at", "length", "videos"
+        ),
+    )
+    links = [_links(way) for way in ways]
+    return np.concatenate([a for a, _ in links]), np.concatenate([b for _, b in links])
+
+
+def equal_rows(signatures: Signatures) -> tuple[Indices, Indices]:
+    """Chains of episodes with the same state and action bit for bit, whatever they look like."""
+    facts = pl.DataFrame({"at": np.arange(len(signatures)), "rows": _digests(signatures)})
+    return _links(facts.filter(pl.col("rows") != b""))
+
+
+def _facts(corpus: Path, current: Snapshot, signatures: Signatures) -> pl.DataFrame:
+    """One row per episode in the order of `signatures`: digests of its content, rows, raw files and videos ("" for none)."""
+    episodes = pl.DataFrame(
+        current.read(corpus, "episodes", ["uid", "length", "content_sha256", "raw_files"])
+    )
+    files = pl.DataFrame(current.read(corpus, "artifacts", ["uid", "kind", "sha256"]))
+    videos = (
+        files.filter(pl.col("kind") == "video")
+        .group_by("uid")
+        .agg(pl.col("sha256").sort().str.join(" ").alias("videos"))
+    )
+    raw = pl.col("raw_files").list.eval(pl.element().struct.field("digest")).list.sort()
+    return (
+        episodes.sort("uid")
+        .with_row_index("at")
+        .join(videos, on="uid", how="left", maintain_order="left")
+        .select(
+            "at",
+            "length",
+            pl.col("content_sha256").alias("content"),
+            raw.list.join(" ").fill_null("").alias("raw"),
+            pl.col("videos").fill_null(""),
+        )
+        .with_columns(
+            _digests(signatures),
+            pl.Series("is_lively", signatures.num_looks > 0),
+        )
+    )
+
+
+def _digests(signatures: Signatures) -> pl.Series:
+    """`rows`: the digest of each episode's numbers, with a type of its own also where there is no episode."""
+    return pl.Series("rows", signatures.digest.tolist(), dtype=pl.Binary)
+
+
+def _links(keyed: pl.DataFrame) -> tuple[Indices, Indices]:
+    """Each episode with the first one of the same key, which is every column but `at`."""
+    key = [name for name in keyed.columns if name != "at"]
+    first = keyed.select(pl.col("at").min().over(key).alias("first"), "at")
+    linked = first.filter(pl.col("first") != pl.col("at"))
+    return linked["first"].to_numpy().astype(np.intp), linked["at"].to_numpy().astype(np.intp)
+
 
 Side = npt.NDArray[np.bool_]
 
@@ -36,15 +103,15 @@ def candidates(signatures: Signatures, *, side: Side | None = None) -> Pairs:
     of_look = np.repeat(np.arange(count), signatures.num_looks)
     of_path = np.repeat(np.arange(count), signatures.num_paths)
     by_look = near_pairs(
-        image_distance.coarse_vectors(signatures.looks),
+        distances.coarse_image_vectors(signatures.looks),
         of_look,
-        image_distance.COARSE_RADIUS,
+        distances.COARSE_RADIUS,
         side=None if side is None else side[of_look],
     )
     by_path = near_pairs(
-        trajectory_distance.coarse_vectors(signatures.paths),
+        distances.coarse_motion_vectors(signatures.paths),
         of_path,
-        trajectory_distance.COARSE_RADIUS,
+        distances.COARSE_RADIUS,
         side=None if side is None else side[of_path],
     )
     one, other = equal_rows(signatures)

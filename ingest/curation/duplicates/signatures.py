@@ -16,15 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus.snapshot import Snapshot
-from ingest.curation.duplicates.image_distance import (
+from ingest.curation.duplicates.distances import (
     MIN_CHANGE_LUMA,
+    MIN_EXTENT_M,
     Bytes,
     Looks,
     looks_from,
     packed,
 )
 from ingest.curation.duplicates.search import Indices
-from ingest.curation.duplicates.trajectory_distance import MIN_EXTENT_M
 from ingest.curation.measurements.each import image_signature, row_hash, trajectory
 from ingest.curation.measurements.registry import Measure
 from schemas.geometry import Array

@@ -20,21 +20,19 @@ from ingest.corpus.committed_episodes import empty_datasets
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import Snapshot
-from ingest.curation.manifests.action_stats_cache import (
+from ingest.curation.manifests.action_stats_merge import Whole, by_embodiment, whole_of
+from ingest.curation.manifests.action_stats_partial import (
     BLOCK_EPISODES,
+    FEATURES,
     KEY,
     Block,
+    DeltaResult,
+    DeltaWork,
+    EpisodeSpans,
     cached,
     cached_result,
     keep,
     keep_result,
-)
-from ingest.curation.manifests.action_stats_merge import Whole, by_embodiment, whole_of
-from ingest.curation.manifests.action_stats_partial import (
-    FEATURES,
-    DeltaResult,
-    DeltaWork,
-    EpisodeSpans,
     partials,
 )
 from ingest.curation.manifests.running_stats import QUANTILE_ERROR
@@ -44,8 +42,8 @@ from ingest.storage.local import LocalStorage
 from schemas.errors import Code, SourceError
 from schemas.manifest import Statistics
 from schemas.outcome import WorkerFailure
+from schemas.parquet_file import columns_sha256
 from schemas.supervision import Task
-from schemas.table_digest import columns_sha256
 from schemas.trained_action import REPRESENTATION, trained_names
 
 ACTION_TASKS = (Task.POLICY, Task.FORWARD_DYNAMICS, Task.INVERSE_DYNAMICS)

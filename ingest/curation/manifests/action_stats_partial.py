@@ -1,7 +1,4 @@
-"""The worker's part of the normalisation statistics: data files in, one row of partial statistics for each segment out.
-
-Only the vectors of the data Parquet are read; no video. The rows are what is cached (ingest/curation/manifests/action_stats_cache.py).
-"""
+"""Partial normalisation statistics: one row for each segment, computed by workers from data files and cached in `CORPUS/manifests/_cache/<representation>/`."""
 
 from __future__ import annotations
 
@@ -11,15 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ingest.curation.manifests.running_stats import histogram, running_stats
-from ingest.storage.local import LocalStorage
+from ingest.storage.local import LocalStorage, within
 from ingest.storage.rooted import item_within
-from schemas.errors import Code, SourceError
-from schemas.parquet_file import open_parquet
+from schemas.errors import Code, SourceError, TransientError
+from schemas.json_text import read_json
+from schemas.manifest import FACTS_LIMITS, FOLDER, Statistics
+from schemas.parquet_file import DamagedParquet, open_parquet, read_table
 from schemas.regular_file import read_regular
-from schemas.trained_action import Named, trained_action
+from schemas.trained_action import REPRESENTATION, Named, trained_action
 
 MAX_DATA_BYTES = 1 << 30  # of the data file of one episode
 FEATURES = ("action", "action.valid", "observation.state", "observation.valid")
@@ -132,3 +133,60 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray[tuple[int, ...], np.dtype[np.
     array = column.combine_chunks()
     flat = array.flatten() if pa.types.is_nested(array.type) else array
     return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(array), -1)
+
+
+BLOCK_EPISODES = 1024
+KEY = ("uid", "start", "end", "data_sha256")
+Block = tuple[str, int]  # dataset path, episode_index // BLOCK_EPISODES
+
+
+def cache_folder(corpus: Path) -> Path:
+    return corpus / FOLDER / "_cache" / REPRESENTATION
+
+
+def cached(corpus: Path, block: Block, columns: Sequence[str] = PARTIAL.names) -> pl.DataFrame:
+    """What is kept of a block, each key once."""
+    schema = pa.schema([PARTIAL.field(name) for name in columns])
+    tables = [schema.empty_table()]
+    for path in sorted(_folder(corpus, block).glob(f"{block[1]:06d}-*.parquet")):
+        within(corpus, path.relative_to(corpus).as_posix())
+        try:
+            tables.append(read_table(path, columns, schema=schema))
+        except (OSError, DamagedParquet):
+            continue  # a damaged cache is an empty one: its rows are made again
+    return pl.DataFrame(pa.concat_tables(tables)).unique(list(KEY), keep="first")
+
+
+def keep(corpus: Path, block: Block, rows: pa.Table, disk: LocalStorage) -> None:
+    """File rows of PARTIAL under a block."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd")
+    data = sink.getvalue().to_pybytes()
+    folder = _folder(corpus, block)
+    disk.make_dir(folder)
+    name = f"{block[1]:06d}-{hashlib.sha256(data).hexdigest()[:32]}.parquet"
+    disk.write(folder / name, data)
+
+
+def _folder(corpus: Path, block: Block) -> Path:
+    return cache_folder(corpus) / hashlib.sha256(block[0].encode()).hexdigest()[:16]
+
+
+def cached_result(corpus: Path, digest: str) -> Statistics | None:
+    """The statistics of a whole selection, if it was ever made."""
+    relative = _result(corpus, digest).relative_to(corpus).as_posix()
+    try:
+        kept = read_json(within(corpus, relative), limits=FACTS_LIMITS)
+        return Statistics.model_validate(kept)
+    except (SourceError, TransientError, ValueError):
+        return None  # absent or damaged: made again
+
+
+def keep_result(corpus: Path, digest: str, statistics: Statistics, disk: LocalStorage) -> None:
+    path = _result(corpus, digest)
+    disk.make_dir(path.parent)
+    disk.write(path, statistics.model_dump_json().encode())
+
+
+def _result(corpus: Path, digest: str) -> Path:
+    return cache_folder(corpus) / "merged" / f"{digest}.json"

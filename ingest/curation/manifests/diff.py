@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ingest.catalog.catalog import Catalog
-from ingest.catalog.query_limits import QueryLimits
+from ingest.catalog.query_process import QueryLimits
 from ingest.corpus import snapshot
 from ingest.curation.manifests.sql import chosen
 from ingest.curation.manifests.tier_rows import TIER_ROWS, tier_rows

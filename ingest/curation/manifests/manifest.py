@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingest.catalog.catalog import Catalog
-from ingest.corpus.number_columns import DamagedCatalog
+from ingest.corpus.column_checks import DamagedCatalog
 from ingest.curation.captions.select import TextPolicy
 from ingest.curation.duplicates.leakage import held_out_together, merge_split_groups
 from ingest.curation.manifests.mixture import HOUR_NS, GroupShare, allocate, draw_hours

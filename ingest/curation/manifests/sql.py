@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.catalog.catalog import Catalog
-from ingest.corpus.number_columns import check_numbers
-from ingest.curation.captions.rules_backend import RulesBackend
+from ingest.corpus.column_checks import check_numbers
+from ingest.curation.captions.offline_backends import RulesBackend
 from ingest.curation.captions.select import ADVISORY, MIN_OVERLAP, TextPolicy
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError

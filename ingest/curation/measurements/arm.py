@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ingest.transforms.resample import Mask
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import Mask, runs
 from schemas.episode import SIDES
 from schemas.geometry import Array, geodesic_rad, rotmat_from_rot6d_cols
 

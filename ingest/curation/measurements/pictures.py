@@ -21,9 +21,8 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from schemas.av_options import open_video
-from schemas.errors import Code, SourceError
+from schemas.errors import Code, SourceError, system_error_text
 from schemas.geometry import Array
-from schemas.system_error import system_error_text
 
 THUMB_WIDTH, THUMB_HEIGHT = 64, 48
 NOISE_LUMA = 3.0  # a change of a cell up to this is no motion

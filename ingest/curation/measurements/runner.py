@@ -25,7 +25,7 @@ from ingest.curation.measurements.registry import Measure, add_models, compute, 
 from ingest.curation.measurements.view import PERSON, EpisodeView, open_view
 from ingest.executors.inline import Executor
 from ingest.executors.node_proof import sampled_files, shared
-from ingest.models.hand_detector import HAND_LANDMARKER, HandDetector, open_detector
+from ingest.models.hand_landmarker import HAND_LANDMARKER, HandDetector, open_detector
 from ingest.storage.local import LocalStorage
 from schemas.errors import PipelineError
 from schemas.outcome import WorkerFailure

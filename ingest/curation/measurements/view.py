@@ -19,13 +19,12 @@ from ingest.corpus.layout import data_file, video_file
 from ingest.curation.measurements.arm import ArmTrack, arms_of
 from ingest.curation.measurements.hoi.hand_observer import HandObserver, SeenHands
 from ingest.curation.measurements.pictures import PictureFacts, look_at
-from ingest.models.hand_detector import HandDetector
+from ingest.models.hand_landmarker import HandDetector
 from ingest.storage.local import within
 from schemas.episode import SIDES
-from schemas.errors import Code, SourceError
+from schemas.errors import Code, SourceError, system_error_text
 from schemas.geometry import Array, rotmat_from_rot6d_cols
 from schemas.parquet_file import DamagedParquet, read_table
-from schemas.system_error import system_error_text
 
 Mask = npt.NDArray[np.bool_]
 PERSON = "human"  # what the embodiments of people begin with: human_hands, human_video

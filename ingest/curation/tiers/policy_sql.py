@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ingest.catalog.sql_quoting import identifier, literal
+from ingest.catalog.views import identifier, literal
 from ingest.curation.tiers.policy import TASKS, Condition, Edge, QualityPolicy, Tier
 from ingest.curation.tiers.policy_fields import always_measured
 from schemas.supervision import Task

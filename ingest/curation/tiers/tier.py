@@ -34,9 +34,8 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.tiers.cohort_features import group_facts, measured_for
-from ingest.curation.tiers.frame import Gathered, frame_of
+from ingest.curation.tiers.frame import Gathered, SegmentLine, frame_of
 from ingest.curation.tiers.measurement_matrix import IntervalRows, read_matrix, read_spans
-from ingest.curation.tiers.overlap import SegmentLine
 from ingest.curation.tiers.policy import Edge, QualityPolicy
 from ingest.curation.tiers.policy_fields import EPISODE_FACTS
 from ingest.curation.tiers.policy_sql import TASK_BITS, TIERS, Compiled, compiled, required, used

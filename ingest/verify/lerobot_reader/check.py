@@ -2,7 +2,7 @@
 
     .peer/bin/python ingest/verify/lerobot_reader/check.py DATASET_DIR [DATASET_DIR ...]
 
-Run it with the interpreter that `eicorpus peer` built; it needs nothing of the project. It prints ONE JSON object a line,
+Run it with the interpreter that `eicorpus peer` built. It needs nothing of the project. It prints ONE JSON object a line,
 one line for each folder in the order given, and nothing else on standard output:
 
     {"dataset", "ok", "problems": [...], "episodes", "frames", "values_compared", "frames_compared", "max_abs_diff",
@@ -73,7 +73,7 @@ BATCHES, BATCH_SIZE = 2, 4
 
 @dataclass
 class Report:
-    """What one folder gave; printed as JSON."""
+    """What one folder gave. Printed as JSON."""
 
     dataset: str
     ok: bool = False
@@ -161,7 +161,7 @@ def check(root: Path) -> Report:
 
 
 def check_totals(dataset: LeRobotDataset, files: Files, report: Report) -> None:
-    """LeRobot believes info.json; here it must agree with the rows that are really there."""
+    """LeRobot believes info.json. Here it must agree with the rows that are really there."""
     lengths = [episode["length"] for episode in files.episodes]
     indices = list(range(len(files.episodes)))
     report.expect([e["episode_index"] for e in files.episodes], indices, "episodes.jsonl order")
@@ -193,7 +193,7 @@ def check_episodes(dataset: LeRobotDataset, files: Files, report: Report) -> Non
 def check_columns(
     dataset: LeRobotDataset, table: pa.Table, start: int, files: Files, report: Report, where: str
 ) -> None:
-    """Every value of every column, as LeRobot returns it and as Parquet holds it; bit for bit (NaN equals NaN)."""
+    """Every value of every column, as LeRobot returns it and as Parquet holds it. Bit for bit (NaN equals NaN)."""
     seen = dataset.hf_dataset[start : start + table.num_rows]
     for name in files.keys(video=False):
         expected = np.asarray(table[name].to_pylist())
@@ -339,7 +339,7 @@ def check_loader(dataset: LeRobotDataset, report: Report) -> None:
 
 @contextmanager
 def quiet_stdout() -> Iterator[Callable[[str], None]]:
-    """Send what libraries print to standard error; yield a writer to the real standard output."""
+    """Send what libraries print to standard error. Yield a writer to the real standard output."""
     real = os.dup(1)
     os.dup2(2, 1)
     with os.fdopen(real, "w") as out:
@@ -347,7 +347,7 @@ def quiet_stdout() -> Iterator[Callable[[str], None]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Check every folder named; see the module's docstring."""
+    """Check every folder named. See the module's docstring."""
     roots = [Path(argument) for argument in arguments]
     strangers = [str(root) for root in roots if not (root / "meta" / "info.json").is_file()]
     if not roots or strangers:

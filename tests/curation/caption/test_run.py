@@ -12,8 +12,8 @@ import pytest
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.curation.captions.describe_then_summarize import CaptionWork, Seen, caption_of
+from ingest.curation.captions.offline_backends import RulesBackend
 from ingest.curation.captions.protocol import Segment
-from ingest.curation.captions.rules_backend import RulesBackend
 from ingest.curation.captions.run import _results
 from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.captions.work import is_told

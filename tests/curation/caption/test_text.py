@@ -20,12 +20,12 @@ from ingest.curation.captions.answers import (
     Refusal,
     joined,
     parsed,
+    plain_text,
 )
 from ingest.curation.captions.audit import as_csv, as_html, result_of, sample
 from ingest.curation.captions.imperative import imperative
-from ingest.curation.captions.normalize import plain_text
+from ingest.curation.captions.offline_backends import RulesBackend
 from ingest.curation.captions.protocol import CaptionOutcome, InstructRequest, Segment
-from ingest.curation.captions.rules_backend import RulesBackend
 from ingest.curation.captions.select import TextPolicy, choose_text, covering
 from schemas.errors import ConfigError
 from tests.curation.caption.fake_endpoint import DESCRIPTION, INSTRUCTION

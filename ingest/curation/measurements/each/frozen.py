@@ -2,7 +2,7 @@
 
 A picture that stands still is right where nothing moves in view, and storing erases the sensor's noise of a live view. So three things are asked for:
 
-- For 0.5 s the source's own pictures repeat (ingest/video/repeats.py): bit for bit, or as a codec repeats them and the stored picture does too (pictures.py), which is
+- For 0.5 s the source's own pictures repeat (ingest/video/stats.py): bit for bit, or as a codec repeats them and the stored picture does too (pictures.py), which is
   finer in place. A source below 10 Hz shows one picture several times; that repeats nothing.
 - Meanwhile an end-effector travels 1 cm, turns 0.1 rad or opens by a fifth, or a joint turns 0.1 rad, or nothing says what moves.
 - That motion is expected in view. Pictures that are equal bit for bit in a source without prediction between pictures (JPEG, PNG, raw) prove it: the
@@ -24,7 +24,7 @@ import numpy as np
 from ingest.curation.measurements.arm import ArmTrack
 from ingest.curation.measurements.pictures import PictureFacts
 from ingest.curation.measurements.view import EpisodeView, Mask
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 
 FROZEN_S, TRAVEL_M, TURN_RAD, OPENING = 0.5, 0.01, 0.1, 0.2
 CATCH_UP, STOPS_FROM = 1.5, 0.5  # of the median change of a picture that is not repeated

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ingest.curation.measurements.arm import ArmTrack, switches
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 from schemas.geometry import Array
 from schemas.measurement import Measurement
 

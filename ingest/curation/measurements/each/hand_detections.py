@@ -15,8 +15,8 @@ from ingest.curation.measurements.hoi.evidence import seen_mask
 from ingest.curation.measurements.hoi.hand_observer import SeenHands
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
-from ingest.models.hand_detector import HAND_LANDMARKER
-from ingest.transforms.segment import runs
+from ingest.models.hand_landmarker import HAND_LANDMARKER
+from ingest.transforms.resample import runs
 from schemas.measurement import Measurement
 
 HAND_SHARE = OutputField(

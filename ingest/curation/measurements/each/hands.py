@@ -14,7 +14,7 @@ import numpy as np
 
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 from schemas.episode import SIDES
 from schemas.geometry import Array
 from schemas.hand import MIDDLE_MCP, NUM_JOINTS, WRIST

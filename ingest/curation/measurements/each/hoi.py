@@ -20,7 +20,7 @@ from ingest.curation.measurements.hoi.decide import VERSION, InteractionState, d
 from ingest.curation.measurements.hoi.evidence import Evidence, edges_of, says_of
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
-from ingest.models.hand_detector import HAND_LANDMARKER
+from ingest.models.hand_landmarker import HAND_LANDMARKER
 from schemas.episode import SIDES
 from schemas.measurement import Measurement
 

@@ -20,7 +20,7 @@ import numpy as np
 from ingest.curation.measurements.arm import ArmTrack, worst
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 from schemas.geometry import Array, rotvec_from_rotmat
 from schemas.measurement import Measurement
 

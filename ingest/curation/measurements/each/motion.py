@@ -17,7 +17,7 @@ from ingest.curation.measurements.arm import IDLE_RAD_S
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.stationary import is_stationary, stays_stationary
 from ingest.curation.measurements.view import EpisodeView, Mask
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 from schemas.measurement import Measurement
 
 MIN_PAUSE_S = 0.5

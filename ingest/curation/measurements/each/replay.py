@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 from schemas.geometry import Array
 from schemas.measurement import Measurement
 

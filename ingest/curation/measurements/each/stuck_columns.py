@@ -17,7 +17,7 @@ from ingest.curation.measurements.each.command import pairs_of
 from ingest.curation.measurements.each.validity import whole_valid
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 from schemas.geometry import Array
 from schemas.measurement import Measurement
 

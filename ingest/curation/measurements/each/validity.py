@@ -13,7 +13,7 @@ import numpy as np
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.hand_validity import BITS
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 from schemas.episode import SIDES
 from schemas.measurement import Measurement
 

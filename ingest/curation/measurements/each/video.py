@@ -20,7 +20,7 @@ from ingest.curation.measurements.each.frozen import Frozen, frozen_runs
 from ingest.curation.measurements.pictures import PictureFacts
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 from schemas.measurement import Measurement
 
 BLACK_LUMA, DARK_LUMA, FLAT_LUMA, BLURRED = 10.0, 50.0, 5.0, 20.0

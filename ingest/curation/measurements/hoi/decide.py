@@ -20,7 +20,7 @@ import numpy as np
 
 from ingest.curation.measurements.hoi.evidence import Evidence, Ints, Mask
 from ingest.curation.measurements.hoi.labels import TextEvidence
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 from schemas.geometry import Array
 
 VERSION = 1  # raise it when any verdict would change

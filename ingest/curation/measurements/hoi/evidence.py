@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ingest.curation.measurements.hoi.hand_observer import STEP, SeenHands
 from ingest.curation.measurements.hoi.labels import TextEvidence, text_evidence
-from ingest.transforms.segment import runs
+from ingest.transforms.resample import runs
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]

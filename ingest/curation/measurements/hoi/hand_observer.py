@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ingest.models.hand_detector import FoundHand, HandDetector, Picture
+from ingest.models.hand_landmarker import FoundHand, HandDetector, Picture
 from schemas.geometry import Array
 
 STEP = 2  # pictures from one that is analysed to the next

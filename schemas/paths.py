@@ -1,16 +1,45 @@
-"""The one door from a name to a path of a corpus that is read: nothing on the way is a link, and nothing leads out.
-
-`schemas/safe_path.py` is the counterpart for raw data, where links are followed as long as they stay inside.
-"""
+"""Checked paths: local paths from the user, names from data joined to the folder that they must stay in, and the path of a corpus file without links."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
-from schemas.doc_page import doc_page
 from schemas.errors import ConfigError
+from schemas.remedies import doc_page
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # Path writes `s3://b` as `s3:/b`
+
+
+def check_local(path: Path, where: str) -> None:
+    """
+    Raises:
+        ConfigError: it is a URL.
+    """
+    if _SCHEME.match(str(path)):
+        url = str(path).replace(":/", "://", 1)
+        message = f"{url} is a URL; expected a path of this machine"
+        todo = "mount the bucket (a FUSE or CSI driver), or copy it here"
+        raise ConfigError(f"{message}: {todo}", where=where)
+
+
+def contained(root: Path, *parts: str) -> Path:
+    """The resolved `root / parts`, links followed; it need not exist.
+
+    Raises:
+        ValueError: it lies outside the resolved root (an absolute part, `..`, a link that leads out), or a part cannot be a path at all.
+    """
+    try:
+        base = root.resolve()
+        path = base.joinpath(*parts).resolve()
+    except (ValueError, OSError, RuntimeError) as error:  # NUL byte, name too long, link loop
+        raise ValueError(f"no usable path: {error}") from error
+    if not path.is_relative_to(base):
+        problem = f"leads to {path}, outside {base}; a path from data must stay under the root"
+        raise ValueError(problem)
+    return path
 
 
 class OutsideCorpus(ConfigError):

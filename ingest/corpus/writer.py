@@ -1,24 +1,28 @@
-"""Before a run: make the corpus folder say what its snapshot says. Whatever a stopped run left behind goes or is redone."""
+"""How every command opens a corpus for writing: one writer at a time, after recovery from an interrupted command."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ingest.corpus import lerobot_meta, snapshot
-from ingest.corpus.commit import empty_datasets, stored_episodes
+from ingest.corpus.commit import datasets_of, empty_datasets, stored_episodes
 from ingest.corpus.erasure import finish_erasures
-from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import FOLDER, Snapshot
 from ingest.corpus.snapshot_list import load_all, named_parts
 from ingest.storage.file_tree import paths_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
+from ingest.storage.write_refusal import refused_write
+from schemas.errors import PipelineError
 
 
 def recover(
     corpus: CorpusLayout, disk: LocalStorage, current: Snapshot, datasets: dict[str, Dataset]
 ) -> list[str]:
-    """Sweep what no snapshot names and rebuild projections that were cut short; returns what was done, a line each."""
+    """Sweep what no snapshot names and rebuild projections that were cut short. Returns what was done, a line each."""
     done = finish_erasures(corpus, disk, current)
     done += _remove_orphan_files(corpus, disk, datasets)
     done += _remove_orphan_parts(corpus, disk)
@@ -111,3 +115,76 @@ def _remove_orphan_staging(
             disk.remove_tree(folder)
             done.append(f"removed staging of {uid}, which is committed")
     return done
+
+
+UNFINISHED = ".unfinished"
+
+
+@contextmanager
+def writing(
+    corpus: CorpusLayout,
+    disk: LocalStorage,
+    *,
+    always_recovers: bool = False,
+    block_recovers: bool = False,
+) -> Iterator[list[str]]:
+    """Hold a corpus for one writer. Yields what recovery did at the start, a line each.
+
+    Args:
+        always_recovers: at the start, even where the last writer ended in order; for commands whose purpose it is, and for corpora that
+            an eicorpus without `.unfinished` has written to.
+        block_recovers: the block calls `recover` before it changes anything (`ingest`, `forget`), so nothing is done at the start.
+
+    Raises:
+        ConfigError: another process is writing, or the folder is not writable.
+        TransientError: the disk is full.
+    """
+    mark = corpus.root / UNFINISHED
+    with writer_lock(corpus):
+        _check(corpus, disk)
+        was_left = mark.exists()
+        try:
+            disk.write(mark, b"")
+            disk.sync()  # a name that a killed writer left may not have reached the disk either
+            yield (
+                []
+                if block_recovers
+                else _at_start(corpus, disk, is_due=was_left or always_recovers)
+            )
+        except (Exception, KeyboardInterrupt):
+            # What stopped the writer may stop this too (a full disk, a damaged catalog): then the next writer does it. After a
+            # failed `sync` every other one fails, so the mark stays.
+            with suppress(OSError, PipelineError):
+                _recovered(corpus, disk)
+                _end(corpus, disk)
+            raise
+        _end(corpus, disk)
+
+
+def _at_start(corpus: CorpusLayout, disk: LocalStorage, *, is_due: bool) -> list[str]:
+    return _recovered(corpus, disk) if is_due or not _has_meta(corpus, disk) else []
+
+
+def _has_meta(corpus: CorpusLayout, disk: LocalStorage) -> bool:
+    """Whether the `meta/` of every dataset has the sizes that it should."""
+    datasets = empty_datasets(corpus.root, snapshot.load(corpus.root))
+    return all(lerobot_meta.has_sizes(disk, corpus.root, path) for path in datasets)
+
+
+def _check(corpus: CorpusLayout, disk: LocalStorage) -> None:
+    """A commit must be possible before hours of work are done for it."""
+    try:
+        disk.check()
+    except OSError as error:
+        raise refused_write(error, corpus.root) from error
+
+
+def _recovered(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
+    current = snapshot.load(corpus.root)
+    return recover(corpus, disk, current, datasets_of(corpus.root, current))
+
+
+def _end(corpus: CorpusLayout, disk: LocalStorage) -> None:
+    """Nothing that a cut of the power could take back is left: `.unfinished` may go."""
+    disk.sync()
+    disk.remove(corpus.root / UNFINISHED)

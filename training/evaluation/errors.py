@@ -1,7 +1,4 @@
-"""Errors of action chunks, in units: motions are put one after the other to poses, seen from the hand of now.
-
-Everything is of [B, K, E] arrays in the layout of `training/data/action_layout.py`, not normalised.
-"""
+"""Errors of predictions: of future latents against a copy of the present, and of action chunks in metres and radians after integration to poses."""
 
 from __future__ import annotations
 
@@ -10,17 +7,55 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as fn
 
 from schemas.episode import SIDES
 from schemas.errors import InvariantError
+from training.batch import Batch
 from training.data.action_layout import part_slots
 from training.evaluation.accumulate import Array, Error
-from training.policy.poses import integrated, position_error_m, rotation_error_rad, unbroken
+from training.policy.embodiments import integrated, position_error_m, rotation_error_rad, unbroken
+
+COSINE, L2 = (
+    "latent_cosine_distance",
+    "latent_l2",
+)  # of a token: 1 - similarity, and length of the difference
+
+
+def scored_views(batch: Batch) -> Tensor:
+    """[B, V] views whose future is there and whose picture of now is: without that there is nothing to compare with."""
+    return batch.has_future & batch.known.has_past[:, -1]
+
+
+def last_picture(batch: Batch) -> Tensor:
+    """[B, V * N, D] the latents of now: the baseline that says nothing will change."""
+    return batch.known.past[:, -1]
+
+
+def picture_errors(predicted: Tensor, batch: Batch) -> dict[str, Error]:
+    """By metric, [B, 1]: over the tokens of the views that are scored."""
+    predicted, true = predicted.float(), batch.future.float()
+    views = scored_views(batch)
+    known = views.repeat_interleave(true.shape[1] // views.shape[1], dim=1)
+    errors = {
+        COSINE: 1 - fn.cosine_similarity(predicted, true, dim=-1),
+        L2: torch.linalg.vector_norm(predicted - true, dim=-1),
+    }
+    count = known.sum(dim=1, keepdim=True).double().cpu().numpy()
+    return {
+        name: Error(
+            total=torch.where(known, value, 0.0).double().sum(dim=1, keepdim=True).cpu().numpy(),
+            count=count,
+        )
+        for name, value in errors.items()
+    }
+
 
 Mask = npt.NDArray[np.bool_]
 POSITION, ROTATION = "position_l1_m", "rotation_rad"
 GRIPPER, KEYPOINTS, JOINTS = "gripper_l1", "keypoint_m", "hand_joint_l1_rad"
-METRICS = (POSITION, ROTATION, GRIPPER, KEYPOINTS, JOINTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

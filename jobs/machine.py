@@ -1,13 +1,39 @@
-"""What the machine leaves to this process: cores, the quotas of its containers, and how busy others keep it."""
+"""What the machine offers to a command: CPU cores within container quotas, their load, and free disk space."""
 
 from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from jobs.output import size_text
+from schemas.errors import ConfigError
 from schemas.threads import threads_for
+
+
+def free_bytes(corpus: Path) -> int:
+    """Free space of the file system of a corpus."""
+    return shutil.disk_usage(corpus).free
+
+
+def refuse_without_room(corpus: Path, num_bytes: int, ways: str) -> None:
+    """
+    Args:
+        num_bytes: what the plan writes. ways: options that reduce it.
+
+    Raises:
+        ConfigError: more than is free.
+    """
+    free = free_bytes(corpus)
+    if num_bytes > free:
+        problem = (
+            f"the plan writes {size_text(num_bytes)}, the file system has {size_text(free)} free"
+        )
+        shortfall = size_text(num_bytes - free)
+        raise ConfigError(f"{problem}: free another {shortfall}, or {ways}", where=str(corpus))
+
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")

@@ -1,7 +1,4 @@
-"""How far apart two motions are, whatever frame they are in: a number for a pair, and a vector to find pairs by.
-
-A path is 32 points of one arm as `measure/trajectory.py` makes them: [32, 4], position in metres and opening.
-"""
+"""Distances between two episodes: of their images for a pair of cameras, and of their motion in any frame. Vectors for the search of candidate pairs."""
 
 from __future__ import annotations
 
@@ -14,8 +11,83 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ingest.curation.measurements.each.image_signature import COEFFICIENTS, PARTS
 from ingest.curation.measurements.each.trajectory import POINTS
 from schemas.geometry import Array
+
+MIN_CHANGE_LUMA = 0.5  # of a still picture's codec noise: no motion to recognise
+COARSE_WIDTH, COARSE_RADIUS = 64, 0.75
+SCENE_WEIGHT = 0.5  # to find by; many cameras look at one scene
+SEED = 4242  # of the projection; fixed, so that the same corpus gives the same pairs
+CHUNK = 20_000
+Floats = npt.NDArray[np.floating[Any]]  # stored as float16, computed in float64
+Bytes = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Looks:
+    """`scene` [C, 35] and `motion` [C, 420], each row scaled to use all of int8, and [C] the lengths of these rows."""
+
+    scene: Bytes
+    motion: Bytes
+    scene_length: npt.NDArray[np.float32]
+    motion_length: npt.NDArray[np.float32]
+
+
+def looks_from(scene: Bytes, motion: Bytes) -> Looks:
+    """Looks and their lengths."""
+    return Looks(
+        scene=scene, motion=motion, scene_length=_lengths(scene), motion_length=_lengths(motion)
+    )
+
+
+def packed(raw: Floats) -> tuple[Bytes, Bytes]:
+    """Scene and motion of [C, 456] looks as measured."""
+    return _packed(raw[:, 1 : 1 + COEFFICIENTS]), _packed(raw[:, 1 + COEFFICIENTS :])
+
+
+def _packed(values: Floats) -> Bytes:
+    largest = np.abs(values).max(axis=1, keepdims=True)
+    return np.asarray(np.round(values * (127 / np.maximum(largest, 1e-9))).astype(np.int8))
+
+
+def _lengths(rows: Bytes) -> npt.NDArray[np.float32]:
+    out = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), CHUNK):
+        values = rows[start : start + CHUNK].astype(np.float32)
+        out[start : start + CHUNK] = np.sqrt(np.einsum("nd,nd->n", values, values))
+    return np.maximum(out, 1.0)
+
+
+def coarse_image_vectors(looks: Looks) -> npt.NDArray[np.float32]:
+    """[C, 64] float32: a fixed projection that keeps distances to about a tenth."""
+    width = COEFFICIENTS * (1 + PARTS)
+    square = np.random.default_rng(SEED).standard_normal((width, COARSE_WIDTH))
+    onto = (np.linalg.qr(square)[0] * np.sqrt(width / COARSE_WIDTH)).astype(np.float32)
+    out = np.empty((len(looks.scene), COARSE_WIDTH), dtype=np.float32)
+    for start in range(0, len(out), CHUNK):
+        some = slice(start, start + CHUNK)
+        scene = looks.scene[some] * (SCENE_WEIGHT / looks.scene_length[some])[:, None]
+        motion = looks.motion[some] / looks.motion_length[some][:, None]
+        out[some] = np.concatenate([scene, motion], axis=1) @ onto
+    return out
+
+
+def look_distances(looks: Looks, one: npt.NDArray[np.intp], other: npt.NDArray[np.intp]) -> Array:
+    """[n] of n pairs of cameras: 1 - cosine of the scene or of the motion, whichever differs more. 0 equal, 1 unrelated."""
+    out = np.empty(len(one))
+    for start in range(0, len(one), CHUNK):
+        a, b = one[start : start + CHUNK], other[start : start + CHUNK]
+        scene = _dot(looks.scene, a, b) / (looks.scene_length[a] * looks.scene_length[b])
+        motion = _dot(looks.motion, a, b) / (looks.motion_length[a] * looks.motion_length[b])
+        out[start : start + CHUNK] = 1.0 - np.minimum(scene, motion)
+    return out
+
+
+def _dot(rows: Bytes, one: npt.NDArray[np.intp], other: npt.NDArray[np.intp]) -> Floats:
+    a, b = rows[one].astype(np.float32), rows[other].astype(np.float32)
+    return np.asarray(np.einsum("nd,nd->n", a, b))
+
 
 MIN_EXTENT_M = 0.05  # an arm that stays within this has no shape to recognise
 SHIFT_STEP = 0.015
@@ -25,12 +97,11 @@ LEAST_SHARED = 0.9  # of the points
 COARSE_AT = np.arange(1, POINTS, 3)  # points whose distances make the vector
 COARSE_RADIUS = 0.12
 Indices = npt.NDArray[np.intp]
-Floats = npt.NDArray[np.floating[Any]]  # stored as float16, computed in float64
 NEWTON_STEPS = 20
 WELL = 0.01  # no shift is needed
 
 
-def coarse_vectors(points: Floats) -> npt.NDArray[np.float32]:
+def coarse_motion_vectors(points: Floats) -> npt.NDArray[np.float32]:
     """[A, 56] float32: mutual distances of eleven points over the path's size, and the logarithm of that size.
 
     Turning, moving and mirroring change nothing (mirrored paths are told apart by `path_distances`). Two vectors are about as

@@ -1,9 +1,4 @@
-"""Answers out of a JSONL file instead of a model: for demonstrations, tests and repeating a run elsewhere.
-
-A line: {"uid", "start", "end", "pass": "describe" | "instruct", "text": the model's text, and optionally "sample" (0), "part" (0) and
-"sheet_sha256"}.
-The files of the answer cache are such lines. What a line says goes through the same parser as a model's words.
-"""
+"""Caption backends without a model: stored answers from a JSONL file, and rules over the source's own texts."""
 
 from __future__ import annotations
 
@@ -12,11 +7,19 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ingest.curation.captions.answers import Description, Instruction
 from ingest.curation.captions.chat import ChatRequest, Completion, NothingRecorded, Pass
-from schemas.document import DocumentError
+from ingest.curation.captions.imperative import imperative
+from ingest.curation.captions.protocol import (
+    CaptionOutcome,
+    DescribeRequest,
+    InstructRequest,
+    Reply,
+)
+from ingest.curation.measurements.english import verb_of
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid
-from schemas.json_text import parse_json
+from schemas.json_text import DocumentError, parse_json
 from schemas.regular_file import read_regular
 
 MAX_BYTES = 1_000_000_000
@@ -80,3 +83,53 @@ def _parsed(line: bytes, number: int, path: Path) -> _Line:
     except ValidationError as error:
         problem = f"line {number}: {invalid(error, _Line)}"
         raise ConfigError(f"no line of a replay file, {problem}", where=str(path)) from error
+
+
+VERSION = "1"  # of the rules; raise it when any text would come out differently
+
+
+class RulesBackend:
+    """The text that a timestep gets, as an imperative; the source's other texts of the segment become rephrasings."""
+
+    id = "rules"
+    model = ""
+    prompt_version = VERSION
+    prompt_sha256 = ""
+    params_json = "{}"
+    needs_pictures = False
+
+    def describe(self, request: DescribeRequest) -> Reply[Description]:
+        """Nothing is looked at."""
+        return Reply(outcome=CaptionOutcome.SKIPPED, detail="rules see no pictures")
+
+    def instruct(self, request: InstructRequest) -> Reply[Instruction]:
+        texts = request.segment.texts
+        if not texts:
+            return Reply(outcome=CaptionOutcome.SKIPPED, detail="no text")
+        candidates = [
+            imperative(text) for text in reversed(texts)
+        ]  # the one that a timestep gets first
+        commands = list(dict.fromkeys(one.text for one in candidates if not one.problem))
+        if not commands:
+            return Reply(outcome=CaptionOutcome.UNCLEAR, detail=candidates[0].problem)
+        return Reply(outcome=CaptionOutcome.OK, value=_instruction(commands))
+
+    def stop(self) -> None:
+        """Nobody waits here."""
+
+
+def _instruction(commands: list[str]) -> Instruction:
+    first = commands[0].split()[0]
+    return Instruction.model_construct(
+        status="ok",
+        instruction=commands[0],
+        left=None,
+        right=None,
+        verb=verb_of(first) or first,
+        object="",
+        destination=None,
+        agrees_with_source="yes",
+        evidence_s=[],
+        confidence=1.0,
+        rephrasings=commands[1:6],
+    )
