@@ -41,7 +41,7 @@ from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
 from jobs.demo.raw import lerobot
 from jobs.demo.raw.scene import Scene
-from jobs.latents_report import shares_of
+from jobs.ui.latents_report import shares_of
 from training.run.compute import matmul_peak
 
 # Figure -> what it is, for docs/results/benchmarks.md.

@@ -17,10 +17,10 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from jobs.arguments import forms, new_spelling, words_of
-from jobs.commands import LazyGroup, option_names
-from jobs.envelope import Failure, envelope, failure_of
+from jobs.command_table import LazyGroup, option_names
 from jobs.machine import bound_thread_pools
+from jobs.ui.arguments import forms, new_spelling, words_of
+from jobs.ui.envelope import Failure, envelope, failure_of
 from schemas.errors import ClusterLost, Code, PipelineError, system_error_text
 
 INTERRUPTED = 130
@@ -69,7 +69,7 @@ def announce(failure: Failure) -> None:
     """One line on standard error; with `--json` also one object on standard output."""
     from rich.text import Text
 
-    from jobs.output import print_json, stderr
+    from jobs.ui.output import print_json, stderr
 
     if "--json" in sys.argv:
         print_json(envelope(failure=failure))

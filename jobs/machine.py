@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.output import size_text
+from jobs.ui.output import size_text
 from schemas.errors import ConfigError
 from schemas.threads import threads_for
 

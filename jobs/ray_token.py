@@ -6,7 +6,7 @@ import os
 import secrets
 from importlib import metadata
 
-from jobs.output import warn
+from jobs.ui.output import warn
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 SINCE = (2, 52)  # Ray that knows tokens

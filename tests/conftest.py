@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def wide_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables are not folded: what a test looks for stands in one line, however long its temporary folder's name is."""
-    from jobs import output
+    from jobs.ui import output
 
     monkeypatch.setattr(output.stdout, "width", 1000)
 

@@ -173,6 +173,16 @@ def test_every_third_party_import_is_a_declared_dependency(path: Path) -> None:
         assert found & allowed, f"{module} comes from {found}, which pyproject.toml does not offer"
 
 
+@each_file
+def test_only_the_command_table_imports_commands(path: Path) -> None:
+    """What commands share knows none of them, so that a command can be read, moved and deleted alone."""
+    name = name_of(path)
+    if name.startswith(("jobs/commands/", "jobs/demo/")):
+        return
+    commands = {m for m in imported_modules(path) if m.startswith("jobs.commands")}
+    assert not commands, f"imports {commands}"
+
+
 # --- the rooms of ingest ----------------------------------------------------------------------------------------------
 
 # Room -> the rooms whose public modules it imports. A room is a folder with one job, or a module that stands alone.
@@ -523,8 +533,8 @@ def errors_of_the_system(path: Path) -> Iterator[ast.ExceptHandler]:
 
 @each_file
 def test_a_command_that_exits_with_1_says_why(path: Path) -> None:
-    """`jobs.output.exit_1` prints the reason. A report that looks fine above an exit code of 1 explains nothing."""
-    if name_of(path) != "jobs/output.py":
+    """`jobs.ui.output.exit_1` prints the reason. A report that looks fine above an exit code of 1 explains nothing."""
+    if name_of(path) != "jobs/ui/output.py":
         exits = (node for name, node in calls(path) if name in ("typer.Exit", "sys.exit"))
         assert [node.lineno for node in exits if ast.unparse(node).endswith("(1)")] == []
 

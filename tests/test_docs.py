@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from adapters.registry import ADAPTERS
 from jobs.cli import app
-from jobs.commands import COMMANDS as LISTED
+from jobs.command_table import COMMANDS as LISTED
 from schemas.errors import Code
 from schemas.remedies import EXPLANATIONS, FAILED, doc_page, remedy_of
 from tests.test_architecture import MAY_IMPORT, project_files
@@ -198,7 +198,7 @@ def test_every_command_has_help_and_is_in_the_documentation() -> None:
 
 @pytest.mark.parametrize("name", LISTED)
 def test_the_list_of_commands_says_what_each_command_s_own_help_says(name: str) -> None:
-    """jobs/commands.py repeats the first paragraph of each command, so that `eicorpus --help` imports none of them."""
+    """jobs/command_table.py repeats the first paragraph of each command, so that `eicorpus --help` imports none of them."""
     assert LISTED[name].help == " ".join(COMMANDS[(name,)].help.split())
 
 

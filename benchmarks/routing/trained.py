@@ -26,7 +26,7 @@ def policy_of(run: Path, weights: Path | None) -> Acting:
     Raises:
         ConfigError: no whole checkpoint, or other weights than its latents were made with.
     """
-    from jobs.policy_encoder import encoder_for
+    from jobs.commands.policy_encoder import encoder_for
     from training.policy.policy import Policy, PolicySettings
     from training.policy.restored import recipe_of
     from training.run.checkpoint import checkpoint_of

@@ -31,8 +31,8 @@ from docs.site.results import filled
 from docs.site.source_pages import facts_page, source_page, sources_page
 from ingest.curation.measurements.registry import measures
 from ingest.verify.finding import REMEDIES, RULES
-from jobs import envelope
 from jobs.cli import app
+from jobs.ui import envelope
 from schemas.remedies import EXPLANATIONS
 
 # --- comments as descriptions -------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from typing import Annotated
 import typer
 
 from jobs.demo.raw import SOURCES, Written
-from jobs.options import AsJson
-from jobs.output import answer_json, stdout, table
+from jobs.ui.options import AsJson
+from jobs.ui.output import answer_json, stdout, table
 from schemas.errors import ConfigError, PipelineError
 
 MARKER = ".eicorpus-demo"  # in a folder that a demo made and the next one may delete

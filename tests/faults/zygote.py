@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from ingest.storage.local import LocalStorage
 from jobs.cli import main as command
-from jobs.commands import COMMANDS
+from jobs.command_table import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 WRITING = ("ingest", "measure", "tier", "caption", "dedup", "latents", "manifest", "compact", "gc", "forget")  # fmt: skip

@@ -25,8 +25,8 @@ from ingest.corpus.layout import open_corpus
 from ingest.corpus.snapshot import load
 from ingest.curation.tiers.policy import load_policy
 from ingest.recipe import Recipe
-from jobs.commands import loaded
-from jobs.ingest import recipe_from
+from jobs.command_table import loaded
+from jobs.commands.ingest import recipe_from
 from schemas.catalog import TABLES
 from schemas.errors import InvariantError, PipelineError
 from schemas.manifest import load_facts, load_redaction, load_rows

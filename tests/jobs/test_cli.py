@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from jobs import cli
-from jobs.arguments import ANY, RENAMED
-from jobs.commands import COMMANDS, option_names
+from jobs.command_table import COMMANDS, option_names
+from jobs.ui.arguments import ANY, RENAMED
 from schemas import regular_file
 
 # Where an old spelling of other commands is the current one: they are about training.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jobs import cli
-from jobs.commands import COMMANDS, loaded
+from jobs.command_table import COMMANDS, loaded
 from tests.faults.toy import write_toy
 
 TOY = "tests.faults.toy:Toy"

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs import cli
-from jobs.envelope import ERROR_CODES, EXIT_CODES, SCHEMA, Running, failure_of
+from jobs.ui.envelope import ERROR_CODES, EXIT_CODES, SCHEMA, Running, failure_of
 from schemas import errors
 from schemas.errors import Code, ConfigError, PipelineError, SourceError
 from tests.faults.toy import write_toy

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from adapters.registry import ADAPTERS, adapter_for
 from jobs.cli import app
-from jobs.commands import COMMANDS, loaded
+from jobs.command_table import COMMANDS, loaded
 from schemas.errors import ConfigError
 from schemas.paths import check_local
 from tests.training.corpus import Trainable, make

@@ -18,8 +18,8 @@ from ingest.models import hand_landmarker_file as landmarker_file
 from ingest.models.hand_landmarker import MEMBERS, read_task_file
 from ingest.models.hand_landmarker_file import Wheel, fetch_task, task_of_wheel, write_task
 from ingest.storage.local import LocalStorage
-from jobs import models as models_job
 from jobs.cli import app
+from jobs.commands import models as models_job
 from schemas.errors import ConfigError, TransientError
 
 PALM, HAND = "pkg/palm.tflite", "pkg/hand.tflite"

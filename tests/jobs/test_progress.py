@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 from rich.console import Console
 
-from jobs.progress import ProgressLine, duration
+from jobs.ui.progress import ProgressLine, duration
 
 
 class Log(io.StringIO):

@@ -16,7 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from jobs.query import query
+from jobs.commands.query import query
 from schemas.errors import ConfigError
 from tests.generators.corpus import TASKS, commit, episode, write_catalog
 

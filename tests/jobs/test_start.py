@@ -9,7 +9,7 @@ from platform import python_version
 import pytest
 
 from benchmarks.start import COMMAND, cost_of, cost_of_worker
-from jobs.commands import COMMANDS
+from jobs.command_table import COMMANDS
 from tests.generators.corpus import write_catalog
 from tests.training.corpus import make
 
@@ -39,7 +39,7 @@ def test_help_and_version_import_no_library_of_data(words: list[str]) -> None:
 def test_a_command_imports_no_other_command() -> None:
     commands = {listed.place.partition(":")[0] for listed in COMMANDS.values()}
     cost = cost_of(COMMAND, "snapshot", "list", "--help")
-    assert cost.modules & commands == {"jobs.snapshot"}
+    assert cost.modules & commands == {"jobs.commands.snapshot"}
 
 
 def test_a_query_imports_no_library_of_pictures_or_learning(tmp_path: Path) -> None:

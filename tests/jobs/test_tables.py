@@ -10,9 +10,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from ingest.catalog.catalog import Catalog
-from jobs import query
-from jobs.output import PIPE_WIDTH, size_text, width_of
-from jobs.tables import (
+from jobs.commands import query
+from jobs.ui.output import PIPE_WIDTH, size_text, width_of
+from jobs.ui.tables import (
     MOST_SHOWN,
     SHOWN_NESTED,
     fitted_widths,
@@ -42,7 +42,9 @@ def shown(
 ) -> list[str]:
     """What `eicorpus query` prints in a terminal of this width."""
     file = io.StringIO()
-    console = Console(file=file, width=width, color_system=None, soft_wrap=True)  # as jobs.output
+    console = Console(
+        file=file, width=width, color_system=None, soft_wrap=True
+    )  # as jobs.ui.output
     monkeypatch.setattr(query, "stdout", console)
     query.show(rows, limit)
     return file.getvalue().splitlines()

@@ -14,8 +14,8 @@ import typer
 from ingest.verify.digest import digest
 from ingest.verify.finding import CheckCode
 from ingest.verify.peer import Peer
-from jobs import verify as job
-from jobs.peer import PYTHON_VARIABLE
+from jobs.commands import verify as job
+from jobs.commands.peer import PYTHON_VARIABLE
 from schemas.errors import ConfigError, SourceError
 from tests.ingest.verify_corpus import (
     build_mixed,

@@ -16,8 +16,8 @@ from ingest.latents.plan import todo_of
 from ingest.latents.run import LatentTally
 from ingest.models.encoder import ImageEncoder
 from jobs.cli import app
-from jobs.latents_plan import EncodePlace, LatentsPlan, plan_lines
-from jobs.latents_report import shares_of
+from jobs.ui.latents_plan import EncodePlace, LatentsPlan, plan_lines
+from jobs.ui.latents_report import shares_of
 from schemas.errors import ConfigError
 from tests.faults.runs import tree
 from tests.latents.corpora import rows_of, videos_of

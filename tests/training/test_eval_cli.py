@@ -27,10 +27,10 @@ from ingest.latents.frame_grid import fitted
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.models.encoder_weights import WeightSource
 from jobs.cli import app
-from jobs.eval import not_beaten
-from jobs.eval_page import comparison_rows
-from jobs.policy_encoder import encoder_for, model_of
-from jobs.serve_policy import latency_text, policy_text
+from jobs.commands.eval import not_beaten
+from jobs.commands.policy_encoder import encoder_for, model_of
+from jobs.commands.serve_policy import latency_text, policy_text
+from jobs.ui.eval_page import comparison_rows
 from schemas import manifest as manifests
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import Manifest
@@ -303,7 +303,7 @@ def test_the_precision_asked_for_reaches_the_policy(
         raise ConfigError("enough")
 
     monkeypatch.setattr(Policy, "load", noted)
-    monkeypatch.setattr("jobs.policy_encoder.encoder_for", lambda *_, **__: None)
+    monkeypatch.setattr("jobs.commands.policy_encoder.encoder_for", lambda *_, **__: None)
     for words in ((), ("--precision", "bf16")):
         with pytest.raises(ConfigError, match="enough"):
             invoke("serve-policy", str(run), *words)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.train import changes_from
+from jobs.commands.train import changes_from
 from schemas.manifest import load
 from schemas.supervision import Task
 from tests.training.corpus import ENCODER, Trainable

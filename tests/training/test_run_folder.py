@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.train import _recipe
+from jobs.commands.train import _recipe
 from schemas.errors import ConfigError
 from schemas.manifest import FACTS_FILE
 from schemas.supervision import Task

@@ -17,7 +17,7 @@ from ingest.corpus import snapshot
 from ingest.storage.local import LocalStorage
 from jobs import machine
 from jobs.cli import app
-from jobs.manifest_report import refuse_without_latents
+from jobs.ui.manifest_report import refuse_without_latents
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 from schemas.manifest import ROW_SCHEMA, ROWS_FILE, load_facts
@@ -94,7 +94,7 @@ def test_a_manifest_without_latents_is_refused_before_torch_is_imported(
         refuse_without_latents(folder)
     code = (
         "import sys\n"
-        "from jobs.train import command\n"
+        "from jobs.commands.train import command\n"
         "from schemas.errors import ConfigError\n"
         "from pathlib import Path\n"
         f"try: command(manifest=Path({str(folder)!r}), out=Path('x'))\n"
@@ -158,7 +158,7 @@ def test_a_manifest_that_is_built_before_latents_says_so(
     trainable: Trainable, monkeypatch: pytest.MonkeyPatch, *, has: bool
 ) -> None:
     if not has:
-        monkeypatch.setattr("jobs.manifest.has_latents", lambda rows: False)
+        monkeypatch.setattr("jobs.commands.manifest.has_latents", lambda rows: False)
     words = ["manifest", "build", str(trainable.corpus), "new", "--dry-run", "--json"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0

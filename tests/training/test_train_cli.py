@@ -21,9 +21,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.annotated_corpus import build_manifest
-from jobs import output, train_report, train_run
 from jobs.cli import app
-from jobs.train import changes_from
+from jobs.commands import train_run
+from jobs.commands.train import changes_from
+from jobs.ui import output, train_report
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import load
 from tests.training.corpus import ENCODER, Trainable

@@ -41,7 +41,7 @@ def test_a_signal_reaches_the_workers_through_the_folder_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Without Ray: what stands for it waits for the file, as its first worker does."""
-    from jobs import train_ray
+    from jobs.commands import train_ray
 
     class Fit:
         def __init__(self, *args: Any, train_loop_config: dict[str, Any], **kwargs: Any) -> None:
@@ -106,7 +106,7 @@ def fitted_with(
     out: Path, monkeypatch: pytest.MonkeyPatch, device: str, num_gpus: int, *, num_cpus: int = 8
 ) -> dict[str, Any]:
     """What Ray Train is asked for with four workers on a cluster of so many GPUs and CPUs."""
-    from jobs import train_ray
+    from jobs.commands import train_ray
 
     given: dict[str, Any] = {}
 

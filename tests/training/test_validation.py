@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.options import step_from
+from jobs.ui.options import step_from
 from schemas.errors import ConfigError, PipelineError, SourceError
 from schemas.manifest import Manifest, load
 from schemas.supervision import Task

@@ -1,0 +1,200 @@
+"""The commands of `eicorpus` by name: where each one is, and its line in `eicorpus --help`.
+
+A command's module is imported when the command runs or when its own help is printed. `eicorpus --help` imports none.
+"""
+
+from __future__ import annotations
+
+from collections import UserDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from jobs.ui.arguments import Command
+from jobs.ui.options import with_local_paths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandHelp:
+    """A command before its module is imported."""
+
+    place: str  # "module:function", or "module:app" of a group of commands
+    help: str  # equal to the command's own help: tests/test_docs.py compares them
+    panel: str  # of `eicorpus --help`
+
+
+# Panel of `eicorpus --help`: name -> (place, help).
+_PANELS = {
+    "Ingest": {
+        "demo": (
+            "jobs.demo.command:command",
+            "Build a corpus, a manifest and a small policy from seven generated sources.",
+        ),
+        "list": (
+            "jobs.commands.listing:app",
+            "List sources, measures, encoders, models, recipes, policies or manifests.",
+        ),
+        "doctor": (
+            "jobs.commands.doctor:command",
+            "Check raw data before ingest: facts, value ranges, acceptance tests, contact sheet.",
+        ),
+        "ingest": (
+            "jobs.commands.ingest:command",
+            "Convert raw data and add it to a corpus. Run it again to resume.",
+        ),
+        "verify": (
+            "jobs.commands.verify:command",
+            "Check every file of a corpus against its latest snapshot.",
+        ),
+        "peer": (
+            "jobs.commands.peer:command",
+            "Install LeRobot 0.3.3, the reference reader of `verify --peer` (1.4 GB).",
+        ),
+    },
+    "Curate": {
+        "query": ("jobs.commands.query:query", "Run a read-only SQL query on the catalog."),
+        "measure": (
+            "jobs.commands.measure:command",
+            "Compute missing or outdated measurements. Run it again to resume.",
+        ),
+        "models": ("jobs.commands.models:app", "Download models that measurements need."),
+        "caption": (
+            "jobs.commands.caption:command",
+            "Write captions for segments that have none. Run it again to resume.",
+        ),
+        "tier": (
+            "jobs.commands.tier:command",
+            "Assign a tier to every segment: high, low, actionless or excluded. Uses stored measurements; run `measure` first.",
+        ),
+        "explain": (
+            "jobs.commands.explain:command",
+            "Explain the tier of each segment of an episode, or why the episode was not committed.",
+        ),
+        "dedup": (
+            "jobs.commands.dedup:command",
+            "Find duplicate recordings across sources and choose which to keep. Deletes nothing.",
+        ),
+        "report": (
+            "jobs.commands.report:command",
+            "Write an HTML report: funnel, hours, histograms, best and worst segments, quarantine.",
+        ),
+        "manifest": (
+            "jobs.commands.manifest:app",
+            "Build, show, compare and verify manifests, the input of training.",
+        ),
+    },
+    "Train": {
+        "latents": ("jobs.commands.latents:app", "Encode images or instructions for training."),
+        "train": (
+            "jobs.commands.train:command",
+            "Train a policy on a manifest. Run it again to resume. For several processes use torchrun or --ray.",
+        ),
+        "eval": (
+            "jobs.commands.eval:command",
+            "Evaluate a run offline on held-out segments against simple baselines.",
+        ),
+        "serve-policy": (
+            "jobs.commands.serve_policy:command",
+            "Serve a policy over a WebSocket to openpi and starVLA clients. Ctrl-C stops it.",
+        ),
+    },
+    "Maintain": {
+        "digest": (
+            "jobs.commands.verify:digest_command",
+            "Print the content digest, computed from the files. Equal content has an equal digest.",
+        ),
+        "stale": (
+            "jobs.commands.stale:command",
+            "Count episodes and latents written by another recipe or adapter version. Ingest into a new corpus to renew them.",
+        ),
+        "snapshot": ("jobs.commands.snapshot:app", "List and compare snapshots of the catalog."),
+        "compact": (
+            "jobs.commands.compact:command",
+            "Merge small catalog files so that queries open fewer. Rows stay the same; `gc` deletes the old files.",
+        ),
+        "gc": (
+            "jobs.commands.gc:command",
+            "Delete old snapshots, unreferenced catalog files and abandoned staging. Keeps every episode.",
+        ),
+        "forget": (
+            "jobs.commands.forget:command",
+            "Erase episodes from datasets, latents, tables and snapshots. Only `ingest --restore` from raw data can bring them back.",
+        ),
+        "export": ("jobs.commands.export:app", "Export the catalog to other table formats."),
+    },
+}
+COMMANDS: dict[str, CommandHelp] = {
+    name: CommandHelp(place=place, help=text, panel=panel)
+    for panel, commands in _PANELS.items()
+    for name, (place, text) in commands.items()
+}
+
+
+@cache
+def loaded(name: str) -> Any:
+    """The command or group itself; imports its module."""
+    module, _, attribute = COMMANDS[name].place.partition(":")
+    target = getattr(import_module(module), attribute)
+    outer = typer.Typer(add_completion=False)
+    if isinstance(target, typer.Typer):
+        for info in target.registered_commands:
+            info.callback = info.callback and with_local_paths(info.callback)
+            info.cls = Command
+        outer.add_typer(target, name=name)
+    else:
+        outer.command(name, cls=Command)(with_local_paths(target))
+        outer.callback()(_group)  # of one command alone typer makes no group
+    group = typer.main.get_command(outer)
+    assert isinstance(group, TyperGroup)
+    return group.commands[name]
+
+
+def _group() -> None:
+    """Holds the commands."""
+
+
+class _Commands(UserDict[str, Any]):
+    """A command is imported when it is taken out, not when its name is read."""
+
+    def __getitem__(self, name: str) -> Any:
+        return loaded(name) if name in self.data else super().__getitem__(name)
+
+
+class LazyGroup(TyperGroup):
+    """The top of the command line: lists commands by `COMMANDS` and imports the one that runs."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands(COMMANDS)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """What a list of commands needs: the name and one line."""
+        listed = COMMANDS.get(cmd_name)
+        return listed and TyperCommand(
+            name=cmd_name, help=listed.help, rich_help_panel=listed.panel, callback=None
+        )
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """What runs: the command itself."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and loaded(command.name or ""), rest
+
+
+def option_names(words: Sequence[str]) -> set[str]:
+    """The options of the command that these words run, as they are spelled: {"--workers", ...}; none where they name no command."""
+    group: Any = None
+    for word in words:
+        commands = COMMANDS if group is None else getattr(group, "commands", {})
+        if word in commands:
+            group = loaded(word) if group is None else commands[word]
+        elif group is not None:
+            break
+    return {name for each in getattr(group, "params", ()) for name in each.opts}

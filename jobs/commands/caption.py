@@ -1,0 +1,251 @@
+"""`eicorpus caption CORPUS`: writes captions for segments that have none of this backend. Source texts stay."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import typer
+from pydantic import ValidationError
+
+from ingest.corpus import snapshot
+from ingest.corpus.layout import CorpusLayout, open_corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.writer import writing
+from ingest.curation.captions.audit import as_csv, as_html, result_of, sample
+from ingest.curation.captions.backends import backend_for
+from ingest.curation.captions.cache import Cache
+from ingest.curation.captions.run import CaptionTally, caption_corpus
+from ingest.curation.captions.settings import CaptionSettings
+from ingest.curation.captions.work import sheets_of, work_of
+from ingest.storage.local import LocalStorage
+from jobs.run_context import new_run_id
+from jobs.ui.options import AsJson, CorpusArgument, DryRun
+from jobs.ui.output import answer_json, exit_1, outside, progress_of, stdout, table
+from schemas.errors import ConfigError, SourceError, system_error_text
+from schemas.invalid import invalid
+from schemas.regular_file import read_regular
+from schemas.yaml_text import read_yaml
+
+MAX_TEXT_BYTES = 256 << 20
+
+
+def settings_from(
+    config: Path | None, options: Mapping[str, object], endpoint: str | None = None
+) -> CaptionSettings:
+    """The YAML file, and over it the options that are not None.
+
+    Raises:
+        ConfigError: no such file, no YAML, or a field that does not exist or fit.
+    """
+    where = str(config or "options")
+    raw = read_yaml(config) or {} if config else {}
+    if not isinstance(raw, dict) or not isinstance(raw.get("endpoint", {}), dict):
+        raise ConfigError(
+            "expected a mapping of settings, and a mapping at `endpoint`", where=where
+        )
+    raw |= {name: value for name, value in options.items() if value is not None}
+    if endpoint is not None:
+        raw["endpoint"] = {**raw.get("endpoint", {}), "url": endpoint}
+    try:
+        return CaptionSettings.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(
+            f"invalid caption settings: {invalid(error, CaptionSettings)}", where=where
+        ) from error
+
+
+def text_of(path: Path) -> str:
+    """A file that the user named; raises ConfigError."""
+    try:
+        return read_regular(path, max_bytes=MAX_TEXT_BYTES).decode("utf-8")
+    except (SourceError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+
+
+def key_of(settings: CaptionSettings) -> str:
+    """The API key, only from the variable that the settings name; raises ConfigError if it is not set."""
+    name = settings.endpoint.api_key_env
+    if name is None or settings.backend != "openai":
+        return ""
+    key = os.environ.get(name, "")
+    if not key:
+        raise ConfigError(
+            f"the environment variable {name} is not set", where="endpoint.api_key_env"
+        )
+    return key
+
+
+def command(
+    corpus: CorpusArgument,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="rules|openai|transformers|replay",
+            help="Backend that writes captions. Default: rules.",
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="EICORPUS_CAPTION_ENDPOINT",
+            help="OpenAI-compatible server, such as http://127.0.0.1:8000/v1.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            envvar="EICORPUS_CAPTION_MODEL",
+            help="Model name (openai) or folder (transformers).",
+        ),
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSONL of captions for --backend replay.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="YAML file with caption settings.")
+    ] = None,
+    only_missing: Annotated[
+        bool,
+        typer.Option(
+            "--only-missing", help="Skip segments whose source text already passes the checks."
+        ),
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=0, help="Caption at most N segments.")] = None,
+    dry_run: DryRun = False,
+    audit: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a sample of captions for human review."),
+    ] = None,
+    audited: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Evaluate a completed audit.csv.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write captions for segments that have none. Run it again to resume."""
+    options = {"backend": backend, "model": model, "replay_file": str(replay) if replay else None}
+    settings = settings_from(config, options | {"only_missing": only_missing or None}, endpoint)
+    opened = open_corpus(corpus)
+    if audit is not None:
+        # for a model folder the catalog also has a digest, which is not worth reading here
+        only = {"backend": backend, "model": model if backend == "openai" else None}
+        _tell(_write_audit(opened, settings, audit, only), as_json=as_json)
+        return
+    if audited is not None:
+        result = result_of(text_of(audited), str(audited))
+        failure = f"the captions failed the audit: {result.why}" if result.has_failed else ""
+        _tell({"audit": result.verdict.value, "why": result.why}, failure, as_json=as_json)
+        return
+    disk = LocalStorage(opened.root)
+    asked = backend_for(settings, key=key_of(settings), cache=Cache.of(opened, disk))
+    if dry_run:
+        todo = sum(1 for _ in work_of(opened, snapshot.load(opened.root), asked, settings))
+        _tell({"to_do": todo, "backend": asked.id}, as_json=as_json)
+        return
+    began_s = time.monotonic()
+    with writing(opened, disk):
+        current = snapshot.load(opened.root)
+        total = sum(1 for _ in work_of(opened, current, asked, settings))
+        # stop there: after the last segment without a caption there may be a million with one
+        most = total if limit is None else min(limit, total)
+        with progress_of("caption", most) as advance:
+            tally, current = caption_corpus(
+                opened,
+                current,
+                asked,
+                settings,
+                run_id=new_run_id(),
+                disk=disk,
+                limit=most,
+                progress=lambda tally: advance(tally.reached),
+            )
+    report = _report(tally, total, current.number, time.monotonic() - began_s)
+    _tell({"backend": asked.id, "model": asked.model, **report}, _failure(tally), as_json=as_json)
+
+
+def _failure(tally: CaptionTally) -> str:
+    """Why a run exits with 1, or nothing."""
+    if tally.stopped:
+        return f"stopped: {tally.stopped}"
+    reached = tally.captioned + tally.skipped + tally.failed
+    retry = "run the command again to retry them"
+    return f"{tally.failed:,} of {reached:,} segments failed; {retry}" if tally.failed else ""
+
+
+def _report(tally: CaptionTally, total: int, number: int, elapsed_s: float) -> dict[str, Any]:
+    return {
+        "to_do": total,
+        "captioned": tally.captioned,
+        "skipped": tally.skipped,
+        "failed": tally.failed,
+        "left": total - tally.captioned - tally.skipped - tally.failed,
+        "outcomes": dict(tally.outcomes),
+        "checks_failed": dict(tally.checks_failed),
+        "reasons": dict(tally.reasons),
+        "from_cache": tally.cached,
+        "controls": {kind: list(counts) for kind, counts in tally.false_captions.items()},
+        "run_checks": {
+            check.name: f"{check.verdict.value} {check.why}".strip() for check in tally.run_checks()
+        },
+        "stopped": tally.stopped,
+        "snapshot": number,
+        "elapsed_s": round(elapsed_s, 3),
+    }
+
+
+def _write_audit(
+    corpus: CorpusLayout, settings: CaptionSettings, folder: Path, only: dict[str, str | None]
+) -> dict[str, Any]:
+    """A sample of all captions, or of those of a backend and model."""
+    outside(corpus.root, folder, "--audit")
+    current = snapshot.load(corpus.root)
+    chosen = _drawn(corpus, current, only)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "audit.csv").write_text(as_csv(chosen))
+        shown = list(zip(chosen, sheets_of(corpus, current, chosen, settings), strict=True))
+        (folder / "audit.html").write_text(as_html(shown))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be written: {system_error_text(error, str(folder))}", where=str(folder)
+        ) from error
+    return {"captions": len(chosen), "written": str(folder)}
+
+
+def _drawn(
+    corpus: CorpusLayout, current: Snapshot, only: dict[str, str | None]
+) -> list[Mapping[str, Any]]:
+    """By few columns first: a million captions with their descriptions are gigabytes."""
+    rows = current.read(corpus.root, "captions", ["caption_id", "outcome", "backend", "model"])
+    for name, value in only.items():
+        rows = rows.filter(pc.equal(rows[name], value)) if value is not None else rows
+    drawn = [row["caption_id"] for row in sample(rows.to_pylist(), count=100, seed=0)]
+    whole = current.read(
+        corpus.root, "captions", only=pc.field("caption_id").isin(pa.array(drawn, pa.string()))
+    )
+    return sample(whole.to_pylist(), count=100, seed=0)
+
+
+def _tell(answer: dict[str, Any], failure: str = "", *, as_json: bool) -> None:
+    """Print the answer; exit with 1 if there is a failure."""
+    if as_json:
+        answer_json(answer, failure)
+    else:
+        _show(answer)
+    if failure:
+        exit_1(failure)
+
+
+def _show(answer: dict[str, Any]) -> None:
+    rows = [
+        [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value]
+        for key, value in answer.items()
+        if value not in ({}, "")
+    ]
+    stdout.print(table("caption", ["item", "value"], rows))

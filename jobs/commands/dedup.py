@@ -1,0 +1,238 @@
+"""`eicorpus dedup CORPUS`: duplicate recordings and which to keep; with --against, leakage of evaluation data into training."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import typer
+
+from ingest.catalog.catalog import Catalog
+from ingest.catalog.next_command import next_command
+from ingest.corpus import snapshot
+from ingest.corpus.layout import CorpusLayout, open_corpus
+from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.writer import writing
+from ingest.curation.duplicates.cluster import (
+    Clusters,
+    commit,
+    decide,
+    evidence_of,
+    numbers_of,
+    summary,
+)
+from ingest.curation.duplicates.compare import Thresholds
+from ingest.curation.duplicates.find import Copies, Side, find_copies, find_leaks
+from ingest.curation.duplicates.leakage import REMEDIES
+from ingest.curation.duplicates.signatures import KINDS, Signatures, read_signatures
+from ingest.storage.local import LocalStorage
+from jobs.run_context import new_run_id
+from jobs.ui.options import AsJson, CorpusArgument, DryRun
+from jobs.ui.output import answer_json, duration, exit_1, progress_of, stdout, table
+from schemas import manifest
+from schemas.errors import ConfigError
+from schemas.split import SPLITS
+
+SHOWN = 200
+MEASURES = " ".join(f"--only {m.name}" for m in KINDS.values())
+
+
+def command(
+    corpus: CorpusArgument,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="List training episodes with a duplicate in `val`, `test`, MANIFEST, MANIFEST:val or MANIFEST:test. Exit 1 if any."
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find duplicate recordings across sources and choose which to keep. Deletes nothing."""
+    opened = open_corpus(corpus)
+    started = time.monotonic()
+    with progress_of("dedup"):
+        if against is not None:
+            answer = _leaks(opened, against)
+        elif dry_run:
+            answer = _copies(opened)
+        else:
+            disk = LocalStorage(opened.root)
+            with writing(opened, disk):
+                answer = _copies(opened, disk)
+    answer["elapsed_s"] = round(time.monotonic() - started, 3)
+    failure = ""
+    if against is not None and (answer["leaks"] or answer["unmeasured"]):
+        failure = f"{answer['leaks']:,} episodes have a duplicate in {against}, {answer['unmeasured']:,} are not measured"
+    if as_json:
+        answer_json(answer, failure)
+    else:
+        _tell(answer, opened.root)
+    if failure:
+        exit_1(failure)
+
+
+def _copies(corpus: CorpusLayout, disk: LocalStorage | None = None) -> dict[str, Any]:
+    """Without a disk nothing is written."""
+    current = snapshot.load(corpus.root)
+    signatures = _signatures(corpus, current)
+    limits = Thresholds()
+    copies = find_copies(corpus.root, current, signatures, limits)
+    with Catalog.open(corpus.root, snapshot=current.number or None) as catalog:
+        decided = decide(catalog, signatures, copies, limits)
+        by_source = summary(catalog, decided).to_pylist()
+        after = current
+        if disk is not None:
+            run_id = new_run_id()
+            measured = int(signatures.is_measured.sum())
+            after = commit(corpus, current, catalog, decided, run_id, measured=measured, disk=disk)
+    return {
+        **_counted(signatures, np.ones(len(signatures), dtype=bool)),
+        **_clusters(copies, decided),
+        "by_source": by_source,
+        "duplicates": decided.rows[:SHOWN],
+        "snapshot": after.number,
+        "committed": after.number != current.number,
+    }
+
+
+def _signatures(corpus: CorpusLayout, current: Snapshot) -> Signatures:
+    signatures = read_signatures(corpus.root, current)
+    if len(signatures) and not signatures.is_measured.any():
+        raise ConfigError(
+            f"no episode has signatures yet: run {next_command(f'measure {MEASURES}', corpus.root)}",
+            where=str(corpus.root),
+        )
+    return signatures
+
+
+def _counted(signatures: Signatures, some: Side) -> dict[str, Any]:
+    """Of `some`: episodes = measured + unmeasured, `unusable` of these; `without_pictures` have none in which anything moves, and
+    are found only by bytes."""
+    is_measured = signatures.is_measured & some
+    return {
+        "episodes": int(some.sum()),
+        "measured": int(is_measured.sum()),
+        "unmeasured": int((~signatures.is_measured & some).sum()),
+        "unusable": int((signatures.is_unusable & some).sum()),
+        "without_pictures": int((is_measured & (signatures.num_looks == 0)).sum()),
+        "without_motion": int((is_measured & (signatures.num_paths == 0)).sum()),
+    }
+
+
+def _clusters(copies: Copies, decided: Clusters) -> dict[str, Any]:
+    kinds = [row["kind"] for row in decided.rows]
+    return {
+        "candidates": copies.candidates,
+        "crowded": copies.crowded,
+        "clusters": len({row["cluster"] for row in decided.rows}),
+        "kept": kinds.count("kept"),
+        "exact": kinds.count("exact"),
+        "near": kinds.count("near"),
+    }
+
+
+def _leaks(corpus: CorpusLayout, against: str) -> dict[str, Any]:
+    current = snapshot.load(corpus.root)
+    signatures = _signatures(corpus, current)
+    splits = current.read(corpus.root, "episodes", ["uid", "split"]).sort_by("uid")["split"]
+    is_reference, is_checked, absent = _sides(corpus, signatures, splits, against)
+    leaks = find_leaks(corpus.root, current, signatures, is_reference, Thresholds())
+    rows = [
+        {
+            "uid": signatures.uids[checked],
+            "of": signatures.uids[reference],
+            "split": splits[int(checked)].as_py(),
+            "evidence": evidence_of(leaks.judged, place, is_exact=bool(leaks.is_exact[place])),
+            **numbers_of(leaks.judged, place),
+        }
+        for place, (checked, reference) in enumerate(
+            zip(leaks.checked, leaks.reference, strict=True)
+        )
+        if is_checked[checked]
+    ]
+    if not is_reference.any():
+        raise ConfigError(
+            f"no episode of {against} is in this corpus ({absent} are missing): nothing to compare with"
+        )
+    return {
+        **_counted(signatures, is_reference | is_checked),
+        "against": against,
+        "reference": int(is_reference.sum()),
+        "reference_absent": absent,
+        "checked": int(is_checked.sum()),
+        "leaks": len({row["uid"] for row in rows}),
+        "pairs": rows[:SHOWN],
+        "crowded": leaks.crowded,
+        "snapshot": current.number,
+    }
+
+
+def _sides(
+    corpus: CorpusLayout, signatures: Signatures, splits: Any, against: str
+) -> tuple[Side, Side, int]:
+    """Which episodes are the reference, which are checked, and how many of a manifest are not in this corpus."""
+    if against in SPLITS:
+        if against == "train":
+            raise ConfigError("expected val, test or a manifest; train is what is checked")
+        return (
+            pc.equal(splits, against).to_numpy(zero_copy_only=False).astype(bool),
+            pc.equal(splits, "train").to_numpy(zero_copy_only=False).astype(bool),
+            0,
+        )
+    matched = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::(val|test))?", against)
+    if matched is None:
+        raise ConfigError(
+            f"{against!r} is neither a split (val, test) nor a manifest (NAME, NAME:val, NAME:test)"
+        )
+    name, split = matched.groups()
+    rows = manifest.load(corpus.path(f"manifests/{name}")).rows.select(["uid", "split"])
+    named = rows.filter(pc.equal(rows["split"], split)) if split else rows
+    is_reference, absent = _in_corpus(signatures, named)
+    if split is None:
+        return is_reference, ~is_reference, absent
+    is_checked, _ = _in_corpus(signatures, rows.filter(pc.equal(rows["split"], "train")))
+    return is_reference, is_checked, absent
+
+
+def _in_corpus(signatures: Signatures, rows: pa.Table) -> tuple[Side, int]:
+    """[N] which episodes the rows name, and how many of those are not in this corpus."""
+    uids = pc.unique(rows["uid"])
+    all_uids = pa.array(signatures.uids, pa.string())
+    is_named = pc.is_in(all_uids, value_set=uids).to_numpy(zero_copy_only=False)
+    return is_named, len(uids) - int(is_named.sum())
+
+
+def _tell(answer: dict[str, Any], root: Path) -> None:
+    if not answer["episodes"]:
+        note = f"nothing to compare: snapshot {answer['snapshot']} has no episode"
+        stdout.print(note, highlight=False)
+        return
+    lists = {name: value for name, value in answer.items() if isinstance(value, list)}
+    plain = [
+        [name, duration(value) if name == "elapsed_s" else value]
+        for name, value in answer.items()
+        if name not in lists
+    ]
+    stdout.print(table("dedup", ["item", "value"], plain))
+    for name, rows in lists.items():
+        if rows:
+            columns = list(rows[0])
+            cells = [["" if row[c] is None else row[c] for c in columns] for row in rows]
+            stdout.print(table(name, columns, cells))
+    if answer.get("leaks"):
+        build = next_command("manifest build NAME", root)
+        stdout.print(
+            f"run {next_command('dedup', root)}, then {build} with:\n{REMEDIES}", markup=False
+        )
+    if answer["unmeasured"]:
+        stdout.print(
+            f"{answer['unmeasured']} episodes have no signatures and were compared by bytes at most; "
+            f"run {next_command(f'measure {MEASURES}', root)}",
+            markup=False,
+        )

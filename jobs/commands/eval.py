@@ -1,0 +1,247 @@
+"""`eicorpus eval RUN`: errors of a policy on held-out segments, and of simple baselines. The page: docs/how-to/evaluate.md."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from jobs.commands.train import check_installed
+from jobs.ui.eval_page import (
+    COMPARED,
+    comparison_rows,
+    headline,
+    interval_text,
+    is_beaten,
+    is_whole,
+    skills_text,
+    verdicts,
+)
+from jobs.ui.options import (
+    ActionsCache,
+    AsJson,
+    CheckpointStep,
+    ComputePrecision,
+    Device,
+    RunFolder,
+    SamplingSteps,
+    UsesAverages,
+    VerifiesLatents,
+    step_from,
+)
+from jobs.ui.output import answer_json, exit_1, stderr, stdout, table
+from schemas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jobs.ui.tables import FittedTable
+    from training.evaluation.evaluate_checkpoint import Evaluated, EvaluationRequest
+    from training.evaluation.summary import Comparison, MetricLine
+
+
+def command(
+    run: RunFolder,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MANIFEST", help="Manifest folder. Default: the one the run was trained on."
+        ),
+    ] = None,
+    allow_other_manifest: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-manifest", help="Allow a manifest other than the training one."
+        ),
+    ] = False,
+    checkpoint: CheckpointStep = None,
+    split: Annotated[
+        Literal["val", "test", "train"], typer.Option(help="Split to evaluate on.")
+    ] = "val",
+    ema: UsesAverages = False,
+    max_samples: Annotated[
+        int, typer.Option(min=0, help="Samples per task, spread over the split. 0 uses all.")
+    ] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="Samples per batch.")] = 64,
+    sampling_steps: SamplingSteps = None,
+    precision: ComputePrecision = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of sampling noise and bootstrap.")] = 0,
+    device: Device = "auto",
+    cache: ActionsCache = None,
+    verify_latents: VerifiesLatents = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with figures.")
+    ] = None,
+    must_beat: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BASELINE", help="Exit 1 if this baseline is not beaten; repeatable."),
+    ] = None,
+    clearly: Annotated[
+        bool,
+        typer.Option("--clearly", help="Require the 95 % interval to exclude zero."),
+    ] = False,
+    details: Annotated[
+        bool,
+        typer.Option("--details", help="Also show results by embodiment and tier."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a run offline on held-out segments against simple baselines."""
+    check_installed()
+    from training.evaluation.evaluate_checkpoint import (
+        EvaluationRequest,  # torch: the base works without it
+    )
+
+    _check_known(must_beat or [])
+    request = EvaluationRequest(
+        split=split,
+        use_averages=ema,
+        max_samples=max_samples or None,
+        batch_size=batch,
+        num_steps=sampling_steps,
+        precision=None if precision == "auto" else precision,
+        seed=seed,
+        may_be_other_manifest=allow_other_manifest,
+        num_shown=4 if html else 0,
+        verify_latents=verify_latents,
+    )
+    about, evaluated = _evaluated(run, checkpoint, manifest, request, device=device, cache=cache)
+    if html is not None:
+        from jobs.ui.eval_page import write_page
+
+        write_page(html, about, evaluated)
+    failure = not_beaten(must_beat or [], evaluated.comparisons, clearly=clearly)
+    if as_json:
+        answer_json(about | _content(evaluated), failure)
+    else:
+        _show(about, evaluated, must_beat or [], clearly=clearly, has_details=details)
+    if failure:
+        exit_1(failure)
+
+
+def _check_known(baselines: Sequence[str]) -> None:
+    from training.evaluation.summary import BASELINES
+
+    if odd := sorted(set(baselines) - set(BASELINES)):
+        known = ", ".join(BASELINES)
+        raise ConfigError(f"no baseline {odd[0]!r}; expected one of {known}", where="--must-beat")
+
+
+def _evaluated(
+    run: Path,
+    checkpoint: str | None,
+    manifest: Path | None,
+    request: EvaluationRequest,
+    *,
+    device: str,
+    cache: Path | None,
+) -> tuple[dict[str, Any], Evaluated]:
+    """A description of the evaluation, and its results."""
+    from schemas import manifest as manifests
+    from training.evaluation.evaluate_checkpoint import held_out
+    from training.run.checkpoint import checkpoint_of
+    from training.run.parallel import Ranks, device_for
+
+    opened = checkpoint_of(run, step_from(checkpoint))
+    started = time.monotonic()
+    with stderr.status("evaluating") as status:
+        evaluated = held_out(
+            manifests.load(manifest or _manifest_of(run)),
+            opened,
+            request,
+            device=device_for(Ranks(), device),
+            cache=cache,
+            progress=lambda task, done, whole: status.update(
+                f"{task}: {done:,} of {whole:,} samples"
+            ),
+        )
+    about = {
+        "run": str(run),
+        "step": opened.state.step,
+        "averaged": request.use_averages,
+        "precision": evaluated.precision,
+        "manifest": opened.state.manifest_name,
+        "split": request.split,
+        "max_samples": request.max_samples,
+        "num_samples": {task.value: num for task, num in evaluated.num_samples.items()},
+        "elapsed_s": round(time.monotonic() - started, 3),
+    }
+    return about, evaluated
+
+
+def _content(evaluated: Evaluated) -> dict[str, Any]:
+    """For JSON."""
+    return {
+        "comparisons": {name: each.as_object() for name, each in evaluated.comparisons.items()},
+        "action_t_s": evaluated.action_t_s.tolist(),
+        "lines": [line.as_object() for line in evaluated.lines],
+    }
+
+
+def not_beaten(
+    names: Sequence[str], comparisons: Mapping[str, Comparison], *, clearly: bool
+) -> str:
+    """The baselines of `names` that are not beaten, by the mean or (`clearly`) by the whole interval; or nothing."""
+    lost = [
+        f"{name} ({comparisons[name].answer})"
+        for name in names
+        if not is_beaten(comparisons[name], clearly=clearly)
+    ]
+    return f"baselines not beaten: {', '.join(lost)}" if lost else ""
+
+
+def _manifest_of(run: Path) -> Path:
+    from training.run.run_folder import load_run
+
+    begun = load_run(run)
+    if begun is None:
+        raise ConfigError("no run.json: not a run directory of `eicorpus train`", where=str(run))
+    folder = Path(begun[0].manifest)
+    if not folder.is_dir():
+        problem = f"the run was trained on {folder}, which does not exist"
+        raise ConfigError(problem, remedy="add --manifest CORPUS/manifests/NAME", where=str(run))
+    return folder
+
+
+def _show(
+    about: dict[str, Any],
+    evaluated: Evaluated,
+    must_beat: Sequence[str],
+    *,
+    clearly: bool,
+    has_details: bool,
+) -> None:
+    """The verdict, then one line for each task and metric; the rest where it is asked for."""
+    for line in [
+        headline(about, evaluated.comparisons),
+        *verdicts(must_beat, evaluated.comparisons, clearly),
+    ]:
+        stdout.print(line, markup=False, highlight=False)
+    whole = [line for line in evaluated.lines if is_whole(line)]
+    stdout.print(_errors("\nerrors", whole))
+    if not has_details:
+        heading = "\nuse --details for results by embodiment and tier, and all intervals"
+        stdout.print(heading, markup=False, highlight=False)
+        return
+    parts = [line for line in evaluated.lines if not is_whole(line)]
+    stdout.print(_errors("\nerrors by embodiment and tier", parts))
+    stdout.print(table("\nbaselines", [*COMPARED], comparison_rows(evaluated.comparisons)))
+
+
+def _errors(title: str, lines: Sequence[MetricLine]) -> FittedTable:
+    columns = ["task", "embodiment", "tier", "metric", "episodes", "error", "95 %", "better by"]
+    rows = [
+        [
+            line.task,
+            line.embodiment,
+            line.tier,
+            line.metric,
+            line.num_episodes,
+            f"{line.model.value:.4g}",
+            interval_text(line.model),
+            skills_text(line),
+        ]
+        for line in lines
+    ]
+    return table(title, columns, rows)

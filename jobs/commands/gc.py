@@ -1,0 +1,73 @@
+"""`eicorpus gc CORPUS`: delete what no kept snapshot and no published manifest needs."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from ingest.corpus import snapshot
+from ingest.corpus.erasure import redact_published_manifests
+from ingest.corpus.layout import open_corpus
+from ingest.corpus.tombstones import tombstones
+from ingest.corpus.writer import writing
+from ingest.maintenance.gc import Garbage, collect_garbage, plan_gc
+from ingest.storage.local import LocalStorage
+from jobs.ui.options import AsJson, CorpusArgument, DryRun
+from jobs.ui.output import answer_json, size_text, stdout, table
+
+S_PER_DAY = 86_400.0
+
+
+def command(
+    corpus: CorpusArgument,
+    keep: Annotated[int, typer.Option(min=1, help="Keep the newest N snapshots.")] = 10,
+    older_than: Annotated[
+        float, typer.Option(min=0, metavar="DAYS", help="Delete only what is older.")
+    ] = 7.0,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete old snapshots, unreferenced catalog files and abandoned staging. Keeps every episode."""
+    opened = open_corpus(corpus)
+    disk = LocalStorage(opened.root)
+    done: list[str] = []
+    older_than_s, now_s = older_than * S_PER_DAY, time.time()
+    if dry_run:
+        garbage = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
+    else:
+        with writing(opened, disk, always_recovers=True) as done:
+            current = snapshot.load(opened.root)
+            redact_published_manifests(opened, disk, tombstones(opened.root, current))
+            garbage = plan_gc(opened, keep=keep, older_than_s=older_than_s, now_s=now_s)
+            collect_garbage(opened, disk, garbage)
+    answer = _answer(garbage, done, is_done=not dry_run)
+    if as_json:
+        answer_json(answer)
+    else:
+        _show(garbage, answer)
+
+
+def _answer(garbage: Garbage, done: list[str], *, is_done: bool) -> dict[str, Any]:
+    return {
+        "removed": is_done,
+        "snapshots": garbage.to_remove,
+        "kept": {each.entry.number: each.why for each in garbage.snapshots if each.why},
+        "parts": list(garbage.parts),
+        "num_bytes": garbage.num_bytes,
+        "staging": list(garbage.staging),
+        "recovered": done,
+    }
+
+
+def _show(garbage: Garbage, answer: dict[str, Any]) -> None:
+    rows = [[each.entry.number, each.why or "(deleted)"] for each in garbage.snapshots]
+    stdout.print(table("", ["snapshot", "kept because"], rows))
+    for line in answer["recovered"]:
+        stdout.print(line, markup=False)
+    verb = "deleted" if answer["removed"] else "would delete"
+    stdout.print(
+        f"{verb} {len(garbage.to_remove)} snapshots, {len(garbage.parts)} catalog files ({size_text(garbage.num_bytes)}), "
+        f"{len(garbage.staging)} staged episodes"
+    )

@@ -1,0 +1,172 @@
+"""`eicorpus latents images | text`: encode what training reads. The options only: the work is in `jobs/commands/encode_images.py` and
+`jobs/commands/encode_text.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ingest.corpus.layout import open_corpus
+from ingest.models.encoder import EncoderChoice
+from ingest.models.encoder_weights import WeightSource
+from ingest.models.encoders import EncoderSpec, encoder_spec
+from jobs.ui.options import (
+    AsJson,
+    CorpusArgument,
+    Device,
+    DryRun,
+    HubId,
+    OnRay,
+    RayAddress,
+    WeightsFolder,
+)
+from schemas.errors import ConfigError
+
+app = typer.Typer(no_args_is_help=True, help="Encode images or instructions for training.")
+
+Where = Annotated[
+    str,
+    typer.Option(metavar="SQL", help="Encode only episodes for which this SQL expression holds."),
+]
+Cameras = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="Encode only this camera; repeatable. Default: every camera."
+    ),
+]
+
+
+@app.command("images")
+def images(
+    corpus: CorpusArgument,
+    encoder: Annotated[
+        str, typer.Option(metavar="NAME", help="Image encoder, from `eicorpus list encoders`.")
+    ] = "dinov3_vits16",
+    weights: WeightsFolder = None,
+    hub_id: HubId = None,
+    untrained: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="SEED", help="Random weights from this seed (tests only)."),
+    ] = None,
+    dtype: Annotated[
+        Literal["bf16", "fp8", "int8"], typer.Option(help="Number format of stored tokens.")
+    ] = "bf16",
+    stride: Annotated[
+        int, typer.Option(min=1, help="Encode one image every N timesteps (10 per second).")
+    ] = 3,
+    keep_prefix: Annotated[
+        bool, typer.Option("--keep-prefix", help="Also store the CLS and register tokens.")
+    ] = False,
+    fit: Annotated[
+        Literal["letterbox", "stretch", "crop"], typer.Option(help="How images are made square.")
+    ] = "letterbox",
+    camera: Cameras = None,
+    where: Where = "",
+    device: Device = "auto",
+    batch: Annotated[
+        int, typer.Option(min=0, help="Images per batch. 0 chooses by the device.")
+    ] = 0,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Use torch.compile (about a minute at the start).")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Decoder processes. 0 uses this process. Default: one per core for a GPU, else 1.",
+        ),
+    ] = None,
+    ray: OnRay = False,
+    address: RayAddress = None,
+    gpus_per_encoder: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1.0, help="With --ray: share of a GPU per encoder. Default: 1."),
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encode video frames to image tokens. Run it again to resume."""
+    from jobs.commands.encode_images import ImagesRequest, encode
+
+    is_on_ray = ray or address is not None
+    if gpus_per_encoder is not None and not is_on_ray:
+        raise ConfigError("has no effect without --ray; remove it", where="--gpus-per-encoder")
+    choice = EncoderChoice(
+        model=encoder,
+        source=_source(encoder_spec(encoder), weights, hub_id, untrained),
+        fit=fit,
+        storage=dtype,
+        grid_stride=stride,
+        keeps_prefix=keep_prefix,
+        device=device,
+        batch=batch,
+        is_compiled=compile_,
+        gpu_share=1.0 if gpus_per_encoder is None else gpus_per_encoder,
+    )
+    request = ImagesRequest(
+        choice=choice,
+        cameras=tuple(camera or ()),
+        where=where,
+        workers=workers,
+        is_on_ray=is_on_ray,
+        address=address,
+    )
+    encode(open_corpus(corpus), request, dry_run=dry_run, as_json=as_json)
+
+
+@app.command("text")
+def text(
+    corpus: CorpusArgument,
+    vlm: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of a Qwen3-VL model.")],
+    vlm_layer: Annotated[
+        int, typer.Option(help="Layer whose hidden states are stored. -1 is the last.")
+    ] = -1,
+    vlm_frame_every_s: Annotated[
+        float | None,
+        typer.Option(
+            "--vlm-frame-every-s",
+            metavar="SECONDS",
+            help="Show the VLM one frame every N seconds. Default: text only.",
+        ),
+    ] = None,
+    vlm_prompt: Annotated[
+        str, typer.Option(metavar="TEXT", help="Prompt; {text} is the instruction.")
+    ] = "Instruction: {text}",
+    camera: Annotated[
+        str | None,
+        typer.Option(metavar="GLOB", help="Camera of the frames. Default: the first one."),
+    ] = None,
+    where: Where = "",
+    device: Device = "auto",
+    batch: Annotated[int, typer.Option(min=1, help="Prompts per batch.")] = 8,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encode instructions with a frozen vision-language model, for training with `text.kind: cached`. Run it again to resume."""
+    from jobs.commands.encode_text import VlmRequest, encode
+
+    request = VlmRequest(
+        folder=vlm,
+        layer=vlm_layer,
+        frame_every_s=vlm_frame_every_s,
+        prompt=vlm_prompt,
+        camera=camera or "*",
+        where=where,
+        device=device,
+        batch=batch,
+    )
+    encode(open_corpus(corpus), request, dry_run=dry_run, as_json=as_json)
+
+
+def _source(
+    spec: EncoderSpec, weights: Path | None, hub_id: str | None, untrained: int | None
+) -> WeightSource:
+    """Where the weights come from."""
+    if weights is None and hub_id is None and untrained is None and spec.has_weights:
+        known = f"--weights FOLDER, --hub-id {spec.hub_id}, or " if spec.hub_id else ""
+        message = f"needs weights: add {known}--untrained SEED (random weights, tests only)"
+        raise ConfigError(message, where=f"--encoder {spec.name}")
+    folder = "" if weights is None else str(weights.absolute())
+    return WeightSource(folder=folder, hub_id=hub_id or "", untrained_seed=untrained)

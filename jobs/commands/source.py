@@ -1,0 +1,63 @@
+"""SOURCE of `ingest` and `doctor`: as named, or detected from the raw data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shlex import join
+
+from adapters.detect import GENERAL, matches
+from adapters.registry import dataset_owner, resolved
+from jobs.ui.options import DETECT
+from jobs.ui.output import progress_of, stderr
+from schemas.errors import ConfigError
+from schemas.paths import check_local
+
+
+def source_at(source: str, path: Path, options: Mapping[str, str], command: str, *more: str) -> str:
+    """The source in the form that workers understand.
+
+    Args:
+        command: "ingest" or "doctor"; with `more`, its other words, for the commands in messages.
+
+    Raises:
+        ConfigError: no source or several match the data, or the name is that of a dataset of a source.
+    """
+    if source == DETECT:
+        return _detected(path, options, command, more)
+    if owner := dataset_owner(source):
+        name, datasets = owner
+        line = join(["eicorpus", command, name, str(path), *more])
+        message = f"{source!r} is not a source; {name} reads the dataset {' or '.join(datasets)}"
+        raise ConfigError(f"{message}: run {line}")
+    return resolved(source, Path.cwd())
+
+
+def _detected(path: Path, options: Mapping[str, str], command: str, more: Sequence[str]) -> str:
+    check_local(path, "PATH")
+    if not path.exists():
+        raise ConfigError("no such file or folder", where=str(path))
+    with progress_of("detecting the source"):
+        candidates = matches(path.absolute(), options)
+    if not candidates:
+        message = "no source matches this data; name one (`eicorpus list sources`), or write an adapter (docs/how-to/add-a-source.md)"
+        raise ConfigError(message, where=str(path))
+    if len(candidates) > 1:
+        lines = [
+            f"  {join(['eicorpus', command, each.source, str(path), *more])}  # {each.container}"
+            for each in candidates
+        ]
+        message = f"{len(candidates)} sources match this data; name one:"
+        raise ConfigError("\n".join([message, *lines]), where=str(path))
+    (match,) = candidates
+    certainty = (
+        f"unsure: any {match.container} matches"
+        if match.source in GENERAL
+        else "sure: no other source matches"
+    )
+    stderr.print(
+        f"source: {match.source}, dataset {match.dataset}, {match.container} ({certainty})",
+        markup=False,
+        highlight=False,
+    )
+    return match.source

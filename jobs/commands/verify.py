@@ -1,0 +1,136 @@
+"""`eicorpus verify CORPUS [--peer]` and `eicorpus digest CORPUS`. Every check and its remedy: docs/how-to/verify.md."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ingest.verify.corpus import VerifyProgress, verify
+from ingest.verify.digest import digest
+from ingest.verify.finding import Finding
+from ingest.verify.peer import Peer, findings_of, peer_reports
+from jobs.commands.peer import peer as reference_reader
+from jobs.machine import usable_cores
+from jobs.ui.options import AsJson, CorpusArgument, Threads
+from jobs.ui.output import answer_json, exit_1, stderr, stdout, table
+from jobs.ui.progress import ProgressLine
+
+SHOWN_FINDINGS = 200
+
+
+def command(
+    corpus: CorpusArgument,
+    peer: Annotated[
+        bool,
+        typer.Option(
+            "--peer", help="Also read every episode with LeRobot 0.3.3 (see `eicorpus peer`)."
+        ),
+    ] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode every frame instead of the first and the last.")
+    ] = False,
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every file of a corpus against its latest snapshot."""
+    reader = reference_reader() if peer else None
+    seen = VerifyProgress()
+    with ProgressLine(stderr, "verify") as line:
+
+        def look(now: VerifyProgress) -> None:
+            nonlocal seen
+            seen = now
+            line.update(now.episodes, total=now.total)
+
+        findings = verify(corpus, progress=look, workers=threads or usable_cores(), deep=deep)
+    summary = None
+    if reader is not None:
+        of_reader, summary = read_by_peer(corpus, seen.datasets, reader)
+        findings += of_reader
+    answer = {
+        "ok": not findings,
+        "corpus": str(corpus),
+        "snapshot": seen.snapshot,
+        "datasets": len(seen.datasets),
+        "episodes": seen.episodes,
+        "frames": seen.frames,
+        "findings": [asdict(each) for each in findings],
+        "peer": summary,
+    }
+    count = len(findings)
+    failure = f"{count:,} findings: the corpus differs from its snapshot" if count else ""
+    if as_json:
+        answer_json(answer, failure)
+    else:
+        show(answer, findings)
+    if failure:
+        exit_1(failure)
+
+
+def read_by_peer(
+    corpus: Path, datasets: list[str], peer: Peer
+) -> tuple[list[Finding], dict[str, Any]]:
+    """Findings of the reference reader, and how much it read."""
+    findings: list[Finding] = []
+    episodes = frames = 0
+    reader = ""
+    with ProgressLine(stderr, "peer", len(datasets)) as line:
+        answers = peer_reports(corpus, datasets, peer, progress=line.update)
+        for path, answer in answers:
+            findings += findings_of(path, answer)
+            if not isinstance(answer, Finding):
+                episodes, frames = episodes + answer.episodes, frames + answer.frames
+                reader = answer.reader
+    return findings, {
+        "ok": not findings,
+        "reader": reader,
+        "datasets": len(datasets),
+        "episodes": episodes,
+        "frames": frames,
+    }
+
+
+def show(answer: dict[str, Any], findings: list[Finding]) -> None:
+    """A table of findings with their remedies, or one line."""
+    size = (
+        f"{answer['episodes']:,} episodes, {answer['frames']:,} timesteps, "
+        f"{answer['datasets']:,} datasets of snapshot {answer['snapshot']}"
+    )
+    if answer["peer"]:
+        size += f"; {answer['peer']['episodes']:,} episodes read by {answer['peer']['reader']}"
+    if not findings:
+        stdout.print(f"OK: {size}", highlight=False, soft_wrap=True)
+        return
+    rows = [[f.path, f.check.value, f.message] for f in findings]
+    stdout.print(table("", ["file", "check", "finding"], rows[:SHOWN_FINDINGS]))
+    if len(rows) > SHOWN_FINDINGS:
+        stdout.print(f"and {len(rows) - SHOWN_FINDINGS} more; --json lists all")
+    remedies = {f.check: f.remedy for f in findings}
+    for check, count in Counter(f.check for f in findings).most_common():
+        text = f"{check} ({count}): {remedies[check]}"
+        stdout.print(text, markup=False, highlight=False, soft_wrap=True)
+    stdout.print(f"{len(findings)} findings in {size}", highlight=False, soft_wrap=True)
+
+
+def digest_command(
+    corpus: CorpusArgument, threads: Threads = None, as_json: AsJson = False
+) -> None:
+    """Print the content digest, computed from the files. Equal content has an equal digest."""
+    with ProgressLine(stderr, "digest") as line:
+        digested = digest(corpus, progress=line.update, workers=threads or usable_cores())
+    if digested.changed:
+        stderr.print(
+            f"{digested.changed} of {digested.episodes} episodes changed after their commit; "
+            f"run eicorpus verify {corpus} for the list",
+            markup=False,
+        )
+    if as_json:
+        answer_json(
+            {"digest": digested.sha256, "episodes": digested.episodes, "changed": digested.changed}
+        )
+    else:
+        typer.echo(digested.sha256)
