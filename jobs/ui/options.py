@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ingest.pipeline.assets import Assets
 from schemas.errors import ConfigError
 from schemas.paths import check_local
+
+if TYPE_CHECKING:
+    from ingest.pipeline.assets import Assets
 
 CORPUS_ENV = "EICORPUS_CORPUS"
 DETECT = "detect"  # SOURCE where none is named
@@ -138,6 +140,8 @@ def assets_from(
     Raises:
         ConfigError: one of them is not there.
     """
+    from ingest.pipeline.assets import Assets  # with the pipeline; `--help` reads these options too
+
     for path, what in (
         (mano_dir, "--mano-dir"),
         (urdf, "--urdf"),
