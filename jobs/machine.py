@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.ui.output import size_text
 from schemas.errors import ConfigError
 from schemas.threads import threads_for
 
@@ -26,6 +25,8 @@ def refuse_without_room(corpus: Path, num_bytes: int, ways: str) -> None:
     Raises:
         ConfigError: more than is free.
     """
+    from jobs.ui.output import size_text  # rich, which `--help` does not need
+
     free = free_bytes(corpus)
     if num_bytes > free:
         problem = (

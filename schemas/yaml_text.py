@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
+from schemas.document import MAX_INT_DIGITS, DocumentError, bounded_int, shortened
 from schemas.errors import ConfigError, SourceError
-from schemas.json_text import MAX_INT_DIGITS, DocumentError, bounded_int, shortened
 from schemas.regular_file import read_regular
 
 _Safe: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -21,11 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.agibot_world.proprio import DOC, fact
 from schemas import json_text
+from schemas.document import DocumentError
 from schemas.episode import Instruction
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
 from schemas.invalid import invalid
-from schemas.json_text import DocumentError
 from schemas.regular_file import file_stamp
 
 MAX_ID = 10**18  # ids become folder names

@@ -11,8 +11,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
+from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError, system_error_text
-from schemas.json_text import DocumentError, scan_json
+from schemas.json_text import scan_json
 from schemas.regular_file import open_regular
 
 CHUNK_CHARS = 1 << 20

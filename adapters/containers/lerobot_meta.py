@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from adapters.containers.safe_path import inside, is_there_inside
 from schemas import json_text
+from schemas.document import DocumentError
 from schemas.errors import Code, SourceError, system_error_text
 from schemas.invalid import invalid
-from schemas.json_text import DocumentError
 from schemas.rate import rate_from
 from schemas.regular_file import check_regular, open_regular, read_regular
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
+from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid
-from schemas.json_text import DOCUMENT, DocumentError, parse_json, read_json
+from schemas.json_text import DOCUMENT, parse_json, read_json
 
 MAX_DEPTH = 50
 DEFAULT_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"

@@ -9,9 +9,10 @@ from typing import Any
 from adapters.containers.byte_range import read_range
 from adapters.containers.raw_file import raw_record
 from adapters.containers.safe_path import inside
+from schemas.document import DocumentError
 from schemas.episode import RawFile
 from schemas.errors import Code, SourceError
-from schemas.json_text import DocumentError, parse_json
+from schemas.json_text import parse_json
 from schemas.regular_file import check_regular
 
 LIMIT_BYTES = 1 << 20

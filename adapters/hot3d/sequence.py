@@ -23,11 +23,12 @@ from adapters.containers.pose_rows import poses_of_rows
 from adapters.containers.raw_file import raw_record
 from adapters.containers.sidecar import json_object
 from adapters.hot3d.hands import NOT_SEEN, HandRows, Observed
+from schemas.document import DocumentError
 from schemas.episode import RawFile
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array
 from schemas.invalid import reason
-from schemas.json_text import DocumentError, parse_json
+from schemas.json_text import parse_json
 from schemas.regular_file import read_regular
 
 UMETRACK, MANO = "umetrack_hand_pose_trajectory.jsonl", "mano_hand_pose_trajectory.jsonl"

@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from adapters.containers.lerobot_meta import Modality, SetInfo
+from schemas.document import DocumentError
 from schemas.episode import SIDES
 from schemas.errors import ConfigError, SourceError
 from schemas.fact import Certainty, Fact
 from schemas.geometry import ROTMAT_FROM
 from schemas.invalid import invalid
-from schemas.json_text import DocumentError
 from schemas.regular_file import read_regular
 from schemas.yaml_text import YamlLimits, parse_yaml
 

@@ -23,10 +23,11 @@ from pydantic import Field
 
 from adapters.containers.json_rows import Broken, JsonRow, Text, parse
 from adapters.containers.safe_path import inside
+from schemas.document import DocumentError
 from schemas.episode import Instruction
 from schemas.errors import ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
-from schemas.json_text import DOCUMENT, DocumentError, parse_json
+from schemas.json_text import DOCUMENT, parse_json
 from schemas.regular_file import read_regular
 
 MAX_BYTES = DOCUMENT.max_bytes  # the largest that is published has a few MiB

@@ -15,9 +15,10 @@ from typing import Any
 from adapters.containers.hdf5 import Hdf5File
 from adapters.containers.safe_path import is_there_inside
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
+from schemas.document import DocumentError
 from schemas.episode import Instruction, RawFile
 from schemas.errors import Code, SourceError
-from schemas.json_text import DocumentError, parse_json
+from schemas.json_text import parse_json
 
 FOLDERS = ("instructions", "instruction")
 SPLITS = ("seen", "unseen")

@@ -14,8 +14,9 @@ from typing import Any
 import duckdb
 
 from ingest.catalog.sql_determinism import changing_functions, depends_on, objects
+from schemas.document import DocumentError
 from schemas.errors import ConfigError
-from schemas.json_text import DOCUMENT, DocumentError, parse_json
+from schemas.json_text import DOCUMENT, parse_json
 
 MAX_CHARACTERS = 100_000
 # The parser of DuckDB 2.0.0 needs memory without bound, and no limit of ours reaches it: a text of 100 characters with

@@ -11,6 +11,7 @@ __all__ = [
     "dataset_info",
     "digest",
     "erasure",
+    "known_files",
     "layout",
     "ledger",
     "lerobot_meta",

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid
-from schemas.json_text import DocumentError, read_json
+from schemas.json_text import read_json
 from schemas.lerobot import INFO_LIMITS, Info
 from schemas.paths import within
 

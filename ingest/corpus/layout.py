@@ -1,4 +1,4 @@
-"""Where every file of a corpus lies (design §4), which files commands write, and what else may lie there."""
+"""Where every file of a corpus lies (design §4), and the check at opening that nothing but plain files and folders lies there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from schemas.catalog import FORMAT_VERSION
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import JsonLimits, read_json
 from schemas.lerobot import CHUNK_SIZE, DATA_PATH, VIDEO_PATH
-from schemas.manifest import ERASED_FILE, FACTS_FILE, FOLDER, REDACTION_FILE, ROWS_FILE
 from schemas.paths import refused
 
 MARKER = "corpus.json"
@@ -159,44 +157,6 @@ def writer_lock(corpus: CorpusLayout) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-OWN_CHECK = frozenset(["catalog", "datasets"])  # rooms that `verify` compares with a snapshot
-# `*` any name, part by part.
-_FILES = (
-    MARKER,
-    LOCK,
-    REPORT,
-    ".unfinished",  # ingest/corpus/writer.py
-    ".nodes",  # ingest/executors/node_proof.py
-    "ledger/*.jsonl",
-    "quarantine/*.jsonl",
-    "cache/captions/*/*.json",
-    f"{FOLDER}/.builders",  # ingest/curation/manifests/building.py
-    f"{FOLDER}/{ERASED_FILE}",
-    *(f"{FOLDER}/[a-z0-9]*/{name}" for name in (FACTS_FILE, ROWS_FILE, REDACTION_FILE)),
-)
-# Folders whose content is of no account: removed or made again when asked for.
-_LET_BE = (f"{FOLDER}/_cache", f"{FOLDER}/.*.part", "staging/*.*")
-
-
-def is_known(path: str) -> bool:
-    """Whether a command writes a file of this name. `path` is relative to the corpus."""
-    return _matches(path, _FILES)
-
-
-def is_let_be(folder: str) -> bool:
-    """Whether everything may lie below this folder: staged episodes, caches, half a manifest."""
-    return _matches(folder, _LET_BE)
-
-
-def _matches(path: str, patterns: tuple[str, ...]) -> bool:
-    parts = path.split("/")
-    return any(
-        len(parts) == len(pattern)
-        and all(fnmatchcase(part, each) for part, each in zip(parts, pattern, strict=True))
-        for pattern in (each.split("/") for each in patterns)
-    )
 
 
 # Folders that are not looked into, by their depth below the corpus: `*` any name.

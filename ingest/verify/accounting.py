@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from ingest.corpus.committed_episodes import uids_of
-from ingest.corpus.layout import OWN_CHECK, is_known, is_let_be
+from ingest.corpus.known_files import OWN_CHECK, is_known, is_let_be
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.tombstones import tombstones
 from ingest.storage.file_tree import entries_below

@@ -17,8 +17,9 @@ from ingest.corpus.digest import corpus_digest
 from ingest.corpus.layout import open_corpus
 from ingest.storage.local import within
 from ingest.verify.files import in_batches, problem_opening, sha256_of
+from schemas.document import DocumentError
 from schemas.errors import Code, ConfigError, SourceError
-from schemas.json_text import DocumentError, JsonLimits, parse_json
+from schemas.json_text import JsonLimits, parse_json
 from schemas.parquet_file import DamagedParquet, open_parquet
 from schemas.regular_file import lines_of_regular
 

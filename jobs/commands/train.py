@@ -10,8 +10,8 @@ import typer
 
 from jobs.machine import compute_threads, usable_cores
 from jobs.ui.options import ActionsCache, AsJson, Device, OnRay, RayAddress, VerifiesLatents
+from schemas.document import DocumentError
 from schemas.errors import ConfigError
-from schemas.json_text import DocumentError
 from schemas.paths import check_local
 from schemas.yaml_text import parse_yaml
 

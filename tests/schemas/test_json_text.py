@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.document import DocumentError
 from schemas.errors import SourceError
-from schemas.json_text import DOCUMENT, DocumentError, parse_json, read_json
+from schemas.json_text import DOCUMENT, parse_json, read_json
 
 HOSTILE = {
     "5,000 digits": b'{"a": ' + b"7" * 5_000 + b"}",

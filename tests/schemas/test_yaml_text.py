@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from schemas.document import DocumentError
 from schemas.errors import ConfigError
-from schemas.json_text import DocumentError
 from schemas.yaml_text import YamlLimits, parse_yaml, read_yaml
 
 LAUGHS = "a: &a [x, x]\n" + "".join(

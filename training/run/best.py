@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import reason
-from schemas.json_text import DOCUMENT, DocumentError, read_json
+from schemas.json_text import DOCUMENT, read_json
 from schemas.regular_file import is_there
 from training.durable import write_durably
 

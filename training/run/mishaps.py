@@ -12,9 +12,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from schemas.document import DocumentError
 from schemas.errors import Code, ConfigError, PipelineError, SourceError
 from schemas.invalid import each_problem
-from schemas.json_text import DOCUMENT, DocumentError, parse_json
+from schemas.json_text import DOCUMENT, parse_json
 from schemas.regular_file import read_regular
 from training.batch import Origin
 from training.data.broken import BadSample

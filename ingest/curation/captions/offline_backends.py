@@ -17,9 +17,10 @@ from ingest.curation.captions.protocol import (
     Reply,
 )
 from ingest.curation.measurements.english import verb_of
+from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid
-from schemas.json_text import DocumentError, parse_json
+from schemas.json_text import parse_json
 from schemas.regular_file import read_regular
 
 MAX_BYTES = 1_000_000_000

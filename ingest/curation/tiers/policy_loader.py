@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
-from schemas.json_text import DocumentError
 from schemas.regular_file import read_regular
 from schemas.yaml_text import YamlLimits, check_yaml_events
 

@@ -1,0 +1,45 @@
+"""The names of everything that commands write into a corpus outside `catalog/` and `datasets/`. docs/how-to/erase.md says what each is."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from ingest.corpus.layout import LOCK, MARKER, REPORT
+from schemas.manifest import ERASED_FILE, FACTS_FILE, FOLDER, REDACTION_FILE, ROWS_FILE
+
+OWN_CHECK = frozenset(["catalog", "datasets"])  # rooms that `verify` compares with a snapshot
+# `*` any name, part by part.
+_FILES = (
+    MARKER,
+    LOCK,
+    REPORT,
+    ".unfinished",  # ingest/corpus/writer.py
+    ".nodes",  # ingest/executors/node_proof.py
+    "ledger/*.jsonl",
+    "quarantine/*.jsonl",
+    "cache/captions/*/*.json",
+    f"{FOLDER}/.builders",  # ingest/curation/manifests/building.py
+    f"{FOLDER}/{ERASED_FILE}",
+    *(f"{FOLDER}/[a-z0-9]*/{name}" for name in (FACTS_FILE, ROWS_FILE, REDACTION_FILE)),
+)
+# Folders whose content is of no account: removed or made again when asked for.
+_LET_BE = (f"{FOLDER}/_cache", f"{FOLDER}/.*.part", "staging/*.*")
+
+
+def is_known(path: str) -> bool:
+    """Whether a command writes a file of this name. `path` is relative to the corpus."""
+    return _matches(path, _FILES)
+
+
+def is_let_be(folder: str) -> bool:
+    """Whether everything may lie below this folder: staged episodes, caches, half a manifest."""
+    return _matches(folder, _LET_BE)
+
+
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    parts = path.split("/")
+    return any(
+        len(parts) == len(pattern)
+        and all(fnmatchcase(part, each) for part, each in zip(parts, pattern, strict=True))
+        for pattern in (each.split("/") for each in patterns)
+    )
