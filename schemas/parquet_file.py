@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from schemas.errors import ConfigError
@@ -178,6 +177,8 @@ def read_table(
     Args:
         most_rows: reading ends after so many rows for which `filters` holds, a few batches later at most.
     """
+    import pyarrow.dataset as ds  # it imports pandas, which no help needs
+
     names = None if columns is None else list(columns)
     with reading(path, remedy):
         with pa.OSFile(str(path)) as file:
