@@ -101,7 +101,7 @@ def test_projected_looks_are_as_far_apart_as_the_looks() -> None:
     # Both cosines are 0.958 for the near, 0 for the far: distances sqrt((1 + 0.25) * 2 * 0.042) and sqrt(2.5).
     assert np.median(near) == pytest.approx(0.325, rel=0.1)
     assert np.median(far) == pytest.approx(1.58, rel=0.1)
-    assert near.max() < distances.COARSE_RADIUS < far.min()
+    assert near.max() < distances.COARSE_IMAGE_RADIUS < far.min()
 
 
 # --- paths --------------------------------------------------------------------------------------------------------------

@@ -60,10 +60,10 @@ def test_usable_cores_are_the_least_of_affinity_and_quota(
 # The command itself, and what its libraries would work with at its end.
 POOLS = """
 import sys
-from jobs import cli, cores
+from jobs import cli, machine
 
 if sys.argv[1:] == ["quota"]:
-    cores.quota_cores = lambda: 0.7
+    machine.quota_cores = lambda: 0.7
 sys.argv[1:] = ["--version"]
 try:
     cli.main()

@@ -16,7 +16,7 @@ from ingest.curation.measurements.each.trajectory import POINTS
 from schemas.geometry import Array
 
 MIN_CHANGE_LUMA = 0.5  # of a still picture's codec noise: no motion to recognise
-COARSE_WIDTH, COARSE_RADIUS = 64, 0.75
+COARSE_WIDTH, COARSE_IMAGE_RADIUS = 64, 0.75
 SCENE_WEIGHT = 0.5  # to find by; many cameras look at one scene
 SEED = 4242  # of the projection; fixed, so that the same corpus gives the same pairs
 CHUNK = 20_000
@@ -95,7 +95,7 @@ MOST_STEPS = 4  # of the path's time, at either end: where releases cut the idle
 STEPS = (4, 2, 1)  # the best shift is looked for around the best so far, ever closer
 LEAST_SHARED = 0.9  # of the points
 COARSE_AT = np.arange(1, POINTS, 3)  # points whose distances make the vector
-COARSE_RADIUS = 0.12
+COARSE_MOTION_RADIUS = 0.12
 Indices = npt.NDArray[np.intp]
 NEWTON_STEPS = 20
 WELL = 0.01  # no shift is needed

@@ -105,13 +105,13 @@ def candidates(signatures: Signatures, *, side: Side | None = None) -> Pairs:
     by_look = near_pairs(
         distances.coarse_image_vectors(signatures.looks),
         of_look,
-        distances.COARSE_RADIUS,
+        distances.COARSE_IMAGE_RADIUS,
         side=None if side is None else side[of_look],
     )
     by_path = near_pairs(
         distances.coarse_motion_vectors(signatures.paths),
         of_path,
-        distances.COARSE_RADIUS,
+        distances.COARSE_MOTION_RADIUS,
         side=None if side is None else side[of_path],
     )
     one, other = equal_rows(signatures)
