@@ -19,9 +19,8 @@ from typing import Any, ClassVar
 
 from adapters.base import SourceInfo
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
+from adapters.containers.tar_shard import Sample, samples
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose, windowed
-from adapters.containers.webdataset import Sample, samples
-from adapters.containers.windows import LONGEST_WINDOW_S
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
@@ -66,7 +65,7 @@ class Egocentric10K:
                 again = replace(clip, episode_id=f"{clip.path}/{clip.episode_id}")
                 one = again.broken(Code.UNSAFE_CONTENT, "another shard contains the same video")
             seen.add(one.episode_id)
-            for part in windowed(root, one, longest_s=LONGEST_WINDOW_S):
+            for part in windowed(root, one):
                 yield clip_ref(self.name, self.name, root, part, FACTS, {"sidecar": sidecar})
 
     def load(self, ref: EpisodeRef) -> Episode:

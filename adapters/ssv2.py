@@ -19,8 +19,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from adapters.base import SourceInfo
-from adapters.containers.json_rows import Broken, JsonRow, Text, parse
-from adapters.containers.json_stream import members
+from adapters.containers.json_rows import Broken, JsonRow, Text, members, parse
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose
 from adapters.ssv2_splits import source_splits
 from schemas.episode import Episode, EpisodeRef, Licence

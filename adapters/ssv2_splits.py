@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from adapters.containers.json_stream import members
+from adapters.containers.json_rows import members
 from schemas.source_split import source_split_of, strictest
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose
 from adapters.containers.xlsx import sheet_rows
 from schemas.episode import Episode, EpisodeRef, Licence

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.natural_order import natural_key
+from adapters.containers import video_clip
+from adapters.containers.listing import natural_key
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
+from adapters.containers.tar_shard import Sample, samples
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose, windowed
-from adapters.containers.webdataset import Sample, samples
-from adapters.containers.windows import LONGEST_WINDOW_S
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
@@ -27,7 +27,8 @@ from schemas.regular_file import bytes_hint, is_there
 VIDEOS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg")
 CAPTIONS = ("txt", "json")  # the first that is there
 FACTS = (no_camera_pose("nothing beside a plain video tells", Certainty.INFERRED),)
-DEFAULTS = {"window_s": str(LONGEST_WINDOW_S), "caption_key": "caption", "licence": "unknown"}
+MAX_S = video_clip.LONGEST_WINDOW_S
+DEFAULTS = {"window_s": str(MAX_S), "caption_key": "caption", "licence": "unknown"}
 
 
 class VideoFolder:
@@ -64,8 +65,8 @@ class VideoFolder:
             for clip, caption in _videos(root, path):
                 named = replace(clip, episode_id=f"{info.dataset}/{clip.episode_id}")
                 more = {key: info.details[key] for key in ("licence", "caption_key")}
+                details = {"caption": caption, **more}
                 for part in windowed(root, named, longest_s=longest_s):
-                    details = {"caption": caption, **more}
                     yield clip_ref(self.name, info.dataset, root, part, FACTS, details)
 
     def load(self, ref: EpisodeRef) -> Episode:
@@ -134,10 +135,8 @@ def _window_s(options: Mapping[str, str]) -> float:
         value = float(options["window_s"])
     except ValueError:
         value = 0.0
-    if not 1.0 <= value <= LONGEST_WINDOW_S:
-        raise ConfigError(
-            f"option window_s={options['window_s']!r}: expected 1 to {LONGEST_WINDOW_S:.0f}"
-        )
+    if not 1.0 <= value <= MAX_S:
+        raise ConfigError(f"option window_s={options['window_s']!r}: expected 1 to {MAX_S:.0f}")
     return value
 
 

@@ -588,7 +588,7 @@ OWN = {
 # A store is a folder or a zip: which of the two is asked before one is opened.
 # The registry looks for modules, and detection calls `load` of adapters.
 NO_ADAPTER = {"adapters/detect.py", "adapters/registry.py"}
-ASKS_FILE_OR_FOLDER = {"adapters/containers/zarr_store.py", "adapters/umi/stores.py"}
+ASKS_FILE_OR_FOLDER = {"adapters/containers/zarr_store.py", "adapters/umi/buffer.py"}
 TAKE_PATHS = {
     "h5py.File",
     "zipfile.ZipFile",

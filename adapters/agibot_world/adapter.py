@@ -17,9 +17,8 @@ from typing import ClassVar
 
 from adapters.agibot_world.cameras import read_cameras
 from adapters.agibot_world.commands import read_commands
-from adapters.agibot_world.defects import read_defects
 from adapters.agibot_world.proprio import RATE_HZ, read_state, state_streams
-from adapters.agibot_world.task_info import episode_info, instructions_of, task_info
+from adapters.agibot_world.task_info import episode_info, instructions_of, read_defects, task_info
 from adapters.base import SourceInfo
 from adapters.containers.hdf5 import Hdf5File
 from adapters.containers.raw_file import raw_file_of

@@ -1,4 +1,6 @@
-"""AgiBot World task_info: which episodes there are and what was done in them, checked.
+"""AgiBot World task_info: which episodes there are, what was done in them, and which of them the community lists as defective.
+
+AgiBot World task_info: which episodes there are and what was done in them, checked.
 
 task_info/task_{tid}.json is a list of episodes (document `34328/AgiBot_eef_extraction:agibot_world_itrd.md` §1.2.1, after
 the authors' own):
@@ -6,6 +8,12 @@ the authors' own):
      "label_info": {"action_config": [{"start_frame": 8, "end_frame": 218, "action_text": "...", "skill": "Pick"}]}}
 Challenge and simulation variants add `english_action_text`; alpha had `label_info.key_frame` (AgiBot-World issues 33 and
 76: some mark a failed try plus its recovery).
+
+AgiBot World: community lists of defective beta episodes, `34328/AgiBot_eef_extraction:filter_store/*.jsonl`.
+
+Inconsistent_frams_length.jsonl  {"task", "episode"}                  video, state and extrinsic counts differ
+camera_extrinsic.jsonl           {..., "reason", "missing_ratio", ..} end-effector projects outside the picture
+still_frames.jsonl               {..., "start_frame", "end_frame"}    the rows worth keeping of a frozen episode
 """
 
 from __future__ import annotations
@@ -23,10 +31,13 @@ from adapters.agibot_world.proprio import DOC, fact
 from schemas import json_text
 from schemas.document import DocumentError
 from schemas.episode import Instruction
-from schemas.errors import Code, SourceError
+from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact
-from schemas.invalid import invalid
-from schemas.regular_file import file_stamp
+from schemas.invalid import invalid, reason
+from schemas.json_text import parse_json
+from schemas.regular_file import file_stamp, read_regular
+
+# -- task info -----------------------------------------------------------------------------------------------------
 
 MAX_ID = 10**18  # ids become folder names
 
@@ -169,3 +180,64 @@ def instructions_of(
         source = "OpenDriveLab/AgiBot-World issues 33, 76: some mark a failed try and its recovery"
         facts.append(fact("key_frame", text, Certainty.UNVERIFIED, source))
     return tuple(out), facts
+
+
+# -- defects -------------------------------------------------------------------------------------------------------
+
+MAX_LIST_BYTES = 64 << 20
+
+
+class Defect(Checked):
+    """One line of a defect list (`34328/AgiBot_eef_extraction:filter_store/*.jsonl`): ids are strings there."""
+
+    task: str
+    episode: str
+    reason: str = ""
+    start_frame: int | None = None
+    end_frame: int | None = None
+
+
+def read_defects(folder: Path) -> dict[tuple[str, str], tuple[str | None, tuple[Fact, ...]]]:
+    """(task, episode) -> (why it is known to be defective or None, facts), from every *.jsonl in `folder`.
+
+    A line with a frame range (still_frames.jsonl) says which part to keep: a fact, since a stage measures stillness.
+
+    Raises:
+        ConfigError: no such folder, no list in it, or a line that is not of the lists' form.
+    """
+    lists = sorted(folder.glob("*.jsonl"))
+    if not lists:
+        raise ConfigError(f"no defect list (*.jsonl) in {folder}")
+    out: dict[tuple[str, str], tuple[str | None, tuple[Fact, ...]]] = {}
+    for path in lists:
+        for number, line in enumerate(_text(path).splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                defect = Defect.model_validate(parse_json(line))
+            except ValueError as error:
+                raise ConfigError(f"{path.name}:{number}: {reason(error, Defect)}") from error
+            why, facts = out.get((defect.task, defect.episode), (None, ()))
+            if defect.start_frame is None:
+                why = f"{defect.reason or 'listed'} ({path.name})"
+            else:
+                facts += (_kept_range(defect, path.name),)
+            out[defect.task, defect.episode] = (why, facts)
+    return out
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_regular(path, max_bytes=MAX_LIST_BYTES).decode("utf-8")
+    except (SourceError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+
+
+def _kept_range(defect: Defect, name: str) -> Fact:
+    return Fact(
+        name="moving_frames",
+        value=f"[{defect.start_frame}, {defect.end_frame}]",
+        certainty=Certainty.THIRD_PARTY,
+        source=f"34328/AgiBot_eef_extraction:filter_store/{name}",
+        is_for_actions=False,
+    )

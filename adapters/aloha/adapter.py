@@ -21,7 +21,7 @@ from adapters.aloha.joints import read_rows, streams_of
 from adapters.base import SourceInfo
 from adapters.containers.hdf5 import Hdf5File
 from adapters.containers.hdf5_camera import StorageOrder, hdf5_camera
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence

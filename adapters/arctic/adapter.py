@@ -1,7 +1,7 @@
 """ARCTIC: two hands use eleven articulated objects; motion capture in MANO, and a camera on the head. 30 Hz.
 
-Layout: tree.py; hands: hands.py; pictures, lens and pose: camera.py. Give the folder that holds raw_seqs, meta and the pictures.
-Splits: splits.py. Not read: the eight cameras around, objects, SMPL-X bodies, processed_seqs. Upstream leaves the first and the last ten pictures
+Layout and splits: tree.py; hands, images, lens and pose: capture.py. Give the folder that holds raw_seqs, meta and the pictures.
+Not read: the eight cameras around, objects, SMPL-X bodies, processed_seqs. Upstream leaves the first and the last ten pictures
 of a sequence out, because some are black (`src/arctic/split.py`); here they stay. No real file was at hand.
 """
 
@@ -12,12 +12,29 @@ from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 
-from adapters.arctic.camera import camera_of, egocam_of, egocam_path, pose_stream, subject_of
-from adapters.arctic.hands import mano_path, parameters_of, track_of
-from adapters.arctic.splits import has_splits, source_splits
-from adapters.arctic.tree import EGOCAM, MANO, MISC, RAW, name_facts, sequences, text_of
+from adapters.arctic.capture import (
+    camera_of,
+    egocam_of,
+    egocam_path,
+    mano_path,
+    parameters_of,
+    pose_stream,
+    subject_of,
+    track_of,
+)
+from adapters.arctic.tree import (
+    EGOCAM,
+    MANO,
+    MISC,
+    RAW,
+    has_splits,
+    name_facts,
+    sequences,
+    source_splits,
+    text_of,
+)
 from adapters.base import SourceInfo
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError

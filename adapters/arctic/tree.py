@@ -1,11 +1,19 @@
-"""Where the parts of an ARCTIC sequence lie, and what its name says.
+"""Where the parts of an ARCTIC sequence are, what its name says, and its published split.
 
-    raw_seqs/<subject>/<sequence>.mano.npy           hands.py
-    raw_seqs/<subject>/<sequence>.egocam.dist.npy    camera.py
+Where the parts of an ARCTIC sequence lie, and what its name says.
+
+    raw_seqs/<subject>/<sequence>.mano.npy           capture.py
+    raw_seqs/<subject>/<sequence>.egocam.dist.npy    capture.py
     {cropped_images,images}/<subject>/<sequence>/0/<picture>.jpg    view 0 is the head camera
     meta/misc.json                                   of each subject the number of picture that is row 0, and sizes
 <sequence> = <object>_<grab|use>_<nn>[_retake[n]]. Sources: `zc-alexfan/arctic:{docs/data/data_doc.md,scripts_data/
 unzip_download.py,bash/assets/urls/images.txt}` (doc, code).
+
+Which split ARCTIC publishes a sequence in.
+
+    splits_json/protocol_{p1,p2}.json    {"train": ["s01/box_grab_01", ...], "val": [...], "test": [...]}
+p1 is the benchmark of the fixed cameras, p2 that of the head camera. A training run may see the pictures and hands of either, so a sequence
+takes the strictest of both. Source: `zc-alexfan/arctic:{src/arctic/split.py,docs/data/processing.md}` (code, doc).
 """
 
 from __future__ import annotations
@@ -14,7 +22,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from adapters.containers.json_rows import members
 from schemas.fact import Certainty, Fact, fact
+from schemas.regular_file import is_there
+from schemas.source_split import SPLITS, strictest
+
+# -- tree ----------------------------------------------------------------------------------------------------------
 
 RAW, MISC = "raw_seqs", "meta/misc.json"
 MANO, EGOCAM = ".mano.npy", ".egocam.dist.npy"
@@ -53,3 +66,26 @@ def name_facts(name: str) -> Iterator[Fact]:
     yield fact(
         "task_text", "made of the sequence's name", Certainty.INFERRED, "no text is released"
     )
+
+
+# -- splits --------------------------------------------------------------------------------------------------------
+
+PROTOCOLS = ("splits_json/protocol_p1.json", "splits_json/protocol_p2.json")
+
+
+def has_splits(root: Path) -> bool:
+    return any(is_there(root / name) for name in PROTOCOLS)
+
+
+def source_splits(root: Path) -> dict[str, str]:
+    """Split by `<subject>/<sequence>`; a sequence that no protocol lists is not in it.
+
+    Raises:
+        ConfigError: a file that is no JSON.
+    """
+    splits: dict[str, str] = {}
+    for path in (root / name for name in PROTOCOLS if is_there(root / name)):
+        for where, sequence in members(path, inside=SPLITS):
+            if len(where) == 2 and isinstance(sequence, str):
+                splits[sequence] = strictest((splits.get(sequence, ""), where[0]))
+    return splits

@@ -2,10 +2,10 @@
 
     hand_tracking/hand_tracking_results.csv    landmarks and wrists in the device frame          mps.py
     slam/closed_loop_trajectory.csv            the device in the world, about 1 kHz              mps.py
-    slam/online_calibration.jsonl              the cameras on the device                         calibration.py
+    slam/online_calibration.jsonl              the cameras on the device                         mps.py
     <recording>.vrs                            pictures; Gen2: also hands and odometry           vrs.py (optional extra)
-    <recording>.mp4                            what vrs_to_mp4 exported, with device times       exported.py
-tree.py finds what belongs together. Source: facebookresearch/projectaria_tools. Hands are handed over in the RGB camera's optical
+    <recording>.mp4                            what vrs_to_mp4 exported, with device times       vrs.py
+recording.py finds what belongs together. Source: facebookresearch/projectaria_tools. Hands are handed over in the RGB camera's optical
 frame (a constant away from the device frame), the camera's pose as a stream: no pose is interpolated here.
 """
 
@@ -17,9 +17,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import ClassVar
 
-from adapters.aria.calibration import camera_name
-from adapters.aria.parts import read_parts
-from adapters.aria.tree import AriaRecording, recordings
+from adapters.aria.mps import camera_name
+from adapters.aria.recording import AriaRecording, read_parts, recordings
 from adapters.aria.vrs import RGB
 from adapters.base import SourceInfo
 from schemas.episode import Episode, EpisodeRef, Licence

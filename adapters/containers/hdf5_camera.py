@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.image_header import image_header
+from adapters.containers.images import image_header
 from schemas.episode import ArrayFrames, Camera, EncodedImages
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array

@@ -102,7 +102,7 @@ class SetInfo(BaseModel):
     data_path: str | None = None
     video_path: str | None = None
     annotation_path: str | None = None  # BEHAVIOR-1K only: skills of an episode
-    splits: dict[str, Any] = Field(default_factory=dict)  # lerobot_splits.py reads the ranges
+    splits: dict[str, Any] = Field(default_factory=dict)  # lerobot_paths.py reads the ranges
     features: dict[str, SourceFeature]
 
     @field_validator("splits", mode="before")

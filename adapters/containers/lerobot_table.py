@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,6 @@ import pyarrow.parquet as pq
 
 from adapters.containers.lerobot_meta import open_parquet
 from schemas.errors import Code, SourceError
-from schemas.fact import Certainty, Fact
-from schemas.rate import NS_PER_S, instants_ns, ns_from_seconds
 
 MAX_ROWS = 1_000_000  # 9 hours at 30 Hz: not one demonstration
 MAX_WIDTH = 8192  # elements in one row of a column; depth pictures stored as numbers are wider
@@ -30,7 +27,6 @@ MAX_VALUES = (
 )  # of one column in one row group, so that run-length bombs are refused before allocation
 MAX_BYTES = 1 << 30  # of one episode in memory
 BATCH_ROWS = 2048
-GAP_PERIODS = Fraction(3, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -188,79 +184,10 @@ def _holds(schema: pa.Schema, name: str, *kinds: Callable[[pa.DataType], bool]) 
         stored = stored.value_type
 
 
-def row_clock(
-    rows: TableRows, rate_hz: Fraction
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Fact]:
-    """When each row was taken, when what it commands is due, both [N] ns from the first row, and which clock that is.
-
-    frame_index / fps is recomputed: stored timestamps are float32 and lose 0.1 ms after 17 minutes. Only where they
-    stray from it by more than 1.5 periods was there a real gap, and then they are right.
-
-    Raises:
-        SourceError: CLOCK_NOT_INCREASING, NOT_FINITE.
-    """
-    k = np.arange(rows.num_rows, dtype=np.int64)
-    if rows.has("frame_index"):
-        k = rows.integers("frame_index")
-        k = k - k[0]
-        _check_increasing(k, f"{rows.where}:frame_index")
-        if k[-1] > MAX_ROWS:
-            problem = f"frame_index covers {k[-1]} frames; expected at most {MAX_ROWS}"
-            raise SourceError(Code.TOO_LONG, problem, where=rows.where)
-    grid_ns = instants_ns(int(k[-1]) + 2, rate_hz)
-    fact = Fact(
-        name="clock",
-        value=f"frame_index / {rate_hz} Hz",
-        certainty=Certainty.DOCUMENTED,
-        source="meta/info.json fps",
-        is_for_actions=False,
-    )
-    if rows.has("timestamp"):
-        stored_s = rows.matrix("timestamp")[:, 0]
-        if not np.isfinite(stored_s).all():
-            raise SourceError(Code.NOT_FINITE, "a timestamp", where=f"{rows.where}:timestamp")
-        _check_increasing(stored_s, f"{rows.where}:timestamp")
-        stored_ns = ns_from_seconds(stored_s - stored_s[0])
-        period_ns = Fraction(NS_PER_S) / rate_hz
-        stray_ns = int(np.abs(stored_ns - grid_ns[k]).max())
-        if stray_ns > GAP_PERIODS * period_ns:
-            fact = Fact(
-                name="clock",
-                value="stored timestamps",
-                certainty=Certainty.VERIFIED,
-                source=f"timestamp strays {stray_ns / NS_PER_S:.3f} s from frame_index / fps",
-                is_for_actions=False,
-            )
-            return stored_ns, stored_ns + round(period_ns), fact
-    return grid_ns[k], grid_ns[k + 1], fact
-
-
-def length_facts(rows: TableRows, declared: int) -> tuple[Fact, ...]:
-    """That the episode table declares another length than the rows have; 0 declares nothing."""
-    if declared in (0, rows.num_rows):
-        return ()
-    fact = Fact(
-        name="num_rows",
-        value=f"{rows.num_rows} rows, {declared} declared; the rows are used",
-        certainty=Certainty.VERIFIED,
-        source="the episode table against the data file",
-        is_for_actions=False,
-    )
-    return (fact,)
-
-
 def _is_list(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
-
-
-def _check_increasing(values: npt.NDArray[np.int64] | npt.NDArray[np.float64], where: str) -> None:
-    steps = np.diff(values)
-    if np.any(steps <= 0):
-        at = int(np.flatnonzero(steps <= 0)[0])
-        problem = f"values must increase, but row {at + 1} has {values[at + 1]} after {values[at]}"
-        raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
 
 
 def _groups(file: pq.ParquetFile, columns: list[str], where: str, episode: int | None) -> list[int]:

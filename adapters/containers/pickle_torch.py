@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from adapters.containers.pickle_machine import Budget, Machine, Maker, shown
-from adapters.containers.pickle_numpy import buffer, checked_shape
+from adapters.containers.pickle_types import buffer, checked_shape
 from schemas.geometry import Array
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001

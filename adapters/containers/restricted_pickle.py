@@ -1,12 +1,17 @@
-"""Pickles from outside: plain containers, NumPy arrays and scalars, torch tensors (as NumPy arrays).
+"""Pickles from outside, and the numbers in them.
+
+Pickles from outside: plain containers, NumPy arrays and scalars, torch tensors (as NumPy arrays).
 
 Nothing that a pickle names is imported or called: names are looked up in a fixed table of our own makers (`pickle_machine.py`),
 anything else is refused. Memory is bounded by the length of the file: at most `GROWTH` times it, plus a little.
 `collections.defaultdict` becomes a plain `dict`: a missing key is an error, as it should be in data.
+
+Numbers from a pickle of a source: type and count are checked.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -16,12 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from adapters.containers.pickle_builtins import builtin_makers
 from adapters.containers.pickle_machine import Budget, Machine, Maker
-from adapters.containers.pickle_numpy import numpy_makers
 from adapters.containers.pickle_torch import torch_makers
+from adapters.containers.pickle_types import builtin_makers, numpy_makers
 from schemas.errors import Code, SourceError
+from schemas.geometry import Array
 from schemas.regular_file import read_regular
+
+# -- restricted pickle ---------------------------------------------------------------------------------------------
 
 MIB = 1 << 20
 MAX_PICKLE_BYTES = 512 * MIB
@@ -167,3 +174,43 @@ def _children(node: Any, budget: Budget) -> list[Any]:
         name = getattr(node, "name", type(node).__name__)
         raise budget.unsafe(f"a value of type {name}; expected plain data")
     return [child for child in inner if not _is_leaf(child)]
+
+
+# -- pickled numbers -----------------------------------------------------------------------------------------------
+
+
+def numbers(value: Any, shape: tuple[int, ...], where: str) -> Array:
+    """A pickled array or tensor as float64 of `shape`; extra axes of length 1 are taken off, NaN is let through.
+
+    Raises:
+        SourceError: CORRUPT_RECORD for what is no array of numbers, SHAPE_MISMATCH.
+    """
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        problem = f"the file contains {_kind(value)}; expected a numeric array"
+        raise SourceError(Code.CORRUPT_RECORD, problem, where=where)
+    if [n for n in value.shape if n != 1] != [n for n in shape if n != 1]:
+        problem = f"the array has shape {list(value.shape)}; expected {list(shape)}"
+        raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
+    assert value.size == math.prod(shape)
+    return np.asarray(value, dtype=np.float64).reshape(shape)
+
+
+def mapping(value: Any, where: str) -> dict[Any, Any]:
+    """A pickled dict.
+
+    Raises:
+        SourceError: UNKNOWN_LAYOUT.
+    """
+    if not isinstance(value, dict):
+        raise SourceError(
+            Code.UNKNOWN_LAYOUT, f"the file contains {_kind(value)}; expected a dict", where=where
+        )
+    return value
+
+
+def _kind(value: Any) -> str:
+    return (
+        f"an array of {value.dtype}"
+        if isinstance(value, np.ndarray)
+        else f"a {type(value).__name__}"
+    )

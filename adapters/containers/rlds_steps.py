@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.image_header import image_header
+from adapters.containers.images import image_header
 from adapters.containers.rlds import Leaf
 from adapters.containers.tf_example import FeatureKind, TfFeature
 from schemas.errors import Code, SourceError

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.containers.byte_range import read_range
-from adapters.containers.raw_file import raw_record
+from adapters.containers.raw_file import raw_record, read_range
 from adapters.containers.safe_path import inside
 from schemas.document import DocumentError
 from schemas.episode import RawFile

@@ -1,22 +1,30 @@
-"""Where each member of a tar shard lies, by walking its headers: nothing is taken out, nothing is read whole.
+"""Tar shards: where each member is, and the samples of WebDataset.
+
+Where each member of a tar shard lies, by walking its headers: nothing is taken out, nothing is read whole.
 
 Source of the format: POSIX.1-2017 pax and ustar (IEEE Std 1003.1, "pax", "ustar Interchange Format"), GNU tar's
 long names (type L) and base-256 numbers. Hostile members are named, never followed: links and devices, sparse
 members (a few bytes that unfold into terabytes), names that lead out of the folder. A compressed tar is refused: its
 members could only be reached by unpacking everything before them.
+
+WebDataset shards: files of one sample lie next to each other in a tar and share the name up to the first dot.
+
+Source: webdataset/webdataset:webdataset/tariterators.py `base_plus_ext` (code).
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from schemas.errors import Code, SourceError, system_error_text
 from schemas.regular_file import open_regular
+
+# -- tar shard -----------------------------------------------------------------------------------------------------
 
 BLOCK = 512
 MAX_MEMBERS = 1_000_000
@@ -217,3 +225,40 @@ def _extend(extension: _Extension, kind: bytes, data: bytes) -> None:
         elif key.startswith(b"GNU.sparse"):
             extension.is_sparse = True
         at = end
+
+
+# -- webdataset ----------------------------------------------------------------------------------------------------
+
+_NAME = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The members of one sample by lower-case extension, or one member that cannot be used."""
+
+    key: str
+    files: Mapping[str, TarMember] = field(default_factory=dict)
+    problem: tuple[str, str] | None = None
+
+
+def samples(shard: Path) -> Iterator[Sample]:
+    """Every sample in order of its first member; then every unusable member, each as a sample of its own.
+
+    A shard that breaks off gives its whole members, then one sample named "" with problem `truncated`; one that is no
+    tar gives only that sample, with the code of `tar_members`.
+    """
+    members: dict[str, dict[str, TarMember]] = {}
+    broken: list[TarMember] = []
+    try:
+        for member in tar_members(shard):
+            match = _NAME.fullmatch(member.name)
+            if member.problem:
+                broken.append(member)
+            elif match:
+                members.setdefault(match[1], {})[match[2].lower()] = member
+    except SourceError as error:
+        broken.append(TarMember(name="", problem=(error.code.value, error.message)))
+    for key, files in members.items():
+        yield Sample(key=key, files=files)
+    for member in broken:
+        yield Sample(key=member.name, problem=member.problem)

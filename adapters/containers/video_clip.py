@@ -1,4 +1,10 @@
-"""A stretch of a video of people: from a place in a file to a ref, from the ref to an episode with one camera.
+"""A stretch of a video as one episode.
+
+Cut an unannotated interval of video into windows of bounded length.
+
+Source of the 60 s bound: design §3 ("windows of at most 60 s on scene and validity breaks").
+
+A stretch of a video of people: from a place in a file to a ref, from the ref to an episode with one camera.
 
 Sources of plain video differ in how they name files and segments, in nothing else. Times are seconds of the container's
 PTS: the container is the clock, frame numbers of annotations are never used.
@@ -6,20 +12,65 @@ PTS: the container is the clock, frame numbers of annotations are never used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from adapters.containers.raw_file import raw_file_of, raw_part_of
 from adapters.containers.safe_path import inside
-from adapters.containers.video_header import VideoHeader, video_header
-from adapters.containers.windows import parts, windows
+from adapters.containers.video_probe import VideoHeader, video_header
 from schemas.episode import Camera, Episode, EpisodeRef, Instruction, Licence, RawFile, VideoWindow
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
+
+# -- windows -------------------------------------------------------------------------------------------------------
+
+LONGEST_WINDOW_S = 60.0
+# An annotated segment up to here stays whole: a real Goal-Step step lasts up to 3,077 s, an episode may have 1,000 s.
+LONGEST_WHOLE_S = 300.0
+
+
+def windows(
+    start_s: float,
+    end_s: float,
+    *,
+    breaks_s: Iterable[float] = (),
+    longest_s: float = LONGEST_WINDOW_S,
+) -> tuple[tuple[float, float], ...]:
+    """Half-open windows that cover [start_s, end_s) exactly, in order, none crossing a break.
+
+    Each stretch between two breaks is divided into the fewest EQUAL windows of at most `longest_s`: a fixed length
+    would leave a useless last window of a fraction of a second. Breaks outside the stretch are ignored.
+
+    Raises:
+        ValueError: `longest_s` is not positive or a bound is not finite.
+    """
+    if longest_s <= 0 or not (math.isfinite(start_s) and math.isfinite(end_s)):
+        raise ValueError(f"cannot cut [{start_s}, {end_s}) s into windows of {longest_s} s")
+    if end_s <= start_s:
+        return ()
+    edges = sorted({start_s, end_s, *(b for b in breaks_s if start_s < b < end_s)})
+    spans: list[tuple[float, float]] = []
+    for first, last in pairwise(edges):
+        count = math.ceil((last - first) / longest_s)
+        cuts = [first + (last - first) * k / count for k in range(count)] + [last]
+        spans += pairwise(cuts)
+    return tuple(spans)
+
+
+def parts(start_s: float, end_s: float) -> tuple[tuple[float, float], ...]:
+    """An annotated segment as it is up to 300 s, else cut into windows of at most 60 s."""
+    if end_s - start_s <= LONGEST_WHOLE_S:
+        return ((start_s, end_s),)
+    return windows(start_s, end_s)
+
+
+# -- video clip ----------------------------------------------------------------------------------------------------
 
 EMBODIMENT = "human_video"
 # A stated end this close to the real one is the rounding of its two or three decimals, not a segment that runs over.
@@ -89,7 +140,7 @@ def cut(clip: Clip) -> Iterator[Clip]:
         yield replace(clip, episode_id=f"{clip.episode_id}/{k:04d}", start_s=start, end_s=end)
 
 
-def windowed(root: Path, clip: Clip, *, longest_s: float) -> Iterator[Clip]:
+def windowed(root: Path, clip: Clip, *, longest_s: float = LONGEST_WINDOW_S) -> Iterator[Clip]:
     """Equal windows `/0000` ... over a whole video, by its header; one clip with a problem when that is unreadable."""
     if clip.problem:
         yield clip

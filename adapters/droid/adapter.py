@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from adapters.base import SourceInfo
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.named_entries import entries_named
+from adapters.containers.listing import entries_named
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar

@@ -13,8 +13,7 @@ from typing import ClassVar
 
 from adapters.base import SourceInfo
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose
-from adapters.ego4d.listing import Placed, counted, metadata_of, placed
-from adapters.ego4d.splits import source_splits
+from adapters.ego4d.listing import Placed, counted, metadata_of, placed, source_splits
 from adapters.ego4d.tree import WINDOWS, Ego4dTree, tree_at
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.fact import Certainty, Fact

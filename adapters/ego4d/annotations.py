@@ -24,10 +24,10 @@ from adapters.containers.json_rows import (
     Seconds,
     Text,
     Uid,
+    members,
     parse,
     parse_rows,
 )
-from adapters.containers.json_stream import members
 
 
 class Ego4dSpan(JsonRow):
@@ -51,7 +51,7 @@ class Ego4dVideo(JsonRow):
     physical_setting_name: Text | None = None
     is_stereo: bool = False
     redacted_intervals: tuple[Ego4dSpan, ...] | None = None
-    split_em: Any = None  # of each benchmark: a word, or null; splits.py
+    split_em: Any = None  # of each benchmark: a word, or null; listing.py
     split_av: Any = None
     split_fho: Any = None
 

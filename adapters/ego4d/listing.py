@@ -1,4 +1,12 @@
-"""Every segment of an Ego4D download with the file that shows it, one annotation file after the other."""
+"""Every segment of an Ego4D download with the file that shows it, and the published split of its video.
+
+Every segment of an Ego4D download with the file that shows it, one annotation file after the other.
+
+Which split Ego4D publishes a video in, over all its benchmarks.
+
+ego4d.json gives one word per benchmark (`split_em`, `split_av`, `split_fho`), Goal-Step one file per split. An episode shows the
+same pictures whichever benchmark its text is from, so a video takes the strictest of all of them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +15,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from adapters.containers.json_rows import Broken
-from adapters.containers.video_header import video_header
+from adapters.containers.video_probe import video_header
 from adapters.ego4d.annotations import (
     Ego4dClip,
     Ego4dVideo,
@@ -33,6 +42,9 @@ from adapters.ego4d.segments import (
 )
 from adapters.ego4d.tree import WINDOWS, Ego4dTree
 from schemas.errors import Code, SourceError
+from schemas.source_split import source_split_of, strictest
+
+# -- listing -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,3 +269,29 @@ def _broken(name: str, why: str) -> Placed:
 
 def _not_in_a_clip() -> tuple[Code, str]:
     return Code.MISSING_VIDEO, "no local clip contains the whole segment; use full_scale videos"
+
+
+# -- splits --------------------------------------------------------------------------------------------------------
+
+MULTI = "multi"  # clips of one video are in several splits; which, the metadata of the video do not say (UNVERIFIED)
+
+
+def source_splits(tree: Ego4dTree, metadata: Metadata) -> dict[str, str]:
+    """Split by video uid; a video that nothing lists is not in it."""
+    splits = {
+        uid: strictest(map(_split, (video.split_em, video.split_av, video.split_fho)))
+        for uid, video in metadata.videos.items()
+    }
+    for path in tree.goalstep:
+        split = source_split_of(path.stem.removeprefix("goalstep_"))
+        for _, row in video_entries(path, GoalStepVideo):
+            if not isinstance(row, Broken):
+                splits[row.video_uid] = strictest((splits.get(row.video_uid, ""), split))
+    return splits
+
+
+def _split(word: Any) -> str:
+    """`multi` is held out as test, because some of the video may be."""
+    if not isinstance(word, str):
+        return ""
+    return "test" if word == MULTI else source_split_of(word)

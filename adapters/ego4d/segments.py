@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from adapters.containers.json_rows import Broken, parse, parse_rows
-from adapters.containers.windows import LONGEST_WHOLE_S, parts, windows
+from adapters.containers.video_clip import LONGEST_WHOLE_S, parts, windows
 from adapters.ego4d.annotations import (
     AnnotatedInterval,
     Ego4dStep,

@@ -1,7 +1,7 @@
 """Ego-Exo4D v2: skilled activity seen by the wearer's Aria glasses and standing GoPros; keysteps, descriptions, hands of some.
 
 takes.json, takes/<take_name>/frame_aligned_videos/*.mp4 (or downscaled/448/), annotations/{keystep,atomic_descriptions}_{train,val}.
-json and annotations/ego_pose/ (pose_files.py, hands.py) as the official `egoexo` command leaves them (EGO4D/Ego-Exo4D-docs:docs/
+json and annotations/ego_pose/ (hands.py) as the official `egoexo` command leaves them (EGO4D/Ego-Exo4D-docs:docs/
 download.md). Everything is in seconds of the take, the one clock of its videos. See docs/reference/sources/ego_exo4d.md."""
 
 from __future__ import annotations
@@ -15,13 +15,21 @@ from typing import ClassVar
 from adapters.base import SourceInfo
 from adapters.containers.json_rows import Broken
 from adapters.containers.video_clip import Clip, clip_ref, cut, load_clip, no_camera_pose, windowed
-from adapters.containers.windows import LONGEST_WINDOW_S
-from adapters.ego_exo4d.choice import OPTIONS, WINDOWS, Choice, chosen_from
-from adapters.ego_exo4d.hands import with_hands
-from adapters.ego_exo4d.pose_files import pose_files
+from adapters.ego_exo4d.hands import pose_files, with_hands
 from adapters.ego_exo4d.segments import EgoExo4dSegment, annotated
-from adapters.ego_exo4d.splits import source_splits
-from adapters.ego_exo4d.takes import SMALL, Take, ego_file, small, takes_in, video_file
+from adapters.ego_exo4d.takes import (
+    OPTIONS,
+    SMALL,
+    WINDOWS,
+    Choice,
+    Take,
+    chosen_from,
+    ego_file,
+    small,
+    source_splits,
+    takes_in,
+    video_file,
+)
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, fact
@@ -121,7 +129,7 @@ def _of_take(chosen: Choice, take: Take, segments: list[EgoExo4dSegment] | None)
     seen = tuple((c, video_file(take, small(v) if is_small else v)) for c, v in names)
     whole = replace(whole, views=seen)
     if segments is None and chosen.has_windows:
-        yield from windowed(chosen.root, whole, longest_s=LONGEST_WINDOW_S)
+        yield from windowed(chosen.root, whole)
     for segment in segments or ():
         yield from cut(_clip(whole, segment))
 

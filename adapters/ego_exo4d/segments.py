@@ -14,8 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BeforeValidator, Field
 
-from adapters.containers.json_rows import Broken, JsonRow, Seconds, Text, parse, parse_rows
-from adapters.containers.json_stream import members
+from adapters.containers.json_rows import Broken, JsonRow, Seconds, Text, members, parse, parse_rows
 
 # A description is a point, late or early by 1 to 2 s: half a gap to each side, within these.
 SHORTEST_HALF_S, LONGEST_HALF_S = 0.5, 4.0

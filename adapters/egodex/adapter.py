@@ -1,8 +1,8 @@
 """EgoDex: tabletop work of two bare hands, seen and tracked by an Apple Vision Pro. HDF5 and MP4, 30 Hz.
 
     {part1..part5,test,extra}/<task>/<idx>.hdf5 + <idx>.mp4    frame i of the video is row i
-        camera/intrinsic [3, 3], transforms/* and confidences/* (hands.py), attributes (texts.py)
-Sources: hands.py. No real HDF5 file could be obtained. Of the 69 transforms the 50 of the hands and the camera's are read.
+        camera/intrinsic [3, 3], transforms/*, confidences/* and attributes: recording.py
+No real HDF5 file could be obtained. Of the 69 transforms the 50 of the hands and the camera's are read.
 """
 
 from __future__ import annotations
@@ -14,13 +14,22 @@ from typing import ClassVar
 
 from adapters.base import SourceInfo
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
 from adapters.containers.video_probe import probe_video
-from adapters.egodex.camera import POSES, camera_of, camera_pose, clamped
-from adapters.egodex.hands import AXES, confidence_facts, hands_of
-from adapters.egodex.texts import instruction_of, setting_facts, text_of
+from adapters.egodex.recording import (
+    AXES,
+    POSES,
+    camera_of,
+    camera_pose,
+    clamped,
+    confidence_facts,
+    hands_of,
+    instruction_of,
+    setting_facts,
+    text_of,
+)
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact

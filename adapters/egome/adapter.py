@@ -1,7 +1,7 @@
 """EgoMe: 7,902 pairs of videos from a head camera: people watch a demonstrator (exo), then do the same (ego). No actions.
 
     {train,val,test}.json or total.json, at the root or in EgoMe_Annotation/ or annotations/       annotations.py
-    .../<video name>.mp4                                                                           clips.py
+    .../<video name>.mp4                                                                           annotations.py
 
 Only the ego video of a pair shows the wearer's own hands at work; exo videos are not read. Files come after approval by the authors
 and no real one was at hand: keys are third party, where files lie is UNVERIFIED, and what is not as expected fails. Not
@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.safe_path import inside
 from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_pose
-from adapters.containers.video_header import video_header
-from adapters.egome.annotations import EgomeVideo, annotation_files, videos
-from adapters.egome.clips import clip_for, video_files
+from adapters.containers.video_probe import video_header
+from adapters.egome.annotations import EgomeVideo, annotation_files, clip_for, video_files, videos
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact

@@ -1,4 +1,6 @@
-"""EgoMe's annotation files to entries. No real file was at hand: every key below is THIRD PARTY, read in
+"""EgoMe's annotation files as entries, and the videos of the entries.
+
+EgoMe's annotation files to entries. No real file was at hand: every key below is THIRD PARTY, read in
 `jack1ee/SAVAX:utils/convert_egome_annotations.py, data/video_egome_dataset.py` (by authors of EgoMe among others).
 
     {train,val,test,total}.json     {"annotations": {video name: entry}}
@@ -7,22 +9,38 @@
     step    "Step order", "Step timestamp" [start, end] s, "Step discription" [sic]
 A name with FALSE in it is an imitation that goes wrong; so is a step whose description begins with `F: `, and `T: ` is a right
 one. That times are seconds from the video's start is UNVERIFIED; `Duration` is compared with the file.
+
+Where the video of an entry lies. UNVERIFIED as a whole: the tree of the download is not public.
+
+A video is looked for everywhere below the root by its name, or by the name without _ego in a folder called Ego; folders called
+Exo are passed over.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from adapters.containers.json_rows import LONGEST_UID, Broken, JsonRow, Seconds, Text, parse
-from adapters.containers.json_stream import members
-from schemas.errors import ConfigError
+from adapters.containers.json_rows import (
+    LONGEST_UID,
+    Broken,
+    JsonRow,
+    Seconds,
+    Text,
+    members,
+    parse,
+)
+from adapters.containers.video_clip import Clip
+from schemas.errors import Code, ConfigError
 from schemas.regular_file import is_there
+
+# -- annotations ---------------------------------------------------------------------------------------------------
 
 SPLITS = ("train", "val", "test")
 WHOLE = "total"  # the same entries again: read only where no split is there
@@ -164,3 +182,37 @@ def _verdict(text: str) -> tuple[str, str, str]:
     if match[1] not in "TF":
         return "", "", f"step label {match[1]!r}; expected T or F"
     return match[2].strip(), match[1], ""
+
+
+# -- clips ---------------------------------------------------------------------------------------------------------
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+
+
+def video_files(root: Path) -> dict[str, list[str]]:
+    """Stem -> videos below the root, but for those in a folder called Exo."""
+    paths: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.suffix.lower() in SUFFIXES and is_there(path) and not _is_in(name, "exo"):
+            paths[path.stem].append(name)
+    return dict(paths)
+
+
+def clip_for(video: EgomeVideo, files: Mapping[str, list[str]]) -> Clip:
+    """The whole video of an entry, or what is wrong with it."""
+    clip = Clip(episode_id=video.name, text=video.text)
+    if video.why:
+        return clip.broken(Code.BAD_ANNOTATION, video.why)
+    paths = files.get(video.name, []) or [p for p in files.get(video.base, []) if _is_in(p, "ego")]
+    if not paths:
+        return clip.broken(Code.MISSING_VIDEO, f"no video {video.name} below the root")
+    if len(paths) > 1:
+        return clip.broken(
+            Code.UNKNOWN_LAYOUT, f"several files are called {video.name}: {paths[:4]}"
+        )
+    return replace(clip, path=paths[0])
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return folder in (part.lower() for part in path.split("/")[:-1])

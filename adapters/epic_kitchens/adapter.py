@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.video_clip import (
-    Clip,
-    clip_ref,
-    cut,
-    load_clip,
-    no_camera_pose,
-    windowed,
+from adapters.containers.video_clip import Clip, clip_ref, cut, load_clip, no_camera_pose, windowed
+from adapters.epic_kitchens.segments import (
+    OPTIONS,
+    WINDOWS,
+    EpicRow,
+    EpicTree,
+    is_extension,
+    read_rows,
+    tree_at,
 )
-from adapters.containers.windows import LONGEST_WINDOW_S
-from adapters.epic_kitchens.rows import EpicRow, is_extension, read_rows
-from adapters.epic_kitchens.tree import OPTIONS, WINDOWS, EpicTree, tree_at
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code
 from schemas.fact import Certainty, fact
@@ -125,7 +124,7 @@ def _clips(tree: EpicTree) -> Iterator[Clip]:
     for video_id in sorted(tree.videos.keys() - with_rows if tree.has_windows else ()):
         person = video_id.partition("_")[0]
         whole = Clip(episode_id=video_id, path=tree.videos[video_id], subject_id=person)
-        yield from windowed(tree.root, whole, longest_s=LONGEST_WINDOW_S)
+        yield from windowed(tree.root, whole)
 
 
 def _clip(tree: EpicTree, row: EpicRow) -> Clip:

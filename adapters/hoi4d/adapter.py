@@ -1,6 +1,6 @@
 """HOI4D: one person a scene handles objects of 16 classes, seen by a head camera; MANO hands in the camera, 15 Hz.
 
-Layout: tree.py; hands: hands.py; pictures, intrinsics and poses: camera.py; words: labels.py; splits: splits.py. All parts lie below one root, unpacked.
+Layout, texts and splits: sequences.py; hands, images, intrinsics and poses: capture.py. All parts lie below one root, unpacked.
 Read are the RGB video, the hands, the camera poses and the labels; depth, segmentation, object poses and point clouds are not.
 No real file was at hand: layout and conventions rest on the authors' README and scripts and on EgoVLA's reader.
 """
@@ -12,22 +12,27 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.safe_path import inside
-from adapters.hoi4d.camera import RATE_HZ, camera_of, camera_pose, decoded_instants
-from adapters.hoi4d.facts import AUTHORS, FACTS, LICENCE
-from adapters.hoi4d.hands import hands_of
-from adapters.hoi4d.labels import events_of, task_of
-from adapters.hoi4d.splits import RELEASED, TEST, listed, source_splits
-from adapters.hoi4d.tree import (
+from adapters.hoi4d.capture import RATE_HZ, camera_of, camera_pose, decoded_instants, hands_of
+from adapters.hoi4d.sequences import (
     ACTIONS,
+    AUTHORS,
+    FACTS,
+    LICENCE,
     POSES,
+    RELEASED,
     TASKS,
+    TEST,
     VIDEO,
+    events_of,
     has_hands,
+    listed,
     object_of,
     part,
     sequences,
+    source_splits,
+    task_of,
 )
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError

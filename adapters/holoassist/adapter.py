@@ -1,7 +1,7 @@
 """HoloAssist: people who assemble, repair and operate things under spoken instruction; HoloLens 2 with both hands. MP4 and text, 30 Hz.
 
     <session>/Export_py/{Video_pitchshift.mp4, Video/*.txt, Hands/*_sync.txt}     recording.py, sync.py
-    data-annotation-trainval-v1_1.json, or labels/<session>.json                  labels.py, segments.py
+    data-annotation-trainval-v1_1.json, or labels/<session>.json                  labels.py
 One episode a coarse action (its fine ones are subtasks), or a fine one with option segments=fine; unlabelled sessions in windows.
 Everything goes by the ticks of the rows and the PTS of the video, which begins at the first tick of VideoMp4Timing.txt.
 """
@@ -17,13 +17,9 @@ from typing import ClassVar
 
 from adapters.base import SourceInfo
 from adapters.containers.video_clip import clip_ref, load_clip
-from adapters.holoassist.facts import FACTS, LICENCE, lens_fact
-from adapters.holoassist.labels import labels_in
-from adapters.holoassist.listing import segments_in
-from adapters.holoassist.recording import recording_of
-from adapters.holoassist.segments import KINDS, count, instructions
-from adapters.holoassist.splits import source_splits
-from adapters.holoassist.tree import tree_at
+from adapters.holoassist.labels import KINDS, count, instructions, labels_in
+from adapters.holoassist.recording import FACTS, LICENCE, lens_fact, recording_of
+from adapters.holoassist.tree import segments_in, source_splits, tree_at
 from schemas.episode import Camera, Episode, EpisodeRef, VideoWindow
 from schemas.errors import ConfigError
 

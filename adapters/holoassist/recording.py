@@ -1,4 +1,6 @@
-"""What HoloLens measured over one segment of a session: camera pose, intrinsics, hands; all on the clock of the video.
+"""What HoloLens recorded over one segment of a session, and the facts about its conventions.
+
+What HoloLens measured over one segment of a session: camera pose, intrinsics, hands; all on the clock of the video.
 
     Video/VideoMp4Timing.txt   ticks of the video's first and last instant, two lines
     Video/Pose_sync.txt        18 columns: time, ticks, camera -> world 4 x 4, rows first
@@ -10,6 +12,8 @@ Sources: `taeinkwon/PyHoloAssist:hand_eye_project.py` (columns, axes, clock), `R
 dataset_preprocessing/holoassist/utils.py` (flags), `microsoft/psi:Sources/MixedReality/HoloLensCapture/HoloLensCaptureExporter`
 (Operators.cs: flags, NaN; Readme.md: intrinsics); Pose_sync and timing checked on a real session. What the two columns of
 version 2 are is not stated: UNVERIFIED.
+
+What is known of HoloAssist's conventions, and how well.
 """
 
 from __future__ import annotations
@@ -20,17 +24,19 @@ from pathlib import Path
 
 import numpy as np
 
-from adapters.containers.pose_matrices import rigid_matrices
+from adapters.containers.poses import rigid_matrices
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
 from adapters.containers.sidecar import Sidecar, read_sidecar
 from adapters.holoassist.sync import NS_PER_TICK, TICKS_PER_S, SyncRows, rows_between
 from adapters.holoassist.tree import HANDS, INTRINSICS, POSES, TIMING
-from schemas.episode import RawFile, Stream, pose_channel
+from schemas.episode import Licence, RawFile, Stream, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import Array
 from schemas.hand_track import HandTrack
+
+# -- recording -----------------------------------------------------------------------------------------------------
 
 CAMERA = "ego"
 LAYOUT, AXES = "openxr26", "holoassist_psi"
@@ -167,3 +173,39 @@ def _facts(poses: SyncRows, hands: Mapping[str, SyncRows]) -> Iterator[Fact]:
             yield fact(
                 f"hand_layout.{side}", value, Certainty.UNVERIFIED, "PyHoloAssist: version 2"
             )
+
+
+# -- facts ---------------------------------------------------------------------------------------------------------
+
+LICENCE = Licence(name="CDLA-Permissive-2.0", allows_commercial=True, allows_redistribution=True)
+PY = "taeinkwon/PyHoloAssist:hand_eye_project.py"
+EGOVLA = "RchalYang/EgoVLA_Release:human_plan/dataset_preprocessing/holoassist/utils.py"
+FACTS = (
+    fact(
+        "rate",
+        "30 Hz nominal; each row by its ticks",
+        Certainty.VERIFIED,
+        "a real Pose_sync.txt",
+        for_actions=True,
+    ),
+    fact("hand_frame", "joints to the world, metres", Certainty.CODE, PY, for_actions=True),
+    fact("wrist_axes", f"{AXES}: fingers +x, back of the hand +z", Certainty.CODE, EGOVLA),
+    fact("camera_pose", "camera to world, x forward, y left, z up", Certainty.CODE, PY),
+    fact("video_clock", "PTS 0 is the first tick of VideoMp4Timing.txt", Certainty.CODE, PY),
+    fact("segment_clock", "seconds of the video's PTS", Certainty.CODE, EGOVLA),
+    # Processing time of the tracker. It is not subtracted: nobody says how it varies.
+    fact(
+        "hand_latency",
+        "about 50 ms behind the pictures; not shifted",
+        Certainty.CODE,
+        f"{PY}: --offset",
+    ),
+    fact("world_up", "+z", Certainty.VERIFIED, "a real Pose_sync.txt"),
+)
+
+
+def lens_fact(*, has_distortion: bool) -> Iterator[Fact]:
+    """Said where Intrinsics.txt states distortion: psi's direction and order of it are not settled, so it is not applied."""
+    if has_distortion:
+        value = "distortion is stated and not applied, as in public readers"
+        yield fact("lens", value, Certainty.UNVERIFIED, f"Intrinsics.txt; {PY}")

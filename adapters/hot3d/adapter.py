@@ -2,7 +2,7 @@
 
     metadata.json                                       headset, participant_id
     {umetrack,mano}_hand_pose_trajectory.jsonl          hands in the world                        sequence.py, hands.py
-    umetrack_hand_user_profile.json                     the person's hand                         umetrack.py
+    umetrack_hand_user_profile.json                     the person's hand                         hands.py
     headset_trajectory.csv, masks/mask_*.csv            T_world_device; which frames are good     sequence.py
     camera_models.json | mps/slam/online_calibration.jsonl    Quest 3 | Aria                      pictures.py
     recording.vrs, or pictures exported from it                                                   pictures.py
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.named_entries import entries_named
+from adapters.containers.listing import entries_named
 from adapters.containers.safe_path import inside
 from adapters.hot3d import sequence as tables
 from adapters.hot3d.hands import FACTS as HAND_FACTS

@@ -16,16 +16,14 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import Field
 
-from adapters.containers.byte_range import read_range
-from adapters.containers.fisheye_camera import FisheyeCamera, fisheye_camera, rigid
+from adapters.containers.images import LIMIT_BYTES, LazyPictures
 from adapters.containers.json_rows import Broken, JsonRow, parse
-from adapters.containers.lazy_pictures import LIMIT_BYTES, LazyPictures
-from adapters.containers.raw_file import raw_file_of
+from adapters.containers.poses import FisheyeCamera, fisheye_camera, rigid
+from adapters.containers.raw_file import raw_file_of, read_range
 from adapters.containers.sidecar import json_object
 from adapters.containers.tar_shard import TarMember, tar_members
-from adapters.hot3d.hands import NOT_SEEN, HandRows, Observed
+from adapters.hot3d.hands import NOT_SEEN, HandRows, Observed, hand_profile
 from adapters.hot3d.sequence import CAMERA_OF, FISHEYE624, Instants
-from adapters.hot3d.umetrack import hand_profile
 from schemas.episode import SIDES, Camera, EncodedImages, RawFile, Stream, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact

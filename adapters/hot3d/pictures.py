@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from adapters.aria.calibration import camera_name, online_calibration
-from adapters.aria.exported import exported_video
-from adapters.aria.vrs import RGB, VrsFile, is_readable, open_vrs, shown_camera
-from adapters.containers.fisheye_camera import FisheyeCamera
-from adapters.containers.lazy_pictures import LazyPictures, PictureFolder
-from adapters.containers.natural_order import natural_key
+from adapters.aria.mps import camera_name, online_calibration
+from adapters.aria.vrs import RGB, VrsFile, exported_video, is_readable, open_vrs, shown_camera
+from adapters.containers.images import LazyPictures, PictureFolder
+from adapters.containers.listing import natural_key
+from adapters.containers.poses import FisheyeCamera
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
 from adapters.hot3d.sequence import CAMERA_OF, Masks

@@ -11,8 +11,8 @@ from adapters.containers.json_rows import Broken, JsonRow, parse
 from adapters.containers.safe_path import inside
 from adapters.containers.sidecar import json_object
 from adapters.hot3d import sequence as tables
+from adapters.hot3d.hands import HandProfile, hand_profile
 from adapters.hot3d.pictures import ARIA, Views, add_pictures, aria_models
-from adapters.hot3d.umetrack import HandProfile, hand_profile
 from schemas.episode import Stream, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact

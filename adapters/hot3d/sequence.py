@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, TypeAdapter, ValidationError
 
-from adapters.containers.csv_columns import FLOAT, INT, csv_columns
-from adapters.containers.fisheye_camera import FisheyeCamera, fisheye_camera, rigid
+from adapters.containers.array_files import FLOAT, INT, csv_columns
 from adapters.containers.json_rows import Broken, JsonRow, parse
-from adapters.containers.pose_rows import poses_of_rows
+from adapters.containers.poses import FisheyeCamera, fisheye_camera, poses_of_rows, rigid
 from adapters.containers.raw_file import raw_record
 from adapters.containers.sidecar import json_object
 from adapters.hot3d.hands import NOT_SEEN, HandRows, Observed

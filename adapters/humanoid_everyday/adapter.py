@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.image_header import image_header
-from adapters.containers.lazy_pictures import LazyPictures, PictureFolder
-from adapters.containers.natural_order import natural_key
+from adapters.containers.images import LazyPictures, PictureFolder, image_header
+from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside, is_there_inside
-from adapters.humanoid_everyday.facts import facts_of
-from adapters.humanoid_everyday.motion import RATE_HZ, clock_of, robot_of, streams_of
+from adapters.humanoid_everyday.motion import RATE_HZ, clock_of, facts_of, robot_of, streams_of
 from adapters.humanoid_everyday.steps import read_steps
 from schemas.episode import Camera, EncodedImages, Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError

@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from adapters.containers.json_rows import Broken, JsonRow, parse
-from adapters.containers.json_stream import members
+from adapters.containers.json_rows import Broken, JsonRow, members, parse
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.geometry import Array
 

@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
+from adapters.containers.listing import natural_key
 from adapters.containers.lmdb_store import DATA, check_lmdb, open_lmdb
-from adapters.containers.natural_order import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
-from adapters.interndata_a1_raw.cameras import camera_poses, cameras_of
-from adapters.interndata_a1_raw.facts import facts_of
-from adapters.interndata_a1_raw.motion import RATE_HZ, has_poses, streams_of
-from adapters.interndata_a1_raw.record import json_data, read_meta
-from adapters.interndata_a1_raw.robots import ROBOTS, robot_in
+from adapters.interndata_a1_raw.motion import (
+    RATE_HZ,
+    ROBOTS,
+    facts_of,
+    has_poses,
+    robot_in,
+    streams_of,
+)
+from adapters.interndata_a1_raw.record import camera_poses, cameras_of, json_data, read_meta
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.rate import instants_ns

@@ -2,7 +2,7 @@
 
     meta/info.json, modality.json                            what there is        containers/lerobot_meta.py
     meta/tasks.*, episodes.*                                 texts and episodes   containers/lerobot_episodes.py
-    data/...parquet                                          rows and their clock containers/lerobot_table.py
+    data/...parquet                                          rows and their clock episode_rows.py
     videos/...mp4                                            frame k is row k     containers/lerobot_paths.py
 LeRobot fixes names of files and not the meaning of numbers. What they mean is declared in mappings.yaml or in a
 file of the user's; without it states and actions are handed on in the source's own words and supervise nothing.
@@ -18,17 +18,20 @@ from typing import ClassVar
 from adapters.base import SourceInfo
 from adapters.containers.lerobot_cameras import camera_of
 from adapters.containers.lerobot_listing import Listed, check_video_folder, list_episodes, set_root
-from adapters.containers.lerobot_paths import annotation_path
-from adapters.containers.lerobot_splits import SplitRanges, split_ranges
-from adapters.containers.lerobot_table import length_facts, row_clock
+from adapters.containers.lerobot_paths import SplitRanges, annotation_path, split_ranges
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside, is_there_inside
 from adapters.lerobot.channels import motion_of
-from adapters.lerobot.episode_rows import places_of, rows_of, unopened_facts
+from adapters.lerobot.episode_rows import (
+    length_facts,
+    places_of,
+    row_clock,
+    rows_of,
+    unopened_facts,
+)
 from adapters.lerobot.identity import body_of, meta_for, notes_of, required_mapping, slug
-from adapters.lerobot.intrinsics import with_intrinsics
 from adapters.lerobot.mapping import mapping_for, read_mappings
-from adapters.lerobot.places import SetMeta
+from adapters.lerobot.places import SetMeta, with_intrinsics
 from adapters.lerobot.texts import texts_of
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import ConfigError
@@ -63,13 +66,13 @@ class LeRobot:
             read_mappings(Path(options["mapping"]))
         facts = required_mapping(root, self.name, self.mappings).facts if self.mappings else ()
         name = self.set_name or root.resolve().name
-        notes = notes_of(root, options.get("mapping", ""), self.mappings)
         return SourceInfo(
             source=self.name,
             dataset=slug(options.get("name", name)),
             licence=Licence(name=options["licence"]) if "licence" in options else self.licence,
             facts=facts,
-            notes=notes + split_ranges(root).notes,
+            notes=notes_of(root, options.get("mapping", ""), self.mappings)
+            + split_ranges(root).notes,
             details={"name": name, "mapping": "", **options},
         )
 
@@ -99,14 +102,13 @@ class LeRobot:
         files = [ref.at("data"), *videos]
         if skills and is_there_inside(root, skills):
             files.append(skills)
-        camera_facts = [f for _, of_camera in cameras for f in of_camera]
         own = (
             clock,
             *length_facts(rows, ref.at("length")),
             *unopened_facts(rows),
             *motion.facts,
             *text_facts,
-            *camera_facts,
+            *(fact for _, of_camera in cameras for fact in of_camera),
         )
         return Episode(
             ref=ref,

@@ -6,7 +6,7 @@
         /leju_claw_state, _command           two claws, 0 open .. 100 closed;  sim: /gripper/state 0.8, /gripper/command 255
         /dexhand/state, /control_robot_hand_position   6 + 6 fingers, 0 open .. 100 fist
         /cam_{h,l,r}/color/image_raw/compressed, /zedm/zed_node/{left,right}/image_rect_color/compressed   JPEG
-Sources: README and converter, see facts.py, streams.py and labels.py. No pose is stored: it takes forward kinematics of a URDF. Not
+Sources: README and converter, see streams.py and labels.py. No pose is stored: it takes forward kinematics of a URDF. Not
 read: depth, IMU, /cmd_pose_world_synced, joint velocities. The converter drops ten frames at both ends; we do not.
 A whole episode's JPEG bytes are in memory at once, at most 1 GiB.
 """
@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.rosbag1 import rosbags
 from adapters.containers.safe_path import inside, is_there_inside
-from adapters.let_kuavo.facts import facts_of
 from adapters.let_kuavo.labels import LetKuavoLabels, read_labels
 from adapters.let_kuavo.recording import read_recording
-from adapters.let_kuavo.streams import RATE_HZ, raw_streams
+from adapters.let_kuavo.streams import RATE_HZ, facts_of, raw_streams
 from schemas.episode import Camera, EncodedImages, Episode, EpisodeRef, Instruction, Licence, Stream
 from schemas.errors import ConfigError
 from schemas.regular_file import bytes_hint

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.image_header import image_header
+from adapters.containers.images import image_header
 from adapters.containers.rosbag1 import open_bag
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array

@@ -1,8 +1,8 @@
 """OakInk2: long tasks with both hands on household objects; motion capture in MANO at 120 Hz, four cameras at 30 Hz.
 
-    anno_preview/<sequence>.pkl             annotation.py, hands.py
-    data/<sequence>/<serial>/<frame>.jpg    cameras.py
-    program/...                             labels.py
+    anno_preview/<sequence>.pkl             annotation.py, capture.py
+    data/<sequence>/<serial>/<frame>.jpg    capture.py
+    program/...                             annotation.py
 `<sequence>` is scene_0x__y00z++<...>__<hash>__<date>; its data come as tar files, to be unpacked. Not read: objects, SMPL-X bodies.
 Source: `oakink/OakInk2-PreviewTool:README.md` (doc). No real sequence was at hand.
 """
@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
-from adapters.oakink2.annotation import read_annotation
-from adapters.oakink2.cameras import camera_of
-from adapters.oakink2.facts import FACTS, SCENARIOS, scenario_facts
-from adapters.oakink2.hands import hands_of
-from adapters.oakink2.labels import labels_of
+from adapters.oakink2.annotation import FACTS, SCENARIOS, labels_of, read_annotation, scenario_facts
+from adapters.oakink2.capture import camera_of, hands_of
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.regular_file import bytes_hint

@@ -29,12 +29,10 @@ from adapters.containers.safe_path import inside
 from adapters.containers.tf_example import TfFeature, parse_example
 from adapters.containers.tfrecord import Record, read_record
 from adapters.oxe.cameras import cameras_of
-from adapters.oxe.declared import declared_of
 from adapters.oxe.facts import book, rate_of
-from adapters.oxe.language import instructions_of
 from adapters.oxe.registry import OxeSet, oxe_set
-from adapters.oxe.streams import streams_of
-from adapters.oxe.survey import survey_dir
+from adapters.oxe.streams import instructions_of, streams_of
+from adapters.oxe.survey import declared_of, survey_dir
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact

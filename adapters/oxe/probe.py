@@ -1,5 +1,9 @@
 """Numeric probe of a set's conventions on its first episodes: measured facts, never a silent correction.
 
+What the position part of an action has to do with the motion that follows it: the numbers behind the probe.
+
+Numeric probe of a set's conventions on its first episodes: measured facts, never a silent correction.
+
 A measurement may settle a fact (VERIFIED), leave it (the numbers are added to its source) or contradict it (UNKNOWN from
 then on, and what rests on it is not emitted). Thresholds are generous to controllers that lag or undershoot: a command
 explains the motion when its direction does (cosine over all moving steps) and its size within a factor of 3.
@@ -13,20 +17,62 @@ from fractions import Fraction
 import numpy as np
 
 from adapters.containers.rlds_steps import Steps
-from adapters.oxe.cameras import cameras_of
-from adapters.oxe.colour import HueStatistic
+from adapters.oxe.cameras import HueStatistic, cameras_of
 from adapters.oxe.facts import book, contradicted, noted
 from adapters.oxe.motion import ArmArrays, Array, poses, read_arm
-from adapters.oxe.probe_action import probe_action, probe_action_rotation
-from adapters.oxe.probe_gripper import probe_gripper
-from adapters.oxe.probe_motion import measure_motion
-from adapters.oxe.probe_rotation import FORMS_BY_WIDTH, delta_candidates, state_form
+from adapters.oxe.probe_action import probe_action, probe_action_rotation, probe_gripper
+from adapters.oxe.probe_rotation import (
+    FORMS_BY_WIDTH,
+    delta_candidates,
+    state_form,
+    state_rotations,
+)
 from adapters.oxe.registry import MATRIX_FORMS, ArmEntry, OxeSet
+from schemas.action_probe import Motion, compare
 from schemas.episode import EncodedImages
 from schemas.errors import SourceError
 from schemas.fact import Fact
 from schemas.geometry import inverse, position_of, transform
 from schemas.rate import instants_ns
+
+# -- probe motion --------------------------------------------------------------------------------------------------
+
+
+def measure_motion(
+    episodes: list[ArmArrays], positions: list[Array], form: str | None, arm: ArmEntry
+) -> Motion | None:
+    """Compare the action's position part with displacement and with the next position; None without one."""
+    scale_m = (arm.command.position_scale_m if arm.command else None) or 1.0
+    start = int(arm.command is not None and arm.command.is_first_empty)
+    asked, moved, moved_eef, reached = [], [], [], []
+    for episode, p in zip(episodes, positions, strict=True):
+        action = episode.command_position
+        if (
+            action is None
+            or action.shape[1] != 3
+            or len(p) < start + 2
+            or not np.isfinite(action).all()
+        ):
+            continue
+        steps = np.diff(p, axis=0)
+        asked.append(action[start:-1] * scale_m)
+        moved.append(steps[start:])
+        moved_eef.append(_in_eef(steps, episode, form)[start:])
+        reached.append(p[start + 1 :])
+    if not asked:
+        return None
+    return compare(*(np.concatenate(x) for x in (asked, moved, moved_eef, reached)))
+
+
+def _in_eef(moved: Array, episode: ArmArrays, form: str | None) -> Array:
+    """Displacements in the axes of the eef; zeros when its rotation is not known."""
+    R = None if form is None else state_rotations(episode, form)
+    if R is None:
+        return np.zeros_like(moved)
+    return np.asarray((np.swapaxes(R[:-1], 1, 2) @ moved[..., None])[..., 0])
+
+
+# -- probe ---------------------------------------------------------------------------------------------------------
 
 MAX_SPEED_M_S = 3.0
 EXTENT_M = (0.02, 2.5)  # how far an arm on a table moves, and reaches

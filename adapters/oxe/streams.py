@@ -1,4 +1,8 @@
-"""Canonical streams of one RLDS episode, led by the facts of its set: what no usable fact carries is not emitted.
+"""Canonical streams and instructions of one RLDS episode.
+
+Instructions of one RLDS episode: UTF-8 text, or zero-padded Unicode code points, one per step.
+
+Canonical streams of one RLDS episode, led by the facts of its set: what no usable fact carries is not emitted.
 
 Clock: step k is at k / rate (RLDS stores no times). A command issued at step k is stamped with the instant it is due, one
 period later; the raw action keeps its issue time.
@@ -15,13 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.rlds_steps import STEPS, Steps
-from adapters.oxe.declared import (
-    action_names,
-    command_keys,
-    eef_slots,
-    element_names,
-    leaf_width,
-)
 from adapters.oxe.facts import FactBook, range_of
 from adapters.oxe.gripper import BINARY_OPS, opening_from_command
 from adapters.oxe.motion import (
@@ -35,9 +32,58 @@ from adapters.oxe.motion import (
     slot_values,
 )
 from adapters.oxe.registry import ArmEntry, CommandEntry, OxeSet, Slot
-from schemas.episode import Stream, Unit, gripper_channel, pose_channel, vector_channel
+from adapters.oxe.survey import action_names, command_keys, eef_slots, element_names, leaf_width
+from schemas.episode import Instruction, Stream, Unit, gripper_channel, pose_channel, vector_channel
+from schemas.errors import Code, SourceError
 from schemas.geometry import inverse
 from schemas.rate import instants_ns
+
+# -- language ------------------------------------------------------------------------------------------------------
+
+
+def instructions_of(
+    steps: Steps, entry: OxeSet, t_ns: npt.NDArray[np.int64]
+) -> tuple[Instruction, ...]:
+    """The task texts, alternatives included; a text that changes on the way is a subtask over its own steps.
+
+    Raises:
+        SourceError: FRAME_COUNT, or BAD_ANNOTATION for bytes that are no text.
+    """
+    if entry.instruction is None:
+        return ()
+    out: list[Instruction] = []
+    for key in entry.instruction.keys:
+        if steps.has(key):
+            texts = _points(steps, key) if entry.instruction.is_code_points else steps.texts(key)
+            out += [i for i in _runs(texts, t_ns) if i not in out]
+    return tuple(out)
+
+
+def _runs(texts: list[str], t_ns: npt.NDArray[np.int64]) -> list[Instruction]:
+    starts = [k for k in range(len(texts)) if k == 0 or texts[k] != texts[k - 1]]
+    if len(starts) == 1:
+        return [Instruction(text=texts[0])] if texts[0].strip() else []
+    ends = [*(int(t_ns[k]) for k in starts[1:]), None]
+    return [
+        Instruction(text=texts[k], start_ns=int(t_ns[k]), end_ns=end, kind="subtask")
+        for k, end in zip(starts, ends, strict=True)
+        if texts[k].strip()
+    ]
+
+
+def _points(steps: Steps, key: str) -> list[str]:
+    points = steps.numbers(key).reshape(steps.num_steps, -1)
+    if (
+        points.dtype.kind not in "iu"
+        or points.min(initial=0) < 0
+        or points.max(initial=0) > 0x10FFFF
+    ):
+        problem = f"{points.dtype} values up to {points.max(initial=0)} are not Unicode code points"
+        raise SourceError(Code.BAD_ANNOTATION, problem, where=key)
+    return ["".join(map(chr, row[row != 0])) for row in points]
+
+
+# -- streams -------------------------------------------------------------------------------------------------------
 
 Mask = npt.NDArray[np.bool_]
 # The "all-zero" first action of Bridge is up to 1.3e-6 in metres and radians (25 real episodes), never exactly zero.

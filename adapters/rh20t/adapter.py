@@ -19,12 +19,17 @@ import numpy as np
 from adapters.base import SourceInfo
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
-from adapters.rh20t.calibration import camera_frames, find_calibration
+from adapters.rh20t.calibration import NS_PER_MS, camera_frames, find_calibration
 from adapters.rh20t.cameras import Recordings, camera_of, read_cameras
 from adapters.rh20t.configurations import CONFIGURATIONS, Configuration
-from adapters.rh20t.facts import camera_poses_fact, motion_facts
-from adapters.rh20t.motion import FILES, Rh20tMotion, motion_streams, read_motion
-from adapters.rh20t.npy import NS_PER_MS
+from adapters.rh20t.motion import (
+    FILES,
+    Rh20tMotion,
+    camera_poses_fact,
+    motion_facts,
+    motion_streams,
+    read_motion,
+)
 from adapters.rh20t.scenes import (
     LICENCE,
     RATE_HZ,

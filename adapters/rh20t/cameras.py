@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.safe_path import inside
 from adapters.containers.video_probe import probe_video
-from adapters.rh20t.calibration import Calibration
-from adapters.rh20t.npy import NS_PER_MS, load_dict, stamps_ms
+from adapters.rh20t.calibration import NS_PER_MS, Calibration, load_dict, stamps_ms
 from adapters.rh20t.scenes import Rh20tScene
 from schemas.episode import Camera, VideoSpan
 from schemas.errors import Code, SourceError

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.base import SourceInfo
-from adapters.containers.json_rows import Broken, JsonRow, Text, parse
-from adapters.containers.json_stream import members
-from adapters.containers.natural_order import natural_key
+from adapters.containers.json_rows import Broken, JsonRow, Text, members, parse
+from adapters.containers.listing import natural_key
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
 from adapters.rh20t.configurations import CONFIGURATIONS
 from schemas.episode import EpisodeRef, Instruction, Licence, RawFile

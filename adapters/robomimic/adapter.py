@@ -16,12 +16,17 @@ from typing import ClassVar
 from adapters.base import SourceInfo
 from adapters.containers.hdf5 import Hdf5File
 from adapters.containers.hdf5_camera import StorageOrder, hdf5_camera
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
 from adapters.robomimic.demo import clock_of, demo_streams, robots_in
-from adapters.robomimic.environment import Environment, read_environment
-from adapters.robomimic.facts import facts_of, source_splits, success_of
+from adapters.robomimic.environment import (
+    Environment,
+    facts_of,
+    read_environment,
+    source_splits,
+    success_of,
+)
 from schemas.episode import Camera, Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.regular_file import bytes_hint

@@ -3,7 +3,7 @@
     [benchmark1_{0,1,2}_release/]h5_<body>/<task>/success_episodes/{train,val}/<episode>/data/trajectory.hdf5
         puppet/*    follower: the state         master/*    leader: the command         observations/rgb_images/<camera>
     language_description_annotation_json/*.json, RoboMIND_v1_2_instr.csv                 language.py
-Which columns hold what is in bodies.py, numbers in motion.py, pictures in cameras.py, what is not documented in facts.py. Sources:
+Which columns hold what is in bodies.py, numbers, images and the certainty of conventions in motion.py. Sources:
 `x-humanoid-robomind.github.io:README.md, static/`, `Open-X-Humanoid/RoboMIND-dataset-utils`, `Tavish9/any4lerobot:robomind2lerobot`.
 Not read: depth, velocities, efforts, sim_time_seq (whose length fits neither the states nor the pictures).
 """
@@ -16,16 +16,29 @@ from typing import ClassVar
 
 from adapters.base import SourceInfo
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
-from adapters.robomind import settings
+from adapters.robomind import bodies
 from adapters.robomind.bodies import BODIES
-from adapters.robomind.cameras import read_cameras
-from adapters.robomind.facts import general_facts, motion_facts
-from adapters.robomind.language import instructions_of, read_list, read_steps
-from adapters.robomind.motion import RobomindMotion, num_rows_of, read_motion
-from adapters.robomind.tree import END, SUCCESS, body_of, files_below, split_folder
+from adapters.robomind.language import (
+    END,
+    SUCCESS,
+    body_of,
+    files_below,
+    instructions_of,
+    read_list,
+    read_steps,
+    split_folder,
+)
+from adapters.robomind.motion import (
+    RobomindMotion,
+    general_facts,
+    motion_facts,
+    num_rows_of,
+    read_cameras,
+    read_motion,
+)
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.regular_file import bytes_hint
@@ -45,8 +58,8 @@ class RoboMind:
     )
 
     def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
-        """Options: `body` (for a folder below h5_<body>), `rate_hz`, `gripper` (see settings.py)."""
-        settings.check(options)
+        """Options: `body` (for a folder below h5_<body>), `rate_hz`, `gripper` (see bodies.py)."""
+        bodies.check(options)
         if not (files := files_below(root)):
             raise ConfigError(f"{root}: not RoboMIND: expected {SUCCESS}/*{END} below it")
         if not any(body_of(root, name, options) in BODIES for name in files):
@@ -102,8 +115,8 @@ class RoboMind:
     def load(self, ref: EpisodeRef) -> Episode:
         root, locator = Path(ref.root), dict(ref.locator)
         path, body = inside(root, locator["file"]), BODIES[locator["body"]]
-        rate, is_told = settings.rate_of(locator["body"], locator)
-        scale = settings.gripper_of(locator["body"], locator)
+        rate, is_told = bodies.rate_of(locator["body"], locator)
+        scale = bodies.gripper_of(locator["body"], locator)
         facts = list(general_facts(body, str(rate), is_told=is_told))
         motion = RobomindMotion(streams=(), stuck=(), has_command=False)
         with Hdf5File(path, where=locator["file"]) as file:

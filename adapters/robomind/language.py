@@ -1,4 +1,8 @@
-"""Texts of RoboMIND: one instruction per task, and steps of about ten thousand episodes.
+"""Episodes of a RoboMIND download by embodiment, and their texts.
+
+Where the episodes of a RoboMIND download are, and of which body each is.
+
+Texts of RoboMIND: one instruction per task, and steps of about ten thousand episodes.
 
     RoboMIND_v1_2_instr.csv                     (index), task, instruction: several sub-goals in one text, joined by commas
     language_description_annotation_json/*.json  [{"id": ".../<episode>/data", "response": {"task_summary", "steps": [
@@ -22,6 +26,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from adapters.containers.json_rows import Broken, JsonRow, Text, parse
+from adapters.containers.listing import entries_named
 from adapters.containers.safe_path import inside
 from schemas.document import DocumentError
 from schemas.episode import Instruction
@@ -29,6 +34,33 @@ from schemas.errors import ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.json_text import DOCUMENT, parse_json
 from schemas.regular_file import read_regular
+
+# -- tree ----------------------------------------------------------------------------------------------------------
+
+END = "/data/trajectory.hdf5"
+SUCCESS = "success_episodes"
+
+
+def files_below(root: Path) -> list[str]:
+    """Paths relative to `root`, in no order."""
+    names = (path.relative_to(root).as_posix() for path in entries_named(root, "trajectory.hdf5"))
+    return [name for name in names if name.endswith(END) and f"/{SUCCESS}/" in f"/{name}"]
+
+
+def split_folder(name: str) -> str:
+    """`train` or `val`: what lies between success_episodes and the episode; "" where the episode lies there itself."""
+    below = f"/{name.removesuffix(END)}".rpartition(f"/{SUCCESS}/")[2]
+    return below.rpartition("/")[0]
+
+
+def body_of(root: Path, name: str, options: Mapping[str, str]) -> str:
+    """From the option, else from the last folder named h5_<body>, the root itself among them; "" for none."""
+    parts = (root.resolve().name, *name.split("/"))
+    bodies = [part.removeprefix("h5_") for part in parts if part.startswith("h5_")]
+    return options.get("body", bodies[-1] if bodies else "")
+
+
+# -- language ------------------------------------------------------------------------------------------------------
 
 MAX_BYTES = DOCUMENT.max_bytes  # the largest that is published has a few MiB
 MAX_STEPS = 60

@@ -2,7 +2,7 @@
 
     legacy    <task>/<config>/data/episode<k>.hdf5, <config>/instructions/episode<k>.json
     current   <config>/<task>/<embodiment>/data/episode_<k:07d>.hdf5, <embodiment>/instruction/episode_<k:07d>.json
-The file's own root keys decide which it is (generations.py). Cameras are in cameras.py, texts in instructions.py.
+The file's own root keys decide which it is (record.py). Texts are in instructions.py.
 Source: `RoboTwin-Platform/RoboTwin@cf47ab56`. Not read: depth, point clouds, the MP4 beside each file, scene_info.json,
 seed.txt, _traj_data (pickles).
 """
@@ -16,13 +16,18 @@ from typing import ClassVar
 
 from adapters.base import SourceInfo
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.natural_order import natural_key
+from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
-from adapters.robotwin.cameras import read_cameras
-from adapters.robotwin.facts import facts_of
-from adapters.robotwin.generations import generation_of, motion_streams, num_rows_of, rate_of
 from adapters.robotwin.instructions import SPLITS, read_instructions
+from adapters.robotwin.record import (
+    facts_of,
+    generation_of,
+    motion_streams,
+    num_rows_of,
+    rate_of,
+    read_cameras,
+)
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.rate import instants_ns, rate_from

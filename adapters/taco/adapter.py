@@ -1,8 +1,8 @@
 """TACO: a tool is used on an object with both hands; motion capture in MANO, and a camera on the helmet. 30 Hz.
 
-    Egocentric_RGB_Videos, Egocentric_Camera_Parameters     camera.py
-    Hand_Poses                                              hands.py
-each with <(verb, tool, object)>/<date_number>/ below; splits: splits.py. Not read: the twelve cameras around, depth, object poses and models.
+    Egocentric_RGB_Videos, Egocentric_Camera_Parameters     recording.py
+    Hand_Poses                                              recording.py
+each with <(verb, tool, object)>/<date_number>/ below; splits: recording.py. Not read: the twelve cameras around, depth, object poses and models.
 Source: `leolyliu/TACO-Instructions:README.md` (doc). No real sequence was at hand.
 """
 
@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.natural_order import natural_key
-from adapters.taco.camera import T_world_cam_of, camera_of
-from adapters.taco.hands import hand_of
-from adapters.taco.splits import LIST, source_splits, split_list
+from adapters.containers.listing import natural_key
+from adapters.taco.recording import (
+    LIST,
+    T_world_cam_of,
+    camera_of,
+    hand_of,
+    source_splits,
+    split_list,
+)
 from schemas.episode import SIDES, Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact

@@ -19,11 +19,15 @@ from adapters.umi.buffer import (
     BufferRows,
     cameras_of,
     episode_ends,
+    facts_of,
+    is_umi,
     motion_streams,
+    raw_file_of_store,
     sides_of,
+    store_at,
+    store_id,
+    store_names,
 )
-from adapters.umi.facts import facts_of
-from adapters.umi.stores import is_umi, raw_file_of_store, store_at, store_id, store_names
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import ConfigError, SourceError
 from schemas.rate import instants_ns, rate_from

@@ -1,4 +1,8 @@
-"""The rows of one UMI replay buffer: which belong to an episode, and what they say about each hand-held gripper.
+"""UMI replay buffers: which a folder holds, the rows of an episode, and the facts about their conventions.
+
+Which replay buffers a folder holds, and what they are called.
+
+The rows of one UMI replay buffer: which belong to an episode, and what they say about each hand-held gripper.
 
     meta/episode_ends [E] int64       cumulative: episode e is rows [ends[e - 1], ends[e])
     data/robot<i>_eef_pos [N, 3], _eef_rot_axis_angle [N, 3]     m, rotation vector; TCP in the table tag's frame, z up
@@ -6,24 +10,76 @@
     data/camera<i>_rgb [N, H, W, 3] uint8, one JPEG XL chunk a picture
 With two grippers robot0 is the RIGHT one and robot1 the left (`real-stanford/universal_manipulation_interface:
 scripts_slam_pipeline/06_generate_dataset_plan.py`, "right=0; left=1"). Nothing is commanded: a person held the gripper.
+
+How sure each convention of a UMI replay buffer is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from adapters.containers.listing import natural_key
+from adapters.containers.raw_file import raw_file_of, raw_record
+from adapters.containers.safe_path import inside
 from adapters.containers.zarr_array import zarr_array
-from adapters.containers.zarr_store import MIB, ZarrStore
-from schemas.episode import ArrayFrames, Camera, Stream, gripper_channel, pose_channel
+from adapters.containers.zarr_store import MIB, SUFFIXES, ZarrStore, is_store, looks_like_store
+from schemas.episode import ArrayFrames, Camera, RawFile, Stream, gripper_channel, pose_channel
 from schemas.errors import Code, SourceError
+from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import Array, rotmat_from_rotvec, transform
 from schemas.regular_file import file_stamp
+
+# -- stores --------------------------------------------------------------------------------------------------------
+
+
+def store_names(root: Path) -> list[str]:
+    """Stores at or below `root`, relative, in natural order; a store's own folders are not walked."""
+    if is_store(root):
+        return ["."]
+    store_paths = []
+    for folder, names, files in os.walk(root):
+        stores = [n for n in names if n.endswith(SUFFIXES) and looks_like_store(Path(folder, n))]
+        names[:] = [n for n in names if n not in stores]
+        stores += [n for n in files if n.endswith(".zarr.zip")]
+        store_paths += [Path(folder, n).relative_to(root).as_posix() for n in stores]
+    return sorted(store_paths, key=natural_key)
+
+
+def store_at(root: Path, name: str) -> ZarrStore:
+    return ZarrStore(path=inside(root, name), where=name if name != "." else root.name)
+
+
+def is_umi(store: ZarrStore) -> bool:
+    """A store that does not open counts as UMI: discovery lists it with what is wrong."""
+    try:
+        return store.get("data/robot0_eef_pos/.zarray") is not None
+    except SourceError:
+        return True
+
+
+def store_id(root: Path, name: str) -> str:
+    """The store's path without its suffix; a store given directly is known by its own name."""
+    text = root.name if name == "." else name
+    return text.removesuffix(".zip").removesuffix(".zarr")
+
+
+def raw_file_of_store(store: ZarrStore, root: Path) -> RawFile:
+    """The zip, or for a folder its table of episodes, which changes with every episode added or dropped."""
+    if store.path.is_file():
+        return raw_file_of(store.path, root)
+    data = store.get("meta/episode_ends/0") or b""
+    return raw_record(f"{store.where}/meta/episode_ends/0", data)
+
+
+# -- buffer --------------------------------------------------------------------------------------------------------
 
 RATE_HZ = Fraction(60000, 1001)  # GoPro; every picture has a row
 MAX_CAMERAS = 8
@@ -142,3 +198,29 @@ def _read(rows: BufferRows, key: str, width: int) -> Array:
         )
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=array.where)
     return array.read(rows.start, rows.stop).astype(np.float64)
+
+
+# -- facts ---------------------------------------------------------------------------------------------------------
+
+PLAN = "real-stanford/universal_manipulation_interface:scripts_slam_pipeline/06_generate_dataset_plan.py"
+
+
+def facts_of(store: ZarrStore, sides: Mapping[str, int], locator: Mapping[str, str]) -> list[Fact]:
+    stated = "rate_hz" in locator
+    how, source = (
+        (Certainty.DOCUMENTED, "the caller's option") if stated else (Certainty.CODE, PLAN)
+    )
+    widths = ", ".join(f"{s} {max_width_m(store, r):.4f} m" for s, r in sides.items())
+    scale = f"width / widest in the store: {widths}"
+    facts = [
+        fact("rate", str(locator.get("rate_hz", RATE_HZ)), how, source, for_actions=True),
+        fact("eef_rotation_form", "rotation vector", Certainty.CODE, PLAN, for_actions=True),
+        fact("eef_frame", "TCP in the table tag's frame", Certainty.CODE, PLAN, for_actions=True),
+        fact("gripper_polarity", "wide is open", Certainty.CODE, PLAN, for_actions=True),
+        # A wrong scale shifts the opening by a constant factor; which end is open stays right.
+        fact("gripper_scale", scale, Certainty.INFERRED, "maximum of this store"),
+        fact("action_kind", "achieved: nothing is commanded", Certainty.CODE, PLAN),
+    ]
+    if len(sides) == 2:
+        facts.append(fact("sides", "robot0 is right, robot1 is left", Certainty.CODE, PLAN))
+    return facts

@@ -1,8 +1,8 @@
 """VITRA: both hands, fitted by the authors to egocentric videos of four other sets, with what each hand does in words.
 
     Metadata/<set>/episodic_annotations/<set>_<video>_ep_<number>.npy    one pickled dict an episode          annotation.py
-    <video>.mp4, undistorted where its set needs it, below the same root or in the folder of option `videos`  tree.py, origins.py
-Conventions: hands.py, pictures.py, texts.py. Sources: microsoft/VITRA:data/data.md and its example episode, which was read whole.
+    <video>.mp4, undistorted where its set needs it, below the same root or in the folder of option `videos`  tree.py
+Conventions: capture.py, annotation.py. Sources: microsoft/VITRA:data/data.md and its example episode, which was read whole.
 """
 
 from __future__ import annotations
@@ -15,13 +15,9 @@ from typing import ClassVar
 from adapters.base import SourceInfo
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
-from adapters.vitra.annotation import read_annotation
-from adapters.vitra.facts import FACTS
-from adapters.vitra.hands import absent_hands, hands_of
-from adapters.vitra.origins import LICENCE, origin_of
-from adapters.vitra.pictures import pictures_of
-from adapters.vitra.texts import instructions_of
-from adapters.vitra.tree import VitraTree, parts_of, tree_at
+from adapters.vitra.annotation import instructions_of, read_annotation
+from adapters.vitra.capture import FACTS, absent_hands, hands_of, pictures_of
+from adapters.vitra.tree import LICENCE, VitraTree, origin_of, parts_of, tree_at
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.regular_file import bytes_hint

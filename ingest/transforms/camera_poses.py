@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy_format
 
-from adapters.containers.pose_matrices import rigid_matrices
+from adapters.containers.poses import rigid_matrices
 from adapters.containers.video_probe import count_frames, frame_times_ns
 from schemas.episode import Camera, Episode, Stream, VideoSpan, VideoWindow, pose_channel
 from schemas.errors import Code, SourceError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from adapters.containers.byte_range import RangeReader
+from adapters.containers.raw_file import RangeReader
 from schemas.errors import Code
 from schemas.regular_file import check_regular, open_regular
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from adapters.agibot_world.defects import read_defects
+from adapters.agibot_world.task_info import read_defects
 from jobs.demo.raw import agibot_world as generator
 from schemas.errors import Code, SourceError
 from tests.adapters.agibot_cases import ADAPTER, fact_of, fails, load, one, refs_of

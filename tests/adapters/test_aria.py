@@ -11,10 +11,9 @@ import pytest
 
 from adapters.aria import vrs
 from adapters.aria.adapter import Aria
-from adapters.aria.calibration import fits, is_gen1, online_calibration
-from adapters.aria.exported import exported_video
-from adapters.aria.mps import read_hands, read_trajectory
-from adapters.containers.fisheye_camera import T_TURNED_CAM, fisheye_camera, turned_clockwise
+from adapters.aria.mps import fits, is_gen1, online_calibration, read_hands, read_trajectory
+from adapters.aria.vrs import exported_video
+from adapters.containers.poses import T_TURNED_CAM, fisheye_camera, turned_clockwise
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import EncodedImages, Episode

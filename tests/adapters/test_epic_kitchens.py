@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.epic_kitchens.adapter import EpicKitchens
-from adapters.epic_kitchens.rows import is_extension, read_rows, seconds
+from adapters.epic_kitchens.segments import is_extension, read_rows, seconds
 from jobs.demo.raw import Written
 from schemas.errors import Code, ConfigError, SourceError
 from tests.adapters.video_clips import assert_healthy, by_id, problems, refs_of, window_of

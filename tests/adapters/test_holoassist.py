@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 
 from adapters.holoassist.adapter import HoloAssist
-from adapters.holoassist.labels import HoloAssistLabels, labels_in, labels_of
+from adapters.holoassist.labels import HoloAssistLabels, count, labels_in, labels_of, segments_of
 from adapters.holoassist.recording import POSE_COLUMNS, T_PSI_CV, intrinsics_of, recording_of
-from adapters.holoassist.segments import count, segments_of
 from adapters.holoassist.sync import rows_between
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene

@@ -15,9 +15,9 @@ import pytest
 
 from adapters.aria import vrs
 from adapters.hot3d.adapter import Hot3D
+from adapters.hot3d.hands import hand_profile, landmarks_m
 from adapters.hot3d.pictures import Views, aria_models
 from adapters.hot3d.sequence import CAMERA_OF, camera_models
-from adapters.hot3d.umetrack import hand_profile, landmarks_m
 from benchmarks.raw.mano_model import MIRROR, WRIST_AT_REST
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project

@@ -13,7 +13,7 @@ import pytest
 
 from adapters.containers.lmdb_store import check_lmdb, open_lmdb
 from adapters.interndata_a1_raw.adapter import InternDataA1Raw
-from adapters.interndata_a1_raw.robots import ROBOTS, T_robot_arm_of, robot_in
+from adapters.interndata_a1_raw.motion import ROBOTS, T_robot_arm_of, robot_in
 from ingest.recipe import VideoSettings
 from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene, rigid_transform, rot_y

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.containers import json_stream
-from adapters.containers.json_stream import members
+from adapters.containers import json_rows
+from adapters.containers.json_rows import members
 from schemas.errors import ConfigError
 
 VALUE = {
@@ -23,7 +23,7 @@ VALUE = {
 def test_members_whatever_the_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr(json_stream, "CHUNK_CHARS", chunk)
+    monkeypatch.setattr(json_rows, "CHUNK_CHARS", chunk)
     path = tmp_path / "a.json"
     path.write_text(json.dumps(VALUE, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     assert list(members(path)) == [
@@ -57,8 +57,8 @@ def test_no_text_and_no_file_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_endless_member_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_stream, "CHUNK_CHARS", 10)
-    monkeypatch.setattr(json_stream, "LONGEST_MEMBER_CHARS", 100)
+    monkeypatch.setattr(json_rows, "CHUNK_CHARS", 10)
+    monkeypatch.setattr(json_rows, "LONGEST_MEMBER_CHARS", 100)
     path = tmp_path / "a.json"
     path.write_text('{"a": "' + "x" * 1000 + '"}', encoding="utf-8")
     with pytest.raises(ConfigError, match="longer than 100 characters"):

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from adapters.containers import lerobot_table
-from adapters.containers.lerobot_table import TableRows, length_facts, read_rows, row_clock
+from adapters.containers.lerobot_table import TableRows, read_rows
+from adapters.lerobot.episode_rows import length_facts, row_clock
 from schemas.errors import Code, SourceError
 
 HZ_30 = Fraction(30)

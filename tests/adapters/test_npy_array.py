@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters.containers.npy_array import npy_array
+from adapters.containers.array_files import npy_array
 from schemas.errors import Code, SourceError
 
 

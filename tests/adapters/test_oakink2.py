@@ -16,7 +16,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from adapters.oakink2.adapter import OakInk2
-from adapters.oakink2.labels import frames_of
+from adapters.oakink2.annotation import frames_of
 from benchmarks.raw import mano_model
 from benchmarks.raw.mano_model import finger_rotvec
 from benchmarks.raw.torch_pickle import Tensor, dumps

@@ -15,8 +15,7 @@ from adapters.containers.rlds_steps import Steps, steps_of
 from adapters.containers.tf_example import parse_example
 from adapters.oxe.facts import CONTRADICTED, UNSTATED, claims
 from adapters.oxe.motion import read_arm
-from adapters.oxe.probe import probe
-from adapters.oxe.probe_motion import measure_motion
+from adapters.oxe.probe import measure_motion, probe
 from adapters.oxe.registry import OxeSet
 from jobs.demo.raw.oxe import episode_bytes, jpeg
 from schemas.fact import Certainty, Fact

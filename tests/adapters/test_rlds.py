@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from adapters.containers import rlds_steps
-from adapters.containers.image_header import image_header
+from adapters.containers.images import image_header
 from adapters.containers.rlds import Leaf, read_info, read_leaves
 from adapters.containers.rlds_dir import find_version_dir, open_dir, records_of, shards_of
 from adapters.containers.rlds_steps import Steps, steps_of

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from adapters.robomind import settings
+from adapters.robomind import bodies
 from adapters.robomind.adapter import RoboMind
 from adapters.robomind.bodies import BODIES
 from ingest.recipe import VideoSettings
@@ -340,4 +340,4 @@ def test_roots_and_options(tmp_path: Path) -> None:
     for bad in ("fps=3", "rate_hz=0", "rate_hz=franka:3", "gripper=1", "gripper=2..2", "body=x"):
         name, _, value = bad.partition("=")
         with pytest.raises(ConfigError):
-            settings.check({name: value})
+            bodies.check({name: value})

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from adapters.containers.lerobot_splits import split_ranges
+from adapters.containers.lerobot_paths import split_ranges
 from adapters.registry import adapter_for
 from jobs.demo.raw.oxe import dataset_info, shard_name, write_set
 from schemas.episode import EpisodeRef

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adapters.containers.pickled_numbers import numbers
+from adapters.containers.restricted_pickle import numbers
 from adapters.taco.adapter import Taco
 from benchmarks.raw import mano_model
 from benchmarks.raw.mano_model import finger_rotvec

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.containers import tar_shard
-from adapters.containers.tar_shard import TarMember, tar_members
-from adapters.containers.webdataset import samples
+from adapters.containers.tar_shard import TarMember, samples, tar_members
 from schemas.errors import Code, SourceError
 
 

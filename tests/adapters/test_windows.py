@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.containers.windows import windows
+from adapters.containers.video_clip import windows
 
 
 def test_known_windows() -> None:

@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 from adapters.base import Adapter
-from adapters.containers.byte_range import RangeReader
+from adapters.containers.raw_file import RangeReader
 from jobs.demo.raw import Written
 from jobs.demo.raw.scene import Scene
 from schemas.episode import Episode, EpisodeRef, VideoWindow

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters.agibot_world.defects import read_defects
+from adapters.agibot_world.task_info import read_defects
 from ingest.curation.tiers.policy import Tier, load_policy
 from tests.curation.real_faults import FAULTS, REPLAYED, Real, broken, real_episodes
 from tests.curation.scores import margin

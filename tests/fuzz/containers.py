@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from adapters.containers.array_files import npy_array
 from adapters.containers.hdf5 import Hdf5File
 from adapters.containers.lerobot_meta import read_parquet
 from adapters.containers.lmdb_store import check_lmdb, open_lmdb
-from adapters.containers.npy_array import npy_array
 from adapters.containers.restricted_pickle import load_npy_object, load_pickle_file, loads
 from adapters.containers.rosbag1 import open_bag
 from adapters.containers.tar_shard import tar_members

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.containers.byte_range import RangeReader, read_range
+from adapters.containers.raw_file import RangeReader, read_range
 from ingest.recipe import VideoSettings
 from ingest.video import source
 from ingest.video.camera_video import frame_clock, write_video

@@ -9,8 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from adapters.containers.video_header import video_header
-from adapters.containers.video_probe import probe_video
+from adapters.containers.video_probe import probe_video, video_header
 from ingest.video.source import open_video as open_source_video
 from schemas.av_options import open_video
 from schemas.errors import Code, SourceError
