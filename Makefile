@@ -86,6 +86,7 @@ fuzz: setup  ## mutate raw data and corpora for 30 s a family (docs/results/fuzz
 power: setup  ## cut the power of a real ext4 (needs root) and of a simulated disk, and interrupt ingest, at many moments (docs/concepts/durability.md)
 	$(RUN) tests.faults.power_ext4 --cuts 7
 	$(RUN) tests.faults.power_cuts --telling --chances 1
+	$(RUN) tests.faults.power_sites
 	$(RUN) tests.faults.interrupts --moments 50
 
 ##@ Measure and ship

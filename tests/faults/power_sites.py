@@ -26,6 +26,8 @@ BEYOND = {
     "ingest/latents/encode_file.py:_writing:0": "on a cluster another machine writes the file, and the driver's sync does not reach it",
     "ingest/storage/local.py:put_if_absent:2": "snapshots synchronise just before; of `put_if_absent` alone: tests/ingest/test_storage.py",
 }
+# Call sites whose harm is found after minutes only: `make power` looks for it, the tests do not.
+RARE = frozenset({"ingest/video/encode.py:seal:0"})
 APART = ("ingest/export/", "training/")  # test_export_power.py, tests/training/test_run_power.py
 CHANCES = 3  # fates by chance of each moment
 # The cheap commands first: one harm is enough.
@@ -52,8 +54,10 @@ def harm_without(
 ) -> Violation | None:
     """The first violation of a command that runs without this call."""
 
-    def fates(disk: Disk, cut: int) -> Iterator[Fate]:
+    def few(disk: Disk, cut: int) -> Iterator[Fate]:
         yield from (fate for fate in FATES if fate is not KEPT)
+
+    def many(disk: Disk, cut: int) -> Iterator[Fate]:
         yield from (by_chance(CHANCES * cut + number) for number in range(CHANCES))
         yield from disk.fates_of_one()
 
@@ -61,9 +65,10 @@ def harm_without(
         shutil.rmtree(home, ignore_errors=True)
         run = recorded(name, home / "home", site.__eq__)
         moments: Container[int] = range(len(run.journal.events)) if is_every else telling(run)
-        _, wrong = cuts(run, fates, at=moments.__contains__, stops_at_first=True)
-        if wrong:
-            return wrong[0]
+        for fates in (few, many):  # most harm comes of the few, at some late moment
+            _, wrong = cuts(run, fates, at=moments.__contains__, stops_at_first=True)
+            if wrong:
+                return wrong[0]
     return None
 
 
