@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from benchmarks.synthetic import write_part
 from ingest.catalog.catalog import Catalog
 from ingest.corpus import snapshot
 from ingest.corpus.manifest_folders import manifest_folder, publish
@@ -54,9 +55,7 @@ def annotate(corpus: Path, tiers: list[dict[str, Any]], latents: list[dict[str, 
     policy = _filled("policies", {**_POLICY, "version": 1, "text": POLICY_TEXT})
     rows = {"tiers": tiers, "latents": latents, "policies": [policy]}
     disk = LocalStorage()
-    parts = {
-        name: snapshot.write_part(disk, corpus, name, each) for name, each in rows.items() if each
-    }
+    parts = {name: write_part(disk, corpus, name, each) for name, each in rows.items() if each}
     snapshot.publish(disk, corpus, snapshot.load(corpus), parts, "tiers")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.synthetic import declared, in_own_process, peak_rss_mib, seconds
+from benchmarks.synthetic import declared, in_own_process, peak_rss_mib, seconds, write_part
 from benchmarks.synthetic import episodes as episode_rows
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.query_process import QueryLimits
@@ -190,7 +190,7 @@ def generate(root: Path, num_segments: int, part_rows: int) -> None:
         if first == 0:
             policy = {"policy": "ei30k", "version": 1, "policy_digest": "0123456789abcdef"}
             row = {**policy, "text": "policy: ei30k", "run_id": "run", "snapshot": 1}
-            parts["policies"] = snapshot.write_part(disk, root, "policies", [row])
+            parts["policies"] = write_part(disk, root, "policies", [row])
         current = snapshot.publish(disk, root, current, parts, "run")
 
 
@@ -257,7 +257,7 @@ def generate_data(root: Path, num_episodes: int, length: int) -> None:
         artifacts.append(
             {"uid": uid, "kind": "data", "camera": "", "path": file, **size, "detail_json": "{}"}
         )
-    part = snapshot.write_part(disk, root, "artifacts", artifacts)
+    part = write_part(disk, root, "artifacts", artifacts)
     snapshot.publish(disk, root, snapshot.Snapshot(), {"artifacts": part}, "run")
 
 

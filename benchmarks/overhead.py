@@ -113,11 +113,16 @@ class Instant:
         (folder / STAGED).write_bytes(self.rows)
         staged = self.outcome.staged
         assert staged is not None
-        own = {"uid": work.ref.uid, "episode_id": work.ref.episode_id}
+        uid = work.ref.uid
         return replace(
             self.outcome,
             uid=work.ref.uid,
-            staged=replace(staged, episode=staged.episode | own),
+            staged=replace(
+                staged,
+                episode=replace(staged.episode, uid=uid, episode_id=work.ref.episode_id),
+                segments=[replace(row, uid=uid) for row in staged.segments],
+                measurements=[replace(row, uid=uid) for row in staged.measurements],
+            ),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -14,12 +14,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ingest.corpus import snapshot
 from ingest.corpus.snapshot import Part, Snapshot, publish_tables
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
+from schemas.committed_rows import ROWS
 
 SOURCES = ("agibot_world", "droid", "egodex", "ego4d", "oxe", "robocoin")
 EMBODIMENTS = ("agibot_a2d", "franka_panda", "human_video", "ur5", "widowx")
+
+
+def write_part(
+    disk: LocalStorage, corpus: Path, table: str, rows: Iterable[Mapping[str, Any]]
+) -> Part:
+    """`snapshot.write_part` of rows given as dicts with all columns of their table."""
+    kind = ROWS[table]
+    return snapshot.write_part(disk, corpus, kind, [kind(**row) for row in rows])
 
 
 def _hex(rng: np.random.Generator, count: int, width: int) -> np.ndarray:

@@ -5,12 +5,7 @@ Readers union parts by name, so a part written before a column existed reads as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 import pyarrow as pa
-
-from schemas.errors import InvariantError
 
 FORMAT_VERSION = 1  # a reader refuses a corpus with a higher one
 MOST_FRAMES = 1 << 26  # of one episode: 25 days at 30 Hz
@@ -340,18 +335,3 @@ TABLES: dict[str, pa.Schema] = {
 ADDED_COLUMNS: dict[str, tuple[str, ...]] = {
     "episodes": ("source_split", "source_repeats", "command_only", "absent_cameras")
 }
-
-
-def table_from_rows(table: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table of the declared schema.
-
-    Raises:
-        InvariantError: a row misses a column or has one that is not declared (pyarrow would quietly fill or drop it).
-    """
-    schema = TABLES[table]
-    rows = list(rows)
-    for row in rows:
-        if row.keys() != set(schema.names):
-            odd = sorted(row.keys() ^ set(schema.names))
-            raise InvariantError(f"table {table}: columns {odd} are missing or not declared")
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)

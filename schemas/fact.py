@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # adapters state facts without Arrow
+    from schemas.catalog_rows import FactValue
 
 
 class Certainty(StrEnum):
@@ -41,7 +45,7 @@ class Fact:
     source: str  # who says so; for a probe: what was measured
     is_for_actions: bool = True
 
-    def as_row(self) -> dict[str, str]:
+    def as_row(self) -> FactValue:
         """The fact as the catalog and `--json` have it."""
         return {
             "name": self.name,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from schemas.catalog import ADDED_COLUMNS
+from schemas.catalog_rows import PLACE, EpisodeFacts, MeasurementRow, SegmentRow
 from schemas.errors import Code
 from schemas.json_text import parse_json
+
+if TYPE_CHECKING:  # a worker does not import it
+    from schemas.committed_rows import RunRow
 
 
 class State(StrEnum):
@@ -25,33 +29,59 @@ class State(StrEnum):
 ENDS = (State.COMMITTED, State.FILTERED, State.QUARANTINED, State.FAILED)
 
 
-def unaccounted(run: Mapping[str, Any]) -> int:
+def ends_of(run: RunRow) -> dict[State, int]:
+    """Episodes by how they ended."""
+    return {state: int(getattr(run, state.value)) for state in ENDS}
+
+
+def unaccounted(run: RunRow) -> int:
     """Episodes of a row of `runs` that no count holds: 0 for a sound row, whether the run ended by itself or was interrupted.
 
     discovered = committed + filtered + quarantined + failed + not_reached. A row from before `not_reached` existed (NULL) may be of an
     interrupted run, so only too many ends are a contradiction there.
     """
-    left = int(run["discovered"]) - sum(int(run[state.value]) for state in ENDS)
-    not_reached = run.get("not_reached")
-    return min(left, 0) if not_reached is None else left - not_reached
+    left = run.discovered - sum(ends_of(run).values())
+    return min(left, 0) if run.not_reached is None else left - run.not_reached
+
+
+class StagedVideo(TypedDict):
+    """A video in the staging folder."""
+
+    camera: str
+    name: str
+    num_bytes: int
+    sha256: str
+    num_frames: int
+    stats: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedEpisode:
-    """An episode ready to be numbered and committed. All paths are names inside its staging folder.
-
-    The dicts are catalog rows without what only the committer knows (dataset position, run).
-    """
+    """An episode ready to be numbered and committed. All paths are names inside its staging folder."""
 
     group: str  # "<source>/<folder>": the LeRobot dataset it belongs to
     robot_type: str
     features: dict[str, Any]  # LeRobot feature table without the five defaults
     spec: list[list[Any]]  # [slice name, width, unit] of observation.state and action
-    episode: dict[str, Any]
-    segments: list[dict[str, Any]]
-    measurements: list[dict[str, Any]]
+    episode: EpisodeFacts
+    segments: list[SegmentRow]
+    measurements: list[MeasurementRow]
     stats: dict[str, Any]  # statistics of the numeric columns
-    videos: list[dict[str, Any]]  # camera, name, num_bytes, sha256, num_frames, statistics
+    videos: list[StagedVideo]
+
+    @staticmethod
+    def from_dict(raw: dict[str, Any]) -> StagedEpisode:
+        """As `asdict` writes it; what an older version staged lacks newer columns, and has NULL for the place."""
+        later = dict.fromkeys(ADDED_COLUMNS["episodes"])
+        known = {name: value for name, value in raw["episode"].items() if name not in PLACE}
+        episode = EpisodeFacts(**{**later, **known})
+        own = {"uid": episode.uid}
+        rows = {
+            "episode": episode,
+            "segments": [SegmentRow(**{**own, **row}) for row in raw["segments"]],
+            "measurements": [MeasurementRow(**{**own, **row}) for row in raw["measurements"]],
+        }
+        return StagedEpisode(**{**raw, **rows})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +111,9 @@ class Outcome:
         staged = raw.pop("staged")
         state = State(raw.pop("state"))
         return Outcome(
-            **raw, state=state, staged=StagedEpisode(**staged) if staged is not None else None
+            **raw,
+            state=state,
+            staged=StagedEpisode.from_dict(staged) if staged is not None else None,
         )
 
 

@@ -54,7 +54,7 @@ CHANGES_FILES = {
 JOINS = {
     "ingest/corpus/commit.py: folder / video['name']": "a video that a worker of this run staged, in its staging folder",
     "ingest/corpus/erasure.py: folder / name": "compared with the names that an erasure gives, just before",
-    'ingest/corpus/erasure.py: f"{dataset}/': "compared with what a tombstone says, never opened",
+    "ingest/corpus/erasure.py: f'{dataset}/{expected(each)}'": "compared with what a tombstone says, never opened",
     "ingest/corpus/layout.py: self.staging / f'{uid}.{work_digest}'": "the door itself; a uid and a digest of this run",
     "ingest/corpus/ledger.py: folder / f'{run_id}.jsonl'": "the id of this run",
     "ingest/corpus/lerobot_meta.py: meta / name": "the six names of the format",

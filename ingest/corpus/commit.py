@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,15 +22,22 @@ from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.layout import CorpusLayout, data_file, video_file
 from ingest.corpus.lerobot_meta import Dataset, JsonlAppends
 from ingest.corpus.lerobot_writer import data_schema, numbered, parquet_bytes
-from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.staging import staged_rows_of
-from ingest.corpus.tombstones import pinned_tasks, places, stats_of, tombstones
+from ingest.corpus.tombstones import (
+    DatasetDetail,
+    ErasedPlace,
+    pinned_tasks,
+    places,
+    stats_of,
+    tombstones,
+)
 from ingest.storage.local import LocalStorage
-from schemas.catalog import ADDED_COLUMNS
+from schemas.catalog_rows import CatalogRow, as_dict
+from schemas.committed_rows import ArtifactRow, EpisodeRow, VerdictRow
 from schemas.errors import ConfigError, InvariantError
-from schemas.outcome import Outcome, StagedEpisode, State
+from schemas.outcome import Outcome, StagedEpisode, StagedVideo, State
 
-Rows = dict[str, list[dict[str, Any]]]
 _QUARANTINE_COLUMNS = ("uid", "source", "episode_id", "code", "message")
 
 
@@ -39,7 +46,7 @@ class PendingOutcome:
     """One outcome waiting for its batch, with the folder it is staged in."""
 
     outcome: Outcome
-    verdict: dict[str, Any]
+    verdict: VerdictRow  # its snapshot is not known yet
     folder: Path
     episodes: int  # that it stands for
 
@@ -62,7 +69,7 @@ class Committer:
     schemas: dict[str, pa.Schema] = field(default_factory=dict)  # of the data files, by dataset
 
     def add(
-        self, outcome: Outcome, verdict: dict[str, Any], folder: Path, *, episodes: int = 1
+        self, outcome: Outcome, verdict: VerdictRow, folder: Path, *, episodes: int = 1
     ) -> None:
         """Queue an outcome. Nothing lasting happens before `flush`."""
         waiting = PendingOutcome(outcome=outcome, verdict=verdict, folder=folder, episodes=episodes)
@@ -71,7 +78,7 @@ class Committer:
     def _list_quarantined(self) -> None:
         """A plain list for people beside the tables: what to mend, and how to find it again."""
         lines = [
-            json.dumps({name: waiting.verdict[name] for name in _QUARANTINE_COLUMNS})
+            json.dumps({name: getattr(waiting.verdict, name) for name in _QUARANTINE_COLUMNS})
             for waiting in self.pending
             if waiting.outcome.state is State.QUARANTINED
         ]
@@ -80,7 +87,7 @@ class Committer:
             text = "".join(f"{line}\n" for line in lines)
             self.disk.append(self.corpus.path(f"quarantine/{self.run_id}.jsonl"), text.encode())
 
-    def flush(self, extra: Mapping[str, list[dict[str, Any]]] | None = None) -> list[Outcome]:
+    def flush(self, extra: Sequence[CatalogRow] = ()) -> list[Outcome]:
         """Commit the queue, and `extra` rows with it. Returns the outcomes that are now lasting.
 
         Raises:
@@ -91,50 +98,53 @@ class Committer:
         if self.is_broken_off:
             raise InvariantError("a broken-off commit cannot go on; start anew and recover")
         self.is_broken_off = True
-        done = self._flush(extra or {})
+        done = self._flush(extra)
         self.is_broken_off = False
         return done
 
-    def _flush(self, extra: Mapping[str, list[dict[str, Any]]]) -> list[Outcome]:
+    def _flush(self, extra: Sequence[CatalogRow]) -> list[Outcome]:
         if snapshot.has_successor(self.corpus.root, self.parent):
             # Before anything is placed: our numbers are the other writer's by now, and so are the files of that name.
             raise snapshot.overtaken(self.parent.number + 1, self.corpus.root / snapshot.FOLDER)
-        rows: Rows = {name: list(table_rows) for name, table_rows in extra.items()}
+        rows = list(extra)
         lines: dict[str, JsonlAppends] = {}
         for waiting in self.pending:
             if waiting.outcome.staged is not None:
                 self._place(waiting.outcome.staged, waiting.folder, rows, lines)
-            verdict = {**waiting.verdict, "snapshot": self.parent.number + 1}
-            rows.setdefault("verdicts", []).append(verdict)
-        parts = {
-            table: snapshot.write_part(self.disk, self.corpus.root, table, table_rows)
-            for table, table_rows in rows.items()
-            if table_rows
-        }
+            rows.append(replace(waiting.verdict, snapshot=self.parent.number + 1))
+        kinds = dict.fromkeys(type(row) for row in rows)
+        parts = {kind.TABLE: self._part(kind, rows) for kind in kinds}
         self.parent = snapshot.publish(self.disk, self.corpus.root, self.parent, parts, self.run_id)
         grown = ((self.datasets[path], added) for path, added in lines.items())
         lerobot_meta.append(self.disk, self.corpus.root, grown)
         self._list_quarantined()
         done, self.pending = self.pending, []
         for waiting in done:
-            self.ends[waiting.verdict["state"]] += waiting.episodes
+            self.ends[waiting.verdict.state] += waiting.episodes
             self.disk.remove_tree(waiting.folder)
         return [waiting.outcome for waiting in done]
 
+    def _part(self, kind: type[CatalogRow], rows: Sequence[CatalogRow]) -> Part:
+        of_kind = [row for row in rows if type(row) is kind]
+        return snapshot.write_part(self.disk, self.corpus.root, kind, of_kind)
+
     def _place(
-        self, staged: StagedEpisode, folder: Path, rows: Rows, lines: dict[str, JsonlAppends]
+        self,
+        staged: StagedEpisode,
+        folder: Path,
+        rows: list[CatalogRow],
+        lines: dict[str, JsonlAppends],
     ) -> None:
         """Give one episode its number, its files and its rows."""
         dataset = self._dataset(staged, rows)
         number, index_from = dataset.episodes, dataset.frames
-        row = {
-            **dict.fromkeys(ADDED_COLUMNS["episodes"]),  # an older version may have staged it
-            **staged.episode,
-            "dataset_path": dataset.path,
-            "episode_index": number,
-            "index_from": index_from,
-            "run_id": self.run_id,
-        }
+        row = EpisodeRow(
+            **as_dict(staged.episode),
+            dataset_path=dataset.path,
+            episode_index=number,
+            index_from=index_from,
+            run_id=self.run_id,
+        )
         added = lines.setdefault(dataset.path, JsonlAppends())
         tasks = lerobot_meta.add_episode(added, dataset, row, feature_stats(staged))
         table = numbered(
@@ -145,17 +155,11 @@ class Committer:
             index_from=index_from,
             task_indices=tasks,
         )
-        uid = row["uid"]
-        rows.setdefault("artifacts", []).append(
-            self._place_rows(uid, dataset, number, table, staged)
-        )
-        for video in staged.videos:
-            rows["artifacts"].append(self._place_video(uid, dataset, number, video, folder))
-        rows.setdefault("episodes", []).append(row)
-        rows.setdefault("segments", []).extend({"uid": uid, **s} for s in staged.segments)
-        rows.setdefault("measurements", []).extend({"uid": uid, **m} for m in staged.measurements)
+        rows.append(self._place_rows(row.uid, dataset, number, table, staged))
+        rows += (self._place_video(row.uid, dataset, number, v, folder) for v in staged.videos)
+        rows += [row, *staged.segments, *staged.measurements]
 
-    def _dataset(self, staged: StagedEpisode, rows: Rows) -> Dataset:
+    def _dataset(self, staged: StagedEpisode, rows: list[CatalogRow]) -> Dataset:
         known = self.datasets.get(staged.group)
         if known is not None:
             if known.features != staged.features:
@@ -164,7 +168,7 @@ class Committer:
         dataset = Dataset(
             path=staged.group,
             robot_type=staged.robot_type,
-            fps=round(staged.episode["length"] / staged.episode["duration_s"]),
+            fps=round(staged.episode.length / staged.episode.duration_s),
             features=staged.features,
             spec=staged.spec,
         )
@@ -175,9 +179,7 @@ class Committer:
             "features": dataset.features,
             "spec": dataset.spec,
         }
-        rows.setdefault("artifacts", []).append(
-            _artifact(kind="features", path=dataset.path, detail=detail)
-        )
+        rows.append(_artifact(kind="features", path=dataset.path, detail=detail))
         return dataset
 
     def _make_dir(self, folder: Path) -> None:
@@ -192,7 +194,7 @@ class Committer:
 
     def _place_rows(
         self, uid: str, dataset: Dataset, number: int, table: pa.Table, staged: StagedEpisode
-    ) -> dict[str, Any]:
+    ) -> ArtifactRow:
         data = parquet_bytes(table)
         path = f"{dataset.path}/{data_file(number)}"
         self._make_dir((self.corpus.path(path)).parent)
@@ -208,8 +210,8 @@ class Committer:
         )
 
     def _place_video(
-        self, uid: str, dataset: Dataset, number: int, video: dict[str, Any], folder: Path
-    ) -> dict[str, Any]:
+        self, uid: str, dataset: Dataset, number: int, video: StagedVideo, folder: Path
+    ) -> ArtifactRow:
         key = f"observation.images.{video['camera']}"
         path = f"{dataset.path}/{video_file(number, key)}"
         self._make_dir((self.corpus.path(path)).parent)
@@ -226,15 +228,27 @@ class Committer:
         )
 
 
-def _artifact(*, detail: Mapping[str, Any], **columns: Any) -> dict[str, Any]:
-    empty = {
-        "uid": "",
-        "camera": None,
-        "num_bytes": None,
-        "sha256": None,
-        "num_frames": None,
-    }
-    return {**empty, **columns, "detail_json": json.dumps(detail, sort_keys=False)}
+def _artifact(
+    *,
+    kind: str,
+    path: str,
+    detail: Mapping[str, Any],
+    uid: str = "",
+    camera: str | None = None,
+    num_bytes: int | None = None,
+    sha256: str | None = None,
+    num_frames: int | None = None,
+) -> ArtifactRow:
+    return ArtifactRow(
+        uid=uid,
+        kind=kind,
+        camera=camera,
+        path=path,
+        num_bytes=num_bytes,
+        sha256=sha256,
+        num_frames=num_frames,
+        detail_json=json.dumps(detail, sort_keys=False),
+    )
 
 
 def feature_stats(staged: StagedEpisode) -> dict[str, Any]:
@@ -250,41 +264,46 @@ def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
         DamagedCatalog: its episodes and tombstones do not number it from 0 without a gap.
     """
     datasets = empty_datasets(corpus, current)
-    columns = ["dataset_path", "episode_index", "length", "tasks"]
-    rows = current.read(corpus, "episodes", columns).sort_by("episode_index").to_pylist()
-    if erased := places(tombstones(corpus, current)):
-        rows = sorted([*rows, *erased], key=lambda row: row["episode_index"])
-    for row in rows:
-        dataset = _declared(datasets, row["dataset_path"])
-        if row["episode_index"] != dataset.episodes:
-            problem = f"episode {row['episode_index']} where {dataset.episodes} was expected"
+    rows: list[_NumberedEpisode | ErasedPlace] = [*current.rows(corpus, _NumberedEpisode)]
+    rows += places(tombstones(corpus, current))
+    for row in sorted(rows, key=lambda row: row.episode_index):
+        dataset = _declared(datasets, row.dataset_path)
+        if row.episode_index != dataset.episodes:
+            problem = f"episode {row.episode_index} where {dataset.episodes} was expected"
             raise DamagedCatalog(f"{problem}; run eicorpus verify", where=dataset.path)
-        dataset.task_indices(row["tasks"])
-        dataset.grow(row)
+        dataset.task_indices(row.tasks)
+        dataset.grow(row.length, is_erased=isinstance(row, ErasedPlace))
     return datasets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NumberedEpisode(CatalogRow):
+    TABLE: ClassVar[str] = "episodes"
+
+    dataset_path: str
+    episode_index: int
+    length: int
+    tasks: list[str]
 
 
 def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
     """Every dataset of a snapshot before its first episode. Tasks that an erasure pinned are numbered."""
     datasets: dict[str, Dataset] = {}
-    features = current.read(
-        corpus, "artifacts", ["path", "detail_json"], only=pc.field("kind") == "features"
-    )
-    for artifact in features.to_pylist():
-        datasets[artifact["path"]] = dataset_of(artifact)
+    for artifact in current.rows(corpus, DatasetDetail, only=pc.field("kind") == "features"):
+        datasets[artifact.path] = dataset_of(artifact)
     for path, texts in pinned_tasks(corpus, current).items():
         _declared(datasets, path).pin(texts)
     return datasets
 
 
-def dataset_of(artifact: Mapping[str, Any]) -> Dataset:
+def dataset_of(artifact: DatasetDetail) -> Dataset:
     """An empty dataset, by its row of kind `features`.
 
     Raises:
         DamagedCatalog: the row does not describe one.
     """
-    path = artifact["path"] or ""
-    detail = snapshot.json_of(artifact["detail_json"], where=path)
+    path = artifact.path or ""
+    detail = snapshot.json_of(artifact.detail_json, where=path)
     try:
         return Dataset(path=path, **detail)
     except TypeError as error:
@@ -306,7 +325,7 @@ def _declared(datasets: Mapping[str, Dataset], path: str) -> Dataset:
 
 def stored_episodes(
     corpus: Path, current: Snapshot, dataset_path: str
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> Iterator[tuple[EpisodeRow | ErasedPlace, Mapping[str, Any]]]:
     """(episode row, statistics by feature) of one dataset in episode order, from the catalog. Erased places among them.
 
     Raises:
@@ -316,20 +335,21 @@ def stored_episodes(
     mine_only = (pc.field("kind") != "features") & pc.starts_with(
         pc.field("path"), f"{dataset_path}/"
     )
-    for artifact in current.read(corpus, "artifacts", only=mine_only).to_pylist():
-        detail = snapshot.json_of(artifact["detail_json"], where=artifact["path"])
-        own = stats.setdefault(artifact["uid"], {})
-        if artifact["kind"] == "data":
-            stats[artifact["uid"]] = {**detail, **own}
-        elif artifact["kind"] == "video":
-            own[f"observation.images.{artifact['camera']}"] = detail
+    for artifact in current.rows(corpus, ArtifactRow, only=mine_only):
+        detail = snapshot.json_of(artifact.detail_json, where=artifact.path)
+        own = stats.setdefault(artifact.uid, {})
+        if artifact.kind == "data":
+            stats[artifact.uid] = {**detail, **own}
+        elif artifact.kind == "video":
+            own[f"observation.images.{artifact.camera}"] = detail
     here = pc.field("dataset_path") == dataset_path
-    rows = current.read(corpus, "episodes", only=here).sort_by("episode_index").to_pylist()
-    if erased := places(tombstones(corpus, current), dataset_path):
-        rows = sorted([*rows, *erased], key=lambda row: row["episode_index"])
-    for row in rows:
-        tombstone = row.get("erased")
-        if tombstone is None and row["uid"] not in stats:
-            problem = f"episode {row['uid'][:80]!r} has no files in the catalog"
+    rows: list[EpisodeRow | ErasedPlace] = [*current.rows(corpus, EpisodeRow, only=here)]
+    rows += places(tombstones(corpus, current), dataset_path)
+    for row in sorted(rows, key=lambda row: row.episode_index):
+        if isinstance(row, ErasedPlace):
+            yield row, stats_of(row.tombstone)
+            continue
+        if row.uid not in stats:
+            problem = f"episode {row.uid[:80]!r} has no files in the catalog"
             raise DamagedCatalog(f"{problem}; run eicorpus verify", where=dataset_path)
-        yield row, stats[row["uid"]] if tombstone is None else stats_of(tombstone)
+        yield row, stats[row.uid]

@@ -7,10 +7,10 @@ writes them together, and what curation appends later is not part of the episode
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import polars as pl
 import pyarrow as pa
@@ -21,72 +21,86 @@ from ingest.corpus.digest import content_digest, rows_digest
 from ingest.corpus.layout import data_file, video_file
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import Snapshot, json_of
-from ingest.corpus.tombstones import pinned_tasks, places, tombstones
+from ingest.corpus.tombstones import DatasetDetail, ErasedPlace, pinned_tasks, places, tombstones
+from schemas.catalog_rows import MeasurementRow, R, SegmentRow, rows_of
+from schemas.committed_rows import ArtifactRow, EpisodeRow
 from schemas.lerobot import DEFAULT_FEATURES
 from schemas.parquet_file import read_batches, read_table
 
 BATCH_EPISODES = 256
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommittedEpisode:
-    """One episode: its `episodes` row as its part has it (columns added later are absent), and its other rows."""
+    """One episode with all its rows, or the place of one that was erased."""
 
-    row: Row
-    artifacts: Sequence[Row]
-    segments: Sequence[Row]
-    measurements: Sequence[Row]
+    row: EpisodeRow | ErasedPlace
+    artifacts: Sequence[ArtifactRow]
+    segments: Sequence[SegmentRow] = ()
+    measurements: Sequence[MeasurementRow] = ()
+
+    @property
+    def is_erased(self) -> bool:
+        return isinstance(self.row, ErasedPlace)
 
     @property
     def cameras(self) -> list[str]:
-        return [camera["name"] for camera in self.row["cameras"]]
+        if isinstance(self.row, ErasedPlace):
+            return self.row.cameras
+        return [camera["name"] for camera in self.row.cameras]
 
     @property
     def data_path(self) -> str:
         """Where its rows must lie, relative to the corpus."""
-        return f"{self.row['dataset_path']}/{data_file(self.row['episode_index'])}"
+        return f"{self.row.dataset_path}/{data_file(self.row.episode_index)}"
 
     def video_path(self, camera: str) -> str:
         """Where a camera's pictures must lie, relative to the corpus."""
-        name = video_file(self.row["episode_index"], f"observation.images.{camera}")
-        return f"{self.row['dataset_path']}/{name}"
+        name = video_file(self.row.episode_index, f"observation.images.{camera}")
+        return f"{self.row.dataset_path}/{name}"
 
-    def artifact(self, kind: str, camera: str | None = None) -> Row | None:
+    def artifact(self, kind: str, camera: str | None = None) -> ArtifactRow | None:
         """The row of its data file or of one video; None unless there is exactly one."""
-        matches = [a for a in self.artifacts if a["kind"] == kind and a["camera"] == camera]
+        matches = [a for a in self.artifacts if a.kind == kind and a.camera == camera]
         return matches[0] if len(matches) == 1 else None
 
     @staticmethod
-    def detail(artifact: Row) -> dict[str, Any]:
+    def detail(artifact: ArtifactRow) -> Mapping[str, Any]:
         """The statistics of a data file (by feature) or of a video."""
-        detail: dict[str, Any] = json_of(artifact["detail_json"], where=artifact["path"])
-        return detail
+        return json_of(artifact.detail_json, where=artifact.path)
 
     def content_sha256(self, table: pa.Table, texts: Sequence[str], videos: dict[str, str]) -> str:
         """The content digest from what lies on disk: rows, the task text of each, sha256 of each camera's video."""
+        assert isinstance(self.row, EpisodeRow)  # a place has no content
         return content_digest(
             rows_sha256=rows_digest(table.drop_columns(list(DEFAULT_FEATURES)), texts),
             videos=videos,
             episode=self.row,
-            segments=_without_uid(self.segments),
-            measurements=_without_uid(self.measurements),
+            segments=self.segments,
+            measurements=self.measurements,
         )
 
 
 def committed_batches(corpus: Path, current: Snapshot) -> Iterator[list[CommittedEpisode]]:
     """Every committed episode in the order of commits, at most `BATCH_EPISODES` at a time."""
-    others = {
-        name: _ByUid(corpus, current, name) for name in ("artifacts", "segments", "measurements")
-    }
+    artifacts = _ByUid(corpus, current, ArtifactRow)
+    segments = _ByUid(corpus, current, SegmentRow)
+    measurements = _ByUid(corpus, current, MeasurementRow)
     for part in current.parts("episodes"):
         for batch in read_batches(part.file(corpus), BATCH_EPISODES):
-            rows = batch.to_pylist()
-            uids = [row["uid"] for row in rows]
-            of = {name: table.rows(uids) for name, table in others.items()}
+            rows = rows_of(EpisodeRow, batch)
+            uids = [row.uid for row in rows]
+            files, spans, values = (
+                artifacts.rows(uids),
+                segments.rows(uids),
+                measurements.rows(uids),
+            )
             yield [
                 CommittedEpisode(
-                    row=row, **{name: by_uid[row["uid"]] for name, by_uid in of.items()}
+                    row=row,
+                    artifacts=files[row.uid],
+                    segments=spans[row.uid],
+                    measurements=values[row.uid],
                 )
                 for row in rows
             ]
@@ -102,8 +116,8 @@ def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
     for part in current.parts("artifacts"):
         columns, only = ["path", "detail_json"], pc.field("kind") == "features"
         rows = read_table(part.file(corpus), columns, filters=only)
-        for row in rows.to_pylist():
-            datasets[row["path"]] = dataset_of(row)
+        for row in rows_of(DatasetDetail, rows):
+            datasets[row.path] = dataset_of(row)
     for path, texts in pinned_tasks(corpus, current).items():
         datasets[path].pin(texts)
     return datasets
@@ -113,12 +127,12 @@ def erased_places(corpus: Path, current: Snapshot) -> list[CommittedEpisode]:
     """Places of erased episodes by dataset and number, as episodes whose files the tombstones name."""
     return [
         CommittedEpisode(
-            row=row,
-            artifacts=[{"uid": "", **file} for file in row["erased"]["files"]],
-            segments=(),
-            measurements=(),
+            row=place,
+            artifacts=[
+                ArtifactRow(uid="", num_frames=None, **file) for file in place.tombstone.files
+            ],
         )
-        for row in places(tombstones(corpus, current))
+        for place in places(tombstones(corpus, current))
     ]
 
 
@@ -126,7 +140,7 @@ def in_order(
     batches: Iterator[list[CommittedEpisode]], erased: Sequence[CommittedEpisode]
 ) -> Iterator[list[CommittedEpisode]]:
     """The same batches with every erased place before the episode that follows it in its dataset. The last ones at the end."""
-    holes = {(each.row["dataset_path"], each.row["episode_index"]): each for each in erased}
+    holes = {(each.row.dataset_path, each.row.episode_index): each for each in erased}
     following: dict[str, int] = defaultdict(int)
 
     def due(path: str) -> Iterator[CommittedEpisode]:
@@ -137,7 +151,7 @@ def in_order(
     for batch in batches:
         out: list[CommittedEpisode] = []
         for stored in batch:
-            path = stored.row["dataset_path"]
+            path = stored.row.dataset_path
             out += due(path)
             out.append(stored)
             following[path] += 1
@@ -156,25 +170,28 @@ def uids_of(corpus: Path, current: Snapshot, table: str, *, distinct: bool = Tru
     return pl.concat(frames)
 
 
-class _ByUid:
+class _ByUid(Generic[R]):
     """The rows of one table for a batch of uids, reading only the parts that hold them."""
 
-    def __init__(self, corpus: Path, current: Snapshot, table: str) -> None:
+    def __init__(self, corpus: Path, current: Snapshot, kind: type[R]) -> None:
+        self._kind, table = kind, kind.TABLE
         self._paths = [part.file(corpus) for part in current.parts(table)]
         self._first = uids_of(corpus, current, table).group_by("uid").agg(pl.col("part").min())
         self._held: tuple[int, pa.Table] | None = None
 
-    def rows(self, uids: list[str]) -> dict[str, list[Row]]:
+    def rows(self, uids: list[str]) -> Mapping[str, list[R]]:
         frame = pl.DataFrame({"uid": uids}, schema={"uid": pl.String}).unique()
         by_part = defaultdict(list)
         for uid, number in frame.join(self._first, on="uid").iter_rows():
             by_part[number].append(uid)
-        out: dict[str, list[Row]] = defaultdict(list)
+        out: dict[str, list[R]] = defaultdict(list)
         for number in sorted(by_part):
             table = self._part(number)
             of_uids = table.filter(pc.is_in(table["uid"], value_set=pa.array(by_part[number])))
-            for row in of_uids.to_pylist():
-                out[row["uid"]].append(row)
+            for uid, row in zip(
+                of_uids["uid"].to_pylist(), rows_of(self._kind, of_uids), strict=True
+            ):
+                out[uid].append(row)
         return out
 
     def _part(self, number: int) -> pa.Table:
@@ -182,7 +199,3 @@ class _ByUid:
             self._held = None  # let go of the last one first
             self._held = number, read_table(self._paths[number])
         return self._held[1]
-
-
-def _without_uid(rows: Sequence[Row]) -> list[Row]:
-    return [{name: value for name, value in row.items() if name != "uid"} for row in rows]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import pyarrow as pa
 
 from schemas.catalog import ADDED_COLUMNS
+from schemas.catalog_rows import CatalogRow, EpisodeFacts, MeasurementRow, SegmentRow, as_dict
 from schemas.lerobot import DEFAULT_FEATURES
 
 # Columns of `episodes` that depend on when and where an episode was committed, not on what it is.
@@ -38,21 +39,25 @@ def content_digest(
     *,
     rows_sha256: str,
     videos: Mapping[str, str],
-    episode: Mapping[str, Any],
-    segments: Sequence[Mapping[str, Any]],
-    measurements: Sequence[Mapping[str, Any]],
+    episode: EpisodeFacts,
+    segments: Sequence[SegmentRow],
+    measurements: Sequence[MeasurementRow],
 ) -> str:
     """sha256 of one episode: rows, videos by camera, and its facts."""
-    silent = {name for name in ADDED_COLUMNS["episodes"] if not episode.get(name)}
-    facts = {name: value for name, value in episode.items() if name not in POSITIONAL | silent}
+    silent = {name for name in ADDED_COLUMNS["episodes"] if not getattr(episode, name)}
+    facts = _without(POSITIONAL | silent, episode)
     content = {
         "rows": rows_sha256,
         "videos": dict(videos),
         "episode": facts,
-        "segments": list(segments),
-        "measurements": list(measurements),
+        "segments": [_without({"uid"}, row) for row in segments],
+        "measurements": [_without({"uid"}, row) for row in measurements],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _without(columns: Set[str], row: CatalogRow) -> dict[str, Any]:
+    return {name: value for name, value in as_dict(row).items() if name not in columns}
 
 
 def corpus_digest(episodes: Iterable[tuple[str, str]]) -> str:

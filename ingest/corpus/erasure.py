@@ -13,9 +13,10 @@ from ingest.corpus.ledger import lines_of_log
 from ingest.corpus.manifest_folders import redact_manifests
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.snapshot_list import snapshot_path
-from ingest.corpus.tombstones import Row, places, tombstones
+from ingest.corpus.tombstones import places, tombstones
 from ingest.storage.file_tree import paths_below
 from ingest.storage.local import HALF_SUFFIX, LocalStorage, OutsideCorpus, within
+from schemas.committed_rows import ErasedFileValue, TombstoneRow
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import JsonLimits, parse_json, read_json
 from schemas.manifest import ERASED_FILE
@@ -25,7 +26,7 @@ from schemas.regular_file import read_regular
 ANSWER_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=10_000)  # of a kept answer
 
 
-def residual_files(corpus: CorpusLayout, erased: Iterable[Row]) -> Iterator[Path]:
+def residual_files(corpus: CorpusLayout, erased: Iterable[TombstoneRow]) -> Iterator[Path]:
     """Files that may show these episodes: latents, cached answers of captioning, the report, partial files.
 
     Args:
@@ -33,7 +34,7 @@ def residual_files(corpus: CorpusLayout, erased: Iterable[Row]) -> Iterator[Path
     """
     rows = list(erased)
     yield from _latents(corpus, rows)
-    yield from _captions(corpus, {row["uid"] for row in rows})
+    yield from _captions(corpus, {row.uid for row in rows})
     if (corpus.root / REPORT).is_file():
         yield corpus.root / REPORT
     manifests = corpus.root / MANIFESTS
@@ -48,12 +49,12 @@ def derived(corpus: CorpusLayout) -> list[Path]:
     return [manifests / "_cache", *halves]
 
 
-def _latents(corpus: CorpusLayout, erased: Iterable[Row]) -> Iterator[Path]:
+def _latents(corpus: CorpusLayout, erased: Iterable[TombstoneRow]) -> Iterator[Path]:
     """By the number of the place, whatever the catalog knew of them."""
     for row in erased:
-        if row["dataset_path"] is not None:
-            latents = corpus.path(f"{row['dataset_path']}/latents")
-            yield from sorted(paths_below(latents, f"episode_{row['episode_index']:06d}.*"))
+        if row.dataset_path is not None:
+            latents = corpus.path(f"{row.dataset_path}/latents")
+            yield from sorted(paths_below(latents, f"episode_{row.episode_index:06d}.*"))
 
 
 def _captions(corpus: CorpusLayout, uids: set[str]) -> Iterator[Path]:
@@ -153,7 +154,7 @@ def unfinished(corpus: CorpusLayout, current: Snapshot) -> list[Path]:
     for folder in sorted(corpus.staging.glob(f"{PREFIX}*")):
         intent = Intent.read(folder)
         if intent is not None and runs is None:
-            runs = {row["run_id"] for row in tombstones(corpus.root, current)}
+            runs = {row.run_id for row in tombstones(corpus.root, current)}
         if intent is not None and runs is not None and intent.run_id in runs:
             folders.append(folder)
     return folders
@@ -182,8 +183,8 @@ def _finish(
     corpus: CorpusLayout, disk: LocalStorage, current: Snapshot, folder: Path, intent: Intent
 ) -> None:
     buried = tombstones(corpus.root, current)
-    rows = [row for row in buried if row["run_id"] == intent.run_id]
-    uids = {row["uid"] for row in rows}
+    rows = [row for row in buried if row.run_id == intent.run_id]
+    uids = {row.uid for row in rows}
     places_of_run = {each["path"] for row in rows for each in _files_there(row)}
     for name, path in intent.files.items():
         if not _STAGED.fullmatch(name) or path not in places_of_run:
@@ -206,20 +207,19 @@ def _finish(
     disk.remove(folder / INTENT)
 
 
-def _files_there(tombstone: Row) -> list[dict[str, str]]:
+def _files_there(tombstone: TombstoneRow) -> list[ErasedFileValue]:
     """The files of a tombstone that lie where an episode of its number has them. Others are none of an erasure."""
-    dataset, index = tombstone["dataset_path"], tombstone["episode_index"]
-    if dataset is None:
+    dataset, index = tombstone.dataset_path, tombstone.episode_index
+    if dataset is None or index is None:
         return []
-    expected = {
-        "data": lambda each: data_file(index),
-        "video": lambda each: video_file(index, f"observation.images.{each['camera']}"),
-    }
-    return [
-        each
-        for each in tombstone["files"]
-        if each["kind"] in expected and each["path"] == f"{dataset}/{expected[each['kind']](each)}"
-    ]
+
+    def expected(each: ErasedFileValue) -> str:
+        if each["kind"] == "data":
+            return data_file(index)
+        return video_file(index, f"observation.images.{each['camera']}")
+
+    files = [each for each in tombstone.files if each["kind"] in ("data", "video")]
+    return [each for each in files if each["path"] == f"{dataset}/{expected(each)}"]
 
 
 def _not_ours(path: Path, path_text: str) -> ConfigError:
@@ -231,13 +231,13 @@ def _not_ours(path: Path, path_text: str) -> ConfigError:
 
 
 def redact_published_manifests(
-    corpus: CorpusLayout, disk: LocalStorage, buried: Sequence[Row]
+    corpus: CorpusLayout, disk: LocalStorage, buried: Sequence[TombstoneRow]
 ) -> None:
     """Readers of manifests know nothing of the catalog: list the places for them, and take their rows out.
 
     Of every erasure there was: a manifest may have been published from an older snapshot while one was under way.
     """
-    pairs = [(row["dataset_path"], row["episode_index"]) for row in places(buried)]
+    pairs = [(place.dataset_path, place.episode_index) for place in places(buried)]
     path = corpus.root / MANIFESTS / ERASED_FILE
     listed = [{"dataset_path": of, "episode_index": index} for of, index in pairs]
     content = (json.dumps({"erased": listed}, indent=1) + "\n").encode()

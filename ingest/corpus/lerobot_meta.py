@@ -15,8 +15,10 @@ from typing import Any, BinaryIO
 
 from ingest.corpus.column_checks import check_place
 from ingest.corpus.lerobot_writer import default_stats
+from ingest.corpus.tombstones import ErasedPlace
 from ingest.storage.local import LocalStorage, within
 from schemas.catalog import FORMAT_VERSION
+from schemas.committed_rows import EpisodeRow
 from schemas.json_text import JsonLimits, parse_json
 from schemas.lerobot import CHUNK_SIZE, DEFAULT_FEATURES, VIDEO_PATH, Info
 
@@ -87,12 +89,12 @@ class Dataset:
         self.files = _empty_files()
         self.files[TASKS].add(task_lines(self))
 
-    def grow(self, row: Mapping[str, Any]) -> None:
+    def grow(self, length: int, *, is_erased: bool = False) -> None:
         """Count one episode, or the place of one that was erased."""
-        if row.get("erased") is not None:
+        if is_erased:
             self.erased.append(self.episodes)
         self.episodes += 1
-        self.frames += row["length"]
+        self.frames += length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,22 +120,25 @@ def _json(value: Any) -> str:
 
 
 def add_episode(
-    lines: JsonlAppends, dataset: Dataset, row: Mapping[str, Any], stats: Mapping[str, Any]
+    lines: JsonlAppends,
+    dataset: Dataset,
+    row: EpisodeRow | ErasedPlace,
+    stats: Mapping[str, Any],
 ) -> list[int]:
     """Number one episode: extend `lines` and `dataset`. Returns the dataset's task indices of its tasks.
 
-    `row` is its `episodes` row; `stats` the statistics of its numeric columns and videos by feature name.
+    `stats` are the statistics of its numeric columns and videos by feature name.
     """
     known = len(dataset.tasks)
-    indices = dataset.task_indices(row["tasks"])
+    indices = dataset.task_indices(row.tasks)
     number = dataset.episodes
-    about = {"episode_index": number, "tasks": row["tasks"], "length": row["length"]}
+    about = {"episode_index": number, "tasks": row.tasks, "length": row.length}
     numbering = default_stats(
-        length=row["length"],
+        length=row.length,
         fps=dataset.fps,
         episode_index=number,
         index_from=dataset.frames,
-        task_index_counts=list(zip(indices, row["task_counts"], strict=True)),
+        task_index_counts=list(zip(indices, row.task_counts, strict=True)),
     )
     added = JsonlAppends(
         tasks=task_lines(dataset, known),
@@ -143,7 +148,7 @@ def add_episode(
     for name, new in added.named().items():
         lines.named()[name].extend(new)
         dataset.files[name].add(new)
-    dataset.grow(row)
+    dataset.grow(row.length, is_erased=isinstance(row, ErasedPlace))
     return indices
 
 
@@ -263,7 +268,7 @@ def replace(disk: LocalStorage, corpus: Path, dataset: Dataset, lines: JsonlAppe
 
 
 def project(
-    dataset: Dataset, episodes: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
+    dataset: Dataset, episodes: Iterable[tuple[EpisodeRow | ErasedPlace, Mapping[str, Any]]]
 ) -> JsonlAppends:
     """All lines of an EMPTY dataset (its tasks may be pinned), which grows, by its (episode row, statistics) in episode order."""
     lines = JsonlAppends(tasks=task_lines(dataset))

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 from ingest.corpus.column_checks import DamagedCatalog, check_numbers, check_paths
 from ingest.storage.local import LocalStorage, within
-from schemas.catalog import FORMAT_VERSION, TABLES, table_from_rows
+from schemas.catalog import FORMAT_VERSION, TABLES
+from schemas.catalog_rows import R, columns_of, rows_of, table_of
 from schemas.errors import ConfigError, InvariantError, SourceError, TransientError
 from schemas.json_text import JsonLimits, parse_json, read_json
 from schemas.parquet_file import read_schema, read_table, reading
@@ -107,6 +108,10 @@ class Snapshot:
         check_paths(table, rows)
         check_numbers(table, rows)
         return rows
+
+    def rows(self, corpus: Path, kind: type[R], *, only: pc.Expression | None = None) -> list[R]:
+        """`read` of the columns that a row type has, for tables or selections that are small enough for objects."""
+        return rows_of(kind, self.read(corpus, kind.TABLE, list(columns_of(kind)), only=only))
 
 
 def rows_of_episode(current: Snapshot, corpus: Path, table: str, uid: str) -> pa.Table:
@@ -198,11 +203,9 @@ def overtaken(number: int, folder: Path) -> TransientError:
     )
 
 
-def write_part(
-    disk: LocalStorage, corpus: Path, table: str, rows: Iterable[Mapping[str, Any]]
-) -> Part:
+def write_part(disk: LocalStorage, corpus: Path, kind: type[R], rows: Iterable[R]) -> Part:
     """Write rows as one part named by their content, so that writing them again changes nothing."""
-    return write_tables(disk, corpus, table, [table_from_rows(table, rows)])
+    return write_tables(disk, corpus, kind.TABLE, [table_of(kind, rows)])
 
 
 def write_tables(

@@ -7,61 +7,98 @@ ERASED_TASK. Only the table `tombstones` and LeRobot's `meta/` know of it. It is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow.compute as pc
 
 from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.snapshot import Snapshot, json_of
+from schemas.catalog_rows import CatalogRow
+from schemas.committed_rows import TombstoneRow
 
 ERASED_TASK = "[erased]"
 FORGOTTEN = "forgotten"  # the code under which ingestion leaves such an episode out
-Row = dict[str, Any]
 
 
-def tombstones(corpus: Path, current: Snapshot) -> list[Row]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasedPlace:
+    """The place that an erased episode holds, for what numbers, projects and checks rows of `episodes`."""
+
+    tombstone: TombstoneRow
+    dataset_path: str
+    episode_index: int
+    index_from: int
+    length: int
+    uid: str = ""
+    action_source: str = "none"
+    action_coverage: float = 0.0
+    recipe_digest: str = ""
+    content_sha256: str = ""
+    command_only: None = None
+
+    @property
+    def tasks(self) -> list[str]:
+        return [ERASED_TASK]
+
+    @property
+    def task_counts(self) -> list[int]:
+        return [self.length]
+
+    @property
+    def cameras(self) -> list[str]:
+        return [str(file["camera"]) for file in self.tombstone.files if file["kind"] == "video"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetDetail(CatalogRow):
+    """What a row of `artifacts` says of a whole dataset."""
+
+    TABLE: ClassVar[str] = "artifacts"
+
+    path: str
+    detail_json: str
+
+
+def tombstones(corpus: Path, current: Snapshot) -> list[TombstoneRow]:
     """Every erasure of a snapshot. A uid that was restored and erased again has two."""
-    return list(current.read(corpus, "tombstones").to_pylist())
+    return current.rows(corpus, TombstoneRow)
 
 
-def places(rows: Sequence[Mapping[str, Any]], dataset_path: str | None = None) -> list[Row]:
-    """Those that hold a place, of one dataset or of all, in their order, as rows of `episodes` that say nothing."""
-    of_dataset = [
-        as_episode(row)
-        for row in rows
-        if row["dataset_path"] is not None and dataset_path in (None, row["dataset_path"])
-    ]
-    return sorted(of_dataset, key=lambda row: (row["dataset_path"], row["episode_index"]))
+def places(rows: Iterable[TombstoneRow], dataset_path: str | None = None) -> list[ErasedPlace]:
+    """Those that hold a place, of one dataset or of all, in their order.
+
+    Raises:
+        DamagedCatalog: one names a dataset and no number in it.
+    """
+    every = [place for row in rows if (place := _place_of(row)) is not None]
+    of_dataset = [place for place in every if dataset_path in (None, place.dataset_path)]
+    return sorted(of_dataset, key=lambda place: (place.dataset_path, place.episode_index))
 
 
-def as_episode(tombstone: Mapping[str, Any]) -> Row:
-    """What numbering, projection and checks ask of an episode's row. `erased` is the tombstone itself."""
-    length = tombstone["length"]
-    cameras = [file["camera"] for file in tombstone["files"] if file["kind"] == "video"]
-    return {
-        "uid": "",
-        "dataset_path": tombstone["dataset_path"],
-        "episode_index": tombstone["episode_index"],
-        "index_from": tombstone["index_from"],
-        "length": length,
-        "tasks": [ERASED_TASK],
-        "task_counts": [length],
-        "cameras": [{"name": camera} for camera in cameras],
-        "action_source": "none",
-        "action_coverage": 0.0,
-        "recipe_digest": "",
-        "content_sha256": None,
-        "erased": tombstone,
-    }
+def _place_of(row: TombstoneRow) -> ErasedPlace | None:
+    """None for an episode that was never committed."""
+    if row.dataset_path is None:
+        return None
+    if row.episode_index is None or row.index_from is None or row.length is None:
+        message = "an erased episode has no number; run eicorpus verify"
+        raise DamagedCatalog(message, where=row.dataset_path[:200])
+    return ErasedPlace(
+        tombstone=row,
+        dataset_path=row.dataset_path,
+        episode_index=row.episode_index,
+        index_from=row.index_from,
+        length=row.length,
+    )
 
 
-def stats_of(tombstone: Mapping[str, Any]) -> Row:
+def stats_of(tombstone: TombstoneRow) -> dict[str, Any]:
     """Statistics by feature: numeric columns, then videos."""
-    numeric: Row = {}
-    videos: Row = {}
-    for file in tombstone["files"]:
+    numeric: dict[str, Any] = {}
+    videos: dict[str, Any] = {}
+    for file in tombstone.files:
         detail = json_of(file["detail_json"], where=file["path"])
         if file["kind"] == "data":
             numeric = detail
@@ -80,9 +117,9 @@ def pinned_tasks(corpus: Path, current: Snapshot) -> dict[str, list[str]]:
     """
     tasks: dict[str, list[str]] = {}
     only = pc.field("kind") == "tasks"
-    for row in current.read(corpus, "artifacts", ["path", "detail_json"], only=only).to_pylist():
-        if row["path"] in tasks:
+    for row in current.rows(corpus, DatasetDetail, only=only):
+        if row.path in tasks:
             message = "its tasks are pinned twice; run eicorpus verify"
-            raise DamagedCatalog(message, where=row["path"][:200])
-        tasks[row["path"]] = list(json_of(row["detail_json"], where=row["path"]).get("tasks", []))
+            raise DamagedCatalog(message, where=row.path[:200])
+        tasks[row.path] = list(json_of(row.detail_json, where=row.path).get("tasks", []))
     return tasks

@@ -132,11 +132,11 @@ def _source_checks(episode: Episode, work: Work) -> Iterator[Check]:
 def _staged_checks(
     columns: Columns, staged: StagedEpisode, episode: Episode, recipe: Recipe
 ) -> Iterator[Check]:
-    is_upright = episode.world_up is not None and bool(staged.episode["camera_motion_removed"])
+    is_upright = episode.world_up is not None and bool(staged.episode.camera_motion_removed)
     body = embodiment_for(staged.robot_type)
     yield from eef_checks(columns, body, float(recipe.rate_hz), is_upright=is_upright)
     if episode.hands:
-        measured = {row["name"]: row["value"] for row in staged.measurements}
+        measured = {row.name: row.value for row in staged.measurements if row.value is not None}
         yield from hand_checks(columns, measured, recipe.hands)
 
 
@@ -167,9 +167,9 @@ def _complaints(
     for r in ranges:
         if r.name.endswith("gripper_opening") and r.low == r.high:
             yield f"{r.feature} {r.name} is {r.low:g} throughout: no gripper, or another column?"
-    if staged.episode["action_coverage"] < 0.5 and staged.spec:
-        yield f"only {staged.episode['action_coverage']:.0%} of the timesteps have a whole valid action"
-    for limit in staged.episode["supervision_limits"]:
+    if staged.episode.action_coverage < 0.5 and staged.spec:
+        yield f"only {staged.episode.action_coverage:.0%} of the timesteps have a whole valid action"
+    for limit in staged.episode.supervision_limits:
         yield f"supervises less: {limit}"
 
 
@@ -177,13 +177,13 @@ def _pictures(
     staged: StagedEpisode, columns: Columns, folder: Path, count: int, rate_hz: float
 ) -> Iterator[Picture]:
     """A row of pictures for each camera, the hands drawn in where the camera's model is known."""
-    left_in = {f["value"] for f in staged.episode["facts"] if f["name"].startswith("hand_frame.")}
-    for camera in staged.episode["cameras"]:
-        at = np.unique(np.linspace(0, staged.episode["length"] - 1, count).round().astype(int))
+    left_in = {f["value"] for f in staged.episode.facts if f["name"].startswith("hand_frame.")}
+    for camera in staged.episode.cameras:
+        at = np.unique(np.linspace(0, staged.episode.length - 1, count).round().astype(int))
         frames = _frames(folder / f"{camera['name']}.mp4", set(at.tolist()))
         pose = columns.values.get(f"observation.camera_pose.{camera['name']}")
         if camera["name"] in left_in:  # its hands are in its own frame
-            pose = np.tile([0, 0, 0, 1, 0, 0, 0, 1, 0], (staged.episode["length"], 1)).astype(float)
+            pose = np.tile([0, 0, 0, 1, 0, 0, 0, 1, 0], (staged.episode.length, 1)).astype(float)
         row = []
         scale = scale_of(camera["width"])
         for k, small in zip(at, frames, strict=True):

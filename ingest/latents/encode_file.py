@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from ingest.latents.token_file import BackgroundWriter, TokenFile
 from ingest.models.encoder import EncoderChoice, ImageEncoder
 from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
+from schemas.committed_rows import LatentRow
 from schemas.errors import Code, PipelineError, SourceError, TransientError, system_error_text
 from schemas.latents import LatentFacts, Preprocessing
 
@@ -55,7 +55,7 @@ class Decoded:
 class EncodeResult:
     """What came of one file: its row of the table `latents` without `run_id`, or an error that starts with its code."""
 
-    row: dict[str, Any] | None = None
+    row: LatentRow | None = None
     error: str = ""
     num_pictures: int = 0
     num_bytes: int = 0
@@ -199,7 +199,7 @@ class LatentMaker:
         row = self._row(begun.file, num_bytes, sha256)
         return EncodeResult(
             row=row,
-            num_pictures=row["num_frames"],
+            num_pictures=row.num_frames,
             num_bytes=num_bytes,
             busy_s=begun.busy_s,
             write_wait_s=begun.write_wait_s + self.monotonic_s() - began_s,
@@ -241,20 +241,21 @@ class LatentMaker:
         except OSError as error:  # a full disk does not say by itself where it is
             raise OSError(error.errno, error.strerror, str(path)) from error
 
-    def _row(self, file: PlannedLatentFile, num_bytes: int, sha256: str) -> dict[str, Any]:
+    def _row(self, file: PlannedLatentFile, num_bytes: int, sha256: str) -> LatentRow:
         """Of the catalog, but for the run."""
         facts = self.facts(file)
-        return {
-            "uid": file.uid,
-            "camera": file.camera,
-            "encoder_id": self.encoder.id,
-            "path": file.target(self.encoder.id),
-            "num_frames": facts.num_frames,
-            "dtype": facts.dtype,
-            "sha256": sha256,
-            "video_sha256": file.video_sha256,
-            "num_bytes": num_bytes,
-        }
+        return LatentRow(
+            uid=file.uid,
+            camera=file.camera,
+            encoder_id=self.encoder.id,
+            path=file.target(self.encoder.id),
+            num_frames=facts.num_frames,
+            dtype=facts.dtype,
+            sha256=sha256,
+            video_sha256=file.video_sha256,
+            num_bytes=num_bytes,
+            run_id="",
+        )
 
     def facts(self, file: PlannedLatentFile) -> LatentFacts:
         """The page of a file."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
@@ -18,6 +17,7 @@ from ingest.latents.backends import EncodeBackend
 from ingest.latents.encode_file import EncodeResult
 from ingest.latents.plan import LatentTodo
 from ingest.storage.local import LocalStorage
+from schemas.committed_rows import LatentRow
 
 # To a snapshot, until a run has made twenty times that: a snapshot names every part.
 BATCH_FILES = 200
@@ -59,12 +59,12 @@ def encode_corpus(
         OSError: a file cannot be written.
     """
     tally = LatentTally(discovered=len(todo) + todo.up_to_date, up_to_date=todo.up_to_date)
-    rows: list[dict[str, Any]] = []
+    rows: list[LatentRow] = []
     try:
         for _, result in making.make(todo.files()):
             _count(tally, result, making)
             if result.row is not None:
-                rows.append(result.row | {"run_id": run_id})
+                rows.append(replace(result.row, run_id=run_id))
             if len(rows) >= max(BATCH_FILES, tally.encoded // 20):
                 rows, current = [], _flush(todo.corpus, current, rows, run_id, disk)
             progress(tally)
@@ -91,14 +91,14 @@ def _count(tally: LatentTally, result: EncodeResult, making: EncodeBackend) -> N
 def _flush(
     corpus: CorpusLayout,
     parent: Snapshot,
-    rows: list[dict[str, Any]],
+    rows: list[LatentRow],
     run_id: str,
     disk: LocalStorage,
 ) -> Snapshot:
     """One part, in an order that does not depend on which worker was faster."""
     if not rows:
         return parent
-    disk.adopt(corpus.path(row["path"]) for row in rows)  # an encoder's process wrote them
-    ordered = sorted(rows, key=lambda row: (row["uid"], row["camera"]))
-    part = snapshot.write_part(disk, corpus.root, "latents", ordered)
+    disk.adopt(corpus.path(row.path) for row in rows)  # an encoder's process wrote them
+    ordered = sorted(rows, key=lambda row: (row.uid, row.camera))
+    part = snapshot.write_part(disk, corpus.root, LatentRow, ordered)
     return snapshot.publish(disk, corpus.root, parent, {"latents": part}, run_id)

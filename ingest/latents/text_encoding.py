@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from ingest.latents.text_plan import EpisodeTexts
 from ingest.models.text_feature_file import file_bytes, is_finite
 from ingest.storage.local import LocalStorage
 from ingest.storage.rooted import item_within
+from schemas.committed_rows import LatentRow
 from schemas.errors import Code, SourceError
 from schemas.text_features import NO_CAMERA, NO_PICTURE, FeatureSettings, TextFacts, text_encoder_id
 from schemas.vlm import Message, Picture
@@ -123,28 +124,28 @@ def encode_texts(
         ConfigError: the device's memory does not hold a batch.
         TransientError: another writer was first; what is committed stays, run again.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[LatentRow] = []
 
     def commit(parent: Snapshot) -> Snapshot:
         nonlocal rows
         if not rows:
             return parent
-        part = snapshot.write_part(disk, corpus.root, "latents", rows)
+        part = snapshot.write_part(disk, corpus.root, LatentRow, rows)
         rows = []
         return snapshot.publish(disk, corpus.root, parent, {"latents": part}, run_id)
 
     try:
         for work in works:
             try:
-                rows.append(_encoded(corpus, work, encoder, disk) | {"run_id": run_id})
+                rows.append(_encoded(corpus, work, encoder, disk, run_id))
             except SourceError as error:
                 tally.failed += 1
                 tally.errors[error.code.value] += 1
                 tally.failures.append(f"{work.uid}: {error}")
             else:
                 tally.encoded += 1
-                tally.moments += rows[-1]["num_frames"]
-                tally.num_bytes += rows[-1]["num_bytes"]
+                tally.moments += rows[-1].num_frames
+                tally.num_bytes += rows[-1].num_bytes
             if len(rows) >= max(BATCH_EPISODES, tally.encoded // 20):
                 current = commit(current)
             progress(tally)
@@ -154,9 +155,13 @@ def encode_texts(
 
 
 def _encoded(
-    corpus: CorpusLayout, work: EpisodeTexts, encoder: TextEncoder, disk: LocalStorage
-) -> dict[str, Any]:
-    """Write the file of one episode; its row of `latents` but for the run."""
+    corpus: CorpusLayout,
+    work: EpisodeTexts,
+    encoder: TextEncoder,
+    disk: LocalStorage,
+    run_id: str,
+) -> LatentRow:
+    """Write the file of one episode; its row of `latents`."""
     moments = work.moments(encoder.settings)
     bits_of = _features(corpus, work, encoder, moments)
     features = [bits_of[moment] for moment in moments]
@@ -181,17 +186,18 @@ def _encoded(
     full = item_within(corpus.root, path)
     disk.make_dir(full.parent)
     disk.write(full, data)
-    return {
-        "uid": work.uid,
-        "camera": NO_CAMERA,
-        "encoder_id": encoder.encoder_id,
-        "path": path,
-        "num_frames": len(moments),
-        "num_bytes": len(data),
-        "dtype": "bf16",
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "video_sha256": work.source_sha256,
-    }
+    return LatentRow(
+        uid=work.uid,
+        camera=NO_CAMERA,
+        encoder_id=encoder.encoder_id,
+        path=path,
+        num_frames=len(moments),
+        num_bytes=len(data),
+        dtype="bf16",
+        sha256=hashlib.sha256(data).hexdigest(),
+        video_sha256=work.source_sha256,
+        run_id=run_id,
+    )
 
 
 def _features(

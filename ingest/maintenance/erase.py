@@ -13,7 +13,7 @@ from ingest.corpus.erasure import INTENT, Intent, folder_of
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.snapshot_list import load_all
-from ingest.corpus.tombstones import Row, tombstones
+from ingest.corpus.tombstones import tombstones
 from ingest.corpus.writer import recover
 from ingest.maintenance.erasure_plan import (
     AffectedPart,
@@ -32,6 +32,7 @@ from ingest.maintenance.tombstone_writer import (
     write_placeholders,
 )
 from ingest.storage.local import LocalStorage
+from schemas.committed_rows import ArtifactRow, TombstoneRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,20 +43,21 @@ class SnapshotRewrite:
     disk: LocalStorage
     by: Mapping[str, Part | None]
     parts: Sequence[AffectedPart]
-    tombstones: Mapping[str, Row]
-    pins: Mapping[str, Row]
+    tombstones: Mapping[str, TombstoneRow]
+    pins: Mapping[str, ArtifactRow]
 
     def tables(self, of: Snapshot, uids: Sequence[str]) -> dict[str, list[Part]]:
         """Parts of a snapshot in which the episodes `uids` were."""
         tables = replace_parts(of, self.by)
         rows = [self.tombstones[uid] for uid in uids]
-        holes = {row["dataset_path"] for row in [*rows, *tombstones(self.corpus, of)]}
-        for name, added in (
-            ("tombstones", rows),
-            ("artifacts", [row for path, row in self.pins.items() if path in holes]),
-        ):
-            if added:
-                tables[name].append(snapshot.write_part(self.disk, self.corpus, name, added))
+        holes = {row.dataset_path for row in [*rows, *tombstones(self.corpus, of)]}
+        pins = [row for path, row in self.pins.items() if path in holes]
+        if rows:
+            part = snapshot.write_part(self.disk, self.corpus, TombstoneRow, rows)
+            tables[TombstoneRow.TABLE].append(part)
+        if pins:
+            part = snapshot.write_part(self.disk, self.corpus, ArtifactRow, pins)
+            tables[ArtifactRow.TABLE].append(part)
         return tables
 
     def history(self, snapshots: Sequence[Snapshot]) -> dict[int, str]:

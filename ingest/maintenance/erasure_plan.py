@@ -17,9 +17,10 @@ from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.manifest_folders import naming
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.corpus.snapshot_list import load_all
-from ingest.corpus.tombstones import Row, tombstones
+from ingest.corpus.tombstones import tombstones
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
+from schemas.committed_rows import EpisodeRow, VerdictRow
 from schemas.errors import ConfigError
 from schemas.parquet_file import read_batches, read_schema, read_table
 
@@ -147,12 +148,12 @@ class EpisodeSelection:
 
     uids: tuple[str, ...]
     already: tuple[str, ...]  # forgotten before
-    episodes: Mapping[str, Row]
-    verdicts: Mapping[str, Sequence[Row]]
+    episodes: Mapping[str, EpisodeRow]
+    verdicts: Mapping[str, Sequence[VerdictRow]]
 
     @property
     def datasets(self) -> list[str]:
-        return sorted({row["dataset_path"] for row in self.episodes.values()})
+        return sorted({row.dataset_path for row in self.episodes.values()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,13 +175,11 @@ def find_episodes(corpus: CorpusLayout, current: Snapshot, uids: Sequence[str]) 
     """
     uids_once = tuple(dict.fromkeys(uids))
     only = pc.field("uid").isin(uids_once)
-    episodes = {
-        row["uid"]: row for row in current.read(corpus.root, "episodes", only=only).to_pylist()
-    }
-    verdicts: dict[str, list[Row]] = {}
-    for row in current.read(corpus.root, "verdicts", only=only).to_pylist():
-        verdicts.setdefault(row["uid"], []).append(row)
-    buried = {row["uid"] for row in tombstones(corpus.root, current)}
+    episodes = {row.uid: row for row in current.rows(corpus.root, EpisodeRow, only=only)}
+    verdicts: dict[str, list[VerdictRow]] = {}
+    for verdict in current.rows(corpus.root, VerdictRow, only=only):
+        verdicts.setdefault(verdict.uid, []).append(verdict)
+    buried = {row.uid for row in tombstones(corpus.root, current)}
     already = tuple(uid for uid in uids_once if uid in buried and uid not in episodes)
     unknown = [uid for uid in uids_once if uid not in {*episodes, *verdicts, *buried}]
     if unknown:

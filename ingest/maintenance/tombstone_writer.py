@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +26,15 @@ from ingest.corpus.lerobot_writer import (
     staged_table,
 )
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.tombstones import ERASED_TASK, Row
+from ingest.corpus.tombstones import ERASED_TASK
 from ingest.maintenance.erasure_plan import EpisodeSelection
 from ingest.recipe import VideoSettings
 from ingest.storage.local import LocalStorage
 from ingest.video.encode import Encoder, seal, x264_options
 from ingest.video.scale import colour_of
 from ingest.video.stats import ImageStatistics, sampled_frames
+from schemas.catalog_rows import CatalogRow
+from schemas.committed_rows import ArtifactRow, ErasedFileValue, TombstoneRow
 
 _BLACK_Y, _NO_COLOUR = 16, 128  # limited range
 
@@ -53,7 +55,7 @@ class PlaceholderFile:
     """`row`: the file as `tombstones.files` has it; `name`: where it is staged."""
 
     name: str
-    row: dict[str, Any]
+    row: ErasedFileValue
 
 
 def write_placeholder(
@@ -87,7 +89,7 @@ def _rows(hole: EpisodeSlot, folder: Path, stem: str, disk: LocalStorage) -> Pla
     data = parquet_bytes(table)
     name = f"{stem}.parquet"
     disk.write(folder / name, data)
-    row = {
+    row: ErasedFileValue = {
         "kind": "data",
         "camera": None,
         "path": f"{hole.dataset.path}/{data_file(hole.episode_index)}",
@@ -111,7 +113,7 @@ def _video(hole: EpisodeSlot, folder: Path, name: str, key: str) -> PlaceholderF
     sha256, num_bytes = seal(folder / name)
     stats = ImageStatistics()
     stats.add(np.zeros((height, width, 3), dtype=np.uint8), len(sampled_frames(hole.length)))
-    row = {
+    row: ErasedFileValue = {
         "kind": "video",
         "camera": key.removeprefix("observation.images."),
         "path": f"{hole.dataset.path}/{video_file(hole.episode_index, key)}",
@@ -126,10 +128,6 @@ def _black(width: int, height: int) -> VideoFrame:
     planes = np.full((height * 3 // 2, width), _NO_COLOUR, dtype=np.uint8)
     planes[:height] = _BLACK_Y
     return VideoFrame.from_ndarray(planes, format="yuv420p")
-
-
-_IDENTITY = ("uid", "source", "dataset", "episode_id")
-_PLACE = ("dataset_path", "episode_index", "index_from", "length")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +145,19 @@ def frozen_tasks(
     """Task texts by number of each dataset that loses an episode: a text that no episode has any more goes, its number stays."""
     left: dict[str, set[str]] = {path: set() for path in selection.datasets}
     only = pc.field("dataset_path").isin(pa.array(selection.datasets, pa.string()))
-    columns = ["uid", "dataset_path", "tasks"]
-    for row in current.read(corpus, "episodes", columns, only=only).to_pylist():
-        if row["uid"] not in selection.episodes:
-            left[row["dataset_path"]].update(row["tasks"])
+    for row in current.rows(corpus, _EpisodeTasks, only=only):
+        if row.uid not in selection.episodes:
+            left[row.dataset_path].update(row.tasks)
     return {path: _texts(datasets[path], left[path]) for path in selection.datasets}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _EpisodeTasks(CatalogRow):
+    TABLE: ClassVar[str] = "episodes"
+
+    uid: str
+    dataset_path: str
+    tasks: list[str]
 
 
 def _texts(dataset: Dataset, left: Iterable[str]) -> list[str]:
@@ -165,11 +171,18 @@ def _texts(dataset: Dataset, left: Iterable[str]) -> list[str]:
     return texts if ERASED_TASK in texts else [*texts, ERASED_TASK]
 
 
-def pinned_row(dataset_path: str, texts: Sequence[str]) -> Row:
+def pinned_row(dataset_path: str, texts: Sequence[str]) -> ArtifactRow:
     """The row of `artifacts` that numbers a dataset's tasks."""
-    empty = dict.fromkeys(("camera", "num_bytes", "sha256", "num_frames"))
-    detail = json.dumps({"tasks": list(texts)})
-    return {"uid": "", "kind": "tasks", "path": dataset_path, "detail_json": detail, **empty}
+    return ArtifactRow(
+        uid="",
+        kind="tasks",
+        camera=None,
+        path=dataset_path,
+        num_bytes=None,
+        sha256=None,
+        num_frames=None,
+        detail_json=json.dumps({"tasks": list(texts)}),
+    )
 
 
 def write_placeholders(
@@ -189,14 +202,14 @@ def write_placeholders(
     """
     out = {}
     for number, (uid, row) in enumerate(sorted(selection.episodes.items())):
-        path = row["dataset_path"]
+        path = row.dataset_path
         corpus.path(path)
         dataset, texts = datasets[path]
         hole = EpisodeSlot(
             dataset=dataset,
-            episode_index=row["episode_index"],
-            index_from=row["index_from"],
-            length=row["length"],
+            episode_index=row.episode_index,
+            index_from=row.index_from,
+            length=row.length,
             task_index=texts.index(ERASED_TASK),
         )
         out[uid] = write_placeholder(hole, folder, f"{number:06d}", disk)
@@ -205,17 +218,23 @@ def write_placeholders(
 
 def tombstone(
     uid: str, selection: EpisodeSelection, lying: Sequence[PlaceholderFile], asked: ErasureRequest
-) -> Row:
+) -> TombstoneRow:
     """The row of `tombstones`; without a place when the episode was never committed."""
     row = selection.episodes.get(uid)
     verdicts = selection.verdicts.get(uid, ())
     known = row if row is not None else verdicts[-1]
-    return {
-        **{name: known[name] for name in _IDENTITY},
-        **{name: None if row is None else row[name] for name in _PLACE},
-        "reason": asked.reason,
-        "erased_at": asked.at,
-        "run_id": asked.run_id,
-        "files": [each.row for each in lying],
-        "ends": [{"run_id": v["run_id"], "state": v["state"]} for v in verdicts],
-    }
+    return TombstoneRow(
+        uid=known.uid,
+        source=known.source,
+        dataset=known.dataset,
+        episode_id=known.episode_id,
+        reason=asked.reason,
+        erased_at=asked.at,
+        run_id=asked.run_id,
+        dataset_path=None if row is None else row.dataset_path,
+        episode_index=None if row is None else row.episode_index,
+        index_from=None if row is None else row.index_from,
+        length=None if row is None else row.length,
+        files=[each.row for each in lying],
+        ends=[{"run_id": each.run_id, "state": each.state} for each in verdicts],
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,17 @@ from ingest.transforms.action_vector import Vectors
 from ingest.transforms.hands import CanonicalHand
 from ingest.transforms.resample import Mask
 from ingest.video.camera_video import VideoFacts
-from schemas.catalog import table_from_rows
+from schemas.catalog_rows import (
+    CameraValue,
+    EpisodeFacts,
+    MeasurementRow,
+    rows_of,
+    table_of,
+)
 from schemas.episode import Episode
 from schemas.fact import Certainty
 from schemas.lerobot import vector_feature, video_feature
-from schemas.outcome import StagedEpisode
+from schemas.outcome import StagedEpisode, StagedVideo
 from schemas.split import default_split, split_group
 from schemas.supervision import allowed_tasks
 
@@ -77,14 +83,17 @@ def describe(canonical: ProcessedEpisode, table: pa.Table) -> StagedEpisode:
     texts, seen = canonical.texts, canonical.seen
     features = _features(canonical)
     rate_hz = float(canonical.recipe.rate_hz)
-    segments = resample.segment_rows(seen, episode.instructions, canonical.at, rate_hz)
+    segments = resample.segment_rows(
+        episode.ref.uid, seen, episode.instructions, canonical.at, rate_hz
+    )
     measurements = _measurements(canonical, seen)
     # Through the table and back, so that the digest sees the types the row will be read back with.
-    row = table_from_rows("episodes", [_episode_row(canonical, texts, seen)]).to_pylist()[0]
+    written = table_of(EpisodeFacts, [_episode_facts(canonical, texts, seen)])
+    (facts,) = rows_of(EpisodeFacts, written)
     digest = content_digest(
         rows_sha256=rows_digest(table.drop_columns([TASK_COLUMN]), texts),
-        videos={name: facts.sha256 for name, facts in videos.items()},
-        episode=row,
+        videos={name: video.sha256 for name, video in videos.items()},
+        episode=facts,
         segments=segments,
         measurements=measurements,
     )
@@ -94,11 +103,11 @@ def describe(canonical: ProcessedEpisode, table: pa.Table) -> StagedEpisode:
         robot_type=episode.embodiment,
         features=features,
         spec=[[s.name, s.width, s.unit] for s in vectors.spec.slices] if vectors.spec else [],
-        episode=row | {"content_sha256": digest},
+        episode=replace(facts, content_sha256=digest),
         segments=segments,
         measurements=measurements,
         stats=stats,
-        videos=[_video_row(name, facts) for name, facts in videos.items()],
+        videos=[_staged_video(name, video) for name, video in videos.items()],
     )
 
 
@@ -133,7 +142,7 @@ def _group(episode: Episode, features: Mapping[str, Any]) -> str:
     return f"datasets/{episode.ref.source}/{'.'.join(parts)}"
 
 
-def _measurements(canonical: ProcessedEpisode, seen: Mask) -> list[dict[str, Any]]:
+def _measurements(canonical: ProcessedEpisode, seen: Mask) -> list[MeasurementRow]:
     """What ingestion measured by the way; curation measures the rest."""
     measured = [
         ("source_rate", float(canonical.episode.rate_hz), "Hz"),
@@ -146,15 +155,16 @@ def _measurements(canonical: ProcessedEpisode, seen: Mask) -> list[dict[str, Any
         measured.append((f"worst_image_skew.{name}", facts.worst_skew_ms, "ms"))
         measured.append((f"repeated_frame_share.{name}", facts.repeated_share, "share"))
     return [
-        {
-            "name": name,
-            "version": MEASUREMENT_VERSION,
-            "value": value,
-            "unit": unit,
-            "start": None,
-            "end": None,
-            "denominator": len(seen),
-        }
+        MeasurementRow(
+            uid=canonical.episode.ref.uid,
+            name=name,
+            version=MEASUREMENT_VERSION,
+            value=value,
+            unit=unit,
+            start=None,
+            end=None,
+            denominator=len(seen),
+        )
         for name, value, unit in measured
     ]
 
@@ -165,8 +175,8 @@ def _unit_of(measurement: str) -> str:
     return {"mm": "mm", "deg": "deg", "scale": "ratio"}.get(stem.rsplit("_", 1)[-1], "share")
 
 
-def _episode_row(canonical: ProcessedEpisode, texts: list[str], seen: Mask) -> dict[str, Any]:
-    """The episode's row of the catalog; None where only the committer knows."""
+def _episode_facts(canonical: ProcessedEpisode, texts: list[str], seen: Mask) -> EpisodeFacts:
+    """The episode's row of the catalog, without its place and its digest."""
     episode, vectors, videos = canonical.episode, canonical.vectors, canonical.videos
     facts = (*episode.facts, *vectors.facts)
     supervises, limits = allowed_tasks(
@@ -174,67 +184,61 @@ def _episode_row(canonical: ProcessedEpisode, texts: list[str], seen: Mask) -> d
     )
     tasks = list(dict.fromkeys(texts))
     duration_s = len(texts) / float(canonical.recipe.rate_hz)
-    return {
-        "uid": episode.ref.uid,
-        "source": episode.ref.source,
-        "dataset": episode.ref.dataset,
-        "episode_id": episode.ref.episode_id,
-        "embodiment": episode.embodiment,
-        "dataset_path": None,
-        "episode_index": None,
-        "index_from": None,
-        "length": len(texts),
-        "duration_s": duration_s,
-        "hours": duration_s / 3600,
-        "tasks": tasks,
-        "task_counts": [texts.count(task) for task in tasks],
-        "cameras": [
-            _camera_row(episode, name, video_facts) for name, video_facts in videos.items()
-        ],
-        "absent_cameras": list(canonical.absent_cameras),
-        "eef_frame": vectors.eef_frame,
-        "frames_verified": vectors.eef_frame == "hand_xfz"
+    return EpisodeFacts(
+        uid=episode.ref.uid,
+        source=episode.ref.source,
+        dataset=episode.ref.dataset,
+        episode_id=episode.ref.episode_id,
+        embodiment=episode.embodiment,
+        length=len(texts),
+        duration_s=duration_s,
+        hours=duration_s / 3600,
+        tasks=tasks,
+        task_counts=[texts.count(task) for task in tasks],
+        cameras=[_camera_row(episode, name, video_facts) for name, video_facts in videos.items()],
+        absent_cameras=list(canonical.absent_cameras),
+        eef_frame=vectors.eef_frame,
+        frames_verified=vectors.eef_frame == "hand_xfz"
         and all(
             f.certainty is Certainty.VERIFIED
             for f in vectors.facts
             if f.name.startswith("eef_axes")
         ),
-        "camera_motion_removed": _camera_motion_removed(episode, vectors),
-        "action_source": vectors.action_source,
-        "action_coverage": vectors.action_coverage,
-        "command_only": list(vectors.command_only),
-        "supervises": [task.value for task in supervises],
-        "supervision_limits": list(limits),
-        "source_rate_hz": float(episode.rate_hz),
-        "source_rate": str(episode.rate_hz),
-        "worst_image_skew_ms": max((v.worst_skew_ms for v in videos.values()), default=None),
-        "repeated_frame_share": max((v.repeated_share for v in videos.values()), default=None),
-        "source_repeats": [
+        camera_motion_removed=_camera_motion_removed(episode, vectors),
+        action_source=vectors.action_source,
+        action_coverage=vectors.action_coverage,
+        command_only=list(vectors.command_only),
+        supervises=[task.value for task in supervises],
+        supervision_limits=list(limits),
+        source_rate_hz=float(episode.rate_hz),
+        source_rate=str(episode.rate_hz),
+        worst_image_skew_ms=max((v.worst_skew_ms for v in videos.values()), default=None),
+        repeated_frame_share=max((v.repeated_share for v in videos.values()), default=None),
+        source_repeats=[
             {"camera": name, "start": r.start, "end": r.end, "luma": r.luma}
             for name, video_facts in sorted(videos.items())
             for r in video_facts.repeats
         ],
-        "num_gaps": len(resample.runs(~seen)),
-        "success": episode.success,
-        "subject_id": episode.subject_id,
-        "scene_id": episode.scene_id,
-        "split_group": split_group(episode),
-        "split": default_split(split_group(episode), episode.ref.source_split),
-        "source_split": episode.ref.source_split,
-        "licence": episode.licence.name,
-        "licence_class": episode.licence.licence_class,
-        "allows_redistribution": episode.licence.allows_redistribution,
-        "facts": [fact.as_row() for fact in facts],
-        "raw_files": [
+        num_gaps=len(resample.runs(~seen)),
+        success=episode.success,
+        subject_id=episode.subject_id,
+        scene_id=episode.scene_id,
+        split_group=split_group(episode),
+        split=default_split(split_group(episode), episode.ref.source_split),
+        source_split=episode.ref.source_split,
+        licence=episode.licence.name,
+        licence_class=episode.licence.licence_class,
+        allows_redistribution=episode.licence.allows_redistribution,
+        facts=[fact.as_row() for fact in facts],
+        raw_files=[
             {"path": f.path, "num_bytes": f.num_bytes, "digest": f.digest}
             for f in episode.raw_files
         ],
-        "adapter_version": canonical.adapter_version,
-        "recipe_digest": canonical.recipe.digest,
-        "options_digest": canonical.options_digest,
-        "content_sha256": None,
-        "run_id": None,
-    }
+        adapter_version=canonical.adapter_version,
+        recipe_digest=canonical.recipe.digest,
+        options_digest=canonical.options_digest,
+        content_sha256="",
+    )
 
 
 def _camera_motion_removed(episode: Episode, vectors: Vectors) -> bool:
@@ -243,7 +247,7 @@ def _camera_motion_removed(episode: Episode, vectors: Vectors) -> bool:
     return vectors.eef_frame != "none" if stated is None else stated == "true"
 
 
-def _camera_row(episode: Episode, name: str, facts: VideoFacts) -> dict[str, Any]:
+def _camera_row(episode: Episode, name: str, facts: VideoFacts) -> CameraValue:
     camera = next(c for c in episode.cameras if c.name == name)
     K_stored = None
     # A picture that was turned upright has other axes than its K: none is better than a wrong one.
@@ -266,7 +270,7 @@ def _camera_row(episode: Episode, name: str, facts: VideoFacts) -> dict[str, Any
     }
 
 
-def _video_row(name: str, facts: VideoFacts) -> dict[str, Any]:
+def _staged_video(name: str, facts: VideoFacts) -> StagedVideo:
     return {
         "camera": name,
         "name": f"{name}.mp4",

@@ -198,7 +198,7 @@ def _known(corpus: CorpusLayout, current: Snapshot, info: SourceInfo) -> _Known:
             )
             for row in rows
         },
-        forgotten=frozenset(row["uid"] for row in tombstones(corpus.root, current)),
+        forgotten=frozenset(row.uid for row in tombstones(corpus.root, current)),
         history=read_history(corpus.ledger),
         roots=frozenset(sources["root"].to_pylist()),
     )

@@ -25,6 +25,7 @@ from ingest.pipeline.plan import Plan, Request, files_of
 from ingest.pipeline.process import DISK_FULL, Work, guarded, is_doubtful
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
+from schemas.committed_rows import RunRow, SourceRow, VerdictRow
 from schemas.episode import EpisodeRef
 from schemas.errors import Code, InvariantError, TransientError
 from schemas.outcome import Outcome, State, WorkerFailure
@@ -80,10 +81,8 @@ class Tally:
         if state is State.COMMITTED:
             self.timesteps += outcome.num_frames
             self.video_s += outcome.video_s
-            lacks_camera = outcome.staged is not None and outcome.staged.episode.get(
-                "absent_cameras"
-            )
-            self.lacks_cameras += bool(lacks_camera)
+            staged = outcome.staged
+            self.lacks_cameras += bool(staged is not None and staged.episode.absent_cameras)
 
 
 Progress = Callable[[Tally], None]
@@ -130,12 +129,8 @@ def ingest(
         # Not `run.tally`: an interrupt may fall between handing an episode to the committer and counting it.
         lasting = _tally_of(plan, committer.ends)
         is_known = _is_known(corpus, current, plan)
-        committer.flush(
-            {
-                "sources": [] if is_known else [_source_row(request, plan, context)],
-                "runs": [_run_row(request, executor, lasting, context, started_at)],
-            }
-        )
+        sources = [] if is_known else [_source_row(request, plan, context)]
+        committer.flush([*sources, _run_row(request, executor, lasting, context, started_at)])
         return lasting
 
     try:
@@ -272,19 +267,20 @@ class _Run:
         self.ledger.ends((outcome, _ended(outcome)) for outcome in self.committer.flush())
         self.last_flush_s = self.context.monotonic_s()
 
-    def _verdict(self, work: Work, outcome: Outcome, state: State) -> dict[str, Any]:
+    def _verdict(self, work: Work, outcome: Outcome, state: State) -> VerdictRow:
         ref = work.ref
-        return {
-            "uid": ref.uid,
-            "source": ref.source,
-            "dataset": ref.dataset,
-            "episode_id": ref.episode_id,
-            "state": state.value,
-            "code": outcome.code,
-            "message": outcome.message,
-            "attempts": self.attempts[ref.uid],
-            "run_id": self.context.run_id,
-        }
+        return VerdictRow(
+            uid=ref.uid,
+            source=ref.source,
+            dataset=ref.dataset,
+            episode_id=ref.episode_id,
+            state=state.value,
+            code=outcome.code,
+            message=outcome.message,
+            attempts=self.attempts[ref.uid],
+            run_id=self.context.run_id,
+            snapshot=0,  # the committer's to say
+        )
 
 
 def _tally_of(plan: Plan, ends: Mapping[str, int]) -> Tally:
@@ -309,50 +305,50 @@ def _ended(outcome: Outcome) -> State:
 
 def _is_known(corpus: CorpusLayout, current: Snapshot, plan: Plan) -> bool:
     """Whether the sources table already says all this."""
-    rows = current.read(corpus.root, "sources").to_pylist()
+    rows = current.rows(corpus.root, SourceRow)
     facts = [fact.as_row() for fact in plan.info.facts]
     return any(
-        row["source"] == plan.info.source
-        and row["dataset"] == plan.info.dataset
-        and row["adapter_version"] == plan.adapter_version
-        and row["facts"] == facts
+        row.source == plan.info.source
+        and row.dataset == plan.info.dataset
+        and row.adapter_version == plan.adapter_version
+        and row.facts == facts
         for row in rows
     )
 
 
-def _source_row(request: Request, plan: Plan, context: RunContext) -> dict[str, Any]:
+def _source_row(request: Request, plan: Plan, context: RunContext) -> SourceRow:
     info = plan.info
-    return {
-        "source": info.source,
-        "dataset": info.dataset,
-        "root": str(request.root),
-        "adapter_version": plan.adapter_version,
-        "licence": info.licence.name,
-        "licence_class": info.licence.licence_class,
-        "facts": [fact.as_row() for fact in info.facts],
-        "notes": list(info.notes),
-        "run_id": context.run_id,
-    }
+    return SourceRow(
+        source=info.source,
+        dataset=info.dataset,
+        root=str(request.root),
+        adapter_version=plan.adapter_version,
+        licence=info.licence.name,
+        licence_class=info.licence.licence_class,
+        facts=[fact.as_row() for fact in info.facts],
+        notes=list(info.notes),
+        run_id=context.run_id,
+    )
 
 
 def _run_row(
     request: Request, executor: Executor, tally: Tally, context: RunContext, started_at: Any
-) -> dict[str, Any]:
-    return {
-        "run_id": context.run_id,
-        "command": context.command,
-        "started_at": started_at,
-        "finished_at": context.now(),
-        "executor": executor.name,
-        "recipe_digest": request.recipe.digest,
-        "recipe_json": request.recipe.canonical_json(),
-        "discovered": tally.discovered,
-        "committed": tally.committed,
-        "filtered": tally.filtered,
-        "quarantined": tally.quarantined,
-        "failed": tally.failed,
-        "not_reached": tally.not_reached,
-    }
+) -> RunRow:
+    return RunRow(
+        run_id=context.run_id,
+        command=context.command,
+        started_at=started_at,
+        finished_at=context.now(),
+        executor=executor.name,
+        recipe_digest=request.recipe.digest,
+        recipe_json=request.recipe.canonical_json(),
+        discovered=tally.discovered,
+        committed=tally.committed,
+        filtered=tally.filtered,
+        quarantined=tally.quarantined,
+        failed=tally.failed,
+        not_reached=tally.not_reached,
+    )
 
 
 def beyond_allowance(tally: Tally, limits: Limits) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest.transforms.time_grid import Instants, gap_limit_ns, nearest
+from schemas.catalog_rows import SegmentRow
 from schemas.episode import Instruction, Interpolation, Stream
 from schemas.geometry import slerp_rotmat
 
@@ -120,23 +120,24 @@ def task_of_timesteps(instructions: tuple[Instruction, ...], at: Instants) -> li
 
 
 def segment_rows(
-    valid: Mask, instructions: tuple[Instruction, ...], at: Instants, rate_hz: float
-) -> list[dict[str, Any]]:
-    """Rows of the `segments` table without uid: the valid runs first, then every instruction that covers a timestep."""
+    uid: str, valid: Mask, instructions: tuple[Instruction, ...], at: Instants, rate_hz: float
+) -> list[SegmentRow]:
+    """The valid runs first, then every instruction that covers a timestep."""
     segments = [("valid_run", start, end, "") for start, end in runs(valid)]
     for instruction in instructions:
         start, end = span(instruction, at)
         if end > start:
             segments.append((instruction.kind, start, end, instruction.text))
     return [
-        {
-            "segment_index": index,
-            "kind": kind,
-            "start": start,
-            "end": end,
-            "start_s": start / rate_hz,
-            "end_s": end / rate_hz,
-            "text": text,
-        }
+        SegmentRow(
+            uid=uid,
+            segment_index=index,
+            kind=kind,
+            start=start,
+            end=end,
+            start_s=start / rate_hz,
+            end_s=end / rate_hz,
+            text=text,
+        )
         for index, (kind, start, end, text) in enumerate(segments)
     ]

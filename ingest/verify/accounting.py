@@ -17,7 +17,8 @@ from ingest.storage.file_tree import entries_below
 from ingest.storage.local import HALF_SUFFIX
 from ingest.verify.files import unreadable
 from ingest.verify.finding import CheckCode, Finding, finding
-from schemas.outcome import ENDS, State, unaccounted
+from schemas.committed_rows import RunRow
+from schemas.outcome import State, ends_of, unaccounted
 
 
 def foreign_files(corpus: Path) -> Iterator[Finding]:
@@ -72,18 +73,18 @@ def _run_findings(corpus: Path, current: Snapshot, verdicts: pl.DataFrame) -> It
     """
     by_run = Counter(verdicts.select("run_id", "state").iter_rows())
     for erased in tombstones(corpus, current):
-        by_run.update((end["run_id"], end["state"]) for end in erased["ends"])
-    for row in current.read(corpus, "runs").to_pylist():
-        ends = {state: row[state.value] for state in ENDS}
-        path = f"catalog/runs: {row['run_id']}"
+        by_run.update((end["run_id"], end["state"]) for end in erased.ends)
+    for row in current.rows(corpus, RunRow):
+        ends = ends_of(row)
+        path = f"catalog/runs: {row.run_id}"
         if unaccounted(row):
-            discovered = f"discovered {row['discovered']}"
+            discovered = f"discovered {row.discovered}"
             says = " + ".join(f"{count} {state.value}" for state, count in ends.items())
             yield finding(
-                CheckCode.ACCOUNTING, path, discovered, f"{says} + {row['not_reached']} not reached"
+                CheckCode.ACCOUNTING, path, discovered, f"{says} + {row.not_reached} not reached"
             )
         for state, count in ends.items():
-            verdict_count = by_run[row["run_id"], state.value]
+            verdict_count = by_run[row.run_id, state.value]
             may_exceed = state in (State.COMMITTED, State.QUARANTINED)
             if verdict_count > count or (verdict_count != count and not may_exceed):
                 discovered = f"{verdict_count} verdicts `{state.value}`"

@@ -71,7 +71,11 @@ class EpisodeCheck:
         if problem is not None:
             return None, [problem]
         artifact = stored.artifact("data")
-        changed = differs_from_catalog(self.corpus, stored.data_path, artifact) if artifact else []
+        changed = (
+            differs_from_catalog(self.corpus, stored.data_path, artifact.num_bytes, artifact.sha256)
+            if artifact
+            else []
+        )
         table, problems = read_rows(self.corpus, stored, place)
         return table, changed + problems
 
@@ -85,11 +89,11 @@ class EpisodeCheck:
         yield from stats_findings(columns, stored, place)
         texts = texts_of(columns, place.tasks)
         # Once files differ from what was committed that has been said; here the question is the catalog's own rows.
-        if is_sound and texts is not None and stored.row.get("erased") is None:
-            videos = {a["camera"]: a["sha256"] for a in stored.artifacts if a["kind"] == "video"}
+        if is_sound and texts is not None and not stored.is_erased:
+            videos = {str(a.camera): str(a.sha256) for a in stored.artifacts if a.kind == "video"}
             content = stored.content_sha256(table, texts, videos)
-            if content != stored.row["content_sha256"]:
-                what, was = f"content {content}", f"{stored.row['content_sha256']} as committed"
+            if content != stored.row.content_sha256:
+                what, was = f"content {content}", f"{stored.row.content_sha256} as committed"
                 yield finding(CheckCode.CONTENT_CHANGED, stored.data_path, what, was)
 
 
@@ -211,23 +215,23 @@ class _Verification:
         work: list[tuple[CommittedEpisode, EpisodePlace]],
         lines: dict[str, JsonlAppends],
     ) -> Iterator[Finding]:
-        path = stored.row["dataset_path"]
+        path = stored.row.dataset_path
         dataset = self.datasets.get(path)
         if dataset is None:
-            what = f"episode {stored.row['uid']} of a dataset without features"
+            what = f"episode {stored.row.uid} of a dataset without features"
             yield finding(CheckCode.CATALOG_CONTENT, path, what, sorted(self.datasets))
             return
         expected_index = dataset.episodes
-        gop = self.gops.get(stored.row["recipe_digest"], MAX_GOP)
+        gop = self.gops.get(stored.row.recipe_digest, MAX_GOP)
         place = number(stored, dataset, lines.setdefault(path, JsonlAppends()), gop)
         yield from numbering_findings(stored, place, expected_index)
         work.append((stored, place))
 
     def _files(self, work: list[tuple[CommittedEpisode, EpisodePlace]]) -> Iterable[Finding]:
         for (stored, _), findings in zip(work, self.pool.map(self.check, work), strict=True):
-            if stored.row.get("erased") is None:
+            if not stored.is_erased:
                 self.seen.episodes += 1
-                self.seen.frames += stored.row["length"]
+                self.seen.frames += stored.row.length
             self.progress(self.seen)
             yield from findings
 

@@ -53,11 +53,11 @@ def digest(
     try:
         for batch in committed_batches(corpus, _snapshot(corpus)):
             for stored in batch:
-                tasks(stored.row["dataset_path"])  # read once, here, not by every thread
+                tasks(stored.row.dataset_path)  # read once, here, not by every thread
             contents = in_batches(pool, lambda stored: _content(corpus, stored, tasks), batch)
             for stored, content in zip(batch, contents, strict=True):
-                pairs.append((stored.row["uid"], content))
-                changed += content != stored.row["content_sha256"]
+                pairs.append((stored.row.uid, content))
+                changed += content != stored.row.content_sha256
                 progress(len(pairs))
     except (DamagedParquet, OSError, ValueError, KeyError) as error:
         raise _unreadable(str(path), error) from error
@@ -77,12 +77,12 @@ def _content(corpus: Path, stored: CommittedEpisode, tasks: Callable[[str], dict
     """The content digest of one episode, from its files."""
     videos = {}
     for camera in stored.cameras:
-        artifact = stored.artifact("video", camera) or {}
+        artifact = stored.artifact("video", camera)
         path = _file(corpus, stored.video_path(camera))
-        videos[camera] = sha256_of(path, artifact.get("num_bytes") or 0)
+        videos[camera] = sha256_of(path, (artifact and artifact.num_bytes) or 0)
     with open_parquet(_file(corpus, stored.data_path)) as parquet:
         table = parquet.read()
-    texts = tasks(stored.row["dataset_path"])
+    texts = tasks(stored.row.dataset_path)
     indices = table.column("task_index").to_pylist()
     return stored.content_sha256(table, [texts[i] for i in indices], videos)
 

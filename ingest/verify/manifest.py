@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pyarrow.compute as pc
@@ -24,6 +24,7 @@ from ingest.storage.local import within
 from ingest.verify.files import differs_from_catalog, in_batches, problem_opening, sha256_of
 from ingest.verify.finding import CheckCode
 from ingest.verify.meta import meta_flaws
+from schemas.catalog_rows import CatalogRow, rows_of
 from schemas.errors import ConfigError
 from schemas.latent_header import MAX_TEXT_HEADER_BYTES, read_tensors
 from schemas.manifest import (
@@ -192,56 +193,62 @@ def _taken_out(root: Path, current: Snapshot, done: Redaction) -> Iterator[Issue
         yield Issue(what=what, fault=IssueKind.FORGOTTEN, message=ERASED)
 
 
-def _artifacts(root: Path, current: Snapshot, frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """Data and videos of the manifest's episodes: path, num_bytes, sha256."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NamedFile(CatalogRow):
+    """A file that a manifest needs; `num_bytes` is None where the catalog does not name it."""
+
+    TABLE: ClassVar[str] = "artifacts"
+
+    path: str
+    num_bytes: int | None
+    sha256: str
+
+
+def _artifacts(root: Path, current: Snapshot, frame: pl.DataFrame) -> list[_NamedFile]:
+    """Data and videos of the manifest's episodes."""
     columns = ["uid", "kind", "path", "num_bytes", "sha256"]
     only = pc.field("kind").isin(["data", "video"])
     have = pl.DataFrame(current.read(root, "artifacts", columns, only=only))
     latest = have.join(frame.select("uid").unique(), on="uid", how="semi").unique(
         "path", keep="last"
     )
-    return latest.select("path", "num_bytes", "sha256").sort("path").to_dicts()
+    return rows_of(_NamedFile, latest.sort("path").to_arrow())
 
 
-def _latents(root: Path, current: Snapshot, rows: Any) -> list[dict[str, Any]]:
-    """Files of latents: path, sha256, and num_bytes, which is null for a file that the catalog does not name."""
+def _latents(root: Path, current: Snapshot, rows: Any) -> list[_NamedFile]:
+    """Files of latents."""
     frame = pl.DataFrame(rows.select(["latents"])).explode("latents").drop_nulls()
     if not len(frame):
         return []
     sizes = pl.DataFrame(current.read(root, "latents", ["path", "sha256", "num_bytes"]))
-    return (
-        frame.unnest("latents")
-        .select("path", "sha256")
-        .unique("path")
-        .join(sizes.unique(["path", "sha256"]), on=["path", "sha256"], how="left")
-        .sort("path")
-        .to_dicts()
-    )
+    files = frame.unnest("latents").select("path", "sha256").unique("path")
+    sized = files.join(sizes.unique(["path", "sha256"]), on=["path", "sha256"], how="left")
+    return rows_of(_NamedFile, sized.sort("path").to_arrow())
 
 
-def _file_flaws(root: Path, file: dict[str, Any], *, is_quick: bool) -> list[Issue]:
+def _file_flaws(root: Path, file: _NamedFile, *, is_quick: bool) -> list[Issue]:
     """What is wrong with one file, or nothing."""
-    path = file["path"]
+    path = file.path
     problem = problem_opening(root, path)
     if problem is not None:
         is_missing = problem.check is CheckCode.FILE_MISSING
         fault = IssueKind.FILE_MISSING if is_missing else IssueKind.FILE_UNREADABLE
         return [Issue(what=path, fault=fault, message=problem.message)]
-    if file["num_bytes"] is None:
+    if file.num_bytes is None:
         try:  # its own header has its size: what is of another size is not read
             read_tensors(within(root, path), max_bytes=MAX_TEXT_HEADER_BYTES)
         except ConfigError as error:
             return [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=error.message)]
         digest = "" if is_quick else sha256_of(within(root, path))
-        same = is_quick or digest == file["sha256"]
-        message = f"sha256 {digest}, the manifest says {file['sha256']}"
+        same = is_quick or digest == file.sha256
+        message = f"sha256 {digest}, the manifest says {file.sha256}"
         return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=message)]
     size = within(root, path).stat().st_size
     if is_quick:
-        message = f"{size} bytes, committed with {file['num_bytes']}"
-        same = size == file["num_bytes"]
+        message = f"{size} bytes, committed with {file.num_bytes}"
+        same = size == file.num_bytes
         return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=message)]
     return [
         Issue(what=path, fault=IssueKind.FILE_CHANGED, message=each.message)
-        for each in differs_from_catalog(root, path, file)
+        for each in differs_from_catalog(root, path, file.num_bytes, file.sha256)
     ]

@@ -43,18 +43,18 @@ def number(
     """
     index_from = dataset.frames
     indices = add_episode(lines, dataset, stored.row, feature_stats(stored))
-    tasks = dict(zip(indices, stored.row["tasks"], strict=True))
+    tasks = dict(zip(indices, stored.row.tasks, strict=True))
     return EpisodePlace(dataset=dataset, index_from=index_from, tasks=tasks, gop=gop)
 
 
 def feature_stats(stored: CommittedEpisode) -> dict[str, Any]:
     """Statistics by feature as `episodes_stats.jsonl` has them: numeric columns, then videos."""
     out: dict[str, Any] = {}
-    for artifact in sorted(stored.artifacts, key=lambda a: a["kind"]):  # data before video
-        if artifact["kind"] == "data":
+    for artifact in sorted(stored.artifacts, key=lambda a: a.kind):  # data before video
+        if artifact.kind == "data":
             out |= stored.detail(artifact)
-        elif artifact["kind"] == "video":
-            out[f"observation.images.{artifact['camera']}"] = stored.detail(artifact)
+        elif artifact.kind == "video":
+            out[f"observation.images.{artifact.camera}"] = stored.detail(artifact)
     return out
 
 
@@ -64,27 +64,27 @@ def numbering_findings(
     """Does the catalog itself number without gaps, and do the episode's rows agree with each other?"""
     row = stored.row
     for name, expected in (("episode_index", episode_index), ("index_from", place.index_from)):
-        if row[name] != expected:
-            what = f"{name} {row[name]} of {row['uid']}"
-            yield finding(CheckCode.NUMBERING, row["dataset_path"], what, expected)
-    if row["length"] != sum(row["task_counts"]):
-        what = f"{row['length']} timesteps of {row['uid']}"
+        if getattr(row, name) != expected:
+            what = f"{name} {getattr(row, name)} of {row.uid}"
+            yield finding(CheckCode.NUMBERING, row.dataset_path, what, expected)
+    if row.length != sum(row.task_counts):
+        what = f"{row.length} timesteps of {row.uid}"
         yield finding(
             CheckCode.NUMBERING,
-            row["dataset_path"],
+            row.dataset_path,
             what,
-            f"{sum(row['task_counts'])}, by its tasks",
+            f"{sum(row.task_counts)}, by its tasks",
         )
-    kinds = sorted((a["kind"], a["camera"] or "", a["path"]) for a in stored.artifacts)
+    kinds = sorted((a.kind, a.camera or "", a.path) for a in stored.artifacts)
     files = [("data", "", stored.data_path)]
     files += [("video", camera, stored.video_path(camera)) for camera in stored.cameras]
     if kinds != sorted(files):
-        what = f"files {kinds} of {row['uid']}"
-        yield finding(CheckCode.NUMBERING, row["dataset_path"], what, sorted(files))
+        what = f"files {kinds} of {row.uid}"
+        yield finding(CheckCode.NUMBERING, row.dataset_path, what, sorted(files))
     keys = sorted(f"observation.images.{camera}" for camera in stored.cameras)
     if keys != sorted(place.dataset.video_keys):
-        what = f"cameras {keys} of {row['uid']}"
-        yield finding(CheckCode.NUMBERING, row["dataset_path"], what, place.dataset.video_keys)
+        what = f"cameras {keys} of {row.uid}"
+        yield finding(CheckCode.NUMBERING, row.dataset_path, what, place.dataset.video_keys)
 
 
 TOLERANCE_S = 1e-4  # of readers, on the difference of neighbouring timestamps
@@ -99,7 +99,7 @@ def read_rows(
     artifact = stored.artifact("data")
     try:
         with within(corpus, path).open("rb") as file:
-            limit = limit_bytes(artifact["num_bytes"] if artifact else 0)
+            limit = limit_bytes((artifact and artifact.num_bytes) or 0)
             data = file.read(limit + 1)
     except OSError as error:
         return None, [unreadable(path, error)]
@@ -131,9 +131,9 @@ def _layout_findings(
         if at >= 0 and schema.field(at).type != field.type:
             what = f"column {field.name!r} of type {schema.field(at).type}"
             yield finding(CheckCode.DATA_COLUMNS, path, what, field.type)
-    if parquet.metadata.num_rows != stored.row["length"]:
+    if parquet.metadata.num_rows != stored.row.length:
         what = f"{parquet.metadata.num_rows} rows"
-        yield finding(CheckCode.DATA_LENGTH, path, what, stored.row["length"])
+        yield finding(CheckCode.DATA_LENGTH, path, what, stored.row.length)
     if parquet.num_row_groups != 1:
         yield finding(CheckCode.DATA_ROW_GROUPS, path, f"{parquet.num_row_groups} row groups", 1)
     yield from _metadata_findings(path, schema.metadata or {}, expected.metadata)
@@ -183,10 +183,10 @@ def numbering_columns(
     columns: Columns, stored: CommittedEpisode, place: EpisodePlace
 ) -> Iterator[Finding]:
     """frame_index, timestamp, episode_index, index and task_index of every row."""
-    path, count = stored.data_path, stored.row["length"]
+    path, count = stored.data_path, stored.row.length
     frame = np.arange(count, dtype=np.int64)
     at_s = (frame / place.dataset.fps).astype(np.float32)
-    number = np.full(count, stored.row["episode_index"], dtype=np.int64)
+    number = np.full(count, stored.row.episode_index, dtype=np.int64)
     yield from _differs(CheckCode.DATA_FRAME_INDEX, path, columns, "frame_index", frame)
     yield from _differs(CheckCode.DATA_TIMESTAMP, path, columns, "timestamp", at_s)
     yield from _differs(CheckCode.DATA_EPISODE_INDEX, path, columns, "episode_index", number)
@@ -227,7 +227,7 @@ def _task_findings(
             yield finding(CheckCode.DATA_TASK_INDEX, stored.data_path, what, expected)
         return
     counts = {text: texts.count(text) for text in dict.fromkeys(texts)}
-    declared = dict(zip(stored.row["tasks"], stored.row["task_counts"], strict=True))
+    declared = dict(zip(stored.row.tasks, stored.row.task_counts, strict=True))
     if list(counts.items()) != list(declared.items()):
         what = f"tasks in order with their rows {counts}"
         yield finding(CheckCode.DATA_TASK_INDEX, stored.data_path, what, declared)

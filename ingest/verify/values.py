@@ -26,11 +26,11 @@ def stats_findings(
     """The statistics that the catalog has, and `episodes_stats.jsonl` repeats, of one episode."""
     for artifact in stored.artifacts:
         detail = stored.detail(artifact)
-        if artifact["kind"] == "data":
+        if artifact.kind == "data":
             yield from _numeric_findings(columns, detail, stored, place)
-        elif artifact["kind"] == "video":
-            path = stored.video_path(artifact["camera"])
-            yield from picture_findings(path, detail, stored.row["length"])
+        elif artifact.kind == "video":
+            path = stored.video_path(str(artifact.camera))
+            yield from picture_findings(path, detail, stored.row.length)
 
 
 def _numeric_findings(
@@ -171,11 +171,11 @@ def _action_findings(
     A slice that is commanded and not measured has no state: its mask is False everywhere.
     """
     path, row = stored.data_path, stored.row
-    command_only = set(row.get("command_only") or ())
+    command_only = set(row.command_only or ())
     coverage = float(np.mean(np.all([aimed[name] for name in slices], axis=0)))
-    if coverage != row["action_coverage"]:
+    if coverage != row.action_coverage:
         what = f"{coverage} of the actions valid"
-        yield finding(CheckCode.DATA_ACTION, path, what, f"{row['action_coverage']} by the catalog")
+        yield finding(CheckCode.DATA_ACTION, path, what, f"{row.action_coverage} by the catalog")
     for name, span in slices.items():
         if name in command_only:
             yield from _unmeasured_findings(path, name, observed[name])
@@ -186,7 +186,7 @@ def _action_findings(
             yield finding(
                 CheckCode.DATA_ACTION, path, what, "actions only where the state is valid"
             )
-        if row["action_source"] != "achieved":
+        if row.action_source != "achieved":
             continue
         if aimed[name][-1]:
             what = f"a valid achieved action of {name} in the last row"

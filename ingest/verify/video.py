@@ -46,14 +46,14 @@ def video_findings(
     corpus: Path, stored: CommittedEpisode, camera: str, place: EpisodePlace, *, deep: bool
 ) -> Iterator[Finding]:
     """Everything about one camera of one episode."""
-    path, length = stored.video_path(camera), stored.row["length"]
+    path, length = stored.video_path(camera), stored.row.length
     problem = problem_opening(corpus, path)
     if problem is not None:
         yield problem
         return
     artifact = stored.artifact("video", camera)
     if artifact is not None:
-        yield from differs_from_catalog(corpus, path, artifact)
+        yield from differs_from_catalog(corpus, path, artifact.num_bytes, artifact.sha256)
     try:
         with open_video(str(within(corpus, path)), num_threads=1) as video:
             listing = listed(video, at_most=2 * length + 100)

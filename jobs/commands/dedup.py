@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,8 @@ from jobs.run_context import new_run_id
 from jobs.ui.options import AsJson, CorpusArgument, DryRun
 from jobs.ui.output import answer_json, duration, exit_1, progress_of, stdout, table
 from schemas import manifest
+from schemas.catalog_rows import as_dict
+from schemas.committed_rows import DuplicateRow
 from schemas.errors import ConfigError
 from schemas.split import SPLITS
 
@@ -95,7 +98,7 @@ def _copies(corpus: CorpusLayout, disk: LocalStorage | None = None) -> dict[str,
         **_counted(signatures, np.ones(len(signatures), dtype=bool)),
         **_clusters(copies, decided),
         "by_source": by_source,
-        "duplicates": decided.rows[:SHOWN],
+        "duplicates": [_without_run(row) for row in decided.rows[:SHOWN]],
         "snapshot": after.number,
         "committed": after.number != current.number,
     }
@@ -125,12 +128,17 @@ def _counted(signatures: Signatures, some: Side) -> dict[str, Any]:
     }
 
 
+def _without_run(row: DuplicateRow) -> Mapping[str, object]:
+    """A decision, committed or not."""
+    return {n: value for n, value in as_dict(row).items() if n not in ("run_id", "snapshot")}
+
+
 def _clusters(copies: Copies, decided: Clusters) -> dict[str, Any]:
-    kinds = [row["kind"] for row in decided.rows]
+    kinds = [row.kind for row in decided.rows]
     return {
         "candidates": copies.candidates,
         "crowded": copies.crowded,
-        "clusters": len({row["cluster"] for row in decided.rows}),
+        "clusters": len({row.cluster for row in decided.rows}),
         "kept": kinds.count("kept"),
         "exact": kinds.count("exact"),
         "near": kinds.count("near"),

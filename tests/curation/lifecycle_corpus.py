@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.synthetic import write_part
 from ingest.corpus import snapshot
 from ingest.corpus.commit import datasets_of
 from ingest.corpus.layout import CorpusLayout
@@ -85,7 +86,7 @@ def annotate(corpus: Path, by_id: dict[str, str], run_id: str) -> None:
     copies = {"cluster": by_id["a"], "kept_uid": by_id["a"], "run_id": run_id}
     full["duplicates"] = [filled("duplicates", {"uid": by_id[n], **copies}) for n in "ac"]
     disk = LocalStorage()
-    parts = {name: snapshot.write_part(disk, corpus, name, given) for name, given in full.items()}
+    parts = {name: write_part(disk, corpus, name, given) for name, given in full.items()}
     snapshot.publish(disk, corpus, current, parts, run_id)
 
 

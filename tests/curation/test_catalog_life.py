@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -144,7 +145,9 @@ def test_parts_with_other_columns_are_not_merged(tmp_path: Path) -> None:
     corpus = synthetic.write_catalog(tmp_path / "c", num_episodes=4).root
     disk = LocalStorage()
     more = synthetic.rows_of(4, 0, first=4)
-    narrow = snapshot.table_from_rows("episodes", more["episodes"]).drop_columns(["split"])
+    narrow = pa.Table.from_pylist(more["episodes"], schema=TABLES["episodes"]).drop_columns(
+        ["split"]
+    )
     part = snapshot.write_tables(disk, corpus, "episodes", [narrow], schema=narrow.schema)
     snapshot.publish(disk, corpus, snapshot.load(corpus), {"episodes": part}, "old")
     for first in (8, 12):

@@ -251,7 +251,7 @@ def test_a_piece_is_on_the_disk_before_the_next_is_read(
 @pytest.mark.usefixtures("few")
 def test_a_part_from_before_a_column_reads_as_null(corpus: Path) -> None:
     rows = synthetic.rows_of(2, 0, first=30)["episodes"]
-    narrow = snapshot.table_from_rows("episodes", rows).drop_columns(["split"])
+    narrow = pa.Table.from_pylist(rows, schema=TABLES["episodes"]).drop_columns(["split"])
     part = snapshot.write_tables(LocalStorage(), corpus, "episodes", [narrow], schema=narrow.schema)
     snapshot.publish(LocalStorage(), corpus, snapshot.load(corpus), {"episodes": part}, "old")
     exported(corpus)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ from ingest.catalog.uid_index import UidIndex
 from ingest.corpus import snapshot
 from ingest.corpus.snapshot import Part, Snapshot
 from ingest.curation.tiers.measurement_matrix import MeasurementMatrix, read_matrix, read_spans
-from schemas.catalog import table_from_rows
+from schemas.catalog import TABLES
 from tests.curation.tier_corpus import Given, measurement, write_corpus
 from tests.generators.corpus import commit, uid_of
 
@@ -155,7 +156,7 @@ def test_the_same_as_a_plain_loop(
     written = []
     for number, batch in enumerate(batches):
         path = root / "catalog/measurements" / f"{number}.parquet"
-        table = table_from_rows("measurements", batch)
+        table = pa.Table.from_pylist(batch, schema=TABLES["measurements"])
         pq.write_table(table, path, row_group_size=row_group)
         written.append(
             Part(path=path.relative_to(root).as_posix(), rows=len(batch), num_bytes=0, sha256="")

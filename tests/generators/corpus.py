@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.synthetic import write_part
 from ingest.corpus import snapshot
 from ingest.storage.local import LocalStorage
 
@@ -266,7 +267,7 @@ def rows_of(num_episodes: int, num_quarantined: int = 3, *, first: int = 0) -> R
 def commit(root: Path, rows: Rows, run_id: str = "run-1") -> snapshot.Snapshot:
     """Append rows to the corpus as the next snapshot."""
     disk = LocalStorage()
-    parts = {t: snapshot.write_part(disk, root, t, given) for t, given in rows.items() if given}
+    parts = {t: write_part(disk, root, t, given) for t, given in rows.items() if given}
     return snapshot.publish(disk, root, snapshot.load(root), parts, run_id)
 
 

@@ -25,6 +25,8 @@ from ingest.executors.inline import InlineExecutor
 from ingest.pipeline.process import Work, process
 from ingest.recipe import Recipe
 from ingest.storage.local import LocalStorage
+from schemas.catalog_rows import MeasurementRow, SegmentRow, columns_of
+from schemas.committed_rows import EpisodeRow, VerdictRow
 from schemas.episode import Episode, EpisodeRef, Instruction
 from schemas.errors import InvariantError, TransientError
 from schemas.lerobot import Info
@@ -130,9 +132,9 @@ def test_the_content_digest_can_be_recomputed_from_disk(corpus: Path) -> None:
         found = content_digest(
             rows_sha256=rows_digest(table, [tasks[i] for i in table["task_index"].to_pylist()]),
             videos=videos,
-            episode=row,
-            segments=[_without_uid(s) for s in _sorted(segments, row["uid"])],
-            measurements=[_without_uid(m) for m in measurements_of(corpus, row["uid"])],
+            episode=EpisodeRow(**row | {"run_id": ""}),
+            segments=[SegmentRow(**s) for s in _sorted(segments, row["uid"])],
+            measurements=[MeasurementRow(**m) for m in measurements_of(corpus, row["uid"])],
         )
         assert found == row["content_sha256"]
 
@@ -145,10 +147,6 @@ def measurements_of(corpus: Path, uid: str) -> list[dict[str, Any]]:
     """In the order in which they were written."""
     rows = snapshot.load(corpus).read(corpus, "measurements").to_pylist()
     return [row for row in rows if row["uid"] == uid]
-
-
-def _without_uid(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != "uid"}
 
 
 def test_meta_says_what_the_data_say(corpus: Path) -> None:
@@ -176,8 +174,8 @@ def test_a_corpus_can_be_continued_from_its_catalog(corpus: Path) -> None:
     for path, dataset in datasets_of(corpus, current).items():
         rows = [row for row, _ in stored_episodes(corpus, current, path)]
         assert dataset.episodes == len(rows)
-        assert dataset.frames == sum(row["length"] for row in rows)
-        assert [row["episode_index"] for row in rows] == list(range(len(rows)))
+        assert dataset.frames == sum(row.length for row in rows)
+        assert [row.episode_index for row in rows] == list(range(len(rows)))
         assert dataset.fps == 10
 
 
@@ -236,13 +234,16 @@ def committer(tmp_path: Path) -> Committer:
     return Committer(corpus=corpus, disk=LocalStorage(), run_id="r", parent=Snapshot())
 
 
+VERDICT = VerdictRow(**dict.fromkeys(columns_of(VerdictRow)))
+
+
 def test_one_folder_cannot_have_two_feature_tables(tmp_path: Path) -> None:
     one = committer(tmp_path)
     first, folder = staged(tmp_path, 0)
-    one.add(first, {}, folder)
+    one.add(first, VERDICT, folder)
     second, folder = staged(tmp_path, 1)
     odd = replace(second.staged, features={"action": second.staged.features["action"]})
-    one.add(replace(second, staged=odd), {}, folder)
+    one.add(replace(second, staged=odd), VERDICT, folder)
     with pytest.raises(InvariantError, match="two feature tables"):
         one.flush()
     assert snapshot.load(tmp_path / "corpus").number == 0
@@ -250,7 +251,7 @@ def test_one_folder_cannot_have_two_feature_tables(tmp_path: Path) -> None:
 
 def test_nothing_to_commit_makes_no_snapshot(tmp_path: Path) -> None:
     assert committer(tmp_path).flush() == []
-    assert committer(tmp_path).flush({}) == []
+    assert committer(tmp_path).flush([]) == []
     assert not (tmp_path / "corpus").exists()
 
 

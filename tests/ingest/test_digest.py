@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
 from ingest.corpus.digest import POSITIONAL, content_digest, corpus_digest, rows_digest
+from schemas.catalog import ADDED_COLUMNS
+from schemas.catalog_rows import MeasurementRow, SegmentRow, columns_of
+from schemas.committed_rows import EpisodeRow
 
 VECTOR = pa.array([[1.0, 2.0], [3.0, 4.0]], pa.list_(pa.float32(), 2))
 ROWS = pa.table({"action": VECTOR, "ok": pa.array([True, False])})
 TASKS = ["a", "b"]
-EPISODE = {"uid": "u", "length": 2, "tasks": TASKS, "success": None}
+EPISODE = EpisodeRow(**dict.fromkeys(columns_of(EpisodeRow)) | {"uid": "u", "tasks": TASKS})
+SEGMENT = SegmentRow(**dict.fromkeys(columns_of(SegmentRow)))
+MEASUREMENT = MeasurementRow(**dict.fromkeys(columns_of(MeasurementRow)))
+SEGMENTS = [replace(SEGMENT, start=0), replace(SEGMENT, start=1)]
 PARTS = {
     "rows_sha256": rows_digest(ROWS, TASKS),
     "videos": {"head": "00", "wrist": "11"},
     "episode": EPISODE,
-    "segments": [{"start": 0}, {"start": 1}],
-    "measurements": [{"value": 0.5}],
+    "segments": SEGMENTS,
+    "measurements": [MEASUREMENT],
 }
 
 
@@ -31,7 +39,8 @@ def test_numbering_and_the_order_of_columns_do_not_count() -> None:
     chunks = pa.concat_tables([ROWS.slice(0, 1), ROWS.slice(1)])
     assert rows_digest(chunks, TASKS) == rows_digest(ROWS, TASKS)
     positional = dict.fromkeys(POSITIONAL, "anything")
-    assert digest(episode={**EPISODE, **positional}) == digest()
+    assert digest(episode=replace(EPISODE, **positional)) == digest()
+    assert digest(segments=[replace(row, uid="v") for row in SEGMENTS]) == digest()
     assert digest(videos={"wrist": "11", "head": "00"}) == digest()
 
 
@@ -63,15 +72,21 @@ def test_the_text_of_every_timestep_counts() -> None:
         {"videos": {"head": "00"}},
         {"videos": {"head": "11", "wrist": "00"}},
         {"rows_sha256": "0"},
-        {"episode": {**EPISODE, "success": False}},
-        {"episode": {**EPISODE, "extra": None}},
-        {"segments": [{"start": 1}, {"start": 0}]},
+        {"episode": replace(EPISODE, success=False)},
+        {"episode": replace(EPISODE, command_only=["left"])},
+        {"segments": SEGMENTS[::-1]},
         {"segments": []},
         {"measurements": []},
     ],
 )
 def test_every_fact_counts(change: dict[str, object]) -> None:
     assert digest(**change) != digest()
+
+
+@pytest.mark.parametrize("name", ADDED_COLUMNS["episodes"])
+def test_a_column_that_came_later_counts_where_it_says_something(name: str) -> None:
+    assert digest(episode=replace(EPISODE, **{name: []})) == digest()
+    assert digest(episode=replace(EPISODE, **{name: ["x"]})) != digest()
 
 
 def test_a_corpus_does_not_depend_on_the_order_of_its_episodes() -> None:

@@ -299,7 +299,7 @@ def test_intrinsics_follow_the_stored_picture(tmp_path: Path, monkeypatch: Any) 
     monkeypatch.setattr(Odd, "load", lambda self, ref: replace(good, streams=(), cameras=(camera,)))
     outcome = process(asked, LocalStorage())
     assert outcome.staged is not None
-    (stored,) = outcome.staged.episode["cameras"]
+    (stored,) = outcome.staged.episode.cameras
     assert (stored["width"], stored["height"]) == (512, 256)
     np.testing.assert_allclose(stored["K_cam"], [200, 0, 255.5, 0, 100, 127.5, 0, 0, 1])
 
@@ -310,6 +310,6 @@ def test_the_slowest_required_stream_does_not_decide_the_rate(tmp_path: Path) ->
     outcome = process(asked, LocalStorage())
     assert outcome.staged is not None
     row = outcome.staged.episode
-    assert (row["source_rate"], row["source_rate_hz"]) == ("10", 10.0)
-    assert row["duration_s"] == pytest.approx(row["length"] / 10)
-    assert Fraction(row["source_rate"]) == 10
+    assert (row.source_rate, row.source_rate_hz) == ("10", 10.0)
+    assert row.duration_s == pytest.approx(row.length / 10)
+    assert Fraction(row.source_rate) == 10

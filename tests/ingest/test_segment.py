@@ -83,13 +83,13 @@ def test_rows_by_hand() -> None:
         said("in between", 110, 190),  # no timestep: no row
         said("C tidies", 0, 200, "summary"),
     )
-    rows = segment_rows(valid, instructions, AT, 10.0)
-    assert [(r["kind"], r["start"], r["end"], r["text"]) for r in rows] == [
+    rows = segment_rows("u", valid, instructions, AT, 10.0)
+    assert [(r.kind, r.start, r.end, r.text) for r in rows] == [
         ("valid_run", 0, 2, ""),
         ("valid_run", 3, 5, ""),
         ("task", 0, 5, "whole"),
         ("subtask", 1, 3, "part"),
         ("summary", 0, 2, "C tidies"),
     ]
-    assert [r["segment_index"] for r in rows] == [0, 1, 2, 3, 4]
-    assert (rows[1]["start_s"], rows[1]["end_s"]) == (0.3, 0.5)
+    assert [r.segment_index for r in rows] == [0, 1, 2, 3, 4]
+    assert (rows[1].start_s, rows[1].end_s) == (0.3, 0.5)

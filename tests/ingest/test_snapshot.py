@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.synthetic import write_part
 from ingest.corpus import snapshot
 from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.snapshot import Part, Snapshot
@@ -29,7 +30,7 @@ def row(uid: str, start: int = 0) -> dict[str, Any]:
 
 
 def commit(corpus: Path, parent: Snapshot, *uids: str, run_id: str = "run") -> Snapshot:
-    part = snapshot.write_part(DISK, corpus, "segments", [row(uid) for uid in uids])
+    part = write_part(DISK, corpus, "segments", [row(uid) for uid in uids])
     return snapshot.publish(DISK, corpus, parent, {"segments": part}, run_id)
 
 
@@ -83,7 +84,7 @@ def test_the_second_of_two_writers_loses_and_destroys_nothing(tmp_path: Path) ->
 
 
 def test_parts_are_durable_before_the_snapshot_that_names_them(tmp_path: Path) -> None:
-    part = snapshot.write_part(DISK, tmp_path, "segments", [row("a")])
+    part = write_part(DISK, tmp_path, "segments", [row("a")])
     disk = LocalStorage(tmp_path, Ordered([tmp_path / part.path]))
     disk.adopt([tmp_path / part.path])
     assert snapshot.publish(disk, tmp_path, Snapshot(), {"segments": part}, "run").number == 1
@@ -97,11 +98,11 @@ def test_the_same_rows_cannot_count_twice(tmp_path: Path) -> None:
 
 
 def test_a_part_is_named_by_its_content(tmp_path: Path) -> None:
-    first = snapshot.write_part(DISK, tmp_path, "segments", [row("a")])
+    first = write_part(DISK, tmp_path, "segments", [row("a")])
     before = tree(tmp_path)
-    assert snapshot.write_part(DISK, tmp_path, "segments", [row("a")]) == first
+    assert write_part(DISK, tmp_path, "segments", [row("a")]) == first
     assert tree(tmp_path) == before
-    assert snapshot.write_part(DISK, tmp_path, "segments", [row("b")]).path != first.path
+    assert write_part(DISK, tmp_path, "segments", [row("b")]).path != first.path
     assert first.num_bytes == (tmp_path / first.path).stat().st_size
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.synthetic import write_part
 from ingest.corpus import committed_episodes, snapshot
 from ingest.corpus.commit import datasets_of, stored_episodes
 from ingest.corpus.layout import CorpusLayout
@@ -24,6 +25,7 @@ from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import VerifyProgress, verify
 from ingest.verify.finding import REMEDIES, RULES, CheckCode, Finding, excerpt, finding
 from ingest.verify.meta import first_difference
+from schemas.catalog import ADDED_COLUMNS
 from schemas.errors import ConfigError
 from tests.faults.runs import run
 from tests.ingest.verify_corpus import (
@@ -769,24 +771,28 @@ def test_columns_of_another_type_are_found(corpus: Path) -> None:
 
 
 def test_a_part_from_before_a_column_existed_is_sound(corpus: Path) -> None:
-    """Columns may be added later, and the digest of an older episode is over the columns of its time."""
+    """Columns may be added later, and an older episode's digest is over those that say something."""
     path = corpus / snapshot.load(corpus).parts("episodes")[2].path
-    table = pq.read_table(path, partitioning=None).drop_columns(["scene_id"])
+    table = pq.read_table(path, partitioning=None)
+    replace_part(corpus, "episodes", table.drop_columns(list(ADDED_COLUMNS["episodes"])))
+    assert verify(corpus) == []
+    batches = committed_episodes.committed_batches(corpus, snapshot.load(corpus))
+    absent = [each.row.absent_cameras for batch in batches for each in batch]
+    assert absent[:4] == [[], [], None, None]
+
+
+def test_a_part_without_a_column_that_was_always_there_is_found(corpus: Path) -> None:
+    path = corpus / snapshot.load(corpus).parts("episodes")[2].path
+    table = pq.read_table(path, partitioning=None).drop_columns(["split"])
     replace_part(corpus, "episodes", table)
-    assert [f.check for f in verify(corpus)] == [
-        CheckCode.CONTENT_CHANGED
-    ] * 2  # it was not so then
-    texts = []
-    for batch in committed_episodes.committed_batches(corpus, snapshot.load(corpus)):
-        texts += [set(each.row) for each in batch]
-    assert ["scene_id" in names for names in texts[:4]] == [True, True, False, False]
+    assert [f.check for f in verify(corpus)] == [CheckCode.CONTENT_CHANGED] * 2
 
 
 def test_rows_that_curation_appends_are_no_change_of_content(corpus: Path) -> None:
     current = snapshot.load(corpus)
     rows = current.read(corpus, "measurements").to_pylist()
     later = [row | {"name": "sharpness", "value": 0.25} for row in rows[:4]]
-    part = snapshot.write_part(LocalStorage(), corpus, "measurements", later)
+    part = write_part(LocalStorage(), corpus, "measurements", later)
     snapshot.publish(LocalStorage(), corpus, current, {"measurements": part}, "curation")
     assert verify(corpus) == []
 

@@ -83,7 +83,7 @@ def test_a_sheet_names_episode_camera_and_scale_and_small_pictures_are_drawn_lar
     assert staged is not None
     sheet = contact_sheet([one])
     assert sheet is not None
-    cameras = staged.episode["cameras"]
+    cameras = staged.episode.cameras
     heights = [
         camera["height"] * scale_of(camera["width"]) + TITLE_HEIGHT_PX + 4 for camera in cameras
     ]

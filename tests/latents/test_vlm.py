@@ -19,6 +19,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from benchmarks.synthetic import write_part
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.latents.text_encoding import TextEncoder, TextTally, encode_texts
@@ -80,7 +81,7 @@ def told(folder: Path, vlm: LocalVlm, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def commit(root: Path, table: str, rows: list[dict[str, Any]]) -> None:
-    part = snapshot.write_part(LocalStorage(), root, table, rows)
+    part = write_part(LocalStorage(), root, table, rows)
     snapshot.publish(LocalStorage(), root, snapshot.load(root), {table: part}, "by-hand")
 
 

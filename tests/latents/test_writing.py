@@ -189,7 +189,7 @@ def test_the_next_file_is_encoded_while_one_is_written(
     files = [file_in(tmp_path, length=12, episode_index=index) for index in range(3)]
     found = list(local.make(iter(files)))
     assert [file for file, _ in found] == files
-    assert [made.row and made.row["uid"] for _, made in found] == ["u0", "u1", "u2"]
+    assert [made.row and made.row.uid for _, made in found] == ["u0", "u1", "u2"]
 
 
 def test_a_file_that_is_whole_is_told_before_what_stops_the_next(

@@ -8,6 +8,14 @@ from typing import Any
 
 import pytest
 
+from schemas.catalog import ADDED_COLUMNS
+from schemas.catalog_rows import (
+    PLACE,
+    EpisodeFacts,
+    MeasurementRow,
+    SegmentRow,
+    columns_of,
+)
 from schemas.outcome import Outcome, StagedEpisode, State
 from tests.pickling import travelled
 
@@ -16,8 +24,13 @@ def staged() -> StagedEpisode:
     ordered: dict[str, Any] = {"z": [1], "a": {"max": [0.1], "min": [1 / 3]}, "m": None, "倒": True}
     given: dict[str, Any] = {f.name: ordered for f in fields(StagedEpisode)}
     given |= {"group": "datasets/toy/umi.0", "robot_type": "umi", "spec": [["left.position_m", 3]]}
-    for name in ("segments", "measurements", "videos"):
-        given[name] = [ordered, ordered]
+    given["videos"] = [ordered, ordered]
+    given["episode"] = EpisodeFacts(**dict.fromkeys(columns_of(EpisodeFacts)) | {"uid": "u"})
+    segment = SegmentRow(**dict.fromkeys(columns_of(SegmentRow)) | {"uid": "u", "text": "倒"})
+    value = MeasurementRow(
+        **dict.fromkeys(columns_of(MeasurementRow)) | {"value": 1 / 3, "uid": "u"}
+    )
+    given |= {"segments": [segment, segment], "measurements": [value]}
     return StagedEpisode(**given)
 
 
@@ -36,6 +49,18 @@ def test_json_and_pickle_give_the_same_outcome(name: str) -> None:
     assert back == outcome
     assert back.state is outcome.state
     assert travelled(outcome) == outcome
+
+
+def test_what_an_older_version_staged_is_read() -> None:
+    """It had NULL for the place, no uid in other rows, and not the columns that came later."""
+    raw = json.loads(OUTCOMES["staged"].to_json())
+    older = raw["staged"]["episode"] | dict.fromkeys(PLACE)
+    raw["staged"]["episode"] = {
+        n: v for n, v in older.items() if n not in ADDED_COLUMNS["episodes"]
+    }
+    for row in (*raw["staged"]["segments"], *raw["staged"]["measurements"]):
+        del row["uid"]
+    assert Outcome.from_json(json.dumps(raw)) == OUTCOMES["staged"]
 
 
 def test_json_keeps_the_order_of_keys() -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.annotated_corpus import build_manifest
+from benchmarks.synthetic import write_part
 from ingest.corpus import snapshot
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError, SourceError
@@ -104,7 +105,7 @@ def test_a_manifest_without_latents_is_refused(trainable: Trainable, tmp_path: P
     now = snapshot.load(mine.corpus)
     uid = mine.uids[3]
     rows = [r for r in now.read(mine.corpus, "latents").to_pylist() if r["uid"] != uid]
-    part = snapshot.write_part(LocalStorage(), mine.corpus, "latents", rows)
+    part = write_part(LocalStorage(), mine.corpus, "latents", rows)
     tables = {t: [part] if t == "latents" else now.parts(t) for t in _tables(mine.corpus)}
     snapshot.publish_tables(LocalStorage(), mine.corpus, now, tables, "again")
     manifest = load(build_manifest(mine.corpus, "fewer"))

@@ -27,6 +27,7 @@ from ingest.curation.captions.sheet import Picture, Sheet, digest_of, segment_sh
 from ingest.curation.measurements.english import is_english
 from ingest.curation.measurements.view import open_view
 from ingest.storage.rooted import item_within
+from schemas.committed_rows import CaptionRow
 from schemas.episode import SIDES
 from schemas.errors import SourceError
 
@@ -67,7 +68,7 @@ class Captioned:
     """`row` None: nothing was said, the segment is still to do."""
 
     outcome: CaptionOutcome
-    row: dict[str, Any] | None = None
+    row: CaptionRow | None = None
     detail: str = ""
     was_cached: bool = False
 
@@ -76,7 +77,7 @@ class Captioned:
         return (
             self.row is not None
             and self.outcome is CaptionOutcome.OK
-            and not self.row["checks_failed"]
+            and not self.row.checks_failed
         )
 
 
@@ -244,54 +245,52 @@ def _ended(
     complaints = [f"{check.name}: {check.why}" for check in results if check.has_failed]
     if any(check.name == "self_consistency" and check.has_failed for check in results):
         outcome = CaptionOutcome.UNCLEAR  # captioning.md §3, 6
-    row = {
-        **_identity(work, backend, run_id),
-        **_said(instructed.value if instructed else None),
-        "outcome": outcome.value,
-        "source_text": work.segment.texts[-1] if work.segment.texts else None,
-        "checks_failed": [check.name for check in results if check.has_failed],
-        "checks_silent": [c.name for c in results if c.verdict is Verdict.NOT_MEASURABLE],
-        "detail": one_line_of("; ".join([*([detail] if detail else []), *complaints]))[:2000],
-        "description_json": _json_of(described),
-        "camera": seen.camera,
-        "sheet_sha256": digest_of(seen.sheets) or None,
-        "frames_s": [time_s for sheet in seen.sheets for time_s in sheet.times_s],
-        "cache_key": last.cache_key,
-        "latency_s": _latency(described, instructed),
-    }
+    segment, answer = work.segment, instructed.value if instructed else None
+    text, rephrasings = _texts(answer)
+    row = CaptionRow(
+        caption_id=_caption_id(segment, backend),
+        uid=segment.uid,
+        start=segment.start,
+        end=segment.end,
+        text=text,
+        language="en" if answer is not None and is_english(text) else None,
+        backend=backend.id,
+        prompt_version=backend.prompt_version,
+        outcome=outcome.value,
+        run_id=run_id,
+        model=backend.model,
+        prompt_sha256=backend.prompt_sha256,
+        params_json=backend.params_json,
+        source_text=segment.texts[-1] if segment.texts else None,
+        rephrasings=rephrasings,
+        checks_failed=[check.name for check in results if check.has_failed],
+        checks_silent=[c.name for c in results if c.verdict is Verdict.NOT_MEASURABLE],
+        detail=one_line_of("; ".join([*([detail] if detail else []), *complaints]))[:2000],
+        confidence=answer.confidence if answer is not None else None,
+        description_json=_json_of(described),
+        camera=seen.camera,
+        sheet_sha256=digest_of(seen.sheets) or None,
+        frames_s=[time_s for sheet in seen.sheets for time_s in sheet.times_s],
+        cache_key=last.cache_key,
+        latency_s=_latency(described, instructed),
+    )
     was_cached = all(reply.was_cached for reply in (described, instructed) if reply is not None)
-    return Captioned(outcome=outcome, row=row, detail=row["detail"], was_cached=was_cached)
+    return Captioned(outcome=outcome, row=row, detail=row.detail, was_cached=was_cached)
 
 
-def _identity(work: CaptionWork, backend: Backend, run_id: str) -> dict[str, Any]:
-    segment = work.segment
+def _caption_id(segment: Segment, backend: Backend) -> str:
     name = (segment.uid, segment.start, segment.end, backend.id, backend.model)
     text = "|".join(map(str, (*name, backend.prompt_version, backend.params_json)))
-    return {
-        "caption_id": hashlib.sha256(text.encode()).hexdigest()[:24],
-        "uid": segment.uid,
-        "start": segment.start,
-        "end": segment.end,
-        "backend": backend.id,
-        "model": backend.model,
-        "prompt_version": backend.prompt_version,
-        "prompt_sha256": backend.prompt_sha256,
-        "params_json": backend.params_json,
-        "run_id": run_id,
-    }
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _said(answer: Instruction | None) -> dict[str, Any]:
+def _texts(answer: Instruction | None) -> tuple[str, list[str]]:
+    """The instruction, and other ways to say it."""
     if answer is None:
-        return {"text": "", "language": None, "rephrasings": [], "confidence": None}
+        return "", []
     text = _tidy(answer.instruction)
     others = [tidy for one in answer.rephrasings if not checks.form(tidy := _tidy(one)).has_failed]
-    return {
-        "text": text,
-        "language": "en" if is_english(text) else None,
-        "rephrasings": [one for one in dict.fromkeys(others) if one != text],
-        "confidence": answer.confidence,
-    }
+    return text, [one for one in dict.fromkeys(others) if one != text]
 
 
 def _tidy(text: str) -> str:

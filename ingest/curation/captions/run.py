@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
@@ -22,6 +22,7 @@ from ingest.curation.captions.protocol import Backend, CaptionOutcome, EndpointD
 from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.captions.work import work_of
 from ingest.storage.local import LocalStorage
+from schemas.committed_rows import CaptionRow
 from schemas.errors import ConfigError, PipelineError
 
 MAX_REASONS = 20
@@ -80,15 +81,15 @@ def caption_corpus(
         TransientError: another writer was first; what is committed stays, run again.
     """
     tally = CaptionTally()
-    batch: list[dict[str, Any]] = []
+    batch: list[CaptionRow] = []
     size = BATCH_SEEN if backend.needs_pictures else BATCH_RULES
     first: list[CaptionWork] = []
 
     def flush(parent: Snapshot) -> Snapshot:
         if not batch:
             return parent
-        rows = sorted(batch, key=lambda r: (r["uid"], r["start"], r["end"]))
-        part = snapshot.write_part(disk, corpus.root, "captions", rows)
+        rows = sorted(batch, key=lambda r: (r.uid, r.start, r.end))
+        part = snapshot.write_part(disk, corpus.root, CaptionRow, rows)
         batch.clear()
         return snapshot.publish(disk, corpus.root, parent, {"captions": part}, run_id)
 
@@ -162,13 +163,13 @@ def _count(tally: CaptionTally, work: CaptionWork, captioned: Captioned) -> None
         return
     tally.captioned += 1
     tally.cached += captioned.was_cached
-    tally.checks_failed.update(captioned.row["checks_failed"])
+    tally.checks_failed.update(captioned.row.checks_failed)
     if captioned.outcome is CaptionOutcome.OK:
         source = work.row["source"]
-        tally.texts.setdefault(source, Counter())[captioned.row["text"]] += 1
+        tally.texts.setdefault(source, Counter())[captioned.row.text] += 1
         tally.source_texts.setdefault(source, Counter())
-        if captioned.row["source_text"]:
-            tally.source_texts[source][captioned.row["source_text"]] += 1
+        if captioned.row.source_text:
+            tally.source_texts[source][captioned.row.source_text] += 1
 
 
 def _reason(detail: str, known: Mapping[str, int]) -> str:

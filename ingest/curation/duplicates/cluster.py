@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -19,10 +19,13 @@ from ingest.curation.duplicates.retention import Standing, kept_instead, rank, w
 from ingest.curation.duplicates.search import Indices, Pairs
 from ingest.curation.duplicates.signatures import Signatures
 from ingest.storage.local import LocalStorage
+from schemas.catalog_rows import columns_of, rows_of
+from schemas.committed_rows import DedupRow, DuplicateRow
 from schemas.fact import Certainty
 
 GRID_HZ = 10.0
 ALONE = "no copy of another that stays; only a chain of copies joins them"
+Row = TypeVar("Row", DuplicateRow, DedupRow)
 NOT_SETTLED = tuple(c.value for c in Certainty if not c.is_settled)
 _TIER = """SELECT uid, arg_max(tier, (steps, tier)) AS tier
     FROM (SELECT uid, tier, sum("end" - "start") AS steps FROM tiers GROUP BY ALL) GROUP BY uid"""
@@ -38,7 +41,7 @@ class Clusters:
 
     member: Indices
     kept: Indices
-    rows: list[dict[str, Any]]
+    rows: list[DuplicateRow]  # the run and the snapshot are not known yet
 
 
 def decide(
@@ -58,10 +61,13 @@ def decide(
     first = np.repeat(member[edges[:-1]], np.diff(edges))  # an episode's number follows its uid
     rows = [
         _row(signatures, copies, judged, standing, place, int(m), int(k), int(f))
-        | ({"reason": ALONE} if stays_for[m] == 1 else {})
         for place, (m, k, f) in enumerate(zip(member, kept, first, strict=True))
     ]
-    return Clusters(member=member, kept=kept, rows=sorted(rows, key=lambda row: row["uid"]))
+    rows = [
+        replace(row, reason=ALONE) if stays_for[m] == 1 else row
+        for m, row in zip(member, rows, strict=True)
+    ]
+    return Clusters(member=member, kept=kept, rows=sorted(rows, key=lambda row: row.uid))
 
 
 def _row(
@@ -73,21 +79,26 @@ def _row(
     member: int,
     kept: int,
     first: int,
-) -> dict[str, Any]:
+) -> DuplicateRow:
     """What `duplicates` says of one member of a cluster."""
     is_kept = member == kept
     is_exact = bool(copies.exact[member] == copies.exact[kept])
-    evidence = evidence_of(judged, place, is_exact=is_exact)
-    better = "" if is_kept else why(standing[kept], standing[member])
-    return {
-        "uid": signatures.uids[member],
-        "cluster": signatures.uids[first],
-        "kept_uid": signatures.uids[kept],
-        "kind": "kept" if is_kept else "exact" if is_exact else "near",
-        "evidence": "" if is_kept else evidence,
-        **numbers_of(judged, place),
-        "reason": "the best of its copies" if is_kept else better,
-    }
+    evidence, numbers = evidence_of(judged, place, is_exact=is_exact), numbers_of(judged, place)
+    better = "the best of its copies" if is_kept else why(standing[kept], standing[member])
+    return DuplicateRow(
+        uid=signatures.uids[member],
+        cluster=signatures.uids[first],
+        kept_uid=signatures.uids[kept],
+        kind="kept" if is_kept else "exact" if is_exact else "near",
+        evidence="" if is_kept else evidence,
+        path_distance=numbers["path_distance"],
+        opening_distance=numbers["opening_distance"],
+        look_distance=numbers["look_distance"],
+        duration_ratio=numbers["duration_ratio"],
+        reason=better,
+        run_id="",
+        snapshot=0,
+    )
 
 
 def evidence_of(judged: PairComparison, place: int, *, is_exact: bool) -> str:
@@ -146,38 +157,45 @@ def commit(
     Raises:
         TransientError: another writer was first; run again.
     """
-    before = {row["uid"]: row for row in catalog.arrow("FROM duplicates").to_pylist()}
-    now = {row["uid"]: row for row in decided.rows}
-    dissolved = sorted(before.keys() - now.keys())
-    changed = [row for uid, row in now.items() if _facts(before.get(uid, {})) != row]
-    changed += [dict.fromkeys(before[uid], None) | {"uid": uid} for uid in dissolved]
-    seen = {
-        "episodes": sum(part.rows for part in current.parts("episodes")),
-        "measured": measured,
-        "clusters": len({row["cluster"] for row in decided.rows}),
-        "redundant": sum(row["kind"] != "kept" for row in decided.rows),
-    }
-    last = catalog.arrow("FROM dedups ORDER BY snapshot DESC LIMIT 1").to_pylist()
-    if not changed and last and _facts(last[0]) == seen:
+    before = {row.uid: row for row in rows_of(DuplicateRow, catalog.arrow("FROM duplicates"))}
+    now = {row.uid: row for row in decided.rows}
+    number = current.number + 1
+    changed = [
+        replace(row, run_id=run_id, snapshot=number)
+        for uid, row in now.items()
+        if not _is_same(before.get(uid), row)
+    ]
+    empty: dict[str, Any] = dict.fromkeys(columns_of(DuplicateRow))
+    stamp = {"run_id": run_id, "snapshot": number}
+    changed += [
+        DuplicateRow(**{**empty, "uid": uid, **stamp}) for uid in sorted(before.keys() - now.keys())
+    ]
+    run = DedupRow(
+        episodes=sum(part.rows for part in current.parts("episodes")),
+        measured=measured,
+        clusters=len({row.cluster for row in decided.rows}),
+        redundant=sum(row.kind != "kept" for row in decided.rows),
+        run_id=run_id,
+        snapshot=number,
+    )
+    last = rows_of(DedupRow, catalog.arrow("FROM dedups ORDER BY snapshot DESC LIMIT 1"))
+    if not changed and last and _is_same(last[0], run):
         return current
-    stamp = {"run_id": run_id, "snapshot": current.number + 1}
-    rows = {"duplicates": changed, "dedups": [seen]}
-    parts = {
-        table: snapshot.write_part(disk, corpus.root, table, [r | stamp for r in new])
-        for table, new in rows.items()
-        if new
-    }
+    parts = {DedupRow.TABLE: snapshot.write_part(disk, corpus.root, DedupRow, [run])}
+    if changed:
+        parts[DuplicateRow.TABLE] = snapshot.write_part(disk, corpus.root, DuplicateRow, changed)
     return snapshot.publish(disk, corpus.root, current, parts, run_id)
 
 
-def _facts(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in ("run_id", "snapshot")}
+def _is_same(before: Row | None, now: Row) -> bool:
+    """Whatever run they are of."""
+    return before is not None and replace(before, run_id=now.run_id, snapshot=now.snapshot) == now
 
 
 def summary(catalog: Catalog, decided: Clusters) -> pa.Table:
     """Redundant episodes and hours by source and the source of what is kept, and how many of them lie in another split."""
-    uids = [row["uid"] for row in decided.rows if row["kind"] != "kept"]
-    kept = [row["kept_uid"] for row in decided.rows if row["kind"] != "kept"]
+    uids = [row.uid for row in decided.rows if row.kind != "kept"]
+    kept = [row.kept_uid for row in decided.rows if row.kind != "kept"]
     return catalog.arrow(
         """SELECT e.source, k.source AS kept_source, count(*) AS redundant, sum(e.hours) AS hours,
             count(*) FILTER (WHERE e.split <> k.split) AS across_splits

@@ -27,7 +27,9 @@ from ingest.executors.inline import Executor
 from ingest.executors.node_proof import sampled_files, shared
 from ingest.models.hand_landmarker import HAND_LANDMARKER, HandDetector, open_detector
 from ingest.storage.local import LocalStorage
+from schemas.catalog_rows import MeasurementRow, SignatureRow
 from schemas.errors import PipelineError
+from schemas.measurement import Measurement
 from schemas.outcome import WorkerFailure
 from schemas.parquet_file import checked, collect
 
@@ -58,8 +60,8 @@ class Measured:
     """Rows of the tables `measurements` and `signatures`, or why there are none."""
 
     uid: str
-    rows: tuple[dict[str, Any], ...] = ()
-    vectors: tuple[dict[str, Any], ...] = ()
+    rows: tuple[MeasurementRow, ...] = ()
+    vectors: tuple[SignatureRow, ...] = ()
     error: str = ""
 
 
@@ -79,8 +81,8 @@ class MeasureTally:
 def measure_episode(work: MeasureWork, disk: LocalStorage) -> Measured:
     """The worker body: all missing measures of one episode; its video is decoded at most once."""
     uid = work.row["uid"]
-    rows: list[dict[str, Any]] = []
-    vectors: list[dict[str, Any]] = []
+    rows: list[MeasurementRow] = []
+    vectors: list[SignatureRow] = []
     try:
         selected = add_models(select_measures(work.names), work.models)
         view = open_view(
@@ -107,28 +109,25 @@ def _detector_for(work: MeasureWork, selected: Sequence[Measure]) -> HandDetecto
     return open_detector(path) if path is not None and asks and is_person else None
 
 
-def _row(uid: str, measure: Measure, measurement: Any) -> dict[str, Any]:
-    return {
-        "uid": uid,
-        "name": measurement.name,
-        "version": measure.stored_version,
-        "value": measurement.value,
-        "unit": measurement.unit,
-        "start": measurement.start,
-        "end": measurement.end,
-        "denominator": measurement.denominator,
-    }
+def _row(uid: str, measure: Measure, measurement: Measurement) -> MeasurementRow:
+    return MeasurementRow(
+        uid=uid,
+        name=measurement.name,
+        version=measure.stored_version,
+        value=measurement.value,
+        unit=measurement.unit,
+        start=measurement.start,
+        end=measurement.end,
+        denominator=measurement.denominator,
+    )
 
 
-def _signature_rows(uid: str, measure: Measure, view: EpisodeView) -> list[dict[str, Any]]:
+def _signature_rows(uid: str, measure: Measure, view: EpisodeView) -> list[SignatureRow]:
     vectors = measure.vectors(view) if measure.vectors else {}
     return [
-        {
-            "uid": uid,
-            "kind": kind,
-            "version": measure.stored_version,
-            "vector": vector.astype(np.float32),  # an array is a tenth of a list to send
-        }
+        SignatureRow(
+            uid=uid, kind=kind, version=measure.stored_version, vector=vector.astype(np.float32)
+        )
         for kind, vector in vectors.items()
     ]
 
@@ -261,8 +260,8 @@ def measure_corpus(
     """
     tally = MeasureTally(discovered=len(todo.lacks) + todo.up_to_date, up_to_date=todo.up_to_date)
     work = work_of(corpus, current, todo, models)
-    batch: list[dict[str, Any]] = []
-    vectors: list[dict[str, Any]] = []
+    batch: list[MeasurementRow] = []
+    vectors: list[SignatureRow] = []
     waiting = 0
 
     def flush(parent: Snapshot) -> Snapshot:
@@ -298,15 +297,15 @@ def _parts(
     disk: LocalStorage,
     root: Path,
     parent: Snapshot,
-    rows: list[dict[str, Any]],
-    vectors: list[dict[str, Any]],
+    rows: list[MeasurementRow],
+    vectors: list[SignatureRow],
 ) -> dict[str, Part]:
     """One part of each table, in an order that does not depend on which worker was faster."""
-    ordered = sorted(rows, key=lambda r: (r["uid"], r["name"], r["start"] or 0, r["end"] or 0))
-    parts = {"measurements": snapshot.write_part(disk, root, "measurements", ordered)}
+    ordered = sorted(rows, key=lambda r: (r.uid, r.name, r.start or 0, r.end or 0))
+    parts = {"measurements": snapshot.write_part(disk, root, MeasurementRow, ordered)}
     if vectors:
-        ordered = sorted(vectors, key=lambda r: (r["uid"], r["kind"]))
-        part = snapshot.write_part(disk, root, "signatures", ordered)
+        by_kind = sorted(vectors, key=lambda r: (r.uid, r.kind))
+        part = snapshot.write_part(disk, root, SignatureRow, by_kind)
         # A measure that only gained a name makes the same vectors again: they are there already.
         parts |= {} if part in parent.parts("signatures") else {"signatures": part}
     return parts

@@ -73,17 +73,17 @@ def explain(corpus: Path, current: Snapshot, uid: str, policy: QualityPolicy) ->
 
 def _forgotten(corpus: Path, current: Snapshot, uid: str, policy: QualityPolicy) -> Explained:
     """What a tombstone still says of an episode."""
-    buried = [row for row in tombstones(corpus, current) if row["uid"] == uid]
+    buried = [row for row in tombstones(corpus, current) if row.uid == uid]
     if not buried:
         hint = f"list some with: {next_command(LIST, corpus)}"
         raise ConfigError(f"no episode of this corpus has the uid {uid!r}; {hint}")
-    last = max(buried, key=lambda row: row["erased_at"])
-    why = f", because: {last['reason']}" if last["reason"] else ""
+    last = max(buried, key=lambda row: row.erased_at)
+    why = f", because: {last.reason}" if last.reason else ""
     return Explained(
         uid=uid,
         state=FORGOTTEN,
         code="",
-        message=f"erased on {last['erased_at']:%Y-%m-%d}{why}",
+        message=f"erased on {last.erased_at:%Y-%m-%d}{why}",
         facts={},
         policy=policy.title,
         segments=(),

@@ -41,6 +41,7 @@ from ingest.curation.tiers.policy_fields import EPISODE_FACTS
 from ingest.curation.tiers.policy_sql import TASK_BITS, TIERS, Compiled, compiled, required, used
 from ingest.storage.local import LocalStorage, within
 from schemas.catalog import TABLES
+from schemas.committed_rows import PolicyRow
 from schemas.geometry import Array
 from schemas.parquet_file import collect
 
@@ -226,15 +227,15 @@ def commit(
     number = current.number + 1
     policy = judged.policy
     tiers = snapshot.write_tables(disk, corpus.root, "tiers", _rows(judged, run_id, number))
-    row = {
-        "policy": policy.policy,
-        "version": policy.version,
-        "policy_digest": policy.digest,
-        "text": text,
-        "run_id": run_id,
-        "snapshot": number,
-    }
-    policies = snapshot.write_part(disk, corpus.root, "policies", [row])
+    row = PolicyRow(
+        policy=policy.policy,
+        version=policy.version,
+        policy_digest=policy.digest,
+        text=text,
+        run_id=run_id,
+        snapshot=number,
+    )
+    policies = snapshot.write_part(disk, corpus.root, PolicyRow, [row])
     added = {"tiers": tiers, "policies": policies}
     return snapshot.publish(disk, corpus.root, current, added, run_id)
 

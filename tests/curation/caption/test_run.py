@@ -46,8 +46,8 @@ def test_the_source_text_of_a_row_is_the_one_that_a_timestep_has() -> None:
     work = CaptionWork(corpus="", row={}, features={}, rate_hz=10.0, segment=segment)
     row = caption_of(work, Seen(), RulesBackend(), CaptionSettings(), "r").row
     assert row is not None
-    assert (row["source_text"], row["text"]) == ("Take a cup.", "take cup")
-    assert row["rephrasings"] == ["grab cup"]
+    assert (row.source_text, row.text) == ("Take a cup.", "take cup")
+    assert row.rephrasings == ["grab cup"]
 
 
 def test_a_model_captions_with_all_its_provenance(corpus: CorpusLayout) -> None:
