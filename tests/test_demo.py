@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from ingest.catalog.catalog import Catalog
 from jobs.cli import app
 from jobs.demo.command import QUERY, SOURCES, TIERS, raw_of, steps
+from jobs.output import PIPE_WIDTH, stdout
 from tests.faults.runs import run
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +71,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]
     commands = [words for words, _ in shown_commands() if words[0] not in NOT_RUN]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("demo"))
+        patch.setattr(stdout, "width", PIPE_WIDTH)  # whatever terminal the tests run in
         corpus = Path("demo/corpus")
         first, *rest = commands
         for name in SOURCES:
@@ -93,7 +95,7 @@ def with_episode(words: list[str], corpus: Path, source: str) -> list[str]:
     """The page's EPISODE is one of the source that it shows."""
     if "EPISODE" not in words:
         return words
-    sql = f"select uid from episodes where source = '{source}' order by uid limit 1"
+    sql = f"select uid from episodes where source = '{source}' order by episode_id limit 1"
     return [answer(corpus, sql)[0][0] if word == "EPISODE" else word for word in words]
 
 
