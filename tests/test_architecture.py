@@ -837,7 +837,15 @@ def test_no_file_is_a_drawer_for_everything(path: Path) -> None:
 TOP_LEVEL = {
     *MAY_IMPORT,
     *("tests", "docker", "docs", "benchmarks"),
-    *("pyproject.toml", "README.md", "Makefile", "constraints.txt", "LICENSE", "CHANGELOG.md"),
+    *(
+        "pyproject.toml",
+        "setup.py",
+        "README.md",
+        "Makefile",
+        "constraints.txt",
+        "LICENSE",
+        "CHANGELOG.md",
+    ),
     "CITATION.cff",
 }
 

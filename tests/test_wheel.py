@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,45 @@ from schemas.remedies import doc_page
 about = {"file": eicorpus.__file__, "version": eicorpus.__version__, "corpus": eicorpus.Corpus.__module__}
 print(json.dumps(about | {"page": doc_page("how-to/query.md")}))
 """
+
+
+def test_the_description_for_a_package_index_has_no_link_into_the_checkout(installed: Path) -> None:
+    (path,) = installed.glob("eicorpus-*.dist-info/METADATA")
+    _, _, description = path.read_text().partition("\n\n")
+    links = re.findall(r"\]\(([^)\s]+)", description)
+    assert len(links) >= 4  # those of the projects that README compares with
+    assert [link for link in links if not link.startswith(("https://", "http://"))] == []
+    assert "Getting started explains each step" in description
+
+
+START = "import site, sys; site.addsitedir(sys.argv[1]); sys.argv[1:] = sys.argv[2:]; from eicorpus import main; main()"
+
+
+@pytest.mark.parametrize("kind", ["installed", "editable"])
+@pytest.mark.parametrize("name", ["schemas", "jobs"])
+@pytest.mark.parametrize("words", [["--version"], ["doctor", "droid", "no_such_folder"]])
+def test_a_foreign_package_that_hides_ours_is_named(
+    words: list[str], name: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Also one that hides what the command itself is made of."""
+    site: Path = request.getfixturevalue(kind)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("raise SystemExit('it was imported')")
+    done = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", START, str(site), *words],
+        env={
+            "PYTHONPATH": f"{tmp_path}:{site}:{sysconfig.get_path('purelib')}",
+            "HOME": str(tmp_path),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert f"{name} ({tmp_path / name})" in done.stderr
+    assert "packages of another distribution" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["installed", "editable"])

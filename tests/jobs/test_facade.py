@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +32,37 @@ def test_names_are_the_classes_themselves() -> None:
     assert eicorpus.Manifest is schemas.manifest.Manifest
     assert eicorpus.__version__ == version("eicorpus")
     assert set(eicorpus.__all__) <= set(dir(eicorpus))
+
+
+def test_every_name_that_is_offered_is_one_that_type_checkers_know() -> None:
+    tree = ast.parse(Path(eicorpus.__file__).read_text())
+    (block,) = (
+        n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"
+    )
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    known = {a.asname or a.name: (n.module, a.name) for n in imports for a in n.names}
+    assert known == eicorpus._PLACES
+    assert sorted({*known, "__version__"}) == eicorpus.__all__
+
+
+@pytest.mark.parametrize("name", sorted(eicorpus._PLACES))
+def test_a_name_is_what_its_module_has(name: str) -> None:
+    pytest.importorskip("torch")
+    module, attribute = eicorpus._PLACES[name]
+    assert getattr(eicorpus, name) is getattr(import_module(module), attribute)
+
+
+def test_pages_import_the_facade_alone() -> None:
+    ours = rf"^\s*(?:from|import) (?:{'|'.join(MAY_IMPORT)})\b.*"
+    blocks = [
+        (page.name, block)
+        for page in (ROOT / "docs").rglob("*.md")
+        for block in re.findall(
+            r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE
+        )
+    ]
+    assert sum("from eicorpus import" in block for _, block in blocks) >= 6
+    assert [(n, line) for n, b in blocks for line in re.findall(ours, b, re.MULTILINE)] == []
 
 
 def test_the_policy_is_that_of_training() -> None:
