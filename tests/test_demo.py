@@ -8,12 +8,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from jobs.output import PIPE_WIDTH, stdout
 from typer.testing import CliRunner
 
 from ingest.catalog.catalog import Catalog
 from jobs.cli import app
 from jobs.demo.command import QUERY, SOURCES, TIERS, raw_of, steps
+from jobs.ui.output import PIPE_WIDTH, stdout
 from tests.faults.runs import run
 
 ROOT = Path(__file__).parent.parent
