@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from adapters.agibot_world.adapter import AgiBotWorld
@@ -41,12 +40,6 @@ def fails(root: Path) -> SourceError:
     with pytest.raises(SourceError) as caught:
         load(root)
     return caught.value
-
-
-def values(episode: Episode, name: str) -> np.ndarray:
-    stream = episode.stream(name)
-    assert stream is not None, [s.name for s in episode.streams]
-    return stream.values
 
 
 def fact_of(episode: Episode, name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adapters.lerobot.adapter import LeRobot
 from jobs.demo.raw import Written
-from schemas.episode import Episode, EpisodeRef, Stream
+from schemas.episode import Episode, EpisodeRef
 from schemas.fact import Fact
 from schemas.supervision import Task, allowed_tasks
 
@@ -19,12 +19,6 @@ def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
 
 def first_of(written: Written, **options: str) -> Episode:
     return ADAPTER.load(refs_of(written.root, **options)[0])
-
-
-def stream_of(episode: Episode, name: str) -> Stream:
-    found = episode.stream(name)
-    assert found is not None, [s.name for s in episode.streams]
-    return found
 
 
 def facts_of(episode: Episode) -> dict[str, Fact]:

@@ -13,8 +13,9 @@ from ingest.recipe import VideoSettings
 from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene
 from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, SourceError
 from schemas.fact import Certainty
+from tests.adapters.episode_parts import values
 from tests.generators import aloha as generator
 
 ADAPTER = Aloha()
@@ -34,12 +35,6 @@ def one(root: Path, **how: bool) -> tuple[Path, Scene]:
 def load(root: Path, **options: str) -> Episode:
     (ref,) = refs_of(root, **options)
     return ADAPTER.load(ref)
-
-
-def values(episode: Episode, name: str) -> np.ndarray:
-    stream = episode.stream(name)
-    assert stream is not None, [s.name for s in episode.streams]
-    return stream.values
 
 
 def certainty(episode: Episode, name: str) -> Certainty:
@@ -173,7 +168,7 @@ def test_a_picture_array_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     assert caught.value.code is Code.UNKNOWN_LAYOUT
 
 
-def test_links_out_of_the_root_and_wrong_roots_are_refused(tmp_path: Path) -> None:
+def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
     one(tmp_path / "elsewhere")
     root = tmp_path / "root"
     root.mkdir()
@@ -181,11 +176,6 @@ def test_links_out_of_the_root_and_wrong_roots_are_refused(tmp_path: Path) -> No
     with pytest.raises(SourceError) as caught:
         load(root)
     assert caught.value.code is Code.UNSAFE_PATH
-    for bad in ({"fps": "30"}, {"rate_hz": "fast"}, {"embodiment": "A b"}):
-        with pytest.raises(ConfigError):
-            ADAPTER.survey(root, bad)
-    with pytest.raises(ConfigError, match="not ALOHA"):
-        ADAPTER.survey(tmp_path / "nowhere", {})
 
 
 @pytest.mark.real

@@ -19,7 +19,8 @@ from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.episode import EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
-from schemas.hand_track import WORLD, HandTrack
+from schemas.hand_track import WORLD
+from tests.adapters.episode_parts import hand
 from tests.adapters.mano_truth import (
     assert_hands_are_true,
     assert_pixels_are_true,
@@ -32,26 +33,12 @@ FIRST, RETAKE, FULL = generator.SEQUENCES
 Content = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return generator.write(tmp_path_factory.mktemp("arctic"))
-
-
-@pytest.fixture
-def root(pristine: Written, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine.root, tmp_path / "raw"))
-
-
 def refs_of(root: Path) -> dict[str, EpisodeRef]:
     return {r.episode_id: r for r in ADAPTER.discover(root, ADAPTER.survey(root, {}))}
 
 
 def load(root: Path, name: str = FIRST) -> Episode:
     return ADAPTER.load(refs_of(root)[name])
-
-
-def hand(episode: Episode, side: str) -> HandTrack:
-    return next(h for h in episode.hands if h.side == side)
 
 
 def edited(kind: str, change: Callable[[Content], object]) -> Callable[[Path], None]:
@@ -196,14 +183,11 @@ def test_defects(root: Path, change: Callable[[Path], object], code: Code) -> No
     assert caught.value.code is code, str(caught.value)
 
 
-def test_missing_parts_wrong_roots_and_options(root: Path, tmp_path: Path) -> None:
+def test_missing_parts(root: Path) -> None:
     (root / "raw_seqs" / f"{FIRST}.egocam.dist.npy").unlink()
     (root / "raw_seqs" / f"{FULL}.mano.npy").unlink()
     found = {name: ref.problem and ref.problem[0] for name, ref in refs_of(root).items()}
     assert found == {FIRST: "missing_file", RETAKE: None, FULL: "missing_file"}
-    for bad, options in ((tmp_path / "none", {}), (root / "meta", {}), (root, {"split": "1"})):
-        with pytest.raises(ConfigError):
-            ADAPTER.survey(bad, options)
     (root / "meta/misc.json").unlink()
     with pytest.raises(ConfigError, match=r"meta\.zip"):
         ADAPTER.survey(root, {})

@@ -17,7 +17,7 @@ from adapters.containers.poses import T_TURNED_CAM, fisheye_camera, turned_clock
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import EncodedImages, Episode
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, SourceError
 from schemas.geometry import geodesic_rad, inverse
 from schemas.hand import fit_palm, keypoints21
 from tests.adapters.hand_truth import assert_hands_are_true
@@ -197,8 +197,6 @@ def test_what_belongs_together(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         ADAPTER.load(refs[0])
     assert caught.value.code is Code.UNREADABLE  # no extra, or no VRS file
-    with pytest.raises(ConfigError, match="fps"):
-        ADAPTER.survey(tmp_path, {"fps": "30"})
 
 
 # --- real files ---------------------------------------------------------------------------------------------------------

@@ -100,14 +100,67 @@ def test_it_is_small_and_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_root_is_the_callers_mistake(name: str, tmp_path: Path) -> None:
-    (tmp_path / "holiday.jpg").write_bytes(b"precious")
+    """Other data, an empty folder, no folder."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "holiday.jpg").write_bytes(b"precious")
+    (tmp_path / "empty").mkdir()
+    for root in ("other", "empty", "none"):
+        with pytest.raises(ConfigError):
+            adapter_for(name).survey(tmp_path / root, {})
+
+
+# A folder inside the generated data that has data of the source, and is no root of it.
+INNER_FOLDERS = {
+    "arctic": "meta",
+    "egodex": "test/fold_towel",
+    "hoi4d": "handpose",
+    "oakink2": "data",
+    "rh20t": "RH20T_cfg3/calib",
+    "taco": "Hand_Poses",
+    "vitra": "videos",
+}
+
+
+@pytest.mark.parametrize("name", INNER_FOLDERS)
+def test_a_folder_inside_is_no_root(name: str, tmp_path: Path) -> None:
+    folder = generators.write(name, tmp_path).root / INNER_FOLDERS[name]
+    assert folder.is_dir()
     with pytest.raises(ConfigError):
-        adapter_for(name).survey(tmp_path, {})
+        adapter_for(name).survey(folder, {})
 
 
 def test_an_unknown_option_is_the_callers_mistake(source: Given) -> None:
     with pytest.raises(ConfigError, match="colour"):
         source.adapter.survey(source.written.root, {"colour": "red"})
+
+
+# Values of known options that a source refuses, for its generated data.
+REFUSED_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "agibot_world": {"defects": ("/nowhere",)},
+    "aloha": {"rate_hz": ("fast",), "embodiment": ("A b",)},
+    "ego4d": {"annotations": ("moments", ""), "videos": ("4k", "clips")},
+    "ego_exo4d": {"annotations": ("poses",), "hands": ("yes", "all", "", "annotation,manual")},
+    "egome": {"annotations": ("Ego",), "videos": ("Ego",)},
+    "epic_kitchens": {"splits": ("train", "dev"), "annotations": ("nowhere",)},
+    "holoassist": {"segments": ("all",), "annotations": ("nowhere.json",)},
+    "hot3d": {"video": ("/nowhere",)},
+    "interndata_a1_raw": {"robot": ("ur5",)},
+    "rh20t": {"task_description": ("/nowhere",)},
+    "robotwin": {"split": ("all",), "rate_hz": ("0",)},
+    "ssv2": {"splits": ("validation", "dev"), "labels": ("x",)},
+    "umi": {"rate_hz": ("-1",)},
+    "video_folder": {"window_s": ("61", "x", "nan")},
+    "vitra": {"videos": ("/nowhere",)},
+}
+
+
+def test_a_refused_value_of_an_option_is_the_callers_mistake(source: Given) -> None:
+    for option, values in REFUSED_OPTIONS.get(source.name, {}).items():
+        for value in values:
+            with pytest.raises(ConfigError):
+                source.adapter.survey(
+                    source.written.root, {**source.written.options, option: value}
+                )
 
 
 # --- discovery ----------------------------------------------------------------------------------------------------------

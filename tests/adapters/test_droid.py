@@ -15,9 +15,10 @@ from adapters.droid.adapter import Droid
 from jobs.demo.raw import droid as generator
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
-from schemas.episode import Episode, EpisodeRef, Stream, VideoSpan
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.episode import Episode, EpisodeRef, VideoSpan
+from schemas.errors import Code, SourceError
 from schemas.supervision import Task, allowed_tasks
+from tests.adapters.episode_parts import stream_of
 
 ADAPTER = Droid()
 NAME = "AUTOLab/success/2023-07-07/Fri_Jul__7_09:42:23_2023"
@@ -42,12 +43,6 @@ def loaded(ref: EpisodeRef) -> Episode:
     if ref.problem is not None:
         raise SourceError(Code(ref.problem[0]), ref.problem[1])
     return ADAPTER.load(ref)
-
-
-def stream_of(episode: Episode, name: str) -> Stream:
-    stream = episode.stream(name)
-    assert stream is not None, [s.name for s in episode.streams]
-    return stream
 
 
 def fact_of(episode: Episode, name: str) -> str:
@@ -232,8 +227,3 @@ def test_pictures_and_rows(tmp_path: Path, extra: int, is_sound: bool) -> None:
     with pytest.raises(SourceError) as caught:
         load(tmp_path)
     assert caught.value.code is Code.FRAME_COUNT
-
-
-def test_wrong_root(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not DROID raw"):
-        ADAPTER.survey(tmp_path, {})

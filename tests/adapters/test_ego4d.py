@@ -29,12 +29,6 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Written:
     return generator.write(tmp_path_factory.mktemp("ego4d") / "raw")
 
 
-@pytest.fixture
-def root(pristine: Written, tmp_path: Path) -> Path:
-    """A copy that a test may break."""
-    return Path(shutil.copytree(pristine.root, tmp_path / "raw"))
-
-
 def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
     adapter = Ego4D()
     return list(adapter.discover(root, adapter.survey(root, options)))
@@ -146,26 +140,6 @@ def test_survey_counts_everything_that_is_no_episode(pristine: Written) -> None:
 def test_option_annotations(pristine: Written, chosen: str, kinds: set[str]) -> None:
     refs = refs_of(pristine.root, annotations=chosen)
     assert {ref.episode_id.split("/")[1] for ref in refs} == kinds
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"annotation": "fho"},
-        {"annotations": "moments"},
-        {"annotations": ""},
-        {"videos": "4k"},
-        {"videos": "clips"},
-    ],
-)
-def test_wrong_options_stop_before_any_work(pristine: Written, options: dict[str, str]) -> None:
-    with pytest.raises(ConfigError):
-        Ego4D().survey(pristine.root, options)
-
-
-def test_a_root_that_is_something_else(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not an Ego4D download"):
-        Ego4D().survey(tmp_path, {})
 
 
 def test_asking_for_annotations_that_are_not_there(root: Path) -> None:

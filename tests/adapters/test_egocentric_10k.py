@@ -13,7 +13,7 @@ from adapters.egocentric_10k import Egocentric10K
 from ingest.video.camera_video import frame_clock
 from jobs.demo.raw import Written
 from jobs.demo.raw.scene import Scene
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, SourceError
 from schemas.fact import Certainty
 from tests.adapters.video_clips import assert_healthy, by_id, problems, refs_of, window_of
 from tests.generators import egocentric_10k as generator
@@ -22,16 +22,6 @@ from tests.generators.tar_shards import scene_bytes, write_tar
 
 ADAPTER = Egocentric10K()
 SHARD = "factory_001/workers/worker_001/factory001_worker001_part00.tar"
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return generator.write(tmp_path_factory.mktemp("egocentric_10k"))
-
-
-@pytest.fixture
-def root(pristine: Written, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine.root, tmp_path / "raw"))
 
 
 def members(path: Path) -> dict[str, bytes]:
@@ -153,10 +143,3 @@ def test_long_videos_become_equal_windows(tmp_path: Path) -> None:
     spans = [window_of(ADAPTER.load(ref)) for ref in refs]
     assert [(w.start_s, w.end_s) for w in spans] == [(0, 50), (50, 100), (100, 150)]
     assert ADAPTER.survey(tmp_path, {}).details["workers"] == "1"
-
-
-def test_a_wrong_root_or_option_is_a_mistake(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError):
-        ADAPTER.survey(tmp_path / "none", {})
-    with pytest.raises(ConfigError, match="fps"):
-        ADAPTER.survey(root, {"fps": "30"})

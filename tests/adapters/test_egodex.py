@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,25 +15,16 @@ from jobs.demo.raw import egodex as generator
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import Episode, EpisodeRef, VideoSpan
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, SourceError
 from schemas.fact import Certainty
 from schemas.hand import keypoints21, wrist_axes
-from schemas.hand_track import WORLD, HandTrack
+from schemas.hand_track import WORLD
+from tests.adapters.episode_parts import hand
 
 ADAPTER = EgoDex()
 FIRST, LOST, BARE = "part1/assemble_tower/2", "part1/assemble_tower/10", "test/fold_towel/0"
 # The scene's world is z-up, the file's y-up.
 Z_FROM_Y = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return generator.write(tmp_path_factory.mktemp("egodex"))
-
-
-@pytest.fixture
-def root(pristine: Written, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine.root, tmp_path / "raw"))
 
 
 def refs_of(root: Path) -> dict[str, EpisodeRef]:
@@ -43,10 +33,6 @@ def refs_of(root: Path) -> dict[str, EpisodeRef]:
 
 def load(root: Path, name: str = FIRST) -> Episode:
     return ADAPTER.load(refs_of(root)[name])
-
-
-def hand(episode: Episode, side: str) -> HandTrack:
-    return next(h for h in episode.hands if h.side == side)
 
 
 def edit(root: Path, change: Callable[[h5py.File], None], name: str = FIRST) -> None:
@@ -236,13 +222,3 @@ def test_half_pairs_and_hostile_links(root: Path) -> None:
     with pytest.raises(SourceError) as caught:
         load(root, BARE)
     assert caught.value.code is Code.UNSAFE_PATH
-
-
-def test_wrong_roots_and_options(root: Path, tmp_path: Path) -> None:
-    for bad, options in (
-        (tmp_path / "none", {}),
-        (root / "test/fold_towel", {}),
-        (root, {"part": "1"}),
-    ):
-        with pytest.raises(ConfigError):
-            ADAPTER.survey(bad, options)

@@ -19,22 +19,12 @@ from jobs.demo.raw.video_files import write_scene
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
-from schemas.hand_track import HandTrack
+from tests.adapters.episode_parts import hand
 from tests.adapters.mano_truth import assert_hands_are_true, assert_pixels_are_true
 from tests.generators import hoi4d as generator
 
 ADAPTER = Hoi4D()
 ONE, TWO = generator.ONE, generator.TWO
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return generator.write(tmp_path_factory.mktemp("hoi4d"))
-
-
-@pytest.fixture
-def root(pristine: Written, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine.root, tmp_path / "raw"))
 
 
 def refs_of(root: Path) -> dict[str, EpisodeRef]:
@@ -43,10 +33,6 @@ def refs_of(root: Path) -> dict[str, EpisodeRef]:
 
 def load(root: Path, name: str = ONE) -> Episode:
     return ADAPTER.load(refs_of(root)[name])
-
-
-def hand(episode: Episode, side: str) -> HandTrack:
-    return next(h for h in episode.hands if h.side == side)
 
 
 def facts_of(episode: Episode) -> dict[str, str]:
@@ -238,13 +224,10 @@ def test_shapes_that_vary_and_frames_past_the_end(root: Path) -> None:
     assert facts["length_clamped.right"].startswith("1 frames after the end")
 
 
-def test_missing_videos_wrong_roots_and_options(root: Path, tmp_path: Path) -> None:
+def test_missing_videos_and_hand_poses(root: Path) -> None:
     (root / "HOI4D_release" / TWO / "align_rgb/image.mp4").unlink()
     found = {name: ref.problem and ref.problem[0] for name, ref in refs_of(root).items()}
     assert found == {ONE: None, TWO: "missing_video"}
-    for bad, options in ((tmp_path / "none", {}), (root / "handpose", {}), (root, {"split": "1"})):
-        with pytest.raises(ConfigError):
-            ADAPTER.survey(bad, options)
     shutil.rmtree(root / "handpose")
     with pytest.raises(ConfigError, match="hand poses"):
         ADAPTER.survey(root, {})

@@ -21,9 +21,10 @@ from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
 from schemas.episode import Episode, EpisodeRef, VideoWindow
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, SourceError
 from schemas.hand import keypoints21, wrist_axes
-from schemas.hand_track import WORLD, HandTrack
+from schemas.hand_track import WORLD
+from tests.adapters.episode_parts import hand
 from tests.adapters.video_clips import by_id, problems, refs_of
 from tests.generators import holoassist as generator
 from tests.generators.holoassist import FIRST_TICK, SESSION, SPACED
@@ -32,11 +33,6 @@ ADAPTER = HoloAssist()
 LABELS = "data-annotation-trainval-v1_1.json"
 COARSE = f"{SESSION}/coarse/2"
 SMALL = HandScene(seed=3, duration_s=0.8, width=64, height=48, focal_px=56.0)
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return generator.write(tmp_path_factory.mktemp("holoassist"))
 
 
 @pytest.fixture
@@ -48,10 +44,6 @@ def small(tmp_path: Path) -> Path:
 
 def load(root: Path, name: str, **options: str) -> Episode:
     return ADAPTER.load(by_id(refs_of(ADAPTER, root, **options))[name])
-
-
-def hand(episode: Episode, side: str) -> HandTrack:
-    return next(h for h in episode.hands if h.side == side)
 
 
 def relabelled(root: Path, tmp_path: Path, change: Callable[[list[dict[str, Any]]], None]) -> Path:
@@ -410,17 +402,6 @@ def test_a_link_out_of_the_root(small: Path) -> None:
     with pytest.raises(SourceError) as caught:
         ADAPTER.load(ref)
     assert caught.value.code is Code.UNSAFE_PATH
-
-
-def test_wrong_roots_and_options(pristine: Written, tmp_path: Path) -> None:
-    for root, options in (
-        (tmp_path, {}),
-        (pristine.root, {"segments": "all"}),
-        (pristine.root, {"annotations": "nowhere.json"}),
-        (pristine.root, {"fps": "30"}),
-    ):
-        with pytest.raises(ConfigError):
-            ADAPTER.survey(root, options)
 
 
 # --- real data ----------------------------------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ from adapters.humanoid_everyday.adapter import HumanoidEveryday
 from ingest.recipe import VideoSettings
 from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene
-from schemas.episode import EncodedImages, Episode, EpisodeRef, Stream
+from schemas.episode import EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from schemas.kinematics import kinematics_of
+from tests.adapters.episode_parts import stream_of
 from tests.generators import humanoid_everyday as generator
 
 ADAPTER = HumanoidEveryday()
@@ -36,12 +37,6 @@ def written(root: Path, steps: Steps, name: str = "task/episode_0") -> EpisodeRe
 
 def loaded(root: Path, steps: Steps, name: str = "task/episode_0") -> Episode:
     return ADAPTER.load(written(root, steps, name))
-
-
-def stream_of(episode: Episode, name: str) -> Stream:
-    stream = episode.stream(name)
-    assert stream is not None, [s.name for s in episode.streams]
-    return stream
 
 
 def test_a_g1_by_hand(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from schemas.errors import Code, SourceError
 from schemas.fact import Certainty
 from schemas.supervision import Task
 from tests.adapters.declared_cases import Ingested, assert_not_lost, ingested
-from tests.adapters.lerobot_cases import facts_of, first_of, refs_of, stream_of
+from tests.adapters.episode_parts import stream_of
+from tests.adapters.lerobot_cases import facts_of, first_of, refs_of
 from tests.curation.manifest_cases import invoke
 from tests.faults.runs import run
 from tests.generators import lda_demo

@@ -12,7 +12,8 @@ import pytest
 from adapters.lerobot.mapping import mappings_from, shipped_mappings
 from schemas.embodiment import embodiments
 from schemas.errors import Code, ConfigError, SourceError
-from tests.adapters.lerobot_cases import ADAPTER, facts_of, refs_of, stream_of
+from tests.adapters.episode_parts import stream_of
+from tests.adapters.lerobot_cases import ADAPTER, facts_of, refs_of
 from tests.generators.lerobot_set import write_small
 
 MAPPING = """

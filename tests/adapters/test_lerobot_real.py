@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.episode import VideoSpan
-from tests.adapters.lerobot_cases import ADAPTER, facts_of, refs_of, stream_of
+from tests.adapters.episode_parts import stream_of
+from tests.adapters.lerobot_cases import ADAPTER, facts_of, refs_of
 
 
 @pytest.mark.real

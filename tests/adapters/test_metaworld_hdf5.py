@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,27 +10,17 @@ import numpy as np
 import pytest
 
 from adapters.metaworld_hdf5.adapter import MetaWorldHdf5
-from jobs.demo.raw import Written
 from jobs.demo.raw import metaworld_hdf5 as generator
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
-from schemas.episode import Episode, EpisodeRef, Stream
+from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
+from tests.adapters.episode_parts import stream_of
 
 ADAPTER = MetaWorldHdf5()
 FIRST, VIDEO = "reach-v3/000002", "window-open-v3/000000"
 MOCAP_WXYZ = (0.5**0.5, 0.0, 0.5**0.5, 0.0)  # the simulator's (1, 0, 1, 0)
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return generator.write(tmp_path_factory.mktemp("metaworld"))
-
-
-@pytest.fixture
-def root(pristine: Written, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine.root, tmp_path / "raw"))
 
 
 def refs_of(root: Path) -> dict[str, EpisodeRef]:
@@ -40,12 +29,6 @@ def refs_of(root: Path) -> dict[str, EpisodeRef]:
 
 def load(root: Path, name: str = FIRST) -> Episode:
     return ADAPTER.load(refs_of(root)[name])
-
-
-def stream(episode: Episode, name: str) -> Stream:
-    found = episode.stream(name)
-    assert found is not None, name
-    return found
 
 
 def edit(root: Path, change: Callable[[h5py.File], None], name: str = FIRST) -> None:
@@ -76,22 +59,25 @@ def by_hand(file: h5py.File) -> None:
 def test_known_values(root: Path) -> None:
     edit(root, by_hand)
     episode = load(root)
-    seen, told = stream(episode, "left.T_base_eef"), stream(episode, "command.left.T_base_eef")
+    seen, told = (
+        stream_of(episode, "left.T_base_eef"),
+        stream_of(episode, "command.left.T_base_eef"),
+    )
     T = seen.values[0] @ embodiment_for("metaworld_sawyer").arms["left"].T_src_hand
     np.testing.assert_allclose(T[:3, 3], [0.1, 0.6, 0.155], atol=1e-9)  # 45 mm below: finger tips
     np.testing.assert_allclose(T[:3, 0], [0, 0, -1], atol=1e-9)  # fingers down
     np.testing.assert_allclose(T[:3, 1], [0, 1, 0], atol=1e-9)  # jaws close along the world's y
     assert told.values[0, 2, 3] == pytest.approx(0.184)
     assert (seen.t_ns[1], told.t_ns[0]) == (100_000_000, 100_000_000)  # due one period later
-    np.testing.assert_allclose(stream(episode, "left.gripper_opening").values[0], 0.5)
-    opening = stream(episode, "command.left.gripper_opening").values[:4, 0]
+    np.testing.assert_allclose(stream_of(episode, "left.gripper_opening").values[0], 0.5)
+    opening = stream_of(episode, "command.left.gripper_opening").values[:4, 0]
     assert opening.tolist() == [0, 0, 1, 1]  # 0.6 shuts as 1 does; 0 opens as -1 does
-    assert stream(episode, "raw_command").values[1].tolist() == [0.0, 0.0, -0.2, 0.6]
+    assert stream_of(episode, "raw_command").values[1].tolist() == [0.0, 0.0, -0.2, 0.6]
 
 
 def test_the_jaws_end_at_their_limits(root: Path) -> None:
     edit(root, lambda f: put(f, "hand/gap_m", np.linspace(0.0297, 0.1004, len(f["time_s"]))))
-    opening = stream(load(root), "left.gripper_opening").values
+    opening = stream_of(load(root), "left.gripper_opening").values
     assert (opening[0, 0], opening[-1, 0]) == (0.0, 1.0)
 
 

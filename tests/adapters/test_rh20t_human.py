@@ -16,22 +16,11 @@ from schemas.episode import VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
 from tests.adapters.video_clips import by_id, problems, refs_of
-from tests.generators import rh20t_human as generator
 from tests.generators.rh20t import CALIB_MS, FIXED, K_1280, L515
 
 ADAPTER = Rh20tHuman()
 FIRST = "task_0092_user_0010_scene_0004_cfg_0003_human"
 SECOND = "task_0092_user_0010_scene_0004_cfg_0004_human"
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return generator.write(tmp_path_factory.mktemp("rh20t_human"))
-
-
-@pytest.fixture
-def root(pristine: Written, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine.root, tmp_path / "raw"))
 
 
 def test_a_healthy_download(pristine: Written) -> None:
@@ -92,9 +81,7 @@ def test_partial_downloads_and_numbered_folders(root: Path) -> None:
     assert episode.cameras[0].K_cam is None
 
 
-def test_a_wrong_root_or_option(root: Path) -> None:
+def test_a_root_with_robot_scenes_only(root: Path) -> None:
     shutil.rmtree(root / "RH20T_cfg3" / FIRST)
     with pytest.raises(ConfigError, match="_human"):  # a robot scene is left there
         ADAPTER.survey(root / "RH20T_cfg3", {})
-    with pytest.raises(ConfigError):
-        ADAPTER.survey(root, {"camera": "x"})

@@ -15,9 +15,10 @@ from ingest.video.images import array_pictures
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import ArrayFrames, Episode, EpisodeRef
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
 from schemas.supervision import Task, allowed_tasks
+from tests.adapters.episode_parts import values
 from tests.generators import robomimic as generator
 
 ADAPTER = Robomimic()
@@ -40,12 +41,6 @@ def load(root: Path, **options: str) -> Episode:
     (ref,) = refs_of(root, **options)
     assert ref.problem is None, ref.problem
     return ADAPTER.load(ref)
-
-
-def values(episode: Episode, name: str) -> np.ndarray:
-    stream = episode.stream(name)
-    assert stream is not None, [s.name for s in episode.streams]
-    return stream.values
 
 
 def fact_of(episode: Episode, name: str) -> Fact:
@@ -194,13 +189,6 @@ def test_defects(tmp_path: Path, change: Callable[[h5py.Group], None], code: Cod
     with pytest.raises(SourceError) as caught:
         load(tmp_path)
     assert caught.value.code is code, str(caught.value)
-
-
-def test_wrong_roots_and_options(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="neither robomimic nor LIBERO"):
-        ADAPTER.survey(tmp_path, {})
-    with pytest.raises(ConfigError, match="only `instruction`"):
-        ADAPTER.survey(tmp_path, {"task": "x"})
 
 
 @pytest.mark.real

@@ -18,9 +18,10 @@ from ingest.recipe import VideoSettings
 from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiments
-from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef, Stream
+from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
+from tests.adapters.episode_parts import stream_of
 from tests.generators import robomind as generator
 
 ADAPTER = RoboMind()
@@ -36,12 +37,6 @@ def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
 def load(root: Path, **options: str) -> Episode:
     (ref,) = refs_of(root, **options)
     return ADAPTER.load(ref)
-
-
-def stream(episode: Episode, name: str) -> Stream:
-    found = episode.stream(name)
-    assert found is not None, [s.name for s in episode.streams]
-    return found
 
 
 def certainty(episode: Episode, name: str) -> Certainty:
@@ -72,18 +67,18 @@ def test_agilex_by_hand(tmp_path: Path) -> None:
         file["master/joint_position_right"][1] = np.arange(7) / 20
     episode = load(tmp_path, gripper="0.1..1.1")
     T = [[0, -1, 0, 0.1], [1, 0, 0, 0.2], [0, 0, 1, 0.3], [0, 0, 0, 1]]
-    np.testing.assert_allclose(stream(episode, "right.T_base_eef").values[1], T, atol=1e-12)
-    told = stream(episode, "command.left.T_base_eef")
+    np.testing.assert_allclose(stream_of(episode, "right.T_base_eef").values[1], T, atol=1e-12)
+    told = stream_of(episode, "command.left.T_base_eef")
     assert told.values[1, :3, 3].tolist() == [0.4, 0.5, 0.6]
     assert told.t_ns[:2].tolist() == [33_333_333, 66_666_667]  # due one row later
-    measured = stream(episode, "joint_position_rad")
+    measured = stream_of(episode, "joint_position_rad")
     np.testing.assert_allclose(measured.values[1, :6], np.arange(6) / 10)
     assert measured.spec.names[5:7] == ("left_joint6", "right_joint1")
-    asked = stream(episode, "command.joint_position_rad")
+    asked = stream_of(episode, "command.joint_position_rad")
     np.testing.assert_allclose(asked.values[1, 6:], np.arange(6) / 20)
-    assert stream(episode, "left.gripper_opening").values[1, 0] == pytest.approx(0.5)
-    assert stream(episode, "command.right.gripper_opening").values[1, 0] == pytest.approx(0.2)
-    raw = stream(episode, "raw_command")
+    assert stream_of(episode, "left.gripper_opening").values[1, 0] == pytest.approx(0.5)
+    assert stream_of(episode, "command.right.gripper_opening").values[1, 0] == pytest.approx(0.2)
+    raw = stream_of(episode, "raw_command")
     assert raw.t_ns[1] == 33_333_333  # as issued
     assert raw.spec.names[-2:] == ("left_gripper", "right_gripper")
     assert raw.values[1, -1] == pytest.approx(0.3)
@@ -96,7 +91,7 @@ def test_a_franka_turn_by_hand(tmp_path: Path) -> None:
     place = generator.write_franka(tmp_path, PLACE, SCENE)
     with h5py.File(file_of(tmp_path, place), "r+") as file:
         file["puppet/end_effector"][1] = [0.1, 0.2, 0.3, np.pi / 2, 0, np.pi / 2]
-    R = stream(load(tmp_path), "left.T_base_eef").values[1, :3, :3]
+    R = stream_of(load(tmp_path), "left.T_base_eef").values[1, :3, :3]
     np.testing.assert_allclose(R, [[0, 0, 1], [1, 0, 0], [0, 1, 0]], atol=1e-12)
 
 
@@ -109,13 +104,13 @@ def test_what_nobody_states(tmp_path: Path) -> None:
     assert known["eef_frame"] is Certainty.UNVERIFIED
     assert known["gripper_scale"] is Certainty.UNKNOWN
     assert not [s.name for s in episode.streams if "gripper" in s.name]
-    held = stream(episode, "source_state")
+    held = stream_of(episode, "source_state")
     assert held.spec.names == ("left_gripper",)
     assert held.values[0, 0] == generator.MAX_JAW
     told = load(tmp_path, rate_hz="ur_1rgb:5,franka_1rgb:15,10", gripper="0.07..0")
     assert told.rate_hz == 15
     assert certainty(told, "rate") is certainty(told, "gripper_scale") is Certainty.DOCUMENTED
-    assert stream(told, "left.gripper_opening").values[0, 0] == 0.0  # the caller said so
+    assert stream_of(told, "left.gripper_opening").values[0, 0] == 0.0  # the caller said so
 
 
 def test_two_frankas_share_their_columns(tmp_path: Path) -> None:
@@ -124,9 +119,9 @@ def test_two_frankas_share_their_columns(tmp_path: Path) -> None:
     tables = {"puppet/end_effector": eef, "puppet/joint_position": joints}
     put(tmp_path, "franka_fr3_dual", tables, ("camera_front", "camera_left"))
     episode = load(tmp_path)
-    assert stream(episode, "right.T_base_eef").values[0, :3, 3].tolist() == [0.2, 0.2, 0.2]
-    assert stream(episode, "source_state").values[0].tolist() == [0.7, 1.5]
-    joint = stream(episode, "joint_position_rad")
+    assert stream_of(episode, "right.T_base_eef").values[0, :3, 3].tolist() == [0.2, 0.2, 0.2]
+    assert stream_of(episode, "source_state").values[0].tolist() == [0.7, 1.5]
+    joint = stream_of(episode, "joint_position_rad")
     assert joint.values[0, 7] == 0.8
     assert episode.embodiment == "panda_hand_dual"
     assert not any(s.name.startswith("command.") for s in episode.streams)  # no leader in the file
@@ -147,17 +142,17 @@ def test_the_end_effector_of_xsens_is_a_hand(tmp_path: Path) -> None:
         "source_state",
         "raw_command",
     }
-    state = stream(episode, "source_state")
+    state = stream_of(episode, "source_state")
     assert state.spec.names[0] == "left_little"
     assert state.spec.names[11] == "right_thumb_rotation"
-    assert stream(episode, "raw_command").values.shape == (9, 26)
+    assert stream_of(episode, "raw_command").values.shape == (9, 26)
     assert certainty(episode, "hand_unit") is Certainty.UNKNOWN
 
 
 def test_simulations(tmp_path: Path) -> None:
     generator.write_simulation(tmp_path, PLACE, SCENE)
     episode = load(tmp_path)
-    pose = stream(episode, "left.T_base_eef")
+    pose = stream_of(episode, "left.T_base_eef")
     assert (len(pose.t_ns), pose.t_ns[4]) == (36, 33_333_333)  # four rows a picture
     assert episode.rate_hz == Fraction(30)
     assert episode.cameras[0].t_ns is not None

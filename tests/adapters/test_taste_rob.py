@@ -20,16 +20,6 @@ from tests.generators.taste_rob import SHEETS, write_xlsx
 ADAPTER = TasteRob()
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return generator.write(tmp_path_factory.mktemp("taste_rob"))
-
-
-@pytest.fixture
-def root(pristine: Written, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine.root, tmp_path / "raw"))
-
-
 def captions(root: Path, rows: list[list[object]]) -> None:
     sheets = SHEETS | {"Single-Hand": [*SHEETS["Single-Hand"], *rows]}
     write_xlsx(root / "TASTE_Rob" / "captions.xlsx", sheets)
@@ -130,13 +120,6 @@ def test_cells(tmp_path: Path) -> None:
     rows = [["a & <b>", None, 3.5], [], [None, "  "], [None, None, "ende"]]
     path = write_xlsx(tmp_path / "a.xlsx", {"S": rows})
     assert list(sheet_rows(path, "S")) == [{"A": "a & <b>", "C": "3.5"}, {"C": "ende"}]
-
-
-def test_a_wrong_root_or_option(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError):
-        ADAPTER.survey(tmp_path / "none", {})
-    with pytest.raises(ConfigError):
-        ADAPTER.survey(root, {"captions": "x"})
 
 
 def test_a_cut_member_of_the_captions_refuses_the_set(tmp_path: Path) -> None:

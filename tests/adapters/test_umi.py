@@ -14,9 +14,10 @@ from ingest.video.camera_video import frame_clock, write_video
 from ingest.video.images import array_pictures
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
-from schemas.episode import ArrayFrames, Episode, EpisodeRef, Stream
+from schemas.episode import ArrayFrames, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
+from tests.adapters.episode_parts import stream_of
 from tests.generators import umi as generator
 
 ADAPTER = Umi()
@@ -25,12 +26,6 @@ SMALL = [Scene(seed=k, duration_s=0.2, width=32, height=24) for k in (0, 1)]  # 
 
 def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
     return list(ADAPTER.discover(root, ADAPTER.survey(root, options)))
-
-
-def stream_of(episode: Episode, name: str) -> Stream:
-    stream = episode.stream(name)
-    assert stream is not None, [s.name for s in episode.streams]
-    return stream
 
 
 def test_everything_is_that_of_the_scene(tmp_path: Path) -> None:
@@ -166,12 +161,3 @@ def test_a_broken_store_is_one_broken_episode(tmp_path: Path) -> None:
 def test_a_replay_buffer_of_another_robot_is_refused(samples: Path) -> None:
     with pytest.raises(ConfigError, match="no data/robot0_eef_pos"):
         ADAPTER.survey(samples / "zarr_pusht", {})
-
-
-def test_wrong_roots_and_options(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not UMI"):
-        ADAPTER.survey(tmp_path, {})
-    generator.write_folder(tmp_path / "a.zarr", generator.buffer_of(SMALL))
-    for bad in ({"fps": "60"}, {"rate_hz": "-1"}):
-        with pytest.raises(ConfigError):
-            ADAPTER.survey(tmp_path, bad)

@@ -18,9 +18,10 @@ from benchmarks.raw import mano_model
 from jobs.demo.raw import Written
 from schemas.camera_model import project
 from schemas.episode import Episode, EpisodeRef, VideoSpan
-from schemas.errors import Code, ConfigError, SourceError
+from schemas.errors import Code, SourceError
 from schemas.geometry import inverse
-from schemas.hand_track import WORLD, HandTrack
+from schemas.hand_track import WORLD
+from tests.adapters.episode_parts import hand
 from tests.generators import vitra as generator
 from tests.generators.vitra import CUT, EPIC, FIRST, LONG, SECOND, STRETCHED, WHOLE
 
@@ -29,26 +30,12 @@ BONES = [i for i in range(1, 21) if i % 4]  # MANO's tips are skin, which bulges
 Change = Callable[[dict[str, Any]], Any]
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    return generator.write(tmp_path_factory.mktemp("vitra"))
-
-
-@pytest.fixture
-def root(pristine: Written, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine.root, tmp_path / "raw"))
-
-
 def refs_of(root: Path, **options: str) -> dict[str, EpisodeRef]:
     return {r.episode_id: r for r in ADAPTER.discover(root, ADAPTER.survey(root, options))}
 
 
 def load(root: Path, name: str = FIRST) -> Episode:
     return ADAPTER.load(refs_of(root)[name])
-
-
-def hand(episode: Episode, side: str) -> HandTrack:
-    return next(h for h in episode.hands if h.side == side)
 
 
 def edit(root: Path, change: Change, name: str = FIRST) -> None:
@@ -289,17 +276,6 @@ def test_videos_by_name(root: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         ADAPTER.load(refs[WHOLE])
     assert caught.value.code is Code.UNSAFE_PATH
-
-
-def test_wrong_roots_and_options(root: Path, tmp_path: Path) -> None:
-    for bad, options in (
-        (tmp_path / "none", {}),
-        (root / "videos", {}),
-        (root, {"video": "x"}),
-        (root, {"videos": str(tmp_path / "none")}),
-    ):
-        with pytest.raises(ConfigError):
-            ADAPTER.survey(bad, options)
 
 
 @pytest.mark.slow  # torch
