@@ -82,7 +82,7 @@ def measurements(rng: np.random.Generator, uids: pa.Array, names: list[str]) -> 
 
 
 def pause_name() -> str:
-    """What the policy cuts pauses out by: a benchmark whose pauses nobody asks for would be too fast."""
+    """What the policy cuts pauses out by: a benchmark that reads no pauses would be too fast."""
     edges = load_policy("ei30k")[0].segments.edges
     return next(e.measurement for e in edges if e.measurement and e.measurement.startswith("pause"))
 

@@ -15,7 +15,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """`explanation` is one plain sentence for whoever reads the report; of a failing check it is the complaint."""
+    """`explanation` is one plain sentence for the reader of the report; of a failing check it states the problem."""
 
     name: str
     side: str  # left | right | "" for the whole episode

@@ -73,7 +73,9 @@ class Recipe(BaseModel):
     def _rate(cls, value: Any) -> Fraction:
         rate = rate_from(value)
         if rate.denominator != 1:
-            raise ValueError(f"{rate} Hz: LeRobot v2.1 states a whole number of frames a second")
+            raise ValueError(
+                f"{rate} Hz; LeRobot v2.1 requires a whole number of frames per second"
+            )
         return rate
 
     @field_serializer("rate_hz")

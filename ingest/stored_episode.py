@@ -60,7 +60,7 @@ class StoredEpisode:
             ConfigError: the episode has no such feature or slice; the message names those it has.
         """
         if feature not in self.view.columns:
-            raise ConfigError(f"no feature {feature!r}; there are {', '.join(self.features)}")
+            raise ConfigError(f"no feature {feature!r}; expected one of {', '.join(self.features)}")
         column = self.view.columns[feature] if part is None else self.view.part(feature, part)
         if column is None:
             names = ", ".join(self.features[feature])
@@ -93,10 +93,10 @@ class StoredEpisode:
         steps = list(range(self.length)) if timesteps is None else list(timesteps)
         if camera not in self.view.videos:
             raise ConfigError(
-                f"no camera {camera!r}; there are {', '.join(self.cameras) or 'none'}"
+                f"no camera {camera!r}; expected one of {', '.join(self.cameras) or 'none'}"
             )
         if any(b <= a for a, b in pairwise(steps)):
-            raise ConfigError("timesteps must ascend")
+            raise ConfigError("timesteps must increase")
         if steps and not (steps[0] >= 0 and steps[-1] < self.length):
             raise ConfigError(f"timesteps must lie in [0, {self.length})")
         if not steps:
@@ -113,11 +113,13 @@ class StoredEpisode:
         rows = [row for row in self.latent_rows if row["camera"] == camera]
         encoders = sorted({row["encoder_id"] for row in rows})
         if encoder_id is None and len(encoders) > 1:
-            raise ConfigError(f"several encoders; name one of {', '.join(encoders)}")
+            raise ConfigError("several encoders", remedy=f"choose one of {', '.join(encoders)}")
         rows = [row for row in rows if encoder_id in (None, row["encoder_id"])]
         if not rows:
             have = ", ".join(encoders) or "none; run `eicorpus latents images`"
-            raise ConfigError(f"no latents of camera {camera!r} by {encoder_id}; there are: {have}")
+            raise ConfigError(
+                f"no latents of camera {camera!r} from {encoder_id}; available: {have}"
+            )
         return read_latents(within(self.corpus, rows[-1]["path"]))
 
 

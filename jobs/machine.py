@@ -33,7 +33,7 @@ def refuse_without_room(corpus: Path, num_bytes: int, ways: str) -> None:
             f"the plan writes {size_text(num_bytes)}, the file system has {size_text(free)} free"
         )
         shortfall = size_text(num_bytes - free)
-        raise ConfigError(f"{problem}: free another {shortfall}, or {ways}", where=str(corpus))
+        raise ConfigError(problem, remedy=f"free another {shortfall}, or {ways}", where=str(corpus))
 
 
 CGROUP = Path("/sys/fs/cgroup")

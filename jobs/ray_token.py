@@ -15,7 +15,7 @@ SINCE = (2, 52)  # Ray that knows tokens
 def require_token() -> None:
     """Give the Ray that this process starts a random token of its own, so that no other machine on the network can use it.
 
-    What the user has set stays. Ray on Linux listens on every address of the machine, whatever it is told: the token is what protects it.
+    What the user has set stays. Ray on Linux listens on every address of the machine in any configuration: the token protects it.
     """
     version = metadata.version("ray")
     if tuple(map(int, version.split(".")[:2])) < SINCE:

@@ -1,4 +1,4 @@
-"""ActionSpec: a flat vector as named slices, so that nobody ever writes `[..., :7]`."""
+"""ActionSpec: a flat vector as named slices instead of `[..., :7]`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Slice:
 
     def __post_init__(self) -> None:
         if self.width <= 0:
-            raise ValueError(f"slice {self.name}: width {self.width}")
+            raise ValueError(f"slice {self.name}: invalid width {self.width}")
 
 
 # Order of design §3.3, for each side in turn. Width 0 stands for "as many as the hand has".

@@ -1,4 +1,4 @@
-"""How a video is opened, whoever looks at it: nothing else is followed, pictures are bounded, and damage is an error.
+"""Options for opening any video: no other files are opened, image sizes are bounded, and damage is an error.
 
 By default libavcodec paints over damaged slices and carries on (measured: a HEVC file with 20 flipped bytes gave 44 of 60
 pictures and no error at all).
@@ -40,7 +40,7 @@ def open_video(
 ) -> InputContainer:
     """Open a video file, or an open part of one. The container is a context manager.
 
-    Tags are free text in the encoding of whoever wrote them, so bytes that are no UTF-8 are replaced.
+    Tags are free text in any encoding, so bytes that are not UTF-8 are replaced.
 
     Args:
         where: names the file in errors. options: beside `SAFE_OPEN`. format_name: the only format that is tried.

@@ -29,7 +29,7 @@ class Lens:
     def __post_init__(self) -> None:
         if len(self.params) not in NUM_PARAMS.get(self.model, ()):
             raise ValueError(
-                f"lens {self.model!r} with {len(self.params)} parameters: {NUM_PARAMS}"
+                f"camera model {self.model!r} has {len(self.params)} parameters; expected {NUM_PARAMS}"
             )
 
 

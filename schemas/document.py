@@ -31,7 +31,7 @@ def bounded_int(digits: str) -> int:
     """
     if len(digits) <= MAX_INT_DIGITS + 1 and -MAX_INT - 1 <= (value := int(digits)) <= MAX_INT:
         return value
-    raise DocumentError(f"the number {shortened(digits)} does not fit 64 bits")
+    raise DocumentError(f"the number {shortened(digits)} does not fit in 64 bits")
 
 
 def shortened(text: str) -> str:

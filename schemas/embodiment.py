@@ -34,7 +34,7 @@ class EefConvention(BaseModel):
     """One end-effector frame as a source records it.
 
     `R_src_to_can` [3][3] has the canonical axes as columns in source axes; `tcp_xyz_src_m` is the grasp centre in
-    source axes, metres. None where nobody states it.
+    source axes, metres. None if it is not documented.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,11 +55,13 @@ class EefConvention(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> EefConvention:
         if self.R_src_to_can is not None and rotation_error(self.R_src_to_can) > 1e-6:
-            raise ValueError(f"R_src_to_can {self.R_src_to_can} is no rotation with det +1")
+            raise ValueError(
+                f"R_src_to_can {self.R_src_to_can} is not a rotation matrix (determinant +1)"
+            )
         if (self.R_src_to_can is None) != (self.axes.certainty is Certainty.UNKNOWN):
-            raise ValueError("axes are unknown exactly when R_src_to_can is null")
+            raise ValueError("R_src_to_can must be null if and only if the axes are unknown")
         if (self.tcp_xyz_src_m is None) != (self.origin.certainty is Certainty.UNKNOWN):
-            raise ValueError("the origin is unknown exactly when tcp_xyz_src_m is null")
+            raise ValueError("tcp_xyz_src_m must be null if and only if the origin is unknown")
         return self
 
     @property
@@ -113,7 +115,7 @@ class Embodiment(BaseModel):
     @classmethod
     def _sides(cls, arms: dict[str, EefConvention]) -> dict[str, EefConvention]:
         if not set(arms) <= {"left", "right"}:
-            raise ValueError(f"sides are left and right, found {sorted(arms)}")
+            raise ValueError(f"sides must be left or right, found {sorted(arms)}")
         return arms
 
 

@@ -74,11 +74,13 @@ class ChannelSpec:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r} is not a channel name of the grammar in {__name__}")
+            raise ValueError(f"{self.name!r} is not a valid channel name (grammar: {__name__})")
         if (self.unit is Unit.POSE) != (self.shape == (4, 4)):
-            raise ValueError(f"{self.name}: unit {self.unit} does not go with shape {self.shape}")
+            raise ValueError(f"{self.name}: unit {self.unit} does not fit shape {self.shape}")
         if (self.unit is Unit.POSE) != (self.interpolation is Interpolation.SLERP):
-            raise ValueError(f"{self.name}: poses and only poses are slerped")
+            raise ValueError(
+                f"{self.name}: slerp interpolation is required for poses and allowed only for poses"
+            )
         if self.names and len(self.names) != int(np.prod(self.shape)):
             raise ValueError(f"{self.name}: {len(self.names)} names for shape {self.shape}")
 
@@ -132,11 +134,11 @@ class Stream:
             expected = f"[N, {', '.join(map(str, self.spec.shape))}]"
             raise SourceError(Code.SHAPE_MISMATCH, f"{problem}; expected {expected}", where=where)
         if len(t_ns) == 0:
-            raise SourceError(Code.EMPTY_EPISODE, "no samples", where=where)
+            raise SourceError(Code.EMPTY_EPISODE, "the stream has no samples", where=where)
         steps = np.diff(t_ns)
         if np.any(steps <= 0):
             at = int(np.flatnonzero(steps <= 0)[0])
-            problem = f"time goes from {t_ns[at]} to {t_ns[at + 1]} ns at sample {at + 1}"
+            problem = f"timestamps must increase, but sample {at + 1} has {t_ns[at + 1]} ns after {t_ns[at]} ns"
             raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
         finite = np.asarray(np.isfinite(values).reshape(len(t_ns), -1).all(axis=1))
         if not finite[valid].all():
@@ -146,9 +148,7 @@ class Stream:
         if self.spec.unit is Unit.POSE and valid.any():
             worst = float(rotation_error(values[valid][:, :3, :3]).max())
             if worst > ROTATION_TOLERANCE:
-                problem = (
-                    f"rotation part is off by {worst:.2g}, expected below {ROTATION_TOLERANCE}"
-                )
+                problem = f"rotation part deviates from a rotation by {worst:.2g}; expected below {ROTATION_TOLERANCE}"
                 raise SourceError(Code.NOT_A_ROTATION, problem, where=where)
         for name, array in (("values", values), ("t_ns", t_ns), ("valid", valid)):
             array.flags.writeable = False
@@ -161,7 +161,7 @@ class Stream:
 
 def _check_range(byte_range: tuple[int, int] | None, path: str) -> None:
     if byte_range is not None and not 0 <= byte_range[0] < byte_range[1]:
-        raise SourceError(Code.CORRUPT_RECORD, f"byte range {byte_range}", where=path)
+        raise SourceError(Code.CORRUPT_RECORD, f"invalid byte range {byte_range}", where=path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +230,7 @@ class ArrayFrames:
 
     def __post_init__(self) -> None:
         if self.container not in ("hdf5", "zarr"):
-            raise ValueError(f"container {self.container!r}; there are hdf5 and zarr")
+            raise ValueError(f"container {self.container!r}; expected hdf5 or zarr")
         if self.first_frame < 0 or self.num_frames <= 0:
             raise SourceError(Code.EMPTY_EPISODE, f"frames {self}", where=f"{self.path}:{self.key}")
 
@@ -252,16 +252,20 @@ class Camera:
 
     def __post_init__(self) -> None:
         if not _CAMERA_NAME.fullmatch(self.name):
-            raise ValueError(f"camera name {self.name!r}: lower case letters, digits and _ only")
+            raise ValueError(
+                f"camera name {self.name!r}: expected only lower-case letters, digits and _"
+            )
         if (self.K_cam is None) != (self.K_size is None):
-            raise ValueError(f"{self.name}: K_cam and K_size go together")
+            raise ValueError(f"{self.name}: K_cam and K_size must be given together")
         if self.K_cam is not None and np.shape(self.K_cam) != (3, 3):
             raise ValueError(f"{self.name}: K_cam has shape {np.shape(self.K_cam)}, not [3, 3]")
         if self.t_ns is not None and self.t_ns.dtype != np.int64:
             raise TypeError(f"{self.name}: t_ns must be int64 nanoseconds, found {self.t_ns.dtype}")
         if isinstance(self.frames, VideoWindow):
             if self.t_ns is not None:
-                raise ValueError(f"{self.name}: a VideoWindow brings its own clock")
+                raise ValueError(
+                    f"{self.name}: t_ns must be None, because a VideoWindow has its own timestamps"
+                )
             return
         expected = (
             len(self.frames.images)
@@ -288,15 +292,15 @@ class Instruction:
 
     def __post_init__(self) -> None:
         if self.kind not in ("task", "subtask", "summary"):
-            raise ValueError(f"instruction kind {self.kind!r}")
+            raise ValueError(f"unknown instruction kind {self.kind!r}")
         if self.end_ns is not None and self.end_ns <= self.start_ns:
-            problem = f"instruction from {self.start_ns} to {self.end_ns} ns"
+            problem = f"the instruction ends at {self.end_ns} ns, not after its start at {self.start_ns} ns"
             raise SourceError(Code.BAD_ANNOTATION, problem, where=self.text[:60])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Licence:
-    """Under which terms the source was released; None means nobody states it."""
+    """Under which terms the source was released; None means not documented."""
 
     name: str
     allows_commercial: bool | None = None
@@ -362,7 +366,7 @@ class EpisodeRef:
             raise ValueError(f"{self.episode_id}: source_split {self.source_split!r}")
         for name in (self.source, self.dataset):
             if not _FOLDER_NAME.fullmatch(name):
-                raise ConfigError(f"{name!r} cannot name a data set: letters, digits, _ . - only")
+                raise ConfigError(f"dataset name {name!r}: expected only letters, digits, _ . -")
 
     @property
     def uid(self) -> str:
@@ -378,7 +382,7 @@ class Episode:
     """One demonstration as its source has it, in canonical names and units.
 
     `declared` are channels that the source declares for this episode: what no stream carries is accounted for by ingestion.
-    `hands` are tracked human hands; `world_up` is the axis of their world that points up ("+y"), None when nobody says.
+    `hands` are tracked human hands; `world_up` is the axis of their world that points up ("+y"), None if unknown.
 
     Raises:
         SourceError: nothing to learn from (no stream, hand or camera), or a channel, hand or camera given twice.
@@ -403,7 +407,9 @@ class Episode:
     def __post_init__(self) -> None:
         if not self.streams and not self.cameras and not self.hands:
             raise SourceError(
-                Code.EMPTY_EPISODE, "no stream, no hand and no camera", where=self.ref.episode_id
+                Code.EMPTY_EPISODE,
+                "the episode has no stream, no hand and no camera",
+                where=self.ref.episode_id,
             )
         for what, names in (
             ("channel", [s.name for s in self.streams]),
@@ -413,7 +419,7 @@ class Episode:
             if len(set(names)) != len(names):
                 raise SourceError(
                     Code.CONTRACT_BROKEN,
-                    f"{what} given twice in {names}",
+                    f"duplicate {what} in {names}",
                     where=self.ref.episode_id,
                 )
         seen_by = {
@@ -425,7 +431,9 @@ class Episode:
         }
         for hand in self.hands:
             if hand.frame not in seen_by | posed or (hand.view or WORLD) not in seen_by:
-                raise ValueError(f"hand in {hand.frame!r} seen by {hand.view!r}: no such camera")
+                raise ValueError(
+                    f"the hand refers to frame {hand.frame!r} and view {hand.view!r}, which are not cameras of the episode"
+                )
         if self.world_up is not None and self.world_up not in WORLD_UPS:
             raise ValueError(f"world_up {self.world_up!r} is not one of {WORLD_UPS}")
         if not _SLUG.fullmatch(self.embodiment):

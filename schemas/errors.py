@@ -110,7 +110,7 @@ def _rebuild_source(code: Code, message: str, where: str) -> SourceError:
 
 # AVERROR_INVALIDDATA (libavutil/error.h): libav's one answer to bytes that are damaged and to a file that is cut short.
 INVALID_DATA = int.from_bytes(b"INDA", "little")
-DAMAGED = "the data is damaged or cut short"
+DAMAGED = "the data is damaged or truncated"
 
 
 def system_error_text(error: BaseException, where: str = "") -> str:

@@ -45,11 +45,11 @@ class Layout(BaseModel):
     def _check(self) -> Layout:
         indices = [i for i in self.to21 if i is not None]
         if len(self.to21) != NUM_JOINTS or len(set(indices)) != len(indices):
-            raise ValueError("to21 has 21 entries and no source joint twice")
+            raise ValueError("to21 must have 21 entries, and no source joint may appear twice")
         if not all(0 <= i < self.count for i in indices) or (
             self.names and len(self.names) != self.count
         ):
-            raise ValueError(f"indices and names must fit {self.count} joints")
+            raise ValueError(f"indices and names must match {self.count} joints")
         return self
 
 
@@ -66,7 +66,7 @@ class WristAxes(BaseModel):
     @model_validator(mode="after")
     def _rotations(self) -> WristAxes:
         if max(rotation_error(self.left), rotation_error(self.right)) > 1e-9:
-            raise ValueError("wrist axes are rotations with det +1")
+            raise ValueError("wrist axes must be rotation matrices (determinant +1)")
         return self
 
     def T_src_wrist(self, side: str) -> Array:
@@ -106,14 +106,14 @@ def fingertip_vertices(variant: str, side: str) -> tuple[int, ...]:
     """MANO vertex of each fingertip, thumb to pinky, of `smplx` or `manopth`."""
     table = _tables()["mano"]["tip_vertices"]
     if variant not in table:
-        raise ConfigError(f"fingertips {variant!r}; there are {sorted(table)}")
+        raise ConfigError(f"unknown fingertips {variant!r}; expected one of {sorted(table)}")
     return tuple(table[variant][side])
 
 
 def _entry(table: str, name: str) -> Any:
     entries = _tables()[table]
     if name not in entries:
-        raise ConfigError(f"hands.yaml: no {table} {name!r}; there are {sorted(entries)}")
+        raise ConfigError(f"hands.yaml has no {table} {name!r}; expected one of {sorted(entries)}")
     return entries[name]
 
 
@@ -153,7 +153,9 @@ def palm_template(side: str, name: str = "mano") -> Array:
 def _entry_of_palm(name: str) -> Any:
     templates = _tables()["palm"]["templates"]
     if name not in templates:
-        raise ConfigError(f"hands.yaml: no palm template {name!r}; there are {sorted(templates)}")
+        raise ConfigError(
+            f"hands.yaml has no palm template {name!r}; expected one of {sorted(templates)}"
+        )
     return templates[name]["points_m"]
 
 
@@ -172,7 +174,7 @@ def fit_palm(points: npt.ArrayLike, has: npt.ArrayLike, side: str, name: str = "
     """Kabsch fit of the palm template to [N, 21, 3] points, metres, any frame; `has` [21] or [N, 21] bool.
 
     R = V diag(1, 1, det(V U^T)) U^T with U S V^T the SVD of the cross-covariance (Kabsch 1976, Umeyama 1991). At least
-    four of the six palm points are needed. Which hand it is cannot be told from a palm, which is nearly flat: a wrong `side`
+    four of the six palm points are needed. A palm is nearly flat and does not show which hand it is: a wrong `side`
     fits only a little worse, so the side comes from the source.
     """
     template = palm_template(side, name)

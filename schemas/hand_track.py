@@ -51,12 +51,12 @@ class ManoPose:
 
     def __post_init__(self) -> None:
         if self.trans_is not in TRANS_MEANINGS or self.model not in MODELS:
-            raise ValueError(f"trans_is {self.trans_is!r}, model {self.model!r}")
+            raise ValueError(f"unknown trans_is {self.trans_is!r} or model {self.model!r}")
         forms = [
             f for f in (self.hand_axis_angle_rad, self.hand_pca, self.hand_rotmat) if f is not None
         ]
         if len(forms) != 1:
-            raise ValueError("give exactly one form of the finger pose")
+            raise ValueError("expected exactly one form of the finger pose")
         N = len(self.trans_m)
         shapes = {"global_orient": (N, 3, 3), "trans_m": (N, 3), "betas": (10,)}
         if self.hand_axis_angle_rad is not None:
@@ -116,10 +116,10 @@ class HandTrack:
 
     def __post_init__(self) -> None:
         if self.side not in ("left", "right"):
-            raise ValueError(f"side {self.side!r}")
+            raise ValueError(f"unknown side {self.side!r}")
         wrist_axes(self.wrist_axes)
         if self.joints_m is None and self.T_frame_wrist is None and self.mano is None:
-            raise ValueError("a hand has joints, a wrist pose or MANO parameters")
+            raise ValueError("a hand needs joints, a wrist pose or MANO parameters")
         if self.t_ns.dtype != np.int64:
             raise TypeError(f"t_ns must be int64 nanoseconds, found {self.t_ns.dtype}")
         N, J = len(self.t_ns), layout(self.layout).count
@@ -135,13 +135,13 @@ class HandTrack:
                 problem = f"{np.shape(value)}; expected {shape}"
                 raise SourceError(Code.SHAPE_MISMATCH, problem, where=f"{where} {name}")
         if self.mano is not None and len(self.mano.trans_m) != N:
-            problem = f"{len(self.mano.trans_m)} MANO samples for {N} instants"
+            problem = f"{len(self.mano.trans_m)} MANO samples for {N} timestamps"
             raise SourceError(Code.SHAPE_MISMATCH, problem, where=where)
         if N == 0:
-            raise SourceError(Code.EMPTY_EPISODE, "no samples", where=where)
+            raise SourceError(Code.EMPTY_EPISODE, "the stream has no samples", where=where)
         if np.any(np.diff(self.t_ns) <= 0):
             at = int(np.flatnonzero(np.diff(self.t_ns) <= 0)[0])
-            problem = f"time goes from {self.t_ns[at]} to {self.t_ns[at + 1]} ns at sample {at + 1}"
+            problem = f"timestamps must increase, but sample {at + 1} has {self.t_ns[at + 1]} ns after {self.t_ns[at]} ns"
             raise SourceError(Code.CLOCK_NOT_INCREASING, problem, where=where)
         self._freeze(where)
 
@@ -157,12 +157,14 @@ class HandTrack:
             finite = np.isfinite(value).reshape(len(value), -1).all(axis=1)
             if not finite[present].all():
                 at = int(np.flatnonzero(present & ~finite)[0])
-                problem = f"NaN or infinity at sample {at}, which is marked present"
+                problem = (
+                    f"NaN or infinity at sample {at}, although the hand is marked present there"
+                )
                 raise SourceError(Code.NOT_FINITE, problem, where=f"{where} {name}")
             value[~present] = empty
             object.__setattr__(self, name, _frozen(value))
         if self.T_frame_wrist is not None:
             worst = float(np.max(rotation_error(self.T_frame_wrist[:, :3, :3])))
             if worst > ROTATION_TOLERANCE:
-                problem = f"rotation is off by {worst:.2g}, expected below {ROTATION_TOLERANCE}"
+                problem = f"rotation deviates from a rotation matrix by {worst:.2g}; expected below {ROTATION_TOLERANCE}"
                 raise SourceError(Code.NOT_A_ROTATION, problem, where=where)

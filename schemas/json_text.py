@@ -68,9 +68,9 @@ def parse_json(text: str | bytes, *, limits: JsonLimits = DOCUMENT, allow_nan: b
     except DocumentError:
         raise
     except UnicodeError as error:
-        raise DocumentError(f"no UTF-8 text: {error.reason}") from error  # type: ignore[attr-defined]
+        raise DocumentError(f"not UTF-8 text: {error.reason}") from error  # type: ignore[attr-defined]
     except (ValueError, RecursionError) as error:
-        raise DocumentError(f"no JSON: {error}") from error
+        raise DocumentError(f"not valid JSON: {error}") from error
     return value
 
 
@@ -106,7 +106,7 @@ def scan_json(text: str, at: int) -> tuple[Any, int]:
     try:
         value, end = _DECODER.raw_decode(text, at)
     except RecursionError as error:
-        raise DocumentError(f"no JSON: {error}") from error
+        raise DocumentError(f"not valid JSON: {error}") from error
     data = text[at:end].encode("utf-8", "replace")
     if _NUMBER_TO_CHECK.search(data) or _HALF_OF_A_PAIR.search(data):
         return parse_json(text[at:end], limits=_MEMBER, allow_nan=True), end
@@ -123,16 +123,16 @@ def _number_readers(data: bytes) -> dict[str, Any]:
 
 def _finite(digits: str) -> float:
     if math.isinf(value := float(digits)):
-        raise DocumentError(f"the number {shortened(digits)} is beyond 64-bit floats")
+        raise DocumentError(f"the number {shortened(digits)} exceeds the range of 64-bit floats")
     return value
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise DocumentError(f"{name} is no JSON number")
+    raise DocumentError(f"{name} is not a JSON number")
 
 
 def _check_size(data: bytes, limits: JsonLimits) -> None:
-    """Bounds before parsing: elements take memory, and the parser and whoever walks the value are recursive."""
+    """Bounds before parsing: elements take memory, and the parser and readers of the value are recursive."""
     num_open = data.count(b"[") + data.count(b"{")
     # Each element has a comma or a bracket of its own; marks inside of texts are told apart only where it matters.
     may_be_many = (

@@ -35,13 +35,15 @@ class Arm(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Arm:
         if len(set(self.joints)) != len(self.joints):
-            raise ValueError(f"a joint is named twice in {self.joints}")
+            raise ValueError(f"duplicate joint in {self.joints}")
         for spelling in self.elements:
             if len(set(spelling)) != len(self.joints):
-                raise ValueError(f"{spelling} do not name {len(self.joints)} joints")
+                raise ValueError(f"{spelling} must name {len(self.joints)} different joints")
         for width, start in self.slices:
             if not 0 <= start <= width - len(self.joints):
-                raise ValueError(f"slice {start} of {width} has no room for {len(self.joints)}")
+                raise ValueError(
+                    f"a slice that starts at {start} of {width} elements has no room for {len(self.joints)} joints"
+                )
         return self
 
     def indices(self, names: tuple[str, ...], width: int) -> tuple[int, ...] | None:
@@ -70,7 +72,7 @@ class Kinematics(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Kinematics:
         if not self.arms or not set(self.arms) <= set(SIDES):
-            raise ValueError(f"sides are left and right, found {sorted(self.arms)}")
+            raise ValueError(f"sides must be left or right, found {sorted(self.arms)}")
         return self
 
     def indices(self, side: str, names: tuple[str, ...], width: int) -> dict[str, int]:
@@ -108,6 +110,6 @@ def kinematics_of(embodiment: str) -> Kinematics:
     """Raises ConfigError: nothing is registered for that body."""
     known = all_kinematics()
     if embodiment not in known:
-        problem = f"no kinematics for {embodiment!r}; there are {', '.join(sorted(known))}"
-        raise ConfigError(f"{problem}; add an entry to schemas/kinematics.yaml")
+        problem = f"no kinematics for {embodiment!r}; known: {', '.join(sorted(known))}"
+        raise ConfigError(problem, remedy="add an entry to schemas/kinematics.yaml")
     return known[embodiment]

@@ -64,14 +64,16 @@ def read_tensors(
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(max_bytes, num_bytes - 8):
-            raise ConfigError(f"no safetensors file: a header of {length} bytes", where=str(path))
+            raise ConfigError(
+                f"not a safetensors file: its header claims {length} bytes", where=str(path)
+            )
         text = file.read(length)
     try:
         raw = parse_json(text)
         metadata = raw.pop("__metadata__", None)
         tensors = {name: _held(entry, 8 + length) for name, entry in raw.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"no safetensors header: {error!r}", where=str(path)) from error
+        raise ConfigError(f"not a safetensors header: {error!r}", where=str(path)) from error
     _check_fits(tensors, 8 + length, num_bytes, path)
     return tensors, metadata
 
@@ -89,10 +91,12 @@ def _check_fits(tensors: Mapping[str, Held], start: int, num_bytes: int, path: P
     at = start
     for held in sorted(tensors.values(), key=lambda each: each.start):
         if held.start != at:
-            raise ConfigError(f"a gap or an overlap at byte {at}", where=str(path))
+            raise ConfigError(
+                f"damaged: the tensors leave a gap or overlap at byte {at}", where=str(path)
+            )
         at = held.end
     if at != num_bytes:
-        raise ConfigError(f"{num_bytes} bytes; its header says {at}", where=str(path))
+        raise ConfigError(f"damaged: {num_bytes} bytes; the header states {at}", where=str(path))
 
 
 def wanted_tensors(facts: LatentFacts) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -43,12 +43,12 @@ def page_of(
     try:
         raw: Any = parse_json((metadata or {})[METADATA])
         if (stored := int(raw[key])) > highest:
-            message = f"{what} of version {stored}, this eicorpus reads up to {highest}"
-            raise ConfigError(f"{message}; install a newer eicorpus", where=where)
+            message = f"{what} has version {stored}; this eicorpus reads up to version {highest}"
+            raise ConfigError(message, remedy="install a newer eicorpus", where=where)
         return kind.model_validate(raw)
     except (KeyError, TypeError, ValueError) as error:
-        message = f"no {what} of eicorpus ({reason(error, kind)}); run `{repair}` again"
-        raise ConfigError(message, where=where) from error
+        message = f"no valid {what} of eicorpus ({reason(error, kind)})"
+        raise ConfigError(message, remedy=f"run `{repair}` again", where=where) from error
 
 
 VERSION = 1  # a reader refuses a higher one

@@ -43,7 +43,9 @@ class Feature(BaseModel):
             raise ValueError(f"shape {self.shape}")
         is_video = self.dtype == "video"
         if is_video != (self.info is not None) or is_video != (len(self.shape) == 3):
-            raise ValueError("a video feature has info and shape [h, w, c]; no other has")
+            raise ValueError(
+                "a video feature, and only a video feature, has info and shape [h, w, c]"
+            )
         if self.names is not None and not is_video and len(self.names) != self.shape[0]:
             raise ValueError(f"{len(self.names)} names for shape {self.shape}")
         return self
@@ -74,10 +76,10 @@ class Info(BaseModel):
     def _check(self) -> Info:
         for name, feature in self.features.items():
             if "/" in name:
-                raise ValueError(f"feature {name!r}: no / in names")
+                raise ValueError(f"feature {name!r}: a name must not contain /")
             Feature.model_validate(feature)
             if "image" in name and feature["dtype"] != "video":
-                raise ValueError(f"feature {name!r} has 'image' in its name and is no picture")
+                raise ValueError(f"feature {name!r}: a name with 'image' is reserved for images")
         return self
 
 

@@ -114,7 +114,7 @@ class _Page(BaseModel):
 
 
 class PolicyFacts(_Page):
-    """The tier policy as it was: its whole text, so that nobody needs the file."""
+    """The tier policy as it was: its whole text, so that the file is not needed."""
 
     name: str
     digest: str
@@ -270,10 +270,12 @@ def load(folder: Path) -> Manifest:
     rows = load_rows(folder)
     redaction = load_redaction(folder)
     if (digest := rows_sha256(rows)) not in {facts.rows_sha256, *redaction.rows_sha256}:
-        message = f"its rows have the digest {digest}, it was published with {facts.rows_sha256}"
-        raise ConfigError(f"{message}; {how_to_mend(folder.name)}", where=str(folder))
+        message = (
+            f"the rows have digest {digest}; the manifest was published with {facts.rows_sha256}"
+        )
+        raise ConfigError(message, remedy=how_to_mend(folder.name), where=str(folder))
     if wrong := odd_num_rows(facts, rows.num_rows, redaction):
-        raise ConfigError(f"{wrong}; {how_to_mend(folder.name)}", where=str(folder))
+        raise ConfigError(wrong, remedy=how_to_mend(folder.name), where=str(folder))
     _check_numbers(rows, folder)
     left = _without_erased(rows, folder.parent)
     num_erased = facts.num_rows - left.num_rows
@@ -290,8 +292,8 @@ def _check_numbers(rows: pa.Table, folder: Path) -> None:
         least, largest = (pc.min_max(rows[name])[key].as_py() for key in ("min", "max"))
         if least is not None and (least < 0 or (most is not None and largest > most)):
             bad = least if least < 0 else largest
-            problem = f"column {name} has {bad}, which no episode has"
-            raise ConfigError(f"{problem}; {how_to_mend(folder.name)}", where=str(folder))
+            problem = f"column {name} contains {bad}, which is out of range"
+            raise ConfigError(problem, remedy=how_to_mend(folder.name), where=str(folder))
 
 
 def _without_erased(rows: pa.Table, manifests: Path) -> pa.Table:
@@ -303,8 +305,12 @@ def _without_erased(rows: pa.Table, manifests: Path) -> pa.Table:
         listed = read_json(path, limits=ERASED_LIMITS)["erased"]
         places = {(str(place["dataset_path"]), int(place["episode_index"])) for place in listed}
     except (SourceError, ValueError, KeyError, TypeError) as error:
-        message = f"damaged ({error!r}); remove it and run `eicorpus gc`, which writes it anew"
-        raise ConfigError(message, where=str(path)) from error
+        message = f"damaged ({error!r})"
+        raise ConfigError(
+            message,
+            remedy="remove it and run `eicorpus gc`, which writes it again",
+            where=str(path),
+        ) from error
     pairs = zip(rows["dataset_path"].to_pylist(), rows["episode_index"].to_pylist(), strict=True)
     return rows.filter(pa.array([pair not in places for pair in pairs], pa.bool_()))
 
@@ -314,8 +320,8 @@ def odd_num_rows(facts: ManifestFacts, num_rows: int, redaction: Redaction) -> s
     most_out = sum(each.num_rows for each in redaction.erased)
     if facts.num_rows - most_out <= num_rows <= facts.num_rows:
         return ""
-    taken = f", of which {most_out} were taken out" if most_out else ""
-    return f"num_rows in {FACTS_FILE} is {facts.num_rows}{taken}; there are {num_rows} rows"
+    taken = f", of which {most_out} were removed" if most_out else ""
+    return f"num_rows in {FACTS_FILE} is {facts.num_rows}{taken}; the file has {num_rows} rows"
 
 
 def how_to_mend(name: str) -> str:
@@ -333,7 +339,7 @@ def load_facts(folder: Path) -> ManifestFacts:
     facts, wrong = read_page(folder)
     if wrong:
         where = str(folder / FACTS_FILE)
-        raise ConfigError(f"{wrong}; {how_to_mend(folder.name)}", where=where)
+        raise ConfigError(wrong, remedy=how_to_mend(folder.name), where=where)
     return facts
 
 
@@ -346,24 +352,32 @@ def read_page(folder: Path) -> tuple[ManifestFacts, str]:
     path = within(folder, FACTS_FILE)
     if not path.is_file():
         actual = f"no {FACTS_FILE}; expected a folder made by `eicorpus manifest build`"
-        raise ConfigError(actual, where=str(folder))
+        raise ConfigError(
+            actual,
+            remedy="pass CORPUS/manifests/NAME, or build the manifest with `eicorpus manifest build`",
+            where=str(folder),
+        )
     try:
         raw = read_json(path, limits=FACTS_LIMITS)
         version = int(raw["manifest_version"])
     except (SourceError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"damaged ({error!r}); build it again", where=str(path)) from error
+        raise ConfigError(
+            f"damaged ({error!r})", remedy="build it again", where=str(path)
+        ) from error
     if version > VERSION:
-        actual = f"manifest version {version}, this eicorpus reads up to {VERSION}"
-        raise ConfigError(f"{actual}; install a newer eicorpus", where=str(path))
+        actual = f"manifest version {version}; this eicorpus reads up to version {VERSION}"
+        raise ConfigError(actual, remedy="install a newer eicorpus", where=str(path))
     stated = raw.pop(PAGE_DIGEST, None)
     actual = page_sha256(raw)
-    wrong = f"the page has the digest {actual}, it was published with {stated}"
+    wrong = f"the digest of the page is {actual}; the manifest was published with {stated}"
     if stated is None:
-        wrong = f"the page has no {PAGE_DIGEST}: it was changed, or is from before there was one"
+        wrong = f"the page has no {PAGE_DIGEST}: it was edited, or an older eicorpus wrote it"
     try:
         return ManifestFacts.model_validate(raw), "" if stated == actual else wrong
     except ValidationError as error:
-        raise ConfigError(f"damaged ({invalid(error)}); build it again", where=str(path)) from error
+        raise ConfigError(
+            f"damaged ({invalid(error)})", remedy="build it again", where=str(path)
+        ) from error
 
 
 def page_of(facts: ManifestFacts) -> dict[str, Any]:
@@ -373,7 +387,7 @@ def page_of(facts: ManifestFacts) -> dict[str, Any]:
 
 
 def page_sha256(page: Mapping[str, Any]) -> str:
-    """sha256 of the facts of a page as JSON without layout, keys sorted: whoever writes it otherwise changes nothing."""
+    """sha256 of the facts of a page as JSON without layout, keys sorted: a different layout changes nothing."""
     content = json.dumps(page, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -390,8 +404,10 @@ def load_redaction(folder: Path) -> Redaction:
     try:
         return Redaction.model_validate(read_json(path, limits=ERASED_LIMITS))
     except (SourceError, ValueError) as error:
-        message = f"damaged ({reason(error, Redaction)}); restore it, or build the manifest again"
-        raise ConfigError(message, where=str(path)) from error
+        message = f"damaged ({reason(error, Redaction)})"
+        raise ConfigError(
+            message, remedy="restore it, or build the manifest again", where=str(path)
+        ) from error
 
 
 def load_rows(folder: Path, names: Sequence[str] = tuple(ROW_SCHEMA.names)) -> pa.Table:

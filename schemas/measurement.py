@@ -26,12 +26,12 @@ class Measurement:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(
-                f"measurement name {self.name!r}: lower case words, dots between parts"
+                f"measurement name {self.name!r}: expected lower-case words joined by dots"
             )
         if self.value is not None and not math.isfinite(self.value):
-            raise ValueError(f"{self.name} is {self.value}: say None where nothing can be said")
+            raise ValueError(f"{self.name} is {self.value}; use None for an undefined value")
         if (self.start is None) != (self.end is None):
-            raise ValueError(f"{self.name}: start and end go together")
+            raise ValueError(f"{self.name}: start and end must be given together")
         if self.start is not None and self.end is not None and not 0 <= self.start < self.end:
             raise ValueError(f"{self.name}: interval [{self.start}, {self.end})")
         if self.denominator < 0 or (self.value is not None and self.denominator == 0):

@@ -98,9 +98,11 @@ class Outcome:
 
     def __post_init__(self) -> None:
         if (self.state is State.STAGED) != (self.staged is not None):
-            raise ValueError("an outcome is staged exactly when it carries a staged episode")
+            raise ValueError(
+                "an outcome has state staged if and only if it contains a staged episode"
+            )
         if self.state in (State.FILTERED, State.QUARANTINED, State.FAILED) and not self.code:
-            raise ValueError(f"a {self.state} outcome needs a code")
+            raise ValueError(f"an outcome {self.state} needs a code")
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), allow_nan=False)  # key order is part of `meta/`

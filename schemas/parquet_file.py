@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def columns_sha256(table: pa.Table) -> str:
     """sha256 over the sha256 of each column of a table of integers, floats, texts, and lists and structs of those.
 
-    Of a column its name and type, then its values little-endian with NULL told from zero and empty; of texts and lists the lengths,
+    Of a column its name and type, then its values little-endian with NULL distinct from zero and empty; of texts and lists the lengths,
     then the content.
     """
 
@@ -107,8 +107,10 @@ def check_unpacked_size(footer: pq.FileMetaData, num_bytes: int, where: Path | s
         ("bytes when unpacked", unpacked, FREE_BYTES + MOST_BYTES_PER_BYTE * num_bytes),
     ):
         if count > most:
-            message = f"{count} {what} in {num_bytes} bytes, expected {most} at most"
-            raise DamagedParquet(f"{message}; do not trust this corpus", where=str(where))
+            message = f"{count} {what} in {num_bytes} bytes; expected at most {most}"
+            raise DamagedParquet(
+                message, remedy="treat this corpus as damaged and do not use it", where=str(where)
+            )
 
 
 def checked(path: Path) -> Path:
@@ -128,7 +130,7 @@ def reading(where: Path | str, remedy: str = REMEDY) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise DamagedParquet(f"the file is not there; {remedy}", where=str(where)) from error
+        raise DamagedParquet("the file is missing", remedy=remedy, where=str(where)) from error
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno in HICCUPS:
             raise
@@ -141,7 +143,7 @@ def reading(where: Path | str, remedy: str = REMEDY) -> Iterator[None]:
 def damage(error: BaseException, where: Path | str, remedy: str = REMEDY) -> DamagedParquet:
     """The error for a file of which a library says `error`."""
     text = " ".join(str(error).split())[:300] or type(error).__name__
-    return DamagedParquet(f"damaged Parquet ({text}); {remedy}", where=str(where))
+    return DamagedParquet(f"damaged Parquet ({text})", remedy=remedy, where=str(where))
 
 
 @contextmanager

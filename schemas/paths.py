@@ -20,9 +20,9 @@ def check_local(path: Path, where: str) -> None:
     """
     if _SCHEME.match(str(path)):
         url = str(path).replace(":/", "://", 1)
-        message = f"{url} is a URL; expected a path of this machine"
-        todo = "mount the bucket (a FUSE or CSI driver), or copy it here"
-        raise ConfigError(f"{message}: {todo}", where=where)
+        message = f"{url} is a URL; expected a local path"
+        todo = "mount the bucket (FUSE or CSI driver), or copy it to this machine"
+        raise ConfigError(message, remedy=todo, where=where)
 
 
 def contained(root: Path, *parts: str) -> Path:
@@ -35,9 +35,9 @@ def contained(root: Path, *parts: str) -> Path:
         base = root.resolve()
         path = base.joinpath(*parts).resolve()
     except (ValueError, OSError, RuntimeError) as error:  # NUL byte, name too long, link loop
-        raise ValueError(f"no usable path: {error}") from error
+        raise ValueError(f"not a valid path: {error}") from error
     if not path.is_relative_to(base):
-        problem = f"leads to {path}, outside {base}; a path from data must stay under the root"
+        problem = f"leads to {path}, outside {base}; a path in the data must stay below the root"
         raise ValueError(problem)
     return path
 
@@ -56,7 +56,7 @@ def within(root: Path, relative: str) -> Path:
     """
     names = relative.split("/")
     if any(name in ("", ".", "..") or "\0" in name for name in names):
-        raise OutsideCorpus(f"{relative!r} is no path inside the corpus", where=str(root))
+        raise OutsideCorpus(f"{relative!r} is not a path inside the corpus", where=str(root))
     path = root
     for name in names:
         path = path / name
@@ -66,7 +66,7 @@ def within(root: Path, relative: str) -> Path:
             return root.joinpath(*names)
         except OSError as error:  # a name too long, say
             raise OutsideCorpus(
-                f"no usable path: {error.strerror}", where=relative[:200]
+                f"not a valid path: {error.strerror}", where=relative[:200]
             ) from error
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
             raise refused(path, mode)
@@ -76,6 +76,6 @@ def within(root: Path, relative: str) -> Path:
 def refused(path: Path, mode: int) -> OutsideCorpus:
     """The error for something of this mode where a corpus has plain files and folders."""
     kind = "a link" if stat.S_ISLNK(mode) else "a pipe, a socket or a device"
-    expected = "a corpus has plain files and folders only, and this one was not followed"
+    expected = "a corpus contains only regular files and folders, so this was not followed"
     page = doc_page("results/corpus-safety.md")
-    return OutsideCorpus(f"is {kind}; {expected}; see {page}", where=str(path))
+    return OutsideCorpus(f"is {kind}; {expected}", remedy=f"see {page}", where=str(path))

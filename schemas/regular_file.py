@@ -1,6 +1,6 @@
 """Files of other people: a regular file is opened, anything else is refused with a code. Opening never waits.
 
-A FIFO in a raw data folder blocks a plain `open()` for ever, a device can have side effects, and a link of git-annex, DVC or a
+A FIFO in a raw data folder blocks a plain `open()` endlessly, a device can have side effects, and a link of git-annex, DVC or a
 hub cache can point to a file that was never fetched. A link is followed when a regular file is at its end; whether that file
 may lie outside the root is decided by `adapters.containers.safe_path.inside`.
 """
@@ -106,7 +106,7 @@ def lines_of_regular(
             while line := file.readline(max_line_bytes + 1):
                 number += 1
                 if len(line) > max_line_bytes:
-                    longer = f"line {number} has over {max_line_bytes} bytes"
+                    longer = f"line {number} is longer than {max_line_bytes} bytes"
                     raise SourceError(Code.TOO_LARGE, longer, where=where)
                 yield line
         except OSError as error:
@@ -182,23 +182,23 @@ def _check(handle: int, where: str, missing: Code) -> None:
         message = f"{kind}; expected a regular file"
         raise SourceError(Code.UNREADABLE, message, where=where)
     if status.st_size <= LFS_MAX_BYTES and is_lfs_pointer(os.pread(handle, len(LFS_HEAD), 0)):
-        message = "a git-LFS pointer, not the file itself; run `git lfs pull`"
+        message = "the file is a git-LFS pointer, not the data; run `git lfs pull`"
         raise SourceError(missing, message, where=where)
 
 
 def _refused(path: Path, where: str, missing: Code, error: OSError | ValueError) -> Exception:
     if not isinstance(error, OSError):
-        return SourceError(Code.UNSAFE_PATH, f"no usable path: {error}", where=where)
+        return SourceError(Code.UNSAFE_PATH, f"not a valid path: {error}", where=where)
     if error.errno in HICCUPS:
         return TransientError(f"cannot be opened: {error.strerror}", where=where)
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         if not path.is_symlink():
-            return SourceError(missing, "the file is not there", where=where)
-        problem = f"a link to {os.readlink(path)}, which is not there; fetch the file"
+            return SourceError(missing, "the file is missing", where=where)
+        problem = f"a link to {os.readlink(path)}, which is missing; download the file"
         return SourceError(missing, problem, where=where)
     if error.errno == errno.ELOOP:
-        problem = "a link that leads back to itself; expected a regular file"
+        problem = "a link that points to itself; expected a regular file"
         return SourceError(Code.UNREADABLE, problem, where=where)
     if error.errno == errno.ENAMETOOLONG:
-        return SourceError(Code.UNSAFE_PATH, "its name is too long", where=where)
+        return SourceError(Code.UNSAFE_PATH, "the file name is too long", where=where)
     return SourceError(Code.UNREADABLE, f"cannot be opened: {error.strerror}", where=where)

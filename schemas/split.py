@@ -2,7 +2,7 @@
 
 Two episodes of one person, of one scene or cut from one video are nearly the same sample twice. So the unit that is drawn is the
 group: the subject when known, else the scene, else the long video an episode was cut from, else the episode itself. The
-draw is a hash of the group's name alone: adding sources, episodes or machines moves nobody.
+draw is a hash of the group's name alone: adding sources, episodes or machines moves no group.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Shares:
     def __post_init__(self) -> None:
         if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):
             raise ValueError(
-                f"{self}: shares of val and test are at least 0 and leave some to train"
+                f"{self}: the shares of val and test must be at least 0 and add up to less than 1"
             )
 
 

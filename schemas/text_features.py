@@ -4,7 +4,7 @@
 
     features    [K, C] bfloat16  tokens of all moments, end to end
     offsets     [M + 1] int64    moment m has tokens offsets[m]:offsets[m + 1]
-    text_index  [M] int64        the text that it was told, a place in `TextFacts.texts`
+    text_index  [M] int64        the text that was encoded, an index into `TextFacts.texts`
     timestep    [M] int64        of the picture that it was shown; NO_PICTURE for none
 
 and `TextFacts` as the file's metadata. Moments are sorted by text, then by timestep; every text has one without a picture. In the
@@ -49,7 +49,7 @@ class FeatureSettings(BaseModel):
     @model_validator(mode="after")
     def _has_a_place_for_the_text(self) -> FeatureSettings:
         if TEXT_SLOT not in self.prompt:
-            raise ValueError(f"the prompt {self.prompt!r} has no {TEXT_SLOT}")
+            raise ValueError(f"the prompt {self.prompt!r} must contain {TEXT_SLOT}")
         return self
 
 
@@ -73,7 +73,9 @@ class TextFacts(BaseModel):
     def _id_says_so(self) -> TextFacts:
         model = self.encoder_id.partition("-")[0]
         if self.encoder_id != text_encoder_id(model, self.model_sha256, self.settings):
-            raise ValueError(f"encoder_id {self.encoder_id!r} is not of these weights and settings")
+            raise ValueError(
+                f"encoder_id {self.encoder_id!r} does not match these weights and settings"
+            )
         return self
 
     def metadata(self) -> dict[str, str]:
@@ -84,7 +86,7 @@ class TextFacts(BaseModel):
 def text_encoder_id(model: str, model_sha256: str, settings: FeatureSettings) -> str:
     """`text_<family>-<12 hexadecimal digits>`, of everything that decides the numbers but the texts and pictures."""
     if re.fullmatch(rf"{PREFIX}[a-z0-9_]+", model) is None:
-        raise ValueError(f"model {model!r}; expected {PREFIX}<family>")
+        raise ValueError(f"unknown model {model!r}; expected {PREFIX}<family>")
     content = json.dumps([model_sha256, settings.model_dump(mode="json")], sort_keys=True)
     return f"{model}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
@@ -106,7 +108,7 @@ def source_sha256(spans: Mapping[str, tuple[Span, ...]], length: int, video_sha2
 
 
 def picture_timesteps(spans: tuple[Span, ...], stride: int) -> list[int]:
-    """Which pictures a text is told with: every `stride`-th of the episode while it holds, from the last at or before its start."""
+    """Which images a text is encoded with: every `stride`-th of the episode while it holds, from the last at or before its start."""
     timesteps: set[int] = set()
     for start, end in spans:
         timesteps.update(range(start // stride * stride, end, stride))

@@ -33,20 +33,28 @@ SETTING_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat
 def refuse_what_is_no_model(folder: Path) -> None:
     """Raises ConfigError: no model, or one whose weights would have to be unpickled."""
     if not (folder / "config.json").is_file():
-        problem = "no config.json; give the folder of a downloaded Qwen-VL model"
-        raise ConfigError(problem, where=str(folder))
+        problem = "no config.json"
+        raise ConfigError(
+            problem, remedy="pass the folder of a downloaded Qwen-VL model", where=str(folder)
+        )
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return  # one file, which the library finds by its name
     try:
         names = set(read_json(index, limits=DOCUMENT)["weight_map"].values())
     except (SourceError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"no index of weights: {error!r}", where=str(index)) from error
+        raise ConfigError(
+            f"not a safetensors index: {error!r}",
+            remedy="download the model again",
+            where=str(index),
+        ) from error
     for name in names:
         # the library unpickles whatever the index names otherwise
         if not isinstance(name, str) or Path(name).name != name or Path(name).suffix != SUFFIX:
             raise ConfigError(
-                f"names {str(name)[:80]!r}; expected {SUFFIX} files", where=str(index)
+                f"the index names {str(name)[:80]!r}; expected {SUFFIX} files",
+                remedy="download the model again",
+                where=str(index),
             )
 
 
@@ -60,7 +68,11 @@ def model_sha256(folder: Path) -> str:
     try:
         weights = sorted(folder.glob(f"*{SUFFIX}"))
         if not weights:
-            raise ConfigError(f"no {SUFFIX} files; give a downloaded model", where=str(folder))
+            raise ConfigError(
+                f"no {SUFFIX} files",
+                remedy="pass the folder of a downloaded model",
+                where=str(folder),
+            )
         for path in [*weights, *(folder / name for name in SETTING_FILES)]:
             if path.is_file():
                 with path.open("rb") as file:
@@ -68,7 +80,9 @@ def model_sha256(folder: Path) -> str:
                 sha.update(f"{path.name} {digest}\n".encode())
     except OSError as error:
         raise ConfigError(
-            f"cannot be read: {system_error_text(error, str(folder))}", where=str(folder)
+            f"cannot be read: {system_error_text(error, str(folder))}",
+            remedy="check the path and the permissions",
+            where=str(folder),
         ) from error
     return sha.hexdigest()
 
@@ -83,7 +97,11 @@ def model_type(folder: Path) -> str:
     try:
         stated = read_json(path, limits=DOCUMENT)["model_type"]
     except (SourceError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"names no model_type ({error!r})", where=str(path)) from error
+        raise ConfigError(
+            f"the file has no model_type ({error!r})",
+            remedy="download the model again",
+            where=str(path),
+        ) from error
     return str(stated)
 
 
@@ -142,7 +160,7 @@ def chat_inputs(
 def instruction_chat(
     tokenizer: Any, prompt: str, text: str, picture: Picture | None, max_tokens: int
 ) -> tuple[Message, ...]:
-    """An instruction as a policy is told it: `prompt` with `text`, of at most `max_tokens` tokens, in the place of `{text}`."""
+    """An instruction as a policy receives it: `prompt` with `text`, of at most `max_tokens` tokens, in the place of `{text}`."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     if len(ids) > max_tokens:
         # a character cut in two decodes to a replacement
@@ -177,7 +195,9 @@ def _padded(text: str, pads: Sequence[int]) -> str:
     """Each picture's one placeholder, as many times as it has patches."""
     parts = text.split(IMAGE_PAD)
     if len(parts) != len(pads) + 1:
-        raise ConfigError(f"the chat template shows {len(parts) - 1} of {len(pads)} pictures")
+        raise ConfigError(
+            f"the chat template has a placeholder for {len(parts) - 1} of {len(pads)} images"
+        )
     out = parts[0]
     for count, part in zip(pads, parts[1:], strict=True):
         out += IMAGE_PAD * int(count) + part

@@ -48,7 +48,7 @@ class _Loader(_Safe):  # type: ignore[misc]
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if (key.tag, key.value) in seen:
-                    problem = f"the key {shortened(key.value)!r} is given twice"
+                    problem = f"duplicate key {shortened(key.value)!r}"
                     raise DocumentError(problem, _place(key.start_mark))
                 seen.add((key.tag, key.value))
         return dict(super().construct_mapping(node, deep=deep))
@@ -67,13 +67,13 @@ def parse_yaml(text: str | bytes, *, limits: YamlLimits = SETTINGS) -> Any:
         check_yaml_events(text, limits)
         return yaml.load(text, Loader=_Loader)
     except UnicodeDecodeError as error:
-        raise DocumentError(f"no UTF-8 text: {error.reason}") from error
+        raise DocumentError(f"not UTF-8 text: {error.reason}") from error
     except yaml.YAMLError as error:
-        raise DocumentError(f"no YAML: {yaml_problem(error)}") from error
+        raise DocumentError(f"not valid YAML: {yaml_problem(error)}") from error
     except DocumentError:
         raise
     except (ValueError, RecursionError) as error:  # a date without a day, say
-        raise DocumentError(f"no YAML: {error}") from error
+        raise DocumentError(f"not valid YAML: {error}") from error
 
 
 def read_yaml(path: Path, *, limits: YamlLimits = SETTINGS) -> Any:
@@ -85,7 +85,11 @@ def read_yaml(path: Path, *, limits: YamlLimits = SETTINGS) -> Any:
     try:
         return parse_yaml(read_regular(path, max_bytes=limits.max_bytes), limits=limits)
     except SourceError as error:
-        raise ConfigError(f"cannot be read: {error.message}", where=str(path)) from error
+        raise ConfigError(
+            f"cannot be read: {error.message}",
+            remedy="check the path and the permissions",
+            where=str(path),
+        ) from error
     except DocumentError as error:
         raise ConfigError(str(error), where=str(path)) from error
 
@@ -104,9 +108,11 @@ def check_yaml_events(text: str, limits: YamlLimits) -> None:
         at = _place(event.start_mark)
         size.add(event, at)
         if len(size.open) > limits.max_depth:
-            raise DocumentError(f"more than {limits.max_depth} levels of nesting", at)
+            raise DocumentError(f"nested more than {limits.max_depth} levels deep", at)
         if size.num_nodes > limits.max_nodes:
-            raise DocumentError(f"more than {limits.max_nodes} values, aliases written out", at)
+            raise DocumentError(
+                f"more than {limits.max_nodes} values after aliases are expanded", at
+            )
         if isinstance(event, yaml.ScalarEvent):
             _check_scalar(event, at, limits)
 
@@ -125,7 +131,9 @@ class _Size:
             self._keep(anchor, self.num_nodes - before)
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in self._of_anchor:
-                raise DocumentError(f"the alias *{shortened(event.anchor or '')} has no value", at)
+                raise DocumentError(
+                    f"the alias *{shortened(event.anchor or '')} is not defined", at
+                )
             self.num_nodes += self._of_anchor[event.anchor]
         elif isinstance(event, yaml.NodeEvent):
             self.num_nodes += 1
@@ -142,7 +150,7 @@ class _Size:
 def _check_scalar(event: yaml.ScalarEvent, at: tuple[int, int], limits: YamlLimits) -> None:
     value = event.value
     if len(value) > limits.max_scalar_chars:
-        problem = f"a scalar of {len(value)} characters; expected at most {limits.max_scalar_chars}"
+        problem = f"a scalar of unsupported type {len(value)} characters; expected at most {limits.max_scalar_chars}"
         raise DocumentError(problem, at)
     if not event.implicit[0] and event.tag is None:  # quoted: a text
         return
@@ -152,11 +160,11 @@ def _check_scalar(event: yaml.ScalarEvent, at: tuple[int, int], limits: YamlLimi
         elif _OTHER_BASE.fullmatch(value) and len(value) < 100:
             bounded_int(str(int(value.replace("_", ""), 0)))
         elif len(value) > MAX_INT_DIGITS and _NOT_DECIMAL.fullmatch(value):
-            raise DocumentError(f"the number {shortened(value)} does not fit 64 bits")
+            raise DocumentError(f"the number {shortened(value)} does not fit in 64 bits")
         elif _NOT_FINITE.fullmatch(value) or (
             _REAL.fullmatch(value) and math.isinf(float(value.replace("_", "")))
         ):
-            raise DocumentError(f"{shortened(value)} is no finite number")
+            raise DocumentError(f"{shortened(value)} is not a finite number")
     except DocumentError as error:
         raise DocumentError(error.problem, at) from error
 

@@ -26,7 +26,7 @@ class Batch:
     """B samples: what is known, and what is to be said.
 
     action: [B, K, E] normalised, has_action the same shape; asked: [B, E] elements that the body has, which is what a policy is asked
-    for: it is not told which of them were recorded, nor where its segment ends. future: [B, V * N, D], has_future [B, V]. action_t_s: [K] when each
+    for: it does not receive which of them were recorded, nor where its segment ends. future: [B, V * N, D], has_future [B, V]. action_t_s: [K] when each
     action of the chunk is reached, future_t_s: when the future picture is, both in seconds from now. text_inputs: what the
     reader of the conditioner made of these samples, each [B, ...] (`training/conditioning/`). stored: [B, K, E] the actions as they are
     stored, for who measures in their units: an element that never changed in training is its constant after normalising and back.

@@ -1,4 +1,4 @@
-"""Files and folders of a run that survive a power cut: bytes before the name that vouches for them, names before anybody is told."""
+"""Files and folders of a run that survive a power cut: bytes before the name that vouches for them, names before anything reports them."""
 
 from __future__ import annotations
 

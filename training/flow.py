@@ -24,7 +24,7 @@ def draw_times(
     For beta = 1, u = v^(1 / alpha) of a uniform v. Only that is needed, and it depends on `generator` alone.
     """
     if beta != 1.0:
-        raise ValueError("only Beta(alpha, 1) is drawn")
+        raise ValueError("only Beta(alpha, 1) is supported")
     u = torch.rand(num, generator=generator, device=generator.device) ** (1.0 / alpha)
     return ((SHIFT - u) / SHIFT).clamp(0.0, 1.0)
 

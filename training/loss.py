@@ -110,7 +110,7 @@ def _num_actions(scored: Tensor, loss_over: LossOver) -> Tensor:
 
 
 def shown_actions(batch: Batch) -> Tensor:
-    """[B, K, E] which elements the network is shown. Whoever is to say actions is shown noise in all that the body has, as when it is
+    """[B, K, E] which elements the network is shown. A task that predicts actions gets noise in all elements of the embodiment, as when it is
     asked: where noise ends would tell how long its segment is. Who is given actions is given those that were recorded.
     """
     says_action = scores_action(batch.known.task)[:, None, None]

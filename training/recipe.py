@@ -61,7 +61,7 @@ class DataSettings(_Settings):
     @model_validator(mode="after")
     def _past_ends_now(self) -> DataSettings:
         if list(self.past_s) != sorted(set(self.past_s)) or self.past_s[-1] != 0.0:
-            raise ValueError(f"past_s {self.past_s}: expected times that rise to 0.0, which is now")
+            raise ValueError(f"past_s {self.past_s}: expected increasing times that end at 0.0")
         return self
 
 
@@ -163,7 +163,7 @@ class RunSettings(_Settings):
     @model_validator(mode="after")
     def _parts_divide(self) -> RunSettings:
         if self.batch_size % self.num_parts:
-            raise ValueError(f"batch_size {self.batch_size} does not divide by {self.accumulate}")
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by {self.accumulate}")
         return self
 
 
@@ -240,7 +240,9 @@ def _read(name: str) -> dict[str, Any]:
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         if name not in known_recipes():
-            problem = f"no recipe {name!r}; there are {', '.join(known_recipes())}, or a .yaml file"
+            problem = (
+                f"no recipe {name!r}; expected one of {', '.join(known_recipes())}, or a .yaml file"
+            )
             raise ConfigError(problem, where="--recipe")
         path = Path(str(resources.files("training.recipes") / f"{name}.yaml"))
     content = read_yaml(path, limits=YamlLimits(max_bytes=MAX_BYTES))

@@ -251,7 +251,11 @@ class Hdf5File:
             stored = node.attrs.get_id(name)
             is_text = h5py.check_string_dtype(stored.dtype) is not None
             if not is_text and stored.dtype.kind not in "biufS":
-                raise SourceError(Code.UNSAFE_CONTENT, f"dtype {stored.dtype}", where=where)
+                raise SourceError(
+                    Code.UNSAFE_CONTENT,
+                    f"dtype {stored.dtype} is not supported; expected a boolean, integer or float type",
+                    where=where,
+                )
             num_bytes = int(np.prod(stored.shape)) * stored.dtype.itemsize
             if num_bytes > max_bytes:
                 raise SourceError(Code.TOO_LARGE, f"{num_bytes} bytes > {max_bytes}", where=where)

@@ -221,9 +221,17 @@ def _dtype(leaf: Leaf) -> np.dtype[Any]:
     try:
         dtype = np.dtype(leaf.dtype)
     except TypeError as error:
-        raise SourceError(Code.UNKNOWN_LAYOUT, f"dtype {leaf.dtype!r}", where=leaf.key) from error
+        raise SourceError(
+            Code.UNKNOWN_LAYOUT,
+            f"dtype {leaf.dtype!r} is not supported; expected a boolean, integer or float type",
+            where=leaf.key,
+        ) from error
     if dtype.kind not in "biuf":
-        raise SourceError(Code.UNKNOWN_LAYOUT, f"dtype {leaf.dtype!r}", where=leaf.key)
+        raise SourceError(
+            Code.UNKNOWN_LAYOUT,
+            f"dtype {leaf.dtype!r} is not supported; expected a boolean, integer or float type",
+            where=leaf.key,
+        )
     return dtype.newbyteorder("<")
 
 

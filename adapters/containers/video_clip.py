@@ -149,7 +149,7 @@ def windowed(root: Path, clip: Clip, *, longest_s: float = LONGEST_WINDOW_S) -> 
         header = video_header(inside(root, clip.path), clip.byte_range)
         spans = windows(_start(header), float(header.end_s), longest_s=longest_s)
         if len(spans) > MAX_WINDOWS:
-            problem = f"its header states {float(header.end_s):.0f} s: {len(spans)} windows"
+            problem = f"the video header states {float(header.end_s):.0f} s, which would give {len(spans)} windows; the header is probably damaged"
             raise SourceError(Code.CORRUPT_VIDEO, problem)
     except SourceError as error:
         yield clip.broken(error.code, error.message)

@@ -145,7 +145,7 @@ class Expert:
         self._speed = speed
 
     def act(self, observation: Array, nudge: Array | None = None) -> Array:
-        """[4] the action for what it is told; `nudge` [3] is added to the move before it is slowed down.
+        """[4] the action for the target; `nudge` [3] is added to the move before it is slowed down.
 
         The effort is made -1 or +1: the jaws are position actuators far beyond their range, so only its sign says where they go.
         """

@@ -59,7 +59,11 @@ class Catalog:
             lock_down(self._connection, corpus)
         except duckdb.Error as error:
             self._connection.close()
-            raise ConfigError(f"the catalog cannot be read: {error}", where=str(corpus)) from error
+            raise ConfigError(
+                f"the catalog cannot be read: {error}",
+                remedy=f"run `eicorpus verify {corpus}` to list the damage",
+                where=str(corpus),
+            ) from error
 
     @classmethod
     def open(
@@ -73,7 +77,9 @@ class Catalog:
         root = Path(corpus).resolve()
         if not root.is_dir():
             raise ConfigError(
-                "no such folder; give the corpus that `ingest --out` wrote", where=str(root)
+                "no such folder",
+                remedy="pass a corpus that `eicorpus ingest --out` created",
+                where=str(root),
             )
         return cls(root, load(root, snapshot), limits or QueryLimits())
 
@@ -155,7 +161,8 @@ class Catalog:
             num_bytes += batch.nbytes
             if num_bytes > limit_mb * 1_000_000:
                 raise ConfigError(
-                    f"the result is larger than {limit_mb} MB; aggregate it, add LIMIT or raise --memory-limit-mb",
+                    f"the result is larger than {limit_mb} MB",
+                    remedy="aggregate it, add LIMIT or raise --memory-limit-mb",
                     where="query",
                 )
             yield batch
@@ -163,7 +170,7 @@ class Catalog:
     def register(self, name: str, table: pa.Table) -> None:
         """Let queries of this catalog ask `table` under `name`, which may be given again for another one."""
         if name in self.tables:
-            raise InvariantError(f"{name!r} is a table of the catalog")
+            raise InvariantError(f"{name!r} is the name of a catalog table; choose another name")
         self._connection.register(name, table)
         self._registered[name] = table
 
@@ -189,7 +196,8 @@ class Catalog:
             frame = pl.from_arrow(table)
         except pl.exceptions.PolarsError as error:
             raise ConfigError(
-                f"{error}; name every column once (AS), cast what Polars lacks to VARCHAR",
+                f"{error}",
+                remedy="give every column a unique name (AS), and cast types that Polars lacks to VARCHAR",
                 where="query",
             ) from error
         return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
@@ -199,7 +207,7 @@ class Catalog:
         import polars as pl
 
         if name not in self.tables:
-            raise ConfigError(f"no table {name!r}; there are {', '.join(self.tables)}")
+            raise ConfigError(f"no table {name!r}; expected one of {', '.join(self.tables)}")
         if name in DERIVED:
             return self.sql(f'FROM "{name}"').lazy()
         name = name.removesuffix("_all")
@@ -225,14 +233,14 @@ class Catalog:
         unknown = sorted(set(columns or ()) - set(TABLES["episodes"].names))
         if unknown:
             have = ", ".join(TABLES["episodes"].names)
-            raise ConfigError(f"episodes has no {unknown}; it has {have}")
+            raise ConfigError(f"the table episodes has no column {unknown}; it has {have}")
         frame = self.table("episodes")
         return collect(frame if columns is None else frame.select(columns), "catalog/episodes")
 
     @property
     def _hint(self) -> str:
         tables = next_command('query "SHOW TABLES"', self.corpus)
-        return f"see what there is: {tables}; {doc_page('how-to/query.md')}"
+        return f"list tables and columns with {tables}; {doc_page('how-to/query.md')}"
 
     @contextmanager
     def _time_limit(self) -> Iterator[None]:
@@ -251,7 +259,7 @@ class Catalog:
             if has_expired.is_set():
                 raise ConfigError(self._limits.timeout_message, where="query") from error
             if isinstance(error, duckdb.InternalException | duckdb.FatalException):
-                raise InvariantError(f"DuckDB failed inside: {error}", where="query") from error
+                raise InvariantError(f"internal error of DuckDB: {error}", where="query") from error
             raise ConfigError(f"{error}\n{self._hint}", where="query") from error
         finally:
             timer.cancel()
@@ -280,7 +288,8 @@ def _part_path(corpus: Path, part: Part) -> Path:
     path = part.file(corpus)
     if not path.is_file() or path.stat().st_size != part.num_bytes:
         raise ConfigError(
-            f"part {part.path} is missing or not its {part.num_bytes} bytes; restore it, or ask for an earlier snapshot",
+            f"part {part.path} is missing or does not have {part.num_bytes} bytes",
+            remedy="restore it, or use an earlier --snapshot",
             where=str(corpus),
         )
     return path

@@ -55,7 +55,7 @@ def _find(corpus: Path, current: Snapshot, known: pl.DataFrame, name: str) -> st
         return str(matches["uid"][0])
     where = str(corpus)
     if not len(matches):
-        message = f"no episode {name!r} in snapshot {current.number}: give a uid, the beginning of one, or source/episode_id"
+        message = f"no episode {name!r} in snapshot {current.number}; expected a uid, a prefix of one, or SOURCE/EPISODE_ID"
         raise ConfigError(
             message, remedy=f"list some with: {next_command(LIST, corpus)}", where=where
         )
@@ -64,5 +64,7 @@ def _find(corpus: Path, current: Snapshot, known: pl.DataFrame, name: str) -> st
     more = [f"  and {len(matches) - SHOWN} more"] if len(matches) > SHOWN else []
     candidates = "\n".join([*lines, *more])
     raise ConfigError(
-        f"{name!r} names {len(matches)} episodes; give one of:\n{candidates}", where=where
+        f"{name!r} matches {len(matches)} episodes",
+        remedy=f"use one of:\n{candidates}",
+        where=where,
     )

@@ -37,7 +37,15 @@ def main() -> None:
     try:
         _answer(question, QueryLimits(**question["limits"]), reply)
     except PipelineError as error:
-        _send(reply, {"error": name_of(error), "message": error.message, "where": error.where})
+        _send(
+            reply,
+            {
+                "error": name_of(error),
+                "message": error.message,
+                "where": error.where,
+                "remedy": error.remedy,
+            },
+        )
     except MemoryError:
         message = f"more than {question['limits']['memory_mb']} MB; narrow the query or raise --memory-limit-mb"
         _send(reply, {"error": ConfigError.__name__, "message": message, "where": "query"})

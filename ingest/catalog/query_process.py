@@ -43,8 +43,8 @@ class QueryLimits:
     @property
     def start_message(self) -> str:
         return (
-            f"the snapshot did not open within {START_S:g} s, before the query began; "
-            "run it again when the storage is less busy, or run `eicorpus compact`"
+            f"the snapshot did not open within {START_S:g} s; "
+            "run the query again when the storage is less busy, or run `eicorpus compact`"
         )
 
 
@@ -121,7 +121,11 @@ def _reply(question: dict[str, Any], files: tuple[IO[bytes], ...], limits: Query
     lines = [json.loads(line) for line in output.splitlines()]
     if process.returncode == 0:
         if "error" in lines[-1]:
-            raise ERRORS[lines[-1]["error"]](lines[-1]["message"], where=lines[-1]["where"])
+            raise ERRORS[lines[-1]["error"]](
+                lines[-1]["message"],
+                where=lines[-1]["where"],
+                remedy=lines[-1].get("remedy", ""),
+            )
         return lines[-1]
     what = complaint.decode(errors="replace")
     raise _ended(process.returncode, what, limits, has_begun=bool(lines))
@@ -145,12 +149,13 @@ def _ended(
         return ConfigError(message, where="query")
     if returncode in (-signal.SIGKILL, -signal.SIGABRT):
         name = signal.Signals(-returncode).name
-        problem = f"ended by {name}, most likely out of memory"
+        problem = f"ended by {name}, probably because it ran out of memory"
         return ConfigError(
-            f"{problem}; narrow the query or change --memory-limit-mb ({limits.memory_mb})",
+            problem,
+            remedy=f"narrow the query or change --memory-limit-mb ({limits.memory_mb})",
             where="query",
         )
     last = complaint.strip().splitlines()[-1:] or ["no message"]
     return InvariantError(
-        f"the process of the query ended with {returncode}: {last[0]}", where="query"
+        f"the query process ended with exit code {returncode}: {last[0]}", where="query"
     )

@@ -127,7 +127,7 @@ def split_at(lengths: Ints, min_steps: Ints, edges: CutPoints) -> Spans:
         ValueError: an episode without timesteps, or a minimum below one.
     """
     if lengths.min(initial=1) < 1 or min_steps.min(initial=1) < 1:
-        raise ValueError("an episode has at least one timestep, and so has a segment")
+        raise ValueError("an episode and a segment must have at least one timestep")
     taken_row, taken_at = _taken(lengths, min_steps, edges)
     order = np.argsort(_keys(taken_row, taken_at, lengths))
     taken_row, taken_at = taken_row[order], taken_at[order]

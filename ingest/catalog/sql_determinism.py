@@ -1,4 +1,4 @@
-"""Does an expression give the same answer for ever over the same snapshot? Asked of a syntax tree of DuckDB.
+"""Whether an expression always gives the same result over the same snapshot, decided from DuckDB's syntax tree.
 
 DuckDB's own `stability` of a function is not enough: 2.0.0 calls age(ts), which counts from today, `CONSISTENT`, and current_localtimestamp()
 and version() too (read from duckdb_functions()). And a function that is constant of its rows may depend on the order in which threads
@@ -32,7 +32,7 @@ _CLOCK = "the clock, the session or the version of DuckDB"
 _CLOCK_NAMES = frozenset(["ago", "create_sort_key", "hash", "json_serialize_plan", "vector_type"])
 _CLOCK_NAMES |= frozenset(["version"])
 _CLOCK_PREFIXES = ("current_", "get_current_", "pg_", "has_", "inet_")
-_ROW_ORDER = "the order in which rows come"
+_ROW_ORDER = "the order of rows"
 _BY_NAME = frozenset(["aggregate", "array_aggr", "array_aggregate", "list_aggr", "list_aggregate"])
 # Aggregates that see rows in an order, or choose one of several that are alike.
 _IN_ORDER = frozenset(
@@ -80,13 +80,13 @@ def depends_on(node: dict[str, Any], nondeterministic: frozenset[str]) -> str:
     """What the answer of one object of a syntax tree depends on besides the snapshot, or ""; `nondeterministic`: `changing_functions`."""
     for rule in (_of_modifiers, _of_join, _of_window, _of_order):
         if function := rule(node):
-            return f"{function}: the answer would depend on {_ROW_ORDER}; say ORDER BY"
+            return f"{function}: the result would depend on {_ROW_ORDER}; add ORDER BY"
     if node.get("sample"):
-        return "the answer would depend on chance: a sample is another one next time"
+        return "the result would be random: a sample differs on every run"
     if function := _of_clock(node, nondeterministic):
-        return f"{function}() gives another answer next time: it would depend on {_CLOCK}"
+        return f"{function}() gives different results on different runs: it depends on {_CLOCK}"
     if function := _of_estimate(node):
-        return f"{function}() is an estimate: the answer would depend on chance and {_ROW_ORDER}"
+        return f"{function}() is an estimate: the result would depend on chance and {_ROW_ORDER}"
     return ""
 
 
@@ -100,7 +100,7 @@ def _of_clock(node: dict[str, Any], nondeterministic: frozenset[str]) -> str:
         column = str(node["column_names"][0]).lower()
         name = column if column in CLOCK_WORDS else ""
     elif name == "age" and len(node["arguments"]) != 2:
-        return "age of one argument, age"
+        return "age with one argument, age"
     is_named = name in nondeterministic or name in CLOCK_WORDS or name in _CLOCK_NAMES
     return name if is_named or name.startswith(_CLOCK_PREFIXES) else ""
 
@@ -112,7 +112,7 @@ def _of_estimate(node: dict[str, Any]) -> str:
     if name in _BY_NAME:
         literals = [a["expression"].get("literal") for a in node["arguments"][1:2]]
         if not literals or literals[0] is None:
-            return f"{name} without the plain name of its aggregate, {name}"
+            return f"{name} without the name of its aggregate as a literal, {name}"
         names.append(str(literals[0].get("text", "")).lower())
     is_estimate = any(n == "reservoir_quantile" or "approx_" in n for n in names)
     return names[-1] if is_estimate else ""
@@ -124,7 +124,7 @@ def _of_order(node: dict[str, Any]) -> str:
     if name not in _IN_ORDER:
         return ""
     orders = [*(node.get("order_bys") or {}).get("orders", []), *node.get("orders", [])]
-    return "" if _is_order([*orders, *node.get("arg_orders", [])]) else f"{name}() without an order"
+    return "" if _is_order([*orders, *node.get("arg_orders", [])]) else f"{name}() without ORDER BY"
 
 
 def _of_window(node: dict[str, Any]) -> str:
@@ -143,9 +143,9 @@ def _of_modifiers(node: dict[str, Any]) -> str:
         return ""
     for each in modifiers:
         if "limit" in str(each["type"]).lower():
-            return "LIMIT or OFFSET without an order"
+            return "LIMIT or OFFSET without ORDER BY"
         if each.get("distinct_on_targets"):
-            return "DISTINCT ON without an order"
+            return "DISTINCT ON without ORDER BY"
     return ""
 
 

@@ -75,19 +75,23 @@ def reading_statement(connection: duckdb.DuckDBPyConnection, text: str) -> duckd
             that is not listed here.
     """
     if len(text) > MAX_CHARACTERS:
-        raise ConfigError(f"a query of {len(text)} characters; at most {MAX_CHARACTERS} are read")
+        raise ConfigError(
+            f"the query has {len(text)} characters; expected at most {MAX_CHARACTERS}"
+        )
     if "\x00" in text or not _is_unicode(text):
-        raise ConfigError("the text holds a NUL or half a character", where="query")
+        raise ConfigError("the text contains a NUL byte or an incomplete character", where="query")
     _check_nesting(text)
     try:
         statements = connection.extract_statements(text)
     except duckdb.Error as error:
         raise ConfigError(str(error), where="query") from error
     if len(statements) != 1:
-        raise ConfigError(f"{len(statements)} statements; give exactly one query", where="query")
+        raise ConfigError(
+            f"{len(statements)} statements; expected exactly one query", where="query"
+        )
     kind = statements[0].type.name
     if kind != "SELECT":
-        hint = "; for PIVOT name the values: ON x IN (...)" if kind == "MULTI" else ""
+        hint = "; PIVOT needs its values: ON x IN (...)" if kind == "MULTI" else ""
         raise _refused(f"a statement of type {kind}", hint)
     for node in objects(_syntax_tree(connection, text)):
         _check(node)
@@ -99,7 +103,7 @@ def reading_expression(
 ) -> str:
     """One truth value over the rows of `relation`, as SQL to put between brackets after WHERE.
 
-    It may ask `tables` in sub-queries, and gives the same answer for ever over the same snapshot: no files, no clock, no chance.
+    It may ask `tables` in sub-queries, and always gives the same result over the same snapshot: no files, no clock, no chance.
 
     Raises:
         ConfigError: it is anything else.
@@ -113,7 +117,7 @@ def reading_expression(
     node, shape = tree["statements"][0]["node"], plain["statements"][0]["node"]
     odd = [key for key in shape if key != "where_clause" and node.get(key) != shape[key]]
     if odd or node.keys() != shape.keys():
-        raise ConfigError("one expression, which is true or false for a row", where="--where")
+        raise ConfigError("expected one boolean expression", where="--where")
     known = {name.lower() for name in (*tables, relation)}
     known |= {str(cte["key"]).lower() for o in objects(tree) for cte in _ctes(o)}
     nondeterministic = changing_functions(connection)
@@ -135,8 +139,8 @@ def _check_brackets(text: str) -> None:
         if kind == duckdb.token_type.operator:
             depth += (data[offset : offset + 1] == b"(") - (data[offset : offset + 1] == b")")
         if depth < 0:
-            problem = f"a ) without its ( at character {offset + 1}"
-            raise ConfigError(f"{problem}; give one expression", where="--where")
+            problem = f"unmatched ) at character {offset + 1}"
+            raise ConfigError(f"{problem}; expected one expression", where="--where")
 
 
 def _check_constancy(
@@ -145,11 +149,11 @@ def _check_constancy(
     kind = node.get("type")
     dependence = depends_on(node, nondeterministic)
     if kind == "TABLE_FUNCTION" and node["function"]["function_name"].lower() in FILE_READERS:
-        dependence = "a file is no part of the snapshot"
+        dependence = "files are not part of a snapshot"
     elif kind == "BASE_TABLE" and node["table_name"].lower() not in tables:
-        dependence = f"no table {node['table_name']!r}; there are {', '.join(sorted(tables))}"
+        dependence = f"no table {node['table_name']!r}; expected one of {', '.join(sorted(tables))}"
     elif kind == "VALUE_PARAMETER":
-        dependence = "a parameter has no value here"
+        dependence = "parameters have no value here"
     if dependence:
         raise ConfigError(dependence, where="--where")
 
@@ -177,8 +181,8 @@ def _check_nesting(text: str) -> None:
         elif data[offset : offset + 4].lower() == b"with":
             has_with[-1] = True
         if len(has_with) > MAX_BRACKETS or sum(has_with) > MAX_NESTED_WITH:
-            problem = f"more than {MAX_BRACKETS} nested brackets or {MAX_NESTED_WITH} nested WITH"
-            raise ConfigError(f"{problem}; flatten the query", where="query")
+            problem = f"more than {MAX_BRACKETS} nested parentheses or {MAX_NESTED_WITH} nested WITH clauses"
+            raise ConfigError(problem, remedy="simplify the query", where="query")
 
 
 def _syntax_tree(connection: duckdb.DuckDBPyConnection, text: str) -> Any:
@@ -188,10 +192,10 @@ def _syntax_tree(connection: duckdb.DuckDBPyConnection, text: str) -> Any:
         text_of_tree = rows[0][0].replace(f'"query_location":{2**64 - 1}', '"query_location":null')
         tree = parse_json(text_of_tree, limits=replace(DOCUMENT, max_depth=MAX_TREE_DEPTH))
     except (duckdb.Error, DocumentError) as error:
-        raise ConfigError(f"the query cannot be examined: {error}", where="query") from error
+        raise ConfigError(f"the query cannot be parsed: {error}", where="query") from error
     if tree["error"]:
         reason = tree.get("error_message", "no syntax tree")
-        raise ConfigError(f"the query cannot be examined: {reason}", where="query")
+        raise ConfigError(f"the query cannot be parsed: {reason}", where="query")
     return tree
 
 
@@ -212,6 +216,7 @@ def _check(node: dict[str, Any]) -> None:
 
 def _refused(what: str, hint: str = "") -> ConfigError:
     return ConfigError(
-        f"{what} is not allowed; a query is one SELECT, SHOW, DESCRIBE or SUMMARIZE that only reads{hint}",
+        f"{what} is not allowed",
+        remedy=f"use one SELECT, SHOW, DESCRIBE or SUMMARIZE that only reads{hint}",
         where="query",
     )

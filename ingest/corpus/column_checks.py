@@ -36,8 +36,10 @@ def check_numbers(table: str, rows: pa.Table) -> None:
             if least is not None and (least < 0 or (limit is not None and most > limit)):
                 bad = least if least < 0 else most
                 expected = "at least 0" if limit is None else f"0 to {limit}"
-                problem = f"column {name} has {bad}, expected {expected}; run eicorpus verify"
-                raise DamagedCatalog(problem, where=f"table {table}")
+                problem = f"column {name} contains {bad}; expected {expected}"
+                raise DamagedCatalog(
+                    problem, remedy="run `eicorpus verify`", where=f"table {table}"
+                )
 
 
 def _check_durations(table: str, values: pa.ChunkedArray) -> None:
@@ -45,8 +47,8 @@ def _check_durations(table: str, values: pa.ChunkedArray) -> None:
     holds = pc.and_(pc.greater_equal(values, 0.0), pc.less_equal(values, float(MOST_SECONDS)))
     if pc.all(holds, min_count=0).as_py() is False:
         bad = values.filter(pc.invert(holds))[0].as_py()
-        problem = f"column {_DURATION} has {bad}, expected 0 to {MOST_SECONDS}; run eicorpus verify"
-        raise DamagedCatalog(problem, where=f"table {table}")
+        problem = f"column {_DURATION} contains {bad}; expected 0 to {MOST_SECONDS}"
+        raise DamagedCatalog(problem, remedy="run `eicorpus verify`", where=f"table {table}")
 
 
 def _whole(column: str, values: pa.ChunkedArray) -> Iterator[tuple[str, pa.ChunkedArray]]:
@@ -95,7 +97,9 @@ def check_place(path: str, what: str) -> None:
         OutsideCorpus: it leads elsewhere.
     """
     if not re.search(_PLACE, path) or re.search(_LEADS_OUT, path):
-        raise OutsideCorpus(f"{path!r} is no place below datasets/; nothing was done", where=what)
+        raise OutsideCorpus(
+            f"{path!r} is not a path below datasets/; nothing was changed", where=what
+        )
 
 
 def _texts(column: str, values: pa.ChunkedArray) -> Iterator[tuple[str, pa.ChunkedArray]]:
@@ -119,5 +123,7 @@ def _check(table: str, name: str, values: pa.ChunkedArray) -> None:
     if pc.all(is_good, min_count=0).as_py() is not False:  # NULL names nothing
         return
     bad = values.filter(pc.invert(is_good))[0].as_py()
-    problem = f"column {name} has {bad!r}, which is no place inside the corpus"
-    raise OutsideCorpus(f"{problem}; do not trust this corpus", where=f"table {table}")
+    problem = f"column {name} contains {bad!r}, which is not a path inside the corpus"
+    raise OutsideCorpus(
+        problem, remedy="treat this corpus as damaged and do not use it", where=f"table {table}"
+    )

@@ -96,7 +96,9 @@ class Committer:
         if not self.pending and not extra:
             return []
         if self.is_broken_off:
-            raise InvariantError("a broken-off commit cannot go on; start anew and recover")
+            raise InvariantError(
+                "an aborted commit cannot continue; open the corpus again to recover"
+            )
         self.is_broken_off = True
         done = self._flush(extra)
         self.is_broken_off = False
@@ -163,7 +165,9 @@ class Committer:
         known = self.datasets.get(staged.group)
         if known is not None:
             if known.features != staged.features:
-                raise InvariantError(f"{staged.group}: two feature tables share one dataset name")
+                raise InvariantError(
+                    f"{staged.group}: two different feature tables for one dataset"
+                )
             return known
         dataset = Dataset(
             path=staged.group,
@@ -269,8 +273,8 @@ def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
     for row in sorted(rows, key=lambda row: row.episode_index):
         dataset = _declared(datasets, row.dataset_path)
         if row.episode_index != dataset.episodes:
-            problem = f"episode {row.episode_index} where {dataset.episodes} was expected"
-            raise DamagedCatalog(f"{problem}; run eicorpus verify", where=dataset.path)
+            problem = f"episode number {row.episode_index}; expected {dataset.episodes}"
+            raise DamagedCatalog(problem, remedy="run `eicorpus verify`", where=dataset.path)
         dataset.task_indices(row.tasks)
         dataset.grow(row.length, is_erased=isinstance(row, ErasedPlace))
     return datasets
@@ -307,8 +311,8 @@ def dataset_of(artifact: DatasetDetail) -> Dataset:
     try:
         return Dataset(path=path, **detail)
     except TypeError as error:
-        message = f"the features of a dataset cannot be read ({error}); run eicorpus verify"
-        raise DamagedCatalog(message, where=path[:200]) from error
+        message = f"the features of a dataset cannot be read ({error})"
+        raise DamagedCatalog(message, remedy="run `eicorpus verify`", where=path[:200]) from error
 
 
 def _declared(datasets: Mapping[str, Dataset], path: str) -> Dataset:
@@ -318,8 +322,10 @@ def _declared(datasets: Mapping[str, Dataset], path: str) -> Dataset:
         ConfigError: no artifact says what its features are.
     """
     if path not in datasets:
-        message = "the catalog has episodes of this dataset and no features of it; it is damaged"
-        raise ConfigError(f"{message}, run eicorpus verify to see what else is", where=path[:200])
+        message = "the catalog is damaged: it has episodes of this dataset and no features"
+        raise ConfigError(
+            message, remedy="run `eicorpus verify` to list all damage", where=path[:200]
+        )
     return datasets[path]
 
 
@@ -350,6 +356,6 @@ def stored_episodes(
             yield row, stats_of(row.tombstone)
             continue
         if row.uid not in stats:
-            problem = f"episode {row.uid[:80]!r} has no files in the catalog"
-            raise DamagedCatalog(f"{problem}; run eicorpus verify", where=dataset_path)
+            problem = f"the catalog lists no files for episode {row.uid[:80]!r}"
+            raise DamagedCatalog(problem, remedy="run `eicorpus verify`", where=dataset_path)
         yield row, stats[row.uid]

@@ -26,7 +26,11 @@ def read_info(corpus: Path, dataset_path: str) -> Info:
     try:
         return Info.model_validate(read_json(path, limits=INFO_LIMITS))
     except ValidationError as error:
-        raise ConfigError(f"{invalid(error)}; run eicorpus verify", where=str(path)) from error
+        raise ConfigError(
+            invalid(error), remedy="run `eicorpus verify`", where=str(path)
+        ) from error
     except (SourceError, DocumentError) as error:
-        problem = f"cannot be read ({error}); run eicorpus verify {corpus}"
-        raise ConfigError(problem, where=str(path)) from error
+        problem = f"cannot be read ({error})"
+        raise ConfigError(
+            problem, remedy=f"run `eicorpus verify {corpus}`", where=str(path)
+        ) from error

@@ -116,9 +116,11 @@ class Intent:
         text = json.dumps(asdict(self))
         num_elements = 5 + len(self.files) + len(self.history)
         if len(text) > INTENT_LIMITS.max_bytes or num_elements > INTENT_LIMITS.max_elements:
-            problem = f"{len(self.files)} files and {len(self.history)} older snapshots at once"
-            remedy = "run `eicorpus gc` first, which removes older snapshots, or forget fewer episodes at once"
-            raise ConfigError(f"{problem} are too many; {remedy}", where=self.run_id)
+            problem = f"{len(self.files)} files and {len(self.history)} older snapshots in one run"
+            remedy = "run `eicorpus gc` first to delete older snapshots, or forget fewer episodes per run"
+            raise ConfigError(
+                f"{problem} exceed the limit of one run", remedy=remedy, where=self.run_id
+            )
         return text
 
     @staticmethod
@@ -139,7 +141,7 @@ class Intent:
         except (ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
             raise _not_ours(path, f"cannot be read ({error})") from error
         if folder.name != f"{PREFIX}{intent.run_id}":
-            raise _not_ours(path, f"names the run {intent.run_id!r}")
+            raise _not_ours(path, f"is the record of run {intent.run_id!r}")
         return intent
 
 
@@ -172,9 +174,9 @@ def finish_erasures(corpus: CorpusLayout, disk: LocalStorage, current: Snapshot)
             intent = Intent.read(folder)
             assert intent is not None  # `unfinished` has read it
             _finish(corpus, disk, current, folder, intent)
-            done.append(f"erased the files of {folder.name}")
+            done.append(f"finished the erasure of run {folder.name}")
         else:
-            done.append(f"removed staging of {folder.name}, which was not committed")
+            done.append(f"removed the staging folder of run {folder.name}, which was not committed")
         disk.remove_tree(folder)
     return done
 
@@ -188,7 +190,7 @@ def _finish(
     places_of_run = {each["path"] for row in rows for each in _files_there(row)}
     for name, path in intent.files.items():
         if not _STAGED.fullmatch(name) or path not in places_of_run:
-            raise _not_ours(folder / INTENT, f"places {name!r} at {path!r}")
+            raise _not_ours(folder / INTENT, f"the placeholder {name!r} belongs to {path!r}")
         disk.hard_link_or_copy(folder / name, corpus.path(path))
     for number, text in intent.history.items():
         if (file := snapshot_path(corpus.root, number)).is_file():  # else it was collected
@@ -223,9 +225,10 @@ def _files_there(tombstone: TombstoneRow) -> list[ErasedFileValue]:
 
 
 def _not_ours(path: Path, path_text: str) -> ConfigError:
-    expected = "expected what `eicorpus forget` leaves: files for the places of its own tombstones"
+    expected = "expected only placeholder files of its own tombstones"
     return ConfigError(
-        f"{path_text}; {expected}; nothing was placed; remove the folder if you trust the rest of this corpus",
+        f"{path_text}; {expected}; nothing was changed",
+        remedy="remove the folder if you trust the rest of this corpus",
         where=str(path),
     )
 

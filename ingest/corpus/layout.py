@@ -80,16 +80,22 @@ def open_corpus(path: Path) -> CorpusLayout:
     marker = path / MARKER
     if not marker.is_file():
         raise ConfigError(
-            f"no {MARKER} here; expected a folder made by `eicorpus ingest --out`", where=str(path)
+            f"not a corpus (no {MARKER})",
+            remedy="pass a folder that `eicorpus ingest --out` created",
+            where=str(path),
         )
     check_rooms(path)
     try:
         version = int(_made(path)["format_version"])
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"cannot be read: {error!r}", where=str(marker)) from error
+        raise ConfigError(
+            f"cannot be read: {error!r}",
+            remedy="restore the file from a copy of the corpus",
+            where=str(marker),
+        ) from error
     if version > FORMAT_VERSION:
-        problem = f"format {version}, this eicorpus reads up to {FORMAT_VERSION}"
-        raise ConfigError(f"{problem}; install a newer eicorpus", where=str(marker))
+        problem = f"format {version}; this eicorpus reads up to format {FORMAT_VERSION}"
+        raise ConfigError(problem, remedy="install a newer eicorpus", where=str(marker))
     return CorpusLayout(path)
 
 
@@ -108,7 +114,11 @@ def _made(root: Path) -> dict[str, Any]:
     try:
         return dict(read_json(marker, limits=MARKER_LIMITS))
     except (ValueError, TypeError, SourceError) as error:
-        raise ConfigError(f"cannot be read: {error!r}", where=str(marker)) from error
+        raise ConfigError(
+            f"cannot be read: {error!r}",
+            remedy="restore the file from a copy of the corpus",
+            where=str(marker),
+        ) from error
 
 
 def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStorage) -> CorpusLayout:
@@ -123,8 +133,8 @@ def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStora
     try:
         disk.make_dir(path)
         if any(not entry.name.startswith(".") for entry in path.iterdir()):
-            problem = f"holds other things and no {MARKER}"
-            raise ConfigError(problem, remedy="name an empty or a new folder", where=str(path))
+            problem = f"the folder contains other files and no {MARKER}"
+            raise ConfigError(problem, remedy="choose an empty or a new folder", where=str(path))
         marker = {"format_version": FORMAT_VERSION, "uid": uid, "created_by_recipe": recipe_digest}
         text = json.dumps(marker, indent=2) + "\n"
         # Nobody could go on from a corpus whose marker a power cut has emptied.
@@ -150,7 +160,8 @@ def writer_lock(corpus: CorpusLayout) -> Iterator[None]:
             file.seek(0)
             holder = file.read(100).strip() or "unknown"
             raise ConfigError(
-                f"another eicorpus command is writing here (process {holder}); wait for it or stop it",
+                f"another eicorpus command is writing to this corpus (process {holder})",
+                remedy="wait until it ends, or stop it",
                 where=str(corpus.root),
             ) from error
         file.truncate(0)

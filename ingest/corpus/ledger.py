@@ -74,8 +74,8 @@ def lines_of_log(path: Path) -> Iterator[bytes]:
             path, max_bytes=MAX_BYTES, max_line_bytes=EVENT_LIMITS.max_bytes
         )
     except SourceError as error:
-        remedy = "no run of eicorpus wrote it; move it out of the corpus"
-        raise ConfigError(f"{error.message}; {remedy}", where=str(path)) from error
+        remedy = "no eicorpus run wrote this file; move it out of the corpus"
+        raise ConfigError(error.message, remedy=remedy, where=str(path)) from error
 
 
 def _is_end(event: Any) -> bool:

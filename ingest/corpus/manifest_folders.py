@@ -49,7 +49,7 @@ def manifest_folder(corpus: Path, name: str) -> Path:
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"manifest name {name!r}: lower case letters, digits, dots, dashes, underscores; a letter or digit first"
+            f"manifest name {name!r}: expected lower-case letters, digits, dots, dashes and underscores, with a letter or digit first"
         )
     return within(corpus, f"{FOLDER}/{name}")
 
@@ -74,8 +74,8 @@ def existing(corpus: Path, facts: ManifestFacts) -> ManifestFacts | None:
         return existing_facts
     names = [name for name in ours if ours[name] != theirs[name]]
     raise ConfigError(
-        f"there is another manifest of this name (it differs in {', '.join(names)}); "
-        "a manifest is never overwritten: choose another name",
+        f"a manifest of this name exists and differs in {', '.join(names)}; manifests are never overwritten",
+        remedy="choose another name",
         where=str(folder),
     )
 
@@ -146,7 +146,7 @@ def redact_manifests(
     """Take the rows of these places out of every manifest. The names of those that had any.
 
     Raises:
-        ConfigError: a manifest cannot be read; run again when it is mended or removed.
+        ConfigError: a manifest cannot be read; run again after it is repaired or removed.
     """
     erased = set(places)
     done = []

@@ -47,7 +47,9 @@ class Part:
 
     def __post_init__(self) -> None:
         if not _PART.fullmatch(self.path) or self.rows < 0 or self.num_bytes < 0:
-            raise ValueError(f"{self.path!r} is no part of a table: catalog/TABLE/NAME.parquet")
+            raise ValueError(
+                f"{self.path!r} is not a catalog file; expected catalog/TABLE/NAME.parquet"
+            )
 
     def file(self, corpus: Path) -> Path:
         """Where it lies.
@@ -68,7 +70,7 @@ class Snapshot:
 
     def parts(self, table: str) -> tuple[Part, ...]:
         if table not in TABLES:
-            raise KeyError(f"no table {table!r}; there are {', '.join(TABLES)}")
+            raise KeyError(f"no table {table!r}; expected one of {', '.join(TABLES)}")
         return self.tables.get(table, ())
 
     def read(
@@ -98,8 +100,12 @@ class Snapshot:
             present = [name for name in schema.names if name in have]
             tables.append(read_table(path, present, filters=only, most_rows=left))
             if left is not None and (left := left - tables[-1].num_rows) <= 0:
-                message = f"more than {most_rows} rows of one episode; do not trust this corpus"
-                raise DamagedCatalog(message, where=f"table {table}")
+                message = f"more than {most_rows} rows for one episode"
+                raise DamagedCatalog(
+                    message,
+                    remedy="treat this corpus as damaged and do not use it",
+                    where=f"table {table}",
+                )
         if not tables:
             return schema.empty_table()
         with reading(f"catalog/{table}"):
@@ -140,15 +146,23 @@ def load(corpus: Path, number: int | None = None) -> Snapshot:
         number = known[-1]
     path = within(corpus, f"{FOLDER}/{number:08d}.json")
     if not path.is_file():
-        raise ConfigError(f"no snapshot {number}; there are {known or 'none'}", where=str(folder))
+        raise ConfigError(
+            f"no snapshot {number}; available: {known or 'none'}",
+            remedy="list snapshots with `eicorpus snapshot list CORPUS`",
+            where=str(folder),
+        )
     raw = _parsed(path)
     if raw["snapshot"] != number:
         raise DamagedSnapshot(
-            f"has the number {raw['snapshot']} inside; restore it", where=str(path)
+            f"contains the number {raw['snapshot']}",
+            remedy="restore the file from a copy of the corpus",
+            where=str(path),
         )
     if raw["format_version"] > FORMAT_VERSION:
-        problem = f"format {raw['format_version']}, this eicorpus reads up to {FORMAT_VERSION}"
-        raise ConfigError(f"{problem}; install a newer eicorpus", where=str(path))
+        problem = (
+            f"format {raw['format_version']}; this eicorpus reads up to format {FORMAT_VERSION}"
+        )
+        raise ConfigError(problem, remedy="install a newer eicorpus", where=str(path))
     return Snapshot(number=raw["snapshot"], run_id=raw["run_id"], tables=raw["tables"])
 
 
@@ -165,8 +179,8 @@ def json_of(text: str | None, *, where: str) -> dict[str, Any]:
     try:
         return dict(parse_json(text or ""))
     except (ValueError, TypeError) as error:
-        problem = f"a column of JSON holds no object ({error})"
-        raise DamagedCatalog(f"{problem}; run eicorpus verify", where=where[:200]) from error
+        problem = f"a JSON column contains no object ({error})"
+        raise DamagedCatalog(problem, remedy="run `eicorpus verify`", where=where[:200]) from error
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -184,7 +198,8 @@ def _parsed(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, SourceError) as error:
         problem = f"damaged ({type(error).__name__}: {error})"
         raise DamagedSnapshot(
-            f"{problem}; restore it from a copy of the corpus; without it the files of the episodes that only it names are removed",
+            problem,
+            remedy="restore the file from a copy of the corpus; without it, the files of episodes that only this snapshot references are deleted",
             where=str(path),
         ) from error
 
@@ -197,8 +212,8 @@ def has_successor(corpus: Path, current: Snapshot) -> bool:
 def overtaken(number: int, folder: Path) -> TransientError:
     """What the slower of two writers gets."""
     return TransientError(
-        f"another writer published snapshot {number} first; its work and ours are both safe; "
-        "run the same command again",
+        f"another writer published snapshot {number} first; no data is lost",
+        remedy="run the same command again",
         where=str(folder),
     )
 
@@ -230,7 +245,9 @@ def write_tables(
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for piece in pieces:
             if not piece.schema.equals(schema):
-                raise InvariantError(f"table {table}: {piece.schema} is not the schema declared")
+                raise InvariantError(
+                    f"table {table} has schema {piece.schema}, which differs from the declared one"
+                )
             writer.write_table(piece)
             num_rows += piece.num_rows
     data = sink.getvalue().to_pybytes()
@@ -278,8 +295,8 @@ def publish_tables(
     """
     number = parent.number + 1
     if (num_parts := sum(map(len, tables.values()))) > MAX_PARTS:
-        problem = f"{num_parts} parts; a snapshot has at most {MAX_PARTS}"
-        raise ConfigError(f"{problem}; run `eicorpus compact` first", where=str(corpus))
+        problem = f"{num_parts} catalog files; a snapshot can have at most {MAX_PARTS}"
+        raise ConfigError(problem, remedy="run `eicorpus compact` first", where=str(corpus))
     published = Snapshot(
         number=number, run_id=run_id, tables={name: tuple(parts) for name, parts in tables.items()}
     )

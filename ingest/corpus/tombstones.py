@@ -83,8 +83,8 @@ def _place_of(row: TombstoneRow) -> ErasedPlace | None:
     if row.dataset_path is None:
         return None
     if row.episode_index is None or row.index_from is None or row.length is None:
-        message = "an erased episode has no number; run eicorpus verify"
-        raise DamagedCatalog(message, where=row.dataset_path[:200])
+        message = "an erased episode has no number"
+        raise DamagedCatalog(message, remedy="run `eicorpus verify`", where=row.dataset_path[:200])
     return ErasedPlace(
         tombstone=row,
         dataset_path=row.dataset_path,
@@ -119,7 +119,7 @@ def pinned_tasks(corpus: Path, current: Snapshot) -> dict[str, list[str]]:
     only = pc.field("kind") == "tasks"
     for row in current.rows(corpus, DatasetDetail, only=only):
         if row.path in tasks:
-            message = "its tasks are pinned twice; run eicorpus verify"
-            raise DamagedCatalog(message, where=row.path[:200])
+            message = "its tasks are recorded twice"
+            raise DamagedCatalog(message, remedy="run `eicorpus verify`", where=row.path[:200])
         tasks[row.path] = list(json_of(row.detail_json, where=row.path).get("tasks", []))
     return tasks

@@ -60,7 +60,7 @@ def _remove_orphan_files(
         )
         if is_half or is_extra or (dataset is None and relative.parts[3:4] != ("latents",)):
             disk.remove(path)
-            done.append(f"removed {relative}, which no snapshot names")
+            done.append(f"removed {relative}, which no snapshot references")
     return done
 
 
@@ -74,7 +74,9 @@ def _remove_orphan_parts(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
     try:
         named = named_parts(load_all(corpus.root))
     except snapshot.DamagedSnapshot as error:
-        return [f"kept all parts of the catalog: {error}"]  # what it named cannot be known
+        return [
+            f"kept all catalog files, because a snapshot is damaged: {error}"
+        ]  # what it named cannot be known
     done = []
     for path in sorted(paths_below(corpus.root / "catalog")):
         relative = path.relative_to(corpus.root).as_posix()
@@ -82,7 +84,7 @@ def _remove_orphan_parts(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
             continue
         if path.name.endswith(".part") or not relative.startswith(FOLDER):
             disk.remove(path)
-            done.append(f"removed {relative}, which no snapshot names")
+            done.append(f"removed {relative}, which no snapshot references")
     return done
 
 
@@ -94,7 +96,7 @@ def _remove_half_files(corpus: CorpusLayout, disk: LocalStorage) -> list[str]:
     done = []
     for path in sorted(path for path in halves if path.is_file()):
         disk.remove(path)
-        done.append(f"removed {path.relative_to(corpus.root)}, half a file")
+        done.append(f"removed the incomplete file {path.relative_to(corpus.root)}")
     return done
 
 
@@ -113,7 +115,7 @@ def _remove_orphan_staging(
         uid = folder.name.partition(".")[0]
         if uid in committed:
             disk.remove_tree(folder)
-            done.append(f"removed staging of {uid}, which is committed")
+            done.append(f"removed the staging folder of {uid}, which is committed")
     return done
 
 

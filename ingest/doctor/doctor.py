@@ -166,9 +166,9 @@ def _complaints(
             yield f"{f'{check.side} ' if check.side else ''}{check.name}: {check.explanation}"
     for r in ranges:
         if r.name.endswith("gripper_opening") and r.low == r.high:
-            yield f"{r.feature} {r.name} is {r.low:g} throughout: no gripper, or another column?"
+            yield f"{r.feature} {r.name} is constantly {r.low:g}: there is no gripper, or the column is wrong"
     if staged.episode.action_coverage < 0.5 and staged.spec:
-        yield f"only {staged.episode.action_coverage:.0%} of the timesteps have a whole valid action"
+        yield f"only {staged.episode.action_coverage:.0%} of the timesteps have a fully valid action"
     for limit in staged.episode.supervision_limits:
         yield f"supervises less: {limit}"
 
@@ -198,7 +198,7 @@ def _pictures(
             cv2.putText(picture, label, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
             row.append(picture)
         size = f"{camera['width']} x {camera['height']} px" + (
-            f", drawn {scale} times as large" if scale > 1 else ""
+            f", enlarged {scale} times" if scale > 1 else ""
         )
         yield titled(np.hstack(row), f"{camera['name']}, {size}")
 

@@ -62,11 +62,11 @@ def rotation_check(arm: EefConvention, side: str) -> Check:
     """(1) The registry's axes are a proper rotation."""
     expected = "below 1e-6: R^T R = I, det R = +1"
     if arm.R_src_to_can is None:
-        why = f"nobody knows how the axes of {arm.source_frame} lie in the hand"
+        why = f"the orientation of the axes of {arm.source_frame} in the hand is not documented"
         return unmeasured("axes_are_a_rotation", side, unit="", expected=expected, explanation=why)
     error = float(rotation_error(arm.R_src_to_can))
     is_well = error < 1e-6
-    explanation = "are a rotation" if is_well else "are no rotation, or left-handed"
+    explanation = "are a rotation" if is_well else "are not a rotation, or left-handed"
     return judged(
         "axes_are_a_rotation",
         side,
@@ -91,7 +91,7 @@ def plausibility_checks(
         yield _reach_check(p[hand.valid], what, side, is_human=is_human)
         speed = worst_speed_m_s(p, hand.valid, rate_hz)
         is_well = speed < MAX_SPEED_M_S
-        explanation = "as an arm can" if is_well else "wrong rate, unit, or a jump"
+        explanation = "plausible for an arm" if is_well else "wrong rate or unit, or a jump"
         yield judged(
             f"{what}_speed",
             side,
@@ -99,7 +99,7 @@ def plausibility_checks(
             unit="m/s",
             expected=f"below {MAX_SPEED_M_S:g}",
             is_well=is_well,
-            explanation=f"the {side} {what} moves at {speed:.2f} m/s at most: {explanation}",
+            explanation=f"the maximum speed of the {side} {what} is {speed:.2f} m/s: {explanation}",
         )
 
 
@@ -114,9 +114,11 @@ def _reach_check(p: Array, what: str, side: str, *, is_human: bool) -> Check:
     low, high = (0.0, MAX_WALK_M) if is_human else REACH_M
     reach = float(np.linalg.norm(p - p[0] if is_human else p, axis=1).max())
     is_well = low <= reach <= high
-    place = "from where it starts" if is_human else "from the base"
+    place = "from its start" if is_human else "from the base"
     unit = "millimetres" if reach > high else "kilometres"
-    explanation = "plausible in metres" if is_well else f"{unit} read as metres, or another frame"
+    explanation = (
+        "plausible in metres" if is_well else f"{unit} interpreted as metres, or a different frame"
+    )
     return judged(
         f"{what}_reach",
         side,
@@ -142,7 +144,7 @@ def handshake_checks(
     roll_expected = f"within {MAX_ROLL_DEG:g} of 0" + (" or 180" if has_jaws else "")
     up = axes.get("up")
     if not hand.valid.any() or up != 2:
-        why = "no valid pose" if up == 2 else "nobody says which axis of the base points up"
+        why = "no valid pose" if up == 2 else "the up axis of the base is not documented"
         yield unmeasured(
             "handshake_roll", side, unit="deg", expected=roll_expected, explanation=why
         )
@@ -157,12 +159,15 @@ def handshake_checks(
     off = min(abs(roll), 180.0 - abs(roll)) if has_jaws else abs(roll)
     is_well: bool | None = off <= MAX_ROLL_DEG
     if is_human:
-        is_well, explanation = None, f"{explanation}; a person's hand starts in any pose"
+        is_well, explanation = None, f"{explanation}; a human hand can start in any pose"
     elif abs(pitch) > POLE_DEG:
-        is_well, explanation = None, f"{explanation}; so near to the vertical roll and yaw are one"
+        is_well, explanation = (
+            None,
+            f"{explanation}; this close to the vertical, roll and yaw cannot be separated",
+        )
     elif not is_well:
         explanation = (
-            f"{explanation}: the axes are a quarter turn off, or the arm starts turned over"
+            f"{explanation}: the axes are rotated by 90 degrees, or the arm starts upside down"
         )
     yield judged(
         "handshake_roll",
@@ -183,9 +188,9 @@ def _z_check(hand: PoseColumn, axes: dict[str, int], side: str) -> Check:
     parts = "up" if forward is None else "up + forward"
     is_well = None if abs(score) <= UNDECIDED else score > 0
     explanations = {
-        True: "the thumb or camera side is up or ahead",
-        False: "the hand is upside down: half a turn about x, or left for right",
-        None: "too near to 0 to have a sign",
+        True: "the thumb or camera side points up or forward",
+        False: "the hand is upside down: rotated by 180 degrees about x, or left and right are swapped",
+        None: "too close to 0 to decide",
     }[is_well]
     return judged(
         "handshake_z",
@@ -211,14 +216,14 @@ def wrist_camera_checks(
     hand: PoseColumn, cameras: dict[str, PoseColumn], side: str
 ) -> Iterator[Check]:
     """(4) A camera that rides on the hand looks along the fingers, from the z side."""
-    expected = f"optical axis . x_can above {MIN_OPTICAL:g}"
+    expected = f"dot product of the optical axis and x_can above {MIN_OPTICAL:g}"
     mounted = {
         name: T_hand_cam
         for name, camera in cameras.items()
         if (T_hand_cam := _mounted(hand, camera)) is not None
     }
     if not mounted:
-        why = "no camera with a pose rides on this hand"
+        why = "no camera with a pose is mounted on this hand"
         yield unmeasured("wrist_camera_looks", side, unit="", expected=expected, explanation=why)
     for name, T_hand_cam in mounted.items():
         along = float(T_hand_cam[0, 2])
@@ -230,7 +235,7 @@ def wrist_camera_checks(
             unit="cosine",
             expected=expected,
             is_well=is_well,
-            explanation=f"{name} rides on the hand and looks {'along' if is_well else 'away from'} the fingers",
+            explanation=f"{name} is mounted on the hand and looks {'along' if is_well else 'away from'} the fingers",
         )
         height = float(T_hand_cam[2, 3])
         yield judged(

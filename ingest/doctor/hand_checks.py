@@ -62,9 +62,9 @@ def approach_directions(columns: Columns, side: str) -> Array:
 
 def approach_check(directions: Array, side: str, *, has_axes: bool) -> Check:
     """(3) Toward a grasp the hand moves along +x_can more than along y and z: median over the grasps [G, 3]."""
-    expected = f"above {MIN_ALONG:g} and above the share along y and z"
+    expected = f"above {MIN_ALONG:g} and larger than along y and z"
     if not len(directions):
-        why = f"no grasp with {APPROACH_M * 100:.0f} cm of way before it"
+        why = f"no grasp is preceded by {APPROACH_M * 100:.0f} cm of motion"
         return unmeasured("approach", side, unit="", expected=expected, explanation=why)
     median = np.median(directions, axis=0)
     shares = np.stack([median, -median], axis=1).reshape(-1)
@@ -72,15 +72,15 @@ def approach_check(directions: Array, side: str, *, has_axes: bool) -> Check:
     count = f"{len(directions)} grasps come" if len(directions) > 1 else "1 grasp comes"
     along = f"{count} along {_AXES[best]} by {shares[best]:.2f}"
     if not has_axes:
-        why = f"{along} of the source's own axes, whose place in the hand nobody knows"
+        why = f"{along} in the source's axes, whose orientation in the hand is not documented"
         return unmeasured("approach", side, unit="", expected=expected, explanation=why)
     is_well: bool | None = best == 0 and shares[0] > MIN_ALONG
     if not is_well and (best == 0 or len(directions) < MIN_GRASPS or shares[best] < OTHER_WAY):
         is_well = None
     explanations = {
-        True: "as fingers do",
-        False: "another axis is the approach, or the gripper's ends are swapped",
-        None: "too few, or in no clear direction",
+        True: "as expected of fingers",
+        False: "a different axis is the approach direction, or the gripper opening is inverted",
+        None: "too few grasps, or no clear direction",
     }[is_well]
     return judged(
         "approach",
@@ -130,12 +130,14 @@ def curl_check(points: Array, side: str) -> Check:
     reach = np.linalg.norm(points[:, knuckles + 3] - points[:, knuckles], axis=2)
     bent = reach < BENT * lengths.reshape(len(points), 4, 3).sum(axis=2)
     if bent.sum() < MIN_BENT:
-        why = f"fingers are bent {int(bent.sum())} times only"
+        why = f"only {int(bent.sum())} frames have bent fingers"
         return unmeasured("curl", side, unit="mm", expected=expected, explanation=why)
     height_mm = float(np.median((points[:, knuckles + 3, 1] - points[:, knuckles, 1])[bent]) * 1000)
     is_well = height_mm < 0
     explanation = (
-        "to the palm" if is_well else "to the back of the hand: mirrored, or other wrist axes"
+        "towards the palm"
+        if is_well
+        else "to the back of the hand: the hand is mirrored, or the wrist axes are wrong"
     )
     return judged(
         "curl",
@@ -150,9 +152,9 @@ def curl_check(points: Array, side: str) -> Check:
 
 def bones_check(points: Array, side: str, settings: HandSettings) -> Check:
     """How many of the 20 bones have a median length that no hand has."""
-    expected = "0 of 20 bones outside of the recipe's limits"
+    expected = "0 of 20 bones outside the recipe's limits"
     if not len(points):
-        why = "no valid frame of this hand"
+        why = "no valid frame for this hand"
         return unmeasured("bones", side, unit="bones", expected=expected, explanation=why)
     median = np.median(bone_lengths_m(points), axis=0)
     is_palm = np.isin(np.arange(1, len(median) + 1), MCPS)
@@ -164,7 +166,7 @@ def bones_check(points: Array, side: str, settings: HandSettings) -> Check:
         f"{names[parents[i + 1]]}-{names[i + 1]} {median[i] * 1000:.3g} mm" for i in odd[:3]
     )
     hand_mm = float(median[is_palm].mean() * 1000)
-    explanation = f"knuckles lie {hand_mm:.0f} mm from the wrist" + (
+    explanation = f"the knuckles are {hand_mm:.0f} mm from the wrist" + (
         f"; {odd_bones}" if odd_bones else ""
     )
     return judged(
@@ -186,7 +188,7 @@ def palm_checks(
     if (angle := measured.get(f"wrist_disagreement_deg.{side}")) is not None:
         is_well = angle <= limit_deg
         relation = (
-            "agrees with" if is_well else "does not agree with: other axes, or the other hand's,"
+            "agrees with" if is_well else "does not agree with (wrong axes, or the other hand)"
         )
         yield judged(
             "palm_against_wrist",
@@ -200,7 +202,7 @@ def palm_checks(
     if (scale := measured.get(f"palm_scale.{side}")) is not None:
         low, high = settings.palm_scale
         is_well = low <= scale <= high
-        relation = "of human size" if is_well else "of no human size: another unit, or other joints"
+        relation = "of human size" if is_well else "not of human size: wrong unit or wrong joints"
         yield judged(
             "palm_scale",
             side,
@@ -213,7 +215,11 @@ def palm_checks(
     if (rms := measured.get(f"palm_fit_rms_mm.{side}")) is not None:
         limit_mm = settings.palm_unscaled_rms_max_m * 1000
         is_well = rms <= limit_mm
-        relation = "has the shape of one" if is_well else "has not the shape of one: other joints"
+        relation = (
+            "has the shape of a palm"
+            if is_well
+            else "does not have the shape of a palm: wrong joints"
+        )
         yield judged(
             "palm_fit",
             side,
@@ -221,7 +227,7 @@ def palm_checks(
             unit="mm",
             expected=f"at most {limit_mm:g}",
             is_well=is_well,
-            explanation=f"what should be the palm {relation}",
+            explanation=f"the palm {relation}",
         )
 
 
@@ -235,13 +241,15 @@ def validity_checks(measured: Mapping[str, float], side: str) -> Iterator[Check]
         is_well = None if bit == "present" or present == 0 else among >= MIN_SHARE
         explanation = f"{share:.0%} of all frames"
         if is_well is False:
-            explanation = f"only {among:.0%} of the frames with a {side} hand pass the test {bit!r}"
+            explanation = f"only {among:.0%} of the frames with a {side} hand pass test {bit!r}"
         yield judged(
             f"frames_{bit}",
             side,
             share,
             unit="share",
-            expected="-" if bit == "present" else f"at least {MIN_SHARE:g} of those present",
+            expected="-"
+            if bit == "present"
+            else f"at least {MIN_SHARE:g} of the frames with the hand",
             is_well=is_well,
             explanation=explanation,
         )

@@ -31,8 +31,12 @@ def episode_kinematics(episode: Episode, robot: Robot | None, recipe: Recipe) ->
     sides = [stream.name.partition(".")[0] for stream in stored]
     if robot is None:
         is_known = episode.embodiment in all_kinematics()
-        why = "joints and poses are both stored: name the robot's URDF with --urdf to compare them"
-        why = why if is_known else f"no chain of {episode.embodiment} in schemas/kinematics.yaml"
+        why = "joints and poses are both stored; add --urdf FILE to compare them"
+        why = (
+            why
+            if is_known
+            else f"schemas/kinematics.yaml has no kinematic chain for {episode.embodiment}"
+        )
         yield from (_unmeasured(side, why) for side in sides)
         return
     try:
@@ -60,7 +64,7 @@ def kinematics_checks(T_stored: Array, T_fk: Array, side: str) -> Iterator[Check
     the 99th percentile.
     """
     if len(T_fk) < 2 or not is_moving(T_fk, FK_MOTION_M):
-        why = "the arm hardly moves: any pose would differ by a constant"
+        why = "the arm hardly moves, so the comparison proves nothing"
         yield _unmeasured(side, why)
         return
     X, B = _mean(inverse(T_fk) @ T_stored), _mean(T_stored @ inverse(T_fk))
@@ -72,11 +76,11 @@ def kinematics_checks(T_stored: Array, T_fk: Array, side: str) -> Iterator[Check
     shift_mm = np.linalg.norm(offset[:3, 3]) * 1000
     constant = f"a constant {shift_mm:.1f} mm and {turn_deg:.1f} deg at the {where}"
     if is_well:
-        explanation = f"stored poses are the URDF's kinematics up to {constant}"
+        explanation = f"stored poses equal the forward kinematics of the URDF up to {constant}"
     elif not is_moving(T_stored, FK_M):
-        explanation = "the stored pose stands still while the joints move: stuck"
+        explanation = "the stored pose does not change while the joints move: it is stuck"
     else:
-        explanation = f"stored poses are not the URDF's kinematics, even up to {constant}: stuck, late, or another frame"
+        explanation = f"stored poses differ from the forward kinematics of the URDF even after removing {constant}: stuck, delayed, or a different frame"
     for name, value, unit in (("position", off_m * 1000, "mm"), ("rotation", off_deg, "deg")):
         yield judged(
             f"kinematics_{name}",

@@ -58,7 +58,7 @@ class Columns:
         return PoseColumn(T=_from_pose9(self.values[feature][:, at : at + 9]), valid=valid)
 
     def source_pose(self, side: str) -> PoseColumn | None:
-        """The pose in the source's own axes, where nobody knows how they lie in the hand."""
+        """The pose in the source's own axes, whose orientation in the hand is unknown."""
         return self._pose9(f"source_eef_pose.{side}")
 
     def cameras(self) -> Iterator[tuple[str, PoseColumn]]:

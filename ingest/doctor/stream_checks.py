@@ -49,17 +49,17 @@ def _called(names: list[str]) -> str:
 
 def _rate_check(name: str, rate_hz: float, stated_hz: float) -> Check:
     is_well = abs(rate_hz / stated_hz - 1) <= RATE_TOLERANCE
-    explanation = f"the slowest clock, {name}, has a median step of {1000 / rate_hz:.2f} ms"
+    explanation = f"the slowest stream, {name}, has a median step of {1000 / rate_hz:.2f} ms"
     return judged(
         "rate",
         "",
         rate_hz,
         unit="Hz",
-        expected=f"{stated_hz:g} within {RATE_TOLERANCE:.0%}, as stated",
+        expected=f"{stated_hz:g} within {RATE_TOLERANCE:.0%}, as documented",
         is_well=is_well,
         explanation=explanation
         if is_well
-        else f"{explanation}, which is {rate_hz:.3g} Hz and not the {stated_hz:g} stated",
+        else f"{explanation}, which is {rate_hz:.3g} Hz instead of the documented {stated_hz:g}",
     )
 
 
@@ -75,7 +75,7 @@ def _gap_check(name: str, t_ns: Instants, recipe: Recipe) -> Check:
         unit="gaps",
         expected=f"0 longer than {limit / 1e9:.3g} s",
         is_well=count == 0,
-        explanation=f"{name} has {count} gaps, the longest step is {longest_s:.3g} s",
+        explanation=f"{name} has {count} gaps; the longest step is {longest_s:.3g} s",
     )
 
 
@@ -141,23 +141,24 @@ def _motion(asked: Array, before: Array, after: Array) -> Motion | None:
 
 def _absolute_check(name: str, side: str, motion: Motion | None, unit: str) -> Check:
     """A canonical command is an absolute target: the state goes where it says."""
-    expected = "an absolute target that the next state comes near to"
+    expected = "an absolute target close to the next state"
     if motion is None:
-        why = "never commanded while the state is known"
+        why = "no command while the state is valid"
         return unmeasured(name, side, unit="correlation", expected=expected, explanation=why)
     is_well: bool | None = None
-    explanation = "the command and the motion do not say: " + motion.text
+    explanation = "command and motion give no clear result:  " + motion.text
     if motion.is_reached:
-        is_well, explanation = True, f"the state comes within {motion.off_next_m:.3g} {unit} of it"
+        is_well, explanation = (
+            True,
+            f"the state comes within {motion.off_next_m:.3g} {unit} of the command",
+        )
     elif motion.is_followed:
         is_well = False
-        explanation = (
-            f"{name} is followed, but {motion.off_next_m:.3g} {unit} away: another unit or frame"
-        )
+        explanation = f"{name} is followed at a distance of {motion.off_next_m:.3g} {unit}: wrong unit or frame"
     elif motion.kind(None) == "eef_delta":
         is_well, explanation = (
             False,
-            f"{name} is a displacement and no absolute target: {motion.text}",
+            f"{name} is a displacement, not an absolute target: {motion.text}",
         )
     value = motion.correlation_next
     return judged(
@@ -185,9 +186,9 @@ def _gripper_command(episode: Episode, side: str, recipe: Recipe) -> Iterator[Ch
         return
     is_well = None if abs(r) < DECIDES else r > 0
     explanations = {
-        True: "the gripper opens when it is told to",
-        False: "the gripper closes when it is told to open: one of the two is upside down",
-        None: "the gripper does not follow what it is told",
+        True: "the gripper opens on an opening command",
+        False: "the gripper closes on an opening command: the sign of the command or the state is inverted",
+        None: "the gripper does not follow its command",
     }[is_well]
     yield judged(
         "gripper_polarity",
@@ -224,9 +225,9 @@ def _raw_command(episode: Episode, side: str, recipe: Recipe) -> Iterator[Check]
     is_well = (
         None if kind is None or stated is None else stated in kind.replace("velocity", "delta")
     )
-    explanation = f"{names} look like {kind or 'nothing that moves this hand'}"
+    explanation = f"{names} look like {kind or 'no known command of this hand'}"
     if is_well is False:
-        explanation += f", the facts say {stated}"
+        explanation += f", the facts state {stated}"
     yield judged(
         RAW,
         side,
@@ -234,7 +235,7 @@ def _raw_command(episode: Episode, side: str, recipe: Recipe) -> Iterator[Check]
         if motion.is_reached
         else max(motion.cosine_state, motion.cosine_eef),
         unit="cosine",
-        expected=stated or "nobody states what it is",
+        expected=stated or "not documented",
         is_well=is_well,
         explanation=f"{explanation}: {motion.text}",
     )

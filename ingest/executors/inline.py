@@ -70,7 +70,7 @@ def exit_reason(exit_code: int) -> str:
     if exit_code >= 0:
         return f"worker process ended with exit code {exit_code}"
     name = signal.Signals(-exit_code).name
-    hint = " (often the kernel, out of memory)" if -exit_code == signal.SIGKILL else ""
+    hint = " (often by the kernel, because memory is full)" if -exit_code == signal.SIGKILL else ""
     return f"worker process was killed by {name}{hint}"
 
 

@@ -75,13 +75,15 @@ class LocalPool:
         try:
             return future.result()
         except TimeoutError:
-            how = f"still working after {self._limits.time_limit_s:g} s; stopped"
+            how = f"stopped after the time limit of {self._limits.time_limit_s:g} s"
             return WorkerFailure(code=Code.TIME_LIMIT, how=how)
         except ProcessExpired as error:
             return WorkerFailure(code=Code.WORKER_DIED, how=exit_reason(int(error.exitcode)))
         except BrokenProcessPool as error:
-            reason = "worker processes end while they start; is the machine short of memory?"
-            raise TransientError(f"{reason} Run the same command again to resume") from error
+            reason = (
+                "worker processes end during start-up; check that the machine has enough memory"
+            )
+            raise TransientError(reason, remedy="run the same command again to resume") from error
 
 
 class LocalExecutor:

@@ -169,7 +169,7 @@ def _of_corpus(view: SharedView, node_id: str) -> str:
         # Rooted in the corpus: links above it are the caller's and are followed, as in a local run.
         LocalStorage(folder.parent).write(folder / node_id, view.nonce.encode(), is_durable=True)
     except (OSError, PipelineError) as error:
-        return f"the corpus is not the driver's ({system_error_text(error)}); it must be on storage that all nodes share"
+        return f"the corpus differs from the driver's ({system_error_text(error)}); it must be on storage that all nodes share"
     return ""
 
 
@@ -194,11 +194,11 @@ def _of_files(view: SharedView) -> str:
         return ""
     mark, seen = differing[0]
     if seen is None:
-        what = "cannot be read there"
+        what = "cannot be read on this node"
     elif seen.num_bytes != mark.num_bytes:
-        what = f"has {seen.num_bytes} bytes there, {mark.num_bytes} on the driver"
+        what = f"has {seen.num_bytes} bytes on this node, {mark.num_bytes} on the driver"
     else:
-        what = "has other bytes there than on the driver"
+        what = "has different content on this node and on the driver"
     return f"{mark.path} {what} ({len(differing)} of {len(view.marks)} sampled files differ)"
 
 

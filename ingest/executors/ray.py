@@ -141,11 +141,11 @@ class RayExecutor:
         waited_s = now_s - self._idle_since
         reason = "; ".join(filter(None, [offer.lack, self._reasons()]))
         if waited_s >= self.WAIT_S:
-            end = f"no node can work, and none has come for {self.WAIT_S:g} s: {reason}"
-            raise TransientError(f"{end}; add nodes and run the same command again to resume")
+            end = f"no node is usable, and none was added within {self.WAIT_S:g} s: {reason}"
+            raise TransientError(end, remedy="add nodes and run the same command again to resume")
         if waited_s >= self.SAY_S and not self._has_said:
             self._has_said = True
-            self.notify(f"no node can work: {reason}; waiting {self.WAIT_S:g} s for one")
+            self.notify(f"no node is usable: {reason}; waiting {self.WAIT_S:g} s for one")
 
     # --- which nodes may work ------------------------------------------------------------------------------------------
 
@@ -180,9 +180,13 @@ class RayExecutor:
                 elif problem:
                     self.exclude(node.id, problem)
         for node in waiting.values():
-            self.exclude(node.id, f"has not answered for {PROVE_S:g} s")
+            self.exclude(node.id, f"has not responded for {PROVE_S:g} s")
         if not self._lenders():
-            raise ConfigError(f"no node can work: {self._reasons()}", where=self.cluster.address)
+            raise ConfigError(
+                f"no node is usable: {self._reasons()}",
+                remedy="fix the listed problems or add nodes, then run the same command again",
+                where=self.cluster.address,
+            )
 
     def _probe(self, node: Node) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -202,11 +206,11 @@ class RayExecutor:
         try:
             node_id, problem, _ = ray.get(probe)
         except ray.exceptions.OutOfMemoryError:
-            return "its memory is full: Ray ends worker processes there as they start", True
+            return "its memory is full: Ray ends worker processes on this node at start-up", True
         except ray.exceptions.WorkerCrashedError as error:
-            return f"worker processes end there as they start: {_first_line(error)}", True
+            return f"worker processes end on this node at start-up: {_first_line(error)}", True
         except ray.exceptions.RayError as error:
-            return f"no worker process starts there: {_first_line(error)}", False
+            return f"no worker process starts on this node: {_first_line(error)}", False
         return problem or self.unanswered(node_id), False
 
     def _reasons(self) -> str:
@@ -222,7 +226,7 @@ class RayExecutor:
         if is_answered(self._view, node_id):
             self._proven.add(node_id)
             return ""
-        return f"what it writes into {self._view.folder} is not there for the driver"
+        return f"files that it writes into {self._view.folder} are not visible to the driver"
 
     def exclude(self, node_id: str, reason: str) -> None:
         """Give a node no more work in this run."""
@@ -231,7 +235,7 @@ class RayExecutor:
         names = [node.name for node in self.cluster.nodes if node.id == node_id]
         self.excluded[node_id] = f"node {names[0] if names else node_id}: {reason}"
         left = len(self._lenders())
-        self.notify(f"{self.excluded[node_id]}; it gets no work; nodes left: {left}")
+        self.notify(f"{self.excluded[node_id]}; this node is not used; nodes left: {left}")
 
     def submission(self, **options: Any) -> Submit:
         """A way to begin tasks, with what an episode needs reserved for it unless `options` say otherwise."""
@@ -270,7 +274,9 @@ class RayExecutor:
         except ray.exceptions.OutOfMemoryError as error:
             return WorkerFailure(code=Code.OUT_OF_MEMORY, how=str(error).splitlines()[0])
         except ray.exceptions.LocalRayletDiedError as error:
-            self.cluster.lose(f"or this machine's part of it has ended ({_first_line(error)})")
+            self.cluster.lose(
+                f"or the Ray process of this machine has ended ({_first_line(error)})"
+            )
         except ray.exceptions.NodeDiedError as error:
             return WorkerFailure(code=Code.WORKER_DIED, how=_first_line(error), node_lost=True)
         except ray.exceptions.WorkerCrashedError as error:
@@ -279,7 +285,11 @@ class RayExecutor:
             if isinstance(error.cause, ConfigError):
                 raise error.cause from error
             last = str(error).strip().splitlines()[-1]
-            raise ConfigError(f"the worker body fails there: {last}", where="ray") from error
+            raise ConfigError(
+                f"a worker fails on this node: {last}",
+                remedy="install the same eicorpus on every node",
+                where="ray",
+            ) from error
         except (
             ray.exceptions.RayError
         ) as error:  # a lost object, raylet or owner: the cluster's trouble
@@ -290,7 +300,7 @@ class RayExecutor:
         is_timed_out_there = is_timed_out(self._view, reference.task_id().hex())
         if waited_s >= limit_s and is_timed_out_there is not False:
             return WorkerFailure(
-                code=Code.TIME_LIMIT, how=f"still working after {limit_s:g} s; stopped"
+                code=Code.TIME_LIMIT, how=f"stopped after the time limit of {limit_s:g} s"
             )
         return WorkerFailure(code=Code.WORKER_DIED, how=how)
 

@@ -146,20 +146,18 @@ class RayActors:
         waiting = {actor.is_ready.remote(): actor for actor in actors}
         ready, late = ray.wait(list(waiting), num_returns=len(actors), timeout=self.SAY_S)
         if late:
-            begun = f"{len(ready)} of {len(actors)} encoders have begun in {self.SAY_S:g} s"
-            self._tasks.notify(f"{begun}; each asks for {share:g} of a GPU; waiting for the others")
+            begun = f"{len(ready)} of {len(actors)} encoders have started within {self.SAY_S:g} s"
+            self._tasks.notify(f"{begun}; each needs {share:g} of a GPU; waiting for the others")
             rest_s = self.START_S - self.SAY_S
             ready, _ = ray.wait(list(waiting), num_returns=len(actors), timeout=rest_s)
         try:
             ray.get(ready)
         except ray.exceptions.RayError as error:
-            problem = f"an actor cannot be made there: {str(error).splitlines()[-1]}"
+            problem = f"an actor cannot be created on this node: {str(error).splitlines()[-1]}"
             raise ConfigError(problem, where="ray") from error
         if not ready:
-            problem = (
-                f"no actor has begun in {self.START_S:g} s; are the GPUs of the cluster taken?"
-            )
-            raise ConfigError(problem, where="ray")
+            problem = f"no actor has started within {self.START_S:g} s"
+            raise ConfigError(problem, remedy="check that the cluster has free GPUs", where="ray")
         self.count = len(ready)  # others may hold the rest of the GPUs; what waits is let go
         return [waiting[reference] for reference in ready]
 

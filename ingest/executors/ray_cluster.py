@@ -58,7 +58,7 @@ def offer_of(nodes: Sequence[Node], *, cpus: int, limit_mib: int) -> Offer:
     """Fit an episode to the nodes.
 
     It asks for its limit, or for its CPUs' share of the smallest node where that is less: a reservation that no node can
-    give waits for ever. A node too small for `LEAST_MIB` gets no work.
+    give waits endlessly. A node too small for `LEAST_MIB` gets no work.
     """
     least_mib = min(limit_mib, LEAST_MIB)
     able = [n for n in nodes if n.cpus >= cpus and n.memory_mib * SHARE >= least_mib]
@@ -75,14 +75,14 @@ def offer_of(nodes: Sequence[Node], *, cpus: int, limit_mib: int) -> Offer:
 def _lack(nodes: Sequence[Node], cpus: int, least_mib: int) -> str:
     lenders = [n for n in nodes if n.cpus > 0]
     if not lenders:
-        return f"no node lends a CPU ({len(nodes)} alive)"
+        return f"no node offers a CPU ({len(nodes)} alive)"
     most_cpus = max(n.cpus for n in lenders)
-    asked = f"an episode asks for {cpus} CPUs and {least_mib} MiB of one node"
+    asked = f"an episode needs {cpus} CPUs and {least_mib} MiB of one node"
     if most_cpus < cpus:
-        has = f"the largest of {len(lenders)} nodes lends {most_cpus:g} CPUs"
+        has = f"the largest of {len(lenders)} nodes offers {most_cpus:g} CPUs"
         return f"{asked}; {has}; use --decoder-threads {max(int(most_cpus), 1)} or larger nodes"
     most_mib = max(n.memory_mib for n in lenders if n.cpus >= cpus)
-    has = f"the largest of {len(lenders)} nodes lends {most_mib:.0f} MiB"
+    has = f"the largest of {len(lenders)} nodes offers {most_mib:.0f} MiB"
     return f"{asked}; {has}, {1 - SHARE:.0%} of it kept free; use nodes with more memory"
 
 
@@ -138,7 +138,7 @@ class Cluster:
             if self._silent_since is None:
                 self._silent_since = now_s
             if now_s - self._silent_since >= HEAD_S:
-                self.lose(f"has not answered for {HEAD_S:g} s ({system_error_text(error)})")
+                self.lose(f"has not responded for {HEAD_S:g} s ({system_error_text(error)})")
 
     def lose(self, reason: str) -> None:
         """
@@ -182,6 +182,8 @@ def connect(address: str | None, num_cpus: int | None) -> bool:
             ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **quiet)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"no Ray cluster answers: {system_error_text(error)}", where=f"--address {address}"
+            f"no Ray cluster responds: {system_error_text(error)}",
+            remedy="start the cluster, or correct --address",
+            where=f"--address {address}",
         ) from error
     return True

@@ -90,7 +90,7 @@ class Run:
         )
 
     def _take_back(self, offer: Offer) -> None:
-        """Tasks that ask for more than the nodes that are left can give: they would wait for ever."""
+        """Tasks that ask for more than the nodes that are left can give: they would wait endlessly."""
         import ray
 
         if not offer.slots:
@@ -122,6 +122,6 @@ class Run:
             if not isinstance(result, WorkerFailure) and not self.is_doubtful(work, result):
                 problem = f"{claimed.code}: {claimed.message}"
                 self.executor.exclude(
-                    node_id, f"it reports as absent what the driver reads ({problem})"
+                    node_id, f"it reports a file as missing that the driver can read ({problem})"
                 )
             yield work, result

@@ -134,11 +134,15 @@ def entry() -> Callable[[str, bytes, bytes], tuple[str, str, Any]]:
         except ImportError as error:
             return (
                 node_id,
-                f"eicorpus cannot be imported there ({error}); install {driver_code}",
+                f"eicorpus cannot be imported on this node ({error}); install {driver_code}",
                 None,
             )
         if code_id() != driver_code:
-            return node_id, f"eicorpus {code_id()} is installed there, not {driver_code}", None
+            return (
+                node_id,
+                f"eicorpus {code_id()} is installed on this node; expected {driver_code}",
+                None,
+            )
         return node_id, *run_packed(common, payload, node_id)
 
     return _on_ray

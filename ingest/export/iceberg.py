@@ -2,7 +2,7 @@
 
 A table holds every fact ever written, so what `eicorpus query` calls `verdicts_all`, `tiers_all` and `duplicates_all` has that name here.
 What an export did is kept as properties of the table, in the same Iceberg commit as its rows: a second export of one snapshot adds nothing,
-and one that was stopped goes on with the first table that was not done. Tables are committed one after the other; the property
+and a stopped one resumes with the first table that was not done. Tables are committed one after the other; the property
 `eicorpus.snapshot` says of each which snapshot it holds.
 """
 
@@ -52,7 +52,7 @@ def export(
 
     Raises:
         ConfigError: a table of that name is not ours or of another corpus, a part is damaged, or the catalog refuses.
-        TransientError: somebody else wrote to a table; run again.
+        TransientError: another process wrote to a table; run again.
     """
     done = []
     for number, table in enumerate(TABLES, start=1):

@@ -56,7 +56,9 @@ def open_folder(folder: Path, name: str, namespace: str) -> Warehouse:
         disk.make_dir(folder)
     except OSError as error:
         raise ConfigError(
-            f"cannot be written: {system_error_text(error, str(folder))}", where=str(folder)
+            f"cannot be written: {system_error_text(error, str(folder))}",
+            remedy="check the permissions and the disk, or use another --warehouse",
+            where=str(folder),
         ) from error
     with warehouse_errors(str(folder)):
         catalog = sql.SqlCatalog(name, uri=f"sqlite:///{folder / FILE}", warehouse=str(folder))
@@ -88,8 +90,12 @@ def open_configured(name: str, namespace: str) -> Warehouse:
             catalog = catalogs.load_catalog(name)
             catalog.create_namespace_if_not_exists(namespace)
     except ValueError as error:
-        message = f"cannot be opened: {error}; name --warehouse, or configure it for pyiceberg"
-        raise ConfigError(message, where=f"catalog {name}") from error
+        message = f"cannot be opened: {error}"
+        raise ConfigError(
+            message,
+            remedy="add --warehouse DIR, or configure the catalog for pyiceberg",
+            where=f"catalog {name}",
+        ) from error
     return Warehouse(catalog=catalog, namespace=namespace, folder=None)
 
 
@@ -97,8 +103,8 @@ def _needed(module: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        problem = f"{error.name} is not installed; the export to Iceberg needs the extra: pip install 'eicorpus[iceberg]'"
-        raise ConfigError(problem) from error
+        problem = f"{error.name} is not installed"
+        raise ConfigError(problem, remedy="run pip install 'eicorpus[iceberg]'") from error
 
 
 @contextmanager
@@ -106,7 +112,7 @@ def warehouse_errors(where: str) -> Iterator[None]:
     """What an Iceberg catalog may refuse, as our errors.
 
     Raises:
-        TransientError: somebody else wrote the same table; run again.
+        TransientError: another process wrote to the same table; run again.
         ConfigError: the catalog is damaged, or does not answer.
     """
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, RESTError
@@ -115,10 +121,10 @@ def warehouse_errors(where: str) -> Iterator[None]:
     try:
         yield
     except (CommitFailedException, CommitStateUnknownException) as error:
-        message = f"somebody else wrote to it: {error}; run the same command again"
-        raise TransientError(message, where=where) from error
+        message = f"another process wrote to the table: {error}"
+        raise TransientError(message, remedy="run the same command again", where=where) from error
     except (SQLAlchemyError, RESTError) as error:
-        raise ConfigError(f"the Iceberg catalog refuses: {error}", where=where) from error
+        raise ConfigError(f"the Iceberg catalog refuses the write: {error}", where=where) from error
 
 
 PREFIX = "eicorpus."
@@ -172,8 +178,8 @@ class Mark:
                 erasures=int(values["erasures"]),
             )
         except (KeyError, ValueError) as error:
-            message = "a table of this name is there, and eicorpus did not write it; name another --namespace"
-            raise ConfigError(message, where=where) from error
+            message = "a table of this name exists that eicorpus did not write"
+            raise ConfigError(message, remedy="use another --namespace", where=where) from error
 
     @property
     def nothing(self) -> Mark:
@@ -198,8 +204,8 @@ def step_to(now: Mark, table: str, parts: Sequence[Part], was: Mark) -> ExportSt
         ConfigError: it holds another corpus.
     """
     if was.corpus != now.corpus:
-        message = f"it holds corpus {was.corpus or '(no name)'}, this is {now.corpus or '(no name)'}; name another --namespace"
-        raise ConfigError(message, where=table)
+        message = f"the namespace contains corpus {was.corpus or '(no name)'}, not {now.corpus or '(no name)'}"
+        raise ConfigError(message, remedy="use another --namespace", where=table)
     can_tell = "uid" in TABLES[table].names and table != "tombstones"
     if can_tell and was.erasures != now.erasures:
         return ExportStep.ANEW

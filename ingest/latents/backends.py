@@ -159,9 +159,9 @@ def open_backend(
     encoder = ImageEncoder.open(choice)
     if encoder.id != encoder_id:
         problem = (
-            f"is {encoder.id} on a machine of the cluster, {encoder_id} where the command runs"
+            f"the encoder is {encoder.id} on a machine of the cluster and {encoder_id} on this one"
         )
-        repair = "give all of them the same weights and the same eicorpus"
+        repair = "install the same weights and the same eicorpus on all machines"
         raise ConfigError(problem, remedy=repair, where=f"--encoder {choice.model}")
     return LatentMaker(encoder=encoder, monotonic_s=monotonic_s)
 

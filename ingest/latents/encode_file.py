@@ -102,7 +102,9 @@ def decode_chunk(piece: FrameChunk, disk: LocalStorage) -> Decoded:
 
 def _check_video(path: Path, file: PlannedLatentFile) -> None:
     """Latents are kept with the digest of their video: a video that is not the committed one is refused. One of another size is not read."""
-    committed = f"{file.video_num_bytes} bytes with sha256 {file.video_sha256} were committed"
+    committed = (
+        f"the committed video has {file.video_num_bytes} bytes and sha256 {file.video_sha256}"
+    )
     try:
         with path.open("rb") as opened:
             size = os.fstat(opened.fileno()).st_size
@@ -114,7 +116,7 @@ def _check_video(path: Path, file: PlannedLatentFile) -> None:
         where = file.video
         raise SourceError(Code.MISSING_VIDEO, "no such file", where=where) from error
     if differs:
-        message = f"{differs}, but {committed}; run eicorpus verify"
+        message = f"{differs}, but {committed}; run `eicorpus verify`"
         raise SourceError(Code.CORRUPT_VIDEO, message, where=file.video)
 
 
@@ -219,12 +221,12 @@ class LatentMaker:
             tensors = token_storage.bytes_of(kept)
             begun.busy_s += self.monotonic_s() - began_s
             if not is_sound:
-                wrong = "the encoder gives numbers that are none"
+                wrong = "the encoder returned NaN or infinity"
                 raise _UnmadeError(f"{Code.NOT_FINITE.value}: {begun.file.video}: {wrong}")
             yield tensors
 
     def _writing(self, file: PlannedLatentFile) -> Generator[None, _Stored | None, tuple[int, str]]:
-        """Takes what is stored of each piece, then None; then the file lies there, and its bytes and sha256 are told."""
+        """Takes what is stored of each piece, then None; then the file exists, and its bytes and sha256 are returned."""
         try:
             path = item_within(Path(file.corpus), file.target(self.encoder.id))
         except SourceError as error:

@@ -98,18 +98,18 @@ def _frames(video: Video, pts_due: list[int], *, first_ns: int) -> Iterator[Vide
         for packet in chain(_needed(video, pts_due, first_ns), (None,)):
             for frame in context.decode(packet):
                 if frame.is_corrupt:
-                    problem = f"the picture at PTS {frame.pts} is damaged; run eicorpus verify"
+                    problem = f"the frame at PTS {frame.pts} is damaged; run `eicorpus verify`"
                     raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
                 if num_done < len(pts_due) and frame.pts == pts_due[num_done]:
                     num_done += 1
                     yield frame
     except av.FFmpegError as error:
-        problem = f"{system_error_text(error, video.path)}; run eicorpus verify"
+        problem = f"{system_error_text(error, video.path)}; run `eicorpus verify`"
         raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path) from error
     if num_done < len(pts_due):
         at_s = float(pts_due[num_done] * video.time_base)
         problem = (
-            f"{num_done} of {len(pts_due)} pictures, none at {at_s:.3f} s; run eicorpus verify"
+            f"{num_done} of {len(pts_due)} frames, none at {at_s:.3f} s; run `eicorpus verify`"
         )
         raise SourceError(Code.FRAME_COUNT, problem, where=video.path)
 
@@ -123,7 +123,7 @@ def _needed(video: Video, pts_due: list[int], first_ns: int) -> Iterator[Packet[
             return
         if any(pts_of(packet) < pts_of(group[0]) for packet in group):
             # what was left out before it may be what its leading pictures refer to
-            problem = "an open group of pictures; run eicorpus verify"
+            problem = "an open group of pictures (GOP); run `eicorpus verify`"
             raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
         last = max((i for i, p in enumerate(group) if p.pts in left), default=-1)
         for packet in group[: last + 1]:

@@ -37,8 +37,8 @@ class EncoderState:
     @property
     def reason(self) -> str:
         counts = {
-            "of another video than the one that is there": self.other_video,
-            "of an episode that is gone": self.orphaned,
+            "of a video that changed since": self.other_video,
+            "of an episode that was removed": self.orphaned,
         }
         return "; ".join(f"{count} {what}" for what, count in counts.items() if count)
 
@@ -171,7 +171,7 @@ def _wanted(
     if unknown := sorted(set(cameras) - set(each["camera"])):
         have = ", ".join(sorted(set(each["camera"]))) or "none"
         raise ConfigError(
-            f"no episode has {', '.join(unknown)}; there are {have}", where="--camera"
+            f"no episode has {', '.join(unknown)}; available: {have}", where="--camera"
         )
     if cameras:
         each = each.filter(pl.col("camera").is_in(sorted(cameras)))
@@ -198,7 +198,7 @@ def _chosen(corpus: CorpusLayout, current: Snapshot, where: str) -> pl.DataFrame
             sql = f"SELECT uid FROM episodes WHERE (\n{expression}\n)"
             return pl.DataFrame(catalog.arrow_of_stranger(sql))
         except ConfigError as error:
-            raise ConfigError(error.message, where="--where") from error
+            raise ConfigError(error.message, remedy=error.remedy, where="--where") from error
 
 
 def _fresh(corpus: CorpusLayout, current: Snapshot, encoder_id: str) -> pl.DataFrame:

@@ -1,6 +1,6 @@
-"""Episodes are told to the model one after the other; files are written as they come and committed in batches, so a stopped run keeps what it has.
+"""Texts of episodes are encoded one after the other; files are written as they come and committed in batches, so a stopped run keeps what it has.
 
-What an episode's file holds depends on nothing but the episode: texts are told alone, pictures in batches of the episode's own.
+What an episode's file holds depends on nothing but the episode: texts are encoded one at a time, images in batches of the episode's own.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _encoded(
     features = [bits_of[moment] for moment in moments]
     if not all(is_finite(each) for each in features):
         raise SourceError(
-            Code.NOT_FINITE, "the model says what is no number", where=work.target("")
+            Code.NOT_FINITE, "the model returned NaN or infinity", where=work.target("")
         )
     facts = TextFacts(
         encoder_id=encoder.encoder_id,

@@ -209,7 +209,7 @@ def _wanted(corpus: CorpusLayout, current: Snapshot, where: str) -> list[str]:
                 sql = f"SELECT uid FROM episodes WHERE (\n{expression}\n)"
                 chosen = pl.DataFrame(catalog.arrow_of_stranger(sql))
             except ConfigError as error:
-                raise ConfigError(error.message, where="--where") from error
+                raise ConfigError(error.message, remedy=error.remedy, where="--where") from error
         episodes = episodes.join(chosen, on="uid", how="semi")
     return list(episodes.sort("dataset_path", "episode_index")["uid"])
 

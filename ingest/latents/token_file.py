@@ -51,7 +51,7 @@ def read_latents(path: Path) -> Latents:
     for name, (dtype, shape) in wanted_tensors(header.facts).items():
         held = header.tensors.get(name)
         if held is None or (held.dtype, held.shape) != (dtype, shape):
-            problem = f"tensor {name!r} is {held}, its metadata says {dtype} {list(shape)}"
+            problem = f"tensor {name!r} is {held}; its metadata states {dtype} {list(shape)}"
             raise ConfigError(
                 problem, remedy="run `eicorpus latents images` again", where=str(path)
             )
@@ -102,7 +102,7 @@ R = TypeVar("R")  # what is made of all
 class BackgroundWriter(Generic[T, R]):
     """Sends items to a generator whose steps run in `thread`, an executor of one thread.
 
-    `taker` is sent each item, then None, and returns. There is no queue to wait at: each step ends by itself, so that nobody is left
+    `taker` is sent each item, then None, and returns. There is no queue to wait at: each step ends by itself, so that no caller is left
     waiting for one who is gone.
     """
 
@@ -130,12 +130,12 @@ class BackgroundWriter(Generic[T, R]):
         except StopIteration as end:
             returned: R = end.value
             return returned
-        raise InvariantError("who takes items goes on after the last one")
+        raise InvariantError("the consumer continued after the last item")
 
     def _left(self, step: Future[None], error: Exception) -> R:
         step.result()
         self._taker.throw(error)
-        raise InvariantError("who takes items goes on after an error")
+        raise InvariantError("the consumer continued after an error")
 
 
 class TokenFile:
@@ -171,7 +171,9 @@ class TokenFile:
         """
         for name, held in self._held.items():
             if self._at[name] != held.end:
-                raise InvariantError(f"{self._at[name] - held.start} bytes of {name}, not {held}")
+                raise InvariantError(
+                    f"{self._at[name] - held.start} bytes of {name}; expected {held}"
+                )
         self._file.seek(self._num_hashed)
         hashlib.file_digest(self._file, lambda: self._digest)
         return self._file.tell(), self._digest.hexdigest()
@@ -179,7 +181,7 @@ class TokenFile:
     def _put(self, name: str, data: memoryview) -> None:
         start = self._at[name]
         if start + len(data) > self._held[name].end:
-            raise InvariantError(f"more of {name} than {self._held[name]}")
+            raise InvariantError(f"more data for {name} than {self._held[name]}")
         self._write(start, data)
         self._at[name] = start + len(data)
 

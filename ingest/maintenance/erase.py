@@ -98,7 +98,7 @@ def forget(
         What went, and the snapshot without it; the one there was when all were forgotten before.
 
     Raises:
-        ConfigError: an episode that nobody knows, or a damaged snapshot; nothing was changed.
+        ConfigError: an unknown episode, or a damaged snapshot; nothing was changed.
         TransientError: another writer was first; run again.
     """
     current = snapshot.load(corpus.root)

@@ -184,8 +184,8 @@ def find_episodes(corpus: CorpusLayout, current: Snapshot, uids: Sequence[str]) 
     unknown = [uid for uid in uids_once if uid not in {*episodes, *verdicts, *buried}]
     if unknown:
         raise ConfigError(
-            f"no episode {', '.join(unknown[:5])} in snapshot {current.number}; "
-            f"list some with: {next_command(LIST, corpus.root)}",
+            f"no episode {', '.join(unknown[:5])} in snapshot {current.number}",
+            remedy=f"list some with: {next_command(LIST, corpus.root)}",
             where=str(corpus.root),
         )
     rest = tuple(uid for uid in uids_once if uid not in already)
@@ -194,7 +194,7 @@ def find_episodes(corpus: CorpusLayout, current: Snapshot, uids: Sequence[str]) 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureImpact:
-    """`looked` is what people are told; `doomed` and `parts` are what must be written again for it."""
+    """`looked` is what is reported; `doomed` and `parts` are what must be written again for it."""
 
     looked: ErasurePreview
     doomed: ErasureScope

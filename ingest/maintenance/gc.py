@@ -1,4 +1,4 @@
-"""`eicorpus gc`: snapshots that nobody needs, the parts that only they name, and staging that nobody came back for.
+"""`eicorpus gc`: unneeded snapshots, the parts that only they reference, and abandoned staging.
 
 A snapshot stays when it is the latest, one of the newest `keep`, younger than `older_than_s`, or one from which a published manifest was
 built. Snapshots go before their parts: whatever stops it, no snapshot names a part that is not there.
@@ -46,7 +46,7 @@ class Garbage:
 
 
 def plan_gc(corpus: CorpusLayout, *, keep: int, older_than_s: float, now_s: float) -> Garbage:
-    """What nobody needs. Touches nothing.
+    """What is not needed. Changes nothing.
 
     Args:
         keep: so many of the newest snapshots stay; at least the latest does.
@@ -54,7 +54,7 @@ def plan_gc(corpus: CorpusLayout, *, keep: int, older_than_s: float, now_s: floa
         now_s: seconds since 1970.
 
     Raises:
-        ConfigError: a snapshot or a manifest cannot be read, so nobody knows what it needs.
+        ConfigError: a snapshot or a manifest cannot be read, so what it needs is unknown.
     """
     seen = list_snapshots(corpus.root)
     newest = {entry.number for entry in seen[-max(keep, 1) :]}

@@ -56,7 +56,11 @@ def snapshot_diff(
                 removed=_episodes(connection, "a", "b"),
             )
         except duckdb.Error as error:
-            raise ConfigError(f"cannot be compared: {error}", where=str(corpus)) from error
+            raise ConfigError(
+                f"cannot be compared: {error}",
+                remedy="run `eicorpus verify CORPUS` to list the damage",
+                where=str(corpus),
+            ) from error
 
 
 def _less(parts: Iterable[Part], others: Iterable[Part]) -> list[Part]:

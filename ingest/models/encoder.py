@@ -166,8 +166,8 @@ class ImageEncoder:
                 kept = out[: len(pictures), first:]
                 return kept.clone() if self._has_graphs else kept
         except torch.OutOfMemoryError as error:
-            problem = f"the device's memory does not hold {size} pictures at once"
-            raise ConfigError(f"{problem}; give a smaller --batch than {self.batch}") from error
+            problem = f"the device's memory is too small for {size} images per batch"
+            raise ConfigError(problem, remedy=f"use a --batch smaller than {self.batch}") from error
 
 
 def _sent(pictures: Any, device: str) -> Any:
@@ -196,5 +196,7 @@ def device_of(asked: Device) -> Literal["cpu", "cuda"]:
 
     has_gpu = torch.cuda.is_available()
     if asked == "cuda" and not has_gpu:
-        raise ConfigError("torch sees no GPU here; use --device cpu", where="--device cuda")
+        raise ConfigError(
+            "torch sees no GPU here", remedy="use --device cpu", where="--device cuda"
+        )
     return "cuda" if has_gpu and asked != "cpu" else "cpu"

@@ -36,7 +36,7 @@ _OF_NO_WEIGHT = ("image_size", "vision_use_head")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightSource:
-    """One of: a folder of a downloaded model, its name on the hub, a seed for weights that nobody trained; none where none are needed."""
+    """One of: a folder of a downloaded model, its name on the hub, a seed for random weights; none if none are needed."""
 
     folder: str = ""
     hub_id: str = ""
@@ -64,8 +64,8 @@ def library() -> Any:
         import_module("safetensors")
         return import_module("transformers")
     except ModuleNotFoundError as error:
-        problem = f"{error.name} is not installed; encoding needs the extra: pip install 'eicorpus[train]'"
-        raise ConfigError(problem) from error
+        problem = f"{error.name} is not installed"
+        raise ConfigError(problem, remedy="run pip install 'eicorpus[train]'") from error
 
 
 def load_network(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]:
@@ -78,20 +78,24 @@ def load_network(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]:
         return _without_weights(spec, source)
     if source == WeightSource():
         expected = "expected one of --weights FOLDER, --hub-id OWNER/NAME, --untrained SEED"
-        raise ConfigError(f"no weights given; {expected}", where=f"--encoder {spec.name}")
+        raise ConfigError(f"no weights; {expected}", where=f"--encoder {spec.name}")
     if source.untrained_seed is not None:
         return _seeded(spec, source.untrained_seed)
     if not spec.hub_id:
-        problem = "has no trained weights; give --untrained SEED"
-        raise ConfigError(problem, where=f"--encoder {spec.name}")
+        problem = "this encoder has no trained weights"
+        raise ConfigError(problem, remedy="add --untrained SEED", where=f"--encoder {spec.name}")
     folder = Path(source.folder) if source.folder else _from_hub(spec, source.hub_id)
     return _from_folder(spec, folder), weights_sha256(folder)
 
 
 def _without_weights(spec: EncoderSpec, source: WeightSource) -> tuple[Any, str]:
-    """An encoder that is arithmetic; the digest is of what it is told, not of cosines, whose last bit is the machine's."""
+    """An encoder that is arithmetic; the digest is of its settings, not of cosines, whose last bit is the machine's."""
     if source != WeightSource():
-        raise ConfigError("has no weights; give none", where=f"--encoder {spec.name}")
+        raise ConfigError(
+            "this encoder needs no weights",
+            remedy="remove the option",
+            where=f"--encoder {spec.name}",
+        )
     from ingest.models.patch_dct import PatchDct
 
     config_text = json.dumps({"family": spec.family, **spec.config}, sort_keys=True)
@@ -128,18 +132,26 @@ def _weight_files(folder: Path) -> list[Path]:
         ConfigError: there is no model, or an index names something that is no safetensors file beside it.
     """
     if not (folder / "config.json").is_file():
-        problem = "no config.json; give the folder of a downloaded model"
-        raise ConfigError(problem, where=str(folder))
+        problem = "no config.json"
+        raise ConfigError(
+            problem, remedy="pass the folder of a downloaded model", where=str(folder)
+        )
     single, index = folder / "model.safetensors", folder / INDEX
     if single.is_file():
         return [single]
     if not index.is_file():
-        problem = "no model.safetensors; pickled weights are not read, convert or download it"
-        raise ConfigError(problem, where=str(folder))
+        problem = "no model.safetensors; pickled weights are not read"
+        raise ConfigError(
+            problem, remedy="download or convert the model as safetensors", where=str(folder)
+        )
     try:
         names = sorted(set(read_json(index, limits=DOCUMENT)["weight_map"].values()))
     except (SourceError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"no index of weights: {error!r}", where=str(index)) from error
+        raise ConfigError(
+            f"not a safetensors index: {error!r}",
+            remedy="download the model again",
+            where=str(index),
+        ) from error
     for name in names:
         # the library unpickles whatever the index names otherwise
         if (
@@ -147,10 +159,10 @@ def _weight_files(folder: Path) -> list[Path]:
             or Path(name).name != name
             or not name.endswith(".safetensors")
         ):
-            problem = f"names {str(name)[:80]!r}; expected .safetensors files"
+            problem = f"the index names {str(name)[:80]!r}; expected .safetensors files"
             raise ConfigError(problem, where=str(index))
         if not (folder / name).is_file():
-            raise ConfigError(f"{name} is missing; download it again", where=str(folder))
+            raise ConfigError(f"{name} is missing", remedy="download it again", where=str(folder))
     return [folder / name for name in names]
 
 
@@ -174,7 +186,11 @@ def _from_folder(spec: EncoderSpec, folder: Path) -> Any:
             output_loading_info=True,
         )
     except (*_LOAD_ERRORS, SafetensorError) as error:
-        raise ConfigError(f"cannot be loaded: {error}", where=str(folder)) from error
+        raise ConfigError(
+            f"cannot be loaded: {error}",
+            remedy="check --encoder, or download the model again",
+            where=str(folder),
+        ) from error
     _check_config(spec, network.config.to_dict(), folder)
     _check_whole(spec, report, folder)
     return network.eval()
@@ -187,7 +203,11 @@ def _config_of(folder: Path) -> dict[str, Any]:
         raw = read_json(path, limits=DOCUMENT)
         config: dict[str, Any] = dict(raw.get("vision_config", raw))
     except (SourceError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"no configuration: {error!r}", where=str(path)) from error
+        raise ConfigError(
+            f"not a valid configuration: {error!r}",
+            remedy="download the model again",
+            where=str(path),
+        ) from error
     return config
 
 
@@ -199,8 +219,10 @@ def _check_config(spec: EncoderSpec, config: Mapping[str, Any], folder: Path) ->
         if key in config and key not in _OF_NO_WEIGHT and config[key] != value
     ]
     if odd:
-        problem = f"is not {spec.name}: {'; '.join(odd)}; give --encoder the name of what it is"
-        raise ConfigError(problem, where=str(folder))
+        problem = f"the model is not {spec.name}: {'; '.join(odd)}"
+        raise ConfigError(
+            problem, remedy="pass the matching name with --encoder", where=str(folder)
+        )
 
 
 def _check_whole(spec: EncoderSpec, report: Any, folder: Path) -> None:
@@ -209,8 +231,12 @@ def _check_whole(spec: EncoderSpec, report: Any, folder: Path) -> None:
     odd += [str(key) for key in report["mismatched_keys"]]
     odd = sorted(key for key in odd if not key.startswith(_HEAD))
     if odd:
-        problem = f"{len(odd)} tensors are missing or of another shape ({', '.join(odd[:3])})"
-        raise ConfigError(f"{problem}; expected all of {spec.name}", where=str(folder))
+        problem = f"{len(odd)} tensors are missing or have a different shape ({', '.join(odd[:3])})"
+        raise ConfigError(
+            f"{problem}; expected all tensors of {spec.name}",
+            remedy="check --encoder, or download the model again",
+            where=str(folder),
+        )
 
 
 def _seeded(spec: EncoderSpec, seed: int) -> tuple[Any, str]:
@@ -247,7 +273,7 @@ def _from_hub(spec: EncoderSpec, hub_id: str) -> Path:
     """The folder of a model of the hub: what is in the cache already, else downloaded.
 
     Raises:
-        ConfigError: it is gated, does not exist, or nobody answers.
+        ConfigError: it is gated, does not exist, or the hub does not respond.
     """
     library()
     hub: Any = import_module("huggingface_hub")
@@ -263,14 +289,16 @@ def _from_hub(spec: EncoderSpec, hub_id: str) -> Path:
     except errors.GatedRepoError as error:
         raise ConfigError(_how_to_get(spec, hub_id), where=where) from error
     except errors.RepositoryNotFoundError as error:
-        problem = f"the hub has no such model, or not for you; expected {spec.hub_id}"
+        problem = (
+            f"the Hugging Face Hub has no such model, or you have no access; expected {spec.hub_id}"
+        )
         raise ConfigError(f"{problem}. {_how_to_get(spec, hub_id)}", where=where) from error
     except (_http_error(errors), errors.OfflineModeIsEnabled, OSError, ValueError) as error:
         raise _unreachable(error, where) from error
 
 
 def _http_error(errors: Any) -> type[Exception]:
-    """What the client below the hub's raises when nobody answers: httpx, httpx2 or requests, by the hub's version."""
+    """What the HTTP client of the hub raises when there is no response: httpx, httpx2 or requests, by the hub's version."""
     kinds: tuple[type[Exception], ...] = errors.HfHubHTTPError.__mro__
     return next(kind for kind in kinds if kind.__name__ == "HTTPError")
 
@@ -286,15 +314,16 @@ def _in_cache(hub: Any, errors: Any, hub_id: str) -> Path | None:
 
 
 def _unreachable(error: Exception, where: str) -> ConfigError:
-    problem = f"the hub does not answer ({type(error).__name__}: {str(error)[:200]})"
+    problem = f"the Hugging Face Hub does not respond ({type(error).__name__}: {str(error)[:200]})"
     return ConfigError(
-        f"{problem}; download the model elsewhere and give its folder: --weights FOLDER",
+        problem,
+        remedy="download the model on another machine and pass its folder with --weights FOLDER",
         where=where,
     )
 
 
 def _how_to_get(spec: EncoderSpec, hub_id: str) -> str:
     return (
-        f"it is gated: accept the {spec.licence or 'licence'} at https://huggingface.co/{hub_id}, run `hf auth login` with "
-        "that account and try again, or give the folder of a copy: --weights FOLDER"
+        f"access is gated: accept the {spec.licence or 'licence'} at https://huggingface.co/{hub_id}, run `hf auth login` with "
+        "that account and try again, or pass a downloaded copy with --weights FOLDER"
     )

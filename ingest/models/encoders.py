@@ -53,7 +53,9 @@ class EncoderSpec:
 
     def __post_init__(self) -> None:
         if self.size_px % self.patch_px:
-            problem = f"pictures of {self.size_px} px and patches of {self.patch_px} px"
+            problem = (
+                f"images of {self.size_px} px are not divisible into patches of {self.patch_px} px"
+            )
             raise ConfigError(f"{problem}; expected a multiple", where=f"encoder {self.name}")
 
     @property
@@ -202,6 +204,6 @@ def encoder_spec(name: str) -> EncoderSpec:
     """
     if name not in ENCODERS:
         raise ConfigError(
-            f"no encoder {name!r}; there are {', '.join(ENCODERS)}", where="--encoder"
+            f"no encoder {name!r}; expected one of {', '.join(ENCODERS)}", where="--encoder"
         )
     return ENCODERS[name]

@@ -39,7 +39,7 @@ class HandRig:
             self.tip_weights.shape,
         )
         if shapes != ((21, 3), (21, 3, B), (5, 3, 135), (5, 16)):
-            raise InvariantError(f"a hand rig of shapes {shapes}")
+            raise InvariantError(f"the hand model has arrays of unexpected shapes: {shapes}")
 
     def wrist_at_rest(self, betas: Array) -> Array:
         """J0(beta): [..., 3] the wrist joint of the rest pose, for betas [..., B]."""

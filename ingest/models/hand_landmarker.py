@@ -60,7 +60,7 @@ MAX_FILE_BYTES = 64 << 20  # the real one has 7.8 MB
 CONFIDENCE = 0.5  # hoi_filter.md §2, the highest precision of those tried
 LOW_HEIGHT_PX = 480  # hoi_filter.md §5: pictures lower than this are doubled first
 NUM_HANDS = 2
-REPAIR = "fetch it with `eicorpus models get hand-landmarker`"
+REPAIR = "download it with `eicorpus models get hand-landmarker`"
 
 
 def read_task_file(path: Path) -> tuple[bytes, int]:
@@ -74,15 +74,19 @@ def read_task_file(path: Path) -> tuple[bytes, int]:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
-            raise ConfigError(f"over {MAX_FILE_BYTES} bytes; {REPAIR}", where=where)
+            raise ConfigError(f"more than {MAX_FILE_BYTES} bytes", remedy=REPAIR, where=where)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for name in MEMBERS:
                 with archive.open(name) as member:
                     digest.update(member.read(MAX_FILE_BYTES))
     except KeyError as error:
-        raise ConfigError(f"no hand landmarker: {error}; {REPAIR}", where=where) from error
+        raise ConfigError(
+            f"the hand landmarker cannot be used: {error}", remedy=REPAIR, where=where
+        ) from error
     except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
-        raise ConfigError(f"no hand landmarker: {error}; {REPAIR}", where=where) from error
+        raise ConfigError(
+            f"the hand landmarker cannot be used: {error}", remedy=REPAIR, where=where
+        ) from error
     return data, int(digest.hexdigest()[:12], 16)
 
 
@@ -95,8 +99,8 @@ class HandLandmarker:
             import mediapipe
             from mediapipe.tasks.python import BaseOptions, vision
         except ModuleNotFoundError as error:
-            problem = f"{error.name} is not installed; the detector needs the extra: pip install 'eicorpus[hoi]'"
-            raise ConfigError(problem) from error
+            problem = f"{error.name} is not installed"
+            raise ConfigError(problem, remedy="run pip install 'eicorpus[hoi]'") from error
         options = vision.HandLandmarkerOptions(
             base_options=BaseOptions(model_asset_buffer=data),
             running_mode=vision.RunningMode.IMAGE,
@@ -107,7 +111,9 @@ class HandLandmarker:
         try:
             self._model: Any = vision.HandLandmarker.create_from_options(options)
         except (RuntimeError, ValueError) as error:
-            raise ConfigError(f"MediaPipe cannot run it: {error}; {REPAIR}", where=where) from error
+            raise ConfigError(
+                f"MediaPipe cannot run it: {error}", remedy=REPAIR, where=where
+            ) from error
         self._mediapipe: Any = mediapipe
         self.identity = identity
 

@@ -79,7 +79,7 @@ def fetch_task(wheel: Wheel = MEDIAPIPE, run: Run = run_quietly) -> bytes:
         try:
             done = run(command)
         except subprocess.TimeoutExpired as error:
-            raise _not_fetched(wheel, f"pip was not done after {TIMEOUT_S:.0f} s") from error
+            raise _not_fetched(wheel, f"pip did not finish within {TIMEOUT_S:.0f} s") from error
         wheels = sorted(Path(folder).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
             lines = [line for line in (done.stderr or "").splitlines() if line.strip()]
@@ -92,8 +92,8 @@ def fetch_task(wheel: Wheel = MEDIAPIPE, run: Run = run_quietly) -> bytes:
 
 def _not_fetched(wheel: Wheel, why: str) -> TransientError:
     message = (
-        f"pip could not get {wheel.requirement}: {why}; try again where pip's index can be reached, "
-        "or bring the wheel here and give it with --wheel"
+        f"pip could not get {wheel.requirement}: {why}; try again on a machine with access to the package index, "
+        "or copy the wheel to this machine and pass it with --wheel"
     )
     return TransientError(message)
 
@@ -107,7 +107,7 @@ def task_of_wheel(path: Path, wheel: Wheel = MEDIAPIPE) -> bytes:
     data = _read(path)
     digest = hashlib.sha256(data).hexdigest()
     if digest != wheel.sha256:
-        problem = f"sha256 {digest}, expected {wheel.sha256}: not the wheel of {wheel.requirement} for {wheel.platform}"
+        problem = f"sha256 is {digest}; expected {wheel.sha256}, the wheel of {wheel.requirement} for {wheel.platform}"
         raise ConfigError(problem, where=path.name)
     out = io.BytesIO()
     try:
@@ -116,7 +116,9 @@ def task_of_wheel(path: Path, wheel: Wheel = MEDIAPIPE) -> bytes:
                 member = _member(archive, inside, sha256, path.name)
                 task.writestr(zipfile.ZipInfo(name, EARLIEST), member)  # stored
     except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise ConfigError(f"no wheel: {error}", where=path.name) from error
+        raise ConfigError(
+            f"not a wheel: {error}", remedy="download the wheel again", where=path.name
+        ) from error
     return out.getvalue()
 
 
@@ -126,7 +128,9 @@ def _read(path: Path) -> bytes:
             data = file.read(MAX_WHEEL_BYTES + 1)
     except OSError as error:
         raise ConfigError(
-            f"cannot be read: {system_error_text(error, str(path))}", where=str(path)
+            f"cannot be read: {system_error_text(error, str(path))}",
+            remedy="check the path and the permissions",
+            where=str(path),
         ) from error
     if len(data) > MAX_WHEEL_BYTES:
         raise ConfigError(f"more than {MAX_WHEEL_BYTES} bytes", where=path.name)
@@ -138,12 +142,18 @@ def _member(archive: zipfile.ZipFile, name: str, sha256: str, where: str) -> byt
         with archive.open(name) as file:
             data = file.read(MAX_MEMBER_BYTES + 1)
     except KeyError as error:
-        raise ConfigError(f"{name} is not in it", where=where) from error
+        raise ConfigError(
+            f"the wheel does not contain {name}", remedy="download the wheel again", where=where
+        ) from error
     if len(data) > MAX_MEMBER_BYTES:
         raise ConfigError(f"{name} has more than {MAX_MEMBER_BYTES} bytes", where=where)
     digest = hashlib.sha256(data).hexdigest()
     if digest != sha256:
-        raise ConfigError(f"{name} has sha256 {digest}, expected {sha256}", where=where)
+        raise ConfigError(
+            f"{name} has sha256 {digest}, expected {sha256}",
+            remedy="download the wheel again",
+            where=where,
+        )
     return data
 
 
@@ -158,5 +168,7 @@ def write_task(data: bytes, path: Path, disk: LocalStorage) -> None:
         disk.write(path, data, is_durable=True)
     except OSError as error:
         path.with_name(f".{path.name}.part").unlink(missing_ok=True)
-        problem = f"cannot be written: {system_error_text(error)}; make room there, or name another place with --out"
-        raise TransientError(problem, where=str(path)) from error
+        problem = f"cannot be written: {system_error_text(error)}"
+        raise TransientError(
+            problem, remedy="free disk space, or use another path with --out", where=str(path)
+        ) from error

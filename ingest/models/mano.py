@@ -5,7 +5,7 @@ matrices (mean pose added unless `is_flat_hand_mean`), the model poses the finge
 and the place are applied after it in float64. Sources: `vchoutas/smplx:smplx/body_models.py` (MANOLayer takes absolute
 rotations and adds no mean; wrist = J0(beta) + transl, rotation about J0), CODE; `hassony2/manopth` with center_idx=0
 (wrist = trans), CODE; `microsoft/VITRA:data/data.md` (left hand = mirrored right model, V = R M (V_R - J0) + T), VERIFIED on its
-example. The x components of the left model's shape directions have the wrong sign in the official file (smplx issue 48): mended
+example. The x components of the left model's shape directions have the wrong sign in the official file (smplx issue 48): fixed
 unless the labels were fitted with them (ARCTIC).
 """
 
@@ -52,12 +52,10 @@ def hand_layer(rig: HandRig, device: str = "cpu") -> Any:
         import torch
         from smplx.utils import Struct
     except ModuleNotFoundError as error:
-        problem = (
-            f"{error.name} is not installed; MANO needs the extra: pip install 'eicorpus[hands]'"
-        )
-        raise ConfigError(problem) from error
+        problem = f"{error.name} is not installed"
+        raise ConfigError(problem, remedy="run pip install 'eicorpus[hands]'") from error
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r}: torch sees no GPU here; use 'cpu'")
+        raise ConfigError(f"device {device!r}: torch sees no GPU here", remedy="use 'cpu'")
     data = Struct(
         v_template=rig.rest,
         shapedirs=rig.shapedirs,
@@ -130,7 +128,7 @@ class ManoHand:
         if mano.hand_pca is not None:
             rotvec_rad = mano.hand_pca @ self.model.hands_components[: mano.hand_pca.shape[1]]
         if rotvec_rad is None:
-            raise ValueError("a MANO pose without fingers")
+            raise ValueError("the MANO pose has no finger angles")
         _check_radians(rotvec_rad)
         mean_rad = 0.0 if mano.is_flat_hand_mean else self.model.hands_mean
         return rotmat_from_rotvec((rotvec_rad + mean_rad).reshape(-1, 15, 3))
@@ -176,7 +174,7 @@ class ManoHands:
         Args:
             mano_dir: the folder of the two files; None when the user named none.
             fingertips: `smplx` or `manopth`: which vertices are the fingertips. They lie some millimetres apart.
-            left_shapedirs_fixed: whether `hand("left")` has the x components of its shape directions mended.
+            left_shapedirs_fixed: whether `hand("left")` has the x components of its shape directions corrected.
             device: where torch computes.
 
         Raises:
@@ -184,12 +182,14 @@ class ManoHands:
         """
         fingertip_vertices(fingertips, "right")
         if mano_dir is None:
-            raise ConfigError(f"this needs the MANO hand model. {REGISTER}")
+            raise ConfigError("this source needs the MANO hand model", remedy=REGISTER)
         paths = {side: mano_dir / f"MANO_{side.upper()}.pkl" for side in SIDES}
         missing = [path.name for path in paths.values() if not path.is_file()]
         if missing:
             raise ConfigError(
-                f"no {' and no '.join(missing)} here. {REGISTER}", where=str(mano_dir)
+                f"the folder has no {' and no '.join(missing)}",
+                remedy=REGISTER,
+                where=str(mano_dir),
             )
         models = {side: read_mano(path, side) for side, path in paths.items()}
         model = cls(
@@ -224,14 +224,14 @@ class ManoHands:
 
         Raises:
             SourceError: BAD_ANNOTATION for finger angles that must be degrees.
-            ValueError: parameters that nobody defines: a mirrored right hand, or smplx's translation for a mirrored hand.
+            ValueError: parameters without a definition: a mirrored right hand, or smplx's translation for a mirrored hand.
         """
         if mano.model == "own":
             fixed = mano.has_shapedirs_fix
             return self.hand(side, left_shapedirs_fixed=fixed).joints21_and_wrist(mano)
         if side != "left" or mano.trans_is != "wrist":
             raise ValueError(
-                f"{side} hand of the mirrored right model with trans {mano.trans_is!r}"
+                f"the {side} hand of the mirrored right model does not support trans {mano.trans_is!r}"
             )
         right = self.hand("right")
         keypoints = mirrored_points(right.in_wrist_frame(right.rotmats(mano), mano.betas))
@@ -247,7 +247,7 @@ class ManoHands:
 def _check_radians(rotvec_rad: Array) -> None:
     turn_rad = np.linalg.norm(rotvec_rad.reshape(-1, 3), axis=1)
     if np.any(turn_rad > MAX_FINGER_RAD):
-        problem = f"a finger joint turns by {np.nanmax(turn_rad):.0f} rad; radians were expected, are these degrees?"
+        problem = f"a finger joint turns by {np.nanmax(turn_rad):.0f} rad; expected radians, and these may be degrees"
         raise SourceError(Code.BAD_ANNOTATION, problem, where="MANO hand pose")
 
 
@@ -258,10 +258,10 @@ def _placed(keypoints: Array, rotmat: Array, wrist_m: Array) -> tuple[Array, Arr
 
 
 def _with_shapedirs(left: ManoModel, right: ManoModel, *, is_fixed: bool) -> ManoModel:
-    """The left model with the x components of its shape directions mended, or as the official file has them.
+    """The left model with the x components of its shape directions corrected, or as the official file has them.
 
     In the official file they equal the right's, where a mirrored hand has the opposite (smplx issue 48).
-    Some users' files are mended already, so what is there is looked at rather than assumed.
+    Some users' files are corrected already, so the file is checked.
     """
     same, opposite = (
         float(np.abs(left.shapedirs[:, 0] - sign * right.shapedirs[:, 0]).sum()) for sign in (1, -1)

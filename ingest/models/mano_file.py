@@ -81,10 +81,14 @@ def read_mano(path: Path, side: str) -> ManoModel:
             f"cannot be read: {system_error_text(error, path.name)}", where=path.name
         ) from error
     except SourceError as error:
-        problem = f"not a MANO model file: {error.message}; download it again from the MANO page"
-        raise ConfigError(problem, where=path.name) from error
+        problem = f"not a MANO model file: {error.message}"
+        raise ConfigError(
+            problem, remedy="download it again from the MANO page", where=path.name
+        ) from error
     if not isinstance(content, dict):
-        raise ConfigError(f"holds a {type(content).__name__}; expected a dict", where=path.name)
+        raise ConfigError(
+            f"the file contains a {type(content).__name__}; expected a dict", where=path.name
+        )
     arrays = {name: _array(content, name, path.name) for name in _KEYS}
     _check(arrays, side, path.name)
     faces = arrays.pop("faces").astype(np.int64)
@@ -96,13 +100,13 @@ def _array(content: dict[Any, Any], name: str, where: str) -> Array:
     key, shape = _KEYS[name]
     value = content.get(key)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        problem = f"{key} is a {type(value).__name__}; expected an array of numbers {shape}"
+        problem = f"{key} is a {type(value).__name__}; expected a numeric array {shape}"
         raise ConfigError(problem, where=where)
     if value.shape != shape:
         raise ConfigError(f"{key} has shape {value.shape}; expected {shape}", where=where)
     out = np.array(value, dtype=np.float64)
     if not np.isfinite(out).all():
-        raise ConfigError(f"{key} holds NaN or infinity", where=where)
+        raise ConfigError(f"{key} contains NaN or infinity", where=where)
     return out
 
 
@@ -118,7 +122,7 @@ def _check(arrays: dict[str, Array], side: str, where: str) -> None:
     if np.abs(regressor.sum(axis=1) - 1).max() > 1e-2:
         raise ConfigError("J_regressor does not sum to 1 for each joint", where=where)
     if faces.min() < 0 or faces.max() >= NUM_VERTICES:
-        raise ConfigError(f"f names vertices outside 0..{NUM_VERTICES - 1}", where=where)
+        raise ConfigError(f"f refers to vertices outside 0..{NUM_VERTICES - 1}", where=where)
     joints = regressor @ arrays["v_template"]
     toward_fingers = joints[MIDDLE_MCP16] - joints[0]
     length_m = float(np.linalg.norm(toward_fingers))
@@ -126,8 +130,8 @@ def _check(arrays: dict[str, Array], side: str, where: str) -> None:
         problem = f"wrist to middle knuckle is {length_m:.3g}; expected about 0.1 (metres)"
         raise ConfigError(problem, where=where)
     if (toward_fingers[0] < 0) != (side == "right"):
-        problem = f"its fingers point to {'-' if toward_fingers[0] < 0 else '+'}x: not the {side} hand; are the files swapped?"
-        raise ConfigError(problem, where=where)
+        problem = f"the fingers point to {'-' if toward_fingers[0] < 0 else '+'}x, so this is not the {side} hand"
+        raise ConfigError(problem, remedy="check whether the two files are swapped", where=where)
 
 
 # -- the types of other libraries that the files name ----------------------------------------------------------------
@@ -136,7 +140,7 @@ def _check(arrays: dict[str, Array], side: str, where: str) -> None:
 def _maker(name: str, build: Callable[[dict[Any, Any], Budget], Array]) -> Maker:
     def make(args: tuple[Any, ...], budget: Budget) -> Pending:
         if args:
-            raise budget.unsafe(f"{name} made with arguments")
+            raise budget.unsafe(f"{name} created with arguments")
 
         def checked(state: Any) -> Array:
             if not isinstance(state, dict):
@@ -190,7 +194,7 @@ def _csc(state: dict[Any, Any], budget: Budget) -> Array:
         and (not data.size or (rows.min() >= 0 and rows.max() < height))
     )
     if not is_whole:
-        raise budget.corrupt(f"a sparse matrix {shape} that does not add up")
+        raise budget.corrupt(f"an inconsistent sparse matrix {shape}")
     budget.spend(8 * height * width)
     dense = np.zeros((height, width))
     np.add.at(dense, (rows, np.repeat(np.arange(width), counts)), data)

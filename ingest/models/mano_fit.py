@@ -3,7 +3,7 @@
 Recipe (source: `hands.md` §9.2, INFERRED: our own, after EgoVLA's; tried there with the free Anny hand): wrist by palm fit, fingers
 straight, one shape for the clip; Adam on  sum of squared distances (cm^2) + 1e-3 |theta|^2 + 1e-2 |beta|^2
 + 0.5 relu(|theta_j| - 1.9)^2 + 1e-2 |theta_t+1 - theta_t|^2,  theta 45 axis-angles without mean pose. The learning rate falls to
-zero along half a cosine, so that the last steps settle. Whether a fit is good is told by its residual.
+zero along half a cosine, so that the last steps settle. The residual shows whether a fit is good.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ def fit_mano(hand: ManoHand, points: Array, has: Mask, *, steps: int = STEPS) ->
     palm = fit_palm(points, usable, hand.model.side)
     if not palm.ok.all():
         at = int(np.flatnonzero(~palm.ok)[0])
-        problem = (
-            f"frame {at} has too few palm points to fit a hand to; fit only frames that have them"
-        )
+        problem = f"frame {at} has too few palm points to fit a hand"
         raise SourceError(Code.BAD_ANNOTATION, problem, where=f"{hand.model.side} hand")
     seen = np.where(usable[..., None], points, 0.0)
     with one_thread():

@@ -61,10 +61,10 @@ class LocalVlm:
 
             library: Any = import_module("transformers")  # its types say less than it does
         except ModuleNotFoundError as error:
-            problem = f"{error.name} is not installed; a local model needs the extra: pip install 'eicorpus[vlm]'"
-            raise ConfigError(problem) from error
+            problem = f"{error.name} is not installed"
+            raise ConfigError(problem, remedy="run pip install 'eicorpus[vlm]'") from error
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ConfigError(f"device {device!r}: torch sees no GPU here; use 'cpu'")
+            raise ConfigError(f"device {device!r}: torch sees no GPU here", remedy="use 'cpu'")
         try:
             tokenizer = library.AutoTokenizer.from_pretrained(str(folder), **FROM_HERE)
             images = library.AutoImageProcessor.from_pretrained(str(folder), **FROM_HERE)
@@ -72,9 +72,15 @@ class LocalVlm:
                 str(folder), **WEIGHTS_FROM_HERE
             )
         except (*LOAD_ERRORS, SafetensorError) as error:
-            raise ConfigError(f"cannot be loaded: {error}", where=str(folder)) from error
+            raise ConfigError(
+                f"cannot be loaded: {error}", remedy="download the model again", where=str(folder)
+            ) from error
         if tokenizer.convert_tokens_to_ids(IMAGE_PAD) in (None, tokenizer.unk_token_id):
-            raise ConfigError(f"its tokenizer has no {IMAGE_PAD}: not Qwen-VL", where=str(folder))
+            raise ConfigError(
+                f"the tokenizer has no {IMAGE_PAD}; expected a Qwen-VL model",
+                remedy="pass the folder of a Qwen-VL model",
+                where=str(folder),
+            )
         return LocalVlm(model.to(device).eval(), tokenizer, images)
 
     @staticmethod
@@ -118,7 +124,8 @@ class LocalVlm:
                 out = self._model.generate(**inputs, max_new_tokens=max_tokens, **sampling)
             except torch.OutOfMemoryError as error:
                 raise ConfigError(
-                    f"the device's memory does not hold {len(chats)} at once; a smaller `batch` or `sheet.tile_px` does"
+                    f"the device's memory is too small for {len(chats)} per batch",
+                    remedy="use a smaller `batch` or `sheet.tile_px`",
                 ) from error
         ends = self._ends
         return [
@@ -156,7 +163,8 @@ class LocalVlm:
                 out = self._model.model(**inputs, output_hidden_states=True, use_cache=False)
             except torch.OutOfMemoryError as error:
                 raise ConfigError(
-                    f"the device's memory does not hold {len(chats)} at once; a smaller --batch does"
+                    f"the device's memory is too small for {len(chats)} per batch",
+                    remedy="use a smaller --batch",
                 ) from error
         bits = out.hidden_states[layer].to(torch.bfloat16).cpu().view(torch.int16).numpy()
         lengths = inputs["attention_mask"].sum(dim=1).tolist()

@@ -25,7 +25,7 @@ from schemas.regular_file import blocks_of_regular
 
 MANO = "mano"  # in an adapter's `needs`: its hands are MANO parameters and nothing else
 MANO_TERMS = (
-    "MANO is licensed (https://mano.is.tue.mpg.de): register, download MANO_RIGHT.pkl and MANO_LEFT.pkl, and name their "
+    "MANO is licensed (https://mano.is.tue.mpg.de): register, download MANO_RIGHT.pkl and MANO_LEFT.pkl, and pass their "
     "folder with --mano-dir or EICORPUS_MANO_DIR"
 )
 
@@ -66,10 +66,12 @@ NO_ASSETS = Assets()
 
 def _mano_files(folder: str | None) -> list[Path]:
     if folder is None:
-        raise ConfigError(f"this source tells hands as MANO parameters only. {MANO_TERMS}")
+        raise ConfigError("this source stores hands as MANO parameters only", remedy=MANO_TERMS)
     files = [Path(folder) / f"MANO_{side}.pkl" for side in ("LEFT", "RIGHT")]
     if missing := [f.name for f in files if not f.is_file()]:
-        raise ConfigError(f"no {' and no '.join(missing)} here. {MANO_TERMS}", where=folder)
+        raise ConfigError(
+            f"the folder has no {' and no '.join(missing)}", remedy=MANO_TERMS, where=folder
+        )
     return files
 
 
@@ -86,7 +88,9 @@ def _content(files: Iterable[Path]) -> str:
 def _listing(folder: Path) -> str:
     """Names and the checksums that each archive carries: there may be a pose file for each of a million videos."""
     if not folder.is_dir():
-        raise ConfigError("no such folder of camera poses", where=str(folder))
+        raise ConfigError(
+            "no such folder of camera poses", remedy="correct --camera-poses", where=str(folder)
+        )
     digest = hashlib.sha256()
     for file in sorted(f for f in folder.rglob("*.npz") if f.is_file()):
         digest.update(f"{file.relative_to(folder).as_posix()} {_checksums(file)}\n".encode())

@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The work of one run. discovered = todo + done + stale + poisoned + forgotten."""
+    """The work of one run. discovered = todo + done + stale + crash-looping + forgotten."""
 
     info: SourceInfo
     adapter_version: int
@@ -87,7 +87,11 @@ def survey(request: Request) -> tuple[SourceInfo, int]:
         ConfigError: no such folder, not this source, an unknown option, or a URL where an option is a path.
     """
     if not request.root.exists():
-        raise ConfigError("no such file or folder", where=str(request.root))
+        raise ConfigError(
+            "no such file or folder",
+            remedy="check the path of the raw data",
+            where=str(request.root),
+        )
     adapter = adapter_for(request.source)
     for name in set(getattr(adapter, "path_options", ())) & request.options.keys():
         check_local(Path(request.options[name]), f"--option {name}")
@@ -113,8 +117,16 @@ def discover(request: Request, info: SourceInfo) -> list[EpisodeRef]:
             if request.limit is not None and len(refs) >= request.limit:
                 break
     if not refs:
-        none = f"no episode matches {request.select!r}" if request.select else "no episode found"
-        raise ConfigError(none, where=str(request.root))
+        none = (
+            f"no episode matches {request.select!r}"
+            if request.select
+            else "the raw data contains no episode"
+        )
+        raise ConfigError(
+            none,
+            remedy="check the path and --select; `eicorpus list sources` lists the sources",
+            where=str(request.root),
+        )
     return refs
 
 
@@ -128,8 +140,10 @@ def _unusable_set(root: Path) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        message = f"the set cannot be used: {error}; fetch this file again, or leave its set out"
-        raise ConfigError(message, where=str(root)) from error
+        message = f"the dataset cannot be read: {error}"
+        raise ConfigError(
+            message, remedy="download this file again, or exclude its dataset", where=str(root)
+        ) from error
     except OSError as error:
         raise ConfigError(
             f"cannot be read: {system_error_text(error, str(root))}", where=str(root)
@@ -137,9 +151,9 @@ def _unusable_set(root: Path) -> Iterator[None]:
 
 
 def _renamed(ref: EpisodeRef, seen: set[str]) -> EpisodeRef:
-    """A second episode of one name, set aside under a name of its own: nobody knows which of the two is meant."""
+    """A second episode of one name, quarantined under a name of its own, because the id is ambiguous."""
     number = next(n for n in range(2, len(seen) + 3) if f"{ref.episode_id}#{n}" not in seen)
-    problem = f"another episode is called {ref.episode_id!r} too; give each its own name"
+    problem = f"duplicate episode id {ref.episode_id!r}; give each episode a unique id"
     name = f"{ref.episode_id}#{number}"
     return replace(ref, episode_id=name, problem=(Code.BAD_ANNOTATION.value, problem))
 
@@ -249,9 +263,12 @@ def make_plan(request: Request, corpus: CorpusLayout | None, current: Snapshot) 
             todo.append(ref)
     others = tuple(sorted(known.roots - {str(request.root)}))
     if others and done + stale and not request.has_moved:
-        problem = f"{done + stale} episodes of these names came from {' and '.join(others)}"
+        problem = (
+            f"{done + stale} episodes with these ids were ingested from {' and '.join(others)}"
+        )
         raise ConfigError(
-            f"{problem}; add --moved if the data was moved; for another set add --option name=... where the source has it",
+            problem,
+            remedy="add --moved if the data was moved; for a different dataset add --option name=... if the source has that option",
             where=str(request.root),
         )
     return Plan(

@@ -97,7 +97,7 @@ def _stage(work: Work, folder: Path, disk: LocalStorage) -> Outcome:
     required = [*clocks.values(), *(s.t_ns for s in episode.streams if is_required(s.name))]
     at = time_grid.grid(required, recipe.rate_hz, recipe.max_episode_s)
     if len(at) < recipe.min_timesteps:
-        message = f"{len(at)} timesteps, the recipe wants at least {recipe.min_timesteps}"
+        message = f"{len(at)} timesteps; the recipe requires at least {recipe.min_timesteps}"
         return Outcome(uid=ref.uid, state=State.FILTERED, code=TOO_SHORT, message=message)
     following = instants_ns(len(at) + 1, recipe.rate_hz, int(at[0]))[1:]
     body = embodiment_for(episode.embodiment)
@@ -168,7 +168,7 @@ def is_required(channel: str) -> bool:
 def _bounded(clocks: Mapping[str, time_grid.Instants], recipe: Recipe) -> None:
     for camera, instants in clocks.items():
         if len(instants) > recipe.max_source_frames:
-            problem = f"{len(instants)} frames, at most {recipe.max_source_frames} allowed"
+            problem = f"{len(instants)} frames; expected at most {recipe.max_source_frames}"
             raise SourceError(Code.TOO_LONG, problem, where=f"camera {camera}")
 
 

@@ -151,10 +151,12 @@ def ingest(
             finish()
         raise
     if not run.tally.adds_up:
-        raise InvariantError(f"discovered {run.tally.discovered}, accounted for {run.tally.ended}")
+        raise InvariantError(
+            f"discovered {run.tally.discovered} episodes, but only {run.tally.ended} have a result"
+        )
     lasting = finish()
     if lasting.ended != run.tally.ended:
-        raise InvariantError(f"counted {run.tally.ended}, committed the ends of {lasting.ended}")
+        raise InvariantError(f"counted {run.tally.ended} results, but committed {lasting.ended}")
     return run.tally
 
 
@@ -190,7 +192,7 @@ class _Run:
                 uid=ref.uid,
                 state=State.FILTERED,
                 code=FORGOTTEN,
-                message="erased by eicorpus forget; ingest --restore brings it back",
+                message="erased by `eicorpus forget`; use `ingest --restore` to ingest it again",
             )
             work = self._work(ref)
             verdict = self._verdict(work, outcome, State.FILTERED)
@@ -239,7 +241,8 @@ class _Run:
         if result.code == DISK_FULL:
             self.flush()
             raise TransientError(
-                f"the disk is full ({result.message}); make room and run the same command again",
+                f"the disk is full ({result.message})",
+                remedy="free disk space and run the same command again",
                 where=str(self.corpus.root),
             )
 
@@ -362,13 +365,13 @@ def beyond_allowance(tally: Tally, limits: Limits) -> list[str]:
         ("failed", tally.failed, limits.max_failed_ratio),
     )
     reasons = [
-        f"{what}: {count:,} of {present:,} episodes present ({100 * count / present:.3g} %), "
+        f"{what}: {count:,} of {present:,} available episodes ({100 * count / present:.3g} %), "
         f"--max-{what} allows {100 * ratio:.3g} %"
         for what, count, ratio in lost
         if count / max(present, 1) > ratio
     ]
     if tally.discovered and not tally.committed + tally.filtered:
         reasons.append(
-            f"none of {tally.discovered:,} episodes came in; the files of {tally.absent:,} are not there"
+            f"none of {tally.discovered:,} episodes was committed; the files of {tally.absent:,} are missing"
         )
     return reasons

@@ -18,7 +18,7 @@ def captions(catalog: Catalog, sheets: Sheets) -> Markup:
     counts = rows(catalog, queries.CAPTIONS)
     cells = [(r["backend"], r["outcome"], r["captions"], r["complained"]) for r in counts]
     sample = rows(catalog, queries.CAPTION_SAMPLE, seed=SEED, count=CAPTIONS)
-    note = f"{len(sample)} captions that are ok, drawn by hash. Judge them with eicorpus caption --audit."
+    note = f"{len(sample)} captions that passed all checks, sampled by hash. Review captions with `eicorpus caption --audit`."
     columns = ["backend", "outcome", "captions", "with a failed check"]
     return section(
         "captions",

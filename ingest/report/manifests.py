@@ -33,11 +33,15 @@ def manifests(corpus: Path, snapshot: int) -> Markup:
         for facts in known
     ]
     columns = ["name", "snapshot", "episodes", "segments", "hours drawn", "policy", "digest"]
-    notes = [f"Damaged, see eicorpus manifest verify: {', '.join(damaged)}."] if damaged else []
+    notes = (
+        [f"Damaged manifests (see `eicorpus manifest verify`): {', '.join(damaged)}."]
+        if damaged
+        else []
+    )
     if len(known) > MAX_MANIFESTS:
         notes.append(f"The mixtures of the newest {MAX_MANIFESTS} are shown.")
     if not known:
-        notes.append("None was built yet: eicorpus manifest build")
+        notes.append("No manifest yet. Build one with `eicorpus manifest build`.")
     whole = table("manifests", columns, cells, note=" ".join(notes))
     mixtures = [_mixture(facts) for facts in known[:MAX_MANIFESTS]]
     return section("manifests", "Manifests", whole, *mixtures)

@@ -24,7 +24,7 @@ def measurements(
     drawn: Sequence[Histogram], lines: Sequence[Threshold], measured: Sequence[Row], every: int
 ) -> Markup:
     notes = [
-        "Values of whole episodes at their newest version; bins span the inner 99 %, what is outside is in the first and last."
+        "Values of whole episodes, newest version of each measurement. Bins cover the inner 99 %; the first and last bin include the rest."
     ]
     if every > 1:
         notes.append(
@@ -39,7 +39,7 @@ def measurements(
     shown_ = (
         [tag("div", *figures, class_="many")]
         if figures or same
-        else [tag("p", "Nothing was measured yet: eicorpus measure", class_="none")]
+        else [tag("p", "No measurements yet. Run `eicorpus measure`.", class_="none")]
     )
     return section(
         "measurements",
@@ -47,7 +47,7 @@ def measurements(
         tag("p", " ".join(notes), class_="note"),
         *shown_,
         *(
-            [tag("h3", "The same in all episodes"), table("constants", columns, cells)]
+            [tag("h3", "Constant over all episodes"), table("constants", columns, cells)]
             if same
             else []
         ),

@@ -13,9 +13,9 @@ from ingest.report.queries import rows
 
 LEFT: dict[str, tuple[str, ...]] = {  # what is left without which tiers
     "committed": (),
-    "may teach anything": ("excluded",),
+    "usable for any task": ("excluded",),
     "have actions": ("excluded", "actionless"),
-    "may teach a policy": ("excluded", "actionless", "low"),
+    "usable for the policy task": ("excluded", "actionless", "low"),
 }
 ENDS = ("committed", "filtered", "quarantined", "failed")
 
@@ -43,7 +43,7 @@ def head(catalog: Catalog, asked: Asked) -> Markup:
         "made": asked.made_at,
         "policy": f"{asked.policy.title} ({asked.policy.digest})",
         "timesteps": int(total["timesteps"] or 0),
-        "copies that another episode makes redundant": copies,
+        "redundant duplicates of another episode": copies,
         "forgotten": forgotten,
     }
     headline = _headline(catalog, total["episodes"], total["hours"] or 0.0, total["sets"])
@@ -57,7 +57,9 @@ def _headline(catalog: Catalog, episodes: int, hours: float, sets: int) -> Marku
     lost = aside["quarantined"] + aside["failed"]
     figures = [(shown(episodes), "episodes"), (number(hours), "hours"), (shown(sets), "data sets")]
     if hours and tiers.keys() != {"none"}:
-        figures.append((f"{tiers.get('high', 0.0) / hours:.0%}", "of the hours may teach a policy"))
+        figures.append(
+            (f"{tiers.get('high', 0.0) / hours:.0%}", "of the hours usable for the policy task")
+        )
     figures.append((shown(lost), "episodes quarantined or failed"))
     return tag(
         "p",
@@ -86,16 +88,16 @@ def _sum(ends: queries.Row) -> str:
     parts = " + ".join(f"{ends[name]:,} {name}" for name in ENDS)
     text = f"{ends['discovered']:,} discovered = {parts}."
     if sum(ends[name] for name in ENDS) != ends["discovered"]:
-        text = f"THIS DOES NOT ADD UP: {text} Run eicorpus verify."
+        text = f"THE COUNTS ARE INCONSISTENT: {text} Run `eicorpus verify`."
     if ends["committed"] != ends["episodes"]:
-        text += f" THE CATALOG HAS {ends['episodes']:,} EPISODES. Run eicorpus verify."
+        text += f" THE CATALOG HAS {ends['episodes']:,} EPISODES. Run `eicorpus verify`."
     return text
 
 
 def _hours_left(catalog: Catalog) -> list[Markup]:
     tiers = {row["name"]: row["hours"] or 0.0 for row in rows(catalog, queries.TIERS)}
     if not any(name != "none" for name in tiers):
-        return [tag("p", "No tier policy was applied yet: eicorpus tier", class_="none")]
+        return [tag("p", "No tiers yet. Run `eicorpus tier`.", class_="none")]
     steps = [
         (name, sum(h for tier, h in sorted(tiers.items()) if tier not in without))
         for name, without in LEFT.items()

@@ -41,7 +41,7 @@ def report(catalog: Catalog, asked: Asked) -> str:
         hours(catalog),
         reasons(catalog, asked.policy),
         measurements(queries.histograms(catalog, drawn, lines), lines, ranges, every),
-        shown_segments("worst", "Worst segments, one for each reason", worst, sheets),
+        shown_segments("worst", "Worst segments, one per reason", worst, sheets),
         shown_segments("best", "Best segments", best, sheets),
         captions(catalog, sheets),
         aside(catalog),
@@ -50,7 +50,12 @@ def report(catalog: Catalog, asked: Asked) -> str:
         manifests(asked.corpus, catalog.snapshot),
     ]
     if sheets.left_out:
-        parts.append(tag("p", f"{sheets.left_out} pictures were left out: the page is full."))
+        parts.append(
+            tag(
+                "p",
+                f"{sheets.left_out} images are omitted because the page reached its size limit.",
+            )
+        )
     return _document(parts, asked)
 
 

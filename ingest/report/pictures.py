@@ -37,7 +37,7 @@ class Sheets:
         try:
             path = within(self.corpus, f"{row['dataset_path']}/{name}")
         except OutsideCorpus:
-            return tag("p", "its video lies outside the corpus", class_="none")
+            return tag("p", "its video is outside the corpus", class_="none")
         rate_hz = row["length"] / row["duration_s"]
         try:
             sheet, _ = segment_sheet(path, row["start"], row["end"], rate_hz, PLAN)
@@ -46,6 +46,6 @@ class Sheets:
         jpeg = base64.b64encode(sheet.jpeg).decode()
         if len(jpeg) > self.budget_bytes:
             self.left_out += 1
-            return tag("p", "left out: the page is full", class_="none")
+            return tag("p", "omitted: the page reached its size limit", class_="none")
         self.budget_bytes -= len(jpeg)
         return image(jpeg, f"{row['source']} {row['episode_id']}, camera {camera}")

@@ -1,4 +1,4 @@
-"""What teaches nothing, or no policy: episodes set aside, copies, and facts that nobody has settled."""
+"""What is usable for no task or not for policies: quarantined episodes, duplicates, and unsettled facts."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def copies(catalog: Catalog) -> Markup:
     copied = rows(catalog, queries.COPIES)
     cells = [(r["kind"], r["evidence"], r["sources"], r["episodes"], r["hours"]) for r in copied]
     columns = ["kind", "evidence", "sources", "episodes", "hours"]
-    note = "Of each recording one copy is kept, the others are redundant. A copy of another source or release counts too."
+    note = "One copy of each recording is kept; the others are redundant. Copies across sources and releases are included."
     if not copied:
-        note = "None were found, or nobody has looked yet: eicorpus dedup"
-    return section("copies", "Copies of one recording", table("copies", columns, cells, note=note))
+        note = "None found, or not searched yet. Run `eicorpus dedup`."
+    return section("copies", "Duplicate recordings", table("copies", columns, cells, note=note))
 
 
 def barred(catalog: Catalog) -> Markup:
     barred_rows = rows(catalog, queries.BARRED)
     cells = [(r["why"], r["source"], r["episodes"], float(r["hours"] or 0.0)) for r in barred_rows]
-    note = "Facts about the actions that are only inferred, unverified or unknown keep an episode from teaching a policy."
+    note = "Facts about the actions that are only inferred, unverified or unknown exclude an episode from the policy task."
     columns = ["why", "source", "episodes", "hours"]
     return section(
-        "barred", "What bars the policy task", table("barred", columns, cells, note=note)
+        "barred", "Facts that exclude the policy task", table("barred", columns, cells, note=note)
     )

@@ -20,15 +20,13 @@ def reasons(catalog: Catalog, policy: QualityPolicy) -> Markup:
     ]
     columns = ["tier", "reason", "segments", "hours", "for example"]
     note = f"The first reason of each segment, by the latest run of a policy. The thresholds drawn below are those of {policy.title}."
-    return section(
-        "reasons", "Why segments are where they are", table("reasons", columns, cells, note=note)
-    )
+    return section("reasons", "Reasons for tiers", table("reasons", columns, cells, note=note))
 
 
 def shown_segments(name: str, title: str, segments: Sequence[Row], sheets: Sheets) -> Markup:
     note = (
-        "Ordered by the mean place of the episode among all, over the measurements that rules of the policy compare "
-        "(0 best, 1 worst). One camera, at most 8 pictures of a segment."
+        "Ordered by the mean rank of the episode over the measurements that the policy's rules compare "
+        "(0 best, 1 worst). One camera, at most 8 images per segment."
     )
     articles = [_article(row, sheets) for row in segments] or [tag("p", "none", class_="none")]
     return section(name, title, tag("p", note, class_="note"), *articles)

@@ -60,8 +60,10 @@ def paths_below(root: Path, pattern: str = "*") -> Iterator[Path]:
 
 def too_deep(folder: str) -> OutsideCorpus:
     """The error for a folder with more above it than any corpus has."""
-    message = f"more than {MAX_DEPTH} folders in each other; look at it and remove it by hand"
-    return OutsideCorpus(message, where=_shortened(folder))
+    message = f"more than {MAX_DEPTH} nested folders"
+    return OutsideCorpus(
+        message, remedy="inspect the folder and remove it by hand", where=_shortened(folder)
+    )
 
 
 def _shortened(path: str) -> str:

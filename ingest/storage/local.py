@@ -78,7 +78,7 @@ class LocalStorage:
             yield file
 
     def create(self, path: Path, data: bytes) -> None:
-        """Write a file that nobody looks for before a snapshot names it: no rename needed."""
+        """Write a file that is read only after a snapshot references it: no rename needed."""
         *above, name = self._rooted.parts(path)
         with self._rooted.folder(above) as folder, self._rooted.created(name, folder) as file:
             file.write(data)
@@ -248,7 +248,10 @@ class LocalStorage:
                 for each in (name, *parts):
                     self._rooted.unlink(each, folder)
         if answers != [True, False]:
-            raise OSError(errno.EOPNOTSUPP, "cannot create a file only if it is absent")
+            raise OSError(
+                errno.EOPNOTSUPP,
+                "this file system cannot create a file atomically (hard links are missing)",
+            )
 
     # --- how ---------------------------------------------------------------------------------------------------------
 
@@ -296,7 +299,11 @@ class LocalStorage:
                     raise
             else:
                 return True
-        raise OSError(errno.EOPNOTSUPP, "cannot create a file only if it is absent", name)
+        raise OSError(
+            errno.EOPNOTSUPP,
+            "this file system cannot create a file atomically (hard links are missing)",
+            name,
+        )
 
     def _claimed(self, part: str, name: str, *, old_dir: int, new_dir: int) -> None:
         """The last way: only one process can make a folder, and the one that made it looks and renames."""
@@ -304,8 +311,10 @@ class LocalStorage:
         try:
             self.system.make_dir(claim, dir_fd=new_dir)
         except FileExistsError as error:
-            problem = f"another process publishes {name}, or was stopped while it did ({claim})"
-            raise TransientError(f"{problem}; run `eicorpus gc` when no other runs") from error
+            problem = f"another process is publishing {name}, or was stopped while publishing it ({claim})"
+            raise TransientError(
+                problem, remedy="run `eicorpus gc` when no other command is running"
+            ) from error
         try:
             if name in os.listdir(new_dir):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)

@@ -26,11 +26,13 @@ def open_lock(path: Path) -> int:
         handle = os.open(path, flags, 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
-            raise OutsideCorpus("is no plain file; remove it", where=str(path)) from error
+            raise OutsideCorpus(
+                "is not a regular file", remedy="remove it", where=str(path)
+            ) from error
         raise refused_write(error, path) from error
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise OutsideCorpus("is no plain file; remove it", where=str(path))
+        raise OutsideCorpus("is not a regular file", remedy="remove it", where=str(path))
     return handle
 
 

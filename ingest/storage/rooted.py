@@ -55,9 +55,9 @@ class Rooted:
                 else path.absolute().relative_to(self.root.absolute())
             ).parts
         except ValueError as error:
-            raise OutsideCorpus(f"lies outside {self.root}", where=str(path)) from error
+            raise OutsideCorpus(f"the path is outside {self.root}", where=str(path)) from error
         if ".." in parts:
-            raise OutsideCorpus("leads out by `..`", where=str(path))
+            raise OutsideCorpus("leaves the folder by `..`", where=str(path))
         return parts
 
     @contextmanager

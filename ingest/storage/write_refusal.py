@@ -20,17 +20,25 @@ def refused_write(error: OSError, where: Path) -> PipelineError:
     """The error of a corpus in which the first write fails."""
     reason = error.strerror or str(error)
     if error.errno in IS_FULL:
-        message = f"the disk is full ({reason}); make room and run the same command again"
-        return TransientError(message, where=str(where))
-    if error.errno in IS_READ_ONLY:
-        message = (
-            f"not writable ({reason}); change its permissions or its mount, or name another folder"
+        message = f"the disk is full ({reason})"
+        return TransientError(
+            message, remedy="make room and run the same command again", where=str(where)
         )
-        return ConfigError(message, where=str(where))
+    if error.errno in IS_READ_ONLY:
+        message = f"not writable ({reason})"
+        return ConfigError(
+            message,
+            remedy="change the permissions or the mount, or use another folder",
+            where=str(where),
+        )
     if error.errno in LACKS_CALLS:
-        message = f"cannot hold a corpus that is written to: {reason}; use another file system"
-        return ConfigError(message, where=str(where))
+        message = f"this file system cannot hold a corpus that is written to: {reason}"
+        return ConfigError(message, remedy="use another file system", where=str(where))
     if error.errno in IS_FAILING:
-        message = f"a write failed ({reason}); check the disk and run the same command again"
-        return TransientError(message, where=str(where))
-    return ConfigError(f"cannot be written: {reason}; name another folder", where=str(where))
+        message = f"a write failed ({reason})"
+        return TransientError(
+            message, remedy="check the disk and run the same command again", where=str(where)
+        )
+    return ConfigError(
+        f"cannot be written: {reason}", remedy="use another folder", where=str(where)
+    )

@@ -3,7 +3,7 @@
 K timesteps. `action[k]` is the target for timestep k + 1: the commanded trajectory read at that instant where the source
 has one, else the achieved next state. A part that is commanded and not measured is a slice too: its state half is a masked
 filler. Poses are carried into `hand_xfz` by the embodiment's constant transform; a pose
-whose axes nobody knows stays beside the state as `source_eef_pose`, in the frame the source used.
+whose axes are unknown stays beside the state as `source_eef_pose`, in the frame the source used.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def _commands(reader: _Reader, following: Instants) -> dict[str, Samples]:
 
 
 def _filler(name: str, command: Samples) -> Samples:
-    """The state half of a slice that nobody measures: no turn for a rotation, else 0, valid nowhere."""
+    """The state half of a slice that is not measured: no turn for a rotation, else 0, valid nowhere."""
     values = np.zeros_like(command.values)
     if name.endswith("rot6d_cols"):
         values[:] = rot6d_cols_from_rotmat(np.eye(3))
@@ -205,7 +205,7 @@ def _action(command: Samples | None, state: Samples | None) -> tuple[Samples, st
         valid = command.valid if state is None else command.valid & state.valid
         return Samples(values=command.values, valid=valid), "commanded"
     if state is None:
-        raise ValueError("an action slice without a command and without a state")
+        raise ValueError("an action slice has neither a command nor a state")
     last = [len(state.values) - 1]
     values = np.concatenate([state.values[1:], state.values[last]])
     valid = state.valid & np.concatenate([state.valid[1:], [False]])

@@ -23,7 +23,7 @@ _AXES = {"x": 0, "y": 1, "z": 2}
 def T_upright_world(world_up: str | None) -> Array:
     """[4, 4] the world turned, by the shortest way about a horizontal axis, so that `world_up` becomes +z.
 
-    The identity where nobody says what is up.
+    The identity where the up axis is unknown.
     """
     if world_up is None:
         return np.eye(4)
@@ -59,7 +59,7 @@ def camera_pose_at(
 def in_world(T_frame_x: Array, frame: str, T_world_cam: Samples | None) -> tuple[Array, Mask]:
     """[N, 4, 4] poses in `frame` -> in the world, and where that could be done.
 
-    With `frame` a camera whose pose nobody knows the poses come back as they are and nothing is marked done.
+    With `frame` a camera of unknown pose the poses are returned unchanged.
     """
     if frame == WORLD:
         return T_frame_x, np.ones(len(T_frame_x), dtype=bool)

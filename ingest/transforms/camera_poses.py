@@ -116,7 +116,9 @@ def _check_length(poses: EstimatedPoses, video: Path) -> None:
     """A program that gives one pose a frame must give as many as there are frames: else it is another video's file."""
     if poses.is_every_frame and len(poses.index) != (count := count_frames(video)):
         problem = f"{len(poses.index)} poses for a video of {count} frames"
-        raise SourceError(Code.FRAME_COUNT, f"{problem}; another video's file?", where=poses.path)
+        raise SourceError(
+            Code.FRAME_COUNT, f"{problem}; the file may belong to another video", where=poses.path
+        )
 
 
 def poses_of(video: str, folder: Path) -> EstimatedPoses | None:
@@ -141,7 +143,7 @@ def _hawor(path: Path) -> EstimatedPoses:
     if traj.ndim != 2 or traj.shape[1] != 7 or len(scale) != 1:
         shapes = f"traj {traj.shape}, scale {arrays['scale'].shape}"
         raise SourceError(
-            Code.SHAPE_MISMATCH, f"{shapes}; expected [N, 7] and one", where=str(path)
+            Code.SHAPE_MISMATCH, f"{shapes}; expected [N, 7] and one scale", where=str(path)
         )
     if not 0 < scale[0] < np.inf:
         raise SourceError(
@@ -149,7 +151,7 @@ def _hawor(path: Path) -> EstimatedPoses:
         )
     if not (np.isfinite(traj).all() and (np.linalg.norm(traj[:, 3:], axis=1) > 0.5).all()):
         raise SourceError(
-            Code.NOT_FINITE, "traj is not finite, or a quaternion is zero", where=str(path)
+            Code.NOT_FINITE, "traj contains NaN, infinity or a zero quaternion", where=str(path)
         )
     poses = transform(rotmat_from_quat_xyzw(traj[:, 3:]), traj[:, :3] * scale[0])
     return _checked("HaWoR", path, poses, stamps if len(stamps) == len(traj) else None)
@@ -165,7 +167,7 @@ def _members(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=str(path)) from error
     except _BROKEN as error:
         raise SourceError(
-            Code.CORRUPT_RECORD, f"not a pose file: {str(error)[:200]}", where=str(path)
+            Code.CORRUPT_RECORD, f"not a camera pose file: {str(error)[:200]}", where=str(path)
         ) from error
 
 
@@ -187,7 +189,7 @@ def _member(archive: zipfile.ZipFile, name: str, where: str) -> Array:
         )
     body = data[stream.tell() :]
     if math.prod(shape) * dtype.itemsize != len(body):
-        problem = f"{name} claims {shape} of {dtype}, which is not its {len(body)} bytes"
+        problem = f"{name} declares {shape} of {dtype}, which does not match its {len(body)} bytes"
         raise SourceError(Code.TRUNCATED, problem, where=where)
     order: Literal["F", "C"] = "F" if is_fortran else "C"
     return np.frombuffer(body, dtype).reshape(shape, order=order).astype(np.float64)
@@ -203,14 +205,20 @@ def _checked(program: str, path: Path, poses: Array, index: Array | None) -> Est
     frames = frame_numbers.astype(np.int64)
     if len(frames) != len(poses) or np.any(frames != frame_numbers) or np.any(np.diff(frames) <= 0):
         raise SourceError(
-            Code.CLOCK_NOT_INCREASING, "frame numbers are no increasing count", where=str(path)
+            Code.CLOCK_NOT_INCREASING, "frame numbers must be increasing integers", where=str(path)
         )
     if frames[0] < 0 or not np.isfinite(poses).all():
-        raise SourceError(Code.NOT_FINITE, "a pose or frame number is no number", where=str(path))
+        raise SourceError(
+            Code.NOT_FINITE, "a pose or frame number is not a number", where=str(path)
+        )
     T = rigid_matrices(poses, str(path))
     worst = float(np.max(rotation_error(T[:, :3, :3])))
     if worst > ROTATION_TOLERANCE:
-        raise SourceError(Code.NOT_A_ROTATION, f"rotation is off by {worst:.2g}", where=str(path))
+        raise SourceError(
+            Code.NOT_A_ROTATION,
+            f"rotation deviates from a rotation matrix by {worst:.2g}",
+            where=str(path),
+        )
     return EstimatedPoses(
         program=program, index=frames, T_world_cam=T, path=str(path), is_every_frame=index is None
     )
@@ -222,7 +230,7 @@ def _on_the_cameras_clock(name: str, poses: EstimatedPoses, camera: Camera) -> S
     number = poses.index - first
     shown = (number >= 0) & (number < len(times_ns))
     if not shown.any():
-        problem = f"no pose for any of the {len(times_ns)} frames of the episode"
+        problem = f"the file has no pose for any of the {len(times_ns)} frames of the episode"
         raise SourceError(Code.NO_COMMON_TIME, problem, where=poses.path)
     return Stream(
         spec=pose_channel(name), t_ns=times_ns[number[shown]], values=poses.T_world_cam[shown]
@@ -240,5 +248,7 @@ def _frame_times(camera: Camera) -> tuple[int, npt.NDArray[np.int64]]:
     times_ns = frame_times_ns(Path(frames.path))
     shown = np.flatnonzero((times_ns >= start_ns) & (times_ns < end_ns))
     if not len(shown):
-        raise SourceError(Code.EMPTY_EPISODE, "no frame in the window", where=frames.path)
+        raise SourceError(
+            Code.EMPTY_EPISODE, "the video has no frame in the window", where=frames.path
+        )
     return int(shown[0]), times_ns[shown] - start_ns

@@ -32,8 +32,8 @@ def with_cameras_there(episode: Episode, policy: str) -> tuple[Episode, tuple[st
     names = tuple(camera.name for camera in absent)
     seen_in = {hand.view for hand in episode.hands} | {hand.frame for hand in episode.hands}
     if policy == DROP or seen_in & set(names):
-        why = "missing_cameras: drop" if policy == DROP else "its hands are seen in it"
-        problem = f"no file of camera {', '.join(names)}; fetch it ({why})"
+        why = "missing_cameras: drop" if policy == DROP else "the episode's hands refer to it"
+        problem = f"the video of camera {', '.join(names)} is missing; download it ({why})"
         raise SourceError(Code.MISSING_VIDEO, problem, where=_path_of(absent[0]) or "")
     facts = [
         fact(f"camera_absent.{camera.name}", "kept without it", Certainty.VERIFIED, _said(camera))
@@ -53,7 +53,7 @@ def _path_of(camera: Camera) -> str | None:
 
 
 def _is_there(camera: Camera) -> bool:
-    """Pictures in memory are; a path that holds something else than a video is told apart when it is opened."""
+    """Pictures in memory are; a path that is not a video is detected when it is opened."""
     path = _path_of(camera)
     return path is None or Path(path).exists()
 

@@ -112,7 +112,7 @@ def _pinocchio() -> Any:
         return import_module("pinocchio")
     except ImportError as error:
         todo = "pip install 'eicorpus[kinematics]'"
-        raise ConfigError(f"forward kinematics needs pinocchio ({error}): {todo}") from error
+        raise ConfigError(f"forward kinematics needs pinocchio ({error})", remedy=todo) from error
 
 
 @lru_cache(maxsize=8)

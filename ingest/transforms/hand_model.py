@@ -50,7 +50,7 @@ def mano_angles(
         SourceError: no model to fit.
     """
     if model is None:
-        raise SourceError(Code.MISSING_CHANNEL, "a fit needs the MANO model", where=track.side)
+        raise SourceError(Code.MISSING_CHANNEL, "fitting needs the MANO model", where=track.side)
     side, N = track.side, len(track.t_ns)
     angles, accepted = np.zeros((N, MANO_ANGLES)), np.zeros(N, dtype=bool)
     measured = {}

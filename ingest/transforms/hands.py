@@ -81,7 +81,7 @@ def canonical_hands(
     """The episode with `<side>.T_base_eef` and `<side>.hand_keypoints_m` streams in place of its hands.
 
     Raises:
-        SourceError: a hand is told in MANO parameters only and there is no model to read them with.
+        SourceError: a hand is stored as MANO parameters only and there is no model to read them with.
     """
     T_up = cameras.T_upright_world(episode.world_up)
     episode = replace(episode, streams=cameras.upright_streams(episode.streams, T_up))
@@ -169,10 +169,10 @@ def _points_of(track: HandTrack, model: HandModel | None) -> _Points:
         T_wrist = T_mano if T_native is None else T_native
         return _Points(points=points, has=np.ones(NUM_JOINTS, dtype=bool), T_native=T_wrist)
     if T_native is None:
-        problem = (
-            "fingers and wrist are MANO parameters, and there is no MANO model to read them with"
+        problem = "fingers and wrist are stored as MANO parameters, and no MANO model is available"
+        raise SourceError(
+            Code.MISSING_CHANNEL, f"{problem}; pass its folder with --mano-dir", where=track.side
         )
-        raise SourceError(Code.MISSING_CHANNEL, f"{problem}; name its folder", where=track.side)
     points = np.zeros((len(track.t_ns), NUM_JOINTS, 3))
     points[:, WRIST] = T_native[:, :3, 3]
     return _Points(points=points, has=np.arange(NUM_JOINTS) == WRIST, T_native=T_native)

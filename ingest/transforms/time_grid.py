@@ -22,17 +22,17 @@ def grid(clocks: Iterable[Instants], rate_hz: Fraction, max_s: int) -> Instants:
     """
     clocks = list(clocks)
     if not clocks:
-        problem = "nothing was observed: no camera, no state; commands alone have no common time"
+        problem = "the episode has neither a camera nor a state; commands alone define no common time range"
         raise SourceError(Code.EMPTY_EPISODE, problem)
     start = max(int(clock[0]) for clock in clocks)
     end = min(int(clock[-1]) for clock in clocks)
     if end < start:
         problem = (
-            f"one stream starts at {start / 1e9:.3f} s after another ended at {end / 1e9:.3f} s"
+            f"one stream starts at {start / 1e9:.3f} s, after another ended at {end / 1e9:.3f} s"
         )
         raise SourceError(Code.NO_COMMON_TIME, f"{problem}; expected streams that overlap in time")
     if end - start > max_s * NS_PER_S:
-        problem = f"{(end - start) / 1e9:.0f} s of common time, at most {max_s} s allowed"
+        problem = f"{(end - start) / 1e9:.0f} s of common time; expected at most {max_s} s"
         raise SourceError(Code.TOO_LONG, f"{problem}; cut the recording into episodes")
     # Half a nanosecond of rounding in the source's own clock must not lose the last timestep.
     count = int(Fraction(end - start + 1, NS_PER_S) * rate_hz) + 1

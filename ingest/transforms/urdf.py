@@ -97,7 +97,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = get_close_matches(name, known, n=3, cutoff=0.4)
     listed = ", ".join(known[:30]) + (f" and {len(known) - 30} more" if len(known) > 30 else "")
-    return f"(nearest: {', '.join(near) or 'none'}; there are {listed or 'none'})"
+    return f"(nearest: {', '.join(near) or 'none'}; known: {listed or 'none'})"
 
 
 class _Declares(Exception):
@@ -126,27 +126,33 @@ def read_urdf(path: Path) -> Urdf:
             f"cannot be read: {system_error_text(error, str(path))}", where=str(path)
         ) from error
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"over {MAX_BYTES} bytes; a URDF has no such size", where=where)
+        raise ConfigError(f"more than {MAX_BYTES} bytes, too large for a URDF", where=where)
     try:
         robot = ElementTree.fromstring(data, parser=ElementTree.XMLParser(target=_NoDoctype()))
     except _Declares as error:
         raise ConfigError(
-            "declares entities, which no URDF needs; remove them", where=where
+            "the file declares XML entities, which are refused", remedy="remove them", where=where
         ) from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding
-        raise ConfigError(f"no XML: {error}", where=where) from error
+        raise ConfigError(f"not valid XML: {error}", where=where) from error
     if robot.tag != "robot":
-        raise ConfigError(f"the root is <{robot.tag[:60]}>, not <robot>: no URDF", where=where)
+        raise ConfigError(
+            f"not a URDF: the root element is <{robot.tag[:60]}>, not <robot>",
+            remedy="pass a URDF file with --urdf",
+            where=where,
+        )
     links = [link.get("name", "") for link in robot.findall("link")]
     nodes = robot.findall("joint")
     if len(set(links)) != len(links) or "" in links or not links or len(nodes) > MAX_JOINTS:
-        problem = f"{len(links)} links, {len(set(links))} names, {len(nodes)} joints"
-        raise ConfigError(f"{problem}; every link needs a name of its own", where=where)
+        problem = (
+            f"{len(links)} links with {len(set(links))} different names and {len(nodes)} joints"
+        )
+        raise ConfigError(f"{problem}; every link needs a unique name", where=where)
     above: dict[str, Joint] = {}
     for joint in (_joint(node, frozenset(links), where) for node in nodes):
         if joint.child in above:
-            problem = f"link {joint.child!r} hangs on joints {above[joint.child].name!r} and {joint.name!r}"
-            raise ConfigError(f"{problem}: not a tree", where=where)
+            problem = f"link {joint.child!r} is a child of joints {above[joint.child].name!r} and {joint.name!r}"
+            raise ConfigError(f"{problem}; expected a tree", where=where)
         above[joint.child] = joint
     _check_tree(links, above, where)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -161,9 +167,13 @@ def _joint(node: ElementTree.Element, links: frozenset[str], where: str) -> Join
         ends[end] = "" if element is None else element.get("link", "")
         if ends[end] not in links:
             hint = nearest(ends[end], links)
-            raise ConfigError(f"joint {name!r}: {end} {ends[end]!r} is no link {hint}", where=where)
+            raise ConfigError(
+                f"joint {name!r}: {end} {ends[end]!r} is not a link {hint}", where=where
+            )
     if not name or kind not in MOVING | NO_LINE | {"fixed"}:
-        hint = "a xacro must be expanded first" if "$" in kind + name else "no joint of a URDF"
+        hint = (
+            "a xacro must be expanded first" if "$" in kind + name else "not a joint type of URDF"
+        )
         raise ConfigError(f"joint {name!r} of type {kind!r}: {hint}", where=where)
     origin, axis = node.find("origin"), node.find("axis")
     at = f"{where}: joint {name!r}"
@@ -200,7 +210,7 @@ def _check_tree(links: list[str], above: dict[str, Joint], where: str) -> None:
     roots = [link for link in links if link not in above]
     if len(roots) != 1:
         problem = f"{len(roots)} root links {roots[:10]}"
-        raise ConfigError(f"{problem}; expected one: not a tree", where=where)
+        raise ConfigError(f"{problem}; expected one root", where=where)
     below: dict[str, list[str]] = {}
     for joint in above.values():
         below.setdefault(joint.parent, []).append(joint.child)
@@ -209,4 +219,4 @@ def _check_tree(links: list[str], above: dict[str, Joint], where: str) -> None:
         reached += 1
         waiting = waiting[:-1] + below.get(waiting[-1], [])
     if reached != len(links):
-        raise ConfigError(f"{len(links) - reached} links hang in a loop: not a tree", where=where)
+        raise ConfigError(f"{len(links) - reached} links form a loop; expected a tree", where=where)

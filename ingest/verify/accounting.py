@@ -40,24 +40,27 @@ def _problem(path: str) -> Iterator[Finding]:
     # Half a file in manifests/ may be of a build at work, which takes no writer lock, and which sweeps there.
     if name.startswith(".") and name.endswith(HALF_SUFFIX):
         if not path.startswith("manifests/"):
-            what = "half a file, which a run that was stopped left"
-            yield finding(CheckCode.FILE_UNFINISHED, path, what, "no run that is not finished")
+            what = "an incomplete file of a stopped run"
+            yield finding(CheckCode.FILE_UNFINISHED, path, what, "no unfinished run")
     elif not is_known(path):
         yield finding(
-            CheckCode.FILE_EXTRA, path, "a file that no command writes", "only what one does"
+            CheckCode.FILE_EXTRA,
+            path,
+            "a file that eicorpus does not write",
+            "only files of eicorpus",
         )
 
 
 def accounting_findings(corpus: Path, current: Snapshot) -> Iterator[Finding]:
     """Compare the tables with each other. Only uids, states and counts are read."""
     uids = uids_of(corpus, current, "episodes", distinct=False).get_column("uid")
-    yield from _unless_none("episodes", _repeated(uids), "more than one row of", "each uid once")
+    yield from _unless_none("episodes", _repeated(uids), "more than one row for", "each uid once")
     verdicts = pl.DataFrame(current.read(corpus, "verdicts", ["uid", "state", "run_id"]))
     committed = verdicts.filter(pl.col("state") == State.COMMITTED).get_column("uid")
     once = "one verdict `committed` for each episode"
     yield from _unless_none("verdicts", _repeated(committed), "more than one for", once)
     yield from _unless_none("verdicts", _lacking(uids, committed), "none for", once)
-    yield from _unless_none("episodes", _lacking(committed, uids), "no row of", once)
+    yield from _unless_none("episodes", _lacking(committed, uids), "no row for", once)
     for table in ("artifacts", "segments", "measurements"):
         known = uids_of(corpus, current, table).get_column("uid")
         strangers = _lacking(known.filter(known != ""), uids)
@@ -88,7 +91,9 @@ def _run_findings(corpus: Path, current: Snapshot, verdicts: pl.DataFrame) -> It
             may_exceed = state in (State.COMMITTED, State.QUARANTINED)
             if verdict_count > count or (verdict_count != count and not may_exceed):
                 discovered = f"{verdict_count} verdicts `{state.value}`"
-                yield finding(CheckCode.ACCOUNTING, path, discovered, f"{count} as the run counted")
+                yield finding(
+                    CheckCode.ACCOUNTING, path, discovered, f"{count}, the count of the run"
+                )
 
 
 def _repeated(uids: pl.Series) -> pl.Series:

@@ -63,7 +63,12 @@ def part_findings(corpus: Path, current: Snapshot, pool: Executor) -> list[Findi
     paths = [part.path for _, part in named]
     for path in sorted({path for path in paths if paths.count(path) > 1}):
         findings.append(
-            finding(CheckCode.CATALOG_CONTENT, path, "it named twice", "each part once")
+            finding(
+                CheckCode.CATALOG_CONTENT,
+                path,
+                "the same part listed twice",
+                "each part to be listed once",
+            )
         )
     return findings + list(_extra_findings(corpus, set(paths) | _older(corpus, current)))
 
@@ -79,7 +84,12 @@ def blocks_the_rest(findings: list[Finding]) -> bool:
 def _part_findings(corpus: Path, table: str, part: Part) -> Iterator[Finding]:
     if not part.path.startswith(f"catalog/{table}/"):
         what = f"a part at {part.path}"
-        yield finding(CheckCode.CATALOG_CONTENT, f"catalog/{table}/", what, "its parts here")
+        yield finding(
+            CheckCode.CATALOG_CONTENT,
+            f"catalog/{table}/",
+            what,
+            "parts of this table to be in its folder",
+        )
         return
     problem = problem_opening(corpus, part.path)
     if problem is not None:
@@ -130,5 +140,5 @@ def _extra_findings(corpus: Path, named: set[str]) -> Iterator[Finding]:
         relative = path.relative_to(corpus).as_posix()
         is_snapshot = relative.startswith(f"{FOLDER}/") and path.suffix == ".json"
         if not path.is_dir() and relative not in named and not is_snapshot:
-            what = "a file that no snapshot names"
-            yield finding(CheckCode.CATALOG_EXTRA, relative, what, "only what one names")
+            what = "a file that no snapshot references"
+            yield finding(CheckCode.CATALOG_EXTRA, relative, what, "only referenced files")

@@ -121,7 +121,7 @@ def verify(
 
     Args:
         path: the corpus; it is only read.
-        progress: told after each episode.
+        progress: called after each episode.
         workers: threads that read and hash files.
         deep: decode every picture of every video instead of the first and the last.
 
@@ -218,7 +218,7 @@ class _Verification:
         path = stored.row.dataset_path
         dataset = self.datasets.get(path)
         if dataset is None:
-            what = f"episode {stored.row.uid} of a dataset without features"
+            what = f"episode {stored.row.uid} of a dataset that has no features"
             yield finding(CheckCode.CATALOG_CONTENT, path, what, sorted(self.datasets))
             return
         expected_index = dataset.episodes
@@ -238,7 +238,7 @@ class _Verification:
 
 def _half_done(path: str) -> Finding:
     what = "an erasure that is committed and not finished"
-    return finding(CheckCode.ERASURE_UNFINISHED, path, what, "nothing left of it")
+    return finding(CheckCode.ERASURE_UNFINISHED, path, what, "a finished erasure")
 
 
 def _bad_content(error: Exception) -> Finding:
@@ -256,5 +256,7 @@ def _refuse_while_written(corpus: CorpusLayout) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            problem = "another eicorpus command is writing here; verify when it has ended"
-            raise ConfigError(problem, where=str(corpus.root)) from error
+            problem = "another eicorpus command is writing to this corpus"
+            raise ConfigError(
+                problem, remedy="run verify after it ends", where=str(corpus.root)
+            ) from error

@@ -106,7 +106,7 @@ def _tasks(corpus: Path, dataset_path: str) -> dict[int, str]:
                 texts[index] = text
     except (DocumentError, SourceError) as error:
         problem = error.message if isinstance(error, SourceError) else str(error)
-        raise ConfigError(problem, remedy="run eicorpus verify", where=path) from error
+        raise ConfigError(problem, remedy="run `eicorpus verify`", where=path) from error
     return texts
 
 
@@ -131,5 +131,5 @@ def _file(corpus: Path, path: str) -> Path:
 
 
 def _unreadable(path: str, error: Exception) -> SourceError:
-    problem = f"{type(error).__name__}: {error}; `eicorpus verify` says what is damaged"
+    problem = f"{type(error).__name__}: {error}; `eicorpus verify` lists what is damaged"
     return SourceError(Code.UNREADABLE, problem, where=path)

@@ -23,14 +23,16 @@ def problem_opening(corpus: Path, path: str) -> Finding | None:
     try:
         full = within(corpus, path)
         if full.is_dir():
-            return finding(CheckCode.FILE_UNREADABLE, path, "no regular file", "one")
+            return finding(
+                CheckCode.FILE_UNREADABLE, path, "something that is not a regular file", "one"
+            )
         with full.open("rb") as file:
             file.read(1)
     except OutsideCorpus as error:
         return finding(CheckCode.UNSAFE_PATH, path, error.message, "a file of the corpus")
     except (FileNotFoundError, NotADirectoryError):
         return finding(
-            CheckCode.FILE_MISSING, path, "nothing there", "the file that the catalog names"
+            CheckCode.FILE_MISSING, path, "nothing there", "the file that the catalog lists"
         )
     except OSError as error:
         return unreadable(path, error)
@@ -72,7 +74,7 @@ def sha256_of(path: Path, expected: int | None = None) -> str:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if expected is not None and size > limit_bytes(expected):
-            message = f"{size} bytes where {expected} were committed; run eicorpus verify"
+            message = f"{size} bytes; expected {expected} as committed; run `eicorpus verify`"
             raise SourceError(Code.TOO_LARGE, message, where=str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
 

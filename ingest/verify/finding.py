@@ -60,21 +60,21 @@ _RESTORE = (
     "restore the file from a copy of this corpus; without one, ingest its source into a new corpus"
 )
 _REBUILD = (
-    "remove this dataset's meta/eicorpus.json and run any `eicorpus ingest` into this corpus again: "
+    "remove this dataset's meta/eicorpus.json and run any `eicorpus ingest` into this corpus again; "
     "meta/ is rebuilt from the catalog"
 )
 _SWEEP = (
     "run any `eicorpus ingest` into this corpus again, which removes what a stopped run left; "
-    "remove by hand what remains"
+    "remove remaining files by hand"
 )
-_REPORT = "no damage explains this: report it as a bug with the output of `eicorpus verify --json`"
-_ENCODE = "remove the file and run `eicorpus latents images` again with the encoder and the options of its folder's name: it is written again"
-_PERMISSION = "give yourself permission to read it, and check the disk and the mount"
+_REPORT = "damage cannot cause this; report it as a bug with the output of `eicorpus verify --json`"
+_ENCODE = "remove the file and run `eicorpus latents images` again with the encoder and the options of its folder's name: it will be written again"
+_PERMISSION = "fix the read permission, and check the disk and the mount"
 
 _EXCEPTIONS = {
     CheckCode.SNAPSHOT: (
-        "remove this snapshot and run its `eicorpus ingest` again: the snapshot before it counts, and what was added "
-        "since is ingested again"
+        "remove this snapshot and run its `eicorpus ingest` again; the previous snapshot becomes the latest, and episodes added "
+        "since are ingested again"
     ),
     CheckCode.CATALOG_EXTRA: _SWEEP,
     CheckCode.NUMBERING: _REPORT,
@@ -84,17 +84,17 @@ _EXCEPTIONS = {
     CheckCode.FILE_UNREADABLE: _PERMISSION,
     CheckCode.FILE_EXTRA: _SWEEP,
     CheckCode.FILE_UNFINISHED: (
-        "run `eicorpus gc`, which removes it and finishes what the stopped run had begun; nothing that was committed is lost"
+        "run `eicorpus gc`, which removes it and completes the stopped run; committed data is not lost"
     ),
     CheckCode.LATENTS_MISSING: _ENCODE,
     CheckCode.LATENTS_CHANGED: _ENCODE,
     CheckCode.LATENTS_DIFFER: _ENCODE,
     CheckCode.LATENTS_NOT_FINITE: _ENCODE,
-    CheckCode.UNSAFE_PATH: "replace the link by the file itself; a corpus holds all its files",
+    CheckCode.UNSAFE_PATH: "replace the link with the file itself; a corpus contains no links",
     CheckCode.CONTENT_CHANGED: (
-        "the catalog's rows of this episode are not those that were committed: restore catalog/ from a copy"
+        "the catalog rows of this episode differ from the committed ones; restore catalog/ from a copy"
     ),
-    CheckCode.ERASURE_UNFINISHED: "run `eicorpus gc`, which finishes it, and verify again",
+    CheckCode.ERASURE_UNFINISHED: "run `eicorpus gc` to finish it, then verify again",
     CheckCode.PEER: "fix the other findings first; if there are none, report it as a bug",
 }
 

@@ -67,7 +67,7 @@ def _file_findings(corpus: Path, row: Row, *, deep: bool) -> list[Finding]:
             return [problem]
         return [
             finding(
-                CheckCode.LATENTS_MISSING, path, "nothing there", "the file that the catalog names"
+                CheckCode.LATENTS_MISSING, path, "nothing there", "the file that the catalog lists"
             )
         ]
     if changed := difference(within(corpus, path), row["num_bytes"], row["sha256"]):
@@ -108,10 +108,10 @@ def _header_findings(row: Row, header: Header) -> Iterator[Finding]:
     }
     for key, value in stated.items():
         if value != row[key]:
-            yield _differs(row["path"], f"{key} {value}", f"{row[key]}, as the catalog says")
+            yield _differs(row["path"], f"{key} {value}", f"{row[key]}, as in the catalog")
     if row["video_now"] != row["video_sha256"]:
         value = f"latents of a video with sha256 {row['video_sha256']}"
-        yield _differs(row["path"], value, f"of the one that is there, {row['video_now']}")
+        yield _differs(row["path"], value, f"latents of the stored video, {row['video_now']}")
     held = {name: (each.dtype, each.shape) for name, each in header.tensors.items()}
     if held != (expected := wanted_tensors(facts)):
         yield _differs(row["path"], f"tensors {held}", expected)

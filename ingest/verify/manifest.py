@@ -42,7 +42,7 @@ from schemas.manifest import (
 
 
 def page_flaws(facts: ManifestFacts, odd_page: str, odd_num_rows: str) -> Iterator[Issue]:
-    """`odd_*`: what `read_page` and `odd_num_rows` say. A changed page is told once: its texts are not looked at."""
+    """`odd_*`: what `read_page` and `odd_num_rows` say. A changed page is reported once: its texts are not compared."""
     texts = {} if odd_page else _by_text(facts)
     odd = [
         f"{name} {difference}"
@@ -79,11 +79,11 @@ def _compared(stated: str, digest: Callable[[], str]) -> tuple[str, bool]:
     try:
         actual = digest()
     except ConfigError as error:
-        return f"cannot be read here, so its digest was not compared: {error}", False
-    return ("" if actual == stated else f"has the digest {actual}, the page says {stated}"), True
+        return f"cannot be read on this machine, so its digest was not checked: {error}", False
+    return ("" if actual == stated else f"has digest {actual}; the page records {stated}"), True
 
 
-ERASED = "erased; readers leave it out, build a new manifest"
+ERASED = "erased; readers skip it; build a new manifest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +134,8 @@ def verify_manifest(
     notes = [] if odd_page else unread_notes(facts)
     if current.number > facts.snapshot:
         notes.append(
-            f"built from snapshot {facts.snapshot}, the corpus is now at {current.number}: "
-            "what was added since is not in it"
+            f"built from snapshot {facts.snapshot}; the corpus is now at {current.number}: "
+            "later episodes are not included"
         )
     return Verified(
         facts=facts, flaws=tuple(sorted(set(flaws))), notes=tuple(notes), files=len(files)
@@ -147,16 +147,16 @@ def _whole_flaws(
 ) -> Iterator[Issue]:
     folder = f"manifests/{facts.name}"
     if odd_sha256:
-        message = (
-            f"its rows have the digest {odd_sha256}, it was published with {facts.rows_sha256}"
-        )
+        message = f"the rows have digest {odd_sha256}; the manifest was published with {facts.rows_sha256}"
         yield Issue(what=folder, fault=IssueKind.ROWS_CHANGED, message=f"{message}; restore it")
     if facts.corpus_uid != corpus_uid:
-        message = f"it was built from corpus {facts.corpus_uid}, this is {corpus_uid}"
+        message = (
+            f"the manifest was built from corpus {facts.corpus_uid}, this is corpus {corpus_uid}"
+        )
         yield Issue(what=folder, fault=IssueKind.OTHER_CORPUS, message=message)
     path = corpus.path(f"{snapshot.FOLDER}/{facts.snapshot:08d}.json")
     if not path.is_file():
-        message = f"snapshot {facts.snapshot}, which it was built from, is not here (latest: {current.number})"
+        message = f"the manifest was built from snapshot {facts.snapshot}, which this corpus does not have (latest: {current.number})"
         yield Issue(what=folder, fault=IssueKind.SNAPSHOT_GONE, message=message)
 
 
@@ -174,7 +174,7 @@ def _episode_flaws(root: Path, current: Snapshot, named: pl.DataFrame) -> Iterat
     is_other = pl.any_horizontal(pl.col(c) != pl.col(f"{c}_now") for c in columns[1:])
     for row in both.filter(is_other).sort("uid").iter_rows(named=True):
         changed = [c for c in columns[1:] if row[c] != row[f"{c}_now"]]
-        changes = "; ".join(f"{c} was {row[c]}, is {row[f'{c}_now']}" for c in changed)
+        changes = "; ".join(f"{c} was {row[c]} and is now {row[f'{c}_now']}" for c in changed)
         yield Issue(what=row["uid"], fault=IssueKind.EPISODE_CHANGED, message=changes)
 
 
@@ -241,11 +241,11 @@ def _file_flaws(root: Path, file: _NamedFile, *, is_quick: bool) -> list[Issue]:
             return [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=error.message)]
         digest = "" if is_quick else sha256_of(within(root, path))
         same = is_quick or digest == file.sha256
-        message = f"sha256 {digest}, the manifest says {file.sha256}"
+        message = f"sha256 is {digest}; the manifest records {file.sha256}"
         return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=message)]
     size = within(root, path).stat().st_size
     if is_quick:
-        message = f"{size} bytes, committed with {file.num_bytes}"
+        message = f"{size} bytes; expected {file.num_bytes} as committed"
         same = size == file.num_bytes
         return [] if same else [Issue(what=path, fault=IssueKind.FILE_CHANGED, message=message)]
     return [

@@ -30,7 +30,7 @@ from ingest.verify.finding import CheckCode, Finding, excerpt, finding, first_di
 from schemas.errors import SourceError
 from schemas.json_text import parse_json, read_json
 
-HOW = "remove this dataset's meta/eicorpus.json and run any `eicorpus ingest` into this corpus: meta/ is made again"
+HOW = "remove this dataset's meta/eicorpus.json and run any `eicorpus ingest` into this corpus; meta/ is rebuilt"
 # Keys that grow with episodes.
 GROWING = frozenset(
     [
@@ -67,7 +67,9 @@ def _file_flaws(root: Path, path: str, expected: Mapping[str, Any]) -> Iterator[
     try:
         actual = dict(read_json(within(root, path), limits=WHOLE_LIMITS))
     except (SourceError, ValueError, TypeError) as error:
-        yield Issue(what=path, fault=IssueKind.FILE_UNREADABLE, message=f"no JSON object: {error}")
+        yield Issue(
+            what=path, fault=IssueKind.FILE_UNREADABLE, message=f"not a JSON object: {error}"
+        )
         return
     places = [
         p
@@ -91,7 +93,7 @@ def _odd(place: str, actual: Any, expected: Any) -> Iterator[str]:
         for index, pair in enumerate(zip(actual, expected, strict=True)):
             yield from _odd(f"{place}[{index}]", *pair)
     else:
-        yield f"{place} is {excerpt(json.dumps(actual))}, the catalog says {excerpt(json.dumps(expected))}"
+        yield f"{place} is {excerpt(json.dumps(actual))}; the catalog states {excerpt(json.dumps(expected))}"
 
 
 class MetaComparison:
@@ -182,10 +184,10 @@ def extra_files(corpus: Path, datasets: Mapping[str, Dataset]) -> Iterator[Findi
             continue
         path = Path(entry.path).relative_to(corpus).as_posix()
         if entry.name.startswith(".") and entry.name.endswith(HALF_SUFFIX):
-            what = "half a file, which a run that was stopped left"
-            yield finding(CheckCode.FILE_UNFINISHED, path, what, "no run that is not finished")
+            what = "an incomplete file of a stopped run"
+            yield finding(CheckCode.FILE_UNFINISHED, path, what, "no unfinished run")
         elif not _is_expected(path, datasets):
-            what = "a file that no episode of the catalog has"
+            what = "a file of no episode in the catalog"
             yield finding(CheckCode.FILE_EXTRA, path, what, "only files of committed episodes")
     for error in refused:
         yield unreadable(os.path.relpath(error.filename or corpus, corpus), error)

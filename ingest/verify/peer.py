@@ -75,11 +75,9 @@ class Peer:
     def __post_init__(self) -> None:
         for path in (self.python, self.script):
             if not path.is_file():
-                message = (
-                    "no such file; run `eicorpus peer` to build the reference reader's environment"
-                )
+                message = "no such file; run `eicorpus peer` to install the reference reader"
                 raise ConfigError(
-                    f"{message}, or name its python in EICORPUS_PEER_PYTHON", where=str(path)
+                    f"{message}, or set EICORPUS_PEER_PYTHON to its Python", where=str(path)
                 )
 
 
@@ -105,13 +103,13 @@ def peer_reports(
     """Read each dataset (a path relative to the corpus) with the peer. A Finding where it could not answer.
 
     Args:
-        progress: told how many datasets are done.
+        progress: called with the number of datasets that are done.
     """
     readable = [path for path in datasets if within(corpus, f"{path}/meta/info.json").is_file()]
     for path in sorted(set(datasets) - set(readable)):
         yield (
             path,
-            finding(CheckCode.PEER, path, "no meta/info.json", "a dataset that lerobot opens"),
+            finding(CheckCode.PEER, path, "no meta/info.json", "a dataset that LeRobot opens"),
         )
     done, left = len(datasets) - len(readable), iter(readable)
     while batch := list(islice(left, DATASETS_A_PROCESS)):
@@ -146,7 +144,7 @@ def _answers(
             errors.read(4 * _SAID_CHARACTERS).decode("utf-8", "replace").strip()[-_SAID_CHARACTERS:]
         )
     for path in left:
-        what = f"no answer, exit status {process.returncode}: {last}"
+        what = f"no result, exit status {process.returncode}: {last}"
         yield path, finding(CheckCode.PEER, path, what, "one JSON object")
 
 
@@ -155,12 +153,14 @@ def _report(path: str, line: str) -> Report | Finding:
         return Report.model_validate(parse_json(line))
     except ValueError as error:
         what = f"{line[:200]!r} ({reason(error)})"
-        return finding(CheckCode.PEER, path, what, "the peer's JSON object")
+        return finding(CheckCode.PEER, path, what, "the reference reader's JSON object")
 
 
 def findings_of(path: str, answer: Report | Finding) -> list[Finding]:
     """What the peer found wrong with one dataset."""
     if isinstance(answer, Finding):
         return [answer]
-    problems = answer.problems or ([] if answer.ok else ["`ok` is false, and no problem is named"])
-    return [finding(CheckCode.PEER, path, problem, "what the files hold") for problem in problems]
+    problems = answer.problems or ([] if answer.ok else ["`ok` is false without a problem"])
+    return [
+        finding(CheckCode.PEER, path, problem, "the content of the files") for problem in problems
+    ]

@@ -73,7 +73,7 @@ def numbering_findings(
             CheckCode.NUMBERING,
             row.dataset_path,
             what,
-            f"{sum(row.task_counts)}, by its tasks",
+            f"{sum(row.task_counts)}, the sum over its tasks",
         )
     kinds = sorted((a.kind, a.camera or "", a.path) for a in stored.artifacts)
     files = [("data", "", stored.data_path)]
@@ -197,7 +197,7 @@ def numbering_columns(
         if off.any():
             k = int(np.argmax(off))
             what = f"{steps_s[k]} s between rows {k} and {k + 1}"
-            expected = f"{1 / place.dataset.fps} s within {TOLERANCE_S}: readers refuse more"
+            expected = f"{1 / place.dataset.fps} s within {TOLERANCE_S}, the tolerance of readers"
             yield finding(CheckCode.DATA_TIMESTAMP, path, what, expected)
     yield from _task_findings(columns, stored, place)
 
@@ -222,7 +222,7 @@ def _task_findings(
             indices = sorted(set(columns["task_index"][:, 0].tolist()))
             what, expected = (
                 f"task_index {indices}",
-                f"only {sorted(place.tasks)}, the episode's tasks",
+                f"only {sorted(place.tasks)}, the tasks of the episode",
             )
             yield finding(CheckCode.DATA_TASK_INDEX, stored.data_path, what, expected)
         return

@@ -134,11 +134,11 @@ def listing_findings(
     gaps = np.diff([*listing.key_ranks, len(listing.times_s)])
     worst = int(gaps.max(initial=0))
     if worst > place.gop or (listing.times_s and list(listing.key_ranks[:1]) != [0]):
-        what = f"keyframes at {list(listing.key_ranks[:5])} …, up to {worst} pictures apart"
+        what = f"keyframes at {list(listing.key_ranks[:5])} …, up to {worst} frames apart"
         yield finding(CheckCode.VIDEO_KEYFRAMES, path, what, f"from 0, at most {place.gop} apart")
     if listing.num_open_keys and listing.codec == "h264":
-        what = f"{listing.num_open_keys} keyframes that are no IDR picture"
-        yield finding(CheckCode.VIDEO_KEYFRAMES, path, what, "closed groups of pictures")
+        what = f"{listing.num_open_keys} keyframes that are not IDR frames"
+        yield finding(CheckCode.VIDEO_KEYFRAMES, path, what, "closed groups of pictures (GOPs)")
 
 
 def _decode(path: Path, instants_ns: Sequence[int]) -> None:

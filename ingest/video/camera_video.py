@@ -80,7 +80,7 @@ def frame_clock(camera: Camera, *, max_frames: int = MAX_FRAMES) -> npt.NDArray[
         return np.asarray(times_ns - start_ns, dtype=np.int64)
     assert camera.t_ns is not None  # Camera.__post_init__
     if len(camera.t_ns) > max_frames:
-        problem = f"{len(camera.t_ns)} frames; at most {max_frames}"
+        problem = f"{len(camera.t_ns)} frames; expected at most {max_frames}"
         raise SourceError(Code.TOO_LONG, problem, where=f"camera {camera.name}")
     if isinstance(frames, VideoSpan):
         with _open(frames, max_frames) as video:
@@ -125,9 +125,11 @@ def write_video(
         TransientError: `out` could not be written.
     """
     if len(grid_ns) == 0 or len(clock_ns) == 0:
-        raise SourceError(Code.EMPTY_EPISODE, "no frames", where=f"camera {camera.name}")
+        raise SourceError(
+            Code.EMPTY_EPISODE, "the camera has no frames", where=f"camera {camera.name}"
+        )
     if len(clock_ns) > max_frames or len(grid_ns) > max_frames:
-        problem = f"{max(len(clock_ns), len(grid_ns))} frames; at most {max_frames}"
+        problem = f"{max(len(clock_ns), len(grid_ns))} frames; expected at most {max_frames}"
         raise SourceError(Code.TOO_LONG, problem, where=f"camera {camera.name}")
     chosen = nearest_frames(clock_ns, grid_ns)
     shown, num_steps = np.unique(chosen, return_counts=True)

@@ -92,7 +92,9 @@ def copy_packets(
                 num_done += 1
     except av.error.FFmpegError as error:
         raise TransientError(
-            f"writing failed: {system_error_text(error, str(out))}", where=str(out)
+            f"writing failed: {system_error_text(error, str(out))}",
+            remedy="check the disk, then run the same command again",
+            where=str(out),
         ) from error
     finally:
         close_output(container, out, is_done=num_done == len(plan.ranks))

@@ -82,7 +82,9 @@ class Encoder:
             self._container.mux(self._stream.encode(frame))
         except av.error.FFmpegError as error:
             raise TransientError(
-                f"writing failed: {system_error_text(error, str(self._out))}", where=str(self._out)
+                f"writing failed: {system_error_text(error, str(self._out))}",
+                remedy="check the disk, then run the same command again",
+                where=str(self._out),
             ) from error
 
 
@@ -111,7 +113,9 @@ def close_output(container: av.container.OutputContainer, out: Path, *, is_done:
         out.unlink(missing_ok=True)
         if is_done:
             raise TransientError(
-                f"closing failed: {system_error_text(error, str(out))}", where=str(out)
+                f"closing failed: {system_error_text(error, str(out))}",
+                remedy="check the disk, then run the same command again",
+                where=str(out),
             ) from error
     if not is_done:
         out.unlink(missing_ok=True)

@@ -40,11 +40,11 @@ def check_array(frames: ArrayFrames) -> None:
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     if shape[0] < frames.first_frame + frames.num_frames:
         problem = (
-            f"{shape[0]} pictures; {frames.num_frames} are expected from {frames.first_frame} on"
+            f"{shape[0]} images; expected {frames.num_frames} from index {frames.first_frame} on"
         )
         raise SourceError(Code.FRAME_COUNT, problem, where=where)
     if not 0 < shape[1] * shape[2] <= MAX_PIXELS:
-        problem = f"{shape[2]} x {shape[1]} pixels; at most {MAX_PIXELS} in all"
+        problem = f"{shape[2]} x {shape[1]} pixels; expected at most {MAX_PIXELS} pixels"
         raise SourceError(Code.TOO_LARGE, problem, where=where)
 
 
@@ -113,9 +113,9 @@ def image_size(data: bytes, where: str) -> tuple[int, int]:
     """
     size = _png_size(data) if image_codec(data, where) == "png" else _jpeg_size(data)
     if size is None or 0 in size:
-        raise SourceError(Code.CORRUPT_IMAGE, "no picture size in its header", where=where)
+        raise SourceError(Code.CORRUPT_IMAGE, "the header states no image size", where=where)
     if size[0] * size[1] > MAX_PIXELS:
-        problem = f"{size[0]} x {size[1]} pixels; at most {MAX_PIXELS} in all"
+        problem = f"{size[0]} x {size[1]} pixels; expected at most {MAX_PIXELS} pixels"
         raise SourceError(Code.CORRUPT_IMAGE, problem, where=where)
     return size
 
@@ -146,16 +146,14 @@ def _decoded(decoder: VideoCodecContext, data: bytes, where: str) -> VideoFrame:
     except av.error.FFmpegError as error:
         raise SourceError(
             Code.CORRUPT_IMAGE,
-            f"{system_error_text(error, where)}; fetch the file again",
+            f"{system_error_text(error, where)}; download the file again",
             where=where,
         ) from error
     if len(frames) != 1 or frames[0].is_corrupt:
-        problem = f"{len(frames)} pictures decoded, or a damaged one; expected 1"
+        problem = f"{len(frames)} images decoded, or a damaged one; expected 1"
         raise SourceError(Code.CORRUPT_IMAGE, problem, where=where)
     if frames[0].format.name.startswith(("gray1", "ya16")):
-        problem = (
-            f"{frames[0].format.name}: 16-bit grey is depth, not a picture; leave this camera out"
-        )
+        problem = f"{frames[0].format.name}: a 16-bit grey image is depth, not colour; exclude this camera"
         raise SourceError(Code.CORRUPT_IMAGE, problem, where=where)
     return frames[0]
 

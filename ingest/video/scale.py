@@ -86,7 +86,7 @@ def colour_of(frame: VideoFrame, where: str) -> Colour:
     elif tag == _UNSPECIFIED:
         tag = _BT709 if frame.height >= _HD_LINES else _BT601
     if tag not in _MATRICES:
-        raise SourceError(Code.CORRUPT_VIDEO, f"colour matrix {tag} is not handled", where=where)
+        raise SourceError(Code.CORRUPT_VIDEO, f"colour matrix {tag} is not supported", where=where)
     return Colour(
         source_matrix=_MATRICES[tag],
         source_range=ColorRange.JPEG if is_full else ColorRange.MPEG,
@@ -104,7 +104,7 @@ def quarter_turns(frame: VideoFrame, where: str) -> int:
     """
     degrees = int(frame.rotation)
     if degrees % 90:
-        problem = f"display matrix turns by {degrees} degrees; only multiples of 90 are handled"
+        problem = f"the display matrix rotates by {degrees} degrees; expected a multiple of 90"
         raise SourceError(Code.CORRUPT_VIDEO, problem, where=where)
     return degrees // 90 % 4
 
@@ -162,7 +162,9 @@ class Scaler:
 
     def _check(self, frame: VideoFrame) -> None:
         if (frame.width, frame.height) != self._source_size:
-            problem = f"{frame.width} x {frame.height} after {self._source_size}: the size changes"
+            problem = (
+                f"the frame size changes from {self._source_size} to {frame.width} x {frame.height}"
+            )
             raise SourceError(Code.SHAPE_MISMATCH, problem, where=self._where)
         if colour_of(frame, self._where) != self.colour:
             problem = f"the colour format changes to {frame.format.name} inside the episode"

@@ -110,7 +110,7 @@ def open_video(
             context.options = dict(DECODER_OPTIONS)
             time_base = Fraction(stream.time_base or 0)
             if time_base <= 0:
-                raise _broken(file, "no time base")
+                raise _broken(file, "the video has no time base")
             yield Video(
                 file=file,
                 container=container,
@@ -140,10 +140,10 @@ def window_times(video: Video, start_ns: int, end_ns: int) -> Times:
             break
     if is_at_end and video.file.is_truncated():
         raise _broken(
-            video.file, f"the file is cut after {len(pts)} pictures of the window; fetch it again"
+            video.file, f"the file ends after {len(pts)} frames of the window; download it again"
         )
     if not pts:
-        problem = f"no picture between {start_ns / 1e9:.3f} and {end_ns / 1e9:.3f} s"
+        problem = f"no frame between {start_ns / 1e9:.3f} and {end_ns / 1e9:.3f} s"
         raise SourceError(Code.EMPTY_EPISODE, problem, where=video.path)
     return _times(video, pts)
 
@@ -183,7 +183,7 @@ def check_span(video: Video, first: int, count: int) -> None:
         raise _too_few(video, video.stream.frames, first + count)
     last = video.stream.index_entries[first + count - 1]
     if last.pos + last.size > video.file.num_bytes:
-        raise _broken(video.file, f"picture {first + count - 1} lies behind the end of the file")
+        raise _broken(video.file, f"frame {first + count - 1} is beyond the end of the file")
 
 
 def decoded(video: Video, wanted_ns: Times) -> Iterator[VideoFrame]:
@@ -221,22 +221,22 @@ def _exactly(
     num_done, last = 0, None
     for frame in _frames(video, _decodable(packets)):
         if frame.pts is None:
-            raise SourceError(Code.CORRUPT_VIDEO, "a picture without a time", where=video.path)
+            raise SourceError(Code.CORRUPT_VIDEO, "a frame has no timestamp", where=video.path)
         at = video.ns(frame.pts)
         if last is not None and at <= last:
-            problem = f"picture times go from {last} to {at} ns; remux the file"
+            problem = f"frame timestamps decrease from {last} to {at} ns; remux the file"
             raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
         last = at
         if at < due_ns[num_done]:
             continue
         if at > due_ns[num_done]:
-            problem = f"the picture at {due_ns[num_done]} ns does not decode; next is {at} ns"
+            problem = f"the frame at {due_ns[num_done]} ns does not decode; the next is at {at} ns"
             raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
         yield frame
         num_done += 1
         if num_done == len(due_ns):
             return
-    raise _broken(video.file, f"decoding ended after {num_done} of {len(due_ns)} pictures")
+    raise _broken(video.file, f"decoding ended after {num_done} of {len(due_ns)} frames")
 
 
 def _is_at_start(video: Video, ns: int) -> bool:
@@ -261,7 +261,7 @@ def _frames(video: Video, packets: Iterable[Packet[VideoStream]]) -> Iterator[Vi
         for packet in chain(packets, (None,)):
             for frame in context.decode(packet):
                 if frame.is_corrupt:
-                    problem = f"the picture at PTS {frame.pts} is damaged"
+                    problem = f"the frame at PTS {frame.pts} is damaged"
                     raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
                 yield frame
 
@@ -275,7 +275,7 @@ def _demuxed(video: Video) -> Iterator[Packet[VideoStream]]:
             if packet.is_corrupt:
                 raise _broken(video.file, f"the packet at PTS {packet.pts} is incomplete")
             if packet.pts is None:
-                problem = "a packet without presentation time; remux the file to MP4 or Matroska"
+                problem = "a packet has no presentation time; remux the file to MP4 or Matroska"
                 raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
             yield packet
 
@@ -312,7 +312,7 @@ def _packets_from(video: Video, ns: int) -> Iterator[Packet[VideoStream]]:
             yield from chain((key,), packets)
             return
         at, step = max(start, at - step), step * 2
-    problem = f"no keyframe is found before {ns / 1e9:.3f} s"
+    problem = f"no keyframe before {ns / 1e9:.3f} s"
     raise SourceError(Code.CORRUPT_VIDEO, problem, where=video.path)
 
 
@@ -363,22 +363,22 @@ def _times(video: Video, pts: Sequence[int]) -> Times:
     times = np.array([video.ns(p) for p in sorted(pts)], dtype=np.int64)
     if np.any(np.diff(times) <= 0):
         at = int(times[:-1][np.diff(times) <= 0][0])
-        raise SourceError(Code.CLOCK_NOT_INCREASING, f"two pictures at {at} ns", where=video.path)
+        raise SourceError(Code.CLOCK_NOT_INCREASING, f"two frames at {at} ns", where=video.path)
     return times
 
 
 def _check_count(video: Video, count: int) -> None:
     if count > video.max_frames:
-        problem = f"{count} frames or more; at most {video.max_frames}"
+        problem = f"{count} frames or more; expected at most {video.max_frames}"
         raise SourceError(Code.TOO_LONG, problem, where=video.path)
 
 
 def _too_few(video: Video, num_read: int, needed: int) -> SourceError:
     if video.file.is_truncated():
         return _broken(
-            video.file, f"the file is cut after {num_read} of {needed} pictures; fetch it again"
+            video.file, f"the file ends after {num_read} of {needed} frames; download it again"
         )
-    message = f"{num_read} pictures in the file, {needed} expected"
+    message = f"the file has {num_read} frames; expected {needed}"
     return SourceError(Code.FRAME_COUNT, message, where=video.path)
 
 
@@ -390,7 +390,7 @@ def _broken(file: VideoFile, message: str) -> SourceError:
 
 def _check_file(path: str) -> None:
     if check_regular(Path(path), where=path, missing=Code.MISSING_VIDEO) == 0:
-        raise SourceError(Code.TRUNCATED, "an empty file; fetch it again", where=path)
+        raise SourceError(Code.TRUNCATED, "the file is empty; download it again", where=path)
 
 
 def _picture_stream(container: InputContainer, file: VideoFile) -> VideoStream:
@@ -401,7 +401,9 @@ def _picture_stream(container: InputContainer, file: VideoFile) -> VideoStream:
     if moving[0].codec_context is None:
         raise _broken(file, "no decoder for its codec")
     if moving[0].width * moving[0].height > MAX_PIXELS:
-        problem = f"{moving[0].width} x {moving[0].height} pixels; at most {MAX_PIXELS} in all"
+        problem = (
+            f"{moving[0].width} x {moving[0].height} pixels; expected at most {MAX_PIXELS} pixels"
+        )
         raise SourceError(Code.TOO_LARGE, problem, where=file.path)
     for stream in container.streams:
         if stream.index != moving[0].index:
@@ -421,8 +423,10 @@ def _reading(file: VideoFile) -> Iterator[None]:
             ) from error
         if isinstance(error, OSError) and error.errno in _STORAGE_TROUBLE:
             raise TransientError(
-                f"reading failed: {system_error_text(error, file.path)}", where=file.path
+                f"reading failed: {system_error_text(error, file.path)}",
+                remedy="check the disk, then run the same command again",
+                where=file.path,
             ) from error
         raise _broken(
-            file, f"{system_error_text(error, file.path)}; fetch the file again"
+            file, f"{system_error_text(error, file.path)}; download the file again"
         ) from error

@@ -65,7 +65,9 @@ def text_of(path: Path) -> str:
     try:
         return read_regular(path, max_bytes=MAX_TEXT_BYTES).decode("utf-8")
     except (SourceError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+        raise ConfigError(
+            f"cannot be read: {error}", remedy="check the path and the permissions", where=str(path)
+        ) from error
 
 
 def key_of(settings: CaptionSettings) -> str:
@@ -76,7 +78,9 @@ def key_of(settings: CaptionSettings) -> str:
     key = os.environ.get(name, "")
     if not key:
         raise ConfigError(
-            f"the environment variable {name} is not set", where="endpoint.api_key_env"
+            f"the environment variable {name} is not set",
+            remedy=f"set it to the API key: export {name}=KEY",
+            where="endpoint.api_key_env",
         )
     return key
 
@@ -213,7 +217,9 @@ def _write_audit(
         (folder / "audit.html").write_text(as_html(shown))
     except OSError as error:
         raise ConfigError(
-            f"cannot be written: {system_error_text(error, str(folder))}", where=str(folder)
+            f"cannot be written: {system_error_text(error, str(folder))}",
+            remedy="check the permissions and the disk, or choose another folder",
+            where=str(folder),
         ) from error
     return {"captions": len(chosen), "written": str(folder)}
 

@@ -108,7 +108,8 @@ def _signatures(corpus: CorpusLayout, current: Snapshot) -> Signatures:
     signatures = read_signatures(corpus.root, current)
     if len(signatures) and not signatures.is_measured.any():
         raise ConfigError(
-            f"no episode has signatures yet: run {next_command(f'measure {MEASURES}', corpus.root)}",
+            "no episode has signatures",
+            remedy=f"run {next_command(f'measure {MEASURES}', corpus.root)}",
             where=str(corpus.root),
         )
     return signatures
@@ -166,7 +167,8 @@ def _leaks(corpus: CorpusLayout, against: str) -> dict[str, Any]:
     ]
     if not is_reference.any():
         raise ConfigError(
-            f"no episode of {against} is in this corpus ({absent} are missing): nothing to compare with"
+            f"no episode of {against} is in this corpus ({absent} are missing): nothing to compare with",
+            remedy="pass a manifest of this corpus",
         )
     return {
         **_counted(signatures, is_reference | is_checked),
@@ -187,7 +189,7 @@ def _sides(
     """Which episodes are the reference, which are checked, and how many of a manifest are not in this corpus."""
     if against in SPLITS:
         if against == "train":
-            raise ConfigError("expected val, test or a manifest; train is what is checked")
+            raise ConfigError("expected val, test or a manifest, not train")
         return (
             pc.equal(splits, against).to_numpy(zero_copy_only=False).astype(bool),
             pc.equal(splits, "train").to_numpy(zero_copy_only=False).astype(bool),

@@ -125,7 +125,7 @@ def _write_sheet(picture: Picture | None, path: Path) -> bool:
         return False
     if not cv2.imwrite(str(path), picture):
         raise ConfigError(
-            "cannot be written; check that the folder exists", where=f"--sheet {path}"
+            "cannot be written", remedy="check that the folder exists", where=f"--sheet {path}"
         )
     stderr.print(f"contact sheet: {path} {picture.shape[1]}x{picture.shape[0]}")
     return True

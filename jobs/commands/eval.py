@@ -196,7 +196,9 @@ def _manifest_of(run: Path) -> Path:
 
     begun = load_run(run)
     if begun is None:
-        raise ConfigError("no run.json: not a run directory of `eicorpus train`", where=str(run))
+        raise ConfigError(
+            "no run.json", remedy="pass a run directory of `eicorpus train`", where=str(run)
+        )
     folder = Path(begun[0].manifest)
     if not folder.is_dir():
         problem = f"the run was trained on {folder}, which does not exist"

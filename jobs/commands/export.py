@@ -79,7 +79,7 @@ def _warehouse(corpus: Path, folder: Path | None, name: str | None, namespace: s
         outside(corpus, folder, "--warehouse")
         return open_folder(folder, name or DEFAULT_NAME, namespace)
     if name is None:
-        raise ConfigError("expected --warehouse DIR or --catalog NAME")
+        raise ConfigError("no target", remedy="pass --warehouse DIR or --catalog NAME")
     return open_configured(name, namespace)
 
 

@@ -166,6 +166,7 @@ def refuse_nesting(root: Path, out: Path) -> None:
     if root == out or root in out.parents or out in root.parents:
         raise ConfigError(
             "the corpus must not be inside the raw data, nor the raw data inside the corpus",
+            remedy="choose another --out",
             where=str(out),
         )
 

@@ -92,7 +92,9 @@ def images(
 
     is_on_ray = ray or address is not None
     if gpus_per_encoder is not None and not is_on_ray:
-        raise ConfigError("has no effect without --ray; remove it", where="--gpus-per-encoder")
+        raise ConfigError(
+            "has no effect without --ray", remedy="remove it", where="--gpus-per-encoder"
+        )
     choice = EncoderChoice(
         model=encoder,
         source=_source(encoder_spec(encoder), weights, hub_id, untrained),
@@ -166,7 +168,11 @@ def _source(
     """Where the weights come from."""
     if weights is None and hub_id is None and untrained is None and spec.has_weights:
         known = f"--weights FOLDER, --hub-id {spec.hub_id}, or " if spec.hub_id else ""
-        message = f"needs weights: add {known}--untrained SEED (random weights, tests only)"
-        raise ConfigError(message, where=f"--encoder {spec.name}")
+        message = "no weights"
+        raise ConfigError(
+            message,
+            remedy=f"add {known}--untrained SEED (random weights, tests only)",
+            where=f"--encoder {spec.name}",
+        )
     folder = "" if weights is None else str(weights.absolute())
     return WeightSource(folder=folder, hub_id=hub_id or "", untrained_seed=untrained)

@@ -114,7 +114,7 @@ def build_command(
         published = existing(opened.root, facts)
         if stats and published is not None and published.statistics is None:
             problem = f"{name} was published without statistics, and manifests are immutable"
-            raise ConfigError(f"{problem}: choose another name, or add --no-stats")
+            raise ConfigError(problem, remedy="choose another name, or add --no-stats")
         is_new = published is None
 
         def executor_of(num_segments: int) -> Executor:

@@ -67,7 +67,7 @@ def get(
     data = fetch_task() if wheel is None else task_of_wheel(wheel)
     path = (out or kept_at()).absolute()
     if path.is_dir():
-        raise ConfigError("is a folder; expected a file name", where=str(path))
+        raise ConfigError("is a folder", remedy="pass a file name", where=str(path))
     write_task(data, path, LocalStorage(path.parent))
     answer: dict[str, Any] = {
         "model": name,

@@ -33,10 +33,8 @@ def command(
     is_new = not is_built(target)
     if is_new:
         if target.is_dir() and any(target.iterdir()) and not (target / "pyvenv.cfg").is_file():
-            message = (
-                "contains files that are not a virtual environment; expected an empty or new folder"
-            )
-            raise ConfigError(message, where=str(target))
+            message = "contains files that are not a virtual environment"
+            raise ConfigError(message, remedy="choose an empty or new folder", where=str(target))
         stderr.print(
             f"installing into {target} (about a minute, 1.4 GB)", markup=False, soft_wrap=True
         )

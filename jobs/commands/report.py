@@ -81,5 +81,7 @@ def _write(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise ConfigError(
-            f"cannot be written: {system_error_text(error, str(path))}", where=f"--html {path}"
+            f"cannot be written: {system_error_text(error, str(path))}",
+            remedy="check the permissions and the disk, or choose another folder",
+            where=f"--html {path}",
         ) from error

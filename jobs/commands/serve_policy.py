@@ -97,8 +97,12 @@ def _check_served() -> None:
         import msgpack  # noqa: F401
         import websockets  # noqa: F401
     except ModuleNotFoundError as error:
-        problem = f"needs {error.name}; pip install 'eicorpus[policy-server,train]'"
-        raise ConfigError(problem, where="eicorpus serve-policy") from error
+        problem = f"needs {error.name}"
+        raise ConfigError(
+            problem,
+            remedy="run pip install 'eicorpus[policy-server,train]'",
+            where="eicorpus serve-policy",
+        ) from error
 
 
 def _token(path: Path) -> str:
@@ -107,10 +111,15 @@ def _token(path: Path) -> str:
             token = file.read(MAX_TOKEN_BYTES + 1).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"cannot be read: {system_error_text(error, str(path))}", where=f"--token-file {path}"
+            f"cannot be read: {system_error_text(error, str(path))}",
+            remedy="check the path and the permissions",
+            where=f"--token-file {path}",
         ) from error
     if not token or len(token) > MAX_TOKEN_BYTES:
-        raise ConfigError("expected one line with the API key", where=f"--token-file {path}")
+        raise ConfigError(
+            "the file has more than one line or none; write only the API key into it",
+            where=f"--token-file {path}",
+        )
     return token
 
 

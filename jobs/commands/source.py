@@ -29,19 +29,23 @@ def source_at(source: str, path: Path, options: Mapping[str, str], command: str,
         name, datasets = owner
         line = join(["eicorpus", command, name, str(path), *more])
         message = f"{source!r} is not a source; {name} reads the dataset {' or '.join(datasets)}"
-        raise ConfigError(f"{message}: run {line}")
+        raise ConfigError(message, remedy=f"run {line}")
     return resolved(source, Path.cwd())
 
 
 def _detected(path: Path, options: Mapping[str, str], command: str, more: Sequence[str]) -> str:
     check_local(path, "PATH")
     if not path.exists():
-        raise ConfigError("no such file or folder", where=str(path))
+        raise ConfigError("no such file or folder", remedy="correct the path", where=str(path))
     with progress_of("detecting the source"):
         candidates = matches(path.absolute(), options)
     if not candidates:
-        message = "no source matches this data; name one (`eicorpus list sources`), or write an adapter (docs/how-to/add-a-source.md)"
-        raise ConfigError(message, where=str(path))
+        message = "no source matches this data"
+        raise ConfigError(
+            message,
+            remedy="name one (`eicorpus list sources`), or write an adapter (docs/how-to/add-a-source.md)",
+            where=str(path),
+        )
     if len(candidates) > 1:
         lines = [
             f"  {join(['eicorpus', command, each.source, str(path), *more])}  # {each.container}"

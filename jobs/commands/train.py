@@ -115,7 +115,9 @@ def command(
         try:
             from jobs.commands.train_ray import run_on_ray
         except ImportError as error:  # a requirement of ray.train
-            raise ConfigError(f"{error}; pip install 'eicorpus[train]'", where="--ray") from error
+            raise ConfigError(
+                f"{error}", remedy="run pip install 'eicorpus[train]'", where="--ray"
+            ) from error
         run_on_ray(request, ray_workers, address=address, wandb=wandb, as_json=as_json)
     else:
         run_here(request, wandb=wandb, as_json=as_json)
@@ -124,8 +126,10 @@ def command(
 def check_installed() -> None:
     """Raises ConfigError where the extra is missing."""
     if find_spec("torch") is None:
-        problem = "needs torch; pip install 'eicorpus[train]'"
-        raise ConfigError(problem, where="eicorpus train")
+        problem = "needs torch"
+        raise ConfigError(
+            problem, remedy="run pip install 'eicorpus[train]'", where="eicorpus train"
+        )
 
 
 def changes_from(settings: list[str], *, steps: int | None, workers: int | None) -> dict[str, Any]:

@@ -145,5 +145,7 @@ def _of_worker(error: TrainingFailedError) -> PipelineError:
             if isinstance(cause, PipelineError):
                 return cause
             cause = getattr(cause, "_base_exc", None) or cause.__cause__
-    message = f"a worker failed: {error}; run the same command again to resume"
-    return TransientError(message, where="eicorpus train --ray")
+    message = f"a worker failed: {error}"
+    return TransientError(
+        message, remedy="run the same command again to resume", where="eicorpus train --ray"
+    )

@@ -64,7 +64,9 @@ def command(
 ) -> None:
     """Build a corpus, a manifest and a small policy from seven generated sources."""
     if importlib.util.find_spec("torch") is None:
-        raise ConfigError("the demo trains a policy; pip install 'eicorpus[train]'", where="torch")
+        raise ConfigError(
+            "the demo trains a policy", remedy="run pip install 'eicorpus[train]'", where="torch"
+        )
     claim(out)
     seconds: dict[str, float] = {}
     plan = list(steps(out))
@@ -94,7 +96,9 @@ def claim(out: Path) -> None:
     if out.exists() and not (out / MARKER).is_file():
         if not out.is_dir() or any(out.iterdir()):
             raise ConfigError(
-                "is not the output of an earlier demo; choose a new folder", where=f"--out {out}"
+                "is not the output of an earlier demo",
+                remedy="choose a new folder",
+                where=f"--out {out}",
             )
     elif out.exists():
         shutil.rmtree(out)

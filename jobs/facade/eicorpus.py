@@ -162,7 +162,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise ImportError(f"{name} needs torch; pip install 'eicorpus[train]'") from error
+        raise ImportError(f"{name} needs torch; run pip install 'eicorpus[train]'") from error
 
 
 def __dir__() -> list[str]:

@@ -148,7 +148,9 @@ def assets_from(
         (camera_poses, "--camera-poses"),
     ):
         if path is not None and not path.exists():
-            raise ConfigError(f"{what}: no such file or folder", where=str(path))
+            raise ConfigError(
+                f"{what}: no such file or folder", remedy="correct the path", where=str(path)
+            )
     return Assets(
         mano_dir=None if mano_dir is None else str(mano_dir.absolute()),
         mano_device=mano_device,

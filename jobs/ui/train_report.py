@@ -144,7 +144,9 @@ def _to_wandb(session: Session, project: str, stack: ExitStack) -> Any:
     try:
         import wandb
     except ModuleNotFoundError as error:
-        raise ConfigError("pip install 'eicorpus[wandb]'", where="--wandb") from error
+        raise ConfigError(
+            "wandb is not installed", remedy="run pip install 'eicorpus[wandb]'", where="--wandb"
+        ) from error
     request = session.request
     run = wandb.init(
         project=project,

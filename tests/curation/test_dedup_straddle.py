@@ -49,7 +49,7 @@ def test_who_shares_a_recording_with_evaluation_is_counted(tmp_path: Path) -> No
     told(str(root))
     found = said(root, e0="train", e1="train", e2="val", e3="test", e4="train", e5="train")
     assert found == LeakageReport(episodes=3, evaluated=2, has_run=True, unseen=0)
-    assert "3 train episodes are copies of 2 in val or test" in found.note(Path("c d"))
+    assert "3 train episodes are duplicates of 2 in val or test" in found.note(Path("c d"))
     assert "NOT IN (SELECT uid FROM redundant)" in found.note(Path("c d"))
     clean = said(root, e0="train", e1="val", e2="train", e4="test", e5="train")
     assert clean.is_clean

@@ -216,19 +216,19 @@ def test_where_chooses(asked: tuple[Catalog, pa.Table], where: str, episodes: li
         ("(SELECT approx_quantile(length, 0.5) FROM episodes) > 1", "depend on chance"),
         ("list_aggregate([length], 'reservoir_quantile', 0.5) > 1", "depend on chance"),
         ("list_aggregate([length], 'approx' || '_top_k', 1) = [1]", "without the plain name"),
-        ("(SELECT first(length) FROM episodes) > 1", "first() without an order"),
-        ("(SELECT last(length ORDER BY 1) FROM episodes) > 1", "last() without an order"),
-        ("(SELECT any_value(length) FROM episodes) > 1", "any_value() without an order"),
-        ("(SELECT arbitrary(length) FROM episodes) > 1", "arbitrary() without an order"),
-        ("(SELECT max_by(length, hours) FROM episodes) > 1", "max_by() without an order"),
-        ("ARRAY(SELECT uid FROM episodes)[1] = uid", "array_agg() without an order"),
-        ("uid IN (SELECT uid FROM episodes LIMIT 1)", "LIMIT or OFFSET without an order"),
-        ("uid IN (SELECT uid FROM episodes LIMIT 10%)", "LIMIT or OFFSET without an order"),
-        ("uid IN (SELECT uid FROM episodes OFFSET 1)", "LIMIT or OFFSET without an order"),
+        ("(SELECT first(length) FROM episodes) > 1", "first() without ORDER BY"),
+        ("(SELECT last(length ORDER BY 1) FROM episodes) > 1", "last() without ORDER BY"),
+        ("(SELECT any_value(length) FROM episodes) > 1", "any_value() without ORDER BY"),
+        ("(SELECT arbitrary(length) FROM episodes) > 1", "arbitrary() without ORDER BY"),
+        ("(SELECT max_by(length, hours) FROM episodes) > 1", "max_by() without ORDER BY"),
+        ("ARRAY(SELECT uid FROM episodes)[1] = uid", "array_agg() without ORDER BY"),
+        ("uid IN (SELECT uid FROM episodes LIMIT 1)", "LIMIT or OFFSET without ORDER BY"),
+        ("uid IN (SELECT uid FROM episodes LIMIT 10%)", "LIMIT or OFFSET without ORDER BY"),
+        ("uid IN (SELECT uid FROM episodes OFFSET 1)", "LIMIT or OFFSET without ORDER BY"),
         ("uid IN (SELECT uid FROM episodes ORDER BY 'a' LIMIT 1)", "without an order"),
         ("uid IN (FROM (SELECT uid FROM episodes UNION SELECT 'a') LIMIT 2)", "without an order"),
         ("uid IN (WITH x AS (SELECT uid FROM episodes LIMIT 1) FROM x)", "without an order"),
-        ("uid IN (SELECT DISTINCT ON (source) uid FROM episodes)", "DISTINCT ON without an order"),
+        ("uid IN (SELECT DISTINCT ON (source) uid FROM episodes)", "DISTINCT ON without ORDER BY"),
         ("uid IN (SELECT uid FROM episodes QUALIFY row_number() OVER () = 1)", "row_number() OVER a window without"),
         ("uid IN (SELECT uid FROM episodes QUALIFY lag(uid) OVER (PARTITION BY source) = '')", "lag() OVER"),
         ("uid IN (SELECT uid FROM episodes QUALIFY first_value(uid) OVER () = uid)", "first_value() OVER"),
@@ -257,14 +257,14 @@ def test_what_may_supervise_nothing_is_left_out_and_counted(tmp_path: Path) -> N
     assert (found.facts.num_rows, found.facts.num_serving_nothing) == (2, 1)
     assert found.facts.hours["all"] == {"all": 26 / 3600}
     with pytest.raises(
-        ConfigError, match="1 fit --where 'length = 100', and may supervise nothing"
+        ConfigError, match="1 match --where 'length = 100', but are usable for no task"
     ):
         built(root, where="length = 100")
 
 
 def test_nothing_left_is_told(root: Path) -> None:
     with pytest.raises(
-        ConfigError, match="no segment is left: 5 segments are in a tier of simple v1"
+        ConfigError, match="no segments to build from: 5 segments have a tier of policy simple v1"
     ):
         built(root, where="length > 1000")
 

@@ -298,7 +298,7 @@ def test_a_grown_corpus_is_a_note(corpus: Path, tmp_path: Path) -> None:
     run(write_toy(tmp_path / "more", {"z": "good"}), corpus, run_id="more")
     found = ask(corpus, "verify", "whole")
     assert found["ok"]
-    assert "what was added since is not in it" in found["notes"][0]
+    assert "later episodes are not included" in found["notes"][0]
 
 
 # --- diff ------------------------------------------------------------------------------------------------------------------
@@ -315,15 +315,15 @@ def test_the_difference_says_why(corpus: Path, tmp_path: Path) -> None:
     assert sorted(row["end"] for row in manifest(corpus).rows.to_pylist()) == [9, 10, 10, 12]
     assert build(corpus, "few", "--no-stats", "--where", "length > 9").exit_code == 0
     assert summary(corpus, "whole", "few") == {
-        ("removed", "--where leaves it out"): 1,
-        ("weight", "the hours of its group changed"): 3,
+        ("removed", "excluded by --where"): 1,
+        ("weight", "the hours in its group changed"): 3,
     }
-    assert summary(corpus, "few", "whole")[("added", "--where leaves it out")] == 1
+    assert summary(corpus, "few", "whole")[("added", "excluded by --where")] == 1
     strict = policy(tmp_path, tier="excluded", code="too_long")
     assert build(corpus, "strict", "--no-stats", "--policy", strict).exit_code == 0
     assert summary(corpus, "whole", "strict") == {
         ("removed", "excluded by the policy: too_long"): 1,
-        ("weight", "the hours of its group changed"): 3,
+        ("weight", "the hours in its group changed"): 3,
     }
     loose = policy(tmp_path, above=0.95)
     assert build(corpus, "loose", "--no-stats", "--policy", loose).exit_code == 0
@@ -339,7 +339,7 @@ def test_a_new_episode_is_why(corpus: Path, tmp_path: Path) -> None:
     number = manifest(corpus).facts.snapshot
     assert summary(corpus, "whole", "more") == {
         ("added", f"not in snapshot {number}"): 1,
-        ("weight", "the hours of its group changed"): 4,
+        ("weight", "the hours in its group changed"): 4,
     }
 
 
@@ -347,7 +347,7 @@ def test_a_weight_says_which_options_moved_it(corpus: Path) -> None:
     assert build(corpus, "val", "--no-stats", "--val", "0.3").exit_code == 0
     assert ask(corpus, "diff", "whole", "val")["summary"] != []
     whys = {why for change, why in summary(corpus, "whole", "val") if change == "weight"}
-    assert whys == {"other split: val 0 → 0.3"}
+    assert whys == {"different split: val 0 → 0.3"}
 
 
 def test_the_same_is_the_same(corpus: Path) -> None:

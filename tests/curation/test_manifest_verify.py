@@ -98,8 +98,8 @@ def test_layout_and_the_order_of_keys_are_no_content(corpus: Path) -> None:
     ("update", "said"),
     [
         ({"num_rows": 5}, "num_rows in manifest.json is 5; there are 4 rows"),
-        ({"policy": {"digest": "0" * 16}}, "policy.text has the digest "),
-        ({"mixture": {"text": "by: [source]\n"}}, "mixture.text has the digest "),
+        ({"policy": {"digest": "0" * 16}}, "policy.text has digest "),
+        ({"mixture": {"text": "by: [source]\n"}}, "mixture.text has digest "),
     ],
 )
 def test_a_page_with_a_digest_that_fits_is_compared_with_its_parts(
@@ -136,8 +136,8 @@ def test_a_policy_of_another_version_is_a_note(corpus: Path) -> None:
     ("name", "old", "new", "said"),
     [
         ("info.json", "left", "right", "features.action.names[0] is '\"right"),
-        ("info.json", '"fps": 10', '"fps": 20', "fps is '20', the catalog says '10'"),
-        ("modality.json", '"end": 3', '"end": 4', ".end is '4', the catalog says '3'"),
+        ("info.json", '"fps": 10', '"fps": 20', "fps is '20'; the catalog states '10'"),
+        ("modality.json", '"end": 3', '"end": 4', ".end is '4'; the catalog states '3'"),
         ("eicorpus.json", "absolute", "relative", "vector_kind"),
     ],
 )

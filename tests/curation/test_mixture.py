@@ -94,8 +94,8 @@ def test_hours_to_draw_scale_the_epochs() -> None:
         ("rules: [{name: r1, groups: {source: a}, share: 0.5}, {name: r2, groups: {source: [a, b]}, share: 0.1}]", "'r1' and 'r2' both"),
         ("rules: [{name: r1, groups: {source: z}, share: 0.5}]", "rule 'r1': no train segment has source z; there are a, b"),
         ("rules: [{name: r1, groups: {source: [a, b]}, share: 0.9}]", "add up to 0.9"),
-        ("max_epochs: 2\nrules: [{name: r1, groups: {source: a}, share: 0.5}]", "share 0.5 of rule 'r1' is 0.5 of the draws, but max_epochs 2 of the mixture allow 0.2"),
-        ("draw_hours: 1000\nmax_epochs: 2", "what the shares leave is 1 of the draws, but max_epochs 2 of the mixture allow 0.2"),
+        ("max_epochs: 2\nrules: [{name: r1, groups: {source: a}, share: 0.5}]", "share 0.5 of rule 'r1' gets 0.5 of the samples, but max_epochs 2 of the mixture allow at most 0.2"),
+        ("draw_hours: 1000\nmax_epochs: 2", "the remainder after all shares gets 1 of the samples, but max_epochs 2 of the mixture allow at most 0.2"),
         ("rules: [{name: r1, groups: {source: a}, min_share: 0.6}, {name: r2, groups: {source: b}, min_share: 0.6}]", "min_share 0.6 of rule 'r1', min_share 0.6 of rule 'r2' need 1.2"),
         ("rules: [{name: r1, groups: {source: a}, min_epochs: 3, max_share: 0.1}]", "source a cannot have both min_epochs 3 of rule 'r1' and max_share 0.1"),
     ],
@@ -143,8 +143,8 @@ def test_bounds_that_meet_are_no_contradiction() -> None:
         ("a: [", "no YAML"),
         ("version: 2", "version"),
         ("draw_hours: .nan", "m.yaml:1:13"),
-        ("by: [source]\nrules:\n  - {groups: {source: a}, min_epochs: 3, max_epochs: 0.01}", "m.yaml:3:5: min_epochs 3 is more than max_epochs 0.01"),
-        ("by: [source]\nrules:\n  - {groups: {source: a}, min_share: 0.2, max_share: 0.1}", "m.yaml:3:5: min_share 0.2 is more than max_share 0.1"),
+        ("by: [source]\nrules:\n  - {groups: {source: a}, min_epochs: 3, max_epochs: 0.01}", "m.yaml:3:5: min_epochs 3 is larger than max_epochs 0.01"),
+        ("by: [source]\nrules:\n  - {groups: {source: a}, min_share: 0.2, max_share: 0.1}", "m.yaml:3:5: min_share 0.2 is larger than max_share 0.1"),
     ],
 )  # fmt: skip
 def test_what_is_no_mixture_is_told_with_its_place(text: str, said: str) -> None:

@@ -65,7 +65,7 @@ def test_funnel_and_hours_are_what_sql_says(corpus: Path, page: Page) -> None:
     found_tiers = {name: hours for name, _, hours, _ in page.rows("hours_by_tier")}
     assert found_tiers == {name: pytest.approx(hours) for name, hours in tiers.items()}
     assert list(found_tiers) == ["high", "low", "actionless", "excluded"]
-    assert left["may teach a policy"] == pytest.approx(tiers["high"])
+    assert left["usable for the policy task"] == pytest.approx(tiers["high"])
     assert left["have actions"] == pytest.approx(tiers["high"] + tiers["low"])
 
 
@@ -135,7 +135,12 @@ def test_the_key_figures_are_the_headline(page: Page) -> None:
     """By hand: 16 of 21 committed, 5 quarantined; a quarter of two segments an episode is high."""
     at = page.texts.index("What is in this corpus")
     said = " ".join("".join(page.texts[at : at + 16]).split())
-    for figure in ("16 episodes", "hours", "data sets", "of the hours may teach a policy"):
+    for figure in (
+        "16 episodes",
+        "hours",
+        "data sets",
+        "of the hours are usable for the policy task",
+    ):
         assert figure in said, said
     assert "5 episodes quarantined or failed" in said
 
@@ -200,7 +205,7 @@ def test_the_account_adds_up_or_the_page_says_so(
     wrong = queries.FUNNEL.replace("state = 'quarantined'", "state = 'elsewhere'")
     monkeypatch.setattr(queries, "FUNNEL", wrong.replace("FROM episodes)", "FROM tiers)"))
     [note] = [text for text in page_of(corpus).texts if "discovered =" in text]
-    assert note.startswith("THIS DOES NOT ADD UP")
+    assert note.startswith("THE COUNTS ARE INCONSISTENT")
     assert "THE CATALOG HAS 32 EPISODES" in note
 
 
@@ -248,7 +253,9 @@ def test_copies_and_manifests(tmp_path: Path) -> None:
     facts.write_text("{")
     page = page_of(corpus)
     assert page.rows("manifests") == [["none"]]
-    assert any("Damaged, see eicorpus manifest verify: m." in text for text in page.texts)
+    assert any(
+        "Damaged manifests (see `eicorpus manifest verify`): m." in text for text in page.texts
+    )
 
 
 def test_a_threshold_is_drawn_where_its_value_is() -> None:

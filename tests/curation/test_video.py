@@ -176,7 +176,9 @@ def test_another_number_of_pictures_than_the_catalog_says(
 ) -> None:
     path = encode(tmp_path / "x.mp4", good)
     for length in (K - 1, K + 1):
-        with pytest.raises(SourceError, match=f"{K} pictures, the catalog says {length}") as caught:
+        with pytest.raises(
+            SourceError, match=f"the video has {K} frames, the catalog states {length}"
+        ) as caught:
             look_at(path, length)
         assert caught.value.code is Code.FRAME_COUNT
 

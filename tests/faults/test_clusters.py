@@ -168,7 +168,7 @@ def test_more_threads_than_any_node_has_are_refused(place: Place, tmp_path: Path
     )
     assert done.returncode == 2, done.stderr
     assert "asks for 3 CPUs" in error_message(done.stdout)
-    assert "the largest of 2 nodes lends 1 CPUs; use --decoder-threads 1" in error_message(
+    assert "the largest of 2 nodes offers 1 CPUs; use --decoder-threads 1" in error_message(
         done.stdout
     )
     assert not (tmp_path / "out").exists()
@@ -205,7 +205,9 @@ def test_a_node_that_joins_later_proves_itself_first(own_place: Place, tmp_path:
         try:
             until(lambda: len(list(out.glob("staging/.nodes.*/watch.*"))) == 2, "two at work")
             own_place.cluster.add(own_place.views / "newcomer")
-            until(lambda: "episodes.json cannot be read there" in log.read_text(), "excluded")
+            until(
+                lambda: "episodes.json cannot be read on this node" in log.read_text(), "excluded"
+            )
             (own_place.views / "driver" / "late" / GATE).touch()
             stdout, _ = driver.communicate(timeout=PATIENCE_S)
         finally:

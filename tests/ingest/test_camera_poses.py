@@ -158,7 +158,7 @@ def test_bad_poses_are_this_episodes_trouble(
 
 def test_a_file_that_is_no_archive_or_lacks_its_array(tmp_path: Path) -> None:
     (tmp_path / "v_droid.npz").write_bytes(b"not a zip")
-    with pytest.raises(SourceError, match="not a pose file"):
+    with pytest.raises(SourceError, match="not a camera pose file"):
         poses_of("v", tmp_path)
     np.savez(tmp_path / "v_droid.npz", depths=CAM)
     with pytest.raises(SourceError, match="cam_c2w"):

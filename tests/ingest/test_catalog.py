@@ -263,13 +263,13 @@ def test_a_missing_or_cut_part_is_said_at_once(written: WrittenCatalog) -> None:
     (part,) = (written.root / "catalog/episodes").glob("*.parquet")
     data = part.read_bytes()
     part.write_bytes(data[:-10])
-    with pytest.raises(ConfigError, match="is missing or not its"):
+    with pytest.raises(ConfigError, match="is missing or does not have"):
         Catalog.open(written.root)
     part.write_bytes(b"x" * len(data))  # the right size, the wrong content
     with pytest.raises(ConfigError, match=r"part-.*damaged Parquet"):
         Catalog.open(written.root)
     part.unlink()
-    with pytest.raises(ConfigError, match="is missing or not its"):
+    with pytest.raises(ConfigError, match="is missing or does not have"):
         Catalog.open(written.root)
 
 

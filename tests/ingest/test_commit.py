@@ -260,5 +260,5 @@ def test_a_hole_in_the_numbering_is_noticed(corpus: Path, tmp_path: Path) -> Non
     current = snapshot.load(corpus)
     parts = current.parts("episodes")
     broken = Snapshot(number=9, tables={**current.tables, "episodes": parts[1:]})
-    with pytest.raises(DamagedCatalog, match="was expected"):
+    with pytest.raises(DamagedCatalog, match="; expected"):
         datasets_of(corpus, broken)

@@ -37,7 +37,7 @@ def test_more_cpus_than_any_node_has_are_refused_with_the_numbers() -> None:
     offer = offer_of([node(2, 8000), node(4, 8000)], cpus=8, limit_mib=4096)
     assert offer.slots == 0
     assert "asks for 8 CPUs" in offer.lack
-    assert "the largest of 2 nodes lends 4 CPUs; use --decoder-threads 4" in offer.lack
+    assert "the largest of 2 nodes offers 4 CPUs; use --decoder-threads 4" in offer.lack
 
 
 def test_less_memory_than_a_worker_needs_is_refused_with_the_numbers() -> None:
@@ -48,7 +48,9 @@ def test_less_memory_than_a_worker_needs_is_refused_with_the_numbers() -> None:
 
 
 def test_a_cluster_of_a_head_alone_lends_nothing_yet() -> None:
-    assert offer_of([node(0, 8000)], cpus=1, limit_mib=4096).lack == "no node lends a CPU (1 alive)"
+    assert (
+        offer_of([node(0, 8000)], cpus=1, limit_mib=4096).lack == "no node offers a CPU (1 alive)"
+    )
 
 
 def test_memory_decides_where_cpus_are_many() -> None:

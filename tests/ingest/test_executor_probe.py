@@ -103,10 +103,10 @@ def _make_folder(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (_remove, "cannot be read there"),
-        (_cut, "bytes there"),
-        (_change, "has other bytes there"),
-        (_make_folder, "cannot be read there"),
+        (_remove, "cannot be read on this node"),
+        (_cut, "bytes on this node"),
+        (_change, "has different content on this node"),
+        (_make_folder, "cannot be read on this node"),
     ],
 )
 def test_a_file_that_differs_is_named(

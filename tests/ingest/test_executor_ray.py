@@ -85,7 +85,7 @@ def test_without_a_node_that_proves_itself_there_is_no_run(
 ) -> None:
     executor, _ = executor_on(NODES)
     answers = {name: iter([(name, "the corpus is not the driver's", None)]) for name in "ab"}
-    with pytest.raises(ConfigError, match="no node can work: node a: the corpus") as caught:
+    with pytest.raises(ConfigError, match="no node is usable: node a: the corpus") as caught:
         proving(monkeypatch, executor, answers)
     assert caught.value.exit_code == 2
 

@@ -207,7 +207,7 @@ def changed(**joints: tuple[str, ...] | None) -> dict[str, tuple[str, ...]]:
 @pytest.mark.parametrize(
     ("joints", "extra", "said"),
     [
-        (changed(grip=("fixed", "l3", "l1", "0 0 0", "0 0 0", "0 0 1")), "", "not a tree"),
+        (changed(grip=("fixed", "l3", "l1", "0 0 0", "0 0 0", "0 0 1")), "", "expected a tree"),
         (changed(turn=None), "", "root links"),
         (changed(turn=("fixed", "l3", "l1", "0 0 0", "0 0 0", "0 0 1")), "", "loop"),
         (changed(grip=("fixed", "l4", "hand", "0 0 0", "0 0 0", "0 0 1")), "", "nearest: l3"),
@@ -215,7 +215,7 @@ def changed(**joints: tuple[str, ...] | None) -> dict[str, tuple[str, ...]]:
         (changed(slide=("fixed", *JOINTS["slide"][1:])), "", "'slide' does not move"),
         (changed(grip=("revolute", *JOINTS["grip"][1:5], "0 0 1")), "", "also moved by grip"),
         (changed(tilt=("floating", *JOINTS["tilt"][1:])), "", "more than one degree"),
-        (changed(tilt=("ball", *JOINTS["tilt"][1:])), "", "no joint of a URDF"),
+        (changed(tilt=("ball", *JOINTS["tilt"][1:])), "", "not a joint type of URDF"),
         (changed(turn=(*JOINTS["turn"][:5], "0 0 0")), "", "expected three numbers"),
         (changed(turn=(*JOINTS["turn"][:3], "${x} 0 0", *JOINTS["turn"][4:])), "", "xacro"),
         (changed(turn=(*JOINTS["turn"][:3], "nan 0 0", *JOINTS["turn"][4:])), "", "three numbers"),

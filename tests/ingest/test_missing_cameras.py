@@ -56,7 +56,7 @@ def test_it_is_quarantined_where_the_recipe_drops_it(raw: Path, tmp_path: Path) 
     assert (tally["committed"], tally["lacks_cameras"]) == (1, 0)
     assert tally["codes"] == {"missing_video": 1}
     [left] = [r for r in rows(tmp_path / "corpus", "verdicts") if r["state"] == "quarantined"]
-    assert "no file of camera base_view; fetch it" in left["message"]
+    assert "the video of camera base_view is missing; download it" in left["message"]
 
 
 def test_an_episode_without_any_camera_is_missing_its_video(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_what_is_asked_for(raw: Path, changes: dict[str, Any], want: list[str]) 
 def test_nothing_matches(raw: Path) -> None:
     with pytest.raises(ConfigError, match=r"no episode matches 'B/\*'"):
         plan_for(request(raw, select="B/*"))
-    with pytest.raises(ConfigError, match="no episode found"):
+    with pytest.raises(ConfigError, match="the raw data contains no episode"):
         plan_for(request(write_toy(raw / "empty", {})))
 
 

@@ -108,7 +108,7 @@ def test_a_process_that_the_kernel_kills_lacked_memory(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(query_process, "PROGRAM", "import os; os.kill(os.getpid(), 9)")
-    with pytest.raises(ConfigError, match="SIGKILL, most likely out of memory"):
+    with pytest.raises(ConfigError, match="SIGKILL, probably because it ran out of memory"):
         answer(root, "SELECT 1", snapshot=None, limits=QueryLimits())
 
 
@@ -127,7 +127,7 @@ ALARM = "lambda *_, **__: os.kill(os.getpid(), signal.SIGALRM)"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (f"CATALOG.open = {ALARM}", r"did not open within 120 s, before the query began"),
+        (f"CATALOG.open = {ALARM}", r"did not open within 120 s; run the query again"),
         (f"CATALOG.write_arrow = {ALARM}", r"stopped after 7 s; .* --time-limit-s"),
     ],
 )

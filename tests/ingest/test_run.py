@@ -126,7 +126,7 @@ def test_answers_in_any_order_make_the_same_corpus(tmp_path: Path) -> None:
 
 def test_a_lost_answer_is_noticed(tmp_path: Path) -> None:
     raw = write_toy(tmp_path / "raw", dict.fromkeys("abc", "good"))
-    with pytest.raises(InvariantError, match="discovered 3, accounted for 1"):
+    with pytest.raises(InvariantError, match="discovered 3 episodes, but only 1 have a result"):
         run(raw, tmp_path / "corpus", executor=Forgetful())
     assert facts(tmp_path / "corpus", "runs") == []  # no row says that all is well
     run(raw, tmp_path / "corpus", run_id="again")
@@ -223,12 +223,12 @@ def test_what_was_lost_is_told_with_its_share_and_the_option() -> None:
     limits = Limits(max_quarantined_ratio=0.05)
     lost = Tally(discovered=5, committed=2, quarantined=3, codes=Counter(missing_file=2))
     assert beyond_allowance(lost, limits) == [
-        "quarantined: 1 of 3 episodes present (33.3 %), --max-quarantined allows 5 %"
+        "quarantined: 1 of 3 available episodes (33.3 %); --max-quarantined allows 5 %"
     ]
     failed = Tally(discovered=4, failed=4)
     assert beyond_allowance(failed, limits) == [
-        "failed: 4 of 4 episodes present (100 %), --max-failed allows 0 %",
-        "none of 4 episodes came in; the files of 0 are not there",
+        "failed: 4 of 4 available episodes (100 %); --max-failed allows 0 %",
+        "none of 4 episodes was committed; the files of 0 are missing",
     ]
 
 

@@ -67,7 +67,7 @@ def test_the_rows_of_one_episode_are_as_many_as_one_has(
     assert snapshot.rows_of_episode(current, tmp_path, "segments", "a").num_rows == 3
     monkeypatch.setattr(snapshot, "MOST_ROWS_OF_EPISODE", 2)
     assert snapshot.rows_of_episode(current, tmp_path, "segments", "b").num_rows == 1
-    with pytest.raises(DamagedCatalog, match="more than 2 rows of one episode"):
+    with pytest.raises(DamagedCatalog, match="more than 2 rows for one episode"):
         snapshot.rows_of_episode(current, tmp_path, "segments", "a")
 
 

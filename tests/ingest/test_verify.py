@@ -749,7 +749,7 @@ def test_a_run_cannot_have_committed_more_than_it_counted(corpus: Path) -> None:
 
     rewrite_table(corpus, "runs", change, 0)
     [found] = verify(corpus)
-    assert found.message == "found 4 verdicts `committed`; expected 3 as the run counted"
+    assert found.message == "found 4 verdicts `committed`; expected 3, the count of the run"
 
 
 def test_a_part_with_other_rows_than_the_snapshot_says_is_found(corpus: Path) -> None:

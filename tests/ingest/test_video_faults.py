@@ -96,7 +96,7 @@ def test_the_message_of_a_cut_file_is_a_sentence_with_a_remedy(tmp_path: Path) -
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(SourceError) as caught:
         frame_clock(window(path))
-    reason = "the data is damaged or cut short; fetch the file again"
+    reason = "the data is damaged or truncated; download the file again"
     assert str(caught.value) == f"[truncated] {path}: {reason}"
 
 

@@ -27,7 +27,7 @@ def ingest(raw: Path, *words: str) -> typer.testing.Result:
 def test_the_last_line_of_a_run_that_exits_with_1_is_the_reason(raw: Path) -> None:
     done = ingest(raw, "--max-quarantined", "0.05")
     assert done.exit_code == 1
-    reason = "exit 1: quarantined: 1 of 3 episodes present (33.3 %), --max-quarantined allows 5 %"
+    reason = "exit 1: quarantined: 1 of 3 available episodes (33.3 %), --max-quarantined allows 5 %"
     assert done.stderr.splitlines()[-1] == reason
     again = ingest(raw, "--max-quarantined", "0.05", "--json")
     assert (again.exit_code, json.loads(again.stdout)["result"]["quarantined"]) == (1, 1)

@@ -196,7 +196,7 @@ def test_a_peer_that_dies_is_a_finding_with_its_last_words(
     monkeypatch.setattr(job, "reference_reader", lambda: peer)
     assert call("verify", str(sound), "--peer", "--json") == 1
     [found] = answer_of(capsys)["findings"]
-    assert "no answer, exit status 1: no torch here" in found["message"]
+    assert "no result, exit status 1: no torch here" in found["message"]
 
 
 def test_a_dataset_without_info_is_not_given_to_the_peer(

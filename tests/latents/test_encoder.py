@@ -222,7 +222,7 @@ def test_an_index_that_names_anything_else_is_refused(copied: Path, name: Any) -
 
 
 def test_an_encoder_without_weights_is_told_to_be_untrained(folder: Path) -> None:
-    assert "give --untrained SEED" in refused(folder)
+    assert "add --untrained SEED" in refused(folder)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_one_sound_source_of_weights(given: dict[str, Any]) -> None:
 
 
 def test_who_needs_weights_is_not_opened_without() -> None:
-    with pytest.raises(ConfigError, match="no weights given"):
+    with pytest.raises(ConfigError, match="no weights"):
         ImageEncoder.open(EncoderChoice(model="dinov3_tiny", source=WeightSource(), device="cpu"))
 
 

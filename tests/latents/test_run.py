@@ -256,7 +256,7 @@ def test_a_broken_video_fails_alone_with_its_address(corpus: Path, tiny: ImageEn
     assert (tally.discovered, tally.encoded, tally.failed) == (3, 1, 2)
     assert tally.errors == {"corrupt_video": 1, "missing_video": 1}
     assert "episode_000000.mp4: sha256" in tally.failures[0]
-    assert "run eicorpus verify" in tally.failures[0]
+    assert "run `eicorpus verify`" in tally.failures[0]
     assert [row["num_frames"] for row in rows_of(corpus)] == [5]
     second.write_bytes(b"")
     assert encode(corpus, tiny, run_id="latents-2").up_to_date == 1

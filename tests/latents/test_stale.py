@@ -1,4 +1,4 @@
-"""`eicorpus stale` on latents: of another video, of an episode that is gone, and what has none."""
+"""`eicorpus stale` on latents: of another video, of an episode that was removed, and what has none."""
 
 from __future__ import annotations
 
@@ -33,4 +33,6 @@ def test_latents_are_counted_by_what_has_become_of_their_video(
     assert found.exit_code == 1
     [said] = json.loads(found.stdout)["result"]["latents"]
     assert (said["stale"], said["reason"].split(" ")[0]) == (2, "1")
-    assert "of an episode that is gone" in CliRunner().invoke(app, ["stale", str(corpus)]).stdout
+    assert (
+        "of an episode that was removed" in CliRunner().invoke(app, ["stale", str(corpus)]).stdout
+    )

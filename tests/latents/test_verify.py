@@ -111,7 +111,7 @@ def test_latents_of_a_video_that_is_not_the_one_there(encoded: Path) -> None:
     recommit(encoded, other)
     [found] = verify(encoded)
     assert found.check.value == "latents_differ"
-    assert "of the one that is there" in found.message
+    assert "latents of the stored video" in found.message
 
 
 def test_a_row_that_points_elsewhere(encoded: Path) -> None:

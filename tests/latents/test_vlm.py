@@ -314,18 +314,18 @@ def test_what_cannot_be_is_refused_when_it_is_opened(
         ConfigError, match="no such model was downloaded; run `hf download nobody/none`"
     ):
         open_conditioner(OnlineText(model="nobody/none"), whole)
-    with pytest.raises(ConfigError, match=r"layer 3; the model has 0 to 2"):
+    with pytest.raises(ConfigError, match=r"layer 3; expected 0 to 2"):
         open_conditioner(OnlineText(model=str(folder), layer=3), whole)
     with pytest.raises(ConfigError, match=r"no config\.json"):
         open_conditioner(OnlineText(model=str(tmp_path)), whole)
     moved = dataclasses.replace(whole, corpus=tmp_path)
-    with pytest.raises(ConfigError, match="files that the manifest names are not there"):
+    with pytest.raises(ConfigError, match="files of the manifest do not exist"):
         open_conditioner(CachedText(encoder="text_qwen3_vl"), moved)
     with pytest.raises(SourceError, match="eicorpus verify"):
         reader.read(
             [dataclasses.replace(whole.row(0), dataset_path="datasets/none")], np.array([0])
         )
-    with pytest.raises(SourceError, match=r"no picture at 4\.100 s"):
+    with pytest.raises(SourceError, match=r"no frame at 4\.100 s"):
         reader.read([whole.row(0)], np.array([41]))
 
 

@@ -26,9 +26,7 @@ def test_every_kind_of_place_in_a_group_of_pictures(built: Path) -> None:
     assert len({each.tobytes() for each in whole}) == len(whole)  # so that a neighbour is noticed
     for t in (17, 0, 9, 10, 11, 1, 40, 39):
         assert np.array_equal(picture_of(built, mine, "top_head", t), whole[t]), t
-    with pytest.raises(
-        SourceError, match=r"no picture at 4\.100 s; run `eicorpus verify"
-    ) as refused:
+    with pytest.raises(SourceError, match=r"no frame at 4\.100 s; run `eicorpus verify") as refused:
         picture_of(built, mine, "top_head", 41)
     assert f"episode {mine.uid} [0, 9), timestep 41" in refused.value.where
     with pytest.raises(SourceError, match="eicorpus verify"):

@@ -172,7 +172,7 @@ def test_rows_that_lerobot_takes_from_another_episode_are_noticed(
     problems = reports["unsorted"]["problems"]
     assert "episode 1 action: values differ from the Parquet file" not in problems
     assert "episode 2 action: values differ from the Parquet file" in problems
-    assert "episode 2 row 0 window action: not the rows [0, 0, 2]" in problems
+    assert "episode 2 row 0 window action: differs from rows [0, 0, 2]" in problems
 
 
 def test_a_folder_that_is_no_data_set_is_a_usage_error(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_manifests_behind_a_link_are_refused(tmp_path: Path) -> None:
 def test_a_segment_of_no_episode_is_refused(tmp_path: Path, name: str, value: int) -> None:
     """A reader makes a table of every timestep of it. The digest is that of these rows: whoever made it made that too."""
     published(tmp_path / "manifests" / "m", table(row(**{name: value})))
-    with pytest.raises(ConfigError, match=f"column {name} has {value}, which no episode has"):
+    with pytest.raises(ConfigError, match=f"column {name} contains {value}, which is out of range"):
         load(tmp_path / "manifests" / "m")
 
 

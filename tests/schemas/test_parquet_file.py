@@ -155,7 +155,7 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused(
     path: Path, name: str, write: Callable[[Path], None]
 ) -> None:
     write(path)
-    with pytest.raises(DamagedParquet, match="do not trust this corpus"):
+    with pytest.raises(DamagedParquet, match="do not use it"):
         (READS | FOOTER_READS)[name](path)
 
 

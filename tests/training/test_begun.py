@@ -103,8 +103,8 @@ def test_a_rank_whose_listing_is_older_opens_what_the_first_chose(
     [
         ([2, 4], [], "no checkpoint of step 4; there are: none"),
         ([2, 4], [2], "no checkpoint of step 4; there are: 2"),
-        ([2], [2, 4], "has step 4 here, step 2 at the first rank"),
-        ([], [4], "has step 4 here, step 0 at the first rank"),
+        ([2], [2, 4], "the latest step is 4 on this rank and 2 on rank 0"),
+        ([], [4], "the latest step is 4 on this rank and 0 on rank 0"),
     ],
 )
 def test_ranks_that_see_other_checkpoints_are_all_refused(

@@ -137,7 +137,7 @@ def test_what_is_not_whole_is_not_listed(tmp_path: Path, damage: str) -> None:
     if damage == "half":
         refuse_broken(tmp_path)  # that is what a killed run leaves
     else:
-        with pytest.raises(ConfigError, match="damaged: step_00000002; whole steps: 1;"):
+        with pytest.raises(ConfigError, match="damaged: step_00000002; valid steps: 1;"):
             refuse_broken(tmp_path)
     sweep(tmp_path)
     assert not list((tmp_path / "checkpoints").glob(".*"))
@@ -250,9 +250,13 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
     found = checkpoint_of(tmp_path).tensors()
     with pytest.raises(ConfigError, match=r"another network: .*num_layers|only one of them"):
         restore_weights(learner(num_layers=1), found, where="x")
-    with pytest.raises(ConfigError, match=r"is \[3, 10, 8\], this network's \[3, 12, 8\]"):
+    with pytest.raises(
+        ConfigError, match=r"has shape \[3, 10, 8\]; this network needs \[3, 12, 8\]"
+    ):
         restore_weights(learner(action_width=6), found, where="x", may_grow=True)
-    with pytest.raises(ConfigError, match=r"is \[3, 10, 8\], this network's \[4, 10, 8\]"):
+    with pytest.raises(
+        ConfigError, match=r"has shape \[3, 10, 8\]; this network needs \[4, 10, 8\]"
+    ):
         restore_weights(learner(num_embodiments=4), found, where="x")
 
 

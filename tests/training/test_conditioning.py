@@ -257,7 +257,7 @@ def test_a_file_that_is_cut_while_it_is_open_is_named(tmp_path: Path) -> None:
     rows = [row("u", TEXTS[1], (latent,))]
     reader.read(rows, np.array([8]))
     os.truncate(tmp_path / latent.path, 16)
-    with pytest.raises(SourceError, match=r"damaged .it ends at byte .*--vlm FOLDER"):
+    with pytest.raises(SourceError, match=r"damaged .the file ends at byte .*--vlm FOLDER"):
         reader.read(rows, np.array([8]))
 
 
@@ -286,14 +286,14 @@ def test_moments_that_are_none_are_refused_when_the_file_is_opened(
         file.seek(held.start)
         file.write(data)
     reader = CachedReader(corpus=tmp_path, encoder_id=ENCODER)
-    with pytest.raises(SourceError, match="do not fit its moments"):
+    with pytest.raises(SourceError, match="does not match the prompts"):
         reader.read([row("u", TEXTS[1], (latent,))], np.array([8]))
 
 
 def test_a_path_out_of_the_corpus_is_not_followed(tmp_path: Path) -> None:
     latent = dataclasses.replace(written(tmp_path / "other"), path="../other/x.safetensors")
     reader = CachedReader(corpus=tmp_path / "corpus", encoder_id=ENCODER)
-    with pytest.raises(SourceError, match="is no path inside the corpus"):
+    with pytest.raises(SourceError, match="is not a path inside the corpus"):
         reader.read([row("u", TEXTS[0], (latent,))], np.array([0]))
 
 
@@ -311,10 +311,12 @@ def test_segments_without_features_are_refused_before_any_step(tmp_path: Path) -
         chosen_encoder(partly, ENCODER)
     assert f"eicorpus latents text {tmp_path} --vlm FOLDER" in str(found.value)
     for wanted in ("dinov3_vits16", "text_other", other.encoder_id):
-        with pytest.raises(ConfigError, match=f"no text features are '{wanted}'.*{ENCODER}"):
+        with pytest.raises(
+            ConfigError, match=f"no text encoders of the manifest match '{wanted}'.*{ENCODER}"
+        ):
             chosen_encoder(manifest_of(tmp_path, full), wanted)
     both = manifest_of(tmp_path, [row("a", "", (mine, other))])
     with pytest.raises(ConfigError, match="2 text features"):
         chosen_encoder(both, "text_by_hand")
-    with pytest.raises(ConfigError, match="there are none"):
+    with pytest.raises(ConfigError, match="it has none"):
         chosen_encoder(manifest_of(tmp_path, [row("a", "")]), ENCODER)

@@ -97,7 +97,9 @@ def test_features_reach_the_step_through_a_manifest(trainable: Trainable, tmp_pa
         assert "".join(chr(round(float(x))) for x in found[:, 0]) == row.text
         assert (found[:, 1] > 0).all()  # it was shown a picture
     everything = load(build_manifest(root, "all", with_statistics=False))
-    with pytest.raises(ConfigError, match="segments have no features of text_echo") as refused:
+    with pytest.raises(
+        ConfigError, match="segments have no text features from text_echo"
+    ) as refused:
         open_conditioner(CachedText(encoder="text_echo"), everything)
     assert f"eicorpus latents text {root} --vlm FOLDER" in str(refused.value)
     half_a_copy_is_refused(manifest)
@@ -133,7 +135,9 @@ def half_a_copy_is_refused(manifest: Manifest) -> None:
     open_conditioner(CachedText(encoder="text_echo"), manifest)
     *_, last = needed = [path for split, path in named if split == "train"]
     (manifest.corpus / last).unlink()
-    counted = f"text features missing: 1 of {len(needed)} files .* {last} first; copy them, or run"
+    counted = (
+        f"text features missing: 1 of {len(needed)} files .* {last} first; copy the files, or run"
+    )
     with pytest.raises(
         ConfigError, match=f"{counted} `eicorpus latents text {manifest.corpus} --vlm"
     ):
@@ -233,7 +237,7 @@ def test_features_without_pictures_are_refused_where_a_recipe_needs_them(
         load(build_manifest(root, name, where=VIDEOS, with_statistics=False))
         for name, root in corpora.items()
     )
-    message = r"saw no picture.*latents text .* --vlm FOLDER --vlm-frame-every-s.*text.needs_pictures=false"
+    message = r"encoded from text only.*latents text .* --vlm FOLDER --vlm-frame-every-s.*text.needs_pictures=false"
     with pytest.raises(ConfigError, match=message):
         open_conditioner(needs, blind)
     open_conditioner(CachedText(encoder="text_echo"), blind)

@@ -161,7 +161,7 @@ def test_shares_of_segments_are_what_is_drawn() -> None:
 
 def test_a_batch_without_room_for_its_tasks_is_refused() -> None:
     made = table((1.0, ALL, False, [ALL] * 9))
-    with pytest.raises(ConfigError, match="a global batch of 3 has no room for 4 tasks"):
+    with pytest.raises(ConfigError, match="a global batch of 3 samples cannot hold 4 tasks"):
         draws(made, 3)
     assert isinstance(draws(made, 3, min_per_batch=0), Draws)
 

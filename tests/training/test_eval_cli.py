@@ -176,7 +176,7 @@ def test_beaten_by_the_mean_or_clearly() -> None:
     assert not_beaten(["sure", "unsure"], found, clearly=True) == message
     rows = {str(row[0]): row[1:] for row in comparison_rows(found)}
     assert rows["unsure"] == ["+40.0%", "-10.0% .. +90.0%", 6, "better, interval includes 0"]
-    assert rows["few"] == ["+40.0%", "", 6, "better, too few episodes to be sure"]
+    assert rows["few"] == ["+40.0%", "", 6, "better, too few episodes to be certain"]
     assert rows["none"] == ["", "", 6, "nothing to compare"]
 
 
@@ -319,7 +319,7 @@ def test_changed_latents_are_found_where_digests_are_asked_for(
         data[-2] ^= 1  # of a number that stays one, so that nothing else tells
         path.write_bytes(data)
     words = ("eval", str(run), "--manifest", str(mine.manifest), "--max-samples", "1")
-    with pytest.raises(SourceError, match="its digest is"):
+    with pytest.raises(SourceError, match="sha256 is"):
         invoke(*words, "--verify-latents")
 
 

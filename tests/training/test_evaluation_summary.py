@@ -68,7 +68,7 @@ def test_the_interval_is_that_of_the_difference() -> None:
 
 def test_few_episodes_are_never_sure() -> None:
     few = of([0.1] * (FEWEST - 1), [1.0] * (FEWEST - 1))
-    assert few.answer == "better, too few episodes to be sure"
+    assert few.answer == "better, too few episodes to be certain"
     assert few.is_clear is None
     assert of([1.0] * FEWEST, [0.5] * FEWEST).answer == "not better"
     nothing = compared([])["zero_action"]

@@ -33,7 +33,7 @@ def test_a_file_that_is_cut_while_it_is_open_is_named(manifest: Manifest, tmp_pa
     file.read(0, out)
     os.truncate(path, path.stat().st_size // 2)
     last = (file.facts.num_frames - 1) * file.facts.grid_stride
-    with pytest.raises(ConfigError, match=r"damaged .it ends at byte"):
+    with pytest.raises(ConfigError, match=r"damaged .the file ends at byte"):
         file.read(last, out)
 
 

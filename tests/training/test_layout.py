@@ -66,7 +66,10 @@ def test_parts_are_their_own_slots() -> None:
     ("names", "said"),
     [
         ([f"left.hand_joints_rad.{i}" for i in range(17)], "17 joints of the left hand"),
-        (["left.delta_position_m.x", "left.tail"], "1 action elements without a slot, 'left.tail'"),
+        (
+            ["left.delta_position_m.x", "left.tail"],
+            "1 action elements have no slot in the action vector, 'left.tail'",
+        ),
         (["head.delta_position_m.x"], "without a slot"),
     ],
 )

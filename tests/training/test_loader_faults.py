@@ -45,7 +45,7 @@ from tests.training.loader_cases import (
         ({"data": {"cameras": ["wrist"]}}, r"latents missing: .*without_missing=true"),
         ({"data": {"cameras": ["side"], "without_missing": True}}, r"26 of 26 rows"),
         ({"data": {"future_s": 60.0}}, r""),
-        ({"run": {"batch_size": 7}}, r"does not divide by 2 ranks"),
+        ({"run": {"batch_size": 7}}, r"is not divisible by 2 ranks"),
     ],
 )
 def test_refused_before_the_first_step(manifest: Manifest, given: Any, said: str) -> None:
@@ -77,7 +77,9 @@ def test_a_damaged_table_of_the_cache_is_named(
     loader(manifest, cache=tmp_path)
     (path,) = tmp_path.rglob(name)
     path.write_bytes(b"")
-    with pytest.raises(ConfigError, match=f"damaged .*; remove {path.parent}, it is made again"):
+    with pytest.raises(
+        ConfigError, match=f"damaged .*; remove {path.parent}; the next run rebuilds it"
+    ):
         loader(manifest, cache=tmp_path).batch(0)
 
 
@@ -180,7 +182,7 @@ def test_half_a_copy_is_refused_before_the_first_step(
     for path in needed[1:4]:
         (mine.corpus / path).unlink()
     repair = f"`eicorpus latents images {mine.corpus} --encoder tiny_vit`.*`eicorpus manifest build"
-    said = f"latents missing: 3 of {len(needed)} files .* {needed[1]} first; copy them, or run {repair}"
+    said = f"latents missing: 3 of {len(needed)} files .* {needed[1]} first; copy the files, or run {repair}"
     with pytest.raises(ConfigError, match=said):
         loader(manifest, one)
     shutil.rmtree((mine.corpus / needed[0]).parent)
@@ -221,7 +223,7 @@ def test_a_changed_file_is_found_when_digests_are_asked_for(
     quiet = loader(manifest)
     assert len([quiet.batch(step) for step in range(3)]) == 3
     strict = loader(manifest, verify_latents=True)
-    with pytest.raises(SourceError, match="its digest is"):
+    with pytest.raises(SourceError, match="sha256 is"):
         list(islice(strict.batches(), 3))
 
 

@@ -241,8 +241,8 @@ def test_pictures_go_through_the_encoder(trainable: Trainable, loader: Loader) -
     [
         ({"embodiment": "human_video"}, "unknown embodiment"),
         ({"embodiment": "nobody"}, "acts for umi, umi_bimanual"),
-        ({"latents": {}}, "expected one like front or wrist"),
-        ({"latents": {"top": np.zeros((1, 7, 8))}}, "expected one like front or wrist"),
+        ({"latents": {}}, "expected a camera matching front or wrist"),
+        ({"latents": {"top": np.zeros((1, 7, 8))}}, "expected a camera matching front or wrist"),
         ({"latents": {"front": np.zeros((1, 7, 9))}}, "latents"),
         ({"latents": {"front": np.zeros((1, 5, 8))}}, "5 tokens"),
         ({"latents": {"front": np.zeros((0, 7, 8))}}, "latents"),

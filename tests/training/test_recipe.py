@@ -112,7 +112,7 @@ def test_the_digest_is_of_what_is_decided() -> None:
     [
         ("run: {batch_size: 0}", "run.batch_size"),
         ("architecture: {width: 30, num_heads: 4}", "30 is not 4 heads"),
-        ("run: {batch_size: 8, accumulate: 3}", "8 does not divide by 3"),
+        ("run: {batch_size: 8, accumulate: 3}", "8 is not divisible by 3"),
         ("speed: 3", "speed"),
         ("extends: nothing", "no recipe 'nothing'; there are finetune"),
         ("- a", "expected a mapping"),

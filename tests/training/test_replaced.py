@@ -131,7 +131,9 @@ def test_one_too_many_ends_the_run_and_is_written_down_too(tmp_path: Path) -> No
     mishaps = Mishaps(tmp_path, bad_recipe(2).run, Ranks())
     mishaps.replaced([bad(0, 1)])
     mishaps.replaced([bad(0, 1), bad(1, 4)])  # the first is known
-    with pytest.raises(SourceError, match=r"3 samples cannot be read, run.max_bad_samples is 2"):
+    with pytest.raises(
+        SourceError, match=r"3 samples cannot be read; run.max_bad_samples allows 2"
+    ):
         mishaps.replaced([bad(2, 0)])
     lines = [json.loads(line) for line in (tmp_path / BAD_FILE).read_text().splitlines()]
     assert [(line["step"], line["place"]) for line in lines] == [(0, 1), (1, 4), (2, 0)]

@@ -48,9 +48,9 @@ def begun(tmp_path: Path, init_from: str = "") -> Path:
 @pytest.mark.parametrize(
     ("was", "now", "message"),
     [
-        ("a", "b", r"begun with the weights of a, now with the weights of b; say --init-from a; choose another --out"),
-        ("a", "", r"begun with the weights of a, now with none; say --init-from a; .*--allow-other-recipe"),
-        ("", "b", r"begun with none, now with the weights of b; leave out --init-from"),
+        ("a", "b", r"started from the weights of a, not from the weights of b; add --init-from a; choose another --out"),
+        ("a", "", r"started from the weights of a, not from new weights; add --init-from a; .*--allow-other-recipe"),
+        ("", "b", r"started from new weights, not from the weights of b; remove --init-from"),
     ],
 )  # fmt: skip
 def test_other_weights_to_begin_with_are_refused(
@@ -114,7 +114,7 @@ def test_a_run_from_before_tasks_were_drawn_first_goes_on_as_it_was_drawn(tmp_pa
     kept = yaml.safe_load((out / RECIPE_FILE).read_text())
     del kept["routing"]["draw"], kept["routing"]["shares"]
     (out / RECIPE_FILE).write_text(yaml.safe_dump(kept))
-    message = r"routing.draw segment -> task; add --set routing.draw=segment to draw as it began"
+    message = r"routing.draw segment -> task; add --set routing.draw=segment to keep its sampling"
     with pytest.raises(ConfigError, match=message):
         check_same(out, facts(), recipe())
     old = recipe().model_copy(update={"routing": RoutingSettings(draw="segment")})

@@ -34,7 +34,7 @@ def checkpoint(**said: Any) -> Checkpoint:
 def test_latents_of_another_encoder_are_refused() -> None:
     begun = checkpoint(encoder_id="a-000000000000")
     check_encoder(begun, "a-000000000000")
-    with pytest.raises(ConfigError, match=r"latents of a-1; run/step was trained on those of a-0.*data\.encoder=a-0"):  # fmt: skip
+    with pytest.raises(ConfigError, match=r"the latents are from encoder a-1; run/step was trained with a-0.*data\.encoder=a-0"):  # fmt: skip
         check_encoder(begun, "a-1")
 
 

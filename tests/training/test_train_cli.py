@@ -229,18 +229,18 @@ def test_weights_are_not_given_another_text(
     with monkeypatch.context() as patch:
         patch.setattr(WordsConditioner, "text_id", "text_x-0123456789ab")
         train(trainable.manifest, tmp_path, "--until", "1")
-    with pytest.raises(ConfigError, match="was trained on that of text_x-0123456789ab"):
+    with pytest.raises(ConfigError, match="was trained with text_x-0123456789ab"):
         train(trainable.manifest, tmp_path)
     command = ["eval", str(tmp_path), "--device", "cpu", "--max-samples", "1"]
     done = CliRunner().invoke(app, command, standalone_mode=False)
-    assert "was trained on that of text_x-0123456789ab" in str(done.exception)
+    assert "was trained with text_x-0123456789ab" in str(done.exception)
 
 
 def test_another_manifest_is_refused_and_says_which(trainable: Trainable, tmp_path: Path) -> None:
     mine = trainable.copied(tmp_path / "corpus")
     train(mine.manifest, tmp_path / "run", "--until", "2")
     other = build_manifest(mine.corpus, "robots", where="embodiment <> 'human_video'")
-    with pytest.raises(ConfigError, match=r"begun with manifest m \(.*now robots .*--allow-other-manifest"):  # fmt: skip
+    with pytest.raises(ConfigError, match=r"started with manifest m \(.*not robots .*--allow-other-manifest"):  # fmt: skip
         train(other, tmp_path / "run")
     done = train(other, tmp_path / "run", "--allow-other-manifest")
     assert done["resumed_from"] == 2
@@ -307,9 +307,9 @@ def spoil_statistics(made: Trainable) -> None:
         (None, ("--set", "data.encoder=siglip2_base"), r"siglip2_base.*eicorpus latents"),
         (None, ("--set", "data.future_s=0.5"), r"0.5 s is off the grid .*say 0.3 or 0.6"),
         (None, ("--set", "text={kind: cached, encoder: qwen}"), r"eicorpus latents text .* --vlm FOLDER"),
-        (None, ("--set", "run.accumulate=16"), r"8 does not divide by 16"),
+        (None, ("--set", "run.accumulate=16"), r"8 is not divisible by 16"),
         (None, ("--recipe", "huge"), r"no recipe 'huge'; there are finetune, lda_0p5b"),
-        (None, ("--init-from", "nowhere"), r"no whole checkpoint; there are: none"),
+        (None, ("--init-from", "nowhere"), r"no whole checkpoint; available steps: none"),
         (None, ("--set", "run"), r"expected KEY=VALUE"),
     ],
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""What the network is told in words: by nothing, by a small table of words, by stored features, or by a vision-language model."""
+"""How instructions condition the network: not at all, by a small table of words, by stored features, or by a vision-language model."""

@@ -49,7 +49,7 @@ SMALL_BYTES = 4 << 20  # a file whose digest is always checked before it is used
 
 def _again(corpus: Path) -> str:
     return (
-        f"run `eicorpus latents text {corpus} --vlm FOLDER`, then build the manifest anew, which names them: "
+        f"run `eicorpus latents text {corpus} --vlm FOLDER`, then build a new manifest with them: "
         f"`eicorpus manifest build {corpus} NEW_NAME`"
     )
 
@@ -64,7 +64,7 @@ class _OpenFile:
     timestep: Int64
 
     def tokens(self, text: int, now: int) -> Tensor:
-        """[T, C] of the moment of a text that is told at `now`.
+        """[T, C] of the prompt of a text at `now`.
 
         Raises:
             ConfigError: the file is shorter than it was.
@@ -126,8 +126,8 @@ class CachedReader:
     def _tokens(self, row: ManifestRow, now: int, latent: Latent) -> Tensor:
         file = self._file(row, latent)
         if row.text not in file.facts.texts:
-            problem = f"has no features of {row.text[:80]!r}, the text of {row.uid} from timestep {row.start}"
-            raise ConfigError(f"{problem}; {_again(self.corpus)}", where=latent.path)
+            problem = f"no text features for {row.text[:80]!r}, the instruction of {row.uid} from timestep {row.start}"
+            raise ConfigError(problem, remedy=_again(self.corpus), where=latent.path)
         try:
             return file.tokens(file.facts.texts.index(row.text), now)
         except OSError as error:
@@ -137,8 +137,8 @@ class CachedReader:
         for latent in row.latents:
             if latent.encoder_id == self.encoder_id:
                 return latent
-        problem = f"{row.uid} has no features of {self.encoder_id}"
-        raise ConfigError(f"{problem}; {_again(self.corpus)}", where="manifest")
+        problem = f"{row.uid} has no text features from {self.encoder_id}"
+        raise ConfigError(problem, remedy=_again(self.corpus), where="manifest")
 
     def _file(self, row: ManifestRow, latent: Latent) -> _OpenFile:
         return self._open(row.uid, latent)
@@ -147,8 +147,8 @@ class CachedReader:
         try:
             return patiently(partial(self._opened_now, uid, latent))
         except OSError as error:
-            problem = f"cannot be read ({system_error_text(error)}); {_again(self.corpus)}"
-            raise ConfigError(problem, where=latent.path) from error
+            problem = f"cannot be read ({system_error_text(error)})"
+            raise ConfigError(problem, remedy=_again(self.corpus), where=latent.path) from error
 
     def _opened_now(self, uid: str, latent: Latent) -> _OpenFile:
         """Raises OSError where the machine cannot read now."""
@@ -159,8 +159,8 @@ class CachedReader:
 
     def _check_digest(self, path: Path, latent: Latent) -> None:
         if digest := self._compared.other_digest(path, latent.sha256):
-            problem = f"sha256 {digest}, the manifest says {latent.sha256}"
-            raise ConfigError(f"{problem}; {_again(self.corpus)}", where=latent.path)
+            problem = f"sha256 is {digest}; the manifest records {latent.sha256}"
+            raise ConfigError(problem, remedy=_again(self.corpus), where=latent.path)
 
 
 def _opened(corpus: Path, path: Path, uid: str, latent: Latent) -> _OpenFile:
@@ -171,17 +171,19 @@ def _opened(corpus: Path, path: Path, uid: str, latent: Latent) -> _OpenFile:
     except ConfigError as error:
         raise file.damaged(str(error)) from error
     if (facts.uid, facts.encoder_id) != (uid, latent.encoder_id):
-        raise file.damaged(f"it says that it is of {(facts.uid, facts.encoder_id)}")
+        raise file.damaged(f"its metadata names {(facts.uid, facts.encoder_id)}")
     offsets, text_index, timestep = (
         _numbers(file, tensors, name) for name in (OFFSETS, TEXT_INDEX, TIMESTEP)
     )
     features = tensors.get(FEATURES)
     if features is None or features.dtype != "BF16":
-        raise file.damaged(f"no {FEATURES} of bfloat16")
+        raise file.damaged(f"no tensor {FEATURES} of type bfloat16")
     if features.shape != (offsets[-1:].sum(), facts.width) or not _are_moments(
         len(facts.texts), offsets, text_index, timestep
     ):
-        raise file.damaged(f"{FEATURES} {list(features.shape)} do not fit its moments")
+        raise file.damaged(
+            f"the shape {list(features.shape)} of {FEATURES} does not match the prompts of the file"
+        )
     return _OpenFile(
         facts=facts,
         file=file,
@@ -196,7 +198,7 @@ def _numbers(file: PositionalFile, tensors: Mapping[str, Held], name: str) -> In
     """A tensor of one axis; it is no larger than the file."""
     held = tensors.get(name)
     if held is None or held.dtype != "I64" or len(held.shape) != 1:
-        raise file.damaged(f"no {name} of int64")
+        raise file.damaged(f"no one-dimensional tensor {name} of type int64")
     out = np.empty(held.shape, "<i8")
     file.fill(out, held.start)
     return out
@@ -218,7 +220,7 @@ def _are_moments(num_texts: int, offsets: Int64, text_index: Int64, timestep: In
 
 
 def side_by_side(tokens: Sequence[Tensor]) -> dict[str, Tensor]:
-    """What `CachedConditioner` is told: features [B, T, C], zeros after the last token, and has_feature [B, T], of B samples [T, C]."""
+    """Inputs of `CachedConditioner`: features [B, T, C], zeros after the last token, and has_feature [B, T], of B samples [T, C]."""
     has = [torch.ones(len(each), dtype=torch.bool, device=each.device) for each in tokens]
     return {
         "features": pad_sequence(list(tokens), batch_first=True),
@@ -252,16 +254,20 @@ def chosen_encoder(manifest: Manifest, encoder: str) -> str:
     matches: list[str] = [id_ for id_ in encoders if encoder in (id_, id_.partition("-")[0])]
     if len(matches) != 1:
         have = ", ".join(encoders) or "none"
-        problem = f"{len(matches) or 'no'} text features are {encoder!r}; there are {have}"
-        raise ConfigError(f"{problem}: name one of them, or {_again(manifest.corpus)}", where=where)
+        problem = (
+            f"{len(matches) or 'no'} text encoders of the manifest match {encoder!r}; it has {have}"
+        )
+        raise ConfigError(
+            problem, remedy=f"name one of them, or {_again(manifest.corpus)}", where=where
+        )
     row_of_match = pc.list_parent_indices(lists).filter(pc.equal(ids, matches[0]))
     has = pc.is_in(
         pa.array(np.arange(len(manifest))), value_set=pc.unique(row_of_match).cast(pa.int64())
     )
     if num_missing := len(manifest) - (pc.sum(has).as_py() or 0):
         uid = manifest.rows["uid"].filter(pc.invert(has))[0].as_py()
-        problem = f"{num_missing} of {len(manifest)} segments have no features of {matches[0]}, {uid} for one"
-        raise ConfigError(f"{problem}; {_again(manifest.corpus)}", where=where)
+        problem = f"{num_missing} of {len(manifest)} segments have no text features from {matches[0]}, for example {uid}"
+        raise ConfigError(problem, remedy=_again(manifest.corpus), where=where)
     return matches[0]
 
 
@@ -272,5 +278,5 @@ def refuse_absent_features(manifest: Manifest, encoder_id: str) -> None:
     """
     named = manifest.rows["latents"].combine_chunks().flatten()
     paths = named.field("path").filter(pc.equal(named.field("encoder_id"), encoder_id))
-    repair = f"copy them, or {_again(manifest.corpus)}"
+    repair = f"copy the files, or {_again(manifest.corpus)}"
     refuse_absent(manifest.corpus, paths, what="text features", repair=repair)

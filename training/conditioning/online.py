@@ -51,7 +51,7 @@ class OnlineReader:
     def read(
         self, rows: Sequence[ManifestRow], timesteps: npt.NDArray[np.int64]
     ) -> dict[str, Tensor]:
-        """`of` the texts of these rows with the picture of now; a sample without the camera is told its text alone."""
+        """`of` the texts of these rows with the picture of now; a sample without the camera has its text alone."""
         pictures = [self._picture(row, int(now)) for row, now in zip(rows, timesteps, strict=True)]
         return self.of([row.text for row in rows], pictures)
 
@@ -108,7 +108,9 @@ class OnlineConditioner(Conditioner):
         model = weights_of(folder)
         config = model.config.get_text_config()
         if not -config.num_hidden_layers - 1 <= layer <= config.num_hidden_layers:
-            problem = f"layer {layer}; the model has 0 to {config.num_hidden_layers}, -1 the last"
+            problem = (
+                f"layer {layer}; expected 0 to {config.num_hidden_layers}, or -1 for the last layer"
+            )
             raise ConfigError(problem, where="text.layer")
         self.width, self.layer = int(config.hidden_size), layer
         self.num_layers = int(config.num_hidden_layers)

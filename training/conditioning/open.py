@@ -71,9 +71,9 @@ def open_conditioner(
 
 
 def _without_pictures(manifest: Manifest, encoder_id: str) -> ConfigError:
-    problem = f"{encoder_id} are features of the text alone: the language model saw no picture, and this recipe conditions on what it sees"
+    problem = f"{encoder_id} was encoded from text only, and this recipe needs text features encoded with images"
     command = (
         f'eicorpus latents text {manifest.corpus} --vlm FOLDER --vlm-frame-every-s 0.5 --camera "*"'
     )
-    repair = f"run `{command}`, build the manifest anew and name its id by --set text.encoder=ID; or train without by --set text.needs_pictures=false"
+    repair = f"run `{command}`, build a new manifest and add --set text.encoder=ID, or train on text only with --set text.needs_pictures=false"
     return ConfigError(problem, remedy=repair, where="recipe key text.needs_pictures")

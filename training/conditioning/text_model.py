@@ -1,4 +1,4 @@
-"""Which frozen model told a network its instructions, and how it was asked: weights that learned from one mean nothing to another's."""
+"""Which frozen model encoded the instructions of a network, and with which settings: weights trained on one encoder are incompatible with another."""
 
 from __future__ import annotations
 

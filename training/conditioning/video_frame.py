@@ -64,9 +64,9 @@ def picture_at(path: Path, at_s: float) -> Picture:
                     break
     except (av.FFmpegError, OSError, IndexError, SourceError) as error:
         raise ConfigError(
-            f"{system_error_text(error, str(path))}; {_VERIFY}", where=str(path)
+            system_error_text(error, str(path)), remedy=_VERIFY, where=str(path)
         ) from error
-    raise ConfigError(f"no picture at {at_s:.3f} s; {_VERIFY}", where=str(path))
+    raise ConfigError(f"no frame at {at_s:.3f} s", remedy=_VERIFY, where=str(path))
 
 
 @lru_cache(maxsize=256)
@@ -83,4 +83,6 @@ def rate_hz_of(corpus: Path, dataset_path: str) -> float:
             raise ValueError(f"{fps} of them")
         return fps
     except (SourceError, OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"says no fps ({error!r}); {_VERIFY}", where=str(path)) from error
+        raise ConfigError(
+            f"has no valid fps ({error!r})", remedy=_VERIFY, where=str(path)
+        ) from error

@@ -33,7 +33,7 @@ def folder_of(model: str) -> Path:
             cached_file: Any = _library("transformers.utils").cached_file
             folder = Path(cached_file(model, "config.json", local_files_only=True)).parent
         except (OSError, ValueError) as error:
-            problem = f"no folder {model!r}, and no such model was downloaded"
+            problem = f"{model!r} is neither a folder nor a downloaded model"
             raise ConfigError(
                 problem, remedy=f"run `hf download {model}`", where="text.model"
             ) from error
@@ -52,9 +52,15 @@ def readers_of(folder: Path) -> tuple[Any, Any]:
         tokenizer = library.AutoTokenizer.from_pretrained(str(folder), **FROM_HERE)
         images = library.AutoImageProcessor.from_pretrained(str(folder), **FROM_HERE)
     except LOAD_ERRORS as error:
-        raise ConfigError(f"cannot be loaded: {error}", where=str(folder)) from error
+        raise ConfigError(
+            f"cannot be loaded: {error}", remedy="download the model again", where=str(folder)
+        ) from error
     if tokenizer.convert_tokens_to_ids(IMAGE_PAD) in (None, tokenizer.unk_token_id):
-        raise ConfigError(f"its tokenizer has no {IMAGE_PAD}: not Qwen-VL", where=str(folder))
+        raise ConfigError(
+            f"the tokenizer has no {IMAGE_PAD}; expected a Qwen-VL model",
+            remedy="pass the folder of a Qwen-VL model",
+            where=str(folder),
+        )
     return tokenizer, images
 
 
@@ -70,7 +76,9 @@ def weights_of(folder: Path) -> Any:
             str(folder), **WEIGHTS_FROM_HERE
         )
     except (*LOAD_ERRORS, SafetensorError) as error:
-        raise ConfigError(f"cannot be loaded: {error}", where=str(folder)) from error
+        raise ConfigError(
+            f"cannot be loaded: {error}", remedy="download the model again", where=str(folder)
+        ) from error
     return whole.model.eval().requires_grad_(requires_grad=False)
 
 
@@ -78,5 +86,5 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)  # its types say less than it does
     except ModuleNotFoundError as error:
-        problem = f"{error.name} is not installed; pip install 'eicorpus[vlm]'"
-        raise ConfigError(problem) from error
+        problem = f"{error.name} is not installed"
+        raise ConfigError(problem, remedy="run pip install 'eicorpus[vlm]'") from error

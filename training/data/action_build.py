@@ -134,7 +134,7 @@ def write_part(work: PartWork) -> None:
         if path != (path := data_path(work.dataset_path, episode_index)):
             features = read_features(work.corpus, path, names)
         if len(features["action"].values) < end:
-            problem = f"{len(features['action'].values)} rows, row {row} of the manifest ends at {end}"  # fmt: skip
+            problem = f"{len(features['action'].values)} rows; row {row} of the manifest ends at timestep {end}"  # fmt: skip
             raise ConfigError(problem, remedy=f"run `eicorpus verify {work.corpus}`", where=path)
         cut = {name: type(f)(values=f.values[start:end], names=f.names) for name, f in features.items()}  # fmt: skip
         action, action_valid, state, state_valid = (cut[name] for name in names)

@@ -21,7 +21,7 @@ def embodiments_of(manifest: Manifest) -> tuple[str, ...]:
 
 
 def grown(saved: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
-    """A saved list with new bodies behind it: fine-tuning adds, and moves nobody."""
+    """A saved list with new embodiments appended: fine-tuning adds, and keeps the order."""
     return (*saved, *sorted(set(names) - set(saved)))
 
 
@@ -32,9 +32,9 @@ def check_known(saved: Sequence[str], names: Iterable[str], *, where: str) -> No
     """
     strangers = sorted(set(names) - set(saved))
     if strangers:
-        known = f"the checkpoint knows {', '.join(saved)}"
+        known = f"known to the checkpoint: {', '.join(saved)}"
         repair = "add it by `eicorpus train --recipe finetune --init-from RUN`"
-        raise ConfigError(f"unknown embodiment {strangers[0]}; {known}; {repair}", where=where)
+        raise ConfigError(f"unknown embodiment {strangers[0]}; {known}", remedy=repair, where=where)
 
 
 MAX_HAND_JOINTS = 16  # the most of a robot hand in `schemas/embodiments.yaml`'s data sets
@@ -85,7 +85,7 @@ def slots_of(names: Sequence[str], *, where: str) -> npt.NDArray[np.int64]:
     Raises:
         ConfigError: a hand has more joints than there are slots, or an element has no slot at all.
     """
-    leave = "leave it out: `eicorpus manifest build` with --where \"embodiment <> '...'\""
+    leave = "exclude it: run `eicorpus manifest build` with --where \"embodiment <> '...'\""
     for side in SIDES:
         joints = [n for n in names if n == f"{side}.{_JOINTS}" or n.startswith(f"{side}.{_JOINTS}.")]  # fmt: skip
         if len(joints) > MAX_HAND_JOINTS:
@@ -93,8 +93,10 @@ def slots_of(names: Sequence[str], *, where: str) -> npt.NDArray[np.int64]:
             raise ConfigError(problem, remedy=leave, where=where)
     odd = [name for name in names if name not in _slots()]
     if odd:
-        problem = f"{len(odd)} action elements without a slot, {odd[0]!r} first"
+        problem = f"{len(odd)} action elements have no slot in the action vector, {odd[0]!r} first"
         raise ConfigError(
-            f"{problem}; expected those of training/data/action_layout.py; {leave}", where=where
+            f"{problem}; expected those of training/data/action_layout.py",
+            remedy=leave,
+            where=where,
         )
     return np.array([_slots()[name] for name in names], dtype=np.int64)

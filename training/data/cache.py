@@ -37,10 +37,10 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> None:
             if not folder.is_dir():
                 _make(folder, make)
     except OSError as error:
-        problem = (
-            f"cannot be written ({system_error_text(error)}); name another place by --cache DIR"
-        )
-        raise ConfigError(problem, where=str(folder.parent)) from error
+        problem = f"cannot be written ({system_error_text(error)})"
+        raise ConfigError(
+            problem, remedy="use another folder with --cache DIR", where=str(folder.parent)
+        ) from error
 
 
 def _make(folder: Path, make: Callable[[Path], None]) -> None:
@@ -78,5 +78,7 @@ def mapped(folder: Path, name: str) -> npt.NDArray[Any]:
 
 def damaged(folder: Path, name: str, error: Exception) -> ConfigError:
     """What is said of a table there that cannot be read."""
-    problem = f"damaged ({error}); remove {folder}, it is made again"
-    return ConfigError(problem, where=str(folder / name))
+    problem = f"damaged ({error})"
+    return ConfigError(
+        problem, remedy=f"remove {folder}; the next run rebuilds it", where=str(folder / name)
+    )

@@ -35,8 +35,7 @@ def again(manifest: Manifest, encoder_id: str = "") -> str:
     corpus, facts = manifest.corpus, manifest.facts
     rebuilt = rebuild_command(facts, corpus, name=f"{facts.name}_with_latents")
     return (
-        f"run `{repair_of(corpus, encoder_id)}`, then build the manifest anew, which holds them: "
-        f"`{rebuilt}`"
+        f"run `{repair_of(corpus, encoder_id)}`, then build a new manifest with them: `{rebuilt}`"
     )
 
 
@@ -54,16 +53,22 @@ def encoder_of(manifest: Manifest, encoder: str) -> str:
     has_camera = pc.not_equal(pc.struct_field(flat, "camera"), "")
     ids = sorted(pc.unique(pc.struct_field(flat, "encoder_id").filter(has_camera)).to_pylist())
     if not ids:
-        raise ConfigError(f"latents missing: no row has any; {again(manifest)}", where=where)
+        raise ConfigError(
+            "latents missing: no row of the manifest has latents",
+            remedy=again(manifest),
+            where=where,
+        )
     fitting = [i for i in ids if encoder in ("", i, i.partition("-")[0])]
     present = f"the manifest has {', '.join(ids)}"
     if not fitting:
-        problem = f"latents from another encoder: {present}; the recipe wants {encoder}"
-        repair = f"say `--set data.encoder={ids[0]}`, or {again(manifest)}"
+        problem = f"latents of another encoder: {present}; the recipe asks for {encoder}"
+        repair = f"use `--set data.encoder={ids[0]}`, or {again(manifest)}"
         raise ConfigError(problem, remedy=repair, where=where)
     if len(fitting) > 1:
-        repair = f"say which by `--set data.encoder={fitting[0]}`"
-        raise ConfigError(f"several encoders fit {encoder!r}: {present}; {repair}", where=where)
+        repair = f"choose one with `--set data.encoder={fitting[0]}`"
+        raise ConfigError(
+            f"several encoders match {encoder!r}: {present}", remedy=repair, where=where
+        )
     return str(fitting[0])
 
 
@@ -130,9 +135,9 @@ def refuse_missing(
     if not len(missing) or (settings.without_missing and is_seen.any()):
         return
     row = manifest.row(int(missing[0]))
-    problem = f"latents missing: {len(missing)} of {len(manifest)} rows have none of {encoder_id} of a camera like {' or '.join(settings.cameras)}"
+    problem = f"latents missing: {len(missing)} of {len(manifest)} rows have no latents of {encoder_id} for a camera matching {' or '.join(settings.cameras)}"
     first = f"{row.uid} first"
     repair = (
-        f"{again(manifest, encoder_id)}; or leave these rows out: `--set data.without_missing=true`"
+        f"{again(manifest, encoder_id)}; or skip these rows with `--set data.without_missing=true`"
     )
-    raise ConfigError(f"{problem}, {first}; {repair}", where=f"manifest {manifest.facts.name}")
+    raise ConfigError(f"{problem}, {first}", remedy=repair, where=f"manifest {manifest.facts.name}")

@@ -73,7 +73,7 @@ class ManifestDataset(Dataset[dict[str, Any]]):
             SourceError: it cannot be read; the message has its file, episode and timestep.
         """
         if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
+            raise IndexError(f"sample {index} is out of range; the dataset has {len(self)}")
         at = np.array([index % len(self)])
         segment = np.searchsorted(self._anchors.segments["first"], at, side="right") - 1
         now = np.asarray(self._anchors.timestep[at], dtype=np.int64)

@@ -75,10 +75,8 @@ def refuse_absent(corpus: Path, paths: pa.Array, *, what: str, repair: str) -> N
     if is_there.all():
         return
     absent = np.flatnonzero(~is_there)
-    problem = (
-        f"{what} missing: {len(absent)} of {len(paths)} files that the manifest names are not there"
-    )
-    raise ConfigError(f"{problem}, {paths[int(absent[0])]} first; {repair}", where=str(corpus))
+    problem = f"{what} missing: {len(absent)} of {len(paths)} files of the manifest do not exist"
+    raise ConfigError(f"{problem}, {paths[int(absent[0])]} first", remedy=repair, where=str(corpus))
 
 
 def _listed(corpus: Path, folder: str) -> set[str]:
@@ -87,4 +85,8 @@ def _listed(corpus: Path, folder: str) -> set[str]:
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except OSError as error:
-        raise ConfigError(f"cannot be listed ({error.strerror})", where=folder) from error
+        raise ConfigError(
+            f"cannot be listed ({error.strerror})",
+            remedy="check the permissions of the folder",
+            where=folder,
+        ) from error

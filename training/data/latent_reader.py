@@ -84,15 +84,17 @@ class LatentFile:
                 raise self._file.damaged(f"no tensor {name!r}")
             held = tensors[name]
             if held.shape != shape:
-                raise self._file.damaged(f"{name} of shape {list(held.shape)}, its metadata says {list(shape)}")  # fmt: skip
+                raise self._file.damaged(f"tensor {name} has shape {list(held.shape)}; its metadata states {list(shape)}")  # fmt: skip
             if held.dtype != dtype:
-                raise self._file.damaged(f"{name} of {held.dtype}, its metadata says {dtype}")
+                raise self._file.damaged(
+                    f"tensor {name} has type {held.dtype}; its metadata states {dtype}"
+                )
         at = np.arange(0, facts.length, facts.grid_stride)
         frames = np.empty(len(at), dtype="<i8")
         if tensors[FRAME_INDEX].shape == frames.shape:
             self._file.fill(frames, tensors[FRAME_INDEX].start)
         if tensors[FRAME_INDEX].shape != frames.shape or not np.array_equal(frames, at):
-            raise self._file.damaged(f"its pictures are not every {facts.grid_stride}th timestep")
+            raise self._file.damaged(f"its images are not every {facts.grid_stride}th timestep")
 
     def read(self, timestep: int, out: Memory) -> None:
         """Patches of the picture at a timestep of the grid into `out` [N, D], the memory of numbers that are `LatentShape.read_as`.
@@ -137,7 +139,7 @@ class _Opening:
     compared: VerifiedFiles = field(default_factory=VerifiedFiles)
 
     def other(self, wrong: str, path: str) -> ConfigError:
-        problem = f"latents of something else ({wrong})"
+        problem = f"these are not the latents of the manifest ({wrong})"
         return ConfigError(
             problem, remedy=f"run `eicorpus latents images {self.corpus}` again", where=path
         )
@@ -149,7 +151,7 @@ class _Opening:
         file = LatentFile(real, path)
         facts = file.facts
         wrong = [
-            f"{what} {actual}, the manifest says {expected}"
+            f"{what} {actual}, expected {expected} (manifest)"
             for what, actual, expected in (
                 ("episode", facts.uid, uid),
                 ("camera", facts.camera, camera),
@@ -158,11 +160,11 @@ class _Opening:
             if actual != expected
         ]
         if self.shape is not None and shape_of(facts) != self.shape:
-            wrong.append(f"{shape_of(facts)}, the others have {self.shape}")
+            wrong.append(f"{shape_of(facts)}, expected {self.shape} as in the other files")
         if wrong:
             raise self.other("; ".join(wrong), path)
         if self.with_digest and (digest := self.compared.other_digest(real, sha256)):
-            message = f"its digest is {digest}, the manifest says {sha256}"
+            message = f"sha256 is {digest}; the manifest records {sha256}"
             raise ConfigError(
                 message, remedy=f"run `eicorpus latents images {self.corpus}` again", where=path
             )
@@ -195,7 +197,7 @@ class LatentReader:
         """
         file = self._open(latent.path, latent.sha256, latent.camera, latent.encoder_id, uid)
         if file.facts.length < end:
-            problem = f"{file.facts.length} timesteps, the segment ends at {end}"
+            problem = f"the file covers {file.facts.length} timesteps, the segment ends at {end}"
             raise self._opening.other(problem, latent.path)
         return file
 

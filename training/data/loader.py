@@ -139,7 +139,7 @@ class Loader:
             manifest.corpus,
             paths.filter(pa.array(self._in_split()[row])),
             what="latents",
-            repair=f"copy them, or {again(manifest, self.encoder_id)}",
+            repair=f"copy the files, or {again(manifest, self.encoder_id)}",
         )
         return is_seen
 
@@ -232,7 +232,7 @@ class Loader:
         return self.replacer.batch(step)
 
     def batches(self, first_step: int = 0, *, pin_memory: bool = False) -> Iterator[Batch]:
-        """Batches from `first_step` on, for ever, made ahead by `recipe.run.num_workers` threads.
+        """Batches from `first_step` on, without end, prefetched by `recipe.run.num_workers` threads.
 
         Raises:
             SourceError: when the batch that has the broken sample is asked for.
@@ -293,8 +293,14 @@ class Loader:
 
 def _check_recipe(recipe: TrainRecipe, world_size: int) -> None:
     if recipe.run.batch_size % world_size:
-        problem = f"a global batch of {recipe.run.batch_size} does not divide by {world_size} ranks"
-        raise ConfigError(problem, where="recipe key run.batch_size")
+        problem = (
+            f"a global batch of {recipe.run.batch_size} is not divisible by {world_size} ranks"
+        )
+        raise ConfigError(
+            problem,
+            remedy="set run.batch_size to a multiple of the number of ranks",
+            where="recipe key run.batch_size",
+        )
     check_low_policy_share(recipe.routing)
 
 

@@ -119,15 +119,19 @@ def from_state(state: Mapping[str, Any], *, where: str = "checkpoint") -> Normal
     except ValidationError as error:
         raise ConfigError(f"normaliser: {invalid(error, _Stored)}", where=where) from error
     if stored.representation != REPRESENTATION:
-        problem = f"a normaliser of {stored.representation}, expected {REPRESENTATION}"
-        raise ConfigError(f"{problem}; train again with this eicorpus", where=where)
+        problem = f"the normaliser is for {stored.representation}; expected {REPRESENTATION}"
+        raise ConfigError(problem, remedy="train again with this eicorpus", where=where)
     if stored.slots != slot_names():
-        problem = f"{len(stored.slots)} slots of another layout, expected {ACTION_WIDTH}"
-        raise ConfigError(problem, remedy="use the eicorpus it was made with", where=where)
+        problem = f"{len(stored.slots)} slots of a different layout; expected {ACTION_WIDTH}"
+        raise ConfigError(problem, remedy="use the eicorpus version that wrote it", where=where)
     shape = (len(stored.embodiments), ACTION_WIDTH)
     for name, dtype in _ARRAYS.items():
         if name not in state or state[name].shape != shape or state[name].dtype != dtype:
-            raise ConfigError(f"normaliser: no {name} of {dtype} {list(shape)}", where=where)
+            raise ConfigError(
+                f"the normaliser has no {name} of {dtype} {list(shape)}",
+                remedy="use another --checkpoint, or restore this one from a copy",
+                where=where,
+            )
     arrays = {name: state[name] for name in _ARRAYS}
     return Normaliser(embodiments=stored.embodiments, clip=stored.clip, **arrays)
 
@@ -161,11 +165,13 @@ def checked_statistics(manifest: Manifest) -> Statistics:
     statistics, name = facts.statistics, f"{facts.name}_with_statistics"
     again = f"`{rebuild_command(facts, manifest.corpus, name=name)}`"
     if statistics is None:
-        problem = "published without statistics (--no-stats), and actions are normalised by them"
+        problem = "the manifest has no statistics (--no-stats), which normalise the actions"
         raise ConfigError(problem, remedy=f"run {again}", where=where)
     if statistics.representation != REPRESENTATION:
-        problem = f"stats from another representation, {statistics.representation}"
-        raise ConfigError(f"{problem}; expected {REPRESENTATION}; run {again}", where=where)
+        problem = f"the statistics are for another representation, {statistics.representation}"
+        raise ConfigError(
+            f"{problem}; expected {REPRESENTATION}", remedy=f"run {again}", where=where
+        )
     return statistics
 
 

@@ -37,7 +37,7 @@ class PositionalFile:
 
     def damaged(self, why: str) -> ConfigError:
         """The error for a file that is not what was written."""
-        return ConfigError(f"damaged ({why}); {self.repair}", where=self.where)
+        return ConfigError(f"damaged ({why})", remedy=self.repair, where=self.where)
 
     def fill(self, out: npt.NDArray[Any], start: int) -> None:
         """All of `out`, which is contiguous, with the bytes of the file from `start` on. The interpreter's lock is free meanwhile.
@@ -50,7 +50,7 @@ class PositionalFile:
         while len(left):
             num = os.preadv(self._file, [left], start)
             if not num:
-                raise self.damaged(f"it ends at byte {start}")
+                raise self.damaged(f"the file ends at byte {start}")
             left, start = left[num:], start + num
 
 
@@ -75,8 +75,10 @@ def inside(root: Path, relative: str, *, repair: str = "") -> Path:
     except OSError as error:
         if is_hiccup(error):
             raise
-        problem = f"missing ({error.strerror}); run `{repair or f'eicorpus verify {root}'}`"
-        raise ConfigError(problem, where=relative) from error
+        problem = f"missing ({error.strerror})"
+        raise ConfigError(
+            problem, remedy=f"run `{repair or f'eicorpus verify {root}'}`", where=relative
+        ) from error
     return path
 
 
@@ -93,8 +95,10 @@ def feature_names(corpus: Path, dataset_path: str) -> Mapping[str, tuple[str, ..
             return {}
         return {name: tuple(map(str, features[name]["names"])) for name in FEATURES}
     except (SourceError, OSError, ValueError, KeyError, TypeError) as error:
-        problem = f"damaged ({error!r}); run `eicorpus verify {corpus}`"
-        raise ConfigError(problem, where=relative) from error
+        problem = f"damaged ({error!r})"
+        raise ConfigError(
+            problem, remedy=f"run `eicorpus verify {corpus}`", where=relative
+        ) from error
 
 
 def data_path(dataset_path: str, episode_index: int) -> str:
@@ -114,10 +118,10 @@ def read_features(corpus: Path, path: str, names: Mapping[str, Sequence[str]]) -
     try:
         features = {name: _matrix(table[name]) for name in names}
     except (ValueError, pa.ArrowException) as error:
-        raise ConfigError(f"damaged ({error}); {remedy}", where=path) from error
+        raise ConfigError(f"damaged ({error})", remedy=remedy, where=path) from error
     for name, values in features.items():
         if values.shape[1] != len(names[name]):
-            message = f"{name} has {values.shape[1]} elements, {INFO} names {len(names[name])}"
+            message = f"{name} has {values.shape[1]} elements; {INFO} names {len(names[name])}"
             raise ConfigError(message, remedy=f"run `eicorpus verify {corpus}`", where=path)
     return {name: Named(values=v, names=tuple(names[name])) for name, v in features.items()}
 

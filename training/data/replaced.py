@@ -109,5 +109,5 @@ class Replacer:
 
 def with_repair(error: SourceError, max_bad: int) -> SourceError:
     """The error, and how a run goes on without the sample."""
-    repair = f"repair it, or go on without: the same command with --set run.max_bad_samples=N replaces up to N samples (now {max_bad}) and lists them in RUN/bad.jsonl"
+    repair = f"repair the file, or add --set run.max_bad_samples=N to replace up to N unreadable samples (now {max_bad}) and list them in RUN/bad.jsonl"
     return SourceError(error.code, f"{error.message}; {repair}", where=error.where)

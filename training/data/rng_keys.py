@@ -92,12 +92,10 @@ class Order:
     def __post_init__(self) -> None:
         are_weights = np.isfinite(self.weights).all() and (self.weights >= 0).all()
         if not are_weights or self.weights.sum() <= 0 or self.num_draws < 1:
-            problem = (
-                "weights must be finite, not negative and not all zero, and draws at least one"
-            )
+            problem = "weights must be finite, not negative and not all zero, and at least one sample must be drawn"
             raise ValueError(problem)
         if (self.num_anchors[self.weights > 0] < 1).any():
-            raise ValueError("a segment with weight but no anchor: give it none")
+            raise ValueError("a segment without a valid sample must have weight 0")
         object.__setattr__(self, "_line", np.cumsum(self.weights))
 
     def at(self, epoch: int, index: npt.ArrayLike) -> tuple[Ints, Ints]:

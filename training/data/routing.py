@@ -56,7 +56,7 @@ class RoutingSettings(BaseModel):
                 raise ValueError(f"{what} of tasks must be finite, not negative and not all zero")
         if self.draw == "task" and self.weights != _alike():
             raise ValueError(
-                "weights have an effect only with draw: segment; with draw: task set shares, the parts of every global batch"
+                "routing.weights needs draw: segment; with draw: task, set routing.shares, the fractions of every global batch"
             )
         return self
 

@@ -42,7 +42,7 @@ class TaskPlaces:
         """[B] segment and anchor of draws of the endless run. Raises ValueError where nothing serves the task."""
         order = self._order
         if order is None:
-            raise ValueError(f"nothing serves {self.task}")
+            raise ValueError(f"no sample is usable for task {self.task}")
         segment, nth = endless(order, index)
         return segment, self._anchors(segment, nth)
 
@@ -113,8 +113,9 @@ class Draws:
         has_place = any(places.num_draws for places in self.places.values())
         if not len(num) or weights.sum() <= 0 or not has_place:
             raise ConfigError(
-                "no sample is left: no segment of this split is long enough for the window and allows a task that "
-                "the recipe gives a share; shorten data.future_s, or look at `eicorpus manifest show`"
+                "no samples: no segment of this split is long enough for the window and usable for a task that "
+                "the recipe samples",
+                remedy="shorten data.future_s, or see `eicorpus manifest show`",
             )
         self.num_draws = int(num.sum())
         self.counts = self._counts()
@@ -127,8 +128,8 @@ class Draws:
             shares[INDEX[task]] *= places.num_draws > 0
         served, least = int((shares > 0).sum()), self.routing.min_per_batch
         if self.routing.draw == "task" and least and self.batch_size < served:
-            problem = f"a global batch of {self.batch_size} has no room for {served} tasks"
-            repair = f"set run.batch_size to {served} or more, or give fewer tasks a share"
+            problem = f"a global batch of {self.batch_size} samples cannot hold {served} tasks"
+            repair = f"set run.batch_size to {served} or more, or set a share for fewer tasks"
             raise ConfigError(problem, remedy=repair, where="recipe key run.batch_size")
         return counts_of_batch(shares, self.batch_size, least)
 
@@ -197,7 +198,7 @@ class Draws:
         is_low = segments["is_low"] & can[:, INDEX[Task.POLICY]]
         task = routed(can & may, is_low, self.routing, seed=self.seed, step=step)
         if (task < 0).any():
-            raise InvariantError("a sample was drawn that may be trained on nothing")
+            raise InvariantError("a sample was drawn that is not usable for any task")
         return task
 
     def every(self, task: Task, num_samples: int | None = None) -> Drawn:
@@ -231,6 +232,6 @@ def check_low_policy_share(routing: RoutingSettings) -> None:
         return
     others = [t for t in TASKS if t is not Task.POLICY and routing.weights.get(t, 0.0) > 0]
     if 0 < routing.low_policy_share < 1 and not others:
-        problem = f"low_policy_share {routing.low_policy_share} with no task but policy"
-        repair = "a low sample that loses the draw has nothing to teach: say 0 or 1, or give another task a weight"
-        raise ConfigError(f"{problem}: {repair}", where="recipe key routing.low_policy_share")
+        problem = f"low_policy_share is {routing.low_policy_share} and policy is the only task"
+        repair = "set it to 0 or 1, or give another task a weight, so that the other low samples have a task"
+        raise ConfigError(problem, remedy=repair, where="recipe key routing.low_policy_share")

@@ -1,4 +1,4 @@
-"""Samples as tensors: for segments and timesteps, what is known and what is to be said. The order of samples is somebody else's."""
+"""Samples as tensors: for segments and timesteps, the inputs and the targets. The sampler decides the order."""
 
 from __future__ import annotations
 
@@ -154,4 +154,4 @@ class Assembler:
         for p in np.flatnonzero(inside).tolist():
             file.read(int(at[p]), out[p])
             if not is_finite(out[p]):
-                raise ConfigError("not finite", where=latent.path)
+                raise ConfigError("NaN or infinity in the sample", where=latent.path)

@@ -136,7 +136,7 @@ def _steps(key: str, offsets_s: Sequence[float], rate_hz: float, stride: int) ->
             low = int(np.floor(cells))
             near = [c for c in (low, low + 1) if offset_s == 0 or c != 0]
             allowed = " or ".join(f"{c * stride / rate_hz:g}" for c in near)
-            problem = f"offset {offset_s:g} s is off the grid of the latents, which have a picture every {stride / rate_hz:g} s"
-            raise ConfigError(problem, remedy=f"say {allowed}, as `--set {key}=...`", where=f"recipe key {key}")  # fmt: skip
+            problem = f"offset {offset_s:g} s is not a multiple of the latents' image interval, {stride / rate_hz:g} s"
+            raise ConfigError(problem, remedy=f"use {allowed}, for example `--set {key}=...`", where=f"recipe key {key}")  # fmt: skip
         out.append(cell * stride)
     return tuple(out)

@@ -68,7 +68,7 @@ class Sampler:
         """[B, K, E] normalised chunk; `known.task` is a task that says actions. `future` counts only where the task sees it.
 
         Args:
-            scored: [B, K, E] bool, all that the body has: nobody knows beforehand what of it will be seen. noise: the same shape.
+            scored: [B, K, E] bool, all that the embodiment has: which of it will be recorded is unknown beforehand. noise: the same shape.
         """
 
         def velocity_at(x: Tensor, t: Tensor) -> Tensor:

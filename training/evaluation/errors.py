@@ -182,7 +182,7 @@ def side_places() -> tuple[SidePlaces, ...]:
         motion, gripper, keypoints, joints = (_run(part_slots(f"{side}.{p}")) for p in parts)
         turn = _run(part_slots(f"{side}.delta_rotvec_rad"))
         if turn.start != motion.stop:
-            raise InvariantError("a motion is six elements beside each other in the layout")
+            raise InvariantError("the six elements of a motion must be adjacent in the layout")
         motion = slice(motion.start, turn.stop)
         places = SidePlaces(motion=motion, gripper=gripper, keypoints=keypoints, joints=joints)
         out.append(places)

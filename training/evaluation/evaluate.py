@@ -134,7 +134,7 @@ class Evaluation:
             return self.normaliser.decode(values.double(), known.embodiment).cpu().numpy()
 
         if batch.stored is None:
-            raise ValueError("a batch without its stored actions; take those of Loader.every")
+            raise ValueError("the batch has no stored actions; use a batch of Loader.every")
         true = Chunks(
             values=batch.stored.double().cpu().numpy(), valid=batch.has_action.cpu().numpy()
         )

@@ -74,10 +74,8 @@ def check_manifest(manifest: Manifest, checkpoint: Checkpoint) -> None:
     """
     digest, trained_digest = rows_sha256(manifest.rows), checkpoint.state.manifest_sha256
     if digest != trained_digest:
-        problem = f"manifest digest {digest}, the run was trained from {checkpoint.state.manifest_name} {trained_digest}"
-        repair = (
-            "give that manifest; or, if nothing of it was trained on, say --allow-other-manifest"
-        )
+        problem = f"manifest digest {digest}; the run was trained on {checkpoint.state.manifest_name} {trained_digest}"
+        repair = "pass that manifest, or add --allow-other-manifest if the run saw none of these episodes in training"
         raise ConfigError(problem, remedy=repair, where=f"manifest {manifest.facts.name}")
 
 
@@ -145,7 +143,7 @@ def held_out(
     Which places these are does not depend on how the recipe weighs tasks, so runs of different recipes are scored on the same.
 
     Args:
-        progress: told the task, how many of its samples are done, and how many there are.
+        progress: called with the task, the number of its samples that are done, and their total.
 
     Raises:
         ConfigError: another manifest, latents or text of another encoder, an unknown body, or nothing held out.

@@ -65,7 +65,7 @@ class Comparison:
 
     @property
     def is_clear(self) -> bool | None:
-        """Whether other episodes would hardly have said otherwise; None: nobody knows."""
+        """Whether other episodes would give the same result; None: unknown."""
         return None if self.skill is None else self.skill.is_clear
 
     @property
@@ -73,7 +73,7 @@ class Comparison:
         """In words that cannot be taken for more than they say."""
         if self.skill is None:
             return "nothing to compare"
-        doubt = {True: "", False: ", interval includes 0", None: ", too few episodes to be sure"}
+        doubt = {True: "", False: ", interval includes 0", None: ", too few episodes to be certain"}
         return ("better" if self.is_better else "not better") + doubt[self.is_clear]
 
     def as_object(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class VectorEncoder(nn.Module):
         tokens = self.own(x, embodiment)
         if self.with_time:
             if t is None:
-                raise ValueError("an encoder with time needs the time of each token")
+                raise ValueError("this encoder needs the time of each token")
             tokens = torch.cat([tokens, timestep_features(t, self.width).to(tokens.dtype)], dim=-1)
         out: Tensor = self.out(fn.silu(self.mix(tokens)))
         return out

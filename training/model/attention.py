@@ -201,7 +201,7 @@ def refuse_numbers(mask: Tensor) -> None:
     """
     if mask.dtype != torch.bool:
         raise TypeError(
-            f"a mask of {mask.dtype}; it must be bool, True where a key may be attended to"
+            f"mask of type {mask.dtype}; expected bool, True for keys that may be attended to"
         )
 
 

@@ -227,7 +227,7 @@ class Network(nn.Module):
         parts = [self._history_tokens(known), chunk]
         if self.state_in is not None:
             if known.state is None:
-                raise ValueError("the network has a state token, and the batch no state")
+                raise ValueError("the network expects a state, and the batch has none")
             parts.insert(1, self.state_in(known.state[:, None], known.embodiment))
         tokens = torch.cat(parts, dim=1)
         if self.places is not None:

@@ -39,10 +39,12 @@ class Architecture(BaseModel):
     @model_validator(mode="after")
     def _heads_divide(self) -> Architecture:
         if self.width % self.num_heads or (self.width // self.num_heads) % 2:
-            raise ValueError(f"width {self.width} is not {self.num_heads} heads of an even width")
+            raise ValueError(
+                f"width {self.width} must be {self.num_heads} times an even number (the number of heads)"
+            )
         if self.positions == "rope" and self.head_width % 4:
             raise ValueError(
-                f"rope turns pairs in two directions: heads of {self.head_width} do not divide by 4"
+                f"RoPE over two axes needs a head width divisible by 4, found {self.head_width}"
             )
         return self
 

@@ -43,7 +43,7 @@ def is_for_varlen(values: Tensor, head_width: int) -> bool:
 
 
 def end_to_end(values: Tensor, has: Tensor) -> Words:
-    """Masked text without its padding, by arithmetic of fixed shape: nobody waits for the GPU to count tokens.
+    """Masked text without its padding, by arithmetic of fixed shape, without waiting for the GPU to count tokens.
 
     Raises:
         TypeError: a mask that is not bool.

@@ -51,7 +51,7 @@ def integrated(motions: npt.ArrayLike, T_now: npt.ArrayLike | None = None) -> Ar
 
 
 def unbroken(valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """[..., K] up to which motion a pose can be told: behind an unknown one it cannot, even where motions are known again."""
+    """[..., K] up to which motion a pose is known: after an unknown motion it is not, even where motions are known again."""
     return np.logical_and.accumulate(valid, axis=-1)
 
 
@@ -123,8 +123,10 @@ class PolicyEmbodiment:
         """
         measured = self.checked(values, "state", unread=self.not_measured)
         if measured is None:
-            problem = "no state, and the network was trained with one"
-            raise ConfigError(f"{problem}; expected [{self.spec.width}] as measured", where=_WHERE)
+            problem = "no state in the observation; the network was trained with one"
+            raise ConfigError(
+                f"{problem}; expected {self.spec.width} measured values", where=_WHERE
+            )
         now = Named(values=measured[-1:], names=self.spec.names)
         return np.asarray(state_vector(now, self._all_valid(1))[0])
 
@@ -173,7 +175,7 @@ class PolicyEmbodiment:
         for name in unread:
             values[:, self.spec.slice(name)] = 0
         if not (np.abs(values) < _MAX_VALUE).all():  # NaN is not less either
-            raise ConfigError(f"{what} has numbers that are no readings", where=_WHERE)
+            raise ConfigError(f"{what} contains NaN, infinity or values out of range", where=_WHERE)
         for part in self.spec.slices:
             if part.name.endswith(".rot6d_cols") and part.name not in unread:
                 self._check_turns(values[:, self.spec.slice(part.name)], f"{what} {part.name}")
@@ -182,7 +184,7 @@ class PolicyEmbodiment:
     def _check_turns(self, turns: Array, what: str) -> None:
         x, y = turns[:, :3], turns[:, 3:]
         if (np.linalg.norm(np.cross(x, y), axis=1) < 0.1).any():
-            problem = f"{what} is no rotation: two columns of a matrix of length 1 at right angles"
+            problem = f"{what} is not a rotation; expected two orthogonal columns of length 1"
             raise ConfigError(f"{problem} are expected", where=_WHERE)
 
     def _pose(self, vector: Array, side: str) -> Array:

@@ -23,7 +23,7 @@ class Observation:
     """What is known now.
 
     pictures: camera -> [p, height, width, 3] RGB, the last is now, the one before it as long ago as the recipe's `past_s` say; p may be
-    fewer than the recipe's pictures at the start of an episode, what is missing is told the network as missing. latents: camera -> [p, N, D]
+    fewer than the recipe's pictures at the start of an episode, missing ones are masked in the network. latents: camera -> [p, N, D]
     in place of pictures. history: [h, A] absolute targets at 10 Hz in the layout of `ActionSpec`, the last is the one in force now (where the hand is,
     when nothing was commanded yet); more than the recipe's history is not looked at, None is none. state: [A] as measured now, for networks that were
     trained with it.
@@ -67,7 +67,7 @@ def checked_pictures(pictures: Pixels, camera: str) -> Pixels:
     is_some = pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[-1] == 3
     sides = pictures.shape[1:3]
     if not is_some or 0 in pictures.shape or max(sides) > MAX_ASPECT * min(sides):
-        problem = f"pictures of camera {camera!r:.80} are {pictures.dtype} {list(pictures.shape)}"
-        expected = f"uint8 [p, height, width, 3], at most {MAX_ASPECT} times as long as wide"
+        problem = f"images of camera {camera!r:.80} are {pictures.dtype} {list(pictures.shape)}"
+        expected = f"uint8 [p, height, width, 3] with an aspect ratio of at most {MAX_ASPECT}"
         raise ConfigError(f"{problem}; expected {expected}", where="observation")
     return pictures

@@ -103,7 +103,7 @@ class Policy:
             vlm: folder of the language model whose stored features the run was trained on.
 
         Raises:
-            ConfigError: no whole checkpoint, or not the language model that told it its instructions.
+            ConfigError: no complete checkpoint, or not the language model that it was trained with.
         """
         checkpoint = checkpoint_of(run, settings.step)
         recipe, here = recipe_of(checkpoint), device_for(Ranks(), device)
@@ -190,7 +190,7 @@ class Policy:
     def _body(self, embodiment: str) -> PolicyEmbodiment:
         if embodiment not in self.bodies:
             known = ", ".join(self.embodiments) or "none"
-            problem = f"unknown embodiment {embodiment!r:.80}; the policy acts for {known}"
+            problem = f"unknown embodiment {embodiment!r:.80}; the policy was trained for {known}"
             raise ConfigError(problem, where="observation")
         return self.bodies[embodiment]
 
@@ -228,7 +228,9 @@ class Policy:
         views = views_of(names, self.recipe.data.cameras)
         if all(view is None for view in views):
             cameras = " or ".join(self.recipe.data.cameras)
-            problem = f"pictures of {', '.join(names) or 'no camera'}; expected one like {cameras}"
+            problem = (
+                f"images of {', '.join(names) or 'no camera'}; expected a camera matching {cameras}"
+            )
             raise ConfigError(problem, where="observation")
         for v, view in enumerate(views):
             if view is not None:
@@ -250,12 +252,14 @@ class Policy:
             expected = f"[p, {s.num_patches}, {s.latent_width}] with p from 1"
             raise ConfigError(f"{problem}; expected {expected}", where="observation")
         if tokens.shape[1] < s.num_patches or not tokens.isfinite().all():
-            problem = f"{tokens.shape[1]} tokens of camera {camera!r:.80}, or some not finite"
+            problem = f"{tokens.shape[1]} tokens of camera {camera!r:.80}, or non-finite values"
             raise ConfigError(f"{problem}; expected {s.num_patches}", where="observation")
         return tokens[-s.num_past :, -s.num_patches :]  # CLS and registers come first
 
     def _encoded(self, pictures: Pixels) -> npt.NDArray[Any]:
         if self.encode is None:
-            problem = "pictures, and this policy has no encoder; give it one, or give latents"
-            raise ConfigError(problem, where="observation")
+            problem = "the observation has images, and this policy has no encoder"
+            raise ConfigError(
+                problem, remedy="add --encoder-weights, or send latents", where="observation"
+            )
         return self.encode(pictures)

@@ -51,8 +51,10 @@ def restored(
         ConfigError: the checkpoint has no averaged weights, cannot be read, or is of another network.
     """
     if use_averages and not checkpoint.has_averages:
-        message = "no averaged weights in this checkpoint; the recipe needs optimiser.ema for them"
-        raise ConfigError(message, where=str(checkpoint.folder))
+        message = "this checkpoint has no averaged weights"
+        raise ConfigError(
+            message, remedy="train with optimiser.ema to store them", where=str(checkpoint.folder)
+        )
     weights = checkpoint.tensors(AVERAGES if use_averages else WEIGHTS)
     with torch.device("meta"):  # a damaged width is refused before memory is asked for it
         shapes = Learner(Network(checkpoint.state.model), conditioner)

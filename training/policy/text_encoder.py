@@ -69,8 +69,10 @@ def picture_shown(observation: Observation, camera: str) -> Pixels:
     """
     name = next((each for each in sorted(observation.pictures) if fnmatchcase(each, camera)), None)
     if name is None:
-        problem = f"no picture of a camera like {camera}, which the language model is shown"
-        raise ConfigError(f"{problem}; send one, beside latents too", where="observation")
+        problem = f"no image of a camera matching {camera}, which the language model needs"
+        raise ConfigError(
+            problem, remedy="send one in addition to the latents", where="observation"
+        )
     now: Pixels = checked_pictures(observation.pictures[name], name)[-1]
     return now
 
@@ -78,13 +80,13 @@ def picture_shown(observation: Observation, camera: str) -> Pixels:
 def model_of(
     checkpoint: Checkpoint, text: CachedText | OnlineText, model_folder: Path | None
 ) -> tuple[Path, OnlineText]:
-    """The folder of the model that told a run its instructions, and how it is asked.
+    """The folder of the model that encodes the instructions of a run, and its settings.
 
     Args:
         model_folder: a folder that holds it; None: where the recipe says, which of stored features it does not.
 
     Raises:
-        ConfigError: nobody says where it is or how it was asked, or the folder holds another.
+        ConfigError: its folder or settings are unknown, or the folder contains another model.
     """
     was, settings = checkpoint.state.text_id, checkpoint.state.text_settings
     if model_folder is not None:
@@ -93,19 +95,21 @@ def model_of(
     elif isinstance(text, OnlineText):
         folder = folder_of(text.model)
     else:
-        problem = f"trained on stored features {was or text.encoder} of instructions, and a new one has none"
-        repair = "say --vlm FOLDER, that of the model which `eicorpus latents text` was given"
+        problem = f"trained on stored text features {was or text.encoder}, which do not exist for new instructions"
+        repair = "add --vlm FOLDER, the model that `eicorpus latents text` used"
         raise ConfigError(problem, remedy=repair, where=str(checkpoint.folder))
     if settings is not None:
         if (now := text_id_of(folder, settings)) != was:
-            problem = f"asked as this run was, its model makes features {now}; {checkpoint.folder} was trained on {was}"
-            repair = "say --vlm FOLDER of the model, with its tokenizer and image processor, whose features those are"
+            problem = (
+                f"this model makes text features {now}; {checkpoint.folder} was trained on {was}"
+            )
+            repair = "pass --vlm FOLDER of the model that made those features, with its tokenizer and image processor"
             raise ConfigError(problem, remedy=repair, where=str(folder))
         return folder, asked_as(settings, folder)
     if isinstance(text, OnlineText):
         return folder, text
-    problem = f"trained on stored features {text.encoder}, and does not say how they were made: an older eicorpus wrote it"
-    repair = "go on with `eicorpus train` for a step, whose checkpoint does"
+    problem = f"trained on stored text features {text.encoder}; an older eicorpus wrote the checkpoint without the settings that made them"
+    repair = "resume with `eicorpus train` for one step; the new checkpoint stores them"
     raise ConfigError(problem, remedy=repair, where=str(checkpoint.folder))
 
 
@@ -118,10 +122,10 @@ def open_text_encoder(
     """What tells the conditioner of observations, and the conditioner.
 
     Args:
-        vlm: folder of the vision-language model that told the run its instructions, where one did.
+        vlm: folder of the vision-language model that encoded the instructions of the run, if any.
 
     Raises:
-        ConfigError: the run was told by another model than that of the folder, or by none, or there is no such model.
+        ConfigError: the run used another model than that of the folder, or none, or there is no such model.
     """
     text = recipe_of(checkpoint).text
     if isinstance(text, CachedText | OnlineText):
@@ -129,9 +133,9 @@ def open_text_encoder(
         return telling, CachedConditioner(telling.width)
     if vlm is not None:
         problem = (
-            f"no language model told {checkpoint.folder} its instructions (text.kind {text.kind})"
+            f"{checkpoint.folder} was not trained with a language model (text.kind {text.kind})"
         )
-        raise ConfigError(f"{problem}; leave it out", where="--vlm")
+        raise ConfigError(problem, remedy="remove it", where="--vlm")
     if isinstance(text, WordsText):
         words = WordsReader(num_buckets=text.num_buckets, num_words=text.num_words)
         conditioner = WordsConditioner(text.num_buckets, text.num_words, text.width)

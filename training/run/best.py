@@ -34,8 +34,10 @@ def load_best(folder: Path) -> Best | None:
     try:
         return Best.model_validate(read_json(path, limits=DOCUMENT)) if is_there(path) else None
     except (SourceError, DocumentError, ValidationError) as error:
-        repair = "remove it: the next evaluation writes it anew"
-        raise ConfigError(f"damaged ({reason(error, Best)}); {repair}", where=str(path)) from error
+        repair = "remove it; the next evaluation writes it again"
+        raise ConfigError(
+            f"damaged ({reason(error, Best)})", remedy=repair, where=str(path)
+        ) from error
 
 
 def write_best(folder: Path, best: Best) -> None:

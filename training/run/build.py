@@ -166,7 +166,7 @@ def _validation(
     if recipe.run.eval_every is None:
         return None
     if not len(manifest.of_split(HELD_OUT)):
-        problem = f"no segment of split {HELD_OUT}, and the recipe evaluates every {recipe.run.eval_every} steps"
+        problem = f"the manifest has no segment of split {HELD_OUT}, and the recipe evaluates every {recipe.run.eval_every} steps"
         repair = "build the manifest with --val SHARE, or train with --set run.eval_every=null"
         raise ConfigError(problem, remedy=repair, where=f"manifest {manifest.facts.name}")
     reader, _ = open_conditioner(
@@ -216,8 +216,14 @@ def _measured_state(begun: ResumePoint, loader: Loader) -> dict[str, tuple[str, 
 def _check_share(recipe: TrainRecipe, ranks: Ranks) -> None:
     share = recipe.run.batch_size // ranks.world_size
     if share % recipe.run.num_parts:
-        problem = f"a rank's {share} samples do not divide into {recipe.run.num_parts} parts"
-        raise ConfigError(problem, where="recipe key run.accumulate")
+        problem = (
+            f"the {share} samples of a rank are not divisible into {recipe.run.num_parts} parts"
+        )
+        raise ConfigError(
+            problem,
+            remedy="set run.accumulate to a divisor of the samples per rank",
+            where="recipe key run.accumulate",
+        )
 
 
 def _settings(

@@ -106,8 +106,10 @@ class Checkpoint:
             with safe_open(path, "pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            problem = f"cannot be read ({system_error_text(error)}); remove this checkpoint, the one before it is used"
-            raise ConfigError(problem, where=str(path)) from error
+            problem = f"cannot be read ({system_error_text(error)})"
+            raise ConfigError(
+                problem, remedy="remove this checkpoint to use the one before it", where=str(path)
+            ) from error
 
 
 def snapshot(
@@ -244,7 +246,7 @@ def checkpoints(run: Path) -> list[Checkpoint]:
 
 
 def refuse_broken(run: Path) -> None:
-    """Nobody goes on from an older step, or from the beginning, without being told.
+    """Resuming from an older step, or from the beginning, is never silent.
 
     Raises:
         ConfigError: something has the name of a checkpoint and is none; a run that was killed leaves no such thing.
@@ -253,8 +255,8 @@ def refuse_broken(run: Path) -> None:
     if broken:
         names = ", ".join(path.name for path in broken)
         steps = ", ".join(str(each.state.step) for each in checkpoints(run)) or "none"
-        problem = f"damaged: {names}; whole steps: {steps}"
-        raise ConfigError(problem, remedy="remove what is damaged to go on from there", where=str(run / FOLDER))  # fmt: skip
+        problem = f"damaged: {names}; valid steps: {steps}"
+        raise ConfigError(problem, remedy="remove the damaged checkpoints to resume from the last valid one", where=str(run / FOLDER))  # fmt: skip
 
 
 def checkpoint_of(run: Path, step: int | Literal["best"] | None = None) -> Checkpoint:
@@ -266,8 +268,8 @@ def checkpoint_of(run: Path, step: int | Literal["best"] | None = None) -> Check
     if step == "best":
         best = load_best(run / FOLDER)
         if best is None:
-            problem = "no best checkpoint: the run was not evaluated while it was trained"
-            repair = "name a step, or train with --set run.eval_every=N"
+            problem = "no best checkpoint: the run was not evaluated during training"
+            repair = "pass a step, or train with --set run.eval_every=N"
             raise ConfigError(problem, remedy=repair, where=str(run))
         step = best.step
     named = checkpoints(run) if step is None else [_opened(run / FOLDER / _name(step))]
@@ -275,7 +277,7 @@ def checkpoint_of(run: Path, step: int | Literal["best"] | None = None) -> Check
     if newest is None:
         steps = ", ".join(str(each.state.step) for each in checkpoints(run)) or "none"
         expected = "whole checkpoint" if step is None else f"checkpoint of step {step}"
-        raise ConfigError(f"no {expected}; there are: {steps}", where=str(run / FOLDER))
+        raise ConfigError(f"no {expected}; available steps: {steps}", where=str(run / FOLDER))
     return newest
 
 
@@ -296,8 +298,8 @@ def _opened(folder: Path) -> Checkpoint | None:
         raw = read_json(folder / STATE, limits=DOCUMENT)
         version = int(raw["checkpoint_version"])
         if version > VERSION:
-            problem = f"a checkpoint of version {version}, this eicorpus reads up to {VERSION}"
-            raise ConfigError(f"{problem}; install a newer eicorpus", where=str(folder))
+            problem = f"checkpoint version {version}; this eicorpus reads up to version {VERSION}"
+            raise ConfigError(problem, remedy="install a newer eicorpus", where=str(folder))
         state = CheckpointState.model_validate(raw)
         sizes = {name: (folder / name).stat().st_size for name in state.num_bytes}
     except (SourceError, OSError, ValueError, KeyError, TypeError, ValidationError):
@@ -306,7 +308,7 @@ def _opened(folder: Path) -> Checkpoint | None:
 
 
 def _remove(folder: Path) -> None:
-    """By a name that nobody lists first: half of a checkpoint is none."""
+    """Under a name that is not listed at first: an incomplete checkpoint does not count."""
     doomed = folder.with_name(f".{folder.name}.gone.part")  # beside that of one being written
     folder.rename(doomed)
     make_durable(folder.parent)  # or a power cut may leave half of it under its old name

@@ -133,7 +133,7 @@ def parts_that_fit(by_parts: dict[int, Memory], device_bytes: int) -> int:
             return num_parts
     least = by_parts[max(by_parts)]
     problem = (
-        f"a rank needs about {least.total / 1e9:.1f} GB even for one sample at a time (weights, gradients and optimiser "
+        f"a rank needs about {least.total / 1e9:.1f} GB even with one sample at a time (weights, gradients and optimiser "
         f"{least.state / 1e9:.1f}, batch {least.batch / 1e9:.1f}, activations {least.activations / 1e9:.1f}); the device has {device_bytes / 1e9:.1f} GB"
     )
     repair = "use more ranks with --set run.parallel=fsdp2, --set run.checkpoint_activations=true, a smaller batch or a smaller network"

@@ -26,7 +26,7 @@ def parts(batch: Batch, num: int) -> Iterator[Batch]:
     """
     size = len(batch.known.task)
     if size % num:
-        raise ValueError(f"{size} samples do not divide into {num} parts")
+        raise ValueError(f"{size} samples are not divisible into {num} parts")
     share = size // num
     for first in range(0, size, share):
         which = slice(first, first + share)

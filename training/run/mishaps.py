@@ -51,15 +51,15 @@ def diverged(step: int, named: Sequence[tuple[str, int, int]]) -> Diverged:
         named: (uid, timestep, task) of each sample to blame.
     """
     if not named:
-        problem = "a gradient is not finite, though the loss of every sample is"
-        return Diverged(f"{problem}; try a smaller lr or clip_norm", where=f"step {step}")
+        problem = "a gradient is not finite, although the loss of every sample is"
+        return Diverged(problem, remedy="use a smaller lr or clip_norm", where=f"step {step}")
     listed = "; ".join(
         f"{uid} at timestep {t}, {TASKS[i].value}" for uid, t, i in named[:MAX_NAMED]
     )
     more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
     problem = f"the loss is not finite for {listed}{more}"
-    remedy = "look at these samples (`eicorpus explain CORPUS UID`), or try a smaller lr"
-    return Diverged(f"{problem}; {remedy}", where=f"step {step}")
+    remedy = "inspect these samples (`eicorpus explain CORPUS UID`), or use a smaller lr"
+    return Diverged(problem, remedy=remedy, where=f"step {step}")
 
 
 BAD_FILE, SKIPPED_FILE = "bad.jsonl", "skipped.jsonl"
@@ -119,8 +119,8 @@ class Mishaps:
         self._was_bad |= {_place_of(each) for each in fresh}
         self._write(BAD_FILE, fresh)
         if len(self._was_bad) > self._settings.max_bad_samples:
-            problem = f"{len(self._was_bad)} samples cannot be read, run.max_bad_samples is {self._settings.max_bad_samples}"
-            repair = f"the last is {fresh[-1].error}; all are in {self._out / BAD_FILE}; repair the files, or set a higher number"
+            problem = f"{len(self._was_bad)} samples cannot be read; run.max_bad_samples allows {self._settings.max_bad_samples}"
+            repair = f"the last is {fresh[-1].error}; {self._out / BAD_FILE} lists all. Repair the files, or raise run.max_bad_samples"
             raise SourceError(
                 Code.UNREADABLE, f"{problem}; {repair}", where=f"step {fresh[-1].step}"
             )
@@ -133,8 +133,8 @@ class Mishaps:
         """
         allowed = self._settings.max_skipped_steps
         if len(self._was_skipped) >= allowed:
-            repair = f"or skip up to N such steps: the same command with --set run.max_skipped_steps=N (now {allowed})"
-            raise Diverged(f"{error.message}; {repair}", where=error.where) from error
+            repair = f"{error.remedy}, or add --set run.max_skipped_steps=N to skip up to N such steps (now {allowed})"
+            raise Diverged(error.message, remedy=repair, where=error.where) from error
         self._was_skipped.add(step)
         self._write(SKIPPED_FILE, [SkippedStep(step=step, error=str(error))])
 
@@ -186,16 +186,18 @@ def _text(path: Path) -> str:
     try:
         return _whole_lines(path).decode()
     except (UnicodeDecodeError, SourceError) as error:
-        raise ConfigError(f"damaged ({error}); restore it", where=str(path)) from error
+        raise ConfigError(f"damaged ({error})", remedy="restore it", where=str(path)) from error
 
 
 def _lines(text: str, kind: type[Line], path: Path) -> list[Line]:
     try:
         return [kind.model_validate(parse_json(line)) for line in text.splitlines()]
     except DocumentError as error:
-        raise ConfigError(f"damaged ({error})", where=str(path)) from error
+        raise ConfigError(
+            f"damaged ({error})", remedy="restore the file from a copy of the run", where=str(path)
+        ) from error
     except ValidationError as error:
         key, problem = next(each_problem(error, kind))
         message = f"damaged ({key}: {problem})"
-        repair = "restore it: without its lines the run would be trained on other samples"
+        repair = "restore it; without its lines the run would train on different samples"
         raise ConfigError(message, remedy=repair, where=str(path)) from error

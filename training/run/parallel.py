@@ -61,7 +61,7 @@ def device_for(ranks: Ranks, name: str = "auto") -> torch.device:
     try:
         device = torch.device(kind)
         if device.type not in ("cpu", "cuda"):
-            raise RuntimeError("not a kind that was tried")
+            raise RuntimeError("device type not supported")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         problem = f"no device {name!r} ({str(error).splitlines()[0]}); expected auto, cpu or cuda"

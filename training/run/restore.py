@@ -50,14 +50,24 @@ def restore_weights(
         for part in ("weight", "bias")
     }
     if odd := sorted(parameters.keys() ^ weights.keys()):
-        raise ConfigError(f"another network: {', '.join(odd[:3])} in only one of them", where=where)
+        raise ConfigError(
+            f"the checkpoint is of another network: only one of them has {', '.join(odd[:3])}",
+            remedy="use the recipe of the checkpoint, or another --out",
+            where=where,
+        )
     for name, parameter in parameters.items():
         value = weights[name]
         if may_grow and name in banks and value.shape[1:] == parameter.shape[1:]:
             value = _grown(full_tensor(parameter), value)
         if value.shape != parameter.shape:
-            problem = f"{name} is {list(value.shape)}, this network's {list(parameter.shape)}"
-            raise ConfigError(f"another network: {problem}", where=where)
+            problem = (
+                f"{name} has shape {list(value.shape)}; this network needs {list(parameter.shape)}"
+            )
+            raise ConfigError(
+                f"the checkpoint is of another network: {problem}",
+                remedy="use the recipe of the checkpoint, or another --out",
+                where=where,
+            )
         fill(parameter, value)
 
 

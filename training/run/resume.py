@@ -23,23 +23,27 @@ def check_encoder(begun: Checkpoint, encoder_id: str) -> None:
     """
     was = begun.state.encoder_id
     if was != encoder_id:
-        problem = f"latents of {encoder_id}; {begun.folder} was trained on those of {was}"
-        repair = f"use --set data.encoder={was}, after `eicorpus latents images` with it"
+        problem = (
+            f"the latents are from encoder {encoder_id}; {begun.folder} was trained with {was}"
+        )
+        repair = (
+            f"run `eicorpus latents images` with that encoder, then add --set data.encoder={was}"
+        )
         raise ConfigError(problem, remedy=repair, where="recipe key data.encoder")
 
 
 def check_text(begun: Checkpoint, text_id: str) -> None:
-    """Of a checkpoint that does not say who told it, nothing is known and nothing refused.
+    """A checkpoint that does not record its text encoder is accepted.
 
     Raises:
-        ConfigError: its instructions were told by another language model, or by the same one asked otherwise.
+        ConfigError: its instructions were encoded by another language model, or by the same one with other settings.
     """
     was, asked = begun.state.text_id, begun.state.text_settings
     if was in ("", text_id):
         return
-    problem = f"text told by {text_id or 'no language model'}; {begun.folder} was trained on that of {was}"
-    how = "" if asked is None else f", asked {asked.model_dump_json(exclude_defaults=True)}"
-    repair = f"say --set text.encoder={was} where it is stored, or --set text.model=FOLDER of that model{how}"
+    problem = f"the text encoder is {text_id or 'no language model'}; {begun.folder} was trained with {was}"
+    how = "" if asked is None else f"with settings {asked.model_dump_json(exclude_defaults=True)}"
+    repair = f"use --set text.encoder={was} if its features are stored, or --set text.model=FOLDER with that model{how}"
     raise ConfigError(problem, remedy=repair, where="recipe key text")
 
 
@@ -47,12 +51,14 @@ def check_same_text(text_id: str, ranks: Ranks) -> None:
     """The folder of a language model has one path on all machines of a run, which is not to say that it is one model.
 
     Raises:
-        ConfigError: ranks are told their text by different ones.
+        ConfigError: ranks use different language models.
     """
     ids = all_gather_str(text_id, ranks)
     if len(set(ids)) > 1:
-        problem = f"ranks are told their text by {', '.join(text or 'no model' for text in ids)}"
-        repair = "give every machine the same folder of it"
+        problem = (
+            f"ranks use different language models: {', '.join(text or 'no model' for text in ids)}"
+        )
+        repair = "copy the same model folder to every machine"
         raise ConfigError(problem, remedy=repair, where="recipe key text.model")
 
 
@@ -117,14 +123,14 @@ def _opened(request: TrainRequest, facts: RunFacts, first: ResumeDigest) -> Resu
     """What the first rank chose, as this one sees it."""
     later = [each.state.step for each in checkpoints(request.out)]
     if max(later, default=0) > (first.step or 0):
-        problem = f"has step {max(later)} here, step {first.step or 0} at the first rank"
+        problem = f"the latest step is {max(later)} on this rank and {first.step or 0} on rank 0"
         raise ConfigError(problem, remedy=_REPAIR, where=str(request.out))
     begun = ResumePoint(
         resumed=_at(request.out, first.step), base=_at(request.init_from, first.base_step)
     )
     own, theirs = ResumeDigest.of(begun, facts).model_dump(), first.model_dump()
     if odd := [name for name, value in own.items() if value != theirs[name]]:
-        problem = f"another {', '.join(odd)} here than at the first rank"
+        problem = f"{', '.join(odd)} differs from rank 0"
         raise ConfigError(problem, remedy=_REPAIR, where=str(request.out))
     return begun
 
@@ -133,4 +139,4 @@ def _at(run: Path | None, step: int | None) -> Checkpoint | None:
     return None if run is None or step is None else checkpoint_of(run, step)
 
 
-_REPAIR = "every process must see the same MANIFEST, --out and --init-from: a folder that all machines share"
+_REPAIR = "use storage that all machines share for MANIFEST, --out and --init-from"

@@ -80,14 +80,18 @@ def load_run(out: Path) -> tuple[RunFacts, TrainRecipe] | None:
     try:
         raw = read_json(out / RUN_FILE, limits=DOCUMENT)
         if int(raw["run_version"]) > VERSION:
-            problem = f"a run of version {raw['run_version']}, this eicorpus reads up to {VERSION}"
-            raise ConfigError(f"{problem}; install a newer eicorpus", where=str(out))
+            problem = (
+                f"run version {raw['run_version']}; this eicorpus reads up to version {VERSION}"
+            )
+            raise ConfigError(problem, remedy="install a newer eicorpus", where=str(out))
         kept = parse_yaml(read_regular(out / RECIPE_FILE, max_bytes=SETTINGS.max_bytes))
         recipe = TrainRecipe.model_validate(stored_recipe(kept))
         return RunFacts.model_validate(raw), recipe
     except (SourceError, ValueError, KeyError, TypeError) as error:
-        message = f"not a whole run ({reason(error)}); choose another --out, or remove this one"
-        raise ConfigError(message, where=str(out)) from error
+        message = f"not a complete run ({reason(error)})"
+        raise ConfigError(
+            message, remedy="choose another --out, or remove this one", where=str(out)
+        ) from error
 
 
 def check_same(
@@ -107,21 +111,21 @@ def check_same(
     if begun is None:
         return
     was, old = begun
-    other = f"choose another --out, or say {{}} to go on with it in {out}"
+    other = f"choose another --out, or add {{}} to resume in {out}"
     if not may_change_recipe and (problem := _other_base(was.init_from, facts.init_from)):
-        raise ConfigError(f"{problem}; {other.format('--allow-other-recipe')}", where=str(out))
+        raise ConfigError(problem, remedy=other.format("--allow-other-recipe"), where=str(out))
     if was.manifest_sha256 != facts.manifest_sha256 and not may_change_manifest:
-        problem = f"begun with manifest {was.manifest_name} ({was.manifest_sha256[:12]}), now {facts.manifest_name} ({facts.manifest_sha256[:12]})"
-        raise ConfigError(f"{problem}; {other.format('--allow-other-manifest')}", where=str(out))
+        problem = f"the run was started with manifest {was.manifest_name} ({was.manifest_sha256[:12]}), not {facts.manifest_name} ({facts.manifest_sha256[:12]})"
+        raise ConfigError(problem, remedy=other.format("--allow-other-manifest"), where=str(out))
     odd = [line for key, line in differences(old, recipe) if key not in FREE]
     if odd and not may_change_recipe:
         more = f" and {len(odd) - 6} more" if len(odd) > 6 else ""
-        problem = f"begun with another recipe: {', '.join(odd[:6])}{more}"
+        problem = f"the run was started with another recipe: {', '.join(odd[:6])}{more}"
         if (
             old.routing.draw != recipe.routing.draw
         ):  # the default of runs from before `routing.draw` was another
-            problem += f"; add --set routing.draw={old.routing.draw} to draw as it began"
-        raise ConfigError(f"{problem}; {other.format('--allow-other-recipe')}", where=str(out))
+            problem += f"; add --set routing.draw={old.routing.draw} to keep its sampling"
+        raise ConfigError(problem, remedy=other.format("--allow-other-recipe"), where=str(out))
 
 
 def going_on(out: Path, facts: RunFacts) -> RunFacts:
@@ -136,9 +140,11 @@ def _other_base(was: str, now: str) -> str:
     """What is to be said against `now`, or nothing. Folders are compared: the weights of then may be gone."""
     if bool(was) == bool(now) and Path(was).resolve() == Path(now).resolve():
         return ""
-    began, asked = (f"with the weights of {each}" if each else "with none" for each in (was, now))
-    again = f"say --init-from {was}" if was else "leave out --init-from"
-    return f"begun {began}, now {asked}; {again}"
+    began, asked = (
+        f"from the weights of {each}" if each else "from new weights" for each in (was, now)
+    )
+    again = f"add --init-from {was}" if was else "remove --init-from"
+    return f"the run was started {began}, not {asked}; {again}"
 
 
 def differences(old: TrainRecipe, new: TrainRecipe) -> Iterator[tuple[str, str]]:
@@ -195,7 +201,7 @@ def _step_of(line: bytes) -> float:
 
 
 def append_log(out: Path, line: dict[str, Any]) -> None:
-    """One object, at once on disk for whoever looks."""
+    """One object, written to disk at once."""
     with (out / LOG_FILE).open("a") as file:
         file.write(json.dumps(line) + "\n")
 
@@ -215,15 +221,19 @@ def held(out: Path) -> Iterator[None]:
     """Nobody else of this machine trains into it. The kernel lets go when the process dies, however it dies.
 
     Raises:
-        ConfigError: somebody does.
+        ConfigError: another process does.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK_FILE).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            problem = f"another process trains into it ({system_error_text(error)}); wait for it, or `touch {out / STOP_FILE}`"
-            raise ConfigError(problem, where=str(out)) from error
+            problem = f"another process is training in this folder ({system_error_text(error)})"
+            raise ConfigError(
+                problem,
+                remedy=f"wait for it, or stop it with `touch {out / STOP_FILE}`",
+                where=str(out),
+            ) from error
         yield
 
 

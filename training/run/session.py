@@ -96,7 +96,7 @@ class Session:
         return min(num_steps, self.request.until or num_steps)
 
     def estimate(self) -> Estimate:
-        """For whoever thinks about beginning it."""
+        """Printed before a run starts."""
         recipe, world_size = self.request.recipe, self.ranks.world_size
         epoch = self.loader.steps_per_epoch
         return Estimate(

@@ -227,7 +227,9 @@ class Loop:
         with raise_on_any_rank(ranks) if is_bounded else nullcontext():
             batch = next(batches, None)
             if batch is None:
-                raise InvariantError("the loader ended before the run", where=f"step {step}")
+                raise InvariantError(
+                    "the data loader ended before the last step", where=f"step {step}"
+                )
         if mishaps is not None:
             mishaps.replaced(batch.replaced)
         return batch

@@ -43,7 +43,7 @@ def observation_of(message: Mapping[str, Any], embodiments: tuple[str, ...]) -> 
     text = content.pop("prompt", "")
     if not isinstance(text, str) or len(text) > MAX_PROMPT:
         problem = f"{len(text)} letters" if isinstance(text, str) else f"a {type(text).__name__}"
-        expected = f"expected text of at most {MAX_PROMPT} letters"
+        expected = f"expected text of at most {MAX_PROMPT} characters"
         raise ConfigError(f"prompt is {problem}; {expected}", where=_WHERE)
     body = content.pop("embodiment", embodiments[0] if len(embodiments) == 1 else None)
     if not isinstance(body, str) or body not in embodiments:
@@ -54,7 +54,7 @@ def observation_of(message: Mapping[str, Any], embodiments: tuple[str, ...]) -> 
     for name, value in content.items():
         key = name.removeprefix(OBSERVATION)
         if key == name or not isinstance(value, np.ndarray):
-            raise ConfigError(f"{name!r:.80} is not understood; {_known()}", where=_WHERE)
+            raise ConfigError(f"{name!r:.80} is not an expected field; {_known()}", where=_WHERE)
         if key in (HISTORY, STATE):
             vectors[key] = _numbers(name, value)
         elif key.startswith(LATENTS):
@@ -99,7 +99,7 @@ def _content(message: Mapping[str, Any]) -> dict[str, Any]:
     payload = message.get("payload", {})
     if not isinstance(payload, dict) or not all(isinstance(key, str) for key in payload):
         problem = f"payload is a {type(payload).__name__}"
-        raise ConfigError(f"{problem}; expected a map of names", where=_WHERE)
+        raise ConfigError(f"{problem}; expected a map with string keys", where=_WHERE)
     return {k: v for k, v in message.items() if k not in _ENVELOPE} | payload
 
 
@@ -113,7 +113,7 @@ def _picture(name: str, value: np.ndarray[Any, Any]) -> Any:
     if value.dtype != np.uint8 or value.ndim not in (3, 4) or value.shape[-1] != 3:
         problem = f"{name:.80} is {value.dtype} {list(value.shape)}"
         raise ConfigError(
-            f"{problem}; expected uint8 [height, width, 3], or several of them", where=_WHERE
+            f"{problem}; expected uint8 [height, width, 3] or [n, height, width, 3]", where=_WHERE
         )
     return value[None] if value.ndim == 3 else value
 

@@ -1,4 +1,4 @@
-"""The server: one policy, many connections, one inference at a time. A message that is refused gets an answer and harms nobody else."""
+"""The server: one policy, many connections, one inference at a time. A refused message gets an answer and affects no other client."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and not self.token:
-            problem = f"{self.host} lets others than this machine ask the policy"
+            problem = f"{self.host} accepts requests from other machines, and no API key is set"
             raise ConfigError(
-                problem, remedy="say --token-file FILE, or serve 127.0.0.1", where="--host"
+                problem, remedy="add --token-file FILE, or use --host 127.0.0.1", where="--host"
             )
 
 
@@ -106,7 +106,7 @@ class PolicyServer:
         """From the look at the number, without an await between, until its task ends: also where it ends in the handshake."""
         task = asyncio.current_task()
         if task is None:
-            raise InvariantError("websockets admits a connection in the task that then serves it")
+            raise InvariantError("websockets must accept and serve a connection in one task")
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
 

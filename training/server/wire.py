@@ -42,22 +42,24 @@ def unpacked(data: bytes | str) -> dict[str, Any]:
         ConfigError: no msgpack, no map, too many parts, or an array that is none.
     """
     if isinstance(data, str):
-        raise ConfigError("a text frame; expected msgpack in a binary one", where=_WHERE)
+        raise ConfigError("text frame received; expected a binary frame with msgpack", where=_WHERE)
     budget = _Budget()
     try:
         value = msgpack.unpackb(data, object_hook=budget.of_map, list_hook=budget.of_list)
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:  # all of msgpack's own are ValueErrors
-        raise ConfigError(f"no msgpack ({error!r})", where=_WHERE) from error
+        raise ConfigError(f"not valid msgpack ({error!r})", where=_WHERE) from error
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ConfigError(f"a {type(value).__name__}; expected a map of names", where=_WHERE)
+        raise ConfigError(
+            f"a {type(value).__name__}; expected a map with string keys", where=_WHERE
+        )
     return value
 
 
 def _as_map(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in "biuf":
-        raise TypeError(f"arrays of {value.dtype} do not travel")
+        raise TypeError(f"arrays of type {value.dtype} cannot be sent")
     if isinstance(value, np.ndarray):
         data = np.ascontiguousarray(value).tobytes()
         return {
@@ -68,7 +70,7 @@ def _as_map(value: Any) -> Any:
         }
     if isinstance(value, np.generic):
         return {b"__npgeneric__": True, b"data": value.item(), b"dtype": value.dtype.str}
-    raise TypeError(f"a {type(value).__name__} does not travel")
+    raise TypeError(f"a {type(value).__name__} cannot be sent")
 
 
 class _Budget:
@@ -93,13 +95,13 @@ class _Budget:
     def _take(self, num: int) -> None:
         self.left -= num
         if self.left < 0:
-            raise ConfigError(f"more than {MAX_ITEMS} parts", where=_WHERE)
+            raise ConfigError(f"more than {MAX_ITEMS} values in one message", where=_WHERE)
 
 
 def _dtype(dtype: Any) -> np.dtype[Any]:
     dtype = dtype.decode(errors="replace") if isinstance(dtype, bytes) else dtype
     if not isinstance(dtype, str) or _DTYPE.fullmatch(dtype) is None:
-        raise ConfigError(f"dtype {dtype!r:.80}; expected numbers, '<f4' say", where=_WHERE)
+        raise ConfigError(f"dtype {dtype!r:.80}; expected numbers, such as '<f4'", where=_WHERE)
     try:
         return np.dtype(dtype)
     except TypeError as error:  # "f1"
@@ -109,9 +111,9 @@ def _dtype(dtype: Any) -> np.dtype[Any]:
 def _array(packed: dict[str, Any]) -> npt.NDArray[Any]:
     dtype, data, shape = _dtype(packed.get("dtype")), packed.get("data"), packed.get("shape")
     if not isinstance(data, bytes) or not isinstance(shape, list | tuple):
-        raise ConfigError("an array without its data or shape", where=_WHERE)
+        raise ConfigError("an array has no data or no shape", where=_WHERE)
     if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
-        raise ConfigError(f"an array of shape {shape!s:.80}", where=_WHERE)
+        raise ConfigError(f"invalid array shape {shape!s:.80}", where=_WHERE)
     if math.prod(shape) * dtype.itemsize != len(data):
         problem = f"{len(data)} bytes for an array of {dtype.str} {shape!s:.80}"
         raise ConfigError(problem, where=_WHERE)
@@ -122,9 +124,9 @@ def _array(packed: dict[str, Any]) -> npt.NDArray[Any]:
 def _scalar(scalar: dict[str, Any]) -> np.generic:
     value = scalar.get("data")
     if not isinstance(value, bool | int | float):
-        raise ConfigError(f"a scalar of {type(value).__name__}", where=_WHERE)
+        raise ConfigError(f"a scalar of unsupported type {type(value).__name__}", where=_WHERE)
     try:
         out: np.generic = _dtype(scalar.get("dtype")).type(value)
     except OverflowError as error:
-        raise ConfigError(f"a scalar out of its range: {error}", where=_WHERE) from error
+        raise ConfigError(f"a scalar is out of range: {error}", where=_WHERE) from error
     return out

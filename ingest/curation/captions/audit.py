@@ -77,7 +77,7 @@ def _article(number: int, row: Mapping[str, Any], jpegs: Sequence[bytes]) -> str
 
 
 def result_of(text: str, where: str) -> CheckResult:
-    """Check 9 on a CSV that somebody filled in; lines without a verdict do not count.
+    """Check 9 on a completed CSV; lines without a verdict do not count.
 
     Raises:
         ConfigError: no such columns, or a verdict that is neither yes nor no.
@@ -85,11 +85,15 @@ def result_of(text: str, where: str) -> CheckResult:
     rows = list(csv.DictReader(io.StringIO(text)))
     if not rows or "verdict" not in rows[0]:
         raise ConfigError(
-            "expected the CSV that --audit wrote, with its verdict column", where=where
+            "expected the CSV file that --audit wrote, with its column `verdict`",
+            remedy="pass the audit.csv that `eicorpus caption --audit` wrote",
+            where=where,
         )
     verdicts = [(row["verdict"] or "").strip().lower() for row in rows]
     for line, verdict in enumerate(verdicts, start=2):
         if verdict not in (*VERDICTS, ""):
-            raise ConfigError(f"line {line}: verdict {verdict[:20]!r}; yes or no", where=where)
+            raise ConfigError(
+                f"line {line}: verdict {verdict[:20]!r}; expected yes or no", where=where
+            )
     judged = [VERDICTS[verdict] for verdict in verdicts if verdict]
     return audit_accuracy(sum(judged), len(judged))

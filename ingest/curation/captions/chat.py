@@ -98,7 +98,7 @@ class Chat(Protocol):
         ...
 
     def stop(self) -> None:
-        """The run was interrupted: whoever waits for a completion need not wait any longer."""
+        """The run was interrupted: stop waiting for a completion."""
         ...
 
 

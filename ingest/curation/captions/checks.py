@@ -178,7 +178,7 @@ def _disagreement(instruction: Instruction, source: str) -> str:
 def hand_agreement(
     description: Description | None, instruction: Instruction, shares: Mapping[str, float]
 ) -> CheckResult:
-    """5: the hands that are told of are the hands that were tracked. `shares`: side -> share of timesteps with a valid hand.
+    """5: the hands in the text are the hands that were tracked. `shares`: side -> share of timesteps with a valid hand.
 
     Weak evidence: trackers swap sides (hoi_filter.md).
     """

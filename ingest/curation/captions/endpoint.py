@@ -67,20 +67,27 @@ def endpoint_at(url: str, key: str = "") -> Endpoint:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise ConfigError(f"no URL: {error}", where="--endpoint") from error
+        raise ConfigError(f"not a valid URL: {error}", where="--endpoint") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
             "expected a URL like http://127.0.0.1:8000/v1", where=f"--endpoint {url[:80]}"
         )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigError(
-            "no user, password, query or fragment there; a key goes into the variable that api_key_env names",
+            "the URL must not contain a user, password, query or fragment",
+            remedy="put the API key into the environment variable named by api_key_env",
             where="--endpoint",
         )
     if key and parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ConfigError("a key would cross the network in clear: use https", where="--endpoint")
+        raise ConfigError(
+            "the API key would be sent unencrypted", remedy="use https", where="--endpoint"
+        )
     if key and not (key.isascii() and key.isprintable()):
-        raise ConfigError("the key is no printable ASCII text", where="api_key_env")
+        raise ConfigError(
+            "the API key is not printable ASCII text",
+            remedy="check the value of the environment variable named by api_key_env",
+            where="api_key_env",
+        )
     return Endpoint(
         scheme=parts.scheme,
         host=parts.hostname,
@@ -157,7 +164,7 @@ def post_json(
     except (OSError, http.client.HTTPException, ValueError) as error:
         is_late = watch.has_fired or isinstance(error, TimeoutError)
         message = (
-            f"no answer within {timeout_s:g} s" if is_late else f"{type(error).__name__}: {error}"
+            f"no response within {timeout_s:g} s" if is_late else f"{type(error).__name__}: {error}"
         )
         raise NoAnswer(one_line_of(endpoint.scrubbed(message))[:300]) from error
     finally:
@@ -167,9 +174,9 @@ def post_json(
 def _read(response: http.client.HTTPResponse) -> HttpAnswer:
     body = response.read(MAX_BYTES + 1)
     if len(body) > MAX_BYTES:
-        raise ValueError(f"an answer of more than {MAX_BYTES} bytes")
+        raise ValueError(f"the response is larger than {MAX_BYTES} bytes")
     if response.length:  # read(n) does not complain about a body that is cut short
-        raise ValueError(f"the answer lacks its last {response.length} bytes")
+        raise ValueError(f"the response is truncated by {response.length} bytes")
     wait = response.headers.get("Retry-After", "").strip()
     retry_after_s = float(wait) if wait.isascii() and wait.isdigit() else None
     return HttpAnswer(status=response.status, body=body, retry_after_s=retry_after_s)

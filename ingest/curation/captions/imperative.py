@@ -1,7 +1,7 @@
 """Source texts as English imperatives: "#C C picks up the cup with his right hand." -> "pick up cup with right hand".
 
 Forms seen in real rows: Ego4D narrations ("#C C opens a shelf"), EPIC-KITCHENS ("pick-up plate", "still stirring"), Something-Something
-("Putting cup on table"), sentences about somebody ("The student turns the knob"), HOI4D ("Mug: Put it in the drawer"), VITRA ("Left hand:
+("Putting cup on table"), sentences about a person ("The student turns the knob"), HOI4D ("Mug: Put it in the drawer"), VITRA ("Left hand:
 ... Right hand: ..."), robot instructions ("put carrot on plate", "pick_up_the_cup"). Nothing is translated and nothing is added: where
 no verb is found to begin with, there is no instruction.
 """

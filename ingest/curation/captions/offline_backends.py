@@ -47,7 +47,11 @@ class ReplayChat:
         try:
             data = read_regular(path, max_bytes=MAX_BYTES)
         except SourceError as error:
-            raise ConfigError(f"no replay file: {error.message}", where=str(path)) from error
+            raise ConfigError(
+                f"not a replay file: {error.message}",
+                remedy="pass a JSONL file with --replay",
+                where=str(path),
+            ) from error
         lines = [_parsed(line, number, path) for number, line in _lines(data)]
         self._texts = {
             (one.uid, one.start, one.end, one.which, one.sample, one.part): one.text
@@ -63,11 +67,11 @@ class ReplayChat:
         )
         text = self._texts.get(key)
         if text is None:
-            raise NothingRecorded(f"no recorded {request.which}")
+            raise NothingRecorded(f"no recorded answer for the {request.which} request")
         return Completion(text=text)
 
     def stop(self) -> None:
-        """Nobody waits here."""
+        """Nothing to stop."""
 
 
 def _lines(data: bytes) -> list[tuple[int, bytes]]:
@@ -80,10 +84,18 @@ def _parsed(line: bytes, number: int, path: Path) -> _Line:
         return _Line.model_validate(parse_json(line))
     except DocumentError as error:
         problem = f"line {number}: {error}"
-        raise ConfigError(f"no line of a replay file, {problem}", where=str(path)) from error
+        raise ConfigError(
+            f"not a line of a replay file: {problem}",
+            remedy="correct or remove this line",
+            where=str(path),
+        ) from error
     except ValidationError as error:
         problem = f"line {number}: {invalid(error, _Line)}"
-        raise ConfigError(f"no line of a replay file, {problem}", where=str(path)) from error
+        raise ConfigError(
+            f"not a line of a replay file: {problem}",
+            remedy="correct or remove this line",
+            where=str(path),
+        ) from error
 
 
 VERSION = "1"  # of the rules; raise it when any text would come out differently
@@ -116,7 +128,7 @@ class RulesBackend:
         return Reply(outcome=CaptionOutcome.OK, value=_instruction(commands))
 
     def stop(self) -> None:
-        """Nobody waits here."""
+        """Nothing to stop."""
 
 
 def _instruction(commands: list[str]) -> Instruction:

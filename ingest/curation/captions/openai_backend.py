@@ -57,8 +57,8 @@ class Breaker:
         with self._lock:
             if self._failures >= self.limit:
                 raise EndpointDown(
-                    f"{self._failures} requests in a row got no answer, the last: {self._last[:200]}; what was captioned is kept, "
-                    "run the same command again when it answers",
+                    f"{self._failures} requests in a row failed, the last with: {self._last[:200]}; finished captions are stored",
+                    remedy="run the same command again when the server responds",
                     where="endpoint",
                 )
 
@@ -171,7 +171,7 @@ class OpenAiChat:
             return _completion_in(body)
         problem = f"HTTP {answer.status}: {one_line_of(body[:300])[:200]}"
         if answer.status in FOR_GOOD:
-            hint = "check the URL (it ends in /v1), the model's name and the key"
+            hint = "check the URL (it must end in /v1), the model name and the API key"
             raise ConfigError(problem, remedy=hint, where=repr(self.endpoint))
         if answer.status in (408, 409, 425, 429) or answer.status >= 500:
             raise _Again(problem, answer.retry_after_s)
@@ -187,9 +187,9 @@ def _completion_in(body: str) -> Completion:
         refusal = message.get("refusal") or ""
         finish = _FINISH.get(choice.get("finish_reason") or "stop", Finish.STOP)
         if not isinstance(text, str) or not isinstance(refusal, str):
-            raise TypeError("content is no text")
+            raise TypeError("the content is not text")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise _Again(f"no chat completion ({type(error).__name__}: {error})"[:200]) from error
+        raise _Again(f"not a chat completion ({type(error).__name__}: {error})"[:200]) from error
     if refusal:
         return Completion(text=refusal, finish=Finish.BLOCKED)
     return Completion(text=text, finish=finish)

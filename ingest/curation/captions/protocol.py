@@ -1,7 +1,7 @@
 """What a captioning backend is asked and what it answers: values, outcomes, and the protocol itself.
 
 Two passes, as LeRobot's `lerobot-annotate` has them (huggingface/lerobot: docs/source/annotation_pipeline.mdx, DOCUMENTED): DESCRIBE what
-is seen without being told what to expect, then INSTRUCT from that description and the source's texts.
+is described without any expected text, then INSTRUCT from that description and the source's texts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ UNSAID = frozenset({CaptionOutcome.TRANSPORT_ERROR, CaptionOutcome.SKIPPED})
 
 
 class EndpointDown(TransientError):
-    """Too many failures in a row: whoever answers is gone, and asking on would only take time."""
+    """Too many failures in a row: the backend is down, and more requests would only take time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class DescribeRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructRequest:
-    """What would one tell somebody to do? `sample` 0 is the answer; others are drawn to see whether it is stable.
+    """The instruction for this recording. `sample` 0 is the answer; other samples test whether it is stable.
 
     `sheet_sha256`: the pictures that the description is of.
     """
@@ -86,7 +86,7 @@ class Reply(Generic[Value]):
 
 
 class Backend(Protocol):
-    """Whoever can caption. `id`, `model` and `prompt_version` together name a caption; a change of any of them captions anew."""
+    """A backend that writes captions. `id`, `model` and `prompt_version` together identify a caption; a change of any of them makes a new one."""
 
     id: str
     model: str
@@ -109,5 +109,5 @@ class Backend(Protocol):
         ...
 
     def stop(self) -> None:
-        """The run was interrupted: whoever waits for a reply need not wait any longer."""
+        """The run was interrupted: stop waiting for a reply."""
         ...

@@ -1,4 +1,4 @@
-"""What a captioning run may be told: a YAML file, and options over it. There is no default endpoint, and no key is ever in here."""
+"""Settings of a captioning run: a YAML file, and options over it. There is no default endpoint, and API keys are never part of it."""
 
 from __future__ import annotations
 

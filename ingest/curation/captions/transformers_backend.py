@@ -94,7 +94,9 @@ def _fingerprint(folder: Path) -> str:
                 sha.update(_sampled(path))
     except OSError as error:
         raise ConfigError(
-            f"no model here: {system_error_text(error, str(folder))}", where=str(folder)
+            f"not a model folder: {system_error_text(error, str(folder))}",
+            remedy="pass the folder of a downloaded model with --model",
+            where=str(folder),
         ) from error
     return sha.hexdigest()[:12]
 

@@ -150,7 +150,7 @@ def commit(
 ) -> Snapshot:
     """Append what changed since the last run; the same snapshot when nothing did. The caller holds the writer lock.
 
-    `dedups` says what the run saw, so that whoever asks for copies knows which episodes nobody has looked at.
+    `dedups` records the episodes that the run compared, so that a reader of duplicates knows which were not compared.
 
     An episode that was a duplicate and is none any more gets a row without a cluster, which takes the older one back.
 

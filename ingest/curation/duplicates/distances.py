@@ -104,7 +104,7 @@ WELL = 0.01  # no shift is needed
 def coarse_motion_vectors(points: Floats) -> npt.NDArray[np.float32]:
     """[A, 56] float32: mutual distances of eleven points over the path's size, and the logarithm of that size.
 
-    Turning, moving and mirroring change nothing (mirrored paths are told apart by `path_distances`). Two vectors are about as
+    Turning, moving and mirroring change nothing (`path_distances` distinguishes mirrored paths). Two vectors are about as
     far apart as the paths are, as a share of their size.
     """
     at = points[:, COARSE_AT, :3].astype(np.float32)

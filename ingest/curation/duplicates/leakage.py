@@ -41,18 +41,18 @@ class LeakageReport:
         """What to tell, with the commands that help."""
         measure, dedup = (next_command(name, corpus) for name in ("measure", "dedup"))
         if not self.has_run:
-            return f"whether train and val or test share recordings is not known: run {measure}, then {dedup}"
+            return f"not checked whether train and val or test share recordings; run {measure}, then {dedup}"
         if self.is_clean:
-            return "train shares no recording with val or test, as far as eicorpus dedup can tell"
+            return "train shares no recording with val or test, according to `eicorpus dedup`"
         lines = []
         if self.episodes:
             lines += [
-                f"{self.episodes} train episodes are copies of {self.evaluated} in val or test",
+                f"{self.episodes} train episodes are duplicates of {self.evaluated} in val or test",
                 REMEDIES,
             ]
         if self.unseen:
             lines += [
-                f"{self.unseen} episodes of the corpus were not compared when eicorpus dedup last ran: run {measure}, then {dedup}"
+                f"{self.unseen} episodes were added after the last `eicorpus dedup` and are not compared; run {measure}, then {dedup}"
             ]
         return "\n".join(lines)
 

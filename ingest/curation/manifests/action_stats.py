@@ -115,7 +115,7 @@ def statistics(
     if errors := _make_missing(chosen, executor, disk, progress):
         shown = "\n".join(errors[:SHOWN_ERRORS])
         more = f"\nand {len(errors) - SHOWN_ERRORS} more" if len(errors) > SHOWN_ERRORS else ""
-        problem = f"{len(errors)} episodes have no statistics; run eicorpus verify, or build with --no-stats"
+        problem = f"{len(errors)} episodes have no statistics; run `eicorpus verify`, or build with --no-stats"
         raise SourceError(Code.UNREADABLE, f"{problem}\n{shown}{more}", where=str(chosen.corpus))
     found_statistics = Statistics(
         representation=REPRESENTATION,

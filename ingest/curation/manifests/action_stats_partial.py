@@ -115,12 +115,12 @@ def _read(
     file_path = item_within(corpus, episode.path)
     data = read_regular(file_path, max_bytes=MAX_DATA_BYTES, where=episode.path)
     if hashlib.sha256(data).hexdigest() != episode.data_sha256:
-        problem = "not the file that was committed; run eicorpus verify"
+        problem = "the file differs from the committed one; run `eicorpus verify`"
         raise SourceError(Code.UNREADABLE, problem, where=episode.path)
     with open_parquet(data, episode.path) as file:
         table = file.read(columns=[*FEATURES], use_threads=False)
     if len(table) != episode.length:
-        problem = f"{len(table)} rows, the catalog says {episode.length}; run eicorpus verify"
+        problem = f"the file has {len(table)} rows, the catalog states {episode.length}; run `eicorpus verify`"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=episode.path)
     return tuple(
         Named(values=_matrix(table[name]), names=element_names)

@@ -1,6 +1,6 @@
 """Who builds manifests in a corpus: any number at a time, beside a writer. The first of them removes what killed ones left.
 
-A build reads snapshots, which nobody changes, and publishes a folder of its own name, so it takes no writer lock.
+A build reads snapshots, which never change, and publishes a folder of its own name, so it takes no writer lock.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from schemas.manifest import Manifest, ManifestFacts, SplitFacts
 KEY = ["uid", "start", "end"]
 _SHOWN = ["tier", "split", "weight", "text", "caption_id", "tasks", "latents"]
 WEIGHT_TOLERANCE = 1e-9  # relative
-SERVES_NOTHING = "it may supervise nothing"
-HOURS_CHANGED = "the hours of its group changed"
+SERVES_NOTHING = "it is usable for no task"
+HOURS_CHANGED = "the hours in its group changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,11 +137,11 @@ def _why_changed(name: str, before: ManifestFacts, after: ManifestFacts) -> pl.E
         return pl.format("{} → {}", *rules)
     has_other_split = before.split != after.split
     why = {
-        "split": "other split options" if has_other_split else "the group is another one now",
-        "text": "other text policy"
+        "split": "different split options" if has_other_split else "its group changed",
+        "text": "different text policy"
         if before.text_policy != after.text_policy
         else "captions or source text changed",
-        "latents": "latents were made or made anew",
+        "latents": "latents were added or encoded again",
         "weight": _why_weight(before, after),
     }
     return pl.lit(why[name])
@@ -152,14 +152,14 @@ def _why_weight(before: ManifestFacts, after: ManifestFacts) -> str:
     old, new = before.split, after.split
     changed = [
         ("other mixture", before.mixture.digest != after.mixture.digest),
-        (f"other split: by {old.by} → {new.by}", old.by != new.by),
-        (f"other split: val {old.val:g} → {new.val:g}", old.val != new.val),
-        (f"other split: test {old.test:g} → {new.test:g}", old.test != new.test),
-        ("other split: source splits", old.keeps_source_splits != new.keeps_source_splits),
+        (f"different split: by {old.by} → {new.by}", old.by != new.by),
+        (f"different split: val {old.val:g} → {new.val:g}", old.val != new.val),
+        (f"different split: test {old.test:g} → {new.test:g}", old.test != new.test),
+        ("different split: source splits", old.keeps_source_splits != new.keeps_source_splits),
     ]
     # Groups may be named by the text.
     is_by_text = "text" in before.mixture.by or "text" in after.mixture.by
-    changed += [("other text policy", is_by_text and before.text_policy != after.text_policy)]
+    changed += [("different text policy", is_by_text and before.text_policy != after.text_policy)]
     return ", ".join(name for name, is_other in changed if is_other) or HOURS_CHANGED
 
 
@@ -217,14 +217,14 @@ def _why_absent(
         pl.when(~is_there)
         .then(pl.lit(f"not in snapshot {number}"))
         .when(pl.col("is_cut").is_null())
-        .then(pl.lit("the policy cuts the episode elsewhere"))
+        .then(pl.lit("the policy splits the episode differently"))
         .when(pl.col("codes").is_not_null())
         .then(pl.format("excluded by the policy: {}", "codes"))
         .when(pl.col("num_tasks") == 0)
         .then(pl.lit(SERVES_NOTHING))
         .when(pl.col("fits").is_null())
-        .then(pl.lit("--where leaves it out"))
-        .otherwise(pl.lit("forgotten, or chosen by a version that knew other rules"))
+        .then(pl.lit("excluded by --where"))
+        .otherwise(pl.lit("erased, or selected by an eicorpus version with other rules"))
         .alias("why")
     ).to_series()
 

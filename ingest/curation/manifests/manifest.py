@@ -129,11 +129,14 @@ def _found(catalog: Catalog, request: ManifestRequest) -> tuple[PolicyFacts, Cho
     tiered = tier_rows(catalog, request.policy)
     selected = chosen(catalog, tiered.rows, request.where)
     if not len(selected.rows):
-        problem = f"{len(tiered.rows)} segments are in a tier of {tiered.policy.name}"
+        problem = f"{len(tiered.rows)} segments have a tier of policy {tiered.policy.name}"
         idle = selected.num_serving_nothing
-        why = f"{idle} fit --where {request.where!r}, and may supervise nothing"
-        why = why if idle else f"none fits --where {request.where!r}"
-        raise ConfigError(f"no segment is left: {problem}, and {why}")
+        why = f"{idle} match --where {request.where!r}, but are usable for no task"
+        why = why if idle else f"none matches --where {request.where!r}"
+        raise ConfigError(
+            f"no segments to build from: {problem}, and {why}",
+            remedy="change --where or the quality policy; `eicorpus explain` shows why a segment has its tier",
+        )
     return tiered.policy, selected
 
 
@@ -158,8 +161,8 @@ def _narrow(
         ),
     )
     if len(odd := frame.filter((pl.col("ns") > 0).not_())):
-        rows = f"a segment of episode {odd['uid'][0]!r} takes no time"
-        raise DamagedCatalog(f"{rows}; run eicorpus verify", where="table episodes")
+        rows = f"a segment of episode {odd['uid'][0]!r} has no duration"
+        raise DamagedCatalog(rows, remedy="run `eicorpus verify`", where="table episodes")
     return frame.with_columns(_splits(catalog, request, frame)).drop(sizes)
 
 
@@ -266,8 +269,8 @@ def _source_splits(frame: pl.DataFrame) -> tuple[SourceSplitCount, ...]:
     order: dict[str, Any] = {name: place for place, name in enumerate(("", *SPLITS))}
     for name in ("source_split", "split"):
         if odd := sorted(set(counts[name]) - order.keys()):
-            problem = f"column {name} has {odd[0][:80]!r}, which no split is called"
-            raise DamagedCatalog(f"{problem}; run eicorpus verify", where="table episodes")
+            problem = f"column {name} contains {odd[0][:80]!r}, which is not a split"
+            raise DamagedCatalog(problem, remedy="run `eicorpus verify`", where="table episodes")
     rows = sorted(
         counts.iter_rows(named=True), key=lambda r: (order[r["source_split"]], order[r["split"]])
     )

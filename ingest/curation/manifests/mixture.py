@@ -108,8 +108,8 @@ def _bounds(mixture: Mixture, group: Group, num_ns: int, draw_ns: float) -> _Bou
                 high, why_high = value * factor, f"{word} {value:g} of rule {rule.title!r}"
     if _is_more(low, high):
         problem = f"{_shown(mixture, group)} cannot have both {why_low} and {why_high}"
-        hours = f"it has {num_ns / HOUR_NS:.3g} h of {draw_ns / HOUR_NS:.3g} h to draw"
-        raise ConfigError(f"{problem}: {hours}; change one of them", where="mixture")
+        hours = f"the group has {num_ns / HOUR_NS:.3g} h, and {draw_ns / HOUR_NS:.3g} h are sampled"
+        raise ConfigError(f"{problem}: {hours}", remedy="change one of them", where="mixture")
     return _Bounds(
         group=group,
         num_ns=num_ns,
@@ -138,24 +138,32 @@ def _buckets(mixture: Mixture, cells: Sequence[_Bounds]) -> list[tuple[str, floa
         members = [cell for cell in cells if _is_of(mixture, rule, cell.group)]
         if not members:
             raise ConfigError(
-                f"rule {rule.title!r}: {_nothing(mixture, rule, cells)}", where="mixture"
+                f"rule {rule.title!r}: {_nothing(mixture, rule, cells)}",
+                remedy="correct or remove the rule",
+                where="mixture",
             )
         if rule.share is None:
             continue
         for cell in members:
             if cell.group in taken:
-                problem = f"rules {taken[cell.group]!r} and {rule.title!r} both give a share to"
-                raise ConfigError(f"{problem} {_shown(mixture, cell.group)}", where="mixture")
+                problem = f"rules {taken[cell.group]!r} and {rule.title!r} both set a share for"
+                raise ConfigError(
+                    f"{problem} {_shown(mixture, cell.group)}",
+                    remedy="remove one of the two shares",
+                    where="mixture",
+                )
             taken[cell.group] = rule.title
         buckets.append((f"share {rule.share:g} of rule {rule.title!r}", rule.share, members))
     stated = math.fsum(share for _, share, _ in buckets)
     left = [cell for cell in cells if cell.group not in taken]
     if _is_more(stated, 1):
-        problem = f"the shares of {', '.join(name for name, _, _ in buckets)} add up to {stated:g}"
-        raise ConfigError(f"{problem}; at most 1", where="mixture")
+        problem = f"the shares of {', '.join(name for name, _, _ in buckets)} sum to {stated:g}"
+        raise ConfigError(f"{problem}; at most 1", remedy="lower a share", where="mixture")
     if not left and _is_more(1, stated):
-        problem = f"every group has a share, and they add up to {stated:g}"
-        raise ConfigError(f"{problem}; make it 1, or leave a group without", where="mixture")
+        problem = f"every group has a share, and the shares sum to {stated:g}"
+        raise ConfigError(
+            problem, remedy="make the sum 1, or leave one group without a share", where="mixture"
+        )
     if left:
         buckets.append(("", max(1 - stated, 0.0), left))
     return buckets
@@ -168,7 +176,7 @@ def _nothing(mixture: Mixture, rule: MixtureRule, cells: Sequence[_Bounds]) -> s
         names = (values,) if isinstance(values, str) else values
         if not set(names) & set(have):
             return (
-                f"no train segment has {word} {', '.join(names)}; there are {', '.join(have[:30])}"
+                f"no train segment has {word} {', '.join(names)}; available: {', '.join(have[:30])}"
             )
     return "no train segment has this combination"
 
@@ -210,14 +218,15 @@ def _allocate_within_bounds(
     if _is_more(least, share):
         why = _why(cells, "low")
         raise ConfigError(
-            f"{bucket or 'what the shares leave'} is {share:.4g} of the draws, but {why} need {least:.4g}",
+            f"{bucket or 'the remainder after all shares'} gets {share:.4g} of the samples, but {why} require at least {least:.4g}",
+            remedy="raise the share or draw_hours, or lower the minimum",
             where="mixture",
         )
     if _is_more(share, most):
         why = _why(cells, "high")
         raise ConfigError(
-            f"{bucket or 'what the shares leave'} is {share:.4g} of the draws, but {why} allow {most:.4g}; "
-            "lower the share or draw_hours, or allow more epochs",
+            f"{bucket or 'the remainder after all shares'} gets {share:.4g} of the samples, but {why} allow at most {most:.4g}",
+            remedy="lower the share or draw_hours, or allow more epochs",
             where="mixture",
         )
     fixed: dict[int, tuple[float, str]] = {}

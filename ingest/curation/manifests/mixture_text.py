@@ -55,7 +55,9 @@ class MixtureRule(_Part):
     def _asks_something(self) -> MixtureRule:
         asked = (self.share, self.min_share, self.max_share, self.min_epochs, self.max_epochs)
         if all(value is None for value in asked):
-            raise ValueError("asks nothing: share, min_share, max_share, min_epochs or max_epochs")
+            raise ValueError(
+                "the rule sets nothing; expected share, min_share, max_share, min_epochs or max_epochs"
+            )
         return self
 
     @model_validator(mode="after")
@@ -63,7 +65,7 @@ class MixtureRule(_Part):
         for word in ("share", "epochs"):
             least, most = getattr(self, f"min_{word}"), getattr(self, f"max_{word}")
             if least is not None and most is not None and least > most:
-                raise ValueError(f"min_{word} {least:g} is more than max_{word} {most:g}")
+                raise ValueError(f"min_{word} {least:g} is larger than max_{word} {most:g}")
         return self
 
     @property
@@ -85,12 +87,12 @@ class Mixture(_Part):
     @model_validator(mode="after")
     def _dimensions_exist(self) -> Mixture:
         if unknown := sorted(set(self.by) - set(DIMENSIONS)):
-            raise ValueError(f"by: no {unknown}; there are {', '.join(DIMENSIONS)}")
+            raise ValueError(f"by: unknown {unknown}; expected {', '.join(DIMENSIONS)}")
         if len(set(self.by)) != len(self.by):
-            raise ValueError("by: the same word twice")
+            raise ValueError("by: duplicate entry")
         for rule in self.rules:
             if odd := sorted(set(rule.groups) - set(self.by)):
-                raise ValueError(f"rule {rule.title!r} speaks of {odd}, `by` has {list(self.by)}")
+                raise ValueError(f"rule {rule.title!r} uses {odd}; `by` has only {list(self.by)}")
         return self
 
 

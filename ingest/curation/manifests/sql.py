@@ -88,7 +88,9 @@ def chosen(catalog: Catalog, tiers: pa.Table, where: str) -> Chosen:
         rows = catalog.arrow_of_stranger(sql)
     except ConfigError as error:
         have = ", ".join((*TABLES["episodes"].names, *SEGMENT_COLUMNS))
-        raise ConfigError(f"{error.message}\ncolumns: {have}", where="--where") from error
+        raise ConfigError(
+            f"{error.message}\ncolumns: {have}", remedy=error.remedy, where="--where"
+        ) from error
     finally:
         catalog.unregister("tier_rows")
     check_numbers("episodes", rows)

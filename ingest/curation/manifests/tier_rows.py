@@ -61,7 +61,8 @@ def tier_rows(
     latest = catalog.arrow(_LATEST).to_pylist()
     if not latest:
         raise ConfigError(
-            f"no tier policy was applied to this corpus; run {next_command('tier', catalog.corpus)}, or name one with --policy",
+            "no quality policy was applied to this corpus",
+            remedy=f"run {next_command('tier', catalog.corpus)}, or pass one with --policy",
             where=str(catalog.corpus),
         )
     row = latest[0]

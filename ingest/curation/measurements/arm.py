@@ -2,7 +2,7 @@
 
 K timesteps, K - 1 steps; step k goes from timestep k to k + 1. Everything is a length, an angle or a speed, never an axis, so
 no number changes with the base frame, the handedness of the arm or a constant transform at the wrist. Hence a pose whose axes
-nobody knows (`observation.source_eef_pose.<side>`) is as good as a canonical one.
+are unknown (`observation.source_eef_pose.<side>`) is as good as a canonical one.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class ArmTrack:
 
 
 def arms_of(view: EpisodeView) -> tuple[ArmTrack, ...]:
-    """The arms with at least one known step; none when a hand is seen by a moving camera whose pose nobody knows.
+    """The arms with at least one known step; none when a hand is seen by a moving camera of unknown pose.
 
     Such poses are in the camera's frame: their motion is the camera's too.
     """

@@ -76,7 +76,7 @@ def words_of(text: str) -> list[str]:
 
 
 def is_placeholder(text: str) -> bool:
-    """Empty, or a word that stands for a text nobody wrote ("none", "task 12", "perform the task")."""
+    """Empty, or a placeholder ("none", "task 12", "perform the task")."""
     words = [word for word in words_of(text) if not word.isdigit()]
     if " ".join(words) in VAGUE:
         return True

@@ -76,11 +76,13 @@ def look_at(path: Path, length: int, watcher: Watcher | None = None) -> PictureF
     except (av.FFmpegError, IndexError, OSError) as error:
         raise SourceError(
             Code.CORRUPT_VIDEO,
-            f"{system_error_text(error, str(path))}; run eicorpus verify",
+            f"{system_error_text(error, str(path))}; run `eicorpus verify`",
             where=str(path),
         ) from error
     except _OtherLengthError as error:
-        problem = f"{error} pictures, the catalog says {length}; run eicorpus verify"
+        problem = (
+            f"the video has {error} frames, the catalog states {length}; run `eicorpus verify`"
+        )
         raise SourceError(Code.FRAME_COUNT, problem, where=str(path)) from error
 
 

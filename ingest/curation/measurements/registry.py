@@ -136,11 +136,16 @@ def measure_of_package(name: str) -> Measure:
     try:
         measure = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, SyntaxError) as error:
-        raise ConfigError(f"measure {place!r} cannot be imported: {error}") from error
+        raise ConfigError(
+            f"measure {place!r} cannot be imported: {error}",
+            remedy="repair or uninstall the package of this measure",
+        ) from error
     if not isinstance(measure, Measure) or measure.name != name:
-        raise ConfigError(f"{place!r} is no Measure with the name {name!r} of its entry point")
+        raise ConfigError(f"{place!r} is not a Measure named {name!r}, the name of its entry point")
     if odd := [each.name for each in measure.outputs if package_measure_of(each.name) != name]:
-        raise ConfigError(f"{place!r} writes {odd}; expected {name!r}, or names below: {name}.…")
+        raise ConfigError(
+            f"{place!r} writes {odd}; expected {name!r} or a name that begins with {name}."
+        )
     return measure
 
 
@@ -164,7 +169,7 @@ def select_measures(names: Iterable[str]) -> list[Measure]:
     selected = list(names)
     known = {*measures(), *measures_of_packages()}
     if unknown := sorted(set(selected) - known):
-        raise ConfigError(f"no measure {unknown}; there are {', '.join(sorted(known))}")
+        raise ConfigError(f"no measure {unknown}; expected one of {', '.join(sorted(known))}")
     ours = [m for m in measures().values() if not selected or m.name in selected]
     return ours + [measure_of_package(n) for n in sorted(set(selected) - set(measures()))]
 
@@ -187,7 +192,9 @@ def compute(measure: Measure, view: EpisodeView) -> Iterator[Measurement]:
     yielded = set()
     for measurement in measure.compute(view):
         if measurement.name not in declared:
-            raise ValueError(f"{measure.name} gives {measurement.name}, which it does not declare")
+            raise ValueError(
+                f"{measure.name} returns {measurement.name}, which it does not declare"
+            )
         yielded.add(measurement.name)
         yield measurement
     for output in measure.outputs:

@@ -1,7 +1,7 @@
 """`eicorpus measure`: what is missing or of an older version is measured, in batches that are committed as they come.
 
 A batch is one part of `measurements` under a new snapshot, so a run that is stopped keeps what it has and the next one does
-the rest. Versions are told apart by rows: readers take the highest version of a name (`latest` below).
+the rest. Rows distinguish versions: readers take the highest version of a name (`latest` below).
 """
 
 from __future__ import annotations

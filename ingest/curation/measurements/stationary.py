@@ -1,4 +1,4 @@
-"""When an end-effector stays where it is, told in spite of the error of what estimates its place.
+"""When an end-effector stays where it is, despite the error of the pose estimate.
 
 The limits are those of rest (`arm.IDLE_M_S`), asked of half a second and not of a tenth: an estimate that wanders by a millimetre
 passes 0.01 m/s from one timestep to the next and yet stays within a few millimetres. A window is still when all its positions lie

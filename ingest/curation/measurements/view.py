@@ -132,15 +132,17 @@ def open_view(
     try:
         table = read_table(path, sorted(numeric))
     except DamagedParquet as error:
-        raise SourceError(Code.UNREADABLE, error.message, where=error.where) from error
+        raise SourceError(
+            Code.UNREADABLE, f"{error.message}; {error.remedy}", where=error.where
+        ) from error
     except OSError as error:
         raise SourceError(
             Code.UNREADABLE,
-            f"{system_error_text(error, str(path))}; run eicorpus verify",
+            f"{system_error_text(error, str(path))}; run `eicorpus verify`",
             where=str(path),
         ) from error
     if len(table) != row["length"]:
-        problem = f"{len(table)} rows, the catalog says {row['length']}; run eicorpus verify"
+        problem = f"the file has {len(table)} rows, the catalog states {row['length']}; run `eicorpus verify`"
         raise SourceError(Code.SHAPE_MISMATCH, problem, where=str(path))
     columns = {}
     for name in numeric:

@@ -76,7 +76,7 @@ def _forgotten(corpus: Path, current: Snapshot, uid: str, policy: QualityPolicy)
     buried = [row for row in tombstones(corpus, current) if row.uid == uid]
     if not buried:
         hint = f"list some with: {next_command(LIST, corpus)}"
-        raise ConfigError(f"no episode of this corpus has the uid {uid!r}; {hint}")
+        raise ConfigError(f"no episode has the uid {uid!r}", remedy=hint)
     last = max(buried, key=lambda row: row.erased_at)
     why = f", because: {last.reason}" if last.reason else ""
     return Explained(

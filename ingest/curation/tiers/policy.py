@@ -77,7 +77,7 @@ class Bounds(_Part):
     def _has_an_origin(self) -> Bounds:
         if self.thresholds and self.origin is None:
             raise ValueError(
-                "a threshold needs its `origin`: who says so, or what it was chosen on"
+                "a threshold needs `origin`: the publication that states it, or the data it was chosen on"
             )
         return self
 
@@ -135,11 +135,15 @@ class Condition(Bounds):
         }
         stated = [word for word, value in heads.items() if value is not None]
         if len(stated) != 1:
-            raise ValueError(f"exactly one of {', '.join(heads)}; found {stated or 'none'}")
+            raise ValueError(
+                f"expected exactly one of {', '.join(heads)}, found {stated or 'none'}"
+            )
         if self.name is None and (self.comparisons or self.of or self.when_unknown is not None):
-            raise ValueError(f"only a measurement or a fact is compared, not `{stated[0]}`")
+            raise ValueError(f"only a measurement or a fact can be compared, not `{stated[0]}`")
         if self.name is not None and not self.comparisons:
-            raise ValueError("a comparison: above, at_least, below, at_most, is, in, has or known")
+            raise ValueError(
+                "expected a comparison: above, at_least, below, at_most, is, in, has or known"
+            )
         return self
 
 
@@ -152,9 +156,9 @@ class Edge(Bounds):
     @model_validator(mode="after")
     def _is_one_thing(self) -> Edge:
         if (self.segments is None) == (self.measurement is None):
-            raise ValueError("exactly one of segments, measurement")
+            raise ValueError("expected exactly one of segments, measurement")
         if self.segments is not None and self.thresholds:
-            raise ValueError("rows of `segments` have no value to compare")
+            raise ValueError("`segments` has no value to compare")
         return self
 
 
@@ -235,9 +239,7 @@ def load_policy(name_or_path: str) -> tuple[QualityPolicy, str]:
         return policy_from(parse_policy_text(text, f"{name_or_path}.yaml")), text
     path = Path(name_or_path)
     if not path.is_file():
-        problem = (
-            f"no such file, and no built-in policy of that name; there are {', '.join(built_in)}"
-        )
+        problem = f"neither a file nor a built-in policy; expected a YAML file or one of {', '.join(built_in)}"
         raise ConfigError(problem, where=name_or_path)
     read = read_policy_text(path)
     return policy_from(read), read.text

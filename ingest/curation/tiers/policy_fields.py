@@ -94,19 +94,17 @@ FACTS: Mapping[str, Column] = MappingProxyType(
 # What ingestion measured by the way (ingest/pipeline/episode_record.py) under a fixed name; names with a camera or a test in them are not for
 # policies, which hold for every source.
 INGESTED: tuple[OutputField, ...] = (
-    OutputField(name="source_rate", unit="Hz", about="rate of the source"),
-    OutputField(
-        name="action_coverage", unit="share", about="timesteps whose whole action is valid"
-    ),
-    OutputField(name="observed_coverage", unit="share", about="timesteps that are wholly observed"),
+    OutputField(name="source_rate", unit="Hz", about="frame rate of the source"),
+    OutputField(name="action_coverage", unit="share", about="timesteps with a fully valid action"),
+    OutputField(name="observed_coverage", unit="share", about="fully observed timesteps"),
     *(
         OutputField(name=f"{name}.{side}", unit=unit, about=about)
         for side in ("left", "right")
         for name, unit, about in (
-            ("hand_valid_share", "share", "frames in which the hand is believed"),
+            ("hand_valid_share", "share", "frames in which the hand is accepted"),
             ("palm_fit_rms_mm", "mm", "median residual of the palm fit"),
-            ("palm_scale", "ratio", "median size of the palm over the template's"),
-            ("wrist_disagreement_deg", "deg", "median angle to the source's own wrist"),
+            ("palm_scale", "ratio", "median ratio of the palm size to the template"),
+            ("wrist_disagreement_deg", "deg", "median angle to the wrist frame of the source"),
             ("mano_fit_mean_mm", "mm", "mean residual of the MANO fit"),
             ("mano_fit_accepted_share", "share", "frames whose MANO fit is accepted"),
         )

@@ -57,7 +57,11 @@ def read_policy_text(path: Path) -> PolicyText:
     try:
         text = read_regular(path, max_bytes=MAX_BYTES).decode()
     except (SourceError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+        raise ConfigError(
+            f"cannot be read: {error}",
+            remedy="check the path and the permissions of the policy file",
+            where=str(path),
+        ) from error
     return parse_policy_text(text, str(path))
 
 
@@ -79,7 +83,7 @@ def parse_policy_text(text: str, where: str) -> PolicyText:
     except yaml.YAMLError as error:
         place = _place(where, getattr(error, "problem_mark", None))
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"this is no YAML: {problem}", where=place) from error
+        raise ConfigError(f"not valid YAML: {problem}", where=place) from error
     return PolicyText(where=where, text=text, data=data, marks=marks)
 
 
@@ -95,13 +99,17 @@ def _check_events(text: str, where: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            problem = f"more than {MAX_DEPTH} levels; give parts a name under `conditions`"
-            raise ConfigError(problem, where=place)
-        if isinstance(event, yaml.AliasEvent):
-            problem = (
-                f"an alias *{event.anchor}; give it a name under `conditions` and refer to that"
+            problem = f"nested more than {MAX_DEPTH} levels deep"
+            raise ConfigError(
+                problem, remedy="move parts to `conditions` and refer to them by name", where=place
             )
-            raise ConfigError(problem, where=place)
+        if isinstance(event, yaml.AliasEvent):
+            problem = f"the alias *{event.anchor} is not supported"
+            raise ConfigError(
+                problem,
+                remedy="move that part to `conditions` and refer to it by name",
+                where=place,
+            )
 
 
 def _value(node: yaml.Node, way: Key, marks: dict[Key, tuple[int, int]], where: str) -> Any:
@@ -115,7 +123,7 @@ def _value(node: yaml.Node, way: Key, marks: dict[Key, tuple[int, int]], where: 
         return _Loader("").construct_object(node)
     except ValueError as error:  # a date without a day, say
         place = f"{where}:{mark[0]}:{mark[1]}"
-        raise ConfigError(f"{node.value!r} is no value: {error}", where=place) from error
+        raise ConfigError(f"{node.value!r} is not a valid value: {error}", where=place) from error
 
 
 def _mapping(
@@ -126,9 +134,9 @@ def _mapping(
         line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
         key = key_node.value
         if not isinstance(key_node, yaml.ScalarNode) or not isinstance(key, str):
-            raise ConfigError("a key must be a word", where=f"{where}:{line}:{column}")
+            raise ConfigError("a key must be text", where=f"{where}:{line}:{column}")
         if key in out:
-            raise ConfigError(f"{key!r} is given twice", where=f"{where}:{line}:{column}")
+            raise ConfigError(f"duplicate key {key!r}", where=f"{where}:{line}:{column}")
         marks[(*way, key)] = (line, column)
         out[key] = _value(value_node, (*way, key), marks, where)
     return out

@@ -34,7 +34,7 @@ def check(policy: QualityPolicy) -> Iterator[Problem]:
     codes = [rule.code for rule in policy.rules]
     for index, code in enumerate(codes):
         if code in codes[:index] or code == policy.otherwise.code:
-            yield ("rules", index, "code"), f"another rule has the code {code!r}"
+            yield ("rules", index, "code"), f"duplicate rule code {code!r}"
     for index, edge in enumerate(policy.segments.edges):
         for way, message in _of_edge(edge, known):
             yield ("segments", "edges", index, *way), message
@@ -69,7 +69,10 @@ def _of_edge(edge: Edge, known: Mapping[str, Column]) -> Iterator[Problem]:
     if edge.measurement not in known:
         yield ("measurement",), _unknown("measurement", edge.measurement, known)
     elif not known[edge.measurement].is_interval:
-        yield ("measurement",), f"{edge.measurement} is one number an episode: nowhere to cut"
+        yield (
+            ("measurement",),
+            f"{edge.measurement} is one number per episode, so it gives no interval to cut",
+        )
     elif _range(edge, known[edge.measurement]).is_empty:
         yield (), _impossible(edge, known[edge.measurement])
 
@@ -84,11 +87,13 @@ def _of_leaf(leaf: Condition, known: Mapping[str, Column]) -> Iterator[Problem]:
             yield ("fact",), _unknown("fact", name, FACTS)
         return
     if column.is_interval and leaf.of is None:
-        message = f"{leaf.name} has rows for stretches: say `of`: share, seconds, count, max or min"
+        message = (
+            f"{leaf.name} has one value per interval; add `of`: share, seconds, count, max or min"
+        )
         yield ("measurement",), message
         return
     if leaf.of is not None and not _is_interval(leaf, known):
-        yield ("of",), f"{leaf.name} is one number an episode; `of` is for stretches"
+        yield ("of",), f"{leaf.name} is one number per episode; remove `of`, which is for intervals"
     fitting = WORDS[column.kind] | {"known"}
     for word in leaf.comparisons:
         if word not in fitting:
@@ -156,7 +161,7 @@ def _of_cycles(policy: QualityPolicy) -> Iterator[Problem]:
             return
         total += size.leaves
         if total > MAX_LEAVES:
-            yield way, f"over {MAX_LEAVES} comparisons with every reference written out"
+            yield way, f"more than {MAX_LEAVES} comparisons after references are expanded"
             return
 
 
@@ -181,13 +186,13 @@ def _size(
     if name not in policy.conditions:  # told elsewhere
         return _Size()
     if len(path) > MAX_REFERENCES:
-        return _Size(problem=(here, f"references more than {MAX_REFERENCES} deep"))
+        return _Size(problem=(here, f"references nested more than {MAX_REFERENCES} deep"))
     if name not in known:
         inner = policy.conditions[name]
         inner_size = _size(policy, ("conditions", name), inner, (*path, name), known)
         known[name] = _Size(inner_size.leaves, inner_size.references + 1, inner_size.problem)
     if known[name].references > MAX_REFERENCES:
-        return _Size(problem=(here, f"references more than {MAX_REFERENCES} deep"))
+        return _Size(problem=(here, f"references nested more than {MAX_REFERENCES} deep"))
     return known[name]
 
 
@@ -229,8 +234,8 @@ def _range(leaf: Bounds, column: Column) -> _Range:
 
 def _impossible(leaf: Bounds, column: Column) -> str:
     asked = " and ".join(f"{word} {value:g}" for word, value in leaf.thresholds.items())
-    bounds = f"; it is from {column.low:g} to {column.high:g}" if column.low > -math.inf else ""
-    return f"no number is {asked}{bounds}"
+    bounds = f"; its range is {column.low:g} to {column.high:g}" if column.low > -math.inf else ""
+    return f"no value can be {asked}{bounds}"
 
 
 def _of_ranges(policy: QualityPolicy, known: Mapping[str, Column]) -> Iterator[Problem]:
@@ -246,7 +251,10 @@ def _of_ranges(policy: QualityPolicy, known: Mapping[str, Column]) -> Iterator[P
             key = (leaf.name, leaf.of, leaf.fact is None)
             both = _range(leaf, column).within(ranges.get(key, _Range()))
             if both.is_empty:
-                yield part_way, f"with the other bounds of this `all` {leaf.name} can have no value"
+                yield (
+                    part_way,
+                    f"with the other bounds of this `all`, no value of {leaf.name} is possible",
+                )
                 return
             ranges[key] = both
 

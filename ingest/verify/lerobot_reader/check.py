@@ -88,7 +88,9 @@ class Report:
     def expect(self, actual: object, expected: object, what: str) -> None:
         """Note a problem unless `actual` equals `expected`."""
         if actual != expected:
-            self.problems.append(f"{what}: lerobot gives {actual!r}, the files hold {expected!r}")
+            self.problems.append(
+                f"{what}: LeRobot returns {actual!r}, the files contain {expected!r}"
+            )
 
     @contextmanager
     def guard(self, what: str) -> Iterator[None]:
@@ -172,7 +174,7 @@ def check_totals(dataset: LeRobotDataset, files: Files, report: Report) -> None:
     report.expect(dataset.fps, files.info["fps"], "fps")
     report.expect(sorted(dataset.meta.episodes_stats), indices, "episodes_stats.jsonl")
     if not indices:
-        report.problems.append("the set has no episodes")
+        report.problems.append("the dataset has no episodes")
 
 
 def check_episodes(dataset: LeRobotDataset, files: Files, report: Report) -> None:
@@ -252,7 +254,7 @@ def check_video(
         row = count - 1
         if row < len(times_s) and abs(time_s - times_s[row]) > TOLERANCE_S:
             report.problems.append(
-                f"{where}: frame {row} at {time_s} s, its row at {times_s[row]} s"
+                f"{where}: frame {row} is at {time_s} s, its row at {times_s[row]} s"
             )
         if row in seen:
             actual = (seen[row] * 255).round().numpy().transpose(1, 2, 0).astype(np.int16)
@@ -279,7 +281,7 @@ def compare_frames(
     report.frames_compared += 1
     report.max_abs_diff = max(report.max_abs_diff, worst)
     if worst > 1:  # 1: the float round trip of LeRobot's 0..1 pictures
-        report.problems.append(f"{where}: differs from a decode in order by {worst} of 255")
+        report.problems.append(f"{where}: differs from sequential decoding by {worst} of 255")
 
 
 def check_windows(files: Files, report: Report) -> None:
@@ -318,7 +320,7 @@ def check_window(
         elif not np.array_equal(
             item[key].numpy(), np.asarray(table[key].take(clamped).to_pylist(), np.float32)
         ):
-            report.problems.append(f"{where} {key}: not the rows {clamped}")
+            report.problems.append(f"{where} {key}: differs from rows {clamped}")
 
 
 def check_loader(dataset: LeRobotDataset, report: Report) -> None:

@@ -77,7 +77,7 @@ class Quirks:
 
 
 def write(root: Path, *, scenes: Sequence[Scene] | None = None, **quirks: Any) -> Written:
-    """Three episodes of about 2 s, v2.1 at 30 Hz unless told otherwise; every field of `Quirks` is a keyword.
+    """Three episodes of about 2 s, v2.1 at 30 Hz by default; every field of `Quirks` is a keyword.
 
     `scenes` are written instead, whose size is that of the set.
     """

@@ -100,7 +100,7 @@ def test_a_whole_answer_has_one_time_limit(act: str) -> None:
         reply = describe(fake, timeout_s=0.15, tries=2)
         assert time.monotonic() - began < 60
     assert reply.outcome is CaptionOutcome.TRANSPORT_ERROR
-    assert reply.detail == "no answer within 0.15 s"
+    assert reply.detail == "no response within 0.15 s"
 
 
 def test_nobody_there_is_a_transport_error() -> None:
@@ -201,7 +201,7 @@ def test_after_so_many_failures_in_a_row_nobody_is_asked() -> None:
         outcomes = [asked.describe(request).outcome for _ in range(4)]
         assert outcomes == [CaptionOutcome.OK] + [CaptionOutcome.TRANSPORT_ERROR] * 3
         with pytest.raises(
-            EndpointDown, match="3 requests in a row got no answer, the last: HTTP 500"
+            EndpointDown, match="3 requests in a row failed, the last with: HTTP 500"
         ):
             asked.describe(request)
     assert len(fake.requests) == 4

@@ -201,7 +201,7 @@ def test_a_model_of_another_family_or_damaged_is_refused(folder: Path, tmp_path:
 
 
 def test_a_folder_without_a_model_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no model here"):
+    with pytest.raises(ConfigError, match="not a model folder"):
         TransformersChat(tmp_path)
     with pytest.raises(ConfigError, match=r"no config\.json"):
         LocalVlm.load(tmp_path)

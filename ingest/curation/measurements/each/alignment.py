@@ -37,15 +37,15 @@ MIN_SPREAD_M_S = 0.005  # deviation of a speed below which it tells nothing
 LAG = OutputField(
     name="alignment_lag_s",
     unit="s",
-    about="how much later the pictures are than the state, best camera",
+    about="lag of the images behind the state, best camera",
 )
 CORRELATION = OutputField(
     name="alignment_correlation",
     unit="correlation",
-    about="of picture motion and the arms' speed at that lag; where it is low the lag says nothing",
+    about="correlation of image motion and arm speed at that lag; if it is low, the lag is not reliable",
 )
 AT_ZERO = OutputField(
-    name="alignment_correlation.zero", unit="correlation", about="the same at no lag"
+    name="alignment_correlation.zero", unit="correlation", about="the same at zero lag"
 )
 
 

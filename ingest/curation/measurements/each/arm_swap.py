@@ -21,7 +21,9 @@ from schemas.measurement import Measurement
 MIN_STEPS = 10
 
 SWAPPED = OutputField(
-    name="arms_swapped", unit="ratio", about="correlation with the other arm less own"
+    name="arms_swapped",
+    unit="ratio",
+    about="correlation with the other arm minus that with its own",
 )
 
 

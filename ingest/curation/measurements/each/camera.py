@@ -32,16 +32,20 @@ MAX_SHIFT = 16  # cells of the thumbnail: a third of its height
 Cells = npt.NDArray[Any]  # float32
 
 MOVING = OutputField(
-    name="camera_moving_share", unit="share", about="steps in which the camera moves"
+    name="camera_moving_share", unit="share", about="share of steps in which the camera moves"
 )
-SPEED = OutputField(name="camera_speed_p95_m_s", unit="m/s", about="95th percentile of its speed")
+SPEED = OutputField(
+    name="camera_speed_p95_m_s", unit="m/s", about="95th percentile of the camera speed"
+)
 TURN = OutputField(
-    name="camera_turn_p95_rad_s", unit="rad/s", about="95th percentile of its turn rate"
+    name="camera_turn_p95_rad_s",
+    unit="rad/s",
+    about="95th percentile of the camera's angular speed",
 )
 ENERGY = OutputField(
     name="camera_energy_share",
     unit="share",
-    about="picture motion that a shift of the whole picture explains, at least",
+    about="share of image motion explained by a shift of the whole image (lower bound)",
 )
 
 

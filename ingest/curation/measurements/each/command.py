@@ -23,22 +23,30 @@ MAX_LEAD_S = 0.5
 MIN_STEPS = 8  # timesteps below which a lead says nothing
 
 LEAD = OutputField(
-    name="action_lag_s", unit="s", about="state after action, where they differ least"
+    name="action_lag_s",
+    unit="s",
+    about="lag of the state behind the action with the smallest difference",
 )
 ERROR_M = OutputField(
     name="tracking_error_m", unit="m", about="mean distance to the action at that lag"
 )
 ERROR_RAD = OutputField(
-    name="tracking_error_rad", unit="rad", about="mean angle to the action there"
+    name="tracking_error_rad", unit="rad", about="mean angle to the action at that lag"
 )
 ERROR_OPENING = OutputField(
-    name="tracking_error_opening", unit="share", about="mean distance of openings, at their own lag"
+    name="tracking_error_opening",
+    unit="share",
+    about="mean difference of gripper openings, at their own lag",
 )
 COPY = OutputField(
-    name="action_is_copy", unit="share", about="moving timesteps: action = state, exactly"
+    name="action_is_copy",
+    unit="share",
+    about="moving timesteps with action exactly equal to the state",
 )
 NEXT = OutputField(
-    name="action_is_next_state", unit="share", about="moving timesteps: action = next state"
+    name="action_is_next_state",
+    unit="share",
+    about="moving timesteps with action equal to the next state",
 )
 
 

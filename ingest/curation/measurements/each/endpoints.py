@@ -23,15 +23,17 @@ from schemas.measurement import Measurement
 END_S, EDGE_S = 2.0, 0.2
 
 STRAIGHT = OutputField(
-    name="path_efficiency", unit="share", about="straight way over path between toggles"
+    name="path_efficiency",
+    unit="share",
+    about="straight-line distance over path length between gripper toggles",
 )
 START = OutputField(name="start_speed_m_s", unit="m/s", about="speed over the first 0.2 s")
 END = OutputField(name="end_speed_m_s", unit="m/s", about="speed over the last 0.2 s")
 SPREAD_M = OutputField(
-    name="end_spread_m", unit="m", about="deviation of the position in the last 2 s"
+    name="end_spread_m", unit="m", about="standard deviation of the position in the last 2 s"
 )
 SPREAD_RAD = OutputField(
-    name="end_spread_rad", unit="rad", about="deviation of the worst joint then"
+    name="end_spread_rad", unit="rad", about="standard deviation of the worst joint in the last 2 s"
 )
 
 

@@ -18,12 +18,12 @@ UNSETTLED = OutputField(
     about="facts about actions that are inferred, unverified or unknown",
 )
 UNKNOWN = OutputField(
-    name="unknown_action_facts", unit="count", about="facts about actions that nobody knows"
+    name="unknown_action_facts", unit="count", about="facts about actions that are unknown"
 )
 SHARE = OutputField(
     name="settled_fact_share",
     unit="share",
-    about="facts that are verified, documented or in public code",
+    about="share of facts that are verified, documented or in public code",
 )
 _UNSETTLED = tuple(f" is {c.value}" for c in Certainty if not c.is_settled)
 

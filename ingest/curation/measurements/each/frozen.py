@@ -94,7 +94,7 @@ def _is_in_view(run: Frozen, seen: PictureFacts) -> bool:
 
 
 def _may_move(view: EpisodeView, at: slice) -> bool:
-    """Whether some arm or joint moves in those steps, or nobody can say."""
+    """Whether some arm or joint moves in those steps, or its motion is unknown."""
     arms = [arm for arm in view.arms if arm.known[at].any()]
     if any(_travels(arm, at) for arm in arms):
         return True

@@ -31,13 +31,17 @@ LIFT_M, REGRASP_S = 0.15, 15.0
 EMPTY = 0.05  # of the whole way: thinner than that holds nothing that a try would be for
 
 RATE = OutputField(
-    name="gripper_toggles_per_s", unit="1/s", about="of the gripper that toggles most"
+    name="gripper_toggles_per_s", unit="1/s", about="toggles of the gripper that toggles most"
 )
-RANGE = OutputField(name="gripper_range", unit="share", about="of the gripper that opens widest")
+RANGE = OutputField(
+    name="gripper_range", unit="share", about="range of the gripper that opens widest"
+)
 CHATTER = OutputField(
-    name="gripper_chatter", unit="1/s", about="over 2 toggles within 1 s", is_interval=True
+    name="gripper_chatter", unit="1/s", about="more than 2 toggles within 1 s", is_interval=True
 )
-REGRASPS = OutputField(name="regrasps", unit="count", about="closed, opened, closed in one place")
+REGRASPS = OutputField(
+    name="regrasps", unit="count", about="closed, opened and closed again in one place"
+)
 REGRASP = OutputField(
     name="regrasp", unit="s", about="from the first closing to the second", is_interval=True
 )

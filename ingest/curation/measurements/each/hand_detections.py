@@ -20,18 +20,21 @@ from ingest.transforms.resample import runs
 from schemas.measurement import Measurement
 
 HAND_SHARE = OutputField(
-    name="hoi_hand_share", unit="share", about="analysed pictures with a hand, best camera"
+    name="hoi_hand_share", unit="share", about="analysed images with a hand, best camera"
 )
 HAND_RUN = OutputField(
     name="hoi_hand_run_max_s", unit="s", about="longest track of a hand, any camera"
 )
 HAND_SEEN = OutputField(
-    name="hoi_hand_seen", unit="count", about="a hand is seen; mean number", is_interval=True
+    name="hoi_hand_seen",
+    unit="count",
+    about="interval with a hand; mean number of hands",
+    is_interval=True,
 )
 HAND_MOTION = OutputField(
     name="hoi_hand_motion_px_s",
     unit="px/s",
-    about="median motion of a hand less the camera's, picture 160 px wide, best camera",
+    about="median motion of a hand minus the camera's, in an image 160 px wide, best camera",
 )
 MODEL = OutputField(
     name="hoi_detector", unit="sha256/48", about="first 48 bits of the detector's sha256"

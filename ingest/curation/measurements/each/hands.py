@@ -27,14 +27,18 @@ BOTH = OutputField(name="both_hands_share", unit="share", about="timesteps with 
 PRESENT = OutputField(
     name="hand_present_share", unit="share", about="timesteps with a hand tracked"
 )
-RUN = OutputField(name="hand_run_max_s", unit="s", about="longest stretch with a valid hand")
+RUN = OutputField(name="hand_run_max_s", unit="s", about="longest interval with a valid hand")
 RANGE = OutputField(
-    name="hand_aperture_range", unit="ratio", about="95th less 5th percentile, busier hand"
+    name="hand_aperture_range",
+    unit="ratio",
+    about="95th minus 5th percentile of the opening, more active hand",
 )
-LOW = OutputField(name="hand_aperture_p10", unit="ratio", about="10th percentile, more closed hand")
-CLOSINGS = OutputField(name="hand_closings_per_min", unit="1/min", about="of both hands")
+LOW = OutputField(
+    name="hand_aperture_p10", unit="ratio", about="10th percentile of the opening, more closed hand"
+)
+CLOSINGS = OutputField(name="hand_closings_per_min", unit="1/min", about="of both hands together")
 CLOSING_RUN = OutputField(
-    name="hand_closing", unit="ratio", about="how far the fingers close", is_interval=True
+    name="hand_closing", unit="ratio", about="range of finger closing", is_interval=True
 )
 
 

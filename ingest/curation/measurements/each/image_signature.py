@@ -32,7 +32,7 @@ STEP_LUMA = 1 / 32  # rounded to: finer than any codec keeps, and parts on disk 
 CHANGE = OutputField(
     name="look_change_luma",
     unit="luma",
-    about="how much the picture of the liveliest camera changes, RMS over coarse cosine coefficients",
+    about="change of the image of the most active camera, RMS over coarse cosine coefficients",
 )
 
 

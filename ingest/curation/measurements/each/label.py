@@ -15,21 +15,21 @@ from schemas.fact import Certainty
 from schemas.measurement import Measurement
 
 SUCCESS = OutputField(
-    name="success", unit="bool", about="1 or 0 as the source says; nothing: unknown"
+    name="success", unit="bool", about="1 or 0 as the source states; null if unknown"
 )
 SETTLED = OutputField(
     name="success_settled",
     unit="bool",
-    about="0 when the rule behind it is only inferred, or two sources of it disagree",
+    about="0 if the rule behind it is only inferred, or its two sources disagree",
 )
 CONFLICT = OutputField(
-    name="success_conflict", unit="bool", about="two sources of one episode's success disagree"
+    name="success_conflict", unit="bool", about="the two sources of the success label disagree"
 )
 RATING = OutputField(
     name="rating", unit="grade", about="the source's own grade, on the source's scale"
 )
 RECOVERY = OutputField(
-    name="recovery_marked", unit="bool", about="the source marks a failed try and its recovery"
+    name="recovery_marked", unit="bool", about="the source marks a failed attempt and its recovery"
 )
 
 

@@ -24,20 +24,24 @@ from ingest.curation.measurements.view import EpisodeView
 from schemas.measurement import Measurement
 
 PRESENT = OutputField(
-    name="language_share", unit="share", about="timesteps with a text that is no placeholder"
+    name="language_share", unit="share", about="timesteps with a text that is not a placeholder"
 )
 TEXTS = OutputField(
-    name="language_texts", unit="count", about="different texts, of the whole and of its parts"
+    name="language_texts",
+    unit="count",
+    about="number of different texts, of the episode and its subtasks",
 )
-WORDS = OutputField(name="language_words", unit="count", about="words of a text")
-CONTENT = OutputField(name="language_content_share", unit="share", about="content words among them")
+WORDS = OutputField(name="language_words", unit="count", about="words per text")
+CONTENT = OutputField(name="language_content_share", unit="share", about="content words per text")
 VERB = OutputField(
-    name="language_verb_share", unit="share", about="English texts that name an action"
+    name="language_verb_share", unit="share", about="share of English texts that name an action"
 )
 OBJECT = OutputField(
-    name="language_object_share", unit="share", about="English texts that name what it is done to"
+    name="language_object_share", unit="share", about="share of English texts that name an object"
 )
-ENGLISH = OutputField(name="language_english_share", unit="share", about="texts that are English")
+ENGLISH = OutputField(
+    name="language_english_share", unit="share", about="share of texts in English"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.measurement import Measurement
 
-DURATION = OutputField(name="duration_s", unit="s", about="timesteps over the rate")
+DURATION = OutputField(name="duration_s", unit="s", about="timesteps divided by the rate")
 
 
 def compute(view: EpisodeView) -> Iterator[Measurement]:

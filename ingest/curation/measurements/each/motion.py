@@ -32,10 +32,10 @@ MIN_STOPS = 3  # fewer tell no usual one
 
 IDLE = OutputField(name="idle_share", unit="share", about="share of steps in which no arm moves")
 BETWEEN = OutputField(
-    name="idle_between_share", unit="share", about="the same, without stops of 1.5 s and more"
+    name="idle_between_share", unit="share", about="idle share without stops of 1.5 s or more"
 )
-HEAD = OutputField(name="idle_head_s", unit="s", about="before the first movement")
-TAIL = OutputField(name="idle_tail_s", unit="s", about="after the last movement")
+HEAD = OutputField(name="idle_head_s", unit="s", about="time before the first movement")
+TAIL = OutputField(name="idle_tail_s", unit="s", about="time after the last movement")
 PAUSE = OutputField(name="pause_s", unit="s", about="a pause inside the episode", is_interval=True)
 REST = OutputField(
     name="rest_s", unit="s", about="a rest at either end of the episode", is_interval=True
@@ -43,13 +43,16 @@ REST = OutputField(
 DEAD = OutputField(
     name="pause_dead_s",
     unit="s",
-    about="a pause that is 0.8 s longer than the usual one of its episode",
+    about="a pause at least 0.8 s longer than usual in its episode",
     is_interval=True,
 )
 DEAD_END = OutputField(
-    name="rest_dead_s", unit="s", about="a rest at an end that is so", is_interval=True
+    name="rest_dead_s",
+    unit="s",
+    about="a rest at an end at least 0.8 s longer than usual in its episode",
+    is_interval=True,
 )
-PATH = OutputField(name="path_length_m", unit="m", about="way of all end-effectors together")
+PATH = OutputField(name="path_length_m", unit="m", about="total path length of all end-effectors")
 SPEED = OutputField(name="speed_max_m_s", unit="m/s", about="fastest step of any end-effector")
 
 

@@ -3,7 +3,7 @@
 quality_signals.md §2 ("share of frames with the TCP inside the image and in front of the camera; < 0.5: bad extrinsics", AgiBot's
 missing_ratio). The better camera counts: another may look elsewhere. A ray beyond the angle at which the lens model stops growing
 is outside: polynomials fold back there. Hands that stay in a moving camera's frame are projected as they are when there is one
-camera (a hand's frame is the world or a camera of its episode, schemas/episode.py); with several nobody knows which, and nothing is said.
+camera (a hand's frame is the world or a camera of its episode, schemas/episode.py); with several the camera is ambiguous, and there is no value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from schemas.measurement import Measurement
 SHARE = OutputField(
     name="eef_in_image_share",
     unit="share",
-    about="valid hands that fall inside the picture, best camera",
+    about="valid hands inside the image, best camera",
 )
 SIDE = {
     side: OutputField(
@@ -55,7 +55,7 @@ def _share(mask: Mask) -> float:
 
 
 def _seen_by(view: EpisodeView, camera: Mapping[str, Any]) -> dict[str, Mask]:
-    """For each side, whether its hand is in the picture, at the timesteps in which that can be told."""
+    """For each side, whether its hand is in the picture, at the timesteps where that is known."""
     if camera["K_cam"] is None:
         return {}
     masks = {}

@@ -26,7 +26,9 @@ WINDOW_S, HOP_S = 4.0, 2.0
 MIN_RUN_S = 1.5  # a stretch shorter than a window is one window, if it is at least this long
 
 SPARC = OutputField(name="sparc", unit="ratio", about="spectral arc length of the speed, worst arm")
-SPARC_4S = OutputField(name="sparc_4s", unit="ratio", about="median of it over windows of 4 s")
+SPARC_4S = OutputField(
+    name="sparc_4s", unit="ratio", about="median of spectral arc length over windows of 4 s"
+)
 LDLJ_4S = OutputField(
     name="ldlj_4s", unit="ratio", about="log dimensionless jerk, median over windows of 4 s"
 )

@@ -31,18 +31,20 @@ CONSTANTS = OutputField(
     name="constant_columns", unit="count", about="elements of state and joints, range < 1e-3"
 )
 STUCK_SHARE = OutputField(
-    name="stuck_share", unit="share", about="timesteps in a stretch of stuck_s"
+    name="stuck_share", unit="share", about="timesteps in an interval of stuck_s"
 )
 STUCK = OutputField(
     name="stuck_s", unit="s", about="a column stuck while its arm moves", is_interval=True
 )
 CLIPPED = OutputField(
-    name="command_clipped_share", unit="share", about="of the raw command's worst element"
+    name="command_clipped_share",
+    unit="share",
+    about="the same for the worst element of the raw command",
 )
 RAW_COPY = OutputField(
     name="raw_is_copy",
     unit="share",
-    about="moving timesteps at which an element of the raw command equals one of the source's state, median element",
+    about="moving timesteps in which a raw command element equals an element of the source's state, median element",
 )
 
 
@@ -63,7 +65,7 @@ def compute(view: EpisodeView) -> Iterator[Measurement]:
 def _state(view: EpisodeView) -> Array | None:
     """Without keypoints: some of them are constant by construction (the wrist in the wrist's frame).
 
-    Nor slices that nobody measures: they hold a filler.
+    Slices that are not measured hold a filler and are excluded too.
     """
     valid = whole_valid(view, "observation.valid")
     if valid is None:

@@ -18,20 +18,22 @@ from schemas.episode import SIDES
 from schemas.measurement import Measurement
 
 STATE = OutputField(
-    name="state_valid_share", unit="share", about="timesteps whose whole state is valid"
+    name="state_valid_share", unit="share", about="timesteps with a fully valid state"
 )
 ACTION = OutputField(
-    name="action_valid_share", unit="share", about="timesteps whose whole action is valid"
+    name="action_valid_share", unit="share", about="timesteps with a fully valid action"
 )
-GAP = OutputField(name="gap_max_s", unit="s", about="longest stretch without a whole valid state")
+GAP = OutputField(name="gap_max_s", unit="s", about="longest interval without a fully valid state")
 HAND = OutputField(
     name="hand_valid_share", unit="share", about="timesteps with at least one valid hand"
 )
-HAND_WORST = OutputField(name="hand_valid_share_worst", unit="share", about="of the worse hand")
+HAND_WORST = OutputField(
+    name="hand_valid_share_worst", unit="share", about="the same for the worse hand"
+)
 BIT = OutputField(
     name="hand_worst_bit_share",
     unit="share",
-    about="of the test that fails most, where the hand is present; the worse hand",
+    about="failures of the most failing test while the hand is present, worse hand",
 )
 
 

@@ -28,7 +28,7 @@ BURNT_SHARE = 0.25
 CUT_RATIO, CUT_LUMA, CUT_CORRELATION = 3.0, 15.0, 0.5
 
 
-SOURCE_LUMA = "largest difference of the source's pictures in a frozen run; 0 bit-equal"
+SOURCE_LUMA = "largest difference between source images in a frozen interval; 0 means bit-equal"
 
 
 def _output(name: str, about: str, unit: str = "share", *, interval: bool = False) -> OutputField:
@@ -38,29 +38,38 @@ def _output(name: str, about: str, unit: str = "share", *, interval: bool = Fals
 OUTPUTS = {
     output.name: output
     for output in (
-        _output("black_share", "pictures with a mean luma below 10, worst camera"),
-        _output("dark_share", "pictures with a mean luma below 50, worst camera"),
-        _output("overexposed_share", "pictures burnt out on a quarter of their area, worst camera"),
-        _output("low_contrast_share", "pictures with a luma deviation below 5, worst camera"),
-        _output("blurred_share", "pictures whose Laplacian varies by less than 20, worst camera"),
-        _output("luma_p10", "10th percentile of the mean luma, lowest camera", "luma"),
-        _output("contrast_p10", "10th percentile of the luma deviation, lowest camera", "luma"),
-        _output("sharpness_p10", "10th percentile of the Laplacian's variance, lowest", "luma2"),
-        _output("sharpness_p50", "median of the Laplacian's variance, lowest camera", "luma2"),
-        _output("repeated_picture_share", "steps without a visible change, worst camera"),
-        _output("frozen_share", "timesteps in a frozen run of 0.5 s or more, worst camera"),
+        _output("black_share", "images with a mean luma below 10, worst camera"),
+        _output("dark_share", "images with a mean luma below 50, worst camera"),
+        _output("overexposed_share", "images with a quarter of the area overexposed, worst camera"),
         _output(
-            "frozen_video", "every camera repeats its picture, an arm moves", "s", interval=True
+            "low_contrast_share", "images with a luma standard deviation below 5, worst camera"
+        ),
+        _output("blurred_share", "images with a Laplacian variance below 20, worst camera"),
+        _output("luma_p10", "10th percentile of the mean luma, lowest camera", "luma"),
+        _output(
+            "contrast_p10", "10th percentile of the luma standard deviation, lowest camera", "luma"
         ),
         _output(
-            "frozen_camera", "some camera repeats its picture, an arm moves", "s", interval=True
+            "sharpness_p10", "10th percentile of the Laplacian variance, lowest camera", "luma2"
+        ),
+        _output("sharpness_p50", "median of the Laplacian variance, lowest camera", "luma2"),
+        _output("repeated_picture_share", "steps without a visible change, worst camera"),
+        _output("frozen_share", "timesteps in a frozen interval of 0.5 s or more, worst camera"),
+        _output(
+            "frozen_video", "every camera repeats its image while an arm moves", "s", interval=True
+        ),
+        _output(
+            "frozen_camera",
+            "at least one camera repeats its image while an arm moves",
+            "s",
+            interval=True,
         ),
         _output("frozen_source_luma", SOURCE_LUMA, "luma", interval=True),
         _output("scene_cuts", "number of cuts in any camera", "count"),
         _output("scene_cut", "first timestep of another scene, mean change", "luma", interval=True),
-        _output("unusable_share", "black, burnt out or frozen, worst camera"),
-        _output("unusable_share.best", "the same of the best camera"),
-        _output("worst_camera", "its place among the episode's cameras", "index"),
+        _output("unusable_share", "images that are black, overexposed or frozen, worst camera"),
+        _output("unusable_share.best", "the same for the best camera"),
+        _output("worst_camera", "index of that camera in the episode", "index"),
     )
 }
 

@@ -81,7 +81,7 @@ class InteractionLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InteractionVerdict:
-    """Of timesteps [start, end). `hand_share` is None when nobody looked for hands."""
+    """Of timesteps [start, end). `hand_share` is None if hands were not detected."""
 
     start: int
     end: int
@@ -122,7 +122,7 @@ def windows(edges: Iterable[int], length: int, shortest: float) -> Ints:
 
 
 def _reasons(e: Evidence, at: Ints, limits: InteractionLimits) -> tuple[Ints, Array]:
-    """[N] the first rule that holds for each window, and the share of it with a hand (NaN: nobody looked)."""
+    """[N] the first rule that holds for each window, and the share of it with a hand (NaN: not detected)."""
     is_looked_at = e.hand is not None
     hand = _share(e.hand, at, unknown=np.nan)
     blank = _share(e.blank, at, unknown=0.0)

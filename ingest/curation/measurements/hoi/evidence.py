@@ -22,7 +22,7 @@ MIN_TRACK_S = 0.5  # hoi_filter.md §5, min_track 5 frames at 10 Hz; AMEGO keeps
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evidence:
-    """Masks are [K]; None: nobody looked.
+    """Masks are [K]; None: not observed.
 
     tracked: a valid hand in the source's own annotation. seen: a hand found by the detector, without gaps and lone finds.
     closing: fingers that close. blank: every camera is black or flat. moving: something in the picture moves.
@@ -42,7 +42,7 @@ class Evidence:
 
     @property
     def hand(self) -> Mask | None:
-        """[K] a hand by anyone; None when nobody looked."""
+        """[K] a hand by any observer; None if there is none."""
         known = [mask for mask in (self.tracked, self.seen) if mask is not None]
         return np.logical_or.reduce(known) if known else None
 

@@ -2,7 +2,7 @@
 
 HANDLING: one of its words is a verb of handling where a verb can stand (not after an article, a possessive or a preposition: "a cut",
 "look at the light"). Verbs that also tell how a body moves count with an object only: "move cup", "turn on tap"; not "turn around".
-NO_HANDS: it begins, after whoever acts, with what a person does without hands (hoi_filter.md §5: walk, look, talk, stand, turn
+NO_HANDS: after the subject, it begins with what a person does without hands (hoi_filter.md §5: walk, look, talk, stand, turn
 around), and nothing in it is handled. "Walks and picks a cup" is handling; "waits for water to boil" or "looks at the man cutting
 wood" say nothing, because who handles is not settled. CAMERA_ONLY: the camera templates of Something-Something V2 (label list
 of the release): "Approaching [something] with your camera", "Moving away from [something] with your camera", "Turning the camera left while
