@@ -87,7 +87,7 @@ class Measured:
 MOST = {
     "docs": Measured(0, 8.0, 1.1),
     "help": Measured(0, 16.5, 0.0),
-    "docstrings": Measured(136, 16.5, 1.5),
+    "docstrings": Measured(20, 16.5, 1.5),
 }
 
 

@@ -100,7 +100,7 @@ def _of_clock(node: dict[str, Any], nondeterministic: frozenset[str]) -> str:
         column = str(node["column_names"][0]).lower()
         name = column if column in CLOCK_WORDS else ""
     elif name == "age" and len(node["arguments"]) != 2:
-        return "age with one argument, age"
+        return "age with one argument: age"
     is_named = name in nondeterministic or name in CLOCK_WORDS or name in _CLOCK_NAMES
     return name if is_named or name.startswith(_CLOCK_PREFIXES) else ""
 

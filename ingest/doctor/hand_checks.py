@@ -187,9 +187,7 @@ def palm_checks(
     limit_deg = settings.wrist_disagreement_max_deg
     if (angle := measured.get(f"wrist_disagreement_deg.{side}")) is not None:
         is_well = angle <= limit_deg
-        relation = (
-            "agrees with" if is_well else "does not agree with (wrong axes, or the other hand)"
-        )
+        relation = "agrees with" if is_well else "disagrees (wrong axes, or the other hand) with"
         yield judged(
             "palm_against_wrist",
             side,

@@ -58,7 +58,7 @@ def _headline(catalog: Catalog, episodes: int, hours: float, sets: int) -> Marku
     figures = [(shown(episodes), "episodes"), (number(hours), "hours"), (shown(sets), "data sets")]
     if hours and tiers.keys() != {"none"}:
         figures.append(
-            (f"{tiers.get('high', 0.0) / hours:.0%}", "of the hours usable for the policy task")
+            (f"{tiers.get('high', 0.0) / hours:.0%}", "of the hours are usable for the policy task")
         )
     figures.append((shown(lost), "episodes quarantined or failed"))
     return tag(

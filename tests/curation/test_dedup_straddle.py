@@ -63,7 +63,7 @@ def test_episodes_that_dedup_has_not_compared_are_told(tmp_path: Path) -> None:
     assert not told(str(root))["committed"]
     found = said(root, e0="train", e1="val", e2="train")
     assert (found.has_run, found.episodes, found.unseen) == (True, 0, 1)
-    assert "1 episodes of the corpus were not compared" in found.note(Path("c d"))
+    assert "1 episodes were added after the last `eicorpus dedup`" in found.note(Path("c d"))
 
 
 def test_a_manifest_leaves_redundant_copies_out(tmp_path: Path) -> None:

@@ -262,11 +262,11 @@ def test_a_part_from_before_a_column_reads_as_null(corpus: Path) -> None:
 def test_a_table_that_is_not_ours_or_of_another_corpus_is_not_touched(corpus: Path) -> None:
     to = warehouse(corpus.parent)
     to.catalog.create_table("corpus.runs", schema=pa.schema([("a", pa.int64())]))
-    with pytest.raises(ConfigError, match="eicorpus did not write it"):
+    with pytest.raises(ConfigError, match="that eicorpus did not write"):
         exported(corpus)
     to.catalog.drop_table("corpus.runs")
     exported(corpus)
-    with pytest.raises(ConfigError, match="holds corpus synthetic, this is other"):
+    with pytest.raises(ConfigError, match="contains corpus synthetic, not other"):
         exported(corpus, "other")
     (corpus.parent / "ware house/catalog.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(ConfigError, match="the Iceberg catalog refuses"):
@@ -282,7 +282,7 @@ def test_the_command(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer["snapshot"] == 2
     assert {each["table"]: each["written"] for each in answer["tables"]}["episodes"] == 16
     with writer_lock(CorpusLayout(corpus)):
-        assert "is writing here" in str(CliRunner().invoke(app, words).exception)
+        assert "is writing to this corpus" in str(CliRunner().invoke(app, words).exception)
     inside = ["export", "iceberg", str(corpus), "--warehouse", str(corpus / "x")]
     assert "inside the corpus" in str(CliRunner().invoke(app, inside).exception)
     nowhere = CliRunner().invoke(app, ["export", "iceberg", str(corpus)])

@@ -295,7 +295,7 @@ def test_no_erasure_is_committed_whose_intent_is_more_than_its_reader_takes(
     row = rows_of(corpus, "episodes")[0]
     before = snapshot.load(corpus)
     monkeypatch.setattr(erasure, "INTENT_LIMITS", JsonLimits(max_bytes=100, max_elements=1000))
-    with pytest.raises(ConfigError, match="too many; run `eicorpus gc` first"):
+    with pytest.raises(ConfigError, match="exceed the limit of one run; run `eicorpus gc` first"):
         forget(
             CorpusLayout(corpus), LocalStorage(), [row["uid"]], reason="", run_id="x", erased_at=AT
         )

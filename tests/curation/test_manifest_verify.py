@@ -97,7 +97,7 @@ def test_layout_and_the_order_of_keys_are_no_content(corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("update", "said"),
     [
-        ({"num_rows": 5}, "num_rows in manifest.json is 5; there are 4 rows"),
+        ({"num_rows": 5}, "num_rows in manifest.json is 5; the file has 4 rows"),
         ({"policy": {"digest": "0" * 16}}, "policy.text has digest "),
         ({"mixture": {"text": "by: [source]\n"}}, "mixture.text has digest "),
     ],
@@ -129,7 +129,7 @@ def test_a_policy_of_another_version_is_a_note(corpus: Path) -> None:
     (folder / "manifest.json").write_bytes(page_bytes(facts))
     found = ask(corpus, "verify", "whole")
     assert found["ok"]
-    assert found["notes"][0].startswith("policy.text cannot be read here")
+    assert found["notes"][0].startswith("policy.text cannot be read on this machine")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_named_one_is_imported_and_no_other(site: Path) -> None:
     [
         ("trap", "cannot be imported: it was imported"),
         ("odd", r"writes \['rise.odd'\]; expected 'odd'"),
-        ("rize", r"no measure \['rize'\]; there are .*rise"),
+        ("rize", r"no measure \['rize'\]; expected one of .*rise"),
     ],
 )
 def test_what_is_no_measure_of_its_name_is_refused(site: Path, name: str, message: str) -> None:

@@ -90,13 +90,13 @@ def test_hours_to_draw_scale_the_epochs() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rules: [{name: r1, groups: {source: a}, share: 0.7}, {groups: {source: b}, share: 0.5}]", "add up to 1.2"),
+        ("rules: [{name: r1, groups: {source: a}, share: 0.7}, {groups: {source: b}, share: 0.5}]", "sum to 1.2"),
         ("rules: [{name: r1, groups: {source: a}, share: 0.5}, {name: r2, groups: {source: [a, b]}, share: 0.1}]", "'r1' and 'r2' both"),
-        ("rules: [{name: r1, groups: {source: z}, share: 0.5}]", "rule 'r1': no train segment has source z; there are a, b"),
-        ("rules: [{name: r1, groups: {source: [a, b]}, share: 0.9}]", "add up to 0.9"),
+        ("rules: [{name: r1, groups: {source: z}, share: 0.5}]", "rule 'r1': no train segment has source z; available: a, b"),
+        ("rules: [{name: r1, groups: {source: [a, b]}, share: 0.9}]", "sum to 0.9"),
         ("max_epochs: 2\nrules: [{name: r1, groups: {source: a}, share: 0.5}]", "share 0.5 of rule 'r1' gets 0.5 of the samples, but max_epochs 2 of the mixture allow at most 0.2"),
         ("draw_hours: 1000\nmax_epochs: 2", "the remainder after all shares gets 1 of the samples, but max_epochs 2 of the mixture allow at most 0.2"),
-        ("rules: [{name: r1, groups: {source: a}, min_share: 0.6}, {name: r2, groups: {source: b}, min_share: 0.6}]", "min_share 0.6 of rule 'r1', min_share 0.6 of rule 'r2' need 1.2"),
+        ("rules: [{name: r1, groups: {source: a}, min_share: 0.6}, {name: r2, groups: {source: b}, min_share: 0.6}]", "min_share 0.6 of rule 'r1', min_share 0.6 of rule 'r2' require at least 1.2"),
         ("rules: [{name: r1, groups: {source: a}, min_epochs: 3, max_share: 0.1}]", "source a cannot have both min_epochs 3 of rule 'r1' and max_share 0.1"),
     ],
 )  # fmt: skip
@@ -137,10 +137,10 @@ def test_bounds_that_meet_are_no_contradiction() -> None:
     [
         ("by: [colour]", "m.yaml:1"),
         ("by: [source]\ntemperature: -1", "m.yaml:2:1"),
-        ("by: [source]\nrules:\n  - {groups: {tier: low}, share: 0.1}", "speaks of ['tier']"),
-        ("by: [source]\nrules:\n  - {groups: {source: a}}", "asks nothing"),
+        ("by: [source]\nrules:\n  - {groups: {tier: low}, share: 0.1}", "uses ['tier']"),
+        ("by: [source]\nrules:\n  - {groups: {source: a}}", "the rule sets nothing"),
         ("by: [source]\nshare: 1", "m.yaml:2"),
-        ("a: [", "no YAML"),
+        ("a: [", "not valid YAML"),
         ("version: 2", "version"),
         ("draw_hours: .nan", "m.yaml:1:13"),
         ("by: [source]\nrules:\n  - {groups: {source: a}, min_epochs: 3, max_epochs: 0.01}", "m.yaml:3:5: min_epochs 3 is larger than max_epochs 0.01"),

@@ -51,8 +51,12 @@ BAD_CONDITIONS = [
     ("{measurement: idle_share, above: yes, origin: x}", "expected a number", "10:37"),
     ("{measurement: idle_share, above: .nan, origin: x}", "finite number", "10:44"),
     ("{measurement: idle_share, is: busy}", "is a number; compare it with above", "10:37"),
-    ("{measurement: pause_s, above: 1, origin: x}", "say `of`", "10:12"),
-    ("{measurement: idle_share, of: max, above: 0, origin: x}", "`of` is for stretches", "10:37"),
+    ("{measurement: pause_s, above: 1, origin: x}", "add `of`", "10:12"),
+    (
+        "{measurement: idle_share, of: max, above: 0, origin: x}",
+        "`of`, which is for intervals",
+        "10:37",
+    ),
     ("{measurement: pause_s, of: mean, above: 0, origin: x}", "'share', 'max'", "10:34"),
     ("{fact: success, is: maybe}", "is a true or false, not 'maybe'", "10:27"),
     ("{fact: success, above: 0.5, origin: x}", "compare it with is, known", "10:27"),
@@ -62,20 +66,24 @@ BAD_CONDITIONS = [
     ("{fact: supervises, is: policy}", "list of texts; compare it with has", "10:30"),
     ("{fact: source, in: []}", "at least 1 item", "10:26"),
     ("{measurement: idle_share}", "a comparison: above", "10:5"),
-    ("{measurement: idle_share, above: 0.5}", "a threshold needs its `origin`", "10:5"),
+    ("{measurement: idle_share, above: 0.5}", "a threshold needs `origin`", "10:5"),
     ("{measurement: idle_share, fact: success, is: true}", "exactly one of", "10:5"),
     ("{}", "exactly one of", "10:5"),
     ("{all: []}", "at least 1 item", "10:12"),
-    ("{all: [{fact: success, is: true}], above: 1, origin: x}", "is compared, not `all`", "10:5"),
+    (
+        "{all: [{fact: success, is: true}], above: 1, origin: x}",
+        "can be compared, not `all`",
+        "10:5",
+    ),
     ("{measurement: idle_share, obove: 0.5}", "unknown key; did you mean above", "10:37"),
     ("idle_share > 0.5", "expected keys with values", "10:5"),
     # impossible ranges
-    ("{measurement: idle_share, above: 1, origin: x}", "from 0 to 1", "10:5"),
-    ("{measurement: idle_share, at_most: -0.1, origin: x}", "from 0 to 1", "10:5"),
+    ("{measurement: idle_share, above: 1, origin: x}", "range is 0 to 1", "10:5"),
+    ("{measurement: idle_share, at_most: -0.1, origin: x}", "range is 0 to 1", "10:5"),
     ("{measurement: ldlj_4s, above: 2, below: 2, origin: x}", "no value can be above 2", "10:5"),
     ("{measurement: ldlj_4s, at_least: 3, at_most: 1, origin: x}", "no value can be", "10:5"),
     ("{fact: duration_s, below: 0, origin: x}", "no value can be below 0", "10:5"),
-    ("{measurement: pause_s, of: share, above: 1.5, origin: x}", "from 0 to 1", "10:5"),
+    ("{measurement: pause_s, of: share, above: 1.5, origin: x}", "range is 0 to 1", "10:5"),
     (
         "{all: [{measurement: ldlj_4s, above: 2, origin: x}, {measurement: ldlj_4s, below: 1, origin: x}]}",
         "with the other bounds of this `all`, no value of ldlj_4s is possible",
@@ -114,7 +122,7 @@ BAD_REFERENCES = [
             f"  c{k}: {{all: [{{condition: c{k + 1}}}, {{condition: c{k + 1}}}]}}\n"
             for k in range(12)
         ),
-        "over 2000 comparisons",
+        "more than 2000 comparisons",
     ),
 ]
 
@@ -167,13 +175,13 @@ def test_a_bad_file_is_named_with_its_place(text: str, said: str) -> None:
 
 
 BAD_EDGES = [
-    ("{measurement: idle_share}", "one number an episode: nowhere to cut"),
+    ("{measurement: idle_share}", "one number per episode"),
     ("{measurement: pauses}", "no measurement 'pauses'; did you mean pause_s"),
     ("{segments: task}", "'valid_run' or 'subtask'"),
     ("{segments: subtask, above: 1, origin: x}", "no value to compare"),
     ("{measurement: pause_s, segments: subtask}", "exactly one of segments, measurement"),
     ("{measurement: pause_s, above: 2, below: 1, origin: x}", "no value can be above 2"),
-    ("{measurement: pause_s, above: 2}", "needs its `origin`"),
+    ("{measurement: pause_s, above: 2}", "needs `origin`"),
 ]
 
 

@@ -306,7 +306,7 @@ def test_an_empty_corpus_has_a_page(tmp_path: Path) -> None:
     assert_inert(html)
     page = Page(html)
     assert page.rows("funnel")[0][:2] == ["discovered", 0]
-    assert any("Nothing was measured yet" in text for text in page.texts)
+    assert any("No measurements yet" in text for text in page.texts)
 
 
 @pytest.mark.parametrize(

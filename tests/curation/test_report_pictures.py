@@ -54,7 +54,7 @@ def test_the_budget_bounds_the_page(toy: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     page = page_of(toy)
     assert len(list(images(page))) == 1
-    assert any("3 pictures were left out" in text for text in page.texts)
+    assert any("3 images are omitted" in text for text in page.texts)
 
 
 def test_a_video_that_is_gone_says_so(toy: Path, tmp_path: Path) -> None:

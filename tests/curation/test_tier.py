@@ -361,7 +361,7 @@ def test_explain_of_what_was_never_committed(corpus: Path, policy: QualityPolicy
     assert "is cut" in found.message
     assert found.facts == {}
     assert found.segments == ()
-    with pytest.raises(ConfigError, match="no episode of this corpus"):
+    with pytest.raises(ConfigError, match="no episode has the uid"):
         explain(corpus, snapshot.load(corpus), "nobody", policy)
 
 

@@ -107,7 +107,7 @@ def test_the_page_has_the_numbers_of_the_code(made: World) -> None:
         f"more than {MAX_DEPTH} folders in each other",
         f"more than {FREE_VALUES:,} values and {MOST_VALUES_PER_BYTE} values a byte",
         f"more than {FREE_BYTES >> 20} MiB and {MOST_BYTES_PER_BYTE} times its size",
-        f"more than {MOST_ROWS_OF_EPISODE:,} rows for one episode",
+        f"more than {MOST_ROWS_OF_EPISODE:,} rows of one episode",
         f"{BOMB_ROWS:,} equal rows",
     ):
         assert sentence in page, sentence

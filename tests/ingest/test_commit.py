@@ -244,7 +244,7 @@ def test_one_folder_cannot_have_two_feature_tables(tmp_path: Path) -> None:
     second, folder = staged(tmp_path, 1)
     odd = replace(second.staged, features={"action": second.staged.features["action"]})
     one.add(replace(second, staged=odd), VERDICT, folder)
-    with pytest.raises(InvariantError, match="two feature tables"):
+    with pytest.raises(InvariantError, match="two different feature tables"):
         one.flush()
     assert snapshot.load(tmp_path / "corpus").number == 0
 

@@ -50,7 +50,7 @@ def test_an_empty_folder_and_hidden_files_are_fine(tmp_path: Path) -> None:
 def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
     before = tree(tmp_path)
-    with pytest.raises(ConfigError, match="holds other things"):
+    with pytest.raises(ConfigError, match="contains other files"):
         create(tmp_path)
     assert tree(tmp_path) == before
 

@@ -47,4 +47,4 @@ def test_the_limit_ends_with_the_episode(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_how_a_process_ended_is_named() -> None:
     assert exit_reason(3) == "worker process ended with exit code 3"
     assert "SIGSEGV" in exit_reason(-signal.SIGSEGV)
-    assert "out of memory" in exit_reason(-signal.SIGKILL)
+    assert "memory is full" in exit_reason(-signal.SIGKILL)

@@ -36,7 +36,7 @@ def test_the_default_limit_fits_a_node_of_four_billion_bytes() -> None:
 def test_more_cpus_than_any_node_has_are_refused_with_the_numbers() -> None:
     offer = offer_of([node(2, 8000), node(4, 8000)], cpus=8, limit_mib=4096)
     assert offer.slots == 0
-    assert "asks for 8 CPUs" in offer.lack
+    assert "needs 8 CPUs" in offer.lack
     assert "the largest of 2 nodes offers 4 CPUs; use --decoder-threads 4" in offer.lack
 
 
@@ -44,7 +44,7 @@ def test_less_memory_than_a_worker_needs_is_refused_with_the_numbers() -> None:
     offer = offer_of([node(2, 300)], cpus=1, limit_mib=4096)
     assert offer.slots == 0
     assert f"{LEAST_MIB} MiB" in offer.lack
-    assert "lends 300 MiB" in offer.lack
+    assert "offers 300 MiB" in offer.lack
 
 
 def test_a_cluster_of_a_head_alone_lends_nothing_yet() -> None:

@@ -99,7 +99,7 @@ def test_a_run_without_nodes_says_so_and_ends(monkeypatch: pytest.MonkeyPatch) -
     for _ in range(4):
         executor.check()
     assert len(said) == 1
-    assert "no node lends a CPU" in said[0]
+    assert "no node offers a CPU" in said[0]
     with pytest.raises(TransientError, match="to resume"):
         executor.check()
 

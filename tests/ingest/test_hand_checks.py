@@ -47,7 +47,7 @@ def test_a_sound_hand_passes(side: str) -> None:
     found = checked(hand(side), side)
     assert {n: c.verdict for n, c in found.items()} == {"curl": PASS, "bones": PASS}
     assert (found["curl"].value or 0) < -30  # millimetres below the knuckles
-    assert "knuckles lie 92 mm from the wrist" in found["bones"].explanation
+    assert "knuckles are 92 mm from the wrist" in found["bones"].explanation
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -92,7 +92,7 @@ def test_the_palm_and_the_sources_own_wrist() -> None:
     }
     found = checked(hand("right"), "right", wrong)
     assert {found[n].verdict for n in ("palm_against_wrist", "palm_scale", "palm_fit")} == {FAIL}
-    assert "other axes" in found["palm_against_wrist"].explanation
+    assert "wrong axes" in found["palm_against_wrist"].explanation
 
 
 def test_shares_are_of_the_frames_with_a_hand() -> None:

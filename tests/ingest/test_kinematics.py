@@ -219,8 +219,8 @@ def changed(**joints: tuple[str, ...] | None) -> dict[str, tuple[str, ...]]:
         (changed(turn=(*JOINTS["turn"][:5], "0 0 0")), "", "expected three numbers"),
         (changed(turn=(*JOINTS["turn"][:3], "${x} 0 0", *JOINTS["turn"][4:])), "", "xacro"),
         (changed(turn=(*JOINTS["turn"][:3], "nan 0 0", *JOINTS["turn"][4:])), "", "three numbers"),
-        (JOINTS, '<link name="hand"/>', "name of its own"),
-        (JOINTS, "<oops>", "no XML"),
+        (JOINTS, '<link name="hand"/>', "unique name"),
+        (JOINTS, "<oops>", "not valid XML"),
     ],
 )
 def test_a_wrong_urdf(
@@ -234,11 +234,11 @@ def test_what_is_no_urdf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path = written(tmp_path / "toy.urdf")
     text = path.read_text()
     for wrong, said in (
-        (text.replace('"hand"', '"hnad"'), "nearest: hnad; there are base_link, hnad, l1"),
+        (text.replace('"hand"', '"hnad"'), "nearest: hnad; known: base_link, hnad, l1"),
         (text.replace("robot", "mujoco"), "not <robot>"),
         (text.replace("?>", '?><!DOCTYPE r [<!ENTITY a "aaaa">]>'), "entities"),
-        ('<?xml version="1.0" encoding="klingon"?><robot/>', "no XML"),
-        ("", "no XML"),
+        ('<?xml version="1.0" encoding="klingon"?><robot/>', "not valid XML"),
+        ("", "not valid XML"),
     ):
         path.write_text(wrong)
         with pytest.raises(ConfigError, match=said):
@@ -247,7 +247,7 @@ def test_what_is_no_urdf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         Robot.open(tmp_path, "toy")
     monkeypatch.setattr(urdf_module, "MAX_BYTES", 10)
     path.write_text(text)
-    with pytest.raises(ConfigError, match="over 10 bytes"):
+    with pytest.raises(ConfigError, match="more than 10 bytes"):
         Robot.open(path, "toy")
 
 

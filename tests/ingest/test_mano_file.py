@@ -48,7 +48,7 @@ WRONG: dict[str, tuple[Change, str]] = {
         r"posedirs has shape \(778, 3, 207\); expected",
     ),
     "text": (lambda c: c.update(f="abc"), "f is a str"),
-    "NaN": (lambda c: c.update(hands_mean=np.full(45, np.nan)), "hands_mean holds NaN"),
+    "NaN": (lambda c: c.update(hands_mean=np.full(45, np.nan)), "hands_mean contains NaN"),
     "finger order": (
         lambda c: c.update(kintree_table=np.zeros((2, 16))),
         "kintree_table is not MANO's",
@@ -58,9 +58,9 @@ WRONG: dict[str, tuple[Change, str]] = {
         lambda c: c.update(J_regressor=np.zeros((16, 778))),
         "J_regressor does not sum to 1",
     ),
-    "faces": (lambda c: c.update(f=np.full((1538, 3), 778)), "f names vertices outside"),
+    "faces": (lambda c: c.update(f=np.full((1538, 3), 778)), "f refers to vertices outside"),
     "millimetres": (lambda c: c.update(v_template=1000 * c["v_template"]), "expected about 0.1"),
-    "other class": (lambda c: c.update(J=Instance("os", "system", {})), "asks for os.system"),
+    "other class": (lambda c: c.update(J=Instance("os", "system", {})), "loads os.system"),
     "chumpy without x": (lambda c: c["shapedirs"].state["a"].state.pop("x"), "r is a NoneType"),
     "selection outside": (
         lambda c: c["shapedirs"].state["idxs"].__setitem__(0, 10**6),
@@ -72,15 +72,15 @@ WRONG: dict[str, tuple[Change, str]] = {
     ),
     "sparse rows": (
         lambda c: c["J_regressor"].state["indices"].__setitem__(0, 16),
-        "a sparse matrix",
+        "inconsistent sparse matrix",
     ),
     "sparse ends": (
         lambda c: c["J_regressor"].state["indptr"].__setitem__(-1, 9),
-        "a sparse matrix",
+        "inconsistent sparse matrix",
     ),
     "sparse size": (
         lambda c: c["J_regressor"].state.update(_shape=(10**5, 10**5)),
-        "a sparse matrix",
+        "inconsistent sparse matrix",
     ),
 }
 
@@ -99,13 +99,15 @@ def test_a_wrong_file_is_told_exactly(tmp_path: Path, name: str) -> None:
 
 def test_swapped_files_are_noticed(tmp_path: Path) -> None:
     generator.write(tmp_path)
-    with pytest.raises(ConfigError, match="not the left hand; are the files swapped"):
+    with pytest.raises(
+        ConfigError, match="not the left hand; check whether the two files are swapped"
+    ):
         read_mano(tmp_path / "MANO_RIGHT.pkl", "left")
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"", "ends inside"), (b"PK\x03\x04", "not a MANO model"), (b"K\x01.", "holds a int")],
+    [(b"", "ends inside"), (b"PK\x03\x04", "not a MANO model"), (b"K\x01.", "contains a int")],
 )
 def test_other_files(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "m.pkl").write_bytes(data)

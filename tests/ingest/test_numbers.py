@@ -12,14 +12,14 @@ from schemas.catalog import MOST_FRAMES
 @pytest.mark.parametrize(
     ("rows", "named"),
     [
-        ({"length": [3, -1]}, "length has -1"),
-        ({"length": [3, MOST_FRAMES + 1]}, f"length has {MOST_FRAMES + 1}"),
-        ({"task_counts": [[1], [2, -5]]}, "task_counts has -5"),
-        ({"cameras": [[{"width": -640}]]}, "cameras.width has -640"),
-        ({"adapter_version": [-1]}, "adapter_version has -1"),
-        ({"duration_s": [1.0, -0.5]}, "duration_s has -0.5"),
-        ({"duration_s": [None, 1e300]}, "duration_s has 1e.300"),
-        ({"duration_s": [float("nan"), 1.0]}, "duration_s has nan"),
+        ({"length": [3, -1]}, "length contains -1"),
+        ({"length": [3, MOST_FRAMES + 1]}, f"length contains {MOST_FRAMES + 1}"),
+        ({"task_counts": [[1], [2, -5]]}, "task_counts contains -5"),
+        ({"cameras": [[{"width": -640}]]}, "cameras.width contains -640"),
+        ({"adapter_version": [-1]}, "adapter_version contains -1"),
+        ({"duration_s": [1.0, -0.5]}, "duration_s contains -0.5"),
+        ({"duration_s": [None, 1e300]}, "duration_s contains 1e.300"),
+        ({"duration_s": [float("nan"), 1.0]}, "duration_s contains nan"),
     ],
 )
 def test_a_number_out_of_range_is_named(rows: dict[str, list[object]], named: str) -> None:

@@ -175,7 +175,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
                 yield work, failed
 
     raw = write_toy(tmp_path / "raw", dict.fromkeys("ab", "good"))
-    with pytest.raises(TransientError, match="make room"):
+    with pytest.raises(TransientError, match="free disk space"):
         run(raw, tmp_path / "corpus", executor=Full())
 
 
@@ -223,11 +223,11 @@ def test_what_was_lost_is_told_with_its_share_and_the_option() -> None:
     limits = Limits(max_quarantined_ratio=0.05)
     lost = Tally(discovered=5, committed=2, quarantined=3, codes=Counter(missing_file=2))
     assert beyond_allowance(lost, limits) == [
-        "quarantined: 1 of 3 available episodes (33.3 %); --max-quarantined allows 5 %"
+        "quarantined: 1 of 3 available episodes (33.3 %), --max-quarantined allows 5 %"
     ]
     failed = Tally(discovered=4, failed=4)
     assert beyond_allowance(failed, limits) == [
-        "failed: 4 of 4 available episodes (100 %); --max-failed allows 0 %",
+        "failed: 4 of 4 available episodes (100 %), --max-failed allows 0 %",
         "none of 4 episodes was committed; the files of 0 are missing",
     ]
 

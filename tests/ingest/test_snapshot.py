@@ -148,7 +148,7 @@ def test_a_snapshot_of_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 def test_an_absent_snapshot_is_named(tmp_path: Path) -> None:
     commit(tmp_path, Snapshot(), "a")
-    with pytest.raises(ConfigError, match=r"no snapshot 7; there are \[1\]"):
+    with pytest.raises(ConfigError, match=r"no snapshot 7; available: \[1\]"):
         snapshot.load(tmp_path, 7)
     with pytest.raises(KeyError, match="segments"):
         Snapshot().parts("segmentz")
@@ -159,7 +159,7 @@ def test_no_snapshot_is_published_that_its_reader_refuses(
 ) -> None:
     monkeypatch.setattr(snapshot, "MAX_PARTS", 1)
     base = commit(tmp_path, Snapshot(), "a")
-    with pytest.raises(ConfigError, match=r"2 parts.*at most 1; run `eicorpus compact`"):
+    with pytest.raises(ConfigError, match=r"2 catalog files.*at most 1; run `eicorpus compact`"):
         commit(tmp_path, base, "b")
     assert snapshot.load(tmp_path) == base
 

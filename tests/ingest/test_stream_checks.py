@@ -127,7 +127,7 @@ def test_a_command_in_another_unit_or_frame(scale: float, shift_m: float) -> Non
     told = stream("command.left.T_base_eef", poses(way(due) * scale + shift_m), due)
     check = checked(state, told)["commanded_position"]
     assert check.verdict is FAIL
-    assert "another unit or frame" in check.explanation
+    assert "wrong unit or frame" in check.explanation
 
 
 def test_commanded_joints() -> None:

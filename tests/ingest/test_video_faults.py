@@ -219,7 +219,7 @@ def test_span_longer_than_the_file(tmp_path):
             with pytest.raises(SourceError) as caught:
                 frame_clock(span(path, first, count))
             assert caught.value.code is Code.FRAME_COUNT
-            assert "30 pictures" in caught.value.message
+            assert "30 frames" in caught.value.message
 
 
 def test_window_behind_the_end(tmp_path):

@@ -41,7 +41,7 @@ def test_an_episode_by_uid_by_its_beginning_and_by_name(root: Path) -> None:
 
 
 def test_several_that_fit_are_listed_and_none_is_chosen(root: Path) -> None:
-    with pytest.raises(ConfigError, match="names 2 episodes; give one of") as caught:
+    with pytest.raises(ConfigError, match="matches 2 episodes; use one of") as caught:
         found(root, uid_of(0)[:8])
     assert uid_of(0) in str(caught.value)
     with pytest.raises(ConfigError) as caught:
@@ -68,7 +68,7 @@ def test_explain_and_forget_take_the_beginning_of_a_uid(root: Path) -> None:
     would = CliRunner().invoke(app, ["forget", str(root), "a/task/one", "--dry-run", "--json"])
     assert uid_of(1) in would.output
     several = CliRunner().invoke(app, ["forget", str(root), "task/one", "--dry-run"])
-    assert "names 2 episodes" in str(several.exception)
+    assert "matches 2 episodes" in str(several.exception)
     assert len(snapshot.load(root).read(root, "episodes")) == 3
 
 

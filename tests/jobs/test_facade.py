@@ -109,4 +109,4 @@ def test_a_policy_without_torch_names_the_extra() -> None:
         check=True,
         timeout=60,
     )
-    assert done.stdout.strip() == "Policy needs torch; pip install 'eicorpus[train]'"
+    assert done.stdout.strip() == "Policy needs torch; run pip install 'eicorpus[train]'"

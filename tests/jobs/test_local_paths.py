@@ -57,7 +57,7 @@ def test_every_path_of_every_command_must_be_of_this_machine() -> None:
 
 @pytest.mark.parametrize("text", ["s3:/b", "gs://b/c", "hf://datasets/x", "https://h/x", "S3://b"])
 def test_a_url_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="path of this machine"):
+    with pytest.raises(ConfigError, match="expected a local path"):
         check_local(Path(text), "--out")
 
 

@@ -265,9 +265,9 @@ HUB = EncoderChoice(
             "accept the DINOv3 License at https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m, run `hf auth login`",
         ),
         (RepositoryNotFoundError("404", response=_ANSWER), "no such model"),
-        (_HTTP.ConnectError("no route"), "the hub does not answer"),
-        (_HTTP.ReadTimeout("slow"), "the hub does not answer"),
-        (OSError("no network"), "the hub does not answer"),
+        (_HTTP.ConnectError("no route"), "does not respond"),
+        (_HTTP.ReadTimeout("slow"), "does not respond"),
+        (OSError("no network"), "does not respond"),
     ],
 )
 def test_a_hub_that_says_no_ends_in_what_to_do(

@@ -142,12 +142,12 @@ def test_a_failure_is_exit_1_with_its_address(corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--encoder", "dinov3"], "there are dinov3_vits16"),
+        (["--encoder", "dinov3"], "expected one of dinov3_vits16"),
         (["--encoder", "dinov3_vits16"], "--hub-id facebook/dinov3-vits16-pretrain-lvd1689m"),
         (["--encoder", "dinov3_tiny"], "add --untrained SEED"),
         (["--untrained", "0", "--hub-id", "a/b"], "only one of"),
         (["--weights", "nowhere"], "no config.json"),
-        ([*TINY, "--camera", "wrist"], "there are top_head"),
+        ([*TINY, "--camera", "wrist"], "available: top_head"),
         ([*TINY, "--where", "lenght > 1"], "lenght"),
         ([*TINY, "--gpus-per-encoder", "0.5"], "--gpus-per-encoder: has no effect without --ray"),
     ],
@@ -163,7 +163,7 @@ def test_mistakes_are_refused_before_any_work(corpus: Path, words: list[str], sa
 def test_one_writer_at_a_time(corpus: Path) -> None:
     with writer_lock(CorpusLayout(corpus)):
         found = typed(corpus, *TINY)
-    assert "another eicorpus command is writing here" in str(found.exception)
+    assert "another eicorpus command is writing to this corpus" in str(found.exception)
 
 
 def test_every_encoder_is_listed_with_its_licence() -> None:

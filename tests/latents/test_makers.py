@@ -43,7 +43,7 @@ def test_another_encoder_on_another_machine_is_refused(tiny: ImageEncoder) -> No
     """Its files would lie in a folder of their own, and the next run would find none."""
     assert open_backend(TINY, tiny.id, float).encoder.id == tiny.id
     other = tiny.id.replace("untrained0", "untrained1")
-    with pytest.raises(ConfigError, match=f"is {tiny.id} on a machine of the cluster, {other}"):
+    with pytest.raises(ConfigError, match=f"is {tiny.id} on a machine of the cluster and {other}"):
         open_backend(TINY, other, float)
 
 

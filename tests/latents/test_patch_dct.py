@@ -46,5 +46,5 @@ def test_it_needs_no_weights_and_takes_none() -> None:
     assert tuple(tokens.shape) == (1, 49, 48)
     assert float(tokens[0, 0, 0]) == pytest.approx(1.0, abs=1e-2)  # white is 1 of -1 to 1
     seeded = EncoderChoice(model="patch_dct", source=WeightSource(untrained_seed=0), device="cpu")
-    with pytest.raises(ConfigError, match="has no weights"):
+    with pytest.raises(ConfigError, match="needs no weights"):
         ImageEncoder.open(seeded)

@@ -228,7 +228,7 @@ def test_only_what_is_asked_for(corpus: Path, tiny: ImageEncoder) -> None:
 @pytest.mark.parametrize(
     ("only", "said"),
     [
-        ({"cameras": ("wrist",)}, "no episode has wrist; there are top_head"),
+        ({"cameras": ("wrist",)}, "no episode has wrist; available: top_head"),
         ({"where": "lenght > 3"}, "lenght"),
         ({"where": "true; DROP TABLE episodes"}, "--where"),
     ],

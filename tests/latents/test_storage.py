@@ -152,5 +152,5 @@ def test_other_pictures_than_a_file_has_room_for_are_our_bug(tmp_path: Path) -> 
         file.add(bytes_of(stored(TOKENS[:4], "bf16")))
         with pytest.raises(InvariantError, match="bytes of latents"):
             file.finish()
-        with pytest.raises(InvariantError, match="more of latents"):
+        with pytest.raises(InvariantError, match="more data for latents"):
             file.add(bytes_of(stored(TOKENS[:2], "bf16")))

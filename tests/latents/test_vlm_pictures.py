@@ -31,7 +31,7 @@ def test_every_kind_of_place_in_a_group_of_pictures(built: Path) -> None:
     assert f"episode {mine.uid} [0, 9), timestep 41" in refused.value.where
     with pytest.raises(SourceError, match="eicorpus verify"):
         picture_of(built, mine, "no_camera", 0)
-    with pytest.raises(SourceError, match="no path inside the corpus"):
+    with pytest.raises(SourceError, match="not a path inside the corpus"):
         picture_of(built, dataclasses.replace(mine, dataset_path="../x"), "top_head", 0)
 
 

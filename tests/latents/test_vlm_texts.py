@@ -157,7 +157,7 @@ def test_every_setting_is_in_the_name() -> None:
     assert text_feature_file(base, 0).startswith(f"latents/{base}/chunk-000/")
     with pytest.raises(ValueError, match="expected text_"):
         text_encoder_id("../x", "0" * 64, LAST)
-    with pytest.raises(ValueError, match=r"no \{text\}"):
+    with pytest.raises(ValueError, match=r"must contain \{text\}"):
         FeatureSettings(layer=0, prompt="say it")
 
 
@@ -187,10 +187,10 @@ def test_a_model_is_its_weights_and_what_feeds_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metadata", "match"),
     [
-        (None, "no text features of eicorpus"),
-        ({"eicorpus": "no json"}, "no text features"),
+        (None, "no valid text features of eicorpus"),
+        ({"eicorpus": "no json"}, "no valid text features"),
         ({"eicorpus": '{"text_features_version": 2}'}, "version 2.*install a newer"),
-        ({"eicorpus": '{"text_features_version": 1}'}, "no text features"),
+        ({"eicorpus": '{"text_features_version": 1}'}, "no valid text features"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(

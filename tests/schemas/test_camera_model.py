@@ -53,7 +53,7 @@ def test_a_point_on_the_axis_is_the_principal_point() -> None:
     ("model", "count"), [("pinhole", 1), ("opencv", 6), ("fisheye624", 15), ("wide", 0)]
 )
 def test_a_lens_with_the_wrong_number_of_parameters_cannot_be(model: str, count: int) -> None:
-    with pytest.raises(ValueError, match="lens"):
+    with pytest.raises(ValueError, match="camera model"):
         Lens(model=model, params=(0.0,) * count)
 
 

@@ -121,7 +121,7 @@ def test_tables_refuse_what_is_no_map_and_no_rotation() -> None:
     good = layout("arkit25").model_dump()
     with pytest.raises(ValueError, match="twice"):
         Layout(**good | {"to21": (0, *good["to21"][:-1])})
-    with pytest.raises(ValueError, match="fit"):
+    with pytest.raises(ValueError, match="indices and names must match"):
         Layout(**good | {"count": 20})
     mirror = ((-1, 0, 0), (0, 1, 0), (0, 0, 1))
     with pytest.raises(ValueError, match="det"):

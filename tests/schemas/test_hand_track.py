@@ -56,7 +56,7 @@ def not_finite() -> np.ndarray:
         (
             {"T_frame_wrist": np.tile(np.diag([1, 1, -1, 1.0]), (N, 1, 1))},
             Code.NOT_A_ROTATION,
-            "off by",
+            "deviates from a rotation matrix by",
         ),
         (
             {"joints_m": None, "mano": mano().only(np.array([1, 1, 1, 0], bool))},

@@ -113,7 +113,7 @@ def test_a_newer_or_damaged_page_is_refused(tmp_path: Path) -> None:
         load_facts(tmp_path)
     page = tmp_path / "manifest.json"
     page.write_text(json.dumps({"manifest_version": 2, "and": "what else it has"}))
-    with pytest.raises(ConfigError, match=r"version 2, this eicorpus reads up to 1"):
+    with pytest.raises(ConfigError, match=r"version 2; this eicorpus reads up to version 1"):
         load_facts(tmp_path)
     for text in ("{", "[]", '{"manifest_version": 1}', '{"manifest_version": "x"}'):
         page.write_text(text)

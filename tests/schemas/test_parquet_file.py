@@ -122,8 +122,8 @@ def test_the_remedy_loses_no_episode(path: Path) -> None:
     path.write_bytes(_magic(path.read_bytes()))
     with pytest.raises(DamagedParquet) as caught:
         read_table(path)
-    assert "restore it from a copy" in caught.value.message
-    assert "remove no snapshot" in caught.value.message
+    assert "restore it from a copy" in caught.value.remedy
+    assert "remove no snapshot" in caught.value.remedy
 
 
 def _many_rows(path: Path) -> None:

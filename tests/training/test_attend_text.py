@@ -118,7 +118,7 @@ def test_gradients_of_the_packed_path_are_those_of_the_masked_one() -> None:
 
 def test_a_mask_of_numbers_is_refused() -> None:
     _, values = given()
-    with pytest.raises(TypeError, match="must be bool"):
+    with pytest.raises(TypeError, match="expected bool"):
         end_to_end(values, HAS.float())
 
 

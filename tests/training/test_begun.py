@@ -101,8 +101,8 @@ def test_a_rank_whose_listing_is_older_opens_what_the_first_chose(
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ([2, 4], [], "no checkpoint of step 4; there are: none"),
-        ([2, 4], [2], "no checkpoint of step 4; there are: 2"),
+        ([2, 4], [], "no checkpoint of step 4; available steps: none"),
+        ([2, 4], [2], "no checkpoint of step 4; available steps: 2"),
         ([2], [2, 4], "the latest step is 4 on this rank and 2 on rank 0"),
         ([], [4], "the latest step is 4 on this rank and 0 on rank 0"),
     ],
@@ -134,5 +134,5 @@ def test_ranks_that_see_the_same_step_of_something_else_are_all_refused(
     elif odd == "damaged":
         (theirs / WEIGHTS).unlink()
     told = begun_with(monkeypatch, *outs, manifests="mn" if odd == "manifest" else "mm")
-    message = "damaged: step_00000002" if odd == "damaged" else f"another {odd} here"
+    message = "damaged: step_00000002" if odd == "damaged" else f"{odd} differs from rank 0"
     assert all(isinstance(each, ConfigError) and message in str(each) for each in told)

@@ -114,7 +114,9 @@ def test_the_newest_stay_and_are_listed_in_order(tmp_path: Path) -> None:
     assert [each.state.step for each in checkpoints(tmp_path)] == [20, 100_000_000]
     assert checkpoint_of(tmp_path).state.step == 100_000_000
     assert checkpoint_of(tmp_path, 20).folder.name == "step_00000020"
-    with pytest.raises(ConfigError, match="no checkpoint of step 5; there are: 20, 100000000"):
+    with pytest.raises(
+        ConfigError, match="no checkpoint of step 5; available steps: 20, 100000000"
+    ):
         checkpoint_of(tmp_path, 5)
 
 

@@ -225,8 +225,8 @@ def test_damaged_and_other_files_stop_with_their_name_and_the_command(tmp_path: 
         patch.setattr(unchecked, 0)
         refused(mine, whole[:-2], "damaged")
         refused(mine, b"no safetensors", "damaged")
-        refused(row("other", TEXTS[0], (latent,)), whole, "says that it is of")
-    refused(row("u", "shake the box", (latent,)), whole, "no features of 'shake the box'")
+        refused(row("other", TEXTS[0], (latent,)), whole, "its metadata names")
+    refused(row("u", "shake the box", (latent,)), whole, "no text features for 'shake the box'")
     path.unlink()
     with pytest.raises(SourceError, match="cannot be read"):
         CachedReader(corpus=tmp_path, encoder_id=ENCODER).read([mine], np.array([0]))
@@ -306,7 +306,7 @@ def test_segments_without_features_are_refused_before_any_step(tmp_path: Path) -
         assert chosen_encoder(manifest_of(tmp_path, full), wanted) == ENCODER
     partly = manifest_of(tmp_path, [*full, row("c", "", (picture,))])
     with pytest.raises(
-        ConfigError, match=r"1 of 3 segments have no features .* c for one"
+        ConfigError, match=r"1 of 3 segments have no text features .* for example c"
     ) as found:
         chosen_encoder(partly, ENCODER)
     assert f"eicorpus latents text {tmp_path} --vlm FOLDER" in str(found.value)
@@ -316,7 +316,7 @@ def test_segments_without_features_are_refused_before_any_step(tmp_path: Path) -
         ):
             chosen_encoder(manifest_of(tmp_path, full), wanted)
     both = manifest_of(tmp_path, [row("a", "", (mine, other))])
-    with pytest.raises(ConfigError, match="2 text features"):
+    with pytest.raises(ConfigError, match="2 text encoders"):
         chosen_encoder(both, "text_by_hand")
     with pytest.raises(ConfigError, match="it has none"):
         chosen_encoder(manifest_of(tmp_path, [row("a", "")]), ENCODER)

@@ -127,5 +127,5 @@ def test_every_is_picked_from_all_however_tables_are_cut(
 
 @pytest.mark.parametrize("segments", [[], [(1.0, ALL, False, [])], [(0.0, ALL, False, [ALL])]])
 def test_nothing_to_draw_is_said(segments: list[Any]) -> None:
-    with pytest.raises(ConfigError, match="no sample is left"):
+    with pytest.raises(ConfigError, match="no samples"):
         draws(table(*segments))

@@ -70,7 +70,7 @@ def test_parts_are_their_own_slots() -> None:
             ["left.delta_position_m.x", "left.tail"],
             "1 action elements have no slot in the action vector, 'left.tail'",
         ),
-        (["head.delta_position_m.x"], "without a slot"),
+        (["head.delta_position_m.x"], "have no slot"),
     ],
 )
 def test_what_has_no_place_is_refused(names: list[str], said: str) -> None:

@@ -40,7 +40,7 @@ from tests.training.loader_cases import (
     [
         ({"data": {"encoder": "siglip"}}, r"another encoder.*tiny_vit.*eicorpus latents"),
         ({"data": {"encoder": ""}}, r"several encoders.*--set data.encoder="),
-        ({"data": {"future_s": 0.5}}, r"off the grid.*0.3 or 0.6"),
+        ({"data": {"future_s": 0.5}}, r"is not a multiple.*0.3 or 0.6"),
         ({"data": {"cameras": ["side"]}}, r"latents missing: 26 of 26 rows.*eicorpus latents"),
         ({"data": {"cameras": ["wrist"]}}, r"latents missing: .*without_missing=true"),
         ({"data": {"cameras": ["side"], "without_missing": True}}, r"26 of 26 rows"),
@@ -85,7 +85,7 @@ def test_a_damaged_table_of_the_cache_is_named(
 
 def test_nothing_left_to_draw(manifest: Manifest) -> None:
     routing = {"shares": {"visual_forecasting": 1.0}}
-    with pytest.raises(ConfigError, match="no sample is left"):
+    with pytest.raises(ConfigError, match="no samples"):
         loader(manifest, recipe(data={"future_s": 60.0}, routing=routing))
 
 

@@ -87,7 +87,7 @@ def test_the_fewest_parts_that_fit_are_taken() -> None:
     assert parts_that_fit(by_parts, 141 * GB) == 1
     assert parts_that_fit(by_parts, 80 * GB) == 2
     assert parts_that_fit(by_parts, 50 * GB) == 4
-    with pytest.raises(ConfigError, match=r"needs about 40\.5 GB even for one sample.* 24\.0 GB"):
+    with pytest.raises(ConfigError, match=r"needs about 40\.5 GB even with one sample.* 24\.0 GB"):
         parts_that_fit(by_parts, 24 * GB)
 
 

@@ -185,7 +185,7 @@ def test_a_checkpoint_keeps_it(manifest: Manifest) -> None:
     assert again.embodiments == found.embodiments
     assert again.clip == 3.0
     assert torch.equal(again.scale, found.scale)
-    with pytest.raises(ConfigError, match="another layout"):
+    with pytest.raises(ConfigError, match="a different layout"):
         from_state(found.state() | {"slots": ["x"]})
     with pytest.raises(ConfigError, match="delta_body_quat"):
         from_state(found.state() | {"representation": "delta_body_quat"})
@@ -232,5 +232,5 @@ def test_other_statistics_are_refused_with_the_command(manifest: Manifest) -> No
 def test_no_statistics_are_refused_with_the_command(trainable: Trainable, tmp_path: Any) -> None:
     mine = trainable.copied(tmp_path / "corpus")
     bare = load(build_manifest(mine.corpus, "bare", with_statistics=False))
-    with pytest.raises(ConfigError, match=r"without statistics.*eicorpus manifest build"):
+    with pytest.raises(ConfigError, match=r"no statistics.*eicorpus manifest build"):
         normaliser_of(bare, ("umi",), NormaliseSettings())

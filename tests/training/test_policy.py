@@ -240,18 +240,18 @@ def test_pictures_go_through_the_encoder(trainable: Trainable, loader: Loader) -
     ("changed", "said"),
     [
         ({"embodiment": "human_video"}, "unknown embodiment"),
-        ({"embodiment": "nobody"}, "acts for umi, umi_bimanual"),
+        ({"embodiment": "nobody"}, "trained for umi, umi_bimanual"),
         ({"latents": {}}, "expected a camera matching front or wrist"),
         ({"latents": {"top": np.zeros((1, 7, 8))}}, "expected a camera matching front or wrist"),
         ({"latents": {"front": np.zeros((1, 7, 9))}}, "latents"),
         ({"latents": {"front": np.zeros((1, 5, 8))}}, "5 tokens"),
         ({"latents": {"front": np.zeros((0, 7, 8))}}, "latents"),
         ({"latents": {"front": np.array(0.5)}}, "latents"),
-        ({"latents": {"front": np.full((1, 7, 8), np.nan)}}, "not finite"),
+        ({"latents": {"front": np.full((1, 7, 8), np.nan)}}, "non-finite"),
         ({"latents": {}, "pictures": {"front": np.zeros((1, 4, 4, 3), np.uint8)}}, "no encoder"),
         ({"history": np.zeros((2, 9))}, "history"),
-        ({"history": np.full((2, 10), np.nan)}, "no readings"),
-        ({"history": np.zeros((2, 10))}, "no rotation"),
+        ({"history": np.full((2, 10), np.nan)}, "values out of range"),
+        ({"history": np.zeros((2, 10))}, "is not a rotation"),
         ({"history": np.array([["a"] * 10])}, "history"),
     ],
 )
@@ -333,9 +333,9 @@ def test_a_state_that_was_never_measured_may_be_anything(
     assert network.known is not None
     assert network.known.state is not None
     assert network.known.state[0, :10].tolist() == pytest.approx([0.1, 0.2, 0.3, *[0] * 6, 0.5])
-    with pytest.raises(ConfigError, match="no readings"):
+    with pytest.raises(ConfigError, match="values out of range"):
         policy.act(replace(seen, state=np.array([np.nan, *[0.1] * 9])))
-    with pytest.raises(ConfigError, match="no rotation"):
+    with pytest.raises(ConfigError, match="is not a rotation"):
         policy_of(loader)[0].act(replace(seen, state=np.array([0.1, 0.2, 0.3, *[0] * 6, 0.5])))
 
 

@@ -209,7 +209,9 @@ def test_another_model_is_refused_with_both_ids(tmp_path: Path) -> None:
     was, now = (text_id_of(each, ALONE) for each in (right, wrong))
     cached = {"kind": "cached", "encoder": "text_qwen3_vl"}
     run = run_of(tmp_path / "run", cached, text_id=was, text_settings=ALONE)
-    with pytest.raises(ConfigError, match=rf"wrong: .*makes features {now}; .*trained on {was}"):
+    with pytest.raises(
+        ConfigError, match=rf"wrong: .*makes text features {now}; .*trained on {was}"
+    ):
         Policy.load(run, vlm=wrong)
     with pytest.raises(ConfigError, match=r"no config\.json"):
         Policy.load(run, vlm=tmp_path / "nothing")
@@ -217,7 +219,7 @@ def test_another_model_is_refused_with_both_ids(tmp_path: Path) -> None:
     assert isinstance(done.exception, ConfigError)
     assert done.exception.exit_code == 2
     assert f"trained on stored text features {was}" in str(done.exception)
-    assert "say --vlm FOLDER" in str(done.exception)
+    assert "add --vlm FOLDER" in str(done.exception)
     online = run_of(tmp_path / "online", {"kind": "online", "model": str(wrong)}, text_id=was, text_settings=ALONE)  # fmt: skip
     with pytest.raises(ConfigError, match=f"makes features {now}"):  # it lies where another did
         Policy.load(online)
@@ -225,7 +227,7 @@ def test_another_model_is_refused_with_both_ids(tmp_path: Path) -> None:
 
 def test_what_a_run_does_not_say_is_not_guessed(tmp_path: Path) -> None:
     old = run_of(tmp_path / "old", {"kind": "cached", "encoder": "text_x"})
-    with pytest.raises(ConfigError, match=r"features text_x, .*an older eicorpus"):
+    with pytest.raises(ConfigError, match=r"features text_x; .*an older eicorpus"):
         Policy.load(old, vlm=weightless(tmp_path / "model", b""))
     words = run_of(tmp_path / "words", {"kind": "words"})
     with pytest.raises(

@@ -111,12 +111,12 @@ def test_the_digest_is_of_what_is_decided() -> None:
     ("text", "message"),
     [
         ("run: {batch_size: 0}", "run.batch_size"),
-        ("architecture: {width: 30, num_heads: 4}", "30 is not 4 heads"),
+        ("architecture: {width: 30, num_heads: 4}", "width 30 must be 4 times"),
         ("run: {batch_size: 8, accumulate: 3}", "8 is not divisible by 3"),
         ("speed: 3", "speed"),
-        ("extends: nothing", "no recipe 'nothing'; there are finetune"),
+        ("extends: nothing", "no recipe 'nothing'; expected one of finetune"),
         ("- a", "expected a mapping"),
-        ("{", "no YAML"),
+        ("{", "not valid YAML"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -75,7 +75,7 @@ def test_by_which_means_may_change_and_what_is_computed_may_not(tmp_path: Path) 
     check_same(out, facts(), recipe(checkpoint_minutes=None, checkpoint_every=7, accumulate=2))
     with pytest.raises(ConfigError, match=r"another recipe: run\.num_draws 1 -> 2; .*--allow-other-recipe"):  # fmt: skip
         check_same(out, facts(), recipe(num_draws=2), may_change_manifest=True)
-    with pytest.raises(ConfigError, match=r"manifest m .*, now n .*--allow-other-manifest"):
+    with pytest.raises(ConfigError, match=r"manifest m .*, not n .*--allow-other-manifest"):
         check_same(out, facts(manifest="n"), recipe(), may_change_recipe=True)
     assert going_on(tmp_path / "none", facts("a")) == facts("a")
 
@@ -133,5 +133,5 @@ def test_a_checkpoint_from_before_tasks_were_drawn_first_keeps_its_weights() -> 
 def test_a_recipe_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     out = begun(tmp_path)
     (out / RECIPE_FILE).write_text(content)
-    with pytest.raises(ConfigError, match="not a whole run"):
+    with pytest.raises(ConfigError, match="not a complete run"):
         load_run(out)

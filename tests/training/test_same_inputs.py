@@ -43,7 +43,7 @@ def test_text_of_another_model_is_refused_with_how_it_was_asked(other: str) -> N
     begun = checkpoint(text_id="text_x-0", text_settings=FeatureSettings(layer=7, camera="*head*"))
     check_text(begun, "text_x-0")
     said = other or "no language model"
-    with pytest.raises(ConfigError, match=rf"told by {said}; .* that of text_x-0; .*text\.encoder=text_x-0.*layer.:7.*head"):  # fmt: skip
+    with pytest.raises(ConfigError, match=rf"is {said}; .* with text_x-0; .*text\.encoder=text_x-0.*layer.:7.*head"):  # fmt: skip
         check_text(begun, other)
 
 
@@ -60,7 +60,9 @@ def test_ranks_that_are_told_by_different_models_are_refused(
     monkeypatch.setattr("training.run.resume.all_gather_str", gathered)
     for rank in (0, 1):
         check_same_text("text_x-0", Ranks(rank=rank, world_size=3))
-    with pytest.raises(ConfigError, match="told their text by text_x-0, text_x-0, text_x-1; give"):
+    with pytest.raises(
+        ConfigError, match="different language models: text_x-0, text_x-0, text_x-1; copy"
+    ):
         check_same_text("text_x-1", Ranks(rank=2, world_size=3))
 
 

@@ -128,7 +128,7 @@ def test_latents_are_read_without_torch(trainable: Trainable) -> None:
 def test_a_damaged_file_of_latents_is_refused(trainable: Trainable, tmp_path: Path) -> None:
     data = next(trainable.corpus.rglob("*.safetensors")).read_bytes()
     (tmp_path / "cut").write_bytes(data[:-1])
-    with pytest.raises(ConfigError, match="its header says"):
+    with pytest.raises(ConfigError, match="the header states"):
         read_latents(tmp_path / "cut")
 
 
@@ -137,11 +137,11 @@ def test_a_damaged_file_of_latents_is_refused(trainable: Trainable, tmp_path: Pa
     [
         (
             lambda e: e.values("observation.nope"),
-            "no feature 'observation.nope'; there are .*action",
+            "no feature 'observation.nope'; expected one of .*action",
         ),
         (lambda e: e.values("action", "right.position_m"), "no slice 'right.position_m'"),
-        (lambda e: e.frames("rear"), "no camera 'rear'; there are front, wrist"),
-        (lambda e: e.frames("front", [3, 3]), "ascend"),
+        (lambda e: e.frames("rear"), "no camera 'rear'; expected one of front, wrist"),
+        (lambda e: e.frames("front", [3, 3]), "must increase"),
         (lambda e: e.frames("front", [-1, 3]), r"lie in \[0, "),
         (lambda e: e.frames("front", [10_000]), r"lie in \[0, "),
         (lambda e: e.latents("front"), "several encoders; choose one of"),

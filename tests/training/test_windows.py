@@ -31,10 +31,10 @@ def test_other_rates_and_strides() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"past_s": (-0.5, 0.0)}, r"offset -0.5 s is off the grid.*say -0.6 or -0.3"),
-        ({"future_s": 0.5}, r"offset 0.5 s is off the grid.*say 0.3 or 0.6"),
-        ({"future_s": 0.1}, r"say 0.3, as"),
-        ({"past_s": (-0.31, 0.0)}, r"off the grid"),
+        ({"past_s": (-0.5, 0.0)}, r"offset -0.5 s is not a multiple.*use -0.6 or -0.3"),
+        ({"future_s": 0.5}, r"offset 0.5 s is not a multiple.*use 0.3 or 0.6"),
+        ({"future_s": 0.1}, r"use 0.3, for"),
+        ({"past_s": (-0.31, 0.0)}, r"is not a multiple"),
     ],
 )
 def test_offsets_off_the_grid_name_the_nearest(given: dict[str, object], said: str) -> None:

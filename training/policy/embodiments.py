@@ -184,7 +184,7 @@ class PolicyEmbodiment:
     def _check_turns(self, turns: Array, what: str) -> None:
         x, y = turns[:, :3], turns[:, 3:]
         if (np.linalg.norm(np.cross(x, y), axis=1) < 0.1).any():
-            problem = f"{what} is not a rotation; expected two orthogonal columns of length 1"
+            problem = f"{what} is not a rotation; two orthogonal columns of length 1"
             raise ConfigError(f"{problem} are expected", where=_WHERE)
 
     def _pose(self, vector: Array, side: str) -> Array:

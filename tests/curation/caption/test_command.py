@@ -91,7 +91,7 @@ def test_what_is_not_said_is_asked_for(
     [
         ("[1]", "expected a mapping"),
         ("endpoint: x", "expected a mapping"),
-        ("a: {", "no YAML"),
+        ("a: {", "not valid YAML"),
         ("api_key: abc", "api_key: unknown key"),
         ("sheet: {max_frames: 1000}", "sheet.max_frames"),
         (

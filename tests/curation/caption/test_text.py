@@ -403,5 +403,5 @@ def test_an_audit_is_drawn_shown_and_judged() -> None:
     assert result_of(as_csv(drawn), "a.csv").verdict is Verdict.NOT_MEASURABLE
     with pytest.raises(ConfigError, match="line 2: verdict 'maybe'"):
         result_of(filled.replace("yes", "maybe"), "a.csv")
-    with pytest.raises(ConfigError, match="verdict column"):
+    with pytest.raises(ConfigError, match="column `verdict`"):
         result_of("a,b\n1,2\n", "a.csv")
