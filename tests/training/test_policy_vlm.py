@@ -221,7 +221,9 @@ def test_another_model_is_refused_with_both_ids(tmp_path: Path) -> None:
     assert f"trained on stored text features {was}" in str(done.exception)
     assert "add --vlm FOLDER" in str(done.exception)
     online = run_of(tmp_path / "online", {"kind": "online", "model": str(wrong)}, text_id=was, text_settings=ALONE)  # fmt: skip
-    with pytest.raises(ConfigError, match=f"makes text features {now}"):  # it lies where another did
+    with pytest.raises(
+        ConfigError, match=f"makes text features {now}"
+    ):  # it lies where another did
         Policy.load(online)
 
 
