@@ -122,11 +122,6 @@ def mirrored_points(points: npt.ArrayLike) -> Array:
     return np.asarray(np.asarray(points) * np.array([-1.0, 1.0, 1.0]))
 
 
-def mirrored_rotmat(rotmat: npt.ArrayLike) -> Array:
-    """[..., 3, 3] R -> M R M."""
-    return np.asarray(np.asarray(rotmat) * np.array([[1.0, -1, -1], [-1, 1, 1], [-1, 1, 1]]))
-
-
 def keypoints21(joints: npt.ArrayLike, name: str) -> tuple[Array, Mask]:
     """[N, J, 3] joints in the order of layout `name` -> [N, 21, 3] and which of the 21 the source has [21].
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.json_text import JsonLimits
 
-CODEBASE_VERSION = "v2.1"
 CHUNK_SIZE = 1000
 INFO_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=1 << 18)  # of `meta/info.json`
 DATA_PATH = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"

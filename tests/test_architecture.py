@@ -994,6 +994,13 @@ def test_benchmarks_import_no_tests() -> None:
 IMPORTED_AS = {"pin": "pinocchio"}  # installed below cmeel.prefix
 
 
+def test_every_dependency_of_the_base_is_imported() -> None:
+    roots = {module.split(".")[0] for path in FILES for module, _ in imports(path)}
+    named = {distribution_name(d) for root in roots for d in distributions().get(root, ())}
+    declared = {distribution_name(r) for r in PYPROJECT["project"]["dependencies"]}
+    assert declared - named == set()
+
+
 def test_every_extra_is_imported_somewhere() -> None:
     """An extra that no code uses promises what is not built."""
     files = [*FILES, *(ROOT / "benchmarks").rglob("*.py")]

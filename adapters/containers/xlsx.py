@@ -42,12 +42,6 @@ def sheet_rows(path: Path, sheet: str) -> Iterator[Mapping[str, str]]:
                 yield cells
 
 
-def sheet_names(path: Path) -> list[str]:
-    """Names of the sheets, in order; raises as `sheet_rows`."""
-    with _opened(path) as archive:
-        return [name for name, _ in _sheets(archive)]
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive; what the libraries raise of a damaged one, in the block too, is a ConfigError."""

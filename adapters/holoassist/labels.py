@@ -38,7 +38,7 @@ from schemas.rate import NS_PER_S
 # -- labels --------------------------------------------------------------------------------------------------------
 
 NARRATION, COARSE, FINE = "Narration", "Coarse grained action", "Fine grained action"
-CORRECT, OTHERWISE = "Correct Action", "otherwise"
+CORRECT = "Correct Action"
 # "none", and what hands make of it: nonee, nnone, noneq, lnone, none., none none.
 _NONE = re.compile(r"\W*\w?(none\W*)+\w?\W*", re.IGNORECASE)
 

@@ -24,8 +24,6 @@ from schemas.errors import ConfigError, SourceError
 
 # -- declared ------------------------------------------------------------------------------------------------------
 
-JOINT_KINDS = ("joint_delta", "joint_absolute")
-
 
 def declared_of(steps: Steps, entry: OxeSet) -> tuple[Declared, ...]:
     """Every channel of the registry entry whose leaves this version of the set has."""

@@ -15,7 +15,7 @@ from schemas.episode import SIDES, ArrayFrames, Camera, Episode, VideoSpan, Vide
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 
-KEEP, DROP = "keep", "drop"
+DROP = "drop"
 
 
 def with_cameras_there(episode: Episode, policy: str) -> tuple[Episode, tuple[str, ...]]:

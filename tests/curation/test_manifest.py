@@ -17,7 +17,7 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.query_process import QueryLimits
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
-from ingest.curation.captions.select import TextPolicy, choose_text, covering
+from ingest.curation.captions.select import TextPolicy
 from ingest.curation.manifests.manifest import Built, ManifestRequest, build
 from ingest.curation.manifests.mixture_text import mixture_from
 from ingest.curation.manifests.sql import chosen
@@ -27,6 +27,7 @@ from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 from schemas.manifest import ROW_SCHEMA
+from tests.curation.caption.chosen_text import choose_text, covering
 from tests.curation.tier_corpus import ALL_TASKS, Given, judged, policy_of, write_corpus
 from tests.generators.corpus import commit, uid_of
 

@@ -23,7 +23,6 @@ from schemas.hand import (
     keypoints21,
     layout,
     mirrored_points,
-    mirrored_rotmat,
     palm_template,
     wrist_axes,
 )
@@ -254,7 +253,3 @@ def test_into_the_wrist_frame_and_back() -> None:
 
 def test_the_mirror_takes_one_hand_to_the_other() -> None:
     np.testing.assert_allclose(mirrored_points(bent_hand(0.5, "right")), bent_hand(0.5, "left"))
-    rotvec = np.array([0.3, -0.2, 0.5])
-    mirrored = mirrored_rotmat(Rotation.from_rotvec(rotvec).as_matrix())
-    np.testing.assert_allclose(mirrored, Rotation.from_rotvec(rotvec * [1, -1, -1]).as_matrix())
-    assert np.linalg.det(mirrored) == pytest.approx(1)

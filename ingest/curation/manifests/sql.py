@@ -45,7 +45,7 @@ _SOURCE_TEXT = """SELECT n, text FROM (
     QUALIFY row_number() OVER (PARTITION BY n ORDER BY
         CASE WHEN kind = 'subtask' THEN CASE WHEN 2 * steps >= size THEN 0 ELSE 2 END ELSE 1 END,
         steps DESC, "start" DESC, segment_index DESC) = 1"""
-# `covering`, `is_usable` and `choose_text` of caption/choose.py as one query; a test holds the two against each other.
+# The captions that `captions.select.is_usable` lets through, best covering first; tests/curation/caption/chosen_text.py is the reference.
 _CAPTION = """SELECT n, text, caption_id FROM (
     SELECT k.n, c.text, c.caption_id, c.run_id, c.backend = $rules AS is_rule, c."end" - c."start" AS size,
         least(c."end", k."end") - greatest(c."start", k."start") AS steps

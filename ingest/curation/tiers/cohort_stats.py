@@ -19,7 +19,6 @@ LENGTH_NAMES = ("length_robust_z", "length_fence", "length_ratio")
 END_SPEED, END_FENCE = "end_speed_m_s", "end_speed_fence"
 MIN_SPEED_M_S = 0.02  # between end speeds: twice that of rest (arm.IDLE_M_S)
 MIN_GROUP = 5
-FENCE = 1.5  # Tukey 1977, in interquartile ranges
 MAD_TO_SIGMA = 1.4826
 MIN_SIGMA = (
     0.05  # of a log duration: demonstrations that differ by 5 % are not outliers of a set of equals

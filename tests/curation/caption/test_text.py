@@ -26,8 +26,9 @@ from ingest.curation.captions.audit import as_csv, as_html, result_of, sample
 from ingest.curation.captions.imperative import imperative
 from ingest.curation.captions.offline_backends import RulesBackend
 from ingest.curation.captions.protocol import CaptionOutcome, InstructRequest, Segment
-from ingest.curation.captions.select import TextPolicy, choose_text, covering
+from ingest.curation.captions.select import TextPolicy
 from schemas.errors import ConfigError
+from tests.curation.caption.chosen_text import choose_text, covering
 from tests.curation.caption.fake_endpoint import DESCRIPTION, INSTRUCTION
 
 
