@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks import result
-from docs.site.results import PART, _figures, cases_of, filled, keys_of, number
+from docs.site.markdown import PART
+from docs.site.results import _figures, cases_of, filled, keys_of, number
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs/results"

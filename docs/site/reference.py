@@ -28,6 +28,7 @@ import training.recipe as train_recipe
 from adapters.registry import ADAPTERS
 from docs.site.markdown import DOCS, code, page, paragraphs, table
 from docs.site.results import filled
+from docs.site.rooms import picture, rooms_before, rooms_now
 from docs.site.source_pages import facts_page, source_page, sources_page
 from ingest.curation.measurements.registry import measures
 from ingest.verify.finding import REMEDIES, RULES
@@ -330,7 +331,7 @@ def measurements_page() -> str:
     return page(*parts)
 
 
-RESULTS = ("benchmarks.md", "corpus-safety.md", "fidelity.md", "fuzz.md", "routing.md")
+RESULTS = ("benchmarks.md", "corpus-safety.md", "fidelity.md", "fuzz.md", "house.md", "routing.md")
 # Page below docs/ -> what writes it.
 PAGES: dict[str, Callable[[], str]] = {
     "reference/cli.md": command_line,
@@ -344,6 +345,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/sources.md": sources_page,
     "reference/facts.md": facts_page,
     **{f"results/{name}": partial(filled, name) for name in RESULTS},
+    "results/figures/house_before.svg": lambda: picture(rooms_before(), "ingest before: folders"),
+    "results/figures/house_now.svg": lambda: picture(rooms_now(), "ingest now: rooms"),
     **{f"reference/sources/{name}.md": partial(source_page, name) for name in sorted(ADAPTERS)},
 }
 

@@ -12,10 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from docs.site.markdown import DOCS, ROOT, code, table
+from docs.site.markdown import DOCS, PART, ROOT, code, table
 
 FOLDER = DOCS / "results"
-PART = re.compile(r"<!-- ([\w.]+) begins -->\n.*?<!-- \1 ends -->", re.DOTALL)
 
 
 def filled(name: str) -> str:
