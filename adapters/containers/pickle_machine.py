@@ -21,6 +21,7 @@ from schemas.errors import Code, SourceError
 
 MAX_OPS = 20_000_000  # about half a minute, and at most some 2 GB of small objects
 MAX_KEY_ITEMS, MAX_KEY_DEPTH = 64, 4
+MAX_INTEGER_BITS = 3200  # Python refuses to print an integer of more than 4300 digits
 
 
 class Budget:
@@ -126,7 +127,7 @@ class Machine(pickle._Unpickler):
         counts = len(data) > MAX_OPS
         operations = _CountedOperations(budget) if counts else _Operations(budget)
         self.dispatch = operations  # type: ignore[misc]  # `load` looks it up on the instance
-        self._makers, self._budget, self._load_from = makers, budget, persistent_load
+        self._makers, self.budget, self._load_from = makers, budget, persistent_load
 
     @property
     def position(self) -> int:
@@ -138,33 +139,33 @@ class Machine(pickle._Unpickler):
             return self.load()
         except _DAMAGE as error:
             problem = f"not a whole pickle: {type(error).__name__} before byte {self.position}; download it again"
-            raise self._budget.corrupt(problem) from error
+            raise self.budget.corrupt(problem) from error
 
     def find_class(self, module: str, name: str) -> Maker:
         """The maker that stands for a global; `pickle` calls this for GLOBAL and STACK_GLOBAL."""
         qualified_name = f"{module}.{name}"
         if qualified_name not in self._makers:
             problem = f"the pickle loads {qualified_name[:200]}, which is not an allowed data type"
-            raise self._budget.unsafe(problem)
+            raise self.budget.unsafe(problem)
         return self._makers[qualified_name]
 
     def persistent_load(self, pid: Any) -> Any:
         if self._load_from is None:
-            raise self._budget.unsafe("a reference to an object outside the pickle")
-        return self._load_from(pid, self._budget)
+            raise self.budget.unsafe("a reference to an object outside the pickle")
+        return self._load_from(pid, self.budget)
 
     # -- operations that do less, or check more, than Python's ---------------------------------------------------
 
     def _reduce(self) -> None:
         args, maker = self.stack.pop(), self.stack.pop()
         if not isinstance(maker, Maker) or type(args) is not tuple:
-            raise self._budget.unsafe(f"a call of a {type(maker).__name__}")
-        self.append(maker.make(args, self._budget))
+            raise self.budget.unsafe(f"a call of a {type(maker).__name__}")
+        self.append(maker.make(args, self.budget))
 
     def _build(self) -> None:
         state, target = self.stack.pop(), self.stack.pop()
         if not isinstance(target, Pending):
-            raise self._budget.unsafe(f"a state for a {type(target).__name__}, which has none")
+            raise self.budget.unsafe(f"a state for a {type(target).__name__}, which has none")
         built = target.build(state)
         for key in target.memo_keys:
             if self.memo.get(key) is target:
@@ -177,7 +178,7 @@ class Machine(pickle._Unpickler):
     def _set_items(self, items: list[Any]) -> None:
         if len(items) % 2:
             raise ValueError("a key without value")
-        keys = checked_keys(items[::2], self._budget)
+        keys = checked_keys(items[::2], self.budget)
         self._top(dict).update(zip(keys, items[1::2], strict=True))
 
     def _new_dict(self) -> None:
@@ -187,11 +188,11 @@ class Machine(pickle._Unpickler):
 
     def _top(self, kind: type[Any]) -> Any:
         if not isinstance(self.stack[-1], kind):
-            raise self._budget.unsafe(f"items for a {type(self.stack[-1]).__name__}")
+            raise self.budget.unsafe(f"items for a {type(self.stack[-1]).__name__}")
         return self.stack[-1]
 
     def _members(self) -> list[Any]:
-        return checked_keys(self.pop_mark(), self._budget)
+        return checked_keys(self.pop_mark(), self.budget)
 
     def _new_frozenset(self) -> None:
         members = self._members()  # before `append`, which it replaces
@@ -241,12 +242,25 @@ class _CountedOperations(_Operations):
         return super().__getitem__(opcode)
 
 
+def _bounded_integer(opcode: int) -> Callable[[Any], None]:
+    """Python's operation for an integer of any length; a message could not show a longer one."""
+    operation = pickle._Unpickler.dispatch[opcode]
+
+    def run(machine: Any) -> None:
+        operation(machine)
+        if machine.stack[-1].bit_length() > MAX_INTEGER_BITS:
+            raise machine.budget.corrupt(f"an integer of more than {MAX_INTEGER_BITS} bits")
+
+    return run
+
+
 # What Python's unpickler does of itself: constants, numbers, texts, bytes, tuples, the stack and the memo.
 _AS_PYTHON = (
     b"\x80\x95N\x88\x89ILFJKM\x8a\x8bGSTUVX\x8c\x8dBC\x8e(012)]}\x8ft\x85\x86\x87lghjpqr\x94c\x93Q."
 )
 _ALLOWED: dict[int, Callable[[Any], None]] = {
     **{opcode: pickle._Unpickler.dispatch[opcode] for opcode in _AS_PYTHON},
+    **{opcode: _bounded_integer(opcode) for opcode in b"IL\x8b"},  # INT, LONG, LONG4
     ord("R"): Machine._reduce,
     0x81: Machine._reduce,  # NEWOBJ
     ord("b"): Machine._build,

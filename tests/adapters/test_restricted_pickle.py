@@ -380,6 +380,20 @@ def test_sizes_are_bounded_before_memory_is_taken() -> None:
         loads(b"N.", where="f", max_bytes=1)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"I0x" + b"f" * 1000 + b"\n.",
+        b"L" + b"9" * 1000 + b"L\n.",
+        b"I" + b"9" * 5000 + b"\n.",
+        b"\x8b" + struct.pack("<i", 500) + b"\x7f" * 500 + b".",
+    ],
+    ids=["hexadecimal", "LONG", "more digits than Python reads", "LONG4"],
+)
+def test_an_integer_that_no_message_can_show_is_refused(data: bytes) -> None:
+    assert refused(data).code is Code.CORRUPT_RECORD
+
+
 def test_one_value_may_not_be_copied_without_end() -> None:
     text = code("x" * 1_000_000)
     again = b"c_codecs\nencode\nh\x01h\x02\x86R0"
