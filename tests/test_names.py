@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 import pytest
 
+from docs.site.markdown import NOTE, NOTE_BELOW
 from tests.word_lint import (
     DENIED_NAMES,
     KEPT_NAMES,
@@ -18,6 +20,7 @@ from tests.word_lint import (
     plain,
     problems,
     prose_problems,
+    words_by_hand,
 )
 
 
@@ -81,3 +84,18 @@ def test_prose_over_a_bound_is_seen() -> None:
         "semicolons_per_1000_words",
         "long_sentences_per_1000_words",
     ]
+
+
+def test_words_that_the_generator_writes_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("one two\n")
+    (tmp_path / "docs" / "a.md").write_text(f"# a\n\n{NOTE}\n\nmany more words\n")
+    (tmp_path / "docs" / "b.md").write_text(f"three\n{NOTE_BELOW}\nmany more words\n")
+    part = "<!-- x.y begins -->\nmany more words\n<!-- x.y ends -->"
+    (tmp_path / "docs" / "c.md").write_text(f"four\n{part}\nfive\n")
+    assert words_by_hand(tmp_path) == 5
+
+
+def test_too_many_words_by_hand_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.word_lint.MOST_BY_HAND", 100)
+    assert [problem for problem in problems(ROOT) if "words by hand, at most 100" in problem]

@@ -331,6 +331,20 @@ def measurements_page() -> str:
     return page(*parts)
 
 
+def decisions_page() -> str:
+    """The index of docs/adr, by the titles of its pages."""
+    paths = sorted((DOCS / "adr").glob("[0-9]*.md"))
+    titles = [path.read_text().partition("\n")[0].removeprefix("# ") for path in paths]
+    rows = [
+        [number, f"[{title}]({path.name})"]
+        for path, (number, _, title) in zip(
+            paths, (line.partition(". ") for line in titles), strict=True
+        )
+    ]
+    about = "One decision a page: what was chosen, why, and what it costs. Newest last."
+    return page("# Decisions", about, table(["", "decision"], rows))
+
+
 RESULTS = ("benchmarks.md", "corpus-safety.md", "fidelity.md", "fuzz.md", "house.md", "routing.md")
 # Page below docs/ -> what writes it.
 PAGES: dict[str, Callable[[], str]] = {
@@ -344,6 +358,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/measurements.md": measurements_page,
     "reference/sources.md": sources_page,
     "reference/facts.md": facts_page,
+    "adr/README.md": decisions_page,
     **{f"results/{name}": partial(filled, name) for name in RESULTS},
     "results/figures/house_before.svg": lambda: picture(rooms_before(), "ingest before: folders"),
     "results/figures/house_now.svg": lambda: picture(rooms_now(), "ingest now: rooms"),
