@@ -24,7 +24,7 @@ from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
-from schemas.regular_file import bytes_hint, is_there
+from schemas.regular_file import bytes_hint, path_exists
 
 # Apache-2.0 is what a third party's card says of the evaluation set; nobody states it of the whole.
 LICENCE = Licence(name="unconfirmed (Apache-2.0 for the evaluation set, says Voxel51)")
@@ -121,7 +121,7 @@ def _shards(root: Path) -> list[Path]:
     """ROOT may be the set, a factory, its workers, or one worker."""
     steps = ("factory_*", "workers", "worker_*", "*.tar")
     depths = ("/".join(steps[k:]) for k in range(len(steps)))
-    shards = {path for depth in depths for path in root.glob(depth) if is_there(path)}
+    shards = {path for depth in depths for path in root.glob(depth) if path_exists(path)}
     return sorted(shards)
 
 

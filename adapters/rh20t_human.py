@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from adapters.base import SourceInfo
 from adapters.containers.raw_file import raw_file_of
-from adapters.containers.safe_path import is_there_inside
+from adapters.containers.safe_path import exists_inside
 from adapters.containers.video_clip import EMBODIMENT, no_camera_pose
 from adapters.rh20t.calibration import find_calibration
 from adapters.rh20t.cameras import camera_of, read_cameras
@@ -91,6 +91,6 @@ class Rh20tHuman:
 
 def _refuse_robot_data(root: Path, scene: Rh20tScene) -> None:
     """That there is none is inferred: a folder which has it is not what this page describes."""
-    if is_there_inside(root, scene.folder, "transformed"):
+    if exists_inside(root, scene.folder, "transformed"):
         problem = "a human scene with transformed/; expected cameras and metadata only; please report this"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=scene.folder)

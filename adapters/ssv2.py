@@ -25,7 +25,7 @@ from adapters.ssv2_splits import source_splits
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, Fact, fact
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 LICENCE = Licence(
     name="Something-Something V2 research licence",
@@ -139,7 +139,7 @@ def _classes(path: Path | None) -> dict[str, str]:
 def _file(root: Path, options: Mapping[str, str], split: str) -> Path | None:
     folders = (options["labels"],) if "labels" in options else LABEL_FOLDERS
     names = (f"{split}.json", f"something-something-v2-{split}.json")
-    return next((p for f in folders for n in names if is_there(p := root / f / n)), None)
+    return next((p for f in folders for n in names if path_exists(p := root / f / n)), None)
 
 
 def _videos(root: Path) -> dict[str, str]:

@@ -22,7 +22,7 @@ from adapters.containers.xlsx import sheet_rows
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 # Repository LICENSE; the data come after a form whose terms are not public.
 LICENCE = Licence(name="CC BY-NC 4.0, after a form", allows_commercial=False)
@@ -105,7 +105,7 @@ def _clips(base: Path) -> Iterator[Clip]:
 def _captions(base: Path) -> Iterator[tuple[Key, str]]:
     """(key, caption) of every row of both sheets. A row that does not hold stops the run: there is but one file."""
     path = base / "captions.xlsx"
-    for hand, sheet in HANDS.items() if is_there(path) else ():
+    for hand, sheet in HANDS.items() if path_exists(path) else ():
         rows = sheet_rows(path, sheet)
         head = {text.strip().lower(): column for column, text in next(rows, {}).items()}
         if missing := [name for name in COLUMNS if name not in head]:

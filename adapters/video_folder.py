@@ -22,7 +22,7 @@ from adapters.containers.video_clip import Clip, clip_ref, load_clip, no_camera_
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
-from schemas.regular_file import bytes_hint, is_there
+from schemas.regular_file import bytes_hint, path_exists
 
 VIDEOS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg")
 CAPTIONS = ("txt", "json")  # the first that is there
@@ -91,7 +91,7 @@ def _videos(root: Path, path: Path) -> Iterator[tuple[Clip, Sidecar | None]]:
         yield clip.broken(Code.UNSAFE_PATH, "its file name is not UTF-8; rename the file"), None
     elif _suffix(path) != "tar":
         beside = (path.with_suffix(f".{kind}") for kind in CAPTIONS)
-        captions = [Sidecar(path=p.relative_to(root).as_posix()) for p in beside if is_there(p)]
+        captions = [Sidecar(path=p.relative_to(root).as_posix()) for p in beside if path_exists(p)]
         clip = Clip(episode_id=name, path=name, num_bytes=bytes_hint(path))
         yield clip, next(iter(captions), None)
     else:
@@ -121,7 +121,7 @@ def _members(shard: str, sample: Sample) -> Iterator[tuple[Clip, Sidecar | None]
 
 def _files(root: Path) -> list[Path]:
     """Videos and shards under `root` in order of their paths."""
-    paths = (p for p in root.rglob("*") if _suffix(p) in (*VIDEOS, "tar") and is_there(p))
+    paths = (p for p in root.rglob("*") if _suffix(p) in (*VIDEOS, "tar") and path_exists(p))
     seen = (p for p in paths if not any(x[0] == "." for x in p.relative_to(root).parts))
     return sorted(seen, key=lambda p: natural_key(p.relative_to(root).as_posix()))
 

@@ -75,7 +75,7 @@ class Case:
         )
 
 
-class Told(Conditioner):
+class FixedText(Conditioner):
     """Text features as they come."""
 
     width = TEXT_WIDTH
@@ -126,7 +126,7 @@ def trainer_of(case: Case) -> Trainer:
     recipe = TrainRecipe.model_validate({"name": "bench", "run": run})
     device = torch.device(case.device)
     torch.manual_seed(0)
-    learner = Learner(Network(case.settings), Told()).to(device)
+    learner = Learner(Network(case.settings), FixedText()).to(device)
     prepare_blocks(learner, checkpointed=case.is_checkpointed, compiled=case.is_compiled)
     return Trainer(
         learner=learner,

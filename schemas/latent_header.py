@@ -99,7 +99,7 @@ def _check_fits(tensors: Mapping[str, Held], start: int, num_bytes: int, path: P
         raise ConfigError(f"damaged: {num_bytes} bytes; the header states {at}", where=str(path))
 
 
-def wanted_tensors(facts: LatentFacts) -> dict[str, tuple[str, tuple[int, ...]]]:
+def expected_tensors(facts: LatentFacts) -> dict[str, tuple[str, tuple[int, ...]]]:
     """dtype and shape of each tensor that a file with these facts holds."""
     N, T = facts.num_frames, facts.num_tokens
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -116,7 +116,7 @@ def header_of(facts: LatentFacts) -> tuple[bytes, Header]:
 
     Tensors go by the size of an element, the largest first, then by name (CODE: huggingface/safetensors, `prepare`).
     """
-    declared = wanted_tensors(facts)
+    declared = expected_tensors(facts)
     header: dict[str, Any] = {"__metadata__": facts.metadata()}
     at = 0
     for name in sorted(declared, key=lambda each: (-NUM_BYTES[declared[each][0]], each)):

@@ -98,7 +98,7 @@ class LatentFacts(BaseModel):
     video_sha256: str
 
     @model_validator(mode="after")
-    def _id_says_so(self) -> LatentFacts:
+    def _check_encoder_id(self) -> LatentFacts:
         if re.fullmatch(r"[a-z0-9_]+-[0-9a-f]{12}", self.encoder_id) is None:
             raise ValueError(
                 f"encoder_id {self.encoder_id!r}; expected <model>-<12 hexadecimal digits>"

@@ -135,7 +135,7 @@ def _bounded_size(file: BinaryIO, max_bytes: int, where: str) -> int:
     return size
 
 
-def is_there(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether anything has that name: a file, or what `open_regular` refuses with a code.
 
     `Path.is_file` says no to a FIFO and to a link whose target was never fetched, so that what is broken passes for absent.

@@ -70,7 +70,7 @@ class TextFacts(BaseModel):
     source_sha256: str
 
     @model_validator(mode="after")
-    def _id_says_so(self) -> TextFacts:
+    def _check_encoder_id(self) -> TextFacts:
         model = self.encoder_id.partition("-")[0]
         if self.encoder_id != text_encoder_id(model, self.model_sha256, self.settings):
             raise ValueError(

@@ -40,7 +40,7 @@ class YamlLimits:
 SETTINGS = YamlLimits()
 
 
-class _Loader(_Safe):  # type: ignore[misc]
+class _BoundedLoader(_Safe):  # type: ignore[misc]
     """The safe loader, which refuses a key that is given twice; YAML 1.1 lets the last one win."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002  the base's signature
@@ -65,7 +65,7 @@ def parse_yaml(text: str | bytes, *, limits: YamlLimits = SETTINGS) -> Any:
             raise DocumentError(f"{len(text)} bytes; expected at most {limits.max_bytes}")
         text = text if isinstance(text, str) else text.decode("utf-8-sig")
         check_yaml_events(text, limits)
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_BoundedLoader)
     except UnicodeDecodeError as error:
         raise DocumentError(f"not UTF-8 text: {error.reason}") from error
     except yaml.YAMLError as error:
@@ -103,7 +103,7 @@ def yaml_problem(error: yaml.YAMLError) -> str:
 
 def check_yaml_events(text: str, limits: YamlLimits) -> None:
     """Raises DocumentError where a text goes beyond the limits, and yaml.YAMLError where it is none."""
-    size = _Size()
+    size = _DocumentSize()
     for event in yaml.parse(text, Loader=_Safe):
         at = _place(event.start_mark)
         size.add(event, at)
@@ -117,7 +117,7 @@ def check_yaml_events(text: str, limits: YamlLimits) -> None:
             _check_scalar(event, at, limits)
 
 
-class _Size:
+class _DocumentSize:
     """How many nodes there are so far with every alias written out, and the collections that are open."""
 
     def __init__(self) -> None:

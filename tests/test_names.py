@@ -58,15 +58,22 @@ def test_a_name_that_is_only_read_is_the_library_s() -> None:
     assert not list(name_problems("ingest/x.py", "a = match.found; f(found=1)"))
 
 
+def test_a_private_name_is_no_way_around() -> None:
+    assert len(list(name_problems("ingest/x.py", "class Found: ...\ndef _told(): ..."))) == 2
+
+
 def test_what_keeps_its_name_has_it() -> None:
     for path, name in KEPT_NAMES:
         assert name in DENIED_NAMES
         assert name in {each for _, each in names_bound(ast.parse((ROOT / path).read_text()))}
 
 
-def test_two_public_classes_of_one_name_are_seen() -> None:
+def test_two_classes_of_one_name_are_seen() -> None:
     one = {"a.py": "class Plan: ...\nclass _Row: ...", "b.py": "class Plan: ...\nclass _Row: ..."}
-    assert list(class_problems(one)) == ["b.py:1: class Plan is also in a.py; rename one"]
+    assert list(class_problems(one)) == [
+        "b.py:1: class Plan is also in a.py; rename one",
+        "b.py:2: class _Row is also in a.py; rename one",
+    ]
 
 
 def test_prose_is_measured_without_code_and_tables() -> None:

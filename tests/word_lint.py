@@ -21,11 +21,23 @@ PACKAGES = ("ingest", "adapters", "schemas", "training", "jobs", "benchmarks")
 # --- names -----------------------------------------------------------------------------------------------------------
 
 DENIED_NAMES = frozenset(
-    {"told", "found", "made", "there", "wanted", "lacking", "mine", "gone", "said", "given"}
+    {
+        "told",
+        "found",
+        "made",
+        "there",
+        "is_there",
+        "wanted",
+        "lacking",
+        "mine",
+        "gone",
+        "said",
+        "given",
+    }
 )
 # (file, name) -> why it keeps the name: it is stored or sent, or belongs to a library.
 KEPT_NAMES: Mapping[tuple[str, str], str] = {}
-# Public classes that share a name, with the reason.
+# Classes that share a name, with the reason.
 SHARED_CLASS_NAMES: Mapping[str, str] = {
     "Instruction": "the name of the caption answer is sent to servers as the name of its schema",
 }
@@ -53,16 +65,16 @@ def names_bound(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 def name_problems(path: str, text: str) -> Iterator[str]:
     for line, name in names_bound(ast.parse(text)):
-        if name in DENIED_NAMES and (path, name) not in KEPT_NAMES:
+        if name.lower().lstrip("_") in DENIED_NAMES and (path, name) not in KEPT_NAMES:
             yield f"{path}:{line}: {name!r} does not say what the thing is; name it after what it holds"
 
 
 def class_problems(sources: Mapping[str, str]) -> Iterator[str]:
-    """Public classes of one name in two modules of the product: a search for the name should find one thing."""
+    """Classes of one name in two modules of the product: a search for the name should find one thing."""
     seen: dict[str, str] = {}
     for path, text in sources.items():
         for node in ast.parse(text).body:
-            if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+            if not isinstance(node, ast.ClassDef):
                 continue
             first = seen.setdefault(node.name, path)
             if first != path and node.name not in SHARED_CLASS_NAMES:

@@ -26,11 +26,11 @@ MAX_BYTES = 1 << 20  # of a recipe file
 MAX_EXTENDS = 8
 
 
-class _Settings(BaseModel):
+class _RecipeSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class NormaliseSettings(_Settings):
+class NormaliseSettings(_RecipeSection):
     """How an element is scaled, by the manifest's statistics of the trained representation.
 
     "q99": [q01, q99] to [-1, 1]; "min_max": [min, max] to [-1, 1]; "mean_std": (x - mean) / std. An element that never changes
@@ -41,7 +41,7 @@ class NormaliseSettings(_Settings):
     clip: float | None = Field(None, ge=1)
 
 
-class DataSettings(_Settings):
+class DataSettings(_RecipeSection):
     """What a sample is: pictures at `past_s` and `future_s`, actions before and after now. Seconds from now, on the grid of the latents.
 
     `encoder`: an encoder id or its model name; empty where the manifest has only one. `cameras`: one glob for each view; the first
@@ -65,13 +65,13 @@ class DataSettings(_Settings):
         return self
 
 
-class NoText(_Settings):
+class NoText(_RecipeSection):
     """No text input."""
 
     kind: Literal["none"] = "none"
 
 
-class WordsText(_Settings):
+class WordsText(_RecipeSection):
     """A table of hashed words, trained with the network: for small runs and tests, where no language model is at hand."""
 
     kind: Literal["words"] = "words"
@@ -80,7 +80,7 @@ class WordsText(_Settings):
     num_words: int = Field(24, ge=1, le=LARGEST)  # a longer instruction is cut
 
 
-class CachedText(_Settings):
+class CachedText(_RecipeSection):
     """Features that `eicorpus latents text` stored. `encoder`: their id, or its part before the dash.
 
     `needs_pictures`: refuse features of the text alone, for which the language model saw no picture (`--vlm-frame-every-s`).
@@ -91,7 +91,7 @@ class CachedText(_Settings):
     needs_pictures: bool = False
 
 
-class OnlineText(_Settings):
+class OnlineText(_RecipeSection):
     """A frozen Qwen3-VL in the step. `model`: a folder, or a hub id that was downloaded; `layer`: of its hidden states, -1 the last.
 
     `with_pictures`: it is shown the picture of now, which is decoded from the episode's video of the first camera that matches `camera`.
@@ -110,7 +110,7 @@ class OnlineText(_Settings):
 TextSettings = Annotated[NoText | WordsText | CachedText | OnlineText, Field(discriminator="kind")]
 
 
-class OptimiserSettings(_Settings):
+class OptimiserSettings(_RecipeSection):
     """AdamW, linear warm-up, cosine to `min_lr` (values of the LDA-1B paper)."""
 
     lr: float = Field(1e-4, gt=0)
@@ -123,7 +123,7 @@ class OptimiserSettings(_Settings):
     ema: float | None = Field(None, gt=0, lt=1)  # decay of averaged weights
 
 
-class RunSettings(_Settings):
+class RunSettings(_RecipeSection):
     """How long, how much at once, and by which means. `batch_size` is of all ranks together."""
 
     num_steps: int = Field(400_000, ge=1)
@@ -167,7 +167,7 @@ class RunSettings(_Settings):
         return self
 
 
-class TrainRecipe(_Settings):
+class TrainRecipe(_RecipeSection):
     """All of it."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")

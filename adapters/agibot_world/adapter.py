@@ -25,7 +25,7 @@ from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError, SourceError
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 LICENCE = Licence(name="CC BY-NC-SA 4.0", allows_commercial=False, allows_redistribution=True)
 BYTES_PER_EPISODE = 30 << 20  # 41.64 TB with depth over 1,001,552 episodes is 42 MB
@@ -139,7 +139,7 @@ def _absent(root: Path, task: str, episode: str) -> tuple[str, str] | None:
         (Code.MISSING_VIDEO, f"observations/{task}/{episode}/videos/head_color.mp4"),
     )
     for code, name in needed:
-        if not is_there(root / name):
+        if not path_exists(root / name):
             return code.value, f"{name} is missing; download it"
     return None
 

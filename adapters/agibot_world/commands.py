@@ -37,7 +37,7 @@ CLOSED_RANGE = (-0.1, 1.1)  # documented 0 .. 1; real OmniPicker commands reach 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Rows:
+class _ActionRows:
     """One action array brought to N rows. `is_copy`: every stored row equals the state bit by bit.
 
     `valid` [N] is False for a last row without a command: no next state can stand in for it.
@@ -63,8 +63,11 @@ def read_commands(file: Hdf5File, state: AgibotState) -> tuple[list[Stream], lis
     due_ns = state.t_ns + PERIOD_NS
     streams: list[Stream] = []
     facts = [fact("action_kind", "absolute", Certainty.DOCUMENTED, DOC, for_actions=True)]
-    facts += [_found("joint", state.num_rows, joint), _found("end", state.num_rows, xyz, quat)]
-    facts.append(_found("effector", state.num_rows, effector))
+    facts += [
+        _action_source("joint", state.num_rows, joint),
+        _action_source("end", state.num_rows, xyz, quat),
+    ]
+    facts.append(_action_source("effector", state.num_rows, effector))
     if xyz and quat and not (xyz.is_copy and quat.is_copy):
         streams += pose_streams(
             "command.",
@@ -84,7 +87,7 @@ def read_commands(file: Hdf5File, state: AgibotState) -> tuple[list[Stream], lis
     return streams, facts
 
 
-def _action(file: Hdf5File, name: str, state: Array, base: Array | None) -> _Rows | None:
+def _action(file: Hdf5File, name: str, state: Array, base: Array | None) -> _ActionRows | None:
     """`action/<name>` with N rows, completed from the next row of `base` (the state in action units); None when absent or unused."""
     key = f"action/{name}"
     if key not in file or file.shape(key) == (0,):
@@ -102,7 +105,7 @@ def _action(file: Hdf5File, name: str, state: Array, base: Array | None) -> _Row
     if len(stored) == len(state):
         is_copy = np.array_equal(stored, state)
         everywhere = np.ones(len(state), dtype=bool)
-        return _Rows(values=stored, is_copy=is_copy, num_stored=len(stored), valid=everywhere)
+        return _ActionRows(values=stored, is_copy=is_copy, num_stored=len(stored), valid=everywhere)
     at = _index(file, name.split("/")[0], len(stored), len(state))
     if base is None:  # nothing in the action's units to complete it from
         return None
@@ -112,7 +115,7 @@ def _action(file: Hdf5File, name: str, state: Array, base: Array | None) -> _Row
     values[at] = stored
     valid = np.ones(len(state), dtype=bool)
     valid[-1] = at.size > 0 and at[-1] == len(state) - 1
-    return _Rows(
+    return _ActionRows(
         values=values,
         is_copy=np.array_equal(stored, state[at]),
         num_stored=len(stored),
@@ -132,7 +135,7 @@ def _index(file: Hdf5File, group: str, num_stored: int, num_rows: int) -> npt.ND
     return at.astype(np.int64)
 
 
-def _found(group: str, num_rows: int, *parts: _Rows | None) -> Fact:
+def _action_source(group: str, num_rows: int, *parts: _ActionRows | None) -> Fact:
     """Whether this group of action arrays is a command, in words."""
     present = [p for p in parts if p]
     if len(present) < len(parts):
@@ -159,7 +162,11 @@ def _unit_fact(values: Array, where: str) -> Fact:
 
 
 def _raw_command(
-    t_ns: npt.NDArray[np.int64], joint: _Rows, effector: _Rows, xyz: _Rows, quat: _Rows
+    t_ns: npt.NDArray[np.int64],
+    joint: _ActionRows,
+    effector: _ActionRows,
+    xyz: _ActionRows,
+    quat: _ActionRows,
 ) -> Stream:
     """[N, 14 + 2 or 12 + 14]: joints, effectors, then position and quaternion of the left and the right link7."""
     num_rows = len(t_ns)

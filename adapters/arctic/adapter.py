@@ -40,7 +40,7 @@ from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
 from schemas.rate import instants_ns
-from schemas.regular_file import bytes_hint, is_there
+from schemas.regular_file import bytes_hint, path_exists
 
 LICENCE = Licence(
     name="ARCTIC, non-commercial research (MPI)",
@@ -81,7 +81,7 @@ class Arctic:
             raise ConfigError(
                 f"{root}: not ARCTIC: expected {RAW}/s01/<object>_<grab|use>_01{MANO}"
             )
-        if not is_there(root / MISC):
+        if not path_exists(root / MISC):
             raise ConfigError(
                 f"{root}: {MISC} is missing, which states the first frame", remedy="unpack meta.zip"
             )
@@ -102,7 +102,7 @@ class Arctic:
         published = source_splits(root)
         for name in sorted(sequences(root), key=natural_key):
             files = [root / RAW / f"{name}{suffix}" for suffix in (MANO, EGOCAM)]
-            missing = [f.name for f in files if not is_there(f)]
+            missing = [f.name for f in files if not path_exists(f)]
             why = (Code.MISSING_FILE.value, f"no {' and no '.join(missing)}; download it")
             yield EpisodeRef(
                 source=self.name,

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from adapters.arctic.tree import EGOCAM, MANO, MISC, RAW
-from adapters.containers.images import LazyPictures, PictureFolder
+from adapters.containers.images import ImageFolder, LazyImages
 from adapters.containers.json_rows import Broken, JsonRow, parse
 from adapters.containers.restricted_pickle import load_npy_object, mapping, numbers
 from adapters.containers.safe_path import inside
@@ -133,7 +133,7 @@ def camera_of(
     order = sorted(rows)
     for row in order:
         inside(root, where, rows[row])  # a link must not lead out
-    images = LazyPictures([rows[row] for row in order], PictureFolder(folder=path, where=where))
+    images = LazyImages([rows[row] for row in order], ImageFolder(folder=path, where=where))
     return Camera(
         name=CAMERA,
         frames=EncodedImages(images=images),

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from adapters.containers.json_rows import members
 from schemas.fact import Certainty, Fact, fact
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 from schemas.source_split import SPLITS, strictest
 
 # -- tree ----------------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ PROTOCOLS = ("splits_json/protocol_p1.json", "splits_json/protocol_p2.json")
 
 
 def has_splits(root: Path) -> bool:
-    return any(is_there(root / name) for name in PROTOCOLS)
+    return any(path_exists(root / name) for name in PROTOCOLS)
 
 
 def source_splits(root: Path) -> dict[str, str]:
@@ -84,7 +84,7 @@ def source_splits(root: Path) -> dict[str, str]:
         ConfigError: a file that is no JSON.
     """
     splits: dict[str, str] = {}
-    for path in (root / name for name in PROTOCOLS if is_there(root / name)):
+    for path in (root / name for name in PROTOCOLS if path_exists(root / name)):
         for where, sequence in members(path, inside=SPLITS):
             if len(where) == 2 and isinstance(sequence, str):
                 splits[sequence] = strictest((splits.get(sequence, ""), where[0]))

@@ -203,20 +203,20 @@ class _Projection(JsonRow):
     params: tuple[float, ...] = Field(alias="Params", max_length=32)
 
 
-class _Pose(JsonRow):
+class _AriaPose(JsonRow):
     translation: tuple[float, float, float] = Field(alias="Translation")
     unit_quat_wxyz: tuple[float, tuple[float, float, float]] = Field(alias="UnitQuaternion")
 
 
-class _Camera(JsonRow):
+class _AriaCamera(JsonRow):
     label: str = Field(alias="Label", max_length=100)
     projection: _Projection = Field(alias="Projection")
-    T_device_cam: _Pose = Field(alias="T_Device_Camera")
+    T_device_cam: _AriaPose = Field(alias="T_Device_Camera")
 
 
-class _Line(JsonRow):
+class _CalibrationLine(JsonRow):
     t_us: int = Field(alias="tracking_timestamp_us")
-    cameras: tuple[_Camera, ...] = Field(alias="CameraCalibrations", max_length=16)
+    cameras: tuple[_AriaCamera, ...] = Field(alias="CameraCalibrations", max_length=16)
     sizes: tuple[tuple[int, int], ...] = Field(alias="ImageSizes", default=())
 
 
@@ -250,13 +250,13 @@ def online_calibration(
     return cameras, raw
 
 
-def _lines(path: Path, where: str) -> Iterator[_Line]:
+def _lines(path: Path, where: str) -> Iterator[_CalibrationLine]:
     """One at a time: an hour of them is 500 MB."""
     try:
         with TextIOWrapper(open_regular(path, where=where), encoding="utf-8") as file:
             while text := file.readline(MAX_LINE_CHARS):
                 if text.strip():
-                    parsed = parse(_Line, json_object(text, where))
+                    parsed = parse(_CalibrationLine, json_object(text, where))
                     if isinstance(parsed, Broken):
                         raise SourceError(Code.BAD_ANNOTATION, parsed.why, where=where)
                     yield parsed

@@ -44,7 +44,7 @@ from schemas.episode import Camera, EncodedImages, RawFile, Stream, VideoSpan, p
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.hand_track import HandTrack
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 # -- tree ----------------------------------------------------------------------------------------------------------
 
@@ -116,13 +116,13 @@ def _output_folders(root: Path) -> set[Path]:
 
 
 def _first(root: Path, paths: Iterator[Path]) -> str:
-    return next((p.relative_to(root).as_posix() for p in paths if is_there(p)), "")
+    return next((p.relative_to(root).as_posix() for p in paths if path_exists(p)), "")
 
 
 def _only(root: Path, home: Path, suffix: str, stem: str | None) -> str:
     """The file of that name, or the only one; several are ambiguous."""
     files = [home / f"{stem}{suffix}"] if stem else sorted(home.glob(f"*{suffix}"))
-    files = [path for path in files if is_there(path)]
+    files = [path for path in files if path_exists(path)]
     return files[0].relative_to(root).as_posix() if len(files) == 1 else ""
 
 

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.aria.mps import NUM_LANDMARKS, DeviceHand, DeviceTrajectory, is_gen1
-from adapters.containers.images import LazyPictures
+from adapters.containers.images import LazyImages
 from adapters.containers.poses import FisheyeCamera, fisheye_camera, turned_clockwise
 from adapters.containers.video_probe import probe_video
 from schemas.av_options import open_video
@@ -122,7 +122,7 @@ def is_readable() -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class VrsPicture:
+class VrsImage:
     """Reads one picture of a stream by its number, as JPEG."""
 
     path: str
@@ -194,10 +194,10 @@ class VrsFile:
             ) from error
         return np.array(times, dtype=np.int64)
 
-    def pictures(self, label: str, *, is_turned: bool) -> LazyPictures:
+    def pictures(self, label: str, *, is_turned: bool) -> LazyImages:
         provider = _provider(self.path)
         count = int(provider.get_num_data(_stream(provider, label)))
-        return LazyPictures([str(k) for k in range(count)], VrsPicture(self.path, label, is_turned))
+        return LazyImages([str(k) for k in range(count)], VrsImage(self.path, label, is_turned))
 
     def hands(self) -> tuple[DeviceHand, ...]:
         """Gen2's on-device hand tracking: () where there is none."""

@@ -154,7 +154,7 @@ class Hdf5File:
         where = f"{self.where}:{key}"
         shape = self.picture_shape(key)
         if node.ndim == 1 and len(shape) == 4:
-            yield from self._flat_pictures(key, indices, shape)
+            yield from self._flat_images(key, indices, shape)
             return
         if node.dtype != np.uint8 or node.ndim != 4 or node.shape[3] != 3:
             problem = f"{node.dtype} {list(node.shape)}; expected uint8 [N, H, W, 3]"
@@ -175,7 +175,7 @@ class Hdf5File:
                     block = np.asarray(node[start : start + per_chunk])
             yield block[index - start]
 
-    def _flat_pictures(
+    def _flat_images(
         self, key: str, indices: Sequence[int], shape: tuple[int, ...]
     ) -> Iterator[npt.NDArray[np.uint8]]:
         """Rows of a dataset of flat buffers, each as a picture of the size of row 0."""
@@ -300,7 +300,7 @@ class Hdf5File:
         node = self._find(key)
         where = f"{self.where}:{key}"
         if not isinstance(node, h5py.Dataset):
-            raise SourceError(Code.MISSING_CHANNEL, self._what_is_there(key), where=where)
+            raise SourceError(Code.MISSING_CHANNEL, self._listing(key), where=where)
         with self._reading(key):
             has_shape, is_elsewhere = node.shape is not None, node.is_virtual or node.external
             self._check_heaps(node.dtype)
@@ -318,7 +318,7 @@ class Hdf5File:
         if h5py.check_vlen_dtype(dtype) is not None or (text is not None and text.length is None):
             check_heaps(self.path, self.where)
 
-    def _what_is_there(self, key: str) -> str:
+    def _listing(self, key: str) -> str:
         """`no such dataset; state/end holds [...]` for the deepest part of the path that exists."""
         parts = key.strip("/").split("/")
         for depth in range(len(parts) - 1, -1, -1):

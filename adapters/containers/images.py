@@ -87,7 +87,7 @@ def _jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
 LIMIT_BYTES = 64 << 20  # a picture of more than 64 Mi pixels is refused anyway
 
 
-class LazyPictures(Sequence[bytes]):
+class LazyImages(Sequence[bytes]):
     """For `EncodedImages.images`: members are read when asked for; only the last one is kept.
 
     Two are equal when they read the same names in the same way, so `read` should be a frozen dataclass.
@@ -103,17 +103,17 @@ class LazyPictures(Sequence[bytes]):
     @overload
     def __getitem__(self, index: int) -> bytes: ...
     @overload
-    def __getitem__(self, index: slice) -> LazyPictures: ...
-    def __getitem__(self, index: int | slice) -> bytes | LazyPictures:
+    def __getitem__(self, index: slice) -> LazyImages: ...
+    def __getitem__(self, index: int | slice) -> bytes | LazyImages:
         if isinstance(index, slice):
-            return LazyPictures(self._names[index], self._read)
+            return LazyImages(self._names[index], self._read)
         name = self._names[index]
         if self._last is None or self._last[0] != name:  # a decoder asks three times for each
             self._last = name, self._read(name)
         return self._last[1]
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, LazyPictures):
+        if not isinstance(other, LazyImages):
             return NotImplemented
         return (self._names, self._read) == (other._names, other._read)
 
@@ -122,7 +122,7 @@ class LazyPictures(Sequence[bytes]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PictureFolder:
+class ImageFolder:
     """Reads an image file of `folder` by its name. The caller has checked the name against the root."""
 
     folder: Path

@@ -47,7 +47,7 @@ def members(
     """
     try:
         with TextIOWrapper(open_regular(path), encoding="utf-8") as file:
-            reader = _Reader(file, path.name)
+            reader = _JsonReader(file, path.name)
             yield from _members(reader, (), frozenset(inside))
             reader.expect("", ())
     except SourceError as error:
@@ -61,7 +61,7 @@ def members(
 
 
 def _members(
-    reader: _Reader, prefix: tuple[str, ...], inside: frozenset[str]
+    reader: _JsonReader, prefix: tuple[str, ...], inside: frozenset[str]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     is_object = reader.peek() == "{"
     reader.expect("{" if is_object else "[", prefix)
@@ -82,7 +82,7 @@ def _members(
     reader.expect(close, prefix)
 
 
-class _Reader:
+class _JsonReader:
     """A text buffer that grows until the value at its front is whole."""
 
     def __init__(self, file: TextIO, name: str) -> None:

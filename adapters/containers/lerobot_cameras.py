@@ -13,7 +13,7 @@ from adapters.containers.lerobot_episodes import EpisodeMeta
 from adapters.containers.lerobot_meta import Modality, SetInfo, SourceFeature
 from adapters.containers.lerobot_paths import video_path
 from adapters.containers.lerobot_table import TableRows
-from adapters.containers.safe_path import inside, is_there_inside
+from adapters.containers.safe_path import exists_inside, inside
 from schemas.episode import Camera, EncodedImages, VideoSpan
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
@@ -93,7 +93,7 @@ def rgb_cameras(
 def _has_video(root: Path, info: SetInfo, episode: EpisodeMeta, key: str) -> bool:
     try:
         path = video_path(info, episode, key)
-        return path is not None and is_there_inside(root, path)
+        return path is not None and exists_inside(root, path)
     except SourceError:
         return True  # unsafe or senseless: kept, so that each episode reports it
 

@@ -22,7 +22,7 @@ from adapters.containers.lerobot_meta import (
     parse_json,
     read_parquet,
 )
-from adapters.containers.safe_path import inside, is_there_inside
+from adapters.containers.safe_path import exists_inside, inside
 from schemas.errors import Code, SourceError
 from schemas.invalid import invalid
 
@@ -69,7 +69,7 @@ def read_tasks(root: Path, major: int, text: str = "task") -> dict[int, str]:
     """
     name = "meta/tasks.parquet" if major == 3 else "meta/tasks.jsonl"
     path = inside(root, name)
-    if not is_there_inside(root, name):
+    if not exists_inside(root, name):
         return {}
     if major == 3:
         rows = read_parquet(path, name).to_pylist()
@@ -100,7 +100,7 @@ def read_episodes(root: Path, info: SetInfo) -> Iterator[EpisodeMeta | BadEntry]
         yield entry
 
 
-class _Line(BaseModel):
+class _EpisodeLine(BaseModel):
     """A row of episodes.jsonl. `tasks` may be texts, integers (Humanoid Everyday) or one bare text."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -126,7 +126,7 @@ _Entries = Iterator[tuple[str, EpisodeMeta | BadEntry]]
 def _v2_entries(root: Path, info: SetInfo) -> _Entries:
     name = "meta/episodes.jsonl"
     path = inside(root, name)
-    if not is_there_inside(root, name):
+    if not exists_inside(root, name):
         # The data files still carry length and task of every row, so the table is a convenience here.
         for index in range(min(info.total_episodes, 10_000_000)):
             yield (
@@ -137,7 +137,7 @@ def _v2_entries(root: Path, info: SetInfo) -> _Entries:
     for number, text in lines_of(path, name):
         where = f"{name}:{number}"
         try:
-            line = _Line.model_validate(parse_json(text, where))
+            line = _EpisodeLine.model_validate(parse_json(text, where))
         except SourceError as error:
             yield where, BadEntry(where=where, code=Code.CORRUPT_RECORD, message=error.message)
         except ValidationError as error:
@@ -189,7 +189,9 @@ def _v3_meta(row: dict[str, Any]) -> EpisodeMeta:
     length = row.get("length")
     if length is None:
         length = row["dataset_to_index"] - row["dataset_from_index"]
-    line = _Line(episode_index=row["episode_index"], length=length, tasks=row.get("tasks") or ())
+    line = _EpisodeLine(
+        episode_index=row["episode_index"], length=length, tasks=row.get("tasks") or ()
+    )
     return EpisodeMeta(
         index=line.episode_index,
         length=line.length,

@@ -17,7 +17,7 @@ from adapters.containers.lerobot_paths import FirstFrame, data_path, first_frame
 from adapters.containers.safe_path import inside
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact
-from schemas.regular_file import check_regular, is_there
+from schemas.regular_file import check_regular, path_exists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +43,10 @@ def set_root(root: Path) -> Path:
     if not root.is_dir():
         raise ConfigError(f"{root} is not a folder")
     folders = (p.parent for n in ("*", "*/*", "*/*/*") for p in root.glob(f"{n}/meta"))
-    sets = sorted(folder for folder in folders if is_there(folder / INFO))
-    if len(sets) == 1 and not is_there(root / INFO):
+    sets = sorted(folder for folder in folders if path_exists(folder / INFO))
+    if len(sets) == 1 and not path_exists(root / INFO):
         return sets[0]
-    if sets and not is_there(root / INFO):
+    if sets and not path_exists(root / INFO):
         raise ConfigError(
             f"{root} contains {len(sets)} datasets", remedy=f"pass one of them, such as {sets[0]}"
         )

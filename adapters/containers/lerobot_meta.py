@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from adapters.containers.safe_path import inside, is_there_inside
+from adapters.containers.safe_path import exists_inside, inside
 from schemas import json_text
 from schemas.document import DocumentError
 from schemas.errors import Code, SourceError, system_error_text
@@ -212,7 +212,7 @@ def read_modality(root: Path) -> Modality:
     """
     where = "meta/modality.json"
     path = inside(root, where)
-    if not is_there_inside(root, where):
+    if not exists_inside(root, where):
         return Modality()
     try:
         return Modality.model_validate(read_json(path, where))

@@ -69,7 +69,7 @@ class Pending:
 PersistentLoad = Callable[[Any, Budget], Any]
 
 
-class _Source(BytesIO):
+class _PickleSource(BytesIO):
     """The bytes of a pickle; a value that goes on after their end is TRUNCATED."""
 
     def __init__(self, data: bytes, where: str) -> None:
@@ -120,7 +120,7 @@ class Machine(pickle._Unpickler):
         start: int = 0,
         persistent_load: PersistentLoad | None = None,
     ) -> None:
-        self._source = _Source(data, budget.where)
+        self._source = _PickleSource(data, budget.where)
         self._source.seek(start)
         super().__init__(self._source, encoding="latin-1")
         self.memo: dict[int, Any] = _Memo()

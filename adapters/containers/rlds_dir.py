@@ -11,7 +11,7 @@ from adapters.containers.rlds import DatasetInfo, Leaf, read_info, read_leaves
 from adapters.containers.safe_path import inside
 from adapters.containers.tfrecord import Record, walk
 from schemas.errors import Code, ConfigError, SourceError
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 MAX_NESTING = 3
 METADATA = ("dataset_info.json", "features.json")
@@ -63,7 +63,7 @@ def find_version_dir(root: Path) -> Path:
 
 
 def _version_dirs(path: Path, levels: int) -> Iterator[Path]:
-    if all(is_there(path / name) for name in METADATA):
+    if all(path_exists(path / name) for name in METADATA):
         yield path
         return
     if levels == 0:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from schemas.errors import Code, SourceError
 from schemas.paths import contained
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 
 def inside(root: Path, *parts: str) -> Path:
@@ -23,7 +23,7 @@ def inside(root: Path, *parts: str) -> Path:
         raise SourceError(Code.UNSAFE_PATH, str(error), where=where) from error
 
 
-def is_there_inside(root: Path, *parts: str) -> bool:
-    """Whether anything has that name below the root (`schemas.regular_file.is_there`); raises as `inside`."""
+def exists_inside(root: Path, *parts: str) -> bool:
+    """Whether anything has that name below the root (`schemas.regular_file.path_exists`); raises as `inside`."""
     inside(root, *parts)
-    return is_there(root.joinpath(*parts))
+    return path_exists(root.joinpath(*parts))

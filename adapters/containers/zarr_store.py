@@ -14,7 +14,7 @@ from pathlib import Path
 
 from adapters.containers.safe_path import inside
 from schemas.errors import Code, SourceError
-from schemas.regular_file import check_regular, file_stamp, is_there, read_regular
+from schemas.regular_file import check_regular, file_stamp, path_exists, read_regular
 
 MIB = 1 << 20
 MAX_MEMBER_BYTES = 64 * MIB
@@ -29,7 +29,7 @@ def is_store(path: Path) -> bool:
 
 def looks_like_store(path: Path) -> bool:
     """Whether a folder is meant to be a store, damaged ones included: by its name, and by a `.zgroup` of any kind."""
-    return path.name.endswith(".zarr.zip") or is_there(path / ".zgroup")
+    return path.name.endswith(".zarr.zip") or path_exists(path / ".zgroup")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

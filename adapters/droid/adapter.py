@@ -21,12 +21,12 @@ from adapters.containers.listing import entries_named
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.safe_path import inside
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
-from adapters.droid.cameras import missing_pictures, read_cameras, serials_of, since_first_sample
+from adapters.droid.cameras import missing_videos, read_cameras, serials_of, since_first_sample
 from adapters.droid.motion import RATE_HZ, motion_facts, motion_streams, read_clock
 from schemas.episode import Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 LICENCE = Licence(name="CC BY 4.0 by memory, not verified")
 TRAJECTORY = "trajectory.h5"
@@ -99,9 +99,9 @@ class Droid:
 
 def _absent(folder: Path, name: str) -> tuple[str, str] | None:
     """A partial download, seen without opening anything."""
-    if not is_there(folder / TRAJECTORY):
+    if not path_exists(folder / TRAJECTORY):
         return Code.MISSING_FILE.value, f"{name}/{TRAJECTORY} is missing; download it"
-    why = missing_pictures(folder)
+    why = missing_videos(folder)
     return (Code.MISSING_VIDEO.value, f"{name}: {why}") if why else None
 
 

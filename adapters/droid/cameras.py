@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.safe_path import inside, is_there_inside
+from adapters.containers.safe_path import exists_inside, inside
 from adapters.containers.video_probe import probe_video
 from adapters.droid.motion import NS_PER_MS, DroidClock, read_T_base
 from schemas.episode import Camera, Stream, VideoSpan, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import Array
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 EXTRA_PICTURES = 2
 MAX_SKEW_MS = 1000  # further apart, the two columns are not of one clock
@@ -41,7 +41,7 @@ class DroidCameras:
     paths: tuple[Path, ...]
 
 
-def missing_pictures(folder: Path) -> str:
+def missing_videos(folder: Path) -> str:
     """Why an episode's folder has no picture that can be read, or nothing."""
     if any((folder / "recordings/MP4").glob("*[0-9].mp4")):
         return ""
@@ -65,7 +65,7 @@ def read_cameras(
     cameras, streams, facts, paths = [], [], [], []
     for name, serial in serials.items():
         path = inside(root, folder, "recordings", "MP4", f"{serial}.mp4")
-        if not is_there(path):
+        if not path_exists(path):
             why = f"left out: no {serial}.mp4"
             facts.append(fact(f"camera.{name}", why, Certainty.VERIFIED, "files of this episode"))
             continue
@@ -85,7 +85,7 @@ def read_cameras(
     if not cameras:
         raise SourceError(
             Code.MISSING_VIDEO,
-            missing_pictures(root / folder) or f"none of {serials}",
+            missing_videos(root / folder) or f"none of {serials}",
             where=folder,
         )
     if streams:
@@ -127,7 +127,7 @@ def since_first_sample(
     captures = (
         _captured(file, serial, clock)
         for serial in serials.values()
-        if is_there_inside(root, folder, "recordings", "MP4", f"{serial}.mp4")
+        if exists_inside(root, folder, "recordings", "MP4", f"{serial}.mp4")
     )
     first_ns = min([0, *(int(t_ns[0]) for t_ns in captures if t_ns is not None)])
     if clock.start_ms is None:

@@ -80,7 +80,7 @@ def motion_streams(file: Hdf5File, clock: DroidClock) -> Iterator[Stream]:
     joints = vector_channel("joint_position_rad", 7, Unit.RADIAN)
     values = file.rows(f"{STATE}/joint_positions", 7, num_rows=num_rows)
     yield Stream(spec=joints, t_ns=t_ns, values=values)
-    has_command = _told(file, num_rows)
+    has_command = _is_commanded(file, num_rows)
     due_ns = t_ns + PERIOD_NS
     if "action/cartesian_position" in file:
         T = read_T_base(file, "action/cartesian_position", num_rows)
@@ -131,7 +131,7 @@ def _column(file: Hdf5File, key: str, num_rows: int) -> Array:
     return file.rows(key, *([1] if shape == (1,) else []), num_rows=num_rows).reshape(-1, 1)
 
 
-def _told(file: Hdf5File, num_rows: int) -> npt.NDArray[np.bool_]:
+def _is_commanded(file: Hdf5File, num_rows: int) -> npt.NDArray[np.bool_]:
     """False where the operator held the robot still: the action of that row was never sent."""
     key = "observation/controller_info/movement_enabled"
     if key not in file:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from adapters.containers.safe_path import inside
 from schemas.errors import ConfigError
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 VIDEO_FOLDERS = ("full_scale", "video_540ss", "clips")  # best first
 # For each kind of annotation the sets of file names of which the first that exists is read, so that the same rows
@@ -64,7 +64,7 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Ego4dTree:
     if base is None:
         expected = "ego4d.json, v2/annotations or v2/full_scale"
         raise ConfigError(f"not an Ego4D download: expected {expected} below it", where=str(root))
-    metadata = next((p for p in (root / "ego4d.json", base / "ego4d.json") if is_there(p)), None)
+    metadata = next((p for p in (root / "ego4d.json", base / "ego4d.json") if path_exists(p)), None)
     folder = _folder(base, options.get("videos"), has_metadata=metadata is not None)
     asked = options.get("annotations")
     kinds = KINDS if asked is None else tuple(w.strip() for w in asked.split(",") if w.strip())
@@ -90,7 +90,7 @@ def tree_at(root: Path, options: Mapping[str, str]) -> Ego4dTree:
 
 def _is_base(path: Path) -> bool:
     names = ("ego4d.json", "annotations", *VIDEO_FOLDERS)
-    return any(is_there(path / name) for name in names)
+    return any(path_exists(path / name) for name in names)
 
 
 def _folder(base: Path, asked: str | None, *, has_metadata: bool) -> str:
@@ -116,7 +116,7 @@ def _annotation_files(folder: Path, kinds: tuple[str, ...]) -> tuple[tuple[str, 
     files = []
     for kind, sets in ANNOTATION_FILES.items():
         for names in sets if kind in kinds else ():
-            path = next((folder / name for name in names if is_there(folder / name)), None)
+            path = next((folder / name for name in names if path_exists(folder / name)), None)
             if path is not None:
                 files.append((kind, path))
     return tuple(files)

@@ -41,7 +41,7 @@ from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import ROTATION_TOLERANCE, Array, inverse, rotation_error, transform
 from schemas.hand_track import HandTrack
 from schemas.rate import NS_PER_S
-from schemas.regular_file import file_stamp, is_there
+from schemas.regular_file import file_stamp, path_exists
 
 # -- pose files ----------------------------------------------------------------------------------------------------
 
@@ -79,11 +79,11 @@ class _Joint(JsonRow):
         return self.x, self.y, self.z
 
 
-class _Frame(JsonRow):
+class _PoseFrame(JsonRow):
     joints: dict[str, _Joint | None] = Field(default_factory=dict, validation_alias="annotation3D")
 
 
-class _Camera(JsonRow):
+class _PoseCamera(JsonRow):
     T_cam_world: list[list[Finite]] = Field(validation_alias="camera_extrinsics")
 
 
@@ -98,7 +98,7 @@ def pose_files(root: Path, take_uid: str, kinds: tuple[str, ...]) -> dict[str, s
     by_kind = {}
     for what, folders in names.items():
         files = [f"{FOLDER}/{folder}/{take_uid}.json" for folder in folders]
-        if present := next((f for f in files if is_there(root / f)), None):
+        if present := next((f for f in files if path_exists(root / f)), None):
             by_kind[what] = present
     return by_kind if "hands" in by_kind else {}
 
@@ -145,7 +145,7 @@ def _whole(path: Path, of_frame: Callable[[Any], Array | None], _stamp: tuple[in
 
 def _hands(raw: Any) -> Array | None:
     """[2, 21, 3] of one frame; the first entry counts, an empty list is no hand."""
-    entry = parse(_Frame, raw[0] if isinstance(raw, list) and raw else raw or {})
+    entry = parse(_PoseFrame, raw[0] if isinstance(raw, list) and raw else raw or {})
     if isinstance(entry, Broken):
         return None
     out = np.full((len(SIDES), len(JOINTS), 3), np.nan)
@@ -160,7 +160,7 @@ def _hands(raw: Any) -> Array | None:
 def _aria(raw: Any) -> Array | None:
     """[4, 4] of the one camera that is an Aria: it is called aria, or aria01 and on."""
     names = [k for k in raw if k.startswith("aria")] if isinstance(raw, dict) else []
-    camera = parse(_Camera, raw[names[0]]) if len(names) == 1 else Broken("not one Aria")
+    camera = parse(_PoseCamera, raw[names[0]]) if len(names) == 1 else Broken("not one Aria")
     if isinstance(camera, Broken) or [len(r) for r in camera.T_cam_world] != [4, 4, 4]:
         return None
     T = np.array([*camera.T_cam_world, [0, 0, 0, 1]], dtype=np.float64)

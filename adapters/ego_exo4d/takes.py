@@ -23,11 +23,11 @@ from pathlib import Path
 from pydantic import Field
 
 from adapters.containers.json_rows import Broken, JsonRow, Text, Uid, members, parse
-from adapters.containers.safe_path import is_there_inside
+from adapters.containers.safe_path import exists_inside
 from adapters.ego_exo4d.hands import FOLDER, SPLITS
 from adapters.ego_exo4d.hands import KINDS as HAND_KINDS
 from schemas.errors import Code, ConfigError, SourceError
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 from schemas.source_split import source_split_of, strictest
 
 # -- takes ---------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def ego_file(root: Path, take: Take) -> str:
         problem = f"takes.json lists no {RGB} video of an egocentric camera"
         raise SourceError(Code.UNKNOWN_LAYOUT, problem, where=where)
     for name in (video_file(take, listed), video_file(take, small(listed))):
-        if is_there_inside(root, name):
+        if exists_inside(root, name):
             return name
     raise SourceError(Code.MISSING_VIDEO, f"no {listed} or {SMALL}; download it", where=where)
 
@@ -126,13 +126,13 @@ def source_splits(root: Path) -> dict[str, str]:
         splits[uid] = strictest((splits.get(uid, ""), split))
 
     path = root / SPLITS_FILE
-    for where, raw in members(path, inside=(BY_TAKE,)) if is_there(path) else ():
+    for where, raw in members(path, inside=(BY_TAKE,)) if path_exists(path) else ():
         if where[0] == BY_TAKE and len(where) == 2 and isinstance(raw, str):
             note(where[1], source_split_of(raw))
     for split in SPLITS:
         for kind in ANNOTATED:
             path = root / "annotations" / f"{kind}_{split}.json"
-            for where, _ in members(path, inside=("annotations",)) if is_there(path) else ():
+            for where, _ in members(path, inside=("annotations",)) if path_exists(path) else ():
                 if where[0] == "annotations" and len(where) == 2:
                     note(where[1], split)
         for pose in (root / FOLDER / split).glob("*/**/*.json"):
@@ -162,13 +162,13 @@ def chosen_from(root: Path, options: Mapping[str, str]) -> Choice:
     """ConfigError: no takes.json at `root`, or an option that does not hold."""
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise ConfigError(f"unknown options {unknown}; expected {', '.join(OPTIONS)}")
-    if not is_there(root / "takes.json"):
+    if not path_exists(root / "takes.json"):
         raise ConfigError("not an Ego-Exo4D download: takes.json is missing", where=str(root))
     asked = options.get("annotations", ",".join(KINDS)).split(",")
     if wrong := sorted(set(asked) - set(KINDS)):
         raise ConfigError(f"annotations: {wrong}; expected one of {', '.join(KINDS)}")
     paths = [(k, root / "annotations" / f"{k}_{s}.json") for k in KINDS for s in ("train", "val")]
-    files = tuple((kind, path) for kind, path in paths if kind in asked and is_there(path))
+    files = tuple((kind, path) for kind, path in paths if kind in asked and path_exists(path))
     if missing := sorted(
         set(asked) - {WINDOWS} - set(dict(files)) if "annotations" in options else ()
     ):

@@ -34,7 +34,7 @@ from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
 from schemas.rate import instants_ns
-from schemas.regular_file import bytes_hint, is_there
+from schemas.regular_file import bytes_hint, path_exists
 from schemas.source_split import source_split_of
 
 LICENCE = Licence(name="CC BY-NC-ND 4.0", allows_commercial=False, allows_redistribution=False)
@@ -132,7 +132,7 @@ def _files(root: Path) -> dict[str, set[str]]:
             if (
                 path.stem.isascii()
                 and path.stem.isdigit()
-                and is_there(path)
+                and path_exists(path)
                 and path.parent != root
             ):
                 name = path.with_suffix("").relative_to(root).as_posix()

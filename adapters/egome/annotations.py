@@ -38,7 +38,7 @@ from adapters.containers.json_rows import (
 )
 from adapters.containers.video_clip import Clip
 from schemas.errors import Code, ConfigError
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 # -- annotations ---------------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ def annotation_files(root: Path, options: Mapping[str, str]) -> dict[str, Path]:
         split: path
         for split in (*SPLITS, WHOLE)
         for folder in reversed(folders)
-        if is_there(path := root / folder / f"{split}.json")
+        if path_exists(path := root / folder / f"{split}.json")
     }
     if not files:
         where = " or ".join(f"{folder}/" if folder else "it" for folder in folders)
@@ -194,7 +194,7 @@ def video_files(root: Path) -> dict[str, list[str]]:
     paths: dict[str, list[str]] = defaultdict(list)
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if path.suffix.lower() in SUFFIXES and is_there(path) and not _is_in(name, "exo"):
+        if path.suffix.lower() in SUFFIXES and path_exists(path) and not _is_in(name, "exo"):
             paths[path.stem].append(name)
     return dict(paths)
 

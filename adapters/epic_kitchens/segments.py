@@ -20,7 +20,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from schemas.errors import ConfigError, SourceError, system_error_text
-from schemas.regular_file import is_there, open_regular
+from schemas.regular_file import open_regular, path_exists
 
 # -- rows ----------------------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ def tree_at(root: Path, options: Mapping[str, str]) -> EpicTree:
     bases = (root / "EPIC-KITCHENS", root)
     named = "annotations" in options
     folders = [root / options["annotations"]] if named else _looked_in(bases)
-    present = {s: p for s in FILES for f in folders if is_there(p := f / FILES[s])}
+    present = {s: p for s in FILES for f in folders if path_exists(p := f / FILES[s])}
     rows = {split: path for split, path in present.items() if split in asked}
     videos = _videos(root, bases)
     if named and not rows:

@@ -37,7 +37,7 @@ from adapters.hoi4d.sequences import (
 from schemas.episode import Episode, EpisodeRef
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
-from schemas.regular_file import bytes_hint, is_there
+from schemas.regular_file import bytes_hint, path_exists
 
 
 class Hoi4D:
@@ -60,11 +60,11 @@ class Hoi4D:
             problem = "[handpose/]refinehandpose_right is missing; unpack the hand poses next to the videos"
             raise ConfigError(f"{root}: {problem} (source `video_folder` reads the videos only)")
         notes = []
-        if not is_there(root / TASKS):
+        if not path_exists(root / TASKS):
             notes.append(f"no task sentences: put {TASKS} of github.com/{AUTHORS} here")
         if released := listed(root, RELEASED):
             notes.append(f"{len(here & released)} of {len(released)} released sequences are here")
-        if not is_there(root / TEST):
+        if not path_exists(root / TEST):
             notes.append(f"no test set: put {TEST} of github.com/{AUTHORS} here")
         return SourceInfo(
             source=self.name, dataset=self.name, licence=LICENCE, facts=FACTS, notes=tuple(notes)
@@ -75,7 +75,7 @@ class Hoi4D:
         published = source_splits(root)
         for name in sorted(sequences(root), key=natural_key):
             video = root / part(root, name, VIDEO)
-            has_video = is_there(video)
+            has_video = path_exists(video)
             why = (Code.MISSING_VIDEO.value, f"{name}/{VIDEO} is missing; download it")
             yield EpisodeRef(
                 source=self.name,

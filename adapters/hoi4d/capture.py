@@ -37,14 +37,14 @@ from adapters.containers.restricted_pickle import loads, mapping, numbers
 from adapters.containers.safe_path import inside
 from adapters.containers.sidecar import Sidecar, read_sidecar
 from adapters.containers.video_probe import frame_times_ns
-from adapters.hoi4d.sequences import Said, hand_folder
+from adapters.hoi4d.sequences import FilesAndFacts, hand_folder
 from schemas.episode import SIDES, Camera, RawFile, Stream, VideoSpan, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import Array, rotmat_from_rotvec
 from schemas.hand_track import HandTrack, ManoPose
 from schemas.rate import NS_PER_S, instants_ns
-from schemas.regular_file import is_there, read_regular
+from schemas.regular_file import path_exists, read_regular
 
 # -- hands ---------------------------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ K_SIZE_PX = (1920, 1080)
 LINES = 5  # of the log, a pose
 
 
-def camera_of(root: Path, name: str, video: Path) -> tuple[Camera, Said]:
+def camera_of(root: Path, name: str, video: Path) -> tuple[Camera, FilesAndFacts]:
     """The camera with the container's own clock, from zero.
 
     Raises:
@@ -185,7 +185,7 @@ def camera_of(root: Path, name: str, video: Path) -> tuple[Camera, Said]:
     params = f"camera_params/{name.split('/')[0]}/intrin.npy"
     raw_files, facts, K_cam = [raw_file_of(video, root)], list[Fact](), None
     path = inside(root, params)
-    if is_there(path):
+    if path_exists(path):
         K_cam = _intrinsics(path, params)
         raw_files.append(raw_file_of(path, root))
     else:
@@ -220,13 +220,15 @@ def decoded_instants(camera: Camera) -> npt.NDArray[np.int64]:
     return instants_ns(count, RATE_HZ)
 
 
-def camera_pose(root: Path, log: str, t_ns: npt.NDArray[np.int64]) -> tuple[list[Stream], Said]:
+def camera_pose(
+    root: Path, log: str, t_ns: npt.NDArray[np.int64]
+) -> tuple[list[Stream], FilesAndFacts]:
     """`T_world_cam.ego` of the frames that have one; nothing, and a fact, when there is no log.
 
     Raises:
         SourceError: CORRUPT_RECORD, TRUNCATED, NOT_A_ROTATION (transposed, or no pose).
     """
-    if not is_there(root / log):
+    if not path_exists(root / log):
         value = f"{log} is not there: the hands stay in the camera"
         return [], ([], [fact("camera_pose_file", value, Certainty.UNKNOWN, "this folder")])
     text, raw = read_sidecar(root, Sidecar(path=log))

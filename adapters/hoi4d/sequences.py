@@ -49,11 +49,13 @@ from schemas.episode import SIDES, Instruction, Licence, RawFile
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.rate import NS_PER_S
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 # -- tree ----------------------------------------------------------------------------------------------------------
 
-Said = tuple[list[RawFile], list[Fact]]  # what a part was read from, and what is to be known of it
+FilesAndFacts = tuple[
+    list[RawFile], list[Fact]
+]  # what a part was read from, and what is to be known of it
 
 RELEASES = ("HOI4D_release", "")
 ANNOTATIONS = ("HOI4D_annotations", "HOI4D_release", "")
@@ -83,7 +85,7 @@ def part(root: Path, name: str, file: str) -> str:
     """`file` (VIDEO, POSES, ACTIONS) of a sequence relative to `root`, where it is or should be."""
     bases = RELEASES if file == VIDEO else ANNOTATIONS
     candidates = (f"{base}/{name}/{file}".lstrip("/") for base in bases)
-    return next((p for p in candidates if is_there(root / p)), f"{name}/{file}")
+    return next((p for p in candidates if path_exists(root / p)), f"{name}/{file}")
 
 
 def hand_folder(root: Path, name: str, side: str) -> str | None:
@@ -115,7 +117,7 @@ def listed(root: Path, name: str) -> set[str]:
     Raises:
         ConfigError: it is no text.
     """
-    return set(list_lines(root / name)) if is_there(root / name) else set()
+    return set(list_lines(root / name)) if path_exists(root / name) else set()
 
 
 def source_splits(root: Path) -> dict[str, str]:
@@ -151,13 +153,13 @@ class Actions(JsonRow):
     )
 
 
-def task_of(root: Path, name: str) -> tuple[list[Instruction], Said]:
+def task_of(root: Path, name: str) -> tuple[list[Instruction], FilesAndFacts]:
     """ "Mug: Put it in the drawer": category and sentence of the sequence's C and T.
 
     Raises:
         SourceError: BAD_ANNOTATION, a table without the columns.
     """
-    if not is_there(root / TASKS):
+    if not path_exists(root / TASKS):
         return [], ([], [fact("task_text", f"none: no {TASKS}", Certainty.UNKNOWN, "this folder")])
     text, raw = read_sidecar(root, Sidecar(path=TASKS))
     _, _, category, _, _, _, task = name.split("/")
@@ -180,13 +182,13 @@ def _tasks(text: str) -> list[dict[str, str]]:
     return [{k: v.strip() for k, v in row.items() if isinstance(v, str)} for row in rows]
 
 
-def events_of(root: Path, path: str, length_ns: int) -> tuple[list[Instruction], Said]:
+def events_of(root: Path, path: str, length_ns: int) -> tuple[list[Instruction], FilesAndFacts]:
     """The events as subtasks, and how their clock was read; an absent or empty file says nothing.
 
     Raises:
         SourceError: BAD_ANNOTATION, no JSON object or not one of the two layouts.
     """
-    if not is_there(root / path):
+    if not path_exists(root / path):
         return [], ([], [fact("events", f"none: no {path}", Certainty.UNKNOWN, "this folder")])
     text, raw = read_sidecar(root, Sidecar(path=path))
     if not text.strip():  # one released file is empty

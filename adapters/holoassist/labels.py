@@ -147,7 +147,7 @@ KINDS = ("coarse", "fine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class LabelText:
     """What is said over [start_s, end_s) of the video; `kind` as in `schemas.episode.Instruction`."""
 
     kind: str
@@ -161,7 +161,7 @@ class HoloAssistSegment:
     """One episode: where it is, what is said, what is known of it, and whether it was done right."""
 
     clip: Clip
-    texts: tuple[Told, ...] = ()
+    texts: tuple[LabelText, ...] = ()
     facts: tuple[Fact, ...] = ()
     success: bool | None = None
 
@@ -194,18 +194,19 @@ def _segment(labels: HoloAssistLabels, event: HoloAssistEvent, clip: Clip) -> Ho
     texts = []
     if event.label == COARSE:
         within = _over(labels.fine, start, end)
-        texts += [_told("subtask", sentence(e), e, start, end) for e in within if e.holds]
+        texts += [_label_text("subtask", sentence(e), e, start, end) for e in within if e.holds]
         facts += [*_counted(within), *_left_out(labels.fine, start, end)]
         success = None
     else:
         within = [event]
         texts += [
-            _told("summary", sentence(e), e, start, end) for e in _over(labels.coarse, start, end)
+            _label_text("summary", sentence(e), e, start, end)
+            for e in _over(labels.coarse, start, end)
         ]
         facts += _counted(within)
         success = correctness(event)
     facts += _mistakes(within)
-    texts.append(Told(kind="summary", text=labels.narration, start_s=start, end_s=end))
+    texts.append(LabelText(kind="summary", text=labels.narration, start_s=start, end_s=end))
     present = tuple(t for t in texts if t.text)
     return HoloAssistSegment(clip=clip, texts=present, facts=tuple(facts), success=success)
 
@@ -215,9 +216,11 @@ def _over(events: Sequence[HoloAssistEvent], start_s: float, end_s: float) -> li
     return [e for e in events if e.holds and e.start < end_s and e.end > start_s]
 
 
-def _told(kind: str, text: str, event: HoloAssistEvent, start_s: float, end_s: float) -> Told:
+def _label_text(
+    kind: str, text: str, event: HoloAssistEvent, start_s: float, end_s: float
+) -> LabelText:
     start, end = max(float(event.start), start_s), min(float(event.end), end_s)
-    return Told(kind=kind, text=text, start_s=start, end_s=end)
+    return LabelText(kind=kind, text=text, start_s=start, end_s=end)
 
 
 def _counted(events: Sequence[HoloAssistEvent]) -> Iterator[Fact]:
@@ -243,7 +246,7 @@ def _left_out(fine: Sequence[HoloAssistEvent], start_s: float, end_s: float) -> 
         yield fact("subtasks_left_out", value, Certainty.VERIFIED, "the label file")
 
 
-def instructions(texts: Sequence[Told], start_s: float, end_s: float) -> Iterator[Instruction]:
+def instructions(texts: Sequence[LabelText], start_s: float, end_s: float) -> Iterator[Instruction]:
     """What is said within [start_s, end_s) of the video, from its start on; the whole of it has no times."""
     for item in texts:
         start, end = max(item.start_s, start_s), min(item.end_s, end_s)

@@ -20,7 +20,7 @@ from adapters.containers.listing import list_lines
 from adapters.containers.video_clip import Clip, windowed
 from adapters.holoassist.labels import HoloAssistSegment, labels_in, segments_of
 from schemas.errors import Code, ConfigError
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 from schemas.source_split import SPLITS, strictest
 
 # -- tree ----------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ class HoloAssistTree:
         if session not in self.sessions:
             return Code.MISSING_VIDEO, f"{session}/{EXPORT} is missing; download it"
         folder = self.root / self.sessions[session]
-        missing = [name for name in NEEDED if not is_there(folder / name)]
+        missing = [name for name in NEEDED if not path_exists(folder / name)]
         if not missing:
             return None
         code = Code.MISSING_VIDEO if VIDEO in missing else Code.MISSING_FILE
@@ -81,7 +81,7 @@ def tree_at(root: Path, options: Mapping[str, str]) -> HoloAssistTree:
     else:
         place = root / named
         labels = sorted(place.glob("*.json")) if place.is_dir() else [place]
-        if not labels or not is_there(labels[0]):
+        if not labels or not path_exists(labels[0]):
             raise ConfigError("no JSON file with labels", where=str(place))
     if not sessions and not labels:
         raise ConfigError(

@@ -27,7 +27,7 @@ from adapters.hot3d.read import WORLD_UP, read_sequence
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 LICENCE = Licence(
     name="CC BY-SA; hand annotations CC BY-NC-SA",
@@ -70,7 +70,7 @@ class Hot3D:
             raise ConfigError(f"no {' or '.join(MARKS)} below it", where=str(root))
         details = {
             "sequences": str(len(folders)),
-            "with_recording": str(sum(is_there(root / f / VRS) for f in folders)),
+            "with_recording": str(sum(path_exists(root / f / VRS) for f in folders)),
             "video": video,
         }
         return SourceInfo(
@@ -82,7 +82,7 @@ class Hot3D:
         for folder in _sequences(root):
             name = folder if folder != "." else root.resolve().name
             problem = None
-            if not is_there(root / folder / tables.METADATA):
+            if not path_exists(root / folder / tables.METADATA):
                 message = f"{folder}/{tables.METADATA} is missing; download it"
                 problem = (Code.MISSING_META.value, message)
             yield EpisodeRef(

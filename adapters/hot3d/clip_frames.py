@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import Field
 
-from adapters.containers.images import LIMIT_BYTES, LazyPictures
+from adapters.containers.images import LIMIT_BYTES, LazyImages
 from adapters.containers.json_rows import Broken, JsonRow, parse
 from adapters.containers.poses import FisheyeCamera, fisheye_camera, rigid
 from adapters.containers.raw_file import raw_file_of, read_range
@@ -37,7 +37,7 @@ VIEWS = ("rgb", "slam_left", "slam_right")
 _Model = TypeVar("_Model", bound=JsonRow)
 
 
-class _Pose(JsonRow):
+class _ClipPose(JsonRow):
     quat_wxyz: tuple[float, ...] = Field(alias="quaternion_wxyz", max_length=4)
     translation_xyz: tuple[float, ...] = Field(max_length=3)
 
@@ -48,12 +48,12 @@ class _Calibration(JsonRow):
     image_height: int = Field(gt=0, lt=20_000)
     model: str = Field(alias="projection_model_type", max_length=100)
     params: tuple[float, ...] = Field(alias="projection_params", max_length=32)
-    T_device_from_camera: _Pose
+    T_device_from_camera: _ClipPose
 
 
-class _Camera(JsonRow):
+class _ClipCamera(JsonRow):
     calibration: _Calibration
-    T_world_from_camera: _Pose
+    T_world_from_camera: _ClipPose
 
 
 class _Mano(JsonRow):
@@ -63,11 +63,11 @@ class _Mano(JsonRow):
 
 class _UmeTrack(JsonRow):
     joint_angles: tuple[float, ...] = Field(max_length=64)
-    T_world_from_wrist: _Pose | None = None
+    T_world_from_wrist: _ClipPose | None = None
     wrist_xform: Any = None
 
 
-class _Hand(JsonRow):
+class _ClipHand(JsonRow):
     umetrack_pose: _UmeTrack | None = None
     mano_pose: _Mano | None = None
 
@@ -92,7 +92,7 @@ class Hot3DClip:
 
 
 @dataclass(frozen=True, slots=True)
-class _TarPicture:
+class _TarImage:
     """Reads the bytes `start-end` of a tar."""
 
     path: str
@@ -202,7 +202,7 @@ def _view(tar: _Tar, keys: Sequence[str], stream: str, t_ns: Instants) -> tuple[
         raise SourceError(Code.FRAME_COUNT, problem, where=tar.path.name)
     poses, where = [], f"{tar.path.name}:{stream}"
     stated = [
-        tar.row(_Camera, name, tar.json(name).get(stream) or {})
+        tar.row(_ClipCamera, name, tar.json(name).get(stream) or {})
         for name in (f"{key}.cameras.json" for key in keys)
     ]
     model = _model(stated[0].calibration, where)
@@ -212,7 +212,7 @@ def _view(tar: _Tar, keys: Sequence[str], stream: str, t_ns: Instants) -> tuple[
     places = ["{}-{}".format(*tar.members[name].byte_range) for name in names]
     camera = Camera(
         name=CAMERA_OF[stream],
-        frames=EncodedImages(images=LazyPictures(places, _TarPicture(str(tar.path)))),
+        frames=EncodedImages(images=LazyImages(places, _TarImage(str(tar.path)))),
         t_ns=t_ns,
         K_cam=model.K_cam,
         K_size=model.size,
@@ -248,7 +248,7 @@ def _hands(
         name = f"{key}.hands.json"
         stated = tar.json(name) if name in tar.members else {}
         for side in SIDES:
-            hand = tar.row(_Hand, name, stated[side]) if stated.get(side) else None
+            hand = tar.row(_ClipHand, name, stated[side]) if stated.get(side) else None
             rows[side].rows.append(_observed(hand, f"{tar.path.name}:{name}"))
     shapes = tar.json(HAND_SHAPES) if HAND_SHAPES in tar.members else {}
     profile = hand_profile(shapes["umetrack"], HAND_SHAPES) if "umetrack" in shapes else None
@@ -261,7 +261,7 @@ def _hands(
     return tuple(tracks), tuple(facts)
 
 
-def _observed(hand: _Hand | None, where: str) -> Observed:
+def _observed(hand: _ClipHand | None, where: str) -> Observed:
     """The authors' reader believes MANO only beside UmeTrack; so does this."""
     if hand is None or hand.umetrack_pose is None:
         return NOT_SEEN

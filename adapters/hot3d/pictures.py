@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from adapters.aria.mps import camera_name, online_calibration
 from adapters.aria.vrs import RGB, VrsFile, exported_video, is_readable, open_vrs, shown_camera
-from adapters.containers.images import LazyPictures, PictureFolder
+from adapters.containers.images import ImageFolder, LazyImages
 from adapters.containers.listing import natural_key
 from adapters.containers.poses import FisheyeCamera
 from adapters.containers.raw_file import raw_file_of
@@ -28,7 +28,7 @@ from adapters.hot3d.sequence import CAMERA_OF, Masks
 from schemas.episode import Camera, EncodedImages, RawFile, VideoSpan
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 VRS = "recording.vrs"
 CALIBRATION = ("mps/slam/online_calibration.jsonl", "online_calibration.jsonl")
@@ -63,11 +63,11 @@ class Views:
 def aria_models(folder: Path, root: Path, views: Views) -> None:
     """The cameras of an Aria by its online calibration, else by its VRS file; none of them is no error."""
     models: dict[str, FisheyeCamera] = {}
-    path = next((folder / name for name in CALIBRATION if is_there(folder / name)), None)
+    path = next((folder / name for name in CALIBRATION if path_exists(folder / name)), None)
     if path is not None:
         models, raw = online_calibration(path, root)
         views.raw_files.append(raw)
-    elif is_there(folder / VRS) and is_readable():
+    elif path_exists(folder / VRS) and is_readable():
         models = open_vrs(folder / VRS).cameras()
     for label, camera in models.items():
         name = camera_name(label)
@@ -75,7 +75,7 @@ def aria_models(folder: Path, root: Path, views: Views) -> None:
         views.models[name] = replace(camera, size=size)
 
 
-def add_pictures(
+def add_images(
     folder: Path, beside: Path, root: Path, headset: str, masks: Masks, views: Views
 ) -> None:
     """Every stream whose pictures are there; a fact says why there are none.
@@ -84,14 +84,14 @@ def add_pictures(
         SourceError: FRAME_COUNT (not one picture a row of the masks), and as the readers of videos and VRS files.
     """
     for stream, name in CAMERA_OF.items():
-        if is_there(beside / f"{stream}.mp4"):
+        if path_exists(beside / f"{stream}.mp4"):
             _add_video(inside(beside, f"{stream}.mp4"), stream, headset, masks, views, root)
         elif (beside / stream).is_dir():
             _add_folder(inside(beside, stream), stream, name, masks, views)
     if views.cameras:
         return
     path = folder / VRS
-    if not is_there(path):
+    if not path_exists(path):
         why = f"{VRS} is not there, and no exported {'.mp4, '.join(CAMERA_OF)}.mp4 either"
     elif headset != ARIA:
         why = f"{VRS} of a {headset} is not read by projectaria-tools; export it to <stream>.mp4"
@@ -125,7 +125,7 @@ def _add_folder(path: Path, stream: str, name: str, masks: Masks, views: Views) 
     t_ns = _frame_times(masks, stream, len(names), path.name)
     for one in names:
         inside(path, one)  # a link must not lead out
-    pictures = LazyPictures(names, PictureFolder(folder=path.resolve(), where=path.name))
+    pictures = LazyImages(names, ImageFolder(folder=path.resolve(), where=path.name))
     views.add(
         name, EncodedImages(images=pictures), t_ns, "exported, as the sensor has it (inferred)"
     )

@@ -12,12 +12,12 @@ from adapters.containers.safe_path import inside
 from adapters.containers.sidecar import json_object
 from adapters.hot3d import sequence as tables
 from adapters.hot3d.hands import HandProfile, hand_profile
-from adapters.hot3d.pictures import ARIA, Views, add_pictures, aria_models
+from adapters.hot3d.pictures import ARIA, Views, add_images, aria_models
 from schemas.episode import Stream, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.hand_track import HandTrack
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 # Objects on the table share z in the Aria sample and y in the Quest 3 one (verified); the same in hot3d:Hot3DVisualizer.py.
 WORLD_UP = {"Aria": "+z", "Quest3": "+y"}
@@ -61,7 +61,7 @@ def read_sequence(root: Path, folder: Path, video: Path | None) -> Sequence:
         known = {s: m for s, m in models.items() if s in tables.CAMERA_OF}
         views.models = {tables.CAMERA_OF[stream]: model for stream, model in known.items()}
     beside = inside(video, folder.name) if video is not None else folder
-    add_pictures(folder, beside, root, about.headset, masks, views)
+    add_images(folder, beside, root, about.headset, masks, views)
     out = Sequence(about=about, views=views)
     _read_hands(folder, root, masks, out)
     _read_headset(folder, root, masks, out)
@@ -115,7 +115,7 @@ def _profile(folder: Path, root: Path, out: Sequence) -> HandProfile | None:
 def _read_headset(folder: Path, root: Path, masks: tables.Masks, out: Sequence) -> None:
     """The pose of every known camera. Quest 3 and Aria state them in one device frame."""
     path = folder / tables.HEADSET
-    if not is_there(path):
+    if not path_exists(path):
         out.facts.append(
             fact("camera_pose", f"none: no {tables.HEADSET}", Certainty.VERIFIED, "this sequence")
         )
@@ -170,7 +170,7 @@ def _masks(folder: Path, root: Path, views: Views) -> tables.Masks:
 
 def _optional(path: Path, root: Path, views: Views) -> str:
     """The text of a file that may be absent, and its fingerprint among the raw files."""
-    if not is_there(path):
+    if not path_exists(path):
         return ""
     text, raw = tables.read_text(inside(root, _where(path, root)), _where(path, root))
     if not text:

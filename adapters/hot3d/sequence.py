@@ -57,16 +57,16 @@ class _Xform(JsonRow):
     q_wxyz: tuple[float, float, float, float]
 
 
-class _Hand(JsonRow):
+class _SequenceHand(JsonRow):
     wrist_xform: _Xform
     joint_angles: tuple[float, ...] | None = Field(default=None, max_length=64)
     mano_theta: tuple[float, ...] | None = Field(alias="pose", default=None, max_length=64)
     betas: tuple[float, ...] | None = Field(default=None, max_length=64)
 
 
-class _Frame(JsonRow):
+class _SequenceFrame(JsonRow):
     timestamp_ns: int = Field(ge=0, le=2**62)
-    hand_poses: dict[str, _Hand]
+    hand_poses: dict[str, _SequenceHand]
 
 
 class _CameraPose(JsonRow):
@@ -93,12 +93,12 @@ def read_text(path: Path, where: str) -> tuple[str, RawFile]:
         raise SourceError(Code.BAD_ANNOTATION, f"not UTF-8 text: {error}", where=where) from error
 
 
-def _frames(text: str, where: str) -> Iterator[_Frame]:
+def _frames(text: str, where: str) -> Iterator[_SequenceFrame]:
     """Each line; a line that repeats the one before it, word for word, is passed over."""
     before = ""
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and line != before:
-            frame = parse(_Frame, json_object(line, f"{where}:{number}"))
+            frame = parse(_SequenceFrame, json_object(line, f"{where}:{number}"))
             if isinstance(frame, Broken):
                 raise SourceError(Code.BAD_ANNOTATION, frame.why, where=f"{where}:{number}")
             if wrong := sorted(frame.hand_poses.keys() - SIDE_OF.keys()):
@@ -143,7 +143,7 @@ def hand_rows(umetrack: tuple[str, str], mano: tuple[str, str]) -> HandTable:
     return HandTable(t_ns=t_ns, rows=rows, betas=median, num_read=num_read)
 
 
-def _observed(hand: _Hand | None, fitted: _Hand | None) -> Observed:
+def _observed(hand: _SequenceHand | None, fitted: _SequenceHand | None) -> Observed:
     if hand is None and fitted is None:
         return NOT_SEEN
     return Observed(

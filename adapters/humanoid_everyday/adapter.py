@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from adapters.base import SourceInfo
-from adapters.containers.images import LazyPictures, PictureFolder, image_header
+from adapters.containers.images import ImageFolder, LazyImages, image_header
 from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
-from adapters.containers.safe_path import inside, is_there_inside
+from adapters.containers.safe_path import exists_inside, inside
 from adapters.humanoid_everyday.motion import RATE_HZ, clock_of, facts_of, robot_of, streams_of
 from adapters.humanoid_everyday.steps import read_steps
 from schemas.episode import Camera, EncodedImages, Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError, SourceError
-from schemas.regular_file import bytes_hint, is_there
+from schemas.regular_file import bytes_hint, path_exists
 
 LICENCE = Licence(name="MIT", allows_commercial=True, allows_redistribution=True)  # by the README
 EPISODE = re.compile(r"episode_[0-9]+")
@@ -65,7 +65,7 @@ class HumanoidEveryday:
         """By folder, then number; an episode without data.json is listed as broken."""
         for name in sorted(_episodes(root), key=natural_key):
             data = root / name / "data.json"
-            has_data = is_there(data)
+            has_data = path_exists(data)
             why = (Code.MISSING_FILE.value, f"{name}/data.json is missing; download it")
             yield EpisodeRef(
                 source=self.name,
@@ -111,10 +111,10 @@ def _episodes(root: Path) -> Iterator[str]:
         yield from (Path(folder, name).relative_to(root).as_posix() for name in episodes)
 
 
-def _pictures(root: Path, folder: str, names: tuple[str, ...]) -> LazyPictures:
+def _pictures(root: Path, folder: str, names: tuple[str, ...]) -> LazyImages:
     """Raises SourceError: UNSAFE_PATH (a name that leads out of the root), MISSING_FILE."""
     for name in names:
-        if not is_there_inside(root, folder, name):
+        if not exists_inside(root, folder, name):
             problem = "the image is missing; download the episode again"
             raise SourceError(Code.MISSING_FILE, problem, where=f"{folder}/{name}")
-    return LazyPictures(names, PictureFolder(folder=inside(root, folder), where=folder))
+    return LazyImages(names, ImageFolder(folder=inside(root, folder), where=folder))

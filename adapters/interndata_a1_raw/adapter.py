@@ -31,7 +31,7 @@ from adapters.interndata_a1_raw.record import camera_poses, cameras_of, json_dat
 from schemas.episode import Episode, EpisodeRef, Licence
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.rate import instants_ns
-from schemas.regular_file import bytes_hint, is_there
+from schemas.regular_file import bytes_hint, path_exists
 
 LICENCE = Licence(
     name="unknown"
@@ -70,7 +70,7 @@ class InternDataA1Raw:
     def discover(self, root: Path, info: SourceInfo) -> Iterator[EpisodeRef]:
         """By folder; one that lacks the pickle or the LMDB is listed as broken."""
         for name in sorted(_episodes(root), key=natural_key):
-            missing = [f for f in (META, f"lmdb/{DATA}") if not is_there(root / name / f)]
+            missing = [f for f in (META, f"lmdb/{DATA}") if not path_exists(root / name / f)]
             why = (Code.MISSING_FILE.value, f"{name}: no {' and no '.join(missing)}; download it")
             yield EpisodeRef(
                 source=self.name,

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from adapters.containers.images import LazyPictures, image_header
+from adapters.containers.images import LazyImages, image_header
 from adapters.containers.lmdb_store import LmdbReader, open_lmdb
 from adapters.containers.restricted_pickle import load_pickle_file, loads
 from schemas.episode import Camera, EncodedImages, Instruction, Stream, pose_channel
@@ -168,7 +168,7 @@ def picture(reader: LmdbReader, key: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPicture:
+class StoredImage:
     """Reads one picture of an environment that was checked when the episode was loaded, and is closed again."""
 
     folder: Path
@@ -204,7 +204,7 @@ def cameras_of(
             raise SourceError(Code.FRAME_COUNT, "no images", where=f"{reader.where}:{IMAGES}{name}")
         head = image_header(picture(reader, keys[0]), f"{reader.where}:{keys[0]}")
         K, K_size = _intrinsics(params, name, (head.width_px, head.height_px))
-        images = LazyPictures(keys, StoredPicture(folder=folder, where=reader.where))
+        images = LazyImages(keys, StoredImage(folder=folder, where=reader.where))
         frames = EncodedImages(images=images, is_bgr=True)
         yield Camera(
             name=name.lower(), frames=frames, t_ns=t_ns[list(steps)], K_cam=K, K_size=K_size

@@ -20,7 +20,7 @@ from adapters.containers.lerobot_cameras import camera_of
 from adapters.containers.lerobot_listing import Listed, check_video_folder, list_episodes, set_root
 from adapters.containers.lerobot_paths import SplitRanges, annotation_path, split_ranges
 from adapters.containers.raw_file import raw_file_of
-from adapters.containers.safe_path import inside, is_there_inside
+from adapters.containers.safe_path import exists_inside, inside
 from adapters.lerobot.channels import motion_of
 from adapters.lerobot.episode_rows import (
     length_facts,
@@ -98,9 +98,9 @@ class LeRobot:
             with_intrinsics(camera_of(c, rows, t_ns, root), c.key, rows, info, mapping)
             for c in places
         ]
-        videos = (c.path for c in places if c.path and is_there_inside(root, c.path))
+        videos = (c.path for c in places if c.path and exists_inside(root, c.path))
         files = [ref.at("data"), *videos]
-        if skills and is_there_inside(root, skills):
+        if skills and exists_inside(root, skills):
             files.append(skills)
         own = (
             clock,

@@ -20,14 +20,14 @@ import numpy.typing as npt
 from adapters.containers.json_rows import Broken, JsonRow, Text, parse_rows
 from adapters.containers.lerobot_meta import lines_of, parse_json, read_json
 from adapters.containers.lerobot_table import TableRows
-from adapters.containers.safe_path import inside, is_there_inside
+from adapters.containers.safe_path import exists_inside, inside
 from adapters.lerobot.mapping import Label, Mapping
 from schemas.episode import Instruction
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 
 Clock = npt.NDArray[np.int64]
-Found = tuple[list[Instruction], list[Fact]]
+TextsAndFacts = tuple[list[Instruction], list[Fact]]
 
 
 class _Skill(JsonRow):
@@ -36,7 +36,7 @@ class _Skill(JsonRow):
     frame_duration: tuple[int, int] | tuple[tuple[int, int], ...]
 
 
-def labelled(rows: TableRows, t_ns: Clock, root: Path, mapping: Mapping) -> Found:
+def labelled(rows: TableRows, t_ns: Clock, root: Path, mapping: Mapping) -> TextsAndFacts:
     """A subtask for every run of rows in which a label of the mapping's columns is on.
 
     Raises:
@@ -47,14 +47,14 @@ def labelled(rows: TableRows, t_ns: Clock, root: Path, mapping: Mapping) -> Foun
     for label in mapping.labels:
         if not rows.has(label.column):
             continue
-        if not is_there_inside(root, label.table):
+        if not exists_inside(root, label.table):
             facts.append(_left_out(label.column, f"{label.table} is not there"))
             continue
         out += _label_runs(rows, t_ns, label, _table(root, label))
     return out, facts
 
 
-def skills_of(path: str, t_ns: Clock, root: Path) -> Found:
+def skills_of(path: str, t_ns: Clock, root: Path) -> TextsAndFacts:
     """A subtask for every skill of the annotation file at `path`: "<skill>: <objects>", the words the source's own.
 
     Frames are rows, the end not included (UNVERIFIED). A row that makes no sense is left out, and a fact says how many.
@@ -63,7 +63,7 @@ def skills_of(path: str, t_ns: Clock, root: Path) -> Found:
         SourceError: UNREADABLE, TOO_LARGE, UNSAFE_PATH.
     """
     full = inside(root, path)
-    if not is_there_inside(root, path):
+    if not exists_inside(root, path):
         return [], [_left_out("skill_annotation", f"{path} is not there")]
     raw = read_json(full, path)
     listed = raw.get("skill_annotation") if isinstance(raw, dict) else None

@@ -22,7 +22,7 @@ from adapters.base import SourceInfo
 from adapters.containers.listing import natural_key
 from adapters.containers.raw_file import raw_file_of
 from adapters.containers.rosbag1 import rosbags
-from adapters.containers.safe_path import inside, is_there_inside
+from adapters.containers.safe_path import exists_inside, inside
 from adapters.let_kuavo.labels import LetKuavoLabels, read_labels
 from adapters.let_kuavo.recording import read_recording
 from adapters.let_kuavo.streams import RATE_HZ, facts_of, raw_streams
@@ -83,7 +83,7 @@ class LetKuavo:
         zero_ns = min((int(t_ns[0]) for t_ns in clocks), default=bag.start_ns)
         beside = locator["file"].removesuffix(".bag") + ".json"
         labels, files = LetKuavoLabels(), [raw_file_of(path, root)]
-        if is_there_inside(root, beside):
+        if exists_inside(root, beside):
             labels, label_file = read_labels(root, beside)
             files.append(label_file)
         return Episode(

@@ -22,7 +22,7 @@ from adapters.containers.video_probe import probe_video
 from adapters.metaworld_hdf5.motion import clock_of, has_motion, motion_facts, motion_streams
 from schemas.episode import Camera, Episode, EpisodeRef, Instruction, Licence, VideoSpan
 from schemas.errors import Code, ConfigError, SourceError
-from schemas.regular_file import bytes_hint, is_there
+from schemas.regular_file import bytes_hint, path_exists
 
 LICENCE = Licence(
     name="MIT (Meta-World and its assets)", allows_commercial=True, allows_redistribution=True
@@ -109,7 +109,7 @@ def _files(root: Path) -> dict[str, set[str]]:
     suffixes: dict[str, set[str]] = {}
     for suffix in SUFFIXES:
         for path in root.glob(f"*/*{suffix}"):
-            if path.stem.isascii() and path.stem.isdigit() and is_there(path):
+            if path.stem.isascii() and path.stem.isdigit() and path_exists(path):
                 name = path.with_suffix("").relative_to(root).as_posix()
                 suffixes.setdefault(name, set()).add(suffix)
     return suffixes
@@ -117,7 +117,7 @@ def _files(root: Path) -> dict[str, set[str]]:
 
 def _is_ours(path: Path) -> bool:
     """Whether the file says so; one that does not open may be ours, and discovery lists it."""
-    if not is_there(path):
+    if not path_exists(path):
         return False
     try:
         with Hdf5File(path) as file:

@@ -37,7 +37,7 @@ from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
 from schemas.episode import Instruction, RawFile
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 # -- annotation ----------------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ def labels_of(root: Path, sequence: str, annotation: OakInk2Annotation) -> OakIn
     instructions: list[Instruction] = []
     broken: list[str] = []
     for path in (TARGETS, f"{DESCRIPTIONS}/{sequence}.json"):
-        if not is_there(root / path):
+        if not path_exists(root / path):
             absent = "not there: no texts from it; unpack program.tar"
             facts.append(fact(f"labels.{Path(path).parent.name}", absent, Certainty.VERIFIED, path))
             continue

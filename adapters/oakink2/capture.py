@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters.containers.images import LazyPictures, PictureFolder, image_header
+from adapters.containers.images import ImageFolder, LazyImages, image_header
 from adapters.containers.poses import rigid_matrices
 from adapters.containers.restricted_pickle import mapping, numbers
 from adapters.containers.safe_path import inside
@@ -64,7 +64,7 @@ def camera_of(
     return camera, Stream(spec=spec, t_ns=t_ns, values=inverse(T_cam_world), valid=valid)
 
 
-def _pictures(root: Path, sequence: str, serial: str, frame_ids: Ids) -> LazyPictures:
+def _pictures(root: Path, sequence: str, serial: str, frame_ids: Ids) -> LazyImages:
     where = f"data/{sequence}/{serial}"
     folder = inside(root, "data", sequence, serial)
     try:
@@ -86,7 +86,7 @@ def _pictures(root: Path, sequence: str, serial: str, frame_ids: Ids) -> LazyPic
     names = [by_id[int(fid)] for fid in frame_ids]
     for file in names:
         inside(root, "data", sequence, serial, file)  # a link may lead out of the root
-    return LazyPictures(names, PictureFolder(folder=folder, where=where))
+    return LazyImages(names, ImageFolder(folder=folder, where=where))
 
 
 def _intrinsics(annotation: OakInk2Annotation, name: str) -> Array:

@@ -70,7 +70,7 @@ def rate_of(facts: Iterable[Fact]) -> Fraction | None:
     return None if value == UNSTATED else rate_from(value)
 
 
-def told_rate(fact: Fact, value: str) -> Fact:
+def with_rate(fact: Fact, value: str) -> Fact:
     """The rate fact as the caller's option gives it. Raises ConfigError when it is no rate."""
     try:
         rate_from(value)

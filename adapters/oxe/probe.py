@@ -87,7 +87,7 @@ def probe(
     for steps in episodes:
         try:
             by_side = {side: read_arm(steps, entry.arms[side]) for side in arms}
-            hues.add(_middle_pictures(steps, entry))
+            hues.add(_middle_images(steps, entry))
         except SourceError:  # not lost: it is quarantined when it is loaded
             continue
         for side, arrays_of_side in by_side.items():
@@ -103,7 +103,7 @@ def probe(
     return tuple(revised[fact.name] for fact in facts)
 
 
-def _middle_pictures(steps: Steps, entry: OxeSet) -> dict[str, tuple[bytes, bool]]:
+def _middle_images(steps: Steps, entry: OxeSet) -> dict[str, tuple[bytes, bool]]:
     cameras, _ = cameras_of(steps, entry, instants_ns(steps.num_steps, Fraction(1)))
     by_camera = {}
     for camera in cameras:

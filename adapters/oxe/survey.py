@@ -15,7 +15,7 @@ from adapters.containers.rlds_steps import STEPS, Steps, steps_of
 from adapters.containers.safe_path import inside
 from adapters.containers.tf_example import parse_example
 from adapters.containers.tfrecord import read_record
-from adapters.oxe.facts import claims, rate_of, told_rate
+from adapters.oxe.facts import claims, rate_of, with_rate
 from adapters.oxe.probe import probe
 from adapters.oxe.registry import EEF_KINDS, ArmEntry, CommandEntry, EefEntry, OxeSet, Slot, oxe_set
 from schemas.declared import Declared
@@ -153,7 +153,7 @@ def survey_dir(directory: RldsDir, options: Mapping[str, str]) -> SourceInfo:
     keys = [key.removeprefix(STEPS) for key in directory.leaves if key.startswith(STEPS)]
     facts = claims(entry, keys)
     if "rate_hz" in options:
-        facts = tuple(told_rate(f, options["rate_hz"]) if f.name == "rate_hz" else f for f in facts)
+        facts = tuple(with_rate(f, options["rate_hz"]) if f.name == "rate_hz" else f for f in facts)
     return SourceInfo(
         source="oxe",
         dataset=name,

@@ -42,7 +42,7 @@ from adapters.rh20t.scenes import (
 )
 from schemas.episode import Episode, EpisodeRef, Stream, pose_channel
 from schemas.geometry import Array
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 FAILED_AT_MOST = 1  # rating: 0 emergency stop, 1 failed, 2 to 9 the user's grade
 
@@ -77,7 +77,7 @@ class Rh20t:
         frames = camera_frames(calibration, setup) if calibration else {}
         zero_ms = min(recordings.first_ms, motion.first_ms)
         poses = list(_camera_streams(recordings, motion, setup, frames, zero_ms))
-        motion_files = (path for name in FILES if is_there(path := inside(folder, name)))
+        motion_files = (path for name in FILES if path_exists(path := inside(folder, name)))
         calibration_files = calibration.files if calibration else ()
         paths = (*recordings.paths, *motion_files, *calibration_files)
         rating = metadata.rating

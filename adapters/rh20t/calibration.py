@@ -38,7 +38,7 @@ from schemas.geometry import (
     rotmat_from_rotvec,
     transform,
 )
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 # -- npy -----------------------------------------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ def load_dict(path: Path, where: str) -> dict[Any, Any]:
     Raises:
         SourceError: MISSING_FILE, UNKNOWN_LAYOUT (something else than a dict), or as `load_npy_object`.
     """
-    if not is_there(path):
+    if not path_exists(path):
         raise SourceError(Code.MISSING_FILE, "it is missing; download it", where=where)
     value = load_npy_object(path)
     if not isinstance(value, dict):
@@ -181,7 +181,7 @@ class Calibration:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(path for name in FILES if is_there(path := self.folder / name))
+        return tuple(path for name in FILES if path_exists(path := self.folder / name))
 
     @property
     def certainty(self) -> Certainty:

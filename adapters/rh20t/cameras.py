@@ -22,7 +22,7 @@ from adapters.rh20t.scenes import Rh20tScene
 from schemas.episode import Camera, VideoSpan
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 FOLDER = re.compile(r"cam_([0-9A-Za-z]{1,40})")
 MAX_CAMERAS = 32
@@ -92,7 +92,7 @@ def _read(root: Path, scene: Rh20tScene, name: str, finish_ms: int | None) -> Re
     if match is None:
         raise SourceError(Code.UNKNOWN_LAYOUT, "expected cam_<serial>", where=where)
     video, stamps = (inside(root, where, file) for file in ("color.mp4", "timestamps.npy"))
-    if not is_there(video):
+    if not path_exists(video):
         return "left out: no color.mp4"
     ms = stamps_ms(load_dict(stamps, f"{where}/timestamps.npy").get("color"), where)
     if not len(ms):

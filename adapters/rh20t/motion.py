@@ -30,7 +30,7 @@ from schemas.episode import Stream, Unit, gripper_channel, pose_channel, vector_
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact, fact
 from schemas.geometry import Array, inverse, rotmat_from_quat_wxyz, transform
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 # -- facts ---------------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ def _widths(
 def _joints(
     path: Path, where: str, setup: Configuration, finish_ms: int | None
 ) -> StampedSamples | str:
-    if not is_there(path):
+    if not path_exists(path):
         return "left out: no joint.npy, which is a download of its own"
     rows = (row for rows in _by_serial(load_dict(path, where), dict, where) for row in rows.items())
     samples = samples_of(rows, setup.num_joints, where).until(finish_ms, where)
@@ -220,7 +220,7 @@ def _tcp_rows(by_serial: Mapping[Any, Any], where: str) -> Iterator[tuple[Any, A
     for rows in _by_serial(by_serial, list, where):
         for row in rows:
             if not isinstance(row, dict) or not {"timestamp", "tcp"} <= row.keys():
-                raise _lacking(row, "timestamp and tcp", where)
+                raise _wrong_row(row, "timestamp and tcp", where)
             yield row["timestamp"], row["tcp"]
 
 
@@ -228,7 +228,7 @@ def _gripper_rows(by_serial: Mapping[Any, Any], key: str, where: str) -> Iterato
     for rows in _by_serial(by_serial, dict, where):
         for stamp, row in rows.items():
             if not isinstance(row, dict) or key not in row:
-                raise _lacking(row, key, where)
+                raise _wrong_row(row, key, where)
             yield stamp, row[key]
 
 
@@ -244,7 +244,7 @@ def _by_serial(by_serial: Mapping[Any, Any], kind: type, where: str) -> Iterator
         yield rows
 
 
-def _lacking(row: Any, expected: str, where: str) -> SourceError:
+def _wrong_row(row: Any, expected: str, where: str) -> SourceError:
     actual = sorted(map(str, row))[:8] if isinstance(row, dict) else type(row).__name__
     return SourceError(
         Code.MISSING_CHANNEL, f"a row has {actual}; expected {expected}", where=where

@@ -25,7 +25,7 @@ from adapters.rh20t.configurations import CONFIGURATIONS
 from schemas.episode import EpisodeRef, Instruction, Licence, RawFile
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty, Fact, fact
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 # CC BY-SA 4.0 and CC BY-NC 4.0 parts, which is which is not stated in the tree: the stricter one holds for all.
 LICENCE = Licence(name="CC BY-SA 4.0 and CC BY-NC 4.0 parts, not verified", allows_commercial=False)
@@ -121,7 +121,7 @@ def task_texts(root: Path, options: Mapping[str, str]) -> dict[str, str]:
     """The English sentence of each task; none when there is no file."""
     named = options.get("task_description")
     path = Path(named) if named else root / DESCRIPTIONS
-    if not is_there(path):
+    if not path_exists(path):
         if named:
             raise ConfigError(f"option task_description: no file {named}")
         return {}
@@ -162,9 +162,9 @@ def _problem(folder: Path, scene: Rh20tScene) -> tuple[str, str] | None:
     if scene.kind == "robot":
         needed += ["transformed/tcp_base.npy", "transformed/gripper.npy"]
     for name in needed:
-        if not is_there(folder / name):
+        if not path_exists(folder / name):
             return Code.MISSING_FILE.value, f"{scene.folder}/{name} is missing; download it"
-    if not any(is_there(camera / "color.mp4") for camera in folder.glob("cam_*")):
+    if not any(path_exists(camera / "color.mp4") for camera in folder.glob("cam_*")):
         return Code.MISSING_VIDEO.value, f"{scene.folder}: no cam_*/color.mp4; download them"
     return None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.containers.hdf5 import Hdf5File
-from adapters.containers.safe_path import is_there_inside
+from adapters.containers.safe_path import exists_inside
 from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
 from schemas.document import DocumentError
 from schemas.episode import Instruction, RawFile
@@ -41,7 +41,7 @@ def read_instructions(
     config, _, name = f"/{locator['file']}".rpartition("/data/")
     for folder in FOLDERS:
         path = f"{config}/{folder}/{name.removesuffix('.hdf5')}.json".lstrip("/")
-        if is_there_inside(root, path):
+        if exists_inside(root, path):
             text, raw = read_sidecar(root, Sidecar(path=path))
             return _texts(json_object(text, path).get(split, []), path), (raw,)
     return (), ()

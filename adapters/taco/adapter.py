@@ -28,7 +28,7 @@ from schemas.episode import SIDES, Episode, EpisodeRef, Instruction, Licence
 from schemas.errors import Code, ConfigError
 from schemas.fact import Certainty, fact
 from schemas.rate import instants_ns
-from schemas.regular_file import bytes_hint, is_there
+from schemas.regular_file import bytes_hint, path_exists
 
 LICENCE = Licence(name="CC BY 4.0", allows_commercial=True, allows_redistribution=True)
 RATE_HZ = Fraction(30)
@@ -82,7 +82,7 @@ class Taco:
         published = source_splits(root)
         for sequence in sorted(_sequences(root), key=natural_key):
             video = root / "Egocentric_RGB_Videos" / sequence / "color.mp4"
-            has_video = is_there(video)
+            has_video = path_exists(video)
             why = "Egocentric_RGB_Videos has no video of it (105 of 2,317 sequences have none); otherwise download it"
             yield EpisodeRef(
                 source=self.name,

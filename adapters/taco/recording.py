@@ -44,7 +44,7 @@ from schemas.episode import Camera, RawFile, Stream, VideoSpan, pose_channel
 from schemas.errors import Code, SourceError
 from schemas.geometry import Array, inverse, rotmat_from_rotvec
 from schemas.hand_track import HandTrack, ManoPose
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 from schemas.source_split import source_split_of, strictest
 
 # -- camera --------------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ PLACES = (LIST, Path(LIST).name)
 
 def split_list(root: Path) -> Path | None:
     """The list below `root`; None if it is missing."""
-    return next((root / place for place in PLACES if is_there(root / place)), None)
+    return next((root / place for place in PLACES if path_exists(root / place)), None)
 
 
 def source_splits(root: Path) -> dict[str, str]:

@@ -165,7 +165,7 @@ def _hand(fields: _Fields, T: int) -> HandRecord:
 
 LONGEST_TEXT = 2_000
 MAX_ENTRIES = 1_000
-Told = Mapping[
+TimedText = Mapping[
     str, Sequence[tuple[str, int, int]]
 ]  # side -> (text, start, end), frames of the episode
 
@@ -179,13 +179,13 @@ def instructions_of(
         SourceError: BAD_ANNOTATION.
     """
     T = len(annotation.frames)
-    texts = _told(annotation.text, T, where)
-    reworded = _told_anew(annotation.text_rephrase, T, where)
+    texts = _timed_texts(annotation.text, T, where)
+    reworded = _timed_rows(annotation.text_rephrase, T, where)
     out = dict.fromkeys(i for words in (texts, *reworded) for i in _joined(words, T, t_ns))
     return tuple(reversed(out))
 
 
-def _joined(texts: Told, T: int, t_ns: npt.NDArray[np.int64]) -> Iterator[Instruction]:
+def _joined(texts: TimedText, T: int, t_ns: npt.NDArray[np.int64]) -> Iterator[Instruction]:
     """Stretch by stretch between the ends of all ranges: what is said of the hands then."""
     edges = sorted({0, T, *(at for rows in texts.values() for _, *span in rows for at in span)})
     for start, end in pairwise(edges):
@@ -211,14 +211,14 @@ def _both(by_side: Mapping[str, str]) -> str:
     )
 
 
-def _told(raw: Any, T: int, where: str) -> Told:
+def _timed_texts(raw: Any, T: int, where: str) -> TimedText:
     return {
         side: [(_text(words, where), *span) for words, span in _rows(raw, side, T, where)]
         for side in SIDES
     }
 
 
-def _told_anew(raw: Any, T: int, where: str) -> Iterator[Told]:
+def _timed_rows(raw: Any, T: int, where: str) -> Iterator[TimedText]:
     """The k-th rewording of every entry, for each k; an entry whose rewordings are no list has none."""
     rows = {side: _rows(raw, side, T, where) for side in SIDES}
     lists = [words for entries in rows.values() for words, _ in entries if isinstance(words, list)]

@@ -23,7 +23,7 @@ from adapters.containers.listing import natural_key
 from adapters.vitra.capture import PAGE
 from schemas.episode import Licence
 from schemas.fact import Certainty, Fact, fact
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 
 # -- tree ----------------------------------------------------------------------------------------------------------
 
@@ -41,10 +41,10 @@ class VitraTree:
 
 def tree_at(root: Path, videos: Path) -> VitraTree:
     """All episodes below `root` and all videos below `videos`."""
-    episodes = [p.relative_to(root) for p in root.rglob("*_ep_*.npy") if is_there(p)]
+    episodes = [p.relative_to(root) for p in root.rglob("*_ep_*.npy") if path_exists(p)]
     videos_by_name: dict[str, list[str]] = defaultdict(list)
     for path in videos.rglob("*"):
-        if path.suffix.lower() in VIDEO_SUFFIXES and is_there(path):
+        if path.suffix.lower() in VIDEO_SUFFIXES and path_exists(path):
             videos_by_name[path.stem].append(path.relative_to(videos).as_posix())
     names = (path.with_suffix("").as_posix() for path in episodes)
     return VitraTree(episodes=tuple(sorted(names, key=natural_key)), videos=dict(videos_by_name))

@@ -27,7 +27,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[st
     yield ""
 
 
-def _said(estimate: Mapping[str, Any], *, digits: int = 3) -> str:
+def _interval(estimate: Mapping[str, Any], *, digits: int = 3) -> str:
     if estimate["value"] is None:
         return "–"
     value, low, high = (f"{estimate[k]:.{digits}f}" for k in ("value", "low", "high"))
@@ -40,9 +40,9 @@ def _recorded(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _tiers(judge: Mapping[str, Any]) -> Iterator[str]:
-    rows = [["success, all tasks", _said(judge["success_auroc"])]]
-    rows += [[f"success, {t}", _said(e)] for t, e in judge["success_auroc_by_task"].items()]
-    rows += [[f"expert against {k}", _said(e)] for k, e in judge["expert_against"].items()]
+    rows = [["success, all tasks", _interval(judge["success_auroc"])]]
+    rows += [[f"success, {t}", _interval(e)] for t, e in judge["success_auroc_by_task"].items()]
+    rows += [[f"expert against {k}", _interval(e)] for k, e in judge["expert_against"].items()]
     yield from _table(["share of timesteps that are high, AUROC", "(95 % interval)"], rows)
     rows = [
         [c["play"], c["is_success"], c["tier"], c["rules"], c["episodes"]] for c in judge["counts"]
@@ -67,19 +67,19 @@ def _replay(replay: Mapping[str, Any]) -> Iterator[str]:
 def _compared(compare: Mapping[str, Any]) -> Iterator[str]:
     arms = list(compare["success"])
     tasks = dict.fromkeys(t for a in arms for t in compare["by_task"][a])
-    rows = [["all tasks", *(_said(compare["success"][a]) for a in arms)]]
-    rows += [[t, *(_said(compare["by_task"][a][t]) for a in arms)] for t in tasks]
+    rows = [["all tasks", *(_interval(compare["success"][a]) for a in arms)]]
+    rows += [[t, *(_interval(compare["by_task"][a][t]) for a in arms)] for t in tasks]
     rows += [
         [f"seed {s}", *(f"{compare['by_seed'][a].get(s, '–')}" for a in arms)]
         for s in dict.fromkeys(s for a in arms for s in compare["by_seed"][a])
     ]
     yield from _table(["success in the simulator", *(NAMES[a] for a in arms)], rows)
-    rows = [[name, _said(e)] for name, e in compare["difference"].items()]
+    rows = [[name, _interval(e)] for name, e in compare["difference"].items()]
     yield from _table(["difference by seed", "mean (95 % bootstrap)"], rows)
     metrics = dict.fromkeys(m for a in arms for m in compare["error"][a])
     rows = [[m, *(_by_seed(compare["error"][a].get(m, {})) for a in arms)] for m in metrics]
     yield from _table(["held-out error of the policy", *(NAMES[a] for a in arms)], rows)
-    rows = [[name, _said(e, digits=5)] for name, e in compare["error_difference"].items()]
+    rows = [[name, _interval(e, digits=5)] for name, e in compare["error_difference"].items()]
     yield from _table(["difference of errors by seed", "mean (95 % bootstrap)"], rows)
 
 

@@ -66,7 +66,7 @@ class Take:
 def takes(budget: Budget, seed: int) -> Iterator[Take]:
     """All episodes, task by task."""
     for index, task in enumerate(TASKS):
-        planned = list(_wanted(task, budget))
+        planned = list(_needed(task, budget))
         numbers = np.random.default_rng([seed, index]).permutation(len(planned))
         for place, (play, sigma, has_actions) in enumerate(planned):
             number = int(numbers[place])
@@ -85,7 +85,7 @@ def scene_seed(seed: int, *key: int) -> int:
     return int(np.random.default_rng([seed, *key]).integers(2**31))
 
 
-def _wanted(task: Task, budget: Budget) -> Iterator[tuple[Play, float, bool]]:
+def _needed(task: Task, budget: Budget) -> Iterator[tuple[Play, float, bool]]:
     """(play, sigma, has actions) of each episode of a task. Videos are of experts and of noisy play, by halves."""
     if not task.is_trained:
         yield from [(Play.EXPERT, 0.0, True)] * budget.replays

@@ -112,7 +112,7 @@ class Catalog:
         def collected(reader: pa.RecordBatchReader) -> pa.Table:
             return pa.Table.from_batches(self._bounded(reader), schema=reader.schema)
 
-        return self._asked(text, parameters, collected)
+        return self._run_query(text, parameters, collected)
 
     def write_arrow(self, text: str, file: BinaryIO) -> None:
         """`arrow` as an Arrow IPC stream, a batch in memory at a time; the same errors."""
@@ -122,7 +122,7 @@ class Catalog:
                 for batch in self._bounded(reader):
                     writer.write_batch(batch)
 
-        self._asked(text, (), written)
+        self._run_query(text, (), written)
 
     def arrow_of_stranger(self, text: str) -> pa.Table:
         """`arrow` of a query that has a stranger's expression in it: in a process of its own, which ends at the limits.
@@ -138,7 +138,7 @@ class Catalog:
         )
         return result.table
 
-    def _asked(
+    def _run_query(
         self,
         text: str,
         parameters: Mapping[str, Any] | Sequence[Any],

@@ -187,7 +187,7 @@ def _finish(
     buried = tombstones(corpus.root, current)
     rows = [row for row in buried if row.run_id == intent.run_id]
     uids = {row.uid for row in rows}
-    places_of_run = {each["path"] for row in rows for each in _files_there(row)}
+    places_of_run = {each["path"] for row in rows for each in _existing_files(row)}
     for name, path in intent.files.items():
         if not _STAGED.fullmatch(name) or path not in places_of_run:
             raise _not_ours(folder / INTENT, f"the placeholder {name!r} belongs to {path!r}")
@@ -209,7 +209,7 @@ def _finish(
     disk.remove(folder / INTENT)
 
 
-def _files_there(tombstone: TombstoneRow) -> list[ErasedFileValue]:
+def _existing_files(tombstone: TombstoneRow) -> list[ErasedFileValue]:
     """The files of a tombstone that lie where an episode of its number has them. Others are none of an erasure."""
     dataset, index = tombstone.dataset_path, tombstone.episode_index
     if dataset is None or index is None:

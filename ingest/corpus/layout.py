@@ -86,7 +86,7 @@ def open_corpus(path: Path) -> CorpusLayout:
         )
     check_rooms(path)
     try:
-        version = int(_made(path)["format_version"])
+        version = int(_created(path)["format_version"])
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(
             f"cannot be read: {error!r}",
@@ -105,10 +105,10 @@ def uid_of(corpus: CorpusLayout) -> str:
     Raises:
         ConfigError: the marker cannot be read.
     """
-    return str(_made(corpus.root).get("uid", ""))
+    return str(_created(corpus.root).get("uid", ""))
 
 
-def _made(root: Path) -> dict[str, Any]:
+def _created(root: Path) -> dict[str, Any]:
     """What the marker says."""
     marker = within(root, MARKER)
     try:

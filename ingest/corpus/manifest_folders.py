@@ -69,7 +69,7 @@ def existing(corpus: Path, facts: ManifestFacts) -> ManifestFacts | None:
     if not folder.exists():
         return None
     existing_facts = load_facts(folder)
-    ours, theirs = _asked(facts), _asked(existing_facts)
+    ours, theirs = _request_of(facts), _request_of(existing_facts)
     if ours == theirs:
         return existing_facts
     names = [name for name in ours if ours[name] != theirs[name]]
@@ -80,7 +80,7 @@ def existing(corpus: Path, facts: ManifestFacts) -> ManifestFacts | None:
     )
 
 
-def _asked(facts: ManifestFacts) -> dict[str, Any]:
+def _request_of(facts: ManifestFacts) -> dict[str, Any]:
     """What makes a manifest another one: policy and mixture by their digests, for which a comment is no content."""
     comments = {"policy": {"text"}, "mixture": {"text"}}
     return facts.model_dump(mode="json", exclude={"statistics": True, **comments})
@@ -165,7 +165,7 @@ def _redact(folder: Path, disk: LocalStorage, counted: Counter[Place]) -> None:
     pairs = zip(rows["dataset_path"].to_pylist(), rows["episode_index"].to_pylist(), strict=True)
     is_left = pa.array([pair not in counted for pair in pairs], pa.bool_())
     left = rows.filter(is_left)
-    redaction = _said(load_redaction(folder), counted, rows_sha256(left))
+    redaction = _recorded(load_redaction(folder), counted, rows_sha256(left))
     page = f"{redaction.model_dump_json(indent=1)}\n".encode()
     disk.write(folder / REDACTION_FILE, page, is_durable=True)
     lost = set(rows["text"].to_pylist()) - set(left["text"].to_pylist())
@@ -175,7 +175,7 @@ def _redact(folder: Path, disk: LocalStorage, counted: Counter[Place]) -> None:
     disk.write(folder / ROWS_FILE, rows_bytes(left), is_durable=True)
 
 
-def _said(before: Redaction, counted: Counter[Place], digest: str) -> Redaction:
+def _recorded(before: Redaction, counted: Counter[Place], digest: str) -> Redaction:
     known = {(each.dataset_path, each.episode_index): each.num_rows for each in before.erased}
     erased = sorted({**known, **counted}.items())
     return Redaction(

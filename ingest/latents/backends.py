@@ -99,7 +99,7 @@ class LocalBackend:
             return piece
 
         for piece, result in self.executor.run(following, decode_chunk):
-            early[piece] = _told(piece.file, result)
+            early[piece] = _decoded(piece.file, result)
             while asked and asked[0] in early:
                 yield early.pop(asked.popleft())
 
@@ -170,10 +170,10 @@ def encode_from(
     maker: LatentMaker, file: PlannedLatentFile, decoded: Iterator[Decoded | WorkerFailure]
 ) -> EncodeResult:
     """What an actor does."""
-    return maker.make(file, (_told(file, result) for result in decoded))
+    return maker.make(file, (_decoded(file, result) for result in decoded))
 
 
-def _told(file: PlannedLatentFile, result: Decoded | WorkerFailure) -> Decoded:
+def _decoded(file: PlannedLatentFile, result: Decoded | WorkerFailure) -> Decoded:
     if isinstance(result, WorkerFailure):
         return Decoded(error=f"{_death(result)} ({file.video})")
     return result

@@ -85,7 +85,7 @@ def decode_chunk(piece: FrameChunk, disk: LocalStorage) -> Decoded:
         path = item_within(Path(piece.file.corpus), piece.file.video)
         if piece.first == 0:
             _check_video(path, piece.file)
-        return Decoded(pictures=_pictures(path, piece))
+        return Decoded(pictures=_frames(path, piece))
     except SourceError as error:
         return Decoded(error=f"{error.code.value}: {error.where}: {error.message}")
     except TransientError as error:
@@ -120,7 +120,7 @@ def _check_video(path: Path, file: PlannedLatentFile) -> None:
         raise SourceError(Code.CORRUPT_VIDEO, message, where=file.video)
 
 
-def _pictures(path: Path, piece: FrameChunk) -> Pictures:
+def _frames(path: Path, piece: FrameChunk) -> Pictures:
     side = piece.preprocessing.size_px
     out = np.empty((piece.count, side, side, 3), np.uint8)
     decoded = pictures_at(path, piece.timesteps, piece.file.rate_hz)
@@ -129,7 +129,7 @@ def _pictures(path: Path, piece: FrameChunk) -> Pictures:
     return out
 
 
-class _UnmadeError(Exception):
+class _EncodeError(Exception):
     """Why a file is not made; starts with its code."""
 
 
@@ -179,8 +179,8 @@ class LatentMaker:
             begun.written = writing.end()
         except BaseException as error:
             # whatever stops the encoder, Ctrl-C too, leaves no half file; an error of its own, which holds no frame with pictures
-            begun.written = writing.throw(_UnmadeError(str(error)))
-            if not isinstance(error, _UnmadeError):
+            begun.written = writing.throw(_EncodeError(str(error)))
+            if not isinstance(error, _EncodeError):
                 raise
         return begun
 
@@ -194,7 +194,7 @@ class LatentMaker:
         began_s = self.monotonic_s()
         try:
             num_bytes, sha256 = begun.written.result()
-        except _UnmadeError as error:
+        except _EncodeError as error:
             return EncodeResult(
                 error=str(error), busy_s=begun.busy_s, write_wait_s=begun.write_wait_s
             )
@@ -213,7 +213,7 @@ class LatentMaker:
 
         for piece in decoded:
             if piece.pictures is None:
-                raise _UnmadeError(piece.error)
+                raise _EncodeError(piece.error)
             began_s = self.monotonic_s()
             tokens = self.encoder.encode(piece.pictures)
             kept = token_storage.stored(tokens, self.encoder.choice.storage)
@@ -222,7 +222,7 @@ class LatentMaker:
             begun.busy_s += self.monotonic_s() - began_s
             if not is_sound:
                 wrong = "the encoder returned NaN or infinity"
-                raise _UnmadeError(f"{Code.NOT_FINITE.value}: {begun.file.video}: {wrong}")
+                raise _EncodeError(f"{Code.NOT_FINITE.value}: {begun.file.video}: {wrong}")
             yield tensors
 
     def _writing(self, file: PlannedLatentFile) -> Generator[None, _Stored | None, tuple[int, str]]:
@@ -230,7 +230,7 @@ class LatentMaker:
         try:
             path = item_within(Path(file.corpus), file.target(self.encoder.id))
         except SourceError as error:
-            raise _UnmadeError(f"{error.code.value}: {error.where}: {error.message}") from error
+            raise _EncodeError(f"{error.code.value}: {error.where}: {error.message}") from error
         piece = yield  # most that fails does so before the first one, and leaves nothing behind
         try:
             self.disk.make_dir(path.parent)

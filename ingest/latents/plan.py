@@ -143,7 +143,7 @@ def todo_of(
     Raises:
         ConfigError: no episode has one of the cameras, or the expression is none; the message says which there are.
     """
-    due = _wanted(corpus, current, cameras, where)
+    due = _selected(corpus, current, cameras, where)
     fresh = _fresh(corpus, current, encoder_id)
     to_encode = due.join(fresh, on=["uid", "camera", "video_sha256"], how="anti")
     return LatentTodo(
@@ -154,7 +154,7 @@ def todo_of(
     )
 
 
-def _wanted(
+def _selected(
     corpus: CorpusLayout, current: Snapshot, cameras: Collection[str], where: str
 ) -> pl.DataFrame:
     """One row for each camera of each episode asked for."""
@@ -208,11 +208,11 @@ def _fresh(corpus: CorpusLayout, current: Snapshot, encoder_id: str) -> pl.DataF
     newest = rows.sort("run_id", maintain_order=True).unique(
         ["uid", "camera"], keep="last", maintain_order=True
     )
-    is_there = [
+    path_exists = [
         _size(corpus.path(path)) == num_bytes
         for path, num_bytes in newest.select("path", "num_bytes").iter_rows()
     ]
-    return newest.filter(pl.Series(is_there, dtype=pl.Boolean)).select(
+    return newest.filter(pl.Series(path_exists, dtype=pl.Boolean)).select(
         "uid", "camera", "video_sha256"
     )
 

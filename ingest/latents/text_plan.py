@@ -137,7 +137,7 @@ def plan_of(
     Raises:
         ConfigError: the expression is none.
     """
-    due = _wanted(corpus, current, where)
+    due = _selected(corpus, current, where)
     fresh = _fresh(corpus, current, encoder_id)
     to_encode: list[str] = []
     texts: set[str] = set()
@@ -198,7 +198,7 @@ def texts_of_episodes(
             )
 
 
-def _wanted(corpus: CorpusLayout, current: Snapshot, where: str) -> list[str]:
+def _selected(corpus: CorpusLayout, current: Snapshot, where: str) -> list[str]:
     """uids, in the order of their places."""
     episodes = pl.DataFrame(current.read(corpus.root, "episodes", _EPISODES[:3]))
     if where.strip():

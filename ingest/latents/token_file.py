@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError, InvariantError
-from schemas.latent_header import Held, header_of, read_header, wanted_tensors
+from schemas.latent_header import Held, expected_tensors, header_of, read_header
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts
 
 Float32 = npt.NDArray[np.float32]
@@ -48,14 +48,14 @@ def read_latents(path: Path) -> Latents:
         OSError: it cannot be read.
     """
     header = read_header(path)
-    for name, (dtype, shape) in wanted_tensors(header.facts).items():
+    for name, (dtype, shape) in expected_tensors(header.facts).items():
         held = header.tensors.get(name)
         if held is None or (held.dtype, held.shape) != (dtype, shape):
             problem = f"tensor {name!r} is {held}; its metadata states {dtype} {list(shape)}"
             raise ConfigError(
                 problem, remedy="run `eicorpus latents images` again", where=str(path)
             )
-    arrays = {name: _array(path, header.tensors[name]) for name in wanted_tensors(header.facts)}
+    arrays = {name: _array(path, header.tensors[name]) for name in expected_tensors(header.facts)}
     tokens = _float32(arrays[LATENTS], header.facts.dtype)
     if SCALE in arrays:
         tokens = tokens * arrays[SCALE][..., None]

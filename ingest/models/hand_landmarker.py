@@ -23,7 +23,7 @@ HAND_LANDMARKER = "hand-landmarker"  # the model's name on the command line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FoundHand:
+class DetectedHand:
     """`points`: [21, 2] x and y over the picture's width and height, which a hand may leave.
 
     No side and no score: MediaPipe's side is wrong at .985 on a true ego hand (hoi_filter.md §2), and the only score that its Tasks API
@@ -41,7 +41,7 @@ class HandDetector(Protocol):
         """First 48 bits of the sha256 of the model: whole as a float64."""
         ...
 
-    def find(self, picture: Picture) -> Sequence[FoundHand]:
+    def find(self, picture: Picture) -> Sequence[DetectedHand]:
         """All hands of a picture."""
         ...
 
@@ -117,7 +117,7 @@ class HandLandmarker:
         self._mediapipe: Any = mediapipe
         self.identity = identity
 
-    def find(self, picture: Picture) -> Sequence[FoundHand]:
+    def find(self, picture: Picture) -> Sequence[DetectedHand]:
         """The hands of one picture."""
         if picture.shape[0] < LOW_HEIGHT_PX:
             doubled = cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
@@ -127,7 +127,7 @@ class HandLandmarker:
         )
         detected = self._model.detect(image)
         return [
-            FoundHand(points=np.array([[p.x, p.y] for p in points], dtype=np.float64))
+            DetectedHand(points=np.array([[p.x, p.y] for p in points], dtype=np.float64))
             for points in detected.hand_landmarks
         ]
 

@@ -21,7 +21,7 @@ from ingest.storage.local import LocalStorage
 from ingest.transforms import time_grid
 from ingest.transforms.action_vector import canonical_vectors
 from ingest.transforms.camera_poses import with_camera_poses
-from ingest.transforms.channel_account import accounted, with_cameras_there
+from ingest.transforms.channel_account import accounted, with_present_cameras
 from ingest.transforms.forward_kinematics import with_forward_kinematics
 from ingest.transforms.hands import canonical_hands
 from ingest.video.camera_video import VideoFacts, frame_clock, write_video
@@ -90,7 +90,7 @@ def _stage(work: Work, folder: Path, disk: LocalStorage) -> Outcome:
     episode = _with_poses_of_urdf(episode, work.assets)
     if work.assets.camera_poses is not None:
         episode = with_camera_poses(episode, Path(work.assets.camera_poses))
-    episode, absent_cameras = with_cameras_there(episode, recipe.missing_cameras)
+    episode, absent_cameras = with_present_cameras(episode, recipe.missing_cameras)
     episode, hands = canonical_hands(episode, recipe, hand_model_for(work.assets, recipe.hands))
     clocks = {camera.name: frame_clock(camera) for camera in episode.cameras}
     _bounded(clocks, recipe)

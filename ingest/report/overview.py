@@ -21,7 +21,7 @@ ENDS = ("committed", "filtered", "quarantined", "failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ReportRequest:
     """What the page is made from. `made_at` is said, and not read from a clock here."""
 
     corpus: Path
@@ -30,7 +30,7 @@ class Asked:
     made_at: str
 
 
-def head(catalog: Catalog, asked: Asked) -> Markup:
+def head(catalog: Catalog, asked: ReportRequest) -> Markup:
     total = rows(
         catalog,
         "SELECT count(*) AS episodes, sum(hours) AS hours, sum(length) AS timesteps, count(DISTINCT dataset_path) AS sets FROM episodes",

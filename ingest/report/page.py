@@ -11,7 +11,7 @@ from ingest.report.hours import hours
 from ingest.report.html import Markup, shown, tag
 from ingest.report.manifests import manifests
 from ingest.report.measurements import chosen, measurements
-from ingest.report.overview import Asked, funnel, head
+from ingest.report.overview import ReportRequest, funnel, head
 from ingest.report.pictures import Sheets
 from ingest.report.quarantine_section import aside, barred, copies
 from ingest.report.queries import rows
@@ -22,7 +22,7 @@ from ingest.report.thresholds import bad_ends, thresholds
 SHEETS = 8  # of the worst, and of the best
 
 
-def report(catalog: Catalog, asked: Asked) -> str:
+def report(catalog: Catalog, asked: ReportRequest) -> str:
     """The whole page. An empty corpus gives a page that says so in every section.
 
     Raises:
@@ -59,7 +59,7 @@ def report(catalog: Catalog, asked: Asked) -> str:
     return _document(parts, asked)
 
 
-def _document(parts: Sequence[Markup], asked: Asked) -> str:
+def _document(parts: Sequence[Markup], asked: ReportRequest) -> str:
     head = (
         '<meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{GUARD}">'

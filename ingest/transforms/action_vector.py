@@ -74,7 +74,7 @@ def pose9(T_a_b: Array) -> Array:
 _POSE9_NAMES = ("x", "y", "z", "xx", "xy", "xz", "yx", "yy", "yz")
 
 
-class _Reader:
+class _SliceReader:
     """Reads an episode's streams on a grid, poses in `hand_xfz` where the embodiment allows it."""
 
     def __init__(self, episode: Episode, body: Embodiment, recipe: Recipe) -> None:
@@ -122,7 +122,7 @@ def canonical_vectors(
         at: [K] int64 ns, the grid.
         following: [K] int64 ns, each grid instant's successor (the instant an action aims at).
     """
-    reader = _Reader(episode, body, recipe)
+    reader = _SliceReader(episode, body, recipe)
     state = {
         f"{side}.{part}": samples
         for side in SIDES
@@ -178,7 +178,7 @@ def canonical_vectors(
     )
 
 
-def _commands(reader: _Reader, following: Instants) -> dict[str, Samples]:
+def _commands(reader: _SliceReader, following: Instants) -> dict[str, Samples]:
     """What the source commands, by slice, read at the instants that actions aim at."""
     return {
         f"{side}.{part}": samples
@@ -250,7 +250,7 @@ def _hand_bits(hands: tuple[CanonicalHand, ...], at: Instants) -> NamedVector:
     return NamedVector(values=np.concatenate(bits, axis=1), names=names)
 
 
-def _source_poses(reader: _Reader) -> list[str]:
+def _source_poses(reader: _SliceReader) -> list[str]:
     """Sides whose pose has to stay in the source's frame."""
     return [
         side
@@ -260,7 +260,7 @@ def _source_poses(reader: _Reader) -> list[str]:
     ]
 
 
-def _extras(reader: _Reader, at: Instants) -> dict[str, Samples]:
+def _extras(reader: _SliceReader, at: Instants) -> dict[str, Samples]:
     """Observed quantities beside the state, by feature name without `observation.`."""
     out = {}
     for name in ("joint_position_rad", "source_state"):
@@ -279,12 +279,12 @@ def _extras(reader: _Reader, at: Instants) -> dict[str, Samples]:
     return out
 
 
-def _raw_command(reader: _Reader, at: Instants) -> dict[str, Samples]:
+def _raw_command(reader: _SliceReader, at: Instants) -> dict[str, Samples]:
     stream = reader.episode.stream("raw_command")
     return {} if stream is None else {"raw_command": reader.sample(stream, at)}
 
 
-def _named(reader: _Reader, extras: dict[str, Samples]) -> dict[str, NamedVector]:
+def _named(reader: _SliceReader, extras: dict[str, Samples]) -> dict[str, NamedVector]:
     out = {}
     for name, samples in extras.items():
         stream = reader.episode.stream(name)

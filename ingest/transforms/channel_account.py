@@ -18,7 +18,7 @@ from schemas.fact import Certainty, Fact, fact
 DROP = "drop"
 
 
-def with_cameras_there(episode: Episode, policy: str) -> tuple[Episode, tuple[str, ...]]:
+def with_present_cameras(episode: Episode, policy: str) -> tuple[Episode, tuple[str, ...]]:
     """The episode with the cameras whose files are there, and the names of the others.
 
     An episode without any camera left is returned as it is: reading its pictures says which file is missing.
@@ -26,7 +26,7 @@ def with_cameras_there(episode: Episode, policy: str) -> tuple[Episode, tuple[st
     Raises:
         SourceError: MISSING_VIDEO, the recipe drops such an episode, or its hands are seen in a camera that is not there.
     """
-    absent = [camera for camera in episode.cameras if not _is_there(camera)]
+    absent = [camera for camera in episode.cameras if not _is_present(camera)]
     if not absent or len(absent) == len(episode.cameras):
         return episode, ()
     names = tuple(camera.name for camera in absent)
@@ -36,14 +36,19 @@ def with_cameras_there(episode: Episode, policy: str) -> tuple[Episode, tuple[st
         problem = f"the video of camera {', '.join(names)} is missing; download it ({why})"
         raise SourceError(Code.MISSING_VIDEO, problem, where=_path_of(absent[0]) or "")
     facts = [
-        fact(f"camera_absent.{camera.name}", "kept without it", Certainty.VERIFIED, _said(camera))
+        fact(
+            f"camera_absent.{camera.name}",
+            "kept without it",
+            Certainty.VERIFIED,
+            _absence_source(camera),
+        )
         for camera in absent
     ]
     kept = tuple(camera for camera in episode.cameras if camera not in absent)
     return replace(episode, cameras=kept, facts=(*episode.facts, *facts)), names
 
 
-def _said(camera: Camera) -> str:
+def _absence_source(camera: Camera) -> str:
     return f"{Path(_path_of(camera) or '').name} is not there"
 
 
@@ -52,7 +57,7 @@ def _path_of(camera: Camera) -> str | None:
     return frames.path if isinstance(frames, VideoSpan | VideoWindow | ArrayFrames) else None
 
 
-def _is_there(camera: Camera) -> bool:
+def _is_present(camera: Camera) -> bool:
     """Pictures in memory are; a path that is not a video is detected when it is opened."""
     path = _path_of(camera)
     return path is None or Path(path).exists()
@@ -96,7 +101,7 @@ def accounted(episode: Episode, vectors: Vectors) -> Vectors:
     unknown = {f.name for f in vectors.facts if f.certainty is Certainty.UNKNOWN}
     absent = [
         _lacks(side, part)
-        for side, part in _lacking(vectors.spec, by_channel)
+        for side, part in _missing_parts(vectors.spec, by_channel)
         if part != POSE or f"eef_axes.{side}" not in unknown  # the same limit, with its reason
     ]
     return replace(vectors, facts=(*vectors.facts, *lost, *absent))
@@ -140,7 +145,7 @@ def _features_of(channel: str) -> set[str]:
     return {"action.raw"} if channel == "raw_command" else {f"observation.{channel}"}
 
 
-def _lacking(
+def _missing_parts(
     spec: ActionSpec | None, by_channel: Mapping[str, Ending]
 ) -> Iterator[tuple[str, str]]:
     """(side, channel of a side) of what the source declares, or must have, and the action does not."""

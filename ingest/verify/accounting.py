@@ -59,11 +59,11 @@ def accounting_findings(corpus: Path, current: Snapshot) -> Iterator[Finding]:
     committed = verdicts.filter(pl.col("state") == State.COMMITTED).get_column("uid")
     once = "one verdict `committed` for each episode"
     yield from _unless_none("verdicts", _repeated(committed), "more than one for", once)
-    yield from _unless_none("verdicts", _lacking(uids, committed), "none for", once)
-    yield from _unless_none("episodes", _lacking(committed, uids), "no row for", once)
+    yield from _unless_none("verdicts", _missing_uids(uids, committed), "none for", once)
+    yield from _unless_none("episodes", _missing_uids(committed, uids), "no row for", once)
     for table in ("artifacts", "segments", "measurements"):
         known = uids_of(corpus, current, table).get_column("uid")
-        strangers = _lacking(known.filter(known != ""), uids)
+        strangers = _missing_uids(known.filter(known != ""), uids)
         yield from _unless_none(table, strangers, "rows of", "rows of committed episodes only")
     yield from _run_findings(corpus, current, verdicts)
 
@@ -100,7 +100,7 @@ def _repeated(uids: pl.Series) -> pl.Series:
     return uids.filter(uids.is_duplicated()).unique()
 
 
-def _lacking(uids: pl.Series, others: pl.Series) -> pl.Series:
+def _missing_uids(uids: pl.Series, others: pl.Series) -> pl.Series:
     """Those of `uids` that are not among `others`."""
     left, right = pl.DataFrame({"uid": uids}), pl.DataFrame({"uid": others})
     return left.unique().join(right, on="uid", how="anti").get_column("uid")

@@ -19,7 +19,7 @@ from ingest.storage.local import within
 from ingest.verify.files import difference, in_batches, problem_opening
 from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.errors import ConfigError
-from schemas.latent_header import Header, read_header, wanted_tensors
+from schemas.latent_header import Header, expected_tensors, read_header
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, latent_file
 from schemas.text_features import is_of_text, text_feature_file
 
@@ -113,7 +113,7 @@ def _header_findings(row: Row, header: Header) -> Iterator[Finding]:
         value = f"latents of a video with sha256 {row['video_sha256']}"
         yield _differs(row["path"], value, f"latents of the stored video, {row['video_now']}")
     held = {name: (each.dtype, each.shape) for name, each in header.tensors.items()}
-    if held != (expected := wanted_tensors(facts)):
+    if held != (expected := expected_tensors(facts)):
         yield _differs(row["path"], f"tensors {held}", expected)
 
 

@@ -30,7 +30,7 @@ def stats_findings(
             yield from _numeric_findings(columns, detail, stored, place)
         elif artifact.kind == "video":
             path = stored.video_path(str(artifact.camera))
-            yield from picture_findings(path, detail, stored.row.length)
+            yield from image_findings(path, detail, stored.row.length)
 
 
 def _numeric_findings(
@@ -59,7 +59,7 @@ def _is_same(kind: str, actual: Any, expected: list[Any]) -> bool:
     return bool(np.allclose(actual, expected, rtol=_RELATIVE, atol=_RELATIVE**2))
 
 
-def picture_findings(path: str, statistics: Mapping[str, Any], length: int) -> Iterator[Finding]:
+def image_findings(path: str, statistics: Mapping[str, Any], length: int) -> Iterator[Finding]:
     """min, max, mean, std of shape (3, 1, 1) in 0..1, and the count of sampled frames."""
     if statistics.keys() != _KINDS:
         yield finding(

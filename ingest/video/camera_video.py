@@ -21,7 +21,7 @@ from av.video.frame import VideoFrame
 from ingest.recipe import VideoSettings
 from ingest.video.copy import copy_packets, copy_plan
 from ingest.video.encode import Encoder, seal, x264_options
-from ingest.video.images import CODEC, array_pictures, check_array, decoded_images, image_codec
+from ingest.video.images import CODEC, array_images, check_array, decoded_images, image_codec
 from ingest.video.scale import Scaler
 from ingest.video.source import (
     MAX_FRAMES,
@@ -160,7 +160,7 @@ def write_video(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Source:
+class _FrameSource:
     """The chosen pictures of a camera, ready to be decoded once, in order."""
 
     where: str
@@ -174,10 +174,10 @@ class _Source:
 @contextmanager
 def _opened(
     camera: Camera, clock_ns: Times, shown: Times, num_threads: int, max_frames: int
-) -> Iterator[_Source]:
+) -> Iterator[_FrameSource]:
     frames = camera.frames
     if isinstance(frames, EncodedImages):
-        yield _Source(
+        yield _FrameSource(
             where=f"camera {camera.name}",
             codec=image_codec(frames.images[int(shown[0])], f"camera {camera.name}"),
             pictures=decoded_images(frames.images, shown.tolist(), camera.name),
@@ -185,12 +185,12 @@ def _opened(
         )
         return
     if isinstance(frames, ArrayFrames):
-        pictures = array_pictures(frames, shown.tolist())
-        yield _Source(where=f"camera {camera.name}", codec=CODEC, pictures=pictures)
+        pictures = array_images(frames, shown.tolist())
+        yield _FrameSource(where=f"camera {camera.name}", codec=CODEC, pictures=pictures)
         return
     times_ns = _container_times(frames, clock_ns, shown, max_frames)
     with _open(frames, max_frames, num_threads=num_threads) as video:
-        yield _Source(
+        yield _FrameSource(
             where=frames.path,
             codec=video.stream.codec_context.codec.canonical_name,
             pictures=decoded(video, times_ns),
@@ -223,7 +223,7 @@ def _container_times(
 class _Writing:
     """One pass over the chosen pictures; `num_steps` [M] says for how many grid steps each is shown."""
 
-    source: _Source
+    source: _FrameSource
     recipe: VideoSettings
     num_steps: npt.NDArray[np.int64]
     rate_hz: Fraction

@@ -48,7 +48,7 @@ def check_array(frames: ArrayFrames) -> None:
         raise SourceError(Code.TOO_LARGE, problem, where=where)
 
 
-def array_pictures(frames: ArrayFrames, indices: Sequence[int]) -> Iterator[VideoFrame]:
+def array_images(frames: ArrayFrames, indices: Sequence[int]) -> Iterator[VideoFrame]:
     """The pictures `indices` (ascending, counted from `first_frame`), upright, one at a time; raises as `check_array`."""
     check_array(frames)
     layout = "bgr24" if frames.is_bgr else "rgb24"

@@ -102,7 +102,7 @@ def open_video(
             options = _PACKETS_ONLY if num_threads is None else {}
             container = av_options.open_video(opened, where=path, options=options)
         try:
-            stream = _picture_stream(container, file)
+            stream = _video_stream(container, file)
             context = stream.codec_context
             # AUTO is frame threading for H.264: the only kind that helps with one slice a picture.
             context.thread_type = "AUTO"
@@ -393,7 +393,7 @@ def _check_file(path: str) -> None:
         raise SourceError(Code.TRUNCATED, "the file is empty; download it again", where=path)
 
 
-def _picture_stream(container: InputContainer, file: VideoFile) -> VideoStream:
+def _video_stream(container: InputContainer, file: VideoFile) -> VideoStream:
     """The first video stream that is not a cover picture; all others are not even read."""
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not moving:

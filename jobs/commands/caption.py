@@ -139,18 +139,18 @@ def command(
     if audit is not None:
         # for a model folder the catalog also has a digest, which is not worth reading here
         only = {"backend": backend, "model": model if backend == "openai" else None}
-        _tell(_write_audit(opened, settings, audit, only), as_json=as_json)
+        _print_result(_write_audit(opened, settings, audit, only), as_json=as_json)
         return
     if audited is not None:
         result = result_of(text_of(audited), str(audited))
         failure = f"the captions failed the audit: {result.why}" if result.has_failed else ""
-        _tell({"audit": result.verdict.value, "why": result.why}, failure, as_json=as_json)
+        _print_result({"audit": result.verdict.value, "why": result.why}, failure, as_json=as_json)
         return
     disk = LocalStorage(opened.root)
     asked = backend_for(settings, key=key_of(settings), cache=Cache.of(opened, disk))
     if dry_run:
         todo = sum(1 for _ in work_of(opened, snapshot.load(opened.root), asked, settings))
-        _tell({"to_do": todo, "backend": asked.id}, as_json=as_json)
+        _print_result({"to_do": todo, "backend": asked.id}, as_json=as_json)
         return
     began_s = time.monotonic()
     with writing(opened, disk):
@@ -170,7 +170,9 @@ def command(
                 progress=lambda tally: advance(tally.reached),
             )
     report = _report(tally, total, current.number, time.monotonic() - began_s)
-    _tell({"backend": asked.id, "model": asked.model, **report}, _failure(tally), as_json=as_json)
+    _print_result(
+        {"backend": asked.id, "model": asked.model, **report}, _failure(tally), as_json=as_json
+    )
 
 
 def _failure(tally: CaptionTally) -> str:
@@ -238,7 +240,7 @@ def _drawn(
     return sample(whole.to_pylist(), count=100, seed=0)
 
 
-def _tell(answer: dict[str, Any], failure: str = "", *, as_json: bool) -> None:
+def _print_result(answer: dict[str, Any], failure: str = "", *, as_json: bool) -> None:
     """Print the answer; exit with 1 if there is a failure."""
     if as_json:
         answer_json(answer, failure)

@@ -75,7 +75,7 @@ def command(
     if as_json:
         answer_json(answer, failure)
     else:
-        _tell(answer, opened.root)
+        _print_result(answer, opened.root)
     if failure:
         exit_1(failure)
 
@@ -218,7 +218,7 @@ def _in_corpus(signatures: Signatures, rows: pa.Table) -> tuple[Side, int]:
     return is_named, len(uids) - int(is_named.sum())
 
 
-def _tell(answer: dict[str, Any], root: Path) -> None:
+def _print_result(answer: dict[str, Any], root: Path) -> None:
     if not answer["episodes"]:
         note = f"nothing to compare: snapshot {answer['snapshot']} has no episode"
         stdout.print(note, highlight=False)

@@ -18,7 +18,7 @@ from ingest.models.vlm import LocalVlm
 from ingest.storage.local import LocalStorage
 from jobs.machine import refuse_without_room
 from jobs.run_context import new_run_id
-from jobs.ui.latents_report import plan_json, report, tell_plan
+from jobs.ui.latents_report import plan_json, print_plan, report
 from jobs.ui.output import exit_1, progress_of
 from schemas.errors import ConfigError
 from schemas.invalid import problem
@@ -59,7 +59,7 @@ def encode(corpus: CorpusLayout, request: VlmRequest, *, dry_run: bool, as_json:
         current = snapshot.load(corpus.root)
         plan = plan_of(corpus, current, encoder.encoder_id, settings, where=request.where)
         plan_page = plan_json(corpus.root, plan, encoder, vlm, device)
-        tell_plan(plan_page, as_json=as_json, is_all=True)
+        print_plan(plan_page, as_json=as_json, is_all=True)
         return
     started_s, disk = time.monotonic(), LocalStorage(corpus.root)
     with writing(corpus, disk):
@@ -67,7 +67,7 @@ def encode(corpus: CorpusLayout, request: VlmRequest, *, dry_run: bool, as_json:
         plan = plan_of(corpus, current, encoder.encoder_id, settings, where=request.where)
         plan_page = plan_json(corpus.root, plan, encoder, vlm, device)
         if not as_json:
-            tell_plan(plan_page, as_json=False)
+            print_plan(plan_page, as_json=False)
         refuse_without_room(corpus.root, plan_page["num_bytes_at_most"], WAYS)
         tally, current = _run(corpus, current, plan, encoder, disk)
     failure = ""

@@ -26,7 +26,7 @@ from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Export the catalog to other table formats.")
-SAID = {
+STEP_TEXT = {
     ExportStep.NOTHING: "up to date",
     ExportStep.APPEND: "rows added",
     ExportStep.REPLACE: "rows replaced",
@@ -84,6 +84,6 @@ def _warehouse(corpus: Path, folder: Path | None, name: str | None, namespace: s
 
 
 def _show(done: list[Exported], number: int) -> None:
-    rows = [[each.table, each.rows, each.written, SAID[each.step]] for each in done]
+    rows = [[each.table, each.rows, each.written, STEP_TEXT[each.step]] for each in done]
     stdout.print(table("", ["table", "rows", "written", "change"], rows))
     stdout.print(f"snapshot {number}", highlight=False)

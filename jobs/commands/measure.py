@@ -49,7 +49,7 @@ def command(
     if dry_run:
         todo = missing(opened, snapshot.load(opened.root), selected, models)
         counts = {"to_do": len(todo.lacks), "up_to_date": todo.up_to_date}
-        _tell(counts | _without_model(todo, selected, models), as_json=as_json)
+        _print_result(counts | _without_model(todo, selected, models), as_json=as_json)
         return
     limits = limits_from()
     count = usable_cores() if workers is None else workers
@@ -77,7 +77,7 @@ def command(
         failure = (
             f"{tally.failed:,} of {tally.discovered:,} episodes failed; see `errors` for the causes"
         )
-    _tell(report | _without_model(todo, selected, models), failure, as_json=as_json)
+    _print_result(report | _without_model(todo, selected, models), failure, as_json=as_json)
     if failure:
         exit_1(failure)
 
@@ -125,7 +125,7 @@ def _report(tally: MeasureTally, number: int, elapsed_s: float) -> dict[str, Any
     }
 
 
-def _tell(answer: dict[str, Any], failure: str = "", *, as_json: bool) -> None:
+def _print_result(answer: dict[str, Any], failure: str = "", *, as_json: bool) -> None:
     if as_json:
         answer_json(answer, failure)
         return

@@ -16,7 +16,7 @@ from ingest.corpus.layout import REPORT, CorpusLayout, open_corpus, uid_of
 from ingest.corpus.writer import writing
 from ingest.curation.tiers.explain import policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, load_policy
-from ingest.report.overview import Asked
+from ingest.report.overview import ReportRequest
 from ingest.report.page import report
 from ingest.storage.local import LocalStorage
 from jobs.ui.options import AsJson, CorpusArgument, Snapshot
@@ -66,7 +66,7 @@ def _page(opened: CorpusLayout, policy: str | None, with_snapshot: int | None) -
     """The page, and the number of its snapshot."""
     current = snapshot.load(opened.root, with_snapshot)
     chosen = load_policy(policy)[0] if policy else policy_in_force(opened.root, current, BUILT_IN)
-    asked = Asked(
+    asked = ReportRequest(
         corpus=opened.root,
         corpus_uid=uid_of(opened),
         policy=chosen,

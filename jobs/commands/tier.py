@@ -53,7 +53,7 @@ def command(
         disk = LocalStorage(opened.root)
         with writing(opened, disk):
             answer = _committed(opened, chosen, text, started, disk)
-    _tell(answer, chosen, as_json=as_json)
+    _print_result(answer, chosen, as_json=as_json)
 
 
 def _judged(
@@ -105,7 +105,7 @@ def _answer(judged: Judged, before: Counts, current: Snapshot, started: float) -
     }
 
 
-def _tell(answer: Mapping[str, Any], policy: QualityPolicy, *, as_json: bool) -> None:
+def _print_result(answer: Mapping[str, Any], policy: QualityPolicy, *, as_json: bool) -> None:
     if as_json:
         answer_json(answer)
         return
@@ -124,7 +124,7 @@ def _tell(answer: Mapping[str, Any], policy: QualityPolicy, *, as_json: bool) ->
     stdout.print(
         table("\ndeciding rules", ["rule", "tier", "segments", "hours", "reason"], decided)
     )
-    _tell_capped(answer["capped"])
+    _print_capped(answer["capped"])
     if silent := [rule["code"] for rule in answer["rules"] if not rule["segments"]]:
         stdout.print(f"rules that matched no segment: {', '.join(silent)}", highlight=False)
     if answer["committed"]:
@@ -144,7 +144,7 @@ def _because(rule: Mapping[str, Any]) -> str:
     return f"{rule['text']}{unmeasured}"
 
 
-def _tell_capped(capped: Sequence[Mapping[str, Any]]) -> None:
+def _print_capped(capped: Sequence[Mapping[str, Any]]) -> None:
     if not capped:
         return
     rows = [

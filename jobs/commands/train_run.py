@@ -17,7 +17,7 @@ from schemas.errors import ConfigError
 from training.run.build import open_session
 from training.run.checkpoint import checkpoints
 from training.run.parallel import Ranks, device_for, gpus_in_reach, joined
-from training.run.run_folder import forget_stop, held, is_asked_to_stop, logged, write_result
+from training.run.run_folder import forget_stop, held, is_stop_requested, logged, write_result
 from training.run.session import RunHooks, TrainRequest
 
 
@@ -86,8 +86,8 @@ def train(
     """
     started = time.monotonic()
 
-    def is_asked() -> bool:
-        return should_stop() or (ranks.is_first and is_asked_to_stop(request.out))
+    def is_requested() -> bool:
+        return should_stop() or (ranks.is_first and is_stop_requested(request.out))
 
     device = device_for(ranks, request.device)
     with ProgressLine(stderr, "train", is_shown=ranks.is_first) as shown:
@@ -114,7 +114,7 @@ def train(
             done = session.run(
                 RunHooks(
                     clock_s=time.perf_counter,
-                    should_stop=is_asked,
+                    should_stop=is_requested,
                     on_log=on_log,
                     stepped=shown.update,
                 )

@@ -116,7 +116,7 @@ def plan_json(
     }
 
 
-def tell_plan(page: dict[str, Any], *, as_json: bool, is_all: bool = False) -> None:
+def print_plan(page: dict[str, Any], *, as_json: bool, is_all: bool = False) -> None:
     """The plan: on stderr before any work, on stdout when it `is_all` that was asked for."""
     if as_json:
         answer_json({"plan": page})

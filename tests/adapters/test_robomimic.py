@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from adapters.robomimic.adapter import Robomimic
-from ingest.video.images import array_pictures
+from ingest.video.images import array_images
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import ArrayFrames, Episode, EpisodeRef
@@ -88,7 +88,7 @@ def test_poses_and_grippers_are_those_of_the_scene(tmp_path: Path, index: int) -
     (camera,) = episode.cameras
     assert camera.name == "agentview"
     assert isinstance(camera.frames, ArrayFrames)
-    (frame,) = array_pictures(camera.frames, [2])
+    (frame,) = array_images(camera.frames, [2])
     np.testing.assert_array_equal(
         frame.to_ndarray(format="rgb24"), scene.picture(pose.t_ns[2] / 1e9)
     )

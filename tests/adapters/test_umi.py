@@ -11,7 +11,7 @@ import pytest
 from adapters.umi.adapter import Umi
 from ingest.recipe import VideoSettings
 from ingest.video.camera_video import frame_clock, write_video
-from ingest.video.images import array_pictures
+from ingest.video.images import array_images
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
 from schemas.episode import ArrayFrames, Episode, EpisodeRef
@@ -46,7 +46,7 @@ def test_everything_is_that_of_the_scene(tmp_path: Path) -> None:
             np.testing.assert_allclose(found, opening, atol=2e-6)
         (camera,) = episode.cameras
         assert isinstance(camera.frames, ArrayFrames)
-        (frame,) = array_pictures(camera.frames, [7])
+        (frame,) = array_images(camera.frames, [7])
         truth_7 = scene.picture(7 * 1001 / 60000)
         np.testing.assert_array_equal(frame.to_ndarray(format="rgb24"), truth_7)
         assert not [s.name for s in episode.streams if s.name.startswith(("command.", "raw_"))]
@@ -142,7 +142,7 @@ def test_a_missing_picture_is_found_when_it_is_read(tmp_path: Path) -> None:
     (camera,) = ADAPTER.load(refs_of(tmp_path)[0]).cameras
     assert isinstance(camera.frames, ArrayFrames)
     with pytest.raises(SourceError) as caught:
-        list(array_pictures(camera.frames, range(12)))
+        list(array_images(camera.frames, range(12)))
     assert caught.value.code is Code.MISSING_FILE
 
 

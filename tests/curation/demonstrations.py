@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ingest.curation.measurements.pictures import PictureFacts, facts_of
+from ingest.curation.measurements.pictures import ImageFacts, facts_of
 from ingest.curation.measurements.view import EpisodeView
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.scene import Scene
@@ -310,14 +310,14 @@ def demonstrations(
 class SeenView(EpisodeView):
     """A view whose pictures were looked at already; no file is opened."""
 
-    looked: Mapping[str, PictureFacts]
+    looked: Mapping[str, ImageFacts]
 
     @property
-    def pictures(self) -> Mapping[str, PictureFacts]:
+    def pictures(self) -> Mapping[str, ImageFacts]:
         return self.looked
 
 
-def with_pictures(view: EpisodeView, looked: Mapping[str, PictureFacts]) -> SeenView:
+def with_pictures(view: EpisodeView, looked: Mapping[str, ImageFacts]) -> SeenView:
     """The view as if its videos showed that."""
     kept = {each.name: getattr(view, each.name) for each in fields(view) if each.name != "looked"}
     kept["videos"] = {name: Path(f"{name}.mp4") for name in looked}

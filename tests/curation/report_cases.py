@@ -9,7 +9,7 @@ from typing import Any
 
 from ingest.catalog.catalog import Catalog
 from ingest.curation.tiers.policy import load_policy
-from ingest.report.overview import Asked
+from ingest.report.overview import ReportRequest
 from ingest.report.page import report
 from ingest.report.style import GUARD
 from tests.curation.lifecycle_corpus import filled
@@ -108,7 +108,7 @@ def page_of(corpus: Path, policy: str = "ei30k") -> Page:
 
 
 def html_of(corpus: Path, policy: str = "ei30k") -> str:
-    asked = Asked(
+    asked = ReportRequest(
         corpus=corpus, corpus_uid="some corpus", policy=load_policy(policy)[0], made_at="today"
     )
     with Catalog.open(corpus) as catalog:

@@ -29,8 +29,8 @@ from ingest.curation.measurements.hoi.decide import (
 from ingest.curation.measurements.hoi.evidence import (
     Evidence,
     filled,
-    says_of,
     seen_mask,
+    text_evidence_of,
     without_short,
 )
 from ingest.curation.measurements.hoi.hand_observer import HandObserver, SeenHands
@@ -42,7 +42,7 @@ from ingest.curation.measurements.view import EpisodeView
 from ingest.curation.tiers.policy import load_policy
 from ingest.curation.tiers.tier import judge
 from ingest.executors.inline import InlineExecutor
-from ingest.models.hand_landmarker import HAND_LANDMARKER, FoundHand
+from ingest.models.hand_landmarker import HAND_LANDMARKER, DetectedHand
 from ingest.storage.local import LocalStorage
 from tests.curation.tier_corpus import Given as GivenEpisode
 from tests.curation.tier_corpus import decisions, write_corpus
@@ -104,7 +104,7 @@ def test_a_subtask_outweighs_its_task_unless_it_says_nothing() -> None:
         row("subtask", 14, 20, "open fridge"),
     ]
     h, n = int(TextEvidence.HANDLING), int(TextEvidence.NO_HANDS)
-    assert says_of(segments, 20).tolist() == [n] * 5 + [h] * 7 + [n] * 2 + [h] * 6
+    assert text_evidence_of(segments, 20).tolist() == [n] * 5 + [h] * 7 + [n] * 2 + [h] * 6
 
 
 # --- masks and windows --------------------------------------------------------------------------------------------------
@@ -259,14 +259,14 @@ class Fake:
     def __init__(self, finds: set[int] | None = None) -> None:
         self.finds, self.asked = finds, 0
 
-    def find(self, picture: np.ndarray) -> list[FoundHand]:
+    def find(self, picture: np.ndarray) -> list[DetectedHand]:
         assert picture.dtype == np.uint8
         assert picture.ndim == 3
         self.asked += 1
         if self.finds is not None and self.asked - 1 not in self.finds:
             return []
         corners = np.array([[0.25, 0.25], [0.5, 0.5]])
-        return [FoundHand(points=np.repeat(corners, [10, 11], axis=0))]
+        return [DetectedHand(points=np.repeat(corners, [10, 11], axis=0))]
 
 
 def test_the_hands_motion_is_less_the_cameras() -> None:

@@ -11,7 +11,7 @@ import pytest
 from schemas.errors import ConfigError, SourceError
 from tests.latents.corpora import all_pictures, rows_of, videos_of
 from tests.training.test_conditioning import row
-from training.conditioning.video_frame import picture_at, picture_of
+from training.conditioning.video_frame import frame_at, picture_of
 
 
 def test_every_kind_of_place_in_a_group_of_pictures(built: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_damaged_video_stops_with_its_name(built: Path, tmp_path: Path) -> Non
     video = tmp_path / "cut.mp4"
     video.write_bytes(videos_of(built)[0].read_bytes()[:3000])
     with pytest.raises(ConfigError, match=r"cut\.mp4"):
-        picture_at(video, 3.0)
+        frame_at(video, 3.0)
 
 
 @pytest.mark.parametrize("seed", [2, 7])
@@ -50,7 +50,7 @@ def test_damage_is_said_and_not_painted_over(built: Path, tmp_path: Path, seed: 
         data[at] ^= 0x55
     video = tmp_path / "damaged.mp4"
     video.write_bytes(data)
-    assert np.array_equal(picture_at(video, 0.9), all_pictures(videos_of(built)[0])[9])
+    assert np.array_equal(frame_at(video, 0.9), all_pictures(videos_of(built)[0])[9])
     for at_s in (1.9, 2.9, 3.9):
         with pytest.raises(ConfigError, match=r"damaged\.mp4.*eicorpus verify"):
-            picture_at(video, at_s)
+            frame_at(video, at_s)

@@ -12,7 +12,7 @@ import pytest
 from schemas.errors import ConfigError
 from schemas.paths import OutsideCorpus
 from training.data.actions import default_cache
-from training.data.cache import made_once, mapped
+from training.data.cache import build_once, mapped
 
 
 def test_two_machines_without_a_common_lock_do_not_destroy_each_other(
@@ -31,12 +31,12 @@ def test_two_machines_without_a_common_lock_do_not_destroy_each_other(
     def slow(into: Path) -> None:
         quick(into)
         at("second")
-        made_once(folder, quick)
+        build_once(folder, quick)
         (into / "more").write_text("all the same")
         at("first")
 
     at("first")
-    made_once(folder, slow)
+    build_once(folder, slow)
     assert (folder / "rows").read_text() == "the same"
     assert not list(folder.parent.glob(".*.half"))
 
@@ -48,7 +48,7 @@ def test_what_cannot_get_its_name_is_told(tmp_path: Path) -> None:
         folder.write_text("no folder")
 
     with pytest.raises(ConfigError, match="cannot be written"):
-        made_once(folder, make)
+        build_once(folder, make)
 
 
 @pytest.mark.parametrize("name", ["table", ".table.lock", ".table.here.half"])
@@ -66,7 +66,7 @@ def test_a_link_in_the_cache_leads_nowhere(
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / name).symlink_to(target)
     with pytest.raises(ConfigError):
-        made_once(tmp_path / "cache" / "table", lambda into: (into / "rows").touch())
+        build_once(tmp_path / "cache" / "table", lambda into: (into / "rows").touch())
     kept = target if target.is_file() else target / "rows.npy"
     assert kept.read_bytes() == b"secret"
     assert sorted(target.parent.rglob("rows*")) == ([] if target.is_file() else [kept])

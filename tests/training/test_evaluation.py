@@ -23,7 +23,7 @@ from training.data.action_layout import slot_names
 from training.data.loader import Loader
 from training.evaluation import draws
 from training.evaluation.accumulate import Group
-from training.evaluation.errors import picture_errors
+from training.evaluation.errors import image_errors
 from training.evaluation.evaluate import Evaluation, means_of
 from training.evaluation.examples import FORECAST, KNOWING, NOW, TRUE, Shown, colours, shown_of
 from training.evaluation.summary import EVERY, compared, lines
@@ -302,7 +302,7 @@ def test_latents_by_hand() -> None:
     future = torch.tensor([[[1.0, 0], [0, 2]], [[3.0, 4], [9, 9]]])
     batch = SimpleNamespace(known=known, future=future, has_future=torch.tensor([[True, False], [True, True]]))  # fmt: skip
     said = torch.tensor([[[0.0, 1], [50, 50]], [[3.0, 0], [50, 50]]])
-    found = picture_errors(said, batch)  # type: ignore[arg-type]
+    found = image_errors(said, batch)  # type: ignore[arg-type]
     assert found["latent_l2"].total[:, 0].tolist() == pytest.approx([2**0.5, 4.0])
     assert found["latent_cosine_distance"].total[:, 0].tolist() == pytest.approx([1.0, 0.4])
     assert found["latent_l2"].count[:, 0].tolist() == [1, 1]

@@ -34,7 +34,7 @@ from training.data.loader import Loader
 from training.learner import Learner
 from training.model.network import KnownInputs, Text
 from training.model.settings import ModelSettings
-from training.policy.embodiments import bodies_of
+from training.policy.embodiments import embodiments_of
 from training.policy.observation import Observation
 from training.policy.policy import Policy
 from training.recipe import TrainRecipe
@@ -340,7 +340,7 @@ def test_a_state_that_was_never_measured_may_be_anything(
 
 
 def test_only_bodies_that_act_are_acted_for(loader: Loader) -> None:
-    bodies = bodies_of(loader.normaliser, {})
+    bodies = embodiments_of(loader.normaliser, {})
     assert list(bodies) == ["umi", "umi_bimanual"]
     names = [part.name for part in bodies["umi_bimanual"].spec.slices]
     parts = ("position_m", "rot6d_cols", "gripper_opening")

@@ -32,7 +32,7 @@ from tests.curation.caption.tiny_qwen import write_tiny_qwen
 from tests.training.test_conditioning import row
 from training.conditioning.cached import CachedConditioner, CachedReader
 from training.conditioning.online import OnlineConditioner
-from training.conditioning.text_model import asked_as, settings_of, text_id_of
+from training.conditioning.text_model import online_text_of, settings_of, text_id_of
 from training.data.action_layout import ACTION_WIDTH, slot_names
 from training.data.normalise import Normaliser
 from training.learner import Learner
@@ -40,7 +40,7 @@ from training.model.network import Network, Text
 from training.model.settings import ModelSettings
 from training.policy.observation import Observation, Pixels
 from training.policy.policy import Policy
-from training.policy.text_encoder import VlmTextEncoder, open_text_encoder, picture_shown
+from training.policy.text_encoder import VlmTextEncoder, image_for_text, open_text_encoder
 from training.recipe import TrainRecipe
 from training.run.checkpoint import CheckpointState, checkpoint_of, snapshot, write
 from training.run.optimiser import adamw
@@ -163,7 +163,7 @@ def test_it_answers_as_it_would_with_what_was_stored(folder: Path, tmp_path: Pat
 def test_it_is_shown_what_was_shown_when_features_were_stored(folder: Path, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (96, 160, 3), dtype=np.uint8)
     reader, mine = stored(tmp_path, encoder_of(folder, SHOWN), picture)
-    telling = VlmTextEncoder(folder, asked_as(SHOWN, folder), CPU)
+    telling = VlmTextEncoder(folder, online_text_of(SHOWN, folder), CPU)
     cameras = {"wrist": picture[None] * 0, "front": np.stack([picture * 0, picture])}
     seen = [Observation(text=text, embodiment="umi", pictures=cameras) for text in TEXTS]
     found = telling(seen)
@@ -179,7 +179,7 @@ def test_it_is_shown_what_was_shown_when_features_were_stored(folder: Path, tmp_
 def test_the_model_is_asked_once_for_an_instruction_that_is_repeated(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    telling = VlmTextEncoder(folder, asked_as(ALONE, folder), CPU)
+    telling = VlmTextEncoder(folder, online_text_of(ALONE, folder), CPU)
     calls: list[Tensor] = []
     was = OnlineConditioner.forward
 
@@ -241,7 +241,7 @@ def test_what_a_run_does_not_say_is_not_guessed(tmp_path: Path) -> None:
 def test_how_it_was_asked_there_and_back() -> None:
     shown = SHOWN.model_copy(update={"picture_every_s": 0.1, "max_picture_tokens": 9})
     for settings in (ALONE, shown):
-        assert settings_of(asked_as(settings, Path("m")), 36, 10.0) == settings
+        assert settings_of(online_text_of(settings, Path("m")), 36, 10.0) == settings
 
 
 @pytest.mark.parametrize(
@@ -250,4 +250,4 @@ def test_how_it_was_asked_there_and_back() -> None:
 def test_what_is_no_picture_is_not_shown(picture: np.ndarray) -> None:
     pictures = {"front": picture if picture.dtype == np.float32 else picture.astype(np.uint8)}
     with pytest.raises(ConfigError, match="images of camera 'front'"):
-        picture_shown(Observation(text="", embodiment="umi", pictures=pictures), "*")
+        image_for_text(Observation(text="", embodiment="umi", pictures=pictures), "*")

@@ -15,7 +15,7 @@ from tests.faults.call_sites import CallSite, asked_at, call_sites
 from tests.faults.journal import Journal, journal_of, unwatched
 from tests.faults.power import FATES, Disk, Fate, by_chance, materialise
 from tests.training.running import SETTINGS, recipe
-from training.data.cache import made_once
+from training.data.cache import build_once
 from training.run.best import Best, load_best
 from training.run.checkpoint import (
     FOLDER,
@@ -88,7 +88,7 @@ def skip(case: Case, mishaps: Mishaps, step: int, note: Callable[[str], None]) -
 
 def train(home: Path, case: Case, note: Callable[[str], None], until: int = END) -> None:
     """A run of four checkpoints, from wherever it is; `note` hears what a user may rely on from then on."""
-    made_once(home / "cache" / "tables", fill)
+    build_once(home / "cache" / "tables", fill)
     out = home / "runs" / "run"
     facts = RunFacts(manifest="m", manifest_name="m", manifest_sha256="", recipe_sha256="")
     assert load_run(out) in (None, (facts, recipe()))

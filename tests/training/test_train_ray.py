@@ -20,7 +20,7 @@ from tests.training.running import recipe
 from tests.training.test_train_cli import train, weights_of, words
 from training.run.checkpoint import checkpoint_of
 from training.run.parallel import BACKENDS
-from training.run.run_folder import LOG_FILE, ask_to_stop, is_asked_to_stop, write_result
+from training.run.run_folder import LOG_FILE, ask_to_stop, is_stop_requested, write_result
 from training.run.session import TrainRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray Train's use of Ray Data
@@ -51,12 +51,12 @@ def test_a_signal_reaches_the_workers_through_the_folder_of_the_run(
             # In the main thread Ray takes SIGINT for itself, and aborts.
             assert threading.current_thread() is not threading.main_thread()
             out = self.request.out
-            assert not is_asked_to_stop(out)
+            assert not is_stop_requested(out)
             os.kill(os.getpid(), number)
             until = time.monotonic() + 20
-            while not is_asked_to_stop(out) and time.monotonic() < until:
+            while not is_stop_requested(out) and time.monotonic() < until:
                 time.sleep(0.005)
-            write_result(out, {"interrupted": is_asked_to_stop(out)})
+            write_result(out, {"interrupted": is_stop_requested(out)})
             told = (self.request.manifest, out, self.request.init_from, self.request.cache)
             assert all(path is not None and path.is_absolute() for path in told)
 

@@ -58,7 +58,7 @@ def open_conditioner(
         of = rows_of_split if len(rows_of_split) else manifest
         facts = first_readable(of, range(len(of)), stored.facts_of, max_bad=max_bad)
         if text.needs_pictures and facts.settings.picture_every_s is None:
-            raise _without_pictures(manifest, encoder_id)
+            raise _text_only_features(manifest, encoder_id)
         return stored, CachedConditioner(facts.width, facts.encoder_id, facts.settings)
     if isinstance(text, OnlineText):
         folder = folder_of(text.model)
@@ -70,7 +70,7 @@ def open_conditioner(
     return NoTextReader(), NoTextConditioner()
 
 
-def _without_pictures(manifest: Manifest, encoder_id: str) -> ConfigError:
+def _text_only_features(manifest: Manifest, encoder_id: str) -> ConfigError:
     problem = f"{encoder_id} was encoded from text only, and this recipe needs text features encoded with images"
     command = (
         f'eicorpus latents text {manifest.corpus} --vlm FOLDER --vlm-frame-every-s 0.5 --camera "*"'

@@ -23,7 +23,7 @@ def text_id_of(folder: Path, settings: FeatureSettings) -> str:
         raise ConfigError(str(error), where=str(folder / "config.json")) from error
 
 
-def asked_as(settings: FeatureSettings, folder: Path) -> OnlineText:
+def online_text_of(settings: FeatureSettings, folder: Path) -> OnlineText:
     """What makes in the step the features that were stored so. `picture_every_s` has no place there: the picture is that of now."""
     return OnlineText(
         model=str(folder),

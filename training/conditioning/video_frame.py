@@ -38,12 +38,12 @@ def picture_of(corpus: Path, row: ManifestRow, camera: str, timestep: int) -> Pi
     where = f"{row.dataset_path}/{relative}"
     try:
         path = inside(corpus, where)
-        return picture_at(path, timestep / rate_hz_of(corpus, row.dataset_path))
+        return frame_at(path, timestep / rate_hz_of(corpus, row.dataset_path))
     except ConfigError as error:
         raise broken_sample(row, timestep, where, error) from error
 
 
-def picture_at(path: Path, at_s: float) -> Picture:
+def frame_at(path: Path, at_s: float) -> Picture:
     """[H, W, 3] RGB shown at exactly `at_s`: from the keyframe at or before it, as many as it takes.
 
     Raises:

@@ -30,7 +30,7 @@ from training.data.action_build import (
     part_name,
 )
 from training.data.action_layout import slots_of
-from training.data.cache import damaged, made_once, mapped
+from training.data.cache import build_once, damaged, mapped
 
 OPEN_PARTS = 256
 STORE_VERSION = 2  # higher whenever the same rows would be stored otherwise
@@ -115,7 +115,7 @@ def open_actions(
     """The store of all rows of a manifest, every split; made when it is not there.
 
     Raises:
-        ConfigError: see `build_actions` and `made_once`.
+        ConfigError: see `build_actions` and `build_once`.
     """
     name = f"actions-{_key(manifest, with_state=with_state)}"
     folder = (cache or default_cache(manifest.corpus)) / name
@@ -130,7 +130,7 @@ def open_actions(
             progress=progress,
         )
 
-    made_once(folder, make)
+    build_once(folder, make)
     return ActionStore(folder)
 
 

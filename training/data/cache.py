@@ -20,7 +20,7 @@ _SMALL = 4096  # bytes of a file
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def made_once(folder: Path, make: Callable[[Path], None]) -> None:
+def build_once(folder: Path, make: Callable[[Path], None]) -> None:
     """Have `make` fill an empty folder, which then gets its name. Of several ranks of a machine one makes it, the others wait and find it.
 
     Raises:

@@ -67,14 +67,14 @@ def refuse_absent(corpus: Path, paths: pa.Array, *, what: str, repair: str) -> N
     number = folders.indices.to_numpy()
     order = np.argsort(number, kind="stable")
     ends = np.cumsum(np.bincount(number, minlength=len(folders.dictionary)))
-    is_there = np.zeros(len(paths), dtype=bool)
+    path_exists = np.zeros(len(paths), dtype=bool)
     by_folder = zip(folders.dictionary.to_pylist(), np.split(order, ends)[:-1], strict=True)
     for folder, rows in by_folder:
         listed = _listed(corpus, folder.removesuffix("/"))
-        is_there[rows] = [name in listed for name in names.take(pa.array(rows)).to_pylist()]
-    if is_there.all():
+        path_exists[rows] = [name in listed for name in names.take(pa.array(rows)).to_pylist()]
+    if path_exists.all():
         return
-    absent = np.flatnonzero(~is_there)
+    absent = np.flatnonzero(~path_exists)
     problem = f"{what} missing: {len(absent)} of {len(paths)} files of the manifest do not exist"
     raise ConfigError(f"{problem}, {paths[int(absent[0])]} first", remedy=repair, where=str(corpus))
 

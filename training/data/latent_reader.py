@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from schemas.errors import ConfigError
-from schemas.latent_header import Held, read_header, wanted_tensors
+from schemas.latent_header import Held, expected_tensors, read_header
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts, Storage
 from schemas.manifest import Latent
 from training.data.camera_views import repair_of
@@ -79,7 +79,7 @@ class LatentFile:
 
     def _check(self, tensors: Mapping[str, Held]) -> None:
         facts = self.facts
-        for name, (dtype, shape) in wanted_tensors(facts).items():
+        for name, (dtype, shape) in expected_tensors(facts).items():
             if name not in tensors:
                 raise self._file.damaged(f"no tensor {name!r}")
             held = tensors[name]

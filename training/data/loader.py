@@ -99,7 +99,7 @@ class Loader:
         _check_recipe(recipe, world_size)
         self.manifest, self.recipe, data = manifest, recipe, recipe.data
         self.rank, self.world_size, self.split = rank, world_size, split
-        self.embodiments = _bodies(manifest, embodiments)
+        self.embodiments = _embodiments(manifest, embodiments)
         self.encoder_id = encoder_of(manifest, data.encoder)
         is_seen = self._is_seen()
         self.latent_shape = shape = self._shape(is_seen)
@@ -304,7 +304,7 @@ def _check_recipe(recipe: TrainRecipe, world_size: int) -> None:
     check_low_policy_share(recipe.routing)
 
 
-def _bodies(manifest: Manifest, known: Sequence[str]) -> tuple[str, ...]:
+def _embodiments(manifest: Manifest, known: Sequence[str]) -> tuple[str, ...]:
     """Those of a checkpoint, which must know all that are here, or those of the manifest."""
     here = embodiments_of(manifest)
     bodies = tuple(known) or here

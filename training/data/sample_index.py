@@ -21,7 +21,7 @@ from schemas.manifest import Manifest, ManifestRow, rows_at
 from schemas.paths import within
 from schemas.supervision import Task
 from training.data.actions import ActionStore
-from training.data.cache import damaged, made_once, mapped
+from training.data.cache import build_once, damaged, mapped
 from training.data.normalise import Normaliser
 from training.data.routing import LIMITED, RoutingSettings
 from training.data.windows import BIT, Ints, Window
@@ -125,7 +125,7 @@ class SampleIndexRequest:
 def open_sample_index(work: SampleIndexRequest, cache: Path) -> SampleIndex:
     """Made when they are not there."""
     folder = cache / f"anchors-{work.key}"
-    made_once(folder, partial(_write, work))
+    build_once(folder, partial(_write, work))
     return SampleIndex(folder)
 
 

@@ -29,12 +29,12 @@ def scored_views(batch: Batch) -> Tensor:
     return batch.has_future & batch.known.has_past[:, -1]
 
 
-def last_picture(batch: Batch) -> Tensor:
+def last_image(batch: Batch) -> Tensor:
     """[B, V * N, D] the latents of now: the baseline that says nothing will change."""
     return batch.known.past[:, -1]
 
 
-def picture_errors(predicted: Tensor, batch: Batch) -> dict[str, Error]:
+def image_errors(predicted: Tensor, batch: Batch) -> dict[str, Error]:
     """By metric, [B, 1]: over the tokens of the views that are scored."""
     predicted, true = predicted.float(), batch.future.float()
     views = scored_views(batch)

@@ -25,9 +25,9 @@ from training.evaluation.errors import (
     Chunks,
     action_errors,
     baselines,
-    last_picture,
+    image_errors,
+    last_image,
     parallel_grippers,
-    picture_errors,
     side_places,
 )
 from training.model.network import Text
@@ -115,12 +115,12 @@ class Evaluation:
     def _pictures(self, batch: Batch, text: Text, task: Task) -> dict[str, dict[str, Error]]:
         """By who, by metric."""
         out = {
-            MODEL: picture_errors(self.picture(batch, text, task), batch),
-            COPY: picture_errors(last_picture(batch), batch),
+            MODEL: image_errors(self.picture(batch, text, task), batch),
+            COPY: image_errors(last_image(batch), batch),
         }
         if task is Task.FORWARD_DYNAMICS and Task.VISUAL_FORECASTING in self.trained:
             forecast = self.picture(batch, text, Task.VISUAL_FORECASTING)
-            out[WITHOUT_ACTION] = picture_errors(forecast, batch)
+            out[WITHOUT_ACTION] = image_errors(forecast, batch)
         return out
 
     def _actions(self, batch: Batch, text: Text, task: Task) -> dict[str, dict[str, Error]]:

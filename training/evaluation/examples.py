@@ -13,7 +13,7 @@ import torch
 
 from schemas.supervision import Task
 from training.data.loader import Loader
-from training.evaluation.errors import last_picture
+from training.evaluation.errors import last_image
 from training.evaluation.evaluate import MODEL, Evaluation
 from training.evaluation.summary import EVERY, MetricLine
 from training.run.micro_batch import moved
@@ -47,7 +47,7 @@ def shown_of(
         return None
     batch = moved(batch, device)
     text = evaluation.sampler.encode_text(batch.text_inputs)
-    tokens_by_name = {NOW: last_picture(batch), TRUE: batch.future}
+    tokens_by_name = {NOW: last_image(batch), TRUE: batch.future}
     if Task.VISUAL_FORECASTING in trained:
         tokens_by_name[FORECAST] = evaluation.picture(batch, text, Task.VISUAL_FORECASTING)
     if task is Task.FORWARD_DYNAMICS:

@@ -170,7 +170,7 @@ class Network(nn.Module):
         t: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Velocities where something is noisy; elsewhere nothing of the inputs gets past their placeholders."""
-        last, s = self._last_picture(known), self.settings
+        last, s = self._last_image(known), self.settings
         no_motion = torch.zeros_like(action)
         acting = velocity_from(said_action, action, no_motion, t, s.action_std)
         seeing = velocity_from(said_future, future, last, t, s.change_std)
@@ -180,7 +180,7 @@ class Network(nn.Module):
             torch.where(says_future[:, None, None], seeing, said_future),
         )
 
-    def _last_picture(self, known: KnownInputs) -> Tensor:
+    def _last_image(self, known: KnownInputs) -> Tensor:
         """[B, V * N, D] the latents of now, 0 where there are none."""
         has_now = known.has_past[:, -1].repeat_interleave(self.settings.num_patches, dim=1)
         return torch.where(has_now[..., None], known.past[:, -1], 0.0)
@@ -239,8 +239,8 @@ class Network(nn.Module):
         tokens = self.action_in(
             shown, known.embodiment, torch.ones(shown.shape[:2], device=shown.device)
         )
-        is_there = known.has_history.any(dim=-1, keepdim=True)
-        return torch.where(is_there, tokens, self.missing_history)
+        path_exists = known.has_history.any(dim=-1, keepdim=True)
+        return torch.where(path_exists, tokens, self.missing_history)
 
 
 def _shown(values: Tensor, has: Tensor) -> Tensor:

@@ -202,7 +202,7 @@ def _motion_slots(side: str) -> npt.NDArray[np.int64]:
     )
 
 
-def bodies_of(
+def embodiments_of(
     normaliser: Normaliser, measured_state: Mapping[str, Sequence[str]]
 ) -> dict[str, PolicyEmbodiment]:
     """The bodies that a policy can act for: those of whose actions the manifest had statistics.

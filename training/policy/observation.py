@@ -58,7 +58,7 @@ class ActionChunk:
         return transform(rotmat, self.part(f"{side}.position_m"))
 
 
-def checked_pictures(pictures: Pixels, camera: str) -> Pixels:
+def checked_images(pictures: Pixels, camera: str) -> Pixels:
     """The same.
 
     Raises:

@@ -30,8 +30,8 @@ from training.data.rng_keys import key_of
 from training.evaluation.draws import Sampler
 from training.learner import Learner
 from training.model.network import KnownInputs
-from training.policy.embodiments import PolicyEmbodiment, bodies_of
-from training.policy.observation import ActionChunk, Observation, Pixels, checked_pictures
+from training.policy.embodiments import PolicyEmbodiment, embodiments_of
+from training.policy.observation import ActionChunk, Observation, Pixels, checked_images
 from training.policy.restored import recipe_of, restored
 from training.policy.text_encoder import Tell, open_text_encoder
 from training.precision import Precision
@@ -80,7 +80,7 @@ class Policy:
             precision=precision or recipe.run.precision,
             num_steps=num_steps or recipe.run.sampling_steps,
         )
-        self.bodies = bodies_of(normaliser, measured_state or {})
+        self.bodies = embodiments_of(normaliser, measured_state or {})
         self.embodiments = tuple(self.bodies)
         settings = learner.network.settings
         generator = torch.Generator().manual_seed(int(key_of(seed, PURPOSE)))
@@ -244,7 +244,7 @@ class Policy:
         latents: npt.NDArray[Any] | None = observation.latents.get(camera)
         if latents is None:
             latents = self._encoded(
-                checked_pictures(observation.pictures[camera], camera)[-s.num_past :]
+                checked_images(observation.pictures[camera], camera)[-s.num_past :]
             )
         tokens = torch.as_tensor(np.asarray(latents, dtype=np.float32))
         if tokens.dim() != 3 or not len(tokens) or tokens.shape[2] != s.latent_width:

@@ -16,10 +16,10 @@ from training.conditioning.cached import CachedConditioner, side_by_side
 from training.conditioning.hashed_words import NoTextConditioner, WordsConditioner, WordsReader
 from training.conditioning.online import OnlineConditioner, OnlineReader
 from training.conditioning.protocol import Conditioner
-from training.conditioning.text_model import asked_as, text_id_of
+from training.conditioning.text_model import online_text_of, text_id_of
 from training.conditioning.vlm_parts import folder_of
 from training.model.network import Text
-from training.policy.observation import Observation, Pixels, checked_pictures
+from training.policy.observation import Observation, Pixels, checked_images
 from training.policy.restored import recipe_of
 from training.recipe import CachedText, OnlineText, WordsText
 from training.run.checkpoint import Checkpoint
@@ -47,21 +47,21 @@ class VlmTextEncoder:
     def __call__(self, seen: Sequence[Observation]) -> dict[str, Tensor]:
         if not self._asked.with_pictures:
             return side_by_side([self._of_text(each.text) for each in seen])
-        shown = [picture_shown(each, self._asked.camera) for each in seen]
-        text = self._told([each.text for each in seen], shown)
+        shown = [image_for_text(each, self._asked.camera) for each in seen]
+        text = self._encoded([each.text for each in seen], shown)
         return side_by_side([x[has] for x, has in zip(text.values, text.has, strict=True)])
 
     def _alone(self, text: str) -> Tensor:
         """[T, C]: in a batch with others the last bit could differ."""
-        return self._told([text], [None]).values[0]
+        return self._encoded([text], [None]).values[0]
 
-    def _told(self, texts: Sequence[str], pictures: Sequence[Pixels | None]) -> Text:
+    def _encoded(self, texts: Sequence[str], pictures: Sequence[Pixels | None]) -> Text:
         inputs = self._reader.of(texts, pictures)
         features: Text = self._model({name: x.to(self._device) for name, x in inputs.items()})
         return features
 
 
-def picture_shown(observation: Observation, camera: str) -> Pixels:
+def image_for_text(observation: Observation, camera: str) -> Pixels:
     """[H, W, 3]: now, of the first camera by name that matches.
 
     Raises:
@@ -73,7 +73,7 @@ def picture_shown(observation: Observation, camera: str) -> Pixels:
         raise ConfigError(
             problem, remedy="send one in addition to the latents", where="observation"
         )
-    now: Pixels = checked_pictures(observation.pictures[name], name)[-1]
+    now: Pixels = checked_images(observation.pictures[name], name)[-1]
     return now
 
 
@@ -105,7 +105,7 @@ def model_of(
             )
             repair = "pass --vlm FOLDER of the model that made those features, with its tokenizer and image processor"
             raise ConfigError(problem, remedy=repair, where=str(folder))
-        return folder, asked_as(settings, folder)
+        return folder, online_text_of(settings, folder)
     if isinstance(text, OnlineText):
         return folder, text
     problem = f"trained on stored text features {text.encoder}; an older eicorpus wrote the checkpoint without the settings that made them"

@@ -10,7 +10,7 @@ from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import reason
 from schemas.json_text import DOCUMENT, read_json
-from schemas.regular_file import is_there
+from schemas.regular_file import path_exists
 from training.durable import write_durably
 
 BEST_FILE = "best.json"
@@ -32,7 +32,7 @@ def load_best(folder: Path) -> Best | None:
     """
     path = folder / BEST_FILE
     try:
-        return Best.model_validate(read_json(path, limits=DOCUMENT)) if is_there(path) else None
+        return Best.model_validate(read_json(path, limits=DOCUMENT)) if path_exists(path) else None
     except (SourceError, DocumentError, ValidationError) as error:
         repair = "remove it; the next evaluation writes it again"
         raise ConfigError(

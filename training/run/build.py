@@ -137,7 +137,7 @@ def _loader(
     world: RunHooks,
     mishaps: Mishaps,
 ) -> Loader:
-    embodiments, normaliser = _bodies(begun, manifest, request.recipe)
+    embodiments, normaliser = _embodiments(begun, manifest, request.recipe)
     return Loader(
         manifest,
         request.recipe,
@@ -193,7 +193,7 @@ def _validation(
     return Validation(held_out, recipe, ranks, mishaps)
 
 
-def _bodies(
+def _embodiments(
     begun: ResumePoint, manifest: Manifest, recipe: TrainRecipe
 ) -> tuple[tuple[str, ...], Normaliser | None]:
     """Embodiments in the order of their layers, and how their actions are scaled: as a checkpoint has it. A base grows by new bodies."""

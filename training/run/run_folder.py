@@ -243,7 +243,7 @@ def ask_to_stop(out: Path) -> None:
     (out / STOP_FILE).touch()
 
 
-def is_asked_to_stop(out: Path) -> bool:
+def is_stop_requested(out: Path) -> bool:
     return (out / STOP_FILE).exists()
 
 

@@ -171,7 +171,7 @@ class Loop:
             validated = self._validated(done, pace)
             is_told = done % recipe.log_every == 0 or is_last or validated is not None
             if stepped is not None and is_told:
-                self._tell(done, stepped, pace, {} if validated is None else validated.line)
+                self._report(done, stepped, pace, {} if validated is None else validated.line)
                 pace = Throughput(began_s=hooks.clock_s())
             is_best = validated is not None and (best is None or validated.loss < best.loss)
             if validated is not None and is_best and recipe.keep_best:
@@ -234,7 +234,7 @@ class Loop:
             mishaps.replaced(batch.replaced)
         return batch
 
-    def _tell(
+    def _report(
         self, done: int, stepped: StepResult, pace: Throughput, more: dict[str, object]
     ) -> None:
         """`loss` and `gradient_norm` are of the last step. All else of the steps since the line before."""

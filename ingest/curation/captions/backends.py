@@ -28,15 +28,15 @@ def backend_for(settings: CaptionSettings, *, key: str, cache: Cache) -> Backend
 
 def _chat(settings: CaptionSettings, key: str) -> Chat:
     if settings.backend == "replay":
-        return ReplayChat(Path(_said(settings.replay_file, "--replay FILE", "replay")))
-    model = _said(settings.model, "--model", settings.backend)
+        return ReplayChat(Path(_required(settings.replay_file, "--replay FILE", "replay")))
+    model = _required(settings.model, "--model", settings.backend)
     if settings.backend == "transformers":
         return TransformersChat(Path(model), settings.device, settings.batch)
-    url = _said(settings.endpoint.url, "--endpoint URL", "openai")
+    url = _required(settings.endpoint.url, "--endpoint URL", "openai")
     return OpenAiChat(endpoint_at(url, key), model, settings.endpoint)
 
 
-def _said(value: str | None, option: str, backend: str) -> str:
+def _required(value: str | None, option: str, backend: str) -> str:
     if not value:
         raise ConfigError(f"--backend {backend} needs {option}; there is no default")
     return value

@@ -26,7 +26,7 @@ from schemas.regular_file import read_regular
 MAX_BYTES = 1_000_000_000
 
 
-class _Line(BaseModel):
+class _ReplayLine(BaseModel):
     model_config = ConfigDict(extra="ignore")
     uid: str
     start: int
@@ -79,9 +79,9 @@ def _lines(data: bytes) -> list[tuple[int, bytes]]:
     return [(number, line) for number, line in numbered if line.strip()]
 
 
-def _parsed(line: bytes, number: int, path: Path) -> _Line:
+def _parsed(line: bytes, number: int, path: Path) -> _ReplayLine:
     try:
-        return _Line.model_validate(parse_json(line))
+        return _ReplayLine.model_validate(parse_json(line))
     except DocumentError as error:
         problem = f"line {number}: {error}"
         raise ConfigError(
@@ -90,7 +90,7 @@ def _parsed(line: bytes, number: int, path: Path) -> _Line:
             where=str(path),
         ) from error
     except ValidationError as error:
-        problem = f"line {number}: {invalid(error, _Line)}"
+        problem = f"line {number}: {invalid(error, _ReplayLine)}"
         raise ConfigError(
             f"not a line of a replay file: {problem}",
             remedy="correct or remove this line",

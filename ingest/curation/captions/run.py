@@ -28,7 +28,7 @@ from schemas.errors import ConfigError, PipelineError
 MAX_REASONS = 20
 TURN_S = 0.5
 Work = TypeVar("Work")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 BATCH_SEEN, BATCH_RULES = (
     500,
     50_000,
@@ -118,15 +118,15 @@ def caption_corpus(
 
 
 def _results(
-    works: Iterator[Work], body: Callable[[Work], Made], count: int, stop: Callable[[], None]
-) -> Generator[tuple[Work, Made], None, None]:
+    works: Iterator[Work], body: Callable[[Work], Result], count: int, stop: Callable[[], None]
+) -> Generator[tuple[Work, Result], None, None]:
     """Results as they come, from `count` threads: the time goes into waiting for a server. What stops the run is raised last, after
     everything that was in flight has come in; only an interrupt does not wait for that (`stop`)."""
     if count == 1:
         yield from ((work, body(work)) for work in works)
         return
     stopping: PipelineError | None = None
-    flying: dict[Future[Made], Work] = {}
+    flying: dict[Future[Result], Work] = {}
     pool = ThreadPoolExecutor(count, thread_name_prefix="caption")
     has_ended = False
     try:

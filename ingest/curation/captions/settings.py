@@ -11,11 +11,11 @@ from ingest.curation.captions.sheet import SheetPlan
 BACKENDS = ("rules", "openai", "transformers", "replay")
 
 
-class _Settings(BaseModel):
+class _CaptionSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SheetSettings(_Settings):
+class SheetSettings(_CaptionSection):
     """How contact sheets are drawn: `SheetPlan`."""
 
     max_frames: int = Field(24, ge=4, le=60)
@@ -31,7 +31,7 @@ class SheetSettings(_Settings):
         return SheetPlan(**self.model_dump(exclude={"camera"}))
 
 
-class AskSettings(_Settings):
+class AskSettings(_CaptionSection):
     """What decides an answer besides the prompt; part of the cache key."""
 
     max_tokens: int = Field(512, ge=16, le=32_768)
@@ -42,7 +42,7 @@ class AskSettings(_Settings):
     seed: int = Field(0, ge=0)
 
 
-class EndpointSettings(_Settings):
+class EndpointSettings(_CaptionSection):
     """An OpenAI-compatible server."""
 
     url: str | None = None  # up to and including /v1
@@ -56,7 +56,7 @@ class EndpointSettings(_Settings):
     failures_to_stop: int = Field(20, ge=1)  # in a row
 
 
-class CaptionSettings(_Settings):
+class CaptionSettings(_CaptionSection):
     """Everything. `model` is a name for an endpoint, a folder for transformers."""
 
     backend: Literal["rules", "openai", "transformers", "replay"] = "rules"

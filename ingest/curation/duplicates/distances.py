@@ -181,10 +181,10 @@ def _shifts() -> tuple[_Shift, ...]:
     """No shift first, then the others."""
     ends = range(-MOST_STEPS, MOST_STEPS + 1)
     pairs = sorted(product(ends, ends), key=lambda s: (abs(s[0]) + abs(s[1]), s))
-    return tuple(_made(pairs))
+    return tuple(_shift_pairs(pairs))
 
 
-def _made(pairs: list[tuple[int, int]]) -> Iterator[_Shift]:
+def _shift_pairs(pairs: list[tuple[int, int]]) -> Iterator[_Shift]:
     at = np.linspace(0.0, 1.0, POINTS)
     for pair in pairs:
         first, last = SHIFT_STEP * pair[0], SHIFT_STEP * pair[1]

@@ -130,7 +130,10 @@ def num_missing(chosen: Selection) -> int:
     """Episodes whose data would have to be read."""
     if cached_result(chosen.corpus, chosen.digest) is not None:
         return 0
-    return sum(_lacking(chosen, block, frame)["uid"].n_unique() for block, frame in chosen.blocks())
+    return sum(
+        _missing_statistics(chosen, block, frame)["uid"].n_unique()
+        for block, frame in chosen.blocks()
+    )
 
 
 def _wholes(chosen: Selection) -> Iterator[tuple[str, Whole]]:
@@ -150,7 +153,7 @@ def _names(dataset: Dataset) -> tuple[str, ...]:
 # --- partials ------------------------------------------------------------------------------------------------------------
 
 
-def _lacking(chosen: Selection, block: Block, frame: pl.DataFrame) -> pl.DataFrame:
+def _missing_statistics(chosen: Selection, block: Block, frame: pl.DataFrame) -> pl.DataFrame:
     have = cached(chosen.corpus, block, KEY)
     return frame.join(have, on=list(KEY), how="anti", maintain_order="left")
 
@@ -166,7 +169,7 @@ def _work_of(chosen: Selection) -> Iterator[DeltaWork]:
                 length=length,
                 spans=tuple(zip(starts, ends, strict=True)),
             )
-            for uid, path, sha256, length, starts, ends in _lacking(chosen, block, frame)
+            for uid, path, sha256, length, starts, ends in _missing_statistics(chosen, block, frame)
             .group_by("uid", "path", "data_sha256", "length", maintain_order=True)
             .agg("start", "end")
             .iter_rows()
@@ -199,7 +202,7 @@ def _make_missing(
     try:
         with shared(executor, CorpusLayout(chosen.corpus), disk, files=data_files):
             for one, result in executor.run(lambda: next(work, None), partials):
-                partial_result = _told(one, result)
+                partial_result = _result_of(one, result)
                 errors += partial_result.errors
                 rows[one.block].append(partial_result.rows)
                 done += len(one.episodes)
@@ -214,7 +217,7 @@ def _make_missing(
     return errors
 
 
-def _told(work: DeltaWork, result: DeltaResult | WorkerFailure) -> DeltaResult:
+def _result_of(work: DeltaWork, result: DeltaResult | WorkerFailure) -> DeltaResult:
     if isinstance(result, WorkerFailure):
         first = work.episodes[0].path
         problem = f"{result.code.value}: {result.how}; among {len(work.episodes)} from {first}"

@@ -46,8 +46,8 @@ def compare(a: Manifest, b: Manifest, *, limits: QueryLimits | None = None) -> M
     removed = before.join(after, on=KEY, how="anti")
     both = before.join(after, on=KEY, suffix="_after")
     parts = [
-        _come_or_gone("added", added, before, a, limits),
-        _come_or_gone("removed", removed, after, b, limits),
+        _added_or_removed("added", added, before, a, limits),
+        _added_or_removed("removed", removed, after, b, limits),
         *(_changed(name, both, a.facts, b.facts) for name in _SHOWN if name != "caption_id"),
     ]
     rows = pl.concat([p for p in parts if len(p)] or [_NOTHING])
@@ -166,7 +166,7 @@ def _why_weight(before: ManifestFacts, after: ManifestFacts) -> str:
 # --- what came and went -----------------------------------------------------------------------------------------------------
 
 
-def _come_or_gone(
+def _added_or_removed(
     change: str,
     rows: pl.DataFrame,
     other: pl.DataFrame,
@@ -198,7 +198,7 @@ def _why_absent(
     except ConfigError as error:
         return pl.repeat(f"unknown: {error}", len(rows), eager=True).alias("why")
     uids, tiers, fitting = known
-    is_there = pl.col("uid").is_in(uids.implode())
+    is_present = pl.col("uid").is_in(uids.implode())
     excluded = tiers.filter(pl.col("tier") == "excluded").select(
         *KEY, codes=pl.col("reasons").list.unique(maintain_order=True).list.join("+")
     )
@@ -214,7 +214,7 @@ def _why_absent(
         .join(fitting.select(*KEY, fits=True), on=KEY, how="left", maintain_order="left")
     )
     return marked.select(
-        pl.when(~is_there)
+        pl.when(~is_present)
         .then(pl.lit(f"not in snapshot {number}"))
         .when(pl.col("is_cut").is_null())
         .then(pl.lit("the policy splits the episode differently"))

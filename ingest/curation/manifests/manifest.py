@@ -71,7 +71,7 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
     Raises:
         ConfigError: the WHERE is no expression, nothing is left, or no mixture can do what the rules ask.
     """
-    policy, choice = _found(catalog, request)
+    policy, choice = _chosen_segments(catalog, request)
     selected, lists = choice.rows, choice.lists
     order = pl.DataFrame(selected.select(["uid", "start"])).select(pl.arg_sort_by("uid", "start"))
     selected = taken(selected, order.to_series().to_arrow())
@@ -124,7 +124,7 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
     return Built(rows=rows, facts=facts)
 
 
-def _found(catalog: Catalog, request: ManifestRequest) -> tuple[PolicyFacts, Chosen]:
+def _chosen_segments(catalog: Catalog, request: ManifestRequest) -> tuple[PolicyFacts, Chosen]:
     """The policy, and the rows that it and the WHERE leave."""
     tiered = tier_rows(catalog, request.policy)
     selected = chosen(catalog, tiered.rows, request.where)

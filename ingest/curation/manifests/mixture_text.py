@@ -36,11 +36,11 @@ Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 
 
-class _Part(BaseModel):
+class _MixturePart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class MixtureRule(_Part):
+class MixtureRule(_MixturePart):
     """What is asked of the groups that match."""
 
     name: str = ""
@@ -74,7 +74,7 @@ class MixtureRule(_Part):
         return self.name or f"{{{shown}}}"
 
 
-class Mixture(_Part):
+class Mixture(_MixturePart):
     """The whole file; without one, every hour is as likely as the next."""
 
     version: Annotated[int, Field(ge=1, le=1)] = 1

@@ -33,7 +33,7 @@ Luma = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PictureFacts:
+class ImageFacts:
     """K pictures of one camera, luma 0..255, and the K - 1 steps between them.
 
     thumbs: [K, 48, 64] uint8, the picture's luma shrunk by area.
@@ -65,7 +65,7 @@ class Watcher(Protocol):
         """`picture`: [H, W, 3] RGB."""
 
 
-def look_at(path: Path, length: int, watcher: Watcher | None = None) -> PictureFacts:
+def look_at(path: Path, length: int, watcher: Watcher | None = None) -> ImageFacts:
     """Decode the whole video once, in bounded memory.
 
     Raises:
@@ -90,7 +90,7 @@ class _OtherLengthError(Exception):
     """How many pictures there are instead."""
 
 
-def facts_of(lumas: Iterator[Luma], length: int) -> PictureFacts:
+def facts_of(lumas: Iterator[Luma], length: int) -> ImageFacts:
     """What is seen in `length` pictures, each [H, W] uint8."""
     thumbs = np.empty((length, THUMB_HEIGHT, THUMB_WIDTH), dtype=np.uint8)
     numbers = np.empty((length, 4))
@@ -109,7 +109,7 @@ def facts_of(lumas: Iterator[Luma], length: int) -> PictureFacts:
     mean, contrast, sharpness, bright = numbers.T
     change, largest, energy = steps[1:].T
     repeated = largest <= _still_luma(area)
-    return PictureFacts(
+    return ImageFacts(
         thumbs=thumbs,
         mean=mean,
         contrast=contrast,

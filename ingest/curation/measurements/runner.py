@@ -275,7 +275,7 @@ def measure_corpus(
     try:
         with shared(executor, corpus, disk, files=partial(sampled_files, corpus.root / "datasets")):
             for one, result in executor.run(lambda: next(work, None), measure_episode):
-                measured = _told(one, result)
+                measured = _measured(one, result)
                 tally.failed += bool(measured.error)
                 tally.measured += not measured.error
                 tally.errors[measured.error.split(":")[0]] += bool(measured.error)
@@ -311,7 +311,7 @@ def _parts(
     return parts
 
 
-def _told(work: MeasureWork, result: Measured | WorkerFailure) -> Measured:
+def _measured(work: MeasureWork, result: Measured | WorkerFailure) -> Measured:
     if isinstance(result, WorkerFailure):
         return Measured(uid=work.row["uid"], error=f"{result.code.value}: {result.how}")
     return result

@@ -18,7 +18,7 @@ import pyarrow as pa
 from ingest.corpus.layout import data_file, video_file
 from ingest.curation.measurements.arm import ArmTrack, arms_of
 from ingest.curation.measurements.hoi.hand_observer import HandObserver, SeenHands
-from ingest.curation.measurements.pictures import PictureFacts, look_at
+from ingest.curation.measurements.pictures import ImageFacts, look_at
 from ingest.models.hand_landmarker import HandDetector
 from ingest.storage.local import within
 from schemas.episode import SIDES
@@ -89,7 +89,7 @@ class EpisodeView:
         return arms_of(self)
 
     @property
-    def pictures(self) -> Mapping[str, PictureFacts]:
+    def pictures(self) -> Mapping[str, ImageFacts]:
         """What one pass over each camera's video saw; decoded when first asked for, and once."""
         return self._looked[0]
 
@@ -99,7 +99,7 @@ class EpisodeView:
         return self._looked[1] if self.is_person and self.hand_detector is not None else {}
 
     @cached_property
-    def _looked(self) -> tuple[Mapping[str, PictureFacts], Mapping[str, SeenHands]]:
+    def _looked(self) -> tuple[Mapping[str, ImageFacts], Mapping[str, SeenHands]]:
         pictures, hands = {}, {}
         for camera, path in self.videos.items():
             if self.hand_detector is None or not self.is_person:

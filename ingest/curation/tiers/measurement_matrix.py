@@ -79,7 +79,7 @@ class _VersionedIntervals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Rows:
+class _MeasuredRows:
     """k rows of one part, lower versions first: only names that are asked for, only episodes that have a place."""
 
     row: Ints
@@ -134,9 +134,11 @@ def _missing(required: Sequence[int], versions: Versions) -> MissingMeasurements
     return MissingMeasurements(count=count, first=first)
 
 
-def _parts(paths: Iterable[Path], names: Sequence[str], places: UidIndex) -> Iterator[_Rows]:
+def _parts(
+    paths: Iterable[Path], names: Sequence[str], places: UidIndex
+) -> Iterator[_MeasuredRows]:
     """Every part in order, the next ones read meanwhile."""
-    waiting: deque[Future[_Rows]] = deque()
+    waiting: deque[Future[_MeasuredRows]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
         for path in paths:
             waiting.append(pool.submit(_read, path, names, places))
@@ -146,7 +148,7 @@ def _parts(paths: Iterable[Path], names: Sequence[str], places: UidIndex) -> Ite
             yield waiting.popleft().result()
 
 
-def _read(path: Path, names: Sequence[str], places: UidIndex) -> _Rows:
+def _read(path: Path, names: Sequence[str], places: UidIndex) -> _MeasuredRows:
     with open_parquet(path, read_dictionary=["name"]) as file:
         has_spans = _has_spans(file.metadata)
         column = _columns(file.read(columns=["name"], use_threads=False)["name"], names)
@@ -171,7 +173,7 @@ def _read(path: Path, names: Sequence[str], places: UidIndex) -> _Rows:
             version=version[at],
             value=value[at],
         )
-    return _Rows(
+    return _MeasuredRows(
         row=row,
         column=column,
         version=version,
@@ -219,7 +221,7 @@ def _rows(uids: pl.Series, places: UidIndex) -> Ints:
     return np.asarray(rows[np.cumsum(is_first) - 1])
 
 
-def _scatter(rows: _Rows, values: Array, versions: Versions) -> None:
+def _scatter(rows: _MeasuredRows, values: Array, versions: Versions) -> None:
     """Put the rows where no higher version is. `values` [m', N] are of the first m' names of `versions` [m, N]."""
     flat = rows.column * np.int64(versions.shape[1]) + rows.row
     all_versions, all_values = versions.reshape(-1), values.reshape(-1)

@@ -54,11 +54,11 @@ TASKS: dict[Tier, tuple[Task, ...]] = {
 }
 
 
-class _Part(BaseModel):
+class _PolicyPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
 
-class Bounds(_Part):
+class Bounds(_PolicyPart):
     """What a number is compared with."""
 
     above: Number | None = None
@@ -162,7 +162,7 @@ class Edge(Bounds):
         return self
 
 
-class Cutting(_Part):
+class Cutting(_PolicyPart):
     """How episodes are cut: the edges, the most important first."""
 
     min_length_s: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
@@ -170,14 +170,14 @@ class Cutting(_Part):
     edges: Annotated[tuple[Edge, ...], Field(strict=False)] = ()
 
 
-class Rule(_Part):
+class Rule(_PolicyPart):
     code: Word
     tier: Annotated[Tier, Field(strict=False)]
     text: Line
     when: Condition
 
 
-class Otherwise(_Part):
+class Otherwise(_PolicyPart):
     """What holds where no rule does."""
 
     code: Word
@@ -185,7 +185,7 @@ class Otherwise(_Part):
     text: Line
 
 
-class QualityPolicy(_Part):
+class QualityPolicy(_PolicyPart):
     """A whole policy, sound in itself: every name known, no cycle, no range that nothing can be in."""
 
     policy: Word
@@ -254,13 +254,13 @@ def policy_from(read: PolicyText) -> QualityPolicy:
     try:
         policy = QualityPolicy.model_validate(read.data)
     except ValidationError as error:
-        raise _told(read, _said(error)) from error
+        raise _policy_error(read, _problems_of(error)) from error
     if problems := list(check(policy)):
-        raise _told(read, problems)
+        raise _policy_error(read, problems)
     return policy
 
 
-def _said(error: ValidationError) -> list[tuple[Key, str]]:
+def _problems_of(error: ValidationError) -> list[tuple[Key, str]]:
     """Pydantic's problems; not that a list is too short because what it holds is wrong."""
     errors = [(tuple(e["loc"]), e) for e in error.errors()]
     return [
@@ -271,7 +271,7 @@ def _said(error: ValidationError) -> list[tuple[Key, str]]:
     ]
 
 
-def _told(read: PolicyText, problems: list[tuple[Key, str]]) -> ConfigError:
+def _policy_error(read: PolicyText, problems: list[tuple[Key, str]]) -> ConfigError:
     lines = [f"{read.place(way)}: {message}{_named(way)}" for way, message in problems]
     more = len(lines) - MAX_PROBLEMS
     rest = [f"and {more} more"] if more > 0 else []

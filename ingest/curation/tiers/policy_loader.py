@@ -20,11 +20,11 @@ MAX_DEPTH = 24
 Key = tuple[str | int, ...]  # ("rules", 2, "when"): the way from the root to a value
 
 
-class _Loader(yaml.SafeLoader):
+class _PolicyLoader(yaml.SafeLoader):
     """SafeLoader for which 1e3, 1.0e3, 1.e3 and .5e3 are numbers, as YAML 1.2 has them; 1.1 wants 1.0e+3 and reads words."""
 
 
-_Loader.add_implicit_resolver(
+_PolicyLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
     list("-+.0123456789"),
@@ -74,7 +74,7 @@ def parse_policy_text(text: str, where: str) -> PolicyText:
     try:
         _check_events(text, where)
         check_yaml_events(text, YamlLimits(max_bytes=MAX_BYTES, max_depth=MAX_DEPTH))
-        root = yaml.compose(text, Loader=_Loader)
+        root = yaml.compose(text, Loader=_PolicyLoader)
         marks: dict[Key, tuple[int, int]] = {}
         data = None if root is None else _value(root, (), marks, where)
     except DocumentError as error:
@@ -94,7 +94,7 @@ def _place(where: str, mark: Any) -> str:
 def _check_events(text: str, where: str) -> None:
     """Before a tree is made: the parser is a stream, so neither depth nor aliases can hurt here."""
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for event in yaml.parse(text, Loader=_PolicyLoader):
         place = _place(where, event.start_mark)
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
@@ -120,7 +120,7 @@ def _value(node: yaml.Node, way: Key, marks: dict[Key, tuple[int, int]], where: 
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*way, i), marks, where) for i, item in enumerate(node.value)]
     try:
-        return _Loader("").construct_object(node)
+        return _PolicyLoader("").construct_object(node)
     except ValueError as error:  # a date without a day, say
         place = f"{where}:{mark[0]}:{mark[1]}"
         raise ConfigError(f"{node.value!r} is not a valid value: {error}", where=place) from error

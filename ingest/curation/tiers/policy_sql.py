@@ -189,11 +189,11 @@ def _of_otherwise(policy: QualityPolicy, decides: str, cap: str) -> Iterator[str
             says = f"{decides} AND NOT ({is_capped} AND {fact} = 0)"
     if names:
         is_lacking = f"{identifier(f'fact {UNMEASURED}')} > 0"
-        plain = f"CASE WHEN {is_lacking} THEN {_told_unmeasured(policy, names)} ELSE {plain} END"
+        plain = f"CASE WHEN {is_lacking} THEN {_unmeasured_text(policy, names)} ELSE {plain} END"
     yield f"CASE WHEN {says} THEN {plain} END"
 
 
-def _told_unmeasured(policy: QualityPolicy, names: tuple[str, ...]) -> str:
+def _unmeasured_text(policy: QualityPolicy, names: tuple[str, ...]) -> str:
     """`otherwise` with how many of the names were never measured, and the first of them."""
     count = identifier(f"fact {UNMEASURED}")
     listed = ", ".join(literal(name) for name in names)

@@ -137,21 +137,21 @@ def column_of(leaf: Condition, known: Mapping[str, Column]) -> Column | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Size:
+class _PolicySize:
     """A condition with every reference written out; or what is wrong with it."""
 
     leaves: int = 0
     references: int = 0  # how deep they go
     problem: Problem | None = None
 
-    def with_part(self, part: _Size) -> _Size:
+    def with_part(self, part: _PolicySize) -> _PolicySize:
         references = max(self.references, part.references)
-        return _Size(self.leaves + part.leaves, references, self.problem or part.problem)
+        return _PolicySize(self.leaves + part.leaves, references, self.problem or part.problem)
 
 
 def _of_cycles(policy: QualityPolicy) -> Iterator[Problem]:
     """Each condition that leads back to itself, at the reference that closes the circle; and a policy that is too large."""
-    known: dict[str, _Size] = {}
+    known: dict[str, _PolicySize] = {}
     total = 0
     for way, condition in policy.whole_conditions():
         inside = tuple(map(str, way[1:2])) if way[0] == "conditions" else ()
@@ -170,29 +170,29 @@ def _size(
     way: Key,
     condition: Condition,
     path: tuple[str, ...],
-    known: dict[str, _Size],
-) -> _Size:
+    known: dict[str, _PolicySize],
+) -> _PolicySize:
     """Of a condition inside of the named ones in `path`."""
     name = condition.condition
     if name is None:
-        size = _Size(leaves=int(condition.name is not None))
+        size = _PolicySize(leaves=int(condition.name is not None))
         for rest, part in condition.parts:
             size = size.with_part(_size(policy, (*way, *rest), part, path, known))
         return size
     here = (*way, "condition")
     if name in path:
         circle = " -> ".join([*path[path.index(name) :], name])
-        return _Size(problem=(here, f"a circle: {circle}"))
+        return _PolicySize(problem=(here, f"a circle: {circle}"))
     if name not in policy.conditions:  # told elsewhere
-        return _Size()
+        return _PolicySize()
     if len(path) > MAX_REFERENCES:
-        return _Size(problem=(here, f"references nested more than {MAX_REFERENCES} deep"))
+        return _PolicySize(problem=(here, f"references nested more than {MAX_REFERENCES} deep"))
     if name not in known:
         inner = policy.conditions[name]
         inner_size = _size(policy, ("conditions", name), inner, (*path, name), known)
-        known[name] = _Size(inner_size.leaves, inner_size.references + 1, inner_size.problem)
+        known[name] = _PolicySize(inner_size.leaves, inner_size.references + 1, inner_size.problem)
     if known[name].references > MAX_REFERENCES:
-        return _Size(problem=(here, f"references nested more than {MAX_REFERENCES} deep"))
+        return _PolicySize(problem=(here, f"references nested more than {MAX_REFERENCES} deep"))
     return known[name]
 
 

@@ -21,7 +21,7 @@ from ingest.curation.measurements.pictures import (
     NOISE_LUMA,
     THUMB_HEIGHT,
     THUMB_WIDTH,
-    PictureFacts,
+    ImageFacts,
 )
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
@@ -71,7 +71,7 @@ def _moves(track: CameraTrack, rate_hz: float) -> Mask:
     return np.asarray((fast | turns)[track.known])
 
 
-def _shift_share(seen: PictureFacts) -> float | None:
+def _shift_share(seen: ImageFacts) -> float | None:
     """Share of the motion energy that goes away when each picture is shifted onto the next; None when nothing changes."""
     window = cv2.createHanningWindow((THUMB_WIDTH, THUMB_HEIGHT), cv2.CV_32F)
     all_, left = 0.0, 0.0

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ingest.curation.measurements.arm import ArmTrack
-from ingest.curation.measurements.pictures import PictureFacts
+from ingest.curation.measurements.pictures import ImageFacts
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.resample import runs
 
@@ -42,7 +42,7 @@ class Frozen:
     source_luma: float | None
 
 
-def frozen_runs(camera: str, seen: PictureFacts, view: EpisodeView) -> list[Frozen]:
+def frozen_runs(camera: str, seen: ImageFacts, view: EpisodeView) -> list[Frozen]:
     """The frozen runs of one camera, in order."""
     return [
         run
@@ -52,7 +52,7 @@ def frozen_runs(camera: str, seen: PictureFacts, view: EpisodeView) -> list[Froz
     ]
 
 
-def _repeated(camera: str, seen: PictureFacts, view: EpisodeView) -> Iterator[Frozen]:
+def _repeated(camera: str, seen: ImageFacts, view: EpisodeView) -> Iterator[Frozen]:
     """Runs of 0.5 s and more in which the source repeats its picture, or, where it was not compared, the stored video does."""
     least_s, rows = FROZEN_S, view.row.get("source_repeats")
     if rows is None:  # at least one more picture of the source must lie in a run
@@ -80,7 +80,7 @@ def _is_proof(camera: str, run: Frozen, view: EpisodeView) -> bool:
     return run.source_luma == 0.0 and codecs.get(camera) in INTRA_CODECS
 
 
-def _is_in_view(run: Frozen, seen: PictureFacts) -> bool:
+def _is_in_view(run: Frozen, seen: ImageFacts) -> bool:
     """Whether the picture changes around the run as it does when what moves is seen."""
     energy = seen.energy
     changes = energy[~seen.repeated]

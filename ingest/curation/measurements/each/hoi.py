@@ -17,7 +17,7 @@ from ingest.curation.measurements.each import hands as aperture
 from ingest.curation.measurements.each.hand_detections import seen_anywhere
 from ingest.curation.measurements.each.video import BLACK_LUMA, FLAT_LUMA
 from ingest.curation.measurements.hoi.decide import VERSION, InteractionState, decide
-from ingest.curation.measurements.hoi.evidence import Evidence, edges_of, says_of
+from ingest.curation.measurements.hoi.evidence import Evidence, edges_of, text_evidence_of
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.models.hand_landmarker import HAND_LANDMARKER
@@ -61,7 +61,7 @@ def evidence_of(view: EpisodeView) -> Evidence:
         closing=_closing(view),
         blank=_blank(view),
         moving=_moving(view),
-        says=says_of(view.segments, view.length),
+        says=text_evidence_of(view.segments, view.length),
         rate_hz=view.rate_hz,
     )
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ingest.curation.measurements.pictures import THUMB_HEIGHT, THUMB_WIDTH, Luma, PictureFacts
+from ingest.curation.measurements.pictures import THUMB_HEIGHT, THUMB_WIDTH, ImageFacts, Luma
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView
 from schemas.geometry import Array
@@ -51,7 +51,7 @@ def _looks(view: EpisodeView) -> list[Array]:
     return [look_of(view.pictures[camera]) for camera in sorted(view.videos)]
 
 
-def look_of(pictures: PictureFacts) -> Array:
+def look_of(pictures: ImageFacts) -> Array:
     """[456] of one camera: change, scene [35], motion [12, 35]; luma."""
     parts = _parts(_coefficients(pictures.thumbs), _span(pictures.energy))
     scene = parts.mean(axis=0)

@@ -66,7 +66,7 @@ def _seen_by(view: EpisodeView, camera: Mapping[str, Any]) -> dict[str, Mask]:
         p_cam_m, known = _in_camera(view, camera["name"], position)
         known = known & view.valid("observation.state", f"{side}.position_m")
         if known.any():
-            masks[side] = _in_picture(p_cam_m[known], camera)
+            masks[side] = _in_image(p_cam_m[known], camera)
     return masks
 
 
@@ -79,7 +79,7 @@ def _in_camera(view: EpisodeView, camera: str, position_m: Array) -> tuple[Array
     return position_m, np.full(len(position_m), is_in_it)
 
 
-def _in_picture(p_cam_m: Array, camera: Mapping[str, Any]) -> Mask:
+def _in_image(p_cam_m: Array, camera: Mapping[str, Any]) -> Mask:
     lens = Lens(model=camera["lens_model"], params=tuple(camera["lens_params"]))
     uv, in_front = project(p_cam_m, np.reshape(camera["K_cam"], (3, 3)), lens)
     size = np.array([camera["width"], camera["height"]])

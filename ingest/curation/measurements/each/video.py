@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ingest.curation.measurements.each.frozen import Frozen, frozen_runs
-from ingest.curation.measurements.pictures import PictureFacts
+from ingest.curation.measurements.pictures import ImageFacts
 from ingest.curation.measurements.registry import Measure, OutputField
 from ingest.curation.measurements.view import EpisodeView, Mask
 from ingest.transforms.resample import runs
@@ -96,7 +96,7 @@ def compute(view: EpisodeView) -> Iterator[Measurement]:
     yield OUTPUTS["worst_camera"].row(float(order.index(worst)), view.length)
 
 
-def _levels(cameras: Mapping[str, PictureFacts]) -> Iterator[Measurement]:
+def _levels(cameras: Mapping[str, ImageFacts]) -> Iterator[Measurement]:
     every = list(cameras.values())
     length = len(every[0].mean)
     shares = {
@@ -123,7 +123,7 @@ def _levels(cameras: Mapping[str, PictureFacts]) -> Iterator[Measurement]:
 
 
 def _standing(
-    cameras: Mapping[str, PictureFacts], frozen: Mapping[str, Mask], view: EpisodeView
+    cameras: Mapping[str, ImageFacts], frozen: Mapping[str, Mask], view: EpisodeView
 ) -> Iterator[Measurement]:
     if view.length < 2:
         return
@@ -156,7 +156,7 @@ def _evidence(runs_by_camera: Mapping[str, Sequence[Frozen]]) -> Iterator[Measur
         yield OUTPUTS["frozen_source_luma"].row(luma, span[1] - span[0], span)
 
 
-def _cuts(cameras: Mapping[str, PictureFacts]) -> Iterator[Measurement]:
+def _cuts(cameras: Mapping[str, ImageFacts]) -> Iterator[Measurement]:
     strengths: dict[int, float] = {}
     length = 0
     for seen in cameras.values():
@@ -170,7 +170,7 @@ def _cuts(cameras: Mapping[str, PictureFacts]) -> Iterator[Measurement]:
         yield OUTPUTS["scene_cut"].row(strength, 1, (step + 1, step + 2))
 
 
-def _cut_steps(seen: PictureFacts) -> list[int]:
+def _cut_steps(seen: ImageFacts) -> list[int]:
     """Steps k -> k + 1 at which another scene begins."""
     change = seen.change
     candidates = np.flatnonzero(change >= CUT_LUMA)

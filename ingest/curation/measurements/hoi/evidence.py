@@ -74,7 +74,7 @@ def without_short(mask: Mask, shortest: float) -> Mask:
     return out
 
 
-def says_of(segments: Sequence[Mapping[str, Any]], length: int) -> Ints:
+def text_evidence_of(segments: Sequence[Mapping[str, Any]], length: int) -> Ints:
     """[K] what the texts say. A sub-task outweighs the task it is part of, unless it says nothing; summaries do not count.
 
     Where two of a kind overlap the one that starts later holds, as in `task_of_timesteps`; and handling outweighs

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ingest.models.hand_landmarker import FoundHand, HandDetector, Picture
+from ingest.models.hand_landmarker import DetectedHand, HandDetector, Picture
 from schemas.geometry import Array
 
 STEP = 2  # pictures from one that is analysed to the next
@@ -80,7 +80,7 @@ def _small(picture: Picture) -> Picture:
     return np.asarray(small, dtype=np.uint8)
 
 
-def _moved(before: Picture, after: Picture, hands: Sequence[FoundHand]) -> tuple[float, float]:
+def _moved(before: Picture, after: Picture, hands: Sequence[DetectedHand]) -> tuple[float, float]:
     """Pixels that the liveliest hand moved over what the whole picture did, and what that was."""
     start: Any = np.zeros((*after.shape, 2), np.float32)
     flow = cv2.calcOpticalFlowFarneback(before, after, start, 0.5, 3, 15, 3, 5, 1.2, 0)
@@ -90,7 +90,7 @@ def _moved(before: Picture, after: Picture, hands: Sequence[FoundHand]) -> tuple
     return max(lengths, default=0.0), float(np.linalg.norm(whole))
 
 
-def _box(hand: FoundHand, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
+def _box(hand: DetectedHand, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
     """The part of a picture that a hand covers; None outside of it."""
     size = np.array(shape[1::-1], dtype=np.float64)
     low = np.clip(np.floor(hand.points.min(axis=0) * size), 0, size).astype(int)
