@@ -12,17 +12,13 @@ from adapters.aloha.adapter import Aloha
 from ingest.recipe import VideoSettings
 from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene
-from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef
+from schemas.episode import ArrayFrames, EncodedImages, Episode
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty
-from tests.adapters.episode_parts import values
+from tests.adapters.episode_parts import only_episode, refs_of, values
 from tests.generators import aloha as generator
 
 ADAPTER = Aloha()
-
-
-def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
-    return list(ADAPTER.discover(root, ADAPTER.survey(root, options)))
 
 
 def one(root: Path, **how: bool) -> tuple[Path, Scene]:
@@ -30,11 +26,6 @@ def one(root: Path, **how: bool) -> tuple[Path, Scene]:
     path = root / "lift_box" / "episode_3.hdf5"
     generator.write_episode(path, scene, **how)
     return path, scene
-
-
-def load(root: Path, **options: str) -> Episode:
-    (ref,) = refs_of(root, **options)
-    return ADAPTER.load(ref)
 
 
 def certainty(episode: Episode, name: str) -> Certainty:
@@ -47,7 +38,7 @@ def test_discovery_is_in_numeric_order(tmp_path: Path) -> None:
             tmp_path / f"{name}.hdf5", Scene(duration_s=0.1, width=32, height=32)
         )
     (tmp_path / "a" / "episode_x.hdf5").touch()
-    assert [r.episode_id for r in refs_of(tmp_path)] == [
+    assert [r.episode_id for r in refs_of(ADAPTER, tmp_path)] == [
         "a/episode_0",
         "b/episode_9",
         "b/episode_10",
@@ -59,7 +50,7 @@ def test_values_by_hand(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["observations/qpos"][1] = np.arange(14) / 10
         file["action"][1] = np.arange(14) / 20
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     joints = episode.stream("joint_position_rad")
     assert joints is not None
     np.testing.assert_allclose(
@@ -84,7 +75,7 @@ def test_values_by_hand(tmp_path: Path) -> None:
 
 def test_grippers_are_those_of_the_scene(tmp_path: Path) -> None:
     _, scene = one(tmp_path)
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     for side in ("left", "right"):
         truth = [[scene.gripper_opening(k / 50)] for k in range(20)]
         np.testing.assert_allclose(values(episode, f"{side}.gripper_opening"), truth, atol=1e-6)
@@ -94,7 +85,7 @@ def test_grippers_are_those_of_the_scene(tmp_path: Path) -> None:
 def test_pictures_keep_their_colours(tmp_path: Path, compress: bool) -> None:
     """Red and blue boxes of the scene stay red and blue, raw and as an OpenCV JPEG of an RGB array."""
     _, scene = one(tmp_path, compress=compress)
-    (camera,) = load(tmp_path).cameras
+    (camera,) = only_episode(ADAPTER, tmp_path).cameras
     assert isinstance(camera.frames, EncodedImages if compress else ArrayFrames)
     clock = frame_clock(camera)
     facts = write_video(camera, clock, clock[::5], tmp_path / "o.mp4", VideoSettings())
@@ -109,13 +100,15 @@ def test_pictures_keep_their_colours(tmp_path: Path, compress: bool) -> None:
 
 def test_mobile_and_compressed_files_settle_less(tmp_path: Path) -> None:
     one(tmp_path, mobile=True)
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     raw = episode.stream("raw_command")
     assert raw is not None
     assert raw.spec.names[14:] == ("base_linear", "base_angular")
     assert raw.values[0, 14:].tolist() == [0.5, -0.25]
     assert certainty(episode, "gripper_scale") is Certainty.INFERRED
-    sure = load(tmp_path, embodiment="aloha_vx300s", rate_hz="30", instruction="Lift it.")
+    sure = only_episode(
+        ADAPTER, tmp_path, embodiment="aloha_vx300s", rate_hz="30", instruction="Lift it."
+    )
     assert certainty(sure, "gripper_scale") is Certainty.CODE
     assert sure.stream("raw_command").t_ns[1] == 33_333_333  # type: ignore[union-attr]
     assert sure.instructions[0].text == "Lift it."
@@ -127,7 +120,7 @@ def test_a_gripper_of_unknown_scale_is_not_named(tmp_path: Path, options: dict[s
     if not options:
         with h5py.File(path, "r+") as file:
             file["observations/qpos"][:, 6] = 80.0
-    episode = load(tmp_path, **options)
+    episode = only_episode(ADAPTER, tmp_path, **options)
     assert certainty(episode, "gripper_scale") is Certainty.UNKNOWN
     assert not [s.name for s in episode.streams if "gripper" in s.name]
     assert values(episode, "source_state").shape == (20, 2)
@@ -153,7 +146,7 @@ def test_defects(tmp_path: Path, key: str, array: np.ndarray | None, code: Code)
         if array is not None:
             file[key] = array
     with pytest.raises(SourceError) as caught:
-        load(tmp_path)
+        only_episode(ADAPTER, tmp_path)
     assert caught.value.code is code, str(caught.value)
 
 
@@ -162,7 +155,7 @@ def test_a_picture_array_that_is_no_picture_is_refused(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file["observations/images/cam_high"]
         file["observations/images/cam_high"] = np.zeros((20, 4, 4, 1), np.uint8)
-    (camera,) = load(tmp_path).cameras
+    (camera,) = only_episode(ADAPTER, tmp_path).cameras
     with pytest.raises(SourceError) as caught:
         frame_clock(camera)
     assert caught.value.code is Code.UNKNOWN_LAYOUT
@@ -174,13 +167,13 @@ def test_a_link_out_of_the_root_is_refused(tmp_path: Path) -> None:
     root.mkdir()
     (root / "episode_0.hdf5").symlink_to(tmp_path / "elsewhere/lift_box/episode_3.hdf5")
     with pytest.raises(SourceError) as caught:
-        load(root)
+        only_episode(ADAPTER, root)
     assert caught.value.code is Code.UNSAFE_PATH
 
 
 @pytest.mark.real
 def test_a_real_simulated_episode(samples: Path) -> None:
-    (ref,) = refs_of(samples / "aloha_sim_hdf5")
+    (ref,) = refs_of(ADAPTER, samples / "aloha_sim_hdf5")
     episode = ADAPTER.load(ref)
     joints = episode.stream("joint_position_rad")
     assert joints is not None

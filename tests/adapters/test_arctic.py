@@ -17,10 +17,10 @@ from adapters.arctic.adapter import Arctic
 from adapters.containers.restricted_pickle import load_npy_object
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
-from schemas.episode import EncodedImages, Episode, EpisodeRef
+from schemas.episode import EncodedImages, Episode
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.hand_track import WORLD
-from tests.adapters.episode_parts import hand
+from tests.adapters.episode_parts import hand, refs_by_id
 from tests.adapters.mano_truth import (
     assert_hands_are_true,
     assert_pixels_are_true,
@@ -33,12 +33,8 @@ FIRST, RETAKE, FULL = generator.SEQUENCES
 Content = dict[str, Any]
 
 
-def refs_of(root: Path) -> dict[str, EpisodeRef]:
-    return {r.episode_id: r for r in ADAPTER.discover(root, ADAPTER.survey(root, {}))}
-
-
 def load(root: Path, name: str = FIRST) -> Episode:
-    return ADAPTER.load(refs_of(root)[name])
+    return ADAPTER.load(refs_by_id(ADAPTER, root)[name])
 
 
 def edited(kind: str, change: Callable[[Content], object]) -> Callable[[Path], None]:
@@ -117,7 +113,7 @@ def test_texts_terms_and_clock(pristine: Written) -> None:
     texts = [e.instructions[0].text for e in (load(pristine.root, n) for n in pristine.scenes)]
     assert texts == ["use the box", "grab the espresso machine", "use the ketchup"]
     first = load(pristine.root)
-    assert list(refs_of(pristine.root)) == [FIRST, RETAKE, FULL]
+    assert list(refs_by_id(ADAPTER, pristine.root)) == [FIRST, RETAKE, FULL]
     assert first.licence.licence_class == "no_redistribution"
     assert hand(first, "left").t_ns[3] == 100_000_000
     assert (first.subject_id, len(first.raw_files)) == ("s01", 3)
@@ -186,7 +182,9 @@ def test_defects(root: Path, change: Callable[[Path], object], code: Code) -> No
 def test_missing_parts(root: Path) -> None:
     (root / "raw_seqs" / f"{FIRST}.egocam.dist.npy").unlink()
     (root / "raw_seqs" / f"{FULL}.mano.npy").unlink()
-    found = {name: ref.problem and ref.problem[0] for name, ref in refs_of(root).items()}
+    found = {
+        name: ref.problem and ref.problem[0] for name, ref in refs_by_id(ADAPTER, root).items()
+    }
     assert found == {FIRST: "missing_file", RETAKE: None, FULL: "missing_file"}
     (root / "meta/misc.json").unlink()
     with pytest.raises(ConfigError, match=r"meta\.zip"):

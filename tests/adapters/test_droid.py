@@ -18,15 +18,11 @@ from schemas.embodiment import embodiment_for
 from schemas.episode import Episode, EpisodeRef, VideoSpan
 from schemas.errors import Code, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.adapters.episode_parts import stream_of
+from tests.adapters.episode_parts import refs_of, stream_of
 
 ADAPTER = Droid()
 NAME = "AUTOLab/success/2023-07-07/Fri_Jul__7_09:42:23_2023"
 SMALL = Scene(seed=1, duration_s=0.6, width=64, height=48)  # 9 rows
-
-
-def refs_of(root: Path) -> list[EpisodeRef]:
-    return list(ADAPTER.discover(root, ADAPTER.survey(root, {})))
 
 
 def one(root: Path, **how: object) -> Path:
@@ -35,7 +31,7 @@ def one(root: Path, **how: object) -> Path:
 
 
 def load(root: Path) -> Episode:
-    (ref,) = refs_of(root)
+    (ref,) = refs_of(ADAPTER, root)
     return loaded(ref)
 
 
@@ -54,7 +50,7 @@ def test_everything_is_that_of_the_scene(tmp_path: Path) -> None:
     for name, scene in scenes.items():
         shutil.rmtree(tmp_path / name)
         generator.write_episode(tmp_path / name, scene, capture_ms=20)
-    refs = refs_of(tmp_path)
+    refs = refs_of(ADAPTER, tmp_path)
     assert [r.episode_id for r in refs] == sorted(scenes)
     for ref, success in zip(refs, (True, False), strict=True):
         scene, episode = scenes[ref.episode_id], ADAPTER.load(ref)
@@ -210,7 +206,7 @@ def test_defects(tmp_path: Path, change: Callable[[Path], object], code: Code, t
     one(tmp_path / "other")  # so that there is something to survey in any case
     (tmp_path / "other").rename(tmp_path / "z")
     change(one(tmp_path))
-    (ref, sound) = refs_of(tmp_path)
+    (ref, sound) = refs_of(ADAPTER, tmp_path)
     assert sound.problem is None
     with pytest.raises(SourceError) as caught:
         loaded(ref)

@@ -14,12 +14,12 @@ from jobs.demo.raw import Written
 from jobs.demo.raw import egodex as generator
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
-from schemas.episode import Episode, EpisodeRef, VideoSpan
+from schemas.episode import Episode, VideoSpan
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty
 from schemas.hand import keypoints21, wrist_axes
 from schemas.hand_track import WORLD
-from tests.adapters.episode_parts import hand
+from tests.adapters.episode_parts import hand, refs_by_id
 
 ADAPTER = EgoDex()
 FIRST, LOST, BARE = "part1/assemble_tower/2", "part1/assemble_tower/10", "test/fold_towel/0"
@@ -27,12 +27,8 @@ FIRST, LOST, BARE = "part1/assemble_tower/2", "part1/assemble_tower/10", "test/f
 Z_FROM_Y = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
 
 
-def refs_of(root: Path) -> dict[str, EpisodeRef]:
-    return {r.episode_id: r for r in ADAPTER.discover(root, ADAPTER.survey(root, {}))}
-
-
 def load(root: Path, name: str = FIRST) -> Episode:
-    return ADAPTER.load(refs_of(root)[name])
+    return ADAPTER.load(refs_by_id(ADAPTER, root)[name])
 
 
 def edit(root: Path, change: Callable[[h5py.File], None], name: str = FIRST) -> None:
@@ -83,7 +79,7 @@ def test_the_skeleton_falls_on_the_hands_in_the_picture(pristine: Written) -> No
 
 def test_clock_texts_and_terms(pristine: Written) -> None:
     first, second, bare = (load(pristine.root, name) for name in (FIRST, LOST, BARE))
-    assert list(refs_of(pristine.root)) == [FIRST, LOST, BARE]  # 2 before 10
+    assert list(refs_by_id(ADAPTER, pristine.root)) == [FIRST, LOST, BARE]  # 2 before 10
     assert hand(first, "left").t_ns[3] == 100_000_000
     assert first.cameras[0].t_ns is not None
     np.testing.assert_array_equal(first.cameras[0].t_ns, hand(first, "right").t_ns)
@@ -217,7 +213,9 @@ def test_half_pairs_and_hostile_links(root: Path) -> None:
     (root / f"{LOST}.hdf5").unlink()
     (root / f"{BARE}.mp4").unlink()
     (root / f"{BARE}.mp4").symlink_to("/etc/hostname")
-    found = {name: ref.problem and ref.problem[0] for name, ref in refs_of(root).items()}
+    found = {
+        name: ref.problem and ref.problem[0] for name, ref in refs_by_id(ADAPTER, root).items()
+    }
     assert found == {FIRST: "missing_video", LOST: "missing_file", BARE: None}
     with pytest.raises(SourceError) as caught:
         load(root, BARE)

@@ -16,10 +16,10 @@ from adapters.hoi4d.adapter import Hoi4D
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.video_files import write_scene
-from schemas.episode import Episode, EpisodeRef
+from schemas.episode import Episode
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
-from tests.adapters.episode_parts import hand
+from tests.adapters.episode_parts import hand, refs_by_id
 from tests.adapters.mano_truth import assert_hands_are_true, assert_pixels_are_true
 from tests.generators import hoi4d as generator
 
@@ -27,12 +27,8 @@ ADAPTER = Hoi4D()
 ONE, TWO = generator.ONE, generator.TWO
 
 
-def refs_of(root: Path) -> dict[str, EpisodeRef]:
-    return {r.episode_id: r for r in ADAPTER.discover(root, ADAPTER.survey(root, {}))}
-
-
 def load(root: Path, name: str = ONE) -> Episode:
-    return ADAPTER.load(refs_of(root)[name])
+    return ADAPTER.load(refs_by_id(ADAPTER, root)[name])
 
 
 def facts_of(episode: Episode) -> dict[str, str]:
@@ -63,7 +59,7 @@ def test_what_is_not_settled_says_so(pristine: Written) -> None:
 
 def test_clock_ids_and_frames_without_a_hand(pristine: Written) -> None:
     two = load(pristine.root, TWO)
-    assert list(refs_of(pristine.root)) == [ONE, TWO]
+    assert list(refs_by_id(ADAPTER, pristine.root)) == [ONE, TWO]
     assert np.flatnonzero(~hand(two, "right").present).tolist() == list(generator.LOST)
     assert hand(two, "left").present.all()
     assert hand(two, "left").t_ns[3] == 200_000_000
@@ -226,7 +222,9 @@ def test_shapes_that_vary_and_frames_past_the_end(root: Path) -> None:
 
 def test_missing_videos_and_hand_poses(root: Path) -> None:
     (root / "HOI4D_release" / TWO / "align_rgb/image.mp4").unlink()
-    found = {name: ref.problem and ref.problem[0] for name, ref in refs_of(root).items()}
+    found = {
+        name: ref.problem and ref.problem[0] for name, ref in refs_by_id(ADAPTER, root).items()
+    }
     assert found == {ONE: None, TWO: "missing_video"}
     shutil.rmtree(root / "handpose")
     with pytest.raises(ConfigError, match="hand poses"):

@@ -17,7 +17,7 @@ from schemas.episode import EncodedImages, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
 from schemas.kinematics import kinematics_of
-from tests.adapters.episode_parts import stream_of
+from tests.adapters.episode_parts import refs_of, stream_of
 from tests.generators import humanoid_everyday as generator
 
 ADAPTER = HumanoidEveryday()
@@ -26,13 +26,9 @@ START_S = generator.START_S
 Steps = list[dict[str, Any]]
 
 
-def refs_of(root: Path) -> list[EpisodeRef]:
-    return list(ADAPTER.discover(root, ADAPTER.survey(root, {})))
-
-
 def written(root: Path, steps: Steps, name: str = "task/episode_0") -> EpisodeRef:
     generator.write_episode(root / name, SCENE, steps)
-    return next(ref for ref in refs_of(root) if ref.episode_id == name)
+    return next(ref for ref in refs_of(ADAPTER, root) if ref.episode_id == name)
 
 
 def loaded(root: Path, steps: Steps, name: str = "task/episode_0") -> Episode:
@@ -103,7 +99,7 @@ def test_intrinsics_only_for_the_size_they_were_measured_at(tmp_path: Path) -> N
     assert small.K_cam is None
     scene = Scene(duration_s=0.04, width=640, height=480)
     generator.write_episode(tmp_path / "task/episode_1", scene, generator.steps_of(scene))
-    camera = ADAPTER.load(refs_of(tmp_path)[1]).cameras[0]
+    camera = ADAPTER.load(refs_of(ADAPTER, tmp_path)[1]).cameras[0]
     assert camera.K_size == (640, 480)
     assert camera.K_cam is not None
     assert camera.K_cam[0].tolist() == [606.2996826171875, 0, 330.7660217285156]
@@ -178,7 +174,7 @@ def test_defects(tmp_path: Path, change: Callable[[Steps], None], code: Code) ->
     change(steps)
     (tmp_path / "task/episode_0/data.json").write_text(json.dumps(steps))
     with pytest.raises(SourceError) as caught:
-        ADAPTER.load(refs_of(tmp_path)[0])
+        ADAPTER.load(refs_of(ADAPTER, tmp_path)[0])
     assert caught.value.code is code, str(caught.value)
 
 
@@ -195,7 +191,7 @@ def test_discovery(tmp_path: Path) -> None:
     for name in ("b/episode_10", "b/episode_9", "a/x/episode_1"):
         generator.write_episode(tmp_path / name, SCENE, generator.steps_of(SCENE))
     (tmp_path / "b/episode_9/data.json").unlink()
-    found = [(ref.episode_id, ref.problem and ref.problem[0]) for ref in refs_of(tmp_path)]
+    found = [(ref.episode_id, ref.problem and ref.problem[0]) for ref in refs_of(ADAPTER, tmp_path)]
     assert found == [
         ("a/x/episode_1", None),
         ("b/episode_9", "missing_file"),

@@ -18,10 +18,10 @@ from ingest.recipe import VideoSettings
 from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene, rigid_transform, rot_y
 from schemas.embodiment import embodiment_for
-from schemas.episode import EncodedImages, Episode, EpisodeRef
+from schemas.episode import EncodedImages, Episode
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.adapters.episode_parts import stream_of
+from tests.adapters.episode_parts import refs_of, stream_of
 from tests.generators import interndata_a1_raw as generator
 from tests.ingest.video_files import read_back
 
@@ -32,21 +32,17 @@ EPISODE = "franka/task/set/2025-07-15_10_00_00_000001"
 Columns = dict[str, Any]
 
 
-def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
-    return list(ADAPTER.discover(root, ADAPTER.survey(root, options)))
-
-
 def loaded(
     root: Path, columns: Columns, *, name: str = EPISODE, scene: Scene = ONE, **given: Any
 ) -> Episode:
     pictures = given.pop("pictures", generator.pictures_of(scene, columns))
     generator.write_episode(root / name, columns, pictures, **given)
-    return ADAPTER.load(next(ref for ref in refs_of(root) if ref.episode_id == name))
+    return ADAPTER.load(next(ref for ref in refs_of(ADAPTER, root) if ref.episode_id == name))
 
 
 def test_everything_is_that_of_the_scene(tmp_path: Path) -> None:
     written = generator.write(tmp_path)
-    for ref in refs_of(tmp_path):
+    for ref in refs_of(ADAPTER, tmp_path):
         scene, episode = written.scenes[ref.episode_id], ADAPTER.load(ref)
         for side in scene.sides:
             T = stream_of(episode, f"{side}.T_base_eef")
@@ -135,7 +131,7 @@ def test_a_robot_is_named_by_its_folder_or_by_the_caller(tmp_path: Path) -> None
     columns = generator.columns_of(ONE)
     generator.write_episode(tmp_path / "any/0001", columns, generator.pictures_of(ONE, columns))
     with pytest.raises(SourceError, match="--option robot=") as caught:
-        ADAPTER.load(refs_of(tmp_path)[0])
+        ADAPTER.load(refs_of(ADAPTER, tmp_path)[0])
     assert caught.value.code is Code.UNKNOWN_LAYOUT
     columns["states.gripper.position"] = [
         1.0,
@@ -146,7 +142,7 @@ def test_a_robot_is_named_by_its_folder_or_by_the_caller(tmp_path: Path) -> None
         1.0,
     ]  # Robotiq: one number a step
     generator.write_episode(tmp_path / "any/0002", columns, generator.pictures_of(ONE, columns))
-    episode = ADAPTER.load(refs_of(tmp_path, robot="frankarobotiq")[1])
+    episode = ADAPTER.load(refs_of(ADAPTER, tmp_path, robot="frankarobotiq")[1])
     assert episode.embodiment == "interndata_franka_robotiq"
     opening = stream_of(episode, "left.gripper_opening").values[:, 0]
     assert opening.tolist() == [1, 1, 0, 0, 1, 1]
@@ -246,14 +242,14 @@ def test_broken_meta(tmp_path: Path, meta: Any, code: Code) -> None:
     loaded(tmp_path, generator.columns_of(ONE))
     (tmp_path / EPISODE / "meta_info.pkl").write_bytes(pickle.dumps(meta))
     with pytest.raises(SourceError) as caught:
-        ADAPTER.load(refs_of(tmp_path)[0])
+        ADAPTER.load(refs_of(ADAPTER, tmp_path)[0])
     assert caught.value.code is code, str(caught.value)
 
 
 def test_a_damaged_store_never_reaches_the_engine(tmp_path: Path) -> None:
     """A cut file would be a SIGBUS: the offline verifier refuses it first."""
     loaded(tmp_path, generator.columns_of(ONE))
-    (ref,) = refs_of(tmp_path)
+    (ref,) = refs_of(ADAPTER, tmp_path)
     path = tmp_path / EPISODE / "lmdb/data.mdb"
     whole = path.read_bytes()
     flipped = bytearray(whole)
@@ -287,13 +283,13 @@ def test_without_the_package_the_extra_is_named(
     loaded(tmp_path, generator.columns_of(ONE))
     monkeypatch.setitem(sys.modules, "lmdb.verify", None)
     with pytest.raises(ConfigError, match=r"eicorpus\[lmdb\]"):
-        ADAPTER.load(refs_of(tmp_path)[0])
+        ADAPTER.load(refs_of(ADAPTER, tmp_path)[0])
 
 
 def test_discovery(tmp_path: Path) -> None:
     for name in ("franka/t/s/b", "franka/t/s/a"):
         loaded(tmp_path, generator.columns_of(ONE), name=name)
     (tmp_path / "franka/t/s/b/meta_info.pkl").unlink()
-    found = [(ref.episode_id, ref.problem and ref.problem[0]) for ref in refs_of(tmp_path)]
+    found = [(ref.episode_id, ref.problem and ref.problem[0]) for ref in refs_of(ADAPTER, tmp_path)]
     assert found == [("franka/t/s/a", None), ("franka/t/s/b", "missing_file")]
-    assert [r.episode_id for r in refs_of(tmp_path / "franka/t/s/a")] == ["a"]
+    assert [r.episode_id for r in refs_of(ADAPTER, tmp_path / "franka/t/s/a")] == ["a"]

@@ -16,10 +16,10 @@ from adapters.let_kuavo import recording
 from adapters.let_kuavo.adapter import LetKuavo
 from ingest.transforms.forward_kinematics import Robot, with_forward_kinematics
 from jobs.demo.raw.scene import Scene
-from schemas.episode import EncodedImages, Episode, EpisodeRef
+from schemas.episode import EncodedImages, Episode
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
-from tests.adapters.episode_parts import stream_of
+from tests.adapters.episode_parts import only_episode, stream_of
 from tests.generators import let_kuavo as generator
 from tests.generators.let_kuavo import Topic, claw, joint_state, mark, write_labels
 
@@ -36,18 +36,9 @@ def one(root: Path, change: Change = lambda topic: topic, **how: Any) -> Path:
     return path
 
 
-def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
-    return list(ADAPTER.discover(root, ADAPTER.survey(root, options)))
-
-
-def load(root: Path, **options: str) -> Episode:
-    (ref,) = refs_of(root, **options)
-    return ADAPTER.load(ref)
-
-
 def refused(root: Path) -> tuple[Code, str]:
     with pytest.raises(SourceError) as caught:
-        load(root)
+        only_episode(ADAPTER, root)
     return caught.value.code, str(caught.value)
 
 
@@ -76,7 +67,7 @@ def test_values_by_hand(tmp_path: Path) -> None:
         return replace(topic, at=told[topic.name]) if topic.name in told else topic
 
     one(tmp_path, change)
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     joints = stream_of(episode, "joint_position_rad")
     np.testing.assert_allclose(joints.values[10, 12:15], 0.5 * np.sin([0.1, 1.1, 2.1]))
     assert joints.t_ns[10] == 100_000_000
@@ -109,7 +100,7 @@ def test_raw_command_is_what_each_joint_was_last_told(tmp_path: Path) -> None:
         return replace(topic, at=lambda t: joint_state([t] * 14)) if "arm" in topic.name else None
 
     one(tmp_path, change)
-    raw = stream_of(load(tmp_path), "raw_command")
+    raw = stream_of(only_episode(ADAPTER, tmp_path), "raw_command")
     assert raw.t_ns.tolist() == [k * 20_000_000 for k in range(20)]
     np.testing.assert_allclose(raw.values[:, 0], np.arange(20) / 50)
     np.testing.assert_allclose(raw.values[:, 15], [0] * 10 + [20] * 10)
@@ -122,7 +113,7 @@ def test_hands_stay_in_their_own_unit(tmp_path: Path) -> None:
         return generator.message(kind, left_hand_position=six, right_hand_position=six * 9)
 
     one(tmp_path, instead("/control_robot_hand_position", told), tool="dex_hand")
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     fingers = stream_of(episode, "source_state")
     assert fingers.spec.names[:7] == (
         *(f"left_qiangnao_{k}" for k in range(1, 7)),
@@ -136,7 +127,7 @@ def test_hands_stay_in_their_own_unit(tmp_path: Path) -> None:
 def test_the_simulator(tmp_path: Path) -> None:
     """Another gripper scale, and radians of all joints where no arm trajectory was recorded."""
     one(tmp_path, tool="joint_cmd")
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     command = stream_of(episode, "command.joint_position_rad").values
     truth = [generator.joints(k / 50 + 1 / 30)[12:26] for k in range(20)]
     np.testing.assert_allclose(command, truth, atol=1e-9)
@@ -147,7 +138,7 @@ def test_the_simulator(tmp_path: Path) -> None:
 
 def test_pictures_are_the_recorders_bytes(tmp_path: Path) -> None:
     one(tmp_path, compression="lz4")
-    (head, wrist) = load(tmp_path).cameras
+    (head, wrist) = only_episode(ADAPTER, tmp_path).cameras
     assert (head.name, wrist.name) == ("cam_h", "cam_l")
     assert isinstance(head.frames, EncodedImages)
     assert not head.frames.is_bgr
@@ -159,8 +150,8 @@ def test_pictures_are_the_recorders_bytes(tmp_path: Path) -> None:
 def test_the_swapped_wrist_of_one_day(tmp_path: Path) -> None:
     one(tmp_path / "a", start_ns=JULY_8_AT_0H05)
     one(tmp_path / "b")
-    assert certainty(load(tmp_path / "a"), "camera_sides") is Certainty.UNVERIFIED
-    assert certainty(load(tmp_path / "b"), "camera_sides") is Certainty.DOCUMENTED
+    assert certainty(only_episode(ADAPTER, tmp_path / "a"), "camera_sides") is Certainty.UNVERIFIED
+    assert certainty(only_episode(ADAPTER, tmp_path / "b"), "camera_sides") is Certainty.DOCUMENTED
 
 
 # --- forward kinematics -------------------------------------------------------------------------------------------------
@@ -185,7 +176,9 @@ def test_poses_come_from_a_urdf(tmp_path: Path) -> None:
         )
     urdf = tmp_path / "kuavo.urdf"
     urdf.write_text(f'<robot name="kuavo">{"".join(parts)}</robot>')
-    episode = with_forward_kinematics(load(tmp_path), Robot.open(urdf, "kuavo4pro"))
+    episode = with_forward_kinematics(
+        only_episode(ADAPTER, tmp_path), Robot.open(urdf, "kuavo4pro")
+    )
     for side, joint, y in (("left", 12, 0.3), ("right", 19, -0.3)):
         q = stream_of(episode, "joint_position_rad").values[:, joint]
         p = stream_of(episode, f"{side}.T_base_eef").values[:, :3, 3]
@@ -202,11 +195,15 @@ def test_poses_come_from_a_urdf(tmp_path: Path) -> None:
 
 def test_labels_and_their_times(tmp_path: Path) -> None:
     path = one(tmp_path)
-    assert [i.text for i in load(tmp_path, instruction="Sort.").instructions] == ["Sort."]
-    assert [i.text for i in load(tmp_path).instructions] == ["coil sorting"]  # of the folder
+    assert [i.text for i in only_episode(ADAPTER, tmp_path, instruction="Sort.").instructions] == [
+        "Sort."
+    ]
+    assert [i.text for i in only_episode(ADAPTER, tmp_path).instructions] == [
+        "coil sorting"
+    ]  # of the folder
     late = mark(0.3, 9.0, "", skillDetail="放置")
     write_labels(path, mark(-0.1, 0.2, "pick coil"), late, taskPrompt="Sort the coils.")
-    episode = load(tmp_path, instruction="unused")
+    episode = only_episode(ADAPTER, tmp_path, instruction="unused")
     told = [(i.kind, i.text, i.start_ns, i.end_ns) for i in episode.instructions]
     assert told == [
         ("task", "Sort the coils.", 0, None),
@@ -272,7 +269,7 @@ def test_flipped_bytes_never_escape(tmp_path: Path) -> None:
         wrong[at] ^= int(rng.integers(1, 256))
         path.write_bytes(wrong)
         try:
-            load(tmp_path)
+            only_episode(ADAPTER, tmp_path)
         except SourceError as error:
             codes.add(error.code)
     assert Code.CORRUPT_RECORD in codes
@@ -320,7 +317,7 @@ def test_a_picture_that_is_none_and_too_many_of_them(
 def test_grippers_of_another_scale_are_left_out(tmp_path: Path) -> None:
     state = np.zeros(2, np.int8)
     one(tmp_path, instead("/leju_claw_state", lambda t: claw("State", [0, 255], state=state)))
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     assert episode.stream("left.gripper_opening") is None
     assert certainty(episode, "gripper_polarity.leju_claw_state") is Certainty.UNKNOWN
 

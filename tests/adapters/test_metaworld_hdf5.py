@@ -13,22 +13,18 @@ from adapters.metaworld_hdf5.adapter import MetaWorldHdf5
 from jobs.demo.raw import metaworld_hdf5 as generator
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
-from schemas.episode import Episode, EpisodeRef
+from schemas.episode import Episode
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.adapters.episode_parts import stream_of
+from tests.adapters.episode_parts import refs_by_id, stream_of
 
 ADAPTER = MetaWorldHdf5()
 FIRST, VIDEO = "reach-v3/000002", "window-open-v3/000000"
 MOCAP_WXYZ = (0.5**0.5, 0.0, 0.5**0.5, 0.0)  # the simulator's (1, 0, 1, 0)
 
 
-def refs_of(root: Path) -> dict[str, EpisodeRef]:
-    return {r.episode_id: r for r in ADAPTER.discover(root, ADAPTER.survey(root, {}))}
-
-
 def load(root: Path, name: str = FIRST) -> Episode:
-    return ADAPTER.load(refs_of(root)[name])
+    return ADAPTER.load(refs_by_id(ADAPTER, root)[name])
 
 
 def edit(root: Path, change: Callable[[h5py.File], None], name: str = FIRST) -> None:
@@ -187,14 +183,14 @@ def test_a_picture_too_many(root: Path) -> None:
 def test_half_a_pair_is_listed(root: Path) -> None:
     (root / f"{FIRST}.mp4").unlink()
     (root / f"{VIDEO}.hdf5").unlink()
-    problems = {name: ref.problem for name, ref in refs_of(root).items()}
+    problems = {name: ref.problem for name, ref in refs_by_id(ADAPTER, root).items()}
     assert problems[FIRST] == ("missing_video", f"{FIRST} has no .mp4; record it again")
     assert problems[VIDEO] == ("missing_file", f"{VIDEO} has no .hdf5; record it again")
     assert problems["reach-v3/000010"] is None
 
 
 def test_another_set_with_the_same_tree_is_not_ours(root: Path) -> None:
-    for name in refs_of(root):
+    for name in refs_by_id(ADAPTER, root):
         edit(root, lambda file: file.attrs.pop("layout"), name)
     with pytest.raises(ConfigError, match="metaworld_hdf5 1"):
         ADAPTER.survey(root, {})

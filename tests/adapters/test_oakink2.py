@@ -23,10 +23,11 @@ from benchmarks.raw.torch_pickle import Tensor, dumps
 from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from schemas.camera_model import project
-from schemas.episode import EncodedImages, Episode, EpisodeRef
+from schemas.episode import EncodedImages, Episode
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty
 from schemas.hand_track import WORLD
+from tests.adapters.episode_parts import refs_by_id
 from tests.generators import oakink2 as generator
 
 ADAPTER = OakInk2()
@@ -52,12 +53,8 @@ def root(short: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(short, tmp_path / "raw"))
 
 
-def refs_of(root: Path) -> dict[str, EpisodeRef]:
-    return {r.episode_id: r for r in ADAPTER.discover(root, ADAPTER.survey(root, {}))}
-
-
 def load(root: Path, name: str = SECOND) -> Episode:
-    return ADAPTER.load(refs_of(root)[name])
+    return ADAPTER.load(refs_by_id(ADAPTER, root)[name])
 
 
 def test_parameters_come_back_at_120_hz(pristine: Written) -> None:
@@ -271,5 +268,7 @@ def test_a_camera_pose_that_is_missing_is_not_valid(root: Path) -> None:
 
 def test_a_sequence_without_images(root: Path) -> None:
     shutil.rmtree(root / "data" / FIRST)
-    found = {name: ref.problem and ref.problem[0] for name, ref in refs_of(root).items()}
+    found = {
+        name: ref.problem and ref.problem[0] for name, ref in refs_by_id(ADAPTER, root).items()
+    }
     assert found == {FIRST: "missing_video", SECOND: None}

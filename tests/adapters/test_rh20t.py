@@ -19,10 +19,10 @@ from adapters.rh20t.configurations import CONFIGURATIONS
 from jobs.demo.raw import Written
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
-from schemas.episode import Episode, EpisodeRef
+from schemas.episode import Episode
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.adapters.episode_parts import stream_of
+from tests.adapters.episode_parts import refs_of, stream_of
 from tests.generators import rh20t as generator
 from tests.generators.rh20t import CALIB_MS, FIXED, START_MS, save
 
@@ -30,10 +30,6 @@ ADAPTER = Rh20t()
 SMALL = Scene(seed=1, duration_s=0.5, width=64, height=36)  # 6 pictures
 NAME = "task_0001_user_0002_scene_0003_cfg_0003"
 FOLDER = f"RH20T_cfg3/{NAME}"
-
-
-def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
-    return list(ADAPTER.discover(root, ADAPTER.survey(root, options)))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +46,7 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
 
 
 def loaded(folder: Path) -> Episode:
-    (ref,) = refs_of(folder.parents[1])
+    (ref,) = refs_of(ADAPTER, folder.parents[1])
     if ref.problem is not None:
         raise SourceError(Code(ref.problem[0]), ref.problem[1])
     return ADAPTER.load(ref)
@@ -85,7 +81,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
 
 def test_everything_is_that_of_the_scene(written: Written) -> None:
     """Three robots with three frames of their own end in one; the rows of both cameras make one stream."""
-    refs = refs_of(written.root)
+    refs = refs_of(ADAPTER, written.root)
     assert [r.episode_id for r in refs] == sorted(written.scenes)
     for ref, number in zip(refs, (1, 5, 3), strict=True):
         scene, episode = written.scenes[ref.episode_id], ADAPTER.load(ref)
@@ -318,16 +314,16 @@ def test_defects(folder: Path, spoil: Callable[[Path], object], code: Code, text
 def test_roots_names_and_options(folder: Path) -> None:
     root = folder.parents[1]
     shutil.copytree(folder, root / "RH20T" / FOLDER)
-    whole = refs_of(root)
+    whole = refs_of(ADAPTER, root)
     assert [(r.episode_id, r.problem and r.problem[0]) for r in whole] == [
         (NAME, None),
         (FOLDER, "unknown_layout"),
     ]
     for other in (root / "RH20T", root / "RH20T/RH20T_cfg3"):
-        assert [r.episode_id for r in refs_of(other)] == [NAME]
+        assert [r.episode_id for r in refs_of(ADAPTER, other)] == [NAME]
     texts = root / "sentences.json"
     texts.write_text(json.dumps(generator.TEXTS))
-    assert refs_of(root / "RH20T_cfg3", task_description=str(texts))[0].at("text")
+    assert refs_of(ADAPTER, root / "RH20T_cfg3", task_description=str(texts))[0].at("text")
     assert "no sentence for 1 tasks" in ADAPTER.survey(root, {}).notes[0]
     texts.write_text('{"task_0001": "press"}')
     for where, options in ((root, {"task_description": str(texts)}),):

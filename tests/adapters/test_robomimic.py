@@ -14,19 +14,15 @@ from adapters.robomimic.adapter import Robomimic
 from ingest.video.images import array_images
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiment_for
-from schemas.episode import ArrayFrames, Episode, EpisodeRef
+from schemas.episode import ArrayFrames, Episode
 from schemas.errors import Code, SourceError
 from schemas.fact import Certainty, Fact
 from schemas.supervision import Task, allowed_tasks
-from tests.adapters.episode_parts import values
+from tests.adapters.episode_parts import refs_of, values
 from tests.generators import robomimic as generator
 
 ADAPTER = Robomimic()
 SMALL = Scene(seed=1, duration_s=0.5, width=32, height=24)  # 10 rows
-
-
-def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
-    return list(ADAPTER.discover(root, ADAPTER.survey(root, options)))
 
 
 def one(root: Path, scene: Scene = SMALL, **env: Any) -> Path:
@@ -38,7 +34,7 @@ def one(root: Path, scene: Scene = SMALL, **env: Any) -> Path:
 
 
 def load(root: Path, **options: str) -> Episode:
-    (ref,) = refs_of(root, **options)
+    (ref,) = refs_of(ADAPTER, root, **options)
     assert ref.problem is None, ref.problem
     return ADAPTER.load(ref)
 
@@ -50,7 +46,7 @@ def fact_of(episode: Episode, name: str) -> Fact:
 def test_discovery_is_in_numeric_order_and_counts_broken_files(tmp_path: Path) -> None:
     written = generator.write(tmp_path)
     (tmp_path / "z.hdf5").write_bytes(b"no hdf5")
-    refs = refs_of(tmp_path)
+    refs = refs_of(ADAPTER, tmp_path)
     libero = "libero_goal/KITCHEN_SCENE2_open_the_drawer_demo/demo_0"
     assert [r.episode_id for r in refs] == [libero, "lift/image/demo_2", "lift/image/demo_10", "z"]
     assert set(written.scenes) == {r.episode_id for r in refs[:-1]}
@@ -63,7 +59,7 @@ def test_discovery_is_in_numeric_order_and_counts_broken_files(tmp_path: Path) -
 @pytest.mark.parametrize("index", [0, 1])
 def test_poses_and_grippers_are_those_of_the_scene(tmp_path: Path, index: int) -> None:
     written = generator.write(tmp_path)
-    ref = refs_of(tmp_path)[index]
+    ref = refs_of(ADAPTER, tmp_path)[index]
     scene, episode = written.scenes[ref.episode_id], ADAPTER.load(ref)
     pose = episode.stream("left.T_base_eef")
     assert pose is not None
@@ -193,7 +189,7 @@ def test_defects(tmp_path: Path, change: Callable[[h5py.Group], None], code: Cod
 
 @pytest.mark.real
 def test_real_demonstrations(samples: Path) -> None:
-    refs = {r.episode_id: r for r in refs_of(samples / "robomimic_playback")}
+    refs = {r.episode_id: r for r in refs_of(ADAPTER, samples / "robomimic_playback")}
     assert len(refs) == 10
     failed = ADAPTER.load(refs["handover_two_panda_low_dim/demo_6"])
     assert failed.success is False  # it ended without the hammer being handed over

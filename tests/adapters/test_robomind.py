@@ -18,25 +18,16 @@ from ingest.recipe import VideoSettings
 from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene
 from schemas.embodiment import embodiments
-from schemas.episode import ArrayFrames, EncodedImages, Episode, EpisodeRef
+from schemas.episode import ArrayFrames, EncodedImages, Episode
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
-from tests.adapters.episode_parts import stream_of
+from tests.adapters.episode_parts import only_episode, refs_of, stream_of
 from tests.generators import robomind as generator
 
 ADAPTER = RoboMind()
 SCENE = Scene(seed=1, duration_s=0.3, sides=("left", "right"), width=64, height=48, focal_px=60.0)
 PLACE = "some_task/success_episodes/train/one"
 ROWS = np.arange(9)[:, None]
-
-
-def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
-    return list(ADAPTER.discover(root, ADAPTER.survey(root, options)))
-
-
-def load(root: Path, **options: str) -> Episode:
-    (ref,) = refs_of(root, **options)
-    return ADAPTER.load(ref)
 
 
 def certainty(episode: Episode, name: str) -> Certainty:
@@ -65,7 +56,7 @@ def test_agilex_by_hand(tmp_path: Path) -> None:
         file["master/end_effector_left"][1] = [0.4, 0.5, 0.6, 0, 0, 0, 1]
         file["puppet/joint_position_left"][1] = np.arange(7) / 10
         file["master/joint_position_right"][1] = np.arange(7) / 20
-    episode = load(tmp_path, gripper="0.1..1.1")
+    episode = only_episode(ADAPTER, tmp_path, gripper="0.1..1.1")
     T = [[0, -1, 0, 0.1], [1, 0, 0, 0.2], [0, 0, 1, 0.3], [0, 0, 0, 1]]
     np.testing.assert_allclose(stream_of(episode, "right.T_base_eef").values[1], T, atol=1e-12)
     told = stream_of(episode, "command.left.T_base_eef")
@@ -91,13 +82,13 @@ def test_a_franka_turn_by_hand(tmp_path: Path) -> None:
     place = generator.write_franka(tmp_path, PLACE, SCENE)
     with h5py.File(file_of(tmp_path, place), "r+") as file:
         file["puppet/end_effector"][1] = [0.1, 0.2, 0.3, np.pi / 2, 0, np.pi / 2]
-    R = stream_of(load(tmp_path), "left.T_base_eef").values[1, :3, :3]
+    R = stream_of(only_episode(ADAPTER, tmp_path), "left.T_base_eef").values[1, :3, :3]
     np.testing.assert_allclose(R, [[0, 0, 1], [1, 0, 0], [0, 1, 0]], atol=1e-12)
 
 
 def test_what_nobody_states(tmp_path: Path) -> None:
     generator.write_franka(tmp_path, PLACE, SCENE)
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     known = {f.name: f.certainty for f in episode.facts if f.is_for_actions}
     assert known["rate"] is Certainty.INFERRED
     assert known["eef_rotation_form"] is Certainty.INFERRED
@@ -107,7 +98,7 @@ def test_what_nobody_states(tmp_path: Path) -> None:
     held = stream_of(episode, "source_state")
     assert held.spec.names == ("left_gripper",)
     assert held.values[0, 0] == generator.MAX_JAW
-    told = load(tmp_path, rate_hz="ur_1rgb:5,franka_1rgb:15,10", gripper="0.07..0")
+    told = only_episode(ADAPTER, tmp_path, rate_hz="ur_1rgb:5,franka_1rgb:15,10", gripper="0.07..0")
     assert told.rate_hz == 15
     assert certainty(told, "rate") is certainty(told, "gripper_scale") is Certainty.DOCUMENTED
     assert stream_of(told, "left.gripper_opening").values[0, 0] == 0.0  # the caller said so
@@ -118,7 +109,7 @@ def test_two_frankas_share_their_columns(tmp_path: Path) -> None:
     joints = np.tile(np.arange(16) / 10, (9, 1)) + 0.01 * ROWS
     tables = {"puppet/end_effector": eef, "puppet/joint_position": joints}
     put(tmp_path, "franka_fr3_dual", tables, ("camera_front", "camera_left"))
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     assert stream_of(episode, "right.T_base_eef").values[0, :3, 3].tolist() == [0.2, 0.2, 0.2]
     assert stream_of(episode, "source_state").values[0].tolist() == [0.7, 1.5]
     joint = stream_of(episode, "joint_position_rad")
@@ -134,7 +125,7 @@ def test_the_end_effector_of_xsens_is_a_hand(tmp_path: Path) -> None:
         for name, width in (("end_effector", 12), ("joint_position", 14))
     }
     put(tmp_path, "tienkung_xsens_1rgb", tables, ("camera_top",))
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     names = {s.name for s in episode.streams}
     assert names == {
         "joint_position_rad",
@@ -151,7 +142,7 @@ def test_the_end_effector_of_xsens_is_a_hand(tmp_path: Path) -> None:
 
 def test_simulations(tmp_path: Path) -> None:
     generator.write_simulation(tmp_path, PLACE, SCENE)
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     pose = stream_of(episode, "left.T_base_eef")
     assert (len(pose.t_ns), pose.t_ns[4]) == (36, 33_333_333)  # four rows a picture
     assert episode.rate_hz == Fraction(30)
@@ -161,7 +152,7 @@ def test_simulations(tmp_path: Path) -> None:
     root = tmp_path / "tienkung"
     tables = {"tiangong/left_arm_joint_pos_seq": np.zeros((7, 7))}
     put(root, "sim_tienkung_1rgb", tables, ("camera_head",))
-    episode = load(root)
+    episode = only_episode(ADAPTER, root)
     assert episode.streams == ()
     assert certainty(episode, "state_clock") is Certainty.UNKNOWN
 
@@ -174,7 +165,7 @@ def test_a_stuck_pose_is_left_out(tmp_path: Path, is_at_rest: bool) -> None:
         file["puppet/end_effector"][...] = 0.3 + 1e-5 * ROWS
         if is_at_rest:
             file["puppet/joint_position"][...] = 0.2
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     assert (episode.stream("left.T_base_eef") is not None) == is_at_rest
     facts = {f.name for f in episode.facts}
     assert ("recorded_pose" in facts) != is_at_rest
@@ -198,7 +189,7 @@ def test_red_is_red(tmp_path: Path, body: str) -> None:
             order = slice(None) if "agilex" in body else slice(None, None, -1)
             del file[key]
             generator.put_buffers(file, key, [p[..., order].ravel() for p in pictures])
-    (camera,) = load(tmp_path).cameras
+    (camera,) = only_episode(ADAPTER, tmp_path).cameras
     is_raw = "raw" in body or body == "array"
     assert isinstance(camera.frames, ArrayFrames if is_raw else EncodedImages)
     clock = frame_clock(camera)
@@ -214,7 +205,7 @@ def test_red_is_red(tmp_path: Path, body: str) -> None:
 
 def test_intrinsics_only_for_their_size(tmp_path: Path) -> None:
     generator.write_franka(tmp_path, PLACE, SCENE)
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     assert episode.cameras[0].K_cam is None
     assert certainty(episode, "intrinsics.camera_top") is Certainty.UNKNOWN
 
@@ -226,7 +217,7 @@ def test_flat_buffers_of_another_size_are_no_pictures(tmp_path: Path) -> None:
         rows = [np.zeros(480 * 640 * 3, np.uint8)] * 8 + [np.zeros(100, np.uint8)]
         del file[key]
         generator.put_buffers(file, key, rows)
-    (camera,) = load(tmp_path).cameras
+    (camera,) = only_episode(ADAPTER, tmp_path).cameras
     clock = frame_clock(camera)
     with pytest.raises(SourceError) as caught:
         write_video(camera, clock, clock, tmp_path / "o.mp4", VideoSettings())
@@ -235,7 +226,7 @@ def test_flat_buffers_of_another_size_are_no_pictures(tmp_path: Path) -> None:
 
 def test_texts(tmp_path: Path) -> None:
     written = generator.write(tmp_path)
-    by_id = {ref.episode_id: ADAPTER.load(ref) for ref in refs_of(written.root)}
+    by_id = {ref.episode_id: ADAPTER.load(ref) for ref in refs_of(ADAPTER, written.root)}
     assert list(by_id) == list(written.scenes)
     franka = by_id[
         "benchmark1_1_release/h5_franka_1rgb/bread_in_basket/success_episodes/val/1014_144602"
@@ -254,23 +245,23 @@ def test_texts_that_do_not_hold(tmp_path: Path) -> None:
     """A known wrong instruction; steps beyond the end; a row that does not fit; no list at all."""
     place = "10_packplate/success_episodes/train/e"
     generator.write_agilex(tmp_path, place, SCENE)
-    assert load(tmp_path).instructions == ()
+    assert only_episode(ADAPTER, tmp_path).instructions == ()
     (tmp_path / "RoboMIND_v1_2_instr.csv").write_text(generator.LIST)
     generator.write_steps(tmp_path, "h5_agilex_3rgb", place)
     path = tmp_path / "language_description_annotation_json" / "h5_agilex_3rgb.json"
     rows = json.loads(path.read_text())
     path.write_text(json.dumps([{"id": 3}, {"id": "a/b", "response": {}}, *rows, "x"]))
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     assert [i.kind for i in episode.instructions] == ["summary"]
     assert certainty(episode, "instruction") is Certainty.THIRD_PARTY
     assert next(f.value for f in episode.facts if f.name == "steps").startswith("2 of 2")
     path.write_text("{}")
     with pytest.raises(ConfigError, match="expected a list"):
-        refs_of(tmp_path)
+        refs_of(ADAPTER, tmp_path)
     path.unlink()
     (tmp_path / "RoboMIND_v1_2_instr.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ConfigError, match="columns"):
-        refs_of(tmp_path)
+        refs_of(ADAPTER, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +286,7 @@ def test_defects(tmp_path: Path, key: str, array: np.ndarray | None, code: Code)
         if array is not None:
             file[key] = array
     with pytest.raises(SourceError) as caught:
-        load(tmp_path)
+        only_episode(ADAPTER, tmp_path)
     assert caught.value.code is code, str(caught.value)
 
 
@@ -304,7 +295,7 @@ def test_an_infinite_gripper_is_not_open(tmp_path: Path) -> None:
     with h5py.File(file_of(tmp_path, place), "r+") as file:
         file["puppet/joint_position"][3, 7] = np.inf
     with pytest.raises(SourceError) as caught:
-        load(tmp_path, gripper="0..0.07")
+        only_episode(ADAPTER, tmp_path, gripper="0..0.07")
     assert caught.value.code is Code.NOT_FINITE
 
 
@@ -313,7 +304,7 @@ def test_a_quaternion_that_is_none(tmp_path: Path) -> None:
     with h5py.File(file_of(tmp_path, place), "r+") as file:
         file["puppet/end_effector_left"][3, 3:] = 0
     with pytest.raises(SourceError) as caught:
-        load(tmp_path)
+        only_episode(ADAPTER, tmp_path)
     assert caught.value.code is Code.NOT_A_ROTATION
 
 
@@ -322,11 +313,11 @@ def test_roots_and_options(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="body="):
         ADAPTER.survey(tmp_path, {})
     deep = tmp_path / "benchmark1_1_release/h5_franka_9rgb/some_task"
-    (ref,) = refs_of(deep, body="franka_1rgb")
+    (ref,) = refs_of(ADAPTER, deep, body="franka_1rgb")
     assert ADAPTER.load(ref).embodiment == "panda_hand"
     assert dict(ref.locator)["task"] == "some_task"
     generator.write_tienkung(tmp_path, PLACE, SCENE)
-    broken, fine = refs_of(tmp_path)
+    broken, fine = refs_of(ADAPTER, tmp_path)
     assert broken.problem is not None
     assert broken.problem[0] == Code.UNKNOWN_LAYOUT
     assert fine.problem is None

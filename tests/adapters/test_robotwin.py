@@ -15,10 +15,10 @@ from adapters.robotwin.adapter import RoboTwin
 from ingest.recipe import VideoSettings
 from ingest.video.camera_video import frame_clock, write_video
 from jobs.demo.raw.scene import Scene
-from schemas.episode import Episode, EpisodeRef
+from schemas.episode import Episode
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.fact import Certainty
-from tests.adapters.episode_parts import stream_of
+from tests.adapters.episode_parts import only_episode, refs_of, stream_of
 from tests.generators import robotwin as generator
 
 ADAPTER = RoboTwin()
@@ -27,15 +27,6 @@ WRITERS: dict[str, Callable[[Path, int, Scene], Path]] = {
     "legacy": generator.write_legacy,
     "current": generator.write_current,
 }
-
-
-def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
-    return list(ADAPTER.discover(root, ADAPTER.survey(root, options)))
-
-
-def load(root: Path, **options: str) -> Episode:
-    (ref,) = refs_of(root, **options)
-    return ADAPTER.load(ref)
 
 
 def certainty(episode: Episode, name: str) -> Certainty:
@@ -55,7 +46,7 @@ def test_a_quarter_turn_by_hand(tmp_path: Path) -> None:
         file["endpose/left_endpose"][1] = [0.1, 0.2, 0.3, half, 0, 0, half]
         file["endpose/left_gripper"][1] = 0.25
         file["joint_action/right_gripper"][1] = 0.75
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     T = [[0, -1, 0, 0.1], [1, 0, 0, 0.2], [0, 0, 1, 0.3], [0, 0, 0, 1]]
     pose = stream_of(episode, "left.T_base_eef")
     np.testing.assert_allclose(pose.values[1], T, atol=1e-12)
@@ -70,7 +61,10 @@ def test_a_quarter_turn_by_hand(tmp_path: Path) -> None:
 
 
 def test_both_layouts_say_the_same(tmp_path: Path) -> None:
-    one, two = (load(write(tmp_path / n, 0, SCENE).parents[1]) for n, write in WRITERS.items())
+    one, two = (
+        only_episode(ADAPTER, write(tmp_path / n, 0, SCENE).parents[1])
+        for n, write in WRITERS.items()
+    )
     for name in ("left.T_base_eef", "right.T_base_eef", "right.gripper_opening"):
         a, b = stream_of(one, name), stream_of(two, name)
         np.testing.assert_allclose(a.values[:-1], b.values, atol=1e-6)
@@ -85,7 +79,7 @@ def test_both_layouts_say_the_same(tmp_path: Path) -> None:
 
 def test_cameras_look_at_the_scene(path: Path, tmp_path: Path) -> None:
     """OpenGL axes are turned: with the file's own ones the hand would be behind the camera."""
-    episode = load(path.parents[1])
+    episode = only_episode(ADAPTER, path.parents[1])
     (camera,) = episode.cameras
     np.testing.assert_allclose(camera.K_cam, SCENE.K_cam)
     assert camera.K_size == (64, 48)
@@ -103,19 +97,25 @@ def test_cameras_look_at_the_scene(path: Path, tmp_path: Path) -> None:
 
 def test_frequency_is_a_number_of_physics_steps(tmp_path: Path) -> None:
     path = generator.write_current(tmp_path, 0, SCENE, steps=10)
-    assert load(tmp_path).rate_hz == 25
-    assert certainty(load(tmp_path), "rate") is Certainty.CODE
-    assert certainty(load(tmp_path, rate_hz="30"), "rate") is Certainty.DOCUMENTED
+    assert only_episode(ADAPTER, tmp_path).rate_hz == 25
+    assert certainty(only_episode(ADAPTER, tmp_path), "rate") is Certainty.CODE
+    assert certainty(only_episode(ADAPTER, tmp_path, rate_hz="30"), "rate") is Certainty.DOCUMENTED
     with h5py.File(path, "r+") as file:
         del file.attrs["source_format"]
-    assert certainty(load(tmp_path), "rate") is Certainty.INFERRED
+    assert certainty(only_episode(ADAPTER, tmp_path), "rate") is Certainty.INFERRED
 
 
 def test_wordings(path: Path) -> None:
-    texts = {split: load(path.parents[1], split=split).instructions for split in ("seen", "unseen")}
+    texts = {
+        split: only_episode(ADAPTER, path.parents[1], split=split).instructions
+        for split in ("seen", "unseen")
+    }
     assert {t.text for t in texts["unseen"]} <= {"Pile.", "Right the bottle."}
     assert texts["unseen"] != texts["seen"]
-    assert load(path.parents[1], instruction="Do it.").instructions[0].text == "Do it."
+    assert (
+        only_episode(ADAPTER, path.parents[1], instruction="Do it.").instructions[0].text
+        == "Do it."
+    )
 
 
 def test_an_array_of_wordings_of_a_converted_file(tmp_path: Path) -> None:
@@ -124,26 +124,26 @@ def test_an_array_of_wordings_of_a_converted_file(tmp_path: Path) -> None:
         file["vision/cam_head/extrinsic_matrix"] = file["vision/cam_head/extrinsics_matrix"][:]
         del file["instructions"], file["vision/cam_head/extrinsics_matrix"]
         file["instructions"] = np.array(["First.", "Second."], dtype=object)
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     assert [i.text for i in episode.instructions] == ["First."]
     assert stream_of(episode, "T_base_cam.cam_head").values.shape[1:] == (4, 4)
     with h5py.File(path, "r+") as file:
         file["instruction"] = "Chosen."
-    assert [i.text for i in load(tmp_path).instructions] == ["Chosen."]
+    assert [i.text for i in only_episode(ADAPTER, tmp_path).instructions] == ["Chosen."]
 
 
 def test_camera_poses_that_contradict_each_other_are_left_out(tmp_path: Path) -> None:
     path = generator.write_legacy(tmp_path, 0, SCENE)
     with h5py.File(path, "r+") as file:
         file["observation/head_camera/cam2world_gl"][...] = SCENE.T_base_cam
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     assert episode.stream("T_base_cam.head_camera") is None
     assert certainty(episode, "extrinsics.head_camera") is Certainty.UNKNOWN
     assert not any(f.is_for_actions for f in episode.facts if f.name.startswith("extrinsics"))
     with h5py.File(path, "r+") as file:
         file["observation/head_camera/cam2world_gl"][...] = 2 * np.eye(4)
         file["observation/head_camera/intrinsic_cv"][0] += 5
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     assert certainty(episode, "extrinsics.head_camera") is Certainty.UNKNOWN
     assert episode.cameras[0].K_cam is None
 
@@ -152,7 +152,7 @@ def test_without_poses_the_grippers_remain(tmp_path: Path) -> None:
     path = generator.write_legacy(tmp_path, 0, SCENE)
     with h5py.File(path, "r+") as file:
         del file["endpose"]
-    episode = load(tmp_path)
+    episode = only_episode(ADAPTER, tmp_path)
     names = {s.name for s in episode.streams if "cam" not in s.name}
     assert names == {"left.gripper_opening", "right.gripper_opening", "raw_command"}
     assert "eef_frame" not in {f.name for f in episode.facts}
@@ -175,7 +175,7 @@ def test_without_poses_the_grippers_remain(tmp_path: Path) -> None:
 )
 def test_defects(tmp_path: Path, key: str, array: np.ndarray | None, code: Code) -> None:
     path = generator.write_legacy(tmp_path, 0, SCENE)
-    (ref,) = refs_of(tmp_path)
+    (ref,) = refs_of(ADAPTER, tmp_path)
     with h5py.File(path, "r+") as file:
         assert len(file["joint_action/left_arm"]) == 9
         del file[key]
@@ -201,7 +201,7 @@ def test_annotations_that_do_not_hold(tmp_path: Path, key: str, value: object) -
         del file[key]
         file[key] = value
     with pytest.raises(SourceError) as caught:
-        load(tmp_path)
+        only_episode(ADAPTER, tmp_path)
     assert caught.value.code is Code.BAD_ANNOTATION
 
 
@@ -210,11 +210,11 @@ def test_broken_files_are_found_and_others_are_not_ours(tmp_path: Path) -> None:
     path = generator.write_legacy(root / "b", 10, SCENE)
     generator.write_current(root / "b", 2, SCENE)
     path.write_bytes(path.read_bytes()[:2000])
-    ids = [ref.episode_id for ref in refs_of(root)]
+    ids = [ref.episode_id for ref in refs_of(ADAPTER, root)]
     assert ids == ["b/episode10", "b/episode_0000002"]
     (root / "b/data/episode11.hdf5").symlink_to(generator.write_legacy(tmp_path / "c", 0, SCENE))
     codes = []
-    for ref in refs_of(root)[:2]:
+    for ref in refs_of(ADAPTER, root)[:2]:
         with pytest.raises(SourceError) as caught:
             ADAPTER.load(ref)
         codes.append(caught.value.code)

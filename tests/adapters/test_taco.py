@@ -21,9 +21,10 @@ from jobs.demo.raw import Written
 from jobs.demo.raw.hand_scene import HandScene
 from jobs.demo.raw.video_files import write_scene
 from schemas.camera_model import project
-from schemas.episode import Episode, EpisodeRef
+from schemas.episode import Episode
 from schemas.errors import Code, SourceError
 from schemas.hand_track import WORLD
+from tests.adapters.episode_parts import refs_by_id
 from tests.generators import taco as generator
 from tests.pickling import read_by_its_own_library
 
@@ -34,12 +35,8 @@ JOINTS = [k for k in range(21) if k not in TIPS]
 Rows = dict[str, dict[str, Any]]
 
 
-def refs_of(root: Path) -> dict[str, EpisodeRef]:
-    return {r.episode_id: r for r in ADAPTER.discover(root, ADAPTER.survey(root, {}))}
-
-
 def load(root: Path, name: str = FIRST) -> Episode:
-    return ADAPTER.load(refs_of(root)[name])
+    return ADAPTER.load(refs_by_id(ADAPTER, root)[name])
 
 
 def test_parameters_come_back(pristine: Written) -> None:
@@ -97,7 +94,7 @@ def test_the_hand_falls_on_the_hand_in_the_picture(pristine: Written, tmp_path: 
 
 def test_clock_texts_terms_and_lost_frames(pristine: Written) -> None:
     first, second = (load(pristine.root, name) for name in (FIRST, SECOND))
-    assert list(refs_of(pristine.root)) == [FIRST, SECOND]
+    assert list(refs_by_id(ADAPTER, pristine.root)) == [FIRST, SECOND]
     assert [i.text for i in first.instructions] == ["pour in some, bowl, plate"]
     assert first.licence.licence_class == "permissive"
     left, right = second.hands
@@ -187,7 +184,9 @@ def test_defects(root: Path, change: Callable[[Path], object], code: Code) -> No
 
 def test_a_sequence_without_video(root: Path) -> None:
     (root / "Egocentric_RGB_Videos" / SECOND / "color.mp4").unlink()
-    found = {name: ref.problem and ref.problem[0] for name, ref in refs_of(root).items()}
+    found = {
+        name: ref.problem and ref.problem[0] for name, ref in refs_by_id(ADAPTER, root).items()
+    }
     assert found == {FIRST: None, SECOND: "missing_video"}
 
 

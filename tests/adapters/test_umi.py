@@ -17,20 +17,16 @@ from schemas.embodiment import embodiment_for
 from schemas.episode import ArrayFrames, Episode, EpisodeRef
 from schemas.errors import Code, ConfigError, SourceError
 from schemas.supervision import Task, allowed_tasks
-from tests.adapters.episode_parts import stream_of
+from tests.adapters.episode_parts import refs_of, stream_of
 from tests.generators import umi as generator
 
 ADAPTER = Umi()
 SMALL = [Scene(seed=k, duration_s=0.2, width=32, height=24) for k in (0, 1)]  # 12 rows each
 
 
-def refs_of(root: Path, **options: str) -> list[EpisodeRef]:
-    return list(ADAPTER.discover(root, ADAPTER.survey(root, options)))
-
-
 def test_everything_is_that_of_the_scene(tmp_path: Path) -> None:
     written = generator.write(tmp_path)
-    refs = refs_of(tmp_path)
+    refs = refs_of(ADAPTER, tmp_path)
     assert [r.episode_id for r in refs] == ["cup/dataset/0", "cup/dataset/1", "dish/0"]
     for ref in refs:
         scene, episode = written.scenes[ref.episode_id], ADAPTER.load(ref)
@@ -63,7 +59,7 @@ def test_values_by_hand(tmp_path: Path) -> None:
     generator.add(members, "data/robot0_eef_rot_axis_angle", rotvec, (50, 3))
     generator.add(members, "data/robot0_gripper_width", width, (50, 1))
     generator.write_zip(tmp_path / "a.zarr.zip", members)
-    episode = ADAPTER.load(refs_of(tmp_path, rate_hz="30", instruction="Wash it.")[1])
+    episode = ADAPTER.load(refs_of(ADAPTER, tmp_path, rate_hz="30", instruction="Wash it.")[1])
     T = stream_of(episode, "left.T_base_eef")
     np.testing.assert_allclose(T.values[0, :3, :3], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-6)
     assert T.t_ns[3] == 100_000_000
@@ -75,13 +71,18 @@ def test_a_store_can_be_named_directly_and_keeps_its_ids(tmp_path: Path) -> None
     generator.write_folder(tmp_path / "sub/a.zarr", generator.buffer_of(SMALL))
     generator.write_zip(tmp_path / "sub/b.zarr.zip", generator.buffer_of(SMALL))
     for name, stem in (("a.zarr", "a"), ("b.zarr.zip", "b")):
-        refs = refs_of(tmp_path / "sub" / name)
+        refs = refs_of(ADAPTER, tmp_path / "sub" / name)
         assert [r.episode_id for r in refs] == [f"{stem}/0", f"{stem}/1"]
         (camera,) = ADAPTER.load(refs[1]).cameras
         clock = frame_clock(camera)
         facts = write_video(camera, clock, clock[::6], tmp_path / f"{name}.mp4", VideoSettings())
         assert facts.source_codec == "rawvideo"
-    assert [r.episode_id for r in refs_of(tmp_path / "sub")] == ["a/0", "a/1", "b/0", "b/1"]
+    assert [r.episode_id for r in refs_of(ADAPTER, tmp_path / "sub")] == [
+        "a/0",
+        "a/1",
+        "b/0",
+        "b/1",
+    ]
 
 
 def _array(key: str, values: np.ndarray) -> Callable[[generator.Members], None]:
@@ -124,7 +125,7 @@ def test_defects(tmp_path: Path, change: Callable[[generator.Members], None], co
     members = generator.buffer_of(SMALL)
     change(members)
     generator.write_folder(tmp_path / "a.zarr", members)
-    ref = refs_of(tmp_path)[0]
+    ref = refs_of(ADAPTER, tmp_path)[0]
     with pytest.raises(SourceError) as caught:
         _loaded(ref)
     assert caught.value.code is code, str(caught.value)
@@ -139,7 +140,7 @@ def _loaded(ref: EpisodeRef) -> Episode:
 def test_a_missing_picture_is_found_when_it_is_read(tmp_path: Path) -> None:
     generator.write_folder(tmp_path / "a.zarr", generator.buffer_of(SMALL))
     (tmp_path / "a.zarr/data/camera0_rgb/3.0.0.0").unlink()
-    (camera,) = ADAPTER.load(refs_of(tmp_path)[0]).cameras
+    (camera,) = ADAPTER.load(refs_of(ADAPTER, tmp_path)[0]).cameras
     assert isinstance(camera.frames, ArrayFrames)
     with pytest.raises(SourceError) as caught:
         list(array_images(camera.frames, range(12)))
@@ -149,7 +150,7 @@ def test_a_missing_picture_is_found_when_it_is_read(tmp_path: Path) -> None:
 def test_a_broken_store_is_one_broken_episode(tmp_path: Path) -> None:
     generator.write_folder(tmp_path / "a.zarr", generator.buffer_of(SMALL))
     (tmp_path / "b.zarr.zip").write_bytes(b"PK\x03\x04 cut")
-    refs = refs_of(tmp_path)
+    refs = refs_of(ADAPTER, tmp_path)
     assert [(r.episode_id, r.problem and r.problem[0]) for r in refs] == [
         ("a/0", None),
         ("a/1", None),

@@ -17,11 +17,11 @@ from adapters.vitra.adapter import Vitra
 from benchmarks.raw import mano_model
 from jobs.demo.raw import Written
 from schemas.camera_model import project
-from schemas.episode import Episode, EpisodeRef, VideoSpan
+from schemas.episode import Episode, VideoSpan
 from schemas.errors import Code, SourceError
 from schemas.geometry import inverse
 from schemas.hand_track import WORLD
-from tests.adapters.episode_parts import hand
+from tests.adapters.episode_parts import hand, refs_by_id
 from tests.generators import vitra as generator
 from tests.generators.vitra import CUT, EPIC, FIRST, LONG, SECOND, STRETCHED, WHOLE
 
@@ -30,12 +30,8 @@ BONES = [i for i in range(1, 21) if i % 4]  # MANO's tips are skin, which bulges
 Change = Callable[[dict[str, Any]], Any]
 
 
-def refs_of(root: Path, **options: str) -> dict[str, EpisodeRef]:
-    return {r.episode_id: r for r in ADAPTER.discover(root, ADAPTER.survey(root, options))}
-
-
 def load(root: Path, name: str = FIRST) -> Episode:
-    return ADAPTER.load(refs_of(root)[name])
+    return ADAPTER.load(refs_by_id(ADAPTER, root)[name])
 
 
 def edit(root: Path, change: Change, name: str = FIRST) -> None:
@@ -84,7 +80,7 @@ def test_the_skeleton_falls_on_the_hands_in_the_picture(pristine: Written) -> No
 
 def test_which_frames_of_which_file(pristine: Written) -> None:
     spans = {}
-    for name, ref in refs_of(pristine.root).items():
+    for name, ref in refs_by_id(ADAPTER, pristine.root).items():
         frames = ADAPTER.load(ref).cameras[0].frames
         assert isinstance(frames, VideoSpan)
         spans[name] = (Path(frames.path).name, frames.first_frame, frames.num_frames)
@@ -259,7 +255,9 @@ def test_videos_by_name(root: Path, tmp_path: Path) -> None:
     (root / f"videos/{LONG}.mp4").unlink()
     shutil.copy(root / f"videos/{CUT}.mp4", root / f"{CUT}.mp4")
     (root / "Metadata/_ep_1.npy").touch()
-    found = {name: ref.problem and ref.problem[0] for name, ref in refs_of(root).items()}
+    found = {
+        name: ref.problem and ref.problem[0] for name, ref in refs_by_id(ADAPTER, root).items()
+    }
     assert found == {
         "Metadata/_ep_1": "unknown_layout",
         FIRST: "missing_video",
@@ -268,7 +266,7 @@ def test_videos_by_name(root: Path, tmp_path: Path) -> None:
         WHOLE: None,
     }
     shutil.move(root / "videos", tmp_path / "elsewhere")
-    refs = refs_of(root, videos=str(tmp_path / "elsewhere"))
+    refs = refs_by_id(ADAPTER, root, videos=str(tmp_path / "elsewhere"))
     assert refs[STRETCHED].problem is None
     assert ADAPTER.load(refs[WHOLE]).raw_files[1].path == f"P01/videos/{EPIC}.MP4"
     (tmp_path / f"elsewhere/P01/videos/{EPIC}.MP4").unlink()
