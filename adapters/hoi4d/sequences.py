@@ -28,8 +28,6 @@ Times are seconds of a video as long as `duration` says. In some sequences that 
 of that clock: two public readers divide by it (third party, not by the authors: UNVERIFIED). Where no duration is given, the times
 count as seconds of the video if the last event ends with it, else they are left out. Sources: `leolyliu/HOI4D-Instructions:README.md`
 (first layout; doc); the second layout and the 10 s clock: public readers of HOI4D that handle both (third party).
-
-What is known of HOI4D's conventions and terms, and how well.
 """
 
 from __future__ import annotations

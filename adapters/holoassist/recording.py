@@ -12,8 +12,6 @@ Sources: `taeinkwon/PyHoloAssist:hand_eye_project.py` (columns, axes, clock), `R
 dataset_preprocessing/holoassist/utils.py` (flags), `microsoft/psi:Sources/MixedReality/HoloLensCapture/HoloLensCaptureExporter`
 (Operators.cs: flags, NaN; Readme.md: intrinsics); Pose_sync and timing checked on a real session. What the two columns of
 version 2 are is not stated: UNVERIFIED.
-
-What is known of HoloAssist's conventions, and how well.
 """
 
 from __future__ import annotations

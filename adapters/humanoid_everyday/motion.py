@@ -8,8 +8,6 @@ joint names of `xr_teleoperate:assets/g1/g1_body29_hand14.urdf`. Those of H1_2 c
 README's elbow and wrist roll are called left_elbow_pitch_joint and left_elbow_roll_joint. UNVERIFIED: the fingers of the RIGHT Dex3
 hand, middle before index in the README, index before middle in `xr_teleoperate:teleop/robot_control/robot_hand_unitree.py`.
 
-How sure each convention of a Humanoid Everyday episode is.
-
 The numbers of one episode as canonical streams.
 
 No pose of the end-effector is stored: it comes by forward kinematics from the named joints. `left_pose` and `right_pose` are the

@@ -16,8 +16,6 @@ The texts of one OakInk2 sequence: what the whole is for, and each primitive wit
 A key is the frames [begin, end) of the left and of the right hand as Python writes them, None for a hand that takes no part; the primitive
 lasts from the earlier begin to the later end. Source: `oakink/OakInk2-PreviewTool:src/oakink2_toolkit/{dataset,program}.py,
 src/oakink2_preview/viz/gui.py` (code). Not read: program_info, pdg, initial_condition_info, Chinese texts.
-
-What is known of OakInk2's conventions, and by whom.
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """What the arm did, and the facts about RH20T's conventions.
 
-How sure each convention of RH20T's robot scenes is.
-
 What the arm did: transformed/{tcp_base,gripper,joint}.npy, dicts by camera serial, a row at each picture of that camera.
 
     tcp_base.npy   serial -> [{timestamp, tcp [7] = xyz m + quaternion wxyz in the robot's base, robot_ft}]

@@ -10,8 +10,6 @@ say: they are drive targets in force when the row was taken (get_left_arm_jointS
 kept as `raw_command` only. In the current layout row k of `action` is row k + 1 of what was recorded, and the last row is gone
 (`envs/utils/pkl2hdf5.py`); it says nothing that the state does not.
 
-How sure each convention of a RoboTwin episode is.
-
 RoboTwin cameras: JPEG rows, their model, and their pose turned from OpenGL to OpenCV axes.
 
     <camera>/{rgb | colors} [N] fixed-length strings, JPEG, red and blue swapped (see the facts below)

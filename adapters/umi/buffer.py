@@ -10,8 +10,6 @@ The rows of one UMI replay buffer: which belong to an episode, and what they say
     data/camera<i>_rgb [N, H, W, 3] uint8, one JPEG XL chunk a picture
 With two grippers robot0 is the RIGHT one and robot1 the left (`real-stanford/universal_manipulation_interface:
 scripts_slam_pipeline/06_generate_dataset_plan.py`, "right=0; left=1"). Nothing is commanded: a person held the gripper.
-
-How sure each convention of a UMI replay buffer is.
 """
 
 from __future__ import annotations

@@ -13,8 +13,6 @@ VITRA's two hands: 21 joints, a wrist pose and MANO parameters, all in the world
 Both wrist orientations are in the canonical axes: the left one turns the x-mirrored right model, V = R M (V_R - J0) + T, and its
 finger rotations are the right hand's (`microsoft/VITRA:data/data.md`; joints rebuilt from the rotations of the example, whose
 right hand alone is there). Rotations are absolute: no mean pose is added. `transl_worldspace` is joint 0, not smplx's transl.
-
-The conventions of VITRA's annotations, each with how sure we are of it.
 """
 
 from __future__ import annotations
