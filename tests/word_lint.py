@@ -99,9 +99,9 @@ class Measured:
 
 # Kind of prose -> the most of each. Lower a bound when the prose got better; never raise one.
 MOST = {
-    "docs": Measured(0, 8.0, 1.1),
-    "help": Measured(0, 16.5, 0.0),
-    "docstrings": Measured(20, 16.5, 1.5),
+    "docs": Measured(0, 7.0, 0.6),
+    "help": Measured(0, 0.0, 0.0),
+    "docstrings": Measured(6, 15.9, 1.4),
 }
 
 # Words of README and docs that are written by hand, tables and code too. The aim is 30,000.

@@ -75,7 +75,7 @@ def command(
     ] = None,
     must_beat: Annotated[
         list[str] | None,
-        typer.Option(metavar="BASELINE", help="Exit 1 if this baseline is not beaten; repeatable."),
+        typer.Option(metavar="BASELINE", help="Exit 1 if this baseline is not beaten. Repeatable."),
     ] = None,
     clearly: Annotated[
         bool,

@@ -51,7 +51,7 @@ def iceberg_command(
         typer.Option(metavar="NAME", help="Catalog of the pyiceberg configuration."),
     ] = None,
     namespace: Annotated[
-        str, typer.Option(help="Namespace of the tables; use one for each corpus.")
+        str, typer.Option(help="Namespace of the tables. Use one per corpus.")
     ] = "corpus",
     as_json: AsJson = False,
 ) -> None:

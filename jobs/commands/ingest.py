@@ -79,7 +79,7 @@ def command(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="CORPUS", envvar=CORPUS_ENV, help="Corpus folder; created if missing."
+            "--out", metavar="CORPUS", envvar=CORPUS_ENV, help="Corpus folder. Created if missing."
         ),
     ],
     workers: Workers = None,

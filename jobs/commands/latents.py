@@ -33,7 +33,7 @@ Where = Annotated[
 Cameras = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NAME", help="Encode only this camera; repeatable. Default: every camera."
+        metavar="NAME", help="Encode only this camera. Repeatable. Default: every camera."
     ),
 ]
 
@@ -134,7 +134,7 @@ def text(
         ),
     ] = None,
     vlm_prompt: Annotated[
-        str, typer.Option(metavar="TEXT", help="Prompt; {text} is the instruction.")
+        str, typer.Option(metavar="TEXT", help="Prompt. {text} is the instruction.")
     ] = "Instruction: {text}",
     camera: Annotated[
         str | None,

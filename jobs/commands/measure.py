@@ -33,7 +33,7 @@ def command(
     corpus: CorpusArgument,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Run only this measure; repeatable."),
+        typer.Option("--only", metavar="NAME", help="Run only this measure. Repeatable."),
     ] = None,
     workers: Workers = None,
     ray: OnRay = False,

@@ -24,7 +24,7 @@ HandLandmarkerFile = Annotated[
     typer.Option(
         "--hand-landmarker",
         envvar=HAND_LANDMARKER_ENV,
-        help="MediaPipe hand_landmarker.task; detects hands in videos of people.",
+        help="MediaPipe hand_landmarker.task. Detects hands in videos of people.",
     ),
 ]
 app = typer.Typer(no_args_is_help=True, help="Download models that measurements need.")

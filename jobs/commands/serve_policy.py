@@ -48,7 +48,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed of the sampling noise.")] = 0,
     device: Device = "auto",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other machines need --token-file.")
+        str, typer.Option(help="Address to listen on. Other machines need --token-file.")
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on. 0 picks a free port.")

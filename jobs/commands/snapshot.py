@@ -49,7 +49,7 @@ def _row(entry: SnapshotInfo) -> list[Any]:
 def diff_command(
     corpus: CorpusArgument,
     a: Annotated[
-        int, typer.Argument(metavar="A", min=0, help="First snapshot; 0 is the empty corpus.")
+        int, typer.Argument(metavar="A", min=0, help="First snapshot. 0 is the empty corpus.")
     ],
     b: Annotated[int, typer.Argument(metavar="B", min=0, help="Second snapshot.")],
     as_json: AsJson = False,

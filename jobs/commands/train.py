@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RecipeKeys = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Recipe value, such as run.batch_size=96; repeatable."
+        "--set", metavar="KEY=VALUE", help="Recipe value, such as run.batch_size=96. Repeatable."
     ),
 ]
 LastStep = Annotated[
@@ -33,7 +33,7 @@ InitFrom = Annotated[
 ]
 LoaderWorkers = Annotated[
     int | None,
-    typer.Option("--loader-workers", min=0, help="Data loader threads; sets run.num_workers."),
+    typer.Option("--loader-workers", min=0, help="Data loader threads. Sets run.num_workers."),
 ]
 OtherManifest = Annotated[
     bool, typer.Option("--allow-other-manifest", help="Resume with a different manifest.")
@@ -46,7 +46,7 @@ WandbProject = Annotated[
 ]
 PlanOnly = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show what would be done; writes only the actions cache."),
+    typer.Option("--dry-run", help="Show what would be done. Writes only the actions cache."),
 ]
 
 
@@ -64,7 +64,7 @@ def command(
     ] = "tiny",
     set_: RecipeKeys = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps; sets run.num_steps.")
+        int | None, typer.Option(min=1, help="Optimiser steps. Sets run.num_steps.")
     ] = None,
     until: LastStep = None,
     init_from: InitFrom = None,

@@ -24,12 +24,12 @@ ALL = "all"  # the embodiment and tier of a line over everything
 
 
 def is_whole(line: MetricLine) -> bool:
-    """Over all bodies and tiers."""
+    """Over all embodiments and tiers."""
     return line.embodiment == line.tier == ALL
 
 
 def is_beaten(comparison: Comparison, *, clearly: bool) -> bool:
-    """By the mean, or with its whole interval where that is asked for."""
+    """By the mean, or with its whole interval under --clearly."""
     return bool(comparison.is_better) and (bool(comparison.is_clear) or not clearly)
 
 

@@ -32,7 +32,7 @@ class EncodePlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LatentsPlan:
-    """What will be done, with what. `probe` is None when there is nothing to do or nothing can be decoded. `cameras`: asked for."""
+    """The work and its resources. `probe` is None when there is nothing to do or nothing can be decoded. `cameras`: the requested ones."""
 
     todo: LatentTodo
     encoder: ImageEncoder

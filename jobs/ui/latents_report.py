@@ -18,7 +18,7 @@ from jobs.ui.progress import ProgressLine
 
 
 class LatentsProgress:
-    """One progress line on stderr: videos, pictures a second, how busy the encoder is, how long it has no pictures and waits for the disk."""
+    """One progress line on stderr: videos, images per second, how busy the encoder is, and how long it waits for images and for the disk."""
 
     def __init__(self, plan: LatentsPlan, monotonic_s: Callable[[], float]) -> None:
         self._monotonic_s, self._began_s = monotonic_s, monotonic_s()
@@ -46,7 +46,7 @@ class LatentsProgress:
 
 
 def shares_of(tally: LatentTally, elapsed_s: float) -> dict[str, float]:
-    """Pictures a second, and the shares of all encoders' time in which they worked, had no pictures and waited for the disk."""
+    """Images per second, and the shares of all encoders' time in which they worked, waited for images and waited for the disk."""
     all_s = elapsed_s * tally.num_encoders
     return {
         "pictures_per_s": round(tally.num_pictures / elapsed_s, 2) if elapsed_s else 0.0,
@@ -117,7 +117,7 @@ def plan_json(
 
 
 def print_plan(page: dict[str, Any], *, as_json: bool, is_all: bool = False) -> None:
-    """The plan: on stderr before any work, on stdout when it `is_all` that was asked for."""
+    """The plan: on stderr before any work, on stdout with --dry-run (`is_all`)."""
     if as_json:
         answer_json({"plan": page})
         return

@@ -26,7 +26,7 @@ def refuse_without_latents(folder: Path) -> None:
     """Before anything heavy is imported or read.
 
     Raises:
-        ConfigError: no row has latents of pictures; or it is no manifest.
+        ConfigError: no row has image latents, or the folder is not a manifest.
     """
     facts = load_facts(folder)
     if not has_latents(load_rows(folder, ["latents"])):

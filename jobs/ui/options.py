@@ -56,7 +56,7 @@ Threads = Annotated[
 ]
 OnRay = Annotated[bool, typer.Option("--ray", help="Run on Ray.")]
 RayAddress = Annotated[
-    str | None, typer.Option("--address", help="Address of a Ray cluster; `auto` inside one.")
+    str | None, typer.Option("--address", help="Address of a Ray cluster, or `auto` inside one.")
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="`auto` uses a GPU if there is one.")
@@ -65,11 +65,11 @@ Device = Annotated[
 # Ingest and doctor.
 DatasetName = Annotated[
     str | None,
-    typer.Option("--dataset", help="Dataset name; overrides the source's metadata (oxe)."),
+    typer.Option("--dataset", help="Dataset name. Overrides the source's metadata (oxe)."),
 ]
 AdapterOptions = Annotated[
     list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="Adapter option; repeatable."),
+    typer.Option("--option", metavar="KEY=VALUE", help="Adapter option. Repeatable."),
 ]
 IngestConfig = Annotated[
     Path | None, typer.Option("--config", help="YAML file with recipe settings to change.")
@@ -124,7 +124,7 @@ ManoDevice = Annotated[
 ]
 UrdfFile = Annotated[
     Path | None,
-    typer.Option("--urdf", help="Robot URDF; computes poses of sources that store only joints."),
+    typer.Option("--urdf", help="Robot URDF. Computes poses of sources that store only joints."),
 ]
 CameraPoses = Annotated[
     Path | None,

@@ -65,7 +65,7 @@ def outside(corpus: Path, chosen: Path, option: str) -> None:
 
 
 def warn(message: str) -> None:
-    """One line on standard error while a command goes on."""
+    """One line on standard error while a command runs."""
     from rich.text import Text
 
     stderr.print(

@@ -124,7 +124,7 @@ WANDB_ID = "wandb_id"  # in a run: which run of W&B has its lines
 
 
 def sinks_of(session: Session, wandb: str | None, stack: ExitStack) -> list[Any]:
-    """Where lines go: the run's log, TensorBoard where it is installed, W&B where it is asked for."""
+    """Destinations of log lines: the run's log, TensorBoard if it is installed, W&B if it is enabled."""
     out = session.request.out
     sinks: list[Any] = [lambda line: append_log(out, line)]
     try:

@@ -34,7 +34,7 @@ def num_rows(scene: Scene, fps: float) -> int:
 def write_video(
     path: Path, scenes: Sequence[Scene], *, fps: float, gop: int, codec: str = "libx264"
 ) -> None:
-    """Constant rate, closed GOP, the pictures of all `scenes` one after the other."""
+    """Constant rate, closed GOP, the images of all `scenes` one after the other."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
