@@ -113,7 +113,9 @@ class StoredEpisode:
         rows = [row for row in self.latent_rows if row["camera"] == camera]
         encoders = sorted({row["encoder_id"] for row in rows})
         if encoder_id is None and len(encoders) > 1:
-            raise ConfigError("several encoders", remedy=f"choose one of {', '.join(encoders)}")
+            raise ConfigError(
+                "several encoders", remedy=f"pass encoder_id: one of {', '.join(encoders)}"
+            )
         rows = [row for row in rows if encoder_id in (None, row["encoder_id"])]
         if not rows:
             have = ", ".join(encoders) or "none; run `eicorpus latents images`"

@@ -33,7 +33,7 @@ _PANELS = {
     "Ingest": {
         "demo": (
             "jobs.demo.command:command",
-            "Build a corpus, a manifest and a small policy from seven generated sources.",
+            "Build a corpus, a manifest and a small policy from seven small synthetic sources.",
         ),
         "list": (
             "jobs.commands.listing:app",
@@ -77,7 +77,7 @@ _PANELS = {
         ),
         "dedup": (
             "jobs.commands.dedup:command",
-            "Find duplicate recordings across sources and choose which to keep. Deletes nothing.",
+            "Find duplicate recordings across sources and mark one copy of each to keep. Deletes nothing.",
         ),
         "report": (
             "jobs.commands.report:command",
@@ -92,11 +92,11 @@ _PANELS = {
         "latents": ("jobs.commands.latents:app", "Encode images or instructions for training."),
         "train": (
             "jobs.commands.train:command",
-            "Train a policy on a manifest. Run it again to resume. For several processes use torchrun or --ray.",
+            "Train a policy on a manifest. Run it again to resume. Several GPUs: `torchrun --nproc-per-node N -m jobs train ...` or --ray.",
         ),
         "eval": (
             "jobs.commands.eval:command",
-            "Evaluate a run offline on held-out segments against simple baselines.",
+            "Evaluate a run offline on segments of a split (default: val) against simple baselines.",
         ),
         "serve-policy": (
             "jobs.commands.serve_policy:command",
@@ -106,11 +106,11 @@ _PANELS = {
     "Maintain": {
         "digest": (
             "jobs.commands.verify:digest_command",
-            "Print the content digest, computed from the files. Equal content has an equal digest.",
+            "Print a digest of all episodes, computed from the files. Corpora with equal episodes have equal digests.",
         ),
         "stale": (
             "jobs.commands.stale:command",
-            "Count episodes and latents written by another recipe or adapter version. Ingest into a new corpus to renew them.",
+            "Count episodes and latents written by another recipe or adapter version. Renew episodes by ingest into a new corpus, latents by `latents images`.",
         ),
         "snapshot": ("jobs.commands.snapshot:app", "List and compare snapshots of the catalog."),
         "compact": (
@@ -119,11 +119,11 @@ _PANELS = {
         ),
         "gc": (
             "jobs.commands.gc:command",
-            "Delete old snapshots, unreferenced catalog files and abandoned staging. Keeps every episode.",
+            "Delete old snapshots, unreferenced catalog files and abandoned staging. Keeps every episode and what manifests need.",
         ),
         "forget": (
             "jobs.commands.forget:command",
-            "Erase episodes from datasets, latents, tables and snapshots. Only `ingest --restore` from raw data can bring them back.",
+            "Erase episodes from datasets, latents, tables, snapshots and manifests. Only `ingest --restore` from raw data can bring them back.",
         ),
         "export": ("jobs.commands.export:app", "Export the catalog to other table formats."),
     },

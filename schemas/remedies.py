@@ -37,7 +37,8 @@ EXPLANATIONS: dict[Code, Explanation] = {
         "finish the download",
     ),
     Code.MISSING_META: Explanation(
-        "data without the metadata that describes it", "download `meta/` or the task file"
+        "data without the metadata that describes it",
+        "add what the message names: the rest of the download, or an option of `ingest`",
     ),
     Code.MISSING_VIDEO: Explanation(
         "the video of an episode, or of all segments of a long video, is absent",
@@ -49,7 +50,7 @@ EXPLANATIONS: dict[Code, Explanation] = {
     ),
     Code.UNREADABLE: Explanation(
         "the file cannot be opened or parsed, or the path is a folder, FIFO, device or loop of links",
-        "fix the permissions, or download the file again",
+        "fix the link or the permissions, or download the file again",
     ),
     Code.TRUNCATED: Explanation("the file ends early", _FETCH),
     Code.WRONG_CRC: Explanation("the stored checksum does not match the bytes", _FETCH),
@@ -57,7 +58,8 @@ EXPLANATIONS: dict[Code, Explanation] = {
     Code.CORRUPT_VIDEO: Explanation("the container or a frame in it does not decode", _FETCH),
     Code.CORRUPT_IMAGE: Explanation("an image does not decode or declares an absurd size", _FETCH),
     Code.FRAME_COUNT: Explanation(
-        "the number of frames differs from the number of rows, so they cannot be paired", _DEFECT
+        "the number of frames differs from the number of rows, so they cannot be paired",
+        "check that both belong to the same recording; otherwise the release has this defect",
     ),
     Code.SHAPE_MISMATCH: Explanation(
         "an array has another shape than its channel", "check which release this is"
@@ -75,7 +77,8 @@ EXPLANATIONS: dict[Code, Explanation] = {
         "cut the recording into episodes",
     ),
     Code.TOO_LARGE: Explanation(
-        "an array or file exceeds a safety limit", "raise the limit if you trust the file"
+        "an array or file exceeds a safety limit",
+        "check whether the file is damaged; if it is right, report it, because the limit is fixed",
     ),
     Code.UNKNOWN_VERSION: Explanation(
         "the adapter does not support this version of the format",
@@ -83,7 +86,7 @@ EXPLANATIONS: dict[Code, Explanation] = {
     ),
     Code.UNKNOWN_LAYOUT: Explanation(
         "the files follow neither the documented layout nor a known variant",
-        "compare with the page of the source: `docs/reference/sources/<name>.md`",
+        "compare the named part with the layout on the source's page in docs/reference/sources, convert it, or download the file again",
     ),
     Code.UNSAFE_PATH: Explanation(
         "a file name leads outside the raw folder, by `..` or by a link",

@@ -159,7 +159,7 @@ class Catalog:
         num_bytes, limit_mb = 0, self._limits.memory_mb
         for batch in reader:
             num_bytes += batch.nbytes
-            if num_bytes > limit_mb * 1_000_000:
+            if num_bytes > limit_mb << 20:
                 raise ConfigError(
                     f"the result is larger than {limit_mb} MB",
                     remedy="aggregate it, add LIMIT or raise --memory-limit-mb",

@@ -47,7 +47,7 @@ def main() -> None:
             },
         )
     except MemoryError:
-        message = f"more than {question['limits']['memory_mb']} MB; narrow the query or raise --memory-limit-mb"
+        message = f"more than {question['limits']['memory_mb']} MiB; narrow the query or raise --memory-limit-mb"
         _send(reply, {"error": ConfigError.__name__, "message": message, "where": "query"})
     os._exit(0)  # DuckDB's own end takes seconds where a result is large
 
@@ -79,7 +79,7 @@ def _limit_memory(more_mb: int) -> None:
     """Private memory of this process: what it has now, and so much more."""
     status = Path("/proc/self/status").read_text()
     have_kib = int(status.partition("VmData:")[2].split()[0])
-    limit = have_kib * 1024 + more_mb * 1_000_000
+    limit = have_kib * 1024 + (more_mb << 20)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -25,7 +25,7 @@ class QueryLimits:
     gives runs in a process of its own (`ingest/catalog/query_process.py`), which is ended where DuckDB does not stop."""
 
     timeout_s: float = 60.0
-    memory_mb: int = 4096  # of DuckDB while it works, and again of the result
+    memory_mb: int = 4096  # MiB, of DuckDB while it works; its result may have as much
     threads: int | None = None  # None: as many as the CPU pool of Arrow has
 
     def __post_init__(self) -> None:

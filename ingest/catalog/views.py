@@ -51,7 +51,7 @@ DERIVED = {
 
 def connect(limits: QueryLimits) -> duckdb.DuckDBPyConnection:
     config: dict[str, Any] = {
-        "memory_limit": f"{limits.memory_mb}MB",
+        "memory_limit": f"{limits.memory_mb}MiB",
         "temp_directory": "",  # never spill: a query must not fill the disk
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",

@@ -57,7 +57,7 @@ def snapshot_diff(
             )
         except duckdb.Error as error:
             raise ConfigError(
-                f"cannot be compared: {error}",
+                f"the snapshots cannot be compared: {error}",
                 remedy="run `eicorpus verify CORPUS` to list the damage",
                 where=str(corpus),
             ) from error

@@ -91,7 +91,7 @@ def command(
         str | None,
         typer.Option(
             metavar="rules|openai|transformers|replay",
-            help="Backend that writes captions. Default: rules.",
+            help="Backend that writes captions. Default: rules, which rewrites the source's own texts without a model.",
         ),
     ] = None,
     endpoint: Annotated[
@@ -118,7 +118,8 @@ def command(
     only_missing: Annotated[
         bool,
         typer.Option(
-            "--only-missing", help="Skip segments whose source text already passes the checks."
+            "--only-missing",
+            help="Caption only segments without a usable source text: skip those whose own text passes the caption checks.",
         ),
     ] = False,
     limit: Annotated[int | None, typer.Option(min=0, help="Caption at most N segments.")] = None,
@@ -128,11 +129,15 @@ def command(
         typer.Option(metavar="DIR", help="Write a sample of captions for human review."),
     ] = None,
     audited: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Evaluate a completed audit.csv.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Print the accuracy from an audit.csv of --audit that people filled in.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write captions for segments that have none. Run it again to resume."""
+    """Write captions for segments that have none of this backend, model and prompt. Run it again to resume."""
     options = {"backend": backend, "model": model, "replay_file": str(replay) if replay else None}
     settings = settings_from(config, options | {"only_missing": only_missing or None}, endpoint)
     opened = open_corpus(corpus)

@@ -50,13 +50,13 @@ def command(
     against: Annotated[
         str | None,
         typer.Option(
-            help="List training episodes with a duplicate in `val`, `test`, MANIFEST, MANIFEST:val or MANIFEST:test. Exit 1 if any."
+            help="Check for leakage instead: list episodes of the train split that have a duplicate in `val` or `test` of the corpus, or in a manifest (its folder, or FOLDER:val, FOLDER:test). Exit 1 if any."
         ),
     ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find duplicate recordings across sources and choose which to keep. Deletes nothing."""
+    """Find duplicate recordings across sources and mark one copy of each to keep. Deletes nothing."""
     opened = open_corpus(corpus)
     started = time.monotonic()
     with progress_of("dedup"):

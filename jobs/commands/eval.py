@@ -61,7 +61,11 @@ def command(
     ] = "val",
     ema: UsesAverages = False,
     max_samples: Annotated[
-        int, typer.Option(min=0, help="Samples per task, spread over the split. 0 uses all.")
+        int,
+        typer.Option(
+            min=0,
+            help="Samples per training task (policy, dynamics, forecasting), spread over the split. 0 uses all.",
+        ),
     ] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Samples per batch.")] = 64,
     sampling_steps: SamplingSteps = None,
@@ -79,7 +83,10 @@ def command(
     ] = None,
     clearly: Annotated[
         bool,
-        typer.Option("--clearly", help="Require the 95 % interval to exclude zero."),
+        typer.Option(
+            "--clearly",
+            help="With --must-beat: the 95 % interval of the improvement must exclude zero.",
+        ),
     ] = False,
     details: Annotated[
         bool,
@@ -87,7 +94,7 @@ def command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a run offline on held-out segments against simple baselines."""
+    """Evaluate a run offline on segments of a split (default: val) against simple baselines."""
     check_installed()
     from training.evaluation.evaluate_checkpoint import (
         EvaluationRequest,  # torch: the base works without it

@@ -55,7 +55,7 @@ def iceberg_command(
     ] = "corpus",
     as_json: AsJson = False,
 ) -> None:
-    """Write the catalog as Iceberg tables. Later runs add new rows and delete erased ones."""
+    """Write the catalog as Iceberg tables. Later runs add new rows and delete those of erased episodes."""
     opened = open_corpus(corpus)
     to = _warehouse(opened.root, warehouse, catalog, namespace)
     with writing(

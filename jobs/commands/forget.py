@@ -28,7 +28,7 @@ def command(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Erase episodes from datasets, latents, tables and snapshots. Only `ingest --restore` from raw data can bring them back."""
+    """Erase episodes from datasets, latents, tables, snapshots and manifests. Only `ingest --restore` from raw data can bring them back."""
     opened = open_corpus(corpus)
     if dry_run:
         before = snapshot.load(opened.root)

@@ -22,14 +22,16 @@ S_PER_DAY = 86_400.0
 
 def command(
     corpus: CorpusArgument,
-    keep: Annotated[int, typer.Option(min=1, help="Keep the newest N snapshots.")] = 10,
+    keep: Annotated[
+        int, typer.Option(min=1, help="Keep the newest N snapshots, however old.")
+    ] = 10,
     older_than: Annotated[
-        float, typer.Option(min=0, metavar="DAYS", help="Delete only what is older.")
+        float, typer.Option(min=0, metavar="DAYS", help="Keep everything younger than this.")
     ] = 7.0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete old snapshots, unreferenced catalog files and abandoned staging. Keeps every episode."""
+    """Delete old snapshots, unreferenced catalog files and abandoned staging. Keeps every episode and what manifests need."""
     opened = open_corpus(corpus)
     disk = LocalStorage(opened.root)
     done: list[str] = []

@@ -115,10 +115,15 @@ def command(
     ] = 4096,
     max_quarantined: Annotated[
         float,
-        typer.Option(help="Exit 1 if more than this share of available episodes is quarantined."),
+        typer.Option(
+            help="Exit 1 if more than this share of the downloaded episodes is quarantined (defects of the data)."
+        ),
     ] = 0.2,
     max_failed: Annotated[
-        float, typer.Option(help="Exit 1 if more than this share of available episodes fails.")
+        float,
+        typer.Option(
+            help="Exit 1 if more than this share of the downloaded episodes fails (errors of the machine or of eicorpus)."
+        ),
     ] = 0.0,
     moved: Annotated[
         bool, typer.Option("--moved", help="The raw data has moved to PATH since the last run.")

@@ -146,7 +146,7 @@ def text(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Encode instructions with a frozen vision-language model, for training with `text.kind: cached`. Run it again to resume."""
+    """Encode instructions with a frozen vision-language model, for training with the recipe key `text.kind: cached`. Run it again to resume."""
     from jobs.commands.encode_text import VlmRequest, encode
 
     request = VlmRequest(

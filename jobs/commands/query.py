@@ -52,14 +52,16 @@ def query(
         Path | None, typer.Option("--parquet", metavar="FILE", help="Write a Parquet file.")
     ] = None,
     snapshot: Snapshot = None,
-    limit_rows: Annotated[int, typer.Option(min=1, help="Maximum rows of the table.")] = 200,
+    limit_rows: Annotated[
+        int, typer.Option(min=1, help="Rows printed as a table; files get all.")
+    ] = 200,
     time_limit_s: Annotated[float, typer.Option("--time-limit-s", help="Time limit.")] = 60.0,
     memory_limit_mb: Annotated[
         int,
         typer.Option(
             "--memory-limit-mb",
             min=1,
-            help="Memory limit of the query and, again, of its result, in MB (10^6 bytes).",
+            help="Memory limit in MiB. It holds for the running query and for its result, each.",
         ),
     ] = 4096,
     threads: Annotated[

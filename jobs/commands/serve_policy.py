@@ -39,7 +39,10 @@ def command(
     hub_id: HubId = None,
     vlm: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Folder of the model of `latents text --vlm`."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the vision-language model that encoded the instructions (`latents text --vlm`).",
+        ),
     ] = None,
     checkpoint: CheckpointStep = None,
     ema: UsesAverages = False,
@@ -48,7 +51,8 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed of the sampling noise.")] = 0,
     device: Device = "auto",
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Other machines need --token-file.")
+        str,
+        typer.Option(help="Address to listen on. Another than 127.0.0.1 requires --token-file."),
     ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on. 0 picks a free port.")

@@ -54,7 +54,7 @@ def diff_command(
     b: Annotated[int, typer.Argument(metavar="B", min=0, help="Second snapshot.")],
     as_json: AsJson = False,
 ) -> None:
-    """Count the rows that each table gained and lost between two snapshots. `compact` changes none."""
+    """Count the rows that each table gained and lost between two snapshots. `compact` changes no rows."""
     root = open_corpus(corpus).root
     difference = snapshot_diff(root, _snapshot(root, a), _snapshot(root, b))
     if as_json:

@@ -30,7 +30,7 @@ def command(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Count episodes and latents written by another recipe or adapter version. Ingest into a new corpus to renew them."""
+    """Count episodes and latents written by another recipe or adapter version. Renew episodes by ingest into a new corpus, latents by `latents images`."""
     digest = recipe_from(config).digest
     root = open_corpus(corpus).root
     now = snapshot.load(root)

@@ -33,7 +33,9 @@ InitFrom = Annotated[
 ]
 LoaderWorkers = Annotated[
     int | None,
-    typer.Option("--loader-workers", min=0, help="Data loader threads. Sets run.num_workers."),
+    typer.Option(
+        "--loader-workers", min=0, help="Threads of the data loader; sets run.num_workers."
+    ),
 ]
 OtherManifest = Annotated[
     bool, typer.Option("--allow-other-manifest", help="Resume with a different manifest.")
@@ -46,7 +48,10 @@ WandbProject = Annotated[
 ]
 PlanOnly = Annotated[
     bool,
-    typer.Option("--dry-run", help="Show what would be done. Writes only the actions cache."),
+    typer.Option(
+        "--dry-run",
+        help="Show the plan. Writes only the cache of derived actions, which the run needs anyway.",
+    ),
 ]
 
 
@@ -83,7 +88,7 @@ def command(
     dry_run: PlanOnly = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a policy on a manifest. Run it again to resume. For several processes use torchrun or --ray."""
+    """Train a policy on a manifest. Run it again to resume. Several GPUs: `torchrun --nproc-per-node N -m jobs train ...` or --ray."""
     check_installed()
     check_local(Path(recipe), "--recipe")
     from jobs.ui.manifest_report import refuse_without_latents  # polars: not for `--help`

@@ -119,7 +119,7 @@ def show(answer: dict[str, Any], findings: list[Finding]) -> None:
 def digest_command(
     corpus: CorpusArgument, threads: Threads = None, as_json: AsJson = False
 ) -> None:
-    """Print the content digest, computed from the files. Equal content has an equal digest."""
+    """Print a digest of all episodes, computed from the files. Corpora with equal episodes have equal digests."""
     with ProgressLine(stderr, "digest") as line:
         digested = digest(corpus, progress=line.update, workers=threads or usable_cores())
     if digested.changed:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import typer
-from typer.core import TyperArgument, TyperCommand
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from jobs.ui.envelope import Running
 from jobs.ui.options import CORPUS_ENV, DETECT
@@ -60,6 +60,7 @@ def new_spelling(command: str, old: str, has: Collection[str]) -> str | None:
     )
 
 
+_SHORT_TYPES = {bool: "", int: "INT", float: "NUMBER"}  # in help
 FIRST = ("corpus", "source")  # arguments that may be left out where they come first
 
 
@@ -72,6 +73,10 @@ class Command(TyperCommand):
         self._is_counted = bool(self._needed) and self._needed[0].name in FIRST
         if self._is_counted:
             self._needed[0].required = False  # in the help too
+        for each in self.params:
+            # typer writes <bool>, as if a flag took a value, and <int range>, which leaves long names no room
+            if isinstance(each, TyperArgument | TyperOption) and each.metavar is None:
+                each.metavar = _SHORT_TYPES.get(each.type_descriptor.annotation)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         Running.command = words_of(ctx)

@@ -19,7 +19,12 @@ CORPUS_ENV = "EICORPUS_CORPUS"
 DETECT = "detect"  # SOURCE where none is named
 
 CorpusArgument = Annotated[
-    Path, typer.Argument(metavar="CORPUS", envvar=CORPUS_ENV, help="Corpus folder.")
+    Path,
+    typer.Argument(
+        metavar="CORPUS",
+        envvar=CORPUS_ENV,
+        help="Corpus folder. May be left out when EICORPUS_CORPUS is set.",
+    ),
 ]
 SourceArgument = Annotated[
     str,
@@ -56,7 +61,11 @@ Threads = Annotated[
 ]
 OnRay = Annotated[bool, typer.Option("--ray", help="Run on Ray.")]
 RayAddress = Annotated[
-    str | None, typer.Option("--address", help="Address of a Ray cluster, or `auto` inside one.")
+    str | None,
+    typer.Option(
+        "--address",
+        help="With --ray: address of a running Ray cluster, or `auto` on one of its nodes.",
+    ),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="`auto` uses a GPU if there is one.")
@@ -65,11 +74,18 @@ Device = Annotated[
 # Ingest and doctor.
 DatasetName = Annotated[
     str | None,
-    typer.Option("--dataset", help="Dataset name. Overrides the source's metadata (oxe)."),
+    typer.Option(
+        "--dataset",
+        help="Dataset within the source (only oxe): overrides the name in its metadata.",
+    ),
 ]
 AdapterOptions = Annotated[
     list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="Adapter option. Repeatable."),
+    typer.Option(
+        "--option",
+        metavar="KEY=VALUE",
+        help="Option of the source's adapter, repeatable; its page in docs/reference/sources lists them.",
+    ),
 ]
 IngestConfig = Annotated[
     Path | None, typer.Option("--config", help="YAML file with recipe settings to change.")
@@ -89,7 +105,10 @@ RunFolder = Annotated[
 ]
 CheckpointStep = Annotated[
     str | None,
-    typer.Option(metavar="STEP", help="Checkpoint step, or `best`. Default: the latest."),
+    typer.Option(
+        metavar="STEP",
+        help="Checkpoint step, or `best`: the one with the lowest validation loss. Default: the latest.",
+    ),
 ]
 UsesAverages = Annotated[
     bool, typer.Option("--ema", help="Use the exponential moving average of the weights.")
@@ -98,7 +117,10 @@ ActionsCache = Annotated[
     Path | None, typer.Option(help="Folder for cached actions. Default: in the corpus.")
 ]
 VerifiesLatents = Annotated[
-    bool, typer.Option("--verify-latents", help="Check the sha256 of each latent file once.")
+    bool,
+    typer.Option(
+        "--verify-latents", help="Check the sha256 of each latent file when it is first read."
+    ),
 ]
 SamplingSteps = Annotated[
     int | None,

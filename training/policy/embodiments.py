@@ -125,7 +125,9 @@ class PolicyEmbodiment:
         if measured is None:
             problem = "no state in the observation; the network was trained with one"
             raise ConfigError(
-                f"{problem}; expected {self.spec.width} measured values", where=_WHERE
+                f"{problem}; expected {self.spec.width} measured values",
+                remedy=f"send them as `state`, in the order of {', '.join(self.spec.names)}",
+                where=_WHERE,
             )
         now = Named(values=measured[-1:], names=self.spec.names)
         return np.asarray(state_vector(now, self._all_valid(1))[0])

@@ -136,7 +136,7 @@ def parts_that_fit(by_parts: dict[int, Memory], device_bytes: int) -> int:
         f"a rank needs about {least.total / 1e9:.1f} GB even with one sample at a time (weights, gradients and optimiser "
         f"{least.state / 1e9:.1f}, batch {least.batch / 1e9:.1f}, activations {least.activations / 1e9:.1f}); the device has {device_bytes / 1e9:.1f} GB"
     )
-    repair = "use more ranks with --set run.parallel=fsdp2, --set run.checkpoint_activations=true, a smaller batch or a smaller network"
+    repair = "use more ranks with --set run.parallel=fsdp2, --set run.checkpoint_activations=true, or a smaller network"
     raise ConfigError(problem, remedy=repair, where="recipe key run")
 
 
