@@ -65,7 +65,7 @@ _PANELS = {
         "models": ("jobs.commands.models:app", "Download models that measurements need."),
         "caption": (
             "jobs.commands.caption:command",
-            "Write captions for segments that have none. Run it again to resume.",
+            "Write captions for segments that have none of this backend, model and prompt. Run it again to resume.",
         ),
         "tier": (
             "jobs.commands.tier:command",

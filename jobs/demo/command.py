@@ -62,7 +62,7 @@ def command(
     ] = Path("demo"),
     as_json: AsJson = False,
 ) -> None:
-    """Build a corpus, a manifest and a small policy from seven generated sources."""
+    """Build a corpus, a manifest and a small policy from seven small synthetic sources."""
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(
             "the demo trains a policy", remedy="run pip install 'eicorpus[train]'", where="torch"

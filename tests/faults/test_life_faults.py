@@ -57,7 +57,7 @@ def test_a_second_writer_is_turned_away(name: str, corpus: Path, tmp_path: Path)
     with writer_lock(CorpusLayout(corpus)):
         result = CliRunner().invoke(app, [*words, *(filled.get(w, w) for w in COMMANDS[name])])
     assert isinstance(result.exception, ConfigError)
-    assert "is writing here" in str(result.exception)
+    assert "is writing to this corpus" in str(result.exception)
     after = tree(corpus)
     assert {
         path for path in before.keys() | after.keys() if before.get(path) != after.get(path)

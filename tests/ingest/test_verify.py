@@ -869,7 +869,7 @@ def test_a_corpus_that_nothing_was_committed_to_is_sound(tmp_path: Path) -> None
 def test_a_corpus_that_is_being_written_is_refused(corpus: Path) -> None:
     with (corpus / ".writer").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="another eicorpus command is writing here"):
+        with pytest.raises(ConfigError, match="another eicorpus command is writing to this corpus"):
             verify(corpus)
 
 

@@ -144,7 +144,7 @@ def test_a_damaged_file_of_latents_is_refused(trainable: Trainable, tmp_path: Pa
         (lambda e: e.frames("front", [3, 3]), "must increase"),
         (lambda e: e.frames("front", [-1, 3]), r"lie in \[0, "),
         (lambda e: e.frames("front", [10_000]), r"lie in \[0, "),
-        (lambda e: e.latents("front"), "several encoders; choose one of"),
+        (lambda e: e.latents("front"), "several encoders; pass encoder_id: one of"),
         (
             lambda e: e.latents("front", "nope"),
             "no latents of camera 'front' from nope; available: ",
