@@ -116,13 +116,13 @@ def command(
     max_quarantined: Annotated[
         float,
         typer.Option(
-            help="Exit 1 if more than this share of the downloaded episodes is quarantined (defects of the data)."
+            help="Exit 1 if more than this share of the downloaded episodes is quarantined (its data have a defect)."
         ),
     ] = 0.2,
     max_failed: Annotated[
         float,
         typer.Option(
-            help="Exit 1 if more than this share of the downloaded episodes fails (errors of the machine or of eicorpus)."
+            help="Exit 1 if more than this share of the downloaded episodes fails (an error of the machine or of eicorpus)."
         ),
     ] = 0.0,
     moved: Annotated[

@@ -53,7 +53,7 @@ def query(
     ] = None,
     snapshot: Snapshot = None,
     limit_rows: Annotated[
-        int, typer.Option(min=1, help="Rows printed as a table; files get all.")
+        int, typer.Option(min=1, help="Rows printed as a table. Files get all.")
     ] = 200,
     time_limit_s: Annotated[float, typer.Option("--time-limit-s", help="Time limit.")] = 60.0,
     memory_limit_mb: Annotated[

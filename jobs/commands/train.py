@@ -34,7 +34,7 @@ InitFrom = Annotated[
 LoaderWorkers = Annotated[
     int | None,
     typer.Option(
-        "--loader-workers", min=0, help="Threads of the data loader; sets run.num_workers."
+        "--loader-workers", min=0, help="Threads of the data loader. Sets run.num_workers."
     ),
 ]
 OtherManifest = Annotated[

@@ -84,7 +84,7 @@ AdapterOptions = Annotated[
     typer.Option(
         "--option",
         metavar="KEY=VALUE",
-        help="Option of the source's adapter, repeatable; its page in docs/reference/sources lists them.",
+        help="Option of the adapter, repeatable. The source's page in docs/reference/sources lists them.",
     ),
 ]
 IngestConfig = Annotated[
