@@ -167,7 +167,7 @@ def test_more_threads_than_any_node_has_are_refused(place: Place, tmp_path: Path
         "--json",
     )
     assert done.returncode == 2, done.stderr
-    assert "asks for 3 CPUs" in error_message(done.stdout)
+    assert "needs 3 CPUs" in error_message(done.stdout)
     assert "the largest of 2 nodes offers 1 CPUs; use --decoder-threads 1" in error_message(
         done.stdout
     )
