@@ -53,12 +53,13 @@ CHANGES_FILES = {
 # Who else makes a path of something that is no constant, and why that cannot lead out.
 JOINS = {
     "ingest/corpus/commit.py: folder / video['name']": "a video that a worker of this run staged, in its staging folder",
+    "ingest/corpus/dataset_info.py: corpus / key": "named in an error; read by key",
     "ingest/corpus/erasure.py: folder / name": "compared with the names that an erasure gives, just before",
     "ingest/corpus/erasure.py: f'{dataset}/{expected(each)}'": "compared with what a tombstone says, never opened",
     "ingest/corpus/layout.py: self.staging / f'{uid}.{work_digest}'": "the door itself; a uid and a digest of this run",
     "ingest/corpus/ledger.py: folder / f'{run_id}.jsonl'": "the id of this run",
     "ingest/corpus/lerobot_meta.py: meta / name": "the six names of the format",
-    "ingest/corpus/snapshot.py: folder / f'part-{digest[:32]}.parquet'": "a digest of this process",
+    "ingest/corpus/snapshot.py: corpus / key_of(number)": "named in an error; read by key",
     "ingest/curation/captions/cache.py: self.folder / key[:2]": "a digest of this process",
     "ingest/curation/duplicates/distances.py": "numbers: the root of a line",
     "ingest/curation/manifests/action_stats_partial.py": "digests of this process; what is there is opened through `within`",
@@ -93,6 +94,26 @@ JOINS = {
 }
 
 
+# Who else reads a file whole or by lines, and why that is no small object of a corpus.
+READS_FILES = {
+    "ingest/corpus/ledger.py": "a log that grows by lines, and is read so",
+    "ingest/corpus/staging.py": "files that adapter options name",
+    "ingest/curation/captions/offline_backends.py": "a file that the user names",
+    "ingest/curation/manifests/action_stats_partial.py": "Parquet, which its library reads",
+    "ingest/curation/tiers/policy_loader.py": "a file that the user names",
+    "ingest/executors/node_proof.py": "raw data",
+    "ingest/models/encoder_weights.py": "a folder that the user names",
+    "ingest/pipeline/assets.py": "files that the user names",
+    "ingest/storage/local.py": "the store itself",
+    "ingest/verify/digest.py": "a list of tasks, a line at a time",
+    "ingest/video/truncation.py": "a video",
+    "jobs/commands/caption.py": "a file that the user names",
+    "jobs/ui/train_report.py": "a run",
+}
+# test_architecture.READS_WHOLE has those of `pathlib`.
+READERS = {"read_json", "read_regular", "open_regular", "lines_of_regular", "blocks_of_regular"}
+
+
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -119,6 +140,22 @@ def joined() -> list[str]:
     return [f"{name_of(p)}: {each}" for p in FILES for each in joins(tree_of(p), path_names())]
 
 
+@cache
+def read() -> list[str]:
+    """`file: expression` for calls that read a file of ingest/ or jobs/ by its path."""
+    files = [path for path in FILES if name_of(path).startswith(("ingest/", "jobs/"))]
+    return [
+        f"{name_of(path)}: {ast.unparse(node)}"
+        for path in files
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and reader_of(node) in READERS
+    ]
+
+
+def reader_of(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
+
+
 def unlisted(lines: list[str], listed: dict[str, str]) -> list[str]:
     return [line for line in lines if not line.startswith(tuple(listed))]
 
@@ -131,7 +168,14 @@ def test_one_door_turns_what_data_says_into_a_path() -> None:
     assert unlisted(joined(), JOINS) == [], "use Corpus.path or within"
 
 
-@pytest.mark.parametrize(("listed", "look"), [(CHANGES_FILES, changed), (JOINS, joined)])
+def test_small_objects_of_a_corpus_are_read_by_key() -> None:
+    assert unlisted(read(), READS_FILES) == [], "use Store.get or get_json"
+
+
+@pytest.mark.parametrize(
+    ("listed", "look"),
+    [(CHANGES_FILES, changed), (JOINS, joined), (READS_FILES, read)],
+)
 def test_what_is_listed_needs_it(listed: dict[str, str], look: Callable[[], list[str]]) -> None:
     assert [each for each in listed if not any(line.startswith(each) for line in look())] == []
 

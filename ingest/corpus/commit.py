@@ -202,7 +202,7 @@ class Committer:
         data = parquet_bytes(table)
         path = f"{dataset.path}/{data_file(number)}"
         self._make_dir((self.corpus.path(path)).parent)
-        self.disk.create(self.corpus.path(path), data)
+        self.disk.write_new(self.corpus.path(path), data)
         return _artifact(
             uid=uid,
             kind="data",
@@ -267,7 +267,7 @@ def datasets_of(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
     Raises:
         DamagedCatalog: its episodes and tombstones do not number it from 0 without a gap.
     """
-    datasets = empty_datasets(corpus, current)
+    datasets = datasets_without_episodes(corpus, current)
     rows: list[_NumberedEpisode | ErasedPlace] = [*current.rows(corpus, _NumberedEpisode)]
     rows += places(tombstones(corpus, current))
     for row in sorted(rows, key=lambda row: row.episode_index):
@@ -290,8 +290,12 @@ class _NumberedEpisode(CatalogRow):
     tasks: list[str]
 
 
-def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
-    """Every dataset of a snapshot before its first episode. Tasks that an erasure pinned are numbered."""
+def datasets_without_episodes(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
+    """Every dataset of a snapshot, by its path, as the catalog describes it before its first episode. Tasks that an erasure pinned are numbered.
+
+    Raises:
+        ConfigError: the catalog's description of one is none, or leads out of the corpus.
+    """
     datasets: dict[str, Dataset] = {}
     for artifact in current.rows(corpus, DatasetDetail, only=pc.field("kind") == "features"):
         datasets[artifact.path] = dataset_of(artifact)

@@ -16,12 +16,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.corpus.commit import dataset_of
 from ingest.corpus.digest import content_digest, rows_digest
 from ingest.corpus.layout import data_file, video_file
-from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import Snapshot, json_of
-from ingest.corpus.tombstones import DatasetDetail, ErasedPlace, pinned_tasks, places, tombstones
+from ingest.corpus.tombstones import ErasedPlace, places, tombstones
 from schemas.catalog_rows import MeasurementRow, R, SegmentRow, rows_of
 from schemas.committed_rows import ArtifactRow, EpisodeRow
 from schemas.lerobot import DEFAULT_FEATURES
@@ -104,23 +102,6 @@ def committed_batches(corpus: Path, current: Snapshot) -> Iterator[list[Committe
                 )
                 for row in rows
             ]
-
-
-def empty_datasets(corpus: Path, current: Snapshot) -> dict[str, Dataset]:
-    """Every dataset of a snapshot without episodes yet, by its path.
-
-    Raises:
-        ValueError, KeyError, TypeError: the catalog's description of one is none.
-    """
-    datasets = {}
-    for part in current.parts("artifacts"):
-        columns, only = ["path", "detail_json"], pc.field("kind") == "features"
-        rows = read_table(part.file(corpus), columns, filters=only)
-        for row in rows_of(DatasetDetail, rows):
-            datasets[row.path] = dataset_of(row)
-    for path, texts in pinned_tasks(corpus, current).items():
-        datasets[path].pin(texts)
-    return datasets
 
 
 def erased_places(corpus: Path, current: Snapshot) -> list[CommittedEpisode]:

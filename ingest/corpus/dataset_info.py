@@ -6,12 +6,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ingest.storage.local import LocalStorage
+from ingest.storage.store import get_json
 from schemas.document import DocumentError
 from schemas.errors import ConfigError, SourceError
 from schemas.invalid import invalid
-from schemas.json_text import read_json
 from schemas.lerobot import INFO_LIMITS, Info
-from schemas.paths import within
 
 INFO = "meta/info.json"
 
@@ -22,9 +22,10 @@ def read_info(corpus: Path, dataset_path: str) -> Info:
     Raises:
         ConfigError: it says nothing, or something else than LeRobot's keys.
     """
-    path = within(corpus, f"{dataset_path}/{INFO}")
+    key = f"{dataset_path}/{INFO}"
+    path = corpus / key
     try:
-        return Info.model_validate(read_json(path, limits=INFO_LIMITS))
+        return Info.model_validate(get_json(LocalStorage(corpus), key, limits=INFO_LIMITS))
     except ValidationError as error:
         raise ConfigError(
             invalid(error), remedy="run `eicorpus verify`", where=str(path)

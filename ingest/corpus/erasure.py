@@ -8,20 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ingest.corpus import snapshot
 from ingest.corpus.layout import REPORT, CorpusLayout, data_file, video_file
 from ingest.corpus.ledger import lines_of_log
 from ingest.corpus.manifest_folders import redact_manifests
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.snapshot_list import snapshot_path
 from ingest.corpus.tombstones import places, tombstones
 from ingest.storage.file_tree import paths_below
-from ingest.storage.local import HALF_SUFFIX, LocalStorage, OutsideCorpus, within
+from ingest.storage.local import HALF_SUFFIX, LocalStorage, OutsideCorpus
+from ingest.storage.store import Store, get_json
 from schemas.committed_rows import ErasedFileValue, TombstoneRow
 from schemas.errors import ConfigError, SourceError
-from schemas.json_text import JsonLimits, parse_json, read_json
+from schemas.json_text import JsonLimits, parse_json
 from schemas.manifest import ERASED_FILE
 from schemas.manifest import FOLDER as MANIFESTS
-from schemas.regular_file import read_regular
 
 ANSWER_LIMITS = JsonLimits(max_bytes=1 << 24, max_elements=10_000)  # of a kept answer
 
@@ -124,17 +124,18 @@ class Intent:
         return text
 
     @staticmethod
-    def read(folder: Path) -> Intent | None:
+    def read(corpus: CorpusLayout, folder: Path) -> Intent | None:
         """None when the run that was to write it stopped before.
 
         Raises:
             ConfigError: it is not what `forget` writes.
         """
-        path = within(folder, INTENT)
-        if not path.exists():
+        path, store = folder / INTENT, LocalStorage(corpus.root)
+        key = path.relative_to(corpus.root).as_posix()
+        if not store.local_path(key).exists():
             return None
         try:
-            raw = read_json(path, limits=INTENT_LIMITS)
+            raw = get_json(store, key, limits=INTENT_LIMITS)
             history = {int(number): str(text) for number, text in raw["history"].items()}
             files = {str(name): str(target) for name, target in raw["files"].items()}
             intent = Intent(run_id=str(raw["run_id"]), files=files, history=history)
@@ -154,7 +155,7 @@ def unfinished(corpus: CorpusLayout, current: Snapshot) -> list[Path]:
     runs: set[str] | None = None
     folders = []
     for folder in sorted(corpus.staging.glob(f"{PREFIX}*")):
-        intent = Intent.read(folder)
+        intent = Intent.read(corpus, folder)
         if intent is not None and runs is None:
             runs = {row.run_id for row in tombstones(corpus.root, current)}
         if intent is not None and runs is not None and intent.run_id in runs:
@@ -171,7 +172,7 @@ def finish_erasures(corpus: CorpusLayout, disk: LocalStorage, current: Snapshot)
     done = []
     for folder in folders:
         if folder in committed:
-            intent = Intent.read(folder)
+            intent = Intent.read(corpus, folder)
             assert intent is not None  # `unfinished` has read it
             _finish(corpus, disk, current, folder, intent)
             done.append(f"finished the erasure of run {folder.name}")
@@ -192,9 +193,10 @@ def _finish(
         if not _STAGED.fullmatch(name) or path not in places_of_run:
             raise _not_ours(folder / INTENT, f"the placeholder {name!r} belongs to {path!r}")
         disk.hard_link_or_copy(folder / name, corpus.path(path))
+    store, known = disk.at(corpus.root), snapshot.numbers(corpus.root)
     for number, text in intent.history.items():
-        if (file := snapshot_path(corpus.root, number)).is_file():  # else it was collected
-            disk.write(file, text.encode(), is_durable=True)
+        if number in known:  # else it was collected
+            store.put(snapshot.key_of(number), text.encode(), is_durable=True)
     for residual in residual_files(corpus, rows):
         disk.remove(residual)
     scrub_logs(corpus, disk, uids)
@@ -241,17 +243,16 @@ def redact_published_manifests(
     Of every erasure there was: a manifest may have been published from an older snapshot while one was under way.
     """
     pairs = [(place.dataset_path, place.episode_index) for place in places(buried)]
-    path = corpus.root / MANIFESTS / ERASED_FILE
+    key, store = f"{MANIFESTS}/{ERASED_FILE}", disk.at(corpus.root)
     listed = [{"dataset_path": of, "episode_index": index} for of, index in pairs]
     content = (json.dumps({"erased": listed}, indent=1) + "\n").encode()
-    if pairs and not _holds(path, content):
-        disk.make_dir(path.parent)
-        disk.write(path, content, is_durable=True)
+    if pairs and not _holds(store, key, content):
+        store.put(key, content, is_durable=True)
     redact_manifests(corpus, disk, pairs)
 
 
-def _holds(path: Path, content: bytes) -> bool:
+def _holds(store: Store, key: str, content: bytes) -> bool:
     try:
-        return read_regular(path, max_bytes=len(content)) == content
+        return store.get(key, max_bytes=len(content)) == content
     except SourceError:  # absent, longer, or no file: written anew
         return False

@@ -14,10 +14,11 @@ from typing import Any
 from ingest.storage.file_tree import entries_below
 from ingest.storage.local import LocalStorage, within
 from ingest.storage.lock_file import open_lock
+from ingest.storage.store import get_json
 from ingest.storage.write_refusal import refused_write
 from schemas.catalog import FORMAT_VERSION
 from schemas.errors import ConfigError, SourceError
-from schemas.json_text import JsonLimits, read_json
+from schemas.json_text import JsonLimits
 from schemas.lerobot import CHUNK_SIZE, DATA_PATH, VIDEO_PATH
 from schemas.paths import refused
 
@@ -110,14 +111,13 @@ def uid_of(corpus: CorpusLayout) -> str:
 
 def _created(root: Path) -> dict[str, Any]:
     """What the marker says."""
-    marker = within(root, MARKER)
     try:
-        return dict(read_json(marker, limits=MARKER_LIMITS))
+        return dict(get_json(LocalStorage(root), MARKER, limits=MARKER_LIMITS))
     except (ValueError, TypeError, SourceError) as error:
         raise ConfigError(
             f"cannot be read: {error!r}",
             remedy="restore the file from a copy of the corpus",
-            where=str(marker),
+            where=str(root / MARKER),
         ) from error
 
 
@@ -138,7 +138,7 @@ def open_or_create(path: Path, *, uid: str, recipe_digest: str, disk: LocalStora
         marker = {"format_version": FORMAT_VERSION, "uid": uid, "created_by_recipe": recipe_digest}
         text = json.dumps(marker, indent=2) + "\n"
         # Nobody could go on from a corpus whose marker a power cut has emptied.
-        disk.write(path / MARKER, text.encode(), is_durable=True)
+        disk.at(path).put(MARKER, text.encode(), is_durable=True)
     except OSError as error:
         raise refused_write(error, path) from error
     return CorpusLayout(path)

@@ -240,30 +240,28 @@ def whole_files(dataset: Dataset) -> dict[str, bytes]:
 
 def append(disk: LocalStorage, corpus: Path, grown: Iterable[tuple[Dataset, JsonlAppends]]) -> None:
     """Project a commit: append lines and rewrite the rest. What vouches for it last, when it is durable."""
-    vouching = {}
+    store, vouching = disk.at(corpus), {}
     for dataset, lines in grown:
-        meta = within(corpus, f"{dataset.path}/meta")
-        disk.make_dir(meta)
+        meta = f"{dataset.path}/meta"
+        files = whole_files(dataset)
+        vouching[f"{meta}/{SIDECAR}"] = files.pop(SIDECAR)
+        for name, data in files.items():
+            store.put(f"{meta}/{name}", data)
         for name, data in lines.files().items():
             if data:
-                disk.append(meta / name, data)
-        files = whole_files(dataset)
-        vouching[meta / SIDECAR] = files.pop(SIDECAR)
-        for name, data in files.items():
-            disk.write(meta / name, data)
+                store.append(store.local_path(f"{meta}/{name}"), data)
     disk.sync()
-    for path, data in vouching.items():
-        disk.write(path, data)
+    for key, data in vouching.items():
+        store.put(key, data)
 
 
 def replace(disk: LocalStorage, corpus: Path, dataset: Dataset, lines: JsonlAppends) -> None:
     """Write all of `meta/`, from an `empty` dataset and the lines of all its episodes."""
-    meta = within(corpus, f"{dataset.path}/meta")
-    disk.make_dir(meta)
-    disk.remove(meta / SIDECAR)
+    store, meta = disk.at(corpus), f"{dataset.path}/meta"
+    store.delete(f"{meta}/{SIDECAR}")
     disk.sync()  # before anything that it vouches for changes
     for name, data in lines.files().items():
-        disk.write(meta / name, data)
+        store.put(f"{meta}/{name}", data)
     append(disk, corpus, [(dataset, JsonlAppends())])
 
 

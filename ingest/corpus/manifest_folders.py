@@ -155,24 +155,26 @@ def redact_manifests(
         columns = _columns(folder, ["dataset_path", "episode_index"])
         pairs = zip(*(columns[column].to_pylist() for column in columns.column_names), strict=True)
         if counted := Counter(pair for pair in pairs if pair in erased):
-            _redact(folder, disk, counted)
+            _redact(corpus.root, name, disk, counted)
             done.append(name)
     return done
 
 
-def _redact(folder: Path, disk: LocalStorage, counted: Counter[Place]) -> None:
+def _redact(root: Path, name: str, disk: LocalStorage, counted: Counter[Place]) -> None:
+    store, key = disk.at(root), f"{FOLDER}/{name}"
+    folder = store.local_path(key)
     rows, facts = load_rows(folder), load_facts(folder)
     pairs = zip(rows["dataset_path"].to_pylist(), rows["episode_index"].to_pylist(), strict=True)
     is_left = pa.array([pair not in counted for pair in pairs], pa.bool_())
     left = rows.filter(is_left)
     redaction = _recorded(load_redaction(folder), counted, rows_sha256(left))
     page = f"{redaction.model_dump_json(indent=1)}\n".encode()
-    disk.write(folder / REDACTION_FILE, page, is_durable=True)
+    store.put(f"{key}/{REDACTION_FILE}", page, is_durable=True)
     lost = set(rows["text"].to_pylist()) - set(left["text"].to_pylist())
     if (without := _without_texts(facts, lost)) != facts:
-        disk.write(folder / FACTS_FILE, page_bytes(without), is_durable=True)
+        store.put(f"{key}/{FACTS_FILE}", page_bytes(without), is_durable=True)
     disk.sync()  # once the rows have gone, nobody looks at the two above again
-    disk.write(folder / ROWS_FILE, rows_bytes(left), is_durable=True)
+    store.put(f"{key}/{ROWS_FILE}", rows_bytes(left), is_durable=True)
 
 
 def _recorded(before: Redaction, counted: Counter[Place], digest: str) -> Redaction:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +20,11 @@ import pyarrow.parquet as pq
 
 from ingest.corpus.column_checks import DamagedCatalog, check_numbers, check_paths
 from ingest.storage.local import LocalStorage, within
+from ingest.storage.store import get_json
 from schemas.catalog import FORMAT_VERSION, TABLES
 from schemas.catalog_rows import R, columns_of, rows_of, table_of
 from schemas.errors import ConfigError, InvariantError, SourceError, TransientError
-from schemas.json_text import JsonLimits, parse_json, read_json
+from schemas.json_text import JsonLimits, parse_json
 from schemas.parquet_file import read_schema, read_table, reading
 
 FOLDER = "catalog/_snapshots"
@@ -128,9 +128,13 @@ def rows_of_episode(current: Snapshot, corpus: Path, table: str, uid: str) -> pa
 
 def numbers(corpus: Path) -> list[int]:
     """Every snapshot there is, oldest first."""
-    folder = within(corpus, FOLDER)
-    names = os.listdir(folder) if folder.is_dir() else []
+    names = (key.removeprefix(f"{FOLDER}/") for key in LocalStorage(corpus).list(FOLDER))
     return sorted(int(name.removesuffix(".json")) for name in names if _FILE.fullmatch(name))
+
+
+def key_of(number: int) -> str:
+    """Of the object of a snapshot."""
+    return f"{FOLDER}/{number:08d}.json"
 
 
 def load(corpus: Path, number: int | None = None) -> Snapshot:
@@ -139,30 +143,30 @@ def load(corpus: Path, number: int | None = None) -> Snapshot:
     Raises:
         ConfigError: no such snapshot, or one written by a newer format.
     """
-    folder, known = corpus / FOLDER, numbers(corpus)
+    known = numbers(corpus)
     if number is None:
         if not known:
             return Snapshot()
         number = known[-1]
-    path = within(corpus, f"{FOLDER}/{number:08d}.json")
-    if not path.is_file():
+    where = str(corpus / key_of(number))
+    if number not in known:
         raise ConfigError(
             f"no snapshot {number}; available: {known or 'none'}",
             remedy="list snapshots with `eicorpus snapshot list CORPUS`",
-            where=str(folder),
+            where=str(corpus / FOLDER),
         )
-    raw = _parsed(path)
+    raw = _parsed(corpus, number)
     if raw["snapshot"] != number:
         raise DamagedSnapshot(
             f"contains the number {raw['snapshot']}",
             remedy="restore the file from a copy of the corpus",
-            where=str(path),
+            where=where,
         )
     if raw["format_version"] > FORMAT_VERSION:
         problem = (
             f"format {raw['format_version']}; this eicorpus reads up to format {FORMAT_VERSION}"
         )
-        raise ConfigError(problem, remedy="install a newer eicorpus", where=str(path))
+        raise ConfigError(problem, remedy="install a newer eicorpus", where=where)
     return Snapshot(number=raw["snapshot"], run_id=raw["run_id"], tables=raw["tables"])
 
 
@@ -183,9 +187,9 @@ def json_of(text: str | None, *, where: str) -> dict[str, Any]:
         raise DamagedCatalog(problem, remedy="run `eicorpus verify`", where=where[:200]) from error
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def _parsed(corpus: Path, number: int) -> dict[str, Any]:
     try:
-        raw = read_json(path, limits=LIMITS)
+        raw = get_json(LocalStorage(corpus), key_of(number), limits=LIMITS)
         tables = {
             name: tuple(Part(**part) for part in parts) for name, parts in raw["tables"].items()
         }
@@ -200,13 +204,13 @@ def _parsed(path: Path) -> dict[str, Any]:
         raise DamagedSnapshot(
             problem,
             remedy="restore the file from a copy of the corpus; without it, the files of episodes that only this snapshot references are deleted",
-            where=str(path),
+            where=str(corpus / key_of(number)),
         ) from error
 
 
 def has_successor(corpus: Path, current: Snapshot) -> bool:
     """Whether someone has committed since `current`."""
-    return within(corpus, f"{FOLDER}/{current.number + 1:08d}.json").exists()
+    return current.number + 1 in numbers(corpus)
 
 
 def overtaken(number: int, folder: Path) -> TransientError:
@@ -252,12 +256,9 @@ def write_tables(
             num_rows += piece.num_rows
     data = sink.getvalue().to_pybytes()
     digest = hashlib.sha256(data).hexdigest()
-    folder = within(corpus, f"catalog/{table}")
-    disk.make_dir(folder)
-    path = folder / f"part-{digest[:32]}.parquet"
-    disk.write(path, data)
-    relative = path.relative_to(corpus).as_posix()
-    return Part(path=relative, rows=num_rows, num_bytes=len(data), sha256=digest)
+    key = f"catalog/{table}/part-{digest[:32]}.parquet"
+    disk.at(corpus).put(key, data)
+    return Part(path=key, rows=num_rows, num_bytes=len(data), sha256=digest)
 
 
 def publish(
@@ -300,11 +301,9 @@ def publish_tables(
     published = Snapshot(
         number=number, run_id=run_id, tables={name: tuple(parts) for name, parts in tables.items()}
     )
-    folder = corpus / FOLDER
-    disk.make_dir(folder)
     disk.sync()
-    if not disk.put_if_absent(folder / f"{number:08d}.json", text_of(published).encode()):
-        raise overtaken(number, folder)
+    if not disk.at(corpus).create(key_of(number), text_of(published).encode()):
+        raise overtaken(number, corpus / FOLDER)
     return published
 
 

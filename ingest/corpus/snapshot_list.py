@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ingest.corpus import snapshot
 from ingest.corpus.manifest_folders import manifest_names
-from ingest.corpus.snapshot import FOLDER, Snapshot
+from ingest.corpus.snapshot import Snapshot
 from ingest.storage.local import within
 from schemas.catalog import TABLES
 from schemas.manifest import FOLDER as MANIFESTS
@@ -31,7 +31,7 @@ def named_parts(snapshots: Iterable[Snapshot]) -> set[str]:
 
 def snapshot_path(corpus: Path, number: int) -> Path:
     """Where a snapshot lies."""
-    return within(corpus, f"{FOLDER}/{number:08d}.json")
+    return within(corpus, snapshot.key_of(number))
 
 
 def manifests_by_snapshot(corpus: Path) -> dict[int, list[str]]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ingest.corpus import lerobot_meta, snapshot
-from ingest.corpus.commit import datasets_of, empty_datasets, stored_episodes
+from ingest.corpus.commit import datasets_of, datasets_without_episodes, stored_episodes
 from ingest.corpus.erasure import finish_erasures
 from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.corpus.lerobot_meta import Dataset
@@ -37,7 +37,7 @@ def recover(
 
 def rebuild(corpus: CorpusLayout, disk: LocalStorage, current: Snapshot, dataset: Dataset) -> None:
     """Write all of a dataset's `meta/` from the catalog."""
-    empty = empty_datasets(corpus.root, current)[dataset.path]
+    empty = datasets_without_episodes(corpus.root, current)[dataset.path]
     episodes = stored_episodes(corpus.root, current, dataset.path)
     lines = lerobot_meta.project(empty, episodes)
     lerobot_meta.replace(disk, corpus.root, empty, lines)
@@ -146,7 +146,7 @@ def writing(
         _check(corpus, disk)
         was_left = mark.exists()
         try:
-            disk.write(mark, b"")
+            disk.at(corpus.root).put(UNFINISHED, b"")
             disk.sync()  # a name that a killed writer left may not have reached the disk either
             yield (
                 []
@@ -169,7 +169,7 @@ def _at_start(corpus: CorpusLayout, disk: LocalStorage, *, is_due: bool) -> list
 
 def _has_meta(corpus: CorpusLayout, disk: LocalStorage) -> bool:
     """Whether the `meta/` of every dataset has the sizes that it should."""
-    datasets = empty_datasets(corpus.root, snapshot.load(corpus.root))
+    datasets = datasets_without_episodes(corpus.root, snapshot.load(corpus.root))
     return all(lerobot_meta.has_sizes(disk, corpus.root, path) for path in datasets)
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.compute as pc
 
 from ingest.catalog.catalog import Catalog
-from ingest.corpus.commit import empty_datasets
+from ingest.corpus.commit import datasets_without_episodes
 from ingest.corpus.layout import CorpusLayout, video_file
 from ingest.corpus.snapshot import Snapshot
 from schemas.errors import ConfigError
@@ -162,7 +162,9 @@ def _selected(
     if where.strip():
         chosen = _chosen(corpus, current, where)
         episodes = episodes.join(chosen, on="uid", how="semi")
-    rates = {path: float(d.fps) for path, d in empty_datasets(corpus.root, current).items()}
+    rates = {
+        path: float(d.fps) for path, d in datasets_without_episodes(corpus.root, current).items()
+    }
     each = (
         episodes.explode("cameras", empty_as_null=False, keep_nulls=False)
         .with_columns(camera=pl.col("cameras").struct.field("name"))

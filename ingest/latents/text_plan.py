@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow.compute as pc
 
 from ingest.catalog.catalog import Catalog
-from ingest.corpus.commit import empty_datasets
+from ingest.corpus.commit import datasets_without_episodes
 from ingest.corpus.layout import CorpusLayout, video_file
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.captions.select import is_usable
@@ -166,7 +166,9 @@ def texts_of_episodes(
     uids: Sequence[str],
 ) -> Iterator[EpisodeTexts]:
     """Of these episodes, in this order."""
-    rates = {path: float(d.fps) for path, d in empty_datasets(corpus.root, current).items()}
+    rates = {
+        path: float(d.fps) for path, d in datasets_without_episodes(corpus.root, current).items()
+    }
     has_pictures = settings.picture_every_s is not None
     for start in range(0, len(uids), CHUNK_EPISODES):
         chunk = uids[start : start + CHUNK_EPISODES]

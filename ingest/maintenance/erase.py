@@ -132,7 +132,8 @@ def forget(
         history=rewriting.history(snapshots),
     )
     tables = rewriting.tables(current, selection.uids)
-    disk.write(folder / INTENT, intent.to_json().encode(), is_durable=True)
+    key = (folder / INTENT).relative_to(corpus.root).as_posix()
+    disk.at(corpus.root).put(key, intent.to_json().encode(), is_durable=True)
     published = snapshot.publish_tables(disk, corpus.root, current, tables, run_id)
     recover(corpus, disk, published, datasets_of(corpus.root, published))
     return seen.looked, published

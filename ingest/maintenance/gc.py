@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot_list import (
     SnapshotInfo,
     list_snapshots,
     load_all,
     named_parts,
-    snapshot_path,
 )
 from ingest.executors.node_proof import PREFIX
 from ingest.storage.file_tree import paths_below
@@ -102,8 +102,9 @@ def _touched_s(path: Path) -> float:
 
 def collect_garbage(corpus: CorpusLayout, disk: LocalStorage, garbage: Garbage) -> None:
     """Remove it, oldest snapshot first. The caller holds the writer lock and has run `recover`."""
+    store = disk.at(corpus.root)
     for number in garbage.to_remove:
-        disk.remove(snapshot_path(corpus.root, number))
+        store.delete(snapshot.key_of(number))
     disk.sync()
     for path in garbage.parts:
         disk.remove(corpus.path(path))

@@ -11,17 +11,21 @@ from __future__ import annotations
 import copy
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
+from threading import get_native_id
 from typing import BinaryIO, Self
 
 from ingest.storage.file_system import FileSystem
+from ingest.storage.file_tree import entries_below
 from ingest.storage.rooted import Rooted
+from ingest.storage.store import Store
 from ingest.storage.unsynced import Unsynced
-from schemas.errors import TransientError
-from schemas.paths import OutsideCorpus, within
+from schemas.errors import InvariantError, TransientError
+from schemas.paths import OutsideCorpus, refused, within
+from schemas.regular_file import open_regular, read_regular
 
 __all__ = ["HALF_SUFFIX", "FileSystem", "LocalStorage", "OutsideCorpus", "within"]
 
@@ -32,8 +36,8 @@ _CANNOT = frozenset(
 )
 
 
-class LocalStorage:
-    """Files and folders under one root; every path leads there.
+class LocalStorage(Store):
+    """Files and folders under one root. Every path leads there. One thread uses an instance at a time.
 
     Without a root the whole machine is it, and no component of a path may be a link.
     """
@@ -52,6 +56,56 @@ class LocalStorage:
         other = copy.copy(self)
         other._rooted = Rooted(root, self.system)
         return other
+
+    # --- by key, as any `Store` ---------------------------------------------------------------------------------------
+
+    def local_path(self, key: str) -> Path:
+        """Where an object lies, for what a library opens itself. Looked at now, so use it now.
+
+        Raises:
+            OutsideCorpus: the key leads out, or to something that is neither a plain file nor a folder.
+        """
+        return within(self._root_of_keys, key)
+
+    @property
+    def _root_of_keys(self) -> Path:
+        if self.root == Path(self.root.anchor):
+            raise InvariantError("keys need a storage with a root; use `at`")
+        return self.root
+
+    def get(self, key: str, *, max_bytes: int) -> bytes:
+        return read_regular(self.local_path(key), max_bytes=max_bytes)
+
+    def range(self, key: str, start: int, length: int) -> bytes:
+        with open_regular(self.local_path(key)) as file:
+            file.seek(start)
+            return file.read(length)
+
+    def put(self, key: str, data: bytes, *, is_durable: bool = False) -> None:
+        self.write(self._place_for(key), data, is_durable=is_durable)
+
+    def create(self, key: str, data: bytes) -> bool:
+        return self.put_if_absent(self._place_for(key), data)
+
+    def list(self, prefix: str) -> Sequence[str]:
+        folder = self.local_path(prefix) if prefix else self._root_of_keys
+        keys = []
+        for entry in entries_below(folder):
+            if entry.is_file(follow_symlinks=False):
+                is_half = entry.name.startswith(".") and entry.name.endswith(HALF_SUFFIX)
+                keys += [] if is_half else [Path(entry.path).relative_to(self.root).as_posix()]
+            elif not entry.is_dir(follow_symlinks=False):
+                raise refused(Path(entry.path), entry.stat(follow_symlinks=False).st_mode)
+        return sorted(keys)
+
+    def delete(self, key: str) -> None:
+        self.remove(self.local_path(key))
+
+    def _place_for(self, key: str) -> Path:
+        path = self.local_path(key)
+        if not path.parent.is_dir():
+            self.make_dir(path.parent)
+        return path
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
@@ -77,7 +131,7 @@ class LocalStorage:
         with self._writing(path, is_durable=is_durable) as file:
             yield file
 
-    def create(self, path: Path, data: bytes) -> None:
+    def write_new(self, path: Path, data: bytes) -> None:
         """Write a file that is read only after a snapshot references it: no rename needed."""
         *above, name = self._rooted.parts(path)
         with self._rooted.folder(above) as folder, self._rooted.created(name, folder) as file:
@@ -131,7 +185,7 @@ class LocalStorage:
             TransientError: another process is publishing it, on a file system without hard links.
         """
         *above, name = self._rooted.parts(path)
-        part = f".{name}.{os.getpid()}{HALF_SUFFIX}"
+        part = f".{name}.{os.getpid()}.{get_native_id()}{HALF_SUFFIX}"
         with self._rooted.folder(above) as folder:
             try:
                 with self._rooted.created(part, folder) as file:

@@ -14,10 +14,11 @@ from ingest.corpus.layout import MARKER, MARKER_LIMITS
 from ingest.corpus.snapshot import FOLDER, Part, Snapshot
 from ingest.corpus.snapshot_list import named_parts
 from ingest.storage.file_tree import paths_below
+from ingest.storage.local import LocalStorage
+from ingest.storage.store import get_json
 from ingest.verify.files import difference, in_batches, problem_opening, unreadable
 from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.catalog import TABLES
-from schemas.json_text import read_json
 from schemas.parquet_file import DamagedParquet, read_footer
 
 # Tables that every other check leans on: with one of them damaged nothing else can be compared.
@@ -27,7 +28,7 @@ _MARKER_KEYS = {"format_version": int, "uid": str, "created_by_recipe": str}
 
 def marker_findings(corpus: Path) -> list[Finding]:
     """`corpus.json` says what a corpus is. That it can be read and is not too new was checked on opening."""
-    marker = read_json(corpus / MARKER, limits=MARKER_LIMITS)
+    marker = get_json(LocalStorage(corpus), MARKER, limits=MARKER_LIMITS)
     wrong = [key for key, kind in _MARKER_KEYS.items() if not isinstance(marker.get(key), kind)]
     if not wrong:
         return []

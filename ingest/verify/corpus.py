@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ingest.corpus.commit import datasets_without_episodes
 from ingest.corpus.committed_episodes import (
     CommittedEpisode,
     committed_batches,
-    empty_datasets,
     erased_places,
     in_order,
 )
@@ -176,7 +176,7 @@ class _Verification:
     def _describe(self, current: Snapshot) -> Iterator[Finding]:
         """Load what is small: the datasets and the recipes of finished runs."""
         try:
-            self.datasets = empty_datasets(self.root, current)
+            self.datasets = datasets_without_episodes(self.root, current)
             for dataset in self.datasets.values():
                 info_of(dataset)
             for row in current.read(

@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ingest.corpus.committed_episodes import empty_datasets
+from ingest.corpus.commit import datasets_without_episodes
 from ingest.corpus.layout import data_file, video_file
 from ingest.corpus.lerobot_meta import (
     ERASED_KEY,
@@ -24,11 +24,12 @@ from ingest.corpus.lerobot_meta import (
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.manifests.issue import Issue, IssueKind
 from ingest.storage.file_tree import entries_below
-from ingest.storage.local import HALF_SUFFIX, within
+from ingest.storage.local import HALF_SUFFIX, LocalStorage, within
+from ingest.storage.store import get_json
 from ingest.verify.files import limit_bytes, problem_opening, unreadable
 from ingest.verify.finding import CheckCode, Finding, excerpt, finding, first_differing
 from schemas.errors import SourceError
-from schemas.json_text import parse_json, read_json
+from schemas.json_text import parse_json
 
 HOW = "remove this dataset's meta/eicorpus.json and run any `eicorpus ingest` into this corpus; meta/ is rebuilt"
 # Keys that grow with episodes.
@@ -49,7 +50,7 @@ GROWING = frozenset(
 
 def meta_flaws(root: Path, current: Snapshot, dataset_paths: Iterable[str]) -> Iterator[Issue]:
     """Every key that is not what the catalog says. A dataset that the snapshot lacks is told by its episodes."""
-    datasets = empty_datasets(root, current)
+    datasets = datasets_without_episodes(root, current)
     for path in sorted(set(dataset_paths) & datasets.keys()):
         for name, content in whole_files(datasets[path]).items():
             yield from _file_flaws(
@@ -65,7 +66,7 @@ def _file_flaws(root: Path, path: str, expected: Mapping[str, Any]) -> Iterator[
         yield Issue(what=path, fault=fault, message=problem.message)
         return
     try:
-        actual = dict(read_json(within(root, path), limits=WHOLE_LIMITS))
+        actual = dict(get_json(LocalStorage(root), path, limits=WHOLE_LIMITS))
     except (SourceError, ValueError, TypeError) as error:
         yield Issue(
             what=path, fault=IssueKind.FILE_UNREADABLE, message=f"not a JSON object: {error}"

@@ -50,7 +50,7 @@ def command(
             stack.enter_context(writing(opened, disk))
             path = opened.root / REPORT
             data, number = _page(opened, policy, with_snapshot)
-            disk.write(path, data)
+            disk.put(REPORT, data)
         else:
             path = html
             outside(opened.root, html, "--html")

@@ -97,6 +97,7 @@ WATCHED: tuple[tuple[Any, str], ...] = (
     (LocalStorage, "sync"),
     (LocalStorage, "adopt"),
     (LocalStorage, "write"),
+    (LocalStorage, "put"),
     (LocalStorage, "atomic_writer"),
     (Unsynced, "sync"),
     (Unsynced, "sync_above"),

@@ -78,9 +78,9 @@ class CuttingDisk(QuickDisk):
         with super().atomic_writer(path, **how) as file:
             yield file
 
-    def create(self, path: Path, data: bytes) -> None:
+    def write_new(self, path: Path, data: bytes) -> None:
         self._count(lambda: path.write_bytes(data[: len(data) // 2]))
-        super().create(path, data)
+        super().write_new(path, data)
 
     def append(self, path: Path, data: bytes) -> None:
         self._count(lambda: LocalStorage().append(path, data[: len(data) // 2]))

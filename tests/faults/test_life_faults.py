@@ -21,6 +21,7 @@ from ingest.verify.corpus import verify
 from jobs.cli import app
 from schemas.errors import ConfigError
 from tests.curation.lifecycle_corpus import build, merge, publish_manifest, rows_of, uids
+from tests.faults.disks import Count
 from tests.faults.runs import tree
 
 ROOT = Path(__file__).parents[2]
@@ -69,13 +70,13 @@ class FullDisk(LocalStorage):
 
     def __init__(self, room: int) -> None:
         super().__init__()
-        self.room = room
+        self.writes = Count(room)  # under all its roots
 
     def write(self, path: Path, data: bytes, *, is_durable: bool = False) -> None:
-        if self.room <= 0:
+        if self.writes.done >= self.writes.allowed:
             path.with_name(f".{path.name}.part").write_bytes(data[: len(data) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.room -= 1
+        self.writes.done += 1
         super().write(path, data)
 
     def sync(self) -> None:

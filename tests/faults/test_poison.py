@@ -18,6 +18,7 @@ from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
 from schemas.errors import Code, TransientError
 from schemas.outcome import Outcome, WorkerFailure
+from tests.faults.disks import Count
 from tests.faults.runs import facts, run, tree
 from tests.faults.toy import write_toy
 
@@ -101,15 +102,14 @@ def test_poison_is_not_tried_again_unless_asked(tmp_path: Path) -> None:
 class FullDisk(LocalStorage):
     """Refuses the rows of the second episode, as a file system without room does."""
 
-    rows = 0
-
-    def at(self, root: Path) -> FullDisk:
-        return self  # one count
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = Count(allowed=2)  # under all its roots
 
     def write(self, path: Path, data: bytes, **how: bool) -> None:
         is_rows = path.name == "staged.arrow"
-        self.rows += is_rows
-        if is_rows and self.rows == 2:
+        self.rows.done += is_rows
+        if is_rows and self.rows.done == self.rows.allowed:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         super().write(path, data, **how)
 

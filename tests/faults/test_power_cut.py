@@ -24,7 +24,7 @@ CHANGING = (
     "make_dir",
     "write",
     "atomic_writer",
-    "create",
+    "write_new",
     "append",
     "hard_link_or_copy",
     "put_if_absent",
@@ -37,10 +37,13 @@ CHANGING = (
 
 
 NOT_CHANGING = {"root", "at", "adopt", "reading", "read", "check"}
+BY_KEY = {"local_path", "get", "range", "list", "put", "create", "delete"}  # by the others
 
 
 def test_the_cutting_disk_covers_every_operation() -> None:
-    mutating = {name for name in vars(LocalStorage) if not name.startswith("_")} - NOT_CHANGING
+    mutating = (
+        {name for name in vars(LocalStorage) if not name.startswith("_")} - NOT_CHANGING - BY_KEY
+    )
     assert mutating == set(CHANGING)
     assert mutating - set(vars(CuttingDisk)) == {"truncate"}  # unused by ingest
 

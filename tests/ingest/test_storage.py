@@ -152,7 +152,7 @@ def test_a_claim_that_a_stopped_process_left_is_named(tmp_path: Path) -> None:
     [
         lambda storage, path: storage.make_dir(path / "new"),
         lambda storage, path: storage.write(path / "f", b"theirs"),
-        lambda storage, path: storage.create(path / "f", b"theirs"),
+        lambda storage, path: storage.write_new(path / "f", b"theirs"),
         lambda storage, path: storage.append(path / "f", b"theirs"),
         lambda storage, path: storage.put_if_absent(path / "g", b"theirs"),
         lambda storage, path: storage.put_dir_if_absent(path / "g", {"f": b"theirs"}),
@@ -206,7 +206,7 @@ def test_what_is_written_over_a_link_replaces_the_link(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(tmp_path / "victim")
     storage = LocalStorage(tmp_path)
     storage.write(tmp_path / "written", b"new")
-    storage.create(tmp_path / "created", b"new")
+    storage.write_new(tmp_path / "created", b"new")
     with pytest.raises(OutsideCorpus, match="link"):
         storage.append(tmp_path / "appended", b"more")
     assert (tmp_path / "victim").read_bytes() == b"private"
@@ -245,7 +245,7 @@ def test_sync_covers_files_and_every_folder_made_on_the_way(count: int, tmp_path
     folder = tmp_path / "corpus" / "a" / "b"
     storage.make_dir(folder)
     for number in range(count):
-        storage.create(folder / str(number), b"x")
+        storage.write_new(folder / str(number), b"x")
     storage.write(folder / "durable", b"x", is_durable=True)
     storage.sync()
     changed = [*folder.iterdir(), folder, folder.parent, folder.parent.parent, tmp_path]
@@ -287,7 +287,7 @@ def test_many_files_are_synchronised_with_their_whole_file_system(tmp_path: Path
     system = Recording(is_old=False)
     storage = LocalStorage(tmp_path, system)
     for number in range(100):
-        storage.create(tmp_path / str(number), b"x")
+        storage.write_new(tmp_path / str(number), b"x")
     storage.sync()
     assert system.synced == {-tmp_path.stat().st_dev}
 
@@ -302,7 +302,7 @@ def test_a_failed_write_back_is_reported(count: int, tmp_path: Path) -> None:
 
     storage = LocalStorage(tmp_path, Lossy())
     for number in range(count):
-        storage.create(tmp_path / str(number), b"x")
+        storage.write_new(tmp_path / str(number), b"x")
     with pytest.raises(OSError, match="lost"):
         storage.sync()
 

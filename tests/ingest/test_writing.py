@@ -97,7 +97,7 @@ def test_a_failed_synchronisation_leaves_the_mark_for_the_next_writer(
     def work() -> None:
         with writing(corpus, disk):
             for number in range(count):
-                disk.create(tmp_path / f"a{number}", b"x")
+                disk.write_new(tmp_path / f"a{number}", b"x")
             system.fails = True
             disk.sync()
 

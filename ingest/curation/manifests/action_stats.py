@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.corpus.committed_episodes import empty_datasets
+from ingest.corpus.commit import datasets_without_episodes
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.lerobot_meta import Dataset
 from ingest.corpus.snapshot import Snapshot
@@ -76,7 +76,7 @@ def selection(corpus: Path, current: Snapshot, rows: pa.Table) -> Selection:
     """The rows of a manifest that statistics are of."""
     datasets = {
         path: dataset
-        for path, dataset in empty_datasets(corpus, current).items()
+        for path, dataset in datasets_without_episodes(corpus, current).items()
         if all(name in dataset.features for name in FEATURES) and _names(dataset)
     }
     names = ["uid", "start", "end", "embodiment", "dataset_path", "episode_index", "split", "tasks"]

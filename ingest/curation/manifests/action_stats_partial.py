@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from ingest.curation.manifests.running_stats import histogram, running_stats
 from ingest.storage.local import LocalStorage, within
 from ingest.storage.rooted import item_within
+from ingest.storage.store import get_json
 from schemas.errors import Code, SourceError, TransientError
-from schemas.json_text import read_json
 from schemas.manifest import FACTS_LIMITS, FOLDER, Statistics
 from schemas.parquet_file import DamagedParquet, open_parquet, read_table
 from schemas.regular_file import read_regular
@@ -162,10 +162,8 @@ def keep(corpus: Path, block: Block, rows: pa.Table, disk: LocalStorage) -> None
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, compression="zstd")
     data = sink.getvalue().to_pybytes()
-    folder = _folder(corpus, block)
-    disk.make_dir(folder)
     name = f"{block[1]:06d}-{hashlib.sha256(data).hexdigest()[:32]}.parquet"
-    disk.write(folder / name, data)
+    disk.at(corpus).put(f"{_folder(corpus, block).relative_to(corpus).as_posix()}/{name}", data)
 
 
 def _folder(corpus: Path, block: Block) -> Path:
@@ -174,19 +172,16 @@ def _folder(corpus: Path, block: Block) -> Path:
 
 def cached_result(corpus: Path, digest: str) -> Statistics | None:
     """The statistics of a whole selection, if it was ever made."""
-    relative = _result(corpus, digest).relative_to(corpus).as_posix()
     try:
-        kept = read_json(within(corpus, relative), limits=FACTS_LIMITS)
+        kept = get_json(LocalStorage(corpus), _result(corpus, digest), limits=FACTS_LIMITS)
         return Statistics.model_validate(kept)
     except (SourceError, TransientError, ValueError):
         return None  # absent or damaged: made again
 
 
 def keep_result(corpus: Path, digest: str, statistics: Statistics, disk: LocalStorage) -> None:
-    path = _result(corpus, digest)
-    disk.make_dir(path.parent)
-    disk.write(path, statistics.model_dump_json().encode())
+    disk.at(corpus).put(_result(corpus, digest), statistics.model_dump_json().encode())
 
 
-def _result(corpus: Path, digest: str) -> Path:
-    return cache_folder(corpus) / "merged" / f"{digest}.json"
+def _result(corpus: Path, digest: str) -> str:
+    return f"{cache_folder(corpus).relative_to(corpus).as_posix()}/merged/{digest}.json"

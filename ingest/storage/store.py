@@ -1,0 +1,72 @@
+"""Objects of a corpus that last, by key: what code sees that reads and writes small ones whole.
+
+A key is a path relative to the corpus, with `/` between names. An object appears whole or not at all. Nothing half written has a key.
+The one implementation is `ingest.storage.local.LocalStorage`; `tests/ingest/test_store.py` states what another one must do. What a library
+opens itself (videos, Parquet, memory maps) is a local file: `LocalStorage.local_path`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from schemas.json_text import JsonLimits, parse_json
+
+
+class Store(Protocol):
+    """Every method raises `OutsideCorpus` for a key that leads out, or that names something other than an object."""
+
+    def get(self, key: str, *, max_bytes: int) -> bytes:
+        """All bytes of an object.
+
+        Raises:
+            SourceError: MISSING_FILE, or TOO_LARGE over `max_bytes`.
+            TransientError: reading failed.
+        """
+        ...
+
+    def range(self, key: str, start: int, length: int) -> bytes:
+        """The bytes from `start` on, at most `length`. Fewer where the object ends. Raises as `get`."""
+        ...
+
+    def put(self, key: str, data: bytes, *, is_durable: bool = False) -> None:
+        """Make or replace an object: readers see the old one or the new one.
+
+        It survives a power cut after the next `sync`, or with `is_durable` when this returns.
+        """
+        ...
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Make an object only if there is none. False when there is one. It survives a power cut when this returns."""
+        ...
+
+    def list(self, prefix: str) -> Sequence[str]:
+        """Keys of the objects below the folder `prefix`, at any depth, sorted. All keys for ""."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object. One that is not there is no error. Survives as `put`."""
+        ...
+
+    def sync(self) -> None:
+        """Make everything done so far survive a power cut.
+
+        Raises:
+            OSError: some of it is lost. Nothing that relies on it may be published.
+        """
+        ...
+
+
+def get_json(store: Store, key: str, *, limits: JsonLimits) -> Any:
+    """The value of a JSON object.
+
+    Raises:
+        DocumentError: as `parse_json`.
+        OutsideCorpus, SourceError, TransientError: as `Store.get`.
+    """
+    data = store.get(key, max_bytes=limits.max_bytes)
+    try:
+        return parse_json(data, limits=limits)
+    except MemoryError as error:
+        error.add_note(f"reading {key}")
+        raise

@@ -1,0 +1,180 @@
+"""What every `Store` does; a new one joins STORES. Below that, what only the local one has to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ingest.storage.local import LocalStorage
+from ingest.storage.store import Store
+from schemas.errors import Code, InvariantError, SourceError
+from schemas.paths import OutsideCorpus
+
+# Name -> what opens the store at a place. Each thread and each process opens its own.
+STORES: dict[str, Callable[[Path], Store]] = {"local": LocalStorage}
+
+
+@pytest.fixture(params=STORES)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+    return lambda: STORES[request.param](tmp_path / "corpus")
+
+
+@pytest.fixture
+def stores(opened: Callable[[], Store]) -> tuple[Store, Store]:
+    return opened(), opened()
+
+
+@pytest.fixture
+def store(stores: tuple[Store, Store]) -> Store:
+    return stores[0]
+
+
+def read(store: Store, key: str) -> bytes:
+    return store.get(key, max_bytes=1000)
+
+
+def test_what_was_put_is_read_by_another(stores: tuple[Store, Store]) -> None:
+    one, other = stores
+    one.put("a/b/c.json", b"{}")
+    assert read(other, "a/b/c.json") == b"{}"
+    other.put("a/b/c.json", b"", is_durable=True)
+    assert read(one, "a/b/c.json") == b""
+
+
+def test_a_missing_object_is_reported(store: Store) -> None:
+    store.put("a/b", b"1")
+    for key in ("c", "a/c", "a/b/c"):
+        with pytest.raises(SourceError) as caught:
+            read(store, key)
+        assert caught.value.code is Code.MISSING_FILE
+        with pytest.raises(SourceError):
+            store.range(key, 0, 1)
+
+
+def test_an_object_over_the_limit_is_refused(store: Store) -> None:
+    store.put("a", b"12345")
+    assert store.get("a", max_bytes=5) == b"12345"
+    with pytest.raises(SourceError) as caught:
+        store.get("a", max_bytes=4)
+    assert caught.value.code is Code.TOO_LARGE
+
+
+def test_a_range_ends_with_the_object(store: Store) -> None:
+    store.put("a", b"0123456789")
+    assert store.range("a", 2, 3) == b"234"
+    assert store.range("a", 8, 5) == b"89"
+    assert store.range("a", 10, 5) == b""
+    assert store.range("a", 99, 5) == b""
+    assert store.range("a", 0, 0) == b""
+
+
+def test_create_leaves_what_is_there(stores: tuple[Store, Store]) -> None:
+    one, other = stores
+    assert one.create("n/1.json", b"one")
+    assert not other.create("n/1.json", b"two")
+    assert read(other, "n/1.json") == b"one"
+    one.delete("n/1.json")
+    assert other.create("n/1.json", b"two")
+
+
+def test_one_of_many_creates(opened: Callable[[], Store], store: Store) -> None:
+    names = [f"{number}".encode() for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda name: opened().create("n/1", name), names))
+    assert sum(answers) == 1
+    assert read(store, "n/1") == names[answers.index(True)]
+    assert store.list("n") == ["n/1"]
+
+
+def test_keys_are_listed_below_a_folder(store: Store) -> None:
+    for key in ("b", "a/2", "a/10", "a/x/1", "ab/1"):
+        store.put(key, b"")
+    assert store.list("a") == ["a/10", "a/2", "a/x/1"]
+    assert store.list("a/x") == ["a/x/1"]
+    assert store.list("") == ["a/10", "a/2", "a/x/1", "ab/1", "b"]
+    assert store.list("none") == []
+
+
+def test_delete_twice_is_no_error(store: Store) -> None:
+    store.put("a/b", b"")
+    store.delete("a/b")
+    store.delete("a/b")
+    store.delete("none/b")
+    assert store.list("") == []
+
+
+def test_sync_after_each_kind_of_change(store: Store) -> None:
+    store.put("a", b"1")
+    store.create("b", b"2")
+    store.delete("a")
+    store.sync()
+    assert store.list("") == ["b"]
+
+
+@pytest.mark.parametrize("key", ["/a", "../a", "a/../../b", "a//b", "a/", ".", "a/./b", "a\0b"])
+def test_a_key_that_leads_out_is_refused(store: Store, key: str) -> None:
+    store.put("a/b", b"")
+    operations: list[Callable[[], object]] = [
+        lambda: read(store, key),
+        lambda: store.range(key, 0, 1),
+        lambda: store.put(key, b"1"),
+        lambda: store.create(key, b"1"),
+        lambda: store.list(key),
+        lambda: store.delete(key),
+    ]
+    for operation in operations:
+        with pytest.raises(OutsideCorpus):
+            operation()
+    assert store.list("") == ["a/b"]
+
+
+# --- the local one ----------------------------------------------------------------------------------------------------
+
+
+def test_a_link_is_refused(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("secret")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "folder").symlink_to(outside)
+    (corpus / "file").symlink_to(outside / "file")
+    os.mkfifo(corpus / "pipe")
+    store = LocalStorage(corpus)
+    for key in ("file", "folder/file", "pipe"):
+        for operation in (lambda: read(store, key), lambda: store.put(key, b"1")):  # noqa: B023
+            with pytest.raises(OutsideCorpus):
+                operation()
+        with pytest.raises(OutsideCorpus):
+            store.list("")
+        (corpus / key.partition("/")[0]).unlink()
+    assert store.list("") == []
+    assert (outside / "file").read_text() == "secret"
+
+
+def test_what_is_being_written_has_no_key(tmp_path: Path) -> None:
+    store = LocalStorage(tmp_path)
+    with store.atomic_writer(tmp_path / "a") as file:
+        file.write(b"half")
+        file.flush()
+        assert store.list("") == []
+    assert store.list("") == ["a"]
+
+
+def test_a_storage_of_the_whole_machine_has_no_keys() -> None:
+    """A key would be a path below `/`."""
+    for operation in (lambda s: s.put("a/b", b""), lambda s: read(s, "a/b"), lambda s: s.list("")):
+        with pytest.raises(InvariantError):
+            operation(LocalStorage())
+
+
+def test_a_library_gets_a_path(tmp_path: Path) -> None:
+    store = LocalStorage(tmp_path)
+    store.put("videos/a.mp4", b"1")
+    assert store.local_path("videos/a.mp4") == tmp_path / "videos/a.mp4"
+    with pytest.raises(OutsideCorpus):
+        store.local_path("../a.mp4")
