@@ -839,7 +839,6 @@ TOP_LEVEL = {
     *("tests", "docker", "docs", "benchmarks"),
     *(
         "pyproject.toml",
-        "setup.py",
         "README.md",
         "Makefile",
         "constraints.txt",
