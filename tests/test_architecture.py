@@ -611,7 +611,7 @@ def test_raw_files_are_opened_in_one_place(path: Path) -> None:
         is_asked = last in ("is_file", "exists") and name_of(path) in ASKS_FILE_OR_FOLDER
         if last in OPENS and not (name in OF_MEMORY | OWN | TAKE_PATHS or is_own or is_asked):
             bare.append(f"{node.lineno}: {name}")
-    assert bare == []
+    assert bare == [], "read by schemas.regular_file or a reader of adapters/containers"
 
 
 @each_file

@@ -21,11 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adapters.base import Adapter, SourceInfo
+    from adapters.containers.array_files import csv_columns, npy_array
     from adapters.containers.hdf5 import Hdf5File
     from adapters.containers.json_rows import Broken, JsonRow, parse
+    from adapters.containers.listing import natural_key
+    from adapters.containers.poses import poses_of_rows
     from adapters.containers.raw_file import raw_file_of
     from adapters.containers.safe_path import inside
     from adapters.containers.sidecar import Sidecar, json_object, read_sidecar
+    from adapters.containers.video_probe import count_frames
     from ingest.curation.measurements.registry import Measure, OutputField
     from ingest.curation.measurements.view import EpisodeView
     from ingest.stored_episode import StoredCorpus as Corpus
@@ -39,17 +43,25 @@ if TYPE_CHECKING:
         Stream,
         Unit,
         VideoSpan,
+        VideoWindow,
         gripper_channel,
         pose_channel,
         vector_channel,
     )
     from schemas.errors import Code, ConfigError, SourceError
     from schemas.fact import Certainty, Fact, fact
-    from schemas.geometry import inverse, rotmat_from_quat_xyzw, transform
+    from schemas.geometry import (
+        inverse,
+        rotmat_from_euler,
+        rotmat_from_quat_wxyz,
+        rotmat_from_quat_xyzw,
+        transform,
+    )
     from schemas.hand_track import HandTrack
     from schemas.manifest import Manifest
     from schemas.measurement import Measurement
     from schemas.rate import instants_ns, ns_from_seconds, rate_from
+    from schemas.regular_file import read_regular
     from training.data.dataset import ManifestDataset
     from training.policy.observation import Observation
     from training.policy.policy import Policy
@@ -88,7 +100,10 @@ __all__ = [
     "Stream",
     "Unit",
     "VideoSpan",
+    "VideoWindow",
     "__version__",
+    "count_frames",
+    "csv_columns",
     "encoder_for",
     "fact",
     "gripper_channel",
@@ -96,12 +111,18 @@ __all__ = [
     "instants_ns",
     "inverse",
     "json_object",
+    "natural_key",
+    "npy_array",
     "ns_from_seconds",
     "parse",
     "pose_channel",
+    "poses_of_rows",
     "rate_from",
     "raw_file_of",
+    "read_regular",
     "read_sidecar",
+    "rotmat_from_euler",
+    "rotmat_from_quat_wxyz",
     "rotmat_from_quat_xyzw",
     "transform",
     "vector_channel",
@@ -111,9 +132,13 @@ _NAMES = {
     "adapters.base": ("Adapter", "SourceInfo"),
     "adapters.containers.hdf5": ("Hdf5File",),
     "adapters.containers.json_rows": ("Broken", "JsonRow", "parse"),
+    "adapters.containers.array_files": ("csv_columns", "npy_array"),
+    "adapters.containers.listing": ("natural_key",),
+    "adapters.containers.poses": ("poses_of_rows",),
     "adapters.containers.raw_file": ("raw_file_of",),
     "adapters.containers.safe_path": ("inside",),
     "adapters.containers.sidecar": ("Sidecar", "json_object", "read_sidecar"),
+    "adapters.containers.video_probe": ("count_frames",),
     "ingest.curation.measurements.registry": ("Measure", "OutputField"),
     "ingest.curation.measurements.view": ("EpisodeView",),
     "jobs.commands.policy_encoder": ("encoder_for",),
@@ -126,17 +151,25 @@ _NAMES = {
         "Stream",
         "Unit",
         "VideoSpan",
+        "VideoWindow",
         "gripper_channel",
         "pose_channel",
         "vector_channel",
     ),
     "schemas.errors": ("Code", "ConfigError", "SourceError"),
     "schemas.fact": ("Certainty", "Fact", "fact"),
-    "schemas.geometry": ("inverse", "rotmat_from_quat_xyzw", "transform"),
+    "schemas.geometry": (
+        "inverse",
+        "rotmat_from_euler",
+        "rotmat_from_quat_wxyz",
+        "rotmat_from_quat_xyzw",
+        "transform",
+    ),
     "schemas.hand_track": ("HandTrack",),
     "schemas.manifest": ("Manifest",),
     "schemas.measurement": ("Measurement",),
     "schemas.rate": ("instants_ns", "ns_from_seconds", "rate_from"),
+    "schemas.regular_file": ("read_regular",),
     "training.data.dataset": ("ManifestDataset",),
     "training.policy.observation": ("Observation",),
     "training.policy.policy": ("Policy",),

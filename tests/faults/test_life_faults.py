@@ -133,6 +133,6 @@ def test_an_erasure_that_was_killed_is_finished_by_gc(corpus: Path) -> None:
     [found] = verify(corpus)
     assert (found.check.value, "eicorpus gc" in found.remedy) == ("erasure_unfinished", True)
     answer = json.loads(CliRunner().invoke(app, ["gc", str(corpus), "--json"]).stdout)["result"]
-    assert any("erased the files" in line for line in answer["recovered"])
+    assert any("finished the erasure" in line for line in answer["recovered"])
     assert verify(corpus) == []
     assert not any(uid in path.read_text() for path in (corpus / "ledger").iterdir())

@@ -25,7 +25,10 @@ def test_a_mutation_follows_from_its_seed_alone() -> None:
 
 
 def test_every_adapter_is_in_one_family() -> None:
-    assert sorted(source for family in FAMILIES.values() for source in family) == sorted(ADAPTERS)
+    sources = [source for family in FAMILIES.values() for source in family]
+    assert sorted(sources) == sorted(ADAPTERS), (
+        "add the source to a family of tests/fuzz/raw_sets.py"
+    )
 
 
 @pytest.fixture(scope="module")
