@@ -48,11 +48,7 @@ def answer(root: Path, releases: dict[str, Path]) -> Answer:
         commit(corpus, current, catalog, decided, "dedup", measured=len(found), disk=LocalStorage())
         rows = catalog.sql("SELECT uid, dataset, episode_id FROM episodes").rows()
     name = {uid: f"{dataset}:{int(episode[-6:])}" for uid, dataset, episode in rows}
-    pairs = {
-        (name[row["uid"]], name[row["kept_uid"]])
-        for row in decided.rows
-        if row["uid"] != row["kept_uid"]
-    }
+    pairs = {(name[row.uid], name[row.kept_uid]) for row in decided.rows if row.uid != row.kept_uid}
     return Answer(root=corpus.root, pairs=pairs, decided=decided, found=found)
 
 
@@ -82,12 +78,12 @@ def test_an_episode_of_an_rlds_set_is_found_in_its_lerobot_port(tmp_path: Path) 
     )
     # Two cameras against one: the RLDS set stays. The port has the episodes in the other order.
     assert found.pairs == {("port:0", "bridge_dataset:1"), ("port:1", "bridge_dataset:0")}
-    rows = [row for row in found.decided.rows if row["kind"] == "near"]
+    rows = [row for row in found.decided.rows if row.kind == "near"]
     for row in rows:
-        assert row["evidence"] == "motion and pictures"
-        assert row["path_distance"] < 0.03
-        assert row["look_distance"] < 0.06
-        assert row["reason"] == "2 cameras over 1"
+        assert row.evidence == "motion and pictures"
+        assert row.path_distance < 0.03
+        assert row.look_distance < 0.06
+        assert row.reason == "2 cameras over 1"
 
 
 @pytest.mark.slow
@@ -111,7 +107,7 @@ def test_real_bridge_episodes_are_found_in_two_ports_of_them(samples: Path, tmp_
         uid: of[dataset][int(episode[-6:])] if source == "lerobot" else uid
         for uid, source, dataset, episode in rows
     }
-    left_out = {r["uid"]: r["kept_uid"] for r in found.decided.rows if r["uid"] != r["kept_uid"]}
+    left_out = {r.uid: r.kept_uid for r in found.decided.rows if r.uid != r.kept_uid}
     assert len(found.found) == 75
     assert all(
         original[uid] == kept for uid, kept in left_out.items()

@@ -145,7 +145,7 @@ def _read(corpus: Path, path: Path, name: str) -> None:
     elif suffix == ".safetensors":
         LatentFile(path, name)
     elif path.name == "intent.json":
-        Intent.read(path.parent)
+        Intent.read(open_corpus(corpus), path.parent)
     elif room == "manifests":
         _read_manifest(path.parent)
     elif room == "catalog":

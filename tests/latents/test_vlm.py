@@ -311,7 +311,8 @@ def test_what_cannot_be_is_refused_when_it_is_opened(
     inputs = reader.read([whole.row(0), whole.row(1)], np.array([3, 20]))
     assert isinstance(online(inputs), Text)
     with pytest.raises(
-        ConfigError, match="no such model was downloaded; run `hf download nobody/none`"
+        ConfigError,
+        match="is neither a folder nor a downloaded model; run `hf download nobody/none`",
     ):
         open_conditioner(OnlineText(model="nobody/none"), whole)
     with pytest.raises(ConfigError, match=r"layer 3; expected 0 to 2"):

@@ -141,7 +141,7 @@ def ingested(folder: Folder, samples: Path, scratch: Path) -> Row:
         findings = verify(scratch / "corpus")
         value += f"; {len(findings)} findings of verify" if findings else ""
     except ConfigError as error:
-        value = f"refused: {str(error).rpartition(': ')[2]}"
+        value = f"refused: {str(error).split(': ')[1]}"  # after the folder
     return Row(
         what=f"as `{folder.source}`",
         value=value,
