@@ -95,7 +95,7 @@ def docstring_lines(tree: ast.Module) -> int:
 
 
 def arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg]:
-    """Without self and cls, which nobody annotates."""
+    """Without self and cls, which need no annotation."""
     every = (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)
     return [each for each in every if each.arg not in ("self", "cls")]
 

@@ -943,7 +943,6 @@ def test_every_dependency_has_one_pin() -> None:
 
 # Not imported by name: what a library of the extra loads for us, and who.
 LOADED_BY_OTHERS = {
-    "accelerate": "transformers, for device_map",
     "mkdocs-material": "mkdocs, for make site",
     "pandas": "ray.train, for --ray",
     "pillow": "transformers, for pictures",

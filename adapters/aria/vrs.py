@@ -31,10 +31,10 @@ import numpy.typing as npt
 from adapters.aria.mps import NUM_LANDMARKS, DeviceHand, DeviceTrajectory, is_gen1
 from adapters.containers.images import LazyImages
 from adapters.containers.poses import FisheyeCamera, fisheye_camera, turned_clockwise
-from adapters.containers.video_probe import probe_video
+from adapters.containers.video_probe import probe_video, unreadable_video
 from schemas.av_options import open_video
 from schemas.episode import SIDES
-from schemas.errors import Code, SourceError, system_error_text
+from schemas.errors import Code, SourceError
 from schemas.geometry import Array
 
 # -- exported ------------------------------------------------------------------------------------------------------
@@ -90,11 +90,7 @@ def _times(path: Path) -> npt.NDArray[np.int64] | None:
         with open_video(path) as container:
             text = container.metadata.get(TAG, "")
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(
-            Code.CORRUPT_VIDEO,
-            f"not a readable video: {system_error_text(error, path.name)}; download the file again",
-            where=path.name,
-        ) from error
+        raise unreadable_video(error, path.name) from error
     if len(text) > MAX_TAG_CHARS or not _TIMES.fullmatch(text):
         return None
     return np.array([int(t) for t in text.strip("[] ").split(",")], dtype=np.int64)

@@ -35,6 +35,12 @@ MICROSECONDS_PER_S = 1_000_000
 NO_CODEC = {"codec_whitelist": "none"}
 
 
+def unreadable_video(error: Exception, name: str) -> SourceError:
+    """What libav or the operating system refused, as the quarantine reason of a video."""
+    problem = f"not a readable video: {system_error_text(error, name)}; download the file again"
+    return SourceError(Code.CORRUPT_VIDEO, problem, where=name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoHeader:
     """[start_s, end_s) of the first video stream in container PTS, and its average rate."""
@@ -61,11 +67,7 @@ def video_header(path: Path, byte_range: tuple[int, int] | None = None) -> Video
             base, rate = stream.time_base, stream.average_rate
             start, length, whole = stream.start_time, stream.duration, container.duration
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(
-            Code.CORRUPT_VIDEO,
-            f"not a readable video: {system_error_text(error, path.name)}; download the file again",
-            where=path.name,
-        ) from error
+        raise unreadable_video(error, path.name) from error
     if base is None or not rate or (length is None and whole is None):
         problem = f"the header states time base {base}, rate {rate} and duration {length}; expected all three"
         raise SourceError(Code.CORRUPT_VIDEO, problem, where=path.name)
@@ -169,8 +171,4 @@ def _opened(path: Path) -> Iterator[InputContainer]:
                 )
             yield container
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(
-            Code.CORRUPT_VIDEO,
-            f"not a readable video: {system_error_text(error, path.name)}; download the file again",
-            where=path.name,
-        ) from error
+        raise unreadable_video(error, path.name) from error

@@ -239,7 +239,7 @@ def _left_out(num_rows: int, num_events: int) -> Iterator[Fact]:
 
 # -- facts ---------------------------------------------------------------------------------------------------------
 
-# The code is MIT; of the data third parties say CC BY-NC 4.0, and nobody says that it may be passed on.
+# The code is MIT; of the data third parties say CC BY-NC 4.0, and no page permits passing it on.
 LICENCE = Licence(name="CC BY-NC 4.0 (inferred)", allows_commercial=False)
 AUTHORS = "leolyliu/HOI4D-Instructions"
 FACTS = (

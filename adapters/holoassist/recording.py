@@ -191,7 +191,7 @@ FACTS = (
     fact("camera_pose", "camera to world, x forward, y left, z up", Certainty.CODE, PY),
     fact("video_clock", "PTS 0 is the first tick of VideoMp4Timing.txt", Certainty.CODE, PY),
     fact("segment_clock", "seconds of the video's PTS", Certainty.CODE, EGOVLA),
-    # Processing time of the tracker. It is not subtracted: nobody says how it varies.
+    # Processing time of the tracker. It is not subtracted: its variation is not documented.
     fact(
         "hand_latency",
         "about 50 ms behind the pictures; not shifted",

@@ -102,7 +102,7 @@ ROBOTS = {
         embodiment="interndata_genie1",
         joints=_dual("idx{i}_arm_l_joint{k}", "idx{i}_arm_r_joint{k}", 7, (20, 60)),
         open_at=2.0,
-        # Its gripper is told 1.0 to open and 0.0 to close, and positions are stored twofold: where it stops, nobody says.
+        # Its gripper is commanded 1.0 to open and 0.0 to close, and positions are stored doubled. Its limits are not documented.
         scale_certainty=Certainty.INFERRED,
         scale_source="workflows/simbox/core/controllers/genie1_controller.py",
     ),
