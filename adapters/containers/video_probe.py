@@ -1,11 +1,7 @@
-"""What a video file says about itself: its header, and its packets.
+"""Time span, rate and frame times of a video file; nothing is decoded.
 
-What a video file's header says about its time span and rate, without reading its packets.
-
-Long videos are cut into hundreds of episodes: going through a file's packets for each of them would read it
-hundreds of times.
-
-How many pictures a video file has and when each is due, from its packets: nothing is decoded.
+`video_header` reads the header only: a long video is cut into hundreds of episodes, and going through its packets for each of them
+would read it hundreds of times. `count_frames` and `frame_times_ns` go through the packets.
 
 In MP4 and Matroska one packet of H.264, HEVC, AV1 or VP9 is one shown picture (AV1 packs hidden frames into the temporal
 unit of the shown one). Packets that an edit list discards are not shown and not counted.
