@@ -161,7 +161,7 @@ def test_the_facade_and_the_pages_come_with_either_kind_of_installation(
     about = json.loads(done.stdout)
     home = site if kind == "installed" else ROOT
     assert about["version"] == PYPROJECT["project"]["version"]
-    assert about["corpus"] == "ingest.stored_episode"
+    assert about["corpus"] == "jobs.python_api.corpus"
     assert Path(about["file"]).is_relative_to(home)
     assert Path(about["page"]).is_relative_to(home)
     assert Path(about["page"]).is_file()

@@ -27,6 +27,7 @@ import schemas.catalog as catalog
 import training.recipe as train_recipe
 from adapters.registry import ADAPTERS
 from docs.site.markdown import DOCS, code, page, paragraphs, table
+from docs.site.python_page import python_page
 from docs.site.results import filled
 from docs.site.rooms import picture, rooms_before, rooms_now
 from docs.site.source_pages import facts_page, source_page, sources_page
@@ -358,6 +359,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/measurements.md": measurements_page,
     "reference/sources.md": sources_page,
     "reference/facts.md": facts_page,
+    "reference/python.md": python_page,
     "adr/README.md": decisions_page,
     **{f"results/{name}": partial(filled, name) for name in RESULTS},
     "results/figures/house_before.svg": lambda: picture(rooms_before(), "ingest before: folders"),

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ingest.transforms.hand_poses import hand_points
 from schemas.camera_model import Lens, project
-from schemas.embodiment import embodiment_for
-from schemas.geometry import Array, inverse, rotmat_from_rot6d_cols, transform
-from schemas.hand import NUM_JOINTS, from_wrist_frame, joint_parents
+from schemas.geometry import Array, rotmat_from_rot6d_cols, transform
+from schemas.hand import NUM_JOINTS, joint_parents
 
 AXIS_LENGTH_M = 0.08
 LEAST_WIDTH_PX = 224  # Bridge's 64 px would hold neither a letter nor an axis
@@ -92,8 +92,10 @@ def draw_hands(
         first = f"{side}.hand_keypoints_m.wrist.x"
         if first in names:
             start = list(names).index(first)
-            points = state[start : start + 3 * NUM_JOINTS].reshape(1, NUM_JOINTS, 3)
-            _draw_bones(picture, view, points, T_ref_hand, embodiment, side)
+            in_wrist = state[None, start : start + 3 * NUM_JOINTS]
+            points = hand_points(in_wrist, T_ref_hand[None], embodiment, side)
+            if points is not None:
+                _draw_bones(picture, view, points[0], side)
 
 
 def _draw_axes(picture: Picture, view: View, T_ref_hand: Array) -> None:
@@ -104,15 +106,8 @@ def _draw_axes(picture: Picture, view: View, T_ref_hand: Array) -> None:
             cv2.line(picture, origin, end, colour, 2)
 
 
-def _draw_bones(
-    picture: Picture, view: View, points: Array, T_ref_hand: Array, embodiment: str, side: str
-) -> None:
-    """The points are in the wrist frame; the wrist is the hand's pose without the registry's constant."""
-    T_wrist_hand = embodiment_for(embodiment).arms[side].T_src_hand
-    if T_wrist_hand is None:
-        return
-    T_ref_wrist = T_ref_hand @ inverse(T_wrist_hand)
-    uv, is_seen = view.pixels(from_wrist_frame(points, T_ref_wrist[None])[0])
+def _draw_bones(picture: Picture, view: View, points: Array, side: str) -> None:
+    uv, is_seen = view.pixels(points)
     if not is_seen:
         return
     for joint, parent in enumerate(joint_parents()):

@@ -8,6 +8,7 @@ __all__ = [
     "channel_account",
     "forward_kinematics",
     "hand_model",
+    "hand_poses",
     "hand_validity",
     "hands",
     "resample",

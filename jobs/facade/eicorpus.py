@@ -1,6 +1,6 @@
 """The Python interface: `from eicorpus import Corpus`. Importing this module imports nothing else; each name is imported on first use.
 
-    Corpus      one snapshot of a corpus: its tables by SQL, its episodes as arrays
+    Corpus      one snapshot of a corpus: its episodes, tables and manifests
     Manifest    what a training run reads: segments, splits, weights, statistics; ManifestDataset: its samples (extra `train`)
     Policy      a trained network that predicts actions, from an Observation; encoder_for: its image encoder (extra `train`)
     Adapter     the protocol that a source of your own implements, with what docs/how-to/add-a-source.md uses
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from adapters.containers.video_probe import count_frames
     from ingest.curation.measurements.registry import Measure, OutputField
     from ingest.curation.measurements.view import EpisodeView
-    from ingest.stored_episode import StoredCorpus as Corpus
     from jobs.commands.policy_encoder import encoder_for
+    from jobs.python_api.corpus import Corpus
     from schemas.episode import (
         Camera,
         Episode,
@@ -142,6 +142,7 @@ _NAMES = {
     "ingest.curation.measurements.registry": ("Measure", "OutputField"),
     "ingest.curation.measurements.view": ("EpisodeView",),
     "jobs.commands.policy_encoder": ("encoder_for",),
+    "jobs.python_api.corpus": ("Corpus",),
     "schemas.episode": (
         "Camera",
         "Episode",
@@ -176,7 +177,6 @@ _NAMES = {
     "training.recipe": ("DataSettings",),
 }
 _PLACES = {name: (module, name) for module, names in _NAMES.items() for name in names}
-_PLACES["Corpus"] = ("ingest.stored_episode", "StoredCorpus")
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ import eicorpus
 import pytest
 
 import adapters.base
-import ingest.stored_episode
+import jobs.python_api.corpus
 import schemas.manifest
 from tests.test_architecture import MAY_IMPORT, PYPROJECT, ROOT
 
@@ -28,7 +28,7 @@ def test_it_is_the_file_of_this_checkout() -> None:
 
 def test_names_are_the_classes_themselves() -> None:
     assert eicorpus.Adapter is adapters.base.Adapter
-    assert eicorpus.Corpus is ingest.stored_episode.StoredCorpus
+    assert eicorpus.Corpus is jobs.python_api.corpus.Corpus
     assert eicorpus.Manifest is schemas.manifest.Manifest
     assert eicorpus.__version__ == version("eicorpus")
     assert set(eicorpus.__all__) <= set(dir(eicorpus))

@@ -2,4 +2,4 @@
 
 `registry` lists them, `runner` computes and stores them, `each/` holds one module a measurement."""
 
-__all__ = ["components", "each", "english", "registry", "runner", "view"]
+__all__ = ["camera_track", "components", "each", "english", "registry", "runner", "view"]
