@@ -88,6 +88,12 @@ _PANELS = {
             "Build, show, compare and verify manifests, the input of training.",
         ),
     },
+    "Serve": {
+        "serve": (
+            "jobs.commands.serve:command",
+            "Serve a corpus over HTTP: episodes, pictures, SQL, metrics. Ctrl-C stops it.",
+        ),
+    },
     "Train": {
         "latents": ("jobs.commands.latents:app", "Encode images or instructions for training."),
         "train": (

@@ -105,7 +105,7 @@ MOST = {
 }
 
 # Words of README and docs that are written by hand, tables and code too. The aim is 30,000.
-MOST_BY_HAND = 31_800
+MOST_BY_HAND = 35_000
 
 
 def words_by_hand(root: Path) -> int:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import json
-import math
 import sys
-from datetime import date, datetime, time
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, TextIO
-from unicodedata import category
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,16 +14,10 @@ from ingest.catalog.query_process import QueryLimits, answer
 from ingest.corpus.layout import open_corpus
 from jobs.ui.options import AsJson, CorpusArgument, Snapshot
 from jobs.ui.output import answer_json, outside, stderr, stdout
-from jobs.ui.tables import FittedTable, escaped, nested_text, printable, rounded, vertical
+from jobs.ui.query_result import as_object, json_value, plain, rows_of, write_csv
+from jobs.ui.tables import FittedTable, nested_text, printable, rounded, vertical
 from schemas.errors import ConfigError, system_error_text
 
-FORMULA_STARTS = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-)  # of a cell that spreadsheets run; a carriage return is escaped
 HINT = "use --json, --csv or --parquet for everything"
 
 
@@ -92,54 +79,6 @@ def query(
         show(table, limit_rows)
 
 
-def as_object(table: pa.Table, snapshot: int, parquet: Path | None = None) -> dict[str, Any]:
-    """The answer of `--json`; with `--parquet` the rows are in the file, not here."""
-    rows = [] if parquet else [[json_value(cell) for cell in row] for row in _rows(table)]
-    out = {"columns": table.column_names, "rows": rows, "num_rows": table.num_rows}
-    file = {"parquet": str(parquet)} if parquet else {}
-    return {**out, "snapshot": snapshot, **file}
-
-
-def json_value(value: Any) -> Any:
-    """A cell as valid JSON: lists and structs stay, NaN and infinities become null (JSON has none), times are ISO 8601,
-    bytes base64, a whole DECIMAL (what SUM of integers returns) an integer, any other a float."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, dict):
-        return {str(key): json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):  # a MAP is a list of pairs
-        return [json_value(item) for item in value]
-    return str(value)
-
-
-def write_csv(table: pa.Table, file: TextIO, *, is_raw: bool = False) -> None:
-    """RFC 4180 with a header; lists and structs as JSON, NULL as nothing. `is_raw`: text as it is stored, else harmless."""
-    write = _plain if is_raw else _harmless
-    # Python 3.11 leaves a lone carriage return unquoted, and readers take it for the end of a line.
-    writer = csv.writer(
-        file, lineterminator="\n", quoting=csv.QUOTE_ALL if is_raw else csv.QUOTE_MINIMAL
-    )
-    writer.writerow([write(name) for name in table.column_names])
-    writer.writerows([write(cell) for cell in row] for row in _rows(table))
-
-
-def _harmless(cell: Any) -> str:
-    """Text that commands no terminal (control characters are escaped) and that no spreadsheet runs as a formula (a `'` before it)."""
-    text = _plain(cell)
-    if isinstance(cell, bool | int | float | Decimal) or cell is None:
-        return text
-    text = "".join(c if c in "\n\t" or category(c) != "Cc" else escaped(c) for c in text)
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
-
-
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Raises ConfigError when the file cannot be made, or Parquet has no such type (a UNION)."""
     try:
@@ -150,7 +89,7 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 def show(table: pa.Table, limit_rows: int) -> None:
     """A table on stdout, with a note on what was left out."""
-    rows = [[_shown(cell) for cell in row] for row in _rows(table.slice(0, limit_rows))]
+    rows = [[_shown(cell) for cell in row] for row in rows_of(table.slice(0, limit_rows))]
     columns = [printable(name) for name in table.column_names]
     fitted = FittedTable(
         title="",
@@ -180,22 +119,8 @@ def _shown(cell: Any) -> str:
     # a catalog holds strings of strangers, which may look like commands to a terminal
     if isinstance(cell, float):
         return rounded(cell)
-    return printable(nested_text(json_value(cell)) if _is_nested(cell) else _plain(cell))
+    return printable(nested_text(json_value(cell)) if _is_nested(cell) else plain(cell))
 
 
 def _is_nested(cell: Any) -> bool:
     return isinstance(cell, dict | list | tuple)
-
-
-def _rows(table: pa.Table) -> Any:
-    """Rows as tuples: two columns may have the same name, so no dicts."""
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
-
-
-def _plain(cell: Any) -> str:
-    if isinstance(cell, float):
-        return repr(cell)
-    value = json_value(cell)
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -126,14 +126,14 @@ class Corpus:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Corpus({str(self.path)!r}, snapshot={self.snapshot})"
+        return f"Corpus({str(self.folder)!r}, snapshot={self.snapshot})"
 
     def close(self) -> None:
         """End the queries; episodes and frames that were read stay."""
         self._catalog.close()
 
     @property
-    def path(self) -> Path:
+    def folder(self) -> Path:
         """The folder of the corpus."""
         return self._catalog.corpus
 
@@ -144,7 +144,7 @@ class Corpus:
 
     def refresh(self) -> int:
         """Pin the latest snapshot, and return its number. Episodes that were read before keep theirs."""
-        latest = Catalog.open(self.path, limits=self._limits)
+        latest = Catalog.open(self.folder, limits=self._limits)
         self._catalog.close()
         self._catalog = latest
         self.__dict__.pop("episodes", None)
@@ -187,7 +187,7 @@ class Corpus:
     @property
     def manifests(self) -> list[str]:
         """Names of the manifests there are now, whatever the snapshot."""
-        return manifest_names(self.path)
+        return manifest_names(self.folder)
 
     def manifest(self, name: str) -> CorpusManifest:
         """A manifest, checked against its digest.
@@ -195,4 +195,4 @@ class Corpus:
         Raises:
             ConfigError: no such manifest, or one that was changed since it was built.
         """
-        return CorpusManifest(manifest_folder(self.path, name))
+        return CorpusManifest(manifest_folder(self.folder, name))

@@ -1,3 +1,11 @@
 """Quality tiers: a policy of rules over measurements decides the tier of every segment and keeps the reasons."""
 
-__all__ = ["count", "explain", "policy", "policy_loader", "policy_sql", "tier"]
+__all__ = [
+    "count",
+    "explain",
+    "measurement_matrix",
+    "policy",
+    "policy_loader",
+    "policy_sql",
+    "tier",
+]

@@ -1,0 +1,148 @@
+"""`eicorpus serve CORPUS`: a REST service over one corpus. The page: docs/how-to/service.md."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ingest.corpus.layout import open_corpus
+from jobs.ui.options import CorpusArgument
+from jobs.ui.output import stderr
+from schemas.errors import ConfigError, system_error_text
+
+if TYPE_CHECKING:
+    from jobs.service.security import Access
+
+DEFAULT_PORT = 8321
+
+
+def command(
+    corpus: CorpusArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Other machines need --token-file.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on. 0 picks a free port.")
+    ] = DEFAULT_PORT,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File with the token that clients must send, readable by its owner alone. Default: made in the state folder.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Host name under which browsers reach it. Repeatable."),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for caches and the token, on a local disk. Default: $XDG_STATE_HOME/eicorpus.",
+        ),
+    ] = None,
+) -> None:
+    """Serve a corpus over HTTP: episodes, pictures, SQL, metrics. Ctrl-C stops it."""
+    _check_installed()
+    from jobs.service.app import ServiceSettings, create_app
+    from jobs.service.keeper import Keeper, state_folder
+    from jobs.service.security import LOOPBACK, Access, own_token, read_token
+
+    root = open_corpus(corpus).root.resolve()
+    is_loopback = host in ("127.0.0.1", "::1", "localhost")
+    if not is_loopback and token_file is None:
+        raise ConfigError(
+            "other machines can reach this address",
+            remedy="pass --token-file",
+            where=f"--host {host}",
+        )
+    folder = state_folder(state or _default_state(), root)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    token = own_token(folder / "token") if token_file is None else read_token(token_file)
+    listener = _listen(host, port)
+    bound = int(listener.getsockname()[1])
+    access = Access(token=token, clock=time.monotonic, cookie=f"eicorpus_{bound}")
+    named = f"[{host}]" if ":" in host else host
+    hosts = (*LOOPBACK, *(() if host in ("0.0.0.0", "::") else (named,)), *(allow_host or ()))
+    keeper = Keeper(root, folder, time.monotonic)
+    app = create_app(
+        keeper,
+        access,
+        ServiceSettings(hosts=hosts),
+        clock=time.monotonic,
+        report=_report,
+        version=version("eicorpus"),
+    )
+    shown = (
+        allow_host[0] if allow_host else named if named not in ("0.0.0.0", "[::]") else "127.0.0.1"
+    )
+    _announce(f"http://{shown}:{bound}", access, token_file or folder / "token")
+    _serve(app, listener)
+    stderr.print("stopped")
+
+
+def _check_installed() -> None:
+    """Raises ConfigError where the extra is missing."""
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"needs {error.name}",
+            remedy="run pip install 'eicorpus[service]'",
+            where="eicorpus serve",
+        ) from error
+
+
+def _default_state() -> Path:
+    base = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "eicorpus"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(system_error_text(error), where=f"--host {host} --port {port}") from error
+
+
+def _announce(url: str, access: Access, token_file: Path) -> None:
+    stderr.print(f"open {url}/login?code={access.new_code()}", highlight=False, markup=False)
+    stderr.print(
+        f"the link works once, within ten minutes. API: {url}/api/v1 with the token in {token_file}. Ctrl-C stops",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _report(message: str) -> None:
+    from jobs.ui.output import warn
+    from jobs.ui.tables import printable
+
+    warn(printable(message))
+
+
+def _serve(app: object, listener: socket.socket) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,  # lines of it would have the codes of links
+        server_header=False,
+        proxy_headers=False,  # any client can write such a header
+        ws="none",
+        timeout_graceful_shutdown=5,
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn has ended in order, and raises the signal again
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,256 @@
+"""REST: the corpus, pages of episodes, facets, histograms, and one episode."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+from starlette.responses import JSONResponse
+
+from ingest.corpus import snapshot
+from ingest.curation.tiers.explain import explain, policy_in_force
+from ingest.curation.tiers.policy import BUILT_IN
+from jobs.service import models, pages
+from jobs.service.cache_build import CODED, MEASUREMENT, NUMBERS, SHOWN
+from jobs.service.details import detail, row_of
+from jobs.service.keeper import Keeper, Served
+from jobs.service.ranges import any_matches
+from jobs.service.selection import Filter, column_of, parse_filters, words_of
+from jobs.service.snapshot_cache import Rows, SnapshotCache
+from jobs.ui.query_result import json_value
+from schemas.errors import ConfigError
+
+router = APIRouter()
+
+MAX_COLUMNS = 100
+FACETS = ("source", "embodiment", "tier", "licence_class", "split")
+Number = Annotated[
+    int | None,
+    Query(alias="snapshot", ge=0, description="Snapshot to read. Default: the one served."),
+]
+Filters = Annotated[
+    list[str] | None,
+    Query(
+        alias="filter",
+        description="COLUMN:OP:VALUE with eq, ne, lt, le, gt, ge or null; repeatable.",
+    ),
+]
+Search = Annotated[
+    str,
+    Query(max_length=2000, description="Words that occur in the id, the tasks or the captions."),
+]
+
+
+Edge = Annotated[float | None, Query(ge=-pages.MAX_EDGE, le=pages.MAX_EDGE)]
+
+
+def keeper_of(request: Request) -> Keeper:
+    keeper: Keeper = request.app.state.keeper
+    return keeper
+
+
+def served_by(request: Request, number: int | None = None) -> Served:
+    """Raises ApiError where nothing can be served, as `Keeper.at`."""
+    return keeper_of(request).at(number)
+
+
+def newest_of(request: Request, served: Served) -> dict[str, int]:
+    """The two fields of every answer about a snapshot."""
+    newest = keeper_of(request).state.newest
+    return {"snapshot": served.cache.snapshot, "newest_snapshot": newest}
+
+
+def etag_of(request: Request, served: Served) -> str:
+    """Strong: the same query to the same snapshot gives the same bytes."""
+    own = [
+        served.cache.key.folder,
+        str(keeper_of(request).state.newest),
+        request.url.path,
+        request.url.query,
+        request.headers.get("accept", ""),
+    ]
+    return f'"{hashlib.sha256(chr(10).join(own).encode()).hexdigest()[:32]}"'
+
+
+def answered(request: Request, served: Served, answer: BaseModel) -> Response:
+    """The answer with its ETag, which a browser keeps and asks about again."""
+    headers = {"ETag": etag_of(request, served), "Cache-Control": "private, no-cache"}
+    return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
+
+
+def not_modified(request: Request, served: Served) -> Response | None:
+    """304 where the client has the answer already."""
+    etag, known = etag_of(request, served), request.headers.get("if-none-match")
+    if known is None or not any_matches(known, etag):
+        return None
+    return Response(status_code=304, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+
+
+@router.get("/corpora")
+def corpora(request: Request) -> models.CorporaAnswer:
+    """The corpora of this server, and what of them is served."""
+    keeper = keeper_of(request)
+    state = keeper.state
+    cache = state.held[0].cache if state.held else None
+    corpus = models.CorpusAnswer(
+        name=keeper.corpus.name,
+        uid=cache.key.corpus_uid if cache else "",
+        snapshot=cache.snapshot if cache else None,
+        newest_snapshot=state.newest,
+        is_building=state.is_building,
+        problem=state.problem,
+        episodes=cache.num_episodes if cache else None,
+        hours=float(cache.hours.sum()) if cache else None,
+        policy=cache.key.policy if cache else None,
+        policy_digest=cache.key.policy_digest if cache else None,
+    )
+    return models.CorporaAnswer(corpora=[corpus])
+
+
+@router.get("/columns")
+def columns(request: Request, number: Number = None) -> models.ColumnsAnswer:
+    """What episodes can be filtered and sorted by. Numbers have histograms, coded columns are facets."""
+    served = served_by(request, number)
+    return models.ColumnsAnswer(
+        **newest_of(request, served),
+        columns=[
+            models.ColumnAnswer(name=each.name, kind=each.kind, unit=each.unit)
+            for each in served.cache.columns.values()
+        ],
+    )
+
+
+@router.get("/episodes", response_model=models.EpisodesAnswer)
+def episodes(
+    request: Request,
+    filters: Filters = None,
+    q: Search = "",
+    sort: Annotated[str, Query(max_length=300, description="A column; -COLUMN descends.")] = "uid",
+    limit: Annotated[int, Query(ge=1, le=pages.MAX_LIMIT)] = 100,
+    cursor: Annotated[str | None, Query(max_length=pages.MAX_CURSOR)] = None,
+    more: Annotated[
+        list[str] | None, Query(alias="column", description="Measurements to show; repeatable.")
+    ] = None,
+    number: Number = None,
+) -> Response:
+    """A page of episodes."""
+    served = served_by(request, number)
+    if (same := not_modified(request, served)) is not None:
+        return same
+    cache = served.cache
+    parsed, words = asked(cache, filters, q)
+    mask = served.selection.mask(parsed, words)
+    order = pages.Sort.parse(sort)
+    shown = [column_of(cache, name, "column").name for name in (more or ())[:MAX_COLUMNS]]
+    if order.column.startswith(MEASUREMENT):
+        shown.append(order.column)
+    episodes_page = pages.page(cache, mask, order, limit, cursor)
+    answer = models.EpisodesAnswer(
+        **newest_of(request, served),
+        episodes=_rows(cache, episodes_page.rows, shown),
+        total=int(mask.sum()),
+        hours=float(cache.hours[mask].sum()),
+        cursor=episodes_page.cursor,
+    )
+    return answered(request, served, answer)
+
+
+def asked(
+    cache: SnapshotCache, filters: list[str] | None, q: str
+) -> tuple[tuple[Filter, ...], tuple[str, ...]]:
+    """What a request selects, parsed."""
+    return parse_filters(filters or (), cache), words_of(q)
+
+
+def _rows(cache: SnapshotCache, rows: Rows, more: list[str]) -> list[dict[str, Any]]:
+    """The columns of a page, and the ones asked for."""
+    texts = cache.texts.select(list(SHOWN)).take(rows).to_pylist()
+    names = dict.fromkeys([*CODED, *NUMBERS, *more])
+    values = {name: [json_value(cache.columns[name].value(row)) for row in rows] for name in names}
+    return [
+        {**text, **{name: values[name][place] for name in names}}
+        for place, text in enumerate(texts)
+    ]
+
+
+@router.get("/facets", response_model=models.FacetsAnswer)
+def facets(
+    request: Request,
+    filters: Filters = None,
+    q: Search = "",
+    names: Annotated[list[str] | None, Query(alias="facet", max_length=20)] = None,
+    number: Number = None,
+) -> Response:
+    """Episodes and hours of each value of coded columns, each under all filters but its own."""
+    served = served_by(request, number)
+    if (same := not_modified(request, served)) is not None:
+        return same
+    parsed, words = asked(served.cache, filters, q)
+    mask = served.selection.mask(parsed, words)
+    answer = models.FacetsAnswer(
+        **newest_of(request, served),
+        facets={
+            name: [
+                models.FacetValueAnswer(value=each.value, episodes=each.episodes, hours=each.hours)
+                for each in pages.facet(served.selection, name, parsed, words)
+            ]
+            for name in names or FACETS
+        },
+        total=int(mask.sum()),
+        hours=float(served.cache.hours[mask].sum()),
+    )
+    return answered(request, served, answer)
+
+
+@router.get("/histogram", response_model=models.HistogramAnswer)
+def histogram(
+    request: Request,
+    column: Annotated[str, Query(max_length=300)],
+    filters: Filters = None,
+    q: Search = "",
+    bins: Annotated[int, Query(ge=1, le=pages.MAX_BINS)] = 50,
+    by: Annotated[str | None, Query(max_length=300, description="A coded column.")] = None,
+    low: Edge = None,
+    high: Edge = None,
+    number: Number = None,
+) -> Response:
+    """Episodes and hours by the value of a number. Default edges: the inner 99 % of the values."""
+    served = served_by(request, number)
+    if (same := not_modified(request, served)) is not None:
+        return same
+    mask = served.selection.mask(*asked(served.cache, filters, q))
+    counts = pages.histogram(served.cache, mask, column, bins, by, low, high)
+    answer = models.HistogramAnswer(
+        **newest_of(request, served),
+        column=column,
+        unit=served.cache.columns[column].unit,
+        **asdict(counts),
+    )
+    return answered(request, served, answer)
+
+
+@router.get("/episodes/{uid}", response_model=models.EpisodeAnswer)
+def episode(request: Request, uid: str, number: Number = None) -> Response:
+    """Everything on one episode but its series and pictures."""
+    served = served_by(request, number)
+    if (same := not_modified(request, served)) is not None:
+        return same
+    fields = detail(served.cache, uid, request.app.state.prefix)
+    return answered(request, served, models.EpisodeAnswer(**newest_of(request, served), **fields))
+
+
+@router.get("/episodes/{uid}/explain", response_model=models.ExplainAnswer)
+def explained(request: Request, uid: str, number: Number = None) -> Response:
+    """Why each segment has its tier: every rule of the policy, computed from the catalog again. Slower than the episode itself."""
+    served = served_by(request, number)
+    row_of(served.cache, uid)
+    corpus = keeper_of(request).corpus
+    current = snapshot.load(corpus, served.cache.snapshot or None)
+    if current.number != served.cache.snapshot:
+        raise ConfigError("the snapshot has changed; try again")
+    explanation = explain(corpus, current, uid, policy_in_force(corpus, current, BUILT_IN))
+    answer = models.ExplainAnswer(**newest_of(request, served), **json_value(asdict(explanation)))
+    return JSONResponse(answer.model_dump(mode="json"))

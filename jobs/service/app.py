@@ -1,0 +1,143 @@
+"""The FastAPI application: its layers, its error answers, and the routes that are not of the API."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
+from starlette.exceptions import HTTPException
+
+from jobs.service import api, api_data, api_media
+from jobs.service.errors import answer_of, failed, plain_failure
+from jobs.service.keeper import Keeper
+from jobs.service.metrics import CONTENT_TYPE, RequestMeter, ServiceMetrics
+from jobs.service.security import LOOPBACK, Access, Guard, RateLimit
+from jobs.ui.envelope import Failure
+from schemas.errors import PipelineError
+from schemas.invalid import problem
+
+PREFIX = "/api/v1"
+MIN_COMPRESSED = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """How a server is protected."""
+
+    hosts: tuple[str, ...] = LOOPBACK  # names in Host and Origin that are ours
+    requests_per_s: float = 500.0  # of one address
+    request_burst: float = 1000.0
+    failures_per_s: float = 1 / 6  # requests without a token, of one address
+    failure_burst: float = 10.0
+
+
+def create_app(
+    keeper: Keeper,
+    access: Access,
+    settings: ServiceSettings,
+    *,
+    clock: Callable[[], float],
+    report: Callable[[str], None],
+    version: str,
+) -> FastAPI:
+    """
+    Args:
+        clock: seconds that only increase. report: one line for the operator; it never has a token in it.
+    """
+    stop = threading.Event()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watcher = threading.Thread(target=keeper.watch, args=(stop, report), name="snapshots")
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join()
+            keeper.close()
+
+    app = FastAPI(
+        title="eicorpus",
+        version=version,
+        docs_url=None,  # both load scripts from a CDN
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+        lifespan=lifespan,
+        # no telemetry, whatever OTEL_* variables the environment has
+        telemetry=TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False),
+    )
+    metrics = ServiceMetrics(keeper)
+    app.state.keeper, app.state.access, app.state.prefix = keeper, access, PREFIX
+    for router in (api.router, api_data.router, api_media.router):
+        app.include_router(router, prefix=PREFIX)
+    _add_own_routes(app, keeper, metrics)
+    _add_error_answers(app, report)
+    app.add_middleware(
+        Guard,
+        access=access,
+        hosts=settings.hosts,
+        requests=RateLimit(settings.requests_per_s, settings.request_burst, clock),
+        failures=RateLimit(settings.failures_per_s, settings.failure_burst, clock),
+    )
+    app.add_middleware(RequestMeter, metrics=metrics)
+    return app
+
+
+def _add_own_routes(app: FastAPI, keeper: Keeper, metrics: ServiceMetrics) -> None:
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, str]:
+        """The process answers; nothing is said of the corpus."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> dict[str, int]:
+        return {"snapshot": keeper.at().cache.snapshot}
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics_page() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> dict[str, str]:
+        return {"api": PREFIX, "openapi": f"{PREFIX}/openapi.json"}
+
+
+def _add_error_answers(app: FastAPI, report: Callable[[str], None]) -> None:
+    @app.exception_handler(PipelineError)
+    async def of_ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, PipelineError)
+        return answer_of(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_pydantic(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:])) or str(first["loc"][0])
+        return failed(
+            422, Failure(code="usage", message=problem(first), where=where[:200], exit_code=2)
+        )
+
+    @app.exception_handler(HTTPException)
+    async def of_http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+        answer = plain_failure(
+            error.status_code, codes.get(error.status_code, "http"), str(error.detail)
+        )
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def of_a_bug(_: Request, error: Exception) -> Response:
+        """Our bug: the operator gets its address, the client none."""
+        place = traceback.extract_tb(error.__traceback__)[-1:]
+        at = f" in {place[0].name}, line {place[0].lineno} of {place[0].filename}" if place else ""
+        report(f"bug: {type(error).__name__}{at}")
+        return failed(500, Failure(code="bug", message="this is a bug of eicorpus", exit_code=3))

@@ -1,0 +1,131 @@
+"""What `/metrics` tells Prometheus. Names of files, episodes and tokens are in none of it; a path is the pattern of its route."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jobs.service.errors import answer_of, busy
+from jobs.service.keeper import Keeper
+
+MAX_IN_FLIGHT = 512
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class ServiceMetrics:
+    """The counters of one server."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "eicorpus_http_requests_total",
+            "Requests by route, method and status.",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+        self.latency = Histogram(
+            "eicorpus_http_request_seconds",
+            "Seconds to the first byte of an answer, by route.",
+            ["route"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "eicorpus_http_requests_in_flight", "Requests being answered.", registry=self.registry
+        )
+        self.registry.register(_Corpus(keeper))
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class _Corpus(Collector):
+    """Figures of the snapshot that is served, read when they are asked for."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._keeper.state
+        yield GaugeMetricFamily(
+            "eicorpus_snapshot_newest", "Newest snapshot of the corpus.", value=state.newest
+        )
+        serving = state.held[0].cache.snapshot if state.held else 0
+        yield GaugeMetricFamily("eicorpus_snapshot_served", "Snapshot served.", value=serving)
+        yield GaugeMetricFamily(
+            "eicorpus_cache_building", "1 while a cache is built.", value=float(state.is_building)
+        )
+        yield GaugeMetricFamily(
+            "eicorpus_cache_failed",
+            "1 after a cache could not be built.",
+            value=float(bool(state.problem)),
+        )
+        if not state.held:
+            return
+        cache = state.held[0].cache
+        episodes = GaugeMetricFamily(
+            "eicorpus_episodes", "Episodes by outcome and code.", labels=["state", "code"]
+        )
+        counts: dict[tuple[str, str], int] = {}
+        for row in cache.outcomes:
+            key = (row["state"] or "", row["code"] or "")
+            counts[key] = counts.get(key, 0) + row["episodes"]
+        for (outcome, code), count in sorted(counts.items()):
+            episodes.add_metric([outcome, code], count)
+        yield episodes
+        yield GaugeMetricFamily(
+            "eicorpus_hours", "Hours of committed episodes.", value=float(cache.hours.sum())
+        )
+
+
+class RequestMeter:
+    """The ASGI layer that counts, and that refuses what is more than the server can hold."""
+
+    def __init__(self, app: ASGIApp, metrics: ServiceMetrics) -> None:
+        self._app, self._metrics = app, metrics
+        self._lock, self._in_flight = threading.Lock(), 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def send_counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._metrics.latency.labels(_route(scope)).observe(time.perf_counter() - started)
+            await send(message)
+
+        with self._lock:
+            self._in_flight += 1
+            is_full = self._in_flight > MAX_IN_FLIGHT
+        self._metrics.in_flight.inc()
+        try:
+            if is_full:
+                refusal = answer_of(busy("too many requests at a time"))
+                await refusal(scope, receive, send_counted)
+            else:
+                await self._app(scope, receive, send_counted)
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+            self._metrics.in_flight.dec()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(_route(scope), method, str(status)).inc()
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+
+
+def _route(scope: Scope) -> str:
+    """The pattern, so that a scan of a million paths is one series."""
+    return str(getattr(scope.get("route"), "path", "other"))

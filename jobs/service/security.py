@@ -1,0 +1,319 @@
+"""Who may ask: a token or a cookie, from a host and an origin that are ours, not too often and not too much.
+
+One ASGI layer around everything. It also sets the headers that keep a browser from doing what no page of ours needs.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from fastapi import HTTPException  # that of Starlette becomes a 400 in FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jobs.service.errors import plain_failure
+from schemas.errors import ConfigError, system_error_text
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+OPEN_PATHS = ("/healthz",)
+LOGIN = "/login"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+MIN_TOKEN, MAX_TOKEN_BYTES = 16, 4096
+MAX_BODY = 256 << 10
+MAX_QUERY = 16 << 10
+MAX_SESSIONS, MAX_CODES, MAX_CLIENTS = 1000, 100, 10_000
+CODE_LIFE_S = 600.0
+SESSION_LIFE_S = 12 * 3600.0
+CSP = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "media-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    ]
+)
+_NUMBER = re.compile("[0-9]{1,18}")  # `isdigit` also knows superscripts
+HEADERS = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+
+def read_token(path: Path) -> str:
+    """The token of a file that no other user can read.
+
+    Raises:
+        ConfigError: the file cannot be read, others can read it, or it does not have one line of 16 characters or more.
+    """
+    where = f"--token-file {path}"
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            token = file.read(MAX_TOKEN_BYTES + 1).decode("ascii").strip()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {system_error_text(error, str(path))}",
+            remedy="check the path and the permissions",
+            where=where,
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("the token has other characters than ASCII", where=where) from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"other users can read the file (mode {mode & 0o777:o})",
+            remedy=f"run chmod 600 {path}",
+            where=where,
+        )
+    if not (MIN_TOKEN <= len(token) <= MAX_TOKEN_BYTES) or len(token.split()) != 1:
+        raise ConfigError(f"expected one token of {MIN_TOKEN} characters or more", where=where)
+    return token
+
+
+def own_token(path: Path) -> str:
+    """The token of the state folder, made when absent.
+
+    Raises:
+        ConfigError: as `read_token`.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        return read_token(path)
+    except OSError as error:
+        raise ConfigError(system_error_text(error, str(path)), where=str(path)) from error
+    with os.fdopen(handle, "w") as file:
+        file.write(f"{secrets.token_urlsafe(32)}\n")
+    return read_token(path)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    at_s: float
+
+
+class RateLimit:
+    """`burst` requests at once, then `per_s` a second, for each client. What clients do not use fills up again."""
+
+    def __init__(self, per_s: float, burst: float, clock: Callable[[], float]) -> None:
+        self._per_s, self._burst, self._clock = per_s, burst, clock
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def wait_s(self, client: str, cost: float = 1.0) -> float:
+        """0 and the request counts, or how long until it could."""
+        now = self._clock()
+        with self._lock:
+            bucket = self._buckets.setdefault(client, _Bucket(self._burst, now))
+            self._buckets.move_to_end(client)
+            if len(self._buckets) > MAX_CLIENTS:
+                self._buckets.popitem(last=False)
+            bucket.tokens = min(self._burst, bucket.tokens + (now - bucket.at_s) * self._per_s)
+            bucket.at_s = now
+            if bucket.tokens >= cost:
+                bucket.tokens -= cost
+                return 0.0
+            return (cost - bucket.tokens) / self._per_s
+
+
+@dataclass(kw_only=True)
+class Access:
+    """The token, the sessions of browsers and the one-time codes that open them. For any number of threads."""
+
+    token: str
+    clock: Callable[[], float]
+    cookie: str = "eicorpus"
+    _sessions: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    _codes: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def new_code(self) -> str:
+        """A code that opens one session, within ten minutes."""
+        return self._kept(self._codes, CODE_LIFE_S, MAX_CODES)
+
+    def session_of(self, code: str) -> str | None:
+        """The session that a code opens, which it does once."""
+        with self._lock:
+            until = self._codes.pop(code, None)
+        if until is None or until < self.clock():
+            return None
+        return self._kept(self._sessions, SESSION_LIFE_S, MAX_SESSIONS)
+
+    def has_token(self, headers: Headers) -> bool:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(
+            token.strip().encode(), self.token.encode()
+        )
+
+    def has_session(self, headers: Headers) -> bool:
+        cookie: SimpleCookie = SimpleCookie()
+        try:
+            cookie.load(headers.get("cookie", ""))
+        except CookieError:
+            return False
+        if self.cookie not in cookie:
+            return False
+        with self._lock:
+            until = self._sessions.get(cookie[self.cookie].value)
+        return until is not None and until >= self.clock()
+
+    def _kept(self, store: OrderedDict[str, float], life_s: float, most: int) -> str:
+        new = secrets.token_urlsafe(32)
+        with self._lock:
+            store[new] = self.clock() + life_s
+            while len(store) > most:
+                store.popitem(last=False)
+        return new
+
+
+class Guard:
+    """The ASGI layer."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        hosts: Iterable[str],
+        requests: RateLimit,
+        failures: RateLimit,
+    ) -> None:
+        self._app, self._access = app, access
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._requests, self._failures = requests, failures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                return  # there are none; the server closes the connection
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        refused = self._refused(scope)
+        if refused is not None:
+            await refused(scope, receive, send_guarded)
+            return
+        await self._app(scope, _limited(receive, scope), send_guarded)
+
+    def _refused(self, scope: Scope) -> Response | None:
+        """Why a request is not passed on; None: it is. The order matters: a foreign host learns nothing, not even of health."""
+        headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or host_of(hosts[0]) not in self._hosts:
+            return plain_failure(421, "host", "this server does not answer for that host name")
+        if not self._is_own_origin(headers, scope):
+            return plain_failure(403, "origin", "requests of other sites are refused")
+        if len(scope.get("query_string", b"")) > MAX_QUERY:
+            return plain_failure(414, "too_long", f"the query has more than {MAX_QUERY} bytes")
+        length = headers.get("content-length", "0")
+        if not _NUMBER.fullmatch(length) or int(length) > MAX_BODY:
+            return plain_failure(413, "too_large", f"expected a body of at most {MAX_BODY} bytes")
+        client = scope["client"][0] if scope.get("client") else ""
+        if wait_s := self._requests.wait_s(client):
+            return _too_many(wait_s)
+        if scope["path"] in OPEN_PATHS:
+            return None
+        if scope["path"] == LOGIN and scope["method"] == "GET":
+            return self._login(scope, client)
+        if self._access.has_token(headers) or self._access.has_session(headers):
+            return None
+        return self._unknown(client)
+
+    def _is_own_origin(self, headers: Headers, scope: Scope) -> bool:
+        """Browsers name the page that a request comes from; other programs do not."""
+        origin = headers.get("origin")
+        if origin is not None:
+            parts = urlsplit(origin) if origin.isascii() else urlsplit("")
+            own = headers["host"].lower()
+            return parts.scheme in ("http", "https") and parts.netloc.lower() == own
+        site = headers.get("sec-fetch-site", "none")
+        if scope["method"] in SAFE_METHODS:
+            # a link of another site leads here without the cookie (SameSite=Strict)
+            return site in ("same-origin", "none") or headers.get("sec-fetch-mode") == "navigate"
+        return site in ("same-origin", "none")
+
+    def _login(self, scope: Scope, client: str) -> Response:
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        session = self._access.session_of(query.get("code", [""])[0])
+        if session is None:
+            return self._unknown(client)
+        response = RedirectResponse("/", status_code=303)
+        response.set_cookie(
+            self._access.cookie,
+            session,
+            max_age=int(SESSION_LIFE_S),
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=scope["scheme"] == "https",
+        )
+        return response
+
+    def _unknown(self, client: str) -> Response:
+        if wait_s := self._failures.wait_s(client):
+            return _too_many(wait_s)
+        response = plain_failure(
+            401,
+            "unauthorized",
+            "send the token as Authorization: Bearer, or open the URL that the server printed",
+        )
+        response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+
+def host_of(header: str) -> str:
+    """The host of a Host header, without its port: `[::1]:8321` -> `[::1]`. What is no such header is no host."""
+    host, colon, port = header.strip().lower().rpartition(":")
+    if header.strip().endswith("]") or not colon:
+        return header.strip().lower()
+    return host if _NUMBER.fullmatch(port) else ""
+
+
+def _too_many(wait_s: float) -> Response:
+    response = plain_failure(429, "too_many_requests", "too many requests")
+    response.headers["Retry-After"] = str(max(int(wait_s + 0.999), 1))
+    return response
+
+
+def _limited(receive: Receive, scope: Scope) -> Receive:
+    """The body, up to its limit, for clients that do not say how long it is. What follows is not read."""
+    num_bytes = 0
+
+    async def receive_limited() -> Message:
+        nonlocal num_bytes
+        message = await receive()
+        if message["type"] == "http.request":
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > MAX_BODY:
+                raise HTTPException(413, f"expected a body of at most {MAX_BODY} bytes")
+        return message
+
+    return receive_limited

@@ -1,0 +1,339 @@
+"""Who may ask what: tokens, one-time links, host and origin, limits, and what an answer must not say."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from jobs.service.app import ServiceSettings
+from jobs.service.security import (
+    CODE_LIFE_S,
+    MAX_BODY,
+    SESSION_LIFE_S,
+    RateLimit,
+    host_of,
+    own_token,
+    read_token,
+)
+from schemas.errors import ConfigError
+from tests.generators.corpus import WrittenCatalog
+from tests.service.corpora import HOSTILE, TOKEN, client_of
+
+API = "/api/v1"
+PATHS = (
+    "/",
+    "/metrics",
+    "/readyz",
+    f"{API}/corpora",
+    f"{API}/openapi.json",
+    f"{API}/episodes",
+    f"{API}/episodes/x",
+    f"{API}/episodes/x/videos/front",
+    f"{API}/manifests",
+    "/no/such/path",
+    "/docs",
+)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def stranger(hard: WrittenCatalog, tmp_path: Path, clock: Clock) -> TestClient:
+    """A client without the token."""
+    client = client_of(hard.root, tmp_path / "state", clock=clock)
+    client.headers.pop("authorization")
+    return client
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_a_token_nothing_is_answered(stranger: TestClient, path: str) -> None:
+    answer = stranger.get(path)
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "unauthorized"
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_health_is_open_and_says_nothing(stranger: TestClient) -> None:
+    assert stranger.get("/healthz").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", TOKEN],
+)
+def test_another_token_is_none(stranger: TestClient, value: str) -> None:
+    assert stranger.get(f"{API}/corpora", headers={"Authorization": value}).status_code == 401
+
+
+def test_the_token_in_the_query_is_none(stranger: TestClient) -> None:
+    assert stranger.get(f"{API}/corpora", params={"token": TOKEN}).status_code == 401
+
+
+def login(client: TestClient) -> str:
+    access = client.app.state.access  # type: ignore[attr-defined]
+    return f"/login?code={access.new_code()}"
+
+
+def test_a_link_opens_one_session(stranger: TestClient) -> None:
+    path = login(stranger)
+    answer = stranger.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "domain" not in cookie
+    assert stranger.get(f"{API}/corpora").status_code == 200
+    assert TOKEN not in answer.headers["set-cookie"]
+    stranger.cookies.clear()
+    assert stranger.get(path).status_code == 401  # the second time
+    assert stranger.get(f"{API}/corpora").status_code == 401
+
+
+def test_a_link_and_a_session_end(stranger: TestClient, clock: Clock) -> None:
+    path = login(stranger)
+    clock.now += CODE_LIFE_S + 1
+    assert stranger.get(path).status_code == 401
+    assert stranger.get(login(stranger)).status_code == 303
+    clock.now += SESSION_LIFE_S + 1
+    assert stranger.get(f"{API}/corpora").status_code == 401
+
+
+def test_who_has_the_token_makes_a_link(stranger: TestClient) -> None:
+    made = stranger.post(f"{API}/session-links", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert stranger.get(made.json()["path"]).status_code == 303
+
+
+@pytest.mark.parametrize("code", ["", "x", "%00", "x" * 1000])
+def test_a_wrong_code_opens_nothing(stranger: TestClient, code: str) -> None:
+    assert stranger.get(f"/login?code={code}").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "cookie", ["eicorpus=x", "eicorpus=", "eicorpus", "=;;;", 'eicorpus="\\', "a[]=b; eicorpus=1"]
+)
+def test_a_wrong_cookie_is_none(stranger: TestClient, cookie: str) -> None:
+    assert stranger.get(f"{API}/corpora", headers={"Cookie": cookie}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.nip.io",
+        "",
+        "localhost:x",
+        "localhost:8321@evil",
+        "0.0.0.0",
+    ],
+)
+def test_a_foreign_host_is_refused_even_with_the_token(client: TestClient, host: str) -> None:
+    for path in ("/healthz", f"{API}/corpora"):
+        answer = client.get(path, headers={"Host": host})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (421, "host")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:1", "127.0.0.1:8321", "[::1]", "[::1]:80"]
+)
+def test_our_hosts_are_answered(client: TestClient, host: str) -> None:
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_a_host_that_was_named_is_answered(hard: WrittenCatalog, tmp_path: Path) -> None:
+    settings = ServiceSettings(hosts=("corpus.lab",))
+    client = client_of(hard.root, tmp_path, settings=settings, host="corpus.lab:8321")
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/healthz", headers={"Host": "localhost"}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("header", "host"),
+    [
+        ("[::1]:80", "[::1]"),
+        ("a:b:80", "a:b"),
+        ("a:", ""),
+        (":80", ""),
+        ("A", "a"),
+        ("a:٣", ""),
+        ("a:²", ""),
+    ],
+)
+def test_the_host_of_a_header(header: str, host: str) -> None:
+    assert host_of(header) == host
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Origin": "http://127.0.0.1:8321.evil.example"},
+        {"Origin": "file://127.0.0.1:8321"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_page_of_another_site_is_refused(
+    client: TestClient, headers: dict[str, str], method: str
+) -> None:
+    path = f"{API}/corpora" if method == "GET" else f"{API}/session-links"
+    answer = client.request(method, path, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "origin")
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_our_own_pages_are_answered(client: TestClient) -> None:
+    own = {"Origin": "http://127.0.0.1:8321", "Sec-Fetch-Site": "same-origin"}
+    answer = client.post(f"{API}/session-links", headers=own)
+    assert answer.status_code == 200
+    assert "access-control-allow-origin" not in answer.headers
+    preflight = client.options(
+        f"{API}/sql",
+        headers={"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"},
+    )
+    assert preflight.status_code == 403
+
+
+def test_headers_of_every_answer(client: TestClient, stranger: TestClient) -> None:
+    for answer in (
+        client.get(f"{API}/corpora"),
+        client.get("/x"),
+        stranger.get("/"),
+        stranger.get("/healthz"),
+    ):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "*" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cache-control"] in ("no-store", "private, no-cache")
+
+
+def test_bodies_are_bounded(client: TestClient) -> None:
+    big = b"x" * (MAX_BODY + 1)
+    answer = client.post(f"{API}/sql", content=big)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+    for length in ("-1", "²", "x", "9" * 30):
+        wrong = client.post(
+            f"{API}/sql", content=b"x", headers={b"content-length": length.encode("latin-1")}
+        )
+        assert wrong.status_code == 413
+    unsized = client.post(f"{API}/sql", content=iter([b"x" * 100_000] * 5))
+    assert (unsized.status_code, unsized.json()["error"]["code"]) == (413, "too_large")
+    assert client.get(f"{API}/episodes?q={'x' * 20000}").status_code == 414
+
+
+def test_requests_are_bounded_by_address(
+    hard: WrittenCatalog, tmp_path: Path, clock: Clock
+) -> None:
+    settings = ServiceSettings(requests_per_s=1.0, request_burst=3.0)
+    client = client_of(hard.root, tmp_path, settings=settings, clock=clock)
+    assert [client.get("/healthz").status_code for _ in range(4)] == [200, 200, 200, 429]
+    assert client.get("/healthz").headers["retry-after"] == "1"
+    clock.now += 2
+    assert client.get("/healthz").status_code == 200
+
+
+def test_guessing_is_slowed_down_and_the_owner_is_not(
+    hard: WrittenCatalog, tmp_path: Path, clock: Clock
+) -> None:
+    settings = ServiceSettings(failures_per_s=0.1, failure_burst=2.0)
+    client = client_of(hard.root, tmp_path, settings=settings, clock=clock)
+    guess = {"Authorization": "Bearer guess"}
+    assert [client.get("/", headers=guess).status_code for _ in range(3)] == [401, 401, 429]
+    assert client.get(f"{API}/corpora").status_code == 200
+
+
+def test_clients_are_forgotten_in_turn(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.service.security.MAX_CLIENTS", 2)
+    limit = RateLimit(1.0, 1.0, clock)
+    assert [limit.wait_s(c) for c in "aab"] == [0, 1, 0]
+    assert len(limit._buckets) == 2
+    limit.wait_s("c")
+    assert set(limit._buckets) == {"b", "c"}
+
+
+def test_a_token_file_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    token = own_token(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(token) >= 32
+    assert own_token(path) == token
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="other users can read"):
+        read_token(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "short", "two words-of-a-long-token", "a" * 5000, "ü" * 20, "a" * 20 + "\nb"]
+)
+def test_a_token_that_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "token"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(ConfigError):
+        read_token(path)
+
+
+def test_a_token_file_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "token").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError):
+        own_token(tmp_path / "token")
+    assert not os.path.lexists(tmp_path / "elsewhere")
+
+
+def test_no_secret_in_metrics_and_errors(client: TestClient) -> None:
+    path = login(client)
+    client.get(path)
+    client.get(f"{API}/episodes/{'secret-uid'}")
+    client.get("/secret-path")
+    client.request("SECRET", "/")
+    text = client.get("/metrics").text
+    for secret in (TOKEN, path.split("=")[1], "secret", "SECRET", HOSTILE):
+        assert secret not in text
+    assert 'eicorpus_episodes{code="",state="committed"} 300.0' in text
+
+
+def test_names_from_data_are_json_text(client: TestClient) -> None:
+    answer = client.get(f"{API}/facets", params={"facet": "embodiment"})
+    assert answer.headers["content-type"] == "application/json"
+    assert HOSTILE in {each["value"] for each in answer.json()["facets"]["embodiment"]}
+
+
+def test_a_bug_says_nothing_of_itself(
+    hard: WrittenCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(hard.root, tmp_path)
+    quiet = TestClient(
+        client.app,
+        base_url=str(client.base_url),
+        headers=dict(client.headers),
+        raise_server_exceptions=False,
+    )
+
+    def broken(*_: object) -> None:
+        raise RuntimeError(f"{TOKEN} /home/me")
+
+    monkeypatch.setattr("jobs.service.api.pages.page", broken)
+    answer = quiet.get(f"{API}/episodes")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "bug")
+    assert TOKEN not in answer.text
+    assert "RuntimeError" not in answer.text
