@@ -75,6 +75,10 @@ _PANELS = {
             "jobs.commands.explain:command",
             "Explain the tier of each segment of an episode, or why the episode was not committed.",
         ),
+        "view": (
+            "jobs.commands.view:command",
+            "Open an episode in Rerun, or save it as a file: videos, cameras, hands, end-effectors, series, segments.",
+        ),
         "dedup": (
             "jobs.commands.dedup:command",
             "Find duplicate recordings across sources and mark one copy of each to keep. Deletes nothing.",

@@ -169,9 +169,8 @@ class Corpus:
 
     @cached_property
     def episodes(self) -> pl.DataFrame:
-        """One row an episode, in memory: the table `episodes` without raw files and facts, names of cameras, hours of each tier.
-
-        `tier` is that of most timesteps. It and `hours_<tier>` are null before `eicorpus tier`.
+        """One row an episode, in memory: the table `episodes` without raw files and facts, with names of cameras, and with
+        `tier`, that of most timesteps, `hours_high`, `hours_low`, `hours_actionless` and `hours_excluded`: null before `eicorpus tier`.
         """
         return self._catalog.sql(_episodes_query())
 

@@ -28,7 +28,7 @@ class CorpusEpisode(StoredEpisode):
         return f"Episode({self.row['uid']!r}, {self.row['source']!r}, length={self.length}, rate_hz={self.rate_hz:g}, cameras={list(self.cameras)})"
 
     def plot(self) -> Figure:
-        """State and action over time by slice, with the tiers as bands.
+        """State and action over time by slice, with the tiers as bands: a plotly figure.
 
         Raises:
             ConfigError: plotly is not installed.
@@ -55,7 +55,7 @@ class CorpusEpisode(StoredEpisode):
         import_module("IPython.display").display(self, self.plot())
 
     def _repr_html_(self) -> str:
-        """Names are escaped; the pictures are a JPEG inside."""
+        """Names are escaped. The pictures are a JPEG inside."""
         row = self.row
         facts = (
             ("uid", row["uid"]),

@@ -19,7 +19,7 @@ MOST_ELEMENTS = 12  # 63 coordinates of keypoints are no figure
 
 
 def figure(episode: StoredEpisode) -> go.Figure:
-    """One row of axes a slice: state solid, action dotted and at the time it aims at, both only where valid; the tiers as bands."""
+    """One row of axes a slice: state solid, action dotted and at the time it aims at, both only where valid, and the tiers as bands."""
     from plotly.subplots import make_subplots
 
     slices = episode.slices

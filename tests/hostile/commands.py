@@ -24,6 +24,7 @@ WORDS = {
     "caption": "{corpus}",
     "tier": "{corpus}",
     "explain": "{corpus} {uid}",
+    "view": "{corpus} {uid} --save {out}.rrd",
     "dedup": "{corpus}",
     "report": "{corpus} --html {out}.html",
     "stale": "{corpus}",

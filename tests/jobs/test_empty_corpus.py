@@ -33,6 +33,7 @@ CASES: dict[str, tuple[list[str], int]] = {
     "tier": ([], WELL),
     "tier --dry-run": (["--dry-run"], WELL),
     "explain": (["{uid}"], WELL),
+    "view": (["{uid}", "--save", "{out}.rrd"], REFUSED),
     "dedup": ([], WELL),
     "dedup --dry-run": (["--dry-run"], WELL),
     "dedup --against val": (["--against", "val"], REFUSED),
