@@ -952,10 +952,12 @@ def test_every_dependency_has_one_pin() -> None:
 
 # Not imported by name: what a library of the extra loads for us, and who.
 LOADED_BY_OTHERS = {
+    "axe-playwright-python": "the pages under test: it carries axe.min.js",
     "httptools": "uvicorn, to parse requests",
     "mkdocs-material": "mkdocs, for make site",
     "pandas": "ray.train, for --ray",
     "pillow": "transformers, for pictures",
+    "plotly": "browsers: jobs/service/web.py sends the script that its wheel carries",
     "sqlalchemy": "pyiceberg's SQL catalog",
     "tensorboard": "torch.utils.tensorboard",
     "uvloop": "uvicorn, as its event loop",

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
-from jobs.service import api, api_data, api_media
+from jobs.service import api, api_data, api_media, web
 from jobs.service.errors import answer_of, failed, plain_failure
 from jobs.service.keeper import Keeper
 from jobs.service.metrics import CONTENT_TYPE, RequestMeter, ServiceMetrics
@@ -77,6 +77,7 @@ def create_app(
     app.state.keeper, app.state.access, app.state.prefix = keeper, access, PREFIX
     for router in (api.router, api_data.router, api_media.router):
         app.include_router(router, prefix=PREFIX)
+    app.include_router(web.router, include_in_schema=False)
     _add_own_routes(app, keeper, metrics)
     _add_error_answers(app, report)
     app.add_middleware(
@@ -103,10 +104,6 @@ def _add_own_routes(app: FastAPI, keeper: Keeper, metrics: ServiceMetrics) -> No
     @app.get("/metrics", include_in_schema=False)
     def metrics_page() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
-
-    @app.get("/", include_in_schema=False)
-    async def index() -> dict[str, str]:
-        return {"api": PREFIX, "openapi": f"{PREFIX}/openapi.json"}
 
 
 def _add_error_answers(app: FastAPI, report: Callable[[str], None]) -> None:

@@ -35,11 +35,16 @@ MAX_QUERY = 16 << 10
 MAX_SESSIONS, MAX_CODES, MAX_CLIENTS = 1000, 100, 10_000
 CODE_LIFE_S = 600.0
 SESSION_LIFE_S = 12 * 3600.0
+# Of the two style elements that plotly.js 7.1.0 inserts: an empty one, and the sheet of its maps. A test computes them from the wheel.
+PLOTLY_STYLES = (
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",
+    "'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='",
+)
 CSP = "; ".join(
     [
         "default-src 'none'",
         "script-src 'self'",
-        "style-src 'self'",
+        f"style-src 'self' {' '.join(PLOTLY_STYLES)}",
         "img-src 'self' data: blob:",
         "media-src 'self'",
         "connect-src 'self'",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from jobs.service.app import ServiceSettings, create_app
@@ -67,6 +68,29 @@ def write_hard_catalog(root: Path, num_episodes: int = NUM_EPISODES) -> WrittenC
     return WrittenCatalog(root, rows)
 
 
+def app_of(
+    root: Path,
+    state: Path,
+    *,
+    settings: ServiceSettings | None = None,
+    clock: Callable[[], float] = lambda: 0.0,
+    builds: bool = True,
+) -> FastAPI:
+    """The service over a corpus. The cache is there; nothing polls before the application starts."""
+    if builds:
+        build_cache(root, state)
+    keeper = Keeper(root, state, clock)
+    keeper.refresh()
+    return create_app(
+        keeper,
+        Access(token=TOKEN, clock=clock),
+        settings or ServiceSettings(requests_per_s=1e6, request_burst=1e6),
+        clock=clock,
+        report=lambda _: None,
+        version="0",
+    )
+
+
 def client_of(
     root: Path,
     state: Path,
@@ -77,19 +101,7 @@ def client_of(
     builds: bool = True,
 ) -> TestClient:
     """A client with the token. The cache is there; nothing polls."""
-    if builds:
-        build_cache(root, state)
-    keeper = Keeper(root, state, clock)
-    keeper.refresh()
-    access = Access(token=TOKEN, clock=clock)
-    app = create_app(
-        keeper,
-        access,
-        settings or ServiceSettings(requests_per_s=1e6, request_burst=1e6),
-        clock=clock,
-        report=lambda _: None,
-        version="0",
-    )
+    app = app_of(root, state, settings=settings, clock=clock, builds=builds)
     return TestClient(
         app,
         base_url=f"http://{host}",

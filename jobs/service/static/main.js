@@ -1,0 +1,69 @@
+// The shell: which page the address names, its navigation, and what is shown when the server cannot answer.
+
+import { get } from "/static/api.js";
+import { openCart } from "/static/cart.js";
+import { byId, h, replace } from "/static/dom.js";
+import { bind, listen } from "/static/keys.js";
+
+const PAGES = [
+  { name: "Episodes", path: "/episodes", module: "/static/episodes.js" },
+];
+const EPISODE = { name: "Episode", module: "/static/episode.js" };
+
+function pageOf(path) {
+  if (/^\/episodes\/./.test(path)) return EPISODE;
+  return PAGES.find((page) => page.path === path) ?? PAGES[0];
+}
+
+export function notice(...content) {
+  replace(byId("notice"), ...content);
+}
+
+function showFailure(error) {
+  const main = byId("main");
+  const lines = [h("h1", {}, "Cannot show this page"), h("p", {}, error.message)];
+  if (error.status === 401) lines.push(h("p", {}, "The session has ended. Open the link of a new `eicorpus serve`, or one of POST /api/v1/session-links."));
+  else if (error.remedy) lines.push(h("p", {}, error.remedy));
+  replace(main, h("section", { class: "failure" }, lines));
+  if (error.status === undefined) throw error; // a bug of ours belongs into the console
+}
+
+async function start() {
+  const page = pageOf(location.pathname);
+  const current = page === EPISODE ? "/episodes" : page.path;
+  replace(
+    byId("pages"),
+    PAGES.map(({ name, path }) => h("a", { href: path, "aria-current": path === current ? "page" : null }, name)),
+  );
+  document.title = `${page.name} · eicorpus`;
+  listen();
+  bind("/", "search", () => {
+    const search = byId("search");
+    if (search) search.focus();
+    else location.assign("/episodes#search");
+  });
+  try {
+    const isBuilding = (message) => notice(h("p", {}, message));
+    const { corpora } = await get("/corpora");
+    const [corpus] = corpora;
+    openCart(corpus.uid || corpus.name);
+    const columns = await get("/columns", {}, { onBuilding: isBuilding });
+    showSnapshot(corpus, columns);
+    const { show } = await import(page.module);
+    await show(byId("main"), { corpus, columns: columns.columns });
+    document.documentElement.dataset.ready = "true";
+  } catch (error) {
+    showFailure(error);
+    document.documentElement.dataset.ready = "failed";
+  }
+}
+
+function showSnapshot(corpus, { snapshot, newest_snapshot: newest }) {
+  byId("corpus").textContent = `${corpus.name} · snapshot ${snapshot}`;
+  if (newest > snapshot) {
+    const reload = h("button", { type: "button", click: () => location.reload() }, "Reload");
+    notice(h("p", {}, `Snapshot ${newest} exists; this page shows ${snapshot}. `, reload));
+  } else notice();
+}
+
+start();

@@ -1,0 +1,83 @@
+"""The browser's pages: one HTML shell at the path of each page, and the modules, styles and plotly.js that it loads. Names from data never enter HTML here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from typing import NamedTuple
+
+from fastapi import APIRouter, Request, Response
+
+from jobs.service.errors import not_here
+from jobs.service.ranges import any_matches
+
+router = APIRouter()
+
+PLOTLY = "plotly.min.js"
+MEDIA_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+ASKED_EACH_TIME = "private, no-cache"
+KEPT_A_YEAR = "private, max-age=31536000, immutable"  # the version is in the address
+
+
+class StaticFile(NamedTuple):
+    content: bytes
+    media_type: str
+    etag: str
+
+
+@cache
+def static_files() -> Mapping[str, StaticFile]:
+    """The files of the package, and plotly.js as its wheel carries it, by name: nothing else can be asked for."""
+    own = {
+        each.name: each.read_bytes()
+        for each in files("jobs.service").joinpath("static").iterdir()
+        if _suffix(each.name) in MEDIA_TYPES
+    }
+    own["shell.html"] = own["shell.html"].replace(b"PLOTLY_VERSION", version("plotly").encode())
+    own[PLOTLY] = files("plotly").joinpath("package_data", PLOTLY).read_bytes()
+    return {
+        name: StaticFile(
+            content=content,
+            media_type=MEDIA_TYPES[_suffix(name)],
+            etag=f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+        )
+        for name, content in own.items()
+    }
+
+
+def _suffix(name: str) -> str:
+    return "." + name.rpartition(".")[2]
+
+
+@router.get("/")
+@router.get("/episodes")
+@router.get("/episodes/{uid}")
+@router.get("/thresholds")
+def shell(request: Request) -> Response:
+    """The page; its module reads from the address which one it is."""
+    return _answer(request, "shell.html", ASKED_EACH_TIME)
+
+
+@router.get("/static/{name}")
+def static(request: Request, name: str) -> Response:
+    if name not in static_files():
+        raise not_here(f"no file {name[:200]!r}")
+    is_versioned = name == PLOTLY and request.query_params.get("v") == version("plotly")
+    return _answer(request, name, KEPT_A_YEAR if is_versioned else ASKED_EACH_TIME)
+
+
+def _answer(request: Request, name: str, caching: str) -> Response:
+    file = static_files()[name]
+    headers = {"ETag": file.etag, "Cache-Control": caching}
+    known = request.headers.get("if-none-match")
+    if known is not None and any_matches(known, file.etag):
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)
