@@ -242,6 +242,27 @@ def episode(request: Request, uid: str, number: Number = None) -> Response:
     return answered(request, served, models.EpisodeAnswer(**newest_of(request, served), **fields))
 
 
+@router.get("/episodes/{uid}/neighbours", response_model=models.NeighboursAnswer)
+def neighbours(
+    request: Request,
+    uid: str,
+    filters: Filters = None,
+    q: Search = "",
+    sort: Annotated[str, Query(max_length=300, description="A column; -COLUMN descends.")] = "uid",
+    number: Number = None,
+) -> Response:
+    """The episodes before and after one, in the order of a sort and under filters."""
+    served = served_by(request, number)
+    if (same := not_modified(request, served)) is not None:
+        return same
+    cache = served.cache
+    mask = served.selection.mask(*asked(cache, filters, q))
+    pair = pages.neighbours(cache, mask, pages.Sort.parse(sort), row_of(cache, uid))
+    before, after = (None if row is None else cache.uids[row].as_py() for row in pair)
+    answer = models.NeighboursAnswer(**newest_of(request, served), previous=before, next=after)
+    return answered(request, served, answer)
+
+
 @router.get("/episodes/{uid}/explain", response_model=models.ExplainAnswer)
 def explained(request: Request, uid: str, number: Number = None) -> Response:
     """Why each segment has its tier: every rule of the policy, computed from the catalog again. Slower than the episode itself."""

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 Row = dict[str, Any]  # a row of a catalog table, by the columns of docs/reference/catalog.md
 
 
-class _Model(BaseModel):
+class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
 
 
-class CorpusAnswer(_Model):
+class CorpusAnswer(StrictModel):
     name: str
     uid: str
     snapshot: int | None = Field(description="Snapshot served; null while its cache is built.")
@@ -26,28 +26,28 @@ class CorpusAnswer(_Model):
     policy_digest: str | None
 
 
-class CorporaAnswer(_Model):
+class CorporaAnswer(StrictModel):
     corpora: list[CorpusAnswer]
 
 
-class _OfSnapshot(_Model):
+class OfSnapshot(StrictModel):
     snapshot: int = Field(description="Snapshot that the answer is of.")
     newest_snapshot: int = Field(
         description="Newest snapshot of the corpus; greater: a newer one exists."
     )
 
 
-class ColumnAnswer(_Model):
+class ColumnAnswer(StrictModel):
     name: str
     kind: Literal["number", "coded", "text"]
     unit: str
 
 
-class ColumnsAnswer(_OfSnapshot):
+class ColumnsAnswer(OfSnapshot):
     columns: list[ColumnAnswer]
 
 
-class EpisodesAnswer(_OfSnapshot):
+class EpisodesAnswer(OfSnapshot):
     episodes: list[Row]
     total: int
     hours: float
@@ -56,25 +56,25 @@ class EpisodesAnswer(_OfSnapshot):
     )
 
 
-class FacetValueAnswer(_Model):
+class FacetValueAnswer(StrictModel):
     value: str | None = Field(description="null: unknown.")
     episodes: int
     hours: float
 
 
-class FacetsAnswer(_OfSnapshot):
+class FacetsAnswer(OfSnapshot):
     facets: dict[str, list[FacetValueAnswer]]
     total: int
     hours: float
 
 
-class HistogramSeriesAnswer(_Model):
+class HistogramSeriesAnswer(StrictModel):
     group: str | None
     episodes: list[int]
     hours: list[float]
 
 
-class HistogramAnswer(_OfSnapshot):
+class HistogramAnswer(OfSnapshot):
     column: str
     unit: str
     edges: list[float]
@@ -84,7 +84,7 @@ class HistogramAnswer(_OfSnapshot):
     series: list[HistogramSeriesAnswer]
 
 
-class SegmentAnswer(_Model):
+class SegmentAnswer(StrictModel):
     segment_index: int | None
     start: int | None
     end: int | None
@@ -95,7 +95,7 @@ class SegmentAnswer(_Model):
     reasons: list[Row]
 
 
-class MeasurementAnswer(_Model):
+class MeasurementAnswer(StrictModel):
     name: str | None
     version: int | None
     value: float | None
@@ -105,14 +105,14 @@ class MeasurementAnswer(_Model):
     denominator: int | None
 
 
-class VideoAnswer(_Model):
+class VideoAnswer(StrictModel):
     camera: str
     href: str
     width: int | None
     height: int | None
 
 
-class EpisodeAnswer(_OfSnapshot):
+class EpisodeAnswer(OfSnapshot):
     uid: str
     rate_hz: float | None
     episode: Row = Field(description="Its row of `episodes`.")
@@ -129,7 +129,12 @@ class EpisodeAnswer(_OfSnapshot):
     provenance: Row
 
 
-class ExplainAnswer(_OfSnapshot):
+class NeighboursAnswer(OfSnapshot):
+    previous: str | None = Field(description="uid; null at the beginning.")
+    next: str | None
+
+
+class ExplainAnswer(OfSnapshot):
     uid: str
     state: str
     code: str
@@ -141,21 +146,21 @@ class ExplainAnswer(_OfSnapshot):
     stored: str
 
 
-class ChannelAnswer(_Model):
+class ChannelAnswer(StrictModel):
     feature: str
     name: str
     timesteps: list[int]
     values: list[float | None]
 
 
-class InvalidAnswer(_Model):
+class InvalidAnswer(StrictModel):
     feature: str
     part: str
     start: int
     end: int
 
 
-class SeriesAnswer(_OfSnapshot):
+class SeriesAnswer(OfSnapshot):
     uid: str
     rate_hz: float
     length: int
@@ -164,21 +169,21 @@ class SeriesAnswer(_OfSnapshot):
     invalid: list[InvalidAnswer]
 
 
-class RowsAnswer(_OfSnapshot):
+class RowsAnswer(OfSnapshot):
     rows: list[Row]
     cursor: str | None = None
 
 
-class ManifestsAnswer(_Model):
+class ManifestsAnswer(StrictModel):
     manifests: list[Row]
     damaged: dict[str, str] = Field(description="Manifests that cannot be read, and why.")
 
 
-class ManifestAnswer(_Model):
+class ManifestAnswer(StrictModel):
     manifest: Row
 
 
-class ManifestDiffAnswer(_Model):
+class ManifestDiffAnswer(StrictModel):
     same: int
     built_from: dict[str, list[str]]
     summary: list[Row]
@@ -186,14 +191,14 @@ class ManifestDiffAnswer(_Model):
     rows: list[Row]
 
 
-class SqlQuestion(_Model):
+class SqlQuestion(StrictModel):
     sql: str = Field(min_length=1, max_length=100_000)
     format: Literal["json", "csv", "arrow"] = "json"
     snapshot: int | None = Field(default=None, ge=1)
     limit_rows: int = Field(default=10_000, ge=1, le=100_000, description="Of a JSON answer.")
 
 
-class SqlAnswer(_Model):
+class SqlAnswer(StrictModel):
     snapshot: int
     columns: list[str]
     rows: list[list[Any]]
@@ -201,5 +206,5 @@ class SqlAnswer(_Model):
     is_cut: bool = Field(description="Whether rows were left out.")
 
 
-class LinkAnswer(_Model):
+class LinkAnswer(StrictModel):
     path: str = Field(description="Opens a browser session once, within ten minutes.")

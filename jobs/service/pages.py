@@ -81,6 +81,32 @@ def page(
     return Page(rows=rows, cursor=_write_cursor(cache, ordered.column, sort, int(rows[-1])))
 
 
+def neighbours(
+    cache: SnapshotCache, mask: Mask, sort: Sort, row: int
+) -> tuple[int | None, int | None]:
+    """The rows of a mask before and after a row of the catalog, which need not be in it itself.
+
+    Raises:
+        ConfigError: no such column.
+    """
+    ordered = _Ordered(cache, column_of(cache, sort.column, "sort"), sort)
+    after = ordered.place_after(ordered.column.value(row), cache.uids[row].as_py())
+
+    def first(start: int, towards: int) -> int | None:
+        step = FIRST_STEP
+        while 0 <= start < cache.num_episodes:
+            low, high = (
+                (start, start + step) if towards > 0 else (max(start - step + 1, 0), start + 1)
+            )
+            rows = ordered.slice(low, high)[::towards]
+            if len(chosen := rows[mask[rows]]):
+                return int(chosen[0])
+            start, step = start + towards * step, step * 4
+        return None
+
+    return first(after - 2, -1), first(after, 1)
+
+
 class _Ordered:
     """All episodes in an order, addressed by place."""
 

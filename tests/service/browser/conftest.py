@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import socket
 import threading
@@ -11,10 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
 
 import pytest
 import uvicorn
 
+from jobs.demo.command import raw_of, run
 from jobs.service.security import Access
 from tests.generators.corpus import WrittenCatalog
 from tests.service.corpora import app_of
@@ -66,6 +70,16 @@ def serving(corpus: Path, state: Path) -> Iterator[Site]:
         listener.close()
 
 
+def uid_from(site: Site, **parameters: str) -> str:
+    """The first episode of a selection, as REST has it."""
+    query = urlencode({**parameters, "limit": "1"})
+    request = Request(f"{site.address}/api/v1/episodes?{query}")
+    request.add_header("Authorization", f"Bearer {site.access.token}")
+    with urlopen(request, timeout=30) as answer:
+        uid: str = json.load(answer)["episodes"][0]["uid"]
+    return uid
+
+
 @pytest.fixture(scope="session")
 def hard_site(hard: WrittenCatalog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """300 episodes with hostile names and unknown values, without files."""
@@ -77,6 +91,26 @@ def hard_site(hard: WrittenCatalog, tmp_path_factory: pytest.TempPathFactory) ->
 def toy_site(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Four episodes with a video each."""
     with serving(toy, tmp_path_factory.mktemp("toy-site")) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def robots_and_hands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sources of the demo, measured, with tiers and captions: a robot with two cameras, and hands with 21 points."""
+    folder = tmp_path_factory.mktemp("robots-and-hands")
+    corpus = str(folder / "corpus")
+    steps = [("measure", corpus), ("tier", corpus), ("caption", corpus, "--backend", "rules")]
+    for name in ("agibot_world", "egodex"):
+        raw_of(name, folder / name)
+        run(("ingest", name, str(folder / name), "--out", corpus), is_quiet=True)
+    for step in steps:
+        run(step, is_quiet=True)
+    return folder / "corpus"
+
+
+@pytest.fixture(scope="session")
+def demo_site(robots_and_hands: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with serving(robots_and_hands, tmp_path_factory.mktemp("demo-site")) as site:
         yield site
 
 
@@ -96,9 +130,18 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def opened(
-    browser: Browser, site: Site, path: str, size: str = "wide", theme: Any = "light"
+    browser: Browser,
+    site: Site,
+    path: str,
+    size: str = "wide",
+    theme: Any = "light",
+    without: str = "",
 ) -> Iterator[Page]:
-    """A page of a signed-in user, drawn. At the end nothing has failed in it."""
+    """A page of a signed-in user, drawn. At the end nothing has failed in it.
+
+    Args:
+        without: addresses that are answered by 404: drawing in space takes seconds where there is no GPU.
+    """
     width, height = SIZES[size]
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=theme, accept_downloads=True
@@ -106,6 +149,8 @@ def opened(
     context.set_default_timeout(DEADLINE_MS)
     context.add_init_script(WATCH)
     page = context.new_page()
+    if without:
+        page.route(without, lambda route: route.fulfill(status=404, json={}))
     try:
         page.goto(site.login())
         page.goto(site.address + path)

@@ -1,0 +1,215 @@
+"""One episode: every camera shows the same instant, the cursor and the drawn hands follow, and what is missing is named in its place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.service.browser.conftest import SIZES, Site, opened, serving, uid_from
+from tests.service.browser.test_shell import serious_findings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+RATE_HZ = 10.0
+# Plays to the end; at every frame of the first video, how far the others are from it. A skew is put in at the fifth.
+MEASURE = """
+(skewsAt) => new Promise((resolve) => {
+  const [master, ...others] = document.querySelectorAll("video");
+  const spread = [];
+  let isSkewed = false;
+  const sample = (_, {mediaTime}) => {
+    if (others.every((each) => !each.seeking)) spread.push([mediaTime, Math.max(...others.map((each) => Math.abs(each.currentTime - master.currentTime)))]);
+    if (skewsAt !== null && !isSkewed && mediaTime >= skewsAt) { isSkewed = true; others[0].currentTime = 0; }
+    if (!master.ended) master.requestVideoFrameCallback(sample);
+  };
+  master.requestVideoFrameCallback(sample);
+  master.addEventListener("ended", () => setTimeout(() => resolve(spread), 0));
+  document.getElementById("play").click();
+})
+"""
+
+
+@pytest.fixture(scope="session")
+def robot(demo_site: Site) -> str:
+    return f"/episodes/{uid_from(demo_site, filter='source:eq:agibot_world')}"
+
+
+@pytest.fixture(scope="session")
+def person(demo_site: Site) -> str:
+    return f"/episodes/{uid_from(demo_site, filter='source:eq:egodex')}"
+
+
+def wait_for_frames(page: Page) -> None:
+    """Until every video has the picture of its time."""
+    page.evaluate(
+        """() => Promise.all([...document.querySelectorAll("video")].map((video) => new Promise((resolve) => {
+            const look = () => (video.readyState >= 2 && !video.seeking ? resolve() : setTimeout(look, 20));
+            look();
+        })))"""
+    )
+
+
+def times(page: Page) -> list[float]:
+    wait_for_frames(page)
+    values: list[float] = page.evaluate(
+        "[...document.querySelectorAll('video')].map((video) => video.currentTime)"
+    )
+    return values
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_it_fits_and_axe_finds_nothing_serious(
+    chromium: Browser, demo_site: Site, person: str, size: str
+) -> None:
+    with opened(
+        chromium, demo_site, person, size, {"wide": "dark", "narrow": "light"}[size]
+    ) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert serious_findings(page) == []
+
+
+@pytest.fixture(scope="module")
+def robot_page(chromium: Browser, demo_site: Site, robot: str) -> Iterator[Page]:
+    """One page for the tests of the clock: each begins where it likes."""
+    with opened(chromium, demo_site, f"{robot}?t=3") as page:
+        yield page
+
+
+def seek(page: Page, timestep: int) -> None:
+    page.evaluate(
+        """(timestep) => {
+            const slider = document.getElementById("timestep");
+            slider.value = timestep;
+            slider.dispatchEvent(new Event("input"));
+        }""",
+        timestep,
+    )
+    wait_for_frames(page)
+
+
+def test_all_videos_play_within_one_frame_of_each_other(robot_page: Page) -> None:
+    seek(robot_page, 0)
+    spread = robot_page.evaluate(MEASURE, None)
+    assert len(spread) >= 5
+    assert max(apart for _, apart in spread) <= 1 / RATE_HZ
+
+
+def test_a_video_that_falls_behind_is_set_right(robot_page: Page) -> None:
+    seek(robot_page, 0)
+    spread = robot_page.evaluate(MEASURE, 0.8)
+    after = [apart for at, apart in spread if at >= 1.4]
+    assert after
+    assert max(after) <= 1 / RATE_HZ
+
+
+def test_a_step_moves_every_camera_and_the_cursor_by_one_frame(robot_page: Page) -> None:
+    page = robot_page
+    seek(page, 3)
+    assert times(page) == pytest.approx([0.35, 0.35])
+    reading = page.inner_text(".reading >> nth=0")
+    left = cursor(page)
+    page.keyboard.press("ArrowRight")
+    assert times(page) == pytest.approx([0.45, 0.45])
+    assert page.inner_text(".reading >> nth=0") != reading
+    assert cursor(page) > left
+    page.wait_for_url("**?t=4")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert times(page) == pytest.approx([0.25, 0.25])
+
+
+def cursor(page: Page) -> float:
+    left: float = page.evaluate("document.querySelector('.cursor').getBoundingClientRect().left")
+    return left
+
+
+def test_space_plays_and_pauses(robot_page: Page) -> None:
+    page = robot_page
+    seek(page, 0)
+    page.keyboard.press(" ")
+    page.wait_for_selector("#play[aria-label=Pause]")
+    page.keyboard.press(" ")
+    page.wait_for_selector("#play[aria-label=Play]")
+    assert page.evaluate("[...document.querySelectorAll('video')].every((v) => v.paused)")
+
+
+def test_segments_captions_and_provenance_are_there(robot_page: Page) -> None:
+    page = robot_page
+    assert "true actions" in page.inner_text(".tier-block")
+    captions = page.inner_text("text=Source text >> xpath=ancestor::table")
+    assert "pick up box" in captions
+    assert "Pick up the box" in captions
+    page.click("text=Provenance")
+    assert "sha256:" in page.inner_text("details[open]")
+    assert page.locator(".fault").count() > 0
+
+
+def test_a_hand_is_drawn_over_the_hand_of_the_picture(
+    chromium: Browser, demo_site: Site, person: str
+) -> None:
+    """The generator draws hands in light skin on a dark ground: most of the drawn bones lie on it."""
+    with opened(chromium, demo_site, f"{person}?t=5") as page:
+        wait_for_frames(page)
+        on, drawn = page.evaluate(
+            """() => {
+              const [video, drawn] = [document.querySelector("video"), document.querySelector(".picture canvas")];
+              const {width, height} = drawn;
+              const under = Object.assign(document.createElement("canvas"), {width, height}).getContext("2d");
+              under.drawImage(video, 0, 0, width, height);
+              const [a, b] = [drawn.getContext("2d"), under].map((each) => each.getImageData(0, 0, width, height).data);
+              const ground = b.slice(0, 3);
+              let [on, all] = [0, 0];
+              for (let k = 0; k < a.length; k += 4) if (a[k + 3] > 200) {
+                all += 1;
+                on += Math.hypot(...[0, 1, 2].map((c) => b[k + c] - ground[c])) > 40;
+              }
+              return [on, all];
+            }"""
+        )
+        assert drawn > 300
+        assert on > 0.8 * drawn
+
+
+def test_the_neighbours_are_those_of_the_selection(
+    chromium: Browser, demo_site: Site, robot: str
+) -> None:
+    address = f"{robot}?filter=source%3Aeq%3Aagibot_world"
+    with opened(chromium, demo_site, address, without="**/geometry") as page:
+        seen = [page.url]
+        while page.locator("a#next-episode").count():
+            page.keyboard.press("j")
+            page.wait_for_url(lambda url: url != seen[-1])
+            page.wait_for_selector("html[data-ready]")
+            seen.append(page.url.partition("&t=")[0])
+        assert len(seen) == len(set(seen)) == 3
+        assert all("filter=source" in url for url in seen)
+
+
+def test_a_video_that_has_gone_leaves_its_message_and_the_rest(
+    chromium: Browser, robots_and_hands: Path, robot: str, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(robots_and_hands, corpus)
+    for video in corpus.glob("datasets/agibot_world/*/videos/*/observation.images.head/*.mp4"):
+        video.unlink()
+    with (
+        serving(corpus, tmp_path / "state") as site,
+        opened(chromium, site, robot, without="**/geometry") as page,
+    ):
+        page.wait_for_selector(".missing")
+        assert page.inner_text(".missing").startswith("No video")
+        assert page.locator("video").count() == 1
+        page.keyboard.press("ArrowRight")
+        assert times(page) == pytest.approx([0.15])
+        assert page.locator(".plot .main-svg").count() > 0
+
+
+def test_an_episode_that_is_not_there_is_named(chromium: Browser, demo_site: Site) -> None:
+    with opened(chromium, demo_site, "/episodes/no-such-uid") as page:
+        assert "no episode 'no-such-uid'" in page.inner_text("main")
