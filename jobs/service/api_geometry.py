@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from jobs.service import geometry, models
 from jobs.service.api import Number, keeper_of, newest_of, served_by
 from jobs.service.details import stored_episode
+from schemas.geometry import Array
 from schemas.hand import joint_parents
 
 router = APIRouter()
@@ -78,7 +79,7 @@ def geometry_of(request: Request, uid: str, number: Number = None) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _points(values: geometry.Array, decimals: int) -> list[Any]:
+def _points(values: Array, decimals: int) -> list[Any]:
     """[..., n] as lists, a point that is not known as null."""
     if values.ndim > 2:
         return [_points(each, decimals) for each in values]

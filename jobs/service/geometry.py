@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.stored_episode import StoredEpisode
-from schemas.camera_model import Array, Lens, project
+from schemas.camera_model import Lens, project
 from schemas.embodiment import embodiment_for
 from schemas.episode import SIDES
-from schemas.geometry import inverse, rotmat_from_rot6d_cols, transform
+from schemas.geometry import Array, inverse, rotmat_from_rot6d_cols, transform
 from schemas.hand import NUM_JOINTS, from_wrist_frame
 
 MAX_STEPS = 600  # of an answer; more are thinned evenly

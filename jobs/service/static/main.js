@@ -6,6 +6,7 @@ import { byId, h, replace } from "/static/dom.js";
 import { bind, listen } from "/static/keys.js";
 
 const PAGES = [
+  { name: "Overview", path: "/", module: "/static/overview.js" },
   { name: "Episodes", path: "/episodes", module: "/static/episodes.js" },
 ];
 const EPISODE = { name: "Episode", module: "/static/episode.js" };

@@ -1,0 +1,153 @@
+"""REST: how far the episodes of a corpus have come, what hours they have by tier, and what is out of date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+
+from adapters.registry import ADAPTERS, adapter_for
+from ingest.corpus.manifest_folders import manifest_folder, manifest_names
+from jobs.service import models
+from jobs.service.api import Number, answered, keeper_of, newest_of, not_modified, served_by
+from jobs.service.selection import column_of
+from jobs.service.snapshot_cache import SnapshotCache
+from schemas.errors import ConfigError, PipelineError
+from schemas.manifest import load_facts
+
+router = APIRouter()
+
+GROUPS = ("source", "embodiment", "licence_class")
+TIERS = ("high", "low", "actionless", "excluded")
+MAX_GROUPS = 50
+_FUNNEL = """WITH steps AS (SELECT hours,
+        episode IN (SELECT episode FROM measurements) AS measured, episode IN (SELECT episode FROM tiers) AS tier,
+        episode IN (SELECT episode FROM captions WHERE outcome = 'ok') AS captioned,
+        episode IN (SELECT episode FROM latents) AS latents FROM episodes)
+    SELECT count(*) AS committed, coalesce(sum(hours), 0) AS committed_hours,
+        count(*) FILTER (WHERE measured) AS measured, coalesce(sum(hours) FILTER (WHERE measured), 0) AS measured_hours,
+        count(*) FILTER (WHERE tier) AS tier, coalesce(sum(hours) FILTER (WHERE tier), 0) AS tier_hours,
+        count(*) FILTER (WHERE captioned) AS captioned, coalesce(sum(hours) FILTER (WHERE captioned), 0) AS captioned_hours,
+        count(*) FILTER (WHERE latents) AS latents, coalesce(sum(hours) FILTER (WHERE latents), 0) AS latents_hours
+    FROM steps"""
+_DISCOVERED = "SELECT count(*) AS discovered FROM verdicts"
+_VERSIONS = (
+    "SELECT source, adapter_version, count(*) AS episodes FROM episodes GROUP BY ALL ORDER BY ALL"
+)
+_OTHER_VIDEO = """SELECT l.encoder_id, count(*) AS files FROM latents l JOIN artifacts a
+    ON a.episode = l.episode AND a.kind = 'video' AND a.camera = l.camera AND a.sha256 <> l.video_sha256 GROUP BY ALL ORDER BY ALL"""
+
+
+class StepAnswer(models.StrictModel):
+    step: str
+    episodes: int
+    hours: float | None
+
+
+class GroupAnswer(models.StrictModel):
+    value: str | None
+    episodes: int
+    hours: dict[str, float]
+
+
+class StaleAnswer(models.StrictModel):
+    what: str
+    count: int
+    remedy: str
+
+
+class OverviewAnswer(models.OfSnapshot):
+    funnel: list[StepAnswer]
+    hours: dict[str, list[GroupAnswer]]
+    stale: list[StaleAnswer]
+
+
+@router.get("/overview", response_model=OverviewAnswer)
+def overview(
+    request: Request,
+    by: Annotated[list[str] | None, Query(max_length=20, description="Coded columns.")] = None,
+    number: Number = None,
+) -> Response:
+    """Episodes and hours of every step; hours by tier of each value of coded columns; what would be written otherwise today."""
+    served = served_by(request, number)
+    if (same := not_modified(request, served)) is not None:
+        return same
+    cache = served.cache
+    (counts,) = cache.ask(_FUNNEL)
+    (verdicts,) = cache.ask(_DISCOVERED)
+    steps = [
+        StepAnswer(step=step, episodes=counts[step], hours=counts[f"{step}_hours"])
+        for step in ("committed", "measured", "tier", "captioned", "latents")
+    ]
+    discovered = max(verdicts["discovered"], counts["committed"])
+    answer = OverviewAnswer(
+        **newest_of(request, served),
+        funnel=[
+            StepAnswer(step="discovered", episodes=discovered, hours=None),
+            *steps,
+            *_manifests(request),
+        ],
+        hours={name: hours_by_tier(cache, name) for name in by or GROUPS},
+        stale=list(_stale(cache)),
+    )
+    return answered(request, served, answer)
+
+
+def _manifests(request: Request) -> Iterator[StepAnswer]:
+    """Those that can be read; /manifests names the damaged ones."""
+    corpus = keeper_of(request).corpus
+    for name in manifest_names(corpus):
+        try:
+            facts = load_facts(manifest_folder(corpus, name))
+        except PipelineError:
+            continue
+        yield StepAnswer(step=f"manifest {name}", episodes=facts.num_episodes, hours=None)
+
+
+def hours_by_tier(cache: SnapshotCache, name: str) -> list[GroupAnswer]:
+    """Of each value of a coded column, most hours first. What no policy has judged is under "none".
+
+    Raises:
+        ConfigError: no such column, or it is not coded.
+    """
+    column = column_of(cache, name, "by")
+    if column.kind != "coded" or column.values is None:
+        raise ConfigError(f"{name} is no facet", where="by")
+    codes, size = column.values + 1, len(column.texts) + 1
+    sums = {
+        tier: np.bincount(codes, np.nan_to_num(cache.columns[f"hours_{tier}"].values), size)
+        for tier in TIERS
+    }
+    total = np.bincount(codes, np.nan_to_num(cache.hours), size)
+    sums["none"] = np.maximum(total - sum(sums.values()), 0.0)
+    episodes = np.bincount(codes, minlength=size)
+    groups = [
+        GroupAnswer(
+            value=text,
+            episodes=int(episodes[place]),
+            hours={tier: float(values[place]) for tier, values in sums.items()},
+        )
+        for place, text in enumerate((None, *column.texts))
+        if episodes[place]
+    ]
+    return sorted(groups, key=lambda each: -sum(each.hours.values()))[:MAX_GROUPS]
+
+
+def _stale(cache: SnapshotCache) -> Iterator[StaleAnswer]:
+    """What this version would write differently."""
+    for row in cache.ask(_VERSIONS):
+        source, version = row["source"], row["adapter_version"]
+        if source in ADAPTERS and (current := adapter_for(source).version) != version:
+            yield StaleAnswer(
+                what=f"episodes of {source} by adapter version {version}, now {current}",
+                count=row["episodes"],
+                remedy="ingest them into a new corpus",
+            )
+    for row in cache.ask(_OTHER_VIDEO):
+        yield StaleAnswer(
+            what=f"latents of {row['encoder_id']} of videos that were replaced",
+            count=row["files"],
+            remedy="run eicorpus latents images",
+        )
