@@ -957,7 +957,6 @@ LOADED_BY_OTHERS = {
     "mkdocs-material": "mkdocs, for make site",
     "pandas": "ray.train, for --ray",
     "pillow": "transformers, for pictures",
-    "plotly": "browsers: jobs/service/web.py sends the script that its wheel carries",
     "sqlalchemy": "pyiceberg's SQL catalog",
     "tensorboard": "torch.utils.tensorboard",
     "uvloop": "uvicorn, as its event loop",

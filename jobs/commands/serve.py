@@ -93,7 +93,7 @@ def _check_installed() -> None:
     """Raises ConfigError where the extra is missing."""
     try:
         import fastapi  # noqa: F401
-        import plotly  # type: ignore[import-untyped]  # noqa: F401
+        import plotly  # noqa: F401
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ModuleNotFoundError as error:

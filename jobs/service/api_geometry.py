@@ -83,8 +83,6 @@ def _points(values: Array, decimals: int) -> list[Any]:
     """[..., n] as lists, a point that is not known as null."""
     if values.ndim > 2:
         return [_points(each, decimals) for each in values]
-    is_known = np.isfinite(values).all(axis=-1)
-    return [
-        point if known else None
-        for point, known in zip(values.round(decimals).tolist(), is_known.tolist(), strict=True)
-    ]
+    is_known: list[bool] = np.asarray(np.isfinite(values).all(axis=-1)).tolist()
+    points: list[list[float]] = values.round(decimals).tolist()
+    return [point if known else None for point, known in zip(points, is_known, strict=True)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 from fastapi import APIRouter, Query, Request, Response
 
 from adapters.registry import ADAPTERS, adapter_for
@@ -22,6 +23,7 @@ router = APIRouter()
 GROUPS = ("source", "embodiment", "licence_class")
 TIERS = ("high", "low", "actionless", "excluded")
 MAX_GROUPS = 50
+ROUNDING = 1e-9  # of sums of hours
 _FUNNEL = """WITH steps AS (SELECT hours,
         episode IN (SELECT episode FROM measurements) AS measured, episode IN (SELECT episode FROM tiers) AS tier,
         episode IN (SELECT episode FROM captions WHERE outcome = 'ok') AS captioned,
@@ -116,12 +118,14 @@ def hours_by_tier(cache: SnapshotCache, name: str) -> list[GroupAnswer]:
     if column.kind != "coded" or column.values is None:
         raise ConfigError(f"{name} is no facet", where="by")
     codes, size = column.values + 1, len(column.texts) + 1
-    sums = {
-        tier: np.bincount(codes, np.nan_to_num(cache.columns[f"hours_{tier}"].values), size)
-        for tier in TIERS
-    }
-    total = np.bincount(codes, np.nan_to_num(cache.hours), size)
-    sums["none"] = np.maximum(total - sum(sums.values()), 0.0)
+
+    def summed(hours: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return np.bincount(codes, np.nan_to_num(hours), size).astype(np.float64)
+
+    sums = {tier: summed(numbers_of(cache, f"hours_{tier}")) for tier in TIERS}
+    total = summed(cache.hours)
+    left = total - np.sum(list(sums.values()), axis=0)
+    sums["none"] = np.where(left > ROUNDING * total, left, 0.0)
     episodes = np.bincount(codes, minlength=size)
     groups = [
         GroupAnswer(
@@ -133,6 +137,12 @@ def hours_by_tier(cache: SnapshotCache, name: str) -> list[GroupAnswer]:
         if episodes[place]
     ]
     return sorted(groups, key=lambda each: -sum(each.hours.values()))[:MAX_GROUPS]
+
+
+def numbers_of(cache: SnapshotCache, name: str) -> npt.NDArray[Any]:
+    values = cache.columns[name].values
+    assert values is not None  # only columns of texts have none
+    return values
 
 
 def _stale(cache: SnapshotCache) -> Iterator[StaleAnswer]:

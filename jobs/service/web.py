@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
 from jobs.service.errors import not_here
 from jobs.service.ranges import any_matches
+from schemas.regular_file import read_regular
 
 router = APIRouter()
 
 PLOTLY = "plotly.min.js"
+MAX_BYTES = 1 << 25  # of one file
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -37,24 +40,21 @@ class StaticFile(NamedTuple):
 def static_files() -> Mapping[str, StaticFile]:
     """The files of the package, and plotly.js as its wheel carries it, by name: nothing else can be asked for."""
     own = {
-        each.name: each.read_bytes()
-        for each in files("jobs.service").joinpath("static").iterdir()
-        if _suffix(each.name) in MEDIA_TYPES
+        path.name: read_regular(path, max_bytes=MAX_BYTES)
+        for path in (Path(__file__).parent / "static").iterdir()
+        if path.suffix in MEDIA_TYPES
     }
     own["shell.html"] = own["shell.html"].replace(b"PLOTLY_VERSION", version("plotly").encode())
-    own[PLOTLY] = files("plotly").joinpath("package_data", PLOTLY).read_bytes()
+    plotly = Path(str(files("plotly").joinpath("package_data", PLOTLY)))
+    own[PLOTLY] = read_regular(plotly, max_bytes=MAX_BYTES)
     return {
         name: StaticFile(
             content=content,
-            media_type=MEDIA_TYPES[_suffix(name)],
+            media_type=MEDIA_TYPES[Path(name).suffix],
             etag=f'"{hashlib.sha256(content).hexdigest()[:32]}"',
         )
         for name, content in own.items()
     }
-
-
-def _suffix(name: str) -> str:
-    return "." + name.rpartition(".")[2]
 
 
 @router.get("/")

@@ -42,7 +42,9 @@ export function clockTime(seconds) {
 }
 
 export function share(part, all) {
-  return all ? `${number((100 * part) / all)} %` : "–";
+  if (!all) return "–";
+  const percent = (100 * part) / all;
+  return `${percent.toFixed(percent === 0 || percent >= 99.95 ? 0 : 1)} %`;
 }
 
 /** `measurements.idle_share` is shown as `idle_share`. */

@@ -16,7 +16,7 @@ from tests.service.corpora import HOSTILE
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PATHS = {"episodes": "/episodes?sort=-measurements.tied&q=task"}
+PATHS = {"overview": "/", "episodes": "/episodes?sort=-measurements.tied&q=task"}
 
 
 def serious_findings(page: Page) -> list[str]:
