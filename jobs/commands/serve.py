@@ -54,7 +54,8 @@ def command(
     _check_installed()
     from jobs.service.app import ServiceSettings, create_app
     from jobs.service.keeper import Keeper, state_folder
-    from jobs.service.security import LOOPBACK, Access, own_token, read_token
+    from jobs.service.security import LOOPBACK, Access
+    from jobs.service.token_file import own_token, read_token
 
     root = open_corpus(corpus).root.resolve()
     is_loopback = host in ("127.0.0.1", "::1", "localhost")

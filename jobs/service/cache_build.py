@@ -12,7 +12,6 @@ It lies outside the corpus. It is written under another name and renamed, so it 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -33,19 +32,16 @@ from ingest.catalog.query_process import QueryLimits
 from ingest.catalog.uid_index import UidIndex
 from ingest.catalog.views import connect, create_views, literal
 from ingest.corpus import snapshot
-from ingest.corpus.layout import open_corpus, uid_of
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.tiers.measurement_matrix import read_matrix
-from ingest.storage.local import LocalStorage
 from ingest.storage.lock_file import open_lock
+from jobs.service.cache_key import key_of
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 
-VERSION = 1  # of the files below: another number is another cache
 COLUMNS, TEXTS, DETAIL = "columns.json", "texts.arrow", "detail.duckdb"
 BUILDING = ".building"  # the prefix of what is not finished
 MEASUREMENT = "measurements."  # the prefix of a column that is a measurement
-MAX_SNAPSHOT_BYTES = 1 << 28
 MAX_SHOWN_TEXT = 2000  # characters of a caption in a page
 LIMITS = QueryLimits(timeout_s=3600.0, memory_mb=4096)
 
@@ -129,22 +125,6 @@ OUTCOMES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheKey:
-    """What a cache was derived from."""
-
-    corpus_uid: str
-    snapshot: int
-    snapshot_sha256: str  # of its file: a corpus that was made anew starts to count again
-    policy: str  # of the tiers that hold; "" before any
-    policy_digest: str
-
-    @property
-    def folder(self) -> str:
-        own = "\n".join([self.corpus_uid, self.snapshot_sha256, self.policy_digest, str(VERSION)])
-        return f"{self.snapshot:08d}-{hashlib.sha256(own.encode()).hexdigest()[:16]}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnFacts:
     """A column of `columns.json`. `texts` of a coded one, ascending, so that codes compare as texts do."""
 
@@ -152,28 +132,6 @@ class ColumnFacts:
     kind: str  # number | coded | text
     unit: str = ""
     texts: tuple[str, ...] = ()
-
-
-def key_of(corpus: Path, current: Snapshot) -> CacheKey:
-    """
-    Raises:
-        ConfigError: the marker or a part of the catalog cannot be read.
-        SourceError: the file of the snapshot is gone.
-    """
-    runs = current.read(corpus, "policies", ["policy", "policy_digest", "snapshot"]).to_pylist()
-    latest: dict[str, str] = max(runs, key=lambda run: run["snapshot"], default={})
-    digest = ""
-    if current.number:
-        key = snapshot.key_of(current.number)
-        text = LocalStorage(corpus).get(key, max_bytes=MAX_SNAPSHOT_BYTES)
-        digest = hashlib.sha256(text).hexdigest()
-    return CacheKey(
-        corpus_uid=uid_of(open_corpus(corpus)),
-        snapshot=current.number,
-        snapshot_sha256=digest,
-        policy=latest.get("policy", ""),
-        policy_digest=latest.get("policy_digest", ""),
-    )
 
 
 def build_cache(

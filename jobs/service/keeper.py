@@ -20,7 +20,8 @@ from pathlib import Path
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.snapshot_list import snapshot_path
-from jobs.service.cache_build import build_cache, key_of
+from jobs.service.cache_build import build_cache
+from jobs.service.cache_key import key_of
 from jobs.service.errors import ApiError
 from jobs.service.selection import EpisodeMasks
 from jobs.service.snapshot_cache import SnapshotCache

@@ -6,7 +6,6 @@ One ASGI layer around everything. It also sets the headers that keep a browser f
 from __future__ import annotations
 
 import hmac
-import os
 import re
 import secrets
 import threading
@@ -14,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import HTTPException  # that of Starlette becomes a 400 in FastAPI
@@ -23,13 +21,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.service.errors import plain_failure
-from schemas.errors import ConfigError, system_error_text
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = ("/healthz",)
 LOGIN = "/login"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-MIN_TOKEN, MAX_TOKEN_BYTES = 16, 4096
 MAX_BODY = 256 << 10
 MAX_QUERY = 16 << 10
 MAX_SESSIONS, MAX_CODES, MAX_CLIENTS = 1000, 100, 10_000
@@ -62,53 +58,6 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-
-
-def read_token(path: Path) -> str:
-    """The token of a file that no other user can read.
-
-    Raises:
-        ConfigError: the file cannot be read, others can read it, or it does not have one line of 16 characters or more.
-    """
-    where = f"--token-file {path}"
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            token = file.read(MAX_TOKEN_BYTES + 1).decode("ascii").strip()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot be read: {system_error_text(error, str(path))}",
-            remedy="check the path and the permissions",
-            where=where,
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("the token has other characters than ASCII", where=where) from error
-    if mode & 0o077:
-        raise ConfigError(
-            f"other users can read the file (mode {mode & 0o777:o})",
-            remedy=f"run chmod 600 {path}",
-            where=where,
-        )
-    if not (MIN_TOKEN <= len(token) <= MAX_TOKEN_BYTES) or len(token.split()) != 1:
-        raise ConfigError(f"expected one token of {MIN_TOKEN} characters or more", where=where)
-    return token
-
-
-def own_token(path: Path) -> str:
-    """The token of the state folder, made when absent.
-
-    Raises:
-        ConfigError: as `read_token`.
-    """
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        return read_token(path)
-    except OSError as error:
-        raise ConfigError(system_error_text(error, str(path)), where=str(path)) from error
-    with os.fdopen(handle, "w") as file:
-        file.write(f"{secrets.token_urlsafe(32)}\n")
-    return read_token(path)
 
 
 @dataclass(slots=True)

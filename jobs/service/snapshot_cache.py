@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from jobs.service.cache_build import COLUMNS, DETAIL, TEXTS, CacheKey
+from jobs.service.cache_build import COLUMNS, DETAIL, TEXTS
+from jobs.service.cache_key import CacheKey
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import JsonLimits, read_json
 

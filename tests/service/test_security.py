@@ -16,9 +16,8 @@ from jobs.service.security import (
     SESSION_LIFE_S,
     RateLimit,
     host_of,
-    own_token,
-    read_token,
 )
+from jobs.service.token_file import own_token, read_token
 from schemas.errors import ConfigError
 from tests.generators.corpus import WrittenCatalog
 from tests.service.corpora import HOSTILE, TOKEN, client_of
