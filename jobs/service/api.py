@@ -169,7 +169,7 @@ def _rows(cache: SnapshotCache, rows: Rows, more: list[str]) -> list[dict[str, A
     """The columns of a page, and the ones asked for."""
     texts = cache.texts.select(list(SHOWN)).take(rows).to_pylist()
     names = dict.fromkeys([*CODED, *NUMBERS, *more])
-    values = {name: [json_value(cache.columns[name].value(row)) for row in rows] for name in names}
+    values = {name: cache.columns[name].values_of(rows) for name in names}
     return [
         {**text, **{name: values[name][place] for name in names}}
         for place, text in enumerate(texts)

@@ -49,15 +49,17 @@ class EpisodeColumn:
     shown: pa.StringArray | None = None
 
     def value(self, row: int) -> float | str | None:
-        """What an episode has; None for unknown."""
+        return self.values_of(np.array([row]))[0]
+
+    def values_of(self, rows: npt.NDArray[np.integer]) -> list[float | str | None]:
+        """What the episodes have; None for unknown. All rows at once: a page asks for 3,000 values, and one by one they were 4/5 of its time."""
         if self.values is None:
             assert self.shown is not None
-            text: str | None = self.shown[row].as_py()
-            return text
-        value = self.values[row]
+            return [self.shown[row].as_py() for row in rows]
+        values = self.values[rows].tolist()
         if self.kind == "coded":
-            return self.texts[value] if value >= 0 else None
-        return None if np.isnan(value) else float(value)
+            return [self.texts[code] if code >= 0 else None for code in values]
+        return [None if value != value else value for value in values]  # NaN is not itself
 
 
 class SnapshotCache:
