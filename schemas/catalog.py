@@ -265,6 +265,20 @@ TABLES: dict[str, pa.Schema] = {
             ("latency_s", pa.float64()),  # of both passes; NULL when no model was called
         ]
     ),
+    "reviews": pa.schema(  # what people say of episodes: schemas/review.py
+        [
+            ("review_id", pa.string()),  # UUID made by the client: the same one again adds no row
+            ("uid", pa.string()),
+            ("start", pa.int64()),  # timesteps [start, end); NULL for the whole episode
+            ("end", pa.int64()),
+            ("kind", pa.string()),  # tier_override | exclude | accept | caption_fix | note
+            ("value", pa.string()),  # the tier, the text or the reason
+            ("author", pa.string()),
+            ("at", pa.timestamp("us", tz="UTC")),
+            ("snapshot", pa.int64()),  # that the author looked at
+            ("supersedes", pa.string()),  # review_id that no longer holds; NULL for none
+        ]
+    ),
     "latents": pa.schema(
         [
             ("uid", pa.string()),

@@ -14,6 +14,7 @@ from schemas.catalog_rows import (
     SegmentRow,
     SignatureRow,
 )
+from schemas.review import Review
 
 
 class ReasonValue(TypedDict):
@@ -242,6 +243,6 @@ ROWS: dict[str, type[CatalogRow]] = {
     for kind in (
         *(SourceRow, EpisodeRow, SegmentRow, MeasurementRow, SignatureRow, VerdictRow, TierRow),
         *(PolicyRow, DuplicateRow, DedupRow, CaptionRow, LatentRow, ArtifactRow, TombstoneRow),
-        RunRow,
+        *(RunRow, Review),
     )
 }

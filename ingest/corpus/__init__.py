@@ -17,6 +17,7 @@ __all__ = [
     "lerobot_meta",
     "lerobot_writer",
     "manifest_folders",
+    "reviews",
     "snapshot",
     "snapshot_list",
     "staging",

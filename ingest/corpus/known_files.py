@@ -18,6 +18,8 @@ _FILES = (
     "ledger/*.jsonl",
     "quarantine/*.jsonl",
     "cache/captions/*/*.json",
+    "reviews/*.json",  # ingest/corpus/reviews.py
+    "reviews/.submitters",
     f"{FOLDER}/.builders",  # ingest/curation/manifests/building.py
     f"{FOLDER}/{ERASED_FILE}",
     *(f"{FOLDER}/[a-z0-9]*/{name}" for name in (FACTS_FILE, ROWS_FILE, REDACTION_FILE)),

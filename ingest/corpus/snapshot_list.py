@@ -96,6 +96,7 @@ WRITERS = {
     "dedups": "eicorpus dedup",
     "duplicates": "eicorpus dedup",
     "latents": "eicorpus latents",
+    "reviews": "eicorpus review",
 }
 
 

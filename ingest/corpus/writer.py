@@ -11,6 +11,7 @@ from ingest.corpus.commit import datasets_of, datasets_without_episodes, stored_
 from ingest.corpus.erasure import finish_erasures
 from ingest.corpus.layout import CorpusLayout, writer_lock
 from ingest.corpus.lerobot_meta import Dataset
+from ingest.corpus.reviews import publish_pending, sweep_submissions
 from ingest.corpus.snapshot import FOLDER, Snapshot
 from ingest.corpus.snapshot_list import load_all, named_parts
 from ingest.storage.file_tree import paths_below
@@ -27,6 +28,7 @@ def recover(
     done += _remove_orphan_files(corpus, disk, datasets)
     done += _remove_orphan_parts(corpus, disk)
     done += _remove_half_files(corpus, disk)
+    sweep_submissions(corpus, disk)
     done += _remove_orphan_staging(corpus, disk, current)
     for dataset in datasets.values():
         if not lerobot_meta.is_current(disk, corpus.root, dataset):
@@ -130,7 +132,7 @@ def writing(
     always_recovers: bool = False,
     block_recovers: bool = False,
 ) -> Iterator[list[str]]:
-    """Hold a corpus for one writer. Yields what recovery did at the start, a line each.
+    """Hold a corpus for one writer. Yields what recovery did at the start, a line each. Pending reviews are published first and last.
 
     Args:
         always_recovers: at the start, even where the last writer ended in order; for commands whose purpose it is, and for corpora that
@@ -148,11 +150,13 @@ def writing(
         try:
             disk.at(corpus.root).put(UNFINISHED, b"")
             disk.sync()  # a name that a killed writer left may not have reached the disk either
+            publish_pending(corpus, disk)
             yield (
                 []
                 if block_recovers
                 else _at_start(corpus, disk, is_due=was_left or always_recovers)
             )
+            publish_pending(corpus, disk)  # what came while the block ran
         except (Exception, KeyboardInterrupt):
             # What stopped the writer may stop this too (a full disk, a damaged catalog): then the next writer does it. After a
             # failed `sync` every other one fails, so the mark stays.

@@ -37,9 +37,9 @@ def _is_skipped(folder: str) -> bool:
 
 def _problem(path: str) -> Iterator[Finding]:
     name = path.rpartition("/")[2]
-    # Half a file in manifests/ may be of a build at work, which takes no writer lock, and which sweeps there.
+    # Half a file in manifests/ or reviews/ may be of a process at work: there, writers take no writer lock and sweep themselves.
     if name.startswith(".") and name.endswith(HALF_SUFFIX):
-        if not path.startswith("manifests/"):
+        if not path.startswith(("manifests/", "reviews/")):
             what = "an incomplete file of a stopped run"
             yield finding(CheckCode.FILE_UNFINISHED, path, what, "no unfinished run")
     elif not is_known(path):
@@ -61,7 +61,7 @@ def accounting_findings(corpus: Path, current: Snapshot) -> Iterator[Finding]:
     yield from _unless_none("verdicts", _repeated(committed), "more than one for", once)
     yield from _unless_none("verdicts", _missing_uids(uids, committed), "none for", once)
     yield from _unless_none("episodes", _missing_uids(committed, uids), "no row for", once)
-    for table in ("artifacts", "segments", "measurements"):
+    for table in ("artifacts", "segments", "measurements", "reviews"):
         known = uids_of(corpus, current, table).get_column("uid")
         strangers = _missing_uids(known.filter(known != ""), uids)
         yield from _unless_none(table, strangers, "rows of", "rows of committed episodes only")

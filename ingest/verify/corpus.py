@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ingest.corpus import reviews
 from ingest.corpus.commit import datasets_without_episodes
 from ingest.corpus.committed_episodes import (
     CommittedEpisode,
@@ -163,6 +165,7 @@ class _Verification:
             return
         yield from accounting_findings(self.root, current)
         yield from self._describe(current)
+        yield from self._reviews(current)
         yield from self._pinned()
         erased = erased_places(self.root, current)
         for batch in in_order(committed_batches(self.root, current), erased):
@@ -190,6 +193,20 @@ class _Verification:
         self.seen.total = sum(part.rows for part in current.parts("episodes"))
         self.seen.snapshot, self.seen.datasets = current.number, sorted(self.datasets)
         self.progress(self.seen)
+
+    def _reviews(self, current: Snapshot) -> Iterator[Finding]:
+        """The table and the journal can be read, and have each review once."""
+        try:
+            rows = reviews.published(CorpusLayout(self.root), current)
+            reviews.read(CorpusLayout(self.root), current)
+        except ConfigError as error:
+            yield finding(CheckCode.CATALOG_CONTENT, error.where, error.message, "reviews")
+            return
+        counts = Counter(row.review_id for row in rows)
+        for review_id, count in counts.items():
+            if count > 1:
+                rows_of_id = f"{count} rows of {review_id}"
+                yield finding(CheckCode.CATALOG_CONTENT, "catalog/reviews", rows_of_id, "one")
 
     def _pinned(self) -> Iterator[Finding]:
         """Tasks that an erasure numbered come before those of any episode."""
