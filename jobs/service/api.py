@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -75,18 +76,14 @@ def etag_of(request: Request, served: Served) -> str:
     return f'"{hashlib.sha256(chr(10).join(own).encode()).hexdigest()[:32]}"'
 
 
-def answered(request: Request, served: Served, answer: BaseModel) -> Response:
-    """The answer with its ETag, which a browser keeps and asks about again."""
-    headers = {"ETag": etag_of(request, served), "Cache-Control": "private, no-cache"}
-    return Response(answer.model_dump_json(), media_type="application/json", headers=headers)
-
-
-def not_modified(request: Request, served: Served) -> Response | None:
-    """304 where the client has the answer already."""
+def answered(request: Request, served: Served, compute: Callable[[], BaseModel]) -> Response:
+    """The answer of a query that depends on its snapshot alone, with its ETag: 304 where the client has it, made once for all who ask."""
     etag, known = etag_of(request, served), request.headers.get("if-none-match")
-    if known is None or not any_matches(known, etag):
-        return None
-    return Response(status_code=304, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if known is not None and any_matches(known, etag):
+        return Response(status_code=304, headers=headers)
+    body = served.answers.get(etag, lambda: compute().model_dump_json().encode())
+    return Response(body, media_type="application/json", headers=headers)
 
 
 @router.get("/corpora")
@@ -138,24 +135,25 @@ def episodes(
 ) -> Response:
     """A page of episodes."""
     served = served_by(request, number)
-    if (same := not_modified(request, served)) is not None:
-        return same
-    cache = served.cache
-    parsed, words = asked(cache, filters, q)
-    mask = served.selection.mask(parsed, words)
-    order = pages.Sort.parse(sort)
-    shown = [column_of(cache, name, "column").name for name in (more or ())[:MAX_COLUMNS]]
-    if order.column.startswith(MEASUREMENT):
-        shown.append(order.column)
-    episodes_page = pages.page(cache, mask, order, limit, cursor)
-    answer = models.EpisodesAnswer(
-        **newest_of(request, served),
-        episodes=_rows(cache, episodes_page.rows, shown),
-        total=int(mask.sum()),
-        hours=float(cache.hours[mask].sum()),
-        cursor=episodes_page.cursor,
-    )
-    return answered(request, served, answer)
+
+    def compute() -> models.EpisodesAnswer:
+        cache = served.cache
+        parsed, words = asked(cache, filters, q)
+        mask = served.selection.mask(parsed, words)
+        order = pages.Sort.parse(sort)
+        shown = [column_of(cache, name, "column").name for name in (more or ())[:MAX_COLUMNS]]
+        if order.column.startswith(MEASUREMENT):
+            shown.append(order.column)
+        episodes_page = pages.page(cache, mask, order, limit, cursor)
+        return models.EpisodesAnswer(
+            **newest_of(request, served),
+            episodes=_rows(cache, episodes_page.rows, shown),
+            total=int(mask.sum()),
+            hours=float(cache.hours[mask].sum()),
+            cursor=episodes_page.cursor,
+        )
+
+    return answered(request, served, compute)
 
 
 def asked(
@@ -186,23 +184,26 @@ def facets(
 ) -> Response:
     """Episodes and hours of each value of coded columns, each under all filters but its own."""
     served = served_by(request, number)
-    if (same := not_modified(request, served)) is not None:
-        return same
-    parsed, words = asked(served.cache, filters, q)
-    mask = served.selection.mask(parsed, words)
-    answer = models.FacetsAnswer(
-        **newest_of(request, served),
-        facets={
-            name: [
-                models.FacetValueAnswer(value=each.value, episodes=each.episodes, hours=each.hours)
-                for each in pages.facet(served.selection, name, parsed, words)
-            ]
-            for name in names or FACETS
-        },
-        total=int(mask.sum()),
-        hours=float(served.cache.hours[mask].sum()),
-    )
-    return answered(request, served, answer)
+
+    def compute() -> models.FacetsAnswer:
+        parsed, words = asked(served.cache, filters, q)
+        mask = served.selection.mask(parsed, words)
+        return models.FacetsAnswer(
+            **newest_of(request, served),
+            facets={
+                name: [
+                    models.FacetValueAnswer(
+                        value=each.value, episodes=each.episodes, hours=each.hours
+                    )
+                    for each in pages.facet(served.selection, name, parsed, words)
+                ]
+                for name in names or FACETS
+            },
+            total=int(mask.sum()),
+            hours=float(served.cache.hours[mask].sum()),
+        )
+
+    return answered(request, served, compute)
 
 
 @router.get("/histogram", response_model=models.HistogramAnswer)
@@ -219,27 +220,30 @@ def histogram(
 ) -> Response:
     """Episodes and hours by the value of a number. Default edges: the inner 99 % of the values."""
     served = served_by(request, number)
-    if (same := not_modified(request, served)) is not None:
-        return same
-    mask = served.selection.mask(*asked(served.cache, filters, q))
-    counts = pages.histogram(served.cache, mask, column, bins, by, low, high)
-    answer = models.HistogramAnswer(
-        **newest_of(request, served),
-        column=column,
-        unit=served.cache.columns[column].unit,
-        **asdict(counts),
-    )
-    return answered(request, served, answer)
+
+    def compute() -> models.HistogramAnswer:
+        mask = served.selection.mask(*asked(served.cache, filters, q))
+        counts = pages.histogram(served.cache, mask, column, bins, by, low, high)
+        return models.HistogramAnswer(
+            **newest_of(request, served),
+            column=column,
+            unit=served.cache.columns[column].unit,
+            **asdict(counts),
+        )
+
+    return answered(request, served, compute)
 
 
 @router.get("/episodes/{uid}", response_model=models.EpisodeAnswer)
 def episode(request: Request, uid: str, number: Number = None) -> Response:
     """Everything on one episode but its series and pictures."""
     served = served_by(request, number)
-    if (same := not_modified(request, served)) is not None:
-        return same
-    fields = detail(served.cache, uid, request.app.state.prefix)
-    return answered(request, served, models.EpisodeAnswer(**newest_of(request, served), **fields))
+
+    def compute() -> models.EpisodeAnswer:
+        fields = detail(served.cache, uid, request.app.state.prefix)
+        return models.EpisodeAnswer(**newest_of(request, served), **fields)
+
+    return answered(request, served, compute)
 
 
 @router.get("/episodes/{uid}/neighbours", response_model=models.NeighboursAnswer)
@@ -253,14 +257,15 @@ def neighbours(
 ) -> Response:
     """The episodes before and after one, in the order of a sort and under filters."""
     served = served_by(request, number)
-    if (same := not_modified(request, served)) is not None:
-        return same
-    cache = served.cache
-    mask = served.selection.mask(*asked(cache, filters, q))
-    pair = pages.neighbours(cache, mask, pages.Sort.parse(sort), row_of(cache, uid))
-    before, after = (None if row is None else cache.uids[row].as_py() for row in pair)
-    answer = models.NeighboursAnswer(**newest_of(request, served), previous=before, next=after)
-    return answered(request, served, answer)
+
+    def compute() -> models.NeighboursAnswer:
+        cache = served.cache
+        mask = served.selection.mask(*asked(cache, filters, q))
+        pair = pages.neighbours(cache, mask, pages.Sort.parse(sort), row_of(cache, uid))
+        before, after = (None if row is None else cache.uids[row].as_py() for row in pair)
+        return models.NeighboursAnswer(**newest_of(request, served), previous=before, next=after)
+
+    return answered(request, served, compute)
 
 
 @router.get("/episodes/{uid}/explain", response_model=models.ExplainAnswer)

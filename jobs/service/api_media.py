@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +14,7 @@ from starlette.responses import StreamingResponse
 from jobs.service import media, models, ranges
 from jobs.service.api import Number, keeper_of, newest_of, served_by
 from jobs.service.api_data import ARROW
+from jobs.service.byte_cache import ByteCache
 from jobs.service.details import row_of, stored_episode
 from jobs.service.errors import ApiError, not_here
 from jobs.service.series import MAX_POINTS, MIN_POINTS, Channel, arrow_of, channels, invalid_spans
@@ -27,30 +26,9 @@ MAX_PICTURES = 64 << 20  # bytes of JPEG that are kept
 FEATURES = ("observation.state", "action")
 
 
-class JpegCache:
-    """JPEGs made before, by the file they are from: of another file at the same path none is points_by_channel. For any number of threads."""
-
-    def __init__(self, max_bytes: int = MAX_PICTURES) -> None:
-        self._max_bytes, self._num_bytes = max_bytes, 0
-        self._pictures: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[Any, ...], make: Callable[[], bytes]) -> bytes:
-        with self._lock:
-            if key in self._pictures:
-                self._pictures.move_to_end(key)
-                return self._pictures[key]
-        picture = make()
-        with self._lock:
-            if key not in self._pictures:
-                self._pictures[key] = picture
-                self._num_bytes += len(picture)
-            while self._num_bytes > self._max_bytes:
-                self._num_bytes -= len(self._pictures.popitem(last=False)[1])
-        return picture
-
-
-_pictures = JpegCache()
+_pictures = ByteCache(
+    MAX_PICTURES
+)  # by the file they are from: another file at the same path has others
 
 
 @router.get(

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
 
 from adapters.registry import ADAPTERS, adapter_for
 from ingest.corpus.manifest_folders import manifest_folder, manifest_names
 from jobs.service import models
-from jobs.service.api import Number, answered, keeper_of, newest_of, not_modified, served_by
+from jobs.service.api import Number, keeper_of, newest_of, served_by
 from jobs.service.selection import column_of
 from jobs.service.snapshot_cache import SnapshotCache
 from schemas.errors import ConfigError, PipelineError
@@ -66,16 +66,17 @@ class OverviewAnswer(models.OfSnapshot):
     stale: list[StaleAnswer]
 
 
-@router.get("/overview", response_model=OverviewAnswer)
+@router.get("/overview")
 def overview(
     request: Request,
     by: Annotated[list[str] | None, Query(max_length=20, description="Coded columns.")] = None,
     number: Number = None,
-) -> Response:
-    """Episodes and hours of every step; hours by tier of each value of coded columns; what would be written otherwise today."""
+) -> OverviewAnswer:
+    """Episodes and hours of every step; hours by tier of each value of coded columns; what would be written otherwise today.
+
+    Without an ETag: manifests come and go within a snapshot.
+    """
     served = served_by(request, number)
-    if (same := not_modified(request, served)) is not None:
-        return same
     cache = served.cache
     (counts,) = cache.ask(_FUNNEL)
     (verdicts,) = cache.ask(_DISCOVERED)
@@ -84,7 +85,7 @@ def overview(
         for step in ("committed", "measured", "tier", "captioned", "latents")
     ]
     discovered = max(verdicts["discovered"], counts["committed"])
-    answer = OverviewAnswer(
+    return OverviewAnswer(
         **newest_of(request, served),
         funnel=[
             StepAnswer(step="discovered", episodes=discovered, hours=None),
@@ -94,7 +95,6 @@ def overview(
         hours={name: hours_by_tier(cache, name) for name in by or GROUPS},
         stale=list(_stale(cache)),
     )
-    return answered(request, served, answer)
 
 
 def _manifests(request: Request) -> Iterator[StepAnswer]:

@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.snapshot_list import snapshot_path
+from jobs.service.byte_cache import ByteCache
 from jobs.service.cache_build import build_cache
 from jobs.service.cache_key import key_of
 from jobs.service.errors import ApiError
@@ -35,11 +36,14 @@ Stamp = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Served:
-    """One snapshot that can be asked. `stamp` is of its file: another corpus at the same path has another."""
+    """One snapshot that can be asked. `stamp` is of its file: another corpus at the same path has another. Its answers go with it: rows of an
+    erased episode must not outlive it in them.
+    """
 
     cache: SnapshotCache
     selection: EpisodeMasks
     stamp: Stamp | None
+    answers: ByteCache = field(default_factory=ByteCache)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

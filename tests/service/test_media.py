@@ -1,4 +1,4 @@
-"""JpegCache and series of episodes, and what happens when their files are not there or lead elsewhere."""
+"""Pictures and series of episodes, and what happens when their files are not there or lead elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from starlette.testclient import TestClient
 
 from ingest.catalog.catalog import Catalog
 from ingest.stored_episode import StoredEpisode
-from jobs.service.api_media import JpegCache
 from jobs.service.series import min_max
 from tests.curation.lifecycle_corpus import rows_of, uids
 from tests.service.corpora import client_of
@@ -197,16 +196,3 @@ def test_thinning_keeps_gaps_and_short_series() -> None:
     kept = min_max(values, 50)
     assert np.isnan(values[kept]).sum() > 5
     assert min_max(values[:50], 50).tolist() == list(range(50))
-
-
-def test_pictures_are_kept_up_to_a_limit() -> None:
-    pictures = JpegCache(max_bytes=10)
-    made: list[int] = []
-
-    def make(n: int) -> bytes:
-        made.append(n)
-        return b"1234"
-
-    for n in (1, 2, 1, 3, 1, 2):
-        assert pictures.get((n,), lambda n=n: make(n)) == b"1234"  # type: ignore[misc]
-    assert made == [1, 2, 3, 2]
