@@ -5,10 +5,12 @@ One ASGI layer around everything. It also sets the headers that keep a browser f
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import re
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ LOGIN = "/login"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_BODY = 256 << 10
 MAX_QUERY = 16 << 10
+BODY_S = 30.0  # within which a body has to be there
 MAX_SESSIONS, MAX_CODES, MAX_CLIENTS = 1000, 100, 10_000
 CODE_LIFE_S = 600.0
 SESSION_LIFE_S = 12 * 3600.0
@@ -175,7 +178,7 @@ class Guard:
         if refused is not None:
             await refused(scope, receive, send_guarded)
             return
-        await self._app(scope, _limited(receive, scope), send_guarded)
+        await self._app(scope, limited(receive), send_guarded)
 
     def _refused(self, scope: Scope) -> Response | None:
         """Why a request is not passed on; None: it is. The order matters: a foreign host learns nothing, not even of health."""
@@ -257,14 +260,21 @@ def _too_many(wait_s: float) -> Response:
     return response
 
 
-def _limited(receive: Receive, scope: Scope) -> Receive:
-    """The body, up to its limit, for clients that do not say how long it is. What follows is not read."""
-    num_bytes = 0
+def limited(receive: Receive, clock: Callable[[], float] = time.monotonic) -> Receive:
+    """The body, up to its limit, for clients that do not say how long it is, and as long as it comes in time; what follows is not read."""
+    num_bytes, is_whole = 0, False
+    until_s = clock() + BODY_S
 
     async def receive_limited() -> Message:
-        nonlocal num_bytes
-        message = await receive()
+        nonlocal num_bytes, is_whole
+        if is_whole:
+            return await receive()  # for the end of the connection, however long that takes
+        try:
+            message = await asyncio.wait_for(receive(), max(until_s - clock(), 0.0))
+        except TimeoutError as error:
+            raise HTTPException(408, f"expected the body within {BODY_S:g} s") from error
         if message["type"] == "http.request":
+            is_whole = not message.get("more_body", False)
             num_bytes += len(message.get("body", b""))
             if num_bytes > MAX_BODY:
                 raise HTTPException(413, f"expected a body of at most {MAX_BODY} bytes")

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from pathlib import Path
 
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from jobs.service.app import ServiceSettings
 from jobs.service.security import (
+    BODY_S,
     CODE_LIFE_S,
     MAX_BODY,
     SESSION_LIFE_S,
     RateLimit,
     host_of,
+    limited,
 )
 from jobs.service.token_file import own_token, read_token
 from schemas.errors import ConfigError
@@ -336,3 +341,32 @@ def test_a_bug_says_nothing_of_itself(
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "bug")
     assert TOKEN not in answer.text
     assert "RuntimeError" not in answer.text
+
+
+def test_a_body_that_does_not_come_ends_the_request() -> None:
+    async def never() -> Message:
+        return await asyncio.Future()
+
+    with pytest.raises(HTTPException) as error:
+        asyncio.run(limited(never, iter((0.0, BODY_S)).__next__)())
+    assert error.value.status_code == 408
+
+
+def test_who_waits_for_the_end_of_a_connection_is_not_held_to_the_time_of_the_body() -> None:
+    async def read() -> list[Message]:
+        ended: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        messages: list[Message] = [{"type": "http.request", "body": b"x", "more_body": False}]
+
+        async def receive() -> Message:
+            return messages.pop() if messages else await ended
+
+        receive_limited = limited(receive, iter((0.0, 0.0)).__next__)  # not asked again
+        first = await receive_limited()
+        waiting = asyncio.ensure_future(receive_limited())
+        await asyncio.sleep(0)
+        ended.set_result({"type": "http.disconnect", "by": "client"})
+        return [first, await waiting]
+
+    body, end = asyncio.run(read())
+    assert body["body"] == b"x"
+    assert end["by"] == "client"
