@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jobs.command_table import COMMANDS
 from jobs.service.errors import answer_of, busy
 from jobs.service.keeper import Keeper
 
 MAX_IN_FLIGHT = 512
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_RUNS = """SELECT command, epoch(finished_at) AS finished, epoch(finished_at) - epoch(started_at) AS seconds,
+    coalesce(committed, 0) + coalesce(filtered, 0) + coalesce(quarantined, 0) + coalesce(failed, 0) AS episodes
+    FROM runs WHERE started_at IS NOT NULL AND finished_at IS NOT NULL ORDER BY finished_at, run_id"""
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 
@@ -83,6 +88,33 @@ class _Corpus(Collector):
         yield GaugeMetricFamily(
             "eicorpus_hours", "Hours of committed episodes.", value=float(cache.hours.sum())
         )
+        yield from _stages(cache.ask(_RUNS))
+
+
+def _stages(runs: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    """The latest finished run of each command. A run stores its whole command line, which has paths: only a known command name is shown."""
+    rate = GaugeMetricFamily(
+        "eicorpus_stage_episodes_per_second",
+        "Episodes per second of the latest finished run, by command.",
+        labels=["stage"],
+    )
+    finished = GaugeMetricFamily(
+        "eicorpus_stage_finished_timestamp_seconds",
+        "When the latest run ended, by command.",
+        labels=["stage"],
+    )
+    latest = {stage_of(run["command"] or ""): run for run in runs}
+    for stage, run in sorted(latest.items()):
+        rate.add_metric([stage], run["episodes"] / run["seconds"] if run["seconds"] > 0 else 0.0)
+        finished.add_metric([stage], run["finished"])
+    yield rate
+    yield finished
+
+
+def stage_of(command: str) -> str:
+    """`eicorpus ingest oxe PATH` -> `ingest`."""
+    words = command.split(maxsplit=2)
+    return words[1] if len(words) > 1 and words[1] in COMMANDS else "other"
 
 
 class RequestMeter:
