@@ -91,8 +91,11 @@ def test_packages_come_from_the_constraints_and_the_baked_wheel(path: Path) -> N
     assert len(installs) == 1
     assert "-c /tmp/constraints.txt" in installs[0]
     assert "/tmp/dist/*.whl" in installs[0]
-    extras = "[train,vlm,policy-server,wandb]"  # whatever a recipe that comes with it asks for
-    assert (extras in installs[0]) == (path.name == "Dockerfile.train")
+    extras = {
+        "Dockerfile.train": "[train,vlm,policy-server,wandb]",  # what its recipes ask for
+        "Dockerfile.ingest": "[service]",
+    }
+    assert f'"$(ls /tmp/dist/*.whl){extras[path.name]}"' in installs[0]
 
 
 @each_dockerfile
@@ -122,8 +125,10 @@ def test_no_secret_and_no_latest(path: Path) -> None:
 
 
 def test_the_token_of_compose_is_a_file_that_git_ignores() -> None:
-    assert COMPOSE["secrets"] == {"ray_token": {"file": "./ray_token"}}
-    assert "docker/ray_token" in (ROOT / ".gitignore").read_text().splitlines()
+    files = {name: secret["file"] for name, secret in COMPOSE["secrets"].items()}
+    assert files == {"ray_token": "./ray_token", "service_token": "./service_token"}
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {f"docker/{name}" for name in files} <= set(ignored)
 
 
 def images(value: Any) -> Iterator[str]:
@@ -172,6 +177,31 @@ def test_a_service_asks_for_the_token_and_publishes_nothing(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     raw = next(v for v in service["volumes"] if v["target"] == "/data/raw")
     assert raw["read_only"] is True
+
+
+def test_the_service_reads_the_corpus_and_is_published_on_loopback_alone() -> None:
+    service = COMPOSE["services"]["service"]
+    assert service["ports"] == ["127.0.0.1:8321:8321"]
+    assert service["secrets"] == ["service_token"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"] is True
+    assert service["profiles"] == ["service"]  # `up` without it starts what it started before
+    mounts = {volume["target"]: volume.get("read_only", False) for volume in service["volumes"]}
+    assert mounts == {"/data/out": True, "/data/state": False}
+
+
+def test_the_service_is_where_prometheus_and_its_health_check_ask() -> None:
+    service = COMPOSE["services"]["service"]
+    words = [*service["entrypoint"], *service["command"]]
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    params = group.commands["serve"].make_context("serve", words[2:]).params
+    assert str(params["token_file"]) == "/run/secrets/service_token"
+    assert str(params["state"]) == "/data/state"
+    scrape = yaml.safe_load((DOCKER / "monitoring" / "prometheus.yml").read_text())
+    (target,) = scrape["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert target == f"{params['allow_host'][0]}:{params['port']}"
+    assert service["healthcheck"]["test"][-1].endswith(f":{params['port']}/healthz")
 
 
 def test_the_head_of_compose_lends_no_cpu() -> None:

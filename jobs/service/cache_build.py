@@ -43,7 +43,9 @@ COLUMNS, TEXTS, DETAIL = "columns.json", "texts.arrow", "detail.duckdb"
 BUILDING = ".building"  # the prefix of what is not finished
 MEASUREMENT = "measurements."  # the prefix of a column that is a measurement
 MAX_SHOWN_TEXT = 2000  # characters of a caption in a page
-LIMITS = QueryLimits(timeout_s=3600.0, memory_mb=2048)  # what exceeds it spills; the answer in Arrow comes on top
+LIMITS = QueryLimits(
+    timeout_s=3600.0, memory_mb=2048
+)  # what exceeds it spills; the answer in Arrow comes on top
 
 CODED = (
     "source",
