@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
-from jobs.service import api, api_data, api_geometry, api_media, api_overview, web
+from jobs.service import api, api_data, api_geometry, api_media, api_overview, api_thresholds, web
 from jobs.service.errors import answer_of, failed, plain_failure
 from jobs.service.keeper import Keeper
 from jobs.service.metrics import CONTENT_TYPE, RequestMeter, ServiceMetrics
@@ -75,7 +75,7 @@ def create_app(
     )
     metrics = ServiceMetrics(keeper)
     app.state.keeper, app.state.access, app.state.prefix = keeper, access, PREFIX
-    for module in (api, api_data, api_geometry, api_media, api_overview):
+    for module in (api, api_data, api_geometry, api_media, api_overview, api_thresholds):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(web.router, include_in_schema=False)
     _add_own_routes(app, keeper, metrics)

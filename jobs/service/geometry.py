@@ -33,7 +33,7 @@ class Hand:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Seen:
+class HandInPictures:
     """A hand in the pictures of a camera, pixels of the stored video; NaN where it is not known or not in front of the camera."""
 
     camera: str
@@ -85,7 +85,7 @@ def _points(episode: StoredEpisode, side: str, position: Array) -> Array | None:
 
 def seen_by(
     episode: StoredEpisode, camera: Mapping[str, Any], hands: list[Hand], at: Ints
-) -> list[Seen]:
+) -> list[HandInPictures]:
     """The hands in the pictures of a camera at some timesteps; none where its pose or its lens is not known."""
     T_ref_cam = _camera_poses(episode, camera["name"])
     if T_ref_cam is None or camera["K_cam"] is None:
@@ -100,7 +100,9 @@ def seen_by(
         points = None if hand.points is None else _pixels(hand.points[at], T_ref_cam[at], camera)
         trail = _pixels(path, T_ref_cam[at], camera)
         if np.isfinite(trail).any():
-            out.append(Seen(camera=camera["name"], side=hand.side, trail=trail, points=points))
+            out.append(
+                HandInPictures(camera=camera["name"], side=hand.side, trail=trail, points=points)
+            )
     return out
 
 

@@ -15,7 +15,9 @@ from jobs.service.web import static_files
 STATIC = Path(__file__).parents[2] / "jobs" / "service" / "static"
 
 
-@pytest.mark.parametrize("path", ["/", "/episodes", "/episodes/no-such-uid", "/episodes?q=x"])
+@pytest.mark.parametrize(
+    "path", ["/", "/episodes", "/episodes/no-such-uid", "/episodes?q=x", "/thresholds"]
+)
 def test_every_page_is_the_same_shell_under_a_strict_policy(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")

@@ -8,6 +8,7 @@ import { bind, listen } from "/static/keys.js";
 const PAGES = [
   { name: "Overview", path: "/", module: "/static/overview.js" },
   { name: "Episodes", path: "/episodes", module: "/static/episodes.js" },
+  { name: "Thresholds", path: "/thresholds", module: "/static/thresholds.js" },
 ];
 const EPISODE = { name: "Episode", module: "/static/episode.js" };
 

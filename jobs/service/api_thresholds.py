@@ -1,0 +1,180 @@
+"""REST: the thresholds of the policy in force, and what the tiers would be under others. Nothing is stored."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import ValidationError
+
+from ingest.corpus import snapshot
+from ingest.curation.tiers.count import Count, judged_counts
+from ingest.curation.tiers.explain import policy_in_force
+from ingest.curation.tiers.policy import BUILT_IN, Condition, QualityPolicy
+from ingest.curation.tiers.policy_sql import compiled
+from ingest.curation.tiers.tier import Judged, judge
+from jobs.service import models
+from jobs.service.api import Number, keeper_of, newest_of, served_by
+from jobs.service.cache_build import MEASUREMENT
+from jobs.service.errors import busy
+from jobs.service.keeper import Served
+from schemas.errors import ConfigError
+from schemas.invalid import problem
+
+router = APIRouter()
+
+MAX_CHANGES = 50
+THREADS = 1  # of one what-if
+_judging = threading.BoundedSemaphore(1)  # it reads every measurement of the corpus
+
+
+class ThresholdAnswer(models.StrictModel):
+    name: str
+    measurement: str
+    word: str
+    value: float
+    rule: str
+    tier: str | None
+    text: str
+    origin: str
+
+
+class ThresholdsAnswer(models.OfSnapshot):
+    policy: str
+    thresholds: list[ThresholdAnswer]
+
+
+class CountAnswer(models.StrictModel):
+    source: str
+    tier: str
+    segments: int
+    hours: float
+    segments_before: int
+    hours_before: float
+
+
+class WhatIfAnswer(models.OfSnapshot):
+    policy: str
+    counts: list[CountAnswer]
+
+
+def name_of(way: tuple[str | int, ...], word: str) -> str:
+    """`rules.3.when.all.0.above`: the place of a threshold in its policy."""
+    return ".".join(map(str, (*way, word)))
+
+
+def comparisons(policy: QualityPolicy) -> dict[str, tuple[tuple[str | int, ...], str, Condition]]:
+    """Every threshold of a measurement of whole episodes, by name; one `of` a stretch has another unit."""
+    return {
+        name_of(way, word): (way, word, condition)
+        for way, condition in policy.all_conditions()
+        if condition.measurement is not None and condition.of is None
+        for word in condition.thresholds
+    }
+
+
+def changed(policy: QualityPolicy, values: dict[str, float]) -> QualityPolicy:
+    """The policy with other values of some thresholds.
+
+    Raises:
+        ConfigError: it has no such threshold, or a range that nothing can be in.
+    """
+    document: dict[str, Any] = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
+    known = comparisons(policy)
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"no threshold {name[:200]!r}", where="threshold")
+        way, word, _ = known[name]
+        inside: Any = document
+        for key in way:
+            inside = inside[key]
+        inside[word] = value
+    try:
+        return QualityPolicy.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(problem(error.errors()[0]), where="threshold") from error
+
+
+@lru_cache(maxsize=1)
+def _judged(corpus: Path, number: int, _folder: str) -> Judged:
+    """Every segment and what decides on it, gathered once for a snapshot: other thresholds need the same."""
+    current = snapshot.load(corpus, number or None)
+    return judge(corpus, current, policy_in_force(corpus, current, BUILT_IN), threads=THREADS)
+
+
+def policy_of(request: Request, served: Served) -> QualityPolicy:
+    corpus = keeper_of(request).corpus
+    return policy_in_force(corpus, snapshot.load(corpus, served.cache.snapshot or None), BUILT_IN)
+
+
+@router.get("/thresholds")
+def thresholds(request: Request, number: Number = None) -> ThresholdsAnswer:
+    """What the policy in force compares measurements of whole episodes with. Those that nothing has are left out."""
+    served = served_by(request, number)
+    policy = policy_of(request, served)
+    answers = []
+    for name, (way, word, condition) in comparisons(policy).items():
+        rule = policy.rules[way[1]] if way[0] == "rules" and isinstance(way[1], int) else None
+        if f"{MEASUREMENT}{condition.measurement}" not in served.cache.columns:
+            continue
+        answers.append(
+            ThresholdAnswer(
+                name=name,
+                measurement=str(condition.measurement),
+                word=word,
+                value=condition.thresholds[word],
+                rule=rule.code if rule else str(way[1]),
+                tier=rule.tier.value if rule else None,
+                text=rule.text if rule else "",
+                origin=condition.origin or "",
+            )
+        )
+    return ThresholdsAnswer(**newest_of(request, served), policy=policy.title, thresholds=answers)
+
+
+@router.get("/what-if")
+def what_if(
+    request: Request,
+    changes: Annotated[
+        list[str] | None,
+        Query(alias="threshold", max_length=MAX_CHANGES, description="NAME:VALUE; repeatable."),
+    ] = None,
+    number: Number = None,
+) -> WhatIfAnswer:
+    """Segments and hours by source and tier, under the policy in force and with other thresholds. One at a time."""
+    served = served_by(request, number)
+    values = dict(map(_change, changes or ()))
+    if not _judging.acquire(timeout=10):
+        raise busy("another what-if is running")
+    try:
+        base = _judged(keeper_of(request).corpus, served.cache.snapshot, served.cache.key.folder)
+        policy = changed(base.policy, values)
+        before = judged_counts(base)
+        after = judged_counts(replace(base, policy=policy, sql=compiled(policy)))
+    finally:
+        _judging.release()
+    none = Count()
+    counts = [
+        CountAnswer(
+            source=source,
+            tier=tier,
+            segments=after.get((source, tier), none).segments,
+            hours=after.get((source, tier), none).hours,
+            segments_before=before.get((source, tier), none).segments,
+            hours_before=before.get((source, tier), none).hours,
+        )
+        for source, tier in sorted({*before, *after})
+    ]
+    return WhatIfAnswer(**newest_of(request, served), policy=base.policy.title, counts=counts)
+
+
+def _change(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition(":")
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise ConfigError(f"{text[:200]!r} is not NAME:VALUE", where="threshold") from error
