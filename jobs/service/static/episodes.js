@@ -216,7 +216,7 @@ class EpisodesPage {
       this.header("duration_s", "Duration", "s"),
       this.shownNumbers.map((column) => this.header(column.name, columnName(column.name), column.unit)),
     );
-    const formats = new Map(["duration_s", ...this.shownNumbers.map((each) => each.name)].map((name) => [name, aligned(this.rows.map((row) => row[name]))]));
+    const formats = new Map(["duration_s", ...this.shownNumbers.map((each) => each.name)].map((name) => [name, aligned(this.rows.map((row) => row[name]), name === "duration_s" ? 1 : 4)]));
     const body = h("tbody", {}, this.rows.map((row, place) => this.row(row, place, formats)));
     replace(
       this.parts.results,

@@ -17,11 +17,11 @@ export function number(value) {
 }
 
 /** A function that writes the numbers of one column: all with as many decimals as four digits of the greatest need. */
-export function aligned(values) {
+export function aligned(values, mostDecimals = 4) {
   const known = values.filter((value) => typeof value === "number");
   const size = Math.max(...known.map(Math.abs), 0);
   if (size === 0 || size < 1e-2 || size >= 1e7) return number;
-  const decimals = known.every(Number.isInteger) ? 0 : Math.min(Math.max(3 - Math.floor(Math.log10(size)), 0), 4);
+  const decimals = known.every(Number.isInteger) ? 0 : Math.min(Math.max(3 - Math.floor(Math.log10(size)), 0), mostDecimals);
   const format = new Intl.NumberFormat("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
   return (value) => (typeof value === "number" ? format.format(value) : number(value));
 }

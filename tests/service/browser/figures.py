@@ -14,7 +14,6 @@ from jobs.demo.command import run, steps
 from tests.service.browser.conftest import CHROMIUM, opened, serving, uid_from
 
 FIGURES = Path(__file__).parents[3] / "docs" / "figures"
-NUM_COLOURS = 128  # a quarter of the bytes
 NUM_TRAINING_STEPS = 2  # the last of the demo; no page shows what they make
 
 
@@ -45,7 +44,10 @@ def main() -> None:
                         page.hover("tbody tr:nth-child(2)")
                         page.wait_for_selector(".contact-sheet img")
                     picture = Image.open(io.BytesIO(page.screenshot()))
-                    small = picture.convert("RGB").quantize(NUM_COLOURS, dither=Image.Dither.NONE)
+                    # rare colours stay: a tier may be on few pixels
+                    small = picture.convert("RGB").quantize(
+                        256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+                    )
                     small.save(FIGURES / f"service-{name}.png", optimize=True)
             browser.close()
 
