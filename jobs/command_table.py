@@ -79,6 +79,10 @@ _PANELS = {
             "jobs.commands.view:command",
             "Open an episode in Rerun, or save it as a file: videos, cameras, hands, end-effectors, series, segments.",
         ),
+        "review": (
+            "jobs.commands.review:app",
+            "Import and export reviews by people, and compare them with a policy.",
+        ),
         "dedup": (
             "jobs.commands.dedup:command",
             "Find duplicate recordings across sources and mark one copy of each to keep. Deletes nothing.",

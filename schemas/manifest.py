@@ -207,6 +207,7 @@ class ManifestFacts(_Page):
     num_serving_nothing: int = 0  # segments that were left out because they may supervise no task
     source_splits: tuple[SourceSplitCount, ...] = ()  # nothing where no source publishes splits
     hours: dict[str, dict[str, float]]
+    reviews_sha256: str = ""  # of the reviews in force at the snapshot; "" without any
     rows_sha256: str
     statistics: Statistics | None
 

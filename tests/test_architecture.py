@@ -213,6 +213,13 @@ ROOMS: dict[str, set[str]] = {
         "storage",
     },
     "curation.measurements": {"catalog", "corpus", "executors", "models", "storage", "transforms"},
+    "curation.reviews": {
+        "catalog",
+        "corpus",
+        "curation.captions",
+        "curation.measurements",
+        "curation.tiers",
+    },
     "curation.tiers": {"catalog", "corpus", "curation.measurements", "storage"},
     "doctor": {"check", "corpus", "pipeline", "recipe", "storage", "transforms", "video"},
     "executors": {"corpus", "recipe", "storage"},

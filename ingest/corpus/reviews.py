@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.corpus import snapshot
@@ -115,6 +116,21 @@ def published(corpus: CorpusLayout, current: Snapshot, uid: str | None = None) -
         problem = f"a row is not a review: {error}"
         remedy = "run `eicorpus verify`"
         raise DamagedCatalog(problem, remedy=remedy, where="table reviews") from error
+
+
+def in_force(rows: Iterable[Review]) -> list[Review]:
+    """Those that no other review of the same episode supersedes, oldest first."""
+    rows = sorted(rows, key=lambda each: (each.at, each.review_id))
+    superseded = {(each.uid, each.supersedes) for each in rows}
+    return [each for each in rows if (each.uid, each.review_id) not in superseded]
+
+
+def reviews_sha256(rows: Sequence[Review]) -> str:
+    """Which reviews there are, in any order of writing; "" for none."""
+    if not rows:
+        return ""
+    text = json.dumps([_as_json(each) for each in sorted(rows, key=lambda each: each.review_id)])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def publish_pending(corpus: CorpusLayout, disk: LocalStorage) -> None:
@@ -236,6 +252,6 @@ def _check_places(corpus: CorpusLayout, current: Snapshot, reviews: Iterable[Rev
 
 
 def _lengths(corpus: CorpusLayout, current: Snapshot, uids: set[str]) -> dict[str, int]:
-    only = pc.field("uid").isin(sorted(uids))
+    only = pc.field("uid").isin(pa.array(sorted(uids), pa.string()))
     rows = current.read(corpus.root, "episodes", ["uid", "length"], only=only)
     return dict(zip(rows["uid"].to_pylist(), rows["length"].to_pylist(), strict=True))

@@ -68,6 +68,17 @@ def _show(explained: Explained, root: Path) -> None:
         "differs": "the catalog has other tiers, from another policy or older measurements",
     }
     stdout.print(stored[explained.stored])
+    if explained.reviews:
+        columns = ["kind", "value", "author", "at", "timesteps", "state"]
+        reviews = [
+            [
+                *(row[name] for name in ("kind", "value", "author", "at")),
+                _span(row),
+                "pending" if row["is_pending"] else "published",
+            ]
+            for row in explained.reviews
+        ]
+        stdout.print(table("\nreviews", columns, reviews))
     _show_measured(explained.measurements)
 
 

@@ -100,6 +100,7 @@ def _answer(judged: Judged, before: Counts, current: Snapshot, started: float) -
         ],
         "rules": [asdict(rule) for rule in rule_counts(judged)],
         "capped": [asdict(cap) for cap in cap_counts(judged)],
+        "reviewed": int(judged.is_reviewed.sum()),
         "up_to_date": False,
         "elapsed_s": round(time.monotonic() - started, 3),
     }
@@ -125,6 +126,8 @@ def _print_result(answer: Mapping[str, Any], policy: QualityPolicy, *, as_json: 
         table("\ndeciding rules", ["rule", "tier", "segments", "hours", "reason"], decided)
     )
     _print_capped(answer["capped"])
+    if answer["reviewed"]:
+        stdout.print(f"\nsegments whose tier a reviewer gave: {answer['reviewed']:,}")
     if silent := [rule["code"] for rule in answer["rules"] if not rule["segments"]]:
         stdout.print(f"rules that matched no segment: {', '.join(silent)}", highlight=False)
     if answer["committed"]:

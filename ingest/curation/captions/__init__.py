@@ -4,6 +4,7 @@ __all__ = [
     "audit",
     "backends",
     "cache",
+    "checks",
     "offline_backends",
     "run",
     "select",

@@ -6,6 +6,7 @@ correctly rounded (ingest/curation/manifests/mixture.py), and rows are sorted be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,10 @@ import polars as pl
 import pyarrow as pa
 
 from ingest.catalog.catalog import Catalog
+from ingest.corpus import snapshot
 from ingest.corpus.column_checks import DamagedCatalog
+from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.reviews import in_force, published, reviews_sha256
 from ingest.curation.captions.select import TextPolicy
 from ingest.curation.duplicates.leakage import held_out_together, merge_split_groups
 from ingest.curation.manifests.mixture import HOUR_NS, GroupShare, allocate, draw_hours
@@ -23,6 +27,7 @@ from ingest.curation.manifests.splits import SplitBy, assign_splits, split_group
 from ingest.curation.manifests.sql import Chosen, chosen, latent_files, latents_of, taken, texts_of
 from ingest.curation.manifests.tier_rows import tier_rows
 from ingest.curation.tiers.policy import QualityPolicy
+from schemas.catalog_rows import table_of
 from schemas.errors import ConfigError
 from schemas.manifest import (
     ROW_SCHEMA,
@@ -35,6 +40,7 @@ from schemas.manifest import (
     SplitFacts,
     rows_sha256,
 )
+from schemas.review import Review, ReviewKind
 from schemas.split import DEFAULT_SHARES, SPLITS, Shares
 
 _OF_SPLITS = (
@@ -71,6 +77,8 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
     Raises:
         ConfigError: the WHERE is no expression, nothing is left, or no mixture can do what the rules ask.
     """
+    current = snapshot.load(catalog.corpus, catalog.snapshot or None)
+    reviews = in_force(published(CorpusLayout(catalog.corpus), current))
     policy, choice = _chosen_segments(catalog, request)
     selected, lists = choice.rows, choice.lists
     order = pl.DataFrame(selected.select(["uid", "start"])).select(pl.arg_sort_by("uid", "start"))
@@ -78,7 +86,7 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
     files = latent_files(catalog, selected)
     with ThreadPoolExecutor(1) as pool:  # latents take longest, and DuckDB is not asked for them
         waiting = pool.submit(latents_of, selected, files)
-        text, caption_id = texts_of(catalog, selected, request.text_policy)
+        text, caption_id = texts_of(catalog, selected, request.text_policy, _fixes(reviews))
         latents = waiting.result()
     del files, waiting  # 150 MB for a million segments, before the next step makes more
     narrow = _narrow(catalog, request, selected, text)
@@ -118,10 +126,15 @@ def build(catalog: Catalog, request: ManifestRequest, corpus_uid: str) -> Built:
         num_episodes=narrow["uid"].n_unique(),
         num_serving_nothing=choice.num_serving_nothing,
         hours=_hours(narrow, lists["tasks"]),
+        reviews_sha256=reviews_sha256(reviews),
         rows_sha256=rows_sha256(rows),
         statistics=None,
     )
     return Built(rows=rows, facts=facts)
+
+
+def _fixes(reviews: Sequence[Review]) -> pa.Table:
+    return table_of(Review, [each for each in reviews if each.kind == ReviewKind.CAPTION_FIX])
 
 
 def _chosen_segments(catalog: Catalog, request: ManifestRequest) -> tuple[PolicyFacts, Chosen]:

@@ -54,6 +54,11 @@ _CAPTION = """SELECT n, text, caption_id FROM (
     WHERE c.outcome = 'ok' AND trim(c.text) <> ''
         AND len(list_filter(coalesce(c.checks_failed, []), lambda x: NOT list_contains($advisory, x))) = 0)
     QUALIFY row_number() OVER (PARTITION BY n ORDER BY is_rule = $rules_first DESC, steps DESC, size, run_id DESC, caption_id DESC) = 1"""
+# The newest correction by a person that covers enough of the segment.
+_FIXED = """SELECT k.n, f.value AS text, f.review_id AS caption_id
+    FROM keys k JOIN fixes f ON f.uid = k.uid AND (f."start" IS NULL
+        OR least(f."end", k."end") - greatest(f."start", k."start") >= $share * (k."end" - k."start"))
+    QUALIFY row_number() OVER (PARTITION BY k.n ORDER BY f.at DESC, f.review_id DESC) = 1"""
 _LATENTS = """SELECT uid, camera, encoder_id, run_id, path, sha256 FROM latents WHERE uid IN (SELECT uid FROM keys)"""
 
 
@@ -115,8 +120,14 @@ def _coded(lists: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     return codes, whole.take(pa.array(first))
 
 
-def texts_of(catalog: Catalog, rows: pa.Table, policy: TextPolicy) -> tuple[pa.Array, pa.Array]:
-    """[S] the instruction of each segment ("" where nothing says any), and the caption it is from (NULL: the source's own)."""
+def texts_of(
+    catalog: Catalog, rows: pa.Table, policy: TextPolicy, fixes: pa.Table
+) -> tuple[pa.Array, pa.Array]:
+    """[S] the instruction of each segment ("" where nothing says any), and the caption it is from (NULL: the source's own).
+
+    Args:
+        fixes: reviews `caption_fix` in force; they win over captions, and have their review_id for a caption_id.
+    """
     catalog.register("keys", _keys(rows))
     text, none = rows["first_text"].combine_chunks(), pa.nulls(len(rows), pa.string())
     if pc.any(pc.greater(rows["num_texts"], 1)).as_py():
@@ -130,7 +141,12 @@ def texts_of(catalog: Catalog, rows: pa.Table, policy: TextPolicy) -> tuple[pa.A
         "advisory": sorted(ADVISORY),
     }
     captions = catalog.arrow(_CAPTION, tables)
-    return _placed(captions, "text", text), _placed(captions, "caption_id", none)
+    text, caption_id = _placed(captions, "text", text), _placed(captions, "caption_id", none)
+    if not fixes.num_rows:
+        return text, caption_id
+    catalog.register("fixes", fixes)
+    fixed = catalog.arrow(_FIXED, {"share": MIN_OVERLAP})
+    return _placed(fixed, "text", text), _placed(fixed, "caption_id", caption_id)
 
 
 def latent_files(catalog: Catalog, rows: pa.Table) -> pa.Table:

@@ -3,9 +3,11 @@
 __all__ = [
     "count",
     "explain",
+    "frame",
     "measurement_matrix",
     "policy",
     "policy_loader",
     "policy_sql",
+    "reviewed",
     "tier",
 ]

@@ -104,11 +104,11 @@ class CapCount:
 
 
 def rule_counts(judged: Judged) -> list[RuleCount]:
-    """The rules in order, `otherwise` last. With `cap_counts` every segment counts once."""
+    """The rules in order, `otherwise` last. With `cap_counts` and the reviewed ones every segment counts once."""
     rules = _rules(judged)
     rule, tier, hours = _decided(judged)
     own = np.array([TIERS.index(each.tier) for each in rules])
-    stands = tier == own[rule]
+    stands = (tier == own[rule]) & ~judged.is_reviewed
     segments = np.bincount(rule[stands], minlength=len(rules))
     total = np.bincount(rule[stands], weights=hours[stands], minlength=len(rules))
     return [
@@ -132,6 +132,7 @@ def cap_counts(judged: Judged) -> list[CapCount]:
     for number, tier_of_rule in reversed(list(enumerate(TIERS))):
         for i, each in enumerate(rules):
             is_capped = (tier == number) & (rule == i) & (each.tier is not tier_of_rule)
+            is_capped &= ~judged.is_reviewed
             if is_capped.any():
                 out.append(
                     CapCount(

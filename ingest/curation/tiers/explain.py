@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isclose
@@ -14,14 +14,17 @@ import pyarrow as pa
 
 from ingest.catalog.episode_lookup import LIST
 from ingest.catalog.next_command import next_command
+from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.reviews import read
 from ingest.corpus.snapshot import Snapshot, rows_of_episode
 from ingest.corpus.tombstones import FORGOTTEN, tombstones
 from ingest.curation.measurements.runner import latest
 from ingest.curation.tiers.policy import QualityPolicy, load_policy, policy_from
 from ingest.curation.tiers.policy_fields import EPISODE_FACTS
 from ingest.curation.tiers.policy_loader import parse_policy_text
-from ingest.curation.tiers.policy_sql import TIERS
+from ingest.curation.tiers.policy_sql import REVIEW_CODE, TIERS
 from ingest.curation.tiers.tier import Judged, judge
+from schemas.catalog_rows import as_dict
 from schemas.errors import ConfigError
 
 DECIDED = ("segment_index", "start", "end", "tier", "tasks")
@@ -41,6 +44,7 @@ class Explained:
     segments: tuple[Mapping[str, Any], ...]
     measurements: tuple[Mapping[str, Any], ...]
     stored: str  # none | same | differs: the decisions in the catalog against these
+    reviews: tuple[Mapping[str, Any], ...]  # rows of the table, and `is_pending`
 
 
 def explain(corpus: Path, current: Snapshot, uid: str, policy: QualityPolicy) -> Explained:
@@ -68,6 +72,7 @@ def explain(corpus: Path, current: Snapshot, uid: str, policy: QualityPolicy) ->
         segments=segments,
         measurements=tuple(_measurements(rows_of("measurements"))),
         stored=_stored(rows_of("tiers").to_pylist(), segments, policy),
+        reviews=tuple(_reviews(corpus, current, uid)),
     )
 
 
@@ -89,6 +94,7 @@ def _forgotten(corpus: Path, current: Snapshot, uid: str, policy: QualityPolicy)
         segments=(),
         measurements=(),
         stored="none",
+        reviews=(),
     )
 
 
@@ -111,14 +117,16 @@ def _segments(judged: Judged) -> list[dict[str, Any]]:
     rules = [*judged.policy.rules, judged.policy.otherwise]
     out = []
     rows = [row for piece in judged.decisions() for row in piece.to_pylist()]
-    for index, (row, hold) in enumerate(zip(rows, holds, strict=True)):
+    for index, (row, hold, is_reviewed) in enumerate(
+        zip(rows, holds, judged.is_reviewed, strict=True)
+    ):
         out.append(
             {
                 "segment_index": index,
                 **{name: row[name] for name in ("start", "end", "tier", "tasks", "reasons")},
                 "start_s": row["start"] / rate_hz,
                 "end_s": row["end"] / rate_hz,
-                "decided_by": rules[hold["rule"]].code,
+                "decided_by": REVIEW_CODE if is_reviewed else rules[hold["rule"]].code,
                 "at_best": TIERS[hold["cap"]].value,
                 "rules": [
                     {"code": rule.code, "tier": rule.tier.value, "holds": hold[f"rule_{i}"]}
@@ -133,6 +141,13 @@ def _measurements(table: pa.Table) -> list[dict[str, Any]]:
     """The newest rows, by name and time."""
     frame = latest(pl.DataFrame(table)).sort("name", "start", "end")
     return frame.drop("uid").to_dicts()
+
+
+def _reviews(corpus: Path, current: Snapshot, uid: str) -> Iterator[dict[str, Any]]:
+    """Pending ones change no tier yet."""
+    for each in read(CorpusLayout(corpus), current, uid):
+        row = as_dict(each.review)
+        yield {**row, "at": each.review.at.isoformat(), "is_pending": each.is_pending}
 
 
 def _stored(

@@ -83,13 +83,20 @@ GROUP_FACTS: Mapping[str, Column] = MappingProxyType(
         "task_deviation_ratio": AT_LEAST_0,
     }
 )
+REVIEW_FACTS: Mapping[str, Column] = MappingProxyType(
+    {  # of the newest review of each kind: reviewed.py
+        "review_tier": _text("high", "low", "actionless", "excluded"),
+        "review_exclude": FLAG,
+        "review_accept": FLAG,
+    }
+)
 MEASURED_FACTS: Mapping[str, Column] = MappingProxyType(
     {  # how many of the names that the conditions ask for were never measured: of `always_measured()` only
         "unmeasured": AT_LEAST_0,
     }
 )
 FACTS: Mapping[str, Column] = MappingProxyType(
-    {**EPISODE_FACTS, **SEGMENT_FACTS, **GROUP_FACTS, **MEASURED_FACTS}
+    {**EPISODE_FACTS, **SEGMENT_FACTS, **GROUP_FACTS, **REVIEW_FACTS, **MEASURED_FACTS}
 )
 # What ingestion measured by the way (ingest/pipeline/episode_record.py) under a fixed name; names with a camera or a test in them are not for
 # policies, which hold for every source.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ingest.catalog.views import identifier, literal
 from ingest.curation.tiers.policy import TASKS, Condition, Edge, QualityPolicy, Tier
-from ingest.curation.tiers.policy_fields import always_measured
+from ingest.curation.tiers.policy_fields import REVIEW_FACTS, always_measured
 from schemas.supervision import Task
 
 TASK_BITS: dict[Task, int] = {task: 1 << index for index, task in enumerate(Task)}
@@ -31,6 +31,9 @@ CAP_TEXT = {
     Tier.ACTIONLESS: "the facts of the episode carry no actions",
     Tier.EXCLUDED: "the facts of the episode carry nothing that can be taught",
 }
+REVIEW_CODE = "review"
+REVIEW_TIER = "review decision"  # number of the tier that a person gave; NULL for none
+REVIEW_AUTHOR = "review author"
 UNMEASURED = "unmeasured"  # the fact; the frame has the place of the first such name beside it
 FIRST_UNMEASURED = "first unmeasured"  # from 1 in the names of `required`; 0 for none
 REASON_TYPE = 'STRUCT(code VARCHAR, "text" VARCHAR, "value" DOUBLE, threshold DOUBLE)[]'
@@ -48,8 +51,12 @@ class Compiled:
     reasons: str  # over `rule`, `tier` and the frame
 
 
-def compiled(policy: QualityPolicy) -> Compiled:
-    """The policy's SQL. Its names are checked and its texts quoted, so that nothing in it is more than a value."""
+def compiled(policy: QualityPolicy, *, is_reviewed: bool = False) -> Compiled:
+    """The policy's SQL. Its names are checked and its texts quoted, so that nothing in it is more than a value.
+
+    Args:
+        is_reviewed: the frame has reviews, which decide before the rules.
+    """
     whens = tuple(truth(policy, rule.when) for rule in policy.rules)
     cases = " ".join(f"WHEN {when} THEN {index}" for index, when in enumerate(whens))
     tiers = [*(rule.tier for rule in policy.rules), policy.otherwise.tier]
@@ -62,14 +69,25 @@ def compiled(policy: QualityPolicy) -> Compiled:
     )
     cap = f"CASE {caps} ELSE {TIERS.index(Tier.EXCLUDED)} END"
     by_rule = f"CASE rule {tiers_of_rules} END"
+    reasons, decided = _reasons(policy, whens, by_rule, cap), by_rule
+    if is_reviewed:
+        decision = identifier(REVIEW_TIER)
+        decided = f"coalesce({decision}, {by_rule})"
+        reasons = f"CASE WHEN {decision} IS NULL THEN {reasons} ELSE {_by_review(decision)} END"
     return Compiled(
         rules=whens,
         rule=f"CASE {cases} ELSE {len(whens)} END",
-        tier=f"greatest({by_rule}, {cap})",
+        tier=f"greatest({decided}, {cap})",
         cap=cap,
         tasks=_tasks(),
-        reasons=_reasons(policy, whens, by_rule, cap),
+        reasons=reasons,
     )
+
+
+def overrides(policy: QualityPolicy) -> bool:
+    """Whether a person's tier or exclusion wins over the rules: always, unless a condition of the policy names a fact of reviews."""
+    facts, _, _ = used(policy)
+    return facts.isdisjoint(REVIEW_FACTS)
 
 
 def used(policy: QualityPolicy) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
@@ -173,6 +191,21 @@ def _reasons(policy: QualityPolicy, whens: tuple[str, ...], by_rule: str, by_cap
     )
     by_tier = f"CASE tier {' '.join(tiers)} END"
     return f"CAST(CASE WHEN tier > {by_rule} THEN CASE tier {capped} END ELSE {by_tier} END AS {REASON_TYPE})"
+
+
+def _by_review(decision: str) -> str:
+    """The author, and the cap where the episode does not carry the tier that the person gave."""
+    text = f"'reviewed by ' || {identifier(REVIEW_AUTHOR)}"
+    who = (
+        f"{{'code': {literal(REVIEW_CODE)}, 'text': {text}, "
+        "'value': CAST(NULL AS DOUBLE), 'threshold': CAST(NULL AS DOUBLE)}"
+    )
+    capped = " ".join(
+        f"WHEN {TIERS.index(tier)} THEN [{who}, {_struct(CAP_CODE, text_of_cap)}]"
+        for tier, text_of_cap in CAP_TEXT.items()
+    )
+    both = f"CASE tier {capped} END"
+    return f"CAST(CASE WHEN tier > {decision} THEN {both} ELSE [{who}] END AS {REASON_TYPE})"
 
 
 def _of_otherwise(policy: QualityPolicy, decides: str, cap: str) -> Iterator[str]:

@@ -38,7 +38,17 @@ from ingest.curation.tiers.frame import Gathered, SegmentLine, frame_of
 from ingest.curation.tiers.measurement_matrix import IntervalRows, read_matrix, read_spans
 from ingest.curation.tiers.policy import Edge, QualityPolicy
 from ingest.curation.tiers.policy_fields import EPISODE_FACTS
-from ingest.curation.tiers.policy_sql import TASK_BITS, TIERS, Compiled, compiled, required, used
+from ingest.curation.tiers.policy_sql import (
+    REVIEW_TIER,
+    TASK_BITS,
+    TIERS,
+    Compiled,
+    compiled,
+    overrides,
+    required,
+    used,
+)
+from ingest.curation.tiers.reviewed import decisions_of, review_columns
 from ingest.storage.local import LocalStorage, within
 from schemas.catalog import TABLES
 from schemas.committed_rows import PolicyRow
@@ -59,6 +69,7 @@ class Judged:
     # [N] uid, source, length, duration_s, supervises (bits of TASK_BITS) and the facts that the policy names
     episodes: pl.DataFrame
     segments: Spans  # [S]
+    is_reviewed: npt.NDArray[np.bool_]  # [S] a review gives the tier
     frame: pa.Table  # [S] the columns of `policy.sql`
     threads: int | None = None
 
@@ -111,8 +122,13 @@ def judge(
     *,
     uid: str | None = None,
     threads: int | None = None,
+    with_reviews: bool = True,
 ) -> Judged:
-    """Cut and gather for the episodes of a snapshot, or the one `uid`. Nothing is written."""
+    """Cut and gather for the episodes of a snapshot, or the one `uid`. Nothing is written.
+
+    Args:
+        with_reviews: False gives what the measurements alone decide, in the same segments.
+    """
     facts, whole, stretches = used(policy)
     episodes = _episodes(corpus, current, facts, uid)
     places = UidIndex(episodes["uid"])
@@ -132,6 +148,9 @@ def judge(
     spans_by_kind["valid_run"] = gaps(runs, lengths)
     steps = np.ceil(policy.segments.min_length_s * _rate_hz(episodes) - 1e-6).astype(np.int64)
     edges = _edges(policy, spans_by_kind, wide.intervals, lengths, np.maximum(steps, 1))
+    reviews = decisions_of(corpus, current, places, lengths, uid)
+    if reviews is not None:  # before the edges of the policy
+        edges = concat([cut_points_of(reviews.spans, -1), edges])
     segments = split_at(lengths, np.maximum(steps, 1), edges)
     bodies = None if uid is None else episodes["embodiment"]
     gathered = Gathered(
@@ -142,12 +161,19 @@ def judge(
         runs=runs,
         among=group_facts(corpus, current, places, bodies, facts, wide),
     )
+    reviewed = dict(review_columns(gathered.line, reviews if with_reviews else None))
+    frame = frame_of(policy, gathered)
+    for name, column in reviewed.items():
+        if reviews is not None or name.removeprefix("fact ") in facts:
+            frame = frame.append_column(name, column)
+    decides = reviews is not None and overrides(policy)
     return Judged(
         policy=policy,
-        sql=compiled(policy),
+        sql=compiled(policy, is_reviewed=decides),
         episodes=episodes,
         segments=segments,
-        frame=frame_of(policy, gathered),
+        is_reviewed=decides & reviewed[REVIEW_TIER].is_valid().to_numpy(zero_copy_only=False),
+        frame=frame,
         threads=threads,
     )
 
@@ -275,5 +301,5 @@ def is_up_to_date(corpus: Path, current: Snapshot, policy: QualityPolicy) -> boo
     if latest["policy_digest"] != policy.digest or not then.is_file():
         return False
     before = snapshot.load(corpus, latest["snapshot"])
-    read = ("episodes", "segments", "measurements", "signatures")
+    read = ("episodes", "segments", "measurements", "signatures", "reviews")
     return all(before.parts(table) == current.parts(table) for table in read)
