@@ -44,6 +44,32 @@ CAMERA = "front"
 RANGE_BYTES = 256 << 10
 API = "/api/v1"
 WARM_S = 4.0  # of the load: all clients arrive at once
+KEYS = {
+    "episodes": "Episodes of the catalog.",
+    "clients": "Clients of the load, each with a connection and a query of its own.",
+    "generate_s": "Writing the synthetic catalog.",
+    "cache_build_s": "Building the cache of the snapshot.",
+    "cache_bytes": "Bytes of the cache.",
+    "healthz_s": "From the start of the command to the first `/healthz`. Target: below 3.",
+    "first_page_s": "From the start of the command to the first page, with a cache. Target: below 3.",
+    "page_p50_ms": "A page of 100 rows, two filters, sorted by a measurement; one client.",
+    "page_p95_ms": "The same. Target: below 50.",
+    "facets_p50_ms": "Five facets under two filters.",
+    "facets_p95_ms": "The same. Target: below 100.",
+    "search_p50_ms": "A page of a search for three words.",
+    "search_p95_ms": "The same. Target: below 100.",
+    "detail_p50_ms": "One episode with its segments, captions and measurements.",
+    "detail_p95_ms": "The same. Target: below 100.",
+    "range_p50_ms": "256 KiB of a video.",
+    "range_p95_ms": "The same. Target: below 20.",
+    "load_requests_per_s": "Pages a second of all clients, each with 2 s between an answer and the next request.",
+    "load_page_p50_ms": "A page under that load. An answer other than 200 would end the benchmark.",
+    "load_page_p95_ms": "The same. Target: below 150.",
+    "load_rss_mib": "Resident memory of the server under the load, mapped pages of the cache included.",
+    "load_rss_spread_ratio": "Largest less least resident memory over the median. Target: ±5 %.",
+    "load_anonymous_mib": "Memory of its own at the end.",
+    "load_after": "Load of the machine at the end, the clients included.",
+}
 TIERS = ("high", "low", "actionless")
 OPERATIONS = ("ge", "lt")
 
