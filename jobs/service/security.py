@@ -208,8 +208,11 @@ class Guard:
         """Browsers name the page that a request comes from; other programs do not."""
         origin = headers.get("origin")
         if origin is not None:
-            parts = urlsplit(origin) if origin.isascii() else urlsplit("")
             own = headers["host"].lower()
+            try:
+                parts = urlsplit(origin if origin.isascii() else "")
+            except ValueError:  # `http://[::1`
+                return False
             return parts.scheme in ("http", "https") and parts.netloc.lower() == own
         site = headers.get("sec-fetch-site", "none")
         if scope["method"] in SAFE_METHODS:

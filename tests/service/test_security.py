@@ -189,6 +189,7 @@ def test_the_host_of_a_header(header: str, host: str) -> None:
         {"Origin": "http://127.0.0.1:9999"},
         {"Origin": "http://127.0.0.1:8321.evil.example"},
         {"Origin": "file://127.0.0.1:8321"},
+        {"Origin": "http://[::1"},  # no URL
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
