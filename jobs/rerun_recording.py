@@ -368,7 +368,7 @@ def blueprint(recording: EpisodeRecording) -> rrb.Blueprint:
     import rerun as rr
     import rerun.blueprint as rrb
 
-    hands = [f"/world/{side}/**" for side in SIDES]
+    hands = [f"/world/{side}/{part}" for side in SIDES for part in ("eef", "hand/**")]
     videos = [
         rrb.Spatial2DView(
             origin=video.entity,
@@ -392,7 +392,7 @@ def blueprint(recording: EpisodeRecording) -> rrb.Blueprint:
             pictures,
             rrb.StateTimelineView(origin="/segments", name="segments"),
             below,
-            row_shares=[4, 1, 2],
+            row_shares=[4, 2, 2],
         ),
         rrb.TimePanel(timeline="time", state="collapsed"),
         auto_views=False,

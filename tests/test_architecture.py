@@ -962,6 +962,7 @@ LOADED_BY_OTHERS = {
     "axe-playwright-python": "the pages under test: it carries axe.min.js",
     "httptools": "uvicorn, to parse requests",
     "mkdocs-material": "mkdocs, for make site",
+    "nbformat": "plotly, to show a figure in a notebook",
     "pandas": "ray.train, for --ray",
     "pillow": "transformers, for pictures",
     "sqlalchemy": "pyiceberg's SQL catalog",

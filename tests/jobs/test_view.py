@@ -224,6 +224,31 @@ def test_segments_are_states_and_nothing_holds_after_the_last(
 
 
 @pytest.mark.slow
+def test_the_blueprint_shows_what_the_recording_has(recorded: dict[str, Path]) -> None:
+    from rerun.chunk import RrdReader
+
+    for path in recorded.values():
+        reader = RrdReader(path)
+        (store,) = reader.blueprints()
+        batches = [chunk.to_record_batch() for chunk in reader.stream(store=store)]
+        origins = values_of(batches, "ViewBlueprint:space_origin")
+        assert {"/world", "/segments", "/about", "/text"} < set(origins)
+        entities = entities_of(path)
+        # an episode without tiers and captions has no text
+        assert [
+            o for o in origins if o != "/text" and not any(e.startswith(o) for e in entities)
+        ] == []
+        drawn_over = "/world/right/hand/**" in values_of(batches, "ViewContents:query")
+        assert drawn_over == (path.stem != VIDEO)  # a camera without a pose shows no hands
+
+
+def values_of(batches: list[pa.RecordBatch], component: str) -> list[str]:
+    """All values of a component, whichever entity has it."""
+    columns = [batch.column(component) for batch in batches if component in batch.schema.names]
+    return [value for column in columns for row in column.to_pylist() for value in row]
+
+
+@pytest.mark.slow
 def test_what_an_episode_lacks_is_listed(
     viewable: Viewable, recorded: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -249,7 +274,10 @@ def test_what_an_episode_lacks_is_listed(
 
 @pytest.mark.slow
 def test_a_file_is_replaced_only_on_request(
-    viewable: Viewable, recorded: dict[str, Path], tmp_path: Path
+    viewable: Viewable,
+    recorded: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert recorded
     target, uid = tmp_path / "a.rrd", viewable.uids[VIDEO]
@@ -257,6 +285,14 @@ def test_a_file_is_replaced_only_on_request(
     with pytest.raises(ConfigError, match="the file exists"):
         viewed(viewable.root, uid, "--save", target)
     assert target.read_bytes() == b"mine"
+    # another process writes it while the recording is being made
+    late = tmp_path / "late.rrd"
+    monkeypatch.setattr(view, "recording_bytes", lambda _: (b"", [late.write_bytes(b"theirs")][:0]))
+    with pytest.raises(ConfigError, match="the file exists"):
+        viewed(viewable.root, uid, "--save", late)
+    assert late.read_bytes() == b"theirs"
+    late.unlink()
+    monkeypatch.undo()
     viewed(viewable.root, uid, "--save", target, "--overwrite")
     assert target.read_bytes()[:4] == b"RRF2"
     assert list(tmp_path.iterdir()) == [target]
