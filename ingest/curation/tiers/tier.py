@@ -161,18 +161,19 @@ def judge(
         runs=runs,
         among=group_facts(corpus, current, places, bodies, facts, wide),
     )
-    reviewed = dict(review_columns(gathered.line, reviews if with_reviews else None))
-    frame = frame_of(policy, gathered)
-    for name, column in reviewed.items():
-        if reviews is not None or name.removeprefix("fact ") in facts:
-            frame = frame.append_column(name, column)
+    frame, is_reviewed = frame_of(policy, gathered), np.zeros(len(segments), dtype=bool)
     decides = reviews is not None and overrides(policy)
+    if reviews is not None or not overrides(policy):  # else a second for a million segments
+        reviewed = dict(review_columns(gathered.line, reviews if with_reviews else None))
+        for name, column in reviewed.items():
+            frame = frame.append_column(name, column)
+        is_reviewed = decides & reviewed[REVIEW_TIER].is_valid().to_numpy(zero_copy_only=False)
     return Judged(
         policy=policy,
         sql=compiled(policy, is_reviewed=decides),
         episodes=episodes,
         segments=segments,
-        is_reviewed=decides & reviewed[REVIEW_TIER].is_valid().to_numpy(zero_copy_only=False),
+        is_reviewed=is_reviewed,
         frame=frame,
         threads=threads,
     )
