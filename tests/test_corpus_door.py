@@ -82,6 +82,7 @@ JOINS = {
     "jobs/machine.py: cgroup /": "what the kernel says of this process",
     "jobs/demo/": "raw data and a folder of its own",
     "jobs/service/cache_build.py": "the state folder of the server; digests and numbers of this process",
+    "jobs/service/job_store.py": "the state folder of the server; numbers of this process",
     "jobs/service/keeper.py": "the state folder of the server; digests of this process",
     "jobs/service/snapshot_cache.py": "the state folder of the server; numbers of this process",
     "jobs/own_packages.py: _PLACE / name": "the five names of our packages, compared and never opened",

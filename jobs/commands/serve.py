@@ -46,13 +46,16 @@ def command(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Folder for caches and the token, on a local disk. Default: $XDG_STATE_HOME/eicorpus.",
+            help="Folder for caches, jobs and the token, on a local disk. Default: $XDG_STATE_HOME/eicorpus.",
         ),
     ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Refuse jobs.")] = False,
 ) -> None:
     """Serve a corpus over HTTP: episodes, pictures, SQL, metrics. Ctrl-C stops it."""
     _check_installed()
     from jobs.service.app import ServiceSettings, create_app
+    from jobs.service.job_runner import JobRunner
+    from jobs.service.job_store import JobStore
     from jobs.service.keeper import Keeper, state_folder
     from jobs.service.security import LOOPBACK, Access
     from jobs.service.token_file import own_token, read_token
@@ -81,6 +84,7 @@ def command(
         clock=time.monotonic,
         report=_report,
         version=version("eicorpus"),
+        jobs=None if read_only else JobRunner(JobStore(folder), root),
     )
     shown = (
         allow_host[0] if allow_host else named if named not in ("0.0.0.0", "[::]") else "127.0.0.1"

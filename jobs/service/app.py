@@ -13,8 +13,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
-from jobs.service import api, api_data, api_geometry, api_media, api_overview, api_thresholds, web
+from jobs.service import (
+    api,
+    api_data,
+    api_geometry,
+    api_jobs,
+    api_media,
+    api_overview,
+    api_thresholds,
+    web,
+)
 from jobs.service.errors import answer_of, failed, plain_failure
+from jobs.service.job_runner import JobRunner
 from jobs.service.keeper import Keeper
 from jobs.service.metrics import CONTENT_TYPE, RequestMeter, ServiceMetrics
 from jobs.service.security import LOOPBACK, Access, Guard, RateLimit
@@ -45,9 +55,11 @@ def create_app(
     clock: Callable[[], float],
     report: Callable[[str], None],
     version: str,
+    jobs: JobRunner | None = None,
 ) -> FastAPI:
     """
     Args:
+        jobs: None refuses jobs.
         clock: seconds that only increase. report: one line for the operator; it never has a token in it.
     """
     stop = threading.Event()
@@ -55,12 +67,17 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watcher = threading.Thread(target=keeper.watch, args=(stop, report), name="snapshots")
-        watcher.start()
+        threads = [watcher]
+        if jobs is not None:
+            threads.append(threading.Thread(target=jobs.watch, args=(stop, report), name="jobs"))
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             stop.set()
-            watcher.join()
+            for thread in threads:
+                thread.join()
             keeper.close()
 
     app = FastAPI(
@@ -73,9 +90,10 @@ def create_app(
         # no telemetry, whatever OTEL_* variables the environment has
         telemetry=TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False),
     )
-    metrics = ServiceMetrics(keeper)
+    metrics = ServiceMetrics(keeper, None if jobs is None else jobs.store)
     app.state.keeper, app.state.access, app.state.prefix = keeper, access, PREFIX
-    for module in (api, api_data, api_geometry, api_media, api_overview, api_thresholds):
+    app.state.jobs, app.state.stop = jobs, stop
+    for module in (api, api_data, api_geometry, api_jobs, api_media, api_overview, api_thresholds):
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(web.router, include_in_schema=False)
     _add_own_routes(app, keeper, metrics)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.command_table import COMMANDS
 from jobs.service.errors import answer_of, busy
+from jobs.service.job_store import STATES, JobStore
 from jobs.service.keeper import Keeper
 
 MAX_IN_FLIGHT = 512
@@ -27,7 +28,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 class ServiceMetrics:
     """The counters of one server."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, jobs: JobStore | None = None) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "eicorpus_http_requests_total",
@@ -46,6 +47,8 @@ class ServiceMetrics:
             "eicorpus_http_requests_in_flight", "Requests being answered.", registry=self.registry
         )
         self.registry.register(_Corpus(keeper))
+        if jobs is not None:
+            self.registry.register(_Jobs(jobs))
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
@@ -115,6 +118,28 @@ def stage_of(command: str) -> str:
     """`eicorpus ingest oxe PATH` -> `ingest`."""
     words = command.split(maxsplit=2)
     return words[1] if len(words) > 1 and words[1] in COMMANDS else "other"
+
+
+class _Jobs(Collector):
+    """The queue, read when it is asked for."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+
+    def collect(self) -> Iterator[Metric]:
+        counts, _ = self._store.counts()
+        jobs = GaugeMetricFamily("eicorpus_jobs", "Jobs kept, by state.", labels=["state"])
+        for state in STATES:
+            jobs.add_metric([state], counts.get(state, 0))
+        yield jobs
+        seconds = GaugeMetricFamily(
+            "eicorpus_job_last_seconds",
+            "Seconds of the last job of each kind that succeeded.",
+            labels=["kind"],
+        )
+        for kind, last_s in sorted(self._store.last_seconds().items()):
+            seconds.add_metric([kind], last_s)
+        yield seconds
 
 
 class RequestMeter:

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from jobs.service.app import ServiceSettings, create_app
 from jobs.service.cache_build import build_cache
+from jobs.service.job_runner import JobRunner
 from jobs.service.keeper import Keeper
 from jobs.service.security import Access
 from tests.generators.corpus import WrittenCatalog, commit, rows_of, uid_of
@@ -75,6 +76,7 @@ def app_of(
     settings: ServiceSettings | None = None,
     clock: Callable[[], float] = lambda: 0.0,
     builds: bool = True,
+    jobs: JobRunner | None = None,
 ) -> FastAPI:
     """The service over a corpus. The cache is there; nothing polls before the application starts."""
     if builds:
@@ -88,6 +90,7 @@ def app_of(
         clock=clock,
         report=lambda _: None,
         version="0",
+        jobs=jobs,
     )
 
 
@@ -99,9 +102,10 @@ def client_of(
     clock: Callable[[], float] = lambda: 0.0,
     host: str = "127.0.0.1:8321",
     builds: bool = True,
+    jobs: JobRunner | None = None,
 ) -> TestClient:
     """A client with the token. The cache is there; nothing polls."""
-    app = app_of(root, state, settings=settings, clock=clock, builds=builds)
+    app = app_of(root, state, settings=settings, clock=clock, builds=builds, jobs=jobs)
     return TestClient(
         app,
         base_url=f"http://{host}",

@@ -1,0 +1,214 @@
+"""REST: jobs are submitted, listed, followed and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import Field
+from starlette.responses import StreamingResponse
+
+from jobs.service.errors import ApiError, busy, not_here
+from jobs.service.job_kinds import JobRequest
+from jobs.service.job_runner import JobRunner
+from jobs.service.job_store import FINISHED, MAX_QUEUED, Job, JobStore, OtherRequest, QueueFull
+from jobs.service.models import StrictModel
+from schemas.json_text import parse_json
+
+router = APIRouter()
+
+MAX_LOG = 256 << 10  # bytes of one answer
+MAX_FOLLOWERS = 50
+FOLLOW_S = 0.5
+HEARTBEAT_S = 15.0
+MAX_OFFSET = 1 << 40
+MAX_ID = (1 << 63) - 1
+_followers = threading.BoundedSemaphore(MAX_FOLLOWERS)
+Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
+After = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Bytes of the log that are known.")]
+
+
+class JobQuestion(StrictModel):
+    key: Key = Field(description="Chosen by the client: the same key is the same job.")
+    job: JobRequest
+
+
+class JobAnswer(StrictModel):
+    id: int
+    key: str
+    kind: str
+    request: dict[str, Any]
+    state: Literal[
+        "queued", "running", "cancelling", "succeeded", "failed", "cancelled", "interrupted"
+    ]
+    attempts: int
+    created_at_s: float = Field(description="Seconds of the Unix epoch, as the two below.")
+    started_at_s: float | None
+    ended_at_s: float | None
+    exit_code: int | None
+    result: dict[str, Any] | None = Field(description="The envelope of the command's --json.")
+    problem: str
+
+
+class JobsAnswer(StrictModel):
+    jobs: list[JobAnswer]
+    cursor: int | None = Field(description="Pass it as `before` for older jobs; null at the end.")
+    removed: int = Field(description="Finished jobs that were removed as the oldest.")
+
+
+class LogAnswer(StrictModel):
+    text: str
+    after: int = Field(description="Pass it as `after` for what follows.")
+
+
+@router.post("/jobs", status_code=201, response_model=JobAnswer)
+def submit(request: Request, question: JobQuestion, response: Response) -> JobAnswer:
+    """A job waits for those before it. 200: the key has this job already."""
+    try:
+        job, is_new = _runner(request).store.submit(
+            key=question.key,
+            kind=question.job.kind,
+            request=question.job.model_dump_json(),
+            now_s=time.time(),
+        )
+    except OtherRequest as error:
+        raise ApiError(409, "key_in_use", "the key belongs to another job") from error
+    except QueueFull as error:
+        raise busy(f"{MAX_QUEUED} jobs wait already") from error
+    response.status_code = 201 if is_new else 200
+    return _answer(job)
+
+
+@router.get("/jobs")
+def jobs(
+    request: Request,
+    before: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> JobsAnswer:
+    """Jobs, newest first."""
+    store = _runner(request).store
+    page = store.page(before, limit + 1)
+    cursor = page[limit - 1].id if len(page) > limit else None
+    shown = [_answer(each) for each in page[:limit]]
+    return JobsAnswer(jobs=shown, cursor=cursor, removed=store.counts()[1])
+
+
+@router.get("/jobs/{job_id}")
+def job_answer(request: Request, job_id: int) -> JobAnswer:
+    """One job."""
+    return _answer(_job(_runner(request).store, job_id))
+
+
+@router.post("/jobs/{job_id}/cancel")
+def cancel(request: Request, job_id: int) -> JobAnswer:
+    """Stop a job as Ctrl-C does; a finished one stays as it is."""
+    store = _runner(request).store
+    _job(store, job_id)
+    store.cancel(job_id, time.time())
+    return _answer(_job(store, job_id))
+
+
+@router.get("/jobs/{job_id}/log")
+def log(request: Request, job_id: int, after: After = 0) -> LogAnswer:
+    """Whole lines of the log."""
+    store = _runner(request).store
+    text, end = _lines(store, _job(store, job_id), after)
+    return LogAnswer(text=text, after=end)
+
+
+@router.get("/jobs/{job_id}/events", response_class=StreamingResponse)
+async def events(
+    request: Request,
+    job_id: int,
+    after: After = 0,
+    last_event_id: Annotated[str | None, Header(pattern=r"^[0-9]{1,13}$")] = None,
+) -> StreamingResponse:
+    """Server-sent events `log` and `state`, until the job ends. The id of an event is the place in the log after it."""
+    store = _runner(request).store
+    await asyncio.to_thread(_job, store, job_id)
+    if not _followers.acquire(blocking=False):
+        raise busy(f"{MAX_FOLLOWERS} clients follow jobs already")
+    stop: threading.Event = request.app.state.stop
+    start = after if last_event_id is None else int(last_event_id)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    stream = _Events(store, job_id, start, stop)
+    return StreamingResponse(stream.texts(), media_type="text/event-stream", headers=headers)
+
+
+class _Events:
+    """What one client follows. Its place among the followers is free again when the stream ends, also where it never began."""
+
+    def __init__(self, store: JobStore, job_id: int, after: int, stop: threading.Event) -> None:
+        self._store, self._id, self._after, self._stop = store, job_id, after, stop
+
+    def __del__(self) -> None:
+        _followers.release()
+
+    async def texts(self) -> AsyncIterator[str]:
+        state, silent_s = "", 0.0
+        while not self._stop.is_set():
+            job = await asyncio.to_thread(self._store.job, self._id)
+            if job is None:
+                return
+            text, end = await asyncio.to_thread(_lines, self._store, job, self._after)
+            self._after = end
+            if text:
+                yield _event("log", end, {"text": text})
+            if job.state != state and (job.state not in FINISHED or not text):
+                state = job.state
+                yield _event("state", end, _answer(job).model_dump(mode="json"))
+            if text:
+                continue
+            if state in FINISHED:
+                return
+            await asyncio.sleep(FOLLOW_S)
+            silent_s += FOLLOW_S
+            if silent_s >= HEARTBEAT_S:
+                silent_s = 0.0
+                yield ": still here\n\n"
+
+
+def _event(name: str, place: int, value: object) -> str:
+    return f"id: {place}\nevent: {name}\ndata: {json.dumps(value)}\n\n"
+
+
+def _runner(request: Request) -> JobRunner:
+    runner: JobRunner | None = request.app.state.jobs
+    if runner is None:
+        raise ApiError(403, "read_only", "this server takes no jobs")
+    return runner
+
+
+def _job(store: JobStore, job_id: int) -> Job:
+    job = store.job(job_id) if 0 < job_id <= MAX_ID else None
+    if job is None:
+        raise not_here(f"no job {job_id}")
+    return job
+
+
+def _answer(job: Job) -> JobAnswer:
+    names = set(JobAnswer.model_fields) - {"request", "result"}
+    return JobAnswer.model_validate(
+        {
+            **{name: getattr(job, name) for name in names},
+            "request": parse_json(job.request),
+            "result": None if job.result is None else parse_json(job.result),
+        }
+    )
+
+
+def _lines(store: JobStore, job: Job, after: int) -> tuple[str, int]:
+    """Whole lines of a log from a place on, and the place behind them."""
+    try:
+        with store.log_of(job.id).open("rb") as file:
+            file.seek(after)
+            block = file.read(MAX_LOG)
+    except FileNotFoundError:  # it has not started
+        return "", after
+    whole = block[: block.rfind(b"\n") + 1]
+    return whole.decode(errors="replace"), after + len(whole)

@@ -1,0 +1,89 @@
+"""The jobs that a client may submit: a closed set of commands with typed options. None of the options is a path, an address or a program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+ManifestName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Sql = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
+Count = Annotated[int, Field(ge=0, le=256)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class _Job(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def words(self, corpus: Path) -> list[str]:
+        """The arguments of `eicorpus`. An option and its value are one word, so that no value becomes an option."""
+        raise NotImplementedError
+
+
+class MeasureJob(_Job):
+    kind: Literal["measure"]
+    only: Annotated[list[Name], Field(max_length=100)] = []
+    workers: Count | None = None
+
+    def words(self, corpus: Path) -> list[str]:
+        workers = [] if self.workers is None else [f"--workers={self.workers}"]
+        return ["measure", str(corpus), *(f"--only={name}" for name in self.only), *workers]
+
+
+class TierJob(_Job):
+    kind: Literal["tier"]
+    policy: Name
+
+    def words(self, corpus: Path) -> list[str]:
+        return ["tier", str(corpus), f"--policy={self.policy}"]
+
+
+class DedupJob(_Job):
+    kind: Literal["dedup"]
+
+    def words(self, corpus: Path) -> list[str]:
+        return ["dedup", str(corpus)]
+
+
+class ManifestJob(_Job):
+    kind: Literal["manifest"]
+    name: ManifestName
+    where: Sql = ""
+    policy: Name | None = None
+    val: Share = 0.02
+    test: Share = 0.02
+
+    def words(self, corpus: Path) -> list[str]:
+        policy = [] if self.policy is None else [f"--policy={self.policy}"]
+        selected = [f"--where={self.where}", f"--val={self.val}", f"--test={self.test}"]
+        return ["manifest", "build", str(corpus), self.name, *selected, *policy]
+
+
+class ReportJob(_Job):
+    kind: Literal["report"]
+
+    def words(self, corpus: Path) -> list[str]:
+        return ["report", str(corpus)]
+
+
+class VerifyJob(_Job):
+    kind: Literal["verify"]
+    deep: bool = False
+
+    def words(self, corpus: Path) -> list[str]:
+        return ["verify", str(corpus), *(["--deep"] if self.deep else [])]
+
+
+class CompactJob(_Job):
+    kind: Literal["compact"]
+
+    def words(self, corpus: Path) -> list[str]:
+        return ["compact", str(corpus)]
+
+
+JobRequest = Annotated[
+    MeasureJob | TierJob | DedupJob | ManifestJob | ReportJob | VerifyJob | CompactJob,
+    Field(discriminator="kind"),
+]

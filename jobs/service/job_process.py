@@ -1,0 +1,169 @@
+"""`python -m jobs.service.job_process STATE CORPUS ID`: one job in a session of its own, which outlives the server.
+
+It runs the command as a child, keeps its log, stops it when the job is cancelled, and stores the result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from pydantic import TypeAdapter
+
+from jobs.service.job_kinds import JobRequest
+from jobs.service.job_store import JobStore
+from jobs.ui.tables import printable
+from schemas.json_text import parse_json
+
+MAX_LOG_BYTES = 8 << 20
+MAX_RESULT_BYTES = 4 << 20
+MAX_LINE = 16 << 10
+STOP_S = 60.0  # an orderly stop writes what is done; then the process is killed
+POLL_S = 0.2
+_HIDDEN = "[hidden]"
+_SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|_KEY|CREDENTIALS?)$")
+_SECRETS = re.compile(r"(?i)(bearer\s+)[^\s\"'\\]+|(://)[^/\s@\"'\\]+@")
+MIN_SECRET = 8
+
+
+def run_job(
+    store: JobStore, job_id: int, words: Sequence[str], environment: dict[str, str]
+) -> None:
+    """Run the words as the job, if it waits and nothing else runs."""
+    with store.holding(job_id) as lock:
+        if lock is None or not store.claim(job_id, time.time()):
+            return
+        child = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            # if this process is killed, the job counts as running until its child ends
+            pass_fds=[lock],
+            start_new_session=True,
+        )
+        assert child.stdout is not None
+        assert child.stderr is not None
+        secrets = secrets_of(environment)
+        output = _Output(child.stdout)
+        threads = [
+            threading.Thread(target=output.read),
+            threading.Thread(target=_log, args=(child.stderr, store.log_of(job_id), secrets)),
+        ]
+        for thread in threads:
+            thread.start()
+        _wait(store, job_id, child)
+        for thread in threads:
+            thread.join()
+        child.stdout.close()
+        child.stderr.close()
+        _finish(store, job_id, child.returncode, _redacted(output.text(), secrets))
+
+
+def _wait(store: JobStore, job_id: int, child: subprocess.Popen[bytes]) -> None:
+    """Until the child ends. A cancelled one gets what Ctrl-C sends, and is killed with its processes after `STOP_S`."""
+    stop_until_s: float | None = None
+    while True:
+        try:
+            child.wait(POLL_S)
+            return
+        except subprocess.TimeoutExpired:
+            if stop_until_s is None and store.is_cancelling(job_id):
+                child.send_signal(signal.SIGINT)
+                stop_until_s = time.monotonic() + STOP_S
+            elif stop_until_s is not None and time.monotonic() > stop_until_s:
+                os.killpg(child.pid, signal.SIGKILL)
+
+
+def _finish(store: JobStore, job_id: int, exit_code: int, output: str) -> None:
+    result, problem = None, ""
+    try:
+        answer = parse_json(output)
+        result = json.dumps(answer)
+        if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+            problem = str(answer["error"].get("message", ""))
+    except ValueError:
+        problem = "" if exit_code == 0 else f"the command ended with {exit_code} and no result"
+    if store.is_cancelling(job_id) and exit_code != 0:
+        state = "cancelled"
+    else:
+        state = {0: "succeeded", 130: "interrupted"}.get(exit_code, "failed")
+    store.finish(
+        job_id,
+        state=state,
+        now_s=time.time(),
+        exit_code=exit_code,
+        result=result,
+        problem=printable(problem),
+    )
+
+
+class _Output:
+    """Standard output up to a limit; the rest is read and dropped, so that the child does not wait."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe, self._parts, self._size = pipe, list[bytes](), 0
+
+    def read(self) -> None:
+        while block := self._pipe.read(64 << 10):
+            self._size += len(block)
+            if self._size <= MAX_RESULT_BYTES:
+                self._parts.append(block)
+
+    def text(self) -> str:
+        return b"".join(self._parts).decode(errors="replace")
+
+
+def _log(pipe: IO[bytes], path: Path, secrets: Sequence[str]) -> None:
+    """Lines without secrets and without characters that command a terminal, up to the limit of the file."""
+    with path.open("ab") as file:
+        is_full = False
+        while line := pipe.readline(MAX_LINE):
+            text = printable(line.decode(errors="replace").rstrip("\r\n"))
+            shown = f"{_redacted(text, secrets)}\n".encode()
+            if not is_full and file.tell() + len(shown) > MAX_LOG_BYTES:
+                is_full = True
+                file.write(b"the log is full; later lines are dropped\n")
+            elif not is_full:
+                file.write(shown)
+            file.flush()
+
+
+def secrets_of(environment: dict[str, str]) -> list[str]:
+    """Values of variables whose names mean a secret, longest first."""
+    values = {
+        value
+        for name, value in environment.items()
+        if _SECRET_NAME.search(name.upper()) and len(value) >= MIN_SECRET
+    }
+    return sorted(values, key=len, reverse=True)
+
+
+def _redacted(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, _HIDDEN)
+    return _SECRETS.sub(lambda hit: f"{hit[1] or hit[2]}{_HIDDEN}{'@' if hit[2] else ''}", text)
+
+
+def main(state: Path, corpus: Path, job_id: int) -> None:
+    store = JobStore(state)
+    job = store.job(job_id)
+    if job is None:
+        return
+    request = TypeAdapter(JobRequest).validate_python(parse_json(job.request))
+    words = [sys.executable, "-m", "jobs", *request.words(corpus), "--json"]
+    run_job(store, job_id, words, dict(os.environ))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

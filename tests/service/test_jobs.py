@@ -1,0 +1,289 @@
+"""Jobs of the service: the queue, the process of a job, and REST. Real processes, which signal through pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+from starlette.testclient import TestClient
+
+from jobs.service import job_store
+from jobs.service.job_kinds import JobRequest
+from jobs.service.job_process import run_job
+from jobs.service.job_runner import JobRunner
+from jobs.service.job_store import JobStore, OtherRequest, QueueFull
+from tests.generators.corpus import WrittenCatalog
+from tests.service.corpora import client_of
+
+DEADLINE_S = 60
+ROOT = Path(__file__).parents[2]
+SUPERVISOR = """import json, sys
+from pathlib import Path
+from jobs.service.job_process import run_job
+from jobs.service.job_store import JobStore
+run_job(JobStore(Path(sys.argv[1])), int(sys.argv[2]), json.loads(sys.argv[3]), {})"""
+# Says its process id, then waits until its standard input, a pipe of the test, ends.
+WAITING = """import os, sys
+print(os.getpid(), file=sys.stderr, flush=True)
+open(sys.argv[1]).read()
+print('{}')"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JobStore:
+    return JobStore(tmp_path / "state")
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    return path
+
+
+def submitted(store: JobStore, key: str = "a") -> int:
+    return store.submit(key=key, kind="dedup", request='{"kind":"dedup"}', now_s=1.0)[0].id
+
+
+def state_of(store: JobStore, job_id: int) -> str:
+    job = store.job(job_id)
+    assert job is not None
+    return job.state
+
+
+def supervised(store: JobStore, job_id: int, pipe: Path) -> subprocess.Popen[bytes]:
+    words = json.dumps([sys.executable, "-c", WAITING, str(pipe)])
+    return subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, str(store.folder.parent), str(job_id), words], cwd=ROOT
+    )
+
+
+def until(check: Callable[[], Any]) -> Any:
+    """Asks until the answer is true; the test's own time limit ends it."""
+    while not (value := check()):
+        pass
+    return value
+
+
+def pid_of_command(store: JobStore, job_id: int) -> int:
+    log = store.log_of(job_id)
+    return int(until(lambda: log.is_file() and log.read_text().strip()))
+
+
+def test_a_key_is_one_job(store: JobStore) -> None:
+    first, is_new = store.submit(key="k", kind="dedup", request="{}", now_s=1.0)
+    again, is_new_again = store.submit(key="k", kind="dedup", request="{}", now_s=2.0)
+    assert (is_new, is_new_again, again) == (True, False, first)
+    with pytest.raises(OtherRequest):
+        store.submit(key="k", kind="dedup", request='{"a":1}', now_s=3.0)
+
+
+def test_the_queue_and_the_history_have_bounds(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_store, "MAX_QUEUED", 3)
+    monkeypatch.setattr(job_store, "MAX_FINISHED", 1)
+    ids = [submitted(store, key) for key in "abc"]
+    with pytest.raises(QueueFull):
+        submitted(store, "d")
+    for job_id in ids[:2]:
+        store.log_of(job_id).write_text("log\n")
+        store.finish(job_id, state="succeeded", now_s=2.0)
+    store.remove_oldest()
+    assert [job.id for job in store.page(None, 10)] == ids[:0:-1]
+    assert not store.log_of(ids[0]).exists()
+    assert store.counts() == ({"succeeded": 1, "queued": 1}, 1)
+
+
+def test_one_job_runs_at_a_time(store: JobStore) -> None:
+    first, second = submitted(store, "a"), submitted(store, "b")
+    assert store.claim(first, 1.0)
+    assert not store.claim(first, 1.0)
+    assert not store.claim(second, 1.0)
+    assert store.next_queued() is None
+    store.finish(first, state="failed", now_s=2.0)
+    assert store.claim(second, 3.0)
+
+
+def test_a_job_without_a_process_waits_once_more(store: JobStore) -> None:
+    job_id = submitted(store)
+    for expected in ("queued", "interrupted"):
+        assert store.claim(job_id, 1.0)
+        with store.holding(job_id):
+            store.recover(2.0)
+            assert state_of(store, job_id) == "running"  # its process lives
+        store.recover(2.0)
+        assert state_of(store, job_id) == expected
+
+
+def test_the_log_has_no_secret_and_no_escape_and_a_bound(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submitted(store)
+    monkeypatch.setattr("jobs.service.job_process.MAX_LOG_BYTES", 2000)
+    script = """import sys
+print('\\x1b[31mred s3cret-value Authorization: Bearer abc http://me:pw@host/', file=sys.stderr)
+print('x' * 1000 + '\\n' + 'y' * 1000, file=sys.stderr)
+print('{"error": {"message": "token s3cret-value \\\\u001b]0;"}}')
+sys.exit(1)"""
+    run_job(store, job_id, [sys.executable, "-c", script], {"MY_TOKEN": "s3cret-value"})
+    log = store.log_of(job_id).read_text()
+    assert log.splitlines()[0] == (
+        r"\x1b[31mred [hidden] Authorization: Bearer [hidden] http://[hidden]@host/"
+    )
+    assert log.endswith("x\nthe log is full; later lines are dropped\n")
+    job = store.job(job_id)
+    assert job is not None
+    assert (job.state, job.exit_code, job.problem) == ("failed", 1, r"token [hidden] \x1b]0;")
+
+
+@pytest.mark.slow
+def test_a_killed_supervisor_runs_nothing_twice(store: JobStore, pipe: Path) -> None:
+    """The command lives on without it: the job counts as running until the command ends too."""
+    job_id = submitted(store)
+    process = supervised(store, job_id, pipe)
+    pid_of_command(store, job_id)
+    process.kill()
+    process.wait(DEADLINE_S)
+    JobStore(store.folder.parent).recover(2.0)
+    assert state_of(store, job_id) == "running"
+    run_job(store, job_id, ["/nonexistent"], {})  # is not run: the lock is held
+    pipe.write_text("")  # lets the command end
+    until(lambda: (store.recover(3.0), state_of(store, job_id) == "queued")[1])
+
+
+@pytest.mark.slow
+def test_a_running_job_is_cancelled_and_a_stubborn_one_is_killed(
+    store: JobStore, pipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submitted(store, "a")
+    process = supervised(store, job_id, pipe)
+    pid_of_command(store, job_id)
+    store.cancel(job_id, 2.0)
+    assert state_of(store, job_id) in ("cancelling", "cancelled")
+    process.wait(DEADLINE_S)
+    assert state_of(store, job_id) == "cancelled"
+
+    monkeypatch.setattr("jobs.service.job_process.STOP_S", 0.0)
+    stubborn = submitted(store, "b")
+    ignores = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);" + WAITING
+    words = [sys.executable, "-c", ignores, str(pipe)]
+    cancelled = store.cancel
+
+    class Cancelled(JobStore):
+        def is_cancelling(self, job_id: int) -> bool:
+            pid_of_command(store, job_id)  # it ignores the signal by now
+            cancelled(job_id, 3.0)
+            return super().is_cancelling(job_id)
+
+    run_job(Cancelled(store.folder.parent), stubborn, words, {})
+    job = store.job(stubborn)
+    assert job is not None
+    assert (job.state, job.exit_code) == ("cancelled", -signal.SIGKILL)
+
+
+HOSTILE: list[dict[str, Any]] = [
+    {"kind": "shell", "command": "id"},
+    {"kind": "tier"},
+    {"kind": "tier", "policy": "../../etc/passwd"},
+    {"kind": "tier", "policy": "/tmp/policy.yaml"},
+    {"kind": "tier", "policy": "--help"},
+    {"kind": "tier", "policy": "a\n"},
+    {"kind": "tier", "policy": "ei30k", "corpus": "/"},
+    {"kind": "measure", "only": ["--address=ray://x"]},
+    {"kind": "measure", "workers": 1e9},
+    {"kind": "measure", "workers": "2"},
+    {"kind": "manifest", "name": "../x"},
+    {"kind": "manifest", "name": "-x"},
+    {"kind": "manifest", "name": "x", "where": "a\0b"},
+    {"kind": "manifest", "name": "x", "mixture": "/etc/passwd"},
+    {"kind": "report", "html": "/tmp/x.html"},
+    {"kind": "verify", "deep": "yes"},
+]
+
+
+@pytest.mark.parametrize("job", HOSTILE, ids=json.dumps)
+def test_options_outside_the_schema_are_refused(job: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(JobRequest).validate_python(job)
+
+
+def test_a_value_never_becomes_an_option() -> None:
+    job = {"kind": "manifest", "name": "x", "where": "--help"}
+    words = TypeAdapter(JobRequest).validate_python(job).words(Path("/corpus"))
+    assert words[:4] == ["manifest", "build", "/corpus", "x"]
+    assert "--where=--help" in words
+    assert "--help" not in words
+
+
+@pytest.fixture
+def jobs_client(hard: WrittenCatalog, tmp_path: Path) -> TestClient:
+    """Nothing runs the queue."""
+    state = tmp_path / "state"
+    state.mkdir()
+    return client_of(hard.root, state, builds=False, jobs=JobRunner(JobStore(state), hard.root))
+
+
+def store_of(client: TestClient) -> JobStore:
+    runner: JobRunner = client.app.state.jobs  # type: ignore[attr-defined]
+    return runner.store
+
+
+def test_jobs_over_rest(jobs_client: TestClient) -> None:
+    question = {"key": "k", "job": {"kind": "tier", "policy": "ei30k"}}
+    first = jobs_client.post("/api/v1/jobs", json=question)
+    assert (first.status_code, first.json()["state"]) == (201, "queued")
+    again = jobs_client.post("/api/v1/jobs", json=question)
+    assert (again.status_code, again.json()) == (200, first.json())
+    other = jobs_client.post("/api/v1/jobs", json={"key": "k", "job": {"kind": "dedup"}})
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "key_in_use")
+    hostile = jobs_client.post("/api/v1/jobs", json={"key": "h", "job": HOSTILE[0]})
+    assert hostile.status_code == 422
+    jobs_client.post("/api/v1/jobs", json={"key": "l", "job": {"kind": "dedup"}})
+    page = jobs_client.get("/api/v1/jobs", params={"limit": 1}).json()
+    assert ([job["key"] for job in page["jobs"]], page["cursor"]) == (["l"], 2)
+    rest = jobs_client.get("/api/v1/jobs", params={"before": page["cursor"]}).json()
+    assert [job["key"] for job in rest["jobs"]] == ["k"]
+    assert jobs_client.post("/api/v1/jobs/1/cancel").json()["state"] == "cancelled"
+    assert jobs_client.get("/api/v1/jobs/99").status_code == 404
+    assert jobs_client.get(f"/api/v1/jobs/{1 << 70}").status_code == 404
+    assert 'eicorpus_jobs{state="queued"} 1.0' in jobs_client.get("/metrics").text
+
+
+def test_a_full_queue_answers_busy(
+    jobs_client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_store, "MAX_QUEUED", 0)
+    answer = jobs_client.post("/api/v1/jobs", json={"key": "k", "job": {"kind": "dedup"}})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_a_server_that_only_reads_takes_no_jobs(client: TestClient) -> None:
+    answer = client.post("/api/v1/jobs", json={"key": "k", "job": {"kind": "dedup"}})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "read_only")
+
+
+def test_log_and_events_go_on_where_a_client_was(jobs_client: TestClient) -> None:
+    store = store_of(jobs_client)
+    job_id = submitted(store)
+    assert jobs_client.get(f"/api/v1/jobs/{job_id}/log").json() == {"text": "", "after": 0}
+    store.log_of(job_id).write_text("one\ntwo\nhalf")
+    log = f"/api/v1/jobs/{job_id}/log"
+    assert jobs_client.get(log).json() == {"text": "one\ntwo\n", "after": 8}
+    assert jobs_client.get(log, params={"after": 4}).json() == {"text": "two\n", "after": 8}
+    store.finish(job_id, state="succeeded", now_s=2.0)
+    events = f"/api/v1/jobs/{job_id}/events"
+    text = jobs_client.get(events).text
+    assert 'id: 8\nevent: log\ndata: {"text": "one\\ntwo\\n"}\n\n' in text
+    assert text.count("event: state") == 1
+    resumed = jobs_client.get(events, headers={"Last-Event-ID": "4"}).text
+    assert '"two\\n"' in resumed
+    assert "one" not in resumed

@@ -1,0 +1,54 @@
+"""Jobs of `eicorpus serve` as a process, with the commands that they run."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.corpus.layout import open_corpus, writer_lock
+from tests.service.test_serve import DEADLINE_S, Server, serving
+
+
+def asked(server: Server, method: str, path: str, body: object = None) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
+    headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
+    connection.request(method, f"/api/v1/jobs{path}", json.dumps(body), headers)
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    return answer
+
+
+def ended(server: Server, key: str, job: dict[str, Any]) -> dict[str, Any]:
+    """The job after its end; the event stream ends with it."""
+    submitted = asked(server, "POST", "", {"key": key, "job": job})
+    assert server.ask(f"/api/v1/jobs/{submitted['id']}/events")[0] == 200
+    answer: dict[str, Any] = asked(server, "GET", f"/{submitted['id']}")
+    return answer
+
+
+@pytest.mark.slow
+def test_a_killed_server_loses_no_job_and_another_writer_is_named(
+    toy: Path, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(toy, corpus)
+    job = {"kind": "tier", "policy": "ei30k"}
+    with serving(corpus, tmp_path / "state") as first:
+        submitted = asked(first, "POST", "", {"key": "a", "job": job})
+        first.process.kill()
+    with serving(corpus, tmp_path / "state") as server:
+        tiered = ended(server, "a", job)
+        assert (tiered["id"], tiered["state"]) == (submitted["id"], "succeeded"), tiered
+        assert tiered["result"]["command"] == "tier"
+        with writer_lock(open_corpus(corpus)):
+            refused = ended(server, "b", job)
+        assert refused["state"] == "failed"
+        assert f"(process {os.getpid()})" in refused["problem"]
+    with serving(corpus, tmp_path / "state", "--read-only") as reader:
+        assert asked(reader, "GET", "")["error"]["code"] == "read_only"
