@@ -60,11 +60,17 @@ class JobRunner:
             self.store.finish(job.id, state="failed", now_s=time.time(), problem=problem)
             return
         self._child_job = job.id
-        words = ["jobs.service.job_process", str(self.store.folder.parent), str(self._corpus)]
+        words = [
+            "jobs.service.job_process",
+            str(self.store.folder.parent.resolve()),
+            str(self._corpus),
+        ]
         self._child = subprocess.Popen(
             [sys.executable, "-m", *words, str(job.id)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            # `-m` looks here first: a folder `jobs` where the server was started is not ours
+            cwd=Path(__file__).parents[2],
             start_new_session=True,  # Ctrl-C in the terminal of the server is not for the job
         )

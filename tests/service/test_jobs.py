@@ -287,3 +287,21 @@ def test_log_and_events_go_on_where_a_client_was(jobs_client: TestClient) -> Non
     resumed = jobs_client.get(events, headers={"Last-Event-ID": "4"}).text
     assert '"two\\n"' in resumed
     assert "one" not in resumed
+
+
+@pytest.mark.slow
+def test_a_folder_called_jobs_beside_the_operator_is_not_run(
+    hard: WrittenCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "__init__.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    store = JobStore(Path("state"))
+    job_id = submitted(store)
+    runner = JobRunner(store, hard.root)
+    runner.step()
+    until(lambda: (runner.step(), state_of(store, job_id) in job_store.FINISHED)[1])
+    until(lambda: (runner.step(), runner._child is None)[1])
+    job = store.job(job_id)
+    assert job is not None
+    assert job.result is not None, job
