@@ -26,12 +26,19 @@ class Match:
     container: str
 
 
-def matches(root: Path, options: Mapping[str, str]) -> list[Match]:
-    """The sources that fit best. Episodes are loaded only where several layouts fit. Adapters of other packages are left out."""
+def matches(root: Path, options: Mapping[str, str], *, must_load: bool = False) -> list[Match]:
+    """The sources that fit best. Adapters of other packages are left out.
+
+    Args:
+        must_load: leave out sources that load none of the first episodes. Without it episodes are loaded only where several layouts fit.
+    """
     surveys = (_surveyed(name, root, options) for name in sorted(ADAPTERS))
     fitting = [pair for pair in surveys if pair is not None]
     specific = [pair for pair in fitting if pair[0].name not in GENERAL]
-    if len(specific) > 1:
+    if must_load:
+        fitting = [pair for pair in fitting if _reads(*pair, root)]
+        specific = [pair for pair in specific if pair in fitting]
+    elif len(specific) > 1:
         specific = [pair for pair in specific if _reads(*pair, root)] or specific
     best = specific or sorted(fitting, key=lambda pair: GENERAL.index(pair[0].name))[:1]
     return [

@@ -30,6 +30,20 @@ class CommandHelp:
 
 # Panel of `eicorpus --help`: name -> (place, help).
 _PANELS = {
+    "Corpus": {
+        "init": (
+            "jobs.commands.init:command",
+            "Print a corpus spec for folders of raw data, with comments. Redirect it to a file.",
+        ),
+        "plan": (
+            "jobs.commands.plan:command",
+            "Show which targets of a corpus spec are up to date, stale or missing, and why. Changes nothing.",
+        ),
+        "build": (
+            "jobs.commands.build:command",
+            "Build what is missing or stale of a corpus spec, in order. Run it again to resume.",
+        ),
+    },
     "Ingest": {
         "demo": (
             "jobs.demo.command:command",

@@ -7,6 +7,9 @@ chosen, how many hours of what there are, and how to normalise the trained repre
 over each split. `rows_sha256` is of the rows' content, not of Parquet bytes, which change with the writer's version; `page_sha256`
 is of the page, without itself.
 
+A manifest of a corpus spec (`eicorpus build`) has versions, each named by the digest of its content: `manifests/<name>/<version>/` holds the two
+files, and `manifests/<name>/newest.json` names the newest. Opened by its name alone, the newest version is read.
+
 `eicorpus forget` takes rows out of manifests, the one way in which one changes: `redaction.json` says how many of which place, and what
 digest the others have.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +38,15 @@ from schemas.json_text import JsonLimits, read_json
 from schemas.parquet_file import columns_sha256, read_table
 from schemas.paths import within
 
+VERSION_NAME = re.compile(r"[0-9a-f]{16}")
 VERSION = 1  # a reader refuses a higher one
 FOLDER = "manifests"
 ROWS_FILE, FACTS_FILE = "manifest.parquet", "manifest.json"
 ERASED_FILE = "erased.json"  # beside the manifests: places whose episode was forgotten since (`eicorpus forget`)
 PAGE_DIGEST = "page_sha256"  # key of `manifest.json`: the digest of all others
+NEWEST_FILE = "newest.json"  # beside the versions of a manifest: {"version": ...}
 REDACTION_FILE = "redaction.json"  # beside the rows: which of them an erasure took out
+NEWEST_LIMITS = JsonLimits(max_bytes=1 << 12, max_elements=10)
 # Normalisation of hundreds of embodiments, thousands of groups, whole policies and mixtures.
 FACTS_LIMITS = JsonLimits(max_bytes=32 << 20, max_elements=1 << 20)
 # `erased.json` and `redaction.json`: a million places of four elements and 100 bytes.
@@ -265,8 +272,9 @@ def load(folder: Path) -> Manifest:
         ConfigError: no manifest there, one of a newer version, or a page or rows that are not those it was published with.
         OutsideCorpus: it is a link, or has one.
     """
-    folder = Path(os.path.abspath(folder))
-    within(folder.parent.parent, f"{folder.parent.name}/{folder.name}")
+    folder = newest_version(Path(os.path.abspath(folder)))
+    manifests = _manifests_of(folder)
+    within(manifests.parent, folder.relative_to(manifests.parent).as_posix())
     facts = load_facts(folder)
     rows = load_rows(folder)
     redaction = load_redaction(folder)
@@ -274,13 +282,13 @@ def load(folder: Path) -> Manifest:
         message = (
             f"the rows have digest {digest}; the manifest was published with {facts.rows_sha256}"
         )
-        raise ConfigError(message, remedy=how_to_mend(folder.name), where=str(folder))
+        raise ConfigError(message, remedy=how_to_mend(folder), where=str(folder))
     if wrong := odd_num_rows(facts, rows.num_rows, redaction):
-        raise ConfigError(wrong, remedy=how_to_mend(folder.name), where=str(folder))
+        raise ConfigError(wrong, remedy=how_to_mend(folder), where=str(folder))
     _check_numbers(rows, folder)
-    left = _without_erased(rows, folder.parent)
+    left = _without_erased(rows, manifests)
     num_erased = facts.num_rows - left.num_rows
-    return Manifest(corpus=folder.parent.parent, facts=facts, rows=left, num_erased=num_erased)
+    return Manifest(corpus=manifests.parent, facts=facts, rows=left, num_erased=num_erased)
 
 
 def _check_numbers(rows: pa.Table, folder: Path) -> None:
@@ -294,7 +302,7 @@ def _check_numbers(rows: pa.Table, folder: Path) -> None:
         if least is not None and (least < 0 or (most is not None and largest > most)):
             bad = least if least < 0 else largest
             problem = f"column {name} contains {bad}, which is out of range"
-            raise ConfigError(problem, remedy=how_to_mend(folder.name), where=str(folder))
+            raise ConfigError(problem, remedy=how_to_mend(folder), where=str(folder))
 
 
 def _without_erased(rows: pa.Table, manifests: Path) -> pa.Table:
@@ -325,9 +333,46 @@ def odd_num_rows(facts: ManifestFacts, num_rows: int, redaction: Redaction) -> s
     return f"num_rows in {FACTS_FILE} is {facts.num_rows}{taken}; the file has {num_rows} rows"
 
 
-def how_to_mend(name: str) -> str:
+def newest_version(folder: Path) -> Path:
+    """The newest version of a manifest that has versions; `folder` itself for any other, and for a version.
+
+    Raises:
+        ConfigError: the file that names the newest version is damaged, or names none.
+    """
+    path = within(folder, NEWEST_FILE)
+    if not path.is_file():
+        return folder
+    try:
+        version = str(read_json(path, limits=NEWEST_LIMITS)["version"])
+    except (SourceError, ValueError, KeyError, TypeError) as error:
+        remedy = "run `eicorpus build` with the spec of this corpus"
+        raise ConfigError(f"damaged ({error!r})", remedy=remedy, where=str(path)) from error
+    if not VERSION_NAME.fullmatch(version):
+        raise ConfigError(f"{version!r} is not the name of a version", where=str(path))
+    return within(folder, version)
+
+
+def is_version(folder: Path) -> bool:
+    """Whether a folder is a version of a manifest: manifests/NAME/VERSION."""
+    return (
+        folder.parent.name != FOLDER
+        and folder.parent.parent.name == FOLDER
+        and VERSION_NAME.fullmatch(folder.name) is not None
+    )
+
+
+def _manifests_of(folder: Path) -> Path:
+    """The folder of all manifests of the corpus that a manifest or a version of one is in."""
+    return folder.parent.parent if is_version(folder) else folder.parent
+
+
+def how_to_mend(folder: Path) -> str:
     """What a person does about a manifest that was changed."""
-    again = f"eicorpus manifest build {name}"
+    if is_version(folder):
+        return (
+            "restore it, or remove its folder and run `eicorpus build` with the spec of this corpus"
+        )
+    again = f"eicorpus manifest build {folder.name}"
     return f"restore it, or remove its folder and run `{again}` with the options it was built with"
 
 
@@ -340,7 +385,7 @@ def load_facts(folder: Path) -> ManifestFacts:
     facts, wrong = read_page(folder)
     if wrong:
         where = str(folder / FACTS_FILE)
-        raise ConfigError(wrong, remedy=how_to_mend(folder.name), where=where)
+        raise ConfigError(wrong, remedy=how_to_mend(folder), where=where)
     return facts
 
 

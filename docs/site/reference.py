@@ -23,6 +23,7 @@ from typer.main import get_command
 
 import ingest.curation.tiers.policy as tier_policy
 import ingest.recipe as ingest_recipe
+import jobs.build.spec as corpus_spec
 import schemas.catalog as catalog
 import training.recipe as train_recipe
 from adapters.registry import ADAPTERS
@@ -194,6 +195,49 @@ def ingest_page() -> str:
     )
 
 
+SPEC_SCHEMA = "reference/corpus.schema.json"
+_SPEC_MODELS = (
+    *(
+        "Spec",
+        "SourceSpec",
+        "AssetsSpec",
+        "MeasuresSpec",
+        "TiersSpec",
+        "DuplicatesSpec",
+        "CaptionsSpec",
+    ),
+    *(
+        "LatentsSpec",
+        "TextFeaturesSpec",
+        "ManifestSpec",
+        "SplitSpec",
+        "ExportSpec",
+        "ReportSpec",
+        "VerifySpec",
+    ),
+)
+
+
+def spec_schema() -> str:
+    """The JSON Schema of a corpus spec, with the comments of its keys, for editors."""
+    schema, comments = corpus_spec.json_schema(), Comments(corpus_spec)
+    for name in _SPEC_MODELS:
+        properties = (schema if name == "Spec" else schema["$defs"][name])["properties"]
+        for key, about in {**comments.of_fields("_Target"), **comments.of_fields(name)}.items():
+            if about and key in properties:
+                properties[key]["description"] = about
+    return f"{json.dumps(schema, indent=1)}\n"
+
+
+def spec_page() -> str:
+    return page(
+        "# Corpus spec",
+        "`eicorpus build FILE` reads a YAML file with these keys ([how to write one](../how-to/build.md)). Paths start at the folder of the file. Every target has "
+        f"`after`: targets that are built before it. [corpus.schema.json]({SPEC_SCHEMA.rpartition('/')[2]}) is its JSON Schema.",
+        *settings([getattr(corpus_spec, name) for name in _SPEC_MODELS], corpus_spec),
+    )
+
+
 def policy_page() -> str:
     names = ("QualityPolicy", "Cutting", "Edge", "Rule", "Otherwise", "Condition", "Bounds")
     built_in, _ = tier_policy.load_policy(tier_policy.BUILT_IN)
@@ -352,6 +396,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/cli.md": command_line,
     "reference/json.md": json_page,
     "reference/recipe.md": ingest_page,
+    "reference/corpus.md": spec_page,
+    SPEC_SCHEMA: spec_schema,
     "reference/policy.md": policy_page,
     "reference/training-recipe.md": train_page,
     "reference/catalog.md": catalog_page,

@@ -45,7 +45,8 @@ def residual_files(corpus: CorpusLayout, erased: Iterable[TombstoneRow]) -> Iter
 def derived(corpus: CorpusLayout) -> list[Path]:
     """Folders that hold something of many episodes and are made again when asked for: partial statistics, half a manifest."""
     manifests = corpus.root / MANIFESTS
-    halves = sorted(path for path in manifests.glob(f".*{HALF_SUFFIX}") if path.is_dir())
+    named = (f".*{HALF_SUFFIX}", f"[a-z0-9]*/.*{HALF_SUFFIX}")  # of a manifest, of a version of one
+    halves = sorted(path for each in named for path in manifests.glob(each) if path.is_dir())
     return [manifests / "_cache", *halves]
 
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from ingest.corpus.layout import LOCK, MARKER, REPORT
-from schemas.manifest import ERASED_FILE, FACTS_FILE, FOLDER, REDACTION_FILE, ROWS_FILE
+from ingest.corpus.layout import BUILD, BUILD_LOCK, LOCK, MARKER, REPORT
+from schemas.manifest import (
+    ERASED_FILE,
+    FACTS_FILE,
+    FOLDER,
+    NEWEST_FILE,
+    REDACTION_FILE,
+    ROWS_FILE,
+)
 
 OWN_CHECK = frozenset(["catalog", "datasets"])  # rooms that `verify` compares with a snapshot
+_VERSION = "[0-9a-f]" * 16  # of a manifest
 # `*` any name, part by part.
 _FILES = (
     MARKER,
@@ -22,10 +30,17 @@ _FILES = (
     "reviews/.submitters",
     f"{FOLDER}/.builders",  # ingest/curation/manifests/building.py
     f"{FOLDER}/{ERASED_FILE}",
-    *(f"{FOLDER}/[a-z0-9]*/{name}" for name in (FACTS_FILE, ROWS_FILE, REDACTION_FILE)),
+    f"{FOLDER}/[a-z0-9]*/{NEWEST_FILE}",
+    *(
+        f"{FOLDER}/{of}/{name}"
+        for of in ("[a-z0-9]*", f"[a-z0-9]*/{_VERSION}")
+        for name in (FACTS_FILE, ROWS_FILE, REDACTION_FILE)
+    ),
+    f"{BUILD}/{BUILD_LOCK}",  # of `eicorpus build`: jobs/build/records.py
+    f"{BUILD}/*.json",
 )
 # Folders whose content is of no account: removed or made again when asked for.
-_LET_BE = (f"{FOLDER}/_cache", f"{FOLDER}/.*.part", "staging/*.*")
+_LET_BE = (f"{FOLDER}/_cache", f"{FOLDER}/.*.part", f"{FOLDER}/[a-z0-9]*/.*.part", "staging/*.*")
 
 
 def is_known(path: str) -> bool:

@@ -24,6 +24,10 @@ from schemas.paths import refused
 
 MARKER = "corpus.json"
 LOCK = ".writer"
+BUILD, BUILD_LOCK = (
+    "build",
+    ".builder",
+)  # records of `eicorpus build`, and the lock of the one that runs
 REPORT = "report.html"  # of `eicorpus report`; `forget` deletes it
 MARKER_LIMITS = JsonLimits(max_bytes=1 << 16, max_elements=100)
 
@@ -153,14 +157,34 @@ def writer_lock(corpus: CorpusLayout) -> Iterator[None]:
     Raises:
         ConfigError: another process is writing.
     """
-    with os.fdopen(open_lock(corpus.root / LOCK), "r+") as file:
+    handle = open_lock(corpus.root / LOCK)
+    with _held(corpus, handle, "another eicorpus command is writing to this corpus"):
+        yield
+
+
+@contextmanager
+def build_lock(corpus: CorpusLayout) -> Iterator[None]:
+    """Hold the corpus for one `eicorpus build`, from its first target to its last; each stage also takes the writer's lock. The folder of
+    the records exists.
+
+    Raises:
+        ConfigError: another build is running.
+    """
+    handle = open_lock(corpus.root / BUILD / BUILD_LOCK)
+    with _held(corpus, handle, "another eicorpus build is running in this corpus"):
+        yield
+
+
+@contextmanager
+def _held(corpus: CorpusLayout, handle: int, problem: str) -> Iterator[None]:
+    with os.fdopen(handle, "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             holder = file.read(100).strip() or "unknown"
             raise ConfigError(
-                f"another eicorpus command is writing to this corpus (process {holder})",
+                f"{problem} (process {holder})",
                 remedy="wait until it ends, or stop it",
                 where=str(corpus.root),
             ) from error

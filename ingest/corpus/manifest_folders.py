@@ -1,7 +1,9 @@
-"""Published manifests: `CORPUS/manifests/<name>/`, written once, and the removal of erased episodes from them."""
+"""Published manifests: `CORPUS/manifests/<name>/` or, of a corpus spec, `CORPUS/manifests/<name>/<version>/`, written once, and the removal
+of erased episodes from them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -20,20 +22,23 @@ from schemas.errors import ConfigError
 from schemas.manifest import (
     FACTS_FILE,
     FOLDER,
+    NEWEST_FILE,
     REDACTION_FILE,
     ROWS_FILE,
+    VERSION_NAME,
     ErasedRows,
     ManifestFacts,
     Redaction,
     load_facts,
     load_redaction,
     load_rows,
+    newest_version,
     page_of,
     rows_sha256,
 )
 from schemas.parquet_file import read_table
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_NAME = re.compile(rf"([a-z0-9][a-z0-9._-]{{0,63}})(/{VERSION_NAME.pattern})?")
 ROW_GROUP = 128 * 1024
 # Columns whose values come again and again; a dictionary of digests would only cost time.
 _REPEATED = ["source", "embodiment", "dataset_path", "tier", "split", "text", "licence_class"]
@@ -42,7 +47,7 @@ _REPEATED += ["latents.list.element.camera", "latents.list.element.encoder_id"]
 
 
 def manifest_folder(corpus: Path, name: str) -> Path:
-    """Where the manifest `name` is, or would be.
+    """Where the manifest `name`, or the version NAME/VERSION of one, is or would be.
 
     Raises:
         ConfigError: no name for a folder.
@@ -54,9 +59,79 @@ def manifest_folder(corpus: Path, name: str) -> Path:
     return within(corpus, f"{FOLDER}/{name}")
 
 
+def open_manifest_folder(corpus: Path, name: str) -> Path:
+    """Where the manifest `name` is read from: the newest version of one that has versions.
+
+    Raises:
+        ConfigError: no name for a folder, or no newest version.
+    """
+    return newest_version(manifest_folder(corpus, name))
+
+
 def manifest_names(corpus: Path) -> list[str]:
-    """Every published manifest."""
-    return sorted(path.parent.name for path in (corpus / FOLDER).glob(f"[a-z0-9]*/{FACTS_FILE}"))
+    """Every published manifest, and NAME/VERSION of every version."""
+    folder = corpus / FOLDER
+    each = (*folder.glob(f"[a-z0-9]*/{FACTS_FILE}"), *folder.glob(f"[a-z0-9]*/*/{FACTS_FILE}"))
+    names = (path.parent.relative_to(folder).as_posix() for path in each)
+    return sorted(name for name in names if _NAME.fullmatch(name))
+
+
+def version_of(facts: ManifestFacts, *, has_statistics: bool) -> str:
+    """The name of a version: the digest of its rows and of what they were chosen by, which no run or snapshot number enters.
+
+    The same content has the same version in every corpus, whatever stopped its builds.
+    """
+    content = {
+        "rows": facts.rows_sha256,
+        "where": facts.where,
+        "text": facts.text_policy,
+        "policy": [facts.policy.name, facts.policy.digest],
+        "split": facts.split.model_dump(mode="json"),
+        "mixture": facts.mixture.digest,
+        "statistics": has_statistics,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def publish_version(corpus: Path, facts: ManifestFacts, rows: pa.Table, disk: LocalStorage) -> str:
+    """Write a version whole or not at all, unless it is there, and make it the newest. Its name.
+
+    Raises:
+        ConfigError: a manifest without versions has this name.
+    """
+    folder = manifest_folder(corpus, facts.name)
+    version = version_of(facts, has_statistics=facts.statistics is not None)
+    refuse_unversioned(corpus, facts.name)
+    disk.make_dir(folder)
+    files = {ROWS_FILE: rows_bytes(rows), FACTS_FILE: page_bytes(facts)}
+    disk.put_dir_if_absent(manifest_folder(corpus, f"{facts.name}/{version}"), files)
+    make_newest(corpus, facts.name, version, disk)
+    return version
+
+
+def refuse_unversioned(corpus: Path, name: str) -> None:
+    """
+    Raises:
+        ConfigError: a manifest without versions has this name.
+    """
+    folder = manifest_folder(corpus, name)
+    if (folder / FACTS_FILE).exists():
+        problem = f"`eicorpus manifest build` published a manifest called {name}"
+        raise ConfigError(
+            f"{problem}, which has no versions: choose another name", where=str(folder)
+        )
+
+
+def make_newest(corpus: Path, name: str, version: str, disk: LocalStorage) -> None:
+    """The version that the name alone opens from now on; nothing is written where it is that already."""
+    try:
+        is_newest = newest_version(manifest_folder(corpus, name)).name == version
+    except ConfigError:  # damaged: it is written again
+        is_newest = False
+    if not is_newest:
+        text = json.dumps({"version": version}) + "\n"
+        disk.sync()  # the version is on the disk before anything names it
+        disk.put(f"{FOLDER}/{name}/{NEWEST_FILE}", text.encode(), is_durable=True)
 
 
 def existing(corpus: Path, facts: ManifestFacts) -> ManifestFacts | None:
@@ -68,6 +143,9 @@ def existing(corpus: Path, facts: ManifestFacts) -> ManifestFacts | None:
     folder = manifest_folder(corpus, facts.name)
     if not folder.exists():
         return None
+    if (folder / NEWEST_FILE).exists():
+        problem = "`eicorpus build` publishes versions of this manifest"
+        raise ConfigError(f"{problem}: choose another name", where=str(folder))
     existing_facts = load_facts(folder)
     ours, theirs = _request_of(facts), _request_of(existing_facts)
     if ours == theirs:

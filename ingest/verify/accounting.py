@@ -11,6 +11,7 @@ import polars as pl
 
 from ingest.corpus.committed_episodes import uids_of
 from ingest.corpus.known_files import OWN_CHECK, is_known, is_let_be
+from ingest.corpus.layout import BUILD
 from ingest.corpus.snapshot import Snapshot
 from ingest.corpus.tombstones import tombstones
 from ingest.storage.file_tree import entries_below
@@ -18,6 +19,7 @@ from ingest.storage.local import HALF_SUFFIX
 from ingest.verify.files import unreadable
 from ingest.verify.finding import CheckCode, Finding, finding
 from schemas.committed_rows import RunRow
+from schemas.manifest import FOLDER as MANIFESTS
 from schemas.outcome import State, ends_of, unaccounted
 
 
@@ -37,9 +39,9 @@ def _is_skipped(folder: str) -> bool:
 
 def _problem(path: str) -> Iterator[Finding]:
     name = path.rpartition("/")[2]
-    # Half a file in manifests/ or reviews/ may be of a process at work: there, writers take no writer lock and sweep themselves.
+    # Half a file there may be of a process at work: there, writers take no writer lock and sweep themselves.
     if name.startswith(".") and name.endswith(HALF_SUFFIX):
-        if not path.startswith(("manifests/", "reviews/")):
+        if not path.startswith((f"{MANIFESTS}/", f"{BUILD}/", "reviews/")):
             what = "an incomplete file of a stopped run"
             yield finding(CheckCode.FILE_UNFINISHED, path, what, "no unfinished run")
     elif not is_known(path):

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.manifest_folders import manifest_folder
+from ingest.corpus.manifest_folders import open_manifest_folder
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.manifests.issue import Issue, IssueKind
 from ingest.curation.manifests.mixture_text import mixture_from
@@ -50,7 +50,7 @@ def page_flaws(facts: ManifestFacts, odd_page: str, odd_num_rows: str) -> Iterat
         if difference and is_read
     ]
     for message in filter(None, [odd_page, odd_num_rows, *odd]):
-        problem = f"{message}; {how_to_mend(facts.name)}"
+        problem = f"{message}; {how_to_mend(Path(FOLDER) / facts.name)}"
         what = f"{FOLDER}/{facts.name}/{FACTS_FILE}"
         yield Issue(what=what, fault=IssueKind.PAGE_CHANGED, message=problem)
 
@@ -110,7 +110,7 @@ def verify_manifest(
     Raises:
         ConfigError: there is no such manifest, or its page cannot be read.
     """
-    folder = manifest_folder(corpus.root, name)
+    folder = open_manifest_folder(corpus.root, name)
     facts, odd_page = read_page(folder)
     rows = load_rows(folder)
     current = snapshot.load(corpus.root)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,53 +9,26 @@ from typing import Annotated, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
-from pydantic import ValidationError
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus
 from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.writer import writing
 from ingest.curation.captions.audit import as_csv, as_html, result_of, sample
-from ingest.curation.captions.backends import backend_for
-from ingest.curation.captions.cache import Cache
-from ingest.curation.captions.run import CaptionTally, caption_corpus
 from ingest.curation.captions.settings import CaptionSettings
-from ingest.curation.captions.work import sheets_of, work_of
-from ingest.storage.local import LocalStorage
-from jobs.run_context import new_run_id
+from ingest.curation.captions.work import sheets_of
+from jobs.stages.caption import (
+    CaptionResult,
+    caption_backend,
+    num_uncaptioned,
+    run_caption,
+    settings_from,
+)
 from jobs.ui.options import AsJson, CorpusArgument, DryRun
-from jobs.ui.output import answer_json, exit_1, outside, progress_of, stdout, table
+from jobs.ui.output import answer_json, exit_1, outside, stdout, table
 from schemas.errors import ConfigError, SourceError, system_error_text
-from schemas.invalid import invalid
 from schemas.regular_file import read_regular
-from schemas.yaml_text import read_yaml
 
 MAX_TEXT_BYTES = 256 << 20
-
-
-def settings_from(
-    config: Path | None, options: Mapping[str, object], endpoint: str | None = None
-) -> CaptionSettings:
-    """The YAML file, and over it the options that are not None.
-
-    Raises:
-        ConfigError: no such file, no YAML, or a field that does not exist or fit.
-    """
-    where = str(config or "options")
-    raw = read_yaml(config) or {} if config else {}
-    if not isinstance(raw, dict) or not isinstance(raw.get("endpoint", {}), dict):
-        raise ConfigError(
-            "expected a mapping of settings, and a mapping at `endpoint`", where=where
-        )
-    raw |= {name: value for name, value in options.items() if value is not None}
-    if endpoint is not None:
-        raw["endpoint"] = {**raw.get("endpoint", {}), "url": endpoint}
-    try:
-        return CaptionSettings.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(
-            f"invalid caption settings: {invalid(error, CaptionSettings)}", where=where
-        ) from error
 
 
 def text_of(path: Path) -> str:
@@ -68,21 +39,6 @@ def text_of(path: Path) -> str:
         raise ConfigError(
             f"cannot be read: {error}", remedy="check the path and the permissions", where=str(path)
         ) from error
-
-
-def key_of(settings: CaptionSettings) -> str:
-    """The API key, only from the variable that the settings name; raises ConfigError if it is not set."""
-    name = settings.endpoint.api_key_env
-    if name is None or settings.backend != "openai":
-        return ""
-    key = os.environ.get(name, "")
-    if not key:
-        raise ConfigError(
-            f"the environment variable {name} is not set",
-            remedy=f"set it to the API key: export {name}=KEY",
-            where="endpoint.api_key_env",
-        )
-    return key
 
 
 def command(
@@ -151,46 +107,20 @@ def command(
         failure = f"the captions failed the audit: {result.why}" if result.has_failed else ""
         _print_result({"audit": result.verdict.value, "why": result.why}, failure, as_json=as_json)
         return
-    disk = LocalStorage(opened.root)
-    asked = backend_for(settings, key=key_of(settings), cache=Cache.of(opened, disk))
+    asked = caption_backend(opened, settings)
     if dry_run:
-        todo = sum(1 for _ in work_of(opened, snapshot.load(opened.root), asked, settings))
+        todo = num_uncaptioned(opened, snapshot.load(opened.root), asked, settings)
         _print_result({"to_do": todo, "backend": asked.id}, as_json=as_json)
         return
-    began_s = time.monotonic()
-    with writing(opened, disk):
-        current = snapshot.load(opened.root)
-        total = sum(1 for _ in work_of(opened, current, asked, settings))
-        # stop there: after the last segment without a caption there may be a million with one
-        most = total if limit is None else min(limit, total)
-        with progress_of("caption", most) as advance:
-            tally, current = caption_corpus(
-                opened,
-                current,
-                asked,
-                settings,
-                run_id=new_run_id(),
-                disk=disk,
-                limit=most,
-                progress=lambda tally: advance(tally.reached),
-            )
-    report = _report(tally, total, current.number, time.monotonic() - began_s)
-    _print_result(
-        {"backend": asked.id, "model": asked.model, **report}, _failure(tally), as_json=as_json
-    )
+    done = run_caption(opened, asked, settings, limit)
+    _print_result(_report(done), done.failure, as_json=as_json)
 
 
-def _failure(tally: CaptionTally) -> str:
-    """Why a run exits with 1, or nothing."""
-    if tally.stopped:
-        return f"stopped: {tally.stopped}"
-    reached = tally.captioned + tally.skipped + tally.failed
-    retry = "run the command again to retry them"
-    return f"{tally.failed:,} of {reached:,} segments failed; {retry}" if tally.failed else ""
-
-
-def _report(tally: CaptionTally, total: int, number: int, elapsed_s: float) -> dict[str, Any]:
+def _report(done: CaptionResult) -> dict[str, Any]:
+    tally, total = done.tally, done.total
     return {
+        "backend": done.backend,
+        "model": done.model,
         "to_do": total,
         "captioned": tally.captioned,
         "skipped": tally.skipped,
@@ -205,8 +135,8 @@ def _report(tally: CaptionTally, total: int, number: int, elapsed_s: float) -> d
             check.name: f"{check.verdict.value} {check.why}".strip() for check in tally.run_checks()
         },
         "stopped": tally.stopped,
-        "snapshot": number,
-        "elapsed_s": round(elapsed_s, 3),
+        "snapshot": done.snapshot,
+        "elapsed_s": round(done.elapsed_s, 3),
     }
 
 

@@ -5,34 +5,24 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import typer
 
-from ingest.catalog.catalog import Catalog
 from ingest.catalog.next_command import next_command
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, open_corpus
-from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.writer import writing
-from ingest.curation.duplicates.cluster import (
-    Clusters,
-    commit,
-    decide,
-    evidence_of,
-    numbers_of,
-    summary,
-)
+from ingest.corpus.manifest_folders import open_manifest_folder
+from ingest.curation.duplicates.cluster import evidence_of, numbers_of
 from ingest.curation.duplicates.compare import Thresholds
-from ingest.curation.duplicates.find import Copies, Side, find_copies, find_leaks
+from ingest.curation.duplicates.find import Side, find_leaks
 from ingest.curation.duplicates.leakage import REMEDIES
-from ingest.curation.duplicates.signatures import KINDS, Signatures, read_signatures
-from ingest.storage.local import LocalStorage
-from jobs.run_context import new_run_id
+from ingest.curation.duplicates.signatures import Signatures
+from jobs.stages.dedup import MEASURES, DedupResult, counted, run_dedup, signatures_of
 from jobs.ui.options import AsJson, CorpusArgument, DryRun
 from jobs.ui.output import answer_json, duration, exit_1, progress_of, stdout, table
 from schemas import manifest
@@ -42,7 +32,6 @@ from schemas.errors import ConfigError
 from schemas.split import SPLITS
 
 SHOWN = 200
-MEASURES = " ".join(f"--only {m.name}" for m in KINDS.values())
 
 
 def command(
@@ -62,12 +51,8 @@ def command(
     with progress_of("dedup"):
         if against is not None:
             answer = _leaks(opened, against)
-        elif dry_run:
-            answer = _copies(opened)
         else:
-            disk = LocalStorage(opened.root)
-            with writing(opened, disk):
-                answer = _copies(opened, disk)
+            answer = _copies(run_dedup(opened, dry_run=dry_run))
     answer["elapsed_s"] = round(time.monotonic() - started, 3)
     failure = ""
     if against is not None and (answer["leaks"] or answer["unmeasured"]):
@@ -80,52 +65,16 @@ def command(
         exit_1(failure)
 
 
-def _copies(corpus: CorpusLayout, disk: LocalStorage | None = None) -> dict[str, Any]:
-    """Without a disk nothing is written."""
-    current = snapshot.load(corpus.root)
-    signatures = _signatures(corpus, current)
-    limits = Thresholds()
-    copies = find_copies(corpus.root, current, signatures, limits)
-    with Catalog.open(corpus.root, snapshot=current.number or None) as catalog:
-        decided = decide(catalog, signatures, copies, limits)
-        by_source = summary(catalog, decided).to_pylist()
-        after = current
-        if disk is not None:
-            run_id = new_run_id()
-            measured = int(signatures.is_measured.sum())
-            after = commit(corpus, current, catalog, decided, run_id, measured=measured, disk=disk)
+def _copies(done: DedupResult) -> dict[str, Any]:
     return {
-        **_counted(signatures, np.ones(len(signatures), dtype=bool)),
-        **_clusters(copies, decided),
-        "by_source": by_source,
-        "duplicates": [_without_run(row) for row in decided.rows[:SHOWN]],
-        "snapshot": after.number,
-        "committed": after.number != current.number,
-    }
-
-
-def _signatures(corpus: CorpusLayout, current: Snapshot) -> Signatures:
-    signatures = read_signatures(corpus.root, current)
-    if len(signatures) and not signatures.is_measured.any():
-        raise ConfigError(
-            "no episode has signatures",
-            remedy=f"run {next_command(f'measure {MEASURES}', corpus.root)}",
-            where=str(corpus.root),
-        )
-    return signatures
-
-
-def _counted(signatures: Signatures, some: Side) -> dict[str, Any]:
-    """Of `some`: episodes = measured + unmeasured, `unusable` of these; `without_pictures` have none in which anything moves, and
-    are found only by bytes."""
-    is_measured = signatures.is_measured & some
-    return {
-        "episodes": int(some.sum()),
-        "measured": int(is_measured.sum()),
-        "unmeasured": int((~signatures.is_measured & some).sum()),
-        "unusable": int((signatures.is_unusable & some).sum()),
-        "without_pictures": int((is_measured & (signatures.num_looks == 0)).sum()),
-        "without_motion": int((is_measured & (signatures.num_paths == 0)).sum()),
+        **asdict(done.compared),
+        "candidates": done.candidates,
+        "crowded": done.crowded,
+        **asdict(done.clusters),
+        "by_source": done.by_source,
+        "duplicates": [_without_run(row) for row in done.rows[:SHOWN]],
+        "snapshot": done.snapshot,
+        "committed": done.committed,
     }
 
 
@@ -134,21 +83,9 @@ def _without_run(row: DuplicateRow) -> Mapping[str, object]:
     return {n: value for n, value in as_dict(row).items() if n not in ("run_id", "snapshot")}
 
 
-def _clusters(copies: Copies, decided: Clusters) -> dict[str, Any]:
-    kinds = [row.kind for row in decided.rows]
-    return {
-        "candidates": copies.candidates,
-        "crowded": copies.crowded,
-        "clusters": len({row.cluster for row in decided.rows}),
-        "kept": kinds.count("kept"),
-        "exact": kinds.count("exact"),
-        "near": kinds.count("near"),
-    }
-
-
 def _leaks(corpus: CorpusLayout, against: str) -> dict[str, Any]:
     current = snapshot.load(corpus.root)
-    signatures = _signatures(corpus, current)
+    signatures = signatures_of(corpus, current)
     splits = current.read(corpus.root, "episodes", ["uid", "split"]).sort_by("uid")["split"]
     is_reference, is_checked, absent = _sides(corpus, signatures, splits, against)
     leaks = find_leaks(corpus.root, current, signatures, is_reference, Thresholds())
@@ -171,7 +108,7 @@ def _leaks(corpus: CorpusLayout, against: str) -> dict[str, Any]:
             remedy="pass a manifest of this corpus",
         )
     return {
-        **_counted(signatures, is_reference | is_checked),
+        **asdict(counted(signatures, is_reference | is_checked)),
         "against": against,
         "reference": int(is_reference.sum()),
         "reference_absent": absent,
@@ -195,13 +132,15 @@ def _sides(
             pc.equal(splits, "train").to_numpy(zero_copy_only=False).astype(bool),
             0,
         )
-    matched = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?::(val|test))?", against)
+    matched = re.fullmatch(
+        r"([A-Za-z0-9][A-Za-z0-9._-]*(?:/[0-9a-f]{16})?)(?::(val|test))?", against
+    )
     if matched is None:
         raise ConfigError(
             f"{against!r} is neither a split (val, test) nor a manifest (NAME, NAME:val, NAME:test)"
         )
     name, split = matched.groups()
-    rows = manifest.load(corpus.path(f"manifests/{name}")).rows.select(["uid", "split"])
+    rows = manifest.load(open_manifest_folder(corpus.root, name)).rows.select(["uid", "split"])
     named = rows.filter(pc.equal(rows["split"], split)) if split else rows
     is_reference, absent = _in_corpus(signatures, named)
     if split is None:

@@ -14,9 +14,10 @@ from adapters.base import SourceInfo
 from ingest.check import Check, Verdict
 from ingest.doctor.doctor import Examined, Picture, as_json, contact_sheet, examine, over_all
 from ingest.pipeline.plan import Request, assets_of, discover, survey
-from jobs.commands.ingest import options_from, recipe_from
+from jobs.commands.ingest import options_from
 from jobs.commands.source import source_at
 from jobs.own_packages import foreign_packages
+from jobs.stages.ingest import recipe_from
 from jobs.ui.options import (
     AdapterOptions,
     AsJson,

@@ -8,22 +8,12 @@ from typing import Annotated
 
 import typer
 
-from ingest.corpus import snapshot
-from ingest.corpus.layout import open_corpus, uid_of
-from ingest.corpus.writer import writing
-from ingest.export.iceberg import Exported, export
-from ingest.export.warehouse import (
-    DEFAULT_NAME,
-    ExportStep,
-    Warehouse,
-    open_configured,
-    open_folder,
-)
-from ingest.storage.local import LocalStorage
+from ingest.corpus.layout import open_corpus
+from ingest.export.iceberg import Exported
+from ingest.export.warehouse import ExportStep
+from jobs.stages.export import run_export, warehouse_at
 from jobs.ui.options import AsJson, CorpusArgument
-from jobs.ui.output import answer_json, outside, progress_of, stdout, table
-from schemas.catalog import TABLES
-from schemas.errors import ConfigError
+from jobs.ui.output import answer_json, stdout, table
 
 app = typer.Typer(no_args_is_help=True, help="Export the catalog to other table formats.")
 STEP_TEXT = {
@@ -57,30 +47,12 @@ def iceberg_command(
 ) -> None:
     """Write the catalog as Iceberg tables. Later runs add new rows and delete those of erased episodes."""
     opened = open_corpus(corpus)
-    to = _warehouse(opened.root, warehouse, catalog, namespace)
-    with writing(
-        opened, LocalStorage(opened.root)
-    ):  # it only reads; the lock keeps writers from deleting what it reads
-        current = snapshot.load(opened.root)
-        with progress_of("tables", len(TABLES)) as progress:
-            done = export(opened.root, uid_of(opened), current, to, progress)
+    done = run_export(opened, warehouse_at(opened.root, warehouse, catalog, namespace))
     if as_json:
-        answer_json({"snapshot": current.number, "tables": [asdict(each) for each in done]})
+        tables = [asdict(each) for each in done.tables]
+        answer_json({"snapshot": done.snapshot, "tables": tables})
     else:
-        _show(done, current.number)
-
-
-def _warehouse(corpus: Path, folder: Path | None, name: str | None, namespace: str) -> Warehouse:
-    if not namespace.replace("_", "").isalnum():
-        raise ConfigError(
-            f"{namespace!r}: expected letters, digits and underscores", where="--namespace"
-        )
-    if folder is not None:
-        outside(corpus, folder, "--warehouse")
-        return open_folder(folder, name or DEFAULT_NAME, namespace)
-    if name is None:
-        raise ConfigError("no target", remedy="pass --warehouse DIR or --catalog NAME")
-    return open_configured(name, namespace)
+        _show(done.tables, done.snapshot)
 
 
 def _show(done: list[Exported], number: int) -> None:

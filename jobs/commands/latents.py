@@ -1,17 +1,17 @@
-"""`eicorpus latents images | text`: encode what training reads. The options only: the work is in `jobs/commands/encode_images.py` and
-`jobs/commands/encode_text.py`."""
+"""`eicorpus latents images | text`: encode what training reads. The options only: the work is in `jobs/stages/latents_images.py` and
+`jobs/stages/latents_text.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.models.encoder import EncoderChoice
-from ingest.models.encoder_weights import WeightSource
-from ingest.models.encoders import EncoderSpec, encoder_spec
+from ingest.models.encoders import encoder_spec
 from jobs.ui.options import (
     AsJson,
     CorpusArgument,
@@ -22,6 +22,7 @@ from jobs.ui.options import (
     RayAddress,
     WeightsFolder,
 )
+from jobs.ui.output import exit_1
 from schemas.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Encode images or instructions for training.")
@@ -88,7 +89,14 @@ def images(
     as_json: AsJson = False,
 ) -> None:
     """Encode video frames to image tokens. Run it again to resume."""
-    from jobs.commands.encode_images import ImagesRequest, encode
+    from jobs.stages.latents_images import (
+        ImagesRequest,
+        plan_images,
+        run_images,
+        weight_source,
+    )
+    from jobs.ui.latents_plan import LatentsPlan, show_plan
+    from jobs.ui.latents_report import show_report
 
     is_on_ray = ray or address is not None
     if gpus_per_encoder is not None and not is_on_ray:
@@ -97,7 +105,7 @@ def images(
         )
     choice = EncoderChoice(
         model=encoder,
-        source=_source(encoder_spec(encoder), weights, hub_id, untrained),
+        source=weight_source(encoder_spec(encoder), weights, hub_id, untrained),
         fit=fit,
         storage=dtype,
         grid_stride=stride,
@@ -115,7 +123,19 @@ def images(
         is_on_ray=is_on_ray,
         address=address,
     )
-    encode(open_corpus(corpus), request, dry_run=dry_run, as_json=as_json)
+    opened = open_corpus(corpus)
+    if dry_run:
+        show_plan(plan_images(opened, request), as_json=as_json, is_all=True)
+        return
+
+    def tell(plan: LatentsPlan) -> None:
+        if not as_json:
+            show_plan(plan, as_json=False)
+
+    done = run_images(opened, request, on_plan=tell)
+    show_report(done.plan, done.tally, done.snapshot, done.elapsed_s, done.failure, as_json=as_json)
+    if done.failure:
+        exit_1(done.failure)
 
 
 @app.command("text")
@@ -147,7 +167,8 @@ def text(
     as_json: AsJson = False,
 ) -> None:
     """Encode instructions with a frozen vision-language model, for training with the recipe key `text.kind: cached`. Run it again to resume."""
-    from jobs.commands.encode_text import VlmRequest, encode
+    from jobs.stages.latents_text import VlmRequest, open_text, run_text
+    from jobs.ui.latents_report import print_plan, report
 
     request = VlmRequest(
         folder=vlm,
@@ -159,20 +180,26 @@ def text(
         device=device,
         batch=batch,
     )
-    encode(open_corpus(corpus), request, dry_run=dry_run, as_json=as_json)
+    layout = open_corpus(corpus)
+    opened = open_text(request)
+    if dry_run:
+        _, page = opened.plan(layout, snapshot.load(layout.root))
+        print_plan(page, as_json=as_json, is_all=True)
+        return
 
+    def tell(page: dict[str, Any]) -> None:
+        if not as_json:
+            print_plan(page, as_json=False)
 
-def _source(
-    spec: EncoderSpec, weights: Path | None, hub_id: str | None, untrained: int | None
-) -> WeightSource:
-    """Where the weights come from."""
-    if weights is None and hub_id is None and untrained is None and spec.has_weights:
-        known = f"--weights FOLDER, --hub-id {spec.hub_id}, or " if spec.hub_id else ""
-        message = "no weights"
-        raise ConfigError(
-            message,
-            remedy=f"add {known}--untrained SEED (random weights, tests only)",
-            where=f"--encoder {spec.name}",
-        )
-    folder = "" if weights is None else str(weights.absolute())
-    return WeightSource(folder=folder, hub_id=hub_id or "", untrained_seed=untrained)
+    done = run_text(layout, opened, on_plan=tell)
+    report(
+        done.tally,
+        done.encoder,
+        done.snapshot,
+        done.elapsed_s,
+        done.page,
+        done.failure,
+        as_json=as_json,
+    )
+    if done.failure:
+        exit_1(done.failure)

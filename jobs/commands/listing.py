@@ -127,12 +127,13 @@ def manifests(corpus: CorpusArgument, as_json: AsJson = False) -> None:
     from schemas.manifest import load_facts
 
     root = open_corpus(corpus).root
-    facts = [load_facts(manifest_folder(root, each)) for each in manifest_names(root)]
+    names = manifest_names(root)
+    facts = [load_facts(manifest_folder(root, each)) for each in names]
     if as_json:
         answer_json({"manifests": [as_object(each) for each in facts]})
         return
     rows = [
-        [f.name, f.snapshot, f.policy.name, f.num_rows, sum(f.hours.get("all", {}).values())]
-        for f in facts
+        [name, f.snapshot, f.policy.name, f.num_rows, sum(f.hours.get("all", {}).values())]
+        for name, f in zip(names, facts, strict=True)
     ]
     stdout.print(table("", ["manifest", "snapshot", "policy", "segments", "hours"], rows))

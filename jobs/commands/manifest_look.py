@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from ingest.catalog.query_process import QueryLimits
 from ingest.corpus.layout import open_corpus, uid_of
-from ingest.corpus.manifest_folders import manifest_folder
+from ingest.corpus.manifest_folders import open_manifest_folder
 from ingest.curation.manifests.diff import compare
 from ingest.verify.manifest import verify_manifest
 from jobs.machine import usable_cores
+from jobs.stages.manifest import LIMITS
 from jobs.ui.manifest_report import (
     difference_as_object,
     show_difference,
@@ -25,7 +25,6 @@ from jobs.ui.options import AsJson, CorpusArgument, ManifestName, Threads
 from jobs.ui.output import answer_json, exit_1, progress_of, stderr, stdout, table
 from schemas.manifest import load
 
-LIMITS = QueryLimits(timeout_s=3600.0, memory_mb=4096)
 SHOWN_FLAWS = 200
 
 
@@ -39,7 +38,7 @@ def show_command(
 ) -> None:
     """Show the hours, mixture and statistics of a manifest. Checks its rows against its digest."""
     root = open_corpus(corpus).root
-    page = load(manifest_folder(root, name)).facts
+    page = load(open_manifest_folder(root, name)).facts
     if as_json:
         answer_json(page.model_dump(mode="json"))
     else:
@@ -57,7 +56,7 @@ def diff_command(
 ) -> None:
     """Compare two manifests: segments added, removed and changed, with the reason."""
     root = open_corpus(corpus).root
-    before, after = (load(manifest_folder(root, each)) for each in (a, b))
+    before, after = (load(open_manifest_folder(root, each)) for each in (a, b))
     difference = compare(before, after, limits=LIMITS)
     if as_json:
         answer_json(difference_as_object(difference, limit_rows))

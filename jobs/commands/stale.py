@@ -11,7 +11,7 @@ from adapters.registry import ADAPTERS, adapter_for, adapters_of_packages
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.latents.plan import encoder_states
-from jobs.commands.ingest import recipe_from
+from jobs.stages.ingest import recipe_from
 from jobs.ui.options import AsJson, CorpusArgument
 from jobs.ui.output import answer_json, exit_1, stdout, table
 

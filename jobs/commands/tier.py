@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from ingest.catalog.catalog import Catalog
-from ingest.corpus import snapshot
-from ingest.corpus.layout import CorpusLayout, open_corpus
-from ingest.corpus.snapshot import Snapshot
-from ingest.corpus.writer import writing
-from ingest.curation.tiers.count import (
-    Count,
-    Counts,
-    cap_counts,
-    judged_counts,
-    rule_counts,
-    stored_counts,
-)
+from ingest.corpus.layout import open_corpus
+from ingest.curation.tiers.count import Count, cap_counts, judged_counts, rule_counts
 from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy, load_policy
 from ingest.curation.tiers.policy_sql import TIERS
-from ingest.curation.tiers.tier import Judged, commit, is_up_to_date, judge
-from ingest.storage.local import LocalStorage
-from jobs.run_context import new_run_id
+from jobs.stages.tier import TierResult, run_tier
 from jobs.ui.options import AsJson, CorpusArgument, DryRun
-from jobs.ui.output import answer_json, progress_of, stdout, table
+from jobs.ui.output import answer_json, stdout, table
 
 LACKS_SHOWN = 3
 
@@ -43,41 +29,12 @@ def command(
 ) -> None:
     """Assign a tier to every segment: high, low, actionless or excluded. Uses stored measurements; run `measure` first."""
     chosen, text = load_policy(policy)
-    opened = open_corpus(corpus)
-    started = time.monotonic()
-    if dry_run:
-        current = snapshot.load(opened.root)
-        judged, before = _judged(opened, current, chosen)
-        answer = _answer(judged, before, current, started) | {"committed": False}
-    else:
-        disk = LocalStorage(opened.root)
-        with writing(opened, disk):
-            answer = _committed(opened, chosen, text, started, disk)
-    _print_result(answer, chosen, as_json=as_json)
+    done = run_tier(open_corpus(corpus), chosen, text, dry_run=dry_run)
+    _print_result(_answer(done), chosen, as_json=as_json)
 
 
-def _judged(
-    corpus: CorpusLayout, current: Snapshot, policy: QualityPolicy
-) -> tuple[Judged, Counts]:
-    with progress_of("tier"):
-        judged = judge(corpus.root, current, policy)
-    with Catalog.open(corpus.root, snapshot=current.number or None) as catalog:
-        return judged, stored_counts(catalog)
-
-
-def _committed(
-    corpus: CorpusLayout, policy: QualityPolicy, text: str, started: float, disk: LocalStorage
-) -> dict[str, Any]:
-    current = snapshot.load(corpus.root)
-    judged, before = _judged(corpus, current, policy)
-    if is_up_to_date(corpus.root, current, policy):
-        return _answer(judged, before, current, started) | {"committed": False, "up_to_date": True}
-    run_id = new_run_id()
-    current = commit(corpus, current, judged, text, run_id=run_id, disk=disk)
-    return _answer(judged, before, current, started) | {"committed": True}
-
-
-def _answer(judged: Judged, before: Counts, current: Snapshot, started: float) -> dict[str, Any]:
+def _answer(done: TierResult) -> dict[str, Any]:
+    judged, before = done.judged, done.before
     after = judged_counts(judged)
     nothing = Count()
     order = ["none", *(tier.value for tier in TIERS)]
@@ -86,7 +43,7 @@ def _answer(judged: Judged, before: Counts, current: Snapshot, started: float) -
         "policy": judged.policy.policy,
         "version": judged.policy.version,
         "policy_digest": judged.policy.digest,
-        "snapshot": current.number,
+        "snapshot": done.snapshot,
         "episodes": len(judged.episodes),
         "segments": len(judged.segments),
         "tiers": [
@@ -101,8 +58,9 @@ def _answer(judged: Judged, before: Counts, current: Snapshot, started: float) -
         "rules": [asdict(rule) for rule in rule_counts(judged)],
         "capped": [asdict(cap) for cap in cap_counts(judged)],
         "reviewed": int(judged.is_reviewed.sum()),
-        "up_to_date": False,
-        "elapsed_s": round(time.monotonic() - started, 3),
+        "up_to_date": done.up_to_date,
+        "elapsed_s": round(done.elapsed_s, 3),
+        "committed": done.committed,
     }
 
 

@@ -92,8 +92,10 @@ def command(
     check_installed()
     check_local(Path(recipe), "--recipe")
     from jobs.ui.manifest_report import refuse_without_latents  # polars: not for `--help`
+    from schemas.manifest import newest_version
 
-    refuse_without_latents(manifest)
+    opened = newest_version(manifest.absolute())
+    refuse_without_latents(opened)
     changes = changes_from(set_ or [], steps=steps, workers=loader_workers)
     # An invalid recipe is refused before torch is imported, which takes seconds.
     resolved = _recipe(recipe, changes, init_from, out)
@@ -101,7 +103,7 @@ def command(
     from training.run.session import TrainRequest
 
     request = TrainRequest(
-        manifest=manifest,
+        manifest=opened if allow_other_manifest else _of_run(out, manifest) or opened,
         recipe=resolved,
         out=out,
         device=device,
@@ -126,6 +128,16 @@ def command(
         run_on_ray(request, ray_workers, address=address, wandb=wandb, as_json=as_json)
     else:
         run_here(request, wandb=wandb, as_json=as_json)
+
+
+def _of_run(out: Path, manifest: Path) -> Path | None:
+    """The version of `manifest` that the run in `out` was begun with: a resumed run stays with it when there is a newer one."""
+    from training.run.run_folder import load_run
+
+    begun = load_run(out)
+    version = None if begun is None else Path(begun[0].manifest)
+    is_of_manifest = version is not None and version.parent == manifest.absolute()
+    return version if is_of_manifest else None
 
 
 def check_installed() -> None:

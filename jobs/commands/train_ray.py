@@ -18,11 +18,11 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from ingest.executors.ray import RayExecutor
-from jobs.commands.ingest import limits_from
 from jobs.commands.train_run import answer, train
 from jobs.machine import usable_cores
 from jobs.ray_token import require_token
 from jobs.run_context import StopRequest
+from jobs.stages.resources import limits_from
 from schemas.errors import ConfigError, PipelineError, TransientError
 from training.run.parallel import BACKENDS, Ranks
 from training.run.run_folder import ask_to_stop, forget_stop, load_result

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.verify.corpus import VerifyProgress, verify
 from ingest.verify.digest import digest
 from ingest.verify.finding import Finding
 from ingest.verify.peer import Peer, findings_of, peer_reports
 from jobs.commands.peer import peer as reference_reader
 from jobs.machine import usable_cores
+from jobs.stages.verify import failure_of, run_verify
 from jobs.ui.options import AsJson, CorpusArgument, Threads
 from jobs.ui.output import answer_json, exit_1, stderr, stdout, table
 from jobs.ui.progress import ProgressLine
@@ -38,16 +38,8 @@ def command(
 ) -> None:
     """Check every file of a corpus against its latest snapshot."""
     reader = reference_reader() if peer else None
-    seen = VerifyProgress()
-    with ProgressLine(stderr, "verify") as line:
-
-        def look(now: VerifyProgress) -> None:
-            nonlocal seen
-            seen = now
-            line.update(now.episodes, total=now.total)
-
-        findings = verify(corpus, progress=look, workers=threads or usable_cores(), deep=deep)
-    summary = None
+    done = run_verify(corpus, threads or usable_cores(), deep=deep)
+    seen, findings, summary = done.seen, done.findings, None
     if reader is not None:
         of_reader, summary = read_by_peer(corpus, seen.datasets, reader)
         findings += of_reader
@@ -61,8 +53,7 @@ def command(
         "findings": [asdict(each) for each in findings],
         "peer": summary,
     }
-    count = len(findings)
-    failure = f"{count:,} findings: the corpus differs from its snapshot" if count else ""
+    failure = failure_of(findings)
     if as_json:
         answer_json(answer, failure)
     else:

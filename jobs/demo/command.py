@@ -1,4 +1,4 @@
-"""`eicorpus demo`: seven raw sources, robots and human hands, become one corpus, a manifest and a small policy.
+"""`eicorpus demo`: seven raw sources, robots and human hands, become one corpus, a manifest and a small policy, by one corpus spec.
 
 The raw data are generated in each source's true layout; nothing is downloaded. Every step is a command that a user types, run
 in a process of its own.
@@ -38,7 +38,37 @@ TIERS = (
 )
 NUM_PLAYS = 24  # of the source that the demo's policy learns from
 MANIFEST = "first"
-WITHOUT_COPIES = "uid NOT IN (SELECT uid FROM redundant)"
+# The corpus is small: a fifth of the episodes is held out. The encoder stands in for DINOv3, whose weights are gated.
+SPEC = """\
+# The corpus of `eicorpus demo`. Every key: docs/how-to/build.md
+version: 1
+corpus: ./corpus
+
+sources:
+{sources}
+measures: {{}}
+tiers:
+  policy: ei30k
+duplicates: {{}}
+captions:
+  backend: rules
+latents:
+  dinov3_tiny:
+    encoder: dinov3_tiny
+    untrained: 0
+
+manifests:
+  first:
+    where: uid NOT IN (SELECT uid FROM redundant)
+    split: {{by: episode, val: 0.2}}
+
+reports:
+  overview:
+    html: report.html
+
+verify: {{}}
+"""
+SOURCE = "  {0}:\n    path: raw/{0}\n    adapter: {0}\n"
 
 
 class DemoFailed(PipelineError):
@@ -125,23 +155,31 @@ def steps(out: Path) -> Iterator[DemoStep]:
     """All steps of a demo in the folder `out`, in order."""
     corpus, raw = out / "corpus", out / "raw"
 
+    spec = out / "corpus.yaml"
+
     def generate() -> None:
         for name in SOURCES:
             raw_of(name, raw / name)
+        spec.write_text(SPEC.format(sources="".join(map(SOURCE.format, SOURCES))))
 
-    yield DemoStep(title="generate raw data of seven sources", prepare=generate)
-    for name in SOURCES:
-        words = ("ingest", name, str(raw / name), "--out", str(corpus))
-        yield DemoStep(title=f"ingest {name}", commands=(words,))
+    yield DemoStep(title="generate raw data of seven sources, and a corpus spec", prepare=generate)
     yield DemoStep(
-        title="query the catalog, verify every file, print the content digest",
+        title="build the corpus: ingest, measure, tiers, duplicates, captions, latents, a manifest, a report",
+        commands=(("build", str(spec)),),
+    )
+    yield DemoStep(
+        title="build it again: nothing has changed, so nothing is done",
+        commands=(("build", str(spec)),),
+    )
+    yield DemoStep(
+        title="look at it: query the catalog, show the tiers, print the content digest",
         commands=(
             ("query", str(corpus), QUERY),
-            ("verify", str(corpus)),
+            ("query", str(corpus), TIERS),
+            ("manifest", "verify", str(corpus), MANIFEST),
             ("digest", str(corpus)),
         ),
     )
-    yield from curation_steps(corpus, out / "report.html")
     yield from training_steps(corpus, out / "run", out / "eval.html")
 
 
@@ -153,38 +191,6 @@ def raw_of(name: str, folder: Path) -> Written:
         module.write_many(folder, NUM_PLAYS) if name == "metaworld_hdf5" else module.write(folder)
     )
     return written
-
-
-def curation_steps(corpus: Path, report: Path) -> Iterator[DemoStep]:
-    """From committed episodes to a manifest."""
-    folder = str(corpus)
-    yield DemoStep(
-        title="measure every episode and assign a tier to every segment",
-        commands=(
-            ("measure", folder),
-            ("tier", folder),
-            ("query", folder, TIERS),
-        ),
-    )
-    yield DemoStep(
-        title="caption segments by rules, find copies",
-        commands=(("caption", folder, "--backend", "rules"), ("dedup", folder)),
-    )
-    yield DemoStep(
-        title="encode images once (an untrained DINOv3 stands in for the gated weights)",
-        commands=(("latents", "images", folder, "--encoder", "dinov3_tiny", "--untrained", "0"),),
-    )
-    # The corpus is small: a fifth of the episodes is held out.
-    split = ("--split-by", "episode", "--val", "0.2")
-    build = ("manifest", "build", folder, MANIFEST, "--where", WITHOUT_COPIES, *split)
-    yield DemoStep(
-        title="build and verify a manifest, write a report",
-        commands=(
-            build,
-            ("manifest", "verify", folder, MANIFEST),
-            ("report", folder, "--html", str(report)),
-        ),
-    )
 
 
 def training_steps(corpus: Path, trained: Path, page: Path) -> Iterator[DemoStep]:

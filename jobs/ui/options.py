@@ -26,6 +26,10 @@ CorpusArgument = Annotated[
         help="Corpus folder. May be left out when EICORPUS_CORPUS is set.",
     ),
 ]
+SpecArgument = Annotated[
+    Path,
+    typer.Argument(metavar="SPEC", help="Corpus spec: a YAML file, as `eicorpus init` writes."),
+]
 SourceArgument = Annotated[
     str,
     typer.Argument(
@@ -134,6 +138,7 @@ ComputePrecision = Annotated[
 ]
 
 
+HAND_LANDMARKER_ENV = "EICORPUS_HAND_LANDMARKER"
 MANO_ENV = "EICORPUS_MANO_DIR"
 ManoDir = Annotated[
     Path | None,

@@ -65,6 +65,7 @@ def littered(corpus: Path, uid: str) -> None:
         "ledger/.first.jsonl.part",
         "manifests/.half.17.part/manifest.json",
         "manifests/m/.manifest.json.part",
+        "manifests/m/.0123456789abcdef.9.part/manifest.json",
         "manifests/_cache/delta/block/000000-1.bin",
         "manifests/_cache/delta/merged/x.json",
         f"staging/{uid}.digest/rows",

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 # What a command calls after it has written what nobody names yet, and before that is named.
 KILL_AT = dict.fromkeys(WRITERS, ("put_if_absent", 1)) | {
     "manifest": ("put_dir_if_absent", 1),
+    "build": ("put_dir_if_absent", 1),
     "gc": ("sync", 2),
     "gc_parts": ("sync", 2),
     "forget": ("hard_link_or_copy", 1),

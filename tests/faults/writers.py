@@ -19,6 +19,7 @@ from typer.main import get_command
 from jobs.cli import app
 from tests.curation.lifecycle_corpus import build, publish_manifest, uids
 from tests.faults.toy import write_toy
+from tests.jobs.build_cases import write_spec
 
 TOY = {"a": "good", "b": "quarantine", "c": "good"}
 MEASURES = ("length", "look", "trajectory", "rows")
@@ -26,13 +27,13 @@ MEASURES = ("length", "look", "trajectory", "rows")
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """`prepare` gets an empty folder and leaves `corpus` and `raw` in it; `words` are filled with {corpus}, {raw}, {uid}, {qwen}."""
+    """`prepare` gets an empty folder and leaves `corpus` and `raw` in it; `words` are filled with {corpus}, {raw}, {spec}, {uid}, {qwen}."""
 
     words: Sequence[str]
     prepare: Callable[[Path], None]
 
     def argv(self, home: Path) -> list[str]:
-        filled = {"corpus": home / "corpus", "raw": home / "raw"}
+        filled = {"corpus": home / "corpus", "raw": home / "raw", "spec": home / "corpus.yaml"}
         if any("{qwen}" in word for word in self.words):
             filled["qwen"] = _tiny_qwen()
         uid = ""
@@ -90,6 +91,11 @@ def tiered(home: Path) -> None:
     do(["tier", str(home / "corpus")])
 
 
+def built_to_tiers(home: Path) -> None:
+    """All that a manifest of a spec needs."""
+    do(["build", str(write_spec(home, TOY)), "tiers", "--workers", "0"])
+
+
 def living(home: Path) -> None:
     """Rows in every table, several parts, a manifest."""
     build(home, TOY)
@@ -122,6 +128,9 @@ WRITERS: dict[str, Writer] = {
     "dedup": Writer(words=["dedup", "{corpus}"], prepare=measured),
     "manifest": Writer(
         words=["manifest", "build", "{corpus}", "m", "--workers", "0"], prepare=tiered
+    ),
+    "build": Writer(
+        words=["build", "{spec}", "manifests.train", "--workers", "0"], prepare=built_to_tiers
     ),
     "latents": Writer(
         words=[

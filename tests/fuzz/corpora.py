@@ -26,7 +26,7 @@ from ingest.corpus.snapshot import load
 from ingest.curation.tiers.policy import load_policy
 from ingest.recipe import Recipe
 from jobs.command_table import loaded
-from jobs.commands.ingest import recipe_from
+from jobs.stages.ingest import recipe_from
 from schemas.catalog import TABLES
 from schemas.errors import InvariantError, PipelineError
 from schemas.manifest import load_facts, load_redaction, load_rows

@@ -16,9 +16,11 @@ from schemas.errors import PipelineError
 from tests.hostile.corpora import TRAINED_AS, World
 
 PATIENCE_S = 120  # a command that waits for a pipe waits for ever
-# {corpus} {raw} {run} {out} {uid} are filled in.
+# {corpus} {spec} {raw} {run} {out} {uid} are filled in.
 WORDS = {
     "ingest": "tests.faults.toy:Toy {raw} --out {corpus} --workers 0 --max-quarantined 1",
+    "plan": "{spec}",
+    "build": "{spec} tiers --workers 0",
     "query": "{corpus} SELECT * FROM episodes --json",
     "measure": "{corpus} --workers 0",
     "caption": "{corpus}",
@@ -48,6 +50,8 @@ WORDS = {
 # Why each of them is not run here.
 OPEN_NONE = {
     "doctor": "raw data",
+    "init": "raw data",
+    "serve": "a server: tests/service/test_hostile_catalog.py",
     "peer": "an environment",
     "demo": "a corpus of its own, by the commands above",
     **dict.fromkeys(
@@ -94,7 +98,7 @@ def run(name: str, world: World, uid: str) -> Ended:
         raise StillRunningError(name)
 
     filled = {"corpus": world.corpus, "raw": world.raw, "out": world.out, "run": world.run}
-    filled |= {"uid": uid}
+    filled |= {"uid": uid, "spec": world.spec}
     words = [word.format(**filled) for word in _split(WORDS[name])]
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(PATIENCE_S)

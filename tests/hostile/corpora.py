@@ -61,6 +61,14 @@ class Stopping(LocalStorage):
     def hard_link_or_copy(self, source: Path, target: Path) -> None:
         raise StoppedError
 
+SPEC = """\
+version: 1
+sources:
+  toy: {path: raw, adapter: "tests.faults.toy:Toy", limits: {max_quarantined_ratio: 1.0}}
+measures: {}
+tiers: {policy: lenient.yaml}
+"""
+
 
 @dataclass(frozen=True)
 class World:
@@ -75,6 +83,11 @@ class World:
     @property
     def corpus(self) -> Path:
         return self.root / "corpus"
+
+    @property
+    def spec(self) -> Path:
+        """Declares `corpus`."""
+        return self.root / "corpus.yaml"
 
     @property
     def sound(self) -> Path:
@@ -122,6 +135,7 @@ def make_world(root: Path) -> World:
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, (words, done.output, done.exception)
     write_toy(world.raw, {**EPISODES, "f": "good"})
+    world.spec.write_text(SPEC)
     shutil.copytree(corpus, world.victim)
     shutil.copytree(corpus, world.sound)
     # Names that a sweep, a collection or a rebuild would take for its own.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.build.spec_file import read_spec
 from jobs.demo import command as demo
 from schemas.errors import ConfigError
 
@@ -62,6 +63,19 @@ def test_without_torch_the_caller_reads_what_to_install(
     with pytest.raises(ConfigError, match=r"pip install 'eicorpus\[train\]'"):
         demo.command(out=tmp_path / "demo", as_json=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_spec_of_the_demo_has_its_sources_and_can_be_read(tmp_path: Path) -> None:
+    generate = next(iter(demo.steps(tmp_path))).prepare
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "raw_of", lambda name, folder: folder.mkdir(parents=True))
+        generate()
+    file = read_spec(tmp_path / "corpus.yaml")
+    assert {name: each.adapter for name, each in file.spec.sources.items()} == {
+        name: name for name in demo.SOURCES
+    }
+    assert file.corpus == tmp_path / "corpus"
+    assert f"manifests.{demo.MANIFEST}" in file.needs
 
 
 @pytest.mark.slow

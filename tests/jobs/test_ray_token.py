@@ -15,7 +15,7 @@ from jobs.ray_token import MODE, TOKEN, TOKEN_PATH, require_token
 ROOT = Path(__file__).parents[2]
 DRIVER = """
 import sys
-from jobs.commands.ingest import executor_for, limits_from
+from jobs.stages.resources import executor_for, limits_from
 executor = executor_for(limits_from(), workers=1, use_ray=True, address=None)
 print(executor.cluster.address, flush=True)
 sys.stdin.read()

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ingest.recipe import Recipe
-from jobs.commands.ingest import recipe_from
+from jobs.stages.ingest import recipe_from
 from schemas.errors import ConfigError
 from schemas.invalid import invalid
 from training.recipe import load_recipe

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.commands.train import _recipe
+from jobs.commands.train import _of_run, _recipe
 from schemas.errors import ConfigError
 from schemas.manifest import FACTS_FILE
 from schemas.supervision import Task
@@ -43,6 +43,17 @@ def begun(tmp_path: Path, init_from: str = "") -> Path:
     (tmp_path / FACTS_FILE).write_text("{}")
     write_run(tmp_path / "run", facts(init_from), recipe(), tmp_path)
     return tmp_path / "run"
+
+
+def test_a_resumed_run_stays_with_its_version_of_a_manifest(tmp_path: Path) -> None:
+    manifest = tmp_path / "corpus/manifests/m"
+    version = manifest / "0123456789abcdef"
+    version.mkdir(parents=True)
+    (version / FACTS_FILE).write_text("{}")
+    write_run(tmp_path / "run", facts(manifest=str(version)), recipe(), version)
+    assert _of_run(tmp_path / "run", manifest) == version
+    assert _of_run(tmp_path / "run", manifest.with_name("other")) is None
+    assert _of_run(tmp_path / "new", manifest) is None
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_a_manifest_that_is_built_before_latents_says_so(
     trainable: Trainable, monkeypatch: pytest.MonkeyPatch, *, has: bool
 ) -> None:
     if not has:
-        monkeypatch.setattr("jobs.commands.manifest.has_latents", lambda rows: False)
+        monkeypatch.setattr("jobs.stages.manifest.has_latents", lambda rows: False)
     words = ["manifest", "build", str(trainable.corpus), "new", "--dry-run", "--json"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0

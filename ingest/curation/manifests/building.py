@@ -29,7 +29,8 @@ def building(corpus: Path, disk: LocalStorage) -> Iterator[None]:
 
 def _remove_abandoned(folder: Path, disk: LocalStorage) -> None:
     """Half a manifest, and halves of kept statistics."""
-    for path in sorted(folder.glob(f".*{HALF_SUFFIX}")):
+    halves = (*folder.glob(f".*{HALF_SUFFIX}"), *folder.glob(f"[a-z0-9]*/.*{HALF_SUFFIX}"))
+    for path in sorted(halves):
         if path.is_dir() and not path.is_symlink():
             disk.remove_tree(path)
         else:

@@ -1,10 +1,12 @@
-"""`eicorpus latents images`: opens the encoder, prints the plan, and encodes on this machine or on Ray."""
+"""The work of `eicorpus latents images`: opens the encoder and encodes on this machine or on Ray."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
@@ -18,16 +20,19 @@ from ingest.latents.backends import EncodeBackend, LocalBackend, RayBackend
 from ingest.latents.cost_estimate import bytes_of, estimate_cost
 from ingest.latents.encode_file import PIECE_PICTURES, LatentMaker
 from ingest.latents.plan import todo_of
-from ingest.latents.run import encode_corpus
+from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder, num_gpus
+from ingest.models.encoder_weights import WeightSource
+from ingest.models.encoders import EncoderSpec
 from ingest.storage.local import LocalStorage
-from jobs.commands.ingest import limits_from
 from jobs.machine import refuse_without_room, usable_cores
 from jobs.ray_token import require_token
 from jobs.run_context import new_run_id
-from jobs.ui.latents_plan import EncodePlace, LatentsPlan, show_plan
-from jobs.ui.latents_report import LatentsProgress, show_report
-from jobs.ui.output import exit_1, size_text, warn
+from jobs.stages.resources import limits_from
+from jobs.ui.latents_plan import EncodePlace, LatentsPlan
+from jobs.ui.latents_report import LatentsProgress
+from jobs.ui.output import size_text, warn
+from schemas.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +47,61 @@ class ImagesRequest:
     address: str | None
 
 
-def encode(corpus: CorpusLayout, request: ImagesRequest, *, dry_run: bool, as_json: bool) -> None:
-    """Print the plan, then encode."""
-    choice = request.choice
-    # on Ray the GPUs belong to the actors: this process needs the encoder for its id and a probe
-    held = ImageEncoder.open(replace(choice, device="cpu") if request.is_on_ray else choice)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImagesResult:
+    """What a run did. `failure`: why it exits with 1; "" if it does not."""
+
+    plan: LatentsPlan
+    tally: LatentTally
+    snapshot: int
+    elapsed_s: float
+
+    @property
+    def failure(self) -> str:
+        if not self.tally.failed:
+            return ""
+        return f"{self.tally.failed:,} of {self.tally.discovered:,} videos failed; run the command again to retry them"
+
+
+def weight_source(
+    spec: EncoderSpec, weights: Path | None, hub_id: str | None, untrained: int | None
+) -> WeightSource:
+    """Where the weights come from.
+
+    Raises:
+        ConfigError: nowhere, and the encoder has weights.
+    """
+    if weights is None and hub_id is None and untrained is None and spec.has_weights:
+        known = f"--weights FOLDER, --hub-id {spec.hub_id}, or " if spec.hub_id else ""
+        raise ConfigError(
+            "no weights",
+            remedy=f"add {known}--untrained SEED (random weights, tests only)",
+            where=f"--encoder {spec.name}",
+        )
+    folder = "" if weights is None else str(weights.absolute())
+    return WeightSource(folder=folder, hub_id=hub_id or "", untrained_seed=untrained)
+
+
+def plan_images(corpus: CorpusLayout, request: ImagesRequest) -> LatentsPlan:
+    """What `run_images` would do. Changes nothing."""
+    held = _opened(request)
+    place = _on_some_cluster() if request.is_on_ray else _here(held, _workers(request, held))
+    return _plan(corpus, snapshot.load(corpus.root), held, request, place)
+
+
+def run_images(
+    corpus: CorpusLayout,
+    request: ImagesRequest,
+    *,
+    on_plan: Callable[[LatentsPlan], None] = lambda plan: None,
+) -> ImagesResult:
+    """Encode what is missing. Shows progress on standard error.
+
+    Args:
+        on_plan: called with the plan before the work.
+    """
+    choice, held = request.choice, _opened(request)
     workers = _workers(request, held)
-    if dry_run:
-        place = _on_some_cluster() if request.is_on_ray else _here(held, workers)
-        plan = _plan(corpus, snapshot.load(corpus.root), held, request, place)
-        show_plan(plan, as_json=as_json, is_all=True)
-        return
     making: EncodeBackend
     if request.is_on_ray:
         actors = _actors(request, workers)
@@ -61,7 +110,13 @@ def encode(corpus: CorpusLayout, request: ImagesRequest, *, dry_run: bool, as_js
         place = _on(actors)
     else:
         making, place = _local(held, workers), _here(held, workers)
-    _run(corpus, held, making, request, place, as_json=as_json)
+    return _run(corpus, held, making, request, place, on_plan)
+
+
+def _opened(request: ImagesRequest) -> ImageEncoder:
+    """On Ray the GPUs belong to the actors: this process needs the encoder for its id and a probe."""
+    choice = request.choice
+    return ImageEncoder.open(replace(choice, device="cpu") if request.is_on_ray else choice)
 
 
 def _workers(request: ImagesRequest, held: ImageEncoder) -> int:
@@ -126,17 +181,15 @@ def _run(
     making: EncodeBackend,
     request: ImagesRequest,
     place: EncodePlace,
-    *,
-    as_json: bool,
-) -> None:
+    on_plan: Callable[[LatentsPlan], None],
+) -> ImagesResult:
     disk = LocalStorage(corpus.root)
     with writing(corpus, disk):
         current = snapshot.load(corpus.root)
         plan = _plan(corpus, current, held, request, place)
-        if not as_json:
-            show_plan(plan, as_json=False)
+        on_plan(plan)
         refuse_without_room(corpus.root, plan.num_bytes, _ways(plan))
-        began_s = time.monotonic()
+        started_s = time.monotonic()
         files = partial(sampled_files, corpus.root / "datasets")
         executor = making.actors if isinstance(making, RayBackend) else InlineExecutor()
         with (
@@ -151,13 +204,12 @@ def _run(
                 disk=disk,
                 progress=live.update,
             )
-        elapsed_s = time.monotonic() - began_s
-    failure = ""
-    if tally.failed:
-        failure = f"{tally.failed:,} of {tally.discovered:,} videos failed; run the command again to retry them"
-    show_report(plan, tally, current.number, elapsed_s, failure, as_json=as_json)
-    if failure:
-        exit_1(failure)
+    return ImagesResult(
+        plan=plan,
+        tally=tally,
+        snapshot=current.number,
+        elapsed_s=time.monotonic() - started_s,
+    )
 
 
 def _ways(plan: LatentsPlan) -> str:

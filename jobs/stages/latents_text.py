@@ -1,10 +1,12 @@
-"""`eicorpus latents text CORPUS --vlm FOLDER`: features of instructions from a frozen vision-language model, for `text.kind: cached`."""
+"""The work of `eicorpus latents text`: features of instructions from a frozen vision-language model, for `text.kind: cached`."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,8 +20,8 @@ from ingest.models.vlm import LocalVlm
 from ingest.storage.local import LocalStorage
 from jobs.machine import refuse_without_room
 from jobs.run_context import new_run_id
-from jobs.ui.latents_report import plan_json, print_plan, report
-from jobs.ui.output import exit_1, progress_of
+from jobs.ui.latents_report import plan_json
+from jobs.ui.output import progress_of
 from schemas.errors import ConfigError
 from schemas.invalid import problem
 from schemas.text_features import PREFIX, FeatureSettings
@@ -42,41 +44,85 @@ class VlmRequest:
     batch: int
 
 
-def encode(corpus: CorpusLayout, request: VlmRequest, *, dry_run: bool, as_json: bool) -> None:
-    """Print the plan, then encode."""
-    settings = _settings(request, num_layers=None)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OpenText:
+    """A request whose model is loaded."""
+
+    request: VlmRequest
+    encoder: TextEncoder
+    vlm: LocalVlm
+    device: str
+
+    def plan(self, corpus: CorpusLayout, current: Snapshot) -> tuple[TextPlan, dict[str, Any]]:
+        """What is missing, and the page about it."""
+        encoder = self.encoder
+        plan = plan_of(
+            corpus, current, encoder.encoder_id, encoder.settings, where=self.request.where
+        )
+        return plan, plan_json(corpus.root, plan, encoder, self.vlm, self.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TextResult:
+    """What a run did. `failure`: why it exits with 1; "" if it does not."""
+
+    encoder: TextEncoder
+    page: dict[str, Any]  # the plan
+    tally: TextTally
+    snapshot: int
+    elapsed_s: float
+
+    @property
+    def failure(self) -> str:
+        if not self.tally.failed:
+            return ""
+        return f"{self.tally.failed:,} of {self.tally.discovered:,} episodes failed; run the command again to retry them"
+
+
+def open_text(request: VlmRequest) -> OpenText:
+    """Load the model.
+
+    Raises:
+        ConfigError: no such model or layer, or a prompt without `{text}`.
+    """
+    _settings(request, num_layers=None)
     device = _device(request.device)
     vlm = LocalVlm.load(request.folder, device)
-    settings = _settings(request, vlm.num_layers)
     encoder = TextEncoder(
         vlm=vlm,
         model=f"{PREFIX}{model_type(request.folder)}",
         model_sha256=model_sha256(request.folder),
-        settings=settings,
+        settings=_settings(request, vlm.num_layers),
         batch=request.batch,
     )
-    if dry_run:
-        current = snapshot.load(corpus.root)
-        plan = plan_of(corpus, current, encoder.encoder_id, settings, where=request.where)
-        plan_page = plan_json(corpus.root, plan, encoder, vlm, device)
-        print_plan(plan_page, as_json=as_json, is_all=True)
-        return
+    return OpenText(request=request, encoder=encoder, vlm=vlm, device=device)
+
+
+def run_text(
+    corpus: CorpusLayout,
+    opened: OpenText,
+    *,
+    on_plan: Callable[[dict[str, Any]], None] = lambda page: None,
+) -> TextResult:
+    """Encode what is missing. Shows progress on standard error.
+
+    Args:
+        on_plan: called with the page of the plan before the work.
+    """
     started_s, disk = time.monotonic(), LocalStorage(corpus.root)
     with writing(corpus, disk):
         current = snapshot.load(corpus.root)
-        plan = plan_of(corpus, current, encoder.encoder_id, settings, where=request.where)
-        plan_page = plan_json(corpus.root, plan, encoder, vlm, device)
-        if not as_json:
-            print_plan(plan_page, as_json=False)
-        refuse_without_room(corpus.root, plan_page["num_bytes_at_most"], WAYS)
-        tally, current = _run(corpus, current, plan, encoder, disk)
-    failure = ""
-    if tally.failed:
-        failure = f"{tally.failed:,} of {tally.discovered:,} episodes failed; run the command again to retry them"
-    elapsed_s = time.monotonic() - started_s
-    report(tally, encoder, current.number, elapsed_s, plan_page, failure, as_json=as_json)
-    if failure:
-        exit_1(failure)
+        plan, page = opened.plan(corpus, current)
+        on_plan(page)
+        refuse_without_room(corpus.root, page["num_bytes_at_most"], WAYS)
+        tally, current = _run(corpus, current, plan, opened.encoder, disk)
+    return TextResult(
+        encoder=opened.encoder,
+        page=page,
+        tally=tally,
+        snapshot=current.number,
+        elapsed_s=time.monotonic() - started_s,
+    )
 
 
 def _settings(request: VlmRequest, num_layers: int | None) -> FeatureSettings:

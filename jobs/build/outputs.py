@@ -1,0 +1,277 @@
+"""Targets `manifests.NAME`, `exports.NAME`, `reports.NAME` and `verify`: what is made from the whole catalog."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ingest.corpus.manifest_folders import manifest_folder, manifest_names, open_manifest_folder
+from ingest.curation.manifests.manifest import ManifestRequest
+from ingest.curation.manifests.mixture_text import MixtureText, load_mixture
+from ingest.curation.tiers.policy import load_policy
+from ingest.export.warehouse import ExportStep
+from jobs.build.records import StageCounts, sha256_of, tables_sha256
+from jobs.build.spec import ExportSpec, ManifestSpec, ReportSpec, VerifySpec
+from jobs.build.spec_file import SpecFile
+from jobs.build.stage import (
+    BuildContext,
+    PendingWork,
+    StageResult,
+    TargetState,
+    TargetStatus,
+    compared,
+)
+from jobs.machine import usable_cores
+from jobs.stages.export import run_export, warehouse_at
+from jobs.stages.manifest import run_manifest, shares_from
+from jobs.stages.report import run_report
+from jobs.stages.verify import failure_of, run_verify
+from schemas.errors import ConfigError
+from schemas.manifest import load
+
+WORDS = {
+    "settings": "changed settings",
+    "policy": "changed policy",
+    "mixture": "changed mixture",
+    "tables": "the catalog has changed",
+    "manifests": "other manifests",
+}
+# Whose rows a manifest reads.
+MANIFEST_TABLES = (
+    *("episodes", "segments", "tiers", "policies", "duplicates"),
+    *("captions", "latents", "artifacts", "tombstones"),
+)
+
+
+def _missing(why: str) -> TargetState:
+    return TargetState(status=TargetStatus.MISSING, why=why)
+
+
+@dataclass(frozen=True)
+class ManifestStage:
+    """A manifest with versions."""
+
+    file: SpecFile
+    name: str
+    unit: str = "segments"
+
+    @property
+    def target(self) -> str:
+        return f"manifests.{self.name}"
+
+    @property
+    def spec(self) -> ManifestSpec:
+        return self.file.spec.manifests[self.name]
+
+    @cached_property
+    def request(self) -> ManifestRequest:
+        spec, tiers = self.spec, self.file.spec.tiers
+        policy = spec.policy or (tiers.policy if tiers else None)
+        split = spec.split
+        return ManifestRequest(
+            name=self.name,
+            where=spec.where,
+            policy=None if policy is None else load_policy(self.file.policy(policy)),
+            mixture=self._mixture(),
+            split_by=split.by,
+            shares=shares_from(split.val, split.test),
+            keeps_source_splits=split.keep_source_splits,
+            text_policy=spec.text,
+        )
+
+    def state(self, context: BuildContext, *, counts: bool) -> TargetState:
+        if not context.rows("episodes"):
+            return _missing("no episodes yet")
+        record = context.records.read(self.target)
+        state = compared(record, self._made_from(context), WORDS)
+        version = None if record is None else record.result.get("version")
+        if state is None or not self._has(context, version):
+            return _missing("never built")
+        if context.check and (wrong := self._wrong(context)):
+            return TargetState(status=TargetStatus.STALE, why=wrong)
+        todo = PendingWork(count=record.counts.total if record else None)
+        if state.is_up_to_date:
+            return state
+        return TargetState(status=state.status, why=state.why, todo=todo)
+
+    def build(self, context: BuildContext) -> StageResult:
+        done = run_manifest(
+            context.layout,
+            self.request,
+            context.resources,
+            with_statistics=self.spec.statistics,
+            is_versioned=True,
+        )
+        assert done.folder is not None
+        total = done.facts.num_rows
+        counts = StageCounts(total=total, **{"done" if done.is_new else "up_to_date": total})
+        hours = sum(done.facts.hours.get("all", {}).values())
+        latents = "" if done.has_latents else ", no latents: cannot be trained on"
+        return StageResult(
+            counts=counts,
+            made_from=self._made_from(context),
+            result={"version": done.folder.name},
+            note=f"{done.folder.name}, {hours:.3g} hours{latents}",
+        )
+
+    def _has(self, context: BuildContext, version: str | None) -> bool:
+        """Whether the record's version is there, and the newest."""
+        try:
+            folder = open_manifest_folder(context.layout.root, self.name)
+        except ConfigError:
+            return False
+        return folder.name == version and folder != manifest_folder(context.layout.root, self.name)
+
+    def _wrong(self, context: BuildContext) -> str:
+        try:
+            load(open_manifest_folder(context.layout.root, self.name))
+        except ConfigError as error:
+            return error.message
+        return ""
+
+    def _mixture(self) -> MixtureText:
+        spec = self.spec
+        if spec.mixture is None:
+            return load_mixture(
+                None if spec.mixture_file is None else self.file.at(spec.mixture_file)
+            )
+        text = json.dumps(spec.mixture.model_dump(mode="json", exclude_none=True))
+        return MixtureText(mixture=spec.mixture, text=text)
+
+    def _made_from(self, context: BuildContext) -> dict[str, str]:
+        request = self.request
+        settings = self.spec.model_dump(
+            mode="json", exclude={"after", "mixture", "mixture_file", "policy"}
+        )
+        return {
+            "settings": sha256_of(settings),
+            "policy": "" if request.policy is None else request.policy[0].digest,
+            "mixture": request.mixture.digest,
+            "tables": tables_sha256(context.current, MANIFEST_TABLES),
+        }
+
+
+@dataclass(frozen=True)
+class ExportStage:
+    """The catalog in another table format."""
+
+    file: SpecFile
+    name: str
+    unit: str = "tables"
+
+    @property
+    def target(self) -> str:
+        return f"exports.{self.name}"
+
+    @property
+    def spec(self) -> ExportSpec:
+        return self.file.spec.exports[self.name]
+
+    def state(self, context: BuildContext, *, counts: bool) -> TargetState:
+        folder = self._folder()
+        state = compared(context.records.read(self.target), self._made_from(context), WORDS)
+        if state is None or (folder is not None and not folder.is_dir()):
+            return _missing("never exported")
+        return state
+
+    def build(self, context: BuildContext) -> StageResult:
+        spec = self.spec
+        to = warehouse_at(context.layout.root, self._folder(), spec.catalog, spec.namespace)
+        tables = run_export(context.layout, to).tables
+        same = sum(each.step is ExportStep.NOTHING for each in tables)
+        return StageResult(
+            counts=StageCounts(total=len(tables), up_to_date=same, done=len(tables) - same),
+            made_from=self._made_from(context),
+        )
+
+    def _folder(self) -> Path | None:
+        return None if self.spec.warehouse is None else self.file.at(self.spec.warehouse)
+
+    def _made_from(self, context: BuildContext) -> dict[str, str]:
+        settings = self.spec.model_dump(mode="json", exclude={"after"})
+        return {"settings": sha256_of(settings), "tables": tables_sha256(context.current)}
+
+
+@dataclass(frozen=True)
+class ReportStage:
+    """An HTML report."""
+
+    file: SpecFile
+    name: str
+    unit: str = "files"
+
+    @property
+    def target(self) -> str:
+        return f"reports.{self.name}"
+
+    @property
+    def spec(self) -> ReportSpec:
+        return self.file.spec.reports[self.name]
+
+    def state(self, context: BuildContext, *, counts: bool) -> TargetState:
+        record = context.records.read(self.target)
+        state = compared(record, self._made_from(context), WORDS)
+        if state is None or record is None or not self._html.is_file():
+            return _missing("no report yet")
+        if str(self._html.stat().st_size) != record.result.get("bytes"):
+            return TargetState(status=TargetStatus.STALE, why="the file has changed")
+        return state
+
+    def build(self, context: BuildContext) -> StageResult:
+        policy = self.spec.policy
+        policy = None if policy is None else self.file.policy(policy)
+        done = run_report(context.layout, self._html, policy=policy)
+        return StageResult(
+            counts=StageCounts(total=1, done=1),
+            made_from=self._made_from(context),
+            result={"bytes": str(done.num_bytes)},
+            note=self.spec.html,
+        )
+
+    @property
+    def _html(self) -> Path:
+        return self.file.at(self.spec.html)
+
+    def _made_from(self, context: BuildContext) -> dict[str, str]:
+        names = [] if context.corpus is None else manifest_names(context.corpus.root)
+        policy = self.spec.policy
+        return {
+            "settings": sha256_of([self.spec.html]),
+            "policy": "" if policy is None else load_policy(self.file.policy(policy))[0].digest,
+            "tables": tables_sha256(context.current),
+            "manifests": sha256_of(names),
+        }
+
+
+@dataclass(frozen=True)
+class VerifyStage:
+    """A check of every file."""
+
+    file: SpecFile
+    target: str = "verify"
+    unit: str = "episodes"
+
+    def state(self, context: BuildContext, *, counts: bool) -> TargetState:
+        state = compared(context.records.read(self.target), self._made_from(context), WORDS)
+        return state or _missing("never verified")
+
+    def build(self, context: BuildContext) -> StageResult:
+        done = run_verify(context.layout.root, usable_cores(), deep=self.spec.deep)
+        seen = done.seen.episodes
+        return StageResult(
+            counts=StageCounts(total=seen, done=seen),
+            made_from=self._made_from(context),
+            note=f"{len(done.findings):,} findings",
+            failure=failure_of(done.findings),
+        )
+
+    @property
+    def spec(self) -> VerifySpec:
+        assert self.file.spec.verify is not None
+        return self.file.spec.verify
+
+    def _made_from(self, context: BuildContext) -> dict[str, str]:
+        settings = self.spec.model_dump(mode="json", exclude={"after"})
+        return {"settings": sha256_of(settings), "tables": tables_sha256(context.current)}

@@ -1,0 +1,221 @@
+"""Targets `sources.NAME`: raw data that one adapter reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from adapters.base import Adapter
+from adapters.containers.raw_file import raw_file_of
+from adapters.registry import adapter_for, resolved
+from ingest.pipeline.assets import MANO
+from ingest.pipeline.plan import Plan, Request, survey
+from jobs.build.listing import RawListing, listing_of
+from jobs.build.records import StageCounts, sha256_of
+from jobs.build.spec import SourceSpec
+from jobs.build.spec_file import SpecFile
+from jobs.build.stage import (
+    BuildContext,
+    PendingWork,
+    StageResult,
+    TargetState,
+    TargetStatus,
+    compared,
+)
+from jobs.stages.ingest import plan_ingest, run_ingest
+from jobs.ui.options import assets_from
+from schemas.errors import ConfigError, SourceError
+
+WORDS = {
+    "adapter": "other adapter",
+    "adapter_version": "new adapter version",
+    "recipe": "changed recipe",
+    "options": "changed options",
+    "selection": "other path, select or limit",
+    "listing": "new data",
+}
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class SourceStage:
+    """One source. Ingest leaves what is committed as it is, so another recipe or adapter version changes new episodes only."""
+
+    file: SpecFile
+    name: str
+    mano_dir: Path | None = None  # EICORPUS_MANO_DIR
+    unit: str = "episodes"
+
+    @property
+    def target(self) -> str:
+        return f"sources.{self.name}"
+
+    @property
+    def spec(self) -> SourceSpec:
+        return self.file.spec.sources[self.name]
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        return adapter_for(resolved(self.spec.adapter, self.file.path.parent))
+
+    @cached_property
+    def request(self) -> Request:
+        """As `eicorpus ingest` makes it."""
+        spec, file = self.spec, self.file
+        paths = set(getattr(self.adapter, "path_options", ()))
+        options = {
+            key: str(file.at(value)) if key in paths else value
+            for key, value in spec.options.items()
+        }
+        mano = None if spec.assets.mano is None else file.at(spec.assets.mano)
+        urdf, poses = spec.assets.urdf, spec.assets.camera_poses
+        return Request(
+            source=resolved(spec.adapter, file.path.parent),
+            root=file.at(spec.path),
+            options=options | ({} if spec.dataset is None else {"set": spec.dataset}),
+            recipe=spec.recipe,
+            limit=spec.limit,
+            select=spec.select,
+            assets=assets_from(
+                mano or self.mano_dir,
+                spec.assets.mano_device,
+                None if urdf is None else file.at(urdf),
+                None if poses is None else file.at(poses),
+            ),
+        )
+
+    def survey(self) -> None:
+        """
+        Raises:
+            ConfigError: the data cannot be of this source, with line and column.
+        """
+        try:
+            survey(self.request)
+        except ConfigError as error:
+            place = self.file.place(self.target)
+            raise ConfigError(f"{place}: {error} ({self.target})") from error
+
+    def state(self, context: BuildContext, *, counts: bool) -> TargetState:
+        listing = self._listing()
+        record = context.records.read(self.target)
+        state = compared(record, self._made_from(listing), WORDS)
+        if state is None:
+            known = context.rows("episodes") > 0
+            why = "not built from this spec yet" if known else "never built"
+            state = TargetState(
+                status=TargetStatus.STALE if known else TargetStatus.MISSING, why=why
+            )
+        elif not state.is_up_to_date and record is not None and "new data" in state.why:
+            more = listing.num_files - int(record.result.get("files", 0))
+            state = TargetState(status=state.status, why=f"{state.why} ({more:+,} files)")
+        if context.check and (changed := list(self._changed(context))):
+            first = ", ".join(changed[:SHOWN])
+            why = f"{len(changed):,} raw files are not those that were committed: {first}"
+            state = TargetState(status=TargetStatus.STALE, why=why)
+        if state.is_up_to_date or not counts:
+            return state
+        plan = self._plan(context)
+        todo = PendingWork(
+            count=sum(ref.stands_for for ref in plan.todo),
+            hours=plan.hours or None,
+            num_bytes=plan.num_bytes or None,
+        )
+        return TargetState(status=state.status, why=state.why, todo=todo)
+
+    def build(self, context: BuildContext) -> StageResult:
+        listing = self._listing()  # before the work: what is added during it is new data then
+        limits = self.spec.limits
+        done = run_ingest(
+            self._placed(context), self.file.corpus, context.resources.executor(limits), limits
+        )
+        tally = done.tally
+        counts = StageCounts(
+            total=tally.discovered,
+            up_to_date=tally.committed_before,
+            done=tally.committed - tally.committed_before,
+            left_out=tally.filtered + tally.quarantined,
+            failed=tally.failed,
+            left=tally.not_reached,
+        )
+        notes = [f"{count:,} {code}" for code, count in tally.codes.most_common()]
+        if tally.stale:
+            notes.append(f"{tally.stale:,} of another recipe or adapter version are kept")
+        failure = done.failure or (f"{tally.failed:,} episodes failed" if tally.failed else "")
+        return StageResult(
+            counts=counts,
+            made_from=self._made_from(listing),
+            result={"files": str(listing.num_files), "bytes": str(listing.num_bytes)},
+            note=", ".join(notes),
+            failure=failure,
+        )
+
+    def _plan(self, context: BuildContext) -> Plan:
+        try:
+            folder = self.file.corpus if context.corpus is None else context.corpus.root
+            return plan_ingest(self._placed(context), folder)
+        except ConfigError as error:
+            place = self.file.place(self.target)
+            raise ConfigError(f"{place}: {error} ({self.target})") from error
+
+    def _placed(self, context: BuildContext) -> Request:
+        """The request. A target that was built before and has another root now was moved; without a record it may be another set of the
+        same name, which ingest refuses."""
+        return replace(self.request, has_moved=context.records.read(self.target) is not None)
+
+    def _roots(self) -> list[Path]:
+        """Everything that an episode may be made from."""
+        request = self.request
+        needs = set(getattr(self.adapter, "needs", ()))
+        needs |= {MANO} if request.recipe.hands.fit_mano else set()
+        assets = request.assets.used_by(needs, getattr(self.adapter, "uses", ()))
+        paths = set(getattr(self.adapter, "path_options", ()))
+        options = [value for key, value in sorted(request.options.items()) if key in paths]
+        named = (assets.mano_dir, assets.urdf, assets.camera_poses)
+        return [request.root, *map(Path, options), *(Path(each) for each in named if each)]
+
+    def _listing(self) -> RawListing:
+        return listing_of(self._roots())
+
+    def _made_from(self, listing: RawListing) -> dict[str, str]:
+        spec, request = self.spec, self.request
+        return {
+            "adapter": spec.adapter,
+            "adapter_version": str(self.adapter.version),
+            "recipe": spec.recipe.digest,
+            "options": sha256_of([sorted(request.options), sorted(spec.options.items())]),
+            "selection": sha256_of([spec.path, spec.dataset, spec.select, spec.limit]),
+            "listing": listing.sha256,
+        }
+
+    def _changed(self, context: BuildContext) -> Iterator[str]:
+        """Raw files whose content is not that from which an episode was committed. Parts of files and files elsewhere are not looked at."""
+        if context.corpus is None:
+            return
+        root = self.request.root
+        corpus, columns = context.corpus.root, ["source", "dataset"]
+        only = pc.field("root") == str(root)
+        sets = context.current.read(corpus, "sources", columns, only=only)
+        is_of_source, is_of_dataset = (
+            pc.field(name).isin(sets[name].combine_chunks()) for name in columns
+        )
+        rows = context.current.read(
+            corpus, "episodes", ["raw_files"], only=is_of_source & is_of_dataset
+        )
+        known = {
+            (file["path"], file["digest"])
+            for row in rows["raw_files"].to_pylist()
+            for file in row or ()
+        }
+        folder = root if root.is_dir() else root.parent
+        for path, digest in sorted(known):
+            if ".." in Path(path).parts or not (folder / path).is_file():
+                continue
+            try:
+                if raw_file_of(folder / path, folder).digest != digest:
+                    yield path
+            except SourceError:
+                yield path

@@ -1,0 +1,176 @@
+"""Reads a corpus spec. Every mistake is reported with file, line and column, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from adapters.registry import adapter_for, resolved
+from ingest.curation.manifests.mixture_text import load_mixture
+from ingest.curation.measurements.registry import select_measures
+from ingest.curation.tiers.policy import load_policy
+from ingest.curation.tiers.policy_loader import Key, PolicyText, read_policy_text
+from ingest.models.encoders import encoder_spec
+from jobs.build.spec import Spec
+from jobs.build.targets import key_of, ordered, section_of
+from jobs.stages.ingest import refuse_nesting
+from jobs.stages.manifest import shares_from
+from schemas.errors import ConfigError
+from schemas.invalid import problem
+from schemas.paths import check_local
+
+MAX_PROBLEMS = 20  # in one message
+# Keys that are paths, by section; those of `sources` are looked at with its adapter.
+_PATHS = {
+    "measures": ("hand_landmarker",),
+    "captions": ("replay_file",),
+    "latents": ("weights",),
+    "text_features": ("vlm",),
+    "manifests": ("mixture_file",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecFile:
+    """A spec that can be built, as far as its file says. `needs`: target -> what is built before it, in order."""
+
+    path: Path
+    text: PolicyText
+    spec: Spec
+    needs: dict[str, tuple[str, ...]]
+
+    @property
+    def corpus(self) -> Path:
+        return self.at(self.spec.corpus)
+
+    def at(self, path: str) -> Path:
+        """A path of the spec, from its folder."""
+        return (self.path.parent / path).absolute()
+
+    def policy(self, name: str) -> str:
+        """A policy by name, or the path of its file."""
+        return str(self.at(name)) if name.endswith((".yaml", ".yml")) else name
+
+    def place(self, target: str, *way: str | int) -> str:
+        """`file:line:column` of a target, or of a key of it."""
+        return self.text.place((*key_of(target), *way))
+
+
+def read_spec(path: Path) -> SpecFile:
+    """
+    Raises:
+        ConfigError: no such file, no YAML, an unknown key or target, a missing path, a cycle: with line and column.
+    """
+    text = read_policy_text(path)
+    try:
+        spec = Spec.model_validate(text.data if text.data is not None else {})
+    except ValidationError as error:
+        raise _all([(tuple(e["loc"]), problem(e, Spec)) for e in error.errors()], text) from error
+    needs = ordered(spec, text)
+    file = SpecFile(path=path.absolute(), text=text, spec=spec, needs=needs)
+    if problems := list(_problems(file)):
+        raise _all(problems, text)
+    return file
+
+
+def _all(problems: list[tuple[Key, str]], text: PolicyText) -> ConfigError:
+    lines = [f"{text.place(way)}: {message} ({_dotted(way)})" for way, message in problems]
+    more = len(lines) - MAX_PROBLEMS
+    rest = [f"and {more} more"] if more > 0 else []
+    return ConfigError("\n".join([*lines[:MAX_PROBLEMS], *rest]))
+
+
+def _dotted(way: Key) -> str:
+    return ".".join(map(str, way)) or "the whole"
+
+
+def _problems(file: SpecFile) -> Iterator[tuple[Key, str]]:
+    """What pydantic cannot see: paths that are not there, and names that nothing has."""
+    for target, part in file.spec.parts().items():
+        way, section = key_of(target), section_of(target)
+        if section == "sources":
+            yield from _source_problems(file, target)
+        for key in _PATHS.get(section, ()):
+            value = getattr(part, key)
+            if value is not None and (missing := _missing(file, value)):
+                yield (*way, key), missing
+        yield from _named(file, target)
+    yield from _outputs(file)
+
+
+def _missing(file: SpecFile, value: str) -> str:
+    try:
+        check_local(Path(value), value)
+    except ConfigError as error:
+        return error.message
+    return "" if file.at(value).exists() else f"{value}: no such file or folder"
+
+
+def _source_problems(file: SpecFile, target: str) -> Iterator[tuple[Key, str]]:
+    way, source = key_of(target), file.spec.sources[target.partition(".")[2]]
+    try:
+        adapter = adapter_for(resolved(source.adapter, file.path.parent))
+    except ConfigError as error:
+        yield (*way, "adapter"), str(error)
+        return
+    if missing := _missing(file, source.path):
+        yield (*way, "path"), missing
+        return
+    try:
+        refuse_nesting(file.at(source.path), file.corpus)
+    except ConfigError as error:
+        yield (*way, "path"), error.message
+    for key in sorted(set(getattr(adapter, "path_options", ())) & source.options.keys()):
+        if missing := _missing(file, source.options[key]):
+            yield (*way, "options", key), missing
+    for key in ("mano", "urdf", "camera_poses"):
+        value = getattr(source.assets, key)
+        if value is not None and (missing := _missing(file, value)):
+            yield (*way, "assets", key), missing
+
+
+def _named(file: SpecFile, target: str) -> Iterator[tuple[Key, str]]:
+    """Names that must be known, and files that must be right, of one target."""
+    way, section = key_of(target), section_of(target)
+    part = file.spec.parts()[target]
+    try:
+        if section in ("tiers", "manifests", "reports") and part.policy is not None:
+            key = "policy"
+            load_policy(file.policy(part.policy))
+        if section == "measures":
+            key = "only"
+            select_measures(part.only)
+        if section == "latents":
+            key = "encoder"
+            encoder_spec(part.encoder)
+        if section == "manifests":
+            key = "split"
+            shares_from(part.split.val, part.split.test)
+            key = "mixture_file"
+            if part.mixture_file is not None and file.at(part.mixture_file).is_file():
+                load_mixture(file.at(part.mixture_file))
+            if part.mixture_file is not None and part.mixture is not None:
+                raise ConfigError("only one of mixture and mixture_file")
+    except ConfigError as error:
+        yield (*way, key), str(error)
+
+
+def _outputs(file: SpecFile) -> Iterator[tuple[Key, str]]:
+    """What is written beside the corpus must not be written into it, nor twice to one place."""
+    places: dict[Path, str] = {}
+    for section, key in (("reports", "html"), ("exports", "warehouse")):
+        for name, part in getattr(file.spec, section).items():
+            value = getattr(part, key)
+            if value is None:
+                continue
+            path, way = file.at(value).resolve(), (section, name, key)
+            if path.is_relative_to(file.corpus.resolve()):
+                yield way, "is inside the corpus; expected a path outside of it"
+            elif section == "reports" and not path.parent.is_dir():
+                yield way, f"{path.parent}: no such folder"
+            elif section == "reports" and path in places:
+                yield way, f"reports.{places[path]} writes the same file"
+            places.setdefault(path, name)

@@ -1,0 +1,114 @@
+"""The work of `eicorpus ingest`: plan a source against a corpus and run the plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ingest.corpus import snapshot
+from ingest.corpus.layout import MARKER, open_corpus, open_or_create
+from ingest.corpus.writer import writing
+from ingest.executors.inline import Executor
+from ingest.pipeline.plan import Plan, Request, make_plan
+from ingest.pipeline.run import Tally, beyond_allowance, ingest
+from ingest.recipe import Limits, Recipe
+from ingest.storage.local import LocalStorage
+from jobs.run_context import new_corpus_uid, new_run
+from jobs.stages.resources import excluded_nodes
+from jobs.ui.ingest_report import IngestProgress
+from schemas.errors import ConfigError
+from schemas.invalid import invalid
+from schemas.yaml_text import read_yaml
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestResult:
+    """What a run did. `failure`: why it is beyond the allowance; "" if it is not."""
+
+    plan: Plan
+    tally: Tally
+    elapsed_s: float
+    failure: str
+    excluded_nodes: list[str]
+
+
+def recipe_from(path: Path | None) -> Recipe:
+    """The default recipe with the changes of a YAML file.
+
+    Raises:
+        ConfigError: the file is missing or is not YAML, or a field is unknown or invalid.
+    """
+    if path is None:
+        return Recipe()
+    try:
+        return Recipe.model_validate(read_yaml(path) or {})
+    except ValidationError as error:
+        raise ConfigError(f"not a recipe: {invalid(error, Recipe)}", where=str(path)) from error
+
+
+def refuse_nesting(root: Path, out: Path) -> None:
+    """A corpus inside the raw data would be read as raw data by the next run, and the other way round."""
+    root, out = root.resolve(), out.resolve()
+    if root == out or root in out.parents or out in root.parents:
+        raise ConfigError(
+            "the corpus must not be inside the raw data, nor the raw data inside the corpus",
+            remedy="choose another --out",
+            where=str(out),
+        )
+
+
+def plan_ingest(request: Request, out: Path) -> Plan:
+    """What `run_ingest` would do. Changes nothing."""
+    corpus = open_corpus(out) if (out / MARKER).is_file() else None
+    current = snapshot.load(out) if corpus else snapshot.Snapshot()
+    return make_plan(request, corpus, current)
+
+
+def run_ingest(
+    request: Request,
+    out: Path,
+    executor: Executor,
+    limits: Limits,
+    *,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+) -> IngestResult:
+    """Plan and run against the corpus at `out`, which is created if it is missing. Shows progress on standard error.
+
+    Args:
+        on_plan: called with the plan before the work.
+    """
+    disk = LocalStorage(out.absolute())
+    # A wrong source or path must leave nothing behind: a new corpus is created only for a valid plan.
+    plan = None if (out / MARKER).is_file() else make_plan(request, None, snapshot.Snapshot())
+    corpus = open_or_create(
+        out.absolute(), uid=new_corpus_uid(), recipe_digest=request.recipe.digest, disk=disk
+    )
+    with writing(corpus, disk, block_recovers=True):
+        current = snapshot.load(corpus.root)
+        if plan is None or current.number:
+            plan = make_plan(request, corpus, current)
+        on_plan(plan)
+        started_s = time.monotonic()
+        with IngestProgress(plan) as live:
+            tally = ingest(
+                request,
+                plan,
+                corpus=corpus,
+                current=current,
+                executor=executor,
+                limits=limits,
+                context=new_run(live.update),
+                disk=disk,
+            )
+        elapsed_s = time.monotonic() - started_s
+    return IngestResult(
+        plan=plan,
+        tally=tally,
+        elapsed_s=elapsed_s,
+        failure="; ".join(beyond_allowance(tally, limits)),
+        excluded_nodes=excluded_nodes(executor),
+    )
