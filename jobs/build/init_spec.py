@@ -48,17 +48,18 @@ def probe(folders: Sequence[Path]) -> list[Probed]:
 
 def _probed(folder: Path) -> Iterator[Probed]:
     """The folder, or the folders in it where they are of other sources: some adapters find their files at any depth."""
-    candidates = tuple(matches(folder.absolute(), {}))
+    root = folder.absolute()
+    candidates = tuple(matches(root, {}))
     inside = sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
-    # Of what lies inside another source the layout may fit by chance: the episodes decide.
-    each_inside = (
-        (child, tuple(matches(child.absolute(), {}, must_load=bool(candidates))))
-        for child in inside[:MAX_CHILDREN]
-    )
+    each_inside = ((child, tuple(matches(child.absolute(), {}))) for child in inside[:MAX_CHILDREN])
     children = [Probed(folder=child, candidates=some) for child, some in each_inside if some]
-    sources = {match.source for each in children for match in each.candidates}
-    others = sources - {match.source for match in candidates}
-    if children and (not candidates or others - set(GENERAL)):
+    inner = {match.source for each in children for match in each.candidates}
+    outer = {match.source for match in candidates}
+    has_others = bool(inner - outer - set(GENERAL))
+    if has_others and not inner & outer:
+        # The whole looks like one source and its folders like another, one of them by chance: the episodes decide.
+        candidates = tuple(matches(root, {}, must_load=True))
+    if children and (not candidates or (has_others and inner & outer)):
         yield from children
     elif candidates:
         yield Probed(folder=folder, candidates=candidates)

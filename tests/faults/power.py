@@ -7,6 +7,7 @@ more (an order); nothing here relies on it.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.faults.journal import Event, Journal
+
+SAVED_AT_NS = 1_700_000_000_000_000_000  # of every file that is laid out again
 
 SECTOR = 512
 
@@ -203,3 +206,4 @@ def materialise(tree: Tree, home: Path) -> None:
             (home / path).mkdir()
         else:
             (home / path).write_bytes(data)
+            os.utime(home / path, ns=(SAVED_AT_NS, SAVED_AT_NS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from typer.main import get_command
 
 from jobs.cli import app
 from tests.curation.lifecycle_corpus import build, publish_manifest, uids
+from tests.faults.power import SAVED_AT_NS
 from tests.faults.toy import write_toy
 from tests.jobs.build_cases import write_spec
 
@@ -93,7 +95,10 @@ def tiered(home: Path) -> None:
 
 def built_to_tiers(home: Path) -> None:
     """All that a manifest of a spec needs."""
-    do(["build", str(write_spec(home, TOY)), "tiers", "--workers", "0"])
+    spec = write_spec(home, TOY)
+    for path in (home / "raw").rglob("*"):
+        os.utime(path, ns=(SAVED_AT_NS, SAVED_AT_NS))  # raw data of another time is new data
+    do(["build", str(spec), "tiers", "--workers", "0"])
 
 
 def living(home: Path) -> None:

@@ -61,6 +61,7 @@ class Stopping(LocalStorage):
     def hard_link_or_copy(self, source: Path, target: Path) -> None:
         raise StoppedError
 
+
 SPEC = """\
 version: 1
 sources:

@@ -175,20 +175,39 @@ def test_what_a_command_did_beside_the_build_is_seen(built: Path) -> None:
     assert "manifests.train" in build(built)["built"]
 
 
-@pytest.mark.parametrize("name", ["sources.toy", "duplicates", "manifests.train", "verify"])
-@pytest.mark.parametrize("content", [None, "", "{", '{"version": 9}', "[" * 99])
+DAMAGED = (None, "", "{", '{"version": 9}', "[" * 99)
+
+
+def damage(record: Path, content: str | None) -> None:
+    if content is None:
+        record.unlink()
+    else:
+        record.write_text(content)
+
+
+@pytest.mark.parametrize("name", ["duplicates", "manifests.train", "verify"])
+@pytest.mark.parametrize("content", DAMAGED)
 def test_a_record_that_is_damaged_or_gone_costs_one_more_run(
     built: Path, name: str, content: str | None
 ) -> None:
     version, path = newest(built), built.parent / f"corpus/build/{name}.json"
-    if content is None:
-        path.unlink()
-    else:
-        path.write_text(content)
+    damage(path, content)
     assert plan(built)[name]["state"] != "up to date"
     assert name in build(built)["built"]
     assert newest(built) == version
     assert build(built)["built"] == []
+
+
+@pytest.mark.slow
+def test_a_source_without_its_record_is_read_again_where_it_was(once: Path, built: Path) -> None:
+    """`built` lies elsewhere: without the record its data may be another set of the same name."""
+    for content in DAMAGED:
+        damage(built.parent / "corpus/build/sources.toy.json", content)
+        assert "were ingested from" in refused("plan", str(built))
+        build_anew = once / "corpus.yaml"
+        damage(once / "corpus/build/sources.toy.json", content)
+        assert build(build_anew)["built"] == ["sources.toy"]
+        shutil.copy(once / "corpus/build/sources.toy.json", built.parent / "corpus/build")
 
 
 def test_a_report_that_is_removed_or_changed_is_written_again(built: Path) -> None:
