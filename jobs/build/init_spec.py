@@ -55,11 +55,12 @@ def _probed(folder: Path) -> Iterator[Probed]:
     children = [Probed(folder=child, candidates=some) for child, some in each_inside if some]
     inner = {match.source for each in children for match in each.candidates}
     outer = {match.source for match in candidates}
-    has_others = bool(inner - outer - set(GENERAL))
-    if has_others and not inner & outer:
+    has_others, is_collection = bool(inner - outer - set(GENERAL)), bool(inner & outer)
+    if has_others and not is_collection:
         # The whole looks like one source and its folders like another, one of them by chance: the episodes decide.
         candidates = tuple(matches(root, {}, must_load=True))
-    if children and (not candidates or (has_others and inner & outer)):
+        is_collection = all(match.source in GENERAL for match in candidates)
+    if children and (not candidates or (has_others and is_collection)):
         yield from children
     elif candidates:
         yield Probed(folder=folder, candidates=candidates)

@@ -206,7 +206,7 @@ def test_a_source_without_its_record_is_read_again_where_it_was(once: Path, buil
         assert "were ingested from" in refused("plan", str(built))
         build_anew = once / "corpus.yaml"
         damage(once / "corpus/build/sources.toy.json", content)
-        assert build(build_anew)["built"] == ["sources.toy"]
+        assert "sources.toy" in build(build_anew)["built"]
         shutil.copy(once / "corpus/build/sources.toy.json", built.parent / "corpus/build")
 
 
