@@ -60,7 +60,7 @@ class SourceStage:
 
     @cached_property
     def adapter(self) -> Adapter:
-        return adapter_for(resolved(self.spec.adapter, self.file.path.parent))
+        return adapter_for(resolved(self.spec.adapter, self.file.location.parent))
 
     @cached_property
     def request(self) -> Request:
@@ -74,7 +74,7 @@ class SourceStage:
         mano = None if spec.assets.mano is None else file.at(spec.assets.mano)
         urdf, poses = spec.assets.urdf, spec.assets.camera_poses
         return Request(
-            source=resolved(spec.adapter, file.path.parent),
+            source=resolved(spec.adapter, file.location.parent),
             root=file.at(spec.path),
             options=options | ({} if spec.dataset is None else {"set": spec.dataset}),
             recipe=spec.recipe,

@@ -37,7 +37,7 @@ _PATHS = {
 class SpecFile:
     """A spec that can be built, as far as its file says. `needs`: target -> what is built before it, in order."""
 
-    path: Path
+    location: Path
     text: PolicyText
     spec: Spec
     needs: dict[str, tuple[str, ...]]
@@ -48,7 +48,7 @@ class SpecFile:
 
     def at(self, path: str) -> Path:
         """A path of the spec, from its folder."""
-        return (self.path.parent / path).absolute()
+        return (self.location.parent / path).absolute()
 
     def policy(self, name: str) -> str:
         """A policy by name, or the path of its file."""
@@ -70,7 +70,7 @@ def read_spec(path: Path) -> SpecFile:
     except ValidationError as error:
         raise _all([(tuple(e["loc"]), problem(e, Spec)) for e in error.errors()], text) from error
     needs = ordered(spec, text)
-    file = SpecFile(path=path.absolute(), text=text, spec=spec, needs=needs)
+    file = SpecFile(location=path.absolute(), text=text, spec=spec, needs=needs)
     if problems := list(_problems(file)):
         raise _all(problems, text)
     return file
@@ -112,7 +112,7 @@ def _missing(file: SpecFile, value: str) -> str:
 def _source_problems(file: SpecFile, target: str) -> Iterator[tuple[Key, str]]:
     way, source = key_of(target), file.spec.sources[target.partition(".")[2]]
     try:
-        adapter = adapter_for(resolved(source.adapter, file.path.parent))
+        adapter = adapter_for(resolved(source.adapter, file.location.parent))
     except ConfigError as error:
         yield (*way, "adapter"), str(error)
         return

@@ -32,9 +32,9 @@ def command(
     done = run_report(open_corpus(corpus), html, policy=policy, with_snapshot=with_snapshot)
     if as_json:
         answer_json(
-            {"html": str(done.path), "num_bytes": done.num_bytes, "snapshot": done.snapshot}
+            {"html": str(done.html), "num_bytes": done.num_bytes, "snapshot": done.snapshot}
         )
     else:
         stdout.print(
-            f"{done.path}: {done.num_bytes:,} bytes, snapshot {done.snapshot}", highlight=False
+            f"{done.html}: {done.num_bytes:,} bytes, snapshot {done.snapshot}", highlight=False
         )

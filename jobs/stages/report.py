@@ -27,7 +27,7 @@ LIMITS = QueryLimits(timeout_s=600.0, memory_mb=8192)
 class ReportResult:
     """The file, and the snapshot that it shows."""
 
-    path: Path
+    html: Path
     num_bytes: int
     snapshot: int
 
@@ -60,7 +60,7 @@ def run_report(
             outside(corpus.root, html, "--html")
             data, number = _page(corpus, policy, with_snapshot)
             _write(html, data)
-    return ReportResult(path=path, num_bytes=len(data), snapshot=number)
+    return ReportResult(html=path, num_bytes=len(data), snapshot=number)
 
 
 def _page(corpus: CorpusLayout, policy: str | None, with_snapshot: int | None) -> tuple[bytes, int]:
