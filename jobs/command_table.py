@@ -113,7 +113,7 @@ _PANELS = {
     "Serve": {
         "serve": (
             "jobs.commands.serve:command",
-            "Serve a corpus over HTTP: episodes, pictures, SQL, metrics. Ctrl-C stops it.",
+            "Show a corpus in a browser and over REST, and run jobs on it. With a corpus spec also builds. Ctrl-C stops it.",
         ),
     },
     "Train": {

@@ -1,4 +1,4 @@
-"""`eicorpus serve CORPUS`: a REST service over one corpus. The page: docs/how-to/service.md."""
+"""`eicorpus serve SPEC|CORPUS`: a corpus in a browser and over REST, with jobs. The page: docs/how-to/service.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ingest.corpus.layout import open_corpus
-from jobs.ui.options import CorpusArgument
 from jobs.ui.output import stderr
 from schemas.errors import ConfigError, system_error_text
 
@@ -21,10 +20,14 @@ if TYPE_CHECKING:
     from jobs.service.security import Access
 
 DEFAULT_PORT = 8321
+SPEC_SUFFIXES = (".yaml", ".yml")
 
 
 def command(
-    corpus: CorpusArgument,
+    served: Annotated[
+        Path,
+        typer.Argument(metavar="SPEC|CORPUS", help="Corpus spec (a YAML file) or corpus folder."),
+    ],
     host: Annotated[
         str, typer.Option(help="Address to listen on. Other machines need --token-file.")
     ] = "127.0.0.1",
@@ -51,7 +54,7 @@ def command(
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse jobs.")] = False,
 ) -> None:
-    """Serve a corpus over HTTP: episodes, pictures, SQL, metrics. Ctrl-C stops it."""
+    """Show a corpus in a browser and over REST, and run jobs on it. With a corpus spec also builds. Ctrl-C stops it."""
     _check_installed()
     from jobs.service.app import ServiceSettings, create_app
     from jobs.service.job_runner import JobRunner
@@ -60,7 +63,8 @@ def command(
     from jobs.service.security import LOOPBACK, Access
     from jobs.service.token_file import own_token, read_token
 
-    root = open_corpus(corpus).root.resolve()
+    spec = served.absolute() if served.suffix in SPEC_SUFFIXES else None
+    root = open_corpus(served if spec is None else _corpus_of(spec)).root.resolve()
     is_loopback = host in ("127.0.0.1", "::1", "localhost")
     if not is_loopback and token_file is None:
         raise ConfigError(
@@ -84,7 +88,7 @@ def command(
         clock=time.monotonic,
         report=_report,
         version=version("eicorpus"),
-        jobs=None if read_only else JobRunner(JobStore(folder), root),
+        jobs=None if read_only else JobRunner(JobStore(folder), root, spec),
     )
     shown = (
         allow_host[0] if allow_host else named if named not in ("0.0.0.0", "[::]") else "127.0.0.1"
@@ -107,6 +111,23 @@ def _check_installed() -> None:
             remedy="run pip install 'eicorpus[service]'",
             where="eicorpus serve",
         ) from error
+
+
+def _corpus_of(spec: Path) -> Path:
+    """
+    Raises:
+        ConfigError: the spec cannot be built, or was not yet.
+    """
+    from jobs.build.spec_file import read_spec
+
+    corpus = read_spec(spec).corpus
+    if not corpus.exists():
+        raise ConfigError(
+            "the corpus of this spec is not built yet",
+            remedy="run eicorpus build with it first",
+            where=str(spec),
+        )
+    return corpus
 
 
 def _default_state() -> Path:

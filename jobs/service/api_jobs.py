@@ -69,8 +69,13 @@ class LogAnswer(StrictModel):
 @router.post("/jobs", status_code=201, response_model=JobAnswer)
 def submit(request: Request, question: JobQuestion, response: Response) -> JobAnswer:
     """A job waits for those before it. 200: the key has this job already."""
+    runner = _runner(request)
+    if question.job.needs_spec and runner.spec is None:
+        raise ApiError(
+            409, "no_spec", "the server has no corpus spec", remedy="serve the file of the spec"
+        )
     try:
-        job, is_new = _runner(request).store.submit(
+        job, is_new = runner.store.submit(
             key=question.key,
             kind=question.job.kind,
             request=question.job.model_dump_json(),

@@ -1,4 +1,4 @@
-"""`python -m jobs.service.job_process STATE CORPUS ID`: one job in a session of its own, which outlives the server.
+"""`python -m jobs.service.job_process STATE CORPUS ID [SPEC]`: one job in a session of its own, which outlives the server.
 
 It runs the command as a child, keeps its log, stops it when the job is cancelled, and stores the result.
 """
@@ -155,15 +155,15 @@ def _redacted(text: str, secrets: Sequence[str]) -> str:
     return _SECRETS.sub(lambda hit: f"{hit[1] or hit[2]}{_HIDDEN}{'@' if hit[2] else ''}", text)
 
 
-def main(state: Path, corpus: Path, job_id: int) -> None:
+def main(state: Path, corpus: Path, job_id: int, spec: Path | None = None) -> None:
     store = JobStore(state)
     job = store.job(job_id)
     if job is None:
         return
     request = TypeAdapter(JobRequest).validate_python(parse_json(job.request))
-    words = [sys.executable, "-m", "jobs", *request.words(corpus), "--json"]
+    words = [sys.executable, "-m", "jobs", *request.words(corpus, spec), "--json"]
     run_job(store, job_id, words, dict(os.environ))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *map(Path, sys.argv[4:]))

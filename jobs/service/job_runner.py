@@ -22,8 +22,8 @@ MAX_FAILURES = 3  # of the process of one job
 class JobRunner:
     """One for a server. `watch` runs in a thread."""
 
-    def __init__(self, store: JobStore, corpus: Path) -> None:
-        self.store, self._corpus = store, corpus
+    def __init__(self, store: JobStore, corpus: Path, spec: Path | None = None) -> None:
+        self.store, self._corpus, self.spec = store, corpus, spec
         self._child: subprocess.Popen[bytes] | None = None
         self._child_job = 0
         self._failures: dict[int, int] = {}
@@ -64,9 +64,11 @@ class JobRunner:
             "jobs.service.job_process",
             str(self.store.folder.parent.resolve()),
             str(self._corpus),
+            str(job.id),
+            *([] if self.spec is None else [str(self.spec)]),
         ]
         self._child = subprocess.Popen(
-            [sys.executable, "-m", *words, str(job.id)],
+            [sys.executable, "-m", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

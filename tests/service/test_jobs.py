@@ -207,6 +207,10 @@ HOSTILE: list[dict[str, Any]] = [
     {"kind": "manifest", "name": "x", "mixture": "/etc/passwd"},
     {"kind": "report", "html": "/tmp/x.html"},
     {"kind": "verify", "deep": "yes"},
+    {"kind": "build", "targets": ["--check"]},
+    {"kind": "build", "targets": ["manifests.--ray"]},
+    {"kind": "build", "spec": "/tmp/corpus.yaml"},
+    {"kind": "plan", "targets": ["../tiers"]},
 ]
 
 
@@ -218,7 +222,7 @@ def test_options_outside_the_schema_are_refused(job: dict[str, Any]) -> None:
 
 def test_a_value_never_becomes_an_option() -> None:
     job = {"kind": "manifest", "name": "x", "where": "--help"}
-    words = TypeAdapter(JobRequest).validate_python(job).words(Path("/corpus"))
+    words = TypeAdapter(JobRequest).validate_python(job).words(Path("/corpus"), None)
     assert words[:4] == ["manifest", "build", "/corpus", "x"]
     assert "--where=--help" in words
     assert "--help" not in words
@@ -256,6 +260,13 @@ def test_jobs_over_rest(jobs_client: TestClient) -> None:
     assert jobs_client.get("/api/v1/jobs/99").status_code == 404
     assert jobs_client.get(f"/api/v1/jobs/{1 << 70}").status_code == 404
     assert 'eicorpus_jobs{state="queued"} 1.0' in jobs_client.get("/metrics").text
+
+
+def test_a_build_needs_a_server_of_a_spec(jobs_client: TestClient) -> None:
+    for kind in ("build", "plan"):
+        answer = jobs_client.post("/api/v1/jobs", json={"key": kind, "job": {"kind": kind}})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "no_spec")
+    assert jobs_client.get("/api/v1/jobs").json()["jobs"] == []
 
 
 def test_a_full_queue_answers_busy(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ingest.corpus.layout import open_corpus, writer_lock
+from tests.jobs.build_cases import POLICY, build, refused, write_spec
 from tests.service.test_serve import DEADLINE_S, Server, serving
 
 
@@ -52,3 +53,23 @@ def test_a_killed_server_loses_no_job_and_another_writer_is_named(
         assert f"(process {os.getpid()})" in refused["problem"]
     with serving(corpus, tmp_path / "state", "--read-only") as reader:
         assert asked(reader, "GET", "")["error"]["code"] == "read_only"
+
+
+@pytest.mark.slow
+def test_a_server_of_a_spec_plans_and_builds(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, {"a": "good", "b": "good"})
+    targets = build(spec)["built"]
+    with serving(spec, tmp_path / "state") as server:
+        planned = ended(server, "plan", {"kind": "plan"})
+        assert (planned["state"], planned["result"]["result"]["up_to_date"]) == ("succeeded", True)
+        (tmp_path / "policy.yaml").write_text(POLICY % 0.9)
+        built = ended(server, "build", {"kind": "build", "targets": ["tiers"]})
+        assert built["state"] == "succeeded", built
+        assert built["result"]["result"]["built"] == ["tiers"]
+        rest = ended(server, "rest", {"kind": "build"})
+        assert set(rest["result"]["result"]["built"]) < set(targets) - {"tiers", "sources.toy"}
+
+
+def test_a_spec_that_was_never_built_is_refused(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, {"a": "good"})
+    assert "is not built yet" in refused("serve", str(spec))
