@@ -16,7 +16,7 @@ from schemas.errors import PipelineError
 from tests.hostile.corpora import TRAINED_AS, World
 
 PATIENCE_S = 120  # a command that waits for a pipe waits for ever
-# {corpus} {spec} {raw} {run} {out} {uid} are filled in.
+# {corpus} {spec} {reviews} {raw} {run} {out} {uid} are filled in.
 WORDS = {
     "ingest": "tests.faults.toy:Toy {raw} --out {corpus} --workers 0 --max-quarantined 1",
     "plan": "{spec}",
@@ -42,6 +42,10 @@ WORDS = {
     "list manifests": "{corpus}",
     "snapshot list": "{corpus}",
     "snapshot diff": "{corpus} 1 2",
+    "review import": "{corpus} {reviews}",
+    "review export": "{corpus} --out {out}.csv",
+    "review sample": "{corpus} --measurement idle_share --policy ei30k",
+    "review agreement": "{corpus}",
     "export iceberg": "{corpus} --warehouse {out}",
     "latents images": "{corpus} --encoder patch_dct --workers 0 --device cpu",
     "train": f"{{corpus}}/manifests/built --out {{out}} {TRAINED_AS}",
@@ -98,7 +102,7 @@ def run(name: str, world: World, uid: str) -> Ended:
         raise StillRunningError(name)
 
     filled = {"corpus": world.corpus, "raw": world.raw, "out": world.out, "run": world.run}
-    filled |= {"uid": uid, "spec": world.spec}
+    filled |= {"uid": uid, "spec": world.spec, "reviews": world.reviews}
     words = [word.format(**filled) for word in _split(WORDS[name])]
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(PATIENCE_S)

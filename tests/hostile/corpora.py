@@ -25,12 +25,16 @@ import pyarrow.parquet as pq
 from typer.testing import CliRunner
 
 from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.reviews import submit
+from ingest.corpus.writer import writing
+from ingest.curation.reviews.files import write_reviews
 from ingest.maintenance.erase import forget
 from ingest.storage.local import LocalStorage
 from jobs.cli import app
 from schemas.manifest import FACTS_FILE, PAGE_DIGEST, page_sha256, rows_sha256
 from tests.curation.lifecycle_corpus import build, publish_manifest, uids
 from tests.faults.toy import write_toy
+from tests.ingest.test_reviews import review
 
 POLICY = """
 policy: lenient
@@ -91,6 +95,11 @@ class World:
         return self.root / "corpus.yaml"
 
     @property
+    def reviews(self) -> Path:
+        """A file for `review import`."""
+        return self.root / "reviews.csv"
+
+    @property
     def sound(self) -> Path:
         """The corpus as it was."""
         return self.root / "sound"
@@ -126,6 +135,12 @@ def make_world(root: Path) -> World:
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, (words, done.output, done.exception)
     of = uids(corpus)
+    layout = CorpusLayout(corpus)
+    submit(layout, [review(1, of["a"])])
+    with writing(layout, LocalStorage(corpus)):  # publishes it
+        pass
+    submit(layout, [review(2, of["a"])])
+    write_reviews(world.reviews, [review(3, of["a"])])
     forget(CorpusLayout(corpus), LocalStorage(), [of["c"]], reason="", run_id="done", erased_at=AT)
     with contextlib.suppress(StoppedError):
         forget(CorpusLayout(corpus), Stopping(), [of["e"]], reason="", run_id="half", erased_at=AT)
