@@ -133,6 +133,11 @@ def reviews_sha256(rows: Sequence[Review]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def has_pending(corpus: CorpusLayout) -> bool:
+    """Whether a submission waits for the next writer."""
+    return bool(_keys(corpus))
+
+
 def publish_pending(corpus: CorpusLayout, disk: LocalStorage) -> None:
     """Move the journal into the catalog. The caller holds the writer lock.
 

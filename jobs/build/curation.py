@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from ingest.corpus.reviews import has_pending
 from ingest.curation.captions.backends import backend_for
 from ingest.curation.captions.cache import Cache
 from ingest.curation.captions.settings import CaptionSettings
@@ -95,6 +96,9 @@ class TierStage:
         if not context.rows("episodes"):
             return NO_EPISODES
         policy, _ = self.policy
+        if has_pending(context.layout):  # a build publishes them first
+            todo = PendingWork(count=self._total(context) or None)
+            return TargetState(status=TargetStatus.STALE, why="new reviews", todo=todo)
         if is_up_to_date(context.layout.root, context.current, policy):
             total = self._total(context)
             counted = StageCounts(total=total, up_to_date=total)
@@ -104,7 +108,9 @@ class TierStage:
         rows = context.current.read(context.layout.root, "policies", ["policy_digest", "snapshot"])
         last = max(rows.to_pylist(), key=lambda row: row["snapshot"])
         is_same = last["policy_digest"] == policy.digest
-        why = "new episodes or measurements" if is_same else f"changed policy {policy.title}"
+        why = (
+            "new episodes, measurements or reviews" if is_same else f"changed policy {policy.title}"
+        )
         todo = PendingWork(count=self._total(context) or None)
         return TargetState(status=TargetStatus.STALE, why=why, todo=todo)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingest.corpus.layout import CorpusLayout, open_or_create
+from ingest.corpus.reviews import has_pending
 from ingest.corpus.writer import UNFINISHED, writing
 from ingest.storage.local import LocalStorage
 from jobs.build.records import Records, StageCounts, one_build
@@ -111,8 +112,8 @@ def _create(file: SpecFile) -> None:
 
 
 def _recover(corpus: CorpusLayout) -> None:
-    """Complete or undo what a killed command left, also where no target has to write."""
-    if (corpus.root / UNFINISHED).exists():
+    """Complete or undo what a killed command left, and publish reviews that wait, also where no target has to write."""
+    if (corpus.root / UNFINISHED).exists() or has_pending(corpus):
         with writing(corpus, LocalStorage(corpus.root)):
             pass
 

@@ -151,6 +151,7 @@ class SourceStage:
             result={"files": str(listing.num_files), "bytes": str(listing.num_bytes)},
             note=", ".join(notes),
             failure=failure,
+            is_partial=not done.failure,  # the spec allows that many: the others are built from
         )
 
     def _plan(self, context: BuildContext) -> Plan:

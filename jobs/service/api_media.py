@@ -133,9 +133,9 @@ def frame(
 ) -> Response:
     """The picture of a camera at a timestep, as JPEG."""
     path, row = _video(request, uid, camera, number)
+    rate_hz = media.rate_of(row)  # refuses a row without a length
     if not 0 <= timestep < row["length"]:
         raise not_here(f"no timestep {timestep}; the episode has {row['length']}")
-    rate_hz = media.rate_of(row)
     key = ("frame", str(path), timestep, width)
     return _picture(request, path, key, lambda: media.frame_jpeg(path, timestep, rate_hz, width))
 

@@ -154,8 +154,21 @@ def build_cache(
         with connect(limits) as connection:
             _write(connection, corpus, current, folder)
         (folder / "key.json").write_text(json.dumps(asdict(key)))
+        for path in (
+            *folder.iterdir(),
+            folder,
+        ):  # else a power cut leaves empty files under a name that is trusted
+            _synchronise(path)
         os.rename(folder, target)
     return target
+
+
+def _synchronise(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

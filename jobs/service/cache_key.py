@@ -10,6 +10,7 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus, uid_of
 from ingest.corpus.snapshot import Snapshot
 from ingest.storage.local import LocalStorage
+from schemas.errors import ConfigError
 
 VERSION = 1  # of the files that cache_build.py writes: another number is another cache
 MAX_SNAPSHOT_BYTES = 1 << 28
@@ -34,10 +35,16 @@ class CacheKey:
 def key_of(corpus: Path, current: Snapshot) -> CacheKey:
     """
     Raises:
-        ConfigError: the marker or a part of the catalog cannot be read.
+        ConfigError: the marker or a part of the catalog cannot be read, or a policy lacks a value.
         SourceError: the file of the snapshot is gone.
     """
     runs = current.read(corpus, "policies", ["policy", "policy_digest", "snapshot"]).to_pylist()
+    if any(value is None for run in runs for value in run.values()):
+        raise ConfigError(
+            "a row of the table policies lacks a value",
+            remedy="run eicorpus verify",
+            where="policies",
+        )
     latest: dict[str, str] = max(runs, key=lambda run: run["snapshot"], default={})
     digest = ""
     if current.number:

@@ -173,7 +173,7 @@ class JobStore:
 
     def _requeue(self, job_id: int) -> None:
         with self._writing() as connection:
-            requeue = "UPDATE jobs SET state = 'queued', problem = 'interrupted; queued again' WHERE id = ?"
+            requeue = "UPDATE jobs SET state = 'queued', problem = 'interrupted; queued again' WHERE id = ? AND state = 'running'"
             connection.execute(requeue, (job_id,))
 
     def remove_oldest(self) -> None:

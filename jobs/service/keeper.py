@@ -123,17 +123,29 @@ class Keeper:
                 self.state = ServingState(held=self.state.held, newest=newest, problem=problem)
                 self._retry_at_s = self._clock() + RETRY_S
                 return
-        try:
-            folder = (
-                self.folder / key_of(self.corpus, snapshot.load(self.corpus, newest or None)).folder
-            )
-        except SourceError:
-            return  # erased since it was listed: the next look finds its successor
-        if folder.is_dir():
-            self._open(folder, newest, stamp)
-        elif self._tried != (newest, stamp) or self._clock() >= self._retry_at_s:
+            built = self._tried
+            if built is not None and built != (newest, stamp):
+                # The corpus went on meanwhile: what was built is newer than what is served, and the newest is next.
+                if self._stamp(built[0]) == built[1]:
+                    self._open_of(*built, newest=newest)
+                return
+        if self._open_of(newest, stamp, newest=newest):
+            return
+        if self._tried != (newest, stamp) or self._clock() >= self._retry_at_s:
             self._tried = (newest, stamp)
             self._build = _Build(self.corpus, self.folder, newest or None)
+
+    def _open_of(self, number: int, stamp: Stamp | None, *, newest: int) -> bool:
+        """Open the cache of a snapshot if there is one. True too where the snapshot was erased: the next look finds its successor."""
+        try:
+            current = snapshot.load(self.corpus, number or None)
+            folder = self.folder / key_of(self.corpus, current).folder
+        except SourceError:
+            return True
+        if folder.is_dir():
+            self._open(folder, newest, stamp)
+            return True
+        return False
 
     def _open(self, folder: Path, newest: int, stamp: Stamp | None) -> None:
         try:

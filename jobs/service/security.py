@@ -14,11 +14,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import HTTPException  # that of Starlette becomes a 400 in FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -123,15 +123,10 @@ class Access:
         )
 
     def has_session(self, headers: Headers) -> bool:
-        cookie: SimpleCookie = SimpleCookie()
-        try:
-            cookie.load(headers.get("cookie", ""))
-        except CookieError:
-            return False
-        if self.cookie not in cookie:
-            return False
+        # Cookies of other programs on this host come along, and `http.cookies` drops all of them where one is odd.
+        session = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
         with self._lock:
-            until = self._sessions.get(cookie[self.cookie].value)
+            until = self._sessions.get(session)
         return until is not None and until >= self.clock()
 
     def _kept(self, store: OrderedDict[str, float], life_s: float, most: int) -> str:

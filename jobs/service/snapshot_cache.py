@@ -80,7 +80,15 @@ class SnapshotCache:
             self._database = duckdb.connect(
                 str(folder / DETAIL), read_only=True, config=DETAIL_CONFIG
             )
-        except (OSError, ValueError, KeyError, SourceError, duckdb.Error) as error:
+        except (
+            OSError,
+            EOFError,
+            ValueError,
+            TypeError,
+            KeyError,
+            SourceError,
+            duckdb.Error,
+        ) as error:
             raise ConfigError(
                 f"the cache is damaged ({type(error).__name__})",
                 remedy="delete the folder; it is built again",

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from ingest.catalog.catalog import Catalog
+from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.reviews import submit
 from ingest.corpus.snapshot import load as load_snapshot
 from jobs.build.records import one_build
 from jobs.build.stage import BuildContext
 from jobs.demo.raw import egodex
 from jobs.stages.resources import Resources
 from tests.faults.toy import write_toy
+from tests.ingest.test_reviews import review
 from tests.jobs.build_cases import (
     POLICY,
     SPEC,
@@ -251,6 +255,29 @@ def test_a_target_that_fails_stops_what_needs_it_and_nothing_else(tmp_path: Path
     assert set(outcomes.values()) == {"not built"}
     spec.write_text(SPEC)  # what is allowed is no part of what was built
     assert build(spec)["targets"][0]["up_to_date"] == 3
+
+
+def test_failed_episodes_within_the_limit_of_a_source_stop_nothing(tmp_path: Path) -> None:
+    limits = "{max_quarantined_ratio: 0.5, max_failed_ratio: 0.5}"
+    text = SPEC.replace("{max_quarantined_ratio: 0.5}", limits)
+    done = invoke("build", str(write_spec(tmp_path, KINDS | {"x": "crash"}, text)), "--json")
+    assert done.exit_code == 1
+    lines = {line["target"]: line for line in json.loads(done.stdout)["result"]["targets"]}
+    assert (lines["sources.toy"]["outcome"], lines["sources.toy"]["failed"]) == ("failed", 1)
+    assert lines["manifests.train"]["outcome"] == "built"
+
+
+def test_reviews_that_wait_are_published_and_decide_tiers(built: Path) -> None:
+    corpus = built.parent / "corpus"
+    current = load_snapshot(corpus)
+    uid = current.read(corpus, "episodes", ["uid"])["uid"][0].as_py()
+    submit(CorpusLayout(corpus), [review(1, uid, kind="tier_override", value="excluded")])
+    assert (plan(built)["tiers"]["state"], plan(built)["tiers"]["why"]) == ("stale", "new reviews")
+    assert {"tiers", "manifests.train"} <= set(build(built)["built"])
+    with Catalog.open(corpus) as catalog:
+        tiers = catalog.sql("SELECT DISTINCT tier FROM tiers WHERE uid = $uid", {"uid": uid})
+    assert tiers["tier"].to_list() == ["excluded"]
+    assert build(built)["built"] == []
 
 
 def test_a_video_that_cannot_be_measured_fails_the_build_and_stops_nothing(

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from benchmarks.synthetic import declared
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.snapshot import write_tables
 from ingest.corpus.snapshot_list import snapshot_path
 from ingest.storage.local import LocalStorage
 from jobs.service import cache_build
@@ -197,9 +199,43 @@ def test_a_catalog_that_is_damaged_is_reported_and_tried_again(small: Path, tmp_
     assert client.get(f"{API}/corpora").json()["corpora"][0]["problem"] == ""
 
 
-def test_a_cache_that_is_damaged_is_built_again(small: Path, tmp_path: Path) -> None:
+def test_a_corpus_that_grows_faster_than_caches_are_built(small: Path, tmp_path: Path) -> None:
+    """What was built is served, although a newer snapshot was published meanwhile; no cache is left over."""
+    keeper = keeper_of(client_of(small, tmp_path / "state"))
+    for number in (2, 3, 4):
+        grow(small, 5, 1000 * number, f"run-{number}")
+        keeper.refresh()  # begins a build of this one, or goes on with one before it
+        if keeper._build is not None:
+            keeper._build._process.join()
+        grow(small, 5, 1000 * number + 500, f"run-{number}b")
+        served = keeper.state.held[0].cache.snapshot
+        keeper.refresh()
+        assert keeper.state.held[0].cache.snapshot > served
+        assert keeper.state.newest > keeper.state.held[0].cache.snapshot
+        settle(keeper)
+    assert len(list((tmp_path / "state").glob("0*"))) == 2
+
+
+def test_a_policy_without_a_digest_is_a_problem_and_ends_nothing(
+    small: Path, tmp_path: Path
+) -> None:
+    keeper = keeper_of(client_of(small, tmp_path / "state"))
+    part = write_tables(LocalStorage(), small, "policies", [declared("policies", {}, 1)])
+    snapshot.publish(LocalStorage(), small, snapshot.load(small), {"policies": part}, "run-2")
+    with pytest.raises(ConfigError, match="policies lacks a value"):
+        keeper.refresh()
+    assert keeper.state.held[0].cache.snapshot == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("columns.json", "{"), ("key.json", "{}"), ("order-0.npy", ""), ("texts.arrow", "")],
+)
+def test_a_cache_that_is_damaged_is_built_again(
+    small: Path, tmp_path: Path, name: str, content: str
+) -> None:
     folder = build_cache(small, tmp_path / "state")
-    (folder / "columns.json").write_text("{")
+    (folder / name).write_text(content)
     client = client_of(small, tmp_path / "state")
     settle(keeper_of(client))
     assert page(client)["total"] == 40

@@ -126,6 +126,16 @@ def test_a_wrong_code_opens_nothing(stranger: TestClient, code: str) -> None:
     assert stranger.get(f"/login?code={code}").status_code == 401
 
 
+@pytest.mark.parametrize("foreign", ['a={"b":1}', "x", "a[]=b", "=;"])
+def test_cookies_of_other_programs_close_no_session(stranger: TestClient, foreign: str) -> None:
+    stranger.get(login(stranger))
+    ((name, value),) = stranger.cookies.items()
+    stranger.cookies.clear()
+    for cookie in (f"{foreign}; {name}={value}", f"{name}={value}; {foreign}"):
+        answer = stranger.get(f"{API}/corpora", headers={"Cookie": cookie})
+        assert answer.status_code == 200, cookie
+
+
 @pytest.mark.parametrize(
     "cookie", ["eicorpus=x", "eicorpus=", "eicorpus", "=;;;", 'eicorpus="\\', "a[]=b; eicorpus=1"]
 )
