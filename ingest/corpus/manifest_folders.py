@@ -130,8 +130,8 @@ def make_newest(corpus: Path, name: str, version: str, disk: LocalStorage) -> No
         is_newest = False
     if not is_newest:
         text = json.dumps({"version": version}) + "\n"
-        disk.sync()  # the version is on the disk before anything names it
         disk.put(f"{FOLDER}/{name}/{NEWEST_FILE}", text.encode(), is_durable=True)
+        disk.sync()
 
 
 def existing(corpus: Path, facts: ManifestFacts) -> ManifestFacts | None:

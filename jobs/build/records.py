@@ -83,7 +83,7 @@ class Records:
         counts: StageCounts,
         elapsed_s: float,
     ) -> None:
-        """After the result is in the corpus."""
+        """After the result is in the corpus, and on its disk."""
         assert self._corpus is not None
         before = self.read(target)
         did = counts.done > 0
@@ -96,7 +96,6 @@ class Records:
             elapsed_s=(before.elapsed_s if before else 0.0) + (elapsed_s if did else 0.0),
         )
         disk = LocalStorage(self._corpus.root)
-        disk.sync()  # what the record is about is on the disk before the record
         content = f"{record.model_dump_json(indent=1)}\n".encode()
         disk.put(f"{BUILD}/{target}.json", content, is_durable=True)
 

@@ -194,7 +194,8 @@ def _before(corpus: Path, acknowledged: list[str]) -> Iterator[str]:
         with ThreadPoolExecutor(1) as pool:
             problems += part_findings(corpus, current, pool) if current is not None else []
         yield from (f"{f.path}: {f.message}" for f in problems if f.check is not CheckCode.CATALOG_EXTRA)  # fmt: skip
-    for name in manifest_names(corpus):
+    newest = (corpus / manifest.FOLDER).glob(f"*/{manifest.NEWEST_FILE}")
+    for name in [*manifest_names(corpus), *(path.parent.name for path in newest)]:
         try:
             manifest.load(corpus / manifest.FOLDER / name)
         except ConfigError as error:
