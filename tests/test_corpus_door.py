@@ -83,7 +83,6 @@ JOINS = {
     "ingest/verify/lerobot_reader/": "a reader that knows nothing of eicorpus, of a folder that the user names",
     "jobs/commands/view.py": "a file that the user names, or a folder of its own",
     "ingest/corpus/reviews.py: corpus.root / key": "a key that the storage listed, after it could not be read",
-    "ingest/verify/manifest.py: Path(FOLDER) / facts.name": "said in a message, never opened",
     "jobs/build/sources.py: folder / path": "raw data, whose digest is compared",
     "jobs/build/spec_file.py: self.location.parent / path": "what the user's own file names",
     "jobs/machine.py: cgroup /": "what the kernel says of this process",

@@ -29,7 +29,6 @@ from schemas.errors import ConfigError
 from schemas.latent_header import MAX_TEXT_HEADER_BYTES, read_tensors
 from schemas.manifest import (
     FACTS_FILE,
-    FOLDER,
     ManifestFacts,
     Redaction,
     how_to_mend,
@@ -41,8 +40,10 @@ from schemas.manifest import (
 )
 
 
-def page_flaws(facts: ManifestFacts, odd_page: str, odd_num_rows: str) -> Iterator[Issue]:
-    """`odd_*`: what `read_page` and `odd_num_rows` say. A changed page is reported once: its texts are not compared."""
+def page_flaws(
+    corpus: Path, folder: Path, facts: ManifestFacts, odd_page: str, odd_num_rows: str
+) -> Iterator[Issue]:
+    """Of the manifest in a folder. `odd_*`: what `read_page` and `odd_num_rows` say. A changed page is reported once: its texts are not compared."""
     texts = {} if odd_page else _by_text(facts)
     odd = [
         f"{name} {difference}"
@@ -50,8 +51,8 @@ def page_flaws(facts: ManifestFacts, odd_page: str, odd_num_rows: str) -> Iterat
         if difference and is_read
     ]
     for message in filter(None, [odd_page, odd_num_rows, *odd]):
-        problem = f"{message}; {how_to_mend(Path(FOLDER) / facts.name)}"
-        what = f"{FOLDER}/{facts.name}/{FACTS_FILE}"
+        problem = f"{message}; {how_to_mend(folder)}"
+        what = (folder / FACTS_FILE).relative_to(corpus).as_posix()
         yield Issue(what=what, fault=IssueKind.PAGE_CHANGED, message=problem)
 
 
@@ -120,7 +121,9 @@ def verify_manifest(
     flaws = list(
         _whole_flaws(corpus, corpus_uid, facts, current, "" if is_as_published else digest)
     )
-    flaws += page_flaws(facts, odd_page, odd_num_rows(facts, rows.num_rows, taken_out))
+    flaws += page_flaws(
+        corpus.root, folder, facts, odd_page, odd_num_rows(facts, rows.num_rows, taken_out)
+    )
     flaws += meta_flaws(corpus.root, current, rows["dataset_path"].unique().to_pylist())
     flaws += _taken_out(corpus.root, current, taken_out)
     frame = pl.DataFrame(rows.select(["uid", "dataset_path", "episode_index", "content_sha256"]))

@@ -15,7 +15,7 @@ from ingest.curation.manifests.manifest import ManifestRequest
 from jobs.stages.manifest import ManifestResult, run_manifest
 from jobs.stages.resources import Resources
 from schemas.errors import ConfigError
-from schemas.manifest import NEWEST_FILE, is_version, load, newest_version
+from schemas.manifest import FACTS_FILE, NEWEST_FILE, is_version, load, newest_version
 from schemas.split import Shares
 from tests.curation.manifest_cases import ask, build, invoke, policy
 from tests.ingest.verify_corpus import build_toy
@@ -124,6 +124,17 @@ def test_a_pointer_to_a_version_that_is_gone_is_refused(corpus: Path) -> None:
     (corpus / "manifests/m" / NEWEST_FILE).write_text(json.dumps({"version": "0" * 16}))
     with pytest.raises(ConfigError):
         load(corpus / "manifests/m")
+
+
+def test_a_changed_version_is_named_and_mended_by_a_build(corpus: Path) -> None:
+    folder = publish(corpus).folder
+    assert folder is not None
+    page = folder / FACTS_FILE
+    page.write_text(json.dumps(json.loads(page.read_text()) | {"where": "true"}))
+    done = invoke("manifest", "verify", str(corpus), "m", "--json")
+    (flaw,) = json.loads(done.stdout)["result"]["flaws"]
+    assert flaw["what"] == f"manifests/m/{folder.name}/manifest.json"
+    assert "run `eicorpus build`" in flaw["message"]
 
 
 def test_gc_keeps_the_snapshot_of_every_version(corpus: Path, tmp_path: Path) -> None:
