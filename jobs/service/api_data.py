@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
 
 from ingest.catalog.query_process import QueryLimits, answer
-from ingest.corpus.manifest_folders import manifest_folder, manifest_names
+from ingest.corpus.manifest_folders import (
+    manifest_folder,
+    manifest_names,
+    open_manifest_folder,
+)
 from ingest.curation.manifests.diff import compare
 from jobs.service import models
 from jobs.service.api import Number, keeper_of, newest_of, served_by
@@ -26,6 +31,7 @@ router = APIRouter()
 SQL_LIMITS = QueryLimits(timeout_s=30.0, memory_mb=1024, threads=1)
 MAX_QUERIES = 2  # of users, at a time
 ARROW = "application/vnd.apache.arrow.stream"
+Version = Annotated[str | None, Query(max_length=100, description="A version of the manifest.")]
 _queries = threading.BoundedSemaphore(MAX_QUERIES)
 _QUARANTINE = """SELECT * FROM verdicts WHERE state <> 'committed' AND ($code IS NULL OR code = $code)
     AND ($state IS NULL OR state = $state) AND ($after IS NULL OR uid > $after) ORDER BY uid LIMIT $limit"""
@@ -77,20 +83,22 @@ def sources(request: Request, number: Number = None) -> models.RowsAnswer:
 
 @router.get("/manifests")
 def manifests(request: Request) -> models.ManifestsAnswer:
-    """Every manifest, with its hours and mixture."""
+    """Every manifest and every version of one, with its hours and mixture."""
     corpus, good, damaged = keeper_of(request).corpus, [], {}
     for name in manifest_names(corpus):
+        version = name.partition("/")[2] or None
         try:
-            good.append(as_object(load_facts(manifest_folder(corpus, name))))
+            facts = as_object(load_facts(manifest_folder(corpus, name)))
+            good.append(facts | {"version": version})
         except PipelineError as error:
             damaged[name] = error.message
     return models.ManifestsAnswer(manifests=json_value(good), damaged=damaged)
 
 
 @router.get("/manifests/{name}")
-def manifest(request: Request, name: str) -> models.ManifestAnswer:
-    """One manifest, with its policy and statistics."""
-    facts = load_facts(_folder(request, name))
+def manifest(request: Request, name: str, version: Version = None) -> models.ManifestAnswer:
+    """One manifest, with its policy and statistics. Default: the newest version of one that has versions."""
+    facts = load_facts(_folder(request, name, version))
     return models.ManifestAnswer(manifest=json_value(facts.model_dump(mode="json")))
 
 
@@ -99,20 +107,32 @@ def manifest_diff(
     request: Request,
     before: str,
     after: str,
+    before_version: Version = None,
+    after_version: Version = None,
     limit_rows: Annotated[int, Query(ge=0, le=10_000)] = 200,
 ) -> models.ManifestDiffAnswer:
     """Segments that came, went and changed from one manifest to another, and why."""
-    pair = [load(_folder(request, each)) for each in (before, after)]
+    pair = [
+        load(_folder(request, name, version))
+        for name, version in ((before, before_version), (after, after_version))
+    ]
     difference = compare(pair[0], pair[1], limits=SQL_LIMITS)
     return models.ManifestDiffAnswer(**json_value(difference_as_object(difference, limit_rows)))
 
 
-def _folder(request: Request, name: str) -> Any:
-    """Raises ApiError 404 for a manifest that is not there; the name is checked before it becomes a path."""
+def _folder(request: Request, name: str, version: str | None) -> Path:
+    """
+    Raises:
+        ApiError: 404, no such manifest or version; the names are compared with those there are before they become a path.
+        ConfigError: the file that names the newest version is damaged.
+    """
     corpus = keeper_of(request).corpus
-    if name not in manifest_names(corpus):
-        raise not_here(f"no manifest {name[:200]!r}")
-    return manifest_folder(corpus, name)
+    names, wanted = manifest_names(corpus), name if version is None else f"{name}/{version}"
+    if wanted in names:
+        return manifest_folder(corpus, wanted)
+    if version is None and any(each.partition("/")[0] == name for each in names):
+        return open_manifest_folder(corpus, name)
+    raise not_here(f"no manifest {wanted[:200]!r}")
 
 
 @router.post(

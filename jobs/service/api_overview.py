@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fastapi import APIRouter, Query, Request
 
 from adapters.registry import ADAPTERS, adapter_for
-from ingest.corpus.manifest_folders import manifest_folder, manifest_names
+from ingest.corpus.manifest_folders import manifest_names, open_manifest_folder
 from jobs.service import models
 from jobs.service.api import Number, keeper_of, newest_of, served_by
 from jobs.service.selection import column_of
@@ -98,11 +98,11 @@ def overview(
 
 
 def _manifests(request: Request) -> Iterator[StepAnswer]:
-    """Those that can be read; /manifests names the damaged ones."""
+    """Those that can be read, of one with versions the newest; /manifests names the damaged ones."""
     corpus = keeper_of(request).corpus
-    for name in manifest_names(corpus):
+    for name in dict.fromkeys(each.partition("/")[0] for each in manifest_names(corpus)):
         try:
-            facts = load_facts(manifest_folder(corpus, name))
+            facts = load_facts(open_manifest_folder(corpus, name))
         except PipelineError:
             continue
         yield StepAnswer(step=f"manifest {name}", episodes=facts.num_episodes, hours=None)
