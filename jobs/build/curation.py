@@ -160,7 +160,8 @@ class DuplicateStage:
         )
 
     def _made_from(self, context: BuildContext) -> dict[str, str]:
-        return {"tables": tables_sha256(context.current, ("episodes", "signatures", "tombstones"))}
+        read = ("episodes", "signatures", "tiers", "tombstones")
+        return {"tables": tables_sha256(context.current, read)}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ READS: dict[str, tuple[str, ...]] = {
     "sources": (),
     "measures": ("sources",),
     "tiers": ("sources", "measures"),
-    "duplicates": ("sources", "measures"),
+    "duplicates": ("sources", "measures", "tiers"),  # of copies, the one of the better tier is kept
     "captions": ("sources",),
     "latents": ("sources",),
     "text_features": ("sources", "captions"),

@@ -33,7 +33,7 @@ from tests.jobs.build_cases import (
 )
 
 KINDS = {"a": "good", "b": "good", "c": "good", "d": "quarantine"}
-AFTER_POLICY = ["tiers", "manifests.train", "reports.overview", "verify"]
+AFTER_POLICY = ["tiers", "duplicates", "manifests.train", "reports.overview", "verify"]
 
 
 @pytest.fixture(scope="module")
