@@ -127,12 +127,12 @@ def _folder(request: Request, name: str, version: str | None) -> Path:
         ConfigError: the file that names the newest version is damaged.
     """
     corpus = keeper_of(request).corpus
-    names, wanted = manifest_names(corpus), name if version is None else f"{name}/{version}"
-    if wanted in names:
-        return manifest_folder(corpus, wanted)
+    names, full_name = manifest_names(corpus), name if version is None else f"{name}/{version}"
+    if full_name in names:
+        return manifest_folder(corpus, full_name)
     if version is None and any(each.partition("/")[0] == name for each in names):
         return open_manifest_folder(corpus, name)
-    raise not_here(f"no manifest {wanted[:200]!r}")
+    raise not_here(f"no manifest {full_name[:200]!r}")
 
 
 @router.post(
