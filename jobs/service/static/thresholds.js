@@ -159,6 +159,7 @@ class ThresholdsPage {
     this.showValue();
     this.drawList();
     this.remember();
+    this.parts.effect.setAttribute("aria-busy", "true"); // what stands there is of another value
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.ask(), DELAY_MS);
   }

@@ -16,20 +16,39 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 RATE_HZ = 10.0
-# Plays to the end; at every frame of the first video, how far the others are from it. A skew is put in at the fifth.
+# Plays, again from the beginning where that is not enough, until the first video has shown `atLeast` frames; at each of them, how far the
+# others are from it. From `skewsAt` on, the first of the others is set back once; only what is seen after it was set right counts.
 MEASURE = """
-(skewsAt) => new Promise((resolve) => {
+({skewsAt, atLeast}) => new Promise((resolve) => {
   const [master, ...others] = document.querySelectorAll("video");
   const spread = [];
-  let isSkewed = false;
+  const play = document.getElementById("play");
+  let [isSkewed, isDone] = [skewsAt === null, false];
   const sample = (_, {mediaTime}) => {
-    if (others.every((each) => !each.seeking)) spread.push([mediaTime, Math.max(...others.map((each) => Math.abs(each.currentTime - master.currentTime)))]);
-    if (skewsAt !== null && !isSkewed && mediaTime >= skewsAt) { isSkewed = true; others[0].currentTime = 0; }
-    if (!master.ended) master.requestVideoFrameCallback(sample);
+    if (isDone) return;
+    master.requestVideoFrameCallback(sample);
+    if (!isSkewed && mediaTime >= skewsAt && !others[0].seeking) {
+      isSkewed = true;
+      others[0].currentTime = 0;
+    } else if (isSkewed && !master.ended && others.every((each) => !each.seeking)) {
+      spread.push(Math.max(...others.map((each) => Math.abs(each.currentTime - master.currentTime))));
+    }
+    if (spread.length < atLeast) return;
+    isDone = true;
+    if (play.ariaLabel === "Pause") play.click();
+    resolve(spread);
   };
+  master.addEventListener("ended", () => isDone || setTimeout(() => play.click(), 0));
   master.requestVideoFrameCallback(sample);
-  master.addEventListener("ended", () => setTimeout(() => resolve(spread), 0));
-  document.getElementById("play").click();
+  play.click();
+})
+"""
+# Both keys in one task: no video can end between them, however slow the machine is.
+PRESS_TWICE = """
+(key) => [1, 2].map(() => {
+  document.activeElement.blur(); // a control keeps the key for itself
+  document.body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
+  return [document.getElementById("play").ariaLabel, ...[...document.querySelectorAll("video")].map((video) => video.paused)];
 })
 """
 
@@ -95,17 +114,14 @@ def seek(page: Page, timestep: int) -> None:
 
 def test_all_videos_play_within_one_frame_of_each_other(robot_page: Page) -> None:
     seek(robot_page, 0)
-    spread = robot_page.evaluate(MEASURE, None)
-    assert len(spread) >= 5
-    assert max(apart for _, apart in spread) <= 1 / RATE_HZ
+    spread = robot_page.evaluate(MEASURE, {"skewsAt": None, "atLeast": 12})
+    assert max(spread) <= 1 / RATE_HZ
 
 
 def test_a_video_that_falls_behind_is_set_right(robot_page: Page) -> None:
     seek(robot_page, 0)
-    spread = robot_page.evaluate(MEASURE, 0.8)
-    after = [apart for at, apart in spread if at >= 1.4]
-    assert after
-    assert max(after) <= 1 / RATE_HZ
+    spread = robot_page.evaluate(MEASURE, {"skewsAt": 0.8, "atLeast": 6})
+    assert max(spread) <= 1 / RATE_HZ
 
 
 def test_a_step_moves_every_camera_and_the_cursor_by_one_frame(robot_page: Page) -> None:
@@ -130,13 +146,11 @@ def cursor(page: Page) -> float:
 
 
 def test_space_plays_and_pauses(robot_page: Page) -> None:
-    page = robot_page
-    seek(page, 0)
-    page.keyboard.press(" ")
-    page.wait_for_selector("#play[aria-label=Pause]")
-    page.keyboard.press(" ")
-    page.wait_for_selector("#play[aria-label=Play]")
-    assert page.evaluate("[...document.querySelectorAll('video')].every((v) => v.paused)")
+    seek(robot_page, 0)
+    assert robot_page.evaluate(PRESS_TWICE, " ") == [
+        ["Pause", False, False],
+        ["Play", True, True],
+    ]
 
 
 def test_segments_captions_and_provenance_are_there(robot_page: Page) -> None:

@@ -90,7 +90,7 @@ def test_the_keyboard_reaches_an_episode(chromium: Browser, hard_site: Site) -> 
         page.keyboard.press("/")
         page.keyboard.type("towel")
         page.wait_for_url("**/episodes?q=towel")
-        page.wait_for_selector("html:not([data-drawn='1'])")
+        page.wait_for_selector("html:not(:has([aria-busy]))")  # that of the last letter
         page.keyboard.press("Escape")
         for key in ("j", "j", "j", "k", "f"):
             page.keyboard.press(key)
