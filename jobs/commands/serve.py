@@ -17,7 +17,7 @@ from jobs.ui.output import stderr
 from schemas.errors import ConfigError, system_error_text
 
 if TYPE_CHECKING:
-    from jobs.service.security import Access
+    from jobs.service.credentials import Access
 
 DEFAULT_PORT = 8321
 SPEC_SUFFIXES = (".yaml", ".yml")
@@ -38,7 +38,7 @@ def command(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File with the token that clients must send, readable by its owner alone. Default: made in the state folder.",
+            help="File with one token, or with lines NAME ROLE TOKEN, readable by its owner alone. Default: made in the state folder.",
         ),
     ] = None,
     allow_host: Annotated[
@@ -57,11 +57,12 @@ def command(
     """Show a corpus in a browser and over REST, and run jobs on it. With a corpus spec also builds. Ctrl-C stops it."""
     _check_installed()
     from jobs.service.app import ServiceSettings, create_app
+    from jobs.service.credentials import Access
     from jobs.service.job_runner import JobRunner
     from jobs.service.job_store import JobStore
     from jobs.service.keeper import Keeper, state_folder
-    from jobs.service.security import LOOPBACK, Access
-    from jobs.service.token_file import own_token, read_token
+    from jobs.service.security import LOOPBACK
+    from jobs.service.token_file import own_tokens, read_tokens
 
     spec = served.absolute() if served.suffix in SPEC_SUFFIXES else None
     root = open_corpus(served if spec is None else _corpus_of(spec)).root.resolve()
@@ -74,10 +75,11 @@ def command(
         )
     folder = state_folder(state or _default_state(), root)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    token = own_token(folder / "token") if token_file is None else read_token(token_file)
+    own_file = folder / "token"
+    holders = own_tokens(own_file) if token_file is None else read_tokens(token_file)
     listener = _listen(host, port)
     bound = int(listener.getsockname()[1])
-    access = Access(token=token, clock=time.monotonic, cookie=f"eicorpus_{bound}")
+    access = Access(holders, clock=time.monotonic, cookie=f"eicorpus_{bound}")
     named = f"[{host}]" if ":" in host else host
     hosts = (*LOOPBACK, *(() if host in ("0.0.0.0", "::") else (named,)), *(allow_host or ()))
     keeper = Keeper(root, folder, time.monotonic)
@@ -93,7 +95,7 @@ def command(
     shown = (
         allow_host[0] if allow_host else named if named not in ("0.0.0.0", "[::]") else "127.0.0.1"
     )
-    _announce(f"http://{shown}:{bound}", access, token_file or folder / "token")
+    _announce(f"http://{shown}:{bound}", access, token_file or own_file)
     _serve(app, listener)
     stderr.print("stopped")
 
@@ -145,8 +147,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _announce(url: str, access: Access, token_file: Path) -> None:
     stderr.print(f"open {url}/login?code={access.new_code()}", highlight=False, markup=False)
+    holder = f"{access.first.name} ({access.first.role})"
     stderr.print(
-        f"the link works once, within ten minutes. API: {url}/api/v1 with the token in {token_file}. Ctrl-C stops",
+        f"the link works once, within ten minutes, for {holder}. API: {url}/api/v1 with the token in {token_file}. Ctrl-C stops",
         highlight=False,
         markup=False,
     )

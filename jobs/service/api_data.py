@@ -1,4 +1,4 @@
-"""REST: tables of the catalog that are not of episodes, manifests, SQL, and links that open a browser session."""
+"""REST: tables of the catalog that are not of episodes, manifests, and SQL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from ingest.curation.manifests.diff import compare
 from jobs.service import models
 from jobs.service.api import Number, keeper_of, newest_of, served_by
 from jobs.service.errors import busy, not_here
-from jobs.service.security import LOGIN
 from jobs.ui.manifest_report import as_object, difference_as_object
 from jobs.ui.query_result import json_value, rows_of, write_csv
 from schemas.errors import PipelineError
@@ -177,9 +176,3 @@ def _formatted(table: pa.Table, number: int, question: models.SqlQuestion) -> Re
         is_cut=table.num_rows > question.limit_rows,
     )
     return Response(sql_answer.model_dump_json(), media_type="application/json")
-
-
-@router.post("/session-links")
-def session_link(request: Request) -> models.LinkAnswer:
-    """A path that opens one browser session."""
-    return models.LinkAnswer(path=f"{LOGIN}?code={request.app.state.access.new_code()}")

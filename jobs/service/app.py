@@ -20,19 +20,32 @@ from jobs.service import (
     api_jobs,
     api_media,
     api_overview,
+    api_session,
     api_thresholds,
+    roles,
     web,
 )
+from jobs.service.credentials import Access
 from jobs.service.errors import answer_of, failed, plain_failure
 from jobs.service.job_runner import JobRunner
 from jobs.service.keeper import Keeper
 from jobs.service.metrics import CONTENT_TYPE, RequestMeter, ServiceMetrics
-from jobs.service.security import LOOPBACK, Access, Guard, RateLimit
+from jobs.service.security import LOOPBACK, Guard, RateLimit
 from jobs.ui.envelope import Failure
 from schemas.errors import PipelineError
 from schemas.invalid import problem
 
-PREFIX = "/api/v1"
+PREFIX = roles.API
+API_MODULES = (
+    api,
+    api_data,
+    api_geometry,
+    api_jobs,
+    api_media,
+    api_overview,
+    api_session,
+    api_thresholds,
+)
 MIN_COMPRESSED = 1000
 
 
@@ -93,7 +106,7 @@ def create_app(
     metrics = ServiceMetrics(keeper, None if jobs is None else jobs.store)
     app.state.keeper, app.state.access, app.state.prefix = keeper, access, PREFIX
     app.state.jobs, app.state.stop = jobs, stop
-    for module in (api, api_data, api_geometry, api_jobs, api_media, api_overview, api_thresholds):
+    for module in API_MODULES:
         app.include_router(module.router, prefix=PREFIX)
     app.include_router(web.router, include_in_schema=False)
     _add_own_routes(app, keeper, metrics)

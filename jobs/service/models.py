@@ -204,7 +204,3 @@ class SqlAnswer(StrictModel):
     rows: list[list[Any]]
     num_rows: int = Field(description="Of the whole result.")
     is_cut: bool = Field(description="Whether rows were left out.")
-
-
-class LinkAnswer(StrictModel):
-    path: str = Field(description="Opens a browser session once, within ten minutes.")

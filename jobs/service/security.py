@@ -1,4 +1,4 @@
-"""Who may ask: a token or a cookie, from a host and an origin that are ours, not too often and not too much.
+"""What is passed on: requests of a known caller with the role that the route needs, from a host and an origin that are ours, not too often and not too much.
 
 One ASGI layer around everything. It also sets the headers that keep a browser from doing what no page of ours needs.
 """
@@ -6,23 +6,22 @@ One ASGI layer around everything. It also sets the headers that keep a browser f
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
-import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
 from fastapi import HTTPException  # that of Starlette becomes a 400 in FastAPI
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jobs.service.credentials import Access
 from jobs.service.errors import plain_failure
+from jobs.service.roles import role_for
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = ("/healthz",)
@@ -31,9 +30,7 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_BODY = 256 << 10
 MAX_QUERY = 16 << 10
 BODY_S = 30.0  # within which a body has to be there
-MAX_SESSIONS, MAX_CODES, MAX_CLIENTS = 1000, 100, 10_000
-CODE_LIFE_S = 600.0
-SESSION_LIFE_S = 12 * 3600.0
+MAX_CLIENTS = 10_000
 # Of the two style elements that plotly.js 7.1.0 inserts: an empty one, and the sheet of its maps. A test computes them from the wheel.
 PLOTLY_STYLES = (
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",
@@ -93,51 +90,6 @@ class RateLimit:
             return (cost - bucket.tokens) / self._per_s
 
 
-@dataclass(kw_only=True)
-class Access:
-    """The token, the sessions of browsers and the one-time codes that open them. For any number of threads."""
-
-    token: str
-    clock: Callable[[], float]
-    cookie: str = "eicorpus"
-    _sessions: OrderedDict[str, float] = field(default_factory=OrderedDict)
-    _codes: OrderedDict[str, float] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def new_code(self) -> str:
-        """A code that opens one session, within ten minutes."""
-        return self._kept(self._codes, CODE_LIFE_S, MAX_CODES)
-
-    def session_of(self, code: str) -> str | None:
-        """The session that a code opens, which it does once."""
-        with self._lock:
-            until = self._codes.pop(code, None)
-        if until is None or until < self.clock():
-            return None
-        return self._kept(self._sessions, SESSION_LIFE_S, MAX_SESSIONS)
-
-    def has_token(self, headers: Headers) -> bool:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(
-            token.strip().encode(), self.token.encode()
-        )
-
-    def has_session(self, headers: Headers) -> bool:
-        # Cookies of other programs on this host come along, and `http.cookies` drops all of them where one is odd.
-        session = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
-        with self._lock:
-            until = self._sessions.get(session)
-        return until is not None and until >= self.clock()
-
-    def _kept(self, store: OrderedDict[str, float], life_s: float, most: int) -> str:
-        new = secrets.token_urlsafe(32)
-        with self._lock:
-            store[new] = self.clock() + life_s
-            while len(store) > most:
-                store.popitem(last=False)
-        return new
-
-
 class Guard:
     """The ASGI layer."""
 
@@ -195,9 +147,16 @@ class Guard:
             return None
         if scope["path"] == LOGIN and scope["method"] == "GET":
             return self._login(scope, client)
-        if self._access.has_token(headers) or self._access.has_session(headers):
-            return None
-        return self._unknown(client)
+        caller = self._access.caller_of(headers)
+        if caller is None:
+            return self._unknown(client)
+        needed = role_for(scope["method"], scope["path"])
+        if not caller.holder.role.includes(needed):
+            return plain_failure(
+                403, "role", f"needs the role {needed}; yours is {caller.holder.role}"
+            )
+        scope.setdefault("state", {})["caller"] = caller
+        return None
 
     def _is_own_origin(self, headers: Headers, scope: Scope) -> bool:
         """Browsers name the page that a request comes from; other programs do not."""
@@ -217,14 +176,15 @@ class Guard:
 
     def _login(self, scope: Scope, client: str) -> Response:
         query = parse_qs(scope["query_string"].decode("latin-1"))
-        session = self._access.session_of(query.get("code", [""])[0])
-        if session is None:
+        opened = self._access.session_of(query.get("code", [""])[0])
+        if opened is None:
             return self._unknown(client)
+        session, life_s = opened
         response = RedirectResponse("/", status_code=303)
         response.set_cookie(
             self._access.cookie,
             session,
-            max_age=int(SESSION_LIFE_S),
+            max_age=int(life_s),
             path="/",
             httponly=True,
             samesite="strict",

@@ -12,12 +12,19 @@ from starlette.testclient import TestClient
 
 from jobs.service.app import ServiceSettings, create_app
 from jobs.service.cache_build import build_cache
+from jobs.service.credentials import Access, Holder
 from jobs.service.job_runner import JobRunner
 from jobs.service.keeper import Keeper
-from jobs.service.security import Access
+from jobs.service.roles import Role
 from tests.generators.corpus import WrittenCatalog, commit, rows_of, uid_of
 
 TOKEN = "a token that nobody can guess".replace(" ", "-")
+READER, REVIEWER = "the-token-of-a-reader", "the-token-of-a-reviewer"
+HOLDERS = {
+    TOKEN: Holder(name="admin", role=Role.ADMIN),
+    REVIEWER: Holder(name="Ada", role=Role.REVIEW),
+    READER: Holder(name="Bob", role=Role.READ),
+}
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[2J' OR 1=1 --\u202e/../../etc/passwd"
 NUM_EPISODES = 300
 
@@ -85,7 +92,7 @@ def app_of(
     keeper.refresh()
     return create_app(
         keeper,
-        Access(token=TOKEN, clock=clock),
+        Access(HOLDERS, clock=clock),
         settings or ServiceSettings(requests_per_s=1e6, request_burst=1e6),
         clock=clock,
         report=lambda _: None,

@@ -1,10 +1,8 @@
-"""Who may ask what: tokens, one-time links, host and origin, limits, and what an answer must not say."""
+"""Who may ask: tokens, one-time links, host and origin, limits, and what an answer must not say."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -13,17 +11,8 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from jobs.service.app import ServiceSettings
-from jobs.service.security import (
-    BODY_S,
-    CODE_LIFE_S,
-    MAX_BODY,
-    SESSION_LIFE_S,
-    RateLimit,
-    host_of,
-    limited,
-)
-from jobs.service.token_file import own_token, read_token
-from schemas.errors import ConfigError
+from jobs.service.credentials import CODE_LIFE_S, SESSION_LIFE_S
+from jobs.service.security import BODY_S, MAX_BODY, RateLimit, host_of, limited
 from tests.generators.corpus import WrittenCatalog
 from tests.service.corpora import HOSTILE, TOKEN, client_of
 
@@ -284,35 +273,6 @@ def test_clients_are_forgotten_in_turn(clock: Clock, monkeypatch: pytest.MonkeyP
     assert len(limit._buckets) == 2
     limit.wait_s("c")
     assert set(limit._buckets) == {"b", "c"}
-
-
-def test_a_token_file_is_private(tmp_path: Path) -> None:
-    path = tmp_path / "token"
-    token = own_token(path)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len(token) >= 32
-    assert own_token(path) == token
-    path.chmod(0o640)
-    with pytest.raises(ConfigError, match="other users can read"):
-        read_token(path)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "short", "two words-of-a-long-token", "a" * 5000, "ü" * 20, "a" * 20 + "\nb"]
-)
-def test_a_token_that_is_none(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "token"
-    path.write_text(text)
-    path.chmod(0o600)
-    with pytest.raises(ConfigError):
-        read_token(path)
-
-
-def test_a_token_file_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
-    (tmp_path / "token").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigError):
-        own_token(tmp_path / "token")
-    assert not os.path.lexists(tmp_path / "elsewhere")
 
 
 def test_no_secret_in_metrics_and_errors(client: TestClient) -> None:

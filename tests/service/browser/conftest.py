@@ -19,9 +19,9 @@ import pytest
 import uvicorn
 
 from jobs.demo.command import raw_of, run
-from jobs.service.security import Access
+from jobs.service.credentials import Access
 from tests.generators.corpus import WrittenCatalog
-from tests.service.corpora import app_of
+from tests.service.corpora import TOKEN, app_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -74,7 +74,7 @@ def uid_from(site: Site, **parameters: str) -> str:
     """The first episode of a selection, as REST has it."""
     query = urlencode({**parameters, "limit": "1"})
     request = Request(f"{site.address}/api/v1/episodes?{query}")
-    request.add_header("Authorization", f"Bearer {site.access.token}")
+    request.add_header("Authorization", f"Bearer {TOKEN}")
     with urlopen(request, timeout=30) as answer:
         uid: str = json.load(answer)["episodes"][0]["uid"]
     return uid

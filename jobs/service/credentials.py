@@ -1,0 +1,120 @@
+"""Who asks: the holder of a token, or of a browser session that a one-time link opened."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+
+from jobs.service.roles import Role
+
+MAX_SESSIONS, MAX_CODES = 100, 20  # of one holder
+CODE_LIFE_S = 600.0
+SESSION_LIFE_S = 12 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Whom a token belongs to: reviews carry the name."""
+
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who sent a request. `until_s` is the end of the session; None: the request has the token."""
+
+    holder: Holder
+    until_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grant:
+    """A session or a code. `caller` of a code: who made it."""
+
+    caller: Caller
+    until_s: float
+
+
+class Access:
+    """The tokens, the sessions of browsers and the one-time codes that open them. For any number of threads."""
+
+    def __init__(
+        self,
+        holders: Mapping[str, Holder],
+        *,
+        clock: Callable[[], float],
+        cookie: str = "eicorpus",
+    ) -> None:
+        """
+        Args:
+            holders: by token; at least one.
+        """
+        self._clock, self.cookie = clock, cookie
+        self.first = max(holders.values(), key=lambda each: list(Role).index(each.role))
+        # By digest: how long a look-up takes then says nothing of a token.
+        self._holders = {_digest(token): holder for token, holder in holders.items()}
+        self._sessions: OrderedDict[str, _Grant] = OrderedDict()
+        self._codes: OrderedDict[str, _Grant] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def new_code(self, caller: Caller | None = None) -> str:
+        """A code that opens one session, within ten minutes. Default: for the first holder of the highest role."""
+        caller = caller or Caller(holder=self.first)
+        entry = _Grant(caller=caller, until_s=self._clock() + CODE_LIFE_S)
+        return self._kept(self._codes, entry, MAX_CODES)
+
+    def session_of(self, code: str) -> tuple[str, float] | None:
+        """The session that a code opens, which it does once, and its seconds. A code that a session made opens one that ends with it."""
+        with self._lock:
+            entry = self._codes.pop(code, None)
+        now = self._clock()
+        if entry is None or entry.until_s < now:
+            return None
+        until_s, limit_s = now + SESSION_LIFE_S, entry.caller.until_s
+        until_s = until_s if limit_s is None else min(until_s, limit_s)
+        caller = Caller(holder=entry.caller.holder, until_s=until_s)
+        session = self._kept(self._sessions, _Grant(caller=caller, until_s=until_s), MAX_SESSIONS)
+        return session, until_s - now
+
+    def caller_of(self, headers: Headers) -> Caller | None:
+        """None: no valid token or session."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        holder = self._holders.get(_digest(token.strip())) if scheme.lower() == "bearer" else None
+        if holder is not None:
+            return Caller(holder=holder)
+        with self._lock:
+            entry = self._sessions.get(self._session_id(headers))
+        return entry.caller if entry is not None and entry.until_s >= self._clock() else None
+
+    def log_out(self, headers: Headers) -> None:
+        """End the session of a request, and its links that are still unopened."""
+        with self._lock:
+            ended = self._sessions.pop(self._session_id(headers), None)
+            if ended is not None:
+                for code in [c for c, each in self._codes.items() if each.caller is ended.caller]:
+                    del self._codes[code]
+
+    def _session_id(self, headers: Headers) -> str:
+        # Cookies of other programs on this host come along, and `http.cookies` drops all of them where one is odd.
+        return cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
+
+    def _kept(self, store: OrderedDict[str, _Grant], entry: _Grant, most: int) -> str:
+        new = secrets.token_urlsafe(32)
+        with self._lock:
+            store[new] = entry
+            own = [key for key, each in store.items() if each.caller.holder == entry.caller.holder]
+            for key in own[:-most]:
+                del store[key]
+        return new
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
