@@ -172,6 +172,7 @@ def _serve(app: object, listener: socket.socket) -> None:
         server_header=False,
         proxy_headers=False,  # any client can write such a header
         ws="none",
+        timeout_keep_alive=65,  # longer than the minute after which a proxy before us closes a connection
         timeout_graceful_shutdown=5,
     )
     with suppress(KeyboardInterrupt):  # uvicorn has ended in order, and raises the signal again

@@ -19,7 +19,7 @@ from jobs.service.cache_build import CODED, MEASUREMENT, NUMBERS, SHOWN
 from jobs.service.details import detail, row_of
 from jobs.service.keeper import Keeper, Served
 from jobs.service.ranges import any_matches
-from jobs.service.selection import Filter, column_of, parse_filters, words_of
+from jobs.service.selection import Filter, column_of, hours_of, parse_filters, words_of
 from jobs.service.snapshot_cache import Rows, SnapshotCache
 from jobs.ui.query_result import json_value
 from schemas.errors import ConfigError
@@ -149,7 +149,7 @@ def episodes(
             **newest_of(request, served),
             episodes=_rows(cache, episodes_page.rows, shown),
             total=int(mask.sum()),
-            hours=float(cache.hours[mask].sum()),
+            hours=hours_of(cache, mask),
             cursor=episodes_page.cursor,
         )
 
@@ -200,7 +200,7 @@ def facets(
                 for name in names or FACETS
             },
             total=int(mask.sum()),
-            hours=float(served.cache.hours[mask].sum()),
+            hours=hours_of(served.cache, mask),
         )
 
     return answered(request, served, compute)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from jobs.service.selection import EpisodeMasks, Filter, Mask, column_of
+from jobs.service.selection import EpisodeMasks, Filter, Mask, column_of, rows_of
 from jobs.service.snapshot_cache import EpisodeColumn, Rows, SnapshotCache
 from schemas.document import DocumentError
 from schemas.errors import ConfigError
@@ -210,10 +210,10 @@ def facet(
     column = column_of(cache, name, "facet")
     if column.kind != "coded" or column.values is None:
         raise ConfigError(f"{name} is no facet", remedy="use its histogram", where="facet")
-    mask = selection.mask([each for each in filters if each.column != name], words)
-    chosen = column.values[mask] + 1
+    rows = rows_of(selection.mask([each for each in filters if each.column != name], words))
+    chosen = column.values.take(rows) + 1
     count = np.bincount(chosen, minlength=len(column.texts) + 1)
-    hours = np.bincount(chosen, weights=cache.hours[mask], minlength=len(column.texts) + 1)
+    hours = np.bincount(chosen, weights=cache.hours.take(rows), minlength=len(column.texts) + 1)
     values = [
         FacetValue(value=text, episodes=int(n), hours=float(h))
         for text, n, h in zip((None, *column.texts), count, hours, strict=True)
@@ -257,7 +257,8 @@ def histogram(
     column = column_of(cache, name, "column")
     if column.kind != "number" or column.values is None:
         raise ConfigError(f"{name} is no number", where="column")
-    values = column.values[mask]
+    rows = rows_of(mask)
+    values = column.values.take(rows)
     known = values[np.isfinite(values)]
     if len(known):
         spread = np.clip(np.quantile(known, [0.005, 0.995]), -MAX_EDGE, MAX_EDGE)
@@ -270,12 +271,12 @@ def histogram(
     place = np.searchsorted(edges, values, side="right") - 1
     place[values == edges[-1]] = bins - 1
     is_inside = (place >= 0) & (place < bins)
-    group, texts = _groups(cache, mask, by)
+    group, texts = _groups(cache, rows, by)
     flat = group[is_inside] * bins + place[is_inside]
     shape = (len(texts), bins)
     count = np.bincount(flat, minlength=shape[0] * bins).reshape(shape)
     hours = np.bincount(
-        flat, weights=cache.hours[mask][is_inside], minlength=shape[0] * bins
+        flat, weights=cache.hours.take(rows)[is_inside], minlength=shape[0] * bins
     ).reshape(shape)
     return HistogramCounts(
         edges=edges.tolist(),
@@ -291,11 +292,11 @@ def histogram(
 
 
 def _groups(
-    cache: SnapshotCache, mask: Mask, by: str | None
+    cache: SnapshotCache, rows: npt.NDArray[np.int64], by: str | None
 ) -> tuple[npt.NDArray[np.int64], tuple[str | None, ...]]:
     if by is None:
-        return np.zeros(int(mask.sum()), np.int64), (None,)
+        return np.zeros(len(rows), np.int64), (None,)
     column = column_of(cache, by, "by")
     if column.kind != "coded" or column.values is None:
         raise ConfigError(f"{by} is no facet", where="by")
-    return column.values[mask].astype(np.int64) + 1, (None, *column.texts)
+    return column.values.take(rows).astype(np.int64) + 1, (None, *column.texts)

@@ -139,8 +139,8 @@ class EpisodeMasks:
 
     def _word(self, word: str) -> Mask:
         def searched() -> Mask:
-            hits = pc.match_substring(self.cache.texts["search"], word)
-            return np.asarray(pc.fill_null(hits, False).to_numpy(zero_copy_only=False), dtype=bool)
+            hits = self.cache.search_texts.str.contains(word, literal=True)
+            return hits.fill_null(False).to_numpy().copy()
 
         return self._kept(("word", word), searched)
 
@@ -156,6 +156,16 @@ class EpisodeMasks:
             while len(self._masks) > self._max_masks:
                 self._masks.popitem(last=False)
         return mask
+
+
+def rows_of(mask: Mask) -> npt.NDArray[np.int64]:
+    """The rows of a mask. `values.take(rows)` takes a quarter of the time of `values[mask]`."""
+    return np.flatnonzero(mask)
+
+
+def hours_of(cache: SnapshotCache, mask: Mask) -> float:
+    """Hours of the episodes of a mask."""
+    return float(cache.hours.dot(mask))
 
 
 def _decided(columns: Any, part: tuple[Filter, ...]) -> Mask:
