@@ -1,7 +1,11 @@
-// Requests to /api/v1. A failure carries the message of the server's envelope.
+// Requests to /api/v1. A failure carries the message of the server's envelope. Once a page has begun, all it asks for is of one snapshot.
 
 const BASE = "/api/v1";
 const BUILDING_WAIT_MS = 2000;
+
+let pinned = null;
+let onNewer = () => {};
+let onGone = () => {};
 
 export class Failure extends Error {
   constructor(status, code, message, remedy) {
@@ -21,19 +25,46 @@ export function query(parameters) {
   return text ? `?${text}` : "";
 }
 
+/** From now on every request is of this snapshot. `newer(number)` hears of newer ones, `gone()` that this one is not served any more. */
+export function pinSnapshot(number, { newer, gone }) {
+  [pinned, onNewer, onGone] = [number, newer, gone];
+}
+
+/** The address of a picture or a video, of the snapshot of the page. */
+export function ofSnapshot(address) {
+  return address + query({ snapshot: pinned });
+}
+
+/** As long as the server needs to look at the corpus again. */
+export function pause() {
+  return new Promise((resolve) => setTimeout(resolve, BUILDING_WAIT_MS));
+}
+
 /** While the server builds its first cache, `onBuilding` is called and the request is repeated. */
 export async function get(path, parameters = {}, { signal, onBuilding } = {}) {
+  const asked = query({ snapshot: pinned, ...parameters }); // what is not of a snapshot leaves it aside
   for (;;) {
-    const answer = await fetch(BASE + path + query(parameters), { signal, headers: { Accept: "application/json" } });
-    if (answer.ok) return answer.json();
+    const answer = await fetch(BASE + path + asked, { signal, headers: { Accept: "application/json" } });
+    if (answer.ok) {
+      const body = await answer.json();
+      if (pinned !== null && body.newest_snapshot > pinned) onNewer(body.newest_snapshot);
+      return body;
+    }
     const failure = await failureOf(answer);
     if (failure.code !== "building" || !onBuilding) throw failure;
     onBuilding(failure.message);
-    await new Promise((resolve) => setTimeout(resolve, BUILDING_WAIT_MS));
+    await pause();
   }
 }
 
-async function failureOf(answer) {
+export async function post(path, body) {
+  const headers = { Accept: "application/json", "Content-Type": "application/json" };
+  const answer = await fetch(BASE + path, { method: "POST", headers, body: JSON.stringify(body) });
+  if (!answer.ok) throw await failureOf(answer);
+  return answer.json();
+}
+
+export async function failureOf(answer) {
   let error = {};
   try {
     const body = await answer.json();
@@ -41,6 +72,7 @@ async function failureOf(answer) {
   } catch {
     // no JSON: the status is all there is
   }
+  if (error.code === "snapshot_gone") onGone();
   return new Failure(answer.status, error.code ?? "http", error.message ?? `status ${answer.status}`, error.remedy ?? "");
 }
 
@@ -49,5 +81,5 @@ export function episodePath(uid) {
 }
 
 export function sheetAddress(uid, camera) {
-  return `${BASE}${episodePath(uid)}/sheets/${encodeURIComponent(camera)}`;
+  return ofSnapshot(`${BASE}${episodePath(uid)}/sheets/${encodeURIComponent(camera)}`);
 }

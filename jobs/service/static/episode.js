@@ -1,6 +1,6 @@
 // One episode: its videos on one clock, its numbers under the same cursor, and what the catalog knows of it.
 
-import { episodePath, get, query } from "/static/api.js";
+import { episodePath, failureOf, get, ofSnapshot, query } from "/static/api.js";
 import { isInCart, onCartChange, setInCart } from "/static/cart.js";
 import { Clock } from "/static/clock.js";
 import { byId, h, replace, tierMark } from "/static/dom.js";
@@ -71,22 +71,22 @@ class EpisodePage {
     const { videos } = this.episode;
     if (!videos.length) replace(this.parts.videos, h("p", { class: "missing" }, "The episode has no camera."));
     for (const { camera, href, width, height } of videos) {
-      const video = h("video", { src: href, muted: true, playsinline: true, preload: "auto", width, height, "aria-label": `Camera ${camera}` });
+      const video = h("video", { src: ofSnapshot(href), muted: true, playsinline: true, preload: "auto", width, height, "aria-label": `Camera ${camera}` });
       video.muted = true;
       const canvas = h("canvas", { width, height, "aria-hidden": "true" });
       const figure = h("figure", { "data-camera": camera }, h("div", { class: "picture" }, video, canvas), h("figcaption", {}, camera));
-      video.addEventListener("error", () => this.videoMissing(figure, video, href, camera));
+      video.addEventListener("error", () => this.videoMissing(figure, video, camera));
       this.clock.add(video);
       this.parts.videos.append(figure);
     }
   }
 
   /** The message of the server stands in the place of the video; the rest of the page goes on. */
-  async videoMissing(figure, video, href, camera) {
+  async videoMissing(figure, video, camera) {
     this.clock.remove(video);
     let text = "it cannot be played";
-    const answer = await fetch(href, { headers: { Range: "bytes=0-0" } });
-    if (!answer.ok) text = (await answer.json().catch(() => ({}))).error?.message ?? `status ${answer.status}`;
+    const answer = await fetch(video.src, { headers: { Range: "bytes=0-0" } });
+    if (!answer.ok) text = (await failureOf(answer)).message;
     replace(figure, h("p", { class: "missing" }, h("b", {}, "No video"), text), h("figcaption", {}, camera));
   }
 

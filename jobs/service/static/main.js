@@ -1,6 +1,6 @@
 // The shell: which page the address names, its navigation, and what is shown when the server cannot answer.
 
-import { get } from "/static/api.js";
+import { get, pause, pinSnapshot } from "/static/api.js";
 import { openCart } from "/static/cart.js";
 import { byId, h, replace } from "/static/dom.js";
 import { bind, listen } from "/static/keys.js";
@@ -10,6 +10,7 @@ const PAGES = [
   { name: "Episodes", path: "/episodes", module: "/static/episodes.js" },
   { name: "Thresholds", path: "/thresholds", module: "/static/thresholds.js" },
 ];
+const LOOK_MS = 60_000;
 const EPISODE = { name: "Episode", module: "/static/episode.js" };
 
 function pageOf(path) {
@@ -50,7 +51,7 @@ async function start() {
     const [corpus] = corpora;
     openCart(corpus.uid || corpus.name);
     const columns = await get("/columns", {}, { onBuilding: isBuilding });
-    showSnapshot(corpus, columns);
+    keepSnapshot(corpus, columns);
     const { show } = await import(page.module);
     await show(byId("main"), { corpus, columns: columns.columns });
     document.documentElement.dataset.ready = "true";
@@ -60,12 +61,36 @@ async function start() {
   }
 }
 
-function showSnapshot(corpus, { snapshot, newest_snapshot: newest }) {
+/** The page keeps the snapshot it began with. It is announced once that a newer one exists, and that this one is not served any more. */
+function keepSnapshot(corpus, { snapshot, newest_snapshot: newest }) {
   byId("corpus").textContent = `${corpus.name} · snapshot ${snapshot}`;
-  if (newest > snapshot) {
-    const reload = h("button", { type: "button", click: () => location.reload() }, "Reload");
-    notice(h("p", {}, `Snapshot ${newest} exists; this page shows ${snapshot}. `, reload));
-  } else notice();
+  notice();
+  let announced = "";
+  const isFirst = (kind) => announced !== kind && announced !== "gone" && Boolean((announced = kind));
+  const reload = () => h("button", { type: "button", id: "reload", click: () => location.reload() }, "Reload");
+  const newer = async (number) => {
+    if (!isFirst("newer")) return;
+    const action = h("span", {}, "It is being prepared.");
+    notice(h("p", {}, `Snapshot ${number} exists; this page shows ${snapshot}. `, action));
+    await isServed(snapshot);
+    action.replaceWith(reload());
+  };
+  const gone = () => isFirst("gone") && notice(h("p", {}, `Snapshot ${snapshot} of this page is not served any more: the corpus went on, or episodes were erased. `, reload()));
+  pinSnapshot(snapshot, { newer, gone });
+  if (newest > snapshot) newer(newest);
+  // a page that asks for nothing looks now and then, and when it is looked at again; what fails here fails again where it is needed
+  const look = () => document.visibilityState === "visible" && get("/columns").catch(() => {});
+  document.addEventListener("visibilitychange", look);
+  setInterval(look, LOOK_MS);
+}
+
+/** Until the server has a snapshot after `number` ready, or cannot say. */
+async function isServed(number) {
+  try {
+    while ((await get("/corpora")).corpora[0].snapshot === number) await pause();
+  } catch (error) {
+    if (error.status === undefined && !(error instanceof TypeError)) throw error; // a TypeError: the server does not answer
+  }
 }
 
 start();
