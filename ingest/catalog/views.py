@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,18 @@ DERIVED = {
     "tasks": """SELECT uid, source, dataset, embodiment, unnest(tasks) AS task, unnest(task_counts) AS num_timesteps
         FROM episodes""",
 }
+
+
+def tables_named(sql: str) -> frozenset[str]:
+    """The catalog tables that a query can read: every table, and every table behind a view, whose name is a word of it."""
+    out: set[str] = set()
+    for word in set(re.findall(r"\w+", sql.lower())):
+        name = word.removesuffix("_all")
+        if name in TABLES:
+            out.add(name)
+        elif name in DERIVED:
+            out |= tables_named(DERIVED[name])
+    return frozenset(out)
 
 
 def connect(limits: QueryLimits) -> duckdb.DuckDBPyConnection:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
 
-from ingest.corpus.reviews import has_pending
-from ingest.curation.captions.backends import backend_for
+from ingest.curation.captions.backends import backend_for, prompt_version_of
 from ingest.curation.captions.cache import Cache
 from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.tiers.policy import QualityPolicy, load_policy
-from ingest.curation.tiers.tier import is_up_to_date
+from ingest.curation.tiers.tier import READS, is_up_to_date
 from ingest.storage.local import LocalStorage
+from jobs.build.listing import listing_of
 from jobs.build.records import StageCounts, sha256_of, tables_sha256
 from jobs.build.spec_file import SpecFile
 from jobs.build.stage import (
@@ -82,6 +84,7 @@ class MeasureStage:
 class TierStage:
     """Tiers. The state is that of the catalog: the last policy that was applied, and whether its tables have grown since."""
 
+    reads: ClassVar = READS
     file: SpecFile
     target: str = "tiers"
     unit: str = "segments"
@@ -96,9 +99,6 @@ class TierStage:
         if not context.rows("episodes"):
             return NO_EPISODES
         policy, _ = self.policy
-        if has_pending(context.layout):  # a build publishes them first
-            todo = PendingWork(count=self._total(context) or None)
-            return TargetState(status=TargetStatus.STALE, why="new reviews", todo=todo)
         if is_up_to_date(context.layout.root, context.current, policy):
             total = self._total(context)
             counted = StageCounts(total=total, up_to_date=total)
@@ -130,6 +130,7 @@ class TierStage:
 class DuplicateStage:
     """Duplicates. A run that finds nothing new leaves no row in the catalog, so a record says which tables it compared."""
 
+    reads: ClassVar = ("episodes", "artifacts", "signatures", "measurements", "tiers")
     file: SpecFile
     target: str = "duplicates"
     unit: str = "episodes"
@@ -160,14 +161,14 @@ class DuplicateStage:
         )
 
     def _made_from(self, context: BuildContext) -> dict[str, str]:
-        read = ("episodes", "signatures", "tiers", "tombstones")
-        return {"tables": tables_sha256(context.current, read)}
+        return {"tables": tables_sha256(context.current, self.reads)}
 
 
 @dataclass(frozen=True)
 class CaptionStage:
     """Captions. The state is that of the catalog, but for a model that would have to be loaded to say its name."""
 
+    reads: ClassVar = ("episodes", "segments")
     file: SpecFile
     target: str = "captions"
     unit: str = "segments"
@@ -187,7 +188,12 @@ class CaptionStage:
     def state(self, context: BuildContext, *, counts: bool) -> TargetState:
         if not context.rows("episodes"):
             return NO_EPISODES
-        words = {"tables": "new segments", "settings": "changed settings"}
+        words = {
+            "tables": "new segments",
+            "settings": "changed settings",
+            "prompts": "new version of the prompts",
+            "files": "changed model or replay file",
+        }
         state = compared(context.records.read(self.target), self._made_from(context), words)
         if state is not None and state.is_up_to_date:
             return state
@@ -225,7 +231,13 @@ class CaptionStage:
         )
 
     def _made_from(self, context: BuildContext) -> dict[str, str]:
+        settings = self.settings
+        model = settings.model if settings.backend == "transformers" else None
+        files = [Path(each) for each in (settings.replay_file, model) if each is not None]
+        named = {"replay_file", "model"} if files else set()
         return {
-            "tables": tables_sha256(context.current, ("episodes", "segments", "tombstones")),
-            "settings": sha256_of(self.settings.model_dump(mode="json")),
+            "tables": tables_sha256(context.current, self.reads),
+            "settings": sha256_of(settings.model_dump(mode="json", exclude=named)),
+            "prompts": prompt_version_of(settings.backend),
+            "files": listing_of(files).sha256,
         }

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
+from ingest.catalog.views import tables_named
 from ingest.latents.plan import todo_of
 from ingest.models.encoder import EncoderChoice, encoder_id
 from ingest.models.encoders import encoder_spec
@@ -118,8 +120,9 @@ class LatentsStage:
 
 @dataclass(frozen=True)
 class TextStage:
-    """Features of instructions."""
+    """Features of instructions. Its `where` may read more tables than those in `reads`."""
 
+    reads: ClassVar = ("episodes", "segments", "captions", "artifacts")
     file: SpecFile
     name: str
     unit: str = "episodes"
@@ -177,9 +180,8 @@ class TextStage:
 
     def _made_from(self, context: BuildContext) -> dict[str, str]:
         settings = self.spec.model_dump(mode="json", exclude={"after", "device", "batch"})
-        tables = ("episodes", "segments", "captions", "tombstones")
         return {
             "settings": sha256_of(settings),
             "model": listing_of([self.file.at(self.spec.vlm)]).sha256,
-            "tables": tables_sha256(context.current, tables),
+            "tables": tables_sha256(context.current, {*self.reads, *tables_named(self.spec.where)}),
         }

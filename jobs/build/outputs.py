@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
+from ingest.catalog.views import tables_named
 from ingest.corpus.manifest_folders import manifest_folder, manifest_names, open_manifest_folder
 from ingest.curation.manifests.manifest import ManifestRequest
 from ingest.curation.manifests.mixture_text import MixtureText, load_mixture
@@ -28,6 +30,7 @@ from jobs.stages.export import run_export, warehouse_at
 from jobs.stages.manifest import run_manifest, shares_from
 from jobs.stages.report import run_report
 from jobs.stages.verify import failure_of, run_verify
+from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 from schemas.manifest import load
 
@@ -38,11 +41,6 @@ WORDS = {
     "tables": "the catalog has changed",
     "manifests": "other manifests",
 }
-# Whose rows a manifest reads.
-MANIFEST_TABLES = (
-    *("episodes", "segments", "tiers", "policies", "duplicates"),
-    *("captions", "latents", "artifacts", "tombstones"),
-)
 
 
 def _missing(why: str) -> TargetState:
@@ -51,8 +49,12 @@ def _missing(why: str) -> TargetState:
 
 @dataclass(frozen=True)
 class ManifestStage:
-    """A manifest with versions."""
+    """A manifest with versions. Its `where` may read more tables than those in `reads`."""
 
+    reads: ClassVar = (
+        *("episodes", "segments", "measurements", "signatures", "reviews", "tiers", "policies"),
+        *("duplicates", "dedups", "captions", "latents", "artifacts"),
+    )
     file: SpecFile
     name: str
     unit: str = "segments"
@@ -149,7 +151,7 @@ class ManifestStage:
             "settings": sha256_of(settings),
             "policy": "" if request.policy is None else request.policy[0].digest,
             "mixture": request.mixture.digest,
-            "tables": tables_sha256(context.current, MANIFEST_TABLES),
+            "tables": tables_sha256(context.current, {*self.reads, *tables_named(self.spec.where)}),
         }
 
 
@@ -157,6 +159,7 @@ class ManifestStage:
 class ExportStage:
     """The catalog in another table format."""
 
+    reads: ClassVar = tuple(TABLES)
     file: SpecFile
     name: str
     unit: str = "tables"
@@ -191,13 +194,18 @@ class ExportStage:
 
     def _made_from(self, context: BuildContext) -> dict[str, str]:
         settings = self.spec.model_dump(mode="json", exclude={"after"})
-        return {"settings": sha256_of(settings), "tables": tables_sha256(context.current)}
+        tables = tables_sha256(context.current, self.reads)
+        return {"settings": sha256_of(settings), "tables": tables}
 
 
 @dataclass(frozen=True)
 class ReportStage:
     """An HTML report."""
 
+    reads: ClassVar = (
+        *("episodes", "verdicts", "measurements", "tiers", "policies", "duplicates"),
+        *("captions", "tombstones"),
+    )
     file: SpecFile
     name: str
     unit: str = "files"
@@ -235,13 +243,11 @@ class ReportStage:
         return self.file.at(self.spec.html)
 
     def _made_from(self, context: BuildContext) -> dict[str, str]:
-        names = [] if context.corpus is None else manifest_names(context.corpus.root)
         policy = self.spec.policy
         return {
             "settings": sha256_of([self.spec.html]),
             "policy": "" if policy is None else load_policy(self.file.policy(policy))[0].digest,
-            "tables": tables_sha256(context.current),
-            "manifests": sha256_of(names),
+            "tables": tables_sha256(context.current, self.reads),
         }
 
 
@@ -249,6 +255,7 @@ class ReportStage:
 class VerifyStage:
     """A check of every file."""
 
+    reads: ClassVar = tuple(TABLES)
     file: SpecFile
     target: str = "verify"
     unit: str = "episodes"
@@ -274,4 +281,9 @@ class VerifyStage:
 
     def _made_from(self, context: BuildContext) -> dict[str, str]:
         settings = self.spec.model_dump(mode="json", exclude={"after"})
-        return {"settings": sha256_of(settings), "tables": tables_sha256(context.current)}
+        names = [] if context.corpus is None else manifest_names(context.corpus.root)
+        return {
+            "settings": sha256_of(settings),
+            "tables": tables_sha256(context.current, self.reads),
+            "manifests": sha256_of(names),
+        }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest.corpus.reviews import has_pending
 from jobs.build.curation import CaptionStage, DuplicateStage, MeasureStage, TierStage
 from jobs.build.features import LatentsStage, TextStage
 from jobs.build.outputs import ExportStage, ManifestStage, ReportStage, VerifyStage
@@ -66,8 +67,16 @@ def make_plan(
     A target that is up to date by itself is stale when one before it is not: it will be looked at again after that.
     """
     planned: dict[str, PlannedTarget] = {}
+    has_reviews = context.corpus is not None and has_pending(context.corpus)  # published first
     for target in chosen(file.needs, words):
         state = stages[target].state(context, counts=True)
+        if (
+            has_reviews
+            and state.is_up_to_date
+            and "reviews" in getattr(stages[target], "reads", ())
+        ):
+            todo = PendingWork(count=state.counts.total)
+            state = TargetState(status=TargetStatus.STALE, why="new reviews", todo=todo)
         before = [planned[name] for name in file.needs[target]]
         state = _after(target, state, before)
         planned[target] = PlannedTarget(

@@ -18,7 +18,6 @@ from ingest.corpus.layout import BUILD, CorpusLayout, build_lock
 from ingest.corpus.snapshot import Snapshot
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
 from ingest.storage.store import get_json
-from schemas.catalog import TABLES
 from schemas.errors import PipelineError
 from schemas.json_text import JsonLimits
 
@@ -100,7 +99,7 @@ class Records:
         disk.put(f"{BUILD}/{target}.json", content, is_durable=True)
 
 
-def tables_sha256(current: Snapshot, tables: Iterable[str] = tuple(TABLES)) -> str:
+def tables_sha256(current: Snapshot, tables: Iterable[str]) -> str:
     """What some tables hold: their parts are named by content."""
     parts = {name: [(p.path, p.sha256) for p in current.parts(name)] for name in tables}
     return sha256_of(parts)

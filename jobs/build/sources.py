@@ -37,7 +37,10 @@ WORDS = {
     "options": "changed options",
     "selection": "other path, select or limit",
     "listing": "new data",
+    "limits": "changed limits of an episode",
 }
+# Of `limits`, the shares that may be lost refuse no episode.
+SHARES = {"max_quarantined_ratio", "max_failed_ratio", "threads_per_episode"}
 SHOWN = 3
 
 
@@ -190,6 +193,7 @@ class SourceStage:
             "options": sha256_of([sorted(request.options), sorted(spec.options.items())]),
             "selection": sha256_of([spec.path, spec.dataset, spec.select, spec.limit]),
             "listing": listing.sha256,
+            "limits": sha256_of(spec.limits.model_dump(exclude=SHARES)),
         }
 
     def _changed(self, context: BuildContext) -> Iterator[str]:

@@ -115,6 +115,10 @@ class Judged:
         return ruled.select(f"*, {self.sql.tier} AS tier")
 
 
+# The tables that `judge` opens.
+READS = ("episodes", "segments", "measurements", "signatures", "reviews")
+
+
 def judge(
     corpus: Path,
     current: Snapshot,
@@ -302,5 +306,4 @@ def is_up_to_date(corpus: Path, current: Snapshot, policy: QualityPolicy) -> boo
     if latest["policy_digest"] != policy.digest or not then.is_file():
         return False
     before = snapshot.load(corpus, latest["snapshot"])
-    read = ("episodes", "segments", "measurements", "signatures", "reviews")
-    return all(before.parts(table) == current.parts(table) for table in read)
+    return all(before.parts(table) == current.parts(table) for table in READS)
