@@ -2,6 +2,7 @@
 
 import { h, table, tierMark } from "/static/dom.js";
 import { columnName, number, whole } from "/static/format.js";
+import { markedTexts } from "/static/words.js";
 
 function panel(title, ...content) {
   return h("section", { class: "panel" }, h("h2", {}, title), content);
@@ -30,17 +31,21 @@ export function segmentTable({ segments }) {
 
 export function captionTable({ captions }) {
   if (!captions.length) return null;
+  const rows = captions.map((caption) => {
+    const [source, text] = markedTexts(caption.source_text, caption.text);
+    return { ...caption, marked: { source, text } };
+  });
   return panel(
     "Captions",
     table(
       "Captions beside the text of the source",
       [
         { name: "Timesteps", cell: span },
-        { name: "Caption", cell: (row) => row.text || `(${row.outcome})` },
-        { name: "Source text", cell: (row) => row.source_text || "–" },
+        { name: "Caption", cell: (row) => row.marked.text || `(${row.outcome})` },
+        { name: "Source text", cell: (row) => row.marked.source || "–" },
         { name: "Made by", cell: (row) => [row.backend, row.model].filter(Boolean).join(" ") },
       ],
-      captions,
+      rows,
       { hidesCaption: true },
     ),
   );

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,12 +158,43 @@ def test_space_plays_and_pauses(robot_page: Page) -> None:
 def test_segments_captions_and_provenance_are_there(robot_page: Page) -> None:
     page = robot_page
     assert "true actions" in page.inner_text(".tier-block")
-    captions = page.inner_text("text=Source text >> xpath=ancestor::table")
-    assert "pick up box" in captions
-    assert "Pick up the box" in captions
+    captions = page.locator("text=Source text >> xpath=ancestor::table")
+    assert "pick up box" in captions.inner_text()
+    assert "Pick up the box" in captions.inner_text()
+    assert set(captions.locator("del").all_inner_texts()) == {"the"}
+    assert captions.locator("ins").count() == 0
     page.click("text=Provenance")
     assert "sha256:" in page.inner_text("details[open]")
     assert page.locator(".fault").count() > 0
+
+
+def longest_shared(before: tuple[str, ...], after: tuple[str, ...]) -> int:
+    """The number of words of a longest common subsequence, by trying both ways."""
+    if not before or not after:
+        return 0
+    if before[0] == after[0]:
+        return 1 + longest_shared(before[1:], after[1:])
+    return max(longest_shared(before[1:], after), longest_shared(before, after[1:]))
+
+
+def test_the_words_that_two_texts_share_are_as_many_as_can_be(robot_page: Page) -> None:
+    draw = random.Random(1)
+    texts = [" ".join(draw.choices(["pick", "up", "Up,", "the", "box."], k=7)) for _ in range(24)]
+    pairs = [*pairwise(texts), ("", "box"), ("the box", "")]
+    answers = robot_page.evaluate(
+        """async (pairs) => {
+            const {wordDifference} = await import("/static/words.js");
+            return pairs.map(([before, after]) => wordDifference(before, after));
+        }""",
+        pairs,
+    )
+    for pair, answer in zip(pairs, answers, strict=True):
+        sides = [answer["before"], answer["after"]]
+        assert [" ".join(word for word, _ in side) for side in sides] == list(pair)
+        shared = [[word.lower().strip(",.") for word, same in side if same] for side in sides]
+        assert shared[0] == shared[1]
+        words = [tuple(text.lower().replace(",", "").replace(".", "").split()) for text in pair]
+        assert len(shared[0]) == longest_shared(words[0], words[1])
 
 
 def test_a_hand_is_drawn_over_the_hand_of_the_picture(
