@@ -13,8 +13,11 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
+from ingest.curation.measurements.registry import select_measures
+from ingest.curation.tiers.policy import known_policies
+from jobs.build.spec_file import read_spec
 from jobs.service.errors import ApiError, busy, not_here
-from jobs.service.job_kinds import JobRequest
+from jobs.service.job_kinds import KINDS, JobRequest
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import FINISHED, MAX_QUEUED, Job, JobStore, OtherRequest, QueueFull
 from jobs.service.models import StrictModel
@@ -61,6 +64,13 @@ class JobsAnswer(StrictModel):
     removed: int = Field(description="Finished jobs that were removed as the oldest.")
 
 
+class JobOptionsAnswer(StrictModel):
+    kinds: dict[str, dict[str, Any]] = Field(
+        description="Kinds of job that this server takes, each with the JSON Schema of its options."
+    )
+    choices: dict[str, list[str]] = Field(description="Values of options that have a closed set.")
+
+
 class LogAnswer(StrictModel):
     text: str
     after: int = Field(description="Pass it as `after` for what follows.")
@@ -101,6 +111,22 @@ def jobs(
     cursor = page[limit - 1].id if len(page) > limit else None
     shown = [_answer(each) for each in page[:limit]]
     return JobsAnswer(jobs=shown, cursor=cursor, removed=store.counts()[1])
+
+
+@router.get("/job-options")
+def job_options(request: Request) -> JobOptionsAnswer:
+    """What a form for a new job offers: kinds with their options, targets of the spec, policies and measures."""
+    spec = _runner(request).spec
+    targets = [] if spec is None else list(read_spec(spec).needs)
+    measures = sorted(measure.name for measure in select_measures(()))
+    return JobOptionsAnswer(
+        kinds={
+            kind: model.model_json_schema()
+            for kind, model in KINDS.items()
+            if spec is not None or not model.needs_spec
+        },
+        choices={"targets": targets, "policy": known_policies(), "only": measures},
+    )
 
 
 @router.get("/jobs/{job_id}")

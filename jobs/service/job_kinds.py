@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -129,3 +129,8 @@ JobRequest = Annotated[
     | CompactJob,
     Field(discriminator="kind"),
 ]
+# Name of a kind -> the model of its options.
+KINDS: dict[str, type[_Job]] = {
+    get_args(model.model_fields["kind"].annotation)[0]: model
+    for model in get_args(get_args(JobRequest)[0])
+}

@@ -60,6 +60,9 @@ def test_a_server_of_a_spec_plans_and_builds(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, {"a": "good", "b": "good"})
     targets = build(spec)["built"]
     with serving(spec, tmp_path / "state") as server:
+        options = json.loads(server.ask("/api/v1/job-options")[1])
+        assert {"build", "plan"} <= set(options["kinds"])
+        assert set(options["choices"]["targets"]) == set(targets)
         planned = ended(server, "plan", {"kind": "plan"})
         assert (planned["state"], planned["result"]["result"]["up_to_date"]) == ("succeeded", True)
         (tmp_path / "policy.yaml").write_text(POLICY % 0.9)

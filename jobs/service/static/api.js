@@ -57,11 +57,19 @@ export async function get(path, parameters = {}, { signal, onBuilding } = {}) {
   }
 }
 
-export async function post(path, body) {
+export async function post(path, body = {}) {
   const headers = { Accept: "application/json", "Content-Type": "application/json" };
   const answer = await fetch(BASE + path, { method: "POST", headers, body: JSON.stringify(body) });
   if (!answer.ok) throw await failureOf(answer);
   return answer.json();
+}
+
+/** A random id in the form of a UUID. `crypto.randomUUID` is not there for pages that came over HTTP from another machine. */
+export function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("").replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 export async function failureOf(answer) {
@@ -74,6 +82,11 @@ export async function failureOf(answer) {
   }
   if (error.code === "snapshot_gone") onGone();
   return new Failure(answer.status, error.code ?? "http", error.message ?? `status ${answer.status}`, error.remedy ?? "");
+}
+
+/** The address of a stream of server-sent events. */
+export function streamAddress(path) {
+  return BASE + path;
 }
 
 export function episodePath(uid) {

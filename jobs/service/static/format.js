@@ -36,6 +36,13 @@ export function hours(value) {
   return value * 60 >= 1.5 ? `${short(value * 60)} min` : `${short(value * 3600)} s`;
 }
 
+const MOMENT = new Intl.DateTimeFormat("en-GB", { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+
+/** Seconds of the Unix epoch, in the time zone of the browser. */
+export function moment(seconds) {
+  return seconds === null || seconds === undefined ? "–" : MOMENT.format(1000 * seconds);
+}
+
 export function clockTime(seconds) {
   const minutes = Math.floor(seconds / 60);
   return `${minutes}:${(seconds - 60 * minutes).toFixed(1).padStart(4, "0")}`;

@@ -9,6 +9,7 @@ const PAGES = [
   { name: "Overview", path: "/", module: "/static/overview.js" },
   { name: "Episodes", path: "/episodes", module: "/static/episodes.js" },
   { name: "Thresholds", path: "/thresholds", module: "/static/thresholds.js" },
+  { name: "Jobs", path: "/jobs", module: "/static/jobs.js" },
 ];
 const LOOK_MS = 60_000;
 const EPISODE = { name: "Episode", module: "/static/episode.js" };
@@ -47,13 +48,13 @@ async function start() {
   });
   try {
     const isBuilding = (message) => notice(h("p", {}, message));
-    const { corpora } = await get("/corpora");
+    const [{ corpora }, me] = await Promise.all([get("/corpora"), get("/me")]);
     const [corpus] = corpora;
     openCart(corpus.uid || corpus.name);
     const columns = await get("/columns", {}, { onBuilding: isBuilding });
     keepSnapshot(corpus, columns);
     const { show } = await import(page.module);
-    await show(byId("main"), { corpus, columns: columns.columns });
+    await show(byId("main"), { corpus, columns: columns.columns, me });
     document.documentElement.dataset.ready = "true";
   } catch (error) {
     showFailure(error);

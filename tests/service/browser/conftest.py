@@ -19,9 +19,10 @@ import pytest
 import uvicorn
 
 from jobs.demo.command import raw_of, run
-from jobs.service.credentials import Access
+from jobs.service.credentials import Access, Caller
+from jobs.service.job_runner import JobRunner
 from tests.generators.corpus import WrittenCatalog
-from tests.service.corpora import TOKEN, app_of
+from tests.service.corpora import HOLDERS, TOKEN, app_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -51,14 +52,14 @@ class Site:
     address: str
     access: Access
 
-    def login(self) -> str:
-        return f"{self.address}/login?code={self.access.new_code()}"
+    def login(self, token: str = TOKEN) -> str:
+        return f"{self.address}/login?code={self.access.new_code(Caller(holder=HOLDERS[token]))}"
 
 
 @contextmanager
-def serving(corpus: Path, state: Path) -> Iterator[Site]:
+def serving(corpus: Path, state: Path, jobs: JobRunner | None = None) -> Iterator[Site]:
     listener = socket.create_server(("127.0.0.1", 0))
-    app = app_of(corpus, state)
+    app = app_of(corpus, state, jobs=jobs)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -136,11 +137,13 @@ def opened(
     size: str = "wide",
     theme: Any = "light",
     without: str = "",
+    token: str = TOKEN,
 ) -> Iterator[Page]:
     """A page of a signed-in user, drawn. At the end nothing has failed in it.
 
     Args:
         without: addresses that are answered by 404: drawing in space takes seconds where there is no GPU.
+        token: of the user.
     """
     width, height = SIZES[size]
     context = browser.new_context(
@@ -152,7 +155,7 @@ def opened(
     if without:
         page.route(without, lambda route: route.fulfill(status=404, json={}))
     try:
-        page.goto(site.login())
+        page.goto(site.login(token))
         page.goto(site.address + path)
         page.wait_for_selector("html[data-ready]")
         yield page
