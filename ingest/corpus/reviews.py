@@ -1,40 +1,39 @@
-"""Reviews: accepted into a journal at any time, also beside a writer, and published in the table `reviews` by whoever writes next.
+"""Reviews: accepted into a journal at any time, also beside a writer, and published in the table `reviews` by the next writer.
 
-A submission is one file `reviews/<sha256>.json`, complete and durable before its name appears, and never changed. The writer adds the
-rows of all such files under one snapshot and deletes the files. A stop in between leaves files whose review_ids the snapshot has: the
-next writer adds none of them again. Reviews of an erased episode are dropped. They are no part of an episode's content digest.
+The writer adds the rows of all files of the journal under one snapshot and deletes the files. A stop in between leaves files whose
+review_ids the snapshot has: the next writer adds none of them again. Reviews of an erased episode are dropped. They are no part of an
+episode's content digest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.corpus import snapshot
+from ingest.corpus import review_journal, snapshot
 from ingest.corpus.column_checks import DamagedCatalog
 from ingest.corpus.layout import CorpusLayout
+from ingest.corpus.review_journal import FOLDER, as_json
 from ingest.corpus.snapshot import Snapshot
-from ingest.storage.local import HALF_SUFFIX, LocalStorage
-from ingest.storage.lock_file import held_with_others
+from ingest.storage.local import LocalStorage
 from ingest.storage.write_refusal import refused_write
 from schemas.catalog_rows import as_dict
-from schemas.errors import ConfigError, SourceError
-from schemas.json_text import JsonLimits, parse_json
-from schemas.review import Review, utc_time
+from schemas.errors import ConfigError
+from schemas.review import Review
 
-FOLDER = "reviews"
-LOCK = f"{FOLDER}/.submitters"
-MOST_OF_SUBMISSION = 1_000  # reviews
-_LIMITS = JsonLimits(max_bytes=64 << 20, max_elements=MOST_OF_SUBMISSION * 16)
-_FILE = re.compile(rf"{FOLDER}/[0-9a-f]{{64}}\.json")
+
+class OtherReview(ConfigError):
+    """A review_id belongs to another review."""
+
+
+class NoSuchPlace(ConfigError):
+    """A review is of an episode, of timesteps or of a snapshot that the corpus does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +42,7 @@ class Receipt:
 
     review_id: str
     is_pending: bool  # False: a snapshot has it
+    is_new: bool  # False: it was stored before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,49 +56,65 @@ class StoredReview:
 def submit(corpus: CorpusLayout, reviews: Sequence[Review]) -> tuple[Receipt, ...]:
     """Store reviews durably in the journal. Needs no writer lock; a repeated review_id adds nothing.
 
+    All are checked before the first is stored. More than `review_journal.MOST_OF_FILE` are several files: the error of a full disk says
+    how many are stored, and the same call again stores the rest.
+
     Raises:
-        ConfigError: too many at once, an unknown or erased episode, a place beyond its end, or a review_id of another review; nothing is stored.
-        TransientError: the disk is full.
+        NoSuchPlace, OtherReview: nothing is stored.
+        ConfigError: the journal is damaged or cannot be written.
+        TransientError: the disk is full, or another process holds the journal.
     """
-    if len(reviews) > MOST_OF_SUBMISSION:
-        problem = f"{len(reviews)} reviews in one submission; expected at most {MOST_OF_SUBMISSION}"
-        raise ConfigError(problem, where=FOLDER)
-    current = snapshot.load(corpus.root)
-    _check_places(corpus, current, reviews)
     disk = LocalStorage(corpus.root)
+    num_stored, new = 0, list[Review]()
     try:
-        disk.make_dir(corpus.root / FOLDER)
-        with held_with_others(corpus.root / LOCK, partial(_remove_halves, corpus, disk)):
-            stored = {each.review.review_id: each for each in read(corpus, current)}
-            new = _unknown(reviews, stored)
-            if new:
-                text = json.dumps([_as_json(each) for each in new], ensure_ascii=False).encode()
-                disk.create(f"{FOLDER}/{hashlib.sha256(text).hexdigest()}.json", text)
+        with review_journal.held(corpus, disk):
+            pending = _by_id(_pending(corpus))
+            current = snapshot.load(corpus.root)
+            known = _by_id(_published_among(corpus, current, reviews))
+            _check_places(corpus, current, reviews)
+            new = _unknown(reviews, pending | known)
+            for num_stored in review_journal.store(disk, new):  # noqa: B007
+                pass
     except OSError as error:
-        raise refused_write(error, corpus.root / FOLDER) from error
+        refusal = refused_write(error, corpus.root / FOLDER)
+        if num_stored:
+            stored = f"{num_stored} of {len(new)} new reviews are stored"
+            refusal.message = f"{refusal.message}; {stored}"
+        raise refusal from error
     waiting = {each.review_id for each in new}
     return tuple(
         Receipt(
             review_id=each.review_id,
-            is_pending=each.review_id in waiting or stored[each.review_id].is_pending,
+            is_pending=each.review_id not in known,
+            is_new=each.review_id in waiting,
         )
         for each in reviews
     )
 
 
-def read(corpus: CorpusLayout, current: Snapshot, uid: str | None = None) -> list[StoredReview]:
-    """Reviews of a snapshot and pending ones, of one episode or of all, by time.
+def read(
+    corpus: CorpusLayout, current: Snapshot | None = None, uid: str | None = None
+) -> list[StoredReview]:
+    """All reviews of the corpus, or those of one episode, by time. Pending are those that `current` does not have; default: the newest snapshot.
 
     Raises:
         ConfigError: the journal or the table is damaged.
     """
-    # The journal first: a writer that publishes in between would else hide what it moves.
-    pending = [each for key in _keys(corpus) for each in _submission(corpus, key)]
-    out = {each.review_id: StoredReview(review=each, is_pending=True) for each in pending[::-1]}
-    for row in published(corpus, current, uid):
-        out[row.review_id] = StoredReview(review=row, is_pending=False)
-    kept = (each for each in out.values() if uid is None or each.review.uid == uid)
-    return sorted(kept, key=lambda each: (each.review.at, each.review.review_id))
+    # The journal first: what a writer moves out of it meanwhile is in the snapshot that is loaded then.
+    rows = _by_id(_pending(corpus))
+    newest = snapshot.load(corpus.root)
+    published_now = published(corpus, newest, uid)
+    if current is None or current.number == newest.number:
+        published_then = published_now
+    else:
+        published_then = published(corpus, current, uid)
+    known = {each.review_id for each in published_then}
+    rows |= _by_id(published_now)
+    kept = (each for each in rows.values() if uid is None or each.uid == uid)
+    return [
+        StoredReview(review=each, is_pending=each.review_id not in known)
+        for each in sorted(kept, key=lambda each: (each.at, each.review_id))
+    ]
 
 
 def published(corpus: CorpusLayout, current: Snapshot, uid: str | None = None) -> list[Review]:
@@ -107,7 +123,10 @@ def published(corpus: CorpusLayout, current: Snapshot, uid: str | None = None) -
     Raises:
         DamagedCatalog: a row breaks the rules of a review.
     """
-    only = None if uid is None else pc.field("uid") == uid
+    return _rows(corpus, current, None if uid is None else pc.field("uid") == uid)
+
+
+def _rows(corpus: CorpusLayout, current: Snapshot, only: pc.Expression | None) -> list[Review]:
     try:
         return current.rows(corpus.root, Review, only=only)
     except DamagedCatalog:
@@ -129,13 +148,13 @@ def reviews_sha256(rows: Sequence[Review]) -> str:
     """Which reviews there are, in any order of writing; "" for none."""
     if not rows:
         return ""
-    text = json.dumps([_as_json(each) for each in sorted(rows, key=lambda each: each.review_id)])
+    text = json.dumps([as_json(each) for each in sorted(rows, key=lambda each: each.review_id)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def has_pending(corpus: CorpusLayout) -> bool:
     """Whether a submission waits for the next writer."""
-    return bool(_keys(corpus))
+    return bool(review_journal.keys(corpus))
 
 
 def publish_pending(corpus: CorpusLayout, disk: LocalStorage) -> None:
@@ -143,91 +162,65 @@ def publish_pending(corpus: CorpusLayout, disk: LocalStorage) -> None:
 
     Raises:
         ConfigError: a file of the journal is damaged.
+        TransientError: another process holds the journal.
     """
-    keys = _keys(corpus)
-    if not keys:
+    if not review_journal.keys(corpus):
         return
-    current = snapshot.load(corpus.root)
-    known = set(current.read(corpus.root, "reviews", ["review_id"])["review_id"].to_pylist())
-    pending = [each for key in keys for each in _submission(corpus, key)]
-    alive = _lengths(corpus, current, {each.uid for each in pending}).keys()
-    rows: dict[str, Review] = {}
-    for each in sorted(pending, key=lambda each: (each.at, each.review_id)):
-        if each.review_id not in known and each.uid in alive:
-            rows.setdefault(each.review_id, each)
-    if rows:
-        part = snapshot.write_part(disk, corpus.root, Review, rows.values())
-        run_id = f"reviews.{part.sha256[:16]}"
-        snapshot.publish(disk, corpus.root, current, {Review.TABLE: part}, run_id)
-    store = disk.at(corpus.root)
-    for key in keys:
-        store.delete(key)
+    with review_journal.held(corpus, disk):
+        keys = review_journal.keys(corpus)
+        current = snapshot.load(corpus.root)
+        known = set(current.read(corpus.root, "reviews", ["review_id"])["review_id"].to_pylist())
+        pending = review_journal.read_all(corpus, keys)
+        alive = _lengths(corpus, current, {each.uid for each in pending}).keys()
+        rows: dict[str, Review] = {}
+        for each in sorted(pending, key=lambda each: (each.at, each.review_id)):
+            if each.review_id not in known and each.uid in alive:
+                rows.setdefault(each.review_id, each)
+        if rows:
+            part = snapshot.write_part(disk, corpus.root, Review, rows.values())
+            run_id = f"reviews.{part.sha256[:16]}"
+            snapshot.publish(disk, corpus.root, current, {Review.TABLE: part}, run_id)
+        store = disk.at(corpus.root)
+        for key in keys:
+            store.delete(key)
 
 
 def sweep_submissions(corpus: CorpusLayout, disk: LocalStorage) -> None:
-    """Remove what killed submitters left, unless one is at work: the next submission then does it."""
+    """Remove what killed submitters left."""
     if (corpus.root / FOLDER).is_dir():
-        with held_with_others(corpus.root / LOCK, partial(_remove_halves, corpus, disk)):
+        with review_journal.held(corpus, disk):
             pass
 
 
-def _remove_halves(corpus: CorpusLayout, disk: LocalStorage) -> None:
-    for path in sorted((corpus.root / FOLDER).glob(f".*{HALF_SUFFIX}")):
-        disk.remove(path)
+def _pending(corpus: CorpusLayout) -> list[Review]:
+    return review_journal.read_all(corpus, review_journal.keys(corpus))
 
 
-def _keys(corpus: CorpusLayout) -> list[str]:
-    if not (corpus.root / FOLDER).is_dir():
-        return []
-    return [key for key in LocalStorage(corpus.root).list(FOLDER) if _FILE.fullmatch(key)]
+def _by_id(reviews: Iterable[Review]) -> dict[str, Review]:
+    return {each.review_id: each for each in reviews}
 
 
-def _submission(corpus: CorpusLayout, key: str) -> list[Review]:
-    """The reviews of one file; none when a writer has just published it.
-
-    Raises:
-        ConfigError: it is not what `submit` writes.
-    """
-    try:
-        data = LocalStorage(corpus.root).get(key, max_bytes=_LIMITS.max_bytes)
-    except SourceError as error:
-        if not (corpus.root / key).exists():
-            return []
-        raise _damaged(corpus, key, error.message) from error
-    if hashlib.sha256(data).hexdigest() != key.removeprefix(f"{FOLDER}/").removesuffix(".json"):
-        raise _damaged(corpus, key, "its bytes do not have the sha256 of its name")
-    try:
-        return [
-            Review(**{**row, "at": utc_time(row["at"])}) for row in parse_json(data, limits=_LIMITS)
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(corpus, key, str(error)) from error
+def _published_among(
+    corpus: CorpusLayout, current: Snapshot, reviews: Iterable[Review]
+) -> list[Review]:
+    """Those of the table with the review_id of one of these."""
+    ids = pa.array(sorted({each.review_id for each in reviews}), pa.string())
+    return _rows(corpus, current, pc.field("review_id").isin(ids))
 
 
-def _damaged(corpus: CorpusLayout, key: str, problem: str) -> ConfigError:
-    remedy = "restore the file, or move it out of the corpus and submit its reviews again"
-    return ConfigError(f"pending reviews cannot be read: {problem}", remedy=remedy, where=key)
-
-
-def _as_json(review: Review) -> dict[str, Any]:
-    return {**as_dict(review), "at": review.at.isoformat()}
-
-
-def _unknown(reviews: Iterable[Review], stored: dict[str, StoredReview]) -> list[Review]:
+def _unknown(reviews: Iterable[Review], stored: dict[str, Review]) -> list[Review]:
     """Those that are not stored yet, each once.
 
     Raises:
-        ConfigError: another review has the review_id.
+        OtherReview: another review has the review_id.
     """
     new: dict[str, Review] = {}
     for each in reviews:
-        other = new.get(each.review_id)
-        if other is None and each.review_id in stored:
-            other = stored[each.review_id].review
+        other = new.get(each.review_id) or stored.get(each.review_id)
         if other is None:
             new[each.review_id] = each
         elif _content(other) != _content(each):
-            raise ConfigError(
+            raise OtherReview(
                 f"review_id {each.review_id} belongs to another review",
                 remedy="give every review a new UUID; repeat a UUID only with the same review",
                 where=f"episode {each.uid}",
@@ -253,7 +246,7 @@ def _check_places(corpus: CorpusLayout, current: Snapshot, reviews: Iterable[Rev
             problem = f"made on snapshot {each.snapshot}; the latest is {current.number}"
         else:
             continue
-        raise ConfigError(problem, where=f"review {each.review_id}")
+        raise NoSuchPlace(problem, where=f"review {each.review_id}")
 
 
 def _lengths(corpus: CorpusLayout, current: Snapshot, uids: set[str]) -> dict[str, int]:

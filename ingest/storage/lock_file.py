@@ -6,12 +6,16 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ingest.storage.write_refusal import refused_write
+from schemas.errors import TransientError
 from schemas.paths import OutsideCorpus
+
+RETRY_S = 0.01
 
 
 def open_lock(path: Path) -> int:
@@ -47,6 +51,26 @@ def held_with_others(path: Path, sweep: Callable[[], None]) -> Iterator[None]:
         if _is_alone(handle):
             sweep()
         fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def held_alone(path: Path, wait_s: float = 30.0) -> Iterator[None]:
+    """Hold a lock that others hold for a moment.
+
+    Raises:
+        TransientError: one of them holds it for longer than `wait_s`; it may be suspended.
+    """
+    handle, until_s = open_lock(path), time.monotonic() + wait_s
+    try:
+        while not _is_alone(handle):
+            if time.monotonic() >= until_s:
+                problem = f"another process has held this lock for {wait_s:g} s"
+                remedy = "end it if it is suspended, and run the same command again"
+                raise TransientError(problem, remedy=remedy, where=str(path))
+            time.sleep(RETRY_S)
         yield
     finally:
         os.close(handle)

@@ -11,14 +11,15 @@ import typer
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
-from ingest.corpus.reviews import MOST_OF_SUBMISSION, read, submit
+from ingest.corpus.reviews import read, submit
 from ingest.curation.reviews.agreement import CountedShare, agreement
-from ingest.curation.reviews.files import Defaults, read_reviews, write_reviews
+from ingest.curation.reviews.files import Defaults, as_file, check_suffix, read_reviews
 from ingest.curation.reviews.sample import near_threshold
 from ingest.curation.tiers.explain import policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy, load_policy
 from jobs.ui.options import AsJson, CorpusArgument, PolicyName
-from jobs.ui.output import answer_json, stdout, table
+from jobs.ui.output import answer_json, outside, stdout, table
+from jobs.ui.output_file import Overwrite, check_absent, write_file
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,10 +39,7 @@ def import_command(
     now = snapshot.load(opened.root).number
     defaults = Defaults(author=author, at=datetime.now(UTC), snapshot=now)
     rows = read_reviews(file, defaults)
-    before = {each.review.review_id for each in read(opened, snapshot.load(opened.root))}
-    for start in range(0, len(rows), MOST_OF_SUBMISSION):
-        submit(opened, rows[start : start + MOST_OF_SUBMISSION])
-    new = len({row.review_id for row in rows} - before)
+    new = len({each.review_id for each in submit(opened, rows) if each.is_new})
     if as_json:
         answer_json({"rows": len(rows), "new": new})
     else:
@@ -51,13 +49,20 @@ def import_command(
 @app.command("export")
 def export_command(
     corpus: CorpusArgument,
-    out: Annotated[Path, typer.Option(help="File to write: .csv, .jsonl or .parquet.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File to write: .csv, .jsonl or .parquet.")
+    ],
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write all reviews to a file that `review import` reads, pending ones too. Texts in a CSV are not made safe for spreadsheets."""
     opened = open_corpus(corpus)
-    stored = read(opened, snapshot.load(opened.root))
-    write_reviews(out, [each.review for each in stored])
+    check_suffix(out)
+    outside(opened.root, out, "--out")
+    check_absent(out, f"--out {out}", overwrite=overwrite)
+    stored = read(opened)
+    data = as_file(out.suffix, [each.review for each in stored])
+    write_file(out, data, f"--out {out}", overwrite=overwrite)
     pending = sum(each.is_pending for each in stored)
     if as_json:
         answer_json({"reviews": len(stored), "pending": pending, "out": str(out)})

@@ -18,12 +18,12 @@ from ingest.catalog.catalog import Catalog
 from ingest.catalog.episode_lookup import find_uids
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
-from ingest.storage.local import LocalStorage
 from ingest.stored_episode import StoredEpisode
 from jobs.rerun_recording import LeftOut, recording_bytes
 from jobs.ui.options import EPISODE_HELP, AsJson, CorpusArgument, Snapshot
 from jobs.ui.output import answer_json, outside, size_text, stdout
-from schemas.errors import ConfigError, system_error_text
+from jobs.ui.output_file import Overwrite, check_absent, write_file
+from schemas.errors import ConfigError
 
 ENDING = ".rrd"
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
@@ -36,7 +36,7 @@ def command(
         Path | None,
         typer.Option("--save", metavar="FILE", help="Write this .rrd file and open no viewer."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.")] = False,
+    overwrite: Overwrite = False,
     memory_limit_mb: Annotated[
         int,
         typer.Option("--memory-limit-mb", min=256, help="Memory of the viewer in MiB."),
@@ -52,14 +52,15 @@ def command(
         _check_display()
     else:
         outside(root, save, "--save")
-        _check_target(save, overwrite=overwrite)
+        _check_ending(save)
+        check_absent(save, f"--save {save}", overwrite=overwrite)
     current = snapshot.load(root, with_snapshot)
     (uid,) = find_uids(root, current, [episode])
     with Catalog.open(root, snapshot=current.number or None) as catalog:
         stored = StoredEpisode.read(catalog, uid)
     data, left_out = recording_bytes(stored)
     if save is not None:
-        _write(save, data, overwrite=overwrite)
+        write_file(save, data, f"--save {save}", overwrite=overwrite)
     if as_json:
         answer = {"uid": uid, "snapshot": current.number, "num_bytes": len(data)}
         path = None if save is None else str(save)
@@ -82,38 +83,13 @@ def _check_display() -> None:
         )
 
 
-def _check_target(path: Path, *, overwrite: bool) -> None:
+def _check_ending(path: Path) -> None:
     """
     Raises:
-        ConfigError: the file exists, or would not be one that Rerun opens.
+        ConfigError: Rerun would not open a file of that name.
     """
     if path.suffix != ENDING:
         raise ConfigError(f"expected a name that ends with {ENDING}", where=f"--save {path}")
-    if path.exists() and not overwrite:
-        raise ConfigError(
-            "the file exists", remedy="pass --overwrite, or another name", where=f"--save {path}"
-        )
-
-
-def _write(path: Path, data: bytes, *, overwrite: bool) -> None:
-    """The whole file or none.
-
-    Raises:
-        ConfigError: the folder cannot be written, or another process wrote the file first.
-    """
-    folder = path.parent.resolve()
-    disk = LocalStorage(folder)
-    try:
-        if overwrite:
-            disk.write(folder / path.name, data)
-        elif not disk.put_if_absent(folder / path.name, data):
-            _check_target(path, overwrite=False)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot be written: {system_error_text(error, str(path))}",
-            remedy="check the folder, its permissions and the disk, or choose another one",
-            where=f"--save {path}",
-        ) from error
 
 
 def _show(

@@ -12,11 +12,13 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from ingest.corpus import snapshot
+from ingest.corpus.snapshot import Snapshot
 from ingest.curation.tiers.explain import explain, policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN
 from jobs.service import models, pages
 from jobs.service.cache_build import CODED, MEASUREMENT, NUMBERS, SHOWN
 from jobs.service.details import detail, row_of
+from jobs.service.errors import ApiError
 from jobs.service.keeper import Keeper, Served
 from jobs.service.ranges import any_matches
 from jobs.service.selection import Filter, column_of, hours_of, parse_filters, words_of
@@ -56,6 +58,24 @@ def keeper_of(request: Request) -> Keeper:
 def served_by(request: Request, number: int | None = None) -> Served:
     """Raises ApiError where nothing can be served, as `Keeper.at`."""
     return keeper_of(request).at(number)
+
+
+def current_of(request: Request, served: Served) -> Snapshot:
+    """The snapshot itself, for what the cache does not have.
+
+    Raises:
+        ConfigError: the corpus has changed since the cache was opened.
+    """
+    current = snapshot.load(keeper_of(request).corpus, served.cache.snapshot or None)
+    if current.number != served.cache.snapshot:
+        raise ConfigError("the snapshot has changed; try again")
+    return current
+
+
+def refuse_read_only(request: Request) -> None:
+    """Raises ApiError: 403, the server only reads."""
+    if request.app.state.jobs is None:
+        raise ApiError(403, "read_only", "this server only reads the corpus")
 
 
 def newest_of(request: Request, served: Served) -> dict[str, int]:
@@ -274,9 +294,7 @@ def explained(request: Request, uid: str, number: Number = None) -> Response:
     served = served_by(request, number)
     row_of(served.cache, uid)
     corpus = keeper_of(request).corpus
-    current = snapshot.load(corpus, served.cache.snapshot or None)
-    if current.number != served.cache.snapshot:
-        raise ConfigError("the snapshot has changed; try again")
+    current = current_of(request, served)
     explanation = explain(corpus, current, uid, policy_in_force(corpus, current, BUILT_IN))
     answer = models.ExplainAnswer(**newest_of(request, served), **json_value(asdict(explanation)))
     return JSONResponse(answer.model_dump(mode="json"))

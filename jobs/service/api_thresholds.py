@@ -18,7 +18,7 @@ from ingest.curation.tiers.policy import BUILT_IN, Condition, QualityPolicy
 from ingest.curation.tiers.policy_sql import compiled
 from ingest.curation.tiers.tier import Judged, judge
 from jobs.service import models
-from jobs.service.api import Number, keeper_of, newest_of, served_by
+from jobs.service.api import Number, current_of, keeper_of, newest_of, served_by
 from jobs.service.cache_build import MEASUREMENT
 from jobs.service.errors import busy
 from jobs.service.keeper import Served
@@ -107,8 +107,7 @@ def _judged(corpus: Path, number: int, _folder: str) -> Judged:
 
 
 def policy_of(request: Request, served: Served) -> QualityPolicy:
-    corpus = keeper_of(request).corpus
-    return policy_in_force(corpus, snapshot.load(corpus, served.cache.snapshot or None), BUILT_IN)
+    return policy_in_force(keeper_of(request).corpus, current_of(request, served), BUILT_IN)
 
 
 @router.get("/thresholds")

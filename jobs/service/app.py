@@ -20,6 +20,7 @@ from jobs.service import (
     api_jobs,
     api_media,
     api_overview,
+    api_reviews,
     api_session,
     api_thresholds,
     roles,
@@ -43,6 +44,7 @@ API_MODULES = (
     api_jobs,
     api_media,
     api_overview,
+    api_reviews,
     api_session,
     api_thresholds,
 )

@@ -43,6 +43,9 @@ _READ = (
     f"{API}/episodes/{{uid}}/videos/{{camera:path}}",
     f"{API}/episodes/{{uid}}/frames/{{timestep}}/{{camera:path}}",
     f"{API}/episodes/{{uid}}/sheets/{{camera:path}}",
+    f"{API}/episodes/{{uid}}/reviews",
+    f"{API}/reviews/sample",
+    f"{API}/reviews/agreement",
     f"{API}/facets",
     f"{API}/histogram",
     f"{API}/thresholds",
@@ -66,6 +69,7 @@ ROUTE_ROLES: Mapping[tuple[str, str], Role] = {
     ("POST", f"{API}/sql"): Role.READ,
     ("POST", f"{API}/session-links"): Role.READ,
     ("POST", f"{API}/logout"): Role.READ,
+    ("POST", f"{API}/reviews"): Role.REVIEW,
     ("POST", f"{API}/jobs"): Role.ADMIN,
     ("POST", f"{API}/jobs/{{job_id}}/cancel"): Role.ADMIN,
 }

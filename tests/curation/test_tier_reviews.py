@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,13 +14,14 @@ import pytest
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.reviews import submit
+from ingest.corpus.reviews import read, submit
 from ingest.corpus.writer import writing
 from ingest.curation.captions.checks import wilson
 from ingest.curation.reviews.agreement import agreement
 from ingest.curation.reviews.sample import near_threshold
 from ingest.curation.tiers.explain import explain
 from ingest.curation.tiers.tier import is_up_to_date
+from ingest.storage.file_system import FileSystem
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
 from schemas.manifest import load
@@ -204,6 +207,56 @@ def test_a_short_table_is_completed_and_a_wrong_row_is_named(corpus: Path, tmp_p
     refused(corpus, path, "cannot be read")
     refused(corpus, tmp_path / "no.csv", "cannot be read")
     refused(corpus, tmp_path / "no.txt", "expected .csv")
+
+
+def test_rows_without_an_id_are_as_many_reviews_as_they_say(corpus: Path, tmp_path: Path) -> None:
+    path, author = tmp_path / "mine.csv", ("--author", "Bo")
+
+    def new_of(*lines: str) -> int:
+        path.write_text("\n".join(lines) + "\n")
+        answer = invoke("review", "import", str(corpus), str(path), *author, "--json").stdout
+        new: int = json.loads(answer)["result"]["new"]
+        return new
+
+    row = f"{uid_of(0)},tier_override,"
+    lines = ("uid,kind,value", f"{row}high", f"{row}low", f"{row}high")
+    assert [new_of(*lines), new_of(*lines)] == [3, 0]
+    assert new_of(*lines[:2]) == 0  # without a time it is the first `high` again
+    stored = [each.review for each in read(CorpusLayout(corpus))]
+    assert [each.value for each in stored] == ["high", "low", "high"]
+    assert [(b.at - a.at).microseconds for a, b in pairwise(stored)] == [1, 1]
+    days = [f"2026-01-0{day}T00:00:00+00:00" for day in (3, 2, 1)]
+    timed = ("uid,kind,value,at", *(f"{row}high,{day}" for day in (*days, days[0])))
+    assert [new_of(*timed), new_of(*timed)] == [3, 0]
+
+
+def test_an_export_replaces_no_file_and_a_failed_one_leaves_none(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(CorpusLayout(corpus), [review(1, uid_of(0))])
+    out = tmp_path / "out.csv"
+    words = ("review", "export", str(corpus), "--out", str(out))
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStorage, "_named", full_disk)
+        assert "cannot be written" in str(invoke(*words).exception)
+    assert list(tmp_path.glob("*out*")) == []
+    assert invoke(*words).exit_code == 0
+    before = out.read_bytes()
+    submit(CorpusLayout(corpus), [review(2, uid_of(0))])
+    assert "the file exists" in str(invoke(*words).exception)
+    assert out.read_bytes() == before
+    with monkeypatch.context() as patched:
+        patched.setattr(FileSystem, "rename", full_disk)
+        assert "cannot be written" in str(invoke(*words, "--overwrite").exception)
+    assert out.read_bytes() == before
+    assert invoke(*words, "--overwrite").exit_code == 0
+    assert len(out.read_text().splitlines()) == 3
+    inside = invoke("review", "export", str(corpus), "--out", str(corpus / "out.csv"))
+    assert "inside the corpus" in str(inside.exception)
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def refused(corpus: Path, path: Path, message: str) -> None:

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.reviews import submit
 from ingest.corpus.writer import writing
-from ingest.curation.reviews.files import write_reviews
+from ingest.curation.reviews.files import as_file
 from ingest.maintenance.erase import forget
 from ingest.storage.local import LocalStorage
 from jobs.cli import app
@@ -140,7 +140,7 @@ def make_world(root: Path) -> World:
     with writing(layout, LocalStorage(corpus)):  # publishes it
         pass
     submit(layout, [review(2, of["a"])])
-    write_reviews(world.reviews, [review(3, of["a"])])
+    world.reviews.write_bytes(as_file(".csv", [review(3, of["a"])]))
     forget(CorpusLayout(corpus), LocalStorage(), [of["c"]], reason="", run_id="done", erased_at=AT)
     with contextlib.suppress(StoppedError):
         forget(CorpusLayout(corpus), Stopping(), [of["e"]], reason="", run_id="half", erased_at=AT)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -18,17 +20,19 @@ import pyarrow as pa
 import pytest
 
 from ingest.catalog.catalog import Catalog
-from ingest.corpus import reviews, snapshot
+from ingest.corpus import review_journal, reviews, snapshot
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.reviews import FOLDER, read, submit
+from ingest.corpus.review_journal import FOLDER
+from ingest.corpus.reviews import NoSuchPlace, OtherReview, read, submit
 from ingest.corpus.writer import writing
 from ingest.maintenance.compact import compact, plan_merges
 from ingest.maintenance.erase import forget
+from ingest.storage import lock_file
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from ingest.verify.digest import digest
 from schemas.catalog import TABLES
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, TransientError
 from schemas.review import MAX_TEXT, Review, utc_time
 from tests.curation.lifecycle_corpus import build, uids
 from tests.faults.runs import tree
@@ -174,9 +178,164 @@ def test_what_cannot_hold_is_refused_whole(
     assert journal(corpus) == before
 
 
-def test_too_many_at_once(corpus: CorpusLayout) -> None:
-    with pytest.raises(ConfigError, match="at most"):
-        submit(corpus, [review(1)] * (reviews.MOST_OF_SUBMISSION + 1))
+def test_many_are_checked_before_the_first_is_stored(
+    corpus: CorpusLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review_journal, "MOST_OF_FILE", 2)
+    uid = uids(corpus.root)["a"]
+    with pytest.raises(NoSuchPlace):
+        submit(corpus, [*(review(number, uid) for number in range(1, 6)), review(6, "unknown")])
+    assert journal(corpus) == []
+    submit(corpus, [review(number, uid) for number in range(1, 6)])
+    assert len(journal(corpus)) == 3
+    write(corpus)
+    assert published(corpus) == [review(number, uid) for number in range(1, 6)]
+
+
+def test_a_full_disk_says_what_is_stored_and_a_repeat_stores_the_rest(
+    corpus: CorpusLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review_journal, "MOST_OF_FILE", 2)
+    uid = uids(corpus.root)["a"]
+    rows = [review(number, uid) for number in range(1, 6)]
+    create, room = LocalStorage.create, iter([True, True, False])
+
+    def until_full(self: LocalStorage, key: str, data: bytes) -> bool:
+        if not next(room):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return create(self, key, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStorage, "create", until_full)
+        with pytest.raises(TransientError, match="4 of 5 new reviews are stored"):
+            submit(corpus, rows)
+    later = [replace(each, at=each.at + timedelta(hours=1)) for each in rows]
+    assert [each.is_new for each in submit(corpus, later)] == [False] * 4 + [True]
+    write(corpus)
+    assert published(corpus) == [*rows[:4], later[4]]
+
+
+class Beside:
+    """Runs something in another thread from within a call, until it ends or waits for the journal."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
+        self._patch, self._work = monkeypatch, work
+        self._pool = ThreadPoolExecutor(1)
+        self._future: Future[object] | None = None
+        self._can_go_on = threading.Event()
+        is_alone = lock_file._is_alone
+
+        def noticed(handle: int) -> bool:
+            answer = is_alone(handle)
+            if not answer:
+                self._can_go_on.set()
+            return answer
+
+        monkeypatch.setattr(lock_file, "_is_alone", noticed)
+
+    def before(self, owner: Any, name: str) -> None:
+        """The first call of a function in this thread comes after it."""
+        function, own = getattr(owner, name), threading.get_ident()
+
+        def late(*args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() == own and self._future is None:
+                self._future = self._pool.submit(self._work)
+                self._future.add_done_callback(lambda _: self._can_go_on.set())
+                assert self._can_go_on.wait(60)
+            return function(*args, **kwargs)
+
+        self._patch.setattr(owner, name, late)
+
+    def end(self) -> object:
+        assert self._future is not None
+        return self._future.result(60)
+
+
+STEPS = [
+    (review_journal, "held"),
+    (review_journal, "read_all"),
+    (snapshot, "load"),
+    (review_journal, "store"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name"), STEPS, ids=[name for _, name in STEPS])
+def test_a_review_id_is_one_review_whenever_a_writer_publishes(
+    owner: Any, name: str, corpus: CorpusLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = uids(corpus.root)["a"]
+    submit(corpus, [review(1, uid)])
+    beside = Beside(monkeypatch, lambda: write(corpus))
+    beside.before(owner, name)
+    if name == "store":
+        submit(corpus, [review(2, uid)])
+    else:
+        with pytest.raises(OtherReview):
+            submit(corpus, [review(1, uid, value="other"), review(2, uid)])
+    beside.end()
+    write(corpus)
+    assert published(corpus) == [review(1, uid), *([review(2, uid)] if name == "store" else [])]
+    assert journal(corpus) == []
+
+
+@pytest.mark.parametrize(("owner", "name"), STEPS, ids=[name for _, name in STEPS])
+def test_of_two_reviews_with_one_id_the_second_is_refused(
+    owner: Any, name: str, corpus: CorpusLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = uids(corpus.root)["a"]
+    beside = Beside(monkeypatch, lambda: submit(corpus, [review(1, uid, value="beside")]))
+    beside.before(owner, name)
+    refusals = 0
+    for work in (lambda: submit(corpus, [review(1, uid)]), beside.end):
+        try:
+            work()
+        except OtherReview:
+            refusals += 1
+    assert refusals == 1
+    assert len(read(corpus)) == 1
+
+
+def test_an_episode_that_is_erased_while_a_review_is_stored_keeps_none(
+    corpus: CorpusLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid, disk = uids(corpus.root)["a"], LocalStorage(corpus.root)
+
+    def erase() -> None:
+        with writing(corpus, disk, block_recovers=True):
+            forget(corpus, disk, [uid], reason="", run_id="erasure", erased_at=AT)
+
+    submit(corpus, [review(1, uid)])  # so that the writer waits for the journal
+    beside = Beside(monkeypatch, erase)
+    beside.before(review_journal, "store")
+    submit(corpus, [review(2, uid, value="late secret")])
+    beside.end()
+    assert journal(corpus) == []
+    assert published(corpus) == []
+
+
+@pytest.mark.parametrize("name", ["keys", "read_all", "load"])
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_a_reader_sees_a_review_whenever_it_is_published(
+    is_pinned: bool, name: str, corpus: CorpusLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = uids(corpus.root)["a"]
+    submit(corpus, [review(1, uid)])
+    current = snapshot.load(corpus.root) if is_pinned else None
+    beside = Beside(monkeypatch, lambda: write(corpus))
+    beside.before(snapshot if name == "load" else review_journal, name)
+    [stored] = read(corpus, current, uid)
+    beside.end()
+    assert (stored.review, stored.is_pending) == (review(1, uid), is_pinned)
+
+
+def test_who_holds_the_journal_for_long_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with (
+        lock_file.held_alone(path),
+        pytest.raises(TransientError, match="has held this lock"),
+        lock_file.held_alone(path, wait_s=0.0),
+    ):
+        pass
 
 
 def test_two_submit_at_once_beside_a_writer(corpus: CorpusLayout) -> None:

@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ _NAMESPACE = uuid.UUID("5f0f7a52-7d3e-4c37-9a0e-3f7f8a6a1b55")  # of review_ids 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What a row without these columns gets."""
+    """What a row without these columns gets. Rows without `at` follow each other by a microsecond."""
 
     author: str | None
     at: datetime
@@ -40,54 +41,50 @@ class Defaults:
 def read_reviews(path: Path, defaults: Defaults) -> list[Review]:
     """The reviews of a file. A row without a review_id gets one from its content, so that the same file again adds nothing.
 
+    The time is part of the content where a row has one. Without, it is how many equal rows came before: high, low, high are three reviews.
+
     Raises:
         ConfigError: an unknown column, or a row that is no review; the message has its number.
     """
-    _check_suffix(path)
+    check_suffix(path)
     try:
         rows = list(_rows(path))
     except (SourceError, ValueError, csv.Error) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
     if len(rows) > MAX_ROWS:
         raise ConfigError(f"{len(rows)} rows; expected at most {MAX_ROWS}", where=str(path))
-    out = []
+    out, equal = list[Review](), Counter[str]()
     for number, row in enumerate(rows, start=1):
         try:
-            out.append(_review(row, defaults))
+            out.append(_review(row, defaults, number, equal))
         except (ValueError, TypeError) as error:
             raise ConfigError(str(error), where=f"{path}, row {number}") from error
     return out
 
 
-def write_reviews(path: Path, rows: Iterable[Review]) -> None:
-    """Write them as they are: texts are not changed, so a CSV is for programs and not for a spreadsheet.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    _check_suffix(path)
+def as_file(suffix: str, rows: Iterable[Review]) -> bytes:
+    """The bytes of a file of that type. Texts are not changed, so a CSV is for programs and not for a spreadsheet."""
     rows = list(rows)
-    try:
-        if path.suffix == ".parquet":
-            pq.write_table(table_of(Review, rows), path, compression="zstd")
-        else:
-            path.write_text(_text(path.suffix, rows), encoding="utf-8", newline="")
-    except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", where=str(path)) from error
-
-
-def _text(suffix: str, rows: list[Review]) -> str:
+    if suffix == ".parquet":
+        sink = io.BytesIO()
+        pq.write_table(table_of(Review, rows), sink, compression="zstd")
+        return sink.getvalue()
     values = [{**as_dict(each), "at": each.at.isoformat()} for each in rows]
     if suffix == ".jsonl":
-        return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in values)
+        lines = [json.dumps(each, ensure_ascii=False) for each in values]
+        return "".join(f"{line}\n" for line in lines).encode()
     out = io.StringIO()
     writer = csv.DictWriter(out, columns_of(Review), lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writeheader()
     writer.writerows(values)
-    return out.getvalue()
+    return out.getvalue().encode()
 
 
-def _check_suffix(path: Path) -> None:
+def check_suffix(path: Path) -> None:
+    """
+    Raises:
+        ConfigError: no such type of file.
+    """
     if path.suffix not in SUFFIXES:
         raise ConfigError(
             f"file type {path.suffix!r}; expected {', '.join(SUFFIXES)}", where=str(path)
@@ -113,7 +110,7 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
             yield row
 
 
-def _review(row: Mapping[str, Any], defaults: Defaults) -> Review:
+def _review(row: Mapping[str, Any], defaults: Defaults, number: int, equal: Counter[str]) -> Review:
     names = columns_of(Review)
     if unknown := sorted(str(name) for name in row if name not in names):
         raise ValueError(f"column {unknown[0]!r}; expected some of {', '.join(names)}")
@@ -125,12 +122,20 @@ def _review(row: Mapping[str, Any], defaults: Defaults) -> Review:
     fields["author"] = fields["author"] or defaults.author
     if fields["snapshot"] is None:
         fields["snapshot"] = defaults.snapshot
-    at = fields["at"] or defaults.at
+    has_time = bool(fields["at"])
+    at = fields["at"] or defaults.at + timedelta(microseconds=number)
     fields["at"] = utc_time(at if isinstance(at, str) else at.isoformat())
-    fields["review_id"] = fields["review_id"] or _id_of(fields)
+    fields["review_id"] = fields["review_id"] or _id_of(fields, equal, has_time=has_time)
     return Review(**fields)
 
 
-def _id_of(fields: Mapping[str, Any]) -> str:
+def _id_of(fields: Mapping[str, Any], equal: Counter[str], *, has_time: bool) -> str:
     names = ("uid", "start", "end", "kind", "value", "author", "supersedes")
-    return str(uuid.uuid5(_NAMESPACE, json.dumps([fields[name] for name in names])))
+    content = [fields[name] for name in names]
+    if has_time:
+        content.append(fields["at"].isoformat())
+    else:
+        key = json.dumps(content)
+        content += [equal[key]] if equal[key] else []
+        equal[key] += 1
+    return str(uuid.uuid5(_NAMESPACE, json.dumps(content)))
