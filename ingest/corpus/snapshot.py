@@ -1,7 +1,8 @@
 """A snapshot names exactly the catalog parts that exist at one moment. Publishing it IS the commit.
 
 `catalog/_snapshots/<n>.json`: {"snapshot": n, "format_version": 1, "run_id": ..., "tables": {table: [part, ...]}},
-a part being {"path" (relative to the corpus), "rows", "num_bytes", "sha256"}. Numbers start at 1; 0 is the empty corpus.
+a part being {"path" (relative to the corpus), "rows", "num_bytes", "sha256"}, and "merged": {path of a merged part: `Part.content`}.
+Numbers start at 1; 0 is the empty corpus.
 """
 
 from __future__ import annotations
@@ -30,22 +31,26 @@ from schemas.parquet_file import read_schema, read_table, reading
 FOLDER = "catalog/_snapshots"
 _PART = re.compile(r"catalog/[a-z_]+/[A-Za-z0-9][A-Za-z0-9_.-]*\.parquet")
 _FILE = re.compile(r"[0-9]{8,18}\.json")
-# Batches grow with the length of a run, so 10^7 episodes from a thousand runs have about 10^5 parts; a part has five elements.
+_CONTENT = re.compile(r"([0-9a-f]{64})?")
+# Batches grow with the length of a run, so 10^7 episodes from a thousand runs have about 10^5 parts; a part has five elements, a merged one six.
 MAX_PARTS = 1 << 18
-LIMITS = JsonLimits(max_bytes=MAX_PARTS * 512, max_elements=MAX_PARTS * 5 + 100)
+LIMITS = JsonLimits(max_bytes=MAX_PARTS * 512, max_elements=MAX_PARTS * 6 + 100)
 MOST_ROWS_OF_EPISODE = 100_000  # in one table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One immutable Parquet file of one table."""
+    """One immutable Parquet file of one table. `content`: the `content_of` the parts that it was merged from; "" of any other."""
 
     path: str
     rows: int
     num_bytes: int
     sha256: str
+    content: str = ""
 
     def __post_init__(self) -> None:
+        if not _CONTENT.fullmatch(self.content):
+            raise ValueError(f"{self.path}: {self.content!r} is no digest of merged parts")
         if not _PART.fullmatch(self.path) or self.rows < 0 or self.num_bytes < 0:
             raise ValueError(
                 f"{self.path!r} is not a catalog file; expected catalog/TABLE/NAME.parquet"
@@ -60,6 +65,16 @@ class Part:
         return within(corpus, self.path)
 
 
+def content_of(parts: Iterable[Part]) -> str:
+    """What rows some parts have together, whatever their order and however `compact` has merged them: the sum of the digests of the
+    parts that were written first."""
+    total = 0
+    for part in parts:
+        digest = part.content or hashlib.sha256(part.sha256.encode()).hexdigest()
+        total += int(digest, 16)
+    return f"{total % 2**256:064x}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The parts of every table at one moment."""
@@ -72,6 +87,10 @@ class Snapshot:
         if table not in TABLES:
             raise KeyError(f"no table {table!r}; expected one of {', '.join(TABLES)}")
         return self.tables.get(table, ())
+
+    def content(self, table: str) -> str:
+        """Differs when rows of the table were added or erased; `compact` leaves it as it is."""
+        return content_of(self.parts(table))
 
     def read(
         self,
@@ -190,8 +209,10 @@ def json_of(text: str | None, *, where: str) -> dict[str, Any]:
 def _parsed(corpus: Path, number: int) -> dict[str, Any]:
     try:
         raw = get_json(LocalStorage(corpus), key_of(number), limits=LIMITS)
+        merged = dict(raw.get("merged", {}))
         tables = {
-            name: tuple(Part(**part) for part in parts) for name, parts in raw["tables"].items()
+            name: tuple(Part(**part, content=merged.get(part["path"], "")) for part in parts)
+            for name, parts in raw["tables"].items()
         }
         return {
             "format_version": int(raw["format_version"]),
@@ -320,6 +341,12 @@ def text_of(snapshot: Snapshot) -> str:
                 for p in snapshot.parts(name)
             ]
             for name in TABLES
+        },
+        "merged": {
+            part.path: part.content
+            for name in TABLES
+            for part in snapshot.parts(name)
+            if part.content
         },
     }
     return json.dumps(raw, indent=1)

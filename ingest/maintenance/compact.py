@@ -8,7 +8,7 @@ stay apart. Old parts stay for older snapshots until `eicorpus gc`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import pyarrow as pa
 from ingest.corpus import snapshot
 from ingest.corpus.committed_episodes import uids_of
 from ingest.corpus.layout import CorpusLayout
-from ingest.corpus.snapshot import Part, Snapshot
+from ingest.corpus.snapshot import Part, Snapshot, content_of
 from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 from schemas.parquet_file import read_batches, read_schema
@@ -120,7 +120,8 @@ def _written(corpus: Path, disk: LocalStorage, table: str, group: Sequence[Part]
     if len(group) == 1:
         return group[0]
     schema = read_schema(group[0].file(corpus))
-    return snapshot.write_tables(disk, corpus, table, _rows(corpus, group), schema=schema)
+    merged = snapshot.write_tables(disk, corpus, table, _rows(corpus, group), schema=schema)
+    return replace(merged, content=content_of(group))
 
 
 def _rows(corpus: Path, group: Sequence[Part]) -> Iterator[pa.Table]:

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from ingest.corpus import snapshot
+from ingest.corpus.snapshot import Snapshot
 from ingest.curation.captions.backends import backend_for, prompt_version_of
 from ingest.curation.captions.cache import Cache
 from ingest.curation.captions.settings import CaptionSettings
@@ -82,7 +84,7 @@ class MeasureStage:
 
 @dataclass(frozen=True)
 class TierStage:
-    """Tiers. The state is that of the catalog: the last policy that was applied, and whether its tables have grown since."""
+    """Tiers. They are up to date where the last run was of this policy over these tables, whether a build or a command ran it."""
 
     reads: ClassVar = READS
     file: SpecFile
@@ -99,6 +101,9 @@ class TierStage:
         if not context.rows("episodes"):
             return NO_EPISODES
         policy, _ = self.policy
+        same = compared(context.records.read(self.target), self._made_from(context.current), {})
+        if same is not None and same.is_up_to_date:
+            return same
         if is_up_to_date(context.layout.root, context.current, policy):
             total = self._total(context)
             counted = StageCounts(total=total, up_to_date=total)
@@ -122,8 +127,17 @@ class TierStage:
         policy, text = self.policy
         done = run_tier(context.layout, policy, text)
         total = len(done.judged.segments)
+        after = snapshot.load(context.layout.root, done.snapshot)
         counts = StageCounts(total=total, **{"done" if done.committed else "up_to_date": total})
-        return StageResult(counts=counts, made_from={"policy": policy.digest}, note=policy.title)
+        return StageResult(counts=counts, made_from=self._made_from(after), note=policy.title)
+
+    def _made_from(self, current: Snapshot) -> dict[str, str]:
+        policy, _ = self.policy
+        return {
+            "policy": policy.digest,
+            "tables": tables_sha256(current, self.reads),
+            "tiers": tables_sha256(current, ("tiers", "policies")),
+        }
 
 
 @dataclass(frozen=True)

@@ -100,9 +100,8 @@ class Records:
 
 
 def tables_sha256(current: Snapshot, tables: Iterable[str]) -> str:
-    """What some tables hold: their parts are named by content."""
-    parts = {name: [(p.path, p.sha256) for p in current.parts(name)] for name in tables}
-    return sha256_of(parts)
+    """What rows some tables have."""
+    return sha256_of({name: current.content(name) for name in tables})
 
 
 def sha256_of(value: Any) -> str:

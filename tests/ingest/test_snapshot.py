@@ -164,6 +164,30 @@ def test_no_snapshot_is_published_that_its_reader_refuses(
     assert snapshot.load(tmp_path) == base
 
 
+def test_the_content_of_a_table_is_that_of_its_rows_however_they_are_cut(tmp_path: Path) -> None:
+    parts = [write_part(DISK, tmp_path, "segments", [row(uid)]) for uid in "abc"]
+    whole = write_part(DISK, tmp_path, "segments", [row(uid) for uid in "abc"])
+    merged = replace(whole, content=snapshot.content_of(parts))
+    assert snapshot.content_of([merged]) == snapshot.content_of(parts[::-1])
+    assert len({snapshot.content_of(some) for some in ([], parts[:1], parts[:2], parts)}) == 4
+    one = snapshot.publish_tables(DISK, tmp_path, Snapshot(), {"segments": [merged]}, "run")
+    assert snapshot.load(tmp_path).parts("segments") == one.parts("segments") == (merged,)
+    assert one.content("segments") == snapshot.content_of(parts)
+
+
+def test_a_snapshot_from_before_parts_were_merged_opens(tmp_path: Path) -> None:
+    base = commit(tmp_path, Snapshot(), "a")
+    path = tmp_path / "catalog/_snapshots/00000001.json"
+    raw = json.loads(path.read_text())
+    del raw["merged"]
+    path.write_text(json.dumps(raw))
+    assert snapshot.load(tmp_path) == base
+    for odd in ("x" * 64, "0" * 63, 7, None):
+        path.write_text(json.dumps(raw | {"merged": {base.parts("segments")[0].path: odd}}))
+        with pytest.raises(snapshot.DamagedSnapshot):
+            snapshot.load(tmp_path)
+
+
 def test_a_snapshot_of_the_most_parts_fits_its_bounds() -> None:
     """By a thousandth of them, of the longest name of a table."""
     num_parts = snapshot.MAX_PARTS // 1000
@@ -172,8 +196,10 @@ def test_a_snapshot_of_the_most_parts_fits_its_bounds() -> None:
         rows=10**12,
         num_bytes=10**12,
         sha256="0" * 64,
+        content="0" * 64,
     )
-    text = snapshot.text_of(Snapshot(tables={"segments": (part,) * num_parts}))
+    parts = [replace(part, path=part.path.replace("0" * 32, f"{n:032}")) for n in range(num_parts)]
+    text = snapshot.text_of(Snapshot(tables={"segments": parts}))
     assert len(text) * 1000 < snapshot.LIMITS.max_bytes
     most = (snapshot.LIMITS.max_elements - 100) // 1000 + 100
     assert parse_json(text, limits=replace(snapshot.LIMITS, max_elements=most))

@@ -172,6 +172,26 @@ def test_another_set_of_the_same_name_is_refused_and_not_taken_for_the_first(bui
     assert "--moved" in outcomes["sources.other"]["failure"]
 
 
+@pytest.mark.slow
+def test_compact_and_gc_make_nothing_stale(built: Path) -> None:
+    """Twice: what is merged is merged again."""
+    corpus = str(built.parent / "corpus")
+    for name in ("e", "f"):
+        write_toy(built.parent / "raw", {**KINDS, name: "good"})
+        build(built)
+        parts = len(load_snapshot(built.parent / "corpus").parts("episodes"))
+        assert invoke("compact", corpus).exit_code == 0
+        assert len(load_snapshot(built.parent / "corpus").parts("episodes")) == 1 < parts
+        assert invoke("gc", corpus, "--keep", "1", "--older-than", "0").exit_code == 0
+        assert set(state(built).values()) == {"up to date"}
+    before = load_snapshot(built.parent / "corpus")
+    (built.parent / "policy.yaml").write_text(POLICY % 10.5)
+    assert build(built)["built"] == AFTER_POLICY
+    after = load_snapshot(built.parent / "corpus")
+    assert after.content("tiers") != before.content("tiers")
+    assert after.content("episodes") == before.content("episodes")
+
+
 def test_what_a_command_did_beside_the_build_is_seen(built: Path) -> None:
     corpus = str(built.parent / "corpus")
     assert invoke("tier", corpus, "--policy", "ei30k").exit_code == 0

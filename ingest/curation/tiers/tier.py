@@ -306,4 +306,4 @@ def is_up_to_date(corpus: Path, current: Snapshot, policy: QualityPolicy) -> boo
     if latest["policy_digest"] != policy.digest or not then.is_file():
         return False
     before = snapshot.load(corpus, latest["snapshot"])
-    return all(before.parts(table) == current.parts(table) for table in READS)
+    return all(before.content(table) == current.content(table) for table in READS)
