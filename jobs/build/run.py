@@ -18,7 +18,7 @@ from jobs.build.records import Records, StageCounts, one_build
 from jobs.build.sources import SourceStage
 from jobs.build.spec_file import SpecFile
 from jobs.build.stage import BuildContext, Stage
-from jobs.build.targets import chosen
+from jobs.build.targets import chosen, section_of
 from jobs.run_context import new_corpus_uid
 from jobs.stages.resources import Resources
 from schemas.errors import ClusterLost, ConfigError, InvariantError, SourceError, TransientError
@@ -76,7 +76,7 @@ def build(
     """
     started_s = time.monotonic()
     targets = chosen(file.needs, words)
-    context = BuildContext.at(file.corpus, resources, check=check)
+    context = BuildContext.at(file.corpus, resources)
     for target in targets:
         stage = stages[target]
         if isinstance(stage, SourceStage) and not stage.state(context, counts=False).is_up_to_date:
@@ -88,7 +88,7 @@ def build(
         _recover(context.layout)
         lost: dict[str, str] = {}  # target -> what failed
         for target in targets:
-            blocking = next((lost[name] for name in file.needs[target] if name in lost), None)
+            blocking = _blocking(file.needs[target], lost)
             if blocking is not None:
                 lost[target] = blocking
                 result.targets.append(_not_built(stages[target], blocking))
@@ -103,6 +103,14 @@ def build(
         wrong = [each for each in result.targets if not each.counts.adds_up]
         raise InvariantError(f"counts do not add up: {wrong}")
     return result
+
+
+def _blocking(needs: Sequence[str], lost: Mapping[str, str]) -> str | None:
+    """What a target cannot be built without: a stage that failed, or its sources where none is left."""
+    sources = [name for name in needs if section_of(name) == "sources"]
+    if any(name not in lost for name in sources):
+        needs = [name for name in needs if name not in sources]
+    return next((lost[name] for name in needs if name in lost), None)
 
 
 def _create(file: SpecFile) -> None:
@@ -126,7 +134,11 @@ def _build_one(
     state = stage.state(context, counts=False)
     if state.is_up_to_date:
         return TargetResult(
-            target=stage.target, unit=stage.unit, outcome="up to date", counts=state.counts
+            target=stage.target,
+            unit=stage.unit,
+            outcome="up to date",
+            counts=state.counts,
+            note=state.note,
         )
     on_start(stage.target, state.why)
     try:

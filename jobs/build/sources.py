@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -52,6 +52,8 @@ class SourceStage:
     name: str
     mano_dir: Path | None = None  # EICORPUS_MANO_DIR
     unit: str = "episodes"
+    # Number of a snapshot -> what `_changed` has found.
+    checked: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
@@ -103,7 +105,7 @@ class SourceStage:
             raise ConfigError(f"{place}: {error} ({self.target})") from error
 
     def state(self, context: BuildContext, *, counts: bool) -> TargetState:
-        listing = self._listing()
+        listing = self.listing
         record = context.records.read(self.target)
         state = compared(record, self._made_from(listing), WORDS)
         if state is None:
@@ -115,10 +117,12 @@ class SourceStage:
         elif not state.is_up_to_date and record is not None and "new data" in state.why:
             more = listing.num_files - int(record.result.get("files", 0))
             state = TargetState(status=state.status, why=f"{state.why} ({more:+,} files)")
-        if context.check and (changed := list(self._changed(context))):
-            first = ", ".join(changed[:SHOWN])
-            why = f"{len(changed):,} raw files are not those that were committed: {first}"
-            state = TargetState(status=TargetStatus.STALE, why=why)
+        changed = self._changed(context)
+        note = _note(changed)
+        if changed and (record is None or record.result.get("changed") != sha256_of(changed)):
+            state = TargetState(status=TargetStatus.STALE, why=note)
+        elif state.is_up_to_date:
+            return replace(state, note=note)
         if state.is_up_to_date or not counts:
             return state
         plan = self._plan(context)
@@ -130,7 +134,7 @@ class SourceStage:
         return TargetState(status=state.status, why=state.why, todo=todo)
 
     def build(self, context: BuildContext) -> StageResult:
-        listing = self._listing()  # before the work: what is added during it is new data then
+        listing, changed = self.listing, self._changed(context)
         limits = self.spec.limits
         done = run_ingest(
             self._placed(context), self.file.corpus, context.resources.executor(limits), limits
@@ -147,11 +151,17 @@ class SourceStage:
         notes = [f"{count:,} {code}" for code, count in tally.codes.most_common()]
         if tally.stale:
             notes.append(f"{tally.stale:,} of another recipe or adapter version are kept")
+        if changed:
+            notes.append(f"{_note(changed)}; the episodes stay as they were committed")
         failure = done.failure or (f"{tally.failed:,} episodes failed" if tally.failed else "")
         return StageResult(
             counts=counts,
             made_from=self._made_from(listing),
-            result={"files": str(listing.num_files), "bytes": str(listing.num_bytes)},
+            result={
+                "files": str(listing.num_files),
+                "bytes": str(listing.num_bytes),
+                "changed": sha256_of(changed) if context.check else self._reported(context),
+            },
             note=", ".join(notes),
             failure=failure,
             is_partial=not done.failure,  # the spec allows that many: the others are built from
@@ -181,7 +191,9 @@ class SourceStage:
         named = (assets.mano_dir, assets.urdf, assets.camera_poses)
         return [request.root, *map(Path, options), *(Path(each) for each in named if each)]
 
-    def _listing(self) -> RawListing:
+    @cached_property
+    def listing(self) -> RawListing:
+        """Before the work: what is added during it is new data of the next build."""
         return listing_of(self._roots())
 
     def _made_from(self, listing: RawListing) -> dict[str, str]:
@@ -196,12 +208,24 @@ class SourceStage:
             "limits": sha256_of(spec.limits.model_dump(exclude=SHARES)),
         }
 
-    def _changed(self, context: BuildContext) -> Iterator[str]:
-        """Raw files whose content is not that from which an episode was committed. Parts of files and files elsewhere are not looked at."""
-        if context.corpus is None:
-            return
+    def _reported(self, context: BuildContext) -> str:
+        """The changed files that a build has reported before."""
+        record = context.records.read(self.target)
+        return "" if record is None else record.result.get("changed", "")
+
+    def _changed(self, context: BuildContext) -> list[tuple[str, str]]:
+        """With `check`: raw files whose content is not that from which an episode was committed, each with the digest that it has now.
+        Parts of files and files elsewhere are not looked at. Files are read once for each snapshot."""
+        if not context.check or context.corpus is None:
+            return []
+        number = context.current.number
+        if number not in self.checked:
+            self.checked[number] = list(self._differing(context, context.corpus.root))
+        return self.checked[number]
+
+    def _differing(self, context: BuildContext, corpus: Path) -> Iterator[tuple[str, str]]:
         root = self.request.root
-        corpus, columns = context.corpus.root, ["source", "dataset"]
+        columns = ["source", "dataset"]
         only = pc.field("root") == str(root)
         sets = context.current.read(corpus, "sources", columns, only=only)
         is_of_source, is_of_dataset = (
@@ -220,7 +244,15 @@ class SourceStage:
             if ".." in Path(path).parts or not (folder / path).is_file():
                 continue
             try:
-                if raw_file_of(folder / path, folder).digest != digest:
-                    yield path
-            except SourceError:
-                yield path
+                now = raw_file_of(folder / path, folder).digest
+            except SourceError as error:
+                now = error.code.value
+            if now != digest:
+                yield path, now
+
+
+def _note(changed: Sequence[tuple[str, str]]) -> str:
+    if not changed:
+        return ""
+    first = ", ".join(path for path, _ in changed[:SHOWN])
+    return f"{len(changed):,} raw files are not those that were committed (raw_changed): {first}"

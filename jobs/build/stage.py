@@ -34,12 +34,13 @@ class PendingWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetState:
-    """Of one target now. `why` it is stale or missing. `counts`: of an up-to-date target, as last built."""
+    """Of one target now. `why` it is stale or missing. `counts` and `note`: of an up-to-date target."""
 
     status: TargetStatus
     why: str = ""
     todo: PendingWork = PendingWork()
     counts: StageCounts = field(default_factory=StageCounts)
+    note: str = ""
 
     @property
     def is_up_to_date(self) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner, Result
 
+from adapters.base import SourceInfo
 from jobs.cli import app
 from schemas.errors import ConfigError
-from tests.faults.toy import write_toy
+from tests.faults.toy import Toy, write_toy
 
 SPEC = """\
 version: 1
@@ -40,6 +42,15 @@ rules:
   - {code: short, tier: actionless, text: it is short, when: {fact: duration_s, below: %s, origin: the test}}
 otherwise: {code: rest, tier: low, text: the others}
 """
+
+
+class Other(Toy):
+    """A second source."""
+
+    name = "other"
+
+    def survey(self, root: Path, options: Mapping[str, str]) -> SourceInfo:
+        return replace(super().survey(root, options), source="other", dataset="other")
 
 
 def write_spec(

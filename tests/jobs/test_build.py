@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.containers.raw_file import raw_file_of
 from ingest.catalog.catalog import Catalog
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.reviews import submit
@@ -277,6 +278,23 @@ def test_a_target_that_fails_stops_what_needs_it_and_nothing_else(tmp_path: Path
     assert build(spec)["targets"][0]["up_to_date"] == 3
 
 
+def test_a_source_that_fails_stops_nothing_while_another_is_left(tmp_path: Path) -> None:
+    other = "  other:\n    path: raw2\n    adapter: tests.jobs.build_cases:Other\nmeasures:"
+    spec = write_spec(tmp_path, KINDS, SPEC.replace("measures:", other))
+    write_toy(tmp_path / "raw2", {"x": "quarantine", "y": "quarantine"})
+    done = invoke("build", str(spec), "--workers", "0", "--json")
+    assert done.exit_code == 1
+    answer = json.loads(done.stdout)
+    assert answer["error"]["message"].startswith("failed: sources.other")
+    lines = {line["target"]: line for line in answer["result"]["targets"]}
+    assert (lines["sources.other"]["outcome"], lines["sources.other"]["left_out"]) == ("failed", 2)
+    assert {line["outcome"] for line in lines.values()} == {"failed", "built"}
+    again = json.loads(invoke("build", str(spec), "--workers", "0", "--json").stdout)["result"]
+    assert again["built"] == ["reports.overview", "verify"]  # the failed attempts are counted
+    write_toy(tmp_path / "raw2", {"x": "good", "y": "good"})
+    assert "manifests.train" in build(spec)["built"]
+
+
 def test_failed_episodes_within_the_limit_of_a_source_stop_nothing(tmp_path: Path) -> None:
     limits = "{max_quarantined_ratio: 0.5, max_failed_ratio: 0.5}"
     text = SPEC.replace("{max_quarantined_ratio: 0.5}", limits)
@@ -366,7 +384,9 @@ def test_an_export_follows_the_catalog(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_check_compares_raw_files_with_what_was_committed(tmp_path: Path) -> None:
+def test_check_compares_raw_files_with_what_was_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     egodex.write(tmp_path / "raw")
     spec = tmp_path / "corpus.yaml"
     spec.write_text("version: 1\nsources:\n  hands: {path: raw, adapter: egodex}\n")
@@ -379,7 +399,23 @@ def test_check_compares_raw_files_with_what_was_committed(tmp_path: Path) -> Non
     assert plan(spec)["sources.hands"]["state"] == "up to date"
     line = plan(spec, "--check")["sources.hands"]
     assert line["state"] == "stale"
-    assert (
-        f"1 raw files are not those that were committed: {raw.relative_to(tmp_path / 'raw')}"
-        in line["why"]
+    changed = "1 raw files are not those that were committed (raw_changed): "
+    changed += raw.relative_to(tmp_path / "raw").as_posix()
+    assert changed in line["why"]
+    # The committed episode stays; a build reports that once, and then until the file changes again.
+    (line,) = build(spec, "--check")["targets"]
+    assert (line["outcome"], line["done"], line["up_to_date"]) == ("built", 0, line["total"])
+    assert changed in line["note"]
+    assert plan(spec, "--check")["sources.hands"]["state"] == "up to date"
+    reads: list[Path] = []
+    monkeypatch.setattr(
+        "jobs.build.sources.raw_file_of",
+        lambda path, folder: reads.append(path) or raw_file_of(path, folder),
     )
+    (line,) = build(spec, "--check")["targets"]
+    assert (line["outcome"], changed in line["note"]) == ("up to date", True)
+    assert len(reads) == len(set(reads)) > 0
+    content[-1] ^= 3
+    raw.write_bytes(content)
+    os.utime(raw, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert plan(spec, "--check")["sources.hands"]["state"] == "stale"
