@@ -13,7 +13,7 @@ from adapters.registry import ADAPTERS, adapter_for
 from ingest.corpus.manifest_folders import manifest_names, open_manifest_folder
 from jobs.service import models
 from jobs.service.api import Number, keeper_of, newest_of, served_by
-from jobs.service.selection import column_of
+from jobs.service.selection import column_of, hours_of
 from jobs.service.snapshot_cache import SnapshotCache
 from schemas.errors import ConfigError, PipelineError
 from schemas.manifest import load_facts
@@ -24,16 +24,12 @@ GROUPS = ("source", "embodiment", "licence_class")
 TIERS = ("high", "low", "actionless", "excluded")
 MAX_GROUPS = 50
 ROUNDING = 1e-9  # of sums of hours
-_FUNNEL = """WITH steps AS (SELECT hours,
-        episode IN (SELECT episode FROM measurements) AS measured, episode IN (SELECT episode FROM tiers) AS tier,
-        episode IN (SELECT episode FROM captions WHERE outcome = 'ok') AS captioned,
-        episode IN (SELECT episode FROM latents) AS latents FROM episodes)
-    SELECT count(*) AS committed, coalesce(sum(hours), 0) AS committed_hours,
-        count(*) FILTER (WHERE measured) AS measured, coalesce(sum(hours) FILTER (WHERE measured), 0) AS measured_hours,
-        count(*) FILTER (WHERE tier) AS tier, coalesce(sum(hours) FILTER (WHERE tier), 0) AS tier_hours,
-        count(*) FILTER (WHERE captioned) AS captioned, coalesce(sum(hours) FILTER (WHERE captioned), 0) AS captioned_hours,
-        count(*) FILTER (WHERE latents) AS latents, coalesce(sum(hours) FILTER (WHERE latents), 0) AS latents_hours
-    FROM steps"""
+_STEPS = {  # step -> column of episodes
+    "measured": "measured",
+    "tier": "judged",
+    "captioned": "captioned",
+    "latents": "with_latents",
+}
 _DISCOVERED = "SELECT count(*) AS discovered FROM verdicts"
 _VERSIONS = (
     "SELECT source, adapter_version, count(*) AS episodes FROM episodes GROUP BY ALL ORDER BY ALL"
@@ -78,23 +74,28 @@ def overview(
     """
     served = served_by(request, number)
     cache = served.cache
-    (counts,) = cache.ask(_FUNNEL)
     (verdicts,) = cache.ask(_DISCOVERED)
-    steps = [
-        StepAnswer(step=step, episodes=counts[step], hours=counts[f"{step}_hours"])
-        for step in ("committed", "measured", "tier", "captioned", "latents")
-    ]
-    discovered = max(verdicts["discovered"], counts["committed"])
+    discovered = max(verdicts["discovered"], cache.num_episodes)
     return OverviewAnswer(
         **newest_of(request, served),
         funnel=[
             StepAnswer(step="discovered", episodes=discovered, hours=None),
-            *steps,
+            StepAnswer(
+                step="committed", episodes=cache.num_episodes, hours=float(cache.hours.sum())
+            ),
+            *(_step(cache, name, column) for name, column in _STEPS.items()),
             *_manifests(request),
         ],
         hours={name: hours_by_tier(cache, name) for name in by or GROUPS},
         stale=list(_stale(cache)),
     )
+
+
+def _step(cache: SnapshotCache, step: str, column: str) -> StepAnswer:
+    """Episodes that have come this far."""
+    texts = cache.columns[column].texts
+    mask = numbers_of(cache, column) == (texts.index("true") if "true" in texts else len(texts))
+    return StepAnswer(step=step, episodes=int(mask.sum()), hours=hours_of(cache, mask))
 
 
 def _manifests(request: Request) -> Iterator[StepAnswer]:
@@ -117,7 +118,7 @@ def hours_by_tier(cache: SnapshotCache, name: str) -> list[GroupAnswer]:
     column = column_of(cache, name, "by")
     if column.kind != "coded" or column.values is None:
         raise ConfigError(f"{name} is no facet", where="by")
-    codes, size = column.values + 1, len(column.texts) + 1
+    codes, size = column.values.astype(np.intp) + 1, len(column.texts) + 1
 
     def summed(hours: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return np.bincount(codes, np.nan_to_num(hours), size).astype(np.float64)

@@ -47,6 +47,13 @@ LIMITS = QueryLimits(
     timeout_s=3600.0, memory_mb=2048
 )  # what exceeds it spills; the answer in Arrow comes on top
 
+# Whether an episode has a row in a table: the steps of the overview.
+STEPS = {
+    "measured": "SELECT uid FROM measurements",
+    "judged": "SELECT uid FROM tiers",
+    "captioned": "SELECT uid FROM captions WHERE outcome = 'ok'",
+    "with_latents": "SELECT uid FROM latents",
+}
 CODED = (
     "source",
     "dataset",
@@ -112,6 +119,7 @@ SELECT e.uid, e.episode_id, e.dataset_path, e.subject_id, e.scene_id,
     e.success::VARCHAR AS success, e.frames_verified::VARCHAR AS frames_verified,
     e.camera_motion_removed::VARCHAR AS camera_motion_removed,
     e.allows_redistribution::VARCHAR AS allows_redistribution, d.kind AS duplicate,
+    {", ".join(f"coalesce(e.uid IN ({rows}), false)::VARCHAR AS {step}" for step, rows in STEPS.items())},
     e.length, e.duration_s, e.hours,
     e.hours * coalesce(tier.high, 0) / e.length AS hours_high, e.hours * coalesce(tier.low, 0) / e.length AS hours_low,
     e.hours * coalesce(tier.actionless, 0) / e.length AS hours_actionless,
@@ -235,7 +243,7 @@ def _write_detail(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 _KINDS = {
-    **dict.fromkeys(CODED, "coded"),
+    **dict.fromkeys((*CODED, *STEPS), "coded"),
     **dict.fromkeys(NUMBERS, "number"),
     "uid": "text",
     "episode_id": "text",
