@@ -14,7 +14,13 @@ from ingest.curation.manifests.mixture_text import load_mixture
 from ingest.curation.manifests.splits import SplitBy
 from ingest.curation.tiers.policy import load_policy
 from jobs.commands.manifest_look import diff_command, show_command, verify_command
-from jobs.stages.manifest import ManifestResult, run_manifest, shares_from
+from jobs.stages.manifest import (
+    ManifestResult,
+    read_uids,
+    run_manifest,
+    shares_from,
+    where_of,
+)
 from jobs.stages.resources import Resources
 from jobs.ui.manifest_report import as_object, show_facts, warn_of_no_latents
 from jobs.ui.options import (
@@ -48,6 +54,13 @@ def build_command(
             help="SQL expression over episodes, tier, start and end that selects segments.",
         ),
     ] = "",
+    uids: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File with the uid of an episode on each line. - reads standard input.",
+        ),
+    ] = None,
     policy: PolicyName = None,
     mixture: Annotated[
         Path | None,
@@ -79,9 +92,10 @@ def build_command(
     """Select segments, assign splits and weights, and save an immutable manifest. Same inputs, same digest."""
     if split_by is SplitBy.SOURCE and not keep_source_splits:
         raise ConfigError("--split-by source cannot be combined with --ignore-source-splits")
+    opened = open_corpus(corpus)
     request = ManifestRequest(
         name=name,
-        where=where,
+        where=where if uids is None else where_of(opened, read_uids(uids), where, with_snapshot),
         policy=load_policy(policy) if policy else None,
         mixture=load_mixture(mixture),
         split_by=split_by,
@@ -89,7 +103,6 @@ def build_command(
         keeps_source_splits=keep_source_splits,
         text_policy=text,
     )
-    opened = open_corpus(corpus)
     done = run_manifest(
         opened,
         request,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -175,5 +176,12 @@ def _serve(app: object, listener: socket.socket) -> None:
         timeout_keep_alive=65,  # longer than the minute after which a proxy before us closes a connection
         timeout_graceful_shutdown=5,
     )
+    # The address of a bug is reported; a traceback would have names from data in it.
+    logging.getLogger("uvicorn.error").addFilter(_without_traceback)
     with suppress(KeyboardInterrupt):  # uvicorn has ended in order, and raises the signal again
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = record.exc_text = None
+    return True

@@ -41,7 +41,7 @@ class JobQuestion(StrictModel):
     job: JobRequest
 
 
-class JobAnswer(StrictModel):
+class ListedJob(StrictModel):
     id: int
     key: str
     kind: str
@@ -54,12 +54,15 @@ class JobAnswer(StrictModel):
     started_at_s: float | None
     ended_at_s: float | None
     exit_code: int | None
-    result: dict[str, Any] | None = Field(description="The envelope of the command's --json.")
     problem: str
 
 
+class JobAnswer(ListedJob):
+    result: dict[str, Any] | None = Field(description="The envelope of the command's --json.")
+
+
 class JobsAnswer(StrictModel):
-    jobs: list[JobAnswer]
+    jobs: list[ListedJob]
     cursor: int | None = Field(description="Pass it as `before` for older jobs; null at the end.")
     removed: int = Field(description="Finished jobs that were removed as the oldest.")
 
@@ -109,7 +112,7 @@ def jobs(
     store = _runner(request).store
     page = store.page(before, limit + 1)
     cursor = page[limit - 1].id if len(page) > limit else None
-    shown = [_answer(each) for each in page[:limit]]
+    shown = [ListedJob.model_validate(_fields(each)) for each in page[:limit]]
     return JobsAnswer(jobs=shown, cursor=cursor, removed=store.counts()[1])
 
 
@@ -223,14 +226,13 @@ def _job(store: JobStore, job_id: int) -> Job:
 
 
 def _answer(job: Job) -> JobAnswer:
-    names = set(JobAnswer.model_fields) - {"request", "result"}
-    return JobAnswer.model_validate(
-        {
-            **{name: getattr(job, name) for name in names},
-            "request": parse_json(job.request),
-            "result": None if job.result is None else parse_json(job.result),
-        }
-    )
+    result = None if job.result is None else parse_json(job.result)
+    return JobAnswer.model_validate({**_fields(job), "result": result})
+
+
+def _fields(job: Job) -> dict[str, Any]:
+    names = set(ListedJob.model_fields) - {"request"}
+    return {**{name: getattr(job, name) for name in names}, "request": parse_json(job.request)}
 
 
 def _lines(store: JobStore, job: Job, after: int) -> tuple[str, int]:

@@ -113,14 +113,15 @@ def create_app(
     app.include_router(web.router, include_in_schema=False)
     _add_own_routes(app, keeper, metrics)
     _add_error_answers(app, report)
-    app.add_middleware(
-        Guard,
+    # Outside of all that Starlette adds: the answer to a bug of ours has the headers too.
+    guarded = Guard(
+        app.build_middleware_stack(),
         access=access,
         hosts=settings.hosts,
         requests=RateLimit(settings.requests_per_s, settings.request_burst, clock),
         failures=RateLimit(settings.failures_per_s, settings.failure_burst, clock),
     )
-    app.add_middleware(RequestMeter, metrics=metrics)
+    app.middleware_stack = RequestMeter(guarded, metrics=metrics)
     return app
 
 

@@ -12,6 +12,8 @@ from schemas.errors import ConfigError
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 ManifestName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sql = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
+MAX_UIDS = 10_000
+Uid = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20\x7f]{1,100}$")]
 Target = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z_]{0,63}(\.[A-Za-z0-9_][A-Za-z0-9._-]{0,99})?$")
 ]
@@ -30,6 +32,10 @@ class _Job(BaseModel):
             ConfigError: the job builds from a spec, and the server has none.
         """
         raise NotImplementedError
+
+    def standard_input(self) -> bytes:
+        """What the command reads there."""
+        return b""
 
 
 class _SpecJob(_Job):
@@ -85,6 +91,7 @@ class ManifestJob(_Job):
     kind: Literal["manifest"]
     name: ManifestName
     where: Sql = ""
+    uids: Annotated[list[Uid], Field(max_length=MAX_UIDS)] = []  # none: all episodes
     policy: Name | None = None
     val: Share = 0.02
     test: Share = 0.02
@@ -92,7 +99,11 @@ class ManifestJob(_Job):
     def words(self, corpus: Path, spec: Path | None) -> list[str]:
         policy = [] if self.policy is None else [f"--policy={self.policy}"]
         selected = [f"--where={self.where}", f"--val={self.val}", f"--test={self.test}"]
-        return ["manifest", "build", str(corpus), self.name, *selected, *policy]
+        uids = ["--uids=-"] if self.uids else []
+        return ["manifest", "build", str(corpus), self.name, *selected, *policy, *uids]
+
+    def standard_input(self) -> bytes:
+        return "\n".join(self.uids).encode()
 
 
 class ReportJob(_Job):

@@ -11,9 +11,10 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,7 @@ from pydantic import TypeAdapter
 from jobs.service.job_kinds import JobRequest
 from jobs.service.job_store import JobStore
 from jobs.ui.tables import printable
+from schemas.errors import TransientError, system_error_text
 from schemas.json_text import parse_json
 
 MAX_LOG_BYTES = 8 << 20
@@ -29,6 +31,7 @@ MAX_RESULT_BYTES = 4 << 20
 MAX_LINE = 16 << 10
 STOP_S = 60.0  # an orderly stop writes what is done; then the process is killed
 POLL_S = 0.2
+FINISH_TRIES, FINISH_PAUSE_S = 720, 5.0  # an hour
 _HIDDEN = "[hidden]"
 _SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|_KEY|CREDENTIALS?)$")
 _SECRETS = re.compile(r"(?i)(bearer\s+)[^\s\"'\\]+|(://)[^/\s@\"'\\]+@")
@@ -36,29 +39,36 @@ MIN_SECRET = 8
 
 
 def run_job(
-    store: JobStore, job_id: int, words: Sequence[str], environment: dict[str, str]
+    store: JobStore,
+    job_id: int,
+    words: Sequence[str],
+    environment: dict[str, str],
+    standard_input: bytes = b"",
 ) -> None:
     """Run the words as the job, if it waits and nothing else runs."""
     with store.holding(job_id) as lock:
         if lock is None or not store.claim(job_id, time.time()):
             return
-        child = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            # if this process is killed, the job counts as running until its child ends
-            pass_fds=[lock],
-            start_new_session=True,
-        )
+        with tempfile.TemporaryFile() as input_file:
+            input_file.write(standard_input)
+            input_file.seek(0)
+            child = subprocess.Popen(
+                words,
+                stdin=input_file,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                # if this process is killed, the job counts as running until its child ends
+                pass_fds=[lock],
+                start_new_session=True,
+            )
         assert child.stdout is not None
         assert child.stderr is not None
         secrets = secrets_of(environment)
-        output = _Output(child.stdout)
+        output, log = _Output(child.stdout), _Log(store.log_of(job_id), secrets)
         threads = [
             threading.Thread(target=output.read),
-            threading.Thread(target=_log, args=(child.stderr, store.log_of(job_id), secrets)),
+            threading.Thread(target=log.read, args=(child.stderr,)),
         ]
         for thread in threads:
             thread.start()
@@ -67,7 +77,7 @@ def run_job(
             thread.join()
         child.stdout.close()
         child.stderr.close()
-        _finish(store, job_id, child.returncode, _redacted(output.text(), secrets))
+        _finish(store, job_id, child.returncode, _redacted(output.text(), secrets), log.problem)
 
 
 def _wait(store: JobStore, job_id: int, child: subprocess.Popen[bytes]) -> None:
@@ -78,14 +88,22 @@ def _wait(store: JobStore, job_id: int, child: subprocess.Popen[bytes]) -> None:
             child.wait(POLL_S)
             return
         except subprocess.TimeoutExpired:
-            if stop_until_s is None and store.is_cancelling(job_id):
+            if stop_until_s is None and _is_cancelling(store, job_id):
                 child.send_signal(signal.SIGINT)
                 stop_until_s = time.monotonic() + STOP_S
             elif stop_until_s is not None and time.monotonic() > stop_until_s:
                 os.killpg(child.pid, signal.SIGKILL)
 
 
-def _finish(store: JobStore, job_id: int, exit_code: int, output: str) -> None:
+def _is_cancelling(store: JobStore, job_id: int) -> bool:
+    try:
+        return store.is_cancelling(job_id)
+    except TransientError:  # the job goes on; the next look may tell
+        return False
+
+
+def _finish(store: JobStore, job_id: int, exit_code: int, output: str, log_problem: str) -> None:
+    """Store how a job ended. On a full disk it waits for room: without its end, the job would run again."""
     result, problem = None, ""
     try:
         answer = parse_json(output)
@@ -94,18 +112,27 @@ def _finish(store: JobStore, job_id: int, exit_code: int, output: str) -> None:
             problem = str(answer["error"].get("message", ""))
     except ValueError:
         problem = "" if exit_code == 0 else f"the command ended with {exit_code} and no result"
-    if store.is_cancelling(job_id) and exit_code != 0:
-        state = "cancelled"
-    else:
-        state = {0: "succeeded", 130: "interrupted"}.get(exit_code, "failed")
-    store.finish(
-        job_id,
-        state=state,
-        now_s=time.time(),
-        exit_code=exit_code,
-        result=result,
-        problem=printable(problem),
-    )
+    problem = "; ".join(filter(None, (printable(problem), log_problem)))
+    ended_s = time.time()
+    for is_last in (*[False] * FINISH_TRIES, True):
+        try:
+            if store.is_cancelling(job_id) and exit_code != 0:
+                state = "cancelled"
+            else:
+                state = {0: "succeeded", 130: "interrupted"}.get(exit_code, "failed")
+            store.finish(
+                job_id,
+                state=state,
+                now_s=ended_s,
+                exit_code=exit_code,
+                result=result,
+                problem=problem,
+            )
+            return
+        except TransientError:
+            if is_last:
+                raise
+            time.sleep(FINISH_PAUSE_S)
 
 
 class _Output:
@@ -124,19 +151,33 @@ class _Output:
         return b"".join(self._parts).decode(errors="replace")
 
 
-def _log(pipe: IO[bytes], path: Path, secrets: Sequence[str]) -> None:
+class _Log:
     """Lines without secrets and without characters that command a terminal, up to the limit of the file."""
-    with path.open("ab") as file:
-        is_full = False
+
+    def __init__(self, path: Path, secrets: Sequence[str]) -> None:
+        self._file, self._secrets = path, secrets
+        self.problem = ""  # why the log lacks lines
+
+    def read(self, pipe: IO[bytes]) -> None:
+        """To the end of the pipe, also where nothing can be written any more: else the command would wait, and hold the corpus."""
+        lines = self._lines(pipe)
+        try:
+            with self._file.open("ab") as file:
+                for line in lines:
+                    if file.tell() + len(line) > MAX_LOG_BYTES:
+                        file.write(b"the log is full; later lines are dropped\n")
+                        break
+                    file.write(line)
+                    file.flush()
+        except OSError as error:
+            self.problem = f"the log lacks lines: {system_error_text(error)}"
+        for _ in lines:
+            pass
+
+    def _lines(self, pipe: IO[bytes]) -> Iterator[bytes]:
         while line := pipe.readline(MAX_LINE):
             text = printable(line.decode(errors="replace").rstrip("\r\n"))
-            shown = f"{_redacted(text, secrets)}\n".encode()
-            if not is_full and file.tell() + len(shown) > MAX_LOG_BYTES:
-                is_full = True
-                file.write(b"the log is full; later lines are dropped\n")
-            elif not is_full:
-                file.write(shown)
-            file.flush()
+            yield f"{_redacted(text, self._secrets)}\n".encode()
 
 
 def secrets_of(environment: dict[str, str]) -> list[str]:
@@ -162,7 +203,7 @@ def main(state: Path, corpus: Path, job_id: int, spec: Path | None = None) -> No
         return
     request = TypeAdapter(JobRequest).validate_python(parse_json(job.request))
     words = [sys.executable, "-m", "jobs", *request.words(corpus, spec), "--json"]
-    run_job(store, job_id, words, dict(os.environ))
+    run_job(store, job_id, words, dict(os.environ), request.standard_input())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ A job outlives the server that started it, and the next server finds it by its l
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.service.job_store import JobStore
+from schemas.errors import TransientError
 
 POLL_S = 0.3
 MAX_FAILURES = 3  # of the process of one job
@@ -35,7 +35,7 @@ class JobRunner:
             try:
                 self.step()
                 last_problem = ""
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, TransientError) as error:
                 problem = f"jobs: {type(error).__name__}: {error}"
                 if problem != last_problem:
                     report(problem)

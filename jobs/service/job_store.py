@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import TransientError
+
 MAX_QUEUED = 100
 MAX_FINISHED = 1000
 MAX_ATTEMPTS = 2
@@ -67,7 +69,7 @@ class OtherRequest(Exception):
 
 
 class JobStore:
-    """For any number of threads and processes: each call opens the file."""
+    """For any number of threads and processes: each call opens the file, and raises TransientError where SQLite cannot use it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "jobs"
@@ -106,10 +108,10 @@ class JobStore:
             return next(iter(_jobs(connection, "WHERE id = ?", job_id)), None)
 
     def page(self, before: int | None, limit: int) -> list[Job]:
-        """Newest first, from the job before `before` on."""
+        """Newest first, from the job before `before` on, without their results: each may have megabytes."""
         with self._reading() as connection:
             rows = "WHERE ? IS NULL OR id < ? ORDER BY id DESC LIMIT ?"
-            return _jobs(connection, rows, before, before, limit)
+            return _jobs(connection, rows, before, before, limit, result="NULL")
 
     def active(self) -> list[Job]:
         with self._reading() as connection:
@@ -214,11 +216,23 @@ class JobStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
+        """
+        Raises:
+            TransientError: SQLite cannot read or write: the disk is full, or the file is damaged.
+        """
         file = self.folder / "jobs.sqlite"
-        with closing(sqlite3.connect(file, BUSY_TIMEOUT_S, isolation_level=None)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            yield connection
+        try:
+            opened = sqlite3.connect(file, BUSY_TIMEOUT_S, isolation_level=None)
+            with closing(opened) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                yield connection
+        except sqlite3.Error as error:
+            raise TransientError(
+                f"the queue of jobs cannot be used: {error}",
+                remedy="make room on its disk; if the file is damaged, delete it: it holds jobs and no data",
+                where=str(file),
+            ) from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -227,12 +241,15 @@ class JobStore:
             try:
                 yield connection
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # a full disk has ended it already
+                    connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
 
 
-def _jobs(connection: sqlite3.Connection, rows: str, *values: Any) -> list[Job]:
-    names = ", ".join(Job.__dataclass_fields__)
+def _jobs(
+    connection: sqlite3.Connection, rows: str, *values: Any, result: str = "result"
+) -> list[Job]:
+    names = ", ".join(result if name == "result" else name for name in Job.__dataclass_fields__)
     cursor = connection.execute(f"SELECT {names} FROM jobs {rows}", values)
     return [Job(**dict(zip(Job.__dataclass_fields__, row, strict=True))) for row in cursor]

@@ -16,6 +16,7 @@ from jobs.command_table import COMMANDS
 from jobs.service.errors import answer_of, busy
 from jobs.service.job_store import STATES, JobStore
 from jobs.service.keeper import Keeper
+from schemas.errors import TransientError
 
 MAX_IN_FLIGHT = 512
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -127,7 +128,11 @@ class _Jobs(Collector):
         self._store = store
 
     def collect(self) -> Iterator[Metric]:
-        counts, _ = self._store.counts()
+        try:
+            counts, _ = self._store.counts()
+            last = self._store.last_seconds()
+        except TransientError:  # the other figures are still true
+            return
         jobs = GaugeMetricFamily("eicorpus_jobs", "Jobs kept, by state.", labels=["state"])
         for state in STATES:
             jobs.add_metric([state], counts.get(state, 0))
@@ -137,7 +142,7 @@ class _Jobs(Collector):
             "Seconds of the last job of each kind that succeeded.",
             labels=["kind"],
         )
-        for kind, last_s in sorted(self._store.last_seconds().items()):
+        for kind, last_s in sorted(last.items()):
             seconds.add_metric([kind], last_s)
         yield seconds
 

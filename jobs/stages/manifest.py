@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.query_process import QueryLimits
+from ingest.catalog.views import literal
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, uid_of
 from ingest.corpus.manifest_folders import (
@@ -29,11 +31,13 @@ from ingest.executors.inline import Executor
 from ingest.storage.local import LocalStorage
 from jobs.stages.resources import Resources, limits_from
 from jobs.ui.output import progress_of
-from schemas.errors import ConfigError
+from schemas.errors import ConfigError, SourceError
 from schemas.manifest import ManifestFacts, has_latents, load_facts
+from schemas.regular_file import read_regular
 from schemas.split import Shares
 
 LIMITS = QueryLimits(timeout_s=3600.0, memory_mb=4096)
+MAX_UIDS_BYTES = 8 << 20
 FEW_SEGMENTS = 500  # at 3 ms each: processes would take longer to start
 
 
@@ -90,6 +94,44 @@ def run_manifest(
         shared=shared,
         elapsed_s=time.monotonic() - started_s,
     )
+
+
+def read_uids(path: Path) -> list[str]:
+    """The lines of a file, or of standard input for `-`.
+
+    Raises:
+        ConfigError: it cannot be read, is too large, or names nothing.
+    """
+    try:
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(MAX_UIDS_BYTES + 1)
+        else:
+            data = read_regular(path, max_bytes=MAX_UIDS_BYTES)
+        text = data.decode()
+    except (OSError, SourceError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=f"--uids {path}") from error
+    uids = sorted({line.strip() for line in text.splitlines()} - {""})
+    if not uids or len(data) > MAX_UIDS_BYTES:
+        raise ConfigError(
+            f"expected 1 to {MAX_UIDS_BYTES} bytes of uids, one on each line",
+            where=f"--uids {path}",
+        )
+    return uids
+
+
+def where_of(corpus: CorpusLayout, uids: Sequence[str], where: str, number: int | None) -> str:
+    """A condition that selects episodes by uid, beside another condition.
+
+    Raises:
+        ConfigError: a snapshot lacks one of them.
+    """
+    current = snapshot.load(corpus.root, number)
+    known = set(current.read(corpus.root, "episodes", ["uid"])["uid"].to_pylist())
+    if unknown := [uid for uid in uids if uid not in known]:
+        problem = f"snapshot {current.number} lacks {len(unknown)} of {len(uids)} episodes, the first of them {unknown[0]!r}"
+        raise ConfigError(problem, where="--uids")
+    chosen = f"uid IN ({', '.join(map(literal, uids))})"
+    return f"({where}) AND {chosen}" if where.strip() else chosen
 
 
 def shares_from(val: float, test: float) -> Shares:

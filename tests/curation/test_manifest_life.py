@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.transform import Rotation
+from typer.testing import CliRunner
 
 from ingest.corpus import snapshot
 from ingest.curation.manifests import action_stats
@@ -23,6 +24,7 @@ from ingest.executors.inline import InlineExecutor
 from ingest.executors.local import LocalExecutor
 from ingest.recipe import Limits
 from ingest.storage.local import LocalStorage
+from jobs.cli import app
 from schemas.errors import ConfigError, SourceError
 from schemas.manifest import Manifest, Normalisation, load
 from tests.curation.manifest_cases import ask, build, invoke, policy
@@ -363,3 +365,32 @@ def test_a_page_without_statistics_does_not_pass_for_one_with(corpus: Path) -> N
     assert isinstance(again.exception, ConfigError)
     assert "published without statistics" in str(again.exception)
     assert build(corpus, "bare", "--no-stats").exit_code == 0
+
+
+# --- episodes by uid -------------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_of_episodes_that_are_named(made: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(made, corpus)
+    uids = sorted(set(manifest(corpus).rows["uid"].to_pylist()))
+    file = tmp_path / "uids.txt"
+    file.write_text(f"{uids[2]}\n\n{uids[0]}\n{uids[0]}\n")
+    assert build(corpus, "two", "--uids", str(file)).exit_code == 0
+    assert sorted(set(manifest(corpus, "two").rows["uid"].to_pylist())) == [uids[0], uids[2]]
+    words = ("manifest", "build", str(corpus), "piped", "--uids", "-", "--no-stats")
+    piped = CliRunner().invoke(app, [*words, "--where", "length > 0"], input=uids[1])
+    assert piped.exit_code == 0, piped.output
+    assert set(manifest(corpus, "piped").rows["uid"].to_pylist()) == {uids[1]}
+
+
+def test_an_episode_that_a_snapshot_lacks_is_named(made: Path, tmp_path: Path) -> None:
+    file = tmp_path / "uids.txt"
+    for text, expected in (
+        ("it's'); --", "lacks 1 of 1 episodes, the first of them"),
+        ("\n", "1 to"),
+    ):
+        file.write_text(text)
+        refused = build(made, "none", "--uids", str(file))
+        assert isinstance(refused.exception, ConfigError)
+        assert expected in refused.exception.message

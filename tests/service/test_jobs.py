@@ -20,6 +20,7 @@ from jobs.service.job_kinds import JobRequest
 from jobs.service.job_process import run_job
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import JobStore, OtherRequest, QueueFull
+from schemas.errors import TransientError
 from tests.generators.corpus import WrittenCatalog
 from tests.service.corpora import client_of
 
@@ -143,6 +144,44 @@ sys.exit(1)"""
     job = store.job(job_id)
     assert job is not None
     assert (job.state, job.exit_code, job.problem) == ("failed", 1, r"token [hidden] \x1b]0;")
+
+
+def test_a_full_disk_takes_the_log_and_not_the_job(store: JobStore) -> None:
+    """The command writes more than a pipe holds: one that nobody reads would wait, and hold the corpus."""
+    job_id = submitted(store)
+    store.log_of(job_id).symlink_to("/dev/full")
+    script = "import sys; print(('x' * 99 + '\\n') * 10_000, file=sys.stderr); print('{}')"
+    run_job(store, job_id, [sys.executable, "-c", script], {})
+    job = store.job(job_id)
+    assert job is not None
+    assert (job.state, job.problem) == (
+        "succeeded",
+        "the log lacks lines: No space left on device",
+    )
+
+
+def test_the_end_of_a_job_waits_for_room(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id, tries = submitted(store), list[int]()
+
+    class Full(JobStore):
+        def finish(self, job_id: int, **names: Any) -> None:
+            tries.append(job_id)
+            if len(tries) < 3:
+                raise TransientError("database or disk is full")
+            super().finish(job_id, **names)
+
+    monkeypatch.setattr("jobs.service.job_process.FINISH_PAUSE_S", 0.0)
+    run_job(Full(store.folder.parent), job_id, [sys.executable, "-c", "print('{}')"], {})
+    assert (state_of(store, job_id), len(tries)) == ("succeeded", 3)
+
+
+def test_a_command_reads_what_its_job_has_for_it(store: JobStore) -> None:
+    job_id = submitted(store)
+    script = "import json, sys; print(json.dumps({'input': sys.stdin.read()}))"
+    run_job(store, job_id, [sys.executable, "-c", script], {}, b"a\nb")
+    job = store.job(job_id)
+    assert job is not None
+    assert job.result == '{"input": "a\\nb"}'
 
 
 @pytest.mark.slow
@@ -316,3 +355,30 @@ def test_a_folder_called_jobs_beside_the_operator_is_not_run(
     job = store.job(job_id)
     assert job is not None
     assert job.result is not None, job
+
+
+def test_a_damaged_queue_is_a_503_and_other_figures_stay(jobs_client: TestClient) -> None:
+    for path in store_of(jobs_client).folder.glob("jobs.sqlite*"):
+        path.write_bytes(b"no database" * 99)
+    answer = jobs_client.get("/api/v1/jobs")
+    assert answer.status_code == 503
+    assert "the queue of jobs cannot be used" in answer.json()["error"]["message"]
+    figures = jobs_client.get("/metrics").text
+    assert "eicorpus_snapshot_newest" in figures
+    assert "eicorpus_jobs{" not in figures
+
+
+def test_a_page_of_jobs_has_no_results(jobs_client: TestClient) -> None:
+    store = store_of(jobs_client)
+    job_id = submitted(store)
+    store.finish(job_id, state="succeeded", now_s=2.0, exit_code=0, result='{"a": 1}')
+    assert jobs_client.get(f"/api/v1/jobs/{job_id}").json()["result"] == {"a": 1}
+    (listed,) = jobs_client.get("/api/v1/jobs").json()["jobs"]
+    assert "result" not in listed
+
+
+def test_episodes_of_a_manifest_are_no_part_of_the_command_line() -> None:
+    uids = [f"episode-{number:05d}" for number in range(10_000)]
+    job = TypeAdapter(JobRequest).validate_python({"kind": "manifest", "name": "a", "uids": uids})
+    assert sum(map(len, job.words(Path("/corpus"), None))) < 200
+    assert job.standard_input().decode().split() == uids

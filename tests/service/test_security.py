@@ -12,7 +12,7 @@ from starlette.types import Message
 
 from jobs.service.app import ServiceSettings
 from jobs.service.credentials import CODE_LIFE_S, SESSION_LIFE_S
-from jobs.service.security import BODY_S, MAX_BODY, RateLimit, host_of, limited
+from jobs.service.security import BODY_S, CSP, MAX_BODY, RateLimit, host_of, limited
 from tests.generators.corpus import WrittenCatalog
 from tests.service.corpora import HOSTILE, TOKEN, client_of
 
@@ -312,6 +312,7 @@ def test_a_bug_says_nothing_of_itself(
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "bug")
     assert TOKEN not in answer.text
     assert "RuntimeError" not in answer.text
+    assert answer.headers["content-security-policy"] == CSP
 
 
 def test_a_body_that_does_not_come_ends_the_request() -> None:

@@ -143,9 +143,9 @@ def _chosen_segments(catalog: Catalog, request: ManifestRequest) -> tuple[Policy
     selected = chosen(catalog, tiered.rows, request.where)
     if not len(selected.rows):
         problem = f"{len(tiered.rows)} segments have a tier of policy {tiered.policy.name}"
-        idle = selected.num_serving_nothing
-        why = f"{idle} match --where {request.where!r}, but are usable for no task"
-        why = why if idle else f"none matches --where {request.where!r}"
+        idle, shown = selected.num_serving_nothing, request.where[:500]
+        why = f"{idle} match --where {shown!r}, but are usable for no task"
+        why = why if idle else f"none matches --where {shown!r}"
         raise ConfigError(
             f"no segments to build from: {problem}, and {why}",
             remedy="change --where or the quality policy; `eicorpus explain` shows why a segment has its tier",
