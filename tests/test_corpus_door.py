@@ -47,6 +47,7 @@ CHANGES_FILES = {
     "jobs/commands/query.py: pq.write_table": "a file that the user names, outside the corpus",
     "jobs/stages/report.py": "a file that the user names",
     "jobs/service/": "the state folder of the server, outside the corpus",
+    "jobs/stages/manifest.py": "a file that the user names",
     "jobs/ui/train_report.py": "a run",
     "training/data/": "a cache, made aside in the folder of one user and named when it is whole",
     "training/durable.py": "a run",
@@ -125,6 +126,7 @@ READS_FILES = {
     "jobs/service/web.py": "a file of the package, or of plotly's",
     "jobs/service/media.py": "a video",
     "jobs/service/snapshot_cache.py": "the state folder of the server",
+    "jobs/stages/manifest.py": "a file that the user names",
     "jobs/ui/train_report.py": "a run",
 }
 # test_architecture.READS_WHOLE has those of `pathlib`.
