@@ -47,7 +47,6 @@ CHANGES_FILES = {
     "jobs/commands/query.py: pq.write_table": "a file that the user names, outside the corpus",
     "jobs/stages/report.py": "a file that the user names",
     "jobs/service/": "the state folder of the server, outside the corpus",
-    "jobs/stages/manifest.py": "a file that the user names",
     "jobs/ui/train_report.py": "a run",
     "training/data/": "a cache, made aside in the folder of one user and named when it is whole",
     "training/durable.py": "a run",
