@@ -10,15 +10,42 @@ import pytest
 import yaml
 from starlette.testclient import TestClient
 
+from jobs.service.job_runner import JobRunner
+from jobs.service.job_store import STATES, JobStore
 from jobs.service.metrics import stage_of
+from tests.generators.corpus import WrittenCatalog
+from tests.service.corpora import client_of
 
 MONITORING = Path(__file__).parents[2] / "docker" / "monitoring"
 
 
-def test_every_series_of_the_dashboard_is_one_of_the_server(client: TestClient) -> None:
+@pytest.fixture
+def series(hard: WrittenCatalog, tmp_path: Path) -> set[str]:
+    """Of a server that takes jobs, and had one."""
+    store = JobStore(tmp_path / "jobs")
+    job, _ = store.submit(key="a", kind="dedup", request='{"kind":"dedup"}', now_s=1.0)
+    store.claim(job.id, 2.0)
+    store.finish(job.id, state="succeeded", now_s=3.0)
+    client = client_of(hard.root, tmp_path, jobs=JobRunner(store, hard.root))
     client.get("/healthz")
-    text = client.get("/metrics").text
-    series = set(re.findall(r"^(eicorpus_\w+)", text, re.MULTILINE))
+    return set(re.findall(r"^(eicorpus_\w+)", client.get("/metrics").text, re.MULTILINE))
+
+
+def test_every_series_of_an_alert_is_one_of_the_server(series: set[str]) -> None:
+    (file,) = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["rule_files"]
+    (group,) = yaml.safe_load((MONITORING / file).read_text())["groups"]
+    names = [re.findall(r"eicorpus_\w+", rule["expr"]) for rule in group["rules"]]
+    assert {name for each in names for name in each} <= series
+    assert all(rule["annotations"]["summary"] for rule in group["rules"])
+    states = {
+        s
+        for rule in group["rules"]
+        for s in re.findall(r'eicorpus_jobs\{state=~?"([\w|]+)"', rule["expr"])
+    }
+    assert {each for state in states for each in state.split("|")} <= set(STATES)
+
+
+def test_every_series_of_the_dashboard_is_one_of_the_server(series: set[str]) -> None:
     page = json.loads((MONITORING / "grafana-dashboard.json").read_text())
     asked = {
         name
