@@ -1,4 +1,4 @@
-"""REST: how far the episodes of a corpus have come, what hours they have by tier, and what is out of date."""
+"""REST: how far the episodes of a corpus have come, and what hours they have by tier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Query, Request
 
-from adapters.registry import ADAPTERS, adapter_for
 from ingest.corpus.manifest_folders import manifest_names, open_manifest_folder
 from jobs.service import models
 from jobs.service.api import Number, keeper_of, newest_of, served_by
@@ -31,11 +30,6 @@ _STEPS = {  # step -> column of episodes
     "latents": "with_latents",
 }
 _DISCOVERED = "SELECT count(*) AS discovered FROM verdicts"
-_VERSIONS = (
-    "SELECT source, adapter_version, count(*) AS episodes FROM episodes GROUP BY ALL ORDER BY ALL"
-)
-_OTHER_VIDEO = """SELECT l.encoder_id, count(*) AS files FROM latents l JOIN artifacts a
-    ON a.episode = l.episode AND a.kind = 'video' AND a.camera = l.camera AND a.sha256 <> l.video_sha256 GROUP BY ALL ORDER BY ALL"""
 
 
 class StepAnswer(models.StrictModel):
@@ -50,16 +44,9 @@ class GroupAnswer(models.StrictModel):
     hours: dict[str, float]
 
 
-class StaleAnswer(models.StrictModel):
-    what: str
-    count: int
-    remedy: str
-
-
 class OverviewAnswer(models.OfSnapshot):
     funnel: list[StepAnswer]
     hours: dict[str, list[GroupAnswer]]
-    stale: list[StaleAnswer]
 
 
 @router.get("/overview")
@@ -68,7 +55,7 @@ def overview(
     by: Annotated[list[str] | None, Query(max_length=20, description="Coded columns.")] = None,
     number: Number = None,
 ) -> OverviewAnswer:
-    """Episodes and hours of every step; hours by tier of each value of coded columns; what would be written otherwise today.
+    """Episodes and hours of every step; hours by tier of each value of coded columns.
 
     Without an ETag: manifests come and go within a snapshot.
     """
@@ -87,7 +74,6 @@ def overview(
             *_manifests(request),
         ],
         hours={name: hours_by_tier(cache, name) for name in by or GROUPS},
-        stale=list(_stale(cache)),
     )
 
 
@@ -144,21 +130,3 @@ def numbers_of(cache: SnapshotCache, name: str) -> npt.NDArray[Any]:
     values = cache.columns[name].values
     assert values is not None  # only columns of texts have none
     return values
-
-
-def _stale(cache: SnapshotCache) -> Iterator[StaleAnswer]:
-    """What this version would write differently."""
-    for row in cache.ask(_VERSIONS):
-        source, version = row["source"], row["adapter_version"]
-        if source in ADAPTERS and (current := adapter_for(source).version) != version:
-            yield StaleAnswer(
-                what=f"episodes of {source} by adapter version {version}, now {current}",
-                count=row["episodes"],
-                remedy="ingest them into a new corpus",
-            )
-    for row in cache.ask(_OTHER_VIDEO):
-        yield StaleAnswer(
-            what=f"latents of {row['encoder_id']} of videos that were replaced",
-            count=row["files"],
-            remedy="run eicorpus latents images",
-        )

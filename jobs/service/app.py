@@ -22,6 +22,7 @@ from jobs.service import (
     api_overview,
     api_reviews,
     api_session,
+    api_stale,
     api_thresholds,
     roles,
     web,
@@ -46,6 +47,7 @@ API_MODULES = (
     api_overview,
     api_reviews,
     api_session,
+    api_stale,
     api_thresholds,
 )
 MIN_COMPRESSED = 1000

@@ -61,6 +61,7 @@ def static_files() -> Mapping[str, StaticFile]:
 @router.get("/episodes")
 @router.get("/episodes/{uid}")
 @router.get("/jobs")
+@router.get("/manifests")
 @router.get("/thresholds")
 def shell(request: Request) -> Response:
     """The page; its module reads from the address which one it is."""

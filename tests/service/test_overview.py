@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from starlette.testclient import TestClient
 
+from ingest.corpus import reviews, snapshot
+from ingest.corpus.layout import open_corpus
 from tests.generators.corpus import WrittenCatalog
-from tests.service.corpora import NUM_EPISODES
+from tests.ingest.test_reviews import review
+from tests.service.corpora import NUM_EPISODES, client_of
 
 
 def test_the_funnel_counts_episodes_of_each_step(client: TestClient, hard: WrittenCatalog) -> None:
@@ -51,3 +57,28 @@ def test_hours_of_a_group_are_split_by_the_tier_of_their_timesteps(
 def test_a_column_of_numbers_is_no_group(client: TestClient) -> None:
     answer = client.get("/api/v1/overview", params={"by": "length"})
     assert (answer.status_code, answer.json()["error"]["where"]) == (400, "by")
+
+
+def test_what_is_out_of_date_is_what_the_commands_would_do(toy_client: TestClient) -> None:
+    """No measure of this version ran, the tiers are of no known policy, and no review waits."""
+    answer = toy_client.get("/api/v1/stale").json()
+    rows = {each["remedy"]: each["count"] for each in answer["stale"]}
+    assert rows["run eicorpus measure"] == rows["run eicorpus tier"] == 4
+    assert not any("publish" in remedy for remedy in rows)
+    assert "reviews that wait" in answer["compared"]
+
+
+def test_reviews_that_wait_are_out_of_date(toy: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(toy, corpus)
+    layout = open_corpus(corpus)
+    uid = snapshot.load(corpus).read(corpus, "episodes", ["uid"])["uid"][0].as_py()
+    client = client_of(corpus, tmp_path / "state")
+
+    def waiting() -> list[int]:
+        rows = client.get("/api/v1/stale").json()["stale"]
+        return [each["count"] for each in rows if each["what"].startswith("reviews")]
+
+    assert waiting() == []
+    reviews.submit(layout, [review(1, uid)])
+    assert waiting() == [1]

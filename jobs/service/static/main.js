@@ -9,6 +9,7 @@ const PAGES = [
   { name: "Overview", path: "/", module: "/static/overview.js" },
   { name: "Episodes", path: "/episodes", module: "/static/episodes.js" },
   { name: "Thresholds", path: "/thresholds", module: "/static/thresholds.js" },
+  { name: "Manifests", path: "/manifests", module: "/static/manifests.js" },
   { name: "Jobs", path: "/jobs", module: "/static/jobs.js" },
 ];
 const LOOK_MS = 60_000;

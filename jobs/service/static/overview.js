@@ -1,6 +1,7 @@
 // Overview: how far the episodes have come, hours by tier, what was set aside and why, what is out of date.
 
-import { get, query } from "/static/api.js";
+import { get, pause, query } from "/static/api.js";
+import { bar } from "/static/bars.js";
 import { h, replace, table, TIERS, tierMark } from "/static/dom.js";
 import { hours, share, whole } from "/static/format.js";
 
@@ -10,17 +11,6 @@ const KINDS = [...TIERS, "none"];
 
 function total(group) {
   return Object.values(group.hours).reduce((sum, each) => sum + each, 0);
-}
-
-function bar(parts, all) {
-  const node = h("span", { class: "bar", "aria-hidden": "true" });
-  for (const [kind, value] of parts) {
-    if (!value) continue;
-    const part = h("span", { class: `bar-part ${kind}` });
-    part.style.width = `${(100 * value) / all}%`;
-    node.append(part);
-  }
-  return node;
 }
 
 function figures(corpus, funnel, outcomes) {
@@ -113,16 +103,10 @@ function quarantine(outcomes) {
   );
 }
 
-function staleness(stale, funnel) {
-  const committed = funnel.find((each) => each.step === "committed").episodes;
-  const lacks = { measured: "eicorpus measure", tier: "eicorpus tier" };
-  const missing = Object.entries(lacks).map(([step, command]) => ({ what: `episodes not ${step === "tier" ? "assigned a tier" : step}`, count: committed - funnel.find((each) => each.step === step).episodes, remedy: `run ${command}` }));
-  const rows = [...stale, ...missing].filter((row) => row.count > 0);
-  if (!rows.length) return h("section", { class: "panel" }, h("h2", {}, "Out of date"), h("p", { class: "muted" }, "Adapters, measurements, tiers and latents are up to date."));
-  return h(
-    "section",
-    { class: "panel" },
-    h("h2", {}, "Out of date"),
+function staleness({ compared, stale }) {
+  const looked = h("p", { class: "muted" }, `Compared: ${compared.join(", ")}. Of duplicates, captions, manifests and exports, eicorpus plan knows.`);
+  if (!stale.length) return [h("p", {}, "Nothing of this is out of date."), looked];
+  return [
     table(
       "What is out of date",
       [
@@ -130,14 +114,31 @@ function staleness(stale, funnel) {
         { name: "Count", number: true, cell: (row) => whole(row.count) },
         { name: "Next step", cell: (row) => row.remedy },
       ],
-      rows,
+      stale,
       { hidesCaption: true },
     ),
-  );
+    looked,
+  ];
+}
+
+/** It reads every measurement of the corpus: the page is shown before. */
+async function showStaleness(node) {
+  try {
+    replace(node, staleness(await get("/stale")));
+  } catch (error) {
+    if (error.code === "busy") {
+      await pause();
+      return showStaleness(node);
+    }
+    if (error.status === undefined) throw error;
+    replace(node, h("p", { class: "failure" }, error.message));
+  }
+  return node.removeAttribute("aria-busy");
 }
 
 export async function show(main, { corpus }) {
   const [overview, outcomes] = await Promise.all([get("/overview", { by: Object.keys(GROUPS) }), get("/outcomes")]);
+  const stale = h("div", { id: "stale", "aria-busy": "true" }, h("p", { class: "muted" }, "Comparing …"));
   replace(
     main,
     h("h1", {}, corpus.name),
@@ -148,8 +149,9 @@ export async function show(main, { corpus }) {
       tierLegend(overview.hours.source),
       funnelTable(overview.funnel),
       Object.keys(GROUPS).map((column) => groupTable(column, overview.hours[column])),
-      staleness(overview.stale, overview.funnel),
+      h("section", { class: "panel" }, h("h2", {}, "Out of date"), stale),
       quarantine(outcomes.rows),
     ),
   );
+  showStaleness(stale);
 }

@@ -21,6 +21,7 @@ import uvicorn
 from jobs.demo.command import raw_of, run
 from jobs.service.credentials import Access, Caller
 from jobs.service.job_runner import JobRunner
+from jobs.service.job_store import JobStore
 from tests.generators.corpus import WrittenCatalog
 from tests.service.corpora import HOLDERS, TOKEN, app_of
 
@@ -107,6 +108,35 @@ def robots_and_hands(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in steps:
         run(step, is_quiet=True)
     return folder / "corpus"
+
+
+@pytest.fixture(scope="session")
+def working_corpus(robots_and_hands: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the demo's corpus for tests that change it, with latents and two manifests."""
+    corpus = tmp_path_factory.mktemp("working") / "corpus"
+    shutil.copytree(robots_and_hands, corpus)
+    run(
+        ("latents", "images", str(corpus), "--encoder", "dinov3_tiny", "--untrained", "0"),
+        is_quiet=True,
+    )
+    shares = ("--val=0.34", "--test=0")
+    run(("manifest", "build", str(corpus), "first", *shares), is_quiet=True)
+    where = "--where=source = 'agibot_world'"
+    run(("manifest", "build", str(corpus), "robots", *shares, where), is_quiet=True)
+    return corpus
+
+
+@pytest.fixture(scope="session")
+def job_store(tmp_path_factory: pytest.TempPathFactory) -> JobStore:
+    return JobStore(tmp_path_factory.mktemp("working-state"))
+
+
+@pytest.fixture(scope="session")
+def working_site(working_corpus: Path, job_store: JobStore) -> Iterator[Site]:
+    """A server that runs jobs, as processes of their own."""
+    runner = JobRunner(job_store, working_corpus)
+    with serving(working_corpus, job_store.folder.parent, runner) as site:
+        yield site
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,15 @@
-"""Jobs: started from a form, followed to their end, stopped, and found again in the history. The jobs are real processes over a copy of the demo's corpus."""
+"""Jobs and manifests. Jobs are started from a form, followed to their end, stopped, and found again; they are real processes over a copy of the demo's corpus."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import JobStore
-from tests.service.browser.conftest import SIZES, Site, opened, serving
+from tests.service.browser.conftest import SIZES, Site, opened
 from tests.service.browser.test_shell import serious_findings
 from tests.service.corpora import HOSTILE, REVIEWER
 
@@ -26,40 +22,37 @@ const Real = EventSource;
 window.EventSource = class extends Real { constructor(address) { super(address); streams.push(this); } }; }"""
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> JobStore:
+@pytest.fixture(scope="module", autouse=True)
+def store(job_store: JobStore) -> JobStore:
     """With a job that ended long ago, whose problem and log hold a hostile text."""
-    store = JobStore(tmp_path_factory.mktemp("jobs-state"))
     request = json.dumps({"kind": "manifest", "name": "old", "where": HOSTILE})
-    job, _ = store.submit(key="old", kind="manifest", request=request, now_s=1e9)
-    store.log_of(job.id).write_text("".join(f"line {k} {HOSTILE}\n" for k in range(3000)))
-    store.claim(job.id, 1e9 + 1)
-    store.finish(job.id, state="failed", now_s=1e9 + 61, exit_code=2, problem=HOSTILE)
-    return store
-
-
-@pytest.fixture(scope="module")
-def working_site(
-    robots_and_hands: Path, store: JobStore, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
-    """The demo's corpus under a server that runs jobs."""
-    corpus = tmp_path_factory.mktemp("working") / "corpus"
-    shutil.copytree(robots_and_hands, corpus)
-    with serving(corpus, store.folder.parent, JobRunner(store, corpus)) as site:
-        yield site
+    job, _ = job_store.submit(key="old", kind="manifest", request=request, now_s=1e9)
+    job_store.log_of(job.id).write_text("".join(f"line {k} {HOSTILE}\n" for k in range(3000)))
+    job_store.claim(job.id, 1e9 + 1)
+    job_store.finish(job.id, state="failed", now_s=1e9 + 61, exit_code=2, problem=HOSTILE)
+    return job_store
 
 
 def wait_for_state(page: Page, state: str) -> None:
     page.wait_for_selector(f"html[data-job$=' {state}']")
 
 
+PAGES = {
+    "job": "/jobs?job=1&kind=measure",
+    "manifest": "/manifests?name=first",
+    "difference": "/manifests?name=robots&with=first",
+}
+
+
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", PAGES)
 def test_it_fits_and_axe_finds_nothing_serious(
-    chromium: Browser, working_site: Site, size: str
+    chromium: Browser, working_site: Site, name: str, size: str
 ) -> None:
     theme = {"wide": "light", "narrow": "dark"}[size]
-    with opened(chromium, working_site, "/jobs?job=1&kind=measure", size, theme) as page:
-        wait_for_state(page, "failed")
+    with opened(chromium, working_site, PAGES[name], size, theme) as page:
+        if name == "job":
+            wait_for_state(page, "failed")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert serious_findings(page) == []
         other = {"light": "dark", "dark": "light"}[theme]
@@ -176,3 +169,29 @@ def test_a_role_that_may_not_start_jobs_is_offered_none(
         wait_for_state(page, "failed")
         assert page.locator("tbody a").count() > 0
         assert page.locator("form, #cancel-job").count() == 0
+
+
+def test_a_manifest_is_opened_and_compared_by_keyboard(
+    chromium: Browser, working_site: Site
+) -> None:
+    with opened(chromium, working_site, "/manifests") as page:
+        page.keyboard.press("j")
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".manifest h2:text-is('robots')")
+        assert "agibot_world" in page.inner_text("[aria-label='Hours by source']")
+        assert "left.delta_position_m.x" in page.inner_text("text=Element >> xpath=ancestor::table")
+        page.select_option("#compare-with", "first")
+        page.wait_for_selector("[aria-label='Changes by reason']")
+        assert "excluded by --where" in page.inner_text("[aria-label='Changes by reason']")
+        address = page.url
+    with opened(chromium, working_site, address.removeprefix(working_site.address)) as page:
+        links = page.locator(".difference tbody a")
+        assert links.count() > 0
+        assert (links.first.get_attribute("href") or "").startswith("/episodes/")
+
+
+def test_a_manifest_that_is_not_there_is_named(chromium: Browser, working_site: Site) -> None:
+    with opened(chromium, working_site, "/manifests?name=%3Cimg%20src%3Dx%3E") as page:
+        assert "no manifest" in page.inner_text("[role=alert]")
+        assert page.locator("main img").count() == 0
