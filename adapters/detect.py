@@ -39,7 +39,8 @@ def matches(root: Path, options: Mapping[str, str], *, must_load: bool = False) 
         fitting = [pair for pair in fitting if _reads(*pair, root)]
         specific = [pair for pair in specific if pair in fitting]
     elif len(specific) > 1:
-        specific = [pair for pair in specific if _reads(*pair, root)] or specific
+        by_refs = sorted(specific, key=lambda pair: not _first_refs(pair[0], pair[1], root))
+        specific = [pair for pair in specific if _reads(*pair, root)] or by_refs
     best = specific or sorted(fitting, key=lambda pair: GENERAL.index(pair[0].name))[:1]
     return [
         Match(source=adapter.name, dataset=info.dataset, container=adapter.container)
@@ -60,11 +61,15 @@ def _surveyed(
 
 def _reads(adapter: Adapter, info: SourceInfo, root: Path) -> bool:
     """Whether one of the first episodes can be loaded."""
-    try:
-        refs = list(islice(adapter.discover(root, info), TRIED_EPISODES))
-    except (PipelineError, OSError):
-        return False
+    refs = _first_refs(adapter, info, root)
     return any(ref.problem is None and _loads(adapter, ref) for ref in refs)
+
+
+def _first_refs(adapter: Adapter, info: SourceInfo, root: Path) -> list[EpisodeRef]:
+    try:
+        return list(islice(adapter.discover(root, info), TRIED_EPISODES))
+    except (PipelineError, OSError):
+        return []
 
 
 def _loads(adapter: Adapter, ref: EpisodeRef) -> bool:

@@ -33,7 +33,7 @@ _PANELS = {
     "Corpus": {
         "init": (
             "jobs.commands.init:command",
-            "Print a corpus spec for folders of raw data, with comments. Redirect it to a file.",
+            "Print a corpus spec for folders of raw data, with comments. Its paths start at the folder of --out FILE, or at the current folder.",
         ),
         "plan": (
             "jobs.commands.plan:command",

@@ -66,9 +66,14 @@ def _probed(folder: Path) -> Iterator[Probed]:
         yield Probed(folder=folder, candidates=candidates)
 
 
-def spec_text(probed: Sequence[Probed], base: Path, corpus: str = "./corpus") -> str:
-    """A commented spec whose paths start at `base`."""
+def spec_text(probed: Sequence[Probed], base: Path) -> str:
+    """A commented spec whose paths start at `base`. What it writes is outside of the raw data, also where `base` is inside.
+
+    Raises:
+        ConfigError: the name of a folder cannot be written as YAML.
+    """
     names: set[str] = set()
+    beside = _beside(base, [each.folder for each in probed])
     sources = [_source(each, base, names) for each in probed]
     return "\n".join(
         [
@@ -76,18 +81,29 @@ def spec_text(probed: Sequence[Probed], base: Path, corpus: str = "./corpus") ->
             "# A corpus: `eicorpus plan FILE` shows what there is to do, `eicorpus build FILE` does it.",
             f"# Paths start at the folder of this file. Every key: {doc_page(KEYS)}",
             f"version: {VERSION}",
-            f"corpus: {corpus}   # created by the first build",
+            f"corpus: {beside}corpus   # created by the first build",
             "",
             "sources:",
             *sources,
-            _REST,
+            _REST.replace("./report.html", f"{beside}report.html"),
         ]
     )
+
+
+def _beside(base: Path, folders: Sequence[Path]) -> str:
+    """The way from `base` to the nearest folder that is not inside of any of these."""
+    base, roots = base.resolve(), {folder.resolve() for folder in folders}
+    ups = next(n for n, at in enumerate((base, *base.parents)) if not roots & {at, *at.parents})
+    return "../" * ups or "./"
 
 
 def _source(each: Probed, base: Path, names: set[str]) -> str:
     best = each.candidates[0]
     path = os.path.relpath(each.folder.absolute(), base.absolute())
+    if not _is_unicode(path):
+        problem = "the name of this folder is not UTF-8, so that no YAML file can have it"
+        remedy = "rename it, or pass a link to it that has another name"
+        raise ConfigError(problem, remedy=remedy, where=ascii(path))
     lines = [f"  {_name(each.folder, names)}:", f"    path: {_quoted(path)}"]
     if len(each.candidates) > 1:
         lines.append("    # UNSURE: these sources match; keep one:")
@@ -103,6 +119,14 @@ def _source(each: Probed, base: Path, names: set[str]) -> str:
     if "mano" in getattr(adapter, "needs", ()):
         lines += [f"    # TO DO: {NEEDS_MANO}", "    # assets: {mano: FOLDER}"]
     return "\n".join(lines)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _comment(text: str) -> str:

@@ -22,15 +22,23 @@ class RawListing:
     num_bytes: int
 
 
-def listing_of(roots: Iterable[Path]) -> RawListing:
+def listing_of(roots: Iterable[Path], *, without: Path | None = None) -> RawListing:
     """Files and folders below the roots, or the roots themselves where they are files. Links are followed.
+
+    Args:
+        without: a file that is not listed.
 
     Raises:
         ConfigError: a folder cannot be read.
     """
     digest, num_files, num_bytes = hashlib.sha256(), 0, 0
     for number, root in enumerate(roots):
+        left_out = ""
+        if without is not None and without.resolve().is_relative_to(root.resolve()):
+            left_out = without.resolve().relative_to(root.resolve()).as_posix()
         for path, size, mtime_ns in _files(root):
+            if path and path == left_out:
+                continue
             line = f"{number}\0{path}\0{size}\0{mtime_ns}\n"
             digest.update(line.encode(errors="surrogateescape"))
             num_files, num_bytes = num_files + 1, num_bytes + size

@@ -194,7 +194,7 @@ class SourceStage:
     @cached_property
     def listing(self) -> RawListing:
         """Before the work: what is added during it is new data of the next build."""
-        return listing_of(self._roots())
+        return listing_of(self._roots(), without=self.file.location)  # a spec inside its raw data
 
     def _made_from(self, listing: RawListing) -> dict[str, str]:
         spec, request = self.spec, self.request

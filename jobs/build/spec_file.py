@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from adapters.registry import adapter_for, resolved
 from ingest.curation.manifests.mixture_text import load_mixture
@@ -57,6 +57,25 @@ class SpecFile:
     def place(self, target: str, *way: str | int) -> str:
         """`file:line:column` of a target, or of a key of it."""
         return self.text.place((*key_of(target), *way))
+
+
+def read_corpus(path: Path) -> Path:
+    """The corpus that a spec names. Nothing else of the file is looked at: raw data may be on another machine.
+
+    Raises:
+        ConfigError: no such file, no YAML, or no mapping with such a key.
+    """
+    text = read_policy_text(path)
+    try:
+        place = _CorpusPlace.model_validate(text.data)
+    except ValidationError as error:
+        raise _all([(tuple(e["loc"]), problem(e)) for e in error.errors()], text) from error
+    return (path.absolute().parent / place.corpus).absolute()
+
+
+class _CorpusPlace(BaseModel):
+    sources: object  # else it is another kind of YAML file
+    corpus: str = Spec.model_fields["corpus"].default
 
 
 def read_spec(path: Path) -> SpecFile:
@@ -159,15 +178,22 @@ def _named(file: SpecFile, target: str) -> Iterator[tuple[Key, str]]:
 
 
 def _outputs(file: SpecFile) -> Iterator[tuple[Key, str]]:
-    """What is written beside the corpus must not be written into it, nor twice to one place."""
+    """What is written beside the corpus must not be written into it or into raw data, nor twice to one place."""
     places: dict[Path, str] = {}
+    raw = {file.at(each.path).resolve(): name for name, each in file.spec.sources.items()}
     for section, key in (("reports", "html"), ("exports", "warehouse")):
         for name, part in getattr(file.spec, section).items():
             value = getattr(part, key)
             if value is None:
                 continue
             path, way = file.at(value).resolve(), (section, name, key)
-            if path.is_relative_to(file.corpus.resolve()):
+            inside = next((raw[at] for at in (path, *path.parents) if at in raw), None)
+            if inside is not None:
+                yield (
+                    way,
+                    f"is inside the raw data of sources.{inside}; expected a path outside of it",
+                )
+            elif path.is_relative_to(file.corpus.resolve()):
                 yield way, "is inside the corpus; expected a path outside of it"
             elif section == "reports" and not path.parent.is_dir():
                 yield way, f"{path.parent}: no such folder"

@@ -119,11 +119,11 @@ def _check_installed() -> None:
 def _corpus_of(spec: Path) -> Path:
     """
     Raises:
-        ConfigError: the spec cannot be built, or was not yet.
+        ConfigError: no spec, or it was not built yet.
     """
-    from jobs.build.spec_file import read_spec
+    from jobs.build.spec_file import read_corpus
 
-    corpus = read_spec(spec).corpus
+    corpus = read_corpus(spec)
     if not corpus.exists():
         raise ConfigError(
             "the corpus of this spec is not built yet",

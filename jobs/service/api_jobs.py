@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 
 from ingest.curation.measurements.registry import select_measures
 from ingest.curation.tiers.policy import known_policies
-from jobs.build.spec_file import read_spec
+from jobs.build.spec_file import read_corpus, read_spec
 from jobs.service.errors import ApiError, busy, not_here
 from jobs.service.job_kinds import KINDS, JobRequest
 from jobs.service.job_runner import JobRunner
@@ -87,6 +87,11 @@ def submit(request: Request, question: JobQuestion, response: Response) -> JobAn
         raise ApiError(
             409, "no_spec", "the server has no corpus spec", remedy="serve the file of the spec"
         )
+    if question.job.needs_spec and runner.spec is not None:
+        named = read_corpus(runner.spec).resolve()
+        if named != runner.corpus:  # edited since the server started
+            message = "the corpus spec names another corpus than the one that is served"
+            raise ApiError(409, "other_corpus", message, remedy="restart eicorpus serve")
     try:
         job, is_new = runner.store.submit(
             key=question.key,

@@ -23,7 +23,7 @@ class JobRunner:
     """One for a server. `watch` runs in a thread."""
 
     def __init__(self, store: JobStore, corpus: Path, spec: Path | None = None) -> None:
-        self.store, self._corpus, self.spec = store, corpus, spec
+        self.store, self.corpus, self.spec = store, corpus, spec
         self._child: subprocess.Popen[bytes] | None = None
         self._child_job = 0
         self._failures: dict[int, int] = {}
@@ -63,7 +63,7 @@ class JobRunner:
         words = [
             "jobs.service.job_process",
             str(self.store.folder.parent.resolve()),
-            str(self._corpus),
+            str(self.corpus),
             str(job.id),
             *([] if self.spec is None else [str(self.spec)]),
         ]

@@ -18,6 +18,7 @@ from jobs.build.records import one_build
 from jobs.build.stage import BuildContext
 from jobs.demo.raw import egodex
 from jobs.stages.resources import Resources
+from schemas.episode import RawFile
 from tests.faults.toy import write_toy
 from tests.ingest.test_reviews import review
 from tests.jobs.build_cases import (
@@ -408,9 +409,14 @@ def test_check_compares_raw_files_with_what_was_committed(
     assert changed in line["note"]
     assert plan(spec, "--check")["sources.hands"]["state"] == "up to date"
     reads: list[Path] = []
+
+    def counted(path: Path, folder: Path) -> RawFile:
+        reads.append(path)
+        return raw_file_of(path, folder)
+
     monkeypatch.setattr(
         "jobs.build.sources.raw_file_of",
-        lambda path, folder: reads.append(path) or raw_file_of(path, folder),
+        counted,
     )
     (line,) = build(spec, "--check")["targets"]
     assert (line["outcome"], changed in line["note"]) == ("up to date", True)

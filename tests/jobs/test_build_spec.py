@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import yaml
 
 from jobs.build.init_spec import SCHEMA, probe, spec_text
 from jobs.build.listing import listing_of
+from jobs.build.plan import stages_of
+from jobs.build.sources import SourceStage
 from jobs.build.spec import Spec, json_schema
 from jobs.build.spec_file import read_spec
 from jobs.build.targets import READS
 from jobs.demo.command import raw_of
+from jobs.demo.raw import egodex
 from schemas.errors import ConfigError
 from schemas.remedies import doc_page
 from tests.generators import video_folder
@@ -36,6 +40,8 @@ MISTAKES = {
     f"{HEAD}manifests:\n  x: {{split: {{val: 0.6, test: 0.6}}}}\n": (5, 7, "split"),
     f"{HEAD}manifests:\n  x: {{mixture_file: no.yaml}}\n": (5, 7, "no such file or folder"),
     f"{HEAD}reports:\n  x: {{html: corpus/x.html}}\n": (5, 7, "inside the corpus"),
+    f"{HEAD}reports:\n  x: {{html: raw/x.html}}\n": (5, 7, "inside the raw data of sources.toy"),
+    f"{HEAD}exports:\n  x: {{to: iceberg, warehouse: raw/w}}\n": (5, 20, "inside the raw data"),
     f"{HEAD}reports:\n  x: {{html: no/x.html}}\n": (5, 7, "no such folder"),
     f"{HEAD}exports:\n  x: {{to: iceberg, warehouse: corpus/w}}\n": (5, 20, "inside the corpus"),
     f"{HEAD}tiers: {{after: [manifest]}}\n": (4, 17, "no target 'manifest'"),
@@ -155,3 +161,55 @@ def test_a_listing_is_of_what_is_there(tmp_path: Path) -> None:
         listing_of([tmp_path / "no"])
     (tmp_path / "file").write_text("12345")
     assert listing_of([tmp_path / "file"]).num_bytes == 5
+
+
+@pytest.mark.parametrize("below", ["", "more"])
+def test_a_spec_inside_the_raw_data_writes_outside_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    """`cd RAW && eicorpus init . > corpus.yaml`"""
+    egodex.write(tmp_path / "raw")
+    folder = tmp_path / "raw" / below
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    (folder / "corpus.yaml").write_text(invoke("init", str(tmp_path / "raw")).stdout)
+    file = read_spec(folder / "corpus.yaml")
+    assert file.corpus.resolve() == tmp_path / "corpus"
+    stage = stages_of(file)["sources.raw"]
+    assert isinstance(stage, SourceStage)
+    before = stage.listing.sha256
+    (folder / "corpus.yaml").write_text(f"# edited\n{(folder / 'corpus.yaml').read_text()}")
+    again = stages_of(read_spec(folder / "corpus.yaml"))["sources.raw"]
+    assert isinstance(again, SourceStage)
+    assert again.listing.sha256 == before
+
+
+def test_init_writes_a_new_file_whose_paths_start_at_its_folder(tmp_path: Path) -> None:
+    egodex.write(tmp_path / "raw")
+    (tmp_path / "specs").mkdir()
+    spec = tmp_path / "specs/corpus.yaml"
+    done = invoke("init", str(tmp_path / "raw"), "--out", str(spec))
+    assert (done.exit_code, done.stdout) == (0, ""), done.output
+    assert read_spec(spec).spec.sources["raw"].path == "../raw"
+    content = spec.read_bytes()
+    assert "there already" in refused("init", str(tmp_path / "raw"), "--out", str(spec))
+    assert spec.read_bytes() == content
+    nowhere = str(tmp_path / "no/corpus.yaml")
+    assert "cannot be written" in refused("init", str(tmp_path / "raw"), "--out", nowhere)
+
+
+def test_init_refuses_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"raw-\xff")
+    egodex.write(folder)
+    assert "not UTF-8" in refused("init", str(folder))
+
+
+def test_init_names_both_sources_of_annotations_without_videos(tmp_path: Path) -> None:
+    """What has episodes comes first."""
+    (tmp_path / "annotations").mkdir()
+    head = "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,start_frame,stop_frame,narration,verb,verb_class,noun,noun_class,all_nouns,all_noun_classes"
+    row = "P01_01_0,P01,P01_01,00:00:01.00,00:00:00.14,00:00:03.37,8,202,open door,open,3,door,3,['door'],[3]"
+    (tmp_path / "annotations/EPIC_100_train.csv").write_text(f"{head}\n{row}\n")
+    (each,) = probe([tmp_path])
+    assert [match.source for match in each.candidates] == ["epic_kitchens", "ego4d"]
+    assert "UNSURE" in spec_text([each], tmp_path)

@@ -73,6 +73,22 @@ def test_a_server_of_a_spec_plans_and_builds(tmp_path: Path) -> None:
         built_now = set(rest["result"]["result"]["built"])
         assert "manifests.train" in built_now
         assert built_now < set(targets) - {"tiers", "sources.toy"}
+        spec.write_text(f"corpus: ./other\n{spec.read_text()}")
+        assert (
+            asked(server, "POST", "", {"key": "o", "job": {"kind": "build"}})["error"]["code"]
+            == "other_corpus"
+        )
+
+
+@pytest.mark.slow
+def test_a_spec_is_served_while_its_raw_data_are_elsewhere(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, {"a": "good"})
+    build(spec, "sources.toy")
+    (tmp_path / "raw").rename(tmp_path / "away")
+    with serving(spec, tmp_path / "state") as server:
+        planned = ended(server, "plan", {"kind": "plan"})
+        assert planned["state"] == "failed"
+        assert "raw: no such file or folder" in planned["problem"]
 
 
 def test_a_spec_that_was_never_built_is_refused(tmp_path: Path) -> None:
