@@ -84,7 +84,7 @@ JOINS = {
     "jobs/ui/output_file.py": "a file that the user names",
     "ingest/corpus/review_journal.py: corpus.root / key": "a key that the storage listed, after it could not be read",
     "jobs/build/sources.py: folder / path": "raw data, whose digest is compared",
-    "jobs/build/spec_file.py: self.location.parent / path": "what the user's own file names",
+    "jobs/build/spec_file.py: location.parent / path": "what the user's own file names",
     "jobs/machine.py: cgroup /": "what the kernel says of this process",
     "jobs/demo/": "raw data and a folder of its own",
     "jobs/service/cache_build.py": "the state folder of the server; digests and numbers of this process",

@@ -48,7 +48,7 @@ class SpecFile:
 
     def at(self, path: str) -> Path:
         """A path of the spec, from its folder."""
-        return (self.location.parent / path).absolute()
+        return _from_folder_of(self.location, path)
 
     def policy(self, name: str) -> str:
         """A policy by name, or the path of its file."""
@@ -70,7 +70,11 @@ def read_corpus(path: Path) -> Path:
         place = _CorpusPlace.model_validate(text.data)
     except ValidationError as error:
         raise _all([(tuple(e["loc"]), problem(e)) for e in error.errors()], text) from error
-    return (path.absolute().parent / place.corpus).absolute()
+    return _from_folder_of(path.absolute(), place.corpus)
+
+
+def _from_folder_of(location: Path, path: str) -> Path:
+    return (location.parent / path).absolute()
 
 
 class _CorpusPlace(BaseModel):

@@ -11,7 +11,7 @@ import typer
 from jobs.build.init_spec import probe, spec_text
 from jobs.ui.options import AsJson
 from jobs.ui.output import answer_json, progress_of, stderr
-from schemas.errors import ConfigError, system_error_text
+from jobs.ui.output_file import Overwrite, check_absent, write_file
 
 
 def command(
@@ -23,20 +23,20 @@ def command(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Write the spec to this new file. Default: standard output."
-        ),
+        typer.Option(metavar="FILE", help="Write the spec to this file. Default: standard output."),
     ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Print a corpus spec for folders of raw data, with comments. Its paths start at the folder of --out FILE, or at the current folder."""
-    if out is not None and out.exists():
-        raise ConfigError("the file is there already", remedy="choose another name", where=str(out))
+    where = f"--out {out}"
+    if out is not None:
+        check_absent(out, where, overwrite=overwrite)
     with progress_of("detecting the sources"):
         probed = probe(folder)
     text = spec_text(probed, Path.cwd() if out is None else out.absolute().parent)
     if out is not None:
-        _write(out, text)
+        write_file(out, text.encode(), where, overwrite=overwrite)
     if as_json:
         sources = [
             {"folder": str(each.folder), "candidates": [m.source for m in each.candidates]}
@@ -47,13 +47,3 @@ def command(
         sys.stdout.write(text)
     else:
         stderr.print(f"wrote {out}", markup=False, highlight=False)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        message = f"cannot be written: {system_error_text(error, str(path))}"
-        remedy = "check the folder and its permissions"
-        raise ConfigError(message, remedy=remedy, where=str(path)) from error

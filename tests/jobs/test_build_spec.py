@@ -192,7 +192,7 @@ def test_init_writes_a_new_file_whose_paths_start_at_its_folder(tmp_path: Path) 
     assert (done.exit_code, done.stdout) == (0, ""), done.output
     assert read_spec(spec).spec.sources["raw"].path == "../raw"
     content = spec.read_bytes()
-    assert "there already" in refused("init", str(tmp_path / "raw"), "--out", str(spec))
+    assert "the file exists" in refused("init", str(tmp_path / "raw"), "--out", str(spec))
     assert spec.read_bytes() == content
     nowhere = str(tmp_path / "no/corpus.yaml")
     assert "cannot be written" in refused("init", str(tmp_path / "raw"), "--out", nowhere)
