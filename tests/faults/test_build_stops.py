@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.faults.test_sigkill import kill_whole_session
+from tests.faults.zygote import Zygote
 from tests.jobs.build_cases import build, invoke, newest, write_spec
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,11 @@ TARGETS = (
     *("sources.toy", "measures", "tiers", "duplicates", "captions"),
     *("manifests.train", "reports.overview", "verify"),
 )
-MOST_S = 0.4  # after a target has begun
+MOST_WRITES = 20  # before a kill
+
+
+def words(spec: Path) -> list[str]:
+    return ["build", str(spec), "--workers", "0", "--json"]
 
 
 def start(spec: Path, *words: str) -> subprocess.Popen[str]:
@@ -53,19 +57,19 @@ def digest(spec: Path) -> str:
 def test_a_build_killed_in_every_target_ends_with_the_digest_of_one_that_was_not(
     tmp_path: Path,
 ) -> None:
-    whole = write_spec(tmp_path / "whole", KINDS)
-    build(whole)
-    spec, rng = write_spec(tmp_path / "killed", KINDS), np.random.default_rng(14)
-    reached = []
-    for target in TARGETS:
-        process = start(spec)
-        if wait_for(process, target):
-            reached.append(target)
-            time.sleep(float(rng.uniform(0, MOST_S)))  # some moment of its work
-        with process:  # its pipes are closed, and it is awaited
-            kill_whole_session(process)
-    assert len(reached) >= len(TARGETS) // 2
-    build(spec)
+    """SIGKILL in some write of its own, again and again until a build ends before it."""
+    whole, spec = (write_spec(tmp_path / name, KINDS) for name in ("whole", "killed"))
+    rng, zygote, reached = np.random.default_rng(14), Zygote(tmp_path), Counter[str]()
+    try:
+        assert zygote.run(words(whole)) == 0
+        while (code := zygote.run(words(spec), ("put", int(rng.integers(1, MOST_WRITES))))) != 0:
+            assert code == -signal.SIGKILL, zygote.log.read_text()
+            begun = [word for word in TARGETS if f"{word}: " in zygote.log.read_text()]
+            reached.update(begun[-1:])
+            assert reached.total() < 100
+    finally:
+        zygote.close()
+    assert len(reached) >= len(TARGETS) // 2, reached
     assert newest(spec) == newest(whole)
     assert digest(spec) == digest(whole)
     assert build(spec)["built"] == []

@@ -22,7 +22,7 @@ from jobs.cli import main as command
 from jobs.command_table import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-WRITING = ("ingest", "measure", "tier", "caption", "dedup", "latents", "manifest", "compact", "gc", "forget")  # fmt: skip
+WRITING = ("ingest", "measure", "tier", "caption", "dedup", "latents", "manifest", "compact", "gc", "forget", "build")  # fmt: skip
 
 
 class Zygote:
