@@ -7,14 +7,15 @@ import { byId, h, replace, tierMark } from "/static/dom.js";
 import { Selection } from "/static/episodes.js";
 import { clockTime, number, whole } from "/static/format.js";
 import { bind } from "/static/keys.js";
-import { captionTable, measurementTable, provenance, segmentTable } from "/static/episode_tables.js";
+import { captionTable, correctionTable, measurementTable, provenance, segmentTable } from "/static/episode_tables.js";
 import { drawnInTheme, GUTTER, SeriesPlot, slicesOf } from "/static/plots.js";
+import { ReviewPanel } from "/static/reviews.js";
 import { Overlay, Space } from "/static/space.js";
 import { isFault, timeline } from "/static/timeline.js";
 
 class EpisodePage {
-  constructor(main, uid, episode) {
-    Object.assign(this, { uid, episode, main, plots: [], overlays: [], selection: new Selection() });
+  constructor(main, uid, episode, me) {
+    Object.assign(this, { uid, episode, main, range: null, plots: [], overlays: [], selection: new Selection() });
     const { length } = episode.episode;
     this.clock = new Clock(episode.rate_hz ?? 10, length ?? 1, () => this.timeChanged());
     this.parts = {
@@ -28,20 +29,32 @@ class EpisodePage {
       lanes: h("div", {}),
       series: h("div", {}),
       cursor: h("div", { class: "cursor", "aria-hidden": "true" }),
+      range: h("div", { class: "chosen-range", "aria-hidden": "true", hidden: true }),
       space: h("div", { class: "space", role: "img", "aria-label": "Paths of the end effectors in space" }),
       aside: h("div", { class: "episode-side" }),
+      corrections: h("div", {}),
     };
+    this.reviews = new ReviewPanel(uid, episode, this.clock, me, {
+      onReviews: (reviews) => replace(this.parts.corrections, correctionTable(episode, reviews)),
+      onRange: (range) => this.showRange(range),
+    });
   }
 
   layout() {
-    const { title, videos, play, slider, time, speed, tracks, lanes, series, cursor, aside } = this.parts;
+    const { title, videos, play, slider, time, speed, tracks, lanes, series, range, cursor, aside, corrections } = this.parts;
     const transport = h("div", { class: "transport" }, play, h("button", { type: "button", "aria-label": "Previous frame", click: () => this.step(-1) }, "‹"), h("button", { type: "button", "aria-label": "Next frame", click: () => this.step(1) }, "›"), slider, time, speed);
-    tracks.append(lanes, series, cursor);
-    tracks.addEventListener("click", (event) => this.seekAt(event.clientX));
+    tracks.append(lanes, series, range, cursor);
+    tracks.addEventListener("click", (event) => {
+      const { start, end } = event.target.closest(".tier-block")?.dataset ?? {};
+      if (start) this.reviews.setRange({ start: Number(start), end: Number(end) });
+      this.seekAt(event.clientX);
+    });
     replace(this.main, title, h("div", { class: "episode" }, h("div", { class: "episode-main" }, videos, transport, tracks), aside));
     this.head();
     this.addVideos();
-    replace(aside, segmentTable(this.episode), captionTable(this.episode), measurementTable(this.episode), provenance(this.episode));
+    const captions = captionTable(this.episode);
+    captions.append(corrections);
+    replace(aside, segmentTable(this.episode), this.reviews.node, captions, measurementTable(this.episode), provenance(this.episode));
     this.bindKeys();
   }
 
@@ -135,18 +148,31 @@ class EpisodePage {
     parts.speed.textContent = `${clock.speed}×`;
     parts.slider.value = timestep;
     parts.time.textContent = `${clockTime(timestep / clock.rate)} / ${clockTime(clock.duration)} · ${whole(timestep)}`;
-    const { width } = this.size ?? { width: 0 };
-    const share = clock.time / clock.duration;
-    parts.cursor.style.transform = `translateX(${GUTTER.left + share * Math.max(width - GUTTER.left - GUTTER.right, 0)}px)`;
+    parts.cursor.style.transform = `translateX(${this.x(clock.time * clock.rate)}px)`;
     this.plots.forEach((plot) => plot.showAt(timestep));
     this.overlays.forEach((overlay) => overlay.showAt(timestep));
     if (isStanding && this.wasPlaying) this.settled();
     this.wasPlaying = !isStanding;
   }
 
+  /** Where a timestep is in the tracks, in pixels. */
+  x(timestep) {
+    const { width } = this.size ?? { width: 0 };
+    return GUTTER.left + (timestep / this.clock.length) * Math.max(width - GUTTER.left - GUTTER.right, 0);
+  }
+
+  showRange(range) {
+    this.range = range;
+    this.parts.range.hidden = !range;
+    if (!range) return;
+    this.parts.range.style.left = `${this.x(range.start)}px`;
+    this.parts.range.style.width = `${this.x(range.end) - this.x(range.start)}px`;
+  }
+
   watchSize() {
     new ResizeObserver(() => {
       this.size = { width: this.parts.tracks.clientWidth };
+      this.showRange(this.range);
       this.timeChanged();
     }).observe(this.parts.tracks);
   }
@@ -201,11 +227,11 @@ async function orMessage(answer) {
 
 export async function show(main) {
   const uid = decodeURIComponent(location.pathname.replace(/^\/episodes\//, ""));
-  const episode = await get(episodePath(uid));
+  const [episode, me] = await Promise.all([get(episodePath(uid)), get("/me")]);
   document.title = `${episode.episode.episode_id ?? uid} · eicorpus`;
-  const page = new EpisodePage(main, uid, episode);
+  const page = new EpisodePage(main, uid, episode, me);
   page.layout();
   page.watchSize();
-  await Promise.all([page.addNeighbours(), page.drawSeries(), page.drawGeometry()]);
+  await Promise.all([page.reviews.load(), page.addNeighbours(), page.drawSeries(), page.drawGeometry()]);
   page.clock.seek(Number(new URLSearchParams(location.search).get("t") ?? 0));
 }

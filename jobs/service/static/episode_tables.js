@@ -8,7 +8,7 @@ function panel(title, ...content) {
   return h("section", { class: "panel" }, h("h2", {}, title), content);
 }
 
-function span(row) {
+export function spanText(row) {
   return row.start === null || row.start === undefined ? "whole episode" : `${whole(row.start)}–${whole(row.end)}`;
 }
 
@@ -19,7 +19,7 @@ export function segmentTable({ segments }) {
     table(
       "Segments with their tier and reasons",
       [
-        { name: "Timesteps", cell: span },
+        { name: "Timesteps", cell: spanText },
         { name: "Tier", cell: (row) => tierMark(row.tier) },
         { name: "Reasons", cell: (row) => h("ul", { class: "reasons" }, row.reasons.map((reason) => h("li", {}, reason.text))) },
       ],
@@ -30,7 +30,7 @@ export function segmentTable({ segments }) {
 }
 
 export function captionTable({ captions }) {
-  if (!captions.length) return null;
+  if (!captions.length) return panel("Captions", h("p", { class: "muted" }, "No captions. Run eicorpus caption."));
   const rows = captions.map((caption) => {
     const [source, text] = markedTexts(caption.source_text, caption.text);
     return { ...caption, marked: { source, text } };
@@ -40,7 +40,7 @@ export function captionTable({ captions }) {
     table(
       "Captions beside the text of the source",
       [
-        { name: "Timesteps", cell: span },
+        { name: "Timesteps", cell: spanText },
         { name: "Caption", cell: (row) => row.marked.text || `(${row.outcome})` },
         { name: "Source text", cell: (row) => row.marked.source || "–" },
         { name: "Made by", cell: (row) => [row.backend, row.model].filter(Boolean).join(" ") },
@@ -48,6 +48,28 @@ export function captionTable({ captions }) {
       rows,
       { hidesCaption: true },
     ),
+  );
+}
+
+/** What reviewers put in the place of captions, beside the caption that is there. */
+export function correctionTable({ captions }, reviews) {
+  const fixes = reviews.filter((each) => each.kind === "caption_fix" && each.is_in_force);
+  if (!fixes.length) return null;
+  const overlap = (a, b) => (a.start === null || b.start === null ? Infinity : Math.min(a.end, b.end) - Math.max(a.start, b.start));
+  const rows = fixes.map((fix) => {
+    const [caption] = captions.filter((each) => each.outcome === "ok" && overlap(each, fix) > 0).sort((a, b) => overlap(b, fix) - overlap(a, fix));
+    const [before, after] = markedTexts(caption?.text ?? "", fix.value);
+    return { ...fix, before, after };
+  });
+  return table(
+    "Corrections by reviewers",
+    [
+      { name: "Timesteps", cell: spanText },
+      { name: "Correction", cell: (row) => row.after },
+      { name: "Caption", cell: (row) => row.before || "–" },
+      { name: "By", cell: (row) => [row.author, row.is_pending ? ", pending" : ""] },
+    ],
+    rows,
   );
 }
 

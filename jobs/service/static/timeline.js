@@ -12,7 +12,7 @@ export function isFault(name) {
 
 function blocks(stretches, length) {
   return stretches.map(({ start, end, text, kind, title }) => {
-    const block = h("span", { class: `block ${kind}`, title: title ?? text }, text);
+    const block = h("span", { class: `block ${kind}`, title: title ?? text, "data-start": start, "data-end": end }, text);
     block.style.left = `${(100 * start) / length}%`;
     block.style.width = `${(100 * (end - start)) / length}%`;
     return block;
