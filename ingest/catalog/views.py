@@ -72,8 +72,14 @@ def connect(limits: QueryLimits) -> duckdb.DuckDBPyConnection:
         "python_enable_replacements": "false",
         "threads": limits.threads or pa.cpu_count(),
     }
-    connection = duckdb.connect(":memory:", config=config)
+    connection = without_progress_bar(duckdb.connect(":memory:", config=config))
     connection.execute("SET TimeZone = 'UTC'")
+    return connection
+
+
+def without_progress_bar(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """DuckDB writes a bar to standard output after two seconds of a query, which would become part of an answer in JSON. Cursors need it too."""
+    connection.execute("SET enable_progress_bar = false")
     return connection
 
 

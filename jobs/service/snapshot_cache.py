@@ -19,6 +19,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from ingest.catalog.views import without_progress_bar
 from jobs.service.cache_build import COLUMNS, DETAIL, TEXTS
 from jobs.service.cache_key import CacheKey
 from schemas.errors import ConfigError, SourceError
@@ -166,7 +167,7 @@ class SnapshotCache:
     ) -> list[dict[str, Any]]:
         """Rows of one of our own queries."""
         with self._lock:
-            cursor = self._database.cursor()
+            cursor = without_progress_bar(self._database.cursor())
         with cursor:
             return list(cursor.sql(sql, params=parameters or None).to_arrow_table().to_pylist())
 

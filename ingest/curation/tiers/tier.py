@@ -30,6 +30,7 @@ from ingest.catalog.segmentation import (
 )
 from ingest.catalog.tables import rows_of
 from ingest.catalog.uid_index import UidIndex
+from ingest.catalog.views import without_progress_bar
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
@@ -107,7 +108,7 @@ class Judged:
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         config = SCRATCH | {"threads": self.threads or pa.cpu_count()}
-        return duckdb.connect(":memory:", config=config)
+        return without_progress_bar(duckdb.connect(":memory:", config=config))
 
     def _ruled(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
         frame = connection.from_arrow(self.frame)
