@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from jobs.service import pages
 from tests.generators.corpus import WrittenCatalog, uid_of
-from tests.service.corpora import HOSTILE, NUM_EPISODES, value_of
+from tests.service.corpora import HOSTILE, NUM_EPISODES, keeper_of, value_of
 
 API = "/api/v1"
 
@@ -274,3 +274,9 @@ def test_the_same_page_is_not_sent_twice(client: TestClient) -> None:
     assert (again.status_code, again.content) == (304, b"")
     other = client.get(f"{API}/episodes", params={"limit": 3}, headers={"If-None-Match": tag})
     assert other.status_code == 200
+
+
+def test_a_question_to_the_cache_writes_no_progress_bar(client: TestClient) -> None:
+    cache = keeper_of(client).at().cache
+    (row,) = cache.ask("SELECT current_setting('enable_progress_bar') AS shows")
+    assert row == {"shows": False}
