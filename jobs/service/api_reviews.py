@@ -16,16 +16,17 @@ from ingest.corpus.snapshot import Snapshot
 from ingest.curation.reviews.agreement import agreement
 from ingest.curation.reviews.sample import near_threshold
 from ingest.curation.tiers.explain import policy_in_force
-from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy, known_policies, load_policy
+from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy
 from jobs.service.api import Number, current_of, keeper_of, newest_of, refuse_read_only, served_by
 from jobs.service.api_session import caller_of
 from jobs.service.details import row_of
 from jobs.service.errors import ApiError
 from jobs.service.job_kinds import Name
+from jobs.service.job_runner import JobRunner
 from jobs.service.limits import place
 from jobs.service.models import OfSnapshot, StrictModel
+from jobs.service.saved_policies import folder_of, policy_of_name
 from schemas.catalog_rows import as_dict
-from schemas.errors import ConfigError
 from schemas.review import MAX_AUTHOR, MAX_TEXT, Review, ReviewKind
 
 router = APIRouter()
@@ -199,15 +200,12 @@ def agreement_of_policy(
 
 
 def _policy(request: Request, current: Snapshot, name: str | None) -> QualityPolicy:
-    """
-    Raises:
-        ConfigError: no policy has the name.
-    """
+    """Raises as `policy_of_name`."""
     if name is None:
         return policy_in_force(keeper_of(request).corpus, current, BUILT_IN)
-    if name not in known_policies():
-        raise ConfigError(f"no policy {name!r}", where="policy")
-    return load_policy(name)[0]
+    jobs: JobRunner | None = request.app.state.jobs
+    folder = None if jobs is None else folder_of(keeper_of(request).folder, jobs.spec)
+    return policy_of_name(folder, name)
 
 
 def _corpus(request: Request) -> CorpusLayout:

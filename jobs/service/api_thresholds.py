@@ -6,15 +6,14 @@ import threading
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import ValidationError
 
 from ingest.corpus import snapshot
 from ingest.curation.tiers.count import Count, judged_counts
 from ingest.curation.tiers.explain import policy_in_force
-from ingest.curation.tiers.policy import BUILT_IN, Condition, QualityPolicy
+from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy
 from ingest.curation.tiers.policy_sql import compiled
 from ingest.curation.tiers.tier import Judged, judge
 from jobs.service import models
@@ -22,8 +21,8 @@ from jobs.service.api import Number, current_of, keeper_of, newest_of, served_by
 from jobs.service.cache_build import MEASUREMENT
 from jobs.service.errors import busy
 from jobs.service.keeper import Served
+from jobs.service.thresholds import changed, comparisons
 from schemas.errors import ConfigError
-from schemas.invalid import problem
 
 router = APIRouter()
 
@@ -60,43 +59,6 @@ class CountAnswer(models.StrictModel):
 class WhatIfAnswer(models.OfSnapshot):
     policy: str
     counts: list[CountAnswer]
-
-
-def name_of(way: tuple[str | int, ...], word: str) -> str:
-    """`rules.3.when.all.0.above`: the place of a threshold in its policy."""
-    return ".".join(map(str, (*way, word)))
-
-
-def comparisons(policy: QualityPolicy) -> dict[str, tuple[tuple[str | int, ...], str, Condition]]:
-    """Every threshold of a measurement of whole episodes, by name; one `of` a stretch has another unit."""
-    return {
-        name_of(way, word): (way, word, condition)
-        for way, condition in policy.all_conditions()
-        if condition.measurement is not None and condition.of is None
-        for word in condition.thresholds
-    }
-
-
-def changed(policy: QualityPolicy, values: dict[str, float]) -> QualityPolicy:
-    """The policy with other values of some thresholds.
-
-    Raises:
-        ConfigError: it has no such threshold, or a range that nothing can be in.
-    """
-    document: dict[str, Any] = policy.model_dump(mode="json", by_alias=True, exclude_none=True)
-    known = comparisons(policy)
-    for name, value in values.items():
-        if name not in known:
-            raise ConfigError(f"no threshold {name[:200]!r}", where="threshold")
-        way, word, _ = known[name]
-        inside: Any = document
-        for key in way:
-            inside = inside[key]
-        inside[word] = value
-    try:
-        return QualityPolicy.model_validate(document)
-    except ValidationError as error:
-        raise ConfigError(problem(error.errors()[0]), where="threshold") from error
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 
 from jobs.service.job_kinds import JobRequest
 from jobs.service.job_store import JobStore
+from jobs.service.saved_policies import folder_of, with_file
 from jobs.ui.tables import printable
 from schemas.errors import TransientError, system_error_text
 from schemas.json_text import parse_json
@@ -202,6 +203,7 @@ def main(state: Path, corpus: Path, job_id: int, spec: Path | None = None) -> No
     if job is None:
         return
     request = TypeAdapter(JobRequest).validate_python(parse_json(job.request))
+    request = with_file(request, folder_of(state, spec))
     words = [sys.executable, "-m", "jobs", *request.words(corpus, spec), "--json"]
     run_job(store, job_id, words, dict(os.environ), request.standard_input())
 

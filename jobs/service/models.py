@@ -144,6 +144,7 @@ class ExplainAnswer(OfSnapshot):
     segments: list[Row]
     measurements: list[Row]
     stored: str
+    reviews: list[Row]
 
 
 class ChannelAnswer(StrictModel):

@@ -72,6 +72,7 @@ ROUTE_ROLES: Mapping[tuple[str, str], Role] = {
     ("POST", f"{API}/session-links"): Role.READ,
     ("POST", f"{API}/logout"): Role.READ,
     ("POST", f"{API}/reviews"): Role.REVIEW,
+    ("POST", f"{API}/policies"): Role.ADMIN,
     ("POST", f"{API}/jobs"): Role.ADMIN,
     ("POST", f"{API}/jobs/{{job_id}}/cancel"): Role.ADMIN,
 }

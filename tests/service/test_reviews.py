@@ -194,7 +194,7 @@ def test_the_sample_and_the_agreement_are_those_of_the_commands(
 
 def test_a_policy_is_a_name_and_no_path(judged: tuple[Path, TestClient]) -> None:
     _, client = judged
-    for name, status in (("other", 400), ("../policy.yaml", 422), ("policy.yaml", 422)):
+    for name, status in (("other", 404), ("../policy.yaml", 422), ("policy.yaml", 422)):
         answer = client.get(f"{API}/reviews/agreement", params={"policy": name})
         assert answer.status_code == status
 

@@ -11,7 +11,7 @@ from ingest.corpus import snapshot
 from ingest.curation.tiers.count import judged_counts
 from ingest.curation.tiers.policy import load_policy
 from ingest.curation.tiers.tier import judge
-from jobs.service.api_thresholds import changed, comparisons
+from jobs.service.thresholds import changed, comparisons
 
 POLICY, _ = load_policy("ei30k")
 
