@@ -70,6 +70,7 @@ JOINS = {
     "ingest/doctor/doctor.py: folder / f\"{camera['name']}.mp4\"": "a folder of its own; names of cameras have a grammar",
     "ingest/executors/node_proof.py": "the id that Ray gives a node, and the walk over raw data that is sampled",
     "ingest/executors/ray_worker.py: Path(view.folder) / f'{WATCH}{worker}'": "the id that Ray gives a worker",
+    "jobs/service/saved_policies.py": "a folder of the server's operator; names of policies have a grammar without dots and slashes",
     "ingest/export/warehouse.py": "a warehouse that the user names, and tables of the catalog",
     "ingest/maintenance/tombstone_writer.py: folder / name": "names that it makes of numbers",
     "ingest/models/encoder_weights.py: folder / name": "a folder that the user names; names of its index are checked just before",

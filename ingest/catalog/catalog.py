@@ -156,7 +156,7 @@ class Catalog:
 
     def _bounded(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         """The batches of a result, or an error before it fills the machine: DuckDB does not count what it has handed over."""
-        num_bytes, limit_mb = 0, self._limits.memory_mb
+        num_bytes, limit_mb = 0, self._limits.most_of_answer_mb
         for batch in reader:
             num_bytes += batch.nbytes
             if num_bytes > limit_mb << 20:

@@ -25,16 +25,22 @@ class QueryLimits:
     gives runs in a process of its own (`ingest/catalog/query_process.py`), which is ended where DuckDB does not stop."""
 
     timeout_s: float = 60.0
-    memory_mb: int = 4096  # MiB, of DuckDB while it works; its result may have as much
+    memory_mb: int = 4096  # MiB, of DuckDB while it works
+    answer_mb: int | None = None  # MiB, of its result; None: `memory_mb`
     threads: int | None = None  # None: as many as the CPU pool of Arrow has
 
     def __post_init__(self) -> None:
         if (
             self.timeout_s <= 0
             or self.memory_mb < 1
+            or (self.answer_mb is not None and self.answer_mb < 1)
             or (self.threads is not None and self.threads < 1)
         ):
             raise ConfigError(f"{self}: every limit must be positive")
+
+    @property
+    def most_of_answer_mb(self) -> int:
+        return self.memory_mb if self.answer_mb is None else self.answer_mb
 
     @property
     def timeout_message(self) -> str:
@@ -85,8 +91,27 @@ def answer(
     Raises:
         ConfigError: the query is wrong, not allowed, or over a limit.
     """
+    with tempfile.TemporaryFile() as rows:
+        number = answer_into(rows, corpus, sql, snapshot=snapshot, limits=limits, tables=tables)
+        return Answer(table=pa.ipc.open_stream(rows).read_all(), snapshot=number)
+
+
+def answer_into(
+    rows: IO[bytes],
+    corpus: Path,
+    sql: str,
+    *,
+    snapshot: int | None,
+    limits: QueryLimits,
+    tables: Mapping[str, pa.Table] | None = None,
+) -> int:
+    """The rows of one reading query, written to a file as an Arrow IPC stream; the file is at its start again. Returns the snapshot.
+
+    Raises:
+        ConfigError: as `answer`.
+    """
     tables = tables or {}
-    with tempfile.TemporaryFile() as sent, tempfile.TemporaryFile() as rows:
+    with tempfile.TemporaryFile() as sent:
         for table in tables.values():
             with pa.ipc.new_stream(sent, table.schema) as writer:
                 writer.write_table(table)
@@ -102,7 +127,8 @@ def answer(
         }
         reply = _reply(question, (sent, rows), limits)
         rows.seek(0)
-        return Answer(table=pa.ipc.open_stream(rows).read_all(), snapshot=reply["snapshot"])
+        number: int = reply["snapshot"]
+        return number
 
 
 def _reply(question: dict[str, Any], files: tuple[IO[bytes], ...], limits: QueryLimits) -> Any:

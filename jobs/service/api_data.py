@@ -1,25 +1,31 @@
-"""REST: tables of the catalog that are not of episodes, manifests, and SQL."""
+"""REST: tables of the catalog that are not of episodes, manifests, the schema of specs and SQL."""
 
 from __future__ import annotations
 
 import io
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
 
-from ingest.catalog.query_process import QueryLimits, answer
+from ingest.catalog.query_process import QueryLimits, answer_into
 from ingest.corpus.manifest_folders import (
     manifest_folder,
     manifest_names,
     open_manifest_folder,
 )
 from ingest.curation.manifests.diff import compare
+from jobs.build.spec import json_schema
 from jobs.service import models
 from jobs.service.api import Number, keeper_of, newest_of, served_by
-from jobs.service.errors import busy, not_here
+from jobs.service.errors import not_here
+from jobs.service.limits import HeldStream, place
 from jobs.ui.manifest_report import as_object, difference_as_object
 from jobs.ui.query_result import json_value, rows_of, write_csv
 from schemas.errors import PipelineError
@@ -27,14 +33,22 @@ from schemas.manifest import load, load_facts
 
 router = APIRouter()
 
-SQL_LIMITS = QueryLimits(timeout_s=30.0, memory_mb=1024, threads=1)
-MAX_QUERIES = 2  # of users, at a time
+SQL_LIMITS = QueryLimits(timeout_s=30.0, memory_mb=1024, answer_mb=64, threads=1)
+MAX_QUERIES = 2  # of users, and diffs of manifests, at a time
+PIECE = 1 << 18  # bytes of an answer that are read at a time
 ARROW = "application/vnd.apache.arrow.stream"
 Version = Annotated[str | None, Query(max_length=100, description="A version of the manifest.")]
 _queries = threading.BoundedSemaphore(MAX_QUERIES)
+_BUSY = f"{MAX_QUERIES} queries are running"
 _QUARANTINE = """SELECT * FROM verdicts WHERE state <> 'committed' AND ($code IS NULL OR code = $code)
     AND ($state IS NULL OR state = $state) AND ($after IS NULL OR uid > $after) ORDER BY uid LIMIT $limit"""
 _OUTCOMES = "SELECT state, code, source, count(*) AS episodes, min(message) AS example FROM verdicts GROUP BY ALL ORDER BY ALL"
+
+
+@router.get("/spec-schema")
+def spec_schema() -> dict[str, Any]:
+    """The JSON Schema of a corpus spec, for editors."""
+    return json_schema()
 
 
 @router.get("/quarantine")
@@ -111,11 +125,12 @@ def manifest_diff(
     limit_rows: Annotated[int, Query(ge=0, le=10_000)] = 200,
 ) -> models.ManifestDiffAnswer:
     """Segments that came, went and changed from one manifest to another, and why."""
-    pair = [
-        load(_folder(request, name, version))
+    folders = [
+        _folder(request, name, version)
         for name, version in ((before, before_version), (after, after_version))
     ]
-    difference = compare(pair[0], pair[1], limits=SQL_LIMITS)
+    with place(_queries, _BUSY):
+        difference = compare(*map(load, folders), limits=SQL_LIMITS)
     return models.ManifestDiffAnswer(**json_value(difference_as_object(difference, limit_rows)))
 
 
@@ -140,39 +155,43 @@ def _folder(request: Request, name: str, version: str | None) -> Path:
     responses={200: {"content": {"text/csv": {}, ARROW: {}}}},
 )
 def sql(request: Request, question: models.SqlQuestion) -> Response:
-    """One reading query over a snapshot, in a process of its own that ends at its limits: 30 s, 1 GB, one core."""
+    """One reading query over a snapshot, in a process of its own that ends at its limits: 30 s, 1 GB, one core; its result has at most 64 MB."""
     served = served_by(request, question.snapshot)
-    if not _queries.acquire(blocking=False):
-        raise busy(f"{MAX_QUERIES} queries are running")
-    try:
-        result = answer(
-            keeper_of(request).corpus,
-            question.sql,
-            snapshot=served.cache.snapshot or None,
-            limits=SQL_LIMITS,
-        )
-    finally:
-        _queries.release()
-    return _formatted(result.table, result.snapshot, question)
+    with ExitStack() as held:
+        held.enter_context(place(_queries, _BUSY))
+        rows = held.enter_context(tempfile.TemporaryFile())
+        corpus, snapshot = keeper_of(request).corpus, served.cache.snapshot or None
+        number = answer_into(rows, corpus, question.sql, snapshot=snapshot, limits=SQL_LIMITS)
+        if question.format == "json":
+            return _as_json(rows, number, question.limit_rows)
+        if question.format == "arrow":
+            return HeldStream(held.pop_all(), iter(lambda: rows.read(PIECE), b""), ARROW)
+        name = {"Content-Disposition": 'attachment; filename="query.csv"'}
+        return HeldStream(held.pop_all(), _as_csv(rows), "text/csv; charset=utf-8", name)
 
 
-def _formatted(table: pa.Table, number: int, question: models.SqlQuestion) -> Response:
-    if question.format == "arrow":
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        return Response(sink.getvalue().to_pybytes(), media_type=ARROW)
-    if question.format == "csv":
-        text = io.StringIO()
-        write_csv(table, text)
-        headers = {"Content-Disposition": 'attachment; filename="query.csv"'}
-        return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
-    rows = rows_of(table.slice(0, question.limit_rows))
+def _as_json(rows: IO[bytes], number: int, limit_rows: int) -> Response:
+    """The first rows; the rest is only counted, a batch at a time."""
+    reader, shown, num_rows = pa.ipc.open_stream(rows), list[list[Any]](), 0
+    for batch in reader:
+        first = batch.slice(0, max(limit_rows - num_rows, 0))
+        shown += [[json_value(cell) for cell in row] for row in rows_of(first)]
+        num_rows += batch.num_rows
     sql_answer = models.SqlAnswer(
         snapshot=number,
-        columns=table.column_names,
-        rows=[[json_value(cell) for cell in row] for row in rows],
-        num_rows=table.num_rows,
-        is_cut=table.num_rows > question.limit_rows,
+        columns=reader.schema.names,
+        rows=shown,
+        num_rows=num_rows,
+        is_cut=num_rows > limit_rows,
     )
     return Response(sql_answer.model_dump_json(), media_type="application/json")
+
+
+def _as_csv(rows: IO[bytes]) -> Iterator[bytes]:
+    """A piece for each batch, the first with the header."""
+    reader = pa.ipc.open_stream(rows)
+    batches = (pa.Table.from_batches([batch]) for batch in reader)
+    for number, table in enumerate(chain([reader.schema.empty_table()], batches)):
+        text = io.StringIO()
+        write_csv(table, text, has_header=number == 0)
+        yield text.getvalue().encode()

@@ -14,13 +14,14 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from ingest.curation.measurements.registry import select_measures
-from ingest.curation.tiers.policy import known_policies
 from jobs.build.spec_file import read_corpus, read_spec
+from jobs.service.api import keeper_of
 from jobs.service.errors import ApiError, busy, not_here
 from jobs.service.job_kinds import KINDS, JobRequest
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import FINISHED, MAX_QUEUED, Job, JobStore, OtherRequest, QueueFull
 from jobs.service.models import StrictModel
+from jobs.service.saved_policies import folder_of, policy_names
 from schemas.json_text import parse_json
 
 router = APIRouter()
@@ -126,6 +127,7 @@ def job_options(request: Request) -> JobOptionsAnswer:
     """What a form for a new job offers: kinds with their options, targets of the spec, policies and measures."""
     spec = _runner(request).spec
     targets = [] if spec is None else list(read_spec(spec).needs)
+    folder = folder_of(keeper_of(request).folder, spec)
     measures = sorted(measure.name for measure in select_measures(()))
     return JobOptionsAnswer(
         kinds={
@@ -133,7 +135,7 @@ def job_options(request: Request) -> JobOptionsAnswer:
             for kind, model in KINDS.items()
             if spec is not None or not model.needs_spec
         },
-        choices={"targets": targets, "policy": known_policies(), "only": measures},
+        choices={"targets": targets, "policy": policy_names(folder), "only": measures},
     )
 
 

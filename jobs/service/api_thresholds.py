@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated
+from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
 
-from ingest.corpus import snapshot
 from ingest.curation.tiers.count import Count, judged_counts
 from ingest.curation.tiers.explain import policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy
@@ -19,8 +18,8 @@ from ingest.curation.tiers.tier import Judged, judge
 from jobs.service import models
 from jobs.service.api import Number, current_of, keeper_of, newest_of, served_by
 from jobs.service.cache_build import MEASUREMENT
-from jobs.service.errors import busy
 from jobs.service.keeper import Served
+from jobs.service.limits import place_within
 from jobs.service.thresholds import changed, comparisons
 from schemas.errors import ConfigError
 
@@ -28,7 +27,9 @@ router = APIRouter()
 
 MAX_CHANGES = 50
 THREADS = 1  # of one what-if
+WAIT_S = 10.0  # for another one: dragging asks often
 _judging = threading.BoundedSemaphore(1)  # it reads every measurement of the corpus
+_kept = WeakKeyDictionary[Served, Judged]()
 
 
 class ThresholdAnswer(models.StrictModel):
@@ -61,11 +62,17 @@ class WhatIfAnswer(models.OfSnapshot):
     counts: list[CountAnswer]
 
 
-@lru_cache(maxsize=1)
-def _judged(corpus: Path, number: int, _folder: str) -> Judged:
-    """Every segment and what decides on it, gathered once for a snapshot: other thresholds need the same."""
-    current = snapshot.load(corpus, number or None)
-    return judge(corpus, current, policy_in_force(corpus, current, BUILT_IN), threads=THREADS)
+def _judged(request: Request, served: Served) -> Judged:
+    """Every segment and what decides on it, gathered once for a snapshot: other thresholds need the same. The caller holds `_judging`.
+
+    It goes with its snapshot, so that an erased episode does not stay here; one is kept.
+    """
+    if served not in _kept:
+        corpus, current = keeper_of(request).corpus, current_of(request, served)
+        policy = policy_in_force(corpus, current, BUILT_IN)
+        _kept.clear()
+        _kept[served] = judge(corpus, current, policy, threads=THREADS)
+    return _kept[served]
 
 
 def policy_of(request: Request, served: Served) -> QualityPolicy:
@@ -98,7 +105,7 @@ def thresholds(request: Request, number: Number = None) -> ThresholdsAnswer:
 
 
 @router.get("/what-if")
-def what_if(
+async def what_if(
     request: Request,
     changes: Annotated[
         list[str] | None,
@@ -109,15 +116,15 @@ def what_if(
     """Segments and hours by source and tier, under the policy in force and with other thresholds. One at a time."""
     served = served_by(request, number)
     values = dict(map(_change, changes or ()))
-    if not _judging.acquire(timeout=10):
-        raise busy("another what-if is running")
-    try:
-        base = _judged(keeper_of(request).corpus, served.cache.snapshot, served.cache.key.folder)
-        policy = changed(base.policy, values)
-        before = judged_counts(base)
-        after = judged_counts(replace(base, policy=policy, sql=compiled(policy)))
-    finally:
-        _judging.release()
+    async with place_within(_judging, WAIT_S, "another what-if is running"):
+        return await run_in_threadpool(_compared, request, served, values)
+
+
+def _compared(request: Request, served: Served, values: dict[str, float]) -> WhatIfAnswer:
+    base = _judged(request, served)
+    policy = changed(base.policy, values)
+    before = judged_counts(base)
+    after = judged_counts(replace(base, policy=policy, sql=compiled(policy)))
     none = Count()
     counts = [
         CountAnswer(

@@ -34,7 +34,7 @@ RETRY_S = 30.0  # after which a build that failed is tried again
 Stamp = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True, eq=False)
 class Served:
     """One snapshot that can be asked. `stamp` is of its file: another corpus at the same path has another. Its answers go with it: rows of an
     erased episode must not outlive it in them.

@@ -54,6 +54,7 @@ _READ = (
     f"{API}/overview",
     f"{API}/stale",
     f"{API}/quarantine",
+    f"{API}/spec-schema",
     f"{API}/outcomes",
     f"{API}/runs",
     f"{API}/sources",

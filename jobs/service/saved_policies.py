@@ -46,6 +46,11 @@ def file_of(folder: Path, name: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def policy_names(folder: Path) -> list[str]:
+    """Of built-in and saved ones."""
+    return sorted({*known_policies(), *(path.stem for path in folder.glob("*.yaml"))})
+
+
 def policy_of_name(folder: Path | None, name: str) -> QualityPolicy:
     """A built-in policy or a saved one.
 

@@ -53,14 +53,17 @@ def json_value(value: Any) -> Any:
     return str(value)
 
 
-def write_csv(table: pa.Table, file: TextIO, *, is_raw: bool = False) -> None:
+def write_csv(
+    table: pa.Table, file: TextIO, *, is_raw: bool = False, has_header: bool = True
+) -> None:
     """RFC 4180 with a header; lists and structs as JSON, NULL as nothing. `is_raw`: text as it is stored, else harmless."""
     write = plain if is_raw else _harmless
     # Python 3.11 leaves a lone carriage return unquoted, and readers take it for the end of a line.
     writer = csv.writer(
         file, lineterminator="\n", quoting=csv.QUOTE_ALL if is_raw else csv.QUOTE_MINIMAL
     )
-    writer.writerow([write(name) for name in table.column_names])
+    if has_header:
+        writer.writerow([write(name) for name in table.column_names])
     writer.writerows([write(cell) for cell in row] for row in rows_of(table))
 
 
@@ -73,7 +76,7 @@ def _harmless(cell: Any) -> str:
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
-def rows_of(table: pa.Table) -> Any:
+def rows_of(table: pa.Table | pa.RecordBatch) -> Any:
     """Rows as tuples: two columns may have the same name, so no dicts."""
     return zip(*(column.to_pylist() for column in table.columns), strict=True)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+import json
+import threading
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from ingest.catalog.query_process import QueryLimits
-from jobs.service import api_data
+from jobs.build.spec import Spec, json_schema
+from jobs.service import api_data, limits
 from tests.generators.corpus import WrittenCatalog
-from tests.service.corpora import HOSTILE, NUM_EPISODES
+from tests.service.corpora import HOSTILE, NUM_EPISODES, TOKEN
 
 ROUTE = "/api/v1/sql"
 
@@ -93,6 +98,115 @@ def test_a_large_result_ends_at_the_memory_limit(
     monkeypatch.setattr(api_data, "SQL_LIMITS", QueryLimits(timeout_s=60, memory_mb=16, threads=1))
     answer = ask(client, "SELECT repeat('x', 1000000) FROM range(1000)")
     assert answer.status_code == 400
+
+
+def test_a_result_over_its_limit_is_refused_whatever_its_format(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = QueryLimits(timeout_s=60, memory_mb=1024, answer_mb=1, threads=1)
+    monkeypatch.setattr(api_data, "SQL_LIMITS", small)
+    for format_ in ("json", "csv", "arrow"):
+        answer = ask(client, "SELECT i FROM range(500000) t(i)", format=format_)
+        assert answer.status_code == 400
+        assert "larger than 1 MB" in answer.json()["error"]["message"]
+        assert ask(client, "SELECT 1", format=format_).status_code == 200
+
+
+def test_rows_come_in_order_over_many_batches(client: TestClient) -> None:
+    sql, num_rows = "SELECT i FROM range(300000) t(i) ORDER BY i", 300_000
+    json_answer = ask(client, sql, limit_rows=100_000).json()
+    assert json_answer["rows"] == [[each] for each in range(100_000)]
+    assert (json_answer["num_rows"], json_answer["is_cut"]) == (num_rows, True)
+    lines = ask(client, sql, format="csv").text.split("\n")
+    assert lines == ["i", *map(str, range(num_rows)), ""]
+    table = pa.ipc.open_stream(ask(client, sql, format="arrow").content).read_all()
+    assert table["i"].to_pylist() == list(range(num_rows))
+    assert ask(client, "SELECT 1 AS a WHERE false", format="csv").text == "a\n"
+
+
+@pytest.mark.parametrize("format_", ["csv", "arrow"])
+def test_a_place_is_held_until_the_answer_is_sent(client: TestClient, format_: str) -> None:
+    free_while_sent = []
+
+    async def asked(ends: bool) -> None:
+        body = json.dumps({"sql": "SELECT 1", "format": format_}).encode()
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": ROUTE,
+            "raw_path": ROUTE.encode(),
+            "query_string": b"",
+            "headers": [
+                (b"host", b"127.0.0.1:8321"),
+                (b"authorization", f"Bearer {TOKEN}".encode()),
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+            ],
+            "http_version": "1.1",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+        }
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> Any:
+            return messages.pop() if messages else await asyncio.Future()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                free_while_sent.append(api_data._queries._value)
+                if not ends:
+                    raise OSError("the client has gone")
+
+        with suppress(Exception):
+            await client.app(scope, receive, send)
+
+    for ends in (True, False):
+        asyncio.run(asked(ends))
+        assert max(free_while_sent) == api_data.MAX_QUERIES - 1
+        assert api_data._queries._value == api_data.MAX_QUERIES
+
+
+def test_a_slow_client_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SEND_S", 0.0)
+    places = threading.BoundedSemaphore(1)
+
+    async def sent() -> None:
+        held = ExitStack()
+        held.enter_context(limits.place(places, ""))
+        response = limits.HeldStream(held, [b"x"], "text/csv")
+
+        async def never(_: object = None) -> Any:
+            await asyncio.Future()
+
+        await response({"type": "http", "asgi": {"spec_version": "2.4"}}, never, never)
+
+    asyncio.run(sent())
+    assert places.acquire(blocking=False)
+
+
+def test_an_answer_that_is_never_sent_gives_its_place_back() -> None:
+    places = threading.BoundedSemaphore(1)
+    held = ExitStack()
+    held.enter_context(limits.place(places, ""))
+    response = limits.HeldStream(held, [b"x"], "text/csv")
+    assert not places.acquire(blocking=False)
+    del response
+    assert places.acquire(blocking=False)
+
+
+def test_a_diff_of_manifests_takes_a_place_of_queries(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_data, "_folder", lambda *_: Path())
+    with ExitStack() as held:
+        for _ in range(api_data.MAX_QUERIES):
+            held.enter_context(limits.place(api_data._queries, ""))
+        assert client.get("/api/v1/manifests/a/diff/b").status_code == 503
+
+
+def test_the_schema_of_a_spec_is_served(client: TestClient) -> None:
+    schema = client.get("/api/v1/spec-schema").json()
+    assert schema == json.loads(json.dumps(json_schema()))
+    assert set(schema["properties"]) == set(Spec.model_fields)
 
 
 def test_queries_beyond_the_limit_are_told_to_come_back(client: TestClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,11 @@ from ingest.corpus import snapshot
 from ingest.curation.tiers.count import judged_counts
 from ingest.curation.tiers.policy import load_policy
 from ingest.curation.tiers.tier import judge
+from jobs.service import api_thresholds
+from jobs.service.keeper import ServingState
+from jobs.service.limits import place
 from jobs.service.thresholds import changed, comparisons
+from tests.service.corpora import client_of, keeper_of
 
 POLICY, _ = load_policy("ei30k")
 
@@ -41,6 +46,26 @@ def test_a_what_if_counts_what_tier_would(toy: Path, toy_client: TestClient) -> 
         if row["segments"]
     }
     assert counts == {key: (n.segments, n.hours) for key, n in expected.items()}
+
+
+def test_a_what_if_waits_in_no_thread_and_not_endlessly(
+    toy_client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_thresholds, "WAIT_S", 0.0)
+    with place(api_thresholds._judging, ""):
+        answer = toy_client.get("/api/v1/what-if")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert toy_client.get("/api/v1/what-if").status_code == 200
+
+
+def test_what_is_kept_for_a_what_if_goes_with_its_snapshot(toy: Path, tmp_path: Path) -> None:
+    client = client_of(toy, tmp_path)
+    keeper = keeper_of(client)
+    assert client.get("/api/v1/what-if").status_code == 200
+    assert list(api_thresholds._kept) == [keeper.at()]
+    keeper.state = ServingState()
+    gc.collect()
+    assert list(api_thresholds._kept) == []
 
 
 @pytest.mark.parametrize("change", ["nonsense:1", "rules.1.when.above:x", "rules.1.when.above:nan"])
