@@ -111,7 +111,10 @@ def _dotted(way: Key) -> str:
 
 
 def _problems(file: SpecFile) -> Iterator[tuple[Key, str]]:
-    """What pydantic cannot see: paths that are not there, and names that nothing has."""
+    """What pydantic cannot see: paths that are not there, names that nothing has, and sources that are the same."""
+    if file.corpus.exists() and not file.corpus.is_dir():
+        yield ("corpus",), f"{file.spec.corpus} is no folder"
+    yield from _repeated(file)
     for target, part in file.spec.parts().items():
         way, section = key_of(target), section_of(target)
         if section == "sources":
@@ -122,6 +125,16 @@ def _problems(file: SpecFile) -> Iterator[tuple[Key, str]]:
                 yield (*way, key), missing
         yield from _named(file, target)
     yield from _outputs(file)
+
+
+def _repeated(file: SpecFile) -> Iterator[tuple[Key, str]]:
+    """Sources that would ingest the same episodes under two names."""
+    seen: dict[str, str] = {}
+    for name, source in file.spec.sources.items():
+        folder = str(file.at(source.path).resolve())
+        same = source.model_copy(update={"path": folder}).model_dump_json()
+        if (first := seen.setdefault(same, name)) != name:
+            yield ("sources", name), f"is sources.{first} once more"
 
 
 def _missing(file: SpecFile, value: str) -> str:

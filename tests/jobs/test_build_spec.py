@@ -51,6 +51,12 @@ MISTAKES = {
     HEAD.replace("tests.faults.toy:Toy", "droit"): (3, 20, "did you mean droid?"),
     f"{HEAD}corpus: raw/corpus\n": (3, 9, "inside the raw data"),
     f"{HEAD}corpus: .\n": (3, 9, "inside the raw data"),
+    f"{HEAD}corpus: policy.yaml\n": (4, 1, "policy.yaml is no folder"),
+    f"{HEAD}  again: {{path: ./raw/, adapter: tests.faults.toy:Toy}}\n": (
+        4,
+        3,
+        "sources.toy once more",
+    ),
     "version: 2\nsources: {}\n": (1, 1, "2; expected 1"),
     "version: 1\nsources: {}\n": (2, 1, "at least 1"),
     "version: 1\nversion: 1\n": (2, 1, "duplicate key"),

@@ -59,7 +59,7 @@ def read_policy_text(path: Path) -> PolicyText:
     except (SourceError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"cannot be read: {error}",
-            remedy="check the path and the permissions of the policy file",
+            remedy="check the path, its permissions and its size",
             where=str(path),
         ) from error
     return parse_policy_text(text, str(path))
@@ -101,13 +101,15 @@ def _check_events(text: str, where: str) -> None:
         if depth > MAX_DEPTH:
             problem = f"nested more than {MAX_DEPTH} levels deep"
             raise ConfigError(
-                problem, remedy="move parts to `conditions` and refer to them by name", where=place
+                problem,
+                remedy="write it flatter; a policy has `conditions` for its parts",
+                where=place,
             )
         if isinstance(event, yaml.AliasEvent):
             problem = f"the alias *{event.anchor} is not supported"
             raise ConfigError(
                 problem,
-                remedy="move that part to `conditions` and refer to it by name",
+                remedy="write that part out where it is used; a policy has `conditions` for it",
                 where=place,
             )
 
