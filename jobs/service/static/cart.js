@@ -1,15 +1,21 @@
-// The selection cart: episodes that the user collects, kept by the browser for each corpus.
+// The selection cart: episodes that the user collects, kept by the browser for each corpus. What is done with them: cart_actions.js.
 
+import { manifestForm, reviewForm } from "/static/cart_actions.js";
 import { byId, h, replace } from "/static/dom.js";
 import { hours, whole } from "/static/format.js";
 import { showDialog } from "/static/keys.js";
 
 const COLUMNS = ["uid", "source", "episode_id", "tier", "duration_s"];
+export const MOST = 10000; // episodes, as a manifest of named episodes takes
+let user = { role: "read" };
+let isKept = true; // whether the browser has stored what is in the cart
 let storageKey = "";
+const SHOWN = 200; // rows of the dialog
 let chosen = new Map(); // uid -> row
 const listeners = new Set();
 
-export function openCart(corpusUid) {
+export function openCart(corpusUid, me) {
+  user = me;
   storageKey = `eicorpus.cart.${corpusUid}`;
   read();
   addEventListener("storage", (event) => event.key === storageKey && read());
@@ -28,7 +34,13 @@ function read() {
 }
 
 function write() {
-  localStorage.setItem(storageKey, JSON.stringify([...chosen.values()]));
+  try {
+    localStorage.setItem(storageKey, JSON.stringify([...chosen.values()]));
+    isKept = true;
+  } catch {
+    // its storage is full, or switched off: the cart lives as long as the page
+    isKept = false;
+  }
   tellListeners();
 }
 
@@ -45,7 +57,14 @@ export function isInCart(uid) {
   return chosen.has(uid);
 }
 
+/** All of the rows, or none where they would be too many. */
 export function setInCart(rows, isIn) {
+  const added = isIn ? rows.filter((row) => !chosen.has(row.uid)).length : 0;
+  if (chosen.size + added > MOST) {
+    showDialog("Cart", h("p", { role: "alert" }, `The cart takes ${whole(MOST)} episodes and has ${whole(chosen.size)}; ${whole(added)} more do not fit.`));
+    tellListeners();
+    return;
+  }
   for (const row of rows) {
     if (isIn) chosen.set(row.uid, Object.fromEntries(COLUMNS.map((name) => [name, row[name] ?? null])));
     else chosen.delete(row.uid);
@@ -71,6 +90,9 @@ function download() {
 
 function showCart() {
   const body = h("div", {});
+  const uids = () => [...chosen.keys()];
+  // made once: a text that is typed survives a change of the cart
+  const actions = [user.role === "admin" ? manifestForm(uids) : null, user.role === "read" ? null : reviewForm(uids)];
   const draw = () => {
     const rows = [...chosen.values()];
     const total = rows.reduce((sum, row) => sum + (row.duration_s ?? 0), 0) / 3600;
@@ -78,23 +100,27 @@ function showCart() {
       replace(body, h("p", { class: "muted" }, "The cart is empty. Tick episodes, or press f on one."));
       return;
     }
+    const left = Math.max(rows.length - SHOWN, 0);
     const remove = (row) => h("button", { type: "button", "aria-label": `Remove ${row.episode_id}`, click: () => setInCart([row], false) }, "×");
     replace(
       body,
       h("p", {}, `${whole(rows.length)} episodes, ${hours(total)}`),
+      isKept ? null : h("p", { class: "failure" }, "The browser has no room to store the cart: it is lost when this page is left."),
       h(
         "p",
         { class: "row" },
         h("button", { type: "button", class: "primary", click: download }, "Export CSV"),
         h("button", { type: "button", click: () => setInCart(rows, false) }, "Empty the cart"),
       ),
+      actions,
       h(
         "ul",
         { class: "cart" },
-        rows.map((row) =>
+        rows.slice(0, SHOWN).map((row) =>
           h("li", {}, h("a", { href: `/episodes/${encodeURIComponent(row.uid)}` }, row.episode_id ?? row.uid), h("span", { class: "muted" }, row.source), remove(row)),
         ),
       ),
+      left ? h("p", { class: "muted" }, `and ${whole(left)} more`) : null,
     );
   };
   listeners.add(draw);

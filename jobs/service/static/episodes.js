@@ -1,10 +1,11 @@
 // Episodes: facets, search, filters, a sortable table with pages, contact sheets on hover, and the cart.
 
 import { episodePath, get, query } from "/static/api.js";
-import { isInCart, onCartChange, setInCart } from "/static/cart.js";
+import { isInCart, MOST, onCartChange, setInCart } from "/static/cart.js";
 import { byId, h, replace, tierMark } from "/static/dom.js";
 import { aligned, columnName, hours, whole } from "/static/format.js";
-import { bind } from "/static/keys.js";
+import { whereOf } from "/static/filter_sql.js";
+import { bind, showDialog } from "/static/keys.js";
 import { ContactSheet } from "/static/contact_sheet.js";
 
 const FACETS = { source: "Source", embodiment: "Embodiment", tier: "Tier", licence_class: "Licence", split: "Split" };
@@ -124,6 +125,7 @@ class EpisodesPage {
     this.parts.summary.replaceChildren(h("b", {}, whole(page.total)), page.total === 1 ? " episode, " : " episodes, ", hours(page.hours));
     this.drawChips();
     this.drawFacets(facets.facets);
+    this.total = page.total;
     this.drawTools();
     this.drawTable();
     this.drawPager(page);
@@ -188,7 +190,33 @@ class EpisodesPage {
     const sorts = h("select", { id: "sort", change: (event) => this.go(selection.changed({ sort: `-${event.target.value}`.replace("-uid", "uid") })) }, this.columns.filter((each) => each.kind !== "coded" || each.name === own).map((each) => h("option", { value: each.name, selected: each.name === own }, labelOf(each))));
     const add = h("select", { id: "add-column", change: (event) => event.target.value && this.go(selection.changed({ columns: [...selection.columns, event.target.value] })) }, h("option", { value: "" }, "Add column"), this.numbers.filter((each) => !selection.columns.includes(each.name)).map((each) => h("option", { value: each.name }, labelOf(each))));
     add.setAttribute("aria-label", "Add a column");
-    replace(this.parts.tools, h("label", { for: "sort" }, "Sort by"), sorts, add);
+    const all = h("button", { type: "button", id: "add-all", disabled: !this.total, click: () => this.addAll(all) }, `Add all ${whole(this.total)} to the cart`);
+    replace(this.parts.tools, h("label", { for: "sort" }, "Sort by"), sorts, add, all);
+  }
+
+  /** Every episode that matches; too many are refused, and a manifest by SQL is offered instead. */
+  async addAll(button) {
+    if (this.total > MOST) {
+      const { where, reason } = whereOf(this.selection.filters.map(parts), this.selection.q);
+      const offer = reason ? h("p", {}, `A manifest of all of them cannot be offered: ${reason}.`) : h("p", {}, h("a", { href: `/jobs${query({ kind: "manifest", where })}` }, "Build a manifest of all of them"));
+      showDialog("Cart", h("p", { role: "alert" }, `${whole(this.total)} episodes match; the cart takes ${whole(MOST)}. Add a filter.`), offer);
+      return;
+    }
+    button.disabled = true;
+    try {
+      const rows = [];
+      let cursor = null;
+      do {
+        const page = await get("/episodes", { ...this.selection.chosen, limit: 1000, cursor });
+        rows.push(...page.episodes);
+        cursor = page.cursor;
+      } while (cursor);
+      setInCart(rows, true);
+    } catch (error) {
+      if (error.status === undefined) throw error;
+      showDialog("Cart", h("p", { role: "alert" }, error.message));
+    }
+    button.disabled = false;
   }
 
   /** The columns of numbers: those asked for, and the one that is sorted by. */

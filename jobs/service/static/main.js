@@ -51,7 +51,7 @@ async function start() {
     const isBuilding = (message) => notice(h("p", {}, message));
     const [{ corpora }, me] = await Promise.all([get("/corpora"), get("/me")]);
     const [corpus] = corpora;
-    openCart(corpus.uid || corpus.name);
+    openCart(corpus.uid || corpus.name, me);
     const columns = await get("/columns", {}, { onBuilding: isBuilding });
     keepSnapshot(corpus, columns);
     const { show } = await import(page.module);

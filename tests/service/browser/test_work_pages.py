@@ -1,17 +1,24 @@
-"""Jobs and manifests. Jobs are started from a form, followed to their end, stopped, and found again; they are real processes over a copy of the demo's corpus."""
+"""Jobs, manifests and what the cart becomes. Jobs are started from a form, followed to their end, stopped, and found again; they are real processes over a copy of the demo's corpus."""
 
 from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ingest.corpus import reviews
+from ingest.corpus.layout import CorpusLayout
+from jobs.demo.command import run
 from jobs.service.job_store import JobStore
+from schemas.manifest import load
+from schemas.review import ReviewKind
 from tests.service.browser.conftest import SIZES, Site, opened
+from tests.service.browser.test_episodes_page import uids_of
 from tests.service.browser.test_shell import serious_findings
-from tests.service.corpora import HOSTILE, REVIEWER
+from tests.service.corpora import HOLDERS, HOSTILE, REVIEWER
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -195,3 +202,76 @@ def test_a_manifest_that_is_not_there_is_named(chromium: Browser, working_site: 
     with opened(chromium, working_site, "/manifests?name=%3Cimg%20src%3Dx%3E") as page:
         assert "no manifest" in page.inner_text("[role=alert]")
         assert page.locator("main img").count() == 0
+
+
+ROBOTS = "/episodes?filter=source%3Aeq%3Aagibot_world"
+
+
+def fill_cart(page: Page) -> list[str]:
+    """Everything that matches is in the cart, and its dialog is open. The uids."""
+    rows = uids_of(page)
+    page.click("#add-all")
+    page.wait_for_selector(f"#cart-count:text-is('{len(rows)}')")
+    page.click("#cart-button")
+    return rows
+
+
+def test_the_cart_becomes_a_manifest_that_training_reads(
+    chromium: Browser, working_site: Site, working_corpus: Path, tmp_path: Path
+) -> None:
+    with opened(chromium, working_site, ROBOTS) as page:
+        rows = fill_cart(page)
+        assert serious_findings(page) == []
+        page.fill("#manifest-name", "chosen")
+        page.press("#manifest-name", "Enter")
+        page.click("dialog a:text-matches('Job [0-9]+')")
+        wait_for_state(page, "succeeded")
+        assert page.get_attribute("a:text('Manifest chosen')", "href") == "/manifests?name=chosen"
+    folder = working_corpus / "manifests" / "chosen"
+    assert sorted(set(load(folder).rows["uid"].to_pylist())) == sorted(rows)
+    run(("train", str(folder), "--out", str(tmp_path / "run"), "--dry-run"), is_quiet=True)
+
+
+def test_the_cart_becomes_a_review_of_each_episode(
+    chromium: Browser, working_site: Site, working_corpus: Path
+) -> None:
+    with opened(chromium, working_site, ROBOTS, "narrow", token=REVIEWER) as page:
+        rows = fill_cart(page)
+        assert page.locator("#manifest-name").count() == 0
+        page.select_option("#review-kind", "note")
+        page.fill("[aria-label='Text of the review']", HOSTILE)
+        for _ in range(2):  # what is sent again is stored once
+            page.click("dialog button:text-is('Save')")
+            page.wait_for_selector("text=3 of 3 reviews are stored.")
+    stored = reviews.read(CorpusLayout(working_corpus))
+    notes = [each.review for each in stored if each.review.kind == ReviewKind.NOTE]
+    assert sorted(each.uid for each in notes) == sorted(rows)
+    assert {(each.value, each.author) for each in notes} == {(HOSTILE, HOLDERS[REVIEWER].name)}
+
+
+def test_more_than_the_cart_takes_is_refused_with_a_manifest_instead(
+    chromium: Browser, working_site: Site
+) -> None:
+    with opened(chromium, working_site, ROBOTS) as page:
+        answer = page.request.get(f"{working_site.address}/api/v1/episodes").json()
+        page.route(
+            "**/api/v1/episodes?*", lambda route: route.fulfill(json={**answer, "total": 10_001})
+        )
+        page.reload()
+        page.click("#add-all")
+        assert "the cart takes 10,000" in page.inner_text("dialog [role=alert]")
+        page.click("dialog a")
+        page.wait_for_url("**/jobs?kind=manifest*")
+        where = page.locator(".job-options input >> nth=1").input_value()
+        assert where == "(source = 'agibot_world')"
+
+
+def test_a_cart_that_the_browser_cannot_store_says_so(
+    chromium: Browser, working_site: Site
+) -> None:
+    with opened(chromium, working_site, ROBOTS) as page:
+        page.evaluate(
+            "() => { Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }; }"
+        )
+        fill_cart(page)
+        assert "no room to store the cart" in page.inner_text("dialog")
