@@ -3,6 +3,7 @@
 import { get, query } from "/static/api.js";
 import { h, replace, table, TIERS, tierMark } from "/static/dom.js";
 import { hours, number, whole } from "/static/format.js";
+import { agreement, nearest } from "/static/threshold_reviews.js";
 import { colour, drawnInTheme, plotly } from "/static/plots.js";
 
 const BINS = 60;
@@ -36,12 +37,13 @@ class ThresholdsPage {
       note: h("p", { class: "muted" }),
       effect: h("div", { role: "status" }),
     };
+    this.nearest = nearest(() => this.current.measurement);
     const { list, title, plot, line, slider, value, reset, note, effect } = this.parts;
     replace(
       main,
       h("h1", {}, "Thresholds"),
       h("p", { class: "muted" }, `Policy ${policy}. Tiers are computed again with the values of this page; nothing is stored.`),
-      h("div", { class: "browse" }, h("nav", { "aria-label": "Thresholds of the policy" }, list), h("div", { class: "threshold" }, title, h("div", { class: "histogram-box" }, plot, line), h("div", { class: "transport" }, slider, value, reset), note, effect)),
+      h("div", { class: "browse" }, h("nav", { "aria-label": "Thresholds of the policy" }, list), h("div", { class: "threshold" }, title, h("div", { class: "histogram-box" }, plot, line), h("div", { class: "transport" }, slider, value, reset), note, effect, this.nearest.node, agreement())),
     );
     line.addEventListener("pointerdown", (event) => this.drag(event));
     new ResizeObserver(() => this.placeLine()).observe(plot);
@@ -67,6 +69,7 @@ class ThresholdsPage {
 
   async open(threshold) {
     this.current = threshold;
+    this.nearest.clear();
     this.remember();
     this.drawList();
     const { measurement, word, rule, tier, text, origin } = threshold;

@@ -87,3 +87,22 @@ def test_the_keyboard_moves_a_threshold(chromium: Browser, demo_site: Site, trac
         wait_for_answer(page, before)
         assert float(page.input_value("#threshold-value")) > value
         assert "threshold=" in page.url
+
+
+def test_episodes_at_the_threshold_are_listed_and_put_into_the_cart(
+    chromium: Browser, demo_site: Site, tracking: str
+) -> None:
+    with opened(chromium, demo_site, f"/thresholds?at={tracking}", "narrow") as page:
+        page.click("#show-nearest")
+        page.wait_for_selector(".nearest tbody tr")
+        count = page.locator(".nearest tbody tr").count()
+        distances = page.evaluate(
+            "[...document.querySelectorAll('.nearest tbody tr')].map((row) => Number(row.cells[4].textContent))"
+        )
+        assert distances == sorted(distances)
+        page.click("text=Put them into the cart")
+        assert page.inner_text("#cart-count") == str(count)
+        page.click("#agreement summary")
+        page.wait_for_selector("text=No published review judges a tier yet.")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert serious_findings(page) == []
