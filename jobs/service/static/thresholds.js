@@ -3,6 +3,7 @@
 import { get, query } from "/static/api.js";
 import { h, replace, table, TIERS, tierMark } from "/static/dom.js";
 import { hours, number, whole } from "/static/format.js";
+import { saveForm } from "/static/threshold_save.js";
 import { agreement, nearest } from "/static/threshold_reviews.js";
 import { colour, drawnInTheme, plotly } from "/static/plots.js";
 
@@ -21,7 +22,7 @@ function asked() {
 }
 
 class ThresholdsPage {
-  constructor(main, { policy, thresholds }) {
+  constructor(main, { policy, thresholds }, { corpus, me }) {
     const { at, values } = asked();
     this.thresholds = thresholds;
     this.values = new Map([...values].filter(([name]) => thresholds.some((each) => each.name === name)));
@@ -37,13 +38,14 @@ class ThresholdsPage {
       note: h("p", { class: "muted" }),
       effect: h("div", { role: "status" }),
     };
+    this.save = me.role === "admin" ? saveForm(corpus.policy, () => this.values) : null;
     this.nearest = nearest(() => this.current.measurement);
     const { list, title, plot, line, slider, value, reset, note, effect } = this.parts;
     replace(
       main,
       h("h1", {}, "Thresholds"),
-      h("p", { class: "muted" }, `Policy ${policy}. Tiers are computed again with the values of this page; nothing is stored.`),
-      h("div", { class: "browse" }, h("nav", { "aria-label": "Thresholds of the policy" }, list), h("div", { class: "threshold" }, title, h("div", { class: "histogram-box" }, plot, line), h("div", { class: "transport" }, slider, value, reset), note, effect, this.nearest.node, agreement())),
+      h("p", { class: "muted" }, `Policy ${policy}. Tiers are computed again with the values of this page; nothing is stored before they are saved as a new policy.`),
+      h("div", { class: "browse" }, h("nav", { "aria-label": "Thresholds of the policy" }, list), h("div", { class: "threshold" }, title, h("div", { class: "histogram-box" }, plot, line), h("div", { class: "transport" }, slider, value, reset), note, effect, this.save, this.nearest.node, agreement())),
     );
     line.addEventListener("pointerdown", (event) => this.drag(event));
     new ResizeObserver(() => this.placeLine()).observe(plot);
@@ -131,6 +133,7 @@ class ThresholdsPage {
     slider.setAttribute("aria-label", `Threshold of ${this.current.measurement}`);
     slider.setAttribute("aria-valuetext", number(this.value));
     if (document.activeElement !== value) value.value = this.value;
+    this.save?.toggleAttribute("hidden", !this.values.size);
     this.parts.reset.disabled = !this.values.has(this.current.name);
     this.placeLine();
   }
@@ -209,13 +212,13 @@ function signed(value) {
   return `${value > 0 ? "+" : "−"}${hours(Math.abs(value))}`;
 }
 
-export async function show(main) {
+export async function show(main, context) {
   const answer = await get("/thresholds");
   if (!answer.thresholds.length) {
     replace(main, h("h1", {}, "Thresholds"), h("p", { class: "empty" }, "No measurement of this corpus is compared by the policy. Run eicorpus measure."));
     return;
   }
-  const page = new ThresholdsPage(main, answer);
+  const page = new ThresholdsPage(main, answer, context);
   await Promise.all([page.open(page.current), page.ask()]);
   drawnInTheme(() => page.drawHistogram());
 }

@@ -275,3 +275,22 @@ def test_a_cart_that_the_browser_cannot_store_says_so(
         )
         fill_cart(page)
         assert "no room to store the cart" in page.inner_text("dialog")
+
+
+def test_moved_thresholds_become_a_policy_that_a_job_takes(
+    chromium: Browser, working_site: Site
+) -> None:
+    with opened(chromium, working_site, "/thresholds") as page:
+        assert page.is_hidden("#policy-name")
+        page.fill("#threshold-value", "-1")
+        page.press("#threshold-value", "Enter")
+        page.fill("#policy-name", "stricter")
+        page.fill("#policy-note", HOSTILE[:40])
+        page.press("#policy-note", "Enter")
+        page.click("text=Compute tiers with it")
+        page.wait_for_url("**/jobs?kind=tier&policy=stricter")
+        page.wait_for_selector("#submit-job")
+        assert page.input_value(".job-options select") == "stricter"
+        page.click("#submit-job")
+        wait_for_state(page, "succeeded")
+        assert "stricter" in page.inner_text(".facts-list")
