@@ -39,6 +39,7 @@ CHANGES_FILES = {
     "ingest/video/encode.py": "libav writes into a staging folder that LocalStorage has just made",
     "jobs/commands/caption.py": "a folder for people that the user names",
     "jobs/cli.py: os.open(os.devnull": "/dev/null",
+    "jobs/ui/output.py: os.open(os.devnull": "/dev/null",
     "jobs/demo/": "raw data and a folder of its own",
     "jobs/commands/doctor.py": "a file that the user names",
     "jobs/ui/eval_page.py": "a file that the user names",

@@ -48,8 +48,16 @@ def width_of(stream: TextIO) -> int | None:
     return int(columns) if columns.isdecimal() and int(columns) > 0 else PIPE_WIDTH
 
 
+class _Messages(Console):
+    """Standard error. Where its reader ends, as the process that keeps the log of a job may, the work goes on without it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 stdout = Console(soft_wrap=True, width=width_of(sys.stdout))
-stderr = Console(stderr=True, soft_wrap=True, width=width_of(sys.stderr))
+stderr = _Messages(stderr=True, soft_wrap=True, width=width_of(sys.stderr))
 
 
 def outside(corpus: Path, chosen: Path, option: str) -> None:

@@ -200,6 +200,32 @@ def test_a_killed_supervisor_runs_nothing_twice(store: JobStore, pipe: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_command_outlives_the_process_that_keeps_its_log(
+    store: JobStore, pipe: Path, tmp_path: Path
+) -> None:
+    """It writes to a pipe without a reader, as a command does, and goes on."""
+    job_id = submitted(store)
+    script = """import os, sys
+from pathlib import Path
+from jobs.ui.output import stderr
+stderr.print(os.getpid())
+open(sys.argv[1]).read()
+stderr.print('the reader has ended')
+print('this too', file=sys.stderr, flush=True)
+Path(sys.argv[2]).touch()"""
+    words = json.dumps([sys.executable, "-c", script, str(pipe), str(tmp_path / "end")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, str(store.folder.parent), str(job_id), words], cwd=ROOT
+    )
+    pid_of_command(store, job_id)
+    process.kill()
+    process.wait(DEADLINE_S)
+    pipe.write_text("")
+    until(lambda: (store.recover(3.0), state_of(store, job_id) == "queued")[1])
+    assert (tmp_path / "end").exists()
+
+
+@pytest.mark.slow
 def test_a_running_job_is_cancelled_and_a_stubborn_one_is_killed(
     store: JobStore, pipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
