@@ -19,6 +19,7 @@ from schemas.errors import ConfigError, system_error_text
 
 if TYPE_CHECKING:
     from jobs.service.credentials import Access
+    from jobs.service.job_runner import JobRunner
 
 DEFAULT_PORT = 8321
 SPEC_SUFFIXES = (".yaml", ".yml")
@@ -53,14 +54,19 @@ def command(
             help="Folder for caches, jobs and the token, on a local disk. Default: $XDG_STATE_HOME/eicorpus.",
         ),
     ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Run jobs on the Ray cluster of this dashboard, such as http://HOST:8265. Default: on this machine.",
+        ),
+    ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse jobs.")] = False,
 ) -> None:
     """Show a corpus in a browser and over REST, and run jobs on it. With a corpus spec also builds. Ctrl-C stops it."""
     _check_installed()
     from jobs.service.app import ServiceSettings, create_app
     from jobs.service.credentials import Access
-    from jobs.service.job_runner import JobRunner
-    from jobs.service.job_store import JobStore
     from jobs.service.keeper import Keeper, state_folder
     from jobs.service.security import LOOPBACK
     from jobs.service.token_file import own_tokens, read_tokens
@@ -91,7 +97,7 @@ def command(
         clock=time.monotonic,
         report=_report,
         version=version("eicorpus"),
-        jobs=None if read_only else JobRunner(JobStore(folder), root, spec),
+        jobs=None if read_only else _runner(folder, root, spec, ray_address),
     )
     shown = (
         allow_host[0] if allow_host else named if named not in ("0.0.0.0", "[::]") else "127.0.0.1"
@@ -99,6 +105,18 @@ def command(
     _announce(f"http://{shown}:{bound}", access, token_file or own_file)
     _serve(app, listener)
     stderr.print("stopped")
+
+
+def _runner(folder: Path, root: Path, spec: Path | None, ray_address: str | None) -> JobRunner:
+    from jobs.service.job_runner import JobRunner
+    from jobs.service.job_store import JobStore
+
+    store = JobStore(folder)
+    if ray_address is None:
+        return JobRunner(store, root, spec)
+    from jobs.service.job_ray import RayEngine
+
+    return JobRunner(store, root, spec, RayEngine(store, root, spec, ray_address))
 
 
 def _check_installed() -> None:

@@ -56,6 +56,7 @@ class ListedJob(StrictModel):
     ended_at_s: float | None
     exit_code: int | None
     problem: str
+    submission_id: str | None = Field(description="Of a job on Ray.")
 
 
 class JobAnswer(ListedJob):

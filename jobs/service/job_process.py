@@ -33,6 +33,7 @@ MAX_LINE = 16 << 10
 STOP_S = 60.0  # an orderly stop writes what is done; then the process is killed
 POLL_S = 0.2
 FINISH_TRIES, FINISH_PAUSE_S = 720, 5.0  # an hour
+FULL_LOG = b"the log is full; later lines are dropped\n"
 _HIDDEN = "[hidden]"
 _SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|_KEY|CREDENTIALS?)$")
 _SECRETS = re.compile(r"(?i)(bearer\s+)[^\s\"'\\]+|(://)[^/\s@\"'\\]+@")
@@ -78,7 +79,7 @@ def run_job(
             thread.join()
         child.stdout.close()
         child.stderr.close()
-        _finish(store, job_id, child.returncode, _redacted(output.text(), secrets), log.problem)
+        _finish(store, job_id, child.returncode, redacted(output.text(), secrets), log.problem)
 
 
 def _wait(store: JobStore, job_id: int, child: subprocess.Popen[bytes]) -> None:
@@ -105,6 +106,25 @@ def _is_cancelling(store: JobStore, job_id: int) -> bool:
 
 def _finish(store: JobStore, job_id: int, exit_code: int, output: str, log_problem: str) -> None:
     """Store how a job ended. On a full disk it waits for room: without its end, the job would run again."""
+    for is_last in (*[False] * FINISH_TRIES, True):
+        try:
+            finish(store, job_id, exit_code, output, log_problem)
+            return
+        except TransientError:
+            if is_last:
+                raise
+            time.sleep(FINISH_PAUSE_S)
+
+
+def finish(store: JobStore, job_id: int, exit_code: int, output: str, log_problem: str) -> None:
+    """Store how a job ended.
+
+    Args:
+        output: what its command wrote to standard output. log_problem: why its log lacks lines.
+
+    Raises:
+        TransientError: the queue cannot be written.
+    """
     result, problem = None, ""
     try:
         answer = parse_json(output)
@@ -113,27 +133,18 @@ def _finish(store: JobStore, job_id: int, exit_code: int, output: str, log_probl
             problem = str(answer["error"].get("message", ""))
     except ValueError:
         problem = "" if exit_code == 0 else f"the command ended with {exit_code} and no result"
-    problem = "; ".join(filter(None, (printable(problem), log_problem)))
-    ended_s = time.time()
-    for is_last in (*[False] * FINISH_TRIES, True):
-        try:
-            if store.is_cancelling(job_id) and exit_code != 0:
-                state = "cancelled"
-            else:
-                state = {0: "succeeded", 130: "interrupted"}.get(exit_code, "failed")
-            store.finish(
-                job_id,
-                state=state,
-                now_s=ended_s,
-                exit_code=exit_code,
-                result=result,
-                problem=problem,
-            )
-            return
-        except TransientError:
-            if is_last:
-                raise
-            time.sleep(FINISH_PAUSE_S)
+    if store.is_cancelling(job_id) and exit_code != 0:
+        state = "cancelled"
+    else:
+        state = {0: "succeeded", 130: "interrupted"}.get(exit_code, "failed")
+    store.finish(
+        job_id,
+        state=state,
+        now_s=time.time(),
+        exit_code=exit_code,
+        result=result,
+        problem="; ".join(filter(None, (printable(problem), log_problem))),
+    )
 
 
 class _Output:
@@ -166,7 +177,7 @@ class _Log:
             with self._file.open("ab") as file:
                 for line in lines:
                     if file.tell() + len(line) > MAX_LOG_BYTES:
-                        file.write(b"the log is full; later lines are dropped\n")
+                        file.write(FULL_LOG)
                         break
                     file.write(line)
                     file.flush()
@@ -177,8 +188,12 @@ class _Log:
 
     def _lines(self, pipe: IO[bytes]) -> Iterator[bytes]:
         while line := pipe.readline(MAX_LINE):
-            text = printable(line.decode(errors="replace").rstrip("\r\n"))
-            yield f"{_redacted(text, self._secrets)}\n".encode()
+            yield shown_line(line, self._secrets)
+
+
+def shown_line(line: bytes, secrets: Sequence[str]) -> bytes:
+    text = printable(line.decode(errors="replace").rstrip("\r\n"))
+    return f"{redacted(text, secrets)}\n".encode()
 
 
 def secrets_of(environment: dict[str, str]) -> list[str]:
@@ -191,7 +206,7 @@ def secrets_of(environment: dict[str, str]) -> list[str]:
     return sorted(values, key=len, reverse=True)
 
 
-def _redacted(text: str, secrets: Sequence[str]) -> str:
+def redacted(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, _HIDDEN)
     return _SECRETS.sub(lambda hit: f"{hit[1] or hit[2]}{_HIDDEN}{'@' if hit[2] else ''}", text)

@@ -40,6 +40,11 @@ _SCHEMA = f"""CREATE TABLE IF NOT EXISTS jobs (
     result TEXT,
     problem TEXT NOT NULL DEFAULT ''
 ) STRICT"""
+_LATER = {  # a queue of an earlier version has them not
+    "submission_id": "TEXT",
+    "is_submitted": "INTEGER NOT NULL DEFAULT 0",
+    "log_start": "INTEGER NOT NULL DEFAULT 0",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,9 @@ class Job:
     exit_code: int | None
     result: str | None  # the JSON object that the command printed
     problem: str
+    submission_id: str | None  # of a job on Ray, from before it is submitted on
+    is_submitted: int  # 1: Ray has accepted it
+    log_start: int  # bytes of its log that are of earlier attempts
 
 
 class QueueFull(Exception):
@@ -76,9 +84,17 @@ class JobStore:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._writing() as connection:
             connection.execute(_SCHEMA)
+            columns = {row[1] for row in connection.execute("PRAGMA table_info(jobs)")}
+            for name, kind in _LATER.items():
+                if name not in columns:
+                    connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
 
     def log_of(self, job_id: int) -> Path:
         return self.folder / f"{job_id}.log"
+
+    def input_of(self, job_id: int) -> Path:
+        """What the command of a job on Ray reads."""
+        return self.folder / f"{job_id}.input"
 
     def lock_of(self, job_id: int) -> Path:
         return self.folder / f"{job_id}.lock"
@@ -123,12 +139,15 @@ class JobStore:
             rows = f"WHERE state = 'queued' AND NOT EXISTS (SELECT 1 FROM jobs WHERE state IN {_ACTIVE}) ORDER BY id LIMIT 1"
             return next(iter(_jobs(connection, rows)), None)
 
-    def claim(self, job_id: int, now_s: float) -> bool:
+    def claim(
+        self, job_id: int, now_s: float, *, submission_id: str | None = None, log_start: int = 0
+    ) -> bool:
         """A queued job becomes running, if none runs. Only the holder of the job's lock calls it."""
-        claim = f"""UPDATE jobs SET state = 'running', attempts = attempts + 1, started_at_s = ?, problem = ''
-            WHERE id = ? AND state = 'queued' AND NOT EXISTS (SELECT 1 FROM jobs WHERE state IN {_ACTIVE})"""
+        claim = f"""UPDATE jobs SET state = 'running', attempts = attempts + 1, started_at_s = ?, problem = '',
+            submission_id = ?, is_submitted = 0, log_start = ? WHERE id = ? AND state = 'queued' AND NOT EXISTS (SELECT 1 FROM jobs WHERE state IN {_ACTIVE})"""
         with self._writing() as connection:
-            return connection.execute(claim, (now_s, job_id)).rowcount == 1
+            values = (now_s, submission_id, log_start, job_id)
+            return connection.execute(claim, values).rowcount == 1
 
     def cancel(self, job_id: int, now_s: float) -> None:
         """A job that waits ends at once; one that runs is asked to stop. A finished one stays as it is."""
@@ -157,26 +176,38 @@ class JobStore:
             connection.execute(finish, (state, now_s, exit_code, result, problem, job_id))
 
     def recover(self, now_s: float) -> None:
-        """Jobs that ended without a result wait once more, then count as interrupted; cancelled ones are cancelled."""
+        """Jobs of processes that ended without a result: see `lost`."""
         for job in self.active():
+            if job.submission_id is not None:
+                continue  # on Ray, which knows how it is
             with self.holding(job.id) as is_free:
                 if not is_free:
                     continue
                 current = self.job(job.id)
                 if current is None or current.state not in ACTIVE:
                     continue  # it ended between the two looks
-                if current.state == "cancelling":
-                    self.finish(job.id, state="cancelled", now_s=now_s)
-                elif current.attempts < MAX_ATTEMPTS:
-                    self._requeue(job.id)
-                else:
-                    problem = f"the process ended without a result {current.attempts} times"
-                    self.finish(job.id, state="interrupted", now_s=now_s, problem=problem)
+                self.lost(job.id, now_s, "the process ended without a result")
 
-    def _requeue(self, job_id: int) -> None:
+    def lost(self, job_id: int, now_s: float, problem: str) -> None:
+        """A job that ended without a result waits once more, then counts as interrupted; a cancelled one is cancelled."""
+        lost = f"""UPDATE jobs SET
+            state = CASE WHEN state = 'cancelling' THEN 'cancelled' WHEN attempts < {MAX_ATTEMPTS} THEN 'queued' ELSE 'interrupted' END,
+            ended_at_s = CASE WHEN state = 'running' AND attempts < {MAX_ATTEMPTS} THEN NULL ELSE ? END,
+            problem = CASE WHEN state = 'cancelling' THEN '' WHEN attempts < {MAX_ATTEMPTS} THEN ? ELSE ? END
+            WHERE id = ? AND state IN {_ACTIVE}"""
+        again, ended = f"{problem}; queued again", f"{problem} {MAX_ATTEMPTS} times"
         with self._writing() as connection:
-            requeue = "UPDATE jobs SET state = 'queued', problem = 'interrupted; queued again' WHERE id = ? AND state = 'running'"
-            connection.execute(requeue, (job_id,))
+            connection.execute(lost, (now_s, again, ended, job_id))
+
+    def mark_submitted(self, job_id: int) -> None:
+        with self._writing() as connection:
+            connection.execute("UPDATE jobs SET is_submitted = 1 WHERE id = ?", (job_id,))
+
+    def note(self, job_id: int, problem: str) -> None:
+        """What is wrong with a job that runs."""
+        with self._writing() as connection:
+            note = f"UPDATE jobs SET problem = ? WHERE id = ? AND state IN {_ACTIVE}"
+            connection.execute(note, (problem, job_id))
 
     def remove_oldest(self) -> None:
         """Finished jobs beyond the most that are kept, with their logs."""
@@ -184,6 +215,7 @@ class JobStore:
             oldest = f"WHERE state IN {_FINISHED} ORDER BY id DESC LIMIT -1 OFFSET ?"
             for job in _jobs(connection, oldest, MAX_FINISHED):
                 self.log_of(job.id).unlink(missing_ok=True)
+                self.input_of(job.id).unlink(missing_ok=True)
                 self.lock_of(job.id).unlink(missing_ok=True)
                 connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
 

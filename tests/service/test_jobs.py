@@ -87,6 +87,16 @@ def test_a_key_is_one_job(store: JobStore) -> None:
         store.submit(key="k", kind="dedup", request='{"a":1}', now_s=3.0)
 
 
+def test_a_queue_of_an_earlier_version_is_read(store: JobStore) -> None:
+    with store._writing() as connection:
+        for name in ("submission_id", "is_submitted", "log_start"):
+            connection.execute(f"ALTER TABLE jobs DROP COLUMN {name}")
+    job_id = submitted(JobStore(store.folder.parent))
+    job = store.job(job_id)
+    assert job is not None
+    assert (job.submission_id, job.is_submitted, job.log_start) == (None, 0, 0)
+
+
 def test_the_queue_and_the_history_have_bounds(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,7 +387,7 @@ def test_a_folder_called_jobs_beside_the_operator_is_not_run(
     runner = JobRunner(store, hard.root)
     runner.step()
     until(lambda: (runner.step(), state_of(store, job_id) in job_store.FINISHED)[1])
-    until(lambda: (runner.step(), runner._child is None)[1])
+    until(lambda: (runner.step(), runner._engine._child is None)[1])
     job = store.job(job_id)
     assert job is not None
     assert job.result is not None, job
