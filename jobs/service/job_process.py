@@ -21,7 +21,7 @@ from typing import IO
 from pydantic import TypeAdapter
 
 from jobs.service.job_kinds import JobRequest
-from jobs.service.job_store import JobStore
+from jobs.service.job_store import Job, JobStore
 from jobs.service.saved_policies import folder_of, with_file
 from jobs.ui.tables import printable
 from schemas.errors import TransientError, system_error_text
@@ -212,13 +212,18 @@ def redacted(text: str, secrets: Sequence[str]) -> str:
     return _SECRETS.sub(lambda hit: f"{hit[1] or hit[2]}{_HIDDEN}{'@' if hit[2] else ''}", text)
 
 
+def request_of(job: Job, state: Path, spec: Path | None) -> JobRequest:
+    """What a job asks for; a saved policy is its file by then."""
+    request: JobRequest = TypeAdapter(JobRequest).validate_python(parse_json(job.request))
+    return with_file(request, folder_of(state, spec))
+
+
 def main(state: Path, corpus: Path, job_id: int, spec: Path | None = None) -> None:
     store = JobStore(state)
     job = store.job(job_id)
     if job is None:
         return
-    request = TypeAdapter(JobRequest).validate_python(parse_json(job.request))
-    request = with_file(request, folder_of(state, spec))
+    request = request_of(job, state, spec)
     words = [sys.executable, "-m", "jobs", *request.words(corpus, spec), "--json"]
     run_job(store, job_id, words, dict(os.environ), request.standard_input())
 

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from jobs.service.job_kinds import JobRequest
 from jobs.service.job_process import (
     FULL_LOG,
     MAX_LOG_BYTES,
@@ -26,6 +24,7 @@ from jobs.service.job_process import (
     STOP_S,
     finish,
     redacted,
+    request_of,
     secrets_of,
     shown_line,
 )
@@ -161,7 +160,7 @@ class RayEngine:
         if job.is_submitted or job.state == "cancelling":
             self._store.lost(job.id, time.time(), "Ray lost the job")
             return
-        request = TypeAdapter(JobRequest).validate_python(parse_json(job.request))
+        request = request_of(job, self._store.folder.parent.resolve(), self._spec)
         words = ["eicorpus", *request.words(self._corpus, self._spec), "--json"]
         input_file = self._store.input_of(job.id)
         input_file.write_bytes(request.standard_input())
