@@ -23,6 +23,7 @@ from jobs.service import (
     api_policies,
     api_reviews,
     api_session,
+    api_similar,
     api_stale,
     api_thresholds,
     roles,
@@ -49,6 +50,7 @@ API_MODULES = (
     api_policies,
     api_reviews,
     api_session,
+    api_similar,
     api_stale,
     api_thresholds,
 )
@@ -110,6 +112,7 @@ def create_app(
         telemetry=TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False),
     )
     metrics = ServiceMetrics(keeper, None if jobs is None else jobs.store)
+    app.state.metrics = metrics
     app.state.keeper, app.state.access, app.state.prefix = keeper, access, PREFIX
     app.state.jobs, app.state.stop = jobs, stop
     for module in API_MODULES:

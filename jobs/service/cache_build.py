@@ -4,6 +4,7 @@
     values-N.npy    [E] float64 (NaN unknown), or int32 codes (-1 unknown); E episodes in the order of their uids
     order-N.npy     [E] int32 rows in ascending order of the column, unknown ones last, ties by uid
     texts.arrow     uid, texts to show, and the lower-case text that a search looks through
+    similar-*.npy   the coarse vectors of signatures that similar episodes are found by
     detail.duckdb   the rows of every table, each with the row number of its episode, sorted by it
 
 It lies outside the corpus. It is written under another name and renamed, so it is whole or not there.
@@ -17,7 +18,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ingest.catalog.uid_index import UidIndex
 from ingest.catalog.views import connect, create_views, literal
 from ingest.corpus import snapshot
 from ingest.corpus.snapshot import Snapshot
+from ingest.curation.duplicates.similar import read_coarse_vectors
 from ingest.curation.tiers.measurement_matrix import read_matrix
 from ingest.storage.lock_file import open_lock
 from jobs.service.cache_key import key_of
@@ -40,6 +42,7 @@ from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 
 COLUMNS, TEXTS, DETAIL = "columns.json", "texts.arrow", "detail.duckdb"
+SIMILAR = "similar-{}.npy"  # by the field of `CoarseVectors`
 BUILDING = ".building"  # the prefix of what is not finished
 MEASUREMENT = "measurements."  # the prefix of a column that is a measurement
 MAX_SHOWN_TEXT = 2000  # characters of a caption in a page
@@ -218,6 +221,10 @@ def _write(
     shown = wide.select([*SHOWN, "search"]).combine_chunks()
     with pa.ipc.new_file(folder / TEXTS, shown.schema) as writer:
         writer.write_table(shown)
+    vectors = read_coarse_vectors(corpus, current, wide["uid"].combine_chunks())
+    for field in fields(vectors):
+        values = getattr(vectors, field.name)
+        np.save(folder / SIMILAR.format(field.name), values, allow_pickle=False)
     columns = [
         *_write_columns(wide, folder),
         *_write_measurements(corpus, current, wide["uid"], units, folder, first=len(_KINDS)),

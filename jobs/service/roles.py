@@ -47,6 +47,7 @@ _READ = (
     f"{API}/episodes/{{uid}}/reviews",
     f"{API}/reviews/sample",
     f"{API}/reviews/agreement",
+    f"{API}/episodes/{{uid}}/similar",
     f"{API}/facets",
     f"{API}/histogram",
     f"{API}/thresholds",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,8 @@ import polars as pl
 import pyarrow as pa
 
 from ingest.catalog.views import without_progress_bar
-from jobs.service.cache_build import COLUMNS, DETAIL, TEXTS
+from ingest.curation.duplicates.similar import CoarseVectors
+from jobs.service.cache_build import COLUMNS, DETAIL, SIMILAR, TEXTS
 from jobs.service.cache_key import CacheKey
 from schemas.errors import ConfigError, SourceError
 from schemas.json_text import JsonLimits, read_json
@@ -79,6 +80,7 @@ class SnapshotCache:
             self.texts = pa.ipc.open_file(pa.memory_map(str(folder / TEXTS))).read_all()
             self.outcomes: Sequence[Mapping[str, Any]] = about["outcomes"]
             columns = [self._column(place, **facts) for place, facts in enumerate(about["columns"])]
+            self.coarse_vectors = self._coarse_vectors()
             self._database = duckdb.connect(
                 str(folder / DETAIL), read_only=True, config=DETAIL_CONFIG
             )
@@ -145,6 +147,17 @@ class SnapshotCache:
             order=order,
             num_valid=num_valid,
             shown=shown,
+        )
+
+    def _coarse_vectors(self) -> CoarseVectors:
+        """What similar episodes are found by, as memory maps."""
+        names = [field.name for field in fields(CoarseVectors)]
+        paths = {name: self.folder / SIMILAR.format(name) for name in names}
+        return CoarseVectors(
+            **{
+                name: np.load(path, mmap_mode="r", allow_pickle=False)
+                for name, path in paths.items()
+            }
         )
 
     @cached_property

@@ -6,4 +6,5 @@ __all__ = [
     "find",
     "leakage",
     "signatures",
+    "similar",
 ]

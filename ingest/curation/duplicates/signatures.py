@@ -5,7 +5,7 @@ Read part by part: a million episodes with two cameras and one arm take about 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def read_signatures(corpus: Path, current: Snapshot) -> Signatures:
     """What the measures `look`, `trajectory` and `rows` left in the catalog at their present versions."""
     episodes = current.read(corpus, "episodes", ["uid", "duration_s"]).sort_by("uid")
     uids = episodes["uid"].combine_chunks()
-    read, is_unusable = _read(corpus, current, uids)
+    read, is_unusable = read_kinds(corpus, current, uids, PACKED)
     of_look, scene, motion = read["pictures"]
     of_path, paths = read["trajectory"]
     of_rows, sha256 = read["rows"]
@@ -87,14 +87,14 @@ def read_signatures(corpus: Path, current: Snapshot) -> Signatures:
     )
 
 
-def _read(
-    corpus: Path, current: Snapshot, uids: pa.Array
+def read_kinds(
+    corpus: Path, current: Snapshot, uids: pa.Array, kinds: Mapping[str, VectorKind]
 ) -> tuple[dict[str, list[Any]], npt.NDArray[np.bool_]]:
     """Each kind as columns, packed as they are read: first the episode of each row, ascending, then what is kept of it; and
     [N] which episodes have a vector that cannot be used."""
     parts: dict[str, list[tuple[Any, ...]]] = {
         name: [kind.pack(np.zeros(0, np.intp), np.zeros((0, kind.width), np.float32))]
-        for name, kind in _PACKED.items()
+        for name, kind in kinds.items()
     }
     seen = {kind: np.zeros(len(uids), dtype=bool) for kind in parts}
     is_unusable = np.zeros(len(uids), dtype=bool)
@@ -102,7 +102,7 @@ def _read(
         columns = ["uid", "kind", "version", "vector"]
         for batch in read_batches(part.file(corpus), _BATCH_ROWS, columns):
             table = pa.Table.from_batches([batch])
-            for name, kind in _PACKED.items():
+            for name, kind in kinds.items():
                 is_wanted = (pc.field("kind") == name) & (
                     pc.field("version") == KINDS[name].stored_version
                 )
@@ -118,13 +118,13 @@ def _by_episode(parts: list[tuple[Any, ...]]) -> list[Any]:
     return [np.concatenate(column)[order] for column in zip(*parts, strict=True)]
 
 
-def _pack_looks(episode: Indices, values: Values) -> tuple[Indices, Bytes, Bytes]:
+def pack_looks(episode: Indices, values: Values) -> tuple[Indices, Bytes, Bytes]:
     """Cameras in which something moves: scene and motion."""
     lively = values[:, 0] >= MIN_CHANGE_LUMA
     return episode[lively], *packed(values[lively])
 
 
-def _pack_paths(episode: Indices, values: Values) -> tuple[Indices, npt.NDArray[np.float16]]:
+def pack_paths(episode: Indices, values: Values) -> tuple[Indices, npt.NDArray[np.float16]]:
     """Arms that move: their paths [n, 32, 4]."""
     paths = _by_arm(episode, values).reshape(-1, trajectory.POINTS, trajectory.WIDTH)
     moves = np.linalg.norm(paths[..., :3], axis=2).max(axis=1, initial=0.0) >= MIN_EXTENT_M
@@ -136,7 +136,7 @@ def _pack_rows(episode: Indices, values: Values) -> tuple[Indices, npt.NDArray[n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kind:
+class VectorKind:
     """What a vector of a kind has to be: 1 to `most` times `width` finite numbers, none above `largest`."""
 
     width: int
@@ -145,12 +145,12 @@ class _Kind:
     pack: Callable[[Indices, Values], tuple[Any, ...]]
 
 
-_PACKED = {
-    "pictures": _Kind(width=image_signature.WIDTH, most=64, largest=1e6, pack=_pack_looks),
-    "trajectory": _Kind(
-        width=trajectory.POINTS * trajectory.WIDTH, most=8, largest=6e4, pack=_pack_paths
+PACKED = {
+    "pictures": VectorKind(width=image_signature.WIDTH, most=64, largest=1e6, pack=pack_looks),
+    "trajectory": VectorKind(
+        width=trajectory.POINTS * trajectory.WIDTH, most=8, largest=6e4, pack=pack_paths
     ),  # float16 ends at 65504
-    "rows": _Kind(width=_DIGEST_WIDTH, most=1, largest=float(2**31), pack=_pack_rows),
+    "rows": VectorKind(width=_DIGEST_WIDTH, most=1, largest=float(2**31), pack=_pack_rows),
 }
 
 
@@ -171,7 +171,7 @@ def _by_arm(episode: Indices, values: Values) -> Values:
 
 
 def _of_batch(
-    vectors: pa.Table, uids: pa.Array, seen: npt.NDArray[np.bool_], kind: _Kind
+    vectors: pa.Table, uids: pa.Array, seen: npt.NDArray[np.bool_], kind: VectorKind
 ) -> tuple[Indices, Values, Indices]:
     """(episode, [n, width]) of what was not seen yet, those of one vector together and in its order; and episodes whose vector is none."""
     at = pc.fill_null(pc.index_in(vectors["uid"], value_set=uids), -1).to_numpy()
@@ -187,7 +187,7 @@ def _of_batch(
     return np.repeat(at[is_good], number), values, at[~is_good]
 
 
-def _good(vector: pa.ListArray, kind: _Kind) -> npt.NDArray[np.bool_]:
+def _good(vector: pa.ListArray, kind: VectorKind) -> npt.NDArray[np.bool_]:
     """[n] which vectors are what `kind` says; one that is NULL, or has a NULL in it, is not."""
     lengths = pc.fill_null(pc.list_value_length(vector), 0).to_numpy(zero_copy_only=False)
     flat = vector.flatten().to_numpy(zero_copy_only=False)  # of a NULL vector: nothing
