@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +17,9 @@ from jobs.service.api import Number, keeper_of, newest_of, served_by
 from jobs.service.api_data import ARROW
 from jobs.service.byte_cache import ByteCache
 from jobs.service.details import row_of, stored_episode
-from jobs.service.errors import ApiError, not_here
+from jobs.service.errors import ApiError, busy, not_here
+from jobs.service.limits import place
+from jobs.service.metrics import ServiceMetrics
 from jobs.service.series import MAX_POINTS, MIN_POINTS, Channel, arrow_of, channels, invalid_spans
 from schemas.errors import ConfigError
 
@@ -24,8 +27,12 @@ router = APIRouter()
 
 MAX_PICTURES = 64 << 20  # bytes of JPEG that are kept
 FEATURES = ("observation.state", "action")
+MAX_DECODES, MAX_WAITING = 4, 12  # pictures made at a time; requests that decode or wait for it
+WAIT_S = 5.0  # for a place among MAX_DECODES
+_BUSY = "too many pictures are being made"
 
-
+_decoding = threading.BoundedSemaphore(MAX_DECODES)
+_asking = threading.BoundedSemaphore(MAX_WAITING)
 _pictures = ByteCache(
     MAX_PICTURES
 )  # by the file they are from: another file at the same path has others
@@ -169,5 +176,23 @@ def _picture(
     known = request.headers.get("if-none-match")
     if known is not None and ranges.is_not_modified(tag, known):
         return Response(status_code=304, headers=headers)
-    picture = _pictures.get((stamp.etag, *key), make)
+    metrics: ServiceMetrics = request.app.state.metrics
+    picture = _pictures.get((stamp.etag, *key), lambda: _in_turn(make, metrics))
     return Response(picture, media_type="image/jpeg", headers=headers)
+
+
+def _in_turn(make: Callable[[], bytes], metrics: ServiceMetrics) -> bytes:
+    """A picture, when one of MAX_DECODES places is free.
+
+    Raises:
+        ApiError: 503, none became free in time, or too many wait already: threads that wait are missing elsewhere.
+    """
+    with place(_asking, _BUSY):
+        with metrics.decode_wait.time():
+            is_free = _decoding.acquire(timeout=WAIT_S)
+        if not is_free:
+            raise busy(_BUSY)
+        try:
+            return make()
+        finally:
+            _decoding.release()

@@ -44,6 +44,12 @@ class ServiceMetrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self.decode_wait = Histogram(
+            "eicorpus_decode_wait_seconds",
+            "Seconds that a picture waited for a place among those being decoded.",
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
         self.in_flight = Gauge(
             "eicorpus_http_requests_in_flight", "Requests being answered.", registry=self.registry
         )

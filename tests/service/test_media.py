@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from ingest.catalog.catalog import Catalog
 from ingest.stored_episode import StoredEpisode
+from jobs.service import api_media
 from jobs.service.series import min_max
 from tests.curation.lifecycle_corpus import rows_of, uids
 from tests.service.corpora import client_of
@@ -60,6 +61,30 @@ def test_a_sheet_is_a_picture(toy: Path, toy_client: TestClient) -> None:
     answer = toy_client.get(f"{API}/episodes/{uids(toy)['a']}/sheets/front")
     assert answer.headers["content-type"] == "image/jpeg"
     assert picture_of(answer.content).size
+
+
+def test_pictures_are_made_a_few_at_a_time(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no place is free, and where too many wait, the answer is 503; what is kept needs no place."""
+    monkeypatch.setattr(api_media, "WAIT_S", 0.0)
+    client = client_of(copy, tmp_path / "state")
+    frames = f"{API}/episodes/{uids(copy)['a']}/frames"
+    assert client.get(f"{frames}/0/front").status_code == 200
+    for places, count in (
+        (api_media._decoding, api_media.MAX_DECODES),
+        (api_media._asking, api_media.MAX_WAITING),
+    ):
+        for _ in range(count):
+            assert places.acquire(blocking=False)
+        refused = client.get(f"{frames}/1/front")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+        assert refused.json()["error"]["code"] == "busy"
+        assert client.get(f"{frames}/0/front").status_code == 200
+        for _ in range(count):
+            places.release()
+    assert client.get(f"{frames}/1/front").status_code == 200
+    assert "eicorpus_decode_wait_seconds_count 3.0" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize("timestep", [-1, 10**9, "x", "1.5"])
