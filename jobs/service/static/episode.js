@@ -10,6 +10,7 @@ import { bind } from "/static/keys.js";
 import { captionTable, correctionTable, measurementTable, provenance, segmentTable } from "/static/episode_tables.js";
 import { drawnInTheme, GUTTER, SeriesPlot, slicesOf } from "/static/plots.js";
 import { ReviewPanel } from "/static/reviews.js";
+import { similarPanel } from "/static/similar.js";
 import { Overlay, Space } from "/static/space.js";
 import { isFault, timeline } from "/static/timeline.js";
 
@@ -54,7 +55,7 @@ class EpisodePage {
     this.addVideos();
     const captions = captionTable(this.episode);
     captions.append(corrections);
-    replace(aside, segmentTable(this.episode), this.reviews.node, captions, measurementTable(this.episode), provenance(this.episode));
+    replace(aside, segmentTable(this.episode), this.reviews.node, captions, similarPanel(this.uid), measurementTable(this.episode), provenance(this.episode));
     this.bindKeys();
   }
 

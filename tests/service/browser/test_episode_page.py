@@ -91,6 +91,7 @@ def test_it_fits_and_axe_finds_nothing_serious(
         chromium, demo_site, person, size, {"wide": "dark", "narrow": "light"}[size]
     ) as page:
         page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        page.wait_for_selector("#similar li")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert serious_findings(page) == []
 
