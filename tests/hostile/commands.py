@@ -43,7 +43,7 @@ WORDS = {
     "snapshot list": "{corpus}",
     "snapshot diff": "{corpus} 1 2",
     "review import": "{corpus} {reviews}",
-    "review export": "{corpus} --out {out}.csv",
+    "review export": "{corpus} --out {out}.csv --overwrite",
     "review sample": "{corpus} --measurement idle_share --policy ei30k",
     "review agreement": "{corpus}",
     "export iceberg": "{corpus} --warehouse {out}",

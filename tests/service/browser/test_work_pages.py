@@ -40,8 +40,12 @@ def store(job_store: JobStore) -> JobStore:
     return job_store
 
 
+JOB_DEADLINE_MS = 180_000
+
+
 def wait_for_state(page: Page, state: str) -> None:
-    page.wait_for_selector(f"html[data-job$=' {state}']")
+    # a job is a process that imports all of a command, on a machine that runs other tests too
+    page.wait_for_selector(f"html[data-job$=' {state}']", timeout=JOB_DEADLINE_MS)
 
 
 PAGES = {
