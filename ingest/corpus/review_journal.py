@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ingest.corpus.layout import CorpusLayout
@@ -25,17 +28,22 @@ LOCK = f"{FOLDER}/.submitters"
 MOST_OF_FILE = 1_000  # reviews
 _LIMITS = JsonLimits(max_bytes=64 << 20, max_elements=MOST_OF_FILE * 16)
 _FILE = re.compile(rf"{FOLDER}/[0-9a-f]{{64}}\.json")
+LOCK_WAIT_S = 30.0
+MAX_KEPT = 50_000  # reviews of one corpus, parsed
+# Folder of the journal -> file -> its reviews: a name is the digest of the bytes, so no file is read twice by a process.
+_kept: defaultdict[Path, dict[str, Sequence[Review]]] = defaultdict(dict)
+_keeping = threading.Lock()
 
 
 @contextmanager
-def held(corpus: CorpusLayout, disk: LocalStorage) -> Iterator[None]:
+def held(corpus: CorpusLayout, disk: LocalStorage, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
     """Hold the journal for one process, and remove what killed ones left. Short: it waits for no writer of the corpus.
 
     Raises:
-        TransientError: another process holds it for long.
+        LockHeld: another process holds it for longer than `wait_s`.
     """
     disk.make_dir(corpus.root / FOLDER)
-    with held_alone(corpus.root / LOCK):
+    with held_alone(corpus.root / LOCK, wait_s):
         for path in sorted((corpus.root / FOLDER).glob(f".*{HALF_SUFFIX}")):
             disk.remove(path)
         yield
@@ -57,13 +65,28 @@ def store(disk: LocalStorage, reviews: Sequence[Review]) -> Iterator[int]:
         yield start + len(piece)
 
 
-def read_all(corpus: CorpusLayout, names: Iterable[str]) -> list[Review]:
-    """The reviews of files; none of one that a writer has just published.
+def read_all(corpus: CorpusLayout, names: Sequence[str]) -> list[Review]:
+    """The reviews of all files of the journal; none of one that a writer has just published. Files are read once.
 
     Raises:
         ConfigError: a file is not what `store` writes.
     """
-    return [each for key in names for each in _read(corpus, key)]
+    folder = corpus.root.resolve() / FOLDER
+    with _keeping:
+        before = _kept[folder]
+    reviews, kept = list[Review](), dict[str, Sequence[Review]]()
+    for key in names:
+        own = before.get(key)
+        if own is None:
+            own = _read(corpus, key)
+        reviews += own
+        if own and len(reviews) <= MAX_KEPT:
+            kept[key] = own
+    with _keeping:
+        _kept[folder] = (
+            kept  # without the files that were published, and so without erased episodes
+        )
+    return reviews
 
 
 def as_json(review: Review) -> dict[str, Any]:

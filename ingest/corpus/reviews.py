@@ -53,7 +53,11 @@ class StoredReview:
     is_pending: bool
 
 
-def submit(corpus: CorpusLayout, reviews: Sequence[Review]) -> tuple[Receipt, ...]:
+def submit(
+    corpus: CorpusLayout,
+    reviews: Sequence[Review],
+    wait_s: float = review_journal.LOCK_WAIT_S,
+) -> tuple[Receipt, ...]:
     """Store reviews durably in the journal. Needs no writer lock; a repeated review_id adds nothing.
 
     All are checked before the first is stored. More than `review_journal.MOST_OF_FILE` are several files: the error of a full disk says
@@ -62,12 +66,13 @@ def submit(corpus: CorpusLayout, reviews: Sequence[Review]) -> tuple[Receipt, ..
     Raises:
         NoSuchPlace, OtherReview: nothing is stored.
         ConfigError: the journal is damaged or cannot be written.
-        TransientError: the disk is full, or another process holds the journal.
+        LockHeld: another process holds the journal for longer than `wait_s`; nothing is stored.
+        TransientError: the disk is full.
     """
     disk = LocalStorage(corpus.root)
     num_stored, new = 0, list[Review]()
     try:
-        with review_journal.held(corpus, disk):
+        with review_journal.held(corpus, disk, wait_s):
             pending = _by_id(_pending(corpus))
             current = snapshot.load(corpus.root)
             known = _by_id(_published_among(corpus, current, reviews))
@@ -166,6 +171,7 @@ def publish_pending(corpus: CorpusLayout, disk: LocalStorage) -> None:
     """
     if not review_journal.keys(corpus):
         return
+    disk.sync()  # what the writer has changed so far: it may take minutes, and reviewers wait for the journal
     with review_journal.held(corpus, disk):
         keys = review_journal.keys(corpus)
         current = snapshot.load(corpus.root)

@@ -18,6 +18,10 @@ from schemas.paths import OutsideCorpus
 RETRY_S = 0.01
 
 
+class LockHeld(TransientError):
+    """Another process holds a lock for longer than this one waits."""
+
+
 def open_lock(path: Path) -> int:
     """The file that is locked, open; made when absent.
 
@@ -61,7 +65,7 @@ def held_alone(path: Path, wait_s: float = 30.0) -> Iterator[None]:
     """Hold a lock that others hold for a moment.
 
     Raises:
-        TransientError: one of them holds it for longer than `wait_s`; it may be suspended.
+        LockHeld: one of them holds it for longer than `wait_s`; it may be suspended.
     """
     handle, until_s = open_lock(path), time.monotonic() + wait_s
     try:
@@ -69,7 +73,7 @@ def held_alone(path: Path, wait_s: float = 30.0) -> Iterator[None]:
             if time.monotonic() >= until_s:
                 problem = f"another process has held this lock for {wait_s:g} s"
                 remedy = "end it if it is suspended, and run the same command again"
-                raise TransientError(problem, remedy=remedy, where=str(path))
+                raise LockHeld(problem, remedy=remedy, where=str(path))
             time.sleep(RETRY_S)
         yield
     finally:

@@ -17,10 +17,11 @@ from ingest.curation.reviews.agreement import agreement
 from ingest.curation.reviews.sample import near_threshold
 from ingest.curation.tiers.explain import policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy
+from ingest.storage.lock_file import LockHeld
 from jobs.service.api import Number, current_of, keeper_of, newest_of, refuse_read_only, served_by
 from jobs.service.api_session import caller_of
 from jobs.service.details import row_of
-from jobs.service.errors import ApiError
+from jobs.service.errors import ApiError, busy
 from jobs.service.job_kinds import Name
 from jobs.service.job_runner import JobRunner
 from jobs.service.limits import place
@@ -34,6 +35,7 @@ router = APIRouter()
 MOST_AT_ONCE = 100
 MAX_CANDIDATES = 1000
 SEED = 0  # decides between equal distances
+LOCK_WAIT_S = 2.0  # for the journal: the client asks again, and no thread waits longer
 _comparing = threading.BoundedSemaphore(1)  # it reads the measurements of the corpus
 _BUSY = "another comparison of reviews or measurements is running"
 Policy = Annotated[Name | None, Query(description="Default: the one in force.")]
@@ -122,7 +124,9 @@ def submit_reviews(request: Request, question: ReviewsQuestion) -> ReceiptsAnswe
     number = served_by(request).cache.snapshot
     rows = [_review(each, author, at, number) for each in question.reviews]
     try:
-        receipts = submit(_corpus(request), rows)
+        receipts = submit(_corpus(request), rows, LOCK_WAIT_S)
+    except LockHeld as error:
+        raise busy("other reviews are being stored or published") from error
     except OtherReview as error:
         raise ApiError(
             409, "review_id", error.message, where=error.where, remedy=error.remedy

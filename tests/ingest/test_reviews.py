@@ -27,7 +27,8 @@ from ingest.corpus.reviews import NoSuchPlace, OtherReview, read, submit
 from ingest.corpus.writer import writing
 from ingest.maintenance.compact import compact, plan_merges
 from ingest.maintenance.erase import forget
-from ingest.storage import lock_file
+from ingest.storage import lock_file, unsynced
+from ingest.storage.file_system import FileSystem
 from ingest.storage.local import LocalStorage
 from ingest.verify.corpus import verify
 from ingest.verify.digest import digest
@@ -336,6 +337,47 @@ def test_who_holds_the_journal_for_long_is_not_waited_for(tmp_path: Path) -> Non
         lock_file.held_alone(path, wait_s=0.0),
     ):
         pass
+
+
+def test_a_pending_file_is_read_once(corpus: CorpusLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    uid, names = uids(corpus.root)["a"], list[str]()
+    parse = review_journal._read
+
+    def counted(corpus: CorpusLayout, key: str) -> list[Review]:
+        names.append(key)
+        return parse(corpus, key)
+
+    monkeypatch.setattr(review_journal, "_read", counted)
+    for number in range(1, 6):
+        submit(corpus, [review(number, uid)])
+        assert len(read(corpus, uid=uid)) == number
+    assert sorted(names) == journal(corpus)
+    monkeypatch.setattr(review_journal, "MAX_KEPT", 2)
+    for _ in range(2):
+        assert len(read(corpus)) == 5
+    assert len(names) == 5 + 3  # past the bound, files are read each time
+    write(corpus)
+    assert [each.is_pending for each in read(corpus)] == [False] * 5
+    assert review_journal._kept[(corpus.root / FOLDER).resolve()] == {}
+
+
+def test_the_disk_is_synchronised_before_the_journal_is_held(corpus: CorpusLayout) -> None:
+    events = list[str]()
+
+    class Watched(FileSystem):
+        def syncfs(self, handle: int) -> None:
+            with lock_file.held_alone(corpus.root / review_journal.LOCK, wait_s=0.0):
+                events.append("syncfs")
+            super().syncfs(handle)
+
+    submit(corpus, [review(1, uids(corpus.root)["a"])])
+    disk = LocalStorage(corpus.root, Watched())
+    disk.make_dir(corpus.root / "tmp")
+    for number in range(unsynced.FEW + 1):
+        disk.write(corpus.root / "tmp" / str(number), b"x")
+    reviews.publish_pending(corpus, disk)
+    assert events == ["syncfs"]
+    assert len(published(corpus)) == 1
 
 
 def test_two_submit_at_once_beside_a_writer(corpus: CorpusLayout) -> None:

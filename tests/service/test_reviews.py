@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from starlette.testclient import TestClient
 
-from ingest.corpus import snapshot
+from ingest.corpus import review_journal, snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.reviews import submit
 from ingest.corpus.writer import writing
@@ -150,6 +150,19 @@ def test_reviews_are_taken_while_another_process_writes(
         assert sent(client, row(1, uid)).status_code == 201
         assert [each["is_pending"] for each in listed(client, uid)] == [True]
     assert [each["is_pending"] for each in listed(client, uid)] == [False]
+
+
+def test_a_journal_that_another_process_holds_is_waited_for_shortly(
+    client: TestClient, corpus: CorpusLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_reviews, "LOCK_WAIT_S", 0.0)
+    uid = uids(corpus.root)["a"]
+    with review_journal.held(corpus, LocalStorage(corpus.root)):
+        answer = sent(client, row(1, uid))
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy")
+        assert answer.headers["retry-after"] == "2"
+        assert listed(client, uid) == []
+    assert sent(client, row(1, uid)).status_code == 201
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 const BASE = "/api/v1";
 const BUILDING_WAIT_MS = 2000;
+const BUSY_TRIES = 5; // of a request that the server refused for load, before anything was done
 
 let pinned = null;
 let onNewer = () => {};
@@ -59,9 +60,13 @@ export async function get(path, parameters = {}, { signal, onBuilding } = {}) {
 
 export async function post(path, body = {}) {
   const headers = { Accept: "application/json", "Content-Type": "application/json" };
-  const answer = await fetch(BASE + path, { method: "POST", headers, body: JSON.stringify(body) });
-  if (!answer.ok) throw await failureOf(answer);
-  return answer.json();
+  for (let tries = 1; ; tries++) {
+    const answer = await fetch(BASE + path, { method: "POST", headers, body: JSON.stringify(body) });
+    if (answer.ok) return answer.json();
+    const failure = await failureOf(answer);
+    if (failure.code !== "busy" || tries === BUSY_TRIES) throw failure;
+    await pause();
+  }
 }
 
 /** A random id in the form of a UUID. `crypto.randomUUID` is not there for pages that came over HTTP from another machine. */

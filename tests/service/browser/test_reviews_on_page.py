@@ -66,6 +66,8 @@ def test_a_review_of_the_browser_is_published_by_the_next_write_and_changes_the_
     path = f"/episodes/{uid_from(site, filter='source:eq:agibot_world')}"
     with opened(chromium, site, path, without="**/geometry*", token=REVIEWER) as page:
         assert page.inner_text(".facts .tier") != "excluded"
+        busy = {"error": {"code": "busy", "message": "other reviews are being stored"}}
+        page.route("**/api/v1/reviews", lambda route: route.fulfill(status=503, json=busy), times=1)
         page.keyboard.press("4")
         page.keyboard.press("Enter")
         wait_for_rows(page, 1)
