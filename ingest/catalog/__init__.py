@@ -9,6 +9,7 @@ __all__ = [
     "next_command",
     "query_process",
     "segmentation",
+    "sql_guard",
     "tables",
     "uid_index",
     "views",

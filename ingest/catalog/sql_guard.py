@@ -109,7 +109,7 @@ def reading_expression(
         ConfigError: it is anything else.
     """
     query = f"SELECT 1 FROM {relation} WHERE (\n{text}\n)"
-    _check_brackets(text)
+    check_brackets(text)
     reading_statement(connection, query)
     tree, plain = (
         _syntax_tree(connection, sql) for sql in (query, f"SELECT 1 FROM {relation} WHERE (TRUE)")
@@ -131,7 +131,7 @@ def _ctes(node: dict[str, Any]) -> list[dict[str, Any]]:
     return list(cte_map["map"]) if isinstance(cte_map, dict) else []
 
 
-def _check_brackets(text: str) -> None:
+def check_brackets(text: str) -> None:
     """No bracket of the text may close one that it did not open: it would close ours."""
     depth = 0
     data = text.encode(errors="replace")

@@ -225,15 +225,9 @@ class SourceStage:
 
     def _differing(self, context: BuildContext, corpus: Path) -> Iterator[tuple[str, str]]:
         root = self.request.root
-        columns = ["source", "dataset"]
-        only = pc.field("root") == str(root)
-        sets = context.current.read(corpus, "sources", columns, only=only)
-        is_of_source, is_of_dataset = (
-            pc.field(name).isin(sets[name].combine_chunks()) for name in columns
-        )
-        rows = context.current.read(
-            corpus, "episodes", ["raw_files"], only=is_of_source & is_of_dataset
-        )
+        info, _ = survey(self.request)  # not the rows with this root: raw data may have moved
+        is_own = (pc.field("source") == info.source) & (pc.field("dataset") == info.dataset)
+        rows = context.current.read(corpus, "episodes", ["raw_files"], only=is_own)
         known = {
             (file["path"], file["digest"])
             for row in rows["raw_files"].to_pylist()

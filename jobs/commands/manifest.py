@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.curation.captions.select import TextPolicy
 from ingest.curation.manifests.manifest import ManifestRequest
@@ -34,7 +35,7 @@ from jobs.ui.options import (
     Snapshot,
     Workers,
 )
-from jobs.ui.output import answer_json, stdout
+from jobs.ui.output import answer_json, stdout, warn
 from schemas.errors import ConfigError
 
 app = typer.Typer(
@@ -93,9 +94,13 @@ def build_command(
     if split_by is SplitBy.SOURCE and not keep_source_splits:
         raise ConfigError("--split-by source cannot be combined with --ignore-source-splits")
     opened = open_corpus(corpus)
+    named = [] if uids is None else read_uids(uids)
+    if named:  # one snapshot knows them and has their rows
+        with_snapshot = snapshot.load(opened.root, with_snapshot).number
+        where = where_of(opened, named, where, with_snapshot)
     request = ManifestRequest(
         name=name,
-        where=where if uids is None else where_of(opened, read_uids(uids), where, with_snapshot),
+        where=where,
         policy=load_policy(policy) if policy else None,
         mixture=load_mixture(mixture),
         split_by=split_by,
@@ -113,8 +118,11 @@ def build_command(
     )
     if not done.has_latents:
         warn_of_no_latents(done.facts, opened.root)
+    left_out = max(len(named) - done.facts.num_episodes, 0)
+    if left_out:
+        warn(f"{left_out:,} of {len(named):,} named episodes have no segment in the manifest")
     if as_json:
-        answer_json(_answer(done))
+        answer_json(_answer(done) | ({"named_left_out": left_out} if named else {}))
         return
     show_facts(done.facts, opened.root)
     outcome = (

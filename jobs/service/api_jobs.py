@@ -244,12 +244,12 @@ def _fields(job: Job) -> dict[str, Any]:
 
 
 def _lines(store: JobStore, job: Job, after: int) -> tuple[str, int]:
-    """Whole lines of a log from a place on, and the place behind them."""
+    """Whole lines of a log from a place on, and the place behind them; of a line that fills an answer, a part."""
     try:
         with store.log_of(job.id).open("rb") as file:
             file.seek(after)
             block = file.read(MAX_LOG)
     except FileNotFoundError:  # it has not started
         return "", after
-    whole = block[: block.rfind(b"\n") + 1]
+    whole = block[: block.rfind(b"\n") + 1] or (block if len(block) == MAX_LOG else b"")
     return whole.decode(errors="replace"), after + len(whole)

@@ -74,7 +74,7 @@ def _stale(corpus: CorpusLayout, current: Snapshot, cache: SnapshotCache) -> Ite
                 count=row["episodes"],
                 remedy="ingest them into a new corpus",
             )
-    yield from _of_curation(corpus, current)
+    yield from _of_curation(corpus, current, cache.key.folder)
     for row in cache.ask(_OTHER_VIDEO):
         yield StaleAnswer(
             what=f"latents of {row['encoder_id']} of videos that were replaced",
@@ -83,8 +83,8 @@ def _stale(corpus: CorpusLayout, current: Snapshot, cache: SnapshotCache) -> Ite
         )
 
 
-def _of_curation(corpus: CorpusLayout, current: Snapshot) -> Iterator[StaleAnswer]:
-    unmeasured, unjudged = _unfinished(corpus, current.number)
+def _of_curation(corpus: CorpusLayout, current: Snapshot, key: str) -> Iterator[StaleAnswer]:
+    unmeasured, unjudged = _unfinished(corpus, current.number, key)
     yield StaleAnswer(
         what="episodes that lack a measurement, or have one of an earlier version",
         count=unmeasured,
@@ -103,8 +103,8 @@ def _of_curation(corpus: CorpusLayout, current: Snapshot) -> Iterator[StaleAnswe
 
 
 @lru_cache(maxsize=1)
-def _unfinished(corpus: CorpusLayout, number: int) -> tuple[int, int]:
-    """Episodes to measure and to judge. Of one snapshot it never changes."""
+def _unfinished(corpus: CorpusLayout, number: int, _key: str) -> tuple[int, int]:
+    """Episodes to measure and to judge. Of one snapshot it never changes; `_key` tells it from that of a corpus made anew at this path."""
     current = snapshot.load(corpus.root, number or None)
     policy = policy_in_force(corpus.root, current, BUILT_IN)
     is_judged = is_up_to_date(corpus.root, current, policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 import threading
 from collections import OrderedDict
@@ -29,10 +30,14 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who sent a request. `until_s` is the end of the session; None: the request has the token."""
+    """Who sent a request. `until_s` is the end of the session; None: the request has the token.
+
+    sessions: numbers of the session and of those whose links led to it; they end with any of these.
+    """
 
     holder: Holder
     until_s: float | None = None
+    sessions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,7 @@ class Access:
         self._holders = {_digest(token): holder for token, holder in holders.items()}
         self._sessions: OrderedDict[str, _Grant] = OrderedDict()
         self._codes: OrderedDict[str, _Grant] = OrderedDict()
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
 
     def new_code(self, caller: Caller | None = None) -> str:
@@ -80,7 +86,8 @@ class Access:
             return None
         until_s, limit_s = now + SESSION_LIFE_S, entry.caller.until_s
         until_s = until_s if limit_s is None else min(until_s, limit_s)
-        caller = Caller(holder=entry.caller.holder, until_s=until_s)
+        sessions = (*entry.caller.sessions, next(self._numbers))
+        caller = Caller(holder=entry.caller.holder, until_s=until_s, sessions=sessions)
         session = self._kept(self._sessions, _Grant(caller=caller, until_s=until_s), MAX_SESSIONS)
         return session, until_s - now
 
@@ -95,12 +102,15 @@ class Access:
         return entry.caller if entry is not None and entry.until_s >= self._clock() else None
 
     def log_out(self, headers: Headers) -> None:
-        """End the session of a request, and its links that are still unopened."""
+        """End the session of a request, its unopened links, and the sessions that its links have opened."""
         with self._lock:
-            ended = self._sessions.pop(self._session_id(headers), None)
-            if ended is not None:
-                for code in [c for c, each in self._codes.items() if each.caller is ended.caller]:
-                    del self._codes[code]
+            ended = self._sessions.get(self._session_id(headers))
+            if ended is None:
+                return
+            own = ended.caller.sessions[-1]
+            for store in (self._sessions, self._codes):
+                for key in [key for key, each in store.items() if own in each.caller.sessions]:
+                    del store[key]
 
     def _session_id(self, headers: Headers) -> str:
         # Cookies of other programs on this host come along, and `http.cookies` drops all of them where one is odd.

@@ -11,6 +11,7 @@ from typing import Protocol
 from jobs.service.job_store import Job, JobStore
 
 MAX_FAILURES = 3  # of the process of one job
+ON_RAY = "it runs on Ray: start the server with --ray-address to follow it; cancelled here, it is forgotten and not stopped"
 
 
 class JobEngine(Protocol):
@@ -45,6 +46,16 @@ class ProcessEngine:
             if exit_code:
                 self._failures[self._child_job] = self._failures.get(self._child_job, 0) + 1
         self._store.recover(time.time())
+        for job in self._store.active():
+            if job.submission_id is not None:
+                self._of_ray(job)
+
+    def _of_ray(self, job: Job) -> None:
+        """A job that an earlier server has begun on Ray keeps the queue waiting, until it is followed there or given up."""
+        if job.state == "cancelling":
+            self._store.lost(job.id, time.time(), "")
+        elif job.problem != ON_RAY:
+            self._store.note(job.id, ON_RAY)
 
     def start(self, job: Job) -> None:
         if self._child is not None:

@@ -29,7 +29,7 @@ from jobs.service.job_process import (
     shown_line,
 )
 from jobs.service.job_store import Job, JobStore
-from schemas.errors import TransientError, system_error_text
+from schemas.errors import ConfigError, TransientError, system_error_text
 from schemas.json_text import parse_json
 
 TIMEOUT_S = 30.0
@@ -95,13 +95,13 @@ class RayJobs:
             raise RayUnreachable(problem) from error
         except RuntimeError as error:
             if "status code 404" in str(error):
-                raise _NotFound from error
+                raise _NotFound("Ray knows no such job") from error
             status = str(error).partition(":")[0]
             raise RayUnreachable(f"Ray at {self._address}: {status}") from error
 
 
-class _NotFound(Exception):
-    """The cluster has no job of this submission id."""
+class _NotFound(TransientError):
+    """The cluster has no job of this submission id. Between two calls it may have lost it; the next look finds that out."""
 
 
 class RayEngine:
@@ -160,8 +160,13 @@ class RayEngine:
         if job.is_submitted or job.state == "cancelling":
             self._store.lost(job.id, time.time(), "Ray lost the job")
             return
-        request = request_of(job, self._store.folder.parent.resolve(), self._spec)
-        words = ["eicorpus", *request.words(self._corpus, self._spec), "--json"]
+        try:
+            request = request_of(job, self._store.folder.parent.resolve(), self._spec)
+            words = ["eicorpus", *request.words(self._corpus, self._spec), "--json"]
+        except (ConfigError, ValueError) as error:  # of a server with another spec, or an older one
+            problem = f"the job cannot be begun: {error}"
+            self._store.finish(job.id, state="failed", now_s=time.time(), problem=problem)
+            return
         input_file = self._store.input_of(job.id)
         input_file.write_bytes(request.standard_input())
         entrypoint = f"exec {shlex.join(words)} < {shlex.quote(str(input_file.resolve()))}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs.service.job_engine import JobEngine, ProcessEngine
 from jobs.service.job_store import JobStore
-from schemas.errors import TransientError
+from schemas.errors import PipelineError
 
 
 class JobRunner:
@@ -25,13 +25,13 @@ class JobRunner:
         self._engine: JobEngine = engine or ProcessEngine(store, corpus, spec)
 
     def watch(self, stop: threading.Event, report: Callable[[str], None]) -> None:
-        """Until `stop`. A disk that is full or a file that is damaged is reported, and tried again."""
+        """Until `stop`. A disk that is full, a file that is damaged or a job that cannot be begun is reported, and tried again."""
         last_problem = ""
         while not stop.wait(self._engine.poll_s):
             try:
                 self.step()
                 last_problem = ""
-            except (OSError, TransientError) as error:
+            except (OSError, ValueError, PipelineError) as error:  # the thread must not end
                 problem = f"jobs: {error}"
                 if problem != last_problem:
                     report(problem)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.query_process import QueryLimits
+from ingest.catalog.sql_guard import check_brackets
 from ingest.catalog.views import literal
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout, uid_of
@@ -119,11 +120,11 @@ def read_uids(path: Path) -> list[str]:
     return uids
 
 
-def where_of(corpus: CorpusLayout, uids: Sequence[str], where: str, number: int | None) -> str:
+def where_of(corpus: CorpusLayout, uids: Sequence[str], where: str, number: int) -> str:
     """A condition that selects episodes by uid, beside another condition.
 
     Raises:
-        ConfigError: a snapshot lacks one of them.
+        ConfigError: a snapshot lacks one of them, or brackets of `where` do not match.
     """
     current = snapshot.load(corpus.root, number)
     known = set(current.read(corpus.root, "episodes", ["uid"])["uid"].to_pylist())
@@ -131,7 +132,10 @@ def where_of(corpus: CorpusLayout, uids: Sequence[str], where: str, number: int 
         problem = f"snapshot {current.number} lacks {len(unknown)} of {len(uids)} episodes, the first of them {unknown[0]!r}"
         raise ConfigError(problem, where="--uids")
     chosen = f"uid IN ({', '.join(map(literal, uids))})"
-    return f"({where}) AND {chosen}" if where.strip() else chosen
+    if not where.strip():
+        return chosen
+    check_brackets(where)  # `a) OR (b` would end ours, and a comment needs its line break
+    return f"(\n{where}\n) AND {chosen}"
 
 
 def shares_from(val: float, test: float) -> Shares:

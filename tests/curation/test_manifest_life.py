@@ -384,6 +384,22 @@ def test_a_manifest_of_episodes_that_are_named(made: Path, tmp_path: Path) -> No
     assert set(manifest(corpus, "piped").rows["uid"].to_pylist()) == {uids[1]}
 
 
+def test_named_episodes_without_a_segment_are_counted(made: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(made, corpus)
+    uids = sorted(set(manifest(corpus).rows["uid"].to_pylist()))
+    file = tmp_path / "uids.txt"
+    file.write_text("\n".join(uids))
+    where = f"uid = '{uids[0]}' -- the one"
+    answer = build(corpus, "one", "--uids", str(file), "--where", where, "--json")
+    assert answer.exit_code == 0, answer.output
+    assert json.loads(answer.stdout)["result"]["named_left_out"] == len(uids) - 1
+    assert set(manifest(corpus, "one").rows["uid"].to_pylist()) == {uids[0]}
+    refused = build(corpus, "none", "--uids", str(file), "--where", "length < 0) OR (length > 0")
+    assert isinstance(refused.exception, ConfigError)
+    assert "unmatched )" in refused.exception.message
+
+
 def test_an_episode_that_a_snapshot_lacks_is_named(made: Path, tmp_path: Path) -> None:
     file = tmp_path / "uids.txt"
     for text, expected in (

@@ -425,3 +425,8 @@ def test_check_compares_raw_files_with_what_was_committed(
     raw.write_bytes(content)
     os.utime(raw, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert plan(spec, "--check")["sources.hands"]["state"] == "stale"
+    # The folder may have another name by now.
+    (tmp_path / "raw").rename(tmp_path / "moved")
+    spec.write_text(spec.read_text().replace("path: raw", "path: moved"))
+    (line,) = build(spec, "--check")["targets"]
+    assert (line["done"], changed in line["note"]) == (0, True)

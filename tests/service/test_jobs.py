@@ -15,7 +15,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from starlette.testclient import TestClient
 
-from jobs.service import job_store
+from jobs.service import api_jobs, job_store
+from jobs.service.job_engine import ON_RAY, ProcessEngine
 from jobs.service.job_kinds import JobRequest
 from jobs.service.job_process import run_job
 from jobs.service.job_runner import JobRunner
@@ -157,7 +158,7 @@ sys.exit(1)"""
 
 
 def test_a_full_disk_takes_the_log_and_not_the_job(store: JobStore) -> None:
-    """The command writes more than a pipe holds: one that nobody reads would wait, and hold the corpus."""
+    """The command writes more than a pipe holds: if its pipe were not read, it would wait, and hold the corpus."""
     job_id = submitted(store)
     store.log_of(job_id).symlink_to("/dev/full")
     script = "import sys; print(('x' * 99 + '\\n') * 10_000, file=sys.stderr); print('{}')"
@@ -373,6 +374,36 @@ def test_log_and_events_go_on_where_a_client_was(jobs_client: TestClient) -> Non
     resumed = jobs_client.get(events, headers={"Last-Event-ID": "4"}).text
     assert '"two\\n"' in resumed
     assert "one" not in resumed
+
+
+def test_a_line_that_fills_an_answer_is_passed_on_in_parts(
+    jobs_client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_jobs, "MAX_LOG", 4)
+    job_id = submitted(store_of(jobs_client))
+    store_of(jobs_client).log_of(job_id).write_text("sixsix\nend\n")
+    log, parts, after = f"/api/v1/jobs/{job_id}/log", [], 0
+    while (part := jobs_client.get(log, params={"after": after}).json())["text"]:
+        parts.append(part["text"])
+        after = part["after"]
+    assert parts == ["sixs", "ix\n", "end\n"]
+
+
+def test_a_job_of_ray_is_forgotten_on_a_server_without_ray(store: JobStore, tmp_path: Path) -> None:
+    """Until then it keeps the queue waiting, and says why."""
+    engine = ProcessEngine(store, tmp_path, None)
+    first, second = submitted(store, "first"), submitted(store, "second")
+    assert store.claim(first, 1.0, submission_id="of-ray")
+    store.mark_submitted(first)
+    for _ in range(2):
+        engine.follow()
+    waiting = store.job(first)
+    assert waiting is not None
+    assert (waiting.state, waiting.problem, store.next_queued()) == ("running", ON_RAY, None)
+    store.cancel(first, 2.0)
+    engine.follow()
+    forgotten, behind = store.job(first), store.next_queued()
+    assert (forgotten and forgotten.state, behind and behind.id) == ("cancelled", second)
 
 
 @pytest.mark.slow

@@ -34,8 +34,8 @@ QUESTION = {"base": "mine", "name": "mine_2", "note": "less idle", "thresholds":
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     """Two episodes between the old threshold and the new one, with tiers."""
-    given = [Given(whole={**FINE, "idle_share": value}) for value in (0.1, 0.45, 0.45, 0.9)]
-    corpus = write_corpus(tmp_path / "corpus", given)
+    episodes = [Given(whole={**FINE, "idle_share": value}) for value in (0.1, 0.45, 0.45, 0.9)]
+    corpus = write_corpus(tmp_path / "corpus", episodes)
     run(corpus, policy_of(TEXT))
     return corpus
 

@@ -131,9 +131,9 @@ def test_a_job_that_ray_lost_runs_once_more(head: str, toy: Path, tmp_path: Path
     job_id = submitted(store, kind="manifest", name="a", uids=["no-such-episode"])
     assert store.claim(job_id, 1.0, submission_id="of-a-head-that-was-lost")
     store.mark_submitted(job_id)
-    gone = server(store, toy, f"http://127.0.0.1:{free_port()}")
+    without_head = server(store, toy, f"http://127.0.0.1:{free_port()}")
     with pytest.raises(RayUnreachable, match="does not answer"):
-        gone.step()
+        without_head.step()
     waiting = job_of(store, job_id)
     assert (waiting.state, waiting.attempts) == ("running", 1)
     assert "does not answer" in waiting.problem

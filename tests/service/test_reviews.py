@@ -170,8 +170,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TestClient]:
     """Six episodes with values around a threshold, tiers, and two published reviews."""
     folder = tmp_path_factory.mktemp("judged")
     values = [0.9, 0.51, 0.5, 0.1, 0.49, None]
-    given = [Given(whole={**FINE, "idle_share": value}) for value in values]
-    corpus = write_corpus(folder / "corpus", given)
+    episodes = [Given(whole={**FINE, "idle_share": value}) for value in values]
+    corpus = write_corpus(folder / "corpus", episodes)
     run(corpus, policy_of(TEXT))
     fields = {"kind": "tier_override", "value": "low"}
     submit(CorpusLayout(corpus), [review(n, uid_of(n), **fields) for n in (1, 3)])

@@ -111,6 +111,20 @@ def test_a_link_of_a_session_does_not_outlive_it(browser: TestClient, clock: Clo
     assert browser.get(f"{API}/me").status_code == 401
 
 
+def test_the_end_of_a_session_ends_those_that_its_links_opened(browser: TestClient) -> None:
+    """Also the session of a link of such a session; that of another link of the token goes on."""
+    cookies = []
+    for token in (READER, "", "", READER):
+        browser.get(link_of(browser, token))
+        cookies.append("=".join(next(iter(browser.cookies.items()))))
+    first, *_ = cookies
+    browser.cookies.clear()
+    assert browser.post(f"{API}/logout", headers={"Cookie": first}).status_code == 204
+    browser.cookies.clear()
+    asked = [browser.get(f"{API}/me", headers={"Cookie": each}).status_code for each in cookies]
+    assert asked == [401, 401, 401, 200]
+
+
 def test_the_end_of_a_session_ends_its_unopened_links(browser: TestClient) -> None:
     browser.get(link_of(browser, READER))
     own, of_token = link_of(browser), link_of(browser, READER)

@@ -59,15 +59,16 @@ export function isInCart(uid) {
 
 /** All of the rows, or none where they would be too many. */
 export function setInCart(rows, isIn) {
-  const added = isIn ? rows.filter((row) => !chosen.has(row.uid)).length : 0;
+  const added = isIn ? new Set(rows.map(({ uid }) => uid).filter((uid) => !chosen.has(uid))).size : 0;
   if (chosen.size + added > MOST) {
     showDialog("Cart", h("p", { role: "alert" }, `The cart takes ${whole(MOST)} episodes and has ${whole(chosen.size)}; ${whole(added)} more do not fit.`));
     tellListeners();
     return;
   }
   for (const row of rows) {
-    if (isIn) chosen.set(row.uid, Object.fromEntries(COLUMNS.map((name) => [name, row[name] ?? null])));
-    else chosen.delete(row.uid);
+    // a row of another page may have the uid alone
+    if (isIn && !chosen.has(row.uid)) chosen.set(row.uid, Object.fromEntries(COLUMNS.map((name) => [name, row[name] ?? null])));
+    else if (!isIn) chosen.delete(row.uid);
   }
   write();
 }

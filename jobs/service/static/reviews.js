@@ -1,6 +1,6 @@
 // Reviews of an episode: what people have decided on it, and a form to decide more.
 
-import { episodePath, Failure, get, post } from "/static/api.js";
+import { episodePath, Failure, get, newId, post } from "/static/api.js";
 import { h, replace, table, TIERS, tierMark } from "/static/dom.js";
 import { spanText } from "/static/episode_tables.js";
 import { bind } from "/static/keys.js";
@@ -10,15 +10,6 @@ const KEYS = { x: "exclude", a: "accept", c: "caption_fix", n: "note" };
 const NEED_TEXT = ["caption_fix", "note"];
 const MAY_SEND = ["review", "admin"];
 const WITHDRAWN = "withdrawn";
-
-/** A random UUID. `crypto.randomUUID` is there over https and on this machine only. */
-function uuid() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 0x0f) | 0x40;
-  bytes[8] = (bytes[8] & 0x3f) | 0x80;
-  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
-}
 
 function timeOf(at) {
   return h("time", { datetime: at }, `${at.slice(0, 16).replace("T", " ")} UTC`);
@@ -31,7 +22,7 @@ function stateOf({ is_in_force: isInForce, is_pending: isPending }) {
 export class ReviewPanel {
   /** `onReviews(reviews)` is called with the list whenever it is read, `onRange(range)` with {start, end} or null. */
   constructor(uid, episode, clock, me, { onReviews, onRange }) {
-    Object.assign(this, { uid, episode, clock, me, onReviews, onRange, range: null, reviewId: null });
+    Object.assign(this, { uid, episode, clock, me, onReviews, onRange, range: null, reviewId: null, undoIds: new Map() });
     this.list = h("div", {});
     this.status = h("p", { class: "muted", role: "status", id: "review-status" });
     this.maySend = MAY_SEND.includes(me.role);
@@ -128,7 +119,7 @@ export class ReviewPanel {
 
   /** The same review has the same id, so that one whose answer was lost can be sent again. */
   async send() {
-    this.reviewId ??= uuid();
+    this.reviewId ??= newId();
     const { start = null, end = null } = this.range ?? {};
     const value = document.getElementById("review-value").value;
     this.button.disabled = true;
@@ -137,27 +128,35 @@ export class ReviewPanel {
     else this.button.disabled = false;
   }
 
+  /** As `send`: the same undo has the same id. */
   undo({ review_id: supersedes, start, end }) {
-    return this.submit({ review_id: uuid(), uid: this.uid, start, end, kind: "note", value: WITHDRAWN, supersedes });
+    if (!this.undoIds.has(supersedes)) this.undoIds.set(supersedes, newId());
+    return this.submit({ review_id: this.undoIds.get(supersedes), uid: this.uid, start, end, kind: "note", value: WITHDRAWN, supersedes });
   }
 
   async submit(review) {
     try {
       const { receipts } = await post("/reviews", { reviews: [review] });
-      await this.load();
       this.status.textContent = receipts[0].is_pending ? "Stored. It takes effect with the next command or job that writes to the corpus." : "Stored and published.";
-      return true;
     } catch (error) {
       if (!(error instanceof Failure || error instanceof TypeError)) throw error;
       this.status.textContent = error instanceof Failure ? `Not stored: ${error.message}` : "The server does not answer. Send it again.";
       return false;
     }
+    await this.load();
+    return true;
   }
 
+  /** The list that cannot be had leaves the rest of the page alone. */
   async load() {
-    const { reviews } = await get(`${episodePath(this.uid)}/reviews`);
-    this.draw(reviews);
-    this.onReviews(reviews);
+    try {
+      const { reviews } = await get(`${episodePath(this.uid)}/reviews`);
+      this.draw(reviews);
+      this.onReviews(reviews);
+    } catch (error) {
+      if (!(error instanceof Failure || error instanceof TypeError)) throw error;
+      replace(this.list, h("p", { class: "failure", role: "alert" }, `Reviews cannot be read: ${error.message}`));
+    }
   }
 
   draw(reviews) {

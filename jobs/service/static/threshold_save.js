@@ -18,7 +18,7 @@ export function saveForm(base, values) {
     try {
       const { policy } = await post("/policies", { base, name: name.value, note: note.value, thresholds: Object.fromEntries(values()) });
       const job = `/jobs${query({ kind: "tier", policy: name.value })}`;
-      replace(answer, h("p", {}, `${policy} is saved. `, h("a", { href: job }, "Compute tiers with it")));
+      replace(answer, h("p", {}, `${policy} is saved. `, h("a", { href: job }, "Compute tiers with it"), ". A corpus spec keeps its own policy until its tiers name this one; its next build goes back to that."));
     } catch (error) {
       if (error.status === undefined) throw error;
       replace(answer, h("p", { class: "failure" }, error.message, error.remedy ? `; ${error.remedy}` : ""));
