@@ -208,6 +208,7 @@ def facets(
     def compute() -> models.FacetsAnswer:
         parsed, words = asked(served.cache, filters, q)
         mask = served.selection.mask(parsed, words)
+        counted = pages.facets(served.selection, names or FACETS, parsed, words)
         return models.FacetsAnswer(
             **newest_of(request, served),
             facets={
@@ -215,9 +216,9 @@ def facets(
                     models.FacetValueAnswer(
                         value=each.value, episodes=each.episodes, hours=each.hours
                     )
-                    for each in pages.facet(served.selection, name, parsed, words)
+                    for each in values
                 ]
-                for name in names or FACETS
+                for name, values in counted.items()
             },
             total=int(mask.sum()),
             hours=hours_of(served.cache, mask),

@@ -198,25 +198,46 @@ class FacetValue:
     hours: float
 
 
-def facet(
-    selection: EpisodeMasks, name: str, filters: Sequence[Filter], words: Sequence[str]
-) -> list[FacetValue]:
-    """Episodes and hours of every value of a coded column, under all filters but those on the column itself; most episodes first.
+def facets(
+    selection: EpisodeMasks,
+    names: Sequence[str],
+    filters: Sequence[Filter],
+    words: Sequence[str],
+) -> dict[str, list[FacetValue]]:
+    """Episodes and hours of every value of coded columns, each under all filters but those on the column itself; most episodes first.
 
     Raises:
         ConfigError: no such column, or it is not coded.
     """
     cache = selection.cache
-    column = column_of(cache, name, "facet")
-    if column.kind != "coded" or column.values is None:
-        raise ConfigError(f"{name} is no facet", remedy="use its histogram", where="facet")
-    rows = rows_of(selection.mask([each for each in filters if each.column != name], words))
+    columns = [column_of(cache, name, "facet") for name in names]
+    for column in columns:
+        if column.kind != "coded":
+            raise ConfigError(
+                f"{column.name} is no facet", remedy="use its histogram", where="facet"
+            )
+    answers: dict[str, list[FacetValue]] = {}
+    filtered = {each.column for each in filters}
+    for own in {name if name in filtered else None for name in names}:
+        # columns without a filter of their own share the rows
+        rows = rows_of(selection.mask([each for each in filters if each.column != own], words))
+        hours = cache.hours.take(rows)
+        for column in columns:
+            if (column.name if column.name in filtered else None) == own:
+                answers[column.name] = _counted(column, rows, hours)
+    return {name: answers[name] for name in names}
+
+
+def _counted(
+    column: EpisodeColumn, rows: npt.NDArray[np.int64], hours: npt.NDArray[np.float64]
+) -> list[FacetValue]:
+    assert column.values is not None  # it is coded
     chosen = column.values.take(rows) + 1
     count = np.bincount(chosen, minlength=len(column.texts) + 1)
-    hours = np.bincount(chosen, weights=cache.hours.take(rows), minlength=len(column.texts) + 1)
+    sums = np.bincount(chosen, weights=hours, minlength=len(column.texts) + 1)
     values = [
         FacetValue(value=text, episodes=int(n), hours=float(h))
-        for text, n, h in zip((None, *column.texts), count, hours, strict=True)
+        for text, n, h in zip((None, *column.texts), count, sums, strict=True)
         if n
     ]
     return sorted(values, key=lambda each: (-each.episodes, each.value or ""))[:SHOWN_VALUES]
