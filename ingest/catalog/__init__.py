@@ -6,6 +6,7 @@ limits on time and memory."""
 __all__ = [
     "catalog",
     "episode_lookup",
+    "episode_tier",
     "next_command",
     "query_process",
     "segmentation",

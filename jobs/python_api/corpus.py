@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.episode_tier import EPISODE_TIERS
 from ingest.catalog.query_process import QueryLimits
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.manifest_folders import manifest_folder, manifest_names
@@ -19,38 +20,20 @@ from jobs.python_api.episode import CorpusEpisode
 from schemas.errors import ConfigError
 from schemas.manifest import Manifest, ManifestFacts, load
 from schemas.paths import check_local
+from schemas.review import TIERS
 
 if TYPE_CHECKING:
     from training.data.dataset import ManifestDataset
     from training.recipe import DataSettings
 
-# The tier of most timesteps; of two with as many, the first of this order.
-EPISODES = """
-WITH steps AS (
-    SELECT uid, {sums} FROM tiers GROUP BY uid
-)
+_HOURS = ", ".join(f"s.{tier} / e.length * e.hours AS hours_{tier}" for tier in TIERS)
+EPISODES = f"""
 SELECT e.* EXCLUDE (facts, raw_files, source_repeats)
        REPLACE ([camera.name for camera in cameras] AS cameras),
-       CASE {largest} END AS tier,
-       {hours}
-FROM episodes AS e LEFT JOIN steps AS s ON s.uid = e.uid
+       s.tier, {_HOURS}
+FROM episodes AS e LEFT JOIN {EPISODE_TIERS} AS s ON s.uid = e.uid
 ORDER BY e.source, e.episode_id, e.uid
 """
-TIERS = ("high", "low", "actionless", "excluded")
-
-
-def _episodes_query() -> str:
-    return EPISODES.format(
-        sums=", ".join(
-            f"coalesce(sum(\"end\" - start) FILTER (tier = '{tier}'), 0) AS {tier}"
-            for tier in TIERS
-        ),
-        largest=" ".join(
-            f"WHEN s.{tier} >= greatest({', '.join(f's.{each}' for each in TIERS)}) THEN '{tier}'"
-            for tier in TIERS
-        ),
-        hours=", ".join(f"s.{tier} / e.length * e.hours AS hours_{tier}" for tier in TIERS),
-    )
 
 
 class CorpusManifest:
@@ -170,9 +153,9 @@ class Corpus:
     @cached_property
     def episodes(self) -> pl.DataFrame:
         """One row an episode, in memory: the table `episodes` without raw files and facts, with names of cameras, and with
-        `tier`, that of most timesteps, `hours_high`, `hours_low`, `hours_actionless` and `hours_excluded`: null before `eicorpus tier`.
+        `tier`, that of most timesteps (of equals the best), `hours_high`, `hours_low`, `hours_actionless` and `hours_excluded`: null before `eicorpus tier`.
         """
-        return self._catalog.sql(_episodes_query())
+        return self._catalog.sql(EPISODES)
 
     def episode(self, uid: str) -> CorpusEpisode:
         """An episode of the pinned snapshot, by its uid.

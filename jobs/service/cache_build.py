@@ -29,6 +29,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.catalog.episode_tier import EPISODE_TIERS
 from ingest.catalog.query_process import QueryLimits
 from ingest.catalog.uid_index import UidIndex
 from ingest.catalog.views import connect, create_views, literal
@@ -40,6 +41,7 @@ from ingest.storage.lock_file import open_lock
 from jobs.service.cache_key import key_of
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
+from schemas.review import TIERS
 
 COLUMNS, TEXTS, DETAIL = "columns.json", "texts.arrow", "detail.duckdb"
 SIMILAR = "similar-{}.npy"  # by the field of `CoarseVectors`
@@ -103,15 +105,7 @@ OF_EPISODES = {
 LEFT_OUT = {"artifacts": ("detail_json",)}  # statistics of files: long, and no page shows them
 WHOLE = ("sources", "policies", "runs", "verdicts", "tombstones", "dedups")
 
-# The tier of an episode is the tier of most of its timesteps; of equals the better one.
-WIDE = f"""WITH tier AS (
-    SELECT uid, arg_max(tier, steps * 8 + place) AS tier,
-        sum(steps) FILTER (WHERE tier = 'high') AS high, sum(steps) FILTER (WHERE tier = 'low') AS low,
-        sum(steps) FILTER (WHERE tier = 'actionless') AS actionless,
-        sum(steps) FILTER (WHERE tier = 'excluded') AS excluded
-    FROM (SELECT uid, tier, sum("end" - "start") AS steps,
-        list_position(['excluded', 'actionless', 'low', 'high'], tier) AS place FROM tiers GROUP BY uid, tier)
-    GROUP BY uid),
+WIDE = f"""WITH tier AS {EPISODE_TIERS},
 caption AS (
     SELECT uid, count(*) AS num_captions, arg_min(text, ("start", caption_id)) AS caption,
         string_agg(text, chr(10)) AS texts FROM captions WHERE outcome = 'ok' GROUP BY uid)
@@ -124,9 +118,7 @@ SELECT e.uid, e.episode_id, e.dataset_path, e.subject_id, e.scene_id,
     e.allows_redistribution::VARCHAR AS allows_redistribution, d.kind AS duplicate,
     {", ".join(f"coalesce(e.uid IN ({rows}), false)::VARCHAR AS {step}" for step, rows in STEPS.items())},
     e.length, e.duration_s, e.hours,
-    e.hours * coalesce(tier.high, 0) / e.length AS hours_high, e.hours * coalesce(tier.low, 0) / e.length AS hours_low,
-    e.hours * coalesce(tier.actionless, 0) / e.length AS hours_actionless,
-    e.hours * coalesce(tier.excluded, 0) / e.length AS hours_excluded,
+    {", ".join(f"e.hours * coalesce(tier.{each}, 0) / e.length AS hours_{each}" for each in TIERS)},
     e.action_coverage, e.source_rate_hz, e.worst_image_skew_ms, e.repeated_frame_share, e.num_gaps,
     len(e.cameras) AS num_cameras, coalesce(caption.num_captions, 0) AS num_captions
 FROM cache.episodes e LEFT JOIN tier USING (uid) LEFT JOIN caption USING (uid)

@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from ingest.catalog.catalog import Catalog
+from ingest.catalog.episode_tier import EPISODE_TIERS
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
@@ -27,8 +28,7 @@ GRID_HZ = 10.0
 ALONE = "no copy of another that stays; only a chain of copies joins them"
 Row = TypeVar("Row", DuplicateRow, DedupRow)
 NOT_SETTLED = tuple(c.value for c in Certainty if not c.is_settled)
-_TIER = """SELECT uid, arg_max(tier, (steps, tier)) AS tier
-    FROM (SELECT uid, tier, sum("end" - "start") AS steps FROM tiers GROUP BY ALL) GROUP BY uid"""
+_TIER = f"SELECT uid, tier FROM {EPISODE_TIERS}"
 _STANDING = f"""SELECT uid, coalesce(len(cameras), 0) AS num_cameras, coalesce(licence_class, 'unknown') AS licence_class,
     coalesce(source_rate_hz, 0) AS source_rate_hz, coalesce(source_split, '') AS source_split,
     len(list_filter(coalesce(facts, []), lambda f: list_contains({list(NOT_SETTLED)}, f.certainty))) AS unsettled_facts
