@@ -208,6 +208,7 @@ TABLES: dict[str, pa.Schema] = {
             ("text", pa.string()),  # the YAML, whole
             ("run_id", pa.string()),
             ("snapshot", pa.int64()),
+            ("reads_sha256", pa.string()),  # of the rows that it read; NULL: by an older version
         ]
     ),
     "duplicates": pa.schema(  # every episode that has a copy; all NULL but `uid` when it has none any more

@@ -104,6 +104,7 @@ class PolicyRow(CatalogRow):
     text: str
     run_id: str
     snapshot: int
+    reads_sha256: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

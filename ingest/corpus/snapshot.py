@@ -139,6 +139,12 @@ class Snapshot:
         return rows_of(kind, self.read(corpus, kind.TABLE, list(columns_of(kind)), only=only))
 
 
+def tables_sha256(current: Snapshot, tables: Iterable[str]) -> str:
+    """What rows some tables have, as `Snapshot.content`."""
+    contents = {name: current.content(name) for name in tables}
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
+
 def rows_of_episode(current: Snapshot, corpus: Path, table: str, uid: str) -> pa.Table:
     """All rows of one uid. Raises as `Snapshot.read`. Memory does not grow with the corpus."""
     only = pc.field("uid") == uid

@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from ingest.corpus import snapshot
-from ingest.corpus.snapshot import Snapshot
+from ingest.corpus.snapshot import tables_sha256
 from ingest.curation.captions.backends import backend_for, prompt_version_of
 from ingest.curation.captions.cache import Cache
 from ingest.curation.captions.settings import CaptionSettings
@@ -16,7 +15,7 @@ from ingest.curation.tiers.policy import QualityPolicy, load_policy
 from ingest.curation.tiers.tier import READS, is_up_to_date
 from ingest.storage.local import LocalStorage
 from jobs.build.listing import listing_of
-from jobs.build.records import StageCounts, sha256_of, tables_sha256
+from jobs.build.records import StageCounts, sha256_of
 from jobs.build.spec_file import SpecFile
 from jobs.build.stage import (
     BuildContext,
@@ -101,9 +100,6 @@ class TierStage:
         if not context.rows("episodes"):
             return NO_EPISODES
         policy, _ = self.policy
-        same = compared(context.records.read(self.target), self._made_from(context.current), {})
-        if same is not None and same.is_up_to_date:
-            return same
         if is_up_to_date(context.layout.root, context.current, policy):
             total = self._total(context)
             counted = StageCounts(total=total, up_to_date=total)
@@ -127,17 +123,8 @@ class TierStage:
         policy, text = self.policy
         done = run_tier(context.layout, policy, text)
         total = len(done.judged.segments)
-        after = snapshot.load(context.layout.root, done.snapshot)
         counts = StageCounts(total=total, **{"done" if done.committed else "up_to_date": total})
-        return StageResult(counts=counts, made_from=self._made_from(after), note=policy.title)
-
-    def _made_from(self, current: Snapshot) -> dict[str, str]:
-        policy, _ = self.policy
-        return {
-            "policy": policy.digest,
-            "tables": tables_sha256(current, self.reads),
-            "tiers": tables_sha256(current, ("tiers", "policies")),
-        }
+        return StageResult(counts=counts, made_from={"policy": policy.digest}, note=policy.title)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from functools import cached_property
 from typing import ClassVar
 
 from ingest.catalog.views import tables_named
+from ingest.corpus.snapshot import tables_sha256
 from ingest.latents.plan import todo_of
 from ingest.models.encoder import EncoderChoice, encoder_id
 from ingest.models.encoders import encoder_spec
 from jobs.build.listing import listing_of
-from jobs.build.records import StageCounts, sha256_of, tables_sha256
+from jobs.build.records import StageCounts, sha256_of
 from jobs.build.spec import LatentsSpec, TextFeaturesSpec
 from jobs.build.spec_file import SpecFile
 from jobs.build.stage import (

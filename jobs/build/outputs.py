@@ -10,11 +10,12 @@ from typing import ClassVar
 
 from ingest.catalog.views import tables_named
 from ingest.corpus.manifest_folders import manifest_folder, manifest_names, open_manifest_folder
+from ingest.corpus.snapshot import tables_sha256
 from ingest.curation.manifests.manifest import ManifestRequest
 from ingest.curation.manifests.mixture_text import MixtureText, load_mixture
 from ingest.curation.tiers.policy import load_policy
 from ingest.export.warehouse import ExportStep
-from jobs.build.records import StageCounts, sha256_of, tables_sha256
+from jobs.build.records import StageCounts, sha256_of
 from jobs.build.spec import ExportSpec, ManifestSpec, ReportSpec, VerifySpec
 from jobs.build.spec_file import SpecFile
 from jobs.build.stage import (

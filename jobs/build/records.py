@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ingest.corpus.layout import BUILD, CorpusLayout, build_lock
-from ingest.corpus.snapshot import Snapshot
 from ingest.storage.local import HALF_SUFFIX, LocalStorage
 from ingest.storage.store import get_json
 from schemas.errors import PipelineError
@@ -97,11 +96,6 @@ class Records:
         disk = LocalStorage(self._corpus.root)
         content = f"{record.model_dump_json(indent=1)}\n".encode()
         disk.put(f"{BUILD}/{target}.json", content, is_durable=True)
-
-
-def tables_sha256(current: Snapshot, tables: Iterable[str]) -> str:
-    """What rows some tables have."""
-    return sha256_of({name: current.content(name) for name in tables})
 
 
 def sha256_of(value: Any) -> str:

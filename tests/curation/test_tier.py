@@ -482,3 +482,15 @@ def test_the_lacking_measurement_is_named_with_its_segments(tmp_path: Path) -> N
     shown = CliRunner().invoke(app, ["tier", str(root), "--dry-run"]).output
     assert "missing measurements" in shown
     assert next(iter(last.lacks)) in "".join(shown.split())
+
+
+def test_a_run_is_known_when_gc_has_removed_its_snapshot(
+    corpus: Path, policy: QualityPolicy
+) -> None:
+    run(corpus, policy)
+    append(corpus, {})
+    for path in sorted((corpus / snapshot.FOLDER).glob("*.json"))[:-1]:
+        path.unlink()
+    assert is_up_to_date(corpus, snapshot.load(corpus), policy)
+    append(corpus, {"measurements": [measurement(uid_of(1), "idle_share", 0.9, None, None, 2)]})
+    assert not is_up_to_date(corpus, snapshot.load(corpus), policy)

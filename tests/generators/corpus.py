@@ -230,6 +230,7 @@ def _once(num_episodes: int, num_quarantined: int) -> Rows:
                 "text": "policy: synthetic\n",
                 "run_id": "run-1",
                 "snapshot": 1,
+                "reads_sha256": None,
             }
         ],
         "runs": [

@@ -42,7 +42,7 @@ WRITES = {
     "captions": {"captions"},
 }
 # Opened only for copies of an episode, and for policies that ask for measurements.
-NOT_HERE = {"duplicates": {"tiers"}, "tiers": {"measurements", "signatures"}}
+NOT_HERE = {"duplicates": {"tiers"}}
 
 
 class Recorder:

@@ -50,7 +50,7 @@ from ingest.curation.tiers.policy_sql import (
     used,
 )
 from ingest.curation.tiers.reviewed import decisions_of, review_columns
-from ingest.storage.local import LocalStorage, within
+from ingest.storage.local import LocalStorage
 from schemas.catalog import TABLES
 from schemas.committed_rows import PolicyRow
 from schemas.geometry import Array
@@ -266,6 +266,7 @@ def commit(
         text=text,
         run_id=run_id,
         snapshot=number,
+        reads_sha256=snapshot.tables_sha256(current, READS),
     )
     policies = snapshot.write_part(disk, corpus.root, PolicyRow, [row])
     added = {"tiers": tiers, "policies": policies}
@@ -298,13 +299,11 @@ def _rows(judged: Judged, run_id: str, number: int) -> Iterator[pa.Table]:
 
 
 def is_up_to_date(corpus: Path, current: Snapshot, policy: QualityPolicy) -> bool:
-    """Whether the latest run was of this very policy, and nothing that it read has changed since."""
-    runs = current.read(corpus, "policies", ["policy_digest", "snapshot"]).to_pylist()
-    if not runs:
-        return False
-    latest = max(runs, key=lambda run: run["snapshot"])
-    then = within(corpus, f"{snapshot.FOLDER}/{latest['snapshot']:08d}.json")
-    if latest["policy_digest"] != policy.digest or not then.is_file():
-        return False
-    before = snapshot.load(corpus, latest["snapshot"])
-    return all(before.content(table) == current.content(table) for table in READS)
+    """Whether the latest run was of this very policy, and nothing that it read has changed since. Its row says so: `gc` may have removed its snapshot."""
+    columns = ["policy_digest", "reads_sha256", "snapshot"]
+    runs = current.read(corpus, "policies", columns).to_pylist()
+    latest = max(runs, key=lambda run: run["snapshot"], default=None)
+    return latest is not None and (latest["policy_digest"], latest["reads_sha256"]) == (
+        policy.digest,
+        snapshot.tables_sha256(current, READS),
+    )
