@@ -162,6 +162,23 @@ def has_pending(corpus: CorpusLayout) -> bool:
     return bool(review_journal.keys(corpus))
 
 
+def num_pending(corpus: CorpusLayout, current: Snapshot) -> int:
+    """How many reviews `current` does not have, by their ids alone: of a million published ones none becomes an object.
+
+    Raises:
+        ConfigError: the journal or the table is damaged.
+    """
+    waiting = [each.review_id for each in _pending(corpus)]  # the journal first, as in `read`
+    newest = snapshot.load(corpus.root)
+    if not waiting and newest.content("reviews") == current.content("reviews"):
+        return 0
+    known, now = (
+        each.read(corpus.root, "reviews", ["review_id"])["review_id"] for each in (current, newest)
+    )
+    every = pc.unique(pa.chunked_array([*now.chunks, pa.array(waiting, pa.string())]))
+    return int(pc.sum(pc.invert(pc.is_in(every, value_set=known))).as_py() or 0)
+
+
 def publish_pending(corpus: CorpusLayout, disk: LocalStorage) -> None:
     """Move the journal into the catalog. The caller holds the writer lock.
 

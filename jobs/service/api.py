@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from ingest.corpus import snapshot
@@ -20,6 +22,7 @@ from jobs.service.cache_build import CODED, MEASUREMENT, NUMBERS, SHOWN
 from jobs.service.details import detail, row_of
 from jobs.service.errors import ApiError
 from jobs.service.keeper import Keeper, Served
+from jobs.service.limits import place_within
 from jobs.service.ranges import any_matches
 from jobs.service.selection import Filter, column_of, hours_of, parse_filters, words_of
 from jobs.service.snapshot_cache import Rows, SnapshotCache
@@ -29,6 +32,8 @@ from schemas.errors import ConfigError
 router = APIRouter()
 
 MAX_COLUMNS = 100
+EXPLAIN_WAIT_S = 5.0
+_explaining = threading.BoundedSemaphore(2)  # it looks for the episode in every part of the catalog
 FACETS = ("source", "embodiment", "tier", "licence_class", "split")
 Number = Annotated[
     int | None,
@@ -290,10 +295,15 @@ def neighbours(
 
 
 @router.get("/episodes/{uid}/explain", response_model=models.ExplainAnswer)
-def explained(request: Request, uid: str, number: Number = None) -> Response:
+async def explained(request: Request, uid: str, number: Number = None) -> Response:
     """Why each segment has its tier: every rule of the policy, computed from the catalog again. Slower than the episode itself."""
     served = served_by(request, number)
     row_of(served.cache, uid)
+    async with place_within(_explaining, EXPLAIN_WAIT_S, "other episodes are being explained"):
+        return await run_in_threadpool(_explained, request, served, uid)
+
+
+def _explained(request: Request, served: Served, uid: str) -> Response:
     corpus = keeper_of(request).corpus
     current = current_of(request, served)
     explanation = explain(corpus, current, uid, policy_in_force(corpus, current, BUILT_IN))

@@ -8,9 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Request
 from pydantic import Field, FiniteFloat, StringConstraints
 
-from jobs.service.api import keeper_of, refuse_read_only, served_by
+from jobs.service.api import Number, keeper_of, refuse_read_only, served_by
 from jobs.service.api_session import caller_of
 from jobs.service.api_thresholds import MAX_CHANGES, policy_of
+from jobs.service.errors import ApiError
 from jobs.service.job_kinds import Name
 from jobs.service.models import StrictModel
 from jobs.service.saved_policies import NewPolicy, folder_of, policy_of_name, save
@@ -22,6 +23,11 @@ MAX_NOTE = 2000
 
 class PolicyQuestion(StrictModel):
     base: Name = Field(description="The policy in force by its name, or a saved or built-in one.")
+    base_digest: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Of the base whose thresholds were looked at: 409 `policy_changed` when the base is another one now.",
+    )
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,59}$")]
     note: str = Field(min_length=1, max_length=MAX_NOTE)
     thresholds: dict[str, FiniteFloat] = Field(
@@ -36,13 +42,21 @@ class PolicyAnswer(StrictModel):
 
 
 @router.post("/policies", status_code=201)
-def save_policy(request: Request, question: PolicyQuestion) -> PolicyAnswer:
+def save_policy(request: Request, question: PolicyQuestion, number: Number = None) -> PolicyAnswer:
     """Save a policy with other thresholds under a new name, which jobs take. It never changes: another one of the name is 409."""
     refuse_read_only(request)
     folder = folder_of(keeper_of(request).folder, request.app.state.jobs.spec)
-    base = policy_of(request, served_by(request))
+    base = policy_of(request, served_by(request, number))
     if base.policy != question.base:
         base = policy_of_name(folder, question.base)
+    if question.base_digest not in (None, base.digest):
+        raise ApiError(
+            409,
+            "policy_changed",
+            f"the policy {question.base} is another one than the thresholds were moved in",
+            remedy="load the page again",
+            where="base_digest",
+        )
     new = NewPolicy(
         name=question.name,
         base=base,

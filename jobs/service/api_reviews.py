@@ -117,11 +117,21 @@ class AgreementAnswer(OfSnapshot):
 
 
 @router.post("/reviews", status_code=201)
-def submit_reviews(request: Request, question: ReviewsQuestion) -> ReceiptsAnswer:
+def submit_reviews(
+    request: Request,
+    question: ReviewsQuestion,
+    number: Annotated[
+        int | None,
+        Query(
+            alias="snapshot", ge=0, description="That the reviewer saw. Default: the one served."
+        ),
+    ] = None,
+) -> ReceiptsAnswer:
     """Store reviews, all or none; the author is the holder of the token. The next job that writes publishes them."""
     refuse_read_only(request)
     author, at = caller_of(request).holder.name, datetime.now(UTC)
-    number = served_by(request).cache.snapshot
+    if number is None:
+        number = served_by(request).cache.snapshot
     rows = [_review(each, author, at, number) for each in question.reviews]
     try:
         receipts = submit(_corpus(request), rows, LOCK_WAIT_S)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from ingest.curation.duplicates.similar import Neighbour, nearest
 from jobs.service.api import Number, answered, newest_of, served_by
 from jobs.service.details import row_of
+from jobs.service.limits import place_within
 from jobs.service.media import named_cameras
 from jobs.service.models import OfSnapshot, StrictModel
 from jobs.service.snapshot_cache import SnapshotCache
@@ -17,6 +20,8 @@ from jobs.service.snapshot_cache import SnapshotCache
 router = APIRouter()
 
 MAX_SIMILAR = 100
+WAIT_S = 5.0  # for another comparison
+_comparing = threading.BoundedSemaphore(1)  # it reads the signature of every episode
 
 
 class SimilarEpisode(StrictModel):
@@ -40,7 +45,7 @@ class SimilarAnswer(OfSnapshot):
 
 
 @router.get("/episodes/{uid}/similar", response_model=SimilarAnswer)
-def similar(
+async def similar(
     request: Request,
     uid: str,
     limit: Annotated[int, Query(ge=1, le=MAX_SIMILAR)] = 20,
@@ -59,7 +64,8 @@ def similar(
             episodes=[_answer(cache, each) for each in neighbours],
         )
 
-    return answered(request, served, compute)
+    async with place_within(_comparing, WAIT_S, "other episodes are being compared"):
+        return await run_in_threadpool(answered, request, served, compute)
 
 
 def _answer(cache: SnapshotCache, neighbour: Neighbour) -> SimilarEpisode:

@@ -97,7 +97,7 @@ def _of_curation(corpus: CorpusLayout, current: Snapshot, key: str) -> Iterator[
     )
     yield StaleAnswer(
         what="reviews that no command has published",
-        count=sum(each.is_pending for each in reviews.read(corpus, current)),
+        count=reviews.num_pending(corpus, current),
         remedy="any command that writes to the corpus publishes them, such as eicorpus tier",
     )
 

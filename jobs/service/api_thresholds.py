@@ -8,6 +8,7 @@ from typing import Annotated
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Query, Request
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from ingest.curation.tiers.count import Count, judged_counts
@@ -45,6 +46,8 @@ class ThresholdAnswer(models.StrictModel):
 
 class ThresholdsAnswer(models.OfSnapshot):
     policy: str
+    policy_name: str = Field(description="The `base` of POST /policies.")
+    policy_digest: str = Field(description="The `base_digest` of POST /policies.")
     thresholds: list[ThresholdAnswer]
 
 
@@ -101,7 +104,13 @@ def thresholds(request: Request, number: Number = None) -> ThresholdsAnswer:
                 origin=condition.origin or "",
             )
         )
-    return ThresholdsAnswer(**newest_of(request, served), policy=policy.title, thresholds=answers)
+    return ThresholdsAnswer(
+        **newest_of(request, served),
+        policy=policy.title,
+        policy_name=policy.policy,
+        policy_digest=policy.digest,
+        thresholds=answers,
+    )
 
 
 @router.get("/what-if")

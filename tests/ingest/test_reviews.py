@@ -339,6 +339,21 @@ def test_who_holds_the_journal_for_long_is_not_waited_for(tmp_path: Path) -> Non
         pass
 
 
+def test_the_number_of_pending_reviews_is_that_of_the_list(corpus: CorpusLayout) -> None:
+    uid, first = uids(corpus.root)["a"], snapshot.load(corpus.root)
+    states = [first]
+    assert reviews.num_pending(corpus, first) == 0
+    for number in range(1, 5):
+        submit(corpus, [review(2 * number, uid), review(2 * number + 1, uid)])
+        if number % 2:
+            write(corpus)
+        states.append(snapshot.load(corpus.root))
+        for current in states:
+            listed = sum(each.is_pending for each in read(corpus, current))
+            assert reviews.num_pending(corpus, current) == listed
+    assert reviews.num_pending(corpus, first) == 8
+
+
 def test_a_pending_file_is_read_once(corpus: CorpusLayout, monkeypatch: pytest.MonkeyPatch) -> None:
     uid, names = uids(corpus.root)["a"], list[str]()
     parse = review_journal._read

@@ -176,3 +176,20 @@ def test_a_job_without_a_saved_policy_stays_as_it_is(tmp_path: Path) -> None:
     for job in ({"kind": "tier", "policy": "ei30k"}, {"kind": "dedup"}):
         request = TypeAdapter(JobRequest).validate_python(job)
         assert with_file(request, tmp_path) is request
+
+
+def test_another_base_than_the_one_looked_at_is_refused(client: TestClient) -> None:
+    shown = client.get(f"{API}/thresholds").json()
+    assert shown["policy_name"] == "mine"
+    answer = post(client, base_digest="0" * 16)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "policy_changed")
+    assert post(client, base_digest=shown["policy_digest"]).status_code == 201
+
+
+def test_before_the_first_run_the_base_is_the_built_in_policy(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", [Given(whole=FINE)])
+    client = served(corpus, tmp_path / "state")
+    shown = client.get(f"{API}/thresholds").json()
+    moved = {shown["thresholds"][0]["name"]: shown["thresholds"][0]["value"] / 2}
+    base = {"base": shown["policy_name"], "base_digest": shown["policy_digest"]}
+    assert post(client, **base, thresholds=moved).status_code == 201

@@ -18,6 +18,7 @@ from ingest.corpus.reviews import submit
 from ingest.corpus.writer import writing
 from ingest.storage.local import LocalStorage
 from jobs.service import api_reviews
+from jobs.service.cache_build import build_cache
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import JobStore
 from jobs.service.roles import API
@@ -27,7 +28,7 @@ from tests.curation.manifest_cases import invoke
 from tests.curation.tier_corpus import FINE, TEXT, Given, policy_of, run, write_corpus
 from tests.generators.corpus import uid_of
 from tests.ingest.test_reviews import review, write
-from tests.service.corpora import READER, REVIEWER, TOKEN, client_of
+from tests.service.corpora import READER, REVIEWER, TOKEN, client_of, keeper_of
 from tests.service.test_roles import bearer
 
 
@@ -88,6 +89,24 @@ def test_a_review_is_stored_shown_published_and_superseded(
     shown = [(each["is_pending"], each["is_in_force"]) for each in listed(client, uid)]
     assert shown == [(False, False), (True, True)]
     assert listed(client, uids(corpus.root)["c"]) == []
+
+
+def test_a_review_is_of_the_snapshot_that_its_reviewer_saw(
+    client: TestClient, corpus: CorpusLayout
+) -> None:
+    uid, seen = uids(corpus.root)["a"], snapshot.load(corpus.root).number
+    assert sent(client, row(1, uid)).status_code == 201
+    write(corpus)
+    build_cache(corpus.root, keeper_of(client).folder)
+    keeper_of(client).refresh()
+    for number, asked in ((2, {"snapshot": seen}), (3, {})):
+        answer = client.post(f"{API}/reviews", json={"reviews": [row(number, uid)]}, params=asked)
+        assert answer.status_code == 201
+    assert [each["snapshot"] for each in listed(client, uid)] == [seen, seen, seen + 1]
+    answer = client.post(
+        f"{API}/reviews", json={"reviews": [row(4, uid)]}, params={"snapshot": seen + 2}
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "place")
 
 
 @pytest.mark.parametrize("name", ["author", "at", "snapshot"])

@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from ingest.curation.duplicates import similar
+from jobs.service import api, api_similar
 from tests.curation.dedup_cases import corpus
 from tests.generators.corpus import uid_of
 from tests.service.corpora import client_of
@@ -59,3 +60,29 @@ def test_what_is_compared_at_a_time_changes_nothing(
     monkeypatch.setattr(similar, "CHUNK", 2)
     assert similar.nearest(vectors, row, 10, len(SEEDS)) == whole
     assert len(whole) == 4
+
+
+@pytest.mark.parametrize(
+    ("route", "owner", "places", "wait"),
+    [
+        ("similar", api_similar, "_comparing", "WAIT_S"),
+        ("explain", api, "_explaining", "EXPLAIN_WAIT_S"),
+    ],
+)
+def test_what_reads_the_whole_catalog_has_few_places(
+    route: str,
+    owner: Any,
+    places: str,
+    wait: str,
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(owner, wait, 0.0)
+    address = f"/api/v1/episodes/{uid_of(1)}/{route}"
+    semaphore, num_taken = getattr(owner, places), 0
+    while semaphore.acquire(blocking=False):
+        num_taken += 1
+    answer = client.get(address)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "busy")
+    semaphore.release(num_taken)
+    assert client.get(address).status_code != 503

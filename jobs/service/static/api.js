@@ -58,10 +58,12 @@ export async function get(path, parameters = {}, { signal, onBuilding } = {}) {
   }
 }
 
+/** What is not of a snapshot leaves that of the page aside. */
 export async function post(path, body = {}) {
+  const address = BASE + path + query({ snapshot: pinned });
   const headers = { Accept: "application/json", "Content-Type": "application/json" };
   for (let tries = 1; ; tries++) {
-    const answer = await fetch(BASE + path, { method: "POST", headers, body: JSON.stringify(body) });
+    const answer = await fetch(address, { method: "POST", headers, body: JSON.stringify(body) });
     if (answer.ok) return answer.json();
     const failure = await failureOf(answer);
     if (failure.code !== "busy" || tries === BUSY_TRIES) throw failure;

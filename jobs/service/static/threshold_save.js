@@ -5,7 +5,7 @@ import { h, replace } from "/static/dom.js";
 
 const NAME = /^[a-z][a-z0-9_]{0,59}$/;
 
-/** `values()` are the thresholds that differ from those of the policy `base`, by name. */
+/** `values()` are the thresholds that differ from those of the policy `base`, by name; `base` has its name and its digest. */
 export function saveForm(base, values) {
   const name = h("input", { type: "text", id: "policy-name", required: true, autocomplete: "off", placeholder: "name", "aria-label": "Name of the new policy" });
   const note = h("input", { type: "text", id: "policy-note", required: true, maxlength: 2000, placeholder: "why", "aria-label": "Note: why the thresholds are moved" });
@@ -16,7 +16,7 @@ export function saveForm(base, values) {
     event.preventDefault();
     button.disabled = true;
     try {
-      const { policy } = await post("/policies", { base, name: name.value, note: note.value, thresholds: Object.fromEntries(values()) });
+      const { policy } = await post("/policies", { ...base, name: name.value, note: note.value, thresholds: Object.fromEntries(values()) });
       const job = `/jobs${query({ kind: "tier", policy: name.value })}`;
       replace(answer, h("p", {}, `${policy} is saved. `, h("a", { href: job }, "Compute tiers with it"), ". A corpus spec keeps its own policy until its tiers name this one; its next build goes back to that."));
     } catch (error) {

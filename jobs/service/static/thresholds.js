@@ -22,7 +22,7 @@ function asked() {
 }
 
 class ThresholdsPage {
-  constructor(main, { policy, thresholds }, { corpus, me }) {
+  constructor(main, { policy, policy_name: base, policy_digest: digest, thresholds }, { me }) {
     const { at, values } = asked();
     this.thresholds = thresholds;
     this.values = new Map([...values].filter(([name]) => thresholds.some((each) => each.name === name)));
@@ -38,7 +38,7 @@ class ThresholdsPage {
       note: h("p", { class: "muted" }),
       effect: h("div", { role: "status" }),
     };
-    this.save = me.role === "admin" ? saveForm(corpus.policy, () => this.values) : null;
+    this.save = me.role === "admin" ? saveForm({ base, base_digest: digest }, () => this.values) : null;
     this.nearest = nearest(() => this.current.measurement);
     const { list, title, plot, line, slider, value, reset, note, effect } = this.parts;
     replace(
