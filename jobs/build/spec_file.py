@@ -87,16 +87,25 @@ def read_spec(path: Path) -> SpecFile:
     Raises:
         ConfigError: no such file, no YAML, an unknown key or target, a missing path, a cycle: with line and column.
     """
+    file = read_spec_alone(path)
+    if problems := list(_problems(file)):
+        raise _all(problems, file.text)
+    return file
+
+
+def read_spec_alone(path: Path) -> SpecFile:
+    """A spec whose raw data and models need not be on this machine.
+
+    Raises:
+        ConfigError: as `read_spec`, but for missing paths and names that nothing has.
+    """
     text = read_policy_text(path)
     try:
         spec = Spec.model_validate(text.data if text.data is not None else {})
     except ValidationError as error:
         raise _all([(tuple(e["loc"]), problem(e, Spec)) for e in error.errors()], text) from error
     needs = ordered(spec, text)
-    file = SpecFile(location=path.absolute(), text=text, spec=spec, needs=needs)
-    if problems := list(_problems(file)):
-        raise _all(problems, text)
-    return file
+    return SpecFile(location=path.absolute(), text=text, spec=spec, needs=needs)
 
 
 def _all(problems: list[tuple[Key, str]], text: PolicyText) -> ConfigError:

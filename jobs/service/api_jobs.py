@@ -14,7 +14,7 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from ingest.curation.measurements.registry import select_measures
-from jobs.build.spec_file import read_corpus, read_spec
+from jobs.build.spec_file import read_corpus, read_spec_alone
 from jobs.service.api import keeper_of
 from jobs.service.errors import ApiError, busy, not_here
 from jobs.service.job_kinds import KINDS, JobRequest
@@ -22,6 +22,7 @@ from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import FINISHED, MAX_QUEUED, Job, JobStore, OtherRequest, QueueFull
 from jobs.service.models import StrictModel
 from jobs.service.saved_policies import folder_of, policy_names
+from schemas.errors import ConfigError
 from schemas.json_text import parse_json
 
 router = APIRouter()
@@ -38,7 +39,9 @@ After = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Bytes of the log 
 
 
 class JobQuestion(StrictModel):
-    key: Key = Field(description="Chosen by the client: the same key is the same job.")
+    key: Key = Field(
+        description="Chosen by the client: the same key is the same job, as long as the job is kept."
+    )
     job: JobRequest
 
 
@@ -46,7 +49,7 @@ class ListedJob(StrictModel):
     id: int
     key: str
     kind: str
-    request: dict[str, Any]
+    request: dict[str, Any] = Field(description="In a list of jobs, `uids` is their number.")
     state: Literal[
         "queued", "running", "cancelling", "succeeded", "failed", "cancelled", "interrupted"
     ]
@@ -57,6 +60,7 @@ class ListedJob(StrictModel):
     exit_code: int | None
     problem: str
     submission_id: str | None = Field(description="Of a job on Ray.")
+    waits_for: str = Field(description="The server that runs it, where it is not this one.")
 
 
 class JobAnswer(ListedJob):
@@ -74,6 +78,7 @@ class JobOptionsAnswer(StrictModel):
         description="Kinds of job that this server takes, each with the JSON Schema of its options."
     )
     choices: dict[str, list[str]] = Field(description="Values of options that have a closed set.")
+    problem: str = Field(description="Why kinds that need the corpus spec are missing.")
 
 
 class LogAnswer(StrictModel):
@@ -100,13 +105,14 @@ def submit(request: Request, question: JobQuestion, response: Response) -> JobAn
             kind=question.job.kind,
             request=question.job.model_dump_json(),
             now_s=time.time(),
+            owner=runner.owner,
         )
     except OtherRequest as error:
         raise ApiError(409, "key_in_use", "the key belongs to another job") from error
     except QueueFull as error:
         raise busy(f"{MAX_QUEUED} jobs wait already") from error
     response.status_code = 201 if is_new else 200
-    return _answer(job)
+    return _answer(runner, job)
 
 
 @router.get("/jobs")
@@ -116,43 +122,48 @@ def jobs(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> JobsAnswer:
     """Jobs, newest first."""
-    store = _runner(request).store
-    page = store.page(before, limit + 1)
+    runner = _runner(request)
+    page = runner.store.page(before, limit + 1)
     cursor = page[limit - 1].id if len(page) > limit else None
-    shown = [ListedJob.model_validate(_fields(each)) for each in page[:limit]]
-    return JobsAnswer(jobs=shown, cursor=cursor, removed=store.counts()[1])
+    shown = [ListedJob.model_validate(_fields(runner, each)) for each in page[:limit]]
+    return JobsAnswer(jobs=shown, cursor=cursor, removed=runner.store.counts()[1])
 
 
 @router.get("/job-options")
 def job_options(request: Request) -> JobOptionsAnswer:
     """What a form for a new job offers: kinds with their options, targets of the spec, policies and measures."""
-    spec = _runner(request).spec
-    targets = [] if spec is None else list(read_spec(spec).needs)
+    spec, targets, problem = _runner(request).spec, list[str](), ""
+    if spec is not None:
+        try:
+            targets = list(read_spec_alone(spec).needs)
+        except ConfigError as error:  # a spec that is being edited takes away no other kind
+            problem = str(error)
     folder = folder_of(keeper_of(request).folder, spec)
     measures = sorted(measure.name for measure in select_measures(()))
     return JobOptionsAnswer(
         kinds={
             kind: model.model_json_schema()
             for kind, model in KINDS.items()
-            if spec is not None or not model.needs_spec
+            if targets or not model.needs_spec
         },
         choices={"targets": targets, "policy": policy_names(folder), "only": measures},
+        problem=problem,
     )
 
 
 @router.get("/jobs/{job_id}")
 def job_answer(request: Request, job_id: int) -> JobAnswer:
     """One job."""
-    return _answer(_job(_runner(request).store, job_id))
+    runner = _runner(request)
+    return _answer(runner, _job(runner.store, job_id))
 
 
 @router.post("/jobs/{job_id}/cancel")
 def cancel(request: Request, job_id: int) -> JobAnswer:
-    """Stop a job as Ctrl-C does; a finished one stays as it is."""
-    store = _runner(request).store
-    _job(store, job_id)
-    store.cancel(job_id, time.time())
-    return _answer(_job(store, job_id))
+    """Stop a job as Ctrl-C does; a finished one stays as it is. One on Ray that cannot be reached is forgotten at the second request."""
+    runner = _runner(request)
+    runner.cancel(_job(runner.store, job_id), time.time())
+    return _answer(runner, _job(runner.store, job_id))
 
 
 @router.get("/jobs/{job_id}/log")
@@ -171,39 +182,39 @@ async def events(
     last_event_id: Annotated[str | None, Header(pattern=r"^[0-9]{1,13}$")] = None,
 ) -> StreamingResponse:
     """Server-sent events `log` and `state`, until the job ends. The id of an event is the place in the log after it."""
-    store = _runner(request).store
-    await asyncio.to_thread(_job, store, job_id)
+    runner = _runner(request)
+    await asyncio.to_thread(_job, runner.store, job_id)
     if not _followers.acquire(blocking=False):
         raise busy(f"{MAX_FOLLOWERS} clients follow jobs already")
     stop: threading.Event = request.app.state.stop
     start = after if last_event_id is None else int(last_event_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = _Events(store, job_id, start, stop)
+    stream = _Events(runner, job_id, start, stop)
     return StreamingResponse(stream.texts(), media_type="text/event-stream", headers=headers)
 
 
 class _Events:
     """What one client follows. Its place among the followers is free again when the stream ends, also where it never began."""
 
-    def __init__(self, store: JobStore, job_id: int, after: int, stop: threading.Event) -> None:
-        self._store, self._id, self._after, self._stop = store, job_id, after, stop
+    def __init__(self, runner: JobRunner, job_id: int, after: int, stop: threading.Event) -> None:
+        self._runner, self._id, self._after, self._stop = runner, job_id, after, stop
 
     def __del__(self) -> None:
         _followers.release()
 
     async def texts(self) -> AsyncIterator[str]:
-        state, silent_s = "", 0.0
+        state, silent_s, store = "", 0.0, self._runner.store
         while not self._stop.is_set():
-            job = await asyncio.to_thread(self._store.job, self._id)
+            job = await asyncio.to_thread(store.job, self._id)
             if job is None:
                 return
-            text, end = await asyncio.to_thread(_lines, self._store, job, self._after)
+            text, end = await asyncio.to_thread(_lines, store, job, self._after)
             self._after = end
             if text:
                 yield _event("log", end, {"text": text})
             if job.state != state and (job.state not in FINISHED or not text):
                 state = job.state
-                yield _event("state", end, _answer(job).model_dump(mode="json"))
+                yield _event("state", end, _answer(self._runner, job).model_dump(mode="json"))
             if text:
                 continue
             if state in FINISHED:
@@ -233,14 +244,15 @@ def _job(store: JobStore, job_id: int) -> Job:
     return job
 
 
-def _answer(job: Job) -> JobAnswer:
+def _answer(runner: JobRunner, job: Job) -> JobAnswer:
     result = None if job.result is None else parse_json(job.result)
-    return JobAnswer.model_validate({**_fields(job), "result": result})
+    return JobAnswer.model_validate({**_fields(runner, job), "result": result})
 
 
-def _fields(job: Job) -> dict[str, Any]:
-    names = set(ListedJob.model_fields) - {"request"}
-    return {**{name: getattr(job, name) for name in names}, "request": parse_json(job.request)}
+def _fields(runner: JobRunner, job: Job) -> dict[str, Any]:
+    names = set(ListedJob.model_fields) - {"request", "waits_for"}
+    fields = {name: getattr(job, name) for name in names}
+    return {**fields, "request": parse_json(job.request), "waits_for": runner.waits_for(job)}
 
 
 def _lines(store: JobStore, job: Job, after: int) -> tuple[str, int]:

@@ -11,13 +11,13 @@ from typing import Protocol
 from jobs.service.job_store import Job, JobStore
 
 MAX_FAILURES = 3  # of the process of one job
-ON_RAY = "it runs on Ray: start the server with --ray-address to follow it; cancelled here, it is forgotten and not stopped"
 
 
 class JobEngine(Protocol):
     """The queue in SQLite is the record; an engine makes its rows true."""
 
     poll_s: float
+    ray_address: str  # empty: not on Ray
 
     def follow(self) -> None:
         """Look once at the jobs that run: keep their logs, stop those that are cancelled, store those that ended."""
@@ -29,7 +29,7 @@ class JobEngine(Protocol):
 class ProcessEngine:
     """A job outlives the server that started it, and the next server finds it by its lock. So the end of a server ends no job."""
 
-    poll_s = 0.3
+    poll_s, ray_address = 0.3, ""
 
     def __init__(self, store: JobStore, corpus: Path, spec: Path | None) -> None:
         self._store, self._corpus, self._spec = store, corpus, spec
@@ -46,22 +46,12 @@ class ProcessEngine:
             if exit_code:
                 self._failures[self._child_job] = self._failures.get(self._child_job, 0) + 1
         self._store.recover(time.time())
-        for job in self._store.active():
-            if job.submission_id is not None:
-                self._of_ray(job)
-
-    def _of_ray(self, job: Job) -> None:
-        """A job that an earlier server has begun on Ray keeps the queue waiting, until it is followed there or given up."""
-        if job.state == "cancelling":
-            self._store.lost(job.id, time.time(), "")
-        elif job.problem != ON_RAY:
-            self._store.note(job.id, ON_RAY)
 
     def start(self, job: Job) -> None:
         if self._child is not None:
             return
         if self._failures.get(job.id, 0) >= MAX_FAILURES:
-            problem = "the process of the job could not be started"
+            problem = "the process of the job could not be started; its log has the reason"
             self._store.finish(job.id, state="failed", now_s=time.time(), problem=problem)
             return
         self._child_job = job.id
@@ -72,12 +62,13 @@ class ProcessEngine:
             str(job.id),
             *([] if self._spec is None else [str(self._spec)]),
         ]
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            # `-m` looks here first: a folder `jobs` where the server was started is not ours
-            cwd=Path(__file__).parents[2],
-            start_new_session=True,  # Ctrl-C in the terminal of the server is not for the job
-        )
+        with self._store.log_of(job.id).open("ab") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,  # why the process itself ended; its command has a pipe
+                # `-m` looks here first: a folder `jobs` where the server was started is not ours
+                cwd=Path(__file__).parents[2],
+                start_new_session=True,  # Ctrl-C in the terminal of the server is not for the job
+            )

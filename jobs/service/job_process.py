@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +32,7 @@ MAX_LOG_BYTES = 8 << 20
 MAX_RESULT_BYTES = 4 << 20
 MAX_LINE = 16 << 10
 STOP_S = 60.0  # an orderly stop writes what is done; then the process is killed
+DRAIN_S = 10.0  # a command that was killed may leave workers that write
 POLL_S = 0.2
 FINISH_TRIES, FINISH_PAUSE_S = 720, 5.0  # an hour
 FULL_LOG = b"the log is full; later lines are dropped\n"
@@ -69,16 +71,16 @@ def run_job(
         secrets = secrets_of(environment)
         output, log = _Output(child.stdout), _Log(store.log_of(job_id), secrets)
         threads = [
-            threading.Thread(target=output.read),
-            threading.Thread(target=log.read, args=(child.stderr,)),
+            threading.Thread(target=output.read, daemon=True),
+            threading.Thread(target=log.read, args=(child.stderr,), daemon=True),
         ]
         for thread in threads:
             thread.start()
         _wait(store, job_id, child)
-        for thread in threads:
-            thread.join()
-        child.stdout.close()
-        child.stderr.close()
+        _drain(threads, child.pid)
+        if not any(thread.is_alive() for thread in threads):
+            child.stdout.close()
+            child.stderr.close()
         _finish(store, job_id, child.returncode, redacted(output.text(), secrets), log.problem)
 
 
@@ -95,6 +97,18 @@ def _wait(store: JobStore, job_id: int, child: subprocess.Popen[bytes]) -> None:
                 stop_until_s = time.monotonic() + STOP_S
             elif stop_until_s is not None and time.monotonic() > stop_until_s:
                 os.killpg(child.pid, signal.SIGKILL)
+
+
+def _drain(threads: Sequence[threading.Thread], group: int) -> None:
+    """To the end of the pipes of a command that has ended. A process of its own that keeps them open is killed after `DRAIN_S`."""
+    until_s = time.monotonic() + DRAIN_S
+    for thread in threads:
+        thread.join(max(until_s - time.monotonic(), 0.0))
+    if any(thread.is_alive() for thread in threads):
+        with suppress(ProcessLookupError):  # it has a session of its own: its lines are lost
+            os.killpg(group, signal.SIGKILL)
+        for thread in threads:
+            thread.join(DRAIN_S)
 
 
 def _is_cancelling(store: JobStore, job_id: int) -> bool:

@@ -28,11 +28,13 @@ from jobs.service.job_process import (
     secrets_of,
     shown_line,
 )
-from jobs.service.job_store import Job, JobStore
+from jobs.service.job_store import Job, JobOwner, JobStore
+from jobs.ui.tables import printable
 from schemas.errors import ConfigError, TransientError, system_error_text
 from schemas.json_text import parse_json
 
 TIMEOUT_S = 30.0
+MAX_MESSAGE = 500  # characters of what Ray says of a job
 STOPPED = 130  # the exit code of an orderly stop; Ray keeps none of a stopped job
 # Ray signals all processes of a job, and workers ignore only what Ctrl-C sends. It kills them after 3 s unless told otherwise.
 STOP_VARIABLES = {
@@ -111,7 +113,10 @@ class RayEngine:
 
     def __init__(self, store: JobStore, corpus: Path, spec: Path | None, address: str) -> None:
         self._store, self._corpus, self._spec = store, corpus, spec
-        self._ray = RayJobs(address)
+        self._ray, self.ray_address = RayJobs(address), address
+        self._owner = JobOwner(
+            spec="" if spec is None else str(spec.resolve()), ray_address=address
+        )
         self._secrets = secrets_of(dict(os.environ))
         self._num_read: dict[
             str, int
@@ -120,6 +125,8 @@ class RayEngine:
     def follow(self) -> None:
         self._store.recover(time.time())
         for active in self._store.active():
+            if not active.belongs_to(self._owner):
+                continue
             with self._store.holding(active.id) as lock:
                 job = None if lock is None else self._store.job(active.id)
                 if job is not None and job.submission_id:
@@ -176,7 +183,9 @@ class RayEngine:
     def _end(self, job: Job, info: JobDetails, result: str, problem: str) -> None:
         exit_code = STOPPED if info.status == JobStatus.STOPPED else info.driver_exit_code
         if exit_code is None:  # its node died, or it never began
-            self._store.lost(job.id, time.time(), "Ray ended the job without an exit code")
+            reason = redacted(printable(info.message or ""), self._secrets)[:MAX_MESSAGE]
+            problem = "Ray ended the job without an exit code"
+            self._store.lost(job.id, time.time(), f"{problem}: {reason}" if reason else problem)
             return
         finish(self._store, job.id, exit_code, result, problem)
 

@@ -44,7 +44,21 @@ _LATER = {  # a queue of an earlier version has them not
     "submission_id": "TEXT",
     "is_submitted": "INTEGER NOT NULL DEFAULT 0",
     "log_start": "INTEGER NOT NULL DEFAULT 0",
+    "spec": "TEXT",
+    "ray_address": "TEXT",
 }
+_INDEX = "CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, id)"  # a request may be large
+# A list shows how many episodes a job names, and not 10,000 of them.
+_LISTED = """CASE WHEN json_array_length(request, '$.uids') > 0
+    THEN json_set(request, '$.uids', json_array_length(request, '$.uids')) ELSE request END"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOwner:
+    """The servers that may run a job: those of its spec, whose policies and paths it was submitted for, and of its engine."""
+
+    spec: str = ""  # path; empty: none
+    ray_address: str = ""  # empty: a process of one machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +80,13 @@ class Job:
     submission_id: str | None  # of a job on Ray, from before it is submitted on
     is_submitted: int  # 1: Ray has accepted it
     log_start: int  # bytes of its log that are of earlier attempts
+    spec: str | None  # as in JobOwner; None: of an earlier version, which any server runs
+    ray_address: str | None
+
+    def belongs_to(self, owner: JobOwner) -> bool:
+        if self.ray_address is None:
+            return self.submission_id is None or bool(owner.ray_address)
+        return (self.spec, self.ray_address) == (owner.spec, owner.ray_address)
 
 
 class QueueFull(Exception):
@@ -88,6 +109,7 @@ class JobStore:
             for name, kind in _LATER.items():
                 if name not in columns:
                     connection.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
+            connection.execute(_INDEX)
 
     def log_of(self, job_id: int) -> Path:
         return self.folder / f"{job_id}.log"
@@ -99,7 +121,15 @@ class JobStore:
     def lock_of(self, job_id: int) -> Path:
         return self.folder / f"{job_id}.lock"
 
-    def submit(self, *, key: str, kind: str, request: str, now_s: float) -> tuple[Job, bool]:
+    def submit(
+        self,
+        *,
+        key: str,
+        kind: str,
+        request: str,
+        now_s: float,
+        owner: JobOwner = JobOwner(),  # immutable
+    ) -> tuple[Job, bool]:
         """The job of a key, and whether it is new.
 
         Raises:
@@ -115,8 +145,10 @@ class JobStore:
             count = "SELECT count(*) FROM jobs WHERE state = 'queued'"
             if connection.execute(count).fetchone()[0] >= MAX_QUEUED:
                 raise QueueFull
-            insert = "INSERT INTO jobs (key, kind, request, state, created_at_s) VALUES (?, ?, ?, 'queued', ?)"
-            row = connection.execute(insert, (key, kind, request, now_s))
+            insert = """INSERT INTO jobs (key, kind, request, state, created_at_s, spec, ray_address)
+                VALUES (?, ?, ?, 'queued', ?, ?, ?)"""
+            values = (key, kind, request, now_s, owner.spec, owner.ray_address)
+            row = connection.execute(insert, values)
             return _jobs(connection, "WHERE id = ?", row.lastrowid)[0], True
 
     def job(self, job_id: int) -> Job | None:
@@ -124,20 +156,21 @@ class JobStore:
             return next(iter(_jobs(connection, "WHERE id = ?", job_id)), None)
 
     def page(self, before: int | None, limit: int) -> list[Job]:
-        """Newest first, from the job before `before` on, without their results: each may have megabytes."""
+        """Newest first, from the job before `before` on, without what may be large: results, and named episodes."""
         with self._reading() as connection:
             rows = "WHERE ? IS NULL OR id < ? ORDER BY id DESC LIMIT ?"
-            return _jobs(connection, rows, before, before, limit, result="NULL")
+            return _jobs(connection, rows, before, before, limit, result="NULL", request=_LISTED)
 
     def active(self) -> list[Job]:
         with self._reading() as connection:
             return _jobs(connection, f"WHERE state IN {_ACTIVE} ORDER BY id")
 
-    def next_queued(self) -> Job | None:
-        """The oldest job that waits, if none runs."""
+    def next_queued(self, owner: JobOwner = JobOwner()) -> Job | None:
+        """The oldest job of the owner that waits, if none runs."""
         with self._reading() as connection:
-            rows = f"WHERE state = 'queued' AND NOT EXISTS (SELECT 1 FROM jobs WHERE state IN {_ACTIVE}) ORDER BY id LIMIT 1"
-            return next(iter(_jobs(connection, rows)), None)
+            rows = f"""WHERE state = 'queued' AND (ray_address IS NULL OR (spec = ? AND ray_address = ?))
+                AND NOT EXISTS (SELECT 1 FROM jobs WHERE state IN {_ACTIVE}) ORDER BY id LIMIT 1"""
+            return next(iter(_jobs(connection, rows, owner.spec, owner.ray_address)), None)
 
     def claim(
         self, job_id: int, now_s: float, *, submission_id: str | None = None, log_start: int = 0
@@ -149,9 +182,17 @@ class JobStore:
             values = (now_s, submission_id, log_start, job_id)
             return connection.execute(claim, values).rowcount == 1
 
-    def cancel(self, job_id: int, now_s: float) -> None:
-        """A job that waits ends at once; one that runs is asked to stop. A finished one stays as it is."""
+    def cancel(self, job_id: int, now_s: float, *, forgets: bool = False) -> None:
+        """A job that waits ends at once; one that runs is asked to stop. A finished one stays as it is.
+
+        Args:
+            forgets: one on Ray that was asked to stop ends here, and perhaps not there.
+        """
         with self._writing() as connection:
+            if forgets:
+                forgotten = """UPDATE jobs SET state = 'cancelled', ended_at_s = ?
+                    WHERE id = ? AND state = 'cancelling' AND submission_id IS NOT NULL"""
+                connection.execute(forgotten, (now_s, job_id))
             waiting = "UPDATE jobs SET state = 'cancelled', ended_at_s = ? WHERE id = ? AND state = 'queued'"
             connection.execute(waiting, (now_s, job_id))
             running = "UPDATE jobs SET state = 'cancelling' WHERE id = ? AND state = 'running'"
@@ -279,9 +320,8 @@ class JobStore:
             connection.execute("COMMIT")
 
 
-def _jobs(
-    connection: sqlite3.Connection, rows: str, *values: Any, result: str = "result"
-) -> list[Job]:
-    names = ", ".join(result if name == "result" else name for name in Job.__dataclass_fields__)
-    cursor = connection.execute(f"SELECT {names} FROM jobs {rows}", values)
+def _jobs(connection: sqlite3.Connection, rows: str, *values: Any, **instead: str) -> list[Job]:
+    """`instead`: expressions in place of columns."""
+    columns = ", ".join(instead.get(name, name) for name in Job.__dataclass_fields__)
+    cursor = connection.execute(f"SELECT {columns} FROM jobs {rows}", values)
     return [Job(**dict(zip(Job.__dataclass_fields__, row, strict=True))) for row in cursor]

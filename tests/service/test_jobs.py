@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.testclient import TestClient
 
 from jobs.service import api_jobs, job_store
-from jobs.service.job_engine import ON_RAY, ProcessEngine
+from jobs.service.job_engine import MAX_FAILURES
 from jobs.service.job_kinds import JobRequest
 from jobs.service.job_process import run_job
 from jobs.service.job_runner import JobRunner
-from jobs.service.job_store import JobStore, OtherRequest, QueueFull
+from jobs.service.job_store import JobOwner, JobStore, OtherRequest, QueueFull
 from schemas.errors import TransientError
 from tests.generators.corpus import WrittenCatalog
+from tests.jobs.build_cases import write_spec
 from tests.service.corpora import client_of
 
 DEADLINE_S = 60
@@ -90,12 +92,14 @@ def test_a_key_is_one_job(store: JobStore) -> None:
 
 def test_a_queue_of_an_earlier_version_is_read(store: JobStore) -> None:
     with store._writing() as connection:
-        for name in ("submission_id", "is_submitted", "log_start"):
+        for name in ("submission_id", "is_submitted", "log_start", "spec", "ray_address"):
             connection.execute(f"ALTER TABLE jobs DROP COLUMN {name}")
-    job_id = submitted(JobStore(store.folder.parent))
-    job = store.job(job_id)
+        connection.execute(
+            "INSERT INTO jobs (key, kind, request, state, created_at_s) VALUES ('a', 'dedup', '{}', 'queued', 1)"
+        )
+    job = JobStore(store.folder.parent).next_queued(JobOwner(spec="/any.yaml"))
     assert job is not None
-    assert (job.submission_id, job.is_submitted, job.log_start) == (None, 0, 0)
+    assert (job.submission_id, job.is_submitted, job.log_start, job.spec) == (None, 0, 0, None)
 
 
 def test_the_queue_and_the_history_have_bounds(
@@ -389,21 +393,94 @@ def test_a_line_that_fills_an_answer_is_passed_on_in_parts(
     assert parts == ["sixs", "ix\n", "end\n"]
 
 
-def test_a_job_of_ray_is_forgotten_on_a_server_without_ray(store: JobStore, tmp_path: Path) -> None:
-    """Until then it keeps the queue waiting, and says why."""
-    engine = ProcessEngine(store, tmp_path, None)
-    first, second = submitted(store, "first"), submitted(store, "second")
-    assert store.claim(first, 1.0, submission_id="of-ray")
-    store.mark_submitted(first)
+def test_a_job_waits_for_a_server_of_its_spec_and_engine(
+    hard: WrittenCatalog, tmp_path: Path, store: JobStore
+) -> None:
+    specs = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    first, second, bare = (JobRunner(store, hard.root, spec) for spec in (*specs, None))
+    request = {"kind": "tier", "request": '{"kind":"tier","policy":"mine"}', "now_s": 1.0}
+    job, _ = store.submit(key="a", owner=first.owner, **request)
+    on_ray, _ = store.submit(key="b", owner=JobOwner(ray_address="http://head:8265"), **request)
+    assert store.next_queued(first.owner) == job
+    assert store.next_queued(second.owner) is None
+    assert store.next_queued(bare.owner) is None
+    assert first.waits_for(job) == ""
+    assert second.waits_for(job) == f"a server of {specs[0]} and without --ray-address"
+    assert bare.waits_for(on_ray) == "a server without a spec with --ray-address http://head:8265"
+    client = client_of(hard.root, tmp_path / "state", builds=False, jobs=second)
+    (_, listed) = client.get("/api/v1/jobs").json()["jobs"]
+    assert listed["waits_for"] == second.waits_for(job)
+    answer = client.post("/api/v1/jobs", json={"key": "c", "job": {"kind": "dedup"}})
+    own = store.job(answer.json()["id"])
+    assert (own and own.spec, own and own.ray_address) == (str(specs[1]), "")
+
+
+def test_a_job_of_ray_is_forgotten_at_the_second_cancel_on_a_server_without_ray(
+    hard: WrittenCatalog, store: JobStore
+) -> None:
+    """Until then it keeps the queue waiting: a server with Ray may stop it yet."""
+    runner = JobRunner(store, hard.root)
+    owner = JobOwner(ray_address="http://head:8265")
+    names = {"kind": "dedup", "request": '{"kind":"dedup"}', "now_s": 1.0}
+    first, second = store.submit(key="first", owner=owner, **names)[0], submitted(store, "second")
+    assert store.claim(first.id, 1.0, submission_id="of-ray")
+    states = []
     for _ in range(2):
-        engine.follow()
-    waiting = store.job(first)
-    assert waiting is not None
-    assert (waiting.state, waiting.problem, store.next_queued()) == ("running", ON_RAY, None)
-    store.cancel(first, 2.0)
-    engine.follow()
-    forgotten, behind = store.job(first), store.next_queued()
-    assert (forgotten and forgotten.state, behind and behind.id) == ("cancelled", second)
+        runner._engine.follow()
+        job = store.job(first.id)
+        assert job is not None
+        assert store.next_queued(runner.owner) is None
+        runner.cancel(job, 2.0)
+        states.append(state_of(store, first.id))
+    assert states == ["cancelling", "cancelled"]
+    behind = store.next_queued(runner.owner)
+    assert behind is not None
+    assert behind.id == second
+
+
+def test_a_stop_that_ray_answers_is_not_cut_short(hard: WrittenCatalog, store: JobStore) -> None:
+    runner, job_id = JobRunner(store, hard.root), submitted(store)
+    assert store.claim(job_id, 1.0, submission_id="of-ray")
+    for _ in range(2):
+        job = store.job(job_id)
+        assert job is not None
+        runner.cancel(job, 2.0)
+    assert state_of(store, job_id) == "cancelling"
+
+
+@pytest.mark.slow
+def test_a_process_that_cannot_start_leaves_its_reason(
+    store: JobStore, hard: WrittenCatalog
+) -> None:
+    job = store.submit(key="a", kind="of-a-later-version", request='{"kind":"x"}', now_s=1.0)[0]
+    runner = JobRunner(store, hard.root)
+    until(lambda: (runner.step(), state_of(store, job.id) == "failed")[1])
+    ended = store.job(job.id)
+    assert ended is not None
+    assert ended.problem.endswith("its log has the reason")
+    assert store.log_of(job.id).read_text().count("ValidationError") == MAX_FAILURES
+
+
+@pytest.mark.slow
+def test_workers_that_outlive_their_command_do_not_keep_the_job(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have its pipes, as after a command that the kernel killed for memory."""
+    monkeypatch.setattr("jobs.service.job_process.DRAIN_S", 0.1)
+    job_id = submitted(store)
+    script = """import os, subprocess, sys
+reader, _ = os.pipe()
+worker = "import os, sys; print(os.getpid(), file=sys.stderr, flush=True); os.read(int(sys.argv[1]), 1)"
+process = subprocess.Popen([sys.executable, "-c", worker, str(reader)], pass_fds=[reader, _])
+while not os.path.getsize(sys.argv[1]): pass
+print("{}", flush=True)
+os._exit(0)"""
+    log = store.log_of(job_id)
+    log.touch()
+    run_job(store, job_id, [sys.executable, "-c", script, str(log)], {})
+    assert state_of(store, job_id) == "succeeded"
+    worker = int(log.read_text())
+    until(lambda: not Path(f"/proc/{worker}/fd/0").exists())
 
 
 @pytest.mark.slow
@@ -442,6 +519,34 @@ def test_a_page_of_jobs_has_no_results(jobs_client: TestClient) -> None:
     assert jobs_client.get(f"/api/v1/jobs/{job_id}").json()["result"] == {"a": 1}
     (listed,) = jobs_client.get("/api/v1/jobs").json()["jobs"]
     assert "result" not in listed
+
+
+def test_a_page_of_jobs_counts_named_episodes(jobs_client: TestClient) -> None:
+    uids = [f"episode-{number:05d}" for number in range(10_000)]
+    job = {"kind": "manifest", "name": "a", "uids": uids}
+    assert jobs_client.post("/api/v1/jobs", json={"key": "m", "job": job}).status_code == 201
+    answer = jobs_client.get("/api/v1/jobs")
+    (listed,) = answer.json()["jobs"]
+    assert (listed["request"]["uids"], listed["request"]["name"]) == (10_000, "a")
+    assert len(answer.content) < 1000
+    assert jobs_client.get(f"/api/v1/jobs/{listed['id']}").json()["request"]["uids"] == uids
+
+
+def test_options_need_no_raw_data_and_a_damaged_spec_takes_its_own_kinds_alone(
+    hard: WrittenCatalog, tmp_path: Path
+) -> None:
+    spec = write_spec(tmp_path, {"a": "good"})
+    shutil.rmtree(tmp_path / "raw")
+    runner = JobRunner(JobStore(tmp_path / "state"), hard.root, spec)
+    client = client_of(hard.root, tmp_path / "state", builds=False, jobs=runner)
+    options = client.get("/api/v1/job-options").json()
+    assert "build" in options["kinds"]
+    assert "sources.toy" in options["choices"]["targets"]
+    spec.write_text("sources: [")
+    damaged = client.get("/api/v1/job-options").json()
+    assert "build" not in damaged["kinds"]
+    assert "tier" in damaged["kinds"]
+    assert "corpus.yaml:" in damaged["problem"]
 
 
 def test_episodes_of_a_manifest_are_no_part_of_the_command_line() -> None:

@@ -89,9 +89,9 @@ def job_of(store: JobStore, job_id: int) -> Job:
     return job
 
 
-def submitted(store: JobStore, **job: object) -> int:
-    text = json.dumps(job)
-    return store.submit(key=str(job), kind=str(job["kind"]), request=text, now_s=1.0)[0].id
+def submitted(runner: JobRunner, **job: object) -> int:
+    names = {"key": str(job), "kind": str(job["kind"]), "request": json.dumps(job)}
+    return runner.store.submit(**names, now_s=1.0, owner=runner.owner)[0].id
 
 
 def ended(runner: JobRunner, job_id: int) -> Job:
@@ -105,7 +105,7 @@ def test_a_job_is_found_by_the_next_server_wherever_the_first_was_killed(
     corpus = tmp_path / "corpus"
     shutil.copytree(toy, corpus)
     store = JobStore(tmp_path / "state")
-    job_id = submitted(store, kind="tier", policy="ei30k")
+    job_id = submitted(server(store, corpus, head), kind="tier", policy="ei30k")
     server(store, corpus, head).step()
     stored = job_of(store, job_id)
     assert (stored.state, stored.is_submitted) == ("running", 0)  # killed before it is submitted
@@ -128,10 +128,13 @@ def test_a_job_is_found_by_the_next_server_wherever_the_first_was_killed(
 
 def test_a_job_that_ray_lost_runs_once_more(head: str, toy: Path, tmp_path: Path) -> None:
     store = JobStore(tmp_path / "state")
-    job_id = submitted(store, kind="manifest", name="a", uids=["no-such-episode"])
+    job_id = submitted(
+        server(store, toy, head), kind="manifest", name="a", uids=["no-such-episode"]
+    )
     assert store.claim(job_id, 1.0, submission_id="of-a-head-that-was-lost")
     store.mark_submitted(job_id)
-    without_head = server(store, toy, f"http://127.0.0.1:{free_port()}")
+    without_head = server(store, toy, head)
+    without_head._engine._ray = RayJobs(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(RayUnreachable, match="does not answer"):
         without_head.step()
     waiting = job_of(store, job_id)
@@ -147,7 +150,7 @@ def test_a_cancelled_job_stops_in_order(head: str, tmp_path: Path) -> None:
     spec = write_spec(tmp_path, GATED)
     store = JobStore(tmp_path / "state")
     runner = server(store, tmp_path / "corpus", head, spec)
-    job_id = submitted(store, kind="build")
+    job_id = submitted(runner, kind="build")
     log = store.log_of(job_id)
     until(lambda: (runner.step(), log.exists() and "sources.toy: " in log.read_text())[1])
     store.cancel(job_id, 2.0)

@@ -86,7 +86,7 @@ function isChosen(value) {
 
 export class JobForm {
   /** `submitted` is called with the job. `initial` are options by name, as an address holds them. */
-  constructor({ kinds, choices }, submitted, initial) {
+  constructor({ kinds, choices, problem }, submitted, initial) {
     Object.assign(this, { kinds, choices, submitted, initial, key: newId() });
     const asked = initial.get("kind");
     this.kind = h("select", { id: "job-kind", change: () => this.draw() }, Object.keys(kinds).map((kind) => h("option", { value: kind, selected: kind === asked }, kind)));
@@ -94,7 +94,8 @@ export class JobForm {
     this.options = h("div", { class: "job-options" });
     this.button = h("button", { type: "submit", class: "primary", id: "submit-job" }, "Start");
     this.problem = h("p", { class: "failure", role: "alert" });
-    this.node = h("form", { class: "job-form", submit: (event) => this.submit(event) }, h("label", { class: "field" }, h("span", {}, "Kind"), this.kind), this.about, this.options, this.button, this.problem);
+    const withoutSpec = problem ? h("p", { class: "failure" }, problem) : null;
+    this.node = h("form", { class: "job-form", submit: (event) => this.submit(event) }, withoutSpec, h("label", { class: "field" }, h("span", {}, "Kind"), this.kind), this.about, this.options, this.button, this.problem);
     this.draw();
   }
 

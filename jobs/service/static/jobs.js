@@ -188,13 +188,16 @@ class JobsPage {
 
   show(job) {
     const isOver = FINISHED.includes(job.state);
-    const stop = h("button", { type: "button", id: "cancel-job", disabled: job.state === "cancelling", click: () => this.cancel(job) }, job.state === "cancelling" ? "Stopping" : "Cancel");
+    const isLost = job.submission_id !== null && (job.problem !== "" || job.waits_for !== "");
+    const isStopping = job.state === "cancelling";
+    const stop = h("button", { type: "button", id: "cancel-job", disabled: isStopping && !isLost, click: () => this.cancel(job) }, !isStopping ? "Cancel" : isLost ? "Forget" : "Stopping");
     replace(
       this.head,
       h("div", { class: "row between" }, h("h2", {}, `Job ${job.id}: ${job.kind}`), isOver || !this.isAllowed ? null : stop),
       h("p", { class: "facts" }, stateMark(job.state), h("span", {}, moment(job.created_at_s)), h("span", { class: "duration" }, duration(job)), job.attempts > 1 ? h("span", {}, `attempt ${job.attempts}`) : null),
       optionsOf(job) ? h("p", { class: "muted wrap" }, optionsOf(job)) : null,
       job.problem ? h("p", { class: "failure" }, job.problem) : null,
+      job.waits_for ? h("p", { class: "muted wrap" }, `Runs with ${job.waits_for}.`) : null,
     );
     this.log.hidden = isOver && !this.lines.length;
     clearInterval(this.clock);
