@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -75,15 +75,27 @@ class Raylets:
 
     def add(self, *views: Path) -> None:
         """A node that works in each of these folders; returns when all have joined."""
-        words = [f"--address={self.address}", "--num-cpus=1", f"--memory={MEMORY}"]
-        begun = [self._begin(words, view) for view in views]
+        begun = [self._begin_node(view) for view in views]
         for view, log in zip(views, begun, strict=True):
-            logs = chain([log], (self._begin(words, view) for _ in range(TRIES - 1)))
+            logs = chain([log], (self._begin_node(view) for _ in range(TRIES - 1)))
             assert any(map(self._has_started, logs)), f"a node ended: {log.read_text()}"
+
+    def _begin_node(self, view: Path) -> Path:
+        """Returns when the node has its socket: Ray numbers sockets by those that exist, and of two nodes that take the same number one
+        waits 30 s and ends."""
+        sockets = self._sockets()
+        words = [f"--address={self.address}", "--num-cpus=1", f"--memory={MEMORY}"]
+        log = self._begin(words, view)
+        self._wait(log, lambda: self._sockets() > sockets)
+        return log
+
+    def _sockets(self) -> int:
+        return sum(1 for _ in self.folder.glob("session_*/sockets/raylet*"))
 
     def _begin(self, words: Sequence[str], view: Path = ROOT) -> Path:
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", *words]
         ray += ["--block", "--disable-usage-stats", "--object-store-memory=100000000"]
+        ray += ["--include-log-monitor=false"]  # no test reads what a worker prints
         path = self.folder / f"{len(self.started)}.log"
         with path.open("wb") as log:
             self.started.append(
@@ -100,9 +112,13 @@ class Raylets:
 
     def _has_started(self, log: Path) -> bool:
         """Waits for it. `ray start` gives up after 30 s, which a busy machine may need."""
+        return self._wait(log, lambda: "Ray runtime started" in log.read_text())
+
+    def _wait(self, log: Path, is_so: Callable[[], bool]) -> bool:
+        """False when the process of this log ends before."""
         process = self.started[int(log.stem)]
         until = time.monotonic() + START_S
-        while "Ray runtime started" not in log.read_text():
+        while not is_so():
             if process.poll() is not None:
                 # What it has started may live on and join late: a node too many.
                 with suppress(ProcessLookupError):

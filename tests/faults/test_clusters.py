@@ -64,7 +64,7 @@ def shared(path: Path, views: Path, name: str) -> None:
 
 
 @contextmanager
-def placed(root: Path) -> Iterator[Place]:
+def placed(root: Path, *nodes: str) -> Iterator[Place]:
     write_small(root / "lerobot")
     write_toy(root / "deep", KINDS)
     write_toy(root / "late", {"g0": "gated", "g1": "gated", "a": "good", "b": "good"})
@@ -77,22 +77,30 @@ def placed(root: Path) -> Iterator[Place]:
     for name in set(KINDS) - {"nowhere"}:
         (views / "driver" / "deep" / name).write_bytes(b"here")
     with Raylets(views / "driver") as cluster:
-        cluster.add(views / "first", views / "second")
+        cluster.add(*(views / node for node in nodes))
         yield Place(cluster=cluster, views=views, **folders)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A cluster that no test changes, because tests come in any order."""
-    with placed(tmp_path_factory.mktemp("clusters")) as made:
+    with placed(tmp_path_factory.mktemp("clusters"), "first", "second") as made:
         yield made
 
 
 @pytest.fixture
 def own_place(tmp_path: Path) -> Iterator[Place]:
-    """A cluster of the test's own, which may add nodes and lose some."""
-    with placed(tmp_path / "cluster") as made:
-        yield made
+    """Places of the test's own, where it may add nodes."""
+    with placed(tmp_path / "cluster", "first", "second") as own:
+        yield own
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[Raylets]:
+    """A head and one node of the test's own, which may end them."""
+    with Raylets(ROOT) as cluster:
+        cluster.add(ROOT)
+        yield cluster
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -218,7 +226,9 @@ def test_a_node_that_joins_later_proves_itself_first(own_place: Place, tmp_path:
     assert list(out.glob("staging/.nodes.*")) == []
 
 
-def test_a_lost_head_ends_the_command_with_how_to_resume(own_place: Place, tmp_path: Path) -> None:
+def test_a_lost_head_ends_the_command_with_how_to_resume(
+    own_cluster: Raylets, tmp_path: Path
+) -> None:
     """S5: SIGKILL of the head."""
     raw, out = (
         write_toy(tmp_path / "raw", {"a": "good", "g": "gated", "z": "good"}),
@@ -226,16 +236,16 @@ def test_a_lost_head_ends_the_command_with_how_to_resume(own_place: Place, tmp_p
     )
     words = ["ingest", TOY, str(raw), "--out", str(out), "--json"]
     driver = subprocess.Popen(
-        own_place.cluster.command(*words, module="tests.faults.drive_cluster"),
+        own_cluster.command(*words, module="tests.faults.drive_cluster"),
         cwd=ROOT,
-        env=own_place.cluster.env,
+        env=own_cluster.env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
         until(lambda: list(out.glob("staging/.nodes.*/watch.*")), "at work")
-        kill_tree(own_place.cluster.started[0])
+        kill_tree(own_cluster.started[0])
         stdout, stderr = driver.communicate(timeout=PATIENCE_S)
     finally:
         kill_tree(driver)
