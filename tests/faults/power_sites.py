@@ -30,8 +30,11 @@ BEYOND = {
 RARE = frozenset({"ingest/video/encode.py:seal:0"})
 APART = ("ingest/export/", "training/")  # test_export_power.py, tests/training/test_run_power.py
 CHANCES = 3  # fates by chance of each moment
-# The cheap commands first: one harm is enough.
-COMMANDS = sorted(WRITERS, key=lambda name: (name in ("latents", "text_features"), name))
+# One harm is enough: first the command that misses most calls, last those whose states take longest to check.
+COMMANDS = sorted(
+    WRITERS,
+    key=lambda name: (name in ("build", "latents", "text_features"), name != "forget", name),
+)
 
 
 def sites_of_commands() -> list[CallSite]:
