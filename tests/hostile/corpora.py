@@ -114,6 +114,11 @@ class World:
         return self.root / "out"
 
     @property
+    def bombs(self) -> Path:
+        """Each bomb that was written once."""
+        return self.root / "bombs"
+
+    @property
     def victim(self) -> Path:
         return self.root / "victim"
 
@@ -192,12 +197,12 @@ def holds_secret(world: World) -> list[str]:
 
 def _files_below(folder: Path) -> Iterator[Path]:
     """`os.walk` and `Path.rglob` of Python 3.11 recurse, and scenarios have folders that lie deeper than that goes."""
-    waiting = [folder] if folder.is_dir() and not folder.is_symlink() else []
+    waiting = [str(folder)] if folder.is_dir() and not folder.is_symlink() else []
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    waiting.append(Path(entry.path))
+                    waiting.append(entry.path)  # a Path of a thousand folders takes its time
                 elif entry.is_file(follow_symlinks=False):
                     yield Path(entry.path)
 
@@ -254,10 +259,13 @@ class _Deep:
     relative: str
 
     def __call__(self, world: World) -> None:
-        path = str(world.corpus / self.relative)
-        for _ in range(DEEP):
-            path += "/d"
-            os.mkdir(path)
+        above = os.open(world.corpus / self.relative, os.O_RDONLY)
+        for _ in range(DEEP):  # each from the one above: the kernel need not walk the whole path
+            os.mkdir("d", dir_fd=above)
+            inner = os.open("d", os.O_RDONLY, dir_fd=above)
+            os.close(above)
+            above = inner
+        os.close(above)
 
 
 @dataclass(frozen=True)
@@ -467,19 +475,27 @@ class _Bomb:
     label: str
 
     def __call__(self, world: World) -> None:
+        written = world.bombs / f"{self.part.replace('/', '.')}.{self.label}"
+        if not written.exists():
+            world.bombs.mkdir(exist_ok=True)
+            self._write(world.corpus / self.part, written)
         path = world.corpus / self.part
-        rows = pq.read_table(path)
+        shutil.copyfile(written, path)
+        if self.table:
+            rows = pq.read_metadata(path).num_rows
+            name_in_snapshots(world, self.table, self.part, rows=rows)
+
+    def _write(self, source: Path, target: Path) -> None:
+        rows = pq.read_table(source)
         rows = rows.take([0] * (BOMB_ROWS // 20 if self.label == "rows" else 100))
         times, options = 20, {}
         if self.label == "bytes":
             text = next(i for i, f in enumerate(rows.schema) if pa.types.is_string(f.type))
             rows = rows.set_column(text, rows.schema.field(text), pa.array([LONG] * len(rows)))
             options = {"use_dictionary": False}
-        with pq.ParquetWriter(path, rows.schema, compression="zstd", **options) as writer:
+        with pq.ParquetWriter(target, rows.schema, compression="zstd", **options) as writer:
             for _ in range(times):
                 writer.write_table(rows)
-        if self.table:
-            name_in_snapshots(world, self.table, self.part, rows=times * len(rows))
 
 
 def name_in_snapshots(world: World, table: str, part: str, **also: int) -> None:
