@@ -31,11 +31,9 @@ BEYOND = {
 RARE = frozenset({"ingest/video/encode.py:seal:0"})
 APART = ("ingest/export/", "training/")  # test_export_power.py, tests/training/test_run_power.py
 CHANCES = 3  # fates by chance of each moment
-# One harm is enough: first the command that misses most calls, last those whose states take longest to check.
-COMMANDS = sorted(
-    WRITERS,
-    key=lambda name: (name in ("build", "latents", "text_features"), name != "forget", name),
-)
+# One harm is enough: first the commands that miss most calls, last those whose states take longest to check.
+FIRST, LAST = ("ingest", "forget"), ("build", "latents", "text_features")
+COMMANDS = [*FIRST, *sorted(WRITERS.keys() - {*FIRST, *LAST}), *(n for n in LAST if n in WRITERS)]
 
 
 def sites_of_commands() -> list[CallSite]:
