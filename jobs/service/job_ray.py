@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -17,23 +18,28 @@ from typing import Any
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from jobs.service.job_process import (
+from jobs.service.job_output import (
     FULL_LOG,
     MAX_LOG_BYTES,
     MAX_RESULT_BYTES,
-    STOP_S,
-    finish,
     redacted,
-    request_of,
     secrets_of,
     shown_line,
 )
+from jobs.service.job_process import STOP_S, finish, request_of
 from jobs.service.job_store import Job, JobOwner, JobStore
 from jobs.ui.tables import printable
 from schemas.errors import ConfigError, TransientError, system_error_text
 from schemas.json_text import parse_json
 
 TIMEOUT_S = 30.0
+LOOK_S_PER_MIB = 2.0
+RUNNER = (
+    "python",
+    "-P",
+    "-m",
+    "jobs.service.job_on_ray",
+)  # -P: not from the folder that Ray begins it in
 MAX_MESSAGE = 500  # characters of what Ray says of a job
 STOPPED = 130  # the exit code of an orderly stop; Ray keeps none of a stopped job
 # Ray signals all processes of a job, and workers ignore only what Ctrl-C sends. It kills them after 3 s unless told otherwise.
@@ -69,8 +75,11 @@ class RayJobs:
         except _NotFound:
             return None
 
-    def submit(self, submission_id: str, entrypoint: str) -> None:
-        runtime = {"env_vars": STOP_VARIABLES}
+    def submit(self, submission_id: str, entrypoint: str, folder: Path | None = None) -> None:
+        """Submit a job, with a folder that Ray brings to the head and begins it in."""
+        runtime: dict[str, Any] = {"env_vars": STOP_VARIABLES}
+        if folder is not None:
+            runtime["working_dir"] = str(folder)
         options = {"entrypoint": entrypoint, "submission_id": submission_id, "runtime_env": runtime}
         self._asked("submit_job", **options)
 
@@ -118,9 +127,8 @@ class RayEngine:
             spec="" if spec is None else str(spec.resolve()), ray_address=address
         )
         self._secrets = secrets_of(dict(os.environ))
-        self._num_read: dict[
-            str, int
-        ] = {}  # submission id -> characters of its log at the last look
+        # submission id -> characters of its log at the last look, and when the next one is due
+        self._looks: dict[str, tuple[int, float]] = {}
 
     def follow(self) -> None:
         self._store.recover(time.time())
@@ -151,6 +159,8 @@ class RayEngine:
                 self._store.mark_submitted(job.id)
             if job.state == "cancelling" and not info.status.is_terminal():
                 self._ray.stop(submission_id)
+            if not info.status.is_terminal() and not self._is_due(submission_id):
+                return
             text = self._ray.logs(submission_id)
         except RayUnreachable as error:
             if job.problem != str(error):
@@ -162,6 +172,10 @@ class RayEngine:
         if info.status.is_terminal():
             self._end(job, info, result, problem)
 
+    def _is_due(self, submission_id: str) -> bool:
+        """Ray sends a log as a whole, so a long one is looked at less often."""
+        return time.monotonic() >= self._looks.get(submission_id, (0, 0.0))[1]
+
     def _without_info(self, job: Job, submission_id: str) -> None:
         """It was never submitted, or the head that knew it was lost with all that it knew."""
         if job.is_submitted or job.state == "cancelling":
@@ -169,15 +183,18 @@ class RayEngine:
             return
         try:
             request = request_of(job, self._store.folder.parent.resolve(), self._spec)
-            words = ["eicorpus", *request.words(self._corpus, self._spec), "--json"]
+            words = [*RUNNER, *request.words(self._corpus, self._spec), "--json"]
         except (ConfigError, ValueError) as error:  # of a server with another spec, or an older one
             problem = f"the job cannot be begun: {error}"
             self._store.finish(job.id, state="failed", now_s=time.time(), problem=problem)
             return
-        input_file = self._store.input_of(job.id)
-        input_file.write_bytes(request.standard_input())
-        entrypoint = f"exec {shlex.join(words)} < {shlex.quote(str(input_file.resolve()))}"
-        self._ray.submit(submission_id, entrypoint)
+        entrypoint = f"exec {shlex.join(words)} < "
+        if standard_input := request.standard_input():
+            with tempfile.TemporaryDirectory() as folder:
+                (Path(folder) / "input").write_bytes(standard_input)
+                self._ray.submit(submission_id, f"{entrypoint}input", Path(folder))
+        else:
+            self._ray.submit(submission_id, f"{entrypoint}/dev/null")
         self._store.mark_submitted(job.id)
 
     def _end(self, job: Job, info: JobDetails, result: str, problem: str) -> None:
@@ -195,7 +212,10 @@ class RayEngine:
         Returns:
             Why the log is incomplete, and the object that the command printed.
         """
-        if not is_whole and self._num_read.get(submission_id) == len(text):
+        num_read, _ = self._looks.get(submission_id, (-1, 0.0))
+        due_s = time.monotonic() + LOOK_S_PER_MIB * len(text) / (1 << 20)
+        self._looks[submission_id] = len(text), due_s
+        if not is_whole and num_read == len(text):
             return "", ""
         lines = text[: None if is_whole else text.rfind("\n") + 1].splitlines()
         result = next((line for line in reversed(lines) if _is_result(line)), "")
@@ -208,7 +228,6 @@ class RayEngine:
                     rest = rest[file.write(rest) :]
         except OSError as error:
             problem = f"the log is incomplete: {system_error_text(error)}"
-        self._num_read[submission_id] = len(text)
         return problem, redacted(result, self._secrets)
 
 

@@ -114,10 +114,6 @@ class JobStore:
     def log_of(self, job_id: int) -> Path:
         return self.folder / f"{job_id}.log"
 
-    def input_of(self, job_id: int) -> Path:
-        """What the command of a job on Ray reads."""
-        return self.folder / f"{job_id}.input"
-
     def lock_of(self, job_id: int) -> Path:
         return self.folder / f"{job_id}.lock"
 
@@ -256,7 +252,6 @@ class JobStore:
             oldest = f"WHERE state IN {_FINISHED} ORDER BY id DESC LIMIT -1 OFFSET ?"
             for job in _jobs(connection, oldest, MAX_FINISHED):
                 self.log_of(job.id).unlink(missing_ok=True)
-                self.input_of(job.id).unlink(missing_ok=True)
                 self.lock_of(job.id).unlink(missing_ok=True)
                 connection.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
 

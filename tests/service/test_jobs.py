@@ -144,7 +144,7 @@ def test_the_log_has_no_secret_and_no_escape_and_a_bound(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = submitted(store)
-    monkeypatch.setattr("jobs.service.job_process.MAX_LOG_BYTES", 2000)
+    monkeypatch.setattr("jobs.service.job_output.MAX_LOG_BYTES", 2000)
     script = """import sys
 print('\\x1b[31mred s3cret-value Authorization: Bearer abc http://me:pw@host/', file=sys.stderr)
 print('x' * 1000 + '\\n' + 'y' * 1000, file=sys.stderr)
@@ -466,7 +466,7 @@ def test_workers_that_outlive_their_command_do_not_keep_the_job(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They have its pipes, as after a command that the kernel killed for memory."""
-    monkeypatch.setattr("jobs.service.job_process.DRAIN_S", 0.1)
+    monkeypatch.setattr("jobs.service.job_output.DRAIN_S", 0.1)
     job_id = submitted(store)
     script = """import os, subprocess, sys
 reader, _ = os.pipe()

@@ -25,6 +25,7 @@ from tests.jobs.build_cases import build, write_spec
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef" * 4
+OF_THE_CLUSTER = "a-key-that-the-server-has-not"
 
 
 def free_port() -> int:
@@ -39,6 +40,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tokens = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, **tokens, "PATH": programs, "PYTHONPATH": str(ROOT)}
+    environment["OTHER_API_KEY"] = OF_THE_CLUSTER
     words = [
         *("start", "--head", "--block", "--num-cpus=1", "--object-store-memory=100000000"),
         *(f"--port={free_port()}", f"--dashboard-port={port}", "--dashboard-host=127.0.0.1"),
@@ -159,6 +161,22 @@ def test_a_cancelled_job_stops_in_order(head: str, tmp_path: Path) -> None:
     assert stopped.problem == "interrupted"
     (tmp_path / "raw/gate").touch()
     assert "sources.toy" in build(spec)["built"]
+
+
+def test_a_secret_of_the_cluster_is_in_neither_log_nor_result(
+    head: str, toy: Path, tmp_path: Path
+) -> None:
+    """The head has it, and this server has not."""
+    runner = server(JobStore(tmp_path / "state"), toy, head)
+    job_id = submitted(runner, kind="tier", policy=OF_THE_CLUSTER)
+    failed = ended(runner, job_id)
+    assert failed.state == "failed", failed
+    assert "[hidden]" in failed.problem
+    log = runner.store.log_of(job_id).read_text().splitlines()
+    of_command = "".join(
+        line for line in log if "entrypoint" not in line
+    )  # that one has the request
+    assert OF_THE_CLUSTER not in f"{failed.problem}{failed.result}{of_command}"
 
 
 def test_a_stop_may_take_longer_than_the_3_s_of_ray(head: str, tmp_path: Path) -> None:
