@@ -33,6 +33,7 @@ FOLLOW_S = 0.5
 HEARTBEAT_S = 15.0
 MAX_OFFSET = 1 << 40
 MAX_ID = (1 << 63) - 1
+_SECTIONS = {model.section for model in KINDS.values()} - {"", "targets"}
 _followers = threading.BoundedSemaphore(MAX_FOLLOWERS)
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
 After = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Bytes of the log that are known.")]
@@ -99,6 +100,7 @@ def submit(request: Request, question: JobQuestion, response: Response) -> JobAn
         if named != runner.corpus:  # edited since the server started
             message = "the corpus spec names another corpus than the one that is served"
             raise ApiError(409, "other_corpus", message, remedy="restart eicorpus serve")
+        question.job.words(runner.corpus, runner.spec)  # the part that it names is there
     try:
         job, is_new = runner.store.submit(
             key=question.key,
@@ -133,20 +135,24 @@ def jobs(
 def job_options(request: Request) -> JobOptionsAnswer:
     """What a form for a new job offers: kinds with their options, targets of the spec, policies and measures."""
     spec, targets, problem = _runner(request).spec, list[str](), ""
+    parts: dict[str, list[str]] = {}
     if spec is not None:
         try:
-            targets = list(read_spec_alone(spec).needs)
+            file = read_spec_alone(spec)
+            targets = list(file.needs)
+            parts = {name: list(getattr(file.spec, name)) for name in _SECTIONS}
         except ConfigError as error:  # a spec that is being edited takes away no other kind
             problem = str(error)
     folder = folder_of(keeper_of(request).folder, spec)
     measures = sorted(measure.name for measure in select_measures(()))
+    choices = {**parts, "targets": targets, "policy": policy_names(folder), "only": measures}
     return JobOptionsAnswer(
         kinds={
             kind: model.model_json_schema()
             for kind, model in KINDS.items()
-            if targets or not model.needs_spec
+            if not model.needs_spec or choices.get(model.section)
         },
-        choices={"targets": targets, "policy": policy_names(folder), "only": measures},
+        choices=choices,
         problem=problem,
     )
 

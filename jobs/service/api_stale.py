@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Literal
 
 from fastapi import APIRouter, Request
 
@@ -41,6 +43,7 @@ _OTHER_VIDEO = """SELECT l.encoder_id, count(*) AS files FROM latents l JOIN art
 
 
 class StaleAnswer(models.StrictModel):
+    kind: Literal["adapter_versions", "measurements", "tiers", "reviews", "latents"]
     what: str
     count: int
     remedy: str
@@ -58,6 +61,10 @@ def stale(request: Request, number: Number = None) -> StalenessAnswer:
     current = current_of(request, served)
     with place(_comparing, "another comparison is running"):
         rows = list(_stale(CorpusLayout(keeper_of(request).corpus), current, served.cache))
+    counts: Counter[str] = Counter()
+    for each in rows:
+        counts[each.kind] += each.count
+    request.app.state.metrics.corpus.note_stale(served.cache, counts)
     return StalenessAnswer(
         **newest_of(request, served),
         compared=list(COMPARED),
@@ -70,6 +77,7 @@ def _stale(corpus: CorpusLayout, current: Snapshot, cache: SnapshotCache) -> Ite
         source, version = row["source"], row["adapter_version"]
         if source in ADAPTERS and (newest := adapter_for(source).version) != version:
             yield StaleAnswer(
+                kind="adapter_versions",
                 what=f"episodes of {source} by adapter version {version}, now {newest}",
                 count=row["episodes"],
                 remedy="ingest them into a new corpus",
@@ -77,6 +85,7 @@ def _stale(corpus: CorpusLayout, current: Snapshot, cache: SnapshotCache) -> Ite
     yield from _of_curation(corpus, current, cache.key.folder)
     for row in cache.ask(_OTHER_VIDEO):
         yield StaleAnswer(
+            kind="latents",
             what=f"latents of {row['encoder_id']} of videos that were replaced",
             count=row["files"],
             remedy="run eicorpus latents images",
@@ -86,16 +95,19 @@ def _stale(corpus: CorpusLayout, current: Snapshot, cache: SnapshotCache) -> Ite
 def _of_curation(corpus: CorpusLayout, current: Snapshot, key: str) -> Iterator[StaleAnswer]:
     unmeasured, unjudged = _unfinished(corpus, current.number, key)
     yield StaleAnswer(
+        kind="measurements",
         what="episodes that lack a measurement, or have one of an earlier version",
         count=unmeasured,
         remedy="run eicorpus measure",
     )
     yield StaleAnswer(
+        kind="tiers",
         what="episodes whose tiers are older than their measurements, their reviews or the policy, or missing",
         count=unjudged,
         remedy="run eicorpus tier",
     )
     yield StaleAnswer(
+        kind="reviews",
         what="reviews that no command has published",
         count=reviews.num_pending(corpus, current),
         remedy="any command that writes to the corpus publishes them, such as eicorpus tier",

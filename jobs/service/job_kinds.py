@@ -1,12 +1,15 @@
-"""The jobs that a client may submit: a closed set of commands with typed options. None of the options is a path, an address or a program."""
+"""The jobs that a client may submit: a closed set of commands with typed options. None of the options is a path, an address or a program:
+folders of models and tables are those of the spec."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from jobs.build.spec_file import SpecFile, read_spec_alone
 from schemas.errors import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -17,6 +20,7 @@ Uid = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20\x7f]{1,100}$")]
 Target = Annotated[
     str, StringConstraints(pattern=r"^[a-z][a-z_]{0,63}(\.[A-Za-z0-9_][A-Za-z0-9._-]{0,99})?$")
 ]
+TargetName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,47}$")]
 Count = Annotated[int, Field(ge=0, le=256)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -24,6 +28,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 class _Job(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     needs_spec: ClassVar[bool] = False
+    section: ClassVar[str] = ""  # of the spec, of which it needs a part
 
     def words(self, corpus: Path, spec: Path | None) -> list[str]:
         """The arguments of `eicorpus`. An option and its value are one word, so that no value becomes an option.
@@ -38,13 +43,40 @@ class _Job(BaseModel):
         return b""
 
 
+def _part(spec: Path | None, section: str, name: str) -> tuple[SpecFile, Any]:
+    """
+    Raises:
+        ConfigError: the server has no spec, or its spec no such part.
+    """
+    if spec is None:
+        raise _no_spec()
+    file = read_spec_alone(spec)
+    part = getattr(file.spec, section).get(name)
+    if part is None:
+        raise ConfigError(f"the corpus spec has no {section}.{name}", where=str(spec))
+    return file, part
+
+
+def _no_spec() -> ConfigError:
+    return ConfigError("the server has no corpus spec", remedy="serve the file of the spec")
+
+
+def _options(chosen: Mapping[str, object]) -> list[str]:
+    """Options of a command; none for None and a flag that is off."""
+    return [
+        f"--{name}" if value is True else f"--{name}={value}"
+        for name, value in chosen.items()
+        if value is not None and value is not False
+    ]
+
+
 class _SpecJob(_Job):
-    needs_spec = True
+    needs_spec, section = True, "targets"
     targets: Annotated[list[Target], Field(max_length=100)] = []
 
     def _words(self, command: str, spec: Path | None) -> list[str]:
         if spec is None:
-            raise ConfigError("the server has no corpus spec", remedy="serve the file of the spec")
+            raise _no_spec()
         return [command, str(spec), *self.targets]
 
 
@@ -106,6 +138,84 @@ class ManifestJob(_Job):
         return "\n".join(self.uids).encode()
 
 
+class CaptionJob(_Job):
+    """By rules, which need no model; the backend of a spec is a matter of its target `captions`."""
+
+    kind: Literal["caption"]
+    only_missing: bool = False
+    limit: Annotated[int, Field(ge=1, le=10**9)] | None = None
+
+    def words(self, corpus: Path, spec: Path | None) -> list[str]:
+        chosen = {"backend": "rules", "only-missing": self.only_missing, "limit": self.limit}
+        return ["caption", str(corpus), *_options(chosen)]
+
+
+class LatentsJob(_Job):
+    """Image tokens as the spec says: its weights and no other folder."""
+
+    kind: Literal["latents"]
+    needs_spec, section = True, "latents"
+    latents: TargetName
+
+    def words(self, corpus: Path, spec: Path | None) -> list[str]:
+        file, part = _part(spec, "latents", self.latents)
+        chosen = {
+            "encoder": part.encoder,
+            "weights": part.weights and file.at(part.weights),
+            "hub-id": part.hub_id,
+            "untrained": part.untrained,
+            "dtype": part.dtype,
+            "stride": part.stride,
+            "keep-prefix": part.keep_prefix,
+            "fit": part.fit,
+            "where": part.where or None,
+            "device": part.device,
+            "batch": part.batch,
+            "compile": part.compile,
+        }
+        cameras = [f"--camera={camera}" for camera in part.cameras]
+        return ["latents", "images", str(corpus), *_options(chosen), *cameras]
+
+
+class TextFeaturesJob(_Job):
+    """Features of instructions as the spec says."""
+
+    kind: Literal["text_features"]
+    needs_spec, section = True, "text_features"
+    text_features: TargetName
+
+    def words(self, corpus: Path, spec: Path | None) -> list[str]:
+        file, part = _part(spec, "text_features", self.text_features)
+        chosen = {
+            "vlm": file.at(part.vlm),
+            "vlm-layer": part.layer,
+            "vlm-frame-every-s": part.frame_every_s,
+            "vlm-prompt": part.prompt,
+            "camera": part.camera,
+            "where": part.where or None,
+            "device": part.device,
+            "batch": part.batch,
+        }
+        return ["latents", "text", str(corpus), *_options(chosen)]
+
+
+class ExportJob(_Job):
+    """Tables in the warehouse or catalog that the spec names."""
+
+    kind: Literal["export"]
+    needs_spec, section = True, "exports"
+    exports: TargetName
+
+    def words(self, corpus: Path, spec: Path | None) -> list[str]:
+        file, part = _part(spec, "exports", self.exports)
+        chosen = {
+            "warehouse": part.warehouse and file.at(part.warehouse),
+            "catalog": part.catalog,
+            "namespace": part.namespace,
+        }
+        return ["export", part.to, str(corpus), *_options(chosen)]
+
+
 class ReportJob(_Job):
     kind: Literal["report"]
 
@@ -135,6 +245,10 @@ JobRequest = Annotated[
     | TierJob
     | DedupJob
     | ManifestJob
+    | CaptionJob
+    | LatentsJob
+    | TextFeaturesJob
+    | ExportJob
     | ReportJob
     | VerifyJob
     | CompactJob,

@@ -22,7 +22,7 @@ from jobs.service.job_output import CommandPipes, secrets_of
 from jobs.service.job_store import Job, JobStore
 from jobs.service.saved_policies import folder_of, with_file
 from jobs.ui.tables import printable
-from schemas.errors import TransientError
+from schemas.errors import ConfigError, TransientError
 from schemas.json_text import parse_json
 
 STOP_S = 60.0  # an orderly stop writes what is done; then the process is killed
@@ -137,7 +137,13 @@ def main(state: Path, corpus: Path, job_id: int, spec: Path | None = None) -> No
     if job is None:
         return
     request = request_of(job, state, spec)
-    words = [sys.executable, "-m", "jobs", *request.words(corpus, spec), "--json"]
+    try:
+        arguments = request.words(corpus, spec)
+    except ConfigError as error:  # a spec that was edited since
+        problem = f"the job cannot be begun: {error}"
+        store.finish(job_id, state="failed", now_s=time.time(), problem=problem)
+        return
+    words = [sys.executable, "-m", "jobs", *arguments, "--json"]
     run_job(store, job_id, words, dict(os.environ), request.standard_input())
 
 

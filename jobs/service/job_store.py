@@ -268,6 +268,12 @@ class JobStore:
         with self._reading() as connection:
             return {kind: seconds for kind, seconds, _ in connection.execute(query)}
 
+    def last_result(self, kind: str) -> str | None:
+        """Of the last job of a kind that succeeded."""
+        query = "SELECT result FROM jobs WHERE state = 'succeeded' AND kind = ? ORDER BY id DESC LIMIT 1"
+        with self._reading() as connection:
+            return next((result for (result,) in connection.execute(query, (kind,))), None)
+
     @contextmanager
     def holding(self, job_id: int) -> Iterator[int | None]:
         """The lock of a job as a file descriptor (never 0), or None where a process of the job has it."""

@@ -16,7 +16,9 @@ from jobs.command_table import COMMANDS
 from jobs.service.errors import answer_of, busy
 from jobs.service.job_store import STATES, JobStore
 from jobs.service.keeper import Keeper
+from jobs.service.snapshot_cache import SnapshotCache
 from schemas.errors import TransientError
+from schemas.json_text import parse_json
 
 MAX_IN_FLIGHT = 512
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -53,7 +55,8 @@ class ServiceMetrics:
         self.in_flight = Gauge(
             "eicorpus_http_requests_in_flight", "Requests being answered.", registry=self.registry
         )
-        self.registry.register(_Corpus(keeper))
+        self.corpus = _Corpus(keeper)
+        self.registry.register(self.corpus)
         if jobs is not None:
             self.registry.register(_Jobs(jobs))
 
@@ -66,6 +69,11 @@ class _Corpus(Collector):
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
+        self._stale: tuple[SnapshotCache, dict[str, int]] | None = None
+
+    def note_stale(self, cache: SnapshotCache, counts: dict[str, int]) -> None:
+        """What `/stale` has counted. A scrape counts nothing itself: that reads every measurement."""
+        self._stale = cache, counts
 
     def collect(self) -> Iterator[Metric]:
         state = self._keeper.state
@@ -84,7 +92,22 @@ class _Corpus(Collector):
         )
         if not state.held:
             return
-        cache = state.held[0].cache
+        cache, stamp = state.held[0].cache, state.held[0].stamp
+        if stamp is not None:
+            yield GaugeMetricFamily(
+                "eicorpus_snapshot_published_timestamp_seconds",
+                "When the snapshot served was published.",
+                value=stamp[-1] / 1e9,
+            )
+        if self._stale is not None and self._stale[0] is cache:
+            stale = GaugeMetricFamily(
+                "eicorpus_stale",
+                "What is out of date in the snapshot served, by kind, as /stale has last counted it.",
+                labels=["kind"],
+            )
+            for kind, count in sorted(self._stale[1].items()):
+                stale.add_metric([kind], count)
+            yield stale
         episodes = GaugeMetricFamily(
             "eicorpus_episodes", "Episodes by outcome and code.", labels=["state", "code"]
         )
@@ -136,7 +159,7 @@ class _Jobs(Collector):
     def collect(self) -> Iterator[Metric]:
         try:
             counts, _ = self._store.counts()
-            last = self._store.last_seconds()
+            last, waits = self._store.last_seconds(), dict(self._waits())
         except TransientError:  # the other figures are still true
             return
         jobs = GaugeMetricFamily("eicorpus_jobs", "Jobs kept, by state.", labels=["state"])
@@ -151,6 +174,22 @@ class _Jobs(Collector):
         for kind, last_s in sorted(last.items()):
             seconds.add_metric([kind], last_s)
         yield seconds
+        wait = GaugeMetricFamily(
+            "eicorpus_encoder_wait_share",
+            "Share of the time of encoders in which they waited, in the last job `latents`, by what for.",
+            labels=["waits_for"],
+        )
+        for name, share in waits.items():
+            wait.add_metric([name], share)
+        if wait.samples:
+            yield wait
+
+    def _waits(self) -> Iterator[tuple[str, float]]:
+        text = self._store.last_result("latents")
+        result = parse_json(text)["result"] if text else {}
+        for name, key in (("images", "decode_wait_share"), ("disk", "write_wait_share")):
+            if key in result:
+                yield name, result[key]
 
 
 class RequestMeter:

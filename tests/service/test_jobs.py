@@ -16,6 +16,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from starlette.testclient import TestClient
 
+from jobs.build.spec_file import read_spec_alone
 from jobs.service import api_jobs, job_store
 from jobs.service.job_engine import MAX_FAILURES
 from jobs.service.job_kinds import JobRequest
@@ -29,6 +30,7 @@ from tests.service.corpora import client_of
 
 DEADLINE_S = 60
 ROOT = Path(__file__).parents[2]
+CLI = (ROOT / "docs/reference/cli.md").read_text()
 SUPERVISOR = """import json, sys
 from pathlib import Path
 from jobs.service.job_process import run_job
@@ -286,6 +288,12 @@ HOSTILE: list[dict[str, Any]] = [
     {"kind": "manifest", "name": "x", "where": "a\0b"},
     {"kind": "manifest", "name": "x", "mixture": "/etc/passwd"},
     {"kind": "report", "html": "/tmp/x.html"},
+    {"kind": "caption", "backend": "openai"},
+    {"kind": "caption", "model": "/tmp/model"},
+    {"kind": "latents", "latents": "../x"},
+    {"kind": "latents", "latents": "a", "weights": "/tmp"},
+    {"kind": "text_features", "text_features": "--vlm=/tmp"},
+    {"kind": "export", "exports": "a", "warehouse": "/tmp"},
     {"kind": "verify", "deep": "yes"},
     {"kind": "build", "targets": ["--check"]},
     {"kind": "build", "targets": ["manifests.--ray"]},
@@ -547,6 +555,63 @@ def test_options_need_no_raw_data_and_a_damaged_spec_takes_its_own_kinds_alone(
     assert "build" not in damaged["kinds"]
     assert "tier" in damaged["kinds"]
     assert "corpus.yaml:" in damaged["problem"]
+
+
+PARTS = """
+latents:
+  tokens:
+    {encoder: a, weights: w, hub_id: o/n, untrained: 0, dtype: fp8, stride: 2, keep_prefix: true, fit: crop,
+     cameras: [top], where: "source = 'x'", device: cpu, batch: 4, compile: true}
+text_features:
+  qwen:
+    {vlm: v, layer: -2, frame_every_s: 0.5, prompt: "{text}", camera: top, where: "true", device: cpu, batch: 2}
+exports:
+  lake: {to: iceberg, warehouse: lake, catalog: c, namespace: n}
+"""
+
+
+def test_stages_of_the_spec_are_jobs_with_its_settings_and_no_other_folders(
+    hard: WrittenCatalog, tmp_path: Path
+) -> None:
+    spec = write_spec(tmp_path, {"a": "good"})
+    runner = JobRunner(JobStore(tmp_path / "state"), hard.root, spec)
+    runner.corpus = tmp_path / "corpus"  # which the spec names
+    client = client_of(hard.root, tmp_path / "state", builds=False, jobs=runner)
+    kinds = client.get("/api/v1/job-options").json()["kinds"]
+    assert "caption" in kinds
+    assert not kinds.keys() & {"latents", "text_features", "export"}  # it declares none
+    spec.write_text(spec.read_text() + PARTS)
+    options = client.get("/api/v1/job-options").json()
+    file = read_spec_alone(spec)
+    names = {"latents": "latents", "text_features": "text_features", "export": "exports"}
+    for kind, section in names.items():
+        (name,) = options["choices"][section]
+        assert section in options["kinds"][kind]["properties"]
+        answer = client.post(
+            "/api/v1/jobs", json={"key": kind, "job": {"kind": kind, section: name}}
+        )
+        assert answer.status_code == 201, answer.json()
+        job = TypeAdapter(JobRequest).validate_python(answer.json()["request"])
+        words = job.words(Path("/corpus"), spec)
+        part = getattr(file.spec, section)[name]
+        chosen = [word for word in words if word.startswith("--")]
+        assert len(chosen) == len(type(part).model_fields) - (
+            2 if kind == "export" else 1
+        )  # after, to
+        assert all(f"`{word.partition('=')[0]}" in CLI for word in chosen)
+        refused = client.post(
+            "/api/v1/jobs", json={"key": "x", "job": {"kind": kind, section: "b"}}
+        )
+        assert f"the corpus spec has no {section}.b" in refused.json()["error"]["message"]
+        assert refused.status_code < 500
+    assert f"--weights={tmp_path}/w" in client_words(client, spec, 1)
+    assert f"--vlm={tmp_path}/v" in client_words(client, spec, 2)
+    assert f"--warehouse={tmp_path}/lake" in client_words(client, spec, 3)
+
+
+def client_words(client: TestClient, spec: Path, job_id: int) -> list[str]:
+    request = client.get(f"/api/v1/jobs/{job_id}").json()["request"]
+    return TypeAdapter(JobRequest).validate_python(request).words(Path("/corpus"), spec)
 
 
 def test_episodes_of_a_manifest_are_no_part_of_the_command_line() -> None:

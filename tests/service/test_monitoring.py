@@ -13,21 +13,24 @@ from starlette.testclient import TestClient
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import STATES, JobStore
 from jobs.service.metrics import stage_of
-from tests.generators.corpus import WrittenCatalog
 from tests.service.corpora import client_of
 
 MONITORING = Path(__file__).parents[2] / "docker" / "monitoring"
 
 
 @pytest.fixture
-def series(hard: WrittenCatalog, tmp_path: Path) -> set[str]:
+def series(toy: Path, tmp_path: Path) -> set[str]:
     """Of a server that takes jobs, and had one."""
     store = JobStore(tmp_path / "jobs")
     job, _ = store.submit(key="a", kind="dedup", request='{"kind":"dedup"}', now_s=1.0)
     store.claim(job.id, 2.0)
     store.finish(job.id, state="succeeded", now_s=3.0)
-    client = client_of(hard.root, tmp_path, jobs=JobRunner(store, hard.root))
-    client.get("/healthz")
+    client = client_of(toy, tmp_path, jobs=JobRunner(store, toy))
+    job, _ = store.submit(key="b", kind="latents", request="{}", now_s=1.0)
+    store.claim(job.id, 2.0)
+    result = json.dumps({"result": {"decode_wait_share": 0.25, "write_wait_share": 0.0}})
+    store.finish(job.id, state="succeeded", now_s=3.0, result=result)
+    client.get("/api/v1/stale")
     return set(re.findall(r"^(eicorpus_\w+)", client.get("/metrics").text, re.MULTILINE))
 
 
@@ -84,3 +87,26 @@ def test_the_rate_of_a_stage_is_that_of_its_latest_run(client: TestClient) -> No
     assert rate is not None
     assert float(rate[1]) == pytest.approx(303 / 3600)  # 300 committed and 3 quarantined in an hour
     assert 'eicorpus_stage_finished_timestamp_seconds{stage="ingest"}' in text
+
+
+def test_waits_and_stale_counts_are_absent_until_they_are_known(toy: Path, tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "jobs")
+    client = client_of(toy, tmp_path, jobs=JobRunner(store, toy))
+    before = client.get("/metrics").text
+    assert "eicorpus_stale{" not in before
+    assert "eicorpus_encoder_wait_share" not in before
+    published = re.search(r"^eicorpus_snapshot_published_timestamp_seconds (\S+)$", before, re.M)
+    (*_, newest) = sorted((toy / "catalog/_snapshots").glob("*.json"))
+    assert published is not None
+    assert float(published[1]) == pytest.approx(newest.stat().st_mtime)
+    counts = {each["kind"]: each["count"] for each in client.get("/api/v1/stale").json()["stale"]}
+    job, _ = store.submit(key="a", kind="latents", request="{}", now_s=1.0)
+    store.claim(job.id, 2.0)
+    result = json.dumps({"result": {"decode_wait_share": 0.25}})
+    store.finish(job.id, state="succeeded", now_s=3.0, result=result)
+    after = client.get("/metrics").text
+    assert counts
+    for kind, count in counts.items():
+        assert f'eicorpus_stale{{kind="{kind}"}} {float(count)}' in after
+    assert 'eicorpus_encoder_wait_share{waits_for="images"} 0.25' in after
+    assert 'waits_for="disk"' not in after
