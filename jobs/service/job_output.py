@@ -99,7 +99,7 @@ class _Log:
         """To the end of the pipe, also where nothing can be written any more: else the command would wait, and hold the corpus."""
         lines = self._lines(pipe)
         try:
-            with open(self._file, "ab", closefd=isinstance(self._file, Path)) as file:
+            with self._opened() as file:
                 size = os.fstat(file.fileno()).st_size
                 for line in lines:
                     size += len(line)
@@ -112,6 +112,11 @@ class _Log:
             self.problem = f"the log lacks lines: {system_error_text(error)}"
         for _ in lines:
             pass
+
+    def _opened(self) -> IO[bytes]:
+        if isinstance(self._file, Path):
+            return self._file.open("ab")
+        return os.fdopen(self._file, "ab", closefd=False)
 
     def _lines(self, pipe: IO[bytes]) -> Iterator[bytes]:
         while line := pipe.readline(MAX_LINE):

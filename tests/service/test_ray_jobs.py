@@ -171,7 +171,8 @@ def test_a_secret_of_the_cluster_is_in_neither_log_nor_result(
     job_id = submitted(runner, kind="tier", policy=OF_THE_CLUSTER)
     failed = ended(runner, job_id)
     assert failed.state == "failed", failed
-    assert "[hidden]" in failed.problem
+    assert failed.result is not None
+    assert "[hidden]" in failed.result
     log = runner.store.log_of(job_id).read_text().splitlines()
     of_command = "".join(
         line for line in log if "entrypoint" not in line
