@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import logging
 import os
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +21,8 @@ from jobs.ui.output import stderr
 from schemas.errors import ConfigError, system_error_text
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from jobs.service.credentials import Access
     from jobs.service.job_runner import JobRunner
 
@@ -48,6 +52,13 @@ def command(
     allow_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name under which browsers reach it. Repeatable."),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="TLS proxy in front, by IP address or network: clients and https are as its X-Forwarded-For and X-Forwarded-Proto say. Repeatable.",
+        ),
     ] = None,
     state: Annotated[
         Path | None,
@@ -82,6 +93,7 @@ def command(
             remedy="pass --token-file",
             where=f"--host {host}",
         )
+    proxies = [_network(each) for each in trusted_proxy or ()]
     folder = state_folder(state or _default_state(), root)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     own_file = folder / "token"
@@ -100,13 +112,14 @@ def command(
         report=_report,
         version=version("eicorpus"),
         jobs=None if read_only else _runner(folder, root, spec, ray_address),
+        token_file=token_file or own_file,
     )
     shown = (
         allow_host[0] if allow_host else named if named not in ("0.0.0.0", "[::]") else "127.0.0.1"
     )
     _announce(f"http://{shown}:{bound}", access, token_file or own_file)
     _share_memory_pools()
-    _serve(app, listener)
+    _serve(server_config(app, proxies), listener)
     stderr.print("stopped")
 
 
@@ -191,19 +204,33 @@ def _share_memory_pools() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
-def _serve(app: object, listener: socket.socket) -> None:
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ConfigError(str(error), where=f"--trusted-proxy {text}") from error
+
+
+def server_config(app: object, trusted_proxies: Sequence[str]) -> uvicorn.Config:
+    """How uvicorn serves."""
     import uvicorn
 
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,  # type: ignore[arg-type]
         log_config=None,
         access_log=False,  # lines of it would have the codes of links
         server_header=False,
-        proxy_headers=False,  # any client can write such a header
+        proxy_headers=bool(trusted_proxies),  # any other client can write such a header
+        forwarded_allow_ips=list(trusted_proxies),
         ws="none",
         timeout_keep_alive=65,  # longer than the minute after which a proxy before us closes a connection
         timeout_graceful_shutdown=5,
     )
+
+
+def _serve(config: uvicorn.Config, listener: socket.socket) -> None:
+    import uvicorn
+
     # The address of a bug is reported; a traceback would have names from data in it.
     logging.getLogger("uvicorn.error").addFilter(_without_traceback)
     with suppress(KeyboardInterrupt):  # uvicorn has ended in order, and raises the signal again

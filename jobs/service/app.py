@@ -7,6 +7,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -35,6 +36,7 @@ from jobs.service.job_runner import JobRunner
 from jobs.service.keeper import Keeper
 from jobs.service.metrics import CONTENT_TYPE, RequestMeter, ServiceMetrics
 from jobs.service.security import LOOPBACK, Guard, RateLimit
+from jobs.service.token_file import watch_tokens
 from jobs.ui.envelope import Failure
 from schemas.errors import PipelineError
 from schemas.invalid import problem
@@ -77,10 +79,12 @@ def create_app(
     report: Callable[[str], None],
     version: str,
     jobs: JobRunner | None = None,
+    token_file: Path | None = None,
 ) -> FastAPI:
     """
     Args:
         jobs: None refuses jobs.
+        token_file: where the tokens are from; looked at again while it runs.
         clock: seconds that only increase. report: one line for the operator; it never has a token in it.
     """
     stop = threading.Event()
@@ -91,6 +95,9 @@ def create_app(
         threads = [watcher]
         if jobs is not None:
             threads.append(threading.Thread(target=jobs.watch, args=(stop, report), name="jobs"))
+        if token_file is not None:
+            words = (token_file, access, stop, report)
+            threads.append(threading.Thread(target=watch_tokens, args=words, name="tokens"))
         for thread in threads:
             thread.start()
         try:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -42,10 +42,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Grant:
-    """A session or a code. `caller` of a code: who made it."""
+    """A session or a code. `caller` of a code: who made it. `parent`: the session whose link it is, or came from; () for that of a token."""
 
     caller: Caller
     until_s: float
+    parent: tuple[int, ...]
 
 
 class Access:
@@ -63,18 +64,33 @@ class Access:
             holders: by token; at least one.
         """
         self._clock, self.cookie = clock, cookie
-        self.first = max(holders.values(), key=lambda each: list(Role).index(each.role))
-        # By digest: how long a look-up takes then says nothing of a token.
-        self._holders = {_digest(token): holder for token, holder in holders.items()}
+        self._holders: dict[bytes, Holder] = {}
         self._sessions: OrderedDict[str, _Grant] = OrderedDict()
         self._codes: OrderedDict[str, _Grant] = OrderedDict()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
+        self.replace(holders)
+
+    def replace(self, holders: Mapping[str, Holder]) -> None:
+        """Other tokens from now on. Sessions and links end of a holder that left, or has another token or role."""
+        # By digest: how long a look-up takes then says nothing of a token.
+        new = {_digest(token): holder for token, holder in holders.items()}
+        with self._lock:
+            stay = {holder for digest, holder in new.items() if self._holders.get(digest) == holder}
+            for store in (self._sessions, self._codes):
+                for key in [k for k, each in store.items() if each.caller.holder not in stay]:
+                    del store[key]
+            self._holders = new
+            self.first = max(new.values(), key=lambda each: list(Role).index(each.role))
 
     def new_code(self, caller: Caller | None = None) -> str:
         """A code that opens one session, within ten minutes. Default: for the first holder of the highest role."""
-        caller = caller or Caller(holder=self.first)
-        entry = _Grant(caller=caller, until_s=self._clock() + CODE_LIFE_S)
+        if (
+            caller is None
+        ):  # of the server: its session is no child of a token, whose sessions may be many
+            caller = Caller(holder=self.first, sessions=(next(self._numbers),))
+        until_s = self._clock() + CODE_LIFE_S
+        entry = _Grant(caller=caller, until_s=until_s, parent=caller.sessions)
         return self._kept(self._codes, entry, MAX_CODES)
 
     def session_of(self, code: str) -> tuple[str, float] | None:
@@ -88,8 +104,8 @@ class Access:
         until_s = until_s if limit_s is None else min(until_s, limit_s)
         sessions = (*entry.caller.sessions, next(self._numbers))
         caller = Caller(holder=entry.caller.holder, until_s=until_s, sessions=sessions)
-        session = self._kept(self._sessions, _Grant(caller=caller, until_s=until_s), MAX_SESSIONS)
-        return session, until_s - now
+        new = _Grant(caller=caller, until_s=until_s, parent=entry.parent)
+        return self._kept(self._sessions, new, MAX_SESSIONS), until_s - now
 
     def caller_of(self, headers: Headers) -> Caller | None:
         """None: no valid token or session."""
@@ -117,12 +133,16 @@ class Access:
         return cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
 
     def _kept(self, store: OrderedDict[str, _Grant], entry: _Grant, most: int) -> str:
+        """Of more than `most` of one holder the oldest goes of the parent that has most: who logs in again and again ends no session of others."""
         new = secrets.token_urlsafe(32)
         with self._lock:
             store[new] = entry
-            own = [key for key, each in store.items() if each.caller.holder == entry.caller.holder]
-            for key in own[:-most]:
-                del store[key]
+            own = {
+                k: each for k, each in store.items() if each.caller.holder == entry.caller.holder
+            }
+            if len(own) > most:
+                [(parent, _)] = Counter(each.parent for each in own.values()).most_common(1)
+                del store[next(key for key, each in own.items() if each.parent == parent)]
         return new
 
 

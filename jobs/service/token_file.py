@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from jobs.service.credentials import Holder
+from jobs.service.credentials import Access, Holder
 from jobs.service.roles import Role
 from schemas.errors import ConfigError, system_error_text
 from schemas.review import MAX_AUTHOR
 
+POLL_S = 2.0
 MIN_TOKEN, MAX_TOKEN, MAX_BYTES = 16, 4096, 64 << 10
 
 
@@ -44,6 +47,27 @@ def read_tokens(path: Path) -> dict[str, Holder]:
         return _holders(text)
     except ValueError as error:
         raise ConfigError(str(error), where=where) from None  # the cause may have a token
+
+
+def watch_tokens(
+    path: Path, access: Access, stop: threading.Event, report: Callable[[str], None]
+) -> None:
+    """Take the tokens of the file whenever it has changed, until `stop`. While it cannot be read, those of before hold."""
+    before: tuple[int, ...] = ()
+    while not stop.wait(POLL_S):
+        try:
+            status = path.stat()
+        except OSError:
+            now: tuple[int, ...] = ()
+        else:
+            now = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if now == before:
+            continue
+        before = now
+        try:
+            access.replace(read_tokens(path))
+        except ConfigError as error:
+            report(f"{error}; the tokens of before hold")
 
 
 def _holders(text: bytes) -> dict[str, Holder]:

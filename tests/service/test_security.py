@@ -10,9 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from jobs.commands.serve import _network, server_config
+from jobs.service import credentials
 from jobs.service.app import ServiceSettings
 from jobs.service.credentials import CODE_LIFE_S, SESSION_LIFE_S
 from jobs.service.security import BODY_S, CSP, MAX_BODY, RateLimit, host_of, limited
+from schemas.errors import ConfigError
 from tests.generators.corpus import WrittenCatalog
 from tests.service.corpora import HOSTILE, TOKEN, client_of
 
@@ -342,3 +345,53 @@ def test_who_waits_for_the_end_of_a_connection_is_not_held_to_the_time_of_the_bo
     body, end = asyncio.run(read())
     assert body["body"] == b"x"
     assert end["by"] == "client"
+
+
+@pytest.mark.parametrize("proxies", [[], ["10.1.0.0/16"], ["127.0.0.1"]])
+def test_only_a_trusted_proxy_speaks_for_its_clients(
+    proxies: list[str], hard: WrittenCatalog, tmp_path: Path
+) -> None:
+    """What it says of https makes the cookie `Secure`, and each of its clients has failures of its own."""
+    app = client_of(hard.root, tmp_path / "state").app
+    config = server_config(app, proxies)
+    config.load()
+    client = TestClient(
+        config.loaded_app,
+        base_url="http://127.0.0.1:8321",
+        client=("127.0.0.1", 5000),
+        follow_redirects=False,
+    )
+    is_trusted = proxies == ["127.0.0.1"]
+    code = app.state.access.new_code()  # type: ignore[attr-defined]
+    answer = client.get(f"/login?code={code}", headers={"X-Forwarded-Proto": "https"})
+    assert answer.status_code == 303
+    assert ("secure" in answer.headers["set-cookie"].lower()) == is_trusted
+    client.cookies.clear()
+    broken = [
+        client.get("/", headers={"X-Forwarded-For": "192.0.2.1"}).status_code for _ in range(11)
+    ]
+    assert broken == [401] * 10 + [429]
+    other = client.get("/", headers={"X-Forwarded-For": "192.0.2.2"}).status_code
+    assert other == (401 if is_trusted else 429)
+
+
+def test_a_trusted_proxy_is_an_address() -> None:
+    for text in ("*", "proxy.lab", ""):
+        with pytest.raises(ConfigError, match="does not appear to be"):
+            _network(text)
+    assert _network("10.0.0.7") == "10.0.0.7/32"
+
+
+def test_who_logs_in_again_and_again_ends_no_session_of_others(
+    stranger: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "MAX_SESSIONS", 3)
+    stranger.get(login(stranger))
+    own = dict(stranger.cookies)
+    for _ in range(5):
+        stranger.cookies.clear()
+        link = stranger.post(f"{API}/session-links", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert stranger.get(link.json()["path"]).status_code == 303
+    assert stranger.get(f"{API}/corpora").status_code == 200
+    stranger.cookies = own  # type: ignore[assignment]
+    assert stranger.get(f"{API}/corpora").status_code == 200

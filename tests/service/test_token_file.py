@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
+from starlette.datastructures import Headers
 
-from jobs.service.credentials import Holder
+from jobs.service.credentials import Access, Caller, Holder
 from jobs.service.roles import Role
-from jobs.service.token_file import own_tokens, read_tokens
+from jobs.service.token_file import own_tokens, read_tokens, watch_tokens
 from schemas.errors import ConfigError
 
 ONE, TWO = "0123456789-first", "0123456789-second"
@@ -121,3 +124,58 @@ def test_of_two_servers_the_first_makes_the_file(
     monkeypatch.setattr(os, "link", late)
     assert set(own_tokens(path)) == {ONE}
     assert os.listdir(tmp_path) == ["token"]
+
+
+class Looks:
+    """An event that is waited for as often as the file is looked at: each time the next step is done first."""
+
+    def __init__(self, *steps: Callable[[], object]) -> None:
+        self._steps = list(steps)
+
+    def wait(self, _: float) -> bool:
+        if not self._steps:
+            return True
+        self._steps.pop(0)()
+        return False
+
+
+def test_a_token_that_is_taken_back_ends_with_its_sessions(tmp_path: Path) -> None:
+    lines = {"Ada": f"Ada review {ONE}", "Bob": f"Bob read {TWO}", "Eve": f"Eve read {ONE}-eve"}
+    path = written(tmp_path, "\n".join(lines.values()))
+    holders = read_tokens(path)
+    access = Access(holders, clock=lambda: 0.0)
+    tokens = {holder.name: token for token, holder in holders.items()}
+    cookies, links = {}, {}
+    for token, holder in holders.items():
+        opened = access.session_of(access.new_code(Caller(holder=holder)))
+        assert opened is not None
+        cookies[holder.name] = Headers({"cookie": f"{access.cookie}={opened[0]}"})
+        links[holder.name] = access.new_code(Caller(holder=holder))
+        assert tokens[holder.name] == token
+    seen, problems = list[set[str]](), list[str]()
+
+    def look() -> None:
+        bearers = {name: Headers({"authorization": f"Bearer {tokens[name]}"}) for name in tokens}
+        known = {name for name in tokens if access.caller_of(cookies[name])}
+        assert known == {name for name in tokens if access.caller_of(bearers[name])}
+        seen.append(known)
+
+    def with_text(text: str) -> Callable[[], object]:
+        return lambda: (look(), written(tmp_path, text))
+
+    renewed = f"Bob read {TWO}-renewed"
+    looks = Looks(
+        with_text("no tokens at all"),
+        with_text(f"{lines['Ada']}\n{renewed}\n"),  # Eve has left, Bob's token was leaked
+        look,
+    )
+    watch_tokens(path, access, cast(threading.Event, looks), problems.append)
+    look()
+    assert seen == [{"Ada", "Bob", "Eve"}, {"Ada", "Bob", "Eve"}, {"Ada"}, {"Ada"}]
+    assert [access.session_of(links[name]) is not None for name in lines] == [True, False, False]
+    new = access.caller_of(Headers({"authorization": f"Bearer {TWO}-renewed"}))
+    assert new is not None
+    assert new.holder.name == "Bob"
+    assert len(problems) == 1
+    assert "the tokens of before hold" in problems[0]
+    assert ONE not in problems[0]
