@@ -41,9 +41,9 @@ def folder_of(state: Path, spec: Path | None) -> Path:
 
 
 def file_of(folder: Path, name: str) -> Path | None:
-    """The file of a saved policy; None: there is none of that name."""
+    """The file of a saved policy; None: there is none of that name. A built-in name is that policy, whatever file has it."""
     path = folder / f"{name}.yaml"
-    return path if path.is_file() else None
+    return path if name not in known_policies() and path.is_file() else None
 
 
 def policy_names(folder: Path) -> list[str]:

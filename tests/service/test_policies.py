@@ -20,7 +20,7 @@ from jobs.service.job_process import main
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import JobStore
 from jobs.service.roles import API
-from jobs.service.saved_policies import with_file
+from jobs.service.saved_policies import policy_of_name, with_file
 from tests.curation.manifest_cases import invoke
 from tests.curation.tier_corpus import FINE, TEXT, Given, policy_of, run, write_corpus
 from tests.generators.corpus import uid_of
@@ -193,3 +193,10 @@ def test_before_the_first_run_the_base_is_the_built_in_policy(tmp_path: Path) ->
     moved = {shown["thresholds"][0]["name"]: shown["thresholds"][0]["value"] / 2}
     base = {"base": shown["policy_name"], "base_digest": shown["policy_digest"]}
     assert post(client, **base, thresholds=moved).status_code == 201
+
+
+def test_a_file_with_a_built_in_name_is_not_that_policy(tmp_path: Path) -> None:
+    (tmp_path / "ei30k.yaml").write_text(TEXT)
+    request = TypeAdapter(JobRequest).validate_python({"kind": "tier", "policy": "ei30k"})
+    assert with_file(request, tmp_path) == request
+    assert policy_of_name(tmp_path, "ei30k").digest == load_policy("ei30k")[0].digest

@@ -20,7 +20,8 @@ export function similarPanel(uid) {
       replace(body, episodes.length ? h("ul", { class: "similar" }, episodes.map(card)) : h("p", { class: "muted" }, none));
     } catch (error) {
       if (error.status === undefined) throw error;
-      replace(body, h("p", { class: "failure" }, error.message));
+      replace(body, h("p", { class: "failure" }, error.message, "; open the panel again to ask again"));
+      delete body.dataset.asked;
     }
   };
   return h("details", { class: "panel", id: "similar", toggle: (event) => event.newState === "open" && !body.dataset.asked && ((body.dataset.asked = "true"), load()) }, h("summary", {}, h("h2", {}, "Similar episodes")), body);

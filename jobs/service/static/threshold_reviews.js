@@ -56,7 +56,7 @@ export function agreement() {
     const { tiers } = await get("/reviews/agreement");
     return agreementTable(tiers);
   };
-  return h("details", { id: "agreement", toggle: (event) => event.target.open && !body.firstChild && showIn(body, load) }, h("summary", {}, "Agreement of the policy with reviews"), body);
+  return h("details", { id: "agreement", toggle: (event) => event.target.open && (!body.firstChild || body.querySelector(".failure")) && showIn(body, load) }, h("summary", {}, "Agreement of the policy with reviews"), body);
 }
 
 function agreementTable(tiers) {

@@ -96,6 +96,19 @@ def test_it_fits_and_axe_finds_nothing_serious(
         assert serious_findings(page) == []
 
 
+def test_a_panel_that_failed_asks_again_when_it_is_opened_again(
+    chromium: Browser, demo_site: Site, robot: str
+) -> None:
+    with opened(chromium, demo_site, robot, without="**/geometry*") as page:
+        busy = {"error": {"code": "busy", "message": "other episodes are being compared"}}
+        page.route("**/similar*", lambda route: route.fulfill(status=503, json=busy), times=1)
+        page.click("#similar summary")
+        page.wait_for_selector("#similar .failure")
+        page.click("#similar summary")
+        page.click("#similar summary")
+        page.wait_for_selector("#similar li")
+
+
 @pytest.fixture(scope="module")
 def robot_page(chromium: Browser, demo_site: Site, robot: str) -> Iterator[Page]:
     """One page for the tests of the clock: each begins where it likes."""
