@@ -145,7 +145,7 @@ class EpisodesPage {
 
   drawFacets(facets) {
     const open = new Set([...this.parts.facets.querySelectorAll("fieldset[data-all]")].map((each) => each.dataset.name));
-    replace(this.parts.facets, Object.entries(FACETS).map(([name, title]) => this.facet(name, title, facets[name] ?? [], open.has(name))));
+    replace(this.parts.facets, Object.entries(FACETS).filter(([name]) => facets[name]?.length).map(([name, title]) => this.facet(name, title, facets[name] ?? [], open.has(name))));
   }
 
   facet(name, title, values, showsAll) {

@@ -29,7 +29,7 @@ export function aligned(values, mostDecimals = 4) {
 /** Hours; below one hour minutes or seconds. */
 export function hours(value) {
   if (value === null || value === undefined) return "–";
-  const short = (part) => new Intl.NumberFormat("en-US", { maximumSignificantDigits: part < 100 ? 2 : 3 }).format(part);
+  const short = (part) => new Intl.NumberFormat("en-US", { maximumSignificantDigits: part < 100 ? 2 : 3 }).format(Number(part.toPrecision(9))); // sums of the same hours in another order look the same
   if (value === 0) return "0 h";
   if (value >= 100) return `${whole(value)} h`;
   if (value >= 1.5) return `${short(value)} h`;

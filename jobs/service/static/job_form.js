@@ -42,7 +42,7 @@ function describe(schema, isRequired) {
 /** Several values of a closed set: a tick for each. None ticked means all. */
 function ticks(name, choices, initial) {
   const boxes = choices.map((value) => h("input", { type: "checkbox", value, checked: initial.includes(value) }));
-  const node = h("fieldset", { class: "ticks" }, h("legend", {}, titleOf(name), h("span", { class: "muted" }, " none ticked: all")), h("div", {}, boxes.map((box) => h("label", {}, box, h("span", {}, box.value)))));
+  const node = h("fieldset", { class: "ticks" }, h("legend", {}, titleOf(name), h("span", { class: "muted" }, ", all when none is ticked")), h("div", {}, boxes.map((box) => h("label", {}, box, h("span", {}, box.value)))));
   return { node, value: () => boxes.filter((box) => box.checked).map((box) => box.value) };
 }
 

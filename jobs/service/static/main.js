@@ -28,6 +28,7 @@ function showFailure(error) {
   const main = byId("main");
   const lines = [h("h1", {}, "Cannot show this page"), h("p", {}, error.message)];
   if (error.status === 401) lines.push(h("p", {}, "The session has ended. Open the link of a new `eicorpus serve`, or one of POST /api/v1/session-links."));
+  else if (error.status === 404 && pageOf(location.pathname) === EPISODE) lines.push(h("p", {}, h("a", { href: "/episodes" }, "All episodes")));
   else if (error.remedy) lines.push(h("p", {}, error.remedy));
   replace(main, h("section", { class: "failure" }, lines));
   if (error.status === undefined) throw error; // a bug of ours belongs into the console

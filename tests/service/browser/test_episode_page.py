@@ -274,3 +274,4 @@ def test_a_video_that_has_gone_leaves_its_message_and_the_rest(
 def test_an_episode_that_is_not_there_is_named(chromium: Browser, demo_site: Site) -> None:
     with opened(chromium, demo_site, "/episodes/no-such-uid") as page:
         assert "no episode 'no-such-uid'" in page.inner_text("main")
+        assert page.get_attribute("main section a", "href") == "/episodes"

@@ -134,3 +134,11 @@ def test_a_row_shows_its_contact_sheet(chromium: Browser, toy_site: Site) -> Non
         assert page.evaluate("document.querySelector('.contact-sheet img').naturalWidth") > 300
         page.hover("h1, .brand")
         page.wait_for_selector(".contact-sheet", state="hidden")
+
+
+def test_a_search_without_a_match_shows_no_empty_facets(chromium: Browser, demo_site: Site) -> None:
+    with opened(chromium, demo_site, "/episodes?q=nosuchword") as page:
+        assert "No episode matches" in page.inner_text("main")
+        assert page.locator(".facets legend").count() == 0
+        page.fill("#search", "")
+        page.wait_for_selector(".facets legend >> text=Tier")
