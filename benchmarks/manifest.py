@@ -29,7 +29,7 @@ from ingest.corpus.manifest_folders import publish
 from ingest.curation.manifests.action_stats import selection, statistics
 from ingest.curation.manifests.manifest import ManifestRequest, build
 from ingest.curation.manifests.mixture_text import mixture_from
-from ingest.curation.manifests.splits import SplitBy
+from ingest.curation.manifests.split_by import SplitBy
 from ingest.executors.inline import InlineExecutor
 from ingest.storage.local import LocalStorage
 from schemas.action import action_spec

@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from ingest.pipeline.run import Progress, RunContext
 from schemas.errors import system_error_text
+
+if TYPE_CHECKING:
+    from ingest.pipeline.run import Progress, RunContext
 
 
 class StopRequest:
@@ -48,11 +51,11 @@ class StopRequest:
 
 
 def new_run(progress: Progress) -> RunContext:
-    """The identity of a run: sorts by time, never clashes."""
-    now = datetime.now(UTC)
-    run_id = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+    """A run of the pipeline, with an identity of its own."""
+    from ingest.pipeline.run import RunContext  # most commands need the identity alone
+
     return RunContext(
-        run_id=run_id,
+        run_id=new_run_id(),
         command=" ".join(["eicorpus", *sys.argv[1:]]),
         now=lambda: datetime.now(UTC),
         monotonic_s=time.monotonic,
@@ -61,8 +64,8 @@ def new_run(progress: Progress) -> RunContext:
 
 
 def new_run_id() -> str:
-    """The identity of a run that reports by other means than a `RunContext`."""
-    return new_run(lambda _: None).run_id
+    """The identity of a run: sorts by time, never clashes."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
 def new_corpus_uid() -> str:

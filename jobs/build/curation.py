@@ -1,4 +1,7 @@
-"""Targets `measures`, `tiers`, `duplicates` and `captions`: what is computed from committed episodes."""
+"""Targets `measures`, `tiers`, `duplicates` and `captions`: what is computed from committed episodes.
+
+The libraries of a stage load where it builds, not before: a build with nothing to do must start fast.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from ingest.corpus.snapshot import tables_sha256
-from ingest.curation.captions.backends import backend_for, prompt_version_of
-from ingest.curation.captions.cache import Cache
+from ingest.curation.captions.prompts import prompt_version_of
 from ingest.curation.captions.settings import CaptionSettings
+from ingest.curation.tiers.last_run import READS, is_up_to_date
 from ingest.curation.tiers.policy import QualityPolicy, load_policy
-from ingest.curation.tiers.tier import READS, is_up_to_date
 from ingest.storage.local import LocalStorage
 from jobs.build.listing import listing_of
 from jobs.build.records import StageCounts, sha256_of
@@ -25,10 +27,7 @@ from jobs.build.stage import (
     TargetStatus,
     compared,
 )
-from jobs.stages.caption import caption_backend, num_uncaptioned, run_caption
-from jobs.stages.dedup import run_dedup
 from jobs.stages.measure import MeasureRequest, measure_request, run_measure
-from jobs.stages.tier import run_tier
 from schemas.errors import ConfigError
 
 NO_EPISODES = TargetState(status=TargetStatus.MISSING, why="no episodes yet")
@@ -120,6 +119,8 @@ class TierStage:
         return 0 if record is None else record.counts.total
 
     def build(self, context: BuildContext) -> StageResult:
+        from jobs.stages.tier import run_tier
+
         policy, text = self.policy
         done = run_tier(context.layout, policy, text)
         total = len(done.judged.segments)
@@ -152,6 +153,8 @@ class DuplicateStage:
         return TargetState(status=state.status, why=state.why, todo=todo)
 
     def build(self, context: BuildContext) -> StageResult:
+        from jobs.stages.dedup import run_dedup
+
         done = run_dedup(context.layout)
         measured, total = done.compared.measured, done.compared.episodes
         redundant = done.clusters.exact + done.clusters.near
@@ -204,6 +207,10 @@ class CaptionStage:
         why = why or (state.why if state else "not built from this spec yet")
         if self.settings.backend == "transformers":
             return TargetState(status=status, why=why)
+        from ingest.curation.captions.backends import backend_for
+        from ingest.curation.captions.cache import Cache
+        from jobs.stages.caption import num_uncaptioned
+
         try:
             cache = Cache.of(context.layout, LocalStorage(context.layout.root))
             backend = backend_for(self.settings, key="", cache=cache)
@@ -213,6 +220,8 @@ class CaptionStage:
         return TargetState(status=status, why=why, todo=PendingWork(count=todo))
 
     def build(self, context: BuildContext) -> StageResult:
+        from jobs.stages.caption import caption_backend, run_caption
+
         settings = self.settings
         done = run_caption(context.layout, caption_backend(context.layout, settings), settings)
         tally = done.tally

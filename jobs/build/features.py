@@ -1,6 +1,8 @@
 """Targets `latents.NAME` and `text_features.NAME`: what training reads beside the episodes.
 
 An encoder's id depends on its weights. The record of the last build has it, so that a build with nothing to do loads no model.
+
+The libraries of an encoder load where it encodes.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from typing import ClassVar
 
 from ingest.catalog.views import tables_named
 from ingest.corpus.snapshot import tables_sha256
-from ingest.latents.plan import todo_of
 from ingest.models.encoder import EncoderChoice, encoder_id
 from ingest.models.encoders import encoder_spec
 from jobs.build.listing import listing_of
@@ -26,8 +27,7 @@ from jobs.build.stage import (
     TargetStatus,
     compared,
 )
-from jobs.stages.latents_images import ImagesRequest, run_images, weight_source
-from jobs.stages.latents_text import VlmRequest, open_text, run_text
+from jobs.stages.request_checks import weight_source
 
 NO_EPISODES = TargetState(status=TargetStatus.MISSING, why="no episodes yet")
 UNKNOWN_ID = "not-encoded-yet"
@@ -68,6 +68,8 @@ class LatentsStage:
     def state(self, context: BuildContext, *, counts: bool) -> TargetState:
         if not context.rows("episodes"):
             return NO_EPISODES
+        from ingest.latents.plan import todo_of
+
         record = context.records.read(self.target)
         words = {"encoder": "changed encoder", "weights": "other weights"}
         same = compared(record, self._made_from(), words)
@@ -88,6 +90,8 @@ class LatentsStage:
         return TargetState(status=status, why=why, todo=PendingWork(count=len(todo)))
 
     def build(self, context: BuildContext) -> StageResult:
+        from jobs.stages.latents_images import ImagesRequest, run_images
+
         resources = context.resources
         request = ImagesRequest(
             choice=self.choice,
@@ -152,6 +156,8 @@ class TextStage:
         return TargetState(status=status, why=why, todo=PendingWork(count=context.rows("episodes")))
 
     def build(self, context: BuildContext) -> StageResult:
+        from jobs.stages.latents_text import VlmRequest, open_text, run_text
+
         spec = self.spec
         request = VlmRequest(
             folder=self.file.at(spec.vlm),

@@ -1,4 +1,7 @@
-"""Targets `manifests.NAME`, `exports.NAME`, `reports.NAME` and `verify`: what is made from the whole catalog."""
+"""Targets `manifests.NAME`, `exports.NAME`, `reports.NAME` and `verify`: what is made from the whole catalog.
+
+The libraries of a stage load where it builds, not before: a build with nothing to do must start fast.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,8 @@ from typing import ClassVar
 from ingest.catalog.views import tables_named
 from ingest.corpus.manifest_folders import manifest_folder, manifest_names, open_manifest_folder
 from ingest.corpus.snapshot import tables_sha256
-from ingest.curation.manifests.manifest import ManifestRequest
 from ingest.curation.manifests.mixture_text import MixtureText, load_mixture
-from ingest.curation.tiers.policy import load_policy
-from ingest.export.warehouse import ExportStep
+from ingest.curation.tiers.policy import QualityPolicy, load_policy
 from jobs.build.records import StageCounts, sha256_of
 from jobs.build.spec import ExportSpec, ManifestSpec, ReportSpec, VerifySpec
 from jobs.build.spec_file import SpecFile
@@ -27,10 +28,7 @@ from jobs.build.stage import (
     compared,
 )
 from jobs.machine import usable_cores
-from jobs.stages.export import run_export, warehouse_at
-from jobs.stages.manifest import run_manifest, shares_from
-from jobs.stages.report import run_report
-from jobs.stages.verify import failure_of, run_verify
+from jobs.stages.request_checks import shares_from
 from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 from schemas.manifest import load
@@ -69,20 +67,10 @@ class ManifestStage:
         return self.file.spec.manifests[self.name]
 
     @cached_property
-    def request(self) -> ManifestRequest:
+    def policy(self) -> tuple[QualityPolicy, str] | None:
         spec, tiers = self.spec, self.file.spec.tiers
         policy = spec.policy or (tiers.policy if tiers else None)
-        split = spec.split
-        return ManifestRequest(
-            name=self.name,
-            where=spec.where,
-            policy=None if policy is None else load_policy(self.file.policy(policy)),
-            mixture=self._mixture(),
-            split_by=split.by,
-            shares=shares_from(split.val, split.test),
-            keeps_source_splits=split.keep_source_splits,
-            text_policy=spec.text,
-        )
+        return None if policy is None else load_policy(self.file.policy(policy))
 
     def state(self, context: BuildContext, *, counts: bool) -> TargetState:
         if not context.rows("episodes"):
@@ -100,11 +88,25 @@ class ManifestStage:
         return TargetState(status=state.status, why=state.why, todo=todo)
 
     def build(self, context: BuildContext) -> StageResult:
+        from ingest.curation.manifests.manifest import ManifestRequest
+        from jobs.stages.manifest import run_manifest
+
+        spec, split = self.spec, self.spec.split
+        request = ManifestRequest(
+            name=self.name,
+            where=spec.where,
+            policy=self.policy,
+            mixture=self.mixture,
+            split_by=split.by,
+            shares=shares_from(split.val, split.test),
+            keeps_source_splits=split.keep_source_splits,
+            text_policy=spec.text,
+        )
         done = run_manifest(
             context.layout,
-            self.request,
+            request,
             context.resources,
-            with_statistics=self.spec.statistics,
+            with_statistics=spec.statistics,
             is_versioned=True,
         )
         assert done.folder is not None
@@ -134,7 +136,8 @@ class ManifestStage:
             return error.message
         return ""
 
-    def _mixture(self) -> MixtureText:
+    @cached_property
+    def mixture(self) -> MixtureText:
         spec = self.spec
         if spec.mixture is None:
             return load_mixture(
@@ -144,14 +147,13 @@ class ManifestStage:
         return MixtureText(mixture=spec.mixture, text=text)
 
     def _made_from(self, context: BuildContext) -> dict[str, str]:
-        request = self.request
         settings = self.spec.model_dump(
             mode="json", exclude={"after", "mixture", "mixture_file", "policy"}
         )
         return {
             "settings": sha256_of(settings),
-            "policy": "" if request.policy is None else request.policy[0].digest,
-            "mixture": request.mixture.digest,
+            "policy": "" if self.policy is None else self.policy[0].digest,
+            "mixture": self.mixture.digest,
             "tables": tables_sha256(context.current, {*self.reads, *tables_named(self.spec.where)}),
         }
 
@@ -181,6 +183,9 @@ class ExportStage:
         return state
 
     def build(self, context: BuildContext) -> StageResult:
+        from ingest.export.warehouse import ExportStep
+        from jobs.stages.export import run_export, warehouse_at
+
         spec = self.spec
         to = warehouse_at(context.layout.root, self._folder(), spec.catalog, spec.namespace)
         tables = run_export(context.layout, to).tables
@@ -229,6 +234,8 @@ class ReportStage:
         return state
 
     def build(self, context: BuildContext) -> StageResult:
+        from jobs.stages.report import run_report
+
         policy = self.spec.policy
         policy = None if policy is None else self.file.policy(policy)
         done = run_report(context.layout, self._html, policy=policy)
@@ -266,6 +273,8 @@ class VerifyStage:
         return state or _missing("never verified")
 
     def build(self, context: BuildContext) -> StageResult:
+        from jobs.stages.verify import failure_of, run_verify
+
         done = run_verify(context.layout.root, usable_cores(), deep=self.spec.deep)
         seen = done.seen.episodes
         return StageResult(

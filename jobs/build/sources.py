@@ -26,7 +26,6 @@ from jobs.build.stage import (
     TargetStatus,
     compared,
 )
-from jobs.stages.ingest import plan_ingest, run_ingest
 from jobs.ui.options import assets_from
 from schemas.errors import ConfigError, SourceError
 
@@ -134,6 +133,9 @@ class SourceStage:
         return TargetState(status=state.status, why=state.why, todo=todo)
 
     def build(self, context: BuildContext) -> StageResult:
+        # with the pipeline: not for a build with nothing to do
+        from jobs.stages.ingest import run_ingest
+
         listing, changed = self.listing, self._changed(context)
         limits = self.spec.limits
         done = run_ingest(
@@ -168,6 +170,8 @@ class SourceStage:
         )
 
     def _plan(self, context: BuildContext) -> Plan:
+        from jobs.stages.ingest import plan_ingest
+
         try:
             folder = self.file.corpus if context.corpus is None else context.corpus.root
             return plan_ingest(self._placed(context), folder)

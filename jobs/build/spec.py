@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ingest.curation.captions.select import TextPolicy
 from ingest.curation.captions.settings import CaptionSettings
 from ingest.curation.manifests.mixture_text import Mixture
-from ingest.curation.manifests.splits import SplitBy
+from ingest.curation.manifests.split_by import SplitBy
 from ingest.curation.tiers.policy import BUILT_IN
 from ingest.recipe import Limits, Recipe
 

@@ -16,8 +16,7 @@ from ingest.curation.tiers.policy_loader import Key, PolicyText, read_policy_tex
 from ingest.models.encoders import encoder_spec
 from jobs.build.spec import Spec
 from jobs.build.targets import key_of, ordered, section_of
-from jobs.stages.ingest import refuse_nesting
-from jobs.stages.manifest import shares_from
+from jobs.stages.request_checks import refuse_nesting, shares_from
 from schemas.errors import ConfigError
 from schemas.invalid import problem
 from schemas.paths import check_local

@@ -13,9 +13,9 @@ from jobs.stages.ingest import (
     IngestResult,
     plan_ingest,
     recipe_from,
-    refuse_nesting,
     run_ingest,
 )
+from jobs.stages.request_checks import refuse_nesting
 from jobs.stages.resources import Resources, limits_from
 from jobs.ui.ingest_report import plan_as_json, report, show_plan, show_report
 from jobs.ui.options import (

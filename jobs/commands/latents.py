@@ -93,8 +93,8 @@ def images(
         ImagesRequest,
         plan_images,
         run_images,
-        weight_source,
     )
+    from jobs.stages.request_checks import weight_source
     from jobs.ui.latents_plan import LatentsPlan, show_plan
     from jobs.ui.latents_report import show_report
 

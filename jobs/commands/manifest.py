@@ -12,16 +12,16 @@ from ingest.corpus.layout import open_corpus
 from ingest.curation.captions.select import TextPolicy
 from ingest.curation.manifests.manifest import ManifestRequest
 from ingest.curation.manifests.mixture_text import load_mixture
-from ingest.curation.manifests.splits import SplitBy
+from ingest.curation.manifests.split_by import SplitBy
 from ingest.curation.tiers.policy import load_policy
 from jobs.commands.manifest_look import diff_command, show_command, verify_command
 from jobs.stages.manifest import (
     ManifestResult,
     read_uids,
     run_manifest,
-    shares_from,
     where_of,
 )
+from jobs.stages.request_checks import shares_from
 from jobs.stages.resources import Resources
 from jobs.ui.manifest_report import as_object, show_facts, warn_of_no_latents
 from jobs.ui.options import (

@@ -17,8 +17,8 @@ from ingest.corpus.snapshot import Snapshot
 from ingest.curation.measurements.registry import select_measures
 from ingest.curation.measurements.runner import missing
 from ingest.curation.tiers.explain import policy_in_force
+from ingest.curation.tiers.last_run import is_up_to_date
 from ingest.curation.tiers.policy import BUILT_IN
-from ingest.curation.tiers.tier import is_up_to_date
 from jobs.service import models
 from jobs.service.api import Number, current_of, keeper_of, newest_of, served_by
 from jobs.service.limits import place

@@ -50,17 +50,6 @@ def recipe_from(path: Path | None) -> Recipe:
         raise ConfigError(f"not a recipe: {invalid(error, Recipe)}", where=str(path)) from error
 
 
-def refuse_nesting(root: Path, out: Path) -> None:
-    """A corpus inside the raw data would be read as raw data by the next run, and the other way round."""
-    root, out = root.resolve(), out.resolve()
-    if root == out or root in out.parents or out in root.parents:
-        raise ConfigError(
-            "the corpus must not be inside the raw data, nor the raw data inside the corpus",
-            remedy="choose another --out",
-            where=str(out),
-        )
-
-
 def plan_ingest(request: Request, out: Path) -> Plan:
     """What `run_ingest` would do. Changes nothing."""
     corpus = open_corpus(out) if (out / MARKER).is_file() else None

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
@@ -22,8 +21,6 @@ from ingest.latents.encode_file import PIECE_PICTURES, LatentMaker
 from ingest.latents.plan import todo_of
 from ingest.latents.run import LatentTally, encode_corpus
 from ingest.models.encoder import EncoderChoice, ImageEncoder, num_gpus
-from ingest.models.encoder_weights import WeightSource
-from ingest.models.encoders import EncoderSpec
 from ingest.storage.local import LocalStorage
 from jobs.machine import refuse_without_room, usable_cores
 from jobs.ray_token import require_token
@@ -32,7 +29,6 @@ from jobs.stages.resources import limits_from
 from jobs.ui.latents_plan import EncodePlace, LatentsPlan
 from jobs.ui.latents_report import LatentsProgress
 from jobs.ui.output import size_text, warn
-from schemas.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,25 +57,6 @@ class ImagesResult:
         if not self.tally.failed:
             return ""
         return f"{self.tally.failed:,} of {self.tally.discovered:,} videos failed; run the command again to retry them"
-
-
-def weight_source(
-    spec: EncoderSpec, weights: Path | None, hub_id: str | None, untrained: int | None
-) -> WeightSource:
-    """Where the weights come from.
-
-    Raises:
-        ConfigError: nowhere, and the encoder has weights.
-    """
-    if weights is None and hub_id is None and untrained is None and spec.has_weights:
-        known = f"--weights FOLDER, --hub-id {spec.hub_id}, or " if spec.hub_id else ""
-        raise ConfigError(
-            "no weights",
-            remedy=f"add {known}--untrained SEED (random weights, tests only)",
-            where=f"--encoder {spec.name}",
-        )
-    folder = "" if weights is None else str(weights.absolute())
-    return WeightSource(folder=folder, hub_id=hub_id or "", untrained_seed=untrained)
 
 
 def plan_images(corpus: CorpusLayout, request: ImagesRequest) -> LatentsPlan:

@@ -35,7 +35,6 @@ from jobs.ui.output import progress_of
 from schemas.errors import ConfigError, SourceError
 from schemas.manifest import ManifestFacts, has_latents, load_facts
 from schemas.regular_file import read_regular
-from schemas.split import Shares
 
 LIMITS = QueryLimits(timeout_s=3600.0, memory_mb=4096)
 MAX_UIDS_BYTES = 8 << 20
@@ -136,14 +135,6 @@ def where_of(corpus: CorpusLayout, uids: Sequence[str], where: str, number: int)
         return chosen
     check_brackets(where)  # `a) OR (b` would end ours, and a comment needs its line break
     return f"(\n{where}\n) AND {chosen}"
-
-
-def shares_from(val: float, test: float) -> Shares:
-    """Raises ConfigError for shares that leave nothing to train."""
-    try:
-        return Shares(val=val, test=test)
-    except ValueError as error:
-        raise ConfigError(str(error), where="--val, --test") from error
 
 
 _Published = tuple[ManifestFacts, Path, bool]

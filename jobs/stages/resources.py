@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from ingest.executors.inline import Executor, InlineExecutor
-from ingest.executors.local import LocalExecutor
-from ingest.executors.ray import RayExecutor
 from ingest.recipe import Limits
 from jobs.machine import usable_cores
 from jobs.ray_token import require_token
@@ -58,14 +56,22 @@ def limits_from(**values: float) -> Limits:
 def executor_for(limits: Limits, *, workers: int, use_ray: bool, address: str | None) -> Executor:
     """Ray if requested, else worker processes, else (0 workers) this process."""
     if use_ray:
+        from ingest.executors.ray import RayExecutor
+
         if address is None:
             require_token()
         on_ray = RayExecutor(limits, address=address, workers=max(workers, 1), notify=warn)
         on_ray.connect()  # before a corpus is touched: a wrong address is the caller's mistake
         return on_ray
-    return LocalExecutor(workers, limits) if workers else InlineExecutor()
+    if not workers:
+        return InlineExecutor()
+    from ingest.executors.local import LocalExecutor  # with the libraries of worker processes
+
+    return LocalExecutor(workers, limits)
 
 
 def excluded_nodes(executor: Executor) -> list[str]:
     """Nodes of a cluster that got no work, with the reason; none on one machine."""
+    from ingest.executors.ray import RayExecutor
+
     return list(executor.excluded.values()) if isinstance(executor, RayExecutor) else []

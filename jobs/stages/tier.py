@@ -10,8 +10,9 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.writer import writing
 from ingest.curation.tiers.count import Counts, stored_counts
+from ingest.curation.tiers.last_run import is_up_to_date
 from ingest.curation.tiers.policy import QualityPolicy
-from ingest.curation.tiers.tier import Judged, commit, is_up_to_date, judge
+from ingest.curation.tiers.tier import Judged, commit, judge
 from ingest.storage.local import LocalStorage
 from jobs.run_context import new_run_id
 from jobs.ui.output import progress_of

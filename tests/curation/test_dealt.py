@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.catalog.catalog import Catalog
-from ingest.curation.manifests.splits import SplitBy, assign_splits, split_groups, whole_tasks
+from ingest.curation.manifests.split_by import SplitBy
+from ingest.curation.manifests.splits import assign_splits, split_groups, whole_tasks
 from schemas.split import DEFAULT_SHARES, Shares, split_of
 from tests.curation.tier_corpus import Given, write_corpus
 from tests.generators.corpus import uid_of

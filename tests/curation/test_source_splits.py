@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from ingest.catalog.catalog import Catalog
 from ingest.curation.duplicates.leakage import held_out_together
-from ingest.curation.manifests.splits import SplitBy, assign_splits
+from ingest.curation.manifests.split_by import SplitBy
+from ingest.curation.manifests.splits import assign_splits
 from jobs.cli import app
 from jobs.demo.raw.oxe import dataset_info, write_set
 from schemas.manifest import load

@@ -15,9 +15,10 @@ from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.curation.tiers.count import Count, cap_counts, judged_counts, rule_counts, stored_counts
 from ingest.curation.tiers.explain import explain, policy_in_force
+from ingest.curation.tiers.last_run import is_up_to_date
 from ingest.curation.tiers.policy import QualityPolicy, load_policy
 from ingest.curation.tiers.policy_sql import required
-from ingest.curation.tiers.tier import commit, is_up_to_date, judge
+from ingest.curation.tiers.tier import commit, judge
 from ingest.storage.local import LocalStorage
 from jobs.cli import app
 from jobs.demo.raw import oxe

@@ -20,7 +20,7 @@ from ingest.curation.captions.checks import wilson
 from ingest.curation.reviews.agreement import agreement
 from ingest.curation.reviews.sample import near_threshold
 from ingest.curation.tiers.explain import explain
-from ingest.curation.tiers.tier import is_up_to_date
+from ingest.curation.tiers.last_run import is_up_to_date
 from ingest.storage.file_system import FileSystem
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError

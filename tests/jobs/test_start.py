@@ -11,6 +11,7 @@ import pytest
 from benchmarks.start import COMMAND, cost_of, cost_of_worker
 from jobs.command_table import COMMANDS
 from tests.generators.corpus import write_catalog
+from tests.jobs.build_cases import build, write_spec
 from tests.training.corpus import make
 
 HEAVY = frozenset(
@@ -47,6 +48,19 @@ def test_a_query_imports_no_library_of_pictures_or_learning(tmp_path: Path) -> N
     cost = cost_of(COMMAND, "query", str(tmp_path / "corpus"), "SHOW TABLES")
     assert cost.exit_code == 0
     assert cost.packages() & {"av", "cv2", "h5py", "polars", "ray", "scipy", "torch"} == frozenset()
+
+
+@pytest.mark.slow
+def test_a_build_with_nothing_to_do_imports_no_work_of_its_stages(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, {"e0": "good"})
+    build(spec)
+    stages = ("caption", "dedup", "export", "ingest", "latents_images", "latents_text", "manifest")
+    work = {f"jobs.stages.{name}" for name in (*stages, "report", "tier", "verify")}
+    for words in (["build", "--workers", "1"], ["plan"]):
+        cost = cost_of(COMMAND, *words, str(spec), "--json")
+        assert cost.exit_code == 0
+        assert cost.modules & work == frozenset()
+        assert cost.packages() & {"h5py", "pebble", "ray", "scipy", "torch"} == frozenset()
 
 
 @pytest.mark.slow

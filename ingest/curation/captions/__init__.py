@@ -6,6 +6,7 @@ __all__ = [
     "cache",
     "checks",
     "offline_backends",
+    "prompts",
     "protocol",
     "run",
     "select",

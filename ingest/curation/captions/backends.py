@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ingest.curation.captions import prompts
 from ingest.curation.captions.cache import Cache
 from ingest.curation.captions.chat import Chat, ChatBackend
 from ingest.curation.captions.endpoint import endpoint_at
@@ -25,11 +24,6 @@ def backend_for(settings: CaptionSettings, *, key: str, cache: Cache) -> Backend
     extra = settings.endpoint.extra_body if settings.backend == "openai" else None
     kept = None if settings.backend == "replay" else cache
     return ChatBackend(chat, settings.ask, kept, extra=extra)
-
-
-def prompt_version_of(backend: str) -> str:
-    """What a backend's captions carry, without opening it."""
-    return RulesBackend.prompt_version if backend == "rules" else prompts.VERSION
 
 
 def _chat(settings: CaptionSettings, key: str) -> Chat:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ingest.curation.captions.answers import Description, Instruction
 from ingest.curation.captions.chat import ChatRequest, Completion, NothingRecorded, Pass
 from ingest.curation.captions.imperative import imperative
+from ingest.curation.captions.prompts import RULES_VERSION
 from ingest.curation.captions.protocol import (
     CaptionOutcome,
     DescribeRequest,
@@ -98,15 +99,12 @@ def _parsed(line: bytes, number: int, path: Path) -> _ReplayLine:
         ) from error
 
 
-VERSION = "1"  # of the rules; raise it when any text would come out differently
-
-
 class RulesBackend:
     """The text that a timestep gets, as an imperative; the source's other texts of the segment become rephrasings."""
 
     id = "rules"
     model = ""
-    prompt_version = VERSION
+    prompt_version = RULES_VERSION
     prompt_sha256 = ""
     params_json = "{}"
     needs_pictures = False

@@ -21,6 +21,7 @@ from ingest.curation.captions.answers import (
 )
 
 VERSION = "1"
+RULES_VERSION = "1"  # of the rules; raise it when any text would come out differently
 MAX_HINTS, MAX_HINT_CHARACTERS = 8, 300
 
 SYSTEM = (
@@ -92,3 +93,8 @@ def digest() -> str:
     parts = [SYSTEM, DESCRIBE, INSTRUCT, WITHOUT_HINTS, WITH_HINTS, CORRECTION]
     parts += [json.dumps(json_schema(model)) for model in (Description, Instruction)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def prompt_version_of(backend: str) -> str:
+    """What a backend's captions carry, without opening it."""
+    return RULES_VERSION if backend == "rules" else VERSION

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingest.curation.captions.sheet import SheetPlan
+if TYPE_CHECKING:
+    from ingest.curation.captions.sheet import SheetPlan
 
 BACKENDS = ("rules", "openai", "transformers", "replay")
 
@@ -28,6 +29,10 @@ class SheetSettings(_CaptionSection):
 
     @property
     def plan(self) -> SheetPlan:
+        from ingest.curation.captions.sheet import (
+            SheetPlan,  # with video, which a spec does not need
+        )
+
         return SheetPlan(**self.model_dump(exclude={"camera"}))
 
 

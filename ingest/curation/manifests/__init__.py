@@ -1,3 +1,12 @@
 """What a trainer reads: selected segments with split, weight, text and action statistics, published once and never changed."""
 
-__all__ = ["action_stats", "building", "diff", "issue", "manifest", "mixture_text", "splits"]
+__all__ = [
+    "action_stats",
+    "building",
+    "diff",
+    "issue",
+    "manifest",
+    "mixture_text",
+    "split_by",
+    "splits",
+]

@@ -23,7 +23,8 @@ from ingest.curation.captions.select import TextPolicy
 from ingest.curation.duplicates.leakage import held_out_together, merge_split_groups
 from ingest.curation.manifests.mixture import HOUR_NS, GroupShare, allocate, draw_hours
 from ingest.curation.manifests.mixture_text import MixtureText
-from ingest.curation.manifests.splits import SplitBy, assign_splits, split_groups, whole_tasks
+from ingest.curation.manifests.split_by import SplitBy
+from ingest.curation.manifests.splits import assign_splits, split_groups, whole_tasks
 from ingest.curation.manifests.sql import Chosen, chosen, latent_files, latents_of, taken, texts_of
 from ingest.curation.manifests.tier_rows import tier_rows
 from ingest.curation.tiers.policy import QualityPolicy

@@ -8,12 +8,11 @@ are one (dedup/straddle.py). `source` follows the source wherever it publishes a
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import numpy as np
 import polars as pl
 
 from ingest.catalog.catalog import Catalog
+from ingest.curation.manifests.split_by import SplitBy
 from ingest.curation.measurements.components import components
 from schemas.source_split import HELD_OUT, SPLITS
 from schemas.split import DEFAULT_SHARES, Shares, split_of
@@ -22,16 +21,6 @@ from schemas.split import DEFAULT_SHARES, Shares, split_of
 _WHOLE = """
 SELECT s.uid, list(DISTINCT s.text ORDER BY s.text) AS whole FROM segments s JOIN episodes e USING (uid)
 WHERE s.kind = 'task' AND s."start" <= 1 AND s."end" >= e.length - 1 AND trim(s.text) <> '' GROUP BY s.uid"""
-
-
-class SplitBy(StrEnum):
-    AUTO = "auto"
-    SUBJECT = "subject"
-    SCENE = "scene"
-    TASK = "task"
-    EPISODE = "episode"
-    COPIES = "copies"
-    SOURCE = "source"
 
 
 def assign_splits(

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from ingest.catalog.catalog import Catalog
 from ingest.catalog.next_command import next_command
 from ingest.corpus import snapshot
+from ingest.curation.tiers.last_run import is_up_to_date
 from ingest.curation.tiers.policy import QualityPolicy, Tier
-from ingest.curation.tiers.tier import is_up_to_date, judge
+from ingest.curation.tiers.tier import judge
 from schemas.errors import ConfigError
 from schemas.manifest import PolicyFacts
 

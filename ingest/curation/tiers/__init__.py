@@ -4,6 +4,7 @@ __all__ = [
     "count",
     "explain",
     "frame",
+    "last_run",
     "measurement_matrix",
     "policy",
     "policy_loader",

@@ -36,6 +36,7 @@ from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.tiers.cohort_features import group_facts, measured_for
 from ingest.curation.tiers.frame import Gathered, SegmentLine, frame_of
+from ingest.curation.tiers.last_run import READS
 from ingest.curation.tiers.measurement_matrix import IntervalRows, read_matrix, read_spans
 from ingest.curation.tiers.policy import Edge, QualityPolicy
 from ingest.curation.tiers.policy_fields import EPISODE_FACTS
@@ -117,7 +118,6 @@ class Judged:
 
 
 # The tables that `judge` opens.
-READS = ("episodes", "segments", "measurements", "signatures", "reviews")
 
 
 def judge(
@@ -296,14 +296,3 @@ def _rows(judged: Judged, run_id: str, number: int) -> Iterator[pa.Table]:
             **{name: pa.repeat(value, len(row)) for name, value in constant.items()},
         }
         yield pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
-
-
-def is_up_to_date(corpus: Path, current: Snapshot, policy: QualityPolicy) -> bool:
-    """Whether the latest run was of this very policy, and nothing that it read has changed since. Its row says so: `gc` may have removed its snapshot."""
-    columns = ["policy_digest", "reads_sha256", "snapshot"]
-    runs = current.read(corpus, "policies", columns).to_pylist()
-    latest = max(runs, key=lambda run: run["snapshot"], default=None)
-    return latest is not None and (latest["policy_digest"], latest["reads_sha256"]) == (
-        policy.digest,
-        snapshot.tables_sha256(current, READS),
-    )
