@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -144,7 +145,11 @@ def frame(
     if not 0 <= timestep < row["length"]:
         raise not_here(f"no timestep {timestep}; the episode has {row['length']}")
     key = ("frame", str(path), timestep, width)
-    return _picture(request, path, key, lambda: media.frame_jpeg(path, timestep, rate_hz, width))
+
+    def make(_: ranges.FileStamp) -> bytes:
+        return _in_turn(request, lambda: media.frame_jpeg(path, timestep, rate_hz, width))
+
+    return _picture(request, path, key, make)
 
 
 @router.get("/episodes/{uid}/sheets/{camera:path}", response_class=Response)
@@ -153,7 +158,16 @@ def sheet(request: Request, uid: str, camera: str, number: Number = None) -> Res
     path, row = _video(request, uid, camera, number)
     rate_hz = media.rate_of(row)
     key = ("sheet", str(path))
-    return _picture(request, path, key, lambda: media.sheet_jpeg(path, row["length"], rate_hz))
+    sheets = keeper_of(request).sheets
+
+    def make(stamp: ranges.FileStamp) -> bytes:
+        own = (
+            f"{stamp.etag} {media.THUMBNAIL} {path}"  # another version may draw them in another way
+        )
+        draw = partial(media.sheet_jpeg, path, row["length"], rate_hz)
+        return sheets.get(own, uid, lambda: _in_turn(request, draw))
+
+    return _picture(request, path, key, make)
 
 
 def _video(
@@ -165,7 +179,10 @@ def _video(
 
 
 def _picture(
-    request: Request, path: Path, key: tuple[Any, ...], make: Callable[[], bytes]
+    request: Request,
+    path: Path,
+    key: tuple[Any, ...],
+    make: Callable[[ranges.FileStamp], bytes],
 ) -> Response:
     """A JPEG with an ETag of the video it is from."""
     file, stamp = media.open_video_file(path)
@@ -176,17 +193,17 @@ def _picture(
     known = request.headers.get("if-none-match")
     if known is not None and ranges.is_not_modified(tag, known):
         return Response(status_code=304, headers=headers)
-    metrics: ServiceMetrics = request.app.state.metrics
-    picture = _pictures.get((stamp.etag, *key), lambda: _in_turn(make, metrics))
+    picture = _pictures.get((stamp.etag, *key), lambda: make(stamp))
     return Response(picture, media_type="image/jpeg", headers=headers)
 
 
-def _in_turn(make: Callable[[], bytes], metrics: ServiceMetrics) -> bytes:
+def _in_turn(request: Request, make: Callable[[], bytes]) -> bytes:
     """A picture, when one of MAX_DECODES places is free.
 
     Raises:
         ApiError: 503, none became free in time, or too many wait already: threads that wait are missing elsewhere.
     """
+    metrics: ServiceMetrics = request.app.state.metrics
     with place(_asking, _BUSY):
         with metrics.decode_wait.time():
             is_free = _decoding.acquire(timeout=WAIT_S)

@@ -17,6 +17,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pyarrow as pa
+
 from ingest.corpus import snapshot
 from ingest.corpus.layout import open_corpus
 from ingest.corpus.snapshot_list import snapshot_path
@@ -25,6 +27,7 @@ from jobs.service.cache_build import build_cache
 from jobs.service.cache_key import key_of
 from jobs.service.errors import ApiError
 from jobs.service.selection import EpisodeMasks
+from jobs.service.sheet_store import SheetStore
 from jobs.service.snapshot_cache import SnapshotCache
 from schemas.errors import ConfigError, PipelineError, SourceError, system_error_text
 
@@ -65,6 +68,7 @@ class Keeper:
             state: a folder outside of the corpus, of this corpus alone.
         """
         self.corpus, self.folder, self._clock = corpus, state, clock
+        self.sheets = SheetStore(state)
         self.state = ServingState()
         self._build: _Build | None = None
         self._retry_at_s = 0.0
@@ -168,8 +172,10 @@ class Keeper:
             self._sweep()
 
     def _sweep(self) -> None:
-        """Delete caches of snapshots that are not held: rows of an erased episode must not outlive it here."""
+        """Delete caches of snapshots that are not held, and contact sheets of no episode: nothing of an erased episode outlives it here."""
         kept = {each.cache.folder for each in self.state.held}
+        if self.state.held:
+            self.sheets.keep(pa.chunked_array([each.cache.uids for each in self.state.held]))
         for folder in self.folder.glob("[0-9]*-*"):
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
