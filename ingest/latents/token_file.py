@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import ConfigError, InvariantError
-from schemas.latent_header import Held, expected_tensors, header_of, read_header
+from schemas.latent_header import Header, Held, expected_tensors, header_of, read_header
 from schemas.latents import FRAME_INDEX, LATENTS, SCALE, LatentFacts
 
 Float32 = npt.NDArray[np.float32]
@@ -47,6 +48,39 @@ def read_latents(path: Path) -> Latents:
         ConfigError: it is none, or is damaged.
         OSError: it cannot be read.
     """
+    header = _checked_header(path)
+    arrays = {name: _array(path, header.tensors[name]) for name in expected_tensors(header.facts)}
+    tokens = _float32(arrays[LATENTS], header.facts.dtype)
+    if SCALE in arrays:
+        tokens = tokens * arrays[SCALE][..., None]
+    return Latents(tokens=tokens, frame_index=arrays[FRAME_INDEX], facts=header.facts)
+
+
+def read_mean_patches(path: Path, max_pictures: int) -> tuple[Float32, npt.NDArray[np.int64]]:
+    """[M, D] the mean over the patches of each picture, and [M] its timestep, of at most so many pictures, evenly spaced.
+
+    One picture is in memory at a time: a file may be larger than the memory.
+
+    Raises:
+        ConfigError: it is no file of latents, or is damaged.
+        OSError: it cannot be read.
+    """
+    header = _checked_header(path)
+    facts, tensors = header.facts, header.tensors
+    frame_index = _array(path, tensors[FRAME_INDEX])
+    count = len(frame_index)
+    chosen = np.linspace(0, count - 1, min(count, max_pictures)).round().astype(np.int64)
+    out = np.empty((len(chosen), facts.width), np.float32)
+    for place, picture in enumerate(chosen):
+        tokens = _float32(_array(path, tensors[LATENTS], picture), facts.dtype)
+        if SCALE in tensors:
+            tokens = tokens * _array(path, tensors[SCALE], picture)[..., None]
+        out[place] = tokens[facts.num_prefix :].mean(axis=0)
+    return out, frame_index[chosen]
+
+
+def _checked_header(path: Path) -> Header:
+    """The head of a file that has the tensors which its metadata states."""
     header = read_header(path)
     for name, (dtype, shape) in expected_tensors(header.facts).items():
         held = header.tensors.get(name)
@@ -55,20 +89,19 @@ def read_latents(path: Path) -> Latents:
             raise ConfigError(
                 problem, remedy="run `eicorpus latents images` again", where=str(path)
             )
-    arrays = {name: _array(path, header.tensors[name]) for name in expected_tensors(header.facts)}
-    tokens = _float32(arrays[LATENTS], header.facts.dtype)
-    if SCALE in arrays:
-        tokens = tokens * arrays[SCALE][..., None]
-    return Latents(tokens=tokens, frame_index=arrays[FRAME_INDEX], facts=header.facts)
+    return header
 
 
 _STORED = {"BF16": "<u2", "F8_E4M3": "u1", "I8": "i1", "F32": "<f4", "I64": "<i8"}
 
 
-def _array(path: Path, held: Held) -> npt.NDArray[Any]:
+def _array(path: Path, held: Held, item: int | None = None) -> npt.NDArray[Any]:
+    """A tensor, or one item of its first axis."""
     dtype = np.dtype(_STORED[held.dtype])
-    count = (held.end - held.start) // dtype.itemsize
-    return np.fromfile(path, dtype=dtype, count=count, offset=held.start).reshape(held.shape)
+    shape = held.shape if item is None else held.shape[1:]
+    count = math.prod(shape)
+    offset = held.start + (item or 0) * count * dtype.itemsize
+    return np.fromfile(path, dtype=dtype, count=count, offset=offset).reshape(shape)
 
 
 def _float32(stored: npt.NDArray[Any], dtype: str) -> Float32:

@@ -48,6 +48,7 @@ _READ = (
     f"{API}/reviews/sample",
     f"{API}/reviews/agreement",
     f"{API}/episodes/{{uid}}/similar",
+    f"{API}/episodes/{{uid}}/latents",
     f"{API}/facets",
     f"{API}/histogram",
     f"{API}/thresholds",

@@ -7,6 +7,7 @@ import { byId, h, replace, tierMark } from "/static/dom.js";
 import { Selection } from "/static/episodes.js";
 import { clockTime, number, whole } from "/static/format.js";
 import { bind } from "/static/keys.js";
+import { latentLanes } from "/static/latents.js";
 import { captionTable, correctionTable, measurementTable, provenance, segmentTable } from "/static/episode_tables.js";
 import { drawnInTheme, GUTTER, SeriesPlot, slicesOf } from "/static/plots.js";
 import { ReviewPanel } from "/static/reviews.js";
@@ -28,6 +29,7 @@ class EpisodePage {
       speed: h("button", { type: "button", click: () => (this.clock.faster(), this.timeChanged()) }, "1×"),
       tracks: h("div", { class: "tracks" }),
       lanes: h("div", {}),
+      latents: h("div", {}),
       series: h("div", {}),
       cursor: h("div", { class: "cursor", "aria-hidden": "true" }),
       range: h("div", { class: "chosen-range", "aria-hidden": "true", hidden: true }),
@@ -42,9 +44,9 @@ class EpisodePage {
   }
 
   layout() {
-    const { title, videos, play, slider, time, speed, tracks, lanes, series, range, cursor, aside, corrections } = this.parts;
+    const { title, videos, play, slider, time, speed, tracks, lanes, latents, series, range, cursor, aside, corrections } = this.parts;
     const transport = h("div", { class: "transport" }, play, h("button", { type: "button", "aria-label": "Previous frame", click: () => this.step(-1) }, "‹"), h("button", { type: "button", "aria-label": "Next frame", click: () => this.step(1) }, "›"), slider, time, speed);
-    tracks.append(lanes, series, range, cursor);
+    tracks.append(lanes, latents, series, range, cursor);
     tracks.addEventListener("click", (event) => {
       const { start, end } = event.target.closest(".tier-block")?.dataset ?? {};
       if (start) this.reviews.setRange({ start: Number(start), end: Number(end) });
@@ -192,6 +194,11 @@ class EpisodePage {
     await drawnInTheme(() => Promise.all(this.plots.map((plot) => plot.draw())));
   }
 
+  async drawLatents() {
+    const { strips, message } = await orMessage(get(`${episodePath(this.uid)}/latents`));
+    replace(this.parts.latents, message ? h("p", { class: "missing" }, h("b", {}, "No latents"), message) : latentLanes(strips, this.clock.length));
+  }
+
   async drawGeometry() {
     const geometry = await orMessage(get(`${episodePath(this.uid)}/geometry`));
     if (geometry.message || !geometry.hands.length) return;
@@ -233,6 +240,6 @@ export async function show(main) {
   const page = new EpisodePage(main, uid, episode, me);
   page.layout();
   page.watchSize();
-  await Promise.all([page.reviews.load(), page.addNeighbours(), page.drawSeries(), page.drawGeometry()]);
+  await Promise.all([page.reviews.load(), page.addNeighbours(), page.drawSeries(), page.drawGeometry(), page.drawLatents()]);
   page.clock.seek(Number(new URLSearchParams(location.search).get("t") ?? 0));
 }

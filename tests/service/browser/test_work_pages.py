@@ -17,7 +17,7 @@ from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import JobStore
 from schemas.manifest import load
 from schemas.review import ReviewKind
-from tests.service.browser.conftest import SIZES, Site, opened, serving
+from tests.service.browser.conftest import SIZES, Site, opened, serving, uid_from
 from tests.service.browser.test_episodes_page import uids_of
 from tests.service.browser.test_shell import serious_findings
 from tests.service.corpora import HOLDERS, HOSTILE, REVIEWER
@@ -313,3 +313,27 @@ def test_moved_thresholds_become_a_policy_that_a_job_takes(
         page.click("#submit-job")
         wait_for_state(page, "succeeded")
         assert "stricter" in page.inner_text(".facts-list")
+
+
+DRAWN = """() => [...document.querySelectorAll("canvas.latents")].map((canvas) => {
+    const { data } = canvas.getContext("2d").getImageData(0, 8, canvas.width, 1);
+    return new Set(Array.from({ length: canvas.width }, (_, x) => data.slice(4 * x, 4 * x + 4).join(" "))).size; })"""
+
+
+def test_latents_are_a_lane_of_colours_for_each_camera(
+    chromium: Browser, working_site: Site, demo_site: Site
+) -> None:
+    robot = f"/episodes/{uid_from(working_site, filter='source:eq:agibot_world')}"
+    with opened(chromium, working_site, robot, without="**/geometry") as page:
+        page.wait_for_function(f"Math.min(...({DRAWN})()) > 2")
+        cameras = page.locator("figure[data-camera]").count()
+        lanes = page.locator("canvas.latents")
+        assert lanes.count() == cameras > 1
+        assert "The largest change" in (lanes.first.get_attribute("aria-label") or "")
+        assert serious_findings(page) == []
+    with opened(chromium, demo_site, robot, without="**/geometry") as page:
+        assert page.locator(".tracks").count() == 1
+        assert page.locator("canvas.latents").count() == 0
+    with opened(chromium, working_site, robot, "narrow", without="**/episodes/*/latents*") as page:
+        assert "No latents" in page.inner_text(".tracks")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
