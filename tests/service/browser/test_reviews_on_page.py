@@ -67,7 +67,9 @@ def test_a_review_of_the_browser_is_published_by_the_next_write_and_changes_the_
     with opened(chromium, site, path, without="**/geometry*", token=REVIEWER) as page:
         assert page.inner_text(".facts .tier") != "excluded"
         busy = {"error": {"code": "busy", "message": "other reviews are being stored"}}
-        page.route("**/api/v1/reviews", lambda route: route.fulfill(status=503, json=busy), times=1)
+        page.route(
+            "**/api/v1/reviews?*", lambda route: route.fulfill(status=503, json=busy), times=1
+        )
         page.keyboard.press("4")
         page.keyboard.press("Enter")
         wait_for_rows(page, 1)
@@ -100,7 +102,7 @@ def test_a_range_is_marked_by_keys_and_a_correction_stands_beside_its_caption(
         shaded = page.locator(".chosen-range").bounding_box()
         assert shaded is not None
         assert shaded["width"] > 0
-        page.route("**/api/v1/reviews", lambda route: (route.fetch(), route.abort()), times=1)
+        page.route("**/api/v1/reviews?*", lambda route: (route.fetch(), route.abort()), times=1)
         page.click("text=Send review")
         page.wait_for_selector("#review-status:has-text('Send it again')")
         page.click("text=Send review")  # the same review: it is stored once
