@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 class ByteCache:
     """The entries asked for last. For any number of threads."""
 
-    def __init__(self, max_bytes: int = 64 << 20) -> None:
+    def __init__(self, max_bytes: int = 32 << 20) -> None:
         self._max_bytes, self._num_bytes = max_bytes, 0
         self._entries: OrderedDict[Hashable, bytes] = OrderedDict()
         self._turns: dict[Hashable, threading.Lock] = {}

@@ -4,7 +4,7 @@
     values-N.npy    [E] float64 (NaN unknown), or int32 codes (-1 unknown); E episodes in the order of their uids
     order-N.npy     [E] int32 rows in ascending order of the column, unknown ones last, ties by uid
     texts.arrow     uid, texts to show, and the lower-case text that a search looks through
-    similar-*.npy   the coarse vectors of signatures that similar episodes are found by
+    similar-*.npy   the coarse vectors of signatures that similar episodes are found by; two columns are their place on the map
     detail.duckdb   the rows of every table, each with the row number of its episode, sorted by it
 
 It lies outside the corpus. It is written under another name and renamed, so it is whole or not there.
@@ -35,7 +35,8 @@ from ingest.catalog.uid_index import UidIndex
 from ingest.catalog.views import connect, create_views, literal
 from ingest.corpus import snapshot
 from ingest.corpus.snapshot import Snapshot
-from ingest.curation.duplicates.similar import read_coarse_vectors
+from ingest.curation.duplicates.plane import principal_plane
+from ingest.curation.duplicates.similar import CoarseVectors, read_coarse_vectors
 from ingest.curation.tiers.measurement_matrix import read_matrix
 from ingest.storage.lock_file import open_lock
 from jobs.service.cache_key import key_of
@@ -221,8 +222,32 @@ def _write(
         *_write_columns(wide, folder),
         *_write_measurements(corpus, current, wide["uid"], units, folder, first=len(_KINDS)),
     ]
-    about = {"columns": [asdict(each) for each in columns], "outcomes": outcomes}
+    explained = {}
+    for space, (of, values) in _spaces(vectors).items():
+        plane = principal_plane(of, values, wide.num_rows)
+        explained[space] = plane.explained
+        for axis, place in zip(map_columns(space), plane.places.T, strict=True):
+            _save(folder, len(columns), place, order_of(place))
+            columns.append(ColumnFacts(name=axis, kind="number"))
+    about = {
+        "columns": [asdict(each) for each in columns],
+        "outcomes": outcomes,
+        "explained": explained,
+    }
     (folder / COLUMNS).write_text(json.dumps(about, allow_nan=False))
+
+
+def _spaces(vectors: CoarseVectors) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """What the two maps are of: episode and vector."""
+    return {
+        "pictures": (vectors.of_picture, vectors.pictures),
+        "motion": (vectors.of_path, vectors.paths),
+    }
+
+
+def map_columns(space: str) -> tuple[str, str]:
+    """The columns of the two coordinates of a map."""
+    return f"map.{space}_x", f"map.{space}_y"
 
 
 def _write_detail(connection: duckdb.DuckDBPyConnection) -> None:

@@ -12,7 +12,7 @@ from ingest.corpus.snapshot import Snapshot
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
 
-VERSION = 3  # of the files that cache_build.py writes: another number is another cache
+VERSION = 4  # of the files that cache_build.py writes: another number is another cache
 MAX_SNAPSHOT_BYTES = 1 << 28
 
 

@@ -21,7 +21,7 @@ from schemas.errors import ConfigError
 
 Mask = npt.NDArray[np.bool_]
 MAX_FILTERS, MAX_WORDS, MAX_WORD = 64, 8, 200
-MAX_MASK_BYTES = 64 << 20  # of masks that are kept, one byte an episode
+MAX_MASK_BYTES = 48 << 20  # of masks that are kept, one byte an episode
 COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "lt": operator.lt,
     "le": operator.le,

@@ -79,6 +79,7 @@ class SnapshotCache:
             about = read_json(folder / COLUMNS, limits=FILE_LIMITS)
             self.texts = pa.ipc.open_file(pa.memory_map(str(folder / TEXTS))).read_all()
             self.outcomes: Sequence[Mapping[str, Any]] = about["outcomes"]
+            self.explained: Mapping[str, tuple[float, float]] = about["explained"]
             columns = [self._column(place, **facts) for place, facts in enumerate(about["columns"])]
             self.coarse_vectors = self._coarse_vectors()
             self._database = duckdb.connect(

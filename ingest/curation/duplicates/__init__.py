@@ -5,6 +5,7 @@ __all__ = [
     "compare",
     "find",
     "leakage",
+    "plane",
     "signatures",
     "similar",
 ]
