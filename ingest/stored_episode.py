@@ -160,11 +160,11 @@ class StoredEpisode:
     def frames(
         self,
         camera: str,
-        timesteps: Sequence[int] | None = None,
+        timesteps: int | Sequence[int] | None = None,
         *,
-        at_s: Sequence[float] | None = None,
+        at_s: float | Sequence[float] | None = None,
     ) -> Pictures:
-        """[n, H, W, 3] uint8 RGB in memory, in the order asked for: of `timesteps`, or what is shown at each of `at_s` seconds.
+        """[n, H, W, 3] uint8 RGB in memory, in the order asked for: of `timesteps`, or what is shown at each of `at_s` seconds; one is n = 1.
 
         Raises:
             ConfigError: no such camera, a time outside the episode, or both kinds of time, or none.
@@ -173,9 +173,9 @@ class StoredEpisode:
         if (timesteps is None) == (at_s is None):
             raise ConfigError("pass timesteps, or at_s in seconds", where="frames")
         if timesteps is None:
-            asked = np.floor(np.asarray(at_s, dtype=np.float64) * self.rate_hz + ROUNDING)
+            asked = np.floor(np.atleast_1d(np.asarray(at_s, np.float64)) * self.rate_hz + ROUNDING)
         else:
-            asked = np.asarray(timesteps)
+            asked = np.atleast_1d(np.asarray(timesteps))
             if len(asked) and not np.issubdtype(asked.dtype, np.integer):
                 raise ConfigError(
                     f"timesteps of type {asked.dtype}",

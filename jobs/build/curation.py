@@ -143,7 +143,7 @@ class DuplicateStage:
         state = compared(
             context.records.read(self.target),
             self._made_from(context),
-            {"tables": "new signatures"},
+            {"tables": "new signatures, measurements or tiers"},
         )
         todo = PendingWork(count=context.rows("episodes"))
         if state is None or not context.rows("dedups"):

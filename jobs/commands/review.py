@@ -17,6 +17,7 @@ from ingest.curation.reviews.files import Defaults, as_file, check_suffix, read_
 from ingest.curation.reviews.sample import near_threshold
 from ingest.curation.tiers.explain import policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy, load_policy
+from ingest.curation.tiers.tier import judge
 from jobs.ui.options import AsJson, CorpusArgument, PolicyName
 from jobs.ui.output import answer_json, outside, stdout, table
 from jobs.ui.output_file import Overwrite, check_absent, write_file
@@ -102,7 +103,7 @@ def agreement_command(
     root = open_corpus(corpus).root
     current = snapshot.load(root)
     chosen = _policy(root, current, policy)
-    tiers = agreement(root, current, chosen)
+    tiers = agreement(root, current, judge(root, current, chosen))
     if as_json:
         answer_json({"policy": chosen.title, "tiers": [asdict(each) for each in tiers]})
         return

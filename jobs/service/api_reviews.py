@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.reviews import NoSuchPlace, OtherReview, StoredReview, in_force, read, submit
@@ -17,14 +18,18 @@ from ingest.curation.reviews.agreement import agreement
 from ingest.curation.reviews.sample import near_threshold
 from ingest.curation.tiers.explain import policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy
+from ingest.curation.tiers.tier import judge
 from ingest.storage.lock_file import LockHeld
+from jobs.service import api_thresholds
 from jobs.service.api import Number, current_of, keeper_of, newest_of, refuse_read_only, served_by
 from jobs.service.api_session import caller_of
+from jobs.service.api_thresholds import JUDGING, THREADS, judged_in_force
 from jobs.service.details import row_of
 from jobs.service.errors import ApiError, busy
 from jobs.service.job_kinds import Name
 from jobs.service.job_runner import JobRunner
-from jobs.service.limits import place
+from jobs.service.keeper import Served
+from jobs.service.limits import place, place_within
 from jobs.service.models import OfSnapshot, StrictModel
 from jobs.service.saved_policies import folder_of, policy_of_name
 from schemas.catalog_rows import as_dict
@@ -197,18 +202,25 @@ def sample(
 
 
 @router.get("/reviews/agreement")
-def agreement_of_policy(
+async def agreement_of_policy(
     request: Request, policy: Policy = None, number: Number = None
 ) -> AgreementAnswer:
     """Precision and recall of each tier over reviewed segments; the policy decides without the reviews. Pending ones do not count."""
     served = served_by(request, number)
+    async with place_within(JUDGING, api_thresholds.WAIT_S, _BUSY):  # a what-if may be running
+        return await run_in_threadpool(_agreement, request, served, policy)
+
+
+def _agreement(request: Request, served: Served, policy: str | None) -> AgreementAnswer:
     corpus, current = keeper_of(request).corpus, current_of(request, served)
-    with place(_comparing, _BUSY):
-        chosen = _policy(request, current, policy)
-        tiers = agreement(corpus, current, chosen)
+    if policy is None:
+        judged = judged_in_force(request, served)
+    else:
+        judged = judge(corpus, current, _policy(request, current, policy), threads=THREADS)
+    tiers = agreement(corpus, current, judged)
     return AgreementAnswer(
         **newest_of(request, served),
-        policy=chosen.title,
+        policy=judged.policy.title,
         tiers=[TierAgreementAnswer(**asdict(each)) for each in tiers],
     )
 

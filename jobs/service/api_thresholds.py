@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import Annotated
 from weakref import WeakKeyDictionary
 
@@ -14,7 +13,6 @@ from starlette.concurrency import run_in_threadpool
 from ingest.curation.tiers.count import Count, judged_counts
 from ingest.curation.tiers.explain import policy_in_force
 from ingest.curation.tiers.policy import BUILT_IN, QualityPolicy
-from ingest.curation.tiers.policy_sql import compiled
 from ingest.curation.tiers.tier import Judged, judge
 from jobs.service import models
 from jobs.service.api import Number, current_of, keeper_of, newest_of, served_by
@@ -29,7 +27,7 @@ router = APIRouter()
 MAX_CHANGES = 50
 THREADS = 1  # of one what-if
 WAIT_S = 10.0  # for another one: dragging asks often
-_judging = threading.BoundedSemaphore(1)  # it reads every measurement of the corpus
+JUDGING = threading.BoundedSemaphore(1)  # it reads every measurement of the corpus
 _kept = WeakKeyDictionary[Served, Judged]()
 
 
@@ -65,8 +63,8 @@ class WhatIfAnswer(models.OfSnapshot):
     counts: list[CountAnswer]
 
 
-def _judged(request: Request, served: Served) -> Judged:
-    """Every segment and what decides on it, gathered once for a snapshot: other thresholds need the same. The caller holds `_judging`.
+def judged_in_force(request: Request, served: Served) -> Judged:
+    """Every segment and what decides on it, gathered once for a snapshot: other thresholds need the same. The caller holds `JUDGING`.
 
     It goes with its snapshot, so that an erased episode does not stay here; one is kept.
     """
@@ -125,15 +123,15 @@ async def what_if(
     """Segments and hours by source and tier, under the policy in force and with other thresholds. One at a time."""
     served = served_by(request, number)
     values = dict(map(_change, changes or ()))
-    async with place_within(_judging, WAIT_S, "another what-if is running"):
+    async with place_within(JUDGING, WAIT_S, "another what-if is running"):
         return await run_in_threadpool(_compared, request, served, values)
 
 
 def _compared(request: Request, served: Served, values: dict[str, float]) -> WhatIfAnswer:
-    base = _judged(request, served)
+    base = judged_in_force(request, served)
     policy = changed(base.policy, values)
     before = judged_counts(base)
-    after = judged_counts(replace(base, policy=policy, sql=compiled(policy)))
+    after = judged_counts(base.under(policy))
     none = Count()
     counts = [
         CountAnswer(

@@ -21,6 +21,7 @@ from ingest.curation.reviews.agreement import agreement
 from ingest.curation.reviews.sample import near_threshold
 from ingest.curation.tiers.explain import explain
 from ingest.curation.tiers.last_run import is_up_to_date
+from ingest.curation.tiers.tier import judge
 from ingest.storage.file_system import FileSystem
 from ingest.storage.local import LocalStorage
 from schemas.errors import ConfigError
@@ -145,7 +146,8 @@ def test_agreement_is_of_the_policy_without_the_reviews(corpus: Path) -> None:
         review(2, uid_of(1), kind="accept", value=""),
         override(3, 2, "high"),
     )
-    by_tier = {each.tier: each for each in agreement(corpus, current, POLICY)}
+    judged = judge(corpus, current, POLICY)
+    by_tier = {each.tier: each for each in agreement(corpus, current, judged)}
     high, low = by_tier["high"], by_tier["low"]
     assert (high.precision.correct, high.precision.total) == (2, 3)
     assert (high.precision.low, high.precision.high) == wilson(2, 3)

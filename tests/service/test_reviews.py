@@ -17,7 +17,7 @@ from ingest.corpus.layout import CorpusLayout
 from ingest.corpus.reviews import submit
 from ingest.corpus.writer import writing
 from ingest.storage.local import LocalStorage
-from jobs.service import api_reviews
+from jobs.service import api_reviews, api_thresholds
 from jobs.service.cache_build import build_cache
 from jobs.service.job_runner import JobRunner
 from jobs.service.job_store import JobStore
@@ -231,9 +231,36 @@ def test_a_policy_is_a_name_and_no_path(judged: tuple[Path, TestClient]) -> None
         assert answer.status_code == status
 
 
-def test_comparisons_run_one_at_a_time(judged: tuple[Path, TestClient]) -> None:
+def test_comparisons_run_one_at_a_time(
+    judged: tuple[Path, TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, client = judged
-    with api_reviews._comparing:
-        answer = client.get(f"{API}/reviews/agreement")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    monkeypatch.setattr(api_thresholds, "WAIT_S", 0.0)
+    sample = f"{API}/reviews/sample?measurement=idle_share"
+    for path, one in (
+        (sample, api_reviews._comparing),
+        (f"{API}/reviews/agreement", api_thresholds.JUDGING),
+    ):
+        with one:
+            answer = client.get(path)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert client.get(path).status_code == 200
+
+
+def test_agreement_and_what_if_judge_the_corpus_once(
+    judged: tuple[Path, TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, client = judged
+    assert client.get(f"{API}/what-if").status_code == 200
+    monkeypatch.delattr(api_thresholds, "judge")
     assert client.get(f"{API}/reviews/agreement").status_code == 200
+
+
+def test_a_what_if_with_the_values_in_force_changes_nothing(
+    judged: tuple[Path, TestClient],
+) -> None:
+    _, client = judged
+    threshold, *_ = client.get(f"{API}/thresholds").json()["thresholds"]
+    same = f"{threshold['name']}:{threshold['value']}"
+    counts = client.get(f"{API}/what-if", params={"threshold": same}).json()["counts"]
+    assert [each["segments"] for each in counts] == [each["segments_before"] for each in counts]

@@ -52,7 +52,7 @@ def test_a_what_if_waits_in_no_thread_and_not_endlessly(
     toy_client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_thresholds, "WAIT_S", 0.0)
-    with place(api_thresholds._judging, ""):
+    with place(api_thresholds.JUDGING, ""):
         answer = toy_client.get("/api/v1/what-if")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
     assert toy_client.get("/api/v1/what-if").status_code == 200

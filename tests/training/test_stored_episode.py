@@ -69,6 +69,8 @@ def test_pictures_are_those_of_the_video(episode: StoredEpisode) -> None:
     asked = [11, 0, episode.length - 1, 11]
     assert np.array_equal(episode.frames("front", asked), [whole[k] for k in asked])
     assert episode.frames("front", []).shape == (0, *whole[0].shape)
+    assert np.array_equal(episode.frames("front", 3), whole[3:4])
+    assert np.array_equal(episode.frames("front", at_s=3 / episode.rate_hz), whole[3:4])
 
 
 def test_a_time_in_seconds_is_the_picture_that_is_shown_then(episode: StoredEpisode) -> None:

@@ -13,10 +13,9 @@ from ingest.catalog.uid_index import UidIndex
 from ingest.corpus.snapshot import Snapshot
 from ingest.curation.captions.checks import wilson
 from ingest.curation.tiers.frame import SegmentLine
-from ingest.curation.tiers.policy import QualityPolicy
 from ingest.curation.tiers.policy_sql import REVIEW_TIER, TIERS
 from ingest.curation.tiers.reviewed import decisions_of, review_columns
-from ingest.curation.tiers.tier import Judged, judge
+from ingest.curation.tiers.tier import Judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +38,9 @@ class TierAgreement:
     recall: CountedShare
 
 
-def agreement(corpus: Path, current: Snapshot, policy: QualityPolicy) -> list[TierAgreement]:
+def agreement(corpus: Path, current: Snapshot, judged: Judged) -> list[TierAgreement]:
     """Over segments that a review gives a tier, excludes or accepts. The policy decides without the reviews."""
-    judged = judge(corpus, current, policy, with_reviews=False)
-    _, by_policy = judged.decided
+    _, by_policy = judged.without_reviews().decided
     by_people = _by_people(corpus, current, judged, by_policy)
     pairs = Counter(
         (int(own), int(reviewed))

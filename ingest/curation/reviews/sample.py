@@ -54,9 +54,10 @@ def near_threshold(
         threshold = pl.when(own < distance).then(pl.lit(each)).otherwise(threshold)
         distance = pl.min_horizontal(own, distance)
     measured = rows.select("uid", "start", "end", "value", threshold=threshold, distance=distance)
-    places = zip(measured["uid"], measured["start"], measured["end"], strict=True)
+    near = measured.filter(pl.col("distance").rank("min") <= count)  # and those as far as the last
+    places = zip(near["uid"], near["start"], near["end"], strict=True)
     order = pl.Series("order", [_hash(seed, place) for place in places], dtype=pl.String)
-    nearest = measured.with_columns(order).sort("distance", "order").head(count).drop("order")
+    nearest = near.with_columns(order).sort("distance", "order").head(count).drop("order")
     return [Candidate(**row) for row in nearest.to_dicts()]
 
 

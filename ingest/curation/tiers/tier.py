@@ -7,7 +7,7 @@ of `tiers` and one of `policies` under a new snapshot.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,20 @@ class Judged:
         rule, tier = (table[name].to_numpy().astype(np.int64) for name in ("rule", "tier"))
         return rule, tier
 
+    def under(self, policy: QualityPolicy) -> Judged:
+        """The same policy with other thresholds; reviews decide as before."""
+        sql = compiled(policy, is_reviewed=bool(self.is_reviewed.any()))
+        return replace(self, policy=policy, sql=sql)
+
+    def without_reviews(self) -> Judged:
+        """What the measurements alone decide, in the same segments."""
+        line = SegmentLine(lengths=self.episodes["length"].to_numpy(), segments=self.segments)
+        frame, nothing = self.frame, np.zeros_like(self.is_reviewed)
+        for name, column in review_columns(line, None):
+            if (place := frame.schema.get_field_index(name)) >= 0:
+                frame = frame.set_column(place, name, column)
+        return replace(self, sql=compiled(self.policy), is_reviewed=nothing, frame=frame)
+
     def rules_hold(self) -> pa.Table:
         """[S] `rule`, `tier`, `cap`, and one truth value for each rule: rule_0, rule_1 ..."""
         each = ", ".join(f"{when} AS rule_{i}" for i, when in enumerate(self.sql.rules))
@@ -117,9 +131,6 @@ class Judged:
         return ruled.select(f"*, {self.sql.tier} AS tier")
 
 
-# The tables that `judge` opens.
-
-
 def judge(
     corpus: Path,
     current: Snapshot,
@@ -127,13 +138,8 @@ def judge(
     *,
     uid: str | None = None,
     threads: int | None = None,
-    with_reviews: bool = True,
 ) -> Judged:
-    """Cut and gather for the episodes of a snapshot, or the one `uid`. Nothing is written.
-
-    Args:
-        with_reviews: False gives what the measurements alone decide, in the same segments.
-    """
+    """Cut and gather for the episodes of a snapshot, or the one `uid`. Nothing is written."""
     facts, whole, stretches = used(policy)
     episodes = _episodes(corpus, current, facts, uid)
     places = UidIndex(episodes["uid"])
@@ -169,7 +175,7 @@ def judge(
     frame, is_reviewed = frame_of(policy, gathered), np.zeros(len(segments), dtype=bool)
     decides = reviews is not None and overrides(policy)
     if reviews is not None or not overrides(policy):  # else a second for a million segments
-        reviewed = dict(review_columns(gathered.line, reviews if with_reviews else None))
+        reviewed = dict(review_columns(gathered.line, reviews))
         for name, column in reviewed.items():
             frame = frame.append_column(name, column)
         is_reviewed = decides & reviewed[REVIEW_TIER].is_valid().to_numpy(zero_copy_only=False)
