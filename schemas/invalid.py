@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any, get_args
@@ -99,11 +99,16 @@ def _shown(value: Any) -> str:
 
 def _nearest(path: Sequence[int | str], model: type[BaseModel] | None) -> str:
     """The keys that there are at the place of an unknown one: the nearest, or all of them."""
-    known = _keys(path[:-1], model)
-    near = get_close_matches(str(path[-1]), known, n=1)
+    return did_you_mean(str(path[-1]), _keys(path[:-1], model))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What to add to a message about an unknown name: the nearest of those there are, or all of them."""
+    names = list(dict.fromkeys(known))
+    near = get_close_matches(name, names, n=1)
     if near:
         return f"; did you mean {near[0]}?"
-    return f"; there are {', '.join(known)}" if known else ""
+    return f"; there are {', '.join(names)}" if names else ""
 
 
 def _keys(path: Sequence[int | str], model: type[BaseModel] | None) -> list[str]:

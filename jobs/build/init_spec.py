@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from adapters.detect import GENERAL, Match, matches
@@ -16,6 +17,7 @@ from schemas.remedies import doc_page
 
 SCHEMA, KEYS = "reference/corpus.schema.json", "reference/corpus.md"
 MAX_CHILDREN = 200
+VIDEOS = "video_folder"  # it matches the videos inside of any other source
 YAML_WORDS = frozenset(["null", "true", "false", "yes", "no", "on", "off", "y", "n"])
 NEEDS_MANO = "needs MANO_LEFT.pkl and MANO_RIGHT.pkl (https://mano.is.tue.mpg.de)"
 
@@ -53,9 +55,12 @@ def _probed(folder: Path) -> Iterator[Probed]:
     inside = sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
     each_inside = ((child, tuple(matches(child.absolute(), {}))) for child in inside[:MAX_CHILDREN])
     children = [Probed(folder=child, candidates=some) for child, some in each_inside if some]
-    inner = {match.source for each in children for match in each.candidates}
     outer = {match.source for match in candidates}
-    has_others, is_collection = bool(inner - outer - set(GENERAL)), bool(inner & outer)
+    kinds = [{match.source for match in each.candidates} - {VIDEOS} for each in children]
+    inner = set().union(*kinds)
+    # Read as one, a folder of another source would be lost.
+    are_apart = any(one and other and not one & other for one, other in combinations(kinds, 2))
+    has_others, is_collection = bool(inner - outer) or are_apart, bool(inner & outer)
     if has_others and not is_collection:
         # The whole looks like one source and its folders like another, one of them by chance: the episodes decide.
         candidates = tuple(matches(root, {}, must_load=True))

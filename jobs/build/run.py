@@ -81,7 +81,7 @@ def build(
         stage = stages[target]
         if isinstance(stage, SourceStage) and not stage.state(context, counts=False).is_up_to_date:
             stage.survey()
-    _create(file)
+    create_corpus(file)
     result = BuildResult()
     context = BuildContext.at(file.corpus, resources, check=check)
     with one_build(context.layout):
@@ -113,7 +113,8 @@ def _blocking(needs: Sequence[str], lost: Mapping[str, str]) -> str | None:
     return next((lost[name] for name in needs if name in lost), None)
 
 
-def _create(file: SpecFile) -> None:
+def create_corpus(file: SpecFile) -> None:
+    """The corpus of a spec, empty, unless it is there. Raises as `open_or_create`."""
     first = next(iter(file.spec.sources.values()))
     disk = LocalStorage(file.corpus)
     open_or_create(file.corpus, uid=new_corpus_uid(), recipe_digest=first.recipe.digest, disk=disk)
@@ -131,17 +132,17 @@ def _build_one(
 ) -> TargetResult:
     """One target as it is now: what earlier targets of this build did is in the catalog."""
     started_s = time.monotonic()
-    state = stage.state(context, counts=False)
-    if state.is_up_to_date:
-        return TargetResult(
-            target=stage.target,
-            unit=stage.unit,
-            outcome="up to date",
-            counts=state.counts,
-            note=state.note,
-        )
-    on_start(stage.target, state.why)
     try:
+        state = stage.state(context, counts=False)
+        if state.is_up_to_date:
+            return TargetResult(
+                target=stage.target,
+                unit=stage.unit,
+                outcome="up to date",
+                counts=state.counts,
+                note=state.note,
+            )
+        on_start(stage.target, state.why)
         done = stage.build(context)
     except ClusterLost:
         raise

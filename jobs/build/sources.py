@@ -115,7 +115,8 @@ class SourceStage:
             )
         elif not state.is_up_to_date and record is not None and "new data" in state.why:
             more = listing.num_files - int(record.result.get("files", 0))
-            state = TargetState(status=state.status, why=f"{state.why} ({more:+,} files)")
+            change = f"{more:+,} files" if more else "other sizes or times"
+            state = TargetState(status=state.status, why=f"{state.why} ({change})")
         changed = self._changed(context)
         note = _note(changed)
         if changed and (record is None or record.result.get("changed") != sha256_of(changed)):
@@ -153,6 +154,10 @@ class SourceStage:
         notes = [f"{count:,} {code}" for code, count in tally.codes.most_common()]
         if tally.stale:
             notes.append(f"{tally.stale:,} of another recipe or adapter version are kept")
+        record = context.records.read(self.target)
+        is_other = record is not None and record.made_from.get("listing") != listing.sha256
+        if is_other and not context.check and not counts.done:
+            notes.append("raw files changed and no episode is new: --check compares them")
         if changed:
             notes.append(f"{_note(changed)}; the episodes stay as they were committed")
         failure = done.failure or (f"{tally.failed:,} episodes failed" if tally.failed else "")

@@ -16,6 +16,7 @@ from ingest.curation.tiers.policy_loader import Key, PolicyText, read_policy_tex
 from ingest.models.encoders import encoder_spec
 from jobs.build.spec import Spec
 from jobs.build.targets import key_of, ordered, section_of
+from jobs.build.where_check import EPISODES, SEGMENTS, check_where
 from jobs.stages.request_checks import refuse_nesting, shares_from
 from schemas.errors import ConfigError
 from schemas.invalid import problem
@@ -66,7 +67,7 @@ def read_corpus(path: Path) -> Path:
     """
     text = read_policy_text(path)
     try:
-        place = _CorpusPlace.model_validate(text.data)
+        place = _CorpusPlace.model_validate(text.data if text.data is not None else {})
     except ValidationError as error:
         raise _all([(tuple(e["loc"]), problem(e)) for e in error.errors()], text) from error
     return _from_folder_of(path.absolute(), place.corpus)
@@ -189,7 +190,12 @@ def _named(file: SpecFile, target: str) -> Iterator[tuple[Key, str]]:
             select_measures(part.only)
         if section == "latents":
             key = "encoder"
-            encoder_spec(part.encoder)
+            sources = (part.weights, part.hub_id, part.untrained)
+            if encoder_spec(part.encoder).has_weights and all(each is None for each in sources):
+                raise ConfigError(f"{part.encoder} needs weights, hub_id or untrained")
+        if section in ("manifests", "latents", "text_features"):
+            key = "where"
+            check_where(part.where, SEGMENTS if section == "manifests" else EPISODES)
         if section == "manifests":
             key = "split"
             shares_from(part.split.val, part.split.test)
@@ -203,7 +209,10 @@ def _named(file: SpecFile, target: str) -> Iterator[tuple[Key, str]]:
 
 
 def _outputs(file: SpecFile) -> Iterator[tuple[Key, str]]:
-    """What is written beside the corpus must not be written into it or into raw data, nor twice to one place."""
+    """Every output has a path of its own, outside of the corpus and of raw data."""
+    for name, export in file.spec.exports.items():
+        if export.warehouse is None and export.catalog is None:
+            yield ("exports", name), "set warehouse or catalog: the place of the tables"
     places: dict[Path, str] = {}
     raw = {file.at(each.path).resolve(): name for name, each in file.spec.sources.items()}
     for section, key in (("reports", "html"), ("exports", "warehouse")):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from ingest.curation.tiers.policy_loader import Key, PolicyText
 from jobs.build.spec import SECTIONS, Spec
 from schemas.errors import ConfigError
+from schemas.invalid import did_you_mean
 
 # Section -> the sections whose results its targets read.
 READS: dict[str, tuple[str, ...]] = {
@@ -130,6 +130,4 @@ def _means(word: str, target: str) -> bool:
 
 
 def _nearest(word: str, names: Iterable[str]) -> str:
-    known = list(dict.fromkeys([*names, *map(section_of, names)]))
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
+    return did_you_mean(word, [*names, *map(section_of, names)])

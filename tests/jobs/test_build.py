@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from ingest.corpus.snapshot import load as load_snapshot
 from jobs.build.records import one_build
 from jobs.build.stage import BuildContext
 from jobs.demo.raw import egodex
+from jobs.stages.report import run_report
 from jobs.stages.resources import Resources
 from schemas.episode import RawFile
+from schemas.errors import ConfigError
 from tests.faults.toy import write_toy
 from tests.ingest.test_reviews import review
 from tests.jobs.build_cases import (
@@ -225,15 +228,16 @@ def test_a_record_that_is_damaged_or_gone_costs_one_more_run(
 
 
 @pytest.mark.slow
-def test_a_source_without_its_record_is_read_again_where_it_was(once: Path, built: Path) -> None:
-    """`built` lies elsewhere: without the record its data may be another set of the same name."""
+def test_a_source_without_its_record_is_read_again_where_it_was(tmp_path: Path) -> None:
+    """A copy lies elsewhere: without the record its data may be another set of the same name."""
+    here, record = write_spec(tmp_path / "here", {"a": "good"}), "corpus/build/sources.toy.json"
+    build(here)
+    elsewhere = shutil.copytree(here.parent, tmp_path / "elsewhere")
     for content in DAMAGED:
-        damage(built.parent / "corpus/build/sources.toy.json", content)
-        assert "were ingested from" in refused("plan", str(built))
-        build_anew = once / "corpus.yaml"
-        damage(once / "corpus/build/sources.toy.json", content)
-        assert "sources.toy" in build(build_anew)["built"]
-        shutil.copy(once / "corpus/build/sources.toy.json", built.parent / "corpus/build")
+        damage(elsewhere / record, content)
+        assert "were ingested from" in refused("plan", str(elsewhere / here.name))
+        damage(here.parent / record, content)
+        assert "sources.toy" in build(here)["built"]
 
 
 def test_a_report_that_is_removed_or_changed_is_written_again(built: Path) -> None:
@@ -244,11 +248,35 @@ def test_a_report_that_is_removed_or_changed_is_written_again(built: Path) -> No
         assert html.stat().st_size > 1000
 
 
+def test_a_report_that_does_not_fit_leaves_the_old_one(built: Path) -> None:
+    html, corpus = built.parent / "report.html", CorpusLayout(root=built.parent / "corpus")
+    before, limits = inodes(built.parent), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # of each file
+    try:
+        with pytest.raises(ConfigError, match="cannot be written: File too large"):
+            run_report(corpus, html)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert inodes(built.parent) == before
+    run_report(corpus, html)
+    assert inodes(built.parent).keys() == before.keys()
+
+
 def test_a_manifest_that_is_removed_is_built_again_with_its_digest(built: Path) -> None:
     version, folder = newest(built), built.parent / "corpus/manifests/train"
     shutil.rmtree(folder)
     assert "manifests.train" in build(built)["built"]
     assert newest(built) == version
+
+
+def test_raw_data_that_changed_without_a_new_episode_are_pointed_at(built: Path) -> None:
+    raw = built.parent / "raw" / "episodes.json"
+    raw.write_text(raw.read_text() + "\n")
+    assert plan(built)["sources.toy"]["why"] == "new data (other sizes or times)"
+    line, *_ = build(built)["targets"]
+    assert (line["outcome"], line["done"]) == ("built", 0)
+    assert "--check compares them" in line["note"]
+    assert build(built)["built"] == []
 
 
 def test_check_compares_contents(built: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ingest.curation.manifests.sql import SEGMENT_COLUMNS
 from jobs.build.init_spec import SCHEMA, probe, spec_text
 from jobs.build.listing import listing_of
 from jobs.build.plan import stages_of
@@ -17,8 +18,10 @@ from jobs.build.sources import SourceStage
 from jobs.build.spec import Spec, json_schema
 from jobs.build.spec_file import read_spec
 from jobs.build.targets import READS
+from jobs.build.where_check import _no_segments
 from jobs.demo.command import raw_of
 from jobs.demo.raw import egodex
+from schemas.catalog import TABLES
 from schemas.errors import ConfigError
 from schemas.remedies import doc_page
 from tests.generators import video_folder
@@ -39,9 +42,22 @@ MISTAKES = {
     f"{HEAD}text_features:\n  x: {{vlm: nowhere}}\n": (5, 7, "no such file or folder"),
     f"{HEAD}manifests:\n  x: {{split: {{val: 0.6, test: 0.6}}}}\n": (5, 7, "split"),
     f"{HEAD}manifests:\n  x: {{mixture_file: no.yaml}}\n": (5, 7, "no such file or folder"),
+    f"{HEAD}manifests:\n  x: {{where: uid IN (}}\n": (5, 7, "syntax error"),
+    f"{HEAD}manifests:\n  x: {{where: random() < 0.5}}\n": (5, 7, "different results"),
+    f"{HEAD}latents:\n  x: {{encoder: dinov3_tiny, untrained: 0, where: tier = 'high'}}\n": (
+        5,
+        43,
+        '"tier" not found',
+    ),
     f"{HEAD}reports:\n  x: {{html: corpus/x.html}}\n": (5, 7, "inside the corpus"),
     f"{HEAD}reports:\n  x: {{html: raw/x.html}}\n": (5, 7, "inside the raw data of sources.toy"),
     f"{HEAD}exports:\n  x: {{to: iceberg, warehouse: raw/w}}\n": (5, 20, "inside the raw data"),
+    f"{HEAD}exports:\n  x: {{to: iceberg}}\n": (5, 3, "set warehouse or catalog"),
+    f"{HEAD}latents:\n  x: {{encoder: dinov3_vits16}}\n": (
+        5,
+        7,
+        "needs weights, hub_id or untrained",
+    ),
     f"{HEAD}reports:\n  x: {{html: no/x.html}}\n": (5, 7, "no such folder"),
     f"{HEAD}exports:\n  x: {{to: iceberg, warehouse: corpus/w}}\n": (5, 20, "inside the corpus"),
     f"{HEAD}tiers: {{after: [manifest]}}\n": (4, 17, "no target 'manifest'"),
@@ -73,6 +89,17 @@ def test_a_mistake_is_told_with_its_place_before_any_work(tmp_path: Path, text: 
         place = f"{spec}:{line}:{column}: "
         assert any(place in each and words in each for each in lines), lines
     assert not (tmp_path / "corpus").exists()
+
+
+def test_the_columns_that_a_manifest_chooses_by_can_be_named(tmp_path: Path) -> None:
+    where = "tier = 'high' AND list_contains(serves, 'policy') AND start < \"end\" AND len(reasons) > 0 -- all"
+    text = f"{HEAD}manifests:\n  x:\n    where: >-\n      {where}\n"
+    assert invoke("plan", str(write_spec(tmp_path, {"a": "good"}, text))).exit_code == 0
+
+
+def test_the_columns_that_are_checked_are_those_that_a_manifest_chooses_from() -> None:
+    wanted = {*TABLES["episodes"].names, *SEGMENT_COLUMNS}
+    assert set(_no_segments().column_names) == wanted
 
 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
@@ -112,6 +139,26 @@ def test_init_writes_a_spec_that_can_be_planned(
     assert re.search(r"# UNSURE: any .*\n    adapter: video_folder", done.stdout)
     assert done.stdout.splitlines()[0] == f"# yaml-language-server: $schema={doc_page(SCHEMA)}"
     assert invoke("plan", "corpus.yaml", "--json").exit_code == 0
+
+
+def test_init_names_every_lerobot_dataset_of_a_folder(tmp_path: Path) -> None:
+    """Their videos alone would match too: as one source without actions."""
+    for name in ("one", "two"):
+        raw_of("lerobot", tmp_path / "raw" / name)
+    done = invoke("init", str(tmp_path / "raw"))
+    assert re.findall(r"adapter: (\w+)", done.stdout) == ["lerobot", "lerobot"]
+    assert re.findall(r"path: .*/raw/(\w+)", done.stdout) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "pair", [("lerobot", "oxe"), ("egodex", "lerobot"), ("egodex", "oxe"), ("droid", "oxe")]
+)
+def test_init_names_every_source_of_a_folder(tmp_path: Path, pair: tuple[str, str]) -> None:
+    """Some adapters find their files at any depth, and would read the whole as theirs."""
+    for name in pair:
+        raw_of(name, tmp_path / "raw" / name)
+    done = invoke("init", str(tmp_path / "raw"))
+    assert re.findall(r"adapter: (\w+)", done.stdout) == list(pair)
 
 
 def test_init_says_what_it_cannot_read(tmp_path: Path) -> None:
