@@ -85,7 +85,9 @@ def command(
     from jobs.service.token_file import own_tokens, read_tokens
 
     spec = served.absolute() if served.suffix in SPEC_SUFFIXES else None
-    root = open_corpus(served if spec is None else _corpus_of(spec)).root.resolve()
+    root = open_corpus(
+        served if spec is None else _corpus_of(spec, may_create=not read_only)
+    ).root.resolve()
     is_loopback = host in ("127.0.0.1", "::1", "localhost")
     if not is_loopback and token_file is None:
         raise ConfigError(
@@ -150,20 +152,26 @@ def _check_installed() -> None:
         ) from error
 
 
-def _corpus_of(spec: Path) -> Path:
-    """
+def _corpus_of(spec: Path, *, may_create: bool) -> Path:
+    """The corpus of a spec. One that was never built is made, empty, so that a job can build it.
+
     Raises:
-        ConfigError: no spec, or it was not built yet.
+        ConfigError: no spec; or it was not built yet and may not be made.
     """
-    from jobs.build.spec_file import read_corpus
+    from jobs.build.spec_file import read_corpus, read_spec_alone
 
     corpus = read_corpus(spec)
-    if not corpus.exists():
+    if corpus.exists():
+        return corpus
+    if not may_create:
         raise ConfigError(
             "the corpus of this spec is not built yet",
             remedy="run eicorpus build with it first",
             where=str(spec),
         )
+    from jobs.build.run import create_corpus
+
+    create_corpus(read_spec_alone(spec))
     return corpus
 
 

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import Field
+from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from ingest.curation.measurements.registry import select_measures
 from jobs.build.spec_file import read_corpus, read_spec_alone
+from jobs.build.targets import section_of
 from jobs.service.api import keeper_of
 from jobs.service.errors import ApiError, busy, not_here
 from jobs.service.job_kinds import KINDS, JobRequest
@@ -23,6 +24,7 @@ from jobs.service.job_store import FINISHED, MAX_QUEUED, Job, JobStore, OtherReq
 from jobs.service.models import StrictModel
 from jobs.service.saved_policies import folder_of, policy_names
 from schemas.errors import ConfigError
+from schemas.invalid import did_you_mean
 from schemas.json_text import parse_json
 
 router = APIRouter()
@@ -101,6 +103,7 @@ def submit(request: Request, question: JobQuestion, response: Response) -> JobAn
             message = "the corpus spec names another corpus than the one that is served"
             raise ApiError(409, "other_corpus", message, remedy="restart eicorpus serve")
         question.job.words(runner.corpus, runner.spec)  # the part that it names is there
+    _check_choices(request, question.job)
     try:
         job, is_new = runner.store.submit(
             key=question.key,
@@ -134,6 +137,20 @@ def jobs(
 @router.get("/job-options")
 def job_options(request: Request) -> JobOptionsAnswer:
     """What a form for a new job offers: kinds with their options, targets of the spec, policies and measures."""
+    choices, problem = _choices(request)
+    return JobOptionsAnswer(
+        kinds={
+            kind: model.model_json_schema()
+            for kind, model in KINDS.items()
+            if not model.needs_spec or choices.get(model.section)
+        },
+        choices=choices,
+        problem=problem,
+    )
+
+
+def _choices(request: Request) -> tuple[dict[str, list[str]], str]:
+    """Values of options that have a closed set, and what is wrong with the spec that some are from."""
     spec, targets, problem = _runner(request).spec, list[str](), ""
     parts: dict[str, list[str]] = {}
     if spec is not None:
@@ -146,15 +163,23 @@ def job_options(request: Request) -> JobOptionsAnswer:
     folder = folder_of(keeper_of(request).folder, spec)
     measures = sorted(measure.name for measure in select_measures(()))
     choices = {**parts, "targets": targets, "policy": policy_names(folder), "only": measures}
-    return JobOptionsAnswer(
-        kinds={
-            kind: model.model_json_schema()
-            for kind, model in KINDS.items()
-            if not model.needs_spec or choices.get(model.section)
-        },
-        choices=choices,
-        problem=problem,
-    )
+    return choices, problem
+
+
+def _check_choices(request: Request, job: BaseModel) -> None:
+    """
+    Raises:
+        ApiError: 422, an option names what is not there.
+    """
+    choices, problem = _choices(request)
+    if problem:
+        return  # the spec cannot be read now; the job reports that if it still holds when it runs
+    choices["targets"] += map(section_of, choices["targets"].copy())
+    for option, value in job.model_dump().items():
+        for name in value if isinstance(value, list | tuple) else [value]:
+            if option in choices and name is not None and name not in choices[option]:
+                hint = did_you_mean(name, choices[option])
+                raise ApiError(422, "usage", f"no {option} {name[:100]!r}{hint}", where=option)
 
 
 @router.get("/jobs/{job_id}")

@@ -26,6 +26,10 @@ class JobEngine(Protocol):
         """Begin a job that waits. It is claimed by then, or by the process that was started; else it is passed again."""
 
 
+# A job outlives the engine that started it. Its handle is kept here until it has ended: dropped, it is a ResourceWarning of whatever runs then.
+_children: list[subprocess.Popen[bytes]] = []
+
+
 class ProcessEngine:
     """A job outlives the server that started it, and the next server finds it by its lock. So the end of a server ends no job."""
 
@@ -72,3 +76,4 @@ class ProcessEngine:
                 cwd=Path(__file__).parents[2],
                 start_new_session=True,  # Ctrl-C in the terminal of the server is not for the job
             )
+        _children[:] = [self._child, *(each for each in _children if each.poll() is None)]

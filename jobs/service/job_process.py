@@ -110,7 +110,7 @@ def finish(store: JobStore, job_id: int, exit_code: int, output: str, log_proble
         if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
             problem = str(answer["error"].get("message", ""))
     except ValueError:
-        problem = "" if exit_code == 0 else f"the command ended with {exit_code} and no result"
+        problem = "" if exit_code == 0 else _without_result(exit_code)
     if store.is_cancelling(job_id) and exit_code != 0:
         state = "cancelled"
     else:
@@ -123,6 +123,15 @@ def finish(store: JobStore, job_id: int, exit_code: int, output: str, log_proble
         result=result,
         problem="; ".join(filter(None, (printable(problem), log_problem))),
     )
+
+
+def _without_result(exit_code: int) -> str:
+    """What is known of a command that printed nothing. Killed ones have -N here, and 128 + N on Ray."""
+    if exit_code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        how = "was killed (SIGKILL), by hand or for want of memory"
+    else:
+        how = f"ended with {exit_code} and no result"
+    return f"the command {how}; committed data is safe: run the job again to resume"
 
 
 def request_of(job: Job, state: Path, spec: Path | None) -> JobRequest:

@@ -264,7 +264,8 @@ class JobStore:
 
     def last_seconds(self) -> dict[str, float]:
         """How long the last job of each kind that succeeded took."""
-        query = "SELECT kind, ended_at_s - started_at_s, max(id) FROM jobs WHERE state = 'succeeded' GROUP BY kind"
+        query = """SELECT kind, ended_at_s - started_at_s, max(id) FROM jobs
+            WHERE state = 'succeeded' AND started_at_s IS NOT NULL GROUP BY kind"""
         with self._reading() as connection:
             return {kind: seconds for kind, seconds, _ in connection.execute(query)}
 

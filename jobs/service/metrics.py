@@ -16,6 +16,7 @@ from jobs.command_table import COMMANDS
 from jobs.service.errors import answer_of, busy
 from jobs.service.job_store import STATES, JobStore
 from jobs.service.keeper import Keeper
+from jobs.service.roles import API
 from jobs.service.snapshot_cache import SnapshotCache
 from schemas.errors import TransientError
 from schemas.json_text import parse_json
@@ -234,5 +235,8 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 
 
 def _route(scope: Scope) -> str:
-    """The pattern, so that a scan of a million paths is one series."""
-    return str(getattr(scope.get("route"), "path", "other"))
+    """The pattern, so that a scan of a million paths is one series. A route of the API does not know its prefix."""
+    own = getattr(scope.get("route"), "path", None)
+    if own is None:
+        return "other"
+    return f"{API}{own}" if scope["path"].startswith(f"{API}/") and not own.startswith(API) else own

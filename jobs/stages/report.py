@@ -18,6 +18,7 @@ from ingest.report.overview import ReportRequest
 from ingest.report.page import report
 from ingest.storage.local import LocalStorage
 from jobs.ui.output import outside
+from jobs.ui.output_file import write_file
 from schemas.errors import ConfigError, system_error_text
 
 LIMITS = QueryLimits(timeout_s=600.0, memory_mb=8192)
@@ -78,11 +79,16 @@ def _page(corpus: CorpusLayout, policy: str | None, with_snapshot: int | None) -
 
 
 def _write(path: Path, data: bytes) -> None:
+    """Readers see the old page or the new one. Links are followed, and /dev/stdout stays what it is."""
+    where = f"--html {path}"
+    if path.is_file() or not path.exists():
+        write_file(path.resolve(), data, where, overwrite=True)
+        return
     try:
         path.write_bytes(data)
     except OSError as error:
         raise ConfigError(
             f"cannot be written: {system_error_text(error, str(path))}",
-            remedy="check the permissions and the disk, or choose another folder",
-            where=f"--html {path}",
+            remedy="choose another file",
+            where=where,
         ) from error

@@ -15,7 +15,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ WORDS = {
     "build": ["jobs", "build"],
 }
 JOB = {"kind": "build"}
+TOO_EARLY, TOO_LATE = "before the first target", "after the build"
 MARK = "EICORPUS_KILLED_ROUND"  # in the environment of every process of a round
 DEADLINE_S = 300.0
 POLL_S = 0.05
@@ -48,7 +49,7 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One kill. `at`: the target that ran, `before the first target` or `after the build`."""
+    """One kill. `at`: the target that ran, `TOO_EARLY` or `TOO_LATE`."""
 
     victims: tuple[str, ...]
     after_s: float
@@ -65,22 +66,28 @@ class Kills:
         build(self._spec)
         write_toy(self._spec.parent / "raw", KINDS)
         shutil.copytree(self._spec.parent, scratch / "before")
+        build(self._spec)
+        self._contents = self._content()
+
+    def duration_s(self) -> float:
+        """Of a build that nothing kills, as a job of a server."""
+        self._restore()
         with self._processes() as server:
             started_s = time.monotonic()
             _submit(server)
             self._wait(server)
-            self.duration_s = time.monotonic() - started_s
-        self._contents = self._content()
+            return time.monotonic() - started_s
 
-    def round(self, victims: tuple[str, ...], share: float) -> Round:
-        """Kill at a share of the duration that the whole build took."""
-        shutil.rmtree(self._spec.parent)
-        shutil.copytree(self._scratch / "before", self._spec.parent)
-        after_s = share * self.duration_s
+    def round(
+        self, victims: tuple[str, ...], moment: Callable[[Callable[[], str]], object]
+    ) -> Round:
+        """Kill when `moment` returns. It is passed how to ask what the build has reached."""
+        self._restore()
         with self._processes() as server:
             _submit(server)
-            time.sleep(after_s)  # the moment, not a wait for something
-            at = self._reached(server)
+            started_s = time.monotonic()
+            moment(lambda: self._reached(server))
+            at, after_s = self._reached(server), time.monotonic() - started_s
             for process in _marked():
                 if any(_is(process, victim) for victim in victims):
                     process.kill()
@@ -91,6 +98,10 @@ class Kills:
             else:
                 self._wait(server)
         return Round(victims=victims, after_s=after_s, at=at, problems=list(self._problems()))
+
+    def _restore(self) -> None:
+        shutil.rmtree(self._spec.parent)
+        shutil.copytree(self._scratch / "before", self._spec.parent)
 
     @contextmanager
     def _processes(self) -> Iterator[Server]:
@@ -109,11 +120,11 @@ class Kills:
 
     def _reached(self, server: Server) -> str:
         if asked(server, "GET", "/1")["state"] not in ("queued", "running"):
-            return "after the build"
+            return TOO_LATE
         log = next(self._state.glob("*/jobs")) / "1.log"
         text = log.read_text() if log.is_file() else ""
         begun = [target for target in TARGETS if f"{target}: " in text]
-        return begun[-1] if begun else "before the first target"
+        return begun[-1] if begun else TOO_EARLY
 
     def _wait(self, server: Server) -> None:
         """Until the job ends. A job whose command was killed has failed; the next build goes on."""
@@ -184,10 +195,17 @@ def _marked() -> list[psutil.Process]:
 
 
 def rounds(scratch: Path, count: int, seed: int) -> Iterator[Round]:
-    """Every kind of victim in turn, each at a moment by chance."""
-    chance, kills = np.random.default_rng(seed), Kills(scratch)
-    for number in range(count):
-        yield kills.round(VICTIMS[number % len(VICTIMS)], float(chance.random()))
+    """Every kind of victim in turn, each at a moment by chance, until `count` kills met a build; one that came after its end is yielded too."""
+    chance, kills, number = np.random.default_rng(seed), Kills(scratch), 0
+    duration_s = kills.duration_s()
+    while number < count:
+        after_s = float(chance.random()) * duration_s
+        one = kills.round(VICTIMS[number % len(VICTIMS)], lambda _, s=after_s: time.sleep(s))
+        if one.at == TOO_LATE:
+            duration_s = min(duration_s, one.after_s)
+        else:
+            number += 1
+        yield one
 
 
 def main() -> int:

@@ -192,6 +192,26 @@ def test_the_end_of_a_job_waits_for_room(store: JobStore, monkeypatch: pytest.Mo
     assert (state_of(store, job_id), len(tries)) == ("succeeded", 3)
 
 
+@pytest.mark.parametrize(
+    ("last_act", "exit_code", "problem"),
+    [
+        ("os.kill(os.getpid(), 9)", -9, "the command was killed (SIGKILL)"),
+        ("sys.exit(137)", 137, "the command was killed (SIGKILL)"),  # of Ray's driver
+        ("sys.exit(3)", 3, "the command ended with 3 and no result"),
+    ],
+)
+def test_a_command_that_ends_without_a_result_says_how_to_resume(
+    store: JobStore, last_act: str, exit_code: int, problem: str
+) -> None:
+    job_id = submitted(store)
+    run_job(store, job_id, [sys.executable, "-c", f"import os, sys; {last_act}"], {})
+    job = store.job(job_id)
+    assert job is not None
+    assert (job.state, job.exit_code) == ("failed", exit_code)
+    assert job.problem.startswith(problem)
+    assert "run the job again" in job.problem
+
+
 def test_a_command_reads_what_its_job_has_for_it(store: JobStore) -> None:
     job_id = submitted(store)
     script = "import json, sys; print(json.dumps({'input': sys.stdin.read()}))"
@@ -619,3 +639,14 @@ def test_episodes_of_a_manifest_are_no_part_of_the_command_line() -> None:
     job = TypeAdapter(JobRequest).validate_python({"kind": "manifest", "name": "a", "uids": uids})
     assert sum(map(len, job.words(Path("/corpus"), None))) < 200
     assert job.standard_input().decode().split() == uids
+
+
+def test_a_job_that_names_what_is_not_there_is_refused(jobs_client: TestClient) -> None:
+    for job, message in (
+        ({"kind": "tier", "policy": "ei3k"}, "did you mean ei30k?"),
+        ({"kind": "measure", "only": ["colums"]}, "did you mean columns?"),
+    ):
+        answer = jobs_client.post("/api/v1/jobs", json={"key": "x", "job": job})
+        assert answer.status_code == 422, answer.json()
+        assert message in answer.json()["error"]["message"]
+    assert jobs_client.get("/api/v1/jobs").json()["jobs"] == []

@@ -110,3 +110,23 @@ def test_waits_and_stale_counts_are_absent_until_they_are_known(toy: Path, tmp_p
         assert f'eicorpus_stale{{kind="{kind}"}} {float(count)}' in after
     assert 'eicorpus_encoder_wait_share{waits_for="images"} 0.25' in after
     assert 'waits_for="disk"' not in after
+
+
+def test_a_job_without_a_start_does_not_hide_the_metrics(toy: Path, tmp_path: Path) -> None:
+    store = JobStore(tmp_path / "jobs")
+    job, _ = store.submit(key="a", kind="dedup", request="{}", now_s=1.0)
+    store.finish(job.id, state="succeeded", now_s=3.0)
+    answer = client_of(toy, tmp_path, jobs=JobRunner(store, toy)).get("/metrics")
+    assert answer.status_code == 200
+    assert 'eicorpus_jobs{state="succeeded"} 1.0' in answer.text
+
+
+def test_a_route_that_an_alert_names_is_one_of_the_metrics(toy: Path, tmp_path: Path) -> None:
+    pages = "".join(path.read_text() for path in MONITORING.glob("*.y*ml"))
+    named = set(re.findall(r'route=\\?"([^"\\]+)', pages))
+    assert named
+    client = client_of(toy, tmp_path)
+    for route in (*named, "/episodes"):
+        assert client.get(route).status_code == 200
+    routes = re.findall(r'requests_total\{.*?route="([^"]+)"', client.get("/metrics").text)
+    assert sorted(routes) == sorted({*named, "/episodes"})

@@ -43,6 +43,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     environment["OTHER_API_KEY"] = OF_THE_CLUSTER
     words = [
         *("start", "--head", "--block", "--num-cpus=1", "--object-store-memory=100000000"),
+        f"--dashboard-agent-listen-port={free_port()}",  # that of another cluster of the tests is taken
         *(f"--port={free_port()}", f"--dashboard-port={port}", "--dashboard-host=127.0.0.1"),
         *("--ray-client-server-port", str(free_port()), "--include-dashboard=true"),
         f"--temp-dir={tmp_path_factory.mktemp('r')}",

@@ -81,6 +81,15 @@ def test_a_server_of_a_spec_plans_and_builds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_first_build_of_a_spec_can_be_a_job(tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, {"a": "good"})
+    with serving(spec, tmp_path / "state") as server:
+        job = ended(server, "build", {"kind": "build", "targets": ["sources.toy"]})
+        assert job["state"] == "succeeded", job
+        assert job["result"]["result"]["built"] == ["sources.toy"]
+
+
+@pytest.mark.slow
 def test_a_spec_is_served_while_its_raw_data_are_elsewhere(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, {"a": "good"})
     build(spec, "sources.toy")
@@ -93,4 +102,8 @@ def test_a_spec_is_served_while_its_raw_data_are_elsewhere(tmp_path: Path) -> No
 
 def test_a_spec_that_was_never_built_is_refused(tmp_path: Path) -> None:
     spec = write_spec(tmp_path, {"a": "good"})
-    assert "is not built yet" in refused("serve", str(spec))
+    assert "is not built yet" in refused("serve", str(spec), "--read-only")
+    assert not (tmp_path / "corpus").exists()
+    for text in ("", "# later"):
+        spec.write_text(text)
+        assert f"{spec}: is missing (sources)" in refused("serve", str(spec))
