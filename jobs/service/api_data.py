@@ -26,7 +26,8 @@ from jobs.service import models
 from jobs.service.api import Number, keeper_of, newest_of, served_by
 from jobs.service.errors import not_here
 from jobs.service.limits import HeldStream, place
-from jobs.ui.manifest_report import as_object, difference_as_object
+from jobs.service.manifest_list import listed
+from jobs.ui.manifest_report import difference_as_object
 from jobs.ui.query_result import json_value, rows_of, write_csv
 from schemas.errors import PipelineError
 from schemas.manifest import load, load_facts
@@ -96,16 +97,15 @@ def sources(request: Request, number: Number = None) -> models.RowsAnswer:
 
 @router.get("/manifests")
 def manifests(request: Request) -> models.ManifestsAnswer:
-    """Every manifest and every version of one, with its hours and mixture."""
+    """Every manifest and every version of one, with its hours; `where` and mixture are in the answer for one."""
     corpus, good, damaged = keeper_of(request).corpus, [], {}
     for name in manifest_names(corpus):
         version = name.partition("/")[2] or None
         try:
-            facts = as_object(load_facts(manifest_folder(corpus, name)))
-            good.append(facts | {"version": version})
+            good.append(listed(manifest_folder(corpus, name)) | {"version": version})
         except PipelineError as error:
             damaged[name] = error.message
-    return models.ManifestsAnswer(manifests=json_value(good), damaged=damaged)
+    return models.ManifestsAnswer(manifests=good, damaged=damaged)
 
 
 @router.get("/manifests/{name}")

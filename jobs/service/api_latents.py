@@ -68,8 +68,13 @@ def _strip(corpus: Path, row: dict[str, Any]) -> LatentStrip:
     try:
         read, timesteps = read_mean_patches(within(corpus, row["path"]), MAX_PICTURES)
         means = read.astype(np.float64)
-    except (ConfigError, SourceError, OSError) as error:
-        problem = error.message if isinstance(error, ConfigError | SourceError) else str(error)
+    except (ConfigError, SourceError) as error:
+        problem = error.message
+    except FileNotFoundError:
+        problem = "the file is missing"
+    except OSError as error:
+        # without the path on the server, which the text of the error has
+        problem = f"the file cannot be read: {error.strerror}"
     colours, explained = colours_of(means)
     return LatentStrip(
         camera=row["camera"],

@@ -90,7 +90,11 @@ def _channel(channel: Channel) -> models.ChannelAnswer:
 
 
 @router.head("/episodes/{uid}/videos/{camera:path}", include_in_schema=False)
-@router.get("/episodes/{uid}/videos/{camera:path}", response_class=Response)
+@router.get(
+    "/episodes/{uid}/videos/{camera:path}",
+    response_class=Response,
+    responses={200: {"content": {"video/mp4": {}}}},
+)
 def video(request: Request, uid: str, camera: str, number: Number = None) -> Response:
     """The video of a camera, whole or in part (Range), with validators (ETag, Last-Modified)."""
     path, _ = _video(request, uid, camera, number)
@@ -130,7 +134,11 @@ def video(request: Request, uid: str, camera: str, number: Number = None) -> Res
     return StreamingResponse(content, status_code=status, headers=headers, media_type="video/mp4")
 
 
-@router.get("/episodes/{uid}/frames/{timestep}/{camera:path}", response_class=Response)
+@router.get(
+    "/episodes/{uid}/frames/{timestep}/{camera:path}",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}},
+)
 def frame(
     request: Request,
     uid: str,
@@ -152,7 +160,11 @@ def frame(
     return _picture(request, path, key, make)
 
 
-@router.get("/episodes/{uid}/sheets/{camera:path}", response_class=Response)
+@router.get(
+    "/episodes/{uid}/sheets/{camera:path}",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}},
+)
 def sheet(request: Request, uid: str, camera: str, number: Number = None) -> Response:
     """Eight pictures of the whole episode on one, as JPEG."""
     path, row = _video(request, uid, camera, number)

@@ -12,10 +12,10 @@ from fastapi import APIRouter, Query, Request
 from ingest.corpus.manifest_folders import manifest_names, open_manifest_folder
 from jobs.service import models
 from jobs.service.api import Number, keeper_of, newest_of, served_by
+from jobs.service.manifest_list import listed
 from jobs.service.selection import column_of, hours_of
 from jobs.service.snapshot_cache import SnapshotCache
 from schemas.errors import ConfigError, PipelineError
-from schemas.manifest import load_facts
 
 router = APIRouter()
 
@@ -89,10 +89,10 @@ def _manifests(request: Request) -> Iterator[StepAnswer]:
     corpus = keeper_of(request).corpus
     for name in dict.fromkeys(each.partition("/")[0] for each in manifest_names(corpus)):
         try:
-            facts = load_facts(open_manifest_folder(corpus, name))
+            row = listed(open_manifest_folder(corpus, name))
         except PipelineError:
             continue
-        yield StepAnswer(step=f"manifest {name}", episodes=facts.num_episodes, hours=None)
+        yield StepAnswer(step=f"manifest {name}", episodes=row["num_episodes"], hours=None)
 
 
 def hours_by_tier(cache: SnapshotCache, name: str) -> list[GroupAnswer]:

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
@@ -20,6 +21,7 @@ from jobs.service import (
     api_geometry,
     api_jobs,
     api_latents,
+    api_map,
     api_media,
     api_overview,
     api_policies,
@@ -32,15 +34,16 @@ from jobs.service import (
     web,
 )
 from jobs.service.credentials import Access
-from jobs.service.errors import answer_of, failed, plain_failure
+from jobs.service.errors import ApiError, answer_of, failed, plain_failure
 from jobs.service.job_runner import JobRunner
 from jobs.service.keeper import Keeper
 from jobs.service.metrics import CONTENT_TYPE, RequestMeter, ServiceMetrics
+from jobs.service.models import FailedAnswer
 from jobs.service.security import LOOPBACK, Guard, RateLimit
 from jobs.service.token_file import watch_tokens
 from jobs.ui.envelope import Failure
 from schemas.errors import PipelineError
-from schemas.invalid import problem
+from schemas.invalid import did_you_mean, problem
 
 PREFIX = roles.API
 API_MODULES = (
@@ -49,6 +52,7 @@ API_MODULES = (
     api_geometry,
     api_jobs,
     api_latents,
+    api_map,
     api_media,
     api_overview,
     api_policies,
@@ -59,6 +63,30 @@ API_MODULES = (
     api_thresholds,
 )
 MIN_COMPRESSED = 1000
+PINNED = "snapshot"  # pages send it with every request; routes without snapshots ignore it
+ERRORS: dict[int | str, str] = {
+    400: "The request is not valid.",
+    401: "The token or session is missing or not valid.",
+    403: "The role does not allow this, or the server is read-only.",
+    404: "Not found.",
+    409: "Conflict with what is stored.",
+    410: "The snapshot or the episode is no longer served.",
+    422: "A value is not valid.",
+    429: "Too many requests: retry after `Retry-After` seconds.",
+    503: "Busy, or the cache is being built: retry later.",
+}
+
+
+class _Service(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document with its security schemes. Generated on the first request, because that takes 0.25 s."""
+        page = super().openapi()
+        page["components"]["securitySchemes"] = {
+            "token": {"type": "http", "scheme": "bearer"},
+            "session": {"type": "apiKey", "in": "cookie", "name": self.state.access.cookie},
+        }
+        page["security"] = [{"token": []}, {"session": []}]
+        return page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +138,16 @@ def create_app(
                 thread.join()
             keeper.close()
 
-    app = FastAPI(
+    app = _Service(
         title="eicorpus",
         version=version,
         docs_url=None,  # both load scripts from a CDN
         redoc_url=None,
         openapi_url=f"{PREFIX}/openapi.json",
         lifespan=lifespan,
+        responses={
+            status: {"model": FailedAnswer, "description": text} for status, text in ERRORS.items()
+        },
         # no telemetry, whatever OTEL_* variables the environment has
         telemetry=TelemetryConfig(tracing=False, metrics=False, logs=False, auto_configure=False),
     )
@@ -125,7 +156,9 @@ def create_app(
     app.state.keeper, app.state.access, app.state.prefix = keeper, access, PREFIX
     app.state.jobs, app.state.stop = jobs, stop
     for module in API_MODULES:
-        app.include_router(module.router, prefix=PREFIX)
+        app.include_router(
+            module.router, prefix=PREFIX, dependencies=[Depends(refuse_unknown_parameters)]
+        )
     app.include_router(web.router, include_in_schema=False)
     _add_own_routes(app, keeper, metrics)
     _add_error_answers(app, report)
@@ -139,6 +172,18 @@ def create_app(
     )
     app.middleware_stack = RequestMeter(guarded, metrics=metrics)
     return app
+
+
+def refuse_unknown_parameters(request: Request) -> None:
+    """
+    Raises:
+        ApiError: 400, the route has no such parameter: a filter that is misspelt would choose everything.
+    """
+    known = {each.alias for each in request.scope["route"].dependant.query_params} | {PINNED}
+    for name in request.query_params:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ApiError(400, "usage", f"no parameter {name[:100]!r}{hint}", where="query")
 
 
 def _add_own_routes(app: FastAPI, keeper: Keeper, metrics: ServiceMetrics) -> None:
@@ -167,13 +212,17 @@ def _add_error_answers(app: FastAPI, report: Callable[[str], None]) -> None:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"][1:])) or str(first["loc"][0])
-        return failed(
-            422, Failure(code="usage", message=problem(first), where=where[:200], exit_code=2)
-        )
+        message = problem(first)
+        if first["type"] == "json_invalid" or isinstance(first.get("input"), bytes):
+            message, where = "the body is not JSON with Content-Type: application/json", "body"
+        return failed(422, Failure(code="usage", message=message, where=where[:200], exit_code=2))
 
     @app.exception_handler(HTTPException)
-    async def of_http(_: Request, error: Exception) -> Response:
+    async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        is_page = "text/html" in request.headers.get("accept", "")
+        if error.status_code == 404 and is_page and not request.url.path.startswith(PREFIX):
+            return web.no_page(request)
         codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
         answer = plain_failure(
             error.status_code, codes.get(error.status_code, "http"), str(error.detail)

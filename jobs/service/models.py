@@ -205,3 +205,23 @@ class SqlAnswer(StrictModel):
     rows: list[list[Any]]
     num_rows: int = Field(description="Of the whole result.")
     is_cut: bool = Field(description="Whether rows were left out.")
+
+
+class ErrorAnswer(StrictModel):
+    """Why there is no result."""
+
+    code: str
+    message: str
+    where: str | None
+    remedy: str | None
+    exit_code: int = Field(description="Of a command that ends so.")
+
+
+class FailedAnswer(StrictModel):
+    """The envelope of every answer that is no success."""
+
+    command: str
+    version: str
+    ok: Literal[False]
+    result: None
+    error: ErrorAnswer

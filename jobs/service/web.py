@@ -62,10 +62,16 @@ def static_files() -> Mapping[str, StaticFile]:
 @router.get("/episodes/{uid}")
 @router.get("/jobs")
 @router.get("/manifests")
+@router.get("/map")
 @router.get("/thresholds")
 def shell(request: Request) -> Response:
     """The page; its module reads from the address which one it is."""
     return _answer(request, "shell.html", ASKED_EACH_TIME)
+
+
+def no_page(request: Request) -> Response:
+    """The shell for an address that is no page: its module says so, beside the links to those there are."""
+    return _answer(request, "shell.html", ASKED_EACH_TIME, status=404)
 
 
 @router.get("/static/{name}")
@@ -76,10 +82,10 @@ def static(request: Request, name: str) -> Response:
     return _answer(request, name, KEPT_A_YEAR if is_versioned else ASKED_EACH_TIME)
 
 
-def _answer(request: Request, name: str, caching: str) -> Response:
+def _answer(request: Request, name: str, caching: str, status: int = 200) -> Response:
     file = static_files()[name]
     headers = {"ETag": file.etag, "Cache-Control": caching}
     known = request.headers.get("if-none-match")
-    if known is not None and any_matches(known, file.etag):
+    if status == 200 and known is not None and any_matches(known, file.etag):
         return Response(status_code=304, headers=headers)
-    return Response(file.content, media_type=file.media_type, headers=headers)
+    return Response(file.content, status, media_type=file.media_type, headers=headers)

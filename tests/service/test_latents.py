@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_is_said_in_its_place(encoded: Path, tmp_path
     for path in kept:
         path.unlink()
     missing = strip_of(client, uid)
-    assert missing["problem"]
+    assert missing["problem"] == "the file is missing"
     assert (missing["timesteps"], missing["colours"]) == ([], [])
     for path, content in kept.items():
         path.write_bytes(content)

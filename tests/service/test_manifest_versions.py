@@ -31,6 +31,14 @@ def test_versions_are_listed_opened_and_compared(tmp_path: Path) -> None:
         version: client.get(f"{API}/train?version={version}").json() for version in (first, second)
     }
     assert client.get(f"{API}/train").json() == of[second] != of[first]
+    assert all("where" not in each and "mixture" not in each for each in page["manifests"])
+    assert "where" in of[first]["manifest"]
+    page_of_first = tmp_path / "corpus" / "manifests" / "train" / first / "manifest.json"
+    text = page_of_first.read_text()
+    page_of_first.write_text(text.replace("{", "[", 1))  # the row that is kept is of another page
+    assert f"train/{first}" in client.get(API).json()["damaged"]
+    page_of_first.write_text(text)
+    assert not client.get(API).json()["damaged"]
     difference = client.get(f"{API}/train/diff/train?before_version={first}").json()
     assert (
         difference

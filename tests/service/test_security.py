@@ -14,6 +14,7 @@ from jobs.commands.serve import _network, server_config
 from jobs.service import credentials
 from jobs.service.app import ServiceSettings
 from jobs.service.credentials import CODE_LIFE_S, SESSION_LIFE_S
+from jobs.service.models import FailedAnswer
 from jobs.service.security import BODY_S, CSP, MAX_BODY, RateLimit, host_of, limited
 from schemas.errors import ConfigError
 from tests.generators.corpus import WrittenCatalog
@@ -395,3 +396,37 @@ def test_who_logs_in_again_and_again_ends_no_session_of_others(
     assert stranger.get(f"{API}/corpora").status_code == 200
     stranger.cookies = own  # type: ignore[assignment]
     assert stranger.get(f"{API}/corpora").status_code == 200
+
+
+def test_the_description_says_how_to_sign_in_and_what_an_error_is(client: TestClient) -> None:
+    page = client.get(f"{API}/openapi.json").json()
+    kinds = {
+        (each["type"], each.get("scheme") or each["in"])
+        for each in page["components"]["securitySchemes"].values()
+    }
+    assert kinds == {("http", "bearer"), ("apiKey", "cookie")}
+    assert [
+        set(each) <= set(page["components"]["securitySchemes"]) for each in page["security"]
+    ] == [True, True]
+    for path, methods in page["paths"].items():
+        for method in methods.values():
+            error = method["responses"]["422"]["content"]["application/json"]["schema"]
+            assert error["$ref"].endswith("/FailedAnswer"), path
+    answer = client.get(f"{API}/episodes", params={"limit": 0})
+    assert answer.status_code == 422
+    FailedAnswer.model_validate(answer.json())
+
+
+def test_a_parameter_that_is_misspelt_is_refused(client: TestClient) -> None:
+    answer = client.get(f"{API}/episodes", params={"filters": "tier:eq:high"})
+    assert answer.status_code == 400
+    assert "did you mean filter?" in answer.json()["error"]["message"]
+    assert client.get(f"{API}/manifests", params={"snapshot": 1}).status_code == 200
+
+
+@pytest.mark.parametrize(("body", "kind"), [("{", "application/json"), ("{}", "text/plain")])
+def test_a_body_that_is_no_json_is_named_so(client: TestClient, body: str, kind: str) -> None:
+    answer = client.post(f"{API}/sql", content=body, headers={"Content-Type": kind})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["where"]) == (422, "body")
+    assert "not JSON" in error["message"]

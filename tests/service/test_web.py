@@ -65,3 +65,14 @@ def test_modules_load_from_here_and_never_write_html() -> None:
         )
         for imported in re.findall(r"""(?:from|import)\s*\(?\s*"([^"]+)""", text):
             assert imported.removeprefix("/static/") in static_files(), f"{path.name}: {imported}"
+
+
+def test_an_address_that_is_no_page_answers_a_browser_with_a_page(client: TestClient) -> None:
+    html = {"Accept": "text/html,*/*;q=0.8"}
+    page = client.get("/no/such", headers=html)
+    assert (page.status_code, page.content) == (404, static_files()["shell.html"].content)
+    tagged = client.get("/no/such", headers={**html, "If-None-Match": page.headers["etag"]})
+    assert tagged.status_code == 404
+    for path, headers in (("/no/such", {}), ("/api/v1/no/such", html)):
+        answer = client.get(path, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")

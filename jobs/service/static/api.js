@@ -7,6 +7,8 @@ const BUSY_TRIES = 5; // of a request that the server refused for load, before a
 let pinned = null;
 let onNewer = () => {};
 let onGone = () => {};
+let connection = "open"; // or "lost": the server does not answer, or "ended": it does not know this session
+let onConnection = () => {};
 
 export class Failure extends Error {
   constructor(status, code, message, remedy) {
@@ -31,6 +33,31 @@ export function pinSnapshot(number, { newer, gone }) {
   [pinned, onNewer, onGone] = [number, newer, gone];
 }
 
+/** `listener(connection)` is called with each change of it. */
+export function watchConnection(listener) {
+  onConnection = listener;
+}
+
+function connectionIs(now) {
+  if (now === connection) return;
+  connection = now;
+  onConnection(now);
+}
+
+/** As `fetch`. Status 0 is that of a server that does not answer: what became of the request is unknown. */
+export async function request(address, options) {
+  let answer;
+  try {
+    answer = await fetch(address, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    connectionIs("lost");
+    throw new Failure(0, "no_answer", "The server does not answer.", "");
+  }
+  if (answer.status !== 429) connectionIs(answer.status === 401 ? "ended" : "open"); // 429 is no word on the session
+  return answer;
+}
+
 /** The address of a picture or a video, of the snapshot of the page. */
 export function ofSnapshot(address) {
   return address + query({ snapshot: pinned });
@@ -45,7 +72,7 @@ export function pause() {
 export async function get(path, parameters = {}, { signal, onBuilding } = {}) {
   const asked = query({ snapshot: pinned, ...parameters }); // what is not of a snapshot leaves it aside
   for (;;) {
-    const answer = await fetch(BASE + path + asked, { signal, headers: { Accept: "application/json" } });
+    const answer = await request(BASE + path + asked, { signal, headers: { Accept: "application/json" } });
     if (answer.ok) {
       const body = await answer.json();
       if (pinned !== null && body.newest_snapshot > pinned) onNewer(body.newest_snapshot);
@@ -63,7 +90,7 @@ export async function post(path, body = {}) {
   const address = BASE + path + query({ snapshot: pinned });
   const headers = { Accept: "application/json", "Content-Type": "application/json" };
   for (let tries = 1; ; tries++) {
-    const answer = await fetch(address, { method: "POST", headers, body: JSON.stringify(body) });
+    const answer = await request(address, { method: "POST", headers, body: JSON.stringify(body) });
     if (answer.ok) return answer.json();
     const failure = await failureOf(answer);
     if (failure.code !== "busy" || tries === BUSY_TRIES) throw failure;

@@ -1,5 +1,6 @@
 // The selection cart: episodes that the user collects, kept by the browser for each corpus. What is done with them: cart_actions.js.
 
+import { get } from "/static/api.js";
 import { manifestForm, reviewForm } from "/static/cart_actions.js";
 import { byId, h, replace } from "/static/dom.js";
 import { hours, whole } from "/static/format.js";
@@ -71,6 +72,18 @@ export function setInCart(rows, isIn) {
     else if (!isIn) chosen.delete(row.uid);
   }
   write();
+}
+
+/** Every episode of a selection; `chosen` are parameters of REST. */
+export async function addSelection(chosen) {
+  const rows = [];
+  let cursor = null;
+  do {
+    const page = await get("/episodes", { ...chosen, limit: 1000, cursor });
+    rows.push(...page.episodes);
+    cursor = page.cursor;
+  } while (cursor);
+  setInCart(rows, true);
 }
 
 export function csvOf(rows) {

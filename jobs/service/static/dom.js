@@ -21,8 +21,12 @@ function filled(element, attributes, children) {
   return element;
 }
 
+/** Whoever has the focus inside keeps it, on the new element with the same `data-focus` or id. */
 export function replace(element, ...children) {
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
   element.replaceChildren(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
+  const key = focused && (focused.dataset.focus || focused.id);
+  if (key && !focused.isConnected) [...element.querySelectorAll("[data-focus], [id]")].find((each) => (each.dataset.focus || each.id) === key)?.focus({ preventScroll: true });
 }
 
 export function byId(id) {

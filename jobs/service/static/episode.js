@@ -1,6 +1,6 @@
 // One episode: its videos on one clock, its numbers under the same cursor, and what the catalog knows of it.
 
-import { episodePath, failureOf, get, ofSnapshot, query } from "/static/api.js";
+import { episodePath, failureOf, get, ofSnapshot, query, request } from "/static/api.js";
 import { isInCart, onCartChange, setInCart } from "/static/cart.js";
 import { Clock } from "/static/clock.js";
 import { byId, h, replace, tierMark } from "/static/dom.js";
@@ -100,9 +100,8 @@ class EpisodePage {
   /** The message of the server stands in the place of the video; the rest of the page goes on. */
   async videoMissing(figure, video, camera) {
     this.clock.remove(video);
-    let text = "it cannot be played";
-    const answer = await fetch(video.src, { headers: { Range: "bytes=0-0" } });
-    if (!answer.ok) text = (await failureOf(answer)).message;
+    const asked = request(video.src, { headers: { Range: "bytes=0-0" } }).then((answer) => (answer.ok ? { message: "it cannot be played" } : failureOf(answer)));
+    const { message: text } = await orMessage(asked);
     replace(figure, h("p", { class: "missing" }, h("b", {}, "No video"), text), h("figcaption", {}, camera));
   }
 
@@ -150,7 +149,7 @@ class EpisodePage {
     parts.play.setAttribute("aria-label", isStanding ? "Play" : "Pause");
     parts.speed.textContent = `${clock.speed}×`;
     parts.slider.value = timestep;
-    parts.time.textContent = `${clockTime(timestep / clock.rate)} / ${clockTime(clock.duration)} · ${whole(timestep)}`;
+    parts.time.textContent = `${clockTime(timestep / clock.rate)} / ${clockTime(clock.duration)} · timestep ${whole(timestep)}`;
     parts.cursor.style.transform = `translateX(${this.x(clock.time * clock.rate)}px)`;
     this.plots.forEach((plot) => plot.showAt(timestep));
     this.overlays.forEach((overlay) => overlay.showAt(timestep));

@@ -2,6 +2,7 @@
 
 import { h, table, tierMark } from "/static/dom.js";
 import { columnName, number, whole } from "/static/format.js";
+import { reasonList } from "/static/reasons.js";
 import { markedTexts } from "/static/words.js";
 
 function panel(title, ...content) {
@@ -21,7 +22,7 @@ export function segmentTable({ segments }) {
       [
         { name: "Timesteps", cell: spanText },
         { name: "Tier", cell: (row) => tierMark(row.tier) },
-        { name: "Reasons", cell: (row) => h("ul", { class: "reasons" }, row.reasons.map((reason) => h("li", {}, reason.text))) },
+        { name: "Reasons", cell: (row) => reasonList(row.reasons) },
       ],
       segments,
       { hidesCaption: true },

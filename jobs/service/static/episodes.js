@@ -1,7 +1,7 @@
 // Episodes: facets, search, filters, a sortable table with pages, contact sheets on hover, and the cart.
 
 import { episodePath, get, query } from "/static/api.js";
-import { isInCart, MOST, onCartChange, setInCart } from "/static/cart.js";
+import { addSelection, isInCart, MOST, onCartChange, setInCart } from "/static/cart.js";
 import { byId, h, replace, tierMark } from "/static/dom.js";
 import { aligned, columnName, hours, whole } from "/static/format.js";
 import { whereOf } from "/static/filter_sql.js";
@@ -71,6 +71,7 @@ class EpisodesPage {
       ),
     );
     addEventListener("popstate", () => this.load());
+    document.addEventListener("connected", () => this.load());
     onCartChange(() => this.markCart());
     this.bindKeys();
   }
@@ -153,10 +154,15 @@ class EpisodesPage {
     const visible = showsAll ? values : values.filter((each, place) => place < SHOWN_VALUES || chosen.has(filterOf(name, each.value)));
     const set = h("fieldset", { "data-name": name, "data-all": showsAll }, h("legend", {}, title), visible.map((each) => this.facetValue(name, each, chosen)));
     if (visible.length < values.length) {
-      const more = h("button", { type: "button", class: "plain", click: () => set.replaceWith(this.facet(name, title, values, true)) }, `${whole(values.length - visible.length)} more`);
+      const more = h("button", { type: "button", class: "plain", click: () => this.showAll(set, visible.length, this.facet(name, title, values, true)) }, `${whole(values.length - visible.length)} more`);
       set.append(more);
     }
     return set;
+  }
+
+  showAll(set, before, whole) {
+    set.replaceWith(whole);
+    whole.querySelectorAll("input")[before].focus();
   }
 
   facetValue(name, { value, episodes }, chosen) {
@@ -168,7 +174,7 @@ class EpisodesPage {
       this.go(this.selection.changed({ filters: event.target.checked ? [...others, filter] : others }));
     };
     const isDrawn = name === "tier";
-    return h("label", {}, h("input", { type: "checkbox", checked: chosen.has(filter), change: toggle }), h("span", { class: "name" }, isDrawn ? tierMark(value) : (value ?? "unknown") || "empty"), h("span", { class: "count" }, whole(episodes)));
+    return h("label", {}, h("input", { type: "checkbox", "data-focus": filter, checked: chosen.has(filter), change: toggle }), h("span", { class: "name" }, isDrawn ? tierMark(value) : (value ?? "unknown") || "empty"), h("span", { class: "count" }, whole(episodes)));
   }
 
   filterForm() {
@@ -191,7 +197,7 @@ class EpisodesPage {
     const add = h("select", { id: "add-column", change: (event) => event.target.value && this.go(selection.changed({ columns: [...selection.columns, event.target.value] })) }, h("option", { value: "" }, "Add column"), this.numbers.filter((each) => !selection.columns.includes(each.name)).map((each) => h("option", { value: each.name }, labelOf(each))));
     add.setAttribute("aria-label", "Add a column");
     const all = h("button", { type: "button", id: "add-all", disabled: !this.total, click: () => this.addAll(all) }, `Add all ${whole(this.total)} to the cart`);
-    replace(this.parts.tools, h("label", { for: "sort" }, "Sort by"), sorts, add, all);
+    replace(this.parts.tools, h("label", { for: "sort" }, "Sort by"), sorts, add, all, h("a", { class: "button", href: `/map${query({ filter: selection.filters, q: selection.q })}` }, "On the map"));
   }
 
   /** Every episode that matches; too many are refused, and a manifest by SQL is offered instead. */
@@ -204,14 +210,7 @@ class EpisodesPage {
     }
     button.disabled = true;
     try {
-      const rows = [];
-      let cursor = null;
-      do {
-        const page = await get("/episodes", { ...this.selection.chosen, limit: 1000, cursor });
-        rows.push(...page.episodes);
-        cursor = page.cursor;
-      } while (cursor);
-      setInCart(rows, true);
+      await addSelection(this.selection.chosen);
     } catch (error) {
       if (error.status === undefined) throw error;
       showDialog("Cart", h("p", { role: "alert" }, error.message));
@@ -230,7 +229,7 @@ class EpisodesPage {
 
   drawTable() {
     if (!this.rows.length) {
-      replace(this.parts.results, h("p", { class: "empty" }, "No episode matches. Remove a filter or a word of the search."));
+      replace(this.parts.results, h("p", { class: "empty" }, this.selection.filters.length || this.selection.q ? "No episode matches. Remove a filter or a word of the search." : "No episode yet. `eicorpus build` and `eicorpus ingest` add them."));
       return;
     }
     const all = h("input", { type: "checkbox", id: "all-rows", "aria-label": "Put every episode of this page into the cart", change: (event) => setInCart(this.rows, event.target.checked) });
@@ -260,7 +259,7 @@ class EpisodesPage {
     const next = direction === "descending" ? name : direction ? `-${name}` : unit === null ? name : `-${name}`;
     const remove = this.selection.columns.includes(name) && h("button", { type: "button", class: "plain", "aria-label": `Remove the column ${title}`, click: () => this.go(this.selection.changed({ columns: this.selection.columns.filter((each) => each !== name), sort: isOwn ? "uid" : sort })) }, "×");
     const arrow = h("span", { class: "arrow", "aria-hidden": "true" }, { ascending: " ↑", descending: " ↓" }[direction] ?? "");
-    return h("th", { scope: "col", class: unit === null ? null : "number", "aria-sort": direction }, h("button", { type: "button", class: "sort", click: () => this.go(this.selection.changed({ sort: next })) }, title, unit ? h("span", { class: "unit" }, ` ${unit}`) : null, arrow), remove);
+    return h("th", { scope: "col", class: unit === null ? null : "number", "aria-sort": direction }, h("button", { type: "button", class: "sort", "data-focus": `sort ${name}`, click: () => this.go(this.selection.changed({ sort: next })) }, title, unit ? h("span", { class: "unit" }, ` ${unit}`) : null, arrow), remove);
   }
 
   addressOf(row) {

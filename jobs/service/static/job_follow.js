@@ -42,6 +42,7 @@ export class JobFollower {
     } catch (error) {
       if (this.isClosed) return;
       this.onProblem(error.message);
+      if (error.status === 401) return; // each further request counts as an attempt to guess a token
     }
     if (!this.isClosed) this.timer = setTimeout(() => this.poll(), POLL_MS);
   }

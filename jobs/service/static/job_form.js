@@ -127,7 +127,7 @@ export class JobForm {
       replace(this.problem);
       this.submitted(job);
     } catch (error) {
-      if (error.status !== undefined) this.key = newId();
+      if (error.status) this.key = newId();
       replace(this.problem, error.message, error.remedy ? `; ${error.remedy}` : "");
     }
     this.button.disabled = false;

@@ -1,6 +1,6 @@
 // Jobs: start one, follow its log, stop it, and look at earlier ones.
 
-import { get, post, query } from "/static/api.js";
+import { get, newId, post, query } from "/static/api.js";
 import { byId, h, replace, table } from "/static/dom.js";
 import { hours, moment, number, whole } from "/static/format.js";
 import { bind } from "/static/keys.js";
@@ -41,6 +41,7 @@ class JobsPage {
     this.isAllowed = me.role === "admin";
     this.jobs = [];
     this.current = -1;
+    this.keys = {}; // job that ended -> key of the one that runs it again
     this.parts = {
       form: h("div", {}),
       detail: h("section", { class: "job", "aria-label": "Job" }),
@@ -55,6 +56,10 @@ class JobsPage {
     this.newJob = h("details", { id: "new-job", open: isWide || isPrefilled }, h("summary", {}, "New job"), form);
     replace(main, h("h1", {}, "Jobs"), news, h("div", { class: "browse" }, h("aside", { "aria-label": "New job" }, this.isAllowed ? this.newJob : h("p", { class: "muted" }, `Jobs are started with the role admin; ${me.name} has the role ${me.role}.`)), h("div", { class: "job-column" }, detail, h("section", { "aria-label": "History" }, h("h2", {}, "History"), list, pager))));
     addEventListener("popstate", () => this.load());
+    document.addEventListener("connected", () => {
+      this.shown = undefined; // the log is followed anew
+      this.load();
+    });
     addEventListener("pagehide", () => this.follower?.close());
     this.bindKeys();
   }
@@ -112,9 +117,8 @@ class JobsPage {
       replace(this.parts.list, h("p", { class: "empty" }, "No job yet."));
       return;
     }
-    const hadFocus = this.parts.list.contains(document.activeElement) ? document.activeElement.dataset.job : null;
     const link = (job) =>
-      h("a", { href: query({ ...asked(), job: job.id }), "data-job": job.id, "aria-current": String(job.id) === asked().job ? "true" : null, click: (event) => this.follow(event, job) }, `${job.id} ${job.kind}`, h("span", { class: "under" }, optionsOf(job)));
+      h("a", { href: query({ ...asked(), job: job.id }), "data-focus": job.id, "aria-current": String(job.id) === asked().job ? "true" : null, click: (event) => this.follow(event, job) }, `${job.id} ${job.kind}`, h("span", { class: "under" }, optionsOf(job)));
     replace(
       this.parts.list,
       table(
@@ -129,7 +133,6 @@ class JobsPage {
         { hidesCaption: true },
       ),
     );
-    if (hadFocus) this.links.find((each) => each.dataset.job === hadFocus)?.focus();
   }
 
   follow(event, job) {
@@ -191,9 +194,10 @@ class JobsPage {
     const isLost = job.submission_id !== null && (job.problem !== "" || job.waits_for !== "");
     const isStopping = job.state === "cancelling";
     const stop = h("button", { type: "button", id: "cancel-job", disabled: isStopping && !isLost, click: () => this.cancel(job) }, !isStopping ? "Cancel" : isLost ? "Forget" : "Stopping");
+    const again = h("button", { type: "button", id: "run-again", click: () => this.runAgain(job) }, "Run again");
     replace(
       this.head,
-      h("div", { class: "row between" }, h("h2", {}, `Job ${job.id}: ${job.kind}`), isOver || !this.isAllowed ? null : stop),
+      h("div", { class: "row between" }, h("h2", {}, `Job ${job.id}: ${job.kind}`), !this.isAllowed ? null : !isOver ? stop : job.state === "succeeded" ? null : again),
       h("p", { class: "facts" }, stateMark(job.state), h("span", {}, moment(job.created_at_s)), h("span", { class: "duration" }, duration(job)), job.attempts > 1 ? h("span", {}, `attempt ${job.attempts}`) : null),
       optionsOf(job) ? h("p", { class: "muted wrap" }, optionsOf(job)) : null,
       job.problem ? h("p", { class: "failure" }, job.problem) : null,
@@ -212,11 +216,21 @@ class JobsPage {
   }
 
   async cancel(job) {
+    await this.attempt(async () => this.show(await post(`/jobs/${job.id}/cancel`)));
+  }
+
+  /** The same request as a new job. Its key is of the job, so that a second click is no second job. */
+  async runAgain(job) {
+    const key = (this.keys[job.id] ??= newId());
+    await this.attempt(async () => this.go({ job: (await post("/jobs", { key, job: job.request })).id, before: null }));
+  }
+
+  async attempt(act) {
     try {
-      this.show(await post(`/jobs/${job.id}/cancel`));
+      await act();
     } catch (error) {
       if (error.status === undefined) throw error;
-      this.head.append(h("p", { class: "failure", role: "alert" }, error.message));
+      this.head.append(h("p", { class: "failure", role: "alert" }, error.message, error.remedy ? `; ${error.remedy}` : ""));
     }
   }
 }

@@ -33,7 +33,7 @@ export function listen() {
   bind("?", "these keys", showHelp);
 }
 
-const NAMES = { " ": "space", ArrowLeft: "←", ArrowRight: "→" };
+const NAMES = { " ": "space", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓" };
 
 function showHelp() {
   const rows = [...bindings].map(([key, { text }]) => [h("dt", {}, h("kbd", {}, NAMES[key] ?? key)), h("dd", {}, text)]);

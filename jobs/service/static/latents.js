@@ -40,7 +40,7 @@ function lane(strip, length) {
   const text = described(strip);
   const canvas = h("canvas", { class: "latents", width: WIDTH, height: COLOURS + CHANGE, role: "img", "aria-label": text, title: text });
   requestAnimationFrame(() => draw(canvas, strip, length)); // its colour is known once it is in the page
-  return h("div", { class: "lane" }, name, h("div", { class: "lane-rows" }, canvas));
+  return h("div", { class: "lane" }, name, h("div", { class: "lane-rows" }, h("span", { class: "lane-camera" }, `${strip.camera}, ${strip.encoder_id}`), canvas));
 }
 
 export function latentLanes(strips, length) {

@@ -1,6 +1,6 @@
 // The shell: which page the address names, its navigation, and what is shown when the server cannot answer.
 
-import { get, pause, pinSnapshot } from "/static/api.js";
+import { get, pause, pinSnapshot, watchConnection } from "/static/api.js";
 import { openCart } from "/static/cart.js";
 import { byId, h, replace } from "/static/dom.js";
 import { bind, listen } from "/static/keys.js";
@@ -9,15 +9,18 @@ const PAGES = [
   { name: "Overview", path: "/", module: "/static/overview.js" },
   { name: "Episodes", path: "/episodes", module: "/static/episodes.js" },
   { name: "Thresholds", path: "/thresholds", module: "/static/thresholds.js" },
+  { name: "Map", path: "/map", module: "/static/map.js" },
   { name: "Manifests", path: "/manifests", module: "/static/manifests.js" },
   { name: "Jobs", path: "/jobs", module: "/static/jobs.js" },
 ];
 const LOOK_MS = 60_000;
+const SESSION_ENDED = "The session has ended. Open the link of a new `eicorpus serve`, or one of POST /api/v1/session-links.";
+const NO_PAGE = { name: "No such page" };
 const EPISODE = { name: "Episode", module: "/static/episode.js" };
 
 function pageOf(path) {
   if (/^\/episodes\/./.test(path)) return EPISODE;
-  return PAGES.find((page) => page.path === path) ?? PAGES[0];
+  return PAGES.find((page) => page.path === path) ?? NO_PAGE;
 }
 
 export function notice(...content) {
@@ -27,11 +30,30 @@ export function notice(...content) {
 function showFailure(error) {
   const main = byId("main");
   const lines = [h("h1", {}, "Cannot show this page"), h("p", {}, error.message)];
-  if (error.status === 401) lines.push(h("p", {}, "The session has ended. Open the link of a new `eicorpus serve`, or one of POST /api/v1/session-links."));
+  if (error.status === 401) lines.push(h("p", {}, SESSION_ENDED));
   else if (error.status === 404 && pageOf(location.pathname) === EPISODE) lines.push(h("p", {}, h("a", { href: "/episodes" }, "All episodes")));
   else if (error.remedy) lines.push(h("p", {}, error.remedy));
   replace(main, h("section", { class: "failure" }, lines));
   if (error.status === undefined) throw error; // a bug of ours belongs into the console
+}
+
+/** A line says that the server does not answer, or not this session. The pages listen for "connected" and get again what they failed to get. */
+function showConnection(connection) {
+  const texts = { lost: "The server does not answer. The page goes on when it does.", ended: SESSION_ENDED };
+  replace(byId("connection"), texts[connection] ? h("p", {}, texts[connection]) : null);
+  if (connection === "lost") untilAnswered();
+  else if (connection === "open" && document.documentElement.dataset.ready === "failed") location.reload();
+  else if (connection === "open") document.dispatchEvent(new Event("connected"));
+}
+
+async function untilAnswered() {
+  for (let status = 0; status === 0; ) {
+    await pause();
+    status = await get("/corpora").then(
+      () => 200,
+      (error) => error.status,
+    );
+  }
 }
 
 async function start() {
@@ -43,6 +65,12 @@ async function start() {
   );
   document.title = `${page.name} · eicorpus`;
   listen();
+  watchConnection(showConnection);
+  if (page === NO_PAGE) {
+    replace(byId("main"), h("section", { class: "failure" }, h("h1", {}, "No such page"), h("p", {}, h("code", {}, location.pathname), " is no page of this server. ", h("a", { href: "/" }, "Overview"))));
+    document.documentElement.dataset.ready = "failed";
+    return;
+  }
   bind("/", "search", () => {
     const search = byId("search");
     if (search) search.focus();
@@ -92,7 +120,7 @@ async function isServed(number) {
   try {
     while ((await get("/corpora")).corpora[0].snapshot === number) await pause();
   } catch (error) {
-    if (error.status === undefined && !(error instanceof TypeError)) throw error; // a TypeError: the server does not answer
+    if (error.status === undefined) throw error;
   }
 }
 

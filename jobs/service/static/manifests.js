@@ -48,6 +48,7 @@ class ManifestsPage {
     const problems = Object.entries(damaged).map(([name, message]) => h("p", { class: "failure" }, `${name}: ${message}`));
     replace(main, h("h1", {}, "Manifests"), news, problems, list, detail);
     addEventListener("popstate", () => this.load());
+    document.addEventListener("connected", () => this.load());
     bind("j", "next manifest", () => this.select(this.current + 1));
     bind("k", "previous manifest", () => this.select(this.current - 1));
   }
@@ -64,7 +65,7 @@ class ManifestsPage {
       this.go(change).then(() => this.parts.detail.scrollIntoView({ block: "nearest" }));
     };
     const isCurrent = fullName(each) === fullName(asked());
-    return h("a", { href: query({ ...asked(), ...change }), "aria-current": isCurrent ? "true" : null, click: open }, text);
+    return h("a", { href: query({ ...asked(), ...change }), "data-focus": fullName(each), "aria-current": isCurrent ? "true" : null, click: open }, text);
   }
 
   drawList() {
@@ -80,12 +81,12 @@ class ManifestsPage {
         [
           { name: "Name", cell: (each) => this.link(each, { name: each.name, version: each.version, with: null }, each.name) },
           { name: "Version", cell: ({ version }) => h("code", { title: version ?? "" }, shortVersion(version)) },
-          { name: "Snapshot", number: true, cell: (each) => whole(each.snapshot) },
-          { name: "Policy", cell: (each) => each.policy.name },
-          { name: "Segments", number: true, cell: (each) => whole(each.num_rows) },
-          { name: "Episodes", number: true, cell: (each) => whole(each.num_episodes) },
           { name: "Hours", number: true, cell: (each) => hours(each.hours.all.all) },
           { name: "", cell: (each) => bar([["step", each.hours.all.all]], most) },
+          { name: "Segments", number: true, cell: (each) => whole(each.num_rows) },
+          { name: "Episodes", number: true, cell: (each) => whole(each.num_episodes) },
+          { name: "Policy", cell: (each) => each.policy.name },
+          { name: "Snapshot", number: true, cell: (each) => whole(each.snapshot) },
         ],
         this.manifests,
         { hidesCaption: true },
@@ -171,8 +172,8 @@ function hoursTable(by, values) {
       { name: "", cell: ([key, value]) => bar([[colourOf(key), value]], most) },
       { name: "Hours", number: true, cell: ([, value]) => hours(value) },
       // a segment may supervise several tasks: shares of them do not add up
-      { name: "Share", number: true, cell: ([, value]) => (by === "task" ? "" : share(value, all)) },
-    ],
+      by === "task" ? null : { name: "Share", number: true, cell: ([, value]) => share(value, all) },
+    ].filter(Boolean),
     rows,
     { hidesCaption: true },
   );

@@ -138,17 +138,19 @@ async function showStaleness(node) {
 
 export async function show(main, { corpus }) {
   const [overview, outcomes] = await Promise.all([get("/overview", { by: Object.keys(GROUPS) }), get("/outcomes")]);
+  const isEmpty = !overview.hours.source.length;
   const stale = h("div", { id: "stale", "aria-busy": "true" }, h("p", { class: "muted" }, "Comparing …"));
   replace(
     main,
     h("h1", {}, corpus.name),
     figures(corpus, overview.funnel, outcomes.rows),
+    isEmpty ? h("p", { class: "empty" }, "No episode yet. `eicorpus build` and `eicorpus ingest` add them.") : null,
     h(
       "div",
       { class: "panels" },
-      tierLegend(overview.hours.source),
+      isEmpty ? null : tierLegend(overview.hours.source),
       funnelTable(overview.funnel),
-      Object.keys(GROUPS).map((column) => groupTable(column, overview.hours[column])),
+      isEmpty ? null : Object.keys(GROUPS).map((column) => groupTable(column, overview.hours[column])),
       h("section", { class: "panel" }, h("h2", {}, "Out of date"), stale),
       quarantine(outcomes.rows),
     ),

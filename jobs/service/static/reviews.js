@@ -139,8 +139,8 @@ export class ReviewPanel {
       const { receipts } = await post("/reviews", { reviews: [review] });
       this.status.textContent = receipts[0].is_pending ? "Stored. It takes effect with the next command or job that writes to the corpus." : "Stored and published.";
     } catch (error) {
-      if (!(error instanceof Failure || error instanceof TypeError)) throw error;
-      this.status.textContent = error instanceof Failure ? `Not stored: ${error.message}` : "The server does not answer. Send it again.";
+      if (!(error instanceof Failure)) throw error;
+      this.status.textContent = error.status ? `Not stored: ${error.message}` : "The server does not answer. Send it again.";
       return false;
     }
     await this.load();
@@ -154,7 +154,7 @@ export class ReviewPanel {
       this.draw(reviews);
       this.onReviews(reviews);
     } catch (error) {
-      if (!(error instanceof Failure || error instanceof TypeError)) throw error;
+      if (!(error instanceof Failure)) throw error;
       replace(this.list, h("p", { class: "failure", role: "alert" }, `Reviews cannot be read: ${error.message}`));
     }
   }

@@ -21,6 +21,15 @@ function asked() {
   return { at: search.get("at"), values };
 }
 
+/** The episodes by value and tier, with the threshold inside of the edges. */
+async function histogramAround(measurement, threshold) {
+  const column = `measurements.${measurement}`;
+  const [low, high] = (await get("/histogram", { column, bins: 1 })).edges;
+  const reach = Math.max(high - low, Math.abs(threshold) * 0.2, 1e-9);
+  const edges = { low: Math.min(low, threshold - 0.1 * reach), high: Math.max(high, threshold + 0.1 * reach) };
+  return get("/histogram", { column, by: "tier", bins: BINS, ...edges });
+}
+
 class ThresholdsPage {
   constructor(main, { policy, policy_name: base, policy_digest: digest, thresholds }, { me }) {
     const { at, values } = asked();
@@ -49,6 +58,11 @@ class ThresholdsPage {
     );
     line.addEventListener("pointerdown", (event) => this.drag(event));
     new ResizeObserver(() => this.placeLine()).observe(plot);
+    document.addEventListener("connected", () => this.load());
+  }
+
+  load() {
+    return Promise.all([this.open(this.current), this.ask()]);
   }
 
   get value() {
@@ -64,7 +78,7 @@ class ThresholdsPage {
     const entry = (each) => {
       const isChanged = this.values.has(each.name);
       const text = `${WORDS[each.word]} ${number(this.values.get(each.name) ?? each.value)}`;
-      return h("li", {}, h("button", { type: "button", class: isChanged ? "changed" : null, "aria-current": each === this.current ? "true" : null, click: () => this.open(each) }, h("b", {}, each.measurement), h("span", { class: "muted" }, each.rule), h("span", { class: "bound" }, text)));
+      return h("li", {}, h("button", { type: "button", "data-focus": each.name, class: isChanged ? "changed" : null, "aria-current": each === this.current ? "true" : null, click: () => this.open(each) }, h("b", {}, each.measurement), h("span", { class: "muted" }, each.rule), h("span", { class: "bound" }, text)));
     };
     replace(this.parts.list, this.thresholds.map(entry));
   }
@@ -75,15 +89,17 @@ class ThresholdsPage {
     this.remember();
     this.drawList();
     const { measurement, word, rule, tier, text, origin } = threshold;
-    replace(this.parts.title, h("h2", {}, `${measurement} ${word.replace("_", " ")}`), h("p", {}, tier ? [tierMark(tier), " if "] : "condition ", h("code", {}, rule), text ? `: ${text}` : ""));
-    this.parts.note.textContent = `The policy's value is ${number(threshold.value)}: ${origin}`;
-    const column = `measurements.${measurement}`;
-    const whole = await get("/histogram", { column, bins: 1 });
-    const [low, high] = whole.edges;
-    const reach = Math.max(high - low, Math.abs(threshold.value) * 0.2, 1e-9);
-    const edges = { low: Math.min(low, threshold.value - 0.1 * reach), high: Math.max(high, threshold.value + 0.1 * reach) };
-    this.histogram = await get("/histogram", { column, by: "tier", bins: BINS, ...edges });
-    if (this.current !== threshold) return;
+    replace(this.parts.title, h("h2", {}, measurement), h("p", {}, tier ? [tierMark(tier), ` if it is ${word.replace("_", " ")} the threshold and the rest of the rule holds. Rule `] : `A condition of several rules: it is ${word.replace("_", " ")} the threshold. Condition `, h("code", {}, rule), text ? `: ${text}.` : "."));
+    this.parts.note.textContent = `The policy has ${number(threshold.value)}${origin ? `: ${origin}` : ""}`;
+    try {
+      const histogram = await histogramAround(measurement, threshold.value);
+      if (this.current !== threshold) return;
+      this.histogram = histogram;
+    } catch (error) {
+      if (error.status === undefined) throw error;
+      this.parts.note.textContent = error.message;
+      return;
+    }
     await this.drawHistogram();
     this.showValue();
   }
@@ -196,11 +212,11 @@ class ThresholdsPage {
     const difference = (row) => signed(row.hours - row.hours_before);
     const columns = [
       { name: "Tier", cell: (row) => tierMark(row.tier) },
-      { name: "Hours now", number: true, cell: (row) => hours(row.hours_before) },
-      { name: "Hours then", number: true, cell: (row) => hours(row.hours) },
+      { name: "Hours in force", number: true, cell: (row) => hours(row.hours_before) },
+      { name: "Hours with your values", number: true, cell: (row) => hours(row.hours) },
       { name: "Change", number: true, cell: difference },
-      { name: "Segments now", number: true, cell: (row) => whole(row.segments_before) },
-      { name: "Segments then", number: true, cell: (row) => whole(row.segments) },
+      { name: "Segments in force", number: true, cell: (row) => whole(row.segments_before) },
+      { name: "Segments with your values", number: true, cell: (row) => whole(row.segments) },
     ];
     const bySource = [{ name: "Source", cell: (row) => row.source }, ...columns];
     replace(this.parts.effect, table("Tiers with these thresholds", columns, sums), changes.length ? table("What changes, by source", bySource, changes) : h("p", { class: "muted", id: "no-change" }, "No segment changes its tier."));
@@ -219,6 +235,6 @@ export async function show(main, context) {
     return;
   }
   const page = new ThresholdsPage(main, answer, context);
-  await Promise.all([page.open(page.current), page.ask()]);
-  drawnInTheme(() => page.drawHistogram());
+  await page.load();
+  drawnInTheme(() => page.histogram && page.drawHistogram());
 }

@@ -2,6 +2,7 @@
 
 import { h } from "/static/dom.js";
 import { number } from "/static/format.js";
+import { reasonGroups, reasonText } from "/static/reasons.js";
 
 // Stretches that a picture or a number cannot be believed in; other measured stretches are events.
 const FAULTS = ["frozen_video", "stuck_s", "repeat_s", "jump_z", "black_video", "unusable"];
@@ -45,8 +46,8 @@ export function lanesOf(episode, invalid) {
   const tiers = episode.segments.map((segment) => ({
     ...segment,
     kind: `tier-block tier-${segment.tier}`,
-    text: [segment.tier, segment.reasons[0]?.text.split(":")[0]].filter(Boolean).join(": "),
-    title: [segment.tier, ...segment.reasons.map((reason) => reason.text)].join("\n"),
+    text: [segment.tier, reasonGroups(segment.reasons)[0]?.text].filter(Boolean).join(": "),
+    title: [segment.tier, reasonText(segment.reasons)].join("\n"),
   }));
   const subtasks = episode.spans.filter((span) => span.kind === "subtask" || (span.kind === "task" && !episode.spans.some((other) => other.kind === "subtask")));
   const measured = episode.measurements.filter((each) => each.start !== null && each.end !== null);

@@ -150,6 +150,7 @@ def test_a_step_moves_every_camera_and_the_cursor_by_one_frame(robot_page: Page)
     assert times(page) == pytest.approx([0.45, 0.45])
     assert page.inner_text(".reading >> nth=0") != reading
     assert cursor(page) > left
+    assert page.inner_text(".time").endswith(" · timestep 4")
     page.wait_for_url("**?t=4")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
@@ -177,6 +178,9 @@ def test_segments_captions_and_provenance_are_there(robot_page: Page) -> None:
     assert "Pick up the box" in captions.inner_text()
     assert set(captions.locator("del").all_inner_texts()) == {"the"}
     assert captions.locator("ins").count() == 0
+    (rule,) = page.locator(".reasons > li").all_inner_texts()  # its comparisons stand together
+    assert rule.count("true actions") == 1
+    assert "idle_share at most 0.5 (it is 0)" in rule
     page.click("text=Provenance")
     assert "sha256:" in page.inner_text("details[open]")
     assert page.locator(".fault").count() > 0

@@ -85,6 +85,26 @@ def test_a_facet_narrows_the_rows(chromium: Browser, hard_site: Site, client: Te
         assert uids_of(page) == from_rest(client, q="towel")
 
 
+def test_the_focus_stays_where_the_page_is_drawn_again(chromium: Browser, demo_site: Site) -> None:
+    focused = "document.activeElement.dataset.focus ?? document.activeElement.id"
+    with opened(chromium, demo_site, "/episodes") as page:
+        page.focus("[data-name=source] input")
+        facet = page.evaluate(focused)
+        drawn_again(page, "document.activeElement.click()")
+        assert page.evaluate(focused) == facet
+        assert page.is_checked(":focus")
+        page.focus(".sort >> nth=0")
+        for direction in ("ascending", "descending"):
+            drawn_again(page, "document.activeElement.click()")
+            assert page.locator("th:has(:focus)").get_attribute("aria-sort") == direction
+        page.focus("#add-column")
+        drawn_again(
+            page,
+            "const menu = document.activeElement; menu.selectedIndex = 1; menu.dispatchEvent(new Event('change'))",
+        )
+        assert page.evaluate(focused) == "add-column"
+
+
 def test_the_keyboard_reaches_an_episode(chromium: Browser, hard_site: Site) -> None:
     with opened(chromium, hard_site, "/episodes") as page:
         page.keyboard.press("/")

@@ -75,9 +75,31 @@ def test_the_hashes_of_the_policy_are_those_of_the_installed_plotly(chromium: Br
     assert {f"'sha256-{digest}'" for digest in digests} == set(PLOTLY_STYLES)
 
 
+def test_a_name_in_a_table_is_not_broken_where_there_is_room_beside_it(
+    chromium: Browser, demo_site: Site
+) -> None:
+    with opened(chromium, demo_site, "/", "narrow") as page:
+        name = page.locator("th:text-is('Discovered')")
+        text_lines = "(th) => { const text = document.createRange(); text.selectNodeContents(th); return text.getClientRects().length; }"
+        assert name.evaluate(text_lines) == 1
+
+
 def test_the_keys_are_listed(chromium: Browser, hard_site: Site) -> None:
     with opened(chromium, hard_site, "/episodes") as page:
         page.keyboard.press("?")
         assert "next row" in page.inner_text("dialog")
         page.keyboard.press("Escape")
         page.wait_for_selector("dialog", state="detached")
+
+
+def test_an_address_that_is_no_page_says_so_and_leads_back(
+    chromium: Browser, hard_site: Site
+) -> None:
+    with opened(chromium, hard_site, "/no/such?q=<b>") as page:
+        assert "/no/such is no page" in page.inner_text("main")
+        assert page.get_attribute("html", "data-ready") == "failed"
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+            assert serious_findings(page) == []
+        page.get_by_role("link", name="Overview").first.click()
+        page.wait_for_selector("html[data-ready=true]")

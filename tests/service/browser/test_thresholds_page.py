@@ -87,6 +87,9 @@ def test_the_keyboard_moves_a_threshold(chromium: Browser, demo_site: Site, trac
         wait_for_answer(page, before)
         assert float(page.input_value("#threshold-value")) > value
         assert "threshold=" in page.url
+        page.focus(".threshold-list button >> nth=1")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".threshold-list [aria-current]:focus")
 
 
 def test_episodes_at_the_threshold_are_listed_and_put_into_the_cart(

@@ -137,6 +137,10 @@ def test_a_waiting_job_is_cancelled(chromium: Browser, working_site: Site, store
             page.click("#cancel-job")
             wait_for_state(page, "cancelled")
             assert page.locator("#cancel-job").count() == 0
+            page.click("#run-again")
+            page.wait_for_selector("html[data-job$=' queued']")
+            page.click("#cancel-job")
+            wait_for_state(page, "cancelled")
         store.finish(blocker.id, state="cancelled", now_s=time.time())
 
 
@@ -186,7 +190,7 @@ def test_a_role_that_may_not_start_jobs_is_offered_none(
     with opened(chromium, working_site, "/jobs?job=1", token=REVIEWER) as page:
         wait_for_state(page, "failed")
         assert page.locator("tbody a").count() > 0
-        assert page.locator("form, #cancel-job").count() == 0
+        assert page.locator("form, #cancel-job, #run-again").count() == 0
 
 
 def test_a_manifest_is_opened_and_compared_by_keyboard(
@@ -328,6 +332,9 @@ def test_latents_are_a_lane_of_colours_for_each_camera(
         page.wait_for_function(f"Math.min(...({DRAWN})()) > 2")
         cameras = page.locator("figure[data-camera]").count()
         lanes = page.locator("canvas.latents")
+        assert {"hand_left", "head"} == {
+            text.split(",")[0] for text in page.locator(".lane-camera").all_inner_texts()
+        }
         assert lanes.count() == cameras > 1
         assert "The largest change" in (lanes.first.get_attribute("aria-label") or "")
         assert serious_findings(page) == []
