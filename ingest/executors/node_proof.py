@@ -166,8 +166,10 @@ def _of_corpus(view: SharedView, node_id: str) -> str:
         text = _patiently(partial(_text, folder / "nonce"))
         if text != view.nonce:
             return f"{folder / 'nonce'} differs from the driver's; the corpus must be on storage that all nodes share"
-        # Rooted in the corpus: links above it are the caller's and are followed, as in a local run.
-        LocalStorage(folder.parent).write(folder / node_id, view.nonce.encode(), is_durable=True)
+        # Rooted in the corpus: links above it are the caller's and are followed, as in a local run. A file of its own for each
+        # process: two that write one file at a time take its half-written name away from each other.
+        answer = folder / f"{node_id}.{os.getpid()}"
+        LocalStorage(folder.parent).write(answer, view.nonce.encode(), is_durable=True)
     except (OSError, PipelineError) as error:
         return f"the corpus differs from the driver's ({system_error_text(error)}); it must be on storage that all nodes share"
     return ""
@@ -212,12 +214,21 @@ def _of_adapter(view: SharedView) -> str:
 
 
 def is_answered(view: SharedView, node_id: str) -> bool:
-    """Whether what a node wrote into the corpus is here."""
-    answer = Path(view.folder) / node_id
+    """Whether what a process of a node wrote into the corpus is here."""
     try:
-        return _patiently(partial(_text, answer)) == view.nonce
+        return _patiently(partial(_answer, view, node_id)) == view.nonce
     except OSError:
         return False
+
+
+def _answer(view: SharedView, node_id: str) -> str:
+    """
+    Raises:
+        FileNotFoundError: the node has not answered yet.
+    """
+    for path in Path(view.folder).glob(f"{node_id}.*"):
+        return _text(path)
+    raise FileNotFoundError(view.folder)
 
 
 @cache

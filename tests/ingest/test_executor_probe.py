@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +30,8 @@ from ingest.recipe import Recipe
 from ingest.storage.local import LocalStorage, OutsideCorpus
 from schemas.episode import EpisodeRef
 from schemas.outcome import Outcome, State
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +85,26 @@ def test_the_same_files_are_no_difference(raw: Path, tmp_path: Path) -> None:
     assert difference(view, "node-1") == ""
     assert is_answered(view, "node-1")
     assert not is_answered(view, "node-2")
+
+
+PROVE = """
+import sys
+from ingest.executors.node_proof import SharedView, _of_corpus
+view = SharedView(folder=sys.argv[1], nonce="4711")
+print({_of_corpus(view, "node-1") for _ in range(300)})
+"""
+
+
+def test_processes_of_a_node_that_start_together_all_prove_it(tmp_path: Path) -> None:
+    """A cluster starts one process for each core at once; they shared a half-written answer, and the node was excluded."""
+    folder = tmp_path / "probe"
+    folder.mkdir()
+    (folder / "nonce").write_text("4711")
+    command = [sys.executable, "-c", PROVE, str(folder)]
+    provers = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert [prover.communicate()[0] for prover in provers] == ["{''}\n"] * 3
 
 
 def _remove(path: Path) -> None:
